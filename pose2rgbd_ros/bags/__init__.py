@@ -1,0 +1,1 @@
+"""Rosbags to streams and back; needs no ROS."""

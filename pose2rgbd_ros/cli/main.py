@@ -1,0 +1,58 @@
+"""`pose2rgbd COMMAND ...`: finds the command, runs it, and tells bad input in one line."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+from pose2rgbd_ros.errors import UserError
+
+# Each command is a module with ``main(argv) -> exit status``; imported only when asked for, so `--help` stays quick.
+COMMANDS = {
+    "convert": ("pose2rgbd_ros.cli.convert", "rosbag -> dataset"),
+    "inspect": ("pose2rgbd_ros.cli.inspect", "summary, contact sheet and track of a dataset"),
+    "train": ("pose2rgbd_ros.cli.train", "dataset -> model"),
+    "evaluate": ("pose2rgbd_ros.cli.evaluate", "model against two baselines: table and contact sheet"),
+    "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph, compared with the original"),
+    "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
+    "demo-bag": ("pose2rgbd_ros.cli.demo_bag", "make a small synthetic flight recording"),
+    "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
+    "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
+    "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
+    "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Exit status: 0 done, 1 the job ran and failed, 2 bad input, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else 2
+    command, arguments = argv[0], argv[1:]
+    if command not in COMMANDS:
+        print(f"error: no command '{command}'\n\n{usage()}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    module = importlib.import_module(COMMANDS[command][0])
+    # cli.nodes serves several commands, so it is told which one.
+    arguments = [command, *arguments] if COMMANDS[command][0].endswith(".nodes") else arguments
+    try:
+        return int(module.main(arguments) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""RGB, depth and poses on disk: writer, reader, cache, splits."""

@@ -1,0 +1,1 @@
+"""Other formats to datasets, one file per source."""

@@ -1,0 +1,1 @@
+"""Tables and contact sheets, always beside two baselines."""

@@ -1,0 +1,1 @@
+"""Rigid motions, cameras, geodesy and the depth contract; numpy only."""

@@ -1,0 +1,1 @@
+"""A checkpoint turned into images: Renderer, its fast path and the trained volume."""

@@ -1,0 +1,100 @@
+"""One definition of every setting: a dataclass field feeds the command line, the YAML files and the ROS parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from pose2rgbd_ros.errors import UserError
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    read_only: bool = False,
+) -> Any:
+    """A dataclass field with its description and bounds; mutable defaults are copied per instance."""
+    metadata = {"help": help, "ge": ge, "le": le, "choices": choices, "read_only": read_only}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check(config: Any) -> None:
+    """Raise UserError for the first field outside its bounds or choices."""
+    for field in dataclasses.fields(config):
+        value, limits = getattr(config, field.name), field.metadata
+        if limits.get("choices") is not None and value not in limits["choices"]:
+            allowed = ", ".join(map(str, limits["choices"]))
+            raise UserError(f"{field.name} is {value!r}; choose one of: {allowed}")
+        if value is None or isinstance(value, (str, list, dict, tuple)):
+            continue
+        if limits.get("ge") is not None and not value >= limits["ge"]:
+            raise UserError(f"{field.name} is {value}; it must be at least {limits['ge']}")
+        if limits.get("le") is not None and not value <= limits["le"]:
+            raise UserError(f"{field.name} is {value}; it must be at most {limits['le']}")
+
+
+def to_yaml_dict(config: Any) -> dict[str, Any]:
+    """Plain YAML-ready values of a settings dataclass (paths as text, tuples as lists)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value
+
+    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def from_yaml_dict(cls: type[T], values: dict[str, Any], where: str = "configuration") -> T:
+    """The inverse of :func:`to_yaml_dict`; unknown keys and values out of bounds raise UserError."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a mapping of settings, found {type(values).__name__}")
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise UserError(f"{where}: unknown setting {', '.join(unknown)}; known ones: {', '.join(known)}")
+    values = {
+        name: tuple(value) if isinstance(value, list) and isinstance(known[name].default, tuple) else value
+        for name, value in values.items()
+    }
+    try:
+        config = cls(**values)
+    except TypeError as error:
+        raise UserError(f"{where}: {error}") from error
+    check(config)
+    return config
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Write YAML so that a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    temporary.replace(path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; UserError names the file when it is missing, broken or not a mapping."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as YAML ({reason})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no YAML mapping")
+    return values

@@ -1,0 +1,1 @@
+"""Time-stamped samples and transforms, in SI units and ENU."""
