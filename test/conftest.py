@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -33,3 +34,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker("real_data")
+
+
+_domains = itertools.count()
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A ROS_DOMAIN_ID of this test's own, in the environment of it and of the processes it starts.
+
+    Ids stay below 100: above, the DDS ports reach into Linux's range of ephemeral ports.
+    """
+    domain = 1 + (os.getpid() + 7 * next(_domains)) % 99
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    return domain
