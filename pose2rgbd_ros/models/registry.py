@@ -1,0 +1,46 @@
+"""Networks by name: what a checkpoint's `architecture` mapping says is what gets built."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+
+# name -> (configuration dataclass, network class taking it). A network keeps its configuration as `.config`.
+NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}
+
+
+def build_model(architecture: dict[str, Any]) -> nn.Module:
+    """Network of an architecture mapping ``{"network": name, **configuration}``.
+
+    Raises:
+        UserError: unknown network, unknown or out-of-bounds settings.
+    """
+    if not isinstance(architecture, dict) or "network" not in architecture:
+        raise UserError("the architecture names no network; is this a pose2rgbd model?")
+    values = dict(architecture)
+    name = values.pop("network")
+    if name not in NETWORKS:
+        raise UserError(
+            f"unknown network {name!r}; known: {', '.join(NETWORKS)} (a newer pose2rgbd may know it)"
+        )
+    config_class, network = NETWORKS[name]
+    return network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
+
+
+def architecture_of(model: nn.Module) -> dict[str, Any]:
+    """The mapping from which :func:`build_model` makes this network again (without its weights)."""
+    for name, (config_class, network) in NETWORKS.items():
+        if (
+            isinstance(network, type)
+            and isinstance(model, network)
+            and isinstance(model.config, config_class)
+        ):
+            return {"network": name, **dataclasses.asdict(model.config)}
+    raise UserError(f"{type(model).__name__} is not a registered network")
