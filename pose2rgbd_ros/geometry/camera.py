@@ -1,0 +1,209 @@
+"""Pinhole cameras with distortion, in OpenCV's convention: pixel centres at integers, origin top left."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
+
+# How many coefficients each model of sensor_msgs/CameraInfo may have; OpenCV reads the first two alike.
+COEFFICIENTS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics in pixels of a `width` x `height` image.
+
+    `distortion_model` and `distortion` are those of sensor_msgs/CameraInfo (D). fx = 0 means uncalibrated: such a
+    camera has a size but refuses to project. UserError for sizes, models or values that make no sense.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion_model: str = "none"
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise UserError(f"a camera of {self.width} x {self.height} pixels: both must be positive")
+        if not np.all(np.isfinite([self.fx, self.fy, self.cx, self.cy, *self.distortion])):
+            raise UserError("the camera intrinsics are not finite; calibrate the camera or leave fx = 0")
+        if self.fx < 0 or self.fy < 0:
+            raise UserError(f"focal lengths must not be negative, got fx={self.fx}, fy={self.fy}")
+        if self.distortion_model not in COEFFICIENTS:
+            known = ", ".join(COEFFICIENTS)
+            raise UserError(f"unknown distortion model {self.distortion_model!r}; supported: {known}")
+        if len(self.distortion) not in COEFFICIENTS[self.distortion_model]:
+            raise UserError(
+                f"{self.distortion_model} has {len(self.distortion)} distortion coefficients; "
+                f"expected {' or '.join(map(str, COEFFICIENTS[self.distortion_model]))}"
+            )
+
+    @property
+    def is_calibrated(self) -> bool:
+        """False for CameraInfo's K[0] = 0."""
+        return self.fx > 0 and self.fy > 0
+
+    @property
+    def is_distorted(self) -> bool:
+        """Whether pixels deviate from an ideal pinhole (an equidistant lens does even with zero coefficients)."""
+        return self.distortion_model == "equidistant" or any(self.distortion)
+
+    @property
+    def K(self) -> Float64:
+        """The 3x3 intrinsic matrix."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera of the image resized to `width` x `height`; a change of aspect makes fx and fy differ."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            width=int(width),
+            height=int(height),
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+        )
+
+    def cropped(self, x0: int, y0: int, width: int, height: int) -> Camera:
+        """The camera of the window whose top left pixel is (x0, y0)."""
+        return replace(self, width=int(width), height=int(height), cx=self.cx - x0, cy=self.cy - y0)
+
+    def undistorted(self) -> Camera:
+        """The ideal pinhole camera with the same matrix."""
+        return replace(self, distortion_model="none", distortion=())
+
+    def unproject(self, pixels: npt.ArrayLike) -> Float64:
+        """Rays (..., 3) with z = 1 in the optical frame through `pixels` (..., 2) as (u, v), undistorted.
+
+        NaN where no ray with z > 0 reaches the pixel. UserError for an uncalibrated camera.
+        """
+        self._require_calibration()
+        uv = _last_axis(pixels, 2, "pixels")
+        xy = (
+            self._undistort(uv.reshape(-1, 1, 2)).reshape(uv.shape)
+            if self.is_distorted
+            else self._normalized(uv)
+        )
+        return np.concatenate([xy, np.where(np.isnan(xy[..., :1]), np.nan, 1.0)], axis=-1)
+
+    def project(self, points_cam: npt.ArrayLike) -> Float64:
+        """Pixels (..., 2) of points (..., 3) in the optical frame; NaN for points not in front of the camera."""
+        self._require_calibration()
+        points = _last_axis(points_cam, 3, "points")
+        z = points[..., 2:]
+        in_front = (z > 0) & np.isfinite(points).all(axis=-1, keepdims=True)
+        xy = np.where(in_front, points[..., :2] / np.where(in_front, z, 1.0), 0.0)
+        uv = self._distort(xy) if self.is_distorted else xy * (self.fx, self.fy) + (self.cx, self.cy)
+        return np.where(in_front, uv, np.nan)
+
+    def rays(self) -> Float64:
+        """Rays (height, width, 3) with z = 1 through every pixel centre: points_cam = rays * depth."""
+        return self.unproject(pixel_grid(self.width, self.height))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML."""
+        return {**asdict(self), "distortion": [float(value) for value in self.distortion]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Camera:
+        """The inverse of `to_dict`. UserError when something is missing or unreadable."""
+        try:
+            width, height = int(values["width"]), int(values["height"])
+            fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
+            distortion = tuple(float(value) for value in values.get("distortion", ()))
+            return cls(width, height, fx, fy, cx, cy, str(values.get("distortion_model", "none")), distortion)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"a camera needs width, height, fx, fy, cx and cy as numbers: {error}") from error
+
+    def _require_calibration(self) -> None:
+        if not self.is_calibrated:
+            raise UserError(
+                "the camera is not calibrated (K[0] = 0); give its field of view or a calibrated CameraInfo"
+            )
+
+    def _normalized(self, uv: Float64) -> Float64:
+        return (uv - (self.cx, self.cy)) / (self.fx, self.fy)
+
+    def _undistort(self, uv: Float64) -> Float64:
+        """Normalised image coordinates of distorted pixels, both (N, 1, 2)."""
+        if uv.size == 0:
+            return uv
+        D = np.array(self.distortion)
+        if self.distortion_model == "equidistant":
+            xy = np.asarray(cv2.fisheye.undistortPoints(uv, self.K, D, criteria=_CRITERIA), dtype=np.float64)
+            return np.where(np.abs(xy) > 1e5, np.nan, xy)  # OpenCV answers -1e6 where it finds no ray
+        return np.asarray(
+            cv2.undistortPointsIter(uv, self.K, D, np.eye(3), np.eye(3), _CRITERIA), dtype=np.float64
+        )
+
+    def _distort(self, xy: Float64) -> Float64:
+        """Pixels of normalised image coordinates, both (..., 2)."""
+        points = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1).reshape(-1, 1, 3)
+        if points.size == 0:
+            return xy
+        zero, D = np.zeros(3), np.array(self.distortion)
+        model = cv2.fisheye if self.distortion_model == "equidistant" else cv2
+        uv, _ = model.projectPoints(points, zero, zero, self.K, D)
+        return np.asarray(uv, dtype=np.float64).reshape(xy.shape)
+
+
+def pixel_grid(width: int, height: int) -> Float64:
+    """Centres (u, v) of all pixels, (height, width, 2)."""
+    u, v = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    return np.stack([u, v], axis=-1)
+
+
+def resample_map(source: Camera, target: Camera) -> Float32:
+    """For each pixel of `target`, where to look in an image of `source` at the same pose: (H, W, 2) as (x, y).
+
+    NaN where the ray misses the source image, whose area ends half a pixel beyond the outermost centres.
+    """
+    rays = target.rays()
+    uv = source.project(rays)
+    inside = ((uv >= -0.5) & (uv <= np.array([source.width, source.height]) - 0.5)).all(axis=-1)
+    if source.is_distorted:
+        # Far outside the calibrated field a distortion polynomial folds back into the image: keep true rays only.
+        back = source.unproject(np.where(inside[..., None], uv, 0.0))
+        inside &= np.linalg.norm(back - rays, axis=-1) < 1e-3 * np.linalg.norm(rays, axis=-1)
+    return np.where(inside[..., None], uv, np.nan).astype(np.float32)
+
+
+def resample(image: AnyArray, map_xy: Float32, nearest: bool, fill: float = 0) -> AnyArray:
+    """`image` (h, w[, C]) looked up at `map_xy` (H, W, 2); `fill` where the map is NaN.
+
+    `nearest` is for depth and labels, which must not be blended; else bilinear.
+    """
+    outside = np.isnan(map_xy).any(axis=-1)
+    xy = np.where(outside[..., None], np.float32(0), map_xy)
+    result: AnyArray
+    if nearest:
+        limit = np.array([image.shape[1], image.shape[0]]) - 1
+        column, row = np.moveaxis(np.clip(np.floor(xy + 0.5).astype(np.intp), 0, limit), -1, 0)
+        result = image[row, column]
+    else:
+        x, y = np.ascontiguousarray(xy[..., 0]), np.ascontiguousarray(xy[..., 1])
+        blended = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        result = np.asarray(blended).reshape(*xy.shape[:2], *image.shape[2:])
+    result[outside] = fill
+    return result
+
+
+def _last_axis(values: npt.ArrayLike, size: int, name: str) -> Float64:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or array.shape[-1] != size:
+        raise UserError(f"{name} have shape (..., {size}), not {array.shape}")
+    return array

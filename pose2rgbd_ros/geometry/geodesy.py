@@ -1,0 +1,76 @@
+"""WGS-84 latitude, longitude and ellipsoid altitude to and from a local east-north-up frame (pymap3d)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pymap3d
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+
+
+@dataclass(frozen=True)
+class Datum:
+    """Where a map's origin lies on Earth: degrees, and metres above the WGS-84 ellipsoid (as in NavSatFix)."""
+
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+
+    def __post_init__(self) -> None:
+        if not np.all(np.isfinite([self.latitude_deg, self.longitude_deg, self.altitude_m])):
+            raise UserError(f"the datum {self} is not finite; give 0 as altitude where none is known")
+        if not (abs(self.latitude_deg) <= 90 and abs(self.longitude_deg) <= 360):
+            raise UserError(f"the datum {self} is not on Earth; latitude first, then longitude, in degrees")
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values for YAML."""
+        return {key: float(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Datum:
+        """The inverse of `to_dict`. UserError when a key is missing or no number."""
+        try:
+            return cls(*(float(values[key]) for key in ("latitude_deg", "longitude_deg", "altitude_m")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"a datum needs latitude_deg, longitude_deg and altitude_m as numbers: {error}"
+            ) from error
+
+
+def wgs84_to_enu(
+    latitude_deg: npt.ArrayLike, longitude_deg: npt.ArrayLike, altitude_m: npt.ArrayLike, datum: Datum
+) -> Float64:
+    """Positions (..., 3), metres east, north and up of `datum`, inputs broadcast.
+
+    A NaN altitude ("none" in NavSatFix) gives NaN up, and east and north as if at the altitude of the datum. A fix
+    whose latitude or longitude is NaN gives NaN throughout.
+    """
+    lat, lon, alt = np.broadcast_arrays(
+        *(np.asarray(value, dtype=np.float64) for value in (latitude_deg, longitude_deg, altitude_m))
+    )
+    unknown = np.isnan(alt)
+    east, north, up = pymap3d.geodetic2enu(
+        lat,
+        lon,
+        np.where(unknown, datum.altitude_m, alt),
+        datum.latitude_deg,
+        datum.longitude_deg,
+        datum.altitude_m,
+    )
+    return np.stack([east, north, np.where(unknown, np.nan, up)], axis=-1)
+
+
+def enu_to_wgs84(position_enu_m: npt.ArrayLike, datum: Datum) -> tuple[Float64, Float64, Float64]:
+    """Latitude and longitude in degrees and ellipsoid altitude in metres, each (...), of positions (..., 3)."""
+    enu = np.asarray(position_enu_m, dtype=np.float64)
+    if enu.ndim == 0 or enu.shape[-1] != 3:
+        raise UserError(f"ENU positions have shape (..., 3), not {enu.shape}")
+    lat, lon, alt = pymap3d.enu2geodetic(
+        enu[..., 0], enu[..., 1], enu[..., 2], datum.latitude_deg, datum.longitude_deg, datum.altitude_m
+    )
+    return np.asarray(lat), np.asarray(lon), np.asarray(alt)

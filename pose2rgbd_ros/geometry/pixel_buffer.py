@@ -1,0 +1,43 @@
+"""Raw image buffers as ROS lays them out: rows of `step` bytes, possibly padded, in either byte order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import AnyArray
+
+
+def pixels(
+    data: Any,
+    dtype: npt.DTypeLike,
+    height: int,
+    width: int,
+    channels: int = 1,
+    step: int = 0,
+    is_bigendian: bool = False,
+) -> AnyArray:
+    """A view (height, width, channels) of `data`, in native byte order (copied only where the order differs).
+
+    `data` is bytes-like or a uint8 array; `step` is the row length in bytes, 0 for rows without padding.
+    UserError when the size, the step and the amount of data do not belong together.
+    """
+    item = np.dtype(dtype)
+    row_bytes = width * channels * item.itemsize
+    step = step or row_bytes
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if height <= 0 or width <= 0:
+        raise UserError(f"an image of {width} x {height} pixels: both must be positive")
+    if step < row_bytes or buffer.size < step * (height - 1) + row_bytes:
+        raise UserError(
+            f"an image of {width} x {height} pixels, {channels * item.itemsize} bytes each, in rows of {step} bytes "
+            f"does not fit its {buffer.size} bytes of data; the message is damaged or its encoding is wrong"
+        )
+    stored = item.newbyteorder(">" if is_bigendian else "<")
+    array = np.ndarray(
+        (height, width, channels), stored, buffer, strides=(step, channels * item.itemsize, item.itemsize)
+    )
+    return array.astype(item.newbyteorder("="), copy=False)
