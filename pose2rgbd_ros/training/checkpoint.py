@@ -1,0 +1,226 @@
+"""Checkpoints are data, never code: YAML and safetensors in one directory.
+
+    model.yaml                    what a person wants to know, and everything but the tensors
+    weights.safetensors           the network's state
+    training_poses.safetensors    stamps_ns (N,) int64 and T_map_cam (N, 4, 4) float64 of the training frames
+
+Nothing in here can execute: a pickle, whatever its name, is refused without being opened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.models.registry import build_model
+from pose2rgbd_ros.settings import read_yaml, write_yaml
+
+FORMAT_VERSION = 1
+MODEL_FILE = "model.yaml"
+WEIGHTS_FILE = "weights.safetensors"
+POSES_FILE = "training_poses.safetensors"
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+# A pickle begins with its protocol opcode; torch.save makes a zip archive or, formerly, a bare pickle.
+PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x80\x8a")
+
+
+@dataclass
+class Checkpoint:
+    """A trained network and everything needed to use it rightly."""
+
+    architecture: dict[str, Any]
+    normalization: Normalization
+    camera: Camera
+    map_frame: str
+    camera_frame: str
+    depth_kind: str | None  # "metric" | "relative" | None without depth
+    state_dict: dict[str, Tensor]
+    training_stamps_ns: np.ndarray  # (N,) int64
+    training_T_map_cam: np.ndarray  # (N, 4, 4) float64
+    datum: Datum | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    weights_sha256: str = ""  # of weights.safetensors; filled in by save and load
+
+    @property
+    def output(self) -> str:
+        """What the network predicts: "depth", "rgb" or "rgbd"."""
+        return str(self.architecture["output"])
+
+    def build_model(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, on the CPU."""
+        model = build_model(self.architecture)
+        model.load_state_dict(self.state_dict)
+        return model.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint directory; whoever reads `path` meanwhile finds the old one or the new one.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written; an earlier checkpoint there stays whole.
+    """
+    weights = save({key: value.detach().cpu().contiguous() for key, value in checkpoint.state_dict.items()})
+    checkpoint.weights_sha256 = hashlib.sha256(weights).hexdigest()
+    poses = save(
+        {
+            "stamps_ns": torch.from_numpy(np.ascontiguousarray(checkpoint.training_stamps_ns, np.int64)),
+            "T_map_cam": torch.from_numpy(np.ascontiguousarray(checkpoint.training_T_map_cam, np.float64)),
+        }
+    )
+    new = path.with_name(f".{path.name}.new")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        (new / WEIGHTS_FILE).write_bytes(weights)
+        (new / POSES_FILE).write_bytes(poses)
+        write_yaml(new / MODEL_FILE, _to_yaml(checkpoint))
+        replace_directory(new, path)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise UserError(f"cannot write the checkpoint {path} ({error.strerror}); is the disk full?") from error
+
+
+def replace_directory(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`. Between the two renames only `.<name>.old` exists; readers look there too."""
+    for file in new.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    old = old_directory(path)
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def old_directory(path: Path) -> Path:
+    """Where :func:`replace_directory` keeps the previous directory for a moment."""
+    return path.with_name(f".{path.name}.old")
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint directory.
+
+    Raises:
+        UserError: missing, foreign, corrupt, of a newer format, with missing or surplus weights, or a pickle.
+    """
+    path = _checkpoint_directory(Path(path))
+    values = read_yaml(path / MODEL_FILE)
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path / MODEL_FILE}: format_version is {version!r}, this program reads {FORMAT_VERSION}"
+        )
+    tensors, weights_sha256 = read_safetensors(path / WEIGHTS_FILE)
+    poses, _ = read_safetensors(path / POSES_FILE)
+    try:
+        checkpoint = _from_yaml(values, tensors, poses, weights_sha256)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path / MODEL_FILE} is incomplete or damaged ({type(error).__name__}: {error}); train again"
+        ) from error
+    _check_weights(path, checkpoint)
+    recorded = values.get("weights_sha256")
+    if recorded != weights_sha256:
+        raise UserError(f"{path / WEIGHTS_FILE} is not the file {MODEL_FILE} describes (its SHA-256 differs)")
+    return checkpoint
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors and SHA-256 of a safetensors file; UserError when missing, damaged or a pickle in disguise."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    if data.startswith(PICKLE_MAGIC):
+        raise UserError(f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read")
+    try:
+        return load(data), hashlib.sha256(data).hexdigest()
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
+
+
+def _checkpoint_directory(path: Path) -> Path:
+    """The directory that holds the checkpoint, or the reason why there is none."""
+    if path.suffix in PICKLE_SUFFIXES and path.is_file():
+        raise UserError(
+            f"{path} may be a pickle, which could run code; it was not opened. Give a directory made by pose2rgbd train"
+        )
+    if path.is_file():
+        raise UserError(f"{path} is a file; a checkpoint is a directory with {MODEL_FILE} in it")
+    if not path.exists() and old_directory(path).is_dir():
+        return old_directory(path)
+    if not path.is_dir():
+        raise UserError(f"there is no checkpoint at {path}; pose2rgbd train makes one")
+    if (path / MODEL_FILE).exists():
+        return path
+    if (path / "checkpoint" / MODEL_FILE).exists():  # the folder of a whole training run
+        return path / "checkpoint"
+    foreign = sorted(file.name for file in path.iterdir() if file.suffix in (*PICKLE_SUFFIXES, ".safetensors"))
+    found = f"; it holds {', '.join(foreign[:3])}, which this program does not open" if foreign else ""
+    raise UserError(f"{path} is no pose2rgbd checkpoint: it has no {MODEL_FILE}{found}")
+
+
+def _to_yaml(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "architecture": checkpoint.architecture,
+        "normalization": checkpoint.normalization.to_dict(),
+        "camera": checkpoint.camera.to_dict(),
+        "frames": {"map": checkpoint.map_frame, "camera": checkpoint.camera_frame},
+        "datum": None if checkpoint.datum is None else dataclasses.asdict(checkpoint.datum),
+        "depth_kind": checkpoint.depth_kind,
+        "output": checkpoint.output,
+        "metrics": {key: round(float(value), 6) for key, value in checkpoint.metrics.items()},
+        "provenance": checkpoint.provenance,
+        "weights_sha256": checkpoint.weights_sha256,
+    }
+
+
+def _from_yaml(
+    values: dict[str, Any], tensors: dict[str, Tensor], poses: dict[str, Tensor], weights_sha256: str
+) -> Checkpoint:
+    return Checkpoint(
+        architecture=values["architecture"],
+        normalization=Normalization.from_dict(values["normalization"]),
+        camera=Camera.from_dict(values["camera"]),
+        map_frame=values["frames"]["map"],
+        camera_frame=values["frames"]["camera"],
+        datum=None if values["datum"] is None else Datum(**values["datum"]),
+        depth_kind=values["depth_kind"],
+        state_dict=tensors,
+        training_stamps_ns=poses["stamps_ns"].numpy(),
+        training_T_map_cam=poses["T_map_cam"].numpy(),
+        provenance=values["provenance"],
+        metrics=values["metrics"],
+        weights_sha256=weights_sha256,
+    )
+
+
+def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
+    """Compare names and shapes with the architecture, so that the message tells what differs."""
+    with torch.device("meta"):
+        expected = {key: tensor.shape for key, tensor in build_model(checkpoint.architecture).state_dict().items()}
+    found = {key: tensor.shape for key, tensor in checkpoint.state_dict.items()}
+    missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    misshapen = sorted(key for key in set(expected) & set(found) if expected[key] != found[key])
+    for what, keys in (("lacks", missing), ("has unknown", surplus), ("has misshapen", misshapen)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise UserError(f"{path / WEIGHTS_FILE} does not fit the architecture: it {what} {keys[0]}{more}")
