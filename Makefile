@@ -1,0 +1,30 @@
+# `make demo` and `make test` set up what they need by themselves; docs/install.md tells how.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+ACTIVATE := source .venv/bin/activate
+
+help:               ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+
+setup:              ## build .venv (quick when nothing changed)
+	@scripts/setup.sh
+
+demo: setup         ## recording -> dataset -> model -> live ROS node -> report; BAG=path takes your own recording
+	@$(ACTIVATE) && pose2rgbd run $(if $(BAG),"$(BAG)") $(ARGS)
+
+test: setup         ## the default tests; SLOW=1 adds the long ones
+	@$(ACTIVATE) && python -m pytest $(if $(SLOW),,-m "not slow and not gpu") $(ARGS)
+
+lint: setup         ## ruff, mypy, import contracts
+	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports
+
+bench: setup        ## speed of the networks and of the node; writes bench/results/
+	@$(ACTIVATE) && python bench/render_speed.py && python bench/render_node.py
+
+lock: setup         ## pin what is installed now into requirements/python.lock
+	@$(ACTIVATE) && python scripts/lock.py > requirements/python.lock.new && mv requirements/python.lock.new requirements/python.lock
+
+clean:              ## remove everything that was built
+	rm -rf .venv build install log out *.egg-info underlay/*.egg-info underlay/src/*.egg-info

@@ -1,0 +1,72 @@
+"""Settings: bounds, YAML round trip and the command line's one-line errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pose2rgbd_ros.cli import main as cli
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.settings import check, from_yaml_dict, read_yaml, setting, to_yaml_dict, write_yaml
+
+
+@dataclass
+class Example:
+    rate_hz: float = setting(30.0, "images per second", ge=0.1, le=200.0)
+    mode: str = setting("a", "which", choices=("a", "b"))
+    pair: tuple[int, int] = setting((1, 2), "two numbers")
+    where: Path = setting(Path("x"), "a path")
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    write_yaml(path, to_yaml_dict(Example(rate_hz=5.0, pair=(3, 4))))
+    loaded = from_yaml_dict(Example, read_yaml(path))
+    assert (loaded.rate_hz, loaded.pair, str(loaded.where)) == (5.0, (3, 4), "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate_hz": 0.0}, "at least 0.1"),
+        ({"rate_hz": 1e9}, "at most"),
+        ({"mode": "c"}, "choose one of: a, b"),
+    ],
+)
+def test_values_out_of_bounds_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(Example(**change))  # type: ignore[arg-type]
+
+
+def test_unknown_key_is_named() -> None:
+    with pytest.raises(UserError, match="unknown setting rate; known ones: rate_hz"):
+        from_yaml_dict(Example, {"rate": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "cannot be read as YAML"), ("- 1", "no YAML mapping")]
+)
+def test_broken_yaml_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_command_line_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in cli.COMMANDS)
+    assert cli.main(["paint"]) == 2
+    assert "no command 'paint'" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["inspect", str(tmp_path / "nothing")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
