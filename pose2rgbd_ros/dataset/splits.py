@@ -1,0 +1,197 @@
+"""Which frames train and which test.
+
+`random_split` is the paper's 80/20: neighbours of a test frame, a thirtieth of a second away, are trained on, so it
+measures memory. `held_out_segments` is the honest one: whole stretches of track are unseen, and frames next to a
+stretch, in time or by hardly having moved, are in neither set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pose2rgbd_ros.errors import UserError
+
+FEWEST_FRAMES = 5
+# A pause this many times the usual one between frames parts two recordings (or a recording from its continuation).
+GAP_FACTOR = 10.0
+# How far, as a share of the track's extent, the camera must be from a segment's end before frames train again.
+GUARD_EXTENT_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Split:
+    """Frame indices (sorted, disjoint) and what is needed to make the same split again."""
+
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe, for a checkpoint's provenance; :func:`split_from_dict` repeats it."""
+        return {"name": self.name, **self.parameters}
+
+
+def random_split(n: int, train_fraction: float = 0.8, seed: int = 0) -> Split:
+    """Frames dealt at random (the paper's split). Both sets hold at least one frame; UserError below 2 frames."""
+    _check_fraction("train_fraction", train_fraction)
+    if n < 2:
+        raise UserError(f"{n} frame(s) cannot be split into a training and a test set; record at least 2")
+    order = np.random.default_rng(seed).permutation(n)
+    count = int(np.clip(round(n * train_fraction), 1, n - 1))
+    return Split(
+        np.sort(order[:count]).astype(np.int64),
+        np.sort(order[count:]).astype(np.int64),
+        "random",
+        {"train_fraction": train_fraction, "seed": seed},
+    )
+
+
+def held_out_segments(
+    stamps_ns: ArrayLike,
+    position_m: ArrayLike,
+    fraction: float = 0.2,
+    segments: int = 5,
+    guard_frames: int | None = None,
+    seed: int = 0,
+    recording: ArrayLike | None = None,
+) -> Split:
+    """Test on `segments` stretches of track, each contiguous in time, together `fraction` of the frames.
+
+    One stretch is placed at random in each of `segments` equal parts of the data, inside one recording. The guard on
+    each side is at least `guard_frames` (default: a quarter of a stretch) and goes on while the camera is within 1 %
+    of the track's extent of the stretch's end (a hovering drone sees the same for seconds), at most one stretch long.
+
+    Args:
+        stamps_ns: (N,) strictly increasing.
+        position_m: (N, 3) camera positions in the map.
+        recording: (N,) number of the recording each frame comes from; by default pauses part the recordings.
+
+    Raises:
+        UserError: fewer than 5 frames, a fraction outside (0, 1), stamps that do not increase.
+    """
+    stamps = np.asarray(stamps_ns, dtype=np.int64)
+    position = np.asarray(position_m, dtype=np.float64)
+    _check_fraction("fraction", fraction)
+    _check_track(stamps, position, segments, guard_frames)
+    runs = recordings(stamps) if recording is None else np.asarray(recording)
+    # Recordings may overlap in time: put each one's frames side by side, then work on places in that order.
+    order = np.lexsort((stamps, runs))
+    runs, position = runs[order], position[order]
+    test = _place(runs, fraction, segments, np.random.default_rng(seed))
+    excluded = _guarded(test, runs, position, guard_frames)
+    parameters = {"fraction": fraction, "segments": segments, "guard_frames": guard_frames, "seed": seed}
+    return Split(np.sort(order[~test & ~excluded]), np.sort(order[test]), "held_out_segments", parameters)
+
+
+def split_from_dict(
+    values: dict[str, Any], stamps_ns: ArrayLike, position_m: ArrayLike, recording: ArrayLike | None = None
+) -> Split:
+    """Repeat the split a checkpoint names, on the same frames. UserError: an unknown name or parameter."""
+    parameters = {key: value for key, value in values.items() if key != "name"}
+    try:
+        if values.get("name") == "random":
+            return random_split(len(np.asarray(stamps_ns)), **parameters)
+        if values.get("name") == "held_out_segments":
+            return held_out_segments(stamps_ns, position_m, recording=recording, **parameters)
+    except TypeError as error:
+        raise UserError(f"split {values.get('name')!r}: {error}") from error
+    raise UserError(f"unknown split {values.get('name')!r}; known ones: random, held_out_segments")
+
+
+def recordings(stamps_ns: ArrayLike) -> NDArray[np.int64]:
+    """Number (N,) of the recording of each frame, told by pauses of 10 times the median step or more."""
+    steps = np.diff(np.asarray(stamps_ns, dtype=np.int64))
+    if len(steps) == 0:
+        return np.zeros(len(steps) + 1, dtype=np.int64)
+    pauses = steps > GAP_FACTOR * np.median(steps)
+    return np.concatenate([[0], np.cumsum(pauses)]).astype(np.int64)
+
+
+def _place(runs: NDArray[Any], fraction: float, segments: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark the test frames: one stretch in each equal part, not across recordings."""
+    n = len(runs)
+    wanted = int(np.clip(round(n * fraction), 1, n - 2))
+    segments = max(1, min(segments, wanted))
+    test = np.zeros(n, dtype=bool)
+    lengths = np.diff(np.linspace(0, wanted, segments + 1).round().astype(int))
+    for part, length in zip(np.array_split(np.arange(n), segments), lengths, strict=True):
+        length = min(int(length), len(part))
+        starts = part[: len(part) - length + 1]
+        inside = starts[runs[starts] == runs[starts + length - 1]]
+        if len(inside):
+            start = int(rng.choice(inside))
+            test[start : start + length] = True
+        else:  # recordings shorter than a stretch: take the longest one here, whole
+            _, first, count = np.unique(runs[part], return_index=True, return_counts=True)
+            longest = int(count.argmax())
+            start = int(part[0] + first[longest])
+            test[start : start + min(length, int(count[longest]))] = True
+    return test
+
+
+def _guarded(
+    test: NDArray[np.bool_], runs: NDArray[Any], position: NDArray[np.float64], guard_frames: int | None
+) -> NDArray[np.bool_]:
+    """Frames too near a test stretch to train on. The guard shrinks where little else would be left to train on."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], test, [False]]).astype(int)))
+    stretches = list(zip(edges[::2], edges[1::2], strict=True))
+    reach_m = GUARD_EXTENT_SHARE * float(np.linalg.norm(position.max(axis=0) - position.min(axis=0)))
+    for shrink in (1.0, 0.5, 0.25, 0.0):
+        excluded = np.zeros(len(test), dtype=bool)
+        for start, stop in stretches:
+            length = stop - start
+            guard = max(1, length // 4) if guard_frames is None else guard_frames
+            for last, step in ((start, -1), (stop - 1, 1)):
+                least, most = int(guard * shrink), int(max(guard, length) * shrink)
+                _exclude_from(excluded, int(last), step, least, most, runs, position, reach_m)
+        excluded &= ~test
+        if (~test & ~excluded).sum() >= max(1, (~test).sum() // 2):
+            break
+    return excluded
+
+
+def _exclude_from(
+    excluded: NDArray[np.bool_],
+    last: int,
+    step: int,
+    least: int,
+    most: int,
+    runs: NDArray[Any],
+    position: NDArray[np.float64],
+    reach_m: float,
+) -> None:
+    """Walk away from a stretch's last frame and exclude: `least` frames, then while near, `most` frames in all."""
+    for walked in range(1, most + 1):
+        here = last + step * walked
+        if not 0 <= here < len(excluded) or runs[here] != runs[last]:
+            return
+        if walked > least and np.linalg.norm(position[here] - position[last]) > reach_m:
+            return
+        excluded[here] = True
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0.0 < value < 1.0:
+        raise UserError(f"{name} is {value}; it must lie between 0 and 1")
+
+
+def _check_track(
+    stamps: NDArray[np.int64], position: NDArray[np.float64], segments: int, guard_frames: int | None
+) -> None:
+    if len(stamps) < FEWEST_FRAMES:
+        raise UserError(
+            f"{len(stamps)} frame(s) are too few to hold a stretch out; record at least {FEWEST_FRAMES}"
+        )
+    if position.shape != (len(stamps), 3):
+        raise UserError(
+            f"{len(stamps)} stamps but positions of shape {position.shape}; expected ({len(stamps)}, 3)"
+        )
+    if not (np.diff(stamps) > 0).all():
+        raise UserError("the frames' stamps do not increase; sort the dataset and remove doubles")
+    if segments < 1 or (guard_frames is not None and guard_frames < 0):
+        raise UserError(f"segments is {segments} and guard_frames {guard_frames}; need at least 1 and 0")
