@@ -174,7 +174,7 @@ def resample_map(source: Camera, target: Camera) -> Float32:
     """
     rays = target.rays()
     uv = source.project(rays)
-    inside = ((uv >= -0.5) & (uv <= np.array([source.width, source.height]) - 0.5)).all(axis=-1)
+    inside = np.asarray(((uv >= -0.5) & (uv <= np.array([source.width, source.height]) - 0.5)).all(axis=-1))
     if source.is_distorted:
         # Far outside the calibrated field a distortion polynomial folds back into the image: keep true rays only.
         back = source.unproject(np.where(inside[..., None], uv, 0.0))
@@ -187,7 +187,7 @@ def resample(image: AnyArray, map_xy: Float32, nearest: bool, fill: float = 0) -
 
     `nearest` is for depth and labels, which must not be blended; else bilinear.
     """
-    outside = np.isnan(map_xy).any(axis=-1)
+    outside = np.asarray(np.isnan(map_xy).any(axis=-1))
     xy = np.where(outside[..., None], np.float32(0), map_xy)
     result: AnyArray
     if nearest:

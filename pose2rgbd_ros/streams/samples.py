@@ -1,0 +1,206 @@
+"""Time-stamped samples, one small class per kind, in SI units and ENU: what bags and live topics both become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import depth, se3
+from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8, UInt16
+from pose2rgbd_ros.geometry.camera import COEFFICIENTS, Camera
+from pose2rgbd_ros.streams.images import compressed_size, decode_compressed
+from pose2rgbd_ros.streams.images import raw_image_to_rgb as raw_image_to_rgb
+
+COMPRESSED = ("jpeg", "png")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSample:
+    """A colour image as received: raw pixels in a sensor_msgs encoding, or the bytes of a JPEG or PNG file.
+
+    Compressed bytes are kept verbatim so that a dataset can store them without loss. For them `step` is 0.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    encoding: str
+    data: Any  # bytes-like
+    width: int
+    height: int
+    step: int = 0
+    is_bigendian: bool = False
+
+    @classmethod
+    def from_compressed(cls, stamp_ns: int, frame_id: str, data: Any) -> ImageSample:
+        """The sample of a CompressedImage. The bytes tell JPEG and PNG apart; its format text is too varied to trust.
+
+        Other files that OpenCV reads are decoded to rgb8. UserError when the bytes are no image.
+        """
+        data = bytes(data)
+        found = compressed_size(data)
+        if found is not None:
+            encoding, width, height = found
+            return cls(stamp_ns, frame_id, encoding, data, width, height)
+        rgb = decode_compressed(data)
+        return cls(stamp_ns, frame_id, "rgb8", rgb.tobytes(), rgb.shape[1], rgb.shape[0], rgb.shape[1] * 3)
+
+    @property
+    def compressed_bytes(self) -> bytes | None:
+        """The JPEG or PNG file as received; None for a raw image."""
+        return bytes(self.data) if self.encoding in COMPRESSED else None
+
+    def rgb(self) -> UInt8:
+        """RGB uint8 (height, width, 3). UserError when the data is damaged or of an unknown encoding."""
+        compressed = self.compressed_bytes
+        if compressed is None:
+            return raw_image_to_rgb(
+                self.data, self.height, self.width, self.encoding, self.step, self.is_bigendian
+            )
+        return decode_compressed(compressed)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthSample:
+    """A depth image: `depth_m` float32 (H, W), NaN unknown, along the optical axis.
+
+    `counts` are the source's own integers in units of `unit_m` (0 unknown) where it had any, so nothing is lost.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    counts: UInt16 | None
+    unit_m: float
+    depth_m: Float32
+
+    @classmethod
+    def from_image(
+        cls,
+        stamp_ns: int,
+        frame_id: str,
+        data: Any,
+        encoding: str,
+        height: int,
+        width: int,
+        step: int = 0,
+        is_bigendian: bool = False,
+    ) -> DepthSample:
+        """The sample of a sensor_msgs/Image of encoding 32FC1, 16UC1 or mono16. UserError for others."""
+        counts = depth.raw_counts(data, encoding, height, width, step, is_bigendian)
+        if counts is not None:
+            return cls.from_counts(stamp_ns, frame_id, counts)
+        metres = depth.decode_depth(data, encoding, height, width, step, is_bigendian)
+        return cls(stamp_ns, frame_id, None, depth.MILLIMETRE, metres)
+
+    @classmethod
+    def from_compressed(cls, stamp_ns: int, frame_id: str, data: Any, format: str) -> DepthSample:
+        """The sample of a CompressedImage written by compressed_depth_image_transport. UserError for others."""
+        counts = depth.raw_counts_from_compressed(data, format)
+        if counts is not None:
+            return cls.from_counts(stamp_ns, frame_id, counts)
+        return cls(stamp_ns, frame_id, None, depth.MILLIMETRE, depth.decode_compressed_depth(data, format))
+
+    @classmethod
+    def from_counts(
+        cls, stamp_ns: int, frame_id: str, counts: UInt16, unit_m: float = depth.MILLIMETRE
+    ) -> DepthSample:
+        """The sample of uint16 counts (H, W)."""
+        return cls(stamp_ns, frame_id, counts, unit_m, depth.from_counts(counts, unit_m))
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.depth_m.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.depth_m.shape[0])
+
+
+@dataclass(frozen=True)
+class CameraInfoSample:
+    """The camera of the images of `frame_id`."""
+
+    stamp_ns: int
+    frame_id: str
+    camera: Camera
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSample:
+    """The pose of `child_frame` in `parent_frame`, as received (it may hold NaN: a Trajectory sorts that out)."""
+
+    stamp_ns: int
+    parent_frame: str
+    child_frame: str
+    position_m: Float64  # (3,)
+    quat_xyzw: Float64  # (4,)
+
+    @property
+    def T(self) -> Float64:
+        """T_parent_child, (4, 4). UserError for a zero or non-finite quaternion."""
+        return se3.make(self.position_m, self.quat_xyzw)
+
+
+@dataclass(frozen=True, eq=False)
+class FixSample:
+    """A GNSS position of the antenna `frame_id`: WGS-84 degrees and metres above the ellipsoid (NaN: none)."""
+
+    stamp_ns: int
+    frame_id: str
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+    covariance_enu_m2: Float64  # (3, 3)
+
+
+def camera_from_info(
+    width: int,
+    height: int,
+    distortion_model: str,
+    d: npt.ArrayLike,
+    k: npt.ArrayLike,
+    binning: tuple[int, int] = (0, 0),
+    roi: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Camera:
+    """The camera of the image that a sensor_msgs/CameraInfo describes.
+
+    K and D hold for the full `width` x `height`; the image is that, cut to `roi` (x, y, width, height; zero size
+    means all) and then binned (0 means 1). UserError for K of another size or an unknown distortion model.
+    """
+    K = np.asarray(k, dtype=np.float64).reshape(-1)
+    if K.size != 9:
+        raise UserError(f"CameraInfo K has {K.size} elements; expected 9")
+    model, coefficients = _distortion(distortion_model, [float(v) for v in np.asarray(d).reshape(-1)])
+    camera = Camera(int(width), int(height), K[0], K[4], K[2], K[5], model, coefficients)
+    x, y, w, h = roi
+    if w and h:
+        camera = camera.cropped(x, y, w, h)
+    bin_x, bin_y = (max(1, int(b)) for b in binning)
+    return camera.resized(camera.width // bin_x, camera.height // bin_y) if bin_x > 1 or bin_y > 1 else camera
+
+
+def _distortion(model: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
+    """A model of ours and its coefficients; no coefficients, or zeros of a polynomial model, are no distortion.
+
+    Drivers pad D with zeros or name 8 coefficients plumb_bob; OpenCV reads both polynomial models alike.
+    """
+    model = model.strip() or "plumb_bob"
+    if model in ("fisheye", "equidistant"):
+        return ("equidistant", tuple(d[:4])) if len(d) >= 4 else ("none", ())
+    if model not in COEFFICIENTS:
+        raise UserError(f"unknown distortion model {model!r}; supported: {', '.join(COEFFICIENTS)}")
+    significant = len(d) - next((i for i, value in enumerate(reversed(d)) if value != 0), len(d))
+    if significant == 0:
+        return "none", ()
+    if significant > 8:
+        raise UserError(
+            f"CameraInfo D has {significant} coefficients; at most 8 (rational_polynomial) are supported"
+        )
+    name, size = ("plumb_bob", 5) if significant <= 5 else ("rational_polynomial", 8)
+    return name, (*d[:significant], *[0.0] * (size - significant))
