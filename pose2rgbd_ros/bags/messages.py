@@ -1,0 +1,232 @@
+"""rosbags messages from plain numpy: what a drone's recording holds, for ROS 1 and ROS 2 alike.
+
+Stamps are in nanoseconds, lengths in metres, quaternions xyzw, angles in radians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pose2rgbd_ros.bags.typestores import typestore
+from pose2rgbd_ros.errors import UserError
+
+# Encoding of sensor_msgs/Image -> (dtype, channels)
+RAW_ENCODINGS = {
+    "rgb8": (np.uint8, 3),
+    "bgr8": (np.uint8, 3),
+    "rgba8": (np.uint8, 4),
+    "bgra8": (np.uint8, 4),
+    "mono8": (np.uint8, 1),
+    "mono16": (np.uint16, 1),
+    "16UC1": (np.uint16, 1),
+    "32FC1": (np.float32, 1),
+    "64FC1": (np.float64, 1),
+}
+
+
+class StampedTransform(NamedTuple):
+    """The pose of `child_frame` in `parent_frame`, as TF says it."""
+
+    stamp_ns: int
+    parent_frame: str
+    child_frame: str
+    position_m: Sequence[float]
+    quat_xyzw: Sequence[float]
+
+
+class MessageFactory:
+    """Makes messages of one ROS generation ("1" or "2")."""
+
+    def __init__(self, ros: str = "2") -> None:
+        self.ros = ros
+        self.store = typestore(ros)
+
+    def new(self, msgtype: str, **fields: Any) -> Any:
+        """A message of any type in the store, e.g. new("geometry_msgs/msg/Vector3", x=..., y=..., z=...)."""
+        return self.store.types[msgtype](**fields)
+
+    def header(self, stamp_ns: int, frame_id: str) -> Any:
+        """std_msgs/Header."""
+        seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
+        stamp = self.new("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
+        sequence = {"seq": 0} if self.ros == "1" else {}
+        return self.new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id, **sequence)
+
+    def image(self, stamp_ns: int, frame_id: str, pixels: np.ndarray, encoding: str) -> Any:
+        """sensor_msgs/Image of `pixels` (H, W) or (H, W, C), little-endian. UserError when it does not fit `encoding`."""
+        if encoding not in RAW_ENCODINGS:
+            raise UserError(
+                f"image encoding {encoding!r} cannot be written; known: {', '.join(RAW_ENCODINGS)}"
+            )
+        dtype, channels = RAW_ENCODINGS[encoding]
+        height, width = pixels.shape[:2]
+        if pixels.dtype != dtype or pixels.size != height * width * channels:
+            raise UserError(f"{encoding} cannot hold {pixels.dtype} pixels of shape {pixels.shape}")
+        little = np.ascontiguousarray(pixels, dtype=np.dtype(dtype).newbyteorder("<"))
+        return self.new(
+            "sensor_msgs/msg/Image",
+            header=self.header(stamp_ns, frame_id),
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=little.nbytes // height,
+            data=little.reshape(-1).view(np.uint8),
+        )
+
+    def compressed_image(self, stamp_ns: int, frame_id: str, data: bytes, format: str = "jpeg") -> Any:
+        """sensor_msgs/CompressedImage of ready-made bytes: JPEG, PNG, or what `encode_compressed_depth` returns."""
+        return self.new(
+            "sensor_msgs/msg/CompressedImage",
+            header=self.header(stamp_ns, frame_id),
+            format=format,
+            data=np.frombuffer(data, dtype=np.uint8),
+        )
+
+    def camera_info(
+        self,
+        stamp_ns: int,
+        frame_id: str,
+        width: int,
+        height: int,
+        K: np.ndarray,
+        distortion_model: str = "plumb_bob",
+        distortion: Sequence[float] = (),
+    ) -> Any:
+        """sensor_msgs/CameraInfo of an unrectified camera: `K` (3, 3), R = identity, P = [K | 0]."""
+        K = np.asarray(K, dtype=np.float64).reshape(3, 3)
+        matrices = {
+            "d": np.asarray(distortion, dtype=np.float64),
+            "k": K.reshape(-1),
+            "r": np.eye(3).reshape(-1),
+            "p": np.hstack([K, np.zeros((3, 1))]).reshape(-1),
+        }
+        if self.ros == "1":
+            matrices = {name.upper(): value for name, value in matrices.items()}
+        roi = self.new(
+            "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+        )
+        return self.new(
+            "sensor_msgs/msg/CameraInfo",
+            header=self.header(stamp_ns, frame_id),
+            height=height,
+            width=width,
+            distortion_model=distortion_model,
+            binning_x=0,
+            binning_y=0,
+            roi=roi,
+            **matrices,
+        )
+
+    def pose(self, position_m: Sequence[float], quat_xyzw: Sequence[float]) -> Any:
+        """geometry_msgs/Pose."""
+        x, y, z = map(float, position_m)
+        qx, qy, qz, qw = map(float, quat_xyzw)
+        return self.new(
+            "geometry_msgs/msg/Pose",
+            position=self.new("geometry_msgs/msg/Point", x=x, y=y, z=z),
+            orientation=self.new("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
+        )
+
+    def pose_stamped(
+        self, stamp_ns: int, frame_id: str, position_m: Sequence[float], quat_xyzw: Sequence[float]
+    ) -> Any:
+        """geometry_msgs/PoseStamped."""
+        return self.new(
+            "geometry_msgs/msg/PoseStamped",
+            header=self.header(stamp_ns, frame_id),
+            pose=self.pose(position_m, quat_xyzw),
+        )
+
+    def _pose_with_covariance(self, position_m: Sequence[float], quat_xyzw: Sequence[float]) -> Any:
+        return self.new(
+            "geometry_msgs/msg/PoseWithCovariance",
+            pose=self.pose(position_m, quat_xyzw),
+            covariance=np.zeros(36),
+        )
+
+    def pose_with_covariance_stamped(
+        self, stamp_ns: int, frame_id: str, position_m: Sequence[float], quat_xyzw: Sequence[float]
+    ) -> Any:
+        """geometry_msgs/PoseWithCovarianceStamped; the covariance is zero: unknown."""
+        return self.new(
+            "geometry_msgs/msg/PoseWithCovarianceStamped",
+            header=self.header(stamp_ns, frame_id),
+            pose=self._pose_with_covariance(position_m, quat_xyzw),
+        )
+
+    def vector3(self, xyz: Sequence[float]) -> Any:
+        """geometry_msgs/Vector3."""
+        x, y, z = map(float, xyz)
+        return self.new("geometry_msgs/msg/Vector3", x=x, y=y, z=z)
+
+    def odometry(
+        self,
+        stamp_ns: int,
+        parent_frame: str,
+        child_frame: str,
+        position_m: Sequence[float],
+        quat_xyzw: Sequence[float],
+        linear_mps: Sequence[float] = (0.0, 0.0, 0.0),
+        angular_radps: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> Any:
+        """nav_msgs/Odometry: the pose of `child_frame` in `parent_frame`, the twist in `child_frame`."""
+        twist = self.new(
+            "geometry_msgs/msg/TwistWithCovariance",
+            twist=self.new(
+                "geometry_msgs/msg/Twist",
+                linear=self.vector3(linear_mps),
+                angular=self.vector3(angular_radps),
+            ),
+            covariance=np.zeros(36),
+        )
+        return self.new(
+            "nav_msgs/msg/Odometry",
+            header=self.header(stamp_ns, parent_frame),
+            child_frame_id=child_frame,
+            pose=self._pose_with_covariance(position_m, quat_xyzw),
+            twist=twist,
+        )
+
+    def nav_sat_fix(
+        self,
+        stamp_ns: int,
+        frame_id: str,
+        latitude_deg: float,
+        longitude_deg: float,
+        altitude_m: float,
+        covariance_m2: np.ndarray | None = None,
+        status: int = 0,
+    ) -> Any:
+        """sensor_msgs/NavSatFix on the WGS-84 ellipsoid; `covariance_m2` (3, 3) in ENU, None: unknown."""
+        covariance = np.zeros(9) if covariance_m2 is None else np.asarray(covariance_m2, float).reshape(9)
+        return self.new(
+            "sensor_msgs/msg/NavSatFix",
+            header=self.header(stamp_ns, frame_id),
+            status=self.new("sensor_msgs/msg/NavSatStatus", status=status, service=1),
+            latitude=float(latitude_deg),
+            longitude=float(longitude_deg),
+            altitude=float(altitude_m),
+            position_covariance=covariance,
+            position_covariance_type=0 if covariance_m2 is None else 3,
+        )
+
+    def tf_message(self, transforms: Iterable[StampedTransform]) -> Any:
+        """tf2_msgs/TFMessage."""
+        return self.new("tf2_msgs/msg/TFMessage", transforms=[self._transform(item) for item in transforms])
+
+    def _transform(self, item: StampedTransform) -> Any:
+        qx, qy, qz, qw = map(float, item.quat_xyzw)
+        return self.new(
+            "geometry_msgs/msg/TransformStamped",
+            header=self.header(item.stamp_ns, item.parent_frame),
+            child_frame_id=item.child_frame,
+            transform=self.new(
+                "geometry_msgs/msg/Transform",
+                translation=self.vector3(item.position_m),
+                rotation=self.new("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
+            ),
+        )
