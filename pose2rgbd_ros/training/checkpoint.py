@@ -93,7 +93,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         replace_directory(new, path)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"cannot write the checkpoint {path} ({error.strerror}); is the disk full?") from error
+        raise UserError(
+            f"cannot write the checkpoint {path} ({error.strerror}); is the disk full?"
+        ) from error
 
 
 def replace_directory(new: Path, path: Path) -> None:
@@ -149,7 +151,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     if data.startswith(PICKLE_MAGIC):
-        raise UserError(f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read")
+        raise UserError(
+            f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read"
+        )
     try:
         return load(data), hashlib.sha256(data).hexdigest()
     except (SafetensorError, ValueError) as error:
@@ -172,7 +176,9 @@ def _checkpoint_directory(path: Path) -> Path:
         return path
     if (path / "checkpoint" / MODEL_FILE).exists():  # the folder of a whole training run
         return path / "checkpoint"
-    foreign = sorted(file.name for file in path.iterdir() if file.suffix in (*PICKLE_SUFFIXES, ".safetensors"))
+    foreign = sorted(
+        file.name for file in path.iterdir() if file.suffix in (*PICKLE_SUFFIXES, ".safetensors")
+    )
     found = f"; it holds {', '.join(foreign[:3])}, which this program does not open" if foreign else ""
     raise UserError(f"{path} is no pose2rgbd checkpoint: it has no {MODEL_FILE}{found}")
 
@@ -216,7 +222,9 @@ def _from_yaml(
 def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
     """Compare names and shapes with the architecture, so that the message tells what differs."""
     with torch.device("meta"):
-        expected = {key: tensor.shape for key, tensor in build_model(checkpoint.architecture).state_dict().items()}
+        expected = {
+            key: tensor.shape for key, tensor in build_model(checkpoint.architecture).state_dict().items()
+        }
     found = {key: tensor.shape for key, tensor in checkpoint.state_dict.items()}
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     misshapen = sorted(key for key in set(expected) & set(found) if expected[key] != found[key])
