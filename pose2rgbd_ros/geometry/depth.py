@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import rvl
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt16
 from pose2rgbd_ros.geometry.pixel_buffer import pixels
 
@@ -29,6 +30,12 @@ _HEADER = struct.Struct("<iff")
 _INVERSE_DEPTH = 0
 _PNG_MAGIC = b"\x89PNG"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*")
+_METHODS = (
+    "",
+    "compressedDepth",
+    "compressedDepth png",
+    "compressedDepth rvl",
+)  # older versions knew PNG only
 
 
 def depth_topic(kind: DepthKind) -> str:
@@ -99,19 +106,19 @@ def raw_counts_from_compressed(data: bytes, format: str) -> UInt16 | None:
     encoding, payload, _ = _split_compressed(data, format)
     if encoding in FLOAT_ENCODINGS:
         return None
-    image = _imdecode(payload, format)
+    image = _decode_image(payload, format)
     return None if image.dtype == np.float32 else image
 
 
 def decode_compressed_depth(data: bytes, format: str) -> Float32:
     """Depth (H, W) of a sensor_msgs/CompressedImage of compressed_depth_image_transport.
 
-    `format` is e.g. "16UC1; compressedDepth png" or "32FC1; compressedDepth". A float source holds quantised inverse
-    depth: depth = A / (q - B), q = 0 unknown. Plain 16 bit PNG or float TIFF without the 12-byte header (what
-    compressed_image_transport writes) is read too. UserError when it is neither.
+    `format` is e.g. "16UC1; compressedDepth png", "32FC1; compressedDepth" or "16UC1; compressedDepth rvl". A float
+    source holds quantised inverse depth: depth = A / (q - B), q = 0 unknown. Plain 16 bit PNG or float TIFF without
+    the 12-byte header (what compressed_image_transport writes) is read too. UserError when it is neither.
     """
     encoding, payload, quantization = _split_compressed(data, format)
-    image = _imdecode(payload, format)
+    image = _decode_image(payload, format)
     if image.dtype == np.float32:
         return known(image)
     if encoding not in FLOAT_ENCODINGS:
@@ -161,9 +168,12 @@ def resize_nearest(depth: AnyArray, width: int, height: int) -> AnyArray:
 
 
 def _quantize_inverse(depth: Float32, a: float, b: float, depth_max_m: float) -> UInt16:
-    """Quantised inverse depth, truncated like the original; too near for 16 bits or beyond the maximum is unknown."""
-    q = np.float32(a) / depth + np.float32(b)
-    return np.where((depth < depth_max_m) & (q >= 1) & (q < MAX_COUNT + 1), q, 0).astype(np.uint16)
+    """Quantised inverse depth; too near for 16 bits or beyond the maximum is unknown.
+
+    Rounded, where the original truncates: the same decoder reads it with half the error.
+    """
+    q = np.rint(a / depth.astype(np.float64) + b)
+    return np.where((depth < depth_max_m) & (q >= 1) & (q <= MAX_COUNT), q, 0).astype(np.uint16)
 
 
 def _require_known(encoding: str) -> None:
@@ -180,15 +190,19 @@ def _split_compressed(data: Any, format: str) -> tuple[str, bytes, tuple[float, 
     if data.startswith((_PNG_MAGIC, *_TIFF_MAGIC)):
         return (encoding if encoding in ENCODINGS else "16UC1"), data, None
     _require_known(encoding)
-    if method not in ("", "compressedDepth", "compressedDepth png"):
-        raise UserError(f"compressed depth of format {format!r}; accepted: '<encoding>; compressedDepth png'")
+    if method not in _METHODS:
+        raise UserError(
+            f"compressed depth of format {format!r}; accepted: '<encoding>; compressedDepth png' or rvl"
+        )
     if len(data) <= _HEADER.size:
         raise UserError(f"compressed depth of {len(data)} bytes is too short to hold an image")
     _, a, b = _HEADER.unpack_from(data)
     return encoding, data[_HEADER.size :], (a, b)
 
 
-def _imdecode(payload: bytes, format: str) -> AnyArray:
+def _decode_image(payload: bytes, format: str) -> AnyArray:
+    if format.rstrip().endswith("rvl") and not payload.startswith(_PNG_MAGIC):
+        return rvl.decode(payload)
     image = cv2.imdecode(np.frombuffer(payload, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise UserError(
