@@ -68,9 +68,13 @@ def test_every_message_comes_back(tmp_path: Path, name: str, options: dict) -> N
 
 
 def test_a_failed_recording_leaves_no_file_that_looks_whole(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), BagWriter(tmp_path / "flight.mcap") as bag:
-        bag.write("/pose", bag.make.pose_stamped(T0, "map", POSITION, QUAT), T0)
-        raise RuntimeError
+    def interrupted() -> None:
+        with BagWriter(tmp_path / "flight.mcap") as bag:
+            bag.write("/pose", bag.make.pose_stamped(T0, "map", POSITION, QUAT), T0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

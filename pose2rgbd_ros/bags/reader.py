@@ -1,0 +1,126 @@
+"""Reads recordings of ROS 1 and ROS 2 message by message, without ROS, whole or damaged."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.serde import SerdeError
+
+from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, recording_files, zstd
+from pose2rgbd_ros.bags.typestores import typestore
+from pose2rgbd_ros.errors import UserError
+
+# What a message that does not fit its type makes the deserialiser raise.
+_UNREADABLE = (SerdeError, zstd.ZstdError, AssertionError, ValueError, IndexError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """The message type, as "package/msg/Name", and how many messages there are."""
+
+    type: str
+    count: int
+
+
+class BagReader:
+    """An open recording. `problems` says what is wrong with its files; `unreadable` counts broken messages by topic."""
+
+    def __init__(self, path: Path, files: list[tuple[Any, str, str | None]]) -> None:
+        self.path = path
+        self._files = [(reader, ros) for reader, ros, _ in files]
+        self.problems = [problem for _, _, problem in files if problem]
+        self.unreadable: Counter[str] = Counter()
+        self.topics = self._topics()
+
+    def _topics(self) -> dict[str, TopicInfo]:
+        counts: Counter[str] = Counter()
+        types: dict[str, str] = {}
+        for reader, _ in self._files:
+            for connection in reader.connections:
+                counts[connection.topic] += connection.msgcount
+                # tf/tfMessage is ROS 1's older name for the same layout.
+                types[connection.topic] = connection.msgtype.replace(
+                    "tf/msg/tfMessage", "tf2_msgs/msg/TFMessage"
+                )
+        return {topic: TopicInfo(types[topic], counts[topic]) for topic in sorted(types)}
+
+    def describe_topics(self) -> str:
+        """Topics with type and count in one line, for error messages."""
+        rows = [f"{topic} ({info.type}, {info.count})" for topic, info in self.topics.items()]
+        return ", ".join(rows) or "none"
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+        """(topic, receive stamp in ns, message) in the order of reception, for any of `topics`.
+
+        Messages that do not fit their type are counted in `unreadable` and left out. UserError for a topic that is
+        not there or is of a type unknown to common ROS.
+        """
+        for topic in topics:
+            self._require_known(topic)
+        parts = [self._part(index, frozenset(topics)) for index in range(len(self._files))]
+        return heapq.merge(*parts, key=lambda item: item[1])
+
+    def first(self, topic: str) -> Any | None:
+        """The first readable message of a topic, None when there is none."""
+        return next((message for _, _, message in self.messages([topic])), None)
+
+    def _require_known(self, topic: str) -> None:
+        if topic not in self.topics:
+            raise UserError(f"{self.path} has no topic {topic}; its topics: {self.describe_topics()}")
+        store = typestore(self._files[0][1])
+        if self.topics[topic].type not in store.types:
+            raise UserError(f"{topic} is of type {self.topics[topic].type}, which cannot be read")
+
+    def _part(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
+        """The messages of one file; damage on the way ends it and is told in `problems`."""
+        reader, ros = self._files[index]
+        connections = [item for item in reader.connections if item.topic in topics]
+        if not connections:
+            return
+        store = typestore(ros)
+        deserialize = store.deserialize_ros1 if ros == "1" else store.deserialize_cdr
+        try:
+            for connection, stamp_ns, data in reader.messages(connections):
+                if data[:4] == ZSTD_MAGIC and ros == "2":  # packed message by message; CDR begins with 00
+                    data = zstd.decompress(data)
+                try:
+                    message = deserialize(data, connection.msgtype)
+                except _UNREADABLE:
+                    self.unreadable[connection.topic] += 1
+                    continue
+                yield connection.topic, stamp_ns, message
+        except DAMAGE as error:
+            problem = f"{reader.path.name} is damaged part of the way ({' '.join(str(error).split())[:200]})"
+            if problem not in self.problems:
+                self.problems.append(problem)
+
+
+@contextmanager
+def open_bag(path: str | Path) -> Iterator[BagReader]:
+    """Open a ROS 1 .bag, or a ROS 2 recording: folder (also split, packed, or without metadata.yaml), .db3 or .mcap.
+
+    UserError when it is none of these or not one message can be read. Files of a split recording that cannot be
+    read are left out and named in `problems`.
+    """
+    path = Path(path)
+    with ExitStack() as stack:
+        opened: list[tuple[Any, str, str | None]] = []
+        failures: list[str] = []
+        for file in recording_files(path):
+            try:
+                opened.append(open_file(file, stack))
+            except UserError as error:
+                failures.append(str(error))
+            except OSError as error:
+                failures.append(f"{file} cannot be read ({error.strerror or error})")
+        if not opened:
+            raise UserError(failures[0])
+        reader = BagReader(path, opened)
+        reader.problems += failures
+        yield reader
