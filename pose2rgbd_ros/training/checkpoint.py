@@ -122,7 +122,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: missing, foreign, corrupt, of a newer format, with missing or surplus weights, or a pickle.
     """
-    path = _checkpoint_directory(Path(path))
+    path = checkpoint_directory(Path(path))
     values = read_yaml(path / MODEL_FILE)
     version = values.get("format_version")
     if version != FORMAT_VERSION:
@@ -160,7 +160,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
 
 
-def _checkpoint_directory(path: Path) -> Path:
+def checkpoint_directory(path: Path) -> Path:
     """The directory that holds the checkpoint, or the reason why there is none."""
     if path.suffix in PICKLE_SUFFIXES and path.is_file():
         raise UserError(
