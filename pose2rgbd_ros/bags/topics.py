@@ -1,0 +1,311 @@
+"""Which topics of a recording are the camera, its depth, its calibration and its pose.
+
+Named topics win. The others are found by message type, encoding and the words in their names, and where several fit,
+the choice and the alternatives are told in `notes`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags.reader import BagReader
+from pose2rgbd_ros.errors import UserError
+
+AUTO, NONE = "auto", "none"
+_IMAGE_TYPES = (decode.IMAGE, decode.COMPRESSED_IMAGE)
+_DEPTH_ENCODINGS = ("16UC1", "32FC1")
+_TRANSPORTS = ("compressed", "compressedDepth", "raw", "theora", "zstd")
+# Words (parts of a topic name between / and _) that speak for a topic, and against it.
+_COLOUR_WORDS = {"rgb", "color", "colour"}
+_NOT_MAIN_WORDS = {
+    *(
+        "right",
+        "ir",
+        "infra1",
+        "infra2",
+        "infra",
+        "thermal",
+        "fisheye",
+        "mask",
+        "label",
+        "labels",
+        "segmentation",
+    ),
+    *("confidence", "disparity", "debug", "thumbnail", "overlay", "rear", "back"),
+}
+_REGISTERED_WORDS = {"registered", "aligned", "registration"}
+_GOOD_POSE_WORDS = {
+    *(
+        "groundtruth",
+        "gt",
+        "truth",
+        "mocap",
+        "vicon",
+        "vio",
+        "slam",
+        "fused",
+        "filtered",
+        "global",
+        "optimized",
+    ),
+}
+_NO_POSE_WORDS = {
+    *(
+        "goal",
+        "target",
+        "setpoint",
+        "desired",
+        "command",
+        "cmd",
+        "reference",
+        "initialpose",
+        "initial",
+        "gps",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class RequestedTopics:
+    """Topics asked for by name; "auto" finds one, "none" does without (depth and camera_info only)."""
+
+    image: str = AUTO
+    depth: str = AUTO
+    camera_info: str = AUTO
+    pose: str = AUTO
+
+
+@dataclass
+class TopicChoice:
+    """The topics to use. `pose` is None when the poses come from TF (`tf`, `tf_static`: all such topics)."""
+
+    image: str
+    depth: str | None
+    camera_info: str | None
+    pose: str | None
+    tf: list[str]
+    tf_static: list[str]
+    image_frame: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """An image topic with what its first message says."""
+
+    topic: str
+    count: int
+    encoding: str
+    frame: str
+    is_depth: bool
+
+
+def base_of(image_topic: str) -> str:
+    """The topic without its transport: /camera/image/compressed -> /camera/image."""
+    parent, _, last = image_topic.rpartition("/")
+    return parent if last in _TRANSPORTS and parent else image_topic
+
+
+def is_rectified(image_topic: str) -> bool:
+    """Whether image_proc's naming says that the distortion is removed: image_rect, image_rect_color."""
+    return "rect" in words(base_of(image_topic))
+
+
+def words(topic: str) -> set[str]:
+    """The parts of a topic name between slashes and underscores, in lower case."""
+    return set(re.split(r"[/_]+", topic.lower())) - {""}
+
+
+def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -> TopicChoice:
+    """The topics to convert. UserError, listing what is there, when an image or pose topic is missing or unknown."""
+    requested = requested or RequestedTopics()
+    for option, topic in vars(requested).items():
+        if topic not in (AUTO, NONE) and topic not in reader.topics:
+            raise UserError(
+                f"{reader.path} has no topic {topic} (asked for as {option.replace('_', ' ')}); "
+                f"its topics: {reader.describe_topics()}"
+            )
+    notes: list[str] = []
+    candidates = _image_topics(reader)
+    image = _choose_image(reader, candidates, requested.image, notes)
+    tf = [name for name in _of_type(reader, decode.TF) if not name.endswith("tf_static")]
+    return TopicChoice(
+        image=image.topic,
+        depth=_choose_depth(reader, candidates, image, requested.depth, notes),
+        camera_info=_choose_camera_info(reader, image, requested.camera_info, notes),
+        pose=_choose_pose(reader, tf, requested.pose, notes),
+        tf=tf,
+        tf_static=[name for name in _of_type(reader, decode.TF) if name.endswith("tf_static")],
+        image_frame=image.frame,
+        notes=notes,
+    )
+
+
+def _of_type(reader: BagReader, *types: str) -> list[str]:
+    return [topic for topic, info in reader.topics.items() if info.type in types and info.count]
+
+
+def _image_topics(reader: BagReader) -> dict[str, _Images]:
+    found = {}
+    for topic in _of_type(reader, *_IMAGE_TYPES):
+        message = reader.first(topic)
+        if message is None:
+            continue
+        encoding = decode.image_encoding(message)
+        is_depth = (
+            "compresseddepth" in encoding.lower()
+            or encoding in _DEPTH_ENCODINGS
+            or ("depth" in words(topic) and encoding not in ("rgb8", "bgr8"))
+        )
+        frame = decode.frame_name(message.header.frame_id)
+        found[topic] = _Images(topic, reader.topics[topic].count, encoding, frame, is_depth)
+    return found
+
+
+def _require_type(reader: BagReader, topic: str, accepted: tuple[str, ...], what: str) -> None:
+    info = reader.topics[topic]
+    if info.type not in accepted:
+        raise UserError(
+            f"{topic} is of type {info.type} and cannot give {what}; accepted: {', '.join(accepted)}"
+        )
+    if info.count == 0:
+        raise UserError(f"{topic} has no message in {reader.path}; there is no {what} to read")
+
+
+def _choose_image(
+    reader: BagReader, candidates: dict[str, _Images], requested: str, notes: list[str]
+) -> _Images:
+    if requested not in (AUTO, NONE):
+        _require_type(reader, requested, _IMAGE_TYPES, "colour images")
+        if requested not in candidates:
+            raise UserError(f"no message of {requested} in {reader.path} can be read")
+        return candidates[requested]
+    colour = [item for item in candidates.values() if not item.is_depth]
+    if not colour:
+        raise UserError(
+            f"{reader.path} has no colour images (a topic with messages of type {' or '.join(_IMAGE_TYPES)}); "
+            f"its topics: {reader.describe_topics()}"
+        )
+
+    def rank(item: _Images) -> tuple[Any, ...]:
+        named = words(item.topic)
+        return (
+            bool(named & _NOT_MAIN_WORDS),
+            not named & _COLOUR_WORDS,
+            _sibling_info(item.topic) not in reader.topics,
+            -item.count,
+            item.topic
+            != base_of(item.topic),  # the same camera raw and compressed: raw has not lost anything
+            item.topic,
+        )
+
+    return _best(colour, rank, "image", "--image-topic", notes)
+
+
+def _choose_depth(
+    reader: BagReader, candidates: dict[str, _Images], image: _Images, requested: str, notes: list[str]
+) -> str | None:
+    if requested == NONE:
+        return None
+    if requested != AUTO:
+        _require_type(reader, requested, _IMAGE_TYPES, "depth")
+        return requested
+    depth = [item for item in candidates.values() if item.is_depth and item.topic != image.topic]
+    if not depth:
+        return None
+
+    def rank(item: _Images) -> tuple[Any, ...]:
+        named = words(item.topic)
+        return (
+            bool(named & _NOT_MAIN_WORDS),
+            not (named & _REGISTERED_WORDS or item.frame == image.frame),
+            -len(posixpath.commonprefix([item.topic, image.topic])),
+            -item.count,
+            item.topic,
+        )
+
+    chosen = _best(depth, rank, "depth", "--depth-topic", notes)
+    if chosen.frame != image.frame and not words(chosen.topic) & _REGISTERED_WORDS:
+        notes.append(
+            f"depth {chosen.topic} is in frame {chosen.frame!r}, the image in {image.frame!r}: taken as it is, "
+            "pixel over pixel; record depth registered to the colour camera, or pass --depth-topic none"
+        )
+    return chosen.topic
+
+
+def _sibling_info(image_topic: str) -> str:
+    return f"{base_of(image_topic).rpartition('/')[0]}/camera_info"
+
+
+def _choose_camera_info(reader: BagReader, image: _Images, requested: str, notes: list[str]) -> str | None:
+    """image_transport's rule first (camera_info beside the image), then the one of the image's frame, then the only one."""
+    if requested == NONE:
+        return None
+    if requested != AUTO:
+        _require_type(reader, requested, (decode.CAMERA_INFO,), "a calibration")
+        return requested
+    infos = _of_type(reader, decode.CAMERA_INFO)
+    if _sibling_info(image.topic) in infos:
+        return _sibling_info(image.topic)
+    firsts = {topic: reader.first(topic) for topic in infos}
+    same_frame = [
+        topic
+        for topic, message in firsts.items()
+        if message is not None and image.frame and decode.frame_name(message.header.frame_id) == image.frame
+    ]
+    choices = same_frame or (infos if len(infos) == 1 else [])
+    if not choices:
+        if infos:
+            notes.append(
+                f"no CameraInfo belongs to {image.topic} (there are {', '.join(infos)}); --camera-info-topic picks one"
+            )
+        return None
+    notes.append(f"CameraInfo of {image.topic}: {choices[0]}")
+    return choices[0]
+
+
+def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[str]) -> str | None:
+    if requested not in (AUTO, NONE):
+        _require_type(reader, requested, (*decode.POSE_TYPES, decode.TF), "poses")
+        return None if reader.topics[requested].type == decode.TF else requested
+    topics = _of_type(reader, *decode.POSE_TYPES)
+    likely = [topic for topic in topics if not words(topic) & _NO_POSE_WORDS]
+    if not likely and tf:
+        return None
+
+    def rank(topic: str) -> tuple[Any, ...]:
+        info = reader.topics[topic]
+        return (
+            info.count < 2,
+            decode.POSE_TYPES.index(info.type),
+            not words(topic) & _GOOD_POSE_WORDS,
+            -info.count,
+            topic,
+        )
+
+    if not topics:
+        accepted = ", ".join((*decode.POSE_TYPES, decode.TF))
+        raise UserError(
+            f"{reader.path} has no poses (a topic with messages of one of {accepted}); "
+            f"its topics: {reader.describe_topics()}"
+        )
+    chosen = _best(likely or topics, rank, "pose", "--pose-topic", notes)
+    if tf:
+        notes.append(f"poses are taken from {chosen}; --pose-topic {tf[0]} takes them from TF")
+    return chosen
+
+
+def _best(
+    candidates: list[Any], rank: Callable[[Any], tuple[Any, ...]], what: str, option: str, notes: list[str]
+) -> Any:
+    """The lowest rank; with more than one candidate the choice is noted."""
+    ordered = sorted(candidates, key=rank)
+    if len(ordered) > 1:
+        names = [getattr(item, "topic", item) for item in ordered]
+        notes.append(f"{what} topic {names[0]} chosen; {option} picks another of: {', '.join(names[1:])}")
+    return ordered[0]
