@@ -37,7 +37,8 @@ class BufferCore:
 
     def __init__(self, cache_time: Duration = DEFAULT_CACHE_TIME) -> None:
         self._keep_ns = _nanoseconds(cache_time, "duration")
-        self._caches: dict[str, TimeCache | StaticCache | None] = {}    # in order of first mention; None: a root
+        # in order of first mention; None: a root
+        self._caches: dict[str, TimeCache | StaticCache | None] = {}
         self._authorities: dict[str, str] = {}
         self._lock = threading.RLock()
 
@@ -197,7 +198,7 @@ class BufferCore:
         return 1, ""
 
     def _lookup(self, target: str, source: str, stamp_ns: int) -> tuple[Rigid, int]:
-        if target == source:        # true even of frames nobody has heard of
+        if target == source:  # true even of frames nobody has heard of
             cache = self._caches.get(target)
             return IDENTITY, stamp_ns or (cache.latest()[0] if cache else 0)
         self._check_frame("lookupTransform argument target_frame", target)
@@ -228,7 +229,9 @@ class BufferCore:
             )
         return T_top_source, T_top_target, stamp_ns
 
-    def _climb(self, frame: str, stop: str, stamp_ns: int, other_stop: str = "") -> tuple[Rigid, str, str | None]:
+    def _climb(
+        self, frame: str, stop: str, stamp_ns: int, other_stop: str = ""
+    ) -> tuple[Rigid, str, str | None]:
         """Climb from `frame` to a stop, to the root, or to a gap in the history.
 
         Returns T_end_frame, the end, and for a gap tf2's words for it.
@@ -236,7 +239,7 @@ class BufferCore:
         T_end_frame = IDENTITY
         for _ in range(MAX_GRAPH_DEPTH + 1):
             cache = self._caches[frame]
-            if frame == stop or frame == other_stop or cache is None:
+            if cache is None or frame in (stop, other_stop):
                 return T_end_frame, frame, None
             sample = cache.at(stamp_ns)
             if sample is None:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from tf2_py._rigid import Rigid, interpolate
 
-Sample = tuple[str, Rigid]      # parent frame, T_parent_frame
+Sample = tuple[str, Rigid]  # parent frame, T_parent_frame
 
 
 def _seconds(stamp_ns: int) -> str:
@@ -54,17 +54,18 @@ class TimeCache:
         self._keep_ns = keep_ns
         self._stamps_ns: list[int] = []
         self._samples: list[Sample] = []
-        self._first = 0             # what lies before was dropped; the lists are cut now and then, not every time
+        # what lies before was dropped; the lists are cut now and then, not every time
+        self._first = 0
 
     def insert(self, stamp_ns: int, sample: Sample) -> bool:
         """Keep the sample; False when it is older than the history reaches."""
-        stamps = self._stamps_ns
-        if self._first == len(stamps):
+        if self._first == len(self._stamps_ns):
             self._replace([stamp_ns], [sample])
             return True
-        newest_ns = stamps[-1]
+        newest_ns = self._stamps_ns[-1]
         oldest_kept_ns = newest_ns - self._keep_ns
         self._drop_before(oldest_kept_ns)
+        stamps = self._stamps_ns
         if stamp_ns > newest_ns:
             stamps.append(stamp_ns)
             self._samples.append(sample)

@@ -31,7 +31,7 @@ def as_yaml(caches: Caches, authorities: Mapping[str, str]) -> str:
 
 def _entry(frame: str, cache: TimeCache | StaticCache, authority: str) -> str:
     oldest_ns, newest_ns, count = cache.stamps_ns()
-    rate_hz = count * 1e9 / max(newest_ns - oldest_ns, 100_000)     # 100 us: no rate from one sample
+    rate_hz = count * 1e9 / max(newest_ns - oldest_ns, 100_000)  # 100 us: no rate from one sample
     return (
         f"{frame}: \n"
         f"  parent: '{cache.latest()[1]}'\n"

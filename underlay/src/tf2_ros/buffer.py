@@ -41,9 +41,7 @@ class Buffer(BufferCore, BufferInterface):
             self.clock = node.get_clock()
         else:
             self.clock = Clock()
-        threshold = JumpThreshold(
-            min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True
-        )
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True)
         self.jump_handle = self.clock.create_jump_callback(threshold, post_callback=self.time_jump_callback)
 
     def _get_frames(self, request: FrameGraph.Request, response: FrameGraph.Response) -> FrameGraph.Response:
@@ -115,7 +113,9 @@ class Buffer(BufferCore, BufferInterface):
         result = self.can_transform_full_core(*request)
         return result if return_debug_tuple else result[0]
 
-    async def lookup_transform_async(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
+    async def lookup_transform_async(
+        self, target_frame: str, source_frame: str, time: Time
+    ) -> TransformStamped:
         """T_target_source, as soon as it can be known."""
         await self.wait_for_transform_async(target_frame, source_frame, time)
         return self.lookup_transform_core(target_frame, source_frame, time)

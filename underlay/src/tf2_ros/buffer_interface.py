@@ -114,7 +114,11 @@ class BufferInterface:
         self.registration = TransformRegistration()
 
     def transform(
-        self, object_stamped: Any, target_frame: str, timeout: Duration = NO_WAIT, new_type: type | None = None
+        self,
+        object_stamped: Any,
+        target_frame: str,
+        timeout: Duration = NO_WAIT,
+        new_type: type | None = None,
     ) -> Any:
         """The object in the target frame, as a `new_type` if given.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from tf2_ros.buffer import Buffer
 
-AUTHORITY = "default_authority"     # DDS does not tell Python who published
+AUTHORITY = "default_authority"  # DDS does not tell Python who published
 
 
 class TransformListener:
@@ -78,5 +79,6 @@ class TransformListener:
 
 def _spin(executor: SingleThreadedExecutor, node: Node) -> None:
     executor.add_node(node)
-    executor.spin()
+    with suppress(ExternalShutdownException):  # rclpy.shutdown() in another thread: the ordinary end
+        executor.spin()
     executor.remove_node(node)
