@@ -1,0 +1,190 @@
+"""A checkpoint's ONNX graph: made once, compared with the network, kept beside the weights, remade when stale.
+
+    renderer.onnx        the graph
+    renderer.onnx.yaml   what it was made from, its SHA-256, and how closely it follows the network
+
+A graph is used only when both files fit each other and the checkpoint; anything else (other weights, an edited
+model.yaml, an older exporter, a damaged file) leads to a new export.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
+from pose2rgbd_ros.rendering.backends import OnnxBackend, Rendered, TorchBackend
+from pose2rgbd_ros.settings import read_yaml, write_yaml
+from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint_directory, load_checkpoint
+
+GRAPH_FILE = "renderer.onnx"
+RECORD_FILE = "renderer.onnx.yaml"
+EXPORTER_VERSION = 1  # raise it when the graph of the same checkpoint changes
+
+COMPARED_POSES = 8
+RGB_TOLERANCE_LEVELS = 1
+DEPTH_TOLERANCE_SHARE = 1e-3  # of depth_max - depth_min
+CONFIDENCE_TOLERANCE = 1e-3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest difference between graph and network over some training poses; None for what the model lacks."""
+
+    poses: int
+    rgb_levels: float | None = None
+    depth_share_of_range: float | None = None
+    confidence: float | None = None
+
+    def __str__(self) -> str:
+        units = (
+            (self.rgb_levels, "rgb {:.0f} of 255"),
+            (self.depth_share_of_range, "depth {:.1e} of its range"),
+            (self.confidence, "confidence {:.1e}"),
+        )
+        parts = ", ".join(text.format(value) for value, text in units if value is not None)
+        return f"largest difference to the network over {self.poses} training poses: {parts}"
+
+    def within_tolerance(self) -> bool:
+        limits = (
+            (self.rgb_levels, RGB_TOLERANCE_LEVELS),
+            (self.depth_share_of_range, DEPTH_TOLERANCE_SHARE),
+            (self.confidence, CONFIDENCE_TOLERANCE),
+        )
+        return all(value is None or value <= limit for value, limit in limits)  # NaN is not within
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph ready to run. `path` is where it lies, None when the checkpoint's folder could not be written."""
+
+    graph: bytes
+    comparison: Comparison
+    path: Path | None
+    reused: bool
+
+
+def export_checkpoint(path: Path, force: bool = False) -> Exported:
+    """Make sure the checkpoint has a current graph; `force` makes a new one even then.
+
+    Raises:
+        UserError: bad checkpoint, the graph differs from the network, onnx or onnxruntime missing, disk full.
+    """
+    exported = current_or_new_graph(checkpoint_directory(Path(path)), load_checkpoint(path), force)
+    if exported.path is None:
+        raise UserError(f"cannot write {GRAPH_FILE} into {path}; is the disk full or the folder read-only?")
+    return exported
+
+
+def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = False) -> Exported:
+    """The stored graph when it is current, else a new one, stored if the folder allows."""
+    source = source_fingerprint(directory, checkpoint)
+    if not force:
+        stored = _stored_graph(directory, source)
+        if stored is not None:
+            return stored
+    graph = _make_graph(checkpoint)
+    comparison = compare(graph, checkpoint)
+    if not comparison.within_tolerance():
+        raise UserError(
+            f"the exported graph is not the network: {comparison}; it was not kept, use backend torch"
+        )
+    path = _store(directory, source, graph, comparison)
+    return Exported(graph, comparison, path, reused=False)
+
+
+def source_fingerprint(directory: Path, checkpoint: Checkpoint) -> str:
+    """SHA-256 of what the graph is made from: weights, model.yaml and this exporter."""
+    digest = hashlib.sha256(f"pose2rgbd exporter {EXPORTER_VERSION}\n{checkpoint.weights_sha256}\n".encode())
+    digest.update((directory / MODEL_FILE).read_bytes())
+    return digest.hexdigest()
+
+
+def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
+    """Run graph and network on training poses, evenly spread over the recording."""
+    T_map_cam = checkpoint.training_T_map_cam
+    count = min(len(T_map_cam), COMPARED_POSES)
+    pose = checkpoint.normalization.encode_pose(
+        T_map_cam[np.linspace(0, len(T_map_cam) - 1, count).astype(int)]
+    )
+    expected, found = (empty_images(checkpoint, count) for _ in range(2))
+    TorchBackend(checkpoint.build_model(), checkpoint.normalization).render(pose, expected)
+    OnnxBackend(graph).render(pose, found)
+    differences: dict[str, Any] = {"poses": count}
+    names = {"rgb": "rgb_levels", "depth": "depth_share_of_range", "confidence": "confidence"}
+    for name, images in expected.present().items():
+        difference = np.abs(images.astype(np.float64) - found.present()[name]).max()
+        if name == "depth":
+            difference /= checkpoint.normalization.depth_max - checkpoint.normalization.depth_min  # type: ignore[operator]
+        differences[names[name]] = float(difference)
+    return Comparison(**differences)
+
+
+def empty_images(checkpoint: Checkpoint, count: int) -> Rendered:
+    """Unfilled images of everything the checkpoint's network predicts, `count` of each."""
+    architecture = checkpoint.architecture
+    size, output = checkpoint.camera.width, checkpoint.output
+
+    def floats() -> NDArray[np.float32]:
+        return np.empty((count, size, size), np.float32)
+
+    return Rendered(
+        np.empty((count, size, size, 3), np.uint8) if output != "depth" else None,
+        floats() if output != "rgb" else None,
+        floats() if architecture.get("variant") == "slice" else None,
+    )
+
+
+def _make_graph(checkpoint: Checkpoint) -> bytes:
+    try:
+        from pose2rgbd_ros.rendering.onnx_graph import build_graph
+    except ImportError as error:
+        raise UserError(f"a graph cannot be exported here ({error}); install onnx") from error
+    model = checkpoint.build_model()
+    if not isinstance(model, Pose2RGBD):
+        raise UserError(f"there is no ONNX export of {type(model).__name__}; use backend torch")
+    return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
+
+
+def _stored_graph(directory: Path, source: str) -> Exported | None:
+    """The graph on disk if it belongs to `source` and is undamaged."""
+    try:
+        record = read_yaml(directory / RECORD_FILE)
+        graph = (directory / GRAPH_FILE).read_bytes()
+        if record["source"] != source or record["sha256"] != hashlib.sha256(graph).hexdigest():
+            _log.info("%s is stale or damaged and is made anew", directory / GRAPH_FILE)
+            return None
+        return Exported(graph, Comparison(**record["comparison"]), directory / GRAPH_FILE, reused=True)
+    except (OSError, UserError, KeyError, TypeError):
+        return None  # none there yet, or not ours: it is made anew
+
+
+def _store(directory: Path, source: str, graph: bytes, comparison: Comparison) -> Path | None:
+    """Graph first, then its record; whoever reads between the two sees a mismatch and exports for himself."""
+    path = directory / GRAPH_FILE
+    temporary = directory / f".{GRAPH_FILE}.{os.getpid()}.tmp"
+    record = {
+        "source": source,
+        "sha256": hashlib.sha256(graph).hexdigest(),
+        "comparison": dataclasses.asdict(comparison),
+    }
+    try:
+        temporary.write_bytes(graph)
+        temporary.replace(path)
+        write_yaml(directory / RECORD_FILE, record)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        _log.warning("%s could not be kept (%s); it is made anew at every start", path, error.strerror)
+        return None
+    return path

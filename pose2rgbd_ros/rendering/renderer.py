@@ -1,0 +1,214 @@
+"""Poses in, finished images out: the one class nodes and tools use to run a trained model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, OnnxBackend, Rendered, TorchBackend
+from pose2rgbd_ros.rendering.onnx_export import current_or_new_graph, empty_images
+from pose2rgbd_ros.rendering.volume import TrainedVolume
+from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+
+BACKENDS = ("auto", "torch", "onnx")
+# Outside the trained field of view: black, unknown depth, no confidence.
+OUTSIDE = {"rgb": 0, "depth": np.nan, "confidence": 0}
+
+_log = logging.getLogger(__name__)
+
+
+class Renderer:
+    """A trained model, ready to render.
+
+    Attributes: `camera` (the trained intrinsics), `map_frame`, `camera_frame`, `output`, `depth_kind` ("metric": depth
+    is in metres; "relative": it has no unit; None: no depth), `depth_range` (lowest, highest), `has_confidence`,
+    `volume` (where the model was trained), `device`, `backend_name` and `backend_note` (why not the usual backend).
+
+    Depth is a bounded output scaled to the training set's extremes, so it cannot leave `depth_range` but for the
+    rounding of a float32; a scene nearer or farther than that is shown at the bound.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path | str,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+        precision: str = "float32",
+    ) -> None:
+        """Load a checkpoint directory.
+
+        Args:
+            device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+            backend: "auto" is ONNX Runtime on a CPU and PyTorch on CUDA; "torch" on a CPU is the eager reference.
+            threads: CPU threads of either backend (PyTorch's are set for the whole process); None: a sensible number.
+            precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
+                slower with them).
+
+        Raises:
+            UserError: bad checkpoint, CUDA asked for and absent, unknown or impossible choice.
+        """
+        self.device = choose_device(device)
+        _check_choices(self.device, backend, threads, precision)
+        directory = checkpoint_directory(Path(checkpoint))
+        loaded = load_checkpoint(directory)
+        _check_camera(loaded)
+        self.camera = loaded.camera
+        self.map_frame = loaded.map_frame
+        self.camera_frame = loaded.camera_frame
+        self.output = loaded.output
+        self.depth_kind = loaded.depth_kind
+        self.normalization = loaded.normalization
+        self.volume = TrainedVolume(loaded.training_T_map_cam)
+        template = empty_images(loaded, 0)
+        self._formats = {
+            name: (images.shape[1:], images.dtype) for name, images in template.present().items()
+        }
+        self.backend_note = ""
+        self._backend = self._make_backend(directory, loaded, backend, threads, precision)
+        self._lookup: tuple[Camera, NDArray[np.float32]] | None = None
+
+    @property
+    def backend_name(self) -> str:
+        """ "torch" or "onnx"."""
+        return self._backend.name
+
+    @property
+    def depth_range(self) -> tuple[float, float] | None:
+        """Lowest and highest depth the model can show; None without depth."""
+        lowest, highest = self.normalization.depth_min, self.normalization.depth_max
+        return None if "depth" not in self._formats else (float(lowest), float(highest))  # type: ignore[arg-type]
+
+    @property
+    def has_confidence(self) -> bool:
+        return "confidence" in self._formats
+
+    def render(self, T_map_cam: ArrayLike, out: Rendered | None = None) -> Rendered:
+        """Images at poses (B, 4, 4), or at one (4, 4), which makes B = 1.
+
+        The arrays are new and the caller's own; give an earlier result as `out` to have it overwritten instead, which
+        saves the allocation (ignored when the batch size differs).
+
+        Raises:
+            UserError: poses of another shape, or not finite.
+        """
+        T = _poses(T_map_cam)
+        if out is None or not self._fits(out, len(T)):
+            out = self._allocate(len(T))
+        self._backend.render(self.normalization.encode_pose(T), out)
+        return out
+
+    def render_for_camera(self, T_map_cam: ArrayLike, camera: Camera) -> Rendered:
+        """The same as another camera at the same pose would see it, (B, height, width) of that camera.
+
+        Colour is interpolated, depth and confidence are looked up (nearest); depth stays valid because the optical
+        axis is shared. Outside the trained field of view: depth NaN, colour and confidence 0.
+
+        Raises:
+            UserError: as `render`; or one of the two cameras is uncalibrated (K[0] = 0).
+        """
+        lookup = self._lookup_for(camera)
+        images = self.render(T_map_cam).present()
+        seen = {
+            name: np.stack([resample(frame, lookup, name != "rgb", OUTSIDE[name]) for frame in batch])
+            for name, batch in images.items()
+        }
+        return Rendered(seen.get("rgb"), seen.get("depth"), seen.get("confidence"))
+
+    def _lookup_for(self, camera: Camera) -> NDArray[np.float32]:
+        """The resampling map; the last one is kept, since one client asks with one camera."""
+        for which, asked in (
+            ("the camera asked for", camera),
+            ("the camera the model was trained with", self.camera),
+        ):
+            if not asked.is_calibrated:
+                raise UserError(f"{which} is not calibrated (K[0] = 0), so its field of view is unknown")
+        if self._lookup is None or self._lookup[0] != camera:
+            self._lookup = (camera, resample_map(self.camera, camera))
+        return self._lookup[1]
+
+    def _make_backend(
+        self, directory: Path, loaded: Checkpoint, backend: str, threads: int | None, precision: str
+    ) -> Backend:
+        if backend == "onnx" or (backend == "auto" and self.device == "cpu"):
+            try:
+                return OnnxBackend(current_or_new_graph(directory, loaded).graph, threads)
+            except UserError as error:
+                if backend == "onnx":
+                    raise
+                self.backend_note = f"{error}; rendering with torch, which is slower"
+                _log.warning(self.backend_note)
+        return TorchBackend(loaded.build_model(), loaded.normalization, self.device, precision, threads)
+
+    def _allocate(self, count: int) -> Rendered:
+        images = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in self._formats.items()}
+        return Rendered(images.get("rgb"), images.get("depth"), images.get("confidence"))
+
+    def _fits(self, out: Rendered, count: int) -> bool:
+        present = out.present()
+        return present.keys() == self._formats.keys() and all(
+            images.shape == (count, *self._formats[name][0])
+            and images.dtype == self._formats[name][1]
+            and images.flags.c_contiguous
+            and images.flags.writeable
+            for name, images in present.items()
+        )
+
+
+def choose_device(device: str) -> str:
+    """ "cpu", "cuda" or "cuda:N" for what was asked; UserError when it is absent or unknown."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if device != "cpu" and (kind != "cuda" or (":" in device and not index.isdecimal())):
+        raise UserError(f"device is {device!r}; choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise UserError(
+                f"device {device} was asked for, but PyTorch {torch.__version__} sees {count} CUDA devices; "
+                "use device auto or cpu"
+            )
+    return device
+
+
+def _check_choices(device: str, backend: str, threads: int | None, precision: str) -> None:
+    if backend not in BACKENDS:
+        raise UserError(f"backend is {backend!r}; choose one of: {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise UserError(f"precision is {precision!r}; choose one of: {', '.join(PRECISIONS)}")
+    if threads is not None and threads < 1:
+        raise UserError(f"threads is {threads}; it must be at least 1")
+    if device == "cpu" and precision != "float32":
+        raise UserError(f"precision {precision} needs a CUDA device; on a CPU use float32")
+    if device != "cpu" and backend == "onnx":
+        raise UserError(f"backend onnx runs on the CPU; with device {device} use backend torch or auto")
+
+
+def _check_camera(checkpoint: Checkpoint) -> None:
+    size = checkpoint.architecture.get("size")
+    if (checkpoint.camera.width, checkpoint.camera.height) != (size, size):
+        raise UserError(
+            f"the checkpoint's camera is {checkpoint.camera.width} x {checkpoint.camera.height}, "
+            f"but its network makes {size} x {size} images; train again"
+        )
+    if len(checkpoint.training_T_map_cam) == 0:
+        raise UserError(
+            "the checkpoint holds no training poses, so nobody knows where it is valid; train again"
+        )
+
+
+def _poses(T_map_cam: ArrayLike) -> NDArray[np.float64]:
+    T = np.asarray(T_map_cam, dtype=np.float64)
+    T = T[None] if T.ndim == 2 else T
+    if T.ndim != 3 or T.shape[1:] != (4, 4):
+        raise UserError(f"poses of shape {T.shape}; expected (B, 4, 4) or (4, 4)")
+    if not np.isfinite(T).all():
+        raise UserError("a pose is not finite")
+    return T
