@@ -14,6 +14,8 @@ from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 
 # How many coefficients each model of sensor_msgs/CameraInfo may have; OpenCV reads the first two alike.
 COEFFICIENTS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+_FARTHEST = 1e5  # normalised coordinates: practically at a right angle to the optical axis
+_CONVERGED_PX = 0.1
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
 
 
@@ -139,16 +141,23 @@ class Camera:
         return (uv - (self.cx, self.cy)) / (self.fx, self.fy)
 
     def _undistort(self, uv: Float64) -> Float64:
-        """Normalised image coordinates of distorted pixels, both (N, 1, 2)."""
+        """Normalised image coordinates of distorted pixels, both (N, 1, 2); NaN where there are none."""
         if uv.size == 0:
             return uv
         D = np.array(self.distortion)
         if self.distortion_model == "equidistant":
-            xy = np.asarray(cv2.fisheye.undistortPoints(uv, self.K, D, criteria=_CRITERIA), dtype=np.float64)
-            return np.where(np.abs(xy) > 1e5, np.nan, xy)  # OpenCV answers -1e6 where it finds no ray
-        return np.asarray(
-            cv2.undistortPointsIter(uv, self.K, D, np.eye(3), np.eye(3), _CRITERIA), dtype=np.float64
-        )
+            found = np.asarray(
+                cv2.fisheye.undistortPoints(uv, self.K, D, criteria=_CRITERIA), dtype=np.float64
+            )
+        else:
+            found = np.asarray(
+                cv2.undistortPointsIter(uv, self.K, D, np.eye(3), np.eye(3), _CRITERIA), dtype=np.float64
+            )
+        # OpenCV answers something even where its iteration finds no ray: keep what distorts back to the pixel.
+        lost = ~(np.abs(found) < _FARTHEST).all(axis=-1, keepdims=True)
+        again = self._distort(np.where(lost, 0.0, found))
+        lost |= ~(np.abs(again - uv) < _CONVERGED_PX).all(axis=-1, keepdims=True)
+        return np.where(lost, np.nan, found)
 
     def _distort(self, xy: Float64) -> Float64:
         """Pixels of normalised image coordinates, both (..., 2)."""
