@@ -1,0 +1,153 @@
+"""meta.yaml: what holds for all frames of a dataset, said once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import yaml
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import DepthKind
+from pose2rgbd_ros.geometry.geodesy import Datum
+
+FORMAT_VERSION = 1
+SAME_PIXEL = 0.5  # calibrations of one camera may differ by this much
+Storage = Literal["undecided", "counts", "float"]
+
+
+@dataclass
+class DepthMeta:
+    """What the depth files hold.
+
+    `counts`: 16 bit PNG, 0 unknown, times `unit_m` metres. `float`: 32 bit TIFF, NaN unknown, metres when metric.
+    `undecided` until the writer has seen a known depth. Relative depth is always `float` and has no unit.
+    """
+
+    kind: DepthKind = "metric"
+    storage: Storage = "undecided"
+    unit_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DepthKind) or self.storage not in get_args(Storage):
+            raise UserError(
+                f"depth of kind {self.kind!r} stored as {self.storage!r}; "
+                f"known kinds: {', '.join(get_args(DepthKind))}; storages: {', '.join(get_args(Storage))}"
+            )
+        if (self.storage == "counts") != (self.unit_m is not None):
+            raise UserError("depth stored as counts needs unit_m, and only then")
+        if self.unit_m is not None and not (isinstance(self.unit_m, (int, float)) and self.unit_m > 0):
+            raise UserError(f"the depth unit must be a positive number of metres, not {self.unit_m!r}")
+        if self.kind == "relative" and self.storage == "counts":
+            raise UserError("relative depth has no unit; it is stored as float")
+
+
+@dataclass
+class SourceMeta:
+    """One recording that frames came from."""
+
+    name: str
+    frames: int = 0
+    first_stamp_ns: int | None = None
+    last_stamp_ns: int | None = None
+
+
+@dataclass
+class DatasetMeta:
+    """The facts of a dataset. `depth` None: colour only. `datum` None: the map is not tied to the Earth."""
+
+    camera: Camera
+    map_frame: str = "map"
+    camera_frame: str = "camera_optical_frame"
+    depth: DepthMeta | None = None
+    datum: Datum | None = None
+    sources: list[SourceMeta] = field(default_factory=list)
+    software: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for YAML."""
+        return {
+            "format_version": self.format_version,
+            "software": self.software or software(),
+            "map_frame": self.map_frame,
+            "camera_frame": self.camera_frame,
+            "camera": self.camera.to_dict(),
+            "depth": dataclasses.asdict(self.depth) if self.depth else None,
+            "datum": self.datum.to_dict() if self.datum else None,
+            "sources": [dataclasses.asdict(source) for source in self.sources],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = layout.META) -> DatasetMeta:
+        """The inverse of `to_dict`. UserError, naming `where`, for a newer format or damaged values."""
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{where}: dataset format {version!r}; this version reads {FORMAT_VERSION}: "
+                "update pose2rgbd, or convert the recording again"
+            )
+        try:
+            depth, datum = values.get("depth"), values.get("datum")
+            return cls(
+                camera=Camera.from_dict(values["camera"]),
+                map_frame=str(values["map_frame"]),
+                camera_frame=str(values["camera_frame"]),
+                depth=DepthMeta(**depth) if depth else None,
+                datum=Datum.from_dict(datum) if datum else None,
+                sources=[SourceMeta(**source) for source in values.get("sources") or []],
+                software=str(values.get("software", "")),
+            )
+        except (KeyError, TypeError, UserError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{where}: {what}") from error
+
+
+def software() -> str:
+    """Name and version of this package."""
+    try:
+        return f"pose2rgbd {metadata.version('pose2rgbd')}"
+    except metadata.PackageNotFoundError:  # on a ROS workspace the package is not pip-installed
+        return "pose2rgbd"
+
+
+def write_meta(folder: Path, meta: DatasetMeta) -> None:
+    """Write or atomically replace meta.yaml. OSError passes through."""
+    text = yaml.safe_dump(meta.to_dict(), sort_keys=False, allow_unicode=True)
+    layout.atomic_write(folder / layout.META, text.encode())
+
+
+def read_meta(folder: Path | str) -> DatasetMeta:
+    """The facts of the dataset in `folder`. UserError when it is not a dataset, or a damaged one."""
+    path = Path(folder) / layout.META
+    if not path.is_file():
+        raise UserError(f"{folder} is not a dataset (no {layout.META}); make one with `pose2rgbd convert`")
+    return DatasetMeta.from_dict(settings.read_yaml(path), str(path))
+
+
+def check_same_place(stored: DatasetMeta, given: DatasetMeta, path: Path) -> None:
+    """UserError when frames described by `given` do not belong into the dataset described by `stored`."""
+    a, b = stored.camera, given.camera
+    pixels = np.abs(np.subtract([a.fx, a.fy, a.cx, a.cy], [b.fx, b.fy, b.cx, b.cy])).max()
+    same_lens = a.distortion_model == b.distortion_model and np.allclose(
+        a.distortion, b.distortion, atol=1e-3
+    )
+    if (a.width, a.height) != (b.width, b.height) or pixels > SAME_PIXEL or not same_lens:
+        raise UserError(f"{path} was recorded with another camera ({a}, not {b}); choose another folder")
+    for name in ("map_frame", "camera_frame"):
+        if getattr(stored, name) != getattr(given, name):
+            raise UserError(
+                f"{path} has {name} {getattr(stored, name)!r}, not {getattr(given, name)!r}; choose another folder"
+            )
+    kinds = [meta.depth.kind if meta.depth else "none" for meta in (stored, given)]
+    if kinds[0] != kinds[1]:
+        raise UserError(f"{path} holds depth of kind {kinds[0]}, not {kinds[1]}; choose another folder")
+    if stored.datum and given.datum and stored.datum != given.datum:
+        raise UserError(f"{path} has its map at {stored.datum}, not {given.datum}; place the recording there")

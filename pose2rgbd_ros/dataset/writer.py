@@ -1,0 +1,311 @@
+"""Writing a dataset so that it survives `kill -9`: what `add` acknowledged is readable, a half frame never is."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.depth_files import DepthEncoder, DepthFormat, read_depth
+from pose2rgbd_ros.dataset.frames import BadFrame as BadFrame
+from pose2rgbd_ros.dataset.frames import RawImages, check_depth, checked_pose, checked_stamp, encode_image
+from pose2rgbd_ros.dataset.meta import (
+    DatasetMeta,
+    SourceMeta,
+    check_same_place,
+    read_meta,
+    software,
+    write_meta,
+)
+from pose2rgbd_ros.dataset.nerfstudio import transforms_json
+from pose2rgbd_ros.dataset.records import Record, read_associations
+from pose2rgbd_ros.dataset.recovery import Frames, recover, unify_depth, write_lists
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import AnyArray
+from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
+
+logger = logging.getLogger(__name__)
+
+Added = Literal["written", "present", "collision"]
+_SAME_POSE = 1e-6
+
+
+class DatasetWriter:
+    """Appends frames to a dataset folder; one writer at a time.
+
+    A frame's images are written under temporary names and renamed, then its pose is appended to groundtruth.txt, then
+    its line to associations.txt: that last single write is what makes the frame exist. Nothing is fsynced per frame,
+    so a power cut (unlike a killed process) may cost the last seconds; resuming then drops frames without content.
+
+    Args:
+        path: the folder, made when missing.
+        meta: the facts; `meta.depth` None for colour only. `self.meta` is the one in force: on resume, the stored one.
+        resume: go on with the dataset that is there. Without it a folder that holds frames is refused.
+        depth_format: unit of float depth; "auto" decides by the first known depths and never loses range: should a
+            later depth not fit, `close` turns all depth files into float TIFF. "mm" and "cm" make too far unknown.
+            Integer sources keep their counts. Ignored for relative depth (always float) and on resume.
+        raw_images: how uncompressed images are stored; JPEG and PNG sources are stored verbatim.
+
+    Raises:
+        UserError: another writer is at work, the folder holds something else, or another camera's, frame's or place's
+            frames.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        meta: DatasetMeta,
+        resume: bool = False,
+        *,
+        depth_format: DepthFormat = "auto",
+        raw_images: RawImages = "png",
+    ) -> None:
+        self.path = Path(path)
+        self._raw_images: RawImages = raw_images
+        self._frames: Frames = {}
+        self._source: SourceMeta | None = None
+        self._depth_size: tuple[int, int] | None = None
+        self._descriptors: list[int] = []
+        with self._disk():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = layout.FolderLock(self.path)
+        try:
+            with self._disk():
+                self.meta = self._begin(meta, resume)
+                depth = self.meta.depth
+                self._encoder = DepthEncoder(depth, depth_format) if depth else None
+                write_meta(self.path, self.meta)
+                for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS):
+                    self._descriptors.append(os.open(self.path / name, os.O_WRONLY | os.O_APPEND))
+        except BaseException:
+            self._release()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __contains__(self, stamp_ns: int) -> bool:
+        return stamp_ns in self._frames
+
+    @property
+    def too_far_pixels(self) -> int:
+        """Known depths of this run that the unit asked for could not hold; they were stored as unknown."""
+        return self._encoder.too_far_pixels if self._encoder else 0
+
+    def begin_source(self, name: str) -> None:
+        """Count the frames that follow to the recording `name` (of which earlier counts are forgotten)."""
+        sources = self.meta.sources
+        self._source = SourceMeta(name)
+        known = [source.name for source in sources]
+        if name in known:
+            sources[known.index(name)] = self._source
+        else:
+            sources.append(self._source)
+
+    def add(
+        self,
+        stamp_ns: int,
+        T_map_cam: npt.ArrayLike,
+        image: ImageSample | AnyArray,
+        depth: DepthSample | AnyArray | None = None,
+    ) -> Added:
+        """Store one frame; when this returns "written", it is on disk as a whole.
+
+        Args:
+            stamp_ns: when the image was taken; the frame's name.
+            T_map_cam: (4, 4) pose of the optical frame in the map.
+            image: a sample, or RGB uint8 (H, W, 3).
+            depth: a sample, or float (H, W) with NaN unknown; wanted exactly when the dataset has depth.
+
+        Returns:
+            "present": this very frame is there already. "collision": another frame has this stamp; nothing was done.
+
+        Raises:
+            BadFrame: this frame cannot be stored; others still can.
+            UserError: the disk is full or failing; all earlier frames are safe.
+        """
+        if not self._descriptors:
+            raise UserError(f"{self.path}: this writer is closed")
+        stamp = checked_stamp(stamp_ns)
+        pose = layout.pose_line(stamp, checked_pose(T_map_cam))
+        if stamp in self._frames:
+            return self._seen_before(stamp, pose)
+        suffix, content = encode_image(image, self.meta.camera, self._raw_images)
+        files = {f"{layout.RGB}/{stamp}{suffix}": content, **self._depth_file(stamp, depth)}
+        self._commit(Record(stamp, *_two(files)), pose, files)
+        self._count(stamp)
+        return "written"
+
+    def close(self) -> None:
+        """Sort the lists by time, write transforms.json and the final meta.yaml, let go of the folder.
+
+        UserError when the disk is full or failing: the frames are safe, and resuming and closing finishes the job.
+        """
+        if not self._descriptors:
+            return
+        try:
+            with self._disk():
+                self._frames = unify_depth(self.path, self.meta, self._frames)
+                frames = [self._frames[stamp] for stamp in sorted(self._frames)]
+                write_lists(self.path, frames, self.meta.depth is not None)
+                write_meta(self.path, self.meta)
+                self._write_transforms(frames)
+        finally:
+            self._release()
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except UserError as second:  # the first error is the one to tell
+            logger.warning("the dataset was left unsorted: %s", second)
+
+    def _begin(self, meta: DatasetMeta, resume: bool) -> DatasetMeta:
+        """The facts in force, with the folder ready to append to."""
+        stored = read_meta(self.path) if (self.path / layout.META).is_file() else None
+        count = len(read_associations(self.path)) if stored else 0
+        if stored and count:
+            if not resume:
+                raise UserError(
+                    f"{self.path} already holds a dataset of {count} frames; resume it, or choose another folder"
+                )
+            check_same_place(stored, meta, self.path)
+            self._recover(stored)
+            stored.software, stored.datum = software(), stored.datum or meta.datum
+            return stored
+        if stored is None:
+            self._require_unused()
+        meta = copy.deepcopy(meta)
+        meta.software = software()
+        for name in filter(None, (layout.RGB, _depth_folder(meta))):
+            (self.path / name).mkdir(exist_ok=True)
+        write_lists(self.path, [], meta.depth is not None)
+        return meta
+
+    def _recover(self, stored: DatasetMeta) -> None:
+        recovered = recover(self.path, _depth_folder(stored))
+        self._frames = recovered.frames
+        if recovered.lost:
+            logger.warning("%s: %d frames had lost their files and are gone", self.path, len(recovered.lost))
+        some = next((record.depth for record, _ in self._frames.values() if record.depth), None)
+        if stored.depth and some:
+            height, width = read_depth(self.path / some, stored.depth).shape
+            self._depth_size = height, width
+
+    def _require_unused(self) -> None:
+        ours = {layout.RGB, *layout.DEPTH.values(), layout.GROUNDTRUTH, layout.ASSOCIATIONS}
+        others = [p.name for p in self.path.iterdir() if p.name not in ours and not p.name.startswith(".")]
+        rgb = self.path / layout.RGB
+        if others or (rgb.is_dir() and any(rgb.iterdir())):
+            raise UserError(f"{self.path} is not empty and holds no dataset of ours; choose another folder")
+
+    def _seen_before(self, stamp: int, pose: str) -> Added:
+        before = layout.parse_pose(self._frames[stamp][1])
+        if np.abs(before - layout.parse_pose(pose)).max() > _SAME_POSE:
+            return "collision"
+        self._count(stamp)
+        return "present"
+
+    def _depth_file(self, stamp: int, depth: DepthSample | AnyArray | None) -> dict[str, bytes]:
+        """Name and contents of the depth file; none for a dataset of colour only."""
+        if self._encoder is None or self.meta.depth is None:
+            if depth is not None:
+                raise BadFrame(
+                    "depth_unwanted", f"{self.path} is a dataset of colour only; convert anew for depth"
+                )
+            return {}
+        if depth is None:
+            raise BadFrame("no_depth", f"a frame without depth in {self.path}, a dataset with depth")
+        self._depth_size = check_depth(depth, self.meta.camera, self._depth_size)
+        storage = self.meta.depth.storage
+        suffix, content = self._encoder.encode(depth)
+        if self.meta.depth.storage != storage:  # decided just now: say so before a file relies on it
+            with self._disk():
+                write_meta(self.path, self.meta)
+        return {f"{layout.DEPTH[self.meta.depth.kind]}/{stamp}{suffix}": content}
+
+    def _commit(self, record: Record, pose: str, files: dict[str, bytes]) -> None:
+        groundtruth, associations = self._descriptors
+        poses_end, records_end = os.fstat(groundtruth).st_size, os.fstat(associations).st_size
+        with self._disk():
+            try:
+                for name, content in files.items():
+                    layout.atomic_write(self.path / name, content)
+                layout.append_line(groundtruth, pose)
+                layout.append_line(associations, record.line())
+            except BaseException:
+                # Ctrl-C may arrive right after the last write: then the frame is there, and stays.
+                if os.fstat(associations).st_size > records_end:
+                    self._frames[record.stamp_ns] = (record, pose)
+                else:
+                    os.ftruncate(groundtruth, poses_end)
+                    for name in files:
+                        (self.path / name).unlink(missing_ok=True)
+                raise
+        self._frames[record.stamp_ns] = (record, pose)
+
+    def _count(self, stamp: int) -> None:
+        source = self._source
+        if source is not None:
+            source.frames += 1
+            first, last = source.first_stamp_ns, source.last_stamp_ns
+            source.first_stamp_ns = stamp if first is None else min(first, stamp)
+            source.last_stamp_ns = stamp if last is None else max(last, stamp)
+
+    def _write_transforms(self, frames: list[tuple[Record, str]]) -> None:
+        poses = [layout.parse_pose(line) for _, line in frames]
+        text = transforms_json(
+            self.meta,
+            [(record, se3.make(pose[:3], pose[3:])) for (record, _), pose in zip(frames, poses, strict=True)],
+        )
+        path = self.path / layout.TRANSFORMS
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            layout.atomic_write(path, text.encode())
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        """OSError as one line for the user."""
+        try:
+            yield
+        except OSError as error:
+            safe = f"{len(self._frames)} frames are safe"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"no space left for {self.path}; {safe}: free some space and resume"
+                ) from error
+            raise UserError(f"cannot write {self.path} ({error.strerror or error}); {safe}") from error
+
+    def _release(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+        self._lock.release()
+
+
+def _depth_folder(meta: DatasetMeta) -> str | None:
+    return layout.DEPTH[meta.depth.kind] if meta.depth else None
+
+
+def _two(files: dict[str, bytes]) -> tuple[str, str | None]:
+    rgb, *depth = files
+    return rgb, depth[0] if depth else None
