@@ -36,8 +36,19 @@ class _Edge:
     def build(self) -> tuple[Trajectory, dict[str, int]]:
         """The cleaned trajectory of the child in the parent, and what was wrong with the messages."""
         if self.built is None:
-            self.built = Trajectory.from_unsorted(self.stamps_ns, self.position_m, self.quat_xyzw)
+            try:
+                self.built = Trajectory.from_unsorted(self.stamps_ns, self.position_m, self.quat_xyzw)
+            except UserError as error:
+                raise UserError(f"the transforms of {self.child!r} in {self.parent!r}: {error}") from error
         return self.built
+
+    def constant(self) -> Float64:
+        """T_parent_child of an edge that does not move."""
+        assert self.fixed is not None  # an edge exists because something was added to it
+        try:
+            return self.fixed.T
+        except UserError as error:
+            raise UserError(f"the static transform of {self.child!r} in {self.parent!r}: {error}") from error
 
 
 class TransformTree:
@@ -73,10 +84,15 @@ class TransformTree:
 
     def problems(self) -> dict[str, dict[str, int]]:
         """What was wrong with the moving transforms, by "parent -> child" and reason (see Trajectory)."""
-        counts = {
-            f"{edge.parent} -> {edge.child}": edge.build()[1] for edge in self._edges.values() if edge.moves
-        }
-        return {name: reasons for name, reasons in counts.items() if reasons}
+        found = {}
+        for edge in self._edges.values():
+            try:
+                counts = edge.build()[1] if edge.moves else {}
+            except UserError:  # not one usable pose
+                counts = {"non_finite_pose": len(edge.stamps_ns)}
+            if counts:
+                found[f"{edge.parent} -> {edge.child}"] = counts
+        return found
 
     def static_transform(self, target_frame: str, source_frame: str) -> Float64 | None:
         """T_target_source when only static transforms lie between; None when something moves in between.
@@ -86,7 +102,7 @@ class TransformTree:
         path = self._path(target_frame, source_frame)
         if any(edge.moves for edge, _ in path):
             return None
-        return se3.compose(*(_walk(_fixed(edge), up) for edge, up in path))
+        return se3.compose(*(_walk(edge.constant(), up) for edge, up in path))
 
     def trajectory(self, target_frame: str, source_frame: str, max_gap_ns: int | None = None) -> Trajectory:
         """The poses T_target_source of `source_frame` in `target_frame`.
@@ -106,7 +122,7 @@ class TransformTree:
         steps = []
         for edge, up in path:
             if not edge.moves:
-                steps.append(_walk(_fixed(edge), up))
+                steps.append(_walk(edge.constant(), up))
                 continue
             at = edge.build()[0].interpolate(stamps, max_gap_ns)
             steps.append(_walk(at.T, up))
@@ -141,11 +157,6 @@ class TransformTree:
                 f"no transforms connect {source!r} to {target!r}; frames connected to it: {reached}"
             )
         return paths[source]
-
-
-def _fixed(edge: _Edge) -> Float64:
-    assert edge.fixed is not None  # an edge exists because something was added to it
-    return edge.fixed.T
 
 
 def _walk(T_parent_child: Float64, up: bool) -> Float64:
