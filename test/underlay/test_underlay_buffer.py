@@ -286,7 +286,7 @@ def test_a_loop_is_named(buffer, make_transform):
     for parent, child in (("a", "b"), ("b", "c"), ("c", "a"), ("x", "y")):
         buffer.set_transform(make_transform(parent, child, 1.0), "test")
     for when in (LATEST, at(1.0)):
-        with pytest.raises(tf2_ros.LookupException, match="contains a loop.\nFrame b exists with parent a"):
+        with pytest.raises(tf2_ros.LookupException, match=r"contains a loop\.\nFrame b exists with parent a"):
             buffer.lookup_transform("y", "a", when)
 
 
