@@ -177,7 +177,8 @@ def camera_from_info(
     if K.size != 9:
         raise UserError(f"CameraInfo K has {K.size} elements; expected 9")
     model, coefficients = _distortion(distortion_model, [float(v) for v in np.asarray(d).reshape(-1)])
-    camera = Camera(int(width), int(height), K[0], K[4], K[2], K[5], model, coefficients)
+    fx, fy, cx, cy = (float(K[i]) for i in (0, 4, 2, 5))
+    camera = Camera(int(width), int(height), fx, fy, cx, cy, model, coefficients)
     x, y, w, h = roi
     if w and h:
         camera = camera.cropped(x, y, w, h)

@@ -1,0 +1,124 @@
+"""What a conversion did: frames written, frames rejected and why, and what had to be assumed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pose2rgbd_ros import settings
+
+REPORT = "convert_report.yaml"
+
+
+@dataclass
+class RejectedRun:
+    """Images rejected one after the other for the same reason."""
+
+    reason: str
+    frames: int
+    first_stamp_ns: int
+    last_stamp_ns: int
+    example: str = ""
+
+
+@dataclass
+class BagReport:
+    """One recording: what was read from it and what became of its images."""
+
+    path: str
+    topics: dict[str, str | None] = field(default_factory=dict)
+    frames_written: int = 0
+    frames_already_there: int = 0
+    images: int = 0
+    images_stamps_ns: tuple[int, int] | None = None
+    poses: int = 0
+    poses_stamps_ns: tuple[int, int] | None = None
+    pose_problems: dict[str, int] = field(default_factory=dict)
+    unreadable_messages: dict[str, int] = field(default_factory=dict)
+    rejects: dict[str, int] = field(default_factory=dict)
+    rejected: list[RejectedRun] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def saw_image(self, stamp_ns: int) -> None:
+        """Count an image and widen the time covered."""
+        self.images += 1
+        first, last = self.images_stamps_ns or (stamp_ns, stamp_ns)
+        self.images_stamps_ns = min(first, stamp_ns), max(last, stamp_ns)
+
+    def reject(self, stamp_ns: int, reason: str, example: str = "") -> None:
+        """Count an image that gives no frame."""
+        self.rejects[reason] = self.rejects.get(reason, 0) + 1
+        last = self.rejected[-1] if self.rejected else None
+        if last is not None and last.reason == reason:
+            last.frames += 1
+            last.last_stamp_ns = stamp_ns
+        else:
+            self.rejected.append(RejectedRun(reason, 1, stamp_ns, stamp_ns, example))
+
+    def note(self, text: str) -> None:
+        """Keep a remark, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+@dataclass
+class ConvertReport:
+    """The whole conversion; also written as convert_report.yaml."""
+
+    out: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    bags: list[BagReport] = field(default_factory=list)
+
+    @property
+    def frames_written(self) -> int:
+        """New frames."""
+        return sum(bag.frames_written for bag in self.bags)
+
+    @property
+    def frames_already_there(self) -> int:
+        """Frames that an earlier, interrupted run had written."""
+        return sum(bag.frames_already_there for bag in self.bags)
+
+    @property
+    def rejects(self) -> dict[str, int]:
+        """Rejected images by reason."""
+        counts: Counter[str] = Counter()
+        for bag in self.bags:
+            counts.update(bag.rejects)
+        return dict(counts)
+
+    @property
+    def notes(self) -> list[str]:
+        """Everything chosen, assumed or found wrong, in words; each once."""
+        return list(dict.fromkeys(note for bag in self.bags for note in bag.notes))
+
+    def write(self, folder: Path) -> None:
+        """Write convert_report.yaml atomically. OSError passes through."""
+        values = {
+            "frames_written": self.frames_written,
+            "frames_already_there": self.frames_already_there,
+            "rejects": self.rejects,
+            "settings": self.settings,
+            "bags": [_plain(asdict(bag)) for bag in self.bags],
+        }
+        settings.write_yaml(folder / REPORT, values)
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        again = f" ({self.frames_already_there} more were there)" if self.frames_already_there else ""
+        lines = [f"{self.out}: {self.frames_written} frames written{again}"]
+        if self.rejects:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejects.items()))
+            lines.append(f"rejected: {counts} (see {REPORT})")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
