@@ -196,17 +196,14 @@ def resample(image: AnyArray, map_xy: Float32, nearest: bool, fill: float = 0) -
 
     `nearest` is for depth and labels, which must not be blended; else bilinear.
     """
-    outside = np.asarray(np.isnan(map_xy).any(axis=-1))
-    xy = np.where(outside[..., None], np.float32(0), map_xy)
-    result: AnyArray
-    if nearest:
-        limit = np.array([image.shape[1], image.shape[0]]) - 1
-        column, row = np.moveaxis(np.clip(np.floor(xy + 0.5).astype(np.intp), 0, limit), -1, 0)
-        result = image[row, column]
-    else:
-        x, y = np.ascontiguousarray(xy[..., 0]), np.ascontiguousarray(xy[..., 1])
-        blended = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        result = np.asarray(blended).reshape(*xy.shape[:2], *image.shape[2:])
+    x, y = (np.array(map_xy[..., axis], dtype=np.float32, order="C") for axis in (0, 1))
+    outside = np.isnan(x) | np.isnan(y)
+    x[outside] = y[outside] = 0
+    if nearest:  # rounded here: OpenCV's own rounding in INTER_NEAREST differs between versions
+        x, y = np.rint(x), np.rint(y)
+    method = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    looked_up = cv2.remap(image, x, y, method, borderMode=cv2.BORDER_REPLICATE)
+    result: AnyArray = np.asarray(looked_up).reshape(*x.shape, *image.shape[2:])
     result[outside] = fill
     return result
 

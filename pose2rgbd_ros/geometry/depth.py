@@ -55,8 +55,11 @@ def to_counts(depth_m: AnyArray, unit_m: float = MILLIMETRE) -> UInt16:
     """uint16 counts of `unit_m`; 0 where unknown, and where the depth does not fit (nearer than half a unit, or far)."""
     if not unit_m > 0:
         raise UserError(f"the depth unit must be positive, not {unit_m} m")
-    counts = np.rint(np.asarray(depth_m, dtype=np.float64) / unit_m)
-    return np.where((counts > 0) & (counts <= MAX_COUNT), counts, 0).astype(np.uint16)
+    depth = np.asarray(depth_m)
+    dtype = np.float64 if depth.dtype == np.float64 else np.float32
+    counts = np.rint(np.divide(depth, unit_m, dtype=dtype))
+    fits = (counts > 0) & (counts <= MAX_COUNT)
+    return np.where(fits, counts, dtype(0)).astype(np.uint16)
 
 
 def from_counts(counts: AnyArray, unit_m: float = MILLIMETRE) -> Float32:
