@@ -1,0 +1,29 @@
+"""Settings dataclasses on the command line: their help texts, which tyro does not know where to find."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+
+T = TypeVar("T")
+
+
+def with_help(cls: type[T]) -> type[T]:
+    """A subclass of a settings dataclass (see `settings.setting`) whose help texts tyro shows."""
+    hints = get_type_hints(cls, include_extras=True)
+    fields: list[Any] = []
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        kind = hints[item.name]
+        if item.metadata.get("help"):
+            kind = Annotated[kind, tyro.conf.arg(help=item.metadata["help"])]
+        if item.default_factory is not dataclasses.MISSING:
+            default = dataclasses.field(default_factory=item.default_factory, metadata=dict(item.metadata))
+        else:
+            default = dataclasses.field(default=item.default, metadata=dict(item.metadata))
+        fields.append((item.name, kind, default))
+    frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    made = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=frozen)
+    made.__doc__ = cls.__doc__
+    return made
