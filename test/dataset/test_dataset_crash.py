@@ -213,20 +213,6 @@ def test_an_error_in_the_loop_keeps_the_frames(toy, tmp_path):
     assert (tmp_path / "set" / layout.TRANSFORMS).is_file()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 300 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def fill(path: Path) -> None:
     """Write until nothing more fits."""
     with path.open("wb", buffering=0) as stream, contextlib.suppress(OSError):

@@ -1,0 +1,175 @@
+"""All frames of a dataset at training resolution, as memory maps that may be deleted at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt8
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import resize_nearest
+
+Fit = Literal["square", "crop"]
+FORMAT_VERSION = 1
+_QUIET_FRAMES = 200  # fewer are done before a progress bar could be read
+_RGB, _DEPTH, _DONE = "rgb.u8", "depth.f32", "done.json"
+
+
+@dataclass(frozen=True, eq=False)
+class FrameCache:
+    """Frames in the dataset's order; read-only memory maps.
+
+    Attributes:
+        rgb: uint8 (N, S, S, 3).
+        depth: float32 (N, S, S), NaN unknown, or None.
+        camera: the camera of these images (no longer square pixels when fit is "square").
+    """
+
+    rgb: UInt8
+    depth: Float32 | None
+    camera: Camera
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+
+def frame_cache(dataset: Dataset, size: int, fit: Fit = "square") -> FrameCache:
+    """The cache of a dataset, built when missing, unfinished or of another state of the dataset.
+
+    Colour is averaged (INTER_AREA), depth takes the nearest pixel. "square" resizes the whole image, so that fx and
+    fy differ (the paper's way); "crop" takes the largest centred square first. It is kept in `.cache` inside the
+    dataset, or in the user's cache folder where the dataset cannot be written. Several processes may call this at
+    once: one builds, the others wait.
+
+    Raises:
+        UserError: a size below 1, an unknown fit, a damaged image, a full disk.
+    """
+    if size < 1:
+        raise UserError(f"a training resolution of {size} pixels; choose at least 1")
+    window = _window(dataset.camera, fit)
+    camera = dataset.camera.cropped(*window).resized(size, size)
+    folder = _root(dataset.path) / f"{fit}-{size}-{_state(dataset)}"
+    with _disk(folder), _one_at_a_time(folder.with_name(f"{fit}-{size}.lock")):
+        if not (folder / _DONE).is_file():
+            for old in folder.parent.glob(f"{fit}-{size}-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            _build(dataset, size, window, folder)
+        return _open(dataset, size, folder, camera)
+
+
+def _window(camera: Camera, fit: str) -> tuple[int, int, int, int]:
+    """x0, y0, width, height of the part of the image that is kept."""
+    if fit == "square":
+        return 0, 0, camera.width, camera.height
+    if fit == "crop":
+        side = min(camera.width, camera.height)
+        return (camera.width - side) // 2, (camera.height - side) // 2, side, side
+    raise UserError(f"fit is {fit!r}; choose square (whole image) or crop (centre)")
+
+
+def _state(dataset: Dataset) -> str:
+    """A short hash that changes when the frames, the camera or the meaning of the depth files change."""
+    facts = {
+        "format": FORMAT_VERSION,
+        "camera": dataset.camera.to_dict(),
+        "depth": dataset.meta.to_dict()["depth"],
+        "frames": [
+            (
+                record.line(),
+                *((dataset.path / name).stat().st_size for name in (record.rgb, record.depth) if name),
+            )
+            for record in dataset.records
+        ],
+    }
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _root(dataset: Path) -> Path:
+    if os.access(dataset, os.W_OK):
+        return dataset / layout.CACHE
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "pose2rgbd" / hashlib.sha256(str(dataset.resolve()).encode()).hexdigest()[:16]
+
+
+def _build(dataset: Dataset, size: int, window: tuple[int, int, int, int], folder: Path) -> None:
+    """Fill the maps, then say that they are complete."""
+    folder.mkdir(parents=True)
+    rgb = _allocate(folder / _RGB, np.uint8, (len(dataset), size, size, 3))
+    depth = _allocate(folder / _DEPTH, np.float32, (len(dataset), size, size)) if dataset.has_depth else None
+    frames = range(len(dataset))
+    for i in tqdm(frames, "caching frames", unit="frame", disable=len(frames) < _QUIET_FRAMES, leave=False):
+        rgb[i] = _resized_rgb(dataset.rgb(i), window, size)
+        if depth is not None:
+            depth[i] = _resized_depth(dataset.depth(i), window, dataset.camera, size)
+    rgb.flush()
+    if depth is not None:
+        depth.flush()
+    layout.atomic_write(folder / _DONE, json.dumps({"frames": len(dataset), "size": size}).encode())
+
+
+def _resized_rgb(image: UInt8, window: tuple[int, int, int, int], size: int) -> AnyArray:
+    x0, y0, width, height = window
+    # INTER_AREA averages when shrinking; enlarged it would repeat pixels in blocks.
+    way = cv2.INTER_AREA if size <= min(width, height) else cv2.INTER_LINEAR
+    return cv2.resize(image[y0 : y0 + height, x0 : x0 + width], (size, size), interpolation=way)
+
+
+def _resized_depth(image: Float32, window: tuple[int, int, int, int], camera: Camera, size: int) -> AnyArray:
+    if image.shape != (camera.height, camera.width):
+        image = resize_nearest(image, camera.width, camera.height)
+    x0, y0, width, height = window
+    return resize_nearest(image[y0 : y0 + height, x0 : x0 + width], size, size)
+
+
+def _allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A writable map whose disk space is really there: a full disk is an error now, not a bus error later."""
+    with path.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+
+
+def _open(dataset: Dataset, size: int, folder: Path, camera: Camera) -> FrameCache:
+    n = len(dataset)
+    rgb = np.memmap(folder / _RGB, dtype=np.uint8, mode="r", shape=(n, size, size, 3))
+    depth = None
+    if dataset.has_depth:
+        depth = np.memmap(folder / _DEPTH, dtype=np.float32, mode="r", shape=(n, size, size))
+    return FrameCache(rgb, depth, camera)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not (folder / _DONE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left for the frame cache {folder}; free some or train smaller"
+            ) from error
+        raise UserError(f"the frame cache {folder} cannot be used ({error.strerror or error})") from error
