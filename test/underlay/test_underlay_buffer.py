@@ -137,6 +137,16 @@ def test_results_have_tf2s_quaternion_sign(buffer, make_transform):
     assert rotation(buffer.lookup_transform("map", "c", LATEST)) == pytest.approx([-0.6, 0.64, 0, 0.48])
 
 
+def test_full_lookups_have_tf2s_quaternion_sign_too(buffer, make_transform):
+    three_quarters = (0.0, 0.0, np.sin(3 * np.pi / 8), np.cos(3 * np.pi / 8))
+    for child in ("a", "b"):
+        buffer.set_transform_static(
+            make_transform("map" if child == "a" else "a", child, quat_xyzw=three_quarters), "test"
+        )
+    found = rotation(buffer.lookup_transform_full("map", at(1.0), "b", at(2.0), "a"))
+    assert found == pytest.approx([0.0, 0.0, -YAW_90[2], YAW_90[3]])
+
+
 # The history
 
 

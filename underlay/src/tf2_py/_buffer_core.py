@@ -14,7 +14,7 @@ from rclpy.time import Time
 from std_msgs.msg import Header
 
 from tf2_py import _frame_text
-from tf2_py._caches import StaticCache, TimeCache
+from tf2_py._caches import StaticCache, TimeCache, seconds
 from tf2_py._exceptions import (
     ConnectivityException,
     ExtrapolationException,
@@ -79,7 +79,7 @@ class BufferCore:
         if not accepted:
             _log().warning(
                 f"TF_OLD_DATA ignoring data from the past for frame {child} at time "
-                f"{stamp_ns * 1e-9:.6f} according to authority {authority}"
+                f"{seconds(stamp_ns)} according to authority {authority}"
             )
 
     # Looking up
@@ -109,7 +109,8 @@ class BufferCore:
             self._check_frame("lookupTransform argument fixed_frame", fixed_frame)
             T_fixed_source, _ = self._lookup(fixed_frame, source_frame, source_ns)
             T_target_fixed, stamp_ns = self._lookup(target_frame, fixed_frame, target_ns)
-        return _to_msg(compose(T_target_fixed, T_fixed_source), stamp_ns, target_frame, source_frame)
+        rigid = canonical(compose(T_target_fixed, T_fixed_source))
+        return _to_msg(rigid, stamp_ns, target_frame, source_frame)
 
     def can_transform_core(self, target_frame: str, source_frame: str, time: Any) -> tuple[int, str]:
         """(1, "") when the lookup would succeed, else (0, why not)."""

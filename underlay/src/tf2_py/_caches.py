@@ -9,7 +9,8 @@ from tf2_py._rigid import Rigid, interpolate
 Sample = tuple[str, Rigid]  # parent frame, T_parent_frame
 
 
-def _seconds(stamp_ns: int) -> str:
+def seconds(stamp_ns: int) -> str:
+    """The stamp in seconds with six decimals, rounded as tf2 does."""
     return f"{stamp_ns // 1_000_000_000 + (stamp_ns % 1_000_000_000) * 1e-9:.6f}"
 
 
@@ -118,17 +119,17 @@ class TimeCache:
             return ""
         if count == 1:
             return (
-                f"Lookup would require extrapolation at time {_seconds(stamp_ns)}, "
-                f"but only time {_seconds(newest_ns)} is in the buffer"
+                f"Lookup would require extrapolation at time {seconds(stamp_ns)}, "
+                f"but only time {seconds(newest_ns)} is in the buffer"
             )
         if stamp_ns > newest_ns:
             return (
-                f"Lookup would require extrapolation into the future.  Requested time {_seconds(stamp_ns)} "
-                f"but the latest data is at time {_seconds(newest_ns)}"
+                f"Lookup would require extrapolation into the future.  Requested time {seconds(stamp_ns)} "
+                f"but the latest data is at time {seconds(newest_ns)}"
             )
         return (
-            f"Lookup would require extrapolation into the past.  Requested time {_seconds(stamp_ns)} "
-            f"but the earliest data is at time {_seconds(oldest_ns)}"
+            f"Lookup would require extrapolation into the past.  Requested time {seconds(stamp_ns)} "
+            f"but the earliest data is at time {seconds(oldest_ns)}"
         )
 
     def _replace(self, stamps_ns: list[int], samples: list[Sample]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tf2_py._caches import StaticCache, TimeCache
+from tf2_py._caches import StaticCache, TimeCache, seconds
 
 Caches = Mapping[str, "TimeCache | StaticCache | None"]
 
@@ -37,7 +37,7 @@ def _entry(frame: str, cache: TimeCache | StaticCache, authority: str) -> str:
         f"  parent: '{cache.latest()[1]}'\n"
         f"  broadcaster: '{authority}'\n"
         f"  rate: {rate_hz:.3f}\n"
-        f"  most_recent_transform: {newest_ns * 1e-9:.6f}\n"
-        f"  oldest_transform: {oldest_ns * 1e-9:.6f}\n"
+        f"  most_recent_transform: {seconds(newest_ns)}\n"
+        f"  oldest_transform: {seconds(oldest_ns)}\n"
         f"  buffer_length: {(newest_ns - oldest_ns) * 1e-9:.3f}\n"
     )
