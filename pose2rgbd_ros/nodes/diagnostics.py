@@ -1,0 +1,65 @@
+"""What a node tells people: /diagnostics, and a log that names each condition once and then only now and then."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+REPEAT_AFTER_S = 30.0
+FLAPPING_S = 5.0
+
+
+class Diagnostics:
+    """Publishes one DiagnosticStatus of this node on /diagnostics, as `diagnostic_aggregator` expects it."""
+
+    def __init__(self, node: Node, name: str, hardware_id: str = "") -> None:
+        self._node = node
+        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: {name}"
+        self.hardware_id = hardware_id
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    def publish(self, level: bytes, message: str, values: dict[str, Any]) -> None:
+        """Publish a status; `values` become text."""
+        status = DiagnosticStatus(
+            level=level, name=self._name, message=message, hardware_id=self.hardware_id,
+            values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+        )  # fmt: skip
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)
+
+
+class ConditionLog:
+    """Logs a condition when it begins, and again every half minute while it lasts.
+
+    One that comes and goes is told at most every five seconds.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._logger = node.get_logger()
+        self._condition: Any = None
+        self._said_at: dict[Any, float] = {}
+
+    def tell(self, level: bytes, condition: Any, message: str) -> None:
+        """`condition` names what is the matter, e.g. an enum; `message` may carry figures that change."""
+        now, lasts = time.monotonic(), condition == self._condition
+        silence_s = now - self._said_at.get(condition, -float("inf"))
+        self._condition = condition
+        if silence_s < (REPEAT_AFTER_S if lasts else FLAPPING_S) or (lasts and level == OK):
+            return
+        self._said_at[condition] = now
+        # One call per severity: rclpy insists that a call site keeps its own.
+        if level == OK:
+            self._logger.info(message)
+        elif level == WARN:
+            self._logger.warning(message)
+        else:
+            self._logger.error(message)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

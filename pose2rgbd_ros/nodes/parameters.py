@@ -1,0 +1,87 @@
+"""ROS parameters from a settings dataclass: names, types, descriptions, bounds and checks come from its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
+
+T = TypeVar("T")
+_UNBOUNDED = {int: (-(2**63), 2**63 - 1), float: (-sys.float_info.max, sys.float_info.max)}
+
+
+def declare(node: Node, cls: type[T]) -> T:
+    """Declare every field of the dataclass `cls` and return the values the node was started with.
+
+    Values set later are refused, with the reason, when the field's bounds or choices forbid them; what is allowed
+    takes effect when the node reads it with :func:`read`. UserError names a bad value given at the start.
+    """
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        try:
+            node.declare_parameter(field.name, _plain(_default(field)), _descriptor(field))
+        except InvalidParameterTypeException as error:
+            raise UserError(_wrong_type(node, field, error)) from error
+        except (InvalidParameterValueException, ParameterException) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"node {node.get_name()}, parameter {field.name}: {reason}") from error
+    started_with = read(node, cls)
+    settings.check(started_with)
+    node.add_on_set_parameters_callback(lambda changed: _judge(node, cls, changed))
+    return started_with
+
+
+def read(node: Node, cls: type[T]) -> T:
+    """The settings as they are now."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: node.get_parameter(name).value for name in names})
+
+
+def _judge(node: Node, cls: type[Any], changed: list[Parameter]) -> SetParametersResult:
+    """Whether the settings with these changes would be good; touches nothing."""
+    values = dataclasses.asdict(read(node, cls))
+    values.update({parameter.name: parameter.value for parameter in changed if parameter.name in values})
+    try:
+        settings.check(cls(**values))
+    except UserError as error:
+        return SetParametersResult(successful=False, reason=str(error))
+    return SetParametersResult(successful=True)
+
+
+def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
+    limits, kind = field.metadata, type(_default(field))
+    descriptor = ParameterDescriptor(description=limits["help"], read_only=limits["read_only"])
+    if limits["choices"]:
+        descriptor.additional_constraints = "one of: " + ", ".join(map(str, limits["choices"]))
+    if kind in _UNBOUNDED and (limits["ge"] is not None or limits["le"] is not None):
+        low, high = _UNBOUNDED[kind]
+        low = low if limits["ge"] is None else kind(limits["ge"])
+        high = high if limits["le"] is None else kind(limits["le"])
+        if kind is float:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return descriptor
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _wrong_type(node: Node, field: dataclasses.Field[Any], error: Exception) -> str:
+    expected = type(_default(field)).__name__
+    hint = f"; write it like {float(1)}" if expected == "float" else ""
+    return f"node {node.get_name()}, parameter {field.name} must be of type {expected}{hint} ({error})"

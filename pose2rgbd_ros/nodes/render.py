@@ -1,0 +1,328 @@
+"""The render node: publishes what the camera should be seeing at the current TF pose. docs/nodes.md lists its topics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pose2rgbd.msg import RenderStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.timer import Timer
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.nodes import parameters
+from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.latest import LatestWorker
+from pose2rgbd_ros.nodes.outputs import Outputs, declare_unknown
+from pose2rgbd_ros.nodes.poses import PoseSource, StampedPose
+from pose2rgbd_ros.nodes.render_service import Active, RenderPoseService
+from pose2rgbd_ros.nodes.report import Report, Situation, of_pose
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.settings import setting
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads")
+JUMP_SHOWN_S = 5.0
+NOTHING_OFFERED: tuple[int, frozenset[str]] = (-1, frozenset())  # stamp, and the kinds of image served for it
+
+
+@dataclass
+class RenderSettings:
+    """Parameters of the render node."""
+
+    model: str = setting("", "folder of the model to render, as `pose2rgbd train` makes it")
+    autostart: bool = setting(
+        True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
+    )
+    map_frame: str = setting("", "frame the model lives in; empty: the one it was trained in")
+    camera_frame: str = setting("", "optical frame to render for; empty: the one of the training images")
+    trigger: str = setting(
+        "rate", "render at a fixed rate, or on every new transform", choices=("rate", "tf")
+    )
+    rate_hz: float = setting(30.0, "how often to look for a new pose (trigger: rate)", ge=0.1, le=1000.0)
+    republish: bool = setting(
+        False, "publish the last images again when there is no newer pose (trigger: rate)"
+    )
+    max_tf_age_s: float = setting(1.0, "older transforms are told as stale", ge=0.001, le=3600.0)
+    device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
+    backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
+    threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A pose to render; the images of `kinds` are wanted."""
+
+    pose: StampedPose
+    kinds: frozenset[str]
+    frame_id: str
+    is_new: bool  # not offered before
+
+
+class RenderNode(LifecycleNode):
+    """Renders the newest pose in a worker thread; the executor stays free for parameters, services and TF."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("render", **options)
+        self.settings = parameters.declare(self, RenderSettings)
+        self.add_on_set_parameters_callback(self._refuse_while_configured)
+        self._renderer: Renderer | None = None
+        self._kinds: list[str] = []
+        self._worker: LatestWorker[Job] | None = None
+        self._outputs: Outputs | None = None
+        self._timer: Timer | None = None
+        self._report = Report()
+        self._failure: str | None = None  # why there is no model, or what the last rendering stumbled over
+        self._jumped_at, self._jump_message = -np.inf, ""
+        self._offered = NOTHING_OFFERED
+        self._drawn: Float64 | None = None  # the pose on the canvas; belongs to the worker
+        self._log = ConditionLog(self)
+        self._status = self.create_publisher(RenderStatus, "~/status", 10)
+        self._diagnostics = Diagnostics(self, "renderer")
+        self._poses = PoseSource(self, self._on_transforms, self._on_jump)
+        self._service = RenderPoseService(self, self._poses, self._active, self._frames)
+        # Pacing and housekeeping follow the wall: when a simulated clock stands still they must speak up too.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._housekeep, clock=self._steady)
+        self._autostart_timer = (
+            self.create_timer(0.0, self._autostart, clock=self._steady) if self.settings.autostart else None
+        )
+
+    # Lifecycle -------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model. A bad one fails the transition with one line in the log."""
+        self.settings = parameters.read(self, RenderSettings)
+        started = time.monotonic()
+        try:
+            renderer = _load(self.settings)
+            self._kinds = list(
+                renderer.render(np.eye(4)).present()
+            )  # also the slow first rendering, over with
+        except Exception as error:
+            known = isinstance(error, UserError)
+            self._failure = str(error) if known else f"loading failed: {type(error).__name__}: {error}"
+            self._housekeep()
+            return FAILURE
+        self._failure = None
+        self._renderer, name = renderer, Path(self.settings.model).resolve().name
+        backend = f"{renderer.backend_name}-{renderer.device}"
+        self._report = Report(name, backend, renderer.depth_kind == "metric")
+        self._diagnostics.hardware_id = name
+        self.get_logger().info(
+            f"loaded {self.settings.model}: {renderer.output} of {renderer.camera.width}x{renderer.camera.height} "
+            f"on {backend}, in {time.monotonic() - started:.1f} s"
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish, subscribe and begin to render."""
+        renderer = self._renderer
+        assert renderer is not None
+        self.settings = parameters.read(self, RenderSettings)
+        self._outputs = Outputs(self, renderer.camera, self._kinds, renderer.depth_kind)
+        self._drawn, self._offered = None, NOTHING_OFFERED
+        self._worker = LatestWorker(self._render, self._on_render_error)
+        self._poses.start()
+        self._restart_timer()
+        pace = "on new transforms" if self.settings.trigger == "tf" else f"at {self.settings.rate_hz:g} Hz"
+        self.get_logger().info(f"active: renders {' -> '.join(self._frames())} {pace}")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop rendering and remove the topics; the model stays loaded."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the model."""
+        self._renderer, self._failure = None, None
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and forget, from any state."""
+        self._stop()
+        self._renderer, self._failure = None, None
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that raised: back to unconfigured, ready to be tried again."""
+        self._stop()
+        self._renderer = None
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker before what it publishes with goes away."""
+        self._stop()
+        super().destroy_node()
+
+    def _autostart(self) -> None:
+        self.destroy_timer(self._autostart_timer)
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        if self._worker is not None:
+            self._worker.stop()
+        self._poses.stop()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._timer = self._worker = self._outputs = None
+
+    # Rendering -------------------------------------------------------------------------------------------------
+
+    def _on_transforms(self) -> None:
+        if self.settings.trigger == "tf":
+            self._tick()
+
+    def _tick(self) -> None:
+        """Offer the newest pose to the worker, if it has not been offered yet."""
+        if self._worker is None or self._outputs is None:
+            return
+        map_frame, camera_frame = self._frames()
+        try:
+            pose = self._poses.latest(map_frame, camera_frame)
+        except UserError:
+            return  # housekeeping tells
+        kinds = self._outputs.subscribed()
+        offered_ns, served = self._offered
+        is_new = pose.stamp_ns != offered_ns
+        if not is_new and not self.settings.republish:
+            kinds -= served  # who subscribed since then gets this pose too, nobody gets it twice
+            if not kinds:
+                return
+        self._offered = (pose.stamp_ns, kinds if is_new else kinds | served)
+        self._worker.offer(Job(pose, kinds, camera_frame, is_new))
+        self._report.skipped = self._worker.overtaken
+
+    def _render(self, job: Job) -> None:
+        """In the worker: render a pose if someone listens, publish its images, then its status."""
+        assert self._renderer is not None and self._outputs is not None
+        T, stamp_ns = job.pose.T_map_cam, job.pose.stamp_ns
+        check = self._renderer.volume.check(T)
+        age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        self._report.pose(check, age_s)
+        render_ms = None
+        if job.kinds and (self._drawn is None or not np.array_equal(T, self._drawn)):
+            self._drawn = None
+            started = time.perf_counter()
+            self._renderer.render(T, out=self._outputs.canvas)
+            render_ms = (time.perf_counter() - started) * 1e3
+            if not check.inside:
+                declare_unknown(self._outputs.canvas)
+            self._drawn = T
+        self._outputs.publish(job.kinds, stamp_ns, job.frame_id)
+        if job.kinds:
+            self._failure = None
+            self._report.published(job.is_new, render_ms)
+            situation = of_pose(check, age_s, self.settings.max_tf_age_s)
+            self._status.publish(self._report.message(situation, stamp_ns, job.frame_id))
+
+    def _on_render_error(self, error: Exception) -> None:
+        if self.context.ok():  # publishing fails when the process is on its way out, and nobody needs to know
+            self._failure = f"rendering failed: {type(error).__name__}: {error}"
+
+    def _active(self) -> Active | None:
+        if self._renderer is None or self._worker is None:
+            return None
+        return self._renderer, self._worker, self._report
+
+    # Housekeeping ----------------------------------------------------------------------------------------------
+
+    def _housekeep(self) -> None:
+        """Once a second: take over changed parameters, and tell how things stand."""
+        before, self.settings = self.settings, parameters.read(self, RenderSettings)
+        if (before.rate_hz, before.trigger) != (self.settings.rate_hz, self.settings.trigger):
+            self._restart_timer()
+        situation, stamp_ns = self._situation()
+        message = self._report.message(situation, stamp_ns, self._frames()[1])
+        self._diagnostics.publish(situation.level, situation.message, self._report.values(message))
+        if self._worker is None and self._failure is None:
+            return  # not active because nobody asked for it: nothing to say
+        self._log.tell(situation.level, situation.state, situation.message)
+        if self._report.silent_for_s > 1.0:
+            self._status.publish(message)
+
+    def _situation(self) -> tuple[Situation, int]:
+        """How things stand, and the stamp of the pose at hand."""
+        if self._failure is not None:
+            return Situation(RenderStatus.ERROR, self._failure), 0
+        if self._outputs is None or self._renderer is None:
+            return Situation(RenderStatus.OK, "not active"), 0
+        if time.monotonic() - self._jumped_at < JUMP_SHOWN_S:
+            return Situation(RenderStatus.TIME_JUMP, self._jump_message), 0
+        try:
+            pose = self._poses.latest(*self._frames())
+        except UserError as error:
+            return Situation(RenderStatus.WAITING_FOR_TF, self._no_clock() or str(error)), 0
+        check = self._renderer.volume.check(pose.T_map_cam)
+        self._report.pose(check, pose.age_s)
+        situation = of_pose(check, pose.age_s, self.settings.max_tf_age_s)
+        if situation.state != RenderStatus.STALE_TF and not self._outputs.subscribed():
+            situation = Situation(
+                RenderStatus.NO_SUBSCRIBERS, "nobody subscribes to the images: not rendering"
+            )
+        elif situation.state == RenderStatus.OK:
+            situation = Situation(RenderStatus.OK, "rendering")
+        return situation, pose.stamp_ns
+
+    def _no_clock(self) -> str | None:
+        if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
+            return (
+                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
+            )
+        return None
+
+    def _on_jump(self, message: str) -> None:
+        self._offered = NOTHING_OFFERED
+        self._jumped_at, self._jump_message = time.monotonic(), message
+        self._report.jumps += 1
+        if self._worker is not None:
+            situation = Situation(RenderStatus.TIME_JUMP, message)
+            self._log.tell(situation.level, situation.state, message)
+            self._status.publish(self._report.message(situation, 0, self._frames()[1]))
+
+    def _frames(self) -> tuple[str, str]:
+        """Map and camera frame: as set, else as trained."""
+        settings, renderer = self.settings, self._renderer
+        return (
+            settings.map_frame or (renderer.map_frame if renderer else ""),
+            settings.camera_frame or (renderer.camera_frame if renderer else ""),
+        )
+
+    def _restart_timer(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+        if self._worker is not None and self.settings.trigger == "rate":
+            self._timer = self.create_timer(1.0 / self.settings.rate_hz, self._tick, clock=self._steady)
+
+    def _refuse_while_configured(self, changed: list[Parameter]) -> SetParametersResult:
+        names = [parameter.name for parameter in changed if parameter.name in FIXED_WHILE_CONFIGURED]
+        if self._renderer is not None and names:
+            reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+
+def _load(settings: RenderSettings) -> Renderer:
+    if not settings.model:
+        raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
+    model = Path(settings.model).expanduser()
+    return Renderer(model, settings.device, settings.backend, settings.threads or None)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`ros2 run pose2rgbd render`."""
+    from pose2rgbd_ros.nodes.runner import run_nodes
+
+    return run_nodes([RenderNode], argv)

@@ -1,0 +1,100 @@
+"""The service render_pose: one pose on demand, for the trained camera or another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pose2rgbd.srv import RenderPose
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.latest import LatestWorker
+from pose2rgbd_ros.nodes.outputs import declare_unknown
+from pose2rgbd_ros.nodes.poses import PoseSource
+from pose2rgbd_ros.nodes.report import Report, of_pose
+from pose2rgbd_ros.rendering.renderer import Renderer
+
+MAX_PIXELS = 2**25  # 32 MPx: three images of it are 0.4 GB
+
+Active = tuple[Renderer, LatestWorker, Report]
+
+
+class RenderPoseService:
+    """Answers in the executor, renders in the worker.
+
+    `active` gives the renderer, worker and report while the node is active, else None; `frames` the map and camera
+    frame. Bad requests are answered with success = false and the reason.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        poses: PoseSource,
+        active: Callable[[], Active | None],
+        frames: Callable[[], tuple[str, str]],
+    ) -> None:
+        self._node, self._poses, self._active, self._frames = node, poses, active, frames
+        # Its own group: an answer that waits for the worker must not hold up the node's other callbacks.
+        node.create_service(RenderPose, "~/render_pose", self._serve, callback_group=ReentrantCallbackGroup())
+
+    async def _serve(self, request: RenderPose.Request, response: RenderPose.Response) -> RenderPose.Response:
+        try:
+            active = self._active()
+            if active is None:
+                raise UserError("the node is not active; activate it first")
+            T, camera = self._requested_pose(request), _requested_camera(request)
+            await active[1].call(lambda: self._render(active, T, camera, request, response), self._wake)
+        except UserError as error:
+            response.success, response.message = False, str(error)
+        except Exception as error:
+            response.success, response.message = False, f"{type(error).__name__}: {error}"
+        return response
+
+    def _requested_pose(self, request: RenderPose.Request) -> Float64:
+        """T_map_cam, through TF when the pose is not in the map frame."""
+        header, map_frame = request.pose.header, self._frames()[0]
+        T_frame_cam = conversions.matrix_of(request.pose.pose)
+        stamp_ns = conversions.stamp_ns(header.stamp)
+        return self._poses.between(map_frame, header.frame_id or map_frame, stamp_ns) @ T_frame_cam
+
+    def _render(
+        self,
+        active: Active,
+        T: Float64,
+        camera: Camera | None,
+        request: RenderPose.Request,
+        response: RenderPose.Response,
+    ) -> None:
+        """In the worker: render and fill the response."""
+        renderer, _, report = active
+        rendered = renderer.render(T) if camera is None else renderer.render_for_camera(T, camera)
+        check = renderer.volume.check(T)
+        if not check.inside:
+            declare_unknown(rendered)
+        stamp_ns, frame = conversions.stamp_ns(request.pose.header.stamp), self._frames()[1]
+        for kind, images in rendered.present().items():
+            setattr(response, kind, conversions.to_image(images[0], stamp_ns, frame))
+        response.camera_info = conversions.camera_to_info(camera or renderer.camera)
+        response.camera_info.header.stamp = request.pose.header.stamp
+        response.camera_info.header.frame_id = frame
+        situation = of_pose(check, 0.0, float("inf"))
+        response.status = report.message(situation, stamp_ns, frame, check)
+        response.success, response.message = True, situation.message
+
+    def _wake(self) -> None:
+        if self._node.executor is not None:
+            self._node.executor.wake()
+
+
+def _requested_camera(request: RenderPose.Request) -> Camera | None:
+    """The camera asked for; None for the trained one."""
+    if request.camera_info.k[0] == 0:
+        return None
+    camera = conversions.camera_from_info(request.camera_info)
+    if camera.width * camera.height > MAX_PIXELS:
+        raise UserError(f"{camera.width} x {camera.height} pixels are more than this service renders")
+    return camera
