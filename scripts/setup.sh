@@ -15,8 +15,13 @@ say() { printf 'setup: %s\n' "$1"; }
 choose_home() {
   python=${PYTHON:-python3}
   command -v "$python" >/dev/null || fail "no $python found; install Python 3.11 or set PYTHON=/path/to/python3"
-  if [ -n "${ROS_DISTRO:-}" ] && [ -z "${POSE2RGBD_VENV_ROS:-}" ] && "$python" -c 'import rclpy, tf2_ros, cv_bridge' 2>/dev/null; then
+  # In an activated .venv $python is the venv's own, and make_venv may remove that: take the one it was made from.
+  python=$("$python" -c 'import sys; print(sys._base_executable if sys.prefix == sys.argv[1] else sys.executable)' "$venv")
+  if [ -n "${ROS_DISTRO:-}" ] && [ -z "${POSE2RGBD_VENV_ROS:-}" ]; then
     home=ros
+    local problem
+    problem=$("$python" -c 'import rclpy, tf2_ros, cv_bridge' 2>&1) ||
+      fail "ROS 2 $ROS_DISTRO is sourced, but $python says: ${problem##*$'\n'}; run rosdep install --from-paths . --ignore-src, or start from a shell without ROS"
   else
     home=wheels
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
@@ -43,7 +48,7 @@ stage() {
   local name=$1 key=$home part; shift
   while [ "$1" != -- ]; do
     part=$1; shift
-    if [ -d "$part" ]; then key+=$(find "$part" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 cat | sha256sum)
+    if [ -d "$part" ]; then key+=$(find "$part" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0r cat | sha256sum)
     elif [ -f "$part" ]; then key+=$(sha256sum <"$part"); else key+=$part; fi
   done
   shift
@@ -87,10 +92,10 @@ install_torch() {
   fi
 }
 
-# ROS' own cv_bridge and rclpy were built against the system's numpy: never shadow it.
+# ROS' own cv_bridge and rclpy were built against the system's numpy: never shadow it. colcon wants setuptools < 80.
 system_constraints() {
   local file=$stamps/system-constraints.txt
-  "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$file"
+  "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}\nsetuptools<80")' >"$file"
   echo "$file"
 }
 
@@ -120,6 +125,8 @@ install_underlay() {
 install_pose2rgbd() {
   build_interfaces "$PWD"
   pip_install --no-deps --no-build-isolation -e .
+  mkdir -p "$venv/lib/pose2rgbd"                   # where ros2 run and ros2 launch look for executables
+  ln -sf "$venv"/bin/{pose2rgbd,render,play,monitor} "$venv/lib/pose2rgbd/"
 }
 
 choose_home
@@ -128,7 +135,7 @@ exec 9>build/setup.lock
 flock -n 9 || { say "waiting for another set-up of this folder"; flock 9; }
 [ -f "$stamps/venv" ] || check_machine
 [ -x "$venv/bin/python" ] && [ -d "$stamps" ] || { mkdir -p "$stamps" && rm -f "$stamps/venv"; }
-stage venv "$("$python" -V)" "$PWD" scripts/ros_env.sh -- make_venv
+stage venv "$("$python" -V)" "at $PWD" scripts/ros_env.sh -- make_venv
 if [ $home = wheels ]; then stage ros-wheels requirements/ros-jazzy.lock -- install_ros_wheels; fi
 stage torch requirements/torch.txt -- install_torch
 stage python-libraries requirements/python.in requirements/python.lock -- install_python_libraries
