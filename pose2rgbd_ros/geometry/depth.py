@@ -16,7 +16,7 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import rvl
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt16
-from pose2rgbd_ros.geometry.pixel_buffer import pixels
+from pose2rgbd_ros.geometry.pixel_buffer import decode_file, pixels
 
 DepthKind = Literal["metric", "relative"]
 MILLIMETRE = 0.001
@@ -206,7 +206,7 @@ def _split_compressed(data: Any, format: str) -> tuple[str, bytes, tuple[float, 
 def _decode_image(payload: bytes, format: str) -> AnyArray:
     if format.rstrip().endswith("rvl") and not payload.startswith(_PNG_MAGIC):
         return rvl.decode(payload)
-    image = cv2.imdecode(np.frombuffer(payload, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    image = decode_file(payload, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise UserError(
             f"compressed depth of format {format!r} does not hold a readable PNG; the message is damaged"

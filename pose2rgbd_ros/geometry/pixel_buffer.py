@@ -1,9 +1,10 @@
-"""Raw image buffers as ROS lays them out: rows of `step` bytes, possibly padded, in either byte order."""
+"""Image bytes to arrays: raw buffers as ROS lays them out, and image files in memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -41,3 +42,13 @@ def pixels(
         (height, width, channels), stored, buffer, strides=(step, channels * item.itemsize, item.itemsize)
     )
     return array.astype(item.newbyteorder("="), copy=False)
+
+
+def decode_file(data: bytes, flags: int) -> AnyArray | None:
+    """The image in a JPEG, PNG or TIFF file, by cv2.imdecode with `flags`; None where OpenCV cannot read all of it."""
+    if len(data) == 0:
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:  # a damaged head may ask for absurd sizes
+        return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, UInt8
-from pose2rgbd_ros.geometry.pixel_buffer import pixels
+from pose2rgbd_ros.geometry.pixel_buffer import decode_file, pixels
 
 # Channels and the OpenCV code to RGB (None: RGB already), by sensor_msgs encoding. 8UC1 and 8UC3 have no colour order
 # of their own; like cv_bridge they are taken as grey and BGR.
@@ -75,8 +75,7 @@ def decode_compressed(data: bytes) -> UInt8:
 
     UserError when the bytes are not a readable image.
     """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if len(data) else None
+    image = decode_file(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise UserError(f"a compressed image of {len(data)} bytes cannot be decoded; the message is damaged")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import cv2
@@ -189,3 +190,16 @@ GOOD = HEADER + png(np.ones((4, 4), np.uint16))
 def test_damaged_or_foreign_data_is_one_clear_line(data: bytes, format: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         depth.decode_compressed_depth(data, format)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(["png", "rvl"]), st.integers(0, 10**6), st.integers(0, 255), st.floats(0, 1))
+def test_damaged_bytes_give_depth_or_one_line(method: str, where: int, value: int, share: float) -> None:
+    counts = np.arange(99, dtype=np.uint16).reshape(9, 11)
+    data = bytearray(HEADER + (png(counts) if method == "png" else ros_rvl(counts)))
+    data[where % len(data)] = value
+    damaged = bytes(data[: max(1, round(share * len(data)))])
+    with contextlib.suppress(UserError):  # any other exception fails
+        decoded = depth.decode_compressed_depth(damaged, f"16UC1; compressedDepth {method}")
+        assert decoded.dtype == np.float32
+        assert decoded.ndim == 2

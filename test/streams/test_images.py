@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pose2rgbd_ros.errors import UserError
@@ -140,3 +143,23 @@ def test_damaged_heads_have_no_size_and_no_picture(data: bytes) -> None:
     assert compressed_size(data) is None
     with pytest.raises(UserError, match="cannot be decoded"):
         decode_compressed(data)
+
+
+@settings(deadline=None)
+@given(st.sampled_from([".png", ".jpg"]), st.floats(0, 0.99))
+def test_a_truncated_file_never_becomes_half_a_picture(extension: str, share: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    data = cv2.imencode(extension, image)[1].tobytes()
+    with pytest.raises(UserError, match="cannot be decoded"):
+        decode_compressed(data[: int(share * len(data))])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from([".png", ".jpg"]), st.integers(0, 10**6), st.integers(0, 255))
+def test_damaged_bytes_give_a_picture_or_one_line(extension: str, where: int, value: int) -> None:
+    data = bytearray(cv2.imencode(extension, np.zeros((9, 7, 3), np.uint8))[1].tobytes())
+    data[where % len(data)] = value
+    found = compressed_size(bytes(data))
+    assert found is None or min(found[1:]) > 0
+    with contextlib.suppress(UserError):  # any other exception fails
+        assert decode_compressed(bytes(data)).shape[2] == 3
