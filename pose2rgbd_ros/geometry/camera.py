@@ -84,10 +84,6 @@ class Camera:
         """The camera of the window whose top left pixel is (x0, y0)."""
         return replace(self, width=int(width), height=int(height), cx=self.cx - x0, cy=self.cy - y0)
 
-    def undistorted(self) -> Camera:
-        """The ideal pinhole camera with the same matrix."""
-        return replace(self, distortion_model="none", distortion=())
-
     def unproject(self, pixels: npt.ArrayLike) -> Float64:
         """Rays (..., 3) with z = 1 in the optical frame through `pixels` (..., 2) as (u, v), undistorted.
 
