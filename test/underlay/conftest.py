@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tf2_ros
 from geometry_msgs.msg import TransformStamped
 from scipy.spatial.transform import Rotation
 
@@ -46,3 +47,19 @@ def make_transform() -> Callable[..., TransformStamped]:
 def matrix_of() -> Callable[[TransformStamped], np.ndarray]:
     """The function `as_matrix`."""
     return as_matrix
+
+
+@pytest.fixture
+def buffer() -> tf2_ros.Buffer:
+    """An empty buffer without a node."""
+    return tf2_ros.Buffer()
+
+
+@pytest.fixture
+def moving(buffer: tf2_ros.Buffer) -> tf2_ros.Buffer:
+    """map -> base moves from x = 0 to 2 m and turns by 90 deg within seconds 10 to 12; base -> camera is static."""
+    yaw_90 = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
+    buffer.set_transform(stamped("map", "base", 10.0), "test")
+    buffer.set_transform(stamped("map", "base", 12.0, (2.0, 0.0, 0.0), yaw_90), "test")
+    buffer.set_transform_static(stamped("base", "camera", 0.0, (0.0, 1.0, 0.0)), "test")
+    return buffer

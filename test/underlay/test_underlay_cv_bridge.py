@@ -284,6 +284,7 @@ def test_yuv(bridge, encoding, luma, chroma):
         ("8UC3", "8UC1", r"\[8UC3\] and \[8UC1\] do not have the same number of channel"),
         ("bgr8", "8UC1", r"\[bgr8\] is a color format but \[8UC1\] is not"),
         ("bgr8", "bayer_rggb8", r"Unsupported conversion from \[bgr8\] to \[bayer_rggb8\]"),
+        ("mono8", "8U", "Unknown encoding 8U"),
         ("bgr8", "depth", None),
         ("8UC3", "depth", None),
     ],

@@ -68,7 +68,7 @@ def convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
 def _color_code(source: str, target: str) -> int | None:
     """OpenCV's conversion code; None when only the depth changes."""
     if source not in _COLORS or target not in _COLORS:
-        same_channels = type_name(source).split("C")[1] == type_name(target).split("C")[1]
+        same_channels = _channels(source) == _channels(target)
         if source not in _COLORS and target in _COLORS:
             raise RuntimeError(
                 f"[{source}] is not a color format. but [{target}] is. The conversion does not make sense"
@@ -89,6 +89,14 @@ def _color_code(source: str, target: str) -> int | None:
     if want not in _PLAIN or (have.startswith("Bayer") and want.endswith("A")):
         raise RuntimeError(f"Unsupported conversion from [{source}] to [{target}]")
     return int(getattr(cv2, name))
+
+
+def _channels(encoding: str) -> int:
+    type_ = _COLORS[encoding][0] if encoding in _COLORS else encoding
+    match = re.fullmatch(r"(?:8|16|32|64)[USF]C([0-9]*)", type_)
+    if match is None:  # also `8U` and the like: they name a type, but nothing is converted to or from them
+        raise RuntimeError(f"Unknown encoding {encoding}")
+    return int(match[1] or 1)
 
 
 def _with_dtype(image: np.ndarray, dtype: np.dtype) -> np.ndarray:

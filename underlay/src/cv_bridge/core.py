@@ -75,7 +75,7 @@ class CvBridge:
 
     def compressed_imgmsg_to_cv2(
         self, cmprs_img_msg: CompressedImage, desired_encoding: str = "passthrough"
-    ) -> np.ndarray:
+    ) -> np.ndarray | None:
         """The decoded image as OpenCV decodes it (BGR, BGRA or gray; depth kept), or converted from BGR.
 
         None when the data is no image OpenCV knows. CvBridgeError when it cannot be converted.
@@ -104,7 +104,7 @@ class CvBridge:
         if header is not None:
             message.header = header
         # the array of the message is filled from the image's own memory: one copy, no element checks
-        message.data.frombytes(memoryview(np.ascontiguousarray(cvim)).cast("B"))
+        message.data.frombytes(np.ascontiguousarray(cvim).ravel().view(np.uint8))
         message.step = len(message.data) // message.height
         return message
 
@@ -112,7 +112,7 @@ class CvBridge:
         """A message with the image encoded by OpenCV; the format is a file name extension, such as `png`."""
         _check_array(cvim)
         message = CompressedImage(format=dst_format)
-        message.data.frombytes(memoryview(cv2.imencode(f".{dst_format}", cvim)[1]).cast("B"))
+        message.data.frombytes(cv2.imencode(f".{dst_format}", cvim)[1])
         return message
 
 
@@ -121,7 +121,9 @@ def _check_array(image: np.ndarray) -> None:
         raise TypeError("Your input type is not a numpy array")
 
 
-def _convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
+def _convert(image: np.ndarray | None, source: str, target: str) -> np.ndarray:
+    if image is None:
+        raise CvBridgeError(f"no image to convert from {source} to {target}")
     try:
         return _encodings.convert(image, source, target)
     except (RuntimeError, cv2.error) as error:

@@ -1,4 +1,4 @@
-"""The tree of frames with its history; knows messages, but no topics."""
+"""The transform buffer: messages in and out of the tree of frames, from any thread. No topics."""
 
 from __future__ import annotations
 
@@ -14,17 +14,11 @@ from rclpy.time import Time
 from std_msgs.msg import Header
 
 from tf2_py import _frame_text
-from tf2_py._caches import StaticCache, TimeCache, seconds
-from tf2_py._exceptions import (
-    ConnectivityException,
-    ExtrapolationException,
-    InvalidArgumentException,
-    LookupException,
-    TransformException,
-)
-from tf2_py._rigid import IDENTITY, Rigid, canonical, compose, inverse
+from tf2_py._caches import seconds
+from tf2_py._exceptions import TransformException
+from tf2_py._frame_tree import FrameTree
+from tf2_py._rigid import Rigid, canonical, compose
 
-MAX_GRAPH_DEPTH = 1000
 DEFAULT_CACHE_TIME = Duration(seconds=10)
 
 
@@ -36,10 +30,7 @@ class BufferCore:
     """
 
     def __init__(self, cache_time: Duration = DEFAULT_CACHE_TIME) -> None:
-        self._keep_ns = _nanoseconds(cache_time, "duration")
-        # in order of first mention; None: a root
-        self._caches: dict[str, TimeCache | StaticCache | None] = {}
-        self._authorities: dict[str, str] = {}
+        self._tree = FrameTree(_nanoseconds(cache_time, "duration"))
         self._lock = threading.RLock()
 
     # Putting in
@@ -55,9 +46,7 @@ class BufferCore:
     def clear(self) -> None:
         """Forget the history of moving frames; frame names and static frames stay."""
         with self._lock:
-            for cache in self._caches.values():
-                if cache is not None:
-                    cache.clear()
+            self._tree.clear()
 
     def _set(self, transform: TransformStamped, authority: str, is_static: bool) -> None:
         parent = transform.header.frame_id.removeprefix("/")
@@ -69,13 +58,7 @@ class BufferCore:
             _log().error(f'{problem[0]}: Ignoring transform from authority "{authority}" {problem[1]}')
             return
         with self._lock:
-            cache = self._caches.get(child)
-            if cache is None or cache.is_static != is_static:
-                cache = self._caches[child] = StaticCache() if is_static else TimeCache(self._keep_ns)
-            self._caches.setdefault(parent, None)
-            accepted = cache.insert(stamp_ns, (parent, rigid))
-            if accepted:
-                self._authorities[child] = authority
+            accepted = self._tree.insert(parent, child, stamp_ns, rigid, is_static, authority)
         if not accepted:
             _log().warning(
                 f"TF_OLD_DATA ignoring data from the past for frame {child} at time "
@@ -92,7 +75,7 @@ class BufferCore:
         """
         stamp_ns = _nanoseconds(time, "time")
         with self._lock:
-            rigid, stamp_ns = self._lookup(target_frame, source_frame, stamp_ns)
+            rigid, stamp_ns = self._tree.lookup(target_frame, source_frame, stamp_ns)
         return _to_msg(rigid, stamp_ns, target_frame, source_frame)
 
     def lookup_transform_full_core(
@@ -104,11 +87,11 @@ class BufferCore:
         """
         target_ns, source_ns = _nanoseconds(target_time, "time"), _nanoseconds(source_time, "time")
         with self._lock:
-            self._check_frame("lookupTransform argument target_frame", target_frame)
-            self._check_frame("lookupTransform argument source_frame", source_frame)
-            self._check_frame("lookupTransform argument fixed_frame", fixed_frame)
-            T_fixed_source, _ = self._lookup(fixed_frame, source_frame, source_ns)
-            T_target_fixed, stamp_ns = self._lookup(target_frame, fixed_frame, target_ns)
+            self._tree.check_frame("lookupTransform argument target_frame", target_frame)
+            self._tree.check_frame("lookupTransform argument source_frame", source_frame)
+            self._tree.check_frame("lookupTransform argument fixed_frame", fixed_frame)
+            T_fixed_source, _ = self._tree.lookup(fixed_frame, source_frame, source_ns)
+            T_target_fixed, stamp_ns = self._tree.lookup(target_frame, fixed_frame, target_ns)
         rigid = canonical(compose(T_target_fixed, T_fixed_source))
         return _to_msg(rigid, stamp_ns, target_frame, source_frame)
 
@@ -116,7 +99,7 @@ class BufferCore:
         """(1, "") when the lookup would succeed, else (0, why not)."""
         stamp_ns = _nanoseconds(time, "time")
         with self._lock:
-            return self._can(target_frame, source_frame, stamp_ns)
+            return self._tree.can(target_frame, source_frame, stamp_ns)
 
     def can_transform_full_core(
         self, target_frame: str, target_time: Any, source_frame: str, source_time: Any, fixed_frame: str
@@ -125,19 +108,19 @@ class BufferCore:
         target_ns, source_ns = _nanoseconds(target_time, "time"), _nanoseconds(source_time, "time")
         frames = {"target_frame": target_frame, "source_frame": source_frame, "fixed_frame": fixed_frame}
         with self._lock:
-            why_not = self._invalid(frames)
+            why_not = self._tree.why_invalid(frames)
             if why_not:
                 return 0, why_not
-            result = self._can(target_frame, fixed_frame, target_ns)
-            return self._can(fixed_frame, source_frame, source_ns) if result[0] else result
+            result = self._tree.can(target_frame, fixed_frame, target_ns)
+            return self._tree.can(fixed_frame, source_frame, source_ns) if result[0] else result
 
     def get_latest_common_time(self, target_frame: str, source_frame: str) -> Time:
         """The newest time at which the whole chain is known; zero for a chain of static frames."""
         with self._lock:
-            self._check_frame("get_latest_common_time", target_frame)
-            self._check_frame("get_latest_common_time", source_frame)
+            self._tree.check_frame("get_latest_common_time", target_frame)
+            self._tree.check_frame("get_latest_common_time", source_frame)
             try:
-                stamp_ns = self._latest_common_ns(target_frame, source_frame)
+                stamp_ns = self._tree.latest_common_ns(target_frame, source_frame)
             except TransformException as error:
                 raise TransformException(str(error)) from None
         return Time(nanoseconds=stamp_ns)
@@ -147,159 +130,20 @@ class BufferCore:
     def all_frames_as_yaml(self) -> str:
         """One entry per frame that has a parent: parent, broadcaster, rate in Hz, times in s."""
         with self._lock:
-            return _frame_text.as_yaml(self._caches, self._authorities)
+            return _frame_text.as_yaml(self._tree.caches, self._tree.authorities)
 
     def all_frames_as_string(self) -> str:
         """One line per frame that has had a parent."""
         with self._lock:
-            return _frame_text.as_lines(self._caches)
+            return _frame_text.as_lines(self._tree.caches)
 
     def _frameExists(self, frame_id: str) -> bool:
         with self._lock:
-            return frame_id in self._caches
+            return frame_id in self._tree.caches
 
     def _getFrameStrings(self) -> list[str]:
         with self._lock:
-            return list(self._caches)
-
-    # Below here the lock is held
-
-    def _check_frame(self, argument: str, frame: str) -> None:
-        if not frame or frame.startswith("/"):
-            rule = "start with a '/'" if frame else "be empty"
-            raise InvalidArgumentException(
-                f'Invalid argument "{frame}" passed to {argument} - in tf2 frame_ids cannot {rule}'
-            )
-        if frame not in self._caches:
-            raise LookupException(f'"{frame}" passed to {argument} does not exist. ')
-
-    def _invalid(self, frames: dict[str, str]) -> str:
-        for argument, frame in frames.items():
-            if not frame:
-                reason = "in tf2 frame_ids cannot be empty"
-            elif frame.startswith("/"):
-                reason = "in tf2 frame_ids cannot start with a '/'"
-            elif frame not in self._caches:
-                reason = "frame does not exist"
-            else:
-                continue
-            return f'Invalid frame ID "{frame}" passed to canTransform argument {argument} - {reason}'
-        return ""
-
-    def _can(self, target: str, source: str, stamp_ns: int) -> tuple[int, str]:
-        if target == source:
-            return 1, ""
-        why_not = self._invalid({"target_frame": target, "source_frame": source})
-        if why_not:
-            return 0, why_not
-        try:
-            self._walk(target, source, stamp_ns)
-        except TransformException as error:
-            return 0, str(error)
-        return 1, ""
-
-    def _lookup(self, target: str, source: str, stamp_ns: int) -> tuple[Rigid, int]:
-        if target == source:  # true even of frames nobody has heard of
-            cache = self._caches.get(target)
-            return IDENTITY, stamp_ns or (cache.latest()[0] if cache else 0)
-        self._check_frame("lookupTransform argument target_frame", target)
-        self._check_frame("lookupTransform argument source_frame", source)
-        T_top_source, T_top_target, stamp_ns = self._walk(target, source, stamp_ns)
-        return canonical(compose(inverse(T_top_target), T_top_source)), stamp_ns
-
-    def _walk(self, target: str, source: str, stamp_ns: int) -> tuple[Rigid, Rigid, int]:
-        """T_top_source and T_top_target for a frame above both, and the time taken.
-
-        From the source up to its root, or as far as the history reaches, then from the target up to where that
-        ended. Frames above the common parent cancel out.
-        """
-        if stamp_ns == 0:
-            stamp_ns = self._latest_common_ns(target, source)
-        T_top_source, top, gap = self._climb(source, target, stamp_ns)
-        if top == target:
-            return T_top_source, IDENTITY, stamp_ns
-        T_top_target, end, second_gap = self._climb(target, top, stamp_ns, source)
-        if end == source:
-            return IDENTITY, T_top_target, stamp_ns
-        if end != top:
-            if second_gap is None and gap is None:
-                raise ConnectivityException(_not_connected(target, source))
-            text = second_gap if second_gap is not None else gap
-            raise ExtrapolationException(
-                f"{text}, when looking up transform from frame [{source}] to frame [{target}]"
-            )
-        return T_top_source, T_top_target, stamp_ns
-
-    def _climb(
-        self, frame: str, stop: str, stamp_ns: int, other_stop: str = ""
-    ) -> tuple[Rigid, str, str | None]:
-        """Climb from `frame` to a stop, to the root, or to a gap in the history.
-
-        Returns T_end_frame, the end, and for a gap tf2's words for it.
-        """
-        T_end_frame = IDENTITY
-        for _ in range(MAX_GRAPH_DEPTH + 1):
-            cache = self._caches[frame]
-            if cache is None or frame in (stop, other_stop):
-                return T_end_frame, frame, None
-            sample = cache.at(stamp_ns)
-            if sample is None:
-                return T_end_frame, frame, cache.why_not(stamp_ns)
-            frame = sample[0]
-            T_end_frame = sample[1] if T_end_frame is IDENTITY else compose(sample[1], T_end_frame)
-        raise LookupException(self._loop())
-
-    def _latest_common_ns(self, target: str, source: str) -> int:
-        """The newest time known to every edge between the two; 0 when all of them are static."""
-        if target == source:
-            cache = self._caches[source]
-            return cache.latest()[0] if cache else 0
-        above_source = self._latest_times(source, target)
-        if target in above_source:
-            times = _until(above_source, target)
-        else:
-            above_target = self._latest_times(target, source)
-            common = next((frame for frame in above_target if frame == source or frame in above_source), None)
-            if common is None:
-                raise ConnectivityException(_not_connected(target, source))
-            times = _until(above_target, common)
-            if common != source:
-                times += _until(above_source, common)
-        return min((time for time in times if time), default=0)
-
-    def _latest_times(self, frame: str, stop: str) -> dict[str, int]:
-        """Each ancestor up to `stop` or the root -> time of the newest sample of the edge below it."""
-        ancestors: dict[str, int] = {}
-        for _ in range(MAX_GRAPH_DEPTH + 1):
-            cache = self._caches[frame]
-            time_ns, parent = cache.latest() if cache else (0, None)
-            if parent is None:
-                return ancestors
-            if parent in ancestors:
-                break
-            ancestors[parent] = time_ns
-            if parent == stop:
-                return ancestors
-            frame = parent
-        raise LookupException(self._loop())
-
-    def _loop(self) -> str:
-        return (
-            "The tf tree is invalid because it contains a loop.\n" + _frame_text.as_lines(self._caches) + "\n"
-        )
-
-
-def _until(times: dict[str, int], frame: str) -> list[int]:
-    ancestors = list(times)
-    return [times[ancestor] for ancestor in ancestors[: ancestors.index(frame) + 1]]
-
-
-def _not_connected(target: str, source: str) -> str:
-    # one blank is missing in the original too; people search logs for the whole line
-    return (
-        f"Could not find a connection between '{target}' and '{source}' because they are not part of the same tree."
-        "Tf has two or more unconnected trees."
-    )
+            return list(self._tree.caches)
 
 
 def _problem(parent: str, child: str, rigid: Rigid) -> tuple[str, str] | None:
