@@ -20,7 +20,12 @@ def test_kinect_bag_gives_back_its_source_frames(real_data: Path, tmp_path: Path
     assert (report.frames_written, report.rejects) == (41, {})
     dataset = Dataset(tmp_path / "out")
     assert dataset.depth_kind == "metric"
-    assert (dataset.camera.fx, dataset.camera.fy, dataset.camera.cx, dataset.camera.cy) == (585, 585, 320, 240)
+    assert (dataset.camera.fx, dataset.camera.fy, dataset.camera.cx, dataset.camera.cy) == (
+        585,
+        585,
+        320,
+        240,
+    )
     for i, record in enumerate(dataset.records):
         name = source / f"frame-{2 * i:06d}"
         assert (dataset.path / record.rgb).read_bytes() == name.with_suffix(".color.jpg").read_bytes()
