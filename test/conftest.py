@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,3 +50,27 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
     domain = 1 + (os.getpid() + 7 * next(_domains)) % 99
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     return domain
+
+
+@pytest.fixture(scope="session")
+def flight_dataset() -> Callable[..., Path]:
+    """Writes a small dataset: half a loop over the block world. Colour, and metric, relative or no depth."""
+    from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+    from pose2rgbd_ros.dataset.writer import DatasetWriter
+    from pose2rgbd_ros.geometry.camera import Camera
+    from pose2rgbd_ros.sim.blockworld import BlockWorld
+    from pose2rgbd_ros.sim.flight import OrbitFlight
+
+    world, camera = BlockWorld(seed=1), Camera(48, 40, 45.0, 45.0, 23.5, 19.5)
+
+    def write(path: Path, frames: int = 40, depth_kind: str | None = "metric") -> Path:
+        meta = DatasetMeta(camera=camera, depth=DepthMeta(kind=depth_kind) if depth_kind else None)
+        flight = OrbitFlight(seed=1, loops=0.5).T_map_cam(np.linspace(0.0, 90.0, frames))
+        with DatasetWriter(path, meta) as writer:
+            for index, T_map_cam in enumerate(flight):
+                rgb, depth_m = world.render(T_map_cam, camera, max_depth_m=45.0)
+                depth = {"metric": depth_m, "relative": depth_m / 7.0, None: None}[depth_kind]
+                writer.add((index + 1) * 250_000_000, T_map_cam, rgb, depth)
+        return path
+
+    return write

@@ -9,7 +9,6 @@ Nothing in here can execute: a pickle, whatever its name, is refused without bei
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -190,7 +189,7 @@ def _to_yaml(checkpoint: Checkpoint) -> dict[str, Any]:
         "normalization": checkpoint.normalization.to_dict(),
         "camera": checkpoint.camera.to_dict(),
         "frames": {"map": checkpoint.map_frame, "camera": checkpoint.camera_frame},
-        "datum": None if checkpoint.datum is None else dataclasses.asdict(checkpoint.datum),
+        "datum": None if checkpoint.datum is None else checkpoint.datum.to_dict(),
         "depth_kind": checkpoint.depth_kind,
         "output": checkpoint.output,
         "metrics": {key: round(float(value), 6) for key, value in checkpoint.metrics.items()},
@@ -208,7 +207,7 @@ def _from_yaml(
         camera=Camera.from_dict(values["camera"]),
         map_frame=values["frames"]["map"],
         camera_frame=values["frames"]["camera"],
-        datum=None if values["datum"] is None else Datum(**values["datum"]),
+        datum=None if values["datum"] is None else Datum.from_dict(values["datum"]),
         depth_kind=values["depth_kind"],
         state_dict=tensors,
         training_stamps_ns=poses["stamps_ns"].numpy(),

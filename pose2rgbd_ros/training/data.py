@@ -1,0 +1,97 @@
+"""A dataset as the trainer sees it: frames at training resolution, encoded poses, the split, the normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.splits import Split, held_out_segments, random_split
+from pose2rgbd_ros.training.config import TrainConfig
+
+_CHUNK = 64  # frames looked at together where the whole set is read
+
+
+@dataclass
+class TrainingData:
+    """Frames stay in the memory-mapped cache (uint8 and float32); batches are made from them as they are needed."""
+
+    dataset: Dataset
+    cache: FrameCache
+    split: Split
+    normalization: Normalization
+    poses: Tensor  # (N, P) float32, encoded
+
+    @property
+    def depth_unit(self) -> str:
+        """Unit in messages: metres, or no unit for relative depth."""
+        return "m" if self.dataset.depth_kind == "metric" else "(relative)"
+
+    def batch(
+        self, indices: np.ndarray, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Encoded poses (B, P), rgb (B, S, S, 3) uint8, encoded depth (B, S, S) with NaN unknown, on the device."""
+        rgb = torch.from_numpy(np.ascontiguousarray(self.cache.rgb[indices])).to(device)
+        depth = None
+        if self.cache.depth is not None and self.normalization.depth_min is not None:
+            encoded = self.normalization.encode_depth(self.cache.depth[indices])
+            depth = torch.from_numpy(encoded).to(device)
+        return self.poses[indices].to(device), rgb, depth
+
+    def truth(self, indices: np.ndarray, device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
+        """Recorded colour (B, 3, S, S) in [0, 1] and depth (B, S, S) in the dataset's unit, NaN unknown."""
+        rgb = torch.from_numpy(np.ascontiguousarray(self.cache.rgb[indices])).to(device)
+        colour = rgb.permute(0, 3, 1, 2).float() / 255.0
+        if self.cache.depth is None:
+            return colour, None
+        return colour, torch.from_numpy(np.ascontiguousarray(self.cache.depth[indices])).to(device)
+
+
+def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> Split:
+    """ "segments": held-out stretches of track; "random": the paper's shuffled 80/20."""
+    if name == "random":
+        return random_split(len(dataset), train_fraction=1.0 - test_fraction, seed=seed)
+    return held_out_segments(
+        dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], fraction=test_fraction, seed=seed
+    )
+
+
+def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
+    """Open a dataset for a run. UserError: no dataset, too few frames, no known depth."""
+    dataset = Dataset(path)
+    split = make_split(dataset, config.split, config.test_fraction, config.seed)
+    cache = frame_cache(dataset, config.size, config.fit)
+    wants_depth = dataset.has_depth and config.output != "rgb"
+    depth = None
+    if wants_depth and cache.depth is not None:
+        depth = cache.depth[split.train]
+    normalization = Normalization.fit(dataset.T_map_cam[split.train], depth, config.rotation)
+    poses = torch.from_numpy(normalization.encode_pose(dataset.T_map_cam))
+    return TrainingData(dataset, cache, split, normalization, poses)
+
+
+def mean_image(cache: FrameCache, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean colour (S, S, 3) float64 in 0..255 and mean known depth (S, S) float64 of frames; NaN where never known.
+
+    This is what a network says that ignores the pose, so the baseline to beat.
+    """
+    rgb = np.zeros(cache.rgb.shape[1:], np.float64)
+    total = np.zeros(cache.rgb.shape[1:3], np.float64)
+    count = np.zeros(cache.rgb.shape[1:3], np.int64)
+    for start in range(0, len(indices), _CHUNK):
+        chunk = indices[start : start + _CHUNK]
+        rgb += cache.rgb[chunk].sum(axis=0, dtype=np.float64)
+        if cache.depth is not None:
+            depth = cache.depth[chunk]
+            known = np.isfinite(depth)
+            total += np.where(known, depth, 0.0).sum(axis=0, dtype=np.float64)
+            count += known.sum(axis=0)
+    if cache.depth is None:
+        return rgb / len(indices), None
+    return rgb / len(indices), np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,124 @@
+"""The paper's measures (mean absolute error in pixels of 0..255, and in metres of depth) with PSNR and SSIM beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+
+def rgb_mae_px(rgb: Tensor, truth: Tensor) -> Tensor:
+    """(B,) mean absolute error of each image in 0..255; both (B, 3, H, W) in [0, 1]."""
+    return (rgb - truth).abs().mean(dim=(1, 2, 3)) * 255.0
+
+
+def depth_mae(depth: Tensor, truth: Tensor) -> Tensor:
+    """(B,) mean absolute error of each depth image (B, H, W) in its own unit where both are known; NaN where nowhere."""
+    known = torch.isfinite(truth) & torch.isfinite(depth)
+    error = torch.where(known, (depth - truth).abs(), 0.0)
+    return error.sum(dim=(1, 2)) / known.sum(dim=(1, 2))
+
+
+def psnr_db(rgb: Tensor, truth: Tensor) -> Tensor:
+    """(B,) peak signal-to-noise ratio of each image in decibels, at most 100."""
+    each = [peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(rgb, truth, strict=True)]
+    return torch.stack(each).clamp(max=100.0)
+
+
+def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
+    """(B,) structural similarity (Wang et al. 2004, 11 x 11 Gaussian window) of each image."""
+    value = structural_similarity_index_measure(rgb, truth, data_range=1.0, reduction="none")
+    return torch.as_tensor(value).reshape(-1)
+
+
+class Scores:
+    """Collects the measures of predictions batch by batch.
+
+    Besides the errors it watches how much the pictures vary from frame to frame, against how much the truth does:
+    a network that collapsed to one mean image answers every pose alike, and its `variation` is near 0.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+        self._moments: dict[str, list[Tensor]] = {}
+        self._frames = 0
+
+    def add(
+        self, rgb: Tensor | None, rgb_truth: Tensor | None, depth: Tensor | None, depth_truth: Tensor | None
+    ) -> None:
+        """One batch: colour (B, 3, H, W) in [0, 1], depth (B, H, W) in the dataset's unit with NaN unknown."""
+        if rgb is not None and rgb_truth is not None:
+            self._collect("rgb_mae_px", rgb_mae_px(rgb, rgb_truth))
+            self._collect("psnr_db", psnr_db(rgb, rgb_truth))
+            self._collect("ssim", ssim(rgb, rgb_truth))
+            self._vary("rgb", rgb, rgb_truth)
+            self._frames += len(rgb)
+        elif depth is not None:
+            self._frames += len(depth)
+        if depth is not None and depth_truth is not None:
+            self._collect("depth_mae", depth_mae(depth, depth_truth))
+            known = torch.isfinite(depth_truth) & torch.isfinite(depth)
+            self._vary("depth", torch.where(known, depth, 0.0), torch.where(known, depth_truth, 0.0))
+
+    def result(self) -> dict[str, float]:
+        """Means over the frames (those without any known depth are left out of `depth_mae`)."""
+        means = {}
+        for name, values in self._values.items():
+            joined = torch.cat(values)
+            finite = joined[torch.isfinite(joined)]
+            means[name] = float(finite.mean()) if len(finite) else float("nan")
+        means["variation"] = min((self._variation(name) for name in self._moments), default=float("nan"))
+        return means
+
+    def _collect(self, name: str, values: Tensor) -> None:
+        self._values.setdefault(name, []).append(values.detach().double().cpu())
+
+    def _vary(self, name: str, predicted: Tensor, truth: Tensor) -> None:
+        moments = [m.double().sum(dim=0) for x in (predicted, truth) for m in (x, x.double().square())]
+        before = self._moments.get(name)
+        self._moments[name] = (
+            moments if before is None else [a + b for a, b in zip(before, moments, strict=True)]
+        )
+
+    def _variation(self, name: str) -> float:
+        """Standard deviation over the frames, averaged over the pixels: predicted / true."""
+        p, pp, t, tt = self._moments[name]
+        n = self._frames
+        predicted = (pp / n - (p / n).square()).clamp(min=0).sqrt().mean()
+        true = (tt / n - (t / n).square()).clamp(min=0).sqrt().mean()
+        return float(predicted / true) if true > 0 else float("nan")
+
+
+COLLAPSED_BELOW = 0.15  # variation; honest networks stay above a half, a collapsed one below a tenth
+
+
+def is_collapsed(scores: dict[str, float]) -> bool:
+    """Whether the network answers (nearly) the same image whatever the pose."""
+    variation = scores.get("variation", float("nan"))
+    return bool(np.isfinite(variation) and variation < COLLAPSED_BELOW)
+
+
+def relative_score(scores: dict[str, float], baseline: dict[str, float]) -> float:
+    """Error as a share of the baseline's, averaged over colour and depth: 1 as good as it, 0 perfect."""
+    shares = [
+        scores[name] / baseline[name]
+        for name in ("rgb_mae_px", "depth_mae")
+        if name in scores and np.isfinite(scores[name]) and baseline.get(name, 0.0) > 0
+    ]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def describe(
+    scores: dict[str, float], baseline: dict[str, float] | None = None, depth_unit: str = "m"
+) -> str:
+    """One line for people: "RGB 18.21 px (mean image 39.90)  depth 2.41 m (6.71)  PSNR 17.2  SSIM 0.52"."""
+    baseline = baseline or {}
+    parts = []
+    for name, label, unit in (("rgb_mae_px", "RGB", "px"), ("depth_mae", "depth", depth_unit)):
+        if name in scores:
+            beside = f" (mean image {baseline[name]:.3g})" if name in baseline else ""
+            parts.append(f"{label} {scores[name]:.2f} {unit}{beside}")
+    if "psnr_db" in scores:
+        parts.append(f"PSNR {scores['psnr_db']:.1f}  SSIM {scores['ssim']:.2f}")
+    return "  ".join(parts)

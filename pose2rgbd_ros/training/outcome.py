@@ -1,0 +1,91 @@
+"""What a run hands on: the checkpoint with its provenance, and sample pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pose2rgbd_ros.dataset.meta import software
+from pose2rgbd_ros.models.registry import architecture_of
+from pose2rgbd_ros.settings import to_yaml_dict
+from pose2rgbd_ros.training.checkpoint import Checkpoint
+from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
+from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.samples import confidence_to_rgb, depth_to_rgb, write_samples
+from pose2rgbd_ros.training.validation import predict
+
+SAMPLE_FRAMES = 6
+
+
+def make_checkpoint(
+    model: nn.Module,
+    state_dict: dict[str, Tensor],
+    data: TrainingData,
+    config: TrainConfig,
+    metrics: dict[str, float],
+    effort: dict[str, Any],
+) -> Checkpoint:
+    """A checkpoint of `state_dict`; `effort` (steps, images, seconds, device) goes into the provenance."""
+    dataset, meta = data.dataset, data.dataset.meta
+    train = data.split.train
+    learns_depth = data.normalization.depth_min is not None
+    return Checkpoint(
+        architecture=architecture_of(model),
+        normalization=data.normalization,
+        camera=data.cache.camera,
+        map_frame=meta.map_frame,
+        camera_frame=meta.camera_frame,
+        depth_kind=dataset.depth_kind if learns_depth else None,
+        state_dict={key: value.detach().cpu().clone() for key, value in state_dict.items()},
+        training_stamps_ns=dataset.stamps_ns[train],
+        training_T_map_cam=dataset.T_map_cam[train],
+        datum=meta.datum,
+        provenance={
+            "dataset": dataset.path.resolve().name,
+            "sources": [source.name for source in meta.sources],
+            "frames": {"all": len(dataset), "train": len(train), "test": len(data.split.test)},
+            "fit": config.fit,
+            "split": data.split.to_dict(),
+            "config": to_yaml_dict(config),
+            "recipe": dataclasses.asdict(resolve_recipe(config)),
+            **effort,
+            "software": {
+                "pose2rgbd": software(),
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+        },
+        metrics=metrics,
+    )
+
+
+@torch.inference_mode()
+def draw_samples(
+    model: nn.Module, data: TrainingData, indices: np.ndarray, path: Path, device: torch.device
+) -> None:
+    """Recorded and predicted colour, recorded and predicted depth, confidence: rows; frames: columns."""
+    was_training = model.training
+    model.eval()
+    rgb, depth, confidence = predict(model, data.poses[indices].to(device), data.normalization)
+    model.train(was_training)
+    rows: list[list[np.ndarray]] = []
+    if rgb is not None:
+        rows.append([np.asarray(image) for image in data.cache.rgb[indices]])
+        rows.append([_to_uint8(image) for image in rgb])
+    if depth is not None and data.cache.depth is not None:
+        limits = data.normalization.depth_min, data.normalization.depth_max
+        rows.append([depth_to_rgb(image, *limits) for image in data.cache.depth[indices]])  # type: ignore[arg-type]
+        rows.append([depth_to_rgb(image.cpu().numpy(), *limits) for image in depth])  # type: ignore[arg-type]
+    if confidence is not None:
+        rows.append([confidence_to_rgb(image.cpu().numpy()) for image in confidence])
+    write_samples(path, rows)
+
+
+def _to_uint8(image: Tensor) -> np.ndarray:
+    return np.asarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy())

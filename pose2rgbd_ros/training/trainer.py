@@ -1,0 +1,289 @@
+"""The training loop: poses in, pictures out, on one device or several, interruptible and resumable to the bit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
+from pose2rgbd_ros.training import metrics, outcome
+from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from pose2rgbd_ros.training.config import TrainConfig, network_config, resolve_recipe
+from pose2rgbd_ros.training.data import TrainingData, open_training_data
+from pose2rgbd_ros.training.device import make_fabric
+from pose2rgbd_ros.training.interrupt import Interruptible
+from pose2rgbd_ros.training.losses import total_loss
+from pose2rgbd_ros.training.run_folder import CHECKPOINT, LAST, RunLog, prepare_run_folder
+from pose2rgbd_ros.training.schedule import Progress, learning_rate
+from pose2rgbd_ros.training.state import RunState, load_state, save_state
+from pose2rgbd_ros.training.validation import spread, validate, validate_mean_image
+
+logger = logging.getLogger(__name__)
+
+WATCHED_FRAMES = 96  # of the held-out frames looked at during the run; the last validation takes all
+VALIDATION_SHARE = 0.1  # of the time, at most
+VALIDATE_EVERY_S = 5.0  # at most so often, unless told otherwise
+SAVE_EVERY_S = 60.0
+CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
+
+
+@dataclass
+class TrainResult:
+    """What a run achieved. The scores are those of the best weights on all held-out frames."""
+
+    checkpoint: Path
+    scores: dict[str, float]
+    baseline: dict[str, float]
+    epochs: float
+    images: int
+    seconds: float
+    interrupted: bool
+    depth_unit: str
+
+    @property
+    def collapsed(self) -> bool:
+        """The network answers nearly the same image whatever the pose."""
+        return metrics.is_collapsed(self.scores)
+
+
+def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -> TrainResult:
+    """Train a network on a dataset into the run folder `out`.
+
+    `out` holds config.yaml, checkpoint/ (the best so far on the held-out frames), last/ (to resume from), metrics.csv,
+    samples/ and tb/. The first Ctrl-C saves and returns with ``interrupted``; `resume` goes on from last/.
+
+    Raises:
+        UserError: impossible settings, a bad dataset, a run folder in use, a full disk, a loss that is not finite.
+    """
+    fabric = make_fabric(config)
+    data = open_training_data(dataset, config)
+    if fabric.is_global_zero:
+        prepare_run_folder(out, dataset, config, resume)
+    fabric.barrier()
+    run = _Run(fabric, data, out, config)
+    if resume:
+        run.restore()
+    with Interruptible() as interrupt:
+        run.loop(interrupt)
+    return run.finish()
+
+
+class _Run:
+    """One run on one process; under DDP process 0 alone validates and writes."""
+
+    def __init__(self, fabric: Fabric, data: TrainingData, out: Path, config: TrainConfig) -> None:
+        self.fabric, self.data, self.out, self.config = fabric, data, out, config
+        self.recipe = recipe = resolve_recipe(config)
+        torch.manual_seed(config.seed)
+        network = network_config(config, data.dataset.has_depth)
+        self.model: nn.Module = Pose2RGBD(network).to(memory_format=torch.channels_last)
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.average = None
+        if recipe.ema_decay > 0:
+            blend = get_ema_multi_avg_fn(recipe.ema_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=blend, use_buffers=True).to(fabric.device)
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
+        )
+        self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
+        # Every process takes equally many, equally large batches; what is left over waits for another epoch's order.
+        self.batch = max(1, min(recipe.batch_size, len(data.split.train)) // fabric.world_size)
+        self.steps_per_epoch = max(1, len(data.split.train) // (self.batch * fabric.world_size))
+        self.watched = spread(data.split.test, WATCHED_FRAMES)
+        self.baseline = validate_mean_image(data, self.watched) if fabric.is_global_zero else {}
+        self.state = RunState()
+        self.scores: dict[str, float] = {}
+        self.best: dict[str, Tensor] | None = None
+        self.validation_s = 0.0
+        self.interrupted = self.stop = False
+        self._start_clock()
+
+    def restore(self) -> None:
+        """Go on from last/ and with the best weights so far."""
+        self.state = load_state(self.out / LAST, self.model, self.optimizer.optimizer, self.average)
+        if (self.out / CHECKPOINT).exists():
+            best = load_checkpoint(self.out / CHECKPOINT)
+            self.best, self.scores = best.state_dict, dict(best.metrics)
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        budget_s = None if self.config.max_minutes is None else self.config.max_minutes * 60
+        total = self.recipe.epochs * self.steps_per_epoch
+        self.progress = Progress(total, budget_s, self.state.elapsed_s)
+        self.validated_at_s = self.saved_at_s = self.state.elapsed_s
+
+    def loop(self, interrupt: Interruptible) -> None:
+        """Step until the epochs, the time or the patience is spent, or somebody interrupts."""
+        log = RunLog(self.out, self.config.tensorboard) if self.fabric.is_global_zero else None
+        with tqdm(
+            total=100, unit="%", disable=None if log else True, bar_format="{l_bar}{bar}| {elapsed}{postfix}"
+        ) as bar:
+            while True:
+                share, stop = self._agree(self._share(), self.stop or interrupt.requested)
+                if share >= 1.0 or stop:
+                    break
+                self._step(share)
+                if log:
+                    self._look_after_step(log, bar, share)
+        self.interrupted = interrupt.requested
+        if log:
+            log.close()
+
+    def _share(self) -> float:
+        """Share of the run that is done, with time kept for the validation of all held-out frames at the end."""
+        reserve = 1.3 * self.validation_s * len(self.data.split.test) / len(self.watched)
+        return self.progress.share(self.state.step, reserve)
+
+    def _agree(self, share: float, stop: bool) -> tuple[float, bool]:
+        """All processes must take the same number of steps at the same learning rate."""
+        if self.fabric.world_size == 1:
+            return share, stop
+        told = torch.tensor([share, float(stop)], device=self.fabric.device)
+        mean = self.fabric.all_reduce(told, reduce_op="mean")
+        return float(mean[0]), bool(mean[1] > 0)
+
+    def _step(self, share: float) -> None:
+        recipe, config = self.recipe, self.config
+        rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        poses, rgb, depth = self.data.batch(self._batch_indices(), self.fabric.device)
+        prediction = self.wrapped(poses)
+        loss = total_loss(
+            prediction,
+            rgb,
+            depth,
+            self.model.config,
+            recipe.image_loss,
+            config.bce_weight,
+            config.bce_reduction,  # type: ignore[arg-type]
+        )
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.state.step += 1
+        if self.state.step % CHECK_LOSS_EVERY == 0 and not math.isfinite(loss.item()):
+            raise UserError(
+                f"the loss is not finite any more at step {self.state.step}; use a lower --learning-rate"
+            )
+
+    def _batch_indices(self) -> np.ndarray:
+        """Frames of this process's share of the next batch; the order depends on (seed, epoch) alone."""
+        epoch, step = divmod(self.state.step, self.steps_per_epoch)
+        if step == 0 or not hasattr(self, "_order"):
+            generator = np.random.default_rng([self.config.seed, epoch])
+            self._order = generator.permutation(self.data.split.train)
+        first = (step * self.fabric.world_size + self.fabric.global_rank) * self.batch
+        return self._order[first : first + self.batch]
+
+    def _look_after_step(self, log: RunLog, bar: Any, share: float) -> None:
+        """Validate and save when due; move the bar."""
+        bar.n = round(100 * share, 1)
+        bar.set_postfix_str(
+            f"epoch {self.state.step // self.steps_per_epoch}  "
+            + metrics.describe(self.scores, self.baseline, self.data.depth_unit),
+            refresh=False,
+        )
+        bar.update(0)
+        if self._validation_is_due():
+            self._validate(log)
+        if self.progress.elapsed_s - self.saved_at_s > SAVE_EVERY_S:
+            self._save_state(finished=False)
+
+    def _validation_is_due(self) -> bool:
+        if self.config.validate_every is not None:
+            return self.state.step % (self.config.validate_every * self.steps_per_epoch) == 0
+        wait_s = max(VALIDATE_EVERY_S, self.validation_s / VALIDATION_SHARE)
+        return self.progress.elapsed_s - self.validated_at_s > wait_s
+
+    def _validate(self, log: RunLog | None) -> None:
+        """Score the current weights on the watched frames; keep them if they are the best."""
+        start_s = self.progress.elapsed_s
+        model = self._current()
+        scores = validate(model, self.data, self.watched, self.fabric.device)
+        score = metrics.relative_score(scores, self.baseline)
+        if score < self.state.best_score:
+            self.state.best_score, self.state.validations_without_best = score, 0
+            self.scores = scores
+            self.best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+            self._save_checkpoint(scores)
+        else:
+            self.state.validations_without_best += 1
+            self.stop = 0 < self.config.early_stop <= self.state.validations_without_best
+        if log:
+            epoch = self.state.step / self.steps_per_epoch
+            rate = self.optimizer.param_groups[0]["lr"]
+            log.add(self.state.step, {"epoch": epoch, "seconds": start_s, "learning_rate": rate, **scores})
+            sample = self.out / "samples" / f"epoch-{int(epoch):04d}.png"
+            frames = spread(self.watched, outcome.SAMPLE_FRAMES)
+            outcome.draw_samples(model, self.data, frames, sample, self.fabric.device)
+        self.validated_at_s = self.progress.elapsed_s
+        self.validation_s = self.validated_at_s - start_s
+
+    def _current(self) -> nn.Module:
+        """The weights that count: their running average where the recipe keeps one."""
+        return self.model if self.average is None else self.average.module
+
+    def _save_checkpoint(self, scores: dict[str, float]) -> None:
+        assert self.best is not None
+        effort = {
+            "steps": self.state.step,
+            "images": self.state.step * self.batch * self.fabric.world_size,
+            "seconds": round(self.progress.elapsed_s, 1),
+            "device": str(self.fabric.device),
+            "mean_image": {key: round(value, 4) for key, value in self.baseline.items()},
+        }
+        model = self._current()
+        checkpoint = outcome.make_checkpoint(model, self.best, self.data, self.config, scores, effort)
+        save_checkpoint(self.out / CHECKPOINT, checkpoint)
+
+    def _save_state(self, finished: bool) -> None:
+        self.state.elapsed_s = self.progress.elapsed_s
+        self.state.finished = finished
+        save_state(self.out / LAST, self.state, self.model, self.optimizer.optimizer, self.average)
+        self.saved_at_s = self.progress.elapsed_s
+
+    def finish(self) -> TrainResult:
+        """Save, and score the best weights on all held-out frames (unless interrupted)."""
+        if self.fabric.is_global_zero:
+            self._save_state(finished=not self.interrupted)
+            if self.best is None or not self.interrupted:
+                self._validate(None)
+            if self.best is not None and not self.interrupted:
+                self._score_best()
+        self.fabric.barrier()
+        return TrainResult(
+            checkpoint=self.out / CHECKPOINT,
+            scores=self.scores,
+            baseline=self.baseline,
+            epochs=self.state.step / self.steps_per_epoch,
+            images=self.state.step * self.batch * self.fabric.world_size,
+            seconds=self.progress.elapsed_s,
+            interrupted=self.interrupted,
+            depth_unit=self.data.depth_unit,
+        )
+
+    def _score_best(self) -> None:
+        assert self.best is not None
+        model = self._current()
+        model.load_state_dict(self.best)
+        test = self.data.split.test
+        self.scores = validate(model, self.data, test, self.fabric.device)
+        self.baseline = validate_mean_image(self.data, test)
+        self._save_checkpoint(self.scores)
+        frames = spread(test, outcome.SAMPLE_FRAMES)
+        outcome.draw_samples(model, self.data, frames, self.out / "samples" / "best.png", self.fabric.device)

@@ -1,0 +1,232 @@
+"""Tiny real trainings: they learn, stop, resume to the bit, and refuse what cannot work."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.settings import read_yaml
+from pose2rgbd_ros.training import trainer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.trainer import TrainResult, train
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
+    return flight_dataset(tmp_path_factory.mktemp("data") / "flight")
+
+
+def tiny(**settings: object) -> TrainConfig:
+    values = {
+        "size": 32,
+        "width": 0.125,
+        "device": "cpu",
+        "epochs": 3,
+        "validate_every": 2,
+        "tensorboard": False,
+    }
+    return TrainConfig(**{**values, **settings})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", ["base", "slice-4"])
+def test_a_run_learns_and_leaves_everything_behind(flight: Path, tmp_path: Path, model: str) -> None:
+    out = tmp_path / "run"
+    result = train(
+        flight,
+        out,
+        tiny(model=model, epochs=180, validate_every=60, batch_size=4, tensorboard=True, split="random"),
+    )
+    assert result.scores["rgb_mae_px"] < 0.8 * result.baseline["rgb_mae_px"]
+    assert result.scores["depth_mae"] < 0.8 * result.baseline["depth_mae"]
+    assert not result.collapsed
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.metrics["rgb_mae_px"] == pytest.approx(result.scores["rgb_mae_px"], abs=1e-5)
+    assert checkpoint.depth_kind == "metric"
+    assert checkpoint.camera.width == checkpoint.camera.height == 32
+    assert checkpoint.camera.fx != checkpoint.camera.fy, "48 x 40 squeezed into a square"
+    assert len(checkpoint.training_T_map_cam) == checkpoint.provenance["frames"]["train"]
+    assert checkpoint.provenance["split"]["name"] == "random"
+    assert read_yaml(out / "config.yaml")["model"] == model
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert [float(row["epoch"]) for row in rows] == [60, 120, 180]
+    assert {"rgb_mae_px", "depth_mae", "psnr_db", "ssim", "variation"} <= set(rows[0])
+    assert {file.name for file in (out / "samples").iterdir()} >= {"epoch-0060.png", "best.png"}
+    assert any((out / "tb").iterdir())
+    assert {file.suffix for file in (out / "last").iterdir()} == {".safetensors", ".yaml"}
+
+
+def interrupted_run(monkeypatch: pytest.MonkeyPatch, at_step: int, *arguments: object) -> TrainResult:
+    """Train, and press Ctrl-C during the given step."""
+    step = trainer._Run._step
+
+    def step_and_interrupt(run: trainer._Run, share: float) -> None:
+        if run.state.step == at_step:
+            signal.raise_signal(signal.SIGINT)
+        step(run, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "_step", step_and_interrupt)
+        return train(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", [{}, {"recipe": "paper"}, {"ema_decay": 0.9, "model": "slice-3"}])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, object]
+) -> None:
+    config = tiny(epochs=4, **recipe)
+    whole = train(flight, tmp_path / "whole", config)
+    first = interrupted_run(monkeypatch, 2, flight, tmp_path / "parts", config)
+    assert first.interrupted
+    assert 0 < first.epochs < whole.epochs
+    second = train(flight, tmp_path / "parts", config, resume=True)
+    assert not second.interrupted
+    assert second.epochs == whole.epochs
+    assert second.scores == whole.scores
+    for folder, name in (("last", "state"), ("checkpoint", "weights")):
+        once = load_file(tmp_path / "whole" / folder / f"{name}.safetensors")
+        twice = load_file(tmp_path / "parts" / folder / f"{name}.safetensors")
+        assert once.keys() == twice.keys()
+        for key, tensor in once.items():
+            assert torch.equal(tensor, twice[key]), f"{folder}: {key} differs"
+
+
+def test_an_interrupted_run_already_has_a_model(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = interrupted_run(monkeypatch, 2, flight, tmp_path / "run", tiny())
+    assert result.interrupted
+    assert load_checkpoint(result.checkpoint).metrics["rgb_mae_px"] > 0
+
+
+@pytest.mark.parametrize("output", ["auto", "rgb"])
+def test_a_dataset_without_depth_trains_in_colour(
+    flight_dataset: Callable[..., Path], tmp_path: Path, output: str
+) -> None:
+    flight = flight_dataset(tmp_path / "colour", frames=12, depth_kind=None)
+    result = train(flight, tmp_path / "run", tiny(output=output))
+    assert "depth_mae" not in result.scores
+    checkpoint = load_checkpoint(result.checkpoint)
+    assert checkpoint.output == "rgb"
+    assert checkpoint.depth_kind is None
+    assert checkpoint.normalization.depth_min is None
+
+
+@pytest.mark.parametrize("settings", [{"output": "rgbd"}, {"output": "depth"}, {"model": "slice-10"}])
+def test_depth_cannot_be_learnt_where_there_is_none(
+    flight_dataset: Callable[..., Path], tmp_path: Path, settings: dict[str, object]
+) -> None:
+    flight = flight_dataset(tmp_path / "colour", frames=12, depth_kind=None)
+    with pytest.raises(UserError, match="no depth"):
+        train(flight, tmp_path / "run", tiny(**settings))
+
+
+def test_relative_depth_stays_relative(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    flight = flight_dataset(tmp_path / "relative", frames=12, depth_kind="relative")
+    result = train(flight, tmp_path / "run", tiny(model="slice-4"))
+    assert load_checkpoint(result.checkpoint).depth_kind == "relative"
+    assert result.depth_unit == "(relative)"
+    assert np.isfinite(result.scores["depth_mae"])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"output": "depth"}, {"rotation": "euler"}, {"final": "sigmoid"}, {"fit": "crop"}]
+)
+def test_other_settings_train(flight: Path, tmp_path: Path, settings: dict[str, object]) -> None:
+    result = train(flight, tmp_path / "run", tiny(**settings))
+    checkpoint = load_checkpoint(result.checkpoint)
+    assert ("rgb_mae_px" in result.scores) == (checkpoint.output != "depth")
+    assert checkpoint.normalization.pose_dim == (6 if settings.get("rotation") == "euler" else 7)
+    assert (checkpoint.camera.fx == checkpoint.camera.fy) == (settings.get("fit") == "crop")
+
+
+def test_a_time_budget_ends_the_run(flight: Path, tmp_path: Path) -> None:
+    result = train(flight, tmp_path / "run", tiny(epochs=None, validate_every=None, max_minutes=0.05))
+    assert 2.0 < result.seconds < 10.0
+    assert result.epochs > 3
+
+
+def test_early_stop(flight: Path, tmp_path: Path) -> None:
+    config = tiny(epochs=500, validate_every=1, early_stop=2, learning_rate=0.0)  # nothing can get better
+    result = train(flight, tmp_path / "run", config)
+    assert result.epochs < 20
+
+
+def test_a_collapsed_network_is_noticed(flight: Path, tmp_path: Path) -> None:
+    # The decay leaves the network only its biases: one image for every pose.
+    result = train(flight, tmp_path / "run", tiny(epochs=15, weight_decay=300.0, learning_rate=0.003))
+    assert result.collapsed
+    assert result.scores["variation"] < 0.1
+
+
+def test_a_diverging_run_is_named(flight: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not finite any more at step .*; use a lower --learning-rate"):
+        train(flight, tmp_path / "run", tiny(epochs=30, learning_rate=1e30, final="none"))
+
+
+def test_cuda_asked_for_and_absent(flight: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UserError, match=r"cuda was asked for, but .*use --device cpu or auto"):
+        train(flight, tmp_path / "run", tiny(device="cuda"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_bf16_is_for_gpus(flight: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="bf16 needs a GPU"):
+        train(flight, tmp_path / "run", tiny(precision="bf16"))
+
+
+def test_a_run_is_not_overwritten_nor_mixed(flight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(flight, out, tiny())
+    with pytest.raises(UserError, match="not empty; continue that run with --resume"):
+        train(flight, out, tiny())
+    with pytest.raises(UserError, match="started with seed=0, now it is 1"):
+        train(flight, out, tiny(seed=1), resume=True)
+    with pytest.raises(UserError, match="does not exist"):
+        train(flight, tmp_path / "other", tiny(), resume=True)
+
+
+def test_a_damaged_state_is_named(flight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(flight, out, tiny())
+    state = out / "last" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(UserError, match="damaged or no safetensors"):
+        train(flight, out, tiny(), resume=True)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pose2rgbd_ros.training.trainer import train; "
+        "from pose2rgbd_ros.training.config import TrainConfig; "
+        "c = TrainConfig(size=32, width=0.125, device='cpu', epochs=60, validate_every=30, tensorboard=False,"
+        " model='slice-3', slice_features='first', split='random'); "
+        "print('epochs', train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs)"
+    )
+    (tmp_path / "program.py").write_text(program)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, str(tmp_path / "program.py"), str(flight), str(tmp_path / "run")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[:4000]
+    assert done.stdout.count("epochs 60.0") == 2
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint.metrics["rgb_mae_px"] < checkpoint.provenance["mean_image"]["rgb_mae_px"]
