@@ -156,18 +156,24 @@ class _Pose2RGBDGraph(_Graph):
             chosen = self._activation(self.conv(chosen, *_folded(model.bottleneck2)))
         logits = self.conv(chosen, _numpy(model.slice_head.weight), None)
         slices = self.add("Sigmoid", logits)
-        parts = [trunk, chosen, slices]
+        heads = self._heads()
+        weight = np.concatenate([_as_1x1(weight) for _, weight, _ in heads])
+        bias = np.concatenate([np.tile(bias, 4) for _, _, bias in heads])
+        # The sum of three convolutions is the convolution of the concatenation, without making the latter.
         counts = [self.stages[-1][0].shape[1], model.slice_head.in_channels]
-        for name, weight, bias in self._heads():
-            # The sum of three convolutions is the convolution of the concatenation, without making the latter.
-            weights = np.split(_as_1x1(weight), np.cumsum(counts), axis=1)
-            first, second, third = (
-                self.conv(part, part_weight, np.tile(bias, 4) if part is trunk else None)
-                for part, part_weight in zip(parts, weights, strict=True)
-            )
-            value = self.add("Add", self.add("Add", first, second), third)
-            self._finish(name, value, 0, 2, side)
+        for_trunk, for_chosen, for_slices = np.split(weight, np.cumsum(counts), axis=1)
+        value = self.add("Add", self.conv(trunk, for_trunk, bias), self.conv(chosen, for_chosen, None))
+        value = self.add("Add", value, self.conv(slices, for_slices, None))
+        start = 0
+        for name, _, head_bias in heads:
+            end = start + 4 * len(head_bias)
+            self._finish(name, self._channels(value, start, end), 0, 2, side)
+            start = end
         self._confidence(logits, slices)
+
+    def _channels(self, value: str, start: int, end: int) -> str:
+        bounds = (self.constant([bound], np.int64) for bound in (start, end, 1))  # the last is the axis
+        return self.add("Slice", value, *bounds)
 
     def _confidence(self, logits: str, slices: str) -> None:
         count, size = self.config.slices, self.config.size

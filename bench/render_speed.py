@@ -1,0 +1,162 @@
+"""Milliseconds per frame: the eager network, the torch backend and the ONNX backend, one CPU thread each.
+
+    python bench/render_speed.py            # prints the table and writes bench/results/render_speed.md
+    python bench/render_speed.py --quick    # Base at 512x512 depth only; exit status 1 below the 2.5x asked for
+
+The weights are random (with spread batch-norm statistics): values do not change the time. The contestants take turns,
+so that a busy machine slows all of them, and the median counts. "network" is the bare forward pass under
+inference_mode; "torch" adds the conversion to uint8 and metres that the ONNX graph holds inside, both through
+`Renderer.render`. The ratio is network / onnx: the conversion is a gift to the eager side.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+from pose2rgbd_ros.models.registry import architecture_of
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+
+RESULT = Path(__file__).parent / "results" / "render_speed.md"
+TARGET = 2.5
+FRAMES_PER_TURN = 4
+HEADER = """# Speed of rendering
+
+`python bench/render_speed.py`, one CPU thread, batch 1, median of interleaved runs.
+
+{machine}
+
+| model | output | size | network ms | torch ms | onnx ms | network / onnx |
+|---|---|---|---|---|---|---|
+"""
+
+
+def random_checkpoint(folder: Path, config: Pose2RGBDConfig) -> tuple[Path, Pose2RGBD, np.ndarray]:
+    """A checkpoint of random weights, its network and its training poses."""
+    torch.manual_seed(0)
+    model = Pose2RGBD(config).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.1, 0.5)
+    T_map_cam = np.tile(np.eye(4), (16, 1, 1))
+    T_map_cam[:, :3, 3] = np.random.default_rng(0).uniform(-5, 5, (16, 3))
+    side = config.size
+    save_checkpoint(
+        folder,
+        Checkpoint(
+            architecture=architecture_of(model),
+            normalization=Normalization.fit(T_map_cam, np.array([[[1.0, 60.0]]])),
+            camera=Camera(side, side, side, side, (side - 1) / 2, (side - 1) / 2),
+            map_frame="map",
+            camera_frame="camera",
+            depth_kind="metric" if config.has_depth else None,
+            state_dict=model.state_dict(),
+            training_stamps_ns=np.arange(16),
+            training_T_map_cam=T_map_cam,
+        ),
+    )
+    return folder, model, T_map_cam
+
+
+def medians_ms(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each, taking turns of some frames, the first of which finds the others' data in the cache."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            run()
+            for _ in range(FRAMES_PER_TURN):
+                started = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - started)
+    return {name: 1e3 * float(np.median(values)) for name, values in times.items()}
+
+
+def measure(config: Pose2RGBDConfig, rounds: int) -> dict[str, float]:
+    """Median milliseconds of "network", "torch" and "onnx"."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, model, T_map_cam = random_checkpoint(Path(folder) / "checkpoint", config)
+        eager, fast = (Renderer(path, "cpu", backend, threads=1) for backend in ("torch", "onnx"))
+        pose = torch.from_numpy(eager.normalization.encode_pose(T_map_cam[:1]))
+        eager_out, fast_out = eager.render(T_map_cam[:1]), fast.render(T_map_cam[:1])
+
+        def network() -> None:
+            with torch.inference_mode():
+                model(pose)
+
+        return medians_ms(
+            {
+                "network": network,
+                "torch": lambda: eager.render(T_map_cam[:1], eager_out),
+                "onnx": lambda: fast.render(T_map_cam[:1], fast_out),
+            },
+            rounds,
+        )
+
+
+def machine() -> str:
+    """The processor and the versions that made the figures."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+    vectors = "AVX-512" if any("avx512f" in line for line in lines) else "no AVX-512"
+    versions = f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
+    return f"Machine: {processor} ({vectors}), {os.cpu_count()} cores, {versions}."
+
+
+def cases(quick: bool) -> list[tuple[Pose2RGBDConfig, int]]:
+    """Configurations with their number of rounds."""
+    base = [(Pose2RGBDConfig("base", output=output), 25) for output in ("depth", "rgb", "rgbd")]
+    small = [(Pose2RGBDConfig("base", output="rgbd", size=size), 25) for size in (128, 256)]
+    slices = [
+        (Pose2RGBDConfig("slice", slices=count, output=output), 5)
+        for count in (10, 32, 64)
+        for output in ("depth", "rgbd")
+    ]
+    return base[:1] if quick else base + small + slices
+
+
+def main() -> int:
+    """Measure, print, write; 1 when the first case misses the target."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="only Base at 512x512 depth, nothing written")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    table, ratios = HEADER.format(machine=machine()), []
+    print(table, end="")
+    for config, rounds in cases(quick):
+        ms = measure(config, rounds)
+        ratios.append(ms["network"] / ms["onnx"])
+        name = f"slice-{config.slices}" if config.variant == "slice" else "base"
+        figures = " | ".join(f"{ms[key]:.1f}" for key in ("network", "torch", "onnx"))
+        row = f"| {name} | {config.output} | {config.size} | {figures} | {ratios[-1]:.2f} |\n"
+        table += row
+        print(row, end="", flush=True)
+    if not quick:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(table)
+    return 0 if ratios[0] >= TARGET else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,184 @@
+"""The renderer's choices, its arrays, and what another camera sees."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.rendering.renderer import Renderer
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture
+def renderer(make_checkpoint: Any) -> Renderer:
+    return Renderer(make_checkpoint(variant="slice"), device="cpu")
+
+
+def test_what_it_tells(renderer: Renderer) -> None:
+    assert (renderer.device, renderer.backend_name, renderer.backend_note) == ("cpu", "onnx", "")
+    assert (renderer.map_frame, renderer.camera_frame) == ("map", "camera_optical")
+    assert (renderer.output, renderer.depth_kind, renderer.depth_range) == ("rgbd", "metric", (4.0, 31.0))
+    assert (renderer.camera.width, renderer.camera.height) == (32, 32)
+    assert renderer.has_confidence
+
+
+def test_relative_depth_says_so(make_checkpoint: Any) -> None:
+    assert Renderer(make_checkpoint(depth_kind="relative"), "cpu", "torch").depth_kind == "relative"
+
+
+def test_shapes_and_types(renderer: Renderer, poses: np.ndarray) -> None:
+    images = renderer.render(poses)
+    assert images.rgb is not None
+    assert images.depth is not None
+    assert images.confidence is not None
+    assert (images.rgb.shape, images.rgb.dtype) == ((3, 32, 32, 3), np.uint8)
+    assert (images.depth.shape, images.depth.dtype) == ((3, 32, 32), np.float32)
+    assert (images.confidence.shape, images.confidence.dtype) == ((3, 32, 32), np.float32)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_batch_is_its_frames(make_checkpoint: Any, poses: np.ndarray, backend: str) -> None:
+    renderer = Renderer(make_checkpoint(variant="slice"), "cpu", backend)
+    batch = renderer.render(poses).present()
+    for index, pose in enumerate(poses):
+        for name, images in renderer.render(pose).present().items():
+            np.testing.assert_array_equal(images[0], batch[name][index])
+    assert np.ptp(batch["depth"], axis=0).max() > 0.1  # the poses do differ
+    assert all(len(images) == 0 for images in renderer.render(poses[:0]).present().values())
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_results_are_the_callers_own(make_checkpoint: Any, poses: np.ndarray, backend: str) -> None:
+    renderer = Renderer(make_checkpoint(), "cpu", backend)
+    first = renderer.render(poses[:1])
+    kept = first.depth.copy()  # type: ignore[union-attr]
+    second = renderer.render(poses[1:2])
+    np.testing.assert_array_equal(first.depth, kept)
+    assert renderer.render(poses[:1], out=second) is second
+    np.testing.assert_array_equal(second.depth, kept)
+    assert renderer.render(poses, out=second) is not second  # of another batch size
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"device": "cuda:99"}, "sees"),
+        ({"device": "tpu"}, "choose auto, cpu, cuda"),
+        ({"device": "cuda:x"}, "choose auto, cpu, cuda"),
+        ({"device": "cpu", "backend": "openvino"}, "choose one of: auto, torch, onnx"),
+        ({"device": "cpu", "precision": "bfloat16"}, "needs a CUDA device"),
+        ({"device": "cpu", "precision": "int8"}, "choose one of"),
+        ({"device": "cpu", "threads": 0}, "at least 1"),
+    ],
+)
+def test_impossible_choices(make_checkpoint: Any, choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Renderer(make_checkpoint(), **choice)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_asked_for_and_absent(make_checkpoint: Any) -> None:
+    with pytest.raises(UserError, match="sees 0 CUDA devices; use device auto or cpu"):
+        Renderer(make_checkpoint(), device="cuda")
+    assert Renderer(make_checkpoint(), device="auto").device == "cpu"
+
+
+def test_without_onnxruntime(
+    make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_checkpoint()
+    expected = Renderer(path, "cpu", "torch").render(poses)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
+    renderer = Renderer(path, "cpu")
+    assert renderer.backend_name == "torch"
+    assert "ONNX Runtime is not usable here" in renderer.backend_note
+    np.testing.assert_array_equal(renderer.render(poses).rgb, expected.rgb)
+    with pytest.raises(UserError, match="install onnxruntime"):
+        Renderer(path, "cpu", "onnx")
+
+
+def test_stored_graph_needs_no_onnx_package(make_checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_checkpoint()
+    Renderer(path, "cpu", "onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert Renderer(path, "cpu").backend_name == "onnx"
+
+
+def test_bad_poses(renderer: Renderer, poses: np.ndarray) -> None:
+    poses[1, 0, 3] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        renderer.render(poses)
+    with pytest.raises(UserError, match=r"\(B, 4, 4\)"):
+        renderer.render(np.zeros((2, 7)))
+
+
+def test_damaged_checkpoint(make_checkpoint: Any) -> None:
+    path = make_checkpoint()
+    (path / "weights.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="damaged"):
+        Renderer(path, "cpu")
+
+
+def test_camera_that_does_not_fit(make_checkpoint: Any) -> None:
+    path = make_checkpoint(camera=Camera(64, 48, 50.0, 50.0, 31.5, 23.5))
+    with pytest.raises(UserError, match="64 x 48, but its network makes 32 x 32"):
+        Renderer(path, "cpu")
+
+
+def test_cropped_camera_sees_the_crop(renderer: Renderer, poses: np.ndarray) -> None:
+    whole = renderer.render(poses[:1]).present()
+    seen = renderer.render_for_camera(poses[0], renderer.camera.cropped(5, 3, 20, 16)).present()
+    assert seen.keys() == whole.keys()
+    for name, images in seen.items():
+        np.testing.assert_allclose(images, whole[name][:, 3:19, 5:25], atol=1 if name == "rgb" else 0)
+
+
+def test_wider_camera_sees_nothing_outside(renderer: Renderer, poses: np.ndarray) -> None:
+    whole = renderer.render(poses[:2])
+    seen = renderer.render_for_camera(poses[:2], renderer.camera.cropped(-4, -6, 40, 44))
+    inside = np.zeros((2, 44, 40), bool)
+    inside[:, 6:38, 4:36] = True
+    np.testing.assert_array_equal(np.isfinite(seen.depth), inside)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seen.depth[inside], whole.depth.ravel())  # type: ignore[index, union-attr]
+    assert (seen.rgb[~inside] == 0).all()  # type: ignore[index]
+    assert (seen.confidence[~inside] == 0).all()  # type: ignore[index]
+    assert seen.rgb[inside].any()  # type: ignore[index]
+
+
+def test_cameras_take_turns(renderer: Renderer, poses: np.ndarray) -> None:
+    """The kept lookup table must not serve another camera."""
+    cameras = [renderer.camera.resized(16, 16), renderer.camera.cropped(0, 0, 16, 16)]
+    first = [renderer.render_for_camera(poses[0], camera).depth for camera in cameras]
+    again = [renderer.render_for_camera(poses[0], camera).depth for camera in cameras]
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(*first)
+
+
+def test_uncalibrated_cameras(renderer: Renderer, make_checkpoint: Any, poses: np.ndarray) -> None:
+    unknown = Camera(32, 32, 0.0, 0.0, 0.0, 0.0)
+    with pytest.raises(UserError, match="the camera asked for is not calibrated"):
+        renderer.render_for_camera(poses, unknown)
+    uncalibrated = Renderer(make_checkpoint(camera=unknown), "cpu")
+    assert uncalibrated.render(poses).rgb is not None
+    with pytest.raises(UserError, match="trained with is not calibrated"):
+        uncalibrated.render_for_camera(poses, renderer.camera)
+
+
+@pytest.mark.gpu
+@cuda
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_cuda_is_close_to_the_cpu(make_checkpoint: Any, poses: np.ndarray, precision: str) -> None:
+    path = make_checkpoint(variant="slice", size=64)
+    poses = np.tile(poses, (7, 1, 1))  # more than one batch
+    expected = Renderer(path, "cpu", "torch").render(poses)
+    found = Renderer(path, "cuda", precision=precision).render(poses)
+    levels = {"float32": 2, "float16": 8, "bfloat16": 60}[precision]
+    assert np.abs(expected.rgb.astype(int) - found.rgb).max() <= levels  # type: ignore[union-attr, operator]
+    assert np.abs(expected.depth - found.depth).max() <= 27 * levels / 255  # type: ignore[operator]
