@@ -113,18 +113,23 @@ def recordings(stamps_ns: ArrayLike) -> NDArray[np.int64]:
 
 
 def _place(runs: NDArray[Any], fraction: float, segments: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark the test frames: one stretch in each equal part, not across recordings."""
+    """Mark the test frames: one stretch in each equal part, not across recordings.
+
+    Where in its part a stretch lies is drawn from strata dealt at random: on a flight in loops, independent draws
+    often put all stretches on the same side, and then that side is not learned at all.
+    """
     n = len(runs)
     wanted = int(np.clip(round(n * fraction), 1, n - 2))
     segments = max(1, min(segments, wanted))
     test = np.zeros(n, dtype=bool)
     lengths = np.diff(np.linspace(0, wanted, segments + 1).round().astype(int))
-    for part, length in zip(np.array_split(np.arange(n), segments), lengths, strict=True):
+    where = (rng.permutation(segments) + rng.random(segments)) / segments
+    for part, length, place in zip(np.array_split(np.arange(n), segments), lengths, where, strict=True):
         length = min(int(length), len(part))
         starts = part[: len(part) - length + 1]
         inside = starts[runs[starts] == runs[starts + length - 1]]
         if len(inside):
-            start = int(rng.choice(inside))
+            start = int(inside[int(place * len(inside))])
             test[start : start + length] = True
         else:  # recordings shorter than a stretch: take the longest one here, whole
             _, first, count = np.unique(runs[part], return_index=True, return_counts=True)

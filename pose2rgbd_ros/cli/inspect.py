@@ -1,0 +1,36 @@
+"""`pose2rgbd inspect DATASET`: what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pose2rgbd_ros.dataset.inspect import inspect
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+
+
+@dataclass
+class Arguments:
+    """Print a summary of a dataset and draw a contact sheet and its track."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """the dataset's folder"""
+    out: Path | None = None
+    """folder for summary.txt, contact_sheet.png and track.png (default: DATASET/inspect)"""
+    frames: int = 12
+    """frames on the contact sheet"""
+
+
+def main(argv: list[str]) -> int:
+    """Print the summary and where the pictures are. UserError for a damaged dataset."""
+    arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd inspect")
+    if arguments.frames < 1:
+        raise UserError(f"--frames is {arguments.frames}; it must be at least 1")
+    result = inspect(Dataset(arguments.dataset), arguments.out, arguments.frames)
+    print(result.text)
+    print(f"{'pictures':<9} {result.contact_sheet}\n{'':<9} {result.track}")
+    return 0

@@ -1,0 +1,234 @@
+"""What is in a dataset: a text a person reads in a minute, a contact sheet and the track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from pose2rgbd_ros.dataset import pictures, splits
+from pose2rgbd_ros.dataset.meta import DepthMeta
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.quaternions import angle_between_rad, from_matrix
+
+DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take minutes on a long flight
+JUMP_FACTOR = 20.0  # a step this many times the median one is worth a look
+_YEAR_2000_NS = 946_684_800 * 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The summary and where it and the pictures were written."""
+
+    text: str
+    contact_sheet: Path
+    track: Path
+
+
+def inspect(dataset: Dataset, out: Path | None = None, frames: int = 12) -> Inspection:
+    """Write summary.txt, contact_sheet.png (of `frames` frames) and track.png, by default to `<dataset>/inspect/`.
+
+    UserError for damaged images, or when `out` cannot be written.
+    """
+    folder = out if out is not None else dataset.path / "inspect"
+    split = held_out(dataset)
+    text = summary(dataset, split)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.txt").write_text(text + "\n")
+        sheet, track = folder / "contact_sheet.png", folder / "track.png"
+        pictures.draw_contact_sheet(dataset, sheet, frames)
+        pictures.draw_track(dataset, split, track)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}); choose another folder with --out"
+        ) from error
+    return Inspection(text, sheet, track)
+
+
+def held_out(dataset: Dataset) -> splits.Split | None:
+    """The default split of training and reports; None when the dataset is too small for one."""
+    if len(dataset) < splits.FEWEST_FRAMES:
+        return None
+    return splits.held_out_segments(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
+
+
+def summary(dataset: Dataset, split: splits.Split | None) -> str:
+    """The facts of a dataset, one per line, every number with its unit."""
+    rows = [
+        ("dataset", str(dataset.path)),
+        (
+            "frames",
+            f"{len(dataset)}, colour{f' and {dataset.depth_kind} depth' if dataset.has_depth else ' only'}",
+        ),
+        ("time", _time(dataset.stamps_ns)),
+        *(("pause", pause) for pause in _pauses(dataset.stamps_ns)),
+        ("images", _images(dataset)),
+        ("camera", _camera(dataset.camera)),
+        ("depth", _depth(dataset) if dataset.has_depth else "none"),
+        ("track", _track(dataset.stamps_ns, dataset.T_map_cam)),
+        ("map", _map(dataset)),
+        *(("source", source) for source in _sources(dataset)),
+        ("held out", _split(split)),
+        *(("look at", warning) for warning in warnings(dataset)),
+    ]
+    return "\n".join(f"{name:<9} {text}" for name, text in rows)
+
+
+def warnings(dataset: Dataset) -> list[str]:
+    """What a person should check before training."""
+    found = []
+    if not dataset.camera.is_calibrated:
+        found.append(
+            "the camera is not calibrated: images can be learned, but not compared with another camera's"
+        )
+    steps, turns = _motion(dataset.T_map_cam)
+    joined = np.diff(splits.recordings(dataset.stamps_ns)) == 0
+    for name, values, unit, most in (
+        ("moves", steps, "m", np.inf),
+        ("turns", np.degrees(turns), "degrees", 90.0),
+    ):
+        usual = float(np.median(values[joined])) if joined.any() else 0.0
+        limit = min(most, JUMP_FACTOR * usual) if usual > 0 else most
+        jumps = np.flatnonzero(joined & (values > limit))
+        if len(jumps):
+            worst = int(jumps[values[jumps].argmax()])
+            found.append(
+                f"the camera {name} {values[worst]:.2f} {unit} from frame {worst} to {worst + 1} (usually "
+                f"{usual:.3g}); {len(jumps)} such jumps: check the poses"
+            )
+    if joined.any() and not steps.any() and not turns.any():
+        found.append("the camera never moves: check the pose topic")
+    return found
+
+
+def sampled_depth(dataset: Dataset, count: int = DEPTH_SAMPLES) -> Float32:
+    """Depth (n, H, W) of evenly spaced frames."""
+    return np.stack([dataset.depth(i) for i in pictures.evenly_spaced(len(dataset), count)])
+
+
+def _time(stamps: Int64) -> str:
+    seconds = (int(stamps[-1]) - int(stamps[0])) / 1e9
+    first = datetime.fromtimestamp(int(stamps[0]) // 1_000_000_000, timezone.utc)
+    # Simulated and boot clocks start near zero; as a date they would only mislead.
+    start = f"{first:%Y-%m-%d %H:%M:%S} UTC" if stamps[0] > _YEAR_2000_NS else f"{stamps[0] / 1e9:.3f} s"
+    if len(stamps) == 1:
+        return f"at {start}, a single frame"
+    steps = np.diff(stamps) / 1e9
+    joined = steps[np.diff(splits.recordings(stamps)) == 0]
+    usual = float(np.median(joined if len(joined) else steps))
+    spread = f", steps {joined.min() * 1e3:.0f} to {joined.max() * 1e3:.0f} ms" if len(joined) else ""
+    return f"from {start}, {seconds:.1f} s long; {1 / usual:.1f} Hz{spread}"
+
+
+def _pauses(stamps: Int64) -> list[str]:
+    """The pauses that part recordings, and how many frames seem to be missing elsewhere."""
+    if len(stamps) < 3:
+        return []
+    steps = np.diff(stamps) / 1e9
+    usual = float(np.median(steps))
+    parted = np.flatnonzero(np.diff(splits.recordings(stamps)))
+    lines = [f"{steps[i]:.1f} s after frame {i}" for i in parted[:10]]
+    if len(parted) > 10:
+        lines.append(f"and {len(parted) - 10} more")
+    short = (steps > 1.6 * usual) & (steps <= splits.GAP_FACTOR * usual)
+    if short.any():
+        missing = int(np.rint(steps[short] / usual - 1).sum())
+        lines.append(f"{int(short.sum())} short ones, about {missing} frames missing in all")
+    return lines
+
+
+def _images(dataset: Dataset) -> str:
+    files = [dataset.path / record.rgb for record in dataset.records]
+    kinds = sorted({path.suffix[1:] for path in files})
+    size = np.mean([path.stat().st_size for path in files[:: max(1, len(files) // 50)]]) / 1024
+    return (
+        f"{dataset.camera.width} x {dataset.camera.height} pixels, {' and '.join(kinds)}, {size:.0f} KiB each"
+    )
+
+
+def _camera(camera: Camera) -> str:
+    if not camera.is_calibrated:
+        return "not calibrated"
+    text = f"fx {camera.fx:.2f}, fy {camera.fy:.2f}, cx {camera.cx:.2f}, cy {camera.cy:.2f} pixels"
+    if camera.is_distorted:
+        return f"{text}; {camera.distortion_model} " + ", ".join(
+            f"{value:.4g}" for value in camera.distortion
+        )
+    across = [
+        np.degrees(2 * np.arctan(n / (2 * f)))
+        for n, f in ((camera.width, camera.fx), (camera.height, camera.fy))
+    ]
+    return f"{text}; sees {across[0]:.0f} x {across[1]:.0f} degrees; no distortion"
+
+
+def _depth(dataset: Dataset) -> str:
+    meta = dataset.meta.depth or DepthMeta()
+    stored = f"16 bit counts of {meta.unit_m * 1000:g} mm" if meta.unit_m else "32 bit float"
+    values = sampled_depth(dataset)
+    known = values[np.isfinite(values)]
+    unknown = f"unknown {100 * (1 - known.size / values.size):.1f} %"
+    if known.size == 0:
+        return f"{meta.kind}, {stored}; nothing known"
+    unit = " m" if meta.kind == "metric" else " (no unit)"
+    low, median, high = np.percentile(known, [1, 50, 99])
+    return (
+        f"{meta.kind}, {stored}, {values.shape[2]} x {values.shape[1]} pixels; {known.min():.2f} to {known.max():.2f}"
+        f"{unit}, 98 % within {low:.2f} to {high:.2f}{unit}, median {median:.2f}{unit}; {unknown} "
+        f"(of {len(values)} frames)"
+    )
+
+
+def _motion(T_map_cam: Float64) -> tuple[Float64, Float64]:
+    """Metres and radians from each frame to the next."""
+    quats = from_matrix(T_map_cam[:, :3, :3])
+    steps = np.linalg.norm(np.diff(T_map_cam[:, :3, 3], axis=0), axis=1)
+    return np.asarray(steps, dtype=np.float64), angle_between_rad(quats[:-1], quats[1:])
+
+
+def _track(stamps: Int64, T_map_cam: Float64) -> str:
+    position = T_map_cam[:, :3, 3]
+    extent = np.ptp(position, axis=0)
+    text = f"extent {extent[0]:.2f} x {extent[1]:.2f} x {extent[2]:.2f} m (x, y, z)"
+    joined = np.diff(splits.recordings(stamps)) == 0
+    if not joined.any():
+        return text
+    steps, turns = _motion(T_map_cam)
+    seconds = np.diff(stamps)[joined] / 1e9
+    return (
+        f"{steps[joined].sum():.2f} m long, {text}; speed median {np.median(steps[joined] / seconds):.2f}, "
+        f"max {np.max(steps[joined] / seconds):.2f} m/s; turning median "
+        f"{np.degrees(np.median(turns[joined] / seconds)):.1f}, max {np.degrees(np.max(turns[joined] / seconds)):.1f} deg/s"
+    )
+
+
+def _map(dataset: Dataset) -> str:
+    meta, datum = dataset.meta, dataset.meta.datum
+    place = (
+        f"origin at {datum.latitude_deg:.7f}, {datum.longitude_deg:.7f} degrees, {datum.altitude_m:.2f} m"
+        if datum
+        else "not tied to the Earth"
+    )
+    return f"{meta.map_frame} (camera: {meta.camera_frame}), {place}"
+
+
+def _sources(dataset: Dataset) -> list[str]:
+    lines = []
+    for source in dataset.meta.sources:
+        span = ""
+        if source.first_stamp_ns is not None and source.last_stamp_ns is not None:
+            span = f" over {(source.last_stamp_ns - source.first_stamp_ns) / 1e9:.1f} s"
+        lines.append(f"{source.name}: {source.frames} frames{span}")
+    return lines
+
+
+def _split(split: splits.Split | None) -> str:
+    if split is None:
+        return f"nothing: fewer than {splits.FEWEST_FRAMES} frames"
+    stretches = 1 + int((np.diff(split.test) > 1).sum())
+    return f"{len(split.test)} frames in {stretches} stretches for testing; {len(split.train)} for training (by default)"

@@ -1,0 +1,181 @@
+"""`pose2rgbd inspect`: every figure of the summary against the dataset it was made from, and pictures that show it."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.dataset import pictures
+from pose2rgbd_ros.dataset.inspect import held_out, inspect, summary, warnings
+from pose2rgbd_ros.dataset.meta import DepthMeta
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+
+
+def lines(dataset: Dataset) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    for line in summary(dataset, held_out(dataset)).splitlines():
+        name, text = line[:9].strip(), line[10:]
+        rows[name] = f"{rows[name]}\n{text}" if name in rows else text
+    return rows
+
+
+def straight_flight(
+    path, toy, n: int = 40, pause_at: int = 25, meta=None, depth_m: float | None = 20.0
+) -> Dataset:
+    """1 m per frame along x at 10 Hz, looking ahead, 30 m up; a pause of 5 s, one frame missing after frame 9."""
+    stamps = [
+        i * 100_000_000 + (5_000_000_000 if i >= pause_at else 0) + (10**8 if i > 9 else 0) for i in range(n)
+    ]
+    depth = None
+    if depth_m is not None:
+        depth = np.full((24, 32), depth_m, np.float32)
+        depth[:6] = np.nan
+    meta = meta or toy.meta("metric" if depth is not None else None)
+    with DatasetWriter(path, meta) as writer:
+        for i, t in enumerate(stamps):
+            if i in (0, pause_at):
+                writer.begin_source(f"flight{i}.bag")
+            T = se3.look_at(np.array([float(i), 0.0, 30.0]), np.array([i + 10.0, 0.0, 30.0]))
+            writer.add(t + 1_700_000_000_000_000_000, T, toy.rgb(i), depth)
+    return Dataset(path)
+
+
+def test_the_figures_are_the_datasets(toy, tmp_path):
+    meta = toy.meta(datum=Datum(44.4, 26.1, 80.0))
+    rows = lines(straight_flight(tmp_path / "set", toy, meta=meta))
+    assert rows["frames"] == "40, colour and metric depth"
+    assert rows["time"] == "from 2023-11-14 22:13:20 UTC, 9.0 s long; 10.0 Hz, steps 100 to 200 ms"
+    assert rows["pause"] == "5.1 s after frame 24\n1 short ones, about 1 frames missing in all"
+    assert rows["images"].startswith("32 x 24 pixels, png, ")
+    assert (
+        "fx 30.00, fy 31.00, cx 15.20, cy 12.10 pixels; sees 56 x 42 degrees; no distortion" in rows["camera"]
+    )
+    assert "metric, 16 bit counts of 1 mm, 32 x 24 pixels; 20.00 to 20.00 m" in rows["depth"]
+    assert "unknown 25.0 %" in rows["depth"]
+    assert rows["track"].startswith("38.00 m long, extent 39.00 x 0.00 x 0.00 m")
+    assert "speed median 10.00, max 10.00 m/s" in rows["track"]
+    assert (
+        rows["map"] == "map (camera: camera_optical_frame), origin at 44.4000000, 26.1000000 degrees, 80.00 m"
+    )
+    assert rows["source"] == "flight0.bag: 25 frames over 2.5 s\nflight25.bag: 15 frames over 1.4 s"
+    assert rows["held out"].startswith("8 frames in ")
+    assert "look at" not in rows
+
+
+def test_what_to_look_at_is_told(toy, tmp_path):
+    T = [
+        se3.look_at(np.array([0.1 * i, 0, 5]), np.array([0.1 * i + 1, 0.01 * (i % 3), 5])) for i in range(30)
+    ]
+    for i in range(20, 30):
+        T[i] = T[i].copy()
+        T[i][:3, 3] += [0, 60, 0]
+    T[12] = se3.look_at(np.array([1.2, 0, 5]), np.array([0.2, 0, 5]))
+    with DatasetWriter(tmp_path / "set", toy.meta(None, camera=Camera(32, 24, 0, 0, 0, 0))) as writer:
+        for i in range(30):
+            writer.add(toy.stamp(i), T[i], toy.rgb(i))
+    found = warnings(Dataset(tmp_path / "set"))
+    assert len(found) == 3
+    assert "not calibrated" in found[0]
+    assert re.search(r"moves 60\.\d\d m from frame 19 to 20 .* 1 such jumps", found[1])
+    assert re.search(r"turns 1\d\d\.\d\d degrees from frame 1[12] to 1[23] .* 2 such jumps", found[2])
+
+
+def test_a_camera_that_never_moves_is_told(toy, tmp_path):
+    with DatasetWriter(tmp_path / "set", toy.meta(None)) as writer:
+        for i in range(6):
+            writer.add(toy.stamp(i), toy.pose(toy.stamp(0)), toy.rgb(i))
+    assert warnings(Dataset(tmp_path / "set")) == ["the camera never moves: check the pose topic"]
+
+
+def test_relative_depth_has_no_metres(make_dataset):
+    text = lines(Dataset(make_dataset(6, depth="relative")))["depth"]
+    assert text.startswith("relative, 32 bit float")
+    assert "(no unit)" in text
+    assert not re.search(r"\d m\b", text)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 30])
+@pytest.mark.parametrize("depth", ["metric", None])
+def test_datasets_of_all_sizes_have_pictures(make_dataset, n, depth):
+    path = make_dataset(n, depth)
+    result = inspect(Dataset(path))
+    assert result.text in (path / "inspect/summary.txt").read_text()
+    for picture in (result.contact_sheet, result.track):
+        image = cv2.imread(str(picture))
+        assert image.shape[1] > 1200
+        assert image.std() > 10
+
+
+def test_the_sheet_shows_the_frames(toy, tmp_path):
+    """Frames of one colour each: the sheet holds those colours, and the depth colours, from near to far."""
+    colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [220, 220, 20]], np.uint8)
+    with DatasetWriter(tmp_path / "set", toy.meta()) as writer:
+        for i, colour in enumerate(colours):
+            t = toy.stamp(i)
+            writer.add(
+                t, toy.pose(t), np.broadcast_to(colour, (24, 32, 3)).copy(), np.full((24, 32), 2.0 + i)
+            )
+    pictures.draw_contact_sheet(Dataset(tmp_path / "set"), tmp_path / "sheet.png")
+    sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "sheet.png")), cv2.COLOR_BGR2RGB)
+    areas = [int((np.abs(sheet.astype(int) - colour).max(axis=-1) < 4).sum()) for colour in colours]
+    assert min(areas) > 40_000
+    centres = [
+        np.argwhere(np.abs(sheet.astype(int) - colour).max(axis=-1) < 4)[:, 1].mean() for colour in colours
+    ]
+    assert centres == sorted(centres), "in time order from left to right"
+    column = [sheet[:, int(x)] for x in centres]
+    below = [pixels[int(len(pixels) * 0.62)].astype(int) for pixels in column]
+    assert below[0][0] > below[0][2], "the nearest is red"
+    assert below[3][0] < 100, "the farthest is not"
+
+
+def test_the_track_marks_what_is_held_out(toy, tmp_path):
+    dataset = straight_flight(tmp_path / "set", toy, n=100, pause_at=60, depth_m=None)
+    pictures.draw_track(dataset, held_out(dataset), tmp_path / "with.png")
+    pictures.draw_track(dataset, None, tmp_path / "without.png")
+    orange = np.array([14, 127, 255])  # tab:orange, BGR
+
+    def marked(name: str) -> int:
+        return int((np.abs(cv2.imread(str(tmp_path / name)).astype(int) - orange).max(axis=-1) < 12).sum())
+
+    assert marked("with.png") > 500
+    assert marked("without.png") == 0
+
+
+def test_unknown_depths_alone_can_be_drawn(toy, tmp_path):
+    with DatasetWriter(tmp_path / "set", toy.meta()) as writer:
+        for i in range(3):
+            writer.add(toy.stamp(i), toy.pose(toy.stamp(i)), toy.rgb(i), np.full((24, 32), np.nan))
+    dataset = Dataset(tmp_path / "set")
+    assert dataset.meta.depth == DepthMeta("metric", "undecided")
+    assert "nothing known" in inspect(dataset, tmp_path / "out").text
+
+
+def test_the_command_prints_the_summary_and_the_pictures(make_dataset, capsys, tmp_path):
+    path = make_dataset(8)
+    assert main(["inspect", str(path), "--out", str(tmp_path / "out"), "--frames", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "8, colour and metric depth" in printed
+    assert str(tmp_path / "out/track.png") in printed
+    assert not (path / "inspect").exists()
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], [".", "--frames", "0"]])
+def test_the_command_tells_bad_input_in_one_line(arguments, capsys):
+    assert main(["inspect", *arguments]) == 2
+    assert re.fullmatch(r"error: .*\n", capsys.readouterr().err)
+
+
+def test_a_folder_that_cannot_be_written_is_told(make_dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        inspect(Dataset(make_dataset(2)), tmp_path / "file")
