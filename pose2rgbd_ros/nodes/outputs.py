@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from rclpy.node import Node
@@ -12,7 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.geometry.depth import depth_topic
+from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.nodes.conversions import ImageBuffer, camera_to_info, to_stamp
 from pose2rgbd_ros.rendering.renderer import Rendered
 
@@ -32,7 +33,7 @@ def topics(depth_kind: str | None) -> dict[str, str]:
     """Name of the image topic of each kind of output, relative to the node."""
     return {
         "rgb": "rgb/image",
-        "depth": depth_topic(depth_kind or "metric"),
+        "depth": depth_topic(cast(DepthKind, depth_kind or "metric")),
         "confidence": "confidence/image",
     }
 

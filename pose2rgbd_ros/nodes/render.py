@@ -124,14 +124,15 @@ class RenderNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish, subscribe and begin to render."""
-        renderer = self._renderer
-        assert renderer is not None
         self.settings = parameters.read(self, RenderSettings)
-        self._outputs = Outputs(self, renderer.camera, self._kinds, renderer.depth_kind)
         self._drawn, self._offered = None, NOTHING_OFFERED
-        self._worker = LatestWorker(self._render, self._on_render_error)
-        self._poses.start()
-        self._restart_timer()
+        try:
+            self._start()
+        except Exception as error:
+            self._stop()
+            self._failure = f"cannot start: {error}"
+            self._housekeep()
+            return FAILURE
         pace = "on new transforms" if self.settings.trigger == "tf" else f"at {self.settings.rate_hz:g} Hz"
         self.get_logger().info(f"active: renders {' -> '.join(self._frames())} {pace}")
         return super().on_activate(state)
@@ -164,9 +165,17 @@ class RenderNode(LifecycleNode):
         super().destroy_node()
 
     def _autostart(self) -> None:
-        self.destroy_timer(self._autostart_timer)
+        if self._autostart_timer is not None:
+            self.destroy_timer(self._autostart_timer)
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
+
+    def _start(self) -> None:
+        assert self._renderer is not None
+        self._outputs = Outputs(self, self._renderer.camera, self._kinds, self._renderer.depth_kind)
+        self._worker = LatestWorker(self._render, self._on_render_error)
+        self._poses.start()
+        self._restart_timer()
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -206,7 +215,8 @@ class RenderNode(LifecycleNode):
 
     def _render(self, job: Job) -> None:
         """In the worker: render a pose if someone listens, publish its images, then its status."""
-        assert self._renderer is not None and self._outputs is not None
+        assert self._renderer is not None
+        assert self._outputs is not None
         T, stamp_ns = job.pose.T_map_cam, job.pose.stamp_ns
         check = self._renderer.volume.check(T)
         age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9

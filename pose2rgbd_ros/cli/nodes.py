@@ -1,0 +1,75 @@
+"""`pose2rgbd render|play|monitor|up`: start nodes from a shell; settings as flags, ROS arguments after --ros-args."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import tyro
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.cli.arguments import with_help
+from pose2rgbd_ros.errors import UserError
+
+NODES = ("render", "play", "monitor")
+
+
+def main(argv: list[str]) -> int:
+    """Run the node argv[0], or, for `up`, the nodes named next. Returns their exit status."""
+    command, arguments = argv[0], argv[1:]
+    from pose2rgbd_ros.nodes.runner import run_nodes
+
+    own, ros = _split(arguments)
+    if command == "up":
+        names = _names(own)
+        return run_nodes([_node(name)[0] for name in names], ros)
+    node, settings_class = _node(command)
+    chosen = tyro.cli(with_help(settings_class), args=own, prog=f"pose2rgbd {command}")
+    settings.check(chosen)
+    return run_nodes([node], [*_as_ros_arguments(settings_class, chosen), *ros])
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What is ours, and what is ROS' own from --ros-args on."""
+    at = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    return arguments[:at], arguments[at:]
+
+
+def _names(arguments: list[str]) -> list[str]:
+    usage = (
+        f"usage: pose2rgbd up NODE NODE ... [--ros-args -p NODE:PARAMETER:=VALUE]; nodes: {', '.join(NODES)}"
+    )
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        raise SystemExit(0 if arguments else 2)
+    unknown = [name for name in arguments if name not in NODES]
+    if unknown:
+        raise UserError(f"no node '{unknown[0]}'; {usage}")
+    return arguments
+
+
+def _node(name: str) -> tuple[Any, Any]:
+    """Node class and settings dataclass; imported when asked for, since each pulls in a part of the house."""
+    if name == "render":
+        from pose2rgbd_ros.nodes.render import RenderNode, RenderSettings
+
+        return RenderNode, RenderSettings
+    if name == "play":
+        from pose2rgbd_ros.nodes.play import PlayNode, PlaySettings
+
+        return PlayNode, PlaySettings
+    from pose2rgbd_ros.nodes.monitor import MonitorNode, MonitorSettings
+
+    return MonitorNode, MonitorSettings
+
+
+def _as_ros_arguments(settings_class: Any, chosen: Any) -> list[str]:
+    """Settings that differ from their default as -p name:=value; ROS' own arguments come later and win."""
+    default = settings_class()
+    arguments = ["--ros-args"]
+    for field in dataclasses.fields(settings_class):
+        value = getattr(chosen, field.name)
+        if value != getattr(default, field.name):
+            arguments += ["-p", f"{field.name}:={json.dumps(value)}"]  # JSON is YAML, and says the type
+    return [*arguments, "--"] if len(arguments) > 1 else []

@@ -1,0 +1,272 @@
+"""The monitor node: rate, latency and delivery of the rendered images, and their errors against recorded ones."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pose2rgbd.msg import RenderStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import depth_topic
+from pose2rgbd_ros.nodes import conversions, figures, parameters
+from pose2rgbd_ros.settings import setting, write_yaml
+
+KEPT_IMAGES = 40
+COMPARE_EVERY_S = 0.5  # a comparison costs milliseconds that the nodes under observation need
+DRAIN_S = 0.5
+MAX_SAMPLES = 10
+STATES = {
+    getattr(RenderStatus, name): name
+    for name in ("OK", "WAITING_FOR_TF", "STALE_TF", "OUTSIDE_VOLUME", "TIME_JUMP", "NO_SUBSCRIBERS", "ERROR")
+}
+
+
+@dataclass
+class MonitorSettings:
+    """Parameters of the monitor node."""
+
+    duration_s: float = setting(
+        10.0,
+        "how long to measure, from the first image on; 0: until interrupted",
+        ge=0.0,
+        le=1e6,
+        read_only=True,
+    )
+    timeout_s: float = setting(30.0, "give up when no image came by then", ge=1.0, le=3600.0, read_only=True)
+    summary: str = setting("", "YAML file to write at the end; empty: none", read_only=True)
+    samples: str = setting(
+        "", "folder for the compared images as .npz, at most ten; empty: none", read_only=True
+    )
+    tolerance_s: float = setting(
+        0.02,
+        "largest time between a rendered and a recorded image that are compared",
+        ge=0.0,
+        le=10.0,
+        read_only=True,
+    )
+    min_rate_hz: float = setting(
+        0.0, "a lower rate ends with exit status 1", ge=0.0, le=1000.0, read_only=True
+    )
+
+
+class MonitorNode(Node):
+    """Measures, then sets `exit_status`: 0, or 1 when no image came or they came too slowly."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("monitor", **options)
+        self.exit_status: int | None = None
+        self.settings = parameters.declare(self, MonitorSettings)
+        self.figures = figures.Figures()
+        self._started = time.monotonic()
+        self._first_image: float | None = None
+        self._images: dict[str, OrderedDict[int, Image]] = {}
+        self._cameras: dict[str, Camera] = {}
+        self._reframe: tuple[dict[str, Camera], figures.Reframe] | None = None  # and the cameras it is for
+        self._compared: set[int] = set()
+        self._samples: dict[
+            int, dict[str, np.ndarray]
+        ] = {}  # written at the end, when nothing is measured any more
+        self._model = ""
+        self._subscribe()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(COMPARE_EVERY_S, self._compare, clock=steady)
+        self.create_timer(2.0, self._tell, clock=steady)
+        self.create_timer(0.1, self._end_when_over, clock=steady)
+
+    def destroy_node(self) -> None:
+        """Leave the summary, also when interrupted."""
+        if self.exit_status is None:
+            self._finish()
+        super().destroy_node()
+
+    def _subscribe(self) -> None:
+        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        sensor = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        depth = {kind: depth_topic(kind) for kind in ("metric", "relative")}
+        self._listen(Image, "render/rgb/image", self._on_rendered("rendered_rgb"), reliable)
+        self._listen(Image, "play/rgb/image", self._keep("recorded_rgb"), sensor)
+        for topic in depth.values():
+            self._listen(Image, f"render/{topic}", self._on_rendered("rendered_depth"), reliable)
+            self._listen(Image, f"play/{topic}", self._keep("recorded_depth"), sensor)
+        for owner, base in (
+            ("render", "rgb"),
+            ("render", "depth"),
+            ("render", "depth_relative"),
+            ("play", "rgb"),
+        ):
+            self._listen(CameraInfo, f"{owner}/{base}/camera_info", self._on_info(owner), sensor)
+        self._listen(RenderStatus, "render/status", self._on_status, reliable)
+
+    def _listen(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+        overriding = QoSOverridingOptions.with_default_policies()
+        self.create_subscription(kind, topic, callback, qos, qos_overriding_options=overriding)
+
+    def _on_rendered(self, name: str) -> Callable[[Image], None]:
+        keep = self._keep(name)
+
+        def receive(message: Image) -> None:
+            now_ns, stamp_ns = self.get_clock().now().nanoseconds, conversions.stamp_ns(message.header.stamp)
+            if self._first_image is None:
+                self._first_image = time.monotonic()
+            # Colour is what is counted; depth where the model has no colour.
+            if name == "rendered_rgb" or "rendered_rgb" not in self._images:
+                self.figures.received.setdefault(stamp_ns, (now_ns - stamp_ns) / 1e9)
+            keep(message)
+
+        return receive
+
+    def _keep(self, name: str) -> Callable[[Image], None]:
+        def receive(message: Image) -> None:
+            kept = self._images.setdefault(name, OrderedDict())
+            kept[conversions.stamp_ns(message.header.stamp)] = message
+            while len(kept) > KEPT_IMAGES:
+                kept.popitem(last=False)
+
+        return receive
+
+    def _on_info(self, owner: str) -> Callable[[CameraInfo], None]:
+        def receive(message: CameraInfo) -> None:
+            if owner not in self._cameras:
+                try:
+                    self._cameras[owner] = conversions.camera_from_info(message)
+                except UserError as error:
+                    self.get_logger().warning(f"camera_info of {owner}: {error}", once=True)
+
+        return receive
+
+    def _on_status(self, message: RenderStatus) -> None:
+        self._model = message.model
+        stamp_ns = conversions.stamp_ns(message.header.stamp)
+        self.figures.status(stamp_ns, message.frames_rendered, STATES.get(message.state, str(message.state)))
+
+    def _compare(self) -> None:
+        """Compare the newest rendered images that have a recorded partner."""
+        pair = self._newest_pair()
+        if pair is None:
+            return
+        rendered_ns, recorded_ns = pair
+        try:
+            images = self._reframed(rendered_ns, recorded_ns)
+        except UserError as error:
+            self.get_logger().warning(f"images cannot be compared: {error}", throttle_duration_sec=5.0)
+            return
+        self._compared.add(rendered_ns)
+        self.figures.pair_offset_s.append((rendered_ns - recorded_ns) / 1e9)
+        if "rendered_rgb" in images and "recorded_rgb" in images:
+            self.figures.rgb_mae_px.append(figures.rgb_mae_px(images["rendered_rgb"], images["recorded_rgb"]))
+        if "rendered_depth" in images and "recorded_depth" in images:
+            self.figures.depth_mae.append(
+                figures.depth_mae(images["rendered_depth"], images["recorded_depth"])
+            )
+        if self.settings.samples and len(self._samples) < MAX_SAMPLES:
+            self._samples[rendered_ns] = images
+
+    def _newest_pair(self) -> tuple[int, int] | None:
+        """Stamps of a rendered image not compared yet and the nearest recorded one within the tolerance."""
+        rendered = self._images.get("rendered_rgb") or self._images.get("rendered_depth") or {}
+        recorded = np.array(
+            list(self._images.get("recorded_rgb") or self._images.get("recorded_depth") or {})
+        )
+        if len(recorded) == 0 or "render" not in self._cameras:
+            return None
+        best: tuple[int, int] | None = None
+        for stamp_ns in reversed(rendered):
+            if stamp_ns in self._compared:
+                break
+            nearest = int(recorded[np.abs(recorded - stamp_ns).argmin()])
+            if abs(nearest - stamp_ns) > self.settings.tolerance_s * 1e9:
+                continue
+            if best is None or abs(nearest - stamp_ns) < abs(best[0] - best[1]):
+                best = (stamp_ns, nearest)
+        return best
+
+    def _stamps(self, name: str) -> list[int]:
+        return list(self._images.get(name, ()))
+
+    def _reframed(self, rendered_ns: int, recorded_ns: int) -> dict[str, np.ndarray]:
+        """The images of a pair, the recorded ones as the rendered camera sees them."""
+        if self._reframe is None or self._reframe[0] != self._cameras:
+            reframe = figures.Reframe(self._cameras.get("play"), self._cameras["render"])
+            self._reframe = dict(self._cameras), reframe
+        reframe = self._reframe[1]
+        images: dict[str, np.ndarray] = {}
+        for name, kept in self._images.items():
+            message = kept.get(rendered_ns if name.startswith("rendered") else recorded_ns)
+            if message is None:
+                continue
+            recorded = name.startswith("recorded")
+            if name.endswith("rgb"):
+                rgb = conversions.rgb_of(message)
+                images[name] = reframe.rgb(rgb) if recorded else rgb
+            else:
+                depth = conversions.depth_of(message)
+                images[name] = reframe.depth(depth) if recorded else depth
+        return images
+
+    def _tell(self) -> None:
+        if not self.figures.received:
+            self.get_logger().info("no rendered image yet")
+            return
+        delivered, published = self.figures.delivery()
+        summary = self.figures.summary()
+        errors = "".join(
+            f", {text} {summary[key]:.2f}{unit}"
+            for key, text, unit in (("rgb_mae_px", "RGB error", " px"), ("depth_mae", "depth error", ""))
+            if key in summary
+        )
+        self.get_logger().info(
+            f"{self.figures.rate_hz():.1f} Hz, latency p50 {self.figures.latency_ms(50):.0f} ms "
+            f"p95 {self.figures.latency_ms(95):.0f} ms, delivered {delivered} of {published}{errors}"
+        )
+
+    def _end_when_over(self) -> None:
+        now, settings = time.monotonic(), self.settings
+        if self.exit_status is not None:
+            return
+        if self._first_image is None:
+            if now - self._started > settings.timeout_s:
+                self._finish()
+        elif settings.duration_s and now - self._first_image > settings.duration_s + DRAIN_S:
+            self._finish()
+
+    def _finish(self) -> None:
+        summary = {"model": self._model, **self.figures.summary()}
+        if self.settings.summary:
+            path = Path(self.settings.summary).expanduser()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_yaml(path, summary)
+        if self._samples:
+            folder = Path(self.settings.samples).expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            for stamp_ns, images in self._samples.items():
+                np.savez_compressed(folder / f"{stamp_ns}.npz", **images)  # type: ignore[arg-type]
+        if not self.figures.received:
+            self.get_logger().error(f"no rendered image came within {time.monotonic() - self._started:.0f} s")
+        elif self.figures.rate_hz() < self.settings.min_rate_hz:
+            self.get_logger().error(
+                f"{self.figures.rate_hz():.1f} Hz is below {self.settings.min_rate_hz:g} Hz"
+            )
+        else:
+            self._tell()
+            self.exit_status = 0
+            return
+        self.exit_status = 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`ros2 run pose2rgbd monitor`."""
+    from pose2rgbd_ros.nodes.runner import run_nodes
+
+    return run_nodes([MonitorNode], argv)
