@@ -125,8 +125,9 @@ install_underlay() {
 install_pose2rgbd() {
   build_interfaces "$PWD"
   pip_install --no-deps --no-build-isolation -e .
-  mkdir -p "$venv/lib/pose2rgbd"                   # where ros2 run and ros2 launch look for executables
-  ln -sf "$venv"/bin/{pose2rgbd,render,play,monitor} "$venv/lib/pose2rgbd/"
+  mkdir -p "$venv/lib/pose2rgbd" "$venv/lib/interfaces"
+  ln -sf "$venv"/bin/{pose2rgbd,render,play,monitor} "$venv/lib/pose2rgbd/"     # where ros2 run and launch look
+  ln -sfn "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pose2rgbd" "$venv/lib/interfaces/pose2rgbd"
 }
 
 choose_home
@@ -135,7 +136,7 @@ exec 9>build/setup.lock
 flock -n 9 || { say "waiting for another set-up of this folder"; flock 9; }
 [ -f "$stamps/venv" ] || check_machine
 [ -x "$venv/bin/python" ] && [ -d "$stamps" ] || { mkdir -p "$stamps" && rm -f "$stamps/venv"; }
-stage venv "$("$python" -V)" "at $PWD" scripts/ros_env.sh -- make_venv
+stage venv "$("$python" -V)" "at $PWD" -- make_venv
 if [ $home = wheels ]; then stage ros-wheels requirements/ros-jazzy.lock -- install_ros_wheels; fi
 stage torch requirements/torch.txt -- install_torch
 stage python-libraries requirements/python.in requirements/python.lock -- install_python_libraries
