@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from pose2rgbd_ros.geometry.depth import resize_nearest
 Fit = Literal["square", "crop"]
 FORMAT_VERSION = 1
 _QUIET_FRAMES = 200  # fewer are done before a progress bar could be read
+_THREADS = 8
 _RGB, _DEPTH, _DONE = "rgb.u8", "depth.f32", "done.json"
 
 
@@ -112,11 +114,22 @@ def _build(dataset: Dataset, size: int, window: tuple[int, int, int, int], folde
     folder.mkdir(parents=True)
     rgb = _allocate(folder / _RGB, np.uint8, (len(dataset), size, size, 3))
     depth = _allocate(folder / _DEPTH, np.float32, (len(dataset), size, size)) if dataset.has_depth else None
-    frames = range(len(dataset))
-    for i in tqdm(frames, "caching frames", unit="frame", disable=len(frames) < _QUIET_FRAMES, leave=False):
+
+    def fill(i: int) -> None:
         rgb[i] = _resized_rgb(dataset.rgb(i), window, size)
         if depth is not None:
             depth[i] = _resized_depth(dataset.depth(i), window, dataset.camera, size)
+
+    n = len(dataset)
+    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))  # decoding and resizing run outside the GIL
+    try:
+        quiet = True if n < _QUIET_FRAMES else None  # None: quiet where there is no terminal
+        for _ in tqdm(
+            pool.map(fill, range(n)), "caching frames", n, unit="frame", disable=quiet, leave=False
+        ):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
     rgb.flush()
     if depth is not None:
         depth.flush()

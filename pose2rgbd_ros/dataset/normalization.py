@@ -56,9 +56,16 @@ class Normalization:
 
     @classmethod
     def fit(
-        cls, T_map_cam: ArrayLike, depth: ArrayLike | None = None, rotation: Rotation = "quaternion"
+        cls,
+        T_map_cam: ArrayLike,
+        depth: ArrayLike | None = None,
+        rotation: Rotation = "quaternion",
+        depth_frames: ArrayLike | None = None,
     ) -> Normalization:
-        """Extremes of training poses (N, 4, 4) and, where given, depth images (N, H, W) with NaN unknown.
+        """Extremes of training poses (N, 4, 4) and, where given, depth images (M, H, W) with NaN unknown.
+
+        `depth_frames`: which of the depth images count (all by default); so a memory map larger than memory need not
+        be copied to choose the training frames.
 
         Raises UserError when there is no pose, a pose is not finite, or no depth value is known.
         """
@@ -78,7 +85,7 @@ class Normalization:
         rotation_min, rotation_max = _with_floor(
             components.min(axis=0), components.max(axis=0), ROTATION_FLOOR[rotation]
         )
-        depth_min, depth_max = _depth_extremes(depth) if depth is not None else (None, None)
+        depth_min, depth_max = _depth_extremes(depth, depth_frames) if depth is not None else (None, None)
         return cls(
             position_min,
             position_max,
@@ -204,11 +211,12 @@ def _with_floor(
     return _floats(lowest - missing), _floats(highest + missing)
 
 
-def _depth_extremes(depth: ArrayLike) -> tuple[float, float]:
-    stack = np.asarray(depth) if not isinstance(depth, np.ndarray) else depth
+def _depth_extremes(depth: ArrayLike, frames: ArrayLike | None) -> tuple[float, float]:
+    stack = depth if isinstance(depth, np.ndarray) else np.asarray(depth)
+    chosen = np.arange(len(stack)) if frames is None else np.asarray(frames)
     lowest, highest = np.inf, -np.inf
-    for start in range(0, len(stack), _DEPTH_CHUNK):
-        chunk = np.asarray(stack[start : start + _DEPTH_CHUNK])
+    for start in range(0, len(chosen), _DEPTH_CHUNK):
+        chunk = np.asarray(stack[chosen[start : start + _DEPTH_CHUNK]])
         known = chunk[np.isfinite(chunk)]
         if known.size:
             lowest, highest = min(lowest, float(known.min())), max(highest, float(known.max()))

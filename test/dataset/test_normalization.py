@@ -143,6 +143,9 @@ def test_depth_extremes_span_all_chunks():
     depth[0, 0, 0], depth[199, 1, 1] = 2.0, 90.0
     norm = Normalization.fit(poses(np.random.default_rng(0), 200), depth)
     assert (norm.depth_min, norm.depth_max) == (2.0, 90.0)
+    depth[100] = 5.0
+    norm = Normalization.fit(poses(np.random.default_rng(0), 200), depth, depth_frames=range(50, 200))
+    assert (norm.depth_min, norm.depth_max) == (5.0, 90.0)
 
 
 @pytest.mark.parametrize("rotation", ["quaternion", "euler"])

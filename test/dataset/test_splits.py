@@ -110,14 +110,14 @@ def test_recordings_that_overlap_in_time_are_kept_apart():
         assert np.abs(test[:, None] - train[None]).min() >= 5
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(30))
 def test_on_loops_the_stretches_lie_on_different_sides(seed):
     """Five loops, five stretches: were they all on one side, nothing of that side would be trained on."""
     turn = np.linspace(0, 5 * 2 * np.pi, 500, endpoint=False)
     position = np.stack([np.cos(turn), np.sin(turn), turn / 50], axis=1)
     split = held_out_segments(np.arange(500) * STEP_NS, position, seed=seed)
     trained_loops = np.histogram(turn[split.train] % (2 * np.pi), bins=20, range=(0, 2 * np.pi))[0] / 5
-    assert trained_loops.min() >= 1.0, "of five loops, at least one shows this side"
+    assert trained_loops.min() >= 1.8, "of five loops, two show every side"
 
 
 @pytest.mark.parametrize("n", range(5, 21))
