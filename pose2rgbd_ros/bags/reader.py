@@ -67,8 +67,11 @@ class BagReader:
         return heapq.merge(*parts, key=lambda item: item[1])
 
     def first(self, topic: str) -> Any | None:
-        """The first readable message of a topic, None when there is none."""
-        return next((message for _, _, message in self.messages([topic])), None)
+        """The first readable message of a topic, None when there is none. A look that does not count as reading."""
+        counted = self.unreadable.copy()
+        message = next((message for _, _, message in self.messages([topic])), None)
+        self.unreadable = counted
+        return message
 
     def _require_known(self, topic: str) -> None:
         if topic not in self.topics:

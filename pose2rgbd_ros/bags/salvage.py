@@ -130,13 +130,15 @@ class UnfinishedRos1Bag:
             try:
                 header = Header.read(self._file)
                 length = read_uint32(self._file)
-            except Ros1Error:
+                is_chunk = header.get_uint8("op") == RecordType.CHUNK
+                compression = header.get_string("compression") if is_chunk else ""
+            except (Ros1Error, ValueError):
                 break
             position = self._file.tell()
             if position + length > size:
                 break
-            if header.get_uint8("op") == RecordType.CHUNK:
-                self._chunks.append((position, length, header.get_string("compression")))
+            if is_chunk:
+                self._chunks.append((position, length, compression))
             self._file.seek(position + length)
         found: dict[int, tuple[str, str]] = {}
         counts = Counter(number for number, _, _ in self._records(found))
@@ -162,16 +164,22 @@ class UnfinishedRos1Bag:
         assert self._file is not None
         for position, size, compression in self._chunks:
             self._file.seek(position)
-            chunk = BytesIO(decompressors[compression](read_bytes(self._file, size)))
-            end = len(chunk.getbuffer())
-            while chunk.tell() < end:
-                header = Header.read(chunk)
-                number = header.get_uint32("conn")
-                if header.get_uint8("op") == RecordType.CONNECTION:
-                    details = Header.read(chunk)
-                    found[number] = (
-                        normalize(header.get_string("topic")),
-                        normalize_msgtype(details.get_string("type")),
-                    )
-                else:
-                    yield number, header.get_time("time"), read_bytes(chunk, read_uint32(chunk))
+            try:
+                yield from _in_chunk(decompressors[compression](read_bytes(self._file, size)), found)
+            except (Ros1Error, OSError, ValueError, KeyError, RuntimeError):
+                return  # the first chunk that is not whole: what follows is lost
+
+
+def _in_chunk(data: bytes, found: dict[int, tuple[str, str]]) -> Iterator[tuple[int, int, bytes]]:
+    chunk = BytesIO(data)
+    while chunk.tell() < len(data):
+        header = Header.read(chunk)
+        number = header.get_uint32("conn")
+        if header.get_uint8("op") == RecordType.CONNECTION:
+            details = Header.read(chunk)
+            found[number] = (
+                normalize(header.get_string("topic")),
+                normalize_msgtype(details.get_string("type")),
+            )
+        else:
+            yield number, header.get_time("time"), read_bytes(chunk, read_uint32(chunk))

@@ -185,7 +185,9 @@ class FirstPass:
         frames, gap_ns = self._tree.frames(), self._options.max_gap_ns
         given = self._options.body_to_camera != "auto"
         body = self._options.pose_frame or next((name for name in _BODY_FRAMES if name in frames), "")
-        source = body if given or camera_frame not in frames else camera_frame
+        # Interpolating the body, not the camera: a camera on a long arm moves in arcs between two poses.
+        by_body = given or camera_frame not in frames or self._is_fixed(body, camera_frame)
+        source = body if by_body else camera_frame
         if not source:
             raise UserError(
                 f"TF does not know the image's frame {camera_frame!r}; its frames: {', '.join(frames) or 'none'}; "
@@ -207,6 +209,13 @@ class FirstPass:
                 for reason, count in reasons.items()
             },
         )
+
+    def _is_fixed(self, body: str, camera_frame: str) -> bool:
+        """Whether static TF alone tells where the camera sits on the body."""
+        try:
+            return self._tree.static_transform(body, camera_frame) is not None
+        except UserError:
+            return False
 
     def _moving(self, source: str, gap_ns: int) -> tuple[str, Trajectory]:
         """The map frame and the trajectory of `source` in it, from TF."""
