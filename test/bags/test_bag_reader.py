@@ -130,7 +130,7 @@ def test_rows_in_the_write_ahead_log_count(tmp_path: Path) -> None:
 
 
 def test_damage_that_shows_only_on_the_way_ends_the_reading_and_is_told(tmp_path: Path) -> None:
-    path = record(tmp_path / "bag", size=50_000, compression="storage")
+    path = record(tmp_path / "bag", size=200_000, compression="storage")
     file = path / "bag.mcap"
     data = bytearray(file.read_bytes())
     middle = len(data) // 2
