@@ -1,0 +1,185 @@
+"""`pose2rgbd run [BAG ...]`: a recording becomes a dataset, a model and a live ROS node, and a report to look at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+import yaml
+
+from pose2rgbd_ros.cli.arguments import with_help
+from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
+from pose2rgbd_ros.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    ConvertOptions, TrainOptions = ConvertConfig, TrainConfig
+else:
+    ConvertOptions, TrainOptions = with_help(ConvertConfig), with_help(TrainConfig)
+
+# A demo's worth of training; --train.max-minutes takes more.
+DEMO_MINUTES = 2.0
+
+
+@dataclass
+class RunConfig:
+    """Recording -> dataset -> model -> live node -> report. Without a recording it makes a small flight of its own.
+
+    Steps that are done are not done again: a second call goes on where the first one stopped.
+    """
+
+    bags: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="BAG", help="recordings of one place")
+    ] = ()
+    out: Annotated[Path | None, tyro.conf.arg(help="folder for everything (out/demo, or out/NAME)")] = None
+    live_s: Annotated[float, tyro.conf.arg(help="seconds to fly with the live node; 0: do not")] = 20.0
+    fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
+    convert: ConvertOptions = field(default_factory=ConvertOptions)
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(max_minutes=DEMO_MINUTES))
+
+
+class Steps:
+    """The steps of one run folder; a step is skipped when it was finished with the same inputs before."""
+
+    def __init__(self, out: Path, fresh: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._path = out / "steps.yaml"
+        self._done: dict[str, Any] = read_yaml(self._path) if self._path.exists() and not fresh else {}
+        self._chain = ""
+
+    def run(self, name: str, inputs: Any, job: Callable[[bool], Any]) -> None:
+        """Call `job(begun)`, unless it was finished with these inputs, after the same steps, before.
+
+        `begun` tells the job that an earlier call with the same inputs was interrupted, so it may resume.
+        """
+        text = json.dumps([self._chain, name, inputs], sort_keys=True, default=str)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._chain = key
+        state = self._done.get(name) or {}
+        if state == {"key": key, "finished": True}:
+            print(f"== {name}: done before")
+            return
+        print(f"== {name}", flush=True)
+        self._write(name, key, False)
+        started = time.monotonic()
+        job(state.get("key") == key)
+        self._write(name, key, True)
+        print(f"   {name} took {time.monotonic() - started:.0f} s", flush=True)
+
+    def _write(self, name: str, key: str, finished: bool) -> None:
+        self._done[name] = {"key": key, "finished": finished}
+        write_yaml(self._path, self._done)
+
+
+def main(argv: list[str]) -> int:
+    """Run all steps; exit status 1 when the live node did not deliver."""
+    config = tyro.cli(RunConfig, args=argv, prog="pose2rgbd run")
+    missing = [str(bag) for bag in config.bags if not bag.exists()]
+    if missing:
+        raise UserError(f"{', '.join(missing)}: no such recording")
+    out = config.out or Path("out") / (config.bags[0].resolve().stem if config.bags else "demo")
+    steps = Steps(out, config.fresh)
+    started = time.monotonic()
+    bags = list(config.bags) or [_record(steps, out, config.fresh)]
+    dataset, run = out / "dataset", out / "run"
+    _convert(steps, bags, dataset, config)
+    _inspect(steps, dataset)
+    _train(steps, dataset, run, config)
+    _evaluate(steps, dataset, run)
+    delivered = _fly(dataset, run, out, config.live_s) if config.live_s > 0 else True
+    _tell(out, dataset, run, time.monotonic() - started)
+    return 0 if delivered else 1
+
+
+def _record(steps: Steps, out: Path, fresh: bool) -> Path:
+    from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
+
+    config = DemoBagConfig(out=out / "flight.mcap")
+
+    def job(begun: bool) -> None:
+        config.out.unlink(missing_ok=True)
+        write_demo_bag(config)
+
+    steps.run("record a demo flight", to_yaml_dict(config), job)
+    return config.out
+
+
+def _convert(steps: Steps, bags: list[Path], dataset: Path, config: RunConfig) -> None:
+    from pose2rgbd_ros.dataset.importers.rosbag import convert
+
+    def job(begun: bool) -> None:
+        if not begun:
+            _remove(dataset)
+        print(convert(bags, dataset, replace(config.convert, resume=begun and dataset.exists())).summary())
+
+    inputs = [[str(bag.resolve()), bag.stat().st_mtime] for bag in bags]
+    steps.run("convert", [inputs, to_yaml_dict(config.convert)], job)
+
+
+def _inspect(steps: Steps, dataset: Path) -> None:
+    from pose2rgbd_ros.dataset.inspect import inspect
+    from pose2rgbd_ros.dataset.reader import Dataset
+
+    steps.run("inspect", None, lambda begun: print(inspect(Dataset(dataset)).text))
+
+
+def _train(steps: Steps, dataset: Path, run: Path, config: RunConfig) -> None:
+    from pose2rgbd_ros.training.trainer import train
+
+    def job(begun: bool) -> None:
+        resume = begun and (run / "last").is_dir()
+        if not resume:
+            _remove(run)
+        if train(dataset, run, config.train, resume=resume).interrupted:
+            raise KeyboardInterrupt
+
+    steps.run("train", to_yaml_dict(config.train), job)
+
+
+def _evaluate(steps: Steps, dataset: Path, run: Path) -> None:
+    from pose2rgbd_ros.evaluation.evaluate import evaluate
+
+    def job(begun: bool) -> None:
+        print(evaluate(run / "checkpoint", dataset, run / "report").table())
+
+    steps.run("evaluate", None, job)
+
+
+def _fly(dataset: Path, run: Path, out: Path, seconds: float) -> bool:
+    from pose2rgbd_ros.cli.live import fly
+
+    print(f"== fly live for {seconds:.0f} s: player, render node and monitor as ROS 2 processes", flush=True)
+    return fly(dataset, run / "checkpoint", out / "live", seconds)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder this command made before."""
+    import shutil
+
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
+    """What there is to look at, and how to start the node again."""
+    report = yaml.safe_load((run / "report" / "metrics.yaml").read_text())
+    print(f"\nall done in {seconds / 60:.1f} min; everything is in {out}/")
+    for label, path in (
+        ("look at", run / "report" / "index.html"),
+        ("", run / "report" / "sheet.png"),
+        ("", dataset / "inspect" / "contact_sheet.png"),
+        ("model", run / "checkpoint"),
+    ):
+        print(f"  {label:<8} {path}")
+    print(f"  {'node':<8} pose2rgbd render --ros-args -p model:={run / 'checkpoint'}")
+    if report.get("collapsed"):
+        print(
+            "  warning  the model answers nearly the same image whatever the pose: train longer or with another recipe"
+        )
