@@ -55,7 +55,7 @@ class OnnxBackend:
         """UserError when ONNX Runtime is missing or cannot run the graph."""
         try:
             import onnxruntime
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # missing, or built for another NumPy or system
             raise UserError(f"ONNX Runtime is not usable here ({error}); install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or default_threads()

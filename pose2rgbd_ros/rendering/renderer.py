@@ -93,14 +93,19 @@ class Renderer:
         """Images at poses (B, 4, 4), or at one (4, 4), which makes B = 1.
 
         The arrays are new and the caller's own; give an earlier result as `out` to have it overwritten instead, which
-        saves the allocation (ignored when the batch size differs).
+        saves the allocation.
 
         Raises:
             UserError: poses of another shape, or not finite.
+            ValueError: `out` has other images, shapes or types than the result.
         """
         T = _poses(T_map_cam)
-        if out is None or not self._fits(out, len(T)):
+        if out is None:
             out = self._allocate(len(T))
+        elif not self._fits(out, len(T)):
+            raise ValueError(
+                f"out must be a result of this renderer for {len(T)} poses, writeable and contiguous"
+            )
         self._backend.render(self.normalization.encode_pose(T), out)
         return out
 
