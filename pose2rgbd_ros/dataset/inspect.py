@@ -18,6 +18,7 @@ from pose2rgbd_ros.geometry.quaternions import angle_between_rad, from_matrix
 
 DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take minutes on a long flight
 JUMP_FACTOR = 20.0  # a step this many times the median one is worth a look
+OUTLIER_FACTOR = 4.0  # farthest depth over the 99th percentile
 _YEAR_2000_NS = 946_684_800 * 1_000_000_000
 
 
@@ -60,6 +61,7 @@ def held_out(dataset: Dataset) -> splits.Split | None:
 
 def summary(dataset: Dataset, split: splits.Split | None) -> str:
     """The facts of a dataset, one per line, every number with its unit."""
+    depth = sampled_depth(dataset) if dataset.has_depth else None
     rows = [
         ("dataset", str(dataset.path)),
         (
@@ -70,18 +72,18 @@ def summary(dataset: Dataset, split: splits.Split | None) -> str:
         *(("pause", pause) for pause in _pauses(dataset.stamps_ns)),
         ("images", _images(dataset)),
         ("camera", _camera(dataset.camera)),
-        ("depth", _depth(dataset) if dataset.has_depth else "none"),
+        ("depth", _depth(dataset, depth) if depth is not None else "none"),
         ("track", _track(dataset.stamps_ns, dataset.T_map_cam)),
         ("map", _map(dataset)),
         *(("source", source) for source in _sources(dataset)),
         ("held out", _split(split)),
-        *(("look at", warning) for warning in warnings(dataset)),
+        *(("look at", warning) for warning in warnings(dataset, depth)),
     ]
     return "\n".join(f"{name:<9} {text}" for name, text in rows)
 
 
-def warnings(dataset: Dataset) -> list[str]:
-    """What a person should check before training."""
+def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
+    """What a person should check before training; `depth` as of `sampled_depth`."""
     found = []
     if not dataset.camera.is_calibrated:
         found.append(
@@ -89,12 +91,10 @@ def warnings(dataset: Dataset) -> list[str]:
         )
     steps, turns = _motion(dataset.T_map_cam)
     joined = np.diff(splits.recordings(dataset.stamps_ns)) == 0
-    for name, values, unit, most in (
-        ("moves", steps, "m", np.inf),
-        ("turns", np.degrees(turns), "degrees", 90.0),
-    ):
+    checks = (("moves", steps, "m", 0.1, np.inf), ("turns", np.degrees(turns), "degrees", 5.0, 90.0))
+    for name, values, unit, least, most in checks:
         usual = float(np.median(values[joined])) if joined.any() else 0.0
-        limit = min(most, JUMP_FACTOR * usual) if usual > 0 else most
+        limit = max(least, min(most, JUMP_FACTOR * usual)) if usual > 0 else most
         jumps = np.flatnonzero(joined & (values > limit))
         if len(jumps):
             worst = int(jumps[values[jumps].argmax()])
@@ -104,6 +104,12 @@ def warnings(dataset: Dataset) -> list[str]:
             )
     if joined.any() and not steps.any() and not turns.any():
         found.append("the camera never moves: check the pose topic")
+    known = depth[np.isfinite(depth)] if depth is not None else np.zeros(0, np.float32)
+    if known.size and known.max() > OUTLIER_FACTOR * np.percentile(known, 99):
+        found.append(
+            f"single depths reach {known.max():.2f}, 99 % end at {np.percentile(known, 99):.2f}: if that is the source's "
+            "mark for unknown (65535?), make it 0 there: training scales depth by its extremes"
+        )
     return found
 
 
@@ -167,10 +173,9 @@ def _camera(camera: Camera) -> str:
     return f"{text}; sees {across[0]:.0f} x {across[1]:.0f} degrees; no distortion"
 
 
-def _depth(dataset: Dataset) -> str:
+def _depth(dataset: Dataset, values: Float32) -> str:
     meta = dataset.meta.depth or DepthMeta()
     stored = f"16 bit counts of {meta.unit_m * 1000:g} mm" if meta.unit_m else "32 bit float"
-    values = sampled_depth(dataset)
     known = values[np.isfinite(values)]
     unknown = f"unknown {100 * (1 - known.size / values.size):.1f} %"
     if known.size == 0:

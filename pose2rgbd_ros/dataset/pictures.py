@@ -23,7 +23,7 @@ from pose2rgbd_ros.geometry.depth import resize_nearest
 TRAIN, TEST, GUARD = "tab:blue", "tab:orange", "0.65"
 _UNKNOWN = "0.82"
 _THUMBNAIL_PX = 320
-_ARROWS = 36
+_ARROWS = 30
 _DPI = 110
 
 
@@ -82,11 +82,11 @@ def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None
 
 def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyArray, runs: Int64) -> None:
     _draw_parts(axes, position[:, 0], position[:, 1], role, runs)
-    some = evenly_spaced(len(dataset), _ARROWS)
+    some = _along(position, _ARROWS)
     arrows, meaning = _directions(dataset.T_map_cam[some])
     axes.quiver(
         position[some, 0], position[some, 1], arrows[:, 0], arrows[:, 1],
-        color="0.15", width=0.0025, headwidth=5, scale=22, pivot="tail", zorder=4,
+        color="0.25", width=0.0022, headwidth=7, headlength=8, scale=22, pivot="tail", zorder=1.5,
     )  # fmt: skip
     axes.plot(
         *position[0, :2],
@@ -103,8 +103,8 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
     axes.plot([], [], color="0.15", marker=r"$\rightarrow$", markersize=13, linestyle="none", label=meaning)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.12)
-    for axis in ("x", "y"):
-        _at_least(axes, axis, 0.1)
+    if np.ptp(position[:, :2], axis=0).max() < 0.1:  # equal aspect then takes care of the other axis
+        _at_least(axes, "x", 0.1)
     tied = dataset.meta.datum is not None
     axes.set(xlabel=f"x{', east' if tied else ''} [m]", ylabel=f"y{', north' if tied else ''} [m]")
     axes.set_title(f"from above, in {dataset.meta.map_frame}", fontsize=10)
@@ -117,7 +117,7 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
 
 def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int64) -> None:
     """One line per stretch of the same role, dots where a stretch is a single frame; never across a pause."""
-    styles = {"train": (TRAIN, 1.6), "guard": (GUARD, 1.6), "test": (TEST, 3.2)}
+    styles = {"train": (TRAIN, 1.6), "guard": (GUARD, 1.6), "test": (TEST, 4.0)}
     names = {"train": "training", "guard": "in neither set", "test": "held out for testing"}
     breaks = np.flatnonzero((role[1:] != role[:-1]) | (runs[1:] != runs[:-1])) + 1
     for part in np.split(np.arange(len(x)), breaks):
@@ -132,6 +132,14 @@ def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int6
         )
     for name in [name for name in names if (role == name).any()]:
         axes.plot([], [], color=styles[name][0], linewidth=styles[name][1], label=names[name])
+
+
+def _along(position: Float64, count: int) -> list[int]:
+    """At most `count` frames, evenly spaced along the way and not in time: where the camera waits, one is enough."""
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1))])
+    return sorted(
+        {int(i) for i in np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1)}
+    )
 
 
 def _directions(T_map_cam: Float64) -> tuple[Float64, str]:

@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from pose2rgbd_ros.errors import UserError
 
 FEWEST_FRAMES = 5
+FEWEST_IN_STRETCH = (
+    4  # short data gets fewer stretches: a test frame between two training frames tests nothing
+)
 # A pause this many times the usual one between frames parts two recordings (or a recording from its continuation).
 GAP_FACTOR = 10.0
 # How far, as a share of the track's extent, the camera must be from a segment's end before frames train again.
@@ -62,7 +65,8 @@ def held_out_segments(
 ) -> Split:
     """Test on `segments` stretches of track, each contiguous in time, together `fraction` of the frames.
 
-    One stretch is placed at random in each of `segments` equal parts of the data, inside one recording. The guard on
+    One stretch is placed at random in each of `segments` equal parts of the data, inside one recording; fewer where
+    a stretch would fall below 4 frames. The guard on
     each side is at least `guard_frames` (default: a quarter of a stretch) and goes on while the camera is within 1 %
     of the track's extent of the stretch's end (a hovering drone sees the same for seconds), at most one stretch long.
 
@@ -120,7 +124,7 @@ def _place(runs: NDArray[Any], fraction: float, segments: int, rng: np.random.Ge
     """
     n = len(runs)
     wanted = int(np.clip(round(n * fraction), 1, n - 2))
-    segments = max(1, min(segments, wanted))
+    segments = max(1, min(segments, wanted // FEWEST_IN_STRETCH))
     test = np.zeros(n, dtype=bool)
     lengths = np.diff(np.linspace(0, wanted, segments + 1).round().astype(int))
     where = (rng.permutation(segments) + rng.random(segments)) / segments

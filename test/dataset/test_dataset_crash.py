@@ -69,7 +69,7 @@ def test_kill_9_loses_nothing_acknowledged(toy, tmp_path):
         assert not acknowledged & set(stamps), "resuming wrote a frame again"
         acknowledged |= set(stamps)
         check_all_whole(tmp_path / "set", toy, acknowledged)
-    assert len(acknowledged) > 50
+    assert len(acknowledged) > 10
     DatasetWriter(tmp_path / "set", toy.meta(), resume=True).close()
     check_all_whole(tmp_path / "set", toy, acknowledged)
     files = {p.name for folder in ("rgb", "depth") for p in (tmp_path / "set" / folder).iterdir()}
@@ -164,6 +164,20 @@ def test_torn_last_lines_are_cut_off(toy, make_dataset, cut):
         assert writer.add(t, toy.pose(t), toy.rgb(t), toy.depth_sample(t)) == "written"
     check_all_whole(path, toy, {toy.stamp(i) for i in range(6)})
     assert len((path / layout.GROUNDTRUTH).read_text().splitlines()) == 1 + 6
+
+
+def test_associations_cut_at_any_byte_hold_the_frames_whose_lines_are_whole(toy, make_dataset):
+    path = make_dataset(4)
+    data = (path / layout.ASSOCIATIONS).read_bytes()
+    start = data.index(b"\n") + 1
+    for end in range(start, len(data) + 1):
+        (path / layout.ASSOCIATIONS).write_bytes(data[:end])
+        whole = data[:end].count(b"\n") - 1
+        if whole:
+            assert Dataset(path).stamps_ns.tolist() == [toy.stamp(i) for i in range(whole)]
+        else:
+            with pytest.raises(UserError, match="no frames"):
+                Dataset(path)
 
 
 def test_a_pose_without_its_frame_is_dropped(toy, make_dataset):

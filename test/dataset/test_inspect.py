@@ -96,6 +96,16 @@ def test_a_camera_that_never_moves_is_told(toy, tmp_path):
     assert warnings(Dataset(tmp_path / "set")) == ["the camera never moves: check the pose topic"]
 
 
+def test_a_marker_taken_for_depth_is_told(toy, tmp_path):
+    depth = np.full((24, 32), 3.0)
+    with DatasetWriter(tmp_path / "set", toy.meta()) as writer:
+        for i in range(6):
+            depth[0, 0] = 65.535 if i == 3 else 3.0
+            writer.add(toy.stamp(i), toy.pose(toy.stamp(i)), toy.rgb(i), depth)
+    rows = lines(Dataset(tmp_path / "set"))
+    assert rows["look at"].startswith("single depths reach 65.5")
+
+
 def test_relative_depth_has_no_metres(make_dataset):
     text = lines(Dataset(make_dataset(6, depth="relative")))["depth"]
     assert text.startswith("relative, 32 bit float")
