@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from typing import Any, TypeVar
 
@@ -42,6 +43,20 @@ def read(node: Node, cls: type[T]) -> T:
     """The settings as they are now."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**{name: node.get_parameter(name).value for name in names})
+
+
+def table(cls: type[Any]) -> str:
+    """The parameters as a Markdown table, for docs/nodes.md."""
+    rows = ["| parameter | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        default, limits = _default(field), field.metadata
+        extra = f" One of: {', '.join(limits['choices'])}." if limits["choices"] else ""
+        if limits["ge"] is not None or limits["le"] is not None:
+            extra += f" Range {'-inf' if limits['ge'] is None else limits['ge']} to "
+            extra += f"{'inf' if limits['le'] is None else limits['le']}."
+        text = f"{limits['help'][0].upper()}{limits['help'][1:]}.{extra}"
+        rows.append(f"| `{field.name}` | `{json.dumps(default)}` | {text} |")
+    return "\n".join(rows)
 
 
 def _judge(node: Node, cls: type[Any], changed: list[Parameter]) -> SetParametersResult:

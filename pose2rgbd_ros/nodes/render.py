@@ -103,9 +103,7 @@ class RenderNode(LifecycleNode):
         started = time.monotonic()
         try:
             renderer = _load(self.settings)
-            self._kinds = list(
-                renderer.render(np.eye(4)).present()
-            )  # also the slow first rendering, over with
+            self._kinds = list(renderer.render(np.eye(4)).present())  # and the slow first rendering is done
         except Exception as error:
             known = isinstance(error, UserError)
             self._failure = str(error) if known else f"loading failed: {type(error).__name__}: {error}"
@@ -133,6 +131,7 @@ class RenderNode(LifecycleNode):
             self._failure = f"cannot start: {error}"
             self._housekeep()
             return FAILURE
+        self._failure = None
         pace = "on new transforms" if self.settings.trigger == "tf" else f"at {self.settings.rate_hz:g} Hz"
         self.get_logger().info(f"active: renders {' -> '.join(self._frames())} {pace}")
         return super().on_activate(state)

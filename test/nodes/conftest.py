@@ -1,62 +1,209 @@
-"""Small real checkpoints, and nodes on a domain of their own."""
+"""Small real checkpoints, and a bench that talks to nodes over real DDS."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
+import tf2_ros
 import torch
+from lifecycle_msgs.srv import ChangeState, GetState
+from pose2rgbd.msg import RenderStatus
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import build_model
+from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.render import RenderNode
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
 SIZE = 32
 
 
 def training_poses() -> np.ndarray:
-    """A square flight at 10 m height around (0, 0), looking down: T_map_cam (N, 4, 4)."""
+    """A round at 10 m height, looking down: T_map_cam (60, 4, 4)."""
     angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     eye = np.stack([5 * np.cos(angle), 5 * np.sin(angle), np.full_like(angle, 10.0)], axis=-1)
     return se3.look_at(eye, eye - [0.0, 0.0, 1.0])
 
 
-def write_checkpoint(path: Path, **changes: Any) -> Path:
-    """An untrained slice network in the format of training; `changes` override its architecture or facts."""
+def write_checkpoint(path: Path, architecture: dict[str, Any] | None = None, **facts: Any) -> Path:
+    """An untrained network as training would save it; arguments override its architecture and facts."""
     torch.manual_seed(0)
     architecture = {
         "network": "pose2rgbd", "variant": "slice", "slices": 2, "output": "rgbd", "size": SIZE, "width": 0.125,
-        **changes.pop("architecture", {}),
+        **(architecture or {}),
     }  # fmt: skip
-    T = training_poses()
+    T, size = training_poses(), architecture["size"]
     has_depth = architecture["output"] != "rgb"
-    depth = np.linspace(4, 12, 16).reshape(1, 4, 4).astype(np.float32) if has_depth else None
     facts = {
-        "camera": Camera(SIZE, SIZE, 30.0, 31.0, 15.5, 15.5),
+        "camera": Camera(size, size, 0.9 * size, 0.95 * size, (size - 1) / 2, (size - 1) / 2),
         "map_frame": "map",
         "camera_frame": "camera_optical",
         "depth_kind": "metric" if has_depth else None,
-        **changes,
+        **facts,
     }
-    save_checkpoint(
-        path,
-        Checkpoint(
-            architecture=architecture,
-            normalization=Normalization.fit(T, depth, "quaternion"),
-            state_dict=build_model(architecture).state_dict(),
-            training_stamps_ns=np.arange(len(T)) * 10**8,
-            training_T_map_cam=T,
-            **facts,
-        ),
+    depth = np.linspace(4, 12, 16, dtype=np.float32).reshape(1, 4, 4) if has_depth else None
+    checkpoint = Checkpoint(
+        architecture=architecture,
+        normalization=Normalization.fit(T, depth, "quaternion"),
+        state_dict=build_model(architecture).state_dict(),
+        training_stamps_ns=np.arange(len(T)) * 10**8,
+        training_T_map_cam=T,
+        **facts,
     )
+    save_checkpoint(path, checkpoint)
     return path
 
 
 @pytest.fixture(scope="session")
-def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A slice network: RGB, depth and confidence of 32 x 32 pixels."""
-    return write_checkpoint(tmp_path_factory.mktemp("models") / "meadow")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a checkpoint called `name`; the same one is written once per session."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name: str = "meadow", **changes: Any) -> Path:
+        path = folder / name
+        return path if path.exists() else write_checkpoint(path, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def poses() -> np.ndarray:
+    """The training poses of the checkpoints, (60, 4, 4)."""
+    return training_poses()
+
+
+class Bench:
+    """A tester node, and render nodes beside it, each with an executor thread and a DDS participant of its own."""
+
+    def __init__(self, domain: int) -> None:
+        self._domain = domain
+        self._running: list[tuple[rclpy.Context, SingleThreadedExecutor, Node, threading.Thread]] = []
+        self.node = self._spin(lambda context: rclpy.create_node("tester", context=context))
+        self.broadcaster = tf2_ros.TransformBroadcaster(self.node)
+        self.sent: dict[int, np.ndarray] = {}
+        self._streams: list[Any] = []
+        self.status: list[RenderStatus] = []
+
+    def _spin(self, make: Callable[[rclpy.Context], Node]) -> Any:
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=self._domain)
+        executor = SingleThreadedExecutor(context=context)
+        node = make(context)
+        executor.add_node(node)
+
+        def spin() -> None:
+            with contextlib.suppress(ExternalShutdownException):
+                executor.spin()
+
+        thread = threading.Thread(target=spin, daemon=True)
+        thread.start()
+        self._running.append((context, executor, node, thread))
+        return node
+
+    def spin(self, node_class: type[Node], **parameters: Any) -> Any:
+        """A node of ours, running."""
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+        return self._spin(
+            lambda context: node_class(
+                context=context, parameter_overrides=overrides, use_global_arguments=False
+            )
+        )
+
+    def render(self, model: Path | str, **parameters: Any) -> RenderNode:
+        """A running render node; its status messages gather in `status`."""
+        self.status = self.collect(RenderStatus, "/render/status")
+        return self.spin(RenderNode, model=str(model), **parameters)
+
+    def collect(self, kind: type, topic: str, qos: Any = 50) -> list[Any]:
+        """The messages of a topic from now on."""
+        received: list[Any] = []
+        self.node.create_subscription(kind, topic, received.append, qos)
+        return received
+
+    def wait(self, condition: Callable[[], Any], timeout_s: float = 8.0, what: str = "") -> Any:
+        """What `condition` gives once it is true."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            result = condition()
+            if result:
+                return result
+            time.sleep(0.01)
+        last = f"; last status: {self.status[-1].state} {self.status[-1].message!r}" if self.status else ""
+        raise AssertionError(f"did not happen in {timeout_s} s: {what or condition.__code__.co_names}{last}")
+
+    def wait_state(self, state: int, timeout_s: float = 5.0) -> RenderStatus:
+        """The first status of that state, from now on; faults must be told within five seconds."""
+        start = len(self.status)
+        found = lambda: next((m for m in self.status[start:] if m.state == state), None)  # noqa: E731
+        return self.wait(found, timeout_s, f"state {state}")
+
+    def send(
+        self, T: np.ndarray, stamp_ns: int | None = None, parent: str = "map", child: str = "camera_optical"
+    ) -> int:
+        """Broadcast T_parent_child once, by default as of now."""
+        stamp_ns = self.node.get_clock().now().nanoseconds if stamp_ns is None else stamp_ns
+        self.sent[stamp_ns] = T
+        self.broadcaster.sendTransform(conversions.to_transform_stamped(T, stamp_ns, parent, child))
+        return stamp_ns
+
+    def stream(self, T: np.ndarray, hz: float = 50.0, offset_ns: Callable[[], int] = lambda: 0) -> Any:
+        """Broadcast the poses (N, 4, 4) round and round, stamped as of now plus an offset; returns the timer."""
+        T = np.atleast_3d(T).reshape(-1, 4, 4)
+        count = iter(range(10**9))
+
+        def send() -> None:
+            now_ns = self.node.get_clock().now().nanoseconds
+            self.send(T[next(count) % len(T)], now_ns + offset_ns())
+
+        return self.node.create_timer(1 / hz, send)
+
+    def call(self, kind: type, name: str, request: Any, timeout_s: float = 8.0) -> Any:
+        """The answer of a service."""
+        client = self.node.create_client(kind, name)
+        assert client.wait_for_service(timeout_s), f"no service {name}"
+        future = client.call_async(request)
+        self.wait(future.done, timeout_s, f"answer of {name}")
+        return future.result()
+
+    def state_of(self, node: str = "/render") -> str:
+        """The lifecycle state."""
+        return self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label
+
+    def change(self, transition: int, node: str = "/render") -> bool:
+        """Ask for a lifecycle transition."""
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return self.call(ChangeState, f"{node}/change_state", request).success
+
+    def topics(self) -> set[str]:
+        """Topics known to the tester."""
+        return {name for name, _ in self.node.get_topic_names_and_types()}
+
+    def close(self) -> None:
+        """End all nodes."""
+        for context, executor, node, thread in reversed(self._running):
+            executor.shutdown()
+            thread.join(5.0)
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def bench(ros_domain: int) -> Iterator[Bench]:
+    """A bench on a domain of its own."""
+    made = Bench(ros_domain)
+    yield made
+    made.close()

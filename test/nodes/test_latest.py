@@ -1,0 +1,79 @@
+"""The worker with room for one job."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pose2rgbd_ros.nodes.latest import LatestWorker
+
+
+class Recorder:
+    """Work that can be held up."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+        self.errors: list[Exception] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.worker = LatestWorker(self.work, self.errors.append)
+
+    def work(self, job: object) -> None:
+        self.begun.set()
+        assert self.go_on.wait(5)
+        if isinstance(job, Exception):
+            raise job
+        self.done.append(job)
+
+
+@pytest.fixture
+def recorder():
+    made = Recorder()
+    yield made
+    made.go_on.set()
+    made.worker.stop()
+
+
+def test_only_the_newest_waiting_job_is_done(recorder):
+    recorder.worker.offer("first")
+    assert recorder.begun.wait(5)
+    for job in ("overtaken", "overtaken too", "last"):
+        recorder.worker.offer(job)
+    assert recorder.worker.overtaken == 2
+    woken = threading.Event()
+    answer = recorder.worker.call(lambda: list(recorder.done), woken.set)
+    recorder.go_on.set()
+    assert woken.wait(5)
+    assert answer.result() == ["first"], "calls come before the waiting job"
+    finished = threading.Event()
+    recorder.worker.call(finished.set, lambda: None)
+    assert finished.wait(5)
+    while len(recorder.done) < 2:
+        pass
+    assert recorder.done == ["first", "last"]
+
+
+def test_errors_are_handed_on_and_the_thread_lives(recorder):
+    recorder.go_on.set()
+    recorder.worker.offer(ValueError("bad"))
+    woken = threading.Event()
+    while not recorder.errors:
+        pass
+    answer = recorder.worker.call(lambda: 1 // 0, woken.set)
+    assert woken.wait(5)
+    assert isinstance(recorder.errors[0], ValueError)
+    assert isinstance(answer.exception(), ZeroDivisionError)
+
+
+def test_stop_abandons_waiting_calls(recorder):
+    recorder.worker.offer("first")
+    assert recorder.begun.wait(5)
+    waiting = recorder.worker.call(lambda: 1, lambda: None)
+    stopping = threading.Thread(target=recorder.worker.stop)
+    stopping.start()
+    while not waiting.done():
+        pass
+    recorder.go_on.set()
+    stopping.join(5)
+    assert "deactivated" in str(waiting.exception())
+    assert "deactivated" in str(recorder.worker.call(lambda: 1, lambda: None).exception())
