@@ -136,9 +136,8 @@ def check_same_place(stored: DatasetMeta, given: DatasetMeta, path: Path) -> Non
     """UserError when frames described by `given` do not belong into the dataset described by `stored`."""
     a, b = stored.camera, given.camera
     pixels = np.abs(np.subtract([a.fx, a.fy, a.cx, a.cy], [b.fx, b.fy, b.cx, b.cy])).max()
-    same_lens = a.distortion_model == b.distortion_model and np.allclose(
-        a.distortion, b.distortion, atol=1e-3
-    )
+    lens = [np.pad(camera.distortion, (0, 8 - len(camera.distortion))) for camera in (a, b)]
+    same_lens = a.distortion_model == b.distortion_model and np.allclose(*lens, atol=1e-3)
     if (a.width, a.height) != (b.width, b.height) or pixels > SAME_PIXEL or not same_lens:
         raise UserError(f"{path} was recorded with another camera ({a}, not {b}); choose another folder")
     for name in ("map_frame", "camera_frame"):

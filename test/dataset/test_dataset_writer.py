@@ -123,6 +123,7 @@ def test_resuming_skips_what_is_there(toy, make_dataset):
     [
         ({"camera": Camera(32, 24, 40.0, 41.0, 15.2, 12.1)}, "another camera"),
         ({"camera": Camera(64, 48, 30.0, 31.0, 15.2, 12.1)}, "another camera"),
+        ({"camera": Camera(32, 24, 30.0, 31.0, 15.2, 12.1, "plumb_bob", (0.1, 0, 0, 0))}, "another camera"),
         ({"map_frame": "odom"}, "map_frame"),
         ({"camera_frame": "left"}, "camera_frame"),
         ({"depth": None}, "depth of kind"),
@@ -139,6 +140,14 @@ def test_frames_of_another_place_are_refused(toy, tmp_path, changes, message):
             DatasetMeta(**{"camera": toy.camera, "depth": toy.meta().depth, **changes}),
             resume=True,
         )
+    assert len(Dataset(tmp_path / "set")) == 1
+
+
+def test_a_fifth_coefficient_of_zero_is_the_same_lens(toy, tmp_path):
+    for coefficients in ((0.1, 0.2, 0.0, 0.0), (0.1, 0.2, 0.0, 0.0, 0.0)):
+        camera = Camera(32, 24, 30.0, 31.0, 15.2, 12.1, "plumb_bob", coefficients)
+        with DatasetWriter(tmp_path / "set", toy.meta(None, camera=camera), resume=True) as writer:
+            writer.add(toy.stamp(0), toy.pose(toy.stamp(0)), toy.rgb(0))
     assert len(Dataset(tmp_path / "set")) == 1
 
 
