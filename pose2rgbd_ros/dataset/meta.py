@@ -137,7 +137,7 @@ def check_same_place(stored: DatasetMeta, given: DatasetMeta, path: Path) -> Non
     a, b = stored.camera, given.camera
     pixels = np.abs(np.subtract([a.fx, a.fy, a.cx, a.cy], [b.fx, b.fy, b.cx, b.cy])).max()
     lens = [np.pad(camera.distortion, (0, 8 - len(camera.distortion))) for camera in (a, b)]
-    same_lens = a.distortion_model == b.distortion_model and np.allclose(*lens, atol=1e-3)
+    same_lens = a.distortion_model == b.distortion_model and np.allclose(lens[0], lens[1], atol=1e-3)
     if (a.width, a.height) != (b.width, b.height) or pixels > SAME_PIXEL or not same_lens:
         raise UserError(f"{path} was recorded with another camera ({a}, not {b}); choose another folder")
     for name in ("map_frame", "camera_frame"):
