@@ -72,12 +72,13 @@ _NO_POSE_WORDS = {
 
 @dataclass(frozen=True)
 class RequestedTopics:
-    """Topics asked for by name; "auto" finds one, "none" does without (depth and camera_info only)."""
+    """Topics asked for by name; "auto" finds one, "none" does without (not for image and pose)."""
 
     image: str = AUTO
     depth: str = AUTO
     camera_info: str = AUTO
     pose: str = AUTO
+    fix: str = AUTO
 
 
 @dataclass
@@ -88,6 +89,7 @@ class TopicChoice:
     depth: str | None
     camera_info: str | None
     pose: str | None
+    fix: str | None
     tf: list[str]
     tf_static: list[str]
     image_frame: str
@@ -139,6 +141,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
         depth=_choose_depth(reader, candidates, image, requested.depth, notes),
         camera_info=_choose_camera_info(reader, image, requested.camera_info, notes),
         pose=_choose_pose(reader, tf, requested.pose, notes),
+        fix=_choose_fix(reader, requested.fix, notes),
         tf=tf,
         tf_static=[name for name in _of_type(reader, decode.TF) if name.endswith("tf_static")],
         image_frame=image.frame,
@@ -298,6 +301,19 @@ def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[s
     if tf:
         notes.append(f"poses are taken from {chosen}; --pose-topic {tf[0]} takes them from TF")
     return chosen
+
+
+def _choose_fix(reader: BagReader, requested: str, notes: list[str]) -> str | None:
+    """GPS, only to tie the map to the Earth."""
+    if requested == NONE:
+        return None
+    if requested != AUTO:
+        _require_type(reader, requested, (decode.NAV_SAT_FIX,), "GPS fixes")
+        return requested
+    topics = _of_type(reader, decode.NAV_SAT_FIX)
+    if not topics:
+        return None
+    return _best(topics, lambda topic: (-reader.topics[topic].count, topic), "GPS", "--fix-topic", notes)
 
 
 def _best(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.bags.topics import TopicChoice, is_rectified
 from pose2rgbd_ros.dataset.importers import mount as mounts
+from pose2rgbd_ros.dataset.importers.georeference import FixLog
 from pose2rgbd_ros.dataset.importers.mount import Mount
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
@@ -69,6 +70,10 @@ class CameraTrack:
     received_ns: tuple[int, int] | None
     problems: dict[str, int] = field(default_factory=dict)
 
+    def shift(self, offset_m: npt.NDArray[np.float64]) -> None:
+        """Express the poses in a map whose origin lies elsewhere: add (3,) metres to all."""
+        self.body = replace(self.body, position_m=self.body.position_m + offset_m)
+
     def T_map_cam(self, stamp_ns: int) -> tuple[npt.NDArray[np.float64], str | None]:
         """The pose (4, 4) at a stamp, and why there is none (then it is NaN)."""
         at = self.body.interpolate([stamp_ns], self.gap_ns)
@@ -101,13 +106,14 @@ class FirstPass:
         self._poses = PoseLog()
         self._tree = TransformTree()
         self._tf_received_ns: tuple[int, int] | None = None
+        self.fixes = FixLog()
         self.camera: Camera | None = None
         self.notes: list[str] = []
         self._read(reader)
 
     def _read(self, reader: BagReader) -> None:
         topics = self._topics
-        named = [topics.pose, topics.camera_info, *topics.tf, *topics.tf_static]
+        named = [topics.pose, topics.camera_info, topics.fix, *topics.tf, *topics.tf_static]
         for topic, received_ns, message in reader.messages([name for name in named if name]):
             if topic == topics.pose:
                 self._poses.add(
@@ -115,6 +121,9 @@ class FirstPass:
                 )
             elif topic == topics.camera_info:
                 self._read_camera(message)
+            elif topic == topics.fix:
+                if message.status.status >= 0:  # below: the receiver has no fix
+                    self.fixes.add(decode.fix_sample(message, self._stamp(message.header, received_ns)))
             else:
                 self._read_transforms(message, received_ns, topic in topics.tf_static)
 

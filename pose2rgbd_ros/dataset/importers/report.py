@@ -40,6 +40,7 @@ class BagReport:
     rejects: dict[str, int] = field(default_factory=dict)
     rejected: list[RejectedRun] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    clock_hint: str = ""
 
     def saw_image(self, stamp_ns: int) -> None:
         """Count an image and widen the time covered."""

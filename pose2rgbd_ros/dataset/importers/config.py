@@ -1,0 +1,60 @@
+"""The settings of a conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pose2rgbd_ros.dataset.depth_files import DepthFormat
+from pose2rgbd_ros.geometry.depth import DepthKind
+from pose2rgbd_ros.settings import setting
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """How recordings become a dataset."""
+
+    image_topic: str = setting("auto", "colour images (Image or CompressedImage)")
+    depth_topic: str = setting("auto", "depth images registered to the colour camera; none: colour only")
+    camera_info_topic: str = setting("auto", "calibration of the colour images; none: uncalibrated")
+    pose_topic: str = setting(
+        "auto", "Odometry, PoseStamped or PoseWithCovarianceStamped; a TF topic takes the poses from TF"
+    )
+    body_to_camera: str = setting(
+        "auto",
+        "where the camera sits on the body whose pose is recorded: auto (from TF), forward, nadir, identity (the pose "
+        "is the camera's optical frame's), or 'x y z qx qy qz qw' (metres; pose of the optical frame in the body)",
+    )
+    map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
+    pose_frame: str = setting("", "frame whose pose is recorded, where the message names none or a wrong one")
+    camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")
+    stamps: Literal["header", "received"] = setting(
+        "header", "which clock counts: the messages' own or the recorder's", choices=("header", "received")
+    )
+    image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
+    max_pose_gap_s: float = setting(0.5, "no pose is interpolated over a longer silence", ge=0)
+    depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
+    every: int = setting(1, "take every n-th image", ge=1)
+    fov_deg: float = setting(
+        0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
+    )
+    depth_kind: DepthKind = setting(
+        "metric", "relative: depth without a unit, stored as it is", choices=("metric", "relative")
+    )
+    depth_format: DepthFormat = setting(
+        "auto", "how float depth is stored; auto loses no range", choices=("auto", "mm", "cm", "float")
+    )
+    raw_images: Literal["png", "jpeg"] = setting(
+        "png",
+        "how uncompressed images are stored; JPEG and PNG are kept as recorded",
+        choices=("png", "jpeg"),
+    )
+    fix_topic: str = setting(
+        "auto", "GPS (NavSatFix) that tells where the poses' origin lies on Earth; none: unknown"
+    )
+    datum: tuple[float, float, float] | None = setting(
+        None,
+        "latitude, longitude (degrees) and ellipsoid altitude (m) of the map's origin; not given: of the first "
+        "recording's, from its GPS",
+    )
+    resume: bool = setting(False, "go on with a dataset that is there, or add a recording to it")

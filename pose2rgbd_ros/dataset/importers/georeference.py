@@ -1,0 +1,82 @@
+"""Where the origin of recorded poses lies on Earth, from the GPS fixes recorded beside them."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
+from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.streams.samples import FixSample
+
+_FEWEST_FIXES = 5
+_SHORTEST_TRACK_M = 10.0
+# Poses fit the fixes when the differences scatter by less than a GPS does, or than this part of the track.
+_SCATTER_M, _SCATTER_PART = 2.0, 0.05
+# Origins nearer than this are the same within what a GPS knows from one day to the next.
+SAME_ORIGIN_M = 5.0
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """The origin of the poses, or None, and how that was found, in words."""
+
+    datum: Datum | None
+    how: str
+
+
+class FixLog:
+    """GPS fixes in compact arrays."""
+
+    def __init__(self) -> None:
+        self._stamps_ns = array("q")
+        self._numbers = array("d")
+
+    def __len__(self) -> int:
+        return len(self._stamps_ns)
+
+    def add(self, fix: FixSample) -> None:
+        """Append a fix; one without a position is left out."""
+        if np.isfinite(fix.latitude_deg) and np.isfinite(fix.longitude_deg):
+            self._stamps_ns.append(fix.stamp_ns)
+            self._numbers.extend((fix.latitude_deg, fix.longitude_deg, fix.altitude_m))
+
+    def georeference(self, body: Trajectory, max_gap_ns: int) -> Georeference:
+        """The point on Earth where the poses' origin lies, if their axes are east, north and up.
+
+        That is so when fix minus pose is the same all along the track. The antenna is taken to be where the body is;
+        altitudes are the receiver's, 0 where it gave none.
+        """
+        stamps = np.frombuffer(self._stamps_ns, dtype=np.int64)
+        latitude, longitude, altitude = np.frombuffer(self._numbers).reshape(-1, 3).T
+        at = body.interpolate(stamps, max_gap_ns)
+        if at.valid.sum() < _FEWEST_FIXES:
+            return Georeference(None, f"only {at.valid.sum()} GPS fixes have a pose: no datum from them")
+        first = Datum(latitude[0], longitude[0], float(np.nan_to_num(altitude[0])))
+        position = at.T[at.valid, :3, 3]
+        offset = wgs84_to_enu(latitude[at.valid], longitude[at.valid], altitude[at.valid], first) - position
+        offset[:, 2] = np.nan_to_num(offset[:, 2])
+        origin = np.median(offset, axis=0)
+        span = float(np.linalg.norm(np.ptp(position[:, :2], axis=0)))
+        scatter = float(np.median(np.linalg.norm((offset - origin)[:, :2], axis=1)))
+        if span < _SHORTEST_TRACK_M:
+            return Georeference(None, f"the track spans only {span:.1f} m: no datum from GPS")
+        if scatter > max(_SCATTER_M, _SCATTER_PART * span):
+            return Georeference(
+                None,
+                f"the poses are not in east, north and up of the GPS (off by {scatter:.1f} m over {span:.0f} m): "
+                "no datum",
+            )
+        datum = Datum(*(float(value) for value in enu_to_wgs84(origin, first)))
+        return Georeference(
+            datum, f"datum from {at.valid.sum()} GPS fixes, which fit the poses to {scatter:.2f} m"
+        )
+
+
+def shift_m(own: Datum, common: Datum) -> Float64:
+    """Where the origin `own` lies in the map of `common`: (3,) to add to the poses; zero when both are the same place."""
+    offset = wgs84_to_enu(own.latitude_deg, own.longitude_deg, own.altitude_m, common)
+    return offset if np.linalg.norm(offset) > SAME_ORIGIN_M else np.zeros(3)

@@ -1,0 +1,281 @@
+"""Second pass over a recording: images stream by, meet their depth and their pose, and become frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags.reader import BagReader
+from pose2rgbd_ros.bags.topics import RequestedTopics, TopicChoice, choose_topics
+from pose2rgbd_ros.dataset.importers import georeference
+from pose2rgbd_ros.dataset.importers.bag_track import CameraTrack, FirstPass, TrackOptions
+from pose2rgbd_ros.dataset.importers.pairing import DepthPairing, Pair, Waiting
+from pose2rgbd_ros.dataset.importers.report import BagReport
+from pose2rgbd_ros.dataset.importers.target import Target
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+from pose2rgbd_ros.dataset.writer import BadFrame, DatasetWriter
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import depth as depth_rules
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
+
+_SECOND = 1_000_000_000
+
+
+class Recording:
+    """One recording on its way into a dataset. UserError when it lacks what is needed."""
+
+    def __init__(self, target: Target, reader: BagReader, report: BagReport) -> None:
+        self._target = target
+        self._config = target.config
+        self._reader = reader
+        self._report = report
+        self._topics = self._choose()
+        self._first_pass = FirstPass(reader, self._topics, self._track_options())
+        self._track: CameraTrack = self._first_pass.track(str(reader.path))
+        self._datum: Datum | None = self._place_on_earth()
+        self._writer: DatasetWriter | None = None
+        self._stamps: set[int] = set()
+        self._image_received_ns: tuple[int, int] | None = None
+
+    def _choose(self) -> TopicChoice:
+        config = self._config
+        return choose_topics(
+            self._reader,
+            RequestedTopics(
+                config.image_topic,
+                config.depth_topic,
+                config.camera_info_topic,
+                config.pose_topic,
+                config.fix_topic,
+            ),
+        )
+
+    def _track_options(self) -> TrackOptions:
+        config = self._config
+        return TrackOptions(
+            received_stamps=config.stamps == "received",
+            max_gap_ns=round(config.max_pose_gap_s * _SECOND),
+            map_frame=decode.frame_name(config.map_frame),
+            pose_frame=decode.frame_name(config.pose_frame),
+            camera_frame=decode.frame_name(config.camera_frame),
+            body_to_camera=config.body_to_camera,
+        )
+
+    def _place_on_earth(self) -> Datum | None:
+        """The datum of the dataset's map; poses with another origin are moved there."""
+        config, stored = self._config, self._target.stored_meta()
+        common = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
+        fixes, track = self._first_pass.fixes, self._track
+        if not len(fixes):
+            return common
+        found = fixes.georeference(track.body, track.gap_ns)
+        self._report.note(found.how)
+        if found.datum is None or common is None:
+            # Frames that were written without a datum cannot be given one by another recording.
+            return common if stored else found.datum
+        offset_m = georeference.shift_m(found.datum, common)
+        if offset_m.any():
+            self._report.note(
+                "by GPS the poses' origin lies {:.1f} m east, {:.1f} m north, {:.1f} m up of the map's; "
+                "they were moved there".format(*offset_m)
+            )
+            track.shift(offset_m)
+        return common
+
+    def run(self) -> None:
+        """Convert; the report is filled on the way, also when it ends early."""
+        self._describe()
+        self._require_known_depth_encoding()
+        try:
+            for image, depth_message in self._pairs():
+                self._frame(image, depth_message)
+        finally:
+            for problem in self._reader.problems:
+                self._report.note(problem)
+            self._report.unreadable_messages = dict(self._reader.unreadable)
+        self._check_overlap()
+
+    def _describe(self) -> None:
+        topics, track, report = self._topics, self._track, self._report
+        report.topics = {
+            "image": topics.image,
+            "depth": topics.depth,
+            "camera_info": topics.camera_info,
+            "pose": topics.pose or ", ".join(topics.tf),
+            "fix": topics.fix,
+        }
+        report.poses = track.pose_count
+        report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
+        report.pose_problems = track.problems
+        for note in (*topics.notes, *self._first_pass.notes, track.mount.how):
+            report.note(note)
+        for reason, count in track.problems.items():
+            report.note(f"poses: {count} {reason}")
+        if len(track.body) > 1 and not track.body.position_m.std(axis=0).any():
+            report.note(
+                f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic"
+            )
+
+    def _require_known_depth_encoding(self) -> None:
+        topic = self._topics.depth
+        message = self._reader.first(topic) if topic else None
+        if message is None or message.__msgtype__ != decode.IMAGE:
+            return
+        if message.encoding not in depth_rules.ENCODINGS:
+            raise UserError(
+                f"{topic} has encoding {message.encoding!r}; depth is read from {', '.join(depth_rules.ENCODINGS)}; "
+                "--depth-topic picks another topic, or none"
+            )
+
+    def _pairs(self) -> Iterator[Pair]:
+        """Images with their depth messages, as they stream by."""
+        image_topic, depth_topic = self._topics.image, self._topics.depth
+        pairing = DepthPairing(round(self._config.depth_tolerance_s * _SECOND))
+        wanted = [topic for topic in (image_topic, depth_topic) if topic]
+        total = self._reader.topics[image_topic].count
+        with tqdm(total=total, desc=self._reader.path.name, unit="image", disable=None) as progress:
+            for topic, received_ns, message in self._reader.messages(wanted):
+                stamp_ns = self._stamp(message, received_ns)
+                if topic == depth_topic:
+                    yield from pairing.add_depth(stamp_ns, received_ns, message)
+                    continue
+                progress.update()
+                if not self._wanted(stamp_ns, received_ns):
+                    continue
+                if depth_topic is None:
+                    yield Waiting(stamp_ns, received_ns, message), None
+                else:
+                    yield from pairing.add_image(stamp_ns, received_ns, message)
+            yield from pairing.finish()
+
+    def _stamp(self, message: Any, received_ns: int) -> int:
+        stamp_ns = decode.header_stamp_ns(message.header)
+        return received_ns if self._config.stamps == "received" or stamp_ns == 0 else stamp_ns
+
+    def _wanted(self, stamp_ns: int, received_ns: int) -> bool:
+        """Count the image; whether it is one to convert."""
+        report = self._report
+        newest = report.images_stamps_ns[1] if report.images_stamps_ns else stamp_ns
+        if stamp_ns < newest:
+            report.note("image stamps jump back in time; the dataset is in order of stamps")
+        report.saw_image(stamp_ns)
+        first, last = self._image_received_ns or (received_ns, received_ns)
+        self._image_received_ns = min(first, received_ns), max(last, received_ns)
+        if (report.images - 1) % self._config.every:
+            return False
+        if stamp_ns in self._stamps:
+            report.reject(stamp_ns, "duplicate_stamp")
+            return False
+        self._stamps.add(stamp_ns)
+        return True
+
+    def _frame(self, image: Waiting, depth_message: Any) -> None:
+        """Write one frame, or count why not."""
+        offset_ns = round(self._config.image_time_offset_s * _SECOND)
+        T_map_cam, reason = self._track.T_map_cam(image.stamp_ns + offset_ns)
+        if reason:
+            self._report.reject(image.stamp_ns, reason)
+            return
+        try:
+            sample = _image_sample(image)
+            writer = self._writer_for(sample)
+            depth = None if image.stamp_ns in writer else self._depth(depth_message, image.stamp_ns)
+            added = writer.add(image.stamp_ns, T_map_cam, sample, depth)
+        except BadFrame as error:
+            self._report.reject(image.stamp_ns, error.reason, str(error))
+            return
+        if added == "written":
+            self._report.frames_written += 1
+        elif added == "present":
+            self._report.frames_already_there += 1
+        else:
+            self._report.reject(image.stamp_ns, "duplicate_stamp", "another frame of this stamp is there")
+
+    def _depth(self, message: Any, stamp_ns: int) -> DepthSample | None:
+        if self._topics.depth is None:
+            return None
+        if message is None:
+            raise BadFrame("no_depth", f"no message of {self._topics.depth} within the tolerance")
+        try:
+            return decode.depth_sample(message, stamp_ns)
+        except UserError as error:
+            raise BadFrame("depth_unreadable", str(error)) from error
+
+    def _writer_for(self, sample: ImageSample) -> DatasetWriter:
+        if self._writer is None:
+            config = self._config
+            meta = DatasetMeta(
+                camera=self._camera(sample),
+                map_frame=self._track.map_frame,
+                camera_frame=self._track.camera_frame,
+                depth=DepthMeta(kind=config.depth_kind) if self._topics.depth else None,
+                datum=self._datum,
+            )
+            self._writer = self._target.begin(meta)
+            self._writer.begin_source(self._target.source_name(self._reader.path))
+        return self._writer
+
+    def _camera(self, sample: ImageSample) -> Camera:
+        """The camera of the images: calibrated, guessed from the field of view, or only a size."""
+        width, height = sample.width, sample.height
+        camera = self._first_pass.camera
+        if camera is not None and camera.is_calibrated:
+            if abs(camera.width * height / (camera.height * width) - 1) > 0.02:
+                raise UserError(
+                    f"{self._topics.camera_info} calibrates {camera.width} x {camera.height} pixels, "
+                    f"but {self._topics.image} has {width} x {height}; "
+                    "--camera-info-topic picks another topic, or none"
+                )
+            if (camera.width, camera.height) != (width, height):
+                self._report.note(f"calibration scaled from {camera.width} x {camera.height} pixels")
+            return camera.resized(width, height)
+        why = f"{self._topics.camera_info} says K[0] = 0" if camera is not None else "there is no CameraInfo"
+        if not self._config.fov_deg:
+            self._report.note(f"{why}: the camera is uncalibrated; --fov-deg gives its field of view")
+            return Camera(width, height, 0.0, 0.0, 0.0, 0.0)
+        self._report.note(f"{why}: focal length from a field of view of {self._config.fov_deg:g} degrees")
+        focal = width / 2 / math.tan(math.radians(self._config.fov_deg) / 2)
+        return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+    def _check_overlap(self) -> None:
+        """When no image lies within the poses, say both times: the clocks differ."""
+        report, poses = self._report, self._report.poses_stamps_ns
+        outside = sum(report.rejects.get(reason, 0) for reason in ("before_first_pose", "after_last_pose"))
+        if not report.images_stamps_ns or not poses or outside == 0 or outside < sum(report.rejects.values()):
+            return
+        if report.frames_written or report.frames_already_there:
+            return
+        images = report.images_stamps_ns
+        text = (
+            f"{report.path}: no image has a pose; the images cover {_span(images)}, the poses of "
+            f"{report.topics['pose']} {_span(poses)}: {(images[0] - poses[0]) / _SECOND:+.3f} s apart, "
+            "so their clocks may differ"
+        )
+        if self._config.stamps == "header" and _overlap(self._image_received_ns, self._track.received_ns):
+            text += "; --stamps received uses the recorder's clock, by which they overlap"
+        else:
+            text += "; --image-time-offset-s shifts the images"
+        report.note(text)
+        report.clock_hint = text
+
+
+def _image_sample(image: Waiting) -> ImageSample:
+    try:
+        return decode.image_sample(image.message, image.stamp_ns)
+    except UserError as error:
+        raise BadFrame("image_unreadable", str(error)) from error
+
+
+def _span(stamps_ns: tuple[int, int]) -> str:
+    first, last = (f"{stamp // _SECOND}.{stamp % _SECOND // 1_000_000:03d}" for stamp in stamps_ns)
+    return f"{first}..{last} s"
+
+
+def _overlap(a: tuple[int, int] | None, b: tuple[int, int] | None) -> bool:
+    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]

@@ -1,0 +1,81 @@
+"""The dataset that recordings are converted into."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.report import ConvertReport
+from pose2rgbd_ros.dataset.layout import META
+from pose2rgbd_ros.dataset.meta import DatasetMeta, check_same_place, read_meta
+from pose2rgbd_ros.dataset.records import read_associations
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.errors import UserError
+
+
+class Target:
+    """The dataset being made of all recordings; its writer begins with the first frame.
+
+    UserError when `out` holds frames already and `config.resume` is off.
+    """
+
+    def __init__(self, out: Path, config: ConvertConfig) -> None:
+        self.out = out
+        self.config = config
+        self.writer: DatasetWriter | None = None
+        self._source_names: list[str] = []
+        self._require_room()
+
+    def _require_room(self) -> None:
+        """Before long work, what the writer would say after it."""
+        if self.config.resume or not (self.out / META).is_file():
+            return
+        count = len(read_associations(self.out))
+        if count:
+            raise UserError(
+                f"{self.out} already holds a dataset of {count} frames; --resume goes on with it or adds to it, "
+                "or choose another folder"
+            )
+
+    def source_name(self, bag: Path) -> str:
+        """The name of a recording in meta.yaml; numbered when another one of this run has it."""
+        name, same = bag.name, self._source_names.count(bag.name)
+        self._source_names.append(name)
+        return f"{name} ({same + 1})" if same else name
+
+    def stored_meta(self) -> DatasetMeta | None:
+        """The facts of the frames that are there; None before the first. UserError for a damaged dataset."""
+        if self.writer is not None:
+            return self.writer.meta
+        return read_meta(self.out) if self.config.resume and (self.out / META).is_file() else None
+
+    def begin(self, meta: DatasetMeta) -> DatasetWriter:
+        """The writer, made for the first frame. UserError when `out` cannot take these frames."""
+        if self.writer is not None:
+            check_same_place(self.writer.meta, meta, self.out)
+        else:
+            self.writer = DatasetWriter(
+                self.out,
+                meta,
+                self.config.resume,
+                depth_format=self.config.depth_format,
+                raw_images=self.config.raw_images,
+            )
+        return self.writer
+
+    @contextlib.contextmanager
+    def closing(self, report: ConvertReport) -> Iterator[None]:
+        """Close the writer and leave the report, however the conversion ends."""
+        try:
+            yield
+            if self.writer is not None:
+                self.writer.close()
+        finally:
+            if self.writer is not None:
+                # After a failure: put in order what is there, if the disk lets us.
+                with contextlib.suppress(UserError):
+                    self.writer.close()
+                with contextlib.suppress(OSError):
+                    report.write(self.out)
