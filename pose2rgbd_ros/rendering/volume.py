@@ -72,14 +72,24 @@ class TrainedVolume:
         position, rotation = T[:3, 3], T[:3, :3]
         nearest_m = float(self._by_position.query(position)[0])
         distance_m, heading_deg = self._most_alike(position, rotation)
+        allowed = f"allowed {self._metres(self.margin_m)}"
         reason = ""
         if nearest_m > self.margin_m:
-            reason = f"{nearest_m:.1f} m from the nearest training pose, allowed {self.margin_m:.1f} m"
+            reason = f"{self._metres(nearest_m)} from the nearest training pose, {allowed}"
         elif heading_deg > self.heading_deg:
-            reason = f"looks {heading_deg:.0f} deg away from the training poses nearby, allowed {self.heading_deg:.0f} deg"
+            reason = (
+                f"looks {heading_deg:.0f} deg away from the training poses nearby, "
+                f"allowed {self.heading_deg:.0f} deg"
+            )
         elif distance_m > self.margin_m:
-            reason = f"{distance_m:.1f} m from the nearest training pose that looks this way, allowed {self.margin_m:.1f} m"
+            reason = (
+                f"{self._metres(distance_m)} from the nearest training pose that looks this way, {allowed}"
+            )
         return VolumeCheck(not reason, nearest_m, heading_deg, reason)
+
+    def _metres(self, length_m: float) -> str:
+        """With as many decimals as tell the length from the margin."""
+        return f"{length_m:.{1 if self.margin_m >= 1 else 2}f} m"
 
     def _most_alike(self, position: Float64, rotation: Float64) -> tuple[float, float]:
         """Distance and angle (deg) to the training pose that exceeds its allowances least."""

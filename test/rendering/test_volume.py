@@ -78,6 +78,13 @@ def test_figures() -> None:
     assert check.heading_deg == pytest.approx(4.0)
 
 
+def test_small_rooms_get_more_decimals() -> None:
+    room = straight()
+    room[:, 0, 3] /= 50
+    check = TrainedVolume(room).check(pose((0.2, 0.17, 30.0)))
+    assert check.reason == "0.17 m from the nearest training pose, allowed 0.12 m"
+
+
 def test_roll_counts() -> None:
     T = pose((50.0, 0.0, 30.0))
     T[:3, :3] = Rotation.from_euler("x", 180, degrees=True).as_matrix()
