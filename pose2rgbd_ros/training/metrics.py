@@ -71,6 +71,10 @@ class Scores:
         means["variation"] = min((self._variation(name) for name in self._moments), default=float("nan"))
         return means
 
+    def per_frame(self) -> dict[str, np.ndarray]:
+        """Each measure of each frame, in the order they were added."""
+        return {name: torch.cat(values).numpy() for name, values in self._values.items()}
+
     def _collect(self, name: str, values: Tensor) -> None:
         self._values.setdefault(name, []).append(values.detach().double().cpu())
 

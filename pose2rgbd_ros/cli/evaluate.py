@@ -1,0 +1,41 @@
+"""`pose2rgbd evaluate CHECKPOINT DATASET`: a table, a sheet and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure a model against the mean image and the nearest training frame, on frames it was not trained on."""
+
+    checkpoint: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(help="checkpoint, or the run folder around it")
+    ]
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")
+    ] = None
+    split: Annotated[
+        Literal["checkpoint", "segments", "random", "all"],
+        tyro.conf.arg(help="frames to measure on; checkpoint: those its training held out"),
+    ] = "checkpoint"
+    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
+
+
+def main(argv: list[str]) -> int:
+    """Print the table and where the report is. UserError for a bad checkpoint or dataset."""
+    arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd evaluate")
+    from pose2rgbd_ros.evaluation.evaluate import evaluate  # torch only once it is needed
+
+    is_run = (arguments.checkpoint / "checkpoint").is_dir()
+    out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
+    print(evaluate(**{**values, "out": out}).table())
+    print(f"\nlook at {out / 'index.html'}")
+    return 0

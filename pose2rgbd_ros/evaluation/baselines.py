@@ -1,0 +1,37 @@
+"""What any model has to beat: the mean training image, and the training frame taken nearest to the pose."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from pose2rgbd_ros.geometry import se3
+
+
+class NearestFrame:
+    """Finds the training frame whose view is most like that of a pose.
+
+    Moving by d shifts the image of a surface at distance z about as much as turning by d / z, so positions count in
+    units of the scene's distance and rotations in radians. For small angles the chord between unit quaternions is
+    half the angle, which makes the measure Euclidean and a KD-tree exact enough.
+
+    Args:
+        T_map_cam: (N, 4, 4) training poses.
+        scene_distance_m: typical distance of what is seen.
+    """
+
+    def __init__(self, T_map_cam: np.ndarray, scene_distance_m: float) -> None:
+        self._scale = 1.0 / max(scene_distance_m, 1e-6)
+        features = self._features(T_map_cam)
+        # q and -q are the same rotation: both are in the tree.
+        self._tree = KDTree(np.concatenate([features, features * [1, 1, 1, -1, -1, -1, -1]]))
+        self._count = len(features)
+
+    def __call__(self, T_map_cam: np.ndarray) -> np.ndarray:
+        """(B, 4, 4) poses -> (B,) indices into the training poses."""
+        _, index = self._tree.query(self._features(T_map_cam))
+        return np.asarray(index, dtype=np.int64) % self._count
+
+    def _features(self, T_map_cam: np.ndarray) -> np.ndarray:
+        position_m, quat_xyzw = se3.split(T_map_cam)
+        return np.concatenate([position_m * self._scale, 2.0 * quat_xyzw], axis=1)

@@ -1,0 +1,120 @@
+"""The outcome of an evaluation, as numbers and as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros.evaluation.sheets import SheetRow
+from pose2rgbd_ros.training.checkpoint import Checkpoint
+from pose2rgbd_ros.training.metrics import is_collapsed
+
+METHODS = {
+    "model": "this model",
+    "mean_image": "mean training image",
+    "nearest_frame": "nearest training frame",
+}
+SPLIT_WORDS = {
+    "held_out_segments": "held-out stretches of the track",
+    "random": "frames held out at random (their neighbours were trained on)",
+    "all": "all frames",
+}
+
+
+@dataclass
+class Evaluation:
+    """Scores of each method (see METHODS) and what they were measured on."""
+
+    scores: dict[str, dict[str, float]]
+    per_frame: dict[str, dict[str, np.ndarray]]  # method -> measure -> (frames,)
+    stamps_ns: np.ndarray
+    split: str  # a key of SPLIT_WORDS
+    trained_on: int  # how many of the frames the model was trained on
+    depth_unit: str
+    checkpoint: Checkpoint
+    dataset: str
+    notes: list[str] = field(default_factory=list)
+    rows: list[SheetRow] = field(default_factory=list)
+
+    @property
+    def collapsed(self) -> bool:
+        """The network answers nearly the same image whatever the pose."""
+        return is_collapsed(self.scores["model"])
+
+    def better_than_mean_image(self) -> dict[str, float]:
+        """Share by which the model's mean absolute errors are below the mean image's (negative: worse)."""
+        mean = self.scores.get("mean_image", {})
+        return {
+            name: 1.0 - self.scores["model"][name] / mean[name]
+            for name in ("rgb_mae_px", "depth_mae")
+            if name in self.scores["model"] and mean.get(name, 0.0) > 0
+        }
+
+    def verdict(self) -> str:
+        """One sentence: by how much the model beats the mean image, and whether it collapsed."""
+        names = {"rgb_mae_px": "RGB", "depth_mae": "depth"}
+        parts = [
+            f"{names[name]} error {abs(share):.0%} {'below' if share >= 0 else 'ABOVE'} the mean image's"
+            for name, share in self.better_than_mean_image().items()
+        ]
+        if self.collapsed:
+            parts.append(
+                "COLLAPSED: the network answers nearly one image, whatever the pose; train longer or otherwise"
+            )
+        return "; ".join(parts) or "no baseline: the training frames are not in this dataset"
+
+    def measured_on(self) -> str:
+        """What the numbers were measured on, in words."""
+        seen = f", {self.trained_on} of them trained on" if self.trained_on else ", none of them trained on"
+        return (
+            f"{len(self.stamps_ns)} frames of {self.dataset}: {SPLIT_WORDS.get(self.split, self.split)}{seen}"
+        )
+
+    def table(self) -> str:
+        """Markdown: a row a method, what it was measured on, the verdict."""
+        header, *rows = self.cells()
+        lines = [" | ".join(header), " | ".join(["---", *["---:"] * (len(header) - 1)])]
+        lines += [" | ".join(row) for row in rows]
+        text = "\n".join(f"| {line} |" for line in lines)
+        return "\n\n".join([text, f"Measured on {self.measured_on()}.", self.verdict() + ".", *self.notes])
+
+    def cells(self) -> list[list[str]]:
+        """The table as text cells, the header first."""
+        measures = {
+            "rgb_mae_px": ("RGB MAE (px)", ".2f"),
+            "psnr_db": ("PSNR (dB)", ".2f"),
+            "ssim": ("SSIM", ".3f"),
+            "depth_mae": (f"depth MAE {'(m)' if self.depth_unit == 'm' else self.depth_unit}", ".3g"),
+            "variation": ("variation", ".2f"),
+        }
+        shown = {name: label for name, label in measures.items() if name in self.scores["model"]}
+        rows = [["", *(label for label, _ in shown.values())]]
+        for method, scores in self.scores.items():
+            rows.append(
+                [METHODS[method], *(format(scores[name], style) for name, (_, style) in shown.items())]
+            )
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for metrics.yaml."""
+
+        def rounded(values: dict[str, float]) -> dict[str, float]:
+            return {name: round(float(value), 5) for name, value in values.items()}
+
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "frames": len(self.stamps_ns),
+            "frames_trained_on": self.trained_on,
+            "depth_unit": self.depth_unit,
+            "scores": {method: rounded(scores) for method, scores in self.scores.items()},
+            "better_than_mean_image": rounded(self.better_than_mean_image()),
+            "collapsed": self.collapsed,
+            "notes": self.notes,
+            "checkpoint": {
+                "architecture": self.checkpoint.architecture,
+                "weights_sha256": self.checkpoint.weights_sha256,
+            },
+        }

@@ -1,0 +1,219 @@
+"""Evaluations of a tiny trained model: the figures, the files, the splits, and what cannot be evaluated."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pose2rgbd_ros.cli import evaluate as evaluate_command
+from pose2rgbd_ros.cli import train as train_command
+from pose2rgbd_ros.dataset.cache import frame_cache
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.baselines import NearestFrame
+from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.settings import read_yaml
+from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.trainer import train
+
+
+@dataclass
+class Trained:
+    dataset: Path
+    run: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    dataset = flight_dataset(folder / "flight")
+    config = TrainConfig(
+        model="slice-4",
+        size=32,
+        width=0.125,
+        device="cpu",
+        epochs=150,
+        batch_size=4,
+        split="random",
+        tensorboard=False,
+    )
+    train(dataset, folder / "run", config)
+    return Trained(dataset, folder / "run")
+
+
+def test_the_report_says_what_the_training_said(trained: Trained, tmp_path: Path) -> None:
+    result = evaluate(trained.run, trained.dataset, tmp_path / "report", device="cpu")
+    recorded = load_checkpoint(trained.run).metrics
+    for name, value in result.scores["model"].items():
+        assert value == pytest.approx(recorded[name], abs=1e-3)
+    assert result.split == "random"
+    assert result.trained_on == 0
+    assert len(result.stamps_ns) == 8
+    written = read_yaml(tmp_path / "report" / "metrics.yaml")
+    assert set(written["scores"]) == {"model", "mean_image", "nearest_frame"}
+    assert written["collapsed"] is False
+    better = written["better_than_mean_image"]
+    mean, model = written["scores"]["mean_image"], written["scores"]["model"]
+    assert better["rgb_mae_px"] == pytest.approx(1 - model["rgb_mae_px"] / mean["rgb_mae_px"], abs=1e-3)
+    assert better["rgb_mae_px"] > 0.1
+    table = (tmp_path / "report" / "table.md").read_text()
+    assert f"| this model | {model['rgb_mae_px']:.2f} |" in table
+    assert "8 frames of flight" in table
+    assert "none of them trained on" in table
+
+
+def test_the_pictures_are_readable(trained: Trained, tmp_path: Path) -> None:
+    evaluate(trained.run, trained.dataset, tmp_path, device="cpu")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape[1] > sheet.shape[0] > 300, "six frames, seven columns"
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("data:image/") == 2
+    assert "http" not in page, "self-contained"
+    assert len(page) < 1_500_000
+
+
+def test_baselines_by_hand(trained: Trained, tmp_path: Path) -> None:
+    result = evaluate(trained.run, trained.dataset, tmp_path, device="cpu")
+    dataset, checkpoint = Dataset(trained.dataset), load_checkpoint(trained.run)
+    cache = frame_cache(dataset, 32)
+    is_train = np.isin(dataset.stamps_ns, checkpoint.training_stamps_ns)
+    test = np.isin(dataset.stamps_ns, result.stamps_ns)
+    assert not (is_train & test).any()
+    mean = cache.rgb[is_train].astype(float).mean(axis=0)
+    expected = np.abs(cache.rgb[test] - mean).mean()
+    assert result.scores["mean_image"]["rgb_mae_px"] == pytest.approx(expected, rel=1e-4)
+    assert cache.depth is not None
+    with np.errstate(invalid="ignore"):
+        mean_depth = np.nanmean(cache.depth[is_train], axis=0)
+    each = [np.nanmean(np.abs(depth - mean_depth)) for depth in cache.depth[test]]
+    assert result.scores["mean_image"]["depth_mae"] == pytest.approx(np.mean(each), rel=1e-4)
+    # On an orbit the nearest view is a neighbour in time.
+    order = np.flatnonzero(is_train)
+    for index, error in zip(
+        np.flatnonzero(test), result.per_frame["nearest_frame"]["rgb_mae_px"], strict=True
+    ):
+        near = order[np.argsort(np.abs(order - index))[:2]]
+        errors = np.abs(cache.rgb[near].astype(float) - cache.rgb[index]).mean(axis=(1, 2, 3))
+        assert any(abs(error - candidate) < 0.01 for candidate in errors)
+
+
+def test_nearest_frame_weighs_turning_against_moving() -> None:
+    turn = [0, 0, np.sin(0.1), np.cos(0.1)]  # 0.2 rad
+    T = np.stack(
+        [se3.make([1.0, 0, 0], [0, 0, 0, 1]), se3.make([0, 0, 0], turn), se3.make([50.0, 0, 0], turn)]
+    )
+    here = se3.make([0, 0, 0], [0, 0, 0, -1])[None]  # the same rotation with the other sign
+    assert NearestFrame(T, scene_distance_m=50.0)(here).tolist() == [0], (
+        "1 m of 50 m shifts less than 0.2 rad"
+    )
+    assert NearestFrame(T, scene_distance_m=2.0)(here).tolist() == [1]
+
+
+@pytest.mark.parametrize(("split", "frames"), [("all", 40), ("random", 8), ("segments", 8)])
+def test_other_splits_say_what_was_trained_on(
+    trained: Trained, tmp_path: Path, split: str, frames: int
+) -> None:
+    result = evaluate(trained.run, trained.dataset, tmp_path, split=split, device="cpu")
+    assert len(result.stamps_ns) == frames
+    stamps = load_checkpoint(trained.run).training_stamps_ns
+    assert result.trained_on == np.isin(result.stamps_ns, stamps).sum()
+    if result.trained_on:
+        assert f"{result.trained_on} of them trained on" in result.table()
+
+
+def test_another_recording_has_no_baselines(
+    trained: Trained, tmp_path: Path, flight_dataset: Callable[..., Path]
+) -> None:
+    other = flight_dataset(tmp_path / "other", frames=7)
+    for name in ("associations.txt", "groundtruth.txt"):  # the same places a day later
+        text = (other / name).read_text()
+        (other / name).write_text("\n".join(shift_stamps(line) for line in text.splitlines()) + "\n")
+    result = evaluate(trained.run, other, tmp_path / "report", device="cpu")
+    assert set(result.scores) == {"model"}
+    assert len(result.stamps_ns) == 7
+    assert "another recording" in result.table()
+
+
+def shift_stamps(line: str) -> str:
+    """A line of a dataset's lists with its stamps a day later; the files keep their names."""
+    if line.startswith("#") or not line:
+        return line
+    words = line.split()
+    return " ".join(
+        f"{int(word.split('.')[0]) + 86400}.{word.split('.')[1]}" if is_stamp(word) else word
+        for word in words
+    )
+
+
+def is_stamp(word: str) -> bool:
+    head, _, tail = word.partition(".")
+    return head.isdigit() and tail.isdigit() and len(tail) == 9
+
+
+def test_relative_depth_is_not_called_metres(
+    tmp_path: Path, flight_dataset: Callable[..., Path], trained: Trained
+) -> None:
+    relative = flight_dataset(tmp_path / "relative", frames=12, depth_kind="relative")
+    config = TrainConfig(size=32, width=0.125, device="cpu", epochs=2, tensorboard=False)
+    train(relative, tmp_path / "run", config)
+    result = evaluate(tmp_path / "run", relative, tmp_path / "report", device="cpu")
+    assert "depth MAE (relative)" in result.table()
+    assert "(m)" not in result.table()
+    mixed = evaluate(trained.run, relative, tmp_path / "mixed", split="all", device="cpu")
+    assert "depth_mae" not in mixed.scores["model"]
+    assert "depth is not compared" in mixed.table()
+
+
+def test_a_collapsed_model_is_shouted_about(trained: Trained, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(trained.run)
+    checkpoint.state_dict["dense.weight"] = torch.zeros_like(checkpoint.state_dict["dense.weight"])
+    save_checkpoint(tmp_path / "collapsed", checkpoint)
+    result = evaluate(tmp_path / "collapsed", trained.dataset, tmp_path / "report", device="cpu")
+    assert result.collapsed
+    assert "COLLAPSED" in result.table()
+    assert "COLLAPSED" in (tmp_path / "report" / "index.html").read_text()
+    assert read_yaml(tmp_path / "report" / "metrics.yaml")["collapsed"] is True
+
+
+def test_bad_input_is_named(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint at"):
+        evaluate(tmp_path / "none", trained.dataset, tmp_path / "report")
+    with pytest.raises(UserError, match="split is 'test'; choose one of"):
+        evaluate(trained.run, trained.dataset, tmp_path / "report", split="test")
+    with pytest.raises(UserError):
+        evaluate(trained.run, tmp_path, tmp_path / "report")
+
+
+def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tmp_path / "flight"
+    shutil.copytree(trained.dataset, dataset)
+    run = [
+        "--out",
+        str(tmp_path / "run"),
+        "--size",
+        "32",
+        "--width",
+        "0.125",
+        "--device",
+        "cpu",
+        "--no-tensorboard",
+    ]
+    status = train_command.main([str(dataset), *run, "--epochs", "3"])
+    told = capsys.readouterr().out
+    assert status in (0, 1), "1: so short a training may well have collapsed"
+    assert "held-out frames: RGB" in told
+    assert evaluate_command.main([str(tmp_path / "run"), str(dataset)]) == 0
+    told = capsys.readouterr().out
+    assert "| nearest training frame |" in told
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    with pytest.raises(UserError, match="not empty"):
+        train_command.main([str(dataset), *run])
