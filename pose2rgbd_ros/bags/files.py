@@ -47,6 +47,8 @@ DAMAGE = (
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,  # a damaged length
+    OverflowError,
     RuntimeError,  # lz4
     TypeError,  # ord(b"") past the end of a file
     ValueError,

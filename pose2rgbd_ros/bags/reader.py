@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,8 @@ from pose2rgbd_ros.bags.typestores import typestore
 from pose2rgbd_ros.errors import UserError
 
 # What a message that does not fit its type makes the deserialiser raise.
-_UNREADABLE = (SerdeError, zstd.ZstdError, AssertionError, ValueError, IndexError, RuntimeError)
+_UNREADABLE = (SerdeError, zstd.ZstdError, struct.error, AssertionError, ValueError, IndexError)
+_UNREADABLE += (MemoryError, OverflowError, RuntimeError)
 
 
 @dataclass(frozen=True)

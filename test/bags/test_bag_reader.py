@@ -173,3 +173,25 @@ def test_a_topic_of_unknown_type_is_told(real_data: Path) -> None:
         with pytest.raises(UserError, match="ackermann_msgs/msg/AckermannDriveStamped, which cannot be read"):
             bag.messages(["/vehicle_command_ackermann"])
         assert sum(1 for _ in bag.messages(["/gps", "/vehicle_pose"])) == 107 + 2034
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "packed chunks"])
+def test_scratched_recordings_never_end_in_a_traceback(tmp_path: Path, kind: str) -> None:
+    """Bytes changed at random: what comes is read, or told as a UserError."""
+    name, options = KINDS.get(kind, ("bag", {"compression": "storage"}))
+    path = record(tmp_path / name, count=8, size=300, **options)
+    path = next(path.glob("*.mcap")) if path.is_dir() else path
+    whole, scratched = path.read_bytes(), tmp_path / f"scratched{path.suffix}"
+    rng = np.random.default_rng(1)
+    outcomes = set()
+    for _ in range(60):
+        data = np.frombuffer(whole, np.uint8).copy()
+        at = rng.integers(0, len(data), rng.choice([1, 5, 100]))
+        data[at] = rng.choice([0, 255, 7], len(at))
+        scratched.write_bytes(data[: rng.integers(len(data) // 2, 2 * len(data))].tobytes())
+        try:
+            with open_bag(scratched) as bag:
+                outcomes.add(sum(1 for _ in bag.messages(list(bag.topics))))
+        except UserError:
+            outcomes.add(None)
+    assert len(outcomes) > 1

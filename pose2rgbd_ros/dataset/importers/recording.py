@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from pose2rgbd_ros.bags import decode
@@ -117,7 +118,7 @@ class Recording:
             report.note(note)
         for reason, count in track.problems.items():
             report.note(f"poses: {count} {reason}")
-        if len(track.body) > 1 and not track.body.position_m.std(axis=0).any():
+        if len(track.body) > 1 and not np.ptp(track.body.position_m, axis=0).any():
             report.note(
                 f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic"
             )
