@@ -81,7 +81,9 @@ def export_checkpoint(path: Path, force: bool = False) -> Exported:
     Raises:
         UserError: bad checkpoint, the graph differs from the network, onnx or onnxruntime missing, disk full.
     """
-    exported = current_or_new_graph(checkpoint_directory(Path(path)), load_checkpoint(path), force)
+    checkpoint = load_checkpoint(path)
+    check_renderable(checkpoint)
+    exported = current_or_new_graph(checkpoint_directory(Path(path)), checkpoint, force)
     if exported.path is None:
         raise UserError(f"cannot write {GRAPH_FILE} into {path}; is the disk full or the folder read-only?")
     return exported
@@ -129,6 +131,24 @@ def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
             difference /= checkpoint.normalization.depth_max - checkpoint.normalization.depth_min  # type: ignore[operator]
         differences[names[name]] = float(difference)
     return Comparison(**differences)
+
+
+def check_renderable(checkpoint: Checkpoint) -> None:
+    """UserError when the parts of a checkpoint, each of them sound, do not fit together."""
+    camera, size = checkpoint.camera, checkpoint.architecture.get("size")
+    if (camera.width, camera.height) != (size, size):
+        problem = (
+            f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
+        )
+    elif checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
+        problem = "its network and its normalization take poses of different kinds"
+    elif checkpoint.output != "rgb" and checkpoint.normalization.depth_min is None:
+        problem = "its network predicts depth, but its normalization has no range of depth"
+    elif len(checkpoint.training_T_map_cam) == 0:
+        problem = "it holds no training poses, so nobody knows where it is valid"
+    else:
+        return
+    raise UserError(f"the checkpoint contradicts itself: {problem}; train again")
 
 
 def empty_images(checkpoint: Checkpoint, count: int) -> Rendered:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, OnnxBackend, Rendered, TorchBackend
-from pose2rgbd_ros.rendering.onnx_export import current_or_new_graph, empty_images
+from pose2rgbd_ros.rendering.onnx_export import check_renderable, current_or_new_graph, empty_images
 from pose2rgbd_ros.rendering.volume import TrainedVolume
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
@@ -47,7 +47,8 @@ class Renderer:
         Args:
             device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
             backend: "auto" is ONNX Runtime on a CPU and PyTorch on CUDA; "torch" on a CPU is the eager reference.
-            threads: CPU threads of either backend (PyTorch's are set for the whole process); None: a sensible number.
+            threads: CPU threads; None is half the cores, at most 4, for ONNX Runtime and PyTorch's own choice for
+                PyTorch, whose number is set for the whole process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
 
@@ -58,7 +59,7 @@ class Renderer:
         _check_choices(self.device, backend, threads, precision)
         directory = checkpoint_directory(Path(checkpoint))
         loaded = load_checkpoint(directory)
-        _check_camera(loaded)
+        check_renderable(loaded)
         self.camera = loaded.camera
         self.map_frame = loaded.map_frame
         self.camera_frame = loaded.camera_frame
@@ -194,19 +195,6 @@ def _check_choices(device: str, backend: str, threads: int | None, precision: st
         raise UserError(f"precision {precision} needs a CUDA device; on a CPU use float32")
     if device != "cpu" and backend == "onnx":
         raise UserError(f"backend onnx runs on the CPU; with device {device} use backend torch or auto")
-
-
-def _check_camera(checkpoint: Checkpoint) -> None:
-    size = checkpoint.architecture.get("size")
-    if (checkpoint.camera.width, checkpoint.camera.height) != (size, size):
-        raise UserError(
-            f"the checkpoint's camera is {checkpoint.camera.width} x {checkpoint.camera.height}, "
-            f"but its network makes {size} x {size} images; train again"
-        )
-    if len(checkpoint.training_T_map_cam) == 0:
-        raise UserError(
-            "the checkpoint holds no training poses, so nobody knows where it is valid; train again"
-        )
 
 
 def _poses(T_map_cam: ArrayLike) -> NDArray[np.float64]:

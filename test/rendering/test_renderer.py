@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.rendering.onnx_export import export_checkpoint
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -127,10 +131,31 @@ def test_damaged_checkpoint(make_checkpoint: Any) -> None:
         Renderer(path, "cpu")
 
 
-def test_camera_that_does_not_fit(make_checkpoint: Any) -> None:
-    path = make_checkpoint(camera=Camera(64, 48, 50.0, 50.0, 31.5, 23.5))
-    with pytest.raises(UserError, match="64 x 48, but its network makes 32 x 32"):
-        Renderer(path, "cpu")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"camera": Camera(64, 48, 50.0, 50.0, 31.5, 23.5)}, "64 x 48, but its network makes 32 x 32"),
+        ({"normalization": "euler"}, "poses of different kinds"),
+        ({"normalization": "no depth"}, "no range of depth"),
+        ({"training_T_map_cam": np.zeros((0, 4, 4))}, "no training poses"),
+    ],
+)
+def test_checkpoint_that_contradicts_itself(
+    make_checkpoint: Any, change: dict[str, Any], message: str
+) -> None:
+    path = make_checkpoint()
+    checkpoint = load_checkpoint(path)
+    T = checkpoint.training_T_map_cam
+    others = {
+        "euler": Normalization.fit(T, np.array([[[1.0, 2.0]]]), "euler"),
+        "no depth": Normalization.fit(T),
+    }
+    if "normalization" in change:
+        change = {"normalization": others[change["normalization"]]}
+    save_checkpoint(path, dataclasses.replace(checkpoint, **change))
+    for load in (lambda: Renderer(path, "cpu"), lambda: export_checkpoint(path)):
+        with pytest.raises(UserError, match=message):
+            load()
 
 
 def test_cropped_camera_sees_the_crop(renderer: Renderer, poses: np.ndarray) -> None:
