@@ -47,7 +47,12 @@ class UnfinishedMcap(McapReader):
         self.meta_scan()
         assert self.statistics
         counts = self.statistics.channel_message_counts
-        self.connections = [item._replace(msgcount=counts.get(item.id, 0)) for item in self.connections]
+        self.connections = [
+            item._replace(msgcount=counts.get(item.id, 0))
+            for item in self.connections
+            if getattr(item.ext, "serialization_format", "")
+            == "cdr"  # mcap holds ROS 1 and JSON messages too
+        ]
 
     def _end_of_last_record(self, position: int) -> int:
         assert self.bio

@@ -195,3 +195,18 @@ def test_scratched_recordings_never_end_in_a_traceback(tmp_path: Path, kind: str
         except UserError:
             outcomes.add(None)
     assert len(outcomes) > 1
+
+
+def test_an_mcap_file_of_other_messages_is_refused(tmp_path: Path) -> None:
+    """mcap is also used for ROS 1 messages: the same container, another serialisation."""
+    data = record(tmp_path / "flight.mcap", count=2).read_bytes()
+    assert data.count(b"\x04\0\0\0ros2") == 1
+    other = tmp_path / "ros1.mcap"
+    other.write_bytes(
+        data.replace(b"\x04\0\0\0ros2", b"\x04\0\0\0ros1").replace(b"\x03\0\0\0cdr", b"\x03\0\0\0xdr")
+    )
+    with (
+        pytest.raises(UserError, match=r"no message can be read from it \(Profile is not ros2.\)"),
+        open_bag(other),
+    ):
+        pass

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import BagReader
@@ -114,7 +115,16 @@ class FirstPass:
     def _read(self, reader: BagReader) -> None:
         topics = self._topics
         named = [topics.pose, topics.camera_info, topics.fix, *topics.tf, *topics.tf_static]
-        for topic, received_ns, message in reader.messages([name for name in named if name]):
+        wanted = [name for name in named if name]
+        messages = tqdm(
+            reader.messages(wanted),
+            desc=f"{reader.path.name} poses",
+            total=sum(reader.topics[name].count for name in wanted),
+            unit="message",
+            leave=False,
+            disable=None,
+        )
+        for topic, received_ns, message in messages:
             if topic == topics.pose:
                 self._poses.add(
                     decode.pose_sample(message, self._stamp(message.header, received_ns)), received_ns
