@@ -18,8 +18,10 @@ from pose2rgbd_ros.bags.typestores import typestore
 from pose2rgbd_ros.errors import UserError
 
 # What a message that does not fit its type makes the deserialiser raise.
-_UNREADABLE = (SerdeError, zstd.ZstdError, struct.error, AssertionError, ValueError, IndexError)
-_UNREADABLE += (MemoryError, OverflowError, RuntimeError)
+_UNREADABLE = (
+    *(SerdeError, zstd.ZstdError, struct.error, AssertionError, ValueError, IndexError),
+    *(MemoryError, OverflowError, RuntimeError),  # a damaged length
+)
 
 
 @dataclass(frozen=True)
