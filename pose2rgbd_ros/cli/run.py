@@ -20,9 +20,11 @@ from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    ConvertOptions, TrainOptions = ConvertConfig, TrainConfig
+    ConvertOptions = ConvertConfig
+    TrainOptions = TrainConfig
 else:
-    ConvertOptions, TrainOptions = with_help(ConvertConfig), with_help(TrainConfig)
+    ConvertOptions = with_help(ConvertConfig)
+    TrainOptions = with_help(TrainConfig)
 
 # A demo's worth of training; --train.max-minutes takes more.
 DEMO_MINUTES = 2.0

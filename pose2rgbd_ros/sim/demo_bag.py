@@ -80,14 +80,17 @@ def _timeline(config: DemoBagConfig) -> list[tuple[float, str]]:
 
 def _write_mount(bag: BagWriter) -> None:
     position_m, quat_xyzw = se3.split(body_to_camera())
-    mount = StampedTransform(START_NS, "base_link", "camera_optical_frame", position_m, quat_xyzw)
+    mount = StampedTransform(
+        START_NS, "base_link", "camera_optical_frame", position_m.tolist(), quat_xyzw.tolist()
+    )
     bag.write("/tf_static", bag.make.tf_message([mount]), START_NS)
 
 
 def _write_odometry(bag: BagWriter, stamp_ns: int, T_map_cam: np.ndarray) -> None:
     T_map_body = se3.compose(T_map_cam, se3.inverse(body_to_camera()))
     position_m, quat_xyzw = se3.split(T_map_body)
-    bag.write("/odom", bag.make.odometry(stamp_ns, "map", "base_link", position_m, quat_xyzw), stamp_ns)
+    message = bag.make.odometry(stamp_ns, "map", "base_link", position_m.tolist(), quat_xyzw.tolist())
+    bag.write("/odom", message, stamp_ns)
 
 
 def _write_images(
