@@ -194,7 +194,8 @@ def _ground_texture(rng: np.random.Generator, half_m: float, extent_m: float) ->
         coarse = rng.random((cells, cells)).astype(np.float32)
         noise += cv2.resize(coarse, (texels, texels), interpolation=cv2.INTER_CUBIC) / 2**octave
     noise = np.clip((noise - noise.min()) / np.ptp(noise), 0, 1)[..., None]
-    ground = (1 - noise) * np.float32((66, 92, 50)) + noise * np.float32((176, 160, 112))
+    grass, soil = np.array([[66, 92, 50], [176, 160, 112]], np.float32)
+    ground = (1 - noise) * grass + noise * soil
     metres = (np.arange(texels) + 0.5) / GROUND_TEXELS_PER_M - half_m
     plots = int(extent_m // CELL_M)
     street = np.abs((metres + plots * CELL_M / 2 + CELL_M / 2) % CELL_M - CELL_M / 2) < STREET_M / 2
