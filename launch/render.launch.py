@@ -8,24 +8,31 @@ import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
 SHARE = Path(get_package_share_directory("pose2rgbd"))
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = {
-    "model": ("", "folder of the model to render, as `pose2rgbd train` makes it (needed, here or in params_file)"),
+    "model": (
+        "",
+        "folder of the model to render, as `pose2rgbd train` makes it (needed, here or in params_file)",
+    ),
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "follow /clock"),
     "params_file": (str(SHARE / "config" / "render.yaml"), "parameters of the node"),
     "autostart": ("true", "configure and activate the node at once"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "use_respawn": ("false", "start the node again when it ends unexpectedly"),
-    "fastdds_profile": ("true", "let Fast DDS use config/fastdds.xml, unless the environment names a profile"),
+    "fastdds_profile": (
+        "true",
+        "let Fast DDS use config/fastdds.xml, unless the environment names a profile",
+    ),
     "rviz": ("false", "show RGB, depth and TF in RViz"),
 }
 

@@ -111,6 +111,6 @@ class _SignalStop:
         self.requested = True
 
     def restore(self) -> None:
-        """Put the previous handlers back."""
+        """Put the previous handlers back; after a signal, ignore more of them: the process is on its way out."""
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.requested else handler)

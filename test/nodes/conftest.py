@@ -23,7 +23,7 @@ from rclpy.parameter import Parameter
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import build_model
+from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.render import RenderNode
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
@@ -55,10 +55,11 @@ def write_checkpoint(path: Path, architecture: dict[str, Any] | None = None, **f
         **facts,
     }
     depth = np.linspace(4, 12, 16, dtype=np.float32).reshape(1, 4, 4) if has_depth else None
+    model = build_model(architecture)
     checkpoint = Checkpoint(
-        architecture=architecture,
+        architecture=architecture_of(model),
         normalization=Normalization.fit(T, depth, "quaternion"),
-        state_dict=build_model(architecture).state_dict(),
+        state_dict=model.state_dict(),
         training_stamps_ns=np.arange(len(T)) * 10**8,
         training_T_map_cam=T,
         **facts,

@@ -1,0 +1,170 @@
+"""Nodes as processes: `pose2rgbd render|play|monitor|up`, signals, and what reaches another process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.nodes import runner
+
+pytestmark = pytest.mark.ros
+COMMAND = [sys.executable, "-m", "pose2rgbd_ros.cli.main"]
+STARTED: list[subprocess.Popen] = []
+
+
+def start(*arguments):
+    command = [*COMMAND, *map(str, arguments)]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    STARTED.append(process)
+    return process
+
+
+def finish(process, timeout_s=20):
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"did not end: {process.communicate()[0]}") from None
+    return process.returncode, output
+
+
+def wait_for(process, text, timeout_s=20):
+    """Read on until a line holds `text`."""
+    deadline = threading.Timer(timeout_s, process.kill)
+    deadline.start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            deadline.cancel()
+            return
+    raise AssertionError(f"{text!r} never came: {''.join(lines)}")
+
+
+@pytest.fixture(autouse=True)
+def leave_no_process():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory, poses):
+    """Four seconds at 10 Hz, gently sideways."""
+    path = tmp_path_factory.mktemp("data") / "flight"
+    meta = DatasetMeta(Camera(32, 32, 28.8, 30.4, 15.5, 15.5), "map", "camera_optical", DepthMeta())
+    with DatasetWriter(path, meta) as writer:
+        for index in range(40):
+            rgb = np.full((32, 32, 3), 5 * index, np.uint8)
+            writer.add(10**18 + index * 10**8, poses[index], rgb, np.full((32, 32), 8.0, np.float32))
+    return path
+
+
+def test_three_processes_and_every_frame_delivered(ros_domain, make_checkpoint, flight, tmp_path):
+    render = start("render", "--model", make_checkpoint(), "--trigger", "tf")
+    monitor = start(
+        "monitor", "--duration-s", 2, "--summary", tmp_path / "m.yaml", "--samples", tmp_path / "samples"
+    )
+    wait_for(render, "active")
+    play = start("play", "--recording", flight, "--tf-rate-hz", 30)
+    assert finish(monitor)[0] == 0
+    render.send_signal(signal.SIGINT)
+    play.send_signal(signal.SIGTERM)
+    for process in (render, play):
+        status, output = finish(process)
+        assert status == 0, output
+        assert "Traceback" not in output
+    summary = yaml.safe_load((tmp_path / "m.yaml").read_text())
+    assert summary["model"] == "meadow"
+    assert summary["rate_hz"] > 20
+    assert summary["delivered"] == summary["published"] > 40
+    assert summary["latency_p50_ms"] < 500
+    assert summary["compared"] >= 2
+    assert 0 < summary["rgb_mae_px"] < 255
+    assert 0 < summary["depth_mae"] < 8
+    samples = list((tmp_path / "samples").glob("*.npz"))
+    assert samples
+    with np.load(samples[0]) as images:
+        assert set(images) == {"rendered_rgb", "rendered_depth", "recorded_rgb", "recorded_depth"}
+        assert images["recorded_rgb"].shape == images["rendered_rgb"].shape == (32, 32, 3)
+        np.testing.assert_allclose(images["recorded_depth"], 8.0)
+
+
+def test_bad_model_is_told_and_the_process_stays_until_interrupted_twice(ros_domain):
+    process = start("render", "--model", "/nowhere")
+    wait_for(process, "there is no checkpoint at /nowhere")
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    status, output = finish(process)
+    assert (status, "Traceback" in output) == (0, False), output
+
+
+def test_several_nodes_in_one_process(ros_domain, make_checkpoint, flight, tmp_path):
+    parameters = [
+        f"render:model:={make_checkpoint()}", f"play:recording:={flight}",
+        f"monitor:summary:={tmp_path / 'm.yaml'}", "monitor:duration_s:=1.0",
+    ]  # fmt: skip
+    arguments = [part for parameter in parameters for part in ("-p", parameter)]
+    assert main(["up", "render", "play", "monitor", "--ros-args", *arguments]) == 0
+    assert yaml.safe_load((tmp_path / "m.yaml").read_text())["images"] > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["render", "--rate-hz", "9999"], "rate_hz is 9999.0; it must be at most 1000.0"),
+        (
+            ["render", "--ros-args", "-p", "rate_hz:=30"],
+            "parameter rate_hz must be of type float; write it like 1.0",
+        ),
+        (["render", "--ros-args", "-p", "rate_hz:=-3.0"], "out of range"),
+        (["render", "--ros-args", "-p", "trigger:=whim"], "choose one of: rate, tf"),
+        (["render", "--ros-args", "-p", "nonsense"], "ROS refuses the arguments"),
+        (["play", "--recording", "/nowhere"], "/nowhere does not exist"),
+        (["up", "render", "fly"], "no node 'fly'"),
+    ],
+)
+def test_bad_arguments_end_with_one_line(ros_domain, capsys, arguments, said):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_monitor_without_images_fails(ros_domain, capfd, tmp_path):
+    assert main(["monitor", "--timeout-s", "1", "--summary", str(tmp_path / "m.yaml")]) == 1
+    assert "no rendered image came" in capfd.readouterr().err
+    assert yaml.safe_load((tmp_path / "m.yaml").read_text())["images"] == 0
+
+
+def test_fastdds_profile_is_ours_unless_the_user_chose(monkeypatch, repository):
+    for variable in (*runner.PROFILE_VARIABLES, runner.NO_PROFILE):
+        monkeypatch.setenv(variable, "")
+    assert runner.use_fastdds_profile() == repository / "config" / "fastdds.xml"
+    assert Path(os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    monkeypatch.setenv(runner.PROFILE_VARIABLES[0], "/users/own.xml")
+    assert runner.use_fastdds_profile() == Path("/users/own.xml")
+    for variable in runner.PROFILE_VARIABLES:
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setenv(runner.NO_PROFILE, "1")
+    assert runner.use_fastdds_profile() is None
