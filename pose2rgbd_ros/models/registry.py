@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -13,7 +11,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
 
 # name -> (configuration dataclass, network class taking it). A network keeps its configuration as `.config`.
-NETWORKS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}
+NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}
 
 
 def build_model(architecture: dict[str, Any]) -> nn.Module:
@@ -36,11 +34,8 @@ def build_model(architecture: dict[str, Any]) -> nn.Module:
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:
     """The mapping from which :func:`build_model` makes this network again (without its weights)."""
-    for name, (config_class, network) in NETWORKS.items():
-        if (
-            isinstance(network, type)
-            and isinstance(model, network)
-            and isinstance(model.config, config_class)
-        ):
-            return {"network": name, **dataclasses.asdict(model.config)}
+    for name, (_, network) in NETWORKS.items():
+        if isinstance(model, network):
+            config: Any = model.config
+            return {"network": name, **vars(config)}
     raise UserError(f"{type(model).__name__} is not a registered network")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
@@ -42,23 +43,31 @@ class TrainConfig:
     """Settings of `pose2rgbd train`; a run keeps them in its config.yaml."""
 
     model: str = setting("base", "network: base, or slice-S with S depth slices (the paper: 10, 32, 64)")
-    output: str = setting(
+    output: Literal["auto", "depth", "rgb", "rgbd"] = setting(
         "auto", "what to learn; auto: rgbd, or rgb without depth", choices=("auto", "depth", "rgb", "rgbd")
     )
     size: int = setting(128, "side of the images in pixels, a power of two (the paper: 512)", ge=32)
-    fit: str = setting(
+    fit: Literal["square", "crop"] = setting(
         "square", "how frames become square: squeezed as in the paper, or cropped", choices=("square", "crop")
     )
-    rotation: str = setting(
+    rotation: Literal["quaternion", "euler"] = setting(
         "quaternion", "rotation fed to the network (6DoF-Quat or 6DoF)", choices=("quaternion", "euler")
     )
     width: float = setting(1.0, "factor on the network's channels (1: the paper's)", ge=1 / 64)
-    final: str = setting("tanh", "final activation", choices=("tanh", "sigmoid", "none"))
-    activation: str = setting("relu", "hidden activation", choices=("relu", "leaky_relu"))
-    slice_features: str = setting("second", "bottleneck layer under the slices", choices=("second", "first"))
-    slice_resolution: str = setting("half", "resolution of the slices", choices=("half", "full"))
+    final: Literal["tanh", "sigmoid", "none"] = setting(
+        "tanh", "final activation", choices=("tanh", "sigmoid", "none")
+    )
+    activation: Literal["relu", "leaky_relu"] = setting(
+        "relu", "hidden activation", choices=("relu", "leaky_relu")
+    )
+    slice_features: Literal["second", "first"] = setting(
+        "second", "bottleneck layer under the slices", choices=("second", "first")
+    )
+    slice_resolution: Literal["half", "full"] = setting(
+        "half", "resolution of the slices", choices=("half", "full")
+    )
 
-    recipe: str = setting(
+    recipe: Literal["default", "paper"] = setting(
         "default", "paper: its settings to the letter; default: ours", choices=tuple(RECIPES)
     )
     epochs: int | None = setting(
@@ -68,20 +77,26 @@ class TrainConfig:
         None, "stop after so many minutes; the schedule is fitted to it", ge=0.0
     )
     learning_rate: float | None = setting(None, "AdamW's peak learning rate", ge=0.0)
-    schedule: str | None = setting(None, "learning rate over the run", choices=(None, "fixed", "cosine"))
+    schedule: Literal["fixed", "cosine"] | None = setting(
+        None, "learning rate over the run", choices=(None, "fixed", "cosine")
+    )
     warmup: float | None = setting(None, "share of the run in which the learning rate rises", ge=0.0, le=0.9)
     batch_size: int | None = setting(None, "images a step, over all processes", ge=1)
     weight_decay: float | None = setting(None, "AdamW's weight decay", ge=0.0)
     ema_decay: float | None = setting(None, "average of the weights over steps; 0: none", ge=0.0, le=0.99999)
-    image_loss: str | None = setting(None, "loss on colour and depth", choices=(None, *IMAGE_LOSSES))
+    image_loss: Literal["mse", "charbonnier", "mse+l1"] | None = setting(
+        None, "loss on colour and depth", choices=(None, *IMAGE_LOSSES)
+    )
     pose_frequencies: int | None = setting(
         None, "Fourier features of the pose (not in the paper)", ge=0, le=12
     )
     # Open in the paper: how the per-slice cross entropies are joined and weighed against the squared error.
-    bce_reduction: str = setting("mean", "cross entropy over the slices", choices=("mean", "sum"))
+    bce_reduction: Literal["mean", "sum"] = setting(
+        "mean", "cross entropy over the slices", choices=("mean", "sum")
+    )
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
 
-    split: str = setting(
+    split: Literal["segments", "random"] = setting(
         "segments", "held-out stretches of track, or the paper's random 80/20", choices=("segments", "random")
     )
     test_fraction: float = setting(0.2, "share of the frames held out", ge=0.01, le=0.9)
@@ -91,8 +106,10 @@ class TrainConfig:
     )
     early_stop: int = setting(0, "stop after so many validations without a new best; 0: never", ge=0)
 
-    device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    precision: str = setting("32", "bf16 needs a GPU", choices=("32", "bf16"))
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "where to train", choices=("auto", "cpu", "cuda")
+    )
+    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU", choices=("32", "bf16"))
     tensorboard: bool = setting(True, "write TensorBoard logs to tb/")
 
     def __post_init__(self) -> None:

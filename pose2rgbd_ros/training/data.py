@@ -68,12 +68,24 @@ def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
     cache = frame_cache(dataset, config.size, config.fit)
     wants_depth = dataset.has_depth and config.output != "rgb"
-    depth = None
-    if wants_depth and cache.depth is not None:
-        depth = cache.depth[split.train]
-    normalization = Normalization.fit(dataset.T_map_cam[split.train], depth, config.rotation)
+    extremes = _depth_extremes(cache, split.train) if wants_depth else None
+    normalization = Normalization.fit(dataset.T_map_cam[split.train], extremes, config.rotation)
     poses = torch.from_numpy(normalization.encode_pose(dataset.T_map_cam))
     return TrainingData(dataset, cache, split, normalization, poses)
+
+
+def _depth_extremes(cache: FrameCache, indices: np.ndarray) -> np.ndarray | None:
+    """(2, 1, 1) least and greatest known depth of frames, NaN where none is known; never the whole cache in memory."""
+    if cache.depth is None:
+        return None
+    lowest, highest = np.float32(np.inf), np.float32(-np.inf)
+    for start in range(0, len(indices), _CHUNK):
+        depth = cache.depth[indices[start : start + _CHUNK]]
+        known = depth[np.isfinite(depth)]
+        if known.size:
+            lowest, highest = min(lowest, known.min()), max(highest, known.max())
+    found = [lowest, highest] if lowest <= highest else [np.nan, np.nan]
+    return np.array(found, np.float32).reshape(2, 1, 1)
 
 
 def mean_image(cache: FrameCache, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

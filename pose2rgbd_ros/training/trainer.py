@@ -86,8 +86,10 @@ class _Run:
         self.fabric, self.data, self.out, self.config = fabric, data, out, config
         self.recipe = recipe = resolve_recipe(config)
         torch.manual_seed(config.seed)
-        network = network_config(config, data.dataset.has_depth)
-        self.model: nn.Module = Pose2RGBD(network).to(memory_format=torch.channels_last)
+        self.network = network_config(config, data.dataset.has_depth)
+        # Channels last is the faster layout for these convolutions, on the CPU as on the GPU.
+        self.model: nn.Module = Pose2RGBD(self.network)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.average = None
@@ -116,6 +118,8 @@ class _Run:
         if (self.out / CHECKPOINT).exists():
             best = load_checkpoint(self.out / CHECKPOINT)
             self.best, self.scores = best.state_dict, dict(best.metrics)
+        else:  # interrupted before there was one, or somebody removed it
+            self.state.best_score = float("inf")
         self._start_clock()
 
     def _start_clock(self) -> None:
@@ -165,10 +169,10 @@ class _Run:
             prediction,
             rgb,
             depth,
-            self.model.config,
+            self.network,
             recipe.image_loss,
             config.bce_weight,
-            config.bce_reduction,  # type: ignore[arg-type]
+            config.bce_reduction,
         )
         self.fabric.backward(loss)
         self.optimizer.step()
@@ -201,6 +205,8 @@ class _Run:
         bar.update(0)
         if self._validation_is_due():
             self._validate(log)
+            if bar.disable:  # no terminal to move a bar on
+                logger.info("%3.0f %%%s", 100 * share, bar.postfix or "")
         if self.progress.elapsed_s - self.saved_at_s > SAVE_EVERY_S:
             self._save_state(finished=False)
 
