@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
@@ -41,7 +41,7 @@ def render_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments are known: an empty `model` must not hide the one of the parameter file."""
     model = LaunchConfiguration("model").perform(context)
     if model and not Path(model).expanduser().is_dir():
-        return [LogInfo(msg=f"error: model:={model} is not a folder"), Shutdown(reason="no model")]
+        raise RuntimeError(f"model:={model} is not a folder; give one made by `pose2rgbd train`")
     overrides = {
         "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
         "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
