@@ -3,7 +3,7 @@
 #   ROS 2 sourced:  a venv with system site packages, only what rosdep cannot give.
 #   no ROS:         a venv with the real rclpy, Fast DDS and rosidl from pinned wheels, plus underlay/.
 # PYTHON chooses the interpreter, TORCH_PIP_ARGS reaches the pip call that installs torch.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
 venv=$PWD/.venv
@@ -11,6 +11,10 @@ stamps=$venv/.stamps
 
 fail() { printf 'setup: %s\n' "$1" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$1"; }
+
+# `stage ... || fail` would switch errexit off inside the stage, so a trap tells which one broke.
+current_stage=
+trap '[ -z "$current_stage" ] || fail "$current_stage failed; the lines above say why"' ERR
 
 choose_home() {
   python=${PYTHON:-python3}
@@ -55,7 +59,9 @@ stage() {
   key=$(sha256sum <<<"$key")
   [ "$(cat "$stamps/$name" 2>/dev/null)" = "$key" ] && return 0
   say "$name"
-  "$@" || fail "$name failed; the lines above say why"
+  current_stage=$name
+  "$@"
+  current_stage=
   echo "$key" >"$stamps/$name"
 }
 
@@ -75,7 +81,7 @@ install_ros_wheels() {
   local python_include numpy_include
   python_include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   numpy_include=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
-  grep -rlZ --include='*.cmake' /opt/python/cp311-cp311 "$venv/share" | xargs -0r sed -i \
+  { grep -rlZ --include='*.cmake' /opt/python/cp311-cp311 "$venv/share" || true; } | xargs -0r sed -i \
     -e "s#/opt/python/cp311-cp311/include/python3.11#$python_include#g" \
     -e "s#/opt/python/cp311-cp311/lib/python3.11/site-packages/numpy/_core/include#$numpy_include#g"
 }

@@ -1,0 +1,92 @@
+"""scripts/setup.sh: a machine that lacks something is told so in one line, and a broken stage is not taken for done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BASIC_TOOLS = (
+    "bash cat find sort xargs sed awk head df mkdir dirname basename sha256sum flock rm touch grep env tr ln"
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, repository: Path) -> Path:
+    """A copy of what the set-up reads, without a .venv."""
+    folder = tmp_path / "checkout"
+    for name in ("scripts", "requirements"):
+        shutil.copytree(repository / name, folder / name)
+    return folder
+
+
+def _tools(folder: Path, *extra: str) -> Path:
+    """A PATH with the basic tools and `extra` only."""
+    folder.mkdir()
+    for tool in [*BASIC_TOOLS.split(), *extra]:
+        (folder / tool).symlink_to(shutil.which(tool) or f"/missing/{tool}")
+    (folder / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    return folder
+
+
+def _stub(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+
+
+def _setup(checkout: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": str(path), "HOME": os.environ.get("HOME", "/")}
+    return subprocess.run(
+        ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("missing", ["cmake", "c++", "cc"])
+def test_missing_tool_is_one_line(checkout: Path, tmp_path: Path, missing: str) -> None:
+    present = [tool for tool in ("cmake", "c++", "cc") if tool != missing]
+    result = _setup(checkout, _tools(tmp_path / "bin", *present))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"setup: {missing} is missing; install it")
+    assert result.stderr.count("\n") == 1
+
+
+def test_old_cmake_is_told(checkout: Path, tmp_path: Path) -> None:
+    path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
+    _stub(path, "cmake", "echo cmake version 3.16.3")
+    assert "setup: cmake 3.16.3 is too old" in _setup(checkout, path).stderr
+
+
+def test_little_disk_is_told(checkout: Path, tmp_path: Path) -> None:
+    path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
+    _stub(path, "df", "echo header; echo disk 9000 8900 100 99% /")
+    assert "setup: 100 MiB free on this disk; setting up needs 5000 MiB" in _setup(checkout, path).stderr
+
+
+def test_a_sourced_ros_without_its_packages_is_told(checkout: Path, tmp_path: Path) -> None:
+    path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
+    _stub(path, "python3", f'ROS_DISTRO= exec "{Path(sys.base_prefix) / "bin" / "python3"}" -I "$@"')
+    clean = {"PATH": str(path), "HOME": "/", "ROS_DISTRO": "humble"}
+    result = subprocess.run(
+        ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=60
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("setup: ROS 2 humble is sourced, but")
+    assert "rosdep install" in result.stderr
+
+
+def test_a_broken_stage_is_named_and_tried_again(checkout: Path, tmp_path: Path) -> None:
+    """The lock asks for a file that is not there, which pip refuses at once, without a network."""
+    (checkout / "requirements" / "ros-jazzy.lock").write_text("./no-such-wheel.whl\n")
+    path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
+    for _ in range(2):
+        result = _setup(checkout, path)
+        assert result.returncode == 1
+        assert "setup: ros-wheels" in result.stdout
+        assert "setup: ros-wheels failed; the lines above say why" in result.stderr
+    assert "setup: venv" not in result.stdout  # the first stage was done and is not repeated
