@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,8 @@ from pose2rgbd_ros.geometry.depth import resize_nearest
 class Figures:
     """Counters of one run; all stamps in nanoseconds."""
 
-    received: dict[int, float] = field(
-        default_factory=dict
-    )  # stamp of a rendered image -> latency in seconds
+    received: dict[int, float] = field(default_factory=dict)  # stamp of a rendered image -> latency in s
+    received_depth: set[int] = field(default_factory=set)  # stamps of rendered depth images
     states: Counter[str] = field(default_factory=Counter)
     first_status: tuple[int, int] | None = None  # (stamp, frames rendered by then)
     last_status: tuple[int, int] | None = None
@@ -47,16 +47,22 @@ class Figures:
         values = list(self.received.values())
         return float(np.percentile(values, percentile) * 1e3) if values else float("nan")
 
-    def delivery(self) -> tuple[int, int]:
-        """(delivered, published) among the images between the first and the last status."""
+    def published(self) -> int:
+        """How many images the node says it published between the first and the last status."""
         if self.first_status is None or self.last_status is None:
-            return 0, 0
-        (first_ns, first), (last_ns, last) = self.first_status, self.last_status
-        return sum(first_ns < stamp_ns <= last_ns for stamp_ns in self.received), last - first
+            return 0
+        return self.last_status[1] - self.first_status[1]
+
+    def delivered(self, stamps_ns: Iterable[int]) -> int:
+        """How many of these stamps of received images lie between the first and the last status."""
+        if self.first_status is None or self.last_status is None:
+            return 0
+        return sum(self.first_status[0] < stamp_ns <= self.last_status[0] for stamp_ns in stamps_ns)
 
     def summary(self) -> dict[str, Any]:
         """Everything, rounded, ready for YAML; absent figures are left out."""
-        delivered, published = self.delivery()
+        published, delivered = self.published(), self.delivered(self.received)
+        depth_delivered = self.delivered(self.received_depth)
         arrivals = self._arrivals_s()
         values: dict[str, Any] = {
             "images": len(self.received),
@@ -68,6 +74,9 @@ class Figures:
             "published": published,
             "delivered": delivered,
             "delivered_percent": 100 * delivered / published if published else float("nan"),
+            "depth_delivered_percent": (
+                100 * depth_delivered / published if published and self.received_depth else float("nan")
+            ),
             "compared": len(self.pair_offset_s),
             "rgb_mae_px": _mean(self.rgb_mae_px),
             "depth_mae": _mean(self.depth_mae),

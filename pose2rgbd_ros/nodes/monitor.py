@@ -120,6 +120,8 @@ class MonitorNode(Node):
             now_ns, stamp_ns = self.get_clock().now().nanoseconds, conversions.stamp_ns(message.header.stamp)
             if self._first_image is None:
                 self._first_image = time.monotonic()
+            if name == "rendered_depth":
+                self.figures.received_depth.add(stamp_ns)
             # Colour is what is counted; depth where the model has no colour.
             if name == "rendered_rgb" or "rendered_rgb" not in self._images:
                 self.figures.received.setdefault(stamp_ns, (now_ns - stamp_ns) / 1e9)
@@ -193,7 +195,7 @@ class MonitorNode(Node):
         return best
 
     def _stamps(self, name: str) -> list[int]:
-        return list(self._images.get(name, ()))
+        return list(self._images[name]) if name in self._images else []
 
     def _reframed(self, rendered_ns: int, recorded_ns: int) -> dict[str, np.ndarray]:
         """The images of a pair, the recorded ones as the rendered camera sees them."""
@@ -219,7 +221,7 @@ class MonitorNode(Node):
         if not self.figures.received:
             self.get_logger().info("no rendered image yet")
             return
-        delivered, published = self.figures.delivery()
+        published, delivered = self.figures.published(), self.figures.delivered(self.figures.received)
         summary = self.figures.summary()
         errors = "".join(
             f", {text} {summary[key]:.2f}{unit}"

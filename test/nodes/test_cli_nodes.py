@@ -94,6 +94,7 @@ def test_three_processes_and_every_frame_delivered(ros_domain, make_checkpoint, 
     assert summary["model"] == "meadow"
     assert summary["rate_hz"] > 20
     assert summary["delivered"] == summary["published"] > 40
+    assert summary["depth_delivered_percent"] == 100
     assert summary["latency_p50_ms"] < 500
     assert summary["compared"] >= 2
     assert 0 < summary["rgb_mae_px"] < 255

@@ -1,0 +1,159 @@
+"""Rate, delivery and latency of the render node: player, node and subscriber as three processes on two cores.
+
+    python bench/render_node.py            # Base 512x512 RGBD for 30 s, then the other models for 10 s each
+    python bench/render_node.py --quick    # the first for 10 s; exit status 1 when it misses 30 Hz, 100 %, p95 100 ms
+
+The player interpolates a flight to 50 Hz on /tf. The node renders at 30 Hz. The subscriber is `pose2rgbd monitor` on
+RGB and depth; latency runs from the stamp of the transform to the receipt of the image. Weights are random: values do
+not change the time. Writes bench/results/render_node.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.registry import architecture_of, build_model
+from pose2rgbd_ros.settings import read_yaml
+from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+
+RESULTS = Path(__file__).resolve().parent / "results" / "render_node.md"
+RATE_HZ, LATENCY_MS = 30.0, 100.0
+CORES = 2
+MODELS: dict[str, dict[str, Any]] = {
+    "base 512 rgbd": {"variant": "base", "output": "rgbd", "size": 512},
+    "base 512 depth": {"variant": "base", "output": "depth", "size": 512},
+    "base 256 rgbd": {"variant": "base", "output": "rgbd", "size": 256},
+    "slice-10 256 rgbd": {"variant": "slice", "slices": 10, "output": "rgbd", "size": 256},
+    "slice-10 512 rgbd": {"variant": "slice", "slices": 10, "output": "rgbd", "size": 512},
+    "slice-32 512 rgbd": {"variant": "slice", "slices": 32, "output": "rgbd", "size": 512},
+}
+COLUMNS = ("rate_hz", "delivered_percent", "depth_delivered_percent", "latency_p50_ms", "latency_p95_ms")
+
+
+def flight() -> np.ndarray:
+    """A minute around a field, looking down: T_map_cam (600, 4, 4) at 10 Hz."""
+    angle = np.linspace(0, 2 * np.pi, 600)
+    eye = np.stack([20 * np.cos(angle), 20 * np.sin(angle), np.full_like(angle, 30.0)], axis=-1)
+    return se3.look_at(eye, eye - [0.0, 0.0, 1.0])
+
+
+def write_dataset(path: Path) -> None:
+    """The flight with tiny black images, which are not played."""
+    with DatasetWriter(path, DatasetMeta(Camera(16, 16, 16, 16, 7.5, 7.5))) as writer:
+        for index, T in enumerate(flight()):
+            writer.add(10**18 + index * 10**8, T, np.zeros((16, 16, 3), np.uint8), None)
+
+
+def write_model(path: Path, architecture: dict[str, Any]) -> None:
+    """A network with random weights, as training would leave it."""
+    torch.manual_seed(0)
+    model, T, size = build_model({"network": "pose2rgbd", **architecture}), flight(), architecture["size"]
+    has_depth = architecture["output"] != "rgb"
+    save_checkpoint(
+        path,
+        Checkpoint(
+            architecture=architecture_of(model),
+            normalization=Normalization.fit(T, np.array([[[5.0, 60.0]]], np.float32) if has_depth else None),
+            camera=Camera(size, size, size, size, (size - 1) / 2, (size - 1) / 2),
+            map_frame="map",
+            camera_frame="camera_optical_frame",
+            depth_kind="metric" if has_depth else None,
+            state_dict=model.state_dict(),
+            training_stamps_ns=np.arange(len(T)) * 10**8,
+            training_T_map_cam=T,
+        ),
+    )
+
+
+def start(*arguments: object, quiet: bool = True) -> subprocess.Popen[bytes]:
+    """A node as a process."""
+    command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None, stderr=subprocess.STDOUT)
+
+
+def cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """CPU seconds a running process has used (Linux)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(folder: Path, name: str, seconds: float) -> dict[str, float]:
+    """Figures of one model."""
+    model, summary = folder / name.replace(" ", "-"), folder / "summary.yaml"
+    write_model(model, MODELS[name])
+    summary.unlink(missing_ok=True)
+    render = start("render", "--model", model, "--rate-hz", RATE_HZ)
+    play = start("play", "--recording", folder / "dataset", "--loop", "--no-images")
+    time.sleep(12.0)  # export, warm-up and the first transforms are not part of it
+    monitor = start("monitor", "--duration-s", seconds, "--summary", summary)
+    before_s, began = cpu_s(render), time.monotonic()
+    try:
+        monitor.wait(seconds + 60)
+        figures: dict[str, float] = read_yaml(summary)
+        figures["cpu_percent"] = 100 * (cpu_s(render) - before_s) / (time.monotonic() - began)
+    finally:
+        for process in (render, play, monitor):
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.wait(20)
+    return figures
+
+
+def row(name: str, figures: dict[str, float]) -> str:
+    """A line of the table."""
+    values = " | ".join(f"{figures[key]:.1f}" if key in figures else "-" for key in (*COLUMNS, "cpu_percent"))
+    return f"| {name} | {values} |"
+
+
+def main() -> int:
+    """Measure, print, write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
+    head = "| model | rate Hz | RGB delivered % | depth delivered % | p50 ms | p95 ms | CPU of the node % |"
+    rows = [head, "|---|---|---|---|---|---|---|"]
+    print("\n".join(rows))
+    names = [next(iter(MODELS))] if options.quick else options.models
+    first: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder) / "dataset")
+        for index, name in enumerate(names):
+            figures = measure(Path(folder), name, 30.0 if index == 0 and not options.quick else 10.0)
+            first = first or figures
+            rows.append(row(name, figures))
+            print(rows[-1], flush=True)
+    if not options.quick and names == list(MODELS):
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(
+            f"# Render node\n\n`python bench/render_node.py`: {CORES} cores of {platform.processor() or 'unknown'} "
+            f"{platform.machine()}, load before {os.getloadavg()[0]:.1f}, {RATE_HZ:g} Hz asked for, TF at 50 Hz; "
+            "player, node and subscriber are processes of their own.\n\n" + "\n".join(rows) + "\n"
+        )
+    good = first.get("rate_hz", 0) > 0.98 * RATE_HZ and first.get("delivered_percent") == 100.0
+    return 0 if good and first["latency_p95_ms"] < LATENCY_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
