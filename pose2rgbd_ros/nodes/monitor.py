@@ -177,10 +177,8 @@ class MonitorNode(Node):
 
     def _newest_pair(self) -> tuple[int, int] | None:
         """Stamps of a rendered image not compared yet and the nearest recorded one within the tolerance."""
-        rendered = self._images.get("rendered_rgb") or self._images.get("rendered_depth") or {}
-        recorded = np.array(
-            list(self._images.get("recorded_rgb") or self._images.get("recorded_depth") or {})
-        )
+        rendered = self._stamps("rendered_rgb") or self._stamps("rendered_depth")
+        recorded = np.array(self._stamps("recorded_rgb") or self._stamps("recorded_depth"))
         if len(recorded) == 0 or "render" not in self._cameras:
             return None
         best: tuple[int, int] | None = None
@@ -193,6 +191,9 @@ class MonitorNode(Node):
             if best is None or abs(nearest - stamp_ns) < abs(best[0] - best[1]):
                 best = (stamp_ns, nearest)
         return best
+
+    def _stamps(self, name: str) -> list[int]:
+        return list(self._images[name]) if name in self._images else []
 
     def _stamps(self, name: str) -> list[int]:
         return list(self._images[name]) if name in self._images else []

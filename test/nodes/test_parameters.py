@@ -1,0 +1,95 @@
+"""Settings dataclasses as ROS parameters; documents and parameter files that repeat them agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import pytest
+import rclpy
+import yaml
+from rclpy.parameter import Parameter
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes import parameters
+from pose2rgbd_ros.nodes.monitor import MonitorSettings
+from pose2rgbd_ros.nodes.play import PlaySettings
+from pose2rgbd_ros.nodes.render import RenderSettings
+from pose2rgbd_ros.settings import setting
+
+pytestmark = pytest.mark.ros
+
+
+@dataclass
+class Settings:
+    """One of each kind."""
+
+    name: str = setting("meadow", "a name", choices=("meadow", "wood"))
+    count: int = setting(3, "a number", ge=1)
+    share: float = setting(0.5, "a share", ge=0.0, le=1.0, read_only=True)
+    on: bool = setting(True, "a switch")
+
+
+@pytest.fixture
+def make_node(ros_domain):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    made = []
+
+    def make(**values):
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        made.append(rclpy.create_node("tester", context=context, parameter_overrides=overrides))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_start_values_and_descriptors(make_node):
+    node = make_node(name="wood", count=7)
+    assert parameters.declare(node, Settings) == Settings("wood", 7)
+    share, count = node.describe_parameter("share"), node.describe_parameter("count")
+    assert (share.floating_point_range[0].from_value, share.floating_point_range[0].to_value) == (0.0, 1.0)
+    assert share.read_only
+    assert (count.integer_range[0].from_value, count.integer_range[0].to_value) == (1, 2**63 - 1)
+    assert node.describe_parameter("name").additional_constraints == "one of: meadow, wood"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "sea"}, "choose one of: meadow, wood"),
+        ({"count": 0}, "parameter count: "),
+        ({"count": 1.5}, "parameter count must be of type int"),
+        ({"share": 1}, "parameter share must be of type float; write it like 1.0"),
+    ],
+)
+def test_bad_start_values(make_node, values, said):
+    with pytest.raises(UserError, match=said) as caught:
+        parameters.declare(make_node(**values), Settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_later_values(make_node):
+    node = make_node()
+    parameters.declare(node, Settings)
+    good, bad, fixed = node.set_parameters(
+        [Parameter("count", value=5), Parameter("name", value="sea"), Parameter("share", value=0.1)]
+    )
+    assert good.successful
+    assert not bad.successful
+    assert "choose one of" in bad.reason
+    assert not fixed.successful
+    assert parameters.read(node, Settings) == Settings(count=5)
+
+
+@pytest.mark.parametrize("settings", [RenderSettings, PlaySettings, MonitorSettings])
+def test_documentation_has_this_table(repository, settings):
+    assert parameters.table(settings) in (repository / "docs" / "nodes.md").read_text()
+
+
+def test_parameter_file_holds_the_defaults(repository):
+    values = yaml.safe_load((repository / "config" / "render.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = {item.name: item.default for item in fields(RenderSettings)}
+    assert values == {name: value for name, value in defaults.items() if name != "autostart"}
