@@ -116,7 +116,8 @@ def _embedded(image: bytes, kind: str) -> str:
 
 def _as_jpeg(picture: Path) -> bytes:
     """A fifth of the PNG's size, so that the page stays easy to send."""
-    _, encoded = cv2.imencode(".jpg", cv2.imread(str(picture)), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    pixels = np.asarray(cv2.imread(str(picture)))
+    _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return bytes(encoded)
 
 
@@ -128,7 +129,8 @@ def _curves(evaluation: Evaluation) -> bytes:
     figure = Figure(figsize=(10, 2.3 * len(names)), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
     seconds = (evaluation.stamps_ns - evaluation.stamps_ns[0]) / 1e9
-    gaps = np.flatnonzero(np.diff(seconds) > 4 * np.median(np.diff(seconds))) + 1 if len(seconds) > 2 else []
+    steps = np.diff(seconds)
+    gaps = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(steps) else np.array([], int)
     for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1, sharex=True)), names, strict=True):
         for method, measures in evaluation.per_frame.items():
             # NaN between stretches keeps the line from crossing what was not measured.
