@@ -38,9 +38,12 @@ class Figures:
         self.last_status = (stamp_ns, frames_rendered)
 
     def rate_hz(self) -> float:
-        """Images per second between the first and the last, by their arrival."""
-        arrivals = self._arrivals_s()
-        return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) if len(arrivals) > 1 else 0.0
+        """Images per second between the first and the last, by their stamps."""
+        return (len(self.received) - 1) / self.duration_s() if len(self.received) > 1 else 0.0
+
+    def duration_s(self) -> float:
+        """Time between the stamps of the first and the last image."""
+        return (max(self.received) - min(self.received)) / 1e9 if self.received else 0.0
 
     def latency_ms(self, percentile: float) -> float:
         """Percentile of the time from TF stamp to receipt; NaN without images."""
@@ -63,10 +66,9 @@ class Figures:
         """Everything, rounded, ready for YAML; absent figures are left out."""
         published, delivered = self.published(), self.delivered(self.received)
         depth_delivered = self.delivered(self.received_depth)
-        arrivals = self._arrivals_s()
         values: dict[str, Any] = {
             "images": len(self.received),
-            "duration_s": arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0.0,
+            "duration_s": self.duration_s(),
             "rate_hz": self.rate_hz(),
             "latency_p50_ms": self.latency_ms(50),
             "latency_p95_ms": self.latency_ms(95),
@@ -86,9 +88,6 @@ class Figures:
             key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()
         }
         return {key: value for key, value in rounded.items() if value == value}  # without NaN
-
-    def _arrivals_s(self) -> list[float]:
-        return sorted(stamp_ns / 1e9 + latency for stamp_ns, latency in self.received.items())
 
 
 class Reframe:

@@ -195,9 +195,6 @@ class MonitorNode(Node):
     def _stamps(self, name: str) -> list[int]:
         return list(self._images[name]) if name in self._images else []
 
-    def _stamps(self, name: str) -> list[int]:
-        return list(self._images[name]) if name in self._images else []
-
     def _reframed(self, rendered_ns: int, recorded_ns: int) -> dict[str, np.ndarray]:
         """The images of a pair, the recorded ones as the rendered camera sees them."""
         if self._reframe is None or self._reframe[0] != self._cameras:
