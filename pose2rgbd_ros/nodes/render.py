@@ -23,37 +23,13 @@ from pose2rgbd_ros.nodes.latest import LatestWorker
 from pose2rgbd_ros.nodes.outputs import Outputs, declare_unknown
 from pose2rgbd_ros.nodes.poses import PoseSource, StampedPose
 from pose2rgbd_ros.nodes.render_service import Active, RenderPoseService
+from pose2rgbd_ros.nodes.render_settings import FIXED_WHILE_CONFIGURED, RenderSettings, load_renderer
 from pose2rgbd_ros.nodes.report import Report, Situation, of_pose
 from pose2rgbd_ros.rendering.renderer import Renderer
-from pose2rgbd_ros.settings import setting
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads")
 JUMP_SHOWN_S = 5.0
 NOTHING_OFFERED: tuple[int, frozenset[str]] = (-1, frozenset())  # stamp, and the kinds of image served for it
-
-
-@dataclass
-class RenderSettings:
-    """Parameters of the render node."""
-
-    model: str = setting("", "folder of the model to render, as `pose2rgbd train` makes it")
-    autostart: bool = setting(
-        True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
-    )
-    map_frame: str = setting("", "frame the model lives in; empty: the one it was trained in")
-    camera_frame: str = setting("", "optical frame to render for; empty: the one of the training images")
-    trigger: str = setting(
-        "rate", "render at a fixed rate, or on every new transform", choices=("rate", "tf")
-    )
-    rate_hz: float = setting(30.0, "how often to look for a new pose (trigger: rate)", ge=0.1, le=1000.0)
-    republish: bool = setting(
-        False, "publish the last images again when there is no newer pose (trigger: rate)"
-    )
-    max_tf_age_s: float = setting(1.0, "older transforms are told as stale", ge=0.001, le=3600.0)
-    device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
-    backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
-    threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +78,7 @@ class RenderNode(LifecycleNode):
         self.settings = parameters.read(self, RenderSettings)
         started = time.monotonic()
         try:
-            renderer = _load(self.settings)
+            renderer = load_renderer(self.settings)
             self._kinds = list(renderer.render(np.eye(4)).present())  # and the slow first rendering is done
         except Exception as error:
             known = isinstance(error, UserError)
@@ -321,13 +297,6 @@ class RenderNode(LifecycleNode):
             reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
-
-
-def _load(settings: RenderSettings) -> Renderer:
-    if not settings.model:
-        raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
-    model = Path(settings.model).expanduser()
-    return Renderer(model, settings.device, settings.backend, settings.threads or None)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,43 @@
+"""The parameters of the render node, and the model they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.settings import setting
+
+FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads")
+
+
+@dataclass
+class RenderSettings:
+    """Parameters of the render node."""
+
+    model: str = setting("", "folder of the model to render, as `pose2rgbd train` makes it")
+    autostart: bool = setting(
+        True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
+    )
+    map_frame: str = setting("", "frame the model lives in; empty: the one it was trained in")
+    camera_frame: str = setting("", "optical frame to render for; empty: the one of the training images")
+    trigger: str = setting(
+        "rate", "render at a fixed rate, or on every new transform", choices=("rate", "tf")
+    )
+    rate_hz: float = setting(30.0, "how often to look for a new pose (trigger: rate)", ge=0.1, le=1000.0)
+    republish: bool = setting(
+        False, "publish the last images again when there is no newer pose (trigger: rate)"
+    )
+    max_tf_age_s: float = setting(1.0, "older transforms are told as stale", ge=0.001, le=3600.0)
+    device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
+    backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
+    threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
+
+
+def load_renderer(settings: RenderSettings) -> Renderer:
+    """The model of these settings. UserError says why there is none."""
+    if not settings.model:
+        raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
+    model = Path(settings.model).expanduser()
+    return Renderer(model, settings.device, settings.backend, settings.threads or None)
