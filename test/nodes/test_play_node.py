@@ -144,3 +144,17 @@ def test_a_damaged_image_is_left_out(bench, dataset, tmp_path, capfd):
 def test_pauses_are_not_played():
     s = 10**9
     assert spans(np.array([0, s, 2 * s, 100 * s, 101 * s])) == [(0, 2 * s), (100 * s, 101 * s)]
+
+
+def test_real_recording(bench, real_data):
+    got = listen(bench)
+    recording = real_data / "rgbd_7scenes_bag_sqlite3"
+    node = bench.spin(PlayNode, recording=str(recording), start_delay_s=0.5, clock=True)
+    bench.wait(lambda: node.exit_status is not None, timeout_s=20)
+    bench.wait(lambda: min(len(got[kind]) for kind in ("rgb", "depth", "info")) > 35)
+    assert (got["rgb"][0].width, got["rgb"][0].height) == (640, 480)
+    known = conversions.depth_of(got["depth"][0])
+    assert 0.3 < np.nanmedian(known) < 5.0
+    assert conversions.camera_from_info(got["info"][0]).fx == 585.0
+    sent = {conversions.stamp_ns(t.header.stamp) for message in got["tf"] for t in message.transforms}
+    assert set(stamps(got["rgb"])) <= sent, "TF has a pose at the very stamp of each image"
