@@ -73,7 +73,7 @@ make_venv() {
   printf '\n. "%s/scripts/ros_env.sh"\n' "$PWD" >>"$venv/bin/activate"
 }
 
-pip_install() { "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" 2> >(grep -v '^WARNING: Location' >&2); }
+pip_install() { "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" 2> >(sed '/^WARNING: Location/d' >&2); }
 
 install_ros_wheels() {
   pip_install -r requirements/ros-jazzy.lock
