@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 from pose2rgbd_ros.errors import UserError
 
@@ -27,7 +28,9 @@ COMMANDS = {
 def usage() -> str:
     """The list of commands."""
     rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
+    return (
+        f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,10 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: no command '{command}'\n\n{usage()}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    module = importlib.import_module(COMMANDS[command][0])
     # cli.nodes serves several commands, so it is told which one.
     arguments = [command, *arguments] if COMMANDS[command][0].endswith(".nodes") else arguments
     try:
+        module = importlib.import_module(COMMANDS[command][0])
         return int(module.main(arguments) or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -52,6 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def node() -> int:
+    """`ros2 run pose2rgbd render|play|monitor`: the name of the executable is the command."""
+    return main([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -263,10 +263,3 @@ class MonitorNode(Node):
             self.exit_status = 0
             return
         self.exit_status = 1
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`ros2 run pose2rgbd monitor`."""
-    from pose2rgbd_ros.nodes.runner import run_nodes
-
-    return run_nodes([MonitorNode], argv)

@@ -218,10 +218,3 @@ class PlayNode(Node):
             self._infos[event.kind].publish(info)
         if pixels is not None:
             self._images[event.kind].publish(conversions.to_image(pixels, stamp_ns, self._camera_frame))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`ros2 run pose2rgbd play`."""
-    from pose2rgbd_ros.nodes.runner import run_nodes
-
-    return run_nodes([PlayNode], argv)

@@ -297,10 +297,3 @@ class RenderNode(LifecycleNode):
             reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`ros2 run pose2rgbd render`."""
-    from pose2rgbd_ros.nodes.runner import run_nodes
-
-    return run_nodes([RenderNode], argv)
