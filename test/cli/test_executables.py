@@ -35,7 +35,8 @@ def test_an_executable_runs_the_command_of_its_name(console_scripts, tmp_path):
         [sys.executable, executable, "--help"], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
-    assert "usage: pose2rgbd play" in result.stdout and "--recording" in result.stdout
+    assert "usage: pose2rgbd play" in result.stdout
+    assert "--recording" in result.stdout
 
 
 def test_an_interrupt_while_libraries_load_leaves_no_traceback(monkeypatch, capsys):
