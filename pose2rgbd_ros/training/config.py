@@ -33,7 +33,7 @@ RECIPES = {
     # It does not say the batch size nor the weight decay: 16 is a guess, 0.01 AdamW's default in PyTorch.
     "paper": Recipe(0.01, "fixed", 0.0, 16, 100, 0.01, 0.0, "mse", 0),
     # Ours, better at equal time: docs/models.md has the figures.
-    "default": Recipe(3e-3, "cosine", 0.03, 8, 100, 1.0, 0.0, "charbonnier", 0),
+    "default": Recipe(3e-3, "cosine", 0.03, 4, 100, 1.0, 0.0, "charbonnier", 0),
 }
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 

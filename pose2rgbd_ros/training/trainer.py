@@ -131,9 +131,8 @@ class _Run:
     def loop(self, interrupt: Interruptible) -> None:
         """Step until the epochs, the time or the patience is spent, or somebody interrupts."""
         log = RunLog(self.out, self.config.tensorboard) if self.fabric.is_global_zero else None
-        with tqdm(
-            total=100, unit="%", disable=None if log else True, bar_format="{l_bar}{bar}| {elapsed}{postfix}"
-        ) as bar:
+        form = "{percentage:3.0f} % |{bar:20}| {elapsed}{postfix}"
+        with tqdm(total=100, disable=None if log else True, bar_format=form) as bar:
             while True:
                 share, stop = self._agree(self._share(), self.stop or interrupt.requested)
                 if share >= 1.0 or stop:
