@@ -27,7 +27,7 @@ else:
     TrainOptions = with_help(TrainConfig)
 
 # A demo's worth of training: half the channels see four times the images in two minutes of a CPU.
-DEMO_TRAINING = {"max_minutes": 2.0, "width": 0.5}
+DEMO_MINUTES, DEMO_WIDTH = 2.0, 0.5
 
 
 @dataclass
@@ -44,7 +44,9 @@ class RunConfig:
     live_s: Annotated[float, tyro.conf.arg(help="seconds to fly with the live node; 0: do not")] = 20.0
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
     convert: ConvertOptions = field(default_factory=ConvertOptions)
-    train: TrainOptions = field(default_factory=lambda: TrainOptions(**DEMO_TRAINING))
+    train: TrainOptions = field(
+        default_factory=lambda: TrainOptions(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
+    )
 
 
 class Steps:
