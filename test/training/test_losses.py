@@ -176,3 +176,5 @@ def test_network_of_a_run() -> None:
     network = network_config(TrainConfig(model="slice-32", rotation="euler", size=64), has_depth=True)
     assert (network.variant, network.slices, network.pose_dim, network.output) == ("slice", 32, 6, "rgbd")
     assert network_config(TrainConfig(), has_depth=False).output == "rgb"
+    assert network_config(TrainConfig(recipe="paper"), has_depth=True).pose_frequencies == 0
+    assert network_config(TrainConfig(pose_frequencies=0), has_depth=True).pose_frequencies == 0
