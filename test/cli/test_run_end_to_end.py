@@ -1,0 +1,49 @@
+"""`pose2rgbd run` on a small recording: dataset, model, live processes and report, and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
+
+
+def _run(bag: Path, out: Path, live_s: int = 3) -> subprocess.CompletedProcess[str]:
+    options = "--train.size 32 --train.width 0.25 --train.max-minutes 0.1 --train.no-tensorboard".split()
+    call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "run", str(bag), "--out", str(out)]
+    call += ["--live-s", str(live_s), *options]
+    return subprocess.run(call, text=True, capture_output=True, timeout=110, env=os.environ.copy())
+
+
+@pytest.mark.ros
+def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
+    bag, out = tmp_path / "flight.mcap", tmp_path / "out"
+    write_demo_bag(DemoBagConfig(out=bag, duration_s=6.0, width=64, height=48))
+    result = _run(bag, out)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+    scores = yaml.safe_load((out / "run" / "report" / "metrics.yaml").read_text())["scores"]
+    assert set(scores) == {"model", "mean_image", "nearest_frame"}
+    live = yaml.safe_load((out / "live" / "summary.yaml").read_text())
+    assert live["images"] > 20
+    assert live["rgb_mae_px"] < 128
+    for picture in ("dataset/inspect/contact_sheet.png", "run/report/sheet.png", "live/sheet.png"):
+        assert (out / picture).stat().st_size > 10_000
+
+    weights = out / "run" / "checkpoint" / "weights.safetensors"
+    trained_at = weights.stat().st_mtime_ns
+    again = _run(bag, out, live_s=0)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("done before") == 4
+    assert weights.stat().st_mtime_ns == trained_at
+
+
+def test_a_missing_recording_is_one_line(tmp_path: Path) -> None:
+    result = _run(tmp_path / "nothing.bag", tmp_path / "out")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [f"error: {tmp_path}/nothing.bag: no such recording"]
