@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -48,10 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = [command, *arguments] if COMMANDS[command][0].endswith(".nodes") else arguments
     try:
         module = importlib.import_module(COMMANDS[command][0])
-        return int(module.main(arguments) or 0)
+        status = int(module.main(arguments) or 0)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
