@@ -20,6 +20,7 @@ from pose2rgbd_ros.settings import read_yaml
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
+SHEET_ROWS = 6
 
 
 def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float) -> bool:
@@ -95,18 +96,20 @@ def _tail(log: Path, lines: int = 5) -> str:
 
 def _tell(summary: dict[str, object]) -> None:
     for key, value in summary.items():
-        print(f"   {key:<20} {value:.4g}" if isinstance(value, float) else f"   {key:<20} {value}")
+        print(f"   {key:<24} {value:.4g}" if isinstance(value, float) else f"   {key:<24} {value}")
+    print("   (these errors include frames trained on; the table above is the honest measure)")
 
 
 def _draw(samples: Path, path: Path, depth_unit: str) -> None:
     """The pairs the monitor kept, as a sheet; none are no sheet."""
     rows = []
-    for file in sorted(samples.glob("*.npz"))[:6]:
+    files = sorted(samples.glob("*.npz"), key=lambda file: int(file.stem))
+    for file in files[:: -(-len(files) // SHEET_ROWS) or 1]:
         with np.load(file, allow_pickle=False) as pair:
             images = {name: pair[name] for name in pair.files}
         rows.append(
             SheetRow(
-                label=f"t = {int(file.stem) / 1e9 % 1000:.2f} s",
+                label=f"t = {(int(file.stem) - int(files[0].stem)) / 1e9:.1f} s",
                 rgb=images.get("recorded_rgb"),
                 rgb_predicted=images.get("rendered_rgb"),
                 depth=images.get("recorded_depth"),
@@ -114,4 +117,6 @@ def _draw(samples: Path, path: Path, depth_unit: str) -> None:
             )
         )
     if rows:
-        draw_sheet(path, rows, "recorded beside what the live node published", depth_unit)
+        draw_sheet(
+            path, rows, "what the live node published (most of these frames were trained on)", depth_unit
+        )

@@ -172,7 +172,9 @@ class MonitorNode(Node):
             self.figures.depth_mae.append(
                 figures.depth_mae(images["rendered_depth"], images["recorded_depth"])
             )
-        if self.settings.samples and len(self._samples) < MAX_SAMPLES:
+        # Spread over the measurement; the stamps of a looped recording jump back, hence the absolute value.
+        due = abs(rendered_ns - max(self._samples, default=0)) >= self.settings.duration_s * 1e9 / MAX_SAMPLES
+        if self.settings.samples and due and len(self._samples) < MAX_SAMPLES:
             self._samples[rendered_ns] = images
 
     def _newest_pair(self) -> tuple[int, int] | None:
