@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, Transform, TransformStamped
+from pose2rgbd.msg import RelativeDepth
 from sensor_msgs.msg import CameraInfo, Image
 
 from pose2rgbd_ros.errors import UserError
@@ -15,12 +16,18 @@ from pose2rgbd_ros.geometry import depth as depth_contract
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import COEFFICIENTS, Camera
+from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.streams import samples
 from pose2rgbd_ros.streams.images import raw_image_to_rgb
 
 NANOSECONDS = 1_000_000_000
 # encoding -> (numpy type, channels) of the images this package publishes
 PUBLISHED_ENCODINGS = {"rgb8": (np.uint8, 3), "32FC1": (np.float32, 1)}
+# The message that carries each kind of depth: what is not metres cannot be subscribed to as if it were.
+DEPTH_MESSAGES: dict[DepthKind, type[Image] | type[RelativeDepth]] = {
+    "metric": Image,
+    "relative": RelativeDepth,
+}
 
 
 def stamp_ns(stamp: Time) -> int:
@@ -44,6 +51,11 @@ def matrix_of(message: Pose | Transform) -> Float64:
     if not np.any(numbers[3:]):
         raise UserError("the orientation is all zero; for no rotation set w = 1")
     return se3.make(numbers[:3], numbers[3:])
+
+
+def depth_message(image: Image, kind: DepthKind) -> Image | RelativeDepth:
+    """The message that carries a 32FC1 depth image of this kind; it shares the image's header and pixels."""
+    return image if kind == "metric" else RelativeDepth(header=image.header, image=image)
 
 
 def to_transform(T: Float64) -> Transform:

@@ -94,12 +94,12 @@ class MonitorNode(Node):
     def _subscribe(self) -> None:
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         sensor = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        depth = {kind: depth_topic(kind) for kind in ("metric", "relative")}
         self._listen(Image, "render/rgb/image", self._on_rendered("rendered_rgb"), reliable)
         self._listen(Image, "play/rgb/image", self._keep("recorded_rgb"), sensor)
-        for topic in depth.values():
-            self._listen(Image, f"render/{topic}", self._on_rendered("rendered_depth"), reliable)
-            self._listen(Image, f"play/{topic}", self._keep("recorded_depth"), sensor)
+        for kind, message in conversions.DEPTH_MESSAGES.items():
+            topic = depth_topic(kind)
+            self._listen(message, f"render/{topic}", self._on_rendered("rendered_depth"), reliable)
+            self._listen(message, f"play/{topic}", self._keep("recorded_depth"), sensor)
         for owner, base in (
             ("render", "rgb"),
             ("render", "depth"),
@@ -132,7 +132,9 @@ class MonitorNode(Node):
     def _keep(self, name: str) -> Callable[[Image], None]:
         def receive(message: Image) -> None:
             kept = self._images.setdefault(name, OrderedDict())
-            kept[conversions.stamp_ns(message.header.stamp)] = message
+            kept[conversions.stamp_ns(message.header.stamp)] = getattr(
+                message, "image", message
+            )  # relative depth
             while len(kept) > KEPT_IMAGES:
                 kept.popitem(last=False)
 

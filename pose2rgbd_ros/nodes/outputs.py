@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
-from pose2rgbd_ros.nodes.conversions import ImageBuffer, camera_to_info, to_stamp
+from pose2rgbd_ros.nodes.conversions import (
+    DEPTH_MESSAGES,
+    ImageBuffer,
+    camera_to_info,
+    depth_message,
+    to_stamp,
+)
 from pose2rgbd_ros.rendering.renderer import Rendered
 
 QUEUE_DEPTH = 5  # 5 x (RGB + depth + confidence) of 1024 x 1024 still fit the shared-memory segment
@@ -26,6 +32,7 @@ class _Output:
     image: Publisher
     info: Publisher
     buffer: ImageBuffer
+    message: Any  # what is published: the buffer's image, or what holds it
     camera_info: CameraInfo
 
 
@@ -50,10 +57,13 @@ class Outputs:
         self._outputs: dict[str, _Output] = {}
         for kind in kinds:
             topic = topics(depth_kind)[kind]
+            unit: DepthKind = cast(DepthKind, depth_kind or "metric") if kind == "depth" else "metric"
+            buffer = ImageBuffer(camera.width, camera.height, "rgb8" if kind == "rgb" else "32FC1")
             self._outputs[kind] = _Output(
-                _publisher(node, Image, f"~/{topic}"),
+                _publisher(node, DEPTH_MESSAGES[unit], f"~/{topic}"),
                 _publisher(node, CameraInfo, f"~/{topic.replace('/image', '/camera_info')}"),
-                ImageBuffer(camera.width, camera.height, "rgb8" if kind == "rgb" else "32FC1"),
+                buffer,
+                depth_message(buffer.message, unit),
                 camera_to_info(camera),
             )
         pixels = {kind: output.buffer.pixels[None] for kind, output in self._outputs.items()}
@@ -71,7 +81,7 @@ class Outputs:
             for header in (output.buffer.message.header, output.camera_info.header):
                 header.stamp, header.frame_id = to_stamp(stamp_ns), frame_id
             if kind in kinds:
-                output.image.publish(output.buffer.message)
+                output.image.publish(output.message)
             if output.info.get_subscription_count() > 0:
                 output.info.publish(output.camera_info)
 

@@ -131,7 +131,8 @@ class PlayNode(Node):
             for name, topic in topics.items()
             if self._recording.camera is not None
         }
-        return {name: self._advertise(Image, topic) for name, topic in topics.items()}, infos
+        kinds = {"rgb": Image, "depth": conversions.DEPTH_MESSAGES[kind or "metric"]}
+        return {name: self._advertise(kinds[name], topic) for name, topic in topics.items()}, infos
 
     def _play(self) -> None:
         settings, spans = self.settings, self._recording.spans_ns
@@ -217,4 +218,6 @@ class PlayNode(Node):
             info.header.stamp, info.header.frame_id = conversions.to_stamp(stamp_ns), self._camera_frame
             self._infos[event.kind].publish(info)
         if pixels is not None:
-            self._images[event.kind].publish(conversions.to_image(pixels, stamp_ns, self._camera_frame))
+            image = conversions.to_image(pixels, stamp_ns, self._camera_frame)
+            unit = self._recording.depth_kind if event.kind == "depth" else None
+            self._images[event.kind].publish(conversions.depth_message(image, unit or "metric"))

@@ -77,7 +77,11 @@ class RenderPoseService:
             declare_unknown(rendered)
         stamp_ns, frame = conversions.stamp_ns(request.pose.header.stamp), self._frames()[1]
         for kind, images in rendered.present().items():
-            setattr(response, kind, conversions.to_image(images[0], stamp_ns, frame))
+            image = conversions.to_image(images[0], stamp_ns, frame)
+            if kind == "depth" and renderer.depth_kind == "relative":
+                response.relative_depth = conversions.depth_message(image, "relative")
+            else:
+                setattr(response, kind, image)
         response.camera_info = conversions.camera_to_info(camera or renderer.camera)
         response.camera_info.header.stamp = request.pose.header.stamp
         response.camera_info.header.frame_id = frame

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tf2_ros
 from diagnostic_msgs.msg import DiagnosticArray
-from pose2rgbd.msg import RenderStatus
+from pose2rgbd.msg import RelativeDepth, RenderStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -92,12 +92,15 @@ def test_outside_the_volume_depth_is_unknown(bench, make_checkpoint, poses):
 
 
 def test_relative_depth_has_a_topic_of_its_own(bench, make_checkpoint, poses):
-    images = bench.collect(Image, "/render/depth_relative/image")
+    images = bench.collect(RelativeDepth, "/render/depth_relative/image")
     bench.render(make_checkpoint("relative", depth_kind="relative"))
     bench.stream(poses)
     bench.wait(lambda: images)
     assert not bench.wait_state(RenderStatus.OK).metric_depth
     assert "/render/depth/image" not in bench.topics()
+    message = images[-1]
+    assert np.isfinite(conversions.depth_of(message.image)).all()
+    assert message.header == message.image.header
 
 
 def test_colour_only_model(bench, make_checkpoint, poses):

@@ -126,3 +126,13 @@ def test_answers_while_images_stream(bench, active, poses):
     assert all(ask(bench, T).success for T in poses[:5])
     count = len(images)
     bench.wait(lambda: len(images) > count + 10)
+
+
+def test_relative_depth_is_no_image_in_metres(bench, make_checkpoint, poses):
+    bench.render(make_checkpoint("relative", depth_kind="relative"))
+    bench.wait(lambda: bench.state_of() == "active")
+    answer = ask(bench, poses[0])
+    assert answer.success, answer.message
+    assert len(answer.depth.data) == 0
+    assert not answer.status.metric_depth
+    assert np.isfinite(conversions.depth_of(answer.relative_depth.image)).any()
