@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,8 @@ def check(config: Any) -> None:
             raise UserError(f"{field.name} is {value!r}; choose one of: {allowed}")
         if value is None or isinstance(value, (str, list, dict, tuple)):
             continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{field.name} is {value}; it must be a finite number")
         if limits.get("ge") is not None and not value >= limits["ge"]:
             raise UserError(f"{field.name} is {value}; it must be at least {limits['ge']}")
         if limits.get("le") is not None and not value <= limits["le"]:

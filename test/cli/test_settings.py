@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pose2rgbd_ros.settings import check, from_yaml_dict, read_yaml, setting, to
 @dataclass
 class Example:
     rate_hz: float = setting(30.0, "images per second", ge=0.1, le=200.0)
+    offset_s: float = setting(0.0, "any number of seconds")
     mode: str = setting("a", "which", choices=("a", "b"))
     pair: tuple[int, int] = setting((1, 2), "two numbers")
     where: Path = setting(Path("x"), "a path")
@@ -33,6 +35,8 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     [
         ({"rate_hz": 0.0}, "at least 0.1"),
         ({"rate_hz": 1e9}, "at most"),
+        ({"offset_s": float("nan")}, "offset_s is nan; it must be a finite number"),
+        ({"offset_s": float("-inf")}, "finite"),
         ({"mode": "c"}, "choose one of: a, b"),
     ],
 )
@@ -69,4 +73,22 @@ def test_bad_input_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixture[s
     assert cli.main(["inspect", str(tmp_path / "nothing")]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ")
+    assert message.count("\n") == 1
+
+
+def test_a_folder_without_permission_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["inspect", str(tmp_path / "nothing")]) == 2  # imports all it needs while it may
+    capsys.readouterr()
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    me = os.geteuid()
+    try:
+        if me == 0:  # whom no permission stops
+            os.seteuid(65534)
+        assert cli.main(["inspect", str(locked)]) == 2
+    finally:
+        os.seteuid(me)
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {locked}")
+    assert "permission denied" in message
     assert message.count("\n") == 1
