@@ -68,7 +68,7 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square") -> FrameCache:
     camera = dataset.camera.cropped(*window).resized(size, size)
     folder = _root(dataset.path) / f"{fit}-{size}-{_state(dataset)}"
     with _disk(folder), _one_at_a_time(folder.with_name(f"{fit}-{size}.lock")):
-        if not (folder / _DONE).is_file():
+        if not _is_complete(dataset, size, folder):
             for old in folder.parent.glob(f"{fit}-{size}-*"):
                 shutil.rmtree(old, ignore_errors=True)
             _build(dataset, size, window, folder)
@@ -155,6 +155,16 @@ def _allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, 
     with path.open("wb") as stream:
         os.posix_fallocate(stream.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+
+
+def _is_complete(dataset: Dataset, size: int, folder: Path) -> bool:
+    """Whether it was built to the end and nobody took anything away since."""
+    pixels = len(dataset) * size * size
+    expected = {_RGB: 3 * pixels, **({_DEPTH: 4 * pixels} if dataset.has_depth else {})}
+    files = [folder / name for name in expected]
+    return (folder / _DONE).is_file() and all(
+        path.is_file() and path.stat().st_size == expected[path.name] for path in files
+    )
 
 
 def _open(dataset: Dataset, size: int, folder: Path, camera: Camera) -> FrameCache:

@@ -236,4 +236,5 @@ def _split(split: splits.Split | None) -> str:
     if split is None:
         return f"nothing: fewer than {splits.FEWEST_FRAMES} frames"
     stretches = 1 + int((np.diff(split.test) > 1).sum())
-    return f"{len(split.test)} frames in {stretches} stretches for testing; {len(split.train)} for training (by default)"
+    in_stretches = f"{stretches} stretches" if stretches > 1 else "1 stretch"
+    return f"{len(split.test)} frames in {in_stretches} for testing; {len(split.train)} for training (by default)"

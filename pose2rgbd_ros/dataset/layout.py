@@ -68,6 +68,22 @@ def header(has_depth: bool) -> str:
     return "# timestamp rgb timestamp depth" if has_depth else "# timestamp rgb"
 
 
+def require_unused(folder: Path) -> None:
+    """UserError when `folder` is a file or holds somebody else's things. Nothing is touched; it need not exist.
+
+    OSError passes through.
+    """
+    if not folder.exists() or (folder / META).is_file():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder for the dataset")
+    ours = {RGB, *DEPTH.values(), GROUNDTRUTH, ASSOCIATIONS}
+    others = [p.name for p in folder.iterdir() if p.name not in ours and not p.name.startswith(".")]
+    rgb = folder / RGB
+    if others or (rgb.is_dir() and any(rgb.iterdir())):
+        raise UserError(f"{folder} is not empty and holds no dataset of ours; choose another folder")
+
+
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that under its name there is all of it or nothing (or, when replaced, the old one).
 

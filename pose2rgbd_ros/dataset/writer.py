@@ -78,6 +78,7 @@ class DatasetWriter:
         self._depth_size: tuple[int, int] | None = None
         self._descriptors: list[int] = []
         with self._disk():
+            layout.require_unused(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = layout.FolderLock(self.path)
         try:
@@ -191,8 +192,6 @@ class DatasetWriter:
             self._recover(stored)
             stored.software, stored.datum = software(), stored.datum or meta.datum
             return stored
-        if stored is None:
-            self._require_unused()
         meta = copy.deepcopy(meta)
         meta.software = software()
         for name in filter(None, (layout.RGB, _depth_folder(meta))):
@@ -209,13 +208,6 @@ class DatasetWriter:
         if stored.depth and some:
             height, width = read_depth(self.path / some, stored.depth).shape
             self._depth_size = height, width
-
-    def _require_unused(self) -> None:
-        ours = {layout.RGB, *layout.DEPTH.values(), layout.GROUNDTRUTH, layout.ASSOCIATIONS}
-        others = [p.name for p in self.path.iterdir() if p.name not in ours and not p.name.startswith(".")]
-        rgb = self.path / layout.RGB
-        if others or (rgb.is_dir() and any(rgb.iterdir())):
-            raise UserError(f"{self.path} is not empty and holds no dataset of ours; choose another folder")
 
     def _seen_before(self, stamp: int, pose: str) -> Added:
         before = layout.parse_pose(self._frames[stamp][1])

@@ -114,6 +114,12 @@ def test_a_deleted_cache_is_no_loss(make_dataset):
     expected = frame_cache(Dataset(path), 8).rgb.copy()
     shutil.rmtree(path / ".cache")
     np.testing.assert_array_equal(frame_cache(Dataset(path), 8).rgb, expected)
+    (images,) = (path / ".cache").glob("*/rgb.u8")
+    images.unlink()
+    np.testing.assert_array_equal(frame_cache(Dataset(path), 8).rgb, expected)
+    (depths,) = (path / ".cache").glob("*/depth.f32")
+    os.truncate(depths, 100)
+    assert np.isfinite(frame_cache(Dataset(path), 8).depth).any()
 
 
 def test_processes_that_build_at_once_agree(make_dataset):

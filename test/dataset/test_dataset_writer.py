@@ -159,7 +159,10 @@ def test_a_folder_with_frames_or_other_things_is_left_alone(toy, make_dataset, t
     (tmp_path / "home/letter.txt").write_text("dear")
     with pytest.raises(UserError, match="not empty"):
         DatasetWriter(tmp_path / "home", toy.meta(), resume=True)
+    assert [p.name for p in (tmp_path / "home").iterdir()] == ["letter.txt"], "not even a lock is put there"
     assert (tmp_path / "home/letter.txt").read_text() == "dear"
+    with pytest.raises(UserError, match="is a file"):
+        DatasetWriter(tmp_path / "home/letter.txt", toy.meta())
     assert len(Dataset(path)) == 3
 
 
