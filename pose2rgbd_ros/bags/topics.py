@@ -127,6 +127,10 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
     """The topics to convert. UserError, listing what is there, when an image or pose topic is missing or unknown."""
     requested = requested or RequestedTopics()
     for option, topic in vars(requested).items():
+        if topic == NONE and option in ("image", "pose"):
+            raise UserError(
+                f"--{option}-topic cannot be none: a dataset needs images and poses; name a topic, or auto"
+            )
         if topic not in (AUTO, NONE) and topic not in reader.topics:
             raise UserError(
                 f"{reader.path} has no topic {topic} (asked for as {option.replace('_', ' ')}); "
@@ -183,7 +187,7 @@ def _require_type(reader: BagReader, topic: str, accepted: tuple[str, ...], what
 def _choose_image(
     reader: BagReader, candidates: dict[str, _Images], requested: str, notes: list[str]
 ) -> _Images:
-    if requested not in (AUTO, NONE):
+    if requested != AUTO:
         _require_type(reader, requested, _IMAGE_TYPES, "colour images")
         if requested not in candidates:
             raise UserError(f"no message of {requested} in {reader.path} can be read")
@@ -273,7 +277,7 @@ def _choose_camera_info(reader: BagReader, image: _Images, requested: str, notes
 
 
 def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[str]) -> str | None:
-    if requested not in (AUTO, NONE):
+    if requested != AUTO:
         _require_type(reader, requested, (*decode.POSE_TYPES, decode.TF), "poses")
         return None if reader.topics[requested].type == decode.TF else requested
     topics = _of_type(reader, *decode.POSE_TYPES)

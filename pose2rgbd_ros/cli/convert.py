@@ -25,7 +25,11 @@ class Arguments:
     paths: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="BAG [BAG ...] OUT", help="the recordings, and last the dataset's folder"),
+        tyro.conf.arg(
+            metavar="BAG [BAG ...] OUT",
+            help="the recordings, and last the dataset's folder",
+            help_behavior_hint="(required)",
+        ),
     ]
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
 

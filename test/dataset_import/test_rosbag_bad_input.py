@@ -131,6 +131,18 @@ def test_no_pose_overlaps_the_images(flight, tmp_path: Path) -> None:
     assert report.frames_written == 8
 
 
+def test_an_offset_that_moves_the_images_out_of_the_poses_is_told(flight, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        convert(
+            [flight().write(tmp_path / "bag")], tmp_path / "out", ConvertConfig(image_time_offset_s=100.0)
+        )
+    text = str(error.value)
+    assert "the images (+100 s) cover 1700000100.020..1700000100.720 s" in text
+    assert "+100.020 s apart" in text
+    assert "--stamps received" not in text, "the recorder's clock is shifted as well"
+    assert text.endswith("--image-time-offset-s shifts the images")
+
+
 def test_zero_images(flight, tmp_path: Path) -> None:
     bag = flight(frames=0).write(tmp_path / "bag")
     refused(bag, tmp_path / "out", "has no colour images")
@@ -186,6 +198,8 @@ def test_a_gap_in_the_poses(flight, tmp_path: Path) -> None:
     bag = flight(spoil=silence).write(tmp_path / "bag")
     report, _ = converted(bag, tmp_path / "out", max_pose_gap_s=0.1)
     assert report.rejects == {"pose_gap": 2}
+    always = ConvertConfig(max_pose_gap_s=0.01)
+    refused(bag, tmp_path / "no", "8 pose_gap", "--max-pose-gap-s bridges longer silences", config=always)
     rejected = yaml.safe_load((tmp_path / "out" / "convert_report.yaml").read_text())["bags"][0]["rejected"]
     stamps = flight().image_stamps_ns()
     assert [(run["reason"], run["first_stamp_ns"], run["last_stamp_ns"]) for run in rejected] == [
@@ -310,3 +324,39 @@ def test_a_mount_that_makes_no_sense(tmp_path: Path, mount: str) -> None:
 def test_the_command_line_needs_two_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["convert", sys.executable]) == 2
     assert "convert needs a recording and" in capsys.readouterr().err
+
+
+def test_images_and_poses_cannot_be_done_without(flight, tmp_path: Path) -> None:
+    bag = flight().write(tmp_path / "bag")
+    refused(bag, tmp_path / "out", "--pose-topic cannot be none", config=ConvertConfig(pose_topic="none"))
+    refused(bag, tmp_path / "out", "--image-topic cannot be none", config=ConvertConfig(image_topic="none"))
+
+
+def test_a_recording_given_twice(flight, tmp_path: Path) -> None:
+    bag = flight().write(tmp_path / "bag")
+    with pytest.raises(UserError, match="bag is given 2 times"):
+        convert([bag, tmp_path / "." / "bag"], tmp_path / "out")
+
+
+def test_the_last_path_must_not_be_a_recording(flight, tmp_path: Path) -> None:
+    first = flight().write(tmp_path / "one.db3")
+    refused(first, flight().write(tmp_path / "two.db3"), "two.db3 is a file; choose a folder")
+    folder = flight().write(tmp_path / "three")
+    before = sorted(path.name for path in folder.iterdir())
+    refused(first, folder, "three is not empty and holds no dataset of ours")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_depth_beyond_the_unit_asked_for_is_counted(flight, tmp_path: Path) -> None:
+    def farther(make, entries):
+        for image in of_topic(entries, DEPTH):
+            image.data = (image.data.view("<f4") * 10).view(np.uint8)  # 90 m and more
+        return entries
+
+    bag = flight(depth="32FC1", spoil=farther).write(tmp_path / "bag")
+    report, dataset = converted(bag, tmp_path / "mm", depth_format="mm")
+    assert not np.isfinite(dataset.depth(0)).any()
+    assert any(f"{8 * (32 * 24 - 1)} depth pixels lie beyond the reach" in note for note in report.notes)
+    report, dataset = converted(bag, tmp_path / "auto")
+    assert np.isfinite(dataset.depth(0)).any()
+    assert not any("beyond the reach" in note for note in report.notes)

@@ -101,7 +101,9 @@ def test_recordings_of_another_map_or_camera_are_refused(flight, tmp_path: Path)
         flight().write(tmp_path / "one"),
         flight(start_ns=LATER, spoil=renamed).write(tmp_path / "two"),
     ]
-    with pytest.raises(UserError, match="map_frame 'map', not 'attic'"):
+    with pytest.raises(
+        UserError, match=r"two does not belong with the others: .* map_frame 'map', not 'attic'"
+    ):
         convert(bags, tmp_path / "out")
     assert len(Dataset(tmp_path / "out")) == 8
 
@@ -111,3 +113,15 @@ def test_recordings_of_the_same_name_are_told_apart(flight, tmp_path: Path) -> N
     convert(bags, tmp_path / "out")
     sources = Dataset(tmp_path / "out").meta.sources
     assert [(source.name, source.frames) for source in sources] == [("bag", 8), ("bag (2)", 8)]
+
+
+def test_a_datum_given_stays_where_the_gps_cannot_tell(flight, tmp_path: Path) -> None:
+    bag = with_gps(flight, HOME, heading_deg=40).write(tmp_path / "bag")
+    convert([bag], tmp_path / "out", ConvertConfig(datum=(47.0, 8.0, 400.0)))
+    assert Dataset(tmp_path / "out").meta.datum == Datum(47.0, 8.0, 400.0)
+
+
+def test_a_datum_in_another_country_is_refused(flight, tmp_path: Path) -> None:
+    bag = with_gps(flight, HOME).write(tmp_path / "bag")
+    with pytest.raises(UserError, match=r"bag: .* lies \d+ km from the map's datum .* check --datum"):
+        convert([bag], tmp_path / "out", ConvertConfig(datum=(8.5, 47.5, 430.0)))

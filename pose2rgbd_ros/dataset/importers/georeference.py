@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
 from pose2rgbd_ros.geometry.trajectory import Trajectory
@@ -18,6 +19,8 @@ _SHORTEST_TRACK_M = 10.0
 _SCATTER_M, _SCATTER_PART = 2.0, 0.05
 # Origins nearer than this are the same within what a GPS knows from one day to the next.
 SAME_ORIGIN_M = 5.0
+# Poses are moved, not turned: this far away, east, north and up differ by half a degree, so it is another place.
+FARTHEST_ORIGIN_M = 50_000.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,15 @@ class FixLog:
 
 
 def shift_m(own: Datum, common: Datum) -> Float64:
-    """Where the origin `own` lies in the map of `common`: (3,) to add to the poses; zero when both are the same place."""
+    """Where the origin `own` lies in the map of `common`: (3,) to add to the poses; zero when both are the same place.
+
+    UserError when the two are too far apart for one map.
+    """
     offset = wgs84_to_enu(own.latitude_deg, own.longitude_deg, own.altitude_m, common)
-    return offset if np.linalg.norm(offset) > SAME_ORIGIN_M else np.zeros(3)
+    distance_m = float(np.linalg.norm(offset))
+    if distance_m > FARTHEST_ORIGIN_M:
+        raise UserError(
+            f"by GPS the poses' origin lies {distance_m / 1000:.0f} km from the map's datum ({own}, not {common}); "
+            "check --datum, or choose another folder for another place"
+        )
+    return offset if distance_m > SAME_ORIGIN_M else np.zeros(3)

@@ -43,6 +43,7 @@ class Recording:
         self._writer: DatasetWriter | None = None
         self._stamps: set[int] = set()
         self._image_received_ns: tuple[int, int] | None = None
+        self._image_offset_ns = round(self._config.image_time_offset_s * _SECOND)
 
     def _choose(self) -> TopicChoice:
         config = self._config
@@ -77,10 +78,15 @@ class Recording:
             return common
         found = fixes.georeference(track.body, track.gap_ns)
         self._report.note(found.how)
-        if found.datum is None or common is None:
+        if found.datum is None:
+            return common
+        if common is None:
             # Frames that were written without a datum cannot be given one by another recording.
-            return common if stored else found.datum
-        offset_m = georeference.shift_m(found.datum, common)
+            return None if stored else found.datum
+        try:
+            offset_m = georeference.shift_m(found.datum, common)
+        except UserError as error:
+            raise UserError(f"{self._reader.path}: {error}") from error
         if offset_m.any():
             self._report.note(
                 "by GPS the poses' origin lies {:.1f} m east, {:.1f} m north, {:.1f} m up of the map's; "
@@ -178,8 +184,7 @@ class Recording:
 
     def _frame(self, image: Waiting, depth_message: Any) -> None:
         """Write one frame, or count why not."""
-        offset_ns = round(self._config.image_time_offset_s * _SECOND)
-        T_map_cam, reason = self._track.T_map_cam(image.stamp_ns + offset_ns)
+        T_map_cam, reason = self._track.T_map_cam(image.stamp_ns + self._image_offset_ns)
         if reason:
             self._report.reject(image.stamp_ns, reason)
             return
@@ -218,7 +223,7 @@ class Recording:
                 depth=DepthMeta(kind=config.depth_kind) if self._topics.depth else None,
                 datum=self._datum,
             )
-            self._writer = self._target.begin(meta)
+            self._writer = self._target.begin(meta, self._reader.path)
             self._writer.begin_source(self._target.source_name(self._reader.path))
         return self._writer
 
@@ -244,21 +249,32 @@ class Recording:
         focal = width / 2 / math.tan(math.radians(self._config.fov_deg) / 2)
         return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
+    def _shifted(self, stamps_ns: tuple[int, int]) -> tuple[int, int]:
+        """First and last image stamp as they are looked up among the poses."""
+        return stamps_ns[0] + self._image_offset_ns, stamps_ns[1] + self._image_offset_ns
+
     def _check_overlap(self) -> None:
         """When no image lies within the poses, say both times: the clocks differ."""
         report, poses = self._report, self._report.poses_stamps_ns
         outside = sum(report.rejects.get(reason, 0) for reason in ("before_first_pose", "after_last_pose"))
-        if not report.images_stamps_ns or not poses or outside == 0 or outside < sum(report.rejects.values()):
+        if (
+            not report.images_stamps_ns
+            or not self._image_received_ns
+            or not poses
+            or outside == 0
+            or outside < sum(report.rejects.values())
+        ):
             return
         if report.frames_written or report.frames_already_there:
             return
-        images = report.images_stamps_ns
+        images, received = self._shifted(report.images_stamps_ns), self._shifted(self._image_received_ns)
+        offset_s = self._config.image_time_offset_s
         text = (
-            f"{report.path}: no image has a pose; the images cover {_span(images)}, the poses of "
-            f"{report.topics['pose']} {_span(poses)}: {(images[0] - poses[0]) / _SECOND:+.3f} s apart, "
-            "so their clocks may differ"
+            f"{report.path}: no image has a pose; the images{f' ({offset_s:+g} s)' if offset_s else ''} cover "
+            f"{_span(images)}, the poses of {report.topics['pose']} {_span(poses)}: "
+            f"{(images[0] - poses[0]) / _SECOND:+.3f} s apart, so their clocks may differ"
         )
-        if self._config.stamps == "header" and _overlap(self._image_received_ns, self._track.received_ns):
+        if self._config.stamps == "header" and _overlap(received, self._track.received_ns):
             text += "; --stamps received uses the recorder's clock, by which they overlap"
         else:
             text += "; --image-time-offset-s shifts the images"
@@ -278,5 +294,5 @@ def _span(stamps_ns: tuple[int, int]) -> str:
     return f"{first}..{last} s"
 
 
-def _overlap(a: tuple[int, int] | None, b: tuple[int, int] | None) -> bool:
-    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
+def _overlap(a: tuple[int, int], b: tuple[int, int] | None) -> bool:
+    return b is not None and a[0] <= b[1] and b[0] <= a[1]

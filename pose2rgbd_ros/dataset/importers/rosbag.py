@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.report import ConvertReport as ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.errors import UserError
+
+_WAYS_OUT = {
+    "pose_gap": "--max-pose-gap-s bridges longer silences of the poses",
+    "no_depth": "--depth-tolerance-s allows larger differences of the stamps, --depth-topic none does without depth",
+    "depth_unreadable": "--depth-topic picks another topic, or none",
+    "depth_size": "--depth-topic picks another topic, or none",
+    "image_unreadable": "--image-topic picks another topic",
+}
 
 
 def convert(
@@ -34,6 +43,9 @@ def convert(
         mount.parse(config.body_to_camera)
     if not bags:
         raise UserError("no recording was given")
+    for path, count in Counter(Path(bag).resolve() for bag in bags).items():
+        if count > 1:
+            raise UserError(f"{path} is given {count} times; name each recording once")
     report = ConvertReport(str(out), settings.to_yaml_dict(config))
     target = Target(Path(out), config)
     with target.closing(report):
@@ -56,4 +68,6 @@ def _why_nothing(report: ConvertReport) -> str:
     counts = ", ".join(f"{count} {reason}" for reason, count in report.rejects.items())
     examples = {run.example: None for bag in report.bags for run in bag.rejected if run.example}
     example = f"; for example: {next(iter(examples))}" if examples else ""
-    return f"none of {images} images became a frame ({counts or 'no image could be read'}){example}"
+    commonest = max(report.rejects, key=lambda reason: report.rejects[reason], default="")
+    way_out = f"; {_WAYS_OUT[commonest]}" if commonest in _WAYS_OUT else ""
+    return f"none of {images} images became a frame ({counts or 'no image could be read'}){example}{way_out}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.report import ConvertReport
-from pose2rgbd_ros.dataset.layout import META
+from pose2rgbd_ros.dataset.layout import META, require_unused
 from pose2rgbd_ros.dataset.meta import DatasetMeta, check_same_place, read_meta
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.writer import DatasetWriter
@@ -18,7 +18,7 @@ from pose2rgbd_ros.errors import UserError
 class Target:
     """The dataset being made of all recordings; its writer begins with the first frame.
 
-    UserError when `out` holds frames already and `config.resume` is off.
+    UserError when `out` holds frames already and `config.resume` is off, or is no folder for a dataset.
     """
 
     def __init__(self, out: Path, config: ConvertConfig) -> None:
@@ -30,6 +30,7 @@ class Target:
 
     def _require_room(self) -> None:
         """Before long work, what the writer would say after it."""
+        require_unused(self.out)
         if self.config.resume or not (self.out / META).is_file():
             return
         count = len(read_associations(self.out))
@@ -51,10 +52,13 @@ class Target:
             return self.writer.meta
         return read_meta(self.out) if self.config.resume and (self.out / META).is_file() else None
 
-    def begin(self, meta: DatasetMeta) -> DatasetWriter:
+    def begin(self, meta: DatasetMeta, bag: Path) -> DatasetWriter:
         """The writer, made for the first frame. UserError when `out` cannot take these frames."""
         if self.writer is not None:
-            check_same_place(self.writer.meta, meta, self.out)
+            try:
+                check_same_place(self.writer.meta, meta, self.out)
+            except UserError as error:
+                raise UserError(f"{bag} does not belong with the others: {error}") from error
         else:
             self.writer = DatasetWriter(
                 self.out,
@@ -72,6 +76,7 @@ class Target:
             yield
             if self.writer is not None:
                 self.writer.close()
+                self._tell_too_far(self.writer.too_far_pixels, report)
         finally:
             if self.writer is not None:
                 # After a failure: put in order what is there, if the disk lets us.
@@ -79,3 +84,10 @@ class Target:
                     self.writer.close()
                 with contextlib.suppress(OSError):
                     report.write(self.out)
+
+    def _tell_too_far(self, pixels: int, report: ConvertReport) -> None:
+        if pixels:
+            report.bags[-1].note(
+                f"{pixels} depth pixels lie beyond the reach of --depth-format {self.config.depth_format} and are "
+                "stored as unknown; auto loses none"
+            )
