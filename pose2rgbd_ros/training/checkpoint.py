@@ -201,6 +201,11 @@ def _to_yaml(checkpoint: Checkpoint) -> dict[str, Any]:
 def _from_yaml(
     values: dict[str, Any], tensors: dict[str, Tensor], poses: dict[str, Tensor], weights_sha256: str
 ) -> Checkpoint:
+    stamps_ns, T_map_cam = poses["stamps_ns"].numpy(), poses["T_map_cam"].numpy()
+    if stamps_ns.ndim != 1 or T_map_cam.shape != (*stamps_ns.shape, 4, 4):
+        raise ValueError(f"training poses of shape {T_map_cam.shape} for stamps of shape {stamps_ns.shape}")
+    if values["depth_kind"] not in (None, "metric", "relative"):
+        raise ValueError(f"depth_kind is {values['depth_kind']!r}")
     return Checkpoint(
         architecture=values["architecture"],
         normalization=Normalization.from_dict(values["normalization"]),
@@ -210,8 +215,8 @@ def _from_yaml(
         datum=None if values["datum"] is None else Datum.from_dict(values["datum"]),
         depth_kind=values["depth_kind"],
         state_dict=tensors,
-        training_stamps_ns=poses["stamps_ns"].numpy(),
-        training_T_map_cam=poses["T_map_cam"].numpy(),
+        training_stamps_ns=stamps_ns,
+        training_T_map_cam=T_map_cam,
         provenance=values["provenance"],
         metrics=values["metrics"],
         weights_sha256=weights_sha256,

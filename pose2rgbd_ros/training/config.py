@@ -56,6 +56,7 @@ RECIPES = {
         pose_frequencies=2,
     ),
 }
+UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 
 
@@ -89,7 +90,9 @@ class TrainConfig:
     )
 
     recipe: Literal["default", "paper"] = setting(
-        "default", "paper: its settings to the letter; default: ours", choices=tuple(RECIPES)
+        "default",
+        "optimisation; paper: its own (its whole set-up: --size 512 --split random too); default: ours",
+        choices=tuple(RECIPES),
     )
     epochs: int | None = setting(
         None, "passes over the training frames (100; unlimited under --max-minutes)", ge=1
@@ -159,7 +162,7 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.max_minutes is not None and config.recipe == "default" and config.epochs is None:
-        given["epochs"] = 10**6
+        given["epochs"] = UNLIMITED_EPOCHS
     return dataclasses.replace(recipe, **given)
 
 

@@ -13,7 +13,7 @@ from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import Split, held_out_segments, random_split
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import TrainConfig, network_config
 
 _CHUNK = 64  # frames looked at together where the whole set is read
 
@@ -63,8 +63,9 @@ def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> 
 
 
 def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
-    """Open a dataset for a run. UserError: no dataset, too few frames, no known depth."""
+    """Open a dataset for a run. UserError: no dataset, impossible network, too few frames, no known depth."""
     dataset = Dataset(path)
+    network_config(config, dataset.has_depth)  # what cannot be trained is told before the frames are cached
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
     cache = frame_cache(dataset, config.size, config.fit)
     wants_depth = dataset.has_depth and config.output != "rgb"

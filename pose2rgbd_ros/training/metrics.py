@@ -42,7 +42,6 @@ class Scores:
     def __init__(self) -> None:
         self._values: dict[str, list[Tensor]] = {}
         self._moments: dict[str, list[Tensor]] = {}
-        self._frames = 0
 
     def add(
         self, rgb: Tensor | None, rgb_truth: Tensor | None, depth: Tensor | None, depth_truth: Tensor | None
@@ -53,13 +52,9 @@ class Scores:
             self._collect("psnr_db", psnr_db(rgb, rgb_truth))
             self._collect("ssim", ssim(rgb, rgb_truth))
             self._vary("rgb", rgb, rgb_truth)
-            self._frames += len(rgb)
-        elif depth is not None:
-            self._frames += len(depth)
         if depth is not None and depth_truth is not None:
             self._collect("depth_mae", depth_mae(depth, depth_truth))
-            known = torch.isfinite(depth_truth) & torch.isfinite(depth)
-            self._vary("depth", torch.where(known, depth, 0.0), torch.where(known, depth_truth, 0.0))
+            self._vary("depth", depth, depth_truth)
 
     def result(self) -> dict[str, float]:
         """Means over the frames (those without any known depth are left out of `depth_mae`)."""
@@ -79,16 +74,17 @@ class Scores:
         self._values.setdefault(name, []).append(values.detach().double().cpu())
 
     def _vary(self, name: str, predicted: Tensor, truth: Tensor) -> None:
-        moments = [m.double().sum(dim=0) for x in (predicted, truth) for m in (x, x.double().square())]
+        known = torch.isfinite(predicted) & torch.isfinite(truth)
+        values = [torch.where(known, image, 0.0).double() for image in (predicted, truth)]
+        moments = [known.sum(dim=0), *(m.sum(dim=0) for x in values for m in (x, x.square()))]
         before = self._moments.get(name)
         self._moments[name] = (
             moments if before is None else [a + b for a, b in zip(before, moments, strict=True)]
         )
 
     def _variation(self, name: str) -> float:
-        """Standard deviation over the frames, averaged over the pixels: predicted / true."""
-        p, pp, t, tt = self._moments[name]
-        n = self._frames
+        """Standard deviation over the frames that know a pixel, averaged over the pixels: predicted / true."""
+        n, p, pp, t, tt = (moment[self._moments[name][0] > 0] for moment in self._moments[name])
         predicted = (pp / n - (p / n).square()).clamp(min=0).sqrt().mean()
         true = (tt / n - (t / n).square()).clamp(min=0).sqrt().mean()
         return float(predicted / true) if true > 0 else float("nan")

@@ -63,7 +63,7 @@ class RunLog:
             self._writer = SummaryWriter(str(out / "tb"))
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Append one row; a file begun with other columns (an earlier version's) is continued beside it."""
+        """Append one row; the first one brings the header."""
         is_new = not self._file.exists()
         with self._file.open("a", newline="") as stream:
             writer = csv.writer(stream)

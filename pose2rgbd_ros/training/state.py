@@ -26,7 +26,6 @@ class RunState:
     elapsed_s: float = 0.0
     best_score: float = float("inf")
     validations_without_best: int = 0
-    finished: bool = False
 
 
 def save_state(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
 from pose2rgbd_ros.training import metrics, outcome
-from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, network_config, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
 from pose2rgbd_ros.training.device import make_fabric
@@ -117,10 +117,21 @@ class _Run:
         self.state = load_state(self.out / LAST, self.model, self.optimizer.optimizer, self.average)
         if (self.out / CHECKPOINT).exists():
             best = load_checkpoint(self.out / CHECKPOINT)
+            self._check_same_frames(best)
             self.best, self.scores = best.state_dict, dict(best.metrics)
         else:  # interrupted before there was one, or somebody removed it
             self.state.best_score = float("inf")
         self._start_clock()
+
+    def _check_same_frames(self, before: Checkpoint) -> None:
+        """The weights know poses and depth by the normalisation of the frames the run began with."""
+        stamps = self.data.dataset.stamps_ns[self.data.split.train]
+        same = np.array_equal(stamps, before.training_stamps_ns)
+        if not same or before.normalization != self.data.normalization:
+            raise UserError(
+                f"the frames of {self.data.dataset.path} are not those {self.out} was started with; "
+                "train anew with another --out"
+            )
 
     def _start_clock(self) -> None:
         budget_s = None if self.config.max_minutes is None else self.config.max_minutes * 60
@@ -207,7 +218,7 @@ class _Run:
             if bar.disable:  # no terminal to move a bar on
                 logger.info("%3.0f %%%s", 100 * share, bar.postfix or "")
         if self.progress.elapsed_s - self.saved_at_s > SAVE_EVERY_S:
-            self._save_state(finished=False)
+            self._save_state()
 
     def _validation_is_due(self) -> bool:
         if self.config.validate_every is not None:
@@ -256,19 +267,24 @@ class _Run:
         checkpoint = outcome.make_checkpoint(model, self.best, self.data, self.config, scores, effort)
         save_checkpoint(self.out / CHECKPOINT, checkpoint)
 
-    def _save_state(self, finished: bool) -> None:
+    def _save_state(self) -> None:
         self.state.elapsed_s = self.progress.elapsed_s
-        self.state.finished = finished
         save_state(self.out / LAST, self.state, self.model, self.optimizer.optimizer, self.average)
         self.saved_at_s = self.progress.elapsed_s
 
     def finish(self) -> TrainResult:
         """Save, and score the best weights on all held-out frames (unless interrupted)."""
         if self.fabric.is_global_zero:
-            self._save_state(finished=not self.interrupted)
+            self._save_state()  # before the validation, which somebody may not want to wait for
             if self.best is None or not self.interrupted:
                 self._validate(None)
-            if self.best is not None and not self.interrupted:
+                self._save_state()  # the best score may be a new one
+            if self.best is None:
+                raise UserError(
+                    "no model was kept: on the held-out frames either no depth is known or the network's pictures are "
+                    "no numbers; look at the dataset with pose2rgbd inspect, or use a lower --learning-rate"
+                )
+            if not self.interrupted:
                 self._score_best()
         self.fabric.barrier()
         return TrainResult(

@@ -129,6 +129,14 @@ DAMAGE = {
         lambda p: save_file({"x": torch.zeros(1)}, p / "training_poses.safetensors"),
         "incomplete or damaged",
     ),
+    "poses of another shape": (
+        lambda p: save_file(
+            {"stamps_ns": torch.zeros(6, dtype=torch.int64), "T_map_cam": torch.zeros(6, 3)},
+            p / "training_poses.safetensors",
+        ),
+        r"training poses of shape \(6, 3\)",
+    ),
+    "unknown kind of depth": (lambda p: edit(p, {"depth_kind": "disparity"}), "depth_kind is 'disparity'"),
 }
 
 

@@ -124,6 +124,18 @@ def test_variation_tells_a_collapsed_network() -> None:
         assert metrics.is_collapsed(scores.result()) == (expected == 0.0)
 
 
+def test_holes_in_the_depth_are_no_variation() -> None:
+    # A network with one depth image for every pose, on frames whose unknown pixels come and go.
+    truth = torch.rand(20, 16, 16) + 2.0
+    truth[torch.rand(20, 16, 16) < 0.5] = float("nan")
+    truth[:, 0, 0] = float("nan")  # a pixel that is never known
+    for depth, expected in ((torch.full_like(truth, 2.5), 0.0), (truth.nan_to_num(0.0), 1.0)):
+        scores = metrics.Scores()
+        for some in (slice(0, 7), slice(7, 20)):
+            scores.add(None, None, depth[some], truth[some])
+        assert scores.result()["variation"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_relative_score_and_description() -> None:
     scores = {"rgb_mae_px": 10.0, "depth_mae": 3.0, "psnr_db": 20.0, "ssim": 0.5}
     baseline = {"rgb_mae_px": 20.0, "depth_mae": 4.0}

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.evaluate import evaluate
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.data import open_training_data
 from pose2rgbd_ros.training.trainer import TrainResult, train
 
 
@@ -206,6 +212,54 @@ def test_a_damaged_state_is_named(flight: Path, tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:500])
     with pytest.raises(UserError, match="damaged or no safetensors"):
         train(flight, out, tiny(), resume=True)
+
+
+def test_a_dataset_that_grew_is_not_resumed_on(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    train(flight_dataset(tmp_path / "before", frames=12), tmp_path / "run", tiny())
+    with pytest.raises(UserError, match=r"are not those .* was started with; train anew"):
+        train(flight_dataset(tmp_path / "after", frames=14), tmp_path / "run", tiny(), resume=True)
+
+
+@pytest.mark.parametrize("settings", [{"size": 48}, {"model": "slice-10", "output": "rgb"}])
+def test_impossible_settings_leave_nothing_behind(
+    flight_dataset: Callable[..., Path], tmp_path: Path, settings: dict[str, object]
+) -> None:
+    flight = flight_dataset(tmp_path / "flight", frames=12)
+    with pytest.raises(UserError, match=r"power of two|needs depth"):
+        train(flight, tmp_path / "run", tiny(**settings))
+    assert not (tmp_path / "run").exists(), "the next try, with better settings, would find it in use"
+    assert not (flight / ".cache").exists(), "told before the frames are cached"
+
+
+def test_held_out_frames_without_depth_are_named(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    flight = flight_dataset(tmp_path / "flight", frames=12)
+    held_out = open_training_data(flight, tiny(output="depth")).split.test
+    for index in held_out:
+        (file,) = (flight / "depth").glob(f"{Dataset(flight).stamps_ns[index]}.*")
+        cv2.imwrite(str(file), np.zeros_like(cv2.imread(str(file), cv2.IMREAD_UNCHANGED)))
+    shutil.rmtree(flight / ".cache")
+    with pytest.raises(UserError, match="no model was kept"):
+        train(flight, tmp_path / "run", tiny(output="depth"))
+
+
+def test_a_resumed_run_knows_its_best_score(flight: Path, tmp_path: Path) -> None:
+    # The last weights are scored after the last step; a run that goes on must not put worse ones in their place.
+    train(flight, tmp_path / "run", tiny(epochs=5, validate_every=100))
+    assert read_yaml(tmp_path / "run" / "last" / "state.yaml")["best_score"] < float("inf")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_cuda_trains_resumes_and_evaluates(flight: Path, tmp_path: Path, precision: str) -> None:
+    config = tiny(device="cuda", precision=precision, model="slice-4", ema_decay=0.9, epochs=20)
+    train(flight, tmp_path / "run", config)
+    result = train(flight, tmp_path / "run", dataclasses.replace(config, epochs=60), resume=True)
+    assert result.epochs == 60
+    assert load_checkpoint(result.checkpoint).provenance["device"].startswith("cuda")
+    assert result.scores["rgb_mae_px"] < result.baseline["rgb_mae_px"] * 1.5
+    again = evaluate(result.checkpoint, flight, tmp_path / "report", device="cuda")
+    assert again.scores["model"]["depth_mae"] == pytest.approx(result.scores["depth_mae"], rel=1e-3)
 
 
 @pytest.mark.slow
