@@ -95,6 +95,10 @@ class _Measurement:
         if self.has_depth and self.dataset.depth_kind != self.checkpoint.depth_kind:
             self.notes.append("depth is metric in one and relative in the other: depth is not compared")
             self.has_depth = False
+        if self.checkpoint.output == "depth" and not self.has_depth:
+            raise UserError(
+                f"{self.dataset.path} has no {self.checkpoint.depth_kind} depth, all this model predicts"
+            )
         if self.dataset.meta.map_frame != self.checkpoint.map_frame:
             self.notes.append(
                 f"poses are in {self.dataset.meta.map_frame!r}, the model's in {self.checkpoint.map_frame!r}"
@@ -117,6 +121,7 @@ class _Measurement:
             scores={name: each.result() for name, each in scores.items()},
             per_frame={name: each.per_frame() for name, each in scores.items()},
             stamps_ns=self.dataset.stamps_ns[self.test],
+            start_ns=int(self.dataset.stamps_ns[0]),
             split=self.split,
             trained_on=len(np.intersect1d(self.test, self.train)),
             depth_unit="(relative)" if self.checkpoint.depth_kind == "relative" else "m",

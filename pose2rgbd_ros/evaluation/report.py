@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import draw_sheet
 from pose2rgbd_ros.settings import write_yaml
+from pose2rgbd_ros.training.config import UNLIMITED_EPOCHS
 
 COLOURS = {"model": "#0b6e4f", "mean_image": "#999999", "nearest_frame": "#d1781e"}
 
@@ -29,7 +31,8 @@ PAGE = """<!doctype html>
  th:first-child, td:first-child {{ text-align: left; }}
  tr.model td {{ font-weight: 600; background: #eef7f2; }}
  .verdict {{ font-size: 1.15rem; padding: .6rem 1rem; border-left: 4px solid {mood}; background: #f7f7f7; }}
- img {{ max-width: 100%; }} dl {{ display: grid; grid-template-columns: max-content auto; gap: .1rem 1.2rem; }}
+ img {{ max-width: 100%; }} img.wide {{ width: 100%; }}
+ dl {{ display: grid; grid-template-columns: max-content auto; gap: .1rem 1.2rem; }}
  dt {{ color: #666; }} dd {{ margin: 0; }} .note {{ color: #a33; }}
 </style>
 <h1>{title}</h1>
@@ -39,7 +42,7 @@ PAGE = """<!doctype html>
 pictures change from frame to frame, as a share of how much the recording does; near 0 the network has collapsed.</p>
 {notes}
 <h2>Pictures</h2><img alt="recorded, predicted and error" src="{sheet}">
-<h2>Error over time</h2><img alt="error of each frame" src="{curves}">
+<h2>Error over time</h2><img class="wide" alt="error of each frame" src="{curves}">
 <h2>Model</h2>{facts}
 </html>
 """
@@ -68,10 +71,12 @@ def model_name(evaluation: Evaluation) -> str:
 
 def _page(evaluation: Evaluation, title: str, sheet: Path) -> str:
     better = evaluation.better_than_mean_image().values()
-    good = not evaluation.collapsed and all(share > 0 for share in better)
+    mood = "#0b6e4f" if better else "#888888"  # grey: nothing to compare with
+    if evaluation.collapsed or any(share <= 0 for share in better):
+        mood = "#c0392b"
     return PAGE.format(
         title=html.escape(title),
-        mood="#0b6e4f" if good else "#c0392b",
+        mood=mood,
         verdict=html.escape(evaluation.verdict()),
         table=_table(evaluation),
         measured_on=html.escape(evaluation.measured_on()),
@@ -97,17 +102,26 @@ def _facts(evaluation: Evaluation) -> str:
     told = checkpoint.provenance
     frames = told.get("frames", {})
     camera = checkpoint.camera
+    is_slice = checkpoint.architecture.get("variant") == "slice"
     facts = {
         "trained on": f"{told.get('dataset', '?')}: {frames.get('train', '?')} of {frames.get('all', '?')} frames",
         "effort": f"{told.get('images', '?')} images in {told.get('seconds', '?')} s on {told.get('device', '?')}",
-        "recipe": ", ".join(f"{key} {value}" for key, value in told.get("recipe", {}).items()),
-        "network": ", ".join(f"{key} {value}" for key, value in checkpoint.architecture.items()),
+        "recipe": _listed(
+            {key: value for key, value in told.get("recipe", {}).items() if value != UNLIMITED_EPOCHS}
+        ),
+        "network": _listed(
+            {key: value for key, value in checkpoint.architecture.items() if is_slice or "slice" not in key}
+        ),
         "camera": f"{camera.width} x {camera.height} px, fx {camera.fx:.1f}, fy {camera.fy:.1f}",
         "frames": f"{checkpoint.map_frame} / {checkpoint.camera_frame}",
-        "weights": checkpoint.weights_sha256[:16],
+        "weights": f"SHA-256 {checkpoint.weights_sha256[:16]}...",
     }
     items = "".join(f"<dt>{key}</dt><dd>{html.escape(str(value))}</dd>" for key, value in facts.items())
     return f"<dl>{items}</dl>"
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
 
 
 def _embedded(image: bytes, kind: str) -> str:
@@ -128,7 +142,7 @@ def _curves(evaluation: Evaluation) -> bytes:
     names = [name for name in labels if name in evaluation.scores["model"]]
     figure = Figure(figsize=(10, 2.3 * len(names)), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    seconds = (evaluation.stamps_ns - evaluation.stamps_ns[0]) / 1e9
+    seconds = (evaluation.stamps_ns - evaluation.start_ns) / 1e9
     steps = np.diff(seconds)
     gaps = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(steps) else np.array([], int)
     for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1, sharex=True)), names, strict=True):

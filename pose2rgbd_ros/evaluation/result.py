@@ -29,7 +29,8 @@ class Evaluation:
 
     scores: dict[str, dict[str, float]]
     per_frame: dict[str, dict[str, np.ndarray]]  # method -> measure -> (frames,)
-    stamps_ns: np.ndarray
+    stamps_ns: np.ndarray  # of the frames measured on
+    start_ns: int  # of the dataset: time 0 of the pictures and curves
     split: str  # a key of SPLIT_WORDS
     trained_on: int  # how many of the frames the model was trained on
     depth_unit: str

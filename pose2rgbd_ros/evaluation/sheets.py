@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 DEPTH_COLOURS = "turbo_r"  # near is red, far is blue
 ERROR_COLOURS = "magma"
@@ -58,10 +59,22 @@ def draw_sheet(
                 )
         if column.colours and shown is not None:
             bar = figure.colorbar(shown, cax=figure.add_subplot(grid[len(rows), j]), orientation="horizontal")
+            bar.ax.xaxis.set_major_locator(MaxNLocator(4))
             bar.ax.tick_params(labelsize=6, length=2)
+            turn_labels_inward(bar.ax)
     figure.suptitle(title, fontsize=9, y=1 - 0.12 / figure.get_figheight())
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def turn_labels_inward(axes: Any) -> None:
+    """Labels near an end of a colour bar are set towards its middle, so that they do not touch the next bar's."""
+    low, high = axes.get_xlim()
+    # The locator's ticks within the bar; set, so that they and their labels stay.
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+    for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
+        place = (tick - low) / (high - low)
+        label.set_horizontalalignment("left" if place < 0.1 else "right" if place > 0.9 else "center")
 
 
 @dataclass
@@ -75,21 +88,22 @@ class _Column:
 
 def _columns(rows: list[SheetRow], depth_unit: str) -> list[_Column]:
     columns: list[_Column] = []
+    unit = f"({depth_unit.strip('()')})"
     if any(row.rgb is not None for row in rows):
         columns.append(_Column("recorded", lambda row: row.rgb))
     if any(row.rgb_predicted is not None for row in rows):
         high = _high([_rgb_error(row) for row in rows])
         columns.append(_Column("predicted", lambda row: row.rgb_predicted))
-        columns.append(_Column("error (px of 0..255)", _rgb_error, ERROR_COLOURS, 0.0, high))
+        columns.append(_Column("RGB error (0..255)", _rgb_error, ERROR_COLOURS, 0.0, high))
     depths = [image for row in rows for image in (row.depth, row.depth_predicted) if image is not None]
     if depths:
         low, far = _depth_limits(depths)
         for title, image in (("recorded depth", _depth), ("predicted depth", _depth_predicted)):
             if any(image(row) is not None for row in rows):
-                columns.append(_Column(f"{title} ({depth_unit})", image, DEPTH_COLOURS, low, far))
+                columns.append(_Column(f"{title} {unit}", image, DEPTH_COLOURS, low, far))
         if any(_depth_error(row) is not None for row in rows):
             high = _high([_depth_error(row) for row in rows])
-            columns.append(_Column(f"depth error ({depth_unit})", _depth_error, ERROR_COLOURS, 0.0, high))
+            columns.append(_Column(f"depth error {unit}", _depth_error, ERROR_COLOURS, 0.0, high))
     if any(row.confidence is not None for row in rows):
         columns.append(
             _Column("confidence (ideal 1)", lambda row: row.confidence, CONFIDENCE_COLOURS, 0.0, 2.0)

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from pose2rgbd_ros.cli import evaluate as evaluate_command
 from pose2rgbd_ros.cli import train as train_command
@@ -19,6 +21,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.baselines import NearestFrame
 from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.evaluation.sheets import turn_labels_inward
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
@@ -171,6 +174,34 @@ def test_relative_depth_is_not_called_metres(
     mixed = evaluate(trained.run, relative, tmp_path / "mixed", split="all", device="cpu")
     assert "depth_mae" not in mixed.scores["model"]
     assert "depth is not compared" in mixed.table()
+
+
+def test_a_depth_model_needs_its_kind_of_depth(
+    tmp_path: Path, flight_dataset: Callable[..., Path], trained: Trained
+) -> None:
+    config = TrainConfig(size=32, width=0.125, device="cpu", epochs=2, tensorboard=False, output="depth")
+    train(trained.dataset, tmp_path / "run", config)
+    for kind in (None, "relative"):
+        other = flight_dataset(tmp_path / f"{kind}", frames=7, depth_kind=kind)
+        with pytest.raises(UserError, match="has no metric depth, all this model predicts"):
+            evaluate(tmp_path / "run", other, tmp_path / "report", split="all", device="cpu")
+
+
+def test_labels_of_neighbouring_colour_bars_do_not_touch(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2.0, 1.0))
+    FigureCanvasAgg(figure)
+    bars = [figure.add_axes((left, 0.5, 0.48, 0.1)) for left in (0.01, 0.51)]
+    for bar in bars:
+        bar.set_xlim(0.0, 200.0)
+        turn_labels_inward(bar)
+    figure.draw_without_rendering()
+    for bar in bars:
+        frame = bar.get_window_extent()
+        for label in bar.get_xticklabels():
+            extent = label.get_window_extent()
+            assert frame.x0 - 1 <= extent.x0
+            assert extent.x1 <= frame.x1 + 1
+        assert bar.get_xlim() == (0.0, 200.0)
 
 
 def test_a_collapsed_model_is_shouted_about(trained: Trained, tmp_path: Path) -> None:
