@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-import yaml
 
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig
@@ -42,6 +42,12 @@ class RunConfig:
     ] = ()
     out: Annotated[Path | None, tyro.conf.arg(help="folder for everything (out/demo, or out/NAME)")] = None
     live_s: Annotated[float, tyro.conf.arg(help="seconds to fly with the live node; 0: do not")] = 20.0
+    min_gain: Annotated[
+        float,
+        tyro.conf.arg(
+            help="fail unless each held-out error is this share below the mean image's (0.3: 30 %)"
+        ),
+    ] = 0.0
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
     convert: ConvertOptions = field(default_factory=ConvertOptions)
     train: TrainOptions = field(
@@ -83,7 +89,7 @@ class Steps:
 
 
 def main(argv: list[str]) -> int:
-    """Run all steps; exit status 1 when the live node did not deliver."""
+    """Run all steps; exit status 1 when the live node did not deliver, or the model is not good enough."""
     config = tyro.cli(RunConfig, args=argv, prog="pose2rgbd run")
     missing = [str(bag) for bag in config.bags if not bag.exists()]
     if missing:
@@ -91,7 +97,7 @@ def main(argv: list[str]) -> int:
     out = config.out or Path("out") / (config.bags[0].resolve().stem if config.bags else "demo")
     steps = Steps(out, config.fresh)
     started = time.monotonic()
-    bags = list(config.bags) or [_record(steps, out, config.fresh)]
+    bags = list(config.bags) or [_record(steps, out)]
     dataset, run = out / "dataset", out / "run"
     _convert(steps, bags, dataset, config)
     _inspect(steps, dataset)
@@ -99,10 +105,10 @@ def main(argv: list[str]) -> int:
     _evaluate(steps, dataset, run)
     delivered = _fly(dataset, run, out, config.live_s) if config.live_s > 0 else True
     _tell(out, dataset, run, time.monotonic() - started)
-    return 0 if delivered else 1
+    return 0 if _is_good(run, config.min_gain) and delivered else 1
 
 
-def _record(steps: Steps, out: Path, fresh: bool) -> Path:
+def _record(steps: Steps, out: Path) -> Path:
     from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
 
     config = DemoBagConfig(out=out / "flight.mcap")
@@ -111,7 +117,8 @@ def _record(steps: Steps, out: Path, fresh: bool) -> Path:
         config.out.unlink(missing_ok=True)
         write_demo_bag(config)
 
-    steps.run("record a demo flight", to_yaml_dict(config), job)
+    inputs = {name: value for name, value in to_yaml_dict(config).items() if name != "out"}
+    steps.run("record a demo flight", inputs, job)
     return config.out
 
 
@@ -123,7 +130,7 @@ def _convert(steps: Steps, bags: list[Path], dataset: Path, config: RunConfig) -
             _remove(dataset)
         print(convert(bags, dataset, replace(config.convert, resume=begun and dataset.exists())).summary())
 
-    inputs = [[str(bag.resolve()), bag.stat().st_mtime] for bag in bags]
+    inputs = [[str(bag.resolve()), bag.stat().st_mtime_ns] for bag in bags]
     steps.run("convert", [inputs, to_yaml_dict(config.convert)], job)
 
 
@@ -165,15 +172,28 @@ def _fly(dataset: Path, run: Path, out: Path, seconds: float) -> bool:
 
 def _remove(folder: Path) -> None:
     """Delete a folder this command made before."""
-    import shutil
-
     if folder.exists():
         shutil.rmtree(folder)
 
 
+def _is_good(run: Path, min_gain: float) -> bool:
+    """Say and return whether the model answers poses at all, and beats the mean image by enough."""
+    report = read_yaml(run / "report" / "metrics.yaml")
+    if report["collapsed"]:
+        print(
+            "  failed   the model answers nearly the same image whatever the pose: train longer or with another recipe"
+        )
+        return False
+    poor = {name: gain for name, gain in report["better_than_mean_image"].items() if gain < min_gain}
+    for name, gain in poor.items():
+        print(
+            f"  failed   {name} is {gain:.0%} below the mean image's, {min_gain:.0%} were asked for: train longer"
+        )
+    return not poor
+
+
 def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
     """What there is to look at, and how to start the node again."""
-    report = yaml.safe_load((run / "report" / "metrics.yaml").read_text())
     print(f"\nall done in {seconds / 60:.1f} min; everything is in {out}/")
     for label, path in (
         ("look at", run / "report" / "index.html"),
@@ -183,7 +203,3 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
     ):
         print(f"  {label:<8} {path}")
     print(f"  {'node':<8} pose2rgbd render --ros-args -p model:={run / 'checkpoint'}")
-    if report.get("collapsed"):
-        print(
-            "  warning  the model answers nearly the same image whatever the pose: train longer or with another recipe"
-        )

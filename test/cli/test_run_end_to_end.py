@@ -13,10 +13,10 @@ import yaml
 from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
 
 
-def _run(bag: Path, out: Path, live_s: int = 3) -> subprocess.CompletedProcess[str]:
+def _run(bag: Path, out: Path, live_s: int = 3, min_gain: float = 0.0) -> subprocess.CompletedProcess[str]:
     options = "--train.size 32 --train.width 0.25 --train.max-minutes 0.1 --train.no-tensorboard".split()
     call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "run", str(bag), "--out", str(out)]
-    call += ["--live-s", str(live_s), *options]
+    call += ["--live-s", str(live_s), "--min-gain", str(min_gain), *options]
     return subprocess.run(call, text=True, capture_output=True, timeout=110, env=os.environ.copy())
 
 
@@ -37,8 +37,9 @@ def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
 
     weights = out / "run" / "checkpoint" / "weights.safetensors"
     trained_at = weights.stat().st_mtime_ns
-    again = _run(bag, out, live_s=0)
-    assert again.returncode == 0, again.stdout + again.stderr
+    again = _run(bag, out, live_s=0, min_gain=0.99)
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert "rgb_mae_px is" in again.stdout
     assert again.stdout.count("done before") == 4
     assert weights.stat().st_mtime_ns == trained_at
 
