@@ -12,6 +12,8 @@ from pose2rgbd_ros.dataset.inspect import inspect
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 
+MOST_FRAMES = 300  # a picture of more is too tall to draw
+
 
 @dataclass
 class Arguments:
@@ -28,8 +30,8 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Print the summary and where the pictures are. UserError for a damaged dataset."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd inspect")
-    if arguments.frames < 1:
-        raise UserError(f"--frames is {arguments.frames}; it must be at least 1")
+    if not 1 <= arguments.frames <= MOST_FRAMES:
+        raise UserError(f"--frames is {arguments.frames}; it must be 1 to {MOST_FRAMES}")
     result = inspect(Dataset(arguments.dataset), arguments.out, arguments.frames)
     print(result.text)
     print(f"{'pictures':<9} {result.contact_sheet}\n{'':<9} {result.track}")

@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except PermissionError as error:
+        if error.filename is None:  # no path that somebody gave
+            raise
         print(
             f"error: {error.filename}: permission denied; change its rights or choose another path",
             file=sys.stderr,

@@ -15,12 +15,10 @@ Frames = dict[int, tuple[Record, str]]  # by stamp, with the line of groundtruth
 
 @dataclass
 class Recovery:
-    """Frames by stamp, with their pose lines, and what had to be done to get there."""
+    """The frames that are whole, and the stamps of those that are not."""
 
     frames: Frames = field(default_factory=dict)
     lost: list[int] = field(default_factory=list)  # listed, but a file or the pose is gone (a power cut)
-    removed_files: int = 0
-    rewritten: bool = False
 
 
 def recover(folder: Path, depth_folder: str | None) -> Recovery:
@@ -35,27 +33,24 @@ def recover(folder: Path, depth_folder: str | None) -> Recovery:
             result.frames[record.stamp_ns] = (record, poses[record.stamp_ns])
         else:
             result.lost.append(record.stamp_ns)
-    result.rewritten = write_lists(folder, list(result.frames.values()), depth_folder is not None)
+    write_lists(folder, list(result.frames.values()), depth_folder is not None)
     wanted = {name for record, _ in result.frames.values() for name in _files(record)}
-    for name in (layout.RGB, depth_folder):
-        result.removed_files += _remove_others(folder, name, wanted) if name else 0
+    for name in filter(None, (layout.RGB, depth_folder)):
+        _remove_others(folder, name, wanted)
     return result
 
 
-def write_lists(folder: Path, frames: list[tuple[Record, str]], has_depth: bool) -> bool:
-    """Make groundtruth.txt and associations.txt hold exactly these frames in this order; True if that was a change.
+def write_lists(folder: Path, frames: list[tuple[Record, str]], has_depth: bool) -> None:
+    """Make groundtruth.txt and associations.txt hold exactly these frames in this order.
 
     Poses go first: whichever of the two files a reader finds replaced, every frame listed has its pose.
     """
     poses = "".join([layout.GROUNDTRUTH_HEADER, "\n", *(line for _, line in frames)])
     records = "".join([layout.header(has_depth), "\n", *(record.line() for record, _ in frames)])
-    changed = False
     for name, text in ((layout.GROUNDTRUTH, poses), (layout.ASSOCIATIONS, records)):
         path, data = folder / name, text.encode()
         if not path.is_file() or path.read_bytes() != data:
             layout.atomic_write(path, data)
-            changed = True
-    return changed
 
 
 def unify_depth(folder: Path, meta: DatasetMeta, frames: Frames) -> Frames:
@@ -90,11 +85,8 @@ def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _remove_others(folder: Path, name: str, wanted: set[str]) -> int:
+def _remove_others(folder: Path, name: str, wanted: set[str]) -> None:
     """Remove files of ours that no frame names; a user's own files stay."""
-    removed = 0
     for path in sorted((folder / name).iterdir()):
         if layout.OWN_FILE.fullmatch(path.name) and f"{name}/{path.name}" not in wanted:
             path.unlink()
-            removed += 1
-    return removed

@@ -179,7 +179,7 @@ def test_the_command_prints_the_summary_and_the_pictures(make_dataset, capsys, t
     assert not (path / "inspect").exists()
 
 
-@pytest.mark.parametrize("arguments", [["nowhere"], [".", "--frames", "0"]])
+@pytest.mark.parametrize("arguments", [["nowhere"], [".", "--frames", "0"], [".", "--frames", "301"]])
 def test_the_command_tells_bad_input_in_one_line(arguments, capsys):
     assert main(["inspect", *arguments]) == 2
     assert re.fullmatch(r"error: .*\n", capsys.readouterr().err)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
+from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
 
 HOME = Datum(47.5, 8.5, 430.0)
@@ -125,3 +128,11 @@ def test_a_datum_in_another_country_is_refused(flight, tmp_path: Path) -> None:
     bag = with_gps(flight, HOME).write(tmp_path / "bag")
     with pytest.raises(UserError, match=r"bag: .* lies \d+ km from the map's datum .* check --datum"):
         convert([bag], tmp_path / "out", ConvertConfig(datum=(8.5, 47.5, 430.0)))
+
+
+def test_a_dataset_without_a_frame_yet_is_given_a_datum(flight, tmp_path: Path) -> None:
+    begun = DatasetMeta(Camera(32, 24, 40.0, 40.0, 15.5, 11.5), camera_frame="camera_optical")
+    DatasetWriter(tmp_path / "out", begun).close()
+    bag = with_gps(flight, HOME).write(tmp_path / "bag")
+    convert([bag], tmp_path / "out", ConvertConfig(resume=True))
+    assert origin_error_m(Dataset(tmp_path / "out"), HOME) < 0.01

@@ -25,13 +25,12 @@ ACCEPTED = "auto, forward, nadir, identity, or 'x y z qx qy qz qw'"
 class Mount:
     """The camera on the body: fixed (`T_body_cam`), or on a gimbal (`moving`, the same over time).
 
-    `how` says in words where this comes from; `assumed` that it is a guess.
+    `how` says in words where this comes from.
     """
 
     T_body_cam: Float64 | None
     moving: Trajectory | None
     how: str
-    assumed: bool = False
 
 
 def parse(text: str) -> Float64:
@@ -72,7 +71,6 @@ def find(option: str, tree: TransformTree, body_frame: str, camera_frame: str, g
         None,
         f"where the camera sits on {body_frame or 'the body'} is not recorded ({problem}): assumed at its origin, "
         "looking forward; --body-to-camera says otherwise",
-        assumed=True,
     )
 
 

@@ -50,7 +50,9 @@ class Target:
         """The facts of the frames that are there; None before the first. UserError for a damaged dataset."""
         if self.writer is not None:
             return self.writer.meta
-        return read_meta(self.out) if self.config.resume and (self.out / META).is_file() else None
+        if not self.config.resume or not (self.out / META).is_file() or not read_associations(self.out):
+            return None
+        return read_meta(self.out)
 
     def begin(self, meta: DatasetMeta, bag: Path) -> DatasetWriter:
         """The writer, made for the first frame. UserError when `out` cannot take these frames."""
