@@ -52,6 +52,16 @@ class Camera:
                 f"expected {' or '.join(map(str, COEFFICIENTS[self.distortion_model]))}"
             )
 
+    def __str__(self) -> str:
+        """In words, for messages."""
+        size = f"{self.width} x {self.height} pixels"
+        if not self.is_calibrated:
+            return f"{size}, uncalibrated"
+        lens = (
+            f", {self.distortion_model} {[round(k, 6) for k in self.distortion]}" if self.is_distorted else ""
+        )
+        return f"{size}, fx {self.fx:.2f}, fy {self.fy:.2f}, cx {self.cx:.2f}, cy {self.cy:.2f}{lens}"
+
     @property
     def is_calibrated(self) -> bool:
         """False for CameraInfo's K[0] = 0."""

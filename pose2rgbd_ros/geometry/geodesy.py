@@ -27,6 +27,10 @@ class Datum:
         if not (abs(self.latitude_deg) <= 90 and abs(self.longitude_deg) <= 360):
             raise UserError(f"the datum {self} is not on Earth; latitude first, then longitude, in degrees")
 
+    def __str__(self) -> str:
+        """In words, for messages; the last digit is a centimetre."""
+        return f"latitude {self.latitude_deg:.7f}, longitude {self.longitude_deg:.7f}, altitude {self.altitude_m:.2f} m"
+
     def to_dict(self) -> dict[str, float]:
         """Plain values for YAML."""
         return {key: float(value) for key, value in asdict(self).items()}

@@ -184,3 +184,12 @@ def test_nonsense_is_refused_by_name(change: dict[str, object], message: str) ->
 def test_missing_intrinsics_are_named() -> None:
     with pytest.raises(UserError, match="'fx'"):
         Camera.from_dict({"width": 3, "height": 4})
+
+
+def test_a_camera_is_told_in_words() -> None:
+    assert str(Camera(640, 480, 500, 501.5, 320, 240)) == (
+        "640 x 480 pixels, fx 500.00, fy 501.50, cx 320.00, cy 240.00"
+    )
+    assert str(Camera(640, 480, 0, 0, 0, 0)) == "640 x 480 pixels, uncalibrated"
+    fisheye = Camera(640, 480, 500, 500, 320, 240, "equidistant", (0.1, 0, 0, 0))
+    assert str(fisheye).endswith("cy 240.00, equidistant [0.1, 0, 0, 0]")
