@@ -17,7 +17,7 @@ def with_help(cls: type[T]) -> type[T]:
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = hints[item.name]
         if item.metadata.get("help"):
-            kind = Annotated[kind, tyro.conf.arg(help=item.metadata["help"])]
+            kind = Annotated[kind, tyro.conf.arg(help=_help(item, kind))]
         if item.default_factory is not dataclasses.MISSING:
             default = dataclasses.field(default_factory=item.default_factory, metadata=dict(item.metadata))
         else:
@@ -27,3 +27,9 @@ def with_help(cls: type[T]) -> type[T]:
     made = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=frozen)
     made.__doc__ = cls.__doc__
     return made
+
+
+def _help(item: dataclasses.Field[Any], kind: Any) -> str:
+    """The help text, with the choices where the type (a Literal) does not tell them already."""
+    text, choices = str(item.metadata["help"]), item.metadata.get("choices")
+    return f"{text}; one of: {', '.join(choices)}" if kind is str and choices else text

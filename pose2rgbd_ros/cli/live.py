@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.sheets import SheetRow, draw_sheet
 from pose2rgbd_ros.settings import read_yaml
 
@@ -29,7 +29,7 @@ def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float) -> bool:
     Leaves OUT/summary.yaml (rate, latency, errors), OUT/sheet.png (recorded | rendered live | error) and a log per
     process. Returns whether images arrived. UserError when ROS 2 is not to be had in this Python.
     """
-    _require_ros()
+    require_ros("the live part", " or pass --live-s 0")
     out.mkdir(parents=True, exist_ok=True)
     samples, summary = out / "samples", out / "summary.yaml"
     for old in [summary, *samples.glob("*.npz")]:
@@ -51,17 +51,6 @@ def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float) -> bool:
         _tell(read_yaml(summary))
     _draw(samples, out / "sheet.png", "m" if Dataset(dataset).depth_kind == "metric" else "relative")
     return delivered
-
-
-def _require_ros() -> None:
-    try:
-        import pose2rgbd.msg  # noqa: F401
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"the live part needs ROS 2 and our interfaces ({error}); source .venv/bin/activate or your workspace, "
-            "or pass --live-s 0"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ NODES = ("render", "play", "monitor")
 def main(argv: list[str]) -> int:
     """Run the node argv[0], or, for `up`, the nodes named next. Returns their exit status."""
     command, arguments = argv[0], argv[1:]
+    require_ros(f"pose2rgbd {command}")
     from pose2rgbd_ros.nodes.runner import run_nodes
 
     own, ros = _split(arguments)
@@ -28,6 +29,19 @@ def main(argv: list[str]) -> int:
     chosen = tyro.cli(with_help(settings_class), args=own, prog=f"pose2rgbd {command}")
     settings.check(chosen)
     return run_nodes([node], [*_as_ros_arguments(settings_class, chosen), *ros])
+
+
+def require_ros(what: str, way_out: str = "") -> None:
+    """UserError when this Python has no ROS 2, or our messages as they were before an update."""
+    try:
+        import rclpy  # noqa: F401
+        from pose2rgbd.msg import RelativeDepth, RenderStatus  # noqa: F401
+        from pose2rgbd.srv import RenderPose  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{what} needs ROS 2 and this package's messages ({str(error).split(' (')[0]}); "
+            f"run `make setup` and source .venv/bin/activate, or build and source your workspace{way_out and ','}{way_out}"
+        ) from error
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -46,3 +46,19 @@ def test_an_interrupt_while_libraries_load_leaves_no_traceback(monkeypatch, caps
     monkeypatch.setattr(command_line.importlib, "import_module", interrupted)
     assert command_line.main(["render", "--model", "x"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("command", ["render", "up"])
+def test_without_ros_a_node_ends_with_one_line(monkeypatch, capsys, command):
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    assert command_line.main([command]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: pose2rgbd {command} needs ROS 2 and this package's messages (")
+    assert "make setup" in error
+    assert error.count("\n") == 1
+
+
+def test_help_tells_the_choices():
+    command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "render", "--help"]
+    boxed = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    assert "one of: rate, tf" in " ".join(boxed.replace("│", " ").split())
