@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 from rclpy.task import Future
 
+from pose2rgbd_ros.errors import UserError
+
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
@@ -43,7 +45,7 @@ class LatestWorker(Generic[Job]):
         future = Future()
         with self._changed:
             if self._stopping:
-                future.set_exception(RuntimeError("the node was deactivated"))
+                future.set_exception(UserError("the node was deactivated"))
                 return future
             self._calls.append((function, future, wake))
             self._changed.notify()
@@ -58,7 +60,7 @@ class LatestWorker(Generic[Job]):
             self._calls.clear()
             self._changed.notify()
         for _, future, wake in abandoned:
-            future.set_exception(RuntimeError("the node was deactivated"))
+            future.set_exception(UserError("the node was deactivated"))
             wake()
         self._thread.join()
 
