@@ -76,7 +76,10 @@ def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -
         run.restore()
     with Interruptible() as interrupt:
         run.loop(interrupt)
-    return run.finish()
+    result = run.finish()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # left to the exit, its threads can abort a finished process
+    return result
 
 
 class _Run:
@@ -205,7 +208,10 @@ class _Run:
         return self._order[first : first + self.batch]
 
     def _look_after_step(self, log: RunLog, bar: Any, share: float) -> None:
-        """Validate and save when due; move the bar."""
+        """Validate and save when due; move the bar, which tells the best scores so far."""
+        validated = self._validation_is_due()
+        if validated:
+            self._validate(log)
         bar.n = round(100 * share, 1)
         bar.set_postfix_str(
             f"epoch {self.state.step // self.steps_per_epoch}  "
@@ -213,10 +219,8 @@ class _Run:
             refresh=False,
         )
         bar.update(0)
-        if self._validation_is_due():
-            self._validate(log)
-            if bar.disable:  # no terminal to move a bar on
-                logger.info("%3.0f %%%s", 100 * share, bar.postfix or "")
+        if validated and bar.disable:  # no terminal to move a bar on
+            logger.info("%3.0f %%  %s", 100 * share, bar.postfix or "")
         if self.progress.elapsed_s - self.saved_at_s > SAVE_EVERY_S:
             self._save_state()
 
