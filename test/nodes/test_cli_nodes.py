@@ -76,11 +76,21 @@ def flight(tmp_path_factory, poses):
     return path
 
 
+def deep_queues(end):
+    """ROS arguments for queues that outlast a busy machine, at the publishers or the subscriptions of the images."""
+    topics = ("rgb/image", "depth/image")
+    return [
+        "--ros-args",
+        *(part for topic in topics for part in ("-p", f"qos_overrides./render/{topic}.{end}.depth:=200")),
+    ]
+
+
 def test_three_processes_and_every_frame_delivered(ros_domain, make_checkpoint, flight, tmp_path):
-    render = start("render", "--model", make_checkpoint(), "--trigger", "tf")
+    render = start("render", "--model", make_checkpoint(), "--trigger", "tf", *deep_queues("publisher"))
     monitor = start(
-        "monitor", "--duration-s", 2, "--summary", tmp_path / "m.yaml", "--samples", tmp_path / "samples"
-    )
+        "monitor", "--duration-s", 2, "--summary", tmp_path / "m.yaml", "--samples", tmp_path / "samples",
+        *deep_queues("subscription"),
+    )  # fmt: skip
     wait_for(render, "active")
     play = start("play", "--recording", flight, "--tf-rate-hz", 30)
     assert finish(monitor)[0] == 0
