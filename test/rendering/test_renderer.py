@@ -137,7 +137,10 @@ def test_damaged_checkpoint(make_checkpoint: Any) -> None:
         ({"camera": Camera(64, 48, 50.0, 50.0, 31.5, 23.5)}, "64 x 48, but its network makes 32 x 32"),
         ({"normalization": "euler"}, "poses of different kinds"),
         ({"normalization": "no depth"}, "no range of depth"),
-        ({"training_T_map_cam": np.zeros((0, 4, 4))}, "no training poses"),
+        (
+            {"training_T_map_cam": np.zeros((0, 4, 4)), "training_stamps_ns": np.zeros(0, np.int64)},
+            "no training poses",
+        ),
     ],
 )
 def test_checkpoint_that_contradicts_itself(

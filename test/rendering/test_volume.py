@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,16 +135,3 @@ def test_within_the_margins_is_inside(index: int, share: float, heading_share: f
         T[:3, :3] @ Rotation.from_euler("x", heading_share * volume.heading_deg, degrees=True).as_matrix()
     )
     assert volume.check(T).inside
-
-
-def test_check_is_quick() -> None:
-    volume = TrainedVolume(survey(10_000))
-    generator = np.random.default_rng(0)
-    queries = survey(10_000)[generator.integers(0, 10_000, 300)]
-    queries[:, :3, 3] += generator.normal(0, 4, (300, 3))
-    times = []
-    for T in queries:
-        started = time.perf_counter()
-        volume.check(T)
-        times.append(time.perf_counter() - started)
-    assert np.median(times) < 0.2e-3
