@@ -199,7 +199,9 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
         ("look at", run / "report" / "index.html"),
         ("", run / "report" / "sheet.png"),
         ("", dataset / "inspect" / "contact_sheet.png"),
+        ("", out / "live" / "sheet.png"),
         ("model", run / "checkpoint"),
     ):
-        print(f"  {label:<8} {path}")
+        if path.exists():
+            print(f"  {label:<8} {path}")
     print(f"  {'node':<8} pose2rgbd render --ros-args -p model:={run / 'checkpoint'}")
