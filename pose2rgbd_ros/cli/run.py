@@ -26,7 +26,7 @@ else:
     ConvertOptions = with_help(ConvertConfig)
     TrainOptions = with_help(TrainConfig)
 
-# A demo's worth of training: half the channels see four times the images in two minutes of a CPU.
+# A demo's worth of training: half the channels see more than twice the images (docs/models.md).
 DEMO_MINUTES, DEMO_WIDTH = 2.0, 0.5
 
 

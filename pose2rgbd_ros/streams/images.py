@@ -1,4 +1,4 @@
-"""Colour images as ROS sends them, raw or compressed, to RGB; the same conversions as cv_bridge."""
+"""Colour images as ROS sends them, raw or compressed, to RGB; the encodings that cv_bridge users have."""
 
 from __future__ import annotations
 
