@@ -38,16 +38,15 @@ class Mesh:
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
     """All triangles in one mesh, in order."""
-    offsets = np.cumsum([0, *(len(mesh.position_m) for mesh in meshes)])
+    offsets = np.cumsum([0, *(len(mesh.position_m) for mesh in meshes)])[:-1].astype(np.uint32)
     return Mesh(
-        *(np.concatenate([getattr(mesh, name) for mesh in meshes]) for name in _VERTEX_FIELDS),
-        np.concatenate(
-            [mesh.triangles + np.uint32(offset) for mesh, offset in zip(meshes, offsets[:-1], strict=True)]
-        ),
+        np.concatenate([mesh.position_m for mesh in meshes]),
+        np.concatenate([mesh.normal for mesh in meshes]),
+        np.concatenate([mesh.uv for mesh in meshes]),
+        np.concatenate([mesh.layer for mesh in meshes]),
+        np.concatenate([mesh.tint for mesh in meshes]),
+        np.concatenate([mesh.triangles + offset for mesh, offset in zip(meshes, offsets, strict=True)]),
     )
-
-
-_VERTEX_FIELDS = ("position_m", "normal", "uv", "layer", "tint")
 
 
 @dataclass(frozen=True)
