@@ -10,6 +10,7 @@ import tyro
 
 from pose2rgbd_ros.dataset.inspect import inspect
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.slice_picture import draw_slices
 from pose2rgbd_ros.errors import UserError
 
 MOST_FRAMES = 300  # a picture of more is too tall to draw
@@ -25,6 +26,8 @@ class Arguments:
     """folder for summary.txt, contact_sheet.png and track.png (default: DATASET/inspect)"""
     frames: int = 12
     """frames on the contact sheet"""
+    slices: int = 0
+    """draw frames cut into so many depth slices as well, as slices.png; 0: do not"""
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +35,12 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd inspect")
     if not 1 <= arguments.frames <= MOST_FRAMES:
         raise UserError(f"--frames is {arguments.frames}; it must be 1 to {MOST_FRAMES}")
-    result = inspect(Dataset(arguments.dataset), arguments.out, arguments.frames)
+    dataset = Dataset(arguments.dataset)
+    result = inspect(dataset, arguments.out, arguments.frames)
     print(result.text)
     print(f"{'pictures':<9} {result.contact_sheet}\n{'':<9} {result.track}")
+    if arguments.slices:
+        path = result.track.with_name("slices.png")
+        draw_slices(dataset, path, arguments.slices)
+        print(f"{'':<9} {path}")
     return 0

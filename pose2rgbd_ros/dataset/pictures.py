@@ -47,16 +47,16 @@ def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
         blocks, columns, left=0.012, right=0.988, top=1 - 0.62 / height_in, bottom=(legend_in + 0.04) / height_in,
         wspace=0.03, hspace=0.3 / (per_block * cell_in * aspect),
     )  # fmt: skip
-    depths = [_thumbnail(dataset.depth(i)) for i in indices] if dataset.has_depth else []
+    depths = [thumbnail(dataset.depth(i)) for i in indices] if dataset.has_depth else []
     scale = _depth_scale(depths)
     for place, i in enumerate(indices):
         cell = grid[place // columns, place % columns].subgridspec(per_block, 1, hspace=0.02)
-        colour = _image_axes(figure, cell[0])
-        colour.imshow(_thumbnail(dataset.rgb(i)))
+        colour = image_axes(figure, cell[0])
+        colour.imshow(thumbnail(dataset.rgb(i)))
         seconds = (int(dataset.stamps_ns[i]) - int(dataset.stamps_ns[0])) / 1e9
         colour.set_title(f"frame {i}, {seconds:.1f} s", fontsize=8, pad=3)
         if dataset.has_depth:
-            _image_axes(figure, cell[1]).imshow(depths[place], cmap=_depth_colours(), norm=scale)
+            image_axes(figure, cell[1]).imshow(depths[place], cmap=depth_colours(), norm=scale)
     if dataset.has_depth:
         _depth_legend(figure, dataset, scale, height_in)
     _save(figure, path)
@@ -165,7 +165,8 @@ def _title(dataset: Dataset) -> str:
     return f"{dataset.path.resolve().name}: {len(dataset)} frames over {seconds:.1f} s"
 
 
-def _thumbnail(image: AnyArray) -> AnyArray:
+def thumbnail(image: AnyArray) -> AnyArray:
+    """At most 320 pixels wide; depth is reduced by taking pixels, never blended."""
     height, width = image.shape[:2]
     if width <= _THUMBNAIL_PX:
         return image
@@ -184,14 +185,15 @@ def _depth_scale(depths: list[AnyArray]) -> Normalize:
     return Normalize(low, high if high > low else low + 1.0)
 
 
-def _depth_colours() -> Colormap:
+def depth_colours() -> Colormap:
+    """Near is red, far is blue, unknown is grey."""
     return colormaps["turbo_r"].with_extremes(bad=_UNKNOWN)
 
 
 def _depth_legend(figure: Figure, dataset: Dataset, scale: Normalize, height_in: float) -> None:
     bar = figure.add_axes((0.2, 0.42 / height_in, 0.5, 0.14 / height_in))
     mappable = figure.colorbar(
-        ScalarMappable(scale, _depth_colours()), cax=bar, orientation="horizontal", extend="both"
+        ScalarMappable(scale, depth_colours()), cax=bar, orientation="horizontal", extend="both"
     )
     metric = dataset.depth_kind == "metric"
     mappable.set_label(
@@ -204,7 +206,8 @@ def _depth_legend(figure: Figure, dataset: Dataset, scale: Normalize, height_in:
     )  # fmt: skip
 
 
-def _image_axes(figure: Figure, place: Any) -> Axes:
+def image_axes(figure: Figure, place: Any) -> Axes:
+    """Axes for an image, without a frame."""
     axes = figure.add_subplot(place)
     axes.set_axis_off()
     return axes
