@@ -30,21 +30,24 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def check(config: Any) -> None:
-    """Raise UserError for the first field outside its bounds or choices."""
+def check(config: Any, inside: str = "") -> None:
+    """Raise UserError for the first field outside its bounds or choices; settings within settings are checked too."""
     for field in dataclasses.fields(config):
-        value, limits = getattr(config, field.name), field.metadata
+        value, limits, name = getattr(config, field.name), field.metadata, inside + field.name
+        if dataclasses.is_dataclass(value):
+            check(value, f"{name}.")
+            continue
         if limits.get("choices") is not None and value not in limits["choices"]:
             allowed = ", ".join(map(str, limits["choices"]))
-            raise UserError(f"{field.name} is {value!r}; choose one of: {allowed}")
+            raise UserError(f"{name} is {value!r}; choose one of: {allowed}")
         if value is None or isinstance(value, (str, list, dict, tuple)):
             continue
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{field.name} is {value}; it must be a finite number")
+            raise UserError(f"{name} is {value}; it must be a finite number")
         if limits.get("ge") is not None and not value >= limits["ge"]:
-            raise UserError(f"{field.name} is {value}; it must be at least {limits['ge']}")
+            raise UserError(f"{name} is {value}; it must be at least {limits['ge']}")
         if limits.get("le") is not None and not value <= limits["le"]:
-            raise UserError(f"{field.name} is {value}; it must be at most {limits['le']}")
+            raise UserError(f"{name} is {value}; it must be at most {limits['le']}")
 
 
 def to_yaml_dict(config: Any) -> dict[str, Any]:

@@ -11,11 +11,15 @@ T = TypeVar("T")
 
 
 def with_help(cls: type[T]) -> type[T]:
-    """A subclass of a settings dataclass (see `settings.setting`) whose help texts tyro shows."""
+    """A subclass of a settings dataclass (see `settings.setting`) whose help texts tyro shows; also of ones within."""
     hints = get_type_hints(cls, include_extras=True)
     fields: list[Any] = []
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = hints[item.name]
+        if item.default_factory is kind:  # settings of a part, with their own defaults
+            kind = with_help(kind)
+            fields.append((item.name, kind, dataclasses.field(default_factory=kind)))
+            continue
         if item.metadata.get("help"):
             kind = Annotated[kind, tyro.conf.arg(help=_help(item, kind))]
         if item.default_factory is not dataclasses.MISSING:

@@ -52,6 +52,14 @@ class Camera:
                 f"expected {' or '.join(map(str, COEFFICIENTS[self.distortion_model]))}"
             )
 
+    @classmethod
+    def from_fov(cls, width: int, height: int, fov_deg: float) -> Camera:
+        """An ideal pinhole of square pixels that sees `fov_deg` from the left edge to the right one."""
+        if not 0 < fov_deg < 180:
+            raise UserError(f"a field of view of {fov_deg} degrees; a pinhole camera sees between 0 and 180")
+        focal = width / 2 / float(np.tan(np.deg2rad(fov_deg) / 2))
+        return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
     def __str__(self) -> str:
         """In words, for messages."""
         size = f"{self.width} x {self.height} pixels"

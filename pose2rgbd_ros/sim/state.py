@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.geodesy import Datum
 
 START_NS = 1_700_000_000_000_000_000  # true time 0 of every simulated flight
+DATUM = Datum(latitude_deg=47.0, longitude_deg=8.0, altitude_m=400.0)  # where on Earth the map's origin lies
 MAP, ODOM, BASE, CAMERA, GPS_ANTENNA = "map", "odom", "base_link", "camera_optical_frame", "gps"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import tyro
 
 from pose2rgbd_ros.cli import main as cli
+from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import check, from_yaml_dict, read_yaml, setting, to_yaml_dict, write_yaml
 
@@ -20,6 +22,29 @@ class Example:
     mode: str = setting("a", "which", choices=("a", "b"))
     pair: tuple[int, int] = setting((1, 2), "two numbers")
     where: Path = setting(Path("x"), "a path")
+
+
+@dataclass
+class Whole:
+    """An example within an example."""
+
+    part: Example = field(default_factory=Example)
+
+
+def test_settings_within_settings_are_checked_and_named() -> None:
+    check(Whole())
+    with pytest.raises(UserError, match=r"part\.rate_hz is 0\.0; it must be at least 0\.1"):
+        check(Whole(Example(rate_hz=0.0)))
+
+
+def test_settings_within_settings_keep_their_help(capsys: pytest.CaptureFixture[str]) -> None:
+    made = with_help(Whole)
+    assert tyro.cli(made, args=["--part.rate-hz", "5"]).part.rate_hz == 5.0
+    with pytest.raises(SystemExit):
+        tyro.cli(made, args=["--help"])
+    shown = capsys.readouterr().out
+    assert "--part.rate-hz" in shown
+    assert "images per second" in shown
 
 
 def test_yaml_round_trip(tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def test_an_uncalibrated_camera_has_a_size_but_no_rays() -> None:
         camera.project([0, 0, 1])
 
 
+def test_a_field_of_view_ends_at_the_edges_of_the_outermost_pixels() -> None:
+    camera = Camera.from_fov(64, 48, 90.0)
+    assert np.allclose(camera.project([[-7.0, 0, 7], [7.0, 0, 7]])[:, 0], [-0.5, 63.5])
+    assert (camera.cx, camera.cy, camera.fx) == (31.5, 23.5, camera.fy)
+    with pytest.raises(UserError, match="between 0 and 180"):
+        Camera.from_fov(64, 48, 180.0)
+
+
 @every_lens
 def test_a_camera_survives_its_dict(camera: Camera) -> None:
     assert Camera.from_dict(camera.to_dict()) == camera
