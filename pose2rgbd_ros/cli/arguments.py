@@ -17,8 +17,8 @@ def with_help(cls: type[T]) -> type[T]:
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = hints[item.name]
         if item.default_factory is kind:  # settings of a part, with their own defaults
-            kind = with_help(kind)
-            fields.append((item.name, kind, dataclasses.field(default_factory=kind)))
+            part: Any = with_help(hints[item.name])
+            fields.append((item.name, part, dataclasses.field(default_factory=part)))
             continue
         if item.metadata.get("help"):
             kind = Annotated[kind, tyro.conf.arg(help=_help(item, kind))]
@@ -28,7 +28,9 @@ def with_help(cls: type[T]) -> type[T]:
             default = dataclasses.field(default=item.default, metadata=dict(item.metadata))
         fields.append((item.name, kind, default))
     frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    made = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=frozen)
+    # Another process knows the settings under their own name only.
+    pickled_as = {"__reduce__": lambda self: (cls, tuple(getattr(self, name) for name, *_ in fields))}
+    made = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=frozen, namespace=pickled_as)
     made.__doc__ = cls.__doc__
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -28,6 +29,14 @@ class BadFrame(UserError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """The files of one frame, each its suffix and contents; `depth` None in a dataset of colour only."""
+
+    image: tuple[str, bytes]
+    depth: tuple[str, bytes] | None = None
 
 
 def checked_stamp(stamp_ns: int) -> int:

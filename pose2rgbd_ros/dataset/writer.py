@@ -18,7 +18,14 @@ import numpy.typing as npt
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.depth_files import DepthEncoder, DepthFormat, read_depth
 from pose2rgbd_ros.dataset.frames import BadFrame as BadFrame
-from pose2rgbd_ros.dataset.frames import RawImages, check_depth, checked_pose, checked_stamp, encode_image
+from pose2rgbd_ros.dataset.frames import (
+    EncodedFrame,
+    RawImages,
+    check_depth,
+    checked_pose,
+    checked_stamp,
+    encode_image,
+)
 from pose2rgbd_ros.dataset.meta import (
     DatasetMeta,
     SourceMeta,
@@ -136,17 +143,48 @@ class DatasetWriter:
             BadFrame: this frame cannot be stored; others still can.
             UserError: the disk is full or failing; all earlier frames are safe.
         """
+        seen = self.seen(stamp_ns, T_map_cam)
+        if seen is not None:
+            return seen
+        image_file = encode_image(image, self.meta.camera, self._raw_images)
+        self._store(stamp_ns, T_map_cam, EncodedFrame(image_file, self._depth_file(depth)))
+        return "written"
+
+    def add_encoded(self, stamp_ns: int, T_map_cam: npt.ArrayLike, frame: EncodedFrame) -> Added:
+        """Like `add`, of files encoded elsewhere, say in another process; the caller vouches for what is in them."""
+        seen = self.seen(stamp_ns, T_map_cam)
+        if seen is not None:
+            return seen
+        if (frame.depth is None) != (self.meta.depth is None):
+            raise BadFrame(
+                "depth_unwanted" if frame.depth else "no_depth", "depth comes with all frames or none"
+            )
+        self._store(stamp_ns, T_map_cam, frame)
+        return "written"
+
+    def seen(self, stamp_ns: int, T_map_cam: npt.ArrayLike) -> Literal["present", "collision"] | None:
+        """What `add` would answer of a stamp that is there already (and count), without its images; None of a new one."""
         if not self._descriptors:
             raise UserError(f"{self.path}: this writer is closed")
         stamp = checked_stamp(stamp_ns)
         pose = layout.pose_line(stamp, checked_pose(T_map_cam))
-        if stamp in self._frames:
-            return self._seen_before(stamp, pose)
-        suffix, content = encode_image(image, self.meta.camera, self._raw_images)
-        files = {f"{layout.RGB}/{stamp}{suffix}": content, **self._depth_file(stamp, depth)}
-        self._commit(Record(stamp, *_two(files)), pose, files)
+        if stamp not in self._frames:
+            return None
+        before = layout.parse_pose(self._frames[stamp][1])
+        if np.abs(before - layout.parse_pose(pose)).max() > _SAME_POSE:
+            return "collision"
         self._count(stamp)
-        return "written"
+        return "present"
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Put a file that belongs to no list beside the frames, its folder made when missing: all of it or nothing.
+
+        UserError when the disk is full or failing.
+        """
+        path = self.path / name
+        with self._disk():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            layout.atomic_write(path, data)
 
     def close(self) -> None:
         """Sort the lists by time, write transforms.json and the final meta.yaml, let go of the folder.
@@ -209,30 +247,33 @@ class DatasetWriter:
             height, width = read_depth(self.path / some, stored.depth).shape
             self._depth_size = height, width
 
-    def _seen_before(self, stamp: int, pose: str) -> Added:
-        before = layout.parse_pose(self._frames[stamp][1])
-        if np.abs(before - layout.parse_pose(pose)).max() > _SAME_POSE:
-            return "collision"
-        self._count(stamp)
-        return "present"
-
-    def _depth_file(self, stamp: int, depth: DepthSample | AnyArray | None) -> dict[str, bytes]:
-        """Name and contents of the depth file; none for a dataset of colour only."""
+    def _depth_file(self, depth: DepthSample | AnyArray | None) -> tuple[str, bytes] | None:
+        """Suffix and contents of the depth file; None for a dataset of colour only."""
         if self._encoder is None or self.meta.depth is None:
             if depth is not None:
                 raise BadFrame(
                     "depth_unwanted", f"{self.path} is a dataset of colour only; convert anew for depth"
                 )
-            return {}
+            return None
         if depth is None:
             raise BadFrame("no_depth", f"a frame without depth in {self.path}, a dataset with depth")
         self._depth_size = check_depth(depth, self.meta.camera, self._depth_size)
         storage = self.meta.depth.storage
-        suffix, content = self._encoder.encode(depth)
+        encoded = self._encoder.encode(depth)
         if self.meta.depth.storage != storage:  # decided just now: say so before a file relies on it
             with self._disk():
                 write_meta(self.path, self.meta)
-        return {f"{layout.DEPTH[self.meta.depth.kind]}/{stamp}{suffix}": content}
+        return encoded
+
+    def _store(self, stamp_ns: int, T_map_cam: npt.ArrayLike, frame: EncodedFrame) -> None:
+        stamp = int(stamp_ns)
+        record = Record(stamp, f"{layout.RGB}/{stamp}{frame.image[0]}", None)
+        files = {record.rgb: frame.image[1]}
+        if frame.depth is not None:
+            name = f"{_depth_folder(self.meta)}/{stamp}{frame.depth[0]}"
+            record, files[name] = Record(stamp, record.rgb, name), frame.depth[1]
+        self._commit(record, layout.pose_line(stamp, T_map_cam), files)
+        self._count(stamp)
 
     def _commit(self, record: Record, pose: str, files: dict[str, bytes]) -> None:
         groundtruth, associations = self._descriptors
@@ -296,8 +337,3 @@ class DatasetWriter:
 
 def _depth_folder(meta: DatasetMeta) -> str | None:
     return layout.DEPTH[meta.depth.kind] if meta.depth else None
-
-
-def _two(files: dict[str, bytes]) -> tuple[str, str | None]:
-    rgb, *depth = files
-    return rgb, depth[0] if depth else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def test_settings_within_settings_are_checked_and_named() -> None:
     check(Whole())
     with pytest.raises(UserError, match=r"part\.rate_hz is 0\.0; it must be at least 0\.1"):
         check(Whole(Example(rate_hz=0.0)))
+
+
+def test_settings_of_the_command_line_reach_another_process_as_plain_ones() -> None:
+    given = tyro.cli(with_help(Whole), args=["--part.rate-hz", "5"])
+    assert pickle.loads(pickle.dumps(given)) == Whole(Example(rate_hz=5.0))
 
 
 def test_settings_within_settings_keep_their_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.meta import DatasetMeta, read_meta
+from pose2rgbd_ros.dataset.depth_files import encode_counts
+from pose2rgbd_ros.dataset.frames import EncodedFrame
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, read_meta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import BadFrame, DatasetWriter
 from pose2rgbd_ros.errors import UserError
@@ -71,6 +73,26 @@ def test_raw_images_can_be_stored_small(toy, tmp_path):
     dataset = Dataset(tmp_path / "set")
     assert dataset.records[0].rgb.endswith(".jpg")
     assert np.abs(dataset.rgb(0).astype(int) - smooth).mean() < 2
+
+
+def test_frames_encoded_elsewhere_are_stored_as_they_are(toy, tmp_path):
+    t, later = toy.stamp(0), toy.stamp(1)
+    frame = EncodedFrame((".jpg", jpeg(toy, t).data), (".png", encode_counts(toy.counts(t))))
+    meta = DatasetMeta(toy.camera, depth=DepthMeta("metric", "counts", 0.001))
+    with DatasetWriter(tmp_path / "set", meta) as w:
+        assert w.seen(t, toy.pose(t)) is None
+        assert w.add_encoded(t, toy.pose(t), frame) == "written"
+        assert w.add_encoded(t, toy.pose(t), frame) == "present"
+        assert w.seen(t, toy.pose(t)) == "present"
+        assert w.seen(t, toy.pose(later + 10**9)) == "collision"
+        with pytest.raises(BadFrame, match="all frames or none"):
+            w.add_encoded(later, toy.pose(later), EncodedFrame(frame.image))
+        w.write_file("beside/note.txt", b"kept")
+    assert (tmp_path / "set" / "rgb" / f"{t}.jpg").read_bytes() == frame.image[1]
+    assert (tmp_path / "set" / "beside" / "note.txt").read_bytes() == b"kept"
+    dataset = Dataset(tmp_path / "set")
+    np.testing.assert_array_equal(dataset.depth(0), toy.depth_sample(t).depth_m)
+    assert len(dataset) == 1
 
 
 def test_frames_added_out_of_order_are_sorted(toy, tmp_path):
