@@ -17,6 +17,11 @@ def true_stamp_ns(t_s: float) -> int:
     return START_NS + round(t_s * 1e9)
 
 
+def true_seconds(stamp_ns: int) -> float:
+    """The inverse of `true_stamp_ns`."""
+    return (stamp_ns - START_NS) / 1e9
+
+
 @dataclass(frozen=True, eq=False)
 class BodyState:
     """The true state of the body (x forward, y left, z up) at one time.

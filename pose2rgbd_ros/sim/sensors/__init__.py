@@ -1,0 +1,1 @@
+"""Seeded sensor models with the faults of real hardware; the truth is kept beside every measurement."""

@@ -1,0 +1,78 @@
+"""A GNSS receiver: noise that wanders, honest covariances, outliers that it does not notice, outages, latency."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84
+from pose2rgbd_ros.sim.sensors.clock import SensorClock
+from pose2rgbd_ros.sim.sensors.config import GpsSensor
+from pose2rgbd_ros.sim.sensors.measurement import GpsFix, Measurement, StateAt, named
+from pose2rgbd_ros.sim.sensors.noise import GaussMarkov, Latency, Outages, White, stream
+from pose2rgbd_ros.sim.state import true_seconds, true_stamp_ns
+
+OUTLIER, NO_FIX = "outlier", "no_fix"
+
+
+class GpsReceiver:
+    """Fixes of the antenna's position at even times. UserError, from the datum, where that is not on Earth."""
+
+    name = "gps"
+
+    def __init__(self, config: GpsSensor, clock: SensorClock, seed: int, datum: Datum) -> None:
+        self._config, self._clock, self._datum = config, clock, datum
+        axes = np.array([1.0, 1.0, config.vertical_factor])
+        self._white = White(stream(seed, self.name, 0), config.noise_m * axes)
+        self._wander = GaussMarkov(stream(seed, self.name, 1), config.wander_m * axes, config.wander_s)
+        self._outlier = stream(seed, self.name, 2)
+        self._outages = Outages(stream(seed, self.name, 3), config.outages_per_min, config.outage_s)
+        self._latency = Latency(stream(seed, self.name, 4), config.latency_ms, config.latency_jitter_ms)
+        self._covariance_m2 = np.diag((config.noise_m**2 + config.wander_m**2) * axes**2)
+        self._count = self._outliers = self._without_fix = 0
+        self.next_true_ns = true_stamp_ns(0.0)
+
+    def take(self, state_at: StateAt) -> Measurement | None:
+        """The next fix; in an outage one of status -1, or None."""
+        true_ns = self.next_true_ns
+        t_s = true_seconds(true_ns)
+        error_m, fault = self._error(t_s)
+        arrival_ns = self._latency.arrival_ns(true_ns)
+        outage = self._outages.active(t_s)
+        self._count += 1
+        self._outliers += fault == OUTLIER and not outage
+        self._without_fix += outage
+        self.next_true_ns = true_stamp_ns(self._count / self._config.rate_hz)
+        if outage and self._config.silent_outages:
+            return None
+        stamp_ns = self._clock.stamp_ns(true_ns)
+        if outage:
+            nothing = GpsFix(math.nan, math.nan, math.nan, np.zeros((3, 3)), -1)
+            return Measurement(self.name, true_ns, stamp_ns, arrival_ns, nothing, NO_FIX)
+        T_map_body = state_at(t_s).T_map_body
+        antenna_m = T_map_body[:3, :3] @ np.asarray(self._config.antenna_m, float) + T_map_body[:3, 3]
+        latitude, longitude, altitude = map(float, enu_to_wgs84(antenna_m + error_m, self._datum))
+        fix = GpsFix(latitude, longitude, altitude, self._covariance_m2.copy(), 0)
+        errors = named("error", error_m, "m", ("east", "north", "up"))
+        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, fix, fault, errors)
+
+    def _error(self, t_s: float) -> tuple[Float64, str]:
+        """Error (3,) in ENU, and whether it is an outlier; the same draws whatever is switched on."""
+        error_m = self._white.next() + self._wander.at(t_s)
+        chance, bearing = self._outlier.random(2)
+        size_m = self._config.outlier_m * self._outlier.standard_exponential()
+        if chance >= self._config.outlier_share:
+            return error_m, ""
+        angle = 2 * math.pi * bearing
+        return error_m + size_m * np.array([math.cos(angle), math.sin(angle), 0.0]), OUTLIER
+
+    def drawn(self) -> dict[str, object]:
+        """Counts, and the outages in seconds of true time (the last one may lie in the future)."""
+        return {
+            "fixes": self._count,
+            "outliers": self._outliers,
+            "without_fix": self._without_fix,
+            "outages_s": [[float(start), float(end)] for start, end in self._outages.intervals_s],
+        }
