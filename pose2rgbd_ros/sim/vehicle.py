@@ -1,0 +1,259 @@
+"""The drone that is flown live: along a planned flight, along a path, or by velocity commands. No ROS here."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.sim.state import BodyState
+from pose2rgbd_ros.sim.vehicle_guard import Guard
+from pose2rgbd_ros.sim.vehicle_legs import FlightLeg, Flown, GlideLeg, Leg
+
+TICK_S = 0.01  # commands act on this grid
+REMEMBERED_S = 3.0  # how far back states can be asked for
+SPEED_GAIN_PER_S = 2.5  # of the loop from velocity error to acceleration, and
+ACCELERATION_LAG_S = 0.1  # from there to jerk: their product of 1/4 is critically damped
+YAW_LAG_S = 0.15
+YAW_ACCELERATION_RADPS2 = 3.0
+AT_REST = (0.02, 0.05, 0.01)  # m/s, m/s^2, rad/s: what is left dies out along the next leg
+BRAKING_LIMIT_S = 120.0
+RAMP_S = 3.0  # a flight taken up in the middle comes to speed within this
+TRANSIT_MARGIN_M = 5.0  # beyond the clearance: a flight rounds its corners
+NO_COMMAND = np.zeros(4)
+
+
+@dataclass(frozen=True)
+class VehicleConfig:
+    """What the drone can do."""
+
+    max_speed_mps: float = setting(12.0, "largest horizontal speed on command", ge=0.1, le=100.0)
+    max_climb_mps: float = setting(4.0, "largest climb and descent on command", ge=0.1, le=50.0)
+    max_acceleration_mps2: float = setting(3.0, "largest acceleration on command", ge=0.1, le=50.0)
+    max_jerk_mps3: float = setting(12.0, "largest jerk on command", ge=0.5, le=1000.0)
+    max_yaw_rate_radps: float = setting(1.0, "largest rate of turn on command", ge=0.01, le=10.0)
+    command_timeout_s: float = setting(0.5, "without commands for this long it stops", ge=0.01, le=60.0)
+    clearance_m: float = setting(
+        3.0, "commands bring it no nearer to ground, roofs and walls", ge=0.5, le=100.0
+    )
+    path_speed_mps: float = setting(6.0, "speed along a path", ge=0.2, le=30.0)
+    loop: bool = setting(True, "fly the plan again and again; false: hover at its end")
+
+
+class Vehicle:
+    """Flies `plan` from time 0 on until it is told otherwise.
+
+    `surface_height_m` takes places (N, 2) in the map to the height (N,) of what stands there. `route` takes poses of
+    the body (N, 4, 4), the first where it hovers, to a flight through them that begins and ends at rest; it raises
+    UserError for what cannot be flown. Position, velocity, orientation and turning rate are continuous throughout.
+    """
+
+    def __init__(
+        self,
+        config: VehicleConfig,
+        plan: Flown,
+        surface_height_m: Callable[[Float64], Float64],
+        route: Callable[[Float64], Flown],
+    ) -> None:
+        self._config, self._plan = config, plan
+        self._surface_m, self._route = surface_height_m, route
+        self._guard = Guard(surface_height_m, config.clearance_m, config.max_acceleration_mps2)
+        first = FlightLeg(0.0, plan)
+        self._legs: list[Leg] = [first]
+        self._plan_legs: set[Leg] = {first}
+        self._plan_phase_s = 0.0  # where the plan was left
+        self._command, self._commanded_s = NO_COMMAND, -math.inf
+        self._held_back: str | None = None
+        self._stranded: str | None = None
+        self.flown_s = 0.0
+
+    @property
+    def mode(self) -> str:
+        """What it does: "plan", "path", "command" or "hover"."""
+        leg = self._leg(self.flown_s)
+        if isinstance(leg, FlightLeg) and self.flown_s < leg.end_s:
+            return "plan" if leg in self._plan_legs else "path"
+        if self._legs[-1] is not leg:
+            return "path"  # braking for it
+        return "command" if self._is_commanded() else "hover"
+
+    @property
+    def notice(self) -> str | None:
+        """What it is told and does not do, and why."""
+        return self._held_back or self._stranded
+
+    def state(self, t_s: float) -> BodyState:
+        """The body at a time of the last seconds, up to `flown_s`. UserError for one that is forgotten."""
+        if t_s < self._legs[0].start_s:
+            raise UserError(f"where the drone was {self.flown_s - t_s:.1f} s ago is forgotten")
+        return self._leg(t_s).state(t_s)
+
+    def advance(self, t_s: float) -> None:
+        """Fly on until a time."""
+        while self.flown_s < t_s - 1e-9:
+            self._steer()
+            self.flown_s = min(self.flown_s + TICK_S, t_s)
+        while len(self._legs) > 1 and self._legs[1].start_s < self.flown_s - REMEMBERED_S:
+            self._plan_legs.discard(self._legs.pop(0))
+
+    def command(self, velocity_mps: Float64, yaw_rate_radps: float) -> None:
+        """Leave plan or path and fly at a velocity (3,) forward, left and up, turning left.
+
+        It is limited to what the drone can do. UserError when it is not finite.
+        """
+        wanted = np.array([*velocity_mps, yaw_rate_radps], float)
+        if not np.all(np.isfinite(wanted)):
+            raise UserError("the commanded velocity holds NaN or infinity; the drone goes on as before")
+        config = self._config
+        wanted[:2] *= min(1.0, config.max_speed_mps / max(float(np.hypot(*wanted[:2])), 1e-9))
+        wanted[2] = np.clip(wanted[2], -config.max_climb_mps, config.max_climb_mps)
+        wanted[3] = np.clip(wanted[3], -config.max_yaw_rate_radps, config.max_yaw_rate_radps)
+        self._command, self._commanded_s = wanted, self.flown_s
+        self._go_on_with([] if self._is_gliding() else [self._glide()])
+
+    def fly_path(self, T_map_body: Float64) -> float:
+        """Stop, fly through poses (N, 4, 4) and hover at the last; returns how many seconds that takes.
+
+        UserError, and nothing changes, for a path that cannot be flown.
+        """
+        leg = self._begin(lambda stop: self._route(np.concatenate([stop.T_map_body[None], T_map_body])))
+        return leg.end_s - self.flown_s
+
+    def fly_plan(self) -> float:
+        """Go back to where the plan was left, or to its start when it is over, and fly on; seconds until it is there.
+
+        On the way the drone climbs above whatever stands there.
+        """
+        if self.mode == "plan":
+            return 0.0
+        phase_s = self._plan_phase_s if self._plan_phase_s < self._plan.duration_s - 1e-6 else 0.0
+        goal = self._plan.state(phase_s).T_map_body
+        transit = self._begin(lambda stop: self._route(self._over_the_roofs(stop.T_map_body, goal)))
+        ramp_s = 0.0 if phase_s == 0.0 else RAMP_S
+        leg = FlightLeg(transit.end_s, self._plan, phase_s, ramp_s, transit.state(transit.end_s))
+        self._legs.append(leg)
+        self._plan_legs.add(leg)
+        return leg.start_s - self.flown_s
+
+    # Legs ------------------------------------------------------------------------------------------------------
+
+    def _leg(self, t_s: float) -> Leg:
+        return self._legs[max(0, bisect_right(self._legs, t_s + 1e-9, key=lambda leg: leg.start_s) - 1)]
+
+    def _steer(self) -> None:
+        """Decide on the motion from now on, if nothing is decided yet."""
+        leg = self._leg(self.flown_s)
+        if leg is not self._legs[-1] or (isinstance(leg, FlightLeg) and self.flown_s < leg.end_s - 1e-9):
+            return
+        if leg in self._plan_legs and self._config.loop:
+            self._plan_phase_s = 0.0
+            try:
+                self.fly_plan()
+                return
+            except UserError as error:
+                self._stranded = f"hovers at the end of the plan: {error}"
+        self._legs.append(self._commanded(self._glide()))
+
+    def _begin(self, flight_from: Callable[[BodyState], Flown]) -> FlightLeg:
+        """Brake, then fly what is made for the place of the stop."""
+        braking = self._brake()
+        stop_s = braking[-1].start_s + TICK_S
+        stop = braking[-1].state(stop_s)
+        leg = FlightLeg(stop_s, flight_from(stop), before=stop)
+        self._go_on_with([*braking, leg])
+        self._commanded_s = -math.inf
+        return leg
+
+    def _go_on_with(self, legs: Sequence[Leg]) -> None:
+        """Replace whatever was to be flown from now on."""
+        self._held_back = self._stranded = None
+        current = self._leg(self.flown_s)
+        if isinstance(current, FlightLeg) and current in self._plan_legs:
+            self._plan_phase_s = current.phase_s(self.flown_s)
+        kept = [leg for leg in self._legs if leg.start_s < self.flown_s - 1e-9]
+        self._legs = [*kept, *legs] if kept or legs else [current]
+
+    def _is_gliding(self) -> bool:
+        return isinstance(self._leg(self.flown_s), GlideLeg)
+
+    def _glide(self) -> GlideLeg:
+        """The present motion, going on by itself."""
+        leg = self._leg(self.flown_s)
+        if isinstance(leg, GlideLeg):
+            return leg.then(self.flown_s)
+        return GlideLeg.after(leg.state(self.flown_s))
+
+    def _over_the_roofs(self, T_map_start: Float64, T_map_goal: Float64) -> Float64:
+        """Poses (N, 4, 4) from start to goal: straight where that is free, else up, across and down."""
+        start_m, goal_m = T_map_start[:3, 3], T_map_goal[:3, 3]
+        count = int(np.ceil(np.linalg.norm(goal_m - start_m))) + 1
+        way = np.linspace(start_m, goal_m, count + 1)
+        lane = way[:, None, :2] + np.array([[-3.0, -3.0], [-3.0, 3.0], [0.0, 0.0], [3.0, -3.0], [3.0, 3.0]])
+        needed_m = self._surface_m(lane.reshape(-1, 2)).reshape(-1, 5).max(axis=1) + self._config.clearance_m
+        if np.all(way[:, 2] >= needed_m):
+            return np.stack([T_map_start, T_map_goal])
+        above = [T_map_start.copy(), T_map_goal.copy()]
+        for T in above:
+            T[2, 3] = max(start_m[2], goal_m[2], needed_m.max() + TRANSIT_MARGIN_M)
+        return np.stack([T_map_start, *above, T_map_goal])
+
+    # Control ---------------------------------------------------------------------------------------------------
+
+    def _is_commanded(self) -> bool:
+        return self.flown_s - self._commanded_s < self._config.command_timeout_s
+
+    def _commanded(self, glide: GlideLeg) -> GlideLeg:
+        """The next tick as commanded, as far as it is safe; without a command it stops."""
+        command = self._command if self._is_commanded() else NO_COMMAND
+        c, s = np.cos(glide.yaw_rad), np.sin(glide.yaw_rad)
+        wanted = np.array([c * command[0] - s * command[1], s * command[0] + c * command[1], command[2]])
+        self._held_back = None
+        if np.any(wanted):
+            wanted, self._held_back = self._guard.limit(glide.position_m, glide.velocity_mps, wanted)
+        return self._controlled(glide, wanted, command[3])
+
+    def _controlled(self, glide: GlideLeg, velocity_mps: Float64, yaw_rate_radps: float) -> GlideLeg:
+        """The tick that leads towards a velocity, within the limits of acceleration and jerk."""
+        config = self._config
+        error = velocity_mps - glide.velocity_mps
+        size = float(np.linalg.norm(error))
+        acceleration = error * (self._acceleration_for(size) / size) if size > 0 else np.zeros(3)
+        jerk = (acceleration - glide.acceleration_mps2) / ACCELERATION_LAG_S
+        jerk *= min(1.0, config.max_jerk_mps3 / max(float(np.linalg.norm(jerk)), 1e-9))
+        yaw_acceleration = (yaw_rate_radps - glide.yaw_rate_radps) / YAW_LAG_S
+        limit = YAW_ACCELERATION_RADPS2
+        return replace(
+            glide, jerk_mps3=jerk, yaw_acceleration_radps2=float(np.clip(yaw_acceleration, -limit, limit))
+        )
+
+    def _acceleration_for(self, error_mps: float) -> float:
+        """Proportional to a small velocity error; to a large one what can be taken back in time at the allowed jerk."""
+        jerk = self._config.max_jerk_mps3
+        knee = jerk / SPEED_GAIN_PER_S**2
+        beyond = math.sqrt(2 * jerk * max(0.0, error_mps - knee / 2))
+        wanted = SPEED_GAIN_PER_S * error_mps if error_mps <= knee else beyond
+        return min(wanted, self._config.max_acceleration_mps2)
+
+    def _brake(self) -> list[GlideLeg]:
+        """Ticks from now until it hovers."""
+        glide, still = self._glide(), np.zeros(3)
+        ticks: list[GlideLeg] = []
+        while not ticks or (not _is_at_rest(glide) and len(ticks) < BRAKING_LIMIT_S / TICK_S):
+            ticks.append(self._controlled(glide, still, 0.0))
+            glide = ticks[-1].then(ticks[-1].start_s + TICK_S)
+        return ticks
+
+
+def _is_at_rest(glide: GlideLeg) -> bool:
+    speed, acceleration, turn = AT_REST
+    return bool(
+        np.linalg.norm(glide.velocity_mps) < speed
+        and np.linalg.norm(glide.acceleration_mps2) < acceleration
+        and abs(glide.yaw_rate_radps) < turn
+    )
