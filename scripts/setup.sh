@@ -47,6 +47,14 @@ check_machine() {
   [ "$free_mib" -ge "$needed_mib" ] || fail "$free_mib MiB free on this disk; setting up needs $needed_mib MiB: free some space"
 }
 
+# Only a warning: a recording of one's own is trained on and rendered without OpenGL. The simulator needs it (so `make demo`
+# without BAG, and `make test`) and says so itself when it starts. Asked every time, since a system changes under a .venv.
+check_opengl() {
+  local problem
+  problem=$("$python" scripts/check_opengl.py 2>/dev/null) ||
+    say "warning: ${problem:-OpenGL ends with a crash here}; the simulator needs it, your own recordings do not" >&2
+}
+
 # stage NAME INPUTS... -- COMMAND: runs COMMAND unless it ran before with the same inputs (files or words).
 stage() {
   local name=$1 key=$home part; shift
@@ -131,8 +139,13 @@ install_underlay() {
 install_pose2rgbd() {
   build_interfaces "$PWD"
   pip_install --no-deps --no-build-isolation -e .
+  local executables
+  executables=$("$venv/bin/python" -c '
+from importlib.metadata import distribution
+print(*(entry.name for entry in distribution("pose2rgbd-ros").entry_points.select(group="console_scripts")))')
+  rm -rf "$venv/lib/pose2rgbd"
   mkdir -p "$venv/lib/pose2rgbd" "$venv/lib/interfaces"
-  ln -sf "$venv"/bin/{pose2rgbd,render,play,monitor} "$venv/lib/pose2rgbd/"     # where ros2 run and launch look
+  for executable in $executables; do ln -s "$venv/bin/$executable" "$venv/lib/pose2rgbd/"; done   # where ros2 run and launch look
   ln -sfn "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pose2rgbd" "$venv/lib/interfaces/pose2rgbd"
 }
 
@@ -141,6 +154,7 @@ mkdir -p build/interfaces
 exec 9>build/setup.lock
 flock -n 9 || { say "waiting for another set-up of this folder"; flock 9; }
 [ -f "$stamps/venv" ] || check_machine
+check_opengl
 [ -x "$venv/bin/python" ] && [ -d "$stamps" ] || { mkdir -p "$stamps" && rm -f "$stamps/venv"; }
 stage venv "$("$python" -V)" "at $PWD" -- make_venv
 if [ $home = wheels ]; then stage ros-wheels requirements/ros-jazzy.lock -- install_ros_wheels; fi

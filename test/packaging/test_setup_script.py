@@ -40,8 +40,8 @@ def _stub(folder: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def _setup(checkout: Path, path: Path) -> subprocess.CompletedProcess[str]:
-    clean = {"PATH": str(path), "HOME": os.environ.get("HOME", "/")}
+def _setup(checkout: Path, path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": str(path), "HOME": os.environ.get("HOME", "/"), **environment}
     return subprocess.run(
         ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=60
     )
@@ -78,6 +78,34 @@ def test_a_sourced_ros_without_its_packages_is_told(checkout: Path, tmp_path: Pa
     assert result.returncode == 1
     assert result.stderr.startswith("setup: ROS 2 humble is sourced, but")
     assert "rosdep install" in result.stderr
+
+
+@pytest.fixture
+def broken_opengl(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """An environment in which the real loader finds no OpenGL: a library that is none, or no driver behind it."""
+    if request.param == "no driver":
+        return {"__EGL_VENDOR_LIBRARY_FILENAMES": str(tmp_path / "none.json")}
+    (tmp_path / "libEGL.so.1").write_text("not a library")
+    return {"LD_LIBRARY_PATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize("broken_opengl", ["no library", "no driver"], indirect=True)
+def test_missing_opengl_is_told_with_its_packages_and_stops_nothing(
+    checkout: Path, tmp_path: Path, broken_opengl: dict[str, str]
+) -> None:
+    """Recordings of one's own need no OpenGL. (An `rm` that fails ends the set-up after the check: no venv is made.)"""
+    path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
+    _stub(path, "rm", 'echo "rm was reached" >&2; exit 1')
+    warning, reached = _setup(checkout, path, **broken_opengl).stderr.splitlines()
+    assert warning.startswith("setup: warning: OpenGL cannot draw without a screen here (")
+    assert "apt install libgl1 libegl1 libgl1-mesa-dri" in warning
+    assert reached == "rm was reached"
+
+
+def test_working_opengl_is_not_mentioned(repository: Path) -> None:
+    check = [sys.executable, "-I", str(repository / "scripts" / "check_opengl.py")]
+    result = subprocess.run(check, text=True, capture_output=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_a_broken_stage_is_named_and_tried_again(checkout: Path, tmp_path: Path) -> None:
