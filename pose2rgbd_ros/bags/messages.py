@@ -50,10 +50,16 @@ class MessageFactory:
 
     def header(self, stamp_ns: int, frame_id: str) -> Any:
         """std_msgs/Header."""
-        seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
-        stamp = self.new("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
         sequence = {"seq": 0} if self.ros == "1" else {}
-        return self.new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id, **sequence)
+        return self.new("std_msgs/msg/Header", stamp=self._time(stamp_ns), frame_id=frame_id, **sequence)
+
+    def _time(self, stamp_ns: int) -> Any:
+        seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
+        return self.new("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
+
+    def clock(self, stamp_ns: int) -> Any:
+        """rosgraph_msgs/Clock."""
+        return self.new("rosgraph_msgs/msg/Clock", clock=self._time(stamp_ns))
 
     def image(self, stamp_ns: int, frame_id: str, pixels: np.ndarray, encoding: str) -> Any:
         """sensor_msgs/Image of `pixels` (H, W) or (H, W, C), little-endian. UserError when it does not fit `encoding`."""
@@ -141,11 +147,13 @@ class MessageFactory:
             pose=self.pose(position_m, quat_xyzw),
         )
 
-    def _pose_with_covariance(self, position_m: Sequence[float], quat_xyzw: Sequence[float]) -> Any:
+    def _pose_with_covariance(
+        self, position_m: Sequence[float], quat_xyzw: Sequence[float], covariance: np.ndarray | None = None
+    ) -> Any:
         return self.new(
             "geometry_msgs/msg/PoseWithCovariance",
             pose=self.pose(position_m, quat_xyzw),
-            covariance=np.zeros(36),
+            covariance=_flat(covariance, 36),
         )
 
     def pose_with_covariance_stamped(
@@ -172,8 +180,13 @@ class MessageFactory:
         quat_xyzw: Sequence[float],
         linear_mps: Sequence[float] = (0.0, 0.0, 0.0),
         angular_radps: Sequence[float] = (0.0, 0.0, 0.0),
+        pose_covariance: np.ndarray | None = None,
+        twist_covariance: np.ndarray | None = None,
     ) -> Any:
-        """nav_msgs/Odometry: the pose of `child_frame` in `parent_frame`, the twist in `child_frame`."""
+        """nav_msgs/Odometry: the pose of `child_frame` in `parent_frame`, the twist in `child_frame`.
+
+        Covariances (6, 6) are of x, y, z and the turns about these axes; None, written as zeros: unknown.
+        """
         twist = self.new(
             "geometry_msgs/msg/TwistWithCovariance",
             twist=self.new(
@@ -181,13 +194,13 @@ class MessageFactory:
                 linear=self.vector3(linear_mps),
                 angular=self.vector3(angular_radps),
             ),
-            covariance=np.zeros(36),
+            covariance=_flat(twist_covariance, 36),
         )
         return self.new(
             "nav_msgs/msg/Odometry",
             header=self.header(stamp_ns, parent_frame),
             child_frame_id=child_frame,
-            pose=self._pose_with_covariance(position_m, quat_xyzw),
+            pose=self._pose_with_covariance(position_m, quat_xyzw, pose_covariance),
             twist=twist,
         )
 
@@ -202,7 +215,6 @@ class MessageFactory:
         status: int = 0,
     ) -> Any:
         """sensor_msgs/NavSatFix on the WGS-84 ellipsoid; `covariance_m2` (3, 3) in ENU, None: unknown."""
-        covariance = np.zeros(9) if covariance_m2 is None else np.asarray(covariance_m2, float).reshape(9)
         return self.new(
             "sensor_msgs/msg/NavSatFix",
             header=self.header(stamp_ns, frame_id),
@@ -210,8 +222,47 @@ class MessageFactory:
             latitude=float(latitude_deg),
             longitude=float(longitude_deg),
             altitude=float(altitude_m),
-            position_covariance=covariance,
+            position_covariance=_flat(covariance_m2, 9),
             position_covariance_type=0 if covariance_m2 is None else 3,
+        )
+
+    def imu(
+        self,
+        stamp_ns: int,
+        frame_id: str,
+        angular_radps: Sequence[float],
+        linear_mps2: Sequence[float],
+        angular_covariance: np.ndarray,
+        linear_covariance: np.ndarray,
+        quat_xyzw: Sequence[float] | None = None,
+        orientation_covariance: np.ndarray | None = None,
+    ) -> Any:
+        """sensor_msgs/Imu with covariances (3, 3). `linear_mps2` feels gravity: +9.8 along an upward axis at rest.
+
+        Without `quat_xyzw` the orientation's covariance begins with -1: not measured.
+        """
+        measured = quat_xyzw is not None
+        x, y, z, w = map(float, quat_xyzw if quat_xyzw is not None else (0.0, 0.0, 0.0, 1.0))
+        return self.new(
+            "sensor_msgs/msg/Imu",
+            header=self.header(stamp_ns, frame_id),
+            orientation=self.new("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+            orientation_covariance=_flat(orientation_covariance, 9)
+            if measured
+            else np.array([-1.0] + 8 * [0.0]),
+            angular_velocity=self.vector3(angular_radps),
+            angular_velocity_covariance=_flat(angular_covariance, 9),
+            linear_acceleration=self.vector3(linear_mps2),
+            linear_acceleration_covariance=_flat(linear_covariance, 9),
+        )
+
+    def fluid_pressure(self, stamp_ns: int, frame_id: str, pressure_pa: float, variance_pa2: float) -> Any:
+        """sensor_msgs/FluidPressure; a variance of 0: unknown."""
+        return self.new(
+            "sensor_msgs/msg/FluidPressure",
+            header=self.header(stamp_ns, frame_id),
+            fluid_pressure=float(pressure_pa),
+            variance=float(variance_pa2),
         )
 
     def tf_message(self, transforms: Iterable[StampedTransform]) -> Any:
@@ -230,3 +281,8 @@ class MessageFactory:
                 rotation=self.new("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
             ),
         )
+
+
+def _flat(covariance: np.ndarray | None, size: int) -> np.ndarray:
+    """Row-major, as messages hold them; None: zeros, which stand for unknown."""
+    return np.zeros(size) if covariance is None else np.asarray(covariance, float).reshape(size)

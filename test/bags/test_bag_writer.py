@@ -36,10 +36,16 @@ def every_message(make: MessageFactory) -> dict[str, object]:
         "/depth": make.image(T0, "cam", np.full((4, 6), 2.5, np.float32), "32FC1"),
         "/rgb/compressed": make.compressed_image(T0, "cam", b"\xff\xd8jpeg"),
         "/camera_info": make.camera_info(T0, "cam", 6, 4, K, "plumb_bob", (0.1, 0, 0, 0, 0)),
-        "/odom": make.odometry(T0, "map", "base", POSITION, QUAT, (1, 2, 3), (4, 5, 6)),
+        "/odom": make.odometry(
+            T0, "map", "base", POSITION, QUAT, (1, 2, 3), (4, 5, 6), np.diag(np.arange(6.0)), np.eye(6)
+        ),
         "/pose": make.pose_stamped(T0, "map", POSITION, QUAT),
         "/pose_cov": make.pose_with_covariance_stamped(T0, "map", POSITION, QUAT),
         "/fix": make.nav_sat_fix(T0, "gps", 47.5, 8.5, 432.1, np.diag([1.0, 2, 3])),
+        "/imu": make.imu(T0, "base", (1, 2, 3), (0, 0, 9.8), 0.1 * np.eye(3), 0.2 * np.eye(3)),
+        "/ahrs": make.imu(T0, "base", (1, 2, 3), (0, 0, 9.8), np.eye(3), np.eye(3), QUAT, 0.3 * np.eye(3)),
+        "/pressure": make.fluid_pressure(T0, "base", 95461.0, 2.25),
+        "/clock": make.clock(T0),
     }
 
 
@@ -63,6 +69,15 @@ def test_every_message_comes_back(tmp_path: Path, name: str, options: dict) -> N
     assert (info.K if options.get("ros") == "1" else info.k)[4] == 101
     assert got["/odom"][1].pose.pose.orientation.y == -0.5
     assert got["/odom"][1].twist.twist.angular.z == 6
+    assert got["/odom"][1].pose.covariance[35] == 5
+    assert got["/odom"][1].twist.covariance[0] == 1
+    assert got["/imu"][1].orientation_covariance.tolist() == [-1.0] + 8 * [0.0]
+    assert got["/imu"][1].linear_acceleration.z == 9.8
+    assert got["/imu"][1].angular_velocity_covariance[4] == 0.1
+    assert got["/ahrs"][1].orientation.x == 0.5
+    assert got["/ahrs"][1].orientation_covariance[8] == 0.3
+    assert (got["/pressure"][1].fluid_pressure, got["/pressure"][1].variance) == (95461.0, 2.25)
+    assert got["/clock"][1].clock.nanosec == 123_456_789
     assert got["/tf_static"][1].transforms[0].transform.translation.z == 3.5
     assert got["/fix"][1].position_covariance[8] == 3
 
