@@ -22,8 +22,10 @@ class Arguments:
         Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")
     ] = None
     split: Annotated[
-        Literal["checkpoint", "segments", "random", "all"],
-        tyro.conf.arg(help="frames to measure on; checkpoint: those its training held out"),
+        Literal["checkpoint", "dataset", "segments", "random", "all"],
+        tyro.conf.arg(
+            help="frames to measure on; checkpoint: those its training held out; dataset: those of its split.txt"
+        ),
     ] = "checkpoint"
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose2rgbd_ros.dataset import pictures, splits
+from pose2rgbd_ros.dataset import layout, pictures, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -56,7 +56,7 @@ def held_out(dataset: Dataset) -> splits.Split | None:
     """The default split of training and reports; None when the dataset is too small for one."""
     if len(dataset) < splits.FEWEST_FRAMES:
         return None
-    return splits.held_out_segments(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
+    return splits.default_split(dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
 
 
 def summary(dataset: Dataset, split: splits.Split | None) -> str:
@@ -237,4 +237,5 @@ def _split(split: splits.Split | None) -> str:
         return f"nothing: fewer than {splits.FEWEST_FRAMES} frames"
     stretches = 1 + int((np.diff(split.test) > 1).sum())
     in_stretches = f"{stretches} stretches" if stretches > 1 else "1 stretch"
-    return f"{len(split.test)} frames in {in_stretches} for testing; {len(split.train)} for training (by default)"
+    by = f"as {layout.SPLIT} says" if split.name == "dataset" else "by default"
+    return f"{len(split.test)} frames in {in_stretches} for testing; {len(split.train)} for training ({by})"

@@ -23,6 +23,7 @@ GROUNDTRUTH = "groundtruth.txt"
 ASSOCIATIONS = "associations.txt"
 TRANSFORMS = "transforms.json"
 META = "meta.yaml"
+SPLIT = "split.txt"  # the split a dataset brings with it; not every one does
 LOCK = ".lock"
 CACHE = ".cache"
 GROUNDTRUTH_HEADER = "# T_map_cam (optical frame): timestamp tx ty tz qx qy qz qw"

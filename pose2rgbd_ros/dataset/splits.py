@@ -2,17 +2,23 @@
 
 `random_split` is the paper's 80/20: neighbours of a test frame, a thirtieth of a second away, are trained on, so it
 measures memory. `held_out_segments` is the honest one: whole stretches of track are unseen, and frames next to a
-stretch, in time or by hardly having moved, are in neither set.
+stretch, in time or by hardly having moved, are in neither set. `own_split` is what a dataset says in its split.txt:
+whole lines of a simulated flight.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.split_file import read_split as read_split
+from pose2rgbd_ros.dataset.split_file import write_split as write_split
 from pose2rgbd_ros.errors import UserError
 
 FEWEST_FRAMES = 5
@@ -92,10 +98,49 @@ def held_out_segments(
     return Split(np.sort(order[~test & ~excluded]), np.sort(order[test]), "held_out_segments", parameters)
 
 
-def split_from_dict(
-    values: dict[str, Any], stamps_ns: ArrayLike, position_m: ArrayLike, recording: ArrayLike | None = None
+def own_split(folder: Path, stamps_ns: ArrayLike) -> Split:
+    """What the split.txt of the dataset in `folder` says of its frames at `stamps_ns`, (N,) strictly increasing.
+
+    UserError: as of `read_split`, and when it leaves nothing to train or to test on.
+    """
+    path = folder / layout.SPLIT
+    words = read_split(path, stamps_ns)
+    for word in ("train", "test"):
+        if word not in words:
+            raise UserError(f"{path}: no frame is {word!r}; choose split 'segments'")
+    train, test = (np.flatnonzero(words == word).astype(np.int64) for word in ("train", "test"))
+    return Split(train, test, "dataset", {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+
+
+def default_split(
+    folder: Path, stamps_ns: ArrayLike, position_m: ArrayLike, fraction: float = 0.2, seed: int = 0
 ) -> Split:
-    """Repeat the split a checkpoint names, on the same frames. UserError: an unknown name or parameter."""
+    """The dataset's own split where it brings one that holds something out, else held-out segments.
+
+    UserError: as of `read_split` and `held_out_segments`.
+    """
+    path = folder / layout.SPLIT
+    if path.exists() and {"train", "test"} <= set(read_split(path, stamps_ns)):
+        return own_split(folder, stamps_ns)
+    return held_out_segments(stamps_ns, position_m, fraction=fraction, seed=seed)
+
+
+def split_from_dict(
+    values: dict[str, Any],
+    stamps_ns: ArrayLike,
+    position_m: ArrayLike,
+    recording: ArrayLike | None = None,
+    folder: Path | None = None,
+) -> Split:
+    """Repeat the split a checkpoint names, on the same frames.
+
+    Args:
+        values: what `Split.to_dict` gave.
+        folder: the dataset's, for a split of its own. It is read again: whether it is still the same, its sha256 tells.
+
+    Raises:
+        UserError: an unknown name or parameter; a dataset without the split of its own.
+    """
     parameters = {key: value for key, value in values.items() if key != "name"}
     try:
         if values.get("name") == "random":
@@ -104,7 +149,9 @@ def split_from_dict(
             return held_out_segments(stamps_ns, position_m, recording=recording, **parameters)
     except TypeError as error:
         raise UserError(f"split {values.get('name')!r}: {error}") from error
-    raise UserError(f"unknown split {values.get('name')!r}; known ones: random, held_out_segments")
+    if values.get("name") == "dataset" and folder is not None:
+        return own_split(folder, stamps_ns)
+    raise UserError(f"unknown split {values.get('name')!r}; known ones: random, held_out_segments, dataset")
 
 
 def recordings(stamps_ns: ArrayLike) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from pose2rgbd_ros.training.device import pick_device
 from pose2rgbd_ros.training.metrics import Scores
 from pose2rgbd_ros.training.validation import batches, predict, spread
 
-SPLITS = ("checkpoint", "segments", "random", "all")
+SPLITS = ("checkpoint", "dataset", "segments", "random", "all")
 SHEET_FRAMES = 6
 
 
@@ -33,8 +33,9 @@ def evaluate(
     """Measure a checkpoint on a dataset and write metrics.yaml, table.md, sheet.png and index.html into `out`.
 
     Args:
-        split: "checkpoint": the frames its training held out; on another recording, all frames. "segments", "random":
-            a split drawn anew, which may hold frames trained on (the report counts them). "all": every frame.
+        split: "checkpoint": the frames its training held out; on another recording, all frames. "dataset": those the
+            dataset holds out itself; "segments", "random": a split drawn anew; both may hold frames trained on (the
+            report counts them). "all": every frame.
 
     Raises:
         UserError: a bad checkpoint or dataset, no frames to evaluate on, CUDA asked for and absent.
@@ -68,7 +69,7 @@ class _Measurement:
         dataset = self.dataset
         if split == "all":
             return np.arange(len(dataset))
-        if split in ("segments", "random"):
+        if split in ("dataset", "segments", "random"):
             recorded = self.checkpoint.provenance["split"]
             chosen = make_split(dataset, split, 0.2, int(recorded.get("seed", 0)))
             self.split = chosen.name
@@ -78,7 +79,12 @@ class _Measurement:
             return np.arange(len(dataset))
         recorded = self.checkpoint.provenance["split"]
         self.split = recorded["name"]
-        test = split_from_dict(recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]).test
+        repeated = split_from_dict(
+            recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path
+        )
+        if repeated.parameters.get("sha256") != recorded.get("sha256"):
+            self.notes.append("the dataset's own split changed since the training")
+        test = repeated.test
         unseen = np.setdiff1d(test, self.train)
         if len(unseen) < len(test) or len(self.train) < len(self.checkpoint.training_stamps_ns):
             self.notes.append("the dataset changed since the training; frames trained on are left out")

@@ -18,6 +18,7 @@ METHODS = {
 }
 SPLIT_WORDS = {
     "held_out_segments": "held-out stretches of the track",
+    "dataset": "lines the dataset holds out",
     "random": "frames held out at random (their neighbours were trained on)",
     "all": "all frames",
 }

@@ -120,10 +120,15 @@ class TrainConfig:
     )
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
 
-    split: Literal["segments", "random"] = setting(
-        "segments", "held-out stretches of track, or the paper's random 80/20", choices=("segments", "random")
+    split: Literal["auto", "dataset", "segments", "random"] = setting(
+        "auto",
+        "dataset: its own (split.txt); segments: held-out stretches of track; random: the paper's 80/20; "
+        "auto: the dataset's own, or else segments",
+        choices=("auto", "dataset", "segments", "random"),
     )
-    test_fraction: float = setting(0.2, "share of the frames held out", ge=0.01, le=0.9)
+    test_fraction: float = setting(
+        0.2, "share of the frames held out, where the dataset does not say", ge=0.01, le=0.9
+    )
     seed: int = setting(0, "of the weights, the split and the order of the frames", ge=0)
     validate_every: int | None = setting(
         None, "epochs between validations (as often as 10 % of the time allows)", ge=1

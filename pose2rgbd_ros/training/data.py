@@ -12,7 +12,7 @@ from torch import Tensor
 from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import Split, held_out_segments, random_split
+from pose2rgbd_ros.dataset.splits import Split, default_split, held_out_segments, own_split, random_split
 from pose2rgbd_ros.training.config import TrainConfig, network_config
 
 _CHUNK = 64  # frames looked at together where the whole set is read
@@ -54,7 +54,13 @@ class TrainingData:
 
 
 def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> Split:
-    """ "segments": held-out stretches of track; "random": the paper's shuffled 80/20."""
+    """A split by the name it has in `TrainConfig.split`. UserError: the dataset has none of its own, or a broken one."""
+    if name == "dataset":
+        return own_split(dataset.path, dataset.stamps_ns)
+    if name == "auto":
+        return default_split(
+            dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], test_fraction, seed
+        )
     if name == "random":
         return random_split(len(dataset), train_fraction=1.0 - test_fraction, seed=seed)
     return held_out_segments(
