@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.stop_at import StopAt
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -75,29 +76,6 @@ def test_kill_9_loses_nothing_acknowledged(toy, tmp_path):
     files = {p.name for folder in ("rgb", "depth") for p in (tmp_path / "set" / folder).iterdir()}
     stamps = Dataset(tmp_path / "set").stamps_ns.tolist()
     assert files == {f"{t}.png" for t in stamps}, "files of no frame are left"
-
-
-class StopAt:
-    """Ends this process without any clean-up at the n-th file operation: before it, half way through, or after it."""
-
-    def __init__(self, operation: int, when: str) -> None:
-        self.left, self.when = operation, when
-        self.write, self.replace, self.write_bytes = os.write, os.replace, Path.write_bytes
-
-    def install(self) -> None:
-        os.write = lambda fd, data: self.run(lambda part: self.write(fd, data[: int(len(data) * part)]))
-        os.replace = lambda a, b, **k: self.run(lambda part: self.replace(a, b) if part == 1 else None)
-        Path.write_bytes = lambda path, data: self.run(
-            lambda part: self.write_bytes(path, data[: int(len(data) * part)])
-        )
-
-    def run(self, operation):
-        self.left -= 1
-        if self.left:
-            return operation(1)
-        if self.when != "before":
-            operation(0.5 if self.when == "half way" else 1)
-        os._exit(9)
 
 
 def stopped_writer(path: Path, toy, operation: int, when: str) -> int:

@@ -1,0 +1,238 @@
+"""A synthetic dataset that is interrupted in any way is completed to the very files of an uninterrupted run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.sim_datasets import BUSY, SMALL, command_line, files_of
+from support.stop_at import FullDisk, StopAt
+
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.sim import dataset as sim_dataset
+from pose2rgbd_ros.sim import dataset_frames
+from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
+
+COMMAND = (
+    "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(['sim', 'dataset', *sys.argv[1:]]))"
+)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> tuple[SimDatasetConfig, dict[str, bytes]]:
+    """Four frames with traffic: the settings, and the files of an uninterrupted run."""
+    config = replace(BUSY, frames=4, city=replace(BUSY.city, cars=10, people=0))
+    path = tmp_path_factory.mktemp("sim") / "few"
+    write_sim_dataset(path, config)
+    return config, files_of(path)
+
+
+@pytest.fixture
+def rendered(few, monkeypatch):
+    """Rendering is done once for all interruptions of `few`; what is tested here is the writing."""
+    config, _ = few
+    taken: dict[int, dataset_frames.Taken] = {}
+    city = sim_dataset.City(config.city)
+    take_all = sim_dataset.take_all
+
+    def from_memory(recipe, shots, processes):
+        missing = [shot for shot in shots if shot.stamp_ns not in taken]
+        taken.update(zip((s.stamp_ns for s in missing), take_all(recipe, missing, processes), strict=True))
+        yield from (taken[shot.stamp_ns] for shot in shots)
+
+    monkeypatch.setattr(sim_dataset, "City", lambda config: city)
+    monkeypatch.setattr(sim_dataset, "take_all", from_memory)
+
+
+def stopped(path: Path, config: SimDatasetConfig, operation: int, when: str) -> int:
+    """Exit status of a child that makes the dataset, or is stopped at a file operation."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        StopAt(operation, when).install()
+        write_sim_dataset(path, config)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+@pytest.mark.parametrize("when", ["before", "half way", "after"])
+def test_resuming_gives_the_same_bytes_wherever_it_was_stopped(few, rendered, tmp_path, when):
+    config, files = few
+    write_sim_dataset(tmp_path / "warm", config)  # fills the memory of frames
+    for operation in itertools.count(1, 3):
+        path = tmp_path / "set"
+        status = stopped(path, config, operation, when)
+        assert status in (0, 9)
+        if status == 0:
+            break
+        write_sim_dataset(path, replace(config, resume=True))
+        assert files_of(path) == files, f"stopped {when} operation {operation}"
+        shutil.rmtree(path)
+    assert operation > 30
+
+
+def error_of(path: Path, config: SimDatasetConfig) -> str | None:
+    try:
+        write_sim_dataset(path, config)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def test_a_disk_that_fills_up_at_any_write_is_one_line_and_resuming_completes(
+    few, rendered, tmp_path, monkeypatch
+):
+    config, files = few
+    write_sim_dataset(tmp_path / "warm", config)
+    for operations in itertools.count(0, 4):
+        path = tmp_path / "set"
+        with monkeypatch.context() as patched:
+            FullDisk(operations).install(patched)
+            message = error_of(path, config)
+        if message is None:
+            break
+        assert "no space left" in message
+        assert "\n" not in message
+        write_sim_dataset(path, replace(config, resume=True))
+        assert files_of(path) == files, f"full after {operations} operations"
+        shutil.rmtree(path)
+    assert operations > 30
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 60 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_real_disk_that_is_full_in_the_middle(few, small_disk):
+    config, files = few
+    path = small_disk / "set"
+    with pytest.raises(UserError, match=r"no space left for .*free some space and resume"):
+        write_sim_dataset(path, config)
+    subprocess.run(["mount", "-o", "remount,size=2m", str(small_disk)], check=True)
+    write_sim_dataset(path, replace(config, resume=True))
+    assert files_of(path) == files
+
+
+def start(path: Path, config: SimDatasetConfig) -> subprocess.Popen[str]:
+    """The command in a process (group) of its own."""
+    arguments = [sys.executable, "-c", COMMAND, str(path), *command_line(config)]
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def children(parent: int) -> list[int]:
+    """Processes that `parent` started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = status.read_text().rsplit(")", 1)[1].split()
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+def is_running(process: int) -> bool:
+    """Whether it is there and has not ended."""
+    try:
+        return (Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split())[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for_frames(path: Path, frames: int, process: subprocess.Popen[str]) -> None:
+    """Until so many frames are there, besides the header of the list."""
+    deadline = time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if (path / "associations.txt").read_bytes().count(b"\n") > frames:
+                return
+        time.sleep(0.002)
+    raise AssertionError(f"no {frames} frames: {process.communicate(timeout=10)}")
+
+
+LONG = replace(SMALL, frames=400, size=64, processes=2)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory) -> dict[str, bytes]:
+    """The files of an uninterrupted run of LONG."""
+    path = tmp_path_factory.mktemp("sim") / "long"
+    write_sim_dataset(path, replace(LONG, processes=1))
+    return files_of(path)
+
+
+def test_kill_9_takes_the_workers_along_and_resuming_gives_the_same_bytes(long, tmp_path):
+    path = tmp_path / "set"
+    for resume, frames in ((False, 0), (True, 150)):
+        with start(path, replace(LONG, resume=resume)) as process:
+            wait_for_frames(path, frames, process)
+            workers = children(process.pid)
+            process.kill()
+        assert len(workers) >= 2
+        deadline = time.monotonic() + 30
+        while (left := [worker for worker in workers if is_running(worker)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left, "a worker outlived its parent"
+    assert 150 <= len(Dataset(path)) < 400
+    assert write_sim_dataset(path, replace(LONG, resume=True)).rendered < 250
+    assert files_of(path) == long
+
+
+def test_a_killed_worker_and_ctrl_c_keep_the_frames_and_say_so(long, tmp_path):
+    path = tmp_path / "set"
+    with start(path, LONG) as process:
+        wait_for_frames(path, 20, process)
+        renderers = [
+            child
+            for child in children(process.pid)
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        os.kill(renderers[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert "a rendering process was ended from outside" in told[0]
+    assert "Traceback" not in errors
+    safe = len(Dataset(path))
+    assert safe >= 20
+    with start(path, replace(LONG, resume=True)) as process:
+        wait_for_frames(path, safe + 20, process)
+        other = subprocess.run(
+            [sys.executable, "-c", COMMAND, str(path), *command_line(replace(LONG, resume=True))],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers as well
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in errors) == (130, False), errors
+    assert other.returncode == 2
+    assert "is being written by another process" in other.stderr
+    write_sim_dataset(path, replace(LONG, resume=True))
+    assert files_of(path) == long
