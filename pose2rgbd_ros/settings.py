@@ -30,6 +30,39 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def flat_fields(cls: type[Any], inside: str = "") -> dict[str, dataclasses.Field[Any]]:
+    """All settings of a dataclass by name; those of settings within it as "part.name"."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for field in dataclasses.fields(cls):
+        part = field.default_factory
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            found.update(flat_fields(part, f"{inside}{field.name}."))
+        else:
+            found[inside + field.name] = field
+    return found
+
+
+def to_flat(config: Any, inside: str = "") -> dict[str, Any]:
+    """The values by the names of :func:`flat_fields`."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), inside + field.name
+        values.update(to_flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value})
+    return values
+
+
+def from_flat(cls: type[T], values: dict[str, Any], inside: str = "") -> T:
+    """The inverse of :func:`to_flat`; lists become tuples where the setting is one."""
+    made: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        part, name = field.default_factory, inside + field.name
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            made[field.name] = from_flat(part, values, f"{name}.")
+        else:
+            made[field.name] = tuple(values[name]) if isinstance(field.default, tuple) else values[name]
+    return cls(**made)
+
+
 def check(config: Any, inside: str = "") -> None:
     """Raise UserError for the first field outside its bounds or choices; settings within settings are checked too."""
     for field in dataclasses.fields(config):

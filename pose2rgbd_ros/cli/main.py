@@ -22,6 +22,10 @@ COMMANDS = {
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
+    "sim": (
+        "pose2rgbd_ros.cli.sim",
+        "a simulated city: dataset, recording, or live world (sim live: ROS node)",
+    ),
     "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
 }
 
@@ -72,8 +76,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def node() -> int:
-    """`ros2 run pose2rgbd render|play|monitor`: the name of the executable is the command."""
-    return main([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """`ros2 run pose2rgbd render|play|monitor|sim`: the name of the executable is the command."""
+    name = Path(sys.argv[0]).name
+    return main([name, *(["live"] if name == "sim" else []), *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""`pose2rgbd render|play|monitor|up`: start nodes from a shell; settings as flags, ROS arguments after --ros-args."""
+"""`pose2rgbd render|play|monitor|sim live|up`: start nodes from a shell; settings as flags, ROS arguments after --ros-args."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -12,7 +11,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
-NODES = ("render", "play", "monitor")
+NODES = ("render", "play", "monitor", "sim")
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +25,8 @@ def main(argv: list[str]) -> int:
         names = _names(own)
         return run_nodes([_node(name)[0] for name in names], ros)
     node, settings_class = _node(command)
-    chosen = tyro.cli(with_help(settings_class), args=own, prog=f"pose2rgbd {command}")
+    program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
+    chosen = tyro.cli(with_help(settings_class), args=own, prog=program)
     settings.check(chosen)
     return run_nodes([node], [*_as_ros_arguments(settings_class, chosen), *ros])
 
@@ -73,6 +73,10 @@ def _node(name: str) -> tuple[Any, Any]:
         from pose2rgbd_ros.nodes.play import PlayNode, PlaySettings
 
         return PlayNode, PlaySettings
+    if name == "sim":
+        from pose2rgbd_ros.nodes.sim import SimNode, SimSettings
+
+        return SimNode, SimSettings
     from pose2rgbd_ros.nodes.monitor import MonitorNode, MonitorSettings
 
     return MonitorNode, MonitorSettings
@@ -80,10 +84,8 @@ def _node(name: str) -> tuple[Any, Any]:
 
 def _as_ros_arguments(settings_class: Any, chosen: Any) -> list[str]:
     """Settings that differ from their default as -p name:=value; ROS' own arguments come later and win."""
-    default = settings_class()
-    arguments = ["--ros-args"]
-    for field in dataclasses.fields(settings_class):
-        value = getattr(chosen, field.name)
-        if value != getattr(default, field.name):
-            arguments += ["-p", f"{field.name}:={json.dumps(value)}"]  # JSON is YAML, and says the type
+    default, arguments = settings.to_flat(settings_class()), ["--ros-args"]
+    for name, value in settings.to_flat(chosen).items():
+        if value != default[name]:
+            arguments += ["-p", f"{name}:={json.dumps(value)}"]  # JSON is YAML, and says the type
     return [*arguments, "--"] if len(arguments) > 1 else []

@@ -22,17 +22,18 @@ _UNBOUNDED = {int: (-(2**63), 2**63 - 1), float: (-sys.float_info.max, sys.float
 def declare(node: Node, cls: type[T]) -> T:
     """Declare every field of the dataclass `cls` and return the values the node was started with.
 
+    A field that is itself a dataclass becomes parameters with its name in front: `city.seed`.
     Values set later are refused, with the reason, when the field's bounds or choices forbid them; what is allowed
     takes effect when the node reads it with :func:`read`. UserError names a bad value given at the start.
     """
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for name, field in settings.flat_fields(cls).items():
         try:
-            node.declare_parameter(field.name, _plain(_default(field)), _descriptor(field))
+            node.declare_parameter(name, _plain(_default(field)), _descriptor(field))
         except InvalidParameterTypeException as error:
-            raise UserError(_wrong_type(node, field, error)) from error
+            raise UserError(_wrong_type(node, name, field, error)) from error
         except (InvalidParameterValueException, ParameterException) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"node {node.get_name()}, parameter {field.name}: {reason}") from error
+            raise UserError(f"node {node.get_name()}, parameter {name}: {reason}") from error
     started_with = read(node, cls)
     settings.check(started_with)
     node.add_on_set_parameters_callback(lambda changed: _judge(node, cls, changed))
@@ -41,30 +42,33 @@ def declare(node: Node, cls: type[T]) -> T:
 
 def read(node: Node, cls: type[T]) -> T:
     """The settings as they are now."""
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return cls(**{name: node.get_parameter(name).value for name in names})
+    return settings.from_flat(
+        cls, {name: node.get_parameter(name).value for name in settings.flat_fields(cls)}
+    )
 
 
-def table(cls: type[Any]) -> str:
-    """The parameters as a Markdown table, for docs/nodes.md."""
+def table(cls: type[Any], prefix: str = "") -> str:
+    """The parameters as a Markdown table, for docs/nodes.md; those of parts are left to tables of their own."""
     rows = ["| parameter | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(_default(field)):
+            continue
         default, limits = _default(field), field.metadata
         extra = f" One of: {', '.join(limits['choices'])}." if limits["choices"] else ""
         if limits["ge"] is not None or limits["le"] is not None:
             extra += f" Range {'-inf' if limits['ge'] is None else limits['ge']} to "
             extra += f"{'inf' if limits['le'] is None else limits['le']}."
         text = f"{limits['help'][0].upper()}{limits['help'][1:]}.{extra}"
-        rows.append(f"| `{field.name}` | `{json.dumps(default)}` | {text} |")
+        rows.append(f"| `{prefix}{field.name}` | `{json.dumps(default)}` | {text} |")
     return "\n".join(rows)
 
 
 def _judge(node: Node, cls: type[Any], changed: list[Parameter]) -> SetParametersResult:
     """Whether the settings with these changes would be good; touches nothing."""
-    values = dataclasses.asdict(read(node, cls))
+    values = settings.to_flat(read(node, cls))
     values.update({parameter.name: parameter.value for parameter in changed if parameter.name in values})
     try:
-        settings.check(cls(**values))
+        settings.check(settings.from_flat(cls, values))
     except UserError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
@@ -96,7 +100,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _wrong_type(node: Node, field: dataclasses.Field[Any], error: Exception) -> str:
+def _wrong_type(node: Node, name: str, field: dataclasses.Field[Any], error: Exception) -> str:
     expected = type(_default(field)).__name__
     hint = f"; write it like {float(1)}" if expected == "float" else ""
-    return f"node {node.get_name()}, parameter {field.name} must be of type {expected}{hint} ({error})"
+    return f"node {node.get_name()}, parameter {name} must be of type {expected}{hint} ({error})"
