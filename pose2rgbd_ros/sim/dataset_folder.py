@@ -107,7 +107,7 @@ class SimFolder:
             return
         try:
             for writer in self._writers:
-                write_split(writer.path, stamps_ns, labels)
+                write_split(writer.path / layout.SPLIT, stamps_ns, labels)
         except OSError as error:
             raise UserError(f"cannot write the split of {self._out} ({error.strerror}); resume") from error
 
