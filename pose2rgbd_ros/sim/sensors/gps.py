@@ -49,14 +49,16 @@ class GpsReceiver:
             return None
         stamp_ns = self._clock.stamp_ns(true_ns)
         if outage:
-            nothing = GpsFix(math.nan, math.nan, math.nan, np.zeros((3, 3)), -1)
-            return Measurement(self.name, true_ns, stamp_ns, arrival_ns, nothing, NO_FIX)
+            nothing, unknown = (
+                GpsFix(math.nan, math.nan, math.nan, np.zeros((3, 3)), -1),
+                np.full(3, math.nan),
+            )
+            return Measurement(self.name, true_ns, stamp_ns, arrival_ns, nothing, NO_FIX, _named(unknown))
         T_map_body = state_at(t_s).T_map_body
         antenna_m = T_map_body[:3, :3] @ np.asarray(self._config.antenna_m, float) + T_map_body[:3, 3]
         latitude, longitude, altitude = map(float, enu_to_wgs84(antenna_m + error_m, self._datum))
         fix = GpsFix(latitude, longitude, altitude, self._covariance_m2.copy(), 0)
-        errors = named("error", error_m, "m", ("east", "north", "up"))
-        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, fix, fault, errors)
+        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, fix, fault, _named(error_m))
 
     def _error(self, t_s: float) -> tuple[Float64, str]:
         """Error (3,) in ENU, and whether it is an outlier; the same draws whatever is switched on."""
@@ -76,3 +78,7 @@ class GpsReceiver:
             "without_fix": self._without_fix,
             "outages_s": [[float(start), float(end)] for start, end in self._outages.intervals_s],
         }
+
+
+def _named(error_m: Float64) -> dict[str, float]:
+    return named("error", error_m, "m", ("east", "north", "up"))

@@ -89,9 +89,9 @@ class Arrivals:
             heapq.heappush(self._heap, (item.arrival_ns, self._added, item))
             self._added += 1
 
-    def until(self, true_ns: int) -> list[Measurement]:
-        """Take out what has arrived by `true_ns`, in order of arrival."""
+    def until(self, true_ns: int | None) -> list[Measurement]:
+        """Take out what has arrived by `true_ns` (None: everything), in order of arrival."""
         arrived = []
-        while self._heap and self._heap[0][0] <= true_ns:
+        while self._heap and (true_ns is None or self._heap[0][0] <= true_ns):
             arrived.append(heapq.heappop(self._heap)[2])
         return arrived

@@ -1,0 +1,224 @@
+"""`pose2rgbd sim bag`: a flight over the city as a ROS 2 recording with the faults of real sensors, and its truth."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.bags.writer import BagWriter
+from pose2rgbd_ros.dataset.meta import software
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.sim import topics
+from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights.config import resolve
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.view import View
+from pose2rgbd_ros.sim.recorder import DepthEncoding, Recorder
+from pose2rgbd_ros.sim.sensors.config import SensorsConfig
+from pose2rgbd_ros.sim.sensors.measurement import Exposure, Measurement
+from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
+from pose2rgbd_ros.sim.state import DATUM, START_NS, true_seconds, true_stamp_ns
+from pose2rgbd_ros.sim.truth import TruthWriter, mount_dict, truth_folder
+
+STEP_S = 0.1  # how far the sensors run ahead of the recorder: bounds what waits in memory
+MILLIMETRES_END_M = 65.0  # 16UC1 ends at 65.535 m
+
+
+@dataclass(frozen=True)
+class SimBagConfig:
+    """What `pose2rgbd sim bag` records."""
+
+    width: int = setting(640, "image width in pixels", ge=16, le=4096)
+    height: int = setting(480, "image height in pixels", ge=16, le=4096)
+    fov_deg: float = setting(65.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
+    supersample: int = setting(1, "colour samples along each side of a pixel", ge=1, le=4)
+    depth: str = setting(
+        "auto",
+        "depth images: 32FC1 (raw), 16UC1 (compressed millimetres, up to 65 m) or none; auto: 16UC1 where "
+        "max_depth_m allows it",
+        choices=("auto", "32FC1", "16UC1", "none"),
+    )
+    max_depth_m: float = setting(0.0, "range of the depth camera in metres; 0: no limit", ge=0.0, le=1e5)
+    duration_s: float = setting(60.0, "seconds of the flight to record; 0: all of it", ge=0.0, le=1e5)
+    perfect: bool = setting(False, "sensors without any fault")
+    map_to_odom: bool = setting(False, "also TF from map to odom, exact, as of a perfect localizer")
+    clock_hz: float = setting(100.0, "messages per second on /clock; 0: none", ge=0.0, le=1000.0)
+    truth_hz: float = setting(200.0, "true poses of the body per second", ge=1.0, le=1000.0)
+    compress: bool = setting(True, "zstd inside an .mcap file or a folder")
+    seed: int = setting(0, "draws the faults of the sensors", ge=0)
+    city: CityConfig = field(default_factory=CityConfig)
+    flight: FlightConfig = field(default_factory=FlightConfig)
+    sensors: SensorsConfig = field(default_factory=SensorsConfig)
+
+    def camera(self) -> Camera:
+        """An ideal pinhole camera."""
+        return Camera.from_fov(self.width, self.height, self.fov_deg)
+
+    def depth_encoding(self) -> DepthEncoding:
+        """How depth is written. UserError for a range that millimetres do not have."""
+        fits = 0 < self.max_depth_m <= MILLIMETRES_END_M
+        if self.depth == "16UC1" and not fits:
+            raise UserError(
+                f"16UC1 depth is in millimetres and ends at {MILLIMETRES_END_M:g} m; set max_depth_m to at most that, "
+                "or record 32FC1"
+            )
+        if self.depth == "auto":
+            return "16UC1" if fits else "32FC1"
+        return self.depth  # type: ignore[return-value]
+
+    def resolved(self) -> SimBagConfig:
+        """With the faults that there are, and the flight's own values. UserError: a setting makes no sense."""
+        settings.check(self)
+        sensors = self.sensors.without_faults() if self.perfect else self.sensors
+        sensors.check()
+        return replace(self, sensors=sensors, flight=resolve(self.flight))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was written."""
+
+    path: Path
+    truth: Path
+    images: int
+    recorded_s: float
+    flight_s: float
+
+    def summary(self) -> str:
+        """In one line, two when there is more of the flight."""
+        text = f"{self.path}: {self.images} images of {self.recorded_s:.0f} s; the truth is in {self.truth}/"
+        if self.recorded_s < self.flight_s:
+            text += f"\nthe flight lasts {self.flight_s:.0f} s; --duration-s 0 records all of it"
+        return text
+
+
+def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
+    """Fly and record; the same settings give the same messages. When it is interrupted, nothing is left behind.
+
+    Raises:
+        UserError: settings out of bounds, a flight below the roofs, a path that exists, no OpenGL, a full disk.
+    """
+    config = config.resolved()
+    encoding = config.depth_encoding()
+    bag, truth = (
+        BagWriter(out, compression=_compression(out, config.compress)),
+        TruthWriter(truth_folder(out)),
+    )
+    city = City(config.city)
+    flight = make_flight(config.flight, city)
+    duration_s = min(config.duration_s or np.inf, flight.duration_s)
+    try:
+        # The renderer is opened first, so that a machine without OpenGL leaves no files.
+        with SceneRenderer(city.scene, config.camera(), config.supersample) as renderer, truth, bag:
+
+            def render(exposure: Exposure) -> View:
+                return renderer.render(exposure.T_map_cam, true_seconds(exposure.true_ns))
+
+            recorder = Recorder(
+                bag.make,
+                config.camera(),
+                render,
+                encoding,
+                config.max_depth_m or np.inf,
+                flight.T_map_body if config.map_to_odom else None,
+            )
+            recording = _Recording(config, flight, bag, truth, recorder)
+            images = recording.run(duration_s)
+    except OSError as error:
+        if error.errno is None or isinstance(error, PermissionError):
+            raise
+        raise UserError(
+            f"cannot write {out} ({error.strerror}); nothing was kept: make room or choose another disk"
+        ) from error
+    return Recorded(out, truth.path, images, duration_s, flight.duration_s)
+
+
+class _Recording:
+    """One recording under way."""
+
+    def __init__(
+        self, config: SimBagConfig, flight: Flight, bag: BagWriter, truth: TruthWriter, recorder: Recorder
+    ) -> None:
+        self._config, self._flight = config, flight
+        self._bag, self._truth, self._recorder = bag, truth, recorder
+        self._suite = SensorSuite(config.sensors, DATUM, config.seed, flight.T_body_cam)
+
+    def run(self, duration_s: float) -> int:
+        """Record the flight up to a time; returns the number of images."""
+        config, images = self._config, 0
+        for topic, message in self._recorder.mounts(
+            START_NS, self._flight.T_body_cam, config.sensors.gps.antenna_m
+        ):
+            self._bag.write(topic, message, START_NS)
+        total = int(duration_s * config.sensors.camera.rate_hz)
+        with tqdm(total=total, desc="recording", unit="image", mininterval=1.0) as progress:
+            for true_ns, item in self._arrivals(duration_s):
+                if item is None:
+                    self._bag.write(topics.CLOCK, self._bag.make.clock(true_ns), true_ns)
+                    continue
+                for topic, message in self._recorder.messages(item):
+                    self._bag.write(topic, message, true_ns)
+                self._truth.measurement(item)
+                if isinstance(item.value, Exposure):
+                    images += 1
+                    progress.update()
+        self._write_truth(duration_s)
+        return images
+
+    def _arrivals(self, duration_s: float) -> Iterator[tuple[int, Measurement | None]]:
+        """(true time, what arrives) in order; None is a tick of /clock."""
+        queue, ticks = Arrivals(), self._ticks(duration_s)
+        tick = next(ticks, None)
+        for until_s in [*np.arange(STEP_S, duration_s, STEP_S).tolist(), duration_s]:
+            queue.add(self._suite.advance(self._flight.state, until_s))
+            last = until_s >= duration_s
+            for item in queue.until(None if last else true_stamp_ns(until_s)):
+                while tick is not None and tick <= item.arrival_ns:
+                    yield tick, None
+                    tick = next(ticks, None)
+                yield item.arrival_ns, item
+        while tick is not None:
+            yield tick, None
+            tick = next(ticks, None)
+
+    def _ticks(self, duration_s: float) -> Iterator[int]:
+        """When /clock is sent."""
+        hz = self._config.clock_hz
+        times = (true_stamp_ns(n / hz) for n in itertools.count()) if hz > 0 else iter(())
+        return itertools.takewhile(lambda true_ns: true_ns <= true_stamp_ns(duration_s), times)
+
+    def _write_truth(self, duration_s: float) -> None:
+        t_s = np.arange(int(duration_s * self._config.truth_hz) + 1) / self._config.truth_hz
+        for part in np.array_split(t_s, max(1, len(t_s) // 1000)):
+            for t, T_map_body in zip(part, self._flight.T_map_body(part), strict=True):
+                self._truth.pose(true_stamp_ns(float(t)), T_map_body)
+        self._truth.finish(self._told(duration_s))
+
+    def _told(self, duration_s: float) -> dict[str, Any]:
+        """truth.yaml."""
+        return {
+            "software": software(),
+            "recording": self._bag.path.name,
+            "start_ns": START_NS,
+            "duration_s": float(duration_s),
+            "datum": DATUM.to_dict(),
+            "camera": self._config.camera().to_dict(),
+            "T_body_cam": mount_dict(self._flight.T_body_cam),
+            "drawn": self._suite.drawn(),
+            "settings": settings.to_yaml_dict(self._config),
+        }
+
+
+def _compression(out: Path, compress: bool) -> str:
+    """Chunks of an mcap file are compressed; the other kinds need metadata for that, which a single file has not."""
+    return "storage" if compress and out.suffix != ".db3" else "none"
