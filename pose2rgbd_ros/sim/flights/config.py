@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import setting
 
 # Each plan's own values; what a plan does not use has none.
@@ -146,8 +147,6 @@ def resolve(config: FlightConfig) -> FlightConfig:
 
 def _check_used(config: FlightConfig, own: dict[str, float]) -> None:
     """Bounds of what the plan uses: those of the fields leave room for -1."""
-    from pose2rgbd_ros.errors import UserError
-
     least = {
         "altitude_m": 1.0,
         "speed_mps": 0.2,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 
 STEP_M = 0.25  # between samples
 NO_LINE = -1
+MAX_HOURS = 6.0  # of a flight
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +34,12 @@ class Route:
     separation_m: float = np.inf
 
 
-def rounded(vertices_m: npt.ArrayLike, lines: Sequence[int], radius_m: float) -> tuple[Float64, Int64]:
+def rounded(
+    vertices_m: npt.ArrayLike, lines: Sequence[int], radius_m: npt.ArrayLike
+) -> tuple[Float64, Int64]:
     """A polyline with its corners replaced by arcs, sampled every 0.25 m.
 
-    An arc's radius is `radius_m`, or less where a neighbouring segment is too short for it.
+    An arc's radius is `radius_m`, a number or (K,), or less where a neighbouring segment is too short for it.
 
     Args:
         vertices_m: (K, 3), no two neighbours equal.
@@ -50,10 +55,12 @@ def rounded(vertices_m: npt.ArrayLike, lines: Sequence[int], radius_m: float) ->
     # Half the turn at each vertex; the arc begins radius * tan(half) before the corner and ends as much behind it.
     half = np.zeros(len(vertices))
     half[1:-1] = np.arccos(np.clip((along[:-1] * along[1:]).sum(axis=1), -1, 1)) / 2
-    cut = radius_m * np.tan(np.minimum(half, np.pi / 2 - 1e-6))
     bent = half > 1e-6
-    room = length / np.maximum(1, bent[:-1].astype(int) + bent[1:])
-    cut[1:-1] = np.where(bent[1:-1], np.minimum(cut[1:-1], np.minimum(room[:-1], room[1:])), 0.0)
+    cut = np.where(bent, np.asarray(radius_m) * np.tan(np.minimum(half, np.pi / 2 - 1e-6)), 0.0)
+    share = np.minimum(
+        1.0, length / np.maximum(cut[:-1] + cut[1:], 1e-12)
+    )  # where two arcs share a short segment
+    cut[1:-1] *= np.minimum(share[:-1], share[1:])
     pieces, labels = [vertices[:1]], [np.array([lines[0]])]
     for k in range(len(along)):
         start = vertices[k] + along[k] * cut[k]
@@ -72,6 +79,25 @@ def course_rad(position_m: Float64) -> Float64:
         return np.zeros(len(position_m))
     latest = level[np.clip(np.searchsorted(level, np.arange(len(steps)), side="right") - 1, 0, None)]
     return np.unwrap(np.arctan2(steps[latest, 1], steps[latest, 0]))
+
+
+def without_holes(route: Route) -> Route:
+    """The same with its lines numbered anew: a segment so short that it is all arc leaves no line."""
+    kept = np.unique(route.line[route.line >= 0])
+    line = np.where(route.line >= 0, np.searchsorted(kept, route.line), NO_LINE).astype(np.int64)
+    bounds = [np.searchsorted(kept, (group.start, group.stop)) for group in route.groups]
+    groups = tuple(range(int(start), int(stop)) for start, stop in bounds)
+    return dataclasses.replace(route, line=line, groups=groups)
+
+
+def check_length(length_m: float, speed_mps: float) -> None:
+    """UserError for a flight of more than 6 hours."""
+    hours = length_m / speed_mps / 3600
+    if hours > MAX_HOURS:
+        raise UserError(
+            f"this flight would be {length_m / 1000:.0f} km long and take {hours:.1f} h; at most {MAX_HOURS:g} h are "
+            "flown: choose a shorter one, wider spacing or more speed"
+        )
 
 
 def _append(pieces: list[Float64], labels: list[Int64], points: Float64, line: int) -> None:
