@@ -22,7 +22,7 @@ from pose2rgbd_ros.streams.images import raw_image_to_rgb
 
 NANOSECONDS = 1_000_000_000
 # encoding -> (numpy type, channels) of the images this package publishes
-PUBLISHED_ENCODINGS = {"rgb8": (np.uint8, 3), "32FC1": (np.float32, 1)}
+PUBLISHED_ENCODINGS = {"rgb8": (np.uint8, 3), "32FC1": (np.float32, 1), "mono8": (np.uint8, 1)}
 # The message that carries each kind of depth: what is not metres cannot be subscribed to as if it were.
 DEPTH_MESSAGES: dict[DepthKind, type[Image] | type[RelativeDepth]] = {
     "metric": Image,
@@ -112,7 +112,7 @@ class ImageBuffer:
     """An Image message allocated once, whose pixels are a numpy array.
 
     rclpy copies an ``array.array('B')`` in one go; any other type in ``Image.data`` costs a check per byte. `pixels`
-    is (H, W, 3) uint8 for rgb8 and (H, W) float32 for 32FC1; writing it fills the message.
+    is (H, W, 3) uint8 for rgb8, (H, W) uint8 for mono8 and (H, W) float32 for 32FC1; writing it fills the message.
     """
 
     def __init__(self, width: int, height: int, encoding: str) -> None:

@@ -1,0 +1,250 @@
+"""The sim node: a simulated city, flown over live, as the topics of a real drone. docs/nodes.md lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Twist
+from nav_msgs.msg import Path
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from std_srvs.srv import Trigger
+
+from pose2rgbd_ros import settings as definitions
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes import conversions, diagnostics, parameters
+from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.pace import RealTimePace
+from pose2rgbd_ros.nodes.sim_loop import SimLoop
+from pose2rgbd_ros.nodes.sim_outputs import SimOutputs
+from pose2rgbd_ros.nodes.sim_settings import LIVE, SimSettings, make_world
+from pose2rgbd_ros.sim.state import MAP
+from pose2rgbd_ros.sim.world import World
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SLOW = 0.95  # of the real-time factor asked for: below that it is told
+
+
+class SimNode(LifecycleNode):
+    """The world lives in a thread of its own, see SimLoop; the executor stays free for parameters and services."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("sim", **options)
+        self.settings = parameters.declare(self, SimSettings)
+        self.add_on_set_parameters_callback(self._refuse_while_configured)
+        self._loop: SimLoop | None = None
+        self._outputs: SimOutputs | None = None
+        self._inputs: list[Subscription] = []
+        self._failure: str | None = None
+        self._log = ConditionLog(self)
+        self._diagnostics = Diagnostics(self, "simulator")
+        self.create_service(Trigger, "~/fly_plan", self._fly_plan)
+        # By the wall: this node makes the simulated time and must not wait for it.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._housekeep, clock=self._steady)
+        self._autostart_timer = (
+            self.create_timer(0.0, self._autostart, clock=self._steady) if self.settings.autostart else None
+        )
+
+    # Lifecycle -------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Build the world. Settings that make none fail the transition with one line in the log."""
+        self.settings = settings = parameters.read(self, SimSettings)
+        loop = SimLoop(
+            lambda: make_world(settings), 1.0 / settings.clock_hz, RealTimePace(settings.real_time_factor)
+        )
+        try:
+            world = loop.wait_made()
+        except Exception as error:
+            known = isinstance(error, UserError)
+            self._failure = str(error) if known else f"no world: {type(error).__name__}: {error}"
+            self._housekeep()
+            return FAILURE
+        self._loop, self._failure = loop, None
+        self._diagnostics.hardware_id = f"{world.flight.name} flight, city of seed {settings.city.seed}"
+        self.get_logger().info(
+            f"made: {self._diagnostics.hardware_id}; {world.flight.duration_s:.0f} s, images of "
+            f"{settings.width}x{settings.height} at {settings.camera.rate_hz:g} Hz"
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let time go on, publish, and listen to commands."""
+        assert self._loop is not None
+        world, settings = self._loop.wait_made(), self.settings
+        try:
+            self._outputs = SimOutputs(
+                self, settings.image_camera(), settings.tf, world.flight.T_body_cam, settings.gps.antenna_m
+            )
+            self._inputs = self._subscribe()
+        except Exception as error:
+            self._stop()
+            self._failure = f"cannot start: {error}"
+            self._housekeep()
+            return FAILURE
+        self._loop.run(self._outputs.publish, self._outputs.wants_images)
+        self.get_logger().info(f"active: real-time factor {settings.real_time_factor:g}, tf: {settings.tf}")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop time and remove the topics; the world stays as it is."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the world."""
+        self._forget()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and forget, from any state."""
+        self._forget()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that raised: back to unconfigured, ready to be tried again."""
+        self._forget()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """End the world before what it publishes with goes away."""
+        self._forget()
+        super().destroy_node()
+
+    def _autostart(self) -> None:
+        if self._autostart_timer is not None:
+            self.destroy_timer(self._autostart_timer)
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _stop(self) -> None:
+        if self._loop is not None:
+            self._loop.pause()
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._inputs, self._outputs = [], None
+
+    def _forget(self) -> None:
+        self._stop()
+        if self._loop is not None:
+            self._loop.stop()
+        self._loop = self._failure = None
+
+    # Commands --------------------------------------------------------------------------------------------------
+
+    def _subscribe(self) -> list[Subscription]:
+        overriding = QoSOverridingOptions.with_default_policies()
+        # Best effort takes commands from either kind of publisher; they come again anyway.
+        commands = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        return [
+            self.create_subscription(
+                Twist, "cmd_vel", self._on_command, commands, qos_overriding_options=overriding
+            ),
+            self.create_subscription(Path, "path", self._on_path, 1, qos_overriding_options=overriding),
+        ]
+
+    def _on_command(self, message: Twist) -> None:
+        linear, turn = message.linear, message.angular.z
+        self._ask(
+            lambda world: world.vehicle.command(np.array([linear.x, linear.y, linear.z]), turn), "cmd_vel"
+        )
+
+    def _on_path(self, message: Path) -> None:
+        try:
+            frame = message.header.frame_id or MAP
+            if frame != MAP:
+                raise UserError(f"it is in frame '{frame}'; give it in '{MAP}'")
+            poses = [conversions.matrix_of(item.pose) for item in message.poses]
+        except UserError as error:
+            self.get_logger().error(f"path refused: {error}")
+            return
+        if not poses:
+            self._ask(lambda world: world.vehicle.command(np.zeros(3), 0.0), "path")
+            return
+
+        def fly(world: World) -> None:
+            seconds = world.vehicle.fly_path(np.stack(poses))
+            self.get_logger().info(f"flies a path of {len(poses)} poses in {seconds:.0f} s")
+
+        self._ask(fly, "path")
+
+    def _fly_plan(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._outputs is not None
+        response.message = (
+            "flies to where the plan was left" if response.success else "the node is not active"
+        )
+        if response.success:
+            self._ask(lambda world: world.vehicle.fly_plan() and None, "fly_plan")
+        return response
+
+    def _ask(self, request: Any, what: str) -> None:
+        def attempt(world: World) -> None:
+            try:
+                request(world)
+            except UserError as error:
+                self.get_logger().error(f"{what} refused: {error}", throttle_duration_sec=1.0)
+
+        if self._loop is not None and self._outputs is not None:
+            self._loop.ask(attempt)
+
+    # Housekeeping ----------------------------------------------------------------------------------------------
+
+    def _housekeep(self) -> None:
+        """Once a second: take over a changed real-time factor, and tell how things stand."""
+        self.settings.real_time_factor = self.get_parameter("real_time_factor").value
+        if self._loop is not None:
+            self._loop.pace.set_factor(self.settings.real_time_factor)
+        level, condition, message = self._situation()
+        self._diagnostics.publish(level, message, self._values())
+        if self._outputs is not None or self._failure is not None:
+            self._log.tell(level, condition, message)
+
+    def _situation(self) -> tuple[bytes, str, str]:
+        """Level, condition and message."""
+        loop = self._loop
+        failure = loop.failure if loop is not None else None
+        if self._failure is not None or failure is not None:
+            said = self._failure or f"the world broke down: {type(failure).__name__}: {failure}"
+            return diagnostics.ERROR, "failure", said
+        if loop is None or loop.last is None or self._outputs is None:
+            return diagnostics.OK, "inactive", "not active"
+        asked, achieved = self.settings.real_time_factor, loop.pace.achieved()
+        if asked > 0 and achieved is not None and achieved < SLOW * asked:
+            why = (
+                f"a step with an image takes {loop.step_ms:.0f} ms" if loop.step_ms else "the machine is busy"
+            )
+            return diagnostics.WARN, "slow", (
+                f"cannot keep up: real-time factor {achieved:.2f} of {asked:g}; {why}; "
+                "lower camera.rate_hz, width or height, or real_time_factor"
+            )  # fmt: skip
+        if loop.last.notice is not None:
+            return diagnostics.WARN, "held back", f"the drone {loop.last.notice}"
+        return diagnostics.OK, loop.last.mode, f"flying: {loop.last.mode}"
+
+    def _values(self) -> dict[str, Any]:
+        """Figures for /diagnostics."""
+        values: dict[str, Any] = {"real_time_factor_asked": self.settings.real_time_factor}
+        loop = self._loop
+        if loop is not None and loop.last is not None:
+            achieved = loop.pace.achieved()
+            values["real_time_factor"] = "unknown" if achieved is None else achieved
+            values |= {"simulated_s": loop.last.t_s, "mode": loop.last.mode}
+            values |= {"images_rendered": loop.images, "step_with_image_ms": loop.step_ms}
+        return values
+
+    def _refuse_while_configured(self, changed: list[Parameter]) -> SetParametersResult:
+        fixed = set(definitions.flat_fields(SimSettings)) - set(LIVE)
+        names = [parameter.name for parameter in changed if parameter.name in fixed]
+        if self._loop is not None and names:
+            reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
