@@ -78,13 +78,14 @@ class BagWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bag.__exit__(kind, error, traceback)
-        if self._folder == self.path:
-            return
-        if kind is None:
-            (written,) = (item for item in self._folder.iterdir() if item.name != "metadata.yaml")
-            written.replace(self.path)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._bag.__exit__(kind, error, traceback)
+            if kind is None and self._folder != self.path:
+                (written,) = (item for item in self._folder.iterdir() if item.name != "metadata.yaml")
+                written.replace(self.path)
+        finally:  # also when closing fails, as on a full disk
+            if self._folder != self.path:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def write(self, topic: str, message: Any, stamp_ns: int) -> None:
         """Append a rosbags message (from `make`, or read from another bag of the same ROS) received at `stamp_ns`."""

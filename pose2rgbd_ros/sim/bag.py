@@ -110,16 +110,18 @@ def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
     """
     config = config.resolved()
     encoding = config.depth_encoding()
-    bag, truth = (
-        BagWriter(out, compression=_compression(out, config.compress)),
-        TruthWriter(truth_folder(out)),
-    )
+    truth_writer = TruthWriter(truth_folder(out))
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another path or remove it")
     city = City(config.city)
     flight = make_flight(config.flight, city)
     duration_s = min(config.duration_s or np.inf, flight.duration_s)
     try:
-        # The renderer is opened first, so that a machine without OpenGL leaves no files.
-        with SceneRenderer(city.scene, config.camera(), config.supersample) as renderer, truth, bag:
+        with (
+            SceneRenderer(city.scene, config.camera(), config.supersample) as renderer,
+            truth_writer as truth,  # before the recording: it keeps a second process out
+            BagWriter(out, compression=_compression(out, config.compress)) as bag,
+        ):
 
             def render(exposure: Exposure) -> View:
                 return renderer.render(exposure.T_map_cam, true_seconds(exposure.true_ns))
