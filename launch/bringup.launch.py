@@ -1,0 +1,89 @@
+"""Start the simulated city and what works on it: ros2 launch pose2rgbd bringup.launch.py model:=/path/to/run
+
+Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
+the simulator follow /clock while it runs.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+SHARE = Path(get_package_share_directory("pose2rgbd"))
+YES = ("true", "1")
+# Part -> the arguments of its own that are passed on; its launch file is PART.launch.py.
+PARTS = {
+    "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
+    "render": ("model",),
+}
+COMMON = {
+    "namespace": ("", "namespace of all nodes"),
+    "autostart": ("true", "configure and activate the nodes at once"),
+    "log_level": ("info", "debug, info, warn, error or fatal"),
+    "use_respawn": ("false", "start a node again when it ends unexpectedly"),
+    "fastdds_profile": (
+        "true",
+        "let Fast DDS use config/fastdds.xml, unless the environment names a profile",
+    ),
+}
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The parts that are wanted."""
+
+    def given(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    wanted = [part for part in PARTS if given(part).lower() in YES]
+    if "render" in wanted and not given("model") and given("render_params_file") == default_file("render"):
+        raise RuntimeError(
+            "render needs model:=FOLDER, made by `pose2rgbd train`; or leave it out: render:=false"
+        )
+    sim_time = str("sim" in wanted).lower()
+    files = []
+    for part in wanted:
+        arguments = {name: given(name) for name in (*COMMON, *PARTS[part])}
+        arguments["params_file"] = given(f"{part}_params_file")
+        if part != "sim":
+            arguments["use_sim_time"] = sim_time
+        files.append(include(f"{part}.launch.py", arguments))
+    if given("rviz").lower() in YES:
+        view = "sim" if "sim" in wanted else "render"
+        shown = {"view": view, "namespace": given("namespace"), "use_sim_time": sim_time}
+        files.append(include("rviz.launch.py", shown))
+    return files
+
+
+def include(name: str, arguments: dict[str, str]) -> GroupAction:
+    """Another of our launch files; its arguments stay its own."""
+    source = PythonLaunchDescriptionSource(str(SHARE / "launch" / name))
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
+
+
+def default_file(part: str) -> str:
+    """The parameter file that comes with a part."""
+    return str(SHARE / "config" / f"{part}.yaml")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by ros2 launch."""
+    declared = []
+    for part, own in PARTS.items():
+        declared += [
+            DeclareLaunchArgument(part, default_value="true", description=f"start {part}"),
+            DeclareLaunchArgument(
+                f"{part}_params_file", default_value=default_file(part), description=f"parameters of {part}"
+            ),
+        ]
+        declared += [
+            DeclareLaunchArgument(name, default_value="", description=f"see {part}.launch.py") for name in own
+        ]
+    declared += [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in COMMON.items()
+    ]
+    rviz = DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz")
+    return LaunchDescription([*declared, rviz, OpaqueFunction(function=start)])
