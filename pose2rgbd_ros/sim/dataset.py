@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from pose2rgbd_ros.sim.dataset_folder import SimFolder, check_folder
 from pose2rgbd_ros.sim.dataset_frames import Recipe, Shot, SimDepthFormat, cores, take_all
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
 from pose2rgbd_ros.sim.flights.config import resolve
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -95,7 +98,11 @@ def write_sim_dataset(out: Path, config: SimDatasetConfig) -> Made:
     with SimFolder(out, _meta(config), config.provenance(), config.resume, movers) as folder:
         folder.begin_source(f"{flight.name} flight over the simulated city")
         missing = [shot for shot in shots if not folder.holds(shot)]
-        _fill(folder, config, missing, len(shots))
+        try:
+            _fill(folder, config, missing, len(shots))
+        except KeyboardInterrupt:
+            logger.info("the frames so far are a dataset; the same command with --resume completes it")
+            raise
         folder.write_split([shot.stamp_ns for shot in shots], flight.split(t_s).tolist())
     return Made(out, len(shots), len(missing))
 

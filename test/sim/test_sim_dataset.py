@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from support.sim_datasets import BUSY, SMALL, command_line, files_of
+from support.sim_datasets import BUSY, SMALL, command_line, files_of, share_world
 
 from pose2rgbd_ros.cli import sim as sim_command
 from pose2rgbd_ros.cli.sim_dataset import main as command
@@ -25,6 +25,14 @@ from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.dataset import write_sim_dataset
 from pose2rgbd_ros.sim.flights import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_world():
+    """Datasets of this process share their cities; those that must not are made by processes of their own."""
+    with pytest.MonkeyPatch.context() as patched:
+        share_world(patched)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +185,15 @@ def test_a_folder_with_other_things_is_left_alone(quiet, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         write_sim_dataset(tmp_path / "file", SMALL)
+
+
+def test_a_second_process_on_the_same_folder_is_refused(quiet):
+    lock = layout.FolderLock(quiet)
+    try:
+        with pytest.raises(UserError, match="is being written by another process; wait for it"):
+            write_sim_dataset(quiet, replace(SMALL, resume=True))
+    finally:
+        lock.release()
 
 
 def test_a_dataset_of_something_else_is_not_completed(tmp_path, flight_dataset):

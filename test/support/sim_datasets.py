@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
-from pose2rgbd_ros.sim.city.city import CityConfig
+import pytest
+
+from pose2rgbd_ros.sim import dataset, dataset_frames
+from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights import FlightConfig
 
@@ -16,6 +20,21 @@ SMALL = SimDatasetConfig(
     frames=12, size=48, supersample=1, processes=1, city=CITY, flight=replace(LOOP, loops=6, climb_m=12.0)
 )
 BUSY = replace(SMALL, city=replace(CITY, cars=150, people=200))
+
+
+def share_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until `monkeypatch` is undone, build a city and compile its shaders once for all datasets of this process."""
+    monkeypatch.setattr(dataset, "City", _city)
+    monkeypatch.setattr(dataset_frames, "Studio", _studio)
+
+
+class _KeptStudio(dataset_frames.Studio):
+    def close(self) -> None:
+        """Kept for the next dataset."""
+
+
+_city = functools.cache(City)
+_studio = functools.cache(_KeptStudio)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
