@@ -1,0 +1,96 @@
+"""Parameters of the sim node: named, described, bounded, and as its files repeat them."""
+
+from __future__ import annotations
+
+import pytest
+import rclpy
+import yaml
+from rclpy.parameter import Parameter
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes import parameters
+from pose2rgbd_ros.nodes.sim_settings import SimSettings
+from pose2rgbd_ros.sim.vehicle import VehicleConfig
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def make_node(ros_domain):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    made = []
+
+    def make(**values):
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+        made.append(rclpy.create_node("tester", context=context, parameter_overrides=overrides))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_parts_have_their_name_in_front(make_node):
+    node = make_node(city__seed=7, camera__rate_hz=20.0, gps__antenna_m=[0.1, 0.0, 0.2])
+    started = parameters.declare(node, SimSettings)
+    assert (started.city.seed, started.camera.rate_hz, started.gps.antenna_m) == (7, 20.0, (0.1, 0.0, 0.2))
+    assert started.vehicle == VehicleConfig()
+    rate = node.describe_parameter("camera.rate_hz")
+    assert rate.description == "images per second"
+    assert (rate.floating_point_range[0].from_value, rate.floating_point_range[0].to_value) == (0.1, 240.0)
+    assert all(node.describe_parameter(name).description for name in settings.flat_fields(SimSettings))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"city__season": "monsoon"}, "city.season is 'monsoon'; choose one of: spring"),
+        ({"camera__rate_hz": 0.0}, "parameter camera.rate_hz: "),
+        ({"gps__rate_hz": 5}, "parameter gps.rate_hz must be of type float; write it like 1.0"),
+        ({"real_time_factor": -1.0}, "parameter real_time_factor: "),
+    ],
+)
+def test_bad_values_are_named(make_node, values, said):
+    with pytest.raises(UserError, match=said) as caught:
+        parameters.declare(make_node(**values), SimSettings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_later_value_is_judged_with_the_others(make_node):
+    node = make_node()
+    parameters.declare(node, SimSettings)
+    good, bad = node.set_parameters(
+        [Parameter("vehicle.max_speed_mps", value=3.0), Parameter("flight.plan", value="loiter")]
+    )
+    assert good.successful
+    assert "flight.plan is 'loiter'" in bad.reason
+    assert parameters.read(node, SimSettings).vehicle.max_speed_mps == 3.0
+
+
+def test_flat_names_lead_back():
+    config = SimSettings(width=64)
+    assert settings.from_flat(SimSettings, settings.to_flat(config)) == config
+
+
+def test_parameter_file_holds_the_defaults(repository):
+    values = yaml.safe_load((repository / "config" / "sim.yaml").read_text())["/**"]["ros__parameters"]
+    flat = {
+        f"{name}.{key}" if isinstance(value, dict) else name: item
+        for name, value in values.items()
+        for key, item in (value.items() if isinstance(value, dict) else [(None, value)])
+    }
+    defaults = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in settings.to_flat(SimSettings()).items()
+    }
+    del defaults["autostart"]
+    assert flat == defaults
+
+
+def test_documentation_has_the_tables(repository):
+    page = (repository / "docs" / "nodes.md").read_text()
+    assert parameters.table(SimSettings) in page
+    assert parameters.table(VehicleConfig, "vehicle.") in page
