@@ -16,7 +16,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sim.dataset import write_sim_dataset
 
-PAIRS = [(0, 1), (5, 6), (11, 10), (20, 21), (14, 16), (25, 23)]
+PAIRS = [(2, 3), (5, 6), (11, 10), (20, 21), (14, 16), (25, 23)]
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +62,17 @@ def test_frames_agree_through_depth_poses_and_intrinsics(path, source, target):
 
 @pytest.mark.parametrize(("source", "target"), PAIRS[:2])
 @pytest.mark.parametrize(
-    "wrong", [lambda p: turned(p, 0.5), lambda p: moved(p, 0.3)], ids=["0.5 deg", "0.3 m"]
+    ("wrong", "worse"),
+    [(lambda p: turned(p, 0.5), 2.0), (lambda p: moved(p, 0.3), 1.3)],
+    ids=["0.5 degrees", "0.3 m"],
 )
-def test_a_slightly_wrong_pose_is_found(path, source, target, wrong):
+def test_a_slightly_wrong_pose_is_found(path, source, target, wrong, worse):
     dataset = Dataset(path / "mover_free")
     true = reproject(picture(dataset, source), picture(dataset, target), dataset.camera)
     found = reproject(picture(dataset, source), wrong(picture(dataset, target)), dataset.camera)
     assert found.depth_error_m > 10 * true.depth_error_m
     assert found.agreeing < 0.9
-    assert found.colour_error > 1.5 * true.colour_error
+    assert found.colour_error > worse * true.colour_error
 
 
 def test_wrong_intrinsics_are_found(path):

@@ -14,7 +14,8 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 
 FLAT = 0.02  # second difference of inverse depth, relative: above it a pixel lies at an edge
-NEAR_EDGE = np.ones((3, 3), np.uint8)
+DETAIL = 20  # difference of grey values within a pixel's neighbourhood
+NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,9 @@ class Agreement:
 
     `seen`: share of the points inside the other image that its depth confirms. `agreeing`: of all points but those
     hidden behind the other's surface, the share that lies on that surface; the rest hangs in the air in front of it.
-    `depth_error_m`: median distance from the surface. `colour_error`: median difference of colour (0..255) of
-    confirmed points, and `colour_by_chance`: that of the same pixels without the geometry.
+    Of all points not hidden: `depth_error_m`, the median distance from the surface; and of those among them with
+    detail around them (where the surroundings are plain, any place has the right colour) `colour_error`, the median
+    difference of colour (0..255), and `colour_by_chance`, that of the same pixels without the geometry.
     """
 
     points: int
@@ -57,24 +59,26 @@ def reproject(source: Picture, target: Picture, camera: Camera, tolerance_m: flo
     uv = camera.project(points)
     with np.errstate(invalid="ignore"):
         within = ((uv >= 0) & (uv < np.array([camera.width, camera.height]) - 1)).all(axis=1)
-    uv, z, colour = uv[within], points[within, 2], source.rgb[inside][within]
-    corners = _around(target.depth_m, uv)
-    known = np.isfinite(corners).all(axis=0)
-    uv, z, colour, corners = uv[known], z[known], colour[known], corners[:, known]
+    within[within] = np.isfinite(_around(target.depth_m, uv[within])).all(axis=0)
+    uv, z, corners = uv[within], points[within, 2], _around(target.depth_m, uv[within])
     in_front = z < corners.min(axis=0) - tolerance_m
     behind = z > corners.max(axis=0) + tolerance_m
     on = ~in_front & ~behind
-    there = _bilinear(target.rgb, uv[on])
+    detailed = _detailed(source.rgb)[inside][within] & ~behind
+    here = source.rgb[inside][within][detailed].astype(float)
     return Agreement(
         points=len(z),
         seen=float(on.mean()),
         agreeing=float(on.sum() / max(1, (on | in_front).sum())),
         depth_error_m=float(np.median(np.abs(z[~behind] - _between(corners, uv)[~behind]))),
-        colour_error=float(np.median(np.abs(there - colour[on]))),
-        colour_by_chance=float(
-            np.median(np.abs(target.rgb[inside][within][known][on].astype(float) - colour[on]))
-        ),
+        colour_error=float(np.median(np.abs(_bilinear(target.rgb, uv[detailed]) - here))),
+        colour_by_chance=float(np.median(np.abs(target.rgb[inside][within][detailed] - here))),
     )
+
+
+def _detailed(rgb: np.ndarray) -> np.ndarray:
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    return cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, NEIGHBOURS) > DETAIL
 
 
 def _inside_surfaces(depth_m: np.ndarray) -> np.ndarray:
@@ -86,7 +90,7 @@ def _inside_surfaces(depth_m: np.ndarray) -> np.ndarray:
     down = np.abs(inverse[:-2, 1:-1] + inverse[2:, 1:-1] - 2 * middle)
     curved[1:-1, 1:-1] = np.maximum(across, down) / middle
     edge = ~(curved < FLAT)
-    return cv2.dilate(edge.astype(np.uint8), NEAR_EDGE) == 0
+    return cv2.dilate(edge.astype(np.uint8), NEIGHBOURS) == 0
 
 
 def _around(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
