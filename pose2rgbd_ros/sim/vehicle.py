@@ -17,6 +17,7 @@ from pose2rgbd_ros.sim.vehicle_guard import Guard
 from pose2rgbd_ros.sim.vehicle_legs import FlightLeg, Flown, GlideLeg, Leg
 
 TICK_S = 0.01  # commands act on this grid
+GUARD_S = 0.04  # between looks at what stands in the way
 REMEMBERED_S = 3.0  # how far back states can be asked for
 SPEED_GAIN_PER_S = 2.5  # of the loop from velocity error to acceleration, and
 ACCELERATION_LAG_S = 0.1  # from there to jerk: their product of 1/4 is critically damped
@@ -69,8 +70,10 @@ class Vehicle:
         self._plan_legs: set[Leg] = {first}
         self._plan_phase_s = 0.0  # where the plan was left
         self._command, self._commanded_s = NO_COMMAND, -math.inf
+        self._allowed_mps, self._guarded_until_s = np.zeros(3), -math.inf
         self._held_back: str | None = None
         self._stranded: str | None = None
+        self._states: dict[float, BodyState] = {}  # asked for since the last step
         self.flown_s = 0.0
 
     @property
@@ -92,10 +95,13 @@ class Vehicle:
         """The body at a time of the last seconds, up to `flown_s`. UserError for one that is forgotten."""
         if t_s < self._legs[0].start_s:
             raise UserError(f"where the drone was {self.flown_s - t_s:.1f} s ago is forgotten")
-        return self._leg(t_s).state(t_s)
+        if t_s not in self._states:
+            self._states[t_s] = self._leg(t_s).state(t_s)
+        return self._states[t_s]
 
     def advance(self, t_s: float) -> None:
         """Fly on until a time."""
+        self._states.clear()
         while self.flown_s < t_s - 1e-9:
             self._steer()
             self.flown_s = min(self.flown_s + TICK_S, t_s)
@@ -114,7 +120,7 @@ class Vehicle:
         wanted[:2] *= min(1.0, config.max_speed_mps / max(float(np.hypot(*wanted[:2])), 1e-9))
         wanted[2] = np.clip(wanted[2], -config.max_climb_mps, config.max_climb_mps)
         wanted[3] = np.clip(wanted[3], -config.max_yaw_rate_radps, config.max_yaw_rate_radps)
-        self._command, self._commanded_s = wanted, self.flown_s
+        self._command, self._commanded_s, self._guarded_until_s = wanted, self.flown_s, -math.inf
         self._go_on_with([] if self._is_gliding() else [self._glide()])
 
     def fly_path(self, T_map_body: Float64) -> float:
@@ -172,6 +178,7 @@ class Vehicle:
 
     def _go_on_with(self, legs: Sequence[Leg]) -> None:
         """Replace whatever was to be flown from now on."""
+        self._states.clear()
         self._held_back = self._stranded = None
         current = self._leg(self.flown_s)
         if isinstance(current, FlightLeg) and current in self._plan_legs:
@@ -213,10 +220,14 @@ class Vehicle:
         command = self._command if self._is_commanded() else NO_COMMAND
         c, s = np.cos(glide.yaw_rad), np.sin(glide.yaw_rad)
         wanted = np.array([c * command[0] - s * command[1], s * command[0] + c * command[1], command[2]])
-        self._held_back = None
-        if np.any(wanted):
-            wanted, self._held_back = self._guard.limit(glide.position_m, glide.velocity_mps, wanted)
-        return self._controlled(glide, wanted, command[3])
+        if not np.any(wanted):
+            self._held_back = None
+            return self._controlled(glide, wanted, command[3])
+        if self.flown_s > self._guarded_until_s - 1e-9:
+            self._guarded_until_s = self.flown_s + GUARD_S
+            allowed = self._guard.limit(glide.position_m, glide.velocity_mps, wanted)
+            self._allowed_mps, self._held_back = allowed
+        return self._controlled(glide, self._allowed_mps, command[3])
 
     def _controlled(self, glide: GlideLeg, velocity_mps: Float64, yaw_rate_radps: float) -> GlideLeg:
         """The tick that leads towards a velocity, within the limits of acceleration and jerk."""

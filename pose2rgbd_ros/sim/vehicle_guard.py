@@ -11,6 +11,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 HALF_WIDTH_M = 1.5  # of the lane that must be free
 STEP_M = 1.0  # between the places looked at ahead
 LAG_S = 0.8  # until a change of the allowed speed has become one of the drone
+ENOUGH = 2 / 3  # of the clearance above what is flown over
 GAIN_PER_S = 0.6  # allowed speed per metre left, close to the end of it
 
 
@@ -52,7 +53,8 @@ class Guard:
         reach_m = self._stopping_m(max(speed, float(np.hypot(*velocity_mps[:2])))) + self._clearance_m
         along = np.arange(0.0, reach_m + 2 * STEP_M, STEP_M)
         height_m = position_m[2] - self._stopping_m(max(0.0, -float(velocity_mps[2])))
-        blocked = self._highest_m(position_m, direction, along) + self._clearance_m > height_m
+        # A little less than the clearance, so that one that hovers just there is not caught.
+        blocked = self._highest_m(position_m, direction, along) + ENOUGH * self._clearance_m > height_m
         return float(along[blocked.argmax()]) - STEP_M - self._clearance_m if blocked.any() else np.inf
 
     def _lowest_m(self, position_m: Float64, velocity_mps: Float64) -> float:
