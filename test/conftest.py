@@ -41,13 +41,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 _domains = itertools.count()
 
 
-@pytest.fixture
-def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A ROS_DOMAIN_ID of this test's own, in the environment of it and of the processes it starts.
+@pytest.fixture(scope="session")
+def new_domain() -> Callable[[], int]:
+    """Gives a ROS_DOMAIN_ID that no other test has.
 
     Ids stay below 100: above, the DDS ports reach into Linux's range of ephemeral ports.
     """
-    domain = 1 + (os.getpid() + 7 * next(_domains)) % 99
+    return lambda: 1 + (os.getpid() + 7 * next(_domains)) % 99
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch, new_domain: Callable[[], int]) -> int:
+    """A ROS_DOMAIN_ID of this test's own, in the environment of it and of the processes it starts."""
+    domain = new_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     return domain
 
@@ -55,11 +61,12 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture(scope="session")
 def flight_dataset() -> Callable[..., Path]:
     """Writes a small dataset: half a loop over the block world. Colour, and metric, relative or no depth."""
+    from support.blockworld import BlockWorld
+    from support.orbit_flight import OrbitFlight
+
     from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
     from pose2rgbd_ros.dataset.writer import DatasetWriter
     from pose2rgbd_ros.geometry.camera import Camera
-    from pose2rgbd_ros.sim.blockworld import BlockWorld
-    from pose2rgbd_ros.sim.flight import OrbitFlight
 
     world, camera = BlockWorld(seed=1), Camera(48, 40, 45.0, 45.0, 23.5, 19.5)
 

@@ -18,7 +18,6 @@ COMMANDS = {
     "evaluate": ("pose2rgbd_ros.cli.evaluate", "model against two baselines: table and contact sheet"),
     "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph, compared with the original"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
-    "demo-bag": ("pose2rgbd_ros.cli.demo_bag", "make a small synthetic flight recording"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),

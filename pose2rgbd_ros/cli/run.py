@@ -32,7 +32,7 @@ DEMO_MINUTES, DEMO_WIDTH = 2.0, 0.5
 
 @dataclass
 class RunConfig:
-    """Recording -> dataset -> model -> live node -> report. Without a recording it makes a small flight of its own.
+    """Recording -> dataset -> model -> live node -> report. Without a recording it flies over the simulated city.
 
     Steps that are done are not done again: a second call goes on where the first one stopped.
     """
@@ -109,17 +109,19 @@ def main(argv: list[str]) -> int:
 
 
 def _record(steps: Steps, out: Path) -> Path:
-    from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
+    from pose2rgbd_ros.sim.bag import write_sim_bag
+    from pose2rgbd_ros.sim.demo import demo_config
+    from pose2rgbd_ros.sim.truth import truth_folder
 
-    config = DemoBagConfig(out=out / "flight.mcap")
+    bag = out / "flight.mcap"
 
     def job(begun: bool) -> None:
-        config.out.unlink(missing_ok=True)
-        write_demo_bag(config)
+        bag.unlink(missing_ok=True)
+        _remove(truth_folder(bag))
+        print(write_sim_bag(bag, demo_config()).summary())
 
-    inputs = {name: value for name, value in to_yaml_dict(config).items() if name != "out"}
-    steps.run("record a demo flight", inputs, job)
-    return config.out
+    steps.run("record a demo flight", to_yaml_dict(demo_config()), job)
+    return bag
 
 
 def _convert(steps: Steps, bags: list[Path], dataset: Path, config: RunConfig) -> None:

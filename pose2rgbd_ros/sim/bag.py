@@ -53,7 +53,7 @@ class SimBagConfig:
     perfect: bool = setting(False, "sensors without any fault")
     map_to_odom: bool = setting(False, "also TF from map to odom, exact, as of a perfect localizer")
     clock_hz: float = setting(100.0, "messages per second on /clock; 0: none", ge=0.0, le=1000.0)
-    truth_hz: float = setting(200.0, "true poses of the body per second", ge=1.0, le=1000.0)
+    truth_hz: float = setting(100.0, "true poses of the body per second", ge=1.0, le=1000.0)
     compress: bool = setting(True, "zstd inside an .mcap file or a folder")
     seed: int = setting(0, "draws the faults of the sensors", ge=0)
     city: CityConfig = field(default_factory=CityConfig)

@@ -124,7 +124,7 @@ class Recorder:
             reading.pose_covariance,
             reading.twist_covariance,
         )
-        transforms = [_transform(stamp_ns, ODOM, BASE, reading.T_odom_body)]
+        transforms = [StampedTransform(stamp_ns, ODOM, BASE, position_m.tolist(), quat_xyzw.tolist())]
         if self._T_map_body is not None:
             T_map_odom = self._T_map_body(true_seconds(item.true_ns))[0] @ se3.inverse(reading.T_odom_body)
             transforms.insert(0, _transform(stamp_ns, MAP, ODOM, T_map_odom))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
+from pose2rgbd_ros.sim.bag import write_sim_bag
+from pose2rgbd_ros.sim.demo import demo_config
 
 
 def _run(bag: Path, out: Path, live_s: int = 3, min_gain: float = 0.0) -> subprocess.CompletedProcess[str]:
@@ -23,7 +25,7 @@ def _run(bag: Path, out: Path, live_s: int = 3, min_gain: float = 0.0) -> subpro
 @pytest.mark.ros
 def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
     bag, out = tmp_path / "flight.mcap", tmp_path / "out"
-    write_demo_bag(DemoBagConfig(out=bag, duration_s=6.0, width=64, height=48))
+    write_sim_bag(bag, replace(demo_config(), duration_s=8.0, width=64, height=48))
     result = _run(bag, out)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -20,7 +20,8 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.play import PlayNode
 from pose2rgbd_ros.nodes.recordings import spans
-from pose2rgbd_ros.sim.demo_bag import DemoBagConfig, write_demo_bag
+from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
+from pose2rgbd_ros.sim.sensors.config import CameraSensor, SensorsConfig
 
 pytestmark = pytest.mark.ros
 FIRST_NS, STEP_NS = 1_000 * 10**9, 10**8
@@ -41,9 +42,10 @@ def dataset(tmp_path_factory, poses):
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
-    """A second and a half of the demo flight."""
-    path = tmp_path_factory.mktemp("bag") / "flight.mcap"
-    return write_demo_bag(DemoBagConfig(out=path, duration_s=1.5, width=64, height=48))
+    """A second and a half over the simulated city."""
+    sensors = SensorsConfig(camera=CameraSensor(rate_hz=8.0)).without_faults()
+    config = SimBagConfig(width=64, height=48, duration_s=1.5, sensors=sensors)
+    return write_sim_bag(tmp_path_factory.mktemp("bag") / "flight.mcap", config).path
 
 
 def listen(bench):
@@ -95,7 +97,7 @@ def test_bag_stamped_as_of_now(bench, bag):
     gaps_s = np.diff(stamps(got["rgb"])) / 1e9
     np.testing.assert_allclose(gaps_s, 1 / 8, atol=1e-3)
     assert len(odometry) > 50
-    assert odometry[0].header.frame_id == "map"
+    assert odometry[0].header.frame_id == "odom"
     assert odometry[0].child_frame_id == got["rgb"][0].header.frame_id == "camera_optical_frame"
 
 
@@ -110,7 +112,9 @@ def test_loop_begins_again(bench, dataset):
 def test_looped_clock_jumps_back_and_the_render_node_copes(bench, bag, make_checkpoint):
     images = bench.collect(Image, "/render/rgb/image")
     bench.render(make_checkpoint(), use_sim_time=True, camera_frame="camera_optical_frame")
-    bench.spin(PlayNode, recording=str(bag), loop=True, clock=True, images=False, start_delay_s=0.3)
+    bench.spin(
+        PlayNode, recording=str(bag), loop=True, clock=True, images=False, start_delay_s=0.3, map_frame="map"
+    )
     bench.wait(lambda: images)
     bench.wait_state(RenderStatus.TIME_JUMP)
     count = len(images)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.blockworld import BlockWorld
+from support.orbit_flight import OrbitFlight
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.sim.blockworld import BlockWorld
-from pose2rgbd_ros.sim.flight import OrbitFlight
 
 CAMERA = Camera(width=96, height=72, fx=80.0, fy=82.0, cx=47.0, cy=36.5)
 

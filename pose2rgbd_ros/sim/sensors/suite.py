@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Iterable
 
@@ -55,6 +56,7 @@ class SensorSuite:
         The same flight gives the same measurements in whatever steps it is advanced.
         """
         until_ns = true_stamp_ns(until_s)
+        state_at = functools.lru_cache(maxsize=1)(state_at)  # sensors often measure at the same instant
         taken: list[Measurement] = []
         while True:
             sensor = min(self._sensors, key=lambda item: item.next_true_ns)

@@ -1,4 +1,4 @@
-"""Flights over a synthetic world: time to camera pose, smooth and seeded."""
+"""A flight around the block world: time to camera pose, smooth and seeded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A small world of textured blocks and a numpy ray caster over it.
 
 Every depth is the exact intersection of a ray with a plane, so this world is the oracle against which faster
-renderers are checked; it is also what `pose2rgbd demo-bag` flies over.
+renderers are checked.
 """
 
 from __future__ import annotations
