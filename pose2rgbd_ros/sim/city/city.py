@@ -10,15 +10,21 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.sim.city.builder import MeshBuilder
 from pose2rgbd_ros.sim.city.buildings import Built, raise_buildings
 from pose2rgbd_ros.sim.city.config import TEXTURES, CityConfig, stream
+from pose2rgbd_ros.sim.city.greenery import grow, plant, woods
+from pose2rgbd_ros.sim.city.ground_picture import GroundPicture
 from pose2rgbd_ros.sim.city.layout import make_layout
 from pose2rgbd_ros.sim.city.paint_surfaces import paint_surfaces
 from pose2rgbd_ros.sim.city.paint_walls import paint_walls
-from pose2rgbd_ros.sim.city.plots import make_plan
+from pose2rgbd_ros.sim.city.placing import Clearance
+from pose2rgbd_ros.sim.city.plots import Plan, make_plan
+from pose2rgbd_ros.sim.city.roofscape import CLUTTER_M, furnish_roofs
 from pose2rgbd_ros.sim.city.seasons import SEASONS, light
-from pose2rgbd_ros.sim.city.solids import Solids
+from pose2rgbd_ros.sim.city.solids import Solids, corners, grown
+from pose2rgbd_ros.sim.city.skyline import Skyline
 from pose2rgbd_ros.sim.city.streets import Street, Surface, streets
 from pose2rgbd_ros.sim.city.terrain import Ground, Relief
 from pose2rgbd_ros.sim.city.textures import TextureArray
+from pose2rgbd_ros.sim.city.traffic import VAN_HEIGHT_M, cars, park, people, set_down
 from pose2rgbd_ros.sim.scene import Scene
 
 CHUNK_M = 50.0
@@ -47,18 +53,46 @@ class City:
         rng = stream(config.seed, TEXTURES)
         paint_walls(textures, rng)
         paint_surfaces(textures, rng, season)
-        self._layout = make_layout(config)
-        self._ground = Ground(self._layout, Relief(config))
+        layout = make_layout(config)
+        self._ground = ground = Ground(layout, Relief(config))
+        self._skyline = Skyline(ground)
+        self.streets: list[Street] = streets(layout, ground)
         chunks, land = MeshBuilder(), MeshBuilder()
-        Surface(self._ground, textures, config.seed).lay(chunks, land)
-        plan = make_plan(config, self._layout)
-        built = Built(plan.buildings, self._ground)
-        solids = Solids(chunks, self._layout.warp)
-        raise_buildings(built, solids, textures, config.seed)
-        self.streets: list[Street] = streets(self._layout, self._ground)
-        self._built = built
-        ground_rgb = np.full((2048, 2048, 3), season.grass, np.uint8)
-        self.scene = Scene(chunks.chunks(CHUNK_M), land.mesh(), ground_rgb, textures.array(), light(config))
+        Surface(ground, textures, config.seed).lay(chunks, land)
+        plan = make_plan(config, layout)
+        picture = self._build(plan, chunks, textures)
+        self._plant(plan, picture, chunks, textures)
+        self._park(plan, chunks, textures)
+        movers = (*cars(config, layout, ground, textures), *people(config, layout, ground, textures))
+        self.scene = Scene(
+            chunks.chunks(CHUNK_M), land.mesh(), picture.rgb(), textures.array(), light(config), movers
+        )
+
+    def _build(self, plan: Plan, chunks: MeshBuilder, textures: TextureArray) -> GroundPicture:
+        """Raise the buildings, and draw the land around them."""
+        self._built = built = Built(plan.buildings, self._ground)
+        warp = self._ground.layout.warp
+        solids = Solids(chunks, warp)
+        raise_buildings(built, solids, textures, self.config.seed)
+        furnish_roofs(built, solids, textures, self.config.seed)
+        self._skyline.add(warp.to_map(corners(grown(built.rects, 0.5))), built.top_m + CLUTTER_M)
+        return GroundPicture(self.config, plan, built.rects)
+
+    def _plant(self, plan: Plan, picture: GroundPicture, chunks: MeshBuilder, textures: TextureArray) -> None:
+        """Trees in and around the city, woods far out."""
+        config, ground = self.config, self._ground
+        clear = Clearance(self._built.rects, ground.layout.half_m)
+        trees = plant(config, ground.layout, ground, plan, picture, clear)
+        grow(trees, ground, chunks, textures, config)
+        top = ground.plan_height_m(trees.plan) + 1.05 * trees.height_m
+        self._skyline.add_discs(ground.layout.warp.to_map(trees.plan), 1.15 * trees.radius_m, top)
+        self._skyline.add_discs(*woods(ground, chunks, textures, config))
+
+    def _park(self, plan: Plan, chunks: MeshBuilder, textures: TextureArray) -> None:
+        parked = park(self.config, self._ground.layout, self._ground, plan)
+        set_down(parked, chunks, textures)
+        at = parked.T[:, :3, 3]
+        self._skyline.add_discs(at[:, :2], np.full(len(at), 2.75), at[:, 2] + VAN_HEIGHT_M + 0.2)
 
     @property
     def bounds_m(self) -> tuple[Float64, Float64]:
@@ -71,5 +105,4 @@ class City:
 
     def surface_height_m(self, xy_m: npt.ArrayLike) -> Float64:
         """A height (N,) at points (N, 2) that nothing static rises above."""
-        xy_m = np.asarray(xy_m, float)
-        return self._ground.height_m(xy_m) + self.config.max_height_m + 3.0
+        return self._skyline.height_m(np.asarray(xy_m, float))

@@ -32,7 +32,7 @@ class CityConfig:
 
 
 # One stream of random numbers for each purpose, so that more cars never move a house.
-LAYOUT, RELIEF, BLOCKS, FACADES, TREES, PARKED, TEXTURES, GROUND, OUTSKIRTS, CARS, PEOPLE, ROOFS, FURNITURE = range(13)
+LAYOUT, RELIEF, BLOCKS, FACADES, TREES, PARKED, TEXTURES, GROUND, OUTSKIRTS, CARS, PEOPLE, ROOFS, CROWNS, WOODS = range(14)
 
 
 def stream(seed: int, purpose: int) -> np.random.Generator:

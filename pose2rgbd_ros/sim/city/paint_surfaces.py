@@ -26,7 +26,7 @@ def paint_surfaces(textures: TextureArray, rng: np.random.Generator, season: Sea
     _paint_country(textures, rng, season)
     _paint_roofs(textures, rng, season)
     _paint_plants(textures, rng, season)
-    textures.put("coachwork", _coachwork())
+    _paint_cars(textures)
 
 
 def _asphalt(rng: np.random.Generator, rgb: tuple[float, float, float] = (98, 98, 99)) -> Float32:
@@ -207,11 +207,25 @@ def _paint_plants(textures: TextureArray, rng: np.random.Generator, season: Seas
     textures.put("bark", bark)
 
 
-def _coachwork() -> Float32:
-    """Paint in the lower half, glass between dark pillars in the upper: a car's side in one tile."""
-    image = flat((250, 250, 250))
-    image[:128] *= np.linspace(0.72, 1.0, 128, dtype=np.float32)[:, None, None]
-    image[128:] = np.array([46, 54, 62], np.float32)
-    image[128:] *= np.linspace(0.8, 1.5, 128, dtype=np.float32)[:, None, None]
-    image[128:, ::128] = 20
-    return image
+def _paint_cars(textures: TextureArray) -> None:
+    """Sides with wheels, ends with lamps, and glass; rows from the bottom up."""
+    side = flat((248, 248, 248))
+    side[:40] = 34
+    side = shade(side, np.linspace(-0.25, 0.05, SIZE)[:, None] * np.ones(SIZE))
+    cv2.line(side, (110, 60), (110, 250), (90, 90, 90), 2)
+    cv2.line(side, (170, 60), (170, 250), (90, 90, 90), 2)
+    for x in (48, 208):
+        cv2.ellipse(side, (x, 58), (26, 110), 0, 0, 360, (26, 26, 28), -1, cv2.LINE_AA)
+        cv2.ellipse(side, (x, 58), (13, 56), 0, 0, 360, (150, 152, 156), -1, cv2.LINE_AA)
+    textures.put("car_side", side)
+    end = flat((246, 246, 246))
+    end[:46] = 40
+    end[70:120, 70:186] = (226, 226, 220)
+    for x in (8, 200):
+        end[130:190, x : x + 48] = (226, 214, 196)
+    end[140:180, 66:190] = 70
+    textures.put("car_end", end)
+    glass = flat((40, 48, 56))
+    glass *= np.linspace(0.8, 1.7, SIZE, dtype=np.float32)[:, None, None]
+    glass[:, :10], glass[:, -10:], glass[:, 124:132], glass[-12:] = 18, 18, 18, 24
+    textures.put("car_glass", glass)

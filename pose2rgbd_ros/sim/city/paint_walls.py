@@ -60,6 +60,9 @@ def paint_walls(textures: TextureArray, rng: np.random.Generator) -> None:
     for facade in FACADES:
         textures.put(facade.name, _facade(facade, rng)[::-1])
     textures.put("bare", _base("plaster", (226, 222, 214), rng)[::-1])
+    textures.put("chimney", _base("brick", (176, 140, 120), rng)[::-1])
+    textures.put("dormer", _dormer(rng)[::-1])
+    textures.put("machine", _machine(rng))
     textures.put("plinth", _base("stone", (150, 146, 140), rng)[::-1])
     for name, painter in (("shop_a", _shop), ("shop_b", _shop), ("entrance", _entrance), ("lobby", _lobby)):
         textures.put(name, painter(rng)[::-1])
@@ -230,6 +233,23 @@ def _lobby(rng: np.random.Generator) -> Float32:
             _glass(image, (x, 54, x + 24, 248), np.array([66, 78, 88]) * rng.uniform(0.8, 1.3))
     _darken(image, (0, 28, SIZE, 50), 0.7)
     return shade(image, 0.02 * noise(rng))
+
+
+def _dormer(rng: np.random.Generator) -> Float32:
+    """One window in a frame that fills the tile."""
+    image = flat((226, 224, 218))
+    facade = Facade("", sill=False, lit=0.0, panes=(2, 1))
+    _window(image, (40, 56, 216, 232), facade, rng)
+    _fill(image, (0, 0, SIZE, 22), (112, 114, 118))
+    return image
+
+
+def _machine(rng: np.random.Generator) -> Float32:
+    """Sheet metal with a grille."""
+    image = shade(flat((206, 208, 208)), 0.03 * noise(rng))
+    for y in range(40, 216, 16):
+        _fill(image, (32, y, 224, y + 8), (96, 100, 104))
+    return image
 
 
 def _fill(image: Float32, rect: Rect, rgb: object) -> None:
