@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,8 +34,9 @@ def _places(count: int, share: float, rng: np.random.Generator) -> list[int]:
     inner = count - 2
     wanted = int(np.clip(round(share * count), 1, (inner + 1) // 2))
     # Drawn among what is left when every chosen place but the last takes its right neighbour with it.
-    parts = np.array_split(np.arange(inner - (wanted - 1)), wanted)
-    return [1 + int(rng.choice(part)) + k for k, part in enumerate(parts)]
+    left = inner - (wanted - 1)
+    cuts = np.floor(np.arange(1, wanted) * left / wanted + rng.random()).astype(int)
+    return [1 + int(rng.integers(a, b)) + k for k, (a, b) in enumerate(itertools.pairwise([0, *cuts, left]))]
 
 
 class Guard:

@@ -14,8 +14,10 @@ from pose2rgbd_ros.sim.flights.flight import Flight
 
 MARGIN_M = 3.0  # kept from everything, above it and beside it
 STREET_MARGIN_M = 1.5  # between buildings there is less room, and less speed
-_CHECK_EVERY_M = 0.5
-_AROUND = np.array([(0.0, 0.0), *((np.cos(a), np.sin(a)) for a in np.arange(8) * np.pi / 4)])
+_CHECK_EVERY_M = 1.0
+_ROUNDING_M = 1e-6
+_EIGHT = np.array([(np.cos(a), np.sin(a)) for a in np.arange(8) * np.pi / 4])
+_AROUND = np.concatenate([[(0.0, 0.0)], 0.5 * _EIGHT, _EIGHT])
 
 
 class Street(Protocol):
@@ -56,13 +58,13 @@ def check_clearance(flight: Flight, terrain: Terrain, config: FlightConfig) -> N
     count = int(np.ceil(flight.duration_s * config.speed_mps / _CHECK_EVERY_M)) + 1
     position = flight.position_m(np.linspace(0.0, flight.duration_s, count))
     highest_m = highest_around_m(terrain, position[:, :2], margin_m)
-    short_m = highest_m + margin_m - position[:, 2]
+    short_m = highest_m + margin_m - position[:, 2] - _ROUNDING_M
     worst = int(short_m.argmax())
     if short_m[worst] <= 0:
         return
     x, y, z = position[worst]
     if config.plan == "waypoints":
-        advice = f"raise the waypoints there to {np.ceil(highest_m[worst] + margin_m):g} m"
+        advice = f"raise the waypoints there to {np.ceil(z + short_m[worst]):g} m"
     else:
         advice = f"fly with altitude_m {np.ceil(config.altitude_m + short_m[worst]):g} or more"
     raise UserError(
