@@ -255,7 +255,7 @@ def test_without_opengl_the_one_line_reaches_the_user_and_nothing_hangs(tmp_path
     code = "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(['sim', 'dataset', *sys.argv[1:]]))"
     (tmp_path / "no_vendors").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "set"), *command_line(replace(SMALL, processes=2))],
+        [sys.executable, "-c", code, str(tmp_path / "set"), *command_line(replace(SMALL, frames=1, processes=2))],
         env={"PATH": "", "__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path / "no_vendors")},
         capture_output=True,
         text=True,

@@ -90,6 +90,22 @@ def test_resuming_gives_the_same_bytes_wherever_it_was_stopped(few, rendered, tm
     assert operation > 30
 
 
+@pytest.mark.parametrize(
+    "lost", ["rgb/*.jpg", "movers/*.png", "mover_free/depth/*.png", "mover_free/rgb/*.jpg"]
+)
+def test_files_that_were_lost_are_made_again(few, tmp_path, lost):
+    """As after a power cut: the lists are there, some files are empty or gone."""
+    config, files = few
+    path = tmp_path / "set"
+    write_sim_dataset(path, config)
+    first, last = [sorted(path.glob(lost))[i] for i in (0, -1)]
+    first.unlink()
+    first.touch()
+    last.unlink()
+    assert write_sim_dataset(path, replace(config, resume=True)).rendered == 2
+    assert files_of(path) == files
+
+
 def error_of(path: Path, config: SimDatasetConfig) -> str | None:
     try:
         write_sim_dataset(path, config)
