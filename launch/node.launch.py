@@ -36,6 +36,9 @@ ARGUMENTS = {
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments are known."""
     given = yaml.safe_load(LaunchConfiguration("overrides").perform(context))
+    file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
+    if not file.is_file():  # launch itself only warns, and starts the node with its defaults
+        raise RuntimeError(f"params_file:={file} is not a file; see {SHARE / 'config'} for one to copy")
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("use_sim_time", "autostart")
@@ -47,7 +50,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable=LaunchConfiguration("node"),
             name=LaunchConfiguration("node"),
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), {**switches, **overrides}],
+            parameters=[str(file), {**switches, **overrides}],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             respawn=LaunchConfiguration("use_respawn").perform(context).lower() in ("true", "1"),
             respawn_delay=2.0,
