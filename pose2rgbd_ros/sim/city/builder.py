@@ -58,7 +58,7 @@ class MeshBuilder:
         return self._meshes({sides: np.zeros(n, int) for sides, n in self._counts().items()})[0]
 
     def chunks(self, size_m: float) -> tuple[Mesh, ...]:
-        """The faces sorted into the squares of a map grid, by their middle; squares double away from the origin."""
+        """The faces sorted into the squares of a map grid, by their middle; squares are wider far from the origin."""
         keys = {}
         for sides, batches in self._faces.items():
             middle = [corners.mean(axis=1)[:, :2].astype(float) for corners, *_ in batches]
@@ -118,7 +118,7 @@ def _mesh(parts: list[tuple[int, list[AnyArray]]]) -> Mesh:
 def _square(xy_m: Float64, size_m: float) -> Int64:
     """A number for the square of each point (N, 2): size_m wide near the origin, wider far out."""
     reach = np.abs(xy_m).max(axis=-1, initial=0.0)
-    level = np.ceil(np.log2(np.maximum(reach / (8 * size_m), 1.0))).astype(int)
-    size = size_m * 2.0**level
+    level = np.digitize(reach, [5 * size_m, 20 * size_m])
+    size = size_m * 4.0**level
     column, row = np.floor(xy_m / size[:, None]).astype(int).T + 512
     return (level * 1024 + row) * 1024 + column

@@ -17,6 +17,7 @@ BAY_M = 3.0
 STOREY_M = 3.1
 FOUNDATION_M = 0.7  # how far walls reach below the lowest ground beside them
 PARAPET_M = 0.6
+STEP_M = 0.3  # eaves lie on multiples of this height, plus a share of it that differs between neighbours
 Rgb = tuple[float, float, float]
 
 
@@ -43,6 +44,7 @@ class Building:
     blank: tuple[bool, bool, bool, bool] = (False, False, False, False)
     party: bool = False  # neighbours at both ends of the ridge: the roof does not overhang there
     clutter: bool = True  # chimneys, boxes and machines on the roof
+    step_m: float = 0.0  # 0 to 0.3, another than that of each neighbour: keeps their roofs out of one plane
 
     @property
     def eaves_m(self) -> float:
@@ -60,7 +62,7 @@ class Built:
         z = ground.plan_height_m(spots)
         self.floor_m = z.max(axis=1) + 0.10
         self.foot_m = z.min(axis=1) - FOUNDATION_M
-        self.eaves_m = self.floor_m + self.column("eaves_m")
+        self.eaves_m = np.ceil((self.floor_m + self.column("eaves_m")) / STEP_M) * STEP_M + self.column("step_m")
         self.roof = self.column("roof")
         size = self.rects[:, 2:] - self.rects[:, :2]
         half = np.where(self.column("ridge") == "x", size[:, 1], size[:, 0]) / 2
@@ -75,12 +77,12 @@ class Built:
         return np.array([getattr(b, name) for b in self.buildings])
 
 
-def raise_buildings(built: Built, solids: Solids, textures: TextureArray, seed: int) -> None:
+def raise_buildings(built: Built, solids: Solids, textures: TextureArray, seed: int, snow: float = 0.0) -> None:
     """Add walls and roofs of all buildings."""
     _walls(built, solids, textures, stream(seed, FACADES))
     _flat_roofs(built, solids, textures)
-    _sloped_roofs(built, solids, textures)
-    _mansards(built, solids, textures)
+    _sloped_roofs(built, solids, textures, snow)
+    _mansards(built, solids, textures, snow)
 
 
 def _walls(built: Built, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
@@ -128,18 +130,24 @@ def _rims(solids: Solids, outer: Float64, inner: Float64, layer: int) -> None:
     solids.band(outer, inner, metric_uv(outer, inner, 4.0), layer, (228, 226, 222))
 
 
-def _sloped_roofs(built: Built, solids: Solids, textures: TextureArray) -> None:
+def _whitened(tint: Float64, snow: float) -> Float64:
+    """The colour of a roof, which does not show through snow."""
+    return tint + 0.85 * snow * (255.0 - tint)
+
+
+def _sloped_roofs(built: Built, solids: Solids, textures: TextureArray, snow: float) -> None:
     along_x = built.column("ridge") == "x"
     party = built.column("party")
     for kind in ("gable", "hip"):
         which = built.roof == kind
         # Eaves overhang; ends do too, unless a neighbour stands there.
-        end = np.where(party, 0.0, 0.3 if kind == "gable" else 0.45)
+        # The gable stands a little before the wall below it, never in its plane.
+        end = np.where(party, 0.03, 0.12 if kind == "gable" else 0.45)
         over = np.where(along_x[:, None], np.stack([end, 0 * end + 0.45], 1), np.stack([0 * end + 0.45, end], 1))
         rects = (built.rects + np.concatenate([-over, over], axis=1))[which]
         foot, rise = built.eaves_m[which] - 0.15, built.rise_m[which]
         cover = textures.each(list(built.column("cover")[which]))
-        tint = built.column("cover_tint")[which]
+        tint = _whitened(built.column("cover_tint")[which], snow)
         if kind == "gable":
             wall = built.column("tint")[which]
             solids.gables(rects, foot, rise, along_x[which], cover, tint, np.full(len(rects), textures["bare"]), wall)
@@ -147,13 +155,13 @@ def _sloped_roofs(built: Built, solids: Solids, textures: TextureArray) -> None:
             solids.hips(rects, foot, rise, cover, tint)
 
 
-def _mansards(built: Built, solids: Solids, textures: TextureArray) -> None:
+def _mansards(built: Built, solids: Solids, textures: TextureArray, snow: float) -> None:
     which = built.roof == "mansard"
     rects, foot = built.rects[which], built.eaves_m[which] - 0.15
     over = np.where(built.column("party")[which], 0.05, 0.25)
     low = solids.ring(grown(rects, over), foot)
     high = solids.ring(grown(rects, -1.5), foot + 2.9)
-    tint = built.column("cover_tint")[which]
+    tint = _whitened(built.column("cover_tint")[which], snow)
     solids.band(low, high, metric_uv(low, high, 4.0), textures["slate"], tint)
     solids.lid(high, textures["metal"], (210, 214, 216))
     solids.lid(low[:, ::-1], 0, 150)

@@ -58,7 +58,7 @@ class City:
         self._skyline = Skyline(ground)
         self.streets: list[Street] = streets(layout, ground)
         chunks, land = MeshBuilder(), MeshBuilder()
-        Surface(ground, textures, config.seed).lay(chunks, land)
+        Surface(ground, textures, config.seed, snow=season.snow > 0).lay(chunks, land)
         plan = make_plan(config, layout)
         picture = self._build(plan, chunks, textures)
         self._plant(plan, picture, chunks, textures)
@@ -73,7 +73,7 @@ class City:
         self._built = built = Built(plan.buildings, self._ground)
         warp = self._ground.layout.warp
         solids = Solids(chunks, warp)
-        raise_buildings(built, solids, textures, self.config.seed)
+        raise_buildings(built, solids, textures, self.config.seed, SEASONS[self.config.season].snow)
         furnish_roofs(built, solids, textures, self.config.seed)
         self._skyline.add(warp.to_map(corners(grown(built.rects, 0.5))), built.top_m + CLUTTER_M)
         return GroundPicture(self.config, plan, built.rects)

@@ -36,7 +36,7 @@ def plant(config: CityConfig, layout: Layout, ground: Ground, plan: Plan, pictur
     """Decide where trees grow in the built square and around it."""
     rng = stream(config.seed, TREES)
     street = _along_avenues(rng, layout, ground)
-    spots, density = [], ((plan.parks, 34.0), (plan.gardens, 78.0), (plan.squares, 170.0))
+    spots, density = [], ((plan.parks, 44.0), (plan.gardens, 105.0), (plan.squares, 170.0))
     for rects, area in density:
         for x0, y0, x1, y1 in rects:
             count = int(2.2 * max(x1 - x0, 0) * max(y1 - y0, 0) / area)
@@ -49,7 +49,7 @@ def plant(config: CityConfig, layout: Layout, ground: Ground, plan: Plan, pictur
     free = free[(material == GRASS) | (in_square & (material == PAVED))]
     free = free[spread(free, 5.0)]
     free = free[clear.m(free) > 2.2]
-    around = rng.uniform(-1, 1, (700, 2)) * (layout.half_m + 95)
+    around = rng.uniform(-1, 1, (420, 2)) * (layout.half_m + 95)
     around = around[np.abs(around).max(axis=1) > layout.half_m + 3]
     around = around[~_on_road(layout, around)]
     at = np.concatenate([street, free, around])
@@ -114,12 +114,12 @@ def woods(ground: Ground, builder: MeshBuilder, textures: TextureArray, config: 
     rng = stream(config.seed, WOODS)
     season, half = SEASONS[config.season], ground.layout.half_m
     centres = []
-    while len(centres) < 26:
+    while len(centres) < 24:
         turn, reach = rng.uniform(0, 2 * np.pi), half * 1.45 + 1300 * rng.random() ** 1.6
         centres.append(reach * np.array([np.cos(turn), np.sin(turn)]))
     clumps = []
     for centre in centres:
-        count = int(rng.integers(9, 30))
+        count = int(rng.integers(7, 20))
         long = rng.uniform(30, 100) * np.array([1.0, rng.uniform(0.25, 0.7)])
         turn = rng.uniform(0, np.pi)
         spread_m = rng.normal(0, 0.55, (count, 2)) * long

@@ -12,6 +12,7 @@ from pose2rgbd_ros.sim.city.seasons import SEASONS, Season
 
 GRASS, GRAVEL, PAVED, ASPHALT, BED, WATER, SAND, PAINT, JOINT, HEDGE = range(10)
 TEXELS = 4096
+SNOW = (234, 238, 244)
 FINE = 4  # drawing coordinates have that many binary digits below a texel
 
 
@@ -46,26 +47,33 @@ class GroundPicture:
     def rgb(self) -> UInt8:
         """The picture (TEXELS, TEXELS, 3), sRGB."""
         season = SEASONS[self._config.season]
-        picture = _palette(season)[self.material]
-        soft = np.isin(np.arange(256), (GRASS, BED, HEDGE))[self.material]
+        palette = _palette(season)
+        soft = cv2.LUT(self.material, np.isin(np.arange(256), (GRASS, BED, HEDGE)).astype(np.uint8) * 255)
         mottle = self._noise((12, 24, 48, 96, 192, 400), 0.72)
         fine = self._grain()
+        hard = _factor(mottle, 0.045, fine, 0.045)
+        walls = self._corners_of_walls()
+        snow = self._snow(season.snow, mottle) if season.snow else None
+        channels = []
         for channel, hue in enumerate((1.0, 0.72, 0.9)):
             # Grass varies in colour as well as in brightness: red follows the noise more than green.
-            amount = np.where(soft, 0.11 * hue * mottle + 0.10 * fine, 0.045 * mottle + 0.045 * fine)
-            factor = np.clip(128 * (1 + amount), 0, 255).astype(np.uint8)
-            picture[..., channel] = cv2.multiply(picture[..., channel], factor, scale=1 / 128)
-        if season.snow:
-            picture = self._snowed(picture, season.snow, mottle)
-        shade = cv2.cvtColor(self._corners_of_walls(), cv2.COLOR_GRAY2RGB)
-        return cv2.multiply(picture, shade, scale=1 / 255)
+            factor = cv2.copyTo(_factor(mottle, 0.11 * hue, fine, 0.10), soft, hard.copy())
+            plane = cv2.multiply(cv2.LUT(self.material, palette[:, channel].copy()), factor, scale=1 / 128)
+            if snow is not None:
+                white = np.full_like(plane, SNOW[channel])
+                plane = cv2.add(
+                    cv2.multiply(plane, 255 - snow, scale=1 / 255), cv2.multiply(white, snow, scale=1 / 255)
+                )
+            channels.append(cv2.multiply(plane, walls, scale=1 / 255))
+        return cv2.merge(channels)
 
-    def _snowed(self, picture: UInt8, snow: float, mottle: Float32) -> UInt8:
-        """Snow on everything, trodden thin on paths and cleared from yards."""
-        cover = np.full(10, snow)
+    def _snow(self, share: float, mottle: Float32) -> UInt8:
+        """How much of each texel snow covers, of 255: trodden thin on paths and cleared from yards."""
+        cover = np.full(256, share)
         cover[[GRAVEL, PAVED]], cover[[ASPHALT, PAINT, JOINT]], cover[[WATER, HEDGE]] = 0.5, 0.35, (0.75, 0.6)
-        share = np.clip(cover.astype(np.float32)[self.material] + 0.09 * mottle, 0, 0.97)[..., None]
-        return np.rint(picture * (1 - share) + np.float32([234, 238, 244]) * share).astype(np.uint8)
+        base = cv2.LUT(self.material, np.rint(255 * cover).astype(np.uint8))
+        ripple = cv2.convertScaleAbs(mottle, alpha=23, beta=70)
+        return cv2.subtract(cv2.add(base, ripple), np.full_like(base, 76))
 
     def _noise(self, lattices: tuple[int, ...], gain: float) -> Float32:
         total = np.zeros((1024, 1024), np.float32)
@@ -176,6 +184,11 @@ class GroundPicture:
         centre = np.array([(x0 + x1) / 2, y0 + 0.27 * (y1 - y0)])
         for radius, material in ((7.0, JOINT), (6.6, GRAVEL), (4.2, JOINT), (3.8, WATER)):
             self._ellipse(centre, np.array([radius, radius]), material)
+
+
+def _factor(mottle: Float32, a: float, fine: Float32, b: float) -> UInt8:
+    """Two noises as a factor of 128."""
+    return cv2.convertScaleAbs(cv2.addWeighted(mottle, 128 * a, fine, 128 * b, 128.0))
 
 
 def _palette(season: Season) -> UInt8:

@@ -50,7 +50,7 @@ FACADES = (
     Facade("wall_balcony", wall=(228, 226, 220), window=(0.56, 0.60), balconies=2, sill=False, blinds=0.45),
     Facade("wall_panel", base="panel", wall=(198, 196, 190), window=(0.56, 0.44), panes=(3, 1), blinds=0.5),
     Facade("wall_office", base="panel", wall=(206, 204, 200), window=(0.96, 0.52), panes=(3, 1), frame=(96, 100, 104), sill=False, lit=0.15),
-    Facade("wall_glass", base="glass", wall=(92, 104, 114), window=(0.94, 0.80), panes=(2, 1), frame=(74, 80, 86), sill=False, lit=0.12),
+    Facade("wall_glass", base="glass", wall=(118, 130, 140), window=(0.94, 0.80), panes=(2, 1), frame=(74, 80, 86), sill=False, lit=0.12),
     Facade("wall_modern", wall=(240, 240, 238), window=(0.62, 0.62), panes=(2, 1), frame=(58, 60, 62), sill=False),
 )  # fmt: skip
 
@@ -60,9 +60,8 @@ def paint_walls(textures: TextureArray, rng: np.random.Generator) -> None:
     for facade in FACADES:
         textures.put(facade.name, _facade(facade, rng)[::-1])
     textures.put("bare", _base("plaster", (226, 222, 214), rng)[::-1])
-    textures.put("chimney", _base("brick", (176, 140, 120), rng)[::-1])
     textures.put("dormer", _dormer(rng)[::-1])
-    textures.put("machine", _machine(rng))
+    textures.put("wall_church", _church(rng)[::-1])
     textures.put("plinth", _base("stone", (150, 146, 140), rng)[::-1])
     for name, painter in (("shop_a", _shop), ("shop_b", _shop), ("entrance", _entrance), ("lobby", _lobby)):
         textures.put(name, painter(rng)[::-1])
@@ -244,12 +243,19 @@ def _dormer(rng: np.random.Generator) -> Float32:
     return image
 
 
-def _machine(rng: np.random.Generator) -> Float32:
-    """Sheet metal with a grille."""
-    image = shade(flat((206, 208, 208)), 0.03 * noise(rng))
-    for y in range(40, 216, 16):
-        _fill(image, (32, y, 224, y + 8), (96, 100, 104))
-    return image
+def _church(rng: np.random.Generator) -> Float32:
+    """Ashlar with two rows of tall round-headed windows."""
+    image = _base("stone", (206, 194, 172), rng)
+    for bay in range(0, BAYS, 2):
+        for row in (0, 1):
+            x, top, foot = (bay + 1) * CELL, row * 128 + 34, row * 128 + 112
+            for grow, colour in ((7, (232, 224, 208)), (0, (52, 56, 66))):
+                _fill(image, (x - 13 - grow, top, x + 13 + grow, foot + grow), colour)
+                cv2.ellipse(image, (x, top), (13 + grow, 16 + grow), 0, 180, 360, colour, -1, cv2.LINE_AA)
+            _fill(image, (x - 1, top - 14, x + 1, foot), (110, 106, 100))
+            for y in range(top, foot, 16):
+                _fill(image, (x - 13, y, x + 13, y + 1), (110, 106, 100))
+    return shade(image, 0.02 * noise(rng))
 
 
 def _fill(image: Float32, rect: Rect, rgb: object) -> None:

@@ -19,7 +19,7 @@ SLATES = ((200, 204, 212), (180, 182, 190), (214, 210, 206))
 OLD = ("wall_plain", "wall_tall", "wall_ornate", "wall_pair", "wall_brick", "wall_stone", "wall_clinker")
 NEW = ("wall_balcony", "wall_panel", "wall_modern", "wall_clinker")
 WORK = ("wall_office", "wall_glass", "wall_panel")
-COLOURED = {"wall_brick", "wall_clinker", "wall_stone", "wall_glass", "wall_office"}  # take little tint
+COLOURED = {"wall_brick", "wall_clinker", "wall_stone", "wall_church", "wall_glass", "wall_office"}  # take little tint
 SHOPS = ("shop_a", "shop_b")
 
 
@@ -80,7 +80,7 @@ class _Plot:
         wall = np.array(WALLS[rng.integers(len(WALLS))]) * rng.uniform(0.92, 1.02)
         if facade in COLOURED:
             wall = 0.25 * wall + 0.75 * np.array([248, 246, 242])
-        cover = str(more.pop("cover", rng.choice(["gravel", "bitumen", "gravel", "metal"])))
+        cover = str(rng.choice(["gravel", "bitumen", "gravel", "metal"]))
         cover_tint = np.array([235, 235, 235]) * rng.uniform(0.8, 1.05)
         if roof in ("gable", "hip"):
             slate = rng.random() < 0.22
@@ -88,6 +88,8 @@ class _Plot:
             cover_tint = np.array((SLATES if slate else TILES)[rng.integers(3 if slate else 6)]) * rng.uniform(0.9, 1.08)
         elif roof == "mansard":
             cover_tint = np.array(SLATES[rng.integers(3)]) * rng.uniform(0.85, 1.1)
+        cover = str(more.pop("cover", cover))
+        cover_tint = np.array(more.pop("cover_tint", cover_tint))
         building = Building(
             tuple(float(v) for v in rect),
             storeys,
@@ -134,7 +136,7 @@ class _Plot:
         blank = [(False, True, True, False), (False, False, True, True), (True, False, False, True), (True, True, False, False)]
         roof = str(self.rng.choice(["hip", "mansard", "flat"], p=[0.5, 0.3, 0.2]))
         self.put((x, y, x + d, y + d), storeys + int(self.rng.integers(0, 2)), OLD, roof, base=str(self.rng.choice(SHOPS)),
-                 base_m=4.3 + 0.2 * side, blank=blank[side], pitch=0.6)  # fmt: skip
+                 base_m=4.3, blank=blank[side], pitch=0.6, step_m=0.05)  # fmt: skip
 
     def _row(self, side: int, depth: float, storeys: int, base: int) -> int:
         """The houses between two corners; each differs a little in front line, depth and height from its neighbours."""
@@ -160,7 +162,7 @@ class _Plot:
             blank = (False, True, False, True) if along_x else (True, False, True, False)
             self.put(rect, storeys + int(rng.integers(-1, 2)), OLD, roof, ridge="x" if along_x else "y", party=True,
                      base=str(rng.choice(["entrance", "shop_a", "shop_b"], p=[0.5, 0.25, 0.25])), blank=blank,
-                     base_m=3.5 + 0.23 * (base % 3) + float(rng.uniform(0, 0.06)), pitch=float(rng.uniform(0.62, 0.85)))  # fmt: skip
+                     base_m=3.7, step_m=0.1 * (base % 3), pitch=float(rng.uniform(0.62, 0.85)))  # fmt: skip
         return base
 
     def _back_building(self, inner: Rect) -> None:
@@ -195,7 +197,7 @@ class _Plot:
                     low, high = at - (0.04 if k else 0), at + wide
                     rect = (low, line + shift, high, line + deep + shift) if long_x else (line + shift, low, line + deep + shift, high)
                     self.put(rect, storeys, OLD, "gable" if group > 1 else "hip", facade=facade, ridge="x" if long_x else "y",
-                             base_m=3.1 + 0.2 * (base % 3), party=group > 1, pitch=0.8)  # fmt: skip
+                             base_m=3.1, step_m=0.1 * (base % 3), party=group > 1, pitch=float(rng.uniform(0.74, 0.86)))  # fmt: skip
                     at += wide
                 at += float(rng.uniform(4.0, 7.0))
 
@@ -230,8 +232,8 @@ class _Plot:
             room = (podium[2] - podium[0]) / slots
             x = podium[0] + (k + 0.5) * room - wide / 2 + float(rng.uniform(-2, 2))
             y = podium[1] + float(rng.uniform(1.5, max(podium[3] - podium[1] - deep - 1.5, 1.6)))
-            self.put((x, y, x + wide, y + deep), self.most - int(rng.integers(1, 4)), WORK, on_m=base_m + 0.2,
-                     base="lobby", base_m=STOREY_M + 0.4)  # fmt: skip
+            self.put((x, y, x + wide, y + deep), self.most - int(rng.integers(1, 4)), WORK, on_m=base_m - 1.0,
+                     base="lobby", base_m=STOREY_M + 1.6)  # fmt: skip
 
     def mixed(self) -> None:
         """L-shaped offices and flats with a car park behind them."""
@@ -243,7 +245,7 @@ class _Plot:
         facade = str(rng.choice(facades))
         self.put((self.x0 + 2, self.y0 + 2, self.x1 - 2, self.y0 + 2 + deep), storeys, facades, facade=facade, base="lobby", base_m=4.0)
         self.put((self.x0 + 2.2, self.y0 + 2 + deep - 0.1, self.x0 + 1.8 + deep, self.y1 - 3), storeys - 1, facades, facade=facade,
-                 base="lobby", base_m=4.1)  # fmt: skip
+                 base="lobby", base_m=4.1, step_m=0.1)  # fmt: skip
         court = (self.x0 + deep + 5, self.y0 + deep + 5, self.x1 - 3, self.y1 - 3)
         if min(court[2] - court[0], court[3] - court[1]) > 42 or width * height > 5200:
             middle = (court[1] + court[3]) / 2
@@ -260,9 +262,10 @@ class _Plot:
         width, height = self.x1 - self.x0, self.y1 - self.y0
         x, y = self.x0 + 0.5 * width, self.y0 + 0.56 * height
         long, wide = min(30.0, 0.55 * width), min(13.0, 0.3 * height)
-        stone = {"facade": "wall_stone", "base": "bare", "clutter": False}
-        self.put((x - long / 2, y, x + long / 2, y + wide), 3, OLD, "gable", pitch=1.15, base_m=3.3, **stone)
+        stone = {"facade": "wall_church", "base": "bare", "clutter": False, "cover": "slate"}
+        green = (148, 196, 178)  # old copper
+        self.put((x - long / 2, y, x + long / 2, y + wide), 3, OLD, "gable", pitch=1.25, base_m=2.2, **stone)
         side = 7.0
-        spare = self.limit_m - 2.7 - 1.9 * side / 2 - 4.2
+        spare = self.limit_m - 2.7 - 3.4 * side / 2 - 4.2
         self.put((x - long / 2 - side + 0.8, y + wide / 2 - side / 2, x - long / 2 + 0.8, y + wide / 2 + side / 2),
-                 max(2, int(min(spare, 22.0) / STOREY_M) + 1), OLD, "hip", pitch=1.9, base_m=4.2, **stone)  # fmt: skip
+                 max(2, int(min(spare, 22.0) / STOREY_M) + 1), OLD, "hip", pitch=3.4, base_m=4.2, step_m=0.1, cover_tint=green, **stone)  # fmt: skip

@@ -25,10 +25,12 @@ def furnish_roofs(built: Built, solids: Solids, textures: TextureArray, seed: in
 def _chimneys(built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
     """One or two beside the ridge of a saddle."""
     index = np.repeat(np.nonzero(which)[0], 2)
-    index = index[rng.random(len(index)) < 0.7]
+    share = np.where(np.arange(len(index)) % 2, rng.uniform(0.12, 0.42, len(index)), rng.uniform(0.58, 0.88, len(index)))
+    drawn = rng.random(len(index)) < 0.7
+    index, share = index[drawn], share[drawn]
     rects, along_x = built.rects[index], (built.column("ridge") == "x")[index]
     size = rects[:, 2:] - rects[:, :2]
-    share, beside = rng.uniform(0.12, 0.88, len(index)), rng.choice([-0.9, 0.9], len(index))
+    beside = rng.choice([-0.9, 0.9], len(index))
     middle = (rects[:, :2] + rects[:, 2:]) / 2
     along = np.where(along_x, rects[:, 0] + share * size[:, 0], rects[:, 1] + share * size[:, 1])
     x = np.where(along_x, along, middle[:, 0] + beside)
@@ -36,8 +38,8 @@ def _chimneys(built: Built, which: AnyArray, solids: Solids, textures: TextureAr
     half_x, half_y = np.where(along_x, 0.6, 0.3), np.where(along_x, 0.3, 0.6)
     stacks = np.stack([x - half_x, y - half_y, x + half_x, y + half_y], axis=-1)
     top = built.top_m[index] + rng.uniform(0.4, 1.1, len(index))
-    tint = np.array([232, 190, 170]) * rng.uniform(0.7, 1.0, (len(index), 1))
-    solids.boxes(stacks, top - 3.0, top, textures["chimney"], tint, lid=np.full(len(index), textures["bitumen"]))
+    tint = np.array([255, 190, 160]) * rng.uniform(0.7, 1.0, (len(index), 1))
+    solids.boxes(stacks, top - 3.0, top, textures["plinth"], tint, lid=np.full(len(index), textures["bitumen"]))
 
 
 def _dormers(built: Built, wanted: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
@@ -92,14 +94,14 @@ def _machines(built: Built, which: AnyArray, solids: Solids, textures: TextureAr
             (stair_of if number == 0 else unit_of).append(index)
     for rects, owner, high, layer, tint in (
         (stairs, stair_of, (1.9, 2.5), "bare", (214, 210, 202)),
-        (units, unit_of, (0.7, 1.5), "machine", (225, 228, 230)),
+        (units, unit_of, (0.7, 1.5), "metal", (225, 228, 230)),
     ):
         if rects:
             deck = built.eaves_m[owner]
             top = deck + rng.uniform(*high, len(rects))
             boxes: Float64 = np.array(rects)
-            lid = textures["bitumen"] if layer == "bare" else textures["machine"]
-            solids.boxes(boxes, deck - 0.2, top, textures[layer], tint, lid=lid, tile_m=4.0 if layer == "bare" else 1.6)
+            lid = textures["bitumen"] if layer == "bare" else textures["metal"]
+            solids.boxes(boxes, deck - 0.2, top, textures[layer], tint, lid=lid, tile_m=4.0 if layer == "bare" else 1.2)
 
 
 def _carries(built: Built, index: int) -> bool:

@@ -86,7 +86,7 @@ def car(textures: TextureArray, van: bool = False) -> Shape:
     shape = Shape()
     if van:
         body = frustum((-2.5, -0.92, 2.5, 0.92), -0.05, (-2.48, -0.9, 2.35, 0.9), 1.05)
-        cabin = frustum((-2.48, -0.89, 2.05, 0.89), 1.00, (-2.42, -0.80, 1.35, 0.80), 2.05)
+        cabin = frustum((-2.42, -0.84, 2.05, 0.84), 1.00, (-2.36, -0.78, 1.35, 0.78), 2.05)
     else:
         body = frustum((-2.2, -0.88, 2.2, 0.88), -0.05, (-2.12, -0.86, 2.08, 0.86), 0.86)
         cabin = frustum((-1.95, -0.82, 1.05, 0.82), 0.80, (-1.35, -0.66, 0.35, 0.66), 1.45)
@@ -123,7 +123,7 @@ def person(textures: TextureArray) -> Shape:
 def broad_tree(textures: TextureArray, rng: np.random.Generator, tall: float = 1.0) -> Shape:
     """A crown of unit radius and a trunk; scaled when set down. `tall` stretches the crown."""
     shape = Shape()
-    rings = [(0.55, 0.72), (0.9, 1.28), (0.62, 1.95)]  # radius, height
+    rings = [(0.82, 0.98), (0.88, 1.72)]  # radius, height
     _crown(shape, rings, (0.42, 2.32), 6, tall, textures["leaves"], rng)
     _trunk(shape, 0.09, 0.85, textures["bark"])
     return shape
@@ -180,9 +180,8 @@ def _crown(
     flat = np.repeat(flat_normals(triangles)[:, None], 3, axis=1)
     normals = np.where((normals * flat).sum(axis=-1, keepdims=True) > 0.2, normals, flat)
     share = (triangles[..., 2] / tall - height[0]) / (height[-1] - height[0])
-    angle = np.arctan2(triangles[..., 1], triangles[..., 0])
-    angle = np.where(np.ptp(angle, axis=1, keepdims=True) > np.pi, angle % (2 * np.pi), angle)
-    uv = np.stack([angle * 0.8, triangles[..., 2] * 0.8], axis=-1)
+    # A skewed projection, which no face of a crown sees edge-on.
+    uv = 0.55 * (triangles[..., :2] + triangles[..., 2:] * [0.7, 1.0])
     shape.add(triangles, uv, layer, (0.62 + 0.42 * share)[..., None], normals=normals)
 
 

@@ -54,9 +54,9 @@ def _open_runs(along: Axis, closed: list[int]) -> list[tuple[float, float]]:
 class Surface:
     """Lays the cells of the ground: land into `ground` for the baked picture, all else into `chunks`."""
 
-    def __init__(self, ground: Ground, textures: TextureArray, seed: int) -> None:
+    def __init__(self, ground: Ground, textures: TextureArray, seed: int, snow: bool = False) -> None:
         self._ground, self._layout, self._textures = ground, ground.layout, textures
-        self._seed = seed
+        self._seed, self._snow = seed, snow
         x, y = self._layout.x, self._layout.y
         self._i, self._j = (a.ravel() for a in np.indices(ground.kind.shape))
         self._kind = ground.kind.ravel()
@@ -155,6 +155,8 @@ class Surface:
         crops = self._textures.each(["meadow", "crop", "soil", "meadow", "stubble", "crop"])
         crop = crops[rng.integers(0, len(crops), (200, 200))]
         colour = 255 * (0.86 + 0.14 * rng.random((200, 200, 1)) * [1, 1, 0.8] + rng.uniform(-0.05, 0.05, (200, 200, 3)))
+        if self._snow:  # no colours of crops below snow
+            colour = 255 - 0.1 * (255 - colour.mean(axis=-1, keepdims=True)) * np.ones(3)
         verge = (x.kind[self._i] == WALK) | (y.kind[self._j] == WALK)
         at = column[self._i[which]], row[self._j[which]]
         near = np.abs(self._plan[which]).max(axis=(1, 2)) < self._layout.half_m + 30

@@ -54,7 +54,7 @@ def park(config: CityConfig, layout: Layout, ground: Ground, plan: Plan) -> Park
                     continue
                 places = np.arange(begin + 9.5, end - 9.0, 5.9)
                 for side in (-1, 1):
-                    here = places[rng.random(len(places)) < 0.66]
+                    here = places[rng.random(len(places)) < 0.46]
                     here = here + rng.uniform(-0.35, 0.35, len(here))
                     cross = middle + side * (kind.lane_m + strip / 2 + 0.05) + rng.uniform(-0.06, 0.06, len(here))
                     # Looking along +y the right-hand kerb is at larger x, along +x at smaller y.
@@ -66,7 +66,7 @@ def park(config: CityConfig, layout: Layout, ground: Ground, plan: Plan) -> Park
             continue
         bays = np.arange(x0 + 0.5 + 1.25, x1 - 1.6, 2.5)
         for y, way in ((y0 + 2.6, 1), (y1 - 2.6, -1)):
-            here = bays[rng.random(len(bays)) < 0.5]
+            here = bays[rng.random(len(bays)) < 0.36]
             spots.append(np.stack([here, np.full_like(here, y)], axis=-1))
             headings.append(np.tile([0.0, way * (1.0 if rng.random() < 0.5 else -1.0)], (len(here), 1)))
     at, heading = np.concatenate(spots), np.concatenate(headings)
