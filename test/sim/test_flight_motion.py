@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from support.town import Town
 
+from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
 from pose2rgbd_ros.sim.flights.config import PLANS
-from pose2rgbd_ros.sim.flights.motion import PERIOD_S, smooth_noise
+from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion, smooth_noise
 
 WAYPOINTS = "0 0 60\n90 0 60\n90 70 70\n-40 70 60\n-40 70 95\n-40 -60 95\n"
 SMALL = {"area_m": 90.0, "width_m": 60.0, "distance_m": 500.0, "radius_m": 25.0, "loops": 2}
@@ -120,6 +121,12 @@ def test_state_tells_the_same_as_the_parts():
         state.angular_velocity_body_radps, flight.angular_velocity_body_radps(41.3)[0]
     )
     np.testing.assert_allclose(flight.T_map_cam(41.3)[0], state.T_map_body @ flight.T_body_cam)
+
+
+def test_attitude_is_roll_pitch_yaw_about_fixed_axes():
+    angles = np.random.default_rng(0).uniform(-1.4, 1.4, (50, 3))
+    T = np.stack([Motion(np.array([[1.0, 2.0, 3.0, *rpy]])).T_map_body(0.5)[0] for rpy in angles])
+    np.testing.assert_allclose(T, se3.make([1.0, 2.0, 3.0], quaternions.from_euler_rpy(angles)), atol=1e-12)
 
 
 def test_noise_is_smooth_and_has_the_deviation_asked_for():

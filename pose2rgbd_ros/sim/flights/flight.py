@@ -48,8 +48,7 @@ class Flight:
 
     def T_map_body(self, t_s: npt.ArrayLike) -> Float64:
         """Poses of the body, (N, 4, 4)."""
-        position, rpy = self._motion.pose(t_s)
-        return se3.make(position, quaternions.from_euler_rpy(rpy))
+        return self._motion.T_map_body(t_s)
 
     def T_map_cam(self, t_s: npt.ArrayLike) -> Float64:
         """Poses of the camera's optical frame, (N, 4, 4)."""
@@ -73,13 +72,7 @@ class Flight:
 
     def state(self, t_s: float) -> BodyState:
         """All of that at one time."""
-        return BodyState(
-            float(t_s),
-            self.T_map_body(t_s)[0],
-            self.velocity_mps(t_s)[0],
-            self.acceleration_mps2(t_s)[0],
-            self.angular_velocity_body_radps(t_s)[0],
-        )
+        return self._motion.state(t_s)
 
     def line(self, t_s: npt.ArrayLike) -> Int64:
         """Number of the line flown, (N,); -1 on turns, before the first line and after the last."""

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.interpolate import BSpline
 
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.sim.state import BodyState
 
 PERIOD_S = 0.5  # between control points
 _DEGREE = 5
@@ -44,6 +45,10 @@ class Motion:
         value = self._at(self._value, t_s)
         return value[:, :3], value[:, 3:]
 
+    def T_map_body(self, t_s: npt.ArrayLike) -> Float64:
+        """Poses (N, 4, 4)."""
+        return _transforms(self._at(self._value, t_s))
+
     def velocity_mps(self, t_s: npt.ArrayLike) -> Float64:
         """(N, 3) in the map."""
         return self._at(self._rate, t_s)[:, :3]
@@ -54,20 +59,47 @@ class Motion:
 
     def angular_velocity_body_radps(self, t_s: npt.ArrayLike) -> Float64:
         """(N, 3) in the body, from the rates of roll, pitch and yaw."""
-        roll, pitch, _ = self._at(self._value, t_s)[:, 3:].T
-        roll_rate, pitch_rate, yaw_rate = self._at(self._rate, t_s)[:, 3:].T
-        return np.stack(
-            [
-                roll_rate - yaw_rate * np.sin(pitch),
-                pitch_rate * np.cos(roll) + yaw_rate * np.cos(pitch) * np.sin(roll),
-                -pitch_rate * np.sin(roll) + yaw_rate * np.cos(pitch) * np.cos(roll),
-            ],
-            axis=-1,
+        return _body_rates(self._at(self._value, t_s)[:, 3:], self._at(self._rate, t_s)[:, 3:])
+
+    def state(self, t_s: float) -> BodyState:
+        """All of that at one time, at little more than the cost of one."""
+        value, rate = self._at(self._value, t_s), self._at(self._rate, t_s)
+        return BodyState(
+            float(t_s),
+            _transforms(value)[0],
+            rate[0, :3],
+            self._at(self._second, t_s)[0, :3],
+            _body_rates(value[:, 3:], rate[:, 3:])[0],
         )
 
     def _at(self, spline: BSpline, t_s: npt.ArrayLike) -> Float64:
         t = np.clip(np.atleast_1d(np.asarray(t_s, float)), 0.0, self.duration_s)
         return np.asarray(spline(t), dtype=np.float64)
+
+
+def _transforms(pose: Float64) -> Float64:
+    """Poses (N, 4, 4) of rows x, y, z, roll, pitch, yaw (N, 6); angles about the fixed axes x, y, z in this order."""
+    (sr, sp, sy), (cr, cp, cy) = np.sin(pose[:, 3:]).T, np.cos(pose[:, 3:]).T
+    T = np.zeros((len(pose), 4, 4))
+    T[:, 0, 0], T[:, 0, 1], T[:, 0, 2] = cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr
+    T[:, 1, 0], T[:, 1, 1], T[:, 1, 2] = sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr
+    T[:, 2, 0], T[:, 2, 1], T[:, 2, 2] = -sp, cp * sr, cp * cr
+    T[:, :3, 3], T[:, 3, 3] = pose[:, :3], 1.0
+    return T
+
+
+def _body_rates(rpy_rad: Float64, rpy_rate_radps: Float64) -> Float64:
+    """Angular velocity (N, 3) in the body."""
+    roll, pitch, _ = rpy_rad.T
+    roll_rate, pitch_rate, yaw_rate = rpy_rate_radps.T
+    return np.stack(
+        [
+            roll_rate - yaw_rate * np.sin(pitch),
+            pitch_rate * np.cos(roll) + yaw_rate * np.cos(pitch) * np.sin(roll),
+            -pitch_rate * np.sin(roll) + yaw_rate * np.cos(pitch) * np.cos(roll),
+        ],
+        axis=-1,
+    )
 
 
 def smooth_noise(rng: np.random.Generator, count: int, every: int, columns: int) -> Float64:

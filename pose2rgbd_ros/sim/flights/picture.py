@@ -161,7 +161,7 @@ def _along(position: Float64, count: int) -> AnyArray:
 def _title(flight: Flight, position: Float64, role: AnyArray) -> str:
     length_m = float(np.linalg.norm(np.diff(position, axis=0), axis=1).sum())
     low, high = position[:, 2].min(), position[:, 2].max()
-    height = f"{low:.0f} m" if high - low < 2 else f"{low:.0f} to {high:.0f} m"
+    height = f"{position[:, 2].mean():.0f} m" if high - low < 3 else f"{low:.0f} to {high:.0f} m"
     shares = [f"{(role == word).mean():.0%} {_NAMES[word]}" for word in COLOURS if (role == word).any()]
     return (
         f"{flight.name}: {length_m / 1000:.1f} km in {flight.duration_s / 60:.1f} min at z = {height}; "
