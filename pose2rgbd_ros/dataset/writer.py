@@ -84,12 +84,12 @@ class DatasetWriter:
         self._source: SourceMeta | None = None
         self._depth_size: tuple[int, int] | None = None
         self._descriptors: list[int] = []
-        with self._disk():
+        with self.disk():
             layout.require_unused(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = layout.FolderLock(self.path)
         try:
-            with self._disk():
+            with self.disk():
                 self.meta = self._begin(meta, resume)
                 depth = self.meta.depth
                 self._encoder = DepthEncoder(depth, depth_format) if depth else None
@@ -182,9 +182,22 @@ class DatasetWriter:
         UserError when the disk is full or failing.
         """
         path = self.path / name
-        with self._disk():
+        with self.disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             layout.atomic_write(path, data)
+
+    @contextlib.contextmanager
+    def disk(self) -> Iterator[None]:
+        """Context in which an OSError becomes one line for the user (UserError), who is told that the frames are safe."""
+        try:
+            yield
+        except OSError as error:
+            safe = f"{len(self._frames)} frames are safe"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"no space left for {self.path}; {safe}: free some space and resume"
+                ) from error
+            raise UserError(f"cannot write {self.path} ({error.strerror or error}); {safe}") from error
 
     def close(self) -> None:
         """Sort the lists by time, write transforms.json and the final meta.yaml, let go of the folder.
@@ -194,7 +207,7 @@ class DatasetWriter:
         if not self._descriptors:
             return
         try:
-            with self._disk():
+            with self.disk():
                 self._frames = unify_depth(self.path, self.meta, self._frames)
                 frames = [self._frames[stamp] for stamp in sorted(self._frames)]
                 write_lists(self.path, frames, self.meta.depth is not None)
@@ -261,7 +274,7 @@ class DatasetWriter:
         storage = self.meta.depth.storage
         encoded = self._encoder.encode(depth)
         if self.meta.depth.storage != storage:  # decided just now: say so before a file relies on it
-            with self._disk():
+            with self.disk():
                 write_meta(self.path, self.meta)
         return encoded
 
@@ -278,7 +291,7 @@ class DatasetWriter:
     def _commit(self, record: Record, pose: str, files: dict[str, bytes]) -> None:
         groundtruth, associations = self._descriptors
         poses_end, records_end = os.fstat(groundtruth).st_size, os.fstat(associations).st_size
-        with self._disk():
+        with self.disk():
             try:
                 for name, content in files.items():
                     layout.atomic_write(self.path / name, content)
@@ -314,19 +327,6 @@ class DatasetWriter:
             path.unlink(missing_ok=True)
         else:
             layout.atomic_write(path, text.encode())
-
-    @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
-        """OSError as one line for the user."""
-        try:
-            yield
-        except OSError as error:
-            safe = f"{len(self._frames)} frames are safe"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(
-                    f"no space left for {self.path}; {safe}: free some space and resume"
-                ) from error
-            raise UserError(f"cannot write {self.path} ({error.strerror or error}); {safe}") from error
 
     def _release(self) -> None:
         for descriptor in self._descriptors:

@@ -105,11 +105,9 @@ class SimFolder:
         """Say which frames are held out; nothing where none are, or all. UserError when the disk is full."""
         if not {"train", "test"} <= set(labels):
             return
-        try:
-            for writer in self._writers:
+        for writer in self._writers:
+            with writer.disk():
                 write_split(writer.path / layout.SPLIT, stamps_ns, labels)
-        except OSError as error:
-            raise UserError(f"cannot write the split of {self._out} ({error.strerror}); resume") from error
 
     def __enter__(self) -> SimFolder:
         return self
@@ -135,9 +133,10 @@ def _share(path: Path, copy: Path) -> None:
     """Let `copy` be the very file `path`, which has the same contents; where links cannot be made, it stays a copy."""
     temporary = copy.with_name(f".{copy.name}.tmp")
     with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-        os.link(path, temporary)
-        temporary.replace(copy)
+        if not copy.samefile(path):  # else the renaming would do nothing, and leave the temporary name
+            temporary.unlink(missing_ok=True)
+            os.link(path, temporary)
+            temporary.replace(copy)
 
 
 def _has_content(path: Path) -> bool:

@@ -40,7 +40,7 @@ def shared_world():
 @pytest.fixture(scope="module")
 def few(tmp_path_factory) -> tuple[SimDatasetConfig, dict[str, bytes]]:
     """Four frames with traffic: the settings, and the files of an uninterrupted run."""
-    config = replace(BUSY, frames=4, city=replace(BUSY.city, cars=10, people=0))
+    config = replace(BUSY, frames=4)
     path = tmp_path_factory.mktemp("sim") / "few"
     write_sim_dataset(path, config)
     return config, files_of(path)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from support.reprojection import Agreement, Picture, reproject
-from support.sim_datasets import CITY, LOOP, SMALL
+from support.sim_datasets import BUSY, LOOP, SMALL
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.geometry.camera import Camera
@@ -23,8 +23,7 @@ PAIRS = [(2, 3), (5, 6), (11, 10), (20, 21), (14, 16), (25, 23)]
 def path(tmp_path_factory) -> Path:
     """A loop around the middle of the city, from 40 m above the ground, with traffic."""
     path = tmp_path_factory.mktemp("sim") / "loop"
-    city = replace(CITY, cars=60, people=60)
-    write_sim_dataset(path, replace(SMALL, frames=32, size=256, supersample=2, city=city, flight=LOOP))
+    write_sim_dataset(path, replace(SMALL, frames=32, size=256, supersample=2, city=BUSY.city, flight=LOOP))
     return path
 
 

@@ -19,7 +19,7 @@ LOOP = FlightConfig(plan="orbit", loops=1, radius_m=40.0, altitude_m=50.0, climb
 SMALL = SimDatasetConfig(
     frames=12, size=48, supersample=1, processes=1, city=CITY, flight=replace(LOOP, loops=6, climb_m=12.0)
 )
-BUSY = replace(SMALL, city=replace(CITY, cars=150, people=200))
+BUSY = replace(SMALL, city=replace(CITY, cars=12, people=60))
 
 
 def share_world(monkeypatch: pytest.MonkeyPatch) -> None:
