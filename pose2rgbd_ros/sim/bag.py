@@ -111,6 +111,8 @@ def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
     config = config.resolved()
     encoding = config.depth_encoding()
     truth_writer = TruthWriter(truth_folder(out))
+    if out.suffix == ".bag":
+        raise UserError(f"{out} would be a ROS 1 bag; choose the name of an .mcap or .db3 file, or a folder")
     if out.exists():
         raise UserError(f"{out} exists already; choose another path or remove it")
     city = City(config.city)

@@ -240,6 +240,11 @@ def test_what_exists_is_not_overwritten(tmp_path: Path, there: str) -> None:
     assert [item.name for item in tmp_path.iterdir()] == [there]
 
 
+def test_ros_1_bags_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"flight\.bag would be a ROS 1 bag; choose"):
+        write_sim_bag(tmp_path / "flight.bag", CONFIG)
+
+
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
