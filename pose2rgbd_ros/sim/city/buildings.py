@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64
-from pose2rgbd_ros.sim.city.builder import MeshBuilder
 from pose2rgbd_ros.sim.city.config import FACADES, stream
 from pose2rgbd_ros.sim.city.solids import Solids, corners, grown, metric_uv, side_lengths
 from pose2rgbd_ros.sim.city.terrain import Ground
@@ -16,7 +15,8 @@ from pose2rgbd_ros.sim.city.textures import TextureArray
 BAY_M = 3.0
 STOREY_M = 3.1
 FOUNDATION_M = 0.7  # how far walls reach below the lowest ground beside them
-PARAPET_M = 0.6
+PARAPET_M, MANSARD_M = 0.6, 2.9
+CLUTTER_M = 2.6  # chimneys, stair heads and machines reach no further above a roof
 STEP_M = 0.3  # eaves lie on multiples of this height, plus a share of it that differs between neighbours
 Rgb = tuple[float, float, float]
 
@@ -51,6 +51,15 @@ class Building:
         """Height of the walls above the floor."""
         return self.on_m + self.base_m + (self.storeys - 1) * STOREY_M
 
+    @property
+    def rise_m(self) -> float:
+        """Height of the roof above the eaves."""
+        if self.roof in ("flat", "mansard"):
+            return PARAPET_M if self.roof == "flat" else MANSARD_M
+        width, depth = self.rect[2] - self.rect[0], self.rect[3] - self.rect[1]
+        across = min(width, depth) if self.roof == "hip" else (depth if self.ridge == "x" else width)
+        return self.pitch * across / 2
+
 
 class Built:
     """The buildings of a city as arrays: plan rectangles (N, 4), floors, eaves and tops (N,) in map heights."""
@@ -62,14 +71,11 @@ class Built:
         z = ground.plan_height_m(spots)
         self.floor_m = z.max(axis=1) + 0.10
         self.foot_m = z.min(axis=1) - FOUNDATION_M
-        self.eaves_m = np.ceil((self.floor_m + self.column("eaves_m")) / STEP_M) * STEP_M + self.column("step_m")
+        self.eaves_m = np.ceil((self.floor_m + self.column("eaves_m")) / STEP_M) * STEP_M + self.column(
+            "step_m"
+        )
         self.roof = self.column("roof")
-        size = self.rects[:, 2:] - self.rects[:, :2]
-        half = np.where(self.column("ridge") == "x", size[:, 1], size[:, 0]) / 2
-        half = np.where(self.roof == "hip", size.min(axis=1) / 2, half)
-        rise = self.column("pitch") * half
-        rise = np.where(self.roof == "mansard", 2.9, rise)
-        self.rise_m = np.where(self.roof == "flat", PARAPET_M, rise)
+        self.rise_m = self.column("rise_m")
         self.top_m = self.eaves_m + self.rise_m
 
     def column(self, name: str) -> AnyArray:
@@ -77,7 +83,9 @@ class Built:
         return np.array([getattr(b, name) for b in self.buildings])
 
 
-def raise_buildings(built: Built, solids: Solids, textures: TextureArray, seed: int, snow: float = 0.0) -> None:
+def raise_buildings(
+    built: Built, solids: Solids, textures: TextureArray, seed: int, snow: float = 0.0
+) -> None:
     """Add walls and roofs of all buildings."""
     _walls(built, solids, textures, stream(seed, FACADES))
     _flat_roofs(built, solids, textures)
@@ -90,11 +98,20 @@ def _walls(built: Built, solids: Solids, textures: TextureArray, rng: np.random.
     floor, tint = built.floor_m, built.column("tint")
     on = built.column("on_m")
     standing = on > 0
-    ring = [solids.ring(built.rects, z) for z in (built.foot_m, floor, floor + on, floor + on + built.column("base_m"))]
+    ring = [
+        solids.ring(built.rects, z)
+        for z in (built.foot_m, floor, floor + on, floor + on + built.column("base_m"))
+    ]
     flat_top = np.where(built.roof == "flat", PARAPET_M, 0.0)
     top = solids.ring(built.rects, built.eaves_m + flat_top)
     below = ~standing
-    solids.band(ring[0][below], ring[1][below], metric_uv(ring[0], ring[1], 4.0)[below], textures["plinth"], tint[below] * 0.9)
+    solids.band(
+        ring[0][below],
+        ring[1][below],
+        metric_uv(ring[0], ring[1], 4.0)[below],
+        textures["plinth"],
+        tint[below] * 0.9,
+    )
     length = side_lengths(ring[1])
     bays = np.maximum(np.round(length / BAY_M), 1)
     zero, one = np.zeros_like(length), np.ones_like(length)
@@ -121,7 +138,13 @@ def _flat_roofs(built: Built, solids: Solids, textures: TextureArray) -> None:
     deck = solids.ring(grown(rects, -0.3), top - PARAPET_M + 0.05)
     _rims(solids, outer, inner, textures["bare"])
     # Seen from the roof the parapet looks inwards: the ring turned round.
-    solids.band(deck[:, ::-1], inner[:, ::-1], metric_uv(deck[:, ::-1], inner[:, ::-1], 4.0), textures["bare"], (215, 212, 206))
+    solids.band(
+        deck[:, ::-1],
+        inner[:, ::-1],
+        metric_uv(deck[:, ::-1], inner[:, ::-1], 4.0),
+        textures["bare"],
+        (215, 212, 206),
+    )
     solids.lid(deck, cover, tint, 6.0)
 
 
@@ -132,7 +155,7 @@ def _rims(solids: Solids, outer: Float64, inner: Float64, layer: int) -> None:
 
 def _whitened(tint: Float64, snow: float) -> Float64:
     """The colour of a roof, which does not show through snow."""
-    return tint + 0.85 * snow * (255.0 - tint)
+    return tint + 1.1 * snow * (255.0 - tint)
 
 
 def _sloped_roofs(built: Built, solids: Solids, textures: TextureArray, snow: float) -> None:
@@ -143,14 +166,18 @@ def _sloped_roofs(built: Built, solids: Solids, textures: TextureArray, snow: fl
         # Eaves overhang; ends do too, unless a neighbour stands there.
         # The gable stands a little before the wall below it, never in its plane.
         end = np.where(party, 0.03, 0.12 if kind == "gable" else 0.45)
-        over = np.where(along_x[:, None], np.stack([end, 0 * end + 0.45], 1), np.stack([0 * end + 0.45, end], 1))
+        over = np.where(
+            along_x[:, None], np.stack([end, 0 * end + 0.45], 1), np.stack([0 * end + 0.45, end], 1)
+        )
         rects = (built.rects + np.concatenate([-over, over], axis=1))[which]
         foot, rise = built.eaves_m[which] - 0.15, built.rise_m[which]
         cover = textures.each(list(built.column("cover")[which]))
         tint = _whitened(built.column("cover_tint")[which], snow)
         if kind == "gable":
             wall = built.column("tint")[which]
-            solids.gables(rects, foot, rise, along_x[which], cover, tint, np.full(len(rects), textures["bare"]), wall)
+            solids.gables(
+                rects, foot, rise, along_x[which], cover, tint, np.full(len(rects), textures["bare"]), wall
+            )
         else:
             solids.hips(rects, foot, rise, cover, tint)
 
@@ -160,7 +187,7 @@ def _mansards(built: Built, solids: Solids, textures: TextureArray, snow: float)
     rects, foot = built.rects[which], built.eaves_m[which] - 0.15
     over = np.where(built.column("party")[which], 0.05, 0.25)
     low = solids.ring(grown(rects, over), foot)
-    high = solids.ring(grown(rects, -1.5), foot + 2.9)
+    high = solids.ring(grown(rects, -1.5), foot + MANSARD_M)
     tint = _whitened(built.column("cover_tint")[which], snow)
     solids.band(low, high, metric_uv(low, high, 4.0), textures["slate"], tint)
     solids.lid(high, textures["metal"], (210, 214, 216))
@@ -171,6 +198,4 @@ def overlap(a: Float64, b: Float64) -> Bool:
     """Whether rectangles (N, 4) and (M, 4) share area: (N, M)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return ((high - low) > 0).all(axis=-1)
-
-
+    return np.asarray(((high - low) > 0).all(axis=-1))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.sim.city.builder import MeshBuilder
-from pose2rgbd_ros.sim.city.buildings import Built, raise_buildings
+from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, raise_buildings
 from pose2rgbd_ros.sim.city.config import TEXTURES, CityConfig, stream
 from pose2rgbd_ros.sim.city.greenery import grow, plant, woods
 from pose2rgbd_ros.sim.city.ground_picture import GroundPicture
@@ -17,10 +17,10 @@ from pose2rgbd_ros.sim.city.paint_surfaces import paint_surfaces
 from pose2rgbd_ros.sim.city.paint_walls import paint_walls
 from pose2rgbd_ros.sim.city.placing import Clearance
 from pose2rgbd_ros.sim.city.plots import Plan, make_plan
-from pose2rgbd_ros.sim.city.roofscape import CLUTTER_M, furnish_roofs
+from pose2rgbd_ros.sim.city.roofscape import furnish_roofs
 from pose2rgbd_ros.sim.city.seasons import SEASONS, light
-from pose2rgbd_ros.sim.city.solids import Solids, corners, grown
 from pose2rgbd_ros.sim.city.skyline import Skyline
+from pose2rgbd_ros.sim.city.solids import Solids, corners, grown
 from pose2rgbd_ros.sim.city.streets import Street, Surface, streets
 from pose2rgbd_ros.sim.city.terrain import Ground, Relief
 from pose2rgbd_ros.sim.city.textures import TextureArray

@@ -16,7 +16,9 @@ class CityConfig:
     """The same settings give the same city, on every machine to within rounding."""
 
     seed: int = setting(0, "draws the city", ge=0)
-    extent_m: float = setting(420.0, "side of the built square, centred on the map origin", ge=200.0, le=1200.0)
+    extent_m: float = setting(
+        420.0, "side of the built square, centred on the map origin", ge=200.0, le=1200.0
+    )
     relief_m: float = setting(
         6.0, "height between the lowest and the highest ground of the city", ge=0.0, le=30.0
     )
@@ -24,15 +26,28 @@ class CityConfig:
     sun_azimuth_deg: float = setting(140.0, "sun, clockwise from north", ge=-360.0, le=360.0)
     sun_elevation_deg: float = setting(48.0, "sun above the horizon", ge=3.0, le=90.0)
     season: str = setting("summer", "vegetation, ground and light", choices=SEASONS)
-    haze_per_m: float = setting(
-        0.0012, "density of the haze; 0 shows the end of the world", ge=0.0, le=0.05
-    )
+    haze_per_m: float = setting(0.0012, "density of the haze; 0 shows the end of the world", ge=0.0, le=0.05)
     cars: int = setting(0, "cars that drive; parked ones are always there", ge=0, le=2000)
     people: int = setting(0, "people who walk", ge=0, le=5000)
 
 
 # One stream of random numbers for each purpose, so that more cars never move a house.
-LAYOUT, RELIEF, BLOCKS, FACADES, TREES, PARKED, TEXTURES, GROUND, OUTSKIRTS, CARS, PEOPLE, ROOFS, CROWNS, WOODS = range(14)
+(
+    LAYOUT,
+    RELIEF,
+    BLOCKS,
+    FACADES,
+    TREES,
+    PARKED,
+    TEXTURES,
+    GROUND,
+    OUTSKIRTS,
+    CARS,
+    PEOPLE,
+    ROOFS,
+    CROWNS,
+    WOODS,
+) = range(14)
 
 
 def stream(seed: int, purpose: int) -> np.random.Generator:

@@ -32,7 +32,9 @@ class Trees:
     kind: Int64
 
 
-def plant(config: CityConfig, layout: Layout, ground: Ground, plan: Plan, picture: GroundPicture, clear: Clearance) -> Trees:
+def plant(
+    config: CityConfig, layout: Layout, ground: Ground, plan: Plan, picture: GroundPicture, clear: Clearance
+) -> Trees:
     """Decide where trees grow in the built square and around it."""
     rng = stream(config.seed, TREES)
     street = _along_avenues(rng, layout, ground)
@@ -89,7 +91,9 @@ def _on_road(layout: Layout, plan: Float64) -> np.ndarray:
     return hit
 
 
-def grow(trees: Trees, ground: Ground, builder: MeshBuilder, textures: TextureArray, config: CityConfig) -> None:
+def grow(
+    trees: Trees, ground: Ground, builder: MeshBuilder, textures: TextureArray, config: CityConfig
+) -> None:
     """Add the trees to a mesh."""
     rng = stream(config.seed, CROWNS)
     season = SEASONS[config.season]
@@ -102,18 +106,24 @@ def grow(trees: Trees, ground: Ground, builder: MeshBuilder, textures: TextureAr
     needle = np.clip(np.array(season.conifer) * rng.uniform(0.85, 1.15, (len(T), 1)) * 1.2, 0, 255)
     for number in range(VARIANTS):
         broad = shapes.bare_tree(textures, rng) if season.bare else shapes.broad_tree(textures, rng)
-        for kind, shape, top in ((BROAD, broad, 2.32), (TALL, broad, 2.32), (CONIFER, shapes.conifer(textures, rng), 3.4)):
+        for kind, shape, top in (
+            (BROAD, broad, 2.32),
+            (TALL, broad, 2.32),
+            (CONIFER, shapes.conifer(textures, rng), 3.4),
+        ):
             which = (trees.kind == kind) & (variant == number)
             wide = trees.radius_m[which] * (0.62 if kind != BROAD else 1.0)
             size = np.stack([wide, wide, trees.height_m[which] / top], axis=-1)
             shape.place(builder, scaled(T[which], size), (needle if kind == CONIFER else tint)[which])
 
 
-def woods(ground: Ground, builder: MeshBuilder, textures: TextureArray, config: CityConfig) -> tuple[Float64, Float64, Float64]:
+def woods(
+    ground: Ground, builder: MeshBuilder, textures: TextureArray, config: CityConfig
+) -> tuple[Float64, Float64, Float64]:
     """Add clumps of merged crowns in the country; returns their middles (N, 2), radii and tops (N,) in the map."""
     rng = stream(config.seed, WOODS)
     season, half = SEASONS[config.season], ground.layout.half_m
-    centres = []
+    centres: list[Float64] = []
     while len(centres) < 24:
         turn, reach = rng.uniform(0, 2 * np.pi), half * 1.45 + 1300 * rng.random() ** 1.6
         centres.append(reach * np.array([np.cos(turn), np.sin(turn)]))
@@ -132,10 +142,12 @@ def woods(ground: Ground, builder: MeshBuilder, textures: TextureArray, config: 
     T[:, 2, 3] -= 4.0  # rooted well below the slope
     evergreen = rng.random(len(at)) < 0.35
     leaf = np.array(season.leaves)[rng.integers(0, len(season.leaves), len(at))]
-    tint = np.where(evergreen[:, None], np.array(season.conifer), leaf) * rng.uniform(0.85, 1.1, (len(at), 1)) * 1.15
+    tint = (
+        np.where(evergreen[:, None], np.array(season.conifer), leaf)
+        * rng.uniform(0.85, 1.1, (len(at), 1))
+        * 1.15
+    )
     shape = shapes.broad_tree(textures, rng)
     shape.parts = shape.parts[:1]  # no trunk under a canopy
     shape.place(builder, scaled(T, np.stack([wide, wide, tall], axis=-1)), np.clip(tint, 0, 255))
     return T[:, :2, 3], wide * 1.15, T[:, 2, 3] + 2.4 * tall
-
-

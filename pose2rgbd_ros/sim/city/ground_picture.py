@@ -65,7 +65,7 @@ class GroundPicture:
                     cv2.multiply(plane, 255 - snow, scale=1 / 255), cv2.multiply(white, snow, scale=1 / 255)
                 )
             channels.append(cv2.multiply(plane, walls, scale=1 / 255))
-        return cv2.merge(channels)
+        return np.asarray(cv2.merge(channels), np.uint8)
 
     def _snow(self, share: float, mottle: Float32) -> UInt8:
         """How much of each texel snow covers, of 255: trodden thin on paths and cleared from yards."""
@@ -73,7 +73,7 @@ class GroundPicture:
         cover[[GRAVEL, PAVED]], cover[[ASPHALT, PAINT, JOINT]], cover[[WATER, HEDGE]] = 0.5, 0.35, (0.75, 0.6)
         base = cv2.LUT(self.material, np.rint(255 * cover).astype(np.uint8))
         ripple = cv2.convertScaleAbs(mottle, alpha=23, beta=70)
-        return cv2.subtract(cv2.add(base, ripple), np.full_like(base, 76))
+        return np.asarray(cv2.subtract(cv2.add(base, ripple), np.full_like(base, 76)), np.uint8)
 
     def _noise(self, lattices: tuple[int, ...], gain: float) -> Float32:
         total = np.zeros((1024, 1024), np.float32)
@@ -84,7 +84,11 @@ class GroundPicture:
 
     def _grain(self) -> Float32:
         tile = self._rng.standard_normal((1024, 1024)).astype(np.float32)
-        tile += 1.2 * cv2.GaussianBlur(self._rng.standard_normal((1024, 1024)).astype(np.float32), (0, 0), 1.2) * 4
+        tile += (
+            1.2
+            * cv2.GaussianBlur(self._rng.standard_normal((1024, 1024)).astype(np.float32), (0, 0), 1.2)
+            * 4
+        )
         return np.tile(tile / tile.std(), (TEXELS // 1024, TEXELS // 1024))
 
     def _corners_of_walls(self) -> UInt8:
@@ -158,7 +162,12 @@ class GroundPicture:
         corner = [low + 1, high - 1, np.array([low[0] + 1, high[1] - 1]), np.array([high[0] - 1, low[1] + 1])]
         for a, b in ((0, 1), (2, 3)):
             across = np.array([-(corner[b] - corner[a])[1], (corner[b] - corner[a])[0]])
-            wave = 0.09 * rng.uniform(0.5, 1.2) * np.sin(2 * np.pi * step + rng.uniform(0, 6)) * np.sin(np.pi * step)
+            wave = (
+                0.09
+                * rng.uniform(0.5, 1.2)
+                * np.sin(2 * np.pi * step + rng.uniform(0, 6))
+                * np.sin(np.pi * step)
+            )
             self._line(corner[a] + step * (corner[b] - corner[a]) + wave * across, 3.0, GRAVEL)
         turn = 2 * np.pi * step[:, 0]
         radius = 0.33 * size * (1 + 0.07 * np.sin(3 * turn + 1.0))[:, None]
@@ -188,7 +197,7 @@ class GroundPicture:
 
 def _factor(mottle: Float32, a: float, fine: Float32, b: float) -> UInt8:
     """Two noises as a factor of 128."""
-    return cv2.convertScaleAbs(cv2.addWeighted(mottle, 128 * a, fine, 128 * b, 128.0))
+    return np.asarray(cv2.convertScaleAbs(cv2.addWeighted(mottle, 128 * a, fine, 128 * b, 128.0)), np.uint8)
 
 
 def _palette(season: Season) -> UInt8:

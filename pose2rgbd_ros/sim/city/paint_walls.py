@@ -49,8 +49,10 @@ FACADES = (
     Facade("wall_stone", base="stone", wall=(204, 190, 164), window=(0.36, 0.62), panes=(2, 2), ledge=True),
     Facade("wall_balcony", wall=(228, 226, 220), window=(0.56, 0.60), balconies=2, sill=False, blinds=0.45),
     Facade("wall_panel", base="panel", wall=(198, 196, 190), window=(0.56, 0.44), panes=(3, 1), blinds=0.5),
-    Facade("wall_office", base="panel", wall=(206, 204, 200), window=(0.96, 0.52), panes=(3, 1), frame=(96, 100, 104), sill=False, lit=0.15),
-    Facade("wall_glass", base="glass", wall=(118, 130, 140), window=(0.94, 0.80), panes=(2, 1), frame=(74, 80, 86), sill=False, lit=0.12),
+    Facade("wall_office", base="panel", wall=(206, 204, 200), window=(0.96, 0.52), panes=(3, 1),
+           frame=(96, 100, 104), sill=False, lit=0.15),
+    Facade("wall_glass", base="glass", wall=(118, 130, 140), window=(0.94, 0.80), panes=(2, 1),
+           frame=(74, 80, 86), sill=False, lit=0.12),
     Facade("wall_modern", wall=(240, 240, 238), window=(0.62, 0.62), panes=(2, 1), frame=(58, 60, 62), sill=False),
 )  # fmt: skip
 
@@ -91,10 +93,14 @@ def _base(kind: str, rgb: Rgb, rng: np.random.Generator) -> Float32:
             _darken(image, (0, line, SIZE, line + 1.5), 0.6)
             _darken(image, (line, 0, line + 1.5, SIZE), 0.6)
     # Rain leaves upright stains, dust broad ones.
-    return shade(image, 0.030 * streaks(rng, (4, 64)) + 0.035 * noise(rng, (2, 4, 8, 16)) + 0.015 * grain(rng))
+    return shade(
+        image, 0.030 * streaks(rng, (4, 64)) + 0.035 * noise(rng, (2, 4, 8, 16)) + 0.015 * grain(rng)
+    )
 
 
-def _courses(image: Float32, height: int, width: int, spread: float, joint: Rgb, rng: np.random.Generator) -> Float32:
+def _courses(
+    image: Float32, height: int, width: int, spread: float, joint: Rgb, rng: np.random.Generator
+) -> Float32:
     """Rows of bricks or blocks, each brick a little different, joints half a brick apart from row to row."""
     rows = SIZE // height
     for row in range(rows):
@@ -146,7 +152,11 @@ def _window(image: Float32, rect: Rect, facade: Facade, rng: np.random.Generator
             _glass(image, pane, np.array(LIT) * rng.uniform(0.75, 1.0) if lit else glass)
     if blind:
         drop = rng.choice([0.25, 0.4, 0.6, 1.0], p=[0.4, 0.3, 0.2, 0.1])
-        _fill(image, (left + 2, top + 2, right - 2, top + 2 + drop * (bottom - top - 4)), curtain * (0.9 if not lit else 1))
+        _fill(
+            image,
+            (left + 2, top + 2, right - 2, top + 2 + drop * (bottom - top - 4)),
+            curtain * (0.9 if not lit else 1),
+        )
     _darken(image, (left, top, right, top + 2.5), 0.55)  # shadow of the reveal
     _darken(image, (left, top, left + 1.5, bottom), 0.7)
 
@@ -192,11 +202,11 @@ def _shop(rng: np.random.Generator) -> Float32:
                 x, y = rng.uniform(x0, x1 - 8), rng.uniform(150, 205)
                 _fill(image, (x, y, x + rng.uniform(3, 8), y + rng.uniform(10, 22)), rng.uniform(40, 220, 3))
         _fill(image, (left, 36, right, 74), sign)
-        for x in np.arange(left + 6, right - 8, 6):
-            _fill(image, (x, 46, x + 4, 64), np.clip(sign + 110, 0, 245))
+        for letter in range(left + 6, right - 8, 6):
+            _fill(image, (letter, 46, letter + 4, 64), np.clip(sign + 110, 0, 245))
         if rng.random() < 0.5:
-            for k, x in enumerate(np.arange(left - 2, right + 2, 5)):
-                _fill(image, (x, 76, x + 5, 112), (214, 208, 198) if k % 2 else sign)
+            for k, stripe in enumerate(range(left - 2, right + 2, 5)):
+                _fill(image, (stripe, 76, stripe + 5, 112), (214, 208, 198) if k % 2 else sign)
             _darken(image, (left, 112, right, 126), 0.55)
         _fill(image, (left, 232, right, 256), (110, 106, 102))
     _fill(image, (0, 0, SIZE, 14), (222, 216, 206))

@@ -27,7 +27,9 @@ def poses_on(ground: Ground, plan: Float64, heading_plan: Float64, base_m: float
     along = points[0] - points[1]
     if not base_m:
         along[:, 2] = 0.0
-        middle = np.concatenate([ground.layout.warp.to_map(plan), ground.plan_height_m(plan)[:, None]], axis=-1)
+        middle = np.concatenate(
+            [ground.layout.warp.to_map(plan), ground.plan_height_m(plan)[:, None]], axis=-1
+        )
     else:
         middle = (points[0] + points[1]) / 2
     return frames(middle, along)

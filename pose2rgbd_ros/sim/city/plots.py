@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from pose2rgbd_ros.sim.city.buildings import STOREY_M, Building
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, STEP_M, STOREY_M, Building
 from pose2rgbd_ros.sim.city.config import BLOCKS, CityConfig, stream
 from pose2rgbd_ros.sim.city.layout import Block, Layout
 
@@ -19,7 +22,14 @@ SLATES = ((200, 204, 212), (180, 182, 190), (214, 210, 206))
 OLD = ("wall_plain", "wall_tall", "wall_ornate", "wall_pair", "wall_brick", "wall_stone", "wall_clinker")
 NEW = ("wall_balcony", "wall_panel", "wall_modern", "wall_clinker")
 WORK = ("wall_office", "wall_glass", "wall_panel")
-COLOURED = {"wall_brick", "wall_clinker", "wall_stone", "wall_church", "wall_glass", "wall_office"}  # take little tint
+COLOURED = {
+    "wall_brick",
+    "wall_clinker",
+    "wall_stone",
+    "wall_church",
+    "wall_glass",
+    "wall_office",
+}  # take little tint
 SHOPS = ("shop_a", "shop_b")
 
 
@@ -72,45 +82,47 @@ class _Plot:
     def build(self, use: str) -> None:
         getattr(self, use)()
 
-    def put(self, rect: Rect, storeys: int, facades: tuple[str, ...], roof: str = "flat", **more: object) -> None:
-        """A building with a facade, colours and a roof drawn for it."""
+    def put(
+        self, rect: Rect, storeys: int, facades: tuple[str, ...], roof: str = "flat", **more: Any
+    ) -> None:
+        """A building; its facade, colours and cover are drawn unless they are given."""
         rng = self.rng
-        storeys = int(np.clip(storeys, 1, self.most))
-        facade = str(more.pop("facade", rng.choice(facades)))
+        facade = str(rng.choice(facades))
+        facade = more.pop("facade", facade)
         wall = np.array(WALLS[rng.integers(len(WALLS))]) * rng.uniform(0.92, 1.02)
         if facade in COLOURED:
             wall = 0.25 * wall + 0.75 * np.array([248, 246, 242])
-        cover = str(rng.choice(["gravel", "bitumen", "gravel", "metal"]))
-        cover_tint = np.array([235, 235, 235]) * rng.uniform(0.8, 1.05)
-        if roof in ("gable", "hip"):
-            slate = rng.random() < 0.22
-            cover = "slate" if slate else "tiles"
-            cover_tint = np.array((SLATES if slate else TILES)[rng.integers(3 if slate else 6)]) * rng.uniform(0.9, 1.08)
-        elif roof == "mansard":
-            cover_tint = np.array(SLATES[rng.integers(3)]) * rng.uniform(0.85, 1.1)
-        cover = str(more.pop("cover", cover))
-        cover_tint = np.array(more.pop("cover_tint", cover_tint))
+        cover, cover_tint = self._cover(roof)
         building = Building(
-            tuple(float(v) for v in rect),
-            storeys,
+            rect,
+            int(np.clip(storeys, 1, self.most)),
             facade,
-            tuple(float(v) for v in wall),
+            _rgb(wall),
             roof,
-            cover,
-            tuple(float(v) for v in cover_tint),
+            more.pop("cover", cover),
+            _rgb(more.pop("cover_tint", cover_tint)),
             **more,
-        )  # type: ignore[arg-type]
-        self.plan.buildings.append(self.below_limit(building))
+        )
+        self.plan.buildings.append(self._below_limit(building))
 
-    def below_limit(self, building: Building) -> Building:
+    def _cover(self, roof: str) -> tuple[str, Float64]:
+        """What covers a roof, and its colour."""
+        rng = self.rng
+        if roof == "flat":
+            return str(rng.choice(["gravel", "bitumen", "gravel", "metal"])), np.full(3, 235.0) * rng.uniform(
+                0.8, 1.05
+            )
+        slate = roof == "mansard" or rng.random() < 0.22
+        tints = SLATES if slate else TILES
+        tint = np.array(tints[rng.integers(len(tints))]) * rng.uniform(0.88, 1.08)
+        return "slate" if slate else "tiles", tint
+
+    def _below_limit(self, building: Building) -> Building:
         """Without the storeys that would reach above the highest roof allowed."""
-        width, depth = building.rect[2] - building.rect[0], building.rect[3] - building.rect[1]
-        across = depth if building.ridge == "x" else width
-        rise = {"flat": 0.7, "mansard": 2.9}.get(building.roof, building.pitch * across / 2)
-        storeys = building.storeys
-        while storeys > 1 and building.on_m + building.base_m + (storeys - 1) * STOREY_M + rise + 2.6 > self.limit_m:
-            storeys -= 1
-        return Building(**{**building.__dict__, "storeys": storeys})
+        rise = building.rise_m + CLUTTER_M + STEP_M + 0.3
+        while building.storeys > 1 and building.eaves_m + rise > self.limit_m:
+            building = replace(building, storeys=building.storeys - 1)
+        return building
 
     def perimeter(self) -> None:
         """Closed rows of houses along all streets around a courtyard."""
@@ -133,7 +145,12 @@ class _Plot:
         d = depth
         x = self.x0 + 0.3 if side in (0, 3) else self.x1 - d - 0.3
         y = self.y0 + 0.3 if side in (0, 1) else self.y1 - d - 0.3
-        blank = [(False, True, True, False), (False, False, True, True), (True, False, False, True), (True, True, False, False)]
+        blank = [
+            (False, True, True, False),
+            (False, False, True, True),
+            (True, False, False, True),
+            (True, True, False, False),
+        ]
         roof = str(self.rng.choice(["hip", "mansard", "flat"], p=[0.5, 0.3, 0.2]))
         self.put((x, y, x + d, y + d), storeys + int(self.rng.integers(0, 2)), OLD, roof, base=str(self.rng.choice(SHOPS)),
                  base_m=4.3, blank=blank[side], pitch=0.6, step_m=0.05)  # fmt: skip
@@ -170,7 +187,9 @@ class _Plot:
         if min(width, height) < 16:
             return
         x, y = inner[0] + 0.3 * width, inner[1] + 0.35 * height
-        self.put((x, y, x + 0.4 * width, y + 0.28 * height), 2, ("wall_brick", "wall_plain"), "gable", pitch=0.5)
+        self.put(
+            (x, y, x + 0.4 * width, y + 0.28 * height), 2, ("wall_brick", "wall_plain"), "gable", pitch=0.5
+        )
 
     def terraces(self) -> None:
         """Rows of small houses with gardens between them."""
@@ -195,9 +214,14 @@ class _Plot:
                     base += 1
                     shift = 0.25 * (base % 3)
                     low, high = at - (0.04 if k else 0), at + wide
-                    rect = (low, line + shift, high, line + deep + shift) if long_x else (line + shift, low, line + deep + shift, high)
-                    self.put(rect, storeys, OLD, "gable" if group > 1 else "hip", facade=facade, ridge="x" if long_x else "y",
-                             base_m=3.1, step_m=0.1 * (base % 3), party=group > 1, pitch=float(rng.uniform(0.74, 0.86)))  # fmt: skip
+                    rect = (
+                        (low, line + shift, high, line + deep + shift)
+                        if long_x
+                        else (line + shift, low, line + deep + shift, high)
+                    )
+                    self.put(rect, storeys, OLD, "gable" if group > 1 else "hip", facade=facade, base_m=3.1,
+                             ridge="x" if long_x else "y", step_m=0.1 * (base % 3), party=group > 1,
+                             pitch=float(rng.uniform(0.74, 0.86)))  # fmt: skip
                     at += wide
                 at += float(rng.uniform(4.0, 7.0))
 
@@ -224,11 +248,16 @@ class _Plot:
         base_m = 5.0
         rect = (self.x0 + 2.5, self.y0 + 2.5, self.x1 - 2.5, self.y1 - 2.5)
         podium = (rect[0], rect[1], rect[2], rect[1] + min(0.62 * height, 40.0))
-        self.put(podium, 1, WORK, base="shop_a" if rng.random() < 0.5 else "lobby", base_m=base_m, cover="gravel")
+        self.put(
+            podium, 1, WORK, base="shop_a" if rng.random() < 0.5 else "lobby", base_m=base_m, cover="gravel"
+        )
         self.plan.yards.append((rect[0], podium[3] + 2, rect[2], rect[3]))
         slots = 2 if width > 52 and rng.random() < 0.6 else 1
         for k in range(slots):
-            wide, deep = float(rng.uniform(15, 19)), min(float(rng.uniform(15, 20)), podium[3] - podium[1] - 4)
+            wide, deep = (
+                float(rng.uniform(15, 19)),
+                min(float(rng.uniform(15, 20)), podium[3] - podium[1] - 4),
+            )
             room = (podium[2] - podium[0]) / slots
             x = podium[0] + (k + 0.5) * room - wide / 2 + float(rng.uniform(-2, 2))
             y = podium[1] + float(rng.uniform(1.5, max(podium[3] - podium[1] - deep - 1.5, 1.6)))
@@ -243,9 +272,16 @@ class _Plot:
         storeys = int(rng.integers(3, 8))
         facades = WORK if rng.random() < 0.6 else NEW
         facade = str(rng.choice(facades))
-        self.put((self.x0 + 2, self.y0 + 2, self.x1 - 2, self.y0 + 2 + deep), storeys, facades, facade=facade, base="lobby", base_m=4.0)
-        self.put((self.x0 + 2.2, self.y0 + 2 + deep - 0.1, self.x0 + 1.8 + deep, self.y1 - 3), storeys - 1, facades, facade=facade,
-                 base="lobby", base_m=4.1, step_m=0.1)  # fmt: skip
+        self.put(
+            (self.x0 + 2, self.y0 + 2, self.x1 - 2, self.y0 + 2 + deep),
+            storeys,
+            facades,
+            facade=facade,
+            base="lobby",
+            base_m=4.0,
+        )
+        wing = (self.x0 + 2.2, self.y0 + 2 + deep - 0.1, self.x0 + 1.8 + deep, self.y1 - 3)
+        self.put(wing, storeys - 1, facades, facade=facade, base="lobby", base_m=4.1, step_m=0.1)
         court = (self.x0 + deep + 5, self.y0 + deep + 5, self.x1 - 3, self.y1 - 3)
         if min(court[2] - court[0], court[3] - court[1]) > 42 or width * height > 5200:
             middle = (court[1] + court[3]) / 2
@@ -262,10 +298,17 @@ class _Plot:
         width, height = self.x1 - self.x0, self.y1 - self.y0
         x, y = self.x0 + 0.5 * width, self.y0 + 0.56 * height
         long, wide = min(30.0, 0.55 * width), min(13.0, 0.3 * height)
-        stone = {"facade": "wall_church", "base": "bare", "clutter": False, "cover": "slate"}
+        stone: dict[str, Any] = {"facade": "wall_church", "base": "bare", "clutter": False, "cover": "slate"}
         green = (148, 196, 178)  # old copper
         self.put((x - long / 2, y, x + long / 2, y + wide), 3, OLD, "gable", pitch=1.25, base_m=2.2, **stone)
         side = 7.0
         spare = self.limit_m - 2.7 - 3.4 * side / 2 - 4.2
-        self.put((x - long / 2 - side + 0.8, y + wide / 2 - side / 2, x - long / 2 + 0.8, y + wide / 2 + side / 2),
-                 max(2, int(min(spare, 22.0) / STOREY_M) + 1), OLD, "hip", pitch=3.4, base_m=4.2, step_m=0.1, cover_tint=green, **stone)  # fmt: skip
+        left, low = x - long / 2 - side + 0.8, y + wide / 2 - side / 2
+        storeys = max(2, int(min(spare, 22.0) / STOREY_M) + 1)
+        self.put((left, low, left + side, low + side), storeys, OLD, "hip", pitch=3.4, base_m=4.2, step_m=0.1,
+                 cover_tint=green, **stone)  # fmt: skip
+
+
+def _rgb(values: npt.ArrayLike) -> tuple[float, float, float]:
+    red, green, blue = np.asarray(values, float).tolist()
+    return red, green, blue

@@ -10,8 +10,6 @@ from pose2rgbd_ros.sim.city.config import ROOFS, stream
 from pose2rgbd_ros.sim.city.solids import Solids, metric_uv
 from pose2rgbd_ros.sim.city.textures import TextureArray
 
-CLUTTER_M = 2.6  # nothing reaches further above a roof
-
 
 def furnish_roofs(built: Built, solids: Solids, textures: TextureArray, seed: int) -> None:
     """Add it all."""
@@ -22,10 +20,14 @@ def furnish_roofs(built: Built, solids: Solids, textures: TextureArray, seed: in
     _machines(built, (built.roof == "flat") & wanted, solids, textures, rng)
 
 
-def _chimneys(built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
+def _chimneys(
+    built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator
+) -> None:
     """One or two beside the ridge of a saddle."""
     index = np.repeat(np.nonzero(which)[0], 2)
-    share = np.where(np.arange(len(index)) % 2, rng.uniform(0.12, 0.42, len(index)), rng.uniform(0.58, 0.88, len(index)))
+    share = np.where(
+        np.arange(len(index)) % 2, rng.uniform(0.12, 0.42, len(index)), rng.uniform(0.58, 0.88, len(index))
+    )
     drawn = rng.random(len(index)) < 0.7
     index, share = index[drawn], share[drawn]
     rects, along_x = built.rects[index], (built.column("ridge") == "x")[index]
@@ -39,10 +41,14 @@ def _chimneys(built: Built, which: AnyArray, solids: Solids, textures: TextureAr
     stacks = np.stack([x - half_x, y - half_y, x + half_x, y + half_y], axis=-1)
     top = built.top_m[index] + rng.uniform(0.4, 1.1, len(index))
     tint = np.array([255, 190, 160]) * rng.uniform(0.7, 1.0, (len(index), 1))
-    solids.boxes(stacks, top - 3.0, top, textures["plinth"], tint, lid=np.full(len(index), textures["bitumen"]))
+    solids.boxes(
+        stacks, top - 3.0, top, textures["plinth"], tint, lid=np.full(len(index), textures["bitumen"])
+    )
 
 
-def _dormers(built: Built, wanted: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
+def _dormers(
+    built: Built, wanted: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator
+) -> None:
     """Windows with a little roof of their own, looking out of steep roofs on both sides."""
     steep = (built.column("pitch") > 0.68) & (built.roof == "gable") & (rng.random(len(built.rects)) < 0.36)
     chosen = np.nonzero(wanted & (steep | (built.roof == "mansard")))[0]
@@ -74,9 +80,14 @@ def _dormers(built: Built, wanted: AnyArray, solids: Solids, textures: TextureAr
     solids.lid(top, textures["metal"], (150, 152, 158))
 
 
-def _machines(built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
+def _machines(
+    built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator
+) -> None:
     """Stair heads and air handling units, clear of each other and of the parapet."""
-    stairs, units, stair_of, unit_of = [], [], [], []
+    stairs: list[tuple[float, ...]] = []
+    units: list[tuple[float, ...]] = []
+    stair_of: list[int] = []
+    unit_of: list[int] = []
     for index in np.nonzero(which)[0].tolist():
         if _carries(built, index):
             continue
@@ -90,7 +101,9 @@ def _machines(built: Built, which: AnyArray, solids: Solids, textures: TextureAr
             cx = x0 + (cell % columns + 0.5) * (x1 - x0) / columns
             cy = y0 + (cell // columns + 0.5) * (y1 - y0) / rows
             half = np.array([1.9, 1.5]) if number == 0 else rng.uniform(0.4, 1.2, 2)
-            (stairs if number == 0 else units).append((cx - half[0], cy - half[1], cx + half[0], cy + half[1]))
+            (stairs if number == 0 else units).append(
+                (cx - half[0], cy - half[1], cx + half[0], cy + half[1])
+            )
             (stair_of if number == 0 else unit_of).append(index)
     for rects, owner, high, layer, tint in (
         (stairs, stair_of, (1.9, 2.5), "bare", (214, 210, 202)),
@@ -101,7 +114,9 @@ def _machines(built: Built, which: AnyArray, solids: Solids, textures: TextureAr
             top = deck + rng.uniform(*high, len(rects))
             boxes: Float64 = np.array(rects)
             lid = textures["bitumen"] if layer == "bare" else textures["metal"]
-            solids.boxes(boxes, deck - 0.2, top, textures[layer], tint, lid=lid, tile_m=4.0 if layer == "bare" else 1.2)
+            solids.boxes(
+                boxes, deck - 0.2, top, textures[layer], tint, lid=lid, tile_m=4.0 if layer == "bare" else 1.2
+            )
 
 
 def _carries(built: Built, index: int) -> bool:

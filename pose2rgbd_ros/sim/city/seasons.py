@@ -60,13 +60,15 @@ def light(config: CityConfig) -> Light:
     height = np.clip(np.sin(elevation) / 0.8, 0.0, 1.0)
     path = 1.0 / (sun[2] + 0.12)  # air masses, roughly
     reddening = np.exp(-np.array([0.05, 0.11, 0.22]) * (path - 1.0))
-    strength = 0.62 + 0.5 * height
-    sky = np.array([0.34, 0.41, 0.53]) * (0.62 + 0.38 * height)
-    haze = np.array([0.62, 0.70, 0.80]) * (0.80 + 0.20 * height)
-    warm = (1 - height) * np.array([0.16, 0.02, -0.12])
+    strength = 1.05 + 0.07 * height
+    sky = np.array([0.34, 0.41, 0.53]) * (0.88 + 0.12 * height)
+    haze = np.array([0.62, 0.70, 0.80]) * (0.90 + 0.10 * height)
+    warm = (1 - height) * np.array([0.12, 0.03, -0.10])
     if config.season == "winter":
         strength, sky, haze = 0.9 * strength, 1.1 * sky, 0.6 * haze + 0.4 * np.array([0.76, 0.79, 0.83])
-    ground = np.array([0.18, 0.17, 0.15]) * (0.6 + 0.4 * height) * (1.9 if config.season == "winter" else 1.0)
+    ground = (
+        np.array([0.18, 0.17, 0.15]) * (0.75 + 0.25 * height) * (1.9 if config.season == "winter" else 1.0)
+    )
     return Light(
         sun_direction=_triple(sun / np.linalg.norm(sun)),
         sun_rgb=_triple(1.05 * strength * reddening),

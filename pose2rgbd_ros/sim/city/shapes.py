@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,12 @@ class Shape:
     parts: list[tuple[Float64, Float64, AnyArray, Float64, bool, Float64]] = field(default_factory=list)
 
     def add(
-        self, faces: Float64, uv: npt.ArrayLike, layer: npt.ArrayLike, colour: npt.ArrayLike = 1.0, tinted: bool = True,
+        self,
+        faces: Float64,
+        uv: npt.ArrayLike,
+        layer: npt.ArrayLike,
+        colour: npt.ArrayLike = 1.0,
+        tinted: bool = True,
         normals: Float64 | None = None,
     ) -> None:
         """Add faces; flat normals when none are given."""  # fmt: skip
@@ -66,10 +72,14 @@ class Shape:
 _SIDES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))  # and the lid; no floor
 
 
-def frustum(low: tuple[float, float, float, float], foot: float, high: tuple[float, float, float, float], top: float) -> Float64:
+def frustum(
+    low: tuple[float, float, float, float], foot: float, high: tuple[float, float, float, float], top: float
+) -> Float64:
     """Five faces (5, 4, 3) of a box whose lid differs from its floor: right, front, left, back, lid. Sides x0, y0, x1, y1."""
     corners = [
-        (rect[i], rect[j], z) for rect, z in ((low, foot), (high, top)) for i, j in ((0, 1), (2, 1), (2, 3), (0, 3))
+        (rect[i], rect[j], z)
+        for rect, z in ((low, foot), (high, top))
+        for i, j in ((0, 1), (2, 1), (2, 3), (0, 3))
     ]
     return np.array(corners, float)[np.array(_SIDES)]
 
@@ -123,8 +133,8 @@ def person(textures: TextureArray) -> Shape:
 def broad_tree(textures: TextureArray, rng: np.random.Generator, tall: float = 1.0) -> Shape:
     """A crown of unit radius and a trunk; scaled when set down. `tall` stretches the crown."""
     shape = Shape()
-    rings = [(0.82, 0.98), (0.88, 1.72)]  # radius, height
-    _crown(shape, rings, (0.42, 2.32), 6, tall, textures["leaves"], rng)
+    rings = [(0.84, 0.94), (0.86, 1.74)]  # radius, height
+    _crown(shape, rings, (0.70, 2.32), 6, tall, textures["leaves"], rng)
     _trunk(shape, 0.09, 0.85, textures["bark"])
     return shape
 
@@ -151,7 +161,12 @@ def bare_tree(textures: TextureArray, rng: np.random.Generator) -> Shape:
 
 
 def _crown(
-    shape: Shape, rings: list[tuple[float, float]], poles: tuple[float, float], sides: int, tall: float, layer: int,
+    shape: Shape,
+    rings: list[tuple[float, float]],
+    poles: tuple[float, float],
+    sides: int,
+    tall: float,
+    layer: int,
     rng: np.random.Generator,
 ) -> None:
     """A lumpy closed body around the z axis: a pole, rings of vertices, a pole; darker below."""  # fmt: skip
@@ -166,7 +181,7 @@ def _crown(
     scale = np.array([1, 1, tall])
     following = np.roll(np.arange(sides), -1)
     faces = [np.stack([np.broadcast_to(first, (sides, 3)), lumps[0][following], lumps[0]], axis=1)]
-    for a, b in zip(lumps[:-1], lumps[1:], strict=True):
+    for a, b in itertools.pairwise(lumps):
         faces.append(np.stack([a, a[following], b], axis=1))
         faces.append(np.stack([a[following], b[following], b], axis=1))
     faces.append(np.stack([lumps[-1], lumps[-1][following], np.broadcast_to(last, (sides, 3))], axis=1))
@@ -180,8 +195,10 @@ def _crown(
     flat = np.repeat(flat_normals(triangles)[:, None], 3, axis=1)
     normals = np.where((normals * flat).sum(axis=-1, keepdims=True) > 0.2, normals, flat)
     share = (triangles[..., 2] / tall - height[0]) / (height[-1] - height[0])
-    # A skewed projection, which no face of a crown sees edge-on.
-    uv = 0.55 * (triangles[..., :2] + triangles[..., 2:] * [0.7, 1.0])
+    # Each face is painted from the axis that it faces most.
+    drop = np.abs(flat[:, 0]).argmax(axis=-1)
+    axes = np.array([[1, 2], [0, 2], [0, 1]])[drop]
+    uv = 0.55 * np.take_along_axis(triangles, np.repeat(axes[:, None], 3, axis=1), axis=-1)
     shape.add(triangles, uv, layer, (0.62 + 0.42 * share)[..., None], normals=normals)
 
 

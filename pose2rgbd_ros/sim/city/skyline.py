@@ -55,7 +55,9 @@ class Skyline:
                 if corners.max() < 0 or corners.min() > self._cells:
                     continue
                 # The higher ones are drawn last, so each cell keeps the highest.
-                cv2.fillConvexPoly(raster, np.rint(corners * 2**_FINE).astype(np.int32), top, cv2.LINE_8, _FINE)
+                cv2.fillConvexPoly(
+                    raster, np.rint(corners * 2**_FINE).astype(np.int32), top, cv2.LINE_8, _FINE
+                )
             # An outline may touch a cell without holding its middle.
             self._raster = cv2.dilate(raster, np.ones((3, 3), np.uint8)).astype(np.float32)
         return self._raster

@@ -26,7 +26,13 @@ class Solids:
         return self.at(corners(rects), np.broadcast_to(np.asarray(z_m, float), len(rects))[:, None])
 
     def band(
-        self, low: Float64, high: Float64, uv: Float64, layer: npt.ArrayLike, tint: npt.ArrayLike, sides: AnyArray | None = None
+        self,
+        low: Float64,
+        high: Float64,
+        uv: Float64,
+        layer: npt.ArrayLike,
+        tint: npt.ArrayLike,
+        sides: AnyArray | None = None,
     ) -> None:
         """Four faces between two rings (N, 4, 3), looking outwards.
 
@@ -35,11 +41,13 @@ class Solids:
         """
         following = [1, 2, 3, 0]
         faces = np.stack([low, low[:, following], high[:, following], high], axis=2)
-        coordinates = np.stack(
-            [uv[..., [0, 2]], uv[..., [1, 2]], uv[..., [1, 3]], uv[..., [0, 3]]], axis=2
-        )
+        coordinates = np.stack([uv[..., [0, 2]], uv[..., [1, 2]], uv[..., [1, 3]], uv[..., [0, 3]]], axis=2)
         count = len(low)
-        layers = np.broadcast_to(layer, (count, 4)) if np.ndim(layer) != 1 else np.repeat(np.asarray(layer)[:, None], 4, 1)
+        layers = (
+            np.broadcast_to(layer, (count, 4))
+            if np.ndim(layer) != 1
+            else np.repeat(np.asarray(layer)[:, None], 4, 1)
+        )
         tints = np.repeat(np.broadcast_to(np.asarray(tint, float), (count, 3))[:, None], 4, axis=1)
         keep = np.ones((count, 4), bool) if sides is None else sides
         self._builder.add(faces[keep], coordinates[keep], layers[keep], tints[keep])
@@ -49,8 +57,14 @@ class Solids:
         self._builder.add(ring, along_first(ring, tile_m), layer, tint)
 
     def boxes(
-        self, rects: Float64, foot_m: npt.ArrayLike, top_m: npt.ArrayLike, layer: npt.ArrayLike, tint: npt.ArrayLike,
-        lid: npt.ArrayLike | None = None, tile_m: float = 4.0,
+        self,
+        rects: Float64,
+        foot_m: npt.ArrayLike,
+        top_m: npt.ArrayLike,
+        layer: npt.ArrayLike,
+        tint: npt.ArrayLike,
+        lid: npt.ArrayLike | None = None,
+        tile_m: float = 4.0,
     ) -> None:
         """Boxes without floors."""  # fmt: skip
         if not len(rects):
@@ -60,14 +74,30 @@ class Solids:
         self.lid(high, layer if lid is None else lid, tint, tile_m)
 
     def gables(
-        self, rects: Float64, foot_m: Float64, rise_m: Float64, along_x: AnyArray, layer: npt.ArrayLike, tint: Float64,
-        gable_layer: npt.ArrayLike, gable_tint: Float64, tile_m: float = 4.0,
+        self,
+        rects: Float64,
+        foot_m: Float64,
+        rise_m: Float64,
+        along_x: AnyArray,
+        layer: npt.ArrayLike,
+        tint: Float64,
+        gable_layer: npt.ArrayLike,
+        gable_tint: Float64,
+        tile_m: float = 4.0,
     ) -> None:
         """Closed saddle roofs, their ridges along x or y of the plan."""  # fmt: skip
-        self._roofs(rects, foot_m, rise_m, along_x, np.zeros(len(rects)), layer, tint, gable_layer, gable_tint, tile_m)
+        self._roofs(
+            rects, foot_m, rise_m, along_x, np.zeros(len(rects)), layer, tint, gable_layer, gable_tint, tile_m
+        )
 
     def hips(
-        self, rects: Float64, foot_m: Float64, rise_m: Float64, layer: npt.ArrayLike, tint: Float64, tile_m: float = 4.0
+        self,
+        rects: Float64,
+        foot_m: Float64,
+        rise_m: Float64,
+        layer: npt.ArrayLike,
+        tint: Float64,
+        tile_m: float = 4.0,
     ) -> None:
         """Closed hip roofs, their ridges along the longer side; over squares they end in a point."""
         size = rects[:, 2:] - rects[:, :2]
@@ -82,13 +112,18 @@ class Solids:
         if not len(rects):
             return
         # Turned so that the ridge runs from the middle of side 3 to the middle of side 1.
-        turned = np.where(np.asarray(along_x)[:, None, None], corners(rects), np.roll(corners(rects), -1, axis=1))
+        turned = np.where(
+            np.asarray(along_x)[:, None, None], corners(rects), np.roll(corners(rects), -1, axis=1)
+        )
         foot = self.at(turned, foot_m[:, None])
         begin, end = (turned[:, 0] + turned[:, 3]) / 2, (turned[:, 1] + turned[:, 2]) / 2
         length = np.linalg.norm(end - begin, axis=-1)
-        share = np.minimum(inset / length, 0.499)[:, None]  # a point is a very short ridge, so that no face collapses
+        share = np.minimum(inset / length, 0.499)[
+            :, None
+        ]  # a point is a very short ridge, so that no face collapses
         ridge = self.at(
-            np.stack([begin + share * (end - begin), end - share * (end - begin)], axis=1), (foot_m + rise_m)[:, None]
+            np.stack([begin + share * (end - begin), end - share * (end - begin)], axis=1),
+            (foot_m + rise_m)[:, None],
         )
         slopes = np.concatenate(
             [

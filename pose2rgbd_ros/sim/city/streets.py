@@ -95,9 +95,7 @@ class Surface:
     def _pavement(self, chunks: MeshBuilder) -> None:
         which = self._kind == PAVEMENT
         tint = self._mottle(which, 0.05)
-        chunks.add(
-            self._corners(which), self._plan[which] / PAVING_TILE_M, self._textures["paving"], tint
-        )
+        chunks.add(self._corners(which), self._plan[which] / PAVING_TILE_M, self._textures["paving"], tint)
 
     def _mottle(self, which: Bool, amount: float) -> Float64:
         """A brightness for each corner, the same where corners meet; breaks the repetition of tiles."""
@@ -154,7 +152,9 @@ class Surface:
         column, row = (np.where(a.number < 0, 100 + np.arange(len(a.kind)), a.number) for a in (x, y))
         crops = self._textures.each(["meadow", "crop", "soil", "meadow", "stubble", "crop"])
         crop = crops[rng.integers(0, len(crops), (200, 200))]
-        colour = 255 * (0.86 + 0.14 * rng.random((200, 200, 1)) * [1, 1, 0.8] + rng.uniform(-0.05, 0.05, (200, 200, 3)))
+        colour = 255 * (
+            0.86 + 0.14 * rng.random((200, 200, 1)) * [1, 1, 0.8] + rng.uniform(-0.05, 0.05, (200, 200, 3))
+        )
         if self._snow:  # no colours of crops below snow
             colour = 255 - 0.1 * (255 - colour.mean(axis=-1, keepdims=True)) * np.ones(3)
         verge = (x.kind[self._i] == WALK) | (y.kind[self._j] == WALK)
@@ -167,7 +167,6 @@ class Surface:
         """Upright faces wherever neighbouring cells lie at different heights."""
         g = self._ground
         lift = g.lift_m
-        nx, ny = lift.shape
         for axis in (0, 1):
             step = np.diff(lift, axis=axis)
             i, j = np.nonzero(step)

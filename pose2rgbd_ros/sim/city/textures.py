@@ -15,9 +15,11 @@ SIZE = 256
 Draw = Callable[[np.random.Generator], Float32]
 
 
-def noise(rng: np.random.Generator, octaves: tuple[int, ...] = (4, 8, 16, 32, 64), gain: float = 0.6) -> Float32:
+def noise(
+    rng: np.random.Generator, octaves: tuple[int, ...] = (4, 8, 16, 32, 64), gain: float = 0.6
+) -> Float32:
     """Tiling noise (SIZE, SIZE) of about unit spread: lattices of the given cells, each weaker by `gain`."""
-    total = np.zeros((SIZE, SIZE), np.float32)
+    total: Float32 = np.zeros((SIZE, SIZE), np.float32)
     for power, cells in enumerate(octaves):
         total += gain**power * _lattice(rng, (cells, cells))
     return total / total.std()
@@ -30,7 +32,7 @@ def _lattice(rng: np.random.Generator, cells: tuple[int, int]) -> Float32:
         return values
     pad = 2
     wrapped = np.pad(values, pad, mode="wrap")
-    fine = cv2.resize(
+    fine: Float32 = cv2.resize(  # type: ignore[assignment]
         wrapped,
         ((cells[1] + 2 * pad) * SIZE // cells[1], (cells[0] + 2 * pad) * SIZE // cells[0]),
         interpolation=cv2.INTER_CUBIC,
@@ -54,9 +56,9 @@ def flat(rgb: npt.ArrayLike) -> Float32:
     return np.full((SIZE, SIZE, 3), np.asarray(rgb, np.float32), np.float32)
 
 
-def shade(texture: Float32, amount: Float32 | float) -> Float32:
+def shade(texture: Float32, amount: npt.ArrayLike) -> Float32:
     """Brighten by a share, per texel."""
-    return texture * (1 + np.asarray(amount, np.float32)[..., None])
+    return np.asarray(texture * (1 + np.asarray(amount, np.float32)[..., None]), np.float32)
 
 
 class TextureArray:

@@ -56,7 +56,9 @@ def park(config: CityConfig, layout: Layout, ground: Ground, plan: Plan) -> Park
                 for side in (-1, 1):
                     here = places[rng.random(len(places)) < 0.46]
                     here = here + rng.uniform(-0.35, 0.35, len(here))
-                    cross = middle + side * (kind.lane_m + strip / 2 + 0.05) + rng.uniform(-0.06, 0.06, len(here))
+                    cross = (
+                        middle + side * (kind.lane_m + strip / 2 + 0.05) + rng.uniform(-0.06, 0.06, len(here))
+                    )
                     # Looking along +y the right-hand kerb is at larger x, along +x at smaller y.
                     forward = side if axis == 0 else -side
                     spots.append(np.stack([cross, here] if axis == 0 else [here, cross], axis=-1))
@@ -154,7 +156,9 @@ def people(config: CityConfig, layout: Layout, ground: Ground, textures: Texture
 
 def _require(wanted: int, places: list[tuple[Round, int]], what: str) -> None:
     if wanted > len(places):
-        raise UserError(f"{what} is {wanted}; the streets of this city hold {len(places)}: fewer, or a larger extent_m")
+        raise UserError(
+            f"{what} is {wanted}; the streets of this city hold {len(places)}: fewer, or a larger extent_m"
+        )
 
 
 def _mover(kind: str, model: shapes.Shape, tint: Float64, T_map_mover: Callable[[Float64], Float64]) -> Mover:
@@ -173,7 +177,9 @@ def _car_round(block: Block, layout: Layout, ground: Ground) -> Round:
     step = np.linalg.norm(np.diff(plan, axis=0, append=plan[:1]), axis=1)
     for _ in range(2):  # twice round, since the course is closed
         for k in range(len(plan)):
-            straight[k] = min(straight[k], np.sqrt(straight[k - 1] ** 2 + 2 * ACCELERATION_MPS2 * step[k - 1]))
+            straight[k] = min(
+                straight[k], np.sqrt(straight[k - 1] ** 2 + 2 * ACCELERATION_MPS2 * step[k - 1])
+            )
         for k in range(len(plan) - 1, -1, -1):
             after = (k + 1) % len(plan)
             straight[k] = min(straight[k], np.sqrt(straight[after] ** 2 + 2 * ACCELERATION_MPS2 * step[k]))
@@ -211,10 +217,14 @@ def _rounded(low: Float64, high: Float64, radius: float, step_m: float = 0.8) ->
     """A rectangle with rounded corners, counter-clockwise, as evenly spaced points (K, 2)."""
     turn = np.linspace(0, np.pi / 2, 17)
     outline = []
-    for quarter, corner in enumerate(((high[0], low[1]), (high[0], high[1]), (low[0], high[1]), (low[0], low[1]))):
+    for quarter, corner in enumerate(
+        ((high[0], low[1]), (high[0], high[1]), (low[0], high[1]), (low[0], low[1]))
+    ):
         inward = np.array([(-1, 1), (-1, -1), (1, -1), (1, 1)][quarter])
         angle = turn + (quarter - 1) * np.pi / 2
-        outline.append(np.array(corner) + radius * inward + radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1))
+        outline.append(
+            np.array(corner) + radius * inward + radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        )
     points = np.concatenate(outline)
     closed = np.concatenate([points, points[:1]])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
