@@ -191,7 +191,10 @@ class SimNode(LifecycleNode):
             try:
                 request(world)
             except UserError as error:
-                self.get_logger().error(f"{what} refused: {error}", throttle_duration_sec=1.0)
+                if what == "cmd_vel":  # comes many times a second
+                    self.get_logger().error(f"{what} refused: {error}", throttle_duration_sec=1.0)
+                else:
+                    self.get_logger().error(f"{what} refused: {error}")
 
         if self._loop is not None and self._outputs is not None:
             self._loop.ask(attempt)
@@ -205,7 +208,7 @@ class SimNode(LifecycleNode):
             self._loop.pace.set_factor(self.settings.real_time_factor)
         level, condition, message = self._situation()
         self._diagnostics.publish(level, message, self._values())
-        if self._outputs is not None or self._failure is not None:
+        if condition != "inactive":  # not active because nobody asked for it, or only just: nothing to say
             self._log.tell(level, condition, message)
 
     def _situation(self) -> tuple[bytes, str, str]:

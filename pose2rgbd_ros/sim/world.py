@@ -79,7 +79,7 @@ class World:
             city.surface_height_m,
             flight.T_body_cam,
         )
-        self.flight = flight
+        self.flight, self.scene = flight, city.scene
         self.vehicle = Vehicle(vehicle, flight, city.surface_height_m, router)
         self.suite = SensorSuite(sensors, DATUM, sensor_seed, flight.T_body_cam)
         self.t_s = 0.0

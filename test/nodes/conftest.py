@@ -114,12 +114,15 @@ class Bench:
         self._running.append((context, executor, node, thread))
         return node
 
-    def spin(self, node_class: type[Node], **parameters: Any) -> Any:
+    def spin(self, node_class: type[Node], namespace: str = "", **parameters: Any) -> Any:
         """A node of ours, running."""
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
         return self._spin(
             lambda context: node_class(
-                context=context, parameter_overrides=overrides, use_global_arguments=False
+                context=context,
+                namespace=namespace,
+                parameter_overrides=overrides,
+                use_global_arguments=False,
             )
         )
 
@@ -206,5 +209,13 @@ class Bench:
 def bench(ros_domain: int) -> Iterator[Bench]:
     """A bench on a domain of its own."""
     made = Bench(ros_domain)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared_bench(new_domain: Callable[[], int]) -> Iterator[Bench]:
+    """A bench for all tests of a module, on a domain of its own."""
+    made = Bench(new_domain())
     yield made
     made.close()
