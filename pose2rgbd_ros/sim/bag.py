@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,53 +111,78 @@ def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
         UserError: settings out of bounds, a flight below the roofs, a path that exists, no OpenGL, a full disk.
     """
     config = config.resolved()
-    encoding = config.depth_encoding()
-    truth_writer = TruthWriter(truth_folder(out))
-    if out.suffix == ".bag":
-        raise UserError(f"{out} would be a ROS 1 bag; choose the name of an .mcap or .db3 file, or a folder")
-    if out.exists():
-        raise UserError(f"{out} exists already; choose another path or remove it")
+    _require_new(out)
+    config.depth_encoding()  # before the city, which takes seconds
     city = City(config.city)
     flight = make_flight(config.flight, city)
     duration_s = min(config.duration_s or np.inf, flight.duration_s)
+    with (
+        _writing(out),
+        SceneRenderer(city.scene, config.camera(), config.supersample) as renderer,
+        TruthWriter(truth_folder(out)) as truth,  # before the recording: it keeps a second process out
+        _removed_on_failure(out),
+        BagWriter(out, compression=_compression(out, config.compress)) as bag,
+    ):
+        images = _Recording(config, flight, bag, truth, renderer).run(duration_s)
+    return Recorded(out, truth.path, images, duration_s, flight.duration_s)
+
+
+def _require_new(out: Path) -> None:
+    if out.suffix == ".bag":
+        raise UserError(f"{out} would be a ROS 1 bag; choose the name of an .mcap or .db3 file, or a folder")
+    for path in (out, truth_folder(out)):
+        if path.exists():
+            raise UserError(f"{path} exists already; choose another path or remove it")
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """A full disk is told in one line."""
     try:
-        with (
-            SceneRenderer(city.scene, config.camera(), config.supersample) as renderer,
-            truth_writer as truth,  # before the recording: it keeps a second process out
-            BagWriter(out, compression=_compression(out, config.compress)) as bag,
-        ):
-
-            def render(exposure: Exposure) -> View:
-                return renderer.render(exposure.T_map_cam, true_seconds(exposure.true_ns))
-
-            recorder = Recorder(
-                bag.make,
-                config.camera(),
-                render,
-                encoding,
-                config.max_depth_m or np.inf,
-                flight.T_map_body if config.map_to_odom else None,
-            )
-            recording = _Recording(config, flight, bag, truth, recorder)
-            images = recording.run(duration_s)
+        yield
+    except PermissionError:
+        raise
     except OSError as error:
-        if error.errno is None or isinstance(error, PermissionError):
-            raise
         raise UserError(
             f"cannot write {out} ({error.strerror}); nothing was kept: make room or choose another disk"
         ) from error
-    return Recorded(out, truth.path, images, duration_s, flight.duration_s)
+
+
+@contextlib.contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """The writer itself removes single files only."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class _Recording:
     """One recording under way."""
 
     def __init__(
-        self, config: SimBagConfig, flight: Flight, bag: BagWriter, truth: TruthWriter, recorder: Recorder
+        self,
+        config: SimBagConfig,
+        flight: Flight,
+        bag: BagWriter,
+        truth: TruthWriter,
+        renderer: SceneRenderer,
     ) -> None:
         self._config, self._flight = config, flight
-        self._bag, self._truth, self._recorder = bag, truth, recorder
+        self._bag, self._truth, self._renderer = bag, truth, renderer
         self._suite = SensorSuite(config.sensors, DATUM, config.seed, flight.T_body_cam)
+        self._recorder = Recorder(
+            bag.make,
+            config.camera(),
+            self._render,
+            config.depth_encoding(),
+            config.max_depth_m or np.inf,
+            flight.T_map_body if config.map_to_odom else None,
+        )
+
+    def _render(self, exposure: Exposure) -> View:
+        return self._renderer.render(exposure.T_map_cam, true_seconds(exposure.true_ns))
 
     def run(self, duration_s: float) -> int:
         """Record the flight up to a time; returns the number of images."""

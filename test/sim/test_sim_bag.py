@@ -256,10 +256,13 @@ def _second_process(path: Path) -> Callable[..., None]:
     return record
 
 
-def test_an_interrupted_recording_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["flight.mcap", "flight"])
+def test_an_interrupted_recording_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(Recorder, "messages", _interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_sim_bag(tmp_path / "flight.mcap", CONFIG)
+        write_sim_bag(tmp_path / name, CONFIG)
     assert list(tmp_path.iterdir()) == []
 
 
