@@ -38,14 +38,16 @@ def training_poses() -> np.ndarray:
     return se3.look_at(eye, eye - [0.0, 0.0, 1.0])
 
 
-def write_checkpoint(path: Path, architecture: dict[str, Any] | None = None, **facts: Any) -> Path:
-    """An untrained network as training would save it; arguments override its architecture and facts."""
+def write_checkpoint(
+    path: Path, architecture: dict[str, Any] | None = None, T: np.ndarray | None = None, **facts: Any
+) -> Path:
+    """An untrained network as training on poses `T` would save it; arguments override its architecture and facts."""
     torch.manual_seed(0)
     architecture = {
         "network": "pose2rgbd", "variant": "slice", "slices": 2, "output": "rgbd", "size": SIZE, "width": 0.125,
         **(architecture or {}),
     }  # fmt: skip
-    T, size = training_poses(), architecture["size"]
+    T, size = training_poses() if T is None else T, architecture["size"]
     has_depth = architecture["output"] != "rgb"
     facts = {
         "camera": Camera(size, size, 0.9 * size, 0.95 * size, (size - 1) / 2, (size - 1) / 2),
@@ -190,7 +192,7 @@ class Bench:
         """Ask for a lifecycle transition."""
         request = ChangeState.Request()
         request.transition.id = transition
-        return self.call(ChangeState, f"{node}/change_state", request).success
+        return self.call(ChangeState, f"{node}/change_state", request, timeout_s=40.0).success
 
     def topics(self) -> set[str]:
         """Topics known to the tester."""
