@@ -302,10 +302,11 @@ class _Plot:
         green = (148, 196, 178)  # old copper
         self.put((x - long / 2, y, x + long / 2, y + wide), 3, OLD, "gable", pitch=1.25, base_m=2.2, **stone)
         side = 7.0
-        spare = self.limit_m - 2.7 - 3.4 * side / 2 - 4.2
+        pitch = float(np.clip((self.limit_m - 14.0) / 4.0, 0.8, 3.4))
+        spare = self.limit_m - 2.7 - pitch * side / 2 - 4.2
         left, low = x - long / 2 - side + 0.8, y + wide / 2 - side / 2
         storeys = max(2, int(min(spare, 22.0) / STOREY_M) + 1)
-        self.put((left, low, left + side, low + side), storeys, OLD, "hip", pitch=3.4, base_m=4.2, step_m=0.1,
+        self.put((left, low, left + side, low + side), storeys, OLD, "hip", pitch=pitch, base_m=4.2, step_m=0.1,
                  cover_tint=green, **stone)  # fmt: skip
 
 

@@ -58,6 +58,9 @@ class Shape:
             at = np.einsum("nij,fkj->nfki", linear, faces) + shift[:, None, None]
             normal = np.einsum("nij,fkj->nfki", turned, normals)
             normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+            flat = flat_normals(at.reshape(-1, sides, 3)).reshape(len(T), count, 1, 3)
+            # Stretching may turn a round normal away from its face; there the flat one is kept.
+            normal = np.where((normal * flat).sum(axis=-1, keepdims=True) > 0.1, normal, flat)
             colours = colour * (tint[:, None, None] if tinted else np.full((len(T), 1, 1, 1), 255.0))
             total = len(T) * count
             builder.add(
@@ -190,10 +193,8 @@ def _crown(
     outward = triangles - middle
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     normals = 0.75 * outward + 0.25 * flat_normals(triangles)[:, None]
-    # Round normals may point away from a face at its rim; there the flat one is kept.
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     flat = np.repeat(flat_normals(triangles)[:, None], 3, axis=1)
-    normals = np.where((normals * flat).sum(axis=-1, keepdims=True) > 0.2, normals, flat)
     share = (triangles[..., 2] / tall - height[0]) / (height[-1] - height[0])
     # Each face is painted from the axis that it faces most.
     drop = np.abs(flat[:, 0]).argmax(axis=-1)
