@@ -24,7 +24,8 @@ BUSY = replace(SMALL, city=replace(CITY, cars=12, people=60))
 
 def share_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until `monkeypatch` is undone, build a city and compile its shaders once for all datasets of this process."""
-    monkeypatch.setattr(dataset, "City", _city)
+    monkeypatch.setattr(dataset, "City", city_of)
+    monkeypatch.setattr(dataset_frames, "City", city_of)
     monkeypatch.setattr(dataset_frames, "Studio", _studio)
 
 
@@ -33,7 +34,7 @@ class _KeptStudio(dataset_frames.Studio):
         """Kept for the next dataset."""
 
 
-_city = functools.cache(City)
+city_of = functools.cache(City)
 _studio = functools.cache(_KeptStudio)
 
 
