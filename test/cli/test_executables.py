@@ -39,6 +39,15 @@ def test_an_executable_runs_the_command_of_its_name(console_scripts, tmp_path):
     assert "--recording" in result.stdout
 
 
+def test_the_simulators_executable_is_its_live_world(console_scripts, monkeypatch):
+    module, function = console_scripts["sim"].split(":")
+    started = []
+    monkeypatch.setattr(command_line, "main", lambda argv: started.append(argv) or 0)
+    monkeypatch.setattr(sys, "argv", ["/install/lib/pose2rgbd/sim", "--ros-args", "-p", "tf:=none"])
+    assert getattr(importlib.import_module(module), function)() == 0
+    assert started == [["sim", "live", "--ros-args", "-p", "tf:=none"]]
+
+
 def test_an_interrupt_while_libraries_load_leaves_no_traceback(monkeypatch, capsys):
     def interrupted(name):
         raise KeyboardInterrupt
