@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
@@ -82,6 +83,12 @@ PLANS: dict[str, dict[str, float]] = {
 OWN = -1.0  # stands for the plan's own value; ROS parameters know no None
 
 
+def _own(name: str, help: str, le: float) -> Any:
+    """A setting whose value is the plan's own unless it is given; the help tells them."""
+    values = ", ".join(f"{plan} {own[name]:g}" for plan, own in PLANS.items() if name in own)
+    return setting(OWN, f"{help}; -1: {values}", ge=OWN, le=le)
+
+
 @dataclass(frozen=True)
 class FlightConfig:
     """What is flown. A number of -1 is the plan's own value."""
@@ -92,38 +99,38 @@ class FlightConfig:
         "point; walk: random; street: low between the buildings; waypoints: from a file",
         choices=tuple(PLANS),
     )
-    altitude_m: float = setting(
-        OWN, "height above z = 0 (orbit: of its first loop; street: above the ground)", ge=OWN, le=2000.0
+    altitude_m: float = _own(
+        "altitude_m", "height above z = 0 (orbit: of its first loop; street: above the ground)", 2000.0
     )
-    speed_mps: float = setting(OWN, "speed along the lines, m/s", ge=OWN, le=30.0)
-    area_m: float = setting(OWN, "east-west side of the area flown, centred on the origin", ge=OWN, le=5000.0)
-    width_m: float = setting(
-        OWN, "north-south side of that area; -1: in the plan's proportion to area_m", ge=OWN, le=5000.0
+    speed_mps: float = _own("speed_mps", "speed along the lines, m/s", 30.0)
+    area_m: float = _own("area_m", "east-west side of the area flown, centred on the origin", 5000.0)
+    width_m: float = _own(
+        "width_m", "north-south side of that area; with area_m given, in the plan's proportion to it", 5000.0
     )
-    line_spacing_m: float = setting(OWN, "distance between parallel lines", ge=OWN, le=1000.0)
-    camera_pitch_deg: float = setting(
-        OWN, "how far the camera looks down from the body's forward axis (orbit's own: to its point)",
-        ge=OWN, le=90.0,
-    )  # fmt: skip
-    attitude_jitter_deg: float = setting(
-        OWN, "standard deviation of the smooth noise on roll, pitch and yaw", ge=OWN, le=20.0
+    line_spacing_m: float = _own("line_spacing_m", "distance between parallel lines", 1000.0)
+    camera_pitch_deg: float = _own(
+        "camera_pitch_deg",
+        "how far the camera looks down from the body's forward axis; orbit's own is towards its point",
+        90.0,
     )
-    wander_m: float = setting(
-        OWN, "standard deviation of the smooth departure from the plan", ge=OWN, le=10.0
+    attitude_jitter_deg: float = _own(
+        "attitude_jitter_deg", "standard deviation of the smooth noise on roll, pitch and yaw", 20.0
     )
+    wander_m: float = _own("wander_m", "standard deviation of the smooth departure from the plan", 10.0)
     acceleration_mps2: float = setting(
         2.5, "limit of acceleration, along the way and across it", ge=0.1, le=20.0
     )
-    radius_m: float = setting(OWN, "orbit: radius of the loops", ge=OWN, le=2000.0)
+    radius_m: float = _own("radius_m", "orbit: radius of the loops", 2000.0)
     loops: int = setting(6, "orbit: how many", ge=1, le=500)
-    climb_m: float = setting(
-        OWN, "orbit: height gained over all loops; walk: heights are drawn from altitude_m to as much above it",
-        ge=OWN, le=500.0,
-    )  # fmt: skip
+    climb_m: float = _own(
+        "climb_m",
+        "orbit: height gained over all loops; walk: heights are drawn from altitude_m to so much above it",
+        500.0,
+    )
     aim_x_m: float = setting(0.0, "orbit: point looked at and flown around, east", ge=-5000.0, le=5000.0)
     aim_y_m: float = setting(0.0, "orbit: that point, north", ge=-5000.0, le=5000.0)
     aim_z_m: float = setting(5.0, "orbit: that point, up", ge=-1000.0, le=1000.0)
-    distance_m: float = setting(OWN, "walk, street: how far to fly, about", ge=OWN, le=200_000.0)
+    distance_m: float = _own("distance_m", "how far to fly, about", 200_000.0)
     waypoints: str = setting("", "waypoints: text file of x y z [yaw_deg [pitch_deg]], metres in the map")
     holdout: float = setting(0.2, "share of the lines held out for testing; 0: none", ge=0.0, le=0.5)
     guard_m: float = setting(
