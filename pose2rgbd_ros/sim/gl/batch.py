@@ -1,4 +1,4 @@
-"""Meshes in one buffer, drawn with one call after culling."""
+"""Meshes in one buffer, drawn with one call after culling, or one by one."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Sequence
 import moderngl
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.sim.gl.projection import boxes_in_view
 from pose2rgbd_ros.sim.gl.textures import LINEAR_OF_SRGB
 from pose2rgbd_ros.sim.scene import Mesh, merge
 
-FORMAT = "3f 3f 2f 1f 3f", "position_m", "normal", "uv", "layer", "tint"
+FORMAT = {
+    "position_m": 3,
+    "normal": 3,
+    "uv": 2,
+    "layer": 1,
+    "tint": 3,
+}  # attributes and their floats, in order
 
 
 class Batch:
-    """Meshes drawn together, each culled by itself, the nearest first (so that hidden surfaces are not shaded).
-
-    Meshes without triangles are left out.
-    """
+    """Meshes of at least one triangle each, and their bounds `low_m`, `high_m` (N, 3)."""
 
     def __init__(self, context: moderngl.Context, meshes: Sequence[Mesh]) -> None:
-        meshes = [mesh for mesh in meshes if len(mesh.triangles)]
         self._context = context
-        self._empty = not meshes
-        if self._empty:
-            return
         whole = merge(meshes)
         self._vertices = context.buffer(interleaved(whole).tobytes())
         self._indices = context.buffer(whole.triangles.astype(np.uint32).tobytes())
@@ -34,40 +33,44 @@ class Batch:
         self.low_m: Float64 = np.array([low for low, _ in bounds])
         self.high_m: Float64 = np.array([high for _, high in bounds])
         counts = np.array([3 * len(mesh.triangles) for mesh in meshes])
-        # count, instances, first index, base vertex, base instance of each
+        # Of each: count, instances, first index, base vertex, base instance, as glMultiDrawElementsIndirect reads them.
         self._commands = np.zeros((len(meshes), 5), np.uint32)
         self._commands[:, 0], self._commands[:, 1] = counts, 1
         self._commands[:, 2] = np.cumsum([0, *counts[:-1]])
         self._queue = context.buffer(reserve=self._commands.nbytes, dynamic=True)
         self._arrays: dict[int, moderngl.VertexArray] = {}
 
-    def draw(self, program: moderngl.Program, clip_from_map: Float64, eye_m: Float64) -> None:
-        """Draw with `program` what `clip_from_map` (4, 4) does not exclude, seen from `eye_m` (3,)."""
-        if self._empty:
-            return
+    def in_view(self, clip_from_map: Float64, eye_m: Float64) -> Int64:
+        """Indices of what `clip_from_map` (4, 4) does not exclude, the nearest to `eye_m` (3,) first.
+
+        In this order few hidden surfaces are shaded.
+        """
         seen = np.flatnonzero(boxes_in_view(clip_from_map, self.low_m, self.high_m))
-        if len(seen) == 0:
-            return
         gap = np.maximum(np.maximum(self.low_m[seen] - eye_m, eye_m - self.high_m[seen]), 0)
-        order = seen[np.argsort((gap**2).sum(axis=1), kind="stable")]
-        self._queue.write(self._commands[order].tobytes())
-        self._array(program).render_indirect(self._queue, moderngl.TRIANGLES, count=len(order))
+        return seen[np.argsort((gap**2).sum(axis=1), kind="stable")]
+
+    def draw(self, program: moderngl.Program, indices: Int64) -> None:
+        """Draw those meshes in that order, with one call."""
+        if len(indices):
+            self._queue.write(self._commands[indices].tobytes())
+            self._array(program).render_indirect(self._queue, moderngl.TRIANGLES, count=len(indices))
+
+    def draw_one(self, program: moderngl.Program, index: int) -> None:
+        """Draw one mesh, with uniforms of its own."""
+        count, _, first, _, _ = self._commands[index].tolist()
+        self._array(program).render(moderngl.TRIANGLES, vertices=count, first=first)
 
     def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
         if program.glo not in self._arrays:
-            wanted = [name if name in program else None for name in FORMAT[1:]]
+            # A program has only the attributes that it uses; the others are skipped over.
+            layout = [
+                f"{floats}f" if name in program else f"{4 * floats}x" for name, floats in FORMAT.items()
+            ]
+            names = [name for name in FORMAT if name in program]
             self._arrays[program.glo] = self._context.vertex_array(
-                program, [(self._vertices, *_used(wanted))], self._indices, index_element_size=4
+                program, [(self._vertices, " ".join(layout), *names)], self._indices, index_element_size=4
             )
         return self._arrays[program.glo]
-
-
-def _used(names: Sequence[str | None]) -> tuple[str, ...]:
-    """The vertex format with padding for attributes a program does not have."""
-    layout = []
-    for part, name in zip(FORMAT[0].split(), names, strict=True):
-        layout.append(part if name else f"{4 * int(part[0])}x")
-    return " ".join(layout), *filter(None, names)
 
 
 def interleaved(mesh: Mesh) -> Float32:

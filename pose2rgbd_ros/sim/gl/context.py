@@ -24,3 +24,8 @@ def open_context(libgl: str = "libGL.so.1", libegl: str = "libEGL.so.1") -> mode
             f"the simulator needs OpenGL 4.3 through EGL, and opening it failed ({error}); without a GPU, install "
             f"Mesa's software renderer: sudo apt install {PACKAGES}"
         ) from error
+
+
+def largest_picture(context: moderngl.Context) -> int:
+    """Pixels a side that this OpenGL can draw."""
+    return min(context.info["GL_MAX_TEXTURE_SIZE"], *context.info["GL_MAX_VIEWPORT_DIMS"])

@@ -7,7 +7,7 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import Bool, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 
-NEAR_M = 0.2
+NEAR_M = 0.3
 
 
 def clip_from_camera(camera: Camera, far_m: float, near_m: float = NEAR_M) -> Float64:

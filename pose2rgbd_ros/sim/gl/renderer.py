@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import TracebackType
 
-import cv2
 import moderngl
 import numpy as np
 import numpy.typing as npt
@@ -13,115 +13,85 @@ import numpy.typing as npt
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.sim.gl import shaders
+from pose2rgbd_ros.sim.gl import programs as units
 from pose2rgbd_ros.sim.gl.batch import Batch
-from pose2rgbd_ros.sim.gl.context import open_context
+from pose2rgbd_ros.sim.gl.context import largest_picture, open_context
+from pose2rgbd_ros.sim.gl.movers import Movers
+from pose2rgbd_ros.sim.gl.programs import Programs
 from pose2rgbd_ros.sim.gl.projection import NEAR_M, clip_from_camera
+from pose2rgbd_ros.sim.gl.shadows import ShadowMap, footprint, shear
+from pose2rgbd_ros.sim.gl.targets import Targets, whole_picture
 from pose2rgbd_ros.sim.gl.textures import upload
 from pose2rgbd_ros.sim.gl.view import View
 from pose2rgbd_ros.sim.scene import Scene
 
-SMALLEST = 8  # pixels
+SMALLEST, MOST_SAMPLES = 8, 4  # pixels a side; samples a side of a pixel
+SHADOW_TEXELS = 4096
+LOWEST_SUN = 0.05  # height of the unit vector towards it, some 3 degrees
+_LIFT_TEXELS = 1.5
 
 
 class SceneRenderer:
-    """Renders one scene with one camera; belongs to the thread that made it."""
+    """Renders one scene with one camera; belongs to the thread that made it.
+
+    Args:
+        scene: what to show. Its chunks shade the area of its ground.
+        camera: calibrated, without distortion.
+        supersample: colour is the mean of n x n samples a pixel, 1 to 4; depth is always that of the pixel's centre.
+        shadows: whether the sun's light is blocked by anything.
+
+    Raises:
+        UserError: no OpenGL through EGL, or a camera, number of samples or sun that cannot be rendered.
+    """
 
     def __init__(self, scene: Scene, camera: Camera, supersample: int = 1, shadows: bool = True) -> None:
+        _check(scene, camera, supersample, shadows)
         self.scene, self.camera = scene, camera
-        self._thread = threading.get_ident()
+        self._owner = os.getpid(), threading.get_ident()
         context = open_context()
         self._context: moderngl.Context | None = context
         try:
-            self._build(context, supersample)
+            largest = largest_picture(context) // supersample
+            if max(camera.width, camera.height) > largest:
+                raise UserError(
+                    f"a picture of {camera.width} x {camera.height} pixels is larger than this OpenGL offers: {largest} a "
+                    f"side at supersample {supersample}"
+                )
+            self._targets = Targets(context, camera.width, camera.height, supersample)
+            self._programs = Programs(context, self._targets.averaged, shadows)
+            self._programs.set_samples(camera, supersample)
+            self._programs.set_light(scene.light)
+            self._build(context, shadows)
+        except moderngl.Error as error:
+            self.close()
+            raise UserError(f"OpenGL refuses to render {camera}: {error}") from error
         except BaseException:
             self.close()
             raise
 
-    def _build(self, context: moderngl.Context, supersample: int) -> None:
-        scene, camera = self.scene, self.camera
-        size = camera.width, camera.height
-        self._colour = context.texture(size, 4)
-        self._depth = context.texture(size, 1, dtype="f4")
-        self._frame = context.framebuffer([self._colour, self._depth], context.depth_renderbuffer(size))
-        self._textures = upload(context, scene.textures_rgb)
-        self._ground_texture = upload(context, scene.ground_rgb)
-        vertex = shaders.VERSION + shaders.VERTEX
-        fragment = shaders.SRGB + shaders.FRAGMENT
-        self._static_program = context.program(vertex, shaders.VERSION + fragment)
-        self._ground_program = context.program(vertex, shaders.VERSION + "#define GROUND\n" + fragment)
-        self._sky_program = context.program(
-            shaders.VERSION + shaders.SKY_VERTEX, shaders.VERSION + shaders.SRGB + shaders.SKY_FRAGMENT
-        )
-        self._chunks = Batch(context, scene.chunks)
-        self._ground = Batch(context, [scene.ground])
-        self._sky = context.vertex_array(self._sky_program, [])
-        light = scene.light
-        for program in (self._static_program, self._ground_program, self._sky_program):
-            for name in ("sun_direction", "sun_rgb", "sky_rgb", "ground_rgb", "haze_rgb", "haze_per_m"):
-                _set(program, name, getattr(light, name))
-            _set(program, "textures", 0)
-            _set(program, "ground", 1)
-            _set(
-                program,
-                "ray_of_pixel",
-                (
-                    1 / camera.fx,
-                    1 / camera.fy,
-                    -(camera.cx + 0.5) / camera.fx,
-                    -(camera.cy + 0.5) / camera.fy,
-                ),
-            )
-        corners = [mesh.bounds_m() for mesh in (*scene.chunks, scene.ground) if len(mesh.triangles)]
-        self._low_m = np.min([low for low, _ in corners], axis=0)
-        self._high_m = np.max([high for _, high in corners], axis=0)
-        self._rgba = np.empty((camera.height, camera.width, 4), np.uint8)
-
     def render(self, T_map_cam: npt.ArrayLike, t_s: float = 0.0, movers: bool = True) -> View:
-        """What the camera sees from `T_map_cam` (4, 4) at time `t_s`."""
-        if self._context is None:
-            raise UserError("this renderer is closed")
-        if threading.get_ident() != self._thread:
-            raise UserError("a renderer belongs to the thread that made it; make one in each thread")
-        pose: Float64 = np.asarray(T_map_cam, dtype=np.float64)
-        if pose.shape != (4, 4) or not np.isfinite(pose).all():
-            raise UserError(f"a camera pose is a finite 4x4 matrix, not {pose.tolist()}")
-        with self._context:
-            return self._render(self._context, pose)
+        """What the camera sees.
 
-    def _render(self, context: moderngl.Context, T_map_cam: Float64) -> View:
-        R_cam_map, eye_m = T_map_cam[:3, :3].T, T_map_cam[:3, 3]
-        reach = np.maximum(np.abs(self._low_m - eye_m), np.abs(self._high_m - eye_m))
-        clip_from_cam = clip_from_camera(self.camera, float(np.linalg.norm(reach)) + 10 * NEAR_M)
-        T_cam_map = np.eye(4)
-        T_cam_map[:3, :3], T_cam_map[:3, 3] = R_cam_map, -R_cam_map @ eye_m
-        clip_from_map = clip_from_cam @ T_cam_map
-        for program in (self._static_program, self._ground_program):
-            _set(program, "clip_from_cam", tuple(clip_from_cam.T.ravel()))
-            _set(program, "R_cam_map", tuple(R_cam_map.T.ravel()))
-            _set(program, "camera_m", tuple(eye_m))
-        self._frame.use()
-        self._frame.clear()
-        context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
-        context.front_face = "cw"  # the picture is upside down in OpenGL's eyes
-        context.depth_func = "<"
-        self._textures.use(0)
-        self._ground_texture.use(1)
-        self._chunks.draw(self._static_program, clip_from_map, eye_m)
-        self._ground.draw(self._ground_program, clip_from_map, eye_m)
-        context.enable_only(moderngl.DEPTH_TEST)
-        context.depth_func = "<="
-        self._sky.render(moderngl.TRIANGLES, vertices=3)
-        self._frame.read_into(self._rgba, components=4)
-        depth_m = np.empty((self.camera.height, self.camera.width), np.float32)
-        self._frame.read_into(depth_m, components=1, attachment=1, dtype="f4")
-        rgb = np.empty((*depth_m.shape, 3), np.uint8)
-        labels = np.empty(depth_m.shape, np.uint8)
-        cv2.mixChannels([self._rgba], [rgb, labels], [0, 0, 1, 1, 2, 2, 3, 3])
-        return View(rgb, depth_m, labels)
+        Args:
+            T_map_cam: (4, 4) pose of the camera's optical frame in the map.
+            t_s: time at which the movers are where they are.
+            movers: False is the same world without them.
+
+        Raises:
+            UserError: an impossible pose, a closed renderer, or another thread or process than the one that made it.
+        """
+        if self._context is None:
+            raise UserError("this renderer is closed; make another")
+        if (os.getpid(), threading.get_ident()) != self._owner:
+            raise UserError("a renderer belongs to the thread and process that made it; make one in each")
+        pose: Float64 = np.asarray(T_map_cam, dtype=np.float64)
+        if pose.shape != (4, 4) or not np.isfinite(pose).all() or not np.isfinite(t_s):
+            raise UserError(f"rendering needs a finite 4x4 pose and time, not {pose.tolist()} at {t_s} s")
+        with self._context:
+            return self._render(self._context, pose, t_s, movers)
 
     def close(self) -> None:
-        """Let go of the OpenGL context; may be called again."""
+        """Let go of OpenGL; may be called again."""
         if self._context is not None:
             self._context.release()
             self._context = None
@@ -134,8 +104,119 @@ class SceneRenderer:
     ) -> None:
         self.close()
 
+    def _build(self, context: moderngl.Context, shadows: bool) -> None:
+        scene = self.scene
+        chunks = [mesh for mesh in scene.chunks if len(mesh.triangles)]
+        self._chunks = Batch(context, chunks) if chunks else None
+        self._ground = Batch(context, [scene.ground])
+        self._movers = Movers(context, scene, shadows) if scene.movers else None
+        self._sky = whole_picture(context, self._programs.sky)
+        self._mean = whole_picture(context, self._programs.resolve)
+        batches = [batch for batch in (self._chunks, self._ground) if batch]
+        self._low_m = np.min([batch.low_m.min(axis=0) for batch in batches], axis=0)
+        self._high_m = np.max([batch.high_m.max(axis=0) for batch in batches], axis=0)
+        self._textures = upload(context, scene.textures_rgb), upload(context, scene.ground_rgb)
+        self._textures[0].use(units.TEXTURES)
+        self._textures[1].use(units.GROUND)
+        if shadows:
+            self._cast_shadows(context)
 
-def _set(program: moderngl.Program, name: str, value: object) -> None:
-    """Set a uniform where the compiler left it in."""
-    if name in program:
-        program[name].value = value  # type: ignore[union-attr]
+    def _cast_shadows(self, context: moderngl.Context) -> None:
+        """The shadows of all that stands still, once."""
+        sideways, ground = shear(self.scene.light), self._ground
+        self._programs.set("shear", tuple(sideways))
+        self._shadows = ShadowMap(context, SHADOW_TEXELS)
+        low, high = ground.low_m[0], ground.high_m[0]
+        if self._chunks:
+            # Of a ground that reaches beyond the town, only the town; and what stands on it, up to its top.
+            low, high = low.copy(), high.copy()
+            low[:2] = np.maximum(low[:2], self._chunks.low_m.min(axis=0)[:2])
+            high[:2] = np.minimum(high[:2], self._chunks.high_m.max(axis=0)[:2])
+            inside = ((self._chunks.low_m[:, :2] < high[:2]) & (self._chunks.high_m[:, :2] > low[:2])).all(
+                axis=1
+            )
+            low[2] = min(low[2], self._chunks.low_m[inside, 2].min(initial=low[2]))
+            high[2] = max(high[2], self._chunks.high_m[inside, 2].max(initial=high[2]))
+        low_xy, high_xy = footprint(low[None], high[None], sideways)
+        self._shadows.fit(np.append(low_xy[0], low[2]), np.append(high_xy[0], high[2]))
+        context.enable_only(moderngl.DEPTH_TEST)
+        self._shadows.begin(self._programs.shadow)
+        if self._chunks:
+            self._chunks.draw(self._programs.shadow, np.arange(len(self._chunks.low_m)))
+        self._shadows.use(units.STATIC_SHADOWS)
+        scale, offset = self._shadows.lookup()
+        self._programs.set("static_scale", scale)
+        self._programs.set("static_offset", offset)
+        self._programs.set("lift_m", _LIFT_TEXELS * self._shadows.texel_m)
+
+    def _render(self, context: moderngl.Context, T_map_cam: Float64, t_s: float, with_movers: bool) -> View:
+        programs, targets = self._programs, self._targets
+        clip_from_map = self._look(T_map_cam)
+        movers = self._movers if with_movers else None
+        context.depth_func = "<"
+        shade = False
+        if movers:
+            movers.place(t_s, clip_from_map)
+            shade = movers.cast_shadows(context, programs, units.MOVER_SHADOWS)
+        programs.set("movers_shade", shade)
+        context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
+        context.front_face = "cw"  # to OpenGL the picture is upside down
+        seen = self._chunks.in_view(clip_from_map, T_map_cam[:3, 3]) if self._chunks else np.arange(0)
+        targets.colour.use()
+        targets.colour.clear()
+        self._draw(seen, movers, programs.chunks, programs.ground, programs.mover)
+        context.enable_only(moderngl.DEPTH_TEST)
+        context.depth_func = "<="
+        self._sky.render(moderngl.TRIANGLES, vertices=3)
+        if targets.averaged:
+            context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
+            context.depth_func = "<"
+            targets.depth.use()
+            targets.depth.clear(red=float("nan"))
+            self._draw(seen, movers, programs.depth, programs.depth, programs.mover_depth)
+            targets.resolve(context, self._mean)
+        return targets.read()
+
+    def _draw(
+        self,
+        seen: npt.NDArray[np.int64],
+        movers: Movers | None,
+        chunks: moderngl.Program,
+        ground: moderngl.Program,
+        mover: moderngl.Program,
+    ) -> None:
+        """The world with these programs. What stands still comes first and in an order that movers do not change."""
+        if self._chunks:
+            self._chunks.draw(chunks, seen)
+        self._ground.draw(ground, np.arange(1))
+        if movers:
+            movers.draw(mover)
+
+    def _look(self, T_map_cam: Float64) -> Float64:
+        """Place the camera; (4, 4) from the map to clip coordinates."""
+        R_cam_map, eye_m = T_map_cam[:3, :3].T, T_map_cam[:3, 3]
+        farthest = np.maximum(np.abs(self._low_m - eye_m), np.abs(self._high_m - eye_m))
+        clip_from_cam = clip_from_camera(self.camera, float(np.linalg.norm(farthest)) + 10 * NEAR_M)
+        self._programs.set("clip_from_cam", tuple(clip_from_cam.T.ravel()))
+        self._programs.set("R_cam_map", tuple(R_cam_map.T.ravel()))
+        self._programs.set("camera_m", tuple(eye_m))
+        T_cam_map = np.eye(4)
+        T_cam_map[:3, :3], T_cam_map[:3, 3] = R_cam_map, -R_cam_map @ eye_m
+        return np.asarray(clip_from_cam @ T_cam_map)
+
+
+def _check(scene: Scene, camera: Camera, supersample: int, shadows: bool) -> None:
+    if not camera.is_calibrated:
+        raise UserError("the simulator needs a calibrated camera: its focal lengths are 0")
+    if camera.is_distorted:
+        raise UserError(
+            f"the simulator's camera has no distortion; this one is {camera.distortion_model}: render without, and resample"
+        )
+    if min(camera.width, camera.height) < SMALLEST:
+        raise UserError(
+            f"a picture of {camera.width} x {camera.height} pixels is too small; at least {SMALLEST} a side"
+        )
+    if supersample not in range(1, MOST_SAMPLES + 1):
+        raise UserError(f"supersample is a whole number from 1 to {MOST_SAMPLES}, not {supersample}")
+    if shadows and scene.light.sun_direction[2] < LOWEST_SUN:
+        raise UserError("the sun is too low for shadows: put it at least 3 degrees above the horizon")
