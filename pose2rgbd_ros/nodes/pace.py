@@ -13,35 +13,31 @@ CATCH_UP_S = 0.2  # a longer delay is not made up for by running faster
 class RealTimePace:
     """Lets simulated time run `factor` times as fast as the wall; 0: as fast as it can.
 
-    `wait` belongs to one thread; `achieved` may be called from any.
+    `wait` belongs to one thread, the rest may be called from any.
     """
 
     def __init__(self, factor: float) -> None:
+        self.factor = factor  # may be set at any time
         self._lock = threading.Lock()
         self._samples: deque[tuple[float, float]] = deque()
-        self._factor = factor
-        self._anchor: tuple[float, float] | None = None  # wall, simulated
-
-    def set_factor(self, factor: float) -> None:
-        """Run at another speed from now on."""
-        if factor != self._factor:
-            self._factor, self._anchor = factor, None
+        self._paused = True
+        self._anchor = (0.0, 0.0, factor)  # wall and simulated time from which on the factor holds
 
     def restart(self) -> None:
         """After a pause: neither make up for it nor count it."""
-        self._anchor = None
+        self._paused = True
         with self._lock:
             self._samples.clear()
 
     def wait(self, simulated_s: float, stop: threading.Event) -> None:
         """Sleep until it is time for `simulated_s`, or until `stop` is set."""
-        now = time.monotonic()
-        if self._anchor is None:
-            self._anchor = now, simulated_s
-        if self._factor > 0:
-            due = self._anchor[0] + (simulated_s - self._anchor[1]) / self._factor
+        now, factor = time.monotonic(), self.factor
+        if self._paused or factor != self._anchor[2]:
+            self._anchor, self._paused = (now, simulated_s, factor), False
+        if factor > 0:
+            due = self._anchor[0] + (simulated_s - self._anchor[1]) / factor
             if now - due > CATCH_UP_S:
-                self._anchor = now - CATCH_UP_S, simulated_s
+                self._anchor = (now - CATCH_UP_S, simulated_s, factor)
             elif due > now:
                 stop.wait(due - now)
         self._note(time.monotonic(), simulated_s)

@@ -205,7 +205,7 @@ class SimNode(LifecycleNode):
         """Once a second: take over a changed real-time factor, and tell how things stand."""
         self.settings.real_time_factor = self.get_parameter("real_time_factor").value
         if self._loop is not None:
-            self._loop.pace.set_factor(self.settings.real_time_factor)
+            self._loop.pace.factor = self.settings.real_time_factor
         level, condition, message = self._situation()
         self._diagnostics.publish(level, message, self._values())
         if condition != "inactive":  # not active because nobody asked for it, or only just: nothing to say
