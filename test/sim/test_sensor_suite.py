@@ -42,7 +42,7 @@ def _key(item: Measurement) -> tuple[object, ...]:
         item.stamp_ns,
         item.arrival_ns,
         item.fault,
-        tuple(item.errors.items()),
+        repr(dict(item.errors)),  # text, since NaN is unlike itself
         *value,
     )
 

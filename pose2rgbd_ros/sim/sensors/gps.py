@@ -12,53 +12,44 @@ from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.config import GpsSensor
 from pose2rgbd_ros.sim.sensors.measurement import GpsFix, Measurement, StateAt, named
 from pose2rgbd_ros.sim.sensors.noise import GaussMarkov, Latency, Outages, White, stream
-from pose2rgbd_ros.sim.state import true_seconds, true_stamp_ns
+from pose2rgbd_ros.sim.sensors.periodic import PeriodicSensor
+from pose2rgbd_ros.sim.state import true_seconds
 
 OUTLIER, NO_FIX = "outlier", "no_fix"
 
 
-class GpsReceiver:
-    """Fixes of the antenna's position at even times. UserError, from the datum, where that is not on Earth."""
+class GpsReceiver(PeriodicSensor):
+    """Fixes of the antenna's position at even times."""
 
     name = "gps"
 
     def __init__(self, config: GpsSensor, clock: SensorClock, seed: int, datum: Datum) -> None:
-        self._config, self._clock, self._datum = config, clock, datum
+        latency = Latency(stream(seed, self.name, 4), config.latency_ms, config.latency_jitter_ms)
+        super().__init__(config.rate_hz, clock, latency)
+        self._config, self._datum = config, datum
         axes = np.array([1.0, 1.0, config.vertical_factor])
         self._white = White(stream(seed, self.name, 0), config.noise_m * axes)
         self._wander = GaussMarkov(stream(seed, self.name, 1), config.wander_m * axes, config.wander_s)
         self._outlier = stream(seed, self.name, 2)
         self._outages = Outages(stream(seed, self.name, 3), config.outages_per_min, config.outage_s)
-        self._latency = Latency(stream(seed, self.name, 4), config.latency_ms, config.latency_jitter_ms)
         self._covariance_m2 = np.diag((config.noise_m**2 + config.wander_m**2) * axes**2)
-        self._count = self._outliers = self._without_fix = 0
-        self.next_true_ns = true_stamp_ns(0.0)
+        self._outliers = self._without_fix = 0
 
     def take(self, state_at: StateAt) -> Measurement | None:
         """The next fix; in an outage one of status -1, or None."""
-        true_ns = self.next_true_ns
-        t_s = true_seconds(true_ns)
+        t_s = true_seconds(self.next_true_ns)
         error_m, fault = self._error(t_s)
-        arrival_ns = self._latency.arrival_ns(true_ns)
-        outage = self._outages.active(t_s)
-        self._count += 1
-        self._outliers += fault == OUTLIER and not outage
-        self._without_fix += outage
-        self.next_true_ns = true_stamp_ns(self._count / self._config.rate_hz)
-        if outage and self._config.silent_outages:
-            return None
-        stamp_ns = self._clock.stamp_ns(true_ns)
-        if outage:
-            nothing, unknown = (
-                GpsFix(math.nan, math.nan, math.nan, np.zeros((3, 3)), -1),
-                np.full(3, math.nan),
-            )
-            return Measurement(self.name, true_ns, stamp_ns, arrival_ns, nothing, NO_FIX, _named(unknown))
+        if self._outages.active(t_s):
+            self._without_fix += 1
+            nothing = GpsFix(math.nan, math.nan, math.nan, np.zeros((3, 3)), -1)
+            measurement = self._measured(nothing, _named(np.full(3, math.nan)), NO_FIX)
+            return None if self._config.silent_outages else measurement
+        self._outliers += fault == OUTLIER
         T_map_body = state_at(t_s).T_map_body
         antenna_m = T_map_body[:3, :3] @ np.asarray(self._config.antenna_m, float) + T_map_body[:3, 3]
         latitude, longitude, altitude = map(float, enu_to_wgs84(antenna_m + error_m, self._datum))
         fix = GpsFix(latitude, longitude, altitude, self._covariance_m2.copy(), 0)
-        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, fix, fault, _named(error_m))
+        return self._measured(fix, _named(error_m), fault)
 
     def _error(self, t_s: float) -> tuple[Float64, str]:
         """Error (3,) in ENU, and whether it is an outlier; the same draws whatever is switched on."""

@@ -12,20 +12,23 @@ from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.config import ImuSensor
 from pose2rgbd_ros.sim.sensors.measurement import ImuReading, Measurement, StateAt, named
 from pose2rgbd_ros.sim.sensors.noise import Latency, RandomWalk, White, stream
-from pose2rgbd_ros.sim.state import true_seconds, true_stamp_ns
+from pose2rgbd_ros.sim.sensors.periodic import PeriodicSensor
+from pose2rgbd_ros.sim.state import true_seconds
 
 GRAVITY_MAP_MPS2: Float64 = np.array([0.0, 0.0, -9.80665])
 GRAVITY_MAP_MPS2.setflags(write=False)
 
 
-class InertialSensor:
+class InertialSensor(PeriodicSensor):
     """Samples of angular velocity and of specific force: acceleration minus gravity, so +9.8 along z at rest."""
 
     name = "imu"
 
     def __init__(self, config: ImuSensor, clock: SensorClock, seed: int) -> None:
-        self._config, self._clock = config, clock
         rng = [stream(seed, self.name, number) for number in range(8)]
+        latency = Latency(rng[7], config.latency_ms, config.latency_jitter_ms)
+        super().__init__(config.rate_hz, clock, latency)
+        self._tells_orientation = config.orientation
         root_rate = math.sqrt(config.rate_hz)  # a density is of a sample that averages over its period
         self._gyro_sigma = config.gyro_noise_radps_sqrt_hz * root_rate
         self._accel_sigma = config.accel_noise_mps2_sqrt_hz * root_rate
@@ -37,14 +40,10 @@ class InertialSensor:
         self._accel_bias = RandomWalk(rng[5], self._accel_bias0, config.accel_bias_walk_mps2_per_sqrt_s)
         self._turn_sigma = math.radians(config.orientation_noise_deg)
         self._turn_noise = White(rng[6], self._turn_sigma)
-        self._latency = Latency(rng[7], config.latency_ms, config.latency_jitter_ms)
-        self._count = 0
-        self.next_true_ns = true_stamp_ns(0.0)
 
     def take(self, state_at: StateAt) -> Measurement:
         """The next sample."""
-        true_ns = self.next_true_ns
-        t_s = true_seconds(true_ns)
+        t_s = true_seconds(self.next_true_ns)
         state = state_at(t_s)
         R_map_body = state.T_map_body[:3, :3]
         gyro_bias, accel_bias = self._gyro_bias.at(t_s), self._accel_bias.at(t_s)
@@ -58,20 +57,17 @@ class InertialSensor:
             self._accel_sigma**2,
             self._turn_sigma**2,
         )
-        self._count += 1
-        self.next_true_ns = true_stamp_ns(self._count / self._config.rate_hz)
         errors = {
             **named("gyro_error", gyro_error, "radps"),
             **named("gyro_bias", gyro_bias, "radps"),
             **named("accel_error", accel_error, "mps2"),
             **named("accel_bias", accel_bias, "mps2"),
         }
-        stamp_ns, arrival_ns = self._clock.stamp_ns(true_ns), self._latency.arrival_ns(true_ns)
-        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, reading, "", errors)
+        return self._measured(reading, errors)
 
     def _orientation(self, R_map_body: Float64) -> Float64 | None:
         turn = self._turn_noise.next()
-        if not self._config.orientation:
+        if not self._tells_orientation:
             return None
         return quaternions.multiply(quaternions.from_matrix(R_map_body), quaternions.from_euler_rpy(turn))
 

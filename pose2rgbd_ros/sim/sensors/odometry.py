@@ -15,19 +15,21 @@ from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.config import OdometrySensor
 from pose2rgbd_ros.sim.sensors.measurement import Measurement, OdometryReading, StateAt, named
 from pose2rgbd_ros.sim.sensors.noise import Latency, RandomWalk, White, stream
-from pose2rgbd_ros.sim.state import true_seconds, true_stamp_ns
+from pose2rgbd_ros.sim.sensors.periodic import PeriodicSensor
+from pose2rgbd_ros.sim.state import true_seconds
 
 _SQRT_MIN = math.sqrt(60.0)
 
 
-class DriftingOdometry:
+class DriftingOdometry(PeriodicSensor):
     """Poses in `odom`, which at the start of the flight is `map`, but for the error of the heading."""
 
     name = "odometry"
 
     def __init__(self, config: OdometrySensor, clock: SensorClock, seed: int) -> None:
-        self._config, self._clock = config, clock
         rng = [stream(seed, self.name, number) for number in range(8)]
+        latency = Latency(rng[7], config.latency_ms, config.latency_jitter_ms)
+        super().__init__(config.rate_hz, clock, latency)
         self._scale = 1.0 + config.scale_sigma * float(rng[0].standard_normal())
         self._heading0 = math.radians(config.heading_sigma_deg) * float(rng[1].standard_normal())
         self._yaw_rate = math.radians(config.yaw_drift_deg_per_min) / 60.0 * float(rng[2].standard_normal())
@@ -36,47 +38,41 @@ class DriftingOdometry:
         self._walk_m = RandomWalk(rng[4], np.zeros(3), config.walk_m_per_sqrt_min / _SQRT_MIN)
         self._velocity_noise = White(rng[5], config.velocity_noise_mps)
         self._rate_noise = White(rng[6], config.rate_noise_radps)
-        self._latency = Latency(rng[7], config.latency_ms, config.latency_jitter_ms)
+        linear, angular = config.velocity_noise_mps**2, config.rate_noise_radps**2
+        self._twist_covariance = np.diag([linear] * 3 + [angular] * 3)
         self._growth = _CovarianceGrowth(config)
-        self._count = 0
         self._true_m: Float64 | None = None  # of the last message
         self._travelled_m = np.zeros(3)  # in odom, without the random walk
-        self.next_true_ns = true_stamp_ns(0.0)
 
     def take(self, state_at: StateAt) -> Measurement:
         """The next pose and twist."""
-        true_ns = self.next_true_ns
-        t_s = true_seconds(true_ns)
+        t_s = true_seconds(self.next_true_ns)
         state = state_at(t_s)
         R_map_body, position_m = state.T_map_body[:3, :3], state.T_map_body[:3, 3]
         yaw = self._heading0 + self._yaw_rate * t_s + float(self._yaw_walk.at(t_s)[0])
-        walk_m = self._walk_m.at(t_s)
         R_odom_map = _about_z(yaw)
-        if self._true_m is None:
-            self._travelled_m = position_m.copy()
-            step_m = np.zeros(3)
-        else:
-            step_m = position_m - self._true_m
-            self._travelled_m = self._travelled_m + self._scale * (R_odom_map @ step_m)
-        self._true_m = position_m.copy()
-        self._growth.step(t_s, step_m)
+        self._travel(t_s, position_m, R_odom_map)
         T_odom_body = np.eye(4)
         T_odom_body[:3, :3] = R_odom_map @ R_map_body
-        T_odom_body[:3, 3] = self._travelled_m + walk_m
-        linear = self._scale * (R_map_body.T @ state.velocity_map_mps) + self._velocity_noise.next()
-        angular = state.angular_velocity_body_radps + self._rate_noise.next()
+        T_odom_body[:3, 3] = self._travelled_m + self._walk_m.at(t_s)
         reading = OdometryReading(
-            T_odom_body, linear, angular, self._growth.pose_covariance(), self._twist_covariance()
+            T_odom_body,
+            self._scale * (R_map_body.T @ state.velocity_map_mps) + self._velocity_noise.next(),
+            state.angular_velocity_body_radps + self._rate_noise.next(),
+            self._growth.pose_covariance(),
+            self._twist_covariance.copy(),
         )
-        self._count += 1
-        self.next_true_ns = true_stamp_ns(self._count / self._config.rate_hz)
         errors = named("error", T_odom_body[:3, 3] - position_m, "m") | {"error_yaw_rad": yaw}
-        stamp_ns, arrival_ns = self._clock.stamp_ns(true_ns), self._latency.arrival_ns(true_ns)
-        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, reading, "", errors)
+        return self._measured(reading, errors)
 
-    def _twist_covariance(self) -> Float64:
-        linear, angular = self._config.velocity_noise_mps**2, self._config.rate_noise_radps**2
-        return np.diag([linear] * 3 + [angular] * 3)
+    def _travel(self, t_s: float, position_m: Float64, R_odom_map: Float64) -> None:
+        """Add the step since the last message, turned and scaled; the first one begins at the true place."""
+        if self._true_m is None:
+            self._true_m = self._travelled_m = position_m.copy()
+        step_m = position_m - self._true_m
+        self._travelled_m = self._travelled_m + self._scale * (R_odom_map @ step_m)
+        self._true_m = position_m.copy()
+        self._growth.step(t_s, step_m)
 
     def drawn(self) -> dict[str, object]:
         """The constant errors."""
