@@ -12,6 +12,7 @@ from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, raise_buildings
 from pose2rgbd_ros.sim.city.config import TEXTURES, CityConfig, stream
 from pose2rgbd_ros.sim.city.greenery import grow, plant, woods
 from pose2rgbd_ros.sim.city.ground_picture import GroundPicture
+from pose2rgbd_ros.sim.city.lamps import HEIGHT_M, REACH_M, lamps
 from pose2rgbd_ros.sim.city.layout import make_layout
 from pose2rgbd_ros.sim.city.paint_surfaces import paint_surfaces
 from pose2rgbd_ros.sim.city.paint_walls import paint_walls
@@ -63,6 +64,7 @@ class City:
         picture = self._build(plan, chunks, textures)
         self._plant(plan, picture, chunks, textures)
         self._park(plan, chunks, textures)
+        self._light(chunks)
         movers = (*cars(config, layout, ground, textures), *people(config, layout, ground, textures))
         self.scene = Scene(
             chunks.chunks(CHUNK_M), land.mesh(), picture.rgb(), textures.array(), light(config), movers
@@ -87,6 +89,10 @@ class City:
         top = ground.plan_height_m(trees.plan) + 1.05 * trees.height_m
         self._skyline.add_discs(ground.layout.warp.to_map(trees.plan), 1.15 * trees.radius_m, top)
         self._skyline.add_discs(*woods(ground, chunks, textures, config))
+
+    def _light(self, chunks: MeshBuilder) -> None:
+        foot = lamps(self._ground.layout, self._ground, chunks)
+        self._skyline.add_discs(foot[:, :2], np.full(len(foot), REACH_M), foot[:, 2] + HEIGHT_M + 0.2)
 
     def _park(self, plan: Plan, chunks: MeshBuilder, textures: TextureArray) -> None:
         parked = park(self.config, self._ground.layout, self._ground, plan)

@@ -16,7 +16,7 @@ BLOCK, ROAD, WALK, FAR = range(4)  # kinds of bands
 FAR_M = np.array([22.0, 55, 100, 165, 255, 380, 550, 780, 1100, 1550, 2200, 3000])  # beyond the built square
 STOP_M = 6.5  # the stretch before a crossing that carries the stop line
 RIM = 1.42  # the bend is conformal within this share of half the extent: just past the corners
-CELL_M = 12.0  # widest cell of the ground in the built square
+CELL_M = 16.0  # widest cell of the ground in the built square
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _manhole(image: Float32, x: int, y: int, across: float, along: float) -> Non
 
 def _roadway(rng: np.random.Generator, kind: StreetType, place: str, snow: float) -> Float32:
     """Rows run along the street from its crossing, columns across it from left to right."""
-    along = SIZE / (ROAD_TILE_M if place == "road" else STOP_M if place == "stop" else kind.walk_m)
+    along = SIZE / (ROAD_TILE_M if place == "road" else STOP_M if place == "stop" else kind.road_m)
     across = SIZE / kind.road_m
     cobbles = kind is ALLEY
     image = _cobbles(rng) if cobbles else _asphalt(rng)
@@ -72,7 +72,8 @@ def _roadway(rng: np.random.Generator, kind: StreetType, place: str, snow: float
     if place == "zebra":
         stripe = 0.5 * across
         paint[:, (np.arange(SIZE) % (2 * stripe)) < stripe] = 1.0
-        paint[:12], paint[-12:] = 0, 0
+        paint[: round(0.25 * along)] = 0
+        paint[round((kind.walk_m - 0.25) * along) :] = 0
     elif not cobbles:
         if place == "road":
             paint[: SIZE // 2, _band(middle, 0.12 * across)] = 1.0

@@ -37,11 +37,14 @@ def poses_on(ground: Ground, plan: Float64, heading_plan: Float64, base_m: float
 
 def frames(origin_m: Float64, forward: Float64) -> Float64:
     """Poses (N, 4, 4) with x along `forward` (N, 3) and y level."""
-    x = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
-    y = np.stack([-x[:, 1], x[:, 0], np.zeros(len(x))], axis=-1)
-    y /= np.linalg.norm(y, axis=-1, keepdims=True)
-    T = np.zeros((len(x), 4, 4))
-    T[:, :3, 0], T[:, :3, 1], T[:, :3, 2], T[:, :3, 3] = x, y, np.cross(x, y), origin_m
+    T = np.zeros((len(forward), 4, 4))
+    level = np.sqrt(forward[:, 0] ** 2 + forward[:, 1] ** 2)
+    length = np.sqrt(level**2 + forward[:, 2] ** 2)
+    cosine, sine = level / length, forward[:, 2] / length
+    T[:, :3, 0] = forward / length[:, None]
+    T[:, 0, 1], T[:, 1, 1] = -forward[:, 1] / level, forward[:, 0] / level
+    T[:, 0, 2], T[:, 1, 2], T[:, 2, 2] = -sine * T[:, 1, 1], sine * T[:, 0, 1], cosine
+    T[:, :3, 3] = origin_m
     T[:, 3, 3] = 1.0
     return T
 

@@ -179,7 +179,8 @@ class _Plot:
             blank = (False, True, False, True) if along_x else (True, False, True, False)
             self.put(rect, storeys + int(rng.integers(-1, 2)), OLD, roof, ridge="x" if along_x else "y", party=True,
                      base=str(rng.choice(["entrance", "shop_a", "shop_b"], p=[0.5, 0.25, 0.25])), blank=blank,
-                     base_m=3.7, step_m=0.1 * (base % 3), pitch=float(rng.uniform(0.62, 0.85)))  # fmt: skip
+                     base_m=3.7, step_m=0.1 * (base % 3),
+                     pitch=0.62 + 0.08 * (base % 3) + float(rng.uniform(0, 0.05)))  # fmt: skip
         return base
 
     def _back_building(self, inner: Rect) -> None:
@@ -221,7 +222,7 @@ class _Plot:
                     )
                     self.put(rect, storeys, OLD, "gable" if group > 1 else "hip", facade=facade, base_m=3.1,
                              ridge="x" if long_x else "y", step_m=0.1 * (base % 3), party=group > 1,
-                             pitch=float(rng.uniform(0.74, 0.86)))  # fmt: skip
+                             pitch=0.72 + 0.06 * (base % 3) + float(rng.uniform(0, 0.03)))  # fmt: skip
                     at += wide
                 at += float(rng.uniform(4.0, 7.0))
 

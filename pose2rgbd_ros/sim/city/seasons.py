@@ -62,8 +62,8 @@ def light(config: CityConfig) -> Light:
     reddening = np.exp(-np.array([0.05, 0.11, 0.22]) * (path - 1.0))
     strength = 1.05 + 0.07 * height
     sky = np.array([0.34, 0.41, 0.53]) * (0.88 + 0.12 * height)
-    haze = np.array([0.62, 0.70, 0.80]) * (0.90 + 0.10 * height)
-    warm = (1 - height) * np.array([0.12, 0.03, -0.10])
+    haze = np.array([0.62, 0.70, 0.80]) * (0.94 + 0.06 * height)
+    warm = (1 - height) * np.array([0.20, 0.05, -0.14])
     if config.season == "winter":
         strength, sky, haze = 0.9 * strength, 1.1 * sky, 0.6 * haze + 0.4 * np.array([0.76, 0.79, 0.83])
     ground = (

@@ -93,6 +93,11 @@ CAR_TINTS = np.array(
      (226, 226, 220), (90, 98, 88), (178, 164, 138), (64, 96, 110), (206, 210, 212)], float
 )  # fmt: skip
 
+COAT_TINTS = np.array(
+    [(38, 40, 48), (62, 70, 92), (120, 40, 44), (196, 186, 168), (88, 98, 76), (150, 120, 84), (210, 210, 206),
+     (70, 110, 140), (190, 150, 60), (110, 84, 100)], float
+)  # fmt: skip
+
 
 def car(textures: TextureArray, van: bool = False) -> Shape:
     """A car of 4.4 m, or a van of 5.0 m."""
@@ -136,7 +141,7 @@ def person(textures: TextureArray) -> Shape:
 def broad_tree(textures: TextureArray, rng: np.random.Generator, tall: float = 1.0) -> Shape:
     """A crown of unit radius and a trunk; scaled when set down. `tall` stretches the crown."""
     shape = Shape()
-    rings = [(0.84, 0.94), (0.86, 1.74)]  # radius, height
+    rings = [(0.78, 0.98), (0.90, 1.64)]  # radius, height
     _crown(shape, rings, (0.70, 2.32), 6, tall, textures["leaves"], rng)
     _trunk(shape, 0.09, 0.85, textures["bark"])
     return shape

@@ -139,6 +139,9 @@ class Surface:
         backwards = (place == "stop") & ends[b]
         right = np.where(backwards[:, None], 1 - right, right)
         forward = np.where(backwards[:, None], 1 - fraction, fraction)
+        # A crossing is as finely painted along the street as across it, so that both blur at the same distance.
+        zebra = (place == "zebra")[:, None]
+        forward = np.where(zebra, fraction * (end - begin) / (high - low), forward)
         forward = np.where((place == "road")[:, None], run / ROAD_TILE_M, forward)
         layer = self._textures.each([f"{p}_{n}" for p, n in zip(place, names, strict=True)])
         return np.stack([right, forward], axis=-1), layer

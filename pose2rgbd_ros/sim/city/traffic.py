@@ -28,6 +28,7 @@ HEADWAY_S = 3.2  # least time between two cars of one round
 CORNER_MPS = 3.6
 ACCELERATION_MPS2 = 1.3
 PERSON_APART_M = 1.6
+GRID_S = 0.1
 CAR_HEIGHT_M, VAN_HEIGHT_M = 1.5, 2.1
 
 
@@ -57,7 +58,7 @@ def park(config: CityConfig, layout: Layout, ground: Ground, plan: Plan) -> Park
                     here = places[rng.random(len(places)) < 0.46]
                     here = here + rng.uniform(-0.35, 0.35, len(here))
                     cross = (
-                        middle + side * (kind.lane_m + strip / 2 + 0.05) + rng.uniform(-0.06, 0.06, len(here))
+                        middle + side * (kind.lane_m + strip / 2) + rng.uniform(-0.05, 0.03, len(here))
                     )
                     # Looking along +y the right-hand kerb is at larger x, along +x at smaller y.
                     forward = side if axis == 0 else -side
@@ -101,17 +102,26 @@ class Round:
         speed = np.append(speed_mps, speed_mps[0])
         time = np.concatenate([[0.0], np.cumsum(2 * step / (speed[1:] + speed[:-1]))])
         self.period_s = float(time[-1])
-        self._position = CubicSpline(time, closed, bc_type="periodic")
-        self._velocity = self._position.derivative()
+        course = CubicSpline(time, closed, bc_type="periodic")
+        # The same on an even grid of times, which needs no search: this runs for each mover in each frame.
+        count = int(np.ceil(self.period_s / GRID_S))
+        grid = np.linspace(0.0, self.period_s, count + 1)
+        even = course(grid)
+        even[-1] = even[0]
+        self._step_s = self.period_s / count
+        self._cubics = np.ascontiguousarray(CubicSpline(grid, even, bc_type="periodic").c.transpose(1, 0, 2))
 
     def T(self, t_s: Float64) -> Float64:
         """Poses (N, 4, 4), x along the course."""
-        t_s = np.mod(np.atleast_1d(np.asarray(t_s, float)), self.period_s)
-        return frames(self._position(t_s), self._velocity(t_s))
+        at = np.mod(t_s, self.period_s) / self._step_s
+        piece = np.minimum(at.astype(int), len(self._cubics) - 1)
+        h = ((at - piece) * self._step_s)[:, None]
+        a, b, c, d = self._cubics[piece].transpose(1, 0, 2)
+        return frames(((a * h + b) * h + c) * h + d, (3 * a * h + 2 * b) * h + c)
 
 
 def _later(course: Round, delay_s: float) -> Callable[[Float64], Float64]:
-    return lambda t_s: course.T(np.asarray(t_s, float) + delay_s)
+    return lambda t_s: course.T(np.atleast_1d(np.asarray(t_s, float)) + delay_s)
 
 
 def cars(config: CityConfig, layout: Layout, ground: Ground, textures: TextureArray) -> list[Mover]:
@@ -150,7 +160,14 @@ def people(config: CityConfig, layout: Layout, ground: Ground, textures: Texture
     for index in rng.permutation(len(places))[: config.people]:
         course, slot = places[index]
         delay = slot * course.period_s / int(course.length_m / PERSON_APART_M)
-        movers.append(_mover("person", model, rng.uniform(30, 220, 3), _later(course, delay)))
+        movers.append(
+            _mover(
+                "person",
+                model,
+                shapes.COAT_TINTS[rng.integers(len(shapes.COAT_TINTS))],
+                _later(course, delay),
+            )
+        )
     return movers
 
 
