@@ -18,7 +18,7 @@ from pose2rgbd_ros.sim.vehicle_legs import FlightLeg, Flown, GlideLeg, Leg
 
 TICK_S = 0.01  # commands act on this grid
 GUARD_S = 0.04  # between looks at what stands in the way
-REMEMBERED_S = 3.0  # how far back states can be asked for
+REMEMBERED_S = 3.0  # how far back before the last step states can be asked for
 SPEED_GAIN_PER_S = 2.5  # of the loop from velocity error to acceleration, and
 ACCELERATION_LAG_S = 0.1  # from there to jerk: their product of 1/4 is critically damped
 YAW_LAG_S = 0.15
@@ -92,7 +92,7 @@ class Vehicle:
         return self._held_back or self._stranded
 
     def state(self, t_s: float) -> BodyState:
-        """The body at a time of the last seconds, up to `flown_s`. UserError for one that is forgotten."""
+        """The body at a time of the last step or the seconds before, up to `flown_s`. UserError for one that is forgotten."""
         if t_s < self._legs[0].start_s:
             raise UserError(f"where the drone was {self.flown_s - t_s:.1f} s ago is forgotten")
         if t_s not in self._states:
@@ -102,11 +102,11 @@ class Vehicle:
     def advance(self, t_s: float) -> None:
         """Fly on until a time."""
         self._states.clear()
+        while len(self._legs) > 1 and self._legs[1].start_s < self.flown_s - REMEMBERED_S:
+            self._plan_legs.discard(self._legs.pop(0))
         while self.flown_s < t_s - 1e-9:
             self._steer()
             self.flown_s = min(self.flown_s + TICK_S, t_s)
-        while len(self._legs) > 1 and self._legs[1].start_s < self.flown_s - REMEMBERED_S:
-            self._plan_legs.discard(self._legs.pop(0))
 
     def command(self, velocity_mps: Float64, yaw_rate_radps: float) -> None:
         """Leave plan or path and fly at a velocity (3,) forward, left and up, turning left.

@@ -87,6 +87,7 @@ class World:
         self._on_their_way = Arrivals()
         self._views: dict[int, View] = {}  # by the true time of the exposure
         self._renderer = SceneRenderer(city.scene, camera, supersample, shadows)
+        self._renderer.render(flight.T_map_cam(0.0)[0])  # the first picture takes longer: not in the flight
 
     def step(self, seconds: float, render: bool = True) -> Step:
         """Fly on; what was exposed meanwhile is rendered if `render`."""

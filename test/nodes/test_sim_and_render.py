@@ -34,7 +34,7 @@ def test_rendered_are_the_poses_that_are_flown(bench, make_checkpoint):
     waiting = bench.wait_state(RenderStatus.WAITING_FOR_TF)
     assert "use_sim_time is set but nothing arrives on /clock" in waiting.message
     sim = bench.spin(SimNode, real_time_factor=2.0, **PARAMETERS)
-    status = bench.wait_state(RenderStatus.OK, 40.0)
+    status = bench.wait_state(RenderStatus.OK, 60.0)
     assert status.inside_volume
     assert status.distance_to_training_m < 1.0
     assert abs(status.tf_age_s) < 1.0, "ages are told in simulated time"
