@@ -10,7 +10,7 @@ from support.town import STREET_HALF_M, STREET_MIDDLES_M, Town
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions
-from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight, plans_street
 
 
 def times(flight: Flight, count: int = 4000) -> np.ndarray:
@@ -161,14 +161,35 @@ def test_a_street_flight_keeps_to_the_streets_and_above_the_ground(seed):
 
 def test_a_street_flight_leaves_out_where_there_is_no_room():
     town = Town(closed=(4,))  # the west-east street through the middle, bridged within 20 m of it
-    low = make_flight(FlightConfig(plan="street", altitude_m=6.0, seed=1, distance_m=9000.0), town)
-    position = low.position_m(times(low, 20_000))
+    low = make_flight(FlightConfig(plan="street", altitude_m=6.0, seed=1, distance_m=6000.0), town)
+    position = low.position_m(times(low, 10_000))
     bridged = (np.abs(position[:, 0]) < 15) & (np.abs(position[:, 1]) < 3)
-    along = np.abs(low.velocity_mps(times(low, 20_000))[:, 0]) > 1
+    along = np.abs(low.velocity_mps(times(low, 10_000))[:, 0]) > 1
     assert not (bridged & along).any()
-    high = make_flight(FlightConfig(plan="street", altitude_m=9.0, seed=1, distance_m=9000.0), town)
-    position = high.position_m(times(high, 20_000))
+    high = make_flight(FlightConfig(plan="street", altitude_m=9.0, seed=1, distance_m=6000.0), town)
+    position = high.position_m(times(high, 10_000))
     assert ((np.abs(position[:, 0]) < 15) & (np.abs(position[:, 1]) < 3)).any()
+
+
+def test_narrow_streets_have_narrow_corners():
+    """At 8 m of radius the flight would come within 2 m of the corner houses; it takes a radius that keeps away."""
+    for half_m, least_m in ((3.6, 2.4), (STREET_HALF_M, 4.0)):
+        town = Town(half_m=half_m)
+        flight = make_flight(FlightConfig(plan="street", wander_m=0.0, distance_m=600.0), town)
+        off = flight.position_m(times(flight))[:, :2, None] - STREET_MIDDLES_M
+        nearest = np.abs(off).min(axis=2)  # to the middles of both kinds of streets
+        to_house = np.linalg.norm(np.maximum(half_m - nearest, 0.0), axis=1)
+        inside = (nearest > half_m).all(axis=1)
+        assert not inside.any()
+        both = nearest.max(axis=1) < half_m  # on a crossing: the way to its corner
+        assert np.where(both, to_house, half_m - nearest.min(axis=1)).min() > least_m
+        assert flight.lines > 3
+
+
+def test_a_street_flight_that_cannot_turn_says_how_far_it_gets(monkeypatch):
+    monkeypatch.setattr(plans_street, "CORNER_RADII_M", (30.0,))  # cuts through the houses of every corner
+    with pytest.raises(UserError, match=r"with room 12 m above the ground lead 320 m far, not 2500 m"):
+        make_flight(FlightConfig(plan="street"), Town())
 
 
 def test_a_street_flight_needs_streets_with_room():

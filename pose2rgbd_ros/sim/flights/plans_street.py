@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.route import Route, check_length, course_rad, rounded
 from pose2rgbd_ros.sim.flights.terrain import STREET_MARGIN_M, Street, Terrain, highest_around_m
 
-CORNER_RADIUS_M = 8.0
+CORNER_RADII_M = (8.0, 5.0, 3.0)  # the first with room is flown
+_LEAST_SHARE = 0.8  # of the distance asked for
 _STREET = 5  # stream of random numbers
 _MEET_M = 1.0  # a street that ends this near to another one meets it
-_SPACING_M = 1.0  # between the places looked at for clearance
+_SPACING_M = 0.5  # between the places looked at for clearance
 _EXTRA_M = 1.0  # room for wander and for what the spline rounds off
 _ATTEMPTS = 12
 
@@ -64,12 +65,15 @@ def street(config: FlightConfig, terrain: Terrain | None) -> Route:
             f"no street of this city has room for a flight {config.altitude_m:g} m above the ground; choose another "
             "altitude_m, or another city"
         )
-    vertices, numbers = _passages(best)
-    flat = np.concatenate([vertices, np.zeros((len(vertices), 1))], axis=1)
-    position, line = rounded(flat, numbers, CORNER_RADIUS_M)
+    if _length_m(best) < _LEAST_SHARE * config.distance_m:
+        raise UserError(
+            f"the streets with room {config.altitude_m:g} m above the ground lead {_length_m(best):.0f} m far, not "
+            f"{config.distance_m:g} m; give a smaller distance_m, another altitude_m or another city"
+        )
+    position, line = _path(best, [planner.corner_m(*pair) or 0.0 for pair in itertools.pairwise(best)])
     position[:, 2] = terrain.ground_height_m(position[:, :2]) + config.altitude_m
     down = np.full(len(position), np.deg2rad(config.camera_pitch_deg))
-    return Route(position, course_rad(position), down, line, (range(numbers[-1] + 1),))
+    return Route(position, course_rad(position), down, line, (range(int(line.max()) + 1),))
 
 
 class _Planner:
@@ -77,7 +81,7 @@ class _Planner:
 
     def __init__(self, config: FlightConfig, terrain: Terrain) -> None:
         self._config, self._terrain = config, terrain
-        self._room: dict[tuple[_Block, _Block], bool] = {}
+        self._corner_m: dict[tuple[_Block, _Block], float | None] = {}
         blocks = [block for block in _blocks(terrain.streets) if self._clear(block.points_m)]
         blocks = _without_dead_ends(blocks)
         self.leaving: dict[int, list[_Block]] = {}
@@ -95,7 +99,7 @@ class _Planner:
         length_m = flown[0].length_m
         while length_m < self._config.distance_m:
             here = flown[-1]
-            ahead = [b for b in self.leaving[here.stop] if b.stop != here.start and self._can_turn(here, b)]
+            ahead = [b for b in self.leaving[here.stop] if b.stop != here.start and self.corner_m(here, b)]
             if not ahead:
                 break
             counts = [often.get(frozenset((b.start, b.stop)), 0) for b in ahead]
@@ -107,16 +111,19 @@ class _Planner:
             length_m += chosen.length_m
         return flown
 
-    def _can_turn(self, before: _Block, after: _Block) -> bool:
-        """Whether the rounded corner between two blocks is clear."""
+    def corner_m(self, before: _Block, after: _Block) -> float | None:
+        """The largest radius with which the corner between two blocks is clear; None without any."""
         key = before, after
-        if key not in self._room:
-            vertices, _ = _passages([before, after])
-            flat = np.concatenate([vertices, np.zeros((len(vertices), 1))], axis=1)
-            corner = rounded(flat, [0] * (len(flat) - 1), CORNER_RADIUS_M)[0][:, :2]
-            near = np.linalg.norm(corner - before.points_m[-1], axis=1) < 2 * CORNER_RADIUS_M
-            self._room[key] = self._clear(corner[near])
-        return self._room[key]
+        if key not in self._corner_m:
+            self._corner_m[key] = next(
+                (r for r in CORNER_RADII_M if self._corner_clear(before, after, r)), None
+            )
+        return self._corner_m[key]
+
+    def _corner_clear(self, before: _Block, after: _Block, radius_m: float) -> bool:
+        corner = _path([before, after], [radius_m])[0][:, :2]
+        near = np.linalg.norm(corner - before.points_m[-1], axis=1) < 2 * CORNER_RADII_M[0]
+        return self._clear(corner[near])
 
     def _clear(self, points_m: Float64) -> bool:
         """Whether nothing stands too high along a polyline (K, 2)."""
@@ -128,24 +135,27 @@ class _Planner:
         return bool((highest_around_m(self._terrain, xy, margin_m) + margin_m <= height_m).all())
 
 
-def _passages(blocks: list[_Block]) -> tuple[Float64, list[int]]:
-    """Vertices (K, 2) through the blocks, and for each segment the passage it is on.
+def _path(blocks: list[_Block], corners_m: list[float]) -> tuple[Float64, Int64]:
+    """Positions (N, 3) along the blocks at z = 0, and the passage (N,) each is on, -1 in turns.
 
-    Around a turn the middle's own vertices give way, so that the arc has straight segments to begin and end on.
+    Around a turn, of radius `corners_m` between each two blocks, the middle's own vertices give way, so that the arc
+    has straight segments to begin and end on.
     """
-    vertices, numbers, passage = [blocks[0].points_m[0]], [], 0
+    turns = [a.street != b.street for a, b in itertools.pairwise(blocks)]
+    before = [0.0, *(r if turn else 0.0 for r, turn in zip(corners_m, turns, strict=True))]
+    vertices, numbers, radii, passage = [blocks[0].points_m[0]], [], [CORNER_RADII_M[0]], 0
     for k, block in enumerate(blocks):
-        passage += int(k > 0 and block.street != blocks[k - 1].street)
+        passage += int(k > 0 and turns[k - 1])
+        behind_m = before[k + 1] if k + 1 < len(blocks) else 0.0
         points = block.points_m[1:]
-        keep = np.ones(len(points), dtype=bool)
-        if k > 0 and block.street != blocks[k - 1].street:
-            keep &= np.linalg.norm(points - block.points_m[0], axis=1) > CORNER_RADIUS_M
-        if k + 1 < len(blocks) and block.street != blocks[k + 1].street:
-            keep &= np.linalg.norm(points - points[-1], axis=1) > CORNER_RADIUS_M
+        keep = np.linalg.norm(points - block.points_m[0], axis=1) >= before[k]
+        keep &= np.linalg.norm(points - points[-1], axis=1) >= behind_m
         keep[-1] = True
         vertices += list(points[keep])
         numbers += [passage] * int(keep.sum())
-    return np.array(vertices), numbers
+        radii += [CORNER_RADII_M[0]] * (int(keep.sum()) - 1) + [behind_m or CORNER_RADII_M[0]]
+    flat = np.concatenate([np.array(vertices), np.zeros((len(vertices), 1))], axis=1)
+    return rounded(flat, numbers, np.array(radii))
 
 
 def _blocks(streets: Sequence[Street]) -> list[_Block]:
