@@ -4,9 +4,10 @@ Each part can be left out (sim:=false, for a real drone) and has a launch file o
 the simulator follow /clock while it runs.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -38,10 +39,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     wanted = [part for part in PARTS if given(part).lower() in YES]
-    if "render" in wanted and not given("model") and given("render_params_file") == default_file("render"):
-        raise RuntimeError(
-            "render needs model:=FOLDER, made by `pose2rgbd train`; or leave it out: render:=false"
-        )
+    refuse_what_cannot_start(wanted, given)
     sim_time = str("sim" in wanted).lower()
     files = []
     for part in wanted:
@@ -55,6 +53,23 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         shown = {"view": view, "namespace": given("namespace"), "use_sim_time": sim_time}
         files.append(include("rviz.launch.py", shown))
     return files
+
+
+def refuse_what_cannot_start(wanted: list[str], given: Callable[[str], str]) -> None:
+    """Before the first node runs: an exception later on would leave it running, with nobody to stop it."""
+    for part in wanted:
+        file = given(f"{part}_params_file")
+        if not Path(file).expanduser().is_file():
+            raise RuntimeError(f"{part}_params_file:={file} is not a file")
+    model = given("model")
+    if "render" in wanted and not model and given("render_params_file") == default_file("render"):
+        raise RuntimeError(
+            "render needs model:=FOLDER, made by `pose2rgbd train`; or leave it out: render:=false"
+        )
+    if "render" in wanted and model and not Path(model).expanduser().is_dir():
+        raise RuntimeError(f"model:={model} is not a folder; give one made by `pose2rgbd train`")
+    if given("rviz").lower() in YES:
+        get_package_prefix("rviz2")
 
 
 def include(name: str, arguments: dict[str, str]) -> GroupAction:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
@@ -37,6 +37,8 @@ ARGUMENTS = {
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments are known: an empty `model` must not hide the one of the parameter file."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if given["rviz"].lower() in ("true", "1"):
+        get_package_prefix("rviz2")  # raises before the node runs: raised later, the node would go on alone
     model = given["model"]
     if model and not Path(model).expanduser().is_dir():
         raise RuntimeError(f"model:={model} is not a folder; give one made by `pose2rgbd train`")

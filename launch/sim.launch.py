@@ -6,7 +6,7 @@ An argument left empty takes the value of the parameter file. Nodes that listen 
 import json
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
@@ -49,6 +49,8 @@ ARGUMENTS = {
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if given["rviz"].lower() in ("true", "1"):
+        get_package_prefix("rviz2")  # raises before the node runs: raised later, the node would go on alone
     overrides = {}
     for argument, (parameters, kind, text) in SETTINGS.items():
         if given[argument]:
