@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -193,7 +194,7 @@ class _Recording:
             self._bag.write(topic, message, START_NS)
         total = int(duration_s * config.sensors.camera.rate_hz)
         with tqdm(total=total, desc="recording", unit="image", mininterval=1.0) as progress:
-            for true_ns, item in self._arrivals(duration_s):
+            for true_ns, item in self._events(duration_s):
                 if item is None:
                     self._bag.write(topics.CLOCK, self._bag.make.clock(true_ns), true_ns)
                     continue
@@ -206,27 +207,22 @@ class _Recording:
         self._write_truth(duration_s)
         return images
 
-    def _arrivals(self, duration_s: float) -> Iterator[tuple[int, Measurement | None]]:
+    def _events(self, duration_s: float) -> Iterator[tuple[int, Measurement | None]]:
         """(true time, what arrives) in order; None is a tick of /clock."""
-        queue, ticks = Arrivals(), self._ticks(duration_s)
-        tick = next(ticks, None)
-        for until_s in [*np.arange(STEP_S, duration_s, STEP_S).tolist(), duration_s]:
-            queue.add(self._suite.advance(self._flight.state, until_s))
-            last = until_s >= duration_s
-            for item in queue.until(None if last else true_stamp_ns(until_s)):
-                while tick is not None and tick <= item.arrival_ns:
-                    yield tick, None
-                    tick = next(ticks, None)
-                yield item.arrival_ns, item
-        while tick is not None:
-            yield tick, None
-            tick = next(ticks, None)
-
-    def _ticks(self, duration_s: float) -> Iterator[int]:
-        """When /clock is sent."""
-        hz = self._config.clock_hz
+        hz, end_ns = self._config.clock_hz, true_stamp_ns(duration_s)
         times = (true_stamp_ns(n / hz) for n in itertools.count()) if hz > 0 else iter(())
-        return itertools.takewhile(lambda true_ns: true_ns <= true_stamp_ns(duration_s), times)
+        ticks = ((time_ns, None) for time_ns in itertools.takewhile(lambda time_ns: time_ns <= end_ns, times))
+        arrivals = ((item.arrival_ns, item) for item in self._arrivals(duration_s))
+        return heapq.merge(ticks, arrivals, key=lambda event: event[0])
+
+    def _arrivals(self, duration_s: float) -> Iterator[Measurement]:
+        """Everything measured until a time, in order of arrival."""
+        queue = Arrivals()
+        for until_s in np.arange(STEP_S, duration_s, STEP_S).tolist():
+            queue.add(self._suite.advance(self._flight.state, until_s))
+            yield from queue.until(true_stamp_ns(until_s))
+        queue.add(self._suite.advance(self._flight.state, duration_s))
+        yield from queue.until(None)
 
     def _write_truth(self, duration_s: float) -> None:
         t_s = np.arange(int(duration_s * self._config.truth_hz) + 1) / self._config.truth_hz
