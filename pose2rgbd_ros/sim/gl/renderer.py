@@ -26,7 +26,7 @@ from pose2rgbd_ros.sim.gl.view import View
 from pose2rgbd_ros.sim.scene import Scene
 
 SMALLEST, MOST_SAMPLES = 8, 4  # pixels a side; samples a side of a pixel
-SHADOW_TEXELS = 4096
+SHADOW_TEXELS, FINEST_TEXEL_M = 4096, 0.05  # of the map of what stands still
 LOWEST_SUN = 0.05  # height of the unit vector towards it, some 3 degrees
 _LIFT_TEXELS = 1.5
 
@@ -125,7 +125,6 @@ class SceneRenderer:
         """The shadows of all that stands still, once."""
         sideways, ground = shear(self.scene.light), self._ground
         self._programs.set("shear", tuple(sideways))
-        self._shadows = ShadowMap(context, SHADOW_TEXELS)
         low, high = ground.low_m[0], ground.high_m[0]
         if self._chunks:
             # Of a ground that reaches beyond the town, only the town; and what stands on it, up to its top.
@@ -138,6 +137,9 @@ class SceneRenderer:
             low[2] = min(low[2], self._chunks.low_m[inside, 2].min(initial=low[2]))
             high[2] = max(high[2], self._chunks.high_m[inside, 2].max(initial=high[2]))
         low_xy, high_xy = footprint(low[None], high[None], sideways)
+        # Small worlds get small maps: finer texels would not be seen.
+        texels = int(np.clip((high_xy - low_xy).max() / FINEST_TEXEL_M, 64, SHADOW_TEXELS))
+        self._shadows = ShadowMap(context, texels)
         self._shadows.fit(np.append(low_xy[0], low[2]), np.append(high_xy[0], high[2]))
         context.enable_only(moderngl.DEPTH_TEST)
         self._shadows.begin(self._programs.shadow)
