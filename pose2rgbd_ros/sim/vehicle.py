@@ -41,7 +41,10 @@ class VehicleConfig:
     max_yaw_rate_radps: float = setting(1.0, "largest rate of turn on command", ge=0.01, le=10.0)
     command_timeout_s: float = setting(0.5, "without commands for this long it stops", ge=0.01, le=60.0)
     clearance_m: float = setting(
-        3.0, "commands bring it no nearer to ground, roofs and walls", ge=0.5, le=100.0
+        3.0,
+        "distance that commands keep to ground, roofs and walls; two thirds of it at least",
+        ge=0.5,
+        le=100.0,
     )
     path_speed_mps: float = setting(6.0, "speed along a path", ge=0.2, le=30.0)
     loop: bool = setting(True, "fly the plan again and again; false: hover at its end")
