@@ -51,7 +51,7 @@ def plant(
     free = free[(material == GRASS) | (in_square & (material == PAVED))]
     free = free[spread(free, 5.0)]
     free = free[clear.m(free) > 2.2]
-    around = rng.uniform(-1, 1, (420, 2)) * (layout.half_m + 95)
+    around = rng.uniform(-1, 1, (300, 2)) * (layout.half_m + 95)
     around = around[np.abs(around).max(axis=1) > layout.half_m + 3]
     around = around[~_on_road(layout, around)]
     at = np.concatenate([street, free, around])
@@ -147,7 +147,7 @@ def woods(
         * rng.uniform(0.85, 1.1, (len(at), 1))
         * 1.15
     )
-    shape = shapes.broad_tree(textures, rng)
+    shape = shapes.broad_tree(textures, rng, sides=5)
     shape.parts = shape.parts[:1]  # no trunk under a canopy
     shape.place(builder, scaled(T, np.stack([wide, wide, tall], axis=-1)), np.clip(tint, 0, 255))
     return T[:, :2, 3], wide * 1.15, T[:, 2, 3] + 2.4 * tall

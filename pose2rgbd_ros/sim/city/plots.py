@@ -143,8 +143,8 @@ class _Plot:
 
     def _corner(self, side: int, depth: float, storeys: int) -> None:
         d = depth
-        x = self.x0 + 0.3 if side in (0, 3) else self.x1 - d - 0.3
-        y = self.y0 + 0.3 if side in (0, 1) else self.y1 - d - 0.3
+        x = self.x0 + 0.2 if side in (0, 3) else self.x1 - d - 0.2
+        y = self.y0 + 0.2 if side in (0, 1) else self.y1 - d - 0.2
         blank = [
             (False, True, True, False),
             (False, False, True, True),
@@ -159,14 +159,14 @@ class _Plot:
         """The houses between two corners; each differs a little in front line, depth and height from its neighbours."""
         rng = self.rng
         along_x = side in (0, 2)
-        begin = (self.x0 if along_x else self.y0) + depth + 0.3
-        end = (self.x1 if along_x else self.y1) - depth - 0.3
+        begin = (self.x0 if along_x else self.y0) + depth + 0.2
+        end = (self.x1 if along_x else self.y1) - depth - 0.2
         count = max(1, round((end - begin) / rng.uniform(10.5, 15.5)))
         edges = begin + (end - begin) * np.linspace(0, 1, count + 1)
         edges[1:-1] += rng.uniform(-1.6, 1.6, count - 1)
         for k in range(count):
             base += 1
-            front = (0.05, 0.17, 0.11)[base % 3]
+            front = (0.05, 0.13, 0.09)[base % 3]
             back = depth - 0.4 - (0.1, 0.9, 0.5)[base % 3]
             low, high = edges[k] - 0.04, edges[k + 1] + 0.04
             rect = {

@@ -138,11 +138,11 @@ def person(textures: TextureArray) -> Shape:
     return shape
 
 
-def broad_tree(textures: TextureArray, rng: np.random.Generator, tall: float = 1.0) -> Shape:
-    """A crown of unit radius and a trunk; scaled when set down. `tall` stretches the crown."""
+def broad_tree(textures: TextureArray, rng: np.random.Generator, sides: int = 6) -> Shape:
+    """A crown of unit radius and a trunk; scaled when set down."""
     shape = Shape()
     rings = [(0.78, 0.98), (0.90, 1.64)]  # radius, height
-    _crown(shape, rings, (0.70, 2.32), 6, tall, textures["leaves"], rng)
+    _crown(shape, rings, (0.70, 2.32), sides, 1.0, textures["leaves"], rng)
     _trunk(shape, 0.09, 0.85, textures["bark"])
     return shape
 
@@ -151,7 +151,7 @@ def conifer(textures: TextureArray, rng: np.random.Generator) -> Shape:
     """Two stacked cones."""
     shape = Shape()
     for low, high, radius in ((0.35, 2.3, 1.0), (1.5, 3.4, 0.7)):
-        _crown(shape, [(radius, low)], (low + 0.15, high), 6, 1.0, textures["needles"], rng)
+        _crown(shape, [(radius, low)], (low + 0.15, high), 5, 1.0, textures["needles"], rng)
     _trunk(shape, 0.1, 0.6, textures["bark"])
     return shape
 

@@ -153,10 +153,13 @@ class Surface:
         x, y = self._layout.x, self._layout.y
         # Bands of one block form one field; far bands are fields of their own.
         column, row = (np.where(a.number < 0, 100 + np.arange(len(a.kind)), a.number) for a in (x, y))
+        count = 100 + max(len(x.kind), len(y.kind))
         crops = self._textures.each(["meadow", "crop", "soil", "meadow", "stubble", "crop"])
-        crop = crops[rng.integers(0, len(crops), (200, 200))]
+        crop = crops[rng.integers(0, len(crops), (count, count))]
         colour = 255 * (
-            0.86 + 0.14 * rng.random((200, 200, 1)) * [1, 1, 0.8] + rng.uniform(-0.05, 0.05, (200, 200, 3))
+            0.86
+            + 0.14 * rng.random((count, count, 1)) * [1, 1, 0.8]
+            + rng.uniform(-0.05, 0.05, (count, count, 3))
         )
         if self._snow:  # no colours of crops below snow
             colour = 255 - 0.1 * (255 - colour.mean(axis=-1, keepdims=True)) * np.ones(3)

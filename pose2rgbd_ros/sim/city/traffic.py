@@ -57,9 +57,7 @@ def park(config: CityConfig, layout: Layout, ground: Ground, plan: Plan) -> Park
                 for side in (-1, 1):
                     here = places[rng.random(len(places)) < 0.46]
                     here = here + rng.uniform(-0.35, 0.35, len(here))
-                    cross = (
-                        middle + side * (kind.lane_m + strip / 2) + rng.uniform(-0.05, 0.03, len(here))
-                    )
+                    cross = middle + side * (kind.lane_m + strip / 2) + rng.uniform(-0.05, 0.03, len(here))
                     # Looking along +y the right-hand kerb is at larger x, along +x at smaller y.
                     forward = side if axis == 0 else -side
                     spots.append(np.stack([cross, here] if axis == 0 else [here, cross], axis=-1))
