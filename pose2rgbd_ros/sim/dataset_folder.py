@@ -14,6 +14,7 @@ import yaml
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.frames import EncodedFrame
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.split_file import write_split
@@ -94,11 +95,7 @@ class SimFolder:
             frame = taken.frame if writer is self._frames else taken.mover_free or taken.frame
             self._require_same_pose(writer.add_encoded(shot.stamp_ns, shot.T_map_cam, frame), shot)
         if self._movers and taken.mover_free is None:
-            for folder, (suffix, _) in (
-                ("rgb", taken.frame.image),
-                ("depth", taken.frame.depth or ("", b"")),
-            ):
-                name = f"{folder}/{shot.stamp_ns}{suffix}"
+            for name in _files(shot, taken.frame):
                 _share(self._out / name, self._out / MOVER_FREE / name)
 
     def write_split(self, stamps_ns: Sequence[int], labels: Sequence[str]) -> None:
@@ -127,6 +124,12 @@ class SimFolder:
 
 def _labels(shot: Shot) -> str:
     return f"{MOVERS}/{shot.stamp_ns}.png"
+
+
+def _files(shot: Shot, frame: EncodedFrame) -> list[str]:
+    """Names of a frame's files in its dataset."""
+    encoded = {layout.RGB: frame.image, layout.DEPTH["metric"]: frame.depth}
+    return [f"{folder}/{shot.stamp_ns}{file[0]}" for folder, file in encoded.items() if file is not None]
 
 
 def _share(path: Path, copy: Path) -> None:
