@@ -69,7 +69,10 @@ vec4 finished(vec3 linear, float label) {
 #ifdef ROOT
     return vec4(sqrt(linear), label / 255.0);
 #else
-    vec3 srgb = mix(12.92 * linear, 1.055 * pow(linear, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, linear));
+    // 1.055 pow(linear, 1 / 2.4) - 0.055 to a fraction of one of 255 steps: powers are dear in software.
+    vec3 root = sqrt(linear);
+    vec3 above = ((((0.5173 * root - 1.623649) * root + 2.031564) * root - 1.402731) * root + 1.51795) * root - 0.04011;
+    vec3 srgb = mix(12.92 * linear, above, step(0.0031308, linear));
     return vec4(srgb, label / 255.0);
 #endif
 }
