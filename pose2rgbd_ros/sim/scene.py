@@ -58,7 +58,7 @@ class Light:
     sky_rgb: tuple[float, float, float] = (0.36, 0.42, 0.52)  # ambient light from above
     ground_rgb: tuple[float, float, float] = (0.18, 0.17, 0.15)  # ambient light from below
     haze_rgb: tuple[float, float, float] = (0.62, 0.70, 0.80)  # also the sky at the horizon
-    haze_per_m: float = 0.0012  # share of the haze grows as 1 - exp(-haze_per_m * distance)
+    haze_per_m: float = 0.0008  # share of the haze grows as 1 - exp(-haze_per_m * distance)
 
 
 @dataclass(frozen=True, eq=False)

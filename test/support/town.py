@@ -20,7 +20,8 @@ class TownStreet:
 class Town:
     """Streets every 40 m in both directions, blocks of one height between them, on ground that rises to the east.
 
-    The streets are `half_m` wide to each side. Streets listed in `closed` (their numbers, west-east ones first) are bridged at 5 m above the ground.
+    The streets are `half_m` wide to each side. Streets listed in `closed` (their numbers, west-east ones first) are
+    bridged at 5 m above the ground.
     """
 
     bounds_m = (np.array([-200.0, -200.0]), np.array([200.0, 200.0]))

@@ -26,7 +26,7 @@ class CityConfig:
     sun_azimuth_deg: float = setting(140.0, "sun, clockwise from north", ge=-360.0, le=360.0)
     sun_elevation_deg: float = setting(48.0, "sun above the horizon", ge=3.0, le=90.0)
     season: str = setting("summer", "vegetation, ground and light", choices=SEASONS)
-    haze_per_m: float = setting(0.0012, "density of the haze; 0 shows the end of the world", ge=0.0, le=0.05)
+    haze_per_m: float = setting(0.0008, "density of the haze; 0 shows the end of the world", ge=0.0, le=0.05)
     cars: int = setting(0, "cars that drive; parked ones are always there", ge=0, le=2000)
     people: int = setting(0, "people who walk", ge=0, le=5000)
 

@@ -61,7 +61,7 @@ def light(config: CityConfig) -> Light:
     path = 1.0 / (sun[2] + 0.12)  # air masses, roughly
     reddening = np.exp(-np.array([0.05, 0.11, 0.22]) * (path - 1.0))
     strength = 1.05 + 0.07 * height
-    sky = np.array([0.34, 0.41, 0.53]) * (0.88 + 0.12 * height)
+    sky = np.array([0.31, 0.37, 0.48]) * (0.88 + 0.12 * height)
     haze = np.array([0.62, 0.70, 0.80]) * (0.94 + 0.06 * height)
     warm = (1 - height) * np.array([0.20, 0.05, -0.14])
     if config.season == "winter":
@@ -71,7 +71,7 @@ def light(config: CityConfig) -> Light:
     )
     return Light(
         sun_direction=_triple(sun / np.linalg.norm(sun)),
-        sun_rgb=_triple(1.05 * strength * reddening),
+        sun_rgb=_triple(1.4 * strength * reddening),
         sky_rgb=_triple(sky),
         ground_rgb=_triple(ground),
         haze_rgb=_triple(np.clip(haze + warm, 0, 1)),
