@@ -1,11 +1,13 @@
 """Can OpenGL draw here without a screen? If not, says in one line what is missing and how to get it, and exits with 1.
 
-Asks the system's libraries alone, as moderngl does later, so that it can answer before anything is installed.
+Asks the system's libraries alone, so that it can answer before anything is installed, and of EGL's devices the one that
+moderngl takes later: the first, or the one of GLCONTEXT_DEVICE_INDEX.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 EGL_PLATFORM_DEVICE_EXT = 0x313F
@@ -14,7 +16,7 @@ PACKAGES = "libgl1 libegl1 libgl1-mesa-dri"
 
 
 def problem() -> str | None:
-    """What keeps OpenGL from drawing, or None when a device starts."""
+    """What keeps OpenGL from drawing, or None when the device starts."""
     try:
         ctypes.CDLL("libGL.so.1")
         egl = ctypes.CDLL("libEGL.so.1")
@@ -30,13 +32,13 @@ def problem() -> str | None:
     query_devices = ctypes.CFUNCTYPE(integer, integer, pointer, pointer)(devices_address)
     display_of = ctypes.CFUNCTYPE(pointer, integer, pointer, pointer)(display_address)
     devices, count = (pointer * MOST_DEVICES)(), integer(0)
-    if not query_devices(MOST_DEVICES, devices, ctypes.byref(count)) or count.value == 0:
-        return "EGL finds no device, neither a GPU nor Mesa's"
-    for device in devices[: count.value]:
-        display = display_of(EGL_PLATFORM_DEVICE_EXT, device, None)
-        if display and egl.eglInitialize(display, None, None):
-            return None
-    return "EGL finds no driver, neither a GPU's nor Mesa's"
+    chosen = int(os.environ.get("GLCONTEXT_DEVICE_INDEX", "0"))
+    if not query_devices(MOST_DEVICES, devices, ctypes.byref(count)) or count.value <= chosen:
+        return f"EGL has {count.value} devices, counting GPUs and Mesa, and number {chosen} is asked for"
+    display = display_of(EGL_PLATFORM_DEVICE_EXT, devices[chosen], None)
+    if not display or not egl.eglInitialize(display, None, None):
+        return "EGL's device does not start: no driver, neither a GPU's nor Mesa's"
+    return None
 
 
 if __name__ == "__main__":
