@@ -20,8 +20,8 @@ test: setup         ## the default tests; SLOW=1 adds the long ones
 lint: setup         ## ruff, mypy, import contracts
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports
 
-bench: setup        ## speed of the networks and of the node; writes bench/results/
-	@$(ACTIVATE) && python bench/render_speed.py && python bench/render_node.py
+bench: setup        ## speed of the networks, the simulator and the nodes; writes bench/results/
+	@$(ACTIVATE) && for bench in render_speed render_node sim_speed sim_dataset sim_node; do python bench/$$bench.py || exit 1; done
 
 lock: setup         ## pin what is installed now into requirements/python.lock
 	@$(ACTIVATE) && python scripts/lock.py > requirements/python.lock.new && mv requirements/python.lock.new requirements/python.lock

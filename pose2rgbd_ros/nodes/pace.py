@@ -8,6 +8,7 @@ from collections import deque
 
 WINDOW_S = 3.0
 CATCH_UP_S = 0.2  # a longer delay is not made up for by running faster
+LOOK_S = 0.1  # between looks at a changed factor, when a step takes longer than that
 
 
 class RealTimePace:
@@ -31,16 +32,22 @@ class RealTimePace:
 
     def wait(self, simulated_s: float, stop: threading.Event) -> None:
         """Sleep until it is time for `simulated_s`, or until `stop` is set."""
+        while (left_s := self._left_s(simulated_s)) > 0:
+            if stop.wait(min(left_s, LOOK_S)):
+                break
+        self._note(time.monotonic(), simulated_s)
+
+    def _left_s(self, simulated_s: float) -> float:
+        """How long to wait yet; at a new factor, or after a pause, no longer."""
         now, factor = time.monotonic(), self.factor
         if self._paused or factor != self._anchor[2]:
             self._anchor, self._paused = (now, simulated_s, factor), False
-        if factor > 0:
-            due = self._anchor[0] + (simulated_s - self._anchor[1]) / factor
-            if now - due > CATCH_UP_S:
-                self._anchor = (now - CATCH_UP_S, simulated_s, factor)
-            elif due > now:
-                stop.wait(due - now)
-        self._note(time.monotonic(), simulated_s)
+        if factor == 0:
+            return 0.0
+        due = self._anchor[0] + (simulated_s - self._anchor[1]) / factor
+        if now - due > CATCH_UP_S:
+            self._anchor = (now - CATCH_UP_S, simulated_s, factor)
+        return due - now
 
     def achieved(self) -> float | None:
         """Simulated by wall time over the last seconds; None before there is enough to tell."""

@@ -45,7 +45,8 @@ class SimLoop:
         return self.world
 
     def run(self, publish: Callable[[Step], None], wants_images: Callable[[], bool]) -> None:
-        """Let time go on."""
+        """Let time go on; what was asked before it stood still is out of date."""
+        self._requests.clear()
         self._publish, self._wants_images = publish, wants_images
         self.pace.restart()
         self._running.set()

@@ -23,8 +23,9 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def nav_sat_fix(fix: GpsFix, stamp_ns: int) -> NavSatFix:
-    """Position of the antenna; without a fix nothing is known of it."""
-    kind = NavSatFix.COVARIANCE_TYPE_UNKNOWN if fix.status < 0 else NavSatFix.COVARIANCE_TYPE_KNOWN
+    """Position of the antenna. Without a fix, or without faults, the covariance is zero: of unknown type, not certain."""
+    known = bool(fix.covariance_m2.any())
+    kind = NavSatFix.COVARIANCE_TYPE_KNOWN if known else NavSatFix.COVARIANCE_TYPE_UNKNOWN
     return NavSatFix(
         header=header(stamp_ns, GPS_ANTENNA),
         status=NavSatStatus(status=fix.status, service=NavSatStatus.SERVICE_GPS),

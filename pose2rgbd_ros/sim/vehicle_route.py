@@ -10,14 +10,13 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.sim.flights.flight import Flight, Lines
 from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion
-from pose2rgbd_ros.sim.flights.route import NO_LINE, Route, rounded
+from pose2rgbd_ros.sim.flights.route import MAX_HOURS, NO_LINE, Route, rounded
 from pose2rgbd_ros.sim.flights.timing import sample_times_s
 
 SPACING_M = 0.5  # poses nearer to the one before tell only their heading
 CORNER_RADIUS_M = 4.0
 CHECK_STEP_S = 0.1
 LEAVING_M = 5.0  # around the start the drone may be as low as it is
-LONGEST_S = 6 * 3600.0
 
 
 class Router:
@@ -47,14 +46,13 @@ class Router:
         vertices, yaw = _distinct(T_map_body)
         if len(vertices) < 2:
             raise UserError(f"the path leads nowhere: all its poses are within {SPACING_M:g} m of the drone")
+        length_m = float(np.linalg.norm(np.diff(vertices, axis=0), axis=1).sum())
+        _require_short(length_m / self._speed_mps)  # before the samples of a way to the moon fill the memory
         position, line = rounded(vertices, [NO_LINE] * (len(vertices) - 1), CORNER_RADIUS_M)
         heading = _headings(position, vertices, yaw)
         route = Route(position, heading, np.zeros(len(position)), line)
         time_s = sample_times_s(route, self._speed_mps, self._acceleration_mps2)
-        if time_s[-1] > LONGEST_S:
-            raise UserError(
-                f"the path takes {time_s[-1] / 3600:.1f} h; at most {LONGEST_S / 3600:g} h are flown"
-            )
+        _require_short(float(time_s[-1]))
         at = np.arange(int(np.ceil(time_s[-1] / PERIOD_S)) + 1) * PERIOD_S
         control = np.zeros((len(at), 6))
         for column, values in ((0, position[:, 0]), (1, position[:, 1]), (2, position[:, 2]), (5, heading)):
@@ -76,6 +74,11 @@ class Router:
                 f"the path is too low: at x {x:.1f}, y {y:.1f} it is {z:.1f} m high, and with a clearance of "
                 f"{self._clearance_m:g} m above what stands there it must be {needed_m[worst]:.1f} m or more"
             )
+
+
+def _require_short(time_s: float) -> None:
+    if time_s > MAX_HOURS * 3600:
+        raise UserError(f"the path takes {time_s / 3600:.1f} h; at most {MAX_HOURS:g} h are flown")
 
 
 def _distinct(T_map_body: Float64) -> tuple[Float64, Float64]:

@@ -1,6 +1,6 @@
 """A simulated world that is stepped through time: city, drone, sensors and pictures. No ROS here.
 
-Time is in lock-step with the pictures: a step ends when everything measured in it has been rendered.
+Time is in lock-step with the pictures: a step ends when all images that arrive in it have been rendered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pose2rgbd_ros.sim.flights import Flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.gl.view import View
 from pose2rgbd_ros.sim.sensors.config import SensorsConfig
-from pose2rgbd_ros.sim.sensors.measurement import Exposure, Measurement, OdometryReading
+from pose2rgbd_ros.sim.sensors.measurement import Exposure, Measurement, OdometryReading, Value
 from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
 from pose2rgbd_ros.sim.state import DATUM, BodyState, true_seconds, true_stamp_ns
 from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
@@ -36,7 +36,7 @@ class TruePose:
 
 @dataclass(frozen=True, eq=False)
 class Arrived:
-    """A measurement that arrives now; an image has its view, if anybody wanted it when it was exposed."""
+    """A measurement that arrives now; an image has its view, if anybody wants it."""
 
     measurement: Measurement
     view: View | None = None
@@ -85,25 +85,24 @@ class World:
         self.t_s = 0.0
         self._T_map_odom: Float64 = np.eye(4)
         self._on_their_way = Arrivals()
-        self._views: dict[int, View] = {}  # by the true time of the exposure
         self._renderer = SceneRenderer(city.scene, camera, supersample, shadows)
         self._renderer.render(flight.T_map_cam(0.0)[0])  # the first picture takes longer: not in the flight
 
     def step(self, seconds: float, render: bool = True) -> Step:
-        """Fly on; what was exposed meanwhile is rendered if `render`."""
+        """Fly on; images that arrive are rendered if `render`, as the camera saw the world at their exposure."""
         self.t_s = round(self.t_s + seconds, 9)
         self.vehicle.advance(self.t_s)
         taken = self.suite.advance(self.vehicle.state, self.t_s)
         poses = [pose for item in taken if (pose := self._pose(item)) is not None]
-        exposures = [item.value for item in taken if isinstance(item.value, Exposure)] if render else []
-        for exposure in exposures:
-            t_s = true_seconds(exposure.true_ns)
-            self._views[exposure.true_ns] = self._renderer.render(exposure.T_map_cam, t_s)
         self._on_their_way.add(taken)
         stamp_ns = true_stamp_ns(self.t_s)
-        arrived = [self._arrived(item) for item in self._on_their_way.until(stamp_ns)]
+        arrived = [
+            Arrived(item, self._view(item.value) if render else None)
+            for item in self._on_their_way.until(stamp_ns)
+        ]
+        rendered = sum(item.view is not None for item in arrived)
         mode, notice = self.vehicle.mode, self.vehicle.notice
-        return Step(self.t_s, stamp_ns, poses, arrived, len(exposures), mode, notice)
+        return Step(self.t_s, stamp_ns, poses, arrived, rendered, mode, notice)
 
     def close(self) -> None:
         """Let go of OpenGL."""
@@ -119,5 +118,8 @@ class World:
             self._T_map_odom = state.T_map_body @ se3.inverse(item.value.T_odom_body)
         return TruePose(state, item.true_ns, self._T_map_odom, of_odometry)
 
-    def _arrived(self, item: Measurement) -> Arrived:
-        return Arrived(item, self._views.pop(item.true_ns, None) if item.sensor == "camera" else None)
+    def _view(self, value: Value) -> View | None:
+        """Rendered on arrival: views on their way would fill the memory when the latency is long."""
+        if not isinstance(value, Exposure):
+            return None
+        return self._renderer.render(value.T_map_cam, true_seconds(value.true_ns))

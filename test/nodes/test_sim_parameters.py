@@ -1,7 +1,10 @@
-"""Parameters of the sim node: named, described, bounded, and as its files repeat them."""
+"""Parameters of the sim node: named, described, bounded, and as its files repeat them; its messages by themselves."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import rclpy
 import yaml
@@ -9,8 +12,10 @@ from rclpy.parameter import Parameter
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.nodes import parameters
+from pose2rgbd_ros.nodes import parameters, sim_messages
 from pose2rgbd_ros.nodes.sim_settings import SimSettings
+from pose2rgbd_ros.sim.sensors.measurement import GpsFix
+from pose2rgbd_ros.sim.state import START_NS
 from pose2rgbd_ros.sim.vehicle import VehicleConfig
 
 pytestmark = pytest.mark.ros
@@ -94,3 +99,10 @@ def test_documentation_has_the_tables(repository):
     page = (repository / "docs" / "nodes.md").read_text()
     assert parameters.table(SimSettings) in page
     assert parameters.table(VehicleConfig, "vehicle.") in page
+
+
+def test_a_fix_whose_covariance_is_zero_is_not_taken_for_certain():
+    fix = GpsFix(47.0, 8.0, 400.0, np.zeros((3, 3)), 0)
+    assert sim_messages.nav_sat_fix(fix, START_NS).position_covariance_type == 0
+    noisy = dataclasses.replace(fix, covariance_m2=np.eye(3))
+    assert sim_messages.nav_sat_fix(noisy, START_NS).position_covariance_type == 3

@@ -160,6 +160,8 @@ def test_perfect_sensors_tell_the_truth_at_once() -> None:
         ({"clocks.offset_ms": -1.0}, r"clocks\.offset_ms is -1\.0; it must be at least 0"),
         ({"camera.exposure_ms": 100.0}, r"camera\.exposure_ms is 100, but at 30 images"),
         ({"gps.antenna_m": (0.0, 0.0, 80.0)}, "within 10 m of the body"),
+        ({"gps.antenna_m": (0.0, 0.08)}, "three numbers within 10 m"),
+        ({"gps.antenna_m": (0.0, 0.0, float("nan"))}, "three numbers within 10 m"),
     ],
 )
 def test_nonsense_is_refused(change: dict[str, object], message: str) -> None:

@@ -306,6 +306,7 @@ def test_standard_atmosphere() -> None:
     for height, pressure in ((0.0, 101325.0), (500.0, 95460.8), (1000.0, 89874.6), (5000.0, 54019.9)):
         assert pressure_pa(height) == pytest.approx(pressure, rel=1e-5)
         assert altitude_m(pressure_pa(height)) == pytest.approx(height, abs=1e-6)
+    assert pressure_pa(50_000.0) == 0.0, "a drone that is sent up for an hour breaks nothing"
 
 
 def test_pressure_gives_the_height_and_its_faults_have_their_size() -> None:

@@ -15,8 +15,8 @@ _T0_K, _P0_PA, _LAPSE_K_PER_M, _EXPONENT = 288.15, 101325.0, 0.0065, 5.255877
 
 
 def pressure_pa(altitude_m: float) -> float:
-    """Pressure at an altitude below 11 km."""
-    return float(_P0_PA * (1.0 - _LAPSE_K_PER_M * altitude_m / _T0_K) ** _EXPONENT)
+    """Pressure at an altitude below 11 km; above, the same law goes on, to nothing at 44 km."""
+    return float(_P0_PA * max(0.0, 1.0 - _LAPSE_K_PER_M * altitude_m / _T0_K) ** _EXPONENT)
 
 
 def altitude_m(pressure_pa: float) -> float:

@@ -142,7 +142,8 @@ class SensorsConfig:
     def check(self) -> None:
         """UserError, naming sensor and setting, for the first value that makes no sense."""
         settings.check(self)
-        if not np.all(np.isfinite(self.gps.antenna_m)) or np.linalg.norm(self.gps.antenna_m) > 10.0:
+        antenna_m = np.asarray(self.gps.antenna_m, float)
+        if antenna_m.shape != (3,) or not np.linalg.norm(antenna_m) <= 10.0:
             raise UserError(
                 f"gps.antenna_m is {self.gps.antenna_m}; it must be three numbers within 10 m of the body"
             )
