@@ -163,7 +163,7 @@ def test_a_path_into_a_roof_is_refused_and_nothing_changes():
     np.testing.assert_array_equal(vehicle.state(12.0).T_map_body, PLAN.T_map_body(12.0)[0])
 
 
-@pytest.mark.parametrize("far_m", [1e6, 1e12, 1e300])
+@pytest.mark.parametrize("far_m", [1e6, 1e12, 1e100])
 def test_a_path_to_the_moon_is_refused_before_it_is_sampled(far_m):
     with pytest.raises(UserError, match=r"the path takes .* h; at most 6 h are flown"):
         make_vehicle().fly_path(se3.make([[far_m, 0.0, 80.0]], [0, 0, 0, 1.0]))
