@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
@@ -21,7 +24,9 @@ from pose2rgbd_ros.sim.flights.picture import draw_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 
 STREET_EYE_M = 9.0  # height of the low views above the street
-TRAFFIC = {"cars": 60, "people": 80}  # of the picture of movers, where the city has none
+CLEAR_M = 3.0  # views are taken at least so far above what stands below them
+EVENING: dict[str, Any] = {"sun_elevation_deg": 14.0, "sun_azimuth_deg": 250.0}
+TRAFFIC = {"cars": 60, "people": 80}  # of the picture of movers, where the city has none and is not small
 
 
 @dataclass
@@ -36,25 +41,35 @@ class GalleryConfig:
 def draw_gallery(out: Path, config: GalleryConfig) -> list[Path]:
     """Write flight.png, views.jpg, seasons.jpg and movers.jpg to `out`; returns their paths.
 
-    UserError: settings out of bounds, a flight below the roofs, no OpenGL.
+    UserError: settings out of bounds, a flight below the roofs, no OpenGL, a folder that cannot be written.
     """
     settings.check(config)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _draw_all(out, config)
+    except OSError as error:
+        raise UserError(f"cannot write pictures to {out} ({error.strerror or error})") from error
+
+
+def _draw_all(out: Path, config: GalleryConfig) -> list[Path]:
     city = City(config.city)
     flight = make_flight(config.flight, city)
-    out.mkdir(parents=True, exist_ok=True)
     camera = Camera.from_fov(config.size, config.size, 64.0)
     paths = [out / name for name in ("flight.png", "views.jpg", "seasons.jpg", "movers.jpg")]
     draw_flight(flight, paths[0], city)
     _draw_views(city, camera, paths[1])
-    _draw_seasons(config.city, camera, paths[2])
+    _draw_seasons(city, camera, paths[2])
     _draw_movers(config.city, camera, paths[3])
     return paths
 
 
 def viewpoints(city: City) -> dict[str, np.ndarray]:
-    """T_map_cam (4, 4) of typical views by name."""
-    look_at = se3.look_at
+    """T_map_cam (4, 4) of typical views by name; higher than their names say where something stands there."""
     start, end = _longest_street(city)
+
+    def look_at(eye_m: npt.ArrayLike, target_m: npt.ArrayLike) -> np.ndarray:
+        return se3.look_at(_lifted(city, eye_m), target_m)
+
     up = [0.0, 0.0, STREET_EYE_M]
     return {
         "55 m, 45 degrees down": look_at([-75.0, -65.0, 55.0], [-25.0, -25.0, 0.0]),
@@ -64,6 +79,13 @@ def viewpoints(city: City) -> dict[str, np.ndarray]:
         "above a crossing": look_at(start + np.array([0.0, 0.0, 26.0]), start + 0.25 * (end - start)),
         "from 140 m": look_at([150.0, 150.0, 140.0], [0.0, 0.0, 0.0]),
     }
+
+
+def _lifted(city: City, eye_m: npt.ArrayLike) -> np.ndarray:
+    """The point (3,), or as far above it as keeps clear of what stands there."""
+    eye = np.array(eye_m, float)
+    eye[2] = max(eye[2], float(city.surface_height_m(eye[None, :2])[0]) + CLEAR_M)
+    return eye
 
 
 def _longest_street(city: City) -> tuple[np.ndarray, np.ndarray]:
@@ -82,24 +104,27 @@ def _draw_views(city: City, camera: Camera, path: Path) -> None:
     _save_grid(path, images, columns=4)
 
 
-def _draw_seasons(config: CityConfig, camera: Camera, path: Path) -> None:
+def _draw_seasons(city: City, camera: Camera, path: Path) -> None:
+    T_map_cam = se3.look_at(_lifted(city, [-75.0, -65.0, 55.0]), [-15.0, -15.0, 0.0])
+    dressed = {season: replace(city.config, season=season) for season in SEASONS}
+    dressed["evening"] = replace(city.config, **EVENING)
     images = {}
-    T_map_cam = se3.look_at([-75.0, -65.0, 55.0], [-15.0, -15.0, 0.0])
-    for season in SEASONS:
-        city = City(replace(config, season=season, sun_elevation_deg=config.sun_elevation_deg))
-        with SceneRenderer(city.scene, camera, supersample=2) as renderer:
-            images[season] = renderer.render(T_map_cam).rgb
-    low = City(replace(config, sun_elevation_deg=14.0, sun_azimuth_deg=250.0))
-    with SceneRenderer(low.scene, camera, supersample=2) as renderer:
-        images["evening"] = renderer.render(T_map_cam).rgb
+    for name, config in dressed.items():
+        same = config == city.config
+        with SceneRenderer((city if same else City(config)).scene, camera, supersample=2) as renderer:
+            images[name] = renderer.render(T_map_cam).rgb
     _save_grid(path, images, columns=5)
 
 
 def _draw_movers(config: CityConfig, camera: Camera, path: Path) -> None:
-    traffic = {name: getattr(config, name) or count for name, count in TRAFFIC.items()}
+    # Small cities have fewer streets, and cars keep off the ends of those.
+    room = min(1.0, config.extent_m / CityConfig.extent_m) ** 3
+    traffic: dict[str, Any] = {
+        name: getattr(config, name) or int(room * count) for name, count in TRAFFIC.items()
+    }
     city = City(replace(config, **traffic))
     start, end = _longest_street(city)
-    T_map_cam = se3.look_at(start + np.array([0.0, 0.0, 20.0]), start + 0.3 * (end - start))
+    T_map_cam = se3.look_at(_lifted(city, start + np.array([0.0, 0.0, 20.0])), start + 0.3 * (end - start))
     with SceneRenderer(city.scene, camera, supersample=2) as renderer:
         view, twin = renderer.render(T_map_cam, 12.0), renderer.render(T_map_cam, 12.0, movers=False)
     labels = np.array([[40, 40, 40], [255, 90, 60], [70, 120, 255]], np.uint8)[view.labels]
