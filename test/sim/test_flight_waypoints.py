@@ -93,6 +93,7 @@ def test_a_closed_ring_is_no_crossing(tmp_path):
         ("0 0 50\n9 inf 50\n", r"points\.txt:2: .* is not finite"),
         ("0 0 50\n9e9 0 50\n", r"points\.txt:2: .* is more than 100 km away"),
         ("0 0 50 0\n9 9 50\n", r"points\.txt:2: 3 numbers, but line 1 has 4; give yaw"),
+        ("0 0 50 0\n9 9 50 1e300\n", r"points\.txt:2: a yaw of 1e\+300; give degrees"),
         ("0 0 50 0 0\n9 9 50 0 95\n", r"points\.txt:2: a pitch of 95; it must lie between"),
         ("0 0 50\n\n0 0 50\n9 9 50", r"points\.txt:3: the same place as line 1; remove one"),
         ("0 0 50\n50 0 50\n10 0 50\n", r"points\.txt:2: the path turns straight back here"),
@@ -124,6 +125,13 @@ def test_files_that_cannot_be_read(tmp_path):
             make_flight(FlightConfig(plan="waypoints", waypoints=str(tmp_path / name)))
     with pytest.raises(UserError, match="needs a file"):
         make_flight(FlightConfig(plan="waypoints"))
+
+
+def test_files_from_other_editors(tmp_path):
+    path = tmp_path / "points.txt"
+    path.write_bytes("\ufeff0\t0\t50\r\n90,\t0, 50\r\n".encode())
+    flight = make_flight(FlightConfig(plan="waypoints", waypoints=str(path), attitude_jitter_deg=0.0))
+    np.testing.assert_allclose(flight.position_m([0.0, 1e9]), [[0, 0, 50], [90, 0, 50]], atol=1e-6)
 
 
 def test_paths_that_pass_above_each_other_are_fine(tmp_path):

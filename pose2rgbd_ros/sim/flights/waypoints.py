@@ -64,14 +64,14 @@ def read_waypoints(path: Path) -> Waypoints:
     if str(path) in ("", "."):
         raise UserError("plan 'waypoints' needs a file: give its name as waypoints")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark first
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; write x y z [yaw_deg [pitch_deg]], one waypoint a line"
         ) from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; give a text file of waypoints") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a ValueError: no UTF-8, or no file name
         raise UserError(f"{path} cannot be read as text ({error})") from error
     rows = [
         (number, _parse(path, number, content))
@@ -112,6 +112,8 @@ def _parse(path: Path, number: int, content: str) -> list[float]:
         raise UserError(f"{where}: {content!r} is not finite; give metres and degrees")
     if np.abs(values[:3]).max() > 1e5:
         raise UserError(f"{where}: {content!r} is more than 100 km away; coordinates are metres in the map")
+    if len(values) > 3 and abs(values[3]) > 36_000:
+        raise UserError(f"{where}: a yaw of {values[3]:g}; give degrees, counter-clockwise from east")
     if len(values) == 5 and not -90 <= values[4] <= 90:
         raise UserError(
             f"{where}: a pitch of {values[4]:g}; it must lie between -90 (up) and 90 degrees (down)"
