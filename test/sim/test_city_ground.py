@@ -10,6 +10,7 @@ from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.city.layout import make_layout
 from pose2rgbd_ros.sim.city.plots import make_plan
 from pose2rgbd_ros.sim.city.solids import corners, grown
+from pose2rgbd_ros.sim.city.streets import streets
 from pose2rgbd_ros.sim.city.terrain import LAND, Ground, Relief
 from pose2rgbd_ros.sim.scene import merge
 
@@ -52,6 +53,15 @@ def test_relief_is_as_high_as_asked_for():
         height = Relief(config).height_m(np.random.default_rng(0).uniform(-210, 210, (4000, 2)))
         assert np.ptp(height) <= 1.25 * relief + 0.2
         assert np.ptp(height) >= 0.6 * relief
+
+
+@pytest.mark.parametrize("seed", range(12))  # 11 closes two blocks of one street in a row
+def test_every_street_leads_from_crossing_to_crossing(seed):
+    config = CityConfig(seed=seed)
+    layout = make_layout(config)
+    for street in streets(layout, Ground(layout, Relief(config))):
+        steps_m = np.linalg.norm(np.diff(street.points_m, axis=0), axis=1)
+        assert steps_m.min() > 3.0 and steps_m.sum() > 30.0
 
 
 def test_buildings_keep_off_the_streets_and_off_each_other(city):

@@ -48,7 +48,8 @@ def _open_runs(along: Axis, closed: list[int]) -> list[tuple[float, float]]:
     for block in closed:
         runs.append((begin, along.streets[block - 1][1]))
         begin = along.streets[block][1]
-    return [*runs, (begin, float(along.blocks[-1, 1]))]
+    runs.append((begin, float(along.blocks[-1, 1])))
+    return [run for run in runs if run[0] < run[1]]  # nothing is open between two closed blocks in a row
 
 
 class Surface:
