@@ -61,7 +61,8 @@ def test_every_street_leads_from_crossing_to_crossing(seed):
     layout = make_layout(config)
     for street in streets(layout, Ground(layout, Relief(config))):
         steps_m = np.linalg.norm(np.diff(street.points_m, axis=0), axis=1)
-        assert steps_m.min() > 3.0 and steps_m.sum() > 30.0
+        assert steps_m.min() > 3.0
+        assert steps_m.sum() > 30.0
 
 
 def test_buildings_keep_off_the_streets_and_off_each_other(city):
