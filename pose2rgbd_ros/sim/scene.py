@@ -79,7 +79,8 @@ class Scene:
 
     `chunks`: the static world but for the ground, in pieces small enough to be culled (some 50 m). `ground`: its uv
     (0..1) look into `ground_rgb` (G, G, 3) uint8, row 0 at v = 0; its layer is not used. `textures_rgb`: (L, S, S, 3)
-    uint8, sRGB, tiling, S a power of two; layer 0 is plain white.
+    uint8, sRGB, tiling, S a power of two; layer 0 is plain white. `poses`: optionally, what gives the poses (N, 4, 4)
+    of all movers at a time at once, the same that they give one by one.
     """
 
     chunks: tuple[Mesh, ...]
@@ -88,3 +89,11 @@ class Scene:
     textures_rgb: UInt8
     light: Light = Light()
     movers: tuple[Mover, ...] = ()
+    poses: Callable[[float], Float64] | None = None
+
+    def T_map_movers(self, t_s: float) -> Float64:
+        """Poses (N, 4, 4) of all movers at one time."""
+        if self.poses is not None:
+            return self.poses(t_s)
+        t = np.array([t_s])
+        return np.stack([np.asarray(mover.T_map_mover(t)[0], float) for mover in self.movers])

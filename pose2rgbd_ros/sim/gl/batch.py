@@ -1,4 +1,4 @@
-"""Meshes in one buffer, drawn with one call after culling, or one by one."""
+"""Meshes in one buffer, drawn with one call after culling."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ FORMAT = {
 }  # attributes and their floats, in order
 
 
-class Batch:
-    """Meshes of at least one triangle each, and their bounds `low_m`, `high_m` (N, 3)."""
+POSE = "pose_x", "pose_y", "pose_z"  # rows of T_map_mover, one set for each mesh
 
-    def __init__(self, context: moderngl.Context, meshes: Sequence[Mesh]) -> None:
+
+class Batch:
+    """Meshes of at least one triangle each, and their bounds `low_m`, `high_m` (N, 3).
+
+    When `posed`, each has a pose of its own, and the bounds are in its own frame.
+    """
+
+    def __init__(self, context: moderngl.Context, meshes: Sequence[Mesh], posed: bool = False) -> None:
         self._context = context
         whole = merge(meshes)
         self._vertices = context.buffer(interleaved(whole).tobytes())
@@ -37,6 +43,8 @@ class Batch:
         self._commands = np.zeros((len(meshes), 5), np.uint32)
         self._commands[:, 0], self._commands[:, 1] = counts, 1
         self._commands[:, 2] = np.cumsum([0, *counts[:-1]])
+        self._commands[:, 4] = np.arange(len(meshes)) if posed else 0
+        self._poses = context.buffer(reserve=48 * len(meshes), dynamic=True) if posed else None
         self._queue = context.buffer(reserve=self._commands.nbytes, dynamic=True)
         self._arrays: dict[int, moderngl.VertexArray] = {}
 
@@ -55,10 +63,10 @@ class Batch:
             self._queue.write(self._commands[indices].tobytes())
             self._array(program).render_indirect(self._queue, moderngl.TRIANGLES, count=len(indices))
 
-    def draw_one(self, program: moderngl.Program, index: int) -> None:
-        """Draw one mesh, with uniforms of its own."""
-        count, _, first, _, _ = self._commands[index].tolist()
-        self._array(program).render(moderngl.TRIANGLES, vertices=count, first=first)
+    def place(self, T_map_mesh: Float64) -> None:
+        """Move all meshes to these poses (N, 4, 4)."""
+        if self._poses:
+            self._poses.write(T_map_mesh[:, :3].astype(np.float32).tobytes())
 
     def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
         if program.glo not in self._arrays:
@@ -67,8 +75,11 @@ class Batch:
                 f"{floats}f" if name in program else f"{4 * floats}x" for name, floats in FORMAT.items()
             ]
             names = [name for name in FORMAT if name in program]
+            content = [(self._vertices, " ".join(layout), *names)]
+            if self._poses:
+                content.append((self._poses, "4f 4f 4f /i", *POSE))
             self._arrays[program.glo] = self._context.vertex_array(
-                program, [(self._vertices, " ".join(layout), *names)], self._indices, index_element_size=4
+                program, content, self._indices, index_element_size=4
             )
         return self._arrays[program.glo]
 

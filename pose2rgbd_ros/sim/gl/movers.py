@@ -20,16 +20,16 @@ _BELOW_M = 2.0  # how far below a mover its shadow is expected to fall at most
 class Movers:
     """Draws the movers that are in view; those whose shadows alone are in view cast them too."""
 
-    def __init__(self, context: moderngl.Context, scene: Scene, shadows: bool) -> None:
-        self._movers = scene.movers
-        self._batch = Batch(context, [mover.mesh for mover in scene.movers])
+    def __init__(self, context: moderngl.Context, scene: Scene, static_shadows: ShadowMap | None) -> None:
+        self._scene = scene
+        self._batch = Batch(context, [mover.mesh for mover in scene.movers], posed=True)
         self._sideways = shear(scene.light)
-        self._map = ShadowMap(context, SHADOW_TEXELS) if shadows else None
+        self._static = static_shadows
+        self._map = ShadowMap(context, SHADOW_TEXELS) if static_shadows else None
 
     def place(self, t_s: float, clip_from_map: Float64) -> None:
         """Where they are now, and which of them matter."""
-        t = np.array([t_s])
-        T_map_mover = np.stack([mover.T_map_mover(t)[0] for mover in self._movers]).astype(float)
+        T_map_mover = self._scene.T_map_movers(t_s)
         half = (self._batch.high_m - self._batch.low_m) / 2
         centre = (self._batch.high_m + self._batch.low_m) / 2
         middle = np.einsum("nij,nj->ni", T_map_mover[:, :3, :3], centre) + T_map_mover[:, :3, 3]
@@ -40,16 +40,17 @@ class Movers:
         self._casting: Int64 = np.flatnonzero(
             boxes_in_view(clip_from_map, np.minimum(low, low - fall), np.maximum(high, high - fall))
         )
-        self._poses = [tuple(T.T.ravel()) for T in T_map_mover]
+        if len(self._casting):
+            self._batch.place(T_map_mover)
         self._low_m, self._high_m = low, high
 
     def draw(self, program: moderngl.Program) -> None:
         """Draw those in view with `program`."""
-        self._draw(program, self._seen)
+        self._batch.draw(program, self._seen)
 
     def cast_shadows(self, context: moderngl.Context, programs: Programs, unit: int) -> bool:
         """Make the map of their shadows and bind it; False when there are none to be seen."""
-        if self._map is None or len(self._casting) == 0:
+        if self._map is None or self._static is None or len(self._casting) == 0:
             return False
         low, high = self._low_m[self._casting], self._high_m[self._casting]
         low_xy, high_xy = footprint(low, high, self._sideways)
@@ -60,15 +61,9 @@ class Movers:
         )
         context.enable_only(moderngl.DEPTH_TEST)
         self._map.begin(programs.mover_shadow)
-        self._draw(programs.mover_shadow, self._casting)
+        self._batch.draw(programs.mover_shadow, self._casting)
         self._map.use(unit)
-        scale, offset = self._map.lookup()
+        scale, offset = self._map.lookup_from(self._static)
         programs.set("mover_scale", scale)
         programs.set("mover_offset", offset)
         return True
-
-    def _draw(self, program: moderngl.Program, indices: Int64) -> None:
-        pose = program["T_map_mover"]
-        for index in indices.tolist():
-            pose.value = self._poses[index]  # type: ignore[union-attr]
-            self._batch.draw_one(program, index)

@@ -16,7 +16,8 @@ _UNITS = ("textures", "ground", "static_shadows", "mover_shadows", "samples", "s
 class Programs:
     """Programs by name; uniforms are set in all that have them.
 
-    chunks, ground, mover, sky: colour, and depth where not `averaged`. resolve, depth, mover_depth: for averaged
+    chunks, ground, mover, sky: colour, and depth where not `averaged`; shaded_chunks, shaded_ground: the same with the
+    shadows of movers, a program of their own since a look at a second map is dear. resolve, depth, mover_depth: for averaged
     pictures. shadow, mover_shadow: heights seen from the sun.
     """
 
@@ -31,7 +32,10 @@ class Programs:
         shadow = (shaders.PLACE, shaders.SHADOW_VERTEX), (shaders.SHADOW_FRAGMENT,)
         self.chunks = program(*lit, *style)
         self.ground = program(*lit, *style, "GROUND")
-        self.mover = program(*lit, *style, "MOVER")
+        moving = ("MOVER_SHADOWS",) if shadows else ()
+        self.shaded_chunks = program(*lit, *style, *moving)
+        self.shaded_ground = program(*lit, *style, *moving, "GROUND")
+        self.mover = program(*lit, *style, *moving, "MOVER")
         self.sky = program((shaders.WHOLE_PICTURE,), (shaders.COLOUR, shaders.SKY_FRAGMENT), *style)
         self.resolve = program((shaders.WHOLE_PICTURE,), (shaders.COLOUR, shaders.RESOLVE_FRAGMENT))
         self.depth, self.mover_depth = program(*depth), program(*depth, "MOVER")

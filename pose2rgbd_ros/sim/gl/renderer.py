@@ -109,7 +109,6 @@ class SceneRenderer:
         chunks = [mesh for mesh in scene.chunks if len(mesh.triangles)]
         self._chunks = Batch(context, chunks) if chunks else None
         self._ground = Batch(context, [scene.ground])
-        self._movers = Movers(context, scene, shadows) if scene.movers else None
         self._sky = whole_picture(context, self._programs.sky)
         self._mean = whole_picture(context, self._programs.resolve)
         batches = [batch for batch in (self._chunks, self._ground) if batch]
@@ -118,10 +117,10 @@ class SceneRenderer:
         self._textures = upload(context, scene.textures_rgb), upload(context, scene.ground_rgb)
         self._textures[0].use(units.TEXTURES)
         self._textures[1].use(units.GROUND)
-        if shadows:
-            self._cast_shadows(context)
+        static_shadows = self._cast_shadows(context) if shadows else None
+        self._movers = Movers(context, scene, static_shadows) if scene.movers else None
 
-    def _cast_shadows(self, context: moderngl.Context) -> None:
+    def _cast_shadows(self, context: moderngl.Context) -> ShadowMap:
         """The shadows of all that stands still, once."""
         sideways, ground = shear(self.scene.light), self._ground
         self._programs.set("shear", tuple(sideways))
@@ -139,17 +138,18 @@ class SceneRenderer:
         low_xy, high_xy = footprint(low[None], high[None], sideways)
         # Small worlds get small maps: finer texels would not be seen.
         texels = int(np.clip((high_xy - low_xy).max() / FINEST_TEXEL_M, 64, SHADOW_TEXELS))
-        self._shadows = ShadowMap(context, texels)
-        self._shadows.fit(np.append(low_xy[0], low[2]), np.append(high_xy[0], high[2]))
+        shadows = ShadowMap(context, texels)
+        shadows.fit(np.append(low_xy[0], low[2]), np.append(high_xy[0], high[2]))
         context.enable_only(moderngl.DEPTH_TEST)
-        self._shadows.begin(self._programs.shadow)
+        shadows.begin(self._programs.shadow)
         if self._chunks:
             self._chunks.draw(self._programs.shadow, np.arange(len(self._chunks.low_m)))
-        self._shadows.use(units.STATIC_SHADOWS)
-        scale, offset = self._shadows.lookup()
+        shadows.use(units.STATIC_SHADOWS)
+        scale, offset = shadows.lookup()
         self._programs.set("static_scale", scale)
         self._programs.set("static_offset", offset)
-        self._programs.set("lift_m", _LIFT_TEXELS * self._shadows.texel_m)
+        self._programs.set("lift_m", _LIFT_TEXELS * shadows.texel_m)
+        return shadows
 
     def _render(self, context: moderngl.Context, T_map_cam: Float64, t_s: float, with_movers: bool) -> View:
         programs, targets = self._programs, self._targets
@@ -160,13 +160,15 @@ class SceneRenderer:
         if movers:
             movers.place(t_s, clip_from_map)
             shade = movers.cast_shadows(context, programs, units.MOVER_SHADOWS)
-        programs.set("movers_shade", shade)
+        lit = (
+            (programs.shaded_chunks, programs.shaded_ground) if shade else (programs.chunks, programs.ground)
+        )
         context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         context.front_face = "cw"  # to OpenGL the picture is upside down
         seen = self._chunks.in_view(clip_from_map, T_map_cam[:3, 3]) if self._chunks else np.arange(0)
         targets.colour.use()
         targets.colour.clear()
-        self._draw(seen, movers, programs.chunks, programs.ground, programs.mover)
+        self._draw(seen, movers, *lit, programs.mover)
         context.enable_only(moderngl.DEPTH_TEST)
         context.depth_func = "<="
         self._sky.render(moderngl.TRIANGLES, vertices=3)

@@ -1,7 +1,8 @@
 """The shaders. Lengths are metres, colours linear RGB; textures hold square roots of linear values (see textures.py).
 
-Variants: MOVER (a mesh with a pose of its own), GROUND (the ground's texture in place of the array), SHADOWS, ROOT (colour is
-written as its square root, for averaging, in place of sRGB; no depth).
+Variants: MOVER (a mesh with a pose of its own), GROUND (the ground's texture in place of the array), SHADOWS (of what stands
+still), MOVER_SHADOWS (those of movers, too), ROOT (colour is written as its square root, for averaging, in place of sRGB; no
+depth). In software every pixel's arithmetic counts, so light is worked out at the corners of triangles.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ uniform vec2 shear;             // metres a shadow travels sideways for each met
 in vec3 position_m;
 
 #ifdef MOVER
-uniform mat4 T_map_mover;
-vec3 in_map() { return (T_map_mover * vec4(position_m, 1.0)).xyz; }
+in vec4 pose_x, pose_y, pose_z;      // rows of T_map_mover, of the mover that is drawn
+vec3 in_map() { return vec4(position_m, 1.0) * mat3x4(pose_x, pose_y, pose_z); }
 #else
 vec3 in_map() { return position_m; }
 #endif
@@ -31,8 +32,9 @@ vec4 clip(vec3 map_m) { return clip_from_cam * vec4(R_cam_map * (map_m - camera_
 """
 
 VERTEX = """
-uniform vec3 sun_direction;
+uniform vec3 sun_direction, sun_rgb, sky_rgb, ground_rgb;
 uniform float lift_m;           // off the surface before its shadow is looked up, so that it does not shade itself
+uniform vec3 static_scale, static_offset;       // from the plane to the map of shadows
 
 in vec3 normal;
 in vec2 uv;
@@ -40,25 +42,25 @@ in float layer;
 in vec3 tint;
 
 out vec3 texture_at;
-out vec3 tint_of;
-out vec2 facing;                // cosines: to the sun, to the zenith
-out vec3 shadow_at;
+out vec3 sunlit, skylit;        // what a white texture shows of the sun and of everything else
+out vec3 shadow_at;             // in the map of static shadows
 
 void main() {
     vec3 map_m = in_map();
 #ifdef MOVER
-    vec3 out_of = mat3(T_map_mover) * normal;
+    vec3 out_of = vec4(normal, 0.0) * mat3x4(pose_x, pose_y, pose_z);
 #else
     vec3 out_of = normal;
 #endif
     texture_at = vec3(uv, layer);
-    tint_of = tint;
-    facing = vec2(dot(out_of, sun_direction), out_of.z);
+    sunlit = tint * sun_rgb * max(dot(out_of, sun_direction), 0.0);
+    skylit = tint * mix(ground_rgb, sky_rgb, 0.5 * out_of.z + 0.5);
 #ifdef GROUND
-    shadow_at = on_plane(map_m);    // the ground casts no shadow
+    vec3 lifted_m = map_m;      // the ground casts no shadow
 #else
-    shadow_at = on_plane(map_m + lift_m * out_of);
+    vec3 lifted_m = map_m + lift_m * out_of;
 #endif
+    shadow_at = on_plane(lifted_m) * static_scale + static_offset;
     gl_Position = clip(map_m);
 }
 """
@@ -82,16 +84,22 @@ FRAGMENT = """
 uniform sampler2DArray textures;
 uniform sampler2D ground;
 uniform sampler2DShadow static_shadows, mover_shadows;
-uniform vec3 static_scale, static_offset, mover_scale, mover_offset;    // of shadow_at, to the maps' coordinates
-uniform bool movers_shade;
-uniform vec3 sun_rgb, sky_rgb, ground_rgb, haze_rgb;
+uniform vec3 mover_scale, mover_offset;         // from the map of static shadows to that of the movers'
+uniform vec3 haze_rgb;
 uniform float haze_per_m;
 uniform vec4 ray_of_pixel;      // x/z, y/z = gl_FragCoord.xy * .xy + .zw
 
 in vec3 texture_at;
-in vec3 tint_of;
-in vec2 facing;
+in vec3 sunlit, skylit;
 in vec3 shadow_at;
+
+// exp(-x) to 0.007, where a power would be dear; 0 far out.
+float faded(float x) {
+    float u = 0.25 * x;
+    float quarter = max(((-0.1666667 * u + 0.5) * u - 1.0) * u + 1.0, 0.0);
+    float half_way = quarter * quarter;
+    return half_way * half_way;
+}
 
 layout(location = 0) out vec4 colour;
 #ifndef ROOT
@@ -104,23 +112,30 @@ void main() {
 #else
     vec3 root = texture(textures, texture_at).rgb;
 #endif
-    float sun = max(facing.x, 0.0), label = 0.0;
+    vec3 light = skylit;
+    float label = 0.0;
+    bool sunny = sunlit.r + sunlit.g + sunlit.b > 0.0;
+    if (sunny) {
+        float sun = 1.0;
 #ifdef SHADOWS
-    if (sun > 0.0) sun *= texture(static_shadows, shadow_at * static_scale + static_offset);
-    if (movers_shade && sun > 0.0) {
-        float lit = texture(mover_shadows, shadow_at * mover_scale + mover_offset);
-        label = lit < 1.0 ? 2.0 : 0.0;
-        sun *= lit;
-    }
+        sun = texture(static_shadows, shadow_at);
 #endif
+#ifdef MOVER_SHADOWS
+        if (sun > 0.0) {
+            float lit = texture(mover_shadows, shadow_at * mover_scale + mover_offset);
+            label = lit < 1.0 ? 2.0 : 0.0;
+            sun *= lit;
+        }
+#endif
+        light += sun * sunlit;
+    }
 #ifdef MOVER
     label = 1.0;
 #endif
     float z_m = 1.0 / gl_FragCoord.w;
-    vec3 light = sun * sun_rgb + mix(ground_rgb, sky_rgb, 0.5 * facing.y + 0.5);
-    vec3 seen = root * root * tint_of * light;
+    vec3 seen = root * root * light;
     vec2 ray = gl_FragCoord.xy * ray_of_pixel.xy + ray_of_pixel.zw;
-    float clear = exp(-haze_per_m * z_m * sqrt(1.0 + dot(ray, ray)));
+    float clear = faded(haze_per_m * z_m * sqrt(1.0 + dot(ray, ray)));
     colour = finished(mix(haze_rgb, seen, clear), label);
 #ifndef ROOT
     depth_m = z_m;

@@ -65,6 +65,15 @@ class ShadowMap:
         offset = self._offset + np.array([0.0, 0.0, _SLACK_M]) * self._scale
         return tuple(self._scale), tuple(offset)
 
+    def lookup_from(self, other: ShadowMap) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and offset from the coordinates of another map's lookup to those of this one's."""
+        (scale, offset), (other_scale, other_offset) = (
+            map(np.array, self.lookup()),
+            map(np.array, other.lookup()),
+        )
+        ratio = scale / other_scale
+        return tuple(ratio), tuple(offset - other_offset * ratio)
+
     def use(self, unit: int) -> None:
         """Bind to a texture unit."""
         self._sampler.use(unit)
