@@ -131,6 +131,8 @@ def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
 def _require_new(out: Path) -> None:
     if out.suffix == ".bag":
         raise UserError(f"{out} would be a ROS 1 bag; choose the name of an .mcap or .db3 file, or a folder")
+    if not out.name:  # ".", "/"
+        raise UserError(f"{out} is a folder that exists already; give the recording a name")
     for path in (out, truth_folder(out)):
         if path.exists():
             raise UserError(f"{path} exists already; choose another path or remove it")

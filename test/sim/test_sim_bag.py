@@ -240,6 +240,12 @@ def test_what_exists_is_not_overwritten(tmp_path: Path, there: str) -> None:
     assert [item.name for item in tmp_path.iterdir()] == [there]
 
 
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_a_recording_needs_a_name(path: str) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        write_sim_bag(Path(path), CONFIG)
+
+
 def test_ros_1_bags_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"flight\.bag would be a ROS 1 bag; choose"):
         write_sim_bag(tmp_path / "flight.bag", CONFIG)
