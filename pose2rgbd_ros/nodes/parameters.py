@@ -102,5 +102,6 @@ def _plain(value: Any) -> Any:
 
 def _wrong_type(node: Node, name: str, field: dataclasses.Field[Any], error: Exception) -> str:
     expected = type(_default(field)).__name__
-    hint = f"; write it like {float(1)}" if expected == "float" else ""
+    hints = {"float": "; write it like 1.0", "tuple": "; write it like [1.0, 2.0, 3.0]"}
+    hint = hints.get(expected, "")
     return f"node {node.get_name()}, parameter {name} must be of type {expected}{hint} ({error})"
