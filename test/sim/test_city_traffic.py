@@ -99,3 +99,9 @@ def test_wheels_and_soles_touch_the_ground(city):
         low, high = mover.mesh.bounds_m()
         assert -0.1 <= low[2] <= 0.0
         assert 1.2 < high[2] < 2.3
+
+
+def test_poses_of_all_movers_at_once_are_those_of_each(city):
+    for t_s in (-3.7, 0.0, 41.3, 1e4):
+        each = np.stack([mover.T_map_mover(np.array([t_s]))[0] for mover in city.scene.movers])
+        assert np.array_equal(city.scene.T_map_movers(t_s), each)

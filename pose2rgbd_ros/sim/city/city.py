@@ -25,7 +25,7 @@ from pose2rgbd_ros.sim.city.solids import Solids, corners, grown
 from pose2rgbd_ros.sim.city.streets import Street, Surface, streets
 from pose2rgbd_ros.sim.city.terrain import Ground, Relief
 from pose2rgbd_ros.sim.city.textures import TextureArray
-from pose2rgbd_ros.sim.city.traffic import VAN_HEIGHT_M, cars, park, people, set_down
+from pose2rgbd_ros.sim.city.traffic import VAN_HEIGHT_M, all_ways, cars, park, people, set_down
 from pose2rgbd_ros.sim.scene import Scene
 
 CHUNK_M = 50.0
@@ -67,7 +67,13 @@ class City:
         self._light(chunks)
         movers = (*cars(config, layout, ground, textures), *people(config, layout, ground, textures))
         self.scene = Scene(
-            chunks.chunks(CHUNK_M), land.mesh(), picture.rgb(), textures.array(), light(config), movers
+            chunks.chunks(CHUNK_M),
+            land.mesh(),
+            picture.rgb(),
+            textures.array(),
+            light(config),
+            movers,
+            all_ways(movers),
         )
 
     def _build(self, plan: Plan, chunks: MeshBuilder, textures: TextureArray) -> GroundPicture:

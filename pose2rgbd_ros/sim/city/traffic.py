@@ -6,7 +6,7 @@ cross, and all cars of one round follow the same course in time, so nothing ever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,20 +106,52 @@ class Round:
         grid = np.linspace(0.0, self.period_s, count + 1)
         even = course(grid)
         even[-1] = even[0]
-        self._step_s = self.period_s / count
-        self._cubics = np.ascontiguousarray(CubicSpline(grid, even, bc_type="periodic").c.transpose(1, 0, 2))
+        self.step_s = self.period_s / count
+        self.cubics = np.ascontiguousarray(CubicSpline(grid, even, bc_type="periodic").c.transpose(1, 0, 2))
 
     def T(self, t_s: Float64) -> Float64:
         """Poses (N, 4, 4), x along the course."""
-        at = np.mod(t_s, self.period_s) / self._step_s
-        piece = np.minimum(at.astype(int), len(self._cubics) - 1)
-        h = ((at - piece) * self._step_s)[:, None]
-        a, b, c, d = self._cubics[piece].transpose(1, 0, 2)
-        return frames(((a * h + b) * h + c) * h + d, (3 * a * h + 2 * b) * h + c)
+        at = np.mod(t_s, self.period_s) / self.step_s
+        piece = np.minimum(at.astype(int), len(self.cubics) - 1)
+        return _poses(self.cubics[piece], (at - piece) * self.step_s)
 
 
-def _later(course: Round, delay_s: float) -> Callable[[Float64], Float64]:
-    return lambda t_s: course.T(np.atleast_1d(np.asarray(t_s, float)) + delay_s)
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One mover's poses (N, 4, 4) at times (N,): along a round, behind others on it."""
+
+    course: Round
+    delay_s: float
+
+    def __call__(self, t_s: Float64) -> Float64:
+        return self.course.T(np.atleast_1d(np.asarray(t_s, float)) + self.delay_s)
+
+
+class Ways:
+    """The poses (N, 4, 4) of N movers at one time, in one go: one by one they would cost more than to draw them."""
+
+    def __init__(self, ways: Sequence[Way]) -> None:
+        rounds = list(dict.fromkeys(way.course for way in ways))
+        begin = np.cumsum([0, *(len(course.cubics) for course in rounds)])
+        first = {course: int(at) for course, at in zip(rounds, begin[:-1], strict=True)}
+        self._cubics = np.concatenate([course.cubics for course in rounds])
+        self._first = np.array([first[way.course] for way in ways])
+        self._last = np.array([len(way.course.cubics) - 1 for way in ways])
+        self._delay_s = np.array([way.delay_s for way in ways])
+        self._period_s = np.array([way.course.period_s for way in ways])
+        self._step_s = np.array([way.course.step_s for way in ways])
+
+    def __call__(self, t_s: float) -> Float64:
+        at = np.mod(t_s + self._delay_s, self._period_s) / self._step_s
+        piece = np.minimum(at.astype(int), self._last)
+        return _poses(self._cubics[self._first + piece], (at - piece) * self._step_s)
+
+
+def _poses(cubics: Float64, h: Float64) -> Float64:
+    """Poses (N, 4, 4) on cubics (N, 4, 3), highest power first, at times (N,) into them."""
+    a, b, c, d = cubics.transpose(1, 0, 2)
+    h = h[:, None]
+    return frames(((a * h + b) * h + c) * h + d, (3 * a * h + 2 * b) * h + c)
 
 
 def cars(config: CityConfig, layout: Layout, ground: Ground, textures: TextureArray) -> list[Mover]:
@@ -136,7 +168,7 @@ def cars(config: CityConfig, layout: Layout, ground: Ground, textures: TextureAr
         course, slot = places[index]
         delay = slot * course.period_s / int(course.period_s / HEADWAY_S)
         tint = shapes.CAR_TINTS[rng.integers(len(shapes.CAR_TINTS))]
-        movers.append(_mover("car", models[int(rng.random() < 0.12)], tint, _later(course, delay)))
+        movers.append(_mover("car", models[int(rng.random() < 0.12)], tint, Way(course, delay)))
     return movers
 
 
@@ -163,10 +195,16 @@ def people(config: CityConfig, layout: Layout, ground: Ground, textures: Texture
                 "person",
                 model,
                 shapes.COAT_TINTS[rng.integers(len(shapes.COAT_TINTS))],
-                _later(course, delay),
+                Way(course, delay),
             )
         )
     return movers
+
+
+def all_ways(movers: Sequence[Mover]) -> Ways | None:
+    """The ways of the movers of `cars` and `people`, together; None without any."""
+    ways = [mover.T_map_mover for mover in movers if isinstance(mover.T_map_mover, Way)]
+    return Ways(ways) if ways else None
 
 
 def _require(wanted: int, places: list[tuple[Round, int]], what: str) -> None:
@@ -176,10 +214,10 @@ def _require(wanted: int, places: list[tuple[Round, int]], what: str) -> None:
         )
 
 
-def _mover(kind: str, model: shapes.Shape, tint: Float64, T_map_mover: Callable[[Float64], Float64]) -> Mover:
+def _mover(kind: str, model: shapes.Shape, tint: Float64, way: Way) -> Mover:
     builder = MeshBuilder()
     model.place(builder, np.eye(4)[None], np.asarray(tint, float)[None])
-    return Mover(kind, builder.mesh(), T_map_mover)
+    return Mover(kind, builder.mesh(), way)
 
 
 def _car_round(block: Block, layout: Layout, ground: Ground) -> Round:
