@@ -10,11 +10,12 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.sim.flights.flight import Flight, Lines
 from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion
-from pose2rgbd_ros.sim.flights.route import MAX_HOURS, NO_LINE, Route, rounded
+from pose2rgbd_ros.sim.flights.route import MAX_HOURS, NO_LINE, Route, passing_radii_m, rounded
 from pose2rgbd_ros.sim.flights.timing import sample_times_s
 
 SPACING_M = 0.5  # poses nearer to the one before tell only their heading
 CORNER_RADIUS_M = 4.0
+MISS_M = 1.7  # of a corner at most, so one that turns back is rounded little or not at all; 4 m at right angles
 CHECK_STEP_S = 0.1
 LEAVING_M = 5.0  # around the start the drone may be as low as it is
 
@@ -48,7 +49,8 @@ class Router:
             raise UserError(f"the path leads nowhere: all its poses are within {SPACING_M:g} m of the drone")
         length_m = float(np.linalg.norm(np.diff(vertices, axis=0), axis=1).sum())
         _require_short(length_m / self._speed_mps)  # before the samples of a way to the moon fill the memory
-        position, line = rounded(vertices, [NO_LINE] * (len(vertices) - 1), CORNER_RADIUS_M)
+        radii_m = np.minimum(CORNER_RADIUS_M, passing_radii_m(vertices, MISS_M))
+        position, line = rounded(vertices, [NO_LINE] * (len(vertices) - 1), radii_m)
         heading = _headings(position, vertices, yaw)
         route = Route(position, heading, np.zeros(len(position)), line)
         time_s = sample_times_s(route, self._speed_mps, self._acceleration_mps2)

@@ -152,6 +152,18 @@ def test_a_path_is_flown_with_its_headings():
     assert speeds.max() < VehicleConfig().path_speed_mps + 0.1
 
 
+@pytest.mark.parametrize("aside_m", [0.0, 1e-6, 0.01, 2.0])
+def test_a_path_that_turns_back_is_flown_to_its_end_first(aside_m):
+    vehicle = make_vehicle()
+    fly(vehicle, 10.0)
+    places = np.array([[0.0, 0, 50], [0, -30, 50], [aside_m, 0, 50], [0, 0, 80], [0, aside_m, 50]])
+    states = fly(vehicle, vehicle.fly_path(se3.make(places, [0, 0, 0, 1.0])) + 1.0)
+    check_smooth(states)
+    track = np.stack([state.T_map_body[:3, 3] for state in states])
+    missed_m = [np.linalg.norm(track - place, axis=1).min() for place in places]
+    assert max(missed_m) < 2.0
+
+
 def test_a_path_into_a_roof_is_refused_and_nothing_changes():
     vehicle = make_vehicle()
     vehicle.advance(10.0)

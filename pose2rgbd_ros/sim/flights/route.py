@@ -71,6 +71,15 @@ def rounded(
     return np.concatenate(pieces), np.concatenate(labels).astype(np.int64)
 
 
+def passing_radii_m(vertices_m: Float64, miss_m: float) -> Float64:
+    """Radius (K,) of the arc at each vertex (K, 3) that passes it at a distance; next to nothing where it turns back."""
+    along = np.diff(vertices_m, axis=0)
+    along /= np.linalg.norm(along, axis=1)[:, None]
+    half = np.zeros(len(vertices_m))
+    half[1:-1] = np.arccos(np.clip((along[:-1] * along[1:]).sum(axis=1), -1, 1)) / 2
+    return miss_m / np.maximum(1 / np.cos(np.minimum(half, np.pi / 2 - 1e-6)) - 1, 1e-4)
+
+
 def course_rad(position_m: Float64) -> Float64:
     """Heading (N,) of the way at its samples, unwrapped; on vertical parts the heading before (or behind) them."""
     steps = np.gradient(position_m, axis=0)[:, :2]

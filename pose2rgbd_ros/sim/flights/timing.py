@@ -42,4 +42,5 @@ def _bend_limit(steps: Float64, length: Float64, acceleration_mps2: float) -> Fl
     curvature = angle / (0.5 * (length[:-1] + length[1:]))
     limit = np.full(len(steps) + 1, np.inf)
     limit[1:-1] = acceleration_mps2 / np.maximum(curvature, 1e-12)
+    limit[1:-1][angle > np.pi / 2] = 0.0  # straight back: a stop, no bend
     return limit

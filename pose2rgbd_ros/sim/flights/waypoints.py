@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.sim.flights.config import FlightConfig
-from pose2rgbd_ros.sim.flights.route import Route, check_length, course_rad, rounded
+from pose2rgbd_ros.sim.flights.route import Route, check_length, course_rad, passing_radii_m, rounded
 from pose2rgbd_ros.sim.flights.terrain import Terrain
 
 MISS_M = 1.0  # how far from a waypoint its rounded corner may pass
@@ -48,7 +48,7 @@ def waypoint_route(config: FlightConfig, terrain: Terrain | None) -> Route:
     _check_turns(points)
     _check_crossings(points)
     legs = len(points.position_m) - 1
-    position, line = rounded(points.position_m, list(range(legs)), _radii_m(points.position_m))
+    position, line = rounded(points.position_m, list(range(legs)), passing_radii_m(points.position_m, MISS_M))
     at = _passed(position, line, points.position_m)
     waypoint = np.arange(legs + 1)
     yaw = course_rad(position) if points.yaw_rad is None else np.interp(at, waypoint, points.yaw_rad)
@@ -170,15 +170,6 @@ def _check_crossings(points: Waypoints) -> None:
         f"{distance.min():.1f} m of each other near x {x:.1f}, y {y:.1f}, z {z:.1f}; keep them more than "
         f"{NEAREST_M:g} m apart"
     )
-
-
-def _radii_m(vertices: Float64) -> Float64:
-    """Radius (K,) of the arc at each vertex that passes it at the distance allowed."""
-    along = np.diff(vertices, axis=0)
-    along /= np.linalg.norm(along, axis=1)[:, None]
-    half = np.zeros(len(vertices))
-    half[1:-1] = np.arccos(np.clip((along[:-1] * along[1:]).sum(axis=1), -1, 1)) / 2
-    return MISS_M / np.maximum(1 / np.cos(np.minimum(half, np.pi / 2 - 1e-3)) - 1, 1e-4)
 
 
 def _passed(position: Float64, line: Int64, vertices: Float64) -> Float64:
