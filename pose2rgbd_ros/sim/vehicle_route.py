@@ -15,7 +15,7 @@ from pose2rgbd_ros.sim.flights.timing import sample_times_s
 
 SPACING_M = 0.5  # poses nearer to the one before tell only their heading
 CORNER_RADIUS_M = 4.0
-MISS_M = 1.7  # of a corner at most, so one that turns back is rounded little or not at all; 4 m at right angles
+MISS_M = 1.7  # of a corner at most: sharper ones than right angles get smaller arcs
 CHECK_STEP_S = 0.1
 LEAVING_M = 5.0  # around the start the drone may be as low as it is
 
