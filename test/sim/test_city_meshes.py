@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.city.config import SEASONS
+from pose2rgbd_ros.sim.city.ground_picture import SNOW
 from pose2rgbd_ros.sim.city.layout import make_layout
 from pose2rgbd_ros.sim.city.seasons import light
 from pose2rgbd_ros.sim.scene import Mesh, merge
@@ -125,7 +126,13 @@ def test_the_sun_stands_where_it_was_asked_for():
 def test_light_is_no_brighter_than_white(season, elevation_deg):
     day = light(CityConfig(season=season, sun_elevation_deg=elevation_deg))
     assert all(0 <= value <= 1 for value in (*day.haze_rgb, *day.sky_rgb, *day.ground_rgb))
-    assert all(0 <= value <= 1.5 for value in day.sun_rgb)
+    assert all(0 <= value <= 1.7 for value in day.sun_rgb)
+
+
+def test_snow_in_the_sun_is_not_blown_out():
+    day = light(CityConfig(season="winter"))
+    lit = day.sun_direction[2] * np.array(day.sun_rgb) + day.sky_rgb
+    assert (lit * (np.array(SNOW) / 255) ** 2.2 < 1.0).all()
 
 
 @pytest.mark.parametrize(

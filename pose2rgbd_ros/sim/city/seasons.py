@@ -64,8 +64,8 @@ def light(config: CityConfig) -> Light:
     sky = np.array([0.31, 0.37, 0.48]) * (0.88 + 0.12 * height)
     haze = np.array([0.62, 0.70, 0.80]) * (0.94 + 0.06 * height)
     warm = (1 - height) * np.array([0.20, 0.05, -0.14])
-    if config.season == "winter":
-        strength, sky, haze = 0.9 * strength, 1.1 * sky, 0.6 * haze + 0.4 * np.array([0.76, 0.79, 0.83])
+    if config.season == "winter":  # exposed for the snow, which would else be white without any drawing
+        strength, sky, haze = 0.62 * strength, 0.82 * sky, 0.6 * haze + 0.4 * np.array([0.76, 0.79, 0.83])
     ground = (
         np.array([0.18, 0.17, 0.15]) * (0.75 + 0.25 * height) * (1.9 if config.season == "winter" else 1.0)
     )
