@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import moderngl
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64
 from pose2rgbd_ros.sim.gl.projection import boxes_in_view
 from pose2rgbd_ros.sim.gl.textures import LINEAR_OF_SRGB
 from pose2rgbd_ros.sim.scene import Mesh, merge
@@ -62,6 +63,18 @@ class Batch:
         if len(indices):
             self._queue.write(self._commands[indices].tobytes())
             self._array(program).render_indirect(self._queue, moderngl.TRIANGLES, count=len(indices))
+
+    def draw_either(
+        self, programs: tuple[moderngl.Program, moderngl.Program], indices: Int64, second: Bool
+    ) -> None:
+        """Draw those meshes in that order, those of `second` (N,) with the second program, a call for each run."""
+        if not len(indices):
+            return
+        self._queue.write(self._commands[indices].tobytes())
+        ends = [0, *(np.flatnonzero(np.diff(second)) + 1).tolist(), len(indices)]
+        for first, end in itertools.pairwise(ends):
+            array = self._array(programs[int(second[first])])
+            array.render_indirect(self._queue, moderngl.TRIANGLES, count=end - first, first=first)
 
     def place(self, T_map_mesh: Float64) -> None:
         """Move all meshes to these poses (N, 4, 4)."""

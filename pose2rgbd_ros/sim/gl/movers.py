@@ -5,7 +5,7 @@ from __future__ import annotations
 import moderngl
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 from pose2rgbd_ros.sim.gl.batch import Batch
 from pose2rgbd_ros.sim.gl.programs import Programs
 from pose2rgbd_ros.sim.gl.projection import boxes_in_view
@@ -37,9 +37,9 @@ class Movers:
         low, high = middle - reach, middle + reach
         fall = np.append(self._sideways, 1.0) * (high[:, 2:] - low[:, 2:] + _BELOW_M)
         self._seen: Int64 = np.flatnonzero(boxes_in_view(clip_from_map, low, high))
-        self._casting: Int64 = np.flatnonzero(
-            boxes_in_view(clip_from_map, np.minimum(low, low - fall), np.maximum(high, high - fall))
-        )
+        reach_low, reach_high = np.minimum(low, low - fall), np.maximum(high, high - fall)
+        self._casting: Int64 = np.flatnonzero(boxes_in_view(clip_from_map, reach_low, reach_high))
+        self._reach_m = reach_low[self._casting], reach_high[self._casting]
         if len(self._casting):
             self._batch.place(T_map_mover)
         self._low_m, self._high_m = low, high
@@ -47,6 +47,13 @@ class Movers:
     def draw(self, program: moderngl.Program) -> None:
         """Draw those in view with `program`."""
         self._batch.draw(program, self._seen)
+
+    def may_shade(self, low_m: Float64, high_m: Float64) -> Bool:
+        """Which of the boxes (N, 3), (N, 3) the shadows that were cast may fall on: (N,)."""
+        margin = 2 * self._map.texel_m if self._map else 0.0
+        low, high = self._reach_m
+        apart = (low_m[:, None] > high + margin) | (high_m[:, None] < low - margin)
+        return np.asarray((~apart.any(axis=-1)).any(axis=-1))
 
     def cast_shadows(self, context: moderngl.Context, programs: Programs, unit: int) -> bool:
         """Make the map of their shadows and bind it; False when there are none to be seen."""

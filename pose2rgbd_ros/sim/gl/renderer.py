@@ -160,15 +160,12 @@ class SceneRenderer:
         if movers:
             movers.place(t_s, clip_from_map)
             shade = movers.cast_shadows(context, programs, units.MOVER_SHADOWS)
-        lit = (
-            (programs.shaded_chunks, programs.shaded_ground) if shade else (programs.chunks, programs.ground)
-        )
         context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         context.front_face = "cw"  # to OpenGL the picture is upside down
         seen = self._chunks.in_view(clip_from_map, T_map_cam[:3, 3]) if self._chunks else np.arange(0)
         targets.colour.use()
         targets.colour.clear()
-        self._draw(seen, movers, *lit, programs.mover)
+        self._draw_lit(seen, movers, shade)
         context.enable_only(moderngl.DEPTH_TEST)
         context.depth_func = "<="
         self._sky.render(moderngl.TRIANGLES, vertices=3)
@@ -180,6 +177,18 @@ class SceneRenderer:
             self._draw(seen, movers, programs.depth, programs.depth, programs.mover_depth)
             targets.resolve(context, self._mean)
         return targets.read()
+
+    def _draw_lit(self, seen: npt.NDArray[np.int64], movers: Movers | None, shade: bool) -> None:
+        """`_draw` in colour; only where movers' shadows may fall are they looked up."""
+        programs = self._programs
+        if not (movers and shade):
+            self._draw(seen, movers, programs.chunks, programs.ground, programs.mover)
+            return
+        if self._chunks:
+            shaded = movers.may_shade(self._chunks.low_m[seen], self._chunks.high_m[seen])
+            self._chunks.draw_either((programs.chunks, programs.shaded_chunks), seen, shaded)
+        self._ground.draw(programs.shaded_ground, np.arange(1))
+        movers.draw(programs.mover)
 
     def _draw(
         self,
