@@ -24,6 +24,7 @@ from pose2rgbd_ros.sim import topics
 from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
 from pose2rgbd_ros.sim.flights.config import resolve
+from pose2rgbd_ros.sim.gl.context import require_opengl
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.gl.view import View
 from pose2rgbd_ros.sim.recorder import DepthEncoding, Recorder
@@ -114,6 +115,7 @@ def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
     config = config.resolved()
     _require_new(out)
     config.depth_encoding()  # before the city, which takes seconds
+    require_opengl()
     city = City(config.city)
     flight = make_flight(config.flight, city)
     duration_s = min(config.duration_s or np.inf, flight.duration_s)

@@ -22,6 +22,7 @@ from pose2rgbd_ros.sim.dataset_folder import SimFolder, check_folder
 from pose2rgbd_ros.sim.dataset_frames import Recipe, Shot, SimDepthFormat, cores, take_all
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
 from pose2rgbd_ros.sim.flights.config import resolve
+from pose2rgbd_ros.sim.gl.context import require_opengl
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ def write_sim_dataset(out: Path, config: SimDatasetConfig) -> Made:
     """
     settings.check(config)
     check_folder(out, config.provenance(), config.resume)
+    require_opengl()
     city = City(config.city)
     flight = make_flight(config.flight, city)
     t_s = np.arange(config.frames) * (flight.duration_s / config.frames)

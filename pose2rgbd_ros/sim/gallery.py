@@ -21,6 +21,7 @@ from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import SEASONS, CityConfig
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
 from pose2rgbd_ros.sim.flights.picture import draw_flight
+from pose2rgbd_ros.sim.gl.context import require_opengl
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 
 STREET_EYE_M = 9.0  # height of the low views above the street
@@ -52,6 +53,7 @@ def draw_gallery(out: Path, config: GalleryConfig) -> list[Path]:
 
 
 def _draw_all(out: Path, config: GalleryConfig) -> list[Path]:
+    require_opengl()
     city = City(config.city)
     flight = make_flight(config.flight, city)
     camera = Camera.from_fov(config.size, config.size, 64.0)

@@ -26,6 +26,11 @@ def open_context(libgl: str = "libGL.so.1", libegl: str = "libEGL.so.1") -> mode
         ) from error
 
 
+def require_opengl() -> None:
+    """UserError where the simulator could not draw; for jobs that would learn it only after much other work."""
+    open_context().release()
+
+
 def largest_picture(context: moderngl.Context) -> int:
     """Pixels a side that this OpenGL can draw."""
     return min(context.info["GL_MAX_TEXTURE_SIZE"], *context.info["GL_MAX_VIEWPORT_DIMS"])
