@@ -18,6 +18,7 @@ from rclpy.timer import Timer
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.nodes import parameters
+from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.latest import LatestWorker
 from pose2rgbd_ros.nodes.outputs import Outputs, declare_unknown
@@ -67,9 +68,8 @@ class RenderNode(LifecycleNode):
         # Pacing and housekeeping follow the wall: when a simulated clock stands still they must speak up too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._housekeep, clock=self._steady)
-        self._autostart_timer = (
-            self.create_timer(0.0, self._autostart, clock=self._steady) if self.settings.autostart else None
-        )
+        if self.settings.autostart:
+            start_by_itself(self, self._steady)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
 
@@ -138,12 +138,6 @@ class RenderNode(LifecycleNode):
         """Stop the worker before what it publishes with goes away."""
         self._stop()
         super().destroy_node()
-
-    def _autostart(self) -> None:
-        if self._autostart_timer is not None:
-            self.destroy_timer(self._autostart_timer)
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
 
     def _start(self) -> None:
         assert self._renderer is not None

@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import conversions, diagnostics, parameters
+from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.pace import RealTimePace
 from pose2rgbd_ros.nodes.sim_loop import SimLoop
@@ -48,9 +49,8 @@ class SimNode(LifecycleNode):
         # By the wall: this node makes the simulated time and must not wait for it.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._housekeep, clock=self._steady)
-        self._autostart_timer = (
-            self.create_timer(0.0, self._autostart, clock=self._steady) if self.settings.autostart else None
-        )
+        if self.settings.autostart:
+            start_by_itself(self, self._steady)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
 
@@ -117,12 +117,6 @@ class SimNode(LifecycleNode):
         """End the world before what it publishes with goes away."""
         self._forget()
         super().destroy_node()
-
-    def _autostart(self) -> None:
-        if self._autostart_timer is not None:
-            self.destroy_timer(self._autostart_timer)
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
 
     def _stop(self) -> None:
         if self._loop is not None:
