@@ -1,0 +1,19 @@
+"""The world that config/sim_demo.yaml shows live is the one the demo recorded."""
+
+from __future__ import annotations
+
+import yaml
+
+from pose2rgbd_ros.sim.city.config import CityConfig
+from pose2rgbd_ros.sim.demo import demo_config
+from pose2rgbd_ros.sim.flights import FlightConfig
+
+
+def test_live_world_is_the_recorded_one(repository):
+    file = yaml.safe_load((repository / "config" / "sim_demo.yaml").read_text())
+    live, demo = file["/**/sim"]["ros__parameters"], demo_config()
+    assert FlightConfig(**live["flight"]) == demo.flight
+    for name in ("width", "height", "fov_deg"):
+        assert live[name] == getattr(demo, name)
+    assert "city" not in live
+    assert demo.city == CityConfig()  # the default of the node, too
