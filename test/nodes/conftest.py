@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,9 @@ class Bench:
     """A tester node, and render nodes beside it, each with an executor thread and a DDS participant of its own."""
 
     def __init__(self, domain: int) -> None:
+        # A lifecycle node lives until it is garbage, and then takes the log of its name along: /rosout of a later
+        # node of the same name would fall silent in the middle of a test.
+        gc.collect()
         self._domain = domain
         self._running: list[tuple[rclpy.Context, SingleThreadedExecutor, Node, threading.Thread]] = []
         self.node = self._spin(lambda context: rclpy.create_node("tester", context=context))
