@@ -225,3 +225,21 @@ def shared_bench(new_domain: Callable[[], int]) -> Iterator[Bench]:
     made = Bench(new_domain())
     yield made
     made.close()
+
+
+@pytest.fixture
+def make_node(ros_domain: int) -> Iterator[Callable[..., Node]]:
+    """Makes plain nodes with these parameters; `a__b` is the parameter `a.b`."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    made: list[Node] = []
+
+    def make(**values: Any) -> Node:
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+        made.append(rclpy.create_node("tester", context=context, parameter_overrides=overrides))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.destroy_node()
+    rclpy.shutdown(context=context)

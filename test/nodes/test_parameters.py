@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import pytest
-import rclpy
 import yaml
 from rclpy.parameter import Parameter
 
@@ -27,23 +26,6 @@ class Settings:
     count: int = setting(3, "a number", ge=1)
     share: float = setting(0.5, "a share", ge=0.0, le=1.0, read_only=True)
     on: bool = setting(True, "a switch")
-
-
-@pytest.fixture
-def make_node(ros_domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=ros_domain)
-    made = []
-
-    def make(**values):
-        overrides = [Parameter(name, value=value) for name, value in values.items()]
-        made.append(rclpy.create_node("tester", context=context, parameter_overrides=overrides))
-        return made[-1]
-
-    yield make
-    for node in made:
-        node.destroy_node()
-    rclpy.shutdown(context=context)
 
 
 def test_start_values_and_descriptors(make_node):

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import rclpy
 import yaml
 from rclpy.parameter import Parameter
 
@@ -19,23 +18,6 @@ from pose2rgbd_ros.sim.state import START_NS
 from pose2rgbd_ros.sim.vehicle import VehicleConfig
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def make_node(ros_domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=ros_domain)
-    made = []
-
-    def make(**values):
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
-        made.append(rclpy.create_node("tester", context=context, parameter_overrides=overrides))
-        return made[-1]
-
-    yield make
-    for node in made:
-        node.destroy_node()
-    rclpy.shutdown(context=context)
 
 
 def test_parts_have_their_name_in_front(make_node):
