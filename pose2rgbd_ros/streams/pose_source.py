@@ -1,0 +1,73 @@
+"""Where a frame is at a time: the question that the synchroniser asks, live and offline, and its simplest answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.trajectory import Trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class PoseAnswer:
+    """`T` (4, 4), or why there is none. With `wait` a pose may still come: ask again when more has arrived."""
+
+    T: Float64 | None
+    reason: str | None = None
+    wait: bool = False
+
+
+class PoseSource(Protocol):
+    """The pose of one frame in another over time."""
+
+    def pose_at(self, stamp_ns: int) -> PoseAnswer:
+        """The pose at a time, in nanoseconds of the clock that stamps the poses."""
+
+
+class FixedPose:
+    """A pose (4, 4) that holds always."""
+
+    def __init__(self, T: Float64) -> None:
+        self.T = T
+
+    def pose_at(self, stamp_ns: int) -> PoseAnswer:
+        """The pose."""
+        return PoseAnswer(self.T)
+
+
+class RecordedPoses:
+    """A whole recorded trajectory, never interpolated over more than `max_gap_ns`; there is nothing to wait for."""
+
+    def __init__(self, trajectory: Trajectory, max_gap_ns: int) -> None:
+        self.trajectory = trajectory
+        self._max_gap_ns = max_gap_ns
+
+    def pose_at(self, stamp_ns: int) -> PoseAnswer:
+        """The interpolated pose."""
+        at = self.trajectory.interpolate([stamp_ns], self._max_gap_ns)
+        return PoseAnswer(at.T[0]) if at.valid[0] else PoseAnswer(None, at.reason[0])
+
+
+class ChainedPoses:
+    """Poses one on top of the other: T_map_body of the first, T_body_cam of the second, and so on.
+
+    The names of the others stand before their reasons: "mount_pose_gap".
+    """
+
+    def __init__(self, first: PoseSource, **others: PoseSource) -> None:
+        self._first = first
+        self._others = others
+
+    def pose_at(self, stamp_ns: int) -> PoseAnswer:
+        """The product; the first part that has no pose tells why, and waits if any part that is missing does."""
+        answer = self._first.pose_at(stamp_ns)
+        if answer.T is None:
+            return answer
+        T = answer.T
+        for name, source in self._others.items():
+            part = source.pose_at(stamp_ns)
+            if part.T is None:
+                return PoseAnswer(None, f"{name}_{part.reason}", part.wait)
+            T = T @ part.T
+        return PoseAnswer(T)
