@@ -8,10 +8,11 @@ from typing import Literal
 from pose2rgbd_ros.dataset.depth_files import DepthFormat
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.streams.pose_settings import PoseSettings
 
 
 @dataclass(frozen=True)
-class ConvertConfig:
+class ConvertConfig(PoseSettings):
     """How recordings become a dataset."""
 
     image_topic: str = setting("auto", "colour images (Image or CompressedImage)")
@@ -20,10 +21,9 @@ class ConvertConfig:
     pose_topic: str = setting(
         "auto", "Odometry, PoseStamped or PoseWithCovarianceStamped; a TF topic takes the poses from TF"
     )
-    body_to_camera: str = setting(
-        "auto",
-        "where the camera sits on the body whose pose is recorded: auto (from TF), forward, nadir, identity (the pose "
-        "is the camera's optical frame's), or 'x y z qx qy qz qw' (metres; pose of the optical frame in the body)",
+    imu_topic: str = setting("auto", "Imu whose orientation is used where one is wanted; none: none")
+    gimbal_topic: str = setting(
+        "auto", "attitude of the gimbal (PX4 GimbalDeviceAttitudeStatus, or a QuaternionStamped); none: none"
     )
     map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
     pose_frame: str = setting("", "frame whose pose is recorded, where the message names none or a wrong one")
@@ -32,7 +32,6 @@ class ConvertConfig:
         "header", "which clock counts: the messages' own or the recorder's", choices=("header", "received")
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
-    max_pose_gap_s: float = setting(0.5, "no pose is interpolated over a longer silence", ge=0)
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     every: int = setting(1, "take every n-th image", ge=1)
     fov_deg: float = setting(
