@@ -12,7 +12,9 @@ from pose2rgbd_ros.streams.samples import (
     DepthSample,
     FixSample,
     ImageSample,
+    ImuSample,
     PoseSample,
+    VelocitySample,
     camera_from_info,
 )
 
@@ -24,6 +26,10 @@ POSE = "geometry_msgs/msg/PoseStamped"
 POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 TF = "tf2_msgs/msg/TFMessage"
 NAV_SAT_FIX = "sensor_msgs/msg/NavSatFix"
+IMU = "sensor_msgs/msg/Imu"
+TWIST = "geometry_msgs/msg/TwistStamped"
+TWIST_WITH_COVARIANCE = "geometry_msgs/msg/TwistWithCovarianceStamped"
+VELOCITY_TYPES = (ODOMETRY, TWIST, TWIST_WITH_COVARIANCE)
 POSE_TYPES = (ODOMETRY, POSE, POSE_WITH_COVARIANCE)
 
 
@@ -147,6 +153,36 @@ def fix_sample(message: Any, stamp_ns: int) -> FixSample:
         float(message.altitude),
         np.asarray(message.position_covariance, dtype=np.float64).reshape(3, 3),
     )
+
+
+def imu_sample(message: Any, stamp_ns: int) -> ImuSample:
+    """An inertial measurement. A covariance that begins with -1 says that its quantity was not measured."""
+    quat_xyzw = _xyzw(message.orientation)
+    oriented = message.orientation_covariance[0] != -1 and np.isfinite(quat_xyzw).all() and quat_xyzw.any()
+    return ImuSample(
+        stamp_ns,
+        frame_name(message.header.frame_id),
+        _measured(message.angular_velocity, message.angular_velocity_covariance),
+        _measured(message.linear_acceleration, message.linear_acceleration_covariance),
+        quat_xyzw if oriented else None,
+    )
+
+
+def velocity_sample(message: Any, stamp_ns: int) -> VelocitySample:
+    """The velocity of a TwistStamped, TwistWithCovarianceStamped, or Odometry (in its child frame's axes).
+
+    UserError for another type.
+    """
+    kind = message.__msgtype__
+    if kind not in VELOCITY_TYPES:
+        raise UserError(f"a velocity cannot be read from {kind}; accepted: {', '.join(VELOCITY_TYPES)}")
+    twist = message.twist if kind == TWIST else message.twist.twist
+    frame = message.child_frame_id if kind == ODOMETRY else message.header.frame_id
+    return VelocitySample(stamp_ns, frame_name(frame), _xyz(twist.linear), _xyz(twist.angular))
+
+
+def _measured(vector: Any, covariance: Any) -> np.ndarray:
+    return np.full(3, np.nan) if covariance[0] == -1 else _xyz(vector)
 
 
 def _xyz(vector: Any) -> np.ndarray:

@@ -159,6 +159,41 @@ class FixSample:
     covariance_enu_m2: Float64  # (3, 3)
 
 
+@dataclass(frozen=True, eq=False)
+class ImuSample:
+    """An inertial measurement in the axes of `frame_id` (x forward, y left, z up).
+
+    `quat_xyzw` turns that frame to east, north, up (REP-145); None where the device gives no orientation. NaN, of the
+    others, is what was not measured. The specific force feels gravity: +9.8 along an upward axis at rest.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    angular_radps: Float64  # (3,)
+    specific_force_mps2: Float64  # (3,)
+    quat_xyzw: Float64 | None  # (4,)
+
+
+@dataclass(frozen=True, eq=False)
+class VelocitySample:
+    """A velocity in the axes of `frame_id`: of a body that the message names, or of the map (east, north, up)."""
+
+    stamp_ns: int
+    frame_id: str
+    linear_mps: Float64  # (3,)
+    angular_radps: Float64  # (3,)
+
+
+@dataclass(frozen=True, eq=False)
+class OrientationSample:
+    """How `child_frame` is turned in `parent_frame`, without a position."""
+
+    stamp_ns: int
+    parent_frame: str
+    child_frame: str
+    quat_xyzw: Float64  # (4,)
+
+
 def camera_from_info(
     width: int,
     height: int,
