@@ -1,0 +1,159 @@
+"""Which frames are worth keeping: filters by height, speed, distance and sharpness, the same live and offline."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pose2rgbd_ros.dataset.sharpness import SharpnessRecord
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.streams.samples import ImageSample
+
+SKIPPED, GROUND_PHASE, ALTITUDE, STATIC, NEAR_DUPLICATE, BLURRED = (
+    *("skipped", "ground_phase", "altitude", "static", "near_duplicate", "blurred"),
+)
+# Speed is measured over this time: between two frames of a fast camera it would be the noise of the poses.
+_SPEED_WINDOW_NS = 1_000_000_000
+_LOWEST_M, _HIGHEST_M = -10_000.0, 100_000.0
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """What is left out of a dataset; by default nothing."""
+
+    every: int = setting(1, "take every n-th image that has a pose", ge=1)
+    min_height_m: float = setting(_LOWEST_M, "images taken lower are left out")
+    max_height_m: float = setting(_HIGHEST_M, "images taken higher are left out")
+    height_above: Literal["lowest", "first", "map"] = setting(
+        "lowest",
+        "what heights are measured from: the recording's lowest pose (live: so far), its first, or the map's origin",
+        choices=("lowest", "first", "map"),
+    )
+    min_speed_mps: float = setting(0.0, "images taken while the camera moves slower are left out", ge=0)
+    min_move_m: float = setting(
+        0.0,
+        "an image is left out when the camera has moved less than this since the last image kept (and turned less "
+        "than min_turn_deg, where that is given); 0: not asked",
+        ge=0,
+    )
+    min_turn_deg: float = setting(0.0, "the same for turning; 0: not asked", ge=0, le=180)
+    min_sharpness: float = setting(
+        0.0,
+        "an image is left out as blurred when its sharpness is less than this part of what the images around it "
+        "have; 0.5 finds motion blur, 0: not asked",
+        ge=0,
+        le=1,
+    )
+
+
+class FrameFilter:
+    """Decides frame by frame, in the order they come, knowing which ones it let through before.
+
+    `ground_z_m` is the height in the map that heights are measured from, `airborne_ns` first and last stamp between
+    take-off and landing; both where the whole recording is known. Without, the ground is the first or lowest frame yet.
+    """
+
+    def __init__(
+        self,
+        config: FilterConfig,
+        ground_z_m: float | None = None,
+        airborne_ns: tuple[int, int] | None = None,
+    ) -> None:
+        self._config = config
+        self._airborne_ns = airborne_ns
+        self._ground_is_known = config.height_above == "map" or ground_z_m is not None
+        self._ground_z_m = 0.0 if config.height_above == "map" else ground_z_m
+        self._seen = 0
+        self._way: deque[tuple[int, Float64]] = deque()
+        self._kept: Float64 | None = None
+        self._sharpness = SharpnessRecord()
+
+    def reason(self, stamp_ns: int, T_map_cam: Float64, image: ImageSample) -> tuple[str, str] | None:
+        """Why this frame is left out, as a word and in figures; None lets it through."""
+        self._seen += 1
+        height_m, speed_mps = self._height_m(T_map_cam), self._speed_mps(stamp_ns, T_map_cam)
+        refused = (
+            self._by_turn()
+            or self._by_phase(stamp_ns)
+            or self._by_height(height_m)
+            or self._by_speed(speed_mps)
+            or self._by_distance(T_map_cam)
+            or self._by_sharpness(image)
+        )
+        if refused is None:
+            self._kept = T_map_cam
+        return refused
+
+    def _by_turn(self) -> tuple[str, str] | None:
+        return (SKIPPED, "") if (self._seen - 1) % self._config.every else None
+
+    def _by_phase(self, stamp_ns: int) -> tuple[str, str] | None:
+        if self._airborne_ns is None or self._airborne_ns[0] <= stamp_ns <= self._airborne_ns[1]:
+            return None
+        return GROUND_PHASE, "before take-off" if stamp_ns < self._airborne_ns[0] else "after landing"
+
+    def _by_height(self, height_m: float) -> tuple[str, str] | None:
+        if self._config.min_height_m <= height_m <= self._config.max_height_m:
+            return None
+        return ALTITUDE, f"{height_m:.2f} m"
+
+    def _by_speed(self, speed_mps: float | None) -> tuple[str, str] | None:
+        if speed_mps is None or speed_mps >= self._config.min_speed_mps:
+            return None
+        return STATIC, f"{speed_mps:.2f} m/s"
+
+    def _by_distance(self, T_map_cam: Float64) -> tuple[str, str] | None:
+        least_m, least_deg = self._config.min_move_m, self._config.min_turn_deg
+        if self._kept is None or not (least_m or least_deg):
+            return None
+        moved_m = float(np.linalg.norm(T_map_cam[:3, 3] - self._kept[:3, 3]))
+        turned_deg = _angle_deg(self._kept[:3, :3], T_map_cam[:3, :3])
+        if (least_m and moved_m >= least_m) or (least_deg and turned_deg >= least_deg):
+            return None
+        return NEAR_DUPLICATE, f"{moved_m:.3f} m and {turned_deg:.2f} degrees from the last frame kept"
+
+    def _by_sharpness(self, image: ImageSample) -> tuple[str, str] | None:
+        if not self._config.min_sharpness:
+            return None
+        try:
+            part = self._sharpness.judge(image)
+        except UserError:
+            return None  # an unreadable image is refused as such when it is stored
+        return (BLURRED, f"{part:.2f} of the usual sharpness") if part < self._config.min_sharpness else None
+
+    def _height_m(self, T_map_cam: Float64) -> float:
+        z_m = float(T_map_cam[2, 3])
+        if not self._ground_is_known:
+            lower = (
+                self._config.height_above == "lowest"
+                and self._ground_z_m is not None
+                and z_m < self._ground_z_m
+            )
+            if self._ground_z_m is None or lower:
+                self._ground_z_m = z_m
+        assert self._ground_z_m is not None
+        return z_m - self._ground_z_m
+
+    def _speed_mps(self, stamp_ns: int, T_map_cam: Float64) -> float | None:
+        """Over the last second; None for the first frame, or where time went back."""
+        position_m = T_map_cam[:3, 3]
+        way = self._way
+        way.append((stamp_ns, position_m))
+        while len(way) > 2 and stamp_ns - way[1][0] >= _SPEED_WINDOW_NS:
+            way.popleft()
+        then_ns, then_m = way[0]
+        if stamp_ns <= then_ns:
+            way.clear()
+            way.append((stamp_ns, position_m))
+            return None
+        return float(np.linalg.norm(position_m - then_m)) * 1e9 / (stamp_ns - then_ns)
+
+
+def _angle_deg(a: Float64, b: Float64) -> float:
+    """The angle between two rotations (3, 3)."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1))))
