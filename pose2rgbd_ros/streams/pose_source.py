@@ -11,7 +11,7 @@ from pose2rgbd_ros.geometry.trajectory import Trajectory
 
 @dataclass(frozen=True, eq=False)
 class PoseAnswer:
-    """`T` (4, 4), or why there is none. With `wait` a pose may still come: ask again when more has arrived."""
+    """`T` (4, 4), or why there is none. With `wait` a pose, or a better one, may still come: ask again later."""
 
     T: Float64 | None
     reason: str | None = None
@@ -24,6 +24,9 @@ class PoseSource(Protocol):
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
         """The pose at a time, in nanoseconds of the clock that stamps the poses."""
 
+    def jumped_back(self, stamp_ns: int) -> None:
+        """The clock of the stamps was set back to about this time: poses of later stamps are of a time before."""
+
 
 class FixedPose:
     """A pose (4, 4) that holds always."""
@@ -34,6 +37,9 @@ class FixedPose:
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
         """The pose."""
         return PoseAnswer(self.T)
+
+    def jumped_back(self, stamp_ns: int) -> None:
+        """Changes nothing."""
 
 
 class RecordedPoses:
@@ -47,6 +53,9 @@ class RecordedPoses:
         """The interpolated pose."""
         at = self.trajectory.interpolate([stamp_ns], self._max_gap_ns)
         return PoseAnswer(at.T[0]) if at.valid[0] else PoseAnswer(None, at.reason[0])
+
+    def jumped_back(self, stamp_ns: int) -> None:
+        """Changes nothing: what is recorded holds for all images."""
 
 
 class ChainedPoses:
@@ -64,10 +73,15 @@ class ChainedPoses:
         answer = self._first.pose_at(stamp_ns)
         if answer.T is None:
             return answer
-        T = answer.T
+        T, wait = answer.T, answer.wait
         for name, source in self._others.items():
             part = source.pose_at(stamp_ns)
             if part.T is None:
                 return PoseAnswer(None, f"{name}_{part.reason}", part.wait)
-            T = T @ part.T
-        return PoseAnswer(T)
+            T, wait = T @ part.T, wait or part.wait
+        return PoseAnswer(T, wait=wait)
+
+    def jumped_back(self, stamp_ns: int) -> None:
+        """Tell all parts."""
+        for source in (self._first, *self._others.values()):
+            source.jumped_back(stamp_ns)
