@@ -120,15 +120,23 @@ class Bench:
         self._running.append((context, executor, node, thread))
         return node
 
-    def spin(self, node_class: type[Node], namespace: str = "", **parameters: Any) -> Any:
-        """A node of ours, running."""
+    def spin(
+        self,
+        node_class: type[Node],
+        namespace: str = "",
+        remap: dict[str, str] | None = None,
+        **parameters: Any,
+    ) -> Any:
+        """A node of ours, running; `remap` gives topics other names."""
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+        rules = [word for pair in (remap or {}).items() for word in ("-r", ":=".join(pair))]
         return self._spin(
             lambda context: node_class(
                 context=context,
                 namespace=namespace,
                 parameter_overrides=overrides,
                 use_global_arguments=False,
+                cli_args=["--ros-args", *rules] if rules else None,
             )
         )
 
