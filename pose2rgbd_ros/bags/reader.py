@@ -18,7 +18,7 @@ from pose2rgbd_ros.bags.typestores import typestore
 from pose2rgbd_ros.errors import UserError
 
 # What a message that does not fit its type makes the deserialiser raise.
-_UNREADABLE = (
+UNREADABLE = (
     *(SerdeError, zstd.ZstdError, struct.error, AssertionError, ValueError, IndexError),
     *(MemoryError, OverflowError, RuntimeError),  # a damaged length
 )
@@ -98,7 +98,7 @@ class BagReader:
                     data = zstd.decompress(data)
                 try:
                     message = deserialize(data, connection.msgtype)
-                except _UNREADABLE:
+                except UNREADABLE:
                     self.unreadable[connection.topic] += 1
                     continue
                 yield connection.topic, stamp_ns, message

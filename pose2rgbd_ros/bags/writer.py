@@ -97,6 +97,13 @@ class BagWriter:
         serialize = store.serialize_ros1 if self.make.ros == "1" else store.serialize_cdr
         self._bag.write(connection, int(stamp_ns), serialize(message, msgtype))
 
+    def write_raw(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
+        """Append a message that is serialized already (CDR, or ROS 1's own form), received at `stamp_ns`."""
+        connection = self._connections.get(topic) or self._connect(topic, msgtype)
+        if connection.msgtype != msgtype:
+            raise UserError(f"{topic} carries {connection.msgtype}; a {msgtype} cannot follow")
+        self._bag.write(connection, int(stamp_ns), data)
+
     def _connect(self, topic: str, msgtype: str) -> Any:
         """Announce a topic on its first message; /tf_static is latched as in ROS."""
         latched = topic.endswith("tf_static")
