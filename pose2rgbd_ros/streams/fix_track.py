@@ -1,0 +1,115 @@
+"""GPS fixes over time: collected as they come, then as positions of the antenna about one point on Earth."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
+from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.streams.pose_settings import Altitude
+from pose2rgbd_ros.streams.samples import FixSample
+
+# Of a receiver that tells no covariance: single frequency, open sky.
+UNKNOWN_SIGMA_M = 1.5
+VERTICAL_FACTOR = 1.6
+
+
+@dataclass(frozen=True, eq=False)
+class FixTrack:
+    """Positions of the antenna, east, north and up of `datum`, at increasing stamps.
+
+    `stamps_ns` int64 (N,), `position_m` (N, 3), up NaN where a fix has no altitude, `sigma_m` (N, 3) standard
+    deviations per axis. N >= 1.
+    """
+
+    stamps_ns: Int64
+    position_m: Float64
+    sigma_m: Float64
+    datum: Datum
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    def only(self, chosen: np.ndarray) -> FixTrack:
+        """The fixes of a mask or of indices."""
+        return FixTrack(self.stamps_ns[chosen], self.position_m[chosen], self.sigma_m[chosen], self.datum)
+
+    def trajectory(self) -> Trajectory:
+        """The positions as a trajectory without turns; unknown heights are those of the datum."""
+        level = np.tile([0.0, 0.0, 0.0, 1.0], (len(self), 1))
+        return Trajectory(self.stamps_ns, np.nan_to_num(self.position_m), level)
+
+
+class FixLog:
+    """GPS fixes in compact arrays, 64 bytes each, in the order of their coming."""
+
+    def __init__(self) -> None:
+        self.frame = ""
+        self._stamps_ns = array("q")
+        self._numbers = array("d")  # latitude, longitude, altitude and the variances of east, north, up
+
+    def __len__(self) -> int:
+        return len(self._stamps_ns)
+
+    def add(self, fix: FixSample) -> None:
+        """Append a fix; one without a position is left out."""
+        if np.isfinite(fix.latitude_deg) and np.isfinite(fix.longitude_deg):
+            self.frame = self.frame or fix.frame_id
+            self._stamps_ns.append(fix.stamp_ns)
+            self._numbers.extend((fix.latitude_deg, fix.longitude_deg, fix.altitude_m))
+            self._numbers.extend(np.diagonal(fix.covariance_enu_m2))
+
+    def wgs84(self) -> tuple[Int64, Float64]:
+        """Stamps (N,), and latitude, longitude (degrees), altitude (m, NaN: none) as (N, 3); by stamp, each once."""
+        stamps, numbers = self._sorted()
+        return stamps, numbers[:, :3]
+
+    def datum(self) -> Datum:
+        """The place of the first fix. UserError when there is none."""
+        if not len(self):
+            raise UserError("there is no GPS fix with a position")
+        _, place = self.wgs84()
+        altitudes = place[np.isfinite(place[:, 2]), 2]
+        return Datum(float(place[0, 0]), float(place[0, 1]), float(altitudes[0]) if len(altitudes) else 0.0)
+
+    def track(
+        self, datum: Datum | None = None, altitude: Altitude = "auto", fix_sigma_m: float = 0.0
+    ) -> FixTrack:
+        """The fixes about `datum` (None: the first one). UserError when there is none.
+
+        `altitude` relative counts heights from the first fix, none does without. `fix_sigma_m` takes the place of the
+        fixes' own covariances; where there are none, 1.5 m.
+        """
+        datum = datum or self.datum()
+        stamps, numbers = self._sorted()
+        position = wgs84_to_enu(numbers[:, 0], numbers[:, 1], numbers[:, 2], datum)
+        return FixTrack(stamps, heights(position, altitude), sigmas(numbers[:, 3:], fix_sigma_m), datum)
+
+    def _sorted(self) -> tuple[Int64, Float64]:
+        stamps, first = np.unique(np.frombuffer(self._stamps_ns, dtype=np.int64), return_index=True)
+        return stamps, np.frombuffer(self._numbers).reshape(-1, 6)[first]
+
+
+def heights(position_m: Float64, altitude: Altitude) -> Float64:
+    """Positions (N, 3) with the heights asked for: as they are, from the first one on, or unknown (NaN)."""
+    position_m = position_m.copy()
+    known = np.flatnonzero(np.isfinite(position_m[:, 2]))
+    if altitude == "relative" and len(known):
+        position_m[:, 2] -= position_m[known[0], 2]
+    if altitude == "none":
+        position_m[:, 2] = np.nan
+    return position_m
+
+
+def sigmas(variance_m2: Float64, fix_sigma_m: float) -> Float64:
+    """Standard deviations (N, 3) from variances (N, 3), which are zero or not finite where unknown."""
+    told = np.isfinite(variance_m2) & (variance_m2 > 0)
+    axes = np.array([1.0, 1.0, VERTICAL_FACTOR])
+    if fix_sigma_m > 0:
+        return np.broadcast_to(fix_sigma_m * axes, variance_m2.shape).copy()
+    return np.where(told, np.sqrt(np.where(told, variance_m2, 1.0)), UNKNOWN_SIGMA_M * axes)
