@@ -1,4 +1,4 @@
-"""`pose2rgbd convert BAG [BAG ...] OUT`: recordings of one place to a dataset."""
+"""`pose2rgbd convert SOURCE [SOURCE ...] OUT`: recordings or photographs of one place to a dataset."""
 
 from __future__ import annotations
 
@@ -9,29 +9,37 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pose2rgbd_ros.cli.arguments import with_help
-from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.photos_settings import PhotoSettings
+from pose2rgbd_ros.dataset.importers.sources import convert_sources
 from pose2rgbd_ros.errors import UserError
 
 if TYPE_CHECKING:
     Options = ConvertConfig
+    Photos = PhotoSettings
 else:
     Options = with_help(ConvertConfig)
+    Photos = with_help(PhotoSettings)
 
 
 @dataclasses.dataclass
 class Arguments:
-    """Convert recordings of one place (ROS 1 .bag; ROS 2 folder, .db3 or .mcap) into a dataset."""
+    """Convert recordings of one place into a dataset.
+
+    A source is a bag (ROS 1 .bag; ROS 2 folder, .db3 or .mcap), or a folder of photographs with GPS.
+    """
 
     paths: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
         tyro.conf.arg(
-            metavar="BAG [BAG ...] OUT",
-            help="the recordings, and last the dataset's folder",
+            metavar="SOURCE [SOURCE ...] OUT",
+            help="the sources, all of one kind, and last the dataset's folder",
             help_behavior_hint="(required)",
         ),
     ]
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    photos: Photos = dataclasses.field(default_factory=Photos)
 
 
 def main(argv: list[str]) -> int:
@@ -39,6 +47,6 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd convert")
     if len(arguments.paths) < 2:
         raise UserError("convert needs a recording and, last, the folder of the dataset to make")
-    *bags, out = arguments.paths
-    print(convert(bags, out, arguments.options).summary())
+    *sources, out = arguments.paths
+    print(convert_sources(sources, out, arguments.options, arguments.photos).summary())
     return 0

@@ -1,0 +1,262 @@
+"""Folders of photographs with GPS (EXIF, XMP) to a dataset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.importers import mount, photos_poses, photos_yaw_check
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
+from pose2rgbd_ros.dataset.importers.photos_camera import camera_of
+from pose2rgbd_ros.dataset.importers.photos_exif import SUFFIXES, Photo, read_photo
+from pose2rgbd_ros.dataset.importers.photos_poses import PhotoPoses
+from pose2rgbd_ros.dataset.importers.photos_settings import PhotoSettings as PhotoSettings
+from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
+from pose2rgbd_ros.dataset.importers.target import Target
+from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.streams.samples import ImageSample
+
+_SECOND = 1_000_000_000
+_MOST_NAMED = 40
+
+
+def convert_photos(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    config: ConvertConfig | None = None,
+    options: PhotoSettings | None = None,
+) -> ConvertReport:
+    """Convert folders of photographs (or single ones) of one place into the dataset `out`.
+
+    Photos are stored byte for byte. Those that cannot become frames are counted by reason, and everything assumed is
+    said, in the report. `config.resume` goes on with an interrupted conversion or adds photos.
+
+    Raises:
+        UserError: there is no photo, none has a pose, the settings contradict the photos, or the disk is full.
+    """
+    config, options = config or ConvertConfig(), options or PhotoSettings()
+    settings.check(config)
+    settings.check(options)
+    if config.body_to_camera != "auto":
+        mount.parse(config.body_to_camera)
+    sets = photo_sets(sources)
+    report = ConvertReport(
+        str(out), {**settings.to_yaml_dict(config), "photos": settings.to_yaml_dict(options)}
+    )
+    target = Target(Path(out), config)
+    with target.closing(report):
+        for source, paths in sets.items():
+            part = BagReport(str(source))
+            report.bags.append(part)
+            _PhotoSet(target, options, source, paths, part).run()
+        if not report.frames_written and not report.frames_already_there:
+            raise UserError(_why_nothing(report))
+    return report
+
+
+def photo_sets(sources: Sequence[Path | str]) -> dict[Path, list[Path]]:
+    """The photos by the folder that was named; single photos go by the folder they are in. Subfolders count."""
+    sets: dict[Path, list[Path]] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            found = [path for path in source.rglob("*") if is_photo(path)]
+            if not found:
+                raise UserError(f"{source} holds no photo ({', '.join(SUFFIXES)})")
+            sets.setdefault(source, []).extend(found)
+        elif is_photo(source):
+            sets.setdefault(source.parent, []).append(source)
+        else:
+            raise UserError(f"{source} is no photo ({', '.join(SUFFIXES)})")
+    return {source: sorted(set(paths), key=_by_number) for source, paths in sets.items()}
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a file is a photo by its name; hidden files, such as macOS leaves behind, are not."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+class _PhotoSet:
+    """One folder of photos on its way into the dataset."""
+
+    def __init__(
+        self, target: Target, options: PhotoSettings, source: Path, paths: list[Path], report: BagReport
+    ) -> None:
+        self._target, self._config, self._options = target, target.config, options
+        self._source, self._paths, self._report = source, paths, report
+
+    def run(self) -> None:
+        """Read what the photos say, place them, check their yaw, store them."""
+        photos = self._in_order_of_time(self._usable())
+        if not photos:
+            return
+        camera = self._camera([photo for photo, _ in photos])
+        datum, poses = self._poses([photo for photo, _ in photos])
+        T_map_cam = self._checked_yaw([photo for photo, _ in photos], poses, camera)
+        self._describe(poses, T_map_cam, [stamp_ns for _, stamp_ns in photos])
+        meta = DatasetMeta(
+            camera=camera,
+            map_frame=self._config.map_frame or "map",
+            camera_frame=self._config.camera_frame or "camera_optical_frame",
+            datum=datum,
+        )
+        sink = FrameSink(self._target, self._report, self._source, lambda _: meta)
+        for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
+            self._store(sink, photo, stamp_ns, T, poses.source)
+
+    def _usable(self) -> list[Photo]:
+        """The photos that can be read."""
+        photos = []
+        for path in self._paths:
+            try:
+                photo = read_photo(path)
+            except UserError as error:
+                self._refuse(0, "image_unreadable", str(error))
+                continue
+            if photo.panorama:
+                self._refuse(photo.stamp_ns or 0, "panorama", f"{path.name} shows all around, not one view")
+                continue
+            photos.append(photo)
+        turned = [photo for photo in photos if photo.orientation != 1]
+        if turned:
+            self._report.note(
+                f"{len(turned)} photos carry an EXIF rotation ({_names(turned)}); it is ignored, rows are as stored"
+            )
+        return photos
+
+    def _refuse(self, stamp_ns: int, reason: str, example: str) -> None:
+        self._report.images += 1
+        self._report.reject(stamp_ns, reason, example)
+
+    def _in_order_of_time(self, photos: list[Photo]) -> list[tuple[Photo, int]]:
+        """The photos with stamps of their own; those of one second are spread over it, in order of their numbers."""
+        timed = [photo for photo in photos if photo.stamp_ns is not None]
+        if not timed and photos:
+            self._report.note(
+                "no photo tells when it was taken; they are stamped a second apart, by their numbers"
+            )
+            return [(photo, i * _SECOND) for i, photo in enumerate(photos)]
+        for photo in photos:
+            if photo.stamp_ns is None:
+                self._refuse(0, "no_time", f"{photo.path.name} has no DateTimeOriginal")
+        if timed and not all(photo.zone_known for photo in timed):
+            self._report.note("the photos' clock has no time zone; it is taken as UTC")
+        groups: dict[int, list[Photo]] = {}
+        for photo in timed:
+            groups.setdefault(photo.stamp_ns or 0, []).append(photo)
+        shared = sum(len(group) for group in groups.values() if len(group) > 1)
+        if shared:
+            self._report.note(
+                f"{shared} photos share their second with others; their stamps were spread over it, in order of their "
+                "numbers"
+            )
+        return [
+            (photo, stamp_ns + i * _SECOND // len(group))
+            for stamp_ns, group in sorted(groups.items())
+            for i, photo in enumerate(group)
+        ]
+
+    def _camera(self, photos: list[Photo]) -> Camera:
+        """The camera of the commonest size; photos of another one are refused when they are stored."""
+        sizes = [(photo.width, photo.height) for photo in photos]
+        width, height = max(sizes, key=sizes.count)
+        camera, how = camera_of(photos, width, height, self._config.fov_deg, self._options.sensor_width_mm)
+        stored = self._target.stored_meta()
+        if stored is not None and stored.camera.is_calibrated and not self._config.fov_deg:
+            camera, how = stored.camera, "the dataset's"
+        models = sorted({photo.model for photo in photos if photo.model})
+        self._report.topics["camera"] = ", ".join(models) or "not said"
+        self._report.note(f"camera: {how}")
+        return camera
+
+    def _poses(self, photos: list[Photo]) -> tuple[Datum | None, PhotoPoses]:
+        config, stored = self._config, self._target.stored_meta()
+        datum = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
+        if self._options.poses is not None:
+            return datum, photos_poses.from_file(self._options.poses, photos)
+        datum = datum or photos_poses.datum_of(photos, config.altitude)
+        if datum is None:
+            raise UserError(
+                f"{self._source}: none of {len(photos)} photos has a GPS position; --photos.poses gives their poses"
+            )
+        position_m, how = photos_poses.positions(photos, datum, config.altitude)
+        return datum, photos_poses.poses(photos, position_m, how, config)
+
+    def _checked_yaw(self, photos: list[Photo], poses: PhotoPoses, camera: Camera) -> Float64:
+        """The poses, with those of photos stored half a turn around turned, and what was found said."""
+        if self._options.yaw_check == "off":
+            return poses.T_map_cam
+        check = photos_yaw_check.check_yaw([photo.path for photo in photos], poses.T_map_cam, camera)
+        if not check.checked:
+            self._report.note("yaw could not be checked: no two photos looking down show the same ground")
+            return poses.T_map_cam
+        fix = self._options.yaw_check == "fix" and poses.source != "file"
+        turned = [photo for photo, is_turned in zip(photos, check.turned, strict=True) if is_turned]
+        error = np.abs(check.error_deg)
+        rest = np.where(check.turned & fix, 180.0 - error, error)
+        text = f"yaw check: {check.checked} of {len(photos)} photos were compared with those beside them; "
+        if turned:
+            done = "turned by 180 degrees" if fix else "left as recorded"
+            text += (
+                f"in {len(turned)} the pixels are turned by 180 degrees against the recorded yaw ({_names(turned)}): "
+                f"their poses were {done}; "
+            )
+        self._report.note(f"{text}pixels and poses differ by {np.nanmedian(rest):.1f} degrees (median)")
+        return photos_yaw_check.turn(poses.T_map_cam, check.turned) if fix else poses.T_map_cam
+
+    def _describe(self, poses: PhotoPoses, T_map_cam: Float64, stamps_ns: list[int]) -> None:
+        report = self._report
+        report.topics.update(image=f"{len(self._paths)} photos", pose=poses.source)
+        report.note(f"positions: {poses.position_how}")
+        report.note(f"orientations: {poses.orientation_how}")
+        placed = np.isfinite(T_map_cam).all(axis=(1, 2))
+        report.poses = int(placed.sum())
+        if placed.any():
+            known = np.asarray(stamps_ns)[placed]
+            report.poses_stamps_ns = int(known.min()), int(known.max())
+
+    def _store(self, sink: FrameSink, photo: Photo, stamp_ns: int, T_map_cam: Float64, source: str) -> None:
+        self._report.saw_image(stamp_ns)
+        if not np.isfinite(T_map_cam).all():
+            self._report.reject(stamp_ns, *_why_no_pose(photo, source))
+            return
+        try:
+            image = ImageSample.from_compressed(stamp_ns, "", photo.path.read_bytes())
+        except (OSError, UserError) as error:
+            self._report.reject(stamp_ns, "image_unreadable", f"{photo.path.name}: {error}")
+            return
+        sink.add(stamp_ns, T_map_cam, image)
+
+
+def _why_no_pose(photo: Photo, source: str) -> tuple[str, str]:
+    if source == "file":
+        return "not_in_pose_file", f"{photo.path.name} is not in the file of poses"
+    if not photo.has_position:
+        return "no_position", f"{photo.path.name} has no GPS position"
+    return "no_orientation", f"{photo.path.name} does not tell its angles ({source}), or its height"
+
+
+def _why_nothing(report: ConvertReport) -> str:
+    counts = ", ".join(f"{count} {reason}" for reason, count in report.rejects.items())
+    example = next((run.example for part in report.bags for run in part.rejected if run.example), "")
+    images = sum(part.images for part in report.bags)
+    return f"none of {images} photos became a frame ({counts}); for example: {example}"
+
+
+def _names(photos: Sequence[Photo]) -> str:
+    names = [photo.path.name for photo in photos[:_MOST_NAMED]]
+    return ", ".join(names) + (f" and {len(photos) - _MOST_NAMED} more" if len(photos) > _MOST_NAMED else "")
+
+
+def _by_number(path: Path) -> tuple[list[str | tuple[int, str]], str]:
+    """Names in the order of their numbers: IMG_9 before IMG_10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [f"{int(part):020d}" if part.isdecimal() else part.lower() for part in parts], str(path)
