@@ -1,19 +1,23 @@
-"""Poses over time and their interpolation: positions linearly, orientations by SLERP.
+"""Poses over time and their interpolation, linear or cubic (the curves themselves: interpolation.py).
 
 The one place where poses are interpolated; bag conversion, player and synchroniser all use it.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.geometry import interpolation, quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
+from pose2rgbd_ros.geometry.interpolation import NEAREST_NEIGHBOUR, Method, Pose
 
 BEFORE_FIRST_POSE = "before_first_pose"
 AFTER_LAST_POSE = "after_last_pose"
@@ -89,41 +93,103 @@ class Trajectory:
         """The poses as matrices, (N, 4, 4)."""
         return se3.make(self.position_m, self.quat_xyzw)
 
-    def interpolate(self, stamps_ns: npt.ArrayLike, max_gap_ns: int | None = None) -> Interpolated:
+    def interpolate(
+        self, stamps_ns: npt.ArrayLike, max_gap_ns: int | None = None, method: Method = "linear"
+    ) -> Interpolated:
         """Poses at `stamps_ns` (M,), in any order; exactly the recorded pose where a stamp matches one.
 
         Nothing is extrapolated. A stamp between two poses more than `max_gap_ns` apart is refused ("pose_gap").
+        "cubic" heeds the poses before and after as well; where one is missing, further than `max_gap_ns`, or nearer
+        than a third of the span, the interpolation is linear.
         """
         asked = np.asarray(stamps_ns, dtype=np.int64).reshape(-1)
+        limit = np.iinfo(np.int64).max if max_gap_ns is None else max_gap_ns
         after = np.searchsorted(self.stamps_ns, asked, side="left")
         end = np.minimum(after, len(self) - 1)
         start = np.maximum(after - 1, 0)
         exact = self.stamps_ns[end] == asked
         early, late = (after == 0) & ~exact, after == len(self)
-        span = self.stamps_ns[end] - self.stamps_ns[start]
-        gap = (
-            ~exact & ~early & ~late & (span > (np.iinfo(np.int64).max if max_gap_ns is None else max_gap_ns))
-        )
+        gap = ~exact & ~early & ~late & (self.stamps_ns[end] - self.stamps_ns[start] > limit)
         reason: list[str | None] = [None] * len(asked)
         for mask, name in ((early, BEFORE_FIRST_POSE), (late, AFTER_LAST_POSE), (gap, POSE_GAP)):
             for i in np.flatnonzero(mask):
                 reason[i] = name
         valid = ~(early | late | gap)
-        return Interpolated(self._between(asked, start, end, exact, valid), valid, reason)
-
-    def _between(self, asked: Int64, start: Int64, end: Int64, exact: Bool, valid: Bool) -> Float64:
-        """Transforms (M, 4, 4) between the poses `start` and `end`; NaN where not `valid`."""
-        position = np.full((len(asked), 3), np.nan)
-        quat = np.tile(quaternions.IDENTITY, (len(asked), 1))
-        position[exact], quat[exact] = self.position_m[end[exact]], self.quat_xyzw[end[exact]]
+        T = np.full((len(asked), 4, 4), np.nan)
+        T[exact] = se3.make(self.position_m[end[exact]], self.quat_xyzw[end[exact]])
         inner = valid & ~exact
-        i, j = start[inner], end[inner]
-        u = (asked[inner] - self.stamps_ns[i]) / (self.stamps_ns[j] - self.stamps_ns[i])
-        position[inner] = (1 - u[:, None]) * self.position_m[i] + u[:, None] * self.position_m[j]
-        quat[inner] = quaternions.slerp(self.quat_xyzw[i], self.quat_xyzw[j], u)
-        T = se3.make(position, quat)
-        T[~valid] = np.nan
-        return T
+        T[inner] = self._between(asked[inner], start[inner], limit, method)
+        return Interpolated(T, valid, reason)
+
+    def _between(self, asked: Int64, start: Int64, limit_ns: int, method: Method) -> Float64:
+        """Transforms (M, 4, 4) between the poses `start` and `start` + 1."""
+        known = self.stamps_ns
+        span = known[start + 1] - known[start]
+        u = (asked - known[start]) / span
+        found = np.array(interpolation.linear(np, self._poses(start), self._poses(start + 1), u))
+        if method == "cubic":
+            before = known[start] - known[np.maximum(start - 1, 0)]
+            after = known[np.minimum(start + 2, len(self) - 1)] - known[start + 1]
+            curved = np.ones(len(asked), dtype=np.bool_)
+            for neighbour in (before, after):  # 0 where there is none
+                curved &= (neighbour <= limit_ns) & (neighbour >= span * NEAREST_NEIGHBOUR)
+            i, h = start[curved], span[curved]
+            four = [self._poses(i + k) for k in (-1, 0, 1, 2)]
+            curve = interpolation.cubic(np, four, before[curved] / h, after[curved] / h, u[curved])
+            found[:, curved] = np.array(curve)
+        return se3.make(found[:3].T, found[3:].T)
+
+    def _poses(self, i: Int64) -> Float64:
+        """Seven numbers each (7, M), as interpolation takes them."""
+        return np.concatenate([self.position_m[i], self.quat_xyzw[i]], axis=1).T
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A pose looked up: `T` (4, 4), or the `reason` why there is none. `open`: a later pose may change the answer."""
+
+    T: Float64 | None
+    reason: str | None = None
+    open: bool = False
+
+
+def look_up(
+    stamps_ns: Sequence[int],
+    pose: Callable[[int], Pose],
+    stamp_ns: int,
+    max_gap_ns: int,
+    method: Method = "linear",
+) -> Looked:
+    """One pose among many, as `Trajectory.interpolate` finds it, in microseconds.
+
+    `pose(i)` is the pose at the increasing `stamps_ns[i]`: x, y, z and a unit quaternion qx, qy, qz, qw.
+    """
+    end, n = bisect_left(stamps_ns, stamp_ns), len(stamps_ns)
+    if end == n:
+        return Looked(None, AFTER_LAST_POSE, open=True)
+    if stamps_ns[end] == stamp_ns:
+        return Looked(_matrix(pose(end)))
+    if end == 0:
+        return Looked(None, BEFORE_FIRST_POSE)
+    start_ns, end_ns = stamps_ns[end - 1], stamps_ns[end]
+    span = end_ns - start_ns
+    if span > max_gap_ns:
+        return Looked(None, POSE_GAP)
+    u = (stamp_ns - start_ns) / span
+    wanted = method == "cubic" and end > 1
+    before = start_ns - stamps_ns[end - 2] if wanted else 0
+    if not wanted or not span * NEAREST_NEIGHBOUR <= before <= max_gap_ns:
+        return Looked(_matrix(interpolation.linear(math, pose(end - 1), pose(end), u)))
+    after = stamps_ns[end + 1] - end_ns if end + 1 < n else None
+    if after is None or not span * NEAREST_NEIGHBOUR <= after <= max_gap_ns:
+        T = _matrix(interpolation.linear(math, pose(end - 1), pose(end), u))
+        return Looked(T, open=after is None)
+    four = [pose(i) for i in range(end - 2, end + 2)]
+    return Looked(_matrix(interpolation.cubic(math, four, before / span, after / span, u)))
+
+
+def _matrix(pose: Pose) -> Float64:
+    return np.array((*interpolation.matrix_rows(pose), (0.0, 0.0, 0.0, 1.0)))
 
 
 def _as_columns(
