@@ -23,8 +23,8 @@ from pose2rgbd_ros.streams.samples import PoseSample
 from pose2rgbd_ros.streams.transform_tree import TransformTree
 
 # Where maps are rooted, the most global first (REP-105 and habit).
-_MAP_FRAMES = ("map", "world", "earth", "odom", "vicon", "mocap", "local_origin")
-_BODY_FRAMES = ("base_link", "base_footprint", "body")
+MAP_FRAMES = ("map", "world", "earth", "odom", "vicon", "mocap", "local_origin")
+BODY_FRAMES = ("base_link", "base_footprint", "body")
 
 
 class PoseLog:
@@ -203,7 +203,7 @@ class FirstPass:
     def _track_from_tf(self, camera_frame: str) -> CameraTrack:
         frames, gap_ns = self._tree.frames(), self._options.max_gap_ns
         given = self._options.body_to_camera != "auto"
-        body = self._options.pose_frame or next((name for name in _BODY_FRAMES if name in frames), "")
+        body = self._options.pose_frame or next((name for name in BODY_FRAMES if name in frames), "")
         # Interpolating the body, not the camera: a camera on a long arm moves in arcs between two poses.
         by_body = given or camera_frame not in frames or self._is_fixed(body, camera_frame)
         source = body if by_body else camera_frame
@@ -241,8 +241,8 @@ class FirstPass:
         if self._options.map_frame:
             return self._options.map_frame, self._tree.trajectory(self._options.map_frame, source, gap_ns)
         frames = self._tree.frames()
-        failure = f"none of {', '.join(_MAP_FRAMES)} is among them"
-        for name in _MAP_FRAMES:
+        failure = f"none of {', '.join(MAP_FRAMES)} is among them"
+        for name in MAP_FRAMES:
             if name in frames and name != source:
                 try:
                     return name, self._tree.trajectory(name, source, gap_ns)
