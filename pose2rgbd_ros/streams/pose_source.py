@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.geometry.interpolation import Method
+from pose2rgbd_ros.geometry.trajectory import Trajectory, look_up
+
+# Stamps that go back by more are a clock set back or a recording that starts again, not messages out of order.
+JUMP_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +52,25 @@ class FixedPose:
 class RecordedPoses:
     """A whole recorded trajectory, never interpolated over more than `max_gap_ns`; there is nothing to wait for."""
 
-    def __init__(self, trajectory: Trajectory, max_gap_ns: int) -> None:
-        self.trajectory = trajectory
-        self._max_gap_ns = max_gap_ns
+    def __init__(self, trajectory: Trajectory, max_gap_ns: int, method: Method = "linear") -> None:
+        self._trajectory = trajectory
+        self._max_gap_ns, self._method = max_gap_ns, method
+        self._stamps_ns = array("q", trajectory.stamps_ns.tobytes())
+        self._poses = np.concatenate([trajectory.position_m, trajectory.quat_xyzw], axis=1)
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """The poses."""
+        return self._trajectory
 
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
         """The interpolated pose."""
-        at = self.trajectory.interpolate([stamp_ns], self._max_gap_ns)
-        return PoseAnswer(at.T[0]) if at.valid[0] else PoseAnswer(None, at.reason[0])
+        looked = look_up(self._stamps_ns, self._pose, stamp_ns, self._max_gap_ns, self._method)
+        return PoseAnswer(looked.T, looked.reason)
+
+    def _pose(self, i: int) -> list[float]:
+        pose: list[float] = self._poses[i].tolist()
+        return pose
 
     def jumped_back(self, stamp_ns: int) -> None:
         """Changes nothing: what is recorded holds for all images."""

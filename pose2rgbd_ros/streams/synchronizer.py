@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.streams.pose_source import PoseSource
+from pose2rgbd_ros.streams.pose_source import JUMP_NS, PoseSource
 
 NO_POSE = "no_pose"
 NO_DEPTH = "no_depth"
@@ -20,8 +20,6 @@ QUEUE_FULL = "queue_full"
 DUPLICATE_STAMP = "duplicate_stamp"
 TIME_JUMP = "time_jump"
 
-# Stamps that go back by more are a clock set back or a recording that starts again, not messages out of order.
-JUMP_NS = 1_000_000_000
 # How far images may come out of order and still find their depth.
 _REORDERING_NS = 200_000_000
 # Stamps kept to know a duplicate by: over a minute at 60 Hz.

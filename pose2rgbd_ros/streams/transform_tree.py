@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +11,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.streams.frame_graph import frame_names, shortest_path
 from pose2rgbd_ros.streams.samples import PoseSample
 
 _Step = tuple["_Edge", bool]  # an edge, and whether it is walked from child to parent
@@ -80,7 +80,7 @@ class TransformTree:
 
     def frames(self) -> list[str]:
         """All frames, sorted."""
-        return sorted({name for pair in self._edges for name in pair})
+        return frame_names(self._edges)
 
     def problems(self) -> dict[str, dict[str, int]]:
         """What was wrong with the moving transforms, by "parent -> child" and reason (see Trajectory)."""
@@ -133,30 +133,8 @@ class TransformTree:
     def _path(self, target_frame: str, source_frame: str) -> list[_Step]:
         """The edges from target down to source, the shortest way."""
         target, source = target_frame.lstrip("/"), source_frame.lstrip("/")
-        known = self.frames()
-        for name in (target, source):
-            if name not in known:
-                raise UserError(
-                    f"no transform mentions frame {name!r}; known frames: {', '.join(known) or 'none'}"
-                )
-        neighbours: dict[str, list[tuple[str, _Step]]] = {name: [] for name in known}
-        for edge in self._edges.values():
-            neighbours[edge.parent].append((edge.child, (edge, False)))
-            neighbours[edge.child].append((edge.parent, (edge, True)))
-        paths: dict[str, list[_Step]] = {target: []}
-        queue = deque([target])
-        while queue:
-            here = queue.popleft()
-            for there, step in neighbours[here]:
-                if there not in paths:
-                    paths[there] = [*paths[here], step]
-                    queue.append(there)
-        if source not in paths:
-            reached = ", ".join(sorted(paths))
-            raise UserError(
-                f"no transforms connect {source!r} to {target!r}; frames connected to it: {reached}"
-            )
-        return paths[source]
+        path = shortest_path(self._edges, target, source)
+        return [(self._edges[pair], up) for pair, up in path]
 
 
 def _walk(T_parent_child: Float64, up: bool) -> Float64:
