@@ -18,7 +18,9 @@ from pose2rgbd_ros.dataset.importers.georeference import FixLog
 from pose2rgbd_ros.dataset.importers.mount import Mount
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.interpolation import Method
 from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.streams.pose_source import ChainedPoses, FixedPose, PoseSource, RecordedPoses
 from pose2rgbd_ros.streams.samples import PoseSample
 from pose2rgbd_ros.streams.transform_tree import TransformTree
 
@@ -74,6 +76,15 @@ class CameraTrack:
     def shift(self, offset_m: npt.NDArray[np.float64]) -> None:
         """Express the poses in a map whose origin lies elsewhere: add (3,) metres to all."""
         self.body = replace(self.body, position_m=self.body.position_m + offset_m)
+
+    def poses(self, interpolation: Method = "linear") -> PoseSource:
+        """The camera in the map, for the synchroniser."""
+        if self.mount.moving is None:
+            assert self.mount.T_body_cam is not None
+            mount: PoseSource = FixedPose(self.mount.T_body_cam)
+        else:
+            mount = RecordedPoses(self.mount.moving, self.gap_ns, interpolation)
+        return ChainedPoses(RecordedPoses(self.body, self.gap_ns, interpolation), mount=mount)
 
     def T_map_cam(self, stamp_ns: int) -> tuple[npt.NDArray[np.float64], str | None]:
         """The pose (4, 4) at a stamp, and why there is none (then it is NaN)."""

@@ -14,7 +14,6 @@ from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.bags.topics import RequestedTopics, TopicChoice, choose_topics
 from pose2rgbd_ros.dataset.importers import georeference
 from pose2rgbd_ros.dataset.importers.bag_track import CameraTrack, FirstPass, TrackOptions
-from pose2rgbd_ros.dataset.importers.pairing import DepthPairing, Pair, Waiting
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
@@ -24,8 +23,11 @@ from pose2rgbd_ros.geometry import depth as depth_rules
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
+from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
 
 _SECOND = 1_000_000_000
+# Whole messages of raw images wait in memory for their depth: fewer than live.
+_MOST_WAITING = 30
 
 
 class Recording:
@@ -41,7 +43,6 @@ class Recording:
         self._track: CameraTrack = self._first_pass.track(str(reader.path))
         self._datum: Datum | None = self._place_on_earth()
         self._writer: DatasetWriter | None = None
-        self._stamps: set[int] = set()
         self._image_received_ns: tuple[int, int] | None = None
         self._image_offset_ns = round(self._config.image_time_offset_s * _SECOND)
 
@@ -100,8 +101,11 @@ class Recording:
         self._describe()
         self._require_known_depth_encoding()
         try:
-            for image, depth_message in self._pairs():
-                self._frame(image, depth_message)
+            for settled in self._settled():
+                if isinstance(settled, Reject):
+                    self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+                else:
+                    self._frame(settled)
         finally:
             for problem in self._reader.problems:
                 self._report.note(problem)
@@ -140,26 +144,30 @@ class Recording:
                 "--depth-topic picks another topic, or none"
             )
 
-    def _pairs(self) -> Iterator[Pair]:
-        """Images with their depth messages, as they stream by."""
-        image_topic, depth_topic = self._topics.image, self._topics.depth
-        pairing = DepthPairing(round(self._config.depth_tolerance_s * _SECOND))
+    def _settled(self) -> Iterator[Settled]:
+        """Frames and rejects, as images, depth images and poses meet."""
+        config, image_topic, depth_topic = self._config, self._topics.image, self._topics.depth
+        sync = Synchronizer(
+            self._track.poses(config.interpolation),
+            SyncConfig(
+                with_depth=depth_topic is not None,
+                depth_tolerance_ns=round(config.depth_tolerance_s * _SECOND),
+                image_time_offset_ns=self._image_offset_ns,
+                max_waiting=_MOST_WAITING,
+            ),
+        )
         wanted = [topic for topic in (image_topic, depth_topic) if topic]
         total = self._reader.topics[image_topic].count
         with tqdm(total=total, desc=self._reader.path.name, unit="image", disable=None) as progress:
             for topic, received_ns, message in self._reader.messages(wanted):
                 stamp_ns = self._stamp(message, received_ns)
                 if topic == depth_topic:
-                    yield from pairing.add_depth(stamp_ns, received_ns, message)
+                    yield from sync.add_depth(stamp_ns, received_ns, message)
                     continue
                 progress.update()
-                if not self._wanted(stamp_ns, received_ns):
-                    continue
-                if depth_topic is None:
-                    yield Waiting(stamp_ns, received_ns, message), None
-                else:
-                    yield from pairing.add_image(stamp_ns, received_ns, message)
-            yield from pairing.finish()
+                if self._wanted(stamp_ns, received_ns):
+                    yield from sync.add_image(stamp_ns, received_ns, message)
+            yield from sync.finish()
 
     def _stamp(self, message: Any, received_ns: int) -> int:
         stamp_ns = decode.header_stamp_ns(message.header)
@@ -174,42 +182,30 @@ class Recording:
         report.saw_image(stamp_ns)
         first, last = self._image_received_ns or (received_ns, received_ns)
         self._image_received_ns = min(first, received_ns), max(last, received_ns)
-        if (report.images - 1) % self._config.every:
-            return False
-        if stamp_ns in self._stamps:
-            report.reject(stamp_ns, "duplicate_stamp")
-            return False
-        self._stamps.add(stamp_ns)
-        return True
+        return (report.images - 1) % self._config.every == 0
 
-    def _frame(self, image: Waiting, depth_message: Any) -> None:
+    def _frame(self, frame: Frame) -> None:
         """Write one frame, or count why not."""
-        T_map_cam, reason = self._track.T_map_cam(image.stamp_ns + self._image_offset_ns)
-        if reason:
-            self._report.reject(image.stamp_ns, reason)
-            return
         try:
-            sample = _image_sample(image)
+            sample = _image_sample(frame)
             writer = self._writer_for(sample)
-            depth = None if image.stamp_ns in writer else self._depth(depth_message, image.stamp_ns)
-            added = writer.add(image.stamp_ns, T_map_cam, sample, depth)
+            depth = None if frame.stamp_ns in writer else self._depth(frame)
+            added = writer.add(frame.stamp_ns, frame.T_map_cam, sample, depth)
         except BadFrame as error:
-            self._report.reject(image.stamp_ns, error.reason, str(error))
+            self._report.reject(frame.stamp_ns, error.reason, str(error))
             return
         if added == "written":
             self._report.frames_written += 1
         elif added == "present":
             self._report.frames_already_there += 1
         else:
-            self._report.reject(image.stamp_ns, "duplicate_stamp", "another frame of this stamp is there")
+            self._report.reject(frame.stamp_ns, "duplicate_stamp", "another frame of this stamp is there")
 
-    def _depth(self, message: Any, stamp_ns: int) -> DepthSample | None:
+    def _depth(self, frame: Frame) -> DepthSample | None:
         if self._topics.depth is None:
             return None
-        if message is None:
-            raise BadFrame("no_depth", f"no message of {self._topics.depth} within the tolerance")
         try:
-            return decode.depth_sample(message, stamp_ns)
+            return decode.depth_sample(frame.depth, frame.stamp_ns)
         except UserError as error:
             raise BadFrame("depth_unreadable", str(error)) from error
 
@@ -282,9 +278,9 @@ class Recording:
         report.clock_hint = text
 
 
-def _image_sample(image: Waiting) -> ImageSample:
+def _image_sample(frame: Frame) -> ImageSample:
     try:
-        return decode.image_sample(image.message, image.stamp_ns)
+        return decode.image_sample(frame.image, frame.stamp_ns)
     except UserError as error:
         raise BadFrame("image_unreadable", str(error)) from error
 
