@@ -14,7 +14,8 @@ from typing import Any
 from rosbags.serde import SerdeError
 
 from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, recording_files, zstd
-from pose2rgbd_ros.bags.typestores import typestore
+from pose2rgbd_ros.bags.px4 import beginning_of
+from pose2rgbd_ros.bags.typestores import typestore_of
 from pose2rgbd_ros.errors import UserError
 
 # What a message that does not fit its type makes the deserialiser raise.
@@ -38,6 +39,7 @@ class BagReader:
     def __init__(self, path: Path, files: list[tuple[Any, str, str | None]]) -> None:
         self.path = path
         self._files = [(reader, ros) for reader, ros, _ in files]
+        self._stores = [typestore_of(ros, reader.connections) for reader, ros, _ in files]
         self.problems = [problem for _, _, problem in files if problem]
         self.unreadable: Counter[str] = Counter()
         self.topics = self._topics()
@@ -80,8 +82,7 @@ class BagReader:
     def _require_known(self, topic: str) -> None:
         if topic not in self.topics:
             raise UserError(f"{self.path} has no topic {topic}; its topics: {self.describe_topics()}")
-        store = typestore(self._files[0][1])
-        if self.topics[topic].type not in store.types:
+        if not any(self.topics[topic].type in store.types for store, _ in self._stores):
             raise UserError(f"{topic} is of type {self.topics[topic].type}, which cannot be read")
 
     def _part(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
@@ -90,12 +91,14 @@ class BagReader:
         connections = [item for item in reader.connections if item.topic in topics]
         if not connections:
             return
-        store = typestore(ros)
+        store, beginnings = self._stores[index]
         deserialize = store.deserialize_ros1 if ros == "1" else store.deserialize_cdr
         try:
             for connection, stamp_ns, data in reader.messages(connections):
                 if data[:4] == ZSTD_MAGIC and ros == "2":  # packed message by message; CDR begins with 00
                     data = zstd.decompress(data)
+                if connection.msgtype in beginnings:
+                    data = beginning_of(data, connection.msgtype)
                 try:
                     message = deserialize(data, connection.msgtype)
                 except UNREADABLE:

@@ -194,6 +194,18 @@ class OrientationSample:
     quat_xyzw: Float64  # (4,)
 
 
+@dataclass(frozen=True, eq=False)
+class GimbalSample:
+    """How a gimbal (x along the view, y left, z up) is turned; roll and pitch count from the horizon.
+
+    `yaw_in_earth`: the turn is in east, north, up; else in level axes that look where the vehicle heads.
+    """
+
+    stamp_ns: int
+    quat_xyzw: Float64  # (4,)
+    yaw_in_earth: bool
+
+
 def camera_from_info(
     width: int,
     height: int,
