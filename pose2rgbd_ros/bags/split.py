@@ -99,7 +99,9 @@ def _merge_metadata(folder: Path, new: dict[str, Any]) -> None:
         try:
             new = {_INFORMATION: _joined(whole[_INFORMATION], new[_INFORMATION])}
         except (KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); remove it and use the .mcap files as they are") from error
+            raise UserError(
+                f"{path} is damaged ({error}); remove it and use the .mcap files as they are"
+            ) from error
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(yaml.safe_dump(new, sort_keys=False))
     temporary.replace(path)
@@ -108,9 +110,7 @@ def _merge_metadata(folder: Path, new: dict[str, Any]) -> None:
 def _joined(whole: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The description of both together."""
     starts = [part["starting_time"]["nanoseconds_since_epoch"] for part in (whole, new)]
-    ends = [
-        start + part["duration"]["nanoseconds"] for start, part in zip(starts, (whole, new), strict=True)
-    ]
+    ends = [start + part["duration"]["nanoseconds"] for start, part in zip(starts, (whole, new), strict=True)]
     counts: Counter[str] = Counter()
     topics: dict[str, dict[str, Any]] = {}
     for part in (whole, new):

@@ -13,12 +13,14 @@ from pose2rgbd_ros.errors import UserError
 # Each command is a module with ``main(argv) -> exit status``; imported only when asked for, so `--help` stays quick.
 COMMANDS = {
     "convert": ("pose2rgbd_ros.cli.convert", "rosbag -> dataset"),
+    "import": ("pose2rgbd_ros.cli.import_", "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset"),
     "inspect": ("pose2rgbd_ros.cli.inspect", "summary, contact sheet and track of a dataset"),
     "train": ("pose2rgbd_ros.cli.train", "dataset -> model"),
     "evaluate": ("pose2rgbd_ros.cli.evaluate", "model against two baselines: table and contact sheet"),
-    "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph, compared with the original"),
+    "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
+    "record": ("pose2rgbd_ros.cli.nodes", "ROS node: live topics -> dataset, and an mcap if wished"),
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
     "sim": (
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def node() -> int:
-    """`ros2 run pose2rgbd render|play|monitor|sim`: the name of the executable is the command."""
+    """`ros2 run pose2rgbd render|record|play|monitor|sim`: the name of the executable is the command."""
     name = Path(sys.argv[0]).name
     return main([name, *(["live"] if name == "sim" else []), *sys.argv[1:]])
 

@@ -1,4 +1,4 @@
-"""`pose2rgbd render|play|monitor|sim live|up`: start nodes from a shell; settings as flags, ROS arguments after --ros-args."""
+"""`pose2rgbd render|record|play|monitor|sim live|up`: start nodes from a shell; settings as flags, ROS arguments after --ros-args."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
-NODES = ("render", "play", "monitor", "sim")
+NODES = ("render", "record", "play", "monitor", "sim")
 
 
 def main(argv: list[str]) -> int:
@@ -69,6 +69,10 @@ def _node(name: str) -> tuple[Any, Any]:
         from pose2rgbd_ros.nodes.render import RenderNode, RenderSettings
 
         return RenderNode, RenderSettings
+    if name == "record":
+        from pose2rgbd_ros.nodes.record import RecordNode, RecordSettings
+
+        return RecordNode, RecordSettings
     if name == "play":
         from pose2rgbd_ros.nodes.play import PlayNode, PlaySettings
 

@@ -1,0 +1,317 @@
+"""The record node: live topics become a dataset, and an mcap if wished. docs/nodes.md lists its topics and services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pose2rgbd.msg import SyncStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
+
+from pose2rgbd_ros import settings as definitions
+from pose2rgbd_ros.dataset.importers import mount
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes import diagnostics, parameters, record_report
+from pose2rgbd_ros.nodes.autostart import start_by_itself
+from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.record_inputs import Arrival, Inputs
+from pose2rgbd_ros.nodes.record_problems import Problems
+from pose2rgbd_ros.nodes.record_session import Session
+from pose2rgbd_ros.nodes.record_settings import RecordSettings
+from pose2rgbd_ros.nodes.record_worker import RecordWorker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+DRAIN_S = 1.0  # ~/stop waits so long for the poses of the last images
+JUMP_BACK_S = 1.0
+
+
+class RecordNode(LifecycleNode):
+    """Callbacks only stamp and hand over; one worker thread matches and writes (RecordWorker), another the bag."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("record", **options)
+        self.settings = parameters.declare(self, RecordSettings)
+        self.add_on_set_parameters_callback(self._refuse_while_configured)
+        self._configured = False
+        self._inputs: Inputs | None = None
+        self._worker: RecordWorker | None = None
+        self._session: Session | None = None  # under way, or the last one
+        self._recording = False
+        self._failure: str | None = None
+        self._static: dict[tuple[str, bytes], Arrival] = {}
+        self._log = ConditionLog(self)
+        self._problem_logs: dict[str, ConditionLog] = {}
+        self._status = self.create_publisher(SyncStatus, "~/status", 10)
+        self._diagnostics = Diagnostics(self, "recorder")
+        # Their own group: an answer that waits for the worker must not hold up the images.
+        group = ReentrantCallbackGroup()
+        self.create_service(Trigger, "~/start", self._serve_start, callback_group=group)
+        self.create_service(Trigger, "~/stop", self._serve_stop, callback_group=group)
+        self.create_service(SetBool, "~/pause", self._serve_pause, callback_group=group)
+        threshold = JumpThreshold(
+            min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False
+        )
+        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
+        # By the wall: when a simulated clock stands still it must speak up too.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._housekeep, clock=self._steady)
+        if self.settings.autostart:
+            start_by_itself(self, self._steady)
+
+    # Lifecycle -------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Check the settings. Bad ones fail the transition with one line in the log."""
+        self.settings = parameters.read(self, RecordSettings)
+        try:
+            self.settings.camera_names()
+            self.settings.antenna()
+            if self.settings.body_to_camera != "auto":
+                mount.parse(self.settings.body_to_camera)
+        except UserError as error:
+            self._failure = str(error)
+            self._housekeep()
+            return FAILURE
+        self._failure, self._configured = None, True
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen, and record if `start_recording` says so."""
+        self._failure = self._session = None
+        self._worker = RecordWorker(self.settings, self._on_jump)
+        self._inputs = Inputs(self, self.settings, self._on_arrival)
+        self._inputs.look()
+        self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")
+        if self.settings.start_recording:
+            try:
+                self._start()
+            except UserError as error:
+                self._fail(str(error))
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish the recording and listen no more."""
+        self._stop_all()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Settings may change again."""
+        self._configured, self._failure = False, None
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish, from any state."""
+        self._stop_all()
+        self._configured = False
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that raised: back to unconfigured, ready to be tried again."""
+        self._stop_all()
+        self._configured = False
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Finish the recording first."""
+        self._stop_all()
+        super().destroy_node()
+
+    # Recording -------------------------------------------------------------------------------------------------
+
+    def _on_arrival(self, arrival: Arrival) -> None:
+        session, worker = self._session if self._recording else None, self._worker
+        if worker is None:
+            return
+        if arrival.source.role == "tf_static":
+            self._static[arrival.source.topic, arrival.data] = arrival
+        if session is not None:
+            session.to_bag(arrival)
+            if not session.offer(arrival):
+                return
+        elif arrival.source.role in ("image", "depth"):
+            return
+        if not worker.put(arrival):
+            arrival.source.watch.lost += 1
+
+    def _start(self) -> Session:
+        """Begin a recording. UserError says why there is none."""
+        if self._worker is None or self._inputs is None:
+            raise UserError("the node is not active; activate it first")
+        if self._recording and self._session is not None:
+            raise UserError(f"records already, into {self._session.folder}")
+        session = Session(self.settings, self._inputs, self._worker.poses)
+        for arrival in self._static.values():
+            session.to_bag(arrival)
+        self._worker.begin(session)
+        self._session, self._recording, self._failure = session, True, None
+        self.get_logger().info(f"records into {session.folder}")
+        self._housekeep()
+        return session
+
+    def _stop(self, drain_s: float, done: Any) -> None:
+        """No more images; `done` is called in the worker when all is on disk."""
+        assert self._worker is not None
+        assert self._session is not None
+        self._session.stop_accepting()
+        self._recording = False
+        self._worker.end(drain_s, done)
+
+    def _stop_all(self) -> None:
+        worker, self._worker = self._worker, None
+        session = self._session if self._recording else None
+        self._recording = False
+        if session is not None:
+            session.stop_accepting()
+        if worker is not None:
+            worker.stop()
+        if self._inputs is not None:
+            self._inputs.destroy()
+        self._inputs = None
+        self._static.clear()
+        if session is not None:
+            self._tell_end(session)
+
+    def _tell_end(self, session: Session) -> None:
+        if session.failure:
+            self._fail(session.failure)
+        elif self.context.ok():
+            self.get_logger().info(session.summary())
+
+    def _fail(self, reason: str) -> None:
+        self._failure, self._recording = reason, False
+        self._housekeep()
+
+    # Services --------------------------------------------------------------------------------------------------
+
+    def _serve_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.success, response.message = True, str(self._start().folder)
+        except UserError as error:
+            response.success, response.message = False, str(error)
+            if not self._recording and self._worker is not None:
+                self._fail(str(error))
+        return response
+
+    async def _serve_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        session = self._session
+        if not self._recording or session is None:
+            response.success, response.message = False, "nothing is being recorded"
+            return response
+        done = Future()
+
+        def wake() -> None:
+            done.set_result(None)
+            if self.executor is not None:
+                self.executor.wake()
+
+        self._stop(DRAIN_S, wake)
+        await done
+        self._tell_end(session)
+        self._housekeep()
+        response.success, response.message = session.failure is None, session.failure or session.summary()
+        return response
+
+    def _serve_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        response.success = self._recording and self._session is not None
+        if self._session is None or not response.success:
+            response.message = "nothing is being recorded"
+            return response
+        self._session.paused = request.data
+        response.message = "paused" if request.data else "recording"
+        self._housekeep()
+        return response
+
+    # Housekeeping ----------------------------------------------------------------------------------------------
+
+    def _housekeep(self) -> None:
+        """Once a second, and when something changed: look for topics, watch the disk, tell how things stand."""
+        problems: dict[str, str] = {}
+        if self._inputs is not None:
+            for item in self._inputs.look():
+                self.get_logger().info(f"takes {item.topic} ({item.type_name})")
+            self._watch_session()
+            finder = Problems(self, self.settings.silence_s, self.settings.stamps == "received")
+            problems = finder.find(self._inputs.all)
+        state, message = self._situation(problems)
+        inputs = self._inputs.all if self._inputs else []
+        stamp = self.get_clock().now().to_msg()
+        status = record_report.status_message(
+            state, message, stamp, self._session, inputs, problems, self.settings.queue_size
+        )
+        level = record_report.LEVELS[state]
+        if level == diagnostics.OK and problems:
+            level = diagnostics.WARN
+        self._diagnostics.hardware_id = status.dataset
+        self._diagnostics.publish(level, message, record_report.values(status))
+        if self._worker is None and self._failure is None:
+            return  # not active because nobody asked for it: nothing to say
+        self._status.publish(status)
+        if state == SyncStatus.ERROR:
+            self._log.tell(level, message, message)
+        self._tell_problems(problems)
+
+    def _watch_session(self) -> None:
+        session = self._session
+        if session is None or not self._recording:
+            return
+        try:
+            session.require_space()
+        except UserError as error:
+            session.fail(str(error))
+        if session.failure is not None:
+            self._recording, self._failure = False, session.failure
+            if self._worker is not None:
+                self._worker.end(0.0, lambda: None)
+
+    def _situation(self, problems: dict[str, str]) -> tuple[int, str]:
+        """State and message."""
+        if self._failure is not None:
+            return SyncStatus.ERROR, self._failure
+        said = "; ".join(f"{topic}: {text}" for topic, text in problems.items())
+        session = self._session
+        if not self._recording or session is None:
+            return SyncStatus.IDLE, said or ("not recording; call ~/start" if self._worker else "not active")
+        if session.bag_problem:
+            said = f"{session.bag_problem}; {said}" if said else session.bag_problem
+        if session.paused:
+            return SyncStatus.PAUSED, said or "paused"
+        return SyncStatus.RECORDING, self._no_clock() or said or f"{session.frames} frames"
+
+    def _tell_problems(self, problems: dict[str, str]) -> None:
+        """Each in the log when it begins, and now and then while it lasts."""
+        for topic, text in problems.items():
+            log = self._problem_logs.setdefault(topic, ConditionLog(self))
+            log.tell(diagnostics.WARN, text.split(" for ")[0], f"{topic}: {text}")
+        for topic in self._problem_logs.keys() - problems.keys():
+            self._problem_logs[topic].tell(diagnostics.OK, "", f"{topic}: arrives")
+
+    def _no_clock(self) -> str | None:
+        if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
+            return (
+                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
+            )
+        return None
+
+    def _clock_jumped(self, jump: TimeJump) -> None:
+        self._on_jump(
+            f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s; recording goes on from there"
+        )
+        if self._worker is not None:
+            self._worker.jump()
+
+    def _on_jump(self, message: str) -> None:
+        self.get_logger().warning(message)
+
+    def _refuse_while_configured(self, changed: list[Parameter]) -> SetParametersResult:
+        fixed = set(definitions.flat_fields(RecordSettings))
+        names = [parameter.name for parameter in changed if parameter.name in fixed]
+        if self._configured and names:
+            reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)

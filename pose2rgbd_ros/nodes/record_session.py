@@ -1,0 +1,227 @@
+"""One recording, from start to stop: a dataset per camera, and the bag beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from pose2rgbd_ros.dataset.layout import META, require_unused
+from pose2rgbd_ros.dataset.records import read_associations
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes.record_bag import BagRecorder
+from pose2rgbd_ros.nodes.record_camera import CameraRecording
+from pose2rgbd_ros.nodes.record_inputs import Arrival, Inputs, any_of
+from pose2rgbd_ros.nodes.record_poses import LivePoses
+from pose2rgbd_ros.nodes.record_settings import RecordSettings
+from pose2rgbd_ros.nodes.record_tally import Tally
+from pose2rgbd_ros.nodes.record_together import NOT_TOGETHER, Together
+from pose2rgbd_ros.streams.synchronizer import TIME_JUMP
+
+_MIB = 1 << 20
+
+
+class Session:
+    """Made by the executor, which reads its figures; then the worker's.
+
+    UserError when the folder cannot take a recording: it holds frames and `resume` is off, is not ours, is read-only
+    or its disk is nearly full.
+    """
+
+    def __init__(self, settings: RecordSettings, inputs: Inputs, poses: LivePoses) -> None:
+        self.folder = settings.folder()
+        self.failure: str | None = None
+        self.paused = False
+        self._accepting = True
+        self._settings = settings
+        names = settings.camera_names()
+        folders = {name: self.folder / name if name else self.folder for name in names}
+        for folder in folders.values():
+            _require_room(folder, settings.resume)
+        self.require_space()
+        self.tallies = {name: Tally(settings.queue_size) for name in names}
+        self._cameras = {
+            name: _camera(name, folders[name], settings, inputs, poses, self.tallies[name]) for name in names
+        }
+        self._together = (
+            Together(settings.cameras_together_s, self.tallies) if settings.cameras_together_s else None
+        )
+        self._bag: BagRecorder | None = None
+        if settings.bag != "off":
+            with _told(self.folder):
+                bag = self.folder.with_name(f"{self.folder.name}_bag")
+                self._bag = BagRecorder(bag, settings.bag_split_mib, settings.bag_queue_mib)
+
+    # Read by the executor --------------------------------------------------------------------------------------
+
+    @property
+    def bag_bytes(self) -> int:
+        """Size of the bag so far."""
+        return self._bag.bytes if self._bag else 0
+
+    @property
+    def bag_problem(self) -> str:
+        """What is the matter with the bag, "" for nothing."""
+        if self._bag is None:
+            return ""
+        lost = (
+            f"{self._bag.lost} messages of the bag were lost: the disk is too slow" if self._bag.lost else ""
+        )
+        return self._bag.failure or lost
+
+    @property
+    def frames(self) -> int:
+        """Frames on disk, all cameras."""
+        return sum(tally.frames for tally in self.tallies.values())
+
+    @property
+    def waiting(self) -> int:
+        """Images neither written nor rejected yet."""
+        return sum(tally.waiting for tally in self.tallies.values())
+
+    def summary(self) -> str:
+        """What became of the images, in one line."""
+        parts = []
+        for name, tally in self.tallies.items():
+            images, frames, rejects, _ = tally.snapshot()
+            refused = ", ".join(f"{count} {reason}" for reason, count in sorted(rejects.items()))
+            parts.append(
+                f"{name + ': ' if name else ''}{frames} frames of {images} images ({refused or 'no rejects'})"
+            )
+        return f"{self.folder}: {'; '.join(parts)}"
+
+    def disk_free_bytes(self) -> int:
+        """On the disk of the recording."""
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        return shutil.disk_usage(existing).free
+
+    def require_space(self) -> None:
+        """UserError when less is free than it should be."""
+        free_mib = self.disk_free_bytes() // _MIB
+        if free_mib < self._settings.min_free_mib:
+            raise UserError(
+                f"only {free_mib} MiB are free for {self.folder}, less than min_free_mib "
+                f"({self._settings.min_free_mib}): free some space, then call ~/start"
+            )
+
+    def offer(self, arrival: Arrival) -> bool:
+        """Count a message that has arrived; whether it is wanted."""
+        if arrival.source.role != "image":
+            return True
+        if not self._accepting:
+            return False
+        return self.tallies[arrival.source.camera].offer("paused" if self.paused else None)
+
+    def stop_accepting(self) -> None:
+        """Images from now on are not part of it."""
+        self._accepting = False
+
+    def to_bag(self, arrival: Arrival) -> None:
+        """Into the bag, unless paused."""
+        if self._bag is not None and self._accepting and not self.paused:
+            self._bag.add(arrival)
+
+    # In the worker ---------------------------------------------------------------------------------------------
+
+    def take(self, arrival: Arrival, stamp_ns: int) -> None:
+        """An image or depth image."""
+        if self.failure is not None:
+            if arrival.source.role == "image":
+                self.tallies[arrival.source.camera].reject("stopped")
+            return
+        camera = self._cameras[arrival.source.camera]
+        with self._failing():
+            if arrival.source.role == "depth":
+                camera.depth((stamp_ns, arrival))
+            elif self._together is None:
+                camera.image((stamp_ns, arrival))
+            else:
+                for name, pair in self._together.add(arrival.source.camera, stamp_ns, arrival):
+                    self._cameras[name].image(pair)
+
+    def poll(self, now_s: float) -> None:
+        """Write what has become ready."""
+        if self.failure is None:
+            with self._failing():
+                for camera in self._cameras.values():
+                    camera.poll(now_s)
+
+    def jumped(self) -> None:
+        """The clock went back."""
+        self.images_jumped()
+        with self._failing():
+            for camera in self._cameras.values():
+                camera.jumped()
+
+    def images_jumped(self) -> None:
+        """The stamps of images went back; the synchronisers notice by themselves."""
+        if self._together is not None:
+            self._together.forget(TIME_JUMP)
+
+    def finish(self) -> None:
+        """Settle what waits and close everything; `failure` tells what could not be done."""
+        self._accepting = False
+        if self.failure is None:
+            with self._failing():
+                if self._together is not None:
+                    self._together.forget(NOT_TOGETHER)
+                for camera in self._cameras.values():
+                    camera.finish()
+        for camera in self._cameras.values():
+            with self._failing():
+                camera.close()
+            camera.abandon("stopped")
+        if self._bag is not None:
+            self._bag.close()
+
+    def fail(self, reason: str) -> None:
+        """End it for a reason; what was written is safe."""
+        self._accepting = False
+        self.failure = self.failure or reason
+
+    @contextlib.contextmanager
+    def _failing(self):  # type: ignore[no-untyped-def]
+        try:
+            yield
+        except UserError as error:
+            self.fail(str(error))
+        except Exception as error:
+            self.fail(f"recording failed: {type(error).__name__}: {error}")
+
+
+def _camera(
+    name: str, folder: Path, settings: RecordSettings, inputs: Inputs, poses: LivePoses, tally: Tally
+) -> CameraRecording:
+    depth = any_of(inputs.all, "depth", name)
+    return CameraRecording(
+        name,
+        folder,
+        settings,
+        poses,
+        tally,
+        depth_published=lambda: depth is not None and depth.chosen is not None,
+    )
+
+
+def _require_room(folder: Path, resume: bool) -> None:
+    """Before the first frame, what the writer would say at it."""
+    with _told(folder):
+        require_unused(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        count = len(read_associations(folder)) if (folder / META).is_file() else 0
+    if count and not resume:
+        raise UserError(
+            f"{folder} already holds a dataset of {count} frames; set resume to go on with it, or another out"
+        )
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written (permission denied); set another out")
+
+
+@contextlib.contextmanager
+def _told(folder: Path):  # type: ignore[no-untyped-def]
+    """A disk's refusal becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror or error}); set another out") from error

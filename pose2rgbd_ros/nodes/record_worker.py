@@ -1,0 +1,144 @@
+"""The recorder's one worker: takes messages in the order they came, matches them, and writes frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from pose2rgbd_ros.nodes.record_inputs import Arrival, stamped
+from pose2rgbd_ros.nodes.record_poses import LivePoses
+from pose2rgbd_ros.nodes.record_session import Session
+from pose2rgbd_ros.nodes.record_settings import RecordSettings
+from pose2rgbd_ros.streams.synchronizer import JUMP_NS
+
+POLL_S = 0.05  # at least so often it is asked whether an image has waited too long
+WRITE_EVERY_S = 0.01  # and, while messages pour in, whether frames are ready
+INBOX = 50_000  # messages without pixels that may wait: minutes of poses
+
+Command = Callable[[], None]
+
+
+class RecordWorker:
+    """A thread with an inbox. The executor's callbacks only put messages and commands there.
+
+    Poses, transforms and calibrations are listened to always, so that a recording that starts has them; images only
+    while a session is under way. `on_jump(message)` is called in the worker when stamps went back.
+    """
+
+    def __init__(self, settings: RecordSettings, on_jump: Callable[[str], None]) -> None:
+        self.poses = LivePoses(settings)
+        self._settings, self._on_jump = settings, on_jump
+        self._changed = threading.Condition()
+        self._inbox: deque[Arrival | Command] = deque()
+        self._stopping = False
+        self._session: Session | None = None  # the worker's
+        self._newest_ns: dict[str, int] = {}
+        self._polled_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="pose2rgbd-recorder", daemon=True)
+        self._thread.start()
+
+    # Called by the executor -------------------------------------------------------------------------------------
+
+    def put(self, arrival: Arrival) -> bool:
+        """Hand over a message; False when there is no room."""
+        with self._changed:
+            if len(self._inbox) >= INBOX:
+                return False
+            self._inbox.append(arrival)
+            self._changed.notify()
+        return True
+
+    def begin(self, session: Session) -> None:
+        """Record into `session` from the next message on."""
+
+        def attach() -> None:
+            self.poses.begin()
+            self._session = session
+
+        self._command(attach)
+
+    def end(self, drain_s: float, done: Callable[[], None]) -> None:
+        """Finish the session, after at most `drain_s` in which poses for the last images may arrive; then call `done`."""
+        deadline_s = time.monotonic() + drain_s
+
+        def finish() -> None:
+            session = self._session
+            if session is not None and session.waiting and time.monotonic() < deadline_s:
+                threading.Timer(POLL_S, lambda: self._command(finish)).start()
+                return
+            self._session = None
+            if session is not None:
+                session.finish()
+            done()
+
+        self._command(finish)
+
+    def jump(self) -> None:
+        """The clock went back: what was received before is of another time."""
+        self._command(self._forget)
+
+    def stop(self) -> None:
+        """Take what is in the inbox, finish the session, and end the thread."""
+        finished = threading.Event()
+        self.end(0.0, finished.set)
+        finished.wait()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _command(self, command: Command) -> None:
+        with self._changed:
+            self._inbox.append(command)
+            self._changed.notify()
+
+    # In the thread ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._inbox or self._stopping, POLL_S)
+                if self._stopping:
+                    return
+                item = self._inbox.popleft() if self._inbox else None
+                idle = not self._inbox
+            if isinstance(item, Arrival):
+                self._take(item)
+            elif item is not None:
+                item()
+            now_s = time.monotonic()
+            if self._session is not None and (idle or now_s - self._polled_s > WRITE_EVERY_S):
+                self._session.poll(now_s)
+                self._polled_s = time.monotonic()
+
+    def _take(self, arrival: Arrival) -> None:
+        source, session = arrival.source, self._session
+        stamp_ns = stamped(arrival, self._settings.stamps == "received")
+        self._watch_time(arrival, stamp_ns)
+        if source.role not in ("image", "depth"):
+            self.poses.add(arrival, stamp_ns)
+        elif session is not None:
+            session.take(arrival, stamp_ns)
+
+    def _watch_time(self, arrival: Arrival, stamp_ns: int) -> None:
+        """Stamps that go back by more than a second are a clock set back, or a recording played again."""
+        role, topic = arrival.source.role, arrival.source.topic
+        if role in ("tf", "tf_static"):  # of many senders, each with stamps of its own
+            return
+        newest_ns = self._newest_ns.get(topic, stamp_ns)
+        if stamp_ns < newest_ns - JUMP_NS:
+            back_s = (newest_ns - stamp_ns) / 1e9
+            self._on_jump(f"the stamps of {topic} went back by {back_s:.1f} s; recording goes on from there")
+            newest_ns = stamp_ns
+            arrival.source.watch.forget_stamps()
+            if self._session is not None and role == "image":
+                self._session.images_jumped()
+        self._newest_ns[topic] = max(newest_ns, stamp_ns)
+
+    def _forget(self) -> None:
+        self._newest_ns.clear()
+        self.poses.jumped()
+        if self._session is not None:
+            self._session.jumped()
