@@ -70,9 +70,9 @@ class PoseBuffer:
         return PoseAnswer(looked.T, looked.reason, looked.open)
 
     def jumped_back(self, stamp_ns: int) -> None:
-        """Forget the poses if they are of a time before the jump; those of after it, which came first, stay."""
+        """Forget what is known, unless it ends before that stamp: poses of a time before must not answer for it."""
         with self._lock:
-            if self._stamps_ns and self._stamps_ns[-1] > stamp_ns + JUMP_NS:
+            if self._stamps_ns and self._stamps_ns[-1] > stamp_ns:
                 self._forget()
 
     def clear(self) -> None:

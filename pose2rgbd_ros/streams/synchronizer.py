@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.streams.pose_source import JUMP_NS, PoseSource
+from pose2rgbd_ros.streams.pose_source import JUMP_NS, PoseAnswer, PoseSource
 
 NO_POSE = "no_pose"
 NO_DEPTH = "no_depth"
@@ -93,7 +93,8 @@ class Synchronizer:
 
     Stamps of images or depth images that go back by more than a second are a jump of the clock: what waits leaves with
     what it has (else "time_jump"), depth and stamps of before are forgotten, and the pose source is told, so that no
-    frame mixes the times before and after. Conservation: `images` is always the sum of `counts` and `waiting`.
+    frame mixes the times before and after. `images` is the sum of `counts` and `waiting`, always. Any thread may call
+    any method.
     """
 
     def __init__(self, poses: PoseSource, config: SyncConfig) -> None:
@@ -108,6 +109,7 @@ class Synchronizer:
         self._newest_image_ns: int | None = None
         self._known_stamps: dict[int, None] = {}  # in order of arrival
         self._now_ns: int | None = None
+        self._no_depth = f"no depth image within {config.depth_tolerance_ns / 1e6:g} ms"
 
     @property
     def waiting(self) -> int:
@@ -157,60 +159,71 @@ class Synchronizer:
         with self._lock:
             rejects = [self._reject(it.stamp_ns, it.received_ns, TIME_JUMP) for it in self._waiting]
             self._waiting.clear()
-            self._forget()
+            self._known_stamps.clear()
+            self._newest_image_ns = None
+            self._depths.clear()
             return rejects
 
     def _settle(self, now_ns: int) -> list[Settled]:
+        """The images at the head of the queue that need not, or must not, wait any more."""
         if self._now_ns is not None and now_ns < self._now_ns - JUMP_NS:
-            for (
-                waiting
-            ) in self._waiting:  # the clock of reception was set back: nobody waits until it is caught up
+            # The clock of reception was set back: nobody waits until it has caught up.
+            for waiting in self._waiting:
                 waiting.deadline_ns = min(waiting.deadline_ns, now_ns + self.config.max_wait_ns)
         self._now_ns = now_ns
         settled: list[Settled] = []
         while self._waiting:
-            first, missing = self._waiting[0], ""
+            first, overdue = self._waiting[0], None
             if len(self._waiting) > self.config.max_waiting:
-                missing = QUEUE_FULL
+                overdue = QUEUE_FULL
             elif now_ns > first.deadline_ns:
-                missing = NO_POSE
-            result = self._outcome(first, missing, bool(missing))
-            if result is None:
+                overdue = NO_POSE
+            outcome = self._outcome(first) if overdue is None else self._last_word(first, overdue)
+            if outcome is None:
                 break
             self._waiting.popleft()
-            settled.append(result)
+            settled.append(outcome)
         return settled
 
     def _settle_all(self, missing: str | None) -> list[Settled]:
-        """Everything that waits, with what it has; `missing` names what has no pose yet (None: as its source says)."""
-        settled = []
-        for waiting in self._waiting:
-            result = self._outcome(waiting, missing or "", True)
-            assert result is not None  # it must not wait any longer
-            settled.append(result)
+        """Everything that waits, with what it has; see `_last_word`."""
+        settled = [self._last_word(waiting, missing) for waiting in self._waiting]
         self._waiting.clear()
         return settled
 
-    def _outcome(self, image: _Waiting, missing: str, now: bool) -> Settled | None:
-        """What becomes of an image, None if it waits on; it cannot when it must be settled `now`."""
+    def _outcome(self, image: _Waiting) -> Settled | None:
+        """What becomes of an image; None while it should wait."""
         if self.config.with_depth and not image.depth_settled:
-            if not now:
-                return None
+            return None
+        answer = self._poses.pose_at(image.stamp_ns + self.image_time_offset_ns)
+        return None if answer.wait else self._with_pose(image, answer)
+
+    def _last_word(self, image: _Waiting, missing: str | None) -> Settled:
+        """What becomes of an image that waits no longer, whatever it lacks.
+
+        `missing` is the reason when its pose might still have come; None: as its pose source says.
+        """
+        depth_open = self.config.with_depth and not image.depth_settled
+        if depth_open:
             image.depth = self._depths.nearest(image.stamp_ns)
         answer = self._poses.pose_at(image.stamp_ns + self.image_time_offset_ns)
-        if answer.wait and not now:
-            return None
+        if answer.T is None and answer.wait and missing:
+            text = f"{len(self._waiting)} images wait" if missing == QUEUE_FULL else "no pose came in time"
+            return self._reject(image.stamp_ns, image.received_ns, missing, f"{text} ({answer.reason})")
+        if depth_open and image.depth is None and missing == TIME_JUMP:
+            return self._reject(image.stamp_ns, image.received_ns, TIME_JUMP)
+        return self._with_pose(image, answer)
+
+    def _with_pose(self, image: _Waiting, answer: PoseAnswer) -> Settled:
+        """A frame, or why there is no pose or depth."""
         if answer.T is None:
-            source_says = answer.reason or NO_POSE
-            reason = missing if missing and answer.wait else source_says
-            return self._reject(
-                image.stamp_ns, image.received_ns, reason, "" if reason == source_says else source_says
-            )
-        if self.config.with_depth and image.depth is None:
-            reason = TIME_JUMP if missing == TIME_JUMP and not image.depth_settled else NO_DEPTH
-            return self._reject(image.stamp_ns, image.received_ns, reason)
+            return self._reject(image.stamp_ns, image.received_ns, answer.reason or NO_POSE)
+        depth = None
+        if self.config.with_depth:
+            if image.depth is None:
+                return self._reject(image.stamp_ns, image.received_ns, NO_DEPTH, self._no_depth)
+            depth = image.depth.payload
         self.counts["frame"] += 1
-        depth = image.depth.payload if image.depth else None
         return Frame(image.stamp_ns, image.received_ns, answer.T, image.image, depth)
 
     def _reject(self, stamp_ns: int, received_ns: int, reason: str, detail: str = "") -> Reject:
@@ -226,14 +239,11 @@ class Synchronizer:
     def _start_again(self, stamp_ns: int) -> list[Settled]:
         """The images from before a jump back to `stamp_ns`, settled; from here on a new time counts."""
         settled = self._settle_all(TIME_JUMP)
-        self._forget()
-        self._poses.jumped_back(stamp_ns + self.image_time_offset_ns)
-        return settled
-
-    def _forget(self) -> None:
-        self._depths.clear()
         self._known_stamps.clear()
         self._newest_image_ns = None
+        self._depths.jumped_back(stamp_ns)
+        self._poses.jumped_back(stamp_ns + self.image_time_offset_ns)
+        return settled
 
 
 class _Depths:
@@ -247,6 +257,11 @@ class _Depths:
         self.newest_ns: int | None = None
         self._stamps_ns: list[int] = []
         self._depths: list[_Depth] = []
+
+    def jumped_back(self, stamp_ns: int) -> None:
+        """Forget the depth images if they are of a time before the jump."""
+        if self.newest_ns is not None and self.newest_ns > stamp_ns + JUMP_NS:
+            self.clear()
 
     def add(self, stamp_ns: int, payload: Any) -> None:
         at = bisect_right(self._stamps_ns, stamp_ns)
