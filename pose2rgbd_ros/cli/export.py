@@ -1,13 +1,16 @@
-"""`pose2rgbd export`: make the fast ONNX graph of a checkpoint and compare it with the network."""
+"""`pose2rgbd export`: of a checkpoint, its fast ONNX graph; of a dataset, another tool's dataset (`export_dataset`)."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,13 @@ class ExportConfig:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; UserError for a bad checkpoint or a graph that differs from its network."""
+    """Run the command; UserError for a bad checkpoint, a graph that differs from its network, or a bad dataset."""
+    if _is_help(argv):
+        return _help()
+    if _is_of_dataset(argv):
+        from pose2rgbd_ros.cli import export_dataset
+
+        return export_dataset.main(argv)
     config = tyro.cli(ExportConfig, args=argv, prog="pose2rgbd export")
     from pose2rgbd_ros.rendering.onnx_export import export_checkpoint  # torch only once it is needed
 
@@ -34,4 +43,27 @@ def main(argv: list[str]) -> int:
     verb = "is current" if exported.reused else f"written in {time.perf_counter() - started:.1f} s"
     print(f"{exported.path} {verb} ({len(exported.graph) / 1e6:.1f} MB)")
     print(exported.comparison)
+    return 0
+
+
+def _is_help(argv: list[str]) -> bool:
+    return bool(argv) and all(argument in ("-h", "--help") for argument in argv)
+
+
+def _is_of_dataset(argv: list[str]) -> bool:
+    """Whether a dataset is to be exported: a format was asked for, or a dataset's folder given."""
+    asked = any(argument.split("=")[0] == "--format" for argument in argv)
+    folders = [Path(argument) for argument in argv if not argument.startswith("-")]
+    return asked or any((folder / ASSOCIATIONS).is_file() for folder in folders[:1])
+
+
+def _help() -> int:
+    """Both uses of the command."""
+    from pose2rgbd_ros.cli import export_dataset
+
+    print("A checkpoint is exported to ONNX, a dataset to another tool's format:\n")
+    for arguments in (ExportConfig, export_dataset.Arguments):
+        with contextlib.suppress(SystemExit):
+            tyro.cli(arguments, args=["--help"], prog="pose2rgbd export")
+        print()
     return 0

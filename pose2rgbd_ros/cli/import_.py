@@ -1,0 +1,45 @@
+"""`pose2rgbd import SOURCE [SOURCE ...] DATASET`: other tools' datasets to one of ours."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pose2rgbd_ros.cli.arguments import with_help
+from pose2rgbd_ros.dataset.formats.config import ImportConfig
+from pose2rgbd_ros.dataset.formats.importing import import_datasets
+from pose2rgbd_ros.errors import UserError
+
+if TYPE_CHECKING:
+    Options = ImportConfig
+else:
+    Options = with_help(ImportConfig)
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Import datasets of one place: nerfstudio, TUM RGB-D, KITTI odometry, EuRoC, 7-Scenes, Cambridge, COLMAP (text)."""
+
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="SOURCE [SOURCE ...] DATASET",
+            help="the folders to import, and last the folder of the dataset to make",
+            help_behavior_hint="(required)",
+        ),
+    ]
+    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+
+
+def main(argv: list[str]) -> int:
+    """Import, and print what was done. UserError when the input is wrong."""
+    arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd import")
+    if len(arguments.paths) < 2:
+        raise UserError("import needs a source and, last, the folder of the dataset to make")
+    *sources, out = arguments.paths
+    print(import_datasets(sources, out, arguments.options).summary())
+    return 0

@@ -1,0 +1,212 @@
+"""A dataset as another tool's: the format names the files, and here they are filled; all of them or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset import layout, splits
+from pose2rgbd_ros.dataset.formats import sidecar
+from pose2rgbd_ros.dataset.formats.config import ExportConfig
+from pose2rgbd_ros.dataset.formats.export_files import FrameFiles, in_parallel
+from pose2rgbd_ros.dataset.formats.layouts import Flight, Frame, Layout, require_calibration
+from pose2rgbd_ros.dataset.formats.registry import FORMATS, Format
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+
+
+@dataclass
+class ExportReport:
+    """What was written, and what the format has no place for."""
+
+    out: Path
+    format: str
+    frames: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        lines = [f"{self.out}: {self.frames} frames as {self.format}"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def export_dataset(path: Path | str, out: Path | str, config: ExportConfig) -> ExportReport:
+    """Write the dataset at `path` in another tool's format to the folder `out`, which appears once it is complete.
+
+    Raises:
+        UserError: `out` is in use, the format has no words for the camera, or the disk is full. `out` is then as
+            before.
+    """
+    settings.check(config)
+    dataset, out = Dataset(path), Path(out)
+    format = FORMATS[config.format]
+    flight = _flight(dataset, config, format)
+    planned = format.lay_out(flight)
+    report = ExportReport(out, config.format, notes=planned.notes)
+    with _appearing(out, dataset.path, config.force) as partial:
+        _write(partial, flight, planned, format, report)
+    return report
+
+
+def _flight(dataset: Dataset, config: ExportConfig, format: Format) -> Flight:
+    camera = dataset.camera
+    if config.undistort and camera.is_distorted:
+        require_calibration(camera, "--undistort")
+        camera = Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+    labels, runs = _labels(dataset, config), splits.recordings(dataset.stamps_ns)
+    frames = []
+    for i, record in enumerate(dataset.records):
+        suffix = Path(record.rgb).suffix
+        if camera != dataset.camera or (format.png_only and not config.keep_jpeg):
+            suffix = ".png"
+        depth_suffix = ".png" if format.depth_unit_m else Path(record.depth or "").suffix
+        frames.append(
+            Frame(record.stamp_ns, dataset.T_map_cam[i], suffix, depth_suffix, labels[i], int(runs[i]))
+        )
+    return Flight(dataset, camera, frames, config)
+
+
+def _labels(dataset: Dataset, config: ExportConfig) -> list[str]:
+    own = (dataset.path / layout.SPLIT).is_file()
+    if config.split == "none" or (config.split == "own" and not own):
+        return [""] * len(dataset)
+    if own:
+        words = splits.read_split(dataset.path / layout.SPLIT, dataset.stamps_ns)
+        return [str(word) for word in words]
+    split = splits.held_out_segments(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
+    labels = np.full(len(dataset), "unused", dtype="U6")
+    labels[split.train], labels[split.test] = "train", "test"
+    return [str(word) for word in labels]
+
+
+def _write(folder: Path, flight: Flight, planned: Layout, format: Format, report: ExportReport) -> None:
+    for name, text in planned.texts.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    depth = flight.dataset.meta.depth
+    depths = planned.depths if _with_depth(flight, format, report) else None
+    unit_m = flight.config.depth_unit_m or format.depth_unit_m or (depth.unit_m if depth else None)
+    files = FrameFiles(flight, folder, unit_m if depths else None)
+    kept = [i for i, image in enumerate(planned.images) if image]
+    for name in {str(Path(str(planned.images[i])).parent) for i in kept}:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in {str(Path(str(depths[i])).parent) for i in kept} if depths else ():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    jobs = [(i, str(planned.images[i]), depths[i] if depths else None) for i in kept]
+    for _ in tqdm(in_parallel(files.write, jobs), total=len(jobs), desc=str(report.out), unit="frame"):
+        pass
+    report.frames = len(kept)
+    if len(kept) < len(flight.frames):
+        report.notes.append(f"{len(flight.frames) - len(kept)} frames {planned.left_out} were left out")
+    if files.too_far_pixels:
+        report.notes.append(
+            f"{files.too_far_pixels} depth pixels lie beyond {65535 * (unit_m or 0):.1f} m, where counts of "
+            f"{unit_m:g} m end, and became unknown; --depth-unit-m takes another unit"
+        )
+    _write_sidecar(folder, flight, format, unit_m if depths else None, report)
+
+
+def _with_depth(flight: Flight, format: Format, report: ExportReport) -> bool:
+    depth = flight.dataset.meta.depth
+    if depth is None or not flight.config.with_depth:
+        return False
+    if not format.has_depth:
+        used = " but in points3D.txt" if report.format == "colmap" and flight.config.points else ""
+        report.notes.append(f"the format has no place for depth images; depth was left out{used}")
+    elif depth.kind == "relative":
+        report.notes.append(
+            "depth is relative, and readers of the format take it for metres; it was left out"
+        )
+    return format.has_depth and depth.kind == "metric"
+
+
+def _write_sidecar(
+    folder: Path, flight: Flight, format: Format, unit_m: float | None, report: ExportReport
+) -> None:
+    meta = flight.dataset.meta
+    about = {
+        "software": meta.software,
+        "dataset": flight.dataset.path.resolve().name,
+        "frames": report.frames,
+        "map_frame": meta.map_frame,
+        "camera_frame": meta.camera_frame,
+        "datum": meta.datum.to_dict() if meta.datum else None,
+    }
+    extra = sidecar.Sidecar(report.format, flight.camera, unit_m, format.named_by_stamp)
+    settings.write_yaml(folder / sidecar.NAME, extra.text(about))
+
+
+@contextlib.contextmanager
+def _appearing(out: Path, dataset: Path, force: bool) -> Iterator[Path]:
+    """A folder to write, which becomes `out` when all went well; until then `out` is as it was."""
+    _require_free(out, dataset, force)
+    partial = out.with_name(out.name + ".partial")
+    lock: layout.FolderLock | None = None
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        if any(partial.iterdir()) and not (partial / layout.LOCK).is_file():
+            raise UserError(f"{partial} is in the way and not of an export; remove or rename it")
+        lock = layout.FolderLock(partial)
+        _clear(partial)
+        yield partial
+        (partial / layout.LOCK).unlink()
+        _put_in_place(partial, out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left for {out}; nothing was left behind: free some space") from error
+        raise UserError(f"cannot write {partial} ({error.strerror or error})") from error
+    except BaseException:
+        if lock is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _require_free(out: Path, dataset: Path, force: bool) -> None:
+    target, source = out.resolve(), dataset.resolve()
+    if target == source or target in source.parents or source in target.parents:
+        raise UserError(f"{out} and the dataset {dataset} lie within each other; choose another folder")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / sidecar.NAME).is_file():
+        raise UserError(f"{out} is there already and no earlier export; choose another folder")
+    if not force:
+        raise UserError(f"{out} holds an earlier export; --force replaces it, or choose another folder")
+
+
+def _clear(partial: Path) -> None:
+    """Remove what a killed export left behind."""
+    for path in partial.iterdir():
+        if path.name == layout.LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    old = out.with_name(out.name + ".old")
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    try:
+        partial.rename(out)
+    except OSError:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
