@@ -17,6 +17,7 @@ from pose2rgbd_ros.streams.samples import FixSample
 # Of a receiver that tells no covariance: single frequency, open sky.
 UNKNOWN_SIGMA_M = 1.5
 VERTICAL_FACTOR = 1.6
+_NEIGHBOURS = 3  # on each side, among whose middle a fix must lie
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,18 @@ class FixTrack:
     def only(self, chosen: np.ndarray) -> FixTrack:
         """The fixes of a mask or of indices."""
         return FixTrack(self.stamps_ns[chosen], self.position_m[chosen], self.sigma_m[chosen], self.datum)
+
+    def plausible(self) -> FixTrack:
+        """Without the fixes that jump away from their neighbours: for positions taken from the GPS alone."""
+        x = self.position_m[:, :2]
+        reach = min(_NEIGHBOURS, (len(x) - 1) // 2)
+        if reach == 0:
+            return self
+        around = np.stack([x[i : len(x) - 2 * reach + i] for i in range(2 * reach + 1)])
+        away = np.zeros(len(x))
+        away[reach:-reach] = np.linalg.norm(x[reach:-reach] - np.median(around, axis=0), axis=1)
+        limit = 5 * np.maximum(self.sigma_m[:, :2].max(axis=1), 1.5 * np.median(away))
+        return self.only(away <= limit)
 
     def trajectory(self) -> Trajectory:
         """The positions as a trajectory without turns; unknown heights are those of the datum."""
@@ -63,6 +76,10 @@ class FixLog:
             self._stamps_ns.append(fix.stamp_ns)
             self._numbers.extend((fix.latitude_deg, fix.longitude_deg, fix.altitude_m))
             self._numbers.extend(np.diagonal(fix.covariance_enu_m2))
+
+    def shift(self, offset_ns: int) -> None:
+        """Add to all stamps."""
+        self._stamps_ns = array("q", (np.frombuffer(self._stamps_ns, np.int64) + offset_ns).tobytes())
 
     def wgs84(self) -> tuple[Int64, Float64]:
         """Stamps (N,), and latitude, longitude (degrees), altitude (m, NaN: none) as (N, 3); by stamp, each once."""
