@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import cv2
@@ -38,6 +39,7 @@ class DepthEncoder:
             raise UserError(f"depth format {depth_format!r}; choose one of: auto, mm, cm, float")
         self.meta = meta
         self.too_far_pixels = 0  # known depths that the fixed unit could not hold
+        self._counting = Lock()  # encode may run in several threads once the unit is decided
         self._lossless = depth_format == "auto"
         if meta.storage == "undecided":
             if meta.kind == "relative" or depth_format == "float":
@@ -63,7 +65,8 @@ class DepthEncoder:
         too_far = int((values > (rules.MAX_COUNT + 0.5) * self.meta.unit_m).sum())
         if too_far and self._lossless:
             return ".tiff", encode_float(values)
-        self.too_far_pixels += too_far
+        with self._counting:
+            self.too_far_pixels += too_far
         return ".png", encode_counts(rules.to_counts(values, self.meta.unit_m))
 
     def _decide(self, values: Float32, count_unit_m: float | None) -> None:

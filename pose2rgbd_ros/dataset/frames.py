@@ -12,13 +12,17 @@ import numpy.typing as npt
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.pixel_buffer import decode_file
+from pose2rgbd_ros.streams.images import undecodable
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 
 RawImages = Literal["png", "jpeg"]
 
 # Sampling 4:4:4 keeps coloured edges where they are.
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+# Runs of equal pixels are looked for where more than this part of them equal their left neighbours.
+_SAMPLED_ROWS, _RUNS = 16, 0.3
 _ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND"}
 _ORTHONORMAL = 1e-2
 
@@ -63,6 +67,8 @@ def encode_image(image: ImageSample | AnyArray, camera: Camera, raw_images: RawI
     BadFrame "image_unreadable" (also for a JPEG or PNG that ends too early) or "image_size".
     """
     compressed = image.compressed_bytes if isinstance(image, ImageSample) else None
+    if compressed is not None and isinstance(image, ImageSample):
+        return _verbatim(image, compressed, camera)
     try:
         rgb = image.rgb() if isinstance(image, ImageSample) else np.asarray(image)
     except UserError as error:
@@ -71,23 +77,44 @@ def encode_image(image: ImageSample | AnyArray, camera: Camera, raw_images: RawI
         raise BadFrame(
             "image_unreadable", f"an image of {rgb.dtype} {rgb.shape}; expected RGB uint8 (H, W, 3)"
         )
-    if rgb.shape[:2] != (camera.height, camera.width):
-        raise BadFrame(
-            "image_size",
-            f"an image of {rgb.shape[1]} x {rgb.shape[0]} pixels among images of {camera.width} x {camera.height}; "
-            "a dataset holds one size: choose one camera's topic",
-        )
-    if compressed is not None and isinstance(image, ImageSample):
-        if _ENDS[image.encoding] not in compressed.rstrip(b"\0")[-64:]:
-            raise BadFrame(
-                "image_unreadable", f"the {image.encoding} image ends too early; the message is damaged"
-            )
-        return (".jpg" if image.encoding == "jpeg" else ".png"), compressed
-    suffix, parameters = (".jpg", _JPEG) if raw_images == "jpeg" else (".png", _PNG)
+    _check_size(rgb.shape[1], rgb.shape[0], camera)
+    suffix, parameters = (".jpg", _JPEG) if raw_images == "jpeg" else (".png", _png_parameters(rgb))
     done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), parameters)
     if not done:
         raise BadFrame("image_unreadable", f"an image of {rgb.shape} cannot be written as {suffix}")
     return suffix, data.tobytes()
+
+
+def _verbatim(image: ImageSample, compressed: bytes, camera: Camera) -> tuple[str, bytes]:
+    """A JPEG or PNG as it came, once it has been decoded to an eighth: that reads every byte, in a third of the time."""
+    if decode_file(compressed, cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
+        raise BadFrame("image_unreadable", undecodable(compressed))
+    _check_size(image.width, image.height, camera)
+    if _ENDS[image.encoding] not in compressed.rstrip(b"\0")[-64:]:
+        raise BadFrame(
+            "image_unreadable", f"the {image.encoding} image ends too early; the message is damaged"
+        )
+    return (".jpg" if image.encoding == "jpeg" else ".png"), compressed
+
+
+def _check_size(width: int, height: int, camera: Camera) -> None:
+    if (width, height) != (camera.width, camera.height):
+        raise BadFrame(
+            "image_size",
+            f"an image of {width} x {height} pixels among images of {camera.width} x {camera.height}; "
+            "a dataset holds one size: choose one camera's topic",
+        )
+
+
+def _png_parameters(rgb: AnyArray) -> list[int]:
+    """The fastest of OpenCV's ways for these pixels, none of which loses anything.
+
+    In a photograph hardly any pixel equals its neighbour, and looking for runs finds none.
+    """
+    some = rgb[::_SAMPLED_ROWS]
+    runs = np.count_nonzero(some[:, 1:] == some[:, :-1]) > _RUNS * some[:, 1:].size
+    strategy = cv2.IMWRITE_PNG_STRATEGY_RLE if runs else cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY
+    return [*_PNG, cv2.IMWRITE_PNG_STRATEGY, strategy]
 
 
 def check_depth(

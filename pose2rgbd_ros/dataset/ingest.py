@@ -2,59 +2,146 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
-from pose2rgbd_ros.dataset.frames import BadFrame, checked_pose, checked_stamp
-from pose2rgbd_ros.dataset.writer import Added, DatasetWriter
+from pose2rgbd_ros.dataset.frames import BadFrame, EncodedFrame, checked_pose, checked_stamp
+from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 
 WRITTEN, PRESENT, DUPLICATE_STAMP = "written", "present", "duplicate_stamp"
 Depth = DepthSample | Callable[[], DepthSample] | None
 
 
-class FrameIngest:
-    """Takes frames in the order they come; for one thread at a time.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a frame: `result` is "written", "present" (an earlier run wrote it), or why it is left out."""
 
-    `frame_filter` is for a recording that is known as a whole (its ground, its take-off); by default one is made that
-    learns on the way. `detail` tells of the last frame that was refused why, in words and figures.
+    stamp_ns: int
+    result: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _UnderWay:
+    stamp_ns: int
+    T_map_cam: Float64
+    encoded: Future[EncodedFrame | BadFrame] | EncodedFrame | BadFrame
+
+
+class FrameIngest:
+    """Takes frames in the order they come, from one thread at a time; that order decides, whatever `jobs` is.
+
+    With `jobs` above 1, as many threads check and encode images (OpenCV lets go of the interpreter meanwhile), and no
+    more than twice as many frames are under way; use it as a context manager then. `frame_filter` is for a recording
+    that is known as a whole (its ground, its take-off); by default one is made that learns on the way. `detail` tells
+    in words and figures why the last frame given to `add` is left out.
     """
 
     def __init__(
-        self, writer: DatasetWriter, filters: FilterConfig, frame_filter: FrameFilter | None = None
+        self,
+        writer: DatasetWriter,
+        filters: FilterConfig,
+        frame_filter: FrameFilter | None = None,
+        jobs: int = 1,
     ) -> None:
         self.writer = writer
         self.detail = ""
         self._filter = frame_filter or FrameFilter(filters)
+        self._most_under_way = 2 * jobs if jobs > 1 else 0
+        self._pool = ThreadPoolExecutor(jobs, "encode") if jobs > 1 else None
+        self._queue: deque[_UnderWay | Outcome] = deque()
+
+    def __enter__(self) -> FrameIngest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def add(self, stamp_ns: int, T_map_cam: Any, image: ImageSample, depth: Depth = None) -> str:
-        """ "written", "present" (an earlier run wrote it), or the reason why the frame is left out.
+        """Store one frame at once: "written", "present", or the reason why it is left out. See `put`."""
+        outcome = [*self.put(stamp_ns, T_map_cam, image, depth), *self.finish()][-1]
+        self.detail = outcome.detail
+        return outcome.result
+
+    def put(self, stamp_ns: int, T_map_cam: Any, image: ImageSample, depth: Depth = None) -> list[Outcome]:
+        """Take one frame; what became of it, and of ones before it, as far as that is settled, in order.
 
         `depth` may be a function that decodes it: called only for a frame that passes the filters, and its UserError
         is the reason "depth_unreadable". UserError when the disk is full or failing.
         """
-        self.detail = ""
+        self._queue.append(self._begun(stamp_ns, T_map_cam, image, depth))
+        return self._settled(self._most_under_way)
+
+    def finish(self) -> list[Outcome]:
+        """What became of the frames that were still under way."""
+        return self._settled(0)
+
+    def _begun(self, stamp_ns: int, T_map_cam: Any, image: ImageSample, depth: Depth) -> _UnderWay | Outcome:
         try:
-            T = checked_pose(T_map_cam)
-            refused = self._filter.reason(checked_stamp(stamp_ns), T, image)
-            if refused is not None:
-                reason, self.detail = refused
-                return reason
-            found: Added = self.writer.seen(stamp_ns, T) or self.writer.add(
-                stamp_ns, T, image, decoded(depth)
-            )
+            T, stamp = checked_pose(T_map_cam), checked_stamp(stamp_ns)
         except BadFrame as error:
-            self.detail = str(error)
-            return error.reason
-        if found == "collision":
-            self.detail = "another frame of this stamp is there"
-            return DUPLICATE_STAMP
-        return found
+            return Outcome(int(stamp_ns), error.reason, str(error))
+        refused = self._filter.reason(stamp, T, image)
+        if refused is not None:
+            return Outcome(stamp, *refused)
+        seen = self.writer.seen(stamp, T)
+        if seen is not None:
+            return _outcome(stamp, seen)
+        if self._pool is None or not self.writer.is_settled:
+            return _UnderWay(stamp, T, self._encoded(image, depth))
+        return _UnderWay(stamp, T, self._pool.submit(self._encoded, image, depth))
+
+    def _encoded(self, image: ImageSample, depth: Depth) -> EncodedFrame | BadFrame:
+        try:
+            return self.writer.encode(image, _decoded(depth))
+        except BadFrame as error:
+            return error
+
+    def _settled(self, leave: int) -> list[Outcome]:
+        """Outcomes from the head of the queue, until no more than `leave` are under way and the next is not ready."""
+        outcomes = []
+        while self._queue:
+            first = self._queue[0]
+            if isinstance(first, _UnderWay):
+                if (
+                    isinstance(first.encoded, Future)
+                    and len(self._queue) <= leave
+                    and not first.encoded.done()
+                ):
+                    break
+                first = self._stored(first)
+            self._queue.popleft()
+            outcomes.append(first)
+        return outcomes
+
+    def _stored(self, frame: _UnderWay) -> Outcome:
+        encoded = frame.encoded.result() if isinstance(frame.encoded, Future) else frame.encoded
+        try:
+            if isinstance(encoded, BadFrame):
+                raise encoded
+            return _outcome(frame.stamp_ns, self.writer.add_encoded(frame.stamp_ns, frame.T_map_cam, encoded))
+        except BadFrame as error:
+            return Outcome(frame.stamp_ns, error.reason, str(error))
 
 
-def decoded(depth: Depth) -> DepthSample | None:
+def _outcome(stamp_ns: int, added: str) -> Outcome:
+    if added == "collision":
+        return Outcome(stamp_ns, DUPLICATE_STAMP, "another frame of this stamp is there")
+    return Outcome(stamp_ns, added)
+
+
+def _decoded(depth: Depth) -> DepthSample | None:
     """The depth itself. BadFrame "depth_unreadable" when it cannot be decoded."""
     if not callable(depth):
         return depth

@@ -10,6 +10,7 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, UInt8
 from pose2rgbd_ros.geometry.pixel_buffer import decode_file
+from pose2rgbd_ros.streams.images import undecodable
 from pose2rgbd_ros.streams.samples import ImageSample
 
 # Blur that matters at training size shows at this width, and a reduced JPEG decodes in a third of the time.
@@ -57,7 +58,7 @@ def grey(image: ImageSample) -> UInt8:
         }[factor]
         found: AnyArray | None = decode_file(data, flags)
         if found is None:
-            raise UserError(f"a compressed image of {len(data)} bytes cannot be decoded")
+            raise UserError(undecodable(data))
         return np.asarray(found, dtype=np.uint8)
     full = cv2.cvtColor(image.rgb(), cv2.COLOR_RGB2GRAY)
     size = (max(1, full.shape[1] // factor), max(1, full.shape[0] // factor))

@@ -143,12 +143,19 @@ class DatasetWriter:
             BadFrame: this frame cannot be stored; others still can.
             UserError: the disk is full or failing; all earlier frames are safe.
         """
-        seen = self.seen(stamp_ns, T_map_cam)
-        if seen is not None:
-            return seen
-        image_file = encode_image(image, self.meta.camera, self._raw_images)
-        self._store(stamp_ns, T_map_cam, EncodedFrame(image_file, self._depth_file(depth)))
-        return "written"
+        return self.seen(stamp_ns, T_map_cam) or self.add_encoded(
+            stamp_ns, T_map_cam, self.encode(image, depth)
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `encode` may run in several threads: not while the first depth decides unit and size of all."""
+        depth = self.meta.depth
+        return depth is None or (depth.storage != "undecided" and self._depth_size is not None)
+
+    def encode(self, image: ImageSample | AnyArray, depth: DepthSample | AnyArray | None) -> EncodedFrame:
+        """The files of one frame, to be stored by `add_encoded`. BadFrame as `add` raises it."""
+        return EncodedFrame(encode_image(image, self.meta.camera, self._raw_images), self._depth_file(depth))
 
     def add_encoded(self, stamp_ns: int, T_map_cam: npt.ArrayLike, frame: EncodedFrame) -> Added:
         """Like `add`, of files encoded elsewhere, say in another process; the caller vouches for what is in them."""

@@ -77,10 +77,13 @@ def decode_compressed(data: bytes) -> UInt8:
     """
     image = decode_file(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise UserError(
-            f"a compressed image of {len(data)} bytes cannot be decoded; it is damaged or no JPEG, PNG or the like"
-        )
+        raise UserError(undecodable(data))
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def undecodable(data: bytes) -> str:
+    """What to tell of compressed bytes that are no readable image."""
+    return f"a compressed image of {len(data)} bytes cannot be decoded; it is damaged or no JPEG, PNG or the like"
 
 
 def compressed_size(data: bytes) -> tuple[str, int, int] | None:
