@@ -41,7 +41,7 @@ class SplitBagWriter:
         self._next = 1 + max((_number(path) for path in folder.glob(f"{folder.name}_*.mcap")), default=-1)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What was written so far, all files."""
         return self._finished_bytes + self._written
 

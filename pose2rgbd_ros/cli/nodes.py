@@ -1,4 +1,4 @@
-"""`pose2rgbd render|record|play|monitor|sim live|up`: start nodes from a shell; settings as flags, ROS arguments after --ros-args."""
+"""`pose2rgbd render|record|play|monitor|sim live|up`: nodes from a shell; settings as flags, ROS arguments after --ros-args."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ class BagRecorder:
         return self._bag.folder
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What was written so far."""
-        return self._bag.bytes
+        return self._bag.size
 
     def add(self, arrival: Arrival) -> None:
         """Queue a message."""

@@ -195,7 +195,7 @@ class CameraRecording:
             self.tally.reject("image_unreadable", str(error))
             return
         ingest = self._ingest or self._open(sample)
-        depth = (lambda: _depth_sample(frame)) if frame.depth is not None else None
+        depth = (lambda: _depth_sample(frame.depth, frame.stamp_ns)) if frame.depth is not None else None
         answer = ingest.add(frame.stamp_ns, frame.T_map_cam, sample, depth)
         if answer == WRITTEN:
             self.tally.frame(frame.image.arrived_s)
@@ -254,8 +254,8 @@ def _frame_id(arrival: Arrival) -> str:
         return ""
 
 
-def _depth_sample(frame: Frame) -> DepthSample:
+def _depth_sample(arrival: Any, stamp_ns: int) -> DepthSample:
     try:
-        return decode.depth_sample(_message(frame.depth), frame.stamp_ns)
+        return decode.depth_sample(_message(arrival), stamp_ns)
     except UNREADABLE as error:
         raise UserError(f"the depth message does not fit its type ({error})") from error

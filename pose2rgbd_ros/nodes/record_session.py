@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from pose2rgbd_ros.dataset.layout import META, require_unused
@@ -58,7 +59,7 @@ class Session:
     @property
     def bag_bytes(self) -> int:
         """Size of the bag so far."""
-        return self._bag.bytes if self._bag else 0
+        return self._bag.size if self._bag else 0
 
     @property
     def bag_problem(self) -> str:
@@ -181,7 +182,7 @@ class Session:
         self.failure = self.failure or reason
 
     @contextlib.contextmanager
-    def _failing(self):  # type: ignore[no-untyped-def]
+    def _failing(self) -> Iterator[None]:
         try:
             yield
         except UserError as error:
@@ -219,7 +220,7 @@ def _require_room(folder: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def _told(folder: Path):  # type: ignore[no-untyped-def]
+def _told(folder: Path) -> Iterator[None]:
     """A disk's refusal becomes one line."""
     try:
         yield

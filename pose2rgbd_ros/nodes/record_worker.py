@@ -11,7 +11,7 @@ from pose2rgbd_ros.nodes.record_inputs import Arrival, stamped
 from pose2rgbd_ros.nodes.record_poses import LivePoses
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
-from pose2rgbd_ros.streams.synchronizer import JUMP_NS
+from pose2rgbd_ros.streams.pose_source import JUMP_NS
 
 POLL_S = 0.05  # at least so often it is asked whether an image has waited too long
 WRITE_EVERY_S = 0.01  # and, while messages pour in, whether frames are ready
