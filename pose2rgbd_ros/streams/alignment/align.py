@@ -1,0 +1,251 @@
+"""The offset between the clock of the images and the clock of the poses, with its uncertainty, or why it is not known.
+
+The paper's Algorithm 1, automatic. Every lag is scored by how much of the picture's motion the vehicle's motion
+explains (`correlate`), as a log likelihood ratio against no relation at all; the evidence of speed and of turning adds
+up. About the best lag, blocks of time are looked at one by one: their curves give the sub-sample peak, the drift of the
+clock, and by resampling the blocks the uncertainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.streams.alignment import correlate, evidence
+from pose2rgbd_ros.streams.alignment.blocks import refine
+from pose2rgbd_ros.streams.alignment.evidence import Evidence
+from pose2rgbd_ros.streams.alignment.flow import FlowSignal
+from pose2rgbd_ros.streams.alignment.motion import MotionSignal
+from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How the offset is looked for."""
+
+    max_offset_s: float = setting(
+        5.0, "largest offset looked for; 0: any, for clocks that have nothing in common", ge=0.0
+    )
+    min_overlap: float = setting(
+        0.5, "least share of the shorter signal that must meet the other", ge=0.05, le=1.0
+    )
+    rotation: bool = setting(True, "also compare turn rates with the turning of the picture")
+    drift: bool = setting(True, "on records of a minute and more: also a drift of the clock")
+    max_drift_ppm: float = setting(1000.0, "largest drift looked for", ge=0.0, le=1e5)
+    least_confidence: float = setting(0.9, "below, the answer counts as not observable", ge=0.0, le=1.0)
+    most_sigma_s: float = setting(0.25, "a less certain answer counts as not observable", ge=0.0)
+    seed: int = setting(0, "draws the bootstrap", ge=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Of one evidence, or all together: `lag_s` (L,), `score` (L,) log likelihood ratio, `correlation` (L,) 0 to 1."""
+
+    name: str
+    lag_s: Float64
+    score: Float64
+    correlation: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Add `offset_s` + `drift_ppm` * 1e-6 * (seconds since `reference_ns`) to image stamps.
+
+    `observable` False: do not; `why` says why not, and what was found is told for the record. `sigma_s` is of the
+    offset at the reference, which lies in the middle; `confidence`, 0 to 1, is the probability that the offset is
+    within a tenth of a second or two sigma of the truth. `overlap_ns`: first and last image stamp that meet motion.
+    """
+
+    observable: bool
+    why: str
+    offset_s: float = float("nan")
+    drift_ppm: float = 0.0
+    drift_sigma_ppm: float = float("nan")
+    sigma_s: float = float("nan")
+    confidence: float = 0.0
+    correlation: float = 0.0
+    second_peak: float = 0.0
+    second_peak_s: float = float("nan")
+    reference_ns: int = 0
+    overlap_ns: tuple[int, int] = (0, 0)
+    curves: list[Curve] = field(default_factory=list)
+
+    def offsets_ns(self, stamps_ns: Int64) -> Int64:
+        """What to add to image stamps (N,)."""
+        elapsed_s = (np.asarray(stamps_ns, dtype=np.int64) - self.reference_ns) / SECOND
+        return np.rint((self.offset_s + 1e-6 * self.drift_ppm * elapsed_s) * SECOND).astype(np.int64)
+
+
+def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOptions | None = None) -> Alignment:
+    """What to add to image stamps so that they are by the clock of the motion."""
+    options = options or AlignOptions()
+    if len(flow) < 8:
+        return Alignment(
+            False, f"only {len(flow)} pairs of images follow each other closely enough for optical flow"
+        )
+    if not options.rotation:
+        return align(evidence.of_flow(flow, motion, False), options)
+    first = align(evidence.of_flow(flow, motion), replace(options, drift=False))
+    if not first.confidence > 0.5:
+        return first
+    # Now that both can be laid side by side, the turning is taken out of the magnitude.
+    freed = evidence.without_turning(flow, motion, first.offsets_ns(flow.stamps_ns))
+    others = evidence.of_flow(flow, motion)[1:]
+    return align([evidence.speed_evidence(flow, motion, freed), *others], options)
+
+
+def align_samples(
+    follower: Samples, leader: Samples, options: AlignOptions | None = None, positive: bool = True
+) -> Alignment:
+    """The same for any two signals, as speeds of two sources: what to add to the follower's stamps."""
+    return align([evidence.of_samples("signal", follower, leader, positive)], options or AlignOptions())
+
+
+def align(evidences: list[Evidence], options: AlignOptions) -> Alignment:
+    """The same for evidence of any kind. All followers share a clock, and all leaders."""
+    step_ns = _step_ns(evidences)
+    times_ns = _grid(evidences, step_ns)
+    first, last = _lags(evidences, options, times_ns, step_ns)
+    curves = [_curve(item, times_ns, step_ns, (first, last), options) for item in evidences]
+    lag_s = curves[0].lag_s
+    score = np.sum([curve.score for curve in curves], axis=0)
+    total = Curve("all", lag_s, score, np.max([curve.correlation for curve in curves], axis=0))
+    return _answer(evidences, [*curves, total], times_ns, options)
+
+
+def _answer(
+    evidences: list[Evidence], curves: list[Curve], times_ns: Int64, options: AlignOptions
+) -> Alignment:
+    total = curves[-1]
+    best = int(np.argmax(total.score))
+    if not total.score[best] > 0:
+        return Alignment(False, "the picture's motion follows the vehicle's at no offset", curves=curves)
+    duration_s = float(times_ns[-1] - times_ns[0]) / SECOND
+    reach_s = min(0.5, 0.1 * duration_s)
+    refined = refine(
+        evidences,
+        times_ns,
+        float(total.lag_s[best]),
+        reach_s,
+        1e-6 * options.max_drift_ppm * options.drift,
+        options.seed,
+    )
+    line = refined.line
+    near_s = max(0.1, 2 * min(refined.sigma_s, 1.0))
+    confidence = _mass(total, line.offset_s, near_s)
+    second, second_s = _second_peak(total, best)
+    correlation = float(total.correlation[best])
+    why = _why(
+        evidences, refined.sigma_s, confidence, correlation, second, second_s, total.score[best], options
+    )
+    span = evidences[0].leader_span_ns
+    overlap = (
+        max(int(times_ns[0]), span[0] - round(line.offset_s * SECOND)),
+        min(int(times_ns[-1]), span[1] - round(line.offset_s * SECOND)),
+    )
+    return Alignment(
+        observable=not why,
+        why=why,
+        offset_s=line.offset_s,
+        drift_ppm=1e6 * line.drift,
+        drift_sigma_ppm=1e6 * refined.drift_sigma,
+        sigma_s=refined.sigma_s,
+        confidence=confidence,
+        correlation=correlation,
+        second_peak=second,
+        second_peak_s=second_s,
+        reference_ns=line.reference_ns,
+        overlap_ns=overlap,
+        curves=curves,
+    )
+
+
+def _step_ns(evidences: list[Evidence]) -> int:
+    """Steps of half the sharpest Gaussian's width."""
+    return round(SECOND * min(item.width_s for item in evidences) / 2)
+
+
+def _grid(evidences: list[Evidence], step_ns: int) -> Int64:
+    """Even times over the followers, by their clock."""
+    first = min(item.follower_span_ns[0] for item in evidences)
+    last = max(item.follower_span_ns[1] for item in evidences)
+    return first + step_ns * np.arange((last - first) // step_ns + 1, dtype=np.int64)
+
+
+def _lags(evidences: list[Evidence], options: AlignOptions, times_ns: Int64, step_ns: int) -> tuple[int, int]:
+    """First and last lag in steps: within the largest offset, and where enough of the signals meets."""
+    leader = evidences[0].leader_span_ns
+    length = min(leader[1] - leader[0], int(times_ns[-1] - times_ns[0]))
+    needed = round(options.min_overlap * length)
+    first = leader[0] + needed - int(times_ns[-1])
+    last = leader[1] - needed - int(times_ns[0])
+    if options.max_offset_s > 0:
+        most = round(options.max_offset_s * SECOND)
+        first, last = max(first, -most), min(last, most)
+    return -(-first // step_ns), last // step_ns
+
+
+def _curve(
+    item: Evidence, times_ns: Int64, step_ns: int, lags: tuple[int, int], options: AlignOptions
+) -> Curve:
+    """Score one evidence at every lag."""
+    follower = item.follower(times_ns)
+    count = len(times_ns) + lags[1] - lags[0]
+    leader = item.leader(times_ns[0] + step_ns * np.arange(lags[0], lags[0] + count, dtype=np.int64))
+    found = correlate.profile(follower, leader, (0, lags[1] - lags[0]), item.positive)
+    step_s = step_ns / SECOND
+    lag_s: Float64 = (found.lag + lags[0]) * step_s
+    usable = found.count >= 0.5 * options.min_overlap * max(1, int(found.count.max(initial=0)))
+    unexplained = np.where(usable, found.unexplained, 0.0)
+    best = int(np.argmin(unexplained))
+    fit = correlate.fit(follower, leader[best : best + len(follower)])
+    hang = fit.correlation_steps(2 * np.sqrt(np.pi) * item.width_s / step_s)
+    independent = found.count / hang
+    parameters = follower.shape[1] * leader.shape[1]
+    # Chance explains some: an F statistic's mean is taken off, as by Akaike.
+    score = -0.5 * independent * unexplained - parameters * (unexplained < 0)
+    return Curve(item.name, lag_s, np.maximum(score, 0.0), np.sqrt(np.maximum(0.0, 1 - np.exp(unexplained))))
+
+
+def _mass(total: Curve, offset_s: float, near_s: float) -> float:
+    """Posterior probability that the offset is near the answer: every lag alike before, or no relation at all."""
+    top = max(float(total.score.max()), 0.0)
+    weight = np.exp(total.score - top)
+    unrelated = len(total.score) * np.exp(-top)
+    return float(weight[np.abs(total.lag_s - offset_s) <= near_s].sum() / (weight.sum() + unrelated))
+
+
+def _second_peak(total: Curve, best: int) -> tuple[float, float]:
+    """The next best lag outside the main peak: its score relative to the best, and where it is."""
+    low = total.score < 0.5 * total.score[best]
+    left = best - int(np.argmax(low[best::-1])) if low[: best + 1].any() else 0
+    right = best + int(np.argmax(low[best:])) if low[best:].any() else len(low) - 1
+    outside = np.ones(len(low), dtype=bool)
+    outside[left : right + 1] = False
+    if not outside.any():
+        return 0.0, float("nan")
+    at = int(np.argmax(np.where(outside, total.score, -np.inf)))
+    return float(total.score[at] / total.score[best]), float(total.lag_s[at])
+
+
+def _why(
+    evidences: list[Evidence],
+    sigma_s: float,
+    confidence: float,
+    correlation: float,
+    second: float,
+    second_s: float,
+    score: float,
+    options: AlignOptions,
+) -> str:
+    """Why the answer is not to be used; "" when it is."""
+    if not sigma_s <= options.most_sigma_s:
+        return f"the peak is too flat: the offset is known to {sigma_s:.2f} s only"
+    if confidence < options.least_confidence:
+        if second > 0.7:
+            return f"ambiguous: an offset of {second_s:+.2f} s fits almost as well"
+        return f"the picture's motion hardly follows the vehicle's (correlation {correlation:.2f})"
+    return ""

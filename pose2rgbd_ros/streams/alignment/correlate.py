@@ -1,0 +1,146 @@
+"""How well one signal explains another at every lag: normalised cross-correlation of vectors, gaps left out.
+
+For one value each this is the classical coefficient. For several it is the share of the followers' covariance that a
+linear map of the leaders leaves unexplained (Wilks' lambda), so neither units, axes, focal length nor mounting need be
+known: the map is fitted anew at every lag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.streams.alignment.signals import known_rows
+
+FREEDOM = 4.0  # of Student's t, the distribution of residuals: heavy tails
+_ROUNDS = 6  # of its reweighting
+_FLOOR = 1e-6  # share of the variance that is never counted as explained: rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Over L lags, in steps: `lag` (L,) int64; `unexplained` (L,) the log of Wilks' lambda, 0 for nothing explained;
+    `count` (L,) steps at which both signals are known."""
+
+    lag: Int64
+    unexplained: Float64
+    count: Int64
+
+    @property
+    def correlation(self) -> Float64:
+        """Multiple correlation (L,), 0 to 1."""
+        return np.sqrt(np.maximum(0.0, 1.0 - np.exp(self.unexplained)))
+
+
+def profile(followers: Float64, leaders: Float64, lags: tuple[int, int], positive: bool = False) -> Profile:
+    """Compare followers (N, p) with leaders (M, q) of the same step; NaN rows are gaps.
+
+    At lag k the leaders' row i + k stands beside the followers' row i. `lags`: first and last lag, inclusive.
+    `positive`: the first leader must explain the first follower with a positive factor; else it explains nothing.
+    """
+    known_f, f = _standardised(followers)
+    known_m, m = _standardised(leaders)
+    lag = np.arange(lags[0], lags[1] + 1)
+
+    def over_lags(left: Float64, right: Float64) -> Float64:
+        """Sums (L, a, b) of left[i, a] * right[i + lag, b]."""
+        sums = fftconvolve(right[:, None, :], left[::-1, :, None], axes=0)
+        at = lag + len(left) - 1
+        inside = (at >= 0) & (at < len(sums))
+        result = np.zeros((len(lag), *sums.shape[1:]))
+        result[inside] = sums[at[inside]]
+        return result
+
+    one_f, one_m = known_f[:, None], known_m[:, None]
+    count = over_lags(one_f, one_m)[:, 0, 0]
+    n = np.maximum(count, 1.0)
+    sum_f, sum_m = over_lags(f, one_m)[:, :, 0], over_lags(one_f, m)[:, 0, :]
+    ff = over_lags(_products(f), one_m)[:, :, 0].reshape(len(lag), f.shape[1], f.shape[1])
+    mm = over_lags(one_f, _products(m))[:, 0, :].reshape(len(lag), m.shape[1], m.shape[1])
+    fm = over_lags(f, m)
+    ff = _centred(ff, sum_f, sum_f, n) + _FLOOR * np.eye(f.shape[1])
+    mm = _centred(mm, sum_m, sum_m, n) + _FLOOR * np.eye(m.shape[1])
+    fm = _centred(fm, sum_f, sum_m, n)
+    gain = np.linalg.solve(mm, np.swapaxes(fm, 1, 2))
+    left_over = ff - fm @ gain + _FLOOR * np.eye(f.shape[1])
+    unexplained = np.minimum(np.linalg.slogdet(left_over)[1] - np.linalg.slogdet(ff)[1], 0.0)
+    if positive:
+        unexplained = np.where(gain[:, 0, 0] > 0, unexplained, 0.0)
+    rounded = np.rint(count).astype(np.int64)
+    unexplained[rounded <= followers.shape[1] + leaders.shape[1] + 1] = 0.0
+    return Profile(lag, unexplained, rounded)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The linear map at one lag: followers = `gain` (1 + q, p) of (1, leaders).
+
+    `residual` (N, p), NaN in gaps, and its inverse covariance `precision` (p, p) without the outliers.
+    """
+
+    gain: Float64
+    residual: Float64
+    precision: Float64
+
+    def correlation_steps(self, least: float) -> float:
+        """Over how many steps the residuals hang together: the integral of their autocorrelation, at least `least`."""
+        known = known_rows(self.residual)
+        r = np.where(known[:, None], self.residual, 0.0) @ np.linalg.cholesky(self.precision)
+        size = np.linalg.norm(r, axis=1)
+        r *= np.minimum(1.0, 3.0 / np.maximum(size, 1e-12))[:, None]
+        power = (np.abs(np.fft.rfft(r, 2 * len(r), axis=0)) ** 2).sum(axis=1)
+        pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), 2 * len(r))) ** 2)[: len(r)]
+        correlation = np.fft.irfft(power)[: len(r)] / np.maximum(pairs, 1.0)
+        correlation /= max(float(correlation[0]), 1e-300)
+        below = np.flatnonzero(correlation < 0.05)
+        end = int(below[0]) if len(below) else len(correlation)
+        return max(least, float(2 * correlation[:end].sum() - 1))
+
+
+def fit(followers: Float64, leaders: Float64) -> Fit:
+    """The map between rows that stand beside each other, (N, p) and (N, q); NaN rows are gaps.
+
+    Least squares, reweighted as for residuals of Student's t distribution: single wrong stretches count little.
+    """
+    known = known_rows(followers) & known_rows(leaders)
+    design = np.concatenate([np.ones((len(leaders), 1)), leaders], axis=1)
+    scale = np.maximum(np.abs(design[known]).max(axis=0, initial=0.0), 1e-12)
+    x, y = design[known] / scale, followers[known]
+    p = followers.shape[1]
+    weight = np.ones(len(y))
+    precision = np.eye(p)
+    for _ in range(_ROUNDS):
+        root = np.sqrt(weight)[:, None]
+        gain = np.linalg.lstsq(root * x, root * y, rcond=1e-9)[0]
+        residual = y - x @ gain
+        covariance = (weight[:, None] * residual).T @ residual / max(float(weight.sum()), 1.0)
+        precision = np.linalg.inv(covariance + (1e-9 * np.trace(covariance) + 1e-12) * np.eye(p))
+        weight = (FREEDOM + p) / (FREEDOM + ((residual @ precision) * residual).sum(axis=1))
+    left = np.full(followers.shape, np.nan)
+    left[known] = residual
+    return Fit(gain / scale[:, None], left, precision)
+
+
+def _standardised(values: Float64) -> tuple[Float64, Float64]:
+    """Where rows are known (N,), and the values less their mean over their deviation, 0 in gaps."""
+    known = known_rows(values)
+    rows = values[known]
+    if not len(rows):
+        return known.astype(float), np.zeros_like(values)
+    deviation = rows.std(axis=0)
+    result = np.where(
+        known[:, None], (values - rows.mean(axis=0)) / np.where(deviation > 1e-12, deviation, 1.0), 0.0
+    )
+    return known.astype(float), result
+
+
+def _products(values: Float64) -> Float64:
+    return np.asarray((values[:, :, None] * values[:, None, :]).reshape(len(values), -1))
+
+
+def _centred(sums: Float64, left: Float64, right: Float64, n: Float64) -> Float64:
+    """Covariances (L, a, b) of sums of products and the sums of their factors."""
+    return np.asarray(sums / n[:, None, None] - left[:, :, None] * right[:, None, :] / n[:, None, None] ** 2)

@@ -1,0 +1,230 @@
+"""What is compared with what: the picture's motion with the vehicle's, or any two signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.streams.alignment import flow_channels
+from pose2rgbd_ros.streams.alignment.correlate import fit
+from pose2rgbd_ros.streams.alignment.flow import FlowSignal
+from pose2rgbd_ros.streams.alignment.motion import MotionSignal, course_rate
+from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples, gaussian_mean, known_rows
+
+_SHARPEST_S = 0.1
+_SLOW_S = 4.0  # slower parts of sums are left out
+_MEDIAN_OF = 5  # samples of a median filter: single wrong ones vanish, edges stay
+
+# Values (M, K) at even times (M,) int64.
+At = Callable[[Int64], Float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Two signals that should agree: `follower` by the clock in question, `leader` by the one to align with.
+
+    `width_s`: both are Gaussian means of this width. `span_ns`: first and last time known, of follower and leader.
+    `positive`: the first leader drives the first follower upwards.
+    """
+
+    name: str
+    follower: At
+    leader: At
+    width_s: float
+    follower_span_ns: tuple[int, int]
+    leader_span_ns: tuple[int, int]
+    positive: bool = False
+    labels: tuple[str, str] = ("", "")
+
+
+def of_flow(flow: FlowSignal, motion: MotionSignal, use_rotation: bool = True) -> list[Evidence]:
+    """Speed against magnitude, and turning against the sliding and turning of the picture."""
+    found = [speed_evidence(flow, motion)]
+    if use_rotation and motion.rates is not None:
+        found.append(turn_evidence(flow, motion))
+    elif use_rotation and not motion.of_body:
+        found.append(heading_evidence(flow, motion))
+    return found
+
+
+def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 | None = None) -> Evidence:
+    """The paper's: magnitude of the flow against speed.
+
+    Turning moves the picture as well: `compensated` (N,) is the magnitude freed of it; without, turn rates are allowed
+    to explain a part.
+    """
+    width_s = max(motion.smoothing_s, _flow_width_s(flow))
+    size = flow_channels.magnitude(flow.cells, flow) if compensated is None else compensated
+
+    def leader(at_ns: Int64) -> Float64:
+        velocity = motion.velocity(at_ns, width_s)
+        columns = [np.linalg.norm(velocity, axis=1)]
+        if compensated is None:
+            columns.append(np.abs(_turning(motion, at_ns, velocity, width_s)))
+        return np.stack(columns, axis=-1)
+
+    return Evidence(
+        "speed",
+        _flow_means(flow, size[:, None], width_s),
+        leader,
+        width_s,
+        _span(flow.stamps_ns),
+        _span(motion.stamps_ns),
+        positive=compensated is not None,
+        labels=("optical flow, px/s", "speed, m/s"),
+    )
+
+
+def turn_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
+    """Sliding, turning and growing of the picture against measured turn rates, and velocity, which explains the rest."""
+    width_s = _flow_width_s(flow)
+    channels = flow_channels.sliding(flow)
+    channels = channels if motion.of_body else channels[:, [0, 1, 3]]
+
+    def leader(at_ns: Int64) -> Float64:
+        velocity = motion.velocity(at_ns, max(width_s, motion.smoothing_s))
+        rates = motion.turn_rates(at_ns, width_s)
+        assert rates is not None
+        return np.concatenate([rates, velocity if motion.of_body else _speed(velocity)], axis=1)
+
+    return Evidence(
+        "turning",
+        _flow_means(flow, channels, width_s),
+        leader,
+        width_s,
+        _span(flow.stamps_ns),
+        _span(motion.stamps_ns),
+        labels=("picture slides, px/s", "turn rate, rad/s"),
+    )
+
+
+def heading_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
+    """How far the picture has slid and turned against the course over ground and the distance gone.
+
+    For vehicles that fly where they look. Course and distance have white noise where they come from positions; their
+    rates would have hardly anything else. Both sides lose their slow part: the picture's sum drifts.
+    """
+    width_s = max(motion.smoothing_s, _flow_width_s(flow))
+    slow_s = float(np.clip(0.1 * (flow.stamps_ns[-1] - flow.stamps_ns[0]) / SECOND, 3 * width_s, _SLOW_S))
+    means = _flow_means(flow, flow_channels.sliding(flow)[:, [0, 1, 3]], width_s)
+
+    def follower(at_ns: Int64) -> Float64:
+        return _fast_part(means(at_ns), at_ns, slow_s)
+
+    def leader(at_ns: Int64) -> Float64:
+        step_ns = int(at_ns[1] - at_ns[0])
+        pad = int(np.ceil(4 * slow_s * SECOND / step_ns))
+        wide_ns = at_ns[0] + step_ns * np.arange(-pad, len(at_ns) + pad, dtype=np.int64)
+        velocity = motion.velocity(wide_ns, width_s)
+        rates = np.concatenate([course_rate(velocity, step_ns / SECOND)[:, None], _speed(velocity)], axis=1)
+        return _fast_part(rates, wide_ns, slow_s)[pad : pad + len(at_ns)]
+
+    return Evidence(
+        "heading",
+        follower,
+        leader,
+        width_s,
+        _span(flow.stamps_ns),
+        _span(motion.stamps_ns),
+        labels=("picture has slid, px", "course, rad"),
+    )
+
+
+def without_turning(flow: FlowSignal, motion: MotionSignal, offset_ns: Int64) -> Float64:
+    """Magnitude of the flow (N,) less what turning makes of it; `offset_ns` (N,) is added to the flow's stamps.
+
+    How much each cell moves for each turn rate is fitted, beside what speed does, so that neither lens nor mounting
+    need be known.
+    """
+    width_s = _flow_width_s(flow)
+    at_ns = flow.stamps_ns + offset_ns
+    smooth_s = max(width_s, motion.smoothing_s)
+    rates = motion.turn_rates(at_ns, width_s)
+    velocity = motion.velocity(at_ns, smooth_s)
+    if rates is None:
+        even_ns = np.arange(at_ns[0], at_ns[-1] + SECOND // 20, SECOND // 20)
+        turning = course_rate(motion.velocity(even_ns, smooth_s), 0.05)
+        rates = np.interp(at_ns, even_ns, turning)[:, None]
+    cells = flow.cells.reshape(len(flow), -1).astype(np.float64)
+    others = velocity if motion.of_body else _speed(velocity)
+    gain = fit(cells, np.concatenate([rates, others], axis=1)).gain[1 : 1 + rates.shape[1]]
+    known = known_rows(rates)
+    turned = np.where(known[:, None], np.nan_to_num(rates) @ gain, 0.0)
+    size = flow_channels.magnitude((cells - turned).reshape(flow.cells.shape), flow)
+    return np.where(known, size, np.nan)
+
+
+def of_samples(name: str, follower: Samples, leader: Samples, positive: bool = False) -> Evidence:
+    """Any two signals."""
+    width_s = max(_SHARPEST_S, 0.7 * follower.period_s, 0.7 * leader.period_s)
+
+    def means(samples: Samples) -> At:
+        origin_ns = int(samples.stamps_ns[0])
+        return lambda at_ns: gaussian_mean(
+            samples.seconds(origin_ns), samples.values, (at_ns - origin_ns) / SECOND, width_s
+        )
+
+    return Evidence(
+        name,
+        means(follower),
+        means(leader),
+        width_s,
+        _span(follower.stamps_ns),
+        _span(leader.stamps_ns),
+        positive,
+        labels=(name, name),
+    )
+
+
+def _flow_means(flow: FlowSignal, values: Float64, width_s: float) -> At:
+    """Means of the displacement: each pair counts by its interval, so that jitter of the stamps averages out."""
+    known = known_rows(values)
+    values, interval_s = median_filter(values[known], (_MEDIAN_OF, 1)), flow.interval_s[known]
+    origin_ns = int(flow.stamps_ns[0])
+    time_s = (flow.stamps_ns[known] - origin_ns) / SECOND
+    weight = interval_s / np.median(interval_s) if len(interval_s) else interval_s
+    return lambda at_ns: gaussian_mean(time_s, values, (at_ns - origin_ns) / SECOND, width_s, weight)
+
+
+def _turning(motion: MotionSignal, at_ns: Int64, velocity: Float64, width_s: float) -> Float64:
+    """One turn rate (M,): the size of the measured one, or the course's."""
+    rates = motion.turn_rates(at_ns, width_s)
+    if rates is not None:
+        return np.asarray(np.linalg.norm(rates, axis=1))
+    if motion.of_body:  # no course without a map
+        return np.zeros(len(at_ns))
+    step_s = float(at_ns[1] - at_ns[0]) / SECOND if len(at_ns) > 1 else 1.0
+    return course_rate(velocity, step_s)
+
+
+def _fast_part(rates: Float64, at_ns: Int64, slow_s: float) -> Float64:
+    """Sums over time (M, K) of rates at even times, less their Gaussian mean of width `slow_s`; NaN near gaps and ends.
+
+    What was missed in a gap is not known, so each part between gaps is summed by itself.
+    """
+    step_s = float(at_ns[1] - at_ns[0]) / SECOND
+    known = known_rows(rates)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(int)))
+    result = np.full(rates.shape, np.nan)
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        part = rates[begin:end]
+        total: Float64 = step_s * (np.cumsum(part, axis=0) - 0.5 * part)
+        time_s: Float64 = step_s * np.arange(len(part))
+        result[begin:end] = total - gaussian_mean(time_s, total, time_s, slow_s)
+    return result
+
+
+def _speed(velocity: Float64) -> Float64:
+    return np.asarray(np.linalg.norm(velocity, axis=1)[:, None])
+
+
+def _flow_width_s(flow: FlowSignal) -> float:
+    return max(_SHARPEST_S, float(np.median(flow.interval_s))) if len(flow) else _SHARPEST_S
+
+
+def _span(stamps_ns: Int64) -> tuple[int, int]:
+    return (int(stamps_ns[0]), int(stamps_ns[-1])) if len(stamps_ns) else (0, 0)
