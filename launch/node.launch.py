@@ -18,7 +18,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 SHARE = Path(get_package_share_directory("pose2rgbd"))
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = {
-    "node": (None, "which one: render or sim"),
+    "node": (None, "which one: render, record or sim"),
     "params_file": (None, "parameters of the node"),
     "overrides": ("{}", "parameters that win over the file, a YAML mapping"),
     "namespace": ("", "namespace of the node"),

@@ -45,6 +45,7 @@ class RecordNode(LifecycleNode):
         self._recording = False
         self._failure: str | None = None
         self._static: dict[tuple[str, bytes], Arrival] = {}
+        self._told: set[str] = set()
         self._log = ConditionLog(self)
         self._problem_logs: dict[str, ConditionLog] = {}
         self._status = self.create_publisher(SyncStatus, "~/status", 10)
@@ -150,6 +151,7 @@ class RecordNode(LifecycleNode):
             session.to_bag(arrival)
         self._worker.begin(session)
         self._session, self._recording, self._failure = session, True, None
+        self._told.clear()
         self.get_logger().info(f"records into {session.folder}")
         self._housekeep()
         return session
@@ -260,6 +262,10 @@ class RecordNode(LifecycleNode):
         session = self._session
         if session is None or not self._recording:
             return
+        for note in session.notes():
+            if note not in self._told:
+                self.get_logger().info(note)
+                self._told.add(note)
         try:
             session.require_space()
         except UserError as error:

@@ -35,7 +35,7 @@ class Session:
         self.failure: str | None = None
         self.paused = False
         self._accepting = True
-        self._settings = settings
+        self._settings, self._poses = settings, poses
         names = settings.camera_names()
         folders = {name: self.folder / name if name else self.folder for name in names}
         for folder in folders.values():
@@ -49,7 +49,7 @@ class Session:
             Together(settings.cameras_together_s, self.tallies) if settings.cameras_together_s else None
         )
         self._bag: BagRecorder | None = None
-        if settings.bag != "off":
+        if settings.bag != "none":
             with _told(self.folder):
                 bag = self.folder.with_name(f"{self.folder.name}_bag")
                 self._bag = BagRecorder(bag, settings.bag_split_mib, settings.bag_queue_mib)
@@ -91,6 +91,10 @@ class Session:
                 f"{name + ': ' if name else ''}{frames} frames of {images} images ({refused or 'no rejects'})"
             )
         return f"{self.folder}: {'; '.join(parts)}"
+
+    def notes(self) -> list[str]:
+        """What was chosen or assumed so far."""
+        return [*self._poses.notes, *(note for camera in self._cameras.values() for note in camera.notes)]
 
     def disk_free_bytes(self) -> int:
         """On the disk of the recording."""

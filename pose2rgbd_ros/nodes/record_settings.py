@@ -85,10 +85,10 @@ class RecordSettings(PoseSettings):
         ge=1,
         le=10_000,
     )
-    bag: Literal["off", "mcap"] = setting(
-        "off",
+    bag: Literal["none", "mcap"] = setting(
+        "none",
         "mcap: also record everything received, as it is, into the folder OUT_bag",
-        choices=("off", "mcap"),
+        choices=("none", "mcap"),
     )
     bag_split_mib: int = setting(2048, "size at which the next file of the bag begins", ge=1, le=1_000_000)
     bag_queue_mib: int = setting(
