@@ -52,7 +52,9 @@ def transforms_json(
     if not camera.is_calibrated or camera.distortion_model not in _COEFFICIENT_NAMES:
         return None
     frames = list(frames)
-    with_depth = meta.depth is not None and meta.depth.kind == "metric"
+    with_depth = (
+        meta.depth is not None and meta.depth.kind == "metric" and any(record.depth for record, _ in frames)
+    )
     content: dict[str, Any] = _camera(camera)
     if meta.depth is not None and with_depth:
         content["depth_unit_scale_factor"] = _scale(meta.depth)

@@ -124,7 +124,7 @@ def _picture_folder(path: Path, model: Path, names: list[str]) -> Path:
     """Where the images lie: of the usual places the one with most of the first fifty."""
     places = [path / "images", *(model / place for place in _PICTURES)]
     safe = [name.replace("\\", "/") for name in names[:50]]
-    return max(places, key=lambda place: sum((place / name).is_file() for name in safe))
+    return max(places, key=lambda place: sum(text.is_file(place / name) for name in safe))
 
 
 def _held_out(file: Path) -> set[str] | None:

@@ -32,9 +32,9 @@ class ImportConfig:
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     max_pose_gap_s: float = setting(0.5, "no pose is interpolated over a longer silence", ge=0)
     rate_hz: float = setting(
-        0.0, "frames a second of a source without stamps; 0: the format's usual rate", ge=0
+        0.0, "frames a second of a source without stamps; 0: the format's usual rate", ge=0, le=1e6
     )
-    start_s: float = setting(0.0, "stamp of frame 0 of a source without stamps", ge=0)
+    start_s: float = setting(0.0, "stamp of frame 0 of a source without stamps", ge=0, le=9e9)
     scale: float = setting(
         1.0, "metres of the source's unit of length, where that is no metre", ge=1e-9, le=1e9
     )

@@ -14,7 +14,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.formats import text
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
 from pose2rgbd_ros.dataset.formats.layouts import Flight, Layout, require_calibration, require_pinhole, row
-from pose2rgbd_ros.dataset.formats.scene import Scene, View, pose_of_matrix
+from pose2rgbd_ros.dataset.formats.scene import MAX_STAMP_NS, Scene, View, pose_of_matrix
 from pose2rgbd_ros.dataset.formats.tracks import Track
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
@@ -71,7 +71,7 @@ def _root(path: Path) -> Path:
 
 
 def _stamp(file: Path, number: int, field: str) -> int:
-    if not field.isdecimal() or int(field) >= 2**63:
+    if not field.isdecimal() or len(field) > 19 or int(field) > MAX_STAMP_NS:
         raise text.wrong(file, number, f"{field!r} is no stamp in nanoseconds")
     return int(field)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,11 +69,15 @@ def _flight(dataset: Dataset, config: ExportConfig, format: Format) -> Flight:
         suffix = Path(record.rgb).suffix
         if camera != dataset.camera or (format.png_only and not config.keep_jpeg):
             suffix = ".png"
-        depth_suffix = ".png" if format.depth_unit_m else Path(record.depth or "").suffix
+        depth_suffix = (
+            ".png" if config.depth_unit_m or format.depth_unit_m else Path(record.depth or "").suffix
+        )
         frames.append(
             Frame(record.stamp_ns, dataset.T_map_cam[i], suffix, depth_suffix, labels[i], int(runs[i]))
         )
-    return Flight(dataset, camera, frames, config)
+    depth = dataset.meta.depth
+    with_depth = format.has_depth and config.with_depth and depth is not None and depth.kind == "metric"
+    return Flight(dataset, camera, frames, config, with_depth)
 
 
 def _labels(dataset: Dataset, config: ExportConfig) -> list[str]:
@@ -94,7 +99,8 @@ def _write(folder: Path, flight: Flight, planned: Layout, format: Format, report
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     depth = flight.dataset.meta.depth
-    depths = planned.depths if _with_depth(flight, format, report) else None
+    depths = planned.depths if flight.with_depth else None
+    _tell_what_is_lost(flight, format, report)
     unit_m = flight.config.depth_unit_m or format.depth_unit_m or (depth.unit_m if depth else None)
     files = FrameFiles(flight, folder, unit_m if depths else None)
     kept = [i for i, image in enumerate(planned.images) if image]
@@ -116,18 +122,18 @@ def _write(folder: Path, flight: Flight, planned: Layout, format: Format, report
     _write_sidecar(folder, flight, format, unit_m if depths else None, report)
 
 
-def _with_depth(flight: Flight, format: Format, report: ExportReport) -> bool:
+def _tell_what_is_lost(flight: Flight, format: Format, report: ExportReport) -> None:
     depth = flight.dataset.meta.depth
-    if depth is None or not flight.config.with_depth:
-        return False
-    if not format.has_depth:
-        used = " but in points3D.txt" if report.format == "colmap" and flight.config.points else ""
-        report.notes.append(f"the format has no place for depth images; depth was left out{used}")
-    elif depth.kind == "relative":
+    if depth is not None and flight.config.with_depth:
+        if depth.kind == "relative":
+            report.notes.append("depth is relative, and other tools take it for metres; it was left out")
+        elif not format.has_depth:
+            used = " but in points3D.txt" if report.format == "colmap" and flight.config.points else ""
+            report.notes.append(f"the format has no place for depth images; depth was left out{used}")
+    if flight.has_split and not format.has_split:
         report.notes.append(
-            "depth is relative, and readers of the format take it for metres; it was left out"
+            "the format has no place for a split; training and test frames are not told apart"
         )
-    return format.has_depth and depth.kind == "metric"
 
 
 def _write_sidecar(
@@ -162,7 +168,8 @@ def _appearing(out: Path, dataset: Path, force: bool) -> Iterator[Path]:
         (partial / layout.LOCK).unlink()
         _put_in_place(partial, out)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            shutil.rmtree(partial, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left for {out}; nothing was left behind: free some space") from error
         raise UserError(f"cannot write {partial} ({error.strerror or error})") from error
@@ -199,14 +206,16 @@ def _clear(partial: Path) -> None:
 
 
 def _put_in_place(partial: Path, out: Path) -> None:
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-    try:
+    if not out.exists():
         partial.rename(out)
-    except OSError:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.rename(aside / "old")
+        try:
+            partial.rename(out)
+        except OSError:
+            (aside / "old").rename(out)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -13,15 +13,15 @@ from tqdm import tqdm
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.formats import pictures, stamps
+from pose2rgbd_ros.dataset.formats import pictures, stamps, text
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
 from pose2rgbd_ros.dataset.formats.import_report import ImportReport, SourceReport
 from pose2rgbd_ros.dataset.formats.registry import FORMATS, recognise
-from pose2rgbd_ros.dataset.formats.scene import Scene, View, camera_of_text, turned_up
+from pose2rgbd_ros.dataset.formats.scene import MAX_STAMP_NS, Scene, View, camera_of_text, turned_up
 from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, check_same_place
 from pose2rgbd_ros.dataset.records import read_associations
-from pose2rgbd_ros.dataset.split_file import read_split, write_split
+from pose2rgbd_ros.dataset.split_file import WORDS, write_split
 from pose2rgbd_ros.dataset.writer import Added, DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -81,6 +81,8 @@ def _load_all(paths: Sequence[Path], config: ImportConfig, report: ImportReport)
             scene.note(f"{path} may also be {', '.join(names[1:])}; it was read as {name} (--format)")
         scene.views.sort(key=lambda view: view.stamp_ns)
         _complete(scene, config)
+        if scene.views and scene.views[-1].stamp_ns > MAX_STAMP_NS:
+            raise UserError(f"{path}: stamps up to {scene.views[-1].stamp_ns} ns are too large")
         if scene.views:
             start_ns = max(start_ns, stamps.after(scene.views[-1].stamp_ns))
         scenes.append(scene)
@@ -221,8 +223,7 @@ def _write_split(out: Path, labels: dict[int, str], report: ImportReport) -> Non
     frames = sorted(record.stamp_ns for record in read_associations(out))
     path, known = out / layout.SPLIT, dict[int, str]()
     if path.is_file():
-        with contextlib.suppress(UserError):  # of the frames before this run; a torn file is made anew
-            known = _known(path, [stamp for stamp in frames if stamp not in labels])
+        known = _known(path)
     words = [labels.get(stamp) or known.get(stamp) or "train" for stamp in frames]
     silent = sum(not (labels.get(stamp) or known.get(stamp)) for stamp in frames)
     if silent:
@@ -233,8 +234,15 @@ def _write_split(out: Path, labels: dict[int, str], report: ImportReport) -> Non
         raise UserError(f"cannot write {path} ({error.strerror}); import again with --resume") from error
 
 
-def _known(path: Path, frames: Sequence[int]) -> dict[int, str]:
-    return dict(zip(frames, read_split(path, frames), strict=True))
+def _known(path: Path) -> dict[int, str]:
+    """The words of a split.txt, which need not name every frame yet."""
+    rows = [line.split() for _, line in text.lines(path)]
+    try:
+        return {layout.parse_stamp(stamp): word for stamp, word in rows if word in WORDS}
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {error}; remove the file, and import all sources again with --resume"
+        ) from error
 
 
 def _why_nothing(report: ImportReport) -> str:

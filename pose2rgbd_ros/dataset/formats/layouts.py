@@ -30,12 +30,16 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Flight:
-    """The frames to export, in time order, their camera (undistorted if that was asked for), and the dataset itself."""
+    """The frames to export, in time order, their camera (undistorted if that was asked for), the dataset itself.
+
+    `with_depth`: whether depth files are written.
+    """
 
     dataset: Dataset
     camera: Camera
     frames: Sequence[Frame]
     config: ExportConfig
+    with_depth: bool
 
     @property
     def has_split(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pose2rgbd_ros.dataset.formats.pictures import first_size
 from pose2rgbd_ros.dataset.formats.scene import Scene, View, pose_of_matrix
 from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.dataset.layout import TRANSFORMS
+from pose2rgbd_ros.dataset.meta import DepthMeta
 from pose2rgbd_ros.dataset.nerfstudio import (
     CAMERA_KEYS,
     DEFAULT_DEPTH_UNIT_M,
@@ -89,7 +91,10 @@ def _file_entries(file: Path, label: str, scene: Scene) -> list[_Entry]:
         raise UserError(f"{file} has no list of frames")
     labels: dict[str, str] = {}
     for key, word in _SPLIT_KEYS.items():
-        labels.update({str(name): word for name in content.pop(key, None) or ()})
+        names = content.pop(key, None) or []
+        if not isinstance(names, list):
+            raise UserError(f"{file}: {key} is no list")
+        labels.update({str(name): word for name in names})
     if "applied_transform" in content or "applied_scale" in content:
         scene.note(
             f"{file} was made from a model that its maker turned or scaled; poses are taken as they stand"
@@ -123,18 +128,20 @@ def _camera(values: dict[str, Any], where: str, images: list[Path]) -> Camera:
     size = (values["w"], values["h"]) if "w" in values and "h" in values else first_size(images)
     try:
         return camera_of(values, int(size[0]), int(size[1]))
-    except (TypeError, ValueError, UserError) as error:
+    except (TypeError, ValueError, ArithmeticError, UserError) as error:
         raise UserError(f"{where}: {error}") from error
 
 
 def lay_out(flight: Flight) -> Layout:
     """images/ and depth/ under their stamps, as the dataset has them, and transforms.json with the split's lists."""
     require_calibration(flight.camera, "nerfstudio")
-    meta = flight.dataset.meta
+    meta, unit_m = flight.dataset.meta, flight.config.depth_unit_m
+    if unit_m and flight.with_depth:
+        meta = replace(meta, depth=DepthMeta("metric", "counts", unit_m))
     images = [f"images/{frame.stamp_ns}{frame.suffix}" for frame in flight.frames]
     depths = [f"depth/{frame.stamp_ns}{frame.depth_suffix}" for frame in flight.frames]
     records = [
-        (Record(frame.stamp_ns, image, depth if meta.depth else None), frame.T_map_cam)
+        (Record(frame.stamp_ns, image, depth if flight.with_depth else None), frame.T_map_cam)
         for frame, image, depth in zip(flight.frames, images, depths, strict=True)
     ]
     content = transforms_json(meta, records, flight.camera, [frame.label for frame in flight.frames])

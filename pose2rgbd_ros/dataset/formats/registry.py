@@ -33,6 +33,8 @@ class Format:
         png_only: whether its own images are PNG.
         has_depth: whether it has a place for depth images.
         depth_unit_m: metres of one depth count as its readers expect them; None: any, as they stand.
+        has_split: whether it can tell training from test frames.
+        named_by_stamp: whether an export's images are named by their stamps in nanoseconds.
     """
 
     detect: Callable[[Path], bool]
@@ -41,21 +43,35 @@ class Format:
     png_only: bool = False
     has_depth: bool = False
     depth_unit_m: float | None = None
+    has_split: bool = False
     named_by_stamp: bool = False
 
 
 FORMATS = {
     "nerfstudio": Format(
-        nerfstudio.detect, nerfstudio.load, nerfstudio.lay_out, has_depth=True, named_by_stamp=True
+        nerfstudio.detect,
+        nerfstudio.load,
+        nerfstudio.lay_out,
+        has_depth=True,
+        has_split=True,
+        named_by_stamp=True,
     ),
     "tum": Format(tum.detect, tum.load, tum.lay_out, True, True, tum.DEPTH_UNIT_M),
     "kitti": Format(kitti.detect, kitti.load, kitti.lay_out, True),
     "euroc": Format(euroc.detect, euroc.load, euroc.lay_out, True),
     "7scenes": Format(
-        seven_scenes.detect, seven_scenes.load, seven_scenes.lay_out, True, True, seven_scenes.DEPTH_UNIT_M
+        seven_scenes.detect,
+        seven_scenes.load,
+        seven_scenes.lay_out,
+        True,
+        True,
+        seven_scenes.DEPTH_UNIT_M,
+        True,
     ),
-    "cambridge": Format(cambridge.detect, cambridge.load, cambridge.lay_out, True, named_by_stamp=True),
-    "colmap": Format(colmap.detect, colmap.load, colmap.lay_out, named_by_stamp=True),
+    "cambridge": Format(
+        cambridge.detect, cambridge.load, cambridge.lay_out, True, has_split=True, named_by_stamp=True
+    ),
+    "colmap": Format(colmap.detect, colmap.load, colmap.lay_out, has_split=True, named_by_stamp=True),
 }
 assert tuple(FORMATS) == NAMES
 

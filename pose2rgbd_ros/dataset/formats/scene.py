@@ -16,9 +16,9 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 
-_UNIT_QUATERNION = (
-    0.1  # written with few digits, a length stays this near to 1; columns in another order do not
-)
+MAX_STAMP_NS = 2**63 - 1
+# Written with few digits, a quaternion's length stays this near to 1; columns in another order do not.
+UNIT_QUATERNION = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def pose_of_quaternion(position: npt.ArrayLike, quat_xyzw: npt.ArrayLike) -> Flo
     if not np.isfinite(p).all() or not np.isfinite(q).all():
         raise BadFrame("pose_invalid", "the pose is not finite")
     length = float(np.linalg.norm(q))
-    if abs(length - 1) > _UNIT_QUATERNION:
+    if abs(length - 1) > UNIT_QUATERNION:
         raise BadFrame("pose_invalid", f"the quaternion {q.tolist()} has length {length:.3g}, not 1")
     return se3.make(p, q)
 
@@ -90,7 +90,7 @@ def pose_of_matrix(values: Any) -> Float64:
     """The pose (4, 4) of one, or of its three upper rows; the rotation made exactly one. BadFrame "pose_invalid"."""
     try:
         matrix = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadFrame("pose_invalid", "the pose is no matrix of numbers") from None
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])

@@ -49,7 +49,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
             _add(scene, file, last, labels.get(folder, ""))
         begin = stamps.after(last)
     scene.note(f"stamps count frames at {rate_hz:g} a second (--rate-hz)")
-    scene.camera = _camera(path, scene)
+    scene.camera = _camera(path, scene, about)
     return scene
 
 
@@ -94,7 +94,7 @@ def _labels(path: Path, folders: list[Path]) -> dict[Path, str]:
     return {folder: labels.get(folder, "unused") for folder in folders} if labels else {}
 
 
-def _camera(path: Path, scene: Scene) -> Camera | None:
+def _camera(path: Path, scene: Scene, about: sidecar.Sidecar | None) -> Camera | None:
     if not scene.views:
         return None
     width, height = first_size([view.image for view in scene.views])
@@ -105,6 +105,8 @@ def _camera(path: Path, scene: Scene) -> Camera | None:
             if K[0, 0] <= 0 or K[1, 1] <= 0 or K[2].tolist() != [0, 0, 1]:
                 raise UserError(f"{file} is no matrix of intrinsics (fx 0 cx; 0 fy cy; 0 0 1)")
             return pinhole(K, width, height)
+    if about is not None:
+        return about.camera
     if (width, height) != (640, 480):
         return None
     scene.note(

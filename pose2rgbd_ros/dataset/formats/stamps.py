@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.formats import sidecar
 from pose2rgbd_ros.errors import UserError
 
 _SECOND = 1_000_000_000
 # Sequences are set apart by this much, so that they count as different recordings.
 PAUSE_NS = 10 * _SECOND
 _NANOSECONDS = re.compile(r"\d{15,19}")
-_SECONDS = re.compile(r"\d+\.\d{1,9}")
-_NUMBER = re.compile(r"(\d+)\D*$")
+_SECONDS = re.compile(r"\d{1,18}\.\d{1,9}")
+_NUMBER = re.compile(r"(\d{1,18})\D*$")
 _MOST = 10_000_000  # a larger number is no count of frames (a date, say): then the order counts
 
 
@@ -28,17 +29,14 @@ def from_names(
     at `rate_hz` from `start_ns` on; each folder is a sequence of its own, later than the one before. Without numbers
     the sorted order counts. `nanoseconds`: names are stamps however short.
 
-    UserError: names that should be stamps are not, or a stamp beyond what fits.
+    UserError: names that should be stamps are not.
     """
     stems = [PurePosixPath(name).stem for name in names]
     stems = [stem.removesuffix(".color") for stem in stems]
-    if nanoseconds and not all(stem.isdecimal() for stem in stems):
-        raise UserError("names of images should be stamps in nanoseconds, but are not")
+    if nanoseconds and not all(stem.isdecimal() and len(stem) <= 19 for stem in stems):
+        raise UserError(f"{sidecar.NAME} says that images are named by their stamps, but some are not")
     if nanoseconds or all(_NANOSECONDS.fullmatch(stem) for stem in stems):
-        stamps = [int(stem) for stem in stems]
-        if max(stamps, default=0) >= 2**63:
-            raise UserError(f"a file name is the stamp {max(stamps)} ns, which is too large")
-        return stamps, "the images' names, which are stamps in nanoseconds"
+        return [int(stem) for stem in stems], "the images' names, which are stamps in nanoseconds"
     decimals = [PurePosixPath(name).name.rsplit(".", 1)[0] for name in names]
     if all(_SECONDS.fullmatch(text) for text in decimals):
         return [

@@ -12,6 +12,8 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 
+_LONGEST = 1000  # bytes of a path in a list
+
 
 def lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
     """Numbered lines without comments (`#`), one by one; blank ones only if asked for. UserError when unreadable."""
@@ -68,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; the dataset is incomplete") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: no JSON ({error.msg}); repair the file") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no JSON object")
@@ -81,6 +83,8 @@ def inside(root: Path, name: str, where: str, outside: bool = False) -> Path:
     UserError for one that lies elsewhere, unless `outside` allows it: a list from the network could otherwise pull
     any picture of this machine into a dataset that is passed on.
     """
+    if "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST:
+        raise UserError(f"{where}: {name[:60]!r} is no name of a file")
     path = PurePosixPath(name.replace("\\", "/"))
     level = 0
     for part in path.parts:
@@ -88,3 +92,11 @@ def inside(root: Path, name: str, where: str, outside: bool = False) -> Path:
         if (path.is_absolute() or level < 0) and not outside:
             raise UserError(f"{where}: {name} lies outside {root}; --outside takes such files, too")
     return root / path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; names that cannot be one are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

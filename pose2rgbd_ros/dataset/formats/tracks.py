@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pose2rgbd_ros.dataset.formats.scene import UNIT_QUATERNION
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
@@ -29,7 +30,9 @@ class Track:
         if not stamps_ns:
             raise UserError(f"{file} holds no poses")
         quats = np.array(quat_xyzw, dtype=np.float64)
-        quats[~(np.abs(np.linalg.norm(quats, axis=1) - 1) < 0.1)] = 0.0  # counted as non-finite below
+        quats[~(np.abs(np.linalg.norm(quats, axis=1) - 1) < UNIT_QUATERNION)] = (
+            0.0  # counted as non-finite below
+        )
         try:
             self._trajectory, problems = Trajectory.from_unsorted(stamps_ns, position_m, quats)
         except UserError as error:

@@ -10,7 +10,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.formats import sidecar, text
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
 from pose2rgbd_ros.dataset.formats.layouts import Flight, Layout
-from pose2rgbd_ros.dataset.formats.scene import Scene, View
+from pose2rgbd_ros.dataset.formats.scene import MAX_STAMP_NS, Scene, View
 from pose2rgbd_ros.dataset.formats.tracks import Track
 
 DEPTH_UNIT_M = 1 / 5000
@@ -79,9 +79,12 @@ def _seconds(file: Path) -> list[tuple[tuple[int, str], str]]:
 
 def _stamp(file: Path, number: int, field: str) -> int:
     try:
-        return layout.parse_stamp(field)
+        stamp = layout.parse_stamp(field)
     except ValueError as error:
         raise text.wrong(file, number, str(error)) from None
+    if stamp > MAX_STAMP_NS:
+        raise text.wrong(file, number, f"the stamp {field} s is too large")
+    return stamp
 
 
 def _paired(images: _Stamped, depths: _Stamped, tolerance_ns: int) -> list[tuple[int, str, str] | None]:
@@ -131,7 +134,7 @@ def lay_out(flight: Flight) -> Layout:
         "rgb.txt": _list("# color images\n# timestamp filename\n", names, images),
         _TRACK: f"# ground truth trajectory\n# timestamp tx ty tz qx qy qz qw\n{poses}",
     }
-    if flight.dataset.meta.depth is not None:
+    if flight.with_depth:
         pairs = [f"{name} {depth}" for name, depth in zip(names, depths, strict=True)]
         texts["depth.txt"] = _list("# depth maps\n# timestamp filename\n", names, depths)
         texts["associations.txt"] = _list(
