@@ -1,4 +1,4 @@
-"""`pose2rgbd convert SOURCE [SOURCE ...] OUT`: recordings or photographs of one place to a dataset."""
+"""`pose2rgbd convert SOURCE [SOURCE ...] OUT`: recordings, photographs or videos of one place to a dataset."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import tyro
 
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
-from pose2rgbd_ros.dataset.importers.photos_settings import PhotoSettings
+from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.importers.sources import convert_sources
+from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
 from pose2rgbd_ros.errors import UserError
 
 if TYPE_CHECKING:
     Options = ConvertConfig
     Photos = PhotoSettings
+    Video = VideoSettings
 else:
     Options = with_help(ConvertConfig)
     Photos = with_help(PhotoSettings)
+    Video = with_help(VideoSettings)
 
 
 @dataclasses.dataclass
 class Arguments:
     """Convert recordings of one place into a dataset.
 
-    A source is a bag (ROS 1 .bag; ROS 2 folder, .db3 or .mcap), or a folder of photographs with GPS.
+    A source is a bag (ROS 1 .bag; ROS 2 folder, .db3 or .mcap), a folder of photographs with GPS, or a video; a flight
+    log (.gpx, .csv, .srt) is named beside its video.
     """
 
     paths: Annotated[
@@ -40,6 +44,7 @@ class Arguments:
     ]
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
     photos: Photos = dataclasses.field(default_factory=Photos)
+    video: Video = dataclasses.field(default_factory=Video)
 
 
 def main(argv: list[str]) -> int:
@@ -48,5 +53,6 @@ def main(argv: list[str]) -> int:
     if len(arguments.paths) < 2:
         raise UserError("convert needs a recording and, last, the folder of the dataset to make")
     *sources, out = arguments.paths
-    print(convert_sources(sources, out, arguments.options, arguments.photos).summary())
+    report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
+    print(report.summary())
     return 0

@@ -1,15 +1,16 @@
-"""Frames of photographs and videos on their way into a dataset: counted, filtered, written or refused."""
+"""Frames of bags, photographs and videos on their way into a dataset: filtered, encoded, written or refused; counted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
-from pose2rgbd_ros.dataset.filters import FilterConfig
-from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
+from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
-from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, FrameIngest
+from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, Depth, FrameIngest, Outcome
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.streams.samples import ImageSample
@@ -25,7 +26,9 @@ COMMON = (
 class FrameSink:
     """Takes the frames of one source in order of time; `report` counts what becomes of them.
 
-    `meta` describes the source's frames, asked with the first image. The writer begins with it.
+    `meta` describes the source's frames, asked with the first image. The writer begins with it. `frame_filter` and
+    `jobs` as FrameIngest has them; with more than one job it is used as a context manager. `recorded_from_ns` tells
+    sources of one name apart.
     """
 
     def __init__(
@@ -34,26 +37,43 @@ class FrameSink:
         report: BagReport,
         source: Path,
         meta: Callable[[ImageSample], DatasetMeta],
+        frame_filter: FrameFilter | None = None,
+        jobs: int = 1,
+        recorded_from_ns: int | None = None,
     ) -> None:
         self._target, self._report, self._source, self._meta = target, report, source, meta
+        self._frame_filter, self._jobs = frame_filter, jobs
+        self._recorded_from_ns = recorded_from_ns
         self._ingest: FrameIngest | None = None
 
-    def add(self, stamp_ns: int, T_map_cam: Float64, image: ImageSample) -> None:
+    def __enter__(self) -> FrameSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ingest is not None:
+            if error is None:
+                self._count(self._ingest.finish())
+            self._ingest.__exit__(kind, error, trace)
+
+    def add(self, stamp_ns: int, T_map_cam: Float64, image: ImageSample, depth: Depth = None) -> None:
         """Store a frame or count why not. UserError when the disk is full, or the source does not fit the dataset."""
         if self._ingest is None:
-            writer = self._target.begin(self._meta(image), self._source)
-            writer.begin_source(self._target.source_name(self._source))
-            self._ingest = FrameIngest(writer, filters_of(self._target.config))
-        done = self._ingest.add(stamp_ns, T_map_cam, image)
-        if done == WRITTEN:
-            self._report.frames_written += 1
-        elif done == PRESENT:
-            self._report.frames_already_there += 1
-        else:
-            self._report.reject(stamp_ns, done, self._ingest.detail)
+            try:
+                writer = self._target.begin(self._meta(image), self._source)
+            except BadFrame as error:
+                self._report.reject(stamp_ns, error.reason, str(error))
+                return
+            writer.begin_source(self._source.name, self._recorded_from_ns)
+            self._ingest = FrameIngest(writer, self._target.config, self._frame_filter, self._jobs)
+        self._count(self._ingest.put(stamp_ns, T_map_cam, image, depth))
 
-
-def filters_of(config: ConvertConfig) -> FilterConfig:
-    """The filters among the settings of a conversion."""
-    names = [name for name in FilterConfig.__dataclass_fields__ if hasattr(config, name)]
-    return FilterConfig(**{name: getattr(config, name) for name in names})
+    def _count(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.result == WRITTEN:
+                self._report.frames_written += 1
+            elif outcome.result == PRESENT:
+                self._report.frames_already_there += 1
+            else:
+                self._report.reject(outcome.stamp_ns, outcome.result, outcome.detail)

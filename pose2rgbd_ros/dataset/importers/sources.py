@@ -6,22 +6,34 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.frame_sink import COMMON
-from pose2rgbd_ros.dataset.importers.photos import convert_photos, is_photo
-from pose2rgbd_ros.dataset.importers.photos_exif import SUFFIXES as PHOTO_SUFFIXES
-from pose2rgbd_ros.dataset.importers.photos_settings import PhotoSettings
+from pose2rgbd_ros.dataset.importers.logs.read import SUFFIXES as LOG_SUFFIXES
+from pose2rgbd_ros.dataset.importers.photos.convert import convert_photos, is_photo
+from pose2rgbd_ros.dataset.importers.photos.exif import SUFFIXES as PHOTO_SUFFIXES
+from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.importers.report import ConvertReport
 from pose2rgbd_ros.dataset.importers.rosbag import convert
+from pose2rgbd_ros.dataset.importers.video.convert import SUFFIXES as VIDEO_SUFFIXES
+from pose2rgbd_ros.dataset.importers.video.convert import VideoSettings, convert_videos
 from pose2rgbd_ros.errors import UserError
 
 BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mts", ".lrv")
-_LOG_SUFFIXES = (".gpx", ".csv", ".srt")
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")
 # Settings of ConvertConfig that mean nothing for a kind of source are refused; these mean something.
-_USED = {PHOTOS: set(COMMON)}
+_USED = {
+    PHOTOS: {*COMMON},
+    VIDEO: {
+        *COMMON,
+        "image_time_offset_s",
+        "max_fix_gap_s",
+        "interpolation",
+        "course_speed_mps",
+        "course_smoothing_s",
+    },
+}
 
 
 def kind_of(source: Path) -> str:
@@ -31,9 +43,9 @@ def kind_of(source: Path) -> str:
     if source.is_dir():
         return _kind_of_folder(source)
     suffix = source.suffix.lower()
-    if suffix in _VIDEO_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES:
         return VIDEO
-    if suffix in _LOG_SUFFIXES:
+    if suffix in LOG_SUFFIXES:
         return LOG
     return PHOTOS if suffix in PHOTO_SUFFIXES else BAG
 
@@ -47,37 +59,42 @@ def _kind_of_folder(folder: Path) -> str:
         return BAG
     if any(is_photo(path) for path in folder.rglob("*")):
         return PHOTOS
-    if any(name.lower().endswith(_VIDEO_SUFFIXES) for name in names):
+    if any(name.lower().endswith(VIDEO_SUFFIXES) for name in names):
         raise UserError(f"{folder} holds videos; name the video file, and its log if it has one")
     raise UserError(f"{folder} holds neither a recording (.db3, .mcap, .bag) nor photos")
 
 
 def convert_sources(
-    sources: Sequence[Path], out: Path, config: ConvertConfig, photos: PhotoSettings
+    sources: Sequence[Path], out: Path, config: ConvertConfig, photos: PhotoSettings, video: VideoSettings
 ) -> ConvertReport:
     """Convert sources of one kind into the dataset `out`. UserError as the converter of that kind raises it."""
     kinds = {kind_of(source) for source in sources}
+    if kinds <= {VIDEO, LOG}:
+        kinds = {VIDEO}
     if len(kinds) > 1:
         raise UserError(
             f"the sources are of several kinds ({', '.join(sorted(kinds))}); convert one kind at a time, and add the "
             "others with --resume"
         )
     kind = kinds.pop()
-    _refuse_settings(kind, config, PHOTOS, "photos", photos)
+    _refuse_settings(kind, config, photos, video)
     if kind == PHOTOS:
         return convert_photos(sources, out, config, photos)
+    if kind == VIDEO:
+        return convert_videos(sources, out, config, video)
     return convert(sources, out, config)
 
 
-def _refuse_settings(kind: str, config: ConvertConfig, owner: str, group: str, own: PhotoSettings) -> None:
+def _refuse_settings(kind: str, config: ConvertConfig, photos: PhotoSettings, video: VideoSettings) -> None:
     """UserError for a setting that is given but means nothing for this kind of source."""
-    if kind != owner:
-        _refuse_given(own, set(), f"{group}.", kind)
+    for owner, group, own in ((PHOTOS, "photos", photos), (VIDEO, "video", video)):
+        if kind != owner:
+            _refuse_given(own, set(), f"{group}.", kind)
     if kind in _USED:
         _refuse_given(config, _USED[kind], "", kind)
 
 
-def _refuse_given(settings: ConvertConfig | PhotoSettings, used: set[str], inside: str, kind: str) -> None:
+def _refuse_given(settings: Any, used: set[str], inside: str, kind: str) -> None:
     for field in dataclasses.fields(settings):
         if field.name not in used and getattr(settings, field.name) != field.default:
             option = f"{inside}{field.name}".replace("_", "-")

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.dataset.importers import mount, photos_poses, photos_yaw_check
+from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
-from pose2rgbd_ros.dataset.importers.photos_camera import camera_of
-from pose2rgbd_ros.dataset.importers.photos_exif import SUFFIXES, Photo, read_photo
-from pose2rgbd_ros.dataset.importers.photos_poses import PhotoPoses
-from pose2rgbd_ros.dataset.importers.photos_settings import PhotoSettings as PhotoSettings
+from pose2rgbd_ros.dataset.importers.photos import poses as photos_poses
+from pose2rgbd_ros.dataset.importers.photos import yaw_check as photos_yaw_check
+from pose2rgbd_ros.dataset.importers.photos.camera import camera_of
+from pose2rgbd_ros.dataset.importers.photos.exif import SUFFIXES, Photo, read_photo
+from pose2rgbd_ros.dataset.importers.photos.poses import PhotoPoses
+from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings as PhotoSettings
 from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.meta import DatasetMeta

@@ -1,0 +1,1 @@
+"""Flight logs, and the pose of a camera in them."""

@@ -1,0 +1,181 @@
+"""Flight logs: positions, and angles where they were logged, over time; of GPX, CSV, DJI SRT and GoPro GPMF."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64
+
+# utc: since 1970. video: since the first frame of the video that the log rides on. own: since some moment of its own.
+Clock = Literal["utc", "video", "own"]
+SECOND = 1_000_000_000
+LARGEST_TEXT = 200_000_000
+# A logger repeats the last position until its receiver has a new one: a repetition sooner than this is left out.
+_REPEATED_NS = 900_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Angles:
+    """Yaw (clockwise from north), pitch, roll in degrees, `deg` (N, 3), at increasing `stamps_ns`."""
+
+    stamps_ns: Int64
+    deg: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class FlightLog:
+    """What a log tells. Positions stand at increasing `stamps_ns` (N,), N >= 1; altitudes and heights above take-off
+    are NaN where unknown. `velocity_enu_mps` (N, 3) is NaN where unknown.
+
+    `body` are the angles of the aircraft, `camera` those of its camera or gimbal; `camera_how` says how they came
+    about. `utc_at_zero_ns` ties a clock that is not UTC to it, where that is known. `recordings_ns`: when the log says
+    that a video was being recorded.
+    """
+
+    name: str
+    kind: str
+    clock: Clock
+    stamps_ns: Int64
+    latitude_deg: Float64
+    longitude_deg: Float64
+    altitude_m: Float64
+    altitude_reference: str
+    relative_altitude_m: Float64
+    velocity_enu_mps: Float64
+    body: Angles | None = None
+    camera: Angles | None = None
+    camera_how: str = "angles of the camera, as logged"
+    utc_at_zero_ns: int | None = None
+    recordings_ns: tuple[tuple[int, int], ...] = ()
+    problems: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def on_video_time(self) -> bool:
+        """Whether the log has the time of the video it rides on."""
+        return self.clock == "video"
+
+
+@dataclass
+class Rows:
+    """A log being read, row by row; a value that a row lacks is NaN."""
+
+    stamps_ns: list[int] = field(default_factory=list)
+    values: list[Sequence[float]] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+
+    # latitude, longitude, altitude, height above take-off, velocity east north up; yaw pitch roll of body and camera
+    WIDTH = 13
+
+    def add(self, stamp_ns: int, values: Sequence[float]) -> None:
+        """Append a row of WIDTH numbers."""
+        self.stamps_ns.append(stamp_ns)
+        self.values.append(values)
+
+    def log(
+        self,
+        name: str,
+        kind: str,
+        clock: Clock,
+        altitude_reference: str,
+        *,
+        utc_at_zero_ns: int | None = None,
+        recordings_ns: tuple[tuple[int, int], ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> FlightLog:
+        """The log. UserError when no row has a position."""
+        numbers = np.array(self.values, dtype=np.float64).reshape(-1, self.WIDTH)
+        stamps = np.array(self.stamps_ns, dtype=np.int64)
+        body, camera = angles(stamps, numbers[:, 7:10]), angles(stamps, numbers[:, 10:13])
+        keep, problems = usable_fixes(stamps, numbers[:, :3])
+        problems.update(self.problems)
+        if not len(keep):
+            raise UserError(f"{name}: no usable position among {len(stamps)} rows of this {kind} log")
+        fixes = numbers[keep]
+        return FlightLog(
+            name=name,
+            kind=kind,
+            clock=clock,
+            stamps_ns=stamps[keep],
+            latitude_deg=fixes[:, 0],
+            longitude_deg=fixes[:, 1],
+            altitude_m=fixes[:, 2],
+            altitude_reference=altitude_reference,
+            relative_altitude_m=fixes[:, 3],
+            velocity_enu_mps=fixes[:, 4:7],
+            body=body,
+            camera=camera,
+            utc_at_zero_ns=utc_at_zero_ns,
+            recordings_ns=recordings_ns,
+            problems={reason: count for reason, count in problems.items() if count},
+            notes=notes,
+        )
+
+
+def usable_fixes(stamps_ns: Int64, place: Float64) -> tuple[AnyArray, Counter[str]]:
+    """Indices of the rows, in order of time, whose latitude, longitude (of `place` (N, 3)) can be used; the others
+    by reason. Repetitions of one position are kept about once a second."""
+    latitude, longitude = place[:, 0], place[:, 1]
+    known = np.isfinite(latitude) & np.isfinite(longitude)
+    known &= (np.abs(latitude) <= 90) & (np.abs(longitude) <= 180) & ((latitude != 0) | (longitude != 0))
+    problems: Counter[str] = Counter(no_position=int(np.sum(~known)))
+    chosen = np.flatnonzero(known)
+    stamps = stamps_ns[chosen]
+    problems["out_of_order"] = (
+        int(np.sum(stamps[1:] < np.maximum.accumulate(stamps)[:-1])) if len(stamps) else 0
+    )
+    _, first = np.unique(stamps, return_index=True)
+    problems["duplicate_stamp"] = len(stamps) - len(first)
+    chosen = chosen[first]
+    kept: list[int] = []
+    for i in chosen:
+        same = bool(kept) and np.array_equal(place[i], place[kept[-1]], equal_nan=True)
+        if same and stamps_ns[i] - stamps_ns[kept[-1]] < _REPEATED_NS:
+            problems["repeated_position"] += 1
+        else:
+            kept.append(int(i))
+    return np.array(kept, dtype=np.int64), problems
+
+
+def angles(stamps_ns: npt.ArrayLike, deg: Float64) -> Angles | None:
+    """The rows (N, 3) whose yaw is known, by time, each stamp once; unknown pitch and roll are 0. None of none."""
+    stamps = np.asarray(stamps_ns, dtype=np.int64)
+    known = np.flatnonzero(np.isfinite(deg[:, 0]))
+    if not len(known):
+        return None
+    unique, first = np.unique(stamps[known], return_index=True)
+    return Angles(unique, np.nan_to_num(deg[known[first]]))
+
+
+def middle(values: Sequence[int]) -> int:
+    """The median of integers, exactly: one of them."""
+    return int(sorted(values)[len(values) // 2])
+
+
+def read_text(path: Path) -> str:
+    """A log's text; UTF-8, else Latin-1. UserError when it cannot be read or is no text at all."""
+    try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise UserError(f"{path} is larger than {LARGEST_TEXT // 1_000_000} MB; is it a flight log?")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data[:4096]:
+        raise UserError(f"{path} is not a text file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

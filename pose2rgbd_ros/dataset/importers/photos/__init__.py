@@ -1,0 +1,1 @@
+"""Photographs with GPS to a dataset."""

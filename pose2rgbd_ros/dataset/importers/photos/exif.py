@@ -1,0 +1,226 @@
+"""What a photograph says about itself: time, position, angles, lens (EXIF by Pillow, XMP by `xmp`)."""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import GPS, IFD, Base
+
+from pose2rgbd_ros.dataset.importers.photos.xmp import read_xmp
+from pose2rgbd_ros.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_SECOND = 1_000_000_000
+_INCH_MM, _CENTIMETRE_MM = 25.4, 10.0
+Angles = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Focal length as a photo tells it. `original_width` is the width in pixels that EXIF names (0: none).
+
+    Angles of view outlast resizing, pixels do not: everything here is relative to the original width.
+    """
+
+    focal_mm: float | None = None
+    focal_35mm: float | None = None
+    sensor_width_mm: float | None = None  # from FocalPlaneXResolution
+    focal_original_px: float | None = None  # DJI's CalibratedFocalLength
+    original_width: int = 0
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo, `width` x `height` as stored. Angles are yaw (clockwise from north), pitch, roll in degrees.
+
+    `gimbal` and `camera` are those of the camera (pitch -90 looks down), `body` those of the aircraft; None where
+    not recorded. `track_deg` is the direction of travel. `stamp_ns` is None without DateTimeOriginal;
+    `zone_known` tells whether it is UTC or the camera's clock taken as UTC. Positions are None without GPS.
+    """
+
+    path: Path
+    width: int
+    height: int
+    stamp_ns: int | None
+    zone_known: bool
+    latitude_deg: float | None
+    longitude_deg: float | None
+    altitude_m: float | None
+    altitude_reference: str
+    relative_altitude_m: float | None
+    gimbal: Angles | None
+    camera: Angles | None
+    body: Angles | None
+    track_deg: float | None
+    lens: Lens
+    model: str
+    orientation: int
+    panorama: bool
+    rtk: str
+
+    @property
+    def has_position(self) -> bool:
+        """Whether latitude and longitude are known."""
+        return self.latitude_deg is not None and self.longitude_deg is not None
+
+
+def read_photo(path: Path) -> Photo:
+    """The facts of one photo; UserError when it is not an image. Damaged tags are as if they were not there."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            exif = image.getexif()
+            details, gps = _ifd(exif, IFD.Exif), _ifd(exif, IFD.GPSInfo)
+            xmp = read_xmp(image.info.get("xmp"))
+            top = dict(exif)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a readable image ({error})") from error
+    stamp_ns, zone_known = _taken(details, top)
+    latitude, longitude = _position(gps, xmp)
+    altitude, reference = _altitude(gps, xmp)
+    return Photo(
+        path=path,
+        width=width,
+        height=height,
+        stamp_ns=stamp_ns,
+        zone_known=zone_known,
+        latitude_deg=latitude,
+        longitude_deg=longitude,
+        altitude_m=altitude,
+        altitude_reference=reference,
+        relative_altitude_m=_first(xmp, "dji:RelativeAltitude"),
+        gimbal=_angles(xmp, "dji:Gimbal{}Degree"),
+        camera=_angles(xmp, "camera:{}") or _angles(xmp, "parrot:Camera{}Degree"),
+        body=_angles(xmp, "dji:Flight{}Degree") or _sensefly_angles(xmp),
+        track_deg=_number(gps.get(GPS.GPSImgDirection)) or _number(gps.get(GPS.GPSTrack)),
+        lens=_lens(details, xmp),
+        model=_text(top.get(Base.Model)),
+        orientation=int(_number(top.get(Base.Orientation)) or 1),
+        panorama=xmp.get("gpano:ProjectionType", "").lower() == "equirectangular",
+        rtk=xmp.get("dji:RtkFlag", ""),
+    )
+
+
+def _ifd(exif: Image.Exif, which: int) -> dict[int, Any]:
+    try:
+        return dict(exif.get_ifd(which))
+    except (ValueError, TypeError, KeyError, SyntaxError, OSError, OverflowError):
+        return {}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(value: Any) -> str:
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
+    return text.split("\0")[0].strip()
+
+
+def _first(xmp: dict[str, str], *names: str) -> float | None:
+    numbers = (_number(xmp.get(name)) for name in names)
+    return next((number for number in numbers if number is not None), None)
+
+
+def _angles(xmp: dict[str, str], pattern: str) -> Angles | None:
+    """Yaw, pitch, roll; a missing roll is 0, the others are needed."""
+    yaw, pitch, roll = (_number(xmp.get(pattern.format(name))) for name in ("Yaw", "Pitch", "Roll"))
+    if yaw is None or pitch is None:
+        return None
+    return yaw, pitch, roll or 0.0
+
+
+def _sensefly_angles(xmp: dict[str, str]) -> Angles | None:
+    heading, pitch, roll = (
+        _number(xmp.get(f"sensefly:{name}")) for name in ("Heading", "PitchAngle", "RollAngle")
+    )
+    if heading is None or pitch is None:
+        return None
+    return heading, pitch, roll or 0.0
+
+
+def _taken(details: dict[int, Any], top: dict[int, Any]) -> tuple[int | None, bool]:
+    """When the photo was taken, in nanoseconds since 1970, and whether the zone is known (else taken as UTC)."""
+    text = _text(details.get(Base.DateTimeOriginal)) or _text(details.get(Base.DateTimeDigitized))
+    text = text or _text(top.get(Base.DateTime))
+    try:
+        seconds = calendar.timegm(datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S").timetuple())
+    except ValueError:
+        return None, False
+    digits = _text(details.get(Base.SubsecTimeOriginal))
+    nanoseconds = int(digits[:9].ljust(9, "0")) if digits.isdecimal() and digits.isascii() else 0
+    zone = re.fullmatch(r"([+-])(\d\d):(\d\d)", _text(details.get(Base.OffsetTimeOriginal)))
+    if zone:
+        minutes = int(zone[2]) * 60 + int(zone[3])
+        seconds -= (minutes if zone[1] == "+" else -minutes) * 60
+    stamp_ns = seconds * _SECOND + nanoseconds
+    return (stamp_ns, zone is not None) if stamp_ns >= 0 else (None, False)
+
+
+def _position(gps: dict[int, Any], xmp: dict[str, str]) -> tuple[float | None, float | None]:
+    """Latitude and longitude in degrees. DJI's XMP has more digits; its "GpsLongtitude" is a typing error of theirs."""
+    latitude = _first(xmp, "dji:GpsLatitude", "dji:Latitude", "sensefly:Latitude")
+    longitude = _first(xmp, "dji:GpsLongitude", "dji:GpsLongtitude", "dji:Longitude", "sensefly:Longitude")
+    if latitude is None or longitude is None:
+        latitude = _degrees(gps.get(GPS.GPSLatitude), _text(gps.get(GPS.GPSLatitudeRef)))
+        longitude = _degrees(gps.get(GPS.GPSLongitude), _text(gps.get(GPS.GPSLongitudeRef)))
+    if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
+        return None, None
+    # Cameras without a fix write zeros; nobody flies at that point of the ocean.
+    return (None, None) if latitude == longitude == 0 else (latitude, longitude)
+
+
+def _degrees(parts: Any, reference: str) -> float | None:
+    if not isinstance(parts, (tuple, list)) or len(parts) != 3:
+        return None
+    numbers = [_number(part) for part in parts]
+    if numbers[0] is None:
+        return None
+    degrees = sum(((number or 0.0) / 60.0**i for i, number in enumerate(numbers)), 0.0)
+    return -degrees if reference.upper().startswith(("S", "W")) else degrees
+
+
+def _altitude(gps: dict[int, Any], xmp: dict[str, str]) -> tuple[float | None, str]:
+    """Altitude in metres and what it is measured from, as far as the file tells."""
+    ellipsoid = _first(xmp, "sensefly:AltitudeWGS84")
+    if ellipsoid is not None:
+        return ellipsoid, "ellipsoid (senseFly)"
+    height = _number(gps.get(GPS.GPSAltitude))
+    code = gps.get(GPS.GPSAltitudeRef)
+    code = code[0] if isinstance(code, bytes) and code else code
+    code = int(_number(code) or 0) if code is not None else None
+    dji = _first(xmp, "dji:AbsoluteAltitude")
+    if height is None:
+        return dji, "as DJI's AbsoluteAltitude gives it" if dji is not None else "none"
+    height = -height if code in (1, 3) and height > 0 else height
+    names = {0: "sea level by EXIF", 1: "sea level by EXIF", 2: "ellipsoid by EXIF", 3: "ellipsoid by EXIF"}
+    return height, names.get(-1 if code is None else code, "not said (sea level or ellipsoid)")
+
+
+def _lens(details: dict[int, Any], xmp: dict[str, str]) -> Lens:
+    def positive(value: Any) -> float | None:
+        number = _number(value)
+        return number if number is not None and number > 0 else None
+
+    width = int(positive(details.get(Base.ExifImageWidth)) or 0)
+    resolution = positive(details.get(Base.FocalPlaneXResolution))
+    unit_mm = _CENTIMETRE_MM if details.get(Base.FocalPlaneResolutionUnit) == 3 else _INCH_MM
+    return Lens(
+        focal_mm=positive(details.get(Base.FocalLength)),
+        focal_35mm=positive(details.get(Base.FocalLengthIn35mmFilm)),
+        sensor_width_mm=width / resolution * unit_mm if resolution and width else None,
+        focal_original_px=positive(xmp.get("dji:CalibratedFocalLength")) if width else None,
+        original_width=width,
+    )

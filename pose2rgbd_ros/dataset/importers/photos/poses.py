@@ -1,0 +1,181 @@
+"""Where photographs were taken: positions in the map, and orientations from the best source there is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pose2rgbd_ros.dataset.importers import mount
+from pose2rgbd_ros.dataset.importers.photos.exif import Photo
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.aviation import gimbal_to_quat_map_cam
+from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
+from pose2rgbd_ros.streams.pose_settings import PoseSettings
+
+ORIENTATIONS = ("gimbal", "course")
+_PARALLEL = np.cos(np.pi / 4)
+_HEADER = ("x", "east_m", "tx")
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoPoses:
+    """`T_map_cam` (N, 4, 4), NaN where there is none, and in words where positions and orientations come from."""
+
+    T_map_cam: Float64
+    position_how: str
+    orientation_how: str
+    source: str  # gimbal, camera, body, course or file
+
+
+def datum_of(photos: Sequence[Photo], altitude: str) -> Datum | None:
+    """The median of the photos' positions, so that one bad fix does not move it; None when none has a position.
+
+    With altitude "relative" it lies at the height of take-off, as far as the photos tell that.
+    """
+    placed = [photo for photo in photos if photo.has_position]
+    if not placed:
+        return None
+    up = [
+        photo.altitude_m - (photo.relative_altitude_m or 0.0 if altitude == "relative" else 0.0)
+        for photo in placed
+        if photo.altitude_m is not None
+    ]
+    latitude, longitude = (
+        float(np.median([getattr(photo, name) for photo in placed]))
+        for name in ("latitude_deg", "longitude_deg")
+    )
+    return Datum(latitude, longitude, float(np.median(up)) if up and altitude != "none" else 0.0)
+
+
+def positions(photos: Sequence[Photo], datum: Datum, altitude: str) -> tuple[Float64, str]:
+    """Positions (N, 3) in the datum's east, north and up, NaN where unknown, and what heights count from."""
+
+    def numbers(name: str) -> Float64:
+        values = [getattr(photo, name) for photo in photos]
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+    height = numbers("altitude_m")
+    position = wgs84_to_enu(numbers("latitude_deg"), numbers("longitude_deg"), height, datum)
+    if altitude == "none":
+        position[:, 2] = 0.0
+        return position, "GPS without heights: all photos at height 0"
+    if altitude == "relative":
+        above = numbers("relative_altitude_m")
+        if np.isnan(above).all():
+            raise UserError(
+                "no photo tells its height above take-off (RelativeAltitude); --altitude fix uses GPS"
+            )
+        position[:, 2] = above
+        return position, "GPS; heights are those above take-off"
+    if np.isnan(height).all():
+        position[:, 2] = 0.0
+        return position, "GPS without heights: all photos at height 0"
+    references = sorted({photo.altitude_reference for photo in photos if photo.altitude_m is not None})
+    return position, f"GPS; heights count from: {', '.join(references)}"
+
+
+def poses(
+    photos: Sequence[Photo], position_m: Float64, position_how: str, settings: PoseSettings
+) -> PhotoPoses:
+    """The camera poses of photos in order of time, from the best source that all of them have."""
+    source = _source(photos, settings.orientation)
+    if source == "gimbal":
+        angles, how = [photo.gimbal for photo in photos], "the gimbal's angles (XMP)"
+    elif source == "camera":
+        angles, how = [photo.camera for photo in photos], "the camera's angles (XMP)"
+    elif source == "body":
+        angles, how = [photo.body for photo in photos], "the aircraft's angles (XMP)"
+    else:
+        course = course_deg(position_m)
+        angles = [(float(yaw), 0.0, 0.0) if np.isfinite(yaw) else None for yaw in course]
+        how = "course over ground, level: tilt is not recorded, and the poses are wrong by how the aircraft banks"
+    values = np.array([item or (np.nan,) * 3 for item in angles], dtype=np.float64)
+    usable = np.isfinite(values).all(axis=1) & np.isfinite(position_m).all(axis=1)
+    T = np.full((len(photos), 4, 4), np.nan)
+    if usable.any():
+        T[usable] = se3.make(position_m[usable], gimbal_to_quat_map_cam(*values[usable].T))
+    if source in ("body", "course"):
+        option = "nadir" if settings.body_to_camera == "auto" else settings.body_to_camera
+        T = T @ se3.inverse(se3.T_BODY_OPTICAL) @ mount.parse(option)
+        assumed = " (assumed; --body-to-camera says otherwise)" if settings.body_to_camera == "auto" else ""
+        how += f", camera mount {option}{assumed}"
+    return PhotoPoses(T, position_how, how, source)
+
+
+def _source(photos: Sequence[Photo], wanted: str) -> str:
+    """The first kind of angles that most photos have; what is asked for must be there."""
+    has = {
+        name: sum(getattr(photo, name) is not None for photo in photos)
+        for name in ("gimbal", "camera", "body")
+    }
+    if wanted == "course":
+        return "course"
+    if wanted == "gimbal" and not has["gimbal"] and not has["camera"]:
+        raise UserError("no photo tells the angles of its gimbal; --orientation course does without")
+    if wanted not in ("auto", "gimbal"):
+        raise UserError(
+            f"--orientation {wanted} is not for photographs; choose auto, {' or '.join(ORIENTATIONS)}"
+        )
+    best = max(has, key=lambda name: has[name])  # ties: the first
+    return best if has[best] else "course"
+
+
+def course_deg(position_m: Float64) -> Float64:
+    """Direction of travel (N,) in degrees clockwise from north at each photo of a flight; NaN where nothing moved.
+
+    Where the flight turns from one line to the next, a photo belongs to the line that goes on, not to the turn.
+    """
+    steps = np.diff(position_m[:, :2], axis=0)
+    length = np.linalg.norm(steps, axis=1, keepdims=True)
+    unit = np.divide(steps, length, out=np.zeros_like(steps), where=length > 0)
+    unit = np.concatenate([np.zeros((2, 2)), np.nan_to_num(unit), np.zeros((2, 2))])
+    result = np.full(len(position_m), np.nan)
+    for i in range(len(position_m)):
+        before, arriving, leaving, after = unit[i : i + 4]
+        if arriving @ leaving > _PARALLEL:
+            way = arriving + leaving
+        else:
+            way = arriving if before @ arriving > after @ leaving else leaving
+            way = way if way.any() else arriving + leaving
+        if way.any():
+            result[i] = np.degrees(np.arctan2(way[0], way[1]))
+    return result
+
+
+def from_file(path: Path, photos: Sequence[Photo]) -> PhotoPoses:
+    """The poses of a file 'name,x,y,z,qx,qy,qz,qw', by the photos' names; UserError naming file and line."""
+    found: dict[str, Float64] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                if (
+                    not row
+                    or row[0].lstrip().startswith("#")
+                    or (number == 1 and row[1:2] and row[1].strip() in _HEADER)
+                ):
+                    continue
+                found[row[0].strip()] = _pose_of_row(row, f"{path}:{number}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a list of poses ({error})") from error
+    T = np.stack([found.get(photo.path.name, np.full((4, 4), np.nan)) for photo in photos])
+    if not np.isfinite(T).any():
+        raise UserError(
+            f"{path} names none of the photos; its first column is the file's name, such as {photos[0].path.name}"
+        )
+    return PhotoPoses(T, f"from {path.name}", f"from {path.name}", "file")
+
+
+def _pose_of_row(row: list[str], where: str) -> Float64:
+    try:
+        numbers = np.array([float(value) for value in row[1:8]])
+    except ValueError:
+        numbers = np.zeros(0)
+    if numbers.shape != (7,) or not np.isfinite(numbers).all() or not numbers[3:].any():
+        raise UserError(f"{where}: {','.join(row)[:80]!r} is no pose; expected name,x,y,z,qx,qy,qz,qw")
+    return se3.make(numbers[:3], quaternions.normalize(numbers[3:]))

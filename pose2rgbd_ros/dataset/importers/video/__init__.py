@@ -1,0 +1,1 @@
+"""Videos with a flight log to a dataset."""

@@ -1,0 +1,211 @@
+"""Videos with a flight log, beside them or inside, to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.image_camera import camera_of_images
+from pose2rgbd_ros.dataset.importers import mount
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
+from pose2rgbd_ros.dataset.importers.logs import poses as logs_poses
+from pose2rgbd_ros.dataset.importers.logs.flight_log import SECOND, FlightLog
+from pose2rgbd_ros.dataset.importers.logs.gpmf import read_gpmf
+from pose2rgbd_ros.dataset.importers.logs.poses import LogPoses
+from pose2rgbd_ros.dataset.importers.logs.read import SUFFIXES as LOG_SUFFIXES
+from pose2rgbd_ros.dataset.importers.logs.read import read_log
+from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
+from pose2rgbd_ros.dataset.importers.target import Target
+from pose2rgbd_ros.dataset.importers.video.clock import VideoClock, clock_of
+from pose2rgbd_ros.dataset.importers.video.file import VideoFile, VideoFrame
+from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings as VideoSettings
+from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.streams.samples import ImageSample
+from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mts", ".lrv")
+
+
+def convert_videos(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    config: ConvertConfig | None = None,
+    options: VideoSettings | None = None,
+) -> ConvertReport:
+    """Convert videos of one place, given with their logs, into the dataset `out`.
+
+    A video without a log among the sources takes the one beside it of its own name, or the GoPro metadata inside it.
+
+    Raises:
+        UserError: a file cannot be read, a video has no log or no frame a pose, or the disk is full.
+    """
+    config, options = config or ConvertConfig(), options or VideoSettings()
+    settings.check(config)
+    settings.check(options)
+    if options.end_s and options.end_s <= options.start_s:
+        raise UserError(
+            f"the video's end_s, {options.end_s:g}, must be later than its start_s, {options.start_s:g}"
+        )
+    if config.body_to_camera != "auto":
+        mount.parse(config.body_to_camera)
+    pairs = pair_with_logs([Path(source) for source in sources])
+    values = {**settings.to_yaml_dict(config), "video": settings.to_yaml_dict(options)}
+    report = ConvertReport(str(out), values)
+    target = Target(Path(out), config)
+    with target.closing(report):
+        for video, log in pairs:
+            part = BagReport(str(video))
+            report.bags.append(part)
+            _Video(target, options, video, log, part).run()
+        if not report.frames_written and not report.frames_already_there:
+            raise UserError(_why_nothing(report))
+    return report
+
+
+def pair_with_logs(sources: Sequence[Path]) -> list[tuple[Path, Path | None]]:
+    """Each video with its log: the one of its name, else the only one given, else one of its name beside it."""
+    videos = [path for path in sources if path.suffix.lower() in SUFFIXES]
+    logs = [path for path in sources if path.suffix.lower() in LOG_SUFFIXES]
+    if not videos:
+        raise UserError(
+            f"{logs[0] if logs else 'this'} is a flight log; name the video that it belongs to as well"
+        )
+    pairs = []
+    for video in videos:
+        same = [log for log in logs if log.stem.lower() == video.stem.lower()]
+        if not same and len(logs) > 1:
+            raise UserError(
+                f"several logs were given, and none is named {video.stem}: name each log like its video, or give one "
+                "video and one log"
+            )
+        beside = [
+            video.with_suffix(suffix)
+            for lower in LOG_SUFFIXES
+            for suffix in (lower, lower.upper())
+            if video.with_suffix(suffix).is_file()
+        ]
+        pairs.append((video, next(iter([*same, *logs, *beside]), None)))
+    return pairs
+
+
+class _Video:
+    """One video on its way into the dataset."""
+
+    def __init__(
+        self, target: Target, options: VideoSettings, path: Path, log_path: Path | None, report: BagReport
+    ) -> None:
+        self._target, self._config, self._options, self._report = target, target.config, options, report
+        self._video = VideoFile(path)
+        self._log = self._read_log(log_path)
+        self._datum = self._place()
+        position_m, _ = logs_poses.positions(self._log, self._datum, self._config.altitude)
+        self._clock: VideoClock = clock_of(
+            self._video, self._log, position_m, options, self._config.image_time_offset_s
+        )
+        shift_ns = self._clock.zero_ns if self._log.on_video_time else 0
+        self._poses = LogPoses(self._log, self._datum, self._config, shift_ns)
+
+    def _read_log(self, path: Path | None) -> FlightLog:
+        if path is not None:
+            return read_log(path)
+        payloads = self._video.metadata_payloads()
+        if not payloads:
+            raise UserError(
+                f"{self._video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies "
+                "beside it, and it has no GoPro metadata inside"
+            )
+        return read_gpmf(payloads, self._video.path.name)
+
+    def _place(self) -> Datum:
+        stored = self._target.stored_meta()
+        if self._config.datum:
+            return Datum(*self._config.datum)
+        if stored is not None and stored.datum is not None:
+            return stored.datum
+        return logs_poses.datum_of(self._log, self._config.altitude)
+
+    def run(self) -> None:
+        """Frames stream by, get their poses, and are stored."""
+        self._describe()
+        sink = FrameSink(self._target, self._report, self._video.path, self._meta)
+        sync = Synchronizer(self._poses, SyncConfig(with_depth=False))
+        for frame in self._chosen():
+            stamp_ns = self._clock.zero_ns + frame.media_ns
+            self._report.saw_image(stamp_ns)
+            sync.image_time_offset_ns = self._clock.offset_ns(stamp_ns)
+            for settled in sync.add_image(stamp_ns, stamp_ns, frame):
+                if isinstance(settled, Frame):
+                    sink.add(stamp_ns, settled.T_map_cam, self._encoded(stamp_ns, settled.image))
+                else:
+                    self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+        if self._video.damaged:
+            self._report.note(f"{self._video.damaged} damaged packets of the video could not be decoded")
+        if self._video.frames_without_time:
+            self._report.note(f"{self._video.frames_without_time} frames without a time were left out")
+
+    def _chosen(self) -> Iterator[VideoFrame]:
+        """The frames wanted, at most `max_rate_hz` of them a second."""
+        options = self._options
+        least_ns = 0.999 * SECOND / options.max_rate_hz if options.max_rate_hz else 0
+        next_ns = 0.0
+        frames = self._video.frames(options.start_s, options.end_s, options.keyframes)
+        for frame in tqdm(frames, desc=self._video.path.name, unit="image", disable=None):
+            if frame.media_ns >= next_ns:
+                next_ns = frame.media_ns + least_ns
+                yield frame
+
+    def _encoded(self, stamp_ns: int, frame: VideoFrame) -> ImageSample:
+        bgr = cv2.cvtColor(frame.rgb(self._options.image_height), cv2.COLOR_RGB2BGR)
+        if self._options.images == "png":
+            _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        else:
+            _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._options.jpeg_quality])
+        return ImageSample.from_compressed(stamp_ns, "", data.tobytes())
+
+    def _meta(self, image: ImageSample) -> DatasetMeta:
+        camera, _ = camera_of_images(image.width, image.height, None, self._config.fov_deg)
+        if self._config.fov_deg:
+            self._report.note(f"camera: field of view as given, {self._config.fov_deg:g} degrees")
+        else:
+            self._report.note(
+                "camera: a video does not tell its focal length; --fov-deg gives its field of view"
+            )
+        return DatasetMeta(
+            camera=camera,
+            map_frame=self._config.map_frame or "map",
+            camera_frame=self._config.camera_frame or "camera_optical_frame",
+            datum=self._datum,
+        )
+
+    def _describe(self) -> None:
+        report, log = self._report, self._log
+        stamps = self._poses.trajectory.stamps_ns
+        report.topics = {"image": self._video.path.name, "pose": f"{log.name} ({log.kind})"}
+        report.poses, report.poses_stamps_ns = len(log), (int(stamps[0]), int(stamps[-1]))
+        report.pose_problems = dict(log.problems)
+        for note in (
+            *log.notes,
+            f"time: {self._clock.how}",
+            f"positions: {self._poses.position_how}",
+            f"orientations: {self._poses.orientation_how}",
+        ):
+            report.note(note)
+
+
+def _why_nothing(report: ConvertReport) -> str:
+    part = report.bags[0]
+    counts = (
+        ", ".join(f"{count} {reason}" for reason, count in report.rejects.items()) or "none could be decoded"
+    )
+    times = ""
+    if part.images_stamps_ns and part.poses_stamps_ns:
+        apart_s = (part.images_stamps_ns[0] - part.poses_stamps_ns[0]) / SECOND
+        times = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
+    return f"none of {sum(bag.images for bag in report.bags)} frames has a place in the dataset ({counts}){times}"

@@ -1,0 +1,174 @@
+"""A video file: its frames with their times, what it says of itself, and the metadata track inside (PyAV)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import UInt8
+
+SECOND = 1_000_000_000
+_LARGEST_METADATA = 200_000_000
+# Damaged packets in a row after which the rest of a file is given up.
+_MOST_DAMAGED = 100
+Payload = tuple[int, int, bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """A decoded frame: `media_ns` since the first one of the video; `picture` is PyAV's, upright after `turns` quarter
+    turns counter-clockwise."""
+
+    media_ns: int
+    picture: Any
+    turns: int
+
+    def grey(self, width: int) -> UInt8:
+        """Grey pixels, reduced to `width`."""
+        height = max(16, round(self.picture.height * width / self.picture.width))
+        small = self.picture.reformat(width=width, height=height, format="gray", interpolation="AREA")
+        return np.ascontiguousarray(np.rot90(small.to_ndarray(), self.turns))
+
+    def rgb(self, height: int = 0) -> UInt8:
+        """RGB (H, W, 3), made `height` high where that is not 0."""
+        width, high = self.picture.width, self.picture.height
+        upright = high if self.turns % 2 == 0 else width
+        if height and height != upright:
+            width, high = (max(1, round(side * height / upright)) for side in (width, high))
+        found = self.picture.reformat(width=width, height=high, format="rgb24", interpolation="AREA")
+        return np.ascontiguousarray(np.rot90(found.to_ndarray(), self.turns))
+
+
+class VideoFile:
+    """A video. UserError when it cannot be opened or has no pictures.
+
+    `creation_ns` is when it says it was begun (UTC, a second fine; many cameras write local time), None when it does
+    not. `damaged` counts packets that could not be decoded, so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged = 0
+        self.frames_without_time = 0
+        with self._open() as container:
+            stream = self._pictures(container)
+            self._zero_s = self._begin_s(stream)
+            self.duration_s = self._duration_s(container, stream)
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            self.frame_count = stream.frames or round(self.duration_s * rate)
+            said = {**container.metadata, **stream.metadata}
+            self.creation_ns = _creation_ns(said)
+            self.maker = said.get("make", "") or said.get("handler_name", "").strip()
+
+    def frames(
+        self, start_s: float = 0.0, end_s: float = 0.0, keyframes: bool = False
+    ) -> Iterator[VideoFrame]:
+        """The frames in order, between `start_s` and `end_s` (0: the end). A damaged file gives what can be decoded."""
+        last_ns = -1
+        with self._open() as container:
+            stream = self._pictures(container)
+            stream.thread_type = "AUTO"
+            if keyframes:
+                stream.codec_context.skip_frame = "NONKEY"
+            if start_s > 0:
+                with contextlib.suppress(av.error.FFmpegError):
+                    container.seek(round((start_s + self._zero_s) / stream.time_base), stream=stream)
+            for picture in self._decoded(container, stream):
+                if picture.pts is None or picture.time_base is None:
+                    self.frames_without_time += 1
+                    continue
+                media_ns = _nanoseconds(picture.pts, picture.time_base) - round(self._zero_s * SECOND)
+                if media_ns <= last_ns or media_ns < start_s * SECOND:
+                    continue
+                if end_s and media_ns > end_s * SECOND:
+                    return
+                last_ns = media_ns
+                yield VideoFrame(media_ns, picture, _quarter_turns(picture))
+
+    def metadata_payloads(self) -> list[Payload]:
+        """GoPro's metadata packets: begin and duration in nanoseconds of the video's time, and the bytes."""
+        found: list[Payload] = []
+        size = 0
+        with self._open() as container, contextlib.suppress(av.error.FFmpegError):
+            tracks = [stream for stream in container.streams if stream.type == "data"]
+            if not tracks:
+                return []
+            for packet in container.demux(tracks):
+                data = bytes(packet) if packet.size else b""
+                size += len(data)
+                if size > _LARGEST_METADATA:
+                    break
+                if data[:4] == b"DEVC" and packet.pts is not None and packet.time_base is not None:
+                    begin = _nanoseconds(packet.pts, packet.time_base) - round(self._zero_s * SECOND)
+                    found.append(
+                        (begin, _nanoseconds(packet.duration or 0, packet.time_base) or SECOND, data)
+                    )
+        return found
+
+    def _open(self) -> Any:
+        try:
+            return av.open(str(self.path), metadata_errors="replace")
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            hint = (
+                "; its index (moov) is missing, so its recording was cut off" if "moov" in str(error) else ""
+            )
+            raise UserError(f"{self.path} cannot be opened as a video ({error}){hint}") from error
+
+    def _pictures(self, container: Any) -> Any:
+        if not container.streams.video:
+            raise UserError(f"{self.path} holds no pictures")
+        return container.streams.video[0]
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        in_a_row = 0
+        packets = container.demux(stream)
+        while in_a_row < _MOST_DAMAGED:
+            try:
+                packet = next(packets)
+                pictures = packet.decode()
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, ValueError, MemoryError):
+                self.damaged += 1
+                in_a_row += 1
+                continue
+            in_a_row = 0
+            yield from pictures
+
+    @staticmethod
+    def _begin_s(stream: Any) -> float:
+        return float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+
+    @staticmethod
+    def _duration_s(container: Any, stream: Any) -> float:
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        return container.duration / av.time_base if container.duration else 0.0
+
+
+def _nanoseconds(pts: int, time_base: Any) -> int:
+    return int(pts * time_base.numerator * SECOND // time_base.denominator)
+
+
+def _quarter_turns(picture: Any) -> int:
+    """How often to turn a frame counter-clockwise by 90 degrees, as the file asks players to."""
+    return round(float(getattr(picture, "rotation", 0) or 0) / 90) % 4
+
+
+def _creation_ns(said: dict[str, str]) -> int | None:
+    text = said.get("creation_time") or said.get("com.apple.quicktime.creationdate") or ""
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    stamp_ns = int(moment.replace(microsecond=0).timestamp()) * SECOND + moment.microsecond * 1000
+    return stamp_ns if moment.year > 1971 else None  # cameras without a clock begin at an epoch
