@@ -11,6 +11,7 @@ from pose2rgbd_ros.streams.samples import (
     CameraInfoSample,
     DepthSample,
     FixSample,
+    GimbalSample,
     ImageSample,
     ImuSample,
     PoseSample,
@@ -27,6 +28,7 @@ POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 TF = "tf2_msgs/msg/TFMessage"
 NAV_SAT_FIX = "sensor_msgs/msg/NavSatFix"
 IMU = "sensor_msgs/msg/Imu"
+QUATERNION = "geometry_msgs/msg/QuaternionStamped"
 TWIST = "geometry_msgs/msg/TwistStamped"
 TWIST_WITH_COVARIANCE = "geometry_msgs/msg/TwistWithCovarianceStamped"
 VELOCITY_TYPES = (ODOMETRY, TWIST, TWIST_WITH_COVARIANCE)
@@ -179,6 +181,13 @@ def velocity_sample(message: Any, stamp_ns: int) -> VelocitySample:
     twist = message.twist if kind == TWIST else message.twist.twist
     frame = message.child_frame_id if kind == ODOMETRY else message.header.frame_id
     return VelocitySample(stamp_ns, frame_name(frame), _xyz(twist.linear), _xyz(twist.angular))
+
+
+def gimbal_sample(message: Any, stamp_ns: int) -> GimbalSample | None:
+    """How a gimbal is turned in east, north, up, of a QuaternionStamped; None when it is not valid."""
+    quat_xyzw = _xyzw(message.quaternion)
+    usable = np.isfinite(quat_xyzw).all() and quat_xyzw.any()
+    return GimbalSample(stamp_ns, quat_xyzw, True) if usable else None
 
 
 def _measured(vector: Any, covariance: Any) -> np.ndarray:

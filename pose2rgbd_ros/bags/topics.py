@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags import decode, px4
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.errors import UserError
 
 AUTO, NONE = "auto", "none"
+POSE_TYPES = (*decode.POSE_TYPES, px4.ODOMETRY)
+FIX_TYPES = (decode.NAV_SAT_FIX, px4.GPS)
+GIMBAL_TYPES = (px4.GIMBAL, decode.QUATERNION)
 _IMAGE_TYPES = (decode.IMAGE, decode.COMPRESSED_IMAGE)
 _DEPTH_ENCODINGS = ("16UC1", "32FC1")
 _TRANSPORTS = ("compressed", "compressedDepth", "raw", "theora", "zstd")
@@ -79,11 +82,16 @@ class RequestedTopics:
     camera_info: str = AUTO
     pose: str = AUTO
     fix: str = AUTO
+    imu: str = AUTO
+    gimbal: str = AUTO
 
 
 @dataclass
 class TopicChoice:
-    """The topics to use. `pose` is None when the poses come from TF (`tf`, `tf_static`: all such topics)."""
+    """The topics to use. `pose` is None when the poses come from TF (`tf`, `tf_static`: all such topics).
+
+    With `gps_only` there are no poses at all but GPS fixes, or these were asked for as poses.
+    """
 
     image: str
     depth: str | None
@@ -93,6 +101,10 @@ class TopicChoice:
     tf: list[str]
     tf_static: list[str]
     image_frame: str
+    imu: str | None = None
+    gimbal: str | None = None
+    attitude: str | None = None  # of PX4
+    gps_only: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -140,15 +152,22 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
     candidates = _image_topics(reader)
     image = _choose_image(reader, candidates, requested.image, notes)
     tf = [name for name in _of_type(reader, decode.TF) if not name.endswith("tf_static")]
+    gps_only = _is_gps_only(reader, tf, requested)
+    pose = None if gps_only else _choose_pose(reader, tf, requested.pose, notes)
+    fix = requested.pose if gps_only and requested.pose != AUTO else requested.fix
     return TopicChoice(
         image=image.topic,
         depth=_choose_depth(reader, candidates, image, requested.depth, notes),
         camera_info=_choose_camera_info(reader, image, requested.camera_info, notes),
-        pose=_choose_pose(reader, tf, requested.pose, notes),
-        fix=_choose_fix(reader, requested.fix, notes),
+        pose=pose,
+        fix=_choose_fix(reader, fix, notes),
         tf=tf,
         tf_static=[name for name in _of_type(reader, decode.TF) if name.endswith("tf_static")],
         image_frame=image.frame,
+        imu=_choose_imu(reader, requested.imu, notes),
+        gimbal=_choose_other(reader, requested.gimbal, GIMBAL_TYPES, "the gimbal's attitude", notes),
+        attitude=_choose_other(reader, AUTO, (px4.ATTITUDE,), "the attitude", notes),
+        gps_only=gps_only,
         notes=notes,
     )
 
@@ -276,11 +295,20 @@ def _choose_camera_info(reader: BagReader, image: _Images, requested: str, notes
     return choices[0]
 
 
+def _is_gps_only(reader: BagReader, tf: list[str], requested: RequestedTopics) -> bool:
+    """Whether fixes are asked for as poses, or there is nothing else."""
+    if requested.pose not in (AUTO, NONE):
+        return reader.topics[requested.pose].type in FIX_TYPES
+    if tf or _of_type(reader, *POSE_TYPES) or requested.fix == NONE:
+        return False
+    return requested.fix != AUTO or bool(_of_type(reader, *FIX_TYPES))
+
+
 def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[str]) -> str | None:
     if requested != AUTO:
-        _require_type(reader, requested, (*decode.POSE_TYPES, decode.TF), "poses")
+        _require_type(reader, requested, (*POSE_TYPES, decode.TF, *FIX_TYPES), "poses")
         return None if reader.topics[requested].type == decode.TF else requested
-    topics = _of_type(reader, *decode.POSE_TYPES)
+    topics = _of_type(reader, *POSE_TYPES)
     likely = [topic for topic in topics if not words(topic) & _NO_POSE_WORDS]
     if not likely and tf:
         return None
@@ -289,14 +317,14 @@ def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[s
         info = reader.topics[topic]
         return (
             info.count < 2,
-            decode.POSE_TYPES.index(info.type),
+            POSE_TYPES.index(info.type),
             not words(topic) & _GOOD_POSE_WORDS,
             -info.count,
             topic,
         )
 
     if not topics:
-        accepted = ", ".join((*decode.POSE_TYPES, decode.TF))
+        accepted = ", ".join((*POSE_TYPES, decode.TF, *FIX_TYPES))
         raise UserError(
             f"{reader.path} has no poses (a topic with messages of one of {accepted}); "
             f"its topics: {reader.describe_topics()}"
@@ -308,16 +336,44 @@ def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[s
 
 
 def _choose_fix(reader: BagReader, requested: str, notes: list[str]) -> str | None:
-    """GPS, only to tie the map to the Earth."""
     if requested == NONE:
         return None
     if requested != AUTO:
-        _require_type(reader, requested, (decode.NAV_SAT_FIX,), "GPS fixes")
+        _require_type(reader, requested, FIX_TYPES, "GPS fixes")
         return requested
-    topics = _of_type(reader, decode.NAV_SAT_FIX)
+    topics = _of_type(reader, *FIX_TYPES)
     if not topics:
         return None
     return _best(topics, lambda topic: (-reader.topics[topic].count, topic), "GPS", "--fix-topic", notes)
+
+
+def _choose_imu(reader: BagReader, requested: str, notes: list[str]) -> str | None:
+    """An Imu that tells its orientation."""
+    if requested not in (AUTO, NONE):
+        _require_type(reader, requested, (decode.IMU,), "an orientation")
+        return requested
+    firsts = {
+        topic: reader.first(topic) for topic in (_of_type(reader, decode.IMU) if requested == AUTO else [])
+    }
+    oriented = [
+        topic
+        for topic, message in firsts.items()
+        if message is not None and decode.imu_sample(message, 0).quat_xyzw is not None
+    ]
+    if not oriented:
+        return None
+    return _best(oriented, lambda topic: (-reader.topics[topic].count, topic), "IMU", "--imu-topic", notes)
+
+
+def _choose_other(
+    reader: BagReader, requested: str, types: tuple[str, ...], what: str, notes: list[str]
+) -> str | None:
+    """A topic of one of some types; of the first type only, when it is not named."""
+    if requested not in (AUTO, NONE):
+        _require_type(reader, requested, types, what)
+        return requested
+    topics = _of_type(reader, types[0]) if requested == AUTO else []
+    return min(topics, key=lambda topic: (-reader.topics[topic].count, topic)) if topics else None
 
 
 def _best(

@@ -60,8 +60,34 @@ class SourceMeta:
 
 
 @dataclass
+class PosesMeta:
+    """Where the poses came from. `accuracy` is what fusion says of itself; times are of images against poses."""
+
+    position: str = "pose"
+    orientation: str = "pose"
+    mount: str = ""
+    interpolation: str = "linear"
+    altitude_reference: str = "unknown"
+    topics: dict[str, str] = field(default_factory=dict)
+    accuracy: dict[str, Any] | None = None
+    image_time_offset_s: float = 0.0
+    image_time_confidence: float | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PosesMeta:
+        """The inverse of `dataclasses.asdict`; what a newer version adds is left out. UserError for no mapping."""
+        if not isinstance(values, dict):
+            raise UserError(f"poses must be a mapping, not {values!r}")
+        known = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+@dataclass
 class DatasetMeta:
-    """The facts of a dataset. `depth` None: colour only. `datum` None: the map is not tied to the Earth."""
+    """The facts of a dataset. `depth` None: colour only. `datum` None: the map is not tied to the Earth.
+
+    `poses` None: nobody said where they came from.
+    """
 
     camera: Camera
     map_frame: str = "map"
@@ -71,6 +97,7 @@ class DatasetMeta:
     sources: list[SourceMeta] = field(default_factory=list)
     software: str = ""
     format_version: int = FORMAT_VERSION
+    poses: PosesMeta | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML."""
@@ -82,6 +109,7 @@ class DatasetMeta:
             "camera": self.camera.to_dict(),
             "depth": dataclasses.asdict(self.depth) if self.depth else None,
             "datum": self.datum.to_dict() if self.datum else None,
+            **({"poses": dataclasses.asdict(self.poses)} if self.poses else {}),
             "sources": [dataclasses.asdict(source) for source in self.sources],
         }
 
@@ -95,7 +123,7 @@ class DatasetMeta:
                 "update pose2rgbd, or convert the recording again"
             )
         try:
-            depth, datum = values.get("depth"), values.get("datum")
+            depth, datum, poses = values.get("depth"), values.get("datum"), values.get("poses")
             return cls(
                 camera=Camera.from_dict(values["camera"]),
                 map_frame=str(values["map_frame"]),
@@ -104,6 +132,7 @@ class DatasetMeta:
                 datum=Datum.from_dict(datum) if datum else None,
                 sources=[SourceMeta(**source) for source in values.get("sources") or []],
                 software=str(values.get("software", "")),
+                poses=PosesMeta.from_dict(poses) if poses else None,
             )
         except (KeyError, TypeError, UserError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -22,6 +22,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.streams.pose_settings import PoseSettings
 
 PAUSE_NS = 5_000_000_000  # longer silences between poses are not played
 
@@ -94,7 +95,7 @@ class BagRecording:
         self._path = path
         with open_bag(path) as reader:
             self._topics = choose_topics(reader, requested)
-            options = TrackOptions(False, int(max_gap_s * 1e9), "", "", "", "auto")
+            options = TrackOptions(PoseSettings(max_pose_gap_s=max_gap_s))
             first_pass = FirstPass(reader, self._topics, options)
             self._track = first_pass.track(str(path))
         self.map_frame, self.camera_frame = self._track.map_frame, self._track.camera_frame

@@ -50,6 +50,17 @@ class Accuracy:
     held_out_horizontal_m: float | None = None
     held_out_vertical_m: float | None = None
 
+    def summary(self) -> str:
+        """In one line."""
+        text = (
+            f"GPS and odometry fused: {self.fixes} fixes, {self.outliers} of them outliers; by its own account good to "
+            f"{self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically and "
+            f"{self.yaw_sigma_deg:.2f} degrees of heading (standard deviations)"
+        )
+        if self.held_out_horizontal_m is not None:
+            text += f"; fixes held out lie {self.held_out_horizontal_m:.2f} m away in the median"
+        return text
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML, to the digit that means something."""
         return {

@@ -2,263 +2,215 @@
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags import decode, px4
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.bags.topics import TopicChoice, is_rectified
-from pose2rgbd_ros.dataset.importers import mount as mounts
+from pose2rgbd_ros.dataset.importers.camera_track import BODY_FRAMES as BODY_FRAMES
+from pose2rgbd_ros.dataset.importers.camera_track import MAP_FRAMES as MAP_FRAMES
+from pose2rgbd_ros.dataset.importers.camera_track import CameraTrack as CameraTrack
 from pose2rgbd_ros.dataset.importers.georeference import FixLog
-from pose2rgbd_ros.dataset.importers.mount import Mount
+from pose2rgbd_ros.dataset.importers.pose_log import BootClock, PoseLog
+from pose2rgbd_ros.dataset.importers.pose_sources import camera_track
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.geometry.interpolation import Method
-from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.streams.pose_source import ChainedPoses, FixedPose, PoseSource, RecordedPoses
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.streams.orientation import OrientationLog
+from pose2rgbd_ros.streams.pose_settings import PoseSettings
 from pose2rgbd_ros.streams.samples import PoseSample
 from pose2rgbd_ros.streams.transform_tree import TransformTree
-
-# Where maps are rooted, the most global first (REP-105 and habit).
-MAP_FRAMES = ("map", "world", "earth", "odom", "vicon", "mocap", "local_origin")
-BODY_FRAMES = ("base_link", "base_footprint", "body")
-
-
-class PoseLog:
-    """Recorded poses in compact arrays, 64 bytes each."""
-
-    def __init__(self) -> None:
-        self.parent_frame = ""
-        self.child_frame = ""
-        self._stamps_ns = array("q")
-        self._numbers = array("d")
-        self.received_ns: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self._stamps_ns)
-
-    def add(self, pose: PoseSample, received_ns: int) -> None:
-        """Append a pose as received."""
-        if not self:
-            self.parent_frame, self.child_frame = pose.parent_frame, pose.child_frame
-        self._stamps_ns.append(pose.stamp_ns)
-        self._numbers.extend(pose.position_m)
-        self._numbers.extend(pose.quat_xyzw)
-        first, last = self.received_ns or (received_ns, received_ns)
-        self.received_ns = min(first, received_ns), max(last, received_ns)
-
-    def trajectory(self) -> tuple[Trajectory, dict[str, int]]:
-        """The cleaned trajectory and what was wrong. UserError when no pose is usable."""
-        numbers = np.frombuffer(self._numbers).reshape(-1, 7)
-        return Trajectory.from_unsorted(
-            np.frombuffer(self._stamps_ns, dtype=np.int64), numbers[:, :3], numbers[:, 3:]
-        )
-
-
-@dataclass
-class CameraTrack:
-    """The camera's way through the map: the body's trajectory and where the camera sits on it."""
-
-    body: Trajectory
-    mount: Mount
-    map_frame: str
-    camera_frame: str
-    gap_ns: int
-    pose_count: int
-    received_ns: tuple[int, int] | None
-    problems: dict[str, int] = field(default_factory=dict)
-
-    def shift(self, offset_m: npt.NDArray[np.float64]) -> None:
-        """Express the poses in a map whose origin lies elsewhere: add (3,) metres to all."""
-        self.body = replace(self.body, position_m=self.body.position_m + offset_m)
-
-    def poses(self, interpolation: Method = "linear") -> PoseSource:
-        """The camera in the map, for the synchroniser."""
-        if self.mount.moving is None:
-            assert self.mount.T_body_cam is not None
-            mount: PoseSource = FixedPose(self.mount.T_body_cam)
-        else:
-            mount = RecordedPoses(self.mount.moving, self.gap_ns, interpolation)
-        return ChainedPoses(RecordedPoses(self.body, self.gap_ns, interpolation), mount=mount)
-
-    def T_map_cam(self, stamp_ns: int) -> tuple[npt.NDArray[np.float64], str | None]:
-        """The pose (4, 4) at a stamp, and why there is none (then it is NaN)."""
-        at = self.body.interpolate([stamp_ns], self.gap_ns)
-        if self.mount.moving is None:
-            assert self.mount.T_body_cam is not None
-            return at.T[0] @ self.mount.T_body_cam, at.reason[0]
-        on_body = self.mount.moving.interpolate([stamp_ns], self.gap_ns)
-        reason = at.reason[0] or (on_body.reason[0] and f"mount_{on_body.reason[0]}")
-        return at.T[0] @ on_body.T[0], reason
 
 
 @dataclass(frozen=True)
 class TrackOptions:
     """How poses are read; see ConvertConfig for the meaning."""
 
-    received_stamps: bool
-    max_gap_ns: int
-    map_frame: str
-    pose_frame: str
-    camera_frame: str
-    body_to_camera: str
+    poses: PoseSettings = field(default_factory=PoseSettings)
+    received_stamps: bool = False
+    map_frame: str = ""
+    pose_frame: str = ""
+    camera_frame: str = ""
+
+    @property
+    def max_gap_ns(self) -> int:
+        """No pose is interpolated over a longer silence."""
+        return round(self.poses.max_pose_gap_s * 1e9)
 
 
 class FirstPass:
-    """Poses, transforms and calibration of one recording."""
+    """Poses, transforms, fixes, orientations and calibration of one recording. `notes` tells what was assumed."""
 
     def __init__(self, reader: BagReader, topics: TopicChoice, options: TrackOptions) -> None:
-        self._topics = topics
-        self._options = options
-        self._poses = PoseLog()
-        self._tree = TransformTree()
-        self._tf_received_ns: tuple[int, int] | None = None
-        self.fixes = FixLog()
+        self.topics, self.options = topics, options
+        self.poses, self.fixes = PoseLog(), FixLog()
+        self.imu, self.gimbal = OrientationLog(), OrientationLog()
+        self.tree = TransformTree()
+        self.tf_received_ns: tuple[int, int] | None = None
+        self.fix_received_ns: tuple[int, int] | None = None
         self.camera: Camera | None = None
         self.notes: list[str] = []
+        self._boot = BootClock()
+        self._boot_topics = {name for name, info in reader.topics.items() if info.type in px4.TYPES}
         self._read(reader)
+        self._to_recorders_clock()
 
     def _read(self, reader: BagReader) -> None:
-        topics = self._topics
-        named = [topics.pose, topics.camera_info, topics.fix, *topics.tf, *topics.tf_static]
-        wanted = [name for name in named if name]
+        handlers = self._handlers()
         messages = tqdm(
-            reader.messages(wanted),
+            reader.messages(list(handlers)),
             desc=f"{reader.path.name} poses",
-            total=sum(reader.topics[name].count for name in wanted),
+            total=sum(reader.topics[name].count for name in handlers),
             unit="message",
             leave=False,
             disable=None,
         )
         for topic, received_ns, message in messages:
-            if topic == topics.pose:
-                self._poses.add(
-                    decode.pose_sample(message, self._stamp(message.header, received_ns)), received_ns
-                )
-            elif topic == topics.camera_info:
-                self._read_camera(message)
-            elif topic == topics.fix:
-                if message.status.status >= 0:  # below: the receiver has no fix
-                    self.fixes.add(decode.fix_sample(message, self._stamp(message.header, received_ns)))
-            else:
-                self._read_transforms(message, received_ns, topic in topics.tf_static)
+            handlers[topic](message, received_ns)
 
-    def _stamp(self, header: Any, received_ns: int) -> int:
-        stamp_ns = decode.header_stamp_ns(header)
-        return received_ns if self._options.received_stamps or stamp_ns == 0 else stamp_ns
+    def _handlers(self) -> dict[str, Callable[[Any, int], None]]:
+        topics = self.topics
+        found: dict[str, Callable[[Any, int], None]] = {
+            **dict.fromkeys(topics.tf, lambda message, at: self._read_transforms(message, at, False)),
+            **dict.fromkeys(topics.tf_static, lambda message, at: self._read_transforms(message, at, True)),
+        }
+        for topic, handler in (
+            (topics.pose, self._read_pose),
+            (topics.camera_info, lambda message, _: self._read_camera(message)),
+            (topics.fix, self._read_fix),
+            (topics.imu or topics.attitude, self._read_imu),
+            (topics.gimbal, self._read_gimbal),
+        ):
+            if topic:
+                found[topic] = handler
+        return found
+
+    def note(self, text: str) -> None:
+        """Keep a remark, once."""
+        if text and text not in self.notes:
+            self.notes.append(text)
+
+    def _read_pose(self, message: Any, received_ns: int) -> None:
+        read = px4.pose_sample if message.__msgtype__ in px4.TYPES else decode.pose_sample
+        self.poses.add(read(message, self._stamp(message, received_ns)), received_ns)
+
+    def _read_fix(self, message: Any, received_ns: int) -> None:
+        stamp_ns = self._stamp(message, received_ns)
+        if message.__msgtype__ in px4.TYPES:
+            fix = px4.fix_sample(message, stamp_ns)
+        else:  # a status below 0: the receiver has no fix
+            fix = decode.fix_sample(message, stamp_ns) if message.status.status >= 0 else None
+        if fix is not None:
+            self.fixes.add(fix)
+            first, last = self.fix_received_ns or (received_ns, received_ns)
+            self.fix_received_ns = min(first, received_ns), max(last, received_ns)
+
+    def _read_imu(self, message: Any, received_ns: int) -> None:
+        stamp_ns = self._stamp(message, received_ns)
+        if message.__msgtype__ in px4.TYPES:
+            turned = px4.orientation_sample(message, stamp_ns)
+            if turned is not None:
+                self.imu.add(stamp_ns, turned.quat_xyzw, turned.child_frame)
+            return
+        sample = decode.imu_sample(message, stamp_ns)
+        if sample.quat_xyzw is not None:
+            self.imu.add(stamp_ns, sample.quat_xyzw, sample.frame_id)
+
+    def _read_gimbal(self, message: Any, received_ns: int) -> None:
+        stamp_ns = self._stamp(message, received_ns)
+        if message.__msgtype__ in px4.TYPES:
+            sample = px4.gimbal_sample(message, stamp_ns)
+        else:
+            sample = decode.gimbal_sample(message, stamp_ns)
+        if sample is not None:
+            self.gimbal.add(stamp_ns, sample.quat_xyzw, flag=sample.yaw_in_earth)
+
+    def _to_recorders_clock(self) -> None:
+        """What an autopilot stamped since its boot, by the clock of the recorder."""
+        offset_ns = self._boot.offset_ns
+        if not offset_ns:
+            return
+        topics = self.topics
+        logs = (
+            (topics.pose, self.poses),
+            (topics.fix, self.fixes),
+            (topics.imu or topics.attitude, self.imu),
+            (topics.gimbal, self.gimbal),
+        )
+        for topic, log in logs:
+            if topic in self._boot_topics:
+                log.shift(offset_ns)
+        self.note(
+            f"the autopilot stamps since its boot; by the quickest message that was {offset_ns / 1e9:.3f} s by the "
+            "recorder's clock"
+        )
+
+    def body_frame(self) -> str:
+        """The body's frame: as given, as the poses name it, or as TF usually does."""
+        frames = self.tree.frames()
+        usual = next((name for name in BODY_FRAMES if name in frames), "")
+        return self.options.pose_frame or self.poses.child_frame or usual
+
+    def antenna_m(self, body_frame: str) -> Float64:
+        """The GPS antenna in the body (3,): as given, else from static TF, else at its origin."""
+        given = self.options.poses.antenna()
+        if given is not None:
+            return given
+        if body_frame and self.fixes.frame and self.fixes.frame != body_frame:
+            try:
+                T = self.tree.static_transform(body_frame, self.fixes.frame)
+            except UserError:
+                T = None
+            if T is not None:
+                return T[:3, 3]
+        return np.zeros(3)
+
+    def _stamp(self, message: Any, received_ns: int) -> int:
+        if self.options.received_stamps:
+            return received_ns
+        if message.__msgtype__ in px4.TYPES:
+            return self._boot.saw(px4.stamp_ns(message), received_ns)
+        return decode.header_stamp_ns(message.header) or received_ns
 
     def _read_transforms(self, message: Any, received_ns: int, static: bool) -> None:
         for pose in decode.transform_samples(message):
             if not pose.parent_frame or not pose.child_frame or pose.parent_frame == pose.child_frame:
                 continue  # TF itself refuses such transforms
-            stamp_ns = received_ns if self._options.received_stamps else pose.stamp_ns
-            self._tree.add_pose(
+            stamp_ns = received_ns if self.options.received_stamps else pose.stamp_ns
+            self.tree.add_pose(
                 PoseSample(stamp_ns, pose.parent_frame, pose.child_frame, pose.position_m, pose.quat_xyzw),
                 static,
             )
         if not static:
-            first, last = self._tf_received_ns or (received_ns, received_ns)
-            self._tf_received_ns = min(first, received_ns), max(last, received_ns)
+            first, last = self.tf_received_ns or (received_ns, received_ns)
+            self.tf_received_ns = min(first, received_ns), max(last, received_ns)
 
     def _read_camera(self, message: Any) -> None:
         """Keep the first calibration; a later one that differs is told, not used."""
         if message.width == 0 or message.height == 0:
             return
         try:
-            camera = decode.camera_info_sample(message, 0, is_rectified(self._topics.image)).camera
+            camera = decode.camera_info_sample(message, 0, is_rectified(self.topics.image)).camera
         except UserError as error:
             raise UserError(
-                f"{self._topics.camera_info}: {error}; --camera-info-topic none does without a calibration"
+                f"{self.topics.camera_info}: {error}; --camera-info-topic none does without a calibration"
             ) from error
         if self.camera is None or not self.camera.is_calibrated:
             self.camera = camera
         elif camera != self.camera and camera.is_calibrated:
-            text = f"{self._topics.camera_info} changes during the recording; its first calibration is used"
+            text = f"{self.topics.camera_info} changes during the recording; its first calibration is used"
             if text not in self.notes:
                 self.notes.append(text)
 
-    def track(self, bag: str) -> CameraTrack:
-        """The camera's way. UserError, naming the bag, when there is no usable pose."""
-        camera_frame = self._options.camera_frame or self._topics.image_frame
+    def track(self, bag: str, datum: Datum | None = None) -> CameraTrack:
+        """The camera's way; GPS positions are about `datum`. UserError, naming the bag, when there is none."""
         try:
-            if self._topics.pose is None:
-                return self._track_from_tf(camera_frame)
-            return self._track_from_poses(self._topics.pose, camera_frame)
+            return camera_track(self, datum)
         except UserError as error:
             raise UserError(f"{bag}: {error}") from error
-
-    def _track_from_poses(self, topic: str, camera_frame: str) -> CameraTrack:
-        try:
-            body, problems = self._poses.trajectory()
-        except UserError as error:
-            raise UserError(f"{topic}: {error}; --pose-topic picks another topic") from error
-        child = self._options.pose_frame or self._poses.child_frame
-        gap_ns = self._options.max_gap_ns
-        mount = mounts.find(self._options.body_to_camera, self._tree, child, camera_frame, gap_ns)
-        return CameraTrack(
-            body=body,
-            mount=mount,
-            map_frame=self._options.map_frame or self._poses.parent_frame or "map",
-            camera_frame=camera_frame or "camera_optical_frame",
-            gap_ns=gap_ns,
-            pose_count=len(self._poses),
-            received_ns=self._poses.received_ns,
-            problems=problems,
-        )
-
-    def _track_from_tf(self, camera_frame: str) -> CameraTrack:
-        frames, gap_ns = self._tree.frames(), self._options.max_gap_ns
-        given = self._options.body_to_camera != "auto"
-        body = self._options.pose_frame or next((name for name in BODY_FRAMES if name in frames), "")
-        # Interpolating the body, not the camera: a camera on a long arm moves in arcs between two poses.
-        by_body = given or camera_frame not in frames or self._is_fixed(body, camera_frame)
-        source = body if by_body else camera_frame
-        if not source:
-            raise UserError(
-                f"TF does not know the image's frame {camera_frame!r}; its frames: {', '.join(frames) or 'none'}; "
-                "--camera-frame names the camera's, --pose-frame the body's"
-            )
-        map_frame, trajectory = self._moving(source, gap_ns)
-        mount = mounts.find(self._options.body_to_camera, self._tree, source, camera_frame, gap_ns)
-        return CameraTrack(
-            body=trajectory,
-            mount=mount,
-            map_frame=map_frame,
-            camera_frame=camera_frame or "camera_optical_frame",
-            gap_ns=gap_ns,
-            pose_count=len(trajectory),
-            received_ns=self._tf_received_ns,
-            problems={
-                f"{edge}: {reason}": count
-                for edge, reasons in self._tree.problems().items()
-                for reason, count in reasons.items()
-            },
-        )
-
-    def _is_fixed(self, body: str, camera_frame: str) -> bool:
-        """Whether static TF alone tells where the camera sits on the body."""
-        try:
-            return self._tree.static_transform(body, camera_frame) is not None
-        except UserError:
-            return False
-
-    def _moving(self, source: str, gap_ns: int) -> tuple[str, Trajectory]:
-        """The map frame and the trajectory of `source` in it, from TF."""
-        if self._options.map_frame:
-            return self._options.map_frame, self._tree.trajectory(self._options.map_frame, source, gap_ns)
-        frames = self._tree.frames()
-        failure = f"none of {', '.join(MAP_FRAMES)} is among them"
-        for name in MAP_FRAMES:
-            if name in frames and name != source:
-                try:
-                    return name, self._tree.trajectory(name, source, gap_ns)
-                except UserError as error:
-                    failure = str(error)
-        raise UserError(
-            f"TF gives no trajectory of {source!r} (frames: {', '.join(frames)}): {failure}; --map-frame names the map"
-        )

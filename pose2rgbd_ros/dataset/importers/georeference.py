@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.streams.samples import FixSample
+from pose2rgbd_ros.streams import fix_track
 
 _FEWEST_FIXES = 5
 _SHORTEST_TRACK_M = 10.0
@@ -31,35 +30,25 @@ class Georeference:
     how: str
 
 
-class FixLog:
-    """GPS fixes in compact arrays."""
+class FixLog(fix_track.FixLog):
+    """GPS fixes in compact arrays, which may tell where the origin of poses lies."""
 
-    def __init__(self) -> None:
-        self._stamps_ns = array("q")
-        self._numbers = array("d")
-
-    def __len__(self) -> int:
-        return len(self._stamps_ns)
-
-    def add(self, fix: FixSample) -> None:
-        """Append a fix; one without a position is left out."""
-        if np.isfinite(fix.latitude_deg) and np.isfinite(fix.longitude_deg):
-            self._stamps_ns.append(fix.stamp_ns)
-            self._numbers.extend((fix.latitude_deg, fix.longitude_deg, fix.altitude_m))
-
-    def georeference(self, body: Trajectory, max_gap_ns: int) -> Georeference:
+    def georeference(
+        self, body: Trajectory, max_gap_ns: int, antenna_m: Float64 | None = None
+    ) -> Georeference:
         """The point on Earth where the poses' origin lies, if their axes are east, north and up.
 
-        That is so when fix minus pose is the same all along the track. The antenna is taken to be where the body is;
-        altitudes are the receiver's, 0 where it gave none.
+        That is so when fix minus pose is the same all along the track. `antenna_m` (3,): the antenna in the body,
+        None: where the body is; altitudes are the receiver's, 0 where it gave none.
         """
-        stamps = np.frombuffer(self._stamps_ns, dtype=np.int64)
-        latitude, longitude, altitude = np.frombuffer(self._numbers).reshape(-1, 3).T
+        stamps, place = self.wgs84()
+        latitude, longitude, altitude = place.T
         at = body.interpolate(stamps, max_gap_ns)
         if at.valid.sum() < _FEWEST_FIXES:
             return Georeference(None, f"only {at.valid.sum()} GPS fixes have a pose: no datum from them")
         first = Datum(latitude[0], longitude[0], float(np.nan_to_num(altitude[0])))
-        position = at.T[at.valid, :3, 3]
+        T = at.T[at.valid]
+        position = T[:, :3, 3] + (0.0 if antenna_m is None else T[:, :3, :3] @ antenna_m)
         offset = wgs84_to_enu(latitude[at.valid], longitude[at.valid], altitude[at.valid], first) - position
         offset[:, 2] = np.nan_to_num(offset[:, 2])
         origin = np.median(offset, axis=0)

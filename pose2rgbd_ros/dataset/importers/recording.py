@@ -40,8 +40,7 @@ class Recording:
         self._report = report
         self._topics = self._choose()
         self._first_pass = FirstPass(reader, self._topics, self._track_options())
-        self._track: CameraTrack = self._first_pass.track(str(reader.path))
-        self._datum: Datum | None = self._place_on_earth()
+        self._track, self._datum = self._place_on_earth()
         self._writer: DatasetWriter | None = None
         self._image_received_ns: tuple[int, int] | None = None
         self._image_offset_ns = round(self._config.image_time_offset_s * _SECOND)
@@ -56,34 +55,39 @@ class Recording:
                 config.camera_info_topic,
                 config.pose_topic,
                 config.fix_topic,
+                config.imu_topic,
+                config.gimbal_topic,
             ),
         )
 
     def _track_options(self) -> TrackOptions:
         config = self._config
         return TrackOptions(
+            poses=config,
             received_stamps=config.stamps == "received",
-            max_gap_ns=round(config.max_pose_gap_s * _SECOND),
             map_frame=decode.frame_name(config.map_frame),
             pose_frame=decode.frame_name(config.pose_frame),
             camera_frame=decode.frame_name(config.camera_frame),
-            body_to_camera=config.body_to_camera,
         )
 
-    def _place_on_earth(self) -> Datum | None:
-        """The datum of the dataset's map; poses with another origin are moved there."""
-        config, stored = self._config, self._target.stored_meta()
+    def _place_on_earth(self) -> tuple[CameraTrack, Datum | None]:
+        """The track, and the datum of the dataset's map; poses with another origin are moved there."""
+        config, stored, first = self._config, self._target.stored_meta(), self._first_pass
         common = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
-        fixes, track = self._first_pass.fixes, self._track
+        track = first.track(str(self._reader.path), common)
+        if track.datum is not None:  # positions are GPS's: they are about it already
+            self._require_near(track, stored is not None and stored.datum is None)
+            return track, track.datum
+        fixes = first.fixes
         if not len(fixes):
-            return common
-        found = fixes.georeference(track.body, track.gap_ns)
+            return track, common
+        found = fixes.georeference(track.body, track.gap_ns, first.antenna_m(first.body_frame()))
         self._report.note(found.how)
         if found.datum is None:
-            return common
+            return track, common
         if common is None:
             # Frames that were written without a datum cannot be given one by another recording.
-            return None if stored else found.datum
+            return track, None if stored else found.datum
         try:
             offset_m = georeference.shift_m(found.datum, common)
         except UserError as error:
@@ -94,7 +98,21 @@ class Recording:
                 "they were moved there".format(*offset_m)
             )
             track.shift(offset_m)
-        return common
+        return track, common
+
+    def _require_near(self, track: CameraTrack, unplaced: bool) -> None:
+        """UserError when GPS positions do not belong into the map."""
+        if unplaced:
+            raise UserError(
+                f"{self._reader.path}: the dataset's place on Earth is unknown, so GPS positions cannot be added; choose "
+                "another folder, or --position pose"
+            )
+        away_m = float(np.median(np.linalg.norm(track.body.position_m[:, :2], axis=1)))
+        if away_m > georeference.FARTHEST_ORIGIN_M:
+            raise UserError(
+                f"{self._reader.path}: by GPS the recording lies {away_m / 1000:.0f} km from the map's datum; check "
+                "--datum, or choose another folder for another place"
+            )
 
     def run(self) -> None:
         """Convert; the report is filled on the way, also when it ends early."""
@@ -118,8 +136,9 @@ class Recording:
             "image": topics.image,
             "depth": topics.depth,
             "camera_info": topics.camera_info,
-            "pose": topics.pose or ", ".join(topics.tf),
+            "pose": topics.fix if track.facts.position == "gps" else topics.pose or ", ".join(topics.tf),
             "fix": topics.fix,
+            **{name: topic for name, topic in track.facts.topics.items() if name in ("imu", "gimbal")},
         }
         report.poses = track.pose_count
         report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
@@ -218,6 +237,7 @@ class Recording:
                 camera_frame=self._track.camera_frame,
                 depth=DepthMeta(kind=config.depth_kind) if self._topics.depth else None,
                 datum=self._datum,
+                poses=self._track.facts,
             )
             self._writer = self._target.begin(meta, self._reader.path)
             self._writer.begin_source(self._target.source_name(self._reader.path))
