@@ -95,11 +95,12 @@ class PoseBuffer:
 
     def _insert(self, stamp_ns: int, numbers: tuple[float, ...]) -> None:
         self._behind = None
+        if stamp_ns < self._stamps_ns[-1]:
+            self.problems["out_of_order"] += 1
         at = bisect_left(self._stamps_ns, stamp_ns)
         if self._stamps_ns[at] == stamp_ns:
             self.problems["duplicate_stamp"] += 1
             return
-        self.problems["out_of_order"] += 1
         self._stamps_ns.insert(at, stamp_ns)
         self._numbers[7 * at : 7 * at] = array("d", numbers)
 
