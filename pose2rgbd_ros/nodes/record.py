@@ -29,6 +29,7 @@ from pose2rgbd_ros.nodes.record_worker import RecordWorker
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DRAIN_S = 1.0  # ~/stop waits so long for the poses of the last images
 JUMP_BACK_S = 1.0
+LOOK_S = 0.2  # how often topics that nobody published yet are looked for
 
 
 class RecordNode(LifecycleNode):
@@ -62,6 +63,7 @@ class RecordNode(LifecycleNode):
         # By the wall: when a simulated clock stands still it must speak up too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._housekeep, clock=self._steady)
+        self.create_timer(LOOK_S, self._look, clock=self._steady)
         if self.settings.autostart:
             start_by_itself(self, self._steady)
 
@@ -87,7 +89,7 @@ class RecordNode(LifecycleNode):
         self._failure = self._session = None
         self._worker = RecordWorker(self.settings, self._on_jump)
         self._inputs = Inputs(self, self.settings, self._on_arrival)
-        self._inputs.look()
+        self._look()
         self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")
         if self.settings.start_recording:
             try:
@@ -232,14 +234,11 @@ class RecordNode(LifecycleNode):
     # Housekeeping ----------------------------------------------------------------------------------------------
 
     def _housekeep(self) -> None:
-        """Once a second, and when something changed: look for topics, watch the disk, tell how things stand."""
+        """Once a second, and when something changed: watch the disk, tell how things stand."""
         problems: dict[str, str] = {}
         if self._inputs is not None:
-            for item in self._inputs.look():
-                self.get_logger().info(f"takes {item.topic} ({item.type_name})")
             self._watch_session()
-            finder = Problems(self, self.settings.silence_s, self.settings.stamps == "received")
-            problems = finder.find(self._inputs.all)
+            problems = Problems(self, self.settings).find(self._inputs.all) | self._poses_of_no_use()
         state, message = self._situation(problems)
         inputs = self._inputs.all if self._inputs else []
         stamp = self.get_clock().now().to_msg()
@@ -257,6 +256,16 @@ class RecordNode(LifecycleNode):
         if state == SyncStatus.ERROR:
             self._log.tell(level, message, message)
         self._tell_problems(problems)
+
+    def _poses_of_no_use(self) -> dict[str, str]:
+        """The odometry, if its poses are none."""
+        assert self._inputs is not None
+        text = self._worker.poses.watch.problem() if self._worker is not None else ""
+        return {item.topic: text for item in self._inputs.all if item.role == "odom" and text}
+
+    def _look(self) -> None:
+        for item in self._inputs.look() if self._inputs is not None else []:
+            self.get_logger().info(f"takes {item.topic} ({item.type_name})")
 
     def _watch_session(self) -> None:
         session = self._session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.nodes.record_inputs import Arrival
+from pose2rgbd_ros.nodes.record_pose_watch import PoseWatch
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
 from pose2rgbd_ros.streams.pose_source import ChainedPoses, FixedPose, PoseAnswer, PoseSource
@@ -41,6 +43,7 @@ class LivePoses:
         gap_ns = round(settings.max_pose_gap_s * _SECOND)
         self.odometry = PoseBuffer(gap_ns, settings.interpolation)
         self.odometry_frames: tuple[str, str] | None = None
+        self.watch = PoseWatch()
         self.transforms = TransformBuffer(gap_ns, settings.interpolation)
         self._calibrations: dict[str, Camera] = {}
         self._place = _Place(gap_ns)
@@ -93,6 +96,7 @@ class LivePoses:
 
     def _odometry(self, message: Any, stamp_ns: int, arrival: Arrival) -> None:
         pose = decode.pose_sample(message, stamp_ns)
+        self.watch.saw(pose, _speed_mps(message))
         self.odometry_frames = self.odometry_frames or (pose.parent_frame, pose.child_frame)
         self.odometry.add(pose)
 
@@ -136,6 +140,16 @@ class LivePoses:
     def use_for_place(self, body: PoseSource) -> None:
         """The poses whose origin the fixes are to place on Earth."""
         self._place.body = self._place.body or body
+
+
+def _speed_mps(message: Any) -> float:
+    """What the twist of an Odometry says; NaN for other messages."""
+    twist = getattr(message, "twist", None)
+    return (
+        math.nan
+        if twist is None
+        else math.hypot(twist.twist.linear.x, twist.twist.linear.y, twist.twist.linear.z)
+    )
 
 
 class CameraPoses:

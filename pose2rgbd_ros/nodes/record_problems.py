@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from pose2rgbd_ros.nodes.record_inputs import Input
+from pose2rgbd_ros.nodes.record_settings import RecordSettings
 
 OTHER_CLOCK_S = 1.0
 REQUIRED = ("image",)
@@ -17,18 +19,20 @@ REQUIRED = ("image",)
 class Problems:
     """Looks at the topics of a recorder through the ROS graph; belongs to the executor."""
 
-    def __init__(self, node: Node, silence_s: float, by_arrival: bool) -> None:
-        self._node, self._silence_s, self._by_arrival = node, silence_s, by_arrival
+    def __init__(self, node: Node, settings: RecordSettings) -> None:
+        self._node, self._silence_s = node, settings.silence_s
+        self._by_arrival = settings.stamps == "received"
+        self._by_gps = settings.position == "gps"
 
     def find(self, inputs: list[Input]) -> dict[str, str]:
         """What is the matter, by topic. Topics that are optional and that nobody publishes are no problem."""
         found = {}
-        has_pose = any(item.watch.messages for item in inputs if item.role in ("odom", "tf", "fix"))
-        has_odometry = any(item.watch.messages for item in inputs if item.role == "odom")
+        arrives = {item.role for item in inputs if item.watch.messages}
         for item in inputs:
-            if item.role == "tf" and has_odometry:
+            self._look_for_publishers(item)
+            if item.role == "tf" and "odom" in arrives:
                 continue
-            needed = item.role in REQUIRED or (item.role == "odom" and not has_pose)
+            needed = item.role in REQUIRED or (item.role == "odom" and self._lacks_poses(item, arrives))
             text = self._silent(item, needed) if item.watch.silent_for_s > self._silence_s else ""
             if item.watch.lost:
                 text = text or f"{item.watch.lost} messages were lost: the recorder could not keep up"
@@ -36,6 +40,19 @@ class Problems:
                 found[item.topic] = text
         found |= {} if self._by_arrival else _other_clocks(inputs, found)
         return found
+
+    def _lacks_poses(self, odometry: Input, arrives: set[str]) -> bool:
+        """GPS alone will do where nobody has a pose."""
+        if arrives & {"odom", "tf"} or (self._by_gps and "fix" in arrives):
+            return False
+        return "fix" not in arrives or bool(self._others(odometry))
+
+    def _look_for_publishers(self, item: Input) -> None:
+        """A topic that has only just turned up is not silent."""
+        if item.watch.messages or not self._publishers(item):
+            item.watch.published_s = None
+        elif item.watch.published_s is None:
+            item.watch.published_s = time.monotonic()
 
     def _silent(self, item: Input, needed: bool) -> str:
         for_s = f"{item.watch.silent_for_s:.0f} s"
@@ -58,6 +75,9 @@ class Problems:
                     f"QoS does not fit: {_name(info)} offers {_qos(info.qos_profile)}, asked for is "
                     f"{_qos(item.qos_in_force())} ({reason}); set qos_overrides.{item.topic}.subscription.*"
                 )
+        published_s = item.watch.published_s
+        if published_s is not None and time.monotonic() - published_s < self._silence_s:
+            return ""
         what = "nothing arrives" if not item.watch.messages else f"silent for {for_s}"
         return f"{what}, though {_name(publishers[0])} publishes it ({_qos(publishers[0].qos_profile)})"
 

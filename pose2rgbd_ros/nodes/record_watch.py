@@ -20,6 +20,7 @@ class TopicWatch:
         self.longest_gap_s = 0.0
         self.began_s = time.monotonic()
         self.last_s: float | None = None
+        self.published_s: float | None = None  # since when somebody publishes it, as long as nothing arrives
         self.last_stamp_ns = -1
         self._recent: deque[tuple[float, float]] = deque(maxlen=KEPT)  # arrival in s, latency in s
 
