@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,11 @@ class _UnderWay:
     stamp_ns: int
     T_map_cam: Float64
     encoded: Future[EncodedFrame | BadFrame] | EncodedFrame | BadFrame
+
+
+def jobs_of(jobs: int) -> int:
+    """The number of threads that a setting asks for; 0: one per core this process may use."""
+    return jobs or len(os.sched_getaffinity(0))
 
 
 class FrameIngest:

@@ -57,6 +57,7 @@ class SourceMeta:
     frames: int = 0
     first_stamp_ns: int | None = None
     last_stamp_ns: int | None = None
+    recorded_from_ns: int | None = None  # when its first message was received: two of one name differ in that
 
 
 @dataclass

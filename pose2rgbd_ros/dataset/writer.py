@@ -82,6 +82,7 @@ class DatasetWriter:
         self._raw_images: RawImages = raw_images
         self._frames: Frames = {}
         self._source: SourceMeta | None = None
+        self._begun: set[str] = set()
         self._depth_size: tuple[int, int] | None = None
         self._descriptors: list[int] = []
         with self.disk():
@@ -111,13 +112,22 @@ class DatasetWriter:
         """Known depths of this run that the unit asked for could not hold; they were stored as unknown."""
         return self._encoder.too_far_pixels if self._encoder else 0
 
-    def begin_source(self, name: str) -> None:
-        """Count the frames that follow to the recording `name` (of which earlier counts are forgotten)."""
-        sources = self.meta.sources
-        self._source = SourceMeta(name)
-        known = [source.name for source in sources]
+    def begin_source(self, name: str, recorded_from_ns: int | None = None) -> None:
+        """Count the frames that follow to the recording `name`, which began at `recorded_from_ns` by its own clock.
+
+        Counts of an earlier, interrupted run over it are forgotten. Another recording of this name is numbered.
+        """
+        sources, plain, number = self.meta.sources, name, 1
+        known = {source.name: source for source in sources}
+        while name in known and (
+            name in self._begun or not _same_start(known[name].recorded_from_ns, recorded_from_ns)
+        ):
+            number += 1
+            name = f"{plain} ({number})"
+        self._begun.add(name)
+        self._source = SourceMeta(name, recorded_from_ns=recorded_from_ns)
         if name in known:
-            sources[known.index(name)] = self._source
+            sources[sources.index(known[name])] = self._source
         else:
             sources.append(self._source)
 
@@ -344,3 +354,8 @@ class DatasetWriter:
 
 def _depth_folder(meta: DatasetMeta) -> str | None:
     return layout.DEPTH[meta.depth.kind] if meta.depth else None
+
+
+def _same_start(a: int | None, b: int | None) -> bool:
+    """Whether two recordings of one name are the same; where a start is not known, they are taken to be."""
+    return a is None or b is None or a == b

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pose2rgbd_ros.dataset.depth_files import DepthFormat
+from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.pose_settings import PoseSettings
 
 
 @dataclass(frozen=True)
-class ConvertConfig(PoseSettings):
+class ConvertConfig(PoseSettings, FilterConfig):
     """How recordings become a dataset."""
 
     image_topic: str = setting("auto", "colour images (Image or CompressedImage)")
@@ -33,7 +34,7 @@ class ConvertConfig(PoseSettings):
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
-    every: int = setting(1, "take every n-th image", ge=1)
+    trim_ground: bool = setting(False, "leave out what lies before take-off and after landing")
     fov_deg: float = setting(
         0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
     )
@@ -55,5 +56,8 @@ class ConvertConfig(PoseSettings):
         None,
         "latitude, longitude (degrees) and ellipsoid altitude (m) of the map's origin; not given: of the first "
         "recording's, from its GPS",
+    )
+    jobs: int = setting(
+        0, "threads that check and encode images, whose number changes no byte; 0: one per core", ge=0, le=256
     )
     resume: bool = setting(False, "go on with a dataset that is there, or add a recording to it")

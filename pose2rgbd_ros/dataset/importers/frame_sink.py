@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 
 from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
-from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, Depth, FrameIngest, Outcome
@@ -27,8 +26,8 @@ class FrameSink:
     """Takes the frames of one source in order of time; `report` counts what becomes of them.
 
     `meta` describes the source's frames, asked with the first image. The writer begins with it. `frame_filter` and
-    `jobs` as FrameIngest has them; with more than one job it is used as a context manager. `recorded_from_ns` tells
-    sources of one name apart.
+    `jobs` as FrameIngest has them; with more than one job it is used as a context manager. `recorded_from_ns`, to be
+    set before the first frame, tells sources of one name apart.
     """
 
     def __init__(
@@ -39,11 +38,10 @@ class FrameSink:
         meta: Callable[[ImageSample], DatasetMeta],
         frame_filter: FrameFilter | None = None,
         jobs: int = 1,
-        recorded_from_ns: int | None = None,
     ) -> None:
         self._target, self._report, self._source, self._meta = target, report, source, meta
         self._frame_filter, self._jobs = frame_filter, jobs
-        self._recorded_from_ns = recorded_from_ns
+        self.recorded_from_ns: int | None = None
         self._ingest: FrameIngest | None = None
 
     def __enter__(self) -> FrameSink:
@@ -53,19 +51,15 @@ class FrameSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._ingest is not None:
-            if error is None:
-                self._count(self._ingest.finish())
-            self._ingest.__exit__(kind, error, trace)
+            with self._ingest:
+                if error is None:
+                    self._count(self._ingest.finish())
 
     def add(self, stamp_ns: int, T_map_cam: Float64, image: ImageSample, depth: Depth = None) -> None:
         """Store a frame or count why not. UserError when the disk is full, or the source does not fit the dataset."""
         if self._ingest is None:
-            try:
-                writer = self._target.begin(self._meta(image), self._source)
-            except BadFrame as error:
-                self._report.reject(stamp_ns, error.reason, str(error))
-                return
-            writer.begin_source(self._source.name, self._recorded_from_ns)
+            writer = self._target.begin(self._meta(image), self._source)
+            writer.begin_source(self._source.name, self.recorded_from_ns)
             self._ingest = FrameIngest(writer, self._target.config, self._frame_filter, self._jobs)
         self._count(self._ingest.put(stamp_ns, T_map_cam, image, depth))
 

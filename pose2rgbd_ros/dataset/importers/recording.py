@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,17 +12,21 @@ from tqdm import tqdm
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.bags.topics import RequestedTopics, TopicChoice, choose_topics
+from pose2rgbd_ros.dataset.filters import FrameFilter
+from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_phase
+from pose2rgbd_ros.dataset.image_camera import camera_of_images
 from pose2rgbd_ros.dataset.importers import georeference
 from pose2rgbd_ros.dataset.importers.bag_track import CameraTrack, FirstPass, TrackOptions
+from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
+from pose2rgbd_ros.dataset.ingest import jobs_of
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
-from pose2rgbd_ros.dataset.writer import BadFrame, DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth as depth_rules
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
+from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
 
 _SECOND = 1_000_000_000
@@ -41,7 +45,6 @@ class Recording:
         self._topics = self._choose()
         self._first_pass = FirstPass(reader, self._topics, self._track_options())
         self._track, self._datum = self._place_on_earth()
-        self._writer: DatasetWriter | None = None
         self._image_received_ns: tuple[int, int] | None = None
         self._image_offset_ns = round(self._config.image_time_offset_s * _SECOND)
 
@@ -119,16 +122,26 @@ class Recording:
         self._describe()
         self._require_known_depth_encoding()
         try:
-            for settled in self._settled():
-                if isinstance(settled, Reject):
-                    self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
-                else:
-                    self._frame(settled)
+            with self._sink() as sink:
+                for settled in self._settled():
+                    if isinstance(settled, Reject):
+                        self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+                    else:
+                        self._frame(sink, settled)
         finally:
             for problem in self._reader.problems:
                 self._report.note(problem)
             self._report.unreadable_messages = dict(self._reader.unreadable)
         self._check_overlap()
+
+    def _sink(self) -> FrameSink:
+        body, config = self._track.body, self._config
+        phases = flight_phase(body.stamps_ns, body.position_m[:, 2]) if config.trim_ground else None
+        if config.trim_ground:
+            self._report.note(tell_phase(body.stamps_ns, phases))
+        frame_filter = FrameFilter(config, ground_z_m(body.position_m[:, 2], config.height_above), phases)
+        jobs = jobs_of(config.jobs)
+        return FrameSink(self._target, self._report, self._reader.path, self._meta, frame_filter, jobs)
 
     def _describe(self) -> None:
         topics, track, report = self._topics, self._track, self._report
@@ -184,16 +197,15 @@ class Recording:
                     yield from sync.add_depth(stamp_ns, received_ns, message)
                     continue
                 progress.update()
-                if self._wanted(stamp_ns, received_ns):
-                    yield from sync.add_image(stamp_ns, received_ns, message)
+                self._saw(stamp_ns, received_ns)
+                yield from sync.add_image(stamp_ns, received_ns, message)
             yield from sync.finish()
 
     def _stamp(self, message: Any, received_ns: int) -> int:
         stamp_ns = decode.header_stamp_ns(message.header)
         return received_ns if self._config.stamps == "received" or stamp_ns == 0 else stamp_ns
 
-    def _wanted(self, stamp_ns: int, received_ns: int) -> bool:
-        """Count the image; whether it is one to convert."""
+    def _saw(self, stamp_ns: int, received_ns: int) -> None:
         report = self._report
         newest = report.images_stamps_ns[1] if report.images_stamps_ns else stamp_ns
         if stamp_ns < newest:
@@ -201,69 +213,45 @@ class Recording:
         report.saw_image(stamp_ns)
         first, last = self._image_received_ns or (received_ns, received_ns)
         self._image_received_ns = min(first, received_ns), max(last, received_ns)
-        return (report.images - 1) % self._config.every == 0
 
-    def _frame(self, frame: Frame) -> None:
-        """Write one frame, or count why not."""
+    def _frame(self, sink: FrameSink, frame: Frame) -> None:
+        """Hand one frame on, or count why not."""
+        assert self._image_received_ns is not None
+        sink.recorded_from_ns = self._image_received_ns[0]
         try:
-            sample = _image_sample(frame)
-            writer = self._writer_for(sample)
-            depth = None if frame.stamp_ns in writer else self._depth(frame)
-            added = writer.add(frame.stamp_ns, frame.T_map_cam, sample, depth)
-        except BadFrame as error:
-            self._report.reject(frame.stamp_ns, error.reason, str(error))
-            return
-        if added == "written":
-            self._report.frames_written += 1
-        elif added == "present":
-            self._report.frames_already_there += 1
-        else:
-            self._report.reject(frame.stamp_ns, "duplicate_stamp", "another frame of this stamp is there")
-
-    def _depth(self, frame: Frame) -> DepthSample | None:
-        if self._topics.depth is None:
-            return None
-        try:
-            return decode.depth_sample(frame.depth, frame.stamp_ns)
+            image = decode.image_sample(frame.image, frame.stamp_ns)
         except UserError as error:
-            raise BadFrame("depth_unreadable", str(error)) from error
+            self._report.reject(frame.stamp_ns, "image_unreadable", str(error))
+            return
+        depth = (
+            None
+            if frame.depth is None
+            else functools.partial(decode.depth_sample, frame.depth, frame.stamp_ns)
+        )
+        sink.add(frame.stamp_ns, frame.T_map_cam, image, depth)
 
-    def _writer_for(self, sample: ImageSample) -> DatasetWriter:
-        if self._writer is None:
-            config = self._config
-            meta = DatasetMeta(
-                camera=self._camera(sample),
-                map_frame=self._track.map_frame,
-                camera_frame=self._track.camera_frame,
-                depth=DepthMeta(kind=config.depth_kind) if self._topics.depth else None,
-                datum=self._datum,
-                poses=self._track.facts,
-            )
-            self._writer = self._target.begin(meta, self._reader.path)
-            self._writer.begin_source(self._target.source_name(self._reader.path))
-        return self._writer
+    def _meta(self, sample: ImageSample) -> DatasetMeta:
+        return DatasetMeta(
+            camera=self._camera(sample),
+            map_frame=self._track.map_frame,
+            camera_frame=self._track.camera_frame,
+            depth=DepthMeta(kind=self._config.depth_kind) if self._topics.depth else None,
+            datum=self._datum,
+            poses=self._track.facts,
+        )
 
     def _camera(self, sample: ImageSample) -> Camera:
-        """The camera of the images: calibrated, guessed from the field of view, or only a size."""
-        width, height = sample.width, sample.height
-        camera = self._first_pass.camera
-        if camera is not None and camera.is_calibrated:
-            if abs(camera.width * height / (camera.height * width) - 1) > 0.02:
-                raise UserError(
-                    f"{self._topics.camera_info} calibrates {camera.width} x {camera.height} pixels, "
-                    f"but {self._topics.image} has {width} x {height}; "
-                    "--camera-info-topic picks another topic, or none"
-                )
-            if (camera.width, camera.height) != (width, height):
-                self._report.note(f"calibration scaled from {camera.width} x {camera.height} pixels")
-            return camera.resized(width, height)
-        why = f"{self._topics.camera_info} says K[0] = 0" if camera is not None else "there is no CameraInfo"
-        if not self._config.fov_deg:
-            self._report.note(f"{why}: the camera is uncalibrated; --fov-deg gives its field of view")
-            return Camera(width, height, 0.0, 0.0, 0.0, 0.0)
-        self._report.note(f"{why}: focal length from a field of view of {self._config.fov_deg:g} degrees")
-        focal = width / 2 / math.tan(math.radians(self._config.fov_deg) / 2)
-        return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+        try:
+            camera, note = camera_of_images(
+                sample.width, sample.height, self._first_pass.camera, self._config.fov_deg
+            )
+        except UserError as error:
+            raise UserError(
+                f"{self._topics.camera_info} {error}; --camera-info-topic picks another topic, or none"
+            ) from error
+        if note:
+            self._report.note(note if camera.is_calibrated else f"{note}; --fov-deg gives its field of view")
+        return camera
 
     def _shifted(self, stamps_ns: tuple[int, int]) -> tuple[int, int]:
         """First and last image stamp as they are looked up among the poses."""
@@ -296,13 +284,6 @@ class Recording:
             text += "; --image-time-offset-s shifts the images"
         report.note(text)
         report.clock_hint = text
-
-
-def _image_sample(frame: Frame) -> ImageSample:
-    try:
-        return decode.image_sample(frame.image, frame.stamp_ns)
-    except UserError as error:
-        raise BadFrame("image_unreadable", str(error)) from error
 
 
 def _span(stamps_ns: tuple[int, int]) -> str:

@@ -25,7 +25,6 @@ class Target:
         self.out = out
         self.config = config
         self.writer: DatasetWriter | None = None
-        self._source_names: list[str] = []
         self._require_room()
 
     def _require_room(self) -> None:
@@ -39,12 +38,6 @@ class Target:
                 f"{self.out} already holds a dataset of {count} frames; --resume goes on with it or adds to it, "
                 "or choose another folder"
             )
-
-    def source_name(self, bag: Path) -> str:
-        """The name of a recording in meta.yaml; numbered when another one of this run has it."""
-        name, same = bag.name, self._source_names.count(bag.name)
-        self._source_names.append(name)
-        return f"{name} ({same + 1})" if same else name
 
     def stored_meta(self) -> DatasetMeta | None:
         """The facts of the frames that are there; None before the first. UserError for a damaged dataset."""
