@@ -20,7 +20,8 @@ YAW, POSITION, WANDER, SCALE, STATES = 0, slice(1, 4), slice(4, 7), 7, 8
 # A redescending (Cauchy) loss; the first, coarse solutions must not lose good fixes.
 _LOSS_WIDTHS = (100.0, 30.0, 10.0, 5.0)
 LOSS_WIDTH = 3.0
-_MOST_ITERATIONS = 25
+MOST_ITERATIONS = 25
+_CONVERGED = 1e-3  # metres, radians
 _SILENT_S, _UNKNOWN_SPEED_MPS = 2.5, 5.0  # without odometry for so long, the body may have gone anywhere
 _SCALE_WALK_PER_SQRT_S = 1e-5  # constant, but never certain: keeps a live estimate awake
 _START_SIGMA_M, _START_SIGMA_RAD = 1e3, 10.0
@@ -66,7 +67,7 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """K fixes, each between `node` and `node` + 1, at `share` of the way in time.
+    """K fixes in order, each between `node` and `node` + 1, at `share` of the way in time.
 
     `before_m`, `after_m` (K, 3): odometry from the one node, and from the other, to the fix; `arm_m`: from the body to
     the antenna, in the odometry's axes. `position_m` (K, 3), up NaN: unknown; `sigma_m` (K, 3).
@@ -100,19 +101,25 @@ class Normal:
 
 
 def solve(
-    x: Float64, model: FusionModel, prior: Prior, steps: Steps, anchors: Anchors, coarse: bool = True
+    x: Float64,
+    model: FusionModel,
+    prior: Prior,
+    steps: Steps,
+    anchors: Anchors,
+    coarse: bool = True,
+    iterations: int = MOST_ITERATIONS,
 ) -> tuple[Float64, Normal, Float64]:
     """The states (N, 8) from a first guess, the equations there, and the weights (K, 2) of the fixes' two parts.
 
     With `coarse` the loss narrows step by step, for a guess from afar.
     """
-    widths = (*(_LOSS_WIDTHS if coarse else ()), *[LOSS_WIDTH] * _MOST_ITERATIONS)
+    widths = (*(_LOSS_WIDTHS if coarse else ()), *[LOSS_WIDTH] * iterations)
     normal, weights = assemble(x, model, prior, steps, anchors, widths[0])
     for width in widths[1:]:
         change = _solve_banded(normal)
         x = x + change
         normal, weights = assemble(x, model, prior, steps, anchors, width)
-        if width == LOSS_WIDTH and np.abs(change[:, :4]).max() < 1e-4:
+        if width == LOSS_WIDTH and np.abs(change[:, :4]).max() < _CONVERGED:
             break
     return x, normal, weights
 
@@ -136,13 +143,21 @@ def assemble(
 def _add(
     A: Float64, B: Float64, g: Float64, node: Int64, J0: Float64, J1: Float64, r: Float64, w: Float64
 ) -> None:
-    """Add residuals (K, m) of information (K, m) and Jacobians (K, m, 8) by the states of `node` and the next."""
-    W0, W1 = J0 * w[..., None], J1 * w[..., None]
-    np.add.at(A, node, W0.swapaxes(1, 2) @ J0)
-    np.add.at(A, node + 1, W1.swapaxes(1, 2) @ J1)
-    np.add.at(B, node, W0.swapaxes(1, 2) @ J1)
-    np.add.at(g, node, -(W0.swapaxes(1, 2) @ r[..., None])[..., 0])
-    np.add.at(g, node + 1, -(W1.swapaxes(1, 2) @ r[..., None])[..., 0])
+    """Add residuals (K, m) of information (K, m) and Jacobians (K, m, 8) by the states of `node` and the next.
+
+    `node` (K,) does not decrease.
+    """
+    if len(node) == 0:
+        return
+    J = np.concatenate([J0, J1, r[..., None]], axis=2)
+    first = np.flatnonzero(np.diff(node, prepend=-1))
+    H = np.add.reduceat((J * w[..., None]).swapaxes(1, 2) @ J, first, axis=0)  # (nodes, 17, 17)
+    at, s = node[first], STATES
+    A[at] += H[:, :s, :s]
+    A[at + 1] += H[:, s : 2 * s, s : 2 * s]
+    B[at] += H[:, :s, s : 2 * s]
+    g[at] -= H[:, :s, 2 * s]
+    g[at + 1] -= H[:, s : 2 * s, 2 * s]
 
 
 def _odometry(x: Float64, model: FusionModel, steps: Steps) -> tuple[Float64, Float64, Float64, Float64]:
