@@ -12,7 +12,7 @@ from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import UNREADABLE
 from pose2rgbd_ros.bags.typestores import typestore
 from pose2rgbd_ros.dataset.importers import mount
-from pose2rgbd_ros.dataset.importers.bag_track import BODY_FRAMES, MAP_FRAMES
+from pose2rgbd_ros.dataset.importers.camera_track import BODY_FRAMES, MAP_FRAMES
 from pose2rgbd_ros.dataset.importers.georeference import FixLog
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
