@@ -17,7 +17,7 @@ from pose2rgbd_ros.streams.samples import ImageSample
 # Settings of ConvertConfig that mean something for every kind of source.
 COMMON = (
     *("orientation", "body_to_camera", "altitude", "altitude_reference", "map_frame", "camera_frame"),
-    *("fov_deg", "datum", "resume", "raw_images"),
+    *("fov_deg", "datum", "resume", "jobs"),
     *FilterConfig.__dataclass_fields__,
 )
 

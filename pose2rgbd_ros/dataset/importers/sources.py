@@ -24,12 +24,14 @@ BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")
 # Settings of ConvertConfig that mean nothing for a kind of source are refused; these mean something.
 _USED = {
-    PHOTOS: {*COMMON},
+    PHOTOS: {*COMMON, "raw_images"},
     VIDEO: {
         *COMMON,
         "image_time_offset_s",
         "max_fix_gap_s",
         "interpolation",
+        "antenna_m",
+        "trim_ground",
         "course_speed_mps",
         "course_smoothing_s",
     },

@@ -74,7 +74,7 @@ def _log(
         path.name,
         "CSV",
         "utc" if is_utc or offsets else "own",
-        "as the CSV gives it (not said)",
+        "unknown",
         recordings_ns=_runs(rows.stamps_ns, recording),
         notes=tuple(notes),
     )

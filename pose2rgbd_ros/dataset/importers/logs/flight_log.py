@@ -37,7 +37,7 @@ class FlightLog:
 
     `body` are the angles of the aircraft, `camera` those of its camera or gimbal; `camera_how` says how they came
     about. `utc_at_zero_ns` ties a clock that is not UTC to it, where that is known. `recordings_ns`: when the log says
-    that a video was being recorded.
+    that a video was being recorded. `altitude_reference` is msl, ellipsoid or unknown.
     """
 
     name: str

@@ -57,7 +57,7 @@ def _karma(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog
         name,
         "GoPro GPMF (Karma)",
         "video",
-        "as the autopilot gives it (sea level)",
+        "msl",
         utc_at_zero_ns=_utc_at_zero(found, zero_ns),
         notes=("its metadata came through a radio link of unknown delay, of the order of 0.1 s",),
     )
@@ -156,10 +156,7 @@ def _tag(stream: Stream, key: str, missing: float) -> float:
 
 
 def _reference(stream: Stream) -> str:
-    code = stream.text("GPSA")
-    return {"MSLV": "sea level (GoPro)", "ELLI": "ellipsoid (GoPro)"}.get(
-        code, "not said by GoPro (older: ellipsoid)"
-    )
+    return {"MSLV": "msl", "ELLI": "ellipsoid"}.get(stream.text("GPSA"), "unknown")
 
 
 def _utc_of(text: str) -> int | None:

@@ -37,7 +37,7 @@ def read_gpx(path: Path) -> FlightLog:
         what = "points without a time" if rows.problems else "no track point"
         raise UserError(f"{path} holds {what}; a GPX track with times is needed")
     notes = (f"{path.name} is cut off; it was read up to there",) if cut else ()
-    return rows.log(path.name, "GPX", "utc", "as GPX gives it (mostly sea level)", notes=notes)
+    return rows.log(path.name, "GPX", "utc", "msl", notes=notes)
 
 
 def _whole(text: str, path: Path) -> tuple[str, bool]:

@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.logs.flight_log import SECOND, Angles, FlightLog
+from pose2rgbd_ros.dataset.meta import PosesMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.aviation import gimbal_to_quat_map_cam
 from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.streams.alignment.signals import gaussian_slope
+from pose2rgbd_ros.streams.orientation import TurnedPoses, course
 from pose2rgbd_ros.streams.pose_settings import PoseSettings
-from pose2rgbd_ros.streams.pose_source import PoseAnswer, RecordedPoses
+from pose2rgbd_ros.streams.pose_source import ChainedPoses, FixedPose, PoseSource, RecordedPoses
 
 _ORIENTATIONS = ("auto", "gimbal", "pose", "course")
 _LEVEL = (0.0, 0.0, 0.0, 1.0)
+REFERENCES = {
+    "msl": "sea level",
+    "ellipsoid": "the ellipsoid",
+    "takeoff": "take-off",
+    "unknown": "a level not said",
+}
 
 
+@dataclass(frozen=True, eq=False)
 class LogPoses:
-    """PoseSource of a log: its positions, and angles that may have stamps of their own. `how` says what was taken.
+    """`source` gives the camera's poses; `track` are the positions by the same clock; `facts` for the dataset; and in
+    words where positions and orientations come from."""
 
-    `shift_ns` is added to the log's stamps, to bring them to the clock of the images.
+    source: PoseSource
+    track: Trajectory
+    facts: PosesMeta
+    position_how: str
+    orientation_how: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Turns:
+    """Orientations of a camera or of a body with a camera on it (`T_body_cam`)."""
+
+    trajectory: Trajectory
+    T_body_cam: Float64
+    name: str
+    how: str
+    mount: str = ""
+
+
+def poses_of(log: FlightLog, datum: Datum, settings: PoseSettings, shift_ns: int = 0) -> LogPoses:
+    """The poses of a log's camera; `shift_ns` is added to its stamps, to bring them to the clock of the images.
+
+    UserError when the log lacks what the settings ask for.
     """
-
-    def __init__(self, log: FlightLog, datum: Datum, settings: PoseSettings, shift_ns: int = 0) -> None:
-        position_m, self.position_how = positions(log, datum, settings.altitude)
-        angles, T_body_cam, self.orientation_how = _orientation(log, position_m, settings)
-        gap_ns = round(settings.max_fix_gap_s * SECOND)
-        level = np.tile(_LEVEL, (len(log), 1))
-        self.trajectory = Trajectory(log.stamps_ns + shift_ns, position_m, level)
-        turns = Trajectory(
-            angles.stamps_ns + shift_ns, np.zeros((len(angles.deg), 3)), gimbal_to_quat_map_cam(*angles.deg.T)
-        )
-        self._positions = RecordedPoses(self.trajectory, gap_ns, settings.interpolation)
-        self._turns = RecordedPoses(turns, gap_ns, settings.interpolation)
-        self._first_ns, self._last_ns = int(turns.stamps_ns[0]), int(turns.stamps_ns[-1])
-        self._hold_ns = gap_ns
-        self._T_body_cam = T_body_cam
-
-    def pose_at(self, stamp_ns: int) -> PoseAnswer:
-        """The pose; angles that begin late or end early are held for as long as positions are interpolated."""
-        position = self._positions.pose_at(stamp_ns)
-        if position.T is None:
-            return position
-        nearest = min(max(stamp_ns, self._first_ns), self._last_ns)
-        turned = self._turns.pose_at(nearest if abs(nearest - stamp_ns) <= self._hold_ns else stamp_ns)
-        if turned.T is None:
-            return PoseAnswer(None, f"orientation_{turned.reason}")
-        return PoseAnswer(position.T @ turned.T @ self._T_body_cam)
-
-    def jumped_back(self, stamp_ns: int) -> None:
-        """Changes nothing."""
+    position_m, reference, position_how = positions(log, datum, settings)
+    turns = _turns(log, position_m, settings)
+    gap_ns = round(settings.max_fix_gap_s * SECOND)
+    level = np.tile(_LEVEL, (len(log), 1))
+    track = Trajectory(log.stamps_ns + shift_ns, position_m, level)
+    turned = _shifted(_reaching(turns.trajectory, log, gap_ns), shift_ns)
+    body = TurnedPoses(
+        RecordedPoses(track, gap_ns, settings.interpolation),
+        RecordedPoses(turned, gap_ns, settings.interpolation),
+        settings.antenna(),
+    )
+    facts = PosesMeta(
+        position="gps",
+        orientation=turns.name,
+        mount=turns.mount,
+        interpolation=settings.interpolation,
+        altitude_reference=reference,
+        topics={"fix": f"{log.name} ({log.kind})"},
+    )
+    source = ChainedPoses(body, mount=FixedPose(turns.T_body_cam))
+    return LogPoses(source, track, facts, position_how, turns.how)
 
 
 def datum_of(log: FlightLog, altitude: str) -> Datum:
@@ -65,20 +89,22 @@ def datum_of(log: FlightLog, altitude: str) -> Datum:
     return Datum(float(log.latitude_deg[0]), float(log.longitude_deg[0]), up)
 
 
-def positions(log: FlightLog, datum: Datum, altitude: str) -> tuple[Float64, str]:
-    """Positions (N, 3) in the datum's east, north and up, and what heights count from. All finite."""
+def positions(log: FlightLog, datum: Datum, settings: PoseSettings) -> tuple[Float64, str, str]:
+    """Positions (N, 3) in the datum's east, north and up, all finite; what heights count from; and both in words."""
+    altitude, told = settings.altitude, settings.altitude_reference
     position = wgs84_to_enu(log.latitude_deg, log.longitude_deg, log.altitude_m, datum)
-    absolute, relative = np.isfinite(log.altitude_m), np.isfinite(log.relative_altitude_m)
-    if altitude == "relative" and not relative.any():
+    absolute, relative = np.isfinite(log.altitude_m).any(), np.isfinite(log.relative_altitude_m).any()
+    if altitude == "relative" and not relative:
         raise UserError(f"{log.name} has no heights above take-off; --altitude fix uses those of the GPS")
-    if altitude == "relative" or (altitude == "auto" and not absolute.any() and relative.any()):
+    if altitude == "relative" or (altitude == "auto" and not absolute and relative):
         position[:, 2] = _filled(log, log.relative_altitude_m)
-        return position, f"GPS of {log.kind}; heights are those above take-off"
-    if altitude == "none" or not absolute.any():
+        return position, "takeoff", f"GPS of {log.kind}; heights count from take-off"
+    if altitude == "none" or not absolute:
         position[:, 2] = 0.0
-        return position, f"GPS of {log.kind} without heights: all at height 0"
+        return position, "unknown", f"GPS of {log.kind} without heights: all at height 0"
     position[:, 2] = _filled(log, position[:, 2])
-    return position, f"GPS of {log.kind}; heights {log.altitude_reference}"
+    reference = log.altitude_reference if told == "auto" else told
+    return position, reference, f"GPS of {log.kind}; heights count from {REFERENCES[reference]}"
 
 
 def _filled(log: FlightLog, heights: Float64) -> Float64:
@@ -88,8 +114,7 @@ def _filled(log: FlightLog, heights: Float64) -> Float64:
     return np.asarray(np.interp(time_s, time_s[known], heights[known]))
 
 
-def _orientation(log: FlightLog, position_m: Float64, settings: PoseSettings) -> tuple[Angles, Float64, str]:
-    """Angles of the camera, or of the body with the camera on it (4, 4) (of an optical frame where it is level)."""
+def _turns(log: FlightLog, position_m: Float64, settings: PoseSettings) -> _Turns:
     wanted = settings.orientation
     if wanted not in _ORIENTATIONS:
         raise UserError(f"--orientation {wanted} is not for flight logs; choose {', '.join(_ORIENTATIONS)}")
@@ -98,41 +123,40 @@ def _orientation(log: FlightLog, position_m: Float64, settings: PoseSettings) ->
     if wanted == "pose" and log.body is None:
         raise UserError(f"{log.name} has no angles of the aircraft; --orientation course does without")
     if wanted in ("auto", "gimbal") and log.camera is not None:
-        return log.camera, np.eye(4), log.camera_how
+        return _Turns(_trajectory(log.camera), np.eye(4), "gimbal", log.camera_how)
     option = "forward" if settings.body_to_camera == "auto" else settings.body_to_camera
-    T_body_cam = se3.inverse(se3.T_BODY_OPTICAL) @ mount.parse(option)
     assumed = " (assumed; --body-to-camera says otherwise)" if settings.body_to_camera == "auto" else ""
+    T_body_cam = mount.parse(option)
+    mounted = f"camera mount {option}{assumed}"
     if wanted in ("auto", "pose") and log.body is not None:
-        return log.body, T_body_cam, f"angles of the aircraft, as logged, camera mount {option}{assumed}"
-    how = f"course over ground, level (angles are not logged), camera mount {option}{assumed}"
-    return course(log, position_m, settings), T_body_cam, how
+        T_optical_cam = se3.inverse(se3.T_BODY_OPTICAL) @ T_body_cam
+        how = f"angles of the aircraft, as logged; {mounted}"
+        return _Turns(_trajectory(log.body), T_optical_cam, "pose", how, mounted)
+    try:
+        found = course(
+            log.stamps_ns, position_m, settings.course_speed_mps, settings.course_smoothing_s
+        ).trajectory
+    except UserError as error:
+        raise UserError(f"{log.name}: {error}") from error
+    how = f"course over ground, level, for angles are not logged; {mounted}"
+    return _Turns(found, T_body_cam, "course", how, mounted)
 
 
-def course(log: FlightLog, position_m: Float64, settings: PoseSettings) -> Angles:
-    """The direction of travel, as yaw of a level body; held while the vehicle is slower than `course_speed_mps`."""
-    velocity = velocity_of(log, position_m, settings.course_smoothing_s)
-    speed = np.linalg.norm(velocity[:, :2], axis=1)
-    moving = speed >= settings.course_speed_mps
-    if not moving.any():
-        raise UserError(
-            f"{log.name}: the fastest it goes is {np.nanmax(speed, initial=0.0):.2f} m/s, so there is no course to take "
-            "the camera's yaw from; --course-speed-mps allows slower ones"
-        )
-    yaw = np.degrees(np.arctan2(velocity[:, 0], velocity[:, 1]))
-    last = np.maximum.accumulate(np.where(moving, np.arange(len(yaw)), -1))
-    held = yaw[np.where(last < 0, np.flatnonzero(moving)[0], last)]
-    return Angles(log.stamps_ns, np.column_stack([held, np.zeros((len(held), 2))]))
+def _trajectory(angles: Angles) -> Trajectory:
+    """Orientations of an optical frame of a camera with these angles."""
+    return Trajectory(angles.stamps_ns, np.zeros((len(angles.deg), 3)), gimbal_to_quat_map_cam(*angles.deg.T))
 
 
-def velocity_of(log: FlightLog, position_m: Float64, smoothing_s: float) -> Float64:
-    """Velocity (N, 3), as logged where all of it is, else the slope of the positions."""
-    if np.isfinite(log.velocity_enu_mps[:, :2]).all():
-        return np.nan_to_num(log.velocity_enu_mps)
-    if len(log) < 2:
-        return np.zeros((len(log), 3))
-    time_s = (log.stamps_ns - log.stamps_ns[0]) / SECOND
-    width = max(smoothing_s, float(np.median(np.diff(time_s))))
-    slope = gaussian_slope(time_s, position_m, time_s, width)
-    # At the ends and beside gaps, where a slope is not supported from both sides.
-    plain = np.gradient(position_m, time_s, axis=0)
-    return np.where(np.isfinite(slope), slope, plain)
+def _shifted(trajectory: Trajectory, shift_ns: int) -> Trajectory:
+    return Trajectory(trajectory.stamps_ns + shift_ns, trajectory.position_m, trajectory.quat_xyzw)
+
+
+def _reaching(turns: Trajectory, log: FlightLog, gap_ns: int) -> Trajectory:
+    """Angles that begin a little later than the positions, or end earlier, are held up to there."""
+    stamps, quats = turns.stamps_ns, turns.quat_xyzw
+    first, last = int(log.stamps_ns[0]), int(log.stamps_ns[-1])
+    if 0 < stamps[0] - first <= gap_ns:
+        stamps, quats = np.r_[first, stamps], np.vstack([quats[:1], quats])
+    if 0 < last - stamps[-1] <= gap_ns:
+        stamps, quats = np.r_[stamps, last], np.vstack([quats, quats[-1:]])
+    return Trajectory(stamps, np.zeros((len(stamps), 3)), quats)

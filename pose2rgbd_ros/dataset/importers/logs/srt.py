@@ -65,7 +65,7 @@ def read_srt(path: Path) -> FlightLog:
         path.name,
         "DJI SRT",
         "video",
-        "as DJI gives it (abs_alt or altitude)",
+        "unknown",
         utc_at_zero_ns=middle(clock_ns) if clock_ns else None,
         notes=notes,
     )

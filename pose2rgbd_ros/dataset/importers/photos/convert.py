@@ -20,6 +20,7 @@ from pose2rgbd_ros.dataset.importers.photos.poses import PhotoPoses
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings as PhotoSettings
 from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
+from pose2rgbd_ros.dataset.ingest import jobs_of
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -109,10 +110,13 @@ class _PhotoSet:
             map_frame=self._config.map_frame or "map",
             camera_frame=self._config.camera_frame or "camera_optical_frame",
             datum=datum,
+            poses=poses.facts,
         )
-        sink = FrameSink(self._target, self._report, self._source, lambda _: meta)
-        for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
-            self._store(sink, photo, stamp_ns, T, poses.source)
+        jobs = jobs_of(self._config.jobs)
+        with FrameSink(self._target, self._report, self._source, lambda _: meta, jobs=jobs) as sink:
+            sink.recorded_from_ns = photos[0][1]
+            for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
+                self._store(sink, photo, stamp_ns, T, poses.source)
 
     def _usable(self) -> list[Photo]:
         """The photos that can be read."""
@@ -189,8 +193,7 @@ class _PhotoSet:
             raise UserError(
                 f"{self._source}: none of {len(photos)} photos has a GPS position; --photos.poses gives their poses"
             )
-        position_m, how = photos_poses.positions(photos, datum, config.altitude)
-        return datum, photos_poses.poses(photos, position_m, how, config)
+        return datum, photos_poses.poses(photos, datum, config)
 
     def _checked_yaw(self, photos: list[Photo], poses: PhotoPoses, camera: Camera) -> Float64:
         """The poses, with those of photos stored half a turn around turned, and what was found said."""

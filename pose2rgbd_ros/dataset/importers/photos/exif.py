@@ -193,20 +193,20 @@ def _degrees(parts: Any, reference: str) -> float | None:
 
 
 def _altitude(gps: dict[int, Any], xmp: dict[str, str]) -> tuple[float | None, str]:
-    """Altitude in metres and what it is measured from, as far as the file tells."""
+    """Altitude in metres and what the file says that it is measured from: msl, ellipsoid or unknown."""
     ellipsoid = _first(xmp, "sensefly:AltitudeWGS84")
     if ellipsoid is not None:
-        return ellipsoid, "ellipsoid (senseFly)"
+        return ellipsoid, "ellipsoid"
     height = _number(gps.get(GPS.GPSAltitude))
     code = gps.get(GPS.GPSAltitudeRef)
     code = code[0] if isinstance(code, bytes) and code else code
     code = int(_number(code) or 0) if code is not None else None
     dji = _first(xmp, "dji:AbsoluteAltitude")
     if height is None:
-        return dji, "as DJI's AbsoluteAltitude gives it" if dji is not None else "none"
+        return dji, "unknown"
     height = -height if code in (1, 3) and height > 0 else height
-    names = {0: "sea level by EXIF", 1: "sea level by EXIF", 2: "ellipsoid by EXIF", 3: "ellipsoid by EXIF"}
-    return height, names.get(-1 if code is None else code, "not said (sea level or ellipsoid)")
+    names = {0: "msl", 1: "msl", 2: "ellipsoid", 3: "ellipsoid"}
+    return height, names.get(-1 if code is None else code, "unknown")
 
 
 def _lens(details: dict[int, Any], xmp: dict[str, str]) -> Lens:

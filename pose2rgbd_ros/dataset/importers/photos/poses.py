@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset.importers import mount
+from pose2rgbd_ros.dataset.importers.logs.poses import REFERENCES
 from pose2rgbd_ros.dataset.importers.photos.exif import Photo
+from pose2rgbd_ros.dataset.meta import PosesMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -25,12 +27,14 @@ _HEADER = ("x", "east_m", "tx")
 
 @dataclass(frozen=True, eq=False)
 class PhotoPoses:
-    """`T_map_cam` (N, 4, 4), NaN where there is none, and in words where positions and orientations come from."""
+    """`T_map_cam` (N, 4, 4), NaN where there is none; in words where positions and orientations come from; and the same
+    for the dataset. `source` of the orientations: gimbal, camera, body, course or file."""
 
     T_map_cam: Float64
     position_how: str
     orientation_how: str
-    source: str  # gimbal, camera, body, course or file
+    source: str
+    facts: PosesMeta
 
 
 def datum_of(photos: Sequence[Photo], altitude: str) -> Datum | None:
@@ -53,18 +57,16 @@ def datum_of(photos: Sequence[Photo], altitude: str) -> Datum | None:
     return Datum(latitude, longitude, float(np.median(up)) if up and altitude != "none" else 0.0)
 
 
-def positions(photos: Sequence[Photo], datum: Datum, altitude: str) -> tuple[Float64, str]:
-    """Positions (N, 3) in the datum's east, north and up, NaN where unknown, and what heights count from."""
+def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> tuple[Float64, str, str]:
+    """Positions (N, 3) in the datum's east, north and up, NaN where unknown; what heights count from; both in words."""
 
     def numbers(name: str) -> Float64:
         values = [getattr(photo, name) for photo in photos]
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
+    altitude, told = settings.altitude, settings.altitude_reference
     height = numbers("altitude_m")
     position = wgs84_to_enu(numbers("latitude_deg"), numbers("longitude_deg"), height, datum)
-    if altitude == "none":
-        position[:, 2] = 0.0
-        return position, "GPS without heights: all photos at height 0"
     if altitude == "relative":
         above = numbers("relative_altitude_m")
         if np.isnan(above).all():
@@ -72,18 +74,20 @@ def positions(photos: Sequence[Photo], datum: Datum, altitude: str) -> tuple[Flo
                 "no photo tells its height above take-off (RelativeAltitude); --altitude fix uses GPS"
             )
         position[:, 2] = above
-        return position, "GPS; heights are those above take-off"
-    if np.isnan(height).all():
+        return position, "takeoff", "GPS; heights count from take-off"
+    if altitude == "none" or np.isnan(height).all():
         position[:, 2] = 0.0
-        return position, "GPS without heights: all photos at height 0"
+        return position, "unknown", "GPS without heights: all photos at height 0"
     references = sorted({photo.altitude_reference for photo in photos if photo.altitude_m is not None})
-    return position, f"GPS; heights count from: {', '.join(references)}"
+    reference = told if told != "auto" else references[0] if len(references) == 1 else "unknown"
+    fixed = sum(photo.rtk == "50" for photo in photos)
+    rtk = f"; {fixed} of {len(photos)} photos have an RTK fix" if fixed else ""
+    return position, reference, f"GPS; heights count from {REFERENCES[reference]}{rtk}"
 
 
-def poses(
-    photos: Sequence[Photo], position_m: Float64, position_how: str, settings: PoseSettings
-) -> PhotoPoses:
-    """The camera poses of photos in order of time, from the best source that all of them have."""
+def poses(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> PhotoPoses:
+    """The camera poses of photos in order of time, from the best source that most of them have."""
+    position_m, reference, position_how = positions(photos, datum, settings)
     source = _source(photos, settings.orientation)
     if source == "gimbal":
         angles, how = [photo.gimbal for photo in photos], "the gimbal's angles (XMP)"
@@ -97,15 +101,18 @@ def poses(
         how = "course over ground, level: tilt is not recorded, and the poses are wrong by how the aircraft banks"
     values = np.array([item or (np.nan,) * 3 for item in angles], dtype=np.float64)
     usable = np.isfinite(values).all(axis=1) & np.isfinite(position_m).all(axis=1)
-    T = np.full((len(photos), 4, 4), np.nan)
+    mounted, T = "", np.full((len(photos), 4, 4), np.nan)
     if usable.any():
         T[usable] = se3.make(position_m[usable], gimbal_to_quat_map_cam(*values[usable].T))
     if source in ("body", "course"):
         option = "nadir" if settings.body_to_camera == "auto" else settings.body_to_camera
         T = T @ se3.inverse(se3.T_BODY_OPTICAL) @ mount.parse(option)
         assumed = " (assumed; --body-to-camera says otherwise)" if settings.body_to_camera == "auto" else ""
-        how += f", camera mount {option}{assumed}"
-    return PhotoPoses(T, position_how, how, source)
+        mounted = f"camera mount {option}{assumed}"
+        how += f"; {mounted}"
+    orientation = {"camera": "gimbal", "body": "pose"}.get(source, source)
+    facts = PosesMeta(position="gps", orientation=orientation, mount=mounted, altitude_reference=reference)
+    return PhotoPoses(T, position_how, how, source, facts)
 
 
 def _source(photos: Sequence[Photo], wanted: str) -> str:
@@ -168,7 +175,8 @@ def from_file(path: Path, photos: Sequence[Photo]) -> PhotoPoses:
         raise UserError(
             f"{path} names none of the photos; its first column is the file's name, such as {photos[0].path.name}"
         )
-    return PhotoPoses(T, f"from {path.name}", f"from {path.name}", "file")
+    facts = PosesMeta(position="file", orientation="file", topics={"pose": path.name})
+    return PhotoPoses(T, f"from {path.name}", f"from {path.name}", "file", facts)
 
 
 def _pose_of_row(row: list[str], where: str) -> Float64:

@@ -31,6 +31,7 @@ class VideoClock:
     zero_ns: int
     offset_ns: Callable[[int], int]
     how: str
+    confidence: float | None = None
 
 
 def clock_of(
@@ -90,7 +91,7 @@ def _by_flow(
         def offset(stamp_ns: int) -> int:
             return int(found.offsets_ns(np.array([stamp_ns]))[0]) + extra_ns
 
-        return VideoClock(zero_ns, offset, how)
+        return VideoClock(zero_ns, offset, how, found.confidence)
     if inside and options.clock == "auto":
         return VideoClock(
             zero_ns,

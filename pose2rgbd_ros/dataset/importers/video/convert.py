@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.filters import FrameFilter
+from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_phase
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
@@ -16,7 +18,7 @@ from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
 from pose2rgbd_ros.dataset.importers.logs import poses as logs_poses
 from pose2rgbd_ros.dataset.importers.logs.flight_log import SECOND, FlightLog
 from pose2rgbd_ros.dataset.importers.logs.gpmf import read_gpmf
-from pose2rgbd_ros.dataset.importers.logs.poses import LogPoses
+from pose2rgbd_ros.dataset.importers.logs.poses import LogPoses, poses_of
 from pose2rgbd_ros.dataset.importers.logs.read import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.dataset.importers.logs.read import read_log
 from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
@@ -24,7 +26,8 @@ from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.importers.video.clock import VideoClock, clock_of
 from pose2rgbd_ros.dataset.importers.video.file import VideoFile, VideoFrame
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings as VideoSettings
-from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.streams.samples import ImageSample
@@ -58,7 +61,7 @@ def convert_videos(
     pairs = pair_with_logs([Path(source) for source in sources])
     values = {**settings.to_yaml_dict(config), "video": settings.to_yaml_dict(options)}
     report = ConvertReport(str(out), values)
-    target = Target(Path(out), config)
+    target = Target(Path(out), replace(config, raw_images=options.images))
     with target.closing(report):
         for video, log in pairs:
             part = BagReport(str(video))
@@ -105,12 +108,12 @@ class _Video:
         self._video = VideoFile(path)
         self._log = self._read_log(log_path)
         self._datum = self._place()
-        position_m, _ = logs_poses.positions(self._log, self._datum, self._config.altitude)
+        position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)
         self._clock: VideoClock = clock_of(
             self._video, self._log, position_m, options, self._config.image_time_offset_s
         )
         shift_ns = self._clock.zero_ns if self._log.on_video_time else 0
-        self._poses = LogPoses(self._log, self._datum, self._config, shift_ns)
+        self._poses: LogPoses = poses_of(self._log, self._datum, self._config, shift_ns)
 
     def _read_log(self, path: Path | None) -> FlightLog:
         if path is not None:
@@ -134,21 +137,37 @@ class _Video:
     def run(self) -> None:
         """Frames stream by, get their poses, and are stored."""
         self._describe()
-        sink = FrameSink(self._target, self._report, self._video.path, self._meta)
-        sync = Synchronizer(self._poses, SyncConfig(with_depth=False))
+        with self._sink() as sink:
+            self._stream(sink)
+        if self._video.damaged:
+            self._report.note(f"{self._video.damaged} damaged packets of the video could not be decoded")
+        if self._video.frames_without_time:
+            self._report.note(f"{self._video.frames_without_time} frames without a time were left out")
+
+    def _sink(self) -> FrameSink:
+        """The frames' way into the dataset; the flight is known as a whole."""
+        track, config = self._poses.track, self._config
+        phases = flight_phase(track.stamps_ns, track.position_m[:, 2]) if config.trim_ground else None
+        if config.trim_ground:
+            self._report.note(tell_phase(track.stamps_ns, phases))
+        frame_filter = FrameFilter(config, ground_z_m(track.position_m[:, 2], config.height_above), phases)
+        sink = FrameSink(
+            self._target, self._report, self._video.path, self._meta, frame_filter, jobs_of(config.jobs)
+        )
+        sink.recorded_from_ns = self._clock.zero_ns
+        return sink
+
+    def _stream(self, sink: FrameSink) -> None:
+        sync = Synchronizer(self._poses.source, SyncConfig(with_depth=False))
         for frame in self._chosen():
             stamp_ns = self._clock.zero_ns + frame.media_ns
             self._report.saw_image(stamp_ns)
             sync.image_time_offset_ns = self._clock.offset_ns(stamp_ns)
             for settled in sync.add_image(stamp_ns, stamp_ns, frame):
                 if isinstance(settled, Frame):
-                    sink.add(stamp_ns, settled.T_map_cam, self._encoded(stamp_ns, settled.image))
+                    sink.add(stamp_ns, settled.T_map_cam, self._image(stamp_ns, settled.image))
                 else:
                     self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
-        if self._video.damaged:
-            self._report.note(f"{self._video.damaged} damaged packets of the video could not be decoded")
-        if self._video.frames_without_time:
-            self._report.note(f"{self._video.frames_without_time} frames without a time were left out")
 
     def _chosen(self) -> Iterator[VideoFrame]:
         """The frames wanted, at most `max_rate_hz` of them a second."""
@@ -161,13 +180,19 @@ class _Video:
                 next_ns = frame.media_ns + least_ns
                 yield frame
 
-    def _encoded(self, stamp_ns: int, frame: VideoFrame) -> ImageSample:
-        bgr = cv2.cvtColor(frame.rgb(self._options.image_height), cv2.COLOR_RGB2BGR)
-        if self._options.images == "png":
-            _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        else:
-            _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._options.jpeg_quality])
-        return ImageSample.from_compressed(stamp_ns, "", data.tobytes())
+    def _image(self, stamp_ns: int, frame: VideoFrame) -> ImageSample:
+        rgb = frame.rgb(self._options.image_height)
+        height, width = rgb.shape[:2]
+        return ImageSample(stamp_ns, "", "rgb8", rgb.data, width, height, 3 * width)
+
+    def _facts(self) -> PosesMeta:
+        """Where the poses come from; the offset is that of the middle of the video."""
+        middle_ns = self._clock.zero_ns + round(self._video.duration_s / 2 * SECOND)
+        return replace(
+            self._poses.facts,
+            image_time_offset_s=self._clock.offset_ns(middle_ns) / SECOND,
+            image_time_confidence=self._clock.confidence,
+        )
 
     def _meta(self, image: ImageSample) -> DatasetMeta:
         camera, _ = camera_of_images(image.width, image.height, None, self._config.fov_deg)
@@ -182,11 +207,12 @@ class _Video:
             map_frame=self._config.map_frame or "map",
             camera_frame=self._config.camera_frame or "camera_optical_frame",
             datum=self._datum,
+            poses=self._facts(),
         )
 
     def _describe(self) -> None:
         report, log = self._report, self._log
-        stamps = self._poses.trajectory.stamps_ns
+        stamps = self._poses.track.stamps_ns
         report.topics = {"image": self._video.path.name, "pose": f"{log.name} ({log.kind})"}
         report.poses, report.poses_stamps_ns = len(log), (int(stamps[0]), int(stamps[-1]))
         report.pose_problems = dict(log.problems)

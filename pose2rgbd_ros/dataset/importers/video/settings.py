@@ -26,5 +26,6 @@ class VideoSettings:
     image_height: int = setting(
         0, "make frames this high, keeping their aspect; 0: as they are", ge=0, le=8192
     )
-    images: Literal["jpeg", "png"] = setting("jpeg", "how frames are stored", choices=("jpeg", "png"))
-    jpeg_quality: int = setting(92, "of stored frames", ge=1, le=100)
+    images: Literal["jpeg", "png"] = setting(
+        "jpeg", "how frames are stored (JPEG: quality 95)", choices=("jpeg", "png")
+    )

@@ -1,0 +1,256 @@
+"""Photographs with GPS: where they were taken, which way they look, when, with which camera, and which cannot be used."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.aerial import DATUM, PhotoFacts, dji_xmp, nadir_pose, view, write_photo, xmp_packet
+
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.photos.convert import PhotoSettings, convert_photos
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.aviation import gimbal_to_quat_map_cam
+
+WIDTH, HEIGHT, FOCAL = 240, 180, 160.0
+AT_DATUM = (DATUM.latitude_deg, DATUM.longitude_deg, DATUM.altitude_m)
+IN_ENU = ConvertConfig(datum=AT_DATUM)
+UNCHECKED = PhotoSettings(yaw_check="off")
+FOCAL_35MM = FOCAL / np.hypot(WIDTH, HEIGHT) * np.hypot(36, 24)
+
+
+def plain(path: Path, value: int = 90, **facts: object) -> None:
+    """A photo whose picture does not matter."""
+    write_photo(path, np.full((HEIGHT, WIDTH, 3), value, np.uint8), PhotoFacts(**facts))  # type: ignore[arg-type]
+
+
+def survey(folder: Path, turned: tuple[int, ...] = ()) -> list[np.ndarray]:
+    """Two lines of four photos, 12 m apart, 50 m up; photos of `turned` are stored upside down. Their true poses."""
+    folder.mkdir(exist_ok=True)
+    poses = []
+    for i in range(8):
+        line, along = divmod(i, 4)
+        yaw = 30.0 + (180.0 if line else 0.0)
+        way = 12.0 * (along if line == 0 else 3 - along) - 18.0
+        east = np.sin(np.radians(30)) * way + line * 15.0
+        pose = nadir_pose(east, np.cos(np.radians(30)) * way - line * 8.0, 50.0, yaw)
+        rgb = view(pose, WIDTH, HEIGHT, FOCAL)
+        if i in turned:
+            rgb = np.ascontiguousarray(rgb[::-1, ::-1])
+        write_photo(
+            folder / f"DJI_{i:04d}.JPG",
+            rgb,
+            PhotoFacts(
+                taken=f"2024:05:01 12:00:{2 * i:02d}",
+                place_enu_m=pose[:3, 3],
+                focal_35mm=round(FOCAL_35MM),
+                xmp=dji_xmp(yaw),
+            ),
+        )
+        poses.append(pose)
+    return poses
+
+
+def test_photos_lie_where_and_look_where_they_say(tmp_path: Path) -> None:
+    poses = survey(tmp_path / "photos")
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    dataset = Dataset(tmp_path / "out")
+    assert (report.frames_written, report.rejects) == (8, {})
+    np.testing.assert_allclose(dataset.T_map_cam, poses, atol=2e-3)
+    assert dataset.camera.fx == pytest.approx(FOCAL, rel=0.03)
+    assert (dataset.path / dataset.records[0].rgb).read_bytes() == (
+        tmp_path / "photos" / "DJI_0000.JPG"
+    ).read_bytes()
+    assert any("8 of 8 photos were compared" in note for note in report.notes)
+    assert not any("turned" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("turned", [(1, 4, 5), (0, 1, 2, 3, 4, 5, 6, 7)], ids=["some", "all"])
+def test_photos_stored_half_a_turn_around_are_found_and_their_poses_turned(
+    tmp_path: Path, turned: tuple[int, ...]
+) -> None:
+    poses = survey(tmp_path / "photos", turned)
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    expected = [pose @ np.diag([-1.0, -1, 1, 1]) if i in turned else pose for i, pose in enumerate(poses)]
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, expected, atol=2e-3)
+    (note,) = [note for note in report.notes if "yaw check" in note]
+    assert f"in {len(turned)} the pixels are turned by 180 degrees" in note
+    assert ", ".join(f"DJI_{i:04d}.JPG" for i in turned) in note
+
+
+@pytest.mark.parametrize(("check", "said"), [("warn", "left as recorded"), ("off", "")])
+def test_turned_photos_are_left_as_they_are_when_asked(tmp_path: Path, check: str, said: str) -> None:
+    poses = survey(tmp_path / "photos", turned=(2,))
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, PhotoSettings(yaw_check=check))  # type: ignore[arg-type]
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
+    notes = [note for note in report.notes if "yaw check" in note]
+    assert len(notes) == bool(said)
+    assert all(said in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("xmp", "expected"),
+    [
+        (dji_xmp(100.0, -30.0, 5.0), gimbal_to_quat_map_cam(100, -30, 5)),
+        (
+            xmp_packet("http://pix4d.com/camera/1.0/", {"c:Yaw": "10", "c:Pitch": "-80", "c:Roll": "1"}, "c"),
+            gimbal_to_quat_map_cam(10, -80, 1),
+        ),
+        (
+            xmp_packet(
+                "http://ns.sensefly.com/sensefly/1.0/",
+                {"s:Heading": "70", "s:PitchAngle": "4", "s:RollAngle": "0"},
+                "s",
+            ),
+            # An aircraft whose nose is 4 degrees up looks ahead of itself by as much.
+            gimbal_to_quat_map_cam(70, -86, 0),
+        ),
+        (xmp_packet("http://example.org/", {}, "e"), gimbal_to_quat_map_cam(90, -90, 0)),  # course: eastwards
+    ],
+    ids=["dji", "pix4d", "sensefly", "course"],
+)
+def test_orientation_comes_from_the_best_there_is(tmp_path: Path, xmp: str, expected: np.ndarray) -> None:
+    for i in range(3):
+        plain(tmp_path / f"{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=(10.0 * i, 0, 50), xmp=xmp)
+    convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
+    pose = Dataset(tmp_path / "out").T_map_cam[1]
+    np.testing.assert_allclose(pose, se3.make([10, 0, 50], expected), atol=2e-3)
+
+
+def test_photos_of_one_second_follow_each_other_by_number(tmp_path: Path) -> None:
+    for i, name in enumerate(("IMG_9.jpg", "IMG_10.jpg", "IMG_11.jpg")):
+        plain(tmp_path / name, value=40 * i, place_enu_m=(5.0 * i, 0, 50))
+    report = convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
+    dataset = Dataset(tmp_path / "out")
+    np.testing.assert_allclose(dataset.T_map_cam[:, 0, 3], [0, 5, 10], atol=2e-3)
+    second = 1_714_564_800_000_000_000
+    assert dataset.stamps_ns.tolist() == [second, second + 333_333_333, second + 666_666_666]
+    assert any("3 photos share their second" in note for note in report.notes)
+
+
+def test_fractions_of_seconds_and_zones_count(tmp_path: Path) -> None:
+    plain(tmp_path / "a.jpg", subsec="25", zone="+02:00")
+    plain(tmp_path / "b.jpg", subsec="75", zone="+02:00", place_enu_m=(5, 0, 50))
+    report = convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
+    second = 1_714_564_800_000_000_000 - 7200 * 10**9
+    assert Dataset(tmp_path / "out").stamps_ns.tolist() == [second + 250_000_000, second + 750_000_000]
+    assert not any("zone" in note for note in report.notes)
+
+
+def test_photos_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    down = dji_xmp(0.0)
+    for i in range(4):
+        place = (5.0 * i, 0, 50)
+        plain(photos / f"photo{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=place, xmp=down)
+    whole = (photos / "photo3.jpg").read_bytes()
+    (photos / "photo3.jpg").write_bytes(whole[:-300])
+    plain(photos / "nowhere.jpg", taken="2024:05:01 12:01:00", place_enu_m=None, xmp=down)
+    plain(photos / "never.jpg", taken=None, xmp=down)
+    pano = xmp_packet(
+        "http://ns.google.com/photos/1.0/panorama/", {"p:ProjectionType": "equirectangular"}, "p"
+    )
+    plain(photos / "pano.jpg", taken="2024:05:01 12:02:00", xmp=pano)
+    small = PhotoFacts(taken="2024:05:01 12:03:00", xmp=down)
+    write_photo(photos / "small.jpg", np.zeros((90, 120, 3), np.uint8), small)
+    (photos / "text.jpg").write_text("not a photo")
+    (photos / "._photo0.jpg").write_bytes(b"what macOS leaves behind")
+    report = convert_photos([photos], tmp_path / "out", IN_ENU, UNCHECKED)
+    assert report.frames_written == 3
+    once = dict.fromkeys(("no_time", "no_position", "panorama", "image_size"), 1)
+    assert report.rejects == {"image_unreadable": 2, **once}
+    assert sum(part.images for part in report.bags) == 9
+
+
+def test_poses_of_a_file_replace_those_of_the_photos(tmp_path: Path) -> None:
+    for name in "ab":
+        plain(tmp_path / f"{name}.jpg", taken=f"2024:05:01 12:00:0{ord(name) % 8}", place_enu_m=None)
+    poses = tmp_path / "poses.csv"
+    poses.write_text("file,east_m,north_m,up_m,qx,qy,qz,qw\na.jpg,1,2,3,1,0,0,0\n")
+    report = convert_photos([tmp_path], tmp_path / "out", IN_ENU, PhotoSettings(poses=poses))
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, [se3.make([1, 2, 3], [1, 0, 0, 0])])
+    assert report.rejects == {"not_in_pose_file": 1}
+    poses.write_text("file,east_m,north_m,up_m,qx,qy,qz,qw\na.jpg,1,2,3,1,zero,0,0\n")
+    with pytest.raises(UserError, match=r"poses\.csv:2: .* is no pose; expected name,x,y,z,qx,qy,qz,qw"):
+        convert_photos([tmp_path], tmp_path / "other", IN_ENU, PhotoSettings(poses=poses))
+
+
+def test_heights_above_take_off_when_asked(tmp_path: Path) -> None:
+    for i in range(2):
+        plain(
+            tmp_path / f"{i}.jpg",
+            taken=f"2024:05:01 12:00:0{i}",
+            place_enu_m=(5 * i, 0, 80),
+            xmp=dji_xmp(0.0, height_m=50.0),
+        )
+    convert_photos([tmp_path], tmp_path / "out", ConvertConfig(altitude="relative"), UNCHECKED)
+    dataset = Dataset(tmp_path / "out")
+    np.testing.assert_allclose(dataset.T_map_cam[:, 2, 3], 50.0, atol=1e-3)
+    assert dataset.meta.datum is not None
+    assert dataset.meta.datum.altitude_m == pytest.approx(DATUM.altitude_m + 30.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "focal"),
+    [
+        ({"focal_mm": 8.8, "focal_35mm": None}, PhotoSettings(yaw_check="off", sensor_width_mm=13.2), 160.0),
+        ({"focal_35mm": 24}, UNCHECKED, 24 / np.hypot(36, 24) * np.hypot(WIDTH, HEIGHT)),
+        ({"focal_35mm": None}, UNCHECKED, 0.0),
+        (
+            {"focal_35mm": None, "exif_width": 4000, "xmp": dji_xmp(0.0, CalibratedFocalLength="3000")},
+            UNCHECKED,
+            180.0,
+        ),
+    ],
+    ids=["sensor width", "35 mm", "unknown", "calibrated"],
+)
+def test_focal_length_of_files_that_were_made_smaller(
+    tmp_path: Path, facts: dict[str, object], options: PhotoSettings, focal: float
+) -> None:
+    for i in range(2):
+        plain(tmp_path / f"{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=(5 * i, 0, 50), **facts)
+    convert_photos([tmp_path], tmp_path / "out", IN_ENU, options)
+    assert Dataset(tmp_path / "out").camera.fx == pytest.approx(focal, rel=1e-6)
+
+
+def test_more_photos_join_a_dataset(tmp_path: Path) -> None:
+    poses = survey(tmp_path / "photos")
+    some = tmp_path / "some"
+    some.mkdir()
+    for path in sorted((tmp_path / "photos").iterdir())[:5]:
+        shutil.copy(path, some)
+    convert_photos([some], tmp_path / "out", IN_ENU)
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", ConvertConfig(resume=True))
+    assert (report.frames_written, report.frames_already_there) == (3, 5)
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ConvertConfig(orientation="imu"), "--orientation imu is not for photographs"),
+        (ConvertConfig(orientation="gimbal"), "no photo tells the angles of its gimbal"),
+        (ConvertConfig(altitude="relative"), "no photo tells its height above take-off"),
+    ],
+)
+def test_what_the_photos_lack_is_said(tmp_path: Path, config: ConvertConfig, message: str) -> None:
+    plain(tmp_path / "a.jpg")
+    plain(tmp_path / "b.jpg", taken="2024:05:01 12:00:09", place_enu_m=(9, 0, 50))
+    with pytest.raises(UserError, match=message):
+        convert_photos([tmp_path], tmp_path / "out", config, UNCHECKED)
+
+
+def test_photos_without_gps_are_refused_in_a_line(tmp_path: Path) -> None:
+    plain(tmp_path / "a.jpg", place_enu_m=None)
+    with pytest.raises(
+        UserError, match=r"none of 1 photos has a GPS position; --photos\.poses gives their poses"
+    ):
+        convert_photos([tmp_path], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no photo"):
+        convert_photos([tmp_path / "empty"], tmp_path / "other")
