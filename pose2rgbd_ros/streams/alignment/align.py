@@ -15,11 +15,14 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.alignment import correlate, evidence
-from pose2rgbd_ros.streams.alignment.blocks import refine
 from pose2rgbd_ros.streams.alignment.evidence import Evidence
 from pose2rgbd_ros.streams.alignment.flow import FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal
+from pose2rgbd_ros.streams.alignment.refine import WHITE, refine
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+
+_LEAST_S_FOR_DRIFT = 60.0
+_NEAR_S = 0.15  # a peak is at least so wide
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Alignment:
     """Add `offset_s` + `drift_ppm` * 1e-6 * (seconds since `reference_ns`) to image stamps.
 
     `observable` False: do not; `why` says why not, and what was found is told for the record. `sigma_s` is of the
-    offset at the reference, which lies in the middle; `confidence`, 0 to 1, is the probability that the offset is
-    within a tenth of a second or two sigma of the truth. `overlap_ns`: first and last image stamp that meet motion.
+    offset at the reference, which lies in the middle; `confidence`, 0 to 1, is the probability that this peak is the
+    right one: against all other lags, and against no relation at all. `overlap_ns`: first and last image stamp that meet motion.
     """
 
     observable: bool
@@ -97,11 +100,9 @@ def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOption
     return align([evidence.speed_evidence(flow, motion, freed), *others], options)
 
 
-def align_samples(
-    follower: Samples, leader: Samples, options: AlignOptions | None = None, positive: bool = True
-) -> Alignment:
+def align_samples(follower: Samples, leader: Samples, options: AlignOptions | None = None) -> Alignment:
     """The same for any two signals, as speeds of two sources: what to add to the follower's stamps."""
-    return align([evidence.of_samples("signal", follower, leader, positive)], options or AlignOptions())
+    return align([evidence.of_samples("signal", follower, leader)], options or AlignOptions())
 
 
 def align(evidences: list[Evidence], options: AlignOptions) -> Alignment:
@@ -125,16 +126,17 @@ def _answer(
         return Alignment(False, "the picture's motion follows the vehicle's at no offset", curves=curves)
     duration_s = float(times_ns[-1] - times_ns[0]) / SECOND
     reach_s = min(0.5, 0.1 * duration_s)
+    max_drift = 1e-6 * options.max_drift_ppm if options.drift and duration_s >= _LEAST_S_FOR_DRIFT else 0.0
     refined = refine(
         evidences,
         times_ns,
         float(total.lag_s[best]),
         reach_s,
-        1e-6 * options.max_drift_ppm * options.drift,
+        max_drift,
         options.seed,
     )
     line = refined.line
-    near_s = max(0.1, 2 * min(refined.sigma_s, 1.0))
+    near_s = max(_NEAR_S, 4 * min(refined.sigma_s, options.most_sigma_s))
     confidence = _mass(total, line.offset_s, near_s)
     second, second_s = _second_peak(total, best)
     correlation = float(total.correlation[best])
@@ -195,18 +197,19 @@ def _curve(
     follower = item.follower(times_ns)
     count = len(times_ns) + lags[1] - lags[0]
     leader = item.leader(times_ns[0] + step_ns * np.arange(lags[0], lags[0] + count, dtype=np.int64))
-    found = correlate.profile(follower, leader, (0, lags[1] - lags[0]), item.positive)
+    found = correlate.profile(follower, leader, (0, lags[1] - lags[0]), item.through_zero)
     step_s = step_ns / SECOND
     lag_s: Float64 = (found.lag + lags[0]) * step_s
     usable = found.count >= 0.5 * options.min_overlap * max(1, int(found.count.max(initial=0)))
     unexplained = np.where(usable, found.unexplained, 0.0)
     best = int(np.argmin(unexplained))
-    fit = correlate.fit(follower, leader[best : best + len(follower)])
-    hang = fit.correlation_steps(2 * np.sqrt(np.pi) * item.width_s / step_s)
+    fit = correlate.fit(follower, leader[best : best + len(follower)], item.through_zero)
+    hang = fit.correlation_steps(WHITE * item.width_s / step_s)
     independent = found.count / hang
-    parameters = follower.shape[1] * leader.shape[1]
-    # Chance explains some: an F statistic's mean is taken off, as by Akaike.
-    score = -0.5 * independent * unexplained - parameters * (unexplained < 0)
+    p, q = follower.shape[1], leader.shape[1]
+    # Bartlett's factor for few samples; half a logarithm for each parameter of the map, which chance would use.
+    factor = np.where(independent > 2 * (p + q + 1), independent - 1 - (p + q + 1) / 2, 0.0)
+    score = -0.5 * factor * unexplained - 0.5 * p * q * np.log(np.maximum(independent, 1.0))
     return Curve(item.name, lag_s, np.maximum(score, 0.0), np.sqrt(np.maximum(0.0, 1 - np.exp(unexplained))))
 
 

@@ -35,14 +35,16 @@ class Profile:
         return np.sqrt(np.maximum(0.0, 1.0 - np.exp(self.unexplained)))
 
 
-def profile(followers: Float64, leaders: Float64, lags: tuple[int, int], positive: bool = False) -> Profile:
+def profile(
+    followers: Float64, leaders: Float64, lags: tuple[int, int], through_zero: bool = False
+) -> Profile:
     """Compare followers (N, p) with leaders (M, q) of the same step; NaN rows are gaps.
 
     At lag k the leaders' row i + k stands beside the followers' row i. `lags`: first and last lag, inclusive.
-    `positive`: the first leader must explain the first follower with a positive factor; else it explains nothing.
+    `through_zero`: the map has no constant; what it explains is still counted against a constant alone.
     """
-    known_f, f = _standardised(followers)
-    known_m, m = _standardised(leaders)
+    known_f, f = _standardised(followers, not through_zero)
+    known_m, m = _standardised(leaders, not through_zero)
     lag = np.arange(lags[0], lags[1] + 1)
 
     def over_lags(left: Float64, right: Float64) -> Float64:
@@ -61,14 +63,15 @@ def profile(followers: Float64, leaders: Float64, lags: tuple[int, int], positiv
     ff = over_lags(_products(f), one_m)[:, :, 0].reshape(len(lag), f.shape[1], f.shape[1])
     mm = over_lags(one_f, _products(m))[:, 0, :].reshape(len(lag), m.shape[1], m.shape[1])
     fm = over_lags(f, m)
-    ff = _centred(ff, sum_f, sum_f, n) + _FLOOR * np.eye(f.shape[1])
-    mm = _centred(mm, sum_m, sum_m, n) + _FLOOR * np.eye(m.shape[1])
-    fm = _centred(fm, sum_f, sum_m, n)
-    gain = np.linalg.solve(mm, np.swapaxes(fm, 1, 2))
+    whole = _centred(ff, sum_f, sum_f, n) + _FLOOR * np.eye(f.shape[1])
+    zero = 0.0 if through_zero else 1.0
+    ff, mm, fm = (
+        _centred(sums, zero * left, zero * right, n)
+        for sums, left, right in ((ff, sum_f, sum_f), (mm, sum_m, sum_m), (fm, sum_f, sum_m))
+    )
+    gain = np.linalg.solve(mm + _FLOOR * np.eye(m.shape[1]), np.swapaxes(fm, 1, 2))
     left_over = ff - fm @ gain + _FLOOR * np.eye(f.shape[1])
-    unexplained = np.minimum(np.linalg.slogdet(left_over)[1] - np.linalg.slogdet(ff)[1], 0.0)
-    if positive:
-        unexplained = np.where(gain[:, 0, 0] > 0, unexplained, 0.0)
+    unexplained = np.minimum(np.linalg.slogdet(left_over)[1] - np.linalg.slogdet(whole)[1], 0.0)
     rounded = np.rint(count).astype(np.int64)
     unexplained[rounded <= followers.shape[1] + leaders.shape[1] + 1] = 0.0
     return Profile(lag, unexplained, rounded)
@@ -76,7 +79,7 @@ def profile(followers: Float64, leaders: Float64, lags: tuple[int, int], positiv
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The linear map at one lag: followers = `gain` (1 + q, p) of (1, leaders).
+    """The linear map at one lag: followers = `gain` (1 + q, p) of (1, leaders); through zero its first row is 0.
 
     `residual` (N, p), NaN in gaps, and its inverse covariance `precision` (p, p) without the outliers.
     """
@@ -100,13 +103,13 @@ class Fit:
         return max(least, float(2 * correlation[:end].sum() - 1))
 
 
-def fit(followers: Float64, leaders: Float64) -> Fit:
+def fit(followers: Float64, leaders: Float64, through_zero: bool = False) -> Fit:
     """The map between rows that stand beside each other, (N, p) and (N, q); NaN rows are gaps.
 
     Least squares, reweighted as for residuals of Student's t distribution: single wrong stretches count little.
     """
     known = known_rows(followers) & known_rows(leaders)
-    design = np.concatenate([np.ones((len(leaders), 1)), leaders], axis=1)
+    design = design_of(leaders, through_zero)
     scale = np.maximum(np.abs(design[known]).max(axis=0, initial=0.0), 1e-12)
     x, y = design[known] / scale, followers[known]
     p = followers.shape[1]
@@ -124,16 +127,28 @@ def fit(followers: Float64, leaders: Float64) -> Fit:
     return Fit(gain / scale[:, None], left, precision)
 
 
-def _standardised(values: Float64) -> tuple[Float64, Float64]:
-    """Where rows are known (N,), and the values less their mean over their deviation, 0 in gaps."""
+def without(design: Float64, columns: Float64, weight: Float64) -> Float64:
+    """What of `columns` (N, p) the design (N, k) cannot explain, by weighted least squares."""
+    root = np.sqrt(weight)[:, None]
+    scale = np.maximum(np.abs(design).max(axis=0, initial=0.0), 1e-12)
+    gain = np.linalg.lstsq(root * (design / scale), root * columns, rcond=1e-9)[0]
+    return np.asarray(columns - (design / scale) @ gain)
+
+
+def design_of(leaders: Float64, through_zero: bool) -> Float64:
+    """Leaders (N, q) with the constant before them (N, 1 + q), 0 where the map goes through zero."""
+    return np.concatenate([np.full((len(leaders), 1), 0.0 if through_zero else 1.0), leaders], axis=1)
+
+
+def _standardised(values: Float64, centred: bool) -> tuple[Float64, Float64]:
+    """Where rows are known (N,), and the values, less their mean if centred, over their deviation; 0 in gaps."""
     known = known_rows(values)
     rows = values[known]
     if not len(rows):
         return known.astype(float), np.zeros_like(values)
-    deviation = rows.std(axis=0)
-    result = np.where(
-        known[:, None], (values - rows.mean(axis=0)) / np.where(deviation > 1e-12, deviation, 1.0), 0.0
-    )
+    mean = rows.mean(axis=0) if centred else np.zeros(rows.shape[1])
+    deviation = np.sqrt(((rows - mean) ** 2).mean(axis=0))
+    result = np.where(known[:, None], (values - mean) / np.where(deviation > 1e-12, deviation, 1.0), 0.0)
     return known.astype(float), result
 
 

@@ -15,7 +15,8 @@ from pose2rgbd_ros.streams.alignment.flow import FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal, course_rate
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples, gaussian_mean, known_rows
 
-_SHARPEST_S = 0.1
+_SHARPEST_S = 0.06
+_TURNING_RADPS = 0.1  # a vehicle that never turns faster does not turn
 _SLOW_S = 4.0  # slower parts of sums are left out
 _MEDIAN_OF = 5  # samples of a median filter: single wrong ones vanish, edges stay
 
@@ -28,7 +29,7 @@ class Evidence:
     """Two signals that should agree: `follower` by the clock in question, `leader` by the one to align with.
 
     `width_s`: both are Gaussian means of this width. `span_ns`: first and last time known, of follower and leader.
-    `positive`: the first leader drives the first follower upwards.
+    `through_zero`: where the leaders are 0, so are the followers.
     """
 
     name: str
@@ -37,16 +38,18 @@ class Evidence:
     width_s: float
     follower_span_ns: tuple[int, int]
     leader_span_ns: tuple[int, int]
-    positive: bool = False
+    through_zero: bool = False
     labels: tuple[str, str] = ("", "")
 
 
 def of_flow(flow: FlowSignal, motion: MotionSignal, use_rotation: bool = True) -> list[Evidence]:
     """Speed against magnitude, and turning against the sliding and turning of the picture."""
-    found = [speed_evidence(flow, motion)]
-    if use_rotation and motion.rates is not None:
+    found = [speed_evidence(flow, motion), growth_evidence(flow, motion)]
+    if not use_rotation or not _turns(motion, max(motion.smoothing_s, _flow_width_s(flow))):
+        return found
+    if motion.rates is not None:
         found.append(turn_evidence(flow, motion))
-    elif use_rotation and not motion.of_body:
+    elif not motion.of_body:
         found.append(heading_evidence(flow, motion))
     return found
 
@@ -59,11 +62,12 @@ def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 
     """
     width_s = max(motion.smoothing_s, _flow_width_s(flow))
     size = flow_channels.magnitude(flow.cells, flow) if compensated is None else compensated
+    turns = compensated is None and _turns(motion, width_s)
 
     def leader(at_ns: Int64) -> Float64:
         velocity = motion.velocity(at_ns, width_s)
         columns = [np.linalg.norm(velocity, axis=1)]
-        if compensated is None:
+        if turns:
             columns.append(np.abs(_turning(motion, at_ns, velocity, width_s)))
         return np.stack(columns, axis=-1)
 
@@ -74,16 +78,32 @@ def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 
         width_s,
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
-        positive=compensated is not None,
         labels=("optical flow, px/s", "speed, m/s"),
     )
 
 
+def growth_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
+    """How fast the picture grows against speed: what flying where one looks does, however much sky there is.
+
+    Noise does not make a picture grow, so it stands still where the vehicle does.
+    """
+    width_s = max(motion.smoothing_s, _flow_width_s(flow))
+    return Evidence(
+        "growth",
+        _flow_means(flow, flow_channels.sliding(flow)[:, 2:3], width_s),
+        lambda at_ns: _speed(motion.velocity(at_ns, width_s)),
+        width_s,
+        _span(flow.stamps_ns),
+        _span(motion.stamps_ns),
+        through_zero=True,
+        labels=("picture grows, px/s", "speed, m/s"),
+    )
+
+
 def turn_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
-    """Sliding, turning and growing of the picture against measured turn rates, and velocity, which explains the rest."""
+    """Sliding and turning of the picture against measured turn rates, and velocity, which explains the rest."""
     width_s = _flow_width_s(flow)
-    channels = flow_channels.sliding(flow)
-    channels = channels if motion.of_body else channels[:, [0, 1, 3]]
+    channels = flow_channels.sliding(flow)[:, [0, 1, 3]]
 
     def leader(at_ns: Int64) -> Float64:
         velocity = motion.velocity(at_ns, max(width_s, motion.smoothing_s))
@@ -98,6 +118,7 @@ def turn_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         width_s,
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
+        through_zero=True,
         labels=("picture slides, px/s", "turn rate, rad/s"),
     )
 
@@ -130,6 +151,7 @@ def heading_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         width_s,
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
+        through_zero=True,
         labels=("picture has slid, px", "course, rad"),
     )
 
@@ -158,7 +180,7 @@ def without_turning(flow: FlowSignal, motion: MotionSignal, offset_ns: Int64) ->
     return np.where(known, size, np.nan)
 
 
-def of_samples(name: str, follower: Samples, leader: Samples, positive: bool = False) -> Evidence:
+def of_samples(name: str, follower: Samples, leader: Samples, through_zero: bool = False) -> Evidence:
     """Any two signals."""
     width_s = max(_SHARPEST_S, 0.7 * follower.period_s, 0.7 * leader.period_s)
 
@@ -175,7 +197,7 @@ def of_samples(name: str, follower: Samples, leader: Samples, positive: bool = F
         width_s,
         _span(follower.stamps_ns),
         _span(leader.stamps_ns),
-        positive,
+        through_zero,
         labels=(name, name),
     )
 
@@ -222,8 +244,18 @@ def _speed(velocity: Float64) -> Float64:
     return np.asarray(np.linalg.norm(velocity, axis=1)[:, None])
 
 
+def _turns(motion: MotionSignal, width_s: float) -> bool:
+    """Whether the vehicle turns more than now and then by chance."""
+    even_ns = np.arange(motion.stamps_ns[0], motion.stamps_ns[-1], round(width_s * SECOND / 2))
+    if len(even_ns) < 8:
+        return False
+    turning = np.abs(_turning(motion, even_ns, motion.velocity(even_ns, width_s), width_s))
+    turning = turning[np.isfinite(turning)]
+    return len(turning) > 0 and float(np.quantile(turning, 0.95)) > _TURNING_RADPS
+
+
 def _flow_width_s(flow: FlowSignal) -> float:
-    return max(_SHARPEST_S, float(np.median(flow.interval_s))) if len(flow) else _SHARPEST_S
+    return max(_SHARPEST_S, 0.8 * float(np.median(flow.interval_s))) if len(flow) else _SHARPEST_S
 
 
 def _span(stamps_ns: Int64) -> tuple[int, int]:

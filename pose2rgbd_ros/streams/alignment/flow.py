@@ -34,7 +34,7 @@ _REDUCED = {
 class FlowConfig:
     """How flow is measured."""
 
-    width_px: int = setting(192, "images are reduced to about this width", ge=48, le=1024)
+    width_px: int = setting(320, "images are reduced to about this width", ge=48, le=1024)
     max_rate_hz: float = setting(15.0, "images in between are skipped", ge=0.5, le=240.0)
     max_gap_s: float = setting(0.5, "no flow across a longer silence", ge=0.01)
 
