@@ -6,7 +6,7 @@ import heapq
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rosbags.serde import SerdeError
 
 from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, recording_files, zstd
 from pose2rgbd_ros.bags.px4 import beginning_of
+from pose2rgbd_ros.bags.stamps import header_stamp_ns
 from pose2rgbd_ros.bags.typestores import typestore_of
 from pose2rgbd_ros.errors import UserError
 
@@ -23,6 +24,7 @@ UNREADABLE = (
     *(SerdeError, zstd.ZstdError, struct.error, AssertionError, ValueError, IndexError),
     *(MemoryError, OverflowError, RuntimeError),  # a damaged length
 )
+_LATEST_NS = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,52 @@ class BagReader:
         if not any(self.topics[topic].type in store.types for store, _ in self._stores):
             raise UserError(f"{topic} is of type {self.topics[topic].type}, which cannot be read")
 
+    def stamps(self, topics: Collection[str]) -> Iterator[tuple[str, int, int]]:
+        """(topic, receive stamp, header stamp) in ns, in the order of reception, of topics whose messages have a header.
+
+        The messages themselves are not read; ones that are too short are left out.
+        """
+        parts = [self._part_stamps(index, frozenset(topics)) for index in range(len(self._files))]
+        return heapq.merge(*parts, key=lambda item: item[1])
+
+    def _part_stamps(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+        ros = self._files[index][1]
+        for connection, received_ns, data in self._serialized(index, topics):
+            with suppress(struct.error):
+                yield (
+                    connection.topic,
+                    received_ns,
+                    header_stamp_ns(data, self.topics[connection.topic].type, ros),
+                )
+
     def _part(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
-        """The messages of one file; damage on the way ends it and is told in `problems`."""
+        """The messages of one file."""
+        store, beginnings = self._stores[index]
+        deserialize = store.deserialize_ros1 if self._files[index][1] == "1" else store.deserialize_cdr
+        for connection, stamp_ns, data in self._serialized(index, topics):
+            if connection.msgtype in beginnings:
+                data = beginning_of(data, connection.msgtype)
+            try:
+                message = deserialize(data, connection.msgtype)
+            except UNREADABLE:
+                self.unreadable[connection.topic] += 1
+                continue
+            yield connection.topic, stamp_ns, message
+
+    def _serialized(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
+        """The messages of one file, serialized; damage on the way ends it and is told in `problems`."""
         reader, ros = self._files[index]
         connections = [item for item in reader.connections if item.topic in topics]
         if not connections:
             return
-        store, beginnings = self._stores[index]
-        deserialize = store.deserialize_ros1 if ros == "1" else store.deserialize_cdr
         try:
             for connection, stamp_ns, data in reader.messages(connections):
-                if data[:4] == ZSTD_MAGIC and ros == "2":  # packed message by message; CDR begins with 00
-                    data = zstd.decompress(data)
-                if connection.msgtype in beginnings:
-                    data = beginning_of(data, connection.msgtype)
-                try:
-                    message = deserialize(data, connection.msgtype)
-                except UNREADABLE:
+                if not 0 <= stamp_ns <= _LATEST_NS:  # a damaged record
                     self.unreadable[connection.topic] += 1
                     continue
-                yield connection.topic, stamp_ns, message
+                if data[:4] == ZSTD_MAGIC and ros == "2":  # packed message by message; CDR begins with 00
+                    data = zstd.decompress(data)
+                yield connection, stamp_ns, data
         except DAMAGE as error:
             problem = f"{reader.path.name} is damaged part of the way ({' '.join(str(error).split())[:200]})"
             if problem not in self.problems:

@@ -123,11 +123,12 @@ def test_no_pose_overlaps_the_images(flight, tmp_path: Path) -> None:
         "images cover 1700003600.020..1700003600.720 s",
         "poses of /odom 1700000000.000..1700000000.800 s",
         "+3600.020 s apart, so their clocks may differ",
-        "--stamps received uses the recorder's clock",
+        "--stamps auto corrects them by the recorder's clock",
+        config=ConvertConfig(stamps="header"),
     )
     report, _ = converted(bag, tmp_path / "out", stamps="received")
     assert report.frames_written == 8
-    report, _ = converted(bag, tmp_path / "shifted", image_time_offset_s=-3600.0)
+    report, _ = converted(bag, tmp_path / "shifted", stamps="header", image_time_offset_s=-3600.0)
     assert report.frames_written == 8
 
 

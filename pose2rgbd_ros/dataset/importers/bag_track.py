@@ -15,6 +15,7 @@ from pose2rgbd_ros.bags.topics import TopicChoice, is_rectified
 from pose2rgbd_ros.dataset.importers.camera_track import BODY_FRAMES as BODY_FRAMES
 from pose2rgbd_ros.dataset.importers.camera_track import MAP_FRAMES as MAP_FRAMES
 from pose2rgbd_ros.dataset.importers.camera_track import CameraTrack as CameraTrack
+from pose2rgbd_ros.dataset.importers.clocks import Clocks
 from pose2rgbd_ros.dataset.importers.georeference import FixLog
 from pose2rgbd_ros.dataset.importers.pose_log import BootClock, PoseLog
 from pose2rgbd_ros.dataset.importers.pose_sources import camera_track
@@ -33,7 +34,7 @@ class TrackOptions:
     """How poses are read; see ConvertConfig for the meaning."""
 
     poses: PoseSettings = field(default_factory=PoseSettings)
-    received_stamps: bool = False
+    clocks: Clocks = field(default_factory=Clocks)
     map_frame: str = ""
     pose_frame: str = ""
     camera_frame: str = ""
@@ -56,6 +57,7 @@ class FirstPass:
         self.fix_received_ns: tuple[int, int] | None = None
         self.camera: Camera | None = None
         self.notes: list[str] = []
+        self._topic = ""
         self._boot = BootClock()
         self._boot_topics = {name for name, info in reader.topics.items() if info.type in px4.TYPES}
         self._read(reader)
@@ -71,8 +73,8 @@ class FirstPass:
             leave=False,
             disable=None,
         )
-        for topic, received_ns, message in messages:
-            handlers[topic](message, received_ns)
+        for self._topic, received_ns, message in messages:
+            handlers[self._topic](message, received_ns)
 
     def _handlers(self) -> dict[str, Callable[[Any, int], None]]:
         topics = self.topics
@@ -172,17 +174,18 @@ class FirstPass:
         return np.zeros(3)
 
     def _stamp(self, message: Any, received_ns: int) -> int:
-        if self.options.received_stamps:
+        clocks = self.options.clocks
+        if clocks.received:
             return received_ns
         if message.__msgtype__ in px4.TYPES:
             return self._boot.saw(px4.stamp_ns(message), received_ns)
-        return decode.header_stamp_ns(message.header) or received_ns
+        return clocks.stamp_ns(self._topic, decode.header_stamp_ns(message.header), received_ns)
 
     def _read_transforms(self, message: Any, received_ns: int, static: bool) -> None:
         for pose in decode.transform_samples(message):
             if not pose.parent_frame or not pose.child_frame or pose.parent_frame == pose.child_frame:
                 continue  # TF itself refuses such transforms
-            stamp_ns = received_ns if self.options.received_stamps else pose.stamp_ns
+            stamp_ns = self.options.clocks.stamp_ns(self._topic, pose.stamp_ns, received_ns)
             self.tree.add_pose(
                 PoseSample(stamp_ns, pose.parent_frame, pose.child_frame, pose.position_m, pose.quat_xyzw),
                 static,

@@ -29,8 +29,11 @@ class ConvertConfig(PoseSettings, FilterConfig):
     map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
     pose_frame: str = setting("", "frame whose pose is recorded, where the message names none or a wrong one")
     camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")
-    stamps: Literal["header", "received"] = setting(
-        "header", "which clock counts: the messages' own or the recorder's", choices=("header", "received")
+    stamps: Literal["auto", "header", "received"] = setting(
+        "auto",
+        "which clock counts: the messages' own (header), the recorder's (received), or the messages' own, corrected "
+        "where those of two topics differ by seconds or one was set on the way (auto)",
+        choices=("auto", "header", "received"),
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)

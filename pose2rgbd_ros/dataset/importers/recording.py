@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags import decode, px4
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.bags.topics import RequestedTopics, TopicChoice, choose_topics
 from pose2rgbd_ros.dataset.filters import FrameFilter
@@ -17,6 +16,7 @@ from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_ph
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
 from pose2rgbd_ros.dataset.importers import georeference
 from pose2rgbd_ros.dataset.importers.bag_track import CameraTrack, FirstPass, TrackOptions
+from pose2rgbd_ros.dataset.importers.clocks import Clocks, find_clocks
 from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
@@ -43,6 +43,7 @@ class Recording:
         self._reader = reader
         self._report = report
         self._topics = self._choose()
+        self._clocks = self._find_clocks()
         self._first_pass = FirstPass(reader, self._topics, self._track_options())
         self._track, self._datum = self._place_on_earth()
         self._image_received_ns: tuple[int, int] | None = None
@@ -67,11 +68,21 @@ class Recording:
         config = self._config
         return TrackOptions(
             poses=config,
-            received_stamps=config.stamps == "received",
+            clocks=self._clocks,
             map_frame=decode.frame_name(config.map_frame),
             pose_frame=decode.frame_name(config.pose_frame),
             camera_frame=decode.frame_name(config.camera_frame),
         )
+
+    def _find_clocks(self) -> Clocks:
+        topics = self._topics
+        wanted = (topics.depth, topics.pose, topics.fix, topics.imu, topics.gimbal, *topics.tf)
+        # PX4's messages have no header; FirstPass brings its clock to the recorder's.
+        others = [name for name in wanted if name and self._reader.topics[name].type not in px4.TYPES]
+        clocks = find_clocks(self._reader, topics.image, others, self._config.stamps)
+        for note in clocks.notes:
+            self._report.note(note)
+        return clocks
 
     def _place_on_earth(self) -> tuple[CameraTrack, Datum | None]:
         """The track, and the datum of the dataset's map; poses with another origin are moved there."""
@@ -192,7 +203,7 @@ class Recording:
         total = self._reader.topics[image_topic].count
         with tqdm(total=total, desc=self._reader.path.name, unit="image", disable=None) as progress:
             for topic, received_ns, message in self._reader.messages(wanted):
-                stamp_ns = self._stamp(message, received_ns)
+                stamp_ns = self._clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
                 if topic == depth_topic:
                     yield from sync.add_depth(stamp_ns, received_ns, message)
                     continue
@@ -200,10 +211,6 @@ class Recording:
                 self._saw(stamp_ns, received_ns)
                 yield from sync.add_image(stamp_ns, received_ns, message)
             yield from sync.finish()
-
-    def _stamp(self, message: Any, received_ns: int) -> int:
-        stamp_ns = decode.header_stamp_ns(message.header)
-        return received_ns if self._config.stamps == "received" or stamp_ns == 0 else stamp_ns
 
     def _saw(self, stamp_ns: int, received_ns: int) -> None:
         report = self._report
@@ -278,8 +285,9 @@ class Recording:
             f"{_span(images)}, the poses of {report.topics['pose']} {_span(poses)}: "
             f"{(images[0] - poses[0]) / _SECOND:+.3f} s apart, so their clocks may differ"
         )
-        if self._config.stamps == "header" and _overlap(received, self._track.received_ns):
-            text += "; --stamps received uses the recorder's clock, by which they overlap"
+        if self._config.stamps != "received" and _overlap(received, self._track.received_ns):
+            other = "auto corrects them" if self._config.stamps == "header" else "received replaces them"
+            text += f"; --stamps {other} by the recorder's clock, by which they overlap"
         else:
             text += "; --image-time-offset-s shifts the images"
         report.note(text)
