@@ -133,7 +133,7 @@ def _write_all(scenes: Sequence[Scene], out: Path, config: ImportConfig, report:
     first = next((scene for scene in scenes if scene.views), None)
     if first is None:
         raise UserError(_why_nothing(report))
-    labels: dict[int, str] = {}
+    labels, taken = dict[int, str](), set[int]()
     with _writing(first, scenes, out, config, report) as writer:
         for scene, part in zip(scenes, report.sources, strict=True):
             if not scene.views or scene.camera is None:
@@ -145,7 +145,12 @@ def _write_all(scenes: Sequence[Scene], out: Path, config: ImportConfig, report:
                 raise UserError(f"{scene.path} does not belong with the others: {error}") from error
             writer.begin_source(_source_name(scene, scenes))
             for view in tqdm(scene.views, desc=scene.path.name, unit="frame"):
-                if _add(writer, scene, view, part):
+                if view.stamp_ns in taken:
+                    part.reject(
+                        "duplicate_stamp", f"{view.image} has a stamp for the second time, {view.stamp_ns} ns"
+                    )
+                elif _add(writer, scene, view, part):
+                    taken.add(view.stamp_ns)
                     labels[view.stamp_ns] = view.label
         if not report.frames_written and not report.frames_already_there:
             raise UserError(_why_nothing(report))

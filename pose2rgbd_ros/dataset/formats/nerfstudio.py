@@ -101,6 +101,9 @@ def _file_entries(file: Path, label: str, scene: Scene) -> list[_Entry]:
         )
     if not scene.depth_unit_m:
         scene.depth_unit_m = _depth_unit(content, file)
+    strangers = len(set(labels) - {str(frame.get("file_path")) for frame in frames})
+    if strangers:
+        scene.note(f"{file}: {strangers} names in the lists of its split are of no frame")
     entries: list[_Entry] = []
     for i, frame in enumerate(frames):
         where = f"{file}, frames[{i}]"
