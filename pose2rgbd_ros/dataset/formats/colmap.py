@@ -13,7 +13,7 @@ from pathlib import Path
 from pose2rgbd_ros.dataset.formats import colmap_cameras, sidecar, stamps, text
 from pose2rgbd_ros.dataset.formats.colmap_points import Points, points_from_depth
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
-from pose2rgbd_ros.dataset.formats.layouts import Flight, Layout, row
+from pose2rgbd_ros.dataset.formats.layouts import Flight, Layout, require_calibration, row
 from pose2rgbd_ros.dataset.formats.scene import Scene, View, pose_of_quaternion
 from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.errors import UserError
@@ -133,6 +133,7 @@ def _held_out(file: Path) -> set[str] | None:
 
 def lay_out(flight: Flight) -> Layout:
     """images/ and sparse/0/; points3D.txt from depth, where there is some. Frames "unused" by a split are left out."""
+    require_calibration(flight.camera, "COLMAP")
     images: list[str | None] = [
         None if frame.label == "unused" else f"{frame.stamp_ns}{frame.suffix}" for frame in flight.frames
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pose2rgbd_ros.dataset.formats.layouts import number, require_calibration
+from pose2rgbd_ros.dataset.formats.layouts import number
 from pose2rgbd_ros.geometry.camera import Camera
 
 HALF_PIXEL = 0.5  # COLMAP's first pixel has its centre there, ours at 0
@@ -50,8 +50,7 @@ def parse(fields: Sequence[str]) -> Camera:
 
 
 def text(camera: Camera) -> str:
-    """`MODEL WIDTH HEIGHT PARAMS[]` of a camera. UserError for an uncalibrated one."""
-    require_calibration(camera, "COLMAP")
+    """`MODEL WIDTH HEIGHT PARAMS[]` of a calibrated camera."""
     coefficients = list(camera.distortion)
     if camera.distortion_model == "equidistant":
         model = "OPENCV_FISHEYE"
