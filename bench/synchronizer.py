@@ -126,7 +126,7 @@ def misses(plan: str, rate_hz: int, noise_m: float) -> dict[str, tuple[float, fl
     track = Trajectory((t_s * SECOND).astype(np.int64), position, quat)
     asked_ns = np.sort(rng.integers(SECOND, (FLIGHT_S - 1) * SECOND, 3000))
     true_m, true_quat = se3.split(flight.T_map_body(asked_ns / SECOND))
-    found = {}
+    found: dict[str, tuple[float, float, float, float]] = {}
     for method in METHODS:
         at_m, at_quat = se3.split(track.interpolate(asked_ns, SECOND, method).T)
         off_mm = np.linalg.norm(at_m - true_m, axis=1) * 1000

@@ -18,6 +18,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import interpolation, quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 from pose2rgbd_ros.geometry.interpolation import NEAREST_NEIGHBOUR, Method, Pose
+from pose2rgbd_ros.geometry.time_jumps import passed_once
 
 BEFORE_FIRST_POSE = "before_first_pose"
 AFTER_LAST_POSE = "after_last_pose"
@@ -87,6 +88,27 @@ class Trajectory:
         unique, first = np.unique(stamps, return_index=True)
         counts["duplicate_stamp"] = len(stamps) - len(unique)
         return cls(unique, position[first], quat[first]), {reason: n for reason, n in counts.items() if n}
+
+    @classmethod
+    def from_recording(
+        cls, stamps_ns: npt.ArrayLike, position_m: npt.ArrayLike, quat_xyzw: npt.ArrayLike
+    ) -> tuple[Trajectory, dict[str, int]]:
+        """The same of poses in the order in which they were received, whose clock may have been set back on the way.
+
+        Poses of a time that the clock passed twice are left out ("time_jump"): which of the two is meant by a stamp
+        cannot be known.
+        """
+        stamps, position, quat = _as_columns(stamps_ns, position_m, quat_xyzw)
+        once = passed_once(stamps)
+        if not once.any():
+            raise UserError(
+                f"no usable pose among {len(stamps)}: their clock jumps back and passes all times twice"
+                if len(stamps)
+                else "no pose was recorded"
+            )
+        track, counts = cls.from_unsorted(stamps[once], position[once], quat[once])
+        jumped = int(np.sum(~once))
+        return track, {**counts, "time_jump": jumped} if jumped else counts
 
     @property
     def T(self) -> Float64:

@@ -7,11 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from pose2rgbd_ros.geometry.time_jumps import JUMP_NS
 from pose2rgbd_ros.nodes.record_inputs import Arrival, stamped
 from pose2rgbd_ros.nodes.record_poses import LivePoses
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
-from pose2rgbd_ros.streams.pose_source import JUMP_NS
 
 POLL_S = 0.05  # at least so often it is asked whether an image has waited too long
 WRITE_EVERY_S = 0.01  # and, while messages pour in, whether frames are ready
@@ -54,7 +54,7 @@ class RecordWorker:
         """Record into `session` from the next message on."""
 
         def attach() -> None:
-            self.poses.begin()
+            self.poses.begin(session.datum)
             self._session = session
 
         self._command(attach)
@@ -88,6 +88,7 @@ class RecordWorker:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
+        self.poses.close()
 
     def _command(self, command: Command) -> None:
         with self._changed:

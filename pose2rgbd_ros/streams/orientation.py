@@ -45,7 +45,7 @@ class OrientationLog:
     def trajectory(self) -> Trajectory:
         """By increasing stamps. UserError when no orientation is usable."""
         quats = np.frombuffer(self._quats).reshape(-1, 4)
-        return Trajectory.from_unsorted(
+        return Trajectory.from_recording(
             np.frombuffer(self._stamps_ns, np.int64), np.zeros((len(quats), 3)), quats
         )[0]
 

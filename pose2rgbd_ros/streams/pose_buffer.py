@@ -9,8 +9,9 @@ from bisect import bisect_left
 from collections import Counter
 
 from pose2rgbd_ros.geometry.interpolation import Method
+from pose2rgbd_ros.geometry.time_jumps import JUMP_NS
 from pose2rgbd_ros.geometry.trajectory import AFTER_LAST_POSE, look_up
-from pose2rgbd_ros.streams.pose_source import JUMP_NS, PoseAnswer
+from pose2rgbd_ros.streams.pose_source import PoseAnswer
 from pose2rgbd_ros.streams.samples import PoseSample
 
 KEEP_NS = 30_000_000_000

@@ -12,9 +12,6 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.interpolation import Method
 from pose2rgbd_ros.geometry.trajectory import Trajectory, look_up
 
-# Stamps that go back by more are a clock set back or a recording that starts again, not messages out of order.
-JUMP_NS = 1_000_000_000
-
 
 @dataclass(frozen=True, eq=False)
 class PoseAnswer:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.streams.pose_source import JUMP_NS, PoseAnswer, PoseSource
+from pose2rgbd_ros.geometry.time_jumps import JUMP_NS
+from pose2rgbd_ros.streams.pose_source import PoseAnswer, PoseSource
 
 NO_POSE = "no_pose"
 NO_DEPTH = "no_depth"

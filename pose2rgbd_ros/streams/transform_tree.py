@@ -37,7 +37,7 @@ class _Edge:
         """The cleaned trajectory of the child in the parent, and what was wrong with the messages."""
         if self.built is None:
             try:
-                self.built = Trajectory.from_unsorted(self.stamps_ns, self.position_m, self.quat_xyzw)
+                self.built = Trajectory.from_recording(self.stamps_ns, self.position_m, self.quat_xyzw)
             except UserError as error:
                 raise UserError(f"the transforms of {self.child!r} in {self.parent!r}: {error}") from error
         return self.built

@@ -43,7 +43,7 @@ class PoseLog:
     def trajectory(self) -> tuple[Trajectory, dict[str, int]]:
         """The cleaned trajectory and what was wrong. UserError when no pose is usable."""
         numbers = np.frombuffer(self._numbers).reshape(-1, 7)
-        return Trajectory.from_unsorted(
+        return Trajectory.from_recording(
             np.frombuffer(self._stamps_ns, dtype=np.int64), numbers[:, :3], numbers[:, 3:]
         )
 

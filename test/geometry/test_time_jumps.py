@@ -1,0 +1,78 @@
+"""Recorded clocks that were set back: times that were passed twice give no poses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.time_jumps import passed_once, restarts
+from pose2rgbd_ros.geometry.trajectory import Trajectory
+
+MS = 1_000_000
+UP = [0.0, 0.0, 0.0, 1.0]
+
+
+def ms(*stamps: int) -> np.ndarray:
+    return np.array(stamps, dtype=np.int64) * MS
+
+
+def kept(*stamps: int) -> list[int]:
+    given_ms = ms(*stamps)
+    return (given_ms[passed_once(given_ms)] // MS).tolist()
+
+
+def test_a_clock_set_back_leaves_out_what_it_passed_twice() -> None:
+    first, second = [0, 1000, 2000, 3000, 4000], [1500, 2500, 3500, 4500, 5500]
+    assert restarts(ms(*first, *second)) == [5]
+    assert kept(*first, *second) == [0, 1000, 4500, 5500]
+
+
+def test_two_flights_in_one_bag_that_do_not_overlap_are_both_kept() -> None:
+    assert kept(10_000, 11_000, 12_000, 0, 1000, 2000) == [10_000, 11_000, 12_000, 0, 1000, 2000]
+
+
+def test_a_recording_played_twice_is_one() -> None:
+    loop = list(range(0, 10_000, 500))
+    assert kept(*loop, *loop, *loop[:7]) == [*loop, *loop, *loop[:7]]
+
+
+def test_disorder_and_stragglers_are_no_jump() -> None:
+    for stamps in (
+        [0, 1000, 100, 2000, 1100, 3000],  # within a second
+        [0, 1000, 2000, 3000, 10, 4000, 5000],  # one straggler
+        [100_000, 0, 101_000, 1000, 102_000, 2000, 103_000],  # two clocks, taking turns
+        [0, 50_000, 100_000],  # set forward
+    ):
+        assert restarts(ms(*stamps)) == []
+        assert kept(*stamps) == stamps
+
+
+@given(st.lists(st.integers(0, 20_000), max_size=40))
+def test_what_is_kept_after_a_jump_is_in_order_of_reception(stamps: list[int]) -> None:
+    given_ms = ms(*stamps)
+    assert len(passed_once(given_ms)) == len(stamps)
+    starts = restarts(given_ms)
+    assert starts == sorted(set(starts))
+    for start in starts:
+        assert given_ms[start] < given_ms[:start].max() - 1000 * MS
+
+
+def test_a_trajectory_has_no_pose_of_a_time_that_was_passed_twice() -> None:
+    stamps = ms(0, 1000, 2000, 3000, 4000, 1500, 2500, 3500, 4500, 5500)
+    position = np.outer(np.arange(10.0), [1, 0, 0])
+    track, problems = Trajectory.from_recording(stamps, position, np.tile(UP, (10, 1)))
+    assert problems == {"time_jump": 6}
+    np.testing.assert_array_equal(track.position_m[:, 0], [0, 1, 8, 9])
+    asked = ms(500, 2200, 5000)
+    assert track.interpolate(asked, max_gap_ns=1500 * MS).reason == [None, "pose_gap", None]
+
+
+def test_nothing_left_is_an_error() -> None:
+    stamps = ms(0, 1000, 2000, 3000, 0, 1500, 3000)
+    with pytest.raises(UserError, match="passes all times twice"):
+        Trajectory.from_recording(stamps, np.zeros((7, 3)), np.tile(UP, (7, 1)))
+    with pytest.raises(UserError, match="no pose was recorded"):
+        Trajectory.from_recording([], [], [])
