@@ -9,6 +9,7 @@ clock, and by resampling the blocks the uncertainty.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,46 @@ class Alignment:
     reference_ns: int = 0
     overlap_ns: tuple[int, int] = (0, 0)
     curves: list[Curve] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """In one line, for terminal and report."""
+        if not np.isfinite(self.offset_s):
+            return f"image time offset not observable: {self.why}"
+        drift = f", drift {self.drift_ppm:+.0f} ppm" if self.drift_ppm else ""
+        told = (
+            f"{self.offset_s:+.3f} s{drift} (sigma {self.sigma_s:.3f} s, confidence {self.confidence:.2f}, "
+            f"correlation {self.correlation:.2f})"
+        )
+        if self.observable:
+            return f"image time offset {told}"
+        return f"image time offset not observable: {self.why}; the best was {told}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML; unknown numbers are None."""
+        numbers = {
+            name: round(float(getattr(self, name)), 6) if np.isfinite(getattr(self, name)) else None
+            for name in (
+                *("offset_s", "sigma_s", "drift_ppm", "drift_sigma_ppm", "confidence", "correlation"),
+                *("second_peak", "second_peak_s"),
+            )
+        }
+        return {
+            "observable": self.observable,
+            "why": self.why,
+            **numbers,
+            "reference_ns": self.reference_ns,
+            "overlap_ns": list(self.overlap_ns),
+            "evidence": {
+                curve.name: {
+                    "best_s": round(float(curve.lag_s[np.argmax(curve.score)]), 4)
+                    if curve.score.any()
+                    else None,
+                    "score": round(float(curve.score.max(initial=0.0)), 2),
+                    "correlation": round(float(curve.correlation.max(initial=0.0)), 4),
+                }
+                for curve in self.curves
+            },
+        }
 
     def offsets_ns(self, stamps_ns: Int64) -> Int64:
         """What to add to image stamps (N,)."""

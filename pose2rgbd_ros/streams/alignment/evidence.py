@@ -62,6 +62,7 @@ def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 
     """
     width_s = max(motion.smoothing_s, _flow_width_s(flow))
     size = flow_channels.magnitude(flow.cells, flow) if compensated is None else compensated
+    size = _without_spikes(size) if compensated is not None or not _turns(motion, width_s) else size
     turns = compensated is None and _turns(motion, width_s)
 
     def leader(at_ns: Int64) -> Float64:
@@ -238,6 +239,13 @@ def _fast_part(rates: Float64, at_ns: Int64, slow_s: float) -> Float64:
         time_s: Float64 = step_s * np.arange(len(part))
         result[begin:end] = total - gaussian_mean(time_s, total, time_s, slow_s)
     return result
+
+
+def _without_spikes(size: Float64) -> Float64:
+    """Clipped at 6 deviations from the median: a camera that pans by itself tells nothing about speed."""
+    middle = float(np.nanmedian(size)) if np.isfinite(size).any() else 0.0
+    spread = 1.4826 * float(np.nanmedian(np.abs(size - middle))) if np.isfinite(size).any() else 0.0
+    return np.asarray(np.clip(size, middle - 6 * spread, middle + 6 * spread))
 
 
 def _speed(velocity: Float64) -> Float64:
