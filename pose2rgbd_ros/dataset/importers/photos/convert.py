@@ -58,8 +58,7 @@ def convert_photos(
     target = Target(Path(out), config)
     with target.closing(report):
         for source, paths in sets.items():
-            part = BagReport(str(source))
-            report.bags.append(part)
+            part = report.begin(source)
             _PhotoSet(target, options, source, paths, part).run()
         if not report.frames_written and not report.frames_already_there:
             raise UserError(_why_nothing(report))

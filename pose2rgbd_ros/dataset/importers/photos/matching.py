@@ -11,9 +11,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
+from pose2rgbd_ros.streams.alignment.flow import grey_file
 
-_SIDE_PX = 800
+_SIDE_PX = 640
 _FEATURES = 1500
 _NEIGHBOURS = 4
 _FEWEST_INLIERS = 15
@@ -59,12 +61,14 @@ def match_neighbours(paths: Sequence[Path], position_m: Float64, usable: AnyArra
 
 def _features(path: Path) -> _Features | None:
     """ORB features of a photo made small; None when it cannot be read (the import says so)."""
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-    if grey is None:
+    try:
+        grey = grey_file(path.read_bytes(), _SIDE_PX)
+    except (OSError, UserError):
         return None
     scale = _SIDE_PX / max(grey.shape)
     if scale < 1:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        size = round(grey.shape[1] * scale), round(grey.shape[0] * scale)
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     keypoints, descriptors = cv2.ORB.create(nfeatures=_FEATURES).detectAndCompute(grey, None)
     if descriptors is None or len(keypoints) < _FEWEST_INLIERS:
         return None
