@@ -92,17 +92,23 @@ class Problems:
         ]
 
     def _elsewhere(self, item: Input) -> str:
-        others = self._namesakes(item) or self._others(item)
+        others = self._others(item)
         if not others:
             return f"; no topic of type {' or '.join(_types(item))} is published at all"
-        return f"; {', '.join(others[:5])} would fit: remap {item.candidates[-1].topic.rpartition('/')[2]}:={others[0]}"
+        return f"; {', '.join(others[:5])} would fit: remap {item.role}:={_base(others[0])}"
 
     def _others(self, item: Input) -> list[str]:
+        """Topics of a type that would do, the likeliest first: of the same namespace, then of the same last name."""
         own = {candidate.topic for candidate in item.candidates}
-        return sorted(
+        here = self._node.get_namespace().rstrip("/") + "/"
+        others = (
             topic
             for topic, types in self._node.get_topic_names_and_types()
             if set(types) & set(_types(item)) and topic not in own and self._node.count_publishers(topic)
+        )
+        last = item.topic.rpartition("/")[2]
+        return sorted(
+            others, key=lambda topic: (not topic.startswith(here), topic.rpartition("/")[2] != last, topic)
         )
 
 
@@ -123,6 +129,11 @@ def _other_clocks(inputs: list[Input], known: dict[str, str]) -> dict[str, str]:
                 "the clocks differ; set stamps to received, or correct the clock"
             )
     return found
+
+
+def _base(topic: str) -> str:
+    """Images are remapped by the topic beside which their transports are."""
+    return topic.removesuffix("/compressed").removesuffix("/compressedDepth")
 
 
 def _seconds(latency_s: float) -> str:

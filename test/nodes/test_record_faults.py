@@ -1,13 +1,18 @@
-"""The recorder when things go wrong: every fault is told in one line, and what was written is safe."""
+"""The recorder when things go wrong: every fault is told in one line, and what was written is safe.
+
+All recorders run at once, each in a namespace with a drone of its own; every test looks at one of them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,80 +31,175 @@ from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.record import RecordNode
 
 pytestmark = pytest.mark.ros
+WAIT_S = 25.0  # a loaded machine starts twenty nodes slowly
 QUICK = {"silence_s": 1.0, "max_wait_s": 0.6, "min_free_mib": 0, "depth": "none"}
+SIM_NS = 1_000_000_000_000
+
+
+@dataclass
+class Case:
+    """A recorder, the drone it listens to (None: nobody), and what is spoiled of it."""
+
+    drone: dict[str, Any] | None = field(default_factory=dict)
+    spoil: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    offset_s: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    remap: dict[str, str] = field(default_factory=dict)
+    disk: str = ""  # "small", "read-only": of its own
+    process: bool = False
+
+
+def zeros(message: Odometry) -> Odometry:
+    message.pose.pose.orientation.z = message.pose.pose.orientation.w = 0.0
+    return message
+
+
+def now_and_then(count: Iterator[int]) -> Callable[[Odometry], Odometry]:
+    def spoil(message: Odometry) -> Odometry:
+        kind = next(count) % 6
+        if kind == 1:
+            return zeros(message)
+        if kind == 4:
+            message.pose.pose.position.x = float("nan")
+        return message
+
+    return spoil
+
+
+def standing(message: Odometry) -> Odometry:
+    message.pose.pose = conversions.to_pose(np.eye(4))
+    message.twist.twist.linear.x = 4.0
+    return message
+
+
+def no_fix(message: Any) -> Any:
+    message.status.status = -1
+    message.latitude = message.longitude = message.altitude = float("nan")
+    return message
+
+
+ANOTHER_CLOCK_S = -5_700_748  # as in a real recording
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+VOLATILE = QoSProfile(depth=5, durability=DurabilityPolicy.VOLATILE)
+RELIABLE_IMAGES = {"qos_overrides./reliable/image/compressed.subscription.reliability": "reliable"}
+CASES = {
+    "good": Case(),
+    "reliable": Case({"qos": {"image/compressed": BEST_EFFORT}}, parameters=RELIABLE_IMAGES),
+    "volatile": Case(
+        {"qos": {"/tf_static": VOLATILE}, "renamed": {"/tf_static": "/volatile/tf_static"}},
+        remap={"/tf_static": "/volatile/tf_static"},
+    ),
+    "stops": Case(),
+    "blind": Case(),
+    "nobody": Case(None),
+    "type": Case({"kinds": {"odom": Imu}}, spoil={"odom": lambda message: Imu(header=message.header)}),
+    "name": Case({"renamed": {"odom": "estimate/odometry"}}),
+    "clock": Case(offset_s={"image/compressed": ANOTHER_CLOCK_S}),
+    "received": Case(offset_s={"image/compressed": ANOTHER_CLOCK_S}, parameters={"stamps": "received"}),
+    "loop": Case({"without": ("image", "depth")}, parameters={"use_sim_time": True}),
+    "some": Case(spoil={"odom": now_and_then(iter(range(10**9)))}),
+    "zeros": Case(spoil={"odom": zeros}),
+    "twist": Case(spoil={"odom": standing}),
+    "no_fix": Case(spoil={"fix": no_fix}),
+    "full": Case(disk="small"),
+    "little": Case(disk="small", parameters={"min_free_mib": 10}),
+    "locked": Case(disk="read-only"),
+    "idle": Case(parameters={"start_recording": False}),
+    "killed": Case(process=True),
+}
 
 
 class Recorder:
-    """A record node under test, the drone it listens to, and its status."""
+    """A record node under test."""
 
-    def __init__(self, bench: Any, folder: Path) -> None:
-        self.bench, self.out = bench, folder / "flight"
-        self.status: list[SyncStatus] = bench.collect(SyncStatus, "/record/status")
-        self.log: list[Log] = bench.collect(Log, "/rosout")
-        self.drone: LiveDrone | None = None
+    def __init__(self, bench: Any, name: str, case: Case, out: Path, log: list[Log]) -> None:
+        self.bench, self.name, self.out = bench, name, out
+        self.status: list[SyncStatus] = bench.collect(SyncStatus, f"/{name}/record/status")
+        self._log = log
+        self.process: subprocess.Popen[bytes] | None = None
+        if case.drone is not None:
+            self.drone = LiveDrone(bench.node, f"/{name}", **case.drone)
+            self.drone.spoil |= case.spoil
+            self.drone.offset_ns |= {topic: seconds * 10**9 for topic, seconds in case.offset_s.items()}
+            if case.parameters.get("use_sim_time"):
+                self.set_clock(SIM_NS)
+                self.drone.start_ns = SIM_NS
+        if case.process:
+            words = [
+                sys.executable,
+                "-m",
+                "pose2rgbd_ros.cli.main",
+                "record",
+                "--out",
+                str(out),
+                "--depth",
+                "none",
+            ]
+            words += ["--min-free-mib", "0", "--ros-args", "-r", f"__ns:=/{name}"]
+            environment = {**os.environ, "ROS_DOMAIN_ID": str(bench._domain)}
+            self.process = subprocess.Popen(words, env=environment)
+        else:
+            parameters = {"out": str(out), **QUICK, **case.parameters}
+            bench.spin(RecordNode, namespace=f"/{name}", remap=case.remap, **parameters)
 
-    def fly(self, **options: Any) -> LiveDrone:
-        self.drone = LiveDrone(self.bench.node, **options)
-        return self.drone
+    def set_clock(self, to_ns: int) -> None:
+        """Let simulated time go on from there."""
+        real, now_ns = self.bench.node.get_clock(), self.bench.node.get_clock().now().nanoseconds
+        self.drone.now_ns = lambda: to_ns + real.now().nanoseconds - now_ns
 
-    def start(self, **parameters: Any) -> RecordNode:
-        return self.bench.spin(RecordNode, **{"out": str(self.out), **QUICK, **parameters})
+    @property
+    def said(self) -> list[str]:
+        """Its log."""
+        return [entry.msg for entry in self._log if entry.name == f"{self.name}.record"]
 
-    def until(
-        self, condition: Callable[[SyncStatus], Any], timeout_s: float = 8.0, what: str = ""
-    ) -> SyncStatus:
-        """The first status from now on of which the condition holds."""
-        start = len(self.status)
+    def until(self, condition: Callable[[SyncStatus], Any], what: str) -> SyncStatus:
+        """The first status of which the condition holds."""
 
         def found() -> SyncStatus | None:
-            return next((message for message in self.status[start:] if condition(message)), None)
+            return next((message for message in self.status if condition(message)), None)
 
         try:
-            return self.bench.wait(found, timeout_s, what)
+            return self.bench.wait(found, WAIT_S, what)
         except AssertionError as error:
-            last = self.status[-1] if self.status else None
-            raise AssertionError(f"{error}; {describe(last)}") from None
+            raise AssertionError(f"{error}; {describe(self.status)}; log {self.said}") from None
 
-    def until_told(self, *patterns: str, timeout_s: float = 8.0) -> str:
+    def until_told(self, *patterns: str) -> str:
         """The first message or problem of a topic that all these patterns fit."""
 
         def told(status: SyncStatus) -> list[str]:
-            lines = [status.message, *(topic.problem for topic in status.topics)]
+            lines = [status.message, *(f"{topic.topic}: {topic.problem}" for topic in status.topics)]
             return [line for line in lines if all(re.search(pattern, line) for pattern in patterns)]
 
-        line = told(self.until(told, timeout_s, f"told {patterns}"))[0]
+        line = told(self.until(told, f"told {patterns}"))[0]
         assert "\n" not in line
         return line
 
-    def until_frames(self, count: int, timeout_s: float = 8.0) -> SyncStatus:
-        return self.until(lambda status: status.frames_written >= count, timeout_s, f"{count} frames")
+    def until_frames(self, count: int) -> SyncStatus:
+        """The first status with so many frames."""
+        return self.until(lambda status: status.frames_written >= count, f"{count} frames")
 
     def rejects(self) -> dict[str, int]:
         return {item.reason: item.count for item in self.status[-1].rejects}
 
     def ask(self, name: str, kind: type = Trigger, **fields: Any) -> Any:
-        return self.bench.call(kind, f"/record/{name}", kind.Request(**fields), 20.0)
+        """The answer of a service."""
+        return self.bench.call(kind, f"/{self.name}/record/{name}", kind.Request(**fields), WAIT_S)
 
     def stop(self) -> Dataset:
+        """End the recording, and open what it made."""
         answer = self.ask("stop")
         assert answer.success, answer.message
+        self.bench.wait(lambda: self.status[-1].state == SyncStatus.IDLE, what="idle")
         return Dataset(self.out)
 
 
-def describe(status: SyncStatus | None) -> str:
-    if status is None:
+def describe(messages: list[SyncStatus]) -> str:
+    if not messages:
         return "no status at all"
+    status = messages[-1]
     rejects = {item.reason: item.count for item in status.rejects}
     topics = {topic.topic: (topic.messages, topic.problem) for topic in status.topics}
     return f"state {status.state} {status.message!r}, {status.frames_written} frames, {rejects}, {topics}"
-
-
-@pytest.fixture
-def recorder(bench, tmp_path) -> Iterator[Recorder]:
-    made = Recorder(bench, tmp_path)
-    yield made
-    if made.drone is not None:
-        made.drone.land()
 
 
 def conserved(status: SyncStatus) -> bool:
@@ -108,318 +208,236 @@ def conserved(status: SyncStatus) -> bool:
     )
 
 
-# As it should be
-
-
-def test_a_good_flight(recorder):
-    drone = recorder.fly()
-    recorder.start()
-    status = recorder.until_frames(15)
-    assert status.state == SyncStatus.RECORDING
-    problems = {topic.topic: topic.problem for topic in status.topics if topic.problem}
-    assert not problems.keys() & {"/image/compressed", "/odom", "/fix", "/tf_static"}
-    dataset = recorder.stop()
+def of_truth(dataset: Dataset, drone: LiveDrone, within: float = 5e-3) -> None:
     for stamp_ns, T in zip(dataset.stamps_ns, dataset.T_map_cam, strict=True):
-        np.testing.assert_allclose(T, drone.T_map_cam(int(stamp_ns)), atol=2e-3)
-    assert dataset.camera == CAMERA
-    assert conserved(recorder.status[-1])
+        np.testing.assert_allclose(T, drone.T_map_cam(int(stamp_ns)), atol=within)
 
 
-# Quality of service
-
-
-@pytest.mark.parametrize(
-    ("topic", "parameter", "profile"),
-    [
-        ("image/compressed", "reliability", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)),
-        ("/tf_static", "durability", QoSProfile(depth=5, durability=DurabilityPolicy.VOLATILE)),
-    ],
-)
-def test_incompatible_quality_of_service(recorder, topic, parameter, profile):
-    recorder.fly(qos={topic: profile})
-    name = f"/{topic.lstrip('/')}"
-    override = (
-        {f"qos_overrides.{name}.subscription.reliability": "reliable"} if parameter == "reliability" else {}
-    )
-    recorder.start(**override)
-    line = recorder.until_told(re.escape(name), "(?i)qos|best.effort|volatile", timeout_s=10.0)
-    wanted = r"best.effort" if parameter == "reliability" else "volatile"
-    assert re.search(wanted, line, re.IGNORECASE), line
-
-
-# Silence
-
-
-def test_a_topic_that_stops(recorder):
-    drone = recorder.fly()
-    recorder.start()
-    recorder.until_frames(5)
-    drone.silence("odom")
-    line = recorder.until_told("/odom", r"silent|no message|nothing", timeout_s=8.0)
-    assert re.search(r"\d", line), f"how long: {line}"
-    recorder.until(
-        lambda status: {r.reason for r in status.rejects} & {"no_pose", "after_last_pose"}, what="rejects"
-    )
-    del drone.spoil["odom"]
-    frames = recorder.status[-1].frames_written
-    recorder.until_frames(frames + 5)
-    recorder.until(
-        lambda status: not any(t.problem for t in status.topics if t.topic == "/odom"), what="recovered"
-    )
-
-
-def test_a_camera_that_stops(recorder):
-    drone = recorder.fly()
-    recorder.start()
-    recorder.until_frames(5)
-    drone.silence("image/compressed")
-    recorder.until_told(
-        "/image/compressed", r"silent|no message|nothing", r"(?i)reliab|best.effort|qos|publisher"
-    )
-
-
-def test_nobody_at_all(recorder):
-    recorder.start()
-    recorder.until_told("/image", r"(?i)nobody|no publisher|nothing", timeout_s=10.0)
-    answer = recorder.ask("stop")
-    assert "\n" not in answer.message
-    assert not (recorder.out / "meta.yaml").exists()
-
-
-# Names and types
-
-
-def test_another_type_under_the_name(recorder):
-    recorder.fly(kinds={"odom": Imu})
-    drone = recorder.drone
-    drone.spoil["odom"] = lambda message: Imu(header=message.header)
-    recorder.start()
-    line = recorder.until_told("/odom", "sensor_msgs/msg/Imu", timeout_s=10.0)
-    assert "nav_msgs/msg/Odometry" in line
-
-
-def test_another_name_for_the_topic(recorder):
-    recorder.fly(renamed={"odom": "estimate/odometry"})
-    recorder.start()
-    recorder.until_told("/odom", "/estimate/odometry", "remap", timeout_s=10.0)
-
-
-# Clocks
-
-
-def test_simulated_time_that_goes_back(recorder):
-    """A looped recording: its second round is taken too, and no frame mixes the two."""
-    drone = recorder.fly(without=("image", "depth"))
-    began_ns, real = drone.now_ns(), drone.now_ns
-    drone.now_ns = lambda: 1_000_000_000_000 + real() - began_ns
-    drone.start_ns = drone.now_ns()
-    recorder.start(use_sim_time=True)
-    recorder.until_frames(30, 12.0)
-    again_ns = real() - 500_000_000
-    drone.now_ns = lambda: (
-        1_000_000_000_000 + 1 + real() - again_ns
-    )  # 1 ns later: other stamps, another round
-    before = recorder.status[-1].frames_written
-    recorder.until_frames(before + 15, 12.0)
-    told = [entry.msg for entry in recorder.log if "back by" in entry.msg]
-    assert told, [entry.msg for entry in recorder.log]
-    assert all(re.search(r"[0-9.]+ s; recording goes on", line) for line in told), told
-    status = recorder.status[-1]
-    assert conserved(status), describe(status)
-    dataset = recorder.stop()
-    for stamp_ns, T in zip(dataset.stamps_ns, dataset.T_map_cam, strict=True):
-        np.testing.assert_allclose(T, drone.T_map_cam(int(stamp_ns)), atol=5e-3)
-
-
-def test_images_stamped_by_another_clock(recorder):
-    """5.7 million seconds off, as in a real recording: told with the difference, and with the way out."""
-    drone = recorder.fly()
-    drone.offset_ns["image/compressed"] = -5_700_000 * 10**9
-    recorder.start()
-    line = recorder.until_told("/image/compressed|image", r"5\.?7|5700000", "clock", timeout_s=10.0)
-    assert re.search("stamps|received|offset", line), line
-    assert recorder.status[-1].frames_written == 0
-    assert sum(recorder.rejects().values()) > 0
-
-
-def test_stamps_of_arrival_help(recorder):
-    drone = recorder.fly()
-    drone.offset_ns["image/compressed"] = -5_700_000 * 10**9
-    recorder.start(stamps="received")
-    recorder.until_frames(5)
-
-
-# Values
-
-
-def test_poses_of_nothing(recorder):
-    """Zero quaternions and NaN positions, one in three: left out, counted, never in a frame."""
-    drone = recorder.fly()
-    count = iter(range(10**9))
-
-    def spoil(message: Odometry) -> Odometry:
-        kind = next(count) % 6
-        if kind == 1:
-            message.pose.pose.orientation.z = message.pose.pose.orientation.w = 0.0
-        if kind == 4:
-            message.pose.pose.position.x = float("nan")
-        return message
-
-    drone.spoil["odom"] = spoil
-    recorder.start()
-    recorder.until_frames(20)
-    dataset = recorder.stop()
-    for stamp_ns, T in zip(dataset.stamps_ns, dataset.T_map_cam, strict=True):
-        np.testing.assert_allclose(T, drone.T_map_cam(int(stamp_ns)), atol=5e-3)
-
-
-def test_no_pose_but_zeros(recorder):
-    drone = recorder.fly()
-
-    def spoil(message: Odometry) -> Odometry:
-        message.pose.pose = type(message.pose.pose)()
-        message.pose.pose.orientation.w = 0.0
-        return message
-
-    drone.spoil["odom"] = spoil
-    recorder.start()
-    recorder.until_told("/odom", r"of its last [0-9]+ poses are of no use", "zeros")
-    assert recorder.status[-1].frames_written == 0
-
-
-def test_odometry_with_a_twist_only(recorder):
-    """As in a real recording: frames would all be taken at one place."""
-    drone = recorder.fly()
-
-    def spoil(message: Odometry) -> Odometry:
-        message.pose.pose = conversions.to_pose(np.eye(4))
-        message.twist.twist.linear.x = 4.0
-        return message
-
-    drone.spoil["odom"] = spoil
-    recorder.start()
-    recorder.until_told("/odom", "never changes", r"4\.0 m/s", "remap")
-
-
-def test_fixes_that_are_none(recorder):
-    drone = recorder.fly()
-
-    def spoil(message: Any) -> Any:
-        message.status.status = -1
-        message.latitude = message.longitude = message.altitude = float("nan")
-        return message
-
-    drone.spoil["fix"] = spoil
-    recorder.start()
-    recorder.until_frames(10)
-    assert recorder.stop().meta.datum is None
-
-
-# Disks
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 600 kB; skipped where one may not be mounted."""
-    folder = tmp_path / "small"
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path | None]:
+    """A file system of its own; None where one may not be mounted."""
     folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    words = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]
-    if subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, capture_output=True).returncode:
+        yield None
+        return
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk(recorder, small_disk):
-    recorder.out = small_disk / "flight"
-    recorder.fly()
-    recorder.start()
-    status = recorder.until(lambda status: status.state == SyncStatus.ERROR, 20.0, "an error")
+@pytest.fixture(scope="module")
+def fleet(shared_bench, tmp_path_factory, request) -> Iterator[dict[str, Recorder]]:
+    """The recorders of all tests that are run, under way. Those whose disk cannot be had here are missing."""
+    wanted = {item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")}
+    folder, made = tmp_path_factory.mktemp("fleet"), {}
+    log = shared_bench.collect(Log, "/rosout", 500)
+    with contextlib.ExitStack() as stack:
+        for name in (name for name in CASES if name in wanted):
+            case = CASES[name]
+            place: Path | None = folder
+            if case.disk:
+                options = "size=400k" if case.disk == "small" else "ro,size=64k"
+                place = stack.enter_context(mounted(folder / f"disk_{name}", options))
+            if place is not None:
+                made[name] = Recorder(shared_bench, name, case, place / name, log)
+        yield made
+        for recorder in made.values():
+            if recorder.process is not None:
+                recorder.process.kill()
+                recorder.process.wait()
+
+
+@pytest.fixture
+def case(fleet, request) -> Recorder:
+    """The recorder that a test names."""
+    name = request.param
+    if name not in fleet:
+        pytest.skip("a file system of its own cannot be mounted here")
+    return fleet[name]
+
+
+def of(name: str) -> Any:
+    return pytest.mark.parametrize("case", [name], indirect=True)
+
+
+@of("good")
+def test_a_good_flight(case):
+    status = case.until_frames(12)
+    assert status.state == SyncStatus.RECORDING
+    problems = {topic.topic: topic.problem for topic in status.topics if topic.problem}
+    assert not problems.keys() & {"/good/image/compressed", "/good/odom", "/good/fix", "/tf_static"}
+    dataset = case.stop()
+    of_truth(dataset, case.drone)
+    assert dataset.camera == CAMERA
+    assert conserved(case.status[-1]), describe(case.status)
+    again = case.ask("start")
+    assert not again.success
+    assert f"{len(dataset)} frames" in again.message
+    assert "resume" in again.message
+    assert len(Dataset(case.out)) == len(dataset)
+
+
+@of("reliable")
+def test_best_effort_images_where_reliable_ones_are_asked_for(case):
+    case.until_told("^/reliable/image/compressed", "QoS", "best effort", "qos_overrides")
+
+
+@of("volatile")
+def test_static_transforms_that_are_not_kept(case):
+    case.until_told("^/volatile/tf_static", "QoS", "volatile")
+
+
+@of("stops")
+def test_poses_that_stop(case):
+    case.until_frames(3)
+    case.drone.silence("odom")
+    line = case.until_told("^/stops/odom", "silent for", "/tester", "reliable, volatile")
+    assert re.search(r"silent for [0-9]+ s", line)
+    case.until(
+        lambda status: {item.reason for item in status.rejects} & {"no_pose", "after_last_pose"}, "rejects"
+    )
+    del case.drone.spoil["odom"]
+    frames = case.status[-1].frames_written
+    case.until_frames(frames + 3)
+    last = lambda: {topic.topic: topic.problem for topic in case.status[-1].topics}["/stops/odom"]  # noqa: E731
+    case.bench.wait(lambda: last() == "", WAIT_S, "recovered")
+
+
+@pytest.mark.slow
+@of("blind")
+def test_a_camera_that_stops(case):
+    case.until_frames(3)
+    case.drone.silence("image/compressed")
+    case.until_told("^/blind/image/compressed", "silent for [0-9]+ s", "/tester", "best effort")
+
+
+@pytest.mark.slow
+@of("nobody")
+def test_nobody_at_all(case):
+    case.until_told(
+        "^/nobody/image/compressed", "nobody publishes it", "would fit", "remap image:=/[a-z_]+/image$"
+    )
+    answer = case.ask("stop")
+    assert "\n" not in answer.message
+    assert not (case.out / "meta.yaml").exists()
+
+
+@of("type")
+def test_another_type_under_the_name(case):
+    case.until_told("^/type/odom", "published as sensor_msgs/msg/Imu by /tester", "nav_msgs/msg/Odometry")
+
+
+@of("name")
+def test_another_name_for_the_topic(case):
+    case.until_told("^/name/odom", "remap odom:=/name/estimate/odometry$")
+
+
+@of("clock")
+def test_images_stamped_by_another_clock(case):
+    """Told with the difference, and with the way out."""
+    case.until_told("^/clock/odom|^/clock/fix", "57007[0-9]{2}", "clocks differ", "set stamps to received")
+    assert case.status[-1].frames_written == 0
+    assert sum(case.rejects().values()) > 0
+
+
+@pytest.mark.slow
+@of("received")
+def test_stamps_of_arrival_help(case):
+    case.until_frames(5)
+
+
+@of("loop")
+def test_simulated_time_that_goes_back(case):
+    """A looped recording: its second round is taken too, and no frame mixes the two."""
+    before = case.until_frames(20)
+    case.set_clock(SIM_NS + 500_000_001)  # other stamps than in the first round
+    frames = case.status[-1].frames_written
+    assert frames >= before.frames_written
+    case.until_frames(frames + 12)
+    told = [line for line in case.said if "back by" in line]
+    assert told, case.said
+    assert all(re.search(r"[0-9.]+ s; recording goes on", line) for line in told), told
+    dataset = case.stop()
+    assert conserved(case.status[-1]), describe(case.status)
+    of_truth(dataset, case.drone)
+
+
+@pytest.mark.slow
+@of("some")
+def test_some_poses_of_nothing(case):
+    """Zero quaternions and NaN positions, one in three: left out, and never in a frame."""
+    case.until_frames(15)
+    of_truth(case.stop(), case.drone, 0.02)
+
+
+@of("zeros")
+def test_no_pose_but_zeros(case):
+    case.until_told("^/zeros/odom", r"of its last [0-9]+ poses are of no use", "zeros")
+    assert case.status[-1].frames_written == 0
+
+
+@of("twist")
+def test_odometry_with_a_twist_only(case):
+    """As in a real recording: all frames would be taken at one place."""
+    case.until_told("^/twist/odom", "never changes", r"4\.0 m/s", "remap")
+
+
+@of("no_fix")
+def test_fixes_that_are_none(case):
+    case.until_frames(10)
+    assert case.stop().meta.datum is None
+
+
+@of("full")
+def test_a_full_disk(case):
+    status = case.until(lambda status: status.state == SyncStatus.ERROR, "an error")
     assert re.search(r"(?i)space|full", status.message), status.message
     assert "\n" not in status.message
-    dataset = Dataset(recorder.out)
-    assert len(dataset) == status.frames_written > 10
+    dataset = Dataset(case.out)
+    assert len(dataset) == status.frames_written > 3
     for index in range(len(dataset)):
         dataset.rgb(index)
 
 
-def test_little_space_left(recorder, small_disk):
+@pytest.mark.slow
+@of("little")
+def test_little_space_left(case):
     """min_free_mib stops it before the disk is full."""
-    recorder.out = small_disk / "flight"
-    recorder.fly()
-    recorder.start(min_free_mib=10)
-    recorder.until_told("min_free_mib")
-    assert not (recorder.out / "rgb").exists()
+    case.until_told("min_free_mib", "free some space")
+    assert not (case.out / "rgb").exists()
 
 
-def test_a_folder_that_is_read_only(recorder, tmp_path):
-    locked = tmp_path / "locked"
-    locked.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(locked)]
-    if os.geteuid() != 0:
-        locked.chmod(0o500)
-    elif subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("a read-only disk cannot be mounted here")
-    try:
-        recorder.out = locked / "flight"
-        recorder.fly()
-        recorder.start()
-        line = recorder.until_told(re.escape(str(locked)), r"(?i)read-only|permission|cannot be written")
-        assert line
-    finally:
-        if os.geteuid() == 0:
-            subprocess.run(["umount", "-l", str(locked)], check=True)
+@of("locked")
+def test_a_disk_that_is_read_only(case):
+    case.until_told(re.escape(str(case.out)), "(?i)read-only|permission", "out")
 
 
-def test_a_folder_with_frames_in_it(recorder):
-    recorder.fly()
-    recorder.start()
-    recorder.until_frames(3)
-    count = len(recorder.stop())
-    answer = recorder.ask("start")
-    assert not answer.success
-    assert re.search(rf"{count} frames", answer.message), answer.message
-    assert "resume" in answer.message
-    assert len(Dataset(recorder.out)) == count
-
-
-# Services
-
-
-def test_services_at_the_wrong_time(recorder):
-    recorder.fly()
-    recorder.start(start_recording=False)
-    recorder.until(lambda status: status.state == SyncStatus.IDLE)
+@of("idle")
+def test_services_at_the_wrong_time(case):
+    case.until(lambda status: status.state == SyncStatus.IDLE, "idle")
     for name, kind in (("stop", Trigger), ("pause", SetBool)):
-        answer = recorder.ask(name, kind)
+        answer = case.ask(name, kind)
         assert not answer.success
         assert answer.message == "nothing is being recorded"
-    assert recorder.ask("start").success
-    again = recorder.ask("start")
+    assert case.ask("start").success
+    again = case.ask("start")
     assert not again.success
     assert "already" in again.message
-    recorder.until_frames(3)
-    assert recorder.ask("stop").success
-    assert not recorder.ask("stop").success
+    case.until_frames(3)
+    assert case.ask("pause", SetBool, data=True).success
+    case.until(lambda status: status.state == SyncStatus.PAUSED, "paused")
+    assert case.ask("stop").success
+    assert not case.ask("stop").success
 
 
-# The end of a process
-
-
-def test_killed(recorder, ros_domain):
+@of("killed")
+def test_killed(case):
     """kill -9: every frame that was told to be written can be read."""
-    recorder.fly()
-    words = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "record", "--out", str(recorder.out)]
-    node = subprocess.Popen([*words, "--min-free-mib", "0", "--depth", "none"], env={**os.environ})
-    try:
-        recorder.until_frames(10, 30.0)
-    finally:
-        node.send_signal(signal.SIGKILL)
-        node.wait()
-    told = max(status.frames_written for status in recorder.status)
-    dataset = Dataset(recorder.out)
-    assert len(dataset) >= told >= 10
+    case.until_frames(5)
+    case.process.send_signal(signal.SIGKILL)
+    case.process.wait()
+    told = max(status.frames_written for status in case.status)
+    dataset = Dataset(case.out)
+    assert len(dataset) >= told >= 5
     for index in range(len(dataset)):
         assert dataset.rgb(index).shape == (CAMERA.height, CAMERA.width, 3)

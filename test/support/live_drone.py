@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from pose2rgbd_ros.nodes import conversions
 CAMERA = Camera.from_fov(64, 48, 60.0)
 DATUM = Datum(47.0, 8.0, 400.0)
 T_BODY_CAM = se3.make([0.1, 0.0, -0.05], [-0.7071067811865476, 0.7071067811865476, 0.0, 0.0])  # looks down
-IMAGE_HZ, ODOMETRY_HZ, FIX_HZ = 20.0, 50.0, 5.0
+IMAGE_HZ, ODOMETRY_HZ, FIX_HZ = 10.0, 30.0, 5.0
 KINDS = {
     "image/compressed": CompressedImage, "image": Image, "depth": Image, "camera_info": CameraInfo, "odom": Odometry,
     "fix": NavSatFix, "/tf_static": TFMessage, "/clock": Clock,
@@ -40,13 +39,15 @@ def position_m(t_s: float) -> np.ndarray:
 class LiveDrone:
     """Publishes from timers of `node` until :meth:`land`.
 
-    `without` names topics that do not exist; `qos` gives profiles by topic; `renamed` other names. `spoil[topic]` gets
-    each message and returns it, another one, or None to send nothing. Stamps are `now_ns()` plus `offset_ns[topic]`.
+    Topics are in `namespace` ("/name"), but for those that begin with a slash. `without` names topics that do not
+    exist; `qos` gives profiles by topic, `renamed` other names, `kinds` other types. `spoil[topic]` gets each message
+    and returns it, another one, or None to send nothing. Stamps are `now_ns()` plus `offset_ns[topic]`.
     """
 
     def __init__(
         self,
         node: Node,
+        namespace: str = "",
         without: tuple[str, ...] = ("image", "depth", "/clock"),
         qos: dict[str, QoSProfile] | None = None,
         renamed: dict[str, str] | None = None,
@@ -58,11 +59,10 @@ class LiveDrone:
         self.sent: dict[str, list[int]] = {topic: [] for topic in KINDS}
         self.now_ns: Callable[[], int] = lambda: node.get_clock().now().nanoseconds
         self.start_ns = self.now_ns()
-        self._lock = threading.Lock()
         self._publishers = {
             topic: node.create_publisher(
                 (kinds or {}).get(topic, kind),
-                (renamed or {}).get(topic, topic),
+                _in_namespace(namespace, (renamed or {}).get(topic, topic)),
                 (qos or {}).get(topic, _usual_qos(topic)),
             )
             for topic, kind in KINDS.items()
@@ -148,6 +148,10 @@ class LiveDrone:
         return TFMessage(
             transforms=[conversions.to_transform_stamped(T_BODY_CAM, now_ns, "base_link", "camera")]
         )
+
+
+def _in_namespace(namespace: str, topic: str) -> str:
+    return topic if topic.startswith("/") else f"{namespace}/{topic}"
 
 
 def _usual_qos(topic: str) -> QoSProfile:
