@@ -72,10 +72,12 @@ def recording_files(path: Path) -> list[Path]:
         raise UserError(f"{path} does not exist; give a ROS 1 .bag, or a ROS 2 folder, .db3 or .mcap file")
     if path.is_file():
         return [path]
-    files = _listed_files(path) or sorted(
-        (item for item in path.iterdir() if re.search(r"\.(mcap|db3|bag)(\.zstd)?$", item.name)),
-        key=_natural_order,
-    )
+    if not path.is_dir():  # reading a pipe or /dev/zero would never end
+        raise UserError(f"{path} is a device, a pipe or a socket; give a file or a folder")
+    try:
+        files = _listed_files(path) or _recordings_in(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     if not files:
         raise UserError(f"{path} holds no .db3, .mcap or .bag file; is it the folder of a recording?")
     return files
@@ -87,6 +89,12 @@ def _listed_files(folder: Path) -> list[Path]:
         names = read_yaml(folder / "metadata.yaml")["rosbag2_bagfile_information"]["relative_file_paths"]
         return [folder / Path(name).name for name in names if (folder / Path(name).name).is_file()]
     return []
+
+
+def _recordings_in(folder: Path) -> list[Path]:
+    """The files that look like parts of a recording, in their order."""
+    names = (item for item in folder.iterdir() if re.search(r"\.(mcap|db3|bag)(\.zstd)?$", item.name))
+    return sorted((item for item in names if item.is_file()), key=_natural_order)
 
 
 def _natural_order(path: Path) -> list[Any]:

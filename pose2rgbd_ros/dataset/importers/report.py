@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.importers.reject_table import REJECTS, RejectTable
 
 REPORT = "convert_report.yaml"
+# Runs of rejected images that the report lists; rejects.csv has them all.
+_MOST_RUNS = 1000
 
 
 @dataclass
@@ -42,6 +45,9 @@ class BagReport:
     notes: list[str] = field(default_factory=list)
     clock_hint: str = ""
 
+    def __post_init__(self) -> None:
+        self.table: RejectTable | None = None  # no field: no part of the report itself
+
     def saw_image(self, stamp_ns: int) -> None:
         """Count an image and widen the time covered."""
         self.images += 1
@@ -50,12 +56,14 @@ class BagReport:
 
     def reject(self, stamp_ns: int, reason: str, example: str = "") -> None:
         """Count an image that gives no frame."""
+        if self.table is not None:
+            self.table.add(self.path, stamp_ns, reason, example)
         self.rejects[reason] = self.rejects.get(reason, 0) + 1
         last = self.rejected[-1] if self.rejected else None
         if last is not None and last.reason == reason:
             last.frames += 1
             last.last_stamp_ns = stamp_ns
-        else:
+        elif len(self.rejected) < _MOST_RUNS:
             self.rejected.append(RejectedRun(reason, 1, stamp_ns, stamp_ns, example))
 
     def note(self, text: str) -> None:
@@ -71,6 +79,17 @@ class ConvertReport:
     out: str
     settings: dict[str, Any] = field(default_factory=dict)
     bags: list[BagReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.table = RejectTable()
+
+    def begin(self, path: Path | str) -> BagReport:
+        """The part of the next recording."""
+        part = BagReport(str(path))
+        part.table = self.table
+        self.table.begin(part.path)
+        self.bags.append(part)
+        return part
 
     @property
     def frames_written(self) -> int:
@@ -96,7 +115,7 @@ class ConvertReport:
         return list(dict.fromkeys(note for bag in self.bags for note in bag.notes))
 
     def write(self, folder: Path) -> None:
-        """Write convert_report.yaml atomically. OSError passes through."""
+        """Write convert_report.yaml and rejects.csv atomically. OSError passes through."""
         values = {
             "frames_written": self.frames_written,
             "frames_already_there": self.frames_already_there,
@@ -105,6 +124,7 @@ class ConvertReport:
             "bags": [_plain(asdict(bag)) for bag in self.bags],
         }
         settings.write_yaml(folder / REPORT, values)
+        self.table.write(folder)
 
     def summary(self) -> str:
         """A few lines for the terminal."""
@@ -112,7 +132,7 @@ class ConvertReport:
         lines = [f"{self.out}: {self.frames_written} frames written{again}"]
         if self.rejects:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejects.items()))
-            lines.append(f"rejected: {counts} (see {REPORT})")
+            lines.append(f"rejected: {counts} (see {REJECTS})")
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -11,7 +11,6 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig as ConvertConfig
 from pose2rgbd_ros.dataset.importers.recording import Recording
-from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.report import ConvertReport as ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.errors import UserError
@@ -50,8 +49,7 @@ def convert(
     target = Target(Path(out), config)
     with target.closing(report):
         for bag in bags:
-            part = BagReport(str(bag))
-            report.bags.append(part)
+            part = report.begin(bag)
             with open_bag(bag) as reader:
                 Recording(target, reader, part).run()
         if not report.frames_written and not report.frames_already_there:

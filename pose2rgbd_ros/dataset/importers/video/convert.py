@@ -64,8 +64,7 @@ def convert_videos(
     target = Target(Path(out), replace(config, raw_images=options.images))
     with target.closing(report):
         for video, log in pairs:
-            part = BagReport(str(video))
-            report.bags.append(part)
+            part = report.begin(video)
             _Video(target, options, video, log, part).run()
         if not report.frames_written and not report.frames_already_there:
             raise UserError(_why_nothing(report))
