@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout, pictures, splits
-from pose2rgbd_ros.dataset.meta import DepthMeta
+from pose2rgbd_ros.dataset.meta import DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
@@ -75,6 +75,7 @@ def summary(dataset: Dataset, split: splits.Split | None) -> str:
         ("depth", _depth(dataset, depth) if depth is not None else "none"),
         ("track", _track(dataset.stamps_ns, dataset.T_map_cam)),
         ("map", _map(dataset)),
+        *([("poses", _poses(dataset.meta.poses))] if dataset.meta.poses else []),
         *(("source", source) for source in _sources(dataset)),
         ("held out", _split(split)),
         *(("look at", warning) for warning in warnings(dataset, depth)),
@@ -220,6 +221,21 @@ def _map(dataset: Dataset) -> str:
         else "not tied to the Earth"
     )
     return f"{meta.map_frame} (camera: {meta.camera_frame}), {place}"
+
+
+def _poses(poses: PosesMeta) -> str:
+    text = f"position {poses.position}, orientation {poses.orientation}, {poses.interpolation}"
+    if poses.accuracy:
+        across, up, yaw = (
+            poses.accuracy.get(name) for name in ("horizontal_sigma_m", "vertical_sigma_m", "yaw_sigma_deg")
+        )
+        text += f"; standard deviations by its own account: {across} m across, {up} m up, {yaw} degrees of heading"
+    if poses.image_time_offset_s:
+        sure = (
+            "" if poses.image_time_confidence is None else f" (confidence {poses.image_time_confidence:.2f})"
+        )
+        text += f"; images looked up {poses.image_time_offset_s:+.3f} s from their stamps{sure}"
+    return f"{text}; heights from {poses.altitude_reference}"
 
 
 def _sources(dataset: Dataset) -> list[str]:

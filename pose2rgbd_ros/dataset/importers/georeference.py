@@ -60,7 +60,7 @@ class FixLog(fix_track.FixLog):
             return Georeference(
                 None,
                 f"the poses are not in east, north and up of the GPS (off by {scatter:.1f} m over {span:.0f} m): "
-                "no datum",
+                "no datum; --position fused brings the two together",
             )
         datum = Datum(*(float(value) for value in enu_to_wgs84(origin, first)))
         return Georeference(
