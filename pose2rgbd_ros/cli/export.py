@@ -22,7 +22,8 @@ class ExportConfig:
     """
 
     checkpoint: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(help="checkpoint directory, or the run folder around it")
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="CHECKPOINT", help="checkpoint directory, or the run folder around it"),
     ]
     force: Annotated[bool, tyro.conf.arg(help="make the graph anew even if it is current")] = False
 

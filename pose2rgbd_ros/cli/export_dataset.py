@@ -23,8 +23,10 @@ else:
 class Arguments:
     """Write a dataset in another tool's format. OUT appears when it is complete."""
 
-    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
-    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the folder to make")]
+    dataset: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET", help="the dataset's folder")
+    ]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help="the folder to make")]
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
 
 

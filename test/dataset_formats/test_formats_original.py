@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from support import foreign_datasets as foreign
 
-from pose2rgbd_ros.dataset.formats.config import NAMES, ImportConfig
+from pose2rgbd_ros.dataset.formats.config import NAMES, WORLDS, ImportConfig
 from pose2rgbd_ros.dataset.formats.importing import import_datasets
 from pose2rgbd_ros.dataset.formats.registry import recognise
+from pose2rgbd_ros.dataset.formats.scene import turned_up
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.split_file import read_split
 from pose2rgbd_ros.errors import UserError
@@ -186,12 +187,21 @@ def test_camera_models_of_colmap(tmp_path: Path, line: str, camera: Camera) -> N
 def test_settings_take_the_place_of_what_a_source_does_not_know(tmp_path: Path) -> None:
     foreign.cambridge(tmp_path / "source")
     dataset = imported(
-        tmp_path / "source", camera="20 21 7 5 .1 .2 0 0", rate_hz=2.0, start_s=5.0, scale=0.5, up="y"
+        tmp_path / "source", camera="20 21 7 5 .1 .2 0 0", rate_hz=2.0, start_s=5.0, scale=0.5, world="y-up"
     )
     assert dataset.camera == Camera(16, 12, 20, 21, 7, 5, "plumb_bob", (0.1, 0.2, 0, 0))
     assert dataset.stamps_ns[:2].tolist() == [5_500_000_000, 6_000_000_000]
     np.testing.assert_allclose(dataset.T_map_cam[0, 2, 3], 10)  # y, 20 units of half a metre, is up now
     np.testing.assert_allclose(dataset.T_map_cam[0, :3, 2], [0, 0, 1], atol=1e-7)
+
+
+@pytest.mark.parametrize("world", [world for world in WORLDS if world != "auto"])
+def test_worlds_are_turned_so_that_z_is_up(world: str) -> None:
+    R = turned_up(world)[:3, :3]
+    up = np.eye(3)["xyz".index(world[0])] * (1 if world.endswith("up") else -1)
+    np.testing.assert_allclose(R @ up, [0, 0, 1])
+    np.testing.assert_allclose(R @ R.T, np.eye(3))
+    assert np.linalg.det(R) > 0
 
 
 def test_float_depth_of_nerfstudio(tmp_path: Path) -> None:

@@ -71,6 +71,6 @@ def test_driving_sequence(real_data: Path, tmp_path: Path) -> None:
     # The car drives where it looks: 60 m along x, with z up; turned back, the poses are the file's.
     np.testing.assert_allclose(dataset.T_map_cam[0][:3, 2], [1, 0, 0], atol=1e-6)
     assert 50 < dataset.T_map_cam[-1][0, 3] < 65
-    import_datasets([source], tmp_path / "plain", ImportConfig(up="z"))
+    import_datasets([source], tmp_path / "plain", ImportConfig(world="z-up"))
     poses = np.loadtxt(source / "poses.txt").reshape(-1, 3, 4)
     np.testing.assert_allclose(Dataset(tmp_path / "plain").T_map_cam[:, :3], poses, atol=1e-5)

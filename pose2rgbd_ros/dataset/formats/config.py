@@ -10,7 +10,7 @@ from pose2rgbd_ros.settings import setting
 
 # In the order in which "auto" tries them: a folder of nerfstudio's may hold a COLMAP model as well.
 NAMES = ("nerfstudio", "tum", "kitti", "euroc", "7scenes", "cambridge", "colmap")
-UP_AXES = ("auto", "x", "y", "z", "-x", "-y", "-z")
+WORLDS = ("auto", "x-up", "y-up", "z-up", "x-down", "y-down", "z-down")
 SplitChoice = Literal["own", "training", "none"]
 
 
@@ -38,10 +38,11 @@ class ImportConfig:
     scale: float = setting(
         1.0, "metres of the source's unit of length, where that is no metre", ge=1e-9, le=1e9
     )
-    up: str = setting(
+    world: str = setting(
         "auto",
-        "axis of the source's world that points up; poses are turned so that it becomes z. auto: z, but -y with KITTI",
-        choices=UP_AXES,
+        "which axis of the source's world is vertical, and whether it points up; poses are turned so that z is up. "
+        "auto: z-up, but y-down with KITTI",
+        choices=WORLDS,
     )
     outside: bool = setting(False, "take files that lie outside the source's folder, too")
     depth_format: DepthFormat = setting(

@@ -99,10 +99,10 @@ def _complete(scene: Scene, config: ImportConfig) -> None:
     """What the settings say, in place of what the source says or leaves open."""
     if not config.with_depth:
         scene.views = [replace(view, depth=None) for view in scene.views]
-    up = scene.up if config.up == "auto" else config.up
-    if up != "z":
-        scene.note(f"the world was turned so that its {up} axis, taken to point up, is z (--up)")
-    turn = turned_up(up)
+    world = scene.world if config.world == "auto" else config.world
+    if world != "z-up":
+        scene.note(f"the source's world is taken to be {world}; it was turned so that z is up (--world)")
+    turn = turned_up(world)
     scene.views = [replace(view, T_map_cam=_moved(view, turn, config.scale)) for view in scene.views]
     scene.depth_unit_m = (config.depth_unit_m or scene.depth_unit_m) * config.scale
     if not scene.views:

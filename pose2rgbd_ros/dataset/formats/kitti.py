@@ -44,7 +44,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     files = {_index(file): file for file in image_files(folder)}
     if not files:
         raise UserError(f"{folder} holds no images")
-    scene = Scene(path, "kitti", up="-y")
+    scene = Scene(path, "kitti", world="y-down")
     scene.camera, T_cam0_cam = _calibration(
         path / "calib.txt", folder.name, next(iter(files.values())), scene
     )

@@ -43,7 +43,7 @@ class Scene:
         camera: None where the source knows no intrinsics.
         depth_unit_m: metres of one depth count, or of 1.0 in float depth files.
         depth_unknown: a count that means unknown beside 0.
-        up: the axis of the source's world that points up, as in `UP_AXES`.
+        world: which axis of the source's world points up or down, as in `WORLDS`.
         rejects: frames that cannot be used, by reason, and `examples` of each in words.
         notes: what was assumed, in words.
     """
@@ -54,7 +54,7 @@ class Scene:
     views: list[View] = field(default_factory=list)
     depth_unit_m: float = 0.001
     depth_unknown: int | None = None
-    up: str = "z"
+    world: str = "z-up"
     rejects: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -98,20 +98,19 @@ def pose_of_matrix(values: Any) -> Float64:
     return se3.make(*se3.split(T))
 
 
-def turned_up(axis: str) -> Float64:
-    """T_map_world (4, 4), which turns a world whose `axis` points up so that z does.
+def turned_up(world: str) -> Float64:
+    """T_map_world (4, 4), which turns a world ("y-up", "y-down" ...) so that z points up.
 
-    "-y" is a world of optical axes, as of a first camera that looks along the ground: forward becomes x.
+    "y-down" has optical axes, as of a first camera that looks along the ground: forward becomes x.
     """
-    if axis == "z":
+    axis, direction = world.split("-")
+    if world == "z-up":
         return np.eye(4)
-    if axis == "-y":
+    if world == "y-down":
         return se3.T_BODY_OPTICAL.copy()
     up = np.zeros(3)
-    up["xyz".index(axis[-1])] = -1.0 if axis.startswith("-") else 1.0
-    ahead = np.array([0.0, -1.0, 0.0]) if axis == "-z" else np.array([0.0, 0.0, -1.0])
-    if axis[-1] == "z":
-        ahead = np.array([1.0, 0.0, 0.0])
+    up["xyz".index(axis)] = 1.0 if direction == "up" else -1.0
+    ahead = np.array([1.0, 0.0, 0.0]) if axis == "z" else np.array([0.0, 0.0, -1.0])
     T = np.eye(4)
     T[:3, :3] = np.stack([ahead, np.cross(up, ahead), up])
     return T

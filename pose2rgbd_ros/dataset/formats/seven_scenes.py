@@ -79,13 +79,15 @@ def _add(scene: Scene, file: Path, stamp_ns: int, label: str) -> None:
 
 def _labels(path: Path, folders: list[Path]) -> dict[Path, str]:
     """The label of each sequence; nothing without lists."""
-    by_number = {int(digits[0]): folder for folder in folders if (digits := re.findall(r"\d+", folder.name))}
+    by_number = {
+        int(digits[0]): folder for folder in folders if (digits := re.findall(r"\d{1,9}", folder.name))
+    }
     labels: dict[Path, str] = {}
     for label, name in _LISTS.items():
         if not (path / name).is_file():
             continue
         for number, line in text.lines(path / name):
-            digits = re.findall(r"\d+", line)
+            digits = re.findall(r"\d{1,9}", line)
             if not digits:
                 raise text.wrong(path / name, number, f"{line!r} names no sequence (sequence1)")
             folder = by_number.get(int(digits[-1]))

@@ -12,6 +12,7 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 
+_LONGEST_QUOTE = 200  # characters of a damaged line in a message
 _LONGEST = 1000  # bytes of a path in a list
 
 
@@ -32,6 +33,7 @@ def lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 def wrong(path: Path, number: int, what: str) -> UserError:
     """The error about a line that makes no sense."""
+    what = what if len(what) <= _LONGEST_QUOTE else f"{what[:_LONGEST_QUOTE]} ..."
     return UserError(f"{path}, line {number}: {what}; repair or remove the line")
 
 
