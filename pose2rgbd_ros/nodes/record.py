@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from pose2rgbd.msg import SyncStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
-from std_srvs.srv import SetBool, Trigger
 
 from pose2rgbd_ros import settings as definitions
-from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import diagnostics, parameters, record_report
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.record_inputs import Arrival, Inputs
 from pose2rgbd_ros.nodes.record_problems import Problems
+from pose2rgbd_ros.nodes.record_services import RecordServices
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 from pose2rgbd_ros.nodes.record_worker import RecordWorker
@@ -51,11 +50,7 @@ class RecordNode(LifecycleNode):
         self._problem_logs: dict[str, ConditionLog] = {}
         self._status = self.create_publisher(SyncStatus, "~/status", 10)
         self._diagnostics = Diagnostics(self, "recorder")
-        # Their own group: an answer that waits for the worker must not hold up the images.
-        group = ReentrantCallbackGroup()
-        self.create_service(Trigger, "~/start", self._serve_start, callback_group=group)
-        self.create_service(Trigger, "~/stop", self._serve_stop, callback_group=group)
-        self.create_service(SetBool, "~/pause", self._serve_pause, callback_group=group)
+        self._services_of_recording = RecordServices(self)
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False
         )
@@ -74,9 +69,7 @@ class RecordNode(LifecycleNode):
         self.settings = parameters.read(self, RecordSettings)
         try:
             self.settings.camera_names()
-            self.settings.antenna()
-            if self.settings.body_to_camera != "auto":
-                mount.parse(self.settings.body_to_camera)
+            self.settings.check_poses()
         except UserError as error:
             self._failure = str(error)
             self._housekeep()
@@ -92,10 +85,8 @@ class RecordNode(LifecycleNode):
         self._look()
         self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")
         if self.settings.start_recording:
-            try:
-                self._start()
-            except UserError as error:
-                self._fail(str(error))
+            with contextlib.suppress(UserError):  # it is told
+                self.start_recording()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -142,13 +133,17 @@ class RecordNode(LifecycleNode):
         if not worker.put(arrival):
             arrival.source.watch.lost += 1
 
-    def _start(self) -> Session:
-        """Begin a recording. UserError says why there is none."""
+    def start_recording(self) -> str:
+        """Begin a recording; the folder. UserError says why there is none."""
         if self._worker is None or self._inputs is None:
             raise UserError("the node is not active; activate it first")
         if self._recording and self._session is not None:
             raise UserError(f"records already, into {self._session.folder}")
-        session = Session(self.settings, self._inputs, self._worker.poses)
+        try:
+            session = Session(self.settings, self._inputs, self._worker.poses)
+        except UserError as error:
+            self._fail(str(error))
+            raise
         for arrival in self._static.values():
             session.to_bag(arrival)
         self._worker.begin(session)
@@ -156,15 +151,39 @@ class RecordNode(LifecycleNode):
         self._told.clear()
         self.get_logger().info(f"records into {session.folder}")
         self._housekeep()
-        return session
+        return str(session.folder)
 
-    def _stop(self, drain_s: float, done: Any) -> None:
-        """No more images; `done` is called in the worker when all is on disk."""
+    async def stop_recording(self) -> str:
+        """End the recording once the last images have their poses; what became of it. UserError when it failed."""
+        session = self._under_way()
+        done = Future()
+
+        def wake() -> None:
+            done.set_result(None)
+            if self.executor is not None:
+                self.executor.wake()
+
         assert self._worker is not None
-        assert self._session is not None
-        self._session.stop_accepting()
+        session.stop_accepting()
         self._recording = False
-        self._worker.end(drain_s, done)
+        self._worker.end(DRAIN_S, wake)
+        await done
+        self._tell_end(session)
+        self._housekeep()
+        if session.failure is not None:
+            raise UserError(session.failure)
+        return session.summary()
+
+    def pause_recording(self, paused: bool) -> str:
+        """Pause it or go on; the state. UserError when there is none."""
+        self._under_way().paused = paused
+        self._housekeep()
+        return "paused" if paused else "recording"
+
+    def _under_way(self) -> Session:
+        if not self._recording or self._session is None:
+            raise UserError("nothing is being recorded")
+        return self._session
 
     def _stop_all(self) -> None:
         worker, self._worker = self._worker, None
@@ -191,46 +210,6 @@ class RecordNode(LifecycleNode):
         self._failure, self._recording = reason, False
         self._housekeep()
 
-    # Services --------------------------------------------------------------------------------------------------
-
-    def _serve_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            response.success, response.message = True, str(self._start().folder)
-        except UserError as error:
-            response.success, response.message = False, str(error)
-            if not self._recording and self._worker is not None:
-                self._fail(str(error))
-        return response
-
-    async def _serve_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        session = self._session
-        if not self._recording or session is None:
-            response.success, response.message = False, "nothing is being recorded"
-            return response
-        done = Future()
-
-        def wake() -> None:
-            done.set_result(None)
-            if self.executor is not None:
-                self.executor.wake()
-
-        self._stop(DRAIN_S, wake)
-        await done
-        self._tell_end(session)
-        self._housekeep()
-        response.success, response.message = session.failure is None, session.failure or session.summary()
-        return response
-
-    def _serve_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        response.success = self._recording and self._session is not None
-        if self._session is None or not response.success:
-            response.message = "nothing is being recorded"
-            return response
-        self._session.paused = request.data
-        response.message = "paused" if request.data else "recording"
-        self._housekeep()
-        return response
-
     # Housekeeping ----------------------------------------------------------------------------------------------
 
     def _housekeep(self) -> None:
@@ -245,6 +224,9 @@ class RecordNode(LifecycleNode):
         status = record_report.status_message(
             state, message, stamp, self._session, inputs, problems, self.settings.queue_size
         )
+        if self._worker is not None and self._worker.poses.alignment is not None:
+            found = self._worker.poses.alignment.latest
+            status.image_time_offset_s, status.image_time_offset_confidence = found.offset_s, found.confidence
         level = record_report.LEVELS[state]
         if level == diagnostics.OK and problems:
             level = diagnostics.WARN
@@ -265,7 +247,8 @@ class RecordNode(LifecycleNode):
 
     def _look(self) -> None:
         for item in self._inputs.look() if self._inputs is not None else []:
-            self.get_logger().info(f"takes {item.topic} ({item.type_name})")
+            if len(item.candidates) > 1:
+                self.get_logger().info(f"takes {item.topic} ({item.type_name})")
 
     def _watch_session(self) -> None:
         session = self._session

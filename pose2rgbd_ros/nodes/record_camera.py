@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,8 +22,12 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, read_meta
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.nodes.record_alignment import AlignmentCheck
+from pose2rgbd_ros.nodes.record_camera_poses import CameraPoses
 from pose2rgbd_ros.nodes.record_inputs import Arrival
-from pose2rgbd_ros.nodes.record_poses import CameraPoses, LivePoses
+from pose2rgbd_ros.nodes.record_place import place_on_earth
+from pose2rgbd_ros.nodes.record_poses import LivePoses
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 from pose2rgbd_ros.nodes.record_tally import Tally
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
@@ -50,6 +55,7 @@ class CameraRecording:
     ) -> None:
         self.name, self.folder, self.tally = name, folder, tally
         self.notes: list[str] = []
+        self.alignment: AlignmentCheck | None = None  # where this camera's stamps are to be checked
         self._settings, self._poses = settings, poses
         self._depth_published = depth_published
         self._early: deque[tuple[str, _Pair]] = deque()
@@ -64,6 +70,8 @@ class CameraRecording:
 
     def image(self, pair: _Pair) -> None:
         """Take an image."""
+        if self.alignment is not None:
+            self.alignment.offer_image(pair[0], lambda: decode.image_sample(_message(pair[1]), pair[0]))
         if self._sync is None:
             if self._first_s is None:
                 self._first_s = pair[1].arrived_s
@@ -117,7 +125,10 @@ class CameraRecording:
         if self._ingest is None:
             return
         writer = self._ingest.writer
-        writer.meta.datum = writer.meta.datum or self._poses.datum()
+        try:
+            self._note(place_on_earth(writer.meta, self._poses, resumed=self._stored is not None))
+        except UserError as error:
+            self._note(str(error))
         self._note(*self._poses.notes)
         images, frames, rejects, _ = self.tally.snapshot()
         report: dict[str, Any] = {
@@ -134,6 +145,11 @@ class CameraRecording:
             writer.close()
 
     # Between ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stored_datum(self) -> Datum | None:
+        """Of the dataset that is gone on with."""
+        return self._stored.datum if self._stored else None
 
     @property
     def patience_s(self) -> float:
@@ -161,7 +177,9 @@ class CameraRecording:
         with_depth = self._with_depth()
         if config.depth == "auto" and not with_depth:
             self._note("nobody published depth at the start: a dataset of colour only")
-        self._source = self._poses.source(self._settings.camera_frame or self._frame_id, self.patience_s)
+        self._source = CameraPoses(
+            self._poses, config.camera_frame or self._frame_id, time.monotonic() + self.patience_s
+        )
         self._sync = Synchronizer(
             self._source,
             SyncConfig(
@@ -222,6 +240,7 @@ class CameraRecording:
             camera_frame=self._source.camera_frame or "camera_optical_frame",
             depth=DepthMeta(kind=config.depth_kind) if self._sync.config.with_depth else None,
             datum=self._source.datum(),
+            poses=copy.deepcopy(self._source.facts),
         )
         writer = DatasetWriter(
             self.folder, meta, config.resume, depth_format=config.depth_format, raw_images=config.raw_images

@@ -11,6 +11,7 @@ from pathlib import Path
 from pose2rgbd_ros.dataset.layout import META, require_unused
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.record_bag import BagRecorder
 from pose2rgbd_ros.nodes.record_camera import CameraRecording
 from pose2rgbd_ros.nodes.record_inputs import Arrival, Inputs, any_of
@@ -45,6 +46,7 @@ class Session:
         self._cameras = {
             name: _camera(name, folders[name], settings, inputs, poses, self.tallies[name]) for name in names
         }
+        next(iter(self._cameras.values())).alignment = poses.alignment
         self._together = (
             Together(settings.cameras_together_s, self.tallies) if settings.cameras_together_s else None
         )
@@ -126,6 +128,11 @@ class Session:
         """Into the bag, unless paused."""
         if self._bag is not None and self._accepting and not self.paused:
             self._bag.add(arrival)
+
+    @property
+    def datum(self) -> Datum | None:
+        """Where the map of a dataset that is gone on with lies."""
+        return next((c.stored_datum for c in self._cameras.values() if c.stored_datum), None)
 
     # In the worker ---------------------------------------------------------------------------------------------
 

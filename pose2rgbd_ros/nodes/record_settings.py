@@ -10,6 +10,7 @@ from typing import Literal
 
 from pose2rgbd_ros.dataset.depth_files import DepthFormat
 from pose2rgbd_ros.dataset.filters import FilterConfig
+from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.settings import setting
@@ -71,6 +72,11 @@ class RecordSettings(PoseSettings):
         choices=("header", "received"),
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
+    sync: Literal["none", "check"] = setting(
+        "none",
+        "check: estimate on the way by how much the images' stamps are off, from optical flow and motion, and tell it",
+        choices=("none", "check"),
+    )
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     cameras_together_s: float = setting(
         0.0,
@@ -111,6 +117,21 @@ class RecordSettings(PoseSettings):
                 "camera_frame and body_to_camera are of one camera; with several, TF must tell them"
             )
         return names or [""]
+
+    def check_poses(self) -> None:
+        """UserError for sources of poses that exist offline only, and for numbers that are none."""
+        if self.body_to_camera != "auto":
+            mount.parse(self.body_to_camera)
+        self.antenna()
+        if self.orientation == "gimbal":
+            raise UserError(
+                "orientation gimbal is for recordings: record with bag mcap (and the gimbal's topic by ros2 bag), then "
+                "run pose2rgbd convert; live, a gimbal must be in TF"
+            )
+        if self.orientation == "course" and self.position not in ("auto", "gps"):
+            raise UserError(
+                "orientation course goes with position gps; poses bring an orientation of their own"
+            )
 
     def folder(self) -> Path:
         """The dataset folder of a recording that starts now. UserError for an empty name."""
