@@ -1,7 +1,7 @@
 """Start the simulated city and what works on it: ros2 launch pose2rgbd bringup.launch.py model:=/path/to/run
 
 Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
-the simulator follow /clock while it runs.
+the simulator follow /clock while it runs. record:=true records a dataset; it finds the simulator's topics by itself.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,16 @@ YES = ("true", "1")
 PARTS = {
     "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
     "render": ("model",),
+    "record": ("out", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"),
+}
+LEFT_OUT = ("record",)  # unless asked for
+# What the recorder listens to while the simulator runs, unless told otherwise.
+SIM_TOPICS = {
+    "image": "camera/image",
+    "depth": "camera/depth/image",
+    "camera_info": "camera/camera_info",
+    "fix": "gps/fix",
+    "imu": "imu/data",
 }
 COMMON = {
     "namespace": ("", "namespace of all nodes"),
@@ -47,6 +57,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         arguments["params_file"] = given(f"{part}_params_file")
         if part != "sim":
             arguments["use_sim_time"] = sim_time
+        if part == "record" and "sim" in wanted:
+            arguments |= {name: arguments[name] or topic for name, topic in SIM_TOPICS.items()}
         files.append(include(f"{part}.launch.py", arguments))
     if given("rviz").lower() in YES:
         view = "sim" if "sim" in wanted else "render"
@@ -88,7 +100,9 @@ def generate_launch_description() -> LaunchDescription:
     declared = []
     for part, own in PARTS.items():
         declared += [
-            DeclareLaunchArgument(part, default_value="true", description=f"start {part}"),
+            DeclareLaunchArgument(
+                part, default_value=str(part not in LEFT_OUT).lower(), description=f"start {part}"
+            ),
             DeclareLaunchArgument(
                 f"{part}_params_file", default_value=default_file(part), description=f"parameters of {part}"
             ),

@@ -354,8 +354,7 @@ def test_simulated_time_that_goes_back(case):
     frames = case.status[-1].frames_written
     assert frames >= before.frames_written
     case.until_frames(frames + 12)
-    told = [line for line in case.said if "back by" in line]
-    assert told, case.said
+    told = case.bench.wait(lambda: [line for line in case.said if "back by" in line], WAIT_S, "told")
     assert all(re.search(r"[0-9.]+ s; recording goes on", line) for line in told), told
     dataset = case.stop()
     assert conserved(case.status[-1]), describe(case.status)
