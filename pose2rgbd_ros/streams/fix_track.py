@@ -49,7 +49,10 @@ class FixTrack:
         around = np.stack([x[i : len(x) - 2 * reach + i] for i in range(2 * reach + 1)])
         away = np.zeros(len(x))
         away[reach:-reach] = np.linalg.norm(x[reach:-reach] - np.median(around, axis=0), axis=1)
-        limit = 5 * np.maximum(self.sigma_m[:, :2].max(axis=1), 1.5 * np.median(away))
+        step_m = np.median(
+            np.linalg.norm(np.diff(x, axis=0), axis=1)
+        )  # a second outlier near by shifts the middle
+        limit = 5 * np.maximum(self.sigma_m[:, :2].max(axis=1), 1.5 * np.median(away)) + step_m
         return self.only(away <= limit)
 
     def trajectory(self) -> Trajectory:

@@ -53,7 +53,7 @@ class FixedLagFusion:
     """The body in the map, about `datum` (None: the first fix), from odometry and fixes as they arrive.
 
     A pose source: an answer waits until a solution `lag_s` after its stamp; before the motion has shown the heading
-    of the odometry the reason is "heading_unknown". Memory and work are bounded by a window of 150 s. `problems`
+    of the odometry the reason is "heading_unknown". Memory and work are bounded by `window` nodes, a second each. `problems`
     counts fixes that came too late. Any thread may call any method.
     """
 
@@ -63,20 +63,21 @@ class FixedLagFusion:
         antenna_m: Float64 | None = None,
         datum: Datum | None = None,
         lag_s: float = 0.5,
+        window: int = WINDOW_NODES,
     ) -> None:
         self.problems: Counter[str] = Counter()
         self.datum = datum
         self.why = "there is no odometry yet"
         self._settings, self._model = settings, FusionModel.of(settings)
         self._antenna_m = np.zeros(3) if antenna_m is None else antenna_m
-        self._lag_ns = round(lag_s * _SECOND)
+        self._lag_ns, self._window = round(lag_s * _SECOND), window
         self._gap_ns = round(settings.max_pose_gap_s * _SECOND)
         self._lock = threading.Lock()
         self._first_up_m: float | None = None
         self._reset()
 
     def _reset(self) -> None:
-        keep_ns = (WINDOW_NODES + 30) * NODE_NS
+        keep_ns = (self._window + 30) * NODE_NS
         self._odometry = PoseBuffer(self._gap_ns, self._settings.interpolation, keep_ns)
         self._stamps: list[int] = []
         self._node_m: list[Float64] = []
@@ -211,7 +212,7 @@ class FixedLagFusion:
         except UserError as error:
             self.why = str(error)
             self._x = self._prior = self._normal = None
-        if len(self._stamps) > WINDOW_NODES:
+        if len(self._stamps) > self._window:
             self._drop_first(network)
 
     def _begin(self, network: Network) -> None:
