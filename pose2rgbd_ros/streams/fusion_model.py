@@ -149,9 +149,14 @@ def _add(
     """
     if len(node) == 0:
         return
-    J = np.concatenate([J0, J1, r[..., None]], axis=2)
+    J = np.concatenate([J0, J1, r[..., None]], axis=2) * np.sqrt(w)[..., None]
     first = np.flatnonzero(np.diff(node, prepend=-1))
-    H = np.add.reduceat((J * w[..., None]).swapaxes(1, 2) @ J, first, axis=0)  # (nodes, 17, 17)
+    counts = np.diff(first, append=len(node))
+    # All residuals of a node as the rows of one matrix, with rows of zeros where it has fewer than others.
+    rows = np.zeros((len(first), counts.max(), *J.shape[1:]))
+    rows[np.repeat(np.arange(len(first)), counts), np.arange(len(node)) - np.repeat(first, counts)] = J
+    rows = rows.reshape(len(first), -1, J.shape[2])
+    H = rows.swapaxes(1, 2) @ rows  # (nodes, 17, 17)
     at, s = node[first], STATES
     A[at] += H[:, :s, :s]
     A[at + 1] += H[:, s : 2 * s, s : 2 * s]
