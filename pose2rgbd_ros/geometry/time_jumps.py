@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import Bool, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 
 # Stamps that go back by more are a clock set back or a recording that starts again, not messages out of order.
 JUMP_NS = 1_000_000_000
@@ -34,10 +34,10 @@ def restarts(stamps_ns: Int64) -> list[int]:
     return found
 
 
-def passed_once(stamps_ns: Int64) -> Bool:
+def passed_once(stamps_ns: Int64, values: Float64) -> Bool:
     """Which stamps (N,), as they were received, are of times that the clock passed only once.
 
-    A recording that was merely played again, the same stamps once more, counts as one.
+    A recording that was merely played again, the same `values` (N, K) at the same stamps, counts as one.
     """
     once = np.ones(len(stamps_ns), dtype=np.bool_)
     starts = restarts(stamps_ns)
@@ -45,7 +45,10 @@ def passed_once(stamps_ns: Int64) -> Bool:
         before, again = stamps_ns[:start], stamps_ns[start:end]
         first = max(before.min(), again.min())
         last = min(before.max(), again.max())
-        twice = again[(again >= first) & (again <= last)]
-        if not np.isin(twice, before).all():
+        twice = start + np.flatnonzero((again >= first) & (again <= last))
+        order = np.argsort(before, kind="stable")
+        partner = order[np.minimum(np.searchsorted(before[order], stamps_ns[twice]), start - 1)]
+        same = (stamps_ns[partner] == stamps_ns[twice]) & (values[partner] == values[twice]).all(axis=1)
+        if not same.all():
             once &= (stamps_ns < first) | (stamps_ns > last)
     return once

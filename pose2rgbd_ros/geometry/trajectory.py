@@ -99,7 +99,7 @@ class Trajectory:
         cannot be known.
         """
         stamps, position, quat = _as_columns(stamps_ns, position_m, quat_xyzw)
-        once = passed_once(stamps)
+        once = passed_once(stamps, np.concatenate([position, quat], axis=1))
         if not once.any():
             raise UserError(
                 f"no usable pose among {len(stamps)}: their clock jumps back and passes all times twice"
