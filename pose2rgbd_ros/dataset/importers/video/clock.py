@@ -19,8 +19,8 @@ from pose2rgbd_ros.streams.alignment.motion import MotionSignal, from_positions,
 
 # A log says that a recording began and ended; so much may its length differ from the video's.
 _SAME_LENGTH_S = 3.0
-# About a creation time that falls into the log: it is a second fine, and some cameras write the recording's end.
-_NEAR_S = 30.0
+# About a creation time that falls into the log, which is a second fine at best.
+_NEAR_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
