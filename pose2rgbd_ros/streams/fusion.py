@@ -15,20 +15,27 @@ from pose2rgbd_ros.streams import fusion_model, fusion_start
 from pose2rgbd_ros.streams.fix_track import FixTrack
 from pose2rgbd_ros.streams.fusion_live import FixedLagFusion as FixedLagFusion
 from pose2rgbd_ros.streams.fusion_model import POSITION, SCALE, YAW, FusionModel, Prior
-from pose2rgbd_ros.streams.fusion_network import OUTLIER_WEIGHT, Network, require_observable
+from pose2rgbd_ros.streams.fusion_network import (
+    OUTLIER_WEIGHT,
+    Network,
+    require_observable,
+    standard_deviations,
+)
 from pose2rgbd_ros.streams.pose_settings import PoseSettings
 
 _SECOND = 1e9
 # Held out to see how well the rest tells them: a block of this length out of every five.
 _BLOCK_S, _BLOCKS = 10.0, 5
+_LOOSER, _CLEARLY = (3.0, 10.0), 0.9
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """How good a fused trajectory is by its own account (medians over time), and by fixes that it had not seen.
 
-    Standard deviations per axis; `held_out_*` is the median distance from held-out fixes to the trajectory, and so
-    holds the fixes' own errors too; None where the recording is too short to hold any out.
+    Standard deviations per axis, widened where held-out fixes lie farther away than they say. `odometry_factor`: so many
+    times as much as the settings say the odometry was found to drift. `held_out_*` is the median distance from
+    held-out fixes to the trajectory, and so holds the fixes' own errors too; None where the recording is too short.
     """
 
     horizontal_sigma_m: float
@@ -37,6 +44,7 @@ class Accuracy:
     scale: float
     fixes: int
     outliers: int
+    odometry_factor: float = 1.0
     held_out_horizontal_m: float | None = None
     held_out_vertical_m: float | None = None
 
@@ -47,6 +55,8 @@ class Accuracy:
             f"{self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically and "
             f"{self.yaw_sigma_deg:.2f} degrees of heading (standard deviations)"
         )
+        if self.odometry_factor > 1:
+            text += f"; the odometry drifts about {self.odometry_factor:g} times as much as the settings say"
         if self.held_out_horizontal_m is not None:
             text += f"; fixes held out lie {self.held_out_horizontal_m:.2f} m away in the median"
         return text
@@ -84,14 +94,18 @@ def fuse(
     antenna_m = np.zeros(3) if antenna_m is None else antenna_m
     if len(odometry) < 2:
         raise UserError("GPS and odometry cannot be fused: there is only one pose")
-    network, model = Network.of(odometry, fixes, antenna_m), FusionModel.of(settings)
+    network = Network.of(odometry, fixes, antenna_m)
     try:
-        x, normal, weights = _solve(network, model)
-        P = fusion_model.covariances(normal)
-        sigma = np.sqrt(np.maximum(np.diagonal(P, axis1=1, axis2=2), 0.0))
+        x = network.start()
+        x, normal, weights = _solve(network, FusionModel.of(settings), x, coarse=True)
+        require_observable(standard_deviations(normal), weights)
+        model, loosened, held = _drift_that_fits(network, FusionModel.of(settings), x)
+        x, normal, weights = _solve(network, model, x)
+        sigma = standard_deviations(normal)
         require_observable(sigma, weights)
     except UserError as error:
         raise UserError(f"GPS and odometry cannot be fused: {error}") from error
+    sigma[:, POSITION] *= held.excess
     accuracy = Accuracy(
         horizontal_sigma_m=float(np.median(np.sqrt((sigma[:, 1] ** 2 + sigma[:, 2] ** 2) / 2))),
         vertical_sigma_m=float(np.median(sigma[:, 3])),
@@ -99,7 +113,9 @@ def fuse(
         scale=float(1 + np.median(x[:, SCALE])),
         fixes=len(weights),
         outliers=int(np.sum(weights[:, 0] < OUTLIER_WEIGHT)),
-        **_held_out(network, model, x),
+        odometry_factor=loosened,
+        held_out_horizontal_m=held.horizontal_m,
+        held_out_vertical_m=held.vertical_m,
     )
     return Fused(
         bent(odometry, network.stamps_ns, network.odometry_m, x),
@@ -124,24 +140,52 @@ def bent(odometry: Trajectory, node_stamps_ns: Int64, node_m: Float64, x: Float6
     return Trajectory(stamps, placed_m, quaternions.multiply(turned, odometry.quat_xyzw[inside]))
 
 
-def _solve(network: Network, model: FusionModel) -> tuple[Float64, fusion_model.Normal, Float64]:
-    x = network.start()
+def _solve(
+    network: Network, model: FusionModel, x: Float64, coarse: bool = False
+) -> tuple[Float64, fusion_model.Normal, Float64]:
     prior = Prior(model.start_information(), x[0].copy(), np.zeros(fusion_model.STATES))
-    return fusion_model.solve(x, model, prior, network.steps, network.anchors)
+    return fusion_model.solve(x, model, prior, network.steps, network.anchors, coarse)
 
 
-def _held_out(network: Network, model: FusionModel, x: Float64) -> dict[str, float | None]:
-    """Median distances to fixes that a second solution does not see: one block of time out of every five."""
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Median distances to fixes that a solution had not seen, and by what part of themselves standard deviations
+    (3,) must grow to explain them; None and 1 where none could be held out."""
+
+    horizontal_m: float | None
+    vertical_m: float | None
+    excess: Float64
+
+
+def _drift_that_fits(network: Network, model: FusionModel, x: Float64) -> tuple[FusionModel, float, _HeldOut]:
+    """The odometry is taken to drift more than the settings say as long as this brings held-out fixes clearly nearer."""
+    factor, held = 1.0, _held_out(network, model, x)
+    for looser in _LOOSER:
+        if held.horizontal_m is None:
+            break
+        other = _held_out(network, model.looser(looser), x)
+        if other.horizontal_m is None or other.horizontal_m > _CLEARLY * held.horizontal_m:
+            break
+        factor, held = looser, other
+    return model.looser(factor), factor, held
+
+
+def _held_out(network: Network, model: FusionModel, x: Float64) -> _HeldOut:
+    """Of a second solution that does not see one block of time out of every five."""
     block = ((network.fix_stamps_ns - network.stamps_ns[0]) / _SECOND // _BLOCK_S).astype(int)
     held = block % _BLOCKS == _BLOCKS // 2
     if not held.any() or np.sum(~held) < fusion_start.FEWEST_FIXES:
-        return {"held_out_horizontal_m": None, "held_out_vertical_m": None}
-    seen = network.without(held)
-    prior = Prior(model.start_information(), x[0].copy(), np.zeros(fusion_model.STATES))
-    x, _, _ = fusion_model.solve(x, model, prior, seen.steps, seen.anchors, coarse=False)
-    error = (network.predict(x) - network.anchors.position_m)[held]
-    vertical = np.abs(error[np.isfinite(error[:, 2]), 2])
-    return {
-        "held_out_horizontal_m": float(np.median(np.hypot(error[:, 0], error[:, 1]))),
-        "held_out_vertical_m": float(np.median(vertical)) if len(vertical) else None,
-    }
+        return _HeldOut(None, None, np.ones(3))
+    x, normal, _ = _solve(network.without(held), model, x)
+    error = np.abs(network.predict(x) - network.anchors.position_m)[held]
+    own_m = standard_deviations(normal)[network.anchors.node[held], POSITION]
+    expected_m = np.hypot(own_m, network.anchors.sigma_m[held])
+    across, up = np.hypot(error[:, 0], error[:, 1]), error[np.isfinite(error[:, 2]), 2]
+    # The median of a distance is 1.18 standard deviations in the plane, 0.67 along a line.
+    wide = np.median(across) / (1.177 * np.median(expected_m[:, :2]))
+    high = np.median(up) / (0.674 * np.median(expected_m[:, 2])) if len(up) else 1.0
+    return _HeldOut(
+        float(np.median(across)),
+        float(np.median(up)) if len(up) else None,
+        np.maximum([wide, wide, high], 1.0),
+    )

@@ -23,7 +23,7 @@ from pose2rgbd_ros.streams.fusion_model import (
     Prior,
     Steps,
 )
-from pose2rgbd_ros.streams.fusion_network import Network, require_observable
+from pose2rgbd_ros.streams.fusion_network import Network, require_observable, standard_deviations
 from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
 from pose2rgbd_ros.streams.pose_settings import PoseSettings
 from pose2rgbd_ros.streams.pose_source import PoseAnswer
@@ -161,7 +161,7 @@ class FixedLagFusion:
         with self._lock:
             if self._normal is None:
                 return None
-            sigma = _sigmas(self._normal)[-1]
+            sigma = standard_deviations(self._normal)[-1]
         return sigma[POSITION], float(sigma[YAW])
 
     def jumped_back(self, stamp_ns: int) -> None:
@@ -220,7 +220,7 @@ class FixedLagFusion:
         start = network.start()
         prior = Prior(self._model.start_information(), start[0].copy(), np.zeros(fusion_model.STATES))
         x, normal, weights = fusion_model.solve(start, self._model, prior, network.steps, network.anchors)
-        require_observable(_sigmas(normal), weights)
+        require_observable(standard_deviations(normal), weights)
         self._x, self._prior, self._normal, self.why = x, prior, normal, ""
 
     def _go_on(self, network: Network) -> None:
@@ -257,8 +257,3 @@ class FixedLagFusion:
         del self._stamps[0], self._node_m[0]
         self._first += 1
         self._fixes = [fix for fix in self._fixes if fix.node >= self._first]
-
-
-def _sigmas(normal: Normal) -> Float64:
-    covariance = fusion_model.covariances(normal)
-    return np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0))

@@ -7,7 +7,7 @@ nodes, fixes tie the two nodes around them, so the normal equations are block tr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solveh_banded
@@ -47,6 +47,12 @@ class FusionModel:
             yaw_walk=np.radians(settings.odometry_yaw_walk_deg_per_sqrt_min) / np.sqrt(60.0),
             wander_s=settings.fix_wander_s,
             wander_share=settings.fix_wander_share,
+        )
+
+    def looser(self, factor: float) -> FusionModel:
+        """For an odometry that drifts so many times as much."""
+        return replace(
+            self, walk=factor * self.walk, drift=factor * self.drift, yaw_walk=factor * self.yaw_walk
         )
 
     def start_information(self) -> Float64:

@@ -110,3 +110,9 @@ def require_observable(sigma: Float64, weights: Float64) -> None:
         raise UserError(
             f"{100 * outliers:.0f} % of the fixes do not fit the odometry's track, whatever its heading"
         )
+
+
+def standard_deviations(normal: fusion_model.Normal) -> Float64:
+    """Of all states at all nodes, (N, 8)."""
+    covariance = fusion_model.covariances(normal)
+    return np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0))
