@@ -84,10 +84,12 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
     _draw_parts(axes, position[:, 0], position[:, 1], role, runs)
     some = _along(position, _ARROWS)
     arrows, meaning = _directions(dataset.T_map_cam[some])
-    axes.quiver(
+    drawn = axes.quiver(
         position[some, 0], position[some, 1], arrows[:, 0], arrows[:, 1],
         color="0.25", width=0.0022, headwidth=7, headlength=8, scale=22, pivot="tail", zorder=1.5,
+        clip_on=False,
     )  # fmt: skip
+    drawn.set_in_layout(False)  # an arrow may reach beyond the axes, which need not make room for it
     axes.plot(
         *position[0, :2],
         marker="o",
