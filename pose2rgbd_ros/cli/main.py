@@ -14,6 +14,7 @@ from pose2rgbd_ros.errors import UserError
 COMMANDS = {
     "convert": ("pose2rgbd_ros.cli.convert", "rosbag -> dataset"),
     "import": ("pose2rgbd_ros.cli.import_", "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset"),
+    "sync": ("pose2rgbd_ros.cli.sync", "how far the clock of the images is from that of the poses"),
     "inspect": ("pose2rgbd_ros.cli.inspect", "summary, contact sheet and track of a dataset"),
     "train": ("pose2rgbd_ros.cli.train", "dataset -> model"),
     "evaluate": ("pose2rgbd_ros.cli.evaluate", "model against two baselines: table and contact sheet"),

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pose2rgbd_ros.dataset.depth_files import DepthFormat
 from pose2rgbd_ros.dataset.filters import FilterConfig
+from pose2rgbd_ros.dataset.importers.image_clock import SYNC_CHOICES, Sync
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.pose_settings import PoseSettings
@@ -34,6 +35,12 @@ class ConvertConfig(PoseSettings, FilterConfig):
         "which clock counts: the messages' own (header), the recorder's (received), or the messages' own, corrected "
         "where those of two topics differ by seconds or one was set on the way (auto)",
         choices=("auto", "header", "received"),
+    )
+    sync: Sync = setting(
+        "auto",
+        "estimate the offset of the image stamps from the pictures' motion and apply it: auto (only where the clocks look "
+        "as if they differed), apply (where it can be observed), check (only tell), none",
+        choices=SYNC_CHOICES,
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)

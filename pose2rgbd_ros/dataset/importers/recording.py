@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 
@@ -16,12 +17,14 @@ from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_ph
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
 from pose2rgbd_ros.dataset.importers import georeference
 from pose2rgbd_ros.dataset.importers.bag_track import CameraTrack, FirstPass, TrackOptions
-from pose2rgbd_ros.dataset.importers.clocks import Clocks, find_clocks
+from pose2rgbd_ros.dataset.importers.clocks import Clocks, Stamps, find_clocks
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
+from pose2rgbd_ros.dataset.importers.image_clock import ImageClock, find_image_clock
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import jobs_of
-from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth as depth_rules
 from pose2rgbd_ros.geometry.camera import Camera
@@ -42,47 +45,22 @@ class Recording:
         self._config = target.config
         self._reader = reader
         self._report = report
-        self._topics = self._choose()
-        self._clocks = self._find_clocks()
-        self._first_pass = FirstPass(reader, self._topics, self._track_options())
+        self._topics = choose(reader, self._config)
+        self._clocks = clocks_of(reader, self._topics, self._config.stamps)
+        for note in self._clocks.notes:
+            report.note(note)
+        self._first_pass = FirstPass(reader, self._topics, track_options(self._config, self._clocks))
         self._track, self._datum = self._place_on_earth()
         self._image_received_ns: tuple[int, int] | None = None
-        self._image_offset_ns = round(self._config.image_time_offset_s * _SECOND)
+        self._image_clock = self._find_image_clock()
 
-    def _choose(self) -> TopicChoice:
+    def _find_image_clock(self) -> ImageClock:
         config = self._config
-        return choose_topics(
-            self._reader,
-            RequestedTopics(
-                config.image_topic,
-                config.depth_topic,
-                config.camera_info_topic,
-                config.pose_topic,
-                config.fix_topic,
-                config.imu_topic,
-                config.gimbal_topic,
-            ),
-        )
-
-    def _track_options(self) -> TrackOptions:
-        config = self._config
-        return TrackOptions(
-            poses=config,
-            clocks=self._clocks,
-            map_frame=decode.frame_name(config.map_frame),
-            pose_frame=decode.frame_name(config.pose_frame),
-            camera_frame=decode.frame_name(config.camera_frame),
-        )
-
-    def _find_clocks(self) -> Clocks:
-        topics = self._topics
-        wanted = (topics.depth, topics.pose, topics.fix, topics.imu, topics.gimbal, *topics.tf)
-        # PX4's messages have no header; FirstPass brings its clock to the recorder's.
-        others = [name for name in wanted if name and self._reader.topics[name].type not in px4.TYPES]
-        clocks = find_clocks(self._reader, topics.image, others, self._config.stamps)
-        for note in clocks.notes:
-            self._report.note(note)
-        return clocks
+        given_ns = round(config.image_time_offset_s * _SECOND)
+        clock = find_image_clock(self._reader, self._topics, self._clocks, self._track, config.sync, given_ns)
+        if clock.note:
+            self._report.note(clock.note)
+        return clock
 
     def _place_on_earth(self) -> tuple[CameraTrack, Datum | None]:
         """The track, and the datum of the dataset's map; poses with another origin are moved there."""
@@ -195,7 +173,6 @@ class Recording:
             SyncConfig(
                 with_depth=depth_topic is not None,
                 depth_tolerance_ns=round(config.depth_tolerance_s * _SECOND),
-                image_time_offset_ns=self._image_offset_ns,
                 max_waiting=_MOST_WAITING,
             ),
         )
@@ -209,6 +186,7 @@ class Recording:
                     continue
                 progress.update()
                 self._saw(stamp_ns, received_ns)
+                sync.image_time_offset_ns = self._image_clock.offset_ns(stamp_ns)
                 yield from sync.add_image(stamp_ns, received_ns, message)
             yield from sync.finish()
 
@@ -244,7 +222,18 @@ class Recording:
             camera_frame=self._track.camera_frame,
             depth=DepthMeta(kind=self._config.depth_kind) if self._topics.depth else None,
             datum=self._datum,
-            poses=self._track.facts,
+            poses=self._poses_meta(),
+        )
+
+    def _poses_meta(self) -> PosesMeta:
+        middle_ns = sum(self._report.images_stamps_ns or (0, 0)) // 2
+        clock = self._image_clock
+        if clock.found is not None:
+            middle_ns = clock.found.reference_ns
+        return dataclasses.replace(
+            self._track.facts,
+            image_time_offset_s=clock.offset_ns(middle_ns) / _SECOND,
+            image_time_confidence=clock.confidence,
         )
 
     def _camera(self, sample: ImageSample) -> Camera:
@@ -262,7 +251,8 @@ class Recording:
 
     def _shifted(self, stamps_ns: tuple[int, int]) -> tuple[int, int]:
         """First and last image stamp as they are looked up among the poses."""
-        return stamps_ns[0] + self._image_offset_ns, stamps_ns[1] + self._image_offset_ns
+        first, last = (stamp_ns + self._image_clock.offset_ns(stamp_ns) for stamp_ns in stamps_ns)
+        return first, last
 
     def _check_overlap(self) -> None:
         """When no image lies within the poses, say both times: the clocks differ."""
@@ -279,7 +269,7 @@ class Recording:
         if report.frames_written or report.frames_already_there:
             return
         images, received = self._shifted(report.images_stamps_ns), self._shifted(self._image_received_ns)
-        offset_s = self._config.image_time_offset_s
+        offset_s = self._image_clock.offset_ns(report.images_stamps_ns[0]) / _SECOND
         text = (
             f"{report.path}: no image has a pose; the images{f' ({offset_s:+g} s)' if offset_s else ''} cover "
             f"{_span(images)}, the poses of {report.topics['pose']} {_span(poses)}: "
@@ -292,6 +282,41 @@ class Recording:
             text += "; --image-time-offset-s shifts the images"
         report.note(text)
         report.clock_hint = text
+
+
+def choose(reader: BagReader, config: ConvertConfig) -> TopicChoice:
+    """The topics to read. UserError when something is missing."""
+    return choose_topics(
+        reader,
+        RequestedTopics(
+            config.image_topic,
+            config.depth_topic,
+            config.camera_info_topic,
+            config.pose_topic,
+            config.fix_topic,
+            config.imu_topic,
+            config.gimbal_topic,
+        ),
+    )
+
+
+def clocks_of(reader: BagReader, topics: TopicChoice, stamps: Stamps) -> Clocks:
+    """What gives the messages of those topics their stamps."""
+    wanted = (topics.depth, topics.pose, topics.fix, topics.imu, topics.gimbal, *topics.tf)
+    # PX4's messages have no header; FirstPass brings its clock to the recorder's.
+    others = [name for name in wanted if name and reader.topics[name].type not in px4.TYPES]
+    return find_clocks(reader, topics.image, others, stamps)
+
+
+def track_options(config: ConvertConfig, clocks: Clocks) -> TrackOptions:
+    """How poses are read."""
+    return TrackOptions(
+        poses=config,
+        clocks=clocks,
+        map_frame=decode.frame_name(config.map_frame),
+        pose_frame=decode.frame_name(config.pose_frame),
+        camera_frame=decode.frame_name(config.camera_frame),
+    )
 
 
 def _span(stamps_ns: tuple[int, int]) -> str:

@@ -23,7 +23,8 @@ from pose2rgbd_ros.streams.alignment.refine import WHITE, refine
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 _LEAST_S_FOR_DRIFT = 60.0
-_NEAR_S = 0.15  # a peak is at least so wide
+_NEAR_S = 0.15  # a peak is at least so wide,
+_PEAK_DEPTH = 3.0  # and reaches down to so much below its top
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class AlignOptions:
     rotation: bool = setting(True, "also compare turn rates with the turning of the picture")
     drift: bool = setting(True, "on records of a minute and more: also a drift of the clock")
     max_drift_ppm: float = setting(1000.0, "largest drift looked for", ge=0.0, le=1e5)
-    least_confidence: float = setting(0.9, "below, the answer counts as not observable", ge=0.0, le=1.0)
+    least_confidence: float = setting(0.85, "below, the answer counts as not observable", ge=0.0, le=1.0)
     most_sigma_s: float = setting(0.25, "a less certain answer counts as not observable", ge=0.0)
     seed: int = setting(0, "draws the bootstrap", ge=0)
 
@@ -178,7 +179,7 @@ def _answer(
     )
     line = refined.line
     near_s = max(_NEAR_S, 4 * min(refined.sigma_s, options.most_sigma_s))
-    confidence = _mass(total, line.offset_s, near_s)
+    confidence = _mass(total, best, line.offset_s, near_s)
     second, second_s = _second_peak(total, best)
     correlation = float(total.correlation[best])
     why = _why(
@@ -240,7 +241,7 @@ def _curve(
     leader = item.leader(times_ns[0] + step_ns * np.arange(lags[0], lags[0] + count, dtype=np.int64))
     found = correlate.profile(follower, leader, (0, lags[1] - lags[0]), item.through_zero)
     step_s = step_ns / SECOND
-    lag_s: Float64 = (found.lag + lags[0]) * step_s
+    lag_s = np.asarray((found.lag + lags[0]) * step_s, dtype=np.float64)
     usable = found.count >= 0.5 * options.min_overlap * max(1, int(found.count.max(initial=0)))
     unexplained = np.where(usable, found.unexplained, 0.0)
     best = int(np.argmin(unexplained))
@@ -254,12 +255,16 @@ def _curve(
     return Curve(item.name, lag_s, np.maximum(score, 0.0), np.sqrt(np.maximum(0.0, 1 - np.exp(unexplained))))
 
 
-def _mass(total: Curve, offset_s: float, near_s: float) -> float:
-    """Posterior probability that the offset is near the answer: every lag alike before, or no relation at all."""
-    top = max(float(total.score.max()), 0.0)
+def _mass(total: Curve, best: int, offset_s: float, near_s: float) -> float:
+    """Posterior probability of the main peak: every lag alike before, or no relation at all."""
+    top = float(total.score[best])
     weight = np.exp(total.score - top)
     unrelated = len(total.score) * np.exp(-top)
-    return float(weight[np.abs(total.lag_s - offset_s) <= near_s].sum() / (weight.sum() + unrelated))
+    low = np.flatnonzero(total.score < top - _PEAK_DEPTH)
+    left, right = low[low < best].max(initial=-1), low[low > best].min(initial=len(total.score))
+    main = np.abs(total.lag_s - offset_s) <= near_s
+    main[left + 1 : right] = True
+    return float(weight[main].sum() / (weight.sum() + unrelated))
 
 
 def _second_peak(total: Curve, best: int) -> tuple[float, float]:

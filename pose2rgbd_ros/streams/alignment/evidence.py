@@ -235,8 +235,8 @@ def _fast_part(rates: Float64, at_ns: Int64, slow_s: float) -> Float64:
     result = np.full(rates.shape, np.nan)
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         part = rates[begin:end]
-        total: Float64 = step_s * (np.cumsum(part, axis=0) - 0.5 * part)
-        time_s: Float64 = step_s * np.arange(len(part))
+        total = np.asarray(step_s * (np.cumsum(part, axis=0) - 0.5 * part), dtype=np.float64)
+        time_s = step_s * np.arange(len(part), dtype=np.float64)
         result[begin:end] = total - gaussian_mean(time_s, total, time_s, slow_s)
     return result
 

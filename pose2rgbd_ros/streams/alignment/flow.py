@@ -114,7 +114,7 @@ class FlowMeter:
 
     def _measure(self, before_ns: int, before: UInt8, now_ns: int, now: UInt8) -> None:
         interval_s = (now_ns - before_ns) / SECOND
-        flow = self._flow.calc(before, now, None)
+        flow = self._flow.calc(before, now, np.zeros((*now.shape, 2), np.float32))
         texture = _texture(before)
         texture[texture < _LEAST_TEXTURE] = 0.0
         cells: AnyArray = cv2.resize(

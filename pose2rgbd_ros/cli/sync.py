@@ -1,0 +1,67 @@
+"""`pose2rgbd sync RECORDING`: how far the clock of the images is from that of the poses."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.cli.arguments import with_help
+from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig
+from pose2rgbd_ros.dataset.recording_signals import measure
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.streams.alignment.align import AlignOptions, estimate_offset
+from pose2rgbd_ros.streams.alignment.flow import FlowConfig
+from pose2rgbd_ros.streams.alignment.picture import draw
+
+if TYPE_CHECKING:
+    Align = AlignOptions
+    Flow = FlowConfig
+    Reading = ConvertConfig
+else:
+    Align, Flow, Reading = with_help(AlignOptions), with_help(FlowConfig), with_help(ConvertConfig)
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Tell what to add to the stamps of the images so that they are by the clock of the poses, and how sure that is.
+
+    The motion of the picture is compared with that of the vehicle, so both must change: an answer is given where the
+    recording holds one, else why it does not.
+    """
+
+    recording: Annotated[Path, tyro.conf.Positional]
+    """a recording (ROS 1 .bag; ROS 2 folder, .db3 or .mcap) or a dataset's folder"""
+    out: Path | None = None
+    """folder for sync.png and sync.yaml (default: the working directory)"""
+    align: Annotated[Align, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Align)
+    flow: Flow = dataclasses.field(default_factory=Flow)
+    reading: Reading = dataclasses.field(default_factory=Reading)
+
+
+def main(argv: list[str]) -> int:
+    """Print the answer, write picture and numbers. 1 when there is no answer; UserError when the input is wrong."""
+    arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd sync")
+    for config in (arguments.align, arguments.flow, arguments.reading):
+        settings.check(config)
+    out = arguments.out or Path()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be made a folder ({error.strerror or error})") from error
+    flow, motion, notes = measure(arguments.recording, arguments.reading, arguments.flow)
+    found = estimate_offset(flow, motion, arguments.align)
+    settings.write_yaml(
+        out / "sync.yaml", {"recording": str(arguments.recording), "notes": notes, **found.to_dict()}
+    )
+    print("\n".join([*notes, found.summary()]))
+    if len(flow) > 1:
+        draw(flow, motion, found, out / "sync.png", arguments.align)
+        print(f"picture   {out / 'sync.png'}")
+    print(f"numbers   {out / 'sync.yaml'}")
+    if found.observable:
+        print(f"use it    pose2rgbd convert --sync apply, or --image-time-offset-s={found.offset_s:.3f}")
+    return 0 if found.observable else 1

@@ -1,0 +1,35 @@
+"""Any recording, or dataset, to the signals of alignment, read as the converter would read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pose2rgbd_ros.bags.reader import BagReader, open_bag
+from pose2rgbd_ros.dataset.alignment import measure_bag, measure_dataset
+from pose2rgbd_ros.dataset.importers.bag_track import FirstPass
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.recording import choose, clocks_of, track_options
+from pose2rgbd_ros.dataset.layout import META
+from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
+from pose2rgbd_ros.streams.alignment.motion import MotionSignal
+
+
+def measure(
+    path: Path, config: ConvertConfig, flow: FlowConfig | None = None
+) -> tuple[FlowSignal, MotionSignal, list[str]]:
+    """Flow of the images, motion of the poses, and what was assumed. UserError when something is missing."""
+    if (path / META).is_file():
+        return (*measure_dataset(path, flow), [])
+    with open_bag(path) as reader:
+        return _measure_bag(reader, config, flow)
+
+
+def _measure_bag(
+    reader: BagReader, config: ConvertConfig, flow: FlowConfig | None
+) -> tuple[FlowSignal, MotionSignal, list[str]]:
+    topics = choose(reader, config)
+    clocks = clocks_of(reader, topics, config.stamps)
+    first = FirstPass(reader, topics, track_options(config, clocks))
+    track = first.track(str(reader.path))
+    signals = measure_bag(reader, topics, clocks, track, flow)
+    return (*signals, [*topics.notes, *clocks.notes, *first.notes, *reader.problems])
