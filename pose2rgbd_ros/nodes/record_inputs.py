@@ -23,6 +23,7 @@ from pose2rgbd_ros.nodes.record_watch import TopicWatch
 # Messages that may wait in the middleware while Python is busy: two seconds of images, and of the fastest poses.
 IMAGES_KEPT, MESSAGES_KEPT = 60, 1000
 NO_STAMP = -1
+PATIENCE_S = 0.5  # so long a better topic may turn up after another
 
 
 class Arrival(NamedTuple):
@@ -62,6 +63,7 @@ class Input:
         durability = DurabilityPolicy.TRANSIENT_LOCAL if static else DurabilityPolicy.VOLATILE
         self.qos = QoSProfile(depth=depth, reliability=reliability, durability=durability)
         self.subscription: Subscription | None = None
+        self.second_best_s: float | None = None  # since when another than the first candidate is published
 
     @property
     def topic(self) -> str:
@@ -96,7 +98,7 @@ class Inputs:
         for item in self.all:
             if item.subscription is not None:
                 continue
-            item.chosen = item.chosen or self._published(item)
+            item.chosen = item.chosen or self._choose(item)
             if item.chosen is not None:
                 item.subscription = self._subscribe(item, item.chosen)
                 found.append(item)
@@ -113,6 +115,14 @@ class Inputs:
                 self._node.destroy_subscription(item.subscription)
                 item.subscription = None
         self.all = []
+
+    def _choose(self, item: Input) -> Candidate | None:
+        """What is published; what is not the first choice only after a while: topics of one node turn up one by one."""
+        found = self._published(item)
+        if found is None or found is item.candidates[0]:
+            return found
+        item.second_best_s = item.second_best_s or time.monotonic()
+        return found if time.monotonic() - item.second_best_s >= PATIENCE_S else None
 
     def _published(self, item: Input) -> Candidate | None:
         for candidate in item.candidates:
