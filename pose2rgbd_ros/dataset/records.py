@@ -9,7 +9,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a long recording holds many
 class Record:
     """One frame: its files, relative to the dataset."""
 

@@ -34,7 +34,10 @@ class TopicWatch:
                 self.longest_gap_s = max(self.longest_gap_s, (stamp_ns - self.last_stamp_ns) / 1e9)
             self.last_stamp_ns = stamp_ns
             latency_s = (received_ns - stamp_ns) / 1e9
-        self._recent.append((arrived_s, latency_s))
+        recent = self._recent
+        recent.append((arrived_s, latency_s))
+        while recent[0][0] < arrived_s - WINDOW_S:
+            recent.popleft()
 
     def forget_stamps(self) -> None:
         """Time jumped: gaps are counted anew."""

@@ -111,7 +111,8 @@ class RecordWorker:
                 item()
             now_s = time.monotonic()
             if self._session is not None and (idle or now_s - self._polled_s > WRITE_EVERY_S):
-                self._session.poll(now_s)
+                # By the time of arrivals: what an image waits for may be in the inbox already.
+                self._session.poll(item.arrived_s if isinstance(item, Arrival) and not idle else now_s)
                 self._polled_s = time.monotonic()
 
     def _take(self, arrival: Arrival) -> None:
