@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.aerial import DATUM, nadir_pose, write_video
 
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
@@ -261,3 +264,43 @@ def test_a_video_without_a_log_is_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_text("not a video")
     with pytest.raises(UserError, match=r"b\.mp4 cannot be opened as a video"):
         VideoFile(tmp_path / "b.mp4")
+
+
+def test_frames_are_turned_as_the_file_asks_players_to(tmp_path: Path) -> None:
+    path = tmp_path / "upright.mp4"
+    write_video(path, pose, 0.3)
+    (upright, *_) = VideoFile(path).frames()
+    file = bytearray(path.read_bytes())
+    at = file.index(b"tkhd") + 44
+    one = 0x10000
+    assert struct.unpack_from(">9i", file, at) == (one, 0, 0, 0, one, 0, 0, 0, 0x40000000)
+    struct.pack_into(">9i", file, at, 0, one, 0, -one, 0, 0, 0, 0, 0x40000000)  # a quarter turn clockwise
+    (tmp_path / "turned.mp4").write_bytes(file)
+    (turned, *_) = VideoFile(tmp_path / "turned.mp4").frames()
+    np.testing.assert_array_equal(turned.rgb(), np.rot90(upright.rgb(), -1))
+    assert turned.rgb(96).shape == (96, 64, 3)
+    assert turned.grey(64).shape == (64, 43)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_videos_give_frames_or_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "whole.avi"
+    if not path.exists():
+        write_video(path, pose, 0.8, size=(64, 48))
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
+    if data.draw(st.booleans()):
+        del raw[data.draw(st.integers(0, len(raw))) :]
+    damaged = tmp_path / "damaged.avi"
+    damaged.write_bytes(raw)
+    try:
+        video = VideoFile(damaged)
+        times = [frame.media_ns for frame in video.frames()]
+    except UserError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert (np.diff(times) > 0).all()
+    assert "\n" not in said

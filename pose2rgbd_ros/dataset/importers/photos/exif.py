@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,8 @@ class Photo:
 def read_photo(path: Path) -> Photo:
     """The facts of one photo; UserError when it is not an image. Damaged tags are as if they were not there."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # Pillow tells of each damaged tag
             width, height = image.size
             exif = image.getexif()
             details, gps = _ifd(exif, IFD.Exif), _ifd(exif, IFD.GPSInfo)
