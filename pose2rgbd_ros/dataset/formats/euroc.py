@@ -94,7 +94,7 @@ def _mount(values: dict[str, Any], where: Path) -> Float64:
         matrix = np.array(values["T_BS"]["data"], dtype=np.float64).reshape(4, 4)
         return pose_of_matrix(matrix)
     except (KeyError, TypeError, ValueError, UserError) as error:
-        raise UserError(f"{where}: T_BS is no pose of 16 numbers ({error})") from error
+        raise UserError(f"{where}: T_BS is no pose of 16 numbers ({text.short(error)})") from error
 
 
 def _camera(values: dict[str, Any], where: Path) -> Camera:
@@ -108,7 +108,7 @@ def _camera(values: dict[str, Any], where: Path) -> Camera:
             raise ValueError(f"distortion_model {name!r}; known: {', '.join(_MODELS)}")
         coefficients = tuple(float(value) for value in values.get("distortion_coefficients") or ())
     except (KeyError, TypeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        what = f"{error} is missing" if isinstance(error, KeyError) else text.short(error)
         raise UserError(f"{where}: {what}") from error
     model = _MODELS[name]
     if model == "none" or (model == "plumb_bob" and not any(coefficients)):

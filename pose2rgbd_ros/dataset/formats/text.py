@@ -33,8 +33,13 @@ def lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 def wrong(path: Path, number: int, what: str) -> UserError:
     """The error about a line that makes no sense."""
-    what = what if len(what) <= _LONGEST_QUOTE else f"{what[:_LONGEST_QUOTE]} ..."
-    return UserError(f"{path}, line {number}: {what}; repair or remove the line")
+    return UserError(f"{path}, line {number}: {short(what)}; repair or remove the line")
+
+
+def short(what: object) -> str:
+    """In words, of which only the first few hundred characters if they quote something endless."""
+    words = str(what)
+    return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]} ..."
 
 
 def numbers(path: Path, number: int, fields: Sequence[str]) -> list[float]:
