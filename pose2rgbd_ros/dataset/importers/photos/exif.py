@@ -74,16 +74,10 @@ class Photo:
 
 def read_photo(path: Path) -> Photo:
     """The facts of one photo; UserError when it is not an image. Damaged tags are as if they were not there."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # Pillow tells of each damaged tag
-            width, height = image.size
-            exif = image.getexif()
-            details, gps = _ifd(exif, IFD.Exif), _ifd(exif, IFD.GPSInfo)
-            xmp = read_xmp(image.info.get("xmp"))
-            top = dict(exif)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is not a readable image ({error})") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow tells of each damaged tag
+        width, height, top, details, gps, packet = _tags(path)
+    xmp = read_xmp(packet)
     stamp_ns, zone_known = _taken(details, top)
     latitude, longitude = _position(gps, xmp)
     altitude, reference = _altitude(gps, xmp)
@@ -108,6 +102,17 @@ def read_photo(path: Path) -> Photo:
         panorama=xmp.get("gpano:ProjectionType", "").lower() == "equirectangular",
         rtk=xmp.get("dji:RtkFlag", ""),
     )
+
+
+def _tags(path: Path) -> tuple[int, int, dict[int, Any], dict[int, Any], dict[int, Any], Any]:
+    """Width, height, the tags of EXIF's three parts, and the XMP packet."""
+    try:
+        with Image.open(path) as image:
+            exif = image.getexif()
+            parts = dict(exif), _ifd(exif, IFD.Exif), _ifd(exif, IFD.GPSInfo)
+            return (*image.size, *parts, image.info.get("xmp"))
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a readable image ({error})") from error
 
 
 def _ifd(exif: Image.Exif, which: int) -> dict[int, Any]:
