@@ -158,10 +158,13 @@ class _HeldOut:
 
 
 def _drift_that_fits(network: Network, model: FusionModel, x: Float64) -> tuple[FusionModel, float, _HeldOut]:
-    """The odometry is taken to drift more than the settings say as long as this brings held-out fixes clearly nearer."""
+    """The odometry is taken to drift more than the settings say where held-out fixes lie too far away, and that helps.
+
+    Nearer alone is no reason: a track that follows the wandering errors of a GPS also comes nearer to its fixes.
+    """
     factor, held = 1.0, _held_out(network, model, x)
     for looser in _LOOSER:
-        if held.horizontal_m is None:
+        if held.horizontal_m is None or held.excess[0] <= 1.0:
             break
         other = _held_out(network, model.looser(looser), x)
         if other.horizontal_m is None or other.horizontal_m > _CLEARLY * held.horizontal_m:
