@@ -1,10 +1,11 @@
 """What the synchroniser costs per second of stream, and what cubic interpolation gains over linear.
 
-    python bench/synchronizer.py [--runs 5]
+    python bench/synchronizer.py [--runs 5] [--bags BAG ...]
 
 Cost: 30 Hz images and depth images, 200 Hz odometry, polled at every message; beside it, in the same run, a
 synchroniser whose poses are a Trajectory made anew of the last 30 s for each image. Gain: poses of simulated flights
-at 4 and 10 Hz, interpolated and compared with the flight itself, without noise and with 1 cm and 0.1 degrees of it.
+at 4 and 10 Hz, interpolated and compared with the flight itself, without noise and with 1 cm and 0.1 degrees of it;
+and poses of recordings, of which every n-th is kept and the others are compared.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.interpolation import METHODS
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
@@ -32,6 +36,7 @@ SECOND = 1_000_000_000
 GAP_NS = SECOND // 2
 STREAM_S = 60
 FLIGHT_S = 120
+Misses = dict[str, tuple[float, float, float, float]]
 
 
 class RebuiltPoses:
@@ -114,8 +119,8 @@ def costs(runs: int) -> list[str]:
     ]
 
 
-def misses(plan: str, rate_hz: int, noise_m: float) -> dict[str, tuple[float, float, float, float]]:
-    """By method: median and 95 % quantile of the distance in mm and of the angle in degrees."""
+def misses(plan: str, rate_hz: int, noise_m: float) -> Misses:
+    """Of a simulated flight whose poses are known `rate_hz` times a second."""
     flight, rng = make_flight(FlightConfig(plan=plan)), np.random.default_rng(0)
     t_s = np.arange(0, FLIGHT_S, 1 / rate_hz)
     position, quat = se3.split(flight.T_map_body(t_s))
@@ -126,13 +131,52 @@ def misses(plan: str, rate_hz: int, noise_m: float) -> dict[str, tuple[float, fl
     track = Trajectory((t_s * SECOND).astype(np.int64), position, quat)
     asked_ns = np.sort(rng.integers(SECOND, (FLIGHT_S - 1) * SECOND, 3000))
     true_m, true_quat = se3.split(flight.T_map_body(asked_ns / SECOND))
-    found: dict[str, tuple[float, float, float, float]] = {}
+    return compared(track, asked_ns, true_m, true_quat)
+
+
+def compared(track: Trajectory, asked_ns: Int64, true_m: Float64, true_quat: Float64) -> Misses:
+    """By method: median and 95 % quantile of the distance in mm and of the angle in degrees."""
+    found: Misses = {}
     for method in METHODS:
-        at_m, at_quat = se3.split(track.interpolate(asked_ns, SECOND, method).T)
-        off_mm = np.linalg.norm(at_m - true_m, axis=1) * 1000
-        off_deg = np.degrees(quaternions.angle_between_rad(at_quat, true_quat))
+        at = track.interpolate(asked_ns, SECOND, method)
+        at_m, at_quat = se3.split(at.T[at.valid])
+        off_mm = np.linalg.norm(at_m - true_m[at.valid], axis=1) * 1000
+        off_deg = np.degrees(quaternions.angle_between_rad(at_quat, true_quat[at.valid]))
         found[method] = (*np.percentile(off_mm, [50, 95]), *np.percentile(off_deg, [50, 95]))
     return found
+
+
+def cells(found: Misses) -> str:
+    """Columns of a table."""
+    return " | ".join(f"{a:.2f} / {b:.2f} | {c:.4f} / {d:.4f}" for a, b, c, d in found.values())
+
+
+def recorded(bag: Path) -> list[str]:
+    """Rows of the odometry in a bag, thinned out to about 4 and 10 Hz."""
+    rows = []
+    with open_bag(bag) as reader:
+        topics = [
+            name
+            for name, topic in reader.topics.items()
+            if topic.type == decode.ODOMETRY and topic.count > 60
+        ]
+        for topic in topics:
+            messages = [message for _, _, message in reader.messages([topic])]
+            poses = [decode.pose_sample(it, decode.header_stamp_ns(it.header)) for it in messages]
+            track, _ = Trajectory.from_recording(
+                [pose.stamp_ns for pose in poses],
+                np.stack([pose.position_m for pose in poses]),
+                np.stack([pose.quat_xyzw for pose in poses]),
+            )
+            seconds = (track.stamps_ns[-1] - track.stamps_ns[0]) / SECOND
+            for every in sorted({max(2, round(len(track) / seconds / wanted_hz)) for wanted_hz in (4, 10)})[
+                ::-1
+            ]:
+                left = np.arange(len(track)) % every > 0
+                thin = Trajectory(track.stamps_ns[~left], track.position_m[~left], track.quat_xyzw[~left])
+                found = compared(thin, track.stamps_ns[left], track.position_m[left], track.quat_xyzw[left])
+                rows.append(f"| {bag.stem} {topic} | {len(thin) / seconds:.1f} Hz | {cells(found)} |")
+    return rows
 
 
 def gains() -> list[str]:
@@ -156,6 +200,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts")
+    parser.add_argument("--bags", type=Path, nargs="*", default=[], help="recordings with Odometry")
     arguments = parser.parse_args()
     text = "\n".join(
         [
@@ -178,6 +223,12 @@ def main() -> None:
             "| flight | poses | noise | linear mm | linear ° | cubic mm | cubic ° |",
             "|---|---|---|---|---|---|---|",
             *gains(),
+            "",
+            "Recorded odometry, thinned out, against the poses left out.",
+            "",
+            "| recording | poses | linear mm | linear ° | cubic mm | cubic ° |",
+            "|---|---|---|---|---|---|",
+            *(row for bag in arguments.bags for row in recorded(bag)),
             "",
         ]
     )
