@@ -103,10 +103,10 @@ class Fit:
         return max(least, float(2 * correlation[:end].sum() - 1))
 
 
-def fit(followers: Float64, leaders: Float64, through_zero: bool = False) -> Fit:
+def fit(followers: Float64, leaders: Float64, through_zero: bool = False, rounds: int = _ROUNDS) -> Fit:
     """The map between rows that stand beside each other, (N, p) and (N, q); NaN rows are gaps.
 
-    Least squares, reweighted as for residuals of Student's t distribution: single wrong stretches count little.
+    Least squares, reweighted in `rounds` as for residuals of Student's t distribution: single wrong stretches count little.
     """
     known = known_rows(followers) & known_rows(leaders)
     design = design_of(leaders, through_zero)
@@ -115,7 +115,7 @@ def fit(followers: Float64, leaders: Float64, through_zero: bool = False) -> Fit
     p = followers.shape[1]
     weight = np.ones(len(y))
     precision = np.eye(p)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         root = np.sqrt(weight)[:, None]
         gain = np.linalg.lstsq(root * x, root * y, rcond=1e-9)[0]
         residual = y - x @ gain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
@@ -21,6 +23,7 @@ def magnitude(cells: AnyArray, flow: FlowSignal) -> Float64:
     return _known(flow, _trimmed_mean(speed, _weights(flow))[:, None])[:, 0]
 
 
+@functools.lru_cache(maxsize=2)
 def sliding(flow: FlowSignal) -> Float64:
     """What an affine motion of the whole picture explains, robustly fitted to the cells (N, 4); NaN: no texture.
 

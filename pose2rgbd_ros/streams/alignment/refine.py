@@ -198,7 +198,7 @@ def _coarse_drift(pairs: list[Pair], times_ns: Int64, line: Line, max_drift: flo
         return line
     best, found = -np.inf, line
     for drift in np.linspace(-max_drift, max_drift, 2 * count + 1):
-        for number in (-2, -1, 0, 1, 2):
+        for number in (-1, 0, 1):
             tried = Line(line.offset_s + number * width_s, float(drift), line.reference_ns)
             score = 0.0
             for pair in pairs:

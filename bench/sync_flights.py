@@ -1,0 +1,156 @@
+"""Simulated flights for bench/sync_accuracy.py: flow of their images, readings of their sensors, and the true clocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.sensors.config import SensorsConfig
+from pose2rgbd_ros.sim.sensors.suite import SensorSuite
+from pose2rgbd_ros.streams.alignment import motion
+from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowMeter, FlowSignal
+from pose2rgbd_ros.streams.alignment.motion import MotionSignal
+from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+
+# Flights whose speed or course changes; what is not given is the plan's own.
+FLIGHTS: dict[str, dict[str, object]] = {
+    "lawnmower": {"plan": "lawnmower", "seed": 1},
+    "survey": {"plan": "survey", "seed": 2},
+    "walk": {"plan": "walk", "seed": 3},
+    "street": {"plan": "street", "seed": 4},
+    "paper": {"plan": "paper", "seed": 5},
+    "orbit": {"plan": "orbit", "seed": 6},
+    "walk_fast": {"plan": "walk", "seed": 7, "speed_mps": 10.0, "camera_pitch_deg": 90.0},
+    "survey_fast": {"plan": "survey", "seed": 8, "speed_mps": 9.0, "line_spacing_m": 25.0},
+}
+IMAGE_HZ, LONGEST_S = 15.0, 300.0
+DATUM = Datum(47.0, 8.0, 400.0)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One flight: flow by the camera's stamps; readings by those of their sensors.
+
+    `image_ns` (N, 3): stamps of the images, and the same moments by the clocks of GPS and of the autopilot. `gps` (M, 3)
+    degrees and metres, without the fixes of status -1; `odometry` (K, 6) linear and angular in the body; `gyro` (L, 3).
+    """
+
+    flow: FlowSignal
+    image_ns: np.ndarray
+    gps_ns: np.ndarray
+    gps: np.ndarray
+    odometry_ns: np.ndarray
+    odometry: np.ndarray
+    gyro_ns: np.ndarray
+    gyro: np.ndarray
+
+    def motions(self) -> dict[str, tuple[MotionSignal, int]]:
+        """Sources of motion, and the column of `image_ns` with their clock."""
+        odometry = motion.from_velocities(
+            "odometry", self.odometry_ns, self.odometry[:, :3], self.odometry[:, 3:], of_body=True
+        )
+        gps = motion.from_coordinates("GPS", self.gps_ns, self.gps)
+        with_gyro = gps.with_rates(Samples(self.gyro_ns, self.gyro))
+        return {"odometry": (odometry, 2), "GPS + gyroscope": (with_gyro, 1), "GPS": (gps, 1)}
+
+    def window(self, begin: float, end: float) -> Recorded:
+        """The images of a part of the flight, 0 to 1; readings stay whole."""
+        first, last = self.flow.stamps_ns[0], self.flow.stamps_ns[-1]
+        low, high = (first + share * (last - first) for share in (begin, end))
+        inside = (self.flow.stamps_ns >= low) & (self.flow.stamps_ns <= high)
+        seen = (self.image_ns[:, 0] >= low) & (self.image_ns[:, 0] <= high)
+        return dataclasses.replace(self, flow=chosen(self.flow, inside), image_ns=self.image_ns[seen])
+
+    def truth(self, column: int) -> tuple[float, float, int]:
+        """What to add to image stamps: seconds in the middle, parts per million, and the middle in ns."""
+        middle_ns = int((self.image_ns[0, 0] + self.image_ns[-1, 0]) // 2)
+        elapsed_s = (self.image_ns[:, 0] - middle_ns) / SECOND
+        offset_s = (self.image_ns[:, column] - self.image_ns[:, 0]) / SECOND
+        drift, offset = np.polyfit(elapsed_s, offset_s, 1)
+        return float(offset), float(drift * 1e6), middle_ns
+
+
+def chosen(flow: FlowSignal, mask: np.ndarray) -> FlowSignal:
+    """The pairs of images of a mask."""
+    return dataclasses.replace(
+        flow,
+        stamps_ns=flow.stamps_ns[mask],
+        interval_s=flow.interval_s[mask],
+        cells=flow.cells[mask],
+        weight=flow.weight[mask],
+    )
+
+
+def record(name: str, cache: Path | None) -> Recorded:
+    """Fly, or take what an earlier run left in `cache`."""
+    path = None if cache is None else cache / f"{name}.npz"
+    if path is not None and path.is_file():
+        return _load(path)
+    recorded = _fly(name)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _save(path, recorded)
+    return recorded
+
+
+def _fly(name: str) -> Recorded:
+    plan = FlightConfig(**FLIGHTS[name])  # type: ignore[arg-type]
+    city = City(CityConfig())
+    flight = make_flight(plan, city)
+    config = SensorsConfig()
+    config = dataclasses.replace(config, camera=dataclasses.replace(config.camera, rate_hz=IMAGE_HZ))
+    suite = SensorSuite(config, DATUM, plan.seed, flight.T_body_cam)
+    taken = suite.advance(flight.state, min(LONGEST_S, flight.duration_s))
+    meter = FlowMeter(FlowConfig(width_px=192))
+    rows: dict[str, list[tuple[int, ...]]] = {"camera": [], "gps": [], "odometry": [], "imu": []}
+    stamps: dict[str, list[int]] = {name: [] for name in rows}
+    with SceneRenderer(city.scene, Camera.from_fov(256, 192, 70.0), 1) as renderer:
+        for item in taken:
+            value = item.value
+            if item.sensor == "camera":
+                view = renderer.render(value.T_map_cam, (item.true_ns - taken[0].true_ns) / SECOND)
+                meter.add(item.stamp_ns, cv2.cvtColor(view.rgb, cv2.COLOR_RGB2GRAY))
+                clocks = [suite.clocks[clock].stamp_ns(item.true_ns) for clock in ("gps", "odometry")]
+                rows["camera"].append((item.stamp_ns, *clocks))
+            elif item.sensor == "gps" and value.status >= 0:
+                rows["gps"].append((value.latitude_deg, value.longitude_deg, value.altitude_m))
+            elif item.sensor == "odometry":
+                rows["odometry"].append((*value.linear_mps, *value.angular_radps))
+            elif item.sensor == "imu":
+                rows["imu"].append(tuple(value.angular_velocity_radps))
+            else:
+                continue
+            stamps[item.sensor].append(item.stamp_ns)
+    return Recorded(
+        meter.signal(),
+        np.array(rows["camera"], dtype=np.int64),
+        np.array(stamps["gps"], dtype=np.int64),
+        np.array(rows["gps"]),
+        np.array(stamps["odometry"], dtype=np.int64),
+        np.array(rows["odometry"]),
+        np.array(stamps["imu"], dtype=np.int64),
+        np.array(rows["imu"]),
+    )
+
+
+def _save(path: Path, recorded: Recorded) -> None:
+    arrays = {f.name: getattr(recorded, f.name) for f in dataclasses.fields(recorded) if f.name != "flow"}
+    flow = {f"flow_{f.name}": getattr(recorded.flow, f.name) for f in dataclasses.fields(recorded.flow)}
+    np.savez(path, **arrays, **flow)
+
+
+def _load(path: Path) -> Recorded:
+    with np.load(path) as file:
+        arrays = dict(file)
+    flow = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("flow_")}
+    sizes = {name: int(flow.pop(name)) for name in ("width_px", "height_px")}
+    return Recorded(flow=FlowSignal(**flow, **sizes), **arrays)
