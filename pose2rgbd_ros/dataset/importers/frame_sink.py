@@ -6,12 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
+from pose2rgbd_ros.dataset.importers.georeference import FARTHEST_ORIGIN_M
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, Depth, FrameIngest, Outcome
 from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.streams.samples import ImageSample
 
 # Settings of ConvertConfig that mean something for every kind of source.
@@ -20,6 +25,16 @@ COMMON = (
     *("fov_deg", "datum", "resume", "jobs"),
     *FilterConfig.__dataclass_fields__,
 )
+
+
+def require_near(position_m: Float64, source: Path, datum: Datum) -> None:
+    """UserError when positions (N, 3) in the map of `datum` are those of another place on Earth."""
+    away_m = float(np.nanmedian(np.linalg.norm(position_m[:, :2], axis=1)))
+    if away_m > FARTHEST_ORIGIN_M:
+        raise UserError(
+            f"{source} lies {away_m / 1000:.0f} km from the map's datum ({datum}); check --datum, or choose another "
+            "folder for another place"
+        )
 
 
 class FrameSink:

@@ -11,7 +11,7 @@ import numpy as np
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
-from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
+from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink, require_near
 from pose2rgbd_ros.dataset.importers.photos import poses as photos_poses
 from pose2rgbd_ros.dataset.importers.photos import yaw_check as photos_yaw_check
 from pose2rgbd_ros.dataset.importers.photos.camera import camera_of
@@ -192,7 +192,9 @@ class _PhotoSet:
             raise UserError(
                 f"{self._source}: none of {len(photos)} photos has a GPS position; --photos.poses gives their poses"
             )
-        return datum, photos_poses.poses(photos, datum, config)
+        poses = photos_poses.poses(photos, datum, config)
+        require_near(poses.T_map_cam[:, :3, 3], self._source, datum)
+        return datum, poses
 
     def _checked_yaw(self, photos: list[Photo], poses: PhotoPoses, camera: Camera) -> Float64:
         """The poses, with those of photos stored half a turn around turned, and what was found said."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +21,13 @@ from pose2rgbd_ros.streams.alignment.motion import MotionSignal, from_positions,
 _SAME_LENGTH_S = 3.0
 # About a creation time that falls into the log, which is a second fine at best.
 _NEAR_S = 10.0
+# What an offset counts from, of a log on the video's time or of another, and one that the creation time falls into.
+_FROM = {
+    (True, True): "video's own time",
+    (True, False): "video's own time",
+    (False, True): "file's creation time",
+    (False, False): "beginning of the log",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +47,7 @@ def clock_of(
     """The clock of a video beside its log; UserError, naming the ways out, when it cannot be told."""
     extra_ns = round(extra_s * SECOND)
     if log.on_video_time:
-        zero_ns = log.utc_at_zero_ns or video.creation_ns or 0
-        return VideoClock(zero_ns, lambda _: extra_ns, "the log has the video's own time")
+        return _riding(video, log, position_m, options, extra_ns)
     if options.clock == "log":
         return VideoClock(int(log.stamps_ns[0]), lambda _: extra_ns, "video and log begin together, as given")
     begun = video.creation_ns if log.clock == "utc" else None
@@ -61,6 +67,21 @@ def clock_of(
     if told is not None:
         return VideoClock(told, lambda _: extra_ns, "the log says when the video was begun")
     return _by_flow(video, log, position_m, options, begun, extra_ns)
+
+
+def _riding(
+    video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, extra_ns: int
+) -> VideoClock:
+    """The clock of a log on the video's own time; by flow, when asked, how late its positions are."""
+    if options.clock in ("creation", "log"):
+        raise UserError(
+            f"{log.name} has the video's own time; --video.clock {options.clock} means nothing for it"
+        )
+    zero_ns = log.utc_at_zero_ns or video.creation_ns or 0
+    if options.clock == "auto":
+        return VideoClock(zero_ns, lambda _: extra_ns, "the log has the video's own time")
+    by_utc = replace(log, stamps_ns=log.stamps_ns + zero_ns)
+    return _by_flow(video, by_utc, position_m, options, zero_ns, extra_ns)
 
 
 def _by_flow(
@@ -84,7 +105,7 @@ def _by_flow(
         drift = f", drift {found.drift_ppm:.0f} ppm" if found.drift_ppm else ""
         how = (
             f"the picture's motion against the log's: {found.offset_s:+.3f} s from the "
-            f"{'creation time' if inside else 'beginning of the log'} (sigma {found.sigma_s:.3f} s, confidence "
+            f"{_FROM[log.on_video_time, inside]} (sigma {found.sigma_s:.3f} s, confidence "
             f"{found.confidence:.2f}{drift})"
         )
 

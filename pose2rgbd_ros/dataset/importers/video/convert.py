@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_ph
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
-from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
+from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink, require_near
 from pose2rgbd_ros.dataset.importers.logs import poses as logs_poses
 from pose2rgbd_ros.dataset.importers.logs.flight_log import SECOND, FlightLog
 from pose2rgbd_ros.dataset.importers.logs.gpmf import read_gpmf
@@ -108,6 +108,7 @@ class _Video:
         self._log = self._read_log(log_path)
         self._datum = self._place()
         position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)
+        require_near(position_m, self._video.path, self._datum)
         self._clock: VideoClock = clock_of(
             self._video, self._log, position_m, options, self._config.image_time_offset_s
         )
@@ -225,12 +226,17 @@ class _Video:
 
 
 def _why_nothing(report: ConvertReport) -> str:
-    part = report.bags[0]
-    counts = (
-        ", ".join(f"{count} {reason}" for reason, count in report.rejects.items()) or "none could be decoded"
-    )
-    times = ""
-    if part.images_stamps_ns and part.poses_stamps_ns:
+    """One line on why there is not one frame, with the way out of the commonest reason."""
+    part, rejects = report.bags[0], report.rejects
+    counts = ", ".join(f"{count} {reason}" for reason, count in rejects.items()) or "none could be decoded"
+    commonest, way_out = max(rejects, key=lambda reason: rejects[reason], default=""), ""
+    if commonest == "pose_gap":
+        way_out = "; --max-fix-gap-s bridges longer silences of the log"
+    elif (
+        commonest in ("before_first_pose", "after_last_pose")
+        and part.images_stamps_ns
+        and part.poses_stamps_ns
+    ):
         apart_s = (part.images_stamps_ns[0] - part.poses_stamps_ns[0]) / SECOND
-        times = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
-    return f"none of {sum(bag.images for bag in report.bags)} frames has a place in the dataset ({counts}){times}"
+        way_out = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
+    return f"none of {sum(bag.images for bag in report.bags)} frames has a place in the dataset ({counts}){way_out}"
