@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
-from pose2rgbd_ros.dataset.frames import BadFrame, EncodedFrame, checked_pose, checked_stamp
+from pose2rgbd_ros.dataset.frames import BadFrame, checked_pose, checked_stamp
+from pose2rgbd_ros.dataset.records import Record
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -34,7 +35,7 @@ class Outcome:
 class _UnderWay:
     stamp_ns: int
     T_map_cam: Float64
-    encoded: Future[EncodedFrame | BadFrame] | EncodedFrame | BadFrame
+    staged: Future[Record | BadFrame] | Record | BadFrame
 
 
 def jobs_of(jobs: int) -> int:
@@ -64,6 +65,7 @@ class FrameIngest:
         self._most_under_way = 2 * jobs if jobs > 1 else 0
         self._pool = ThreadPoolExecutor(jobs, "encode") if jobs > 1 else None
         self._queue: deque[_UnderWay | Outcome] = deque()
+        self._stamps_under_way: set[int] = set()
 
     def __enter__(self) -> FrameIngest:
         return self
@@ -73,6 +75,13 @@ class FrameIngest:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        for frame in self._queue:  # after a failure: what is written of them belongs to nobody
+            if isinstance(frame, _UnderWay) and isinstance(frame.staged, Future):
+                record = (
+                    None if frame.staged.cancelled() or frame.staged.exception() else frame.staged.result()
+                )
+                if isinstance(record, Record):
+                    self.writer.discard(record)
 
     def add(self, stamp_ns: int, T_map_cam: Any, image: ImageSample, depth: Depth = None) -> str:
         """Store one frame at once: "written", "present", or the reason why it is left out. See `put`."""
@@ -86,8 +95,9 @@ class FrameIngest:
         `depth` may be a function that decodes it: called only for a frame that passes the filters, and its UserError
         is the reason "depth_unreadable". UserError when the disk is full or failing.
         """
+        outcomes = self.finish() if stamp_ns in self._stamps_under_way else []
         self._queue.append(self._begun(stamp_ns, T_map_cam, image, depth))
-        return self._settled(self._most_under_way)
+        return outcomes + self._settled(self._most_under_way)
 
     def finish(self) -> list[Outcome]:
         """What became of the frames that were still under way."""
@@ -104,13 +114,14 @@ class FrameIngest:
         seen = self.writer.seen(stamp, T)
         if seen is not None:
             return _outcome(stamp, seen)
+        self._stamps_under_way.add(stamp)
         if self._pool is None or not self.writer.is_settled:
-            return _UnderWay(stamp, T, self._encoded(image, depth))
-        return _UnderWay(stamp, T, self._pool.submit(self._encoded, image, depth))
+            return _UnderWay(stamp, T, self._staged(stamp, image, depth))
+        return _UnderWay(stamp, T, self._pool.submit(self._staged, stamp, image, depth))
 
-    def _encoded(self, image: ImageSample, depth: Depth) -> EncodedFrame | BadFrame:
+    def _staged(self, stamp_ns: int, image: ImageSample, depth: Depth) -> Record | BadFrame:
         try:
-            return self.writer.encode(image, _decoded(depth))
+            return self.writer.stage(stamp_ns, self.writer.encode(image, _decoded(depth)))
         except BadFrame as error:
             return error
 
@@ -120,11 +131,7 @@ class FrameIngest:
         while self._queue:
             first = self._queue[0]
             if isinstance(first, _UnderWay):
-                if (
-                    isinstance(first.encoded, Future)
-                    and len(self._queue) <= leave
-                    and not first.encoded.done()
-                ):
+                if isinstance(first.staged, Future) and len(self._queue) <= leave and not first.staged.done():
                     break
                 first = self._stored(first)
             self._queue.popleft()
@@ -132,13 +139,12 @@ class FrameIngest:
         return outcomes
 
     def _stored(self, frame: _UnderWay) -> Outcome:
-        encoded = frame.encoded.result() if isinstance(frame.encoded, Future) else frame.encoded
-        try:
-            if isinstance(encoded, BadFrame):
-                raise encoded
-            return _outcome(frame.stamp_ns, self.writer.add_encoded(frame.stamp_ns, frame.T_map_cam, encoded))
-        except BadFrame as error:
-            return Outcome(frame.stamp_ns, error.reason, str(error))
+        staged = frame.staged.result() if isinstance(frame.staged, Future) else frame.staged
+        self._stamps_under_way.discard(frame.stamp_ns)
+        if isinstance(staged, BadFrame):
+            return Outcome(frame.stamp_ns, staged.reason, str(staged))
+        self.writer.commit(staged, frame.T_map_cam)
+        return Outcome(frame.stamp_ns, WRITTEN)
 
 
 def _outcome(stamp_ns: int, added: str) -> Outcome:

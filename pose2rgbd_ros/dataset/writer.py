@@ -39,7 +39,7 @@ from pose2rgbd_ros.dataset.records import Record, read_associations
 from pose2rgbd_ros.dataset.recovery import Frames, recover, unify_depth, write_lists
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 
 logger = logging.getLogger(__name__)
@@ -172,23 +172,69 @@ class DatasetWriter:
         seen = self.seen(stamp_ns, T_map_cam)
         if seen is not None:
             return seen
+        self.commit(self.stage(checked_stamp(stamp_ns), frame), checked_pose(T_map_cam))
+        return "written"
+
+    def stage(self, stamp_ns: int, frame: EncodedFrame) -> Record:
+        """Write the files of a frame that is to come; several threads may, each for stamps that nobody has.
+
+        They belong to no frame until `commit`. BadFrame when depth is there or missing, unlike in the dataset;
+        UserError when the disk is full or failing: then nothing of it is left.
+        """
         if (frame.depth is None) != (self.meta.depth is None):
             raise BadFrame(
                 "depth_unwanted" if frame.depth else "no_depth", "depth comes with all frames or none"
             )
-        self._store(stamp_ns, T_map_cam, frame)
-        return "written"
+        files = {f"{layout.RGB}/{stamp_ns}{frame.image[0]}": frame.image[1]}
+        if frame.depth is not None:
+            files[f"{_depth_folder(self.meta)}/{stamp_ns}{frame.depth[0]}"] = frame.depth[1]
+        rgb, *depth = files
+        record = Record(stamp_ns, rgb, depth[0] if depth else None)
+        with self.disk():
+            try:
+                for name, content in files.items():
+                    layout.atomic_write(self.path / name, content)
+            except BaseException:
+                self.discard(record)
+                raise
+        return record
+
+    def commit(self, record: Record, T_map_cam: Float64) -> None:
+        """Make a staged frame exist, with its (checked) pose. UserError when the disk is full; its files are gone then."""
+        pose = layout.pose_line(record.stamp_ns, T_map_cam)
+        groundtruth, associations = self._descriptors
+        poses_end, records_end = os.fstat(groundtruth).st_size, os.fstat(associations).st_size
+        with self.disk():
+            try:
+                layout.append_line(groundtruth, pose)
+                layout.append_line(associations, record.line())
+            except BaseException:
+                # Ctrl-C may arrive right after the last write: then the frame is there, and stays.
+                if os.fstat(associations).st_size > records_end:
+                    self._frames[record.stamp_ns] = (record, pose)
+                else:
+                    os.ftruncate(groundtruth, poses_end)
+                    self.discard(record)
+                raise
+        self._frames[record.stamp_ns] = (record, pose)
+        self._count(record.stamp_ns)
+
+    def discard(self, record: Record) -> None:
+        """Remove the files of a staged frame that will not be."""
+        for name in (record.rgb, record.depth):
+            if name:
+                (self.path / name).unlink(missing_ok=True)
 
     def seen(self, stamp_ns: int, T_map_cam: npt.ArrayLike) -> Literal["present", "collision"] | None:
         """What `add` would answer of a stamp that is there already (and count), without its images; None of a new one."""
         if not self._descriptors:
             raise UserError(f"{self.path}: this writer is closed")
         stamp = checked_stamp(stamp_ns)
-        pose = layout.pose_line(stamp, checked_pose(T_map_cam))
+        T = checked_pose(T_map_cam)
         if stamp not in self._frames:
             return None
         before = layout.parse_pose(self._frames[stamp][1])
-        if np.abs(before - layout.parse_pose(pose)).max() > _SAME_POSE:
+        if np.abs(before - layout.parse_pose(layout.pose_line(stamp, T))).max() > _SAME_POSE:
             return "collision"
         self._count(stamp)
         return "present"
@@ -294,36 +340,6 @@ class DatasetWriter:
             with self.disk():
                 write_meta(self.path, self.meta)
         return encoded
-
-    def _store(self, stamp_ns: int, T_map_cam: npt.ArrayLike, frame: EncodedFrame) -> None:
-        stamp = int(stamp_ns)
-        record = Record(stamp, f"{layout.RGB}/{stamp}{frame.image[0]}", None)
-        files = {record.rgb: frame.image[1]}
-        if frame.depth is not None:
-            name = f"{_depth_folder(self.meta)}/{stamp}{frame.depth[0]}"
-            record, files[name] = Record(stamp, record.rgb, name), frame.depth[1]
-        self._commit(record, layout.pose_line(stamp, T_map_cam), files)
-        self._count(stamp)
-
-    def _commit(self, record: Record, pose: str, files: dict[str, bytes]) -> None:
-        groundtruth, associations = self._descriptors
-        poses_end, records_end = os.fstat(groundtruth).st_size, os.fstat(associations).st_size
-        with self.disk():
-            try:
-                for name, content in files.items():
-                    layout.atomic_write(self.path / name, content)
-                layout.append_line(groundtruth, pose)
-                layout.append_line(associations, record.line())
-            except BaseException:
-                # Ctrl-C may arrive right after the last write: then the frame is there, and stays.
-                if os.fstat(associations).st_size > records_end:
-                    self._frames[record.stamp_ns] = (record, pose)
-                else:
-                    os.ftruncate(groundtruth, poses_end)
-                    for name in files:
-                        (self.path / name).unlink(missing_ok=True)
-                raise
-        self._frames[record.stamp_ns] = (record, pose)
 
     def _count(self, stamp: int) -> None:
         source = self._source
