@@ -171,7 +171,8 @@ def test_every_frame_has_the_pose_of_its_time_and_the_depth_beside_it(
     first = {stamp: i for i, stamp in reversed(list(enumerate(order)))}
     assert stamps == sorted(stamps, key=first.__getitem__)
     whole = all(bad.drops == 0 and bad.jitter_ms < 9 for bad in (images, depths, odometry))
-    if whole and depths.swaps == 0:  # an image that sees only a later depth does not wait for one out of order
+    # An image that has seen a later depth does not wait for one that is out of order.
+    if whole and depths.swaps == 0:
         assert len(frames) >= len(set(order)) - 5  # at most some at both ends
 
 
