@@ -119,9 +119,11 @@ class RecordNode(LifecycleNode):
     # Recording -------------------------------------------------------------------------------------------------
 
     def _on_arrival(self, arrival: Arrival) -> None:
-        session, worker = self._session if self._recording else None, self._worker
+        session, worker = self._session, self._worker
         if worker is None:
             return
+        if session is not None and not session.open:
+            session = None
         if arrival.source.role == "tf_static":
             self._static[arrival.source.topic, arrival.data] = arrival
         if session is not None:

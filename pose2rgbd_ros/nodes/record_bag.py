@@ -42,7 +42,9 @@ class BagRecorder:
         """Queue a message."""
         size = len(arrival.data) + MESSAGE_OVERHEAD
         with self._changed:
-            if self._closing or self.failure is not None or self._queued + size > self._limit:
+            if self._closing:
+                return
+            if self.failure is not None or self._queued + size > self._limit:
                 self.lost += 1
                 return
             self._queue.append(arrival)

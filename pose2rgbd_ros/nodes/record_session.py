@@ -35,6 +35,7 @@ class Session:
         self.folder = settings.folder()
         self.failure: str | None = None
         self.paused = False
+        self.open = True  # messages are still wanted: also after the stop, while the last images wait
         self._accepting = True
         self._settings, self._poses = settings, poses
         names = settings.camera_names()
@@ -126,7 +127,8 @@ class Session:
 
     def to_bag(self, arrival: Arrival) -> None:
         """Into the bag, unless paused."""
-        if self._bag is not None and self._accepting and not self.paused:
+        wanted = self._accepting or arrival.source.role != "image"  # after the stop: what the last images wait for
+        if self._bag is not None and wanted and not self.paused:
             self._bag.add(arrival)
 
     @property
@@ -173,7 +175,7 @@ class Session:
 
     def finish(self) -> None:
         """Settle what waits and close everything; `failure` tells what could not be done."""
-        self._accepting = False
+        self._accepting = self.open = False
         if self.failure is None:
             with self._failing():
                 if self._together is not None:

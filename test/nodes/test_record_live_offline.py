@@ -11,7 +11,7 @@ import yaml
 from lifecycle_msgs.msg import Transition
 from std_srvs.srv import Trigger
 
-from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, ConvertReport, convert
+from pose2rgbd_ros.dataset.importers.rosbag import ConvertReport, convert
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
 from pose2rgbd_ros.nodes.record import RecordNode
@@ -63,7 +63,7 @@ def roads(shared_bench, tmp_path_factory) -> Roads:
     answer = shared_bench.call(Trigger, "/record/stop", Trigger.Request(), 20.0)
     assert answer.success, answer.message
     assert shared_bench.change(Transition.TRANSITION_DEACTIVATE, "/sim")
-    report = convert([bag], folder / "converted", ConvertConfig(raw_images="jpeg"))
+    report = convert([bag], folder / "converted")
     return Roads(live, folder / "converted", report)
 
 
