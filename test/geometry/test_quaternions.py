@@ -8,6 +8,7 @@ import transforms3d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions as quat
@@ -131,3 +132,19 @@ def test_a_matrix_that_is_no_rotation_is_refused(bad: np.ndarray) -> None:
 def test_three_numbers_are_no_quaternion() -> None:
     with pytest.raises(UserError, match="x, y, z, w order"):
         quat.normalize([0, 0, 1])
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, np.pi), st.sampled_from([None, 0, 1, 2]))
+def test_one_matrix_is_read_like_many(seed: int, angle: float, about: int | None) -> None:
+    """The way for a single exact matrix gives what the library gives; half turns and tiny ones too."""
+    axis = np.random.default_rng(seed).normal(size=3) if about is None else np.eye(3)[about]
+    matrix = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
+    one, many = quat.from_matrix(matrix), quat.from_matrix(matrix[None])[0]
+    sign = np.sign(one @ many) if one[3] < 1e-9 else 1.0  # of a half turn both signs are right
+    np.testing.assert_allclose(one, sign * many, atol=1e-12)
+    assert one[3] >= 0
+
+
+def test_one_matrix_that_is_a_little_off_is_made_orthogonal_like_many() -> None:
+    matrix = Rotation.from_rotvec([0.4, -1.0, 2.0]).as_matrix() + 1e-4 * np.arange(9).reshape(3, 3)
+    np.testing.assert_array_equal(quat.from_matrix(matrix), quat.from_matrix(matrix[None])[0])
