@@ -89,6 +89,11 @@ class CameraRecording:
         elif self._sync.config.with_depth:
             self._settle(self._sync.add_depth(pair[0], _steady_ns(pair[1]), pair[1]))
 
+    def decide(self) -> None:
+        """Wait no longer for what may be missing, if there is an image."""
+        if self._sync is None and self._first_s is not None:
+            self._begin()
+
     def poll(self, now_s: float) -> None:
         """Write what has become ready; poses have arrived, or time has passed."""
         if self._sync is None:
@@ -109,8 +114,7 @@ class CameraRecording:
 
     def finish(self) -> None:
         """Nothing more will come: settle what waits."""
-        if self._sync is None and self._first_s is not None:
-            self._begin()
+        self.decide()
         if self._sync is not None:
             self._settle(self._sync.finish())
 

@@ -127,8 +127,12 @@ class Session:
 
     def to_bag(self, arrival: Arrival) -> None:
         """Into the bag, unless paused."""
-        wanted = self._accepting or arrival.source.role != "image"  # after the stop: what the last images wait for
-        if self._bag is not None and wanted and not self.paused:
+        wanted = (
+            self._accepting or arrival.source.role != "image"
+        )  # after the stop: what the last images wait for
+        if self.paused and arrival.source.role != "tf_static":
+            wanted = False
+        if self._bag is not None and wanted:
             self._bag.add(arrival)
 
     @property
@@ -169,9 +173,12 @@ class Session:
                 camera.jumped()
 
     def images_jumped(self) -> None:
-        """The stamps of images went back; the synchronisers notice by themselves."""
+        """The stamps of images are about to go back; the synchronisers, once they run, notice by themselves."""
         if self._together is not None:
             self._together.forget(TIME_JUMP)
+        with self._failing():
+            for camera in self._cameras.values():
+                camera.decide()
 
     def finish(self) -> None:
         """Settle what waits and close everything; `failure` tells what could not be done."""

@@ -24,16 +24,17 @@ class RecordWorker:
     """A thread with an inbox. The executor's callbacks only put messages and commands there.
 
     Poses, transforms and calibrations are listened to always, so that a recording that starts has them; images only
-    while a session is under way. `on_jump(message)` is called in the worker when stamps went back.
+    while a session is under way. `warn(message)` is called in the worker when stamps went back.
     """
 
-    def __init__(self, settings: RecordSettings, on_jump: Callable[[str], None]) -> None:
+    def __init__(self, settings: RecordSettings, warn: Callable[[str], None]) -> None:
         self.poses = LivePoses(settings)
-        self._settings, self._on_jump = settings, on_jump
+        self._settings, self._warn = settings, warn
         self._changed = threading.Condition()
         self._inbox: deque[Arrival | Command] = deque()
         self._stopping = False
         self._session: Session | None = None  # the worker's
+        self._ends: list[tuple[float, Callable[[], None]]] = []  # by when to finish it, and what to call then
         self._newest_ns: dict[str, int] = {}
         self._polled_s = 0.0
         self._thread = threading.Thread(target=self._run, name="pose2rgbd-recorder", daemon=True)
@@ -54,6 +55,7 @@ class RecordWorker:
         """Record into `session` from the next message on."""
 
         def attach() -> None:
+            self._finish()  # one that still waits for poses
             self.poses.begin(session.datum)
             self._session = session
 
@@ -62,18 +64,7 @@ class RecordWorker:
     def end(self, drain_s: float, done: Callable[[], None]) -> None:
         """Finish the session, after at most `drain_s` in which poses for the last images may arrive; then call `done`."""
         deadline_s = time.monotonic() + drain_s
-
-        def finish() -> None:
-            session = self._session
-            if session is not None and session.waiting and time.monotonic() < deadline_s:
-                threading.Timer(POLL_S, lambda: self._command(finish)).start()
-                return
-            self._session = None
-            if session is not None:
-                session.finish()
-            done()
-
-        self._command(finish)
+        self._command(lambda: self._ends.append((deadline_s, done)))
 
     def jump(self) -> None:
         """The clock went back: what was received before is of another time."""
@@ -105,15 +96,40 @@ class RecordWorker:
                     return
                 item = self._inbox.popleft() if self._inbox else None
                 idle = not self._inbox
-            if isinstance(item, Arrival):
-                self._take(item)
-            elif item is not None:
-                item()
-            now_s = time.monotonic()
-            if self._session is not None and (idle or now_s - self._polled_s > WRITE_EVERY_S):
-                # By the time of arrivals: what an image waits for may be in the inbox already.
-                self._session.poll(item.arrived_s if isinstance(item, Arrival) and not idle else now_s)
-                self._polled_s = time.monotonic()
+            try:
+                self._step(item, idle)
+            except Exception as error:  # whatever it is, the next message may be better, and people must know
+                self._broke_down(error)
+
+    def _step(self, item: Arrival | Command | None, idle: bool) -> None:
+        if isinstance(item, Arrival):
+            self._take(item)
+        elif item is not None:
+            item()
+        now_s, session = time.monotonic(), self._session
+        if session is not None and (idle or now_s - self._polled_s > WRITE_EVERY_S):
+            # By the time of arrivals: what an image waits for may be in the inbox already.
+            session.poll(item.arrived_s if isinstance(item, Arrival) and not idle else now_s)
+            self._polled_s = time.monotonic()
+        if self._ends and (
+            session is None or not session.waiting or now_s >= min(at for at, _ in self._ends)
+        ):
+            self._finish()
+
+    def _finish(self) -> None:
+        """Close the session, if there is one, and call whoever waits for that."""
+        session, self._session = self._session, None
+        ends, self._ends = self._ends, []
+        if session is not None:
+            session.finish()
+        for _, done in ends:
+            done()
+
+    def _broke_down(self, error: Exception) -> None:
+        message = f"recording failed: {type(error).__name__}: {error}"
+        if self._session is not None:
+            self._session.fail(message)
+        self._warn(message)
 
     def _take(self, arrival: Arrival) -> None:
         source, session = arrival.source, self._session
@@ -132,7 +148,7 @@ class RecordWorker:
         newest_ns = self._newest_ns.get(topic, stamp_ns)
         if stamp_ns < newest_ns - JUMP_NS:
             back_s = (newest_ns - stamp_ns) / 1e9
-            self._on_jump(f"the stamps of {topic} went back by {back_s:.1f} s; recording goes on from there")
+            self._warn(f"the stamps of {topic} went back by {back_s:.1f} s; recording goes on from there")
             newest_ns = stamp_ns
             arrival.source.watch.forget_stamps()
             if self._session is not None and role == "image":
