@@ -10,10 +10,12 @@ import pytest
 import yaml
 from lifecycle_msgs.msg import Transition
 from std_srvs.srv import Trigger
+from support.live_drone import LiveDrone
 
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertReport, convert
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
+from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.record import RecordNode
 from pose2rgbd_ros.nodes.sim import SimNode
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
@@ -120,3 +122,22 @@ def metres_apart(a: Datum, b: Datum) -> float:
 
 def rejects_live(folder: Path) -> dict[str, int]:
     return yaml.safe_load((folder / "record_report.yaml").read_text())["rejects"]
+
+
+def test_poses_that_come_after_the_stop(bench, tmp_path):
+    """The last images wait for them; so they are in the bag, and in both datasets."""
+    drone = LiveDrone(bench.node)
+    bench.spin(RecordNode, out=str(tmp_path / "live"), bag="mcap", depth="none", min_free_mib=0)
+    bench.wait(lambda: written(tmp_path / "live") >= 5, 20.0, "frames")
+    held = []
+    drone.spoil["odom"] = held.append
+    bench.wait(lambda: len(held) > 10, what="images that wait")
+    late = bench.node.create_timer(0.2, lambda: drone.send_again("odom", held))
+    assert bench.call(Trigger, "/record/stop", Trigger.Request(), 20.0).success
+    bench.node.destroy_timer(late)
+    drone.land()
+    convert([tmp_path / "live_bag"], tmp_path / "converted")
+    live, offline = Dataset(tmp_path / "live"), Dataset(tmp_path / "converted")
+    assert live.stamps_ns[-1] > conversions.stamp_ns(held[0].header.stamp)
+    np.testing.assert_array_equal(live.stamps_ns, offline.stamps_ns)
+    np.testing.assert_array_equal(live.T_map_cam, offline.T_map_cam)

@@ -88,6 +88,12 @@ class LiveDrone:
         """Send no more of a topic."""
         self.spoil[topic] = lambda message: None
 
+    def send_again(self, topic: str, held: list[Any]) -> None:
+        """Send what was held back, and hold no more."""
+        self.spoil.pop(topic, None)
+        for message in held:
+            self._send(topic, message)
+
     def T_map_cam(self, stamp_ns: int) -> np.ndarray:
         """The true pose of the camera (4, 4) at a time of `now_ns`."""
         return self._T_map_body(stamp_ns) @ T_BODY_CAM
