@@ -57,7 +57,8 @@ class DepthEncoder:
         if self.meta.storage == "float":
             return ".tiff", encode_float(values)
         if counts is not None and unit_m == self.meta.unit_m:
-            return ".png", encode_counts(counts)
+            file = depth.png if isinstance(depth, DepthSample) else None
+            return ".png", file or encode_counts(counts)
         if (
             self.meta.unit_m is None
         ):  # undecided still: nothing known in the image, and 0 means that in every unit

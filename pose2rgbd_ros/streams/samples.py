@@ -68,7 +68,8 @@ class ImageSample:
 class DepthSample:
     """A depth image: `depth_m` float32 (H, W), NaN unknown, along the optical axis.
 
-    `counts` are the source's own integers in units of `unit_m` (0 unknown) where it had any, so nothing is lost.
+    `counts` are the source's own integers in units of `unit_m` (0 unknown) where it had any, so nothing is lost; `png`
+    is the whole file of exactly these counts, where that is how they came, so that it need not be encoded again.
     """
 
     stamp_ns: int
@@ -76,6 +77,7 @@ class DepthSample:
     counts: UInt16 | None
     unit_m: float
     depth_m: Float32
+    png: bytes | None = None
 
     @classmethod
     def from_image(
@@ -106,10 +108,15 @@ class DepthSample:
 
     @classmethod
     def from_counts(
-        cls, stamp_ns: int, frame_id: str, counts: UInt16, unit_m: float = depth.MILLIMETRE
+        cls,
+        stamp_ns: int,
+        frame_id: str,
+        counts: UInt16,
+        unit_m: float = depth.MILLIMETRE,
+        png: bytes | None = None,
     ) -> DepthSample:
-        """The sample of uint16 counts (H, W)."""
-        return cls(stamp_ns, frame_id, counts, unit_m, depth.from_counts(counts, unit_m))
+        """The sample of uint16 counts (H, W), and their file if there is one."""
+        return cls(stamp_ns, frame_id, counts, unit_m, depth.from_counts(counts, unit_m), png)
 
     @property
     def width(self) -> int:

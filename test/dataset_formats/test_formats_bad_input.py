@@ -162,6 +162,11 @@ def _no_depth_of_one(root: Path) -> None:
     (root / "seq-01/frame-000001.depth.png").unlink()
 
 
+def _cut_depth(root: Path) -> None:
+    file = root / "seq-01/frame-000001.depth.png"
+    file.write_bytes(file.read_bytes()[:-40])
+
+
 def _three_channel_depth(root: Path) -> None:
     shutil.copy(root / "seq-01/frame-000001.color.png", root / "seq-01/frame-000001.depth.png")
 
@@ -197,6 +202,7 @@ def _second_camera(root: Path) -> None:
         ("euroc", edit("mav0/cam0/data.csv", "813555584,", "763555584,"), {"duplicate_stamp": 1}),
         ("7scenes", _truncate_image, {"image_unreadable": 1}),
         ("7scenes", _no_depth_of_one, {"no_depth": 1}),
+        ("7scenes", _cut_depth, {"depth_unreadable": 1}),
         ("7scenes", _three_channel_depth, {"depth_unreadable": 1}),
         ("7scenes", edit("seq-02/frame-000000.pose.txt", "1.0000000e+00", "inf"), {"pose_invalid": 1}),
         ("7scenes", lambda root: (root / "seq-02/frame-000000.color.png").unlink(), {"image_missing": 1}),

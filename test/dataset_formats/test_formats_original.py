@@ -83,6 +83,9 @@ def test_everything_a_format_carries_arrives(source: Path, name: str) -> None:
                 expected[expected == 65535] = 0
             stored = cv2.imread(str(dataset.path / str(dataset.records[i].depth)), cv2.IMREAD_UNCHANGED)
             np.testing.assert_array_equal(stored, expected)
+            if name == "nerfstudio":  # the file itself, for nothing in it had to change
+                original = source / f"depth/frame_{i + 1:05d}.png"
+                assert (dataset.path / str(dataset.records[i].depth)).read_bytes() == original.read_bytes()
             assert dataset.meta.depth is not None
             assert dataset.meta.depth.unit_m == DEPTH_UNITS_M[name]
     split = dataset.path / "split.txt"

@@ -68,6 +68,7 @@ def test_frames_come_back(name: str, jpeg: bool, make_flight: Callable[..., Path
         assert copy.read_bytes() == source.read_bytes() or (jpeg and FORMATS[name].png_only)
         if back.has_depth:
             pair = [(d.path / str(d.records[k].depth)) for d, k in ((flight, j), (back, i))]
+            assert pair[0].read_bytes() == pair[1].read_bytes()
             np.testing.assert_array_equal(*(cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in pair))
     if FORMATS[name].has_split:
         words = read_split(back.path / "split.txt", back.stamps_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
@@ -10,11 +11,12 @@ import numpy as np
 from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth as rules
-from pose2rgbd_ros.geometry.arrays import Float32
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32
 from pose2rgbd_ros.streams.images import compressed_size
 from pose2rgbd_ros.streams.samples import DepthSample
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_PNG = b"\x89PNG"
 _HEAD = 1 << 20  # a JPEG's size may stand behind a large EXIF thumbnail
 
 
@@ -64,26 +66,33 @@ def read_depth(stamp_ns: int, file: Path, unit_m: float, unknown: int | None) ->
     BadFrame "depth_missing" or "depth_unreadable".
     """
     try:
-        if file.suffix.lower() == ".npy":
-            image = np.load(file, allow_pickle=False)
-        else:
-            data = np.fromfile(file, dtype=np.uint8)
-            image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        data = file.read_bytes()
+        image = _pixels(file, data)
     except FileNotFoundError as error:
         raise BadFrame("depth_missing", f"{file} does not exist") from error
     except (OSError, ValueError, EOFError) as error:
         raise BadFrame("depth_unreadable", f"{file} cannot be read ({error})") from error
-    if image is None:
-        raise BadFrame("depth_unreadable", f"{file} is no readable image")
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
     if image.ndim == 2 and image.dtype == np.uint16:
-        if unknown is not None:
-            image = np.where(image == unknown, np.uint16(0), image)
-        return DepthSample.from_counts(stamp_ns, "", image, unit_m)
+        png = data if data.startswith(_PNG) else None
+        if unknown is not None and (image == unknown).any():
+            image, png = np.where(image == unknown, np.uint16(0), image), None
+        return DepthSample.from_counts(stamp_ns, "", image, unit_m, png)
     if image.ndim == 2 and image.dtype in (np.float32, np.float64):
         return rules.known(image.astype(np.float64) * unit_m)
     raise BadFrame(
         "depth_unreadable",
         f"{file} holds {image.dtype} pixels of shape {image.shape}; expected one channel of 16 bit counts or floats",
     )
+
+
+def _pixels(file: Path, data: bytes) -> AnyArray:
+    """The array of an image or .npy file, without a last axis of one channel. ValueError when it is none, or cut off."""
+    if file.suffix.lower() == ".npy":
+        image: AnyArray | None = np.load(io.BytesIO(data), allow_pickle=False)
+    else:
+        if data.startswith(_PNG) and b"IEND" not in data[-64:]:
+            raise ValueError("the PNG ends too early")
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if image is None:
+        raise ValueError("no image")
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
