@@ -24,6 +24,7 @@ TYPES = (GPS, ODOMETRY, ATTITUDE, GIMBAL)
 MAP, ODOM, BODY = "map", "odom", "base_link"
 _POSE_FRAME_FRD = 2
 _FIX_2D = 2
+_LAST_US = 1 << 52  # in the year 2112
 # MAVLink's GIMBAL_DEVICE_FLAGS
 _YAW_LOCK, _YAW_IN_VEHICLE_FRAME, _YAW_IN_EARTH_FRAME = 16, 32, 64
 
@@ -63,9 +64,12 @@ def beginning_of(data: bytes, msgtype: str) -> bytes:
 
 
 def stamp_ns(message: Any) -> int:
-    """When it was measured, by the autopilot's clock: since boot, or the computer's where PX4 keeps the two alike."""
-    sampled = int(getattr(message, "timestamp_sample", 0))
-    return (sampled or int(message.timestamp)) * 1000
+    """When it was measured, by the autopilot's clock: since boot, or the computer's where PX4 keeps the two alike.
+
+    0 for a stamp beyond all clocks, of a damaged message.
+    """
+    stamp_us = int(getattr(message, "timestamp_sample", 0)) or int(message.timestamp)
+    return stamp_us * 1000 if stamp_us < _LAST_US else 0
 
 
 def fix_sample(message: Any, stamp_ns: int) -> FixSample | None:

@@ -73,8 +73,8 @@ class FixLog:
         return len(self._stamps_ns)
 
     def add(self, fix: FixSample) -> None:
-        """Append a fix; one without a position is left out."""
-        if np.isfinite(fix.latitude_deg) and np.isfinite(fix.longitude_deg):
+        """Append a fix; one without a position on Earth is left out."""
+        if abs(fix.latitude_deg) <= 90 and abs(fix.longitude_deg) <= 360:  # not for NaN
             self.frame = self.frame or fix.frame_id
             self._stamps_ns.append(fix.stamp_ns)
             self._numbers.extend((fix.latitude_deg, fix.longitude_deg, fix.altitude_m))

@@ -104,7 +104,7 @@ class FixedLagFusion:
 
     def add_fix(self, fix: FixSample) -> None:
         """Take in a fix; one without a position is left out."""
-        if not (np.isfinite(fix.latitude_deg) and np.isfinite(fix.longitude_deg)):
+        if not (abs(fix.latitude_deg) <= 90 and abs(fix.longitude_deg) <= 360):  # also NaN
             return
         with self._lock:
             if self.datum is None:

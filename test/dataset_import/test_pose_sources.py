@@ -205,6 +205,10 @@ _WHOLE = {
         "float64 altitude_msl_m\nfloat64 altitude_ellipsoid_m\nfloat32 s_variance_m_s\nfloat32 c_variance_rad\n"
         "uint8 fix_type\nfloat32 eph\nfloat32 epv\nfloat32 hdop\n"
     ),
+    px4.ODOMETRY: (
+        "uint64 timestamp\nuint64 timestamp_sample\nuint8 pose_frame\nfloat32[3] position\nfloat32[4] q\n"
+        "uint8 velocity_frame\nfloat32[3] velocity\nfloat32[3] angular_velocity\n"
+    ),
     px4.ATTITUDE: "uint64 timestamp\nuint64 timestamp_sample\nfloat32[4] q\nfloat32[4] delta_q_reset\n",
     px4.GIMBAL: (
         "uint64 timestamp\nuint8 target_system\nuint8 target_component\nuint16 device_flags\nfloat32[4] q\n"
@@ -218,9 +222,9 @@ def wxyz(quat_xyzw) -> np.ndarray:
     return np.array([w, x, y, z], np.float32)
 
 
-@pytest.mark.parametrize("yaw_of", ["vehicle", "earth"])
-def test_a_px4_recording_with_a_gimbal(flight, tmp_path: Path, yaw_of: str) -> None:
-    """GPS for the place, the gimbal for the camera; stamps since boot are brought to the recorder's clock."""
+@pytest.mark.parametrize(("yaw_of", "position"), [("vehicle", "gps"), ("earth", "gps"), ("vehicle", "pose")])
+def test_a_px4_recording_with_a_gimbal(flight, tmp_path: Path, yaw_of: str, position: str) -> None:
+    """GPS or odometry for the place, the gimbal for the camera; stamps since boot are brought to the recorder's clock."""
     boot_us, bag = 1_000_000, BagWriter(tmp_path / "bag")
     for name, text in _WHOLE.items():
         if name not in bag.make.store.types:
@@ -251,6 +255,12 @@ def test_a_px4_recording_with_a_gimbal(flight, tmp_path: Path, yaw_of: str) -> N
                     delta_q_reset=np.zeros(4, np.float32),
                 )
                 bag.write("/fmu/out/vehicle_attitude", attitude, at_ns + 2_000_000)
+                if position == "pose":
+                    local_m = aviation.ned_to_enu(T_map_body[:3, 3]).astype(np.float32)
+                    bag.write("/fmu/out/vehicle_odometry", kinds[px4.ODOMETRY](
+                        **stamps(at_ns), pose_frame=1, position=local_m, q=attitude.q, velocity_frame=1,
+                        velocity=np.zeros(3, np.float32), angular_velocity=np.zeros(3, np.float32)),
+                        at_ns + 2_000_000)  # fmt: skip
                 R_gimbal = aviation.R_ENU_NED @ _gimbal_axes(flight.T_map_cam([true_seconds(at_ns)])[0])
                 flags = 64
                 if yaw_of == "vehicle":
@@ -264,7 +274,7 @@ def test_a_px4_recording_with_a_gimbal(flight, tmp_path: Path, yaw_of: str) -> N
     assert across < 0.8
     assert up < 1.2
     assert angle < 0.5
-    assert (dataset.meta.poses.position, dataset.meta.poses.orientation) == ("gps", "gimbal")
+    assert (dataset.meta.poses.position, dataset.meta.poses.orientation) == (position, "gimbal")
     assert any("stamps since its boot" in note for note in notes)
 
 

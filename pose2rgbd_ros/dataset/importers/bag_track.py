@@ -105,7 +105,11 @@ class FirstPass:
     def _read_fix(self, message: Any, received_ns: int) -> None:
         stamp_ns = self._stamp(message, received_ns)
         if message.__msgtype__ in px4.TYPES:
-            fix = px4.fix_sample(message, stamp_ns)
+            try:
+                fix = px4.fix_sample(message, stamp_ns)
+            except UserError as error:  # a damaged message, or a release that lays them out otherwise
+                self.note(f"{self.topics.fix}: {error}")
+                return
         else:  # a status below 0: the receiver has no fix
             fix = decode.fix_sample(message, stamp_ns) if message.status.status >= 0 else None
         if fix is not None:
@@ -178,7 +182,8 @@ class FirstPass:
         if clocks.received:
             return received_ns
         if message.__msgtype__ in px4.TYPES:
-            return self._boot.saw(px4.stamp_ns(message), received_ns)
+            stamp_ns = px4.stamp_ns(message)
+            return self._boot.saw(stamp_ns, received_ns) if stamp_ns else received_ns
         return clocks.stamp_ns(self._topic, decode.header_stamp_ns(message.header), received_ns)
 
     def _read_transforms(self, message: Any, received_ns: int, static: bool) -> None:
