@@ -218,6 +218,26 @@ def test_focal_length_of_files_that_were_made_smaller(
     assert Dataset(tmp_path / "out").camera.fx == pytest.approx(focal, rel=1e-6)
 
 
+def test_photos_of_another_zoom_or_size_do_not_join(tmp_path: Path) -> None:
+    for i in range(4):
+        focal = 48 if i == 2 else 24
+        plain(
+            tmp_path / f"{i}.jpg",
+            taken=f"2024:05:01 12:00:0{i}",
+            place_enu_m=(5 * i, 0, 50),
+            focal_35mm=focal,
+        )
+    report = convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
+    assert (report.frames_written, report.rejects) == (3, {"focal_length": 1})
+    others = tmp_path / "others"
+    others.mkdir()
+    for i in range(2):
+        plain(others / f"{i}.jpg", taken=f"2024:05:01 13:00:0{i}", place_enu_m=(5 * i, 0, 50), focal_35mm=35)
+    with pytest.raises(UserError, match="recorded with another camera"):
+        convert_photos([others], tmp_path / "out", ConvertConfig(resume=True), UNCHECKED)
+    assert len(Dataset(tmp_path / "out")) == 3
+
+
 def test_more_photos_join_a_dataset(tmp_path: Path) -> None:
     poses = survey(tmp_path / "photos")
     some = tmp_path / "some"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink, require_near
 from pose2rgbd_ros.dataset.importers.photos import poses as photos_poses
 from pose2rgbd_ros.dataset.importers.photos import yaw_check as photos_yaw_check
-from pose2rgbd_ros.dataset.importers.photos.camera import camera_of
+from pose2rgbd_ros.dataset.importers.photos.camera import SAME_FOCAL_LENGTH, camera_of
 from pose2rgbd_ros.dataset.importers.photos.exif import SUFFIXES, Photo, read_photo
 from pose2rgbd_ros.dataset.importers.photos.poses import PhotoPoses
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings as PhotoSettings
@@ -100,7 +101,7 @@ class _PhotoSet:
         photos = self._in_order_of_time(self._usable())
         if not photos:
             return
-        camera = self._camera([photo for photo, _ in photos])
+        camera, photos = self._one_camera(photos)
         datum, poses = self._poses([photo for photo, _ in photos])
         T_map_cam = self._checked_yaw([photo for photo, _ in photos], poses, camera)
         self._describe(poses, T_map_cam, [stamp_ns for _, stamp_ns in photos])
@@ -169,18 +170,28 @@ class _PhotoSet:
             for i, photo in enumerate(group)
         ]
 
-    def _camera(self, photos: list[Photo]) -> Camera:
-        """The camera of the commonest size; photos of another one are refused when they are stored."""
+    def _one_camera(self, timed: list[tuple[Photo, int]]) -> tuple[Camera, list[tuple[Photo, int]]]:
+        """The camera of the commonest size, and the photos without those taken at another focal length.
+
+        Photos of another size are refused when they are stored.
+        """
+        photos = [photo for photo, _ in timed]
         sizes = [(photo.width, photo.height) for photo in photos]
         width, height = max(sizes, key=sizes.count)
-        camera, how = camera_of(photos, width, height, self._config.fov_deg, self._options.sensor_width_mm)
-        stored = self._target.stored_meta()
-        if stored is not None and stored.camera.is_calibrated and not self._config.fov_deg:
+        found = camera_of(photos, width, height, self._config.fov_deg, self._options.sensor_width_mm)
+        camera, how, stored = found.camera, found.how, self._target.stored_meta()
+        if stored is not None and math.isclose(stored.camera.fx, camera.fx, rel_tol=SAME_FOCAL_LENGTH):
             camera, how = stored.camera, "the dataset's"
         models = sorted({photo.model for photo in photos if photo.model})
         self._report.topics["camera"] = ", ".join(models) or "not said"
         self._report.note(f"camera: {how}")
-        return camera
+        kept = []
+        for (photo, stamp_ns), other in zip(timed, found.other_focal_length, strict=True):
+            if other:
+                self._refuse(stamp_ns, "focal_length", f"{photo.path.name} was taken at another focal length")
+            else:
+                kept.append((photo, stamp_ns))
+        return camera, kept
 
     def _poses(self, photos: list[Photo]) -> tuple[Datum | None, PhotoPoses]:
         config, stored = self._config, self._target.stored_meta()
