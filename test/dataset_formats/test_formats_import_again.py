@@ -67,6 +67,15 @@ def test_a_source_is_added_later_and_splits_stay(tmp_path: Path) -> None:
     import_datasets([tmp_path / "a"], out)
     collided = import_datasets([tmp_path / "a"], out, config)
     assert (collided.frames_written, collided.frames_already_there) == (0, 4)
+    foreign.write(
+        tmp_path / "b/dataset_test.txt", (tmp_path / "b/dataset_test.txt").read_text().replace(" 20 ", " 21 ")
+    )
+    foreign.write(
+        tmp_path / "b/dataset_train.txt",
+        (tmp_path / "b/dataset_train.txt").read_text().replace(" 20 ", " 21 "),
+    )
+    with pytest.raises(UserError, match=r"4 duplicate_stamp .*--start-s"):
+        import_datasets([tmp_path / "b"], out, config)
     import_datasets([tmp_path / "b"], out, ImportConfig(resume=True, start_s=100))
     import_datasets([tmp_path / "c"], out, ImportConfig(resume=True, start_s=200))
     dataset = Dataset(out)

@@ -59,7 +59,7 @@ class ExportConfig:
     split: SplitChoice = setting(
         "own",
         "training and test frames: own (the dataset's split.txt, if it has one), training (what our training would "
-        "hold out without one), none",
+        "hold out), none",
         choices=("own", "training", "none"),
     )
     with_depth: bool = setting(True, "write depth where the format has a place for it")

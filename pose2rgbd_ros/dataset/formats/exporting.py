@@ -81,15 +81,16 @@ def _flight(dataset: Dataset, config: ExportConfig, format: Format) -> Flight:
 
 
 def _labels(dataset: Dataset, config: ExportConfig) -> list[str]:
-    own = (dataset.path / layout.SPLIT).is_file()
-    if config.split == "none" or (config.split == "own" and not own):
-        return [""] * len(dataset)
-    if own:
-        words = splits.read_split(dataset.path / layout.SPLIT, dataset.stamps_ns)
-        return [str(word) for word in words]
-    split = splits.held_out_segments(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
-    labels = np.full(len(dataset), "unused", dtype="U6")
-    labels[split.train], labels[split.test] = "train", "test"
+    """The word of each frame; "" without a split."""
+    own = dataset.path / layout.SPLIT
+    if config.split == "training":
+        split = splits.default_split(dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
+        labels = np.full(len(dataset), "unused", dtype="U6")
+        labels[split.train], labels[split.test] = "train", "test"
+    elif config.split == "own" and own.is_file():
+        labels = splits.read_split(own, dataset.stamps_ns)
+    else:
+        labels = np.full(len(dataset), "", dtype="U6")
     return [str(word) for word in labels]
 
 

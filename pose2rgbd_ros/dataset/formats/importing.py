@@ -199,7 +199,11 @@ def _add(writer: DatasetWriter, scene: Scene, view: View, report: SourceReport) 
         report.reject(error.reason, f"{view.image}: {error}")
         return False
     if added == "collision":
-        report.reject("duplicate_stamp", f"{view.image} has the stamp of another frame, {view.stamp_ns} ns")
+        report.reject(
+            "duplicate_stamp",
+            f"{view.image} has the stamp of another frame, {view.stamp_ns} ns; --start-s gives others to a source "
+            "without stamps",
+        )
         return False
     report.frames_written += added == "written"
     report.frames_already_there += added == "present"
