@@ -282,7 +282,7 @@ def test_any_damage_of_lists_is_told_or_survived(name: str, tmp_path: Path) -> N
     contents = {file: file.read_bytes() for file in files}
     rng = np.random.default_rng(7)
     outcomes = set()
-    for mutant in range(25):
+    for mutant in range(15):
         file = files[rng.integers(len(files))]
         file.write_bytes(_mutated(contents[file], rng))
         try:

@@ -16,11 +16,11 @@ from pose2rgbd_ros.dataset.reader import Dataset
 
 @pytest.fixture
 def kitchen(real_data: Path, tmp_path: Path) -> Path:
-    """The first twelve frames of the 7-Scenes sequence, beside its intrinsics."""
+    """The first five frames of the 7-Scenes sequence, beside its intrinsics."""
     source = real_data / "rgbd_7scenes_redkitchen"
     (tmp_path / "kitchen/seq-01").mkdir(parents=True)
     (tmp_path / "kitchen/camera-intrinsics.txt").symlink_to(source / "camera-intrinsics.txt")
-    for i in range(0, 24, 2):
+    for i in range(0, 10, 2):
         for end in ("color.jpg", "depth.png", "pose.txt"):
             name = f"frame-{i:06d}.{end}"
             (tmp_path / "kitchen/seq-01" / name).symlink_to(source / "seq-01" / name)
@@ -29,13 +29,13 @@ def kitchen(real_data: Path, tmp_path: Path) -> Path:
 
 def test_kinect_sequence(kitchen: Path, tmp_path: Path) -> None:
     report = import_datasets([kitchen], tmp_path / "out")
-    assert (report.frames_written, dict(report.rejects)) == (12, {})
+    assert (report.frames_written, dict(report.rejects)) == (5, {})
     dataset = Dataset(tmp_path / "out")
     camera = dataset.camera
     assert (camera.fx, camera.fy, camera.cx, camera.cy, camera.width) == (585, 585, 320, 240, 640)
     assert dataset.meta.depth is not None
     assert dataset.meta.depth.unit_m == 0.001
-    assert dataset.stamps_ns[-1] == round(22e9 / 30)
+    assert dataset.stamps_ns[-1] == round(8e9 / 30)
     for i, record in enumerate(dataset.records):
         base = kitchen / "seq-01" / f"frame-{2 * i:06d}"
         assert (dataset.path / record.rgb).read_bytes() == base.with_suffix(".color.jpg").read_bytes()
@@ -54,9 +54,9 @@ def test_kinect_sequence_there_and_back(kitchen: Path, tmp_path: Path, name: str
     import_datasets([tmp_path / "there"], tmp_path / "back")
     back = Dataset(tmp_path / "back")
     np.testing.assert_allclose(back.T_map_cam, flight.T_map_cam, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(back.rgb(5), flight.rgb(5))
+    np.testing.assert_array_equal(back.rgb(3), flight.rgb(3))
     if back.has_depth:
-        np.testing.assert_allclose(back.depth(5), flight.depth(5), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(back.depth(3), flight.depth(3), rtol=0, atol=1e-6)
 
 
 def test_driving_sequence(real_data: Path, tmp_path: Path) -> None:
