@@ -92,6 +92,23 @@ def test_a_video_with_the_subtitles_beside_it(tmp_path: Path) -> None:
     assert (dataset.meta.poses.position, dataset.meta.poses.orientation) == ("gps", "gimbal")
 
 
+def test_subtitles_inside_the_video_are_a_log(tmp_path: Path) -> None:
+    times = np.arange(0, 2.01, 0.1)
+    place = np.stack([east_m(times), np.full(len(times), 5.0), np.full(len(times), 40.0)], axis=1)
+    subtitles = [
+        (
+            float(time),
+            f"[latitude: {latitude:.9f}] [longitude: {longitude:.9f}] [rel_alt: 30.0 abs_alt: {altitude:.3f}]",
+        )
+        for time, latitude, longitude, altitude in zip(times, *enu_to_wgs84(place, DATUM), strict=True)
+    ]
+    write_video(tmp_path / "a.mp4", pose, 2.0, metadata=BEGUN, subtitles=subtitles)
+    report = convert_videos([tmp_path / "a.mp4"], tmp_path / "out", IN_ENU)
+    dataset = Dataset(tmp_path / "out")
+    assert report.frames_written == 20
+    np.testing.assert_allclose(dataset.T_map_cam[:, :3, 3], expected(dataset)[:, :3, 3], atol=0.01)
+
+
 def test_without_angles_the_camera_points_along_its_course(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", pose, 4.0, metadata=BEGUN)
     srt(tmp_path / "a.srt", np.arange(0, 4.01, 0.2), angles=False)

@@ -135,8 +135,12 @@ def write_video(
     focal_px: float = 160.0,
     metadata: dict[str, str] | None = None,
     times_s: Sequence[float] | None = None,
+    subtitles: Sequence[tuple[float, str]] = (),
 ) -> list[float]:
-    """A video of the plane from a moving camera, whose pose is a function of seconds; the frames' times."""
+    """A video of the plane from a moving camera, whose pose is a function of seconds; the frames' times.
+
+    `subtitles` of a tenth of a second are put inside, at their times.
+    """
     times = (
         list(times_s) if times_s is not None else [i / rate_hz for i in range(round(duration_s * rate_hz))]
     )
@@ -147,9 +151,27 @@ def write_video(
         stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = 5
+        if subtitles:
+            _put_inside(container, subtitles)
         for time_s in times:
             frame = av.VideoFrame.from_ndarray(view(T_map_cam(time_s), *size, focal_px), format="rgb24")
             frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return times
+
+
+def _put_inside(container: Any, subtitles: Sequence[tuple[float, str]]) -> None:
+    """MP4's timed text: the length, then the text."""
+    track = container.add_stream("mov_text")
+    track.time_base = Fraction(1, 1000)
+    track.codec_context.subtitle_header = (
+        b"[Script Info]\nScriptType: v4.00+\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\n"
+        b"Style: Default,Arial,16\n[Events]\nFormat: Layer, Start, End, Style, Name, Text\n"
+    )
+    container.start_encoding()
+    for time_s, text in subtitles:
+        packet = av.Packet(len(text.encode()).to_bytes(2, "big") + text.encode())
+        packet.stream, packet.time_base, packet.duration = track, Fraction(1, 1000), 100
+        packet.pts = packet.dts = round(time_s * 1000)
+        container.mux(packet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -39,36 +40,33 @@ def read_srt(path: Path) -> FlightLog:
     starts = list(_BLOCK.finditer(text))
     if not starts:
         raise UserError(f"{path} holds no subtitles (hh:mm:ss,mmm --> hh:mm:ss,mmm)")
-    rows, clock_ns, dialects = Rows(), [], set()
-    for at, following in zip(starts, [*starts[1:], None], strict=True):
-        end = following.start() if following else len(text)
-        block = text[at.end() : min(end, at.end() + _LONGEST_BLOCK)]
-        stamp_ns = _media_time_ns(at)
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    blocks = [
+        (_media_time_ns(start), text[start.end() : end]) for start, end in zip(starts, ends, strict=True)
+    ]
+    return log_of_subtitles(blocks, path.name)
+
+
+def log_of_subtitles(subtitles: Sequence[tuple[int, str]], name: str) -> FlightLog:
+    """The telemetry of subtitles, each the video's time in nanoseconds and a text, as `read_srt` gives it."""
+    rows, clock_ns, told = Rows(), [], False
+    for stamp_ns, whole in subtitles:
+        block = whole[:_LONGEST_BLOCK]
         date = _DATE.search(block)
-        if date:
-            taken_ns = _date_ns(date)
-            if taken_ns is not None:
-                clock_ns.append(taken_ns - stamp_ns)
-        values, dialect = _values(block)
-        if dialect:
-            dialects.add(dialect)
+        taken_ns = _date_ns(date) if date else None
+        if taken_ns is not None:
+            clock_ns.append(taken_ns - stamp_ns)
+        values = _values(block)
+        told |= math.isfinite(values[0])
         rows.add(stamp_ns, values)
-    if not dialects:
+    if not told:
         raise UserError(
-            f"{path}: none of {len(starts)} subtitles tells a position; DJI's '[latitude: ..] [longitude: ..]' and "
+            f"{name}: none of {len(subtitles)} subtitles tells a position; DJI's '[latitude: ..] [longitude: ..]' and "
             "'GPS(lon,lat,alt)' are read. Turn on video captions in the drone's app"
         )
-    notes: tuple[str, ...] = ()
-    if clock_ns:
-        notes = (f"{path.name}: its dates have no time zone; they are taken as UTC",)
-    return rows.log(
-        path.name,
-        "DJI SRT",
-        "video",
-        "unknown",
-        utc_at_zero_ns=middle(clock_ns) if clock_ns else None,
-        notes=notes,
-    )
+    notes = (f"{name}: its dates have no time zone; they are taken as UTC",) if clock_ns else ()
+    utc_at_zero_ns = middle(clock_ns) if clock_ns else None
+    return rows.log(name, "DJI SRT", "video", "unknown", utc_at_zero_ns=utc_at_zero_ns, notes=notes)
 
 
 def _media_time_ns(found: re.Match[str]) -> int:
@@ -84,17 +82,15 @@ def _date_ns(found: re.Match[str]) -> int | None:
     return calendar.timegm(moment.timetuple()) * SECOND + int(found[7] or 0) * 1_000_000
 
 
-def _values(block: str) -> tuple[list[float], str]:
-    """A row for `Rows`, and which dialect tells the position ("" where none does)."""
+def _values(block: str) -> list[float]:
+    """A row for `Rows`."""
     fields = {name.lower(): float(value) for name, value in _FIELD.findall(block)}
     latitude = fields.get("latitude", math.nan)
     longitude = fields.get("longitude", fields.get("longtitude", math.nan))
     altitude = fields.get("abs_alt", fields.get("altitude", math.nan))
     height = fields.get("rel_alt", math.nan)
-    dialect = "brackets" if math.isfinite(latitude) and math.isfinite(longitude) else ""
     gps = _GPS.search(block)
-    if not dialect and gps:
-        dialect = "GPS()"
+    if gps and not (math.isfinite(latitude) and math.isfinite(longitude)):
         longitude = float(gps[2]) * (-1 if gps[1] == "W" else 1)
         latitude = float(gps[4]) * (-1 if gps[3] == "S" else 1)
         measured = _BAROMETER.search(block) or _HEIGHT.search(block)
@@ -106,7 +102,7 @@ def _values(block: str) -> tuple[list[float], str]:
     if "gb_yaw" in fields:
         camera = [fields["gb_yaw"], fields.get("gb_pitch", 0.0), fields.get("gb_roll", 0.0)]
     nan = math.nan
-    return [latitude, longitude, altitude, height, nan, nan, nan, *body, *camera], dialect
+    return [latitude, longitude, altitude, height, nan, nan, nan, *body, *camera]
 
 
 def _angles(pattern: re.Pattern[str], block: str) -> list[float]:

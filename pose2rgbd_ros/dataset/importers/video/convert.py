@@ -21,6 +21,7 @@ from pose2rgbd_ros.dataset.importers.logs.gpmf import read_gpmf
 from pose2rgbd_ros.dataset.importers.logs.poses import LogPoses, poses_of
 from pose2rgbd_ros.dataset.importers.logs.read import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.dataset.importers.logs.read import read_log
+from pose2rgbd_ros.dataset.importers.logs.srt import log_of_subtitles
 from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.importers.video.clock import VideoClock, clock_of
@@ -44,7 +45,8 @@ def convert_videos(
 ) -> ConvertReport:
     """Convert videos of one place, given with their logs, into the dataset `out`.
 
-    A video without a log among the sources takes the one beside it of its own name, or the GoPro metadata inside it.
+    A video without a log among the sources takes the one beside it of its own name, or what is inside
+    it: GoPro metadata, or a drone's subtitles.
 
     Raises:
         UserError: a file cannot be read, a video has no log or no frame a pose, or the disk is full.
@@ -118,13 +120,15 @@ class _Video:
     def _read_log(self, path: Path | None) -> FlightLog:
         if path is not None:
             return read_log(path)
-        payloads = self._video.metadata_payloads()
-        if not payloads:
-            raise UserError(
-                f"{self._video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies "
-                "beside it, and it has no GoPro metadata inside"
-            )
-        return read_gpmf(payloads, self._video.path.name)
+        video = self._video
+        if payloads := video.metadata_payloads():
+            return read_gpmf(payloads, video.path.name)
+        if subtitles := video.subtitles():
+            return log_of_subtitles(subtitles, video.path.name)
+        raise UserError(
+            f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, and "
+            "it has neither GoPro metadata nor subtitles inside"
+        )
 
     def _place(self) -> Datum:
         stored = self._target.stored_meta()

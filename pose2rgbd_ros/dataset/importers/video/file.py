@@ -95,22 +95,34 @@ class VideoFile:
 
     def metadata_payloads(self) -> list[Payload]:
         """GoPro's metadata packets: begin and duration in nanoseconds of the video's time, and the bytes."""
+        return [packet for packet in self._packets("data") if packet[2][:4] == b"DEVC"]
+
+    def subtitles(self) -> list[tuple[int, str]]:
+        """The subtitles inside the file: when each begins, in nanoseconds of the video's time, and its text."""
+        found = []
+        for begin_ns, _, data in self._packets("subtitle"):
+            # MP4's timed text has its length before it, and empty ones between; others are plain.
+            size = int.from_bytes(data[:2], "big")
+            text = data[2 : 2 + size] if size <= len(data) - 2 else data
+            if text:
+                found.append((begin_ns, text.decode("utf-8", "replace")))
+        return found
+
+    def _packets(self, kind: str) -> list[Payload]:
+        """The packets of all tracks of a kind, up to a damaged one."""
         found: list[Payload] = []
         size = 0
         with self._open() as container, contextlib.suppress(av.error.FFmpegError):
-            tracks = [stream for stream in container.streams if stream.type == "data"]
-            if not tracks:
-                return []
-            for packet in container.demux(tracks):
-                data = bytes(packet) if packet.size else b""
-                size += len(data)
+            tracks = [stream for stream in container.streams if stream.type == kind]
+            for packet in container.demux(tracks) if tracks else ():
+                if not packet.size or packet.pts is None or packet.time_base is None:
+                    continue
+                size += packet.size
                 if size > _LARGEST_METADATA:
                     break
-                if data[:4] == b"DEVC" and packet.pts is not None and packet.time_base is not None:
-                    begin = _nanoseconds(packet.pts, packet.time_base) - round(self._zero_s * SECOND)
-                    found.append(
-                        (begin, _nanoseconds(packet.duration or 0, packet.time_base) or SECOND, data)
-                    )
+                begin_ns = _nanoseconds(packet.pts, packet.time_base) - round(self._zero_s * SECOND)
+                duration_ns = _nanoseconds(packet.duration or 0, packet.time_base) or SECOND
+                found.append((begin_ns, duration_ns, bytes(packet)))
         return found
 
     def _open(self) -> Any:
