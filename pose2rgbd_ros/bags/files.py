@@ -48,6 +48,7 @@ DAMAGE = (
     IndexError,
     KeyError,
     MemoryError,  # a damaged length
+    OSError,  # bz2
     OverflowError,
     RuntimeError,  # lz4
     TypeError,  # ord(b"") past the end of a file
@@ -128,6 +129,16 @@ def open_file(path: Path, stack: ExitStack) -> tuple[Any, str, str | None]:
         if any(item.msgcount for item in reader.connections):
             return reader, ros, f"{shown.name} is damaged ({reason}); read up to the damage"
     raise UserError(f"{shown} is damaged and no message can be read from it ({reason})")
+
+
+def open_remains(reader: Any, stack: ExitStack) -> Any | None:
+    """A reader of what else can be read of a file that turned out to be damaged on the way; None for none."""
+    path = reader.path
+    for regular, unfinished in _READERS.values():
+        if isinstance(reader, regular) and not isinstance(reader, unfinished):
+            with suppress(*DAMAGE):
+                return _opened(unfinished(path), stack)
+    return None
 
 
 def _opened(reader: Any, stack: ExitStack) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rosbags.serde import SerdeError
 
-from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, recording_files, zstd
+from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, open_remains, recording_files, zstd
 from pose2rgbd_ros.bags.px4 import beginning_of
 from pose2rgbd_ros.bags.stamps import header_stamp_ns
 from pose2rgbd_ros.bags.typestores import typestore_of
@@ -120,23 +120,40 @@ class BagReader:
             yield connection.topic, stamp_ns, message
 
     def _serialized(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
-        """The messages of one file, serialized; damage on the way ends it and is told in `problems`."""
+        """The messages of one file, serialized. Damage on the way is told in `problems`, and what follows it read."""
         reader, ros = self._files[index]
-        connections = [item for item in reader.connections if item.topic in topics]
-        if not connections:
-            return
-        try:
-            for connection, stamp_ns, data in reader.messages(connections):
-                if not 0 <= stamp_ns <= _LATEST_NS:  # a damaged record
-                    self.unreadable[connection.topic] += 1
-                    continue
-                if data[:4] == ZSTD_MAGIC and ros == "2":  # packed message by message; CDR begins with 00
-                    data = zstd.decompress(data)
-                yield connection, stamp_ns, data
-        except DAMAGE as error:
-            problem = f"{reader.path.name} is damaged part of the way ({' '.join(str(error).split())[:200]})"
-            if problem not in self.problems:
-                self.problems.append(problem)
+        newest_ns = -1
+        with ExitStack() as stack:
+            part: Any = reader
+            while part is not None:
+                connections = [item for item in part.connections if item.topic in topics]
+                try:
+                    for connection, stamp_ns, data in part.messages(connections) if connections else ():
+                        if part is not reader and stamp_ns <= newest_ns:
+                            continue  # read before the damage
+                        if not 0 <= stamp_ns <= _LATEST_NS:  # a damaged record
+                            self.unreadable[connection.topic] += 1
+                            continue
+                        if (
+                            data[:4] == ZSTD_MAGIC and ros == "2"
+                        ):  # packed message by message; CDR begins with 00
+                            data = _unpacked(data)
+                        newest_ns = max(newest_ns, stamp_ns) if part is reader else newest_ns
+                        yield connection, stamp_ns, data
+                    return
+                except DAMAGE as error:
+                    problem = f"{reader.path.name} is damaged part of the way ({' '.join(str(error).split())[:200]})"
+                    if problem not in self.problems:
+                        self.problems.append(problem)
+                    part = open_remains(part, stack)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """A message without its packing; empty, which fits no type, when it cannot be unpacked."""
+    try:
+        return bytes(zstd.decompress(data))
+    except UNREADABLE:
+        return b""
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """Readers for recordings that lost their end: a killed recorder, a full disk, a broken download.
 
-They go through the file front to back, without the index that is missing, and stop at the first record that is not
-whole. All have the shape of the rosbags storage readers: `open`, `close`, `connections`, `messages`.
+They go through the file front to back, without the index that is missing, past what is damaged as far as the next
+record can be found. All have the shape of the rosbags storage readers: `open`, `close`, `connections`, `messages`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import struct
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,12 +25,33 @@ from rosbags.interfaces import (
 from rosbags.rosbag1.reader import Header, RecordType, decompressors, normalize, read_bytes, read_uint32
 from rosbags.rosbag1.reader import ReaderError as Ros1Error
 from rosbags.rosbag2 import ReaderError
-from rosbags.rosbag2.storage_mcap import McapReader, read_sized
+from rosbags.rosbag2.storage_mcap import McapReader, decompress, read_exact, read_sized, read_string
 from rosbags.typesys.msg import normalize_msgtype
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Message = tuple[Connection, int, bytes]
 _MCAP_MAGIC_SIZE = 8
 _MCAP_RECORD_HEAD = 9  # opcode, uint64 length
+_RECORD_HEAD, _CHANNEL_ID, _MESSAGE_HEAD = struct.Struct("<BQ"), struct.Struct("<H"), struct.Struct("<HIQQ")
+_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
+_READ = {_SCHEMA: 2, _CHANNEL: 4, _MESSAGE: _MESSAGE_HEAD.size}  # and their least length
+# What reading a part of a damaged file raises.
+_BROKEN = (
+    Ros1Error,
+    ReaderError,
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    zstd.ZstdError,
+)
+_MOST_ATTEMPTS, _STEADY_STEPS = 400, 64
 
 
 def _connection(number: int, topic: str, msgtype: str, count: int = 0) -> Connection:
@@ -36,40 +60,84 @@ def _connection(number: int, topic: str, msgtype: str, count: int = 0) -> Connec
 
 
 class UnfinishedMcap(McapReader):
-    """An mcap file up to its last whole record. A chunk that was being written is lost with it."""
+    """An mcap file read front to back, without its index: all whole records, also of a chunk that was cut short.
+
+    Chunks that are damaged, and packed ones that are not whole, are left out.
+    """
 
     def _open(self) -> None:
         assert self.bio
         self.bio.seek(_MCAP_MAGIC_SIZE + 1)
         read_sized(self.bio)
         self.data_start = self.bio.tell()
-        self.data_end = self._end_of_last_record(self.data_start)
-        self.meta_scan()
-        assert self.statistics
-        counts = self.statistics.channel_message_counts
+        schemas: dict[int, str] = {}
+        topics: dict[int, tuple[str, str, str]] = {}
+        counts: Counter[int] = Counter()
+        for opcode, record in self._records():
+            if opcode == _MESSAGE:
+                counts[_CHANNEL_ID.unpack_from(record)[0]] += 1
+                continue
+            stream = BytesIO(record)
+            number = _CHANNEL_ID.unpack(read_exact(stream, 2))[0]
+            if opcode == _SCHEMA:
+                schemas[number] = read_string(stream)
+            else:
+                schema = schemas.get(_CHANNEL_ID.unpack(read_exact(stream, 2))[0], "")
+                topics[number] = read_string(stream), schema, read_string(stream)
         self.connections = [
-            item._replace(msgcount=counts.get(item.id, 0))
-            for item in self.connections
-            if getattr(item.ext, "serialization_format", "")
-            == "cdr"  # mcap holds ROS 1 and JSON messages too
+            _connection(number, topic, schema, counts[number])
+            for number, (topic, schema, encoding) in topics.items()
+            if encoding == "cdr" and schema  # mcap holds ROS 1 and JSON messages too
         ]
-
-    def _end_of_last_record(self, position: int) -> int:
-        assert self.bio
-        size = self.bio.seek(0, 2)
-        while position + _MCAP_RECORD_HEAD <= size:
-            self.bio.seek(position + 1)
-            end = position + _MCAP_RECORD_HEAD + int.from_bytes(self.bio.read(8), "little")
-            if end > size:
-                break
-            position = end
-        return position
 
     def messages(
         self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
     ) -> Any:
         """Messages in the order they were written."""
-        return self.messages_scan(connections, start, stop)
+        wanted = {item.id: item for item in connections}
+        for opcode, record in self._records():
+            if opcode == _MESSAGE:
+                number, _, stamp_ns, _ = _MESSAGE_HEAD.unpack_from(record)
+                if number in wanted:
+                    yield wanted[number], stamp_ns, record[_MESSAGE_HEAD.size :]
+
+    def _records(self) -> Iterator[tuple[int, bytes]]:
+        """Schemas, channels and messages with their opcodes."""
+        assert self.bio
+        size, at = self.bio.seek(0, 2), self.data_start
+        while at + _MCAP_RECORD_HEAD <= size:
+            self.bio.seek(at)
+            opcode, length = _RECORD_HEAD.unpack(read_exact(self.bio, _MCAP_RECORD_HEAD))
+            begin, end = at + _MCAP_RECORD_HEAD, at + _MCAP_RECORD_HEAD + length
+            if opcode == _CHUNK:
+                with suppress(*_BROKEN):
+                    yield from _readable(self._chunk(begin, min(end, size)))
+            elif opcode in _READ and end <= size and length >= _READ[opcode]:
+                yield opcode, read_exact(self.bio, length)
+            if opcode == _DATA_END:
+                return
+            at = end
+
+    def _chunk(self, begin: int, end: int) -> bytes:
+        """The records of a chunk, or as many as there are of one that is not packed."""
+        assert self.bio
+        stream = self.bio
+        stream.seek(begin + 16)
+        size, checksum = struct.unpack("<QI", read_exact(stream, 12))
+        packing = read_string(stream)
+        length = struct.unpack("<Q", read_exact(stream, 8))[0]
+        whole = stream.tell() + length <= end
+        data = stream.read(min(length, end - stream.tell()))
+        return decompress(data, packing, size, checksum) if packing or whole else data
+
+
+def _readable(chunk: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _MCAP_RECORD_HEAD <= len(chunk):
+        opcode, length = _RECORD_HEAD.unpack_from(chunk, at)
+        begin, at = at + _MCAP_RECORD_HEAD, at + _MCAP_RECORD_HEAD + length
+        if at <= len(chunk) and opcode in _READ and length >= _READ[opcode]:
+            yield opcode, chunk[begin:at]
 
 
 class UnfinishedSqlite:
@@ -87,8 +155,9 @@ class UnfinishedSqlite:
         try:
             # Without this, SQLite refuses a file shorter than its header says.
             self._database.execute("PRAGMA writable_schema=ON")
-            topics = self._database.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
-        except sqlite3.DatabaseError as error:
+            rows = self._database.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
+            topics = [row for row in rows if [type(value) for value in row] == [int, str, str]]
+        except (sqlite3.Error, OverflowError) as error:
             self.close()
             raise ReaderError(f"no topics can be read ({error})") from error
         counts = Counter(topic for topic, _, _ in self._rows())
@@ -110,15 +179,31 @@ class UnfinishedSqlite:
                 yield wanted[topic], stamp_ns, data
 
     def _rows(self) -> Iterator[tuple[int, int, bytes]]:
+        """Topic, stamp and data of all rows that can be read, past those that cannot."""
         assert self._database is not None
-        try:
-            yield from self._database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id")
-        except sqlite3.DatabaseError:
-            return  # the first row that is not whole: what follows is lost
+        query = "SELECT id, topic_id, timestamp, data FROM messages WHERE id > ? ORDER BY id LIMIT ?"
+        newest, skip, limit = 0, 0, -1
+        for _ in range(_MOST_ATTEMPTS):
+            try:
+                found = False
+                for row in self._database.execute(query, (newest + skip, limit)):
+                    (newest, *values), skip, found = row, 0, True
+                    if [type(value) for value in values] == [int, int, bytes]:
+                        yield values[0], values[1], values[2]
+                if limit < 0 or not found:
+                    return
+                limit = -1
+            except (sqlite3.Error, OverflowError):
+                if limit == 1:
+                    # One row further; then in ever longer steps, for behind the end of a file nothing comes.
+                    skip = skip + 1 if skip < _STEADY_STEPS else 2 * skip
+                limit = 1  # the module looks one row ahead, and an error there takes a good row along
+                if newest + skip >= 2**63:
+                    return
 
 
 class UnfinishedRos1Bag:
-    """A ROS 1 bag without (all of) its index: chunks up to the last whole one."""
+    """A ROS 1 bag without (all of) its index: all chunks that can be unpacked, and what there is of one cut short."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -140,10 +225,10 @@ class UnfinishedRos1Bag:
             except (Ros1Error, ValueError):
                 break
             position = self._file.tell()
+            if is_chunk and (position + length <= size or compression == "none"):
+                self._chunks.append((position, min(length, size - position), compression))
             if position + length > size:
                 break
-            if is_chunk:
-                self._chunks.append((position, length, compression))
             self._file.seek(position + length)
         found: dict[int, tuple[str, str]] = {}
         counts = Counter(number for number, _, _ in self._records(found))
@@ -169,10 +254,8 @@ class UnfinishedRos1Bag:
         assert self._file is not None
         for position, size, compression in self._chunks:
             self._file.seek(position)
-            try:
+            with suppress(*_BROKEN):  # a chunk that is damaged or cut short: there may be others
                 yield from _in_chunk(decompressors[compression](read_bytes(self._file, size)), found)
-            except (Ros1Error, OSError, ValueError, KeyError, RuntimeError):
-                return  # the first chunk that is not whole: what follows is lost
 
 
 def _in_chunk(data: bytes, found: dict[int, tuple[str, str]]) -> Iterator[tuple[int, int, bytes]]:
