@@ -61,7 +61,7 @@ def roads(shared_bench, tmp_path_factory) -> Roads:
     live, bag = folder / "flight", folder / "flight_bag"
     shared_bench.spin(RecordNode, remap=TOPICS, use_sim_time=True, out=str(live), bag="mcap")
     shared_bench.spin(SimNode, **LIVE)
-    shared_bench.wait(lambda: written(live) >= FRAMES, 60.0, "frames")
+    shared_bench.wait(lambda: written(live) >= FRAMES, 120.0, "frames")
     answer = shared_bench.call(Trigger, "/record/stop", Trigger.Request(), 20.0)
     assert answer.success, answer.message
     assert shared_bench.change(Transition.TRANSITION_DEACTIVATE, "/sim")
