@@ -8,7 +8,7 @@ clock, and by resampling the blocks the uncertainty.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 _LEAST_S_FOR_DRIFT = 60.0
 _NEAR_S = 0.15  # a peak is at least so wide,
+_PLAUSIBLE = 3.0  # score from which on a lag is worth a second look
 _PEAK_DEPTH = 3.0  # and reaches down to so much below its top
 
 
@@ -39,7 +40,7 @@ class AlignOptions:
     )
     rotation: bool = setting(True, "also compare turn rates with the turning of the picture")
     drift: bool = setting(True, "on records of a minute and more: also a drift of the clock")
-    max_drift_ppm: float = setting(1000.0, "largest drift looked for", ge=0.0, le=1e5)
+    max_drift_ppm: float = setting(600.0, "largest drift looked for", ge=0.0, le=1e5)
     least_confidence: float = setting(0.85, "below, the answer counts as not observable", ge=0.0, le=1.0)
     most_sigma_s: float = setting(0.25, "a less certain answer counts as not observable", ge=0.0)
     seed: int = setting(0, "draws the bootstrap", ge=0)
@@ -131,15 +132,15 @@ def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOption
         return Alignment(
             False, f"only {len(flow)} pairs of images follow each other closely enough for optical flow"
         )
-    if not options.rotation:
-        return align(evidence.of_flow(flow, motion, False), options)
-    first = align(evidence.of_flow(flow, motion), replace(options, drift=False))
-    if not first.confidence > 0.5:
-        return first
-    # Now that both can be laid side by side, the turning is taken out of the magnitude.
-    freed = evidence.without_turning(flow, motion, first.offsets_ns(flow.stamps_ns))
-    others = evidence.of_flow(flow, motion)[1:]
-    return align([evidence.speed_evidence(flow, motion, freed), *others], options)
+    found = evidence.of_flow(flow, motion, options.rotation)
+    if options.rotation:
+        # Once both can be laid side by side, the turning is taken out of the magnitude.
+        compared = _compare(found, options)
+        if compared is not None and compared.score.max() > _PLAUSIBLE:
+            offset_ns = round(float(compared.lag_s[np.argmax(compared.score)]) * SECOND)
+            freed = evidence.without_turning(flow, motion, offset_ns)
+            found = [evidence.speed_evidence(flow, motion, freed), *found[1:]]
+    return align(found, options)
 
 
 def align_samples(follower: Samples, leader: Samples, options: AlignOptions | None = None) -> Alignment:
@@ -149,14 +150,38 @@ def align_samples(follower: Samples, leader: Samples, options: AlignOptions | No
 
 def align(evidences: list[Evidence], options: AlignOptions) -> Alignment:
     """The same for evidence of any kind. All followers share a clock, and all leaders."""
+    times_ns, curves = _curves(evidences, options)
+    if not curves:
+        return Alignment(False, _apart(evidences, options))
+    return _answer(evidences, curves, times_ns, options)
+
+
+def _compare(evidences: list[Evidence], options: AlignOptions) -> Curve | None:
+    """All evidence at every lag, coarsely."""
+    _, curves = _curves(evidences, options)
+    return curves[-1] if curves else None
+
+
+def _curves(evidences: list[Evidence], options: AlignOptions) -> tuple[Int64, list[Curve]]:
+    """The times compared, and the score of each evidence and, last, of all together; none where nothing meets."""
     step_ns = _step_ns(evidences)
     times_ns = _grid(evidences, step_ns)
     first, last = _lags(evidences, options, times_ns, step_ns)
+    if last - first < 2 or len(times_ns) < 8:
+        return times_ns, []
     curves = [_curve(item, times_ns, step_ns, (first, last), options) for item in evidences]
-    lag_s = curves[0].lag_s
     score = np.sum([curve.score for curve in curves], axis=0)
-    total = Curve("all", lag_s, score, np.max([curve.correlation for curve in curves], axis=0))
-    return _answer(evidences, [*curves, total], times_ns, options)
+    correlation = np.max([curve.correlation for curve in curves], axis=0)
+    return times_ns, [*curves, Curve("all", curves[0].lag_s, score, correlation)]
+
+
+def _apart(evidences: list[Evidence], options: AlignOptions) -> str:
+    """Why the signals never meet."""
+    follower, leader = evidences[0].follower_span_ns, evidences[0].leader_span_ns
+    return (
+        f"images and motion are {(leader[0] - follower[0]) / SECOND:+.3f} s apart, and at no offset within "
+        f"{options.max_offset_s:g} s enough of them meets; --max-offset-s 0 looks at any offset"
+    )
 
 
 def _answer(

@@ -16,8 +16,12 @@ from pose2rgbd_ros.streams.alignment.motion import MotionSignal, course_rate
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples, gaussian_mean, known_rows
 
 _SHARPEST_S = 0.06
-_TURNING_RADPS = 0.1  # a vehicle that never turns faster does not turn
-_SLOW_S = 4.0  # slower parts of sums are left out
+_TURNING_RADPS = 0.05  # turning that changes by less is no evidence
+_SLOW_S, _SLOW_RATES_S = (
+    4.0,
+    1.5,
+)  # slower parts of sums, and of rates, are left out: depths change with the scene
+_SMOOTH_VELOCITY_S = 0.3  # beside turn rates: its noise should explain nothing
 _MEDIAN_OF = 5  # samples of a median filter: single wrong ones vanish, edges stay
 
 # Values (M, K) at even times (M,) int64.
@@ -102,20 +106,25 @@ def growth_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
 
 
 def turn_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
-    """Sliding and turning of the picture against measured turn rates, and velocity, which explains the rest."""
+    """Sliding and turning of the picture against measured turn rates; speed may explain a part.
+
+    Not the velocity along the body's axes: it holds how the body is turned, and a swing and its rate together fit at
+    any lag.
+    """
     width_s = _flow_width_s(flow)
-    channels = flow_channels.sliding(flow)[:, [0, 1, 3]]
+    slow_s = _slow_s(flow, width_s, _SLOW_RATES_S)
+    means = _flow_means(flow, flow_channels.sliding(flow)[:, [0, 1, 3]], width_s)
 
     def leader(at_ns: Int64) -> Float64:
-        velocity = motion.velocity(at_ns, max(width_s, motion.smoothing_s))
+        velocity = motion.velocity(at_ns, max(_SMOOTH_VELOCITY_S, motion.smoothing_s))
         rates = motion.turn_rates(at_ns, width_s)
         assert rates is not None
-        return np.concatenate([rates, velocity if motion.of_body else _speed(velocity)], axis=1)
+        return np.concatenate([rates, _speed(velocity)], axis=1)
 
     return Evidence(
         "turning",
-        _flow_means(flow, channels, width_s),
-        leader,
+        lambda at_ns: _fast_part(means(at_ns), at_ns, slow_s, summed=False),
+        _padded(leader, slow_s, summed=False),
         width_s,
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
@@ -131,24 +140,18 @@ def heading_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
     rates would have hardly anything else. Both sides lose their slow part: the picture's sum drifts.
     """
     width_s = max(motion.smoothing_s, _flow_width_s(flow))
-    slow_s = float(np.clip(0.1 * (flow.stamps_ns[-1] - flow.stamps_ns[0]) / SECOND, 3 * width_s, _SLOW_S))
+    slow_s = _slow_s(flow, width_s, _SLOW_S)
     means = _flow_means(flow, flow_channels.sliding(flow)[:, [0, 1, 3]], width_s)
 
-    def follower(at_ns: Int64) -> Float64:
-        return _fast_part(means(at_ns), at_ns, slow_s)
-
     def leader(at_ns: Int64) -> Float64:
-        step_ns = int(at_ns[1] - at_ns[0])
-        pad = int(np.ceil(4 * slow_s * SECOND / step_ns))
-        wide_ns = at_ns[0] + step_ns * np.arange(-pad, len(at_ns) + pad, dtype=np.int64)
-        velocity = motion.velocity(wide_ns, width_s)
-        rates = np.concatenate([course_rate(velocity, step_ns / SECOND)[:, None], _speed(velocity)], axis=1)
-        return _fast_part(rates, wide_ns, slow_s)[pad : pad + len(at_ns)]
+        velocity = motion.velocity(at_ns, width_s)
+        step_s = float(at_ns[1] - at_ns[0]) / SECOND
+        return np.concatenate([course_rate(velocity, step_s)[:, None], _speed(velocity)], axis=1)
 
     return Evidence(
         "heading",
-        follower,
-        leader,
+        lambda at_ns: _fast_part(means(at_ns), at_ns, slow_s, summed=True),
+        _padded(leader, slow_s, summed=True),
         width_s,
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
@@ -157,8 +160,8 @@ def heading_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
     )
 
 
-def without_turning(flow: FlowSignal, motion: MotionSignal, offset_ns: Int64) -> Float64:
-    """Magnitude of the flow (N,) less what turning makes of it; `offset_ns` (N,) is added to the flow's stamps.
+def without_turning(flow: FlowSignal, motion: MotionSignal, offset_ns: int) -> Float64:
+    """Magnitude of the flow (N,) less what turning makes of it; `offset_ns` is added to the flow's stamps.
 
     How much each cell moves for each turn rate is fitted, beside what speed does, so that neither lens nor mounting
     need be known.
@@ -224,10 +227,28 @@ def _turning(motion: MotionSignal, at_ns: Int64, velocity: Float64, width_s: flo
     return course_rate(velocity, step_s)
 
 
-def _fast_part(rates: Float64, at_ns: Int64, slow_s: float) -> Float64:
-    """Sums over time (M, K) of rates at even times, less their Gaussian mean of width `slow_s`; NaN near gaps and ends.
+def _slow_s(flow: FlowSignal, width_s: float, most_s: float) -> float:
+    """Width of the Gaussian mean that counts as slow, less on short records."""
+    duration_s = float(flow.stamps_ns[-1] - flow.stamps_ns[0]) / SECOND
+    return float(np.clip(0.1 * duration_s, 3 * width_s, max(most_s, 3 * width_s)))
 
-    What was missed in a gap is not known, so each part between gaps is summed by itself.
+
+def _padded(leader: At, slow_s: float, summed: bool) -> At:
+    """The fast part of leaders, which are looked at beyond the times asked for, where they may be known as well."""
+
+    def fast(at_ns: Int64) -> Float64:
+        step_ns = int(at_ns[1] - at_ns[0])
+        pad = int(np.ceil(4 * slow_s * SECOND / step_ns))
+        wide_ns = at_ns[0] + step_ns * np.arange(-pad, len(at_ns) + pad, dtype=np.int64)
+        return _fast_part(leader(wide_ns), wide_ns, slow_s, summed)[pad : pad + len(at_ns)]
+
+    return fast
+
+
+def _fast_part(rates: Float64, at_ns: Int64, slow_s: float, summed: bool) -> Float64:
+    """Rates at even times (M, K), or their sums over time, less their Gaussian mean of width `slow_s`.
+
+    NaN near gaps and ends. What was missed in a gap is not known, so each part between gaps is summed by itself.
     """
     step_s = float(at_ns[1] - at_ns[0]) / SECOND
     known = known_rows(rates)
@@ -235,9 +256,10 @@ def _fast_part(rates: Float64, at_ns: Int64, slow_s: float) -> Float64:
     result = np.full(rates.shape, np.nan)
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         part = rates[begin:end]
-        total = np.asarray(step_s * (np.cumsum(part, axis=0) - 0.5 * part), dtype=np.float64)
+        if summed:
+            part = np.asarray(step_s * (np.cumsum(part, axis=0) - 0.5 * part), dtype=np.float64)
         time_s = step_s * np.arange(len(part), dtype=np.float64)
-        result[begin:end] = total - gaussian_mean(time_s, total, time_s, slow_s)
+        result[begin:end] = part - gaussian_mean(time_s, part, time_s, slow_s)
     return result
 
 
@@ -253,13 +275,18 @@ def _speed(velocity: Float64) -> Float64:
 
 
 def _turns(motion: MotionSignal, width_s: float) -> bool:
-    """Whether the vehicle turns more than now and then by chance."""
+    """Whether the vehicle turns now more and now less; a steady curve moves the picture as steadily."""
     even_ns = np.arange(motion.stamps_ns[0], motion.stamps_ns[-1], round(width_s * SECOND / 2))
     if len(even_ns) < 8:
         return False
-    turning = np.abs(_turning(motion, even_ns, motion.velocity(even_ns, width_s), width_s))
-    turning = turning[np.isfinite(turning)]
-    return len(turning) > 0 and float(np.quantile(turning, 0.95)) > _TURNING_RADPS
+    rates = motion.turn_rates(even_ns, width_s)
+    if rates is None:
+        rates = _turning(motion, even_ns, motion.velocity(even_ns, width_s), width_s)[:, None]
+    rates = rates[known_rows(rates)]
+    if not len(rates):
+        return False
+    unsteady = np.linalg.norm(rates - np.median(rates, axis=0), axis=1)
+    return float(np.quantile(unsteady, 0.95)) > _TURNING_RADPS
 
 
 def _flow_width_s(flow: FlowSignal) -> float:

@@ -20,7 +20,7 @@ WHITE = 2 * np.sqrt(np.pi)  # over how many widths white noise hangs together af
 _ROUNDS = 12
 _CONVERGED_S = 1e-5
 _REPLICATES = 400
-_FLOOR_S = 0.001  # no clock is known better
+_FLOOR_S = 0.003  # jitter of stamps, exposure, filters: nothing is known better
 _LEAST_BLOCKS = 6
 _SIGNIFICANT = 3.0  # sigma of a drift that is believed
 
@@ -67,26 +67,31 @@ class Pair:
                 [np.interp(seconds, known, column[self._known]) for column in values.T], axis=-1
             )
         self._spline = CubicSpline(seconds, filled)
-        self._slope = self._spline.derivative()
+        self._slope, self._bend = self._spline.derivative(1), self._spline.derivative(2)
 
-    def leaders(self, at_ns: Int64, lag_s: Float64) -> tuple[Float64, Float64, Bool]:
-        """Leaders (N, q) beside the followers' times for lags (N,), their change per second, and where known (N,)."""
+    def leaders(self, at_ns: Int64, lag_s: Float64) -> tuple[Float64, Float64, Float64, Bool]:
+        """Leaders (N, q) beside the followers' times for lags (N,), their first and second derivatives, per second, and
+        where they are known (N,)."""
         at_s = (at_ns - self._origin_ns) / SECOND + lag_s
         index = np.clip(np.rint(at_s / self._step_s).astype(int), 0, len(self._known) - 1)
         inside = (at_s >= 0) & (at_s <= (len(self._known) - 1) * self._step_s)
         near = self._known[index] & self._known[np.maximum(index - 1, 0)]
         near &= self._known[np.minimum(index + 1, len(self._known) - 1)]
-        return np.asarray(self._spline(at_s)), np.asarray(self._slope(at_s)), np.asarray(near & inside)
+        values, slopes, bends = (np.asarray(part(at_s)) for part in (self._spline, self._slope, self._bend))
+        return values, slopes, bends, np.asarray(near & inside)
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """Normal equations of (offset, drift), by blocks of time: `gradient` (K, 2), `normal` (K, 2, 2); `hang_s` the
-    longest correlation of residuals."""
+    """Normal equations of (offset, drift), by blocks of time: `gradient` (K, 2), `normal` (K, 2, 2).
+
+    `curvature` (K, 2, 2) is what the score really bends by. Noise of the leaders makes steps look steep, and
+    `normal` large, but has no part in it.
+    """
 
     gradient: Float64
     normal: Float64
-    hang_s: float
+    curvature: Float64
 
 
 def refine(
@@ -141,7 +146,7 @@ def _step(pairs: list[Pair], times_ns: Int64, line: Line) -> _Step:
     elapsed_s = (times_ns - line.reference_ns) / SECOND
     rows, hangs = [], []
     for pair in pairs:
-        leaders, slopes, known = pair.leaders(times_ns, line.at(times_ns))
+        leaders, slopes, bends, known = pair.leaders(times_ns, line.at(times_ns))
         fit = correlate.fit(np.where(known[:, None], pair.follower, np.nan), leaders, pair.through_zero)
         known = known_rows(fit.residual)
         if known.sum() < 2 * (leaders.shape[1] + pair.follower.shape[1] + 2):
@@ -160,30 +165,33 @@ def _step(pairs: list[Pair], times_ns: Int64, line: Line) -> _Step:
         toward = [column @ fit.precision * weight[:, None] for column in both]
         gradient = np.stack([(item * residual).sum(axis=1) for item in toward], axis=-1)
         normal = np.stack([np.stack([(a * b).sum(axis=1) for b in both], axis=-1) for a in toward], axis=-2)
-        rows.append((known, gradient, normal))
+        beyond = ((bends[known] @ fit.gain[1:] @ fit.precision) * residual).sum(axis=1) * weight
+        powers = np.stack([np.ones(len(residual)), elapsed_s[known]], axis=-1)
+        curvature = normal - beyond[:, None, None] * powers[:, :, None] * powers[:, None, :]
+        rows.append((known, gradient, normal, curvature))
         hangs.append(hang_s)
     hang_s = max(hangs, default=1.0)
     duration_s = len(times_ns) * step_s
     count = max(_LEAST_BLOCKS, int(duration_s / max(2.0, 2 * hang_s)))
     block = np.minimum((np.arange(len(times_ns)) * count) // len(times_ns), count - 1)
-    total_gradient, total_normal = np.zeros((count, 2)), np.zeros((count, 2, 2))
-    for known, gradient, normal in rows:
-        np.add.at(total_gradient, block[known], gradient)
-        np.add.at(total_normal, block[known], normal)
-    return _Step(total_gradient, total_normal, hang_s)
+    found = _Step(np.zeros((count, 2)), np.zeros((count, 2, 2)), np.zeros((count, 2, 2)))
+    for known, *parts in rows:
+        for total, part in zip((found.gradient, found.normal, found.curvature), parts, strict=True):
+            np.add.at(total, block[known], part)
+    return found
 
 
 def _uncertainty(step: _Step, use: int, seed: int) -> tuple[float, float]:
     """Sigma of offset and drift: the larger of what the residuals' size tells and a bootstrap that weights the blocks."""
-    gradient, normal = step.gradient[:, :use], step.normal[:, :use, :use]
+    gradient, normal = step.gradient[:, :use], step.curvature[:, :use, :use]
     whole = normal.sum(axis=0)
-    if not np.linalg.det(whole) > 0:
+    if not np.all(np.linalg.eigvalsh(whole) > 0):
         return float("inf"), float("inf")
-    told = np.sqrt(np.diag(np.linalg.inv(whole)))
+    inverse = np.linalg.inv(whole)
+    told = np.sqrt(np.diag(inverse))
     weight = np.random.default_rng(seed).exponential(size=(_REPLICATES, len(gradient)))
-    replicate = np.linalg.solve(
-        np.einsum("rk,kij->rij", weight, normal) + 1e-12 * whole, (weight @ gradient)[..., None]
-    )[..., 0]
+    # Resampled blocks pull at the peak; how it bends is better known from all of them.
+    replicate = (weight - weight.mean(axis=1, keepdims=True)) @ gradient @ inverse
     low, high = np.quantile(replicate, [0.1587, 0.8413], axis=0)
     sigma = np.maximum(told, (high - low) / 2)
     return float(np.hypot(sigma[0], _FLOOR_S)), float(sigma[1]) if use > 1 else float("nan")
@@ -202,7 +210,7 @@ def _coarse_drift(pairs: list[Pair], times_ns: Int64, line: Line, max_drift: flo
             tried = Line(line.offset_s + number * width_s, float(drift), line.reference_ns)
             score = 0.0
             for pair in pairs:
-                leaders, _, known = pair.leaders(times_ns, tried.at(times_ns))
+                leaders, _, _, known = pair.leaders(times_ns, tried.at(times_ns))
                 fit = correlate.fit(
                     np.where(known[:, None], pair.follower, np.nan), leaders, pair.through_zero
                 )
