@@ -97,6 +97,12 @@ def test_gpx_points_of_all_segments_by_time(tmp_path: Path) -> None:
     assert log.clock == "utc"
 
 
+def test_points_of_another_age_are_left_out_and_counted(tmp_path: Path) -> None:
+    log = read(tmp_path, "a.gpx", GPX.replace("2024-05-01T12:00:00Z", "1970-01-01T00:00:00Z"))
+    assert (log.stamps_ns - NOON_NS).tolist() == [1_250_000_000, 2_000_000_000]
+    assert log.problems == {"wrong_time": 1, "no_time": 1}
+
+
 def test_gpx_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:
     log = read(tmp_path, "a.gpx", GPX[: GPX.index("47.3") + 3])
     assert len(log) == 2

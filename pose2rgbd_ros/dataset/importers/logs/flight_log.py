@@ -20,6 +20,8 @@ SECOND = 1_000_000_000
 LARGEST_TEXT = 200_000_000
 # A logger repeats the last position until its receiver has a new one: a repetition sooner than this is left out.
 _REPEATED_NS = 900_000_000
+# Receivers without a fix write dates of an epoch: what is farther from the middle of a log is not of this flight.
+_LONGEST_NS = 86_400 * SECOND
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,10 @@ def usable_fixes(stamps_ns: Int64, place: Float64) -> tuple[AnyArray, Counter[st
     known = np.isfinite(latitude) & np.isfinite(longitude)
     known &= (np.abs(latitude) <= 90) & (np.abs(longitude) <= 180) & ((latitude != 0) | (longitude != 0))
     problems: Counter[str] = Counter(no_position=int(np.sum(~known)))
+    if known.any():
+        near = np.abs(stamps_ns - middle(stamps_ns[known].tolist())) <= _LONGEST_NS
+        problems["wrong_time"] = int(np.sum(known & ~near))
+        known &= near
     chosen = np.flatnonzero(known)
     stamps = stamps_ns[chosen]
     problems["out_of_order"] = (

@@ -222,6 +222,7 @@ class _Video:
         report.pose_problems = dict(log.problems)
         for note in (
             *log.notes,
+            *(f"{log.name}: {count} {reason}" for reason, count in log.problems.items()),
             f"time: {self._clock.how}",
             f"positions: {self._poses.position_how}",
             f"orientations: {self._poses.orientation_how}",

@@ -19,6 +19,7 @@ SECOND = 1_000_000_000
 _LARGEST_METADATA = 200_000_000
 # Damaged packets in a row after which the rest of a file is given up.
 _MOST_DAMAGED = 100
+_LONGEST_NS = 86_400 * SECOND
 Payload = tuple[int, int, bytes]
 
 
@@ -86,6 +87,9 @@ class VideoFile:
                     self.frames_without_time += 1
                     continue
                 media_ns = _nanoseconds(picture.pts, picture.time_base) - round(self._zero_s * SECOND)
+                if media_ns > _LONGEST_NS:  # of a damaged packet
+                    self.frames_without_time += 1
+                    continue
                 if media_ns <= last_ns or media_ns < start_s * SECOND:
                     continue
                 if end_s and media_ns > end_s * SECOND:
