@@ -23,6 +23,7 @@ from pose2rgbd_ros.nodes.record_problems import Problems
 from pose2rgbd_ros.nodes.record_services import RecordServices
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
+from pose2rgbd_ros.nodes.record_told import ProblemLog, RejectWatch
 from pose2rgbd_ros.nodes.record_worker import RecordWorker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -47,7 +48,7 @@ class RecordNode(LifecycleNode):
         self._static: dict[tuple[str, bytes], Arrival] = {}
         self._told: set[str] = set()
         self._log = ConditionLog(self)
-        self._problem_logs: dict[str, ConditionLog] = {}
+        self._problem_log, self._rejects = ProblemLog(self), RejectWatch()
         self._status = self.create_publisher(SyncStatus, "~/status", 10)
         self._diagnostics = Diagnostics(self, "recorder")
         self._services_of_recording = RecordServices(self)
@@ -220,6 +221,8 @@ class RecordNode(LifecycleNode):
         if self._inputs is not None:
             self._watch_session()
             problems = Problems(self, self.settings).find(self._inputs.all) | self._poses_of_no_use()
+            nothing = self._rejects.problem(self._session) if self._recording and self._session else ""
+            problems |= {"frames": nothing} if nothing else {}
         state, message = self._situation(problems)
         inputs = self._inputs.all if self._inputs else []
         stamp = self.get_clock().now().to_msg()
@@ -239,7 +242,7 @@ class RecordNode(LifecycleNode):
         self._status.publish(status)
         if state == SyncStatus.ERROR:
             self._log.tell(level, message, message)
-        self._tell_problems(problems)
+        self._problem_log.tell(problems)
 
     def _poses_of_no_use(self) -> dict[str, str]:
         """The odometry, if its poses are none."""
@@ -282,14 +285,6 @@ class RecordNode(LifecycleNode):
         if session.paused:
             return SyncStatus.PAUSED, said or "paused"
         return SyncStatus.RECORDING, self._no_clock() or said or f"{session.frames} frames"
-
-    def _tell_problems(self, problems: dict[str, str]) -> None:
-        """Each in the log when it begins, and now and then while it lasts."""
-        for topic, text in problems.items():
-            log = self._problem_logs.setdefault(topic, ConditionLog(self))
-            log.tell(diagnostics.WARN, text.split(" for ")[0], f"{topic}: {text}")
-        for topic in self._problem_logs.keys() - problems.keys():
-            self._problem_logs[topic].tell(diagnostics.OK, "", f"{topic}: arrives")
 
     def _no_clock(self) -> str | None:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:

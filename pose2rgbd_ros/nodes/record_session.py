@@ -75,6 +75,11 @@ class Session:
         return self._bag.failure or lost
 
     @property
+    def queue_size(self) -> int:
+        """Images of a camera that may wait."""
+        return self._settings.queue_size
+
+    @property
     def frames(self) -> int:
         """Frames on disk, all cameras."""
         return sum(tally.frames for tally in self.tallies.values())
