@@ -253,10 +253,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--plans", nargs="+", default=["lawnmower", "survey", "orbit"])
     parser.add_argument("--bag", type=Path, nargs="*", default=[])
-    parser.add_argument("--picture", type=Path, help="only draw an orbit with turned odometry, as a PNG")
+    parser.add_argument("--picture", type=Path, help="only draw a survey with turned odometry, as a PNG")
     options = parser.parse_args()
     if options.picture:
-        draw(fly("orbit", 1, TURNED_RAD), options.picture)
+        draw(fly("survey", 3, TURNED_RAD), options.picture)
         return
     lines = [
         "# GPS and odometry, alone and fused\n",

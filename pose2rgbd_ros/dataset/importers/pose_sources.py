@@ -189,6 +189,8 @@ class _Sources:
         return self._from_course(track)
 
     def _from_pose(self) -> _Turned:
+        if not len(self._recorded.poses):
+            raise UserError("no topic of poses is read; --pose-topic names one, --orientation tf takes TF's")
         trajectory, _ = self._recorded.poses.trajectory()
         return _Turned(trajectory, self._recorded.body_frame(), "pose", "orientations are those of the poses")
 
