@@ -14,12 +14,16 @@ from support.sensor_bag import sensor_messages, write_bag
 from pose2rgbd_ros.bags import px4
 from pose2rgbd_ros.bags.messages import MessageFactory, StampedTransform
 from pose2rgbd_ros.bags.writer import BagWriter
+from pose2rgbd_ros.dataset.importers.georeference import FixLog
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
 from pose2rgbd_ros.dataset.inspect import summary
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import aviation, quaternions, se3
+from pose2rgbd_ros.geometry.geodesy import enu_to_wgs84
+from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.sim.state import DATUM, START_NS, true_seconds
+from pose2rgbd_ros.streams.samples import FixSample
 
 HERE = (DATUM.latitude_deg, DATUM.longitude_deg, DATUM.altitude_m)
 POSES = ("/odom", "/tf")
@@ -295,3 +299,18 @@ def test_a_dataset_of_before_has_no_word_on_its_poses(whole: Path, tmp_path: Pat
     assert type(dataset.meta).from_dict(text).poses is None
     text["poses"] = {"position": "gps", "a word of later": 1}
     assert type(dataset.meta).from_dict(text).poses.position == "gps"
+
+
+def test_the_datum_is_that_of_the_body_not_of_its_antenna(flight) -> None:
+    """Poses in east, north, up: the origin is found without the antenna's 8 cm."""
+    t_s = np.linspace(0.0, 60.0, 200)
+    T, log = flight.T_map_body(t_s), FixLog()
+    stamps = START_NS + np.rint(t_s * 1e9).astype(np.int64)
+    antenna_m = np.array([0.5, 0.0, 0.3])
+    for stamp, pose in zip(stamps.tolist(), T, strict=True):
+        place = (float(value) for value in enu_to_wgs84(pose[:3, :3] @ antenna_m + pose[:3, 3], DATUM))
+        log.add(FixSample(stamp, "gps", *place, np.eye(3)))
+    body = Trajectory(stamps, *se3.split(T))
+    found = log.georeference(body, 10**9, antenna_m).datum
+    assert found.altitude_m == pytest.approx(DATUM.altitude_m, abs=1e-3)
+    assert log.georeference(body, 10**9).datum.altitude_m > DATUM.altitude_m + 0.25
