@@ -194,8 +194,10 @@ def _answer(
     duration_s = float(times_ns[-1] - times_ns[0]) / SECOND
     reach_s = min(0.5, 0.1 * duration_s)
     max_drift = 1e-6 * options.max_drift_ppm if options.drift and duration_s >= _LEAST_S_FOR_DRIFT else 0.0
+    # What tells nothing about this lag in the large has no say in the small.
+    telling = [item for item, curve in zip(evidences, curves, strict=False) if curve.score[best] > 0]
     refined = refine(
-        evidences,
+        telling,
         times_ns,
         float(total.lag_s[best]),
         reach_s,
