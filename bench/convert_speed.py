@@ -45,11 +45,11 @@ seconds = time.perf_counter() - begin
 print(seconds, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 OURS = (
-    "from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert",
+    "from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert; import rosbags.typesys.stores.ros2_jazzy",
     "convert([sys.argv[1]], sys.argv[2], ConvertConfig(jobs={jobs}))",
 )
 LOOP = (
-    "from straightforward_convert import convert",
+    "from straightforward_convert import convert; import rosbags.typesys.stores.ros2_jazzy",
     "convert(Path(sys.argv[1]), Path(sys.argv[2]))",
 )
 
@@ -172,7 +172,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
-        "--folder", type=Path, default=None, help="where recordings and datasets are made (3 GB)"
+        "--folder", type=Path, default=None, help="where recordings and datasets are made (5 GB)"
     )
     parser.add_argument("--no-memory", action="store_true", help="leave the memory of long recordings out")
     parser.add_argument(
