@@ -212,11 +212,9 @@ def _answer(
     why = _why(
         evidences, refined.sigma_s, confidence, correlation, second, second_s, total.score[best], options
     )
-    span = evidences[0].leader_span_ns
-    overlap = (
-        max(int(times_ns[0]), span[0] - round(line.offset_s * SECOND)),
-        min(int(times_ns[-1]), span[1] - round(line.offset_s * SECOND)),
-    )
+    images, span = evidences[0].follower_span_ns, evidences[0].leader_span_ns
+    offset_ns = round(line.offset_s * SECOND)
+    overlap = max(images[0], span[0] - offset_ns), min(images[1], span[1] - offset_ns)
     return Alignment(
         observable=not why,
         why=why,

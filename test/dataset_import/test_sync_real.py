@@ -1,0 +1,80 @@
+"""Synchronisation of real recordings: where the offset shows, and where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags.reader import open_bag
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.recording_signals import measure
+from pose2rgbd_ros.streams.alignment import motion
+from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, align_samples, estimate_offset
+from pose2rgbd_ros.streams.alignment.flow import FlowSignal
+from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+
+STEADY = AlignOptions(drift=False)
+
+
+@pytest.fixture(scope="module")
+def drone(real_data: Path) -> tuple[FlowSignal, motion.MotionSignal]:
+    flow, signal, _ = measure(real_data / "karma_drone_video" / "karma_bag_sqlite3", ConvertConfig())
+    return flow, signal
+
+
+def _window(drone: tuple[FlowSignal, motion.MotionSignal], begin: float, end: float) -> Alignment:
+    flow, signal = drone
+    seconds = (flow.stamps_ns - flow.stamps_ns[0]) / SECOND
+    kept = (seconds >= begin) & (seconds <= end)
+    part = replace(
+        flow,
+        stamps_ns=flow.stamps_ns[kept],
+        interval_s=flow.interval_s[kept],
+        cells=flow.cells[kept],
+        weight=flow.weight[kept],
+    )
+    return estimate_offset(part, signal, STEADY)
+
+
+def test_windows_with_the_acceleration_agree(drone: tuple[FlowSignal, motion.MotionSignal]) -> None:
+    found = [_window(drone, *window) for window in ((0, 7), (0, 8), (1, 9), (0, 10))]
+    assert all(item.observable for item in found), [item.why for item in found]
+    assert np.ptp([item.offset_s for item in found]) < 0.1
+
+
+def test_the_cruise_is_not_observable(drone: tuple[FlowSignal, motion.MotionSignal]) -> None:
+    for window in ((5.5, 11.5), (6.0, 12.1), (7.0, 12.1)):
+        found = _window(drone, *window)
+        assert not found.observable
+        assert found.why
+
+
+@pytest.mark.parametrize("d", [-1.3, 0.45])
+def test_shifted_images_shift_the_answer_of_the_drone(
+    drone: tuple[FlowSignal, motion.MotionSignal], d: float
+) -> None:
+    flow, signal = drone
+    there = estimate_offset(flow, signal, STEADY)
+    moved = estimate_offset(flow.shifted(round(d * SECOND)), signal, STEADY)
+    assert moved.offset_s == pytest.approx(there.offset_s - d, abs=0.02)
+
+
+def test_two_speeds_of_a_ground_vehicle_agree(real_data: Path) -> None:
+    fixes, stamps, speeds = [], [], []
+    with open_bag(real_data / "rosbags" / "husky_gps_odom_imu_ros1.bag") as reader:
+        for topic, _, message in reader.messages(["/fix", "/husky_velocity_controller/odom"]):
+            stamp_ns = decode.header_stamp_ns(message.header)
+            if topic == "/fix":
+                fixes.append(decode.fix_sample(message, stamp_ns))
+            else:
+                stamps.append(stamp_ns)
+                speeds.append(abs(message.twist.twist.linear.x))
+    gps = motion.from_fixes("GPS", fixes)
+    at_ns = np.arange(gps.stamps_ns[0], gps.stamps_ns[-1], SECOND // 5)
+    speed = np.linalg.norm(gps.velocity(at_ns, gps.smoothing_s)[:, :2], axis=1)
+    found = align_samples(Samples(np.array(stamps), np.array(speeds)), Samples(at_ns, speed), STEADY)
+    assert found.offset_s == pytest.approx(0.0, abs=0.3)
