@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -15,7 +16,7 @@ from rosbags.serde import SerdeError
 
 from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, open_remains, recording_files, zstd
 from pose2rgbd_ros.bags.px4 import beginning_of
-from pose2rgbd_ros.bags.stamps import header_stamp_ns
+from pose2rgbd_ros.bags.stamps import header_stamp_ns, message_heads
 from pose2rgbd_ros.bags.typestores import typestore_of
 from pose2rgbd_ros.errors import UserError
 
@@ -97,13 +98,27 @@ class BagReader:
 
     def _part_stamps(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, int]]:
         ros = self._files[index][1]
-        for connection, received_ns, data in self._serialized(index, topics):
+        for connection, received_ns, data in self._heads(index, topics):
             with suppress(struct.error):
                 yield (
                     connection.topic,
                     received_ns,
                     header_stamp_ns(data, self.topics[connection.topic].type, ros),
                 )
+
+    def _heads(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
+        """At least the first bytes of the messages of one file; up to the damage of a damaged one."""
+        reader = self._files[index][0]
+        heads = message_heads(reader, [item for item in reader.connections if item.topic in topics])
+        if heads is not None:
+            with suppress(*DAMAGE):
+                first = next(heads, None)
+                if (
+                    first is None or first[2][:4] != ZSTD_MAGIC
+                ):  # packed message by message: a head is not enough
+                    yield from itertools.chain([first] if first else [], heads)
+                    return
+        yield from self._serialized(index, topics)
 
     def _part(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
         """The messages of one file."""

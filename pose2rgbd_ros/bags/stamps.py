@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import heapq
 import struct
+from collections.abc import Collection, Iterator
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, decompress, read_exact
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 TF = "tf2_msgs/msg/TFMessage"
 _LITTLE, _BIG = struct.Struct("<iI"), struct.Struct(">iI")
-# Where sec and nanosec stand. CDR: 4 bytes of encapsulation, then the stamp. ROS 1: a sequence number before it.
-_AT = {"1": 4, "2": 4}
+# Where sec and nanosec stand: behind the encapsulation of CDR, behind the sequence number of ROS 1.
+_STAMP_AT = 4
 # A TFMessage counts its transforms first; its stamp is that of the first one.
 _LENGTH_BYTES = 4
+_HEAD_BYTES = 32
+_RECORD, _MESSAGE = struct.Struct("<BQ"), struct.Struct("<HIQQ")
+_MESSAGE_OPCODE = 0x05
+
+Head = tuple[Any, int, bytes]  # connection, when it was received, the first bytes
 
 
 def header_stamp_ns(data: bytes, msgtype: str, ros: str) -> int:
@@ -17,7 +29,67 @@ def header_stamp_ns(data: bytes, msgtype: str, ros: str) -> int:
 
     struct.error when the message is too short, as a TFMessage without transforms is.
     """
-    at = _AT[ros] + (_LENGTH_BYTES if msgtype == TF else 0)
+    at = _STAMP_AT + (_LENGTH_BYTES if msgtype == TF else 0)
     little = ros == "1" or data[1:2] == b"\x01"
     seconds, nanoseconds = (_LITTLE if little else _BIG).unpack_from(data, at)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def message_heads(reader: Any, connections: Collection[Any]) -> Iterator[Head] | None:
+    """The first bytes of messages in the order of reception, where the rest need not be read for it; else None.
+
+    What the libraries below raise on damaged files passes through.
+    """
+    wanted = {item.id: item for item in connections}
+    if type(reader) is McapReader and reader.chunks:
+        return _heads_of_mcap(reader, wanted)
+    if type(reader) is Sqlite3Reader:
+        return _heads_of_sqlite(reader, wanted)
+    return None
+
+
+def _heads_of_mcap(reader: McapReader, wanted: dict[int, Any]) -> Iterator[Head]:
+    assert reader.bio
+    chunks = [
+        _heads_of_chunk(reader.bio, chunk, wanted)
+        for chunk in reader.chunks
+        if any(chunk.channel_count.get(number, 0) for number in wanted)
+    ]
+    for connection, received_ns, head in heapq.merge(*chunks, key=lambda item: item[1]):
+        if connection is not None:
+            yield connection, received_ns, head
+
+
+def _heads_of_chunk(bio: BinaryIO, chunk: ChunkInfo, wanted: dict[int, Any]) -> Iterator[Head]:
+    yield None, chunk.message_start_time, b""  # the chunk is read when its time has come
+    begin = chunk.chunk_start_offset + 9 + 40 + len(chunk.compression)
+    stream: BinaryIO = bio
+    if chunk.compression:
+        bio.seek(begin)
+        packed = read_exact(bio, chunk.compressed_size)
+        stream = BytesIO(decompress(packed, chunk.compression, chunk.uncompressed_size, 0))
+        begin = 0
+    found: list[Head] = []
+    at, end = begin, begin + chunk.uncompressed_size
+    while at + _RECORD.size <= end:
+        stream.seek(at)
+        opcode, length = _RECORD.unpack(read_exact(stream, _RECORD.size))
+        if opcode == _MESSAGE_OPCODE:
+            number, _, received_ns, _ = _MESSAGE.unpack(read_exact(stream, _MESSAGE.size))
+            if number in wanted:
+                head = stream.read(min(_HEAD_BYTES, max(0, length - _MESSAGE.size)))
+                found.append((wanted[number], received_ns, head))
+        at += _RECORD.size + length
+    yield from sorted(found, key=lambda item: item[1])
+
+
+def _heads_of_sqlite(reader: Sqlite3Reader, wanted: dict[int, Any]) -> Iterator[Head]:
+    """By incremental reading of blobs: the pages behind a large message's first are not touched."""
+    assert reader.dbconn
+    numbers = ", ".join(str(int(number)) for number in wanted)
+    rows = reader.dbconn.execute(
+        f"SELECT id, topic_id, timestamp FROM messages WHERE topic_id IN ({numbers}) ORDER BY timestamp"
+    )
+    for row, number, received_ns in rows:
+        with reader.dbconn.blob_open("main", "messages", "data", row, False) as blob:
+            yield wanted[number], received_ns, blob.read(_HEAD_BYTES)

@@ -210,3 +210,36 @@ def test_an_mcap_file_of_other_messages_is_refused(tmp_path: Path) -> None:
         open_bag(other),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ros": "1"},
+        {},
+        {"storage": "sqlite3"},
+        *({"compression": mode} for mode in ("storage", "message", "file")),
+    ],
+    ids=str,
+)
+def test_stamps_are_read_without_the_messages(tmp_path: Path, options: dict) -> None:
+    path = record(tmp_path / ("bag.bag" if "ros" in options else "bag"), size=100_000, **options)
+    with open_bag(path) as bag:
+        topics = ["/image/compressed", "/pose"]
+        expected = [
+            (topic, received, message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+            for topic, received, message in bag.messages(topics)
+        ]
+        assert list(bag.stamps(topics)) == expected
+        assert len(expected) == 80
+
+
+@every_kind
+def test_stamps_of_a_damaged_recording_are_those_of_its_messages(
+    tmp_path: Path, name: str, options: dict
+) -> None:
+    path = record(tmp_path / name, size=60_000, **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with open_bag(path) as bag:
+        assert len(list(bag.stamps(["/pose"]))) == len(list(bag.messages(["/pose"]))) > 10
