@@ -208,9 +208,9 @@ def test_poses_and_mount_from_tf(bench, tmp_path):
 def test_several_cameras(bench, tmp_path):
     """A dataset each; with cameras_together_s only what all took."""
     names = {"image/compressed": "front/image/compressed", "camera_info": "front/camera_info"}
-    down = {topic: name.replace("front", "down") for topic, name in names.items()}
+    below = {topic: name.replace("front", "down") for topic, name in names.items()}
     front = LiveDrone(bench.node, renamed=names)
-    LiveDrone(bench.node, without=("image", "depth", "/clock", "odom", "fix"), renamed=down)
+    down = LiveDrone(bench.node, without=("image", "depth", "/clock", "odom", "fix"), renamed=below)
     missing = iter(range(10**9))
     front.spoil["image/compressed"] = lambda message: None if next(missing) % 4 == 3 else message
     recorder = Recorder(
@@ -221,9 +221,13 @@ def test_several_cameras(bench, tmp_path):
     )
     assert_conserved(told)
     assert recorder.stop().success
-    stamps = [Dataset(tmp_path / "flight" / name).stamps_ns for name in ("front", "down")]
-    assert len(stamps[0]) == len(stamps[1])
-    assert np.abs(stamps[0] - stamps[1]).max() <= 4e7
+    front_ns, down_ns = (Dataset(tmp_path / "flight" / name).stamps_ns for name in ("front", "down"))
+    alone = sum(np.abs(down_ns - stamp).min() > 4e7 for stamp in front_ns)
+    alone += sum(np.abs(front_ns - stamp).min() > 4e7 for stamp in down_ns)
+    assert alone <= 2, "the first or last pose may lie between the two images"
+    assert len(down_ns) < 0.9 * len(down.sent["image/compressed"]), (
+        "those that the front did not take are left out"
+    )
 
 
 def test_lifecycle_and_settings(bench, tmp_path):
