@@ -109,6 +109,8 @@ def main() -> None:
                 if options.keep:
                     shutil.copytree(folder, options.keep / str(number), dirs_exist_ok=True)
             shutil.rmtree(folder)
+            if (number + 1) % 200 == 0:
+                print(f"{number + 1}: {len(failures)} failures", file=sys.stderr, flush=True)
     table = ["| recording | converted | refused | failed |", "|---|---|---|---|"]
     table += [
         f"| {kind} | {n['converted']} | {n['refused']} | {n['failed']} |" for kind, n in outcomes.items()
