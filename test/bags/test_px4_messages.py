@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rosbags.typesys import get_types_from_msg
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.bags import px4
@@ -61,9 +61,11 @@ def filled(kind, **given):
 
 def write(path: Path, messages: dict[str, dict]) -> Path:
     with BagWriter(path) as bag:
+        bag.make.store = get_typestore(
+            Stores.ROS2_JAZZY
+        )  # its own: what is registered must not reach other tests
         for name, text in DEFINITIONS.items():
-            if name not in bag.make.store.types:
-                bag.make.store.register(get_types_from_msg(text, name))
+            bag.make.store.register(get_types_from_msg(text, name))
         for number, (name, fields) in enumerate(messages.items()):
             bag.write(f"/fmu/{number}", filled(bag.make.store.types[name], **fields), 10**18 + number)
     return path
