@@ -23,6 +23,7 @@ from pose2rgbd_ros.streams.alignment.refine import WHITE, refine
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 _LEAST_S_FOR_DRIFT = 60.0
+_SHORTEST_S = 4.0  # in less, three or four swings fit at offsets that are all as sure of themselves
 _NEAR_S = 0.15  # a peak is at least so wide,
 _PLAUSIBLE = 3.0  # score from which on a lag is worth a second look
 _PEAK_DEPTH = 3.0  # and reaches down to so much below its top
@@ -212,6 +213,8 @@ def _answer(
     why = _why(
         evidences, refined.sigma_s, confidence, correlation, second, second_s, total.score[best], options
     )
+    if duration_s < _SHORTEST_S:
+        why = f"only {duration_s:.1f} s of images; at least {_SHORTEST_S:g} s are needed"
     images, span = evidences[0].follower_span_ns, evidences[0].leader_span_ns
     offset_ns = round(line.offset_s * SECOND)
     overlap = max(images[0], span[0] - offset_ns), min(images[1], span[1] - offset_ns)

@@ -111,7 +111,8 @@ def turn_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
     Not the velocity along the body's axes: it holds how the body is turned, and a swing and its rate together fit at
     any lag.
     """
-    width_s = _flow_width_s(flow)
+    assert motion.rates is not None
+    width_s = max(_flow_width_s(flow), 0.8 * motion.rates.period_s)
     slow_s = _slow_s(flow, width_s, _SLOW_RATES_S)
     means = _flow_means(flow, flow_channels.sliding(flow)[:, [0, 1, 3]], width_s)
 
