@@ -44,11 +44,11 @@ METHODS = {
     "GPS": ("GPS", True),
     "odometry, magnitude only": ("odometry", False),
 }
-ACCELERATES = [(0.0, 7.0), (0.0, 8.0), (0.5, 9.5), (1.0, 9.0), (0.0, 10.0), (0.0, 12.1)]  # of the drone video, seconds
+ACCELERATES = [
     (0.0, 7.0),
     (0.0, 8.0),
+    (0.5, 9.5),
     (1.0, 9.0),
-    (2.0, 10.0),
     (0.0, 10.0),
     (0.0, 12.1),
 ]  # seconds of the drone video
