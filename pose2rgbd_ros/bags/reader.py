@@ -99,6 +99,8 @@ class BagReader:
     def _part_stamps(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, int]]:
         ros = self._files[index][1]
         for connection, received_ns, data in self._heads(index, topics):
+            if not 0 <= received_ns <= _LATEST_NS:  # a damaged record
+                continue
             with suppress(struct.error):
                 yield (
                     connection.topic,
