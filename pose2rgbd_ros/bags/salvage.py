@@ -187,6 +187,8 @@ class UnfinishedSqlite:
             try:
                 found = False
                 for row in self._database.execute(query, (newest + skip, limit)):
+                    if row[0] <= newest:
+                        raise sqlite3.DatabaseError("not in order")  # half a page, read as zeros
                     (newest, *values), skip, found = row, 0, True
                     if [type(value) for value in values] == [int, int, bytes]:
                         yield values[0], values[1], values[2]
