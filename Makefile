@@ -20,8 +20,11 @@ test: setup         ## the default tests; SLOW=1 adds the long ones
 lint: setup         ## ruff, mypy, import contracts
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports
 
-bench: setup        ## speed of the networks, the simulator and the nodes; writes bench/results/
-	@$(ACTIVATE) && for bench in render_speed render_node sim_speed sim_dataset sim_node; do python bench/$$bench.py || exit 1; done
+# What is measured, quick ones first; an hour in all.
+BENCHES := render_speed render_node sim_speed sim_dataset sim_node synchronizer convert_speed fusion sync_accuracy fuzz_bags record_kill record_load
+
+bench: setup        ## speed, accuracy and endurance, about an hour (BENCHES=name for one); writes bench/results/
+	@$(ACTIVATE) && for bench in $(BENCHES); do python bench/$$bench.py || exit 1; done
 
 lock: setup         ## pin what is installed now into requirements/python.lock
 	@$(ACTIVATE) && python scripts/lock.py > requirements/python.lock.new && mv requirements/python.lock.new requirements/python.lock
