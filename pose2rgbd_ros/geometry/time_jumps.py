@@ -10,6 +10,8 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 
 # Stamps that go back by more are a clock set back or a recording that starts again, not messages out of order.
 JUMP_NS = 1_000_000_000
+# One stamp alone that leaps ahead by more is wrong, not a clock set forward and back.
+_LEAP_NS = 10_000_000_000
 
 
 def restarts(stamps_ns: Int64) -> list[int]:
@@ -37,8 +39,24 @@ def restarts(stamps_ns: Int64) -> list[int]:
 def passed_once(stamps_ns: Int64, values: Float64) -> Bool:
     """Which stamps (N,), as they were received, are of times that the clock passed only once.
 
-    A recording that was merely played again, the same `values` (N, K) at the same stamps, counts as one.
+    A recording that was merely played again, the same `values` (N, K) at the same stamps, counts as one. A single
+    stamp far ahead of those before and after it says nothing of theirs.
     """
+    known = ~_leaps(stamps_ns)
+    once = np.ones(len(stamps_ns), dtype=np.bool_)
+    once[known] = _passed_once(stamps_ns[known], values[known])
+    return once
+
+
+def _leaps(stamps_ns: Int64) -> Bool:
+    """Which stamps (N,) leap ahead alone: the next one goes on from where the one before was."""
+    alone = np.zeros(len(stamps_ns), dtype=np.bool_)
+    before, at, after = stamps_ns[:-2], stamps_ns[1:-1], stamps_ns[2:]
+    alone[1:-1] = (at - before > _LEAP_NS) & (at - after > _LEAP_NS) & (after > before - JUMP_NS)
+    return alone
+
+
+def _passed_once(stamps_ns: Int64, values: Float64) -> Bool:
     once = np.ones(len(stamps_ns), dtype=np.bool_)
     starts = restarts(stamps_ns)
     for start, end in itertools.pairwise([*starts, len(stamps_ns)]):
@@ -48,7 +66,8 @@ def passed_once(stamps_ns: Int64, values: Float64) -> Bool:
         twice = start + np.flatnonzero((again >= first) & (again <= last))
         order = np.argsort(before, kind="stable")
         partner = order[np.minimum(np.searchsorted(before[order], stamps_ns[twice]), start - 1)]
-        same = (stamps_ns[partner] == stamps_ns[twice]) & (values[partner] == values[twice]).all(axis=1)
+        a, b = values[partner], values[twice]
+        same = (stamps_ns[partner] == stamps_ns[twice]) & ((a == b) | (np.isnan(a) & np.isnan(b))).all(axis=1)
         if not same.all():
             once &= (stamps_ns < first) | (stamps_ns > last)
     return once

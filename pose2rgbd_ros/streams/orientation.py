@@ -17,6 +17,8 @@ from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.streams.pose_source import PoseAnswer, PoseSource
 
 _SECOND = 1e9
+# A longer silence counts as this long: with a stamp of 1970 the sums of squared times would have no digits left.
+_LONGEST_SILENCE_NS = 3_600_000_000_000
 
 
 class OrientationLog:
@@ -100,12 +102,11 @@ def course(
     The velocity is that of a straight line through the positions within `smoothing_s` on both sides, at least one on
     each. UserError when the body never moves as fast as `slow_mps`.
     """
-    t_s = (stamps_ns - stamps_ns[0]) / _SECOND
-    low = np.minimum(np.searchsorted(t_s, t_s - smoothing_s), np.maximum(np.arange(len(t_s)) - 1, 0))
-    high = np.maximum(
-        np.searchsorted(t_s, t_s + smoothing_s, side="right"), np.minimum(np.arange(len(t_s)) + 2, len(t_s))
-    )
-    velocity, spread = _slopes(t_s, position_m[:, :2], low, high)
+    t_ns = np.concatenate([[0], np.cumsum(np.minimum(np.diff(stamps_ns), _LONGEST_SILENCE_NS))])
+    around_ns, index, n = round(smoothing_s * _SECOND), np.arange(len(t_ns)), len(t_ns)
+    low = np.minimum(np.searchsorted(t_ns, t_ns - around_ns), np.maximum(index - 1, 0))
+    high = np.maximum(np.searchsorted(t_ns, t_ns + around_ns, side="right"), np.minimum(index + 2, n))
+    velocity, spread = _slopes(t_ns / _SECOND, position_m[:, :2], low, high)
     speed = np.hypot(velocity[:, 0], velocity[:, 1])
     sigma_mps = sigma_m / np.sqrt(np.maximum(spread, 1e-12))
     moves = speed >= slow_mps
@@ -114,12 +115,12 @@ def course(
             f"the course says no heading: the body never moves at {slow_mps:g} m/s (at most {speed.max():.2f}); "
             "course_speed_mps sets the limit"
         )
-    index = np.maximum.accumulate(np.where(moves, np.arange(len(t_s)), -1))
-    index = np.where(index < 0, int(np.argmax(moves)), index)
-    yaw = np.arctan2(velocity[index, 1], velocity[index, 0])
+    told = np.maximum.accumulate(np.where(moves, index, -1))
+    told = np.where(told < 0, int(np.argmax(moves)), told)
+    yaw = np.arctan2(velocity[told, 1], velocity[told, 0])
     quats = quaternions.from_euler_rpy(np.stack([0 * yaw, 0 * yaw, yaw], axis=1))
-    sigma_rad = np.arctan2(sigma_mps[index], speed[index])
-    return Course(Trajectory(stamps_ns, np.zeros((len(t_s), 3)), quats), sigma_rad, ~moves)
+    sigma_rad = np.arctan2(sigma_mps[told], speed[told])
+    return Course(Trajectory(stamps_ns, np.zeros((n, 3)), quats), sigma_rad, ~moves)
 
 
 def _slopes(t_s: Float64, xy: Float64, low: Int64, high: Int64) -> tuple[Float64, Float64]:

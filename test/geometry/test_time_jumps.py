@@ -43,6 +43,20 @@ def test_a_recording_played_twice_is_one() -> None:
     assert kept(*thrice) == []  # another flight by the same clock
 
 
+def test_a_pose_that_is_not_finite_is_the_same_in_both_rounds() -> None:
+    loop = list(range(0, 10_000, 500))
+    values = np.where(np.array(loop) == 1500, np.nan, loop)
+    assert kept(*loop, *loop, values=np.tile(values, 2)) == [*loop, *loop]
+
+
+def test_one_stamp_far_ahead_costs_no_other_its_place() -> None:
+    track = list(range(0, 60_000, 500))
+    leaping = [*track[:50], 10**9, *track[50:]]
+    assert kept(*leaping) == leaping
+    forward_and_back = [*track[:50], 10**9, 10**9 + 500, *track[:50]]
+    assert kept(*forward_and_back) == [10**9, 10**9 + 500], "set forward and back is another thing"
+
+
 def test_disorder_and_stragglers_are_no_jump() -> None:
     for stamps in (
         [0, 1000, 100, 2000, 1100, 3000],  # within a second

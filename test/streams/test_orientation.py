@@ -52,6 +52,16 @@ def test_a_hover_holds_the_heading_before_it_and_begins_with_the_first() -> None
     assert course.held[[5, 50]].all()
 
 
+def test_a_stamp_of_1970_leaves_the_course_of_the_others_as_it_is() -> None:
+    stamps, position = track(200, 10.0, (3.0, 4.0))
+    stamps = np.append(1, stamps + 1_700_000_000 * S)
+    course = orientation.course(stamps, np.vstack([position[:1], position]), 1.0, 1.0, 0.3)
+    alone = orientation.course(stamps[1:], position, 1.0, 1.0, 0.3)
+    np.testing.assert_allclose(yaws(course.trajectory)[1:], np.arctan2(4, 3), atol=1e-6)
+    np.testing.assert_allclose(course.sigma_rad[2:], alone.sigma_rad[1:], rtol=1e-3)
+    assert not course.held[2:].any()
+
+
 def test_the_reported_uncertainty_is_that_of_noisy_fixes() -> None:
     rng = np.random.default_rng(1)
     stamps, position = track(4000, 5.0, (6.0, 2.0))
