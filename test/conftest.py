@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,11 +44,31 @@ _domains = itertools.count()
 
 @pytest.fixture(scope="session")
 def new_domain() -> Callable[[], int]:
-    """Gives a ROS_DOMAIN_ID that no other test has.
+    """Gives a ROS_DOMAIN_ID that nobody on this machine uses: no other test, nor a simulator that runs beside them.
 
     Ids stay below 100: above, the DDS ports reach into Linux's range of ephemeral ports.
     """
-    return lambda: 1 + (os.getpid() + 7 * next(_domains)) % 99
+
+    def new() -> int:
+        candidates = (1 + (os.getpid() + 7 * next(_domains)) % 99 for _ in range(99))
+        return next(domain for domain in candidates if _is_quiet(domain))
+
+    return new
+
+
+def _is_quiet(domain: int) -> bool:
+    """Whether no port of a domain by which participants find each other is taken."""
+    base = 7400 + 250 * domain
+    return all(_is_free(port) for port in (base, *range(base + 10, base + 74, 2)))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 @pytest.fixture
