@@ -20,7 +20,7 @@ from pose2rgbd_ros.streams.alignment.evidence import Evidence
 from pose2rgbd_ros.streams.alignment.flow import FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal
 from pose2rgbd_ros.streams.alignment.refine import WHITE, refine
-from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples, known_rows
 
 _LEAST_S_FOR_DRIFT = 60.0
 _SHORTEST_S = 4.0  # in less, three or four swings fit at offsets that are all as sure of themselves
@@ -167,10 +167,11 @@ def _curves(evidences: list[Evidence], options: AlignOptions) -> tuple[Int64, li
     """The times compared, and the score of each evidence and, last, of all together; none where nothing meets."""
     step_ns = _step_ns(evidences)
     times_ns = _grid(evidences, step_ns)
-    first, last = _lags(evidences, options, times_ns, step_ns)
+    origin_ns = _origin_ns(evidences, times_ns, step_ns)
+    first, last = _lags(evidences, options, times_ns, step_ns, origin_ns)
     if last - first < 2 or len(times_ns) < 8:
         return times_ns, []
-    curves = [_curve(item, times_ns, step_ns, (first, last), options) for item in evidences]
+    curves = [_curve(item, times_ns, step_ns, origin_ns, (first, last), options) for item in evidences]
     score = np.sum([curve.score for curve in curves], axis=0)
     correlation = np.max([curve.correlation for curve in curves], axis=0)
     return times_ns, [*curves, Curve("all", curves[0].lag_s, score, correlation)]
@@ -247,8 +248,18 @@ def _grid(evidences: list[Evidence], step_ns: int) -> Int64:
     return first + step_ns * np.arange((last - first) // step_ns + 1, dtype=np.int64)
 
 
-def _lags(evidences: list[Evidence], options: AlignOptions, times_ns: Int64, step_ns: int) -> tuple[int, int]:
-    """First and last lag in steps: within the largest offset, and where enough of the signals meets."""
+def _origin_ns(evidences: list[Evidence], times_ns: Int64, step_ns: int) -> int:
+    """The least lag, 0 or more, at which the steps of the followers fall on the beginning of the leaders.
+
+    Lags count from there, so that the same signals are compared at the same times however their clocks differ.
+    """
+    return int(evidences[0].leader_span_ns[0] - times_ns[0]) % step_ns
+
+
+def _lags(
+    evidences: list[Evidence], options: AlignOptions, times_ns: Int64, step_ns: int, origin_ns: int
+) -> tuple[int, int]:
+    """First and last lag in steps from the origin: within the largest offset, and where enough of the signals meets."""
     leader = evidences[0].leader_span_ns
     length = min(leader[1] - leader[0], int(times_ns[-1] - times_ns[0]))
     needed = round(options.min_overlap * length)
@@ -257,19 +268,25 @@ def _lags(evidences: list[Evidence], options: AlignOptions, times_ns: Int64, ste
     if options.max_offset_s > 0:
         most = round(options.max_offset_s * SECOND)
         first, last = max(first, -most), min(last, most)
-    return -(-first // step_ns), last // step_ns
+    return -(-(first - origin_ns) // step_ns), (last - origin_ns) // step_ns
 
 
 def _curve(
-    item: Evidence, times_ns: Int64, step_ns: int, lags: tuple[int, int], options: AlignOptions
+    item: Evidence,
+    times_ns: Int64,
+    step_ns: int,
+    origin_ns: int,
+    lags: tuple[int, int],
+    options: AlignOptions,
 ) -> Curve:
     """Score one evidence at every lag."""
     follower = item.follower(times_ns)
     count = len(times_ns) + lags[1] - lags[0]
-    leader = item.leader(times_ns[0] + step_ns * np.arange(lags[0], lags[0] + count, dtype=np.int64))
+    first_ns = times_ns[0] + origin_ns
+    leader = item.leader(first_ns + step_ns * np.arange(lags[0], lags[0] + count, dtype=np.int64))
     found = correlate.profile(follower, leader, (0, lags[1] - lags[0]), item.through_zero)
     step_s = step_ns / SECOND
-    lag_s = np.asarray((found.lag + lags[0]) * step_s, dtype=np.float64)
+    lag_s = np.asarray((found.lag + lags[0]) * step_s + origin_ns / SECOND, dtype=np.float64)
     usable = found.count >= 0.5 * options.min_overlap * max(1, int(found.count.max(initial=0)))
     unexplained = np.where(usable, found.unexplained, 0.0)
     best = int(np.argmin(unexplained))
@@ -278,9 +295,22 @@ def _curve(
     independent = found.count / hang
     p, q = follower.shape[1], leader.shape[1]
     # Bartlett's factor for few samples; half a logarithm for each parameter of the map, which chance would use.
-    factor = np.where(independent > 2 * (p + q + 1), independent - 1 - (p + q + 1) / 2, 0.0)
-    score = -0.5 * factor * unexplained - 0.5 * p * q * np.log(np.maximum(independent, 1.0))
+    # It comes in gradually, about two samples for each: few prove nothing, and no single one may decide.
+    each = independent / (p + q + 1)
+    factor = np.maximum(independent - 1 - (p + q + 1) / 2, 0.0) * np.clip(each - 1.5, 0.0, 1.0)
+    counted = _beyond(unexplained, follower, item.unmodelled)
+    score = -0.5 * factor * counted - 0.5 * p * q * np.log(np.maximum(independent, 1.0))
     return Curve(item.name, lag_s, np.maximum(score, 0.0), np.sqrt(np.maximum(0.0, 1 - np.exp(unexplained))))
+
+
+def _beyond(unexplained: Float64, follower: Float64, unmodelled: float) -> Float64:
+    """Logarithms of the share left unexplained (L,), as if the follower had noise of `unmodelled` times its mean as well."""
+    known = follower[known_rows(follower)]
+    variance = float(known.var(axis=0).mean()) if len(known) else 0.0
+    if not unmodelled or not variance > 0:
+        return unexplained
+    noise = (unmodelled * float(np.abs(known.mean(axis=0)).mean())) ** 2 / variance
+    return np.asarray(np.log((np.exp(unexplained) + noise) / (1 + noise)))
 
 
 def _mass(total: Curve, best: int, offset_s: float, near_s: float) -> float:

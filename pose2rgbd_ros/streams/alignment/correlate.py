@@ -17,6 +17,7 @@ from pose2rgbd_ros.streams.alignment.signals import known_rows
 
 FREEDOM = 4.0  # of Student's t, the distribution of residuals: heavy tails
 _ROUNDS = 6  # of its reweighting
+_STANDS_OUT = 0.05  # an autocorrelation below is noise
 _FLOOR = 1e-6  # share of the variance that is never counted as explained: rounding
 
 
@@ -98,9 +99,11 @@ class Fit:
         pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), 2 * len(r))) ** 2)[: len(r)]
         correlation = np.fft.irfft(power)[: len(r)] / np.maximum(pairs, 1.0)
         correlation /= max(float(correlation[0]), 1e-300)
-        below = np.flatnonzero(correlation < 0.05)
-        end = int(below[0]) if len(below) else len(correlation)
-        return max(least, float(2 * correlation[:end].sum() - 1))
+        # Never rising again, and counted only where it stands out: otherwise a hair's breadth at the cut decides how
+        # much evidence a short record holds.
+        falling = np.minimum.accumulate(correlation)
+        stands_out = np.maximum(falling - _STANDS_OUT, 0.0) / (1.0 - _STANDS_OUT)
+        return max(least, float(2 * stands_out.sum() - 1))
 
 
 def fit(followers: Float64, leaders: Float64, through_zero: bool = False, rounds: int = _ROUNDS) -> Fit:

@@ -22,6 +22,7 @@ _SLOW_S, _SLOW_RATES_S = (
     1.5,
 )  # slower parts of sums, and of rates, are left out: depths change with the scene
 _SMOOTH_VELOCITY_S = 0.3  # beside turn rates: its noise should explain nothing
+_DEPTH_CHANGES = 0.1  # the scene's depth changes the picture's speed by so much, and slowly: a lag can mimic it
 _MEDIAN_OF = 5  # samples of a median filter: single wrong ones vanish, edges stay
 
 # Values (M, K) at even times (M,) int64.
@@ -33,7 +34,8 @@ class Evidence:
     """Two signals that should agree: `follower` by the clock in question, `leader` by the one to align with.
 
     `width_s`: both are Gaussian means of this width. `span_ns`: first and last time known, of follower and leader.
-    `through_zero`: where the leaders are 0, so are the followers.
+    `through_zero`: where the leaders are 0, so are the followers. `unmodelled`: share of its mean by which the follower
+    changes for reasons of its own; what it explains counts only beyond that.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Evidence:
     follower_span_ns: tuple[int, int]
     leader_span_ns: tuple[int, int]
     through_zero: bool = False
+    unmodelled: float = 0.0
     labels: tuple[str, str] = ("", "")
 
 
@@ -83,6 +86,7 @@ def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 
         width_s,
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
+        unmodelled=_DEPTH_CHANGES,
         labels=("optical flow, px/s", "speed, m/s"),
     )
 
@@ -101,6 +105,7 @@ def growth_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         _span(flow.stamps_ns),
         _span(motion.stamps_ns),
         through_zero=True,
+        unmodelled=_DEPTH_CHANGES,
         labels=("picture grows, px/s", "speed, m/s"),
     )
 
