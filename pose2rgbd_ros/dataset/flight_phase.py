@@ -9,6 +9,8 @@ from pose2rgbd_ros.geometry.arrays import Float64, Int64
 # A recording that never leaves this band is no flight with a take-off in it.
 _LEAST_CLIMB_M = 3.0
 _STEP_NS = 200_000_000
+# Longer silences between poses count as this long: a stamp of 1970 must not make a grid of fifty years.
+_LONGEST_GAP_NS = 5_000_000_000
 # One pose in a thousand may be an outlier, below the ground or above the flight.
 _OUTLIERS = 0.001
 # A climb begins to count at this part of the top, and ends where it has slowed to this part of its speed.
@@ -30,15 +32,16 @@ def flight_phase(stamps_ns: Int64, z_m: Float64) -> tuple[int, int] | None:
     low, top = (float(value) for value in np.quantile(z_m, [_OUTLIERS, 1 - _OUTLIERS]))
     if top - low < _LEAST_CLIMB_M:
         return None
-    span_ns = int(stamps_ns[-1] - stamps_ns[0])
-    count = max(2, span_ns // _STEP_NS + 1)
-    t_ns = np.linspace(0.0, span_ns, count)
-    z = np.interp(t_ns, (stamps_ns - stamps_ns[0]).astype(np.float64), z_m)
+    since_first_ns = stamps_ns - stamps_ns[0]
+    short_ns = np.concatenate([[0], np.cumsum(np.minimum(np.diff(stamps_ns), _LONGEST_GAP_NS))])
+    count = max(2, int(short_ns[-1]) // _STEP_NS + 1)
+    t_ns = np.linspace(0.0, short_ns[-1], count)
+    z = np.interp(t_ns, short_ns, z_m)
     first = _end_of_climb(z, low + _LOW * (top - low))
     last = count - 1 - _end_of_climb(z[::-1], low + _LOW * (top - low))
     if first >= last:
         return None
-    begin, end = round(t_ns[first]), round(t_ns[last])
+    begin, end = (round(float(np.interp(t_ns[i], short_ns, since_first_ns))) for i in (first, last))
     return int(stamps_ns[0]) + begin, int(stamps_ns[0]) + end
 
 

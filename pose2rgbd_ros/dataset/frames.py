@@ -18,8 +18,9 @@ from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 
 RawImages = Literal["png", "jpeg"]
 
+JPEG_QUALITY = 95
 # Sampling 4:4:4 keeps coloured edges where they are.
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+_JPEG = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_QUALITY]
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
 # Runs of equal pixels are looked for where more than this part of them equal their left neighbours.
 _SAMPLED_ROWS, _RUNS = 16, 0.3
@@ -61,7 +62,9 @@ def checked_pose(T_map_cam: npt.ArrayLike) -> Float64:
     return T
 
 
-def encode_image(image: ImageSample | AnyArray, camera: Camera, raw_images: RawImages) -> tuple[str, bytes]:
+def encode_image(
+    image: ImageSample | AnyArray, camera: Camera, raw_images: RawImages, jpeg_quality: int = JPEG_QUALITY
+) -> tuple[str, bytes]:
     """Suffix and contents of a colour file: JPEG and PNG sources verbatim, others encoded as `raw_images`.
 
     BadFrame "image_unreadable" (also for a JPEG or PNG that ends too early) or "image_size".
@@ -78,7 +81,10 @@ def encode_image(image: ImageSample | AnyArray, camera: Camera, raw_images: RawI
             "image_unreadable", f"an image of {rgb.dtype} {rgb.shape}; expected RGB uint8 (H, W, 3)"
         )
     _check_size(rgb.shape[1], rgb.shape[0], camera)
-    suffix, parameters = (".jpg", _JPEG) if raw_images == "jpeg" else (".png", _png_parameters(rgb))
+    if raw_images == "jpeg":
+        suffix, parameters = ".jpg", [*_JPEG, jpeg_quality]
+    else:
+        suffix, parameters = ".png", _png_parameters(rgb)
     done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), parameters)
     if not done:
         raise BadFrame("image_unreadable", f"an image of {rgb.shape} cannot be written as {suffix}")

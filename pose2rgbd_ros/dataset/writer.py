@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.depth_files import DepthEncoder, DepthFormat, read_depth
-from pose2rgbd_ros.dataset.frames import BadFrame as BadFrame
 from pose2rgbd_ros.dataset.frames import (
+    JPEG_QUALITY,
     EncodedFrame,
     RawImages,
     check_depth,
@@ -26,6 +26,7 @@ from pose2rgbd_ros.dataset.frames import (
     checked_stamp,
     encode_image,
 )
+from pose2rgbd_ros.dataset.frames import BadFrame as BadFrame
 from pose2rgbd_ros.dataset.meta import (
     DatasetMeta,
     SourceMeta,
@@ -63,6 +64,7 @@ class DatasetWriter:
             later depth not fit, `close` turns all depth files into float TIFF. "mm" and "cm" make too far unknown.
             Integer sources keep their counts. Ignored for relative depth (always float) and on resume.
         raw_images: how uncompressed images are stored; JPEG and PNG sources are stored verbatim.
+        jpeg_quality: of uncompressed images stored as JPEG, 1 to 100.
 
     Raises:
         UserError: another writer is at work, the folder holds something else, or another camera's, frame's or place's
@@ -77,9 +79,11 @@ class DatasetWriter:
         *,
         depth_format: DepthFormat = "auto",
         raw_images: RawImages = "png",
+        jpeg_quality: int = JPEG_QUALITY,
     ) -> None:
         self.path = Path(path)
         self._raw_images: RawImages = raw_images
+        self._jpeg_quality = jpeg_quality
         self._frames: Frames = {}
         self._source: SourceMeta | None = None
         self._begun: set[str] = set()
@@ -115,10 +119,11 @@ class DatasetWriter:
     def begin_source(self, name: str, recorded_from_ns: int | None = None) -> None:
         """Count the frames that follow to the recording `name`, which began at `recorded_from_ns` by its own clock.
 
-        Counts of an earlier, interrupted run over it are forgotten. Another recording of this name is numbered.
+        Counts of an earlier, interrupted run over it are forgotten with the first frame; a recording without a frame
+        is not listed. Another recording of this name is numbered.
         """
-        sources, plain, number = self.meta.sources, name, 1
-        known = {source.name: source for source in sources}
+        plain, number = name, 1
+        known = {source.name: source for source in self.meta.sources}
         while name in known and (
             name in self._begun or not _same_start(known[name].recorded_from_ns, recorded_from_ns)
         ):
@@ -126,10 +131,6 @@ class DatasetWriter:
             name = f"{plain} ({number})"
         self._begun.add(name)
         self._source = SourceMeta(name, recorded_from_ns=recorded_from_ns)
-        if name in known:
-            sources[sources.index(known[name])] = self._source
-        else:
-            sources.append(self._source)
 
     def add(
         self,
@@ -165,7 +166,8 @@ class DatasetWriter:
 
     def encode(self, image: ImageSample | AnyArray, depth: DepthSample | AnyArray | None) -> EncodedFrame:
         """The files of one frame, to be stored by `add_encoded`. BadFrame as `add` raises it."""
-        return EncodedFrame(encode_image(image, self.meta.camera, self._raw_images), self._depth_file(depth))
+        colour = encode_image(image, self.meta.camera, self._raw_images, self._jpeg_quality)
+        return EncodedFrame(colour, self._depth_file(depth))
 
     def add_encoded(self, stamp_ns: int, T_map_cam: npt.ArrayLike, frame: EncodedFrame) -> Added:
         """Like `add`, of files encoded elsewhere, say in another process; the caller vouches for what is in them."""
@@ -344,10 +346,21 @@ class DatasetWriter:
     def _count(self, stamp: int) -> None:
         source = self._source
         if source is not None:
+            if not source.frames:
+                self._list(source)
             source.frames += 1
             first, last = source.first_stamp_ns, source.last_stamp_ns
             source.first_stamp_ns = stamp if first is None else min(first, stamp)
             source.last_stamp_ns = stamp if last is None else max(last, stamp)
+
+    def _list(self, source: SourceMeta) -> None:
+        """Put a recording into the metadata, in place of what an earlier run said of it."""
+        sources = self.meta.sources
+        for i, other in enumerate(sources):
+            if other.name == source.name:
+                sources[i] = source
+                return
+        sources.append(source)
 
     def _write_transforms(self, frames: list[tuple[Record, str]]) -> None:
         poses = [layout.parse_pose(line) for _, line in frames]

@@ -126,6 +126,18 @@ def test_several_bags_share_one_place_and_colliding_stamps_are_told(toy, tmp_pat
     assert (second.name, second.frames, second.first_stamp_ns) == ("second.bag", 1, toy.stamp(9))
 
 
+def test_a_recording_of_which_nothing_is_kept_is_not_listed(toy, tmp_path):
+    with DatasetWriter(tmp_path / "set", toy.meta(None)) as writer:
+        writer.begin_source("kept.bag")
+        writer.add(toy.stamp(0), toy.pose(toy.stamp(0)), toy.rgb(0))
+    with DatasetWriter(tmp_path / "set", toy.meta(None), resume=True) as writer:
+        writer.begin_source("kept.bag")
+        writer.begin_source("empty.bag")
+    assert [(source.name, source.frames) for source in Dataset(tmp_path / "set").meta.sources] == [
+        ("kept.bag", 1)
+    ]
+
+
 def test_resuming_skips_what_is_there(toy, make_dataset):
     path = make_dataset(5)
     before = {p: p.stat().st_mtime_ns for p in (path / "rgb").iterdir()}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from support import foreign_datasets as foreign
 from pose2rgbd_ros.dataset.formats.config import NAMES, ImportConfig
 from pose2rgbd_ros.dataset.formats.import_report import ImportReport
 from pose2rgbd_ros.dataset.formats.importing import import_datasets
+from pose2rgbd_ros.dataset.formats.pictures import read_depth
+from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 
@@ -251,6 +256,34 @@ def test_files_elsewhere_only_when_allowed(load: Callable[..., ImportReport], tm
         load("nerfstudio", spoil)
     report = import_datasets([tmp_path / "source"], tmp_path / "out", ImportConfig(outside=True))
     assert report.frames_written == foreign.FRAMES
+
+
+def png_head(width: int, height: int) -> bytes:
+    """A 16 bit PNG that says to be of this size, and holds next to nothing."""
+    head = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def npy_head(height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f4", "fortran_order": False, "shape": (height, width)}
+    )
+    return file.getvalue() + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.png", png_head(100_000, 100_000)), ("a.npy", npy_head(10**9, 10**6))]
+)
+def test_depth_files_that_claim_absurd_sizes_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadFrame) as refused:
+        read_depth(0, tmp_path / name, 1.0, None)
+    assert refused.value.reason == "depth_unreadable"
 
 
 def test_a_binary_colmap_model_is_explained(tmp_path: Path) -> None:

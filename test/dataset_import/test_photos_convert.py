@@ -132,6 +132,24 @@ def test_photos_of_one_second_follow_each_other_by_number(tmp_path: Path) -> Non
     assert any("3 photos share their second" in note for note in report.notes)
 
 
+def test_heights_are_measured_from_the_lowest_of_all_photos(tmp_path: Path) -> None:
+    for i, up_m in enumerate((60.0, 50.0, 5.0)):
+        plain(tmp_path / f"{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=(10.0 * i, 0, up_m))
+    config = ConvertConfig(datum=AT_DATUM, max_height_m=50.0)
+    report = convert_photos([tmp_path], tmp_path / "out", config, UNCHECKED)
+    assert report.rejects == {"altitude": 1}
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam[:, 2, 3], [50, 5], atol=2e-3)
+
+
+def test_poses_of_a_file_do_not_go_to_two_photos_of_one_name(tmp_path: Path) -> None:
+    for i, folder in enumerate(("100MEDIA", "101MEDIA")):
+        (tmp_path / folder).mkdir()
+        plain(tmp_path / folder / "DJI_0001.jpg", taken=f"2024:05:01 12:00:0{i}")
+    (tmp_path / "poses.csv").write_text("DJI_0001.jpg,0,0,50,1,0,0,0\n")
+    with pytest.raises(UserError, match=r"DJI_0001\.jpg, but 2 photos have this name"):
+        convert_photos([tmp_path], tmp_path / "out", IN_ENU, PhotoSettings(poses=tmp_path / "poses.csv"))
+
+
 def test_fractions_of_seconds_and_zones_count(tmp_path: Path) -> None:
     plain(tmp_path / "a.jpg", subsec="25", zone="+02:00")
     plain(tmp_path / "b.jpg", subsec="75", zone="+02:00", place_enu_m=(5, 0, 50))

@@ -109,6 +109,14 @@ def test_take_off_and_landing_are_where_the_climb_ends_and_the_descent_begins() 
     assert cut[0] == stamps[in_the_air][0], "a recording that begins in the air loses nothing there"
 
 
+def test_a_stamp_of_1970_makes_no_grid_of_fifty_years() -> None:
+    stamps, z = climb()
+    stamps = np.concatenate([[0], stamps + 1_700_000_000 * S])
+    phase = flight_phase(stamps, np.concatenate([[0.0], z]))
+    assert phase is not None
+    np.testing.assert_allclose((np.array(phase) - stamps[1]) / S, [15, 75], atol=0.6)
+
+
 def test_what_does_not_climb_is_no_flight() -> None:
     stamps, z = climb(z_m=1.0)
     assert flight_phase(stamps, z) is None

@@ -233,6 +233,18 @@ def test_frames_can_be_made_smaller_and_lossless(tmp_path: Path) -> None:
     assert dataset.records[0].rgb.endswith(".png")
 
 
+def test_frames_are_as_good_as_asked_for(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", pose, 0.3, metadata=BEGUN)
+    srt(tmp_path / "a.srt", np.arange(0, 0.41, 0.1))
+    sizes = []
+    for quality in (40, 95):
+        config = ConvertConfig(datum=IN_ENU.datum, jpeg_quality=quality)
+        convert_videos([tmp_path / "a.mp4"], tmp_path / str(quality), config)
+        dataset = Dataset(tmp_path / str(quality))
+        sizes.append((dataset.path / dataset.records[0].rgb).stat().st_size)
+    assert sizes[0] < 0.5 * sizes[1]
+
+
 def test_a_video_that_was_cut_off_gives_what_can_be_decoded(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", pose, 4.0)
     whole = (tmp_path / "a.avi").read_bytes()

@@ -110,7 +110,8 @@ def _write(folder: Path, flight: Flight, planned: Layout, format: Format, report
     for name in {str(Path(str(depths[i])).parent) for i in kept} if depths else ():
         (folder / name).mkdir(parents=True, exist_ok=True)
     jobs = [(i, str(planned.images[i]), depths[i] if depths else None) for i in kept]
-    for _ in tqdm(in_parallel(files.write, jobs), total=len(jobs), desc=str(report.out), unit="frame"):
+    done = in_parallel(files.write, jobs)
+    for _ in tqdm(done, total=len(jobs), desc=str(report.out), unit="frame", disable=None):
         pass
     report.frames = len(kept)
     if len(kept) < len(flight.frames):

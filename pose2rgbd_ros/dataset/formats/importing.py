@@ -144,7 +144,7 @@ def _write_all(scenes: Sequence[Scene], out: Path, config: ImportConfig, report:
             except UserError as error:
                 raise UserError(f"{scene.path} does not belong with the others: {error}") from error
             writer.begin_source(_source_name(scene, scenes))
-            for view in tqdm(scene.views, desc=scene.path.name, unit="frame"):
+            for view in tqdm(scene.views, desc=scene.path.name, unit="frame", disable=None):
                 if view.stamp_ns in taken:
                     part.reject(
                         "duplicate_stamp", f"{view.image} has a stamp for the second time, {view.stamp_ns} ns"

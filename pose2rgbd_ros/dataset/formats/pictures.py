@@ -12,6 +12,7 @@ from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth as rules
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32
+from pose2rgbd_ros.geometry.pixel_buffer import decode_file
 from pose2rgbd_ros.streams.images import compressed_size
 from pose2rgbd_ros.streams.samples import DepthSample
 
@@ -32,10 +33,10 @@ def image_size(file: Path) -> tuple[int, int]:
             found = compressed_size(stream.read(_HEAD))
         if found is not None:
             return found[1], found[2]
-        data = np.fromfile(file, dtype=np.uint8)
+        data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    image = decode_file(data, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise UserError(f"{file} is no readable image")
     return int(image.shape[1]), int(image.shape[0])
@@ -70,7 +71,7 @@ def read_depth(stamp_ns: int, file: Path, unit_m: float, unknown: int | None) ->
         image = _pixels(file, data)
     except FileNotFoundError as error:
         raise BadFrame("depth_missing", f"{file} does not exist") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise BadFrame("depth_unreadable", f"{file} cannot be read ({error})") from error
     if image.ndim == 2 and image.dtype == np.uint16:
         png = data if data.startswith(_PNG) else None
@@ -92,7 +93,7 @@ def _pixels(file: Path, data: bytes) -> AnyArray:
     else:
         if data.startswith(_PNG) and b"IEND" not in data[-64:]:
             raise ValueError("the PNG ends too early")
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        image = decode_file(data, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError("no image")
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image

@@ -59,6 +59,7 @@ class ConvertConfig(PoseSettings, FilterConfig):
         "how uncompressed images are stored; JPEG and PNG are kept as recorded",
         choices=("png", "jpeg"),
     )
+    jpeg_quality: int = setting(95, "quality of images that are encoded as JPEG, 1 to 100", ge=1, le=100)
     fix_topic: str = setting(
         "auto", "GPS (NavSatFix) that tells where the poses' origin lies on Earth; none: unknown"
     )

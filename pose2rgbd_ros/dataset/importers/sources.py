@@ -24,9 +24,10 @@ BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")
 # Settings of ConvertConfig that mean nothing for a kind of source are refused; these mean something.
 _USED = {
-    PHOTOS: {*COMMON, "raw_images"},
+    PHOTOS: {*COMMON, "raw_images", "jpeg_quality"},
     VIDEO: {
         *COMMON,
+        "jpeg_quality",
         "image_time_offset_s",
         "max_fix_gap_s",
         "interpolation",

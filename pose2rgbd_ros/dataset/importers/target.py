@@ -61,6 +61,7 @@ class Target:
                 self.config.resume,
                 depth_format=self.config.depth_format,
                 raw_images=self.config.raw_images,
+                jpeg_quality=self.config.jpeg_quality,
             )
         return self.writer
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.filters import FrameFilter
+from pose2rgbd_ros.dataset.flight_phase import ground_z_m
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink, require_near
@@ -112,8 +115,8 @@ class _PhotoSet:
             datum=datum,
             poses=poses.facts,
         )
-        jobs = jobs_of(self._config.jobs)
-        with FrameSink(self._target, self._report, self._source, lambda _: meta, jobs=jobs) as sink:
+        jobs, frame_filter = jobs_of(self._config.jobs), self._filter(T_map_cam)
+        with FrameSink(self._target, self._report, self._source, lambda _: meta, frame_filter, jobs) as sink:
             sink.recorded_from_ns = photos[0][1]
             for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
                 self._store(sink, photo, stamp_ns, T, poses.source)
@@ -177,7 +180,7 @@ class _PhotoSet:
         """
         photos = [photo for photo, _ in timed]
         sizes = [(photo.width, photo.height) for photo in photos]
-        width, height = max(sizes, key=sizes.count)
+        width, height = Counter(sizes).most_common(1)[0][0]
         found = camera_of(photos, width, height, self._config.fov_deg, self._options.sensor_width_mm)
         camera, how, stored = found.camera, found.how, self._target.stored_meta()
         if stored is not None and math.isclose(stored.camera.fx, camera.fx, rel_tol=SAME_FOCAL_LENGTH):
@@ -229,6 +232,13 @@ class _PhotoSet:
         self._report.note(f"{text}pixels and poses differ by {np.nanmedian(rest):.1f} degrees (median)")
         return photos_yaw_check.turn(poses.T_map_cam, check.turned) if fix else poses.T_map_cam
 
+    def _filter(self, T_map_cam: Float64) -> FrameFilter:
+        """Heights are measured from the ground of all photos, not of those that came before."""
+        z_m = T_map_cam[:, 2, 3]
+        known = z_m[np.isfinite(z_m)]
+        ground = ground_z_m(known, self._config.height_above) if len(known) else None
+        return FrameFilter(self._config, ground)
+
     def _describe(self, poses: PhotoPoses, T_map_cam: Float64, stamps_ns: list[int]) -> None:
         report = self._report
         report.topics.update(image=f"{len(self._paths)} photos", pose=poses.source)
@@ -273,7 +283,7 @@ def _names(photos: Sequence[Photo]) -> str:
     return ", ".join(names) + (f" and {len(photos) - _MOST_NAMED} more" if len(photos) > _MOST_NAMED else "")
 
 
-def _by_number(path: Path) -> tuple[list[str | tuple[int, str]], str]:
+def _by_number(path: Path) -> tuple[list[str], str]:
     """Names in the order of their numbers: IMG_9 before IMG_10."""
     parts = re.split(r"(\d+)", str(path))
     return [f"{int(part):020d}" if part.isdecimal() else part.lower() for part in parts], str(path)

@@ -42,7 +42,7 @@ class Photo:
     """One photo, `width` x `height` as stored. Angles are yaw (clockwise from north), pitch, roll in degrees.
 
     `gimbal` and `camera` are those of the camera (pitch -90 looks down), `body` those of the aircraft; None where
-    not recorded. `track_deg` is the direction of travel. `stamp_ns` is None without DateTimeOriginal;
+    not recorded. `stamp_ns` is None without DateTimeOriginal;
     `zone_known` tells whether it is UTC or the camera's clock taken as UTC. Positions are None without GPS.
     """
 
@@ -59,7 +59,6 @@ class Photo:
     gimbal: Angles | None
     camera: Angles | None
     body: Angles | None
-    track_deg: float | None
     lens: Lens
     model: str
     orientation: int
@@ -95,7 +94,6 @@ def read_photo(path: Path) -> Photo:
         gimbal=_angles(xmp, "dji:Gimbal{}Degree"),
         camera=_angles(xmp, "camera:{}") or _angles(xmp, "parrot:Camera{}Degree"),
         body=_angles(xmp, "dji:Flight{}Degree") or _sensefly_angles(xmp),
-        track_deg=_number(gps.get(GPS.GPSImgDirection)) or _number(gps.get(GPS.GPSTrack)),
         lens=_lens(details, xmp),
         model=_text(top.get(Base.Model)),
         orientation=int(_number(top.get(Base.Orientation)) or 1),

@@ -43,7 +43,7 @@ class _Features:
 
 
 def match_neighbours(paths: Sequence[Path], position_m: Float64, usable: AnyArray) -> list[Match]:
-    """Match each photo of the indices `usable` with those taken nearest to it; about 50 kB of memory per photo."""
+    """Match each photo of the indices `usable` with those taken nearest to it; about 70 kB of memory per photo."""
     if len(usable) < 2:
         return []
     features = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,12 @@ def from_file(path: Path, photos: Sequence[Photo]) -> PhotoPoses:
                 found[row[0].strip()] = _pose_of_row(row, f"{path}:{number}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a list of poses ({error})") from error
+    names = Counter(photo.path.name for photo in photos)
+    shared = next((name for name, count in names.items() if count > 1 and name in found), None)
+    if shared is not None:
+        raise UserError(
+            f"{path} names {shared}, but {names[shared]} photos have this name; convert folder by folder"
+        )
     T = np.stack([found.get(photo.path.name, np.full((4, 4), np.nan)) for photo in photos])
     if not np.isfinite(T).any():
         raise UserError(

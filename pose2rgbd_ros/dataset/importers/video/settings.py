@@ -27,5 +27,5 @@ class VideoSettings:
         0, "make frames this high, keeping their aspect; 0: as they are", ge=0, le=8192
     )
     images: Literal["jpeg", "png"] = setting(
-        "jpeg", "how frames are stored (JPEG: quality 95)", choices=("jpeg", "png")
+        "jpeg", "how frames are stored (jpeg_quality: how well)", choices=("jpeg", "png")
     )
