@@ -179,9 +179,12 @@ class RecordNode(LifecycleNode):
 
     def pause_recording(self, paused: bool) -> str:
         """Pause it or go on; the state. UserError when there is none."""
-        self._under_way().paused = paused
+        session, state = self._under_way(), "paused" if paused else "recording"
+        if session.paused != paused:
+            self.get_logger().info("paused" if paused else "goes on recording")
+        session.paused = paused
         self._housekeep()
-        return "paused" if paused else "recording"
+        return state
 
     def _under_way(self) -> Session:
         if not self._recording or self._session is None:
@@ -221,8 +224,7 @@ class RecordNode(LifecycleNode):
         if self._inputs is not None:
             self._watch_session()
             problems = Problems(self, self.settings).find(self._inputs.all) | self._poses_of_no_use()
-            nothing = self._rejects.problem(self._session) if self._recording and self._session else ""
-            problems |= {"frames": nothing} if nothing else {}
+            problems |= self._of_recording()
         state, message = self._situation(problems)
         inputs = self._inputs.all if self._inputs else []
         stamp = self.get_clock().now().to_msg()
@@ -243,6 +245,13 @@ class RecordNode(LifecycleNode):
         if state == SyncStatus.ERROR:
             self._log.tell(level, message, message)
         self._problem_log.tell(problems)
+
+    def _of_recording(self) -> dict[str, str]:
+        """What is the matter beyond the topics that it takes."""
+        found = {"/clock": self._no_clock()}
+        if self._recording and self._session is not None:
+            found |= {"bag": self._session.bag_problem, "frames": self._rejects.problem(self._session)}
+        return {name: text for name, text in found.items() if text}
 
     def _poses_of_no_use(self) -> dict[str, str]:
         """The odometry, if its poses are none."""
@@ -280,18 +289,14 @@ class RecordNode(LifecycleNode):
         session = self._session
         if not self._recording or session is None:
             return SyncStatus.IDLE, said or ("not recording; call ~/start" if self._worker else "not active")
-        if session.bag_problem:
-            said = f"{session.bag_problem}; {said}" if said else session.bag_problem
         if session.paused:
             return SyncStatus.PAUSED, said or "paused"
-        return SyncStatus.RECORDING, self._no_clock() or said or f"{session.frames} frames"
+        return SyncStatus.RECORDING, said or f"{session.frames} frames"
 
-    def _no_clock(self) -> str | None:
+    def _no_clock(self) -> str:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
-            return (
-                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
-            )
-        return None
+            return "use_sim_time is set but nothing arrives; publish it or set use_sim_time to false"
+        return ""
 
     def _clock_jumped(self, jump: TimeJump) -> None:
         self._on_jump(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from pose2rgbd_ros.bags.reader import UNREADABLE
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.streams.alignment.align import Alignment
 from pose2rgbd_ros.streams.alignment.live import LiveAlignment
@@ -60,12 +61,17 @@ class AlignmentCheck:
                 if self._stopping:
                     return
                 image, self._image = self._image, None
-            if image is not None:
-                self._take(*image)
-            now_ns = time.monotonic_ns()
-            if self._live.due(now_ns):
-                self._live.estimate(now_ns)
+            try:
+                self._step(image)
+            except Exception as error:  # nothing waits for the check, and the next image may be better
+                self._live.latest = Alignment(False, f"the check failed: {type(error).__name__}: {error}")
 
-    def _take(self, stamp_ns: int, decode: Decode) -> None:
-        with contextlib.suppress(UserError):  # a damaged image is refused as such when it is written
-            self._live.add_image(stamp_ns, decode())
+    def _step(self, image: tuple[int, Decode] | None) -> None:
+        if image is not None:
+            stamp_ns, decode = image
+            # A damaged image is refused as such when it is written.
+            with contextlib.suppress(UserError, *UNREADABLE):
+                self._live.add_image(stamp_ns, decode())
+        now_ns = time.monotonic_ns()
+        if self._live.due(now_ns):
+            self._live.estimate(now_ns)

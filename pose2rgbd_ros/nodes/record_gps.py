@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 
 import numpy as np
@@ -108,8 +109,7 @@ class PlaceOnEarth:
         self._gap_ns = gap_ns
         self._fixes = FixLog()
         self._pending: list[FixSample] = []
-        self._stamps_ns: list[int] = []
-        self._T: list[Float64] = []
+        self._stamps_ns, self._T = array("q"), array("d")  # compact: a flight has many
 
     def add(self, fix: FixSample) -> None:
         """Take a fix; its pose is looked up when it is known."""
@@ -122,7 +122,7 @@ class PlaceOnEarth:
         self._look_up(last=True)
         if not self._stamps_ns:
             return None
-        position_m, quat_xyzw = se3.split(np.stack(self._T))
+        position_m, quat_xyzw = se3.split(np.reshape(self._T, (-1, 4, 4)))
         body, _ = Trajectory.from_unsorted(self._stamps_ns, position_m, quat_xyzw)
         return self._fixes.georeference(body, self._gap_ns, antenna_m)
 
@@ -137,5 +137,5 @@ class PlaceOnEarth:
             elif answer.T is not None:
                 self._fixes.add(fix)
                 self._stamps_ns.append(fix.stamp_ns)
-                self._T.append(answer.T)
+                self._T.extend(answer.T.ravel())
         self._pending = waiting

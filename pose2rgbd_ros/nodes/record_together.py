@@ -48,7 +48,7 @@ class Together:
         self._filters[camera].signalMessage(image)
         ready, self._ready = self._ready, []
         for found in ready:
-            self._waiting[found.camera].pop(found.pair[0], None)
+            del self._waiting[found.camera][found.pair[0]]
         self._reject_before(stamp_ns - _LATE_NS)
         return [(found.camera, found.pair) for found in ready]
 
@@ -65,7 +65,10 @@ class Together:
         self._ready += images
 
     def _reject_before(self, stamp_ns: int) -> None:
-        for camera, waiting in self._waiting.items():
+        for (camera, waiting), queue in zip(self._waiting.items(), self._synchronizer.queues, strict=True):
             for late_ns in [known_ns for known_ns in waiting if known_ns < stamp_ns]:
                 del waiting[late_ns]
+                queue.pop(
+                    late_ns, None
+                )  # message_filters lets go of the oldest by itself when there are many
                 self._tallies[camera].reject(NOT_TOGETHER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, deque
 
@@ -15,6 +16,7 @@ from pose2rgbd_ros.streams.synchronizer import QUEUE_FULL
 
 WINDOW_S = 5.0
 FEWEST = 5
+_FIGURES = re.compile(r"\d+(\.\d+)?")  # they change while the problem stays the same
 # Rejects that were asked for.
 _WANTED = {
     *("paused", "present", filters.SKIPPED, filters.GROUND_PHASE, filters.ALTITUDE, filters.STATIC),
@@ -33,7 +35,7 @@ class ProblemLog:
         """The problems there are now."""
         for name, text in problems.items():
             log = self._logs.setdefault(name, ConditionLog(self._node))
-            log.tell(diagnostics.WARN, text.split(" for ")[0].rstrip("0123456789"), f"{name}: {text}")
+            log.tell(diagnostics.WARN, _FIGURES.sub("", text), f"{name}: {text}")
         for name in self._logs.keys() - problems.keys():
             again = "arrives" if name.startswith("/") else "good again"
             self._logs[name].tell(diagnostics.OK, "", f"{name}: {again}")

@@ -12,7 +12,7 @@ KEPT = 4000  # arrivals looked at, however fast they come
 
 
 class TopicWatch:
-    """Figures of one topic. Belongs to the executor's thread; numbers may be read from any."""
+    """Figures of one topic. Belongs to the executor's thread; `forget_stamps` may be called from any."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -22,11 +22,15 @@ class TopicWatch:
         self.last_s: float | None = None
         self.published_s: float | None = None  # since when somebody publishes it, as long as nothing arrives
         self.last_stamp_ns = -1
+        self._jumped = False
         self._recent: deque[tuple[float, float]] = deque(maxlen=KEPT)  # arrival in s, latency in s
 
     def saw(self, stamp_ns: int, received_ns: int, arrived_s: float) -> None:
         """Take down a message; a negative stamp is none."""
         self.messages += 1
+        if self._jumped:
+            self._jumped, self.last_stamp_ns, self.longest_gap_s = False, -1, 0.0
+            self._recent.clear()
         self.last_s = arrived_s
         latency_s = math.nan
         if stamp_ns >= 0:
@@ -40,9 +44,8 @@ class TopicWatch:
             recent.popleft()
 
     def forget_stamps(self) -> None:
-        """Time jumped: gaps are counted anew."""
-        self.last_stamp_ns, self.longest_gap_s = -1, 0.0
-        self._recent.clear()
+        """Time jumped: from the next message on gaps and latencies are counted anew."""
+        self._jumped = True
 
     @property
     def silence_s(self) -> float:

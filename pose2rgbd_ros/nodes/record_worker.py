@@ -120,10 +120,12 @@ class RecordWorker:
         """Close the session, if there is one, and call whoever waits for that."""
         session, self._session = self._session, None
         ends, self._ends = self._ends, []
-        if session is not None:
-            session.finish()
-        for _, done in ends:
-            done()
+        try:
+            if session is not None:
+                session.finish()
+        finally:  # whoever waits must not wait for ever
+            for _, done in ends:
+                done()
 
     def _broke_down(self, error: Exception) -> None:
         message = f"recording failed: {type(error).__name__}: {error}"

@@ -105,6 +105,7 @@ CASES = {
     "little": Case(disk="small", parameters={"min_free_mib": 10}),
     "locked": Case(disk="read-only"),
     "idle": Case(parameters={"start_recording": False}),
+    "timeless": Case(None, parameters={"use_sim_time": True}, remap={"/clock": "/timeless/clock"}),
     "killed": Case(process=True),
 }
 
@@ -426,8 +427,17 @@ def test_services_at_the_wrong_time(case):
     case.until_frames(3)
     assert case.ask("pause", SetBool, data=True).success
     case.until(lambda status: status.state == SyncStatus.PAUSED, "paused")
+    case.bench.wait(lambda: "paused" in case.said, WAIT_S, "logged")
     assert case.ask("stop").success
     assert not case.ask("stop").success
+
+
+@of("timeless")
+def test_simulated_time_that_nobody_publishes(case):
+    case.until_told("^/clock: use_sim_time is set", "publish it")
+    case.bench.wait(
+        lambda: any(line.startswith("/clock: use_sim_time") for line in case.said), WAIT_S, "logged"
+    )
 
 
 @of("killed")

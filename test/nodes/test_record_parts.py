@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
+import time
 
 import pytest
 from builtin_interfaces.msg import Time
@@ -18,7 +19,9 @@ from tf2_msgs.msg import TFMessage
 
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.bags.split import SplitBagWriter
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import record_inputs
+from pose2rgbd_ros.nodes.record_alignment import AlignmentCheck
 from pose2rgbd_ros.nodes.record_tally import Tally, median_latency_s
 from pose2rgbd_ros.nodes.record_together import Together
 from pose2rgbd_ros.nodes.record_watch import TopicWatch
@@ -149,6 +152,57 @@ def test_images_of_cameras_that_fire_together():
     assert by_camera["right"] == [stamp + 3_000_000 for stamp in by_camera["left"]]
     assert dict(tallies["left"].rejects) == {"not_together": 10}
     assert not tallies["right"].rejects
+
+
+def test_an_image_that_is_late_for_the_others_is_counted_once():
+    """Rejected when the others are a second ahead, it is no more matched by a fellow that comes later still."""
+    tallies = {"left": Tally(100), "right": Tally(100)}
+    together = Together(0.01, tallies)
+    found = []
+    for name, t_s in (("left", 0.0), ("left", 2.0), ("right", 0.0), ("right", 2.0)):
+        tallies[name].offer()
+        found += [(camera, pair[0]) for camera, pair in together.add(name, round(t_s * 1e9), Arrived())]
+    assert sorted(found) == [("left", 2 * 10**9), ("right", 2 * 10**9)]
+    together.forget("not_together")
+    assert [dict(tally.rejects) for tally in tallies.values()] == [{"not_together": 1}] * 2
+
+
+def test_stamps_are_forgotten_in_the_middle_of_a_message():
+    """The worker finds that time jumped while the executor takes the next message."""
+    watch = TopicWatch()
+
+    class Arrived(float):
+        def __sub__(self, other):
+            watch.forget_stamps()
+            return float(self) - other
+
+    watch.saw(0, 0, 0.0)
+    watch.saw(5 * 10**9, 0, Arrived(10.0))
+    watch.saw(9 * 10**9, 0, 11.0)
+    assert watch.longest_gap_s == 0.0
+    watch.saw(10 * 10**9, 0, 12.0)
+    assert watch.longest_gap_s == 1.0
+
+
+def test_the_check_of_the_clocks_survives_damaged_images():
+    check = AlignmentCheck()
+    try:
+        for error in (UserError("no JPEG"), struct.error("too short"), ZeroDivisionError("unforeseen")):
+            taken = threading.Event()
+
+            def decode(error=error, taken=taken):
+                taken.set()
+                raise error
+
+            check.offer_image(1, decode)
+            assert taken.wait(5.0), "the thread has ended"
+        end_s = time.monotonic() + 5.0
+        while "unforeseen" not in check.latest.why and time.monotonic() < end_s:
+            time.sleep(0.01)
+        assert check.latest.why == "the check failed: ZeroDivisionError: unforeseen"
+        assert check.latest.confidence == 0.0
+    finally:
+        check.close()
 
 
 def test_a_tally_is_safe_from_many_threads():

@@ -8,7 +8,7 @@ import pytest
 
 from pose2rgbd_ros.nodes import record_told
 from pose2rgbd_ros.nodes.record_tally import Tally
-from pose2rgbd_ros.nodes.record_told import RejectWatch
+from pose2rgbd_ros.nodes.record_told import ProblemLog, RejectWatch
 
 pytestmark = pytest.mark.ros
 
@@ -64,3 +64,19 @@ def test_a_full_queue_is_told_at_once_and_for_a_while(recording):
         "images are rejected because 1000 wait already"
     )
     assert [bool(recording.second(frames=10)) for _ in range(8)] == [True] * 4 + [False] * 4
+
+
+def test_a_problem_is_told_once_though_its_figures_change(monkeypatch):
+    log = []
+    logger = SimpleNamespace(info=log.append, warning=log.append)
+    told = ProblemLog(SimpleNamespace(get_logger=lambda: logger))
+    for i in range(20):
+        told.tell(
+            {
+                "bag": f"{100 + i} messages of the bag were lost: the disk is too slow",
+                "/fix": f"its stamps are {0.1 * i:.3f} s before its arrival",
+            }
+        )
+    told.tell({"/fix": "silent for 7 s: its publisher is gone"})
+    assert [line.split(":")[0] for line in log] == ["bag", "/fix", "/fix", "bag"]
+    assert log[-1] == "bag: good again"

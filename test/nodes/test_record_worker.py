@@ -134,6 +134,18 @@ def test_a_message_that_breaks_something_ends_the_session_not_the_worker(desk, m
     assert third.frames == 1
 
 
+def test_an_end_that_fails_is_an_end(desk, monkeypatch):
+    """Whoever waits for it (~/stop, the shutdown) goes on."""
+    session = desk.begin("1")
+    desk.pose(0.0)
+    desk.image(session, 0.0)
+    monkeypatch.setattr(session, "finish", lambda: 1 / 0)
+    assert desk.end(1.0).wait(5.0)
+    desk.begin("2")
+    assert desk.end(0.0).wait(5.0)
+    assert desk.said == ["recording failed: ZeroDivisionError: division by zero"]
+
+
 def test_a_resumed_dataset_knows_its_frames(desk):
     session = desk.begin("1")
     for t_s in (0.0, 0.1, 0.2):
