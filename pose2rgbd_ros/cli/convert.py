@@ -27,7 +27,7 @@ else:
 
 @dataclasses.dataclass
 class Arguments:
-    """Convert recordings of one place into a dataset.
+    """Convert recordings, photographs or videos of one place into a dataset.
 
     A source is a bag (ROS 1 .bag; ROS 2 folder, .db3 or .mcap), a folder of photographs with GPS, or a video; a flight
     log (.gpx, .csv, .srt) is named beside its video.
@@ -51,7 +51,9 @@ def main(argv: list[str]) -> int:
     """Convert, and print what was done. UserError when the input is wrong."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd convert")
     if len(arguments.paths) < 2:
-        raise UserError("convert needs a recording and, last, the folder of the dataset to make")
+        raise UserError(
+            "convert needs a source (bag, folder of photographs, video) and, last, the folder of the dataset to make"
+        )
     *sources, out = arguments.paths
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
     print(report.summary())

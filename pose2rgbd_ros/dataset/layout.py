@@ -7,6 +7,8 @@ import errno
 import fcntl
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,13 @@ def parse_pose(line: str) -> Float64:
 def header(has_depth: bool) -> str:
     """First line of associations.txt."""
     return "# timestamp rgb timestamp depth" if has_depth else "# timestamp rgb"
+
+
+def require_distinct(sources: Iterable[Path]) -> None:
+    """UserError when a file or folder is named twice."""
+    for path, count in Counter(source.resolve() for source in sources).items():
+        if count > 1:
+            raise UserError(f"{path} is given {count} times; name each source once")
 
 
 def require_unused(folder: Path) -> None:

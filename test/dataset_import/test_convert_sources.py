@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,29 @@ def test_settings_of_another_kind_are_refused(
     assert run(photos, tmp_path / "out", *option) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_within_another_is_not_read_twice(tmp_path: Path, photos: Path) -> None:
+    assert run(photos, photos / "100MEDIA", tmp_path / "out", "--photos.yaw-check", "off") == 0
+    assert [(source.name, source.frames) for source in Dataset(tmp_path / "out").meta.sources] == [
+        ("survey", 2)
+    ]
+
+
+def test_pipes_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.gpx", "a.jpg"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UserError, match="a device, a pipe or a socket"):
+            kind_of(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_photos_without_any_position_are_refused_without_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photo(tmp_path / "a.jpg", np.full((60, 80, 3), 90, np.uint8), PhotoFacts(place_enu_m=None))
+    assert run(tmp_path / "a.jpg", tmp_path / "out", "--datum", "47", "8", "400") != 0
+    assert "a.jpg has no GPS position" in capsys.readouterr().err
 
 
 def test_sources_of_two_kinds_are_refused(

@@ -185,6 +185,20 @@ def test_csv_of_no_use_is_refused_in_a_line(tmp_path: Path, text: str, message: 
         read(tmp_path, "a.csv", text)
 
 
+def test_rows_without_a_fix_do_not_hide_that_degrees_are_integers(tmp_path: Path) -> None:
+    rows = ["0,0,0", *(f"{i},{470_000_000 + i},80_000_000" for i in range(1, 4))]
+    (tmp_path / "px4.csv").write_text("\n".join(["t,lat,lon", *rows]).replace("_", ""))
+    log = read_log(tmp_path / "px4.csv")
+    np.testing.assert_allclose(log.latitude_deg, 47 + 1e-7 * np.arange(1, 4))
+    assert log.problems == {"no_position": 1}
+
+
+def test_local_metres_are_not_taken_for_degrees(tmp_path: Path) -> None:
+    (tmp_path / "local.csv").write_text("t,x,y,z\n0,1,2,3\n1,2,3,4\n")
+    with pytest.raises(UserError, match="no line names columns for latitude"):
+        read_log(tmp_path / "local.csv")
+
+
 def test_names_and_units_of_columns() -> None:
     assert meaning_of("Altitude (ft)") == ("altitude", 0.3048, "ft")
     assert meaning_of("yaw_rad")[:2] == ("yaw", pytest.approx(57.29578))

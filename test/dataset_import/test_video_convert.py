@@ -255,7 +255,7 @@ def test_a_video_that_was_cut_off_gives_what_can_be_decoded(tmp_path: Path) -> N
     write_video(tmp_path / "b.mp4", pose, 1.0)
     whole = (tmp_path / "b.mp4").read_bytes()
     (tmp_path / "b.mp4").write_bytes(whole[: whole.index(b"moov")])
-    with pytest.raises(UserError, match=r"b\.mp4 cannot be opened as a video") as told:
+    with pytest.raises(UserError, match=r"b\.mp4 cannot be opened as a video.*its index \(moov\)") as told:
         convert_videos([tmp_path / "b.mp4"], tmp_path / "out2", IN_ENU)
     assert "\n" not in str(told.value)
 
@@ -293,6 +293,17 @@ def test_a_video_without_a_log_is_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_text("not a video")
     with pytest.raises(UserError, match=r"b\.mp4 cannot be opened as a video"):
         VideoFile(tmp_path / "b.mp4")
+    with pytest.raises(UserError, match="given 2 times"):
+        convert_videos([tmp_path / "a.mp4", tmp_path / "a.mp4"], tmp_path / "out")
+
+
+def test_a_beginning_after_the_end_is_told(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", pose, 0.5)
+    srt(tmp_path / "a.srt", np.arange(0, 0.51, 0.1))
+    with pytest.raises(UserError, match=r"0\.5 s long; --video\.start-s 3 is after its end"):
+        convert_videos([tmp_path / "a.mp4"], tmp_path / "out", IN_ENU, VideoSettings(start_s=3.0))
+    with pytest.raises(UserError, match="at most 86400"):
+        convert_videos([tmp_path / "a.mp4"], tmp_path / "out", IN_ENU, VideoSettings(start_s=1e15))
 
 
 def test_what_is_in_the_way_of_every_frame_is_said(tmp_path: Path) -> None:

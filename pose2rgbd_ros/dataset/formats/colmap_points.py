@@ -52,7 +52,7 @@ def points_from_depth(flight: Flight, frames: Sequence[int]) -> Points:
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).round().astype(int))
     share = -(-config.points // len(chosen))
     left = config.points
-    for i in tqdm([frames[k] for k in chosen], desc="points", unit="frame", leave=False):
+    for i in tqdm([frames[k] for k in chosen], desc="points", unit="frame", leave=False, disable=None):
         found = _of_frame(flight, i, min(share, left))
         if len(found[0]):
             points.by_frame[i] = found

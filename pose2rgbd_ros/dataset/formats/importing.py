@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,9 +47,7 @@ def import_datasets(
     paths = [Path(source) for source in sources]
     if not paths:
         raise UserError("no source was given")
-    for path, count in Counter(path.resolve() for path in paths).items():
-        if count > 1:
-            raise UserError(f"{path} is given {count} times; name each source once")
+    layout.require_distinct(paths)
     _require_room(Path(out), config.resume)
     report = ImportReport(str(out), settings.to_yaml_dict(config))
     scenes = _load_all(paths, config, report)

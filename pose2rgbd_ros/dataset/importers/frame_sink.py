@@ -29,7 +29,8 @@ COMMON = (
 
 def require_near(position_m: Float64, source: Path, datum: Datum) -> None:
     """UserError when positions (N, 3) in the map of `datum` are those of another place on Earth."""
-    away_m = float(np.nanmedian(np.linalg.norm(position_m[:, :2], axis=1)))
+    known_m = position_m[np.isfinite(position_m[:, :2]).all(axis=1), :2]
+    away_m = float(np.median(np.linalg.norm(known_m, axis=1))) if len(known_m) else 0.0
     if away_m > FARTHEST_ORIGIN_M:
         raise UserError(
             f"{source} lies {away_m / 1000:.0f} km from the map's datum ({datum}); check --datum, or choose another "

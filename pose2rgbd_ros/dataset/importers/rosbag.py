@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pose2rgbd_ros.dataset.importers.config import ConvertConfig as ConvertConfi
 from pose2rgbd_ros.dataset.importers.recording import Recording
 from pose2rgbd_ros.dataset.importers.report import ConvertReport as ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
+from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.errors import UserError
 
 _WAYS_OUT = {
@@ -42,9 +42,7 @@ def convert(
         mount.parse(config.body_to_camera)
     if not bags:
         raise UserError("no recording was given")
-    for path, count in Counter(Path(bag).resolve() for bag in bags).items():
-        if count > 1:
-            raise UserError(f"{path} is given {count} times; name each recording once")
+    require_distinct(map(Path, bags))
     report = ConvertReport(str(out), settings.to_yaml_dict(config))
     target = Target(Path(out), config)
     with target.closing(report):

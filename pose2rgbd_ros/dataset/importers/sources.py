@@ -45,6 +45,8 @@ def kind_of(source: Path) -> str:
         raise UserError(f"{source} does not exist")
     if source.is_dir():
         return _kind_of_folder(source)
+    if not source.is_file():  # reading a pipe would never end
+        raise UserError(f"{source} is a device, a pipe or a socket; give a file or a folder")
     suffix = source.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return VIDEO

@@ -33,8 +33,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "stamp",
     ),
     "date": ("date", "gpsdate"),
-    "latitude": ("lat", "latitude", "gpslat", "gpslatitude", "osdlatitude", "y"),
-    "longitude": ("lon", "lng", "long", "longitude", "gpslon", "gpslng", "gpslongitude", "osdlongitude", "x"),
+    "latitude": ("lat", "latitude", "gpslat", "gpslatitude", "osdlatitude"),
+    "longitude": ("lon", "lng", "long", "longitude", "gpslon", "gpslng", "gpslongitude", "osdlongitude"),
     "altitude": (
         *(
             "alt",
@@ -47,7 +47,7 @@ NAMES: dict[str, tuple[str, ...]] = {
             "altmsl",
             "altitudewgs84",
         ),
-        *("altitudeabovesealevel", "absolutealtitude", "absalt", "altitudeellipsoid", "z"),
+        *("altitudeabovesealevel", "absolutealtitude", "absalt", "altitudeellipsoid"),
     ),
     "height": (
         *(

@@ -63,8 +63,9 @@ def _log(
     shift_ns = sorted(offsets)[int(0.95 * (len(offsets) - 1))] if offsets and not is_utc else 0
     rows.stamps_ns = [stamp + shift_ns for stamp in rows.stamps_ns]
     notes = []
-    latitude = np.array([row[0] for row in rows.values])
-    if np.nanmin(np.abs(latitude), initial=math.inf) > 1e4:  # PX4 and MAVLink log integers of 1e-7 degrees
+    latitude = np.abs([row[0] for row in rows.values])
+    known = latitude[latitude > 0]  # neither unknown nor without a fix
+    if len(known) and known.min() > 1e4:  # PX4 and MAVLink log integers of 1e-7 degrees
         rows.values = [[row[0] * 1e-7, row[1] * 1e-7, *row[2:]] for row in rows.values]
         notes.append(f"{path.name}: latitude and longitude are taken as 1e-7 degrees")
     unitless = [name for name in ("altitude", "speed") if name in columns and not columns[name].unit]

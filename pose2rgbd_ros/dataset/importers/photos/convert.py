@@ -82,7 +82,12 @@ def photo_sets(sources: Sequence[Path | str]) -> dict[Path, list[Path]]:
             sets.setdefault(source.parent, []).append(source)
         else:
             raise UserError(f"{source} is no photo ({', '.join(SUFFIXES)})")
-    return {source: sorted(set(paths), key=_by_number) for source, paths in sets.items()}
+    seen: set[Path] = set()  # a folder and one inside it may both be named
+    for source, paths in sets.items():
+        own = {path.resolve(): path for path in paths}
+        sets[source] = sorted((path for real, path in own.items() if real not in seen), key=_by_number)
+        seen.update(own)
+    return {source: paths for source, paths in sets.items() if paths}
 
 
 def is_photo(path: Path) -> bool:

@@ -28,6 +28,7 @@ from pose2rgbd_ros.dataset.importers.video.clock import VideoClock, clock_of
 from pose2rgbd_ros.dataset.importers.video.file import VideoFile, VideoFrame
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings as VideoSettings
 from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
@@ -60,6 +61,7 @@ def convert_videos(
         )
     if config.body_to_camera != "auto":
         mount.parse(config.body_to_camera)
+    require_distinct(map(Path, sources))
     pairs = pair_with_logs([Path(source) for source in sources])
     values = {**settings.to_yaml_dict(config), "video": settings.to_yaml_dict(options)}
     report = ConvertReport(str(out), values)
@@ -107,6 +109,10 @@ class _Video:
     ) -> None:
         self._target, self._config, self._options, self._report = target, target.config, options, report
         self._video = VideoFile(path)
+        if 0 < self._video.duration_s <= options.start_s:
+            raise UserError(
+                f"{path} is {self._video.duration_s:.1f} s long; --video.start-s {options.start_s:g} is after its end"
+            )
         self._log = self._read_log(log_path)
         self._datum = self._place()
         position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)

@@ -19,6 +19,7 @@ SECOND = 1_000_000_000
 _LARGEST_METADATA = 200_000_000
 # Damaged packets in a row after which the rest of a file is given up.
 _MOST_DAMAGED = 100
+_MOST_BOXES = 1000
 _LONGEST_NS = 86_400 * SECOND
 Payload = tuple[int, int, bytes]
 
@@ -133,10 +134,25 @@ class VideoFile:
         try:
             return av.open(str(self.path), metadata_errors="replace")
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            hint = (
-                "; its index (moov) is missing, so its recording was cut off" if "moov" in str(error) else ""
-            )
-            raise UserError(f"{self.path} cannot be opened as a video ({error}){hint}") from error
+            hint = "; it seems to be cut off: its index (moov), which is written last, is missing"
+            raise UserError(
+                f"{self.path} cannot be opened as a video ({error}){hint if self._lacks_index() else ''}"
+            ) from error
+
+    def _lacks_index(self) -> bool:
+        """Whether an MP4 or MOV, which is a row of boxes, ends before the one named moov."""
+        with contextlib.suppress(OSError), self.path.open("rb") as file:
+            size, name = file.seek(0, 2), b""
+            begin, seen = 0, list[bytes]()
+            while begin < size and len(seen) < _MOST_BOXES:
+                file.seek(begin)
+                head = file.read(16)
+                length, name = int.from_bytes(head[:4], "big"), head[4:8]
+                length = int.from_bytes(head[8:16], "big") if length == 1 else length or size
+                seen.append(name)
+                begin += max(length, 8)
+            return seen[:1] == [b"ftyp"] and b"moov" not in seen
+        return False
 
     def _pictures(self, container: Any) -> Any:
         if not container.streams.video:

@@ -19,8 +19,8 @@ class VideoSettings:
         "creation; image_time_offset_s adds to it",
         choices=("auto", "flow", "creation", "log"),
     )
-    start_s: float = setting(0.0, "seconds into the video at which to begin", ge=0)
-    end_s: float = setting(0.0, "seconds into the video at which to end; 0: its end", ge=0)
+    start_s: float = setting(0.0, "seconds into the video at which to begin", ge=0, le=86_400)
+    end_s: float = setting(0.0, "seconds into the video at which to end; 0: its end", ge=0, le=86_400)
     max_rate_hz: float = setting(0.0, "most frames per second; 0: all", ge=0)
     keyframes: bool = setting(False, "take key frames only: faster, and the sharpest frames of the file")
     image_height: int = setting(
