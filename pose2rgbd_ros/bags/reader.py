@@ -109,8 +109,8 @@ class BagReader:
                 )
 
     def _heads(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
-        """At least the first bytes of the messages of one file; up to the damage of a damaged one."""
-        reader = self._files[index][0]
+        """At least the first bytes of the messages of one file, past what is damaged."""
+        reader, newest_ns = self._files[index][0], -1
         heads = message_heads(reader, [item for item in reader.connections if item.topic in topics])
         if heads is not None:
             with suppress(*DAMAGE):
@@ -118,9 +118,13 @@ class BagReader:
                 if (
                     first is None or first[2][:4] != ZSTD_MAGIC
                 ):  # packed message by message: a head is not enough
-                    yield from itertools.chain([first] if first else [], heads)
+                    for head in itertools.chain([first] if first else [], heads):
+                        newest_ns = max(newest_ns, head[1])
+                        yield head
                     return
-        yield from self._serialized(index, topics)
+        for item in self._serialized(index, topics):
+            if item[1] > newest_ns:  # else it was seen before the damage
+                yield item
 
     def _part(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
         """The messages of one file."""

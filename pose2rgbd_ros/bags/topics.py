@@ -106,6 +106,7 @@ class TopicChoice:
     attitude: str | None = None  # of PX4
     gps_only: bool = False
     notes: list[str] = field(default_factory=list)
+    pose_notes: list[str] = field(default_factory=list)  # of the choice of `pose`, for where it is used
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,12 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
                 f"its topics: {reader.describe_topics()}"
             )
     notes: list[str] = []
+    pose_notes: list[str] = []
     candidates = _image_topics(reader)
     image = _choose_image(reader, candidates, requested.image, notes)
     tf = [name for name in _of_type(reader, decode.TF) if not name.endswith("tf_static")]
     gps_only = _is_gps_only(reader, tf, requested)
-    pose = None if gps_only else _choose_pose(reader, tf, requested.pose, notes)
+    pose = None if gps_only else _choose_pose(reader, tf, requested.pose, pose_notes)
     fix = requested.pose if gps_only and requested.pose != AUTO else requested.fix
     return TopicChoice(
         image=image.topic,
@@ -169,6 +171,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
         attitude=_choose_other(reader, AUTO, (px4.ATTITUDE,), "the attitude", notes),
         gps_only=gps_only,
         notes=notes,
+        pose_notes=pose_notes,
     )
 
 

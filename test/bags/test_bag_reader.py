@@ -234,6 +234,20 @@ def test_stamps_are_read_without_the_messages(tmp_path: Path, options: dict) -> 
         assert len(expected) == 80
 
 
+@pytest.mark.parametrize("part", [0.3, 0.6])
+def test_stamps_around_a_damaged_chunk_come_once(tmp_path: Path, part: float) -> None:
+    path = record(tmp_path / "bag", size=100_000, compression="storage")
+    file = next(path.glob("*.mcap"))
+    data = bytearray(file.read_bytes())
+    at = int(part * len(data))
+    data[at : at + 300_000] = bytes(300_000)
+    file.write_bytes(data)
+    with open_bag(path) as bag:
+        stamps = [received for _, received, _ in bag.stamps(["/pose"])]
+        assert stamps == [received for _, received, _ in bag.messages(["/pose"])]
+    assert 10 < len(stamps) < 40
+
+
 @every_kind
 def test_stamps_of_a_damaged_recording_are_those_of_its_messages(
     tmp_path: Path, name: str, options: dict

@@ -64,7 +64,7 @@ def test_a_realsense_gives_its_colour_camera_and_the_depth_aligned_to_it(tmp_pat
     assert choice.camera_info == "/camera/color/camera_info"
     assert choice.depth == "/camera/aligned_depth_to_color/image_raw"
     assert choice.image_frame == "color"
-    told = " ".join(choice.notes)
+    told = " ".join([*choice.notes, *choice.pose_notes])
     assert "--image-topic picks another of: /camera/infra1/image_rect_raw" in told
     assert "--depth-topic picks another of: /camera/depth/image_rect_raw" in told
 
@@ -136,7 +136,7 @@ def test_poses(tmp_path: Path, topics: dict[str, str], pose: str | None) -> None
 def test_tf_can_be_asked_for(tmp_path: Path) -> None:
     topics = {"/image": "rgb8", "/tf": "tf", "/odom": "odometry"}
     assert chosen(tmp_path, topics, pose="/tf").pose is None
-    assert any("--pose-topic /tf takes them from TF" in note for note in chosen(tmp_path, topics).notes)
+    assert any("--pose-topic /tf takes them from TF" in note for note in chosen(tmp_path, topics).pose_notes)
 
 
 def test_static_tf_alone_is_no_pose(tmp_path: Path) -> None:

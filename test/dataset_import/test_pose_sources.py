@@ -110,6 +110,12 @@ def test_a_gps_topic_asked_for_as_poses(whole: Path, tmp_path: Path) -> None:
     assert dataset.meta.poses.interpolation == "cubic"
 
 
+def test_poses_that_are_not_used_are_not_told_as_used(whole: Path, tmp_path: Path) -> None:
+    for position, told in (("gps", False), ("fused", True)):
+        _, notes = converted(whole, tmp_path / position, position=position, every=20)
+        assert any("poses are taken from /odom" in note for note in notes) is told
+
+
 def test_the_course_over_ground_turns_a_body_that_points_where_it_moves(
     gps_only: Path, flight, tmp_path: Path
 ) -> None:

@@ -57,6 +57,14 @@ def test_the_number_of_threads_changes_no_byte(flight, tmp_path: Path, depth: st
     assert results[0][1]["near_duplicate"] >= 5
 
 
+def test_a_recording_is_the_same_by_another_path(flight, tmp_path: Path, monkeypatch) -> None:
+    bag = flight().write(tmp_path / "bag")
+    convert([bag], tmp_path / "out", ConvertConfig(every=2))
+    monkeypatch.chdir(tmp_path)
+    convert(["bag"], tmp_path / "out", ConvertConfig(every=2, resume=True))
+    assert [row["recording"] for row in rows(tmp_path / "out")] == ["bag"] * 4
+
+
 def test_every_reject_stands_in_the_table(flight, tmp_path: Path) -> None:
     recorded = flight(frames=20, jpeg=False, size=(64, 48), spoil=damaged)
     report = convert([recorded.write(tmp_path / "bag")], tmp_path / "out", ConvertConfig(every=2))

@@ -145,7 +145,8 @@ class Recording:
         report.poses = track.pose_count
         report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
         report.pose_problems = track.problems
-        for note in (*topics.notes, *self._first_pass.notes, track.mount.how):
+        pose_notes = topics.pose_notes if track.facts.position != "gps" else []
+        for note in (*topics.notes, *pose_notes, *self._first_pass.notes, track.mount.how):
             report.note(note)
         for reason, count in track.problems.items():
             report.note(f"poses: {count} {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +19,11 @@ class RejectTable:
     def __init__(self) -> None:
         self._rows = TemporaryFile("w+", newline="", encoding="utf-8")  # noqa: SIM115 - lives as long as this
         self._csv = csv.writer(self._rows, lineterminator="\n")
-        self._recordings: set[str] = set()
+        self._recordings: set[Path] = set()
 
     def begin(self, recording: str) -> None:
         """Rows of an earlier run over this recording are replaced, also by none."""
-        self._recordings.add(recording)
+        self._recordings.add(Path(recording).resolve())
 
     def add(self, recording: str, stamp_ns: int, reason: str, detail: str) -> None:
         """A rejected image."""
@@ -34,10 +35,14 @@ class RejectTable:
         path = folder / REJECTS
         temporary = path.with_name(f".{path.name}.tmp")
         self._rows.seek(0)
+        resolved = functools.cache(
+            lambda name: Path(name).resolve()
+        )  # it may have been named by another path
         with temporary.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(COLUMNS)
-            table.writerows(row for row in _rows_of(path) if row[0] not in self._recordings)
+            earlier = (row for row in _rows_of(path) if resolved(row[0]) not in self._recordings)
+            table.writerows(earlier)
             table.writerows(csv.reader(self._rows))
         temporary.replace(path)
 
