@@ -1,4 +1,4 @@
-"""`pose2rgbd run [BAG ...]`: a recording becomes a dataset, a model and a live ROS node, and a report to look at."""
+"""`pose2rgbd run [SOURCE ...]`: a recording becomes a dataset, a model and a live ROS node, and a report to look at."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from pose2rgbd_ros.cli.arguments import with_help
-from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig
+from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
+from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 
 if TYPE_CHECKING:
     ConvertOptions = ConvertConfig
+    PhotoOptions = PhotoSettings
+    VideoOptions = VideoSettings
     TrainOptions = TrainConfig
 else:
     ConvertOptions = with_help(ConvertConfig)
+    PhotoOptions = with_help(PhotoSettings)
+    VideoOptions = with_help(VideoSettings)
     TrainOptions = with_help(TrainConfig)
 
 # A demo's worth of training: half the channels see more than twice the images (docs/models.md).
@@ -34,11 +40,14 @@ DEMO_MINUTES, DEMO_WIDTH = 2.0, 0.5
 class RunConfig:
     """Recording -> dataset -> model -> live node -> report. Without a recording it flies over the simulated city.
 
+    A recording is what `pose2rgbd convert` takes: bags, folders of photographs, or videos with their logs.
     Steps that are done are not done again: a second call goes on where the first one stopped.
     """
 
-    bags: Annotated[
-        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="BAG", help="recordings of one place")
+    sources: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="SOURCE", help="recordings of one place"),
     ] = ()
     out: Annotated[Path | None, tyro.conf.arg(help="folder for everything (out/demo, or out/NAME)")] = None
     live_s: Annotated[float, tyro.conf.arg(help="seconds to fly with the live node; 0: do not")] = 20.0
@@ -50,6 +59,8 @@ class RunConfig:
     ] = 0.0
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
     convert: ConvertOptions = field(default_factory=ConvertOptions)
+    photos: PhotoOptions = field(default_factory=PhotoOptions)
+    video: VideoOptions = field(default_factory=VideoOptions)
     train: TrainOptions = field(
         default_factory=lambda: TrainOptions(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
     )
@@ -91,15 +102,15 @@ class Steps:
 def main(argv: list[str]) -> int:
     """Run all steps; exit status 1 when the live node did not deliver, or the model is not good enough."""
     config = tyro.cli(RunConfig, args=argv, prog="pose2rgbd run")
-    missing = [str(bag) for bag in config.bags if not bag.exists()]
+    missing = [str(source) for source in config.sources if not source.exists()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such recording")
-    out = config.out or Path("out") / (config.bags[0].resolve().stem if config.bags else "demo")
+    out = config.out or Path("out") / (config.sources[0].resolve().stem if config.sources else "demo")
     steps = Steps(out, config.fresh)
     started = time.monotonic()
-    bags = list(config.bags) or [_record(steps, out)]
+    sources = list(config.sources) or [_record(steps, out)]
     dataset, run = out / "dataset", out / "run"
-    _convert(steps, bags, dataset, config)
+    _convert(steps, sources, dataset, config)
     _inspect(steps, dataset)
     _train(steps, dataset, run, config)
     _evaluate(steps, dataset, run)
@@ -124,16 +135,18 @@ def _record(steps: Steps, out: Path) -> Path:
     return bag
 
 
-def _convert(steps: Steps, bags: list[Path], dataset: Path, config: RunConfig) -> None:
-    from pose2rgbd_ros.dataset.importers.rosbag import convert
+def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig) -> None:
+    from pose2rgbd_ros.dataset.importers.sources import convert_sources
 
     def job(begun: bool) -> None:
         if not begun:
             _remove(dataset)
-        print(convert(bags, dataset, replace(config.convert, resume=begun and dataset.exists())).summary())
+        options = replace(config.convert, resume=begun and dataset.exists())
+        print(convert_sources(sources, dataset, options, config.photos, config.video).summary())
 
-    inputs = [[str(bag.resolve()), bag.stat().st_mtime_ns] for bag in bags]
-    steps.run("convert", [inputs, to_yaml_dict(config.convert)], job)
+    inputs = [[str(source.resolve()), source.stat().st_mtime_ns] for source in sources]
+    options = [to_yaml_dict(group) for group in (config.convert, config.photos, config.video)]
+    steps.run("convert", [inputs, *options], job)
 
 
 def _inspect(steps: Steps, dataset: Path) -> None:

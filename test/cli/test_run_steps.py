@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.aerial import PhotoFacts, dji_xmp, write_photo
 
-from pose2rgbd_ros.cli.run import Steps
+from pose2rgbd_ros.cli.run import RunConfig, Steps, _convert
+from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
+from pose2rgbd_ros.dataset.reader import Dataset
 
 
 def _pass(out: Path, inputs: dict[str, object], fresh: bool = False) -> list[tuple[str, bool]]:
@@ -36,3 +40,15 @@ def test_an_interrupted_step_may_resume(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Steps(tmp_path, False).run("convert", None, interrupted)
     assert _pass(tmp_path, {}) == [("convert", True), ("train", False), ("evaluate", False)]
+
+
+def test_photographs_are_recordings_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "survey").mkdir()
+    for i in range(2):
+        facts = PhotoFacts(taken=f"2024:05:01 12:00:0{i}", place_enu_m=(5.0 * i, 0, 50), xmp=dji_xmp(0.0))
+        write_photo(tmp_path / "survey" / f"{i}.jpg", np.full((60, 80, 3), 90, np.uint8), facts)
+    config = RunConfig(photos=PhotoSettings(yaw_check="off"))
+    for _ in range(2):
+        _convert(Steps(tmp_path / "out", False), [tmp_path / "survey"], tmp_path / "out" / "dataset", config)
+    assert len(Dataset(tmp_path / "out" / "dataset")) == 2
+    assert "convert: done before" in capsys.readouterr().out

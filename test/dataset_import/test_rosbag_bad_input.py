@@ -324,7 +324,7 @@ def test_a_mount_that_makes_no_sense(tmp_path: Path, mount: str) -> None:
 
 def test_the_command_line_needs_two_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["convert", sys.executable]) == 2
-    assert "convert needs a recording and" in capsys.readouterr().err
+    assert "convert needs a source (bag, folder of photographs, video) and" in capsys.readouterr().err
 
 
 def test_images_and_poses_cannot_be_done_without(flight, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_gopro_metadata_hold_the_numbers_known_of_them(karma: Path, key: str) ->
 
 
 def test_the_video_alone_gives_a_dataset_in_enu(karma: Path, tmp_path: Path) -> None:
-    report = convert_videos([karma / "karma.mp4"], tmp_path / "out")
+    report = convert_videos([karma / "karma.mp4"], tmp_path / "out", None, VideoSettings(image_height=120))
     dataset = Dataset(tmp_path / "out")
     assert len(dataset) == report.frames_written == 347
     assert set(report.rejects) == {"before_first_pose", "after_last_pose"}
@@ -80,7 +80,7 @@ def test_a_track_of_its_own_beside_the_video(karma: Path, tmp_path: Path) -> Non
     log = tmp_path / "track.gpx"
     log.write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{"".join(points)}</trkseg></trk></gpx>')
     beside = convert_videos(
-        [karma / "karma.mp4", log], tmp_path / "out", None, VideoSettings(max_rate_hz=5.0)
+        [karma / "karma.mp4", log], tmp_path / "out", None, VideoSettings(max_rate_hz=5.0, image_height=120)
     )
     assert beside.frames_written > 50
     poses = Dataset(tmp_path / "out").meta.poses
