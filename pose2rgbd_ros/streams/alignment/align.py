@@ -8,7 +8,7 @@ clock, and by resampling the blocks the uncertainty.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from pose2rgbd_ros.streams.alignment.evidence import Evidence
 from pose2rgbd_ros.streams.alignment.flow import FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal
 from pose2rgbd_ros.streams.alignment.refine import WHITE, refine
-from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples, known_rows
+from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples, known_rows, main_part
 
 _LEAST_S_FOR_DRIFT = 60.0
 _SHORTEST_S = 4.0  # in less, three or four swings fit at offsets that are all as sure of themselves
+_LONGEST_S = 12 * 3600.0  # memory grows with it
+_TWO_CLOCKS_S = 0.01  # by which the clocks of two sensors of one vehicle are taken to differ
 _NEAR_S = 0.15  # a peak is at least so wide,
 _PLAUSIBLE = 3.0  # score from which on a lag is worth a second look
 _PEAK_DEPTH = 3.0  # and reaches down to so much below its top
@@ -64,6 +66,7 @@ class Alignment:
     `observable` False: do not; `why` says why not, and what was found is told for the record. `sigma_s` is of the
     offset at the reference, which lies in the middle; `confidence`, 0 to 1, is the probability that this peak is the
     right one: against all other lags, and against no relation at all. `overlap_ns`: first and last image stamp that meet motion.
+    `left_out`: pairs of images and samples of motion whose stamps lie hours from all others.
     """
 
     observable: bool
@@ -78,6 +81,7 @@ class Alignment:
     second_peak_s: float = float("nan")
     reference_ns: int = 0
     overlap_ns: tuple[int, int] = (0, 0)
+    left_out: int = 0
     curves: list[Curve] = field(default_factory=list)
 
     def summary(self) -> str:
@@ -89,6 +93,8 @@ class Alignment:
             f"{self.offset_s:+.3f} s{drift} (sigma {self.sigma_s:.3f} s, confidence {self.confidence:.2f}, "
             f"correlation {self.correlation:.2f})"
         )
+        if self.left_out:
+            told += f"; {self.left_out} samples left out, whose stamps lie hours from all others"
         if self.observable:
             return f"image time offset {told}"
         return f"image time offset not observable: {self.why}; the best was {told}"
@@ -108,6 +114,7 @@ class Alignment:
             **numbers,
             "reference_ns": self.reference_ns,
             "overlap_ns": list(self.overlap_ns),
+            "left_out": self.left_out,
             "evidence": {
                 curve.name: {
                     "best_s": round(float(curve.lag_s[np.argmax(curve.score)]), 4)
@@ -129,6 +136,33 @@ class Alignment:
 def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOptions | None = None) -> Alignment:
     """What to add to image stamps so that they are by the clock of the motion."""
     options = options or AlignOptions()
+    flow, motion, left_out = _sensible(flow, motion)
+    found = replace(_estimate(flow, motion, options), left_out=left_out)
+    if motion.two_clocks:
+        found = replace(found, sigma_s=float(np.hypot(found.sigma_s, _TWO_CLOCKS_S)))
+    return found
+
+
+def _sensible(flow: FlowSignal, motion: MotionSignal) -> tuple[FlowSignal, MotionSignal, int]:
+    """Without stamps that lie hours from all others, and how many those were."""
+    seen, moved = main_part(flow.stamps_ns), main_part(motion.stamps_ns)
+    left_out = int((~seen).sum() + (~moved).sum())
+    if not seen.all():
+        flow = flow.chosen(seen)
+    if not moved.all():
+        kept = motion.stamps_ns[moved]
+        motion = motion.within(int(kept[0]), int(kept[-1]))
+    return flow, motion, left_out
+
+
+def _estimate(flow: FlowSignal, motion: MotionSignal, options: AlignOptions) -> Alignment:
+    longest_s = max(float(np.ptp(s)) / SECOND if len(s) else 0.0 for s in (flow.stamps_ns, motion.stamps_ns))
+    if longest_s > _LONGEST_S:
+        return Alignment(
+            False,
+            f"stamps span {longest_s / 3600:.0f} h, and at most {_LONGEST_S / 3600:.0f} h are looked at; cut the "
+            "recording, or its log, to the flight",
+        )
     if len(flow) < 8:
         return Alignment(
             False, f"only {len(flow)} pairs of images follow each other closely enough for optical flow"
@@ -146,6 +180,7 @@ def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOption
 
 def align_samples(follower: Samples, leader: Samples, options: AlignOptions | None = None) -> Alignment:
     """The same for any two signals, as speeds of two sources: what to add to the follower's stamps."""
+    follower, leader = (item.chosen(main_part(item.stamps_ns)) for item in (follower, leader))
     return align([evidence.of_samples("signal", follower, leader)], options or AlignOptions())
 
 

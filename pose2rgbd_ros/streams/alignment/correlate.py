@@ -98,7 +98,9 @@ class Fit:
         power = (np.abs(np.fft.rfft(r, 2 * len(r), axis=0)) ** 2).sum(axis=1)
         pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), 2 * len(r))) ** 2)[: len(r)]
         correlation = np.fft.irfft(power)[: len(r)] / np.maximum(pairs, 1.0)
-        correlation /= max(float(correlation[0]), 1e-300)
+        if correlation[0] < 1e-6:  # nothing left but rounding: whitened residuals are otherwise about 1
+            return least
+        correlation /= correlation[0]
         # Never rising again, and counted only where it stands out: otherwise a hair's breadth at the cut decides how
         # much evidence a short record holds.
         falling = np.minimum.accumulate(correlation)

@@ -22,7 +22,9 @@ _SLOW_S, _SLOW_RATES_S = (
     1.5,
 )  # slower parts of sums, and of rates, are left out: depths change with the scene
 _SMOOTH_VELOCITY_S = 0.3  # beside turn rates: its noise should explain nothing
-_DEPTH_CHANGES = 0.1  # the scene's depth changes the picture's speed by so much, and slowly: a lag can mimic it
+_DEPTH_CHANGES = (
+    0.1  # the scene's depth changes the picture's speed by so much, and slowly: a lag can mimic it
+)
 _MEDIAN_OF = 5  # samples of a median filter: single wrong ones vanish, edges stay
 
 # Values (M, K) at even times (M,) int64.

@@ -7,14 +7,14 @@ some 400 kB, so a whole flight fits; what the picture as a whole does is fitted 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64, UInt8
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.pixel_buffer import decode_file
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.alignment.signals import SECOND
@@ -63,16 +63,19 @@ class FlowSignal:
         """Share of the picture (N,) that had texture."""
         return np.asarray((self.weight > 0).mean(axis=(1, 2)), dtype=np.float64)
 
+    def chosen(self, mask: Bool) -> FlowSignal:
+        """The pairs of a mask (N,)."""
+        return replace(
+            self,
+            stamps_ns=self.stamps_ns[mask],
+            interval_s=self.interval_s[mask],
+            cells=self.cells[mask],
+            weight=self.weight[mask],
+        )
+
     def shifted(self, offset_ns: int) -> FlowSignal:
         """The same with `offset_ns` added to all stamps."""
-        return FlowSignal(
-            self.stamps_ns + offset_ns,
-            self.interval_s,
-            self.cells,
-            self.weight,
-            self.width_px,
-            self.height_px,
-        )
+        return replace(self, stamps_ns=self.stamps_ns + offset_ns)
 
 
 class FlowMeter:
@@ -125,12 +128,15 @@ class FlowMeter:
         self._stamps_ns.append((before_ns + now_ns) // 2)
         self._interval_s.append(interval_s)
         self._numbers.frombytes(np.ascontiguousarray(cells, dtype=np.float32).tobytes())
-        if self._keep_ns is not None and now_ns - self._stamps_ns[0] > 1.2 * self._keep_ns:
-            self._forget(now_ns - self._keep_ns)
+        if self._keep_ns is None:
+            return
+        most = int(1.2 * self._keep_ns / SECOND * self.config.max_rate_hz) + 8
+        if len(self) > most or now_ns - self._stamps_ns[0] > 1.2 * self._keep_ns:
+            self._forget(now_ns - self._keep_ns, len(self) - most)
 
-    def _forget(self, before_ns: int) -> None:
-        """Drop what is older; in pieces, so that it costs little."""
-        count = int(np.searchsorted(np.array(self._stamps_ns), before_ns))
+    def _forget(self, before_ns: int, least: int) -> None:
+        """Drop what is older, in pieces, so that it costs little; of stamps that make no sense the `least` first."""
+        count = max(least, int(np.searchsorted(np.array(self._stamps_ns), before_ns)))
         del self._stamps_ns[:count], self._interval_s[:count], self._numbers[: count * ROWS * COLUMNS * 3]
 
     def signal(self) -> FlowSignal:

@@ -125,8 +125,10 @@ class _Log:
             return
         self._stamps_ns.append(stamp_ns)
         self._numbers.extend(numbers)
-        if stamp_ns - self._stamps_ns[0] > 1.2 * self._keep_ns:
-            count = int(np.searchsorted(np.array(self._stamps_ns), stamp_ns - self._keep_ns))
+        most = int(1.2 * self._keep_ns / self._least_ns) + 8
+        if len(self._stamps_ns) > most or stamp_ns - self._stamps_ns[0] > 1.2 * self._keep_ns:
+            old = int(np.searchsorted(np.array(self._stamps_ns), stamp_ns - self._keep_ns))
+            count = max(old, len(self._stamps_ns) - most)  # of stamps that make no sense the first
             del self._stamps_ns[:count], self._numbers[: count * self._width]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,8 +31,8 @@ class MotionSignal:
     """Velocity from `velocities` (N, 3) m/s where given, else from the slope of `positions` (N, 3) m.
 
     `noise_m`: white noise of the positions, per axis. `rates`: angular velocities (N, 3) rad/s in axes fixed to the
-    body (or to the camera), None where unknown. `of_body`: the velocities are along the body's axes. UserError when
-    there is neither velocity nor position.
+    body (or to the camera), None where unknown. `of_body`: the velocities are along the body's axes. `two_clocks`: the
+    rates are another sensor's. UserError when there is neither velocity nor position.
     """
 
     source: str
@@ -41,6 +41,7 @@ class MotionSignal:
     rates: Samples | None = None
     noise_m: float = 0.0
     of_body: bool = False
+    two_clocks: bool = False
 
     def __post_init__(self) -> None:
         if len(self._base) < 3:
@@ -85,17 +86,29 @@ class MotionSignal:
         )
 
     def with_rates(self, rates: Samples) -> MotionSignal:
-        """The same with the angular velocities of another sensor, stamped by the same clock."""
-        return replace(self, rates=rates, source=f"{self.source}, turn rates of another sensor")
+        """The same with the angular velocities of another sensor, whose clock is the same to some 10 ms."""
+        return replace(
+            self, rates=rates, two_clocks=True, source=f"{self.source}, turn rates of another sensor"
+        )
 
     def shifted(self, offset_ns: int) -> MotionSignal:
         """The same with `offset_ns` added to all stamps."""
 
-        def shift(samples: Samples | None) -> Samples | None:
-            return None if samples is None else Samples(samples.stamps_ns + offset_ns, samples.values)
+        return self._each(lambda samples: Samples(samples.stamps_ns + offset_ns, samples.values))
+
+    def within(self, first_ns: int, last_ns: int) -> MotionSignal:
+        """The part between two stamps, inclusive. UserError when hardly anything is left."""
+        return self._each(lambda s: s.chosen((s.stamps_ns >= first_ns) & (s.stamps_ns <= last_ns)))
+
+    def _each(self, change: Callable[[Samples], Samples]) -> MotionSignal:
+        def changed(samples: Samples | None) -> Samples | None:
+            return None if samples is None else change(samples)
 
         return replace(
-            self, positions=shift(self.positions), velocities=shift(self.velocities), rates=shift(self.rates)
+            self,
+            positions=changed(self.positions),
+            velocities=changed(self.velocities),
+            rates=changed(self.rates),
         )
 
 

@@ -11,6 +11,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 
 SECOND = 1_000_000_000
+_SILENCE_NS = 3600 * SECOND  # after a longer one a few stamps are taken for wrong
 _REACH = 3.5  # how many widths of the Gaussian count
 
 
@@ -50,9 +51,25 @@ class Samples:
         """From the first sample to the last."""
         return float(self.stamps_ns[-1] - self.stamps_ns[0]) / SECOND if len(self) else 0.0
 
+    def chosen(self, mask: Bool) -> Samples:
+        """Those of a mask (N,)."""
+        return Samples(self.stamps_ns[mask], self.values[mask])
+
     def seconds(self, origin_ns: int) -> Float64:
         """The stamps (N,) in seconds since `origin_ns`."""
         return (self.stamps_ns - origin_ns) / SECOND
+
+
+def main_part(stamps_ns: Int64) -> Bool:
+    """Which stamps (N,), in order, are not a few that lie an hour and more from all others, as one of 1970 does.
+
+    Groups parted by such silences count if they hold a twentieth of the stamps; the largest always does.
+    """
+    if not len(stamps_ns):
+        return np.zeros(0, dtype=bool)
+    group = np.concatenate([[0], np.cumsum(np.diff(stamps_ns) > _SILENCE_NS)])
+    size = np.bincount(group)
+    return np.asarray((size >= min(0.05 * len(stamps_ns), size.max()))[group], dtype=bool)
 
 
 def known_rows(values: Float64) -> Bool:
