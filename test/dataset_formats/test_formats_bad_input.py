@@ -76,6 +76,11 @@ TRUTH = "mav0/state_groundtruth_estimate0/data.csv"
         ("kitti", edit("sequences/04/times.txt", "1.0", "-1.0"), r"times\.txt, line 2: the time -1"),
         (
             "kitti",
+            edit("sequences/04/times.txt", "e-01", "e+305"),
+            r"times\.txt, line 2: the time 1\.037359e\+305",
+        ),
+        (
+            "kitti",
             cut("sequences/04/times.txt", 26),
             r"times\.txt has 2 lines, but there is a pose for frame 2",
         ),
@@ -88,6 +93,11 @@ TRUTH = "mav0/state_groundtruth_estimate0/data.csv"
             r"cam0/data\.csv, line 2: '14o3.* no stamp in nano",
         ),
         ("euroc", edit("mav0/cam0/sensor.yaml", "pinhole", "omni"), r"sensor\.yaml: camera_model 'omni'"),
+        (
+            "euroc",
+            edit("mav0/cam0/sensor.yaml", "resolution: [", "resolution: [.inf] # ["),
+            r"sensor\.yaml: cannot convert",
+        ),
         ("euroc", edit("mav0/cam0/sensor.yaml", "T_BS", "T_SB"), r"sensor\.yaml: T_BS is no pose"),
         ("euroc", edit("mav0/cam0/sensor.yaml", "[20.0", "[20.0, 1.0"), r"sensor\.yaml: too many values"),
         (

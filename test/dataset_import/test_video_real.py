@@ -68,6 +68,7 @@ def test_the_video_alone_gives_a_dataset_in_enu(karma: Path, tmp_path: Path) -> 
     assert abs(right[2]) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_track_of_its_own_beside_the_video(karma: Path, tmp_path: Path) -> None:
     """The telemetry as a GPX by the drone's clock: the flow of 5 s of acceleration says when the video was taken."""
     rows, system = table(karma, "global_position_GLPI.csv"), table(karma, "system_time_SYST.csv")

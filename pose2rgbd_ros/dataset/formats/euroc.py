@@ -107,7 +107,7 @@ def _camera(values: dict[str, Any], where: Path) -> Camera:
         if name not in _MODELS:
             raise ValueError(f"distortion_model {name!r}; known: {', '.join(_MODELS)}")
         coefficients = tuple(float(value) for value in values.get("distortion_coefficients") or ())
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else text.short(error)
         raise UserError(f"{where}: {what}") from error
     model = _MODELS[name]

@@ -15,7 +15,7 @@ from pose2rgbd_ros.dataset.formats import text
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
 from pose2rgbd_ros.dataset.formats.layouts import Flight, Layout, require_calibration, require_pinhole, row
 from pose2rgbd_ros.dataset.formats.pictures import image_files, image_size
-from pose2rgbd_ros.dataset.formats.scene import Scene, View, pinhole, pose_of_matrix
+from pose2rgbd_ros.dataset.formats.scene import MAX_STAMP_NS, Scene, View, pinhole, pose_of_matrix
 from pose2rgbd_ros.dataset.frames import BadFrame
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
@@ -149,7 +149,7 @@ def _times(file: Path) -> list[int]:
     found: list[int] = []
     for number, line in text.lines(file):
         seconds = text.numbers(file, number, [line])[0]
-        if not np.isfinite(seconds) or seconds < 0 or (found and round(seconds * 1e9) <= found[-1]):
+        if not 0 <= seconds < MAX_STAMP_NS / 1e9 or (found and round(seconds * 1e9) <= found[-1]):
             raise text.wrong(file, number, f"the time {line} does not come after the one before")
         found.append(round(seconds * 1e9))
     return found
