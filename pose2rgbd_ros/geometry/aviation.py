@@ -43,12 +43,6 @@ def quat_frd_to_flu(quat_xyzw: npt.ArrayLike) -> Float64:
     return quaternions.multiply(quaternions.multiply(_QUAT_FLU_FRD, quat_xyzw), _QUAT_FLU_FRD)
 
 
-def heading_to_yaw(heading_rad: npt.ArrayLike) -> Float64:
-    """Headings (clockwise from north) as yaw in ENU (counter-clockwise from east), in (-pi, pi]; also the way back."""
-    yaw = np.pi / 2 - np.asarray(heading_rad, dtype=np.float64)
-    return np.asarray(np.pi - (np.pi - yaw) % (2 * np.pi))
-
-
 def gimbal_to_quat_map_cam(
     yaw_deg: npt.ArrayLike, pitch_deg: npt.ArrayLike, roll_deg: npt.ArrayLike
 ) -> Float64:

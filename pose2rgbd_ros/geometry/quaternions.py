@@ -66,21 +66,6 @@ def angle_between_rad(first_xyzw: npt.ArrayLike, second_xyzw: npt.ArrayLike) -> 
     return np.asarray((a.inv() * b).magnitude(), dtype=np.float64).reshape(shape)
 
 
-def slerp(start_xyzw: npt.ArrayLike, end_xyzw: npt.ArrayLike, fraction: npt.ArrayLike) -> Float64:
-    """Spherical interpolation along the shortest path (Shoemake 1985), broadcast.
-
-    `start_xyzw`, `end_xyzw` (..., 4), `fraction` (...) with 0 at the start and 1 at the end. The result stays in
-    the hemisphere of the start. Orientations exactly half a turn apart have two shortest paths; one is taken.
-    """
-    start, end = np.broadcast_arrays(_quaternions(start_xyzw), _quaternions(end_xyzw))
-    u = np.asarray(fraction, dtype=np.float64)
-    shape = np.broadcast_shapes(start.shape[:-1], u.shape)
-    start, end = (np.broadcast_to(array, (*shape, 4)) for array in (start, end))
-    (a, _), (b, _) = _rotation(start), _rotation(end)
-    turn = (a.inv() * b).as_rotvec() * np.broadcast_to(u, shape).reshape(-1, 1)
-    return canonical(_as_quaternions(a * Rotation.from_rotvec(turn), shape), start)
-
-
 def from_matrix(rotation: npt.ArrayLike) -> Float64:
     """Quaternions (..., 4) of rotation matrices (..., 3, 3); slightly non-orthogonal ones are orthogonalised.
 

@@ -91,15 +91,6 @@ def test_an_autopilot_at_rest_facing_north() -> None:
     np.testing.assert_allclose(R.T, [NORTH, -EAST, UP], atol=1e-12)  # forward, left, up
 
 
-@given(angle)
-def test_headings(heading: float) -> None:
-    yaw = float(aviation.heading_to_yaw(np.radians(heading)))
-    assert -np.pi < yaw <= np.pi
-    np.testing.assert_allclose(
-        [np.cos(yaw), np.sin(yaw)], [np.sin(np.radians(heading)), np.cos(np.radians(heading))], atol=1e-9
-    )
-
-
 def test_many_at_once_and_bad_angles() -> None:
     quat = aviation.gimbal_to_quat_map_cam([10.0, 20.0], -90.0, 0.0)
     assert quat.shape == (2, 4)

@@ -1,6 +1,8 @@
-"""Quaternions against transforms3d and the closed form of SLERP."""
+"""Quaternions against transforms3d, and between two of them the closed form of SLERP."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import interpolation
 from pose2rgbd_ros.geometry import quaternions as quat
 
 settings.register_profile("steady", deadline=None)  # shared machines stall; a deadline would only be flaky
@@ -28,6 +31,11 @@ fraction = st.floats(0.0, 1.0)
 def wxyz(q: np.ndarray) -> np.ndarray:
     """transforms3d's order."""
     return q[[3, 0, 1, 2]]
+
+
+def slerp(a: np.ndarray, b: np.ndarray, u: float) -> np.ndarray:
+    """The orientation a part `u` of the way."""
+    return np.array(interpolation.linear(math, (0, 0, 0, *a), (0, 0, 0, *b), u)[3:])
 
 
 @given(quaternion)
@@ -75,7 +83,7 @@ def test_rpy_survives_gimbal_lock() -> None:
 @given(quaternion, quaternion, fraction)
 def test_slerp_takes_the_shortest_path_at_constant_speed(a: np.ndarray, b: np.ndarray, u: float) -> None:
     angle = quat.angle_between_rad(a, b)
-    here = quat.slerp(a, b, u)
+    here = slerp(a, b, u)
     assert angle <= np.pi + 1e-12
     assert quat.angle_between_rad(a, here) == pytest.approx(u * angle, abs=1e-7)
     assert quat.angle_between_rad(here, b) == pytest.approx((1 - u) * angle, abs=1e-7)
@@ -90,21 +98,18 @@ def test_slerp_is_the_closed_form(a: np.ndarray, b: np.ndarray, u: float) -> Non
     ):  # the closed form divides by sin(theta); at pi/2 the sign of b is open
         return
     expected = (np.sin((1 - u) * theta) * a + np.sin(u * theta) * b) / np.sin(theta)
-    np.testing.assert_allclose(quat.slerp(a, b, u), expected, atol=1e-9)
+    np.testing.assert_allclose(slerp(a, b, u), expected, atol=1e-9)
 
 
 @given(quaternion, quaternion, fraction)
 def test_slerp_does_not_care_for_the_sign_of_its_ends(a: np.ndarray, b: np.ndarray, u: float) -> None:
     if abs(a @ b) < 1e-6:  # half a turn apart: either way round is shortest
         return
-    np.testing.assert_allclose(
-        quat.to_matrix(quat.slerp(a, -b, u)), quat.to_matrix(quat.slerp(a, b, u)), atol=1e-7
-    )
+    np.testing.assert_allclose(quat.to_matrix(slerp(a, -b, u)), quat.to_matrix(slerp(a, b, u)), atol=1e-7)
 
 
 def test_batches_broadcast() -> None:
     many = quat.from_euler_rpy(np.random.default_rng(0).normal(size=(5, 3, 3)))
-    assert quat.slerp(many, many[0, 0], np.linspace(0, 1, 3)).shape == (5, 3, 4)
     assert quat.to_matrix(many).shape == (5, 3, 3, 3)
     assert quat.angle_between_rad(many, many[0, 0]).shape == (5, 3)
     assert quat.normalize(np.zeros((0, 4))).shape == (0, 4)
