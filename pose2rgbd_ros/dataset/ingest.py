@@ -47,9 +47,9 @@ class FrameIngest:
     """Takes frames in the order they come, from one thread at a time; that order decides, whatever `jobs` is.
 
     With `jobs` above 1, as many threads check and encode images (OpenCV lets go of the interpreter meanwhile), and no
-    more than twice as many frames are under way; use it as a context manager then. `frame_filter` is for a recording
-    that is known as a whole (its ground, its take-off); by default one is made that learns on the way. `detail` tells
-    in words and figures why the last frame given to `add` is left out.
+    more than twice as many frames are under way; use it as a context manager then, or `close` it. `frame_filter` is for
+    a recording that is known as a whole (its ground, its take-off); by default one is made that learns on the way.
+    `detail` tells in words and figures why the last frame given to `add` is left out.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class FrameIngest:
         self._pool = ThreadPoolExecutor(jobs, "encode") if jobs > 1 else None
         self._queue: deque[_UnderWay | Outcome] = deque()
         self._stamps_under_way: set[int] = set()
+        self._failure: UserError | None = None
 
     def __enter__(self) -> FrameIngest:
         return self
@@ -73,6 +74,10 @@ class FrameIngest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads; frames that were not `finish`ed, because of a failure, are dropped."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         for frame in self._queue:  # after a failure: what is written of them belongs to nobody
@@ -98,6 +103,10 @@ class FrameIngest:
         outcomes = self.finish() if stamp_ns in self._stamps_under_way else []
         self._queue.append(self._begun(stamp_ns, T_map_cam, image, depth))
         return outcomes + self._settled(self._most_under_way)
+
+    def ready(self) -> list[Outcome]:
+        """What became of frames that are done by now, without waiting for those that are not."""
+        return self._settled(self._most_under_way)
 
     def finish(self) -> list[Outcome]:
         """What became of the frames that were still under way."""
@@ -127,15 +136,21 @@ class FrameIngest:
 
     def _settled(self, leave: int) -> list[Outcome]:
         """Outcomes from the head of the queue, until no more than `leave` are under way and the next is not ready."""
-        outcomes = []
-        while self._queue:
+        outcomes = list[Outcome]()
+        while self._queue and self._failure is None:
             first = self._queue[0]
             if isinstance(first, _UnderWay):
                 if isinstance(first.staged, Future) and len(self._queue) <= leave and not first.staged.done():
                     break
-                first = self._stored(first)
+                try:
+                    first = self._stored(first)
+                except UserError as error:
+                    self._failure = error
+                    break
             self._queue.popleft()
             outcomes.append(first)
+        if self._failure is not None and not outcomes:  # frames that are stored are told first
+            raise self._failure
         return outcomes
 
     def _stored(self, frame: _UnderWay) -> Outcome:

@@ -16,7 +16,7 @@ from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import UNREADABLE
 from pose2rgbd_ros.bags.typestores import typestore
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
-from pose2rgbd_ros.dataset.ingest import WRITTEN, FrameIngest
+from pose2rgbd_ros.dataset.ingest import WRITTEN, FrameIngest, Outcome, jobs_of
 from pose2rgbd_ros.dataset.layout import META
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, read_meta
 from pose2rgbd_ros.dataset.records import read_associations
@@ -64,6 +64,7 @@ class CameraRecording:
         self._source: CameraPoses | None = None
         self._sync: Synchronizer | None = None
         self._ingest: FrameIngest | None = None
+        self._under_way: deque[Arrival] = deque()  # what the ingest has, the oldest first
         self._stored = _stored_meta(folder) if settings.resume else None
 
     # What arrives ----------------------------------------------------------------------------------------------
@@ -102,6 +103,8 @@ class CameraRecording:
             self._begin()
         assert self._sync is not None
         self._settle(self._sync.poll(round(now_s * 1e9)))
+        if self._ingest is not None:
+            self._tell(self._ingest.ready())
 
     def jumped(self) -> None:
         """The clock went back: what waits is rejected, and what comes begins anew."""
@@ -117,6 +120,8 @@ class CameraRecording:
         self.decide()
         if self._sync is not None:
             self._settle(self._sync.finish())
+        while self._under_way and self._ingest is not None:
+            self._tell(self._ingest.finish())
 
     def abandon(self, reason: str) -> None:
         """After a failure: count what waits as rejected."""
@@ -128,6 +133,7 @@ class CameraRecording:
         """Put the dataset in order, with its datum and a report. UserError when the disk fails; the frames are safe."""
         if self._ingest is None:
             return
+        self._ingest.close()
         writer = self._ingest.writer
         try:
             self._note(place_on_earth(writer.meta, self._poses, resumed=self._stored is not None))
@@ -218,11 +224,17 @@ class CameraRecording:
             return
         ingest = self._ingest or self._open(sample)
         depth = (lambda: _depth_sample(frame.depth, frame.stamp_ns)) if frame.depth is not None else None
-        answer = ingest.add(frame.stamp_ns, frame.T_map_cam, sample, depth)
-        if answer == WRITTEN:
-            self.tally.frame(frame.image.arrived_s)
-        else:
-            self.tally.reject(answer, ingest.detail)
+        self._under_way.append(frame.image)
+        self._tell(ingest.put(frame.stamp_ns, frame.T_map_cam, sample, depth))
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Count what became of the frames that were given to the ingest, the oldest first."""
+        for outcome in outcomes:
+            arrival = self._under_way.popleft()
+            if outcome.result == WRITTEN:
+                self.tally.frame(arrival.arrived_s)
+            else:
+                self.tally.reject(outcome.result, outcome.detail)
 
     def _open(self, sample: ImageSample) -> FrameIngest:
         """Begin the dataset with its first frame. UserError when the folder cannot take it."""
@@ -250,7 +262,7 @@ class CameraRecording:
             self.folder, meta, config.resume, depth_format=config.depth_format, raw_images=config.raw_images
         )
         writer.begin_source(time.strftime("recorded %Y-%m-%d %H:%M:%S"))
-        self._ingest = FrameIngest(writer, config.filters)
+        self._ingest = FrameIngest(writer, config.filters, jobs=jobs_of(config.jobs))
         return self._ingest
 
     def _note(self, *texts: str) -> None:

@@ -63,6 +63,7 @@ class RecordSettings(PoseSettings):
         "how uncompressed images are stored; JPEG and PNG are kept as received. jpeg loses a little and is faster",
         choices=("png", "jpeg"),
     )
+    jobs: int = setting(0, "threads that check and encode images; 0: one per core", ge=0, le=64)
     map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
     pose_frame: str = setting("", "frame whose pose arrives, where the message names none or a wrong one")
     camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")

@@ -112,7 +112,10 @@ class RecordWorker:
             session.poll(item.arrived_s if isinstance(item, Arrival) and not idle else now_s)
             self._polled_s = time.monotonic()
         if self._ends and (
-            session is None or not session.waiting or now_s >= min(at for at, _ in self._ends)
+            session is None
+            or not session.waiting
+            or session.failure is not None
+            or now_s >= min(at for at, _ in self._ends)
         ):
             self._finish()
 

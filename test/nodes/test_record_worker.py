@@ -14,6 +14,8 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
 
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.conversions import to_stamp
 from pose2rgbd_ros.nodes.record_inputs import Arrival, Candidate, Input
 from pose2rgbd_ros.nodes.record_session import Session
@@ -144,6 +146,31 @@ def test_an_end_that_fails_is_an_end(desk, monkeypatch):
     desk.begin("2")
     assert desk.end(0.0).wait(5.0)
     assert desk.said == ["recording failed: ZeroDivisionError: division by zero"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_frames_before_a_failure_are_told(desk, monkeypatch, jobs):
+    """Several threads encode: what is on disk is counted, in order, and what is not is not."""
+    desk.settings = RecordSettings(**{**vars(desk.settings), "jobs": jobs})
+    stage, first_bad_ns = DatasetWriter.stage, START_NS + 1_000_000_000
+
+    def until_full(writer, stamp_ns, frame):
+        if stamp_ns >= first_bad_ns:
+            raise UserError("no space left")
+        return stage(writer, stamp_ns, frame)
+
+    monkeypatch.setattr(DatasetWriter, "stage", until_full)
+    session = desk.begin("1")
+    for i in range(20):
+        desk.pose(0.1 * i)
+    for i in range(20):
+        desk.image(session, 0.1 * i)
+    assert desk.end(5.0).wait(5.0)
+    assert session.failure == "no space left"
+    images, frames, rejects, waiting = session.tallies[""].snapshot()
+    assert (images, frames, rejects, waiting) == (20, 10, {"stopped": 10}, 0)
+    assert len(Dataset(desk.folder / "1")) == 10
+    assert len(list((desk.folder / "1" / "rgb").iterdir())) == 10
 
 
 def test_a_resumed_dataset_knows_its_frames(desk):
