@@ -12,9 +12,12 @@ from support.skewed_flight import START_NS, SkewedFlight
 
 from pose2rgbd_ros.streams.alignment import motion
 from pose2rgbd_ros.streams.alignment.align import AlignOptions, align_samples, estimate_offset
+from pose2rgbd_ros.streams.alignment.live import LiveAlignment, LiveConfig
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+from pose2rgbd_ros.streams.samples import FixSample
 
 STEADY = AlignOptions(drift=False)
+WIDE = AlignOptions(drift=False, max_offset_s=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,64 @@ def test_shifted_images_shift_the_answer(d: float) -> None:
     there = estimate_offset(flow, odometry, STEADY)
     moved = estimate_offset(flow.shifted(round(d * SECOND)), odometry, STEADY)
     assert moved.offset_s == pytest.approx(there.offset_s - d, abs=0.01)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.floats(-3.0, 3.0), st.sampled_from(["odometry", "gps"]), st.integers(0, 50))
+def test_a_short_record_answers_alike_however_it_is_shifted(d: float, source: str, seed: int) -> None:
+    flight = SkewedFlight(seconds=12.0, seed=seed)
+    flow, signal = flight.flow(), getattr(flight, source)()
+    there = estimate_offset(flow, signal, WIDE)
+    moved = estimate_offset(flow.shifted(round(d * SECOND)), signal, WIDE)
+    assert moved.observable == there.observable
+    if there.observable:
+        assert moved.offset_s == pytest.approx(there.offset_s - d, abs=1e-4)
+        assert moved.confidence == pytest.approx(there.confidence, abs=0.01)
+
+
+def test_wild_stamps_are_left_out_and_counted(flight: SkewedFlight) -> None:
+    odometry = flight.odometry()
+    assert odometry.velocities is not None
+    velocities = Samples(
+        np.append(odometry.stamps_ns, [SECOND, 4 * 10**18]),
+        np.concatenate([odometry.velocities.values, np.ones((2, 3))]),
+    )
+    found = estimate_offset(flight.flow(offset_s=0.4), replace(odometry, velocities=velocities), WIDE)
+    assert found.observable, found.why
+    assert found.offset_s == pytest.approx(0.4, abs=0.01)
+    assert found.left_out == 2
+    assert "2 samples left out" in found.summary()
+
+
+def test_more_than_half_a_day_is_refused(flight: SkewedFlight) -> None:
+    stamps_ns = SECOND * 1800 * np.arange(100_000)
+    years = motion.from_velocities("log", stamps_ns, np.ones((len(stamps_ns), 3)))
+    found = estimate_offset(flight.flow(), years, WIDE)
+    assert not found.observable
+    assert "cut the recording" in found.why
+
+
+def test_a_wild_stamp_does_not_fill_the_memory_of_the_live_estimate() -> None:
+    live = LiveAlignment(LiveConfig(keep_s=10.0))
+    for k in range(3000):
+        stamp_ns = START_NS + k * SECOND // 10 + (10**17 if k == 100 else 0)
+        live.add_motion(FixSample(stamp_ns, "gps", 47.0, 8.0, 400.0, np.eye(3)))
+    assert len(live._fixes.arrays()[0]) < 1000
+
+
+def test_the_fade_of_one_acceleration_is_not_observable() -> None:
+    """Depth that changes by a tenth fits a late piece of it at another lag as well."""
+    t = np.arange(0.0, 8.0, 0.1)
+    speed = 8.0 - 1.5 * np.exp(-t / 1.5)
+    flight = SkewedFlight(seconds=8.0, seed=5, constant=True)
+    flow = flight.flow(10.0)
+    depth = 1 + 0.05 * np.sin(t / 2.0)
+    cells = flow.cells + 0.0
+    cells[..., 1] = (10 * speed / depth)[:, None, None]
+    signal = motion.from_velocities(
+        "odometry", flight.stamps_ns(t), np.stack([speed, 0 * t, 0 * t], axis=-1), of_body=True
+    )
+    assert not estimate_offset(replace(flow, cells=cells), signal, STEADY).observable
 
 
 def test_speed_alone_is_evidence(flight: SkewedFlight) -> None:

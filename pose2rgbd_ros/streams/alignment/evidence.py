@@ -37,7 +37,7 @@ class Evidence:
 
     `width_s`: both are Gaussian means of this width. `span_ns`: first and last time known, of follower and leader.
     `through_zero`: where the leaders are 0, so are the followers. `unmodelled`: share of its mean by which the follower
-    changes for reasons of its own; what it explains counts only beyond that.
+    changes for reasons of its own; what it explains counts only beyond that. `raw`: the follower as measured, for pictures.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Evidence:
     through_zero: bool = False
     unmodelled: float = 0.0
     labels: tuple[str, str] = ("", "")
+    raw: Samples | None = None
 
 
 def of_flow(flow: FlowSignal, motion: MotionSignal, use_rotation: bool = True) -> list[Evidence]:
@@ -90,6 +91,7 @@ def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 
         _span(motion.stamps_ns),
         unmodelled=_DEPTH_CHANGES,
         labels=("optical flow, px/s", "speed, m/s"),
+        raw=_raw(flow, size[:, None]),
     )
 
 
@@ -99,9 +101,10 @@ def growth_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
     Noise does not make a picture grow, so it stands still where the vehicle does.
     """
     width_s = max(motion.smoothing_s, _flow_width_s(flow))
+    growth = flow_channels.sliding(flow)[:, 2:3]
     return Evidence(
         "growth",
-        _flow_means(flow, flow_channels.sliding(flow)[:, 2:3], width_s),
+        _flow_means(flow, growth, width_s),
         lambda at_ns: _speed(motion.velocity(at_ns, width_s)),
         width_s,
         _span(flow.stamps_ns),
@@ -109,6 +112,7 @@ def growth_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         through_zero=True,
         unmodelled=_DEPTH_CHANGES,
         labels=("picture grows, px/s", "speed, m/s"),
+        raw=_raw(flow, growth),
     )
 
 
@@ -212,6 +216,12 @@ def of_samples(name: str, follower: Samples, leader: Samples, through_zero: bool
         through_zero,
         labels=(name, name),
     )
+
+
+def _raw(flow: FlowSignal, values: Float64) -> Samples:
+    """Values of each pair of images (N, 1), without single wrong ones."""
+    known = known_rows(values)
+    return Samples(flow.stamps_ns[known], median_filter(values[known], (_MEDIAN_OF, 1)))
 
 
 def _flow_means(flow: FlowSignal, values: Float64, width_s: float) -> At:

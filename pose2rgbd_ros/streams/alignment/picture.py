@@ -61,27 +61,37 @@ def _signals(
     with np.errstate(invalid="ignore"):
         share = np.nanvar(at_best, axis=0) / np.maximum(np.nanvar(follower, axis=0), 1e-12)
     column = int(np.argmax(np.nan_to_num(share)))
-    middle, spread = np.nanmedian(follower[:, column]), max(float(np.nanstd(follower[:, column])), 1e-9)
+    middle, spread = np.nanmedian(follower[:, column]), _spread(follower[:, column])
     seconds = (times_ns - times_ns[0]) / SECOND
+    if item.raw is not None:
+        raw = (item.raw.values[:, 0] - middle) / spread
+        axes.plot(item.raw.seconds(int(times_ns[0])), raw, color=PICTURE, lw=0.8, alpha=0.3)
     axes.plot(seconds, (follower[:, column] - middle) / spread, color=PICTURE, lw=1.1, label=item.labels[0])
     axes.plot(
         seconds, (told[:, column] - middle) / spread, color=VEHICLE, lw=1.1, label=f"from {item.labels[1]}"
     )
-    axes.set_ylim(*_limits(follower[:, column], middle, spread))
+    axes.set_ylim(*_limits((follower[:, column] - middle) / spread, (at_best[:, column] - middle) / spread))
     axes.set_title(f"{item.name}: {when}", loc="left", fontsize=9, pad=3)
     axes.set_ylabel("deviations", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.005)
     axes.grid(alpha=0.3)
     axes.set_xlabel("seconds since the first image", fontsize=8)
-    axes.legend(loc="upper right", fontsize=8, ncols=2)
+    axes.legend(loc="lower right", fontsize=8, ncols=2)
 
 
-def _limits(values: Float64, middle: float, spread: float) -> tuple[float, float]:
-    """Room for all but the rarest, so that one spike does not flatten the rest."""
-    low, high = np.nanquantile((values - middle) / spread, [0.02, 0.98])
-    room = 0.4 * max(float(high - low), 1.0)
-    return float(low) - room, float(high) + room
+def _spread(values: Float64) -> float:
+    """A deviation that a spike does not change: of all but the outer twentieths."""
+    low, high = np.nanquantile(values, [0.05, 0.95])
+    return max(float(np.nanstd(np.clip(values, low, high))), 1e-9)
+
+
+def _limits(picture: Float64, vehicle: Float64) -> tuple[float, float]:
+    """Room for all that the vehicle does and all but the rarest of the picture, so that one spike does not flatten the rest."""
+    low = min(float(np.nanquantile(picture, 0.05)), float(np.nanquantile(vehicle, 0.01)))
+    high = max(float(np.nanquantile(picture, 0.95)), float(np.nanquantile(vehicle, 0.99)))
+    room = 0.25 * max(high - low, 1.0)
+    return low - room, high + 2 * room
 
 
 def _at(item: Evidence, times_ns: Int64, offset_ns: Int64) -> Float64:
