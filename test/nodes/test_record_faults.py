@@ -284,6 +284,7 @@ def test_best_effort_images_where_reliable_ones_are_asked_for(case):
     case.until_told("^/reliable/image/compressed", "QoS", "best effort", "qos_overrides")
 
 
+@pytest.mark.slow  # as with images that are best effort
 @of("volatile")
 def test_static_transforms_that_are_not_kept(case):
     case.until_told("^/volatile/tf_static", "QoS", "volatile")
@@ -371,6 +372,7 @@ def test_some_poses_of_nothing(case):
     of_truth(case.stop(), case.drone)
 
 
+@pytest.mark.slow  # as with a twist only
 @of("zeros")
 def test_no_pose_but_zeros(case):
     case.until_told("^/zeros/odom", r"of its last [0-9]+ poses are of no use", "zeros")

@@ -24,7 +24,7 @@ from pose2rgbd_ros.sim.flights import FlightConfig
 from pose2rgbd_ros.sim.sensors.config import CameraSensor, SensorsConfig
 
 pytestmark = pytest.mark.ros
-FRAMES, SEED = 36, 3
+FRAMES, SEED = 28, 3
 FLOWN = SimBagConfig(
     width=96,
     height=72,
@@ -38,7 +38,7 @@ FLOWN = SimBagConfig(
 LIVE = {
     "width": 96, "height": 72, "fov_deg": 65.0, "sensor_seed": SEED, "tf": "odometry", "city__extent_m": 200.0,
     "city__cars": 2, "city__people": 0, "flight__plan": "orbit", "flight__altitude_m": 70.0, "flight__radius_m": 40.0,
-    "flight__loops": 1, "flight__speed_mps": 15.0, "camera__rate_hz": 7.0, "real_time_factor": 2.0,
+    "flight__loops": 1, "flight__speed_mps": 15.0, "camera__rate_hz": 7.0, "real_time_factor": 4.0,
 }  # fmt: skip
 TOPICS = {
     "image": "camera/image", "depth": "camera/depth/image", "camera_info": "camera/camera_info", "fix": "gps/fix",
