@@ -40,7 +40,7 @@ from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 RESULT = Path(__file__).parent / "results" / "sync_accuracy.md"
 BAR_S, DRIFT_BAR_S, SHIFT_BAR_S, WINDOWS_BAR_S = 0.020, 0.040, 0.020, 0.1
-SHIFTS = 3
+SHIFTS = 2
 WINDOWS = 3  # of a flight
 METHODS = {
     "odometry": ("odometry", True),
@@ -162,13 +162,9 @@ def shifts(
         found = [estimate_offset(skewed(flow, d, 0.0), signal, options) for d in moved]
         off = max(abs(item.offset_s + d - base.offset_s) for item, d in zip(found, moved, strict=True))
         same = all(item.observable == base.observable for item in found)
-        bars.append(
-            (
-                f"shifted stamps, {name}",
-                f"{1e3 * off:.2f} ms of 20",
-                same and bool(off < SHIFT_BAR_S or not base.observable),
-            )
-        )
+        met = same and bool(off < SHIFT_BAR_S or not base.observable)
+        told = f"{1e3 * off:.2f} ms of 20" if base.observable else "no answer, shifted or not"
+        bars.append((f"shifted stamps, {name}", told, met))
         rows.append(f"| {name} | {base.summary().removeprefix('image time offset ')} | {1e3 * off:.2f} |")
         print(rows[-1], flush=True)
     head = [f"| recording | unshifted | worst deviation of {SHIFTS} shifts ms |", "|---|---|---|"]

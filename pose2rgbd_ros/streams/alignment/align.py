@@ -241,6 +241,7 @@ def _answer(
         max_drift,
         options.seed,
     )
+    refined = replace(refined, sigma_s=refined.sigma_s * _disagreement(curves[:-1], best))
     line = refined.line
     near_s = max(_NEAR_S, 4 * min(refined.sigma_s, options.most_sigma_s))
     confidence = _mass(total, best, line.offset_s, near_s)
@@ -336,6 +337,14 @@ def _curve(
     counted = _beyond(unexplained, follower, item.unmodelled)
     score = -0.5 * factor * counted - 0.5 * p * q * np.log(np.maximum(independent, 1.0))
     return Curve(item.name, lag_s, np.maximum(score, 0.0), np.sqrt(np.maximum(0.0, 1 - np.exp(unexplained))))
+
+
+def _disagreement(curves: list[Curve], best: int) -> float:
+    """By how much more the evidence parts than its own uncertainty allows, at least 1 (Birge's ratio)."""
+    lost = [
+        float(curve.score.max() - curve.score[best]) for curve in curves if curve.score.max() > _PLAUSIBLE
+    ]
+    return float(np.sqrt(max(1.0, 2 * sum(lost) / (len(lost) - 1)))) if len(lost) > 1 else 1.0
 
 
 def _beyond(unexplained: Float64, follower: Float64, unmodelled: float) -> Float64:
