@@ -223,8 +223,8 @@ class RecordNode(LifecycleNode):
         problems: dict[str, str] = {}
         if self._inputs is not None:
             self._watch_session()
-            problems = Problems(self, self.settings).find(self._inputs.all) | self._poses_of_no_use()
-            problems |= self._of_recording()
+            of_topics = Problems(self, self.settings).find(self._inputs.all) | self._poses_of_no_use()
+            problems = self._of_recording() | of_topics  # the first is the likeliest cause
         state, message = self._situation(problems)
         inputs = self._inputs.all if self._inputs else []
         stamp = self.get_clock().now().to_msg()
