@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pose2rgbd_ros.dataset.png_files import encode_png
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.geometry.camera import Camera
@@ -21,9 +22,6 @@ RawImages = Literal["png", "jpeg"]
 JPEG_QUALITY = 95
 # Sampling 4:4:4 keeps coloured edges where they are.
 _JPEG = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_QUALITY]
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
-# Runs of equal pixels are looked for where more than this part of them equal their left neighbours.
-_SAMPLED_ROWS, _RUNS = 16, 0.3
 _ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND"}
 _ORTHONORMAL = 1e-2
 
@@ -81,14 +79,12 @@ def encode_image(
             "image_unreadable", f"an image of {rgb.dtype} {rgb.shape}; expected RGB uint8 (H, W, 3)"
         )
     _check_size(rgb.shape[1], rgb.shape[0], camera)
-    if raw_images == "jpeg":
-        suffix, parameters = ".jpg", [*_JPEG, jpeg_quality]
-    else:
-        suffix, parameters = ".png", _png_parameters(rgb)
-    done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), parameters)
+    if raw_images == "png":
+        return ".png", encode_png(rgb)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [*_JPEG, jpeg_quality])
     if not done:
-        raise BadFrame("image_unreadable", f"an image of {rgb.shape} cannot be written as {suffix}")
-    return suffix, data.tobytes()
+        raise BadFrame("image_unreadable", f"an image of {rgb.shape} cannot be written as JPEG")
+    return ".jpg", data.tobytes()
 
 
 def _verbatim(image: ImageSample, compressed: bytes, camera: Camera) -> tuple[str, bytes]:
@@ -110,17 +106,6 @@ def _check_size(width: int, height: int, camera: Camera) -> None:
             f"an image of {width} x {height} pixels among images of {camera.width} x {camera.height}; "
             "a dataset holds one size: choose one camera's topic",
         )
-
-
-def _png_parameters(rgb: AnyArray) -> list[int]:
-    """The fastest of OpenCV's ways for these pixels, none of which loses anything.
-
-    In a photograph hardly any pixel equals its neighbour, and looking for runs finds none.
-    """
-    some = rgb[::_SAMPLED_ROWS]
-    runs = np.count_nonzero(some[:, 1:] == some[:, :-1]) > _RUNS * some[:, 1:].size
-    strategy = cv2.IMWRITE_PNG_STRATEGY_RLE if runs else cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY
-    return [*_PNG, cv2.IMWRITE_PNG_STRATEGY, strategy]
 
 
 def check_depth(
