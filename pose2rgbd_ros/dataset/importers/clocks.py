@@ -127,9 +127,7 @@ def _without_jumps(topic: str, log: StampLog, clocks: Clocks) -> StampLog:
     shifts = [offsets[main] - offset for offset in offsets]
     starts = [int(log.received_ns[at]) for at in edges[:-1]]
     clocks.corrections[topic] = Correction(starts, shifts)
-    jumps = ", ".join(
-        f"{(b - a) / SECOND_NS:+.3f} s" for a, b in itertools.pairwise(offsets[:5])
-    )
+    jumps = ", ".join(f"{(b - a) / SECOND_NS:+.3f} s" for a, b in itertools.pairwise(offsets[:5]))
     clocks.notes.append(
         f"the clock of {topic} was set {len(begins)} times during the recording ({jumps}); its stamps were joined"
     )
