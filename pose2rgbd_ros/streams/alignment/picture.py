@@ -77,7 +77,9 @@ def _signals(
     axes.margins(x=0.005)
     axes.grid(alpha=0.3)
     axes.set_xlabel("seconds since the first image", fontsize=8)
-    axes.legend(loc="lower right", fontsize=8, ncols=2)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 0.98), fontsize=8, ncols=2, frameon=False, borderaxespad=0.1
+    )
 
 
 def _spread(values: Float64) -> float:
@@ -91,7 +93,7 @@ def _limits(picture: Float64, vehicle: Float64) -> tuple[float, float]:
     low = min(float(np.nanquantile(picture, 0.05)), float(np.nanquantile(vehicle, 0.01)))
     high = max(float(np.nanquantile(picture, 0.95)), float(np.nanquantile(vehicle, 0.99)))
     room = 0.25 * max(high - low, 1.0)
-    return low - room, high + 2 * room
+    return low - room, high + room
 
 
 def _at(item: Evidence, times_ns: Int64, offset_ns: Int64) -> Float64:
