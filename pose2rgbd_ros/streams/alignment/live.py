@@ -27,7 +27,7 @@ class LiveConfig:
     keep_s: float = setting(120.0, "how far back images and motion are kept", ge=10.0, le=3600.0)
     every_s: float = setting(20.0, "time between two estimates", ge=1.0)
     motion_rate_hz: float = setting(50.0, "poses and turn rates in between are skipped", ge=1.0)
-    flow: FlowConfig = field(default_factory=lambda: FlowConfig(width_px=128, max_rate_hz=8.0))
+    flow: FlowConfig = field(default_factory=lambda: FlowConfig(width_px=128, max_rate_hz=10.0))
     align: AlignOptions = field(default_factory=lambda: AlignOptions(drift=False))
 
 
