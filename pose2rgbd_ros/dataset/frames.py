@@ -14,7 +14,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.pixel_buffer import decode_file
-from pose2rgbd_ros.streams.images import undecodable
+from pose2rgbd_ros.streams.images import jpeg_tables, undecodable
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 
 RawImages = Literal["png", "jpeg"]
@@ -24,6 +24,9 @@ JPEG_QUALITY = 95
 _JPEG = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_QUALITY]
 _ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND"}
 _ORTHONORMAL = 1e-2
+# Heads of JPEG files that were decoded: a camera writes few. Some write tables anew for each image; those fill no memory.
+_MOST_HEADS = 256
+_decoded_heads: dict[bytes, None] = {}
 
 
 class BadFrame(UserError):
@@ -88,8 +91,8 @@ def encode_image(
 
 
 def _verbatim(image: ImageSample, compressed: bytes, camera: Camera) -> tuple[str, bytes]:
-    """A JPEG or PNG as it came, once it has been decoded to an eighth: that reads every byte, in a third of the time."""
-    if decode_file(compressed, cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
+    """A JPEG or PNG as it came, once it is known that it can be decoded."""
+    if not _decodable(image.encoding, compressed):
         raise BadFrame("image_unreadable", undecodable(compressed))
     _check_size(image.width, image.height, camera)
     if _ENDS[image.encoding] not in compressed.rstrip(b"\0")[-64:]:
@@ -97,6 +100,18 @@ def _verbatim(image: ImageSample, compressed: bytes, camera: Camera) -> tuple[st
             "image_unreadable", f"the {image.encoding} image ends too early; the message is damaged"
         )
     return (".jpg" if image.encoding == "jpeg" else ".png"), compressed
+
+
+def _decodable(encoding: str, compressed: bytes) -> bool:
+    """Whether OpenCV reads the file. JPEG is tried once per head: of damage behind it a decoder takes no notice anyway."""
+    tables = jpeg_tables(compressed) if encoding == "jpeg" else None
+    if tables is not None and tables in _decoded_heads:
+        return True
+    if decode_file(compressed, cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
+        return False
+    if tables is not None and len(_decoded_heads) < _MOST_HEADS:
+        _decoded_heads[tables] = None
+    return True
 
 
 def _check_size(width: int, height: int, camera: Camera) -> None:

@@ -97,6 +97,25 @@ def compressed_size(data: bytes) -> tuple[str, int, int] | None:
     return None
 
 
+def jpeg_tables(data: bytes) -> bytes | None:
+    """What a decoder learns before the first scan: frame and scan headers and tables, without tags and comments.
+
+    Two files with the same can be decoded both or neither, however their scans differ. None for a damaged head.
+    """
+    parts, at = [], 2
+    while at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + length
+        if data[at] != 0xFF or not 0xC0 <= marker <= 0xFE or length < 2 or end > len(data):
+            return None
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            parts.append(data[at:end])
+        if marker == 0xDA:
+            return b"".join(parts)
+        at = end
+    return None
+
+
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Width and height from the frame header (SOF marker, ITU-T T.81 B.2.2), walking from segment to segment."""
     at = 2

@@ -252,6 +252,18 @@ def test_a_bad_frame_is_named_and_changes_nothing(toy, make_dataset, case):
     assert len(Dataset(path)) == 2
 
 
+def test_a_damaged_head_is_found_after_good_ones(toy, tmp_path):
+    first, second = toy.stamp(0), toy.stamp(1)
+    good = jpeg(toy, first).compressed_bytes
+    tables = good.index(b"\xff\xc4") + 5  # how many codes there are of each length
+    bad = good[:tables] + b"\xff" * 16 + good[tables + 16 :]
+    with DatasetWriter(tmp_path / "set", toy.meta(None)) as writer:
+        writer.add(first, toy.pose(first), ImageSample.from_compressed(first, "camera", good))
+        with pytest.raises(BadFrame) as caught:
+            writer.add(second, toy.pose(second), ImageSample.from_compressed(second, "camera", bad))
+    assert caught.value.reason == "image_unreadable"
+
+
 def test_depth_is_refused_where_none_is_kept(toy, tmp_path):
     t = toy.stamp(0)
     with (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.streams.images import compressed_size, decode_compressed, raw_image_to_rgb
+from pose2rgbd_ros.streams.images import compressed_size, decode_compressed, jpeg_tables, raw_image_to_rgb
 
 WIDTH, HEIGHT = 6, 4
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
@@ -163,3 +163,25 @@ def test_damaged_bytes_give_a_picture_or_one_line(extension: str, where: int, va
     assert found is None or min(found[1:]) > 0
     with contextlib.suppress(UserError):  # any other exception fails
         assert decode_compressed(bytes(data)).shape[2] == 3
+
+
+def _jpeg(seed: int, quality: int) -> bytes:
+    image = np.random.default_rng(seed).integers(0, 255, (24, 40, 3), np.uint8)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def test_tables_are_those_of_the_camera_not_of_the_picture() -> None:
+    one, other, coarser = _jpeg(0, 90), _jpeg(1, 90), _jpeg(0, 50)
+    assert one != other
+    assert jpeg_tables(one) == jpeg_tables(other) is not None
+    assert jpeg_tables(one) != jpeg_tables(coarser)
+    tagged = one[:2] + b"\xff\xe1\x00\x06Exif" + one[2:]
+    assert jpeg_tables(tagged) == jpeg_tables(one)
+
+
+@given(st.integers(0, 10_000))
+def test_a_cut_head_has_no_tables(share: int) -> None:
+    data = _jpeg(0, 90)
+    first_scan = data.index(b"\xff\xda") + 14  # the scan header is 14 bytes long
+    cut = share * first_scan // 10_000
+    assert (jpeg_tables(data[:cut]) is None) == (cut < first_scan)
