@@ -235,7 +235,9 @@ def _poses(poses: PosesMeta) -> str:
             "" if poses.image_time_confidence is None else f" (confidence {poses.image_time_confidence:.2f})"
         )
         text += f"; images looked up {poses.image_time_offset_s:+.3f} s from their stamps{sure}"
-    return text if poses.altitude_reference == "unknown" else f"{text}; heights from {poses.altitude_reference}"
+    if poses.altitude_reference != "unknown":
+        text += f"; heights from {poses.altitude_reference}"
+    return text
 
 
 def _sources(dataset: Dataset) -> list[str]:
