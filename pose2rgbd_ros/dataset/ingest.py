@@ -124,7 +124,8 @@ class FrameIngest:
         if seen is not None:
             return _outcome(stamp, seen)
         self._stamps_under_way.add(stamp)
-        copied = image.encoding == "jpeg" and depth is None  # which takes less time than handing it to a thread
+        # A JPEG is only copied, in less time than handing it to a thread takes.
+        copied = image.encoding == "jpeg" and depth is None
         if self._pool is None or copied or not self.writer.is_settled:
             return _UnderWay(stamp, T, self._staged(stamp, image, depth))
         return _UnderWay(stamp, T, self._pool.submit(self._staged, stamp, image, depth))
