@@ -39,6 +39,7 @@ class Split:
     test: NDArray[np.int64]
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # parts of `test` to be scored apart
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe, for a checkpoint's provenance; :func:`split_from_dict` repeats it."""
@@ -125,6 +126,22 @@ def default_split(
     return held_out_segments(stamps_ns, position_m, fraction=fraction, seed=seed)
 
 
+def with_random_frames(held_out: Split, fraction: float = 0.2, seed: int = 0) -> Split:
+    """Hold out a random `fraction` of a split's training frames as well: one training tells memory and honesty apart.
+
+    Its groups are "random" and "held-out lines"; both were seen by nobody.
+    """
+    dealt = random_split(len(held_out.train), 1.0 - fraction, seed)
+    random = held_out.train[dealt.test]
+    return Split(
+        held_out.train[dealt.train],
+        np.sort(np.concatenate([held_out.test, random])),
+        "lines+random",
+        {"lines": held_out.to_dict(), "random_fraction": fraction, "random_seed": seed},
+        {"random": random, "held-out lines": held_out.test},
+    )
+
+
 def split_from_dict(
     values: dict[str, Any],
     stamps_ns: ArrayLike,
@@ -151,7 +168,13 @@ def split_from_dict(
         raise UserError(f"split {values.get('name')!r}: {error}") from error
     if values.get("name") == "dataset" and folder is not None:
         return own_split(folder, stamps_ns)
-    raise UserError(f"unknown split {values.get('name')!r}; known ones: random, held_out_segments, dataset")
+    if values.get("name") == "lines+random" and isinstance(parameters.get("lines"), dict):
+        lines = split_from_dict(parameters["lines"], stamps_ns, position_m, recording, folder)
+        return with_random_frames(
+            lines, parameters.get("random_fraction", 0.2), parameters.get("random_seed", 0)
+        )
+    known = "random, held_out_segments, dataset, lines+random"
+    raise UserError(f"unknown split {values.get('name')!r}; known ones: {known}")
 
 
 def recordings(stamps_ns: ArrayLike) -> NDArray[np.int64]:

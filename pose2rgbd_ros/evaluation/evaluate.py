@@ -17,13 +17,14 @@ from pose2rgbd_ros.evaluation.baselines import NearestFrame
 from pose2rgbd_ros.evaluation.report import write_report
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import SheetRow
+from pose2rgbd_ros.models.view import Pictures
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 from pose2rgbd_ros.training.data import make_split, mean_image
 from pose2rgbd_ros.training.device import pick_device
 from pose2rgbd_ros.training.metrics import Scores
-from pose2rgbd_ros.training.validation import batches, predict, spread
+from pose2rgbd_ros.training.validation import batches, spread
 
-SPLITS = ("checkpoint", "dataset", "segments", "random", "all")
+SPLITS = ("checkpoint", "dataset", "segments", "random", "lines+random", "all")
 SHEET_FRAMES = 6
 
 
@@ -56,8 +57,10 @@ class _Measurement:
         self.split = "all"
         fit = checkpoint.provenance.get("fit", "square")
         self.cache: FrameCache = frame_cache(dataset, checkpoint.camera.width, fit)
-        self.model = checkpoint.build_model().to(device)
+        self.model: Any = checkpoint.build_model().to(device)
         self.has_depth = dataset.has_depth and checkpoint.output != "rgb"
+        self.max_depth = checkpoint.provenance.get("config", {}).get("max_depth")
+        self.groups: dict[str, np.ndarray] = {}
         self.train = np.flatnonzero(np.isin(dataset.stamps_ns, checkpoint.training_stamps_ns))
         self.notes: list[str] = []
         self.test = self._choose_frames(split)
@@ -69,10 +72,10 @@ class _Measurement:
         dataset = self.dataset
         if split == "all":
             return np.arange(len(dataset))
-        if split in ("dataset", "segments", "random"):
+        if split in ("dataset", "segments", "random", "lines+random"):
             recorded = self.checkpoint.provenance["split"]
             chosen = make_split(dataset, split, 0.2, int(recorded.get("seed", 0)))
-            self.split = chosen.name
+            self.split, self.groups = chosen.name, chosen.groups
             return chosen.test
         if len(self.train) == 0:
             self.notes.append("another recording than the training's: all its frames are evaluated")
@@ -84,7 +87,7 @@ class _Measurement:
         )
         if repeated.parameters.get("sha256") != recorded.get("sha256"):
             self.notes.append("the dataset's own split changed since the training")
-        test = repeated.test
+        test, self.groups = repeated.test, repeated.groups
         unseen = np.setdiff1d(test, self.train)
         if len(unseen) < len(test) or len(self.train) < len(self.checkpoint.training_stamps_ns):
             self.notes.append("the dataset changed since the training; frames trained on are left out")
@@ -93,7 +96,8 @@ class _Measurement:
     def _check_fit(self) -> None:
         ours, theirs = self.checkpoint.camera, self.cache.camera
         if (
-            ours.is_calibrated
+            not self.model.any_camera
+            and ours.is_calibrated
             and theirs.is_calibrated
             and not np.allclose(ours.K, theirs.K, rtol=0.01, atol=1.0)
         ):
@@ -135,13 +139,17 @@ class _Measurement:
             dataset=self.dataset.path.resolve().name,
             notes=self.notes,
             rows=self._sheet_rows(),
+            groups={
+                name: np.isin(self.test, frames) for name, frames in self.groups.items() if len(frames) > 0
+            },
         )
 
-    def _predict(self, chunk: np.ndarray) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        normalization = self.checkpoint.normalization
-        poses = torch.from_numpy(normalization.encode_pose(self.dataset.T_map_cam[chunk])).to(self.device)
-        rgb, depth, confidence = predict(self.model, poses, normalization)
-        return tuple(None if image is None else image.cpu() for image in (rgb, depth, confidence))  # type: ignore[return-value]
+    def _predict(self, chunk: np.ndarray) -> Pictures:
+        """Pictures on the CPU; a model that renders any camera looks through this dataset's."""
+        T_map_cam = torch.from_numpy(self.dataset.T_map_cam[chunk]).to(self.device)
+        camera = self.cache.camera if self.model.any_camera else self.checkpoint.camera
+        shown = self.model.pictures(T_map_cam, camera, self.checkpoint.normalization)
+        return Pictures(*(None if image is None else image.cpu() for image in shown))
 
     def _frames(self, indices: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
         """Recorded colour (B, 3, S, S) in [0, 1] and depth (B, S, S); None for what the model does not predict."""
@@ -152,11 +160,13 @@ class _Measurement:
                 / 255
             )
         if self.has_depth and self.cache.depth is not None:
-            depth = torch.from_numpy(np.ascontiguousarray(self.cache.depth[indices]))
+            depth = torch.from_numpy(np.array(self.cache.depth[indices]))
+            if self.max_depth is not None:  # what the model was never asked to learn
+                depth[depth > self.max_depth] = torch.nan
         return rgb, depth
 
     def _mean_image(self) -> tuple[Tensor | None, Tensor | None]:
-        rgb, depth = mean_image(self.cache, self.train)
+        rgb, depth = mean_image(self.cache, self.train, self.max_depth)
         return (
             torch.from_numpy(rgb / 255).float().permute(2, 0, 1)
             if self.checkpoint.output != "depth"

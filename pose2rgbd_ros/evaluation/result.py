@@ -20,6 +20,7 @@ SPLIT_WORDS = {
     "held_out_segments": "held-out stretches of the track",
     "dataset": "lines the dataset holds out",
     "random": "frames held out at random (their neighbours were trained on)",
+    "lines+random": "held-out lines, and frames held out at random",
     "all": "all frames",
 }
 
@@ -39,11 +40,27 @@ class Evaluation:
     dataset: str
     notes: list[str] = field(default_factory=list)
     rows: list[SheetRow] = field(default_factory=list)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (frames,) bool: parts scored apart
 
     @property
     def collapsed(self) -> bool:
         """The network answers nearly the same image whatever the pose."""
         return is_collapsed(self.scores["model"])
+
+    def group_scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Group -> method -> measure -> mean over the group's frames (NaN left out)."""
+
+        def mean(values: np.ndarray) -> float:
+            finite = values[np.isfinite(values)]
+            return float(finite.mean()) if len(finite) else float("nan")
+
+        return {
+            group: {
+                method: {name: mean(values[inside]) for name, values in measures.items()}
+                for method, measures in self.per_frame.items()
+            }
+            for group, inside in self.groups.items()
+        }
 
     def better_than_mean_image(self) -> dict[str, float]:
         """Share by which the model's mean absolute errors are below the mean image's (negative: worse)."""
@@ -89,6 +106,7 @@ class Evaluation:
             "psnr_db": ("PSNR (dB)", ".2f"),
             "ssim": ("SSIM", ".3f"),
             "depth_mae": (f"depth MAE {'(m)' if self.depth_unit == 'm' else self.depth_unit}", ".3g"),
+            "depth_known": ("depth known", ".3f"),
             "variation": ("variation", ".2f"),
         }
         shown = {name: label for name, label in measures.items() if name in self.scores["model"]}
@@ -112,6 +130,10 @@ class Evaluation:
             "frames_trained_on": self.trained_on,
             "depth_unit": self.depth_unit,
             "scores": {method: rounded(scores) for method, scores in self.scores.items()},
+            "group_scores": {
+                group: {method: rounded(scores) for method, scores in methods.items()}
+                for group, methods in self.group_scores().items()
+            },
             "better_than_mean_image": rounded(self.better_than_mean_image()),
             "collapsed": self.collapsed,
             "notes": self.notes,

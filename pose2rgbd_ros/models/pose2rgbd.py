@@ -21,7 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.view import Pictures
 from pose2rgbd_ros.settings import setting
 
 START_SIZE = 4
@@ -109,6 +112,8 @@ class Prediction(NamedTuple):
 class Pose2RGBD(nn.Module):
     """Base or Slice network; input (B, pose_dim) encoded to [-1, 1] by ``Normalization.encode_pose``."""
 
+    any_camera = False
+
     def __init__(self, config: Pose2RGBDConfig) -> None:
         super().__init__()
         self.config = config
@@ -137,6 +142,22 @@ class Pose2RGBD(nn.Module):
         if self.config.variant == "slice":
             features, slices, logits = self._add_slices(features)
         return Prediction(self.final(self.image_head(features)), slices, logits)
+
+    @property
+    def has_confidence(self) -> bool:
+        return self.config.variant == "slice"
+
+    def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> Pictures:
+        """See :class:`ViewModel`. The camera is not looked at: this network knows the trained one only."""
+        pose = torch.from_numpy(normalization.encode_pose(T_map_cam.cpu().numpy())).to(T_map_cam.device)
+        prediction = self(pose)
+        rgb, depth = split_image(prediction.image.float(), self.config)
+        if depth is not None:
+            lowest, highest = normalization.depth_min, normalization.depth_max
+            depth = (depth + 1) / 2 * (highest - lowest) + lowest  # type: ignore[operator]
+        return Pictures(
+            rgb, depth, None if prediction.slices is None else confidence(prediction.slices.float())
+        )
 
     def _add_slices(self, trunk: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features for the image head, slice probabilities and logits."""

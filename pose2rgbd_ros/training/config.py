@@ -1,4 +1,4 @@
-"""Every setting of a training run, and the two recipes that fill in what is not said."""
+"""Every setting of a training run, and the recipes that fill in what is not said."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ RECIPES = {
         pose_frequencies=2,
     ),
 }
+# A family of networks of its own has a recipe of its own in place of "default"; "paper" is for the paper's networks.
+FAMILY_RECIPES: dict[str, Recipe] = {}
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 
@@ -64,7 +66,11 @@ IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 class TrainConfig:
     """Settings of `pose2rgbd train`; a run keeps them in its config.yaml."""
 
-    model: str = setting("base", "network: base, or slice-S with S depth slices (the paper: 10, 32, 64)")
+    model: str = setting(
+        "base",
+        "base or slice-S (the paper's; S depth slices: 10, 32, 64); relief (geometry of the place inside); "
+        "warp-N (the N nearest frames, nothing learnt); gsplat (splats, needs a GPU)",
+    )
     output: Literal["auto", "depth", "rgb", "rgbd"] = setting(
         "auto", "what to learn; auto: rgbd, or rgb without depth", choices=("auto", "depth", "rgb", "rgbd")
     )
@@ -89,6 +95,12 @@ class TrainConfig:
         "half", "resolution of the slices", choices=("half", "full")
     )
 
+    max_depth: float | None = setting(
+        None,
+        "depth beyond this, in the dataset's unit, counts as unknown (a far horizon takes all the range)",
+        ge=0.0,
+    )
+
     recipe: Literal["default", "paper"] = setting(
         "default",
         "optimisation; paper: its own (its whole set-up: --size 512 --split random too); default: ours",
@@ -99,6 +111,11 @@ class TrainConfig:
     )
     max_minutes: float | None = setting(
         None, "stop after so many minutes; the schedule is fitted to it", ge=0.0
+    )
+    clock: Literal["wall", "cpu"] = setting(
+        "wall",
+        "what --max-minutes counts: time on the wall, or processor time (fair on a shared machine)",
+        choices=("wall", "cpu"),
     )
     learning_rate: float | None = setting(None, "AdamW's peak learning rate", ge=0.0)
     schedule: Literal["fixed", "cosine"] | None = setting(
@@ -120,11 +137,12 @@ class TrainConfig:
     )
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
 
-    split: Literal["auto", "dataset", "segments", "random"] = setting(
+    split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
         "auto",
         "dataset: its own (split.txt); segments: held-out stretches of track; random: the paper's 80/20; "
+        "lines+random: the first two's frames and a random share of the others, scored apart; "
         "auto: the dataset's own, or else segments",
-        choices=("auto", "dataset", "segments", "random"),
+        choices=("auto", "dataset", "segments", "random", "lines+random"),
     )
     test_fraction: float = setting(
         0.2, "share of the frames held out, where the dataset does not say", ge=0.01, le=0.9
@@ -143,19 +161,35 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
-        slices_of(self.model)
+        if family_of(self.model) != "pose2rgbd" and self.recipe == "paper":
+            raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")
+
+
+def family_of(model: str) -> str:
+    """Which family of networks a model's name belongs to; UserError for an unknown name."""
+    if model in ("relief", "gsplat"):
+        return model
+    if model.startswith("warp-"):
+        numbered(model, least=1)
+        return "warp"
+    slices_of(model)
+    return "pose2rgbd"
 
 
 def slices_of(model: str) -> int:
     """0 for "base", S for "slice-S"; UserError otherwise."""
-    if model == "base":
-        return 0
-    match = re.fullmatch(r"slice-([1-9]\d{0,3})", model)
-    if match is None or int(match[1]) < 2:
+    return 0 if model == "base" else numbered(model, least=2)
+
+
+def numbered(model: str, least: int) -> int:
+    """The number in "slice-S" or "warp-N"; UserError for another name or a number below `least`."""
+    match = re.fullmatch(r"(slice|warp)-([1-9]\d{0,3})", model)
+    if match is None or int(match[2]) < least:
         raise UserError(
-            f"unknown model {model!r}; choose base, or slice-S with S at least 2, such as slice-10"
+            f"unknown model {model!r}; choose base, slice-S with S at least 2 (slice-10), relief, warp-N (warp-12) "
+            "or gsplat"
         )
-    return int(match[1])
+    return int(match[2])
 
 
 def resolve_recipe(config: TrainConfig) -> Recipe:
@@ -163,7 +197,7 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
 
     Under ``max_minutes`` the default recipe's epochs do not end the run; the paper's 100 do.
     """
-    recipe = RECIPES[config.recipe]
+    recipe = FAMILY_RECIPES.get(family_of(config.model), RECIPES[config.recipe])
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.max_minutes is not None and config.recipe == "default" and config.epochs is None:
@@ -171,12 +205,18 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
     return dataclasses.replace(recipe, **given)
 
 
-def network_config(config: TrainConfig, has_depth: bool) -> Pose2RGBDConfig:
-    """The network a run trains. UserError: depth asked of a dataset without it."""
+def output_of(config: TrainConfig, has_depth: bool) -> str:
+    """What the model is to predict: "depth", "rgb" or "rgbd". UserError: depth asked of a dataset without it."""
     output = ("rgbd" if has_depth else "rgb") if config.output == "auto" else config.output
-    slices = slices_of(config.model)
     if output != "rgb" and not has_depth:
         raise UserError(f"the dataset has no depth, so output {output!r} cannot be learnt; use output rgb")
+    return output
+
+
+def network_config(config: TrainConfig, has_depth: bool) -> Pose2RGBDConfig:
+    """The paper's network a run trains. UserError: depth asked of a dataset without it."""
+    output = output_of(config, has_depth)
+    slices = slices_of(config.model)
     if slices and not has_depth:
         raise UserError(f"the dataset has no depth, which {config.model} needs; use model base")
     return Pose2RGBDConfig(

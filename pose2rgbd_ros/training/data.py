@@ -12,8 +12,15 @@ from torch import Tensor
 from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import Split, default_split, held_out_segments, own_split, random_split
-from pose2rgbd_ros.training.config import TrainConfig, network_config
+from pose2rgbd_ros.dataset.splits import (
+    Split,
+    default_split,
+    held_out_segments,
+    own_split,
+    random_split,
+    with_random_frames,
+)
+from pose2rgbd_ros.training.config import TrainConfig, family_of, network_config, output_of
 
 _CHUNK = 64  # frames looked at together where the whole set is read
 
@@ -27,6 +34,7 @@ class TrainingData:
     split: Split
     normalization: Normalization
     poses: Tensor  # (N, P) float32, encoded
+    max_depth: float | None = None  # farther is unknown
 
     @property
     def depth_unit(self) -> str:
@@ -40,7 +48,7 @@ class TrainingData:
         rgb = torch.from_numpy(np.ascontiguousarray(self.cache.rgb[indices])).to(device)
         depth = None
         if self.cache.depth is not None and self.normalization.depth_min is not None:
-            encoded = self.normalization.encode_depth(self.cache.depth[indices])
+            encoded = self.normalization.encode_depth(self.depth(indices))
             depth = torch.from_numpy(encoded).to(device)
         return self.poses[indices].to(device), rgb, depth
 
@@ -50,7 +58,15 @@ class TrainingData:
         colour = rgb.permute(0, 3, 1, 2).float() / 255.0
         if self.cache.depth is None:
             return colour, None
-        return colour, torch.from_numpy(np.ascontiguousarray(self.cache.depth[indices])).to(device)
+        return colour, torch.from_numpy(self.depth(indices)).to(device)
+
+    def depth(self, indices: np.ndarray) -> np.ndarray:
+        """Recorded depth (B, S, S) float32 of frames in the dataset's unit; NaN unknown or beyond `max_depth`."""
+        assert self.cache.depth is not None
+        depth = np.array(self.cache.depth[indices], np.float32)
+        if self.max_depth is not None:
+            depth[depth > self.max_depth] = np.nan
+        return depth
 
 
 def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> Split:
@@ -61,6 +77,8 @@ def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> 
         return default_split(
             dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], test_fraction, seed
         )
+    if name == "lines+random":
+        return with_random_frames(make_split(dataset, "auto", test_fraction, seed), seed=seed)
     if name == "random":
         return random_split(len(dataset), train_fraction=1.0 - test_fraction, seed=seed)
     return held_out_segments(
@@ -71,31 +89,35 @@ def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> 
 def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     """Open a dataset for a run. UserError: no dataset, impossible network, too few frames, no known depth."""
     dataset = Dataset(path)
-    network_config(config, dataset.has_depth)  # what cannot be trained is told before the frames are cached
+    output_of(config, dataset.has_depth)  # what cannot be trained is told before the frames are cached
+    if family_of(config.model) == "pose2rgbd":
+        network_config(config, dataset.has_depth)
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
     cache = frame_cache(dataset, config.size, config.fit)
     wants_depth = dataset.has_depth and config.output != "rgb"
-    extremes = _depth_extremes(cache, split.train) if wants_depth else None
+    extremes = _depth_extremes(cache, split.train, config.max_depth) if wants_depth else None
     normalization = Normalization.fit(dataset.T_map_cam[split.train], extremes, config.rotation)
     poses = torch.from_numpy(normalization.encode_pose(dataset.T_map_cam))
-    return TrainingData(dataset, cache, split, normalization, poses)
+    return TrainingData(dataset, cache, split, normalization, poses, config.max_depth)
 
 
-def _depth_extremes(cache: FrameCache, indices: np.ndarray) -> np.ndarray | None:
+def _depth_extremes(cache: FrameCache, indices: np.ndarray, farthest: float | None) -> np.ndarray | None:
     """(2, 1, 1) least and greatest known depth of frames, NaN where none is known; never the whole cache in memory."""
     if cache.depth is None:
         return None
     lowest, highest = np.float32(np.inf), np.float32(-np.inf)
     for start in range(0, len(indices), _CHUNK):
         depth = cache.depth[indices[start : start + _CHUNK]]
-        known = depth[np.isfinite(depth)]
+        known = depth[np.isfinite(depth) & (depth <= (np.inf if farthest is None else farthest))]
         if known.size:
             lowest, highest = min(lowest, known.min()), max(highest, known.max())
     found = [lowest, highest] if lowest <= highest else [np.nan, np.nan]
     return np.array(found, np.float32).reshape(2, 1, 1)
 
 
-def mean_image(cache: FrameCache, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def mean_image(
+    cache: FrameCache, indices: np.ndarray, max_depth: float | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Mean colour (S, S, 3) float64 in 0..255 and mean known depth (S, S) float64 of frames; NaN where never known.
 
     This is what a network says that ignores the pose, so the baseline to beat.
@@ -108,7 +130,7 @@ def mean_image(cache: FrameCache, indices: np.ndarray) -> tuple[np.ndarray, np.n
         rgb += cache.rgb[chunk].sum(axis=0, dtype=np.float64)
         if cache.depth is not None:
             depth = cache.depth[chunk]
-            known = np.isfinite(depth)
+            known = np.isfinite(depth) & (depth <= (np.inf if max_depth is None else max_depth))
             total += np.where(known, depth, 0.0).sum(axis=0, dtype=np.float64)
             count += known.sum(axis=0)
     if cache.depth is None:

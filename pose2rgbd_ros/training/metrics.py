@@ -20,6 +20,12 @@ def depth_mae(depth: Tensor, truth: Tensor) -> Tensor:
     return error.sum(dim=(1, 2)) / known.sum(dim=(1, 2))
 
 
+def depth_known(depth: Tensor, truth: Tensor) -> Tensor:
+    """(B,) share of the pixels of known true depth for which a depth is given; NaN where none is known."""
+    known = torch.isfinite(truth)
+    return (known & torch.isfinite(depth)).sum(dim=(1, 2)) / known.sum(dim=(1, 2))
+
+
 def psnr_db(rgb: Tensor, truth: Tensor) -> Tensor:
     """(B,) peak signal-to-noise ratio of each image in decibels, at most 100."""
     each = [peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(rgb, truth, strict=True)]
@@ -54,6 +60,7 @@ class Scores:
             self._vary("rgb", rgb, rgb_truth)
         if depth is not None and depth_truth is not None:
             self._collect("depth_mae", depth_mae(depth, depth_truth))
+            self._collect("depth_known", depth_known(depth, depth_truth))
             self._vary("depth", depth, depth_truth)
 
     def result(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.samples import confidence_to_rgb, depth_to_rgb, write_samples
-from pose2rgbd_ros.training.validation import predict
+from pose2rgbd_ros.training.validation import pictures_of
 
 SAMPLE_FRAMES = 6
 
@@ -42,7 +42,7 @@ def make_checkpoint(
         map_frame=meta.map_frame,
         camera_frame=meta.camera_frame,
         depth_kind=dataset.depth_kind if learns_depth else None,
-        state_dict={key: value.detach().cpu().clone() for key, value in state_dict.items()},
+        state_dict=_to_store(model, state_dict),
         training_stamps_ns=dataset.stamps_ns[train],
         training_T_map_cam=dataset.T_map_cam[train],
         datum=meta.datum,
@@ -65,6 +65,15 @@ def make_checkpoint(
     )
 
 
+def _to_store(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy on the CPU; what the network names in ``stored_as_half`` takes half the bytes."""
+    halved: frozenset[str] = getattr(model, "stored_as_half", frozenset())
+    return {
+        key: (value.detach().half() if key in halved else value.detach()).cpu().clone()
+        for key, value in state_dict.items()
+    }
+
+
 @torch.inference_mode()
 def draw_samples(
     model: nn.Module, data: TrainingData, indices: np.ndarray, path: Path, device: torch.device
@@ -72,7 +81,7 @@ def draw_samples(
     """Recorded and predicted colour, recorded and predicted depth, confidence: rows; frames: columns."""
     was_training = model.training
     model.eval()
-    rgb, depth, confidence = predict(model, data.poses[indices].to(device), data.normalization)
+    rgb, depth, confidence = pictures_of(model, data, indices, device)
     model.train(was_training)
     rows: list[list[np.ndarray]] = []
     if rgb is not None:

@@ -44,7 +44,7 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
         return
     before = read_yaml(file)
     for name, value in values.items():
-        if name not in FREE_ON_RESUME | {"dataset"} and before.get(name) != value:
+        if name not in FREE_ON_RESUME | {"dataset"} and before.get(name, value) != value:
             raise UserError(
                 f"{out} was started with {name}={before.get(name)}, now it is {value}; resume with the same settings"
             )

@@ -9,19 +9,23 @@ MIN_LEARNING_RATE = 1e-7
 
 
 class Progress:
-    """Share of the run that is done: by steps, by wall time, or the larger of both.
+    """Share of the run that is done: by steps, by time, or the larger of both.
 
     Time spent before a resumed run was interrupted counts; time between does not.
     """
 
-    def __init__(self, total_steps: int, budget_s: float | None, elapsed_before_s: float = 0.0) -> None:
+    def __init__(
+        self, total_steps: int, budget_s: float | None, elapsed_before_s: float = 0.0, clock: str = "wall"
+    ) -> None:
+        """`clock`: "wall", or "cpu" for the processor time of this process, all its threads together."""
         self.total_steps = total_steps
         self.budget_s = budget_s
-        self._start_s = time.monotonic() - elapsed_before_s
+        self._now_s = time.process_time if clock == "cpu" else time.monotonic
+        self._start_s = self._now_s() - elapsed_before_s
 
     @property
     def elapsed_s(self) -> float:
-        return time.monotonic() - self._start_s
+        return self._now_s() - self._start_s
 
     def share(self, step: int, reserve_s: float = 0.0) -> float:
         """0..1 after `step` steps; `reserve_s` of the budget is kept for what comes after the last step."""

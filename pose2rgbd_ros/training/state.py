@@ -29,14 +29,22 @@ class RunState:
 
 
 def save_state(
-    path: Path, state: RunState, model: nn.Module, optimizer: optim.Optimizer, average: nn.Module | None
+    path: Path,
+    state: RunState,
+    model: nn.Module,
+    optimizer: optim.Optimizer | None,
+    average: nn.Module | None,
 ) -> None:
-    """Replace the directory `path` whole. UserError when the disk is full; the earlier state stays."""
+    """Replace the directory `path` whole. UserError when the disk is full; the earlier state stays.
+
+    `model` is the learner: the network with all that is learnt beside it.
+    """
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
+    moments = {} if optimizer is None else optimizer.state
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
+        for key, value in moments.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = value
     new = path.with_name(f".{path.name}.new")
     try:
@@ -52,7 +60,7 @@ def save_state(
 
 
 def load_state(
-    path: Path, model: nn.Module, optimizer: optim.Optimizer, average: nn.Module | None
+    path: Path, model: nn.Module, optimizer: optim.Optimizer | None, average: nn.Module | None
 ) -> RunState:
     """Put a saved state into the model, the optimiser and the average.
 
@@ -69,7 +77,8 @@ def load_state(
         model.load_state_dict(_under("model.", tensors))
         if average is not None:
             average.load_state_dict(_under("average.", tensors))
-        _load_optimizer(optimizer, model, _under("optimizer.", tensors))
+        if optimizer is not None:
+            _load_optimizer(optimizer, model, _under("optimizer.", tensors))
         return RunState(**facts)
     except (RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -16,14 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
 from pose2rgbd_ros.training import metrics, outcome
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig, network_config, resolve_recipe
+from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
 from pose2rgbd_ros.training.device import make_fabric
 from pose2rgbd_ros.training.interrupt import Interruptible
-from pose2rgbd_ros.training.losses import total_loss
+from pose2rgbd_ros.training.learners import make_learner
 from pose2rgbd_ros.training.run_folder import CHECKPOINT, LAST, RunLog, prepare_run_folder
 from pose2rgbd_ros.training.schedule import Progress, learning_rate
 from pose2rgbd_ros.training.state import RunState, load_state, save_state
@@ -89,20 +88,16 @@ class _Run:
         self.fabric, self.data, self.out, self.config = fabric, data, out, config
         self.recipe = recipe = resolve_recipe(config)
         torch.manual_seed(config.seed)
-        self.network = network_config(config, data.dataset.has_depth)
-        # Channels last is the faster layout for these convolutions, on the CPU as on the GPU.
-        self.model: nn.Module = Pose2RGBD(self.network)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learner = make_learner(config, recipe, data, fabric.device)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            self.learner.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner.model)
+        self.model: nn.Module = self.learner.model
+        self.learner.to(fabric.device)
         self.average = None
         if recipe.ema_decay > 0:
             blend = get_ema_multi_avg_fn(recipe.ema_decay)
             self.average = AveragedModel(self.model, multi_avg_fn=blend, use_buffers=True).to(fabric.device)
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
-        )
-        self.wrapped, self.optimizer = fabric.setup(self.model, optimizer)
+        self.wrapped, self.optimizer = self._set_up_optimizer()
         # Every process takes equally many, equally large batches; what is left over waits for another epoch's order.
         self.batch = max(1, min(recipe.batch_size, len(data.split.train)) // fabric.world_size)
         self.steps_per_epoch = max(1, len(data.split.train) // (self.batch * fabric.world_size))
@@ -115,9 +110,21 @@ class _Run:
         self.interrupted = self.stop = False
         self._start_clock()
 
+    def _set_up_optimizer(self) -> tuple[nn.Module, Any]:
+        """The model as the loop calls it, and AdamW over all the learner learns; neither where nothing is learnt."""
+        if not self.learner.trains:
+            return self.model, None
+        groups = [{"factor": 1.0, **group} for group in self.learner.parameter_groups(self.recipe)]
+        recipe = self.recipe
+        optimizer = torch.optim.AdamW(
+            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
+        )
+        wrapped, optimizer = self.fabric.setup(self.model, optimizer)
+        return wrapped, optimizer
+
     def restore(self) -> None:
         """Go on from last/ and with the best weights so far."""
-        self.state = load_state(self.out / LAST, self.model, self.optimizer.optimizer, self.average)
+        self.state = load_state(self.out / LAST, self.learner, self._plain_optimizer(), self.average)
         if (self.out / CHECKPOINT).exists():
             best = load_checkpoint(self.out / CHECKPOINT)
             self._check_same_frames(best)
@@ -125,6 +132,9 @@ class _Run:
         else:  # interrupted before there was one, or somebody removed it
             self.state.best_score = float("inf")
         self._start_clock()
+
+    def _plain_optimizer(self) -> torch.optim.Optimizer | None:
+        return None if self.optimizer is None else self.optimizer.optimizer
 
     def _check_same_frames(self, before: Checkpoint) -> None:
         """The weights know poses and depth by the normalisation of the frames the run began with."""
@@ -139,7 +149,7 @@ class _Run:
     def _start_clock(self) -> None:
         budget_s = None if self.config.max_minutes is None else self.config.max_minutes * 60
         total = self.recipe.epochs * self.steps_per_epoch
-        self.progress = Progress(total, budget_s, self.state.elapsed_s)
+        self.progress = Progress(total, budget_s, self.state.elapsed_s, self.config.clock)
         self.validated_at_s = self.saved_at_s = self.state.elapsed_s
 
     def loop(self, interrupt: Interruptible) -> None:
@@ -149,7 +159,7 @@ class _Run:
         with tqdm(total=100, disable=None if log else True, bar_format=form) as bar:
             while True:
                 share, stop = self._agree(self._share(), self.stop or interrupt.requested)
-                if share >= 1.0 or stop:
+                if share >= 1.0 or stop or not self.learner.trains:
                     break
                 self._step(share)
                 if log:
@@ -172,24 +182,15 @@ class _Run:
         return float(mean[0]), bool(mean[1] > 0)
 
     def _step(self, share: float) -> None:
-        recipe, config = self.recipe, self.config
+        recipe = self.recipe
         rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, share)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        poses, rgb, depth = self.data.batch(self._batch_indices(), self.fabric.device)
-        prediction = self.wrapped(poses)
-        loss = total_loss(
-            prediction,
-            rgb,
-            depth,
-            self.network,
-            recipe.image_loss,
-            config.bce_weight,
-            config.bce_reduction,
-        )
+            group["lr"] = rate * group["factor"]
+        loss = self.learner.loss(self.wrapped, self._batch_indices(), share)
         self.fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.learner.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.state.step += 1
@@ -246,7 +247,7 @@ class _Run:
             self.stop = 0 < self.config.early_stop <= self.state.validations_without_best
         if log:
             epoch = self.state.step / self.steps_per_epoch
-            rate = self.optimizer.param_groups[0]["lr"]
+            rate = self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"]
             log.add(self.state.step, {"epoch": epoch, "seconds": start_s, "learning_rate": rate, **scores})
             sample = self.out / "samples" / f"epoch-{int(epoch):04d}.png"
             frames = spread(self.watched, outcome.SAMPLE_FRAMES)
@@ -264,8 +265,10 @@ class _Run:
             "steps": self.state.step,
             "images": self.state.step * self.batch * self.fabric.world_size,
             "seconds": round(self.progress.elapsed_s, 1),
+            "clock": self.config.clock,
             "device": str(self.fabric.device),
             "mean_image": {key: round(value, 4) for key, value in self.baseline.items()},
+            **self.learner.provenance(),
         }
         model = self._current()
         checkpoint = outcome.make_checkpoint(model, self.best, self.data, self.config, scores, effort)
@@ -273,7 +276,7 @@ class _Run:
 
     def _save_state(self) -> None:
         self.state.elapsed_s = self.progress.elapsed_s
-        save_state(self.out / LAST, self.state, self.model, self.optimizer.optimizer, self.average)
+        save_state(self.out / LAST, self.state, self.learner, self._plain_optimizer(), self.average)
         self.saved_at_s = self.progress.elapsed_s
 
     def finish(self) -> TrainResult:

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.models.pose2rgbd import confidence, split_image
+from pose2rgbd_ros.models.view import Pictures
 from pose2rgbd_ros.training.data import TrainingData, mean_image
 from pose2rgbd_ros.training.metrics import Scores
 
 BATCH = 16
 
 
-def predict(
-    model: nn.Module, poses: Tensor, normalization: Normalization
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Pictures of encoded poses (B, P) on the model's device, by the model as it is (call ``model.eval()`` first).
-
-    Returns:
-        rgb (B, 3, H, W) in [0, 1], depth (B, H, W) in the dataset's unit, confidence (B, h, w); None what it lacks.
-    """
-    prediction = model(poses)
-    rgb, depth = split_image(prediction.image.float(), model.config)  # type: ignore[arg-type]
-    if depth is not None:
-        decoded = normalization.decode_depth(depth.cpu().numpy())
-        depth = torch.from_numpy(np.asarray(decoded)).to(poses.device)
-    return rgb, depth, None if prediction.slices is None else confidence(prediction.slices.float())
-
-
 def batches(indices: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
     """The indices in order, at most `size` at a time."""
     for start in range(0, len(indices), size):
         yield indices[start : start + size]
+
+
+@torch.inference_mode()
+def pictures_of(
+    model: nn.Module, data: TrainingData, indices: np.ndarray, device: torch.device | None = None
+) -> Pictures:
+    """What the model shows at the poses of the frames `indices`, through the cache's camera."""
+    T_map_cam = torch.from_numpy(data.dataset.T_map_cam[indices]).to(device)
+    network: Any = model
+    pictures: Pictures = network.pictures(T_map_cam, data.cache.camera, data.normalization)
+    return pictures
 
 
 @torch.inference_mode()
@@ -47,8 +42,8 @@ def validate(
     model.eval()
     scores = Scores()
     for chunk in batches(indices):
-        rgb, depth, _ = predict(model, data.poses[chunk].to(device), data.normalization)
-        scores.add(rgb, *_paired(data, chunk, device, depth))
+        shown = pictures_of(model, data, chunk, device)
+        scores.add(shown.rgb, *_paired(data, chunk, device, shown.depth))
     model.train(was_training)
     return scores.result()
 
@@ -56,7 +51,7 @@ def validate(
 @torch.inference_mode()
 def validate_mean_image(data: TrainingData, indices: np.ndarray) -> dict[str, float]:
     """The same measures of the mean training image."""
-    rgb_mean, depth_mean = mean_image(data.cache, data.split.train)
+    rgb_mean, depth_mean = mean_image(data.cache, data.split.train, data.max_depth)
     rgb = torch.from_numpy(rgb_mean / 255.0).float().permute(2, 0, 1)
     scores = Scores()
     for chunk in batches(indices):

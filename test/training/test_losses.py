@@ -180,7 +180,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 @pytest.mark.parametrize("model", ["slice", "slice-0", "slice-1", "slice-x", "Base", ""])
 def test_unknown_models_are_named(model: str) -> None:
-    with pytest.raises(UserError, match="choose base, or slice-S"):
+    with pytest.raises(UserError, match="choose base, slice-S"):
         TrainConfig(model=model)
 
 

@@ -1,0 +1,45 @@
+"""What the training loop asks of a family of networks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from pose2rgbd_ros.training.config import Recipe
+
+
+class Learner(nn.Module, ABC):
+    """A network and whatever is learnt beside it.
+
+    Attributes:
+        model: the network (a ViewModel) whose state becomes the checkpoint's. Anything else in this module (exposures,
+            corrections of poses, a discriminator) is trained and resumed with it, and left behind at the end.
+        trains: False when there is nothing to optimise; the run then ends at once.
+    """
+
+    model: nn.Module
+    trains: bool = True
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """AdamW's groups. "factor" multiplies the run's learning rate; "weight_decay" may overrule the recipe's."""
+        return [{"params": list(self.parameters())}]
+
+    @abstractmethod
+    def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
+        """Loss of one step.
+
+        Args:
+            network: `model` as the loop wrapped it for its device and its processes; call this one forward.
+            indices: frames of this process's batch.
+            share: how much of the run is done, 0..1.
+        """
+
+    def after_step(self) -> None:
+        """Called when the optimiser has moved; most learners have nothing to do."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What the checkpoint should say of the training beyond settings and effort, ready for YAML."""
+        return {}
