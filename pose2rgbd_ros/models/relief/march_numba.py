@@ -1,0 +1,245 @@
+"""The march of :mod:`march` compiled for a CPU: the same arithmetic, stopped at the hit, empty space passed over.
+
+Per cell of the ground the number of the highest layer with anything solid at its corners is kept: above it a sample is
+empty without being looked up. Numba is optional: without it `AVAILABLE` is False and :mod:`march` does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pose2rgbd_ros.models.relief.march import FLOOR, HIT, INSIDE, SKY, TOLERANCE, Hits, march
+
+try:
+    import numba
+except (ImportError, OSError, SystemError) as error:  # missing, or built for another NumPy
+    numba: Any = None  # type: ignore[no-redef]
+    REASON = f"numba is not usable here ({error})"
+
+AVAILABLE = numba is not None
+_RAYS_A_TASK = 8192
+_ZERO, _ONE, _TOLERANCE = np.float32(0), np.float32(1), np.float32(TOLERANCE)
+_NO_PLANE = -9
+_INF, _NAN = np.float32(np.inf), np.float32(np.nan)
+
+
+def compiled(function: Any) -> Any:
+    """`numba.njit` without the interpreter lock, kept on disk where a folder allows; the function itself without numba.
+
+    Numba keeps compiled code in $NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's cache folder.
+    """
+    if numba is None:
+        return function
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # none of these folders can be written to: compiled at every start
+        return numba.njit(**options)(function)
+
+
+@compiled
+def highest_solid(logits, top):
+    """Fill `top` (Y - 1, X - 1) int16: the highest layer solid at a corner of the cell, -1 for none."""
+    layers, rows, columns = logits.shape
+    column = np.empty((2, columns), np.int16)
+    for j in range(rows):
+        above, here = column[(j + 1) % 2], column[j % 2]
+        here[:] = -1
+        for k in range(layers):
+            for i in range(columns):
+                here[i] = max(here[i], np.int16(k) if logits[k, j, i] > _ZERO else np.int16(-1))
+        if j > 0:
+            for i in range(columns - 1):
+                top[j - 1, i] = max(max(above[i], above[i + 1]), max(here[i], here[i + 1]))
+
+
+@compiled
+def bilinear(flat, base, to_u, to_v, u, v):
+    """Between flat[base] and its neighbours `to_u` and `to_v` on, at fractions u, v."""
+    first = flat[base] + (flat[base + to_u] - flat[base]) * u
+    base += to_v
+    second = flat[base] + (flat[base + to_u] - flat[base]) * u
+    return first + (second - first) * v
+
+
+@compiled
+def cell(position, size):
+    """The vertex before `position` such that there is one after it, and the fraction beyond it, clamped."""
+    low = min(max(int(position), 0), size - 2)
+    return low, min(max(position - np.float32(low), _ZERO), _ONE)
+
+
+@compiled
+def march_ray(flat, shape, top, ox, oy, oz, dx, dy, dz):
+    """One ray: (t, state, t_before, t_after, logit_before, logit_after) as :class:`march.Hits`.
+
+    flat: the logits of `shape` (L, Y, X) in a row. top: of :func:`highest_solid`. All else float32.
+    """
+    none = (_NAN, SKY, _NAN, _NAN, _ZERO, _ZERO)
+    if not (np.isfinite(dx) and np.isfinite(dy) and np.isfinite(dz)):
+        return none
+    layers, rows, columns = shape
+    to_y, to_z = columns, rows * columns
+    if oz <= _ZERO:
+        return (_NAN, INSIDE, _NAN, _NAN, _ZERO, _ZERO)
+    x_last, y_last, z_last = np.float32(columns - 1), np.float32(rows - 1), np.float32(layers - 1)
+
+    entry, leave = _ZERO, _INF
+    for o, d, last in ((ox, dx, x_last), (oy, dy, y_last), (oz, dz, z_last)):
+        if d == _ZERO:
+            if not (o >= _ZERO and o <= last):
+                leave = -_INF
+        else:
+            near, far = (_ZERO - o) / d, (last - o) / d
+            entry, leave = max(entry, min(near, far)), min(leave, max(near, far))
+
+    t_before, logit_before = _NAN, -_ONE
+    if ox >= _ZERO and ox <= x_last and oy >= _ZERO and oy <= y_last and oz <= z_last:
+        i, u = cell(ox, columns)
+        j, v = cell(oy, rows)
+        k, w = cell(oz, layers)
+        base = k * to_z + j * to_y + i
+        below = bilinear(flat, base, 1, to_y, u, v)
+        logit_before = below + (bilinear(flat, base + to_z, 1, to_y, u, v) - below) * w
+        if logit_before > _ZERO:
+            return (_NAN, INSIDE, _NAN, _NAN, _ZERO, _ZERO)
+        t_before = _ZERO
+
+    if entry <= leave < _INF:
+        # u and v are the two axes across the dominant one; what is across z is looked up in `top` by (x, y).
+        ax, ay, az = abs(dx), abs(dy), abs(dz)
+        if ax >= ay and ax >= az:
+            axis, o, d, last, to_k = 0, ox, dx, x_last, 1
+            ou, du, size_u, to_u, ov, dv, size_v, to_v = oy, dy, rows, to_y, oz, dz, layers, to_z
+        elif ay >= az:
+            axis, o, d, last, to_k = 1, oy, dy, y_last, to_y
+            ou, du, size_u, to_u, ov, dv, size_v, to_v = ox, dx, columns, 1, oz, dz, layers, to_z
+        else:
+            axis, o, d, last, to_k = 2, oz, dz, z_last, to_z
+            ou, du, size_u, to_u, ov, dv, size_v, to_v = ox, dx, columns, 1, oy, dy, rows, to_y
+        slack = _TOLERANCE if entry > _ZERO else _ZERO
+        if d > _ZERO:
+            step = 1
+            first = np.ceil(o + entry * d - slack)
+            final = np.floor(o + leave * d + _TOLERANCE)
+            lowest = _ZERO
+        else:
+            step = -1
+            first = np.floor(o + entry * d + slack)
+            final = np.ceil(o + leave * d - _TOLERANCE)
+            lowest = _ONE if axis == 2 else _ZERO
+        plane = int(min(max(first, _ZERO), last))
+        count = (int(min(max(final, lowest), last)) - plane) * step + 1
+        empty = _NO_PLANE  # the last plane passed over without a look
+        t = t_before
+        for _ in range(count):
+            t = max((np.float32(plane) - o) / d, _ZERO)
+            m, u = cell(ou + t * du, size_u)
+            n, v = cell(ov + t * dv, size_v)
+            if axis == 2:
+                highest, lower = top[n, m], plane
+            elif axis == 1:
+                highest, lower = top[min(plane, rows - 2), m], n
+            else:
+                highest, lower = top[m, min(plane, columns - 2)], n
+            if lower > highest:
+                empty = plane
+            else:
+                base = plane * to_k + m * to_u + n * to_v
+                logit = bilinear(flat, base, to_u, to_v, u, v)
+                if logit > _ZERO:
+                    if empty == plane - step:
+                        t_before = max((np.float32(empty) - o) / d, _ZERO)
+                        m, u = cell(ou + t_before * du, size_u)
+                        n, v = cell(ov + t_before * dv, size_v)
+                        logit_before = bilinear(flat, empty * to_k + m * to_u + n * to_v, to_u, to_v, u, v)
+                    if np.isnan(t_before):
+                        return (t, HIT, t, t, _ZERO, logit)
+                    where = t_before + (t - t_before) * (logit_before / (logit_before - logit))
+                    return (where, HIT, t_before, t, logit_before, logit)
+                t_before, logit_before = t, logit
+            plane += step
+        if count > 0 and empty == plane - step:
+            t_before = t
+            m, u = cell(ou + t * du, size_u)
+            n, v = cell(ov + t * dv, size_v)
+            logit_before = bilinear(flat, empty * to_k + m * to_u + n * to_v, to_u, to_v, u, v)
+
+    if not dz < _ZERO:
+        return none
+    t = (_ZERO - oz) / dz
+    x, y = ox + t * dx, oy + t * dy
+    if x >= _ZERO and x <= x_last and y >= _ZERO and y <= y_last and not np.isnan(t_before):
+        i, u = cell(x, columns)
+        j, v = cell(y, rows)
+        logit = bilinear(flat, j * to_y + i, 1, to_y, u, v)
+        if logit > _ZERO:
+            where = t_before + (t - t_before) * (logit_before / (logit_before - logit))
+            return (where, HIT, t_before, t, logit_before, logit)
+    return (t, FLOOR, t, t, _ZERO, _ZERO)
+
+
+@compiled
+def march_rays(logits, top, origin, direction, start, stop, state, found):
+    """Rays start..stop of origin and direction (N, 3): state (N,) uint8, found (5, N) the other fields of Hits."""
+    flat, shape = logits.ravel(), logits.shape
+    for index in range(start, stop):
+        t, which, t_before, t_after, logit_before, logit_after = march_ray(
+            flat,
+            shape,
+            top,
+            origin[index, 0],
+            origin[index, 1],
+            origin[index, 2],
+            direction[index, 0],
+            direction[index, 1],
+            direction[index, 2],
+        )
+        state[index] = which
+        found[0, index], found[1, index], found[2, index] = t, t_before, t_after
+        found[3, index], found[4, index] = logit_before, logit_after
+
+
+def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int = 1) -> Hits:
+    """:func:`march.march`, compiled where numba is there and all is on the CPU; nothing needs a gradient.
+
+    The first call of a process loads the compiled code (0.1 s), the first on a machine compiles it (some seconds).
+    """
+    if not AVAILABLE or logits.device.type != "cpu":
+        return march(logits, origin, direction)
+    block = np.ascontiguousarray(logits.detach().numpy())
+    rays = [np.ascontiguousarray(values.detach().numpy(), dtype=np.float32) for values in (origin, direction)]
+    top = highest_layers(block)
+    count = len(rays[0])
+    state, found = np.empty(count, np.uint8), np.empty((5, count), np.float32)
+
+    def run(start: int) -> None:
+        march_rays(block, top, *rays, start, min(start + _RAYS_A_TASK, count), state, found)
+
+    in_threads(run, range(0, count, _RAYS_A_TASK), threads)
+    t, *others = torch.from_numpy(found)
+    return Hits(t, torch.from_numpy(state), *others)
+
+
+def highest_layers(logits: NDArray[np.float32]) -> NDArray[np.int16]:
+    """(Y - 1, X - 1): per cell of the ground the highest layer of `logits` (L, Y, X) solid at a corner, -1 for none."""
+    top = np.empty((logits.shape[1] - 1, logits.shape[2] - 1), np.int16)
+    highest_solid(logits, top)
+    return top
+
+
+def in_threads(run: Callable[[int], None], tasks: Iterable[int], threads: int) -> None:
+    """Call `run` for each task in so many threads; the compiled functions hold no interpreter lock."""
+    if threads <= 1:
+        for task in tasks:
+            run(task)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, tasks))
