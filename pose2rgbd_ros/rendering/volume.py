@@ -64,6 +64,14 @@ class TrainedVolume:
         self._rotation_scale = 1 / (math.sqrt(8) * math.sin(math.radians(self.heading_deg) / 2))
         self._by_pose = cKDTree(self._joint(self._positions, self._rotations))
 
+    @property
+    def example_T_map_cam(self) -> Float64:
+        """One of the training poses, (4, 4): a view that the model knows."""
+        T = np.eye(4)
+        middle = len(self._positions) // 2
+        T[:3, :3], T[:3, 3] = self._rotations[middle], self._positions[middle]
+        return T
+
     def check(self, T_map_cam: ArrayLike) -> VolumeCheck:
         """Look up one pose (4, 4); under 0.2 ms for 10,000 training poses. A pose that is not finite is outside."""
         T = np.asarray(T_map_cam, dtype=np.float64)
