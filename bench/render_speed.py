@@ -99,7 +99,7 @@ def measure(config: Pose2RGBDConfig, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path, model, T_map_cam = random_checkpoint(Path(folder) / "checkpoint", config)
         eager, fast = (Renderer(path, "cpu", backend, threads=1) for backend in ("torch", "onnx"))
-        graph = OnnxBackend((path / GRAPH_FILE).read_bytes(), threads=1)
+        graph = OnnxBackend((path / GRAPH_FILE).read_bytes(), eager.normalization, threads=1)
         pose = eager.normalization.encode_pose(T_map_cam[:1])
         tensor, images = torch.from_numpy(pose), fast.render(T_map_cam[:1])
 
@@ -110,7 +110,7 @@ def measure(config: Pose2RGBDConfig, rounds: int) -> dict[str, float]:
         return medians_ms(
             {
                 "network": network,
-                "graph": lambda: graph.render(pose, images),
+                "graph": lambda: graph.render(T_map_cam[:1], eager.camera, images),
                 "torch": lambda: eager.render(T_map_cam[:1], images),
                 "onnx": lambda: fast.render(T_map_cam[:1], images),
             },

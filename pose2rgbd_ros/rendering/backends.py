@@ -1,4 +1,4 @@
-"""Two ways to run a network: PyTorch (the reference, and the GPU) and ONNX Runtime (the fast one on a CPU)."""
+"""Two ways to run a model: PyTorch (the reference, any model, and the GPU) and ONNX Runtime (Base and Slice on a CPU)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.pose2rgbd import confidence, split_image
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.view import Pictures
 
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 GPU_BATCH = 16  # frames at once; bounds the memory of a large request
@@ -25,7 +26,7 @@ class Rendered:
     """Images of B poses; None for what the model does not predict.
 
     rgb: uint8 (B, H, W, 3). depth: float32 (B, H, W), metres or relative as the model's `depth_kind` says.
-    confidence: float32 (B, H, W), the sum of the slices: 1 ideal, 0 no slice claimed the pixel, above 1 ambiguous.
+    confidence: float32 (B, H, W), as ``models.view.Pictures`` says, enlarged to the image.
     """
 
     rgb: NDArray[np.uint8] | None
@@ -39,24 +40,25 @@ class Rendered:
 
 
 class Backend(Protocol):
-    """Fills `out` with the images of encoded poses, float32 (B, pose_dim)."""
+    """Fills `out` with the images of poses, float64 (B, 4, 4), as `camera` sees them."""
 
     name: str
 
-    def render(self, pose: NDArray[np.float32], out: Rendered) -> None: ...
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None: ...
 
 
 class OnnxBackend:
-    """An exported graph on ONNX Runtime's CPU provider, frame by frame: batching gains nothing there."""
+    """An exported graph of Base or Slice on ONNX Runtime's CPU provider, frame by frame: batching gains nothing there."""
 
     name = "onnx"
 
-    def __init__(self, graph: bytes, threads: int | None = None) -> None:
+    def __init__(self, graph: bytes, normalization: Normalization, threads: int | None = None) -> None:
         """UserError when ONNX Runtime is missing or cannot run the graph."""
         try:
             import onnxruntime
         except (ImportError, OSError) as error:  # missing, or built for another NumPy or system
             raise UserError(f"ONNX Runtime is not usable here ({error}); install onnxruntime") from error
+        self._normalization = normalization
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or default_threads()
         options.inter_op_num_threads = 1
@@ -68,8 +70,9 @@ class OnnxBackend:
         except Exception as error:  # ONNX Runtime's errors share no base class but Exception
             raise UserError(f"ONNX Runtime cannot run the graph ({str(error).splitlines()[0]})") from error
 
-    def render(self, pose: NDArray[np.float32], out: Rendered) -> None:
-        """Each frame is written by ONNX Runtime straight into its place in `out`."""
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None:
+        """Each frame is written by ONNX Runtime straight into its place in `out`; the camera is the trained one."""
+        pose = self._normalization.encode_pose(T_map_cam)
         images = out.present()
         for index in range(len(pose)):
             binding = self._session.io_binding()
@@ -106,30 +109,29 @@ class TorchBackend:
         self._normalization = normalization
         self._pinned: dict[str, Tensor] = {}
 
-    def render(self, pose: NDArray[np.float32], out: Rendered) -> None:
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None:
         images = out.present()
         step = GPU_BATCH if self._device.type == "cuda" else 1
-        for start in range(0, len(pose), step):
-            finished = self._infer(torch.from_numpy(pose[start : start + step]).to(self._device))
+        for start in range(0, len(T_map_cam), step):
+            T = torch.from_numpy(T_map_cam[start : start + step]).to(self._device)
+            finished = self._infer(T, camera)
             for name, batch in self._to_host(finished).items():
                 images[name][start : start + step] = batch
 
     @torch.inference_mode()
-    def _infer(self, pose: Tensor) -> dict[str, Tensor]:
+    def _infer(self, T_map_cam: Tensor, camera: Camera) -> dict[str, Tensor]:
         """Finished images on the device."""
         with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
-            prediction = self._model(pose)
-        config = self._model.config
-        rgb, depth = split_image(prediction.image.float(), config)
+            shown: Pictures = self._model.pictures(T_map_cam, camera, self._normalization)
         finished = {}
-        if rgb is not None:
-            finished["rgb"] = (rgb * 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        if depth is not None:
-            lowest, highest = self._normalization.depth_min, self._normalization.depth_max
-            finished["depth"] = (depth + 1) / 2 * (highest - lowest) + lowest  # type: ignore[operator]
-        if prediction.slices is not None:
-            total = confidence(prediction.slices.float())
-            factor = config.size // total.shape[-1]
+        if shown.rgb is not None:
+            levels = (shown.rgb.float() * 255).round_().to(torch.uint8)
+            finished["rgb"] = levels.permute(0, 2, 3, 1).contiguous()
+        if shown.depth is not None:
+            finished["depth"] = shown.depth.float()
+        if shown.confidence is not None:
+            factor = camera.width // shown.confidence.shape[-1]
+            total = shown.confidence.float()
             finished["confidence"] = total.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
         return finished
 

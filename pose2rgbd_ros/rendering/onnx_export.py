@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
 from pose2rgbd_ros.rendering.backends import OnnxBackend, Rendered, TorchBackend
 from pose2rgbd_ros.settings import read_yaml, write_yaml
@@ -117,12 +117,11 @@ def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
     """Run graph and network on training poses, evenly spread over the recording."""
     T_map_cam = checkpoint.training_T_map_cam
     count = min(len(T_map_cam), COMPARED_POSES)
-    pose = checkpoint.normalization.encode_pose(
-        T_map_cam[np.linspace(0, len(T_map_cam) - 1, count).astype(int)]
-    )
-    expected, found = (empty_images(checkpoint, count) for _ in range(2))
-    TorchBackend(checkpoint.build_model(), checkpoint.normalization).render(pose, expected)
-    OnnxBackend(graph).render(pose, found)
+    T = T_map_cam[np.linspace(0, len(T_map_cam) - 1, count).astype(int)]
+    expected, found = (empty_images(checkpoint, checkpoint.camera, count) for _ in range(2))
+    normalization, camera = checkpoint.normalization, checkpoint.camera
+    TorchBackend(checkpoint.build_model(), normalization).render(T, camera, expected)
+    OnnxBackend(graph, normalization).render(T, camera, found)
     differences: dict[str, Any] = {"poses": count}
     names = {"rgb": "rgb_levels", "depth": "depth_share_of_range", "confidence": "confidence"}
     for name, images in expected.present().items():
@@ -136,12 +135,15 @@ def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
 def check_renderable(checkpoint: Checkpoint) -> None:
     """UserError when the parts of a checkpoint, each of them sound, do not fit together."""
     camera, size = checkpoint.camera, checkpoint.architecture.get("size")
-    if (camera.width, camera.height) != (size, size):
+    fixed = not checkpoint.network().any_camera
+    if fixed and (camera.width, camera.height) != (size, size):
         problem = (
             f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
         )
-    elif checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
+    elif fixed and checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
         problem = "its network and its normalization take poses of different kinds"
+    elif not fixed and not camera.is_calibrated:
+        problem = "its model needs intrinsics, but its camera has none"
     elif checkpoint.output != "rgb" and checkpoint.normalization.depth_min is None:
         problem = "its network predicts depth, but its normalization has no range of depth"
     elif len(checkpoint.training_T_map_cam) == 0:
@@ -151,18 +153,13 @@ def check_renderable(checkpoint: Checkpoint) -> None:
     raise UserError(f"the checkpoint contradicts itself: {problem}; train again")
 
 
-def empty_images(checkpoint: Checkpoint, count: int) -> Rendered:
-    """Unfilled images of everything the checkpoint's network predicts, `count` of each."""
-    architecture = checkpoint.architecture
-    size, output = checkpoint.camera.width, checkpoint.output
-
-    def floats() -> NDArray[np.float32]:
-        return np.empty((count, size, size), np.float32)
-
+def empty_images(checkpoint: Checkpoint, camera: Camera, count: int) -> Rendered:
+    """Unfilled images of everything the checkpoint's model predicts, `count` of each, as large as the camera's."""
+    shape, output = (count, camera.height, camera.width), checkpoint.output
     return Rendered(
-        np.empty((count, size, size, 3), np.uint8) if output != "depth" else None,
-        floats() if output != "rgb" else None,
-        floats() if architecture.get("variant") == "slice" else None,
+        np.empty((*shape, 3), np.uint8) if output != "depth" else None,
+        np.empty(shape, np.float32) if output != "rgb" else None,
+        np.empty(shape, np.float32) if checkpoint.network().has_confidence else None,
     )
 
 

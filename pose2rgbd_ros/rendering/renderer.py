@@ -28,10 +28,12 @@ class Renderer:
 
     Attributes: `camera` (the trained intrinsics), `map_frame`, `camera_frame`, `output`, `depth_kind` ("metric": depth
     is in metres; "relative": it has no unit; None: no depth), `depth_range` (lowest, highest), `has_confidence`,
-    `volume` (where the model was trained), `device`, `backend_name` and `backend_note` (why not the usual backend).
+    `any_camera` (renders any intrinsics, not the trained ones alone), `volume` (where the model was trained), `device`,
+    `backend_name` and `backend_note` (why not the usual backend).
 
-    Depth is a bounded output scaled to the training set's extremes, so it cannot leave `depth_range` but for the
-    rounding of a float32; a scene nearer or farther than that is shown at the bound.
+    Base and Slice: depth is a bounded output scaled to the training set's extremes, so it cannot leave `depth_range`
+    but for the rounding of a float32; a scene nearer or farther than that is shown at the bound. Models with geometry
+    inside say NaN where they do not know.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Renderer:
         self.depth_kind = loaded.depth_kind
         self.normalization = loaded.normalization
         self.volume = TrainedVolume(loaded.training_T_map_cam)
-        template = empty_images(loaded, 0)
+        self.any_camera = bool(loaded.network().any_camera)
         self._formats = {
-            name: (images.shape[1:], images.dtype) for name, images in template.present().items()
+            name: (images.shape[3:], images.dtype)
+            for name, images in empty_images(loaded, self.camera, 0).present().items()
         }
         self.backend_note = ""
         self._backend = self._make_backend(directory, loaded, backend, threads, precision)
@@ -77,12 +80,12 @@ class Renderer:
 
     @property
     def backend_name(self) -> str:
-        """ "torch" or "onnx"."""
+        """Such as "torch" or "onnx"."""
         return self._backend.name
 
     @property
     def depth_range(self) -> tuple[float, float] | None:
-        """Lowest and highest depth the model can show; None without depth."""
+        """Lowest and highest depth of the training frames; None without depth."""
         lowest, highest = self.normalization.depth_min, self.normalization.depth_max
         return None if "depth" not in self._formats else (float(lowest), float(highest))  # type: ignore[arg-type]
 
@@ -100,25 +103,23 @@ class Renderer:
             UserError: poses of another shape, or not finite.
             ValueError: `out` has other images, shapes or types than the result.
         """
-        T = _poses(T_map_cam)
-        if out is None:
-            out = self._allocate(len(T))
-        elif not self._fits(out, len(T)):
-            raise ValueError(
-                f"out must be a result of this renderer for {len(T)} poses, writeable and contiguous"
-            )
-        self._backend.render(self.normalization.encode_pose(T), out)
-        return out
+        return self._render(_poses(T_map_cam), self.camera, out)
 
-    def render_for_camera(self, T_map_cam: ArrayLike, camera: Camera) -> Rendered:
+    def render_for_camera(
+        self, T_map_cam: ArrayLike, camera: Camera, out: Rendered | None = None
+    ) -> Rendered:
         """The same as another camera at the same pose would see it, (B, height, width) of that camera.
 
-        Colour is interpolated, depth and confidence are looked up (nearest); depth stays valid because the optical
-        axis is shared. Outside the trained field of view: depth NaN, colour and confidence 0.
+        A model that renders any camera is asked for this one (`out` as in `render`). Another model's images are
+        resampled: colour is interpolated, depth and confidence are looked up (nearest); depth stays valid because
+        the optical axis is shared. Outside the trained field of view: depth NaN, colour and confidence 0.
 
         Raises:
             UserError: as `render`; or one of the two cameras is uncalibrated (K[0] = 0).
         """
+        if self.any_camera:
+            _check_calibrated("the camera asked for", camera)
+            return self._render(_poses(T_map_cam), camera, out)
         lookup = self._lookup_for(camera)
         images = self.render(T_map_cam).present()
         seen = {
@@ -127,14 +128,20 @@ class Renderer:
         }
         return Rendered(seen.get("rgb"), seen.get("depth"), seen.get("confidence"))
 
+    def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered | None) -> Rendered:
+        if out is None:
+            out = self._allocate(len(T_map_cam), camera)
+        elif not self._fits(out, len(T_map_cam), camera):
+            raise ValueError(
+                f"out must be a result of this renderer for {len(T_map_cam)} poses, writeable and contiguous"
+            )
+        self._backend.render(T_map_cam, camera, out)
+        return out
+
     def _lookup_for(self, camera: Camera) -> NDArray[np.float32]:
         """The resampling map; the last one is kept, since one client asks with one camera."""
-        for which, asked in (
-            ("the camera asked for", camera),
-            ("the camera the model was trained with", self.camera),
-        ):
-            if not asked.is_calibrated:
-                raise UserError(f"{which} is not calibrated (K[0] = 0), so its field of view is unknown")
+        _check_calibrated("the camera asked for", camera)
+        _check_calibrated("the camera the model was trained with", self.camera)
         if self._lookup is None or self._lookup[0] != camera:
             self._lookup = (camera, resample_map(self.camera, camera))
         return self._lookup[1]
@@ -142,9 +149,11 @@ class Renderer:
     def _make_backend(
         self, directory: Path, loaded: Checkpoint, backend: str, threads: int | None, precision: str
     ) -> Backend:
-        if backend == "onnx" or (backend == "auto" and self.device == "cpu"):
+        has_graph = loaded.architecture["network"] == "pose2rgbd"
+        if backend == "onnx" or (backend == "auto" and self.device == "cpu" and has_graph):
             try:
-                return OnnxBackend(current_or_new_graph(directory, loaded).graph, threads)
+                graph = current_or_new_graph(directory, loaded).graph
+                return OnnxBackend(graph, loaded.normalization, threads)
             except UserError as error:
                 if backend == "onnx":
                     raise
@@ -152,14 +161,17 @@ class Renderer:
                 _log.warning(self.backend_note)
         return TorchBackend(loaded.build_model(), loaded.normalization, self.device, precision, threads)
 
-    def _allocate(self, count: int) -> Rendered:
-        images = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in self._formats.items()}
+    def _allocate(self, count: int, camera: Camera) -> Rendered:
+        size = (count, camera.height, camera.width)
+        images = {
+            name: np.empty((*size, *channels), dtype) for name, (channels, dtype) in self._formats.items()
+        }
         return Rendered(images.get("rgb"), images.get("depth"), images.get("confidence"))
 
-    def _fits(self, out: Rendered, count: int) -> bool:
+    def _fits(self, out: Rendered, count: int, camera: Camera) -> bool:
         present = out.present()
         return present.keys() == self._formats.keys() and all(
-            images.shape == (count, *self._formats[name][0])
+            images.shape == (count, camera.height, camera.width, *self._formats[name][0])
             and images.dtype == self._formats[name][1]
             and images.flags.c_contiguous
             and images.flags.writeable
@@ -182,6 +194,11 @@ def choose_device(device: str) -> str:
                 "use device auto or cpu"
             )
     return device
+
+
+def _check_calibrated(which: str, camera: Camera) -> None:
+    if not camera.is_calibrated:
+        raise UserError(f"{which} is not calibrated (K[0] = 0), so its field of view is unknown")
 
 
 def _check_choices(device: str, backend: str, threads: int | None, precision: str) -> None:

@@ -61,8 +61,13 @@ class Checkpoint:
         """What the network predicts: "depth", "rgb" or "rgbd"."""
         return str(self.architecture["output"])
 
+    def network(self) -> Any:
+        """The network without memory or weights: enough to ask what it can do (see models.view.ViewModel)."""
+        with torch.device("meta"):
+            return build_model(self.architecture)
+
     def build_model(self) -> nn.Module:
-        """The network with its weights, in evaluation mode, on the CPU."""
+        """The network with its weights, in evaluation mode, on the CPU. It is a models.view.ViewModel."""
         model = build_model(self.architecture)
         model.load_state_dict(self.state_dict)
         return model.eval()
@@ -225,10 +230,7 @@ def _from_yaml(
 
 def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
     """Compare names and shapes with the architecture, so that the message tells what differs."""
-    with torch.device("meta"):
-        expected = {
-            key: tensor.shape for key, tensor in build_model(checkpoint.architecture).state_dict().items()
-        }
+    expected = {key: tensor.shape for key, tensor in checkpoint.network().state_dict().items()}
     found = {key: tensor.shape for key, tensor in checkpoint.state_dict.items()}
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     misshapen = sorted(key for key in set(expected) & set(found) if expected[key] != found[key])
