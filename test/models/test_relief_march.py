@@ -125,10 +125,10 @@ def test_surface_lies_on_the_zero_of_the_samples_and_nothing_solid_before_it(mar
         torch.testing.assert_close(found, logit[chosen], atol=2e-4, rtol=0)
     planes = find_planes(shape, origin, direction)
     rows = torch.arange(len(origin))
-    for j in range(int(planes.count.max())):
+    for j in range(int(planes.total.max())):
         number = (planes.first + j * planes.step).float()
         t = (number - origin[rows, planes.axis]) / direction[rows, planes.axis]
-        looked_at = (j < planes.count) & (hits.state != INSIDE) & ~(t >= hits.t_before - 1e-3)
+        looked_at = (j < planes.total) & (hits.state != INSIDE) & ~(t >= hits.t_before - 1e-3)
         position = (origin + t[:, None] * direction)[looked_at]
         assert (sample(logits, position) <= 1e-3).all()
 

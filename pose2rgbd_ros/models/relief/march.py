@@ -40,9 +40,9 @@ class Hits(NamedTuple):
 
 
 class Planes(NamedTuple):
-    """The planes at which N rays are sampled: plane j = 0 .. count - 1 is met at t = (first + j * step - o) / d.
+    """The planes at which N rays are sampled: plane j = 0 .. total - 1 is met at t = (first + j * step - o) / d.
 
-    axis: (N,) 0, 1, 2, the dominant one. first, step: (N,) its plane numbers; step is 1 or -1. count: (N,).
+    axis: (N,) 0, 1, 2, the dominant one. first, step: (N,) its plane numbers; step is 1 or -1. total: (N,).
     from_inside: (N,) whether the origin lies in the block.
     t_floor: (N,) where the ray meets z = 0, inf if it does not. floor_inside: (N,) whether that is within the block.
     """
@@ -50,7 +50,7 @@ class Planes(NamedTuple):
     axis: Tensor
     first: Tensor
     step: Tensor
-    count: Tensor
+    total: Tensor
     from_inside: Tensor
     t_floor: Tensor
     floor_inside: Tensor
@@ -151,8 +151,8 @@ def march(logits: Tensor, origin: Tensor, direction: Tensor) -> Hits:
     logit_before, logit_after = at_origin, torch.zeros_like(at_origin)
 
     active = torch.nonzero(~inside)[:, 0]
-    for j in range(int(planes.count.max()) if len(origin) else 0):
-        active = active[(planes.count[active] > j) & ~hit[active]]
+    for j in range(int(planes.total.max()) if len(origin) else 0):
+        active = active[(planes.total[active] > j) & ~hit[active]]
         if len(active) == 0:
             break
         t, position = _plane_points(planes, origin, direction, active, j)

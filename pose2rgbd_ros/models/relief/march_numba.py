@@ -37,11 +37,10 @@ def compiled(function: Any) -> Any:
     """
     if numba is None:
         return function
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # none of these folders can be written to: compiled at every start
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @compiled
