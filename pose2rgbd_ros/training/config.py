@@ -136,6 +136,16 @@ class TrainConfig:
         "mean", "cross entropy over the slices", choices=("mean", "sum")
     )
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
+    # The paper's further work; how, is a reconstruction: training/adversarial.py and training/consistency.py.
+    adversarial_weight: float = setting(
+        0.0, "base and slice: weight of a discriminator's verdict on patches; 0: none", ge=0.0
+    )
+    adversarial_loss: Literal["hinge", "least-squares"] = setting(
+        "hinge", "what the discriminator is trained by", choices=("hinge", "least-squares")
+    )
+    consistency_weight: float = setting(
+        0.0, "base and slice: weight of views at nearby poses agreeing with the recorded one; 0: none", ge=0.0
+    )
 
     split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
         "auto",
@@ -163,6 +173,10 @@ class TrainConfig:
         settings.check(self)
         if family_of(self.model) != "pose2rgbd" and self.recipe == "paper":
             raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")
+        if family_of(self.model) != "pose2rgbd" and (self.adversarial_weight or self.consistency_weight):
+            raise UserError(
+                f"adversarial and consistency losses are for base and slice-S, not for {self.model}"
+            )
 
 
 def family_of(model: str) -> str:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.models.pose2rgbd import OUTPUT_CHANNELS, Pose2RGBD, Prediction, split_image
+from pose2rgbd_ros.training.adversarial import PatchDiscriminator, adversarial_losses
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, network_config
+from pose2rgbd_ros.training.consistency import consistency_loss, nearby_poses, require_usable
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
-from pose2rgbd_ros.training.losses import total_loss
+from pose2rgbd_ros.training.losses import image_target, total_loss
+
+ADVERSARIAL_FROM = 0.25  # share of the run after which the discriminator joins: pictures it rejects at a glance teach nothing
+# As for spectral normalisation: no first momentum. A tenth of the network's high learning rate is usual for it.
+DISCRIMINATOR = {"factor": 0.1, "betas": (0.0, 0.99), "weight_decay": 0.0}
 
 
 class PoseLearner(Learner):
-    """The paper's training: image loss, and cross entropy of the slices."""
+    """The paper's training: image loss, and cross entropy of the slices; with its further work where weighted above 0."""
 
     def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         super().__init__()
@@ -23,12 +34,35 @@ class PoseLearner(Learner):
         self.model = Pose2RGBD(self._network)
         # Channels last is the faster layout for these convolutions, on the CPU as on the GPU.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator: PatchDiscriminator | None = None
+        if config.adversarial_weight > 0:
+            _require_one_process()
+            self.discriminator = PatchDiscriminator(OUTPUT_CHANNELS[self._network.output])
+        if config.consistency_weight > 0:
+            if not self._network.has_depth:
+                raise UserError("--consistency-weight needs predicted depth; use output depth or rgbd")
+            require_usable(data.cache.camera, data.dataset.depth_kind)
+            self._rays = torch.from_numpy(data.cache.camera.rays()).float().to(device)
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """The network, and with other settings its adversary."""
+        groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+        if self.discriminator is not None:
+            groups.append({"params": list(self.discriminator.parameters()), **DISCRIMINATOR})
+        return groups
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
+        """See :class:`Learner`. Nearby poses go through the network with the recorded ones, in one batch."""
         poses, rgb, depth = self._data.batch(indices, self._device)
-        config = self._config
-        return total_loss(
-            network(poses),
+        config, count = self._config, len(indices)
+        T_near = self._nearby(indices, depth) if config.consistency_weight > 0 else None
+        if T_near is not None:
+            encoded = torch.from_numpy(self._data.normalization.encode_pose(T_near)).to(self._device)
+            poses = torch.cat([poses, encoded])
+        everything = network(poses)
+        prediction = _part(everything, slice(0, count))
+        loss = total_loss(
+            prediction,
             rgb,
             depth,
             self._network,
@@ -36,8 +70,67 @@ class PoseLearner(Learner):
             config.bce_weight,
             config.bce_reduction,
         )
+        if self.discriminator is not None and share >= ADVERSARIAL_FROM:
+            loss = loss + self._adversarial(self.discriminator, prediction.image, rgb, depth)
+        if T_near is not None:
+            near = _part(everything, slice(count, None))
+            loss = loss + config.consistency_weight * self._consistency(
+                prediction.image, near.image, T_near, indices, rgb
+            )
+        return loss
+
+    def _adversarial(
+        self, discriminator: PatchDiscriminator, image: Tensor, rgb: Tensor, depth: Tensor | None
+    ) -> Tensor:
+        target, known = image_target(rgb, depth, self._network)
+        kind = self._config.adversarial_loss
+        ours, its = adversarial_losses(discriminator, image.float(), target, known, kind)
+        return self._config.adversarial_weight * ours + its
+
+    def _nearby(self, indices: np.ndarray, depth: Tensor | None) -> np.ndarray:
+        """A pose near each frame of the batch. Which, hangs on the frames alone, so that a resumed run draws the same."""
+        assert depth is not None
+        encoded = torch.nanmedian(depth).nan_to_num(0.0).cpu().numpy()
+        distance_m = float(self._data.normalization.decode_depth(encoded))
+        random = np.random.default_rng([self._config.seed, *map(int, indices)])
+        return nearby_poses(self._data.dataset.T_map_cam[indices], distance_m, random)
+
+    def _consistency(
+        self, image: Tensor, image_near: Tensor, T_map_near: np.ndarray, indices: np.ndarray, rgb: Tensor
+    ) -> Tensor:
+        T_near_here = se3.inverse(T_map_near) @ self._data.dataset.T_map_cam[indices]
+        _, depth = self._decoded(image)
+        rgb_near, depth_near = self._decoded(image_near)
+        return consistency_loss(
+            None if rgb_near is None else rgb.permute(0, 3, 1, 2).float() / 255,
+            depth,
+            rgb_near,
+            depth_near,
+            torch.from_numpy(T_near_here).float().to(self._device),
+            self._rays,
+            self._data.cache.camera,
+        )
+
+    def _decoded(self, image: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Colour in [0, 1] and depth in metres of the network's image; differentiable."""
+        rgb, encoded = split_image(image.float(), self._network)
+        assert encoded is not None
+        lowest, highest = self._data.normalization.decode_depth([-1.0, 1.0]).tolist()
+        return rgb, (encoded + 1) / 2 * (highest - lowest) + lowest
 
 
 def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseLearner:
     """See :func:`make_learner`."""
     return PoseLearner(config, recipe, data, device)
+
+
+def _part(prediction: Prediction, which: slice) -> Prediction:
+    return Prediction(*(None if values is None else values[which] for values in prediction))  # type: ignore[arg-type]
+
+
+def _require_one_process() -> None:
+    """The discriminator is outside of what DDP keeps equal on all processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "--adversarial-weight trains on one process; start it without torchrun, or with weight 0"
+        )
