@@ -9,9 +9,14 @@ from torch import nn
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+from pose2rgbd_ros.models.relief.config import ReliefConfig
+from pose2rgbd_ros.models.relief.network import Relief
 
 # name -> (configuration dataclass, network class taking it). A network keeps its configuration as `.config`.
-NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}
+NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
+    "pose2rgbd": (Pose2RGBDConfig, Pose2RGBD),
+    "relief": (ReliefConfig, Relief),
+}
 
 
 def build_model(architecture: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,87 @@
+"""What surfaces look like: feature maps on the ground plane, mip levels and all, a coarse volume, and the sky."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pose2rgbd_ros.models.relief.config import ReliefConfig
+
+SKY_ROWS, SKY_COLUMNS = 16, 64
+# A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
+FULL_TEXELS, NONE_TEXELS = 2.0, 4.0
+
+
+class Features(nn.Module):
+    """Learned tables looked up where rays meet surfaces.
+
+    The ground-plane map is a sum of levels, each of twice the texel of the one before (a Laplacian pyramid whose
+    levels are learned by themselves). A level fades out where a pixel covers several of its texels, which is
+    what choosing a mip level does. The coarse volume tells apart what lies above one another.
+    """
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = [rows * columns for rows, columns in map(config.map_shape, range(config.levels))]
+        layers, rows, columns = config.coarse_shape
+        self.starts = [sum(sizes[:level]) for level in range(config.levels)]
+        # One row a texel, all levels in one table: one lookup sums what belongs to a point.
+        self.maps = nn.Parameter(torch.zeros(sum(sizes), config.channels))
+        self.coarse = nn.Parameter(torch.zeros(layers * rows * columns, config.coarse_channels))
+        self.sky = nn.Parameter(torch.zeros(SKY_ROWS * SKY_COLUMNS, config.channels))
+
+    def ground(self, points: Tensor, pixel_m: Tensor) -> Tensor:
+        """Features (N, C) of the ground-plane map at points (N, 3) that pixels of size `pixel_m` (N,) show."""
+        indices, weights = [], []
+        for level in range(self.config.levels):
+            index, weight = bilinear(points[:, :2] / self.config.texel_m(level), self.config.map_shape(level))
+            indices.append(index + self.starts[level])
+            weights.append(weight * self.share(level, pixel_m)[:, None])
+        return lookup(self.maps, torch.cat(indices, 1), torch.cat(weights, 1))
+
+    def share(self, level: int, pixel_m: Tensor) -> Tensor:
+        """How much (N,) a level counts for pixels of a size; the coarsest always counts."""
+        if level == self.config.levels - 1:
+            return torch.ones_like(pixel_m)
+        texels = pixel_m / self.config.texel_m(level)
+        return ((NONE_TEXELS - texels) / (NONE_TEXELS - FULL_TEXELS)).clamp(0.0, 1.0)
+
+    def volume(self, points: Tensor) -> Tensor:
+        """Features (N, Cv) of the coarse volume at points (N, 3)."""
+        layers, rows, columns = self.config.coarse_shape
+        index, weight = bilinear(points[:, :2] / self.config.coarse_cell_m, (rows, columns))
+        z = (points[:, 2] / self.config.coarse_layer_m).clamp(0.0, layers - 1.0)
+        k = z.detach().floor().clamp(max=layers - 2.0)
+        up, plane = (z - k)[:, None], k.long()[:, None] * (rows * columns)
+        indices = torch.cat([index + plane, index + plane + rows * columns], 1)
+        return lookup(self.coarse, indices, torch.cat([weight * (1 - up), weight * up], 1))
+
+    def sky_at(self, directions: Tensor) -> Tensor:
+        """Features (N, C) of rays (N, 3) that meet nothing."""
+        across = torch.linalg.vector_norm(directions[:, :2], dim=1)
+        elevation = torch.atan2(directions[:, 2], across) / torch.pi + 0.5
+        azimuth = torch.atan2(directions[:, 1], directions[:, 0]) / (2 * torch.pi) + 0.5
+        at = torch.stack([azimuth * (SKY_COLUMNS - 1), elevation * (SKY_ROWS - 1)], 1)
+        return lookup(self.sky, *bilinear(at, (SKY_ROWS, SKY_COLUMNS)))
+
+
+def bilinear(position: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Rows (N, 4) of a table of `shape` (rows, columns) around positions (N, 2) as (x, y), and weights (N, 4).
+
+    Positions are clamped to the table; the weights are differentiable in them.
+    """
+    rows, columns = shape
+    x, y = position[:, 0].clamp(0.0, columns - 1.0), position[:, 1].clamp(0.0, rows - 1.0)
+    i, j = x.detach().floor().clamp(max=columns - 2.0), y.detach().floor().clamp(max=rows - 2.0)
+    u, v = x - i, y - j
+    first = j.long() * columns + i.long()
+    index = torch.stack([first, first + 1, first + columns, first + columns + 1], 1)
+    weight = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], 1)
+    return index, weight
+
+
+def lookup(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums (N, C) of rows (N, K) of a table (M, C)."""
+    return functional.embedding_bag(index, table, per_sample_weights=weight.to(table.dtype), mode="sum")

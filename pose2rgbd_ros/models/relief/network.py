@@ -1,0 +1,105 @@
+"""`relief`: a renderer that carries the geometry of the place.
+
+A ray a pixel, from pose and intrinsics, meets a volume of occupancy logits (volume.py) at its first crossing into
+something solid. There features are looked up (features.py), and a small convolutional network (shader.py) adds what
+single points cannot know. Nothing in it depends on the camera, so it renders any intrinsics and any pose.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.relief import march
+from pose2rgbd_ros.models.relief.config import ReliefConfig
+from pose2rgbd_ros.models.relief.features import Features
+from pose2rgbd_ros.models.relief.shader import Shader, extra_channels
+from pose2rgbd_ros.models.relief.volume import OccupancyVolume
+from pose2rgbd_ros.models.view import Pictures
+
+
+class Rendering(NamedTuple):
+    """What the network makes of B views of H x W pixels, for the loss; N = B H W.
+
+    rgb: (B, 3, H, W), not yet clipped. depth: (B, H, W) of the surface, differentiable in the logits, NaN where none.
+    residual: (B, H, W) what the shader adds to the depth. hits: of all rays (N,). origin, direction: (N, 3) in `vol`.
+    """
+
+    rgb: Tensor
+    depth: Tensor
+    residual: Tensor
+    hits: march.Hits
+    origin: Tensor
+    direction: Tensor
+
+
+class Relief(nn.Module):
+    """The network; see the module's docstring."""
+
+    any_camera = True
+    has_confidence = True
+    # Half precision is plenty for what is stored; computation is in float32.
+    stored_as_half = frozenset({"volume.logits", "features.maps", "features.coarse"})
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.volume = OccupancyVolume(config)
+        self.features = Features(config)
+        self.shader = Shader(config)
+
+    def forward(self, T_map_cam: Tensor, rays_cam: Tensor, focal_px: float) -> Rendering:
+        """Render.
+
+        Args:
+            T_map_cam: (B, 4, 4) float64.
+            rays_cam: (H, W, 3) or (B, H, W, 3), z = 1, NaN for pixels without a ray.
+            focal_px: of the camera, for the size of a pixel on the surface.
+        """
+        batch, (height, width) = len(T_map_cam), rays_cam.shape[-3:-1]
+        starts, direction = self.volume.rays(T_map_cam, rays_cam.flatten(-3, -2))
+        origin = starts[:, None].expand(direction.shape).reshape(-1, 3)
+        direction = direction.reshape(-1, 3)
+        hits = self.volume.hits(origin, direction)
+        depth = self.volume.depth(hits, origin, direction) if self.training else hits.t
+        features = self.surface_features(hits.t, origin, direction, focal_px)
+        image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+        rgb, residual = self.shader(image)
+        return Rendering(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction)
+
+    def surface_features(self, t: Tensor, origin: Tensor, direction: Tensor, focal_px: float) -> Tensor:
+        """Inputs (N, C) of the shader for rays that meet a surface at t (N,), NaN none."""
+        found = torch.isfinite(t)
+        t = torch.where(found, t, 0.0)
+        direction = direction.nan_to_num(0.0)
+        points = origin + t[:, None] * direction
+        ground = self.features.ground(points, t / focal_px)
+        ground = torch.where(found[:, None], ground, self.features.sky_at(direction))
+        coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
+        return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
+
+    @torch.no_grad()
+    def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> Pictures:
+        """See :class:`ViewModel`; depth is NaN and confidence 0 where nothing was seen or nothing is met."""
+        rays = torch.from_numpy(camera.rays()).to(T_map_cam.device)
+        made = self(T_map_cam, rays, focal_px(camera))
+        points = made.origin + made.hits.t[:, None] * made.direction
+        known = torch.isfinite(made.hits.t) & self.volume.seen_at(points)
+        sure = torch.where(known, confidence(made.hits), 0.0).reshape(made.depth.shape)
+        depth = torch.where(known.reshape(made.depth.shape), (made.depth + made.residual).clamp(min=0.0), torch.nan)
+        has_depth = self.config.output == "rgbd"
+        return Pictures(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
+
+
+def confidence(hits: march.Hits) -> Tensor:
+    """(N,) probability that the surface is where a ray met it: that of the first solid sample; the floor's is 1/2."""
+    return torch.sigmoid(hits.logit_after)
+
+
+def focal_px(camera: Camera) -> float:
+    """Focal length of pixels that may not be square."""
+    return float((camera.fx * camera.fy) ** 0.5)

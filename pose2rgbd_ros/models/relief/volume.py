@@ -1,0 +1,77 @@
+"""The occupancy of a place: logits on a grid, and rays through it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.models.relief import march
+from pose2rgbd_ros.models.relief.march_numba import march_fast
+from pose2rgbd_ros.models.relief.config import ReliefConfig
+
+EMPTY_LOGIT = -1.0
+
+
+class OccupancyVolume(nn.Module):
+    """Logits (L, Y, X) of solid matter at the vertices of a grid, and where anything was seen at all.
+
+    The paper's depth slices moved from the view into the world: each layer says where matter is at its height. Rays
+    are in the volume's frame and metres outside, in grid units (see march.py) inside.
+    """
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.logits = nn.Parameter(torch.full(config.shape, EMPTY_LOGIT))
+        # Vertices near a surface that some training frame saw; what a ray meets elsewhere is unknown.
+        self.register_buffer("seen", torch.zeros(config.shape, dtype=torch.uint8))
+        self.seen: Tensor
+        T_vol_map = se3.inverse(config.T_map_vol)
+        self.register_buffer("T_vol_map", torch.from_numpy(np.asarray(T_vol_map)), persistent=False)
+        self.T_vol_map: Tensor
+        self.register_buffer("step_m", torch.tensor(config.step_m), persistent=False)
+        self.step_m: Tensor
+
+    def rays(self, T_map_cam: Tensor, rays_cam: Tensor) -> tuple[Tensor, Tensor]:
+        """Rays of cameras in `vol`, float32: origins (B, 3) and directions (B, P, 3) per unit of depth.
+
+        T_map_cam (B, 4, 4) float64; rays_cam (P, 3) or (B, P, 3) with z = 1.
+        """
+        T_vol_cam = self.T_vol_map @ T_map_cam.to(self.T_vol_map.dtype)
+        directions = rays_cam.to(T_vol_cam.dtype) @ T_vol_cam[:, :3, :3].transpose(1, 2)
+        return T_vol_cam[:, :3, 3].float(), directions.float()
+
+    @torch.no_grad()
+    def hits(self, origin: Tensor, direction: Tensor) -> march.Hits:
+        """What rays (N, 3), (N, 3) meet; without gradients, t is the depth."""
+        return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m)
+
+    def depth(self, hits: march.Hits, origin: Tensor, direction: Tensor) -> Tensor:
+        """Depth (N,) of hits again, differentiable in the logits on both sides of the surface.
+
+        It is linear between the two samples, as in relief mapping (Policarpo et al. 2005); NaN where nothing is met.
+        """
+        at_surface = torch.nonzero((hits.state == march.HIT) & (hits.t_after > hits.t_before))[:, 0]
+        before, after = hits.t_before[at_surface], hits.t_after[at_surface]
+        logit_before, logit_after = (
+            self.sample(origin[at_surface] + t[:, None] * direction[at_surface]) for t in (before, after)
+        )
+        # The march found them on either side of 0; recomputed they may differ in the last bit.
+        gap = (logit_after - logit_before).clamp(min=1e-4)
+        depth = before + (after - before) * (-logit_before / gap).clamp(0.0, 1.0)
+        return hits.t.index_put((at_surface,), depth)
+
+    def sample(self, points: Tensor) -> Tensor:
+        """Logits (N,) at points (N, 3) in metres."""
+        return march.sample(self.logits, points / self.step_m)
+
+    def seen_at(self, points: Tensor) -> Tensor:
+        """Whether (N,) the vertex nearest to points (N, 3) in metres is near a surface somebody saw.
+
+        Beside the box that of the box's border counts: the far field goes on like it.
+        """
+        last = torch.tensor(self.seen.shape[::-1], device=points.device) - 1
+        i, j, k = (points / self.step_m).nan_to_num(0.0).round().long().clamp(min=torch.zeros_like(last), max=last).unbind(1)
+        return self.seen[k, j, i] > 0

@@ -1,0 +1,171 @@
+"""How a relief learns: patches of training frames rendered, and matter told from air along their rays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pose2rgbd_ros.models.relief.config import ReliefSettings, relief_config
+from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
+from pose2rgbd_ros.models.relief.network import Relief, Rendering, focal_px
+from pose2rgbd_ros.models.relief.scene_box import choose_scene_box, surface_points
+from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
+from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.learners.learner import Learner
+
+# Learning rates as multiples of the shader's: a texel is seen by few rays of few frames.
+MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
+# Surfaces farther from the truth than this many layers are for the occupancy loss: the depth's slope says nothing.
+DEPTH_REACH_LAYERS = 3.0
+OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
+NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
+
+
+class ReliefLearner(Learner):
+    """Loss on colour, on depth, and slice-wise on occupancy along the rays (the paper's slices, in the world)."""
+
+    model: Relief
+
+    def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
+        super().__init__()
+        self._data, self._device, self._seed = data, device, config.seed
+        self._settings: ReliefSettings = config.relief
+        self.model = make_relief(config, data)
+        camera = data.cache.camera
+        self._focal_px = focal_px(camera)
+        self._rays = torch.from_numpy(camera.rays()).float().to(device)
+        # How many steps were made: the random choices of each depend on it alone, so a resumed run repeats them.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.steps: Tensor
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """Texels and logits learn faster than the shader and are not drawn to zero."""
+        model = self.model
+        return [
+            {"params": list(model.shader.parameters())},
+            {"params": list(model.features.parameters()), "factor": MAPS_FACTOR, "weight_decay": 0.0},
+            {"params": list(model.volume.parameters()), "factor": LOGITS_FACTOR, "weight_decay": 0.0},
+        ]
+
+    def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
+        generator = np.random.default_rng([self._seed, 1, int(self.steps)])
+        rgb, depth, rays = self._patches(indices, generator)
+        T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[indices]).to(self._device)
+        made: Rendering = network(T_map_cam, rays, self._focal_px)
+        loss = colour_loss(made.rgb, rgb)
+        if depth is not None:
+            settings = self._settings
+            reach_m = DEPTH_REACH_LAYERS * self.model.config.layer_m
+            loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
+            loss = loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
+        return loss
+
+    def after_step(self) -> None:
+        self.steps += 1
+
+    def _patches(
+        self, indices: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Colour (B, 3, S, S) in 0..1, depth (B, S, S) and rays (B, S, S, 3) of a random window of each frame."""
+        size = self._rays.shape[0]
+        side = min(self._settings.crop, size)
+        corners = generator.integers(0, size - side + 1, (len(indices), 2))
+        windows = [(slice(y, y + side), slice(x, x + side)) for y, x in corners]
+        cache = self._data.cache
+        rgb = np.stack([cache.rgb[i][window] for i, window in zip(indices, windows, strict=True)])
+        colour = torch.from_numpy(rgb).to(self._device).permute(0, 3, 1, 2).float() / 255.0
+        rays = torch.stack([self._rays[window] for window in windows])
+        if not self._learns_depth:
+            return colour, None, rays
+        assert cache.depth is not None
+        depth = np.stack([cache.depth[i][window] for i, window in zip(indices, windows, strict=True)])
+        if self._data.max_depth is not None:
+            depth[depth > self._data.max_depth] = np.nan
+        return colour, torch.from_numpy(depth).to(self._device), rays
+
+    @property
+    def _learns_depth(self) -> bool:
+        return self._data.normalization.depth_min is not None
+
+
+def make_relief(config: TrainConfig, data: TrainingData) -> Relief:
+    """The network for the place of a dataset's training frames, started from their depth where there is any."""
+    chosen: ReliefSettings = config.relief
+    camera, depth, train = data.cache.camera, data.cache.depth, data.split.train
+    T_map_cam = data.dataset.T_map_cam
+    assert depth is not None
+    surface = surface_points(T_map_cam[train], _Frames(data, train), camera)
+    box = choose_scene_box(T_map_cam[train], camera, surface, chosen.box, chosen.channels)
+    network = relief_config(box, chosen, output_of(config, True), float(np.median(surface.depth_m)))
+    model = Relief(network)
+    if chosen.start:
+        frames = [*seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train)]
+        fuse(model, frames)
+    return model
+
+
+class _Frames:
+    """The depth of some frames of a dataset, looked up one by one."""
+
+    def __init__(self, data: TrainingData, indices: np.ndarray) -> None:
+        self._data, self._indices = data, indices
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self._data.depth(self._indices[index])
+
+
+def colour_loss(rgb: Tensor, truth: Tensor) -> Tensor:
+    """Smooth L1 of colours in 0..1."""
+    return (torch.sqrt((rgb - truth).square() + 1e-4) - 1e-2).mean()
+
+
+def depth_loss(made: Rendering, truth: Tensor, reach_m: float) -> Tensor:
+    """Mean absolute error, in metres, of the surface where it is near the true one, and of what the shader adds to it.
+
+    The shader learns from the surface as it is; the logits learn as if there were no shader.
+    """
+    known = torch.isfinite(truth) & torch.isfinite(made.depth)
+    error = torch.where(known, made.depth - truth, 0.0)
+    of_surface = error.abs().clamp(max=reach_m)
+    of_shader = (torch.where(known, made.residual, 0.0) + error.detach()).abs()
+    return (of_surface + of_shader).sum() / known.sum().clamp(min=1)
+
+
+def occupancy_loss(model: Relief, made: Rendering, truth: Tensor, generator: np.random.Generator) -> Tensor:
+    """Binary cross entropy of occupancy at samples of some rays: free before the true surface, solid behind it.
+
+    Samples of a ray: close before and close behind the surface, one anywhere before it, and where the model met
+    something solid too early.
+    """
+    config = model.config
+    known = torch.nonzero(torch.isfinite(truth) & (truth > 0))[:, 0]
+    count = max(1, int(len(known) * OCCUPANCY_RAYS))
+    if len(known) == 0:
+        return made.rgb.new_zeros(())
+    chosen = known[torch.from_numpy(generator.integers(0, len(known), count)).to(known.device)]
+    origin, direction, depth = made.origin[chosen], made.direction[chosen], truth[chosen]
+    layer = config.layer_m / torch.linalg.vector_norm(direction, dim=1)
+    random = torch.from_numpy(generator.random((3, count), np.float32)).to(depth.device)
+    before = depth - (0.1 + NEAR_LAYERS * random[0]) * layer
+    behind = depth + (0.1 + NEAR_LAYERS * random[1]) * layer
+    anywhere = (depth - layer) * random[2]
+    early = made.hits.t_after[chosen]
+    early = torch.where(early < depth - layer, early, before)
+    t = torch.cat([before, anywhere, early, behind])
+    points = origin.repeat(4, 1) + t[:, None] * direction.repeat(4, 1)
+    size = torch.tensor(config.size_m, device=points.device)
+    inside = ((points >= 0) & (points <= size)).all(1) & (t > 0)
+    solid = torch.zeros_like(t)
+    solid[3 * count :] = 1.0
+    logits = model.volume.sample(points)
+    each = functional.binary_cross_entropy_with_logits(logits, solid, reduction="none")
+    return torch.where(inside, each, 0.0).sum() / count
+
+
+def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> ReliefLearner:
+    """See :func:`make_learner`."""
+    return ReliefLearner(config, recipe, data, device)
