@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig
+from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import setting
 
 
@@ -57,7 +58,19 @@ RECIPES = {
     ),
 }
 # A family of networks of its own has a recipe of its own in place of "default"; "paper" is for the paper's networks.
-FAMILY_RECIPES: dict[str, Recipe] = {}
+FAMILY_RECIPES = {
+    "relief": Recipe(
+        learning_rate=2e-3,  # of the shader; features and occupancy learn at multiples of it
+        schedule="cosine",
+        warmup=0.03,
+        batch_size=4,
+        epochs=20,
+        weight_decay=0.01,
+        ema_decay=0.0,
+        image_loss="charbonnier",
+        pose_frequencies=0,
+    ),
+}
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 
@@ -146,6 +159,8 @@ class TrainConfig:
     consistency_weight: float = setting(
         0.0, "base and slice: weight of views at nearby poses agreeing with the recorded one; 0: none", ge=0.0
     )
+
+    relief: ReliefSettings = field(default_factory=ReliefSettings)
 
     split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
         "auto",
