@@ -1,0 +1,1 @@
+"""Tables of many trainings, each by one command that can be stopped and goes on where it was."""

@@ -1,0 +1,110 @@
+"""One row of an experiment: train a model, or go on with it, and measure it on the frames it was not shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
+from pose2rgbd_ros.training.checkpoint import WEIGHTS_FILE
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.run_folder import CHECKPOINT, CONFIG_FILE, LAST
+from pose2rgbd_ros.training.trainer import train
+
+logger = logging.getLogger(__name__)
+
+RESULT_FILE = "measured.yaml"  # in a run's folder, once it is trained and measured
+REPORT = "report"
+
+# group of held-out frames -> "model", "mean_image" or "nearest_frame" -> measure -> mean
+GroupScores = dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to train on a dataset; its run is kept under `name` in the experiment's folder."""
+
+    name: str
+    dataset: Path
+    config: TrainConfig
+
+
+@dataclass
+class Measured:
+    """What came of a job.
+
+    groups: scores by group of held-out frames; of datasets without groups the one group is called "held out".
+    effort: images shown, epochs, seconds by the run's clock, parameters, checkpoint size in bytes, device.
+    run: the run's folder. error: why there are no scores; then the rest is empty.
+    """
+
+    run: Path
+    groups: GroupScores = field(default_factory=dict)
+    depth_unit: str = "m"
+    collapsed: bool = False
+    effort: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def measure(job: Job, folder: Path) -> Measured:
+    """Train and evaluate a job in `folder`/name; what is finished is read, what was interrupted goes on.
+
+    A job that cannot be trained (UserError) gives a `Measured` with its `error`: one row must not cost a table.
+
+    Raises:
+        KeyboardInterrupt: somebody stopped the training; its state is saved.
+        UserError: the folder holds this job with other settings.
+    """
+    run = folder / job.name
+    begun = {"dataset": str(job.dataset), **to_yaml_dict(job.config)}
+    if (run / RESULT_FILE).exists():
+        return _read(run, begun)
+    try:
+        _train(job, run)
+    except UserError as error:
+        logger.warning("%s: %s", job.name, error)
+        return Measured(run, error=str(error))
+    evaluation = evaluate(run, job.dataset, run / REPORT, device=job.config.device)
+    told = evaluation.checkpoint.provenance
+    effort = {name: told[name] for name in ("images", "seconds", "clock", "device") if name in told}
+    effort["epochs"] = round(told["images"] / max(1, told["frames"]["train"]), 2)
+    effort["parameters"] = sum(value.numel() for value in evaluation.checkpoint.state_dict.values())
+    effort["bytes"] = (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size
+    values = evaluation.to_dict()
+    groups = values["group_scores"] or {"held out": values["scores"]}
+    measured = Measured(run, groups, evaluation.depth_unit, evaluation.collapsed, effort)
+    kept = {key: value for key, value in dataclasses.asdict(measured).items() if key not in ("run", "error")}
+    write_yaml(run / RESULT_FILE, {"job": begun, **kept})
+    return measured
+
+
+def _train(job: Job, run: Path) -> None:
+    """UserError: as of `train`."""
+    begun = (run / CONFIG_FILE).exists()
+    if begun and not (run / LAST).is_dir() and not (run / f".{LAST}.old").is_dir():
+        shutil.rmtree(run)  # killed before there was anything to go on from
+        begun = False
+    start_s = time.monotonic()
+    result = train(job.dataset, run, job.config, resume=begun)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    logger.info("%s: trained in %.0f s on the wall", job.name, time.monotonic() - start_s)
+
+
+def _read(run: Path, begun: dict[str, Any]) -> Measured:
+    values = read_yaml(run / RESULT_FILE)
+    before = values.pop("job")
+    for name, value in begun.items():
+        if before.get(name) != value:
+            raise UserError(
+                f"{run} was made with {name}={before.get(name)}, now it is {value}; "
+                "choose another --out, or remove that folder"
+            )
+    return Measured(run, **values)
