@@ -22,11 +22,23 @@ class Arguments:
         Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")
     ] = None
     split: Annotated[
-        Literal["checkpoint", "dataset", "segments", "random", "all"],
+        Literal["checkpoint", "dataset", "segments", "random", "lines+random", "all"],
         tyro.conf.arg(
             help="frames to measure on; checkpoint: those its training held out; dataset: those of its split.txt"
         ),
     ] = "checkpoint"
+    size: Annotated[
+        int | None,
+        tyro.conf.arg(
+            help="side of the pictures in pixels, for relief, warp and gsplat (default: as trained)"
+        ),
+    ] = None
+    training_dataset: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="the dataset trained on, for the baselines, when DATASET is another recording of the place"
+        ),
+    ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
 
 

@@ -5,7 +5,25 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import KDTree
 
+from pose2rgbd_ros.evaluation.recorded import Images, Recorded
 from pose2rgbd_ros.geometry import se3
+
+
+class Baselines:
+    """What both say at any pose, from the frames `train` of a recording."""
+
+    def __init__(self, recorded: Recorded, train: np.ndarray, scene_distance_m: float) -> None:
+        self._recorded, self._train = recorded, train
+        self._mean = recorded.mean(train)
+        self._nearest = NearestFrame(recorded.dataset.T_map_cam[train], scene_distance_m)
+
+    def images(self, T_map_cam: np.ndarray) -> dict[str, Images]:
+        """Colour and depth of each at poses (B, 4, 4)."""
+        rgb, depth = (
+            None if image is None else image.expand(len(T_map_cam), *image.shape) for image in self._mean
+        )
+        copied = self._recorded.images(self._train[self._nearest(T_map_cam)])
+        return {"mean_image": (rgb, depth), "nearest_frame": copied}
 
 
 class NearestFrame:

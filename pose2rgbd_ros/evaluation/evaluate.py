@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
+from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import split_from_dict
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.baselines import NearestFrame
+from pose2rgbd_ros.evaluation.baselines import Baselines
+from pose2rgbd_ros.evaluation.recorded import Images, Recorded
 from pose2rgbd_ros.evaluation.report import write_report
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import SheetRow
 from pose2rgbd_ros.models.view import Pictures
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
-from pose2rgbd_ros.training.data import make_split, mean_image
+from pose2rgbd_ros.training.data import make_split
 from pose2rgbd_ros.training.device import pick_device
 from pose2rgbd_ros.training.metrics import Scores
 from pose2rgbd_ros.training.validation import batches, spread
 
 SPLITS = ("checkpoint", "dataset", "segments", "random", "lines+random", "all")
 SHEET_FRAMES = 6
+WORST_FRAMES = 4
 
 
 def evaluate(
-    checkpoint: Path, dataset: Path, out: Path, split: str = "checkpoint", device: str = "auto"
+    checkpoint: Path,
+    dataset: Path,
+    out: Path,
+    split: str = "checkpoint",
+    device: str = "auto",
+    size: int | None = None,
+    training_dataset: Path | None = None,
 ) -> Evaluation:
-    """Measure a checkpoint on a dataset and write metrics.yaml, table.md, sheet.png and index.html into `out`.
+    """Measure a checkpoint on a dataset and write metrics.yaml, table.md, the sheets and index.html into `out`.
 
     Args:
         split: "checkpoint": the frames its training held out; on another recording, all frames. "dataset": those the
-            dataset holds out itself; "segments", "random": a split drawn anew; both may hold frames trained on (the
-            report counts them). "all": every frame.
+            dataset holds out itself; "segments", "random", "lines+random": a split drawn anew; all may hold frames
+            trained on (the report counts them). "all": every frame.
+        size: side of the pictures, for a model that renders any camera; None: as trained.
+        training_dataset: where the frames trained on are, for the baselines, when `dataset` is another recording.
 
     Raises:
-        UserError: a bad checkpoint or dataset, no frames to evaluate on, CUDA asked for and absent.
+        UserError: a bad checkpoint or dataset, no frames to evaluate on, a size the model cannot render, CUDA asked
+            for and absent.
     """
     if split not in SPLITS:
         raise UserError(f"split is {split!r}; choose one of: {', '.join(SPLITS)}")
     target = torch.device(pick_device(device))
-    evaluation = _Measurement(load_checkpoint(checkpoint), Dataset(dataset), split, target).run()
+    evaluation = _Measurement(
+        load_checkpoint(checkpoint), Dataset(dataset), split, target, size, training_dataset
+    ).run()
     write_report(out, evaluation)
     return evaluation
 
@@ -52,21 +65,53 @@ def evaluate(
 class _Measurement:
     """Everything one evaluation needs; `run` goes once over the frames."""
 
-    def __init__(self, checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dataset: Dataset,
+        split: str,
+        device: torch.device,
+        size: int | None,
+        training_dataset: Path | None,
+    ) -> None:
         self.checkpoint, self.dataset, self.device = checkpoint, dataset, device
         self.split = "all"
-        fit = checkpoint.provenance.get("fit", "square")
-        self.cache: FrameCache = frame_cache(dataset, checkpoint.camera.width, fit)
         self.model: Any = checkpoint.build_model().to(device)
-        self.has_depth = dataset.has_depth and checkpoint.output != "rgb"
-        self.max_depth = checkpoint.provenance.get("config", {}).get("max_depth")
+        self.size = self._choose_size(size)
         self.groups: dict[str, np.ndarray] = {}
         self.train = np.flatnonzero(np.isin(dataset.stamps_ns, checkpoint.training_stamps_ns))
         self.notes: list[str] = []
         self.test = self._choose_frames(split)
         if len(self.test) == 0:
             raise UserError(f"{dataset.path}: the model was trained on all frames; evaluate with --split all")
+        self.has_depth = dataset.has_depth and checkpoint.output != "rgb"
+        self.recorded = self._recorded(dataset)
         self._check_fit()
+        self.recorded = dataclasses.replace(self.recorded, has_depth=self.has_depth)
+        self.baselines = self._baselines(training_dataset)
+
+    def _choose_size(self, size: int | None) -> int:
+        trained = self.checkpoint.camera.width
+        if size not in (None, trained) and not self.model.any_camera:
+            raise UserError(f"this model makes pictures of {trained} px only; leave out the size of {size}")
+        return size or trained
+
+    def _recorded(self, dataset: Dataset) -> Recorded:
+        """The frames of a dataset at the size, and with the images, of this comparison."""
+        provenance = self.checkpoint.provenance
+        cache = frame_cache(dataset, self.size, provenance.get("fit", "square"))
+        max_depth = provenance.get("config", {}).get("max_depth")
+        return Recorded(dataset, cache, self.checkpoint.output != "depth", self.has_depth, max_depth)
+
+    def _baselines(self, folder: Path | None) -> Baselines | None:
+        """None when the frames trained on are neither in the dataset nor in `folder`."""
+        recorded, train = self.recorded, self.train
+        if folder is not None and len(train) == 0:
+            recorded = self._recorded(Dataset(folder))
+            train = np.flatnonzero(np.isin(recorded.dataset.stamps_ns, self.checkpoint.training_stamps_ns))
+            if len(train) == 0:
+                raise UserError(f"{folder} holds none of the frames that the model was trained on")
+        return Baselines(recorded, train, self._scene_distance_m()) if len(train) else None
 
     def _choose_frames(self, split: str) -> np.ndarray:
         dataset = self.dataset
@@ -94,7 +139,7 @@ class _Measurement:
         return unseen
 
     def _check_fit(self) -> None:
-        ours, theirs = self.checkpoint.camera, self.cache.camera
+        ours, theirs = self.checkpoint.camera, self.recorded.cache.camera
         if (
             not self.model.any_camera
             and ours.is_calibrated
@@ -116,20 +161,18 @@ class _Measurement:
 
     @torch.inference_mode()
     def run(self) -> Evaluation:
-        scores = {name: Scores() for name in METHODS if name == "model" or len(self.train)}
-        mean = self._mean_image() if len(self.train) else None
-        nearest = NearestFrame(self.dataset.T_map_cam[self.train], self._scene_distance_m()) if mean else None
+        scores = {name: Scores() for name in METHODS if name == "model" or self.baselines}
         for chunk in batches(self.test):
-            truth = self._frames(chunk)
-            rgb, depth, _ = self._predict(chunk)
-            _add(scores["model"], (rgb, depth), truth)
-            if mean is not None and nearest is not None:
-                _add(scores["mean_image"], tuple(_repeat(image, len(chunk)) for image in mean), truth)
-                copied = self.train[nearest(self.dataset.T_map_cam[chunk])]
-                _add(scores["nearest_frame"], self._frames(copied), truth)
+            truth, shown = self.recorded.images(chunk), self._predict(chunk)
+            _add(scores["model"], (shown.rgb, shown.depth), truth)
+            if self.baselines is not None:
+                for name, images in self.baselines.images(self.dataset.T_map_cam[chunk]).items():
+                    _add(scores[name], images, truth)
+        per_frame = {name: each.per_frame() for name, each in scores.items()}
+        worst = worst_frames(per_frame["model"], WORST_FRAMES)
         return Evaluation(
             scores={name: each.result() for name, each in scores.items()},
-            per_frame={name: each.per_frame() for name, each in scores.items()},
+            per_frame=per_frame,
             stamps_ns=self.dataset.stamps_ns[self.test],
             start_ns=int(self.dataset.stamps_ns[0]),
             split=self.split,
@@ -138,7 +181,11 @@ class _Measurement:
             checkpoint=self.checkpoint,
             dataset=self.dataset.path.resolve().name,
             notes=self.notes,
-            rows=self._sheet_rows(),
+            rows=self._sheet_rows(spread(self.test, SHEET_FRAMES)),
+            worst=worst,
+            worst_rows=self._sheet_rows(self.test[worst]),
+            size=self.size,
+            has_geometry=self.model.any_camera,
             groups={
                 name: np.isin(self.test, frames) for name, frames in self.groups.items() if len(frames) > 0
             },
@@ -147,32 +194,9 @@ class _Measurement:
     def _predict(self, chunk: np.ndarray) -> Pictures:
         """Pictures on the CPU; a model that renders any camera looks through this dataset's."""
         T_map_cam = torch.from_numpy(self.dataset.T_map_cam[chunk]).to(self.device)
-        camera = self.cache.camera if self.model.any_camera else self.checkpoint.camera
+        camera = self.recorded.cache.camera if self.model.any_camera else self.checkpoint.camera
         shown = self.model.pictures(T_map_cam, camera, self.checkpoint.normalization)
         return Pictures(*(None if image is None else image.cpu() for image in shown))
-
-    def _frames(self, indices: np.ndarray) -> tuple[Tensor | None, Tensor | None]:
-        """Recorded colour (B, 3, S, S) in [0, 1] and depth (B, S, S); None for what the model does not predict."""
-        rgb = depth = None
-        if self.checkpoint.output != "depth":
-            rgb = (
-                torch.from_numpy(np.ascontiguousarray(self.cache.rgb[indices])).permute(0, 3, 1, 2).float()
-                / 255
-            )
-        if self.has_depth and self.cache.depth is not None:
-            depth = torch.from_numpy(np.array(self.cache.depth[indices]))
-            if self.max_depth is not None:  # what the model was never asked to learn
-                depth[depth > self.max_depth] = torch.nan
-        return rgb, depth
-
-    def _mean_image(self) -> tuple[Tensor | None, Tensor | None]:
-        rgb, depth = mean_image(self.cache, self.train, self.max_depth)
-        return (
-            torch.from_numpy(rgb / 255).float().permute(2, 0, 1)
-            if self.checkpoint.output != "depth"
-            else None,
-            torch.from_numpy(depth).float() if self.has_depth and depth is not None else None,
-        )
 
     def _scene_distance_m(self) -> float:
         """Middle of the depth range; without metric depth the extent of the track stands in for it."""
@@ -182,31 +206,44 @@ class _Measurement:
         span = np.subtract(normalization.position_max_m, normalization.position_min_m)
         return float(np.linalg.norm(span))
 
-    def _sheet_rows(self) -> list[SheetRow]:
-        frames = spread(self.test, SHEET_FRAMES)
-        rgb, depth, confidence = self._predict(frames)
+    def _sheet_rows(self, frames: np.ndarray) -> list[SheetRow]:
+        shown = self._predict(frames)
+        truth = self.recorded.images(frames)[1]
         start_ns = int(self.dataset.stamps_ns[0])
         rows = []
         for i, index in enumerate(frames):
             row = SheetRow(f"t = {(int(self.dataset.stamps_ns[index]) - start_ns) / 1e9:.1f} s")
-            row.rgb = np.asarray(self.cache.rgb[index])
-            if rgb is not None:
-                row.rgb_predicted = (rgb[i].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-            if depth is not None:
-                row.depth_predicted = depth[i].numpy()
-                row.depth = (
-                    np.asarray(self.cache.depth[index])
-                    if self.has_depth and self.cache.depth is not None
-                    else None
-                )
-            row.confidence = None if confidence is None else confidence[i].numpy()
+            row.rgb = np.asarray(self.recorded.cache.rgb[index])
+            if shown.rgb is not None:
+                row.rgb_predicted = (shown.rgb[i].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+            if shown.depth is not None:
+                row.depth_predicted = shown.depth[i].numpy()
+                row.depth = None if truth is None else truth[i].numpy()
+            row.confidence = None if shown.confidence is None else shown.confidence[i].numpy()
             rows.append(row)
         return rows
 
 
-def _add(scores: Scores, predicted: tuple[Any, ...], truth: tuple[Any, ...]) -> None:
+def worst_frames(per_frame: dict[str, np.ndarray], count: int) -> np.ndarray:
+    """Where the errors, each as a share of its mean, are largest: at most `count` frames, worst first.
+
+    Neighbours of a frame taken (a fiftieth of all to either side) are left out: one mishap fills no sheet.
+    """
+    shares = [
+        np.nan_to_num(values / np.nanmean(values))
+        for name, values in per_frame.items()
+        if name in ("rgb_mae_px", "depth_mae") and np.nanmean(values) > 0
+    ]
+    if not shares:
+        return np.array([], int)
+    error = np.sum(shares, axis=0)
+    apart = len(error) // 50
+    taken: list[int] = []
+    for index in np.argsort(-error, kind="stable"):
+        if len(taken) < count and all(abs(index - other) > apart for other in taken):
+            taken.append(int(index))
+    return np.array(taken, int)
+
+
+def _add(scores: Scores, predicted: Images, truth: Images) -> None:
     scores.add(predicted[0], truth[0], predicted[1], truth[1])
-
-
-def _repeat(image: Tensor | None, count: int) -> Tensor | None:
-    return None if image is None else image.expand(count, *image.shape)

@@ -1,4 +1,4 @@
-"""An evaluation as files: metrics.yaml for programs, table.md and sheet.png for notes, index.html to look at first."""
+"""An evaluation as files: metrics.yaml for programs, table.md and sheets for notes, index.html to look at first."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import draw_sheet
 from pose2rgbd_ros.settings import write_yaml
+from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.config import UNLIMITED_EPOCHS
 
 COLOURS = {"model": "#0b6e4f", "mean_image": "#999999", "nearest_frame": "#d1781e"}
+
+SHEET, FAILURES = "sheet.png", "failures.png"
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -42,6 +45,7 @@ PAGE = """<!doctype html>
 pictures change from frame to frame, as a share of how much the recording does; near 0 the network has collapsed.</p>
 {notes}
 <h2>Pictures</h2><img alt="recorded, predicted and error" src="{sheet}">
+{failures}
 <h2>Error over time</h2><img class="wide" alt="error of each frame" src="{curves}">
 <h2>Model</h2>{facts}
 </html>
@@ -50,26 +54,43 @@ pictures change from frame to frame, as a share of how much the recording does; 
 
 def write_report(out: Path, evaluation: Evaluation) -> None:
     """Write the files. UserError when the folder cannot be written."""
-    title = f"{model_name(evaluation)} on {evaluation.dataset}"
+    title = _title(evaluation)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(out / "metrics.yaml", evaluation.to_dict())
         (out / "table.md").write_text(evaluation.table() + "\n")
-        draw_sheet(out / "sheet.png", evaluation.rows, title, evaluation.depth_unit)
-        (out / "index.html").write_text(_page(evaluation, title, out / "sheet.png"))
+        draw_sheet(
+            out / SHEET, evaluation.rows, title, evaluation.depth_unit, is_share=evaluation.has_geometry
+        )
+        (out / FAILURES).unlink(missing_ok=True)
+        if evaluation.worst_rows:
+            draw_sheet(
+                out / FAILURES, evaluation.worst_rows, f"largest errors: {title}", evaluation.depth_unit,
+                is_share=evaluation.has_geometry,
+            )  # fmt: skip
+        (out / "index.html").write_text(_page(evaluation, title, out))
     except OSError as error:
         raise UserError(f"cannot write the report into {out} ({error.strerror or error})") from error
 
 
-def model_name(evaluation: Evaluation) -> str:
-    """Such as "slice-10 rgbd 128 px"."""
-    architecture = evaluation.checkpoint.architecture
+def model_name(checkpoint: Checkpoint) -> str:
+    """Such as "slice-10", "relief" or "warp-12"."""
+    told = checkpoint.provenance.get("config", {}).get("model")
+    if told:
+        return str(told)
+    architecture = checkpoint.architecture
     name = architecture.get("variant", architecture["network"])
-    name = f"slice-{architecture['slices']}" if name == "slice" else name
-    return f"{name} {evaluation.checkpoint.output} {evaluation.checkpoint.camera.width} px"
+    return f"slice-{architecture['slices']}" if name == "slice" else str(name)
 
 
-def _page(evaluation: Evaluation, title: str, sheet: Path) -> str:
+def _title(evaluation: Evaluation) -> str:
+    """Such as "slice-10 rgbd 128 px on flight"."""
+    checkpoint = evaluation.checkpoint
+    size = evaluation.size or checkpoint.camera.width
+    return f"{model_name(checkpoint)} {checkpoint.output} {size} px on {evaluation.dataset}"
+
+
+def _page(evaluation: Evaluation, title: str, out: Path) -> str:
     better = evaluation.better_than_mean_image().values()
     mood = "#0b6e4f" if better else "#888888"  # grey: nothing to compare with
     if evaluation.collapsed or any(share <= 0 for share in better):
@@ -78,23 +99,41 @@ def _page(evaluation: Evaluation, title: str, sheet: Path) -> str:
         title=html.escape(title),
         mood=mood,
         verdict=html.escape(evaluation.verdict()),
-        table=_table(evaluation),
+        table=_table(evaluation.cells(), list(evaluation.scores)) + _groups(evaluation),
         measured_on=html.escape(evaluation.measured_on()),
         notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in evaluation.notes),
-        sheet=_embedded(_as_jpeg(sheet), "jpeg"),
+        sheet=_embedded(_as_jpeg(out / SHEET), "jpeg"),
+        failures=_failures(out / FAILURES),
         curves=_embedded(_curves(evaluation), "png"),
         facts=_facts(evaluation),
     )
 
 
-def _table(evaluation: Evaluation) -> str:
-    header, *rows = evaluation.cells()
+def _table(cells: list[list[str]], methods: list[str]) -> str:
+    header, *rows = cells
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = ""
-    for method, row in zip(evaluation.scores, rows, strict=True):
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-        body += f'<tr class="{method}">{cells}</tr>'
+    for method, row in zip(methods, rows, strict=True):
+        shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        body += f'<tr class="{method}">{shown}</tr>'
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _groups(evaluation: Evaluation) -> str:
+    """A table for each part of the frames that is scored apart."""
+    text = ""
+    for group, scores in evaluation.group_scores().items():
+        frames = int(evaluation.groups[group].sum())
+        table = _table(evaluation.cells(scores), list(scores))
+        text += f"<h3>{html.escape(group)}, {frames} frames</h3>{table}"
+    return text
+
+
+def _failures(sheet: Path) -> str:
+    if not sheet.exists():
+        return ""
+    picture = _embedded(_as_jpeg(sheet), "jpeg")
+    return f'<h2>Largest errors</h2><img alt="the frames of the largest errors" src="{picture}">'
 
 
 def _facts(evaluation: Evaluation) -> str:

@@ -41,6 +41,10 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     rows: list[SheetRow] = field(default_factory=list)
     groups: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (frames,) bool: parts scored apart
+    worst: np.ndarray = field(default_factory=lambda: np.array([], int))  # frames of the largest errors
+    worst_rows: list[SheetRow] = field(default_factory=list)
+    size: int | None = None  # side of the pictures; None: as trained
+    has_geometry: bool = False  # renders any camera; its confidence is a probability
 
     @property
     def collapsed(self) -> bool:
@@ -61,6 +65,21 @@ class Evaluation:
             }
             for group, inside in self.groups.items()
         }
+
+    def error_share(self) -> float:
+        """Error as a share of the mean image's, colour and depth averaged: 0 perfect, 1 no better than it.
+
+        Pixels without a depth count as the mean image's, so that answering less makes nothing better. NaN without
+        baseline.
+        """
+        mean, model = self.scores.get("mean_image", {}), self.scores["model"]
+        shares = []
+        for name in ("rgb_mae_px", "depth_mae"):
+            if name in model and mean.get(name, 0.0) > 0:
+                known = model.get("depth_known", 1.0) if name == "depth_mae" else 1.0
+                share = model[name] / mean[name] if known > 0 else 0.0
+                shares.append(known * share + 1.0 - known)
+        return float(np.mean(shares)) if shares else float("nan")
 
     def better_than_mean_image(self) -> dict[str, float]:
         """Share by which the model's mean absolute errors are below the mean image's (negative: worse)."""
@@ -92,15 +111,16 @@ class Evaluation:
         )
 
     def table(self) -> str:
-        """Markdown: a row a method, what it was measured on, the verdict."""
-        header, *rows = self.cells()
-        lines = [" | ".join(header), " | ".join(["---", *["---:"] * (len(header) - 1)])]
-        lines += [" | ".join(row) for row in rows]
-        text = "\n".join(f"| {line} |" for line in lines)
-        return "\n\n".join([text, f"Measured on {self.measured_on()}.", self.verdict() + ".", *self.notes])
+        """Markdown: a row a method, what it was measured on, the verdict, and each group of frames by itself."""
+        parts = [_markdown(self.cells()), f"Measured on {self.measured_on()}.", self.verdict() + "."]
+        for group, inside in self.groups.items():
+            cells = self.cells(self.group_scores()[group])
+            parts.append(f"{group}, {int(inside.sum())} frames:\n\n{_markdown(cells)}")
+        return "\n\n".join([*parts, *self.notes])
 
-    def cells(self) -> list[list[str]]:
-        """The table as text cells, the header first."""
+    def cells(self, scores: dict[str, dict[str, float]] | None = None) -> list[list[str]]:
+        """A table of scores (all frames') as text cells, the header first."""
+        scores = self.scores if scores is None else scores
         measures = {
             "rgb_mae_px": ("RGB MAE (px)", ".2f"),
             "psnr_db": ("PSNR (dB)", ".2f"),
@@ -109,11 +129,11 @@ class Evaluation:
             "depth_known": ("depth known", ".3f"),
             "variation": ("variation", ".2f"),
         }
-        shown = {name: label for name, label in measures.items() if name in self.scores["model"]}
+        shown = {name: label for name, label in measures.items() if name in scores["model"]}
         rows = [["", *(label for label, _ in shown.values())]]
-        for method, scores in self.scores.items():
+        for method, values in scores.items():
             rows.append(
-                [METHODS[method], *(format(scores[name], style) for name, (_, style) in shown.items())]
+                [METHODS[method], *(format(values[name], style) for name, (_, style) in shown.items())]
             )
         return rows
 
@@ -129,11 +149,20 @@ class Evaluation:
             "frames": len(self.stamps_ns),
             "frames_trained_on": self.trained_on,
             "depth_unit": self.depth_unit,
+            "size": self.size or self.checkpoint.camera.width,
             "scores": {method: rounded(scores) for method, scores in self.scores.items()},
             "group_scores": {
                 group: {method: rounded(scores) for method, scores in methods.items()}
                 for group, methods in self.group_scores().items()
             },
+            "error_share": round(self.error_share(), 5),
+            "worst_frames": [
+                {
+                    "stamp_ns": int(self.stamps_ns[index]),
+                    **rounded({name: values[index] for name, values in self.per_frame["model"].items()}),
+                }
+                for index in self.worst
+            ],
             "better_than_mean_image": rounded(self.better_than_mean_image()),
             "collapsed": self.collapsed,
             "notes": self.notes,
@@ -142,3 +171,9 @@ class Evaluation:
                 "weights_sha256": self.checkpoint.weights_sha256,
             },
         }
+
+
+def _markdown(cells: list[list[str]]) -> str:
+    header, *rows = cells
+    lines = [" | ".join(header), " | ".join(["---", *["---:"] * (len(header) - 1)])]
+    return "\n".join(f"| {line} |" for line in [*lines, *(" | ".join(row) for row in rows)])

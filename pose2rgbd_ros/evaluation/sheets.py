@@ -14,8 +14,9 @@ from matplotlib.ticker import MaxNLocator
 DEPTH_COLOURS = "turbo_r"  # near is red, far is blue
 ERROR_COLOURS = "magma"
 CONFIDENCE_COLOURS = "RdYlBu"  # 1, the ideal, is the pale middle
+SHARE_COLOURS = "viridis"
 UNKNOWN_GREY = "0.25"
-TILE_INCH = 1.5
+TILE_INCH, HEAD_INCH = 1.5, 0.8
 
 
 @dataclass
@@ -31,40 +32,78 @@ class SheetRow:
 
 
 def draw_sheet(
-    path: Path, rows: list[SheetRow], title: str = "", depth_unit: str = "m", dpi: int = 110
+    path: Path,
+    rows: list[SheetRow],
+    title: str = "",
+    depth_unit: str = "m",
+    dpi: int = 110,
+    is_share: bool = False,
 ) -> None:
-    """Write a PNG (or JPEG, by suffix) of the rows, with a colour bar under each column that is not a photograph."""
-    columns = _columns(rows, depth_unit)
-    figure = Figure(figsize=(TILE_INCH * len(columns) + 0.5, TILE_INCH * len(rows) + 1.1), dpi=dpi)
+    """Write a PNG (or JPEG, by suffix) of the rows, with a colour bar under each column that is not a photograph.
+
+    is_share: confidence is a share of 1, not a sum of slices.
+    """
+    draw_blocks(path, [Block(_columns(rows, depth_unit, is_share), [row.label for row in rows])], title, dpi)
+
+
+@dataclass
+class Column:
+    """Images under one title, one a row (None: an empty place), with one scale for all of them."""
+
+    title: str
+    images: list[np.ndarray | None]
+    colours: str | None = None  # colour map of what is not a photograph
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass
+class Block:
+    """Columns side by side, a label a row."""
+
+    columns: list[Column]
+    labels: list[str]
+
+
+def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110) -> None:
+    """Write blocks one below the other as a PNG or JPEG; UserError is left to the caller, OSError is raised."""
+    widest = max(len(block.columns) for block in blocks)
+    heights = [TILE_INCH * len(block.labels) + HEAD_INCH for block in blocks]
+    figure = Figure(figsize=(TILE_INCH * widest + 0.5, sum(heights) + 0.3), dpi=dpi)
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        len(rows) + 1, len(columns), height_ratios=[1.0] * len(rows) + [0.06],
-        left=0.4 / figure.get_figwidth(), right=0.99, top=1 - 0.55 / figure.get_figheight(),
-        bottom=0.35 / figure.get_figheight(), wspace=0.03, hspace=0.03,
-    )  # fmt: skip
-    for j, column in enumerate(columns):
-        shown: Any = None
-        for i, row in enumerate(rows):
-            axes = figure.add_subplot(grid[i, j])
-            axes.set(xticks=[], yticks=[])
-            axes.set_facecolor(UNKNOWN_GREY)
-            if i == 0:
-                axes.set_title(column.title, fontsize=8)
-            if j == 0:
-                axes.set_ylabel(row.label, fontsize=7)
-            image = column.image(row)
-            if image is not None:
-                shown = axes.imshow(
-                    image, cmap=column.colours, vmin=column.low, vmax=column.high, aspect="equal"
-                )
-        if column.colours and shown is not None:
-            bar = figure.colorbar(shown, cax=figure.add_subplot(grid[len(rows), j]), orientation="horizontal")
-            bar.ax.xaxis.set_major_locator(MaxNLocator(4))
-            bar.ax.tick_params(labelsize=6, length=2)
-            turn_labels_inward(bar.ax)
-    figure.suptitle(title, fontsize=9, y=1 - 0.12 / figure.get_figheight())
+    whole, high = figure.get_figwidth(), figure.get_figheight()
+    top = high - 0.3
+    for block, height in zip(blocks, heights, strict=True):
+        grid = figure.add_gridspec(
+            len(block.labels) + 1, len(block.columns), height_ratios=[1.0] * len(block.labels) + [0.06],
+            left=0.4 / whole, right=(0.4 + (whole - 0.5) * len(block.columns) / widest) / whole,
+            top=(top - 0.25) / high, bottom=(top - height + 0.35) / high, wspace=0.03, hspace=0.03,
+        )  # fmt: skip
+        for j, column in enumerate(block.columns):
+            _draw_column(figure, grid, j, column, block.labels)
+        top -= height
+    figure.suptitle(title, fontsize=9, y=1 - 0.12 / high)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def _draw_column(figure: Figure, grid: Any, j: int, column: Column, labels: list[str]) -> None:
+    shown: Any = None
+    for i, (image, label) in enumerate(zip(column.images, labels, strict=True)):
+        axes = figure.add_subplot(grid[i, j])
+        axes.set(xticks=[], yticks=[])
+        axes.set_facecolor(UNKNOWN_GREY)
+        if i == 0:
+            axes.set_title(column.title, fontsize=8)
+        if j == 0:
+            axes.set_ylabel(label, fontsize=7)
+        if image is not None:
+            shown = axes.imshow(image, cmap=column.colours, vmin=column.low, vmax=column.high, aspect="equal")
+    if column.colours and shown is not None:
+        bar = figure.colorbar(shown, cax=figure.add_subplot(grid[len(labels), j]), orientation="horizontal")
+        bar.ax.xaxis.set_major_locator(MaxNLocator(4))
+        bar.ax.tick_params(labelsize=6, length=2)
+        turn_labels_inward(bar.ax)
 
 
 def turn_labels_inward(axes: Any) -> None:
@@ -77,70 +116,57 @@ def turn_labels_inward(axes: Any) -> None:
         label.set_horizontalalignment("left" if place < 0.1 else "right" if place > 0.9 else "center")
 
 
-@dataclass
-class _Column:
-    title: str
-    image: Any  # SheetRow -> array | None
-    colours: str | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-def _columns(rows: list[SheetRow], depth_unit: str) -> list[_Column]:
-    columns: list[_Column] = []
-    unit = f"({depth_unit.strip('()')})"
-    if any(row.rgb is not None for row in rows):
-        columns.append(_Column("recorded", lambda row: row.rgb))
-    if any(row.rgb_predicted is not None for row in rows):
-        high = _high([_rgb_error(row) for row in rows])
-        columns.append(_Column("predicted", lambda row: row.rgb_predicted))
-        columns.append(_Column("RGB error (0..255)", _rgb_error, ERROR_COLOURS, 0.0, high))
-    depths = [image for row in rows for image in (row.depth, row.depth_predicted) if image is not None]
-    if depths:
-        low, far = _depth_limits(depths)
-        for title, image in (("recorded depth", _depth), ("predicted depth", _depth_predicted)):
-            if any(image(row) is not None for row in rows):
-                columns.append(_Column(f"{title} {unit}", image, DEPTH_COLOURS, low, far))
-        if any(_depth_error(row) is not None for row in rows):
-            high = _high([_depth_error(row) for row in rows])
-            columns.append(_Column(f"depth error {unit}", _depth_error, ERROR_COLOURS, 0.0, high))
-    if any(row.confidence is not None for row in rows):
-        columns.append(
-            _Column("confidence (ideal 1)", lambda row: row.confidence, CONFIDENCE_COLOURS, 0.0, 2.0)
-        )
-    return columns
-
-
-def _depth(row: SheetRow) -> np.ndarray | None:
-    return row.depth
-
-
-def _depth_predicted(row: SheetRow) -> np.ndarray | None:
-    return row.depth_predicted
-
-
-def _rgb_error(row: SheetRow) -> np.ndarray | None:
-    """(H, W) mean over the channels of the absolute difference."""
-    if row.rgb is None or row.rgb_predicted is None:
+def rgb_error(recorded: np.ndarray | None, shown: np.ndarray | None) -> np.ndarray | None:
+    """(H, W) mean over the channels of the absolute difference of two uint8 (H, W, 3); None where one is absent."""
+    if recorded is None or shown is None:
         return None
-    return np.abs(row.rgb.astype(np.float32) - row.rgb_predicted.astype(np.float32)).mean(axis=2)
+    difference: np.ndarray = np.abs(recorded.astype(np.float32) - shown.astype(np.float32)).mean(axis=2)
+    return difference
 
 
-def _depth_error(row: SheetRow) -> np.ndarray | None:
-    return (
-        None if row.depth is None or row.depth_predicted is None else np.abs(row.depth - row.depth_predicted)
-    )
+def depth_error(recorded: np.ndarray | None, shown: np.ndarray | None) -> np.ndarray | None:
+    """(H, W) absolute difference, NaN where one is unknown; None where one is absent."""
+    return None if recorded is None or shown is None else np.abs(recorded - shown)
 
 
-def _high(errors: list[np.ndarray | None]) -> float:
+def error_limit(errors: list[np.ndarray | None]) -> float:
     """Top of an error scale: the 98th percentile, so single edges do not darken the rest."""
-    known = np.concatenate([error[np.isfinite(error)] for error in errors if error is not None])
+    there = [error[np.isfinite(error)] for error in errors if error is not None]
+    known = np.concatenate(there) if there else np.array([])
     return max(float(np.percentile(known, 98)), 1e-6) if known.size else 1.0
 
 
-def _depth_limits(depths: list[np.ndarray]) -> tuple[float, float]:
-    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+def depth_limits(depths: list[np.ndarray | None]) -> tuple[float, float]:
+    """Ends of a depth scale: all but the outermost half percents."""
+    there = [depth[np.isfinite(depth)] for depth in depths if depth is not None]
+    known = np.concatenate(there) if there else np.array([])
     if not known.size:
         return 0.0, 1.0
     low, high = np.percentile(known, [0.5, 99.5])
     return float(low), float(max(high, low + 1e-6))
+
+
+def _columns(rows: list[SheetRow], depth_unit: str, is_share: bool) -> list[Column]:
+    columns: list[Column] = []
+    unit = f"({depth_unit.strip('()')})"
+
+    def add(title: str, images: list[np.ndarray | None], *scale: Any) -> None:
+        if any(image is not None for image in images):
+            columns.append(Column(title, images, *scale))
+
+    add("recorded", [row.rgb for row in rows])
+    add("predicted", [row.rgb_predicted for row in rows])
+    errors = [rgb_error(row.rgb, row.rgb_predicted) for row in rows]
+    add("RGB error (0..255)", errors, ERROR_COLOURS, 0.0, error_limit(errors))
+    recorded, predicted = [row.depth for row in rows], [row.depth_predicted for row in rows]
+    limits = depth_limits(recorded + predicted)
+    add(f"recorded depth {unit}", recorded, DEPTH_COLOURS, *limits)
+    add(f"predicted depth {unit}", predicted, DEPTH_COLOURS, *limits)
+    errors = [depth_error(row.depth, row.depth_predicted) for row in rows]
+    add(f"depth error {unit}", errors, ERROR_COLOURS, 0.0, error_limit(errors))
+    confidence = [row.confidence for row in rows]
+    if is_share:
+        add("confidence", confidence, SHARE_COLOURS, 0.0, 1.0)
+    else:
+        add("confidence (ideal 1)", confidence, CONFIDENCE_COLOURS, 0.0, 2.0)
+    return columns

@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.baselines import NearestFrame
-from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.evaluation.evaluate import evaluate, worst_frames
 from pose2rgbd_ros.evaluation.sheets import turn_labels_inward
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.settings import read_yaml
@@ -79,7 +79,9 @@ def test_the_pictures_are_readable(trained: Trained, tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape[1] > sheet.shape[0] > 300, "six frames, seven columns"
     page = (tmp_path / "index.html").read_text()
-    assert page.count("data:image/") == 2
+    failures = cv2.imread(str(tmp_path / "failures.png"))
+    assert failures.shape[1] == sheet.shape[1]
+    assert page.count("data:image/") == 3
     assert "http" not in page, "self-contained"
     assert len(page) < 1_500_000
 
@@ -133,7 +135,7 @@ def test_other_splits_say_what_was_trained_on(
         assert f"{result.trained_on} of them trained on" in result.table()
 
 
-def test_another_recording_has_no_baselines(
+def test_another_recording_has_the_baselines_of_the_training(
     trained: Trained, tmp_path: Path, flight_dataset: Callable[..., Path]
 ) -> None:
     other = flight_dataset(tmp_path / "other", frames=7)
@@ -144,6 +146,49 @@ def test_another_recording_has_no_baselines(
     assert set(result.scores) == {"model"}
     assert len(result.stamps_ns) == 7
     assert "another recording" in result.table()
+    assert np.isnan(result.error_share())
+    told = evaluate(trained.run, other, tmp_path / "told", device="cpu", training_dataset=trained.dataset)
+    assert told.scores["model"] == pytest.approx(result.scores["model"])
+    source, stamps = Dataset(trained.dataset), load_checkpoint(trained.run).training_stamps_ns
+    mean = frame_cache(source, 32).rgb[np.isin(source.stamps_ns, stamps)].astype(float).mean(axis=0)
+    expected = np.abs(frame_cache(Dataset(other), 32).rgb - mean).mean()
+    assert told.scores["mean_image"]["rgb_mae_px"] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(UserError, match="holds none of the frames that the model was trained on"):
+        evaluate(trained.run, other, tmp_path / "told", device="cpu", training_dataset=other)
+
+
+def test_parts_of_the_frames_are_scored_apart(trained: Trained, tmp_path: Path) -> None:
+    result = evaluate(trained.run, trained.dataset, tmp_path, split="lines+random", device="cpu")
+    written = read_yaml(tmp_path / "metrics.yaml")["group_scores"]
+    assert set(written) == {"random", "held-out lines"}
+    for group, inside in result.groups.items():
+        expected = result.per_frame["model"]["rgb_mae_px"][inside].mean()
+        assert written[group]["model"]["rgb_mae_px"] == pytest.approx(expected, abs=1e-4)
+        assert f"{group}, {inside.sum()} frames:" in (tmp_path / "table.md").read_text()
+        assert f"<h3>{group}, {inside.sum()} frames</h3>" in (tmp_path / "index.html").read_text()
+
+
+def test_a_size_that_the_network_cannot_make(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="pictures of 32 px only"):
+        evaluate(trained.run, trained.dataset, tmp_path, device="cpu", size=64)
+
+
+def test_the_worst_frames_are_no_neighbours() -> None:
+    error = np.ones(100)
+    error[[40, 41, 42, 80]] = [9.0, 10.0, 8.0, 5.0]
+    depth = np.full(100, np.nan)
+    depth[7] = 2.0
+    assert worst_frames({"rgb_mae_px": error, "depth_mae": depth, "ssim": -error}, 2).tolist() == [41, 80]
+    assert worst_frames({"ssim": error}, 2).tolist() == []
+
+
+def test_answering_less_makes_no_error_smaller(trained: Trained, tmp_path: Path) -> None:
+    result = evaluate(trained.run, trained.dataset, tmp_path, device="cpu")
+    whole = result.error_share()
+    assert whole == pytest.approx(1 - np.mean(list(result.better_than_mean_image().values())), abs=1e-6)
+    result.scores["model"] |= {"depth_known": 0.5, "depth_mae": 0.0}
+    rgb = 1 - result.better_than_mean_image()["rgb_mae_px"]
+    assert result.error_share() == pytest.approx((rgb + 0.5) / 2)
 
 
 def shift_stamps(line: str) -> str:
