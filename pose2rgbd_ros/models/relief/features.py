@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pose2rgbd_ros.models.relief.config import ReliefConfig
+from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, trilinear
 
 SKY_ROWS, SKY_COLUMNS = 16, 64
 # A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
@@ -50,13 +50,9 @@ class Features(nn.Module):
 
     def volume(self, points: Tensor) -> Tensor:
         """Features (N, Cv) of the coarse volume at points (N, 3)."""
-        layers, rows, columns = self.config.coarse_shape
-        index, weight = bilinear(points[:, :2] / self.config.coarse_cell_m, (rows, columns))
-        z = (points[:, 2] / self.config.coarse_layer_m).clamp(0.0, layers - 1.0)
-        k = z.detach().floor().clamp(max=layers - 2.0)
-        up, plane = (z - k)[:, None], k.long()[:, None] * (rows * columns)
-        indices = torch.cat([index + plane, index + plane + rows * columns], 1)
-        return lookup(self.coarse, indices, torch.cat([weight * (1 - up), weight * up], 1))
+        cell_m = self.config.coarse_cell_m
+        position = points / points.new_tensor([cell_m, cell_m, self.config.coarse_layer_m])
+        return lookup(self.coarse, *trilinear(position, self.config.coarse_shape))
 
     def sky_at(self, directions: Tensor) -> Tensor:
         """Features (N, C) of rays (N, 3) that meet nothing."""
@@ -65,23 +61,3 @@ class Features(nn.Module):
         azimuth = torch.atan2(directions[:, 1], directions[:, 0]) / (2 * torch.pi) + 0.5
         at = torch.stack([azimuth * (SKY_COLUMNS - 1), elevation * (SKY_ROWS - 1)], 1)
         return lookup(self.sky, *bilinear(at, (SKY_ROWS, SKY_COLUMNS)))
-
-
-def bilinear(position: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Rows (N, 4) of a table of `shape` (rows, columns) around positions (N, 2) as (x, y), and weights (N, 4).
-
-    Positions are clamped to the table; the weights are differentiable in them.
-    """
-    rows, columns = shape
-    x, y = position[:, 0].clamp(0.0, columns - 1.0), position[:, 1].clamp(0.0, rows - 1.0)
-    i, j = x.detach().floor().clamp(max=columns - 2.0), y.detach().floor().clamp(max=rows - 2.0)
-    u, v = x - i, y - j
-    first = j.long() * columns + i.long()
-    index = torch.stack([first, first + 1, first + columns, first + columns + 1], 1)
-    weight = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], 1)
-    return index, weight
-
-
-def lookup(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sums (N, C) of rows (N, K) of a table (M, C)."""
-    return functional.embedding_bag(index, table, per_sample_weights=weight.to(table.dtype), mode="sum")

@@ -18,7 +18,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
-from pose2rgbd_ros.models.relief.features import bilinear
+from pose2rgbd_ros.models.relief.lookup import bilinear
 from pose2rgbd_ros.models.relief.march_numba import compiled
 from pose2rgbd_ros.models.relief.network import Relief
 

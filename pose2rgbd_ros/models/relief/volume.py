@@ -10,6 +10,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.march_numba import march_fast
 from pose2rgbd_ros.models.relief.config import ReliefConfig
+from pose2rgbd_ros.models.relief.lookup import lookup, trilinear
 
 EMPTY_LOGIT = -1.0
 
@@ -65,7 +66,8 @@ class OccupancyVolume(nn.Module):
 
     def sample(self, points: Tensor) -> Tensor:
         """Logits (N,) at points (N, 3) in metres."""
-        return march.sample(self.logits, points / self.step_m)
+        index, weight = trilinear(points / self.step_m, self.config.shape)
+        return lookup(self.logits.reshape(-1, 1), index, weight)[:, 0]
 
     def seen_at(self, points: Tensor) -> Tensor:
         """Whether (N,) the vertex nearest to points (N, 3) in metres is near a surface somebody saw.
