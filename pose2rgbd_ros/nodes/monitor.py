@@ -29,7 +29,16 @@ DRAIN_S = 0.5
 MAX_SAMPLES = 10
 STATES = {
     getattr(RenderStatus, name): name
-    for name in ("OK", "WAITING_FOR_TF", "STALE_TF", "OUTSIDE_VOLUME", "TIME_JUMP", "NO_SUBSCRIBERS", "ERROR")
+    for name in (
+        "OK",
+        "WAITING_FOR_TF",
+        "STALE_TF",
+        "OUTSIDE_VOLUME",
+        "TIME_JUMP",
+        "NO_SUBSCRIBERS",
+        "ERROR",
+        "WAITING_FOR_CAMERA",
+    )
 }
 
 

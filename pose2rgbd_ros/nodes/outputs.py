@@ -22,6 +22,7 @@ from pose2rgbd_ros.nodes.conversions import (
     to_stamp,
 )
 from pose2rgbd_ros.rendering.renderer import Rendered
+from pose2rgbd_ros.rendering.volume import VolumeCheck
 
 QUEUE_DEPTH = 5  # 5 x (RGB + depth + confidence) of 1024 x 1024 still fit the shared-memory segment
 KINDS = ("rgb", "depth", "confidence")
@@ -29,8 +30,8 @@ KINDS = ("rgb", "depth", "confidence")
 
 @dataclass
 class _Output:
-    image: Publisher
-    info: Publisher
+    """The messages of one kind of image, of one camera."""
+
     buffer: ImageBuffer
     message: Any  # what is published: the buffer's image, or what holds it
     camera_info: CameraInfo
@@ -54,51 +55,70 @@ class Outputs:
 
     def __init__(self, node: Node, camera: Camera, kinds: list[str], depth_kind: str | None) -> None:
         self._node = node
-        self._outputs: dict[str, _Output] = {}
+        self._depth: DepthKind = cast(DepthKind, depth_kind or "metric")
+        self._publishers: dict[str, tuple[Publisher, Publisher]] = {}
         for kind in kinds:
-            topic = topics(depth_kind)[kind]
-            unit: DepthKind = cast(DepthKind, depth_kind or "metric") if kind == "depth" else "metric"
-            buffer = ImageBuffer(camera.width, camera.height, "rgb8" if kind == "rgb" else "32FC1")
-            self._outputs[kind] = _Output(
-                _publisher(node, DEPTH_MESSAGES[unit], f"~/{topic}"),
-                _publisher(node, CameraInfo, f"~/{topic.replace('/image', '/camera_info')}"),
-                buffer,
-                depth_message(buffer.message, unit),
-                camera_to_info(camera),
+            topic, message = topics(depth_kind)[kind], DEPTH_MESSAGES[self._unit(kind)]
+            info = topic.replace("/image", "/camera_info")
+            self._publishers[kind] = (
+                _publisher(node, message, f"~/{topic}"),
+                _publisher(node, CameraInfo, f"~/{info}"),
             )
+        self.use(camera)
+
+    def use(self, camera: Camera) -> None:
+        """Go on with the images of this camera; the canvas is a new one, and empty."""
+        self.camera = camera
+        self._outputs = {}
+        for kind in self._publishers:
+            buffer = ImageBuffer(camera.width, camera.height, "rgb8" if kind == "rgb" else "32FC1")
+            message = depth_message(buffer.message, self._unit(kind))
+            self._outputs[kind] = _Output(buffer, message, camera_to_info(camera))
         pixels = {kind: output.buffer.pixels[None] for kind, output in self._outputs.items()}
         self.canvas = Rendered(pixels.get("rgb"), pixels.get("depth"), pixels.get("confidence"))
 
     def subscribed(self) -> frozenset[str]:
         """The kinds whose images somebody listens to."""
         return frozenset(
-            kind for kind, output in self._outputs.items() if output.image.get_subscription_count() > 0
+            kind for kind, (image, _) in self._publishers.items() if image.get_subscription_count() > 0
         )
 
     def publish(self, kinds: frozenset[str], stamp_ns: int, frame_id: str) -> None:
         """Publish the images of `kinds` as they are on the canvas, and camera_info to whoever listens."""
         for kind, output in self._outputs.items():
+            image, info = self._publishers[kind]
             for header in (output.buffer.message.header, output.camera_info.header):
                 header.stamp, header.frame_id = to_stamp(stamp_ns), frame_id
             if kind in kinds:
-                output.image.publish(output.message)
-            if output.info.get_subscription_count() > 0:
-                output.info.publish(output.camera_info)
+                image.publish(output.message)
+            if info.get_subscription_count() > 0:
+                info.publish(output.camera_info)
 
     def destroy(self) -> None:
         """Remove the topics."""
-        for output in self._outputs.values():
-            self._node.destroy_publisher(output.image)
-            self._node.destroy_publisher(output.info)
-        self._outputs = {}
+        for publishers in self._publishers.values():
+            for publisher in publishers:
+                self._node.destroy_publisher(publisher)
+        self._publishers = {}
+
+    def _unit(self, kind: str) -> DepthKind:
+        return self._depth if kind == "depth" else "metric"
 
 
-def declare_unknown(rendered: Rendered) -> None:
-    """What holds outside the trained volume: depth is unknown there, and confidence none; colour stays."""
-    if rendered.depth is not None:
-        rendered.depth.fill(np.nan)
-    if rendered.confidence is not None:
-        rendered.confidence.fill(0.0)
+def settle_unknown(rendered: Rendered, check: VolumeCheck, any_camera: bool) -> float | None:
+    """Mark what is not known, and give the share of depth that is.
+
+    A model of geometry (`any_camera`) says itself which pixels it knows. Of another one nothing can be trusted away
+    from the training poses: depth becomes unknown there and confidence none, colour stays; the share is None.
+    """
+    if any_camera:
+        return None if rendered.depth is None else float(np.isfinite(rendered.depth).mean())
+    if not check.inside:
+        if rendered.depth is not None:
+            rendered.depth.fill(np.nan)
+        if rendered.confidence is not None:
+            rendered.confidence.fill(0.0)
+    return None
 
 
 def _publisher(node: Node, kind: type, topic: str) -> Publisher:

@@ -63,12 +63,17 @@ def table(cls: type[Any], prefix: str = "") -> str:
     return "\n".join(rows)
 
 
-def _judge(node: Node, cls: type[Any], changed: list[Parameter]) -> SetParametersResult:
-    """Whether the settings with these changes would be good; touches nothing."""
+def would_be(node: Node, cls: type[T], changed: list[Parameter]) -> T:
+    """The settings as they would be with these changes; touches nothing."""
     values = settings.to_flat(read(node, cls))
     values.update({parameter.name: parameter.value for parameter in changed if parameter.name in values})
+    return settings.from_flat(cls, values)
+
+
+def _judge(node: Node, cls: type[Any], changed: list[Parameter]) -> SetParametersResult:
+    """Whether the settings with these changes would be good; touches nothing."""
     try:
-        settings.check(settings.from_flat(cls, values))
+        settings.check(would_be(node, cls, changed))
     except UserError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)

@@ -17,12 +17,14 @@ from rclpy.timer import Timer
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import parameters
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.latest import LatestWorker
-from pose2rgbd_ros.nodes.outputs import Outputs, declare_unknown
+from pose2rgbd_ros.nodes.outputs import Outputs, settle_unknown
 from pose2rgbd_ros.nodes.poses import PoseSource, StampedPose
+from pose2rgbd_ros.nodes.render_camera import CameraChoice
 from pose2rgbd_ros.nodes.render_service import Active, RenderPoseService
 from pose2rgbd_ros.nodes.render_settings import FIXED_WHILE_CONFIGURED, RenderSettings, load_renderer
 from pose2rgbd_ros.nodes.report import Report, Situation, of_pose
@@ -40,6 +42,7 @@ class Job:
     pose: StampedPose
     kinds: frozenset[str]
     frame_id: str
+    camera: Camera
     is_new: bool  # not offered before
 
 
@@ -49,7 +52,7 @@ class RenderNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("render", **options)
         self.settings = parameters.declare(self, RenderSettings)
-        self.add_on_set_parameters_callback(self._refuse_while_configured)
+        self.add_on_set_parameters_callback(self._judge_parameters)
         self._renderer: Renderer | None = None
         self._kinds: list[str] = []
         self._worker: LatestWorker[Job] | None = None
@@ -64,6 +67,7 @@ class RenderNode(LifecycleNode):
         self._status = self.create_publisher(RenderStatus, "~/status", 10)
         self._diagnostics = Diagnostics(self, "renderer")
         self._poses = PoseSource(self, self._on_transforms, self._on_jump)
+        self._choice = CameraChoice(self, self._choose_camera)
         self._service = RenderPoseService(self, self._poses, self._active, self._frames)
         # Pacing and housekeeping follow the wall: when a simulated clock stands still they must speak up too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -79,7 +83,7 @@ class RenderNode(LifecycleNode):
         started = time.monotonic()
         try:
             renderer = load_renderer(self.settings)
-            self._kinds = list(renderer.render(np.eye(4)).present())  # and the slow first rendering is done
+            self._kinds = self._render_once(renderer)
         except Exception as error:
             known = isinstance(error, UserError)
             self._failure = str(error) if known else f"loading failed: {type(error).__name__}: {error}"
@@ -89,6 +93,7 @@ class RenderNode(LifecycleNode):
         self._renderer, name = renderer, Path(self.settings.model).resolve().name
         backend = f"{renderer.backend_name}-{renderer.device}"
         self._report = Report(name, backend, renderer.depth_kind == "metric")
+        self._report.known = float("nan") if renderer.any_camera else None
         self._diagnostics.hardware_id = name
         self.get_logger().info(
             f"loaded {self.settings.model}: {renderer.output} of {renderer.camera.width}x{renderer.camera.height} "
@@ -100,6 +105,7 @@ class RenderNode(LifecycleNode):
         """Publish, subscribe and begin to render."""
         self.settings = parameters.read(self, RenderSettings)
         self._drawn, self._offered = None, NOTHING_OFFERED
+        self._choose_camera()
         try:
             self._start()
         except Exception as error:
@@ -119,19 +125,19 @@ class RenderNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the model."""
-        self._renderer, self._failure = None, None
+        self._forget()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and forget, from any state."""
         self._stop()
-        self._renderer, self._failure = None, None
+        self._forget()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After a transition that raised: back to unconfigured, ready to be tried again."""
         self._stop()
-        self._renderer = None
+        self._forget()
         return SUCCESS
 
     def destroy_node(self) -> None:
@@ -141,7 +147,8 @@ class RenderNode(LifecycleNode):
 
     def _start(self) -> None:
         assert self._renderer is not None
-        self._outputs = Outputs(self, self._renderer.camera, self._kinds, self._renderer.depth_kind)
+        camera = self._choice.camera or self._renderer.camera
+        self._outputs = Outputs(self, camera, self._kinds, self._renderer.depth_kind)
         self._worker = LatestWorker(self._render, self._on_render_error)
         self._poses.start()
         self._restart_timer()
@@ -156,6 +163,19 @@ class RenderNode(LifecycleNode):
             self._outputs.destroy()
         self._timer = self._worker = self._outputs = None
 
+    def _forget(self) -> None:
+        self._renderer, self._failure = None, None
+        self._choice.listen("")
+
+    def _render_once(self, renderer: Renderer) -> list[str]:
+        """The slow first rendering, for the camera to come where it is known; returns the kinds of image there are."""
+        self._choice.listen(self.settings.camera_info_topic)
+        self._choice.choose(self.settings.camera, renderer.camera, renderer.any_camera)
+        if self._choice.problem and not self.settings.camera_info_topic:
+            raise UserError(self._choice.problem)
+        camera = self._choice.camera or renderer.camera
+        return list(renderer.render_for_camera(renderer.volume.example_T_map_cam, camera).present())
+
     # Rendering -------------------------------------------------------------------------------------------------
 
     def _on_transforms(self) -> None:
@@ -164,7 +184,8 @@ class RenderNode(LifecycleNode):
 
     def _tick(self) -> None:
         """Offer the newest pose to the worker, if it has not been offered yet."""
-        if self._worker is None or self._outputs is None:
+        camera = self._choice.camera
+        if self._worker is None or self._outputs is None or camera is None:
             return
         map_frame, camera_frame = self._frames()
         try:
@@ -179,7 +200,7 @@ class RenderNode(LifecycleNode):
             if not kinds:
                 return
         self._offered = (pose.stamp_ns, kinds if is_new else kinds | served)
-        self._worker.offer(Job(pose, kinds, camera_frame, is_new))
+        self._worker.offer(Job(pose, kinds, camera_frame, camera, is_new))
         self._report.skipped = self._worker.overtaken
 
     def _render(self, job: Job) -> None:
@@ -190,20 +211,22 @@ class RenderNode(LifecycleNode):
         check = self._renderer.volume.check(T)
         age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         self._report.pose(check, age_s)
+        if job.camera != self._outputs.camera:
+            self._outputs.use(job.camera)
+            self._drawn = None
         render_ms = None
         if job.kinds and (self._drawn is None or not np.array_equal(T, self._drawn)):
             self._drawn = None
             started = time.perf_counter()
-            self._renderer.render(T, out=self._outputs.canvas)
+            self._renderer.render_for_camera(T, job.camera, out=self._outputs.canvas)
             render_ms = (time.perf_counter() - started) * 1e3
-            if not check.inside:
-                declare_unknown(self._outputs.canvas)
+            self._report.known = settle_unknown(self._outputs.canvas, check, self._renderer.any_camera)
             self._drawn = T
         self._outputs.publish(job.kinds, stamp_ns, job.frame_id)
         if job.kinds:
             self._failure = None
             self._report.published(job.is_new, render_ms)
-            situation = of_pose(check, age_s, self.settings.max_tf_age_s)
+            situation = of_pose(check, age_s, self.settings.max_tf_age_s, self._report.known)
             self._status.publish(self._report.message(situation, stamp_ns, job.frame_id))
 
     def _on_render_error(self, error: Exception) -> None:
@@ -213,7 +236,8 @@ class RenderNode(LifecycleNode):
     def _active(self) -> Active | None:
         if self._renderer is None or self._worker is None:
             return None
-        return self._renderer, self._worker, self._report
+        camera = self._choice.camera or self._renderer.camera
+        return Active(self._renderer, self._worker, self._report, camera)
 
     # Housekeeping ----------------------------------------------------------------------------------------------
 
@@ -222,6 +246,11 @@ class RenderNode(LifecycleNode):
         before, self.settings = self.settings, parameters.read(self, RenderSettings)
         if (before.rate_hz, before.trigger) != (self.settings.rate_hz, self.settings.trigger):
             self._restart_timer()
+        if (before.camera, before.camera_info_topic) != (
+            self.settings.camera,
+            self.settings.camera_info_topic,
+        ):
+            self._choose_camera()
         situation, stamp_ns = self._situation()
         message = self._report.message(situation, stamp_ns, self._frames()[1])
         self._diagnostics.publish(situation.level, situation.message, self._report.values(message))
@@ -237,6 +266,9 @@ class RenderNode(LifecycleNode):
             return Situation(RenderStatus.ERROR, self._failure), 0
         if self._outputs is None or self._renderer is None:
             return Situation(RenderStatus.OK, "not active"), 0
+        if self._choice.camera is None:
+            state = RenderStatus.ERROR if self._choice.problem else RenderStatus.WAITING_FOR_CAMERA
+            return Situation(state, self._choice.what_is_missing()), 0
         if time.monotonic() - self._jumped_at < JUMP_SHOWN_S:
             return Situation(RenderStatus.TIME_JUMP, self._jump_message), 0
         try:
@@ -245,7 +277,7 @@ class RenderNode(LifecycleNode):
             return Situation(RenderStatus.WAITING_FOR_TF, self._no_clock() or str(error)), 0
         check = self._renderer.volume.check(pose.T_map_cam)
         self._report.pose(check, pose.age_s)
-        situation = of_pose(check, pose.age_s, self.settings.max_tf_age_s)
+        situation = of_pose(check, pose.age_s, self.settings.max_tf_age_s, self._report.known)
         if situation.state != RenderStatus.STALE_TF and not self._outputs.subscribed():
             situation = Situation(
                 RenderStatus.NO_SUBSCRIBERS, "nobody subscribes to the images: not rendering"
@@ -253,6 +285,19 @@ class RenderNode(LifecycleNode):
         elif situation.state == RenderStatus.OK:
             situation = Situation(RenderStatus.OK, "rendering")
         return situation, pose.stamp_ns
+
+    def _choose_camera(self) -> None:
+        """Take over the camera that parameters and topic say."""
+        renderer = self._renderer
+        if renderer is None:
+            return
+        self._choice.listen(self.settings.camera_info_topic)
+        if self._choice.choose(self.settings.camera, renderer.camera, renderer.any_camera):
+            self._offered = NOTHING_OFFERED  # the newest pose is rendered anew
+            if self._choice.camera != renderer.camera:
+                self.get_logger().info(f"renders for a camera of {self._choice.camera}")
+        if self._choice.note:
+            self.get_logger().warning(self._choice.note)
 
     def _no_clock(self) -> str | None:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
@@ -285,9 +330,17 @@ class RenderNode(LifecycleNode):
         if self._worker is not None and self.settings.trigger == "rate":
             self._timer = self.create_timer(1.0 / self.settings.rate_hz, self._tick, clock=self._steady)
 
-    def _refuse_while_configured(self, changed: list[Parameter]) -> SetParametersResult:
+    def _judge_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        """Refuse what cannot change while there is a model, and a camera that it cannot be rendered for."""
+        if self._renderer is None:
+            return SetParametersResult(successful=True)
         names = [parameter.name for parameter in changed if parameter.name in FIXED_WHILE_CONFIGURED]
-        if self._renderer is not None and names:
+        if names:
             reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
             return SetParametersResult(successful=False, reason=reason)
+        try:
+            asked, renderer = parameters.would_be(self, RenderSettings, changed), self._renderer
+            self._choice.judge(asked.camera, asked.camera_info_topic, renderer.camera, renderer.any_camera)
+        except UserError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

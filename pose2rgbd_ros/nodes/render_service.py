@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pose2rgbd.srv import RenderPose
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -13,14 +14,20 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.latest import LatestWorker
-from pose2rgbd_ros.nodes.outputs import declare_unknown
+from pose2rgbd_ros.nodes.outputs import settle_unknown
 from pose2rgbd_ros.nodes.poses import PoseSource
 from pose2rgbd_ros.nodes.report import Report, of_pose
+from pose2rgbd_ros.rendering.camera_fit import judge_camera
 from pose2rgbd_ros.rendering.renderer import Renderer
 
-MAX_PIXELS = 2**25  # 32 MPx: three images of it are 0.4 GB
 
-Active = tuple[Renderer, LatestWorker, Report]
+class Active(NamedTuple):
+    """What an active node renders with; `camera` is the one it renders for."""
+
+    renderer: Renderer
+    worker: LatestWorker
+    report: Report
+    camera: Camera
 
 
 class RenderPoseService:
@@ -46,8 +53,8 @@ class RenderPoseService:
             active = self._active()
             if active is None:
                 raise UserError("the node is not active; activate it first")
-            T, camera = self._requested_pose(request), _requested_camera(request)
-            await active[1].call(lambda: self._render(active, T, camera, request, response), self._wake)
+            T, camera = self._requested_pose(request), _requested_camera(request, active)
+            await active.worker.call(lambda: self._render(active, T, camera, request, response), self._wake)
         except UserError as error:
             response.success, response.message = False, str(error)
         except Exception as error:
@@ -65,16 +72,15 @@ class RenderPoseService:
         self,
         active: Active,
         T: Float64,
-        camera: Camera | None,
+        camera: Camera,
         request: RenderPose.Request,
         response: RenderPose.Response,
     ) -> None:
         """In the worker: render and fill the response."""
-        renderer, _, report = active
-        rendered = renderer.render(T) if camera is None else renderer.render_for_camera(T, camera)
+        renderer = active.renderer
+        rendered = renderer.render_for_camera(T, camera)
         check = renderer.volume.check(T)
-        if not check.inside:
-            declare_unknown(rendered)
+        known = settle_unknown(rendered, check, renderer.any_camera)
         stamp_ns, frame = conversions.stamp_ns(request.pose.header.stamp), self._frames()[1]
         for kind, images in rendered.present().items():
             image = conversions.to_image(images[0], stamp_ns, frame)
@@ -82,11 +88,11 @@ class RenderPoseService:
                 response.relative_depth = conversions.depth_message(image, "relative")
             else:
                 setattr(response, kind, image)
-        response.camera_info = conversions.camera_to_info(camera or renderer.camera)
+        response.camera_info = conversions.camera_to_info(camera)
         response.camera_info.header.stamp = request.pose.header.stamp
         response.camera_info.header.frame_id = frame
-        situation = of_pose(check, 0.0, float("inf"))
-        response.status = report.message(situation, stamp_ns, frame, check)
+        situation = of_pose(check, 0.0, float("inf"), known)
+        response.status = active.report.message(situation, stamp_ns, frame, check)
         response.success, response.message = True, situation.message
 
     def _wake(self) -> None:
@@ -94,11 +100,10 @@ class RenderPoseService:
             self._node.executor.wake()
 
 
-def _requested_camera(request: RenderPose.Request) -> Camera | None:
-    """The camera asked for; None for the trained one."""
+def _requested_camera(request: RenderPose.Request, active: Active) -> Camera:
+    """The camera asked for, or else that of the node. UserError when the model cannot be rendered for it."""
     if request.camera_info.k[0] == 0:
-        return None
+        return active.camera
     camera = conversions.camera_from_info(request.camera_info)
-    if camera.width * camera.height > MAX_PIXELS:
-        raise UserError(f"{camera.width} x {camera.height} pixels are more than this service renders")
+    judge_camera(camera, active.renderer.camera, active.renderer.any_camera)
     return camera

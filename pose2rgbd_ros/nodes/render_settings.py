@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes.render_camera import CameraSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import setting
 
@@ -14,7 +15,7 @@ FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads")
 
 @dataclass
 class RenderSettings:
-    """Parameters of the render node."""
+    """Parameters of the render node; those of the camera have its name in front, as in camera.width."""
 
     model: str = setting("", "folder of the model to render, as `pose2rgbd train` makes it")
     autostart: bool = setting(
@@ -22,6 +23,10 @@ class RenderSettings:
     )
     map_frame: str = setting("", "frame the model lives in; empty: the one it was trained in")
     camera_frame: str = setting("", "optical frame to render for; empty: the one of the training images")
+    camera_info_topic: str = setting(
+        "",
+        "topic of the CameraInfo whose camera to render for, such as /camera/camera_info; empty: the trained camera",
+    )
     trigger: str = setting(
         "rate", "render at a fixed rate, or on every new transform", choices=("rate", "tf")
     )
@@ -33,6 +38,7 @@ class RenderSettings:
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
+    camera: CameraSettings = field(default_factory=CameraSettings)
 
 
 def load_renderer(settings: RenderSettings) -> Renderer:

@@ -16,11 +16,13 @@ from pose2rgbd_ros.nodes.conversions import to_stamp
 from pose2rgbd_ros.rendering.volume import VolumeCheck
 
 RATE_WINDOW_S = 3.0
+LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
 UNCHECKED = VolumeCheck(False, math.nan, math.nan, "")
 LEVELS = {
     RenderStatus.OK: diagnostics.OK,
     RenderStatus.NO_SUBSCRIBERS: diagnostics.OK,
     RenderStatus.WAITING_FOR_TF: diagnostics.WARN,
+    RenderStatus.WAITING_FOR_CAMERA: diagnostics.WARN,
     RenderStatus.STALE_TF: diagnostics.WARN,
     RenderStatus.OUTSIDE_VOLUME: diagnostics.WARN,
     RenderStatus.TIME_JUMP: diagnostics.WARN,
@@ -41,12 +43,21 @@ class Situation:
         return LEVELS[self.state]
 
 
-def of_pose(check: VolumeCheck, age_s: float, max_age_s: float) -> Situation:
-    """The situation as far as the pose at hand and its age tell it."""
+def of_pose(check: VolumeCheck, age_s: float, max_age_s: float, known: float | None = None) -> Situation:
+    """The situation as far as the pose at hand, its age and its picture tell it.
+
+    known: share of the picture whose depth a model of geometry knows; None: not such a model, where only poses near
+    the training's give depth.
+    """
     if abs(age_s) > max_age_s:
         when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
         hint = "is it still published, and by the same clock (use_sim_time)?"
         return Situation(RenderStatus.STALE_TF, f"the newest transform is {when}; {hint}")
+    if known is not None:
+        if known >= LEAST_KNOWN or math.isnan(known):
+            return Situation(RenderStatus.OK, "")
+        text = f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside something"
+        return Situation(RenderStatus.OUTSIDE_VOLUME, text)
     if not check.inside:
         text = f"outside the trained volume, depth is unknown: {check.reason}"
         return Situation(RenderStatus.OUTSIDE_VOLUME, text)
@@ -63,6 +74,7 @@ class Report:
         self._check = UNCHECKED
         self._tf_age_s = self._render_ms = math.nan
         self._rendered = 0
+        self.known: float | None = None  # share of the last picture with known depth, by a model of geometry
         self.skipped = 0  # poses overtaken by a newer one
         self.jumps = 0  # times the clock or TF went back
 
@@ -104,7 +116,8 @@ class Report:
         """The figures for /diagnostics."""
         names = ("model", "backend", "metric_depth", "rate_hz", "render_ms", "tf_age_s", "inside_volume",
                  "distance_to_training_m", "heading_to_training_deg", "frames_rendered", "frames_skipped")  # fmt: skip
-        return {**{name: getattr(message, name) for name in names}, "time_jumps": self.jumps}
+        figures = {**{name: getattr(message, name) for name in names}, "time_jumps": self.jumps}
+        return figures if self.known is None else {**figures, "known_percent": round(100 * self.known, 1)}
 
     def _rate_hz(self) -> float:
         times = self._published_at

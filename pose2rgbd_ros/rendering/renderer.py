@@ -115,27 +115,35 @@ class Renderer:
         the optical axis is shared. Outside the trained field of view: depth NaN, colour and confidence 0.
 
         Raises:
-            UserError: as `render`; or one of the two cameras is uncalibrated (K[0] = 0).
+            UserError: as `render`; or one of two different cameras is uncalibrated (K[0] = 0).
         """
+        T = _poses(T_map_cam)
+        if camera == self.camera:
+            return self._render(T, camera, out)
         if self.any_camera:
             _check_calibrated("the camera asked for", camera)
-            return self._render(_poses(T_map_cam), camera, out)
+            return self._render(T, camera, out)
         lookup = self._lookup_for(camera)
-        images = self.render(T_map_cam).present()
-        seen = {
-            name: np.stack([resample(frame, lookup, name != "rgb", OUTSIDE[name]) for frame in batch])
-            for name, batch in images.items()
-        }
-        return Rendered(seen.get("rgb"), seen.get("depth"), seen.get("confidence"))
+        seen = self._prepared(out, len(T), camera)
+        images = seen.present()
+        for name, batch in self._render(T, self.camera, None).present().items():
+            for index, frame in enumerate(batch):
+                images[name][index] = resample(frame, lookup, name != "rgb", OUTSIDE[name])
+        return seen
 
     def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered | None) -> Rendered:
+        prepared = self._prepared(out, len(T_map_cam), camera)
+        self._backend.render(T_map_cam, camera, prepared)
+        return prepared
+
+    def _prepared(self, out: Rendered | None, count: int, camera: Camera) -> Rendered:
+        """`out` if it fits, else new images."""
         if out is None:
-            out = self._allocate(len(T_map_cam), camera)
-        elif not self._fits(out, len(T_map_cam), camera):
+            return self._allocate(count, camera)
+        if not self._fits(out, count, camera):
             raise ValueError(
-                f"out must be a result of this renderer for {len(T_map_cam)} poses, writeable and contiguous"
+                f"out must be a result of this renderer for {count} poses, writeable and contiguous"
             )
-        self._backend.render(T_map_cam, camera, out)
         return out
 
     def _lookup_for(self, camera: Camera) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 import pytest
 import yaml
@@ -13,6 +13,7 @@ from pose2rgbd_ros.nodes import parameters
 from pose2rgbd_ros.nodes.monitor import MonitorSettings
 from pose2rgbd_ros.nodes.play import PlaySettings
 from pose2rgbd_ros.nodes.render import RenderSettings
+from pose2rgbd_ros.nodes.render_camera import CameraSettings
 from pose2rgbd_ros.settings import setting
 
 pytestmark = pytest.mark.ros
@@ -71,7 +72,11 @@ def test_documentation_has_this_table(repository, settings):
     assert parameters.table(settings) in (repository / "docs" / "nodes.md").read_text()
 
 
+def test_documentation_has_the_table_of_the_camera(repository):
+    assert parameters.table(CameraSettings, "camera.") in (repository / "docs" / "nodes.md").read_text()
+
+
 def test_parameter_file_holds_the_defaults(repository):
     values = yaml.safe_load((repository / "config" / "render.yaml").read_text())["/**"]["ros__parameters"]
-    defaults = {item.name: item.default for item in fields(RenderSettings)}
+    defaults = asdict(RenderSettings())
     assert values == {name: value for name, value in defaults.items() if name != "autostart"}

@@ -86,7 +86,7 @@ def test_bad_requests_are_answered_with_the_reason(bench, active, poses):
     answers.append((bench.call(RenderPose, "/render/render_pose", request), "NaN"))
     answers.append((ask(bench, poses[0], "moon"), "no transform map -> moon"))
     answers.append(
-        (ask(bench, poses[0], camera=Camera(20000, 20000, 1e4, 1e4, 1e4, 1e4)), "more than this service")
+        (ask(bench, poses[0], camera=Camera(20000, 20000, 1e4, 1e4, 1e4, 1e4)), "pixels are more than")
     )
     odd = RenderPose.Request(
         pose=PoseStamped(pose=conversions.to_pose(poses[0])), camera_info=CameraInfo(width=9, height=9)
