@@ -154,7 +154,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    if data.startswith(PICKLE_MAGIC):
+    # A safetensors file begins with the length of its header, eight bytes that may look like a pickle's, and a "{".
+    if data.startswith(PICKLE_MAGIC) and data[8:9] != b"{":
         raise UserError(
             f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
@@ -17,7 +17,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.registry import architecture_of
-from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, read_safetensors, save_checkpoint
 
 
 def make_checkpoint(seed: int = 0) -> Checkpoint:
@@ -185,6 +185,20 @@ def test_a_malicious_pickle_never_runs(saved: Path, tmp_path: Path, disguise: st
     with pytest.raises(UserError, match="pickle"):
         load_checkpoint(path)
     assert not trace.exists()
+
+
+def test_a_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
+    """640 = 0x280 bytes of header: the file begins like a pickle of protocol 2, and is none."""
+    for count in range(1, 40):
+        data = save({f"tensor{i}": torch.zeros(2) for i in range(count)}, {"pad": ""})
+        short = 640 - int.from_bytes(data[:8], "little")
+        if 0 <= short < 64:
+            break
+    data = save({f"tensor{i}": torch.zeros(2) for i in range(count)}, {"pad": "x" * short})
+    assert data.startswith(b"\x80\x02")
+    (tmp_path / "weights.safetensors").write_bytes(data)
+    tensors, _ = read_safetensors(tmp_path / "weights.safetensors")
+    assert len(tensors) == count
 
 
 def test_a_folder_with_only_a_pickle_is_named(tmp_path: Path) -> None:
