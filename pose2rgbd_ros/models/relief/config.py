@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.geometry import se3
@@ -25,6 +26,17 @@ class ReliefSettings:
     start: bool = setting(True, "start from the training depth and colour fused into the volume")
     depth_weight: float = setting(0.02, "weight of the depth error, per metre", ge=0.0)
     occupancy_weight: float = setting(0.1, "weight of the cross entropy of free and occupied samples", ge=0.0)
+    depth: Literal["auto", "recorded", "pictures"] = setting(
+        "auto",
+        "what tells the geometry: recorded depth (relative depth is scaled), or the pictures and poses alone; "
+        "auto: recorded where there is any",
+        choices=("auto", "recorded", "pictures"),
+    )
+    ground_m: float | None = setting(
+        None, "height of the ground, where the pictures tell the geometry (they tell it too)"
+    )
+    exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
+    refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
 
 
@@ -49,6 +61,7 @@ class ReliefConfig:
     width: int = setting(32, "channels of the shader's hidden layers", ge=4)
     unshuffle: int = setting(2, "pixels per side that the shader takes together", ge=1, le=8)
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
+    unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -96,8 +109,10 @@ class ReliefConfig:
         )
 
 
-def relief_config(box: SceneBox, chosen: ReliefSettings, output: str, depth_scale_m: float) -> ReliefConfig:
-    """The network for a box."""
+def relief_config(
+    box: SceneBox, chosen: ReliefSettings, output: str, depth_scale_m: float, unit_m: float = 1.0
+) -> ReliefConfig:
+    """The network for a box; `unit_m` metres are one unit of the dataset's depth."""
     position_m, quat_xyzw = se3.split(box.T_map_vol)
     layers, rows, columns = box.shape
     return ReliefConfig(
@@ -117,4 +132,5 @@ def relief_config(box: SceneBox, chosen: ReliefSettings, output: str, depth_scal
         width=chosen.width,
         unshuffle=chosen.unshuffle,
         depth_scale_m=depth_scale_m,
+        unit_m=unit_m,
     )

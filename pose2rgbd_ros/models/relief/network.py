@@ -66,7 +66,9 @@ class Relief(nn.Module):
         direction = direction.reshape(-1, 3)
         hits = self.volume.hits(origin, direction)
         depth = self.volume.depth(hits, origin, direction) if self.training else hits.t
-        features = self.surface_features(hits.t, origin, direction, focal_px)
+        # Only where poses are refined do features need to know how surfaces move under a ray.
+        met = depth if T_map_cam.requires_grad else hits.t
+        features = self.surface_features(met, origin, direction, focal_px)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
         return Rendering(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction)
@@ -90,7 +92,8 @@ class Relief(nn.Module):
         points = made.origin + made.hits.t[:, None] * made.direction
         known = torch.isfinite(made.hits.t) & self.volume.seen_at(points)
         sure = torch.where(known, confidence(made.hits), 0.0).reshape(made.depth.shape)
-        depth = torch.where(known.reshape(made.depth.shape), (made.depth + made.residual).clamp(min=0.0), torch.nan)
+        depth = (made.depth + made.residual).clamp(min=0.0) / self.config.unit_m
+        depth = torch.where(known.reshape(made.depth.shape), depth, torch.nan)
         has_depth = self.config.output == "rgbd"
         return Pictures(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
 

@@ -13,6 +13,8 @@ from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.lookup import lookup, trilinear
 
 EMPTY_LOGIT = -1.0
+# Logits that differ by less across a surface do not say where it is.
+LEAST_GAP = 0.05
 
 
 class OccupancyVolume(nn.Module):
@@ -50,19 +52,20 @@ class OccupancyVolume(nn.Module):
         return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m)
 
     def depth(self, hits: march.Hits, origin: Tensor, direction: Tensor) -> Tensor:
-        """Depth (N,) of hits again, differentiable in the logits on both sides of the surface.
+        """Depth (N,) of hits again, differentiable in the logits around the surface and in the rays; NaN without one.
 
-        It is linear between the two samples, as in relief mapping (Policarpo et al. 2005); NaN where nothing is met.
+        By implicit differentiation: where the logit at the surface rises, the surface comes nearer by that much over
+        the logit's slope along the ray.
         """
         at_surface = torch.nonzero((hits.state == march.HIT) & (hits.t_after > hits.t_before))[:, 0]
-        before, after = hits.t_before[at_surface], hits.t_after[at_surface]
-        logit_before, logit_after = (
-            self.sample(origin[at_surface] + t[:, None] * direction[at_surface]) for t in (before, after)
-        )
-        # The march found them on either side of 0; recomputed they may differ in the last bit.
-        gap = (logit_after - logit_before).clamp(min=1e-4)
-        depth = before + (after - before) * (-logit_before / gap).clamp(0.0, 1.0)
-        return hits.t.index_put((at_surface,), depth)
+        t, gap = hits.t[at_surface], (hits.logit_after - hits.logit_before)[at_surface]
+        slope = gap.clamp(min=LEAST_GAP) / (hits.t_after - hits.t_before)[at_surface]
+        logit = self.sample(origin[at_surface] + t[:, None] * direction[at_surface])
+        depth = hits.t.index_put((at_surface,), t - (logit - logit.detach()) / slope)
+        if not origin.requires_grad:
+            return depth
+        at_floor = torch.nonzero(hits.state == march.FLOOR)[:, 0]
+        return depth.index_put((at_floor,), -origin[at_floor, 2] / direction[at_floor, 2])
 
     def sample(self, points: Tensor) -> Tensor:
         """Logits (N,) at points (N, 3) in metres."""

@@ -15,12 +15,17 @@ from pose2rgbd_ros.models.relief.network import Relief, Rendering, focal_px
 from pose2rgbd_ros.models.relief.scene_box import choose_scene_box, surface_points
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
 from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.exposure import Exposures
 from pose2rgbd_ros.training.learners.learner import Learner
+from pose2rgbd_ros.training.pose_refinement import PoseCorrections
+from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
 
 # Learning rates as multiples of the shader's: a texel is seen by few rays of few frames.
 MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
 # Surfaces farther from the truth than this many layers are for the occupancy loss: the depth's slope says nothing.
 DEPTH_REACH_LAYERS = 3.0
+# Light and poses: one number that every pixel of a frame speaks of, but only when the frame's turn comes.
+EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
 OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
 
@@ -34,7 +39,12 @@ class ReliefLearner(Learner):
         super().__init__()
         self._data, self._device, self._seed = data, device, config.seed
         self._settings: ReliefSettings = config.relief
-        self.model = make_relief(config, data)
+        chosen, train = self._settings, data.split.train
+        self._depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
+        self.model = make_relief(config, data, self._depth)
+        frames = len(data.dataset)
+        self.exposures = Exposures(frames, train) if chosen.exposure else None
+        self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
         camera = data.cache.camera
         self._focal_px = focal_px(camera)
         self._rays = torch.from_numpy(camera.rays()).float().to(device)
@@ -45,31 +55,36 @@ class ReliefLearner(Learner):
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """Texels and logits learn faster than the shader and are not drawn to zero."""
         model = self.model
-        return [
+        groups: list[dict[str, Any]] = [
             {"params": list(model.shader.parameters())},
             {"params": list(model.features.parameters()), "factor": MAPS_FACTOR, "weight_decay": 0.0},
             {"params": list(model.volume.parameters()), "factor": LOGITS_FACTOR, "weight_decay": 0.0},
         ]
+        for part, factor in ((self.exposures, EXPOSURE_FACTOR), (self.corrections, POSE_FACTOR)):
+            if part is not None:
+                groups.append({"params": list(part.parameters()), "factor": factor, "weight_decay": 0.0})
+        return groups
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         generator = np.random.default_rng([self._seed, 1, int(self.steps)])
         rgb, depth, rays = self._patches(indices, generator)
         T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[indices]).to(self._device)
+        if self.corrections is not None:
+            T_map_cam = self.corrections(T_map_cam, indices)
         made: Rendering = network(T_map_cam, rays, self._focal_px)
-        loss = colour_loss(made.rgb, rgb)
-        if depth is not None:
-            settings = self._settings
-            reach_m = DEPTH_REACH_LAYERS * self.model.config.layer_m
-            loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
-            loss = loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
-        return loss
+        shown = made.rgb if self.exposures is None else self.exposures(made.rgb, indices)
+        loss = colour_loss(shown, rgb)
+        for part in (self.exposures, self.corrections):
+            loss = loss if part is None else loss + part.penalty(indices)
+        settings = self._settings
+        reach_m = DEPTH_REACH_LAYERS * self.model.config.layer_m
+        loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
+        return loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
 
     def after_step(self) -> None:
         self.steps += 1
 
-    def _patches(
-        self, indices: np.ndarray, generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _patches(self, indices: np.ndarray, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Colour (B, 3, S, S) in 0..1, depth (B, S, S) and rays (B, S, S, 3) of a random window of each frame."""
         size = self._rays.shape[0]
         side = min(self._settings.crop, size)
@@ -79,28 +94,27 @@ class ReliefLearner(Learner):
         rgb = np.stack([cache.rgb[i][window] for i, window in zip(indices, windows, strict=True)])
         colour = torch.from_numpy(rgb).to(self._device).permute(0, 3, 1, 2).float() / 255.0
         rays = torch.stack([self._rays[window] for window in windows])
-        if not self._learns_depth:
-            return colour, None, rays
-        assert cache.depth is not None
-        depth = np.stack([cache.depth[i][window] for i, window in zip(indices, windows, strict=True)])
-        if self._data.max_depth is not None:
-            depth[depth > self._data.max_depth] = np.nan
+        depth = np.stack([self._depth[int(i)][window] for i, window in zip(indices, windows, strict=True)])
         return colour, torch.from_numpy(depth).to(self._device), rays
 
-    @property
-    def _learns_depth(self) -> bool:
-        return self._data.normalization.depth_min is not None
+    def provenance(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"depth": self._depth.source, "depth_unit_m": round(self._depth.unit_m, 6)}
+        if self.exposures is not None:
+            found["exposures"] = self.exposures.spread()
+        if self.corrections is not None:
+            found["pose_corrections"] = self.corrections.sizes()
+        return {"relief": found}
 
 
-def make_relief(config: TrainConfig, data: TrainingData) -> Relief:
+def make_relief(config: TrainConfig, data: TrainingData, depth: SurfaceDepth) -> Relief:
     """The network for the place of a dataset's training frames, started from their depth where there is any."""
     chosen: ReliefSettings = config.relief
-    camera, depth, train = data.cache.camera, data.cache.depth, data.split.train
+    camera, train = data.cache.camera, data.split.train
     T_map_cam = data.dataset.T_map_cam
-    assert depth is not None
-    surface = surface_points(T_map_cam[train], _Frames(data, train), camera)
+    surface = surface_points(T_map_cam[train], _Frames(depth, train), camera)
     box = choose_scene_box(T_map_cam[train], camera, surface, chosen.box, chosen.channels)
-    network = relief_config(box, chosen, output_of(config, True), float(np.median(surface.depth_m)))
+    output = output_of(config, data.dataset.has_depth)
+    network = relief_config(box, chosen, output, float(np.median(surface.depth_m)), depth.unit_m)
     model = Relief(network)
     if chosen.start:
         frames = [*seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train)]
@@ -111,11 +125,11 @@ def make_relief(config: TrainConfig, data: TrainingData) -> Relief:
 class _Frames:
     """The depth of some frames of a dataset, looked up one by one."""
 
-    def __init__(self, data: TrainingData, indices: np.ndarray) -> None:
-        self._data, self._indices = data, indices
+    def __init__(self, depth: SurfaceDepth, indices: np.ndarray) -> None:
+        self._depth, self._indices = depth, indices
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return self._data.depth(self._indices[index])
+        return self._depth[int(self._indices[index])]
 
 
 def colour_loss(rgb: Tensor, truth: Tensor) -> Tensor:
