@@ -9,9 +9,12 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 
 PROBES_PER_SIDE = 8  # points of each frame's surface that stand for what it sees
-CANDIDATES_PER_FRAME = 4  # frames looked at closely for one that is chosen
-FEWEST_CANDIDATES = 24
-PROBES_LOOKED_AT = 512
+CANDIDATES_PER_FRAME = 16  # frames looked at closely for one that is chosen
+FEWEST_CANDIDATES = 96
+CELLS_PER_SIDE = 16  # of the target's picture; the nearest point in each is looked for
+TURN_WEIGHT = 0.1
+SATURATION = 64.0
+SHARP_POWER = 8.0
 ANGLE_RAD = 0.25  # between two views of a point, at which the second is half as useful
 
 Float64 = NDArray[np.float64]
@@ -49,7 +52,7 @@ class FrameChoice:
         """The frames nearest in position (in scene distances) and viewing direction (in radians)."""
         shift = self._T_map_cam[:, :3, 3] - T_map_cam[:3, 3]
         turn = self._T_map_cam[:, :3, 2] - T_map_cam[:3, 2]
-        cost = (shift**2).sum(axis=1) / self.scene_distance**2 + (turn**2).sum(axis=1)
+        cost = (shift**2).sum(axis=1) / self.scene_distance**2 + TURN_WEIGHT * (turn**2).sum(axis=1)
         count = min(count, len(cost))
         nearest = np.argpartition(cost, count - 1)[:count]
         return nearest[np.argsort(cost[nearest], kind="stable")].astype(np.int64)
@@ -58,19 +61,28 @@ class FrameChoice:
         """Surface points (P, 3) of these frames that fall into the target's picture."""
         points = self._probes_map[frames].reshape(-1, 3)
         points = points[np.isfinite(points).all(axis=1)]
-        inside = _inside(camera, se3.transform_points(se3.inverse(T_map_cam), points))
-        points = points[inside]
-        return points[:: max(len(points) // PROBES_LOOKED_AT, 1)]
+        in_target = se3.transform_points(se3.inverse(T_map_cam), points)
+        inside = _inside(camera, in_target)
+        points, in_target = points[inside], in_target[inside]
+        order = np.argsort(in_target[:, 2], kind="stable")
+        points, in_target = points[order], in_target[order]
+        size = np.array([camera.width, camera.height])
+        uv = in_target[:, :2] / in_target[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+        cell = np.clip((uv + 0.5) / size * CELLS_PER_SIDE, 0, CELLS_PER_SIDE - 1).astype(int)
+        _, first = np.unique(cell @ (CELLS_PER_SIDE, 1), return_index=True)
+        return points[first]
 
     def _use(self, frames: NDArray[np.int64], points: Float64, position: Float64) -> Float64:
         """(F, P): 0 where a frame does not see a point, up to 1 where it sees it as the target does."""
         in_frame = np.einsum("fij,pj->fpi", self._T_cam_map[frames, :3, :3], points)
         in_frame += self._T_cam_map[frames, None, :3, 3]
-        to_target = _unit(position - points)
-        to_frame = _unit(self._T_map_cam[frames, None, :3, 3] - points)
-        cosine = (to_frame * to_target).sum(axis=-1)
-        squared_angle = 2 * (1 - cosine)
-        return np.where(_inside(self._camera, in_frame), ANGLE_RAD**2 / (ANGLE_RAD**2 + squared_angle), 0.0)
+        way_target = position - points
+        way_frame = self._T_map_cam[frames, None, :3, 3] - points
+        lengths = np.linalg.norm(way_target, axis=-1), np.linalg.norm(way_frame, axis=-1)
+        cosine = (way_frame * way_target).sum(axis=-1) / np.maximum(lengths[0] * lengths[1], 1e-12)
+        alike = ANGLE_RAD**2 / (ANGLE_RAD**2 + 2 * (1 - cosine))
+        sharp = np.minimum(lengths[0] / np.maximum(lengths[1], 1e-12), 1.0) ** SHARP_POWER
+        return np.where(_inside(self._camera, in_frame), alike * sharp, 0.0)
 
     def _probes(self, depth: NDArray[np.floating]) -> Float64:
         """(M, P, 3) points of each frame's surface in the map, NaN where its depth is unknown."""
@@ -91,7 +103,7 @@ def _cover(use: Float64, count: int) -> NDArray[np.int64]:
     free = np.ones(len(use), dtype=bool)
     chosen = []
     for _ in range(count):
-        gain = (np.log1p(4 * (covered + use)) - np.log1p(4 * covered)).sum(axis=1)
+        gain = (np.log1p(SATURATION * (covered + use)) - np.log1p(SATURATION * covered)).sum(axis=1)
         best = int(np.where(free, gain, -1.0).argmax())
         chosen.append(best)
         free[best] = False
@@ -107,7 +119,3 @@ def _inside(camera: Camera, points_cam: Float64) -> NDArray[np.bool_]:
         v = points_cam[..., 1] / z * camera.fy + camera.cy
         inside = (u > -0.5) & (u < camera.width - 0.5) & (v > -0.5) & (v < camera.height - 0.5) & (z > 0)
     return np.asarray(inside)
-
-
-def _unit(vectors: Float64) -> Float64:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -114,8 +114,10 @@ def _cosine(a, b, c):
 
 
 @_compiled
-def fuse_depth(z, cosine, centres, target, spread, significant, angle, depth_out):
+def fuse_depth(z, cosine, centres, target, spread, significant, angle, sharp, depth_out):
     """One depth a pixel from those of N frames: the nearest surface with enough frames behind it.
+
+    Where no frame shows a solid surface, each sheet says only that the way to it is free: the farthest is taken.
 
     Args:
         z, cosine: (N, H, W) of `draw_mesh`.
@@ -129,17 +131,23 @@ def fuse_depth(z, cosine, centres, target, spread, significant, angle, depth_out
     support = np.empty(count, np.float32)
     for v in range(height):
         for u in range(width):
-            any_solid = False
+            farthest, solids = np.float32(0), 0
             for i in range(count):
-                any_solid = any_solid or (z[i, v, u] > 0 and cosine[i, v, u] >= SOLID_COSINE)
+                if z[i, v, u] > 0:
+                    farthest = max(farthest, z[i, v, u])
+                    solids += cosine[i, v, u] >= SOLID_COSINE
+            depth_out[v, u] = farthest
+            if solids == 0:
+                continue
             x, y = (u - target[2]) / target[0], (v - target[3]) / target[1]
             for i in range(count):
                 d, c = z[i, v, u], cosine[i, v, u]
                 weight[i] = 0
-                if d > 0 and (c >= SOLID_COSINE or not any_solid):
-                    weight[i] = (
-                        c * math.exp(-_squared_angle(x * d, y * d, d, centres[i]) / (angle * angle)) + 1e-6
-                    )
+                if d > 0 and c >= SOLID_COSINE:
+                    dx, dy, dz = x * d - centres[i, 0], y * d - centres[i, 1], d - centres[i, 2]
+                    near = (x * x + y * y + 1) * d * d / max(dx * dx + dy * dy + dz * dz, 1e-12)
+                    say = math.exp(-_squared_angle(x * d, y * d, d, centres[i]) / (angle * angle))
+                    weight[i] = c * say * min(near, np.float32(1)) ** (0.5 * sharp) + 1e-6
             best = np.float32(0)
             for i in range(count):
                 support[i] = 0
@@ -165,7 +173,7 @@ def fuse_depth(z, cosine, centres, target, spread, significant, angle, depth_out
                         share = weight[j] / (1 + off * off * off * off) if abs(off) < 2 else np.float32(0)
                         total += share
                         mean += share * z[j, v, u]
-            depth_out[v, u] = mean / total if total > 0 else np.float32(0)
+            depth_out[v, u] = mean / total
 
 
 @_compiled
@@ -179,7 +187,19 @@ def _squared_angle(x, y, z, centre):
 
 @_compiled
 def blend_colour(
-    depth, rgb, frame_depth, source, T_src_tgt, centres, target, tolerance, angle, power, rgb_out, weight_out
+    depth,
+    rgb,
+    frame_depth,
+    source,
+    T_src_tgt,
+    centres,
+    target,
+    tolerance,
+    angle,
+    power,
+    sharp,
+    rgb_out,
+    weight_out,
 ):
     """Colour of every pixel from the frames that see its surface.
 
@@ -189,6 +209,7 @@ def blend_colour(
         T_src_tgt, centres: (N, 4, 4), and the frames' cameras (N, 3) in the target.
         tolerance: relative difference of depth within which a frame's pixel shows that surface.
         angle, power: a frame's say is (angle^2 / (angle^2 + a^2))^power at a radians between the views.
+        sharp: power of the ratio of the distances by which a frame farther away than the target says less.
         rgb_out, weight_out: (H, W, 3) in 0..255 and (H, W); weight 0 where no frame shows the pixel.
     """
     count, rows, columns = frame_depth.shape
@@ -217,7 +238,7 @@ def blend_colour(
                     a2 = _squared_angle(x, y, z, centres[i])
                     say = (angle * angle / (angle * angle + a2)) ** power
                     # A frame farther away blurs; nearer than the target it is not better.
-                    say *= min((d / zs) ** 2, np.float32(1))
+                    say *= min(d / zs, np.float32(1)) ** sharp
                 rim = min(min(us + 0.5, columns - 0.5 - us) / columns, min(vs + 0.5, rows - 0.5 - vs) / rows)
                 say *= min(rim * 20 + 0.05, 1.0)  # faded out at the rim, so that no seam shows
                 u0, v0 = math.floor(us), math.floor(vs)

@@ -12,23 +12,26 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.view import Pictures
-from pose2rgbd_ros.models.warp import kernels
 from pose2rgbd_ros.models.warp.choice import FrameChoice
 from pose2rgbd_ros.models.warp.holes import fill_holes
 from pose2rgbd_ros.settings import setting
 
+Float32 = NDArray[np.float32]
 MOST_FRAMES = 32
 WIDEST = 3.0  # |x/z|, |y/z|: an ideal pinhole in the place of a distorted target ends here (71.6 degrees off the axis)
 # Chosen on another city (--city.seed 5) than the one reported on.
 DEPTH_SPREAD = 0.015
-DEPTH_SIGNIFICANT = 0.3
-DEPTH_ANGLE_RAD = 0.35
+DEPTH_SIGNIFICANT = 0.15
+DEPTH_ANGLE_RAD = 0.7
 COLOUR_TOLERANCE = 0.03
 COLOUR_ANGLE_RAD = 0.08
 COLOUR_POWER = 1.5
+COLOUR_SHARP = 6.0
+DEPTH_SHARP = 2.0
 
 
 @dataclass(frozen=True)
@@ -95,19 +98,17 @@ class WarpModel(nn.Module):
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> Pictures:
         """Warp poses (B, 4, 4), one after the other. UserError: the camera is not calibrated."""
         views = [self._view(T, camera) for T in T_map_cam.double().cpu().numpy()]
-        rgb = torch.stack([torch.from_numpy(rgb) for rgb, _ in views]).permute(0, 3, 1, 2) / 255
+        colour = torch.stack([torch.from_numpy(rgb) for rgb, _ in views]).permute(0, 3, 1, 2) / 255
         depth = torch.stack([torch.from_numpy(depth) for _, depth in views])
-        return Pictures(rgb.to(T_map_cam.device), depth.to(T_map_cam.device), None)
+        return Pictures(colour.to(T_map_cam.device), depth.to(T_map_cam.device), None)
 
-    def _view(
-        self, T_map_cam: NDArray[np.float64], camera: Camera
-    ) -> tuple[kernels.Float32, kernels.Float32]:
+    def _view(self, T_map_cam: NDArray[np.float64], camera: Camera) -> tuple[Float32, Float32]:
         """Colour (H, W, 3) in 0..255 and depth (H, W), NaN unknown, of one pose."""
         if camera.is_distorted:
             pinhole = pinhole_around(camera)
-            rgb, depth = self._view(T_map_cam, pinhole)
+            colour, depth = self._view(T_map_cam, pinhole)
             lookup = resample_map(pinhole, camera)
-            return resample(rgb, lookup, False), resample(depth, lookup, True, np.nan)
+            return resample(colour, lookup, False), resample(depth, lookup, True, np.nan)
         if self._choice is None:
             self._choice = FrameChoice(self.T_map_cam.cpu().numpy(), self.depth.cpu().numpy(), self.camera)
         chosen = torch.from_numpy(self._choice(T_map_cam, camera, self.config.frames)).to(self.rgb.device)
@@ -119,17 +120,18 @@ class WarpModel(nn.Module):
 
 def warp(
     rgb: NDArray[np.uint8],
-    frame_depth: kernels.Float32,
+    frame_depth: Float32,
     T_tgt_src: NDArray[np.float64],
     source: Camera,
     target: Camera,
-) -> tuple[kernels.Float32, kernels.Float32]:
+) -> tuple[Float32, Float32]:
     """Colour (H, W, 3) in 0..255 and depth (H, W), NaN unknown, of an ideal pinhole `target`.
 
     Args:
         rgb: (N, h, w, 3). frame_depth: (N, h, w), 0 unknown. T_tgt_src: (N, 4, 4).
         source: camera of the frames, an ideal pinhole.
     """
+    kernels = compiled_kernels()
     forward = T_tgt_src.astype(np.float32)
     backward = se3.inverse(T_tgt_src).astype(np.float32)
     centres = np.ascontiguousarray(forward[:, :3, 3])
@@ -139,17 +141,28 @@ def warp(
     for i in range(len(rgb)):
         kernels.draw_mesh(frame_depth[i], source_k, forward[i], target_k, z[i], cosine[i])
     depth = np.empty(z.shape[1:], np.float32)
-    kernels.fuse_depth(z, cosine, centres, target_k, DEPTH_SPREAD, DEPTH_SIGNIFICANT, DEPTH_ANGLE_RAD, depth)
+    kernels.fuse_depth(
+        z, cosine, centres, target_k, DEPTH_SPREAD, DEPTH_SIGNIFICANT, DEPTH_ANGLE_RAD, DEPTH_SHARP, depth
+    )
     colour = np.empty((*depth.shape, 3), np.float32)
     weight = np.empty_like(depth)
     kernels.blend_colour(
         depth, rgb, frame_depth, source_k, backward, centres, target_k,
-        COLOUR_TOLERANCE, COLOUR_ANGLE_RAD, COLOUR_POWER, colour, weight,
+        COLOUR_TOLERANCE, COLOUR_ANGLE_RAD, COLOUR_POWER, COLOUR_SHARP, colour, weight,
     )  # fmt: skip
     empty = fill_holes(colour, weight > 0)
     if empty:
         colour[:] = rgb.mean(axis=(0, 1, 2))
     return colour, np.where(depth > 0, depth, np.nan).astype(np.float32)
+
+
+def compiled_kernels() -> Any:
+    """The module of inner loops, imported when something is warped. UserError: Numba is missing or broken here."""
+    try:
+        from pose2rgbd_ros.models.warp import kernels
+    except (ImportError, OSError) as error:  # OSError: built for another system
+        raise UserError(f"warping needs Numba, which is not usable here ({error}); install numba") from error
+    return kernels
 
 
 def pinhole_around(camera: Camera) -> Camera:
@@ -161,5 +174,5 @@ def pinhole_around(camera: Camera) -> Camera:
     return Camera(camera.width, camera.height, fx, fy, -low[0] * fx - 0.5, -low[1] * fy - 0.5)
 
 
-def _pinhole(camera: Camera) -> kernels.Float32:
+def _pinhole(camera: Camera) -> Float32:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
