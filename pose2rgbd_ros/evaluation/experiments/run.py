@@ -73,10 +73,12 @@ def measure(job: Job, folder: Path) -> Measured:
         return Measured(run, error=str(error))
     evaluation = evaluate(run, job.dataset, run / REPORT, device=job.config.device)
     told = evaluation.checkpoint.provenance
-    effort = {name: told[name] for name in ("images", "seconds", "clock", "device") if name in told}
-    effort["epochs"] = round(told["images"] / max(1, told["frames"]["train"]), 2)
-    effort["parameters"] = sum(value.numel() for value in evaluation.checkpoint.state_dict.values())
-    effort["bytes"] = (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size
+    effort: dict[str, Any] = {
+        **{name: told[name] for name in ("images", "seconds", "clock", "device") if name in told},
+        "epochs": round(told["images"] / max(1, told["frames"]["train"]), 2),
+        "parameters": sum(value.numel() for value in evaluation.checkpoint.state_dict.values()),
+        "bytes": (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size,
+    }
     values = evaluation.to_dict()
     groups = values["group_scores"] or {"held out": values["scores"]}
     measured = Measured(run, groups, evaluation.depth_unit, evaluation.collapsed, effort)
