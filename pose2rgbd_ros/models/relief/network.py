@@ -80,7 +80,8 @@ class Relief(nn.Module):
         direction = direction.nan_to_num(0.0)
         points = origin + t[:, None] * direction
         ground = self.features.ground(points, t / focal_px)
-        ground = torch.where(found[:, None], ground, self.features.sky_at(direction))
+        sky = torch.nonzero(~found)[:, 0]
+        ground = ground.index_put((sky,), self.features.sky_at(direction[sky]))
         coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
         return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
 
