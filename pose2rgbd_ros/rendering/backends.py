@@ -54,21 +54,8 @@ class OnnxBackend:
 
     def __init__(self, graph: bytes, normalization: Normalization, threads: int | None = None) -> None:
         """UserError when ONNX Runtime is missing or cannot run the graph."""
-        try:
-            import onnxruntime
-        except (ImportError, OSError) as error:  # missing, or built for another NumPy or system
-            raise UserError(f"ONNX Runtime is not usable here ({error}); install onnxruntime") from error
         self._normalization = normalization
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or default_threads()
-        options.inter_op_num_threads = 1
-        # Waiting threads sleep: spinning would take the core from the node that publishes the images.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no base class but Exception
-            raise UserError(f"ONNX Runtime cannot run the graph ({str(error).splitlines()[0]})") from error
+        self._session = onnx_session(graph, threads or default_threads())
 
     def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None:
         """Each frame is written by ONNX Runtime straight into its place in `out`; the camera is the trained one."""
@@ -151,6 +138,24 @@ class TorchBackend:
         if known is None or len(known) < len(tensor):
             known = self._pinned[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return known[: len(tensor)]
+
+
+def onnx_session(graph: bytes, threads: int) -> Any:
+    """A graph on ONNX Runtime's CPU provider; UserError when that is missing or cannot run the graph."""
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:  # missing, or built for another NumPy or system
+        raise UserError(f"ONNX Runtime is not usable here ({error}); install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads sleep: spinning would take the core from the node that publishes the images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
+        raise UserError(f"ONNX Runtime cannot run the graph ({str(error).splitlines()[0]})") from error
 
 
 def default_threads() -> int:

@@ -47,7 +47,7 @@ def build_graph(model: Pose2RGBD, normalization: Normalization) -> onnx.ModelPro
     return _Pose2RGBDGraph(model, normalization).build()
 
 
-class _Graph:
+class Graph:
     """Nodes and constants of a graph under construction; values are referred to by name."""
 
     def __init__(self) -> None:
@@ -69,14 +69,27 @@ class _Graph:
     def reshape(self, value: str, shape: list[int], output: str = "") -> str:
         return self.add("Reshape", value, self.constant(shape, np.int64), output=output)
 
-    def conv(self, value: str, weight: Array, bias: Array | None, groups: int = 1) -> str:
+    def conv(self, value: str, weight: Array, bias: Array | None, groups: int = 1, output: str = "") -> str:
         """Convolution keeping the size; weight (out, in / groups, k, k) with k 1 or 3."""
         size = weight.shape[-1]
         inputs = [value, self.constant(weight)] + ([] if bias is None else [self.constant(bias)])
-        return self.add("Conv", *inputs, kernel_shape=[size, size], pads=[size // 2] * 4, group=groups)
+        attributes = {"kernel_shape": [size, size], "pads": [size // 2] * 4, "group": groups}
+        return self.add("Conv", *inputs, output=output, **attributes)
+
+    def finished(
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """The finished graph, checked."""
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(
+            graph, producer_name="pose2rgbd", ir_version=IR_VERSION, opset_imports=opset
+        )
+        onnx.checker.check_model(model)
+        return model
 
 
-class _Pose2RGBDGraph(_Graph):
+class _Pose2RGBDGraph(Graph):
     def __init__(self, model: Pose2RGBD, normalization: Normalization) -> None:
         super().__init__()
         self.model = model
@@ -92,15 +105,7 @@ class _Pose2RGBDGraph(_Graph):
         else:
             self._base_network(features)
         pose = helper.make_tensor_value_info("pose", TensorProto.FLOAT, [1, self.config.pose_dim])
-        graph = helper.make_graph(self.nodes, "pose2rgbd", [pose], self.outputs, self.constants)
-        model = helper.make_model(
-            graph,
-            producer_name="pose2rgbd",
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-        )
-        onnx.checker.check_model(model)
-        return model
+        return self.finished("pose2rgbd", [pose], self.outputs)
 
     def _dense(self) -> str:
         """(1, C, 4, 4) from the pose."""

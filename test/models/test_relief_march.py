@@ -124,10 +124,8 @@ def test_surface_lies_on_the_zero_of_the_samples_and_nothing_solid_before_it(mar
         found = sample(logits, (origin + t[:, None] * direction)[chosen])
         torch.testing.assert_close(found, logit[chosen], atol=2e-4, rtol=0)
     planes = find_planes(shape, origin, direction)
-    rows = torch.arange(len(origin))
     for j in range(int(planes.total.max())):
-        number = (planes.first + j * planes.step).float()
-        t = (number - origin[rows, planes.axis]) / direction[rows, planes.axis]
+        t = planes.t_first + j * planes.dt
         looked_at = (j < planes.total) & (hits.state != INSIDE) & ~(t >= hits.t_before - 1e-3)
         position = (origin + t[:, None] * direction)[looked_at]
         assert (sample(logits, position) <= 1e-3).all()
@@ -166,7 +164,7 @@ def test_highest_layer_of_each_cell(seed: int) -> None:
     solid = (logits > 0).numpy()
     layer = np.where(solid, np.arange(5)[:, None, None], -1).max(axis=0)
     expected = np.maximum.reduce([layer[:-1, :-1], layer[1:, :-1], layer[:-1, 1:], layer[1:, 1:]])
-    np.testing.assert_array_equal(highest_layers(logits.numpy()), expected)
+    np.testing.assert_array_equal(highest_layers(logits.numpy())[0], expected)
 
 
 def test_gradients_of_the_refined_surface() -> None:

@@ -40,13 +40,15 @@ class Hits(NamedTuple):
 
 
 class Planes(NamedTuple):
-    """The planes at which N rays are sampled: plane j = 0 .. total - 1 is met at t = (first + j * step - o) / d.
+    """The planes at which N rays are sampled: plane j = 0 .. total - 1 is met at t_first + j * dt.
 
-    axis: (N,) 0, 1, 2, the dominant one. first, step: (N,) its plane numbers; step is 1 or -1. total: (N,).
-    from_inside: (N,) whether the origin lies in the block.
+    t_first, dt: (N,) float32. axis: (N,) 0, 1, 2, the dominant one. first, step: (N,) its plane numbers; step is 1
+    or -1. total: (N,). from_inside: (N,) whether the origin lies in the block.
     t_floor: (N,) where the ray meets z = 0, inf if it does not. floor_inside: (N,) whether that is within the block.
     """
 
+    t_first: Tensor
+    dt: Tensor
     axis: Tensor
     first: Tensor
     step: Tensor
@@ -60,8 +62,8 @@ def find_planes(shape: tuple[int, ...], origin: Tensor, direction: Tensor) -> Pl
     """Sampled planes of rays, origin and direction (N, 3) float32, through a block of `shape` (L, Y, X)."""
     last = torch.tensor([shape[2] - 1, shape[1] - 1, shape[0] - 1], dtype=torch.float32, device=origin.device)
     still = direction == 0
-    divisor = torch.where(still, 1.0, direction)
-    near, far = (0 - origin) / divisor, (last - origin) / divisor
+    inverse = 1 / torch.where(still, 1.0, direction)
+    near, far = (0 - origin) * inverse, (last - origin) * inverse
     near, far = torch.minimum(near, far), torch.maximum(near, far)
     within = (origin >= 0) & (origin <= last)
     near = torch.where(still, torch.where(within, -torch.inf, torch.inf), near)
@@ -87,12 +89,12 @@ def find_planes(shape: tuple[int, ...], origin: Tensor, direction: Tensor) -> Pl
     count = torch.where((entry <= leave) & torch.isfinite(d), count, 0.0)
 
     falling = (direction[:, 2] < 0) & (origin[:, 2] > 0) & torch.isfinite(direction).all(1)
-    t_floor = torch.where(falling, (0 - origin[:, 2]) / divisor[:, 2], torch.inf)
+    t_floor = torch.where(falling, (0 - origin[:, 2]) * inverse[:, 2], torch.inf)
     on_floor = origin[:, :2] + torch.where(falling, t_floor, 0.0)[:, None] * direction[:, :2]
     floor_inside = falling & ((on_floor >= 0) & (on_floor <= last[:2])).all(1)
-    return Planes(
-        axis, first.nan_to_num(0.0).long(), step, count.long(), within.all(1), t_floor, floor_inside
-    )
+    dt = inverse.gather(1, axis[:, None])[:, 0]
+    t_first, first = ((first - o) * dt).clamp(min=0.0), first.nan_to_num(0.0).long()
+    return Planes(t_first, dt.abs(), axis, first, step, count.long(), within.all(1), t_floor, floor_inside)
 
 
 def sample(logits: Tensor, position: Tensor) -> Tensor:
@@ -184,10 +186,11 @@ def _plane_points(
     planes: Planes, origin: Tensor, direction: Tensor, rays: Tensor, j: int
 ) -> tuple[Tensor, Tensor]:
     """t (n,) and position (n, 3) of plane j of some rays."""
-    o, d, axis = origin[rays], direction[rays], planes.axis[rays, None]
+    t_first, dt, axis = planes.t_first[rays], planes.dt[rays], planes.axis[rays, None]
     number = (planes.first[rays] + j * planes.step[rays]).float()
-    t = ((number - o.gather(1, axis)[:, 0]) / d.gather(1, axis)[:, 0]).clamp(min=0.0)
-    return t, (o + t[:, None] * d).scatter(1, axis, number[:, None])
+    d = direction[rays]
+    position = (origin[rays] + t_first[:, None] * d) + j * (d * dt[:, None])
+    return t_first + j * dt, position.scatter(1, axis, number[:, None])
 
 
 def _hits(

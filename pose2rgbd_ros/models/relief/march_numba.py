@@ -1,7 +1,8 @@
 """The march of :mod:`march` compiled for a CPU: the same arithmetic, stopped at the hit, empty space passed over.
 
-Per cell of the ground the number of the highest layer with anything solid at its corners is kept: above it a sample is
-empty without being looked up. Numba is optional: without it `AVAILABLE` is False and :mod:`march` does the work.
+Per cell of the ground, and per block of cells with those around it, the number of the highest layer with anything solid
+is kept. Above it samples are empty without being looked up, and above the blocks several planes are passed at once.
+Numba is optional: without it `AVAILABLE` is False and :mod:`march` does the work.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ AVAILABLE = numba is not None
 _RAYS_A_TASK = 8192
 _ZERO, _ONE, _TOLERANCE = np.float32(0), np.float32(1), np.float32(TOLERANCE)
 _NO_PLANE = -9
+_SHIFT = 3  # a block is 8 cells wide
+_REACH = np.float32(7.9)  # cells a ray may move across before it can leave the blocks beside its own
+_LEAST, _ABOVE = np.float32(1e-2), np.float32(1.01)
 _INF, _NAN = np.float32(np.inf), np.float32(np.nan)
 
 
@@ -76,10 +80,10 @@ def cell(position, size):
 
 
 @compiled
-def march_ray(flat, shape, top, ox, oy, oz, dx, dy, dz):
+def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz):
     """One ray: (t, state, t_before, t_after, logit_before, logit_after) as :class:`march.Hits`.
 
-    flat: the logits of `shape` (L, Y, X) in a row. top: of :func:`highest_solid`. All else float32.
+    flat: the logits of `shape` (L, Y, X) in a row. top, around: of :func:`highest_layers`. All else float32.
     """
     none = (_NAN, SKY, _NAN, _NAN, _ZERO, _ZERO)
     if not (np.isfinite(dx) and np.isfinite(dy) and np.isfinite(dz)):
@@ -91,12 +95,13 @@ def march_ray(flat, shape, top, ox, oy, oz, dx, dy, dz):
     x_last, y_last, z_last = np.float32(columns - 1), np.float32(rows - 1), np.float32(layers - 1)
 
     entry, leave = _ZERO, _INF
-    for o, d, last in ((ox, dx, x_last), (oy, dy, y_last), (oz, dz, z_last)):
+    ix, iy, iz = _ONE / dx, _ONE / dy, _ONE / dz
+    for o, d, inverse, last in ((ox, dx, ix, x_last), (oy, dy, iy, y_last), (oz, dz, iz, z_last)):
         if d == _ZERO:
             if not (o >= _ZERO and o <= last):
                 leave = -_INF
         else:
-            near, far = (_ZERO - o) / d, (last - o) / d
+            near, far = (_ZERO - o) * inverse, (last - o) * inverse
             entry, leave = max(entry, min(near, far)), min(leave, max(near, far))
 
     t_before, logit_before = _NAN, -_ONE
@@ -115,13 +120,13 @@ def march_ray(flat, shape, top, ox, oy, oz, dx, dy, dz):
         # u and v are the two axes across the dominant one; what is across z is looked up in `top` by (x, y).
         ax, ay, az = abs(dx), abs(dy), abs(dz)
         if ax >= ay and ax >= az:
-            axis, o, d, last, to_k = 0, ox, dx, x_last, 1
+            axis, o, d, inverse, last, to_k = 0, ox, dx, ix, x_last, 1
             ou, du, size_u, to_u, ov, dv, size_v, to_v = oy, dy, rows, to_y, oz, dz, layers, to_z
         elif ay >= az:
-            axis, o, d, last, to_k = 1, oy, dy, y_last, to_y
+            axis, o, d, inverse, last, to_k = 1, oy, dy, iy, y_last, to_y
             ou, du, size_u, to_u, ov, dv, size_v, to_v = ox, dx, columns, 1, oz, dz, layers, to_z
         else:
-            axis, o, d, last, to_k = 2, oz, dz, z_last, to_z
+            axis, o, d, inverse, last, to_k = 2, oz, dz, iz, z_last, to_z
             ou, du, size_u, to_u, ov, dv, size_v, to_v = ox, dx, columns, 1, oy, dy, rows, to_y
         slack = _TOLERANCE if entry > _ZERO else _ZERO
         if d > _ZERO:
@@ -134,46 +139,60 @@ def march_ray(flat, shape, top, ox, oy, oz, dx, dy, dz):
             first = np.floor(o + entry * d + slack)
             final = np.ceil(o + leave * d - _TOLERANCE)
             lowest = _ONE if axis == 2 else _ZERO
-        plane = int(min(max(first, _ZERO), last))
-        count = (int(min(max(final, lowest), last)) - plane) * step + 1
+        start = int(min(max(first, _ZERO), last))
+        count = (int(min(max(final, lowest), last)) - start) * step + 1
+        # Plane j is met at t_first + j * dt, at (u_first + j * du, v_first + j * dv).
+        t_first, dt = max((np.float32(start) - o) * inverse, _ZERO), abs(inverse)
+        u_first, v_first = ou + t_first * du, ov + t_first * dv
+        du, dv = du * dt, dv * dt
+        # So many planes on, a ray has not left the blocks around its own; so much it falls from plane to plane.
+        reach = int(_REACH / max(max(abs(du), abs(dv)), _LEAST)) if axis == 2 else int(_REACH)
+        fall = max(-dz * dt, _LEAST)
         empty = _NO_PLANE  # the last plane passed over without a look
-        t = t_before
-        for _ in range(count):
-            t = max((np.float32(plane) - o) / d, _ZERO)
-            m, u = cell(ou + t * du, size_u)
-            n, v = cell(ov + t * dv, size_v)
+        j = 0
+        while j < count:
+            plane = start + j * step
+            pv = v_first + np.float32(j) * dv
+            m, u = cell(u_first + np.float32(j) * du, size_u)
+            n, v = cell(pv, size_v)
             if axis == 2:
-                highest, lower = top[n, m], plane
+                row, column, lower, z = n, m, plane, np.float32(plane)
             elif axis == 1:
-                highest, lower = top[min(plane, rows - 2), m], n
+                row, column, lower, z = min(plane, rows - 2), m, n, pv
             else:
-                highest, lower = top[m, min(plane, columns - 2)], n
-            if lower > highest:
-                empty = plane
+                row, column, lower, z = m, min(plane, columns - 2), n, pv
+            if lower > top[row, column]:
+                gap = z - np.float32(around[row >> _SHIFT, column >> _SHIFT]) - _ABOVE
+                if gap > _ZERO:
+                    j += min(reach, int(gap / fall))
+                empty = j
             else:
-                base = plane * to_k + m * to_u + n * to_v
-                logit = bilinear(flat, base, to_u, to_v, u, v)
+                logit = bilinear(flat, plane * to_k + m * to_u + n * to_v, to_u, to_v, u, v)
+                t = t_first + np.float32(j) * dt
                 if logit > _ZERO:
-                    if empty == plane - step:
-                        t_before = max((np.float32(empty) - o) / d, _ZERO)
-                        m, u = cell(ou + t_before * du, size_u)
-                        n, v = cell(ov + t_before * dv, size_v)
-                        logit_before = bilinear(flat, empty * to_k + m * to_u + n * to_v, to_u, to_v, u, v)
+                    if empty == j - 1:
+                        t_before = t_first + np.float32(empty) * dt
+                        m, u = cell(u_first + np.float32(empty) * du, size_u)
+                        n, v = cell(v_first + np.float32(empty) * dv, size_v)
+                        base = (plane - step) * to_k + m * to_u + n * to_v
+                        logit_before = bilinear(flat, base, to_u, to_v, u, v)
                     if np.isnan(t_before):
                         return (t, HIT, t, t, _ZERO, logit)
                     where = t_before + (t - t_before) * (logit_before / (logit_before - logit))
                     return (where, HIT, t_before, t, logit_before, logit)
                 t_before, logit_before = t, logit
-            plane += step
-        if count > 0 and empty == plane - step:
-            t_before = t
-            m, u = cell(ou + t * du, size_u)
-            n, v = cell(ov + t * dv, size_v)
-            logit_before = bilinear(flat, empty * to_k + m * to_u + n * to_v, to_u, to_v, u, v)
+            j += 1
+        if empty >= count - 1:
+            last_j = np.float32(count - 1)
+            t_before = t_first + last_j * dt
+            m, u = cell(u_first + last_j * du, size_u)
+            n, v = cell(v_first + last_j * dv, size_v)
+            base = (start + (count - 1) * step) * to_k + m * to_u + n * to_v
+            logit_before = bilinear(flat, base, to_u, to_v, u, v)
 
     if not dz < _ZERO:
         return none
-    t = (_ZERO - oz) / dz
+    t = (_ZERO - oz) * iz
     x, y = ox + t * dx, oy + t * dy
     if x >= _ZERO and x <= x_last and y >= _ZERO and y <= y_last and not np.isnan(t_before):
         i, u = cell(x, columns)
@@ -186,7 +205,7 @@ def march_ray(flat, shape, top, ox, oy, oz, dx, dy, dz):
 
 
 @compiled
-def march_rays(logits, top, origin, direction, start, stop, state, found):
+def march_rays(logits, top, around, origin, direction, start, stop, state, found):
     """Rays start..stop of origin and direction (N, 3): state (N,) uint8, found (5, N) the other fields of Hits."""
     flat, shape = logits.ravel(), logits.shape
     for index in range(start, stop):
@@ -194,6 +213,7 @@ def march_rays(logits, top, origin, direction, start, stop, state, found):
             flat,
             shape,
             top,
+            around,
             origin[index, 0],
             origin[index, 1],
             origin[index, 2],
@@ -215,23 +235,33 @@ def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int =
         return march(logits, origin, direction)
     block = np.ascontiguousarray(logits.detach().numpy())
     rays = [np.ascontiguousarray(values.detach().numpy(), dtype=np.float32) for values in (origin, direction)]
-    top = highest_layers(block)
+    top, around = highest_layers(block)
     count = len(rays[0])
     state, found = np.empty(count, np.uint8), np.empty((5, count), np.float32)
 
     def run(start: int) -> None:
-        march_rays(block, top, *rays, start, min(start + _RAYS_A_TASK, count), state, found)
+        march_rays(block, top, around, *rays, start, min(start + _RAYS_A_TASK, count), state, found)
 
     in_threads(run, range(0, count, _RAYS_A_TASK), threads)
     t, *others = torch.from_numpy(found)
     return Hits(t, torch.from_numpy(state), *others)
 
 
-def highest_layers(logits: NDArray[np.float32]) -> NDArray[np.int16]:
-    """(Y - 1, X - 1): per cell of the ground the highest layer of `logits` (L, Y, X) solid at a corner, -1 for none."""
+def highest_layers(logits: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Below what height there may be anything solid in `logits` (L, Y, X).
+
+    (Y - 1, X - 1): per cell of the ground the highest layer solid at one of its corners, -1 for none.
+    (ceil((Y - 1) / 8), ceil((X - 1) / 8)): per block of 8 x 8 cells the highest in it and the eight blocks around it.
+    """
     top = np.empty((logits.shape[1] - 1, logits.shape[2] - 1), np.int16)
     highest_solid(logits, top)
-    return top
+    beyond = [(0, -size % (1 << _SHIFT)) for size in top.shape]
+    blocks = np.pad(top, beyond, constant_values=-1)
+    blocks = blocks.reshape(blocks.shape[0] >> _SHIFT, 1 << _SHIFT, -1, 1 << _SHIFT).max(axis=(1, 3))
+    for axis in (0, 1):
+        blocks = np.pad(blocks, [(1, 1) if axis == side else (0, 0) for side in (0, 1)], constant_values=-1)
+        blocks = np.lib.stride_tricks.sliding_window_view(blocks, 3, axis).max(-1)
+    return top, np.ascontiguousarray(blocks)
 
 
 def in_threads(run: Callable[[int], None], tasks: Iterable[int], threads: int) -> None:

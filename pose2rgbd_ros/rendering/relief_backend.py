@@ -1,0 +1,142 @@
+"""Relief on a CPU: compiled march and lookups, the shader in ONNX Runtime, no autograd and no copies between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.relief import march_numba
+from pose2rgbd_ros.models.relief.network import Relief, focal_px
+from pose2rgbd_ros.rendering.backends import Rendered, default_threads, onnx_session
+from pose2rgbd_ros.rendering.relief_tables import relief_tables
+
+_ROWS_A_TASK = 8  # rows of the shader's input
+
+Float32 = NDArray[np.float32]
+
+
+class ReliefBackend:
+    """A relief network on a CPU, frame by frame.
+
+    The first one on a machine compiles the kernels, which takes about ten seconds; the code is kept (see
+    :func:`march_numba.compiled`), and loading it takes part of a second.
+    """
+
+    name = "numba"
+
+    def __init__(self, model: Relief, threads: int | None = None) -> None:
+        """UserError when numba, onnx or ONNX Runtime is missing, or there is no ONNX form of the shader."""
+        if not march_numba.AVAILABLE:
+            raise UserError(f"{march_numba.REASON}; install numba")
+        try:
+            from pose2rgbd_ros.rendering.relief_graph import shader_graph
+        except ImportError as error:
+            raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
+        from pose2rgbd_ros.rendering import relief_kernels
+
+        self._kernels = relief_kernels
+        self._threads = threads or default_threads()
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._session = onnx_session(bytes(shader_graph(model.shader).SerializeToString()), self._threads)
+        self._config = model.config
+        self._T_vol_map = se3.inverse(model.config.T_map_vol)
+        self._tables = relief_tables(model)
+        self._frame: _Frame | None = None
+        self._lock = threading.Lock()  # one set of buffers
+        self._compile()
+
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None:
+        """Poses (B, 4, 4) float64 seen by any calibrated camera, straight into `out`."""
+        with self._lock:
+            if self._frame is None or self._frame.camera != camera:
+                self._frame = _Frame(camera, self._config.unshuffle, self._shader_channels)
+            for index, T in enumerate(T_map_cam):
+                self._render_one(self._T_vol_map @ T, self._frame, out, index)
+
+    def _render_one(self, T_vol_cam: NDArray[np.float64], frame: _Frame, out: Rendered, index: int) -> None:
+        s, channels = self._config.unshuffle, self._config.channels
+        sure = frame.sure if out.confidence is None else out.confidence[index]
+        rgb = frame.no_rgb if out.rgb is None else out.rgb[index]
+        depth = frame.no_depth if out.depth is None else out.depth[index]
+        focal, scale = np.float32(focal_px(frame.camera)), np.float32(self._config.depth_scale_m)
+        T_vol_cam = np.ascontiguousarray(T_vol_cam)
+
+        def look_up(start: int, stop: int) -> None:
+            self._kernels.look_up_rows(
+                self._tables,
+                T_vol_cam,
+                frame.rays,
+                focal,
+                scale,
+                s,
+                start,
+                stop,
+                frame.shader_input,
+                frame.depth_m,
+                sure,
+            )
+
+        def compose(start: int, stop: int) -> None:
+            self._kernels.compose_rows(
+                frame.shader_input,
+                frame.residual,
+                channels,
+                metres,
+                s,
+                start,
+                stop,
+                frame.depth_m,
+                rgb,
+                depth,
+            )
+
+        metres = np.float32(self._config.layer_m)
+        self._share(look_up, frame.shader_input.shape[1], _ROWS_A_TASK)
+        binding = self._session.io_binding()
+        for bind, name, values in (
+            (binding.bind_input, "input", frame.shader_input),
+            (binding.bind_output, "residual", frame.residual),
+        ):
+            bind(name, "cpu", 0, np.float32, (1, *values.shape), values.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        self._share(compose, frame.camera.height, _ROWS_A_TASK * s)
+
+    def _share(self, run: Callable[[int, int], None], rows: int, rows_a_task: int) -> None:
+        """Call `run` for all rows, some at a time, in all threads."""
+        if self._pool is None:
+            run(0, rows)
+            return
+        starts = range(0, rows, rows_a_task)
+        for done in [self._pool.submit(run, start, min(start + rows_a_task, rows)) for start in starts]:
+            done.result()
+
+    def _compile(self) -> None:
+        """Render a few pixels, so that the first frame takes no longer than the others."""
+        camera = Camera.from_fov(4, 4, 60.0)
+        images = Rendered(np.empty((1, 4, 4, 3), np.uint8), np.empty((1, 4, 4), np.float32), None)
+        self.render(np.eye(4)[None], camera, images)
+
+    @property
+    def _shader_channels(self) -> int:
+        return int(self._session.get_inputs()[0].shape[1])
+
+
+class _Frame:
+    """Rays of a camera and the buffers of a frame, kept from one to the next."""
+
+    def __init__(self, camera: Camera, s: int, channels: int) -> None:
+        height, width = camera.height, camera.width
+        h, w = -(-height // s), -(-width // s)
+        self.camera = camera
+        self.rays = np.ascontiguousarray(camera.rays()[..., :2])
+        self.shader_input: Float32 = np.empty((channels, h, w), np.float32)
+        self.residual: Float32 = np.empty((4 * s * s, h, w), np.float32)
+        self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))
+        self.no_rgb, self.no_depth = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.float32)
