@@ -105,7 +105,7 @@ class WarpModel(nn.Module):
     def _view(self, T_map_cam: NDArray[np.float64], camera: Camera) -> tuple[Float32, Float32]:
         """Colour (H, W, 3) in 0..255 and depth (H, W), NaN unknown, of one pose."""
         if camera.is_distorted:
-            pinhole = pinhole_around(camera)
+            pinhole = pinhole_around(camera, finer=2)  # its depth is looked up, not interpolated
             colour, depth = self._view(T_map_cam, pinhole)
             lookup = resample_map(pinhole, camera)
             return resample(colour, lookup, False), resample(depth, lookup, True, np.nan)
@@ -165,13 +165,15 @@ def compiled_kernels() -> Any:
     return kernels
 
 
-def pinhole_around(camera: Camera) -> Camera:
-    """An ideal pinhole of the same size that sees what a distorted camera sees, out to WIDEST."""
+def pinhole_around(camera: Camera, finer: int = 1) -> Camera:
+    """An ideal pinhole, `finer` times the size, that sees what a distorted camera sees, out to WIDEST."""
     rays = camera.rays()[..., :2]
     low = np.maximum(np.nanmin(rays, axis=(0, 1)), -WIDEST)
     high = np.minimum(np.nanmax(rays, axis=(0, 1)), WIDEST)
-    fx, fy = np.array([camera.width, camera.height]) / np.maximum(high - low, 1e-6)
-    return Camera(camera.width, camera.height, fx, fy, -low[0] * fx - 0.5, -low[1] * fy - 0.5)
+    width, height = camera.width * finer, camera.height * finer
+    # The outermost rays go through the centres of the outermost pixels.
+    fx, fy = (np.array([width, height]) - 1) / np.maximum(high - low, 1e-6)
+    return Camera(width, height, fx, fy, -low[0] * fx, -low[1] * fy)
 
 
 def _pinhole(camera: Camera) -> Float32:
