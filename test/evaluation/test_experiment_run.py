@@ -1,0 +1,90 @@
+"""One row of an experiment: finished ones are read, interrupted ones go on, and what cannot be trained says why."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.experiments import run
+from pose2rgbd_ros.evaluation.experiments.run import Job, measure
+from pose2rgbd_ros.training import trainer
+from pose2rgbd_ros.training.config import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
+    return flight_dataset(tmp_path_factory.mktemp("data") / "flight")
+
+
+def job(flight: Path, **settings: object) -> Job:
+    values = {
+        "size": 32,
+        "width": 0.125,
+        "device": "cpu",
+        "epochs": 2,
+        "split": "lines+random",
+        "batch_size": 8,
+    }
+    return Job("row", flight, TrainConfig(tensorboard=False, **{**values, **settings}))  # type: ignore[arg-type]
+
+
+def test_a_row_is_measured_by_groups_once(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measure(job(flight), tmp_path)
+    assert set(first.groups) == {"random", "held-out lines"}
+    for methods in first.groups.values():
+        assert set(methods) == {"model", "mean_image", "nearest_frame"}
+        assert 0 < methods["model"]["rgb_mae_px"] < 255
+        assert methods["model"]["depth_mae"] > 0
+    assert 1 < first.effort["epochs"] <= 2, "whole batches of two epochs"
+    assert first.effort["bytes"] > 4 * first.effort["parameters"] > 0
+    assert (first.run / "report" / "index.html").exists()
+    monkeypatch.setattr(run, "train", None)  # nothing is trained again
+    second = measure(job(flight), tmp_path)
+    assert second.groups == first.groups
+    assert second.effort == first.effort
+    with pytest.raises(UserError, match=r"made with epochs=2, now it is 3.*another --out"):
+        measure(job(flight, epochs=3), tmp_path)
+
+
+def test_an_interrupted_row_goes_on_where_it_was(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    step = trainer._Run._step
+
+    def counted(running: trainer._Run, share: float) -> None:
+        steps.append(running.state.step)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        step(running, share)
+
+    monkeypatch.setattr(trainer._Run, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(job(flight), tmp_path)
+    assert not (tmp_path / "row" / run.RESULT_FILE).exists()
+    run._train(job(flight), tmp_path / "row")
+    assert steps == [0, 1, 2, 3], "each step once"
+
+
+def test_a_run_killed_at_once_is_begun_anew(flight: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "row"
+    begun.mkdir()
+    (begun / "config.yaml").write_text("model: base\n")
+    run._train(job(flight), begun)
+    assert (begun / "checkpoint").is_dir()
+
+
+def test_what_cannot_be_trained_says_why_and_does_not_stop_the_others(
+    tmp_path: Path, flight_dataset: Callable[..., Path]
+) -> None:
+    blind = flight_dataset(tmp_path / "blind", frames=12, depth_kind=None)
+    measured = measure(job(blind, model="slice-4"), tmp_path)
+    assert "no depth" in measured.error
+    assert measured.groups == {}
+    assert not (tmp_path / "row" / run.RESULT_FILE).exists(), "it is tried again the next time"
