@@ -89,6 +89,7 @@ class ReliefBackend:
                 frame.residual,
                 channels,
                 metres,
+                unit_m,
                 s,
                 start,
                 stop,
@@ -97,7 +98,7 @@ class ReliefBackend:
                 depth,
             )
 
-        metres = np.float32(self._config.layer_m)
+        metres, unit_m = np.float32(self._config.layer_m), np.float32(self._config.unit_m)
         self._share(look_up, frame.shader_input.shape[1], _ROWS_A_TASK)
         binding = self._session.io_binding()
         for bind, name, values in (

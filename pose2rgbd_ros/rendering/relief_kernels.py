@@ -176,11 +176,11 @@ def add_four(table, first, second, u, v, factor, row, pixel, channel):
 
 
 @compiled
-def compose_rows(shader_input, residual, channels, metres, s, start, stop, depth_m, rgb, depth):
+def compose_rows(shader_input, residual, channels, metres, unit_m, s, start, stop, depth_m, rgb, depth):
     """Rows start..stop of the finished images from the shader's answer (4 s s, h, w).
 
-    depth_m as :func:`look_up_rows` left it. `metres` is what 1 of the residual depth means. rgb uint8 (H, W, 3) and
-    depth (H, W) are filled; either may be of no rows if it is not wanted.
+    depth_m as :func:`look_up_rows` left it. metres: what 1 of the residual depth means; unit_m: metres in one unit of the
+    finished depth. rgb uint8 (H, W, 3) and depth (H, W) are filled; either may be of no rows if it is not wanted.
     """
     width = depth_m.shape[1]
     for y in range(start, stop):
@@ -198,4 +198,4 @@ def compose_rows(shader_input, residual, channels, metres, s, start, stop, depth
         if len(depth):
             for x in range(width):
                 value = depth_m[y, x] + metres * residual[(_DIRECT * s + inner) * s + x % s, patch, x // s]
-                depth[y, x] = _ZERO if value < _ZERO else value
+                depth[y, x] = _ZERO if value < _ZERO else value / unit_m

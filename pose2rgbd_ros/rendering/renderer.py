@@ -17,6 +17,7 @@ from pose2rgbd_ros.rendering.volume import TrainedVolume
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
 BACKENDS = ("auto", "torch", "onnx")
+FAST_ON_CPU = ("pose2rgbd", "relief")  # networks with a quicker way than PyTorch there
 # Outside the trained field of view: black, unknown depth, no confidence.
 OUTSIDE = {"rgb": 0, "depth": np.nan, "confidence": 0}
 
@@ -48,9 +49,10 @@ class Renderer:
 
         Args:
             device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-            backend: "auto" is ONNX Runtime on a CPU and PyTorch on CUDA; "torch" on a CPU is the eager reference.
-            threads: CPU threads; None is half the cores, at most 4, for ONNX Runtime and PyTorch's own choice for
-                PyTorch, whose number is set for the whole process.
+            backend: "auto" is the quickest: on a CPU ONNX Runtime for Base and Slice, compiled code for relief, PyTorch
+                for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" what is exported.
+            threads: CPU threads; None is half the cores, at most 4, and PyTorch's own choice for PyTorch, whose
+                number is set for the whole process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
 
@@ -80,7 +82,7 @@ class Renderer:
 
     @property
     def backend_name(self) -> str:
-        """Such as "torch" or "onnx"."""
+        """ "torch", "onnx", or "numba" for compiled code."""
         return self._backend.name
 
     @property
@@ -157,9 +159,11 @@ class Renderer:
     def _make_backend(
         self, directory: Path, loaded: Checkpoint, backend: str, threads: int | None, precision: str
     ) -> Backend:
-        has_graph = loaded.architecture["network"] == "pose2rgbd"
-        if backend == "onnx" or (backend == "auto" and self.device == "cpu" and has_graph):
+        network = loaded.architecture["network"]
+        if backend == "onnx" or (backend == "auto" and self.device == "cpu" and network in FAST_ON_CPU):
             try:
+                if network == "relief" and backend == "auto":
+                    return _relief_backend(loaded, threads)
                 graph = current_or_new_graph(directory, loaded).graph
                 return OnnxBackend(graph, loaded.normalization, threads)
             except UserError as error:
@@ -185,6 +189,15 @@ class Renderer:
             and images.flags.writeable
             for name, images in present.items()
         )
+
+
+def _relief_backend(loaded: Checkpoint, threads: int | None) -> Backend:
+    from pose2rgbd_ros.models.relief.network import Relief
+    from pose2rgbd_ros.rendering.relief_backend import ReliefBackend
+
+    model = loaded.build_model()
+    assert isinstance(model, Relief)
+    return ReliefBackend(model, threads)
 
 
 def choose_device(device: str) -> str:
