@@ -6,6 +6,7 @@ For training without depth (:func:`ground_distance`) and with depth whose unit i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -15,7 +16,9 @@ from scipy.spatial import KDTree
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
-from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.camera import Camera, resample
+from pose2rgbd_ros.geometry.depth import resize_nearest
+from pose2rgbd_ros.models.relief.scene_box import Frames
 
 # Of the distance: nearer views hardly move against each other, farther ones share nothing.
 BASELINE = 0.3
@@ -44,18 +47,15 @@ def grey_views(rgb: Iterable[AnyArray], T_map_cam: Float64, camera: Camera, size
     return Views(grey, T_map_cam, small)
 
 
-def depth_unit_m(views: Views, depth: AnyArray) -> float:
-    """Metres in one unit of relative depth (N, h, w), the same for all frames; NaN unknown.
+def depth_unit_m(views: Views, depth: Frames) -> float:
+    """Metres in one unit of relative depth, N of (h, w), the same for all frames; NaN unknown.
 
     Raises:
         UserError: no unit makes neighbouring frames agree, or several do: then the scale must be given.
     """
-    height, width = views.grey.shape[1:]
-    rows = (np.arange(height) + 0.5) / height * depth.shape[1]
-    columns = (np.arange(width) + 0.5) / width * depth.shape[2]
 
     def shape_of(index: int) -> Float64:
-        return np.asarray(depth[index][np.ix_(rows.astype(int), columns.astype(int))], np.float64)
+        return np.asarray(resize_nearest(depth[index], views.camera.width, views.camera.height), np.float64)
 
     known = [
         np.nanmedian(shape)
@@ -63,7 +63,9 @@ def depth_unit_m(views: Views, depth: AnyArray) -> float:
         if np.isfinite(shape).any()
     ]
     if not known:
-        raise UserError("no pixel of the training frames has a known depth; train with --relief.depth none")
+        raise UserError(
+            "no pixel of the training frames has a known depth; train with --relief.depth pictures"
+        )
     median = float(np.median(known))
     found = _best_distance(
         views, lambda index, distance: shape_of(index) * (distance / median), "the unit of the depth"
@@ -104,7 +106,7 @@ def agreement(views: Views, pairs: list[tuple[int, int]], shape_of: Callable[[in
         if inside.mean() < 0.15:
             scores.append(0.0)
             continue
-        seen = cv2.remap(views.grey[other], np.nan_to_num(uv, nan=-1.0), None, cv2.INTER_LINEAR)
+        seen = resample(views.grey[other], uv, nearest=False)
         scores.append(max(0.0, correlation(views.grey[one][inside], seen[inside])))
     return float(np.mean(scores)) if scores else 0.0
 
@@ -134,7 +136,7 @@ def find_pairs(T_map_cam: Float64, distance_m: float, count: int = PAIRS) -> lis
     return pairs
 
 
-def _best_distance(views: Views, shape_of: Callable[[int, float], Float64], what: str) -> float:
+def _best_distance(views: Views, shape_of: Callable[..., Float64], what: str) -> float:
     """The typical distance (m) at which pairs agree best, refined once; UserError where none stands out."""
     position = views.T_map_cam[:, :3, 3]
     extent = float(np.linalg.norm(np.ptp(position, axis=0)))
@@ -152,15 +154,15 @@ def _best_distance(views: Views, shape_of: Callable[[int, float], Float64], what
         )
     fine = candidates[best] * np.geomspace(1 / 1.12, 1.12, 25)
     pairs = find_pairs(views.T_map_cam, float(candidates[best]))
-    refined = [agreement(views, pairs, lambda index, d=distance: shape_of(index, d)) for distance in fine]
+    refined = [agreement(views, pairs, partial(shape_of, distance=distance)) for distance in fine]
     return float(fine[int(np.argmax(refined))])
 
 
-def _score(views: Views, shape_of: Callable[[int, float], Float64], distance: float) -> float:
+def _score(views: Views, shape_of: Callable[..., Float64], distance: float) -> float:
     pairs = find_pairs(views.T_map_cam, distance)
     # A distance at which few frames have a partner at all is not supported by the flight.
     share = min(1.0, 4 * len(pairs) / min(PAIRS, len(views.grey)))
-    return share * agreement(views, pairs, lambda index: shape_of(index, distance))
+    return share * agreement(views, pairs, partial(shape_of, distance=distance))
 
 
 def _spread(count: int, most: int) -> AnyArray:

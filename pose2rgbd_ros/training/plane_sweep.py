@@ -7,6 +7,7 @@ occlusions in dense multi-view stereo", 2001).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,6 +17,7 @@ from scipy.spatial import KDTree
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.models.relief.scene_box import Frames
 from pose2rgbd_ros.training.multi_view import MOST_TURN_DEG
 
 NEIGHBOURS = 4
@@ -45,11 +47,11 @@ def make_sweep(T_map_cam: Float64, normal: Float64, distance_m: float, planes: i
     return Sweep(normal, camera_height - distances, distance_m)
 
 
-def swept_depth(rgb: AnyArray, T_map_cam: Float64, camera: Camera, sweep: Sweep, frames: Int64) -> Float32:
+def swept_depth(rgb: Frames, T_map_cam: Float64, camera: Camera, sweep: Sweep, frames: Int64) -> Float32:
     """Depth (len(frames), H, W) of frames, NaN where no plane stands out.
 
     Args:
-        rgb: (N, H, W, 3) uint8 of all frames that may serve as neighbours; may be a memory map.
+        rgb: N of (H, W, 3) uint8, all frames that may serve as neighbours.
         T_map_cam: (N, 4, 4).
         camera: of these images; distortion is undone before and redone after.
         frames: whose depth is wanted.
@@ -92,7 +94,7 @@ def swept_depth(rgb: AnyArray, T_map_cam: Float64, camera: Camera, sweep: Sweep,
     return depths
 
 
-def neighbours(T_map_cam: Float64, distance_m: float):  # type: ignore[no-untyped-def]
+def neighbours(T_map_cam: Float64, distance_m: float) -> Callable[[int], list[int]]:
     """A function: index of a frame -> list of at most NEIGHBOURS others that look the same way, from different sides."""
     position, forward = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
     tree = KDTree(position)
@@ -152,7 +154,7 @@ def _costs(
                 there, H, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=1e3
             )
             each.append(np.minimum(cv2.absdiff(one, seen), LARGEST_COST))
-        best = _lower_half([cv2.blur(cost, (WINDOW_PX, WINDOW_PX)) for cost in each])
+        best = _lower_half([np.asarray(cv2.blur(cost, (WINDOW_PX, WINDOW_PX)), np.float32) for cost in each])
         result[p] = (2 * best + cv2.blur(best, (WIDE_PX, WIDE_PX))) / 3
     return result
 

@@ -21,6 +21,7 @@ from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
 from pose2rgbd_ros.models.relief.lookup import bilinear
 from pose2rgbd_ros.models.relief.march_numba import compiled
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.models.relief.scene_box import Frames
 
 TRUNCATION_LAYERS = 1.5
 SURE_LOGIT = 3.0  # of a vertex all rays call empty, or solid
@@ -41,8 +42,8 @@ def seen_points(
     relief: Relief,
     T_map_cam: Float64,
     camera: Camera,
-    rgb: np.ndarray,
-    depth: np.ndarray,
+    rgb: Frames,
+    depth: Frames,
     frames: np.ndarray,
     most: int = MOST_RAYS,
 ) -> Iterator[SeenPoints]:

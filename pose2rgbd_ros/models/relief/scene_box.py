@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -55,6 +55,12 @@ class SceneBoxSettings:
     extent_m: float | None = setting(None, "side of the modelled square (all that was seen)", ge=1e-3)
     model_mb: float = setting(64.0, "what the stored model may take; cells are coarsened to it", ge=1.0)
     memory_mb: float = setting(4000.0, "what the volume may take while training", ge=1.0)
+
+
+class Frames(Protocol):
+    """Images by number: an array, a memory map, or something that makes them when asked."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -108,13 +114,13 @@ class SceneBox:
 
 
 def surface_points(
-    T_map_cam: Float64, depth_m: AnyArray, camera: Camera, frames: int = 256, points: int = 600
+    T_map_cam: Float64, depth_m: Frames, camera: Camera, frames: int = 256, points: int = 600
 ) -> Surface:
     """A sample of the known surface: about `points` pixels of each of `frames` frames, evenly spaced.
 
     Args:
         T_map_cam: (N, 4, 4) poses.
-        depth_m: (N, H, W) depth along the optical axis, NaN unknown; may be a memory map.
+        depth_m: N of (H, W), depth along the optical axis, NaN unknown.
         camera: of these images.
     """
     chosen = np.unique(np.linspace(0, len(T_map_cam) - 1, min(frames, len(T_map_cam))).round().astype(int))
@@ -152,7 +158,7 @@ def plane_points(
     depth = np.where(depth > 0, depth, np.nan)
     if not np.isfinite(depth).any():
         raise UserError(
-            f"no training camera looks at the plane at {height_m:g} m that was taken for the ground; set --relief.floor-m"
+            f"no training camera looks at the plane at {height_m:g} m that was taken for the ground; set --relief.box.floor-m"
         )
     depth[~(depth < 4 * np.nanmedian(depth))] = np.nan
     frame, pixel = np.nonzero(np.isfinite(depth))
@@ -171,7 +177,9 @@ def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "au
     if up == "map" or (up == "auto" and looks_down):
         return np.eye(3)
     if common < 1e-3:
-        raise UserError("the cameras look into all directions, so no volume faces them; use --relief.up map")
+        raise UserError(
+            "the cameras look into all directions, so no volume faces them; use --relief.box.up map"
+        )
     z = -mean / common
     right = T_map_cam[:, :3, 0].mean(axis=0)
     right = right - z * (right @ z)
@@ -198,7 +206,7 @@ def choose_scene_box(
     if len(surface.points_map) < 10:
         raise UserError(
             f"only {len(surface.points_map)} pixels of the training frames have a known depth, too few to tell where "
-            "the surface is; train with --relief.depth none"
+            "the surface is; train with --relief.depth pictures"
         )
     rotation = volume_rotation(T_map_cam, config.up)
     points = surface.points_map @ rotation
@@ -247,7 +255,7 @@ def _bounds(points: Float64, config: SceneBoxSettings) -> tuple[Float64, Float64
     if not (high[:2] > low[:2]).all() or not high[2] >= low[2]:
         raise UserError(
             f"the modelled box has its floor at {low[2]:g} m and its top at {high[2]:g} m; "
-            "set --relief.floor-m below --relief.top-m"
+            "set --relief.box.floor-m below --relief.box.top-m"
         )
     return low, high
 
@@ -301,10 +309,10 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     side = float(np.sqrt(x * y / factor)) * 0.95
     # Occupancy and features both shrink with the square of the cell, or nearly so.
     cell, feature = (size * np.sqrt(factor) * 1.05 for size in (box.cell_m, box.feature_m))
-    limit = "--relief.memory-mb" if "train" in what else "--relief.model-mb"
+    limit = "--relief.box.memory-mb" if "train" in what else "--relief.box.model-mb"
     allowed = config.memory_mb if "train" in what else config.model_mb
     return (
         f"the place is too large: {x:,.0f} x {y:,.0f} x {z:,.0f} m in cells of {box.cell_m:.3g} m takes {what}, and "
-        f"{limit} allows {allowed:,.0f}; use --relief.cell-m {cell:.3g} --relief.feature-m {feature:.3g}, raise the limit, "
-        f"or train one model per {side:,.0f} m square (--relief.extent-m {side:,.0f})"
+        f"{limit} allows {allowed:,.0f}; use --relief.box.cell-m {cell:.3g} --relief.box.feature-m {feature:.3g}, raise "
+        f"the limit, or train one model per {side:,.0f} m square (--relief.box.extent-m {side:,.0f})"
     )
