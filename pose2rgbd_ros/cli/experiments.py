@@ -8,6 +8,7 @@ import sys
 # What there is, with the module whose `main(argv)` makes it; imported only when asked for.
 KINDS = {
     "tables": ("pose2rgbd_ros.cli.experiments_tables", "the paper's tables 1, 2 and 3 on our data"),
+    "compare": ("pose2rgbd_ros.cli.experiments_compare", "models side by side at equal training time"),
 }
 
 

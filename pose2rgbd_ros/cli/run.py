@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from pose2rgbd_ros.cli.arguments import with_help
+from pose2rgbd_ros.cli.run_models import RunTraining, choose, serve, train_models
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
-from pose2rgbd_ros.training.config import TrainConfig
 
 if TYPE_CHECKING:
     ConvertOptions = ConvertConfig
     PhotoOptions = PhotoSettings
     VideoOptions = VideoSettings
-    TrainOptions = TrainConfig
+    TrainOptions = RunTraining
 else:
     ConvertOptions = with_help(ConvertConfig)
     PhotoOptions = with_help(PhotoSettings)
     VideoOptions = with_help(VideoSettings)
-    TrainOptions = with_help(TrainConfig)
+    TrainOptions = with_help(RunTraining)
 
-# A demo's worth of training: half the channels see more than twice the images (docs/models.md).
+# A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
 DEMO_MINUTES, DEMO_WIDTH = 2.0, 0.5
 
 
 @dataclass
 class RunConfig:
-    """Recording -> dataset -> model -> live node -> report. Without a recording it flies over the simulated city.
+    """Recording -> dataset -> models -> live node -> report. Without a recording it flies over the simulated city.
 
     A recording is what `pose2rgbd convert` takes: bags, folders of photographs, or videos with their logs.
     Steps that are done are not done again: a second call goes on where the first one stopped.
@@ -112,8 +112,7 @@ def main(argv: list[str]) -> int:
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
     _inspect(steps, dataset)
-    _train(steps, dataset, run, config)
-    _evaluate(steps, dataset, run)
+    serve(choose(train_models(steps.run, dataset, out / "runs", config.train)), run)
     delivered = _fly(dataset, run, out, config.live_s) if config.live_s > 0 else True
     _tell(out, dataset, run, time.monotonic() - started)
     return 0 if _is_good(run, config.min_gain) and delivered else 1
@@ -154,28 +153,6 @@ def _inspect(steps: Steps, dataset: Path) -> None:
     from pose2rgbd_ros.dataset.reader import Dataset
 
     steps.run("inspect", None, lambda begun: print(inspect(Dataset(dataset)).text))
-
-
-def _train(steps: Steps, dataset: Path, run: Path, config: RunConfig) -> None:
-    from pose2rgbd_ros.training.trainer import train
-
-    def job(begun: bool) -> None:
-        resume = begun and (run / "last").is_dir()
-        if not resume:
-            _remove(run)
-        if train(dataset, run, config.train, resume=resume).interrupted:
-            raise KeyboardInterrupt
-
-    steps.run("train", to_yaml_dict(config.train), job)
-
-
-def _evaluate(steps: Steps, dataset: Path, run: Path) -> None:
-    from pose2rgbd_ros.evaluation.evaluate import evaluate
-
-    def job(begun: bool) -> None:
-        print(evaluate(run / "checkpoint", dataset, run / "report").table())
-
-    steps.run("evaluate", None, job)
 
 
 def _fly(dataset: Path, run: Path, out: Path, seconds: float) -> bool:

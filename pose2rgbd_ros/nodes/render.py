@@ -26,7 +26,12 @@ from pose2rgbd_ros.nodes.outputs import Outputs, settle_unknown
 from pose2rgbd_ros.nodes.poses import PoseSource, StampedPose
 from pose2rgbd_ros.nodes.render_camera import CameraChoice
 from pose2rgbd_ros.nodes.render_service import Active, RenderPoseService
-from pose2rgbd_ros.nodes.render_settings import FIXED_WHILE_CONFIGURED, RenderSettings, load_renderer
+from pose2rgbd_ros.nodes.render_settings import (
+    FIXED_WHILE_CONFIGURED,
+    RenderSettings,
+    load_renderer,
+    model_name,
+)
 from pose2rgbd_ros.nodes.report import Report, Situation, of_pose
 from pose2rgbd_ros.rendering.renderer import Renderer
 
@@ -90,7 +95,7 @@ class RenderNode(LifecycleNode):
             self._housekeep()
             return FAILURE
         self._failure = None
-        self._renderer, name = renderer, Path(self.settings.model).resolve().name
+        self._renderer, name = renderer, model_name(Path(self.settings.model))
         backend = f"{renderer.backend_name}-{renderer.device}"
         self._report = Report(name, backend, renderer.depth_kind == "metric")
         self._report.known = float("nan") if renderer.any_camera else None

@@ -47,3 +47,9 @@ def load_renderer(settings: RenderSettings) -> Renderer:
         raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
     model = Path(settings.model).expanduser()
     return Renderer(model, settings.device, settings.backend, settings.threads or None)
+
+
+def model_name(model: Path) -> str:
+    """What a model is called in messages: its folder, or that of the run around it."""
+    folder = model.expanduser().resolve()
+    return folder.parent.name if folder.name == "checkpoint" else folder.name

@@ -1,0 +1,140 @@
+"""The models of `pose2rgbd run`: each is trained and evaluated, and the best on the held-out frames is served."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.settings import read_yaml, setting, to_yaml_dict
+from pose2rgbd_ros.training.config import TrainConfig
+
+BEST = "best"
+CANDIDATES = ("relief", "base")
+
+# (name, inputs, job): does the job unless it was done with these inputs before.
+RunStep = Callable[[str, Any, Callable[[bool], Any]], None]
+
+
+@dataclass(frozen=True)
+class RunTraining(TrainConfig):
+    """Settings of `pose2rgbd train`, and a choice among models."""
+
+    model: str = setting(
+        BEST,
+        "best: relief and base share the time, and the better one on the held-out frames is served; "
+        "or a model of `pose2rgbd train`, such as base, slice-10, relief or warp-12",
+    )
+
+    def __post_init__(self) -> None:
+        if self.model == BEST:
+            settings.check(self)
+        else:
+            super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what its report says."""
+
+    name: str
+    folder: Path
+    error_share: float  # of the mean image's error; see Evaluation.error_share
+    collapsed: bool
+    figures: str
+
+
+def train_models(run_step: RunStep, dataset: Path, runs: Path, config: RunTraining) -> list[Trained]:
+    """Train and evaluate the model of `config`, or all candidates; what one leaves of the time is the next one's.
+
+    A candidate that cannot be trained on this dataset is left out with one line.
+
+    Raises:
+        UserError: none can be trained.
+        KeyboardInterrupt: the training was interrupted; it may be resumed.
+    """
+    names = _candidates(dataset) if config.model == BEST else [config.model]
+    minutes, trained = config.max_minutes, []
+    for index, name in enumerate(names):
+        share = None if minutes is None else minutes / (len(names) - index)
+        one = replace(config, model=name, max_minutes=share)
+        try:
+            run_step(f"train {name}", to_yaml_dict(one), _training(dataset, runs / name, one))
+        except UserError as error:
+            if not trained and index == len(names) - 1:
+                raise
+            print(f"   {name} is left out: {error}")
+            continue
+        minutes = None if minutes is None or share is None else minutes - share
+        run_step(f"evaluate {name}", None, _evaluation(dataset, runs / name))
+        trained.append(_read(name, runs / name))
+    return trained
+
+
+def choose(trained: list[Trained]) -> Trained:
+    """The model to serve: the least error on the held-out frames among those that did not collapse."""
+    best = min(trained, key=lambda each: (each.collapsed, each.error_share))
+    if len(trained) > 1:
+        print("== the better model on the held-out frames is served")
+        for each in trained:
+            kind = "served" if each is best else "collapsed" if each.collapsed else "beaten"
+            print(
+                f"   {each.name:<8} {kind:<10} error {each.error_share:.0%} of the mean image's  {each.figures}"
+            )
+    return best
+
+
+def serve(chosen: Trained, link: Path) -> None:
+    """Make `link` the folder of the chosen model, beside those of all."""
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        shutil.rmtree(link)
+    link.symlink_to(chosen.folder.resolve().relative_to(link.parent.resolve()), target_is_directory=True)
+
+
+def _candidates(dataset: Path) -> list[str]:
+    from pose2rgbd_ros.dataset.reader import Dataset
+
+    if Dataset(dataset).has_depth:
+        return list(CANDIDATES)
+    print(
+        "   relief is left out: this recording has no depth; "
+        "--train.model relief finds the shape of the place in the pictures (slow)"
+    )
+    return [name for name in CANDIDATES if name != "relief"]
+
+
+def _training(dataset: Path, run: Path, config: TrainConfig) -> Callable[[bool], None]:
+    def job(begun: bool) -> None:
+        from pose2rgbd_ros.training.trainer import train
+
+        resume = begun and (run / "last").is_dir()
+        if not resume and run.exists():
+            shutil.rmtree(run)
+        if train(dataset, run, config, resume=resume).interrupted:
+            raise KeyboardInterrupt
+
+    return job
+
+
+def _evaluation(dataset: Path, run: Path) -> Callable[[bool], None]:
+    def job(begun: bool) -> None:
+        from pose2rgbd_ros.evaluation.evaluate import evaluate
+
+        print(evaluate(run / "checkpoint", dataset, run / "report").table())
+
+    return job
+
+
+def _read(name: str, run: Path) -> Trained:
+    from pose2rgbd_ros.training.metrics import describe
+
+    report = read_yaml(run / "report" / "metrics.yaml")
+    unit = "m" if report["depth_unit"] == "m" else ""
+    figures = describe(report["scores"]["model"], depth_unit=unit)
+    return Trained(name, run, float(report["error_share"]), bool(report["collapsed"]), figures)

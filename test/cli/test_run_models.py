@@ -1,0 +1,78 @@
+"""`pose2rgbd run` trains several models and serves the best; what cannot be trained is left out in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pose2rgbd_ros.cli.run_models import RunTraining, Trained, choose, serve, train_models
+from pose2rgbd_ros.errors import UserError
+
+TINY = RunTraining(size=32, width=1 / 16, epochs=1, device="cpu", tensorboard=False)
+
+
+def do(name: str, inputs: Any, job: Callable[[bool], Any]) -> None:
+    job(False)
+
+
+def test_a_recording_without_depth_gets_the_network_that_needs_none(
+    tmp_path: Path, flight_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = flight_dataset(tmp_path / "flight", frames=12, depth_kind=None)
+    (only,) = train_models(do, dataset, tmp_path / "runs", TINY)
+    assert only.name == "base"
+    told = capsys.readouterr().out
+    assert "relief is left out: this recording has no depth" in told
+    choose([only])
+    assert "is served" not in capsys.readouterr().out, "there was no choice"
+
+
+def test_a_model_that_cannot_be_trained_is_left_out(
+    tmp_path: Path, flight_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = flight_dataset(tmp_path / "flight", frames=12)
+    asked: list[tuple[str, float]] = []
+
+    def refuse_relief(name: str, inputs: Any, job: Callable[[bool], Any]) -> None:
+        if name.startswith("train"):
+            asked.append((name, inputs["max_minutes"]))
+        if name == "train relief":
+            raise UserError("no room here")
+        job(False)
+
+    config = replace(TINY, max_minutes=0.01, epochs=None)
+    trained = train_models(refuse_relief, dataset, tmp_path / "runs", config)
+    assert [each.name for each in trained] == ["base"]
+    assert "relief is left out: no room here" in capsys.readouterr().out
+    assert asked == [("train relief", 0.005), ("train base", 0.01)], "its time is not lost"
+    with pytest.raises(UserError, match="no room"):
+        train_models(refuse_relief, dataset, tmp_path / "runs", replace(TINY, model="relief"))
+
+
+def test_the_best_that_did_not_collapse_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def trained(name: str, share: float, collapsed: bool = False) -> Trained:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        return Trained(name, tmp_path / "runs" / name, share, collapsed, "RGB 1 px")
+
+    best = choose([trained("relief", 0.4), trained("base", 0.6), trained("slice-10", 0.1, collapsed=True)])
+    assert best.name == "relief"
+    told = capsys.readouterr().out
+    assert "served" in told
+    assert "error 40% of the mean image's" in told
+    link = tmp_path / "run"
+    link.mkdir()  # as an earlier version left it
+    for each in (best, Trained("base", tmp_path / "runs" / "base", 0.6, False, "")):
+        serve(each, link)
+        assert link.resolve() == each.folder.resolve()
+    assert not Path(link.readlink()).is_absolute(), "the folder may be moved"
+
+
+def test_one_model_can_be_chosen() -> None:
+    assert RunTraining().model == "best"
+    assert RunTraining(model="warp-12").model == "warp-12"
+    with pytest.raises(UserError, match="unknown model"):
+        RunTraining(model="better")
