@@ -58,7 +58,8 @@ def train_models(run_step: RunStep, dataset: Path, runs: Path, config: RunTraini
         KeyboardInterrupt: the training was interrupted; it may be resumed.
     """
     names = _candidates(dataset) if config.model == BEST else [config.model]
-    minutes, trained = config.max_minutes, []
+    minutes = config.max_minutes
+    trained: list[Trained] = []
     for index, name in enumerate(names):
         share = None if minutes is None else minutes / (len(names) - index)
         one = replace(config, model=name, max_minutes=share)
