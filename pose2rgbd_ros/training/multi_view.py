@@ -23,8 +23,8 @@ from pose2rgbd_ros.models.relief.scene_box import Frames
 # Of the distance: nearer views hardly move against each other, farther ones share nothing.
 BASELINE = 0.3
 MOST_TURN_DEG = 40.0
-PAIRS = 48
-CANDIDATES = 72
+PAIRS = 24
+CANDIDATES = 64
 # Normalised correlation of the best candidate, and by how much it must stand out from those 1.3 times off or more.
 LEAST_AGREEMENT, LEAST_CONTRAST = 0.35, 0.05
 
