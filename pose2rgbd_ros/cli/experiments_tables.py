@@ -30,7 +30,7 @@ class Arguments:
     real: Annotated[
         Path | None,
         tyro.conf.arg(
-            help="with relative depth, for table 3 (default: a stand-in is simulated, and labelled)"
+            help="for table 3; metric depth loses its unit first (default: a stand-in is simulated, and labelled)"
         ),
     ] = None
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)

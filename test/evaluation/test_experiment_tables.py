@@ -117,7 +117,7 @@ def test_a_twin_with_relative_depth_keeps_all_but_the_unit(
 def test_table_three_in_small_and_again(
     tmp_path: Path, flight_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = flight_dataset(tmp_path / "real", frames=16, depth_kind="relative")
+    real = flight_dataset(tmp_path / "real", frames=16, depth_kind="metric")
     out = tmp_path / "tables"
     command = ["experiments", "tables", "--out", str(out), "--real", str(real), "--tables", "3"]
     command += ["--size", "32", "--epochs", "1", "--device", "cpu"]
@@ -126,8 +126,9 @@ def test_table_three_in_small_and_again(
     assert printed.startswith((out / "tables.md").read_text())
     assert "| Slice-10 | RGBD | 24.82 | 0.01449 |" in printed
     assert {file.name for file in out.iterdir()} == {
-        "index.html", "runs", "table3.png", "tables.csv", "tables.md", "tables.yaml",
+        "index.html", "datasets", "runs", "table3.png", "tables.csv", "tables.md", "tables.yaml",
     }  # fmt: skip
+    assert "its depth divided by a factor that nobody is told: 16 frames" in printed
     trained = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/checkpoint/weights.safetensors")}
     assert len(trained) == 4
     assert main(command) == 0
@@ -138,11 +139,12 @@ def test_table_three_in_small_and_again(
 def test_what_cannot_be_asked(
     tmp_path: Path, flight_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metric = flight_dataset(tmp_path / "metric", frames=5)
-    with pytest.raises(
-        UserError, match=r"has metric depth; --real takes one with relative depth, for table 3"
-    ):
-        run_tables(tmp_path / "out", TablesConfig(tables="3", device="cpu"), real=metric)
+    blind = flight_dataset(tmp_path / "blind", frames=5, depth_kind=None)
+    with pytest.raises(UserError, match=r"has no depth; --real takes one with relative depth"):
+        run_tables(tmp_path / "out", TablesConfig(tables="3", device="cpu"), real=blind)
+    relative = flight_dataset(tmp_path / "relative", frames=5, depth_kind="relative")
+    with pytest.raises(UserError, match=r"has relative depth; --dataset takes one with metric depth"):
+        run_tables(tmp_path / "out", TablesConfig(tables="1", device="cpu"), dataset=relative)
     assert main(["experiments", "tables", "--scale", "paper", "--device", "cpu"]) == 2
     assert "--scale cpu, or --force" in capsys.readouterr().err
     assert main(["experiments", "chairs"]) == 2

@@ -12,7 +12,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.experiments.relative import write_relative_twin
 from pose2rgbd_ros.evaluation.experiments.run import Job, Measured, measure
-from pose2rgbd_ros.evaluation.experiments.tables_plan import Row, Table, TablesConfig, tables
+from pose2rgbd_ros.evaluation.experiments.tables_plan import Place, Row, Table, TablesConfig, tables
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.flights import FlightConfig
 from pose2rgbd_ros.training.config import TrainConfig
@@ -21,6 +21,7 @@ from pose2rgbd_ros.training.device import pick_device
 logger = logging.getLogger(__name__)
 
 RUNS, DATASETS = "runs", "datasets"
+HIDDEN_UNIT = "divided by a factor that nobody is told"
 
 
 @dataclass
@@ -53,7 +54,7 @@ def run_tables(
 
     Args:
         dataset: with metric depth, in place of the simulated flight in the paper's pattern.
-        real: with relative depth, in place of the stand-in for the paper's real flight.
+        real: in place of the stand-in for the paper's real flight. Its depth loses its unit first if it is metric.
 
     Raises:
         UserError: paper scale without a GPU, a dataset without the depth it needs, `out` made with other settings.
@@ -71,7 +72,7 @@ def run_tables(
     given = {"synthetic": dataset, "real": real}
     outcome = Outcome(config, _machine(device))
     for table in tables(config):
-        place, words = _place(out, table, given[table.place], config)
+        place, words = _place(out / DATASETS, table.place, given[table.place], config)
         filled = Filled(table, place, words)
         outcome.tables.append(filled)
         for row in table.rows:
@@ -100,33 +101,44 @@ def train_config(row: Row, config: TablesConfig) -> TrainConfig:
     )
 
 
-def _place(out: Path, table: Table, given: Path | None, config: TablesConfig) -> tuple[Path, str]:
-    """The dataset of a table, made if need be, and what it is in words."""
-    kind = "metric" if table.place == "synthetic" else "relative"
-    path, words = (given, "") if given else _made(out / DATASETS, table, config)
-    assert path is not None
+def _place(folder: Path, place: Place, given: Path | None, config: TablesConfig) -> tuple[Path, str]:
+    """The dataset of a table, made in `folder` if need be, and what it is in words."""
+    if given is None:
+        path, words = _made(folder, place, config)
+    else:
+        sources = "; ".join(source.name for source in Dataset(given).meta.sources[:3])
+        path, words = given, given.resolve().name + (f" ({sources})" if sources else "")
+    if place == "real" and Dataset(path).depth_kind == "metric":
+        path, words = _without_unit(path, folder, config), f"{words}; its depth {HIDDEN_UNIT}"
     dataset = Dataset(path)
+    kind = {"synthetic": "metric", "real": "relative"}[place]
     if dataset.depth_kind != kind:
-        option = "--dataset" if table.place == "synthetic" else "--real"
+        option = "--dataset" if place == "synthetic" else "--real"
         raise UserError(
-            f"{path} has {dataset.depth_kind or 'no'} depth; {option} takes one with {kind} depth, for table {table.number}"
+            f"{path} has {dataset.depth_kind or 'no'} depth; {option} takes one with {kind} depth"
         )
-    sources = "; ".join(source.name for source in dataset.meta.sources)
-    return path, f"{words or path.resolve().name + ' (' + sources + ')'}: {len(dataset)} frames"
+    return path, f"{words}: {len(dataset)} frames"
 
 
-def _made(folder: Path, table: Table, config: TablesConfig) -> tuple[Path, str]:
-    if table.place == "synthetic":
-        path = _simulated(folder / "synthetic", "paper", config)
-        return path, "simulated city, flown in the paper's pattern"
-    flight = _simulated(folder / "survey", "survey", config)
-    twin = folder / "survey-relative"
-    if not (twin / layout.SPLIT).exists():
-        write_relative_twin(flight, twin, config.seed)
-    return twin, (
-        "STAND-IN for the paper's real flight: the simulated city, flown as that survey was, its exact depth divided "
-        "by a factor nobody is told"
-    )
+def _made(folder: Path, place: Place, config: TablesConfig) -> tuple[Path, str]:
+    if place == "synthetic":
+        return _simulated(
+            folder / "synthetic", "paper", config
+        ), "simulated city, flown in the paper's pattern"
+    words = "STAND-IN for the paper's real flight: the simulated city, flown as that survey was"
+    return _simulated(folder / "survey", "survey", config), words
+
+
+def _without_unit(source: Path, folder: Path, config: TablesConfig) -> Path:
+    twin = folder / f"{source.resolve().name}-relative"
+    finished = twin / ".twin-of"  # written last
+    facts = f"{source.resolve()} {config.seed}"
+    if not finished.exists():
+        write_relative_twin(source, twin, config.seed)
+        finished.write_text(facts)
+    elif finished.read_text() != facts:
+        raise UserError(f"{twin} was made from {finished.read_text()}; choose another --out, or remove it")
+    return twin
 
 
 def _simulated(path: Path, plan: str, config: TablesConfig) -> Path:
