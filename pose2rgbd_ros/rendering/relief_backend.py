@@ -61,45 +61,37 @@ class ReliefBackend:
                 self._render_one(self._T_vol_map @ T, self._frame, out, index)
 
     def _render_one(self, T_vol_cam: NDArray[np.float64], frame: _Frame, out: Rendered, index: int) -> None:
-        s, channels = self._config.unshuffle, self._config.channels
         sure = frame.sure if out.confidence is None else out.confidence[index]
         rgb = frame.no_rgb if out.rgb is None else out.rgb[index]
         depth = frame.no_depth if out.depth is None else out.depth[index]
-        focal, scale = np.float32(focal_px(frame.camera)), np.float32(self._config.depth_scale_m)
-        T_vol_cam = np.ascontiguousarray(T_vol_cam)
+        config, tables, kernels = self._config, self._tables, self._kernels
+        s, (height, width, _) = config.unshuffle, frame.direction.shape
+        T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
+        origin = T_grid_cam[None, :, 3].astype(np.float32)
+        direction = frame.direction.reshape(-1, 3)
+        focal, scale = np.float32(focal_px(frame.camera)), np.float32(config.depth_scale_m)
+        metres, unit_m = np.float32(config.layer_m), np.float32(config.unit_m)
 
         def look_up(start: int, stop: int) -> None:
-            self._kernels.look_up_rows(
-                self._tables,
-                T_vol_cam,
-                frame.rays,
-                focal,
-                scale,
-                s,
-                start,
-                stop,
-                frame.shader_input,
-                frame.depth_m,
-                sure,
+            first, last = start * s, min(stop * s, height)
+            kernels.direct_rows(T_grid_cam, frame.rays, first, last, frame.direction)
+            block = (tables.logits, tables.top, tables.around)
+            march_numba.march_rays(
+                *block, origin, direction, first * width, last * width, frame.state, frame.found
             )
+            seen = (origin, frame.direction, frame.found, focal, scale)
+            kernels.look_up_rows(tables, *seen, s, start, stop, frame.shader_input, frame.depth_m, sure)
 
         def compose(start: int, stop: int) -> None:
-            self._kernels.compose_rows(
-                frame.shader_input,
-                frame.residual,
-                channels,
-                metres,
-                unit_m,
-                s,
-                start,
-                stop,
-                frame.depth_m,
-                rgb,
-                depth,
-            )
+            answer = (frame.shader_input, frame.residual, config.channels, metres, unit_m)
+            kernels.compose_rows(*answer, s, start, stop, frame.depth_m, rgb, depth)
 
-        metres, unit_m = np.float32(self._config.layer_m), np.float32(self._config.unit_m)
         self._share(look_up, frame.shader_input.shape[1], _ROWS_A_TASK)
+        self._shade(frame)
+        self._share(compose, height, _ROWS_A_TASK * s)
+
+    def _shade(self, frame: _Frame) -> None:
+        """The shader, from buffer to buffer."""
         binding = self._session.io_binding()
         for bind, name, values in (
             (binding.bind_input, "input", frame.shader_input),
@@ -107,15 +99,15 @@ class ReliefBackend:
         ):
             bind(name, "cpu", 0, np.float32, (1, *values.shape), values.ctypes.data)
         self._session.run_with_iobinding(binding)
-        self._share(compose, frame.camera.height, _ROWS_A_TASK * s)
 
     def _share(self, run: Callable[[int, int], None], rows: int, rows_a_task: int) -> None:
         """Call `run` for all rows, some at a time, in all threads."""
+        tasks = [(start, min(start + rows_a_task, rows)) for start in range(0, rows, rows_a_task)]
         if self._pool is None:
-            run(0, rows)
+            for start, stop in tasks:  # in few rows at a time, which stay in the cache from pass to pass
+                run(start, stop)
             return
-        starts = range(0, rows, rows_a_task)
-        for done in [self._pool.submit(run, start, min(start + rows_a_task, rows)) for start in starts]:
+        for done in [self._pool.submit(run, *task) for task in tasks]:
             done.result()
 
     def _compile(self) -> None:
@@ -137,6 +129,9 @@ class _Frame:
         h, w = -(-height // s), -(-width // s)
         self.camera = camera
         self.rays = np.ascontiguousarray(camera.rays()[..., :2])
+        self.direction: Float32 = np.empty((height, width, 3), np.float32)
+        self.state = np.empty(height * width, np.uint8)
+        self.found: Float32 = np.empty((5, height * width), np.float32)
         self.shader_input: Float32 = np.empty((channels, h, w), np.float32)
         self.residual: Float32 = np.empty((4 * s * s, h, w), np.float32)
         self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))

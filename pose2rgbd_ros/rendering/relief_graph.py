@@ -28,7 +28,10 @@ def add_layers(graph: Graph, layers: nn.Sequential, value: str, output: str) -> 
     for number, layer in enumerate(layers):
         name = output if number == len(layers) - 1 else ""
         if isinstance(layer, nn.Conv2d):
-            weight, bias = (tensor.detach().cpu().numpy() for tensor in (layer.weight, layer.bias))
+            weight, bias = (
+                None if values is None else values.detach().cpu().numpy()
+                for values in (layer.weight, layer.bias)
+            )
             value = graph.conv(value, weight, bias, layer.groups, output=name)
         elif isinstance(layer, nn.ReLU):
             value = graph.add("Relu", value, output=name)

@@ -1,7 +1,8 @@
-"""Relief without autograd: per pixel the ray, what it meets and the features there, in one pass over the image.
+"""Relief without autograd: per pixel the ray and the features where it meets something, in passes over a few rows.
 
-The arithmetic is that of models/relief; only the order of some sums differs. `s` is the shader's unshuffle: its input is
-(C s s, ceil(H / s), ceil(W / s)), channel (c s + row) s + column of a patch, patches beyond the image repeating its edge.
+The march between them is march_numba.py. The arithmetic is that of models/relief; only the order of some sums differs.
+`s` is the shader's unshuffle: its input is (C s s, ceil(H / s), ceil(W / s)), channel (c s + row) s + column of a patch,
+patches beyond the image repeating its edge.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
 from pose2rgbd_ros.models.relief.features import FULL_TEXELS, NONE_TEXELS
-from pose2rgbd_ros.models.relief.march_numba import cell, compiled, march_ray
+from pose2rgbd_ros.models.relief.march_numba import cell, compiled
 from pose2rgbd_ros.models.relief.shader import EXTRA_CHANNELS
 
 _ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
@@ -21,86 +22,76 @@ _EXTRA, _DIRECT = EXTRA_CHANNELS, DIRECT_CHANNELS
 
 
 @compiled
-def look_up_rows(
-    tables, T_vol_cam, rays, focal_px, depth_scale_m, s, start, stop, shader_input, depth_m, sure
-):
-    """Rows start..stop of the shader's input (C s s, h, w), and what is known of their pixels before the shader.
-
-    T_vol_cam (4, 4) and rays (H, W, 2), x and y at z = 1, are float64. Fills depth_m (H, W), NaN where nothing is met or
-    the place was never seen, and sure (H, W), the confidence.
-    """
-    height, width, _ = rays.shape
-    count, columns = len(shader_input) // (s * s), shader_input.shape[2]
-    row = np.empty((columns * s, count), np.float32)
-    for patch in range(start, stop):
-        for inner in range(s):
-            y = min(patch * s + inner, height - 1)
-            look_up_row(tables, T_vol_cam, rays, focal_px, depth_scale_m, y, row, depth_m, sure)
-            for x in range(width, columns * s):
-                row[x] = row[width - 1]
-            for channel in range(count):
-                for across in range(s):
-                    plane = (channel * s + inner) * s + across
-                    for column in range(columns):
-                        shader_input[plane, patch, column] = row[column * s + across, channel]
+def direct_rows(T_grid_cam, rays, start, stop, direction):
+    """Rows start..stop of rays (H, W, 2), x and y at z = 1, in grid units: direction (H, W, 3) float32."""
+    T = T_grid_cam
+    for y in range(start, stop):
+        for x in range(rays.shape[1]):
+            ray_x, ray_y = rays[y, x, 0], rays[y, x, 1]
+            for axis in range(3):
+                direction[y, x, axis] = np.float32(T[axis, 0] * ray_x + T[axis, 1] * ray_y + T[axis, 2])
 
 
 @compiled
-def look_up_row(tables, T_vol_cam, rays, focal_px, depth_scale_m, y, row, depth_m, sure):
-    """One row of pixels: features into row (W, C), depth_m and sure as :func:`look_up_rows`.
+def look_up_rows(
+    tables, origin, direction, found, focal_px, depth_scale_m, s, start, stop, shader_input, depth_m, sure
+):
+    """Rows start..stop of the shader's input (C s s, h, w), and what is known of their pixels before the shader.
 
-    The arrays are taken out of `tables` here, and no function below makes a view of one: each would be counted, which
-    costs more than the arithmetic of a pixel.
+    origin (1, 3), direction (H, W, 3) in grid units and found (5, H W) are those of the march. Fills depth_m (H, W), NaN
+    where nothing is met or the place was never seen, and sure (H, W), the confidence.
     """
-    logits, shape, seen = tables.logits.ravel(), tables.logits.shape, tables.seen
-    top, around = tables.top, tables.around
+    # Arrays are taken out of `tables` once, and nothing called for a pixel makes a view of one: each would be counted,
+    # which costs more than the arithmetic of a pixel.
+    shape, seen, sky_shape, coarse_shape = (
+        tables.logits.shape,
+        tables.seen,
+        tables.sky.shape,
+        tables.coarse.shape,
+    )
     maps, starts, shapes, texel_m = tables.maps, tables.starts, tables.shapes, tables.texel_m
-    coarse, sky = tables.coarse.reshape(-1, tables.coarse.shape[3]), tables.sky.reshape(-1, maps.shape[1])
-    coarse_shape, coarse_step_m, sky_shape = tables.coarse.shape, tables.coarse_step_m, tables.sky.shape
+    coarse, sky = tables.coarse.reshape(-1, coarse_shape[3]), tables.sky.reshape(-1, sky_shape[2])
+    coarse_step_m = tables.coarse_step_m
     step_x, step_y, step_z = tables.step_m
+    ox, oy, oz = origin[0, 0] * step_x, origin[0, 1] * step_y, origin[0, 2] * step_z
     channels, extra = maps.shape[1], maps.shape[1] + coarse.shape[1]
-    T = T_vol_cam
-    ox, oy, oz = np.float32(T[0, 3]), np.float32(T[1, 3]), np.float32(T[2, 3])
-    for x in range(rays.shape[1]):
-        ray_x, ray_y = rays[y, x, 0], rays[y, x, 1]
-        dx = np.float32(T[0, 0] * ray_x + T[0, 1] * ray_y + T[0, 2])
-        dy = np.float32(T[1, 0] * ray_x + T[1, 1] * ray_y + T[1, 2])
-        dz = np.float32(T[2, 0] * ray_x + T[2, 1] * ray_y + T[2, 2])
-        t, _, _, _, _, logit = march_ray(
-            logits,
-            shape,
-            top,
-            around,
-            ox / step_x,
-            oy / step_y,
-            oz / step_z,
-            dx / step_x,
-            dy / step_y,
-            dz / step_z,
-        )
-        if not np.isfinite(dx + dy + dz):
-            dx = dy = dz = _ZERO
-        length = max(np.sqrt(dx * dx + dy * dy + dz * dz), _TINY)
-        row[x, extra], row[x, extra + 1], row[x, extra + 2] = dx / length, dy / length, dz / length
-        depth_m[y, x], sure[y, x] = _NAN, _ZERO
-        for channel in range(extra):
-            row[x, channel] = _ZERO
-        if np.isnan(t):
-            add_sky(sky, sky_shape, dx, dy, dz, row, x)
-            row[x, extra + 3] = row[x, extra + 4] = _ZERO
-            continue
-        row[x, extra + 3] = np.log(min(max(t / depth_scale_m, _LEAST), _MOST))
-        row[x, extra + 4] = _ONE
-        px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
-        add_ground(maps, starts, shapes, texel_m, px, py, t / focal_px, row, x)
-        add_coarse(coarse, coarse_shape, coarse_step_m, px, py, pz, row, x, channels)
-        i, j, k = (
-            nearest(px / step_x, shape[2]),
-            nearest(py / step_y, shape[1]),
-            nearest(pz / step_z, shape[0]),
-        )
-        if seen[k, j, i]:
-            depth_m[y, x], sure[y, x] = t, _ONE / (_ONE + np.exp(-logit))
+    height, width, _ = direction.shape
+    count, columns = extra + _EXTRA, shader_input.shape[2]
+    row = np.empty((width, count), np.float32)
+    for across in range(start * s, stop * s):
+        patch, inner, y = across // s, across % s, min(across, height - 1)
+        for x in range(width):
+            dx, dy, dz = (
+                direction[y, x, 0] * step_x,
+                direction[y, x, 1] * step_y,
+                direction[y, x, 2] * step_z,
+            )
+            t, logit = found[0, y * width + x], found[4, y * width + x]
+            if not np.isfinite(dx + dy + dz):
+                dx = dy = dz = _ZERO
+            length = max(np.sqrt(dx * dx + dy * dy + dz * dz), _TINY)
+            row[x, extra], row[x, extra + 1], row[x, extra + 2] = dx / length, dy / length, dz / length
+            depth_m[y, x], sure[y, x] = _NAN, _ZERO
+            for channel in range(extra):
+                row[x, channel] = _ZERO
+            if np.isnan(t):
+                add_sky(sky, sky_shape, dx, dy, dz, row, x)
+                row[x, extra + 3] = row[x, extra + 4] = _ZERO
+                continue
+            row[x, extra + 3] = np.log(min(max(t / depth_scale_m, _LEAST), _MOST))
+            row[x, extra + 4] = _ONE
+            px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+            add_ground(maps, starts, shapes, texel_m, px, py, t / focal_px, row, x)
+            add_coarse(coarse, coarse_shape, coarse_step_m, px, py, pz, row, x, channels)
+            i, j = nearest(px / step_x, shape[2]), nearest(py / step_y, shape[1])
+            if seen[nearest(pz / step_z, shape[0]), j, i]:
+                depth_m[y, x], sure[y, x] = t, _ONE / (_ONE + np.exp(-logit))
+        for channel in range(count):
+            for shift in range(s):
+                plane = (channel * s + inner) * s + shift
+                for column in range(columns):
+                    x = min(column * s + shift, width - 1)
+                    shader_input[plane, patch, column] = row[x, channel]
 
 
 @compiled

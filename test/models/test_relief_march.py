@@ -186,12 +186,34 @@ def test_gradients_of_the_refined_surface() -> None:
     assert (logits.grad != 0).sum() == 16
 
 
-def test_works_without_numba() -> None:
+def test_works_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(march_numba, "AVAILABLE", False)
+    monkeypatch.setattr(march_numba, "march_rays", None)
+    logits, (origin, direction) = block(1, (6, 9, 9)), rays(2, (6, 9, 9))
+    expected, found = march(logits, origin, direction), march_fast(logits, origin, direction)
+    torch.testing.assert_close(found.t, expected.t, equal_nan=True)
+
+
+@pytest.mark.slow
+def test_imports_without_numba() -> None:
     code = (
         "import sys; sys.modules['numba'] = None\n"
+        "from pose2rgbd_ros.models.relief import march_numba as m\n"
+        "import pose2rgbd_ros.rendering.relief_kernels\n"
+        "assert not m.AVAILABLE and 'numba' in m.REASON\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not march_numba.AVAILABLE, reason="numba is not installed")
+def test_compiles_where_no_folder_can_be_written_to() -> None:
+    """As in a container whose package and home are read-only: compiled at every start, not an error."""
+    code = (
+        "from numba.core import caching\n"
+        "caching._CacheLocator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError('read-only'))\n"
         "import torch\n"
         "from pose2rgbd_ros.models.relief import march_numba as m\n"
-        "assert not m.AVAILABLE and 'numba' in m.REASON\n"
         "hits = m.march_fast(-torch.ones(3, 4, 4), torch.tensor([[1.0, 1, 5]]), torch.tensor([[0.0, 0, -1]]))\n"
         "assert float(hits.t) == 5\n"
     )

@@ -206,17 +206,21 @@ def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz):
 
 @compiled
 def march_rays(logits, top, around, origin, direction, start, stop, state, found):
-    """Rays start..stop of origin and direction (N, 3): state (N,) uint8, found (5, N) the other fields of Hits."""
-    flat, shape = logits.ravel(), logits.shape
+    """Rays start..stop of direction (N, 3) and origin (N, 3), or (1, 3) for all: state (N,) uint8, found (5, N).
+
+    `found` takes the other fields of :class:`march.Hits` in their order.
+    """
+    flat, shape, last = logits.ravel(), logits.shape, len(origin) - 1
     for index in range(start, stop):
+        at = min(index, last)
         t, which, t_before, t_after, logit_before, logit_after = march_ray(
             flat,
             shape,
             top,
             around,
-            origin[index, 0],
-            origin[index, 1],
-            origin[index, 2],
+            origin[at, 0],
+            origin[at, 1],
+            origin[at, 2],
             direction[index, 0],
             direction[index, 1],
             direction[index, 2],
