@@ -9,6 +9,7 @@ import sys
 KINDS = {
     "tables": ("pose2rgbd_ros.cli.experiments_tables", "the paper's tables 1, 2 and 3 on our data"),
     "compare": ("pose2rgbd_ros.cli.experiments_compare", "models side by side at equal training time"),
+    "pictures": ("pose2rgbd_ros.cli.experiments_pictures", "held-out frames as trained models show them"),
 }
 
 

@@ -1,0 +1,129 @@
+"""The same held-out frames as recorded and as several models show them, with the errors and their scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pose2rgbd_ros.dataset.cache import frame_cache
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.report import model_name
+from pose2rgbd_ros.evaluation.sheets import (
+    DEPTH_COLOURS,
+    ERROR_COLOURS,
+    Block,
+    Column,
+    depth_error,
+    depth_limits,
+    draw_blocks,
+    error_limit,
+    rgb_error,
+)
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+
+@dataclass
+class Shown:
+    """What a model shows of some frames, and what was recorded at its size; None for what is not there.
+
+    rgb: uint8 (F, S, S, 3). depth: float32 (F, S, S), NaN unknown.
+    """
+
+    title: str
+    rgb: np.ndarray | None
+    depth: np.ndarray | None
+    true_rgb: np.ndarray
+    true_depth: np.ndarray | None
+
+    def rgb_errors(self) -> list[np.ndarray | None]:
+        """Of each frame, in levels of 0..255."""
+        return [
+            rgb_error(truth, None if self.rgb is None else self.rgb[i])
+            for i, truth in enumerate(self.true_rgb)
+        ]
+
+    def depth_errors(self) -> list[np.ndarray | None]:
+        """Of each frame, in the dataset's unit."""
+        if self.true_depth is None or self.depth is None:
+            return [None] * len(self.true_rgb)
+        return [depth_error(truth, shown) for truth, shown in zip(self.true_depth, self.depth, strict=True)]
+
+
+def show(
+    run: Path, dataset: Dataset, frames: np.ndarray, size: int | None = None, device: str = "auto"
+) -> Shown:
+    """A checkpoint's pictures of the frames `frames`, of side `size` where the model can, else as trained."""
+    checkpoint, renderer = load_checkpoint(run), Renderer(run, device)
+    side = size if size is not None and renderer.any_camera else checkpoint.camera.width
+    cache = frame_cache(dataset, side, checkpoint.provenance.get("fit", "square"))
+    camera = cache.camera if renderer.any_camera else renderer.camera
+    images = renderer.render_for_camera(dataset.T_map_cam[frames], camera)
+    true_depth = None if cache.depth is None else np.array(cache.depth[frames])
+    if dataset.depth_kind != checkpoint.depth_kind:
+        true_depth = None
+    return Shown(model_name(checkpoint), images.rgb, images.depth, np.array(cache.rgb[frames]), true_depth)
+
+
+def draw_side_by_side(
+    path: Path, models: list[Shown], labels: list[str], title: str = "", depth_unit: str = "m"
+) -> None:
+    """Write a PNG or JPEG: recorded, each model, each model's error; colour above, depth below, a row a frame."""
+    finest = max(models, key=lambda model: model.true_rgb.shape[1])
+    blocks = []
+    if any(model.rgb is not None for model in models):
+        high = error_limit([error for model in models for error in model.rgb_errors()])
+        columns = [Column("recorded", list(finest.true_rgb))]
+        columns += [Column(model.title, _frames(model.rgb, labels)) for model in models]
+        columns += [
+            Column(f"{model.title} error (0..255)", model.rgb_errors(), ERROR_COLOURS, 0.0, high)
+            for model in models
+        ]
+        blocks.append(Block(columns, labels))
+    if any(model.depth is not None for model in models):
+        recorded = _frames(finest.true_depth, labels)
+        limits = depth_limits(
+            [*recorded, *(image for model in models for image in _frames(model.depth, labels))]
+        )
+        high = error_limit([error for model in models for error in model.depth_errors()])
+        columns = [Column(f"recorded depth ({depth_unit})", recorded, DEPTH_COLOURS, *limits)]
+        columns += [
+            Column(f"{model.title} ({depth_unit})", _frames(model.depth, labels), DEPTH_COLOURS, *limits)
+            for model in models
+        ]
+        columns += [
+            Column(f"{model.title} error ({depth_unit})", model.depth_errors(), ERROR_COLOURS, 0.0, high)
+            for model in models
+        ]
+        blocks.append(Block(columns, labels))
+    draw_blocks(path, blocks, title)
+
+
+def held_out_by_all(dataset: Dataset, runs: list[Path]) -> np.ndarray:
+    """Indices of the frames that none of the checkpoints was trained on; UserError when there are none."""
+    trained = np.concatenate([load_checkpoint(run).training_stamps_ns for run in runs])
+    free = np.flatnonzero(~np.isin(dataset.stamps_ns, trained))
+    if len(free) == 0:
+        raise UserError(f"{dataset.path}: every frame was trained on by one of the models")
+    return free
+
+
+def worst_of(run: Path, dataset: Dataset, among: np.ndarray, count: int, device: str = "auto") -> np.ndarray:
+    """The `count` of the frames `among` at which a checkpoint's errors are largest, in the order they were taken."""
+    from pose2rgbd_ros.evaluation.evaluate import worst_frames
+
+    shown = show(run, dataset, among, device=device)
+    errors = {"rgb_mae_px": shown.rgb_errors(), "depth_mae": shown.depth_errors()}
+    per_frame = {
+        name: np.array([np.nan if image is None else np.nanmean(image) for image in images])
+        for name, images in errors.items()
+        if any(image is not None for image in images)
+    }
+    return np.sort(among[worst_frames(per_frame, count)])
+
+
+def _frames(images: np.ndarray | None, labels: list[str]) -> list[np.ndarray | None]:
+    return [None] * len(labels) if images is None else list(images)

@@ -1,0 +1,76 @@
+"""Recorded frames beside what models show: sizes, errors, which frames; the picture itself is for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from support.small_relief import small_relief, write_small_relief
+
+from pose2rgbd_ros.cli import experiments_pictures
+from pose2rgbd_ros.dataset.cache import frame_cache
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.side_by_side import held_out_by_all, show, worst_of
+
+
+@pytest.fixture(scope="module")
+def relief(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_relief(tmp_path_factory.mktemp("side") / "relief")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
+    return flight_dataset(tmp_path_factory.mktemp("side") / "flight", frames=10)
+
+
+def test_pictures_are_those_of_the_datasets_camera(relief: Path, dataset: Path) -> None:
+    frames = np.array([2, 5])
+    shown = show(relief, Dataset(dataset), frames, size=24, device="cpu")
+    cache = frame_cache(Dataset(dataset), 24)
+    np.testing.assert_array_equal(shown.true_rgb, cache.rgb[frames])
+    assert shown.rgb is not None
+    assert shown.depth is not None
+    assert shown.rgb.shape == (2, 24, 24, 3)
+    import torch
+
+    from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+    T = torch.from_numpy(Dataset(dataset).T_map_cam[frames])
+    expected = small_relief().pictures(T, cache.camera, load_checkpoint(relief).normalization)
+    np.testing.assert_allclose(shown.depth, expected.depth, atol=0.05)
+    error = shown.rgb_errors()[1]
+    assert error is not None
+    difference = np.abs(shown.rgb[1].astype(float) - cache.rgb[5]).mean(axis=2)
+    np.testing.assert_allclose(error, difference, atol=1e-3)
+
+
+def test_only_frames_that_nobody_was_trained_on(relief: Path, dataset: Path) -> None:
+    free = held_out_by_all(Dataset(dataset), [relief])
+    stamps = Dataset(dataset).stamps_ns[free]
+    assert 0 < len(free) < 10
+    assert not np.isin(stamps, np.arange(12) * 10**8).any()
+    worst = worst_of(relief, Dataset(dataset), free, 3, "cpu")
+    shown = show(relief, Dataset(dataset), free, device="cpu")
+    rgb = [np.mean(error) for error in shown.rgb_errors() if error is not None]
+    assert len(worst) == 3
+    assert set(worst) <= set(free)
+    assert (np.diff(worst) > 0).all()
+    assert len(rgb) == len(free)
+
+
+@pytest.mark.parametrize("options", [[], ["--worst", "--size", "48"]])
+def test_the_command(relief: Path, dataset: Path, tmp_path: Path, options: list[str]) -> None:
+    call = [str(dataset), str(relief), str(relief), "--out", str(tmp_path / "models.png"), "--frames", "2"]
+    assert experiments_pictures.main([*call, *options, "--device", "cpu"]) == 0
+    picture = cv2.imread(str(tmp_path / "models.png"))
+    assert picture.shape[1] > picture.shape[0] > 500, "five columns; two rows of colour, two of depth"
+    assert picture.std() > 10
+
+
+def test_nothing_to_draw(dataset: Path) -> None:
+    with pytest.raises(UserError, match="at least one checkpoint"):
+        experiments_pictures.main([str(dataset)])
