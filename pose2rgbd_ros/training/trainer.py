@@ -117,7 +117,7 @@ class _Run:
         groups = [{"factor": 1.0, **group} for group in self.learner.parameter_groups(self.recipe)]
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
+            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         wrapped, optimizer = self.fabric.setup(self.model, optimizer)
         return wrapped, optimizer

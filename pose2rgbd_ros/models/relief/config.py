@@ -35,7 +35,9 @@ class ReliefSettings:
     ground_m: float | None = setting(
         None, "height of the ground, where the pictures tell the geometry (they tell it too)"
     )
-    exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
+    exposure: bool = setting(
+        False, "learn how light differed from frame to frame; rendered is the average light"
+    )
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
 
@@ -46,7 +48,9 @@ class ReliefConfig:
 
     output: str = setting("rgbd", "what the network predicts", choices=("rgb", "rgbd"))
     origin_m: tuple[float, ...] = setting((0.0, 0.0, 0.0), "corner of the volume in the map")
-    quat_xyzw: tuple[float, ...] = setting((0.0, 0.0, 0.0, 1.0), "axes of the volume in the map; z to the cameras")
+    quat_xyzw: tuple[float, ...] = setting(
+        (0.0, 0.0, 0.0, 1.0), "axes of the volume in the map; z to the cameras"
+    )
     layers: int = setting(8, "occupancy layers", ge=2)
     rows: int = setting(8, "occupancy vertices along y", ge=2)
     columns: int = setting(8, "occupancy vertices along x", ge=2)
@@ -61,7 +65,9 @@ class ReliefConfig:
     width: int = setting(32, "channels of the shader's hidden layers", ge=4)
     unshuffle: int = setting(2, "pixels per side that the shader takes together", ge=1, le=8)
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
-    unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
+    unit_m: float = setting(
+        1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9
+    )
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -87,7 +93,11 @@ class ReliefConfig:
     @property
     def size_m(self) -> tuple[float, float, float]:
         """Extent along x, y, z."""
-        return (self.columns - 1) * self.cell_m, (self.rows - 1) * self.cell_m, (self.layers - 1) * self.layer_m
+        return (
+            (self.columns - 1) * self.cell_m,
+            (self.rows - 1) * self.cell_m,
+            (self.layers - 1) * self.layer_m,
+        )
 
     def texel_m(self, level: int) -> float:
         """Texel of a feature map."""

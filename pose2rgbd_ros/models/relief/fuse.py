@@ -80,7 +80,8 @@ def fuse_depth(relief: Relief, points: SeenPoints) -> None:
     total, count = np.zeros(config.shape, np.float32), np.zeros(config.shape, np.float32)
     near = np.zeros(config.shape, np.uint8)
     truncation = np.float32(TRUNCATION_LAYERS * config.layer_m)
-    add_rays(total, count, near, points.origin / step, points.direction / step, points.direction, points.depth, truncation)
+    in_cells = points.origin / step, points.direction / step
+    add_rays(total, count, near, *in_cells, points.direction, points.depth, truncation)
     told = count > 0
     mean = np.where(told, total / np.maximum(count, 1e-6), 0.0)
     # Nobody looked there: inside something if a surface is above, else in the air.
@@ -108,7 +109,8 @@ def add_rays(total, count, near, origin, direction, metric, depth, truncation): 
         t_last = depth[ray] + truncation / length
         # From behind the surface back to the camera, or to where the ray enters the box.
         step = -1 if d > 0 else 1
-        plane = int(np.floor(origin[ray, axis] + t_last * d)) if d > 0 else int(np.ceil(origin[ray, axis] + t_last * d))
+        last = origin[ray, axis] + t_last * d
+        plane = int(np.floor(last)) if d > 0 else int(np.ceil(last))
         while True:
             t = (plane - origin[ray, axis]) / d
             if t <= 0:
@@ -132,7 +134,8 @@ def add_rays(total, count, near, origin, direction, metric, depth, truncation): 
 
 def grown(mask: Tensor) -> Tensor:
     """A mask (L, Y, X) with the neighbours of its vertices: rays between the training ones meet the same surface."""
-    return torch.nn.functional.max_pool3d(mask[None, None].float(), 3, stride=1, padding=1)[0, 0].to(mask.dtype)
+    spread = torch.nn.functional.max_pool3d(mask[None, None].float(), 3, stride=1, padding=1)
+    return spread[0, 0].to(mask.dtype)
 
 
 def fuse_colour(relief: Relief, points: SeenPoints) -> None:

@@ -30,7 +30,8 @@ class Shader(nn.Module):
             nn.Conv2d(config.width, 4 * blocks, 3, padding=1),
         )
         last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
@@ -41,7 +42,7 @@ class Shader(nn.Module):
         padded = functional.pad(features, (0, -width % step, 0, -height % step), mode="replicate")
         residual = functional.pixel_shuffle(self.layers(functional.pixel_unshuffle(padded, step)), step)
         residual = residual[..., :height, :width]
-        ground, coarse = features[:, :DIRECT_CHANNELS], features[:, self.config.channels :][:, :DIRECT_CHANNELS]
+        ground, coarse = (features[:, first : first + DIRECT_CHANNELS] for first in (0, self.config.channels))
         return 0.5 + ground + coarse + residual[:, :3], residual[:, 3] * self.config.layer_m
 
 

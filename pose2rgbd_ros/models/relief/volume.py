@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.relief import march
-from pose2rgbd_ros.models.relief.march_numba import march_fast
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.lookup import lookup, trilinear
+from pose2rgbd_ros.models.relief.march_numba import march_fast
 
 EMPTY_LOGIT = -1.0
 # Logits that differ by less across a surface do not say where it is.
@@ -78,5 +78,6 @@ class OccupancyVolume(nn.Module):
         Beside the box that of the box's border counts: the far field goes on like it.
         """
         last = torch.tensor(self.seen.shape[::-1], device=points.device) - 1
-        i, j, k = (points / self.step_m).nan_to_num(0.0).round().long().clamp(min=torch.zeros_like(last), max=last).unbind(1)
+        vertex = (points / self.step_m).nan_to_num(0.0).round().long()
+        i, j, k = vertex.clamp(min=torch.zeros_like(last), max=last).unbind(1)
         return self.seen[k, j, i] > 0
