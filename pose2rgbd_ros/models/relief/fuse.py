@@ -92,7 +92,7 @@ def fuse_depth(relief: Relief, points: SeenPoints) -> None:
 
 
 @compiled
-def add_rays(total, count, near, origin, direction, metric, depth, truncation):  # type: ignore[no-untyped-def]
+def add_rays(total, count, near, origin, direction, metric, depth, truncation):
     """Add what rays tell to the vertices nearest to their samples, as sampled by the march.
 
     total, count: (L, Y, X) sum and number of signed distances as a share of `truncation`, > 0 behind the surface.

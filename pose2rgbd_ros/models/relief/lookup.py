@@ -79,7 +79,7 @@ def _numpy(values: Tensor) -> Any:
 
 
 @compiled
-def add_up(table, index, weight, summed):  # type: ignore[no-untyped-def]
+def add_up(table, index, weight, summed):
     """summed[n] = sum over k of weight[n, k] * table[index[n, k]]."""
     for n in range(index.shape[0]):
         for c in range(table.shape[1]):
@@ -91,7 +91,7 @@ def add_up(table, index, weight, summed):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def hand_out(gradient, index, weight, spread):  # type: ignore[no-untyped-def]
+def hand_out(gradient, index, weight, spread):
     """Add weight[n, k] * gradient[n] to spread[index[n, k]]."""
     for n in range(index.shape[0]):
         for k in range(index.shape[1]):
@@ -102,7 +102,7 @@ def hand_out(gradient, index, weight, spread):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def compare(gradient, table, index, slopes):  # type: ignore[no-untyped-def]
+def compare(gradient, table, index, slopes):
     """slopes[n, k] = gradient[n] . table[index[n, k]]."""
     for n in range(index.shape[0]):
         for k in range(index.shape[1]):
