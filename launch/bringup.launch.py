@@ -18,7 +18,7 @@ YES = ("true", "1")
 # Part -> the arguments of its own that are passed on; its launch file is PART.launch.py.
 PARTS = {
     "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
-    "render": ("model",),
+    "render": ("model", "camera_info_topic"),
     "record": ("out", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"),
 }
 LEFT_OUT = ("record",)  # unless asked for

@@ -29,6 +29,10 @@ ARGUMENTS = {
         "",
         "folder of the model to render, as `pose2rgbd train` makes it (needed, here or in params_file)",
     ),
+    "camera_info_topic": (
+        "",
+        "CameraInfo of the camera to render for (empty: as params_file says, else the trained camera)",
+    ),
     **COMMON,
     "rviz": ("false", "show RGB, depth and TF in RViz"),
 }
@@ -43,6 +47,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if model and not Path(model).expanduser().is_dir():
         raise RuntimeError(f"model:={model} is not a folder; give one made by `pose2rgbd train`")
     overrides = {"model": str(Path(model).expanduser().resolve())} if model else {}
+    if given["camera_info_topic"]:
+        overrides["camera_info_topic"] = given["camera_info_topic"]
     common = {name: given[name] for name in COMMON}
     return [
         include("node.launch.py", node="render", overrides=json.dumps(overrides), **common),
