@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
@@ -98,6 +99,11 @@ def _load_optimizer(optimizer: optim.Optimizer, model: nn.Module, tensors: dict[
         for parameter in group["params"]:
             found = _under(f"{names[parameter]}.", tensors)
             if found:
-                state[index] = found
+                state[index] = {key: _laid_out_as(parameter, value) for key, value in found.items()}
             index += 1
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in its parameter's memory format: the fused optimiser goes over both as they lie in memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

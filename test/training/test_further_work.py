@@ -57,15 +57,20 @@ def test_consistency_is_a_part_of_the_loss_and_falls(flight: Path, output: str) 
     assert with_it_after - plain_after < 0.9 * (with_it - plain)
 
 
-def test_the_discriminator_joins_after_the_first_quarter(flight: Path) -> None:
-    config = tiny(adversarial_weight=0.1)
+def test_the_further_losses_join_half_way(flight: Path) -> None:
+    config = tiny(adversarial_weight=0.1, consistency_weight=1.0)
     data = open_training_data(flight, config)
     learner = make_learner(config, resolve_recipe(config), data)
-    for share, joined in ((0.2, False), (0.3, True)):
+    plain = make_learner(tiny(), resolve_recipe(config), data)
+    plain.model.load_state_dict(learner.model.state_dict())
+    for share, joined in ((0.4, False), (0.6, True)):
         learner.zero_grad()
-        learner.loss(learner.model, data.split.train[:4], share).backward()
+        loss = learner.loss(learner.model, data.split.train[:4], share)
+        loss.backward()
         given = [parameter.grad is not None for parameter in learner.discriminator.parameters()]
         assert all(given) if joined else not any(given)
+        alone = plain.loss(plain.model, data.split.train[:4], share)
+        assert (float(loss.detach()) > float(alone.detach()) + 0.1) == joined
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
 from pose2rgbd_ros.training.losses import image_target, total_loss
 
-ADVERSARIAL_FROM = 0.25  # share of the run after which the discriminator joins: pictures it rejects at a glance teach nothing
+FURTHER_FROM = (
+    0.5  # share of the run after which the further losses join: before, there is little to judge or to warp
+)
 # As for spectral normalisation: no first momentum. A tenth of the network's high learning rate is usual for it.
 DISCRIMINATOR = {"factor": 0.1, "betas": (0.0, 0.99), "weight_decay": 0.0}
 
@@ -55,7 +57,8 @@ class PoseLearner(Learner):
         """See :class:`Learner`. Nearby poses go through the network with the recorded ones, in one batch."""
         poses, rgb, depth = self._data.batch(indices, self._device)
         config, count = self._config, len(indices)
-        T_near = self._nearby(indices, depth) if config.consistency_weight > 0 else None
+        further = share >= FURTHER_FROM
+        T_near = self._nearby(indices, depth) if further and config.consistency_weight > 0 else None
         if T_near is not None:
             encoded = torch.from_numpy(self._data.normalization.encode_pose(T_near)).to(self._device)
             poses = torch.cat([poses, encoded])
@@ -70,7 +73,7 @@ class PoseLearner(Learner):
             config.bce_weight,
             config.bce_reduction,
         )
-        if self.discriminator is not None and share >= ADVERSARIAL_FROM:
+        if self.discriminator is not None and further:
             loss = loss + self._adversarial(self.discriminator, prediction.image, rgb, depth)
         if T_near is not None:
             near = _part(everything, slice(count, None))
