@@ -7,7 +7,7 @@ and empty elsewhere. The start of the study behind this model; everything is lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,15 +18,15 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
-from pose2rgbd_ros.models.relief.lookup import bilinear
-from pose2rgbd_ros.models.relief.march_numba import compiled
+from pose2rgbd_ros.models.relief.march_numba import cell, compiled
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.models.relief.scene_box import Frames
 
 TRUNCATION_LAYERS = 1.5
 SURE_LOGIT = 3.0  # of a vertex all rays call empty, or solid
 GUESSED_LOGIT = 0.5  # of a vertex no ray tells anything about
-MOST_RAYS = 2_000_000
+# Rays for each texel of the finest map, and the most and fewest of all: more tell little more and take longer.
+RAYS_A_TEXEL, FEWEST_RAYS, MOST_RAYS = 2.0, 1_000_000, 16_000_000
 
 
 class SeenPoints(NamedTuple):
@@ -45,13 +45,17 @@ def seen_points(
     rgb: Frames,
     depth: Frames,
     frames: np.ndarray,
-    most: int = MOST_RAYS,
+    most: int | None = None,
 ) -> Iterator[SeenPoints]:
-    """Pixels of known depth of the frames, at most about `most`, each frame on another lattice.
+    """Pixels of known depth of the frames one by one, at most about `most` in all, each frame on another lattice.
 
+    As many as the finest feature map has need of, unless `most` says.
     rgb (N, S, S, 3) uint8 and depth (N, S, S) may be memory maps; T_map_cam (N, 4, 4).
     """
     rays = camera.rays().reshape(-1, 3)
+    if most is None:
+        texels = int(np.prod(relief.config.map_shape(0)))
+        most = int(np.clip(RAYS_A_TEXEL * texels, FEWEST_RAYS, MOST_RAYS))
     step = max(1, round(len(frames) * len(rays) / most))
     T_vol_cam = se3.inverse(relief.config.T_map_vol) @ T_map_cam
     for number, frame in enumerate(frames):
@@ -65,30 +69,33 @@ def seen_points(
         yield SeenPoints(origin, direction, z[known], colour)
 
 
-def fuse(relief: Relief, points: list[SeenPoints]) -> None:
+@torch.no_grad()
+def fuse(relief: Relief, points: Iterable[SeenPoints]) -> None:
     """Set occupancy, what was seen, and the colours of the features, in place."""
-    joined = SeenPoints(*(np.concatenate(parts) for parts in zip(*points, strict=True)))
-    with torch.no_grad():
-        fuse_depth(relief, joined)
-        fuse_colour(relief, joined)
-
-
-def fuse_depth(relief: Relief, points: SeenPoints) -> None:
-    """Occupancy logits and seen vertices."""
     config = relief.config
     step = np.array(config.step_m, np.float32)
     total, count = np.zeros(config.shape, np.float32), np.zeros(config.shape, np.float32)
     near = np.zeros(config.shape, np.uint8)
     truncation = np.float32(TRUNCATION_LAYERS * config.layer_m)
-    in_cells = points.origin / step, points.direction / step
-    add_rays(total, count, near, *in_cells, points.direction, points.depth, truncation)
+    surface, colour = [np.zeros((0, 3), np.float32)], [np.zeros((0, 3), np.float32)]
+    for some in points:
+        in_cells = some.origin / step, some.direction / step
+        add_rays(total, count, near, *in_cells, some.direction, some.depth, truncation)
+        surface.append(some.origin + some.depth[:, None] * some.direction)
+        colour.append(some.rgb - np.float32(0.5))
+    relief.volume.logits.copy_(torch.from_numpy(occupancy(total, count)))
+    relief.volume.seen.copy_(grown(torch.from_numpy(near)))
+    fuse_colour(relief, np.concatenate(surface), np.concatenate(colour))
+
+
+def occupancy(total: Float32, count: Float32) -> Float32:
+    """Logits (L, Y, X) from the sums and numbers of signed distances that :func:`add_rays` found."""
     told = count > 0
     mean = np.where(told, total / np.maximum(count, 1e-6), 0.0)
     # Nobody looked there: inside something if a surface is above, else in the air.
     below = np.flip(np.maximum.accumulate(np.flip(told & (mean > 0), 0), 0), 0)
     logits = np.where(told, SURE_LOGIT * mean, np.where(below, GUESSED_LOGIT, -GUESSED_LOGIT))
-    relief.volume.logits.copy_(torch.from_numpy(logits.astype(np.float32)))
-    relief.volume.seen.copy_(grown(torch.from_numpy(near)))
+    return logits.astype(np.float32)
 
 
 @compiled
@@ -138,29 +145,67 @@ def grown(mask: Tensor) -> Tensor:
     return spread[0, 0].to(mask.dtype)
 
 
-def fuse_colour(relief: Relief, points: SeenPoints) -> None:
-    """The features' direct colours: the coarse volume's means, then what each map from the coarsest on still lacks."""
+def fuse_colour(relief: Relief, surface: Float32, lacking: Float32) -> None:
+    """The features' direct colours: the coarse volume's means, then what each map from the coarsest on still lacks.
+
+    surface, lacking: (M, 3) points in metres and their colours less 0.5; the latter is used up.
+    """
     config, features = relief.config, relief.features
-    surface = torch.from_numpy(points.origin + points.depth[:, None] * points.direction)
-    lacking = torch.from_numpy(points.rgb) - 0.5
-    layers, rows, columns = config.coarse_shape
-    step = torch.tensor([config.coarse_cell_m, config.coarse_cell_m, config.coarse_layer_m])
-    last = torch.tensor([columns - 1, rows - 1, layers - 1])
-    cell = (surface / step).round().long().clamp(min=torch.zeros_like(last), max=last)
-    index = (cell[:, 2] * rows + cell[:, 1]) * columns + cell[:, 0]
-    features.coarse[:, :DIRECT_CHANNELS] = means(index, lacking, len(features.coarse))
-    lacking = lacking - features.volume(surface)[:, :DIRECT_CHANNELS]
+    step = (config.coarse_cell_m, config.coarse_cell_m, config.coarse_layer_m)
+    coarse = means(surface, lacking, step, config.coarse_shape)
+    features.coarse[:, :DIRECT_CHANNELS] = torch.from_numpy(coarse)
     for level in reversed(range(config.levels)):
-        shape, start = config.map_shape(level), features.starts[level]
-        index, weight = bilinear(surface[:, :2] / config.texel_m(level), shape)
-        nearest = index.gather(1, weight.argmax(1, keepdim=True))[:, 0]
-        rows_of_level = features.maps[start : start + shape[0] * shape[1], :DIRECT_CHANNELS]
-        rows_of_level.copy_(means(nearest, lacking, len(rows_of_level)))
-        lacking = lacking - (rows_of_level[index] * weight[..., None]).sum(1)
+        shape, start = (1, *config.map_shape(level)), features.starts[level]
+        rows = means(surface, lacking, (config.texel_m(level),) * 3, shape)
+        features.maps[start : start + len(rows), :DIRECT_CHANNELS] = torch.from_numpy(rows)
 
 
-def means(index: Tensor, values: Tensor, size: int) -> Tensor:
-    """Means (size, C) of values (M, C) by index (M,); 0 where there is none, drawn to 0 where there are few."""
-    total = torch.zeros(size, values.shape[1]).index_add_(0, index, values)
-    number = torch.zeros(size).index_add_(0, index, torch.ones(len(index)))
-    return total / (number + 0.5)[:, None]
+def means(
+    points: Float32, values: Float32, step_m: tuple[float, float, float], shape: tuple[int, int, int]
+) -> Float32:
+    """Means (cells, 3) of values (M, 3) at the points (M, 3) nearest to each cell of a grid (L, Y, X).
+
+    They are drawn to 0 where there are few. What they explain, interpolated, is taken from the values.
+    """
+    steps = np.array(step_m, np.float32)
+    total, count = np.zeros((int(np.prod(shape)), 3), np.float32), np.zeros(int(np.prod(shape)), np.float32)
+    add_nearest(points, values, steps, shape, total, count)
+    total /= (count + np.float32(0.5))[:, None]
+    take_away(points, values, steps, shape, total)
+    return total
+
+
+@compiled
+def nearest(position, size):
+    """The vertex nearest to a position, clamped."""
+    return min(max(int(position + np.float32(0.5)), 0), size - 1)
+
+
+@compiled
+def add_nearest(points, values, step, shape, total, count):
+    """Add values (M, 3) to the cells nearest to their points."""
+    layers, rows, columns = shape
+    for n in range(len(points)):
+        i, j = nearest(points[n, 0] / step[0], columns), nearest(points[n, 1] / step[1], rows)
+        k = nearest(points[n, 2] / step[2], layers)
+        index = (k * rows + j) * columns + i
+        count[index] += np.float32(1)
+        for c in range(3):
+            total[index, c] += values[n, c]
+
+
+@compiled
+def take_away(points, values, step, shape, table):
+    """Take from values (M, 3) what a table (cells, 3) says at the points, by linear interpolation."""
+    layers, rows, columns = shape
+    for n in range(len(points)):
+        i, u = cell(points[n, 0] / step[0], columns)
+        j, v = cell(points[n, 1] / step[1], rows)
+        k, w = (0, np.float32(0)) if layers == 1 else cell(points[n, 2] / step[2], layers)
+        for corner in range(4 if layers == 1 else 8):
+            right, up, above = corner & 1, (corner >> 1) & 1, corner >> 2
+            share = (u if right else np.float32(1) - u) * (v if up else np.float32(1) - v)
+            share *= w if above else np.float32(1) - w
+            index = ((k + above) * rows + j + up) * columns + i + right
+            for c in range(3):
+                values[n, c] -= share * table[index, c]

@@ -117,8 +117,7 @@ def make_relief(config: TrainConfig, data: TrainingData, depth: SurfaceDepth) ->
     network = relief_config(box, chosen, output, float(np.median(surface.depth_m)), depth.unit_m)
     model = Relief(network)
     if chosen.start:
-        frames = [*seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train)]
-        fuse(model, frames)
+        fuse(model, seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train))
     return model
 
 
