@@ -89,6 +89,7 @@ def train_config(row: Row, config: TablesConfig) -> TrainConfig:
     return TrainConfig(
         **row.settings,
         size=config.size or 128,
+        width=config.width,
         recipe=config.recipe or "default",
         epochs=config.epochs,
         max_minutes=config.minutes,

@@ -33,6 +33,7 @@ class TablesConfig:
     )
     epochs: int | None = setting(None, "at most so many epochs a row; paper scale: 100", ge=1)
     size: int | None = setting(None, "side of the images in pixels; cpu scale: 128, paper scale: 512", ge=32)
+    width: float = setting(1.0, "factor on the networks' channels (1: the paper's)", ge=1 / 64)
     frames: int | None = setting(
         None, "frames of each flight that is simulated; cpu scale: 1,500, paper scale: 11,085", ge=20
     )

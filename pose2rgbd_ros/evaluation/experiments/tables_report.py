@@ -83,6 +83,8 @@ def effort(outcome: Outcome) -> str:
     config = outcome.config
     clock = "processor" if "processor" in outcome.machine else "wall"
     parts = [f"{config.size} px", f"recipe {config.recipe}", f"seed {config.seed}"]
+    if config.width != 1:
+        parts.append(f"networks of {config.width:g} times the paper's width")
     if config.minutes is not None:
         parts.append(f"{config.minutes:g} minutes of the {clock} a row")
     if config.epochs is not None:
