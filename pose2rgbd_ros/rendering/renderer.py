@@ -11,8 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, OnnxBackend, Rendered, TorchBackend
-from pose2rgbd_ros.rendering.onnx_export import check_renderable, current_or_new_graph, empty_images
+from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, Rendered, TorchBackend
+from pose2rgbd_ros.rendering.onnx_export import (
+    check_renderable,
+    current_or_new_graph,
+    empty_images,
+    graph_backend,
+)
 from pose2rgbd_ros.rendering.volume import TrainedVolume
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
@@ -164,8 +169,7 @@ class Renderer:
             try:
                 if network == "relief" and backend == "auto":
                     return _relief_backend(loaded, threads)
-                graph = current_or_new_graph(directory, loaded).graph
-                return OnnxBackend(graph, loaded.normalization, threads)
+                return graph_backend(current_or_new_graph(directory, loaded).graph, loaded, threads)
             except UserError as error:
                 if backend == "onnx":
                     raise
