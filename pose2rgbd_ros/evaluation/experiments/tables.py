@@ -143,11 +143,14 @@ def _without_unit(source: Path, folder: Path, config: TablesConfig) -> Path:
 
 
 def _simulated(path: Path, plan: str, config: TablesConfig) -> Path:
+    frames = config.frames or 1500
     if (path / layout.SPLIT).exists():  # written last
+        if len(Dataset(path)) != frames:
+            raise UserError(
+                f"{path} was made with {len(Dataset(path))} frames; choose another --out, or remove it"
+            )
         return path
-    settings = SimDatasetConfig(
-        frames=config.frames or 1500, resume=True, flight=FlightConfig(plan=plan, seed=config.seed)
-    )
+    settings = SimDatasetConfig(frames=frames, resume=True, flight=FlightConfig(plan=plan, seed=config.seed))
     write_sim_dataset(path, settings)
     return path
 
