@@ -150,7 +150,10 @@ def _simulated(path: Path, plan: str, config: TablesConfig) -> Path:
                 f"{path} was made with {len(Dataset(path))} frames; choose another --out, or remove it"
             )
         return path
-    settings = SimDatasetConfig(frames=frames, resume=True, flight=FlightConfig(plan=plan, seed=config.seed))
+    size = min(512, 2 * (config.size or 128))  # averaged when it is made small; larger files serve nobody
+    settings = SimDatasetConfig(
+        frames=frames, size=size, resume=True, flight=FlightConfig(plan=plan, seed=config.seed)
+    )
     write_sim_dataset(path, settings)
     return path
 
