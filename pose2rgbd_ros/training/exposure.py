@@ -31,6 +31,18 @@ class Exposures(nn.Module):
         log_gain, offset = self._centred(indices).unbind(dim=1)
         return rgb * log_gain.exp()[..., None, None] + offset[..., None, None]
 
+    @torch.no_grad()
+    def start(self, indices: np.ndarray, rendered: Tensor, recorded: Tensor) -> None:
+        """Set the gains of frames by what a first guess of the place shows: both (B, 3, H, W) in 0..1.
+
+        A run sees each frame a few times only, too few to learn a gain from 1 on. Pixels too dark or clipped say nothing.
+        """
+        told = (rendered > 0.1) & (recorded > 0.02) & (recorded < 0.98)
+        sums = [torch.where(told, image, 0.0).sum(dim=(2, 3)) for image in (recorded, rendered)]
+        ratio = (sums[0] + 1e-3) / (sums[1] + 1e-3)
+        frames = torch.from_numpy(np.asarray(indices, np.int64))
+        self.residual[frames, 0] = ratio.log().clamp(-1.0, 1.0).to(self.residual)
+
     def penalty(self, indices: np.ndarray) -> Tensor:
         """To be added to the loss: mean square of the corrections of these frames, weighed."""
         return self._strength * self._centred(indices).square().mean()

@@ -26,7 +26,7 @@ MOST_TURN_DEG = 40.0
 PAIRS = 24
 CANDIDATES = 64
 # Normalised correlation of the best candidate, and by how much it must stand out from those 1.3 times off or more.
-LEAST_AGREEMENT, LEAST_CONTRAST = 0.35, 0.05
+LEAST_AGREEMENT, LEAST_CONTRAST = 0.35, 0.02
 
 
 class Views(NamedTuple):

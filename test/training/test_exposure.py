@@ -40,3 +40,14 @@ def test_frames_apart_from_training_do_not_count():
         exposures.residual[2:] = 5.0
     torch.testing.assert_close(exposures(torch.ones(1, 3, 2, 2), np.array([0])), torch.ones(1, 3, 2, 2))
     assert exposures.spread() == {"gain": 0.0, "offset": 0.0}
+
+
+def test_the_first_gains_are_those_of_the_pictures():
+    place = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+    gains = torch.tensor([[0.8, 0.9, 1.0], [1.0, 1.0, 1.0], [1.1, 1.2, 1.3], [1.5, 1.5, 1.5]])
+    recorded = (place * gains[..., None, None]).clamp(0.0, 1.0)  # the last one is clipped in part
+    exposures = Exposures(4, np.arange(4))
+    exposures.start(np.arange(4), place, recorded)
+    found = exposures.residual[:, 0].exp()
+    torch.testing.assert_close(found[:3], gains[:3], rtol=0.08, atol=0)
+    assert found[3].min() > 1.35

@@ -19,6 +19,7 @@ from pose2rgbd_ros.training.exposure import Exposures
 from pose2rgbd_ros.training.learners.learner import Learner
 from pose2rgbd_ros.training.pose_refinement import PoseCorrections
 from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
+from pose2rgbd_ros.training.validation import batches
 
 # Learning rates as multiples of the shader's: a texel is seen by few rays of few frames.
 MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
@@ -26,6 +27,7 @@ MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
 DEPTH_REACH_LAYERS = 3.0
 # Light and poses: one number that every pixel of a frame speaks of, but only when the frame's turn comes.
 EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
+COARSE_PIXELS = 32  # a side: enough to tell the light of a picture
 OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
 
@@ -48,6 +50,8 @@ class ReliefLearner(Learner):
         camera = data.cache.camera
         self._focal_px = focal_px(camera)
         self._rays = torch.from_numpy(camera.rays()).float().to(device)
+        if self.exposures is not None and chosen.start:
+            self._start_exposures(self.exposures)
         # How many steps were made: the random choices of each depend on it alone, so a resumed run repeats them.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
@@ -80,6 +84,19 @@ class ReliefLearner(Learner):
         reach_m = DEPTH_REACH_LAYERS * self.model.config.layer_m
         loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
         return loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
+
+    @torch.no_grad()
+    def _start_exposures(self, exposures: Exposures) -> None:
+        """First gains of the training frames, by what the fused start shows at a coarse grid of pixels."""
+        step = max(1, len(self._rays) // COARSE_PIXELS)
+        self.model.eval()
+        for chunk in batches(self._data.split.train):
+            T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[chunk])
+            shown = self.model(T_map_cam, self._rays[::step, ::step].cpu(), self._focal_px)
+            recorded = self._data.truth(chunk)[0][..., ::step, ::step]
+            met = torch.isfinite(shown.depth)[:, None]
+            exposures.start(chunk, torch.where(met, shown.rgb, 0.0), recorded)
+        self.model.train()
 
     def after_step(self) -> None:
         self.steps += 1
@@ -114,7 +131,8 @@ def make_relief(config: TrainConfig, data: TrainingData, depth: SurfaceDepth) ->
     surface = surface_points(T_map_cam[train], _Frames(depth, train), camera)
     box = choose_scene_box(T_map_cam[train], camera, surface, chosen.box, chosen.channels)
     output = output_of(config, data.dataset.has_depth)
-    network = relief_config(box, chosen, output, float(np.median(surface.depth_m)), depth.unit_m)
+    depth_m = float(np.median(surface.depth_m))
+    network = relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width)
     model = Relief(network)
     if chosen.start:
         fuse(model, seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train))
