@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -12,6 +14,10 @@ from pose2rgbd_ros.models.relief.scene_box import SceneBox, SceneBoxSettings
 from pose2rgbd_ros.settings import setting
 
 DIRECT_CHANNELS = 3  # the first channels of the features are colour already
+LARGE_IMAGE_PX = 256  # from here on the shader takes 4 x 4 pixels together
+# The coarse feature volume, which alone tells the storeys of a wall apart, holds this share of the values of the finest
+# map, and its cells are at most so many of the occupancy's.
+COARSE_SHARE, MOST_COARSE = 0.25, 4.0
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,12 @@ class ReliefSettings:
     channels: int = setting(8, "features a texel of the ground-plane map holds", ge=3)
     coarse_channels: int = setting(8, "features a cell of the coarse volume holds", ge=3)
     width: int = setting(32, "channels of the shader's hidden layers", ge=4)
-    unshuffle: int = setting(2, "pixels per side that the shader takes together", ge=1, le=8)
+    unshuffle: int | None = setting(
+        None,
+        "pixels per side that the shader takes together (2; 4 for images of 256 pixels or more)",
+        ge=1,
+        le=8,
+    )
     start: bool = setting(True, "start from the training depth and colour fused into the volume")
     depth_weight: float = setting(0.02, "weight of the depth error, per metre", ge=0.0)
     occupancy_weight: float = setting(0.1, "weight of the cross entropy of free and occupied samples", ge=0.0)
@@ -120,11 +131,17 @@ class ReliefConfig:
 
 
 def relief_config(
-    box: SceneBox, chosen: ReliefSettings, output: str, depth_scale_m: float, unit_m: float = 1.0
+    box: SceneBox,
+    chosen: ReliefSettings,
+    output: str,
+    depth_scale_m: float,
+    unit_m: float = 1.0,
+    image_px: int = 128,
 ) -> ReliefConfig:
-    """The network for a box; `unit_m` metres are one unit of the dataset's depth."""
+    """The network for a box; `unit_m` metres are one unit of the dataset's depth, `image_px` the side of its images."""
     position_m, quat_xyzw = se3.split(box.T_map_vol)
     layers, rows, columns = box.shape
+    coarser = coarse_factor(box, chosen)
     return ReliefConfig(
         output=output,
         origin_m=tuple(position_m),
@@ -136,11 +153,18 @@ def relief_config(
         layer_m=box.layer_m,
         feature_m=box.feature_m,
         channels=chosen.channels,
-        coarse_cell_m=4 * box.cell_m,
-        coarse_layer_m=2 * box.layer_m,
+        coarse_cell_m=coarser * box.cell_m,
+        coarse_layer_m=max(1.0, coarser / 2) * box.layer_m,
         coarse_channels=chosen.coarse_channels,
         width=chosen.width,
-        unshuffle=chosen.unshuffle,
+        unshuffle=chosen.unshuffle or (4 if image_px >= LARGE_IMAGE_PX else 2),
         depth_scale_m=depth_scale_m,
         unit_m=unit_m,
     )
+
+
+def coarse_factor(box: SceneBox, chosen: ReliefSettings) -> float:
+    """How many occupancy cells are one of the coarse volume along x and y: as few as COARSE_SHARE allows, 1 at least."""
+    values = chosen.coarse_channels * float(np.prod(box.shape))
+    allowed = COARSE_SHARE * chosen.channels * float(np.prod(box.feature_shape))
+    return float(np.clip((2 * values / allowed) ** (1 / 3), 1.0, MOST_COARSE))

@@ -33,7 +33,10 @@ SIDE_SHARE, FLOOR_SHARE, TOP_SHARE = 0.003, 0.002, 0.0005
 COARSEST = 4.0
 MB = 1e6
 STORED_BYTES = 2  # half precision
+SEEN_BYTES = 1  # a vertex's mark that somebody saw it
 TRAINED_BYTES = 16  # float32 value, gradient and AdamW's two moments
+# Coarser maps and the coarse volume beside the finest map, as a share of it.
+BESIDE_FINEST_MAP = 1 / 3 + 1 / 4
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,13 @@ class SceneBox:
         return int(np.ceil(y / self.feature_m)) + 1, int(np.ceil(x / self.feature_m)) + 1
 
     def values(self, channels: int) -> int:
-        """How many numbers the occupancy and a feature map of `channels` hold."""
-        return int(np.prod(self.shape)) + channels * int(np.prod(self.feature_shape))
+        """How many numbers the occupancy and the feature maps of `channels` hold, about."""
+        maps = channels * int(np.prod(self.feature_shape))
+        return int(np.prod(self.shape)) + int(maps * (1 + BESIDE_FINEST_MAP))
 
     def stored_mb(self, channels: int) -> float:
         """Size of the checkpoint, in half precision."""
-        return self.values(channels) * STORED_BYTES / MB
+        return (self.values(channels) * STORED_BYTES + int(np.prod(self.shape)) * SEEN_BYTES) / MB
 
     def trained_mb(self, channels: int) -> float:
         """Memory of the volume while it is trained: values, gradients and the optimiser's moments."""

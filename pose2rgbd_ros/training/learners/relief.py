@@ -27,6 +27,7 @@ MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
 DEPTH_REACH_LAYERS = 3.0
 # Light and poses: one number that every pixel of a frame speaks of, but only when the frame's turn comes.
 EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
+SEEN_FROM = 0.3  # of the run: before, what rays meet without known depth may be nothing real
 COARSE_PIXELS = 32  # a side: enough to tell the light of a picture
 OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
@@ -82,8 +83,17 @@ class ReliefLearner(Learner):
             loss = loss if part is None else loss + part.penalty(indices)
         settings = self._settings
         reach_m = DEPTH_REACH_LAYERS * self.model.config.layer_m
+        if share > SEEN_FROM:
+            self._mark_seen(made, depth.flatten())
         loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
         return loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
+
+    @torch.no_grad()
+    def _mark_seen(self, made: Rendering, truth: Tensor) -> None:
+        """Where the depth has holes, what training rays meet counts as seen: its colour is learnt like any other."""
+        told_by_colour = torch.nonzero(torch.isfinite(made.hits.t) & ~torch.isfinite(truth))[:, 0]
+        t = made.hits.t[told_by_colour, None]
+        self.model.volume.mark_seen((made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach())
 
     @torch.no_grad()
     def _start_exposures(self, exposures: Exposures) -> None:
