@@ -15,7 +15,7 @@ from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Make CHECKPOINT/renderer.onnx, which the renderer uses on a CPU.
+    """Make CHECKPOINT/renderer.onnx, which the renderer uses on a CPU (of a gsplat model: splats.ply for other viewers).
 
     It is compared with the network on training poses and kept only when they agree. The renderer does the same by
     itself when the graph is missing or stale; this command tells the figures, and prepares a read-only installation.
@@ -38,7 +38,12 @@ def main(argv: list[str]) -> int:
         return export_dataset.main(argv)
     config = tyro.cli(ExportConfig, args=argv, prog="pose2rgbd export")
     from pose2rgbd_ros.rendering.onnx_export import export_checkpoint  # torch only once it is needed
+    from pose2rgbd_ros.rendering.splat_export import export_splats
 
+    splats = export_splats(config.checkpoint)
+    if splats is not None:
+        print(f"{splats} written ({splats.stat().st_size / 1e6:.1f} MB); other viewers of splats read it")
+        return 0
     started = time.perf_counter()
     exported = export_checkpoint(config.checkpoint, force=config.force)
     verb = "is current" if exported.reused else f"written in {time.perf_counter() - started:.1f} s"

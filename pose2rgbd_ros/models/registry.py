@@ -8,6 +8,7 @@ from torch import nn
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.gsplat import GsplatConfig, GsplatModel
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
@@ -18,6 +19,7 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "pose2rgbd": (Pose2RGBDConfig, Pose2RGBD),
     "relief": (ReliefConfig, Relief),
     "warp": (WarpConfig, WarpModel),
+    "gsplat": (GsplatConfig, GsplatModel),
 }
 
 

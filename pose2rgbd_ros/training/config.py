@@ -70,6 +70,17 @@ FAMILY_RECIPES = {
         image_loss="charbonnier",
         pose_frequencies=0,
     ),
+    "gsplat": Recipe(
+        learning_rate=1e-3,  # the unit of the factors in learners/gsplat.py
+        schedule="cosine",
+        warmup=0.0,
+        batch_size=1,
+        epochs=30,
+        weight_decay=0.0,
+        ema_decay=0.0,
+        image_loss="charbonnier",  # not used: L1 and D-SSIM are the method's own
+        pose_frequencies=0,
+    ),
 }
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
@@ -161,6 +172,7 @@ class TrainConfig:
     )
 
     relief: ReliefSettings = field(default_factory=ReliefSettings)
+    splats: int = setting(300_000, "gsplat: number of splats, 92 bytes each", ge=1, le=20_000_000)
 
     split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
         "auto",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -95,7 +94,9 @@ def _memory_mb(on_gpu: bool) -> float:
         import torch
 
         return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage: its figure survives exec, and would be the parent's.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     return round(kib * 1024 / 1e6, 1)
 
 

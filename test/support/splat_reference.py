@@ -1,0 +1,102 @@
+"""A rasteriser of splats in plain PyTorch, with the call of gsplat's: every splat at every pixel, for tiny scenes.
+
+After Zwicker et al., "EWA splatting" (2001), and Kerbl et al. (2023): each splat's covariance is taken to the picture
+by the local affine map, splats are blended front to back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SH_C0, SH_C1 = 0.28209479177387814, 0.4886025119029199
+
+
+def rasterization(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    render_mode: str = "RGB",
+    backgrounds: Tensor | None = None,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Images (C, H, W, 3 or 4) and alpha (C, H, W, 1), for "RGB" and "RGB+ED"."""
+    assert render_mode in ("RGB", "RGB+ED")
+    assert sh_degree in (0, 1)
+    views = [
+        _view(
+            means,
+            _covariances(quats, scales),
+            opacities,
+            colors,
+            T,
+            K,
+            (width, height),
+            near_plane,
+            eps2d,
+            sh_degree,
+        )
+        for T, K in zip(viewmats, Ks, strict=True)
+    ]
+    rgb, depth, alpha = (torch.stack(each) for each in zip(*views, strict=True))
+    if backgrounds is not None:
+        rgb = rgb + (1 - alpha)[..., None] * backgrounds[:, None, None]
+    expected = (depth / alpha.clamp(min=1e-10))[..., None]
+    images = rgb if render_mode == "RGB" else torch.cat([rgb, expected], dim=-1)
+    return images, alpha[..., None], {}
+
+
+def _view(means, covariances, opacities, colors, T, K, size, near, eps2d, degree):
+    p = means @ T[:3, :3].T + T[:3, 3]
+    order = torch.argsort(p[:, 2])
+    order = order[p[order, 2] > near]
+    p, opacity = p[order], opacities[order]
+    x, y, z = p.unbind(dim=1)
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    zero = torch.zeros_like(z)
+    J = torch.stack([fx / z, zero, -fx * x / z**2, zero, fy / z, -fy * y / z**2], dim=1).reshape(-1, 2, 3)
+    M = J @ T[:3, :3]
+    spread = M @ covariances[order] @ M.transpose(1, 2) + eps2d * torch.eye(2)
+    # gsplat's pixel (column, row) has its centre at + 0.5, ours and OpenCV's at the integer.
+    centre = torch.stack([x / z * fx + cx, y / z * fy + cy], dim=1)
+    v, u = torch.meshgrid(torch.arange(size[1]) + 0.5, torch.arange(size[0]) + 0.5, indexing="ij")
+    d = torch.stack([u, v], dim=-1)[None] - centre[:, None, None]
+    power = torch.einsum("nhwi,nij,nhwj->nhw", d, torch.linalg.inv(spread), d)
+    a = (opacity[:, None, None] * torch.exp(-power / 2)).clamp(max=0.999)
+    through = torch.cumprod(torch.cat([torch.ones_like(a[:1]), 1 - a]), dim=0)
+    weight = a * through[:-1]
+    directions = torch.nn.functional.normalize(means[order] + T[:3, :3].T @ T[:3, 3], dim=1)
+    rgb = _colour(colors[order], directions, degree)
+    return torch.einsum("nhw,nc->hwc", weight, rgb), torch.einsum("nhw,n->hw", weight, z), 1 - through[-1]
+
+
+def _colour(sh: Tensor, direction: Tensor, degree: int) -> Tensor:
+    value = SH_C0 * sh[:, 0] + 0.5
+    if degree > 0:
+        x, y, z = (direction[:, i : i + 1] for i in range(3))
+        value = value + SH_C1 * (-y * sh[:, 1] + z * sh[:, 2] - x * sh[:, 3])
+    return value.clamp(min=0)
+
+
+def _covariances(quats: Tensor, scales: Tensor) -> Tensor:
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(dim=1)
+    R = torch.stack(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ],
+        dim=1,
+    ).reshape(-1, 3, 3)  # fmt: skip
+    M = R * scales[:, None]
+    return M @ M.transpose(1, 2)
