@@ -16,6 +16,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.experiments.relative import write_relative_twin
 from pose2rgbd_ros.evaluation.experiments.run import Measured
 from pose2rgbd_ros.evaluation.experiments.tables import Filled, Outcome, run_tables, train_config
+from pose2rgbd_ros.evaluation.experiments.tables_findings import finding
 from pose2rgbd_ros.evaluation.experiments.tables_plan import TablesConfig, tables
 from pose2rgbd_ros.evaluation.experiments.tables_report import markdown, write_report
 from pose2rgbd_ros.settings import read_yaml
@@ -77,6 +78,23 @@ def test_markdown_puts_the_paper_beside_ours(tmp_path: Path) -> None:
     assert "Measured on a city." in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1, "every line has the header's columns"
+
+
+def test_the_papers_findings_are_counted(tmp_path: Path) -> None:
+    table = tables(TablesConfig(tables="2"))[0]
+    # Depth alone: Slice-10 better than Base, the others worse; RGBD: all better in colour, worse in depth.
+    figures = {
+        "Base": (30.0, 5.0), "Slice-10": (29.0, 4.0), "Slice-32": (29.0, 6.0), "Slice-64": (29.0, 6.0),
+        "Base + both": (1.0, 1.0),
+    }  # fmt: skip
+    rows = [(row, scored(*figures.get(row.cells[0], (99.0, 99.0)), tmp_path)) for row in table.rows]
+    for row, each in rows:
+        for methods in each.groups.values():
+            if row.cells[1] == "Depth":
+                del methods["model"]["rgb_mae_px"]
+    said = finding(2, rows, ["random"])
+    assert "9 of 9 (the paper), 5 of 9 (ours, random)" in said
+    assert finding(2, rows[:2], ["random"]) == "", "nothing to compare yet"
 
 
 def test_files_say_the_same(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.experiments.run import GroupScores, Measured
 from pose2rgbd_ros.evaluation.experiments.tables import Filled, Outcome
+from pose2rgbd_ros.evaluation.experiments.tables_findings import MEASURES, finding
 from pose2rgbd_ros.evaluation.experiments.tables_plan import Row
 from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
-MEASURES = ("rgb_mae_px", "depth_mae")
 BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
 NOTHING = "n/a"  # as the paper writes it
 CSV_MEASURES = ("rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known")
@@ -129,7 +129,9 @@ def baseline(filled: Filled, method: str) -> dict[str, dict[str, float]]:
 
 def remarks(filled: Filled) -> list[str]:
     """What stands under a table."""
-    notes = [f"Measured on {filled.measured_on}.", *filled.table.remarks]
+    notes = [f"Measured on {filled.measured_on}."]
+    found = finding(filled.table.number, filled.rows, group_names(filled))
+    notes += [*([found] if found else []), *filled.table.remarks]
     collapsed = [" ".join(row.cells) for row, each in filled.rows if each.collapsed]
     if collapsed:
         notes.append(f"Collapsed to nearly one image, whatever the pose: {', '.join(collapsed)}.")
