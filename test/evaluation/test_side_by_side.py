@@ -14,7 +14,9 @@ from pose2rgbd_ros.cli import experiments_pictures
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.evaluate import evaluate
 from pose2rgbd_ros.evaluation.side_by_side import held_out_by_all, show, worst_of
+from pose2rgbd_ros.settings import read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,14 @@ def test_the_command(relief: Path, dataset: Path, tmp_path: Path, options: list[
 def test_nothing_to_draw(dataset: Path) -> None:
     with pytest.raises(UserError, match="at least one checkpoint"):
         experiments_pictures.main([str(dataset)])
+
+
+def test_a_model_of_geometry_is_measured_at_any_size(relief: Path, dataset: Path, tmp_path: Path) -> None:
+    result = evaluate(relief, dataset, tmp_path, split="all", device="cpu", size=24)
+    shown = show(relief, Dataset(dataset), np.arange(10), size=24, device="cpu")
+    expected = np.mean([np.mean(error) for error in shown.rgb_errors() if error is not None])
+    assert result.scores["model"]["rgb_mae_px"] == pytest.approx(expected, abs=0.3), "rounded to levels there"
+    assert 0 < result.scores["model"]["depth_known"] < 1
+    assert read_yaml(tmp_path / "metrics.yaml")["size"] == 24
+    assert "relief rgbd 24 px on flight" in (tmp_path / "index.html").read_text()
+    assert "| depth known |" in (tmp_path / "table.md").read_text()

@@ -38,6 +38,8 @@ def small_relief() -> Relief:
         model.volume.logits.copy_(torch.from_numpy(np.where(house, 4.0, -4.0)))
         seen = np.broadcast_to(x < UNSEEN_FROM_X, (9, 33, 33)).astype(np.uint8)
         model.volume.seen.copy_(torch.from_numpy(seen.copy()))
+        for table in (model.features.maps, model.features.coarse, model.features.sky):
+            table.normal_(0.0, 0.1)
     return model.eval()
 
 
