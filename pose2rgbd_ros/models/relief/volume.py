@@ -72,6 +72,16 @@ class OccupancyVolume(nn.Module):
         index, weight = trilinear(points / self.step_m, self.config.shape)
         return lookup(self.logits.reshape(-1, 1), index, weight)[:, 0]
 
+    @torch.no_grad()
+    def mark_seen(self, points: Tensor) -> None:
+        """Call the corners of the cells around points (N, 3) in metres seen; points beside the box are left out."""
+        last = torch.tensor(self.seen.shape[::-1], device=points.device) - 1
+        cell = points / self.step_m
+        low = cell[((cell >= 0) & (cell <= last)).all(1)].long().clamp(max=last - 1)
+        for corner in torch.cartesian_prod(*3 * [torch.arange(2, device=points.device)]):
+            i, j, k = (low + corner).unbind(1)
+            self.seen[k, j, i] = 1
+
     def seen_at(self, points: Tensor) -> Tensor:
         """Whether (N,) the vertex nearest to points (N, 3) in metres is near a surface somebody saw.
 

@@ -16,8 +16,10 @@ from pose2rgbd_ros.models.relief.scene_box import choose_scene_box, surface_poin
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.exposure import Exposures
+from pose2rgbd_ros.training.lazy_adam import LazyAdam
 from pose2rgbd_ros.training.learners.learner import Learner
 from pose2rgbd_ros.training.pose_refinement import PoseCorrections
+from pose2rgbd_ros.training.schedule import learning_rate
 from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
 from pose2rgbd_ros.training.validation import batches
 
@@ -56,21 +58,23 @@ class ReliefLearner(Learner):
         # How many steps were made: the random choices of each depend on it alone, so a resumed run repeats them.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
+        self._recipe, self._rate = recipe, 0.0
+        volume, features = self.model.volume, self.model.features
+        self.tables = LazyAdam(
+            {"logits": volume.logits, "maps": features.maps, "coarse": features.coarse, "sky": features.sky}
+        )
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
-        """Texels and logits learn faster than the shader and are not drawn to zero."""
-        model = self.model
-        groups: list[dict[str, Any]] = [
-            {"params": list(model.shader.parameters())},
-            {"params": list(model.features.parameters()), "factor": MAPS_FACTOR, "weight_decay": 0.0},
-            {"params": list(model.volume.parameters()), "factor": LOGITS_FACTOR, "weight_decay": 0.0},
-        ]
+        """The shader's, and of what is learnt beside the network; texels and logits have an optimiser of their own."""
+        groups: list[dict[str, Any]] = [{"params": list(self.model.shader.parameters())}]
         for part, factor in ((self.exposures, EXPOSURE_FACTOR), (self.corrections, POSE_FACTOR)):
             if part is not None:
                 groups.append({"params": list(part.parameters()), "factor": factor, "weight_decay": 0.0})
         return groups
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
+        recipe = self._recipe
+        self._rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, share)
         generator = np.random.default_rng([self._seed, 1, int(self.steps)])
         rgb, depth, rays = self._patches(indices, generator)
         T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[indices]).to(self._device)
@@ -110,6 +114,8 @@ class ReliefLearner(Learner):
 
     def after_step(self) -> None:
         self.steps += 1
+        of_maps, of_logits = MAPS_FACTOR * self._rate, LOGITS_FACTOR * self._rate
+        self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps})
 
     def _patches(self, indices: np.ndarray, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Colour (B, 3, S, S) in 0..1, depth (B, S, S) and rays (B, S, S, 3) of a random window of each frame."""
