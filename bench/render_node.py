@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from relief_city import write_relief
 
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.normalization import Normalization
@@ -43,6 +44,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "slice-10 256 rgbd": {"variant": "slice", "slices": 10, "output": "rgbd", "size": 256},
     "slice-10 512 rgbd": {"variant": "slice", "slices": 10, "output": "rgbd", "size": 512},
     "slice-32 512 rgbd": {"variant": "slice", "slices": 32, "output": "rgbd", "size": 512},
+    "relief 256 rgbd": {"network": "relief", "size": 256},
+    "relief 512 rgbd": {"network": "relief", "size": 512},
 }
 COLUMNS = ("rate_hz", "delivered_percent", "depth_delivered_percent", "latency_p50_ms", "latency_p95_ms")
 
@@ -63,6 +66,9 @@ def write_dataset(path: Path) -> None:
 
 def write_model(path: Path, architecture: dict[str, Any]) -> None:
     """A network with random weights, as training would leave it."""
+    if architecture.get("network") == "relief":
+        write_relief(path, architecture["size"], flight())
+        return
     torch.manual_seed(0)
     model, T, size = build_model({"network": "pose2rgbd", **architecture}), flight(), architecture["size"]
     has_depth = architecture["output"] != "rgb"
