@@ -33,7 +33,7 @@ else:
     TrainOptions = with_help(RunTraining)
 
 # A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
-DEMO_MINUTES, DEMO_WIDTH = 2.0, 0.5
+DEMO_MINUTES, DEMO_WIDTH = 1.5, 0.5
 
 
 @dataclass

@@ -106,13 +106,15 @@ class Outputs:
 
 
 def settle_unknown(rendered: Rendered, check: VolumeCheck, any_camera: bool) -> float | None:
-    """Mark what is not known, and give the share of depth that is.
+    """Mark what is not known, and give the share of the picture that is.
 
     A model of geometry (`any_camera`) says itself which pixels it knows. Of another one nothing can be trusted away
     from the training poses: depth becomes unknown there and confidence none, colour stays; the share is None.
     """
     if any_camera:
-        return None if rendered.depth is None else float(np.isfinite(rendered.depth).mean())
+        if rendered.depth is not None:
+            return float(np.isfinite(rendered.depth).mean())
+        return None if rendered.confidence is None else float((rendered.confidence > 0).mean())
     if not check.inside:
         if rendered.depth is not None:
             rendered.depth.fill(np.nan)

@@ -200,6 +200,25 @@ def test_uncalibrated_cameras(renderer: Renderer, make_checkpoint: Any, poses: n
         uncalibrated.render_for_camera(poses, renderer.camera)
 
 
+def test_images_of_another_camera_are_written_where_asked(renderer: Renderer, poses: np.ndarray) -> None:
+    camera = renderer.camera.cropped(-4, -6, 40, 44)
+    expected, out = (renderer.render_for_camera(poses[i : i + 1], camera) for i in (0, 1))
+    arrays = {name: images.ctypes.data for name, images in out.present().items()}
+    again = renderer.render_for_camera(poses[:1], camera, out=out)
+    assert {name: images.ctypes.data for name, images in again.present().items()} == arrays
+    for name, images in expected.present().items():
+        np.testing.assert_array_equal(again.present()[name], images)
+    with pytest.raises(ValueError, match="out must be a result"):
+        renderer.render_for_camera(poses[:1], renderer.camera, out=out)
+
+
+def test_the_trained_camera_needs_no_calibration(make_checkpoint: Any, poses: np.ndarray) -> None:
+    uncalibrated = Renderer(make_checkpoint(camera=Camera(32, 32, 0, 0, 0, 0)), "cpu")
+    seen = uncalibrated.render_for_camera(poses, uncalibrated.camera).present()
+    for name, images in uncalibrated.render(poses).present().items():
+        np.testing.assert_array_equal(seen[name], images)
+
+
 @pytest.mark.gpu
 @cuda
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
