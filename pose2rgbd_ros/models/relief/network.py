@@ -3,6 +3,13 @@
 A ray a pixel, from pose and intrinsics, meets a volume of occupancy logits (volume.py) at its first crossing into
 something solid. There features are looked up (features.py), and a small convolutional network (shader.py) adds what
 single points cannot know. Nothing in it depends on the camera, so it renders any intrinsics and any pose.
+
+From the paper (Pose2RGBD) are the slices: binary maps that say where matter is, learned by cross entropy. Of the study
+that proposed this model are: slices that lie in the world; the surface as in relief mapping; colour from a map of the
+ground plane and a coarse volume; the shader; the start from fused depth. Decided here, so neither in the paper nor in
+the study: sampling along each ray's dominant axis, so that level rays meet walls; the levels of the map as a sum, each
+faded out by the size of a pixel; signed distances for the start, and colours fused level by level (fuse.py); vertices
+marked as seen, and unknown elsewhere; tables that move only where they were looked at.
 """
 
 from __future__ import annotations
