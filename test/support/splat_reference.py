@@ -71,9 +71,11 @@ def _view(means, covariances, opacities, colors, T, K, size, near, eps2d, degree
     centre = torch.stack([x / z * fx + cx, y / z * fy + cy], dim=1)
     v, u = torch.meshgrid(torch.arange(size[1]) + 0.5, torch.arange(size[0]) + 0.5, indexing="ij")
     d = torch.stack([u, v], dim=-1)[None] - centre[:, None, None]
-    power = torch.einsum("nhwi,nij,nhwj->nhw", d, torch.linalg.inv(spread), d)
+    S = torch.linalg.inv(spread)[:, :, :, None, None]
+    power = S[:, 0, 0] * d[..., 0] ** 2 + 2 * S[:, 0, 1] * d[..., 0] * d[..., 1] + S[:, 1, 1] * d[..., 1] ** 2
     a = (opacity[:, None, None] * torch.exp(-power / 2)).clamp(max=0.999)
-    through = torch.cumprod(torch.cat([torch.ones_like(a[:1]), 1 - a]), dim=0)
+    behind = torch.log1p(-a).cumsum(dim=0).exp()  # the light left behind each splat
+    through = torch.cat([torch.ones_like(a[:1]), behind])
     weight = a * through[:-1]
     directions = torch.nn.functional.normalize(means[order] + T[:3, :3].T @ T[:3, 3], dim=1)
     rgb = _colour(colors[order], directions, degree)
