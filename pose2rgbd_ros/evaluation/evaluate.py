@@ -232,7 +232,7 @@ def worst_frames(per_frame: dict[str, np.ndarray], count: int) -> np.ndarray:
     shares = [
         np.nan_to_num(values / np.nanmean(values))
         for name, values in per_frame.items()
-        if name in ("rgb_mae_px", "depth_mae") and np.nanmean(values) > 0
+        if name in ("rgb_mae_px", "depth_mae") and np.nansum(values) > 0
     ]
     if not shares:
         return np.array([], int)
