@@ -19,9 +19,7 @@ from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
 from pose2rgbd_ros.training.losses import image_target, total_loss
 
-FURTHER_FROM = (
-    0.5  # share of the run after which the further losses join: before, there is little to judge or to warp
-)
+CONSISTENCY_FROM = 0.5  # share of the run after which it joins: before, there is no depth to warp by
 # As for spectral normalisation: no first momentum. A tenth of the network's high learning rate is usual for it.
 DISCRIMINATOR = {"factor": 0.1, "betas": (0.0, 0.99), "weight_decay": 0.0}
 
@@ -57,8 +55,8 @@ class PoseLearner(Learner):
         """See :class:`Learner`. Nearby poses go through the network with the recorded ones, in one batch."""
         poses, rgb, depth = self._data.batch(indices, self._device)
         config, count = self._config, len(indices)
-        further = share >= FURTHER_FROM
-        T_near = self._nearby(indices, depth) if further and config.consistency_weight > 0 else None
+        warps = config.consistency_weight > 0 and share >= CONSISTENCY_FROM
+        T_near = self._nearby(indices, depth) if warps else None
         if T_near is not None:
             encoded = torch.from_numpy(self._data.normalization.encode_pose(T_near)).to(self._device)
             poses = torch.cat([poses, encoded])
@@ -73,7 +71,7 @@ class PoseLearner(Learner):
             config.bce_weight,
             config.bce_reduction,
         )
-        if self.discriminator is not None and further:
+        if self.discriminator is not None:
             loss = loss + self._adversarial(self.discriminator, prediction.image, rgb, depth)
         if T_near is not None:
             near = _part(everything, slice(count, None))
