@@ -104,7 +104,7 @@ def _read(run: Path, begun: dict[str, Any]) -> Measured:
     values = read_yaml(run / RESULT_FILE)
     before = values.pop("job")
     for name, value in begun.items():
-        if before.get(name) != value:
+        if before.get(name, value) != value:  # settings that came later did not count then
             raise UserError(
                 f"{run} was made with {name}={before.get(name)}, now it is {value}; "
                 "choose another --out, or remove that folder"
