@@ -47,6 +47,14 @@ def test_it_is_trained_evaluated_and_rendered_like_the_others(
     assert renderer.render_for_camera(T, Camera.from_fov(50, 20, 40.0)).depth.shape == (1, 20, 50)
 
 
+def test_relative_depth_is_scaled_to_the_poses(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    flight = flight_dataset(tmp_path / "relative", depth_kind="relative")  # a seventh of the metres
+    result = train(flight, tmp_path / "run", config())
+    unit_m = load_checkpoint(tmp_path / "run").architecture["unit_m"]
+    assert unit_m == pytest.approx(7.0, rel=0.03)
+    assert result.scores["depth_mae"] < 0.3 * result.baseline["depth_mae"]
+
+
 def test_what_it_cannot_use_is_told_in_one_line(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
     flight = flight_dataset(tmp_path / "colour", frames=8, depth_kind=None)
     with pytest.raises(UserError, match=r"no depth, which warp-6 needs"):

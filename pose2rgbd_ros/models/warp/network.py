@@ -42,6 +42,8 @@ class WarpConfig:
     stored: int = setting(1, "recorded frames kept", ge=1)
     width: int = setting(128, "width of the kept frames in pixels", ge=2)
     height: int = setting(128, "height of the kept frames in pixels", ge=2)
+    # Relative depth has a unit of its own; the frames are kept in that of the poses.
+    unit_m: float = setting(1.0, "metres in one unit of the dataset's depth", ge=1e-9)
     output: str = setting("rgbd", "what is shown", choices=("rgbd",))
 
     def __post_init__(self) -> None:
@@ -82,7 +84,7 @@ class WarpModel(nn.Module):
     def keep(
         self, rgb: NDArray[np.uint8], depth: NDArray[np.float32], T_map_cam: NDArray, camera: Camera
     ) -> None:
-        """Take the frames: rgb (M, h, w, 3), depth (M, h, w) with NaN unknown, poses (M, 4, 4), an ideal pinhole."""
+        """Take the frames: rgb (M, h, w, 3), depth (M, h, w) in metres with NaN unknown, poses (M, 4, 4), a pinhole."""
         self.rgb.copy_(torch.from_numpy(rgb))
         self.depth.copy_(torch.from_numpy(depth))
         self.T_map_cam.copy_(torch.from_numpy(T_map_cam))
@@ -99,7 +101,7 @@ class WarpModel(nn.Module):
         """Warp poses (B, 4, 4), one after the other. UserError: the camera is not calibrated."""
         views = [self._view(T, camera) for T in T_map_cam.double().cpu().numpy()]
         colour = torch.stack([torch.from_numpy(rgb) for rgb, _ in views]).permute(0, 3, 1, 2) / 255
-        depth = torch.stack([torch.from_numpy(depth) for _, depth in views])
+        depth = torch.stack([torch.from_numpy(depth) for _, depth in views]) / self.config.unit_m
         return Pictures(colour.to(T_map_cam.device), depth.to(T_map_cam.device), None)
 
     def _view(self, T_map_cam: NDArray[np.float64], camera: Camera) -> tuple[Float32, Float32]:

@@ -203,6 +203,10 @@ def rotations(quats_wxyz: Tensor) -> Tensor:
 def _require_usable(config: TrainConfig, data: TrainingData, device: torch.device) -> None:
     if data.cache.depth is None:
         raise UserError(f"{data.dataset.path} has no depth, where gsplat starts; use model base or relief")
+    if data.dataset.depth_kind != "metric":
+        raise UserError(
+            f"{data.dataset.path} has relative depth; gsplat starts at metric depth; use model relief"
+        )
     if config.output not in ("auto", "rgbd"):
         raise UserError(f"gsplat shows colour and depth; leave --output at auto, not {config.output}")
     require_pinhole(data.cache.camera)

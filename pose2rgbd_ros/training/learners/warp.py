@@ -12,6 +12,7 @@ from pose2rgbd_ros.models.warp.network import WarpConfig, WarpModel, compiled_ke
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, numbered
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
+from pose2rgbd_ros.training.surface_depth import surface_depth
 
 
 class WarpLearner(Learner):
@@ -24,10 +25,10 @@ class WarpLearner(Learner):
         camera, train = data.cache.camera, data.split.train
         _require_usable(config, data)
         compiled_kernels()  # what cannot be rendered need not be kept
-        self.model = WarpModel(
-            WarpConfig(numbered(config.model, least=1), len(train), camera.width, camera.height)
-        )
-        rgb, depth = np.array(data.cache.rgb[train]), data.depth(train)
+        unit_m = _depth_unit_m(config, data)
+        frames = numbered(config.model, least=1)
+        self.model = WarpModel(WarpConfig(frames, len(train), camera.width, camera.height, unit_m))
+        rgb, depth = np.array(data.cache.rgb[train]), data.depth(train) * np.float32(unit_m)
         if camera.is_distorted:
             camera = _undistort(rgb, depth, camera)
         self.model.keep(rgb, depth, data.dataset.T_map_cam[train], camera)
@@ -49,6 +50,16 @@ def _require_usable(config: TrainConfig, data: TrainingData) -> None:
         raise UserError(f"{name} shows colour and depth; leave --output at auto, not {config.output}")
     if not data.cache.camera.is_calibrated:
         raise UserError(f"the camera of {path} is not calibrated, which {name} needs; use model base")
+
+
+def _depth_unit_m(config: TrainConfig, data: TrainingData) -> float:
+    """1 for metric depth; relative depth is scaled to the poses by what neighbouring frames show."""
+    try:
+        return surface_depth(data, "recorded").unit_m
+    except UserError as error:
+        raise UserError(
+            f"{data.dataset.path} has relative depth, and {config.model} cannot tell its scale; use model base"
+        ) from error
 
 
 def _undistort(rgb: np.ndarray, depth: np.ndarray, camera: Camera) -> Camera:
