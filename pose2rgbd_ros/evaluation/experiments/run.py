@@ -102,11 +102,22 @@ def _train(job: Job, run: Path) -> None:
 
 def _read(run: Path, begun: dict[str, Any]) -> Measured:
     values = read_yaml(run / RESULT_FILE)
-    before = values.pop("job")
+    # A setting that this version has and the one then had not was at its default.
+    before = _filled(values.pop("job"), to_yaml_dict(TrainConfig()))
     for name, value in begun.items():
-        if before.get(name, value) != value:  # settings that came later did not count then
+        if before.get(name) != value:
             raise UserError(
                 f"{run} was made with {name}={before.get(name)}, now it is {value}; "
                 "choose another --out, or remove that folder"
             )
     return Measured(run, **values)
+
+
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the defaults of what is missing, also within settings of a part."""
+    parts = {
+        name: _filled(value, defaults[name])
+        for name, value in values.items()
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
+    }
+    return {**defaults, **values, **parts}
