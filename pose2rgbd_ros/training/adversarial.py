@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-CHANNELS = 32  # of the first layer; each further one has twice as many
+CHANNELS = 16  # of the first layer; each further one has twice as many
 DOWNSAMPLINGS = 3  # a verdict on 34 x 34 pixels
 
 
