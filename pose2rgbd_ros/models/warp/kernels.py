@@ -7,6 +7,7 @@ pinhole. `T_to_from` are float32 (4, 4).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -14,8 +15,16 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
-# No sums are reordered beyond what a fused multiply-add does, so the same build gives the same picture.
-_compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+
+def _compiled(function: Any) -> Any:
+    """Compiled at the first call, and kept on disk where a folder allows."""
+    # No sums are reordered beyond what a fused multiply-add does, so the same build gives the same picture.
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder to keep it in
+        return njit(**options)(function)
+
 
 NEAR = 1e-3  # nothing nearer the camera's plane is drawn
 # Cosine between a surface and the ray to the frame's camera: what is more edge-on is as likely the rubber sheet that

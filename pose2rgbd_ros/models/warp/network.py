@@ -162,7 +162,7 @@ def compiled_kernels() -> Any:
     """The module of inner loops, imported when something is warped. UserError: Numba is missing or broken here."""
     try:
         from pose2rgbd_ros.models.warp import kernels
-    except (ImportError, OSError) as error:  # OSError: built for another system
+    except (ImportError, OSError, SystemError) as error:  # the latter: built for another NumPy or system
         raise UserError(f"warping needs Numba, which is not usable here ({error}); install numba") from error
     return kernels
 
