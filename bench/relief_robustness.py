@@ -159,8 +159,9 @@ def _through_lens(cache: FrameCache, size: int) -> tuple[Camera, np.ndarray]:
     pinhole = cache.camera.resized(size, size)
     # Longer, so that all it sees lies in the picture.
     bent = replace(
-        pinhole, fx=pinhole.fx * 1.1, fy=pinhole.fy * 1.1, distortion_model="plumb_bob", distortion=LENS
+        pinhole, fx=1.5 * pinhole.fx, fy=1.5 * pinhole.fy, distortion_model="plumb_bob", distortion=LENS
     )
+    assert not np.isnan(resample_map(cache.camera, bent)).any()
     return bent, resample_map(cache.camera, bent)
 
 
