@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pose2rgbd_ros.training.validation import spread
 
 FRAMES_A_GROUP = 2
 TILE_INCH = 1.35
+LETTERS_AN_INCH = 14  # of the title
 
 
 @dataclass
@@ -74,11 +76,14 @@ def _predicted(title: str, dataset: Dataset, checkpoint: Checkpoint, frames: np.
 
 def _draw(path: Path, columns: list[_Column], labels: list[str], title: str) -> None:
     lines = 2 * len(labels)
-    figure = Figure(figsize=(TILE_INCH * len(columns) + 0.4, TILE_INCH * lines + 0.8), dpi=110)
+    width = TILE_INCH * len(columns) + 0.4
+    title = "\n".join(textwrap.fill(line, int(LETTERS_AN_INCH * width)) for line in title.splitlines())
+    head = 0.35 + 0.15 * len(title.splitlines())  # inches
+    figure = Figure(figsize=(width, TILE_INCH * lines + head + 0.05), dpi=110)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         lines, len(columns), left=0.3 / figure.get_figwidth(), right=0.995,
-        top=1 - 0.75 / figure.get_figheight(), bottom=0.005, wspace=0.03, hspace=0.03,
+        top=1 - head / figure.get_figheight(), bottom=0.005, wspace=0.03, hspace=0.03,
     )  # fmt: skip
     known = np.concatenate([image[np.isfinite(image)] for image in columns[0].depth] or [np.zeros(1)])
     near, far = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
