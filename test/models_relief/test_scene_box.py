@@ -132,6 +132,9 @@ def test_settings_override_each_choice():
     assert box.T_map_vol[2, 3] == -4.0
     assert 24 <= box.size_m[2] <= 26
     assert np.all(np.abs(box.size_m[:2] - 90) < 3.1)
+    tile = box_of(T, flat_depth(T), extent_m=60.0, middle_x_m=-40.0, middle_y_m=30.0)
+    middle = tile.T_map_vol[:2, 3] + tile.size_m[:2] / 2
+    np.testing.assert_allclose(middle, [-40.0, 30.0], atol=2.0)
     with pytest.raises(UserError, match=r"floor at 5 m and its top at 1 m"):
         box_of(T, flat_depth(T), floor_m=5.0, top_m=1.0)
 

@@ -56,6 +56,8 @@ class SceneBoxSettings:
     floor_m: float | None = setting(None, "z of the volume's floor (below nearly all known surface)")
     top_m: float | None = setting(None, "z of the volume's top (above nearly all known surface)")
     extent_m: float | None = setting(None, "side of the modelled square (all that was seen)", ge=1e-3)
+    middle_x_m: float | None = setting(None, "its middle along the volume's x (where most was seen)")
+    middle_y_m: float | None = setting(None, "its middle along the volume's y (where most was seen)")
     model_mb: float = setting(64.0, "what the stored model may take; cells are coarsened to it", ge=1.0)
     memory_mb: float = setting(4000.0, "what the volume may take while training", ge=1.0)
 
@@ -253,6 +255,8 @@ def _bounds(points: Float64, config: SceneBoxSettings) -> tuple[Float64, Float64
     high = np.quantile(points, [1 - SIDE_SHARE, 1 - SIDE_SHARE, 1 - TOP_SHARE], axis=0).diagonal().copy()
     if config.extent_m is not None:
         middle = np.median(points, axis=0)
+        for axis, given in enumerate((config.middle_x_m, config.middle_y_m)):
+            middle[axis] = middle[axis] if given is None else given
         low[:2], high[:2] = middle[:2] - config.extent_m / 2, middle[:2] + config.extent_m / 2
     low[2] = low[2] if config.floor_m is None else config.floor_m
     high[2] = high[2] if config.top_m is None else config.top_m
@@ -318,5 +322,6 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     return (
         f"the place is too large: {x:,.0f} x {y:,.0f} x {z:,.0f} m in cells of {box.cell_m:.3g} m takes {what}, and "
         f"{limit} allows {allowed:,.0f}; use --relief.box.cell-m {cell:.3g} --relief.box.feature-m {feature:.3g}, raise "
-        f"the limit, or train one model per {side:,.0f} m square (--relief.box.extent-m {side:,.0f})"
+        f"the limit, or train one model per {side:,.0f} m square (--relief.box.extent-m {side:.0f} with "
+        "--relief.box.middle-x-m and --relief.box.middle-y-m)"
     )
