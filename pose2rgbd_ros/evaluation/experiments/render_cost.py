@@ -27,7 +27,7 @@ def render_cost(checkpoint: Path, sizes: tuple[int, ...], device: str, threads: 
 
     Returns:
         "backend", "device", "clock" ("cpu": processor time of all threads together; "wall" on a GPU), "loaded_mb"
-        (memory with everything loaded, before the first frame), and by size as text "ms" (median of the frames) and
+        (highest memory until everything was loaded), and by size as text "ms" (median of the frames) and
         "peak_mb" (highest memory of the whole process so far, libraries included; on a GPU of its memory). A model
         that renders only the camera it was trained with has that one size.
 
