@@ -181,5 +181,13 @@ def onnx_session(graph: bytes, threads: int) -> Any:
 
 def default_threads() -> int:
     """Half the cores this process may use, at most MOST_DEFAULT_THREADS: the other half is for whoever uses the images."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores // 2, 1), MOST_DEFAULT_THREADS)
+    return min(max(usable_cores() // 2, 1), MOST_DEFAULT_THREADS)
+
+
+def all_threads() -> int:
+    """The cores this process may use, at most MOST_DEFAULT_THREADS."""
+    return min(usable_cores(), MOST_DEFAULT_THREADS)
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief import march_numba
 from pose2rgbd_ros.models.relief.network import Relief, focal_px
-from pose2rgbd_ros.rendering.backends import Rendered, default_threads, onnx_session
+from pose2rgbd_ros.rendering.backends import Rendered, all_threads, onnx_session
 from pose2rgbd_ros.rendering.relief_tables import relief_tables
 
 _ROWS_A_TASK = 8  # rows of the shader's input
@@ -26,7 +26,8 @@ class ReliefBackend:
     """A relief network on a CPU, frame by frame.
 
     The first one on a machine compiles the kernels, which takes about ten seconds; the code is kept (see
-    :func:`march_numba.compiled`), and loading it takes part of a second.
+    :func:`march_numba.compiled`), and loading it takes part of a second. Unless `threads` says otherwise it takes all
+    cores, at most 4: a frame takes long enough to be worth them.
     """
 
     name = "numba"
@@ -42,7 +43,7 @@ class ReliefBackend:
         from pose2rgbd_ros.rendering import relief_kernels
 
         self._kernels = relief_kernels
-        self._threads = threads or default_threads()
+        self._threads = threads or all_threads()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._session = onnx_session(bytes(shader_graph(model.shader).SerializeToString()), self._threads)
         self._config = model.config

@@ -56,8 +56,8 @@ class Renderer:
             device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
             backend: "auto" is the quickest: on a CPU ONNX Runtime for Base and Slice, compiled code for relief, PyTorch
                 for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" what is exported.
-            threads: CPU threads; None is half the cores, at most 4, and PyTorch's own choice for PyTorch, whose
-                number is set for the whole process.
+            threads: CPU threads; None is half the cores for ONNX Runtime and all of them for compiled code, at most 4,
+                and PyTorch's own choice for PyTorch, whose number is set for the whole process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
 

@@ -20,6 +20,7 @@ from torch import Tensor
 HIT, FLOOR, SKY, INSIDE = range(4)
 """State of a ray: meets a surface of the block; meets the floor; meets nothing; starts in something solid."""
 
+_BLOCK = 4  # planes between two looks at which rays go on: on a GPU each look makes the host wait
 TOLERANCE = 1e-3  # grid units by which a plane may lie outside the block: entry points are rounded
 
 
@@ -127,6 +128,7 @@ def sample_plane(logits: Tensor, position: Tensor, axis: Tensor) -> Tensor:
     strides = torch.tensor([1, logits.shape[2], logits.shape[1] * logits.shape[2]], device=position.device)
     across = torch.tensor([[1, 2], [0, 2], [0, 1]], device=position.device)[axis]
     plane = position.detach().gather(1, axis[:, None])[:, 0].round().long()
+    plane = plane.clamp(min=0).minimum(last[axis])
     uv = position.gather(1, across)
     low = uv.detach().floor().long()
     low = low.clamp(min=torch.zeros_like(low), max=last[across] - 1)
@@ -152,18 +154,26 @@ def march(logits: Tensor, origin: Tensor, direction: Tensor) -> Hits:
     t_after = torch.full_like(t_before, torch.nan)
     logit_before, logit_after = at_origin, torch.zeros_like(at_origin)
 
-    active = torch.nonzero(~inside)[:, 0]
-    for j in range(int(planes.total.max()) if len(origin) else 0):
-        active = active[(planes.total[active] > j) & ~hit[active]]
-        if len(active) == 0:
-            break
-        t, position = _plane_points(planes, origin, direction, active, j)
-        logit = sample_plane(logits, position, planes.axis[active])
-        solid = logit > 0
-        here, t_here, logit_here = active[solid], t[solid], logit[solid]
-        hit[here], t_after[here], logit_after[here] = True, t_here, logit_here
-        empty = active[~solid]
-        t_before[empty], logit_before[empty] = t[~solid], logit[~solid]
+    done, active = 0, torch.nonzero((planes.total > 0) & ~inside)[:, 0]
+    while len(active):
+        before, after = (t_before[active], logit_before[active]), (t_after[active], logit_after[active])
+        met, total, axis = (
+            torch.zeros_like(active, dtype=torch.bool),
+            planes.total[active],
+            planes.axis[active],
+        )
+        for j in range(done, done + _BLOCK):
+            t, position = _plane_points(planes, origin, direction, active, j)
+            logit = sample_plane(logits, position, axis)
+            going = (total > j) & ~met
+            solid, empty = going & (logit > 0), going & (logit <= 0)
+            before = torch.where(empty, t, before[0]), torch.where(empty, logit, before[1])
+            after = torch.where(solid, t, after[0]), torch.where(solid, logit, after[1])
+            met |= solid
+        (t_before[active], logit_before[active]), hit[active] = before, met
+        t_after[active], logit_after[active] = after
+        done += _BLOCK
+        active = active[(total > done) & ~met]
 
     # The floor's own sample: reached by what was not stopped, solid or not.
     floor = ~hit & ~inside & torch.isfinite(planes.t_floor)
