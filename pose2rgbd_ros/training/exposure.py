@@ -24,6 +24,7 @@ class Exposures(nn.Module):
         super().__init__()
         self.residual = nn.Parameter(torch.zeros(frames, 2, 3))  # (log gain, offset) per channel
         self.register_buffer("_train", torch.from_numpy(np.asarray(train, np.int64)), persistent=False)
+        self._train: Tensor
         self._strength = strength
 
     def forward(self, rgb: Tensor, indices: np.ndarray) -> Tensor:

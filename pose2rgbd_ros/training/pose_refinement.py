@@ -36,6 +36,8 @@ class PoseCorrections(nn.Module):
         self.register_buffer("_train", torch.from_numpy(np.asarray(train, np.int64)), persistent=False)
         units = torch.tensor([position_m] * 3 + [angle_rad] * 3, dtype=torch.float64)
         self.register_buffer("_units", units, persistent=False)
+        self._units: Tensor
+        self._train: Tensor
         self._strength = strength
 
     def forward(self, T_map_cam: Tensor, indices: np.ndarray) -> Tensor:

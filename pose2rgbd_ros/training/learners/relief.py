@@ -97,7 +97,9 @@ class ReliefLearner(Learner):
         """Where the depth has holes, what training rays meet counts as seen: its colour is learnt like any other."""
         told_by_colour = torch.nonzero(torch.isfinite(made.hits.t) & ~torch.isfinite(truth))[:, 0]
         t = made.hits.t[told_by_colour, None]
-        self.model.volume.mark_seen((made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach())
+        self.model.volume.mark_seen(
+            (made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach()
+        )
 
     @torch.no_grad()
     def _start_exposures(self, exposures: Exposures) -> None:
