@@ -37,6 +37,9 @@ def require_ros(what: str, way_out: str = "") -> None:
         import rclpy  # noqa: F401
         from pose2rgbd.msg import RelativeDepth, RenderStatus  # noqa: F401
         from pose2rgbd.srv import RenderPose  # noqa: F401
+
+        if not hasattr(RenderStatus, "WAITING_FOR_CAMERA"):
+            raise ImportError("they are older than this program")
     except ImportError as error:
         raise UserError(
             f"{what} needs ROS 2 and this package's messages ({str(error).split(' (')[0]}); "
