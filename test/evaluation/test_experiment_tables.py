@@ -52,7 +52,7 @@ def test_the_plan_is_the_papers_three_tables() -> None:
 def test_each_row_is_a_training_of_its_own_name() -> None:
     rows = {row.name: row.settings for table in tables(TablesConfig())[:2] for row in table.rows}
     assert len(rows) == 6 + 8 - 2 + 3
-    assert rows["base-quaternion-rgbd-adversarial-consistency"]["adversarial_weight"] == 0.01
+    assert rows["base-quaternion-rgbd-adversarial-consistency"]["adversarial_weight"] == 0.003
     paper = train_config(tables(TablesConfig())[0].rows[0], TablesConfig(scale="paper").resolved())
     assert (paper.size, paper.epochs, paper.recipe, paper.max_minutes) == (512, 100, "paper", None)
     small = train_config(

@@ -42,7 +42,7 @@ class TablesConfig:
         "optimisation; cpu scale: default, which is further after minutes; paper scale: paper",
         choices=(None, "default", "paper"),
     )
-    adversarial_weight: float = setting(0.01, "of the rows with the adversarial loss", ge=0.0)
+    adversarial_weight: float = setting(0.003, "of the rows with the adversarial loss", ge=0.0)
     consistency_weight: float = setting(0.5, "of the rows with the consistency loss", ge=0.0)
     further: bool = setting(True, "add the rows of the paper's further work to table 2")
     seed: int = setting(0, "of the weights, the split, the order of the frames and the flights", ge=0)
