@@ -42,13 +42,27 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(file, values)
         return
-    before = read_yaml(file)
+    before = with_defaults(read_yaml(file))
     for name, value in values.items():
         if name not in FREE_ON_RESUME | {"dataset"} and before.get(name, value) != value:
             raise UserError(
                 f"{out} was started with {name}={before.get(name)}, now it is {value}; resume with the same settings"
             )
     write_yaml(file, values)
+
+
+def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an earlier run, those that came later than it at their defaults: so it was trained."""
+    return _filled(values, to_yaml_dict(TrainConfig()))
+
+
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    parts = {
+        name: _filled(value, defaults[name])
+        for name, value in values.items()
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
+    }
+    return {**defaults, **values, **parts}
 
 
 class RunLog:

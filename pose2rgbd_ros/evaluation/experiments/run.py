@@ -15,7 +15,7 @@ from pose2rgbd_ros.evaluation.evaluate import evaluate
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.checkpoint import WEIGHTS_FILE
 from pose2rgbd_ros.training.config import TrainConfig
-from pose2rgbd_ros.training.run_folder import CHECKPOINT, CONFIG_FILE, LAST
+from pose2rgbd_ros.training.run_folder import CHECKPOINT, CONFIG_FILE, LAST, with_defaults
 from pose2rgbd_ros.training.trainer import train
 
 logger = logging.getLogger(__name__)
@@ -102,8 +102,7 @@ def _train(job: Job, run: Path) -> None:
 
 def _read(run: Path, begun: dict[str, Any]) -> Measured:
     values = read_yaml(run / RESULT_FILE)
-    # A setting that this version has and the one then had not was at its default.
-    before = _filled(values.pop("job"), to_yaml_dict(TrainConfig()))
+    before = with_defaults(values.pop("job"))
     for name, value in begun.items():
         if before.get(name) != value:
             raise UserError(
@@ -111,13 +110,3 @@ def _read(run: Path, begun: dict[str, Any]) -> Measured:
                 "choose another --out, or remove that folder"
             )
     return Measured(run, **values)
-
-
-def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the defaults of what is missing, also within settings of a part."""
-    parts = {
-        name: _filled(value, defaults[name])
-        for name, value in values.items()
-        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
-    }
-    return {**defaults, **values, **parts}
