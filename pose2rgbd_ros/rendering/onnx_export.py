@@ -30,7 +30,7 @@ from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint
 
 GRAPH_FILE = "renderer.onnx"
 RECORD_FILE = "renderer.onnx.yaml"
-EXPORTER_VERSION = 1  # raise it when the graph of the same checkpoint changes
+EXPORTER_VERSION = 2  # raise it when the graph of the same checkpoint changes
 
 COMPARED_POSES = 8
 RGB_TOLERANCE_LEVELS = 1

@@ -98,7 +98,7 @@ class _ReliefGraph:
         if config.output == "rgbd":
             depth = (t + residual * config.layer_m).maximum(0.0) / config.unit_m
             self._output("depth", known.where(depth, np.nan), [])
-        self._output("confidence", known.where(met.logit_after.apply("Sigmoid"), 0.0), [])
+        self._output("confidence", known.where((met.rise * 0.5).apply("Sigmoid"), 0.0), [])
         return graph.finished(
             "relief",
             [

@@ -15,10 +15,10 @@ Triple = tuple[Value, Value, Value]
 
 
 class Met(NamedTuple):
-    """Per ray (N,): t, NaN where nothing is met, and the logit behind a surface, 0 at the floor."""
+    """Per ray (N,): t, NaN where nothing is met, and by how much the logit rises at a surface, 0 at the floor."""
 
     t: Value
-    logit_after: Value
+    rise: Value
 
 
 class _Axes(NamedTuple):
@@ -82,7 +82,7 @@ def march_nodes(
     t = lone.where(t_after, t_before + (t_after - t_before) * share)
     floor = open_ray & falling & ~above
     t = hit.where(t, floor.where(t_floor, np.nan))
-    return Met(t, hit.where(logit_after, 0.0))
+    return Met(t, hit.where(lone.where(logit_after, logit_after - logit_before), 0.0))
 
 
 def _slab(

@@ -66,7 +66,8 @@ def look_up_rows(
                 direction[y, x, 1] * step_y,
                 direction[y, x, 2] * step_z,
             )
-            t, logit = found[0, y * width + x], found[4, y * width + x]
+            pixel = y * width + x
+            t, rise = found[0, pixel], found[4, pixel] - found[3, pixel]
             if not np.isfinite(dx + dy + dz):
                 dx = dy = dz = _ZERO
             length = max(np.sqrt(dx * dx + dy * dy + dz * dz), _TINY)
@@ -85,7 +86,7 @@ def look_up_rows(
             add_coarse(coarse, coarse_shape, coarse_step_m, px, py, pz, row, x, channels)
             i, j = nearest(px / step_x, shape[2]), nearest(py / step_y, shape[1])
             if seen[nearest(pz / step_z, shape[0]), j, i]:
-                depth_m[y, x], sure[y, x] = t, _ONE / (_ONE + np.exp(-logit))
+                depth_m[y, x], sure[y, x] = t, _ONE / (_ONE + np.exp(-_HALF * rise))
         for channel in range(count):
             for shift in range(s):
                 plane = (channel * s + inner) * s + shift

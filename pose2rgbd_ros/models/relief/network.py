@@ -28,6 +28,9 @@ from pose2rgbd_ros.models.relief.shader import Shader, extra_channels
 from pose2rgbd_ros.models.relief.volume import OccupancyVolume
 from pose2rgbd_ros.models.view import Pictures
 
+# Pixels of one pass on a CPU, 16 views of 128 x 128: indices, weights and features take more than 500 bytes each.
+PIXELS_AT_ONCE = 1 << 18
+
 
 class Rendering(NamedTuple):
     """What the network makes of B views of H x W pixels, for the loss; N = B H W.
@@ -96,7 +99,14 @@ class Relief(nn.Module):
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> Pictures:
         """See :class:`ViewModel`; depth is NaN and confidence 0 where nothing was seen or nothing is met."""
         rays = torch.from_numpy(camera.rays()).to(T_map_cam.device)
-        made = self(T_map_cam, rays, focal_px(camera))
+        at_once = len(T_map_cam)
+        if T_map_cam.device.type == "cpu":
+            at_once = max(1, PIXELS_AT_ONCE // (camera.width * camera.height))
+        parts = [self._pictures(some, rays, focal_px(camera)) for some in T_map_cam.split(at_once)]
+        return Pictures(*map(_joined, zip(*parts, strict=True)))
+
+    def _pictures(self, T_map_cam: Tensor, rays: Tensor, focal_px: float) -> Pictures:
+        made = self(T_map_cam, rays, focal_px)
         points = made.origin + made.hits.t[:, None] * made.direction
         known = torch.isfinite(made.hits.t) & self.volume.seen_at(points)
         sure = torch.where(known, confidence(made.hits), 0.0).reshape(made.depth.shape)
@@ -106,9 +116,19 @@ class Relief(nn.Module):
         return Pictures(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
 
 
+def _joined(images: tuple[Tensor | None, ...]) -> Tensor | None:
+    """Images of some views after those of others; None where the network makes none."""
+    made = [each for each in images if each is not None]
+    return torch.cat(made) if made else None
+
+
 def confidence(hits: march.Hits) -> Tensor:
-    """(N,) probability that the surface is where a ray met it: that of the first solid sample; the floor's is 1/2."""
-    return torch.sigmoid(hits.logit_after)
+    """(N,) 0.5..1, how sure a surface is: the probability that matter is there half a sample behind it; 0.5 at the floor.
+
+    By the rise of the logit from the last empty to the first solid sample, not by the latter alone: how deep that lies
+    is chance, and would be seen as a pattern.
+    """
+    return torch.sigmoid((hits.logit_after - hits.logit_before) / 2)
 
 
 def focal_px(camera: Camera) -> float:
