@@ -218,6 +218,18 @@ def test_a_model_is_built_again_from_its_architecture_and_state(blocks) -> None:
         np.testing.assert_array_equal(mine, its)
 
 
+def test_an_uncalibrated_camera_is_refused(blocks) -> None:
+    model = model_of(*(part[:2] for part in (blocks[0], *blocks[1:])))
+    with pytest.raises(UserError, match="not calibrated"):
+        shown(model, blocks[0][0], Camera(16, 16, 0.0, 0.0, 0.0, 0.0))
+
+
+def test_depth_beyond_half_precision_is_unknown(blocks) -> None:
+    T_map_cam, rgb, depth = (part[:2].copy() for part in blocks)
+    depth[:] = 1e6
+    assert torch.isnan(model_of(T_map_cam, rgb, depth).depth).all()
+
+
 def test_more_frames_than_are_of_use_are_refused() -> None:
     with pytest.raises(UserError, match="at most 32"):
         WarpConfig(frames=33)

@@ -32,6 +32,7 @@ COLOUR_ANGLE_RAD = 0.08
 COLOUR_POWER = 1.5
 COLOUR_SHARP = 6.0
 DEPTH_SHARP = 2.0
+FARTHEST_M = float(torch.finfo(torch.float16).max)
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,12 @@ class WarpModel(nn.Module):
     def keep(
         self, rgb: NDArray[np.uint8], depth: NDArray[np.float32], T_map_cam: NDArray, camera: Camera
     ) -> None:
-        """Take the frames: rgb (M, h, w, 3), depth (M, h, w) in metres with NaN unknown, poses (M, 4, 4), a pinhole."""
+        """Take the frames: rgb (M, h, w, 3), depth (M, h, w) in metres with NaN unknown, poses (M, 4, 4), a pinhole.
+
+        What is farther than half precision reaches (65 km) counts as unknown, as the sky does.
+        """
         self.rgb.copy_(torch.from_numpy(rgb))
-        self.depth.copy_(torch.from_numpy(depth))
+        self.depth.copy_(torch.from_numpy(np.where(depth < FARTHEST_M, depth, np.float32(np.nan))))
         self.T_map_cam.copy_(torch.from_numpy(T_map_cam))
         self.intrinsics.copy_(torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy]))
         self._choice = None
@@ -99,6 +103,8 @@ class WarpModel(nn.Module):
     @torch.no_grad()
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> Pictures:
         """Warp poses (B, 4, 4), one after the other. UserError: the camera is not calibrated."""
+        if not camera.is_calibrated:
+            raise UserError("the camera asked for is not calibrated (K[0] = 0), which warping needs")
         views = [self._view(T, camera) for T in T_map_cam.double().cpu().numpy()]
         colour = torch.stack([torch.from_numpy(rgb) for rgb, _ in views]).permute(0, 3, 1, 2) / 255
         depth = torch.stack([torch.from_numpy(depth) for _, depth in views]) / self.config.unit_m
