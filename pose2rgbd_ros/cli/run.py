@@ -34,6 +34,7 @@ else:
 
 # A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
 DEMO_MINUTES, DEMO_WIDTH = 1.5, 0.5
+MADE = ("dataset", "runs", "run")  # in the folder of a run, and deleted to be made anew
 
 
 @dataclass
@@ -67,11 +68,24 @@ class RunConfig:
 
 
 class Steps:
-    """The steps of one run folder; a step is skipped when it was finished with the same inputs before."""
+    """The steps of one run folder; a step is skipped when it was finished with the same inputs before.
+
+    UserError: the folder cannot be made, or holds a dataset or a training that no run made.
+    """
 
     def __init__(self, out: Path, fresh: bool) -> None:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the folder {out} ({error.strerror}); choose another --out"
+            ) from error
         self._path = out / "steps.yaml"
+        foreign = [name for name in MADE if (out / name).exists()]
+        if foreign and not self._path.exists():
+            raise UserError(
+                f"{out / foreign[0]} was not made by pose2rgbd run, which would overwrite it; choose another --out"
+            )
         self._done: dict[str, Any] = read_yaml(self._path) if self._path.exists() and not fresh else {}
         self._chain = ""
 

@@ -11,6 +11,7 @@ from support.aerial import PhotoFacts, dji_xmp, write_photo
 from pose2rgbd_ros.cli.run import RunConfig, Steps, _convert
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
 
 
 def _pass(out: Path, inputs: dict[str, object], fresh: bool = False) -> list[tuple[str, bool]]:
@@ -40,6 +41,20 @@ def test_an_interrupted_step_may_resume(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Steps(tmp_path, False).run("convert", None, interrupted)
     assert _pass(tmp_path, {}) == [("convert", True), ("train", False), ("evaluate", False)]
+
+
+@pytest.mark.parametrize("name", ["dataset", "runs", "run"])
+def test_what_another_command_made_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} was not made by pose2rgbd run"):
+        Steps(tmp_path, True)
+    assert (tmp_path / name).is_dir()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot make the folder"):
+        Steps(tmp_path / "file" / "out", False)
 
 
 def test_photographs_are_recordings_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
