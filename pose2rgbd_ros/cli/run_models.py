@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,11 @@ def train_models(run_step: RunStep, dataset: Path, runs: Path, config: RunTraini
 
 def choose(trained: list[Trained]) -> Trained:
     """The model to serve: the least error on the held-out frames among those that did not collapse."""
-    best = min(trained, key=lambda each: (each.collapsed, each.error_share))
+
+    def rank(each: Trained) -> tuple[bool, bool, float]:
+        return each.collapsed, isnan(each.error_share), each.error_share
+
+    best = min(trained, key=rank)
     if len(trained) > 1:
         print("== the better model on the held-out frames is served")
         for each in trained:
