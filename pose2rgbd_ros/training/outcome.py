@@ -31,7 +31,10 @@ def make_checkpoint(
     metrics: dict[str, float],
     effort: dict[str, Any],
 ) -> Checkpoint:
-    """A checkpoint of `state_dict`; `effort` (steps, images, seconds, device) goes into the provenance."""
+    """A checkpoint of `state_dict`, made by :func:`to_store`.
+
+    `effort` (steps, images, seconds, device) goes into the provenance.
+    """
     dataset, meta = data.dataset, data.dataset.meta
     train = data.split.train
     learns_depth = data.normalization.depth_min is not None
@@ -42,7 +45,7 @@ def make_checkpoint(
         map_frame=meta.map_frame,
         camera_frame=meta.camera_frame,
         depth_kind=dataset.depth_kind if learns_depth else None,
-        state_dict=_to_store(model, state_dict),
+        state_dict=state_dict,
         training_stamps_ns=dataset.stamps_ns[train],
         training_T_map_cam=dataset.T_map_cam[train],
         datum=meta.datum,
@@ -65,12 +68,15 @@ def make_checkpoint(
     )
 
 
-def _to_store(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy on the CPU; what the network names in ``stored_as_half`` takes half the bytes."""
+def to_store(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's state on the CPU; what it names in ``stored_as_half`` takes half the bytes.
+
+    The trainer keeps this, not the full precision, so that a run's scores are those of what its checkpoint holds.
+    """
     halved: frozenset[str] = getattr(model, "stored_as_half", frozenset())
     return {
         key: (value.detach().half() if key in halved else value.detach()).cpu().clone()
-        for key, value in state_dict.items()
+        for key, value in model.state_dict().items()
     }
 
 

@@ -95,7 +95,7 @@ class _Run:
         self.learner.to(fabric.device)
         self.average = None
         if recipe.ema_decay > 0:
-            blend = get_ema_multi_avg_fn(recipe.ema_decay)
+            blend = _blending(recipe.ema_decay)
             self.average = AveragedModel(self.model, multi_avg_fn=blend, use_buffers=True).to(fabric.device)
         self.wrapped, self.optimizer = self._set_up_optimizer()
         # Every process takes equally many, equally large batches; what is left over waits for another epoch's order.
@@ -240,7 +240,7 @@ class _Run:
         if score < self.state.best_score:
             self.state.best_score, self.state.validations_without_best = score, 0
             self.scores = scores
-            self.best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+            self.best = outcome.to_store(model)
             self._save_checkpoint(scores)
         else:
             self.state.validations_without_best += 1
@@ -315,3 +315,21 @@ class _Run:
         self._save_checkpoint(self.scores)
         frames = spread(test, outcome.SAMPLE_FRAMES)
         outcome.draw_samples(model, self.data, frames, self.out / "samples" / "best.png", self.fabric.device)
+
+
+def _blending(decay: float) -> Any:
+    """What AveragedModel calls on lists of tensors of one type: a running average, of whole numbers the latest.
+
+    PyTorch's rounds an average of whole numbers down, so that a mark set during the run would never be seen in it.
+    """
+    blend = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], latest: list[Tensor], count: Tensor | int) -> None:
+        if averages[0].is_floating_point():
+            blend(averages, latest, count)
+            return
+        for average, value in zip(averages, latest, strict=True):
+            average.copy_(value)
+
+    return update
