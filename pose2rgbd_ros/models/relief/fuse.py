@@ -70,8 +70,8 @@ def seen_points(
 
 
 @torch.no_grad()
-def fuse(relief: Relief, points: Iterable[SeenPoints]) -> None:
-    """Set occupancy, what was seen, and the colours of the features, in place."""
+def fuse(relief: Relief, points: Iterable[SeenPoints], start: bool = True) -> None:
+    """Set what was seen and, for a start, occupancy and the colours of the features; in place."""
     config = relief.config
     step = np.array(config.step_m, np.float32)
     total, count = np.zeros(config.shape, np.float32), np.zeros(config.shape, np.float32)
@@ -81,10 +81,14 @@ def fuse(relief: Relief, points: Iterable[SeenPoints]) -> None:
     for some in points:
         in_cells = some.origin / step, some.direction / step
         add_rays(total, count, near, *in_cells, some.direction, some.depth, truncation)
+        if not start:
+            continue
         surface.append(some.origin + some.depth[:, None] * some.direction)
         colour.append(some.rgb - np.float32(0.5))
-    relief.volume.logits.copy_(torch.from_numpy(occupancy(total, count)))
     relief.volume.seen.copy_(grown(torch.from_numpy(near)))
+    if not start:
+        return
+    relief.volume.logits.copy_(torch.from_numpy(occupancy(total, count)))
     fuse_colour(relief, np.concatenate(surface), np.concatenate(colour))
 
 

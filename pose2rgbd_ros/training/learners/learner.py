@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.training.config import Recipe
 
 
@@ -43,3 +45,9 @@ class Learner(nn.Module, ABC):
     def provenance(self) -> dict[str, Any]:
         """What the checkpoint should say of the training beyond settings and effort, ready for YAML."""
         return {}
+
+
+def require_one_process(option: str) -> None:
+    """UserError under torchrun: DDP keeps the network equal on all processes, but not what is learnt beside it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"{option} trains on one process; start it without torchrun, or leave it out")

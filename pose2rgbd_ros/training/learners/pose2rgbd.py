@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pose2rgbd_ros.training.adversarial import PatchDiscriminator, adversarial_l
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, network_config
 from pose2rgbd_ros.training.consistency import consistency_loss, nearby_poses, require_usable
 from pose2rgbd_ros.training.data import TrainingData
-from pose2rgbd_ros.training.learners.learner import Learner
+from pose2rgbd_ros.training.learners.learner import Learner, require_one_process
 from pose2rgbd_ros.training.losses import image_target, total_loss
 
 CONSISTENCY_FROM = 0.5  # share of the run after which it joins: before, there is no depth to warp by
@@ -36,7 +35,7 @@ class PoseLearner(Learner):
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator: PatchDiscriminator | None = None
         if config.adversarial_weight > 0:
-            _require_one_process()
+            require_one_process("--adversarial-weight")
             self.discriminator = PatchDiscriminator(OUTPUT_CHANNELS[self._network.output])
         if config.consistency_weight > 0:
             if not self._network.has_depth:
@@ -127,11 +126,3 @@ def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.
 
 def _part(prediction: Prediction, which: slice) -> Prediction:
     return Prediction(*(None if values is None else values[which] for values in prediction))  # type: ignore[arg-type]
-
-
-def _require_one_process() -> None:
-    """The discriminator is outside of what DDP keeps equal on all processes."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "--adversarial-weight trains on one process; start it without torchrun, or with weight 0"
-        )

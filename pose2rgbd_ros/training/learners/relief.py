@@ -17,7 +17,7 @@ from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.exposure import Exposures
 from pose2rgbd_ros.training.lazy_adam import LazyAdam
-from pose2rgbd_ros.training.learners.learner import Learner
+from pose2rgbd_ros.training.learners.learner import Learner, require_one_process
 from pose2rgbd_ros.training.pose_refinement import PoseCorrections
 from pose2rgbd_ros.training.schedule import learning_rate
 from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
@@ -48,6 +48,9 @@ class ReliefLearner(Learner):
         self._data, self._device, self._seed = data, device, config.seed
         self._settings: ReliefSettings = config.relief
         chosen, train = self._settings, data.split.train
+        for option, wanted in (("exposure", chosen.exposure), ("refine-poses", chosen.refine_poses)):
+            if wanted:
+                require_one_process(f"--relief.{option}")
         self._depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
         self.model = make_relief(config, data, self._depth)
         frames = len(data.dataset)
@@ -156,8 +159,8 @@ def make_relief(config: TrainConfig, data: TrainingData, depth: SurfaceDepth) ->
     depth_m = float(np.median(surface.depth_m))
     network = relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width)
     model = Relief(network)
-    if chosen.start:
-        fuse(model, seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train))
+    points = seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train)
+    fuse(model, points, chosen.start)  # without a start too: what was seen is known
     return model
 
 
@@ -195,7 +198,8 @@ def occupancy_loss(model: Relief, made: Rendering, truth: Tensor, generator: np.
     something solid too early.
     """
     config = model.config
-    known = torch.nonzero(torch.isfinite(truth) & (truth > 0))[:, 0]
+    has_ray = torch.isfinite(made.direction).all(1)  # depth may be recorded where the lens model ends
+    known = torch.nonzero(has_ray & torch.isfinite(truth) & (truth > 0))[:, 0]
     count = max(1, int(len(known) * OCCUPANCY_RAYS))
     if len(known) == 0:
         return made.rgb.new_zeros(())
