@@ -16,7 +16,7 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
-from pose2rgbd_ros.models.relief import march
+from pose2rgbd_ros.models.relief import march, network
 from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, relief_config
 from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
 from pose2rgbd_ros.models.relief.lookup import lookup, trilinear
@@ -74,6 +74,24 @@ def test_the_ground_is_where_the_logits_change_sign() -> None:
     middle = shown.depth[0, 4:-4, 4:-4]
     torch.testing.assert_close(middle, torch.full_like(middle, 15.0 - 3.3), atol=1e-4, rtol=0)
     assert (shown.confidence > 0.5).all()
+
+
+def test_confidence_does_not_tell_where_between_two_layers_the_ground_lies() -> None:
+    shown = [show(flat_ground(height), LOOKING_DOWN).confidence for height in (3.1, 3.5, 3.9)]
+    for confidence in shown:
+        assert confidence is not None
+        torch.testing.assert_close(confidence[0, 4:-4, 4:-4], torch.full((12, 16), 0.6225), atol=1e-3, rtol=0)
+
+
+def test_many_pixels_are_rendered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    poses = torch.from_numpy(
+        np.stack([se3.look_at([x, 10.0, 15.0], [10.0, 10.0, 0.0]) for x in (8.0, 9.0, 10.0)])
+    )
+    whole = flat_ground().pictures(poses, CAMERA, NORMALIZATION)
+    monkeypatch.setattr(network, "PIXELS_AT_ONCE", 1000)  # two views
+    for together, in_parts in zip(whole, flat_ground().pictures(poses, CAMERA, NORMALIZATION), strict=True):
+        assert together is not None
+        torch.testing.assert_close(in_parts, together)
 
 
 def test_logits_that_rise_bring_the_surface_nearer() -> None:
