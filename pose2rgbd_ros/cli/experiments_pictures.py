@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +44,8 @@ def main(argv: list[str]) -> int:
 
     if not arguments.runs or arguments.frames < 1:
         raise UserError("give at least one checkpoint, and at least one frame to draw")
+    if arguments.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"--out {arguments.out}: the name of the picture must end in .png or .jpg")
     dataset, runs = Dataset(arguments.dataset), list(arguments.runs)
     frames = held_out_by_all(dataset, runs)
     if arguments.worst:
@@ -51,6 +54,11 @@ def main(argv: list[str]) -> int:
         inner = spread(frames, arguments.frames + 2)  # not the first and last: the rims of held-out stretches
         frames = inner[1:-1] if len(inner) == arguments.frames + 2 else inner[: arguments.frames]
     models = [show(run, dataset, frames, arguments.size, arguments.device) for run in runs]
+    if len({model.title for model in models}) < len(models):  # which is which tells only the folder
+        models = [
+            replace(model, title=f"{model.title} {name}")
+            for model, name in zip(models, _names(runs), strict=True)
+        ]
     seconds = (dataset.stamps_ns[frames] - dataset.stamps_ns[0]) / 1e9
     kind = "largest errors of the last model" if arguments.worst else "held-out frames"
     unit = "m" if dataset.depth_kind == "metric" else "relative"
@@ -58,3 +66,9 @@ def main(argv: list[str]) -> int:
     draw_side_by_side(arguments.out, models, [f"t = {each:.1f} s" for each in seconds], title, unit)
     print(f"look at {arguments.out}")
     return 0
+
+
+def _names(runs: list[Path]) -> list[str]:
+    """Of each run's folder."""
+    folders = [run.resolve() for run in runs]
+    return [folder.parent.name if folder.name == "checkpoint" else folder.name for folder in folders]

@@ -27,6 +27,7 @@ from pose2rgbd_ros.training.validation import batches, spread
 
 SPLITS = ("checkpoint", "dataset", "segments", "random", "lines+random", "all")
 SHEET_FRAMES = 6
+LEAST_SIZE, MOST_SIZE = 16, 4096  # SSIM looks through a window of 11
 WORST_FRAMES = 4
 
 
@@ -92,9 +93,11 @@ class _Measurement:
 
     def _choose_size(self, size: int | None) -> int:
         trained = self.checkpoint.camera.width
+        if size is not None and not LEAST_SIZE <= size <= MOST_SIZE:
+            raise UserError(f"a size of {size} px; choose {LEAST_SIZE} to {MOST_SIZE}")
         if size not in (None, trained) and not self.model.any_camera:
             raise UserError(f"this model makes pictures of {trained} px only; leave out the size of {size}")
-        return size or trained
+        return trained if size is None else size
 
     def _recorded(self, dataset: Dataset) -> Recorded:
         """The frames of a dataset at the size, and with the images, of this comparison."""
@@ -106,8 +109,9 @@ class _Measurement:
     def _baselines(self, folder: Path | None) -> Baselines | None:
         """None when the frames trained on are neither in the dataset nor in `folder`."""
         recorded, train = self.recorded, self.train
-        if folder is not None and len(train) == 0:
-            recorded = self._recorded(Dataset(folder))
+        other = None if folder is None else Dataset(folder)  # a wrong folder is told, needed or not
+        if other is not None and len(train) == 0:
+            recorded = self._recorded(other)
             train = np.flatnonzero(np.isin(recorded.dataset.stamps_ns, self.checkpoint.training_stamps_ns))
             if len(train) == 0:
                 raise UserError(f"{folder} holds none of the frames that the model was trained on")
@@ -140,6 +144,10 @@ class _Measurement:
 
     def _check_fit(self) -> None:
         ours, theirs = self.checkpoint.camera, self.recorded.cache.camera
+        if self.model.any_camera and not theirs.is_calibrated:
+            raise UserError(
+                f"the camera of {self.dataset.path} is not calibrated, so this model cannot look through it"
+            )
         if (
             not self.model.any_camera
             and ours.is_calibrated

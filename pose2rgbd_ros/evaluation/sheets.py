@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ CONFIDENCE_COLOURS = "RdYlBu"  # 1, the ideal, is the pale middle
 SHARE_COLOURS = "viridis"
 UNKNOWN_GREY = "0.25"
 TILE_INCH, HEAD_INCH = 1.5, 0.8
+LINE_INCH, LETTERS_AN_INCH = 0.16, 13  # of the title
 
 
 @dataclass
@@ -66,13 +68,16 @@ class Block:
 
 
 def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110) -> None:
-    """Write blocks one below the other as a PNG or JPEG; UserError is left to the caller, OSError is raised."""
+    """Write blocks one below the other as a PNG or JPEG; a title too long for one line takes more. Raises OSError."""
     widest = max(len(block.columns) for block in blocks)
     heights = [TILE_INCH * len(block.labels) + HEAD_INCH for block in blocks]
-    figure = Figure(figsize=(TILE_INCH * widest + 0.5, sum(heights) + 0.3), dpi=dpi)
+    whole = TILE_INCH * widest + 0.5
+    lines = [part for line in title.splitlines() for part in wrap(line, int(LETTERS_AN_INCH * whole))]
+    head = 0.3 + LINE_INCH * max(len(lines) - 1, 0)
+    high = sum(heights) + head
+    figure = Figure(figsize=(whole, high), dpi=dpi)
     FigureCanvasAgg(figure)
-    whole, high = figure.get_figwidth(), figure.get_figheight()
-    top = high - 0.3
+    top = high - head
     for block, height in zip(blocks, heights, strict=True):
         grid = figure.add_gridspec(
             len(block.labels) + 1, len(block.columns), height_ratios=[1.0] * len(block.labels) + [0.06],
@@ -82,7 +87,7 @@ def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110
         for j, column in enumerate(block.columns):
             _draw_column(figure, grid, j, column, block.labels)
         top -= height
-    figure.suptitle(title, fontsize=9, y=1 - 0.12 / high)
+    figure.suptitle("\n".join(lines), fontsize=9, y=1 - 0.12 / high)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

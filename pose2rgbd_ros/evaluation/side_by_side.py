@@ -9,7 +9,10 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.splits import split_from_dict
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.evaluate import LEAST_SIZE, MOST_SIZE, worst_frames
+from pose2rgbd_ros.evaluation.recorded import Recorded
 from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.evaluation.sheets import (
     DEPTH_COLOURS,
@@ -24,6 +27,7 @@ from pose2rgbd_ros.evaluation.sheets import (
 )
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.validation import spread
 
 
 @dataclass
@@ -54,52 +58,93 @@ class Shown:
 
 
 def show(
-    run: Path, dataset: Dataset, frames: np.ndarray, size: int | None = None, device: str = "auto"
+    run: Path,
+    dataset: Dataset,
+    frames: np.ndarray,
+    size: int | None = None,
+    device: str = "auto",
+    title: str | None = None,
 ) -> Shown:
-    """A checkpoint's pictures of the frames `frames`, of side `size` where the model can, else as trained."""
+    """A checkpoint's pictures of the frames `frames`, of side `size` where the model can, else as trained.
+
+    Recorded depth beyond the `max_depth` of the training is unknown. UserError: a bad checkpoint, a camera or size
+    that cannot be rendered.
+    """
+    if size is not None and not LEAST_SIZE <= size <= MOST_SIZE:
+        raise UserError(f"a size of {size} px; choose {LEAST_SIZE} to {MOST_SIZE}")
     checkpoint, renderer = load_checkpoint(run), Renderer(run, device)
     side = size if size is not None and renderer.any_camera else checkpoint.camera.width
     cache = frame_cache(dataset, side, checkpoint.provenance.get("fit", "square"))
     camera = cache.camera if renderer.any_camera else renderer.camera
     images = renderer.render_for_camera(dataset.T_map_cam[frames], camera)
-    true_depth = None if cache.depth is None else np.array(cache.depth[frames])
-    if dataset.depth_kind != checkpoint.depth_kind:
-        true_depth = None
-    return Shown(model_name(checkpoint), images.rgb, images.depth, np.array(cache.rgb[frames]), true_depth)
+    max_depth = checkpoint.provenance.get("config", {}).get("max_depth")
+    same_kind = dataset.depth_kind == checkpoint.depth_kind
+    recorded = Recorded(dataset, cache, has_rgb=False, has_depth=same_kind, max_depth=max_depth)
+    true_depth = recorded.images(frames)[1]
+    return Shown(
+        title or model_name(checkpoint),
+        images.rgb,
+        images.depth,
+        np.array(cache.rgb[frames]),
+        None if true_depth is None else true_depth.numpy(),
+    )
 
 
 def draw_side_by_side(
-    path: Path, models: list[Shown], labels: list[str], title: str = "", depth_unit: str = "m"
+    path: Path,
+    models: list[Shown],
+    labels: list[str],
+    title: str = "",
+    depth_unit: str = "m",
+    errors: bool = True,
 ) -> None:
-    """Write a PNG or JPEG: recorded, each model, each model's error; colour above, depth below, a row a frame."""
+    """Write a PNG or JPEG: recorded, each model, each model's error; colour above, depth below, a row a frame.
+
+    UserError when it cannot be written.
+    """
     finest = max(models, key=lambda model: model.true_rgb.shape[1])
     blocks = []
     if any(model.rgb is not None for model in models):
-        high = error_limit([error for model in models for error in model.rgb_errors()])
         columns = [Column("recorded", list(finest.true_rgb))]
         columns += [Column(model.title, _frames(model.rgb, labels)) for model in models]
-        columns += [
-            Column(f"{model.title} error (0..255)", model.rgb_errors(), ERROR_COLOURS, 0.0, high)
-            for model in models
-        ]
+        if errors:
+            columns += _error_columns(models, [model.rgb_errors() for model in models], "0..255")
         blocks.append(Block(columns, labels))
     if any(model.depth is not None for model in models):
         recorded = _frames(finest.true_depth, labels)
-        limits = depth_limits(
-            [*recorded, *(image for model in models for image in _frames(model.depth, labels))]
-        )
-        high = error_limit([error for model in models for error in model.depth_errors()])
+        shown = [_frames(model.depth, labels) for model in models]
+        limits = depth_limits([*recorded, *(image for images in shown for image in images)])
         columns = [Column(f"recorded depth ({depth_unit})", recorded, DEPTH_COLOURS, *limits)]
         columns += [
-            Column(f"{model.title} ({depth_unit})", _frames(model.depth, labels), DEPTH_COLOURS, *limits)
-            for model in models
+            Column(f"{model.title} ({depth_unit})", images, DEPTH_COLOURS, *limits)
+            for model, images in zip(models, shown, strict=True)
         ]
-        columns += [
-            Column(f"{model.title} error ({depth_unit})", model.depth_errors(), ERROR_COLOURS, 0.0, high)
-            for model in models
-        ]
+        if errors:
+            columns += _error_columns(models, [model.depth_errors() for model in models], depth_unit)
         blocks.append(Block(columns, labels))
-    draw_blocks(path, blocks, title)
+    try:
+        draw_blocks(path, blocks, title)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror or error})") from error
+
+
+def _error_columns(models: list[Shown], errors: list[list[np.ndarray | None]], unit: str) -> list[Column]:
+    """A column a model, on one scale."""
+    high = error_limit([image for images in errors for image in images])
+    return [
+        Column(f"{model.title} error ({unit})", images, ERROR_COLOURS, 0.0, high)
+        for model, images in zip(models, errors, strict=True)
+    ]
+
+
+def frames_of_groups(dataset: Dataset, run: Path, count: int) -> tuple[np.ndarray, list[str]]:
+    """At most `count` frames of each group that a checkpoint's training held out, evenly spread, and their groups."""
+    recorded = load_checkpoint(run).provenance["split"]
+    split = split_from_dict(recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path)
+    groups = split.groups or {"held out": split.test}
+    chosen = {name: spread(frames, count) for name, frames in groups.items() if len(frames)}
+    labels = [name for name, frames in chosen.items() for _ in frames]
+    return np.concatenate(list(chosen.values())), labels
 
 
 def held_out_by_all(dataset: Dataset, runs: list[Path]) -> np.ndarray:
@@ -113,8 +158,6 @@ def held_out_by_all(dataset: Dataset, runs: list[Path]) -> np.ndarray:
 
 def worst_of(run: Path, dataset: Dataset, among: np.ndarray, count: int, device: str = "auto") -> np.ndarray:
     """The `count` of the frames `among` at which a checkpoint's errors are largest, in the order they were taken."""
-    from pose2rgbd_ros.evaluation.evaluate import worst_frames
-
     shown = show(run, dataset, among, device=device)
     errors = {"rgb_mae_px": shown.rgb_errors(), "depth_mae": shown.depth_errors()}
     per_frame = {

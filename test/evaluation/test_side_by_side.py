@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.evaluate import evaluate
 from pose2rgbd_ros.evaluation.side_by_side import held_out_by_all, show, worst_of
-from pose2rgbd_ros.settings import read_yaml
+from pose2rgbd_ros.settings import read_yaml, write_yaml
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +58,10 @@ def test_only_frames_that_nobody_was_trained_on(relief: Path, dataset: Path) -> 
     assert not np.isin(stamps, np.arange(12) * 10**8).any()
     worst = worst_of(relief, Dataset(dataset), free, 3, "cpu")
     shown = show(relief, Dataset(dataset), free, device="cpu")
-    rgb = [np.mean(error) for error in shown.rgb_errors() if error is not None]
-    assert len(worst) == 3
-    assert set(worst) <= set(free)
-    assert (np.diff(worst) > 0).all()
-    assert len(rgb) == len(free)
+    rgb = np.array([np.mean(error) for error in shown.rgb_errors() if error is not None])
+    depth = np.array([np.nanmean(error) for error in shown.depth_errors() if error is not None])
+    error = rgb / rgb.mean() + depth / depth.mean()
+    assert list(worst) == sorted(free[np.argsort(-error)[:3]])
 
 
 @pytest.mark.parametrize("options", [[], ["--worst", "--size", "48"]])
@@ -73,9 +73,55 @@ def test_the_command(relief: Path, dataset: Path, tmp_path: Path, options: list[
     assert picture.std() > 10
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--out", "models.txt"], "must end in .png or .jpg"),
+        (["--out", "models"], "must end in .png or .jpg"),
+        (["--size", "0"], "a size of 0 px; choose 16 to 4096"),
+        (["--frames", "0"], "at least one frame"),
+        (["--out", "/proc/models.png", "--frames", "1"], "cannot write /proc/models.png"),
+    ],
+)
+def test_bad_options_are_told(relief: Path, dataset: Path, options: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        experiments_pictures.main([str(dataset), str(relief), "--device", "cpu", *options])
+
+
 def test_nothing_to_draw(dataset: Path) -> None:
     with pytest.raises(UserError, match="at least one checkpoint"):
         experiments_pictures.main([str(dataset)])
+
+
+@pytest.mark.parametrize("size", [0, 8, -5, 100_000])
+def test_a_size_that_cannot_be_measured(relief: Path, dataset: Path, tmp_path: Path, size: int) -> None:
+    with pytest.raises(UserError, match="choose 16 to 4096"):
+        evaluate(relief, dataset, tmp_path, split="all", device="cpu", size=size)
+
+
+def test_an_uncalibrated_dataset_is_refused(relief: Path, dataset: Path, tmp_path: Path) -> None:
+    uncalibrated = tmp_path / "uncalibrated"
+    shutil.copytree(dataset, uncalibrated, ignore=shutil.ignore_patterns(".cache"))
+    meta = read_yaml(uncalibrated / "meta.yaml")
+    meta["camera"] |= {"fx": 0.0, "fy": 0.0}
+    write_yaml(uncalibrated / "meta.yaml", meta)
+    with pytest.raises(UserError, match="is not calibrated"):
+        evaluate(relief, uncalibrated, tmp_path / "out", split="all", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_depth_farther_than_in_training_is_unknown(relief: Path, dataset: Path, tmp_path: Path) -> None:
+    limited = tmp_path / "limited"
+    shutil.copytree(relief, limited)
+    (model,) = limited.rglob("model.yaml")
+    values = read_yaml(model)
+    depth = np.asarray(frame_cache(Dataset(dataset), 24).depth)
+    limit = float(np.nanmedian(depth[[2]]))
+    values["provenance"].setdefault("config", {})["max_depth"] = limit
+    write_yaml(model, values)
+    shown = show(limited, Dataset(dataset), np.array([2]), size=24, device="cpu")
+    assert shown.true_depth is not None
+    np.testing.assert_array_equal(shown.true_depth, np.where(depth[[2]] > limit, np.nan, depth[[2]]))
 
 
 def test_a_model_of_geometry_is_measured_at_any_size(relief: Path, dataset: Path, tmp_path: Path) -> None:
