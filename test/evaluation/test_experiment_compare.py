@@ -118,6 +118,7 @@ def test_a_model_may_have_a_size_of_its_own(tmp_path: Path) -> None:
     [
         ({"models": ()}, "no models to compare"),
         ({"models": ("base", "base")}, "named twice"),
+        ({"models": ("base", "base@32")}, "named twice"),
         ({"models": ("warp-x",)}, "unknown model 'warp-x'"),
         ({"models": ("relief@9",)}, "model@pixels"),
         ({"render_sizes": (8,)}, "--render-sizes must lie in"),
@@ -126,6 +127,12 @@ def test_a_model_may_have_a_size_of_its_own(tmp_path: Path) -> None:
 def test_bad_settings_are_told(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         config(**settings)
+
+
+def test_a_folder_that_cannot_be_made_ends_it(flight: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot make the folder"):
+        compare(flight, tmp_path / "file" / "out", config(models=("warp-3",), seeds=1))
 
 
 def test_the_command_tells_a_dataset_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,8 +44,8 @@ class CompareConfig:
         settings.check(self)
         if not self.models:
             raise UserError("no models to compare; such as --models relief warp-12")
-        if len(set(self.models)) < len(self.models):
-            raise UserError("a model is named twice in --models")
+        if len({(entry.model, entry.size) for entry in self.entries()}) < len(self.models):
+            raise UserError("a model is named twice in --models, with the same size")
         for entry in self.entries():
             family_of(entry.model)
         if not all(LEAST_SIZE <= size <= MOST_SIZE for size in self.render_sizes):

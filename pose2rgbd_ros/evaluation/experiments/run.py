@@ -60,12 +60,18 @@ def measure(job: Job, folder: Path) -> Measured:
 
     Raises:
         KeyboardInterrupt: somebody stopped the training; its state is saved.
-        UserError: the folder holds this job with other settings.
+        UserError: the folder holds this job with other settings, or cannot be made.
     """
     run = folder / job.name
     begun = {"dataset": str(job.dataset), **to_yaml_dict(job.config)}
     if (run / RESULT_FILE).exists():
         return _read(run, begun)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # of every job, so it ends the experiment
+        raise UserError(
+            f"cannot make the folder {folder} ({error.strerror}); choose another --out"
+        ) from error
     try:
         _train(job, run)
     except UserError as error:
