@@ -64,7 +64,7 @@ def surface_depth(
     Raises:
         UserError: the scale or the distance of the scene cannot be told from the pictures and poses.
     """
-    recorded = data.normalization.depth_min is not None
+    recorded = data.cache.depth is not None  # also where only colour is asked for
     if source == "recorded" or (source == "auto" and recorded):
         if data.dataset.depth_kind == "metric":
             return SurfaceDepth(data)

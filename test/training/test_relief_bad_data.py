@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_relative_depth_is_scaled_and_given_back_in_its_unit(write, tmp_path) ->
     assert result.scores["depth_mae"] < 0.2 * result.baseline["depth_mae"]
 
 
+@pytest.mark.slow
 def test_without_depth_the_pictures_tell_the_geometry(write, tmp_path) -> None:  # type: ignore[no-untyped-def]
     result = train(write(None), tmp_path / "run", config())
     checkpoint = load_checkpoint(result.checkpoint)
@@ -97,6 +99,23 @@ def test_depth_with_holes_and_false_values_is_enough(flight, tmp_path) -> None: 
     np.testing.assert_allclose(holed.size_m, whole.size_m, rtol=0.25)
 
 
+def test_recorded_depth_serves_a_model_of_colour_too(flight) -> None:  # type: ignore[no-untyped-def]
+    learner = learner_of(flight, dataclasses.replace(config(), output="rgb"))
+    assert learner.provenance()["relief"]["depth"] == "recorded"
+    assert learner.model.config.output == "rgb"
+
+
+def test_depth_where_the_lens_has_no_ray_is_left_alone(flight) -> None:  # type: ignore[no-untyped-def]
+    learner = learner_of(flight, config())
+    learner._rays[:8] = torch.nan
+    for steps in range(3):
+        loss = learner.loss(learner.model, learner._data.split.train[:4], steps / 3)
+        loss.backward()
+        learner.after_step()
+        assert torch.isfinite(loss)
+    assert all(torch.isfinite(table).all() for table in learner.model.state_dict().values())
+
+
 def test_no_known_depth_at_all_is_refused(flight, tmp_path) -> None:  # type: ignore[no-untyped-def]
     empty = rewritten(flight, tmp_path / "empty", lambda i, T, depth: (T, np.full_like(depth, np.nan)))
     with pytest.raises(UserError):
@@ -109,6 +128,7 @@ def test_a_place_too_large_is_refused_before_training(flight, tmp_path) -> None:
         train(flight, tmp_path / "run", config(box=box))
 
 
+@pytest.mark.slow
 def test_poses_are_refined_towards_the_truth(flight, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Half the frames are displaced: along the loss's slope their corrections point back to where they were."""
     rng = np.random.default_rng(0)
