@@ -153,7 +153,7 @@ def test_what_is_learnt_beside_the_network_is_refused_on_several_processes(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)  # two processes that import all of PyTorch and compile, on a machine that may be busy
+@pytest.mark.timeout(420)  # two processes import PyTorch and compile, on a busy machine
 def test_two_processes_keep_the_same_tables(flight: Path, tmp_path: Path) -> None:
     """The tables have an optimiser of their own, so that this is not Lightning's doing alone."""
     program = (
