@@ -62,5 +62,5 @@ def test_what_it_cannot_use_is_told_in_one_line(flight_dataset: Callable[..., Pa
     flight = flight_dataset(tmp_path / "flight", frames=8)
     with pytest.raises(UserError, match=r"leave --output at auto"):
         train(flight, tmp_path / "b", config(output="rgb"))
-    with pytest.raises(UserError, match="at most 32"):
+    with pytest.raises(UserError, match="more frames than the 32"):
         train(flight, tmp_path / "c", config(model="warp-40"))
