@@ -66,12 +66,12 @@ def leave_no_process():
 
 @pytest.fixture(scope="module")
 def flight(tmp_path_factory, poses):
-    """Four seconds at 10 Hz, gently sideways."""
+    """Six seconds at 10 Hz, gently sideways: on a busy machine too the monitor is done before the player is."""
     path = tmp_path_factory.mktemp("data") / "flight"
     meta = DatasetMeta(Camera(32, 32, 28.8, 30.4, 15.5, 15.5), "map", "camera_optical", DepthMeta())
     with DatasetWriter(path, meta) as writer:
-        for index in range(40):
-            rgb = np.full((32, 32, 3), 5 * index, np.uint8)
+        for index in range(60):
+            rgb = np.full((32, 32, 3), 4 * index, np.uint8)
             writer.add(10**18 + index * 10**8, poses[index], rgb, np.full((32, 32), 8.0, np.float32))
     return path
 
