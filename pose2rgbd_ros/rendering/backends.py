@@ -27,15 +27,24 @@ class Rendered:
 
     rgb: uint8 (B, H, W, 3). depth: float32 (B, H, W), metres or relative as the model's `depth_kind` says.
     confidence: float32 (B, H, W), as ``models.view.Pictures`` says, enlarged to the image.
+    depth_lower, depth_upper: float32 (B, H, W), the calibrated interval around depth; None without a calibration.
     """
 
     rgb: NDArray[np.uint8] | None
     depth: NDArray[np.float32] | None
     confidence: NDArray[np.float32] | None
+    depth_lower: NDArray[np.float32] | None = None
+    depth_upper: NDArray[np.float32] | None = None
 
     def present(self) -> dict[str, NDArray[Any]]:
         """The images there are, by name."""
-        named = {"rgb": self.rgb, "depth": self.depth, "confidence": self.confidence}
+        named = {
+            "rgb": self.rgb,
+            "depth": self.depth,
+            "confidence": self.confidence,
+            "depth_lower": self.depth_lower,
+            "depth_upper": self.depth_upper,
+        }
         return {name: images for name, images in named.items() if images is not None}
 
 
