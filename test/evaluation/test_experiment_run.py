@@ -11,6 +11,7 @@ import pytest
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.experiments import run
 from pose2rgbd_ros.evaluation.experiments.run import Job, measure
+from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.config import TrainConfig
@@ -54,6 +55,8 @@ def test_a_row_is_measured_by_groups_once(
     del values["job"]["consistency_weight"], values["job"]["relief"]["channels"]  # as if they came later
     write_yaml(finished, values)
     assert measure(job(flight), tmp_path).groups == first.groups
+    other_relief = ReliefSettings(channels=4)  # of a model that this row is not
+    assert measure(job(flight, relief=other_relief), tmp_path).groups == first.groups
     with pytest.raises(UserError, match=r"made with consistency_weight=0.0, now it is 1.0"):
         measure(job(flight, consistency_weight=1.0), tmp_path)
     with pytest.raises(UserError, match=r"made with epochs=2, now it is 3.*another --out"):

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 RESULT_FILE = "measured.yaml"  # in a run's folder, once it is trained and measured
 REPORT = "report"
+RELIEF = "relief"  # a model, and the name of its settings
 
 # group of held-out frames -> "model", "mean_image" or "nearest_frame" -> measure -> mean
 GroupScores = dict[str, dict[str, dict[str, float]]]
@@ -64,6 +65,8 @@ def measure(job: Job, folder: Path) -> Measured:
     """
     run = folder / job.name
     begun = {"dataset": str(job.dataset), **to_yaml_dict(job.config)}
+    if job.config.model != RELIEF:
+        del begun[RELIEF]  # settings of a model that this is not
     if (run / RESULT_FILE).exists():
         return _read(run, begun)
     try:
