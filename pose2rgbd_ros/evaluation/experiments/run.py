@@ -65,8 +65,6 @@ def measure(job: Job, folder: Path) -> Measured:
     """
     run = folder / job.name
     begun = {"dataset": str(job.dataset), **to_yaml_dict(job.config)}
-    if job.config.model != RELIEF:
-        del begun[RELIEF]  # settings of a model that this is not
     if (run / RESULT_FILE).exists():
         return _read(run, begun)
     try:
@@ -112,6 +110,8 @@ def _train(job: Job, run: Path) -> None:
 def _read(run: Path, begun: dict[str, Any]) -> Measured:
     values = read_yaml(run / RESULT_FILE)
     before = with_defaults(values.pop("job"))
+    if begun["model"] != RELIEF:
+        del begun[RELIEF]  # settings of a model that this is not
     for name, value in begun.items():
         if before.get(name) != value:
             raise UserError(
