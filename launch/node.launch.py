@@ -1,11 +1,13 @@
 """Starts one of the lifecycle nodes; the other launch files include this one, each with its own arguments.
 
 With autostart:=true the node configures and activates itself, also after a respawn; set it to false to leave the
-transitions to a lifecycle manager.
+transitions to a lifecycle manager. With preset:=NAME the file of that name in config/presets sets what a consumer of our
+topics needs, above params_file and below the other arguments, and config/presets/remap.yaml renames the topics for it.
 """
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
@@ -16,11 +18,14 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("pose2rgbd"))
+PRESETS = SHARE / "config" / "presets"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = {
-    "node": (None, "which one: render, record or sim"),
+    "node": (None, "which one: render, avoid, record or sim"),
     "params_file": (None, "parameters of the node"),
     "overrides": ("{}", "parameters that win over the file, a YAML mapping"),
+    "remappings": ("{}", "topics of the node under another name, a YAML mapping"),
+    "preset": ("", "consumer to publish for, one of config/presets; its parameters win over params_file"),
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "follow /clock"),
     "autostart": ("true", "configure and activate the node at once"),
@@ -35,7 +40,7 @@ ARGUMENTS = {
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments are known."""
-    given = yaml.safe_load(LaunchConfiguration("overrides").perform(context))
+    given = mapping(context, "overrides")
     file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
     if not file.is_file():  # launch itself only warns, and starts the node with its defaults
         raise RuntimeError(f"params_file:={file} is not a file; see {SHARE / 'config'} for one to copy")
@@ -50,13 +55,37 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable=LaunchConfiguration("node"),
             name=LaunchConfiguration("node"),
             namespace=LaunchConfiguration("namespace"),
-            parameters=[str(file), {**switches, **overrides}],
+            parameters=[str(file), *preset_files(context), {**switches, **overrides}],
+            remappings=list({**mapping(context, "remappings"), **preset_remappings(context)}.items()),
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             respawn=LaunchConfiguration("use_respawn").perform(context).lower() in ("true", "1"),
             respawn_delay=2.0,
             output="screen",
         )
     ]
+
+
+def mapping(context: LaunchContext, argument: str) -> dict[str, Any]:
+    """An argument that is a YAML mapping."""
+    return yaml.safe_load(LaunchConfiguration(argument).perform(context)) or {}
+
+
+def preset_files(context: LaunchContext) -> list[str]:
+    """The parameter file of the preset, if one is asked for."""
+    name = LaunchConfiguration("preset").perform(context)
+    if not name:
+        return []
+    known = sorted(yaml.safe_load((PRESETS / "remap.yaml").read_text()))
+    if name not in known:
+        raise RuntimeError(f"preset:={name} is none of {', '.join(known)}")
+    return [str(PRESETS / f"{name}.yaml")]
+
+
+def preset_remappings(context: LaunchContext) -> dict[str, str]:
+    """What the preset calls the topics of this node."""
+    names = yaml.safe_load((PRESETS / "remap.yaml").read_text())
+    preset, node = (LaunchConfiguration(word).perform(context) for word in ("preset", "node"))
+    return names.get(preset, {}).get(node, {})
 
 
 def fastdds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -16,6 +16,7 @@ COMMON = {
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "follow /clock"),
     "params_file": (str(SHARE / "config" / "render.yaml"), "parameters of the node"),
+    "preset": ("", "consumer to publish for, one of config/presets"),
     "autostart": ("true", "configure and activate the node at once"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "use_respawn": ("false", "start the node again when it ends unexpectedly"),
