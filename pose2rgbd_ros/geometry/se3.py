@@ -65,6 +65,34 @@ def transform_points(T: npt.ArrayLike, points: npt.ArrayLike) -> Float64:
     return moved
 
 
+def exponential(twist: npt.ArrayLike) -> Float64:
+    """Motions (..., 4, 4) of constant twists (..., 6) over a unit of time: velocity (m), then turning (rad).
+
+    Both are in the moving frame, as in nav_msgs/Odometry: the pose after t seconds is T @ exponential(t * twist). The
+    exponential of SE(3), an arc or a helix.
+    """
+    xi = np.asarray(twist, dtype=np.float64)
+    if xi.ndim == 0 or xi.shape[-1] != 6:
+        raise UserError(f"twists have shape (..., 6), not {xi.shape}")
+    v, w = xi[..., :3], xi[..., 3:]
+    angle = np.linalg.norm(w, axis=-1)[..., None, None]
+    W = np.zeros((*xi.shape[:-1], 3, 3))
+    W[..., 2, 1], W[..., 0, 2], W[..., 1, 0] = w[..., 0], w[..., 1], w[..., 2]
+    W = W - W.swapaxes(-1, -2)
+    small = angle < 1e-4  # there the closed forms lose digits; the next terms are below 1e-17
+    safe = np.where(small, 1.0, angle)
+    half_sine = np.sin(safe / 2) / (safe / 2)
+    once = np.where(small, 1 - angle**2 / 6, np.sin(safe) / safe)
+    twice = np.where(small, 0.5 - angle**2 / 24, 0.5 * half_sine**2)
+    thrice = np.where(small, 1 / 6 - angle**2 / 120, (1 - np.sin(safe) / safe) / safe**2)
+    T = np.zeros((*xi.shape[:-1], 4, 4))
+    WW = W @ W
+    T[..., :3, :3] = np.eye(3) + once * W + twice * WW
+    T[..., :3, 3] = ((np.eye(3) + twice * W + thrice * WW) @ v[..., None])[..., 0]
+    T[..., 3, 3] = 1.0
+    return T
+
+
 def look_at(eye_m: npt.ArrayLike, target_m: npt.ArrayLike, up: npt.ArrayLike = (0.0, 0.0, 1.0)) -> Float64:
     """T_map_cam of cameras at `eye_m` (..., 3) looking at `target_m`, `up` pointing to the top of the image.
 
