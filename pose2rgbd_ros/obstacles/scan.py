@@ -1,0 +1,149 @@
+"""A slice through what a camera sees, as ranges per bearing around the body: for cameras that look ahead.
+
+The slice is a slab around the horizontal plane of the level body frame. An obstacle counts wherever it is in the slab. A bin is
+said to be free only where every ray that is still in the slab at `near_m` is known: nearer than that a camera sees too little
+above and below for any such word, and the sky right above the horizon would leave nothing known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64
+from pose2rgbd_ros.obstacles.sight import Sight
+from pose2rgbd_ros.settings import setting
+
+_INSIDE = 0.999  # of a pixel's width: its edge on the edge of a bin is not yet in the next one
+
+
+@dataclass
+class ScanSettings:
+    """The slice: its height, how far it reaches, and into how many bearings it is cut."""
+
+    bins: int = setting(360, "bearings of the scan, all around", choices=(72, 360, 1080))
+    range_max_m: float = setting(30.0, "farther obstacles are left out of the scan", ge=0.5, le=600.0)
+    above_m: float = setting(0.5, "height of the slice above the body's origin", ge=0.01, le=100.0)
+    below_m: float = setting(0.5, "depth of the slice below the body's origin", ge=0.01, le=100.0)
+    near_m: float = setting(
+        5.0,
+        "a ray of unknown depth that leaves the slice (or the body's tube) nearer than this does not make it unknown",
+        ge=0.1,
+        le=100.0,
+    )
+    unknown_share: float = setting(
+        0.0,
+        "a bearing with more of its rays unknown is unknown, whatever its nearest known obstacle; 0 is the safe one",
+        ge=0.0,
+        le=1.0,
+    )
+
+
+def bearings(bins: int) -> Float64:
+    """Bearing (bins,) of the middle of each bin in radians, counter-clockwise from the body's x axis, from -pi on."""
+    return np.arange(bins, dtype=np.float64) * (2 * np.pi / bins) - np.pi
+
+
+def laser_scan(sight: Sight, settings: ScanSettings) -> Float32:
+    """Horizontal distance (bins,) float32 from the body's origin to the nearest obstacle in the slice, by bearing.
+
+    +inf: every ray of the bin is known and nothing is within range_max_m. NaN: unknown, that is outside the view or only
+    partly inside it, or more than `unknown_share` of the bin's rays are of unknown depth (and with any unknown ray a bin
+    is never +inf). Bin i is about bearing ``bearings(bins)[i]``.
+    """
+    rays = sight.rays.reshape(-1, 3)
+    lower = sight.lower_m.ravel()
+    flat = np.hypot(rays[:, 0], rays[:, 1])
+    enter, leave = _in_slab(sight, settings, rays)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        begins = np.maximum(enter, lower)
+        hit = np.flatnonzero((begins <= leave) & (begins * flat <= 2 * settings.range_max_m))
+        reaches = flat * leave >= settings.near_m
+    unknown = np.flatnonzero(reaches & np.isnan(lower) & sight.has_ray.ravel())
+    nearest, unknowns = (
+        _nearest(sight, settings, hit, begins[hit], leave[hit]),
+        _count(sight, settings, unknown),
+    )
+    closed = unknowns > 0
+    if settings.unknown_share > 0:
+        rays_of_bin = _count(sight, settings, np.flatnonzero(reaches & sight.has_ray.ravel()))
+        closed &= (unknowns > settings.unknown_share * rays_of_bin) | np.isinf(nearest)
+    nearest[closed | ~_in_view(sight, settings)] = np.nan
+    return nearest
+
+
+def _in_slab(sight: Sight, settings: ScanSettings, rays: Float32) -> tuple[Float32, Float32]:
+    """The depths (N,) at which rays (N, 3) enter and leave the slab; entering after leaving means never."""
+    height = sight.origin_m[2]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        to_top = (np.float32(settings.above_m) - height) / rays[:, 2]
+        to_floor = (np.float32(-settings.below_m) - height) / rays[:, 2]
+        enter = np.maximum(np.minimum(to_top, to_floor), np.float32(0))
+        leave = np.maximum(to_top, to_floor)
+    return enter, leave
+
+
+def _nearest(
+    sight: Sight, settings: ScanSettings, pixels: AnyArray, begins: Float32, leave: Float32
+) -> Float32:
+    """The least range (bins,) of rays that may meet something between two depths; +inf where there are none."""
+    rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
+    closest = -(rays @ origin) / np.maximum((rays**2).sum(axis=1), np.float32(1e-12))
+    depth = np.clip(closest, begins, leave)
+    points = origin + rays * depth[:, None]
+    ranges = np.hypot(points[:, 0], points[:, 1])
+    within = ranges <= settings.range_max_m
+    pixels, points, ranges = pixels[within], points[within], ranges[within]
+    bearing = np.arctan2(points[:, 1], points[:, 0])
+    bins, of = _bins(bearing, bearing, _half_width(sight, pixels), settings.bins)
+    nearest = np.full(settings.bins, np.inf, np.float32)
+    np.minimum.at(nearest, bins, ranges[of])
+    return nearest
+
+
+def _count(sight: Sight, settings: ScanSettings, pixels: AnyArray) -> AnyArray:
+    """How many of these pixels (N,) lie in each bin somewhere between near_m and range_max_m: (bins,) int."""
+    rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
+    flat = np.maximum(np.hypot(rays[:, 0], rays[:, 1]), np.float32(1e-6))[:, None]
+    ends = [origin + rays * (np.float32(at_m) / flat) for at_m in (settings.near_m, settings.range_max_m)]
+    first, last = (np.arctan2(end[:, 1], end[:, 0]) for end in ends)
+    bins, _ = _bins(first, last, _half_width(sight, pixels), settings.bins)
+    return np.bincount(bins, minlength=settings.bins)
+
+
+def _half_width(sight: Sight, pixels: AnyArray) -> Float32:
+    """Half the bearing (N,) that pixels cover, in radians."""
+    rays = sight.rays.reshape(-1, 3)[pixels]
+    width = np.zeros(len(pixels), np.float32)
+    for step in (sight.step_u, sight.step_v):
+        by = step if step.ndim == 1 else step.reshape(-1, 3)[pixels]
+        width += np.abs(rays[:, 0] * by[..., 1] - rays[:, 1] * by[..., 0])
+    flat = np.maximum((rays[:, :2] ** 2).sum(axis=1), np.float32(1e-12))
+    return np.minimum(np.float32(_INSIDE / 2) * width / flat, np.float32(np.pi))
+
+
+def _bins(first: Float32, last: Float32, half: Float32, count: int) -> tuple[AnyArray, AnyArray]:
+    """All bins that bearings between `first` and `last`, widened by `half`, touch; and whose each is."""
+    turn = (last - first + np.pi) % (2 * np.pi) - np.pi
+    low, high = first + np.minimum(turn, 0) - half, first + np.maximum(turn, 0) + half
+    scale = count / (2 * np.pi)
+    begin = np.floor((low + np.pi) * scale + 0.5).astype(np.intp)
+    end = np.minimum(np.floor((high + np.pi) * scale + 0.5).astype(np.intp), begin + count - 1)
+    each = end - begin + 1
+    of = np.repeat(np.arange(len(each)), each)
+    offset = np.arange(len(of)) - np.repeat(np.cumsum(each) - each, each)
+    return (begin[of] + offset) % count, of
+
+
+def _in_view(sight: Sight, settings: ScanSettings) -> Bool:
+    """Which bins (bins,) lie wholly inside the image: their edges, over the slab's height at near_m and at range_max_m."""
+    edges = (np.arange(settings.bins + 1) - 0.5) * (2 * np.pi / settings.bins) - np.pi
+    heights = np.array([settings.above_m, 0.0, -settings.below_m])
+    corners = []
+    for at_m in (settings.near_m, settings.range_max_m):
+        ring = np.stack([np.cos(edges), np.sin(edges)], axis=-1) * at_m
+        flat = np.broadcast_to(ring[:, None], (len(edges), 3, 2))
+        corners.append(np.concatenate([flat, np.broadcast_to(heights[:, None], (len(edges), 3, 1))], axis=-1))
+    seen: Bool = np.asarray(sight.sees(np.concatenate(corners, axis=1)).all(axis=1))
+    return seen[:-1] & seen[1:]
