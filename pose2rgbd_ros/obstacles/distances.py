@@ -29,13 +29,23 @@ def pooled(ranges_m: Float32, bins: int = BINS) -> Float32:
 
 
 def clockwise(ranges_m: Float32) -> Float32:
-    """The scan (72,) of these bearings as autopilots count: from straight ahead, to the right.
+    """The scan (72,) of these bearings as autopilots count: from straight ahead, to the right, bins :func:`overlapped`.
 
     ranges_m begins behind the body, at -pi, and goes counter-clockwise.
     """
-    pooled_m = pooled(ranges_m)
+    pooled_m = overlapped(pooled(ranges_m))
     ahead: Float32 = np.roll(pooled_m[::-1], BINS // 2 + 1)
     return ahead
+
+
+def overlapped(ranges_m: Float32) -> Float32:
+    """Each of these bins (n,) all around with both its neighbours: the least of the three, unknown if any of them is.
+
+    PX4's Collision Prevention keeps 36 sectors of 10 degrees and reads every other bin of a message for them: without this, what
+    stands in an odd bin alone would not be seen. Source: PX4-Autopilot, CollisionPrevention.cpp.
+    """
+    least: Float32 = np.minimum(ranges_m, np.minimum(np.roll(ranges_m, 1), np.roll(ranges_m, -1)))  # NaN wins
+    return least
 
 
 def obstacle_distances_cm(ranges_m: Float32, range_max_m: float) -> UInt16:
