@@ -18,6 +18,10 @@ COMMANDS = {
     "inspect": ("pose2rgbd_ros.cli.inspect", "summary, contact sheet and track of a dataset"),
     "train": ("pose2rgbd_ros.cli.train", "dataset -> model"),
     "evaluate": ("pose2rgbd_ros.cli.evaluate", "model against two baselines: table and contact sheet"),
+    "calibrate": (
+        "pose2rgbd_ros.cli.calibrate",
+        "bounds of a model's depth, and a guard, from held-out frames",
+    ),
     "experiments": ("pose2rgbd_ros.cli.experiments", "the paper's tables; models side by side at equal time"),
     "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),

@@ -1,4 +1,4 @@
-"""The images a render node publishes: one image and one camera_info topic each for colour, depth and confidence."""
+"""The images a render node publishes: one image and one camera_info topic each for colour, depth, its bounds and confidence."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from pose2rgbd_ros.nodes.conversions import (
     depth_message,
     to_stamp,
 )
+from pose2rgbd_ros.rendering.guard import GuardAnswer
 from pose2rgbd_ros.rendering.renderer import Rendered
-from pose2rgbd_ros.rendering.volume import VolumeCheck
 
 QUEUE_DEPTH = 5  # 5 x (RGB + depth + confidence) of 1024 x 1024 still fit the shared-memory segment
-KINDS = ("rgb", "depth", "confidence")
 
 
 @dataclass
@@ -43,6 +42,8 @@ def topics(depth_kind: str | None) -> dict[str, str]:
         "rgb": "rgb/image",
         "depth": depth_topic(cast(DepthKind, depth_kind or "metric")),
         "confidence": "confidence/image",
+        "depth_lower": "depth_lower/image",
+        "depth_upper": "depth_upper/image",
     }
 
 
@@ -75,7 +76,7 @@ class Outputs:
             message = depth_message(buffer.message, self._unit(kind))
             self._outputs[kind] = _Output(buffer, message, camera_to_info(camera))
         pixels = {kind: output.buffer.pixels[None] for kind, output in self._outputs.items()}
-        self.canvas = Rendered(pixels.get("rgb"), pixels.get("depth"), pixels.get("confidence"))
+        self.canvas = Rendered(**{kind: pixels.get(kind) for kind in topics(None)})
 
     def subscribed(self) -> frozenset[str]:
         """The kinds whose images somebody listens to."""
@@ -105,22 +106,14 @@ class Outputs:
         return self._depth if kind == "depth" else "metric"
 
 
-def settle_unknown(rendered: Rendered, check: VolumeCheck, any_camera: bool) -> float | None:
-    """Mark what is not known, and give the share of the picture that is.
+def settle_unknown(rendered: Rendered, check: GuardAnswer, any_camera: bool) -> float | None:
+    """The share of the picture whose depth is known, or, of a model of colour, whose confidence is not 0.
 
-    A model of geometry (`any_camera`) says itself which pixels it knows. Of another one nothing can be trusted away
-    from the training poses: depth becomes unknown there and confidence none, colour stays; the share is None.
+    None of a model that says neither. What the guard does not trust is unknown already.
     """
-    if any_camera:
-        if rendered.depth is not None:
-            return float(np.isfinite(rendered.depth).mean())
-        return None if rendered.confidence is None else float((rendered.confidence > 0).mean())
-    if not check.inside:
-        if rendered.depth is not None:
-            rendered.depth.fill(np.nan)
-        if rendered.confidence is not None:
-            rendered.confidence.fill(0.0)
-    return None
+    if rendered.depth is not None:
+        return float(np.isfinite(rendered.depth).mean())
+    return None if rendered.confidence is None else float((rendered.confidence > 0).mean())
 
 
 def _publisher(node: Node, kind: type, topic: str) -> Publisher:

@@ -13,11 +13,11 @@ from pose2rgbd.msg import RenderStatus
 
 from pose2rgbd_ros.nodes import diagnostics
 from pose2rgbd_ros.nodes.conversions import to_stamp
-from pose2rgbd_ros.rendering.volume import VolumeCheck
+from pose2rgbd_ros.rendering.guard import GuardAnswer
 
 RATE_WINDOW_S = 3.0
 LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
-UNCHECKED = VolumeCheck(False, math.nan, math.nan, "")
+UNCHECKED = GuardAnswer(False, math.nan, math.nan, "")
 LEVELS = {
     RenderStatus.OK: diagnostics.OK,
     RenderStatus.NO_SUBSCRIBERS: diagnostics.OK,
@@ -43,23 +43,20 @@ class Situation:
         return LEVELS[self.state]
 
 
-def of_pose(check: VolumeCheck, age_s: float, max_age_s: float, known: float | None = None) -> Situation:
+def of_pose(check: GuardAnswer, age_s: float, max_age_s: float, known: float | None = None) -> Situation:
     """The situation as far as the pose at hand, its age and its picture tell it.
 
-    known: share of the picture whose depth a model of geometry knows; None: not such a model, where only poses near
-    the training's give depth.
+    known: share of the picture whose depth is known; None: not such a model; NaN: not rendered yet.
     """
     if abs(age_s) > max_age_s:
         when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
         hint = "is it still published, and by the same clock (use_sim_time)?"
         return Situation(RenderStatus.STALE_TF, f"the newest transform is {when}; {hint}")
-    if known is not None:
-        if known >= LEAST_KNOWN or math.isnan(known):
-            return Situation(RenderStatus.OK, "")
-        text = f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside something"
-        return Situation(RenderStatus.OUTSIDE_VOLUME, text)
     if not check.inside:
         text = f"outside the trained volume, depth is unknown: {check.reason}"
+        return Situation(RenderStatus.OUTSIDE_VOLUME, text)
+    if known is not None and known < LEAST_KNOWN:
+        text = f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside something"
         return Situation(RenderStatus.OUTSIDE_VOLUME, text)
     return Situation(RenderStatus.OK, "")
 
@@ -74,11 +71,11 @@ class Report:
         self._check = UNCHECKED
         self._tf_age_s = self._render_ms = math.nan
         self._rendered = 0
-        self.known: float | None = None  # share of the last picture with known depth, by a model of geometry
+        self.known: float | None = None  # share of the last picture with known depth
         self.skipped = 0  # poses overtaken by a newer one
         self.jumps = 0  # times the clock or TF went back
 
-    def pose(self, check: VolumeCheck, tf_age_s: float) -> None:
+    def pose(self, check: GuardAnswer, tf_age_s: float) -> None:
         """Take down the pose at hand."""
         with self._lock:
             self._check, self._tf_age_s = check, tf_age_s
@@ -98,14 +95,15 @@ class Report:
             return time.monotonic() - self._published_at[-1] if self._published_at else math.inf
 
     def message(
-        self, situation: Situation, stamp_ns: int, frame_id: str, check: VolumeCheck | None = None
+        self, situation: Situation, stamp_ns: int, frame_id: str, check: GuardAnswer | None = None
     ) -> RenderStatus:
         """The status about the images of `stamp_ns`; `check` is that of the newest pose unless given."""
         with self._lock:
             check = check or self._check
             message = RenderStatus(
-                state=situation.state, message=situation.message, **self._model, inside_volume=check.inside,
+                state=situation.state, message=situation.message, **self._model, **_guarded(check),
                 distance_to_training_m=check.distance_m, heading_to_training_deg=check.heading_deg,
+                known=math.nan if self.known is None else self.known,
                 tf_age_s=self._tf_age_s, render_ms=self._render_ms, rate_hz=self._rate_hz(),
                 frames_rendered=self._rendered, frames_skipped=self.skipped,
             )  # fmt: skip
@@ -115,7 +113,8 @@ class Report:
     def values(self, message: RenderStatus) -> dict[str, Any]:
         """The figures for /diagnostics."""
         names = ("model", "backend", "metric_depth", "rate_hz", "render_ms", "tf_age_s", "inside_volume",
-                 "distance_to_training_m", "heading_to_training_deg", "frames_rendered", "frames_skipped")  # fmt: skip
+                 "distance_to_training_m", "heading_to_training_deg", "calibrated", "guard_score", "guard_limit",
+                 "frames_rendered", "frames_skipped")  # fmt: skip
         figures = {**{name: getattr(message, name) for name in names}, "time_jumps": self.jumps}
         return figures if self.known is None else {**figures, "known_percent": round(100 * self.known, 1)}
 
@@ -124,3 +123,13 @@ class Report:
         while times and times[0] < time.monotonic() - RATE_WINDOW_S:
             times.popleft()
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+
+
+def _guarded(check: GuardAnswer) -> dict[str, Any]:
+    """What the status says of the guard. Uncalibrated, inside_volume is nearness, whether depth hangs on it or not."""
+    return {
+        "inside_volume": check.inside if check.is_calibrated else check.is_near,
+        "calibrated": check.is_calibrated,
+        "guard_score": check.score,
+        "guard_limit": check.limit,
+    }

@@ -11,20 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.models.relief.network import focal_px
 from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, Rendered, TorchBackend
+from pose2rgbd_ros.rendering.calibration import load_calibration
+from pose2rgbd_ros.rendering.guard import Guard, GuardAnswer
 from pose2rgbd_ros.rendering.onnx_export import (
     check_renderable,
     current_or_new_graph,
     empty_images,
     graph_backend,
 )
-from pose2rgbd_ros.rendering.volume import TrainedVolume
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
 BACKENDS = ("auto", "torch", "onnx")
-FAST_ON_CPU = ("pose2rgbd", "relief")  # networks with a quicker way than PyTorch there
+RELIEFS = ("relief", "relief-tiles")
+FAST_ON_CPU = ("pose2rgbd", *RELIEFS)  # networks with a quicker way than PyTorch there
 # Outside the trained field of view: black, unknown depth, no confidence.
-OUTSIDE = {"rgb": 0, "depth": np.nan, "confidence": 0}
+OUTSIDE = {"rgb": 0, "depth": np.nan, "confidence": 0, "depth_lower": np.nan, "depth_upper": np.nan}
+BOUNDS = ("depth_lower", "depth_upper")
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +38,10 @@ class Renderer:
 
     Attributes: `camera` (the trained intrinsics), `map_frame`, `camera_frame`, `output`, `depth_kind` ("metric": depth
     is in metres; "relative": it has no unit; None: no depth), `depth_range` (lowest, highest), `has_confidence`,
-    `any_camera` (renders any intrinsics, not the trained ones alone), `volume` (where the model was trained), `device`,
-    `backend_name` and `backend_note` (why not the usual backend).
+    `any_camera` (renders any intrinsics, not the trained ones alone), `guard` (where the model may be trusted),
+    `calibration` (None without), `device`, `backend_name` and `backend_note` (why not the usual backend).
+
+    With a calibration (`pose2rgbd calibrate`) each known depth has bounds, and is NaN where held-out frames say nothing.
 
     Base and Slice: depth is a bounded output scaled to the training set's extremes, so it cannot leave `depth_range`
     but for the rounding of a float32; a scene nearer or farther than that is shown at the bound. Models with geometry
@@ -49,6 +55,8 @@ class Renderer:
         backend: str = "auto",
         threads: int | None = None,
         precision: str = "float32",
+        guard: bool = True,
+        calibrated: bool = True,
     ) -> None:
         """Load a checkpoint directory.
 
@@ -60,9 +68,13 @@ class Renderer:
                 and PyTorch's own choice for PyTorch, whose number is set for the whole process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
+            guard: make depth NaN and confidence 0 where they are not to be trusted. Without it depth is as the model
+                gives it, and bounds hold where held-out frames were alike, nowhere else.
+            calibrated: use the checkpoint's calibration if there is one.
 
         Raises:
-            UserError: bad checkpoint, CUDA asked for and absent, unknown or impossible choice.
+            UserError: bad checkpoint, a calibration that is damaged or of other weights,
+                CUDA asked for and absent, unknown or impossible choice.
         """
         self.device = choose_device(device)
         _check_choices(self.device, backend, threads, precision)
@@ -75,12 +87,16 @@ class Renderer:
         self.output = loaded.output
         self.depth_kind = loaded.depth_kind
         self.normalization = loaded.normalization
-        self.volume = TrainedVolume(loaded.training_T_map_cam)
         self.any_camera = bool(loaded.network().any_camera)
+        self.calibration = load_calibration(directory, loaded.weights_sha256) if calibrated else None
+        self.guard = self._make_guard(loaded)
+        self._guarded = guard
         self._formats = {
             name: (images.shape[3:], images.dtype)
             for name, images in empty_images(loaded, self.camera, 0).present().items()
         }
+        if self.calibration is not None and "depth" in self._formats:
+            self._formats.update(dict.fromkeys(BOUNDS, self._formats["depth"]))
         self.backend_note = ""
         self._backend = self._make_backend(directory, loaded, backend, threads, precision)
         self._lookup: tuple[Camera, NDArray[np.float32]] | None = None
@@ -138,10 +154,43 @@ class Renderer:
                 images[name][index] = resample(frame, lookup, name != "rgb", OUTSIDE[name])
         return seen
 
+    @property
+    def volume(self) -> Guard:
+        """The guard: where the model may be trusted, and an example of it."""
+        return self.guard
+
+    def guard_score(self, T_map_cam: ArrayLike) -> GuardAnswer:
+        """Whether depth at a pose (4, 4) may be trusted, and why not; with the guard off it is told all the same."""
+        return self.guard.check(T_map_cam)
+
     def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered | None) -> Rendered:
         prepared = self._prepared(out, len(T_map_cam), camera)
-        self._backend.render(T_map_cam, camera, prepared)
+        self._backend.render(T_map_cam, camera, Rendered(prepared.rgb, prepared.depth, prepared.confidence))
+        if self._guarded or prepared.depth_lower is not None:
+            for index, T in enumerate(T_map_cam):
+                self._judge(self.guard.check(T), camera, prepared, index)
         return prepared
+
+    def _judge(self, answer: GuardAnswer, camera: Camera, images: Rendered, index: int) -> None:
+        """Give a picture its bounds, and take away what the guard does not vouch for."""
+        depth = None if images.depth is None else images.depth[index]
+        if self._guarded and not answer.inside:
+            for name, batch in images.present().items():
+                if name != "rgb":
+                    batch[index].fill(OUTSIDE[name])
+        elif depth is not None and images.depth_lower is not None and images.depth_upper is not None:
+            assert self.calibration is not None
+            confidence = None if images.confidence is None else images.confidence[index]
+            bounds = images.depth_lower[index], images.depth_upper[index]
+            self.calibration.table.bound(
+                depth, confidence, None, answer.score, focal_px(camera), *bounds, forget=self._guarded
+            )
+
+    def _make_guard(self, loaded: Checkpoint) -> Guard:
+        if self.calibration is not None:
+            limit, distance_m = self.calibration.guard_limit, self.calibration.distance_m
+            return Guard(loaded.training_T_map_cam, distance_m, limit, self.any_camera)
+        return Guard(loaded.training_T_map_cam, typical_depth(loaded), None, self.any_camera)
 
     def _prepared(self, out: Rendered | None, count: int, camera: Camera) -> Rendered:
         """`out` if it fits, else new images."""
@@ -167,7 +216,7 @@ class Renderer:
         network = loaded.architecture["network"]
         if backend == "onnx" or (backend == "auto" and self.device == "cpu" and network in FAST_ON_CPU):
             try:
-                if network == "relief" and backend == "auto":
+                if network in RELIEFS and backend == "auto":
                     return _relief_backend(loaded, threads)
                 return graph_backend(current_or_new_graph(directory, loaded).graph, loaded, threads)
             except UserError as error:
@@ -182,7 +231,7 @@ class Renderer:
         images = {
             name: np.empty((*size, *channels), dtype) for name, (channels, dtype) in self._formats.items()
         }
-        return Rendered(images.get("rgb"), images.get("depth"), images.get("confidence"))
+        return Rendered(**{name: images.get(name) for name in OUTSIDE})
 
     def _fits(self, out: Rendered, count: int, camera: Camera) -> bool:
         present = out.present()
@@ -195,10 +244,25 @@ class Renderer:
         )
 
 
+def typical_depth(loaded: Checkpoint) -> float:
+    """Metres that turns are counted by when nothing better is known: the middle of the depth range on a log scale.
+
+    Without metric depth half the extent of the flight stands in for it.
+    """
+    lowest, highest = loaded.normalization.depth_min, loaded.normalization.depth_max
+    if loaded.depth_kind == "metric" and lowest is not None and highest is not None:
+        return float(np.sqrt(max(lowest, 0.1) * max(highest, 0.1)))
+    span = np.subtract(loaded.normalization.position_max_m, loaded.normalization.position_min_m)
+    return max(float(np.linalg.norm(span)) / 2, 0.1)
+
+
 def _relief_backend(loaded: Checkpoint, threads: int | None) -> Backend:
     from pose2rgbd_ros.models.relief.network import Relief
     from pose2rgbd_ros.rendering.relief_backend import ReliefBackend
+    from pose2rgbd_ros.rendering.relief_tiles import TiledReliefBackend
 
+    if loaded.architecture["network"] == "relief-tiles":
+        return TiledReliefBackend(loaded.network().config, loaded.state_dict, threads)
     model = loaded.build_model()
     assert isinstance(model, Relief)
     return ReliefBackend(model, threads)

@@ -1,0 +1,194 @@
+"""Calibrate a checkpoint on held-out frames: bounds of depth, and how far poses may lie from those trained on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate_fit import AIM, Goal, Pixels, edges_of, fit
+from pose2rgbd_ros.evaluation.calibrate_measure import Measured, measure
+from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, held_out
+from pose2rgbd_ros.geometry.arrays import Float32
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.relief.network import focal_px
+from pose2rgbd_ros.rendering.calibration import Calibration, save_calibration
+from pose2rgbd_ros.rendering.intervals import FEATURES, SPREAD_RADIUS_PX, depth_spread
+from pose2rgbd_ros.rendering.pose_score import PoseScore
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+
+MOST_FRAMES = 240  # more tell little more
+MOST_PIXELS = 600_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """The calibration, and what it is drawn from."""
+
+    calibration: Calibration
+    measured: Measured
+    held_out: HeldOut
+    dataset: str
+
+    def line(self) -> str:
+        """One line for the console."""
+        return self.measured.line(self.calibration, self.held_out.kind)
+
+
+def calibrate(checkpoint: Path, dataset: Path, goal: Goal | None = None, device: str = "cpu") -> Calibrated:
+    """Calibrate, and write the calibration into the checkpoint's folder.
+
+    Raises:
+        UserError: a bad checkpoint or dataset, no metric depth in one of them, too few held-out frames, or nothing known.
+    """
+    goal = goal or Goal()
+    directory = checkpoint_directory(Path(checkpoint))
+    loaded = load_checkpoint(directory)
+    data = Dataset(dataset)
+    _check_depth(loaded, data)
+    chosen = _at_most(held_out(loaded, data), MOST_FRAMES)
+    source = _Source(directory, loaded, data, device)
+    pixels, asked = source.pixels(chosen)
+    edges = edges_of(pixels, FEATURES)
+    table = fit(pixels, edges, goal, source.focal_px)
+    measured = measure(pixels, asked, edges, goal, source.focal_px)
+    calibration = Calibration(
+        weights_sha256=loaded.weights_sha256,
+        level=goal.level,
+        false_safe=goal.false_safe,
+        margin_m=goal.margin_m,
+        guard_limit=guard_limit(source.frame_scores, measured.false_safe_of_frame, AIM * goal.false_safe),
+        distance_m=source.score.distance_m,
+        table=table,
+        figures=_figures(data, chosen, measured),
+    )
+    save_calibration(directory, calibration)
+    return Calibrated(calibration, measured, chosen, data.path.resolve().name)
+
+
+def guard_limit(score: dict[int, float], risk: dict[int, float], allowed: float) -> float:
+    """The largest score of a held-out frame up to which false-safe pixels stay rare enough; frame -> value.
+
+    Of the frames up to it at most the share `allowed` of the known pixels is false-safe. Beyond the largest score no
+    frame vouches for anything.
+    """
+    frames = sorted(score, key=lambda frame: score[frame])
+    risks = np.array([risk.get(frame, 0.0) for frame in frames])
+    fair = np.cumsum(risks) / np.arange(1, len(frames) + 1) <= max(allowed, float(risks.mean()))
+    last = int(np.flatnonzero(fair)[-1]) if fair.any() else 0
+    return float(score[frames[last]])
+
+
+class _Source:
+    """Held-out frames as the model shows them, and their features."""
+
+    def __init__(self, directory: Path, loaded: Checkpoint, data: Dataset, device: str) -> None:
+        self._renderer = Renderer(directory, device, guard=False, calibrated=False)
+        self._data = data
+        provenance = loaded.provenance
+        self._cache: FrameCache = frame_cache(data, loaded.camera.width, provenance.get("fit", "square"))
+        self._max_depth = provenance.get("config", {}).get("max_depth")
+        self.camera: Camera = self._cache.camera if self._renderer.any_camera else loaded.camera
+        if self._renderer.any_camera and not self.camera.is_calibrated:
+            raise UserError(
+                f"the camera of {data.path} is not calibrated, so this model cannot look through it"
+            )
+        self.focal_px = focal_px(self.camera) if self.camera.is_calibrated else 0.0
+        self._training = loaded.training_T_map_cam
+        self.frame_scores: dict[int, float] = {}
+        self.score = PoseScore(self._training, 1.0)
+
+    def truth(self, frame: int) -> Float32:
+        """Recorded depth (H, W), NaN unknown."""
+        assert self._cache.depth is not None
+        depth = np.array(self._cache.depth[frame], np.float32)
+        if self._max_depth is not None:
+            depth[depth > self._max_depth] = np.nan
+        return depth
+
+    def pixels(self, chosen: HeldOut) -> tuple[Pixels, dict[int, int]]:
+        """Some pixels of all chosen frames, and frame -> how many of its sampled pixels have a recorded depth."""
+        rng = np.random.default_rng(0)
+        truths = {int(frame): self.truth(int(frame)) for frame in chosen.frames}
+        known = [float(np.nanmedian(truth)) for truth in truths.values() if np.isfinite(truth).any()]
+        if not known:
+            raise UserError(
+                f"{self._data.path}: no held-out frame has a known depth; nothing to calibrate on"
+            )
+        self.score = PoseScore(self._training, max(float(np.median(known)), 0.1))
+        size = self.camera.width * self.camera.height
+        share = min(1.0, MOST_PIXELS / (size * len(chosen.frames)))
+        parts: list[tuple[Any, ...]] = []
+        asked: dict[int, int] = {}
+        for frame, unit in zip(chosen.frames, chosen.unit, strict=True):
+            T, truth = self._data.T_map_cam[frame], truths[int(frame)].reshape(-1)
+            score = self.score(T).score
+            self.frame_scores[int(frame)] = score
+            depth, features = self._features(T, score)
+            sampled = (rng.random(size) < share) & np.isfinite(truth)
+            asked[int(frame)] = int(sampled.sum())
+            taken = np.flatnonzero(sampled & np.isfinite(depth) & (depth > 0))
+            columns = [np.full(len(taken), value) for value in (unit, frame)]
+            parts.append((*(values[taken] for values in features), depth[taken], truth[taken], *columns))
+        joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        if len(joined[0]) == 0:
+            raise UserError(f"{self._data.path}: the model knows no depth in any held-out frame")
+        count = len(FEATURES)
+        return Pixels(tuple(joined[:count]), joined[count], joined[count + 1], *joined[count + 2 :]), asked
+
+    def _features(self, T_map_cam: Any, score: float) -> tuple[Float32, tuple[Float32, ...]]:
+        """Depth (H W,) of a view and its features, each (H W,), in the order of intervals.FEATURES."""
+        images = self._renderer.render_for_camera(T_map_cam, self.camera)
+        assert images.depth is not None
+        depth = images.depth[0]
+        none = np.zeros(depth.size, np.float32)
+        confidence = none if images.confidence is None else images.confidence[0].reshape(-1)
+        spread = depth_spread(depth, SPREAD_RADIUS_PX).reshape(-1)
+        return depth.reshape(-1), (
+            confidence, spread, depth.reshape(-1), np.full(depth.size, score, np.float32), none,
+        )  # fmt: skip
+
+
+def _check_depth(loaded: Checkpoint, data: Dataset) -> None:
+    if loaded.depth_kind is None:
+        raise UserError("this model predicts no depth, so there is nothing to calibrate")
+    if loaded.depth_kind == "relative":
+        raise UserError(
+            "this model's depth is relative: without a scale it bounds no distance; train on metric depth to calibrate"
+        )
+    if not data.has_depth or data.depth_kind != "metric":
+        raise UserError(f"{data.path} has no metric depth to calibrate against")
+
+
+def _at_most(chosen: HeldOut, most: int) -> HeldOut:
+    """Evenly spaced frames when there are more; those that only widen the evidence give way first."""
+    mine, others = np.flatnonzero(chosen.unit >= 0), np.flatnonzero(chosen.unit < 0)
+    kept = [_spread(mine, most), _spread(others, max(most - len(mine), most // 4))]
+    taken = np.concatenate(kept)
+    return HeldOut(chosen.frames[taken], chosen.unit[taken], chosen.kind, chosen.notes)
+
+
+def _spread(indices: np.ndarray, most: int) -> np.ndarray:
+    if len(indices) <= most:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
+
+
+def _figures(data: Dataset, chosen: HeldOut, measured: Measured) -> dict[str, Any]:
+    return {
+        "dataset": data.path.resolve().name,
+        "frames": len(chosen.frames),
+        "units": len(chosen.units),
+        "unit": chosen.kind,
+        "notes": list(chosen.notes),
+        **measured.to_dict(),
+    }

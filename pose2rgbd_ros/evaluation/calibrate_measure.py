@@ -1,0 +1,142 @@
+"""Do bounds fitted on lines A hold on lines B? Measured by dealing the lines anew, with an error by resampling lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, fit
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
+from pose2rgbd_ros.rendering.calibration import Calibration
+from pose2rgbd_ros.rendering.intervals import IntervalTable, cells_of
+
+DEALS = 4  # of the lines into halves A and B, both ways
+BOOTSTRAPS = 1000
+RELIABILITY_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share, and the interval of 95 % by resampling lines."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_list(self) -> list[float]:
+        return [round(number, 5) for number in (self.value, self.low, self.high)]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """On lines that the bounds were not fitted on.
+
+    coverage: of known pixels, those within the interval. below: those nearer than the lower bound. false_safe: those
+    whose lower bound exceeds the truth by the margin. known: of pixels of recorded depth, those with a depth.
+    width: median width of the interval as a share of depth. false_safe_of_frame: frame -> share of its known pixels.
+    """
+
+    coverage: Estimate
+    below: Estimate
+    false_safe: Estimate
+    known: Estimate
+    width: float
+    false_safe_of_frame: dict[int, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For calibration.yaml: value, lower and upper end of 95 % by resampling lines."""
+        named = {name: getattr(self, name).to_list() for name in ("coverage", "below", "false_safe", "known")}
+        return {**named, "width_median_share": round(self.width, 5)}
+
+    def line(self, calibration: Calibration, kind: str) -> str:
+        """One line for the console."""
+        return (
+            f"calibrated on held-out {kind}: {calibration.level:.0%} interval holds {self.coverage.value:.1%} "
+            f"({self.coverage.low:.1%} to {self.coverage.high:.1%}), false-safe {self.false_safe.value:.2%} "
+            f"(up to {self.false_safe.high:.2%}), known {self.known.value:.0%}, guard limit {calibration.guard_limit:.1f} m"
+        )
+
+
+@dataclass(eq=False)
+class _Counts:
+    """Sums by unit (U,)."""
+
+    asked: Float64
+    known: Float64
+    within: Float64
+    below: Float64
+    false_safe: Float64
+
+
+def measure(
+    pixels: Pixels, asked: dict[int, int], edges: tuple[Float32, ...], goal: Goal, focal_px: float
+) -> Measured:
+    """Deal the units into halves, fit on one and count on the other.
+
+    asked: frame -> how many of its sampled pixels have a recorded depth, known to the model or not.
+    """
+    units = np.unique(pixels.unit[pixels.unit >= 0])
+    counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
+    of_frame: dict[int, list[float]] = {}
+    widths: list[Float32] = []
+    for chosen in _deals(units):
+        mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
+        table = fit(pixels.at(mine), edges, goal, focal_px)
+        other = pixels.at(~mine)
+        known, lower, upper = bounds_of(table, other)
+        flags = (known, known & (lower <= other.truth) & (other.truth <= upper), known & (other.truth < lower),
+                 known & (lower > other.truth + goal.margin_m))  # fmt: skip
+        place = np.searchsorted(units, other.unit)
+        for name, flag in zip(("known", "within", "below", "false_safe"), flags, strict=True):
+            setattr(counts, name, getattr(counts, name) + np.bincount(place, flag, len(units)))
+        for frame in np.unique(other.frame):
+            inside = other.frame == frame
+            counts.asked[np.searchsorted(units, other.unit[inside][0])] += asked[int(frame)]
+            if known[inside].any():
+                of_frame.setdefault(int(frame), []).append(
+                    float(flags[3][inside].sum() / known[inside].sum())
+                )
+        widths.append(((upper - lower)[known] / other.depth[known]).astype(np.float32))
+    return Measured(
+        coverage=_estimate(counts.within, counts.known),
+        below=_estimate(counts.below, counts.known),
+        false_safe=_estimate(counts.false_safe, counts.known),
+        known=_estimate(counts.known, counts.asked),
+        width=float(np.median(np.concatenate(widths)))
+        if any(len(width) for width in widths)
+        else float("nan"),
+        false_safe_of_frame={frame: float(np.mean(shares)) for frame, shares in of_frame.items()},
+    )
+
+
+def bounds_of(table: IntervalTable, pixels: Pixels) -> tuple[Bool, Float32, Float32]:
+    """Which pixels (N,) are known, and their bounds (0 and infinity where not)."""
+    cell = cells_of(table.edges, pixels.features)
+    down, up = table.lower.reshape(-1)[cell], table.upper.reshape(-1)[cell]
+    known = np.isfinite(down) & (pixels.depth <= table.farthest)
+    lower = np.where(known, np.maximum(pixels.depth * (1 - down), 0.0), 0.0)
+    return known, lower, np.where(known, pixels.depth * (1 + up), np.inf)
+
+
+def _deals(units: np.ndarray) -> list[np.ndarray]:
+    """Halves of the units to fit on; each is followed by the other half."""
+    rng = np.random.default_rng(0)
+    halves = []
+    for _ in range(DEALS):
+        shuffled = rng.permutation(units)
+        middle = len(units) // 2
+        halves += [shuffled[:middle], shuffled[middle:]]
+    return halves
+
+
+def _estimate(part: Float64, whole: Float64) -> Estimate:
+    """The share, with its spread over resampled units."""
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(part), size=(BOOTSTRAPS, len(part)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = part[draws].sum(1) / whole[draws].sum(1)
+        value = part.sum() / whole.sum()
+    low, high = np.nanquantile(shares, (0.025, 0.975))
+    return Estimate(float(value), float(low), float(high))
