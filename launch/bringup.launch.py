@@ -2,6 +2,7 @@
 
 Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
 the simulator follow /clock while it runs. record:=true records a dataset; it finds the simulator's topics by itself.
+avoid:=true adds clouds, scans and distances for obstacle avoidance, and preset:=CONSUMER makes them fit one (docs/consumers/).
 """
 
 from collections.abc import Callable
@@ -18,10 +19,11 @@ YES = ("true", "1")
 # Part -> the arguments of its own that are passed on; its launch file is PART.launch.py.
 PARTS = {
     "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
-    "render": ("model", "camera_info_topic"),
+    "render": ("model", "camera_info_topic", "preset"),
+    "avoid": ("preset", "odometry"),
     "record": ("out", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"),
 }
-LEFT_OUT = ("record",)  # unless asked for
+LEFT_OUT = ("avoid", "record")  # unless asked for
 # What the recorder listens to while the simulator runs, unless told otherwise.
 SIM_TOPICS = {
     "image": "camera/image",
@@ -57,6 +59,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         arguments["params_file"] = given(f"{part}_params_file")
         if part != "sim":
             arguments["use_sim_time"] = sim_time
+        if part == "avoid" and "sim" in wanted:
+            arguments["odometry"] = arguments["odometry"] or "truth/odometry"
         if part == "record" and "sim" in wanted:
             arguments |= {name: arguments[name] or topic for name, topic in SIM_TOPICS.items()}
         files.append(include(f"{part}.launch.py", arguments))
@@ -98,7 +102,10 @@ def default_file(part: str) -> str:
 def generate_launch_description() -> LaunchDescription:
     """Called by ros2 launch."""
     declared = []
+    owners: dict[str, list[str]] = {}
     for part, own in PARTS.items():
+        for name in own:
+            owners.setdefault(name, []).append(f"{part}.launch.py")
         declared += [
             DeclareLaunchArgument(
                 part, default_value=str(part not in LEFT_OUT).lower(), description=f"start {part}"
@@ -107,9 +114,10 @@ def generate_launch_description() -> LaunchDescription:
                 f"{part}_params_file", default_value=default_file(part), description=f"parameters of {part}"
             ),
         ]
-        declared += [
-            DeclareLaunchArgument(name, default_value="", description=f"see {part}.launch.py") for name in own
-        ]
+    declared += [
+        DeclareLaunchArgument(name, default_value="", description=f"see {' and '.join(files)}")
+        for name, files in owners.items()
+    ]
     declared += [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in COMMON.items()
