@@ -1,4 +1,4 @@
-"""`pose2rgbd render|record|play|monitor|sim live|up`: nodes from a shell; settings as flags, ROS arguments after --ros-args."""
+"""`pose2rgbd render|avoid|record|play|monitor|sim live|up`: nodes from a shell; settings as flags, ROS' own after --ros-args."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
-NODES = ("render", "record", "play", "monitor", "sim")
+NODES = ("render", "avoid", "record", "play", "monitor", "sim")
 
 
 def main(argv: list[str]) -> int:
@@ -72,6 +72,10 @@ def _node(name: str) -> tuple[Any, Any]:
         from pose2rgbd_ros.nodes.render import RenderNode, RenderSettings
 
         return RenderNode, RenderSettings
+    if name == "avoid":
+        from pose2rgbd_ros.nodes.avoid import AvoidNode, AvoidSettings
+
+        return AvoidNode, AvoidSettings
     if name == "record":
         from pose2rgbd_ros.nodes.record import RecordNode, RecordSettings
 

@@ -35,11 +35,17 @@ class PoseSource:
     """Transforms of /tf and /tf_static; all methods belong to the executor's thread.
 
     `on_transforms` is called after new transforms arrived, `on_jump(message)` after the clock or the transforms
-    jumped back and the buffer was cleared.
+    jumped back and the buffer was cleared. `hint` ends the message about a frame that is not there.
     """
 
-    def __init__(self, node: Node, on_transforms: Callable[[], None], on_jump: Callable[[str], None]) -> None:
-        self._node = node
+    def __init__(
+        self,
+        node: Node,
+        on_transforms: Callable[[], None],
+        on_jump: Callable[[str], None],
+        hint: str = "set map_frame and camera_frame",
+    ) -> None:
+        self._node, self._hint = node, hint
         self._on_transforms = on_transforms
         self._on_jump = on_jump
         self._newest_ns: dict[str, int] = {}
@@ -97,7 +103,7 @@ class PoseSource:
         if missing:
             return (
                 f"{head}no frame {' or '.join(missing)} in TF; frames there: {', '.join(frames)}; "
-                "set map_frame and camera_frame"
+                f"{self._hint}"
             )
         return f"{head}{' '.join(str(error).split())}"
 

@@ -6,9 +6,9 @@ import math
 import time
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from pose2rgbd_ros.nodes.endpoints import incompatible, node_of, qos_words
 from pose2rgbd_ros.nodes.record_inputs import Input
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 
@@ -66,20 +66,20 @@ class Problems:
         wrong = [info for info in publishers if info.topic_type not in _types(item)]
         if len(wrong) == len(publishers):
             return (
-                f"published as {wrong[0].topic_type} by {_name(wrong[0])}, not as {' or '.join(_types(item))}"
+                f"published as {wrong[0].topic_type} by {node_of(wrong[0])}, not as {' or '.join(_types(item))}"
             )
         for info in publishers:
-            reason = _incompatible(info.qos_profile, item.qos_in_force())
+            reason = incompatible(info.qos_profile, item.qos_in_force())
             if reason:
                 return (
-                    f"QoS does not fit: {_name(info)} offers {_qos(info.qos_profile)}, asked for is "
-                    f"{_qos(item.qos_in_force())} ({reason}); set qos_overrides.{item.topic}.subscription.*"
+                    f"QoS does not fit: {node_of(info)} offers {qos_words(info.qos_profile)}, asked for is "
+                    f"{qos_words(item.qos_in_force())} ({reason}); set qos_overrides.{item.topic}.subscription.*"
                 )
         published_s = item.watch.published_s
         if published_s is not None and time.monotonic() - published_s < self._silence_s:
             return ""
         what = "nothing arrives" if not item.watch.messages else f"silent for {for_s}"
-        return f"{what}, though {_name(publishers[0])} publishes it ({_qos(publishers[0].qos_profile)})"
+        return f"{what}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
 
     def _publishers(self, item: Input) -> list[TopicEndpointInfo]:
         topics = [item.chosen.topic] if item.chosen else list(dict.fromkeys(c.topic for c in item.candidates))
@@ -142,16 +142,3 @@ def _seconds(latency_s: float) -> str:
 
 def _types(item: Input) -> list[str]:
     return list(dict.fromkeys(c.type_name for c in ([item.chosen] if item.chosen else item.candidates)))
-
-
-def _incompatible(offered: QoSProfile, asked: QoSProfile) -> str:
-    compatibility, reason = qos_check_compatible(offered, asked)
-    return reason.strip().rstrip(";") if compatibility == QoSCompatibility.ERROR else ""
-
-
-def _qos(profile: QoSProfile) -> str:
-    return f"{profile.reliability.name}, {profile.durability.name}".lower().replace("_", " ")
-
-
-def _name(info: TopicEndpointInfo) -> str:
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

@@ -1,0 +1,336 @@
+"""The avoid node: predicted (and live) depth in the forms that obstacle avoidance takes. docs/nodes.md lists its topics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pose2rgbd.msg import ObstacleStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.timer import Timer
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.nodes import avoid_report, conversions, parameters
+from pose2rgbd_ros.nodes.autostart import start_by_itself
+from pose2rgbd_ros.nodes.avoid_datum import DatumCheck
+from pose2rgbd_ros.nodes.avoid_frames import BodyFrames, Placed
+from pose2rgbd_ros.nodes.avoid_inputs import DepthInputs
+from pose2rgbd_ros.nodes.avoid_live import LiveDepth, LiveInputs
+from pose2rgbd_ros.nodes.avoid_motion import Motion
+from pose2rgbd_ros.nodes.avoid_outputs import ObstacleDistance, Outputs
+from pose2rgbd_ros.nodes.avoid_report import Situation, Tally
+from pose2rgbd_ros.nodes.avoid_settings import FIXED_WHILE_ACTIVE, AvoidSettings
+from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.latest import LatestWorker
+from pose2rgbd_ros.nodes.poses import PoseSource
+from pose2rgbd_ros.obstacles.sight import Sight, see
+from pose2rgbd_ros.obstacles.surroundings import Body, Reading, look_around
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+WATCH_S = 0.04  # how often staleness and lost sensors are looked for
+UNKNOWN_EVERY_S = 0.1  # while nothing is known that is said this often: silence would stop some autopilots
+TF_GRACE_S = 0.1  # transforms may arrive a little after the image
+SHOWN_S = 5.0  # how long a jump of time, or what went wrong, is told
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What to publish of one moment; without `images` the prediction says nothing."""
+
+    placed: Placed
+    images: dict[str, Any] | None
+    T_level_cam: Float64 | None
+    body: Body
+    live: LiveDepth | None
+    readings: list[Reading]
+    situation: Situation
+
+
+class AvoidNode(LifecycleNode):
+    """Matches and watches in the executor; distances are computed and published in a worker thread."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("avoid", **options)
+        self.settings = parameters.declare(self, AvoidSettings)
+        self.add_on_set_parameters_callback(self._judge_parameters)
+        self._worker: LatestWorker[Job] | None = None
+        self._outputs: Outputs | None = None
+        self._timers: list[Timer] = []
+        self._tally = Tally()
+        self._failure, self._failed_at = "", -np.inf
+        self._jumped, self._jumped_at = "", -np.inf
+        self._newest_ns: int | None = None  # stamp of the last depth that was matched
+        self._pending: tuple[float, int, dict[str, Any]] | None = None  # waits for transforms since
+        self._no_transform = ""
+        self._told_unknown_at = -np.inf
+        self._state = ObstacleStatus.WAITING_FOR_DEPTH
+        self._log = ConditionLog(self)
+        self._status = self.create_publisher(ObstacleStatus, "~/status", 10)
+        self._diagnostics = Diagnostics(self, "obstacles")
+        self._poses = PoseSource(self, self._retry, self._on_jump, "set body_frame and map_frame")
+        self._frames = BodyFrames(self._poses, self.settings)
+        self._inputs = DepthInputs(self, self._on_match, self._on_jump)
+        self._live, self._motion, self._datum = LiveInputs(self), Motion(self), DatumCheck(self)
+        # Watching follows the wall: when a simulated clock stands still it must speak up too.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._housekeep, clock=self._steady)
+        if self.settings.autostart:
+            start_by_itself(self, self._steady)
+
+    # Lifecycle -------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the datum of the model, where one is named. A bad model fails the transition with one line in the log."""
+        self.settings = parameters.read(self, AvoidSettings)
+        try:
+            self._datum.load(self.settings)
+        except UserError as error:
+            self._fail(str(error))
+            self._housekeep()
+            return FAILURE
+        self._failure = ""
+        self._diagnostics.hardware_id = Path(self.settings.model).name if self.settings.model else ""
+        if ObstacleDistance is None:
+            self.get_logger().info("px4_msgs is not installed: no topic ~/obstacle_distance")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and publish."""
+        self.settings = parameters.read(self, AvoidSettings)
+        self._frames = BodyFrames(self._poses, self.settings)
+        self._newest_ns, self._pending, self._no_transform = None, None, ""
+        self._outputs = Outputs(self, self.settings)
+        self._worker = LatestWorker(self._serve, self._on_error)
+        for part in (self._poses, self._live, self._motion, self._datum):
+            part.start()
+        self._inputs.start(self.settings)
+        self._timers = [self.create_timer(WATCH_S, self._watch, clock=self._steady)]
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Remove the topics."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, from any state."""
+        self._stop()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that raised: back to unconfigured, ready to be tried again."""
+        self._stop()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker before what it publishes with goes away."""
+        self._stop()
+        super().destroy_node()
+
+    def _stop(self) -> None:
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        if self._worker is not None:
+            self._worker.stop()
+        for part in (self._inputs, self._live, self._motion, self._datum, self._poses):
+            part.stop()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._timers, self._worker, self._outputs = [], None, None
+
+    # Depth that arrives ----------------------------------------------------------------------------------------
+
+    def _on_match(self, stamp_ns: int, images: dict[str, Any]) -> None:
+        self._newest_ns = stamp_ns
+        self._pending = (time.monotonic(), stamp_ns, images)
+        self._retry()
+
+    def _retry(self) -> None:
+        """Offer what is pending to the worker once there are transforms for it."""
+        if self._pending is None or self._worker is None:
+            return
+        _, stamp_ns, images = self._pending
+        try:
+            placed = self._frames.body_at(stamp_ns)
+            image = images[_bound_role(self.settings)]
+            T_level_cam = self._frames.camera_at(placed, image.header.frame_id)
+        except UserError as error:
+            self._no_transform = str(error)
+            return
+        self._pending, self._no_transform = None, ""
+        situation = self._situation()
+        if situation.serves:
+            self._offer(placed, images, T_level_cam, situation)
+
+    def _offer(
+        self,
+        placed: Placed,
+        images: dict[str, Any] | None,
+        T_level_cam: Float64 | None,
+        situation: Situation,
+    ) -> None:
+        settings = self.settings
+        velocity = self._motion.velocity(self._frames, placed, settings.max_odometry_age_s)
+        live = self._live.depth(settings, self._frames, placed)
+        readings = self._live.readings(settings, self._frames, placed)
+        assert self._worker is not None
+        body = Body(settings.radius_m, velocity)
+        self._worker.offer(Job(placed, images, T_level_cam, body, live, readings, situation))
+
+    # In the worker ---------------------------------------------------------------------------------------------
+
+    def _serve(self, job: Job) -> None:
+        """Compute and publish what a job shows."""
+        assert self._outputs is not None
+        started, settings, stamp_ns = time.perf_counter(), self._outputs.settings, job.placed.stamp_ns
+        predicted = self._predicted(job, settings)
+        live = self._live_sight(job)
+        seen = look_around(predicted, live, settings.live_range_m, job.readings, job.body, settings.scan)
+        situation = job.situation
+        if situation.state == ObstacleStatus.OK and seen.known < settings.least_known:
+            text = f"depth is known in {seen.known:.0%} of the view: distances are mostly unknown"
+            situation = Situation(ObstacleStatus.UNKNOWN, text)
+        self._outputs.publish(seen, stamp_ns, job.placed.R_level_body)
+        if predicted is not None and job.images is not None:
+            image = job.images["depth" if settings.cloud == "depth" else _bound_role(settings)]
+            depth_m = predicted.lower_m if settings.cloud == "lower" else conversions.depth_of(image)
+            self._outputs.publish_cloud(depth_m, predicted.camera, stamp_ns, image.header.frame_id)
+        latency_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        self._status.publish(
+            avoid_report.message(
+                situation, seen, stamp_ns, settings.body_frame, job.placed.R_level_body, latency_s
+            )
+        )
+        if predicted is not None:
+            self._tally.served(seen.known, (time.perf_counter() - started) * 1e3, latency_s)
+
+    def _predicted(self, job: Job, settings: AvoidSettings) -> Sight | None:
+        if job.images is None or job.T_level_cam is None:
+            return None
+        lower_m = conversions.depth_of(job.images[_bound_role(settings)])
+        if settings.bound == "depth":
+            lower_m = np.maximum(lower_m - np.float32(settings.margin_m), np.float32(0))
+        camera = conversions.camera_from_info(job.images["camera_info"])
+        return see(lower_m, camera, job.T_level_cam)
+
+    def _live_sight(self, job: Job) -> Sight | None:
+        try:
+            return None if job.live is None else job.live.sight()
+        except UserError as error:
+            self._live.refused(str(error))
+            return None
+
+    def _on_error(self, error: Exception) -> None:
+        if self.context.ok():  # publishing fails when the process is on its way out, and nobody needs to know
+            known = isinstance(error, UserError)
+            self._fail(str(error) if known else f"failed: {type(error).__name__}: {error}")
+
+    # Watching --------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Tell within a tenth of a second that the prediction is stale or a sensor lost; go on saying what is unknown."""
+        situation = self._situation()
+        changed = situation.state != self._state
+        self._state = situation.state
+        if changed:
+            self._log.tell(situation.level, situation.state, situation.message)
+        if situation.serves:
+            return  # the next image says so
+        if not changed and time.monotonic() - self._told_unknown_at < UNKNOWN_EVERY_S:
+            return
+        self._told_unknown_at = time.monotonic()
+        now_ns = self.get_clock().now().nanoseconds
+        try:
+            placed = self._frames.body_at(0)
+        except UserError:
+            placed = Placed(0, None, np.eye(3))
+        placed = Placed(now_ns, placed.T_map_level, placed.R_level_body)
+        self._offer(placed, None, None, situation)
+
+    def _situation(self) -> Situation:
+        """How things stand."""
+        if self._failure and (self._worker is None or time.monotonic() - self._failed_at < SHOWN_S):
+            return Situation(ObstacleStatus.ERROR, self._failure)
+        if self._worker is None:
+            return Situation(ObstacleStatus.WAITING_FOR_DEPTH, "not active")
+        refusal = self._refusal()
+        if refusal:
+            return Situation(ObstacleStatus.REFUSED, refusal)
+        if self._newest_ns is None:
+            if time.monotonic() - self._jumped_at < SHOWN_S:
+                return Situation(ObstacleStatus.TIME_JUMP, self._jumped)
+            return Situation(ObstacleStatus.WAITING_FOR_DEPTH, self._no_clock() or self._inputs.explain())
+        age_s = (self.get_clock().now().nanoseconds - self._newest_ns) / 1e9
+        if self._pending is not None and time.monotonic() - self._pending[0] > TF_GRACE_S:
+            return Situation(ObstacleStatus.WAITING_FOR_EXTRINSICS, self._no_transform)
+        if abs(age_s) > self.settings.max_age_s:
+            when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
+            text = f"the newest depth is {when}: everything predicted is unknown"
+            return Situation(ObstacleStatus.STALE, text)
+        lost = self._live.lost(self.settings)
+        return Situation(ObstacleStatus.SENSOR_LOST, lost) if lost else Situation(ObstacleStatus.OK)
+
+    def _refusal(self) -> str:
+        settings = self.settings
+        if settings.bound == "depth" and settings.margin_m == 0:
+            return "bound is depth, which needs margin_m: how much nearer than predicted an obstacle may be, in metres"
+        return self._datum.refusal(settings) or self._inputs.refusal()
+
+    def _housekeep(self) -> None:
+        """Once a second: take over changed parameters, and tell how things stand."""
+        before, self.settings = self.settings, parameters.read(self, AvoidSettings)
+        if self._outputs is not None and before != self.settings:
+            self._frames = BodyFrames(self._poses, self.settings)
+            self._outputs.use(self.settings)
+        situation = self._situation()
+        figures = avoid_report.values(
+            self._tally,
+            state=situation.state,
+            odometry=self._motion.problem or "ok",
+            live=self._live.lost(self.settings) or "ok",
+            stamps_out_of_order=self._inputs.out_of_order,
+            stamps_incomplete=self._inputs.incomplete,
+            overtaken=self._worker.overtaken if self._worker is not None else 0,
+        )
+        self._diagnostics.publish(situation.level, situation.message, figures)
+        if self._worker is not None or self._failure:
+            self._log.tell(situation.level, situation.state, situation.message)
+
+    def _on_jump(self, message: str) -> None:
+        self._newest_ns, self._pending = None, None
+        self._jumped, self._jumped_at = message, time.monotonic()
+        self._inputs.forget_stamps()
+
+    def _fail(self, why: str) -> None:
+        self._failure, self._failed_at = why, time.monotonic()
+
+    def _no_clock(self) -> str:
+        if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
+            return (
+                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
+            )
+        return ""
+
+    def _judge_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        """Refuse what cannot change while there are topics by it."""
+        names = [parameter.name for parameter in changed if parameter.name in FIXED_WHILE_ACTIVE]
+        if self._worker is not None and names:
+            reason = f"{', '.join(names)} can only change while the node is inactive; deactivate it first"
+            return SetParametersResult(successful=False, reason=reason)
+        try:
+            parameters.would_be(self, AvoidSettings, changed).datum()
+        except UserError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+def _bound_role(settings: AvoidSettings) -> str:
+    """The image that distances are taken from."""
+    return "depth_lower" if settings.bound == "lower" else "depth"

@@ -1,0 +1,73 @@
+"""Whether the map flown in has the origin that the model was trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import NavSatFix
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
+from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+
+class DatumCheck:
+    """Compares the datum of the model with that of the parameter map_datum, or of the topic `map_origin`.
+
+    A NavSatFix there is the origin of the map, sent once and kept for whoever comes later. Where either side has no datum
+    nothing can be compared, and nothing is refused.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._model: Datum | None = None
+        self._received: Datum | None = None
+        self._subscription: Subscription | None = None
+
+    def load(self, settings: AvoidSettings) -> None:
+        """Read the model's datum. UserError when the model or map_datum cannot be read."""
+        settings.datum()
+        self._model = None
+        if settings.model:
+            self._model = load_checkpoint(Path(settings.model).expanduser()).datum
+
+    def start(self) -> None:
+        """Subscribe."""
+        qos = QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+        )
+        self._subscription = self._node.create_subscription(NavSatFix, "map_origin", self._take, qos)
+
+    def stop(self) -> None:
+        """Unsubscribe, and forget what was received."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._received = None
+
+    def refusal(self, settings: AvoidSettings) -> str:
+        """Why the map is not that of the model; empty: it is, or nothing is known against it."""
+        for where, datum in (("map_datum", settings.datum()), ("map_origin", self._received)):
+            if datum is None or self._model is None:
+                continue
+            offset = wgs84_to_enu(datum.latitude_deg, datum.longitude_deg, datum.altitude_m, self._model)
+            offset_m = float(np.linalg.norm(offset))
+            if offset_m > settings.max_datum_offset_m:
+                return (
+                    f"the origin of {settings.map_frame} ({where}: {datum}) is {offset_m:.1f} m from the datum of the "
+                    f"model ({self._model}): its obstacles would be elsewhere; use the model's datum, or one trained here"
+                )
+        return ""
+
+    def _take(self, message: NavSatFix) -> None:
+        altitude_m = message.altitude if np.isfinite(message.altitude) else None
+        if altitude_m is None and self._model is not None:
+            altitude_m = self._model.altitude_m  # an origin without altitude is compared in the plane
+        try:
+            self._received = Datum(message.latitude, message.longitude, altitude_m or 0.0)
+        except UserError as error:
+            self._node.get_logger().warning(f"map_origin is not used: {error}")

@@ -1,0 +1,190 @@
+"""What the avoid node publishes: cloud, scan, distances for autopilots and range below, each made only if somebody listens."""
+
+from __future__ import annotations
+
+import array
+import math
+from typing import Any
+
+import numpy as np
+import tf2_ros
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import LaserScan, PointCloud2, PointField, Range
+
+from pose2rgbd_ros.geometry.arrays import Float32, Float64
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
+from pose2rgbd_ros.obstacles.cloud import organised_cloud
+from pose2rgbd_ros.obstacles.distances import (
+    BINS,
+    INCREMENT_DEG,
+    LARGEST_M,
+    mavros_ranges,
+    obstacle_distances_cm,
+)
+from pose2rgbd_ros.obstacles.surroundings import Surroundings
+
+try:
+    from px4_msgs.msg import ObstacleDistance
+except ImportError:  # PX4's messages are no part of ROS
+    ObstacleDistance = None
+
+QUEUE_DEPTH = 5
+# The x axis of the frame of range_below points down, as sensor_msgs/Range wants it.
+T_LEVEL_BELOW: Float64 = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+class CloudBuffer:
+    """An organised PointCloud2 allocated once, whose points (H, W, 3) float32 are a numpy array."""
+
+    def __init__(self, width: int, height: int) -> None:
+        fields = [
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate("xyz")
+        ]
+        self.message = PointCloud2(
+            height=height, width=width, fields=fields, point_step=12, row_step=12 * width, is_dense=False
+        )
+        self.message.data = array.array("B", bytes(12 * width * height))
+        self.points: Float32 = np.frombuffer(self.message.data, np.float32).reshape(height, width, 3)
+
+
+class ScanBuffer:
+    """A LaserScan allocated once, whose ranges (bins,) float32 are a numpy array."""
+
+    def __init__(self, bins: int, angle_min_rad: float, range_max_m: float) -> None:
+        step = 2 * math.pi / bins
+        self.message = LaserScan(
+            angle_min=angle_min_rad, angle_max=angle_min_rad + (bins - 1) * step, angle_increment=step,
+            range_min=0.0, range_max=range_max_m,
+        )  # fmt: skip
+        self.message.ranges = array.array("f", bytes(4 * bins))
+        self.ranges: Float32 = np.frombuffer(self.message.ranges, np.float32)
+
+
+class Outputs:
+    """Publishers and preallocated messages; belongs to one thread at a time."""
+
+    def __init__(self, node: Node, settings: AvoidSettings) -> None:
+        self._node = node
+        self._publishers: dict[str, Publisher] = {
+            "points": _publisher(node, PointCloud2, "~/points"),
+            "scan": _publisher(node, LaserScan, "~/scan"),
+            "mavros_scan": _publisher(node, LaserScan, "~/mavros_scan"),
+            "range_below": _publisher(node, Range, "~/range_below"),
+        }
+        if ObstacleDistance is not None:
+            # Best effort, as the agent of uXRCE-DDS subscribes; a newer one is worth more than one sent again.
+            self._publishers["px4"] = _publisher(
+                node, ObstacleDistance, "~/obstacle_distance", ReliabilityPolicy.BEST_EFFORT
+            )
+        self._broadcaster = tf2_ros.TransformBroadcaster(node)
+        self._frames_sent_ns = 0
+        self._cloud: CloudBuffer | None = None
+        self.use(settings)
+
+    def use(self, settings: AvoidSettings) -> None:
+        """Go on with these settings."""
+        self.settings, scan = settings, settings.scan
+        self._scan = ScanBuffer(scan.bins, -math.pi, scan.range_max_m)
+        self._mavros = ScanBuffer(BINS, 0.0, min(scan.range_max_m, LARGEST_M))
+        below = Range(radiation_type=Range.INFRARED, min_range=0.0, max_range=scan.range_max_m)
+        below.field_of_view = 2 * math.atan(settings.radius_m / scan.near_m)
+        self._below = below
+
+    @property
+    def frame(self) -> str:
+        """Frame of the scan."""
+        return f"{self.settings.body_frame}_level" if self.settings.level else self.settings.body_frame
+
+    def publish(self, seen: Surroundings, stamp_ns: int, R_level_body: Float64) -> None:
+        """Everything but the cloud."""
+        self._send_frames(stamp_ns, R_level_body)
+        stamp, settings = conversions.to_stamp(stamp_ns), self.settings
+        if self._wanted("scan"):
+            np.copyto(self._scan.ranges, seen.ranges)
+            self._send("scan", self._scan.message, stamp, self.frame)
+        if self._wanted("mavros_scan"):
+            np.copyto(self._mavros.ranges, mavros_ranges(seen.ranges, settings.scan.range_max_m))
+            self._send("mavros_scan", self._mavros.message, stamp, self.frame)
+        if self._wanted("range_below"):
+            self._below.range = (
+                seen.below_m if seen.below_m < settings.scan.range_max_m else _beyond(seen.below_m)
+            )
+            self._send("range_below", self._below, stamp, self._below_frame)
+        if self._wanted("px4"):
+            self._publishers["px4"].publish(self._px4_message(seen, stamp_ns))
+
+    def publish_cloud(self, depth_m: Float32, camera: Camera, stamp_ns: int, frame_id: str) -> None:
+        """The cloud of a depth image in its optical frame."""
+        if not self._wanted("points"):
+            return
+        if self._cloud is None or self._cloud.points.shape[:2] != depth_m.shape:
+            self._cloud = CloudBuffer(camera.width, camera.height)
+        organised_cloud(depth_m, camera, out=self._cloud.points)
+        self._send("points", self._cloud.message, conversions.to_stamp(stamp_ns), frame_id)
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._node.destroy_publisher(self._broadcaster.pub_tf)
+        self._publishers = {}
+
+    @property
+    def _below_frame(self) -> str:
+        return f"{self.frame}_below"
+
+    def _wanted(self, name: str) -> bool:
+        publisher = self._publishers.get(name)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    def _send(self, name: str, message: Any, stamp: Any, frame_id: str) -> None:
+        message.header.stamp, message.header.frame_id = stamp, frame_id
+        self._publishers[name].publish(message)
+
+    def _send_frames(self, stamp_ns: int, R_level_body: Float64) -> None:
+        """Our two frames, in the order of time: a step back would look as if the clock had jumped."""
+        behind_s = (self._frames_sent_ns - stamp_ns) / 1e9
+        if 0 < behind_s <= self.settings.max_age_s:
+            return
+        self._frames_sent_ns = stamp_ns
+        frames = [(T_LEVEL_BELOW, self.frame, self._below_frame)]
+        if self.settings.level:
+            T_body_level = np.eye(4)
+            T_body_level[:3, :3] = R_level_body.T
+            frames.append((T_body_level, self.settings.body_frame, self.frame))
+        self._broadcaster.sendTransform(
+            [conversions.to_transform_stamped(T, stamp_ns, parent, child) for T, parent, child in frames]
+        )
+
+    def _px4_message(self, seen: Surroundings, stamp_ns: int) -> Any:
+        range_max_m = self.settings.scan.range_max_m
+        return ObstacleDistance(
+            timestamp=stamp_ns // 1000,
+            frame=ObstacleDistance.MAV_FRAME_BODY_FRD,
+            sensor_type=ObstacleDistance.MAV_DISTANCE_SENSOR_LASER,
+            distances=obstacle_distances_cm(seen.ranges, range_max_m),
+            increment=INCREMENT_DEG,
+            min_distance=0,
+            max_distance=int(min(range_max_m, LARGEST_M) * 100),
+            angle_offset=0.0,
+        )
+
+
+def _beyond(below_m: float) -> float:
+    return math.nan if math.isnan(below_m) else math.inf
+
+
+def _publisher(
+    node: Node, kind: type, topic: str, reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE
+) -> Publisher:
+    qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
+    options = QoSOverridingOptions.with_default_policies()
+    return node.create_publisher(kind, topic, qos, qos_overriding_options=options)

@@ -1,0 +1,72 @@
+"""The parameters of the avoid node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.obstacles.scan import ScanSettings
+from pose2rgbd_ros.settings import setting
+
+FIXED_WHILE_ACTIVE = ("bound", "cloud", "body_frame", "level")
+
+
+@dataclass
+class AvoidSettings:
+    """Parameters of the avoid node; those of the scan have its name in front, as in scan.range_max_m."""
+
+    autostart: bool = setting(
+        True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
+    )
+    body_frame: str = setting("base_link", "frame of the body: x forward, y left, z up")
+    map_frame: str = setting("map", "frame in which up is known")
+    level: bool = setting(
+        True, "scan, distances and room in the level body frame (only yaw kept); false: in the body's own"
+    )
+    bound: str = setting(
+        "lower",
+        "what distances are taken from: the calibrated lower bound of depth, or depth less margin_m",
+        choices=("lower", "depth"),
+    )
+    margin_m: float = setting(
+        0.0, "taken off every depth (bound: depth, which needs it above 0)", ge=0.0, le=100.0
+    )
+    cloud: str = setting("lower", "what the points are made of", choices=("lower", "depth"))
+    radius_m: float = setting(0.5, "of a ball around the body", ge=0.01, le=50.0)
+    max_age_s: float = setting(
+        0.5, "depth with an older stamp is stale: everything is unknown", ge=0.02, le=60.0
+    )
+    least_known: float = setting(
+        0.05, "share of the view; with less known the state is UNKNOWN", ge=0.0, le=1.0
+    )
+    live_timeout_s: float = setting(
+        0.3, "a live sensor that is silent for longer, or has older stamps, is lost", ge=0.02, le=60.0
+    )
+    live_range_m: float = setting(10.0, "how far the live depth camera sees at most", ge=0.1, le=600.0)
+    max_odometry_age_s: float = setting(
+        0.5, "a velocity of a stamp that differs more from the depth's is not known", ge=0.01, le=60.0
+    )
+    model: str = setting(
+        "", "folder of the model, to compare its datum with that of the map; empty: not compared"
+    )
+    map_datum: str = setting(
+        "",
+        "where the origin of map_frame lies: 'latitude longitude altitude', degrees and metres; empty: not known",
+    )
+    max_datum_offset_m: float = setting(
+        1.0, "the model's datum may be this far from that of the map", ge=0.0, le=1e6
+    )
+    scan: ScanSettings = field(default_factory=ScanSettings)
+
+    def datum(self) -> Datum | None:
+        """The datum of the map, where one is given. UserError for words that make none."""
+        if not self.map_datum.strip():
+            return None
+        try:
+            latitude, longitude, altitude = (float(word) for word in self.map_datum.replace(",", " ").split())
+        except ValueError:
+            raise UserError(
+                f"map_datum is {self.map_datum!r}; write latitude, longitude and altitude, as in '47.39 8.54 488.0'"
+            ) from None
+        return Datum(latitude, longitude, altitude)
