@@ -22,9 +22,12 @@ from pose2rgbd_ros.nodes import parameters
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.latest import LatestWorker
+from pose2rgbd_ros.nodes.look_ahead import LookAheadTopics
 from pose2rgbd_ros.nodes.outputs import Outputs, settle_unknown
+from pose2rgbd_ros.nodes.path_jobs import PathJobs
 from pose2rgbd_ros.nodes.poses import PoseSource, StampedPose
 from pose2rgbd_ros.nodes.render_camera import CameraChoice
+from pose2rgbd_ros.nodes.render_path import RenderPathAction
 from pose2rgbd_ros.nodes.render_service import Active, RenderPoseService
 from pose2rgbd_ros.nodes.render_settings import (
     FIXED_WHILE_CONFIGURED,
@@ -76,6 +79,9 @@ class RenderNode(LifecycleNode):
         self._service = RenderPoseService(self, self._poses, self._active, self._frames)
         # Pacing and housekeeping follow the wall: when a simulated clock stands still they must speak up too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        jobs = PathJobs(self._poses, self._frames)
+        self._look_ahead = LookAheadTopics(self, jobs, self._active, self._steady)
+        self._render_path = RenderPathAction(self, jobs, self._active, lambda: self.settings.look_ahead)
         self.create_timer(1.0, self._housekeep, clock=self._steady)
         if self.settings.autostart:
             start_by_itself(self, self._steady)
@@ -148,6 +154,7 @@ class RenderNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Stop the worker before what it publishes with goes away."""
         self._stop()
+        self._render_path.destroy()
         super().destroy_node()
 
     def _start(self) -> None:
@@ -157,8 +164,10 @@ class RenderNode(LifecycleNode):
         self._worker = LatestWorker(self._render, self._on_render_error)
         self._poses.start()
         self._restart_timer()
+        self._look_ahead.start(self.settings.look_ahead)
 
     def _stop(self) -> None:
+        self._look_ahead.stop()
         if self._timer is not None:
             self.destroy_timer(self._timer)
         if self._worker is not None:
@@ -256,6 +265,8 @@ class RenderNode(LifecycleNode):
             self.settings.camera_info_topic,
         ):
             self._choose_camera()
+        if self._worker is not None:
+            self._look_ahead.change(self.settings.look_ahead)
         situation, stamp_ns = self._situation()
         message = self._report.message(situation, stamp_ns, self._frames()[1])
         self._diagnostics.publish(situation.level, situation.message, self._report.values(message))

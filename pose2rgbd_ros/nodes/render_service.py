@@ -53,7 +53,7 @@ class RenderPoseService:
             active = self._active()
             if active is None:
                 raise UserError("the node is not active; activate it first")
-            T, camera = self._requested_pose(request), _requested_camera(request, active)
+            T, camera = self._requested_pose(request), requested_camera(request, active)
             await active.worker.call(lambda: self._render(active, T, camera, request, response), self._wake)
         except UserError as error:
             response.success, response.message = False, str(error)
@@ -100,7 +100,7 @@ class RenderPoseService:
             self._node.executor.wake()
 
 
-def _requested_camera(request: RenderPose.Request, active: Active) -> Camera:
+def requested_camera(request: RenderPose.Request, active: Active) -> Camera:
     """The camera asked for, or else that of the node. UserError when the model cannot be rendered for it."""
     if request.camera_info.k[0] == 0:
         return active.camera

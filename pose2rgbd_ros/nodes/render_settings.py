@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes.look_ahead_settings import LookAheadSettings
 from pose2rgbd_ros.nodes.render_camera import CameraSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import setting
@@ -15,7 +16,7 @@ FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads")
 
 @dataclass
 class RenderSettings:
-    """Parameters of the render node; those of the camera have its name in front, as in camera.width."""
+    """Parameters of the render node; those of a part have its name in front, as in camera.width."""
 
     model: str = setting("", "folder of the model to render, as `pose2rgbd train` makes it")
     autostart: bool = setting(
@@ -39,6 +40,7 @@ class RenderSettings:
     backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
     camera: CameraSettings = field(default_factory=CameraSettings)
+    look_ahead: LookAheadSettings = field(default_factory=LookAheadSettings)
 
 
 def load_renderer(settings: RenderSettings) -> Renderer:

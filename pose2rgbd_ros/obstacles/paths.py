@@ -41,6 +41,11 @@ class BodyPath:
             *(values[first:end] for values in (self.T_map_body, self.distance_m, self.time_s, self.direction))
         )
 
+    def moved(self, T_to_from: Float64) -> BodyPath:
+        """The same path in another frame."""
+        direction = self.direction @ T_to_from[:3, :3].T
+        return BodyPath(T_to_from @ self.T_map_body, self.distance_m, self.time_s, direction)
+
 
 @dataclass(frozen=True, eq=False)
 class Waypoints:

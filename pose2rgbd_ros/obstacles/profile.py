@@ -1,15 +1,11 @@
-"""How much room there is along a path, from lower bounds of depth at its poses. Pure numpy, no ROS.
+"""How much room there is along a path, from bounds of depth at its poses. Pure numpy, no ROS.
 
-**What is taken from where.** The lower bound of a pixel says two things: up to there the ray is free, and there the
-nearest surface may begin. Views of neighbouring poses see the same space, and are merged:
-
-* *Surfaces* are merged as a union: a surface that any view declares possible counts for every pose near by, even where
-  another view looks through it. A distance can only become smaller by that, so it stays a lower bound; the other way
-  round (one view's free space deletes another's surface) would add up the errors of all views.
-* *Free space* of a tube (ahead, below) is what at least one view has seen free and no view's surface reaches into. A
-  point no view looked at, or that lies behind a lower bound in all that did, is unknown and ends the tube.
-* *Knowledge* is never merged: clearance is NaN at a pose whose own view is unknown, whatever its neighbours saw, unless
-  it is a conflict: known obstacles count everywhere.
+**What is taken from where.** *Free space* is known from a pose's own view alone: up to the lower bound along each ray. What
+other poses see free is not added, since the errors of all views would add up. *Surfaces* are merged: one that a
+neighbouring view shows counts for a pose too, even outside its own view or where it looks through it, anywhere between its lower
+and upper bound. That can only make distances smaller, so they stay lower bounds; and it keeps a body clear of what its own
+camera has just passed. *Knowledge* is never merged: at a pose whose own view is unknown clearance and rooms are NaN whatever
+its neighbours saw. But a conflict is one wherever it was seen from.
 
 The camera sees no more than its field of view: clearance is the distance to what is in view, and a camera that looks
 down knows nothing of the room ahead, which is NaN then.
@@ -21,25 +17,26 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.lower_view import LowerView, ViewMaker
+from pose2rgbd_ros.obstacles.clearance import DOWN, nearest_obstacle, room_along, room_below
 from pose2rgbd_ros.obstacles.paths import BodyPath
-from pose2rgbd_ros.obstacles.tube import Tube
-
-DOWN = np.array([0.0, 0.0, -1.0])
+from pose2rgbd_ros.obstacles.sight import Sight, see
+from pose2rgbd_ros.obstacles.surfaces import Nearby, SurfaceFinder, Surfaces
 
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """radius_m: of the body. range_m: how far rooms are looked along. min_known: share of a view that must be known
-    for a clearance to be stated. merged: how many views before and after a pose are merged into its own."""
+    """radius_m: of a ball around the body. range_m: rooms are never told larger. near_m: as in :func:`room_along`.
+
+    min_known: share of a view that must be known. merged: the surfaces of how many views before and after a pose count.
+    """
 
     radius_m: float = 1.0
     range_m: float = 100.0
+    near_m: float = 5.0
     min_known: float = 0.5
     merged: int = 8
 
@@ -48,10 +45,10 @@ class ProfileSettings:
 class Profile:
     """Of the first n poses of a path, arrays (n,): lower bounds in metres, NaN unknown.
 
-    clearance_m: from the body's centre to the nearest possible surface in view. ahead_m: along the path, for a body of
-    that radius; range_m says "at least". below_m: straight down. known: share of the view. first_conflict_m: distance
-    along the path where a possible surface first comes within the radius, NaN: nowhere. first_unknown_m: of the first
-    pose without clearance, NaN: none.
+    clearance_m: from the body's centre to the nearest possible surface in view; inf: none there. ahead_m: how far the ball
+    can go along the path's direction before it touches something. below_m: height of the body's centre above what is
+    below it. known: share of the view. first_conflict_m: along the path, where the ball first may touch something, NaN: nowhere
+    known. first_unknown_m: of the first pose without clearance, NaN: none.
     """
 
     clearance_m: Float64
@@ -67,8 +64,8 @@ class Profile:
 class ProfileBuilder:
     """Gathers a profile while the poses of a path are rendered, in order and in parts of any size.
 
-    What a later view adds to an earlier pose is taken over, so the parts make no difference to the end. Memory and time
-    grow with the number of poses alone: views are kept for `merged` poses.
+    What a later view shows to an earlier pose is taken over, so the parts make no difference to the end. Time grows with
+    the number of poses alone: surfaces are kept for `merged` poses.
     """
 
     def __init__(
@@ -77,137 +74,108 @@ class ProfileBuilder:
         """UserError: the camera is not calibrated."""
         if not camera.is_calibrated:
             raise UserError("clearances need a calibrated camera, and this one has K[0] = 0")
-        self._path, self._settings, self._T_body_cam = path, settings, T_body_cam
-        self._maker = ViewMaker(camera)
-        self._places: deque[_Place] = deque(maxlen=settings.merged)
-        self._views: deque[LowerView] = deque(maxlen=settings.merged)
+        self._path, self._camera, self._T_body_cam, self._settings = path, camera, T_body_cam, settings
+        self._finder = SurfaceFinder(camera)
+        self._recent: deque[tuple[int, Surfaces]] = deque(maxlen=settings.merged)
         count = len(path)
         self._clearance, self._ahead, self._below, self._known = (np.full(count, np.nan) for _ in range(4))
-        self._conflict = np.full(count, np.nan)
+        self._conflict = np.full(count, np.inf)  # from each pose on, before the next
         self._inside = np.zeros(count, bool)
         self.done = 0
 
-    def add(self, lower_m: Float32, in_distribution: npt.ArrayLike) -> None:
-        """Take the next B poses: lower bounds (B, H, W), NaN unknown, and the guard's word on each (B,).
+    def add(self, lower_m: Float32, upper_m: Float32, in_distribution: Bool) -> None:
+        """Take the next B poses: bounds of depth (B, H, W), NaN unknown, and the guard's word on each (B,).
 
         ValueError: more than the path has.
         """
-        inside = np.broadcast_to(np.asarray(in_distribution, bool), len(lower_m))
         if self.done + len(lower_m) > len(self._path):
             raise ValueError(f"{self.done + len(lower_m)} views of a path of {len(self._path)} poses")
-        for image, is_inside in zip(lower_m, inside, strict=True):
-            self._add(image, bool(is_inside))
+        for lower, upper, inside in zip(lower_m, upper_m, in_distribution, strict=True):
+            self._add(lower, upper, bool(inside))
 
     def profile(self) -> Profile:
         """As far as it goes."""
         n = self.done
-        clearance, conflict = self._clearance[:n], self._conflict[:n]
-        distance_m = self._path.distance_m[:n]
-        unknown = np.isnan(clearance)
-        # A lone conflict at an unknown pose has a clearance; the view is unknown all the same.
-        unknown |= ~self._states()
-        struck = np.isfinite(conflict)
+        distance_m, unknown = self._path.distance_m[:n], np.isnan(self._clearance[:n])
+        struck = distance_m + self._conflict[:n]
+        first_conflict_m = float(struck.min(initial=np.inf))
         return Profile(
-            clearance.copy(),
+            self._clearance[:n].copy(),
             self._ahead[:n].copy(),
             self._below[:n].copy(),
             self._known[:n].copy(),
             self._inside[:n].copy(),
-            float(np.min(distance_m[struck] + conflict[struck])) if struck.any() else float("nan"),
+            first_conflict_m if np.isfinite(first_conflict_m) else float("nan"),
             float(distance_m[unknown.argmax()]) if unknown.any() else float("nan"),
             self._message(unknown),
         )
 
-    def _add(self, lower_m: Float32, inside: bool) -> None:
-        k, T = self.done, self._path.T_map_body[self.done]
-        view = self._maker.view(lower_m, T @ self._T_body_cam)
-        place = _Place(k, self._path, self._settings)
-        self._known[k], self._inside[k] = view.known, inside
-        place.look(view)
-        for earlier in self._views:
-            place.look(earlier)
-        for before in self._places:
-            before.look(view)
-            self._take(before)
-        self._take(place)
-        self._views.append(view)
-        self._places.append(place)
+    def _add(self, lower_m: Float32, upper_m: Float32, inside: bool) -> None:
+        k, T_map_body, settings = self.done, self._path.T_map_body[self.done], self._settings
+        T_map_cam = T_map_body @ self._T_body_cam
+        T_here_cam = T_map_cam.copy()  # axes of the map, origin in the body's centre
+        T_here_cam[:3, 3] -= T_map_body[:3, 3]
+        sight = see(lower_m, self._camera, T_here_cam)
+        self._known[k], self._inside[k] = sight.known, inside
+        if inside and sight.known >= settings.min_known:
+            self._see(k, sight)
+        own = self._finder.surfaces(lower_m, upper_m, T_map_cam)
+        self._meet(k, own)
+        for earlier, surfaces in self._recent:
+            self._meet(k, surfaces)
+            self._meet(earlier, own)
+        self._recent.append((k, own))
         self.done += 1
 
-    def _take(self, place: _Place) -> None:
-        k = place.index
-        self._conflict[k] = place.conflict_m
-        stated = self._is_known(k) or place.nearest_m < self._settings.radius_m
-        self._clearance[k] = place.nearest_m if stated and np.isfinite(place.nearest_m) else np.nan
-        self._ahead[k], self._below[k] = place.ahead_m, place.below_m
+    def _see(self, k: int, sight: Sight) -> None:
+        """Free space by the pose's own view."""
+        settings = self._settings
+        rules = (settings.radius_m, settings.near_m, settings.range_m)
+        nearest_m = nearest_obstacle(sight).distance_m
+        self._clearance[k] = np.inf if np.isnan(nearest_m) else nearest_m
+        if np.isfinite(self._path.direction[k]).all():
+            self._ahead[k] = room_along(sight, self._path.direction[k], *rules)
+        self._below[k] = room_below(sight, *rules)
 
-    def _is_known(self, k: int) -> bool:
-        return bool(self._inside[k] and self._known[k] >= max(self._settings.min_known, 1e-9))
+    def _meet(self, k: int, surfaces: Surfaces) -> None:
+        """Surfaces that pose k has to heed."""
+        if len(surfaces) == 0:
+            return
+        path, radius_m = self._path, self._settings.radius_m
+        near, direction = surfaces.near(path.T_map_body[k, :3, 3]), path.direction[k]
+        # What is NaN, unknown, stays so.
+        self._clearance[k] = np.minimum(self._clearance[k], near.distance_m)
+        self._below[k] = np.minimum(self._below[k], near.contact_m(DOWN, radius_m) + radius_m)
+        if np.isfinite(direction).all():
+            self._ahead[k] = np.minimum(self._ahead[k], near.contact_m(direction, radius_m))
+        self._conflict[k] = min(self._conflict[k], self._strike_m(k, near))
 
-    def _states(self) -> Bool:
-        return np.array([self._is_known(k) for k in range(self.done)], bool)
+    def _strike_m(self, k: int, near: Nearby) -> float:
+        """How far from pose k on, and before the next, the ball touches a surface; inf: it does not."""
+        radius_m, poses = self._settings.radius_m, self._path.T_map_body
+        if near.distance_m < radius_m:
+            return 0.0
+        step = poses[min(k + 1, len(poses) - 1), :3, 3] - poses[k, :3, 3]
+        length = float(np.linalg.norm(step))
+        if near.distance_m > radius_m + length:
+            return float("inf")
+        met_m = near.contact_m(step / length, radius_m)
+        return met_m if met_m < length else float("inf")
 
     def _message(self, unknown: Bool) -> str:
         """One line about what is unknown, and why."""
         n, said = self.done, []
-        outside, dim = unknown & ~self._inside[:n], unknown & self._inside[:n]
+        outside = unknown & ~self._inside[:n]
         for which, why in (
             (outside, "unlike what the model was trained on"),
-            (dim, f"less than {self._settings.min_known:.0%} of the view is known"),
+            (unknown & ~outside, f"less than {self._settings.min_known:.0%} of the view is known"),
         ):
             if which.any():
-                start_m = self._path.distance_m[which.argmax()]
-                said.append(
-                    f"clearance unknown at {which.sum()} of {n} poses, first at {start_m:.1f} m: {why}"
-                )
-        known = ~unknown
-        if known.any() and np.isnan(self._path.direction[:n]).all():
-            said.append("the body does not move: no direction to look along")
-        elif known.any() and np.isnan(self._ahead[:n][known]).all():
-            said.append("the room ahead is unknown: the camera does not look along the path")
+                at_m = self._path.distance_m[which.argmax()]
+                said.append(f"clearance unknown at {which.sum()} of {n} poses, first at {at_m:.1f} m: {why}")
+        if not unknown.all():
+            if np.isnan(self._path.direction[:n]).all():
+                said.append("the body does not move, so nothing is ahead of it")
+            elif np.isnan(self._ahead[:n][~unknown]).all():
+                said.append("the room ahead is unknown: the camera does not see the way")
         return "; ".join(said)
-
-
-class _Place:
-    """One pose of the path, and what the views looked at so far say about it."""
-
-    def __init__(self, index: int, path: BodyPath, settings: ProfileSettings) -> None:
-        self.index = index
-        self._centre, self._radius_m = path.T_map_body[index][:3, 3], settings.radius_m
-        end = path.T_map_body[min(index + 1, len(path) - 1)][:3, 3]
-        self._step = end - self._centre
-        self.nearest_m = np.inf
-        self.conflict_m = np.nan  # along the path from this pose, before the next one
-        direction = path.direction[index]
-        self._ahead = Tube(self._centre, direction, settings.radius_m, settings.range_m)
-        self._down = Tube(self._centre, DOWN, settings.radius_m, settings.range_m)
-
-    @property
-    def ahead_m(self) -> float:
-        return self._ahead.room_m
-
-    @property
-    def below_m(self) -> float:
-        return self._down.room_m
-
-    def look(self, view: LowerView) -> None:
-        """Heed a view."""
-        offset = view.points_map - self._centre
-        square = np.einsum("ij,ij->i", offset, offset)
-        self._ahead.look(view, offset, square)
-        self._down.look(view, offset, square)
-        if len(offset):
-            self.nearest_m = min(self.nearest_m, max(0.0, float((np.sqrt(square) - view.reach_m).min())))
-            self._strike(offset, square, view.reach_m)
-
-    def _strike(self, offset: Float64, square: Float64, reach_m: Float64) -> None:
-        """Where on the way to the next pose the body first touches a possible surface."""
-        length = float(np.linalg.norm(self._step))
-        forward = offset @ (self._step / length if length > 0 else self._step)
-        half2 = (self._radius_m + reach_m) ** 2 - (square - forward**2)
-        near = half2 > 0
-        forward, half = forward[near], np.sqrt(half2[near])
-        hit = (forward + half > 0) & (forward - half < length + 1e-9)
-        if hit.any():
-            at = max(0.0, float((forward - half)[hit].min()))
-            self.conflict_m = at if np.isnan(self.conflict_m) else min(at, self.conflict_m)
