@@ -12,12 +12,15 @@ from pose2rgbd_ros.models.gsplat import GsplatConfig, GsplatModel
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.models.relief.tiled import TiledRelief
+from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
 from pose2rgbd_ros.models.warp.network import WarpConfig, WarpModel
 
 # name -> (configuration dataclass, network class taking it). A network keeps its configuration as `.config`.
 NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "pose2rgbd": (Pose2RGBDConfig, Pose2RGBD),
     "relief": (ReliefConfig, Relief),
+    "relief-tiles": (TiledReliefConfig, TiledRelief),
     "warp": (WarpConfig, WarpModel),
     "gsplat": (GsplatConfig, GsplatModel),
 }

@@ -24,6 +24,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.models.relief.tiled import TiledRelief
 from pose2rgbd_ros.rendering.backends import Backend, OnnxBackend, RaysOnnxBackend, Rendered, TorchBackend
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint_directory, load_checkpoint
@@ -201,6 +202,11 @@ def _make_graph(checkpoint: Checkpoint) -> bytes:
         return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
     if isinstance(model, Relief):
         return bytes(relief_graph(model).SerializeToString())
+    if isinstance(model, TiledRelief):
+        raise UserError(
+            "a relief in tiles has no ONNX form: which tiles run depends on the view; use backend auto or torch, or train "
+            "one volume (--relief.tiles 1)"
+        )
     raise UserError(f"there is no ONNX export of {type(model).__name__}; use backend torch")
 
 

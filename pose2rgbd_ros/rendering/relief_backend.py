@@ -49,19 +49,25 @@ class ReliefBackend:
         self._config = model.config
         self._T_vol_map = se3.inverse(model.config.T_map_vol)
         self._tables = relief_tables(model)
-        self._frame: _Frame | None = None
+        self._frame: tuple[Camera, Frame] | None = None
         self._lock = threading.Lock()  # one set of buffers
         self._compile()
 
     def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None:
         """Poses (B, 4, 4) float64 seen by any calibrated camera, straight into `out`."""
         with self._lock:
-            if self._frame is None or self._frame.camera != camera:
-                self._frame = _Frame(camera, self._config.unshuffle, self._shader_channels)
+            if self._frame is None or self._frame[0] != camera:
+                self._frame = camera, self.frame(camera.rays(), focal_px(camera))
             for index, T in enumerate(T_map_cam):
-                self._render_one(self._T_vol_map @ T, self._frame, out, index)
+                self.render_frame(T, self._frame[1], out, index)
 
-    def _render_one(self, T_vol_cam: NDArray[np.float64], frame: _Frame, out: Rendered, index: int) -> None:
+    def frame(self, rays_cam: NDArray[np.float64], focal_px: float) -> Frame:
+        """Buffers for views through rays (H, W, 3), z = 1."""
+        return Frame(rays_cam, focal_px, self._config.unshuffle, self._shader_channels)
+
+    def render_frame(self, T_map_cam: NDArray[np.float64], frame: Frame, out: Rendered, index: int) -> None:
+        """One pose (4, 4) into images `index` of `out`, and what its rays met into `frame`; one at a time."""
+        T_vol_cam = self._T_vol_map @ T_map_cam
         sure = frame.sure if out.confidence is None else out.confidence[index]
         rgb = frame.no_rgb if out.rgb is None else out.rgb[index]
         depth = frame.no_depth if out.depth is None else out.depth[index]
@@ -70,7 +76,7 @@ class ReliefBackend:
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
         origin = T_grid_cam[None, :, 3].astype(np.float32)
         direction = frame.direction.reshape(-1, 3)
-        focal, scale = np.float32(focal_px(frame.camera)), np.float32(config.depth_scale_m)
+        focal, scale = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
         metres, unit_m = np.float32(config.layer_m), np.float32(config.unit_m)
 
         def look_up(start: int, stop: int) -> None:
@@ -91,7 +97,7 @@ class ReliefBackend:
         self._shade(frame)
         self._share(compose, height, _ROWS_A_TASK * s)
 
-    def _shade(self, frame: _Frame) -> None:
+    def _shade(self, frame: Frame) -> None:
         """The shader, from buffer to buffer."""
         binding = self._session.io_binding()
         for bind, name, values in (
@@ -122,14 +128,17 @@ class ReliefBackend:
         return int(self._session.get_inputs()[0].shape[1])
 
 
-class _Frame:
-    """Rays of a camera and the buffers of a frame, kept from one to the next."""
+class Frame:
+    """Rays of a camera and the buffers of a frame, kept from one to the next.
 
-    def __init__(self, camera: Camera, s: int, channels: int) -> None:
-        height, width = camera.height, camera.width
+    After a frame: direction (H, W, 3) of the rays in grid units, state (H W,) and found (5, H W) as the march tells them.
+    """
+
+    def __init__(self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: int) -> None:
+        height, width = rays_cam.shape[:2]
         h, w = -(-height // s), -(-width // s)
-        self.camera = camera
-        self.rays = np.ascontiguousarray(camera.rays()[..., :2])
+        self.focal_px = focal_px
+        self.rays = np.ascontiguousarray(rays_cam[..., :2])
         self.direction: Float32 = np.empty((height, width, 3), np.float32)
         self.state = np.empty(height * width, np.uint8)
         self.found: Float32 = np.empty((5, height * width), np.float32)

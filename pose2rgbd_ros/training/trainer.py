@@ -183,7 +183,8 @@ class _Run:
 
     def _step(self, share: float) -> None:
         recipe = self.recipe
-        rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, share)
+        done = self.learner.schedule_share(share)
+        rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         loss = self.learner.loss(self.wrapped, self._batch_indices(), share)

@@ -25,6 +25,11 @@ class ReliefSettings:
     """Settings of a relief in a training run; what is left out follows from the flight."""
 
     box: SceneBoxSettings = field(default_factory=SceneBoxSettings)
+    tiles: str = setting(
+        "auto",
+        "volumes side by side: a number, rows and columns (2x3), or auto: one, and more where that would be far "
+        "above box.model_mb",
+    )
     channels: int = setting(8, "features a texel of the ground-plane map holds", ge=3)
     coarse_channels: int = setting(8, "features a cell of the coarse volume holds", ge=3)
     width: int = setting(32, "channels of the shader's hidden layers", ge=4)

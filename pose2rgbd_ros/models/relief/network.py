@@ -106,7 +106,10 @@ class Relief(nn.Module):
         return Pictures(*map(_joined, zip(*parts, strict=True)))
 
     def _pictures(self, T_map_cam: Tensor, rays: Tensor, focal_px: float) -> Pictures:
-        made = self(T_map_cam, rays, focal_px)
+        return self.shown(self(T_map_cam, rays, focal_px))
+
+    def shown(self, made: Rendering) -> Pictures:
+        """The pictures of a rendering made without gradients, with what is known of each pixel."""
         points = made.origin + made.hits.t[:, None] * made.direction
         known = torch.isfinite(made.hits.t) & self.volume.seen_at(points)
         sure = torch.where(known, confidence(made.hits), 0.0).reshape(made.depth.shape)

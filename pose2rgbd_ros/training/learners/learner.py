@@ -39,6 +39,10 @@ class Learner(nn.Module, ABC):
             share: how much of the run is done, 0..1.
         """
 
+    def schedule_share(self, share: float) -> float:
+        """How much of the learning rate's schedule is done at `share` of the run; one that learns in parts begins anew."""
+        return share
+
     def after_step(self) -> None:
         """Called when the optimiser has moved; most learners have nothing to do."""
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pose2rgbd_ros.models.relief.config import ReliefSettings, relief_config
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, relief_config
 from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
 from pose2rgbd_ros.models.relief.network import Relief, Rendering, focal_px
-from pose2rgbd_ros.models.relief.scene_box import choose_scene_box, surface_points
+from pose2rgbd_ros.models.relief.scene_box import surface_points
+from pose2rgbd_ros.models.relief.tiling import choose_tiles, tiled
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.exposure import Exposures
@@ -43,16 +44,21 @@ class ReliefLearner(Learner):
 
     model: Relief
 
-    def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        recipe: Recipe,
+        data: TrainingData,
+        device: torch.device,
+        depth: SurfaceDepth,
+        model: Relief,
+    ) -> None:
+        """`depth` to learn from; `model` is the network as it starts, of the whole place or of a tile of it."""
         super().__init__()
         self._data, self._device, self._seed = data, device, config.seed
         self._settings: ReliefSettings = config.relief
         chosen, train = self._settings, data.split.train
-        for option, wanted in (("exposure", chosen.exposure), ("refine-poses", chosen.refine_poses)):
-            if wanted:
-                require_one_process(f"--relief.{option}")
-        self._depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
-        self.model = make_relief(config, data, self._depth)
+        self._depth, self.model = depth, model
         frames = len(data.dataset)
         self.exposures = Exposures(frames, train) if chosen.exposure else None
         self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
@@ -148,20 +154,18 @@ class ReliefLearner(Learner):
         return {"relief": found}
 
 
-def make_relief(config: TrainConfig, data: TrainingData, depth: SurfaceDepth) -> Relief:
-    """The network for the place of a dataset's training frames, started from their depth where there is any."""
+def choose_network(
+    config: TrainConfig, data: TrainingData, depth: SurfaceDepth
+) -> tuple[ReliefConfig, tuple[int, int]]:
+    """The network for the place of a dataset's training frames, and the rows and columns of tiles it is cut into."""
     chosen: ReliefSettings = config.relief
     camera, train = data.cache.camera, data.split.train
-    T_map_cam = data.dataset.T_map_cam
-    surface = surface_points(T_map_cam[train], _Frames(depth, train), camera)
-    box = choose_scene_box(T_map_cam[train], camera, surface, chosen.box, chosen.channels)
+    T_map_cam = data.dataset.T_map_cam[train]
+    surface = surface_points(T_map_cam, _Frames(depth, train), camera)
+    box, grid = choose_tiles(T_map_cam, camera, surface, chosen)
     output = output_of(config, data.dataset.has_depth)
     depth_m = float(np.median(surface.depth_m))
-    network = relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width)
-    model = Relief(network)
-    points = seen_points(model, T_map_cam, camera, data.cache.rgb, depth, train)
-    fuse(model, points, chosen.start)  # without a start too: what was seen is known
-    return model
+    return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid
 
 
 class _Frames:
@@ -223,6 +227,19 @@ def occupancy_loss(model: Relief, made: Rendering, truth: Tensor, generator: np.
     return torch.where(inside, each, 0.0).sum() / count
 
 
-def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> ReliefLearner:
+def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> Learner:
     """See :func:`make_learner`."""
-    return ReliefLearner(config, recipe, data, device)
+    chosen = config.relief
+    for option, wanted in (("exposure", chosen.exposure), ("refine-poses", chosen.refine_poses)):
+        if wanted:
+            require_one_process(f"--relief.{option}")
+    depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
+    network, grid = choose_network(config, data, depth)
+    if grid != (1, 1):
+        from pose2rgbd_ros.training.learners.relief_tiles import TiledReliefLearner
+
+        return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
+    model, train = Relief(network), data.split.train
+    points = seen_points(model, data.dataset.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
+    fuse(model, points, chosen.start)  # without a start too: what was seen is known
+    return ReliefLearner(config, recipe, data, device, depth, model)
