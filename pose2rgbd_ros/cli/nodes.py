@@ -12,6 +12,16 @@ from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
 NODES = ("render", "avoid", "record", "play", "monitor", "sim")
+# The topics of a node that listens to the renderer beside it, unless a remapping says otherwise.
+BESIDE = {
+    "avoid": {
+        "depth": "render/depth/image",
+        "depth_lower": "render/depth_lower/image",
+        "camera_info": "render/depth/camera_info",
+        "status": "render/status",
+        "rgb": "render/rgb/image",
+    }
+}
 
 
 def main(argv: list[str]) -> int:
@@ -23,12 +33,12 @@ def main(argv: list[str]) -> int:
     own, ros = _split(arguments)
     if command == "up":
         names = _names(own)
-        return run_nodes([_node(name)[0] for name in names], ros)
+        return run_nodes([_node(name)[0] for name in names], [*ros, *_beside(names)])
     node, settings_class = _node(command)
     program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
     chosen = tyro.cli(with_help(settings_class), args=own, prog=program)
     settings.check(chosen)
-    return run_nodes([node], [*_as_ros_arguments(settings_class, chosen), *ros])
+    return run_nodes([node], [*_as_ros_arguments(settings_class, chosen), *ros, *_beside([command])])
 
 
 def require_ros(what: str, way_out: str = "") -> None:
@@ -91,6 +101,12 @@ def _node(name: str) -> tuple[Any, Any]:
     from pose2rgbd_ros.nodes.monitor import MonitorNode, MonitorSettings
 
     return MonitorNode, MonitorSettings
+
+
+def _beside(names: list[str]) -> list[str]:
+    """Remappings to the renderer's topics, to come last: the first rule that fits a name is the one that counts."""
+    rules = [f"{name}:{topic}:={other}" for name in names for topic, other in BESIDE.get(name, {}).items()]
+    return ["--ros-args", *(word for rule in rules for word in ("-r", rule)), "--"] if rules else []
 
 
 def _as_ros_arguments(settings_class: Any, chosen: Any) -> list[str]:

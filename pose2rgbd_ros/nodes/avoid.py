@@ -198,10 +198,8 @@ class AvoidNode(LifecycleNode):
             text = f"depth is known in {seen.known:.0%} of the view: distances are mostly unknown"
             situation = Situation(ObstacleStatus.UNKNOWN, text)
         self._outputs.publish(seen, stamp_ns, job.placed.R_level_body)
-        if predicted is not None and job.images is not None:
-            image = job.images["depth" if settings.cloud == "depth" else _bound_role(settings)]
-            depth_m = predicted.lower_m if settings.cloud == "lower" else conversions.depth_of(image)
-            self._outputs.publish_cloud(depth_m, predicted.camera, stamp_ns, image.header.frame_id)
+        if predicted is not None and self._outputs.wanted("points"):
+            self._publish_cloud(self._outputs, job, predicted)
         latency_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         self._status.publish(
             avoid_report.message(
@@ -210,6 +208,18 @@ class AvoidNode(LifecycleNode):
         )
         if predicted is not None:
             self._tally.served(seen.known, (time.perf_counter() - started) * 1e3, latency_s)
+
+    def _publish_cloud(self, outputs: Outputs, job: Job, predicted: Sight) -> None:
+        settings, placed, images = outputs.settings, job.placed, job.images
+        assert images is not None
+        depth_m = predicted.lower_m if settings.cloud == "lower" else conversions.depth_of(images["depth"])
+        rgb = conversions.rgb_of(images["rgb"]) if "rgb" in images else None
+        T, frame_id = None, images[_bound_role(settings)].header.frame_id
+        if settings.cloud_frame == "body":
+            T, frame_id = placed.T_body(predicted.T_body_cam), settings.body_frame
+        elif settings.cloud_frame == "map" and placed.T_map_level is not None:
+            T, frame_id = placed.T_map_level @ predicted.T_body_cam, settings.map_frame
+        outputs.publish_cloud(depth_m, predicted.camera, T, rgb, placed.stamp_ns, frame_id)
 
     def _predicted(self, job: Job, settings: AvoidSettings) -> Sight | None:
         if job.images is None or job.T_level_cam is None:

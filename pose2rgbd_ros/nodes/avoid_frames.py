@@ -16,11 +16,18 @@ from pose2rgbd_ros.obstacles.sight import level
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """The body at one moment: T_map_level (4, 4), None where not `level`, and R_level_body (3, 3)."""
+    """The body at one moment: R_level_body (3, 3), no rotation where distances are taken in the body's own frame.
+
+    T_map_level (4, 4): the pose of that frame; None where neither `level` nor the points ask for the map.
+    """
 
     stamp_ns: int
     T_map_level: Float64 | None
     R_level_body: Float64
+
+    def T_body(self, T_level: Float64) -> Float64:
+        """T_body_x (4, 4) of a T_level_x."""
+        return _turned(self.R_level_body.T) @ T_level
 
 
 class BodyFrames:
@@ -32,13 +39,11 @@ class BodyFrames:
     def body_at(self, stamp_ns: int) -> Placed:
         """The body at a time (0: the newest). UserError says which frame is missing."""
         settings = self._settings
-        if not settings.level:
+        if not settings.level and settings.cloud_frame != "map":
             return Placed(stamp_ns, None, np.eye(3))
         T_map_body = self._poses.between(settings.map_frame, settings.body_frame, stamp_ns)
-        R_level_body = level(T_map_body[:3, :3])
-        T_map_level = T_map_body.copy()
-        T_map_level[:3, :3] = T_map_body[:3, :3] @ R_level_body.T
-        return Placed(stamp_ns, T_map_level, R_level_body)
+        R_level_body = level(T_map_body[:3, :3]) if settings.level else np.eye(3)
+        return Placed(stamp_ns, T_map_body @ _turned(R_level_body.T), R_level_body)
 
     def camera_at(self, placed: Placed, camera_frame: str) -> Float64:
         """T_level_cam (4, 4) of the camera at the same moment. UserError says which frame is missing."""

@@ -53,6 +53,8 @@ class DepthInputs:
         roles = ["depth_lower" if settings.bound == "lower" else "depth", "camera_info"]
         if settings.cloud == "depth" and settings.bound == "lower":
             roles.append("depth")
+        if settings.cloud_rgb:
+            roles.append("rgb")
         self._matcher, self._last_ns = StampMatcher(roles), -1
         self._began_s, self._arrived_s = time.monotonic(), {}
         for role in roles:

@@ -14,11 +14,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField, Range
 
-from pose2rgbd_ros.geometry.arrays import Float32, Float64
+from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
-from pose2rgbd_ros.obstacles.cloud import organised_cloud
+from pose2rgbd_ros.obstacles.cloud import cloud_shape, colours_of, organised_cloud
 from pose2rgbd_ros.obstacles.distances import (
     BINS,
     INCREMENT_DEG,
@@ -41,18 +41,27 @@ T_LEVEL_BELOW: Float64 = np.array(
 
 
 class CloudBuffer:
-    """An organised PointCloud2 allocated once, whose points (H, W, 3) float32 are a numpy array."""
+    """An organised PointCloud2 allocated once, whose points (H, W, 3) float32 are a numpy array; colours (H, W), or None."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, rows: int, columns: int, coloured: bool) -> None:
+        names = ("x", "y", "z", "rgb") if coloured else ("x", "y", "z")
         fields = [
             PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate("xyz")
+            for i, name in enumerate(names)
         ]
+        step = 4 * len(names)
         self.message = PointCloud2(
-            height=height, width=width, fields=fields, point_step=12, row_step=12 * width, is_dense=False
+            height=rows,
+            width=columns,
+            fields=fields,
+            point_step=step,
+            row_step=step * columns,
+            is_dense=False,
         )
-        self.message.data = array.array("B", bytes(12 * width * height))
-        self.points: Float32 = np.frombuffer(self.message.data, np.float32).reshape(height, width, 3)
+        self.message.data = array.array("B", bytes(step * columns * rows))
+        values = np.frombuffer(self.message.data, np.float32).reshape(rows, columns, len(names))
+        self.points: Float32 = values[..., :3]
+        self.colours: Float32 | None = values[..., 3] if coloured else None
 
 
 class ScanBuffer:
@@ -107,27 +116,40 @@ class Outputs:
         """Everything but the cloud."""
         self._send_frames(stamp_ns, R_level_body)
         stamp, settings = conversions.to_stamp(stamp_ns), self.settings
-        if self._wanted("scan"):
+        if self.wanted("scan"):
             np.copyto(self._scan.ranges, seen.ranges)
             self._send("scan", self._scan.message, stamp, self.frame)
-        if self._wanted("mavros_scan"):
+        if self.wanted("mavros_scan"):
             np.copyto(self._mavros.ranges, mavros_ranges(seen.ranges, settings.scan.range_max_m))
             self._send("mavros_scan", self._mavros.message, stamp, self.frame)
-        if self._wanted("range_below"):
+        if self.wanted("range_below"):
             self._below.range = (
                 seen.below_m if seen.below_m < settings.scan.range_max_m else _beyond(seen.below_m)
             )
             self._send("range_below", self._below, stamp, self._below_frame)
-        if self._wanted("px4"):
+        if self.wanted("px4"):
             self._publishers["px4"].publish(self._px4_message(seen, stamp_ns))
 
-    def publish_cloud(self, depth_m: Float32, camera: Camera, stamp_ns: int, frame_id: str) -> None:
-        """The cloud of a depth image in its optical frame."""
-        if not self._wanted("points"):
-            return
-        if self._cloud is None or self._cloud.points.shape[:2] != depth_m.shape:
-            self._cloud = CloudBuffer(camera.width, camera.height)
-        organised_cloud(depth_m, camera, out=self._cloud.points)
+    def publish_cloud(
+        self,
+        depth_m: Float32,
+        camera: Camera,
+        T: Float64 | None,
+        rgb: UInt8 | None,
+        stamp_ns: int,
+        frame_id: str,
+    ) -> None:
+        """The cloud of a depth image (H, W): in its optical frame, or in that to which T (4, 4) takes it; rgb (H, W, 3)."""
+        every = self.settings.cloud_every
+        shape, coloured = (*cloud_shape(camera, every), 3), rgb is not None and every == 1
+        if self._cloud is None or (self._cloud.points.shape, self._cloud.colours is not None) != (
+            shape,
+            coloured,
+        ):
+            self._cloud = CloudBuffer(shape[0], shape[1], coloured)
+        organised_cloud(depth_m, camera, T, every, out=self._cloud.points)
+        if self._cloud.colours is not None and rgb is not None:
+            np.copyto(self._cloud.colours, colours_of(rgb))
         self._send("points", self._cloud.message, conversions.to_stamp(stamp_ns), frame_id)
 
     def destroy(self) -> None:
@@ -141,7 +163,8 @@ class Outputs:
     def _below_frame(self) -> str:
         return f"{self.frame}_below"
 
-    def _wanted(self, name: str) -> bool:
+    def wanted(self, name: str) -> bool:
+        """Whether somebody listens to this output."""
         publisher = self._publishers.get(name)
         return publisher is not None and publisher.get_subscription_count() > 0
 

@@ -9,7 +9,7 @@ from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.obstacles.scan import ScanSettings
 from pose2rgbd_ros.settings import setting
 
-FIXED_WHILE_ACTIVE = ("bound", "cloud", "body_frame", "level")
+FIXED_WHILE_ACTIVE = ("bound", "cloud", "cloud_rgb", "body_frame", "level")
 
 
 @dataclass
@@ -33,6 +33,15 @@ class AvoidSettings:
         0.0, "taken off every depth (bound: depth, which needs it above 0)", ge=0.0, le=100.0
     )
     cloud: str = setting("lower", "what the points are made of", choices=("lower", "depth"))
+    cloud_frame: str = setting(
+        "camera",
+        "frame of the points; rays start at the origin of camera only",
+        choices=("camera", "body", "map"),
+    )
+    cloud_every: int = setting(
+        1, "one point per block of so many pixels along each side, its nearest", ge=1, le=64
+    )
+    cloud_rgb: bool = setting(False, "points with colour, from the topic rgb (cloud_every: 1)")
     radius_m: float = setting(0.5, "of a ball around the body", ge=0.01, le=50.0)
     max_age_s: float = setting(
         0.5, "depth with an older stamp is stale: everything is unknown", ge=0.02, le=60.0
