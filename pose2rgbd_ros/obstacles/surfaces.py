@@ -10,6 +10,7 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 
+FARTHEST_M = 1e4  # what lies farther is no surface to heed
 _TINY_M = 1e-9
 FINEST_SIDE = 64  # images are pooled to at most this many blocks a side: hundreds of views are compared
 
@@ -105,24 +106,43 @@ class SurfaceFinder:
         )  # half a block's diagonal per metre
 
     def surfaces(self, lower_m: Float32, upper_m: Float32, T_map_cam: Float64) -> Surfaces:
-        """Of bounds of depth (H, W), NaN unknown, at a pose: one spindle for each block of pixels that knows anything."""
-        lowest = self._pooled(lower_m, np.inf, np.minimum)
-        highest = self._pooled(np.maximum(upper_m, lower_m), -np.inf, np.maximum)
-        there = np.isfinite(lowest) & np.isfinite(highest) & np.isfinite(self._rays).all(axis=-1)
-        rays = self._rays[there] @ T_map_cam[:3, :3].T
-        start = T_map_cam[:3, 3] + rays * lowest[there][:, None]
-        way = rays * (highest[there] - lowest[there])[:, None]
-        return Surfaces(start, way, self._slope * highest[there])
+        """Of bounds of depth (H, W), NaN unknown, at a pose: at most two spindles for each block of pixels.
 
-    def _pooled(self, image_m: Float32, nothing: float, reduce: np.ufunc) -> Float64:
-        """The least or greatest known value of each block, `nothing` where none is known."""
+        Within a block pixels nearer and farther than the middle of its lower bounds are kept apart, or the edge of a roof would
+        reach to the ground. Every pixel's bounds lie within a spindle.
+        """
+        lower = self._blocks(np.where(lower_m < FARTHEST_M, lower_m, np.nan))
+        upper = np.fmin(np.fmax(self._blocks(upper_m), lower), FARTHEST_M)
+        known = np.isfinite(lower)
+        least, most = (
+            np.where(known, lower, np.inf).min(axis=-1),
+            np.where(known, lower, -np.inf).max(axis=-1),
+        )
+        with np.errstate(invalid="ignore"):
+            is_near = lower <= ((least + most) / 2)[..., None]
+        parts = [
+            self._spindles(lower, upper, which, T_map_cam) for which in (known & is_near, known & ~is_near)
+        ]
+        return Surfaces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _spindles(
+        self, lower: Float64, upper: Float64, which: Bool, T_map_cam: Float64
+    ) -> tuple[Float64, Float64, Float64]:
+        """Start, way and reach of what some pixels of each block (h, w, pixels) may be."""
+        begin = np.where(which, lower, np.inf).min(axis=-1)
+        end = np.where(which, upper, -np.inf).max(axis=-1)
+        there = np.isfinite(begin) & np.isfinite(self._rays).all(axis=-1)
+        rays, begin, end = self._rays[there] @ T_map_cam[:3, :3].T, begin[there], end[there]
+        start: Float64 = T_map_cam[:3, 3] + rays * begin[:, None]
+        return start, rays * (end - begin)[:, None], self._slope * end
+
+    def _blocks(self, image_m: Float32) -> Float64:
+        """An image cut into blocks, (h, w, pixels of a block); NaN beyond its edge."""
         k = self._block
         rows, columns = (-side % k for side in image_m.shape)
-        known = np.where(np.isfinite(image_m), image_m, nothing).astype(np.float64)
-        padded = np.pad(known, ((0, rows), (0, columns)), constant_values=nothing)
-        blocks = padded.reshape(padded.shape[0] // k, k, padded.shape[1] // k, k)
-        pooled: Float64 = reduce.reduce(blocks, axis=(1, 3))
-        return pooled
+        padded = np.pad(image_m.astype(np.float64), ((0, rows), (0, columns)), constant_values=np.nan)
+        h, w = padded.shape[0] // k, padded.shape[1] // k
+        return padded.reshape(h, k, w, k).swapaxes(1, 2).reshape(h, w, k * k)
 
 
 def _barrel_m(to_start: Float64, way: Float64, direction: Float64, wide: Float64) -> Float64:
