@@ -64,13 +64,14 @@ def write_dataset(path: Path) -> None:
             writer.add(10**18 + index * 10**8, T, np.zeros((16, 16, 3), np.uint8), None)
 
 
-def write_model(path: Path, architecture: dict[str, Any]) -> None:
-    """A network with random weights, as training would leave it."""
+def write_model(path: Path, architecture: dict[str, Any], T: np.ndarray | None = None) -> None:
+    """A network with random weights, as training on poses T (N, 4, 4) would leave it; by default those of the flight."""
+    T = flight() if T is None else T
     if architecture.get("network") == "relief":
-        write_relief(path, architecture["size"], flight())
+        write_relief(path, architecture["size"], T)
         return
     torch.manual_seed(0)
-    model, T, size = build_model({"network": "pose2rgbd", **architecture}), flight(), architecture["size"]
+    model, size = build_model({"network": "pose2rgbd", **architecture}), architecture["size"]
     has_depth = architecture["output"] != "rgb"
     save_checkpoint(
         path,
