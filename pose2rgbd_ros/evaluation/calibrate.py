@@ -24,8 +24,8 @@ from pose2rgbd_ros.rendering.pose_score import PoseScore
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
-MOST_FRAMES = 240  # more tell little more
-MOST_PIXELS = 600_000
+MOST_FRAMES = 160  # more tell little more
+MOST_PIXELS = 300_000
 
 _log = logging.getLogger(__name__)
 

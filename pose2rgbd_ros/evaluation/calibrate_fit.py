@@ -1,9 +1,10 @@
-"""From held-out pixels to a table of bounds: difficulty by features, quantiles by difficulty, a factor from other lines.
+"""From held-out pixels to a table of bounds: difficulty by features, quantiles by difficulty, how deep by other lines.
 
-Split-conformal prediction made to measure (after Romano, Patterson, Candes, "Conformalized quantile regression", 2019,
-and Angelopoulos et al., "Conformal risk control", 2022): quantiles are fitted on some lines, and one factor for each
-side is chosen on lines left out in turn, so that the bounds hold there: the lower one for the share of false-safe
-pixels, the interval for its level. What is fitted and what it is checked on are never of the same line.
+Conformal prediction made to measure (after Romano, Patterson, Candes, "Conformalized quantile regression", 2019, and
+Angelopoulos et al., "Conformal risk control", 2022). Pixels are grouped by difficulty, and the bounds of a group are
+quantiles of what its pixels would have needed. Which quantiles is decided on lines left out in turn: the lower bound
+goes as deep as keeps false-safe pixels rare there, the upper one as far as the interval then has to. What is fitted and
+what it is checked on are never of the same line.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import Float32, Float64
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.rendering.intervals import IntervalTable, cells_of
 
 # Shares of the pixels, easiest first, that are given one pair of bounds each: few of the hardest make most of the risk.
@@ -29,7 +30,9 @@ PRIOR_PIXELS = 100.0  # weight of what the features tell one by one against a ce
 LEAST_SHARE = 0.002  # of depth, for a bound: a factor moves nothing that is 0
 MOST_LOWER = 0.75  # a lower bound nearer than a quarter of depth says nothing: unknown
 AIM = 0.6  # of the false-safe share allowed, so that other lines stay below it
-FACTORS = (0.2, 8.0)
+# Shares of a group's pixels that may need more than a bound gives, deepest bound first.
+TAILS = np.concatenate([[0.0], np.geomspace(1e-5, 0.3, 60)])
+MOST_STRETCH = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,20 +75,17 @@ def edges_of(pixels: Pixels, names: tuple[str, ...]) -> tuple[Float32, ...]:
 
 
 def fit(pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_px: float) -> IntervalTable:
-    """The table of all `pixels`, its factors from leaving out each unit in turn."""
+    """The table of all `pixels`; how deep its quantiles are follows from leaving out each unit in turn."""
     cell = cells_of(edges, pixels.features)
     shape = tuple(len(edge) + 1 for edge in edges)
     wanted = _Wanted.of(pixels, goal)
-    units = np.unique(pixels.unit[pixels.unit >= 0])
-    lower, upper = np.full(len(cell), np.nan), np.full(len(cell), np.nan)
-    for unit in units:
+    left_out = []
+    for unit in np.unique(pixels.unit[pixels.unit >= 0]):
         inside = pixels.unit == unit
-        down, up = _shares(cell[~inside], wanted.at(~inside), shape, goal)
-        lower[inside], upper[inside] = down[cell[inside]], up[cell[inside]]
-    judged = (pixels.unit >= 0) & np.isfinite(lower)
-    factors = _factors(lower[judged], upper[judged], wanted.at(judged), goal)
-    down, up = _shares(cell, wanted, shape, goal)
-    down, up = down * factors[0], up * factors[1]
+        others = _Groups.of(cell[~inside], wanted.at(~inside), shape)
+        left_out.append((others, cell[inside], wanted.at(inside)))
+    depth = _choose(left_out, goal)
+    down, up = _Groups.of(cell, wanted, shape).bounds(depth)
     unknown = ~(down <= MOST_LOWER)
     down[unknown] = up[unknown] = np.nan
     farthest = float(np.quantile(pixels.depth, 0.9995))
@@ -119,37 +119,98 @@ class _Wanted:
         return _Wanted(self.safe[chosen], self.lower[chosen], self.upper[chosen])
 
 
-def _shares(cell: np.ndarray, wanted: _Wanted, shape: tuple[int, ...], goal: Goal) -> tuple[Float64, Float64]:
-    """Bounds (cells,) as shares of depth, before the factors; NaN in cells of which no pixel tells anything."""
-    error = np.minimum(np.abs(wanted.lower), 1.0)
-    difficulty = _difficulty(cell, error, shape)
-    of_pixel = difficulty[cell]
-    cuts = np.unique(np.quantile(of_pixel, GROUPS))
-    group = np.searchsorted(cuts, of_pixel, side="right")
-    down, up = np.full(len(cuts) + 1, np.nan), np.full(len(cuts) + 1, np.nan)
-    miss = 1 - goal.level
-    for number in range(len(cuts) + 1):
-        inside = group == number
-        if not inside.any():
-            continue
-        below = wanted.lower[inside]
-        low = max(
-            np.quantile(below, 1 - miss / 2),
-            np.quantile(wanted.safe[inside], 1 - AIM * goal.false_safe),
-            LEAST_SHARE,
+@dataclass(frozen=True)
+class _Depth:
+    """Which quantiles the bounds are: places in TAILS. stretch: what both are multiplied by where none is deep enough."""
+
+    safe: int
+    lower: int
+    upper: int
+    stretch: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Pixels by difficulty. group: (cells,) of each cell, -1 where no pixel tells anything.
+
+    safe, lower, upper: (groups, len(TAILS)) quantiles of what is wanted, a column a tail.
+    """
+
+    group: np.ndarray
+    safe: Float64
+    lower: Float64
+    upper: Float64
+
+    @classmethod
+    def of(cls, cell: np.ndarray, wanted: _Wanted, shape: tuple[int, ...]) -> _Groups:
+        difficulty = _difficulty(cell, np.minimum(np.abs(wanted.lower), 1.0), shape)
+        of_pixel = difficulty[cell]
+        cuts = np.unique(np.quantile(of_pixel, GROUPS))
+        place = np.searchsorted(cuts, of_pixel, side="right")
+        told = np.isfinite(difficulty)
+        group = np.where(told, np.searchsorted(cuts, np.where(told, difficulty, 0.0), side="right"), -1)
+        parts = [np.flatnonzero(place == number) for number in range(len(cuts) + 1)]
+        return cls(
+            group, *(_quantiles(values, parts) for values in (wanted.safe, wanted.lower, wanted.upper))
         )
-        left = float(np.clip(miss - np.mean(below > low), 0.0, 1.0))
-        down[number] = low
-        up[number] = max(np.quantile(wanted.upper[inside], 1 - left), LEAST_SHARE)
-    down, up = _rising(down), _rising(up)
-    told = np.isfinite(difficulty)
-    of_cell = np.searchsorted(cuts, np.where(told, difficulty, np.inf), side="right")
-    return np.where(told, down[of_cell], np.nan), np.where(told, up[of_cell], np.nan)
+
+    def bounds(self, depth: _Depth) -> tuple[Float64, Float64]:
+        """Shares of depth (cells,) nearer and farther; NaN in cells of which no pixel tells anything."""
+        down = np.maximum(self.safe[:, depth.safe], self.lower[:, depth.lower])
+        both = down, self.upper[:, depth.upper]
+        rising = (np.maximum.accumulate(np.maximum(side * depth.stretch, LEAST_SHARE)) for side in both)
+        near, far = (np.where(self.group < 0, np.nan, side[self.group]) for side in rising)
+        return near, far
 
 
-def _rising(values: Float64) -> Float64:
-    """What is harder has no narrower bound; an empty group has that of the one before."""
-    return np.maximum.accumulate(np.nan_to_num(values, nan=LEAST_SHARE))
+def _quantiles(values: Float64, parts: list[np.ndarray]) -> Float64:
+    """(parts, len(TAILS)) of values at the parts' indices; of an empty part those of the one before."""
+    table = np.zeros((len(parts), len(TAILS)))
+    for number, part in enumerate(parts):
+        table[number] = np.quantile(values[part], 1 - TAILS) if len(part) else table[max(number - 1, 0)]
+    return table
+
+
+def _choose(left_out: list[tuple[_Groups, np.ndarray, _Wanted]], goal: Goal) -> _Depth:
+    """The least deep bounds that meet the goal on the pixels left out, their cells and what they want given."""
+    miss, last = 1 - goal.level, len(TAILS) - 1
+
+    def share(depth: _Depth, count: Callable[[_Wanted, Float64, Float64], Bool]) -> float:
+        found, known = 0, 0
+        for groups, cell, wanted in left_out:
+            down, up = groups.bounds(depth)
+            near, far = down[cell], up[cell]
+            known += int(np.isfinite(near).sum())
+            found += int(count(wanted, near, far).sum())
+        return found / max(known, 1)
+
+    def least(
+        limit: float, depth: Callable[[int], _Depth], count: Callable[[_Wanted, Float64, Float64], Bool]
+    ) -> int:
+        low, high = 0, last
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if share(depth(middle), count) <= limit else (low, middle - 1)
+        return low
+
+    def is_unsafe(wanted: _Wanted, near: Float64, far: Float64) -> Bool:
+        return wanted.safe > near
+
+    def is_nearer(wanted: _Wanted, near: Float64, far: Float64) -> Bool:
+        return wanted.lower > near
+
+    def is_outside(wanted: _Wanted, near: Float64, far: Float64) -> Bool:
+        return (wanted.lower > near) | (wanted.upper > far)
+
+    lower = least(miss / 2, lambda tail: _Depth(last, tail, last), is_nearer)
+    safe = least(AIM * goal.false_safe, lambda tail: _Depth(tail, lower, last), is_unsafe)
+    stretch = 1.0
+    while safe == 0 and stretch < MOST_STRETCH:
+        if share(_Depth(0, lower, last, stretch), is_unsafe) <= AIM * goal.false_safe:
+            break
+        stretch *= 1.1
+    upper = least(miss, lambda tail: _Depth(safe, lower, tail, stretch), is_outside)
+    return _Depth(safe, lower, upper, stretch)
 
 
 def _difficulty(cell: np.ndarray, error: Float64, shape: tuple[int, ...]) -> Float64:
@@ -167,28 +228,3 @@ def _difficulty(cell: np.ndarray, error: Float64, shape: tuple[int, ...]) -> Flo
         place[axis] = shape[axis]
         prior = prior * share.reshape(place)
     return np.asarray((total + PRIOR_PIXELS * prior) / (count + PRIOR_PIXELS)).reshape(-1)
-
-
-def _factors(lower: Float64, upper: Float64, wanted: _Wanted, goal: Goal) -> tuple[float, float]:
-    """What to multiply bounds (N,) of pixels left out by, for the goal to hold on them: nearer side, farther side."""
-
-    def is_safe(factor: float) -> bool:
-        is_inside = np.mean(wanted.lower > factor * lower) <= (1 - goal.level) / 2 + 0.005
-        return bool(np.mean(wanted.safe > factor * lower) <= AIM * goal.false_safe and is_inside)
-
-    down = _least(is_safe)
-    missed = wanted.lower > down * lower
-
-    def holds(factor: float) -> bool:
-        return bool(np.mean(missed | (wanted.upper > factor * upper)) <= 1 - goal.level)
-
-    return down, _least(holds)
-
-
-def _least(good: Callable[[float], bool]) -> float:
-    """The least factor that is good, within 1 %; the largest if none is."""
-    low, high = FACTORS
-    while high / low > 1.01:
-        middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if good(middle) else (middle, high)
-    return high

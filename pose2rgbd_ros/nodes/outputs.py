@@ -21,9 +21,9 @@ from pose2rgbd_ros.nodes.conversions import (
     depth_message,
     to_stamp,
 )
-from pose2rgbd_ros.rendering.guard import GuardAnswer
 from pose2rgbd_ros.rendering.renderer import Rendered
 
+BOUNDS = ("depth_lower", "depth_upper")
 QUEUE_DEPTH = 5  # 5 x (RGB + depth + confidence) of 1024 x 1024 still fit the shared-memory segment
 
 
@@ -106,10 +106,10 @@ class Outputs:
         return self._depth if kind == "depth" else "metric"
 
 
-def settle_unknown(rendered: Rendered, check: GuardAnswer, any_camera: bool) -> float | None:
+def known_share(rendered: Rendered) -> float | None:
     """The share of the picture whose depth is known, or, of a model of colour, whose confidence is not 0.
 
-    None of a model that says neither. What the guard does not trust is unknown already.
+    None of a model that says neither.
     """
     if rendered.depth is not None:
         return float(np.isfinite(rendered.depth).mean())

@@ -23,7 +23,7 @@ from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.latest import LatestWorker
 from pose2rgbd_ros.nodes.look_ahead import LookAheadTopics
-from pose2rgbd_ros.nodes.outputs import Outputs, settle_unknown
+from pose2rgbd_ros.nodes.outputs import Outputs, known_share
 from pose2rgbd_ros.nodes.path_jobs import PathJobs
 from pose2rgbd_ros.nodes.poses import PoseSource, StampedPose
 from pose2rgbd_ros.nodes.render_camera import CameraChoice
@@ -34,6 +34,7 @@ from pose2rgbd_ros.nodes.render_settings import (
     RenderSettings,
     load_renderer,
     model_name,
+    trust_of,
 )
 from pose2rgbd_ros.nodes.report import Report, Situation, of_pose
 from pose2rgbd_ros.rendering.renderer import Renderer
@@ -104,11 +105,11 @@ class RenderNode(LifecycleNode):
         self._renderer, name = renderer, model_name(Path(self.settings.model))
         backend = f"{renderer.backend_name}-{renderer.device}"
         self._report = Report(name, backend, renderer.depth_kind == "metric")
-        self._report.known = float("nan") if renderer.any_camera else None
+        self._report.known = float("nan") if renderer.depth_kind else None
         self._diagnostics.hardware_id = name
         self.get_logger().info(
             f"loaded {self.settings.model}: {renderer.output} of {renderer.camera.width}x{renderer.camera.height} "
-            f"on {backend}, in {time.monotonic() - started:.1f} s"
+            f"on {backend}, in {time.monotonic() - started:.1f} s; {trust_of(renderer)}"
         )
         return super().on_configure(state)
 
@@ -188,7 +189,7 @@ class RenderNode(LifecycleNode):
         if self._choice.problem and not self.settings.camera_info_topic:
             raise UserError(self._choice.problem)
         camera = self._choice.camera or renderer.camera
-        return list(renderer.render_for_camera(renderer.volume.example_T_map_cam, camera).present())
+        return list(renderer.render_for_camera(renderer.guard.example_T_map_cam, camera).present())
 
     # Rendering -------------------------------------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class RenderNode(LifecycleNode):
         assert self._renderer is not None
         assert self._outputs is not None
         T, stamp_ns = job.pose.T_map_cam, job.pose.stamp_ns
-        check = self._renderer.volume.check(T)
+        check = self._renderer.guard_score(T)
         age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         self._report.pose(check, age_s)
         if job.camera != self._outputs.camera:
@@ -234,7 +235,7 @@ class RenderNode(LifecycleNode):
             started = time.perf_counter()
             self._renderer.render_for_camera(T, job.camera, out=self._outputs.canvas)
             render_ms = (time.perf_counter() - started) * 1e3
-            self._report.known = settle_unknown(self._outputs.canvas, check, self._renderer.any_camera)
+            self._report.known = known_share(self._outputs.canvas)
             self._drawn = T
         self._outputs.publish(job.kinds, stamp_ns, job.frame_id)
         if job.kinds:
@@ -291,7 +292,7 @@ class RenderNode(LifecycleNode):
             pose = self._poses.latest(*self._frames())
         except UserError as error:
             return Situation(RenderStatus.WAITING_FOR_TF, self._no_clock() or str(error)), 0
-        check = self._renderer.volume.check(pose.T_map_cam)
+        check = self._renderer.guard_score(pose.T_map_cam)
         self._report.pose(check, pose.age_s)
         situation = of_pose(check, pose.age_s, self.settings.max_tf_age_s, self._report.known)
         if situation.state != RenderStatus.STALE_TF and not self._outputs.subscribed():

@@ -14,7 +14,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.latest import LatestWorker
-from pose2rgbd_ros.nodes.outputs import settle_unknown
+from pose2rgbd_ros.nodes.outputs import BOUNDS, known_share
 from pose2rgbd_ros.nodes.poses import PoseSource
 from pose2rgbd_ros.nodes.report import Report, of_pose
 from pose2rgbd_ros.rendering.camera_fit import judge_camera
@@ -79,10 +79,12 @@ class RenderPoseService:
         """In the worker: render and fill the response."""
         renderer = active.renderer
         rendered = renderer.render_for_camera(T, camera)
-        check = renderer.volume.check(T)
-        known = settle_unknown(rendered, check, renderer.any_camera)
+        check = renderer.guard_score(T)
+        known = known_share(rendered)
         stamp_ns, frame = conversions.stamp_ns(request.pose.header.stamp), self._frames()[1]
         for kind, images in rendered.present().items():
+            if kind in BOUNDS:  # the answer has no place for them
+                continue
             image = conversions.to_image(images[0], stamp_ns, frame)
             if kind == "depth" and renderer.depth_kind == "relative":
                 response.relative_depth = conversions.depth_message(image, "relative")
@@ -93,6 +95,7 @@ class RenderPoseService:
         response.camera_info.header.frame_id = frame
         situation = of_pose(check, 0.0, float("inf"), known)
         response.status = active.report.message(situation, stamp_ns, frame, check)
+        response.status.known = float("nan") if known is None else known
         response.success, response.message = True, situation.message
 
     def _wake(self) -> None:

@@ -11,7 +11,7 @@ from pose2rgbd_ros.nodes.render_camera import CameraSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import setting
 
-FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads")
+FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads", "guard")
 
 
 @dataclass
@@ -39,6 +39,10 @@ class RenderSettings:
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
+    guard: bool = setting(
+        True,
+        "depth is unknown where held-out frames do not vouch for it; false: as the model gives it, for tests",
+    )
     camera: CameraSettings = field(default_factory=CameraSettings)
     look_ahead: LookAheadSettings = field(default_factory=LookAheadSettings)
 
@@ -48,7 +52,16 @@ def load_renderer(settings: RenderSettings) -> Renderer:
     if not settings.model:
         raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
     model = Path(settings.model).expanduser()
-    return Renderer(model, settings.device, settings.backend, settings.threads or None)
+    return Renderer(model, settings.device, settings.backend, settings.threads or None, guard=settings.guard)
+
+
+def trust_of(renderer: Renderer) -> str:
+    """Whether depth has bounds, in a few words."""
+    if renderer.depth_kind != "metric":
+        return "no metric depth"
+    if renderer.calibration is None:
+        return "depth is not calibrated: no bounds (pose2rgbd calibrate)"
+    return f"depth has bounds that hold {renderer.calibration.level:.0%}"
 
 
 def model_name(model: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -53,6 +54,7 @@ class Guard:
         self.score = PoseScore(T_map_cam_training, distance_m)
         self.limit = limit
         self._any_camera = any_camera
+        self._last: tuple[bytes, GuardAnswer] | None = None  # asked for once to render and once to tell
 
     @property
     def example_T_map_cam(self) -> Float64:
@@ -61,6 +63,12 @@ class Guard:
 
     def check(self, T_map_cam: ArrayLike) -> GuardAnswer:
         """Judge one pose (4, 4); under 1 ms for 1,000 training poses. A pose that is not finite is outside."""
+        key, last = np.asarray(T_map_cam, np.float64).tobytes(), self._last
+        if last is None or last[0] != key:
+            self._last = last = key, self._judge(T_map_cam)
+        return last[1]
+
+    def _judge(self, T_map_cam: ArrayLike) -> GuardAnswer:
         check, distance = self._volume.check(T_map_cam), self.score(T_map_cam)
         limit = math.nan if self.limit is None else self.limit
         if self.limit is None:
