@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import Float32, Float64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 from pose2rgbd_ros.obstacles.sight import BEYOND_M, Sight
 
 AT_REST_MPS = 0.05
@@ -62,15 +62,14 @@ def room_along(
     axis = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     if not sight.sees(_tube_corners(axis, radius_m, near_m, range_max_m)).all():
         return math.nan
-    rays, lower = sight.rays.reshape(-1, 3), sight.lower_m.ravel()
-    along, enter, leave = _in_tube(rays, sight.origin_m, axis, radius_m)
-    start = float(sight.origin_m @ axis)
+    tube = _in_tube(sight, axis, radius_m)
+    start, unknown = float(sight.origin_m @ axis), np.isnan(sight.lower_m.ravel())
     with np.errstate(invalid="ignore"):
-        reaches = (enter <= leave) & (start + along * leave >= near_m) & (along > 0)
-    unknown = int(np.count_nonzero(reaches & np.isnan(lower)))
-    if unknown > unknown_share * np.count_nonzero(reaches) or not reaches.any():
+        reaches = (tube.enter <= tube.leave) & (start + tube.along * tube.leave >= near_m)
+    reaches &= tube.along > 0
+    if np.count_nonzero(reaches & unknown) > unknown_share * np.count_nonzero(reaches) or not reaches.any():
         return math.nan
-    return min(_contact(rays, lower, sight.origin_m, axis, radius_m, (along, enter, leave)), range_max_m)
+    return min(_contact(sight, axis, radius_m, tube), range_max_m)
 
 
 def room_below(
@@ -96,46 +95,73 @@ def _tube_corners(axis: Float64, radius_m: float, near_m: float, range_max_m: fl
     return np.concatenate([near_m * axis + ring, range_max_m * axis + ring])
 
 
-def _in_tube(
-    rays: Float32, origin: Float32, axis: Float64, radius_m: float
-) -> tuple[Float32, Float32, Float32]:
-    """Way along the axis per metre of depth, and the depths at which rays enter and leave the endless tube, each (N,)."""
-    u = axis.astype(np.float32)
+class _Tube(NamedTuple):
+    """Per ray (N,): way along the axis per metre of depth, depths at which it enters and leaves (after leaving: never), and
+    how much thicker a pixel gets per metre of depth, across and along the axis."""
+
+    along: Float32
+    enter: Float32
+    leave: Float32
+    across: Float32
+    ahead: Float32
+
+
+def _in_tube(sight: Sight, axis: Float64, radius_m: float) -> _Tube:
+    """Where rays, as thick as their pixels, are in an endless tube around the axis."""
+    rays, u = sight.rays.reshape(-1, 3), axis.astype(np.float32)
     along = rays @ u
-    across, offset = rays - along[:, None] * u, origin - (origin @ u) * u
-    a = np.maximum(np.einsum("ij,ij->i", across, across), np.float32(1e-12))
-    b = across @ offset
-    c = float(offset @ offset) - radius_m**2
-    with np.errstate(invalid="ignore"):
-        root = np.sqrt(b * b - a * np.float32(c))  # NaN: the ray passes by
-    return along, np.maximum((-b - root) / a, np.float32(0)), (-b + root) / a
-
-
-def _contact(
-    rays: Float32,
-    lower: Float32,
-    origin: Float32,
-    axis: Float64,
-    radius_m: float,
-    tube: tuple[Float32, Float32, Float32],
-) -> float:
-    """The least way of the ball to anything that known rays may meet in front of it; inf where there is nothing."""
-    along, enter, leave = tube
-    start = float(origin @ axis)
+    sideways, offset = rays - along[:, None] * u, sight.origin_m - (sight.origin_m @ u) * u
+    across, ahead = (np.broadcast_to(part, sight.lower_m.shape).ravel() for part in _thickness(sight, u))
+    # |offset + t sideways| <= radius + t across, as a t^2 + 2 b t + c <= 0
+    a = np.einsum("ij,ij->i", sideways, sideways) - across**2
+    b = sideways @ offset - np.float32(radius_m) * across
+    c = np.float32(float(offset @ offset) - radius_m**2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        begins = np.maximum(enter, lower)
-        level = -start / along  # depth at which the ray passes the ball's middle
-        begins = np.where(along > 0, np.maximum(begins, level), begins)
-        ends = np.where(along > 0, leave, np.minimum(leave, level))
-        met = np.flatnonzero(begins <= ends)
+        root = np.sqrt(b * b - a * c)
+        low, high = (-b - root) / a, (-b + root) / a
+        enter = np.where(a > 0, np.maximum(low, 0), np.float32(0))
+        leave = np.where(a > 0, high, np.float32(np.inf))
+        # A pixel that widens faster than it turns away stays inside from where it comes in.
+        later = (a <= 0) & (c > 0)
+        enter = np.where(later, np.where(a < 0, low, -c / (2 * b)), enter)
+        leave = np.where(later & ~(enter > 0), np.float32(-np.inf), leave)
+    return _Tube(
+        along,
+        np.maximum(np.nan_to_num(enter, nan=np.inf), 0),
+        np.nan_to_num(leave, nan=-np.inf, posinf=np.inf),
+        across,
+        ahead,
+    )
+
+
+def _thickness(sight: Sight, u: Float32) -> tuple[AnyArray, AnyArray]:
+    """Half a pixel's size across an axis, and along it, per metre of depth: () or (H, W) each."""
+    across = []
+    for step in (sight.step_u, sight.step_v):
+        sideways = step - (step @ u)[..., None] * u
+        across.append(np.sqrt((sideways**2).sum(axis=-1)))
+    return np.float32(0.5) * (across[0] + across[1]), sight.half_pixel(u.astype(np.float64))
+
+
+def _contact(sight: Sight, axis: Float64, radius_m: float, tube: _Tube) -> float:
+    """The least way of the ball to anything that known rays may meet in front of it; inf where there is nothing."""
+    start, lower, u = float(sight.origin_m @ axis), sight.lower_m.ravel(), axis.astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        begins = np.maximum(tube.enter, lower)
+        level = -start / tube.along  # depth at which the ray passes the ball's middle
+        begins = np.where(tube.along > 0, np.maximum(begins, level), begins)
+        ends = np.where(tube.along > 0, tube.leave, np.minimum(tube.leave, level))
+        met = np.flatnonzero((begins <= ends) & (begins < BEYOND_M))
     if len(met) == 0:
         return math.inf
-    point = origin + rays[met] * begins[met][:, None]
-    ahead = point @ axis.astype(np.float32)
-    across = point - ahead[:, None] * axis.astype(np.float32)
-    beside = np.einsum("ij,ij->i", across, across)
-    diverges = (along[met] > 0) & (np.einsum("ij,ij->i", across, rays[met]) >= 0)
+    begins, rays, along = begins[met], sight.rays.reshape(-1, 3)[met], tube.along[met]
+    point = sight.origin_m + rays * begins[:, None]
+    ahead = point @ u
+    across = point - ahead[:, None] * u
+    beside = np.maximum(np.sqrt(np.einsum("ij,ij->i", across, across)) - tube.across[met] * begins, 0)
+    diverges = (along > 0) & (np.einsum("ij,ij->i", across, rays) >= 0)
     # A ray that comes nearer to the axis, or back, may meet the ball's front anywhere later: the least it can be.
-    least = np.minimum(ahead, start + along[met] * np.minimum(ends[met], np.float32(BEYOND_M)))
-    touch = np.where(diverges, ahead - np.sqrt(np.maximum(radius_m**2 - beside, 0)), least - radius_m)
+    least = np.minimum(ahead, start + along * np.minimum(ends[met], np.float32(BEYOND_M)))
+    front = ahead - np.sqrt(np.maximum(radius_m**2 - beside**2, 0))
+    touch = np.where(diverges, front, least - radius_m) - tube.ahead[met] * begins
     return max(float(touch.min()), 0.0)

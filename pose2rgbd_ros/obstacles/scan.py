@@ -15,6 +15,7 @@ from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64
 from pose2rgbd_ros.obstacles.sight import Sight
 from pose2rgbd_ros.settings import setting
 
+_UP = np.array([0.0, 0.0, 1.0])
 _INSIDE = 0.999  # of a pixel's width: its edge on the edge of a bin is not yet in the next one
 
 
@@ -59,7 +60,9 @@ def laser_scan(sight: Sight, settings: ScanSettings) -> Float32:
     with np.errstate(invalid="ignore", divide="ignore"):
         begins = np.maximum(enter, lower)
         hit = np.flatnonzero((begins <= leave) & (begins * flat <= 2 * settings.range_max_m))
-        reaches = flat * leave >= settings.near_m
+        reaches = (
+            (flat * leave >= settings.near_m) & (flat * enter <= settings.range_max_m) & (enter <= leave)
+        )
     unknown = np.flatnonzero(reaches & np.isnan(lower) & sight.has_ray.ravel())
     nearest, unknowns = (
         _nearest(sight, settings, hit, begins[hit], leave[hit]),
@@ -74,14 +77,22 @@ def laser_scan(sight: Sight, settings: ScanSettings) -> Float32:
 
 
 def _in_slab(sight: Sight, settings: ScanSettings, rays: Float32) -> tuple[Float32, Float32]:
-    """The depths (N,) at which rays (N, 3) enter and leave the slab; entering after leaving means never."""
-    height = sight.origin_m[2]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        to_top = (np.float32(settings.above_m) - height) / rays[:, 2]
-        to_floor = (np.float32(-settings.below_m) - height) / rays[:, 2]
-        enter = np.maximum(np.minimum(to_top, to_floor), np.float32(0))
-        leave = np.maximum(to_top, to_floor)
-    return enter, leave
+    """The depths (N,) at which rays (N, 3), as thick as their pixels, enter and leave the slab; after leaving: never."""
+    height, up = sight.origin_m[2], rays[:, 2]
+    thick = np.broadcast_to(sight.half_pixel(_UP), sight.lower_m.shape).ravel()
+    below_top = _where_below(up - thick, np.float32(settings.above_m) - height)
+    above_floor = _where_below(-up - thick, np.float32(settings.below_m) + height)
+    return np.maximum(below_top[0], above_floor[0]), np.minimum(below_top[1], above_floor[1])
+
+
+def _where_below(slope: Float32, limit: np.float32) -> tuple[Float32, Float32]:
+    """First and last t (N,), from 0 on, with slope t <= limit; the last before the first where there is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = limit / slope
+    inf = np.float32(np.inf)
+    first = np.where(slope < 0, np.maximum(crossing, 0), np.float32(0 if limit >= 0 else inf))
+    last = np.where(slope > 0, crossing, inf if limit >= 0 else np.where(slope < 0, inf, -inf))
+    return first, last
 
 
 def _nearest(
@@ -89,14 +100,15 @@ def _nearest(
 ) -> Float32:
     """The least range (bins,) of rays that may meet something between two depths; +inf where there are none."""
     rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
-    closest = -(rays @ origin) / np.maximum((rays**2).sum(axis=1), np.float32(1e-12))
-    depth = np.clip(closest, begins, leave)
-    points = origin + rays * depth[:, None]
-    ranges = np.hypot(points[:, 0], points[:, 1])
-    within = ranges <= settings.range_max_m
-    pixels, points, ranges = pixels[within], points[within], ranges[within]
-    bearing = np.arctan2(points[:, 1], points[:, 0])
-    bins, of = _bins(bearing, bearing, _half_width(sight, pixels), settings.bins)
+    squared = np.maximum((rays**2).sum(axis=1), np.float32(1e-12))
+    first = origin + rays * np.clip(-(rays @ origin) / squared, begins, leave)[:, None]
+    ranges = np.hypot(first[:, 0], first[:, 1])
+    within = np.flatnonzero(ranges <= settings.range_max_m)
+    first, ranges, rays = first[within], ranges[within], rays[within]
+    # What is met may lie farther on, where a camera beside the body's origin sees it at another bearing.
+    out = np.maximum(np.float32(settings.range_max_m) / np.sqrt(squared[within]), begins[within])
+    last = origin + rays * np.minimum(leave[within], out)[:, None]
+    bins, of = _bins(_bearing(first), _bearing(last), _half_width(sight, pixels[within]), settings.bins)
     nearest = np.full(settings.bins, np.inf, np.float32)
     np.minimum.at(nearest, bins, ranges[of])
     return nearest
@@ -107,9 +119,13 @@ def _count(sight: Sight, settings: ScanSettings, pixels: AnyArray) -> AnyArray:
     rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
     flat = np.maximum(np.hypot(rays[:, 0], rays[:, 1]), np.float32(1e-6))[:, None]
     ends = [origin + rays * (np.float32(at_m) / flat) for at_m in (settings.near_m, settings.range_max_m)]
-    first, last = (np.arctan2(end[:, 1], end[:, 0]) for end in ends)
-    bins, _ = _bins(first, last, _half_width(sight, pixels), settings.bins)
+    bins, _ = _bins(_bearing(ends[0]), _bearing(ends[1]), _half_width(sight, pixels), settings.bins)
     return np.bincount(bins, minlength=settings.bins)
+
+
+def _bearing(points: Float32) -> Float32:
+    angle: Float32 = np.arctan2(points[:, 1], points[:, 0])
+    return angle
 
 
 def _half_width(sight: Sight, pixels: AnyArray) -> Float32:

@@ -49,6 +49,15 @@ class Sight:
         """Which pixels (H, W) the lens has a ray for."""
         return ~np.isnan(self.rays[..., 0])
 
+    def half_pixel(self, axis: Float64) -> Float32:
+        """How far half a pixel reaches along an axis (3,) of the body frame, per metre of depth: () or (H, W).
+
+        A pixel stands for all that lies in its cone: what is asked of rays is asked of rays this thick.
+        """
+        u = np.asarray(axis, np.float32)
+        reach: Float32 = np.float32(0.5) * (np.abs(self.step_u @ u) + np.abs(self.step_v @ u))
+        return reach
+
     @property
     def known(self) -> float:
         """Share of the view whose depth is known."""
