@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pose2rgbd_ros.models.relief.config import ReliefConfig
-from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, trilinear
+from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
 
 SKY_ROWS, SKY_COLUMNS = 16, 64
 # A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
@@ -34,12 +34,12 @@ class Features(nn.Module):
 
     def ground(self, points: Tensor, pixel_m: Tensor) -> Tensor:
         """Features (N, C) of the ground-plane map at points (N, 3) that pixels of size `pixel_m` (N,) show."""
-        indices, weights = [], []
-        for level in range(self.config.levels):
-            index, weight = bilinear(points[:, :2] / self.config.texel_m(level), self.config.map_shape(level))
-            indices.append(index + self.starts[level])
-            weights.append(weight * self.share(level, pixel_m)[:, None])
-        return lookup(self.maps, torch.cat(indices, 1), torch.cat(weights, 1))
+        levels = range(self.config.levels)
+        shares = torch.stack([self.share(level, pixel_m) for level in levels], 1)
+        shapes, texels_m = zip(
+            *((self.config.map_shape(k), self.config.texel_m(k)) for k in levels), strict=True
+        )
+        return sample_maps(self.maps, points[:, :2], shares, self.starts, shapes, texels_m)
 
     def share(self, level: int, pixel_m: Tensor) -> Tensor:
         """How much (N,) a level counts for pixels of a size; the coarsest always counts."""
@@ -52,7 +52,7 @@ class Features(nn.Module):
         """Features (N, Cv) of the coarse volume at points (N, 3)."""
         cell_m = self.config.coarse_cell_m
         position = points / points.new_tensor([cell_m, cell_m, self.config.coarse_layer_m])
-        return lookup(self.coarse, *trilinear(position, self.config.coarse_shape))
+        return sample_grid(self.coarse, position, self.config.coarse_shape)
 
     def sky_at(self, directions: Tensor) -> Tensor:
         """Features (N, C) of rays (N, 3) that meet nothing."""

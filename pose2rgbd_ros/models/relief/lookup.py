@@ -1,26 +1,90 @@
 """Weighted sums of the rows of large tables: how features and occupancy are read, and how they learn.
 
-PyTorch's own ``embedding_bag`` does the same on any device; on a CPU its gradient sorts all indices, which took half of a
-training step. Here the gradient is added up where it belongs, compiled.
+Plain PyTorch does it on any device. On a CPU, where points need no gradient, compiled code finds the cells itself: as
+tensors, indices and weights took most of a training step. The gradient is added up where it belongs, and who owns the
+table can have it gathered (:class:`Gathered`), so that nobody goes through what was not touched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 
-from pose2rgbd_ros.models.relief.march_numba import AVAILABLE, compiled
+from pose2rgbd_ros.models.relief import lookup_numba as kernels
+from pose2rgbd_ros.models.relief.march_numba import AVAILABLE
+
+Float32 = NDArray[np.float32]
+
+
+class Gathered:
+    """The gradient of a table on a CPU, kept from step to step: zero but in the blocks that are marked.
+
+    values: (numel,) float32. marks: uint8, one a block of lookup_numba.BLOCK values, not 0 where it was touched. Once it
+    is made, backward passes add to it and leave the parameter's own ``grad`` alone; whoever takes it clears it.
+    """
+
+    def __init__(self, table: nn.Parameter) -> None:
+        self.values = np.zeros(table.numel(), np.float32)
+        self.marks = np.zeros(-(-table.numel() // kernels.BLOCK), np.uint8)
+        table.gathered = self  # type: ignore[attr-defined]
+
+    def add(self, gradient: Tensor) -> None:
+        """Add a dense gradient of the table's shape."""
+        self.values += gradient.numpy().reshape(-1)
+        self.marks[:] = 1
+
+
+def gathered(table: Tensor) -> Gathered | None:
+    """Where the gradient of a table is gathered, if it is."""
+    return getattr(table, "gathered", None)
+
+
+def compiled_for(table: Tensor, *points: Tensor) -> bool:
+    """Whether compiled code reads `table` at `points`, which then are constants."""
+    plain = table.device.type == "cpu" and table.dtype == torch.float32
+    return AVAILABLE and plain and not any(each.requires_grad for each in points)
+
+
+def sample_grid(table: Tensor, position: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Trilinear values (N, C) of a table (L Y X, C), or any shape of as many, at positions (N, 3) as :func:`trilinear`."""
+    if compiled_for(table, position):
+        summed: Tensor = _Grid.apply(table, position, shape)
+        return summed
+    return lookup(table.reshape(int(np.prod(shape)), -1), *trilinear(position, shape))
+
+
+def sample_maps(
+    table: Tensor,
+    points: Tensor,
+    shares: Tensor,
+    starts: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    texels_m: Sequence[float],
+) -> Tensor:
+    """Sums (N, C) of some maps, one after another in a table (M, C), at points (N, 2) in metres.
+
+    shares: (N, maps) how much each counts. starts, shapes, texels_m: each map's first row, rows and columns, and texel.
+    """
+    if compiled_for(table, points, shares):
+        layout = np.array(starts), np.array(shapes), np.array(texels_m, np.float32)
+        summed: Tensor = _Maps.apply(table, points, shares, layout)
+        return summed
+    indices, weights = [], []
+    for level, (start, shape, texel_m) in enumerate(zip(starts, shapes, texels_m, strict=True)):
+        index, weight = bilinear(points / texel_m, shape)
+        indices.append(index + start)
+        weights.append(weight * shares[:, level, None])
+    return lookup(table, torch.cat(indices, 1), torch.cat(weights, 1))
 
 
 def lookup(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Weighted sums (N, C) of rows (N, K) of a table (M, C); differentiable in the table and the weights (N, K)."""
-    if AVAILABLE and table.device.type == "cpu" and table.dtype == torch.float32:
-        summed: Tensor = _Lookup.apply(table, index, weight)
-        return summed
     return functional.embedding_bag(index, table, per_sample_weights=weight.to(table.dtype), mode="sum")
 
 
@@ -50,63 +114,53 @@ def bilinear(position: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return index, weight
 
 
-class _Lookup(torch.autograd.Function):
+class _Grid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(table, index, weight)
-        summed = np.empty((len(index), table.shape[1]), np.float32)
-        add_up(_numpy(table), _numpy(index), _numpy(weight), summed)
+    def forward(ctx: Any, table: Tensor, position: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        rows = _rows(table, int(np.prod(shape)))
+        ctx.table, ctx.at, ctx.shape = table, _numpy(position), shape
+        summed = np.empty((len(position), rows.shape[1]), np.float32)
+        kernels.read_grid(rows, shape, ctx.at, summed)
         return torch.from_numpy(summed)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        table, index, weight = ctx.saved_tensors
-        gradient = _numpy(gradients[0])
-        for_table = for_weight = None
-        if ctx.needs_input_grad[0]:
-            spread = np.zeros(table.shape, np.float32)
-            hand_out(gradient, _numpy(index), _numpy(weight), spread)
-            for_table = torch.from_numpy(spread)
-        if ctx.needs_input_grad[2]:
-            slopes = np.empty(weight.shape, np.float32)
-            compare(gradient, _numpy(table), _numpy(index), slopes)
-            for_weight = torch.from_numpy(slopes)
-        return for_table, None, for_weight
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
+        spread = _Spread(ctx.table, int(np.prod(ctx.shape)))
+        kernels.learn_grid(_numpy(gradients[0]), ctx.shape, ctx.at, spread.rows, spread.marks)
+        return spread.gradient, None, None
+
+
+class _Maps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, points: Tensor, shares: Tensor, layout: tuple[Any, ...]) -> Tensor:
+        ctx.table, ctx.at, ctx.layout = table, (_numpy(points), _numpy(shares)), layout
+        summed = np.empty((len(points), table.shape[1]), np.float32)
+        kernels.read_maps(_numpy(table), *layout, *ctx.at, summed)
+        return torch.from_numpy(summed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        spread = _Spread(ctx.table, len(ctx.table))
+        kernels.learn_maps(_numpy(gradients[0]), *ctx.layout, *ctx.at, spread.rows, spread.marks)
+        return spread.gradient, None, None, None
+
+
+class _Spread:
+    """Where a backward pass adds up: `rows` (M, C) with `marks`, and what it returns as the table's gradient."""
+
+    def __init__(self, table: Tensor, count: int) -> None:
+        into = gathered(table)
+        self.gradient = torch.zeros_like(table) if into is None else None
+        if into is None:
+            assert self.gradient is not None
+            self.rows, self.marks = _rows(self.gradient, count), np.empty(0, np.uint8)
+        else:
+            self.rows, self.marks = into.values.reshape(count, -1), into.marks
+
+
+def _rows(table: Tensor, count: int) -> Float32:
+    return _numpy(table).reshape(count, -1)
 
 
 def _numpy(values: Tensor) -> Any:
     return np.ascontiguousarray(values.detach().numpy())
-
-
-@compiled
-def add_up(table, index, weight, summed):
-    """summed[n] = sum over k of weight[n, k] * table[index[n, k]]."""
-    for n in range(index.shape[0]):
-        for c in range(table.shape[1]):
-            summed[n, c] = np.float32(0)
-        for k in range(index.shape[1]):
-            row, share = index[n, k], weight[n, k]
-            for c in range(table.shape[1]):
-                summed[n, c] += share * table[row, c]
-
-
-@compiled
-def hand_out(gradient, index, weight, spread):
-    """Add weight[n, k] * gradient[n] to spread[index[n, k]]."""
-    for n in range(index.shape[0]):
-        for k in range(index.shape[1]):
-            row, share = index[n, k], weight[n, k]
-            if share != np.float32(0):
-                for c in range(spread.shape[1]):
-                    spread[row, c] += share * gradient[n, c]
-
-
-@compiled
-def compare(gradient, table, index, slopes):
-    """slopes[n, k] = gradient[n] . table[index[n, k]]."""
-    for n in range(index.shape[0]):
-        for k in range(index.shape[1]):
-            row, slope = index[n, k], np.float32(0)
-            for c in range(table.shape[1]):
-                slope += gradient[n, c] * table[row, c]
-            slopes[n, k] = slope

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import ReliefConfig
-from pose2rgbd_ros.models.relief.lookup import lookup, trilinear
+from pose2rgbd_ros.models.relief.lookup import sample_grid
 from pose2rgbd_ros.models.relief.march_numba import march_fast
 
 EMPTY_LOGIT = -1.0
@@ -69,8 +69,7 @@ class OccupancyVolume(nn.Module):
 
     def sample(self, points: Tensor) -> Tensor:
         """Logits (N,) at points (N, 3) in metres."""
-        index, weight = trilinear(points / self.step_m, self.config.shape)
-        return lookup(self.logits.reshape(-1, 1), index, weight)[:, 0]
+        return sample_grid(self.logits, points / self.step_m, self.config.shape)[:, 0]
 
     @torch.no_grad()
     def mark_seen(self, points: Tensor) -> None:

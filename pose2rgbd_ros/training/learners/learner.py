@@ -53,5 +53,10 @@ class Learner(nn.Module, ABC):
 
 def require_one_process(option: str) -> None:
     """UserError under torchrun: DDP keeps the network equal on all processes, but not what is learnt beside it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if in_several_processes():
         raise UserError(f"{option} trains on one process; start it without torchrun, or leave it out")
+
+
+def in_several_processes() -> bool:
+    """Whether torchrun started more than one of these."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

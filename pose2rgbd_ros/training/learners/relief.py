@@ -18,7 +18,7 @@ from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.exposure import Exposures
 from pose2rgbd_ros.training.lazy_adam import LazyAdam
-from pose2rgbd_ros.training.learners.learner import Learner, require_one_process
+from pose2rgbd_ros.training.learners.learner import Learner, in_several_processes, require_one_process
 from pose2rgbd_ros.training.pose_refinement import PoseCorrections
 from pose2rgbd_ros.training.schedule import learning_rate
 from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
@@ -73,7 +73,8 @@ class ReliefLearner(Learner):
         self._recipe, self._rate = recipe, 0.0
         volume, features = self.model.volume, self.model.features
         self.tables = LazyAdam(
-            {"logits": volume.logits, "maps": features.maps, "coarse": features.coarse, "sky": features.sky}
+            {"logits": volume.logits, "maps": features.maps, "coarse": features.coarse, "sky": features.sky},
+            gather=device.type == "cpu" and not in_several_processes(),
         )
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
