@@ -39,6 +39,12 @@ class LazyAdam(nn.Module):
             if gather and AVAILABLE:
                 Gathered(table)
 
+    def release(self) -> None:
+        """Let go of the gathered gradients: the tables learn no more, or by another optimiser."""
+        for table in self._tables.values():
+            if gathered(table) is not None:
+                del table.gathered  # type: ignore[attr-defined]
+
     @torch.no_grad()
     def step(self, rates: Mapping[str, float]) -> None:
         """Move each table against its gradient at its learning rate, and forget the gradient."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,13 +31,17 @@ class TiledRelief(nn.Module):
     def stored_as_half(self) -> frozenset[str]:
         """As each tile says."""
         return frozenset(
-            f"tiles.{number}.{name}" for number, tile in enumerate(self.tiles) for name in tile.stored_as_half
+            f"tiles.{number}.{name}" for number in range(self.config.count) for name in Relief.stored_as_half
         )
+
+    def tile(self, number: int) -> Relief:
+        """One of them."""
+        return cast(Relief, self.tiles[number])
 
     def forward(self, tile: int, T_map_cam: Tensor, rays_cam: Tensor, focal_px: float) -> Rendering:
         """What one tile makes of views (see :class:`Relief`), for its training: pixels that show nothing of it teach
         nothing, that is, their depth is NaN and their colour has no gradient."""
-        made: Rendering = self.tiles[tile](T_map_cam, rays_cam, focal_px)
+        made: Rendering = self.tile(tile)(T_map_cam, rays_cam, focal_px)
         t = made.hits.t
         size = made.origin.new_tensor(self.config.size_m[:2])
         where = (made.origin + t[:, None] * made.direction)[:, :2]
@@ -61,17 +67,18 @@ class TiledRelief(nn.Module):
         sure = torch.zeros((1, *shape), device=device)
         owners = Owners(shape, device)
         for tile, rows, columns in windows(self.config, T_map_cam[0].cpu().numpy(), rays):
-            relief = self.tiles[tile]
+            relief = self.tile(tile)
             cut = torch.from_numpy(np.ascontiguousarray(rays[rows, columns])).to(device)
             made: Rendering = relief(T_map_cam, cut, focal_px)
             shown = relief.shown(made)
             t = made.hits.t.reshape(cut.shape[:2])
             where = (made.origin + made.hits.t[:, None] * made.direction)[:, :2].reshape(*cut.shape[:2], 2)
             mine = owners.take(rows, columns, t, self._off_core(tile, where))
+            assert shown.rgb is not None
             rgb[0, :, rows, columns] = torch.where(mine, shown.rgb[0], rgb[0, :, rows, columns])
-            sure[0, rows, columns] = torch.where(mine, shown.confidence[0], sure[0, rows, columns])
-            if shown.depth is not None:
-                depth[0, rows, columns] = torch.where(mine, shown.depth[0], depth[0, rows, columns])
+            for image, part in ((depth, shown.depth), (sure, shown.confidence)):
+                if part is not None:
+                    image[0, rows, columns] = torch.where(mine, part[0], image[0, rows, columns])
             if (made.hits.state == INSIDE).any():
                 break  # the tile the camera is in comes first, and has the whole picture
         return rgb, depth, sure

@@ -106,9 +106,9 @@ def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -
     if eye[2] <= config.size_m[2]:
         meets[home][:] = True
     found = [
-        Window(number, _stretch(mask.any(1), y, height), _stretch(mask.any(0), x, width))
+        Window(number, _stretch(np.any(mask, axis=1), y, height), _stretch(np.any(mask, axis=0), x, width))
         for number, mask in meets.items()
-        if mask.any()
+        if np.any(mask)
     ]
     return sorted(found, key=lambda window: window.tile != home)
 
@@ -148,7 +148,7 @@ def meets_core(config: TiledReliefConfig, number: int, eye: Float64, direction: 
     return np.asarray((np.maximum(near.max(-1), 0.0) <= far.min(-1)) & ~still.all(-1))
 
 
-def _stretch(mask: Bool, at: AnyArray, size: int) -> slice:
+def _stretch(mask: AnyArray, at: AnyArray, size: int) -> slice:
     """Pixels from one sample before the first one told to one behind the last."""
     told = np.flatnonzero(mask)
     return slice(

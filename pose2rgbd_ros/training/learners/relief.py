@@ -79,7 +79,7 @@ class ReliefLearner(Learner):
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """The shader's, and of what is learnt beside the network; texels and logits have an optimiser of their own."""
-        groups: list[dict[str, Any]] = [{"params": list(self.model.shader.parameters())}]
+        groups: list[dict[str, Any]] = [{"params": parameters_of(self.model)}]
         for part, factor in ((self.exposures, EXPOSURE_FACTOR), (self.corrections, POSE_FACTOR)):
             if part is not None:
                 groups.append({"params": list(part.parameters()), "factor": factor, "weight_decay": 0.0})
@@ -153,6 +153,11 @@ class ReliefLearner(Learner):
         if self.corrections is not None:
             found["pose_corrections"] = self.corrections.sizes()
         return {"relief": found}
+
+
+def parameters_of(relief: Relief) -> list[nn.Parameter]:
+    """What AdamW learns of a network: all but its tables."""
+    return list(relief.shader.parameters())
 
 
 def choose_network(

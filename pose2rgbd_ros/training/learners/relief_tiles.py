@@ -23,8 +23,9 @@ from pose2rgbd_ros.models.relief.tiled import TiledRelief
 from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
 from pose2rgbd_ros.training.config import Recipe, TrainConfig
 from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.lazy_adam import LazyAdam
 from pose2rgbd_ros.training.learners.learner import Learner, require_one_process
-from pose2rgbd_ros.training.learners.relief import ReliefLearner
+from pose2rgbd_ros.training.learners.relief import ReliefLearner, parameters_of
 from pose2rgbd_ros.training.surface_depth import SurfaceDepth
 
 GLANCE = 24  # rays a side by which a frame is told to see a tile
@@ -56,12 +57,12 @@ class TiledReliefLearner(Learner):
                 raise UserError(f"--relief.{option} is for one volume; leave it out, or use --relief.tiles 1")
         self.model = TiledRelief(network)
         self._learner = partial(ReliefLearner, config, recipe, data, device, depth)
-        self._seed, self._recipe, self._train = config.seed, recipe, data.split.train
+        self._seed, self._train = config.seed, data.split.train
         self._seen = frame_shares(network, data)
         self._ends = np.cumsum(self._seen.sum(0)) / max(self._seen.sum(), 1e-9)
         for number in range(network.count):
             frames = self._train[self._seen[:, number] > 0]
-            relief = self._tile(number)
+            relief = self.model.tile(number)
             points = seen_points(
                 relief, data.dataset.T_map_cam, data.cache.camera, data.cache.rgb, depth, frames
             )
@@ -70,10 +71,9 @@ class TiledReliefLearner(Learner):
         self.steps: Tensor
         self.register_buffer("number", torch.zeros((), dtype=torch.int64))  # of the tile that learns
         self.number: Tensor
+        self.tables: LazyAdam
+        self._inner: tuple[ReliefLearner, ...] = ()
         self._begin(self.stage(0.0)[0])
-
-    def _tile(self, number: int) -> Relief:
-        return cast(Relief, self.model.tiles[number])
 
     def stage(self, share: float) -> tuple[int, float]:
         """The tile that learns at a share of the run, and how much of its time is over."""
@@ -85,37 +85,36 @@ class TiledReliefLearner(Learner):
         return self.stage(share)[1]
 
     def _begin(self, number: int) -> None:
-        """A tile's turn: moments of its own, and a shader that goes on from what the last one learnt."""
-        last = int(self.number)
-        learner = self._learner(self._tile(number))
+        """A tile's turn: moments of its own, and a shader that goes on from what the last tile's learnt."""
         if int(self.steps):
-            self._go_on(learner, self._learner(self._tile(last)))
+            self._take_over(self.model.tile(number), self.model.tile(int(self.number)))
         self.number.fill_(number)
+        self._attend(number)
+
+    def _attend(self, number: int) -> None:
+        if self._inner:
+            self.tables.release()
+        learner = self._learner(self.model.tile(number))
         self.tables = learner.tables
         self._inner = (learner,)  # not a part of this module: its network is one already
 
     @torch.no_grad()
-    def _go_on(self, learner: ReliefLearner, last: ReliefLearner) -> None:
-        pairs = zip(_parameters(learner, self._recipe), _parameters(last, self._recipe), strict=True)
-        for mine, theirs in pairs:
-            mine.copy_(theirs)
+    def _take_over(self, mine: Relief, theirs: Relief) -> None:
+        for parameter, other in zip(parameters_of(mine), parameters_of(theirs), strict=True):
+            parameter.copy_(other)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """The moments are those of the tile whose turn it was."""
         result = super().load_state_dict(state_dict, strict, assign)
-        learner = self._learner(self._tile(int(self.number)))
-        learner.tables.load_state_dict(self.tables.state_dict())
-        self.tables, self._inner = learner.tables, (learner,)
+        moments = self.tables.state_dict()
+        self._attend(int(self.number))
+        self.tables.load_state_dict(moments)
         return result
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """Of each tile what a relief's has."""
-        count = len(self.model.tiles)
-        return [
-            group
-            for number in range(count)
-            for group in self._learner(self._tile(number)).parameter_groups(recipe)
-        ]
+        tiles = (self.model.tile(number) for number in range(self.model.config.count))
+        return [{"params": [each for tile in tiles for each in parameters_of(tile)]}]
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         number, done = self.stage(share)
@@ -137,10 +136,6 @@ class TiledReliefLearner(Learner):
         found = self._inner[0].provenance()
         found["relief"]["tiles"] = {"rows": config.tile_rows, "columns": config.tile_columns}
         return found
-
-
-def _parameters(learner: ReliefLearner, recipe: Recipe) -> list[nn.Parameter]:
-    return [each for group in learner.parameter_groups(recipe) for each in group["params"]]
 
 
 def frame_shares(network: TiledReliefConfig, data: TrainingData) -> Float64:
