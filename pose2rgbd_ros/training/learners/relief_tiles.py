@@ -77,7 +77,8 @@ class TiledReliefLearner(Learner):
 
     def stage(self, share: float) -> tuple[int, float]:
         """The tile that learns at a share of the run, and how much of its time is over."""
-        number = min(int(np.searchsorted(self._ends, share, "right")), len(self._ends) - 1)
+        last = int(np.argmax(self._ends))  # that anybody saw
+        number = min(int(np.searchsorted(self._ends, share, "right")), last)
         begin = self._ends[number - 1] if number else 0.0
         return number, min(float((share - begin) / max(self._ends[number] - begin, 1e-9)), 1.0)
 
