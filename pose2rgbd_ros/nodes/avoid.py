@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from pose2rgbd_ros.obstacles.surroundings import Body, Reading, look_around
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 WATCH_S = 0.04  # how often staleness and lost sensors are looked for
 UNKNOWN_EVERY_S = 0.1  # while nothing is known that is said this often: silence would stop some autopilots
-TF_GRACE_S = 0.1  # transforms may arrive a little after the image
+SERVED = "predicted depth is served"
+PENDING = 8  # images that may wait for transforms
 SHOWN_S = 5.0  # how long a jump of time, or what went wrong, is told
 
 
@@ -66,9 +68,9 @@ class AvoidNode(LifecycleNode):
         self._tally = Tally()
         self._failure, self._failed_at = "", -np.inf
         self._jumped, self._jumped_at = "", -np.inf
-        self._newest_ns: int | None = None  # stamp of the last depth that was matched
-        self._pending: tuple[float, int, dict[str, Any]] | None = None  # waits for transforms since
-        self._no_transform = ""
+        self._served_ns: int | None = None  # stamp of the last depth that was used
+        self._pending: deque[tuple[int, dict[str, Any]]] = deque(maxlen=PENDING)  # stamp and messages
+        self._no_transform = ""  # why what is pending cannot be used
         self._told_unknown_at = -np.inf
         self._state = ObstacleStatus.WAITING_FOR_DEPTH
         self._log = ConditionLog(self)
@@ -105,7 +107,7 @@ class AvoidNode(LifecycleNode):
         """Subscribe and publish."""
         self.settings = parameters.read(self, AvoidSettings)
         self._frames = BodyFrames(self._poses, self.settings)
-        self._newest_ns, self._pending, self._no_transform = None, None, ""
+        self._forget()
         self._outputs = Outputs(self, self.settings)
         self._worker = LatestWorker(self._serve, self._on_error)
         for part in (self._poses, self._live, self._motion, self._datum):
@@ -148,24 +150,31 @@ class AvoidNode(LifecycleNode):
     # Depth that arrives ----------------------------------------------------------------------------------------
 
     def _on_match(self, stamp_ns: int, images: dict[str, Any]) -> None:
-        self._newest_ns = stamp_ns
-        self._pending = (time.monotonic(), stamp_ns, images)
+        self._pending.append((stamp_ns, images))
         self._retry()
 
     def _retry(self) -> None:
-        """Offer what is pending to the worker once there are transforms for it."""
-        if self._pending is None or self._worker is None:
+        """Offer the newest that there are transforms for to the worker; they may arrive after the images."""
+        if not self._pending or self._worker is None:
             return
-        _, stamp_ns, images = self._pending
+        frame = self._pending[-1][1][_bound_role(self.settings)].header.frame_id
         try:
+            newest_ns = self._frames.newest_ns(frame)
+            ready = [item for item in self._pending if item[0] <= newest_ns]
+            if not ready:
+                behind_s = (self._pending[-1][0] - newest_ns) / 1e9
+                raise UserError(f"the transforms of the body are {behind_s:.2f} s behind the depth")
+            stamp_ns, images = ready[-1]
             placed = self._frames.body_at(stamp_ns)
-            image = images[_bound_role(self.settings)]
-            T_level_cam = self._frames.camera_at(placed, image.header.frame_id)
+            T_level_cam = self._frames.camera_at(placed, frame)
         except UserError as error:
             self._no_transform = str(error)
             return
-        self._pending, self._no_transform = None, ""
-        situation = self._situation()
+        self._no_transform = ""
+        while self._pending and self._pending[0][0] <= stamp_ns:
+            self._pending.popleft()
+        self._served_ns = stamp_ns
+        situation = self._judge(stamp_ns)
         if situation.serves:
             self._offer(placed, images, T_level_cam, situation)
 
@@ -250,7 +259,7 @@ class AvoidNode(LifecycleNode):
         changed = situation.state != self._state
         self._state = situation.state
         if changed:
-            self._log.tell(situation.level, situation.state, situation.message)
+            self._log.tell(situation.level, situation.state, situation.message or SERVED)
         if situation.serves:
             return  # the next image says so
         if not changed and time.monotonic() - self._told_unknown_at < UNKNOWN_EVERY_S:
@@ -266,20 +275,29 @@ class AvoidNode(LifecycleNode):
 
     def _situation(self) -> Situation:
         """How things stand."""
-        if self._failure and (self._worker is None or time.monotonic() - self._failed_at < SHOWN_S):
-            return Situation(ObstacleStatus.ERROR, self._failure)
         if self._worker is None:
-            return Situation(ObstacleStatus.WAITING_FOR_DEPTH, "not active")
+            return Situation(
+                ObstacleStatus.ERROR if self._failure else ObstacleStatus.WAITING_FOR_DEPTH, self._failure
+            )
+        found = self._judge(self._served_ns)
+        if found.state not in (ObstacleStatus.WAITING_FOR_DEPTH, ObstacleStatus.STALE):
+            return found
+        if time.monotonic() - self._jumped_at < SHOWN_S:
+            return Situation(ObstacleStatus.TIME_JUMP, self._jumped)
+        if self._no_transform:
+            return Situation(ObstacleStatus.WAITING_FOR_EXTRINSICS, self._no_transform)
+        return found
+
+    def _judge(self, stamp_ns: int | None) -> Situation:
+        """What depth of this stamp, the newest that could be used, is worth now."""
+        if self._failure and time.monotonic() - self._failed_at < SHOWN_S:
+            return Situation(ObstacleStatus.ERROR, self._failure)
         refusal = self._refusal()
         if refusal:
             return Situation(ObstacleStatus.REFUSED, refusal)
-        if self._newest_ns is None:
-            if time.monotonic() - self._jumped_at < SHOWN_S:
-                return Situation(ObstacleStatus.TIME_JUMP, self._jumped)
+        if stamp_ns is None:
             return Situation(ObstacleStatus.WAITING_FOR_DEPTH, self._no_clock() or self._inputs.explain())
-        age_s = (self.get_clock().now().nanoseconds - self._newest_ns) / 1e9
-        if self._pending is not None and time.monotonic() - self._pending[0] > TF_GRACE_S:
-            return Situation(ObstacleStatus.WAITING_FOR_EXTRINSICS, self._no_transform)
+        age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         if abs(age_s) > self.settings.max_age_s:
             when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
             text = f"the newest depth is {when}: everything predicted is unknown"
@@ -311,12 +329,16 @@ class AvoidNode(LifecycleNode):
         )
         self._diagnostics.publish(situation.level, situation.message, figures)
         if self._worker is not None or self._failure:
-            self._log.tell(situation.level, situation.state, situation.message)
+            self._log.tell(situation.level, situation.state, situation.message or SERVED)
 
     def _on_jump(self, message: str) -> None:
-        self._newest_ns, self._pending = None, None
+        self._forget()
         self._jumped, self._jumped_at = message, time.monotonic()
         self._inputs.forget_stamps()
+
+    def _forget(self) -> None:
+        self._served_ns, self._no_transform = None, ""
+        self._pending.clear()
 
     def _fail(self, why: str) -> None:
         self._failure, self._failed_at = why, time.monotonic()

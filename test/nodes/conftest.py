@@ -140,6 +140,10 @@ class Bench:
             )
         )
 
+    def beside(self, name: str) -> Node:
+        """A plain node with a DDS participant of its own, which may give a topic another type than the tester does."""
+        return self._spin(lambda context: rclpy.create_node(name, context=context))
+
     def render(self, model: Path | str, **parameters: Any) -> RenderNode:
         """A running render node; its status messages gather in `status`."""
         self.status = self.collect(RenderStatus, "/render/status")

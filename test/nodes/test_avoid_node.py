@@ -2,101 +2,127 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from nav_msgs.msg import Odometry
 from pose2rgbd.msg import ObstacleStatus
-from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2, Range
+from sensor_msgs.msg import LaserScan, PointCloud2, Range
+from support.wall_flight import WallFlight
 
-from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.nodes.avoid import AvoidNode
 
 pytestmark = pytest.mark.ros
-
-CAMERA = Camera.from_fov(64, 48, 90.0)
-T_BODY_CAM = se3.compose(se3.make([0.1, 0.0, 0.0], [0, 0, 0, 1]), se3.T_BODY_OPTICAL)
-OPTICAL = "camera_optical"
-
-
-class Flight:
-    """Publishes the depth of a wall `ahead_m` in front of the body, its camera_info, TF and odometry."""
-
-    def __init__(self, bench: Any, ahead_m: float = 12.0, speed_mps: float = 4.0) -> None:
-        self.bench, self.speed_mps = bench, speed_mps
-        self.depth_m = np.full((CAMERA.height, CAMERA.width), ahead_m - 0.1, np.float32)
-        node = bench.node
-        self.images = node.create_publisher(Image, "depth_lower", 5)
-        self.infos = node.create_publisher(CameraInfo, "camera_info", 5)
-        self.odometry = node.create_publisher(Odometry, "odometry", 5)
-        self.offset_ns = 0
-        self.timer = node.create_timer(0.05, self.send)
-
-    def send(self) -> None:
-        stamp_ns = self.bench.node.get_clock().now().nanoseconds + self.offset_ns
-        self.bench.send(se3.make([1.0, 2.0, 30.0], [0, 0, 0, 1]), stamp_ns, "map", "base_link")
-        self.bench.send(T_BODY_CAM, stamp_ns, "base_link", OPTICAL)
-        self.images.publish(conversions.to_image(self.depth_m, stamp_ns, OPTICAL))
-        info = conversions.camera_to_info(CAMERA)
-        info.header.stamp, info.header.frame_id = conversions.to_stamp(stamp_ns), OPTICAL
-        self.infos.publish(info)
-        odometry = Odometry(child_frame_id="base_link")
-        odometry.header.stamp = info.header.stamp
-        odometry.twist.twist.linear.x = self.speed_mps
-        self.odometry.publish(odometry)
-
-    def stop(self) -> None:
-        self.bench.node.destroy_timer(self.timer)
+State = ObstacleStatus
 
 
 @pytest.fixture
-def avoid(bench: Any) -> Callable[..., tuple[Flight, AvoidNode]]:
-    """A flight and an avoid node that follows it; its status messages gather in `bench.status`."""
+def avoid(bench: Any) -> Callable[..., WallFlight]:
+    """A flight, and an avoid node that follows it; its status messages gather in `bench.status`."""
 
-    def start(flight: dict[str, Any] | None = None, **parameters: Any) -> tuple[Flight, AvoidNode]:
+    def start(flight: dict[str, Any] | None = None, **parameters: Any) -> WallFlight:
         bench.status = bench.collect(ObstacleStatus, "/avoid/status")
-        flown = Flight(bench, **(flight or {}))
-        return flown, bench.spin(AvoidNode, **parameters)
+        bench.spin(AvoidNode, **parameters)
+        return WallFlight(bench, **(flight or {}))
 
     return start
 
 
-def test_a_wall_ahead(bench, avoid):
+def wait_for(bench: Any, what: str, condition: Callable[[ObstacleStatus], bool]) -> ObstacleStatus:
+    """The first status from now on that fulfils a condition."""
+    start = len(bench.status)
+    return bench.wait(lambda: next((m for m in bench.status[start:] if condition(m)), None), what=what)
+
+
+def test_a_wall_ahead_of_a_tilted_body(bench, avoid):
     scans = bench.collect(LaserScan, "/avoid/scan")
+    pooled = bench.collect(LaserScan, "/avoid/mavros_scan")
     clouds = bench.collect(PointCloud2, "/avoid/points")
     ranges = bench.collect(Range, "/avoid/range_below")
-    avoid()
-    status = bench.wait_state(ObstacleStatus.OK)
+    tilt = quaternions.from_euler_rpy([0.0, 0.1, 0.7])
+    avoid({"tilt_xyzw": tilt})
+    status = bench.wait_state(State.OK)
     assert status.nearest_m == pytest.approx(12.0, abs=0.02)
-    assert status.direction.x == pytest.approx(1.0, abs=1e-3)
+    assert status.direction.x == pytest.approx(1.0, abs=1e-3), "in the body's own frame"
     assert status.clearance_ahead_m == pytest.approx(11.5, abs=0.1)
     assert status.time_to_collision_s == pytest.approx(11.5 / 4, abs=0.03)
     assert np.isnan(status.clearance_below_m), "the camera does not look down"
-    assert status.sources == ObstacleStatus.PREDICTED
-    bench.wait(lambda: scans and clouds and ranges)
-    scan = scans[-1]
-    assert scan.header.frame_id == "base_link_level"
-    values = np.array(scan.ranges)
-    assert values[180] == pytest.approx(12.0, abs=0.01)
+    assert (status.sources, status.header.frame_id) == (State.PREDICTED, "base_link")
+    assert status.known == 1.0
+    bench.wait(lambda: scans and pooled and clouds and ranges)
+    values = np.array(scans[-1].ranges)
+    assert scans[-1].header.frame_id == "base_link_level"
+    assert values[180] == pytest.approx(12.0 / math.cos(0.1), abs=0.1), "the wall leans with the body"
     assert np.isnan(values[:130]).all()
     assert np.isnan(values[230:]).all()
+    assert pooled[-1].ranges[0] == pytest.approx(values[173:188].min(), abs=1e-3)
     points = np.frombuffer(clouds[-1].data, np.float32).reshape(48, 64, 3)
     np.testing.assert_allclose(points[..., 2], 11.9, atol=1e-3)
+    assert np.isnan(ranges[-1].range)
+    assert {m.header.stamp.nanosec for m in scans} & {m.header.stamp.nanosec for m in bench.status}
 
 
-def test_silence_is_told_as_unknown_within_a_tenth_of_a_second(bench, avoid):
+def test_velocity_and_silence(bench, avoid):
     scans = bench.collect(LaserScan, "/avoid/scan")
-    flight, _ = avoid()
-    bench.wait_state(ObstacleStatus.OK)
-    flight.stop()
+    flight = avoid()
+    bench.wait_state(State.OK)
+    flight.speed_mps = 0.0
+    assert wait_for(bench, "at rest", lambda m: m.speed_mps == 0).time_to_collision_s == math.inf
+    flight.odometry_on = False
+    assert math.isnan(wait_for(bench, "no odometry", lambda m: math.isnan(m.speed_mps)).time_to_collision_s)
+    flight.images_on = False
     stopped = time.monotonic()
-    bench.wait_state(ObstacleStatus.STALE)
-    assert time.monotonic() - stopped < 0.5 + 0.1 + 0.1
+    status = bench.wait_state(State.STALE)
+    assert 0.4 < time.monotonic() - stopped < 0.5 + 0.1 + 0.15, (
+        "max_age_s, one period and 0.1 s, and some load"
+    )
+    assert "everything predicted is unknown" in status.message
     before = len(scans)
     bench.wait(lambda: len(scans) > before + 3)
     assert np.isnan(scans[-1].ranges).all()
+    assert math.isnan(bench.status[-1].nearest_m)
+    flight.images_on = True
+    bench.wait_state(State.OK)
+
+
+def test_live_sensors_bring_nearer_and_may_die(bench, avoid):
+    scans = bench.collect(LaserScan, "/avoid/scan")
+    flight = avoid({"live_m": 7.0})
+    both = State.PREDICTED + State.LIVE
+    status = wait_for(bench, "both", lambda m: m.sources == both)
+    assert status.nearest_m == pytest.approx(7.0, abs=0.02)
+    flight.live_m = math.inf  # nothing within its ten metres
+    assert wait_for(bench, "free", lambda m: m.nearest_m > 8).nearest_m == pytest.approx(12.0, abs=0.02)
+    flight.live_m = math.nan
+    wait_for(bench, "says nothing", lambda m: m.nearest_m == pytest.approx(12.0, abs=0.02))
+    flight.live_m, flight.range_m = None, 4.0
+    died = time.monotonic()
+    status = bench.wait_state(State.SENSOR_LOST)
+    assert time.monotonic() - died < 0.7
+    assert "live_depth fell silent" in status.message
+    status = wait_for(bench, "range", lambda m: m.nearest_m < 5)
+    assert status.nearest_m == pytest.approx(4.0, abs=0.01)
+    assert status.clearance_ahead_m == pytest.approx(3.5, abs=0.01)
+    assert scans[-1].ranges[180] == pytest.approx(4.0, abs=0.1)
+    flight.images_on = False
+    status = wait_for(bench, "live alone", lambda m: m.state == State.STALE and m.sources == State.LIVE)
+    assert status.nearest_m == pytest.approx(4.0, abs=0.01)
+
+
+def test_frames_and_stamps_that_do_not_fit(bench, avoid):
+    flight = avoid({"mount_on": False})
+    status = bench.wait_state(State.WAITING_FOR_EXTRINSICS)
+    assert "camera_optical" in status.message
+    assert "base_link" in status.message
+    flight.mount_on = True
+    bench.wait_state(State.OK)
+    flight.offset_ns = -5_000_000_000
+    assert "back by" in bench.wait_state(State.TIME_JUMP).message
+    flight.offset_ns = 0
+    bench.wait_state(State.OK)
+    flight.offset_ns = 3_000_000_000
+    assert "in the future" in bench.wait_state(State.STALE).message

@@ -1,0 +1,60 @@
+"""The avoid node refuses what it cannot use, in one line each."""
+
+from __future__ import annotations
+
+import pytest
+from pose2rgbd.msg import ObstacleStatus, RelativeDepth, RenderStatus
+from sensor_msgs.msg import NavSatFix
+from support.wall_flight import WallFlight, latched
+
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.nodes.avoid import AvoidNode
+
+pytestmark = pytest.mark.ros
+REFUSED = ObstacleStatus.REFUSED
+
+
+def test_what_the_renderer_says_of_its_model(bench):
+    bench.status = bench.collect(ObstacleStatus, "/avoid/status")
+    node = bench.spin(AvoidNode)
+    render = bench.node.create_publisher(RenderStatus, "status", 5)
+    sent = RenderStatus(model="meadow", metric_depth=False)
+    bench.node.create_timer(0.1, lambda: render.publish(sent))
+    assert "depth of model meadow is relative" in bench.wait_state(REFUSED).message
+    sent.metric_depth = True
+    start = len(bench.status)
+    told = bench.wait(lambda: next((m for m in bench.status[start:] if "not calibrated" in m.message), None))
+    assert told.state == REFUSED
+    assert "pose2rgbd calibrate" in told.message
+    sent.calibrated = True
+    bench.wait_state(ObstacleStatus.WAITING_FOR_DEPTH)
+    other = bench.beside("other")
+    relative = other.create_publisher(RelativeDepth, "depth_lower", 5)
+    assert "is relative depth, without a unit" in bench.wait_state(REFUSED).message
+    other.destroy_publisher(relative)
+    bench.wait_state(ObstacleStatus.WAITING_FOR_DEPTH)
+    flight = WallFlight(bench, info_offset_ns=7)
+    found = lambda: next((m for m in bench.status if "no stamp in common" in m.message), None)  # noqa: E731
+    assert "differ by 0.0" in bench.wait(found).message
+    flight.info_offset_ns = 0
+    bench.wait_state(ObstacleStatus.OK)
+    assert node._inputs.incomplete > 0
+
+
+def test_another_map_and_a_bound_without_margin(bench, make_checkpoint):
+    here = Datum(47.0, 8.0, 400.0)
+    bench.status = bench.collect(ObstacleStatus, "/avoid/status")
+    bench.spin(AvoidNode, model=str(make_checkpoint("placed", datum=here)))
+    WallFlight(bench)
+    bench.wait_state(ObstacleStatus.OK)
+    origin = bench.node.create_publisher(NavSatFix, "map_origin", latched())
+    origin.publish(NavSatFix(latitude=47.001, longitude=8.0, altitude=400.0))
+    assert "is 111.2 m from the datum of the model" in bench.wait_state(REFUSED).message
+    origin.publish(NavSatFix(latitude=47.0, longitude=8.0, altitude=400.5))
+    bench.wait_state(ObstacleStatus.OK)
+
+
+def test_depth_needs_a_margin(bench):
+    bench.status = bench.collect(ObstacleStatus, "/avoid/status")
+    bench.spin(AvoidNode, bound="depth")
+    assert "needs margin_m" in bench.wait_state(REFUSED).message
