@@ -53,15 +53,15 @@ class PathJobs:
     ) -> tuple[PathJob, float]:  # fmt: skip
         """The poses of a path to come, from where the body is now, and how far along that is.
 
-        It is looked for from `from_m` on, as far as the look-ahead reaches, so that a path that crosses itself is
-        followed in order. Without a transform of the body the path is taken from `from_m`.
+        It is looked for around `from_m`, as far as the look-ahead reaches, so that a path that crosses itself is followed
+        in order. Without a transform of the body the path is taken from `from_m`.
         """
         T_map_path = self._T_map(path.header.frame_id)
         body = self._body(settings.body_frame)
         if body is not None:
             reach_m = max(settings.poses * settings.spacing_m, 10 * settings.radius_m)
             position_m = np.linalg.solve(T_map_path, body.T_map_cam)[:3, 3]
-            from_m = along(points, position_m, from_m, reach_m)
+            from_m = along(points, position_m, from_m - reach_m, 2 * reach_m)
         part = resampled(points, settings.spacing_m, from_m, settings.poses, cut=True)
         stamp_ns = body.stamp_ns if body else now_ns
         times_s = self._times_s(part, path, stamp_ns, speed_mps)

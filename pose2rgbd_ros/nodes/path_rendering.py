@@ -182,8 +182,8 @@ class PathRendering:
 def images_left_out(job: PathJob) -> str:
     """Why a job's images are not sent."""
     return (
-        f"the images of {len(job.path)} poses take {job.image_bytes / 2**20:.0f} MiB and a message holds "
-        f"{MESSAGE_BYTES // 2**20}: the profile alone is sent"
+        f"the images of {len(job.path)} poses take {job.image_bytes / 2**20:.3g} MiB and a message holds "
+        f"{MESSAGE_BYTES / 2**20:.3g}: the profile alone is sent"
     )
 
 

@@ -24,7 +24,9 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.clearance import DOWN, nearest_obstacle, room_along, room_below
 from pose2rgbd_ros.obstacles.paths import BodyPath
 from pose2rgbd_ros.obstacles.sight import Sight, see
-from pose2rgbd_ros.obstacles.surfaces import Nearby, SurfaceFinder, Surfaces
+from pose2rgbd_ros.obstacles.surfaces import Nearby, SurfaceFinder, Surfaces, coarser
+
+FINEST_SIGHT = 128  # larger images are pooled to their least bounds
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,9 @@ class ProfileBuilder:
         T_map_cam = T_map_body @ self._T_body_cam
         T_here_cam = T_map_cam.copy()  # axes of the map, origin in the body's centre
         T_here_cam[:3, 3] -= T_map_body[:3, 3]
-        sight = see(lower_m, self._camera, T_here_cam)
-        self._known[k], self._inside[k] = sight.known, inside
-        if inside and sight.known >= settings.min_known:
-            self._see(k, sight)
+        self._known[k], self._inside[k] = float(np.isfinite(lower_m).mean()), inside
+        if inside and self._known[k] >= settings.min_known:
+            self._look(k, see(*coarser(lower_m, self._camera, FINEST_SIGHT), T_here_cam))
         own = self._finder.surfaces(lower_m, upper_m, T_map_cam)
         self._meet(k, own)
         for earlier, surfaces in self._recent:
@@ -127,7 +128,7 @@ class ProfileBuilder:
         self._recent.append((k, own))
         self.done += 1
 
-    def _see(self, k: int, sight: Sight) -> None:
+    def _look(self, k: int, sight: Sight) -> None:
         """Free space by the pose's own view."""
         settings = self._settings
         rules = (settings.radius_m, settings.near_m, settings.range_m)

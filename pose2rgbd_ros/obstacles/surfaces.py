@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -111,8 +112,8 @@ class SurfaceFinder:
         Within a block pixels nearer and farther than the middle of its lower bounds are kept apart, or the edge of a roof would
         reach to the ground. Every pixel's bounds lie within a spindle.
         """
-        lower = self._blocks(np.where(lower_m < FARTHEST_M, lower_m, np.nan))
-        upper = np.fmin(np.fmax(self._blocks(upper_m), lower), FARTHEST_M)
+        lower = _blocks(np.where(lower_m < FARTHEST_M, lower_m, np.float32(np.nan)), self._block, "constant")
+        upper = np.fmin(np.fmax(_blocks(upper_m, self._block, "constant"), lower), np.float32(FARTHEST_M))
         known = np.isfinite(lower)
         least, most = (
             np.where(known, lower, np.inf).min(axis=-1),
@@ -126,23 +127,41 @@ class SurfaceFinder:
         return Surfaces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _spindles(
-        self, lower: Float64, upper: Float64, which: Bool, T_map_cam: Float64
+        self, lower: Float32, upper: Float32, which: Bool, T_map_cam: Float64
     ) -> tuple[Float64, Float64, Float64]:
         """Start, way and reach of what some pixels of each block (h, w, pixels) may be."""
-        begin = np.where(which, lower, np.inf).min(axis=-1)
-        end = np.where(which, upper, -np.inf).max(axis=-1)
+        begin = np.where(which, lower, np.float32(np.inf)).min(axis=-1)
+        end = np.where(which, upper, np.float32(-np.inf)).max(axis=-1)
         there = np.isfinite(begin) & np.isfinite(self._rays).all(axis=-1)
-        rays, begin, end = self._rays[there] @ T_map_cam[:3, :3].T, begin[there], end[there]
+        rays, begin, end = (
+            self._rays[there] @ T_map_cam[:3, :3].T,
+            begin[there].astype(np.float64),
+            end[there].astype(np.float64),
+        )
         start: Float64 = T_map_cam[:3, 3] + rays * begin[:, None]
         return start, rays * (end - begin)[:, None], self._slope * end
 
-    def _blocks(self, image_m: Float32) -> Float64:
-        """An image cut into blocks, (h, w, pixels of a block); NaN beyond its edge."""
-        k = self._block
-        rows, columns = (-side % k for side in image_m.shape)
-        padded = np.pad(image_m.astype(np.float64), ((0, rows), (0, columns)), constant_values=np.nan)
-        h, w = padded.shape[0] // k, padded.shape[1] // k
-        return padded.reshape(h, k, w, k).swapaxes(1, 2).reshape(h, w, k * k)
+
+def coarser(lower_m: Float32, camera: Camera, most: int) -> tuple[Float32, Camera]:
+    """Lower bounds (H, W) in blocks, at most `most` a side, and their camera: the least of each, NaN if one is unknown."""
+    block = -(-max(camera.width, camera.height) // most)
+    if block == 1:
+        return lower_m, camera
+    least = _blocks(lower_m, block, "edge").min(axis=-1)  # NaN wins
+    h, w = least.shape
+    scaled = replace(camera, width=w, height=h, fx=camera.fx / block, fy=camera.fy / block,
+                     cx=(camera.cx + 0.5) / block - 0.5, cy=(camera.cy + 0.5) / block - 0.5)  # fmt: skip
+    return least, scaled
+
+
+def _blocks(image_m: Float32, block: int, beyond: Literal["edge", "constant"]) -> Float32:
+    """An image cut into blocks, (h, w, pixels of a block); beyond its edge as at it, or NaN."""
+    rows, columns = (-side % block for side in image_m.shape)
+    how: dict[str, float] = {"constant_values": np.nan} if beyond == "constant" else {}
+    padded = np.pad(image_m, ((0, rows), (0, columns)), mode=beyond, **how)  # type: ignore[call-overload]
+    h, w = padded.shape[0] // block, padded.shape[1] // block
+    blocks: Float32 = padded.reshape(h, block, w, block).swapaxes(1, 2).reshape(h, w, block * block)
+    return blocks
 
 
 def _barrel_m(to_start: Float64, way: Float64, direction: Float64, wide: Float64) -> Float64:

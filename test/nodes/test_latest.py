@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.latest import LatestWorker
 
 
@@ -77,3 +78,33 @@ def test_stop_abandons_waiting_calls(recorder):
     stopping.join(5)
     assert "deactivated" in str(waiting.exception())
     assert "deactivated" in str(recorder.worker.call(lambda: 1, lambda: None).exception())
+
+
+def test_work_in_parts_takes_turns_with_jobs(recorder):
+    """A job waits for one part at most, and the parts are not starved by jobs."""
+    recorder.worker.offer("first")
+    assert recorder.begun.wait(5)
+    said = recorder.done
+    last = threading.Event()
+    for index in range(4):
+        recorder.worker.call(lambda part=index: said.append(part), lambda: None, behind=True)
+    recorder.worker.call(lambda: said.append("urgent"), lambda: None)
+    recorder.worker.offer("second")
+    # Offered from within a part, as a node offers the next pose while a part is rendered.
+    recorder.worker.call(lambda: recorder.worker.offer("third"), lambda: None, behind=True)
+    recorder.worker.call(lambda: said.append("end"), last.set, behind=True)
+    recorder.go_on.set()
+    assert last.wait(5)
+    assert said == ["first", "urgent", 0, "second", 1, 2, 3, "third", "end"]
+
+
+def test_parts_waiting_when_it_stops_are_told(recorder):
+    recorder.worker.offer("first")
+    assert recorder.begun.wait(5)
+    woken = threading.Event()
+    part = recorder.worker.call(lambda: None, woken.set, behind=True)
+    threading.Timer(0.2, recorder.go_on.set).start()
+    recorder.worker.stop()
+    assert woken.is_set()
+    with pytest.raises(UserError, match="deactivated"):
+        part.result()

@@ -15,7 +15,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.paths import Waypoints, faced, resampled
 from pose2rgbd_ros.obstacles.profile import ProfileBuilder, ProfileSettings
-from pose2rgbd_ros.obstacles.surfaces import SurfaceFinder, Surfaces
+from pose2rgbd_ros.obstacles.surfaces import SurfaceFinder, Surfaces, coarser
 
 # Two rows of houses along the x axis, one across its end, and the ground: corners low and high, metres.
 BOXES = np.array(
@@ -226,3 +226,16 @@ def test_surfaces_cover_all_pixels_of_their_blocks():
         for depth in (lower[v, u], upper[v, u]):
             point = se3.transform_points(T, rays[v, u] * depth)
             assert surfaces.near(point).distance_m < 1e-6
+
+
+def test_larger_images_are_pooled_to_their_least_bounds():
+    camera = Camera.from_fov(250, 130, 70.0)
+    lower = np.random.default_rng(1).uniform(5, 6, (130, 250)).astype(np.float32)
+    lower[40, 41] = np.nan
+    pooled, scaled = coarser(lower, camera, 64)
+    assert pooled.shape == (scaled.height, scaled.width) == (33, 63)
+    assert pooled[5, 7] == lower[20:24, 28:32].min()
+    assert np.isnan(pooled[10, 10])
+    assert np.isfinite(pooled).sum() == pooled.size - 1
+    middles = camera.rays()[1:128:4, 1:248:4]  # one of the four pixels in the middle of each block
+    assert np.abs(scaled.rays()[:32, :62] - middles).max() < 1 / camera.fx
