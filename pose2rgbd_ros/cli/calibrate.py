@@ -26,6 +26,9 @@ class Arguments:
             help="the dataset trained on, whose held-out frames are taken; or another recording of the place"
         ),
     ]
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="folder of the page (default: report beside the checkpoint)")
+    ] = None
     level: Annotated[float, tyro.conf.arg(help="share of depths that the interval should hold")] = 0.9
     false_safe: Annotated[
         float,
@@ -40,7 +43,12 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd calibrate")
     from pose2rgbd_ros.evaluation.calibrate import calibrate  # torch only once it is needed
     from pose2rgbd_ros.evaluation.calibrate_fit import Goal
+    from pose2rgbd_ros.training.device import pick_device
 
+    is_run = (arguments.checkpoint / "checkpoint").is_dir()
+    out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
     goal = Goal(arguments.level, arguments.false_safe, arguments.margin_m)
-    print(calibrate(arguments.checkpoint, arguments.dataset, goal, arguments.device).line())
+    device = pick_device(arguments.device)
+    print(calibrate(arguments.checkpoint, arguments.dataset, goal, device, out).line())
+    print(f"look at {out / 'calibration.html'}")
     return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from pose2rgbd_ros.cli.arguments import with_help
-from pose2rgbd_ros.cli.run_models import RunTraining, choose, serve, train_models
+from pose2rgbd_ros.cli.run_models import RunTraining, calibrate_served, choose, serve, train_models
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
@@ -126,7 +126,9 @@ def main(argv: list[str]) -> int:
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
     _inspect(steps, dataset)
-    serve(choose(train_models(steps.run, dataset, out / "runs", config.train)), run)
+    served = choose(train_models(steps.run, dataset, out / "runs", config.train))
+    serve(served, run)
+    calibrate_served(steps.run, dataset, served)
     delivered = _fly(dataset, run, out, config.live_s) if config.live_s > 0 else True
     _tell(out, dataset, run, time.monotonic() - started)
     return 0 if _is_good(run, config.min_gain) and delivered else 1
@@ -204,6 +206,7 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
     for label, path in (
         ("look at", run / "report" / "index.html"),
         ("", run / "report" / "sheet.png"),
+        ("", run / "report" / "calibration.html"),
         ("", dataset / "inspect" / "contact_sheet.png"),
         ("", out / "live" / "sheet.png"),
         ("model", run / "checkpoint"),

@@ -103,6 +103,22 @@ def serve(chosen: Trained, link: Path) -> None:
     link.symlink_to(chosen.folder.resolve().relative_to(link.parent.resolve()), target_is_directory=True)
 
 
+def calibrate_served(run_step: RunStep, dataset: Path, chosen: Trained) -> None:
+    """Bounds of depth and a guard for the served model, from its held-out frames; one line where there can be none."""
+
+    def job(begun: bool) -> None:
+        from pose2rgbd_ros.evaluation.calibrate import calibrate
+
+        try:
+            print(
+                f"   {calibrate(chosen.folder / 'checkpoint', dataset, page=chosen.folder / 'report').line()}"
+            )
+        except UserError as error:
+            print(f"   not calibrated: {error}")
+
+    run_step(f"calibrate {chosen.name}", None, job)
+
+
 def _candidates(dataset: Path) -> list[str]:
     from pose2rgbd_ros.dataset.reader import Dataset
 

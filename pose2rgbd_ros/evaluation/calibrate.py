@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate_fit import AIM, Goal, Pixels, edges_of, fit
 from pose2rgbd_ros.evaluation.calibrate_measure import Measured, measure
+from pose2rgbd_ros.evaluation.calibrate_page import ShownFrame, write_page
 from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, held_out
+from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.network import focal_px
@@ -25,9 +26,8 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
 MOST_FRAMES = 160  # more tell little more
-MOST_PIXELS = 300_000
-
-_log = logging.getLogger(__name__)
+MOST_PIXELS = 200_000
+SHOWN_FRAMES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +37,16 @@ class Calibrated:
     calibration: Calibration
     measured: Measured
     held_out: HeldOut
-    dataset: str
 
     def line(self) -> str:
         """One line for the console."""
         return self.measured.line(self.calibration, self.held_out.kind)
 
 
-def calibrate(checkpoint: Path, dataset: Path, goal: Goal | None = None, device: str = "cpu") -> Calibrated:
-    """Calibrate, and write the calibration into the checkpoint's folder.
+def calibrate(
+    checkpoint: Path, dataset: Path, goal: Goal | None = None, device: str = "cpu", page: Path | None = None
+) -> Calibrated:
+    """Calibrate, and write the calibration into the checkpoint's folder; `page` is a folder for what to look at.
 
     Raises:
         UserError: a bad checkpoint or dataset, no metric depth in one of them, too few held-out frames, or nothing known.
@@ -72,7 +73,13 @@ def calibrate(checkpoint: Path, dataset: Path, goal: Goal | None = None, device:
         figures=_figures(data, chosen, measured),
     )
     save_calibration(directory, calibration)
-    return Calibrated(calibration, measured, chosen, data.path.resolve().name)
+    if page is not None:
+        title = f"Calibration of {model_name(loaded)} {loaded.camera.width} px on {data.path.resolve().name}"
+        frames = source.shown(
+            Renderer(directory, device), _spread(chosen.frames[chosen.unit >= 0], SHOWN_FRAMES)
+        )
+        write_page(page, title, calibration, chosen.kind, measured, frames)
+    return Calibrated(calibration, measured, chosen)
 
 
 def guard_limit(score: dict[int, float], risk: dict[int, float], allowed: float) -> float:
@@ -144,6 +151,20 @@ class _Source:
             raise UserError(f"{self._data.path}: the model knows no depth in any held-out frame")
         count = len(FEATURES)
         return Pixels(tuple(joined[:count]), joined[count], joined[count + 1], *joined[count + 2 :]), asked
+
+    def shown(self, renderer: Renderer, frames: np.ndarray) -> list[ShownFrame]:
+        """Frames as the calibrated renderer shows them."""
+        rows = []
+        for frame in frames:
+            images = renderer.render_for_camera(self._data.T_map_cam[frame], self.camera)
+            assert images.depth is not None
+            assert images.depth_lower is not None
+            assert images.depth_upper is not None
+            seconds = (int(self._data.stamps_ns[frame]) - int(self._data.stamps_ns[0])) / 1e9
+            bounds = images.depth[0], images.depth_lower[0], images.depth_upper[0]
+            rgb = np.asarray(self._cache.rgb[frame])
+            rows.append(ShownFrame(f"t = {seconds:.1f} s", rgb, self.truth(int(frame)), *bounds))
+        return rows
 
     def _features(self, T_map_cam: Any, score: float) -> tuple[Float32, tuple[Float32, ...]]:
         """Depth (H W,) of a view and its features, each (H W,), in the order of intervals.FEATURES."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.rendering.intervals import IntervalTable, cells_of
 
@@ -60,6 +61,14 @@ class Goal:
     level: float = 0.9
     false_safe: float = 0.005
     margin_m: float = 2.0
+
+    def __post_init__(self) -> None:
+        """UserError for shares outside (0, 1) or a margin below 0."""
+        if not 0.0 < self.level < 1.0 or not 0.0 < self.false_safe < 1.0 or not self.margin_m >= 0.0:
+            raise UserError(
+                f"level {self.level}, false-safe {self.false_safe}, margin {self.margin_m} m: "
+                "the first two are shares between 0 and 1, the margin is not negative"
+            )
 
 
 def edges_of(pixels: Pixels, names: tuple[str, ...]) -> tuple[Float32, ...]:

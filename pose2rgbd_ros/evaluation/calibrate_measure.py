@@ -12,9 +12,10 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.rendering.calibration import Calibration
 from pose2rgbd_ros.rendering.intervals import IntervalTable, cells_of
 
-DEALS = 4  # of the lines into halves A and B, both ways
+DEALS = 3  # of the lines into halves A and B, both ways
 BOOTSTRAPS = 1000
-RELIABILITY_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+RELIABILITY_LEVELS, RELIABILITY_STEP = (0.5, 0.7, 0.8, 0.9, 0.95), 4
+RISK_SHARES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Measured:
     coverage: of known pixels, those within the interval. below: those nearer than the lower bound. false_safe: those
     whose lower bound exceeds the truth by the margin. known: of pixels of recorded depth, those with a depth.
     width: median width of the interval as a share of depth. false_safe_of_frame: frame -> share of its known pixels.
+    reliability: pairs of the share promised and the share held. risk_coverage: of the share kept, narrowest intervals
+    first, the mean error in metres and the share of depths farther than the truth by the margin.
     """
 
     coverage: Estimate
@@ -44,11 +47,17 @@ class Measured:
     known: Estimate
     width: float
     false_safe_of_frame: dict[int, float]
+    reliability: list[tuple[float, float]]
+    risk_coverage: list[tuple[float, float, float]]
 
     def to_dict(self) -> dict[str, Any]:
         """For calibration.yaml: value, lower and upper end of 95 % by resampling lines."""
         named = {name: getattr(self, name).to_list() for name in ("coverage", "below", "false_safe", "known")}
-        return {**named, "width_median_share": round(self.width, 5)}
+        curves = {
+            "reliability": [[round(value, 4) for value in pair] for pair in self.reliability],
+            "risk_coverage": [[round(value, 4) for value in row] for row in self.risk_coverage],
+        }
+        return {**named, "width_median_share": round(self.width, 5), **curves}
 
     def line(self, calibration: Calibration, kind: str) -> str:
         """One line for the console."""
@@ -80,7 +89,7 @@ def measure(
     units = np.unique(pixels.unit[pixels.unit >= 0])
     counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
     of_frame: dict[int, list[float]] = {}
-    widths: list[Float32] = []
+    judged: list[Float32] = []
     for chosen in _deals(units):
         mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
         table = fit(pixels.at(mine), edges, goal, focal_px)
@@ -98,17 +107,46 @@ def measure(
                 of_frame.setdefault(int(frame), []).append(
                     float(flags[3][inside].sum() / known[inside].sum())
                 )
-        widths.append(((upper - lower)[known] / other.depth[known]).astype(np.float32))
+        judged.append(np.stack([(upper - lower) / other.depth, other.depth - other.truth])[:, known])
+    width, error_m = np.concatenate(judged, axis=1)
     return Measured(
         coverage=_estimate(counts.within, counts.known),
         below=_estimate(counts.below, counts.known),
         false_safe=_estimate(counts.false_safe, counts.known),
         known=_estimate(counts.known, counts.asked),
-        width=float(np.median(np.concatenate(widths)))
-        if any(len(width) for width in widths)
-        else float("nan"),
+        width=float(np.median(width)) if len(width) else float("nan"),
         false_safe_of_frame={frame: float(np.mean(shares)) for frame, shares in of_frame.items()},
+        reliability=_reliability(pixels, edges, goal, focal_px),
+        risk_coverage=_risk_coverage(width, error_m, goal.margin_m),
     )
+
+
+def _reliability(
+    pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_px: float
+) -> list[tuple[float, float]]:
+    """Of one deal of the units: the share each level promises, and the share held on the other half."""
+    chosen = _deals(np.unique(pixels.unit[pixels.unit >= 0]))[0]
+    some = np.arange(len(pixels.depth)) % RELIABILITY_STEP == 0
+    mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
+    fitted, other = pixels.at(mine & some), pixels.at(~mine & some)
+    found = []
+    for level in RELIABILITY_LEVELS:
+        table = fit(fitted, edges, Goal(level, goal.false_safe, goal.margin_m), focal_px)
+        known, lower, upper = bounds_of(table, other)
+        held = known & (lower <= other.truth) & (other.truth <= upper)
+        found.append((level, float(held.sum() / max(known.sum(), 1))))
+    return found
+
+
+def _risk_coverage(width: Float32, error_m: Float32, margin_m: float) -> list[tuple[float, float, float]]:
+    """See :class:`Measured`; width and error_m (N,)."""
+    by_width = error_m[np.argsort(width, kind="stable")]
+    rows = []
+    for share in RISK_SHARES:
+        kept = by_width[: round(share * len(by_width))]
+        if len(kept):
+            rows.append((share, float(np.abs(kept).mean()), float((kept > margin_m).mean())))
+    return rows
 
 
 def bounds_of(table: IntervalTable, pixels: Pixels) -> tuple[Bool, Float32, Float32]:

@@ -1,0 +1,125 @@
+"""The page of a calibration: do intervals hold what they promise, do narrow ones err less, and how it looks in frames."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate_measure import Measured
+from pose2rgbd_ros.evaluation.sheets import DEPTH_COLOURS, ERROR_COLOURS, Block, Column, draw_blocks
+from pose2rgbd_ros.geometry.arrays import Float32, UInt8
+from pose2rgbd_ros.rendering.calibration import Calibration
+
+PAGE_FILE, SHEET_FILE = "calibration.html", "calibration.png"
+PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
+<style>body{{font:15px/1.5 sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;color:#222}}
+img{{max-width:100%}} .verdict{{border-left:5px solid #0b6e4f;padding:.3rem .8rem}}</style>
+<h1>{title}</h1><p class="verdict">{verdict}</p>{notes}
+<h2>Promise and risk, on lines that the bounds were not fitted on</h2>
+<p>Left: the share of pixels within the interval against the share it promises. Right: errors of depth among the pixels
+of the narrowest intervals.</p><img alt="reliability and risk" src="{curves}">
+<h2>Frames</h2><p>Held-out frames, with the final table. Grey is unknown. The last column shows where the truth lies
+nearer than the lower bound (red: by more than the margin) or farther than the upper one (blue).</p>
+<img alt="truth, depth, error and bounds" src="{sheet}">
+</html>
+"""
+
+
+class ShownFrame:
+    """A held-out frame: recorded colour and depth, depth as rendered with its bounds; (H, W), NaN unknown."""
+
+    def __init__(
+        self, label: str, rgb: UInt8, truth: Float32, depth: Float32, lower: Float32, upper: Float32
+    ) -> None:
+        self.label, self.rgb, self.truth = label, rgb, truth
+        self.depth, self.lower, self.upper = depth, lower, upper
+
+    def missed(self, margin_m: float) -> UInt8:
+        """(H, W, 3): where the interval does not hold the truth."""
+        picture = np.full((*self.depth.shape, 3), 235, np.uint8)
+        with np.errstate(invalid="ignore"):
+            for where, colour in (
+                (self.truth < self.lower, (240, 190, 120)),
+                (self.truth > self.upper, (120, 150, 230)),
+                (self.truth + margin_m < self.lower, (200, 20, 20)),
+                (np.isnan(self.depth), (64, 64, 64)),
+            ):
+                picture[where] = colour
+        return picture
+
+
+def write_page(
+    out: Path, title: str, calibration: Calibration, kind: str, measured: Measured, frames: list[ShownFrame]
+) -> None:
+    """Write calibration.html and the sheet of frames into `out`; UserError when it cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draw_blocks(out / SHEET_FILE, [_block(frames, calibration.margin_m)], title)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in calibration.figures.get("notes", []))
+        page = PAGE.format(
+            title=html.escape(title), verdict=html.escape(measured.line(calibration, kind)), notes=notes,
+            curves=_embedded(_curves(measured)), sheet=_embedded((out / SHEET_FILE).read_bytes()),
+        )  # fmt: skip
+        (out / PAGE_FILE).write_text(page)
+    except OSError as error:
+        raise UserError(f"cannot write the page into {out} ({error.strerror or error})") from error
+
+
+def _block(frames: list[ShownFrame], margin_m: float) -> Block:
+    depths = np.concatenate([frame.truth[np.isfinite(frame.truth)].ravel() for frame in frames])
+    near, far = (float(value) for value in np.quantile(depths, (0.01, 0.98)))
+    errors = [np.abs(frame.depth - frame.truth) for frame in frames]
+    gaps = [frame.depth - frame.lower for frame in frames]
+    widths = [frame.upper - frame.lower for frame in frames]
+
+    def most(images: list[Float32]) -> float:
+        values = np.concatenate([image[np.isfinite(image)].ravel() for image in images])
+        return max(float(np.quantile(values, 0.97)), 0.1) if len(values) else 1.0
+
+    columns = [
+        Column("recorded", [frame.rgb for frame in frames]),
+        Column("depth (m)", [frame.truth for frame in frames], DEPTH_COLOURS, near, far),
+        Column("predicted (m)", [frame.depth for frame in frames], DEPTH_COLOURS, near, far),
+        Column("error (m)", list(errors), ERROR_COLOURS, 0.0, most(errors)),
+        Column("depth - lower (m)", list(gaps), ERROR_COLOURS, 0.0, most(gaps)),
+        Column("interval (m)", list(widths), ERROR_COLOURS, 0.0, most(widths)),
+        Column("not held", [frame.missed(margin_m) for frame in frames]),
+    ]
+    return Block(columns, [frame.label for frame in frames])
+
+
+def _curves(measured: Measured) -> bytes:
+    figure = Figure(figsize=(10, 3.6), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    promised, held = np.array(measured.reliability).reshape(-1, 2).T
+    left.plot([0.4, 1], [0.4, 1], color="0.7", lw=1)
+    left.plot(promised, held, marker="o", color="#0b6e4f")
+    left.set(xlabel="promised", ylabel="held", xlim=(0.45, 1), ylim=(0.45, 1))
+    kept, error_m, over = np.array(measured.risk_coverage).reshape(-1, 3).T
+    right.plot(kept, error_m, marker="o", color="#0b6e4f", label="mean error (m)")
+    right.set(
+        xlabel="share of pixels kept, narrowest interval first", ylabel="mean error (m)", ylim=(0, None)
+    )
+    second = right.twinx()
+    second.plot(
+        kept, 100 * over, marker="s", color="#c0392b", label="farther than the truth by the margin (%)"
+    )
+    second.set(ylabel="farther by the margin (%)", ylim=(0, None))
+    figure.legend(loc="outside lower right", fontsize=8, ncols=2)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
