@@ -54,7 +54,7 @@ def table(cls: type[Any], prefix: str = "") -> str:
         if dataclasses.is_dataclass(_default(field)):
             continue
         default, limits = _default(field), field.metadata
-        extra = f" One of: {', '.join(limits['choices'])}." if limits["choices"] else ""
+        extra = f" One of: {', '.join(map(str, limits['choices']))}." if limits["choices"] else ""
         if limits["ge"] is not None or limits["le"] is not None:
             extra += f" Range {'-inf' if limits['ge'] is None else limits['ge']} to "
             extra += f"{'inf' if limits['le'] is None else limits['le']}."

@@ -10,10 +10,13 @@ from rclpy.parameter import Parameter
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import parameters
+from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
+from pose2rgbd_ros.nodes.look_ahead_settings import LookAheadSettings
 from pose2rgbd_ros.nodes.monitor import MonitorSettings
 from pose2rgbd_ros.nodes.play import PlaySettings
 from pose2rgbd_ros.nodes.render import RenderSettings
 from pose2rgbd_ros.nodes.render_camera import CameraSettings
+from pose2rgbd_ros.obstacles.scan import ScanSettings
 from pose2rgbd_ros.settings import setting
 
 pytestmark = pytest.mark.ros
@@ -67,16 +70,20 @@ def test_later_values(make_node):
     assert parameters.read(node, Settings) == Settings(count=5)
 
 
-@pytest.mark.parametrize("settings", [RenderSettings, PlaySettings, MonitorSettings])
+@pytest.mark.parametrize("settings", [RenderSettings, AvoidSettings, PlaySettings, MonitorSettings])
 def test_documentation_has_this_table(repository, settings):
     assert parameters.table(settings) in (repository / "docs" / "nodes.md").read_text()
 
 
 def test_documentation_has_the_table_of_the_camera(repository):
-    assert parameters.table(CameraSettings, "camera.") in (repository / "docs" / "nodes.md").read_text()
+    page = (repository / "docs" / "nodes.md").read_text()
+    assert parameters.table(CameraSettings, "camera.") in page
+    assert parameters.table(LookAheadSettings, "look_ahead.") in page
+    assert parameters.table(ScanSettings, "scan.") in page
 
 
-def test_parameter_file_holds_the_defaults(repository):
-    values = yaml.safe_load((repository / "config" / "render.yaml").read_text())["/**"]["ros__parameters"]
-    defaults = asdict(RenderSettings())
-    assert values == {name: value for name, value in defaults.items() if name != "autostart"}
+@pytest.mark.parametrize(("node", "settings"), [("render", RenderSettings), ("avoid", AvoidSettings)])
+def test_parameter_file_holds_the_defaults(repository, node, settings):
+    text = (repository / "config" / f"{node}.yaml").read_text()
+    values = yaml.safe_load(text)["/**"]["ros__parameters"]
+    assert values == {name: value for name, value in asdict(settings()).items() if name != "autostart"}
