@@ -16,30 +16,31 @@ from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
-SIDE_M, TOWER_M, LAYERS = 300, 15, 25
+SIDE_M, TOWER_M, TOP_M = 300, 15, 36.0
+CELL_M, LAYER_M, FEATURE_M = 0.65, 0.95, 0.38  # as trained at 128 pixels from HEIGHT_M
 HEIGHT_M, FOV_DEG = 55.0, 90.0
 
 
 def relief_city() -> Relief:
-    """Cells of 1 m, 25 layers of 1.5 m, features of 0.5 m; towers 15 m wide, low ones more often than high ones."""
+    """Towers 15 m wide, low ones more often than high ones, in cells that training at 128 pixels chooses."""
     torch.manual_seed(0)
-    side = SIDE_M + 1
+    side, layers = round(SIDE_M / CELL_M) + 1, round(TOP_M / LAYER_M) + 1
     model = Relief(
         ReliefConfig(
             origin_m=(-SIDE_M / 2, -SIDE_M / 2, 0.0),
-            layers=LAYERS,
+            layers=layers,
             rows=side,
             columns=side,
-            cell_m=1.0,
-            layer_m=1.5,
-            feature_m=0.5,
+            cell_m=CELL_M,
+            layer_m=LAYER_M,
+            feature_m=FEATURE_M,
         )
     )
-    towers = torch.rand(1, 1, SIDE_M // TOWER_M, SIDE_M // TOWER_M) ** 3 * (LAYERS - 3)
+    towers = torch.rand(1, 1, SIDE_M // TOWER_M, SIDE_M // TOWER_M) ** 3 * (layers - 3)
     height = functional.interpolate(towers, size=(side, side))[0, 0]
     with torch.no_grad():
-        noise = 0.3 * torch.randn(LAYERS, side, side)
-        model.volume.logits.copy_(height - torch.arange(LAYERS)[:, None, None] + noise)
+        noise = 0.3 * torch.randn(layers, side, side)
+        model.volume.logits.copy_(height - torch.arange(layers)[:, None, None] + noise)
         model.volume.seen.fill_(1)
         for table in (model.features.maps, model.features.coarse, model.features.sky):
             table.normal_(0.0, 0.1)

@@ -53,7 +53,7 @@ def test_a_survey_gets_an_upright_box_around_what_it_saw():
     assert -3 < low[2] < 0
     assert 12 < high[2] < 18
     assert box.pixel_m == pytest.approx(50 / 32, rel=0.1)
-    assert box.pixel_m < box.cell_m < 1.3 * box.pixel_m
+    assert 0.6 * box.pixel_m < box.cell_m < box.pixel_m
 
 
 def test_false_depths_do_not_blow_the_box_up():

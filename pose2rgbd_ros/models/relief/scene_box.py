@@ -1,7 +1,7 @@
 """Where the relief's volume lies, how large it is and how fine, from the training poses and what depth there is.
 
 The volume's frame `vol` has z towards the cameras and its origin at the lowest corner of the box. Sizes follow from
-the footprint of a pixel on the surface: a cell finer than what the images show cannot be learnt.
+the footprint of a pixel on the surface: what is much finer than the images show cannot be learnt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ NADIR_DEG = 65.0
 # Below this length of their mean, the viewing directions have no common one: the flight looks all around.
 COMMON_VIEW = 0.6
 # Sizes as multiples of a pixel's footprint, and the fewest and most layers that are chosen.
-CELLS_OF_PIXEL, LAYERS_OF_PIXEL, FEATURES_OF_PIXEL = 1.15, 1.7, 0.58
+# Finer than a pixel: many frames see a surface, each from elsewhere (docs/decisions/0011-relief-quality.md).
+CELLS_OF_PIXEL, LAYERS_OF_PIXEL, FEATURES_OF_PIXEL = 0.72, 1.05, 0.42
 FEWEST_LAYERS, MOST_LAYERS = 8, 64
 # Of the points, this share on each side of each horizontal axis, and below and above, may be wrong or not worth it.
 SIDE_SHARE, FLOOR_SHARE, TOP_SHARE = 0.003, 0.002, 0.0005
@@ -48,17 +49,17 @@ class SceneBoxSettings:
         "z of the volume: map: up; view: against the mean viewing direction; auto: up where the flight looks down",
         choices=("auto", "map", "view"),
     )
-    cell_m: float | None = setting(None, "side of an occupancy cell (a pixel's footprint)", ge=1e-4)
+    cell_m: float | None = setting(None, "side of an occupancy cell (0.7 of a pixel's footprint)", ge=1e-4)
     layer_m: float | None = setting(
         None, "height of an occupancy layer (1.5 cells, at most 64 layers)", ge=1e-4
     )
-    feature_m: float | None = setting(None, "side of a feature cell (half a pixel's footprint)", ge=1e-4)
+    feature_m: float | None = setting(None, "side of a feature cell (0.4 of a pixel's footprint)", ge=1e-4)
     floor_m: float | None = setting(None, "z of the volume's floor (below nearly all known surface)")
     top_m: float | None = setting(None, "z of the volume's top (above nearly all known surface)")
     extent_m: float | None = setting(None, "side of the modelled square (all that was seen)", ge=1e-3)
     middle_x_m: float | None = setting(None, "its middle along the volume's x (where most was seen)")
     middle_y_m: float | None = setting(None, "its middle along the volume's y (where most was seen)")
-    model_mb: float = setting(64.0, "what the stored model may take; cells are coarsened to it", ge=1.0)
+    model_mb: float = setting(192.0, "what the stored model may take; cells are coarsened to it", ge=1.0)
     memory_mb: float = setting(4000.0, "what the volume may take while training", ge=1.0)
 
 
