@@ -64,7 +64,7 @@ class AvoidNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._worker: LatestWorker[Job] | None = None
         self._outputs: Outputs | None = None
-        self._timers: list[Timer] = []
+        self._watches: list[Timer] = []
         self._tally = Tally()
         self._failure, self._failed_at = "", -np.inf
         self._jumped, self._jumped_at = "", -np.inf
@@ -113,7 +113,7 @@ class AvoidNode(LifecycleNode):
         for part in (self._poses, self._live, self._motion, self._datum):
             part.start()
         self._inputs.start(self.settings)
-        self._timers = [self.create_timer(WATCH_S, self._watch, clock=self._steady)]
+        self._watches = [self.create_timer(WATCH_S, self._watch, clock=self._steady)]
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -137,7 +137,7 @@ class AvoidNode(LifecycleNode):
         super().destroy_node()
 
     def _stop(self) -> None:
-        for timer in self._timers:
+        for timer in self._watches:
             self.destroy_timer(timer)
         if self._worker is not None:
             self._worker.stop()
@@ -145,7 +145,7 @@ class AvoidNode(LifecycleNode):
             part.stop()
         if self._outputs is not None:
             self._outputs.destroy()
-        self._timers, self._worker, self._outputs = [], None, None
+        self._watches, self._worker, self._outputs = [], None, None
 
     # Depth that arrives ----------------------------------------------------------------------------------------
 
