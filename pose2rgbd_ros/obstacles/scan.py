@@ -28,7 +28,7 @@ class ScanSettings:
     above_m: float = setting(0.5, "height of the slice above the body's origin", ge=0.01, le=100.0)
     below_m: float = setting(0.5, "depth of the slice below the body's origin", ge=0.01, le=100.0)
     near_m: float = setting(
-        5.0,
+        10.0,
         "a ray of unknown depth that leaves the slice (or the body's tube) nearer than this does not make it unknown",
         ge=0.1,
         le=100.0,
