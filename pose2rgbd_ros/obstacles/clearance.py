@@ -62,8 +62,8 @@ def room_along(
     axis = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     if not sight.sees(_tube_corners(axis, radius_m, near_m, range_max_m)).all():
         return math.nan
-    tube = _in_tube(sight, axis, radius_m)
-    start, unknown = float(sight.origin_m @ axis), np.isnan(sight.lower_m.ravel())
+    tube = _in_tube(sight, axis, radius_m, near_m)
+    start, unknown = float(sight.origin_m @ axis), np.isnan(sight.lower_m.ravel()[tube.pixels])
     with np.errstate(invalid="ignore"):
         reaches = (tube.enter <= tube.leave) & (start + tube.along * tube.leave >= near_m)
     reaches &= tube.along > 0
@@ -96,9 +96,10 @@ def _tube_corners(axis: Float64, radius_m: float, near_m: float, range_max_m: fl
 
 
 class _Tube(NamedTuple):
-    """Per ray (N,): way along the axis per metre of depth, depths at which it enters and leaves (after leaving: never), and
-    how much thicker a pixel gets per metre of depth, across and along the axis."""
+    """Of the pixels (n,) that matter: way along the axis per metre of depth, depths at which the ray enters and leaves (after
+    leaving: never), and how much thicker the pixel gets per metre of depth, across and along the axis."""
 
+    pixels: AnyArray
     along: Float32
     enter: Float32
     leave: Float32
@@ -106,12 +107,17 @@ class _Tube(NamedTuple):
     ahead: Float32
 
 
-def _in_tube(sight: Sight, axis: Float64, radius_m: float) -> _Tube:
+def _in_tube(sight: Sight, axis: Float64, radius_m: float, near_m: float) -> _Tube:
     """Where rays, as thick as their pixels, are in an endless tube around the axis."""
-    rays, u = sight.rays.reshape(-1, 3), axis.astype(np.float32)
+    u = axis.astype(np.float32)
+    offset = sight.origin_m - (sight.origin_m @ u) * u
+    pixels = _near_tube(sight, u, radius_m + float(np.linalg.norm(offset)), near_m)
+    rays = sight.rays.reshape(-1, 3)[pixels]
     along = rays @ u
-    sideways, offset = rays - along[:, None] * u, sight.origin_m - (sight.origin_m @ u) * u
-    across, ahead = (np.broadcast_to(part, sight.lower_m.shape).ravel() for part in _thickness(sight, u))
+    sideways = rays - along[:, None] * u
+    across, ahead = (
+        np.broadcast_to(part, sight.lower_m.shape).ravel()[pixels] for part in _thickness(sight, u)
+    )
     # |offset + t sideways| <= radius + t across, as a t^2 + 2 b t + c <= 0
     a = np.einsum("ij,ij->i", sideways, sideways) - across**2
     b = sideways @ offset - np.float32(radius_m) * across
@@ -126,12 +132,23 @@ def _in_tube(sight: Sight, axis: Float64, radius_m: float) -> _Tube:
         enter = np.where(later, np.where(a < 0, low, -c / (2 * b)), enter)
         leave = np.where(later & ~(enter > 0), np.float32(-np.inf), leave)
     return _Tube(
+        pixels,
         along,
         np.maximum(np.nan_to_num(enter, nan=np.inf), 0),
         np.nan_to_num(leave, nan=-np.inf, posinf=np.inf),
         across,
         ahead,
     )
+
+
+def _near_tube(sight: Sight, u: Float32, within_m: float, near_m: float) -> AnyArray:
+    """The pixels (n,) that the tube may be a matter of: in it at near_m, or where they end. Saves most of the work."""
+    along = sight.rays @ u
+    sideways = np.sqrt(np.maximum((sight.rays**2).sum(axis=-1) - along**2, 0)) - _thickness(sight, u)[0]
+    least = np.float32(max(near_m - float(sight.origin_m @ u), 0.0))
+    with np.errstate(invalid="ignore"):
+        reaches = (along > 0) & (sideways * least <= within_m * along)
+        return np.flatnonzero(reaches | (sideways * sight.lower_m <= within_m))
 
 
 def _thickness(sight: Sight, u: Float32) -> tuple[AnyArray, AnyArray]:
@@ -145,7 +162,8 @@ def _thickness(sight: Sight, u: Float32) -> tuple[AnyArray, AnyArray]:
 
 def _contact(sight: Sight, axis: Float64, radius_m: float, tube: _Tube) -> float:
     """The least way of the ball to anything that known rays may meet in front of it; inf where there is nothing."""
-    start, lower, u = float(sight.origin_m @ axis), sight.lower_m.ravel(), axis.astype(np.float32)
+    start, u = float(sight.origin_m @ axis), axis.astype(np.float32)
+    lower = sight.lower_m.ravel()[tube.pixels]
     with np.errstate(invalid="ignore", divide="ignore"):
         begins = np.maximum(tube.enter, lower)
         level = -start / tube.along  # depth at which the ray passes the ball's middle
@@ -154,7 +172,8 @@ def _contact(sight: Sight, axis: Float64, radius_m: float, tube: _Tube) -> float
         met = np.flatnonzero((begins <= ends) & (begins < BEYOND_M))
     if len(met) == 0:
         return math.inf
-    begins, rays, along = begins[met], sight.rays.reshape(-1, 3)[met], tube.along[met]
+    begins, along = begins[met], tube.along[met]
+    rays = sight.rays.reshape(-1, 3)[tube.pixels[met]]
     point = sight.origin_m + rays * begins[:, None]
     ahead = point @ u
     across = point - ahead[:, None] * u

@@ -53,33 +53,41 @@ def laser_scan(sight: Sight, settings: ScanSettings) -> Float32:
     partly inside it, or more than `unknown_share` of the bin's rays are of unknown depth (and with any unknown ray a bin
     is never +inf). Bin i is about bearing ``bearings(bins)[i]``.
     """
-    rays = sight.rays.reshape(-1, 3)
-    lower = sight.lower_m.ravel()
+    pixels = _near_slab(sight, settings)
+    rays, lower = sight.rays.reshape(-1, 3)[pixels], sight.lower_m.ravel()[pixels]
     flat = np.hypot(rays[:, 0], rays[:, 1])
-    enter, leave = _in_slab(sight, settings, rays)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    enter, leave = _in_slab(sight, settings, pixels)
+    with np.errstate(invalid="ignore"):
         begins = np.maximum(enter, lower)
         hit = np.flatnonzero((begins <= leave) & (begins * flat <= 2 * settings.range_max_m))
         reaches = (
             (flat * leave >= settings.near_m) & (flat * enter <= settings.range_max_m) & (enter <= leave)
         )
-    unknown = np.flatnonzero(reaches & np.isnan(lower) & sight.has_ray.ravel())
-    nearest, unknowns = (
-        _nearest(sight, settings, hit, begins[hit], leave[hit]),
-        _count(sight, settings, unknown),
-    )
+    nearest = _nearest(sight, settings, pixels[hit], begins[hit], leave[hit])
+    unknowns = _count(sight, settings, pixels[reaches & np.isnan(lower)])
     closed = unknowns > 0
     if settings.unknown_share > 0:
-        rays_of_bin = _count(sight, settings, np.flatnonzero(reaches & sight.has_ray.ravel()))
+        rays_of_bin = _count(sight, settings, pixels[reaches])
         closed &= (unknowns > settings.unknown_share * rays_of_bin) | np.isinf(nearest)
     nearest[closed | ~_in_view(sight, settings)] = np.nan
     return nearest
 
 
-def _in_slab(sight: Sight, settings: ScanSettings, rays: Float32) -> tuple[Float32, Float32]:
-    """The depths (N,) at which rays (N, 3), as thick as their pixels, enter and leave the slab; after leaving: never."""
-    height, up = sight.origin_m[2], rays[:, 2]
-    thick = np.broadcast_to(sight.half_pixel(_UP), sight.lower_m.shape).ravel()
+def _near_slab(sight: Sight, settings: ScanSettings) -> AnyArray:
+    """The pixels (n,) that the slab may be a matter of: in it at near_m, or where they end. Saves most of the work."""
+    height = abs(float(sight.origin_m[2])) + max(settings.above_m, settings.below_m)
+    steep = np.abs(sight.rays[..., 2]) - sight.half_pixel(_UP)
+    flat = np.hypot(sight.rays[..., 0], sight.rays[..., 1])
+    # What is nearer than `least` where the ray passes near_m, or ends: a camera beside the body's origin sees it sooner.
+    least = np.float32(max(settings.near_m - float(np.hypot(*sight.origin_m[:2])), 0.0))
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero((steep * least <= height * flat) | (steep * sight.lower_m <= height))
+
+
+def _in_slab(sight: Sight, settings: ScanSettings, pixels: AnyArray) -> tuple[Float32, Float32]:
+    """The depths (n,) at which rays, as thick as their pixels, enter and leave the slab; after leaving: never."""
+    height, up = sight.origin_m[2], sight.rays.reshape(-1, 3)[pixels, 2]
+    thick = np.broadcast_to(sight.half_pixel(_UP), sight.lower_m.shape).ravel()[pixels]
     below_top = _where_below(up - thick, np.float32(settings.above_m) - height)
     above_floor = _where_below(-up - thick, np.float32(settings.below_m) + height)
     return np.maximum(below_top[0], above_floor[0]), np.minimum(below_top[1], above_floor[1])
@@ -123,8 +131,8 @@ def _count(sight: Sight, settings: ScanSettings, pixels: AnyArray) -> AnyArray:
     return np.bincount(bins, minlength=settings.bins)
 
 
-def _bearing(points: Float32) -> Float32:
-    angle: Float32 = np.arctan2(points[:, 1], points[:, 0])
+def _bearing(points: AnyArray) -> AnyArray:
+    angle: AnyArray = np.arctan2(points[:, 1], points[:, 0])
     return angle
 
 
@@ -139,7 +147,7 @@ def _half_width(sight: Sight, pixels: AnyArray) -> Float32:
     return np.minimum(np.float32(_INSIDE / 2) * width / flat, np.float32(np.pi))
 
 
-def _bins(first: Float32, last: Float32, half: Float32, count: int) -> tuple[AnyArray, AnyArray]:
+def _bins(first: AnyArray, last: AnyArray, half: AnyArray, count: int) -> tuple[AnyArray, AnyArray]:
     """All bins that bearings between `first` and `last`, widened by `half`, touch; and whose each is."""
     turn = (last - first + np.pi) % (2 * np.pi) - np.pi
     low, high = first + np.minimum(turn, 0) - half, first + np.maximum(turn, 0) + half
