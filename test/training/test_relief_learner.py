@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.two_processes import run_on_two_processes
 from torch.optim.swa_utils import AveragedModel
 
 from pose2rgbd_ros.errors import UserError
@@ -167,16 +165,7 @@ def test_two_processes_keep_the_same_tables(flight: Path, tmp_path: Path) -> Non
         "c = TrainConfig(model='relief', size=32, device='cpu', epochs=3, tensorboard=False, split='random')\n"
         "trainer.train(Path(sys.argv[1]), Path(sys.argv[2]), c)\n"
     )
-    (tmp_path / "program.py").write_text(program)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "program.py"), str(flight), str(tmp_path / "run")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr[:4000]
+    run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=400)
     first, second = (load_file(tmp_path / f"run-{rank}") for rank in (0, 1))
     assert first["model.features.maps"].abs().max() > 0
     for key, tensor in first.items():

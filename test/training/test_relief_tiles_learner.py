@@ -24,7 +24,7 @@ from pose2rgbd_ros.training.trainer import train
 
 @pytest.fixture(scope="module")
 def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
-    return flight_dataset(tmp_path_factory.mktemp("tiles") / "flight", frames=20)
+    return flight_dataset(tmp_path_factory.mktemp("tiles") / "flight", frames=16)
 
 
 def tiny(**settings: object) -> TrainConfig:
@@ -51,7 +51,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_and_the_place_is_learnt(
         nonlocal steps
         step_once(run, share)  # type: ignore[arg-type]
         steps += 1
-        run.stop = steps == 8  # type: ignore[attr-defined]  # of 12: the second tile learns
+        run.stop = steps == 6  # type: ignore[attr-defined]  # of 9: the second tile learns
 
     monkeypatch.setattr(trainer._Run, "_step", step_then_interrupt)
     train(flight, tmp_path / "parts", config)

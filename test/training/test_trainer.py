@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.two_processes import run_on_two_processes
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -271,16 +269,7 @@ def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
         " model='slice-3', slice_features='first', split='random'); "
         "print('epochs', train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs)"
     )
-    (tmp_path / "program.py").write_text(program)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "program.py"), str(flight), str(tmp_path / "run")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr[:4000]
-    assert done.stdout.count("epochs 60.0") == 2
+    printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=100)
+    assert printed.count("epochs 60.0") == 2
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.metrics["rgb_mae_px"] < checkpoint.provenance["mean_image"]["rgb_mae_px"]
