@@ -13,7 +13,6 @@ from sensor_msgs.msg import NavSatFix
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
 from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
-from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 
 class DatumCheck:
@@ -34,6 +33,8 @@ class DatumCheck:
         settings.datum()
         self._model = None
         if settings.model:
+            from pose2rgbd_ros.training.checkpoint import load_checkpoint  # brings torch along
+
             self._model = load_checkpoint(Path(settings.model).expanduser()).datum
 
     def start(self) -> None:
