@@ -323,6 +323,6 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     return (
         f"the place is too large: {x:,.0f} x {y:,.0f} x {z:,.0f} m in cells of {box.cell_m:.3g} m takes {what}, and "
         f"{limit} allows {allowed:,.0f}; use --relief.box.cell-m {cell:.3g} --relief.box.feature-m {feature:.3g}, raise "
-        f"the limit, or train one model per {side:,.0f} m square (--relief.box.extent-m {side:.0f} with "
-        "--relief.box.middle-x-m and --relief.box.middle-y-m)"
+        f"the limit, cut it into tiles (--relief.tiles), or train a {side:,.0f} m square of it (--relief.box.extent-m "
+        f"{side:.0f} with --relief.box.middle-x-m and --relief.box.middle-y-m)"
     )

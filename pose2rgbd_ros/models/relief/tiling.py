@@ -182,7 +182,11 @@ def choose_tiles(
     )
     count = grid[0] * grid[1]
     if count > MOST_TILES:
-        raise UserError(f"{count} tiles are more than {MOST_TILES}; use larger ones: --relief.box.model-mb")
+        raise UserError(
+            f"the place is too large: {x:,.0f} x {y:,.0f} m in cells of {box.cell_m:.3g} m would be {count:,} tiles, and at "
+            f"most are {MOST_TILES}; use larger cells (--relief.box.cell-m, --relief.box.feature-m), larger tiles "
+            "(--relief.box.model-mb), or train a part (--relief.box.extent-m)"
+        )
     box = box_of(dataclasses.replace(at_will, model_mb=count * limits.model_mb))
     values = box.values(chosen.channels)
     needed_mb = box.trained_mb(chosen.channels) / count + values * (1 - 1 / count) * RESTING_BYTES / MB
