@@ -1,0 +1,316 @@
+"""A drone flies between buildings on predicted depth: collisions and goals, against true depth and against no avoidance.
+
+    python bench/closed_loop.py RUN DATASET                # 100 seeded flights in each of three ways; the same command goes on
+    python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
+
+DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on and calibrated with: it
+names the city, the camera and the height. Start and goal are drawn along its streets. The three ways share vehicle
+(sim.vehicle, its own guard off), planner (examples/reactive_planner.py), scan (obstacles.scan) and delay; they differ in depth:
+predicted: the renderer's lower bound at the drone's pose. truth: the simulator's depth. none: straight to the goal.
+A collision is a body of 0.5 m radius touching a wall, roof, tree or lamp: exact geometry, sampled every 0.2 m. Cars are not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
+from pose2rgbd_ros.obstacles.sight import level, see
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.settings import from_yaml_dict, read_yaml, write_yaml
+from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import camera_mount
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.state import BodyState
+from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+from reactive_planner import PlannerConfig, ReactivePlanner  # noqa: E402
+
+RESULT = Path(__file__).parent / "results" / "closed_loop.md"
+WAYS = ("predicted", "truth", "none")
+RADIUS_M = 0.5  # of the body
+SAMPLE_M = 0.2  # between the points that stand for a surface
+PERIOD_S = 0.2  # of the control
+LOOK_S = 0.05  # between the places of a flight where clearance is taken
+DISTANCE_M = (60.0, 110.0)  # from start to goal
+COMPARED = 10  # every so many frames, predicted depth is compared with the truth
+MARGIN_M = 2.0  # a lower bound farther than the truth by more than this is a false-safe one
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to know."""
+
+    run: Path
+    dataset: Path
+    latency_s: float
+    pose_noise_m: float
+    pose_noise_deg: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Flight:
+    """One row: lengths in m, times in s. false_safe, known: shares of compared pixels, NaN where nothing was predicted."""
+
+    flight: int
+    way: str
+    outcome: str  # goal | collision | timeout
+    seconds: float
+    straight_m: float
+    flown_m: float
+    left_m: float
+    min_clearance_m: float
+    known: float
+    false_safe: float
+
+
+@dataclass
+class Hover:
+    """A flight that stands still, for Vehicle to begin with."""
+
+    T_map_body: np.ndarray
+    duration_s: float = 0.0
+
+    def state(self, t_s: float) -> BodyState:
+        return BodyState(t_s, self.T_map_body, np.zeros(3), np.zeros(3), np.zeros(3))
+
+
+class Place:
+    """City, camera, model and the exact surfaces near the height that is flown; one for each worker process."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        made = read_yaml(setup.dataset / "sim.yaml")
+        flight = from_yaml_dict(FlightConfig, made["flight"])
+        self.city = City(from_yaml_dict(CityConfig, {**made["city"], "cars": 0, "people": 0}))
+        self.height_m = flight.altitude_m
+        self.camera: Camera = Dataset(setup.dataset).camera
+        self.T_body_cam = camera_mount(np.radians(flight.camera_pitch_deg))
+        self.renderer = Renderer(setup.run, threads=1)
+        if self.renderer.calibration is None:
+            raise SystemExit(f"{setup.run} is not calibrated; pose2rgbd calibrate {setup.run} {setup.dataset}")
+        self.truth = SceneRenderer(self.city.scene, self.camera, shadows=False)
+        self.surfaces_m = self._surfaces()
+        self.surfaces = cKDTree(self.surfaces_m)
+        self.places_m = self._places()
+
+    def clearance_m(self, positions_m: np.ndarray) -> np.ndarray:
+        """Distance (N,) from points (N, 3) to the nearest surface."""
+        return np.asarray(self.surfaces.query(positions_m)[0])
+
+    def draw(self, flight: int) -> tuple[np.ndarray, np.ndarray]:
+        """Start and goal (3,) of a flight."""
+        rng = np.random.default_rng([self.setup.seed, flight])
+        while True:
+            start, goal = self.places_m[rng.choice(len(self.places_m), 2, replace=False)]
+            if DISTANCE_M[0] <= np.linalg.norm(goal - start) <= DISTANCE_M[1]:
+                return start, goal
+
+    def _surfaces(self) -> np.ndarray:
+        """Points (N, 3) on all that stands in the city, within 4 m of the height flown."""
+        rng, found = np.random.default_rng(0), []
+        for mesh in self.city.scene.chunks:
+            corners = mesh.position_m[mesh.triangles].astype(np.float64)
+            near = (corners[..., 2].min(axis=1) < self.height_m + 4) & (corners[..., 2].max(axis=1) > self.height_m - 4)
+            a, b, c = np.moveaxis(corners[near], 1, 0)
+            area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+            which = np.repeat(np.arange(len(area)), np.ceil(area / SAMPLE_M**2).astype(int) + 3)
+            u, v = np.sqrt(rng.random(len(which)))[:, None], rng.random(len(which))[:, None]
+            points = (1 - u) * a[which] + u * (1 - v) * b[which] + u * v * c[which]
+            found.append(points[np.abs(points[:, 2] - self.height_m) < 4])
+        return np.concatenate(found)
+
+    def _places(self) -> np.ndarray:
+        """Places (N, 3) in the middle of streets with 3 m of room."""
+        points = np.concatenate([street.points_m[:, :2] for street in self.city.streets])
+        points = np.concatenate([points, np.full((len(points), 1), self.height_m)], axis=1)
+        return points[self.clearance_m(points) > 3.0]
+
+
+def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
+    """One flight; also its track (N, 3), a point each LOOK_S."""
+    setup, (start, goal) = place.setup, place.draw(number)
+    rng = np.random.default_rng([setup.seed, number, 1])
+    offset_m, offset_rad = rng.normal(0, setup.pose_noise_m, 3), rng.normal(0, np.radians(setup.pose_noise_deg))
+    yaw = np.arctan2(*(goal - start)[1::-1])
+    T = se3.make(start, [0.0, 0.0, np.sin(yaw / 2), np.cos(yaw / 2)])
+    nothing = lambda places_m: np.full(len(places_m), -1e3)  # noqa: E731  (its own guard would hide collisions)
+    vehicle = Vehicle(VehicleConfig(loop=False), Hover(T), nothing, lambda poses: Hover(poses[-1]))
+    planner = ReactivePlanner(start[:2], goal[:2])
+    scan = ScanSettings()
+    planner.scan_range_m = scan.range_max_m
+    limit_s = 40 + 6 * np.linalg.norm(goal - start) / planner.config.max_speed_mps
+    track, compared, outcome, t = [start], [], "timeout", 0.0
+    frame = 0
+    while t < limit_s:
+        seen = vehicle.state(t)
+        believed = se3.compose(se3.make(offset_m, [0, 0, np.sin(offset_rad / 2), np.cos(offset_rad / 2)]), np.eye(4))
+        T_believed = seen.T_map_body.copy()
+        T_believed[:3, :3] = believed[:3, :3] @ T_believed[:3, :3]
+        T_believed[:3, 3] += offset_m
+        if way != "none":
+            T_map_cam = T_believed @ place.T_body_cam
+            if way == "truth":
+                depth = place.truth.render(seen.T_map_body @ place.T_body_cam, movers=False).depth_m
+            else:
+                rendered = place.renderer.render_for_camera(T_map_cam, place.camera)
+                depth = rendered.depth_lower[0]
+                if frame % COMPARED == 0:
+                    true = place.truth.render(seen.T_map_body @ place.T_body_cam, movers=False).depth_m
+                    compared.append((np.isfinite(depth).mean(), (depth > true + MARGIN_M).mean()))
+            frame += 1
+            T_level = np.eye(4)
+            T_level[:3, :3] = level(T_believed[:3, :3])
+            ranges = laser_scan(see(depth, place.camera, T_level @ place.T_body_cam), scan)
+        track += _advance(vehicle, t, t + setup.latency_s)
+        now = vehicle.state(t + setup.latency_s)
+        position, velocity = now.T_map_body[:3, 3] + offset_m, now.velocity_map_mps
+        heading = np.arctan2(now.T_map_body[1, 0], now.T_map_body[0, 0])
+        if way == "none":
+            ahead = goal[:2] - position[:2]
+            wanted, yaw_rate = ahead / np.linalg.norm(ahead) * planner.config.max_speed_mps, 0.0
+        else:
+            heading_then = np.arctan2(T_believed[1, 0], T_believed[0, 0])
+            planner.see(T_believed[:2, 3], heading_then, bearings(scan.bins), ranges)
+            command = planner.command(t, position[:2], heading + offset_rad, velocity[:2])
+            wanted, yaw_rate = command.velocity_mps, command.yaw_rate_radps
+        c, s = np.cos(heading), np.sin(heading)
+        up = 0.8 * (place.height_m - position[2])
+        vehicle.command(np.array([c * wanted[0] + s * wanted[1], c * wanted[1] - s * wanted[0], up]), yaw_rate)
+        track += _advance(vehicle, t + setup.latency_s, t + PERIOD_S)
+        t = round(t + PERIOD_S, 6)
+        if place.clearance_m(np.array(track[-6:])).min() < RADIUS_M:
+            outcome = "collision"
+            break
+        if np.linalg.norm(track[-1][:2] - goal[:2]) < planner.config.goal_radius_m + np.linalg.norm(offset_m):
+            outcome = "goal"
+            break
+    path = np.array(track)
+    known, false_safe = np.mean(compared, axis=0) if compared else (np.nan, np.nan)
+    row = Flight(
+        number,
+        way,
+        outcome,
+        t,
+        float(np.linalg.norm(goal - start)),
+        float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
+        float(np.linalg.norm(path[-1] - goal)),
+        float(place.clearance_m(path).min()),
+        float(known),
+        float(false_safe),
+    )
+    return row, path
+
+
+def _advance(vehicle: Vehicle, begin_s: float, end_s: float) -> list[np.ndarray]:
+    """Fly on, and where it was."""
+    times = np.arange(begin_s + LOOK_S, end_s + 1e-6, LOOK_S)
+    vehicle.advance(end_s)
+    return [vehicle.state(round(t, 6)).T_map_body[:3, 3].copy() for t in times]
+
+
+_place: Place | None = None
+
+
+def _begin(setup: Setup) -> None:
+    global _place
+    _place = Place(setup)
+
+
+def _work(number: int, way: str) -> tuple[Flight, np.ndarray]:
+    assert _place is not None
+    return fly(_place, number, way)
+
+
+def summary(rows: list[Flight]) -> str:
+    """The table."""
+    lines = [
+        "| depth | flights | goals | collisions | timeouts | least clearance m (median) | way flown / straight | known | false-safe |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for way in WAYS:
+        of = [row for row in rows if row.way == way]
+        if not of:
+            continue
+        count = {name: sum(row.outcome == name for row in of) for name in ("goal", "collision", "timeout")}
+        there = [row for row in of if row.outcome == "goal"]
+        clearance = np.median([row.min_clearance_m for row in of])
+        detour = np.median([row.flown_m / row.straight_m for row in there]) if there else np.nan
+        known, false_safe = (np.nanmean([getattr(row, name) for row in of]) if way == "predicted" else np.nan for name in ("known", "false_safe"))
+        shares = ["" if np.isnan(share) else f"{share:.1%}" for share in (known, false_safe)]
+        lines.append(
+            f"| {way} | {len(of)} | {count['goal']} | {count['collision']} | {count['timeout']} | {clearance:.1f} | {detour:.2f} | {' | '.join(shares)} |"
+        )
+    return "\n".join(lines)
+
+
+def read_rows(path: Path) -> list[Flight]:
+    """What has been flown."""
+    if not path.exists():
+        return []
+    types = {field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(Flight)}
+    with path.open() as file:
+        return [Flight(**{key: types[key](value) for key, value in row.items()}) for row in csv.DictReader(file)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--flights", type=int, default=100)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--out", type=Path, default=Path("runs/closed_loop"))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--latency-s", type=float, default=0.1, help="from the pose of a view to the command, below 0.2")
+    parser.add_argument("--pose-noise-m", type=float, default=0.0, help="constant error of a flight's poses, each axis")
+    parser.add_argument("--pose-noise-deg", type=float, default=0.0, help="and of its yaw")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    setup = Setup(given.run, given.dataset, given.latency_s, given.pose_noise_m, given.pose_noise_deg, given.seed)
+    given.out.mkdir(parents=True, exist_ok=True)
+    told = {key: str(value) for key, value in asdict(setup).items()}
+    if (given.out / "setup.yaml").exists() and read_yaml(given.out / "setup.yaml") != told:
+        raise SystemExit(f"{given.out} holds flights of another set-up; choose another --out")
+    write_yaml(given.out / "setup.yaml", told)
+    rows = read_rows(given.out / "flights.csv")
+    done = {(row.flight, row.way) for row in rows}
+    todo = [(n, way) for n in range(given.flights) for way in given.ways if (n, way) not in done]
+    with (
+        ProcessPoolExecutor(given.jobs, get_context("spawn"), _begin, (setup,)) as pool,
+        (given.out / "flights.csv").open("a", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, [field.name for field in fields(Flight)])
+        if not rows:
+            writer.writeheader()
+        jobs = [pool.submit(_work, number, way) for number, way in todo]
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="flight"):
+            row, track = job.result()
+            np.save(given.out / f"track_{row.flight:04d}_{row.way}.npy", track.astype(np.float32))
+            writer.writerow(asdict(row))
+            file.flush()
+            rows.append(row)
+    table = summary([row for row in rows if row.flight < given.flights])
+    print(table)
+    if given.flights >= 100 and set(given.ways) == set(WAYS):
+        settings = ", ".join(f"{key} {told[key]}" for key in ("latency_s", "pose_noise_m", "pose_noise_deg", "seed"))
+        RESULT.write_text(f"# Closed loop\n\n`python bench/closed_loop.py RUN DATASET` ({settings}).\n\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()
