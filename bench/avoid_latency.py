@@ -38,12 +38,6 @@ RESULTS = Path(__file__).resolve().parent / "results" / "avoid_latency.md"
 RATE_HZ, LEAST_HZ, LATENCY_MS, CORES = 20.0, 10.0, 100.0, 2
 NAMES = {"base": "base 256 rgbd", "relief": "relief 256 rgbd"}
 TOPICS = ("scan", "mavros_scan", "points", "status")
-REMAPPINGS = {
-    "depth_lower": "/render/depth_lower/image",
-    "depth": "/render/depth/image",
-    "camera_info": "/render/depth_lower/camera_info",
-    "status": "/render/status",
-}
 
 
 def flight() -> np.ndarray:
@@ -144,14 +138,13 @@ def listen(seconds: float, summary: Path) -> None:
 
 def processes(folder: Path, model: Path, together: bool) -> list[subprocess.Popen[bytes]]:
     """Renderer and avoid, in one process or two, then the player."""
-    rules = [word for pair in REMAPPINGS.items() for word in ("-r", f"avoid:{':='.join(pair)}")]
     if together:
         parameters = ["-p", f"render:model:={model}", "-p", f"render:rate_hz:={RATE_HZ}"]
-        working = [start("up", "render", "avoid", "--ros-args", *parameters, *rules)]
+        working = [start("up", "render", "avoid", "--ros-args", *parameters)]
     else:
         working = [
             start("render", "--model", model, "--rate-hz", RATE_HZ),
-            start("avoid", "--ros-args", *rules),
+            start("avoid"),
         ]
     return [*working, start("play", "--recording", folder / "track", "--loop", "--no-images")]
 

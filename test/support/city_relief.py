@@ -18,23 +18,24 @@ from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
-CELL_M, LAYER_M, FLOOR_M, LAYERS, HALF_M = 2.0, 2.0, -8.0, 26, 120.0
-UNSEEN_M = 30.0  # nothing was seen of what lies both east and north of this
+CELL_M, LAYER_M, FLOOR_M, LAYERS, HALF_M = 2.0, 2.0, -8.0, 28, 100.0
+UNSEEN_M = 25.0  # nothing was seen of what lies both so far east and so far north of the middle
 
 
-def city_relief(city: City) -> Relief:
-    """What rises above the ground is solid up to the city's skyline; the north-east was never seen."""
+def city_relief(city: City, middle_m: np.ndarray) -> Relief:
+    """A square about `middle_m` (2,): solid up to the city's skyline; its north-east was never seen."""
     torch.manual_seed(0)
     side = int(2 * HALF_M / CELL_M) + 1
     model = Relief(
         ReliefConfig(
-            origin_m=(-HALF_M, -HALF_M, FLOOR_M), layers=LAYERS, rows=side, columns=side, cell_m=CELL_M, layer_m=LAYER_M,
-            feature_m=4.0, channels=4, coarse_cell_m=8.0, coarse_layer_m=8.0, coarse_channels=4, width=8,
+            origin_m=(*(middle_m - HALF_M).tolist(), FLOOR_M), layers=LAYERS, rows=side, columns=side,
+            cell_m=CELL_M, layer_m=LAYER_M, feature_m=4.0, channels=4, coarse_cell_m=8.0, coarse_layer_m=8.0,
+            coarse_channels=4, width=8,
         )
     )  # fmt: skip
     at = np.linspace(-HALF_M, HALF_M, side)
     x, y = (axis.ravel() for axis in np.meshgrid(at, at))
-    xy = np.stack([x, y], axis=-1)
+    xy = np.stack([x, y], axis=-1) + middle_m
     inside = np.abs(xy).max(axis=1) <= city.bounds_m[1][0]
     height = np.where(inside, city.surface_height_m(xy), city.ground_height_m(xy)).reshape(side, side)
     z = FLOOR_M + LAYER_M * np.arange(LAYERS)
@@ -48,9 +49,11 @@ def city_relief(city: City) -> Relief:
     return model.eval()
 
 
-def write_city_relief(path: Path, city: City, T_map_cam: np.ndarray, camera: Camera) -> Path:
+def write_city_relief(
+    path: Path, city: City, T_map_cam: np.ndarray, camera: Camera, middle_m: np.ndarray
+) -> Path:
     """The checkpoint, as if trained on these poses (N, 4, 4)."""
-    model = city_relief(city)
+    model = city_relief(city, middle_m)
     save_checkpoint(
         path,
         Checkpoint(
