@@ -65,7 +65,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             arguments |= {name: arguments[name] or topic for name, topic in SIM_TOPICS.items()}
         files.append(include(f"{part}.launch.py", arguments))
     if given("rviz").lower() in YES:
-        view = "sim" if "sim" in wanted else "render"
+        view = "avoid" if "avoid" in wanted else "sim" if "sim" in wanted else "render"
         shown = {"view": view, "namespace": given("namespace"), "use_sim_time": sim_time}
         files.append(include("rviz.launch.py", shown))
     return files

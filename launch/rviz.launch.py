@@ -13,7 +13,7 @@ SHARE = Path(get_package_share_directory("pose2rgbd"))
 ARGUMENTS = {
     "view": (
         "render",
-        "render: what the network renders; sim: the simulated drone, and what is rendered for it",
+        "render: what the network renders; sim: the simulated drone, and what is rendered for it; avoid: obstacles",
     ),
     "namespace": ("", "namespace of the topics"),
     "use_sim_time": ("false", "follow /clock"),
