@@ -51,7 +51,7 @@ class LookAheadSettings:
         0.5, "share of a view that must be known, or its clearance is unknown", ge=0.01, le=1.0
     )
     merged_views: int = setting(
-        8, "surfaces in the views of so many poses before and after count for a pose too", ge=0, le=64
+        4, "surfaces in the views of so many poses before and after count for a pose too", ge=0, le=64
     )
     uncalibrated_margin: float = setting(
         0.0,

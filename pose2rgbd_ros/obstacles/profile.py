@@ -40,7 +40,7 @@ class ProfileSettings:
     range_m: float = 100.0
     near_m: float = 5.0
     min_known: float = 0.5
-    merged: int = 8
+    merged: int = 4
 
 
 @dataclass(frozen=True, eq=False)

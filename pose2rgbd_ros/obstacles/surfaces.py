@@ -12,6 +12,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 
 FARTHEST_M = 1e4  # what lies farther is no surface to heed
+SMOOTH = 0.05  # lower bounds of a block that differ by this share are of one surface
 _TINY_M = 1e-9
 FINEST_SIDE = 64  # images are pooled to at most this many blocks a side: hundreds of views are compared
 
@@ -109,8 +110,8 @@ class SurfaceFinder:
     def surfaces(self, lower_m: Float32, upper_m: Float32, T_map_cam: Float64) -> Surfaces:
         """Of bounds of depth (H, W), NaN unknown, at a pose: at most two spindles for each block of pixels.
 
-        Within a block pixels nearer and farther than the middle of its lower bounds are kept apart, or the edge of a roof would
-        reach to the ground. Every pixel's bounds lie within a spindle.
+        Where a block's lower bounds differ much, those nearer and farther than their middle are kept apart, or the edge of a roof
+        would reach to the ground. Every pixel's bounds lie within a spindle.
         """
         lower = _blocks(np.where(lower_m < FARTHEST_M, lower_m, np.float32(np.nan)), self._block, "constant")
         upper = np.fmin(np.fmax(_blocks(upper_m, self._block, "constant"), lower), np.float32(FARTHEST_M))
@@ -120,7 +121,8 @@ class SurfaceFinder:
             np.where(known, lower, -np.inf).max(axis=-1),
         )
         with np.errstate(invalid="ignore"):
-            is_near = lower <= ((least + most) / 2)[..., None]
+            one = most - least <= SMOOTH * least
+            is_near = lower <= np.where(one, most, (least + most) / 2)[..., None]
         parts = [
             self._spindles(lower, upper, which, T_map_cam) for which in (known & is_near, known & ~is_near)
         ]
