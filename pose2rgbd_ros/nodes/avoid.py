@@ -44,8 +44,9 @@ SHOWN_S = 5.0  # how long a jump of time, or what went wrong, is told
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What to publish of one moment; without `images` the prediction says nothing."""
+    """What to publish of one moment, by which settings; without `images` the prediction says nothing."""
 
+    settings: AvoidSettings
     placed: Placed
     images: dict[str, Any] | None
     T_level_cam: Float64 | None
@@ -160,8 +161,8 @@ class AvoidNode(LifecycleNode):
         frame = self._pending[-1][1][_bound_role(self.settings)].header.frame_id
         try:
             newest_ns = self._frames.newest_ns(frame)
-            ready = [item for item in self._pending if item[0] <= newest_ns]
-            if not ready:
+            ready = [item for item in self._pending if newest_ns is None or item[0] <= newest_ns]
+            if not ready and newest_ns is not None:
                 behind_s = (self._pending[-1][0] - newest_ns) / 1e9
                 raise UserError(f"the transforms of the body are {behind_s:.2f} s behind the depth")
             stamp_ns, images = ready[-1]
@@ -191,14 +192,16 @@ class AvoidNode(LifecycleNode):
         readings = self._live.readings(settings, self._frames, placed)
         assert self._worker is not None
         body = Body(settings.radius_m, velocity)
-        self._worker.offer(Job(placed, images, T_level_cam, body, live, readings, situation))
+        self._worker.offer(Job(settings, placed, images, T_level_cam, body, live, readings, situation))
 
     # In the worker ---------------------------------------------------------------------------------------------
 
     def _serve(self, job: Job) -> None:
         """Compute and publish what a job shows."""
         assert self._outputs is not None
-        started, settings, stamp_ns = time.perf_counter(), self._outputs.settings, job.placed.stamp_ns
+        started, settings, stamp_ns = time.perf_counter(), job.settings, job.placed.stamp_ns
+        if settings != self._outputs.settings:
+            self._outputs.use(settings)
         predicted = self._predicted(job, settings)
         live = self._live_sight(job)
         seen = look_around(predicted, live, settings.live_range_m, job.readings, job.body, settings.scan)
@@ -316,7 +319,6 @@ class AvoidNode(LifecycleNode):
         before, self.settings = self.settings, parameters.read(self, AvoidSettings)
         if self._outputs is not None and before != self.settings:
             self._frames = BodyFrames(self._poses, self.settings)
-            self._outputs.use(self.settings)
         situation = self._situation()
         figures = avoid_report.values(
             self._tally,
@@ -335,6 +337,7 @@ class AvoidNode(LifecycleNode):
         self._forget()
         self._jumped, self._jumped_at = message, time.monotonic()
         self._inputs.forget_stamps()
+        self._live.forget()
 
     def _forget(self) -> None:
         self._served_ns, self._no_transform = None, ""

@@ -45,17 +45,17 @@ class BodyFrames:
         R_level_body = level(T_map_body[:3, :3]) if settings.level else np.eye(3)
         return Placed(stamp_ns, T_map_body @ _turned(R_level_body.T), R_level_body)
 
-    def newest_ns(self, camera_frame: str) -> int:
-        """The stamp up to which the body and its camera are known. UserError says which frame is missing."""
+    def newest_ns(self, camera_frame: str) -> int | None:
+        """Up to when the body and its camera are known; None: at any time. UserError says which frame is missing."""
         if not camera_frame:
             raise UserError(
                 "the depth image names no frame; set header.frame_id to the camera's optical frame"
             )
         settings = self._settings
-        newest_ns = self._poses.latest(settings.body_frame, camera_frame).stamp_ns
+        found = [self._poses.newest_ns(settings.body_frame, camera_frame)]
         if settings.level or settings.cloud_frame == "map":
-            newest_ns = min(newest_ns, self._poses.latest(settings.map_frame, settings.body_frame).stamp_ns)
-        return newest_ns
+            found.append(self._poses.newest_ns(settings.map_frame, settings.body_frame))
+        return min((stamp_ns for stamp_ns in found if stamp_ns is not None), default=None)
 
     def camera_at(self, placed: Placed, camera_frame: str) -> Float64:
         """T_level_cam (4, 4) of the camera at the same moment. UserError says which frame is missing."""

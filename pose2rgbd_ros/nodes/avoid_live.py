@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +42,7 @@ class LiveInputs:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._subscriptions: list[Subscription] = []
-        self._newest: dict[str, tuple[float, Image | Range]] = {}  # arrival, message
+        self._newest: dict[str, tuple[int, Image | Range]] = {}  # time of arrival, message
         self._info: CameraInfo | None = None
         self._problem = ""
 
@@ -64,17 +63,17 @@ class LiveInputs:
 
     def lost(self, settings: AvoidSettings) -> str:
         """Which sensor that once measured is of no use now, and why; empty: none."""
-        for role, (arrived_s, message) in self._newest.items():
-            silent_s = time.monotonic() - arrived_s
-            if silent_s > settings.live_timeout_s:
-                return f"{role} fell silent {silent_s:.1f} s ago: going on with predicted depth alone"
-            age_s = self._age_s(message)
-            if abs(age_s) > settings.live_timeout_s:
-                when = f"{age_s:.2f} s old" if age_s > 0 else f"{-age_s:.2f} s in the future"
+        for role, (arrived_ns, message) in self._newest.items():
+            late_s = (arrived_ns - conversions.stamp_ns(message.header.stamp)) / 1e9
+            if abs(late_s) > settings.live_timeout_s:
+                when = f"{late_s:.2f} s old" if late_s > 0 else f"{-late_s:.2f} s in the future"
                 return (
                     f"{role} arrives with stamps {when}: the clocks differ or it is too late; "
                     "going on with predicted depth alone"
                 )
+            if self._age_s(message) > settings.live_timeout_s:
+                silent_s = (self._now_ns() - arrived_ns) / 1e9
+                return f"{role} fell silent {silent_s:.1f} s ago: going on with predicted depth alone"
         return self._problem
 
     def depth(self, settings: AvoidSettings, frames: BodyFrames, placed: Placed) -> LiveDepth | None:
@@ -109,18 +108,24 @@ class LiveInputs:
         """The live image turned out to be of no use."""
         self._problem = f"live_depth is not used: {why}"
 
+    def forget(self) -> None:
+        """Time jumped: what came before is of no use."""
+        self._newest.clear()
+
     def _fresh(self, role: str, settings: AvoidSettings) -> Image | Range | None:
-        arrived_s, message = self._newest.get(role, (-np.inf, None))
-        if message is None or time.monotonic() - arrived_s > settings.live_timeout_s:
+        if role not in self._newest:
             return None
+        message = self._newest[role][1]
         return message if abs(self._age_s(message)) <= settings.live_timeout_s else None
 
     def _age_s(self, message: Image | Range) -> float:
-        now_ns = self._node.get_clock().now().nanoseconds
-        return (now_ns - conversions.stamp_ns(message.header.stamp)) / 1e9
+        return (self._now_ns() - conversions.stamp_ns(message.header.stamp)) / 1e9
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     def _take(self, role: str, message: Image | Range) -> None:
-        self._newest[role] = (time.monotonic(), message)
+        self._newest[role] = (self._now_ns(), message)
 
     def _take_info(self, message: CameraInfo) -> None:
         self._info = message

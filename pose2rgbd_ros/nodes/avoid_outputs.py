@@ -114,7 +114,8 @@ class Outputs:
 
     def publish(self, seen: Surroundings, stamp_ns: int, R_level_body: Float64) -> None:
         """Everything but the cloud."""
-        self._send_frames(stamp_ns, R_level_body)
+        if self.wanted("scan") or self.wanted("range_below"):
+            self._send_frames(stamp_ns, R_level_body)
         stamp, settings = conversions.to_stamp(stamp_ns), self.settings
         if self.wanted("scan"):
             np.copyto(self._scan.ranges, seen.ranges)

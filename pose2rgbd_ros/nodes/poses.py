@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tf2_ros
 import yaml
+from geometry_msgs.msg import TransformStamped
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -69,13 +70,16 @@ class PoseSource:
 
     def latest(self, map_frame: str, camera_frame: str) -> StampedPose:
         """The newest pose of the camera. UserError says why there is none. A static pose is as old as now."""
-        try:
-            found = self._buffer.lookup_transform(map_frame, camera_frame, Time())
-        except tf2_ros.TransformException as error:
-            raise UserError(self._explain(map_frame, camera_frame, error)) from error
+        found = self._newest(map_frame, camera_frame)
         now_ns = self._node.get_clock().now().nanoseconds
         stamp_ns = conversions.stamp_ns(found.header.stamp) or now_ns
         return StampedPose(stamp_ns, conversions.matrix_of(found.transform), (now_ns - stamp_ns) / 1e9)
+
+    def newest_ns(self, target_frame: str, source_frame: str) -> int | None:
+        """Up to when the transform is known; None: static, at any time. UserError says why there is none."""
+        if target_frame == source_frame:
+            return None
+        return conversions.stamp_ns(self._newest(target_frame, source_frame).header.stamp) or None
 
     def between(self, target_frame: str, source_frame: str, stamp_ns: int) -> Float64:
         """T_target_source at a time (0: the newest). UserError says why there is none."""
@@ -91,6 +95,12 @@ class PoseSource:
         """All frames heard of, sorted."""
         tree = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
         return sorted({*tree, *(entry["parent"] for entry in tree.values())})
+
+    def _newest(self, target: str, source: str) -> TransformStamped:
+        try:
+            return self._buffer.lookup_transform(target, source, Time())
+        except tf2_ros.TransformException as error:
+            raise UserError(self._explain(target, source, error)) from error
 
     def _explain(self, target: str, source: str, error: Exception) -> str:
         frames = self.frames()

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from pose2rgbd.msg import ObstacleStatus
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 from support.wall_flight import WallFlight
 
@@ -21,13 +23,13 @@ State = ObstacleStatus
 
 
 @pytest.fixture
-def avoid(bench: Any) -> Callable[..., WallFlight]:
+def avoid(bench: Any) -> Callable[..., tuple[WallFlight, AvoidNode]]:
     """A flight, and an avoid node that follows it; its status messages gather in `bench.status`."""
 
-    def start(flight: dict[str, Any] | None = None, **parameters: Any) -> WallFlight:
+    def start(flight: dict[str, Any] | None = None, **parameters: Any) -> tuple[WallFlight, AvoidNode]:
         bench.status = bench.collect(ObstacleStatus, "/avoid/status")
-        bench.spin(AvoidNode, **parameters)
-        return WallFlight(bench, **(flight or {}))
+        node = bench.spin(AvoidNode, **parameters)
+        return WallFlight(bench, **(flight or {})), node
 
     return start
 
@@ -43,8 +45,9 @@ def test_a_wall_ahead_of_a_tilted_body(bench, avoid):
     pooled = bench.collect(LaserScan, "/avoid/mavros_scan")
     clouds = bench.collect(PointCloud2, "/avoid/points")
     ranges = bench.collect(Range, "/avoid/range_below")
+    told = bench.collect(DiagnosticArray, "/diagnostics")
     tilt = quaternions.from_euler_rpy([0.0, 0.1, 0.7])
-    avoid({"tilt_xyzw": tilt})
+    flight, node = avoid({"tilt_xyzw": tilt})
     status = bench.wait_state(State.OK)
     assert status.nearest_m == pytest.approx(12.0, abs=0.02)
     assert status.direction.x == pytest.approx(1.0, abs=1e-3), "in the body's own frame"
@@ -63,12 +66,23 @@ def test_a_wall_ahead_of_a_tilted_body(bench, avoid):
     points = np.frombuffer(clouds[-1].data, np.float32).reshape(48, 64, 3)
     np.testing.assert_allclose(points[..., 2], 11.9, atol=1e-3)
     assert np.isnan(ranges[-1].range)
+    health = bench.wait(
+        lambda: [m.status[0] for m in told if m.status[0].message == "" and m.status[0].values]
+    )[-1]
+    assert health.name == "avoid: obstacles"
+    assert {"compute_ms", "latency_s", "stamps_incomplete"} <= {value.key for value in health.values}
     assert {m.header.stamp.nanosec for m in scans} & {m.header.stamp.nanosec for m in bench.status}
+    coarse, fixed = node.set_parameters([Parameter("scan.bins", value=72), Parameter("bound", value="depth")])
+    assert coarse.successful
+    assert "deactivate it first" in fixed.reason
+    bench.wait(lambda: len(scans[-1].ranges) == 72, what="coarser scans")
+    assert bench.status[-1].state == State.OK
+    assert flight.ahead_m == pytest.approx(scans[-1].ranges[36], abs=0.1)
 
 
 def test_velocity_and_silence(bench, avoid):
     scans = bench.collect(LaserScan, "/avoid/scan")
-    flight = avoid()
+    flight, _ = avoid()
     bench.wait_state(State.OK)
     flight.speed_mps = 0.0
     assert wait_for(bench, "at rest", lambda m: m.speed_mps == 0).time_to_collision_s == math.inf
@@ -91,7 +105,7 @@ def test_velocity_and_silence(bench, avoid):
 
 def test_live_sensors_bring_nearer_and_may_die(bench, avoid):
     scans = bench.collect(LaserScan, "/avoid/scan")
-    flight = avoid({"live_m": 7.0})
+    flight, _ = avoid({"live_m": 7.0})
     both = State.PREDICTED + State.LIVE
     status = wait_for(bench, "both", lambda m: m.sources == both)
     assert status.nearest_m == pytest.approx(7.0, abs=0.02)
@@ -114,7 +128,7 @@ def test_live_sensors_bring_nearer_and_may_die(bench, avoid):
 
 
 def test_frames_and_stamps_that_do_not_fit(bench, avoid):
-    flight = avoid({"mount_on": False})
+    flight, _ = avoid({"mount_on": False})
     status = bench.wait_state(State.WAITING_FOR_EXTRINSICS)
     assert "camera_optical" in status.message
     assert "base_link" in status.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tf2_ros
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, Range
@@ -33,6 +34,7 @@ class WallFlight:
         self.range_m: float | None = None
         self.images_on = self.mount_on = self.odometry_on = True
         self.offset_ns = self.info_offset_ns = 0
+        self._mount: tf2_ros.StaticTransformBroadcaster | None = None
         vars(self).update(switches)
         topics = {
             "depth_lower": Image, "camera_info": CameraInfo, "odometry": Odometry,
@@ -45,8 +47,10 @@ class WallFlight:
         """One moment."""
         stamp_ns = self._bench.node.get_clock().now().nanoseconds + self.offset_ns
         self._bench.send(se3.make([1.0, 2.0, 30.0], self.tilt_xyzw), stamp_ns, "map", "base_link")
-        if self.mount_on:
-            self._bench.send(T_BODY_CAM, stamp_ns, "base_link", OPTICAL)
+        if self.mount_on and self._mount is None:
+            self._mount = tf2_ros.StaticTransformBroadcaster(self._bench.node)
+            mount = conversions.to_transform_stamped(T_BODY_CAM, stamp_ns, "base_link", OPTICAL)
+            self._mount.sendTransform(mount)
         if self.images_on:
             self._send_depth("depth_lower", "camera_info", CAMERA, self.ahead_m, stamp_ns)
         if self.live_m is not None:
