@@ -40,7 +40,7 @@ def test_compiled_and_plain_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lazy_adam, "AVAILABLE", compiled and lazy_adam.AVAILABLE)
         generator = torch.Generator().manual_seed(0)
         table = nn.Parameter(torch.zeros(5, 7, 3))
-        tables = LazyAdam({"table": table})
+        tables = LazyAdam({"table": table}, gather=compiled)
         for _ in range(20):
             gradient = torch.randn(5, 7, 3, generator=generator)
             gradient[torch.rand(5, 7, 3, generator=generator) < 0.7] = 0.0
