@@ -175,7 +175,7 @@ class _Source:
         confidence = none if images.confidence is None else images.confidence[0].reshape(-1)
         spread = depth_spread(depth, SPREAD_RADIUS_PX).reshape(-1)
         return depth.reshape(-1), (
-            confidence, spread, depth.reshape(-1), np.full(depth.size, score, np.float32), none,
+            confidence, spread, depth.reshape(-1), np.full(depth.size, score, np.float32),
         )  # fmt: skip
 
 

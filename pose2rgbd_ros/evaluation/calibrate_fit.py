@@ -25,14 +25,13 @@ QUANTILES = {
     "spread": (0.35, 0.6, 0.75, 0.85, 0.92, 0.97),
     "depth": (0.1, 0.35, 0.65, 0.9),
     "score": (0.35, 0.7),
-    "sighting": (),
 }
 PRIOR_PIXELS = 100.0  # weight of what the features tell one by one against a cell's own pixels
-LEAST_SHARE = 0.002  # of depth, for a bound: a factor moves nothing that is 0
+LEAST_SHARE = 0.0005  # of depth, for a bound: a factor moves nothing that is 0
 MOST_LOWER = 0.75  # a lower bound nearer than a quarter of depth says nothing: unknown
-AIM = 0.6  # of the false-safe share allowed, so that other lines stay below it
+AIM = 0.5  # of the false-safe share allowed, so that other lines stay below it
 # Shares of a group's pixels that may need more than a bound gives, deepest bound first.
-TAILS = np.concatenate([[0.0], np.geomspace(1e-5, 0.3, 60)])
+TAILS = np.concatenate([[0.0], np.geomspace(1e-5, 0.7, 60)])
 MOST_STRETCH = 8.0
 
 
@@ -75,9 +74,6 @@ def edges_of(pixels: Pixels, names: tuple[str, ...]) -> tuple[Float32, ...]:
     """Where the cells of the table part: quantiles of each feature, doubles left out."""
     edges = []
     for name, values in zip(names, pixels.features, strict=True):
-        if name == "sighting":  # classes, not amounts
-            edges.append((np.unique(values)[1:] - 0.5).astype(np.float32))
-            continue
         cuts = np.unique(np.quantile(values, QUANTILES[name])).astype(np.float32)
         edges.append(cuts[cuts > values.min()])
     return tuple(edges)

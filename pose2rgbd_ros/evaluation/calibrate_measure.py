@@ -110,10 +110,10 @@ def measure(
         judged.append(np.stack([(upper - lower) / other.depth, other.depth - other.truth])[:, known])
     width, error_m = np.concatenate(judged, axis=1)
     return Measured(
-        coverage=_estimate(counts.within, counts.known),
-        below=_estimate(counts.below, counts.known),
-        false_safe=_estimate(counts.false_safe, counts.known),
-        known=_estimate(counts.known, counts.asked),
+        coverage=estimate(counts.within, counts.known),
+        below=estimate(counts.below, counts.known),
+        false_safe=estimate(counts.false_safe, counts.known),
+        known=estimate(counts.known, counts.asked),
         width=float(np.median(width)) if len(width) else float("nan"),
         false_safe_of_frame={frame: float(np.mean(shares)) for frame, shares in of_frame.items()},
         reliability=_reliability(pixels, edges, goal, focal_px),
@@ -169,7 +169,7 @@ def _deals(units: np.ndarray) -> list[np.ndarray]:
     return halves
 
 
-def _estimate(part: Float64, whole: Float64) -> Estimate:
+def estimate(part: Float64, whole: Float64) -> Estimate:
     """The share, with its spread over resampled units."""
     rng = np.random.default_rng(0)
     draws = rng.integers(len(part), size=(BOOTSTRAPS, len(part)))

@@ -45,7 +45,6 @@ class Calibration:
     guard_limit: float
     distance_m: float
     table: IntervalTable
-    sightings: dict[str, np.ndarray] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -57,7 +56,6 @@ def save_calibration(directory: Path, calibration: Calibration) -> None:
     table = calibration.table
     arrays = {f"edges_{name}": edges for name, edges in zip(FEATURES, table.edges, strict=True)}
     arrays.update(lower=table.lower, upper=table.upper)
-    arrays.update({f"sightings_{name}": array for name, array in calibration.sightings.items()})
     data = save({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()})
     values = {
         "format_version": FORMAT_VERSION,
@@ -120,19 +118,9 @@ def _from(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibration:
     numbers = {
         name: float(values[name]) for name in ("level", "false_safe", "margin_m", "guard_limit", "distance_m")
     }
-    table = IntervalTable(
-        edges, arrays["lower"], arrays["upper"], float(values["farthest"]), float(values["focal_px"])
-    )
-    if table.lower.shape != table.shape or table.upper.shape != table.shape:
-        raise ValueError(f"tables of shape {table.lower.shape} for {table.shape} cells")
-    if (
-        not all(np.isfinite(value) for value in numbers.values())
-        or (table.lower < 0).any()
-        or (table.upper < 0).any()
-    ):
+    shape = tuple(len(edge) + 1 for edge in edges)
+    lower, upper = (arrays[name].astype(np.float32).reshape(shape) for name in ("lower", "upper"))
+    table = IntervalTable(edges, lower, upper, float(values["farthest"]), float(values["focal_px"]))
+    if not all(np.isfinite(value) for value in numbers.values()) or (lower < 0).any() or (upper < 0).any():
         raise ValueError("a figure is not finite, or a bound is on the wrong side of depth")
-    prefix = "sightings_"
-    sightings = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-    return Calibration(
-        values["weights_sha256"], **numbers, table=table, sightings=sightings, figures=values["figures"]
-    )
+    return Calibration(values["weights_sha256"], **numbers, table=table, figures=values["figures"])

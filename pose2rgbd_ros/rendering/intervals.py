@@ -1,9 +1,8 @@
 """Bounds of a predicted depth, pixel by pixel, from a table over what tells an easy pixel from a difficult one.
 
-A pixel falls into a cell by five features: the model's confidence, how depth varies around it (silhouettes are where
-errors sit), depth itself, the pose's score, and whether its surface was seen in training from a like direction
-(sightings.py). A cell holds two shares of depth: how much nearer and how much farther the surface may be. A cell of
-which held-out frames say nothing, or nothing good, is unknown: NaN.
+A pixel falls into a cell by four features: the model's confidence, how depth varies around it (silhouettes are where
+errors sit), depth itself, and the pose's score. A cell holds two shares of depth: how much nearer and how much farther
+the surface may be. A cell of which held-out frames say nothing, or nothing good, is unknown: NaN.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import Float32, UInt8
+from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.models.relief.march_numba import compiled
 
-FEATURES = ("confidence", "spread", "depth", "score", "sighting")
+FEATURES = ("confidence", "spread", "depth", "score")
 SPREAD_RADIUS_PX = 2  # at the size calibrated; at others the same angle
 
 
@@ -43,7 +42,6 @@ class IntervalTable:
         self,
         depth: Float32,
         confidence: Float32 | None,
-        sighting: UInt8 | None,
         score: float,
         focal_px: float,
         lower: Float32,
@@ -52,13 +50,13 @@ class IntervalTable:
     ) -> None:
         """Fill `lower` and `upper` (H, W) for a depth (H, W); where a pixel is unknown all three become NaN.
 
-        confidence (H, W) and sighting (H, W) are None of a model without. With `forget` false depth stays, and where a
+        confidence (H, W) is None of a model without. With `forget` false depth stays, and where a
         pixel is unknown the bounds are the widest there are: 0 and infinity.
         """
         spread = depth_spread(depth, radius_px(focal_px, self.focal_px))
         flat = (self.lower.reshape(-1), self.upper.reshape(-1))
         at_score = int(np.searchsorted(self.edges[3], score, side="right"))
-        of_pixel = (depth, _or_none(confidence), spread, _or_no_sighting(sighting))
+        of_pixel = (depth, np.zeros((0, 0), np.float32) if confidence is None else confidence, spread)
         fill_bounds(*of_pixel, at_score, self.edges, *flat, np.float32(self.farthest), forget, lower, upper)
 
 
@@ -85,14 +83,6 @@ def cells_of(edges: tuple[Float32, ...], features: tuple[Float32, ...]) -> np.nd
     return np.asarray(np.ravel_multi_index(at, tuple(len(edge) + 1 for edge in edges)), np.int32)
 
 
-def _or_none(confidence: Float32 | None) -> Float32:
-    return np.zeros((0, 0), np.float32) if confidence is None else confidence
-
-
-def _or_no_sighting(sighting: UInt8 | None) -> UInt8:
-    return np.zeros((0, 0), np.uint8) if sighting is None else sighting
-
-
 @compiled
 def place(edges, value):
     """How many of the ascending edges are at or below a value."""
@@ -108,7 +98,6 @@ def fill_bounds(
     depth,
     confidence,
     spread,
-    sighting,
     at_score,
     edges,
     lower_share,
@@ -118,8 +107,8 @@ def fill_bounds(
     lower,
     upper,
 ):
-    """See :meth:`IntervalTable.bound`; confidence and sighting of no rows are those of a model without."""
-    of_confidence, of_spread, of_depth, of_score, of_sighting = edges
+    """See :meth:`IntervalTable.bound`; confidence of no rows is that of a model without."""
+    of_confidence, of_spread, of_depth, of_score = edges
     nan, none, inf = np.float32(np.nan), np.float32(0), np.float32(np.inf)
     for y in range(depth.shape[0]):
         for x in range(depth.shape[1]):
@@ -131,8 +120,6 @@ def fill_bounds(
             cell = cell * (len(of_spread) + 1) + place(of_spread, spread[y, x])
             cell = cell * (len(of_depth) + 1) + place(of_depth, z)
             cell = cell * (len(of_score) + 1) + at_score
-            seen = np.float32(sighting[y, x]) if len(sighting) else none
-            cell = cell * (len(of_sighting) + 1) + place(of_sighting, seen)
             down, up = lower_share[cell], upper_share[cell]
             if z <= farthest and not np.isnan(down):
                 lower[y, x], upper[y, x] = max(z - z * down, none), z + z * up

@@ -14,6 +14,7 @@ from pose2rgbd_ros.models.relief.march_numba import compiled
 OTHER_PASS = 3.0  # poses are of another pass when the way between them is so many times their distance
 REACH_QUANTILE = 0.95
 REACHES = 1.5
+MOST_DEPTHS = 2.0
 WAY_SHARE, SMALL_SHARE = 0.25, 0.1
 USUAL_QUANTILE = 0.9
 _SAMPLE = 400  # poses looked at for the reach
@@ -46,7 +47,7 @@ class PoseScore:
       passes: headings alternate from line to line, so the next one that looks the same way may be two lines off.
 
     `reach_m` follows from the flight: the distance that 95 % of its poses keep to the nearest one of another pass, and
-    half as much again. Both distances and their weights are of this project.
+    half as much again, but at most twice `distance_m`: farther apart, views share little. Both distances and their weights are of this project.
     """
 
     def __init__(self, T_map_cam_training: ArrayLike, distance_m: float) -> None:
@@ -98,7 +99,9 @@ class PoseScore:
                 apart_m.append(float(gap_m[other].min()))
                 turned_m.append(float(self._turned(positions[index], self._rotations[index])[other].min()))
         reach_m = max(
-            REACHES * float(np.quantile(apart_m, REACH_QUANTILE)), OTHER_PASS * step_m, _LEAST_REACH_M
+            min(REACHES * float(np.quantile(apart_m, REACH_QUANTILE)), MOST_DEPTHS * self.distance_m),
+            OTHER_PASS * step_m,
+            _LEAST_REACH_M,
         )
         return reach_m, float(np.quantile(turned_m, USUAL_QUANTILE))
 

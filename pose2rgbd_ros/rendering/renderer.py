@@ -183,7 +183,7 @@ class Renderer:
             confidence = None if images.confidence is None else images.confidence[index]
             bounds = images.depth_lower[index], images.depth_upper[index]
             self.calibration.table.bound(
-                depth, confidence, None, answer.score, focal_px(camera), *bounds, forget=self._guarded
+                depth, confidence, answer.score, focal_px(camera), *bounds, forget=self._guarded
             )
 
     def _make_guard(self, loaded: Checkpoint) -> Guard:

@@ -1,0 +1,161 @@
+"""What the guard tells apart and what the bounds hold, on a simulated survey and models trained and calibrated on it.
+
+    python bench/guard.py DATASET RUN ...                      # prints the tables and writes bench/results/guard.md
+    python bench/guard.py DATASET RUN ... --other DATASET2     # the bounds also on all lines of another recording
+
+Guard: AUROC of the pose's score, frames of held-out lines against poses that were drawn:
+outside: 15 to 40 m outside the convex hull of all training positions, looking as some training pose does.
+heading: inside that hull, turned at random (yaw, and up to 40 degrees of pitch and roll), so that no training pose
+within 50 m looks within 45 degrees of it.
+Passed: the share whose depth is not withheld at the calibrated limit.
+
+Bounds, lines: on held-out lines, fitted on other ones (see evaluation/calibrate_measure.py). Bounds, other: of the final
+calibration, rendered by `Renderer`, on the lines of another recording of the place. In brackets 95 % by resampling lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+from scipy.stats import rankdata
+
+from pose2rgbd_ros.dataset.cache import frame_cache
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, estimate
+from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
+from pose2rgbd_ros.evaluation.report import model_name
+from pose2rgbd_ros.rendering.calibration import Calibration
+from pose2rgbd_ros.rendering.pose_score import hull_distance
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
+
+RESULT = Path(__file__).parent / "results" / "guard.md"
+DRAWN = 400
+APART_M, TURNED_DEG = 50.0, 45.0
+HEADER = """# The guard and the bounds of depth
+
+`python bench/guard.py` (classes and columns: see its docstring). {what}
+
+"""
+GUARD_HEAD = """| model | limit (m) | AUROC outside | AUROC heading | passed: held-out lines | outside | heading |
+|---|---|---|---|---|---|---|
+"""
+BOUNDS_HEAD = """
+| model | measured on | units | 90 % interval holds (%) | false-safe (%) | known (%) |
+|---|---|---|---|---|---|
+"""
+
+
+def outside_poses(T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Training poses (N, 4, 4) moved straight away until they are 15 to 40 m outside the hull of all positions."""
+    hull, drawn = T[:: max(1, len(T) // 400), :3, 3], []
+    while len(drawn) < DRAWN:
+        pose = T[rng.integers(len(T))].copy()
+        way = rng.normal(size=3)
+        pose[:3, 3] += rng.uniform(15, 80) * way / np.linalg.norm(way)
+        if 15.0 < hull_distance(hull - pose[:3, 3], 2000, 1e-3) < 40.0:
+            drawn.append(pose)
+    return np.stack(drawn)
+
+
+def turned_poses(T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Poses inside the hull, each at a mean of four training positions, that look as no training pose near by does."""
+    drawn = []
+    while len(drawn) < DRAWN:
+        pose = T[rng.integers(len(T))].copy()
+        pose[:3, 3] = rng.dirichlet(np.ones(4)) @ T[rng.integers(len(T), size=4), :3, 3]
+        yaw = Rotation.from_euler("z", rng.uniform(-180, 180), degrees=True).as_matrix()
+        tilt = Rotation.from_euler("xy", rng.uniform(-40, 40, 2), degrees=True).as_matrix()
+        pose[:3, :3] = yaw @ pose[:3, :3] @ tilt
+        near = np.linalg.norm(T[:, :3, 3] - pose[:3, 3], axis=1) < APART_M
+        cosine = (np.einsum("nij,ij->n", T[near, :3, :3], pose[:3, :3]) - 1) / 2
+        if not near.any() or np.degrees(np.arccos(np.clip(cosine, -1, 1))).min() > TURNED_DEG:
+            drawn.append(pose)
+    return np.stack(drawn)
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Probability that a pose outside scores higher than one inside."""
+    ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
+    return float((ranks.sum() - len(outside) * (len(outside) + 1) / 2) / (len(inside) * len(outside)))
+
+
+def guard_row(renderer: Renderer, loaded: Checkpoint, dataset: Dataset) -> str:
+    """A row of the guard's table."""
+    rng = np.random.default_rng(0)
+    chosen, training = held_out(loaded, dataset), loaded.training_T_map_cam
+    classes = (
+        dataset.T_map_cam[chosen.frames[chosen.unit >= 0]],
+        outside_poses(training, rng),
+        turned_poses(training, rng),
+    )
+    answers = [[renderer.guard_score(T) for T in poses] for poses in classes]
+    lines, outside, heading = (np.array([answer.score for answer in each]) for each in answers)
+    passed = " | ".join(f"{np.mean([answer.inside for answer in each]):.1%}" for each in answers)
+    limit = answers[0][0].limit
+    return (
+        f"| {model_name(loaded)} | {limit:.1f} | {auroc(lines, outside):.4f} | {auroc(lines, heading):.4f} "
+        f"| {passed} |\n"
+    )
+
+
+def bounds_row(name: str, where: str, units: str, shares: list[Estimate]) -> str:
+    told = " | ".join(
+        f"{100 * one.value:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})" for one in shares
+    )
+    return f"| {name} | {where} | {units} | {told} |\n"
+
+
+def other_row(renderer: Renderer, calibration: Calibration, loaded: Checkpoint, other: Dataset) -> str:
+    """The calibrated renderer on all frames of another recording, by line."""
+    cache = frame_cache(other, loaded.camera.width, loaded.provenance.get("fit", "square"))
+    camera = cache.camera if renderer.any_camera else loaded.camera
+    unit, kind = units_of(np.arange(len(other)), other.T_map_cam[:, :3, 3])
+    counts = np.zeros((4, int(unit.max()) + 1))  # asked, known, held, false-safe
+    assert cache.depth is not None
+    for frame, number in enumerate(unit):
+        images = renderer.render_for_camera(other.T_map_cam[frame], camera)
+        truth = np.asarray(cache.depth[frame], np.float32)
+        told = np.isfinite(truth)
+        depth, lower, upper = (
+            image[0][told] for image in (images.depth, images.depth_lower, images.depth_upper)
+        )
+        held = (lower <= truth[told]) & (truth[told] <= upper)
+        unsafe = lower > truth[told] + calibration.margin_m
+        counts[:, number] += [told.sum(), np.isfinite(depth).sum(), held.sum(), unsafe.sum()]
+    asked, known, within, false_safe = counts
+    shares = [estimate(within, known), estimate(false_safe, known), estimate(known, asked)]
+    return bounds_row(model_name(loaded), f"other ({other.path.name})", f"{len(asked)} {kind}", shares)
+
+
+def main() -> None:
+    """Print and write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", help="calibrated: pose2rgbd calibrate RUN DATASET")
+    parser.add_argument("--other", type=Path, help="another recording of the place")
+    parser.add_argument("--what", default="", help="a sentence about the data, for the file")
+    arguments = parser.parse_args()
+    dataset = Dataset(arguments.dataset)
+    guards, bounds = GUARD_HEAD, BOUNDS_HEAD
+    for run in arguments.runs:
+        loaded, renderer = load_checkpoint(run), Renderer(run, "cpu")
+        assert renderer.calibration is not None, f"{run} is not calibrated"
+        guards += guard_row(renderer, loaded, dataset)
+        figures = renderer.calibration.figures
+        shares = [Estimate(*figures[name]) for name in ("coverage", "false_safe", "known")]
+        bounds += bounds_row(model_name(loaded), "lines", f"{figures['units']} {figures['unit']}", shares)
+        if arguments.other is not None:
+            bounds += other_row(renderer, renderer.calibration, loaded, Dataset(arguments.other))
+    table = HEADER.format(what=arguments.what) + guards + bounds
+    print(table)
+    RESULT.write_text(table)
+
+
+if __name__ == "__main__":
+    main()

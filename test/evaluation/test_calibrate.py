@@ -1,0 +1,128 @@
+"""Calibration on held-out data: what is promised holds on lines not fitted on, and bad input is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import support.small_relief as small_relief
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate import _check_depth, guard_limit
+from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, edges_of, fit
+from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of, measure
+from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
+from pose2rgbd_ros.rendering.intervals import FEATURES
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+
+def noisy(seed: int, units: int = 10, each: int = 2500, bias: float = 0.0) -> Pixels:
+    """Depth whose error grows with the spread around it: known noise, heavier than normal, and a share of outliers."""
+    generator = np.random.default_rng(seed)
+    count = units * each
+    truth = generator.uniform(20, 80, count)
+    spread = generator.gamma(1.0, 0.1, count)
+    scale = 0.3 + 12 * spread
+    noise = scale * generator.standard_t(5, count) * generator.normal(1, 0.05, units).repeat(each)
+    depth = np.maximum(truth + noise + bias, 1.0)
+    confidence = np.clip(1 - spread + generator.normal(0, 0.1, count), 0.5, 1)
+    score = generator.uniform(0, 3, units).repeat(each)
+    features = tuple(values.astype(np.float32) for values in (confidence, spread, depth, score))
+    unit = np.arange(units).repeat(each)
+    return Pixels(features, depth.astype(np.float32), truth.astype(np.float32), unit, unit)
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.5, -1.5])
+def test_fresh_lines_of_known_noise_are_covered(bias: float):
+    pixels, goal = noisy(0, bias=bias), Goal()
+    table = fit(pixels, edges_of(pixels, FEATURES), goal, 64.0)
+    fresh = noisy(1, units=20, bias=bias)
+    known, lower, upper = bounds_of(table, fresh)
+    held = (lower <= fresh.truth) & (fresh.truth <= upper)
+    assert known.mean() > 0.8
+    assert held[known].mean() == pytest.approx(0.9, abs=0.02)
+    assert (lower[known] > fresh.truth[known] + goal.margin_m).mean() < goal.false_safe
+    width = (upper - lower)[known]
+    easy = fresh.features[1][known] < 0.05
+    assert np.median(width[~easy]) > 1.5 * np.median(width[easy]), "harder pixels have wider bounds"
+
+
+def test_what_is_measured_by_dealing_lines_tells_fresh_ones():
+    pixels, goal = noisy(2), Goal()
+    asked = dict.fromkeys(range(10), 2500)
+    measured = measure(pixels, asked, edges_of(pixels, FEATURES), goal, 64.0)
+    assert measured.coverage.low <= measured.coverage.value <= measured.coverage.high
+    assert measured.coverage.value == pytest.approx(0.9, abs=0.02)
+    assert measured.false_safe.value < goal.false_safe
+    assert [promised for promised, _ in measured.reliability] == sorted(p for p, _ in measured.reliability)
+    errors = [error for _, error, _ in measured.risk_coverage]
+    assert errors[0] < 0.5 * errors[-1], "narrow intervals are those of small errors"
+
+
+def test_a_line_unlike_the_others_widens_the_bounds():
+    pixels = noisy(3)
+    worse = dataclasses.replace(
+        pixels, depth=pixels.depth + np.where(pixels.unit == 4, 12.0, 0.0).astype(np.float32)
+    )
+    edges = edges_of(pixels, FEATURES)
+    plain, wide = (bounds_of(fit(each, edges, Goal(), 64.0), pixels) for each in (pixels, worse))
+    both = plain[0] & wide[0]
+    assert np.median((wide[1] - pixels.depth)[both]) < np.median((plain[1] - pixels.depth)[both])
+
+
+def test_the_guard_reaches_as_far_as_held_out_frames_vouch():
+    score = {frame: float(frame) for frame in range(10)}
+    assert guard_limit(score, dict.fromkeys(range(10), 0.0), 0.003) == 9.0
+    assert guard_limit(score, {**dict.fromkeys(range(10), 0.001), 9: 0.5}, 0.003) == 9.0, (
+        "rare enough in the mean"
+    )
+
+
+def test_lines_are_cut_where_the_way_turns():
+    x = np.concatenate([np.linspace(0, 100, 20), np.linspace(100, 0, 20)] * 4)
+    y = np.repeat(np.arange(8) * 20.0, 20)
+    unit, kind = units_of(np.arange(160), np.stack([x, y, np.zeros(160)], axis=-1))
+    assert (kind, len(np.unique(unit))) == ("lines", 8)
+    assert np.abs(np.bincount(unit) - 20).max() <= 1
+
+
+def test_few_lines_are_cut_into_stretches_and_called_so():
+    frames = np.concatenate([np.arange(40), np.arange(100, 140)])
+    position_m = np.stack([frames * 1.0, np.zeros(80), np.zeros(80)], axis=-1)
+    unit, kind = units_of(frames, position_m)
+    assert (kind, len(np.unique(unit))) == ("stretches of 2 lines", 8)
+    assert set(unit[:40]).isdisjoint(unit[40:])
+
+
+def test_relative_depth_is_refused_and_colour_too(tmp_path: Path):
+    metric = SimpleNamespace(has_depth=True, depth_kind="metric", path=Path("flight"))
+    loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model", "relative"))
+    with pytest.raises(UserError, match="relative: without a scale"):
+        _check_depth(loaded, metric)
+    with pytest.raises(UserError, match="predicts no depth"):
+        _check_depth(dataclasses.replace(loaded, depth_kind=None), metric)
+    with pytest.raises(UserError, match="flight has no metric depth"):
+        _check_depth(
+            dataclasses.replace(loaded, depth_kind="metric"),
+            SimpleNamespace(**{**vars(metric), "has_depth": False}),
+        )
+
+
+def test_without_held_out_frames_there_is_nothing_to_calibrate_on(tmp_path: Path):
+    loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model"))
+    loaded.provenance["split"] = {"name": "random", "train_fraction": 0.8, "seed": 0}
+    T = loaded.training_T_map_cam
+    dataset = SimpleNamespace(stamps_ns=loaded.training_stamps_ns, T_map_cam=T, path=tmp_path)
+    with pytest.raises(UserError, match="held-out frames are too few"):
+        held_out(loaded, dataset)
+
+
+@pytest.mark.parametrize(
+    "values", [{"level": 1.0}, {"false_safe": 0.0}, {"margin_m": -1.0}, {"level": float("nan")}]
+)
+def test_impossible_goals_are_refused(values):
+    with pytest.raises(UserError, match="shares between 0 and 1"):
+        Goal(**values)
