@@ -158,12 +158,15 @@ def add_four(table, first, second, u, v, factor, row, pixel, channel):
     """Add the bilinear mean of rows first, first + 1, second, second + 1 of a table (M, C) from a channel on."""
     a, b = factor * (_ONE - u) * (_ONE - v), factor * u * (_ONE - v)
     c, d = factor * (_ONE - u) * v, factor * u * v
-    for number in range(table.shape[1]):
-        row[pixel, channel + number] += (
-            a * table[first, number]
-            + b * table[first + 1, number]
-            + c * table[second, number]
-            + d * table[second + 1, number]
+    # Unsigned: an index that may be negative is tested at every access.
+    low, high, one = np.uintp(first), np.uintp(second), np.uintp(1)
+    for each in range(table.shape[1]):
+        number = np.uintp(each)
+        row[np.uintp(pixel), np.uintp(channel + each)] += (
+            a * table[low, number]
+            + b * table[low + one, number]
+            + c * table[high, number]
+            + d * table[high + one, number]
         )
 
 
