@@ -42,7 +42,7 @@ def tiny(relief: ReliefSettings | None = None, **settings: object) -> TrainConfi
 
 
 def test_a_run_learns_and_its_checkpoint_renders(flight: Path, tmp_path: Path) -> None:
-    result = train(flight, tmp_path / "run", tiny(epochs=8))
+    result = train(flight, tmp_path / "run", tiny(epochs=6))
     assert result.scores["rgb_mae_px"] < 0.6 * result.baseline["rgb_mae_px"]
     assert result.scores["depth_mae"] < 0.35 * result.baseline["depth_mae"]
     checkpoint = load_checkpoint(result.checkpoint)
