@@ -50,7 +50,7 @@ class Command:
 class ReactivePlanner:
     """Scans and poses in, commands out. Everything lives in the horizontal plane of the map, at the height that is flown."""
 
-    def __init__(self, start_m: Float64, goal_m: Float64, config: PlannerConfig = PlannerConfig()) -> None:  # noqa: B008  (frozen)
+    def __init__(self, start_m: Float64, goal_m: Float64, config: PlannerConfig = PlannerConfig()) -> None:
         """Args: start_m, goal_m (2,) in the map."""
         self.config, self.goal_m = config, np.asarray(goal_m, float)
         ends = np.stack([np.asarray(start_m, float), self.goal_m])
@@ -63,9 +63,7 @@ class ReactivePlanner:
         self._planned_s = -math.inf
         self._moved_s, self._moved_from = 0.0, ends[0].copy()
 
-    def command(
-        self, t_s: float, position_m: Float64, yaw_rad: float, velocity_mps: Float64
-    ) -> Command:
+    def command(self, t_s: float, position_m: Float64, yaw_rad: float, velocity_mps: Float64) -> Command:
         """What to do now.
 
         Args:
@@ -74,7 +72,8 @@ class ReactivePlanner:
         config = self.config
         if np.linalg.norm(self.goal_m - position_m) < config.goal_radius_m:
             return Command(np.zeros(2), 0.0, "at the goal")
-        self._free_where_it_is(position_m)
+        if self._to_go is None and math.isinf(self._planned_s):
+            self._free_where_it_is(position_m)  # once: later it only goes where scans have shown that it can
         if t_s - self._planned_s >= config.replan_s or self._to_go is None:
             self._to_go, self._planned_s = self._cost_to_go(), t_s
         way = self._way(position_m)
@@ -98,7 +97,7 @@ class ReactivePlanner:
         return Command(wanted, self._yaw_rate(turn), "flies")
 
     def see(self, position_m: Float64, yaw_rad: float, bearings_rad: Float64, ranges_m: Float32) -> None:
-        """Remember a scan: ranges (N,) by bearing (N,) from the body's x axis; NaN unknown, +inf free as far as the scan reaches."""
+        """Remember a scan: ranges (N,) by bearing (N,) from the body's x axis; NaN unknown, +inf free up to `scan_range_m`."""
         known = ~np.isnan(ranges_m)
         if not known.any():
             return
@@ -161,10 +160,13 @@ class ReactivePlanner:
             open_ = np.isfinite(step)
             begin.append(number[a][open_]), end.append(number[b][open_]), weight.append(step[open_])
         graph = csr_array(
-            (np.concatenate(weight), (np.concatenate(begin), np.concatenate(end))), shape=(number.size, number.size)
+            (np.concatenate(weight), (np.concatenate(begin), np.concatenate(end))),
+            shape=(number.size, number.size),
         )
         row, column, _ = self._index(self.goal_m[None])
-        return np.asarray(dijkstra(graph, directed=False, indices=number[row[0], column[0]])).reshape(rows, columns)
+        return np.asarray(dijkstra(graph, directed=False, indices=number[row[0], column[0]])).reshape(
+            rows, columns
+        )
 
     def _way(self, position_m: Float64) -> Float64:
         """Points (K, 2) down the cost from here towards the goal, some 25 m of them."""
@@ -203,7 +205,9 @@ class ReactivePlanner:
         """How far the way is known to be free, in metres and points."""
         row, column, inside = self._index(way)
         blocked = self._blocked()
-        free = inside & (self.cells[row.clip(0, self.cells.shape[0] - 1), column.clip(0, self.cells.shape[1] - 1)] == FREE)
+        free = inside & (
+            self.cells[row.clip(0, self.cells.shape[0] - 1), column.clip(0, self.cells.shape[1] - 1)] == FREE
+        )
         free &= ~blocked[row.clip(0, blocked.shape[0] - 1), column.clip(0, blocked.shape[1] - 1)]
         free[0] = True
         reach = int(np.argmin(free)) - 1 if not free.all() else len(way) - 1
@@ -213,12 +217,17 @@ class ReactivePlanner:
         """The farthest point of the known way that a straight line through what is known reaches, within 6 m."""
         best, blocked = 1, self._blocked()
         for index in range(2, reach + 1):
-            line = np.linspace(way[0], way[index], 2 + int(np.linalg.norm(way[index] - way[0]) / (self.config.cell_m / 2)))
+            line = np.linspace(
+                way[0], way[index], 2 + int(np.linalg.norm(way[index] - way[0]) / (self.config.cell_m / 2))
+            )
             row, column, inside = self._index(line)
             if not inside.all() or np.linalg.norm(way[index] - way[0]) > 6.0:
                 break
             ahead = slice(2, None)  # the first steps may leave an obstacle's margin
-            if blocked[row[ahead], column[ahead]].any() or (self.cells[row[ahead], column[ahead]] != FREE).any():
+            if (
+                blocked[row[ahead], column[ahead]].any()
+                or (self.cells[row[ahead], column[ahead]] != FREE).any()
+            ):
                 break
             best = index
         return min(best, len(way) - 1)
