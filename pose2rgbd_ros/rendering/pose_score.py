@@ -47,7 +47,8 @@ class PoseScore:
       passes: headings alternate from line to line, so the next one that looks the same way may be two lines off.
 
     `reach_m` follows from the flight: the distance that 95 % of its poses keep to the nearest one of another pass, and
-    half as much again, but at most twice `distance_m`: farther apart, views share little. Both distances and their weights are of this project.
+    half as much again, but at most twice `distance_m`: farther apart, views share little.
+    Both distances and their weights are of this project.
     """
 
     def __init__(self, T_map_cam_training: ArrayLike, distance_m: float) -> None:
