@@ -84,14 +84,14 @@ def test_along_a_path_from_where_the_body_is(bench, hamlet):
     flight.T_map_body = body_at(-1.0)
     flight.follow(path_of([[-2, 0, 10], [2, 0, 10]]))
     images = bench.collect(LookAhead, "/render/look_ahead")
-    profile = flight.profile(lambda p: p.poses and xs(p)[0] > -1.1)
+    profile = flight.profile(lambda p: p.poses and abs(xs(p)[0] + 1.0) < 0.01)
     assert xs(profile) == pytest.approx([-1.0, -0.5, 0.0, 0.5])
     assert profile.header.frame_id == "map"
     assert conversions.stamp_ns(profile.header.stamp) in bench.sent, "the stamp of the body's pose"
     assert np.isnan(profile.time_s).all(), "nobody told a speed"
     assert (np.array(profile.clearance_m) < 8.1).all()
     flight.T_map_body = body_at(0.25)
-    profile = flight.profile(lambda p: p.poses and xs(p)[0] > 0.2)
+    profile = flight.profile(lambda p: p.poses and abs(xs(p)[0] - 0.25) < 0.01)
     assert xs(profile) == pytest.approx([0.25, 0.75, 1.25, 1.75])
     message = bench.wait(lambda: images and images[-1])
     assert len(message.depth) == len(message.depth_lower) == len(message.poses) == 4
