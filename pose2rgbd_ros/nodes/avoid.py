@@ -35,11 +35,12 @@ from pose2rgbd_ros.obstacles.sight import Sight, see
 from pose2rgbd_ros.obstacles.surroundings import Body, Reading, look_around
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-WATCH_S = 0.04  # how often staleness and lost sensors are looked for
+WATCH_S = 0.02  # how often staleness and lost sensors are looked for: they are to be told within 0.1 s
 UNKNOWN_EVERY_S = 0.1  # while nothing is known that is said this often: silence would stop some autopilots
 SERVED = "predicted depth is served"
 PENDING = 8  # images that may wait for transforms
 SHOWN_S = 5.0  # how long a jump of time, or what went wrong, is told
+STILL_S = 2.0  # a clock that stands still for longer has stopped: by it nothing would ever grow old
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,9 @@ class AvoidNode(LifecycleNode):
         self._pending: deque[tuple[int, dict[str, Any]]] = deque(maxlen=PENDING)  # stamp and messages
         self._no_transform = ""  # why what is pending cannot be used
         self._told_unknown_at = -np.inf
-        self._state = ObstacleStatus.WAITING_FOR_DEPTH
+        self._state = self._offered = ObstacleStatus.WAITING_FOR_DEPTH  # as last seen, and as last published
+        self._last: tuple[Placed, dict[str, Any], Float64] | None = None  # depth that was served last
+        self._clock_ns, self._ticked_at = -1, time.monotonic()
         self._log = ConditionLog(self)
         self._status = self.create_publisher(ObstacleStatus, "~/status", 10)
         self._diagnostics = Diagnostics(self, "obstacles")
@@ -177,6 +180,7 @@ class AvoidNode(LifecycleNode):
         self._served_ns = stamp_ns
         situation = self._judge(stamp_ns)
         if situation.serves:
+            self._last = (placed, images, T_level_cam)
             self._offer(placed, images, T_level_cam, situation)
 
     def _offer(
@@ -191,6 +195,7 @@ class AvoidNode(LifecycleNode):
         live = self._live.depth(settings, self._frames, placed)
         readings = self._live.readings(settings, self._frames, placed)
         assert self._worker is not None
+        self._offered = situation.state
         body = Body(settings.radius_m, velocity)
         self._worker.offer(Job(settings, placed, images, T_level_cam, body, live, readings, situation))
 
@@ -206,13 +211,15 @@ class AvoidNode(LifecycleNode):
         live = self._live_sight(job)
         seen = look_around(predicted, live, settings.live_range_m, job.readings, job.body, settings.scan)
         situation = job.situation
+        if situation.serves and abs(self._age_s(stamp_ns)) > settings.max_age_s:
+            return  # it has grown stale meanwhile, and the watch tells that
         if situation.state == ObstacleStatus.OK and seen.known < settings.least_known:
             text = f"depth is known in {seen.known:.0%} of the view: distances are mostly unknown"
             situation = Situation(ObstacleStatus.UNKNOWN, text)
         self._outputs.publish(seen, stamp_ns, job.placed.R_level_body)
         if predicted is not None and self._outputs.wanted("points"):
             self._publish_cloud(self._outputs, job, predicted)
-        latency_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        latency_s = self._age_s(stamp_ns)
         self._status.publish(
             avoid_report.message(
                 situation, seen, stamp_ns, settings.body_frame, job.placed.R_level_body, latency_s
@@ -244,10 +251,13 @@ class AvoidNode(LifecycleNode):
 
     def _live_sight(self, job: Job) -> Sight | None:
         try:
-            return None if job.live is None else job.live.sight()
+            sight = None if job.live is None else job.live.sight()
         except UserError as error:
             self._live.refused(str(error))
             return None
+        if sight is not None:
+            self._live.refused("")
+        return sight
 
     def _on_error(self, error: Exception) -> None:
         if self.context.ok():  # publishing fails when the process is on its way out, and nobody needs to know
@@ -259,13 +269,15 @@ class AvoidNode(LifecycleNode):
     def _watch(self) -> None:
         """Tell within a tenth of a second that the prediction is stale or a sensor lost; go on saying what is unknown."""
         situation = self._situation()
-        changed = situation.state != self._state
+        changed, unsaid = situation.state != self._state, situation.state != self._offered
         self._state = situation.state
         if changed:
             self._log.tell(situation.level, situation.state, situation.message or SERVED)
         if situation.serves:
-            return  # the next image says so
-        if not changed and time.monotonic() - self._told_unknown_at < UNKNOWN_EVERY_S:
+            if unsaid and situation.state == ObstacleStatus.SENSOR_LOST and self._last is not None:
+                self._offer(*self._last, situation)  # once more, without what the sensor said
+            return
+        if not unsaid and time.monotonic() - self._told_unknown_at < UNKNOWN_EVERY_S:
             return
         self._told_unknown_at = time.monotonic()
         now_ns = self.get_clock().now().nanoseconds
@@ -300,7 +312,11 @@ class AvoidNode(LifecycleNode):
             return Situation(ObstacleStatus.REFUSED, refusal)
         if stamp_ns is None:
             return Situation(ObstacleStatus.WAITING_FOR_DEPTH, self._no_clock() or self._inputs.explain())
-        age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        still_s = self._still_s()
+        if still_s > STILL_S:
+            text = f"the clock has stood still for {still_s:.0f} s: how old depth is cannot be told"
+            return Situation(ObstacleStatus.STALE, text)
+        age_s = self._age_s(stamp_ns)
         if abs(age_s) > self.settings.max_age_s:
             when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
             text = f"the newest depth is {when}: everything predicted is unknown"
@@ -340,11 +356,21 @@ class AvoidNode(LifecycleNode):
         self._live.forget()
 
     def _forget(self) -> None:
-        self._served_ns, self._no_transform = None, ""
+        self._served_ns, self._last, self._no_transform = None, None, ""
         self._pending.clear()
 
     def _fail(self, why: str) -> None:
         self._failure, self._failed_at = why, time.monotonic()
+
+    def _age_s(self, stamp_ns: int) -> float:
+        return float(self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+
+    def _still_s(self) -> float:
+        """For how long, by the wall, the clock has not moved: a simulated one may stop."""
+        now_ns = self.get_clock().now().nanoseconds
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._ticked_at = now_ns, time.monotonic()
+        return time.monotonic() - self._ticked_at
 
     def _no_clock(self) -> str:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:

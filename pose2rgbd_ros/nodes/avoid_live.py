@@ -44,7 +44,7 @@ class LiveInputs:
         self._subscriptions: list[Subscription] = []
         self._newest: dict[str, tuple[int, Image | Range]] = {}  # time of arrival, message
         self._info: CameraInfo | None = None
-        self._problem = ""
+        self._problems = dict.fromkeys(PROBLEMS, "")  # why what arrives is not used
 
     def start(self) -> None:
         """Subscribe."""
@@ -59,7 +59,8 @@ class LiveInputs:
         """Unsubscribe, and forget that there were sensors."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        self._subscriptions, self._newest, self._info = [], {}, None
+        self._subscriptions, self._info = [], None
+        self.forget()
 
     def lost(self, settings: AvoidSettings) -> str:
         """Which sensor that once measured is of no use now, and why; empty: none."""
@@ -74,7 +75,7 @@ class LiveInputs:
             if self._age_s(message) > settings.live_timeout_s:
                 silent_s = (self._now_ns() - arrived_ns) / 1e9
                 return f"{role} fell silent {silent_s:.1f} s ago: going on with predicted depth alone"
-        return self._problem
+        return next(filter(None, self._problems.values()), "")
 
     def depth(self, settings: AvoidSettings, frames: BodyFrames, placed: Placed) -> LiveDepth | None:
         """The newest live depth image, if it is fresh and where it was taken is known."""
@@ -82,14 +83,14 @@ class LiveInputs:
         if not isinstance(image, Image):
             return None
         if self._info is None:
-            self._problem = "live_depth arrives without live_camera_info: not used"
+            self._problems["depth"] = "live_depth arrives without live_camera_info: not used"
             return None
         try:
             T = frames.sensor_at(placed, image.header.frame_id, conversions.stamp_ns(image.header.stamp))
         except UserError as error:
-            self._problem = f"live_depth is not used: {error}"
+            self._problems["depth"] = f"live_depth is not used: {error}"
             return None
-        self._problem = ""
+        self._problems["depth"] = ""
         return LiveDepth(image, self._info, T)
 
     def readings(self, settings: AvoidSettings, frames: BodyFrames, placed: Placed) -> list[Reading]:
@@ -100,17 +101,19 @@ class LiveInputs:
         try:
             T = frames.sensor_at(placed, message.header.frame_id, conversions.stamp_ns(message.header.stamp))
         except UserError as error:
-            self._problem = f"range is not used: {error}"
+            self._problems["range"] = f"range is not used: {error}"
             return []
+        self._problems["range"] = ""
         return [Reading(_by_rep117(message), message.field_of_view, message.max_range, T)]
 
     def refused(self, why: str) -> None:
-        """The live image turned out to be of no use."""
-        self._problem = f"live_depth is not used: {why}"
+        """The live image turned out to be of no use; empty: it is of use after all. From the worker."""
+        self._problems["image"] = why and f"live_depth is not used: {why}"
 
     def forget(self) -> None:
         """Time jumped: what came before is of no use."""
         self._newest.clear()
+        self._problems = dict.fromkeys(PROBLEMS, "")
 
     def _fresh(self, role: str, settings: AvoidSettings) -> Image | Range | None:
         if role not in self._newest:
@@ -132,6 +135,7 @@ class LiveInputs:
 
 
 ROLES = ("live_depth", "range")
+PROBLEMS = ("depth", "image", "range")  # where the camera is, what its image holds, where the range finder is
 
 
 def _by_rep117(message: Range) -> float:

@@ -174,9 +174,9 @@ class Outputs:
         self._publishers[name].publish(message)
 
     def _send_frames(self, stamp_ns: int, R_level_body: Float64) -> None:
-        """Our two frames, in the order of time: a step back would look as if the clock had jumped."""
+        """Our two frames, in the order of time and once: a step back would look as if the clock had jumped."""
         behind_s = (self._frames_sent_ns - stamp_ns) / 1e9
-        if 0 < behind_s <= self.settings.max_age_s:
+        if 0 <= behind_s <= self.settings.max_age_s:
             return
         self._frames_sent_ns = stamp_ns
         frames = [(T_LEVEL_BELOW, self.frame, self._below_frame)]

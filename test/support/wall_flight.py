@@ -34,6 +34,7 @@ class WallFlight:
         self.range_m: float | None = None
         self.images_on = self.mount_on = self.odometry_on = True
         self.offset_ns = self.info_offset_ns = 0
+        self.last_ns = {"depth_lower": 0, "live_depth": 0, "range": 0}  # stamps sent last
         self._mount: tf2_ros.StaticTransformBroadcaster | None = None
         vars(self).update(switches)
         topics = {
@@ -58,6 +59,7 @@ class WallFlight:
         if self.range_m is not None:
             message = Range(field_of_view=0.2, min_range=0.2, max_range=8.0, range=self.range_m)
             message.header.stamp, message.header.frame_id = conversions.to_stamp(stamp_ns), "base_link"
+            self.last_ns["range"] = stamp_ns
             self._to["range"].publish(message)
         if self.odometry_on:
             odometry = Odometry(child_frame_id="base_link")
@@ -67,6 +69,7 @@ class WallFlight:
 
     def _send_depth(self, image: str, info: str, camera: Camera, ahead_m: float, stamp_ns: int) -> None:
         depth_m = np.full((camera.height, camera.width), ahead_m - FORWARD_M, np.float32)
+        self.last_ns[image] = stamp_ns
         self._to[image].publish(conversions.to_image(depth_m, stamp_ns, OPTICAL))
         message = conversions.camera_to_info(camera)
         message.header.stamp = conversions.to_stamp(stamp_ns + self.info_offset_ns)
