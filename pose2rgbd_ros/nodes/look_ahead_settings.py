@@ -42,10 +42,17 @@ class LookAheadSettings:
     )
     range_m: float = setting(100.0, "rooms are never told larger", ge=1.0, le=10000.0)
     near_m: float = setting(
-        5.0,
+        10.0,
         "a ray of unknown depth that leaves the body's way nearer than this does not make the room along it unknown",
         ge=0.1,
         le=100.0,
+    )
+    unknown_share: float = setting(
+        0.0,
+        "of the other rays in the body's way, how many may be unknown beside something known that ends it; 0 is the "
+        "safe one",
+        ge=0.0,
+        le=1.0,
     )
     min_known: float = setting(
         0.5, "share of a view that must be known, or its clearance is unknown", ge=0.01, le=1.0
@@ -66,5 +73,10 @@ class LookAheadSettings:
     def profile(self, radius_m: float = 0.0) -> ProfileSettings:
         """Of the profile, for a body of another radius where one is given."""
         return ProfileSettings(
-            radius_m or self.radius_m, self.range_m, self.near_m, self.min_known, self.merged_views
+            radius_m or self.radius_m,
+            self.range_m,
+            self.near_m,
+            self.min_known,
+            self.merged_views,
+            self.unknown_share,
         )

@@ -55,9 +55,10 @@ def room_along(
         direction: (3,) in the body frame; its length does not matter.
         near_m: rays of unknown depth that leave the ball's tube nearer than this do not make it unknown.
         range_max_m: the answer where nothing is met; never more.
-        unknown_share: of the rays that reach farther, how many may be unknown.
+        unknown_share: of the rays that reach farther, how many may be unknown beside something known to stand in the way.
 
-    NaN, unknown, where the tube at `near_m` is not wholly in the image, or more of its rays are of unknown depth.
+    NaN, unknown, where the tube at `near_m` is not wholly in the image, or more of its rays are of unknown depth, or where
+    any is and nothing known ends the way: room is never told beyond what is known.
     """
     axis = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     if not sight.sees(_tube_corners(axis, radius_m, near_m, range_max_m)).all():
@@ -67,9 +68,11 @@ def room_along(
     with np.errstate(invalid="ignore"):
         reaches = (tube.enter <= tube.leave) & (start + tube.along * tube.leave >= near_m)
     reaches &= tube.along > 0
-    if np.count_nonzero(reaches & unknown) > unknown_share * np.count_nonzero(reaches) or not reaches.any():
+    unknowns, rays = np.count_nonzero(reaches & unknown), np.count_nonzero(reaches)
+    if rays == 0 or unknowns > unknown_share * rays:
         return math.nan
-    return min(_contact(sight, axis, radius_m, tube), range_max_m)
+    room_m = _contact(sight, axis, radius_m, tube)
+    return math.nan if unknowns and room_m >= range_max_m else min(room_m, range_max_m)
 
 
 def room_below(

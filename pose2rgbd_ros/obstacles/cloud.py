@@ -6,7 +6,7 @@ import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.sight import see
+from pose2rgbd_ros.obstacles.sight import BEYOND_M, see
 
 
 def organised_cloud(
@@ -18,13 +18,13 @@ def organised_cloud(
 ) -> Float32:
     """Points (h, w, 3) float32 of a depth image (H, W), in its optical frame, or in that to which T (4, 4) takes it.
 
-    NaN where depth is unknown or the lens has no ray, and where depth is infinite: there is no point there. With `every` above
-    1 each block of `every` x `every` pixels gives one point, the nearest known one, so that nothing thin is lost; h and w are
-    then those of :func:`cloud_shape`. With `out`, (h, w, 3) float32, points are written there. UserError when image and
-    camera do not fit.
+    NaN where depth is unknown or the lens has no ray, and where depth is infinite (or BEYOND_M): there is no point there.
+    With `every` above 1 each block of `every` x `every` pixels gives one point, the nearest known one, so that nothing thin
+    is lost; h and w are then those of :func:`cloud_shape`. With `out`, (h, w, 3) float32, points are written there. UserError
+    when image and camera do not fit.
     """
     sight = see(depth_m, camera, np.eye(4) if T is None else T)
-    depth, rays = np.where(np.isfinite(depth_m), depth_m, np.float32(np.nan)), sight.rays
+    depth, rays = np.where(sight.lower_m < BEYOND_M, depth_m, np.float32(np.nan)), sight.rays
     if every > 1:
         depth, rays = _nearest_of_blocks(depth, rays, every)
     points = np.empty((*depth.shape, 3), np.float32) if out is None else out

@@ -77,12 +77,11 @@ def range_in_scan(
 def range_along(range_m: float, fov_rad: float, T_body_sensor: Float64, direction: Float64) -> float:
     """How far a range reading says it is along a direction (3,) from the body's origin; NaN when it looks elsewhere.
 
-    +inf, beyond the sensor's reach, stays so; the answer is that for a body of no size.
+    NaN for +inf too: a beam that meets nothing is no proof of room for a body wider than it, as in :func:`range_in_scan`.
+    The answer is that for a body of no size.
     """
     axis = T_body_sensor[:3, 0]
     unit = np.asarray(direction, np.float64) / np.linalg.norm(direction)
-    if math.isnan(range_m) or float(axis @ unit) < math.cos(fov_rad / 2):
+    if math.isnan(range_m) or range_m == math.inf or not float(axis @ unit) >= math.cos(fov_rad / 2):
         return math.nan
-    if math.isinf(range_m):
-        return math.inf if range_m > 0 else 0.0
-    return max(float((T_body_sensor[:3, 3] + axis * range_m) @ unit), 0.0)
+    return max(float((T_body_sensor[:3, 3] + axis * max(range_m, 0.0)) @ unit), 0.0)

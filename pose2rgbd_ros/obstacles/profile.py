@@ -31,16 +31,17 @@ FINEST_SIGHT = 128  # larger images are pooled to their least bounds
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """radius_m: of a ball around the body. range_m: rooms are never told larger. near_m: as in :func:`room_along`.
+    """radius_m: of a ball around the body. range_m: rooms are never told larger. near_m, unknown_share: as in :func:`room_along`.
 
     min_known: share of a view that must be known. merged: the surfaces of how many views before and after a pose count.
     """
 
     radius_m: float = 1.0
     range_m: float = 100.0
-    near_m: float = 5.0
+    near_m: float = 10.0
     min_known: float = 0.5
     merged: int = 4
+    unknown_share: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ class ProfileBuilder:
     def _look(self, k: int, sight: Sight) -> None:
         """Free space by the pose's own view."""
         settings = self._settings
-        rules = (settings.radius_m, settings.near_m, settings.range_m)
+        rules = (settings.radius_m, settings.near_m, settings.range_m, settings.unknown_share)
         nearest_m = nearest_obstacle(sight).distance_m
         self._clearance[k] = np.inf if np.isnan(nearest_m) else nearest_m
         if np.isfinite(self._path.direction[k]).all():

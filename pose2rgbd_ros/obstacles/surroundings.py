@@ -143,8 +143,9 @@ def _by_reading(reading: Reading, body: Body, settings: ScanSettings) -> _Said:
         ahead_m = max(range_along(*about, body.velocity_mps) - body.radius_m, 0.0)
     below_m = range_along(*about, DOWN)
     nearest = NONE_KNOWN
-    if math.isfinite(reading.range_m):
-        point = reading.T_body_sensor[:3, 3] + reading.T_body_sensor[:3, 0] * reading.range_m
+    if reading.range_m < math.inf:  # -inf, nearer than it can measure, is an obstacle that touches the sensor
+        axis = reading.T_body_sensor[:3, 0]
+        point = reading.T_body_sensor[:3, 3] + axis * max(reading.range_m, 0.0)
         distance_m = float(np.linalg.norm(point))
-        nearest = Nearest(distance_m, point / distance_m) if distance_m > 0 else NONE_KNOWN
+        nearest = Nearest(distance_m, point / distance_m if distance_m > 0 else axis)
     return _Said(ranges, nearest, ahead_m, below_m, reading.range_max_m, LIVE)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.clearance import nearest_obstacle, time_to_collision_s
+from pose2rgbd_ros.obstacles.clearance import nearest_obstacle, room_along, time_to_collision_s
 from pose2rgbd_ros.obstacles.cloud import cloud_shape, colours_of, organised_cloud
 from pose2rgbd_ros.obstacles.distances import mavros_ranges, obstacle_distances_cm, pooled
 from pose2rgbd_ros.obstacles.fusion import live_lower, nearer, range_along, range_in_scan
@@ -89,6 +89,32 @@ def test_a_single_range():
     down = se3.make([0.0, 0.0, -0.2], [0, math.sin(math.pi / 4), 0, math.cos(math.pi / 4)])
     assert range_along(4.0, 0.2, down, np.array([0, 0, -1.0])) == pytest.approx(4.2)
     assert math.isnan(range_along(4.0, 0.2, down, np.array([1.0, 0, 0])))
+    assert math.isnan(range_along(4.0, math.nan, down, np.array([1.0, 0, 0]))), "a cone that is not known"
+    assert math.isnan(range_along(math.inf, 0.2, down, np.array([0, 0, -1.0]))), "as in the scan"
+
+
+def test_a_range_too_near_to_measure_is_an_obstacle_at_the_sensor():
+    ahead = Reading(-math.inf, 0.2, 8.0, se3.make([0.3, 0.0, 0.0], [0, 0, 0, 1]))
+    seen = look_around(None, None, 10.0, [ahead], FORWARD, CHOSEN)
+    assert seen.nearest.distance_m == pytest.approx(0.3)
+    assert (seen.ahead_m, seen.time_to_collision_s) == (0.0, 0.0)
+    inside = look_around(None, None, 10.0, [Reading(0.0, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN)
+    assert inside.nearest.distance_m == 0.0
+    nothing = look_around(None, None, 10.0, [Reading(math.inf, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN)
+    assert np.isnan([nothing.ahead_m, nothing.nearest.distance_m]).all()
+
+
+def test_unknown_rays_beside_what_ends_the_way():
+    def room(distance_m: float, share: float) -> float:
+        depth = wall(PREDICTING, distance_m)
+        depth[18, 24] = np.nan
+        sight = see(depth, PREDICTING, se3.T_BODY_OPTICAL)
+        return room_along(sight, np.array([1.0, 0.0, 0.0]), 0.5, 3.0, 30.0, share)
+
+    assert math.isnan(room(20.0, 0.0))
+    assert room(20.0, 0.2) == pytest.approx(19.5, abs=0.5)
+    assert math.isnan(room(50.0, 0.2)), "nothing known within the range: the unknown is not free"
+    assert math.isnan(room(50.0, 1.0))
 
 
 @FEW
@@ -125,6 +151,9 @@ def test_clouds():
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 9, (36, 48)).astype(np.float32)
     depth[3:9, 4:12], depth[0, 0] = np.nan, np.inf
+    assert np.isnan(organised_cloud(np.minimum(depth, 1e6), PREDICTING)[0, 0]).all(), (
+        "as Sight keeps infinity"
+    )
     T = se3.make([1.0, 2.0, 3.0], [0.1, 0.2, 0.3, 0.9])
     points = organised_cloud(depth, PREDICTING, T)
     expected = se3.transform_points(T, (PREDICTING.rays() * depth[..., None]).reshape(-1, 3)).reshape(
