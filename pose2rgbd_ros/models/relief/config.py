@@ -26,9 +26,9 @@ class ReliefSettings:
 
     box: SceneBoxSettings = field(default_factory=SceneBoxSettings)
     tiles: str = setting(
-        "auto",
+        "1",
         "volumes side by side: a number, rows and columns (2x3), or auto: one, and more where that would be far "
-        "above box.model_mb",
+        "above box.model_mb (every tile has its share of the training time)",
     )
     channels: int = setting(8, "features a texel of the ground-plane map holds", ge=3)
     coarse_channels: int = setting(8, "features a cell of the coarse volume holds", ge=3)
