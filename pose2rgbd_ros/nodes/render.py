@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ class RenderNode(LifecycleNode):
         self._failure = None
         self._renderer, name = renderer, model_name(Path(self.settings.model))
         backend = f"{renderer.backend_name}-{renderer.device}"
-        self._report = Report(name, backend, renderer.depth_kind == "metric")
+        limit = math.nan if renderer.guard.limit is None else renderer.guard.limit
+        self._report = Report(name, backend, renderer.depth_kind == "metric", limit)
         self._report.known = float("nan") if renderer.depth_kind else None
         self._diagnostics.hardware_id = name
         self.get_logger().info(

@@ -17,7 +17,6 @@ from pose2rgbd_ros.rendering.guard import GuardAnswer
 
 RATE_WINDOW_S = 3.0
 LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
-UNCHECKED = GuardAnswer(False, math.nan, math.nan, "")
 LEVELS = {
     RenderStatus.OK: diagnostics.OK,
     RenderStatus.NO_SUBSCRIBERS: diagnostics.OK,
@@ -64,11 +63,13 @@ def of_pose(check: GuardAnswer, age_s: float, max_age_s: float, known: float | N
 class Report:
     """Figures of the rendering, written by the worker and read by the executor."""
 
-    def __init__(self, model: str = "", backend: str = "", metric_depth: bool = False) -> None:
+    def __init__(
+        self, model: str = "", backend: str = "", metric_depth: bool = False, guard_limit: float = math.nan
+    ) -> None:
         self._lock = threading.Lock()
         self._model = {"model": model, "backend": backend, "metric_depth": metric_depth}
         self._published_at: deque[float] = deque()
-        self._check = UNCHECKED
+        self._check = GuardAnswer(False, math.nan, guard_limit, "")  # no pose yet
         self._tf_age_s = self._render_ms = math.nan
         self._rendered = 0
         self.known: float | None = None  # share of the last picture with known depth
