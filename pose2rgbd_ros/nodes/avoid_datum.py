@@ -36,6 +36,11 @@ class DatumCheck:
             from pose2rgbd_ros.training.checkpoint import load_checkpoint  # brings torch along
 
             self._model = load_checkpoint(Path(settings.model).expanduser()).datum
+        if self._model is None and (settings.model or settings.map_datum.strip()):
+            lacks = (
+                f"the model {settings.model} has no datum" if settings.model else "map_datum needs model too"
+            )
+            self._node.get_logger().warning(f"{lacks}: whether the map is that of the model is not compared")
 
     def start(self) -> None:
         """Subscribe."""

@@ -57,7 +57,9 @@ class AvoidSettings:
         0.5, "a velocity of a stamp that differs more from the depth's is not known", ge=0.01, le=60.0
     )
     model: str = setting(
-        "", "folder of the model, to compare its datum with that of the map; empty: not compared"
+        "",
+        "folder of the model, to compare its datum with that of the map; empty: not compared",
+        read_only=True,
     )
     map_datum: str = setting(
         "",

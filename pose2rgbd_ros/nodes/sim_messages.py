@@ -10,9 +10,10 @@ from sensor_msgs.msg import CompressedImage, FluidPressure, Imu, NavSatFix, NavS
 from std_msgs.msg import Header
 
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.conversions import to_pose, to_stamp
 from pose2rgbd_ros.sim.sensors.measurement import GpsFix, ImuReading, OdometryReading, PressureReading
-from pose2rgbd_ros.sim.state import BASE, GPS_ANTENNA, MAP, ODOM, BodyState
+from pose2rgbd_ros.sim.state import BASE, GPS_ANTENNA, MAP, ODOM, START_NS, BodyState
 
 JPEG_QUALITY = 95
 
@@ -34,6 +35,16 @@ def nav_sat_fix(fix: GpsFix, stamp_ns: int) -> NavSatFix:
         altitude=fix.altitude_m,
         position_covariance=fix.covariance_m2.ravel(),
         position_covariance_type=kind,
+    )
+
+
+def map_origin(datum: Datum) -> NavSatFix:
+    """Where the map's origin lies."""
+    return NavSatFix(
+        header=header(START_NS, MAP),
+        latitude=datum.latitude_deg,
+        longitude=datum.longitude_deg,
+        altitude=datum.altitude_m,
     )
 
 

@@ -10,7 +10,7 @@ import tf2_ros
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, FluidPressure, Image, Imu, NavSatFix
@@ -23,10 +23,10 @@ from pose2rgbd_ros.nodes.conversions import ImageBuffer, camera_to_info, to_stam
 from pose2rgbd_ros.sim import topics
 from pose2rgbd_ros.sim.gl.view import View
 from pose2rgbd_ros.sim.sensors.measurement import OdometryReading
-from pose2rgbd_ros.sim.state import BASE, CAMERA, GPS_ANTENNA, MAP, ODOM, START_NS
+from pose2rgbd_ros.sim.state import BASE, CAMERA, DATUM, GPS_ANTENNA, MAP, ODOM, START_NS
 from pose2rgbd_ros.sim.world import Arrived, Step, TruePose
 
-TRUE_ODOMETRY, LABELS = "truth/odometry", "truth/labels"
+TRUE_ODOMETRY, LABELS, MAP_ORIGIN = "truth/odometry", "truth/labels", "map_origin"
 IMAGES_KEPT, MESSAGES_KEPT = 5, 100  # images as in nodes.outputs: they must fit the shared-memory segment
 _SENSORS: dict[str, tuple[type, str, Callable[[Any, int], Any]]] = {
     "gps": (NavSatFix, topics.FIX, sim_messages.nav_sat_fix),
@@ -64,6 +64,10 @@ class SimOutputs:
         self._info = camera_to_info(camera)
         self._transforms = tf2_ros.TransformBroadcaster(node)
         self._static = tf2_ros.StaticTransformBroadcaster(node)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._origin = node.create_publisher(NavSatFix, MAP_ORIGIN, latched)
+        if tf == "truth":  # otherwise the map is that of a localization, which knows where it lies
+            self._origin.publish(sim_messages.map_origin(DATUM))
         if tf != "none":
             antenna = se3.make(antenna_m, [0.0, 0.0, 0.0, 1.0])
             mounts = [(T_body_cam, CAMERA), (antenna, GPS_ANTENNA)]
@@ -94,6 +98,7 @@ class SimOutputs:
             self._truth,
             self._jpeg,
             self._clock,
+            self._origin,
         ]
         for publisher in [*mine, self._transforms.pub_tf, self._static.pub_tf]:
             self._node.destroy_publisher(publisher)

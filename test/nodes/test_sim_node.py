@@ -15,6 +15,7 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, FluidPressure, Image, Imu, NavSatFix
 from std_srvs.srv import Trigger
+from support.wall_flight import latched
 from tf2_msgs.msg import TFMessage
 
 from pose2rgbd_ros.geometry.camera import Camera
@@ -131,6 +132,13 @@ def test_every_image_is_what_the_camera_sees_from_where_tf_has_it(flying, flight
     stamp_ns = max(set(compressed) & set(colour))
     decoded = decode_compressed(bytes(compressed[stamp_ns].data))
     assert np.abs(decoded.astype(int) - conversions.rgb_of(colour[stamp_ns])).mean() < 4
+
+
+def test_whoever_comes_later_is_told_where_the_map_lies(flying):
+    origin = flying.bench.collect(NavSatFix, "/map_origin", latched())
+    flying.bench.wait(lambda: origin, what="map_origin")
+    said = origin[0]
+    assert (said.latitude, said.longitude, said.altitude, said.header.frame_id) == (47.0, 8.0, 400.0, "map")
 
 
 def test_time_goes_on_in_even_steps_and_no_image_is_left_out(flying):
