@@ -11,7 +11,7 @@ import numpy as np
 from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_fit import AIM, Goal, Pixels, edges_of, fit
+from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, edges_of, fit
 from pose2rgbd_ros.evaluation.calibrate_measure import Measured, measure
 from pose2rgbd_ros.evaluation.calibrate_page import ShownFrame, write_page
 from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, held_out
@@ -56,6 +56,7 @@ def calibrate(
     loaded = load_checkpoint(directory)
     data = Dataset(dataset)
     _check_depth(loaded, data)
+    _check_place(loaded, data)
     chosen = _at_most(held_out(loaded, data), MOST_FRAMES)
     source = _Source(directory, loaded, data, device)
     pixels, asked = source.pixels(chosen)
@@ -67,7 +68,7 @@ def calibrate(
         level=goal.level,
         false_safe=goal.false_safe,
         margin_m=goal.margin_m,
-        guard_limit=guard_limit(source.frame_scores, measured.false_safe_of_frame, AIM * goal.false_safe),
+        guard_limit=guard_limit(source.frame_scores, measured.false_safe_of_frame, goal.false_safe),
         distance_m=source.score.distance_m,
         table=table,
         figures=_figures(data, chosen, measured),
@@ -90,7 +91,7 @@ def guard_limit(score: dict[int, float], risk: dict[int, float], allowed: float)
     """
     frames = sorted(score, key=lambda frame: score[frame])
     risks = np.array([risk.get(frame, 0.0) for frame in frames])
-    fair = np.cumsum(risks) / np.arange(1, len(frames) + 1) <= max(allowed, float(risks.mean()))
+    fair = np.cumsum(risks) / np.arange(1, len(frames) + 1) <= allowed
     last = int(np.flatnonzero(fair)[-1]) if fair.any() else 0
     return float(score[frames[last]])
 
@@ -104,12 +105,13 @@ class _Source:
         provenance = loaded.provenance
         self._cache: FrameCache = frame_cache(data, loaded.camera.width, provenance.get("fit", "square"))
         self._max_depth = provenance.get("config", {}).get("max_depth")
-        self.camera: Camera = self._cache.camera if self._renderer.any_camera else loaded.camera
-        if self._renderer.any_camera and not self.camera.is_calibrated:
+        self.camera: Camera = self._cache.camera
+        if not self.camera.is_calibrated and (self._renderer.any_camera or self.camera != loaded.camera):
             raise UserError(
                 f"the camera of {data.path} is not calibrated, so this model cannot look through it"
             )
-        self.focal_px = focal_px(self.camera) if self.camera.is_calibrated else 0.0
+        own = self.camera if self._renderer.any_camera else loaded.camera  # what bounds are made at
+        self.focal_px = focal_px(own) if own.is_calibrated else 0.0
         self._training = loaded.training_T_map_cam
         self.frame_scores: dict[int, float] = {}
         self.score = PoseScore(self._training, 1.0)
@@ -123,7 +125,7 @@ class _Source:
         return depth
 
     def pixels(self, chosen: HeldOut) -> tuple[Pixels, dict[int, int]]:
-        """Some pixels of all chosen frames, and frame -> how many of its sampled pixels have a recorded depth."""
+        """Some pixels of all chosen frames, and unit -> how many of its sampled pixels have a recorded depth."""
         rng = np.random.default_rng(0)
         truths = {int(frame): self.truth(int(frame)) for frame in chosen.frames}
         known = [float(np.nanmedian(truth)) for truth in truths.values() if np.isfinite(truth).any()]
@@ -142,7 +144,7 @@ class _Source:
             self.frame_scores[int(frame)] = score
             depth, features = self._features(T, score)
             sampled = (rng.random(size) < share) & np.isfinite(truth)
-            asked[int(frame)] = int(sampled.sum())
+            asked[int(unit)] = asked.get(int(unit), 0) + int(sampled.sum())
             taken = np.flatnonzero(sampled & np.isfinite(depth) & (depth > 0))
             columns = [np.full(len(taken), value) for value in (unit, frame)]
             parts.append((*(values[taken] for values in features), depth[taken], truth[taken], *columns))
@@ -188,6 +190,19 @@ def _check_depth(loaded: Checkpoint, data: Dataset) -> None:
         )
     if not data.has_depth or data.depth_kind != "metric":
         raise UserError(f"{data.path} has no metric depth to calibrate against")
+
+
+def _check_place(loaded: Checkpoint, data: Dataset) -> None:
+    """Poses of another map would calibrate on another place."""
+    ours, theirs = (loaded.map_frame, loaded.datum), (data.meta.map_frame, data.meta.datum)
+    if ours[0] != theirs[0]:
+        raise UserError(
+            f"{data.path} has poses in {theirs[0]!r}, the model's are in {ours[0]!r}; give poses of its map"
+        )
+    if ours[1] is not None and theirs[1] is not None and ours[1] != theirs[1]:
+        raise UserError(
+            f"the datum of {data.path} is {theirs[1]}, the model's is {ours[1]}; give poses of its map"
+        )
 
 
 def _at_most(chosen: HeldOut, most: int) -> HeldOut:

@@ -3,7 +3,8 @@
 Conformal prediction made to measure (after Romano, Patterson, Candes, "Conformalized quantile regression", 2019, and
 Angelopoulos et al., "Conformal risk control", 2022). Pixels are grouped by difficulty, and the bounds of a group are
 quantiles of what its pixels would have needed. Which quantiles is decided on lines left out in turn: the lower bound
-goes as deep as keeps false-safe pixels rare there, the upper one as far as the interval then has to. What is fitted and
+goes as deep as keeps false-safe pixels rare there, the upper one as far as the interval then has to, by a standard
+error among these lines more than their mean asks for. What is fitted and
 what it is checked on are never of the same line.
 """
 
@@ -29,6 +30,7 @@ QUANTILES = {
 PRIOR_PIXELS = 100.0  # weight of what the features tell one by one against a cell's own pixels
 LEAST_SHARE = 0.0005  # of depth, for a bound: a factor moves nothing that is 0
 MOST_LOWER = 0.75  # a lower bound nearer than a quarter of depth says nothing: unknown
+ERRORS = 1.0  # standard errors that are added to what left-out units miss
 AIM = 0.5  # of the false-safe share allowed, so that other lines stay below it
 # Shares of a group's pixels that may need more than a bound gives, deepest bound first.
 TAILS = np.concatenate([[0.0], np.geomspace(1e-5, 0.7, 60)])
@@ -181,13 +183,12 @@ def _choose(left_out: list[tuple[_Groups, np.ndarray, _Wanted]], goal: Goal) -> 
     miss, last = 1 - goal.level, len(TAILS) - 1
 
     def share(depth: _Depth, count: Callable[[_Wanted, Float64, Float64], Bool]) -> float:
-        found, known = 0, 0
-        for groups, cell, wanted in left_out:
+        counts = np.zeros((2, len(left_out)))
+        for number, (groups, cell, wanted) in enumerate(left_out):
             down, up = groups.bounds(depth)
             near, far = down[cell], up[cell]
-            known += int(np.isfinite(near).sum())
-            found += int(count(wanted, near, far).sum())
-        return found / max(known, 1)
+            counts[:, number] = count(wanted, near, far).sum(), np.isfinite(near).sum()
+        return _likely_share(*counts)
 
     def least(
         limit: float, depth: Callable[[int], _Depth], count: Callable[[_Wanted, Float64, Float64], Bool]
@@ -216,6 +217,18 @@ def _choose(left_out: list[tuple[_Groups, np.ndarray, _Wanted]], goal: Goal) -> 
         stretch *= 1.1
     upper = least(miss, lambda tail: _Depth(safe, lower, tail, stretch), is_outside)
     return _Depth(safe, lower, upper, stretch)
+
+
+def _likely_share(found: Float64, known: Float64) -> float:
+    """The share found of known (U,) over units, and a standard error more: the fewer and the more unlike, the wider.
+
+    An upper confidence bound of the risk instead of the risk itself, as Bates et al., "Distribution-free,
+    risk-controlling prediction sets", 2021, but over units and by the normal distribution.
+    """
+    count, total = len(found), max(float(known.sum()), 1.0)
+    share = float(found.sum()) / total
+    error = np.sqrt(np.sum((found - share * known) ** 2) * count / max(count - 1, 1)) / total
+    return share + ERRORS * float(error)
 
 
 def _difficulty(cell: np.ndarray, error: Float64, shape: tuple[int, ...]) -> Float64:

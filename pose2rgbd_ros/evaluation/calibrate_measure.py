@@ -84,7 +84,7 @@ def measure(
 ) -> Measured:
     """Deal the units into halves, fit on one and count on the other.
 
-    asked: frame -> how many of its sampled pixels have a recorded depth, known to the model or not.
+    asked: unit -> how many of its sampled pixels have a recorded depth, known to the model or not.
     """
     units = np.unique(pixels.unit[pixels.unit >= 0])
     counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
@@ -100,9 +100,10 @@ def measure(
         place = np.searchsorted(units, other.unit)
         for name, flag in zip(("known", "within", "below", "false_safe"), flags, strict=True):
             setattr(counts, name, getattr(counts, name) + np.bincount(place, flag, len(units)))
+        for unit in np.setdiff1d(units, chosen):
+            counts.asked[np.searchsorted(units, unit)] += asked[int(unit)]
         for frame in np.unique(other.frame):
             inside = other.frame == frame
-            counts.asked[np.searchsorted(units, other.unit[inside][0])] += asked[int(frame)]
             if known[inside].any():
                 of_frame.setdefault(int(frame), []).append(
                     float(flags[3][inside].sum() / known[inside].sum())

@@ -43,13 +43,13 @@ def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
     Of a dataset trained on, those its split held out: whole lines or stretches where there are any. Of another recording
     of the place, all frames.
     """
-    train = np.isin(dataset.stamps_ns, checkpoint.training_stamps_ns)
+    position_m = dataset.T_map_cam[:, :3, 3]
+    train = checkpoint.trained_on(dataset.stamps_ns, position_m)
     notes: tuple[str, ...] = ()
     others = np.array([], int)
     if not train.any():
-        frames, notes = np.arange(len(dataset)), ("another recording than the training's",)
+        frames, notes = np.arange(len(train)), ("another recording than the training's",)
     else:
-        position_m = dataset.T_map_cam[:, :3, 3]
         split = split_from_dict(
             checkpoint.provenance["split"], dataset.stamps_ns, position_m, folder=dataset.path
         )

@@ -80,7 +80,7 @@ class _Measurement:
         self.model: Any = checkpoint.build_model().to(device)
         self.size = self._choose_size(size)
         self.groups: dict[str, np.ndarray] = {}
-        self.train = np.flatnonzero(np.isin(dataset.stamps_ns, checkpoint.training_stamps_ns))
+        self.train = np.flatnonzero(checkpoint.trained_on(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]))
         self.notes: list[str] = []
         self.test = self._choose_frames(split)
         if len(self.test) == 0:

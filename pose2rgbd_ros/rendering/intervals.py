@@ -48,7 +48,8 @@ class IntervalTable:
         upper: Float32,
         forget: bool = True,
     ) -> None:
-        """Fill `lower` and `upper` (H, W) for a depth (H, W); where a pixel is unknown all three become NaN.
+        """Fill `lower` and `upper` (H, W) for a depth (H, W); where a pixel is unknown all three become NaN and
+        its confidence 0.
 
         confidence (H, W) is None of a model without. With `forget` false depth stays, and where a
         pixel is unknown the bounds are the widest there are: 0 and infinity.
@@ -125,5 +126,7 @@ def fill_bounds(
                 lower[y, x], upper[y, x] = max(z - z * down, none), z + z * up
             elif forget:
                 depth[y, x] = lower[y, x] = upper[y, x] = nan
+                if len(confidence):
+                    confidence[y, x] = none
             else:
                 lower[y, x], upper[y, x] = none, inf

@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 MODEL_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 POSES_FILE = "training_poses.safetensors"
+SAME_FRAME_M = 1.0  # a pose refined since the training still is of the same frame
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 # A pickle begins with its protocol opcode; torch.save makes a zip archive or, formerly, a bare pickle.
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x80\x8a")
@@ -60,6 +61,14 @@ class Checkpoint:
     def output(self) -> str:
         """What the network predicts: "depth", "rgb" or "rgbd"."""
         return str(self.architecture["output"])
+
+    def trained_on(self, stamps_ns: np.ndarray, position_m: np.ndarray) -> np.ndarray:
+        """Which frames (N,) it was trained on, by their stamps (N,) and positions (N, 3): clocks of two recordings may agree."""
+        _, mine, theirs = np.intersect1d(stamps_ns, self.training_stamps_ns, return_indices=True)
+        apart_m = np.linalg.norm(position_m[mine] - self.training_T_map_cam[theirs, :3, 3], axis=1)
+        found = np.zeros(len(stamps_ns), bool)
+        found[mine[apart_m <= SAME_FRAME_M]] = True
+        return found
 
     def network(self) -> Any:
         """The network without memory or weights: enough to ask what it can do (see models.view.ViewModel)."""

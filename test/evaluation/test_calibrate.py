@@ -11,10 +11,11 @@ import pytest
 import support.small_relief as small_relief
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate import _check_depth, guard_limit
-from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, edges_of, fit
+from pose2rgbd_ros.evaluation.calibrate import _check_depth, _check_place, guard_limit
+from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, _likely_share, edges_of, fit
 from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of, measure
 from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
+from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.rendering.intervals import FEATURES
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
@@ -76,9 +77,47 @@ def test_a_line_unlike_the_others_widens_the_bounds():
 def test_the_guard_reaches_as_far_as_held_out_frames_vouch():
     score = {frame: float(frame) for frame in range(10)}
     assert guard_limit(score, dict.fromkeys(range(10), 0.0), 0.003) == 9.0
-    assert guard_limit(score, {**dict.fromkeys(range(10), 0.001), 9: 0.5}, 0.003) == 9.0, (
-        "rare enough in the mean"
-    )
+    rare = dict.fromkeys(range(10), 0.001)
+    assert guard_limit(score, {**rare, 9: 0.02}, 0.003) == 9.0, "rare enough in the mean"
+    assert guard_limit(score, {**rare, 9: 0.5}, 0.003) == 8.0
+    assert guard_limit(score, dict.fromkeys(range(10), 0.3), 0.003) == 0.0, "nothing vouches for anything"
+
+
+def test_units_that_differ_count_for_more_than_their_mean():
+    known = np.full(8, 100.0)
+    assert _likely_share(np.full(8, 10.0), known) == pytest.approx(0.1)
+    unlike = np.array([0.0, 20.0] * 4)
+    expected = 0.1 + np.std(unlike / 100, ddof=1) / np.sqrt(8)
+    assert _likely_share(unlike, known) == pytest.approx(expected)
+    assert _likely_share(np.zeros(8), np.zeros(8)) == 0.0
+
+
+def test_another_recording_whose_clock_agrees_was_not_trained_on(tmp_path: Path):
+    loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model"))
+    stamps_ns, position_m = loaded.training_stamps_ns, loaded.training_T_map_cam[:, :3, 3]
+    assert loaded.trained_on(stamps_ns[::-1], position_m[::-1] + 0.05).all()
+    assert not loaded.trained_on(stamps_ns, position_m + 12.0).any()
+    T = np.tile(loaded.training_T_map_cam, (3, 1, 1))
+    T[:, 1, 3] += 12.0
+    other = SimpleNamespace(stamps_ns=np.arange(36) * 10**8, T_map_cam=T, path=tmp_path)
+    chosen = held_out(loaded, other)
+    assert (len(chosen.frames), chosen.notes) == (36, ("another recording than the training's",))
+
+
+def test_poses_of_another_map_are_refused(tmp_path: Path):
+    loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model"))
+    meta = SimpleNamespace(map_frame="map", datum=None)
+    _check_place(loaded, SimpleNamespace(path=tmp_path, meta=meta))
+    with pytest.raises(UserError, match="has poses in 'odom', the model's are in 'map'"):
+        _check_place(
+            loaded, SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="odom", datum=None))
+        )
+    here, there = Datum(47.0, 8.0, 400.0), Datum(47.1, 8.0, 400.0)
+    with pytest.raises(UserError, match=r"the datum of .* is latitude 47\.1"):
+        _check_place(
+            dataclasses.replace(loaded, datum=here),
+            SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="map", datum=there)),
+        )
 
 
 def test_lines_are_cut_where_the_way_turns():

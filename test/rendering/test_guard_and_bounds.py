@@ -73,8 +73,11 @@ holes = arrays(np.bool_, (9, 11))
 def test_bounds_enclose_depth_and_are_unknown_with_it(depth, hole, confidence, score):
     depth = np.where(hole, np.float32(np.nan), depth)
     before, lower, upper = depth.copy(), np.empty_like(depth), np.empty_like(depth)
+    sure = confidence.copy()
     table().bound(depth, confidence, score, 32.0, lower, upper)
     known = np.isfinite(depth)
+    assert (confidence[known] == sure[known]).all()
+    assert (confidence[np.isfinite(before) & ~known] == 0).all(), "what is forgotten is not sure"
     assert (np.isnan(lower) == ~known).all()
     assert (np.isnan(upper) == ~known).all()
     assert not known[hole].any(), "what the model does not know stays unknown"
