@@ -21,13 +21,12 @@ from pose2rgbd_ros.nodes import conversions, diagnostics
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.look_ahead_paths import twist_of, waypoints_of
 from pose2rgbd_ros.nodes.look_ahead_settings import LookAheadSettings
-from pose2rgbd_ros.nodes.path_jobs import PathJobs
+from pose2rgbd_ros.nodes.path_jobs import SILENCE_S, PathJobs
 from pose2rgbd_ros.nodes.path_rendering import PathJob, PathRendering, images_left_out
 from pose2rgbd_ros.nodes.render_service import Active
 from pose2rgbd_ros.obstacles.paths import Waypoints, faced
 
 QUEUE_DEPTH = 2
-SILENCE_S = 1.0  # an older twist is not carried on
 
 
 class LookAheadTopics:

@@ -29,6 +29,8 @@ from pose2rgbd_ros.obstacles.paths import (
     resampled,
 )
 
+SILENCE_S = 1.0  # an older pose or twist does not say where the body is, or is going
+
 
 class PathJobs:
     """Makes jobs; belongs to the executor's thread. `frames` gives the map and camera frame."""
@@ -54,7 +56,7 @@ class PathJobs:
         """The poses of a path to come, from where the body is now, and how far along that is.
 
         It is looked for around `from_m`, as far as the look-ahead reaches, so that a path that crosses itself is followed
-        in order. Without a transform of the body the path is taken from `from_m`.
+        in order. Without a transform of the body the path is taken from `from_m`. UserError: an old one, among others.
         """
         T_map_path = self._T_map(path.header.frame_id)
         body = self._body(settings.body_frame)
@@ -73,7 +75,7 @@ class PathJobs:
         child = odometry.child_frame_id or settings.body_frame
         T_child_body = self._poses.between(child, settings.body_frame, 0)
         twist = seen_from(twist_of(odometry), T_child_body)
-        body = self._poses.latest(self._frames()[0], settings.body_frame)
+        body = _fresh(self._poses.latest(self._frames()[0], settings.body_frame), settings.body_frame)
         part = carried_on(body.T_map_cam, twist, settings.horizon_s, settings.poses)
         return self._job(part, body.stamp_ns, settings, active)
 
@@ -101,9 +103,10 @@ class PathJobs:
 
     def _body(self, body_frame: str) -> StampedPose | None:
         try:
-            return self._poses.latest(self._frames()[0], body_frame)
+            found = self._poses.latest(self._frames()[0], body_frame)
         except UserError:
             return None
+        return _fresh(found, body_frame)
 
     def _times_s(self, part: BodyPath, path: Path, stamp_ns: int, speed_mps: float) -> Float64:
         """After the stamp: by the path's own stamps, else by the speed, else unknown."""
@@ -115,6 +118,15 @@ class PathJobs:
         if speed_mps >= STANDING_MPS:
             return part.distance_m / speed_mps
         return np.full(len(part), np.nan)
+
+
+def _fresh(body: StampedPose, body_frame: str) -> StampedPose:
+    """UserError: it is too old, or too far ahead, to say where the body is."""
+    if abs(body.age_s) > SILENCE_S:
+        raise UserError(
+            f"the pose of {body_frame} is {body.age_s:.1f} s old; is the localization still running, by the same clock?"
+        )
+    return body
 
 
 def _smaller(active: Active, width: int) -> Camera:

@@ -19,7 +19,7 @@ from pose2rgbd_ros.nodes.path_rendering import PathJob, PathRendering, images_le
 from pose2rgbd_ros.nodes.render_service import Active, requested_camera
 
 FEEDBACK_EVERY_S = 0.2
-RESULT_KEPT_S = 60  # a result with images is tens of megabytes
+RESULT_KEPT_S = 10  # for a client that asks late; a result with images is tens of megabytes
 MOST_GOALS = 4
 
 

@@ -159,7 +159,7 @@ class ProfileBuilder:
             return 0.0
         step = poses[min(k + 1, len(poses) - 1), :3, 3] - poses[k, :3, 3]
         length = float(np.linalg.norm(step))
-        if near.distance_m > radius_m + length:
+        if length == 0 or near.distance_m > radius_m + length:
             return float("inf")
         met_m = near.contact_m(step / length, radius_m)
         return met_m if met_m < length else float("inf")

@@ -44,7 +44,7 @@ class Flight:
         bench.render(model, look_ahead__uncalibrated_margin=0.1, look_ahead__rate_hz=20.0, **parameters)
         self.odometry = bench.node.create_publisher(Odometry, "/render/odometry", 1)
         self.path = bench.node.create_publisher(Path, "/render/path", 1)
-        bench.node.create_timer(0.02, self._send)
+        self.timer = bench.node.create_timer(0.02, self._send)
         bench.wait(lambda: bench.state_of() == "active")
 
     def _send(self):
@@ -131,6 +131,16 @@ def test_along_a_twist_that_turns(bench, hamlet):
     flight.told("the twist holds NaN")
     flight.twist = None
     flight.told("s old; is it still published, by the same clock?")
+
+
+def test_where_the_body_was_is_not_where_it_is(bench, hamlet):
+    flight = Flight(bench, hamlet, look_ahead__mode="path")
+    flight.follow(path_of([[-2, 0, 10], [2, 0, 10]]))
+    flight.profile(lambda p: p.poses)
+    flight.timer.cancel()
+    nothing = flight.told("the pose of base_link is 1.")
+    assert not nothing.poses
+    assert nothing.first_unknown_m == 0.0
 
 
 def test_live_images_are_not_held_up(bench, hamlet):
