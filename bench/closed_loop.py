@@ -3,8 +3,8 @@
     python bench/closed_loop.py RUN DATASET                # 100 seeded flights in each of three ways; the same command goes on
     python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
 
-DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on and calibrated with: it
-names the city, the camera and the height. Start and goal are drawn along its streets. The three ways share vehicle
+DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on: it names the city, the
+camera and the height above the ground, and starts and goals are places that it passed. The three ways share vehicle
 (sim.vehicle, its own guard off), planner (examples/reactive_planner.py), scan (obstacles.scan) and delay; they differ in depth:
 predicted: the renderer's lower bound at the drone's pose. truth: the simulator's depth. none: straight to the goal.
 A collision is a body of 0.5 m radius touching any triangle of the city, 20 times a second.
@@ -62,6 +62,8 @@ class Setup:
     pose_noise_m: float
     pose_noise_deg: float
     seed: int
+    near_m: float
+    unknown_share: float
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Place:
         flight = from_yaml_dict(FlightConfig, made["flight"])
         self.city = City(from_yaml_dict(CityConfig, {**made["city"], "cars": 0, "people": 0}))
         self.height_m = flight.altitude_m
-        self.camera: Camera = Dataset(setup.dataset).camera
+        survey = Dataset(setup.dataset)
+        self.camera: Camera = survey.camera
         self.T_body_cam = camera_mount(np.radians(flight.camera_pitch_deg))
         self.renderer = Renderer(setup.run, threads=1)
         if self.renderer.calibration is None:
@@ -109,52 +112,57 @@ class Place:
             )
         self.truth = SceneRenderer(self.city.scene, self.camera, shadows=False)
         self.solid = Solid(self.city.scene)
-        self.places_m = self._places()
+        self.starts = self._starts(survey.T_map_cam)
 
     def clearance_m(self, positions_m: np.ndarray) -> np.ndarray:
         """Distance (N,) from points (N, 3) to the nearest surface; 4 m for all that is farther."""
         return np.array([self.solid.distance_m(point) for point in positions_m])
 
     def draw(self, flight: int) -> tuple[np.ndarray, np.ndarray]:
-        """Start and goal (3,) of a flight."""
+        """T_map_body (4, 4) at the start, and the goal (3,)."""
         rng = np.random.default_rng([self.setup.seed, flight])
         while True:
-            start, goal = self.places_m[rng.choice(len(self.places_m), 2, replace=False)]
-            if DISTANCE_M[0] <= np.linalg.norm(goal - start) <= DISTANCE_M[1]:
-                return start, goal
+            start, goal = self.starts[rng.choice(len(self.starts), 2, replace=False)]
+            if DISTANCE_M[0] <= np.linalg.norm(goal[:3, 3] - start[:3, 3]) <= DISTANCE_M[1]:
+                return start, goal[:3, 3]
 
-    def _places(self) -> np.ndarray:
-        """Places (N, 3) in the middle of streets with 3 m of room."""
-        points = np.concatenate([street.points_m[:, :2] for street in self.city.streets])
-        points = np.concatenate([points, np.full((len(points), 1), self.height_m)], axis=1)
-        return points[self.clearance_m(points) > 3.0]
+    def wanted_height_m(self, position_m: np.ndarray) -> float:
+        """As the survey flew: above the ground, which a drone's rangefinder tells."""
+        return float(self.city.ground_height_m(position_m[None, :2])[0]) + self.height_m
+
+    def _starts(self, T_map_cam: np.ndarray) -> np.ndarray:
+        """Level poses (N, 4, 4) of the body along the survey, looking along the street, with 3 m of room."""
+        chosen = T_map_cam[:: max(1, len(T_map_cam) // 500)]
+        yaw = np.arctan2(chosen[:, 1, 2], chosen[:, 0, 2])
+        turn = np.stack([0 * yaw, 0 * yaw, np.sin(yaw / 2), np.cos(yaw / 2)], axis=1)
+        poses = np.stack([se3.make(place, quat) for place, quat in zip(chosen[:, :3, 3], turn, strict=True)])
+        for T in poses:
+            T[2, 3] = self.wanted_height_m(T[:3, 3])
+        return poses[self.clearance_m(poses[:, :3, 3]) > 3.0]
 
 
 def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
     """One flight; also its track (N, 3), a point each LOOK_S."""
-    setup, (start, goal) = place.setup, place.draw(number)
+    setup, (T, goal) = place.setup, place.draw(number)
+    start = T[:3, 3]
     rng = np.random.default_rng([setup.seed, number, 1])
     offset_m, offset_rad = (
         rng.normal(0, setup.pose_noise_m, 3),
         rng.normal(0, np.radians(setup.pose_noise_deg)),
     )
-    yaw = np.arctan2(*(goal - start)[1::-1])
-    T = se3.make(start, [0.0, 0.0, np.sin(yaw / 2), np.cos(yaw / 2)])
     nothing = lambda places_m: np.full(len(places_m), -1e3)  # noqa: E731  (its own guard would hide collisions)
     vehicle = Vehicle(VehicleConfig(loop=False), Hover(T), nothing, lambda poses: Hover(poses[-1]))
     planner = ReactivePlanner(start[:2], goal[:2])
-    scan = ScanSettings()
+    scan = ScanSettings(near_m=setup.near_m, unknown_share=setup.unknown_share)
     planner.scan_range_m = scan.range_max_m
     limit_s = 40 + 6 * np.linalg.norm(goal - start) / planner.config.max_speed_mps
     track, compared, outcome, t = [start], [], "timeout", 0.0
     frame = 0
     while t < limit_s:
         seen = vehicle.state(t)
-        believed = se3.compose(
-            se3.make(offset_m, [0, 0, np.sin(offset_rad / 2), np.cos(offset_rad / 2)]), np.eye(4)
-        )
+        c, s = np.cos(offset_rad), np.sin(offset_rad)
         T_believed = seen.T_map_body.copy()
-        T_believed[:3, :3] = believed[:3, :3] @ T_believed[:3, :3]
+        T_believed[:3, :3] = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ T_believed[:3, :3]
         T_believed[:3, 3] += offset_m
         if way != "none":
             T_map_cam = T_believed @ place.T_body_cam
@@ -182,8 +190,11 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
             planner.see(T_believed[:2, 3], heading_then, bearings(scan.bins), ranges)
             command = planner.command(t, position[:2], heading + offset_rad, velocity[:2])
             wanted, yaw_rate = command.velocity_mps, command.yaw_rate_radps
-        c, s = np.cos(heading), np.sin(heading)
-        up = 0.8 * (place.height_m - position[2])
+        c, s = (
+            np.cos(heading + offset_rad),
+            np.sin(heading + offset_rad),
+        )  # the planner's map is turned by its error
+        up = 0.8 * (place.wanted_height_m(now.T_map_body[:3, 3]) - now.T_map_body[2, 3])
         vehicle.command(
             np.array([c * wanted[0] + s * wanted[1], c * wanted[1] - s * wanted[0], up]), yaw_rate
         )
@@ -288,10 +299,14 @@ def main() -> None:
     )
     parser.add_argument("--pose-noise-deg", type=float, default=0.0, help="and of its yaw")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    setup = Setup(
-        given.run, given.dataset, given.latency_s, given.pose_noise_m, given.pose_noise_deg, given.seed
+    parser.add_argument(
+        "--near-m", type=float, default=ScanSettings().near_m, help="of the scan: ScanSettings"
     )
+    parser.add_argument(
+        "--unknown-share", type=float, default=ScanSettings().unknown_share, help="of the scan"
+    )
+    given = parser.parse_args()
+    setup = Setup(**{field.name: getattr(given, field.name) for field in fields(Setup)})
     given.out.mkdir(parents=True, exist_ok=True)
     told = {key: str(value) for key, value in asdict(setup).items()}
     if (given.out / "setup.yaml").exists() and read_yaml(given.out / "setup.yaml") != told:
@@ -318,7 +333,8 @@ def main() -> None:
     print(table)
     if given.flights >= 100 and set(given.ways) == set(WAYS):
         settings = ", ".join(
-            f"{key} {told[key]}" for key in ("latency_s", "pose_noise_m", "pose_noise_deg", "seed")
+            f"{key} {told[key]}"
+            for key in ("latency_s", "pose_noise_m", "pose_noise_deg", "seed", "near_m", "unknown_share")
         )
         RESULT.write_text(
             f"# Closed loop\n\n`python bench/closed_loop.py RUN DATASET` ({settings}).\n\n{table}\n"
