@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField, Range
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
@@ -141,6 +142,11 @@ class Outputs:
         frame_id: str,
     ) -> None:
         """The cloud of a depth image (H, W): in its optical frame, or in that to which T (4, 4) takes it; rgb (H, W, 3)."""
+        if rgb is not None and rgb.shape[:2] != depth_m.shape:
+            sizes = (f"{image.shape[1]} x {image.shape[0]}" for image in (rgb, depth_m))
+            raise UserError(
+                "colour of {} pixels for depth of {}; remap rgb to the same renderer".format(*sizes)
+            )
         every = self.settings.cloud_every
         shape, coloured = (*cloud_shape(camera, every), 3), rgb is not None and every == 1
         if self._cloud is None or (self._cloud.points.shape, self._cloud.colours is not None) != (
