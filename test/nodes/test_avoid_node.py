@@ -11,6 +11,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from pose2rgbd.msg import ObstacleStatus
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 from support.wall_flight import WallFlight
 
@@ -155,3 +156,18 @@ def test_frames_and_stamps_that_do_not_fit(bench, avoid):
     bench.wait_state(State.OK)
     flight.offset_ns = 3_000_000_000
     assert "in the future" in bench.wait_state(State.STALE).message
+
+
+def test_a_clock_that_stops_makes_depth_stale(bench, avoid):
+    flight, _ = avoid(use_sim_time=True, max_age_s=60.0)
+    publisher = bench.node.create_publisher(Clock, "/clock", 5)
+    ticking = bench.node.create_timer(
+        0.02, lambda: publisher.publish(Clock(clock=bench.node.get_clock().now().to_msg()))
+    )
+    bench.wait_state(State.OK)
+    flight.images_on = False
+    ticking.cancel()
+    assert "the clock has stood still for 2 s" in bench.wait_state(State.STALE).message
+    ticking.reset()
+    flight.images_on = True
+    bench.wait_state(State.OK)
