@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.cli.nodes import NODES
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry.camera import Camera
@@ -179,3 +181,13 @@ def test_fastdds_profile_is_ours_unless_the_user_chose(monkeypatch, repository):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv(runner.NO_PROFILE, "1")
     assert runner.use_fastdds_profile() is None
+
+
+def test_every_node_is_an_executable_with_a_launch_file(repository):
+    parser = configparser.ConfigParser()
+    parser.read(repository / "setup.cfg")
+    scripts = parser["options.entry_points"]["console_scripts"].split("\n")
+    executables = {line.split("=")[0].strip(): line.split("=")[1].strip() for line in scripts if line}
+    assert {executables[name] for name in NODES} == {"pose2rgbd_ros.cli.main:node"}
+    launched = {path.name.removesuffix(".launch.py") for path in (repository / "launch").iterdir()}
+    assert set(NODES) - launched == {"play", "monitor"}, "tools for a shell"
