@@ -20,7 +20,7 @@ YES = ("true", "1")
 PARTS = {
     "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
     "render": ("model", "camera_info_topic", "preset"),
-    "avoid": ("model", "preset", "odometry"),
+    "avoid": ("preset", "odometry"),
     "record": ("out", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"),
 }
 LEFT_OUT = ("avoid", "record")  # unless asked for
