@@ -36,6 +36,11 @@ class PlannerConfig:
     replan_s: float = 0.6
     patience_s: float = 5.0  # in front of what stays unknown
     unknown_cost: float = 2.0  # of a metre through the unknown, in metres through what is free
+    doubtful_cost: float = (
+        15.0  # and through an obstacle seen from farther than `sure_m`: bounds get tighter nearby
+    )
+    blocked_cost: float = 150.0  # and through one seen from nearby: no way, unless there is no other to try
+    sure_m: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,10 @@ class ReactivePlanner:
             around = self.cells[max(row[0] - 1, 0) : row[0] + 2, max(column[0] - 1, 0) : column[0] + 2]
             around[around == UNKNOWN] = FREE
 
-    def _blocked(self) -> NDArray[np.bool_]:
-        obstacle = ((self.cells == OBSTACLE) | self._given_up).astype(np.uint8)
+    def _blocked(self, within_m: float = math.inf) -> NDArray[np.bool_]:
+        """Cells nearer than `keep_m` to an obstacle that was seen from so near."""
+        seen = (self.cells == OBSTACLE) & (self._seen_from_m <= within_m)
+        obstacle = (seen | (self._given_up & (self.cells != FREE))).astype(np.uint8)
         radius = self.config.keep_m / self.config.cell_m
         count = math.ceil(radius)
         y, x = np.mgrid[-count : count + 1, -count : count + 1]
@@ -145,11 +152,12 @@ class ReactivePlanner:
     # The way ------------------------------------------------------------------------------------------------------
 
     def _cost_to_go(self) -> Float64:
-        """Cost (rows, columns) from every cell to the goal; inf where there is no way."""
+        """Cost (rows, columns) from every cell to the goal. It only advises: what is flown is known to be free."""
         blocked, config = self._blocked(), self.config
         near = cv2.distanceTransform((~blocked).astype(np.uint8), cv2.DIST_L2, 3) * config.cell_m
         cost = np.where(self.cells == FREE, 1.0, config.unknown_cost) + 1.5 / (1.0 + near)
-        cost[blocked] = np.inf
+        cost[blocked] = config.doubtful_cost
+        cost[self._blocked(config.sure_m)] = config.blocked_cost
         rows, columns = self.cells.shape
         number = np.arange(rows * columns).reshape(rows, columns)
         begin, end, weight = [], [], []
@@ -157,8 +165,7 @@ class ReactivePlanner:
             a = (slice(0, rows - dy), slice(max(0, -dx), columns - max(0, dx)))
             b = (slice(dy, rows), slice(max(0, dx), columns - max(0, -dx)))
             step = (cost[a] + cost[b]) / 2 * math.hypot(dx, dy) * config.cell_m
-            open_ = np.isfinite(step)
-            begin.append(number[a][open_]), end.append(number[b][open_]), weight.append(step[open_])
+            begin.append(number[a].ravel()), end.append(number[b].ravel()), weight.append(step.ravel())
         graph = csr_array(
             (np.concatenate(weight), (np.concatenate(begin), np.concatenate(end))),
             shape=(number.size, number.size),
@@ -181,20 +188,19 @@ class ReactivePlanner:
             window = self._to_go[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2]
             best = np.unravel_index(int(window.argmin()), window.shape)
             following = (max(r - 1, 0) + int(best[0]), max(c - 1, 0) + int(best[1]))
-            if not np.isfinite(window[best]) or following == at:
+            if following == at:
                 break
             at = following
             points.append(self._low + (np.array([at[1], at[0]]) + 0.5) * self.config.cell_m)
         return np.stack(points)
 
     def _nearest_open(self, row: int, column: int) -> tuple[int, int]:
-        """The cell itself, or, when it lies in an obstacle's margin, the nearest one from which there is a way."""
-        assert self._to_go is not None
-        if np.isfinite(self._to_go[row, column]):
+        """The cell itself, or, when it lies in an obstacle's margin, the nearest one outside."""
+        r, blocked = 4, self._blocked()
+        if not blocked[row, column]:
             return row, column
-        r = 4
-        window = self._to_go[max(row - r, 0) : row + r + 1, max(column - r, 0) : column + r + 1]
-        y, x = np.nonzero(np.isfinite(window))
+        window = blocked[max(row - r, 0) : row + r + 1, max(column - r, 0) : column + r + 1]
+        y, x = np.nonzero(~window)
         if len(y) == 0:
             return row, column
         y, x = y + max(row - r, 0), x + max(column - r, 0)
@@ -246,12 +252,8 @@ class ReactivePlanner:
         """Stand and look; what stays unknown in front for long is given up."""
         turn = _wrapped(math.atan2(*(look_at - position_m)[::-1]) - yaw_rad)
         if t_s - self._moved_s > self.config.patience_s:
-            self._moved_s = t_s
-            if note == "no way":
-                self._given_up[:] = False
-            else:
-                self._give_up(look_at)
-            self._to_go = None
+            self._moved_s, self._to_go = t_s, None
+            self._give_up(look_at)
         if note == "no way":  # look around
             return Command(np.zeros(2), self.config.max_yaw_rate_radps, note)
         return Command(np.zeros(2), self._yaw_rate(turn), note)
