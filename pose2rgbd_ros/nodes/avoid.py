@@ -277,7 +277,7 @@ class AvoidNode(LifecycleNode):
             if unsaid and situation.state == ObstacleStatus.SENSOR_LOST and self._last is not None:
                 self._offer(*self._last, situation)  # once more, without what the sensor said
             return
-        if not unsaid and time.monotonic() - self._told_unknown_at < UNKNOWN_EVERY_S:
+        if not unsaid and time.monotonic() - self._told_unknown_at < UNKNOWN_EVERY_S - WATCH_S / 2:
             return
         self._told_unknown_at = time.monotonic()
         now_ns = self.get_clock().now().nanoseconds
