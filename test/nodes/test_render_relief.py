@@ -20,7 +20,10 @@ from support.small_relief import SIDE, write_small_relief
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.rendering.calibration import Calibration, save_calibration
+from pose2rgbd_ros.rendering.intervals import IntervalTable
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.ros
 ABOVE_HOUSE = se3.look_at(np.array([0.0, 0.0, 10.0]), np.array([0.0, 0.0, 9.0]))
@@ -177,3 +180,43 @@ def test_a_camera_that_cannot_be_rendered_for_fails_the_start(bench, make_checkp
     bench.render(make_checkpoint("uncalibrated", camera=Camera(32, 32, 0, 0, 0, 0)), camera__width=64)
     assert "the camera asked for is not calibrated" in bench.wait_state(RenderStatus.ERROR).message
     assert bench.state_of() == "unconfigured"
+
+
+def test_a_calibrated_model_publishes_bounds_and_withholds_outside(bench, tmp_path):
+    model = write_small_relief(tmp_path / "calibrated")
+    edges = tuple(np.array([edge], np.float32) for edge in (0.5, 0.1, 9.0, 1.0))
+    lower = np.full((2, 2, 2, 2), 0.1, np.float32)
+    table = IntervalTable(edges, lower, lower / 2, 50.0, 0.0)
+    weights = load_checkpoint(model).weights_sha256
+    save_calibration(model, Calibration(weights, 0.9, 0.005, 2.0, 3.0, 12.0, table, {"unit": "lines"}))
+    topics = ("depth", "depth_lower", "depth_upper")
+    images = {kind: bench.collect(Image, f"/render/{kind}/image") for kind in topics}
+    infos = {kind: bench.collect(CameraInfo, f"/render/{kind}/camera_info") for kind in topics}
+    bench.render(model)
+    inside = bench.stream(ABOVE_HOUSE)
+    status = bench.wait_state(RenderStatus.OK, 10.0)
+    assert (status.calibrated, status.inside_volume, status.guard_limit) == (True, True, 3.0)
+    assert status.guard_score < 3.0
+
+    def together():
+        of_kind = [
+            {conversions.stamp_ns(message.header.stamp): message for message in images[kind]}
+            for kind in topics
+        ]
+        shared = set.intersection(*(set(each) for each in of_kind))
+        return [each[max(shared)] for each in of_kind] if shared else None
+
+    shown = bench.wait(together)
+    assert {message.encoding for message in shown} == {"32FC1"}
+    depth, nearest, farthest = (as_array(message) for message in shown)
+    np.testing.assert_allclose(nearest, depth * 0.9, rtol=1e-5)
+    np.testing.assert_allclose(farthest, depth * 1.05, rtol=1e-5)
+    bench.wait(lambda: all(infos.values()))
+    assert len({tuple(found[-1].k) for found in infos.values()}) == 1
+
+    bench.node.destroy_timer(inside)
+    bench.stream(at(9.0, 0.0, 10.0))
+    status = bench.wait_state(RenderStatus.OUTSIDE_VOLUME)
+    assert "held-out frames vouch up to 3.0" in status.message
+    assert (status.inside_volume, status.guard_score > 3.0, status.known) == (False, True, 0.0)
+    bench.wait(lambda: all(np.isnan(as_array(message)).all() for message in together()))
