@@ -10,13 +10,17 @@ within 50 m looks within 45 degrees of it.
 Passed: the share whose depth is not withheld at the calibrated limit.
 
 Bounds, lines: on held-out lines, fitted on other ones (see evaluation/calibrate_measure.py). Bounds, other: of the final
-calibration, rendered by `Renderer`, on the lines of another recording of the place. In brackets 95 % by resampling lines.
+calibration, rendered by `Renderer`, on the lines of another recording of the place. Lines of it: calibrated on some of
+that recording's lines and measured on the rest of them, dealt anew. In brackets 95 % by resampling lines.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -24,13 +28,14 @@ from scipy.stats import rankdata
 
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.calibrate import calibrate
 from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, estimate
 from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
 from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.rendering.calibration import Calibration
 from pose2rgbd_ros.rendering.pose_score import hull_distance
 from pose2rgbd_ros.rendering.renderer import Renderer
-from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
+from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "guard.md"
 DRAWN = 400
@@ -131,6 +136,20 @@ def other_row(renderer: Renderer, calibration: Calibration, loaded: Checkpoint, 
     return bounds_row(model_name(loaded), f"other ({other.path.name})", f"{len(asked)} {kind}", shares)
 
 
+def figures_row(name: str, where: str, figures: dict[str, Any]) -> str:
+    """What a calibration measured of itself."""
+    shares = [Estimate(*figures[key]) for key in ("coverage", "false_safe", "known")]
+    return bounds_row(name, where, f"{figures['units']} {figures['unit']}", shares)
+
+
+def other_lines_row(name: str, run: Path, other: Path) -> str:
+    """A copy of the model, calibrated on lines of the other recording and measured on the rest of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(checkpoint_directory(run), Path(folder) / "checkpoint"))
+        figures = calibrate(copy, other).calibration.figures
+    return figures_row(name, f"lines of it ({other.name})", figures)
+
+
 def main() -> None:
     """Print and write the tables."""
     parser = argparse.ArgumentParser(
@@ -147,11 +166,10 @@ def main() -> None:
         loaded, renderer = load_checkpoint(run), Renderer(run, "cpu")
         assert renderer.calibration is not None, f"{run} is not calibrated"
         guards += guard_row(renderer, loaded, dataset)
-        figures = renderer.calibration.figures
-        shares = [Estimate(*figures[name]) for name in ("coverage", "false_safe", "known")]
-        bounds += bounds_row(model_name(loaded), "lines", f"{figures['units']} {figures['unit']}", shares)
+        bounds += figures_row(model_name(loaded), "lines", renderer.calibration.figures)
         if arguments.other is not None:
             bounds += other_row(renderer, renderer.calibration, loaded, Dataset(arguments.other))
+            bounds += other_lines_row(model_name(loaded), run, arguments.other)
     table = HEADER.format(what=arguments.what) + guards + bounds
     print(table)
     RESULT.write_text(table)
