@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
@@ -105,14 +106,19 @@ class Place:
         survey = Dataset(setup.dataset)
         self.camera: Camera = survey.camera
         self.T_body_cam = camera_mount(np.radians(flight.camera_pitch_deg))
-        self.renderer = Renderer(setup.run, threads=1)
-        if self.renderer.calibration is None:
-            raise SystemExit(
-                f"{setup.run} is not calibrated; pose2rgbd calibrate {setup.run} {setup.dataset}"
-            )
         self.truth = SceneRenderer(self.city.scene, self.camera, shadows=False)
         self.solid = Solid(self.city.scene)
         self.starts = self._starts(survey.T_map_cam)
+
+    @functools.cached_property
+    def renderer(self) -> Renderer:
+        """The model, once it is asked for."""
+        renderer = Renderer(self.setup.run, threads=1)
+        if renderer.calibration is None:
+            raise SystemExit(
+                f"{self.setup.run} is not calibrated: pose2rgbd calibrate {self.setup.run} DATASET"
+            )
+        return renderer
 
     def clearance_m(self, positions_m: np.ndarray) -> np.ndarray:
         """Distance (N,) from points (N, 3) to the nearest surface; 4 m for all that is farther."""
