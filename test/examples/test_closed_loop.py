@@ -1,0 +1,65 @@
+"""A few flights of bench/closed_loop.py on true depth in a small city; its own figures take predicted depth and minutes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pose2rgbd_ros.sim.city.city import CityConfig
+from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
+from pose2rgbd_ros.sim.flights import FlightConfig
+
+SURVEY = FlightConfig(plan="street", altitude_m=8.0, distance_m=400.0, holdout=0.0, camera_pitch_deg=15.0)
+
+
+@pytest.fixture(scope="module")
+def bench(repository: Path) -> Any:
+    """The bench as a module."""
+    spec = importlib.util.spec_from_file_location("closed_loop", repository / "bench/closed_loop.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["closed_loop"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def place(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("closed_loop") / "survey"
+    city = CityConfig(extent_m=260.0, seed=2)
+    write_sim_dataset(
+        folder,
+        SimDatasetConfig(
+            frames=40, size=64, fov_deg=90.0, supersample=1, processes=1, city=city, flight=SURVEY
+        ),
+    )
+    return bench.Place(bench.Setup(folder / "none", folder, 0.1, 0.0, 0.0, 0, 10.0, 0.0))
+
+
+def test_distances_are_those_to_triangles(place: Any) -> None:
+    T = place.starts[0]
+    x, y, _ = T[:3, 3]
+    above = np.array([[x, y, place.wanted_height_m(T[:3, 3]) - place.height_m + 1.5]])
+    assert place.clearance_m(above)[0] == pytest.approx(1.5, abs=0.2)
+    assert place.clearance_m(np.array([[x, y, 500.0]]))[0] == 4.0
+
+
+def test_on_true_depth_it_gets_there_and_touches_nothing(
+    bench: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "DISTANCE_M", (30.0, 60.0))
+    rows = [bench.fly(place, number, "truth")[0] for number in range(2)]
+    assert [row.outcome for row in rows] == ["goal"] * 2
+    assert min(row.min_clearance_m for row in rows) > 0.8
+
+
+def test_straight_into_a_wall_is_a_collision(bench: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "DISTANCE_M", (30.0, 90.0))
+    outcomes = {bench.fly(place, number, "none")[0].outcome for number in range(6)}
+    assert "collision" in outcomes
