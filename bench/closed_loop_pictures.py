@@ -103,7 +103,9 @@ def views(place: Place, track: np.ndarray, count: int) -> np.ndarray:
                 ]
             )
         )
-    return np.hstack(columns)
+    names = "seen", "predicted", "lower bound", "true depth", "scan, from above"
+    labels = [_titled(np.full((SIDE - 30, 150, 3), 255, np.uint8), name, 34, 0.5) for name in names]
+    return np.hstack([np.vstack(labels), *columns])
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
     python bench/look_ahead.py                  # Base and relief, 256 pixels; writes bench/results/look_ahead.md
     python bench/look_ahead.py --models base-256 --seconds 5
 
-Batches: frames per CPU second of render(N poses) over those of N calls, median of several runs in turn. Live: the render node, its
-worker and its messages in this process, fed with transforms at 50 Hz; latency from a transform's stamp to its depth image
+Batches: frames per CPU second of render(N poses) over those of N calls, median of several runs in turn. Live: the render node,
+its worker and its messages in this process, fed with transforms at 50 Hz; latency from a transform's stamp to its depth image
 received, without and with a look-ahead of 16 poses. Weights are random: values do not change the time.
 """
 

@@ -84,7 +84,10 @@ def test_a_plane_is_seen_from_anywhere_as_it_is(
     known = np.isfinite(z)
     # Together the frames see the square of 26 m about the origin; a pixel short of its edge a mesh may end.
     rays = CAMERA.rays() @ target[:3, :3].T
-    seen = np.abs(target[:3, 3] + rays * z_true[..., None])[..., :2].max(axis=-1) < 12 + 20 * np.tan(np.radians(35)) - 1.0
+    seen = (
+        np.abs(target[:3, 3] + rays * z_true[..., None])[..., :2].max(axis=-1)
+        < 12 + 20 * np.tan(np.radians(35)) - 1.0
+    )
     assert known[seen].all()
     np.testing.assert_allclose(z[known], z_true[known], rtol=2e-4)
     assert np.abs(colour - colour_true)[known].mean() < 2.0
