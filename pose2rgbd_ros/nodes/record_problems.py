@@ -65,9 +65,7 @@ class Problems:
             return ""
         wrong = [info for info in publishers if info.topic_type not in _types(item)]
         if len(wrong) == len(publishers):
-            return (
-                f"published as {wrong[0].topic_type} by {node_of(wrong[0])}, not as {' or '.join(_types(item))}"
-            )
+            return f"published as {wrong[0].topic_type} by {node_of(wrong[0])}, not as {' or '.join(_types(item))}"
         for info in publishers:
             reason = incompatible(info.qos_profile, item.qos_in_force())
             if reason:
@@ -79,7 +77,9 @@ class Problems:
         if published_s is not None and time.monotonic() - published_s < self._silence_s:
             return ""
         what = "nothing arrives" if not item.watch.messages else f"silent for {for_s}"
-        return f"{what}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
+        return (
+            f"{what}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
+        )
 
     def _publishers(self, item: Input) -> list[TopicEndpointInfo]:
         topics = [item.chosen.topic] if item.chosen else list(dict.fromkeys(c.topic for c in item.candidates))
