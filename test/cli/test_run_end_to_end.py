@@ -47,7 +47,7 @@ def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
     again = _run(bag, out, live_s=0, min_gain=0.99)
     assert again.returncode == 1, again.stdout + again.stderr
     assert "rgb_mae_px is" in again.stdout
-    assert again.stdout.count("done before") == 6
+    assert again.stdout.count("done before") == 7
     assert weights.stat().st_mtime_ns == trained_at
 
 
