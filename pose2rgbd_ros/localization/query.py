@@ -1,0 +1,112 @@
+"""An image from any camera, as the camera of the training frames would have seen it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt8
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+
+LEAST_COVERAGE = 0.9
+# Networks learn on random crops of frames 9/8 as large (144 -> 128): so much is kept around the view, where it is seen.
+MARGIN_SHARE = 1 / 16
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """An image as the trained camera would have seen it, or why it cannot be.
+
+    rgb: (S + 2 m, S + 2 m, 3) uint8, the view of S pixels in a margin of m; None with a `reason`. What the image does not
+    show repeats its edge. coverage: share of the view that it shows. has_margin: whether it shows the margin as well.
+    """
+
+    rgb: UInt8 | None
+    margin_px: int
+    coverage: float = 0.0
+    has_margin: bool = False
+    reason: str = ""
+
+    def crop(self, right_px: int = 0, down_px: int = 0) -> UInt8:
+        """The view (S, S, 3), moved within the margin."""
+        assert self.rgb is not None
+        m, side = self.margin_px, len(self.rgb) - 2 * self.margin_px
+        return self.rgb[m + down_px : m + down_px + side, m + right_px : m + right_px + side]
+
+
+class QueryView:
+    """Makes queries for one trained camera; remembers the last camera they came from."""
+
+    def __init__(self, trained: Camera, fit: str = "square") -> None:
+        """`trained`: of the network's square images. `fit` ("square", "crop"): how frames became square, for an
+        uncalibrated camera, whose queries can only be of that same camera."""
+        self._margin_px = round(trained.width * MARGIN_SHARE)
+        m, side = self._margin_px, trained.width
+        self._trained = trained
+        self._wide = trained.cropped(-m, -m, side + 2 * m, side + 2 * m)
+        self._fit = fit
+        self._last: tuple[Camera, _Lookup] | None = None
+
+    def query(self, rgb: AnyArray, camera: Camera) -> Query:
+        """The query of an image (H, W, 3) uint8 of `camera`; one with a reason when it is none."""
+        reason = _unfit(rgb, camera)
+        if not reason and self._trained.is_calibrated and not camera.is_calibrated:
+            reason = "the camera is not calibrated (K[0] = 0), so what it sees cannot be compared with the training frames"
+        if reason:
+            return Query(None, self._margin_px, reason=reason)
+        if self._last is None or self._last[0] != camera:
+            self._last = camera, _Lookup(camera, self._wide, self._margin_px, self._fit)
+        lookup = self._last[1]
+        if lookup.coverage < LEAST_COVERAGE:
+            text = f"the camera shows {lookup.coverage:.0%} of the view that was trained, {LEAST_COVERAGE:.0%} are needed"
+            return Query(None, self._margin_px, lookup.coverage, reason=text)
+        return Query(lookup(rgb), self._margin_px, lookup.coverage, lookup.has_margin)
+
+
+class _Lookup:
+    """From the pixels of one camera to those of another."""
+
+    def __init__(self, camera: Camera, wide: Camera, margin_px: int, fit: str) -> None:
+        self._window = 0, 0, camera.width, camera.height
+        self._map: Float32 | None = None
+        if not wide.is_calibrated:  # the same camera, as far as anybody can know
+            side = min(camera.width, camera.height)
+            if fit == "crop":
+                self._window = (camera.width - side) // 2, (camera.height - side) // 2, side, side
+            self._size = wide.width, wide.height
+            self.coverage, self.has_margin = 1.0, True
+            return
+        # Shrinking averages, as it did for the training frames; looking up single pixels of a large image would not.
+        scale = max(1.0, camera.fx / wide.fx), max(1.0, camera.fy / wide.fy)
+        self._size = max(1, round(camera.width / scale[0])), max(1, round(camera.height / scale[1]))
+        found = resample_map(camera.resized(*self._size), wide)
+        seen = np.isfinite(found).all(axis=-1)
+        view = slice(margin_px, wide.width - margin_px)
+        self.coverage, self.has_margin = float(seen[view, view].mean()), bool(seen.mean() > LEAST_COVERAGE)
+        if seen.any():
+            nearest = distance_transform_edt(~seen, return_distances=False, return_indices=True)
+            found = found[tuple(nearest)]
+        self._map = found
+
+    def __call__(self, rgb: AnyArray) -> UInt8:
+        x0, y0, width, height = self._window
+        image = np.asarray(rgb)[y0 : y0 + height, x0 : x0 + width]
+        if self._size != (width, height):
+            way = cv2.INTER_AREA if self._size[0] <= width else cv2.INTER_LINEAR
+            image = np.asarray(cv2.resize(image, self._size, interpolation=way))
+        if self._map is not None:
+            image = resample(image, self._map, nearest=False)
+        return np.ascontiguousarray(image, np.uint8)
+
+
+def _unfit(rgb: AnyArray, camera: Camera) -> str:
+    """Why an array is no image of the camera; empty when it is one."""
+    image = np.asarray(rgb)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), red first"
+    if image.shape[:2] != (camera.height, camera.width):
+        return f"the image has {image.shape[1]} x {image.shape[0]} pixels, its camera {camera.width} x {camera.height}"
+    return ""
