@@ -30,15 +30,14 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Train, and say how good the model is. Exit status 1 when it collapsed, 130 when interrupted."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd train")
-    from pose2rgbd_ros.training import metrics  # torch only once it is needed
-    from pose2rgbd_ros.training.trainer import train
+    from pose2rgbd_ros.training.trainer import train  # torch only once it is needed
 
     name = f"{arguments.dataset.resolve().name}-{arguments.options.model}"
     out = arguments.out or Path("runs") / name
     result = train(arguments.dataset, out, arguments.options, arguments.resume)
     if not result.scores:  # process 0 of several has told it
         return 0
-    print(f"held-out frames: {metrics.describe(result.scores, result.baseline, result.depth_unit)}")
+    print(f"held-out frames: {result.description}")
     print(
         f"{result.images} images ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model {result.checkpoint}"
     )

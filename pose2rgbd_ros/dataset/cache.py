@@ -51,8 +51,10 @@ class FrameCache:
         return len(self.rgb)
 
 
-def frame_cache(dataset: Dataset, size: int, fit: Fit = "square") -> FrameCache:
+def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 0) -> FrameCache:
     """The cache of a dataset, built when missing, unfinished or of another state of the dataset.
+
+    With a `margin` the frames are resized to ``size + 2 * margin``, and the middle of them is what the cache shows.
 
     Colour is averaged (INTER_AREA), depth takes the nearest pixel. "square" resizes the whole image, so that fx and
     fy differ (the paper's way); "crop" takes the largest centred square first. It is kept in `.cache` inside the
@@ -64,6 +66,8 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square") -> FrameCache:
     """
     if size < 1:
         raise UserError(f"a training resolution of {size} pixels; choose at least 1")
+    if margin:
+        return centre(frame_cache(dataset, size + 2 * margin, fit), margin)
     window = _window(dataset.camera, fit)
     camera = dataset.camera.cropped(*window).resized(size, size)
     folder = _root(dataset.path) / f"{fit}-{size}-{_state(dataset)}"
@@ -73,6 +77,14 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square") -> FrameCache:
                 shutil.rmtree(old, ignore_errors=True)
             _build(dataset, size, window, folder)
         return _open(dataset, size, folder, camera)
+
+
+def centre(cache: FrameCache, margin: int) -> FrameCache:
+    """The same frames without `margin` pixels at each side; nothing is copied."""
+    side = cache.camera.width - 2 * margin
+    inner = (slice(None), slice(margin, margin + side), slice(margin, margin + side))
+    depth = None if cache.depth is None else cache.depth[inner]
+    return FrameCache(cache.rgb[inner], depth, cache.camera.cropped(margin, margin, side, side))
 
 
 def _window(camera: Camera, fit: str) -> tuple[int, int, int, int]:

@@ -103,7 +103,9 @@ class _Source:
         self._renderer = Renderer(directory, device, guard=False, calibrated=False)
         self._data = data
         provenance = loaded.provenance
-        self._cache: FrameCache = frame_cache(data, loaded.camera.width, provenance.get("fit", "square"))
+        self._cache: FrameCache = frame_cache(
+            data, loaded.camera.width, provenance.get("fit", "square"), provenance.get("margin", 0)
+        )
         self._max_depth = provenance.get("config", {}).get("max_depth")
         self.camera: Camera = self._cache.camera
         if not self.camera.is_calibrated and (self._renderer.any_camera or self.camera != loaded.camera):

@@ -102,7 +102,7 @@ class _Measurement:
     def _recorded(self, dataset: Dataset) -> Recorded:
         """The frames of a dataset at the size, and with the images, of this comparison."""
         provenance = self.checkpoint.provenance
-        cache = frame_cache(dataset, self.size, provenance.get("fit", "square"))
+        cache = frame_cache(dataset, self.size, provenance.get("fit", "square"), provenance.get("margin", 0))
         max_depth = provenance.get("config", {}).get("max_depth")
         return Recorded(dataset, cache, self.checkpoint.output != "depth", self.has_depth, max_depth)
 

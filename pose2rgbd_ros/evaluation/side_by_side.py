@@ -74,7 +74,8 @@ def show(
         raise UserError(f"a size of {size} px; choose {LEAST_SIZE} to {MOST_SIZE}")
     checkpoint, renderer = load_checkpoint(run), Renderer(run, device)
     side = size if size is not None and renderer.any_camera else checkpoint.camera.width
-    cache = frame_cache(dataset, side, checkpoint.provenance.get("fit", "square"))
+    provenance = checkpoint.provenance
+    cache = frame_cache(dataset, side, provenance.get("fit", "square"), provenance.get("margin", 0))
     camera = cache.camera if renderer.any_camera else renderer.camera
     images = renderer.render_for_camera(dataset.T_map_cam[frames], camera)
     max_depth = checkpoint.provenance.get("config", {}).get("max_depth")

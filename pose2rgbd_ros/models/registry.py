@@ -10,6 +10,9 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.gsplat import GsplatConfig, GsplatModel
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
+from pose2rgbd_ros.models.posegan.network import PoseGAN
+from pose2rgbd_ros.models.posegan.posenet import PoseNet
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.models.relief.tiled import TiledRelief
@@ -23,6 +26,8 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "relief-tiles": (TiledReliefConfig, TiledRelief),
     "warp": (WarpConfig, WarpModel),
     "gsplat": (GsplatConfig, GsplatModel),
+    "posegan": (PoseGANConfig, PoseGAN),
+    "posenet": (PoseNetConfig, PoseNet),
 }
 
 

@@ -162,6 +162,8 @@ def _differences(expected: NDArray[Any], found: NDArray[Any], unknown: bool) -> 
 
 def check_renderable(checkpoint: Checkpoint) -> None:
     """UserError when the parts of a checkpoint, each of them sound, do not fit together."""
+    if checkpoint.output == "pose":
+        raise UserError("this model finds poses and shows no pictures; render with posegan, base or relief")
     camera, size = checkpoint.camera, checkpoint.architecture.get("size")
     fixed = not checkpoint.network().any_camera
     if fixed and (camera.width, camera.height) != (size, size):

@@ -59,8 +59,8 @@ class Checkpoint:
 
     @property
     def output(self) -> str:
-        """What the network predicts: "depth", "rgb" or "rgbd"."""
-        return str(self.architecture["output"])
+        """What the network shows: "depth", "rgb" or "rgbd"; "pose" for one that only finds poses."""
+        return str(self.architecture.get("output", "pose"))
 
     def trained_on(self, stamps_ns: np.ndarray, position_m: np.ndarray) -> np.ndarray:
         """Which frames (N,) it was trained on, by their stamps (N,) and positions (N, 3): clocks of two recordings may agree."""

@@ -10,6 +10,7 @@ from typing import Literal
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig
+from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, PoseGANSettings
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import setting
 
@@ -81,7 +82,31 @@ FAMILY_RECIPES = {
         image_loss="charbonnier",  # not used: L1 and D-SSIM are the method's own
         pose_frequencies=0,
     ),
+    # The paper's: Adam at 2e-4 without weight decay, 100,000 iterations of 16 images (1,600 epochs of 1,000 frames).
+    "posegan": Recipe(
+        learning_rate=2e-4,
+        schedule="fixed",
+        warmup=0.0,
+        batch_size=16,
+        epochs=400,
+        weight_decay=0.0,
+        ema_decay=0.0,
+        image_loss="charbonnier",  # not used: Eq. 9 has its own
+        pose_frequencies=0,
+    ),
+    "posenet": Recipe(
+        learning_rate=2e-4,
+        schedule="fixed",
+        warmup=0.0,
+        batch_size=16,
+        epochs=400,
+        weight_decay=0.0,
+        ema_decay=0.0,
+        image_loss="charbonnier",  # not used
+        pose_frequencies=0,
+    ),
 }
+POSE_FAMILIES = ("posegan", "posenet")  # learn from crops of frames of 9/8 the size
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 
@@ -93,10 +118,13 @@ class TrainConfig:
     model: str = setting(
         "base",
         "base or slice-S (the paper's; S depth slices: 10, 32, 64); relief (geometry of the place inside); "
-        "warp-N (the N nearest frames, nothing learnt); gsplat (splats, needs a GPU)",
+        "warp-N (the N nearest frames, nothing learnt); gsplat (splats, needs a GPU); posegan, posegan-a, -b, -c "
+        "(finds poses, and shows them); posenet, posenet-resnet (finds poses)",
     )
     output: Literal["auto", "depth", "rgb", "rgbd"] = setting(
-        "auto", "what to learn; auto: rgbd, or rgb without depth", choices=("auto", "depth", "rgb", "rgbd")
+        "auto",
+        "what to learn; auto: rgbd, or rgb without depth and for posegan",
+        choices=("auto", "depth", "rgb", "rgbd"),
     )
     size: int = setting(128, "side of the images in pixels, a power of two (the paper: 512)", ge=32)
     fit: Literal["square", "crop"] = setting(
@@ -172,6 +200,7 @@ class TrainConfig:
     )
 
     relief: ReliefSettings = field(default_factory=ReliefSettings)
+    posegan: PoseGANSettings = field(default_factory=PoseGANSettings)
     splats: int = setting(300_000, "gsplat: number of splats, 92 bytes each", ge=1, le=20_000_000)
 
     split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
@@ -210,6 +239,8 @@ def family_of(model: str) -> str:
     """Which family of networks a model's name belongs to; UserError for an unknown name."""
     if model in ("relief", "gsplat"):
         return model
+    if model in CONFIGS or model in POSENETS:
+        return "posegan" if model in CONFIGS and CONFIGS[model] != "a" else "posenet"
     if model.startswith("warp-"):
         numbered(model, least=1)
         return "warp"
@@ -227,8 +258,8 @@ def numbered(model: str, least: int) -> int:
     match = re.fullmatch(r"(slice|warp)-([1-9]\d{0,3})", model)
     if match is None or int(match[2]) < least:
         raise UserError(
-            f"unknown model {model!r}; choose base, slice-S with S at least 2 (slice-10), relief, warp-N (warp-12) "
-            "or gsplat"
+            f"unknown model {model!r}; choose base, slice-S with S at least 2 (slice-10), relief, warp-N (warp-12), "
+            "gsplat, posegan, posegan-a, posegan-b, posegan-c, posenet or posenet-resnet"
         )
     return int(match[2])
 
@@ -248,7 +279,10 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
 
 def output_of(config: TrainConfig, has_depth: bool) -> str:
     """What the model is to predict: "depth", "rgb" or "rgbd". UserError: depth asked of a dataset without it."""
-    output = ("rgbd" if has_depth else "rgb") if config.output == "auto" else config.output
+    finds_poses = family_of(config.model) in POSE_FAMILIES
+    output = (
+        ("rgbd" if has_depth and not finds_poses else "rgb") if config.output == "auto" else config.output
+    )
     if output != "rgb" and not has_depth:
         raise UserError(f"the dataset has no depth, so output {output!r} cannot be learnt; use output rgb")
     return output

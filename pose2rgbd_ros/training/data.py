@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
+from pose2rgbd_ros.dataset.cache import FrameCache, centre, frame_cache
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import (
@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset.splits import (
     random_split,
     with_random_frames,
 )
-from pose2rgbd_ros.training.config import TrainConfig, family_of, network_config, output_of
+from pose2rgbd_ros.training.config import POSE_FAMILIES, TrainConfig, family_of, network_config, output_of
 
 _CHUNK = 64  # frames looked at together where the whole set is read
 
@@ -35,6 +35,10 @@ class TrainingData:
     normalization: Normalization
     poses: Tensor  # (N, P) float32, encoded
     max_depth: float | None = None  # farther is unknown
+    wide: FrameCache | None = (
+        None  # of networks that learn from crops: the frames with `margin` pixels around
+    )
+    margin: int = 0
 
     @property
     def depth_unit(self) -> str:
@@ -93,12 +97,18 @@ def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     if family_of(config.model) == "pose2rgbd":
         network_config(config, dataset.has_depth)
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
-    cache = frame_cache(dataset, config.size, config.fit)
-    wants_depth = dataset.has_depth and config.output != "rgb"
+    margin = (
+        config.size // 16 if family_of(config.model) in POSE_FAMILIES else 0
+    )  # the paper: 144 for 128 pixels
+    wide = frame_cache(dataset, config.size + 2 * margin, config.fit)
+    cache = centre(wide, margin) if margin else wide
+    wants_depth = dataset.has_depth and output_of(config, dataset.has_depth) != "rgb"
     extremes = _depth_extremes(cache, split.train, config.max_depth) if wants_depth else None
     normalization = Normalization.fit(dataset.T_map_cam[split.train], extremes, config.rotation)
     poses = torch.from_numpy(normalization.encode_pose(dataset.T_map_cam))
-    return TrainingData(dataset, cache, split, normalization, poses, config.max_depth)
+    return TrainingData(
+        dataset, cache, split, normalization, poses, config.max_depth, wide if margin else None, margin
+    )
 
 
 def _depth_extremes(cache: FrameCache, indices: np.ndarray, farthest: float | None) -> np.ndarray | None:

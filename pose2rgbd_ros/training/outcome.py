@@ -54,6 +54,7 @@ def make_checkpoint(
             "sources": [source.name for source in meta.sources],
             "frames": {"all": len(dataset), "train": len(train), "test": len(data.split.test)},
             "fit": config.fit,
+            "margin": data.margin,
             "split": data.split.to_dict(),
             "config": to_yaml_dict(config),
             "recipe": dataclasses.asdict(resolve_recipe(config)),
@@ -80,11 +81,18 @@ def to_store(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@torch.inference_mode()
 def draw_samples(
     model: nn.Module, data: TrainingData, indices: np.ndarray, path: Path, device: torch.device
 ) -> None:
     """Recorded and predicted colour, recorded and predicted depth, confidence: rows; frames: columns."""
+    write_samples(path, picture_rows(model, data, indices, device))
+
+
+@torch.inference_mode()
+def picture_rows(
+    model: nn.Module, data: TrainingData, indices: np.ndarray, device: torch.device
+) -> list[list[np.ndarray]]:
+    """The pictures of :func:`draw_samples`, each (S, S, 3) uint8 RGB."""
     was_training = model.training
     model.eval()
     rgb, depth, confidence = pictures_of(model, data, indices, device)
@@ -99,7 +107,7 @@ def draw_samples(
         rows.append([depth_to_rgb(image.cpu().numpy(), *limits) for image in depth])  # type: ignore[arg-type]
     if confidence is not None:
         rows.append([confidence_to_rgb(image.cpu().numpy()) for image in confidence])
-    write_samples(path, rows)
+    return rows
 
 
 def _to_uint8(image: Tensor) -> np.ndarray:

@@ -28,11 +28,20 @@ def confidence_to_rgb(confidence: np.ndarray) -> np.ndarray:
 
 def write_samples(path: Path, rows: list[list[np.ndarray]]) -> None:
     """Write a PNG of rows of equally sized (H, W, 3) uint8 RGB tiles; small tiles are enlarged to 128 px."""
+    write_picture(path, sheet(rows))
+
+
+def sheet(rows: list[list[np.ndarray]]) -> np.ndarray:
+    """The rows as one picture (H, W, 3) uint8."""
     side = max(128, max(tile.shape[0] for row in rows for tile in row))
     tiles = [[_fitted(tile, side) for tile in row] for row in rows]
-    sheet = np.concatenate([np.concatenate(row, axis=1) for row in tiles], axis=0)
+    return np.concatenate([np.concatenate(row, axis=1) for row in tiles], axis=0)
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    """Write a picture (H, W, 3) uint8 RGB; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), sheet[..., ::-1])
+    cv2.imwrite(str(path), rgb[..., ::-1])
 
 
 def _fitted(tile: np.ndarray, side: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from pose2rgbd_ros.training.learners import make_learner
 from pose2rgbd_ros.training.run_folder import CHECKPOINT, LAST, RunLog, prepare_run_folder
 from pose2rgbd_ros.training.schedule import Progress, learning_rate
 from pose2rgbd_ros.training.state import RunState, load_state, save_state
-from pose2rgbd_ros.training.validation import spread, validate, validate_mean_image
+from pose2rgbd_ros.training.validation import spread
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class TrainResult:
     seconds: float
     interrupted: bool
     depth_unit: str
+    description: str  # the scores in one line for people
 
     @property
     def collapsed(self) -> bool:
@@ -89,6 +90,7 @@ class _Run:
         self.recipe = recipe = resolve_recipe(config)
         torch.manual_seed(config.seed)
         self.learner = make_learner(config, recipe, data, fabric.device)
+        self.judge = self.learner.judge(data, fabric.device)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             self.learner.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner.model)
         self.model: nn.Module = self.learner.model
@@ -102,7 +104,7 @@ class _Run:
         self.batch = max(1, min(recipe.batch_size, len(data.split.train)) // fabric.world_size)
         self.steps_per_epoch = max(1, len(data.split.train) // (self.batch * fabric.world_size))
         self.watched = spread(data.split.test, WATCHED_FRAMES)
-        self.baseline = validate_mean_image(data, self.watched) if fabric.is_global_zero else {}
+        self.baseline = self.judge.baseline(self.watched) if fabric.is_global_zero else {}
         self.state = RunState()
         self.scores: dict[str, float] = {}
         self.best: dict[str, Tensor] | None = None
@@ -187,10 +189,10 @@ class _Run:
         rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss = self.learner.loss(self.wrapped, self._batch_indices(), share)
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for loss in self.learner.losses(self.wrapped, self._batch_indices(), share):
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         self.learner.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -217,7 +219,7 @@ class _Run:
         bar.n = round(100 * share, 1)
         bar.set_postfix_str(
             f"epoch {self.state.step // self.steps_per_epoch}  "
-            + metrics.describe(self.scores, self.baseline, self.data.depth_unit),
+            + self.judge.describe(self.scores, self.baseline),
             refresh=False,
         )
         bar.update(0)
@@ -236,8 +238,8 @@ class _Run:
         """Score the current weights on the watched frames; keep them if they are the best."""
         start_s = self.progress.elapsed_s
         model = self._current()
-        scores = validate(model, self.data, self.watched, self.fabric.device)
-        score = metrics.relative_score(scores, self.baseline)
+        scores = self.judge.scores(model, self.watched)
+        score = self.judge.value(scores, self.baseline)
         if score < self.state.best_score:
             self.state.best_score, self.state.validations_without_best = score, 0
             self.scores = scores
@@ -251,8 +253,7 @@ class _Run:
             rate = self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"]
             log.add(self.state.step, {"epoch": epoch, "seconds": start_s, "learning_rate": rate, **scores})
             sample = self.out / "samples" / f"epoch-{int(epoch):04d}.png"
-            frames = spread(self.watched, outcome.SAMPLE_FRAMES)
-            outcome.draw_samples(model, self.data, frames, sample, self.fabric.device)
+            self.judge.draw(model, self.watched, sample)
         self.validated_at_s = self.progress.elapsed_s
         self.validation_s = self.validated_at_s - start_s
 
@@ -268,7 +269,7 @@ class _Run:
             "seconds": round(self.progress.elapsed_s, 1),
             "clock": self.config.clock,
             "device": str(self.fabric.device),
-            "mean_image": {key: round(value, 4) for key, value in self.baseline.items()},
+            self.judge.compared_with: {key: round(value, 4) for key, value in self.baseline.items()},
             **self.learner.provenance(),
         }
         model = self._current()
@@ -304,6 +305,7 @@ class _Run:
             seconds=self.progress.elapsed_s,
             interrupted=self.interrupted,
             depth_unit=self.data.depth_unit,
+            description=self.judge.describe(self.scores, self.baseline),
         )
 
     def _score_best(self) -> None:
@@ -311,11 +313,10 @@ class _Run:
         model = self._current()
         model.load_state_dict(self.best)
         test = self.data.split.test
-        self.scores = validate(model, self.data, test, self.fabric.device)
-        self.baseline = validate_mean_image(self.data, test)
+        self.scores = self.judge.scores(model, test)
+        self.baseline = self.judge.baseline(test)
         self._save_checkpoint(self.scores)
-        frames = spread(test, outcome.SAMPLE_FRAMES)
-        outcome.draw_samples(model, self.data, frames, self.out / "samples" / "best.png", self.fabric.device)
+        self.judge.draw(model, test, self.out / "samples" / "best.png")
 
 
 def _blending(decay: float) -> Any:

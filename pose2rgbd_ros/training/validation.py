@@ -34,6 +34,22 @@ def pictures_of(
 
 
 @torch.inference_mode()
+def poses_of(
+    model: nn.Module, data: TrainingData, indices: np.ndarray, device: torch.device | None = None
+) -> np.ndarray:
+    """The poses (N, 4, 4) that a PoseModel reads from the frames `indices`; its training mode is restored."""
+    was_training = model.training
+    model.eval()
+    network: Any = model
+    found = []
+    for chunk in batches(indices):
+        rgb, _ = data.truth(chunk, device)
+        found.append(network.poses(rgb, data.normalization).T_map_cam.cpu().numpy())
+    model.train(was_training)
+    return np.concatenate(found)
+
+
+@torch.inference_mode()
 def validate(
     model: nn.Module, data: TrainingData, indices: np.ndarray, device: torch.device | None = None
 ) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
 
 # family -> module, imported when it is needed: its `make(config, recipe, data, device)` returns the learner.
-FAMILIES = ("pose2rgbd", "relief", "warp", "gsplat")
+FAMILIES = ("pose2rgbd", "relief", "warp", "gsplat", "posegan", "posenet")
 
 
 def make_learner(

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import ABC
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.training.config import Recipe
+from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.judges import Judge, PictureJudge
 
 
 class Learner(nn.Module, ABC):
     """A network and whatever is learnt beside it.
 
     Attributes:
-        model: the network (a ViewModel) whose state becomes the checkpoint's. Anything else in this module (exposures,
-            corrections of poses, a discriminator) is trained and resumed with it, and left behind at the end.
+        model: the network (a ViewModel or a PoseModel) whose state becomes the checkpoint's. Anything else in this
+            module (exposures, corrections of poses) is trained and resumed with it, and left behind at the end.
         trains: False when there is nothing to optimise; the run then ends at once.
     """
 
@@ -29,15 +33,27 @@ class Learner(nn.Module, ABC):
         """AdamW's groups. "factor" multiplies the run's learning rate; "weight_decay" may overrule the recipe's."""
         return [{"params": list(self.parameters())}]
 
-    @abstractmethod
+    def losses(self, network: nn.Module, indices: np.ndarray, share: float) -> Iterator[Tensor]:
+        """Losses of one step, which the optimiser follows one after the other: most learners have one.
+
+        It moves only what has a gradient, so that players of a game who freeze each other move in turn. The arguments
+        are those of :meth:`loss`.
+        """
+        yield self.loss(network, indices, share)
+
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
-        """Loss of one step.
+        """Loss of one step; a learner has this or :meth:`losses`.
 
         Args:
             network: `model` as the loop wrapped it for its device and its processes; call this one forward.
             indices: frames of this process's batch.
             share: how much of the run is done, 0..1.
         """
+        raise NotImplementedError
+
+    def judge(self, data: TrainingData, device: torch.device) -> Judge:
+        """What the run is judged by on held-out frames."""
+        return PictureJudge(data, device)
 
     def schedule_share(self, share: float) -> float:
         """How much of the learning rate's schedule is done at `share` of the run; one that learns in parts begins anew."""

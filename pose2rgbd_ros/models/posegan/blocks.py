@@ -1,0 +1,90 @@
+"""Residual blocks of generator and discriminator, and the convolutions that change the resolution within them.
+
+Figure 1 of the paper names their layers (BN, ReLU, Conv); the shortcuts and where the resolution changes are those of
+Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (2018), which it follows: a reconstruction.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class Conv(nn.Conv2d):
+    """A convolution with padding. `resize`: "down" averages 2 x 2 pixels after it, "up" repeats them before it.
+
+    Both are one strided convolution with the weights summed over the 2 x 2 pixels: the same function at less than half
+    the cost of a 3 x 3 kernel.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, resize: str = "") -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        self.resize = resize
+        nn.init.xavier_uniform_(self.weight, gain=2**0.5 if kernel > 1 else 1.0)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.resize:
+            return super().forward(x)
+        if self.kernel_size == (1, 1):  # linear, so the order does not matter; this one touches fewer values
+            if self.resize == "down":
+                return super().forward(functional.avg_pool2d(x, 2))
+            return functional.interpolate(super().forward(x), scale_factor=2.0)
+        if self.resize == "down":
+            return functional.conv2d(x, spread_kernel(self.weight) / 4, self.bias, stride=2, padding=1)
+        kernel = spread_kernel(self.weight.flip(2, 3)).transpose(0, 1)
+        return functional.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+def spread_kernel(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) -> (O, I, 4, 4): the kernel summed over 2 x 2 shifts."""
+    ones = torch.ones(weight.shape[1], 1, 2, 2, dtype=weight.dtype, device=weight.device)
+    return functional.conv2d(functional.pad(weight, (1, 1, 1, 1)), ones, groups=weight.shape[1])
+
+
+def convolution(inputs: int, outputs: int, kernel: int, resize: str = "", spectral: bool = True) -> nn.Module:
+    """A :class:`Conv`, with spectral normalisation unless told otherwise."""
+    layer = Conv(inputs, outputs, kernel, resize)
+    return spectral_norm(layer) if spectral else layer
+
+
+class GBlock(nn.Module):
+    """(B, inputs, H, W) -> (B, outputs, 2 H, 2 W): twice BN, ReLU, Conv beside a 1 x 1 shortcut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv1 = convolution(inputs, outputs, 3, "up")
+        self.conv2 = convolution(outputs, outputs, 3)
+        self.shortcut = convolution(inputs, outputs, 1, "up")
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(functional.relu(self.norm1(x)))
+        h = self.conv2(functional.relu(self.norm2(h)))
+        out: Tensor = h + self.shortcut(x)
+        return out
+
+
+class DBlock(nn.Module):
+    """(B, inputs, H, W) -> (B, outputs, H / 2, W / 2): twice ReLU, Conv beside a 1 x 1 shortcut.
+
+    `first`: the input is the image, so no ReLU before the first convolution. `spectral` False has batch normalisation
+    instead, for PoseNet on the same trunk.
+    """
+
+    def __init__(self, inputs: int, outputs: int, first: bool, spectral: bool = True) -> None:
+        super().__init__()
+        self.first = first
+        self.norm1 = nn.Identity() if spectral or first else nn.BatchNorm2d(inputs)
+        self.norm2 = nn.Identity() if spectral else nn.BatchNorm2d(outputs)
+        self.conv1 = convolution(inputs, outputs, 3, "", spectral)
+        self.conv2 = convolution(outputs, outputs, 3, "down", spectral)
+        self.shortcut = convolution(inputs, outputs, 1, "down", spectral)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x if self.first else functional.relu(self.norm1(x))
+        h = self.conv2(functional.relu(self.norm2(self.conv1(h))))
+        out: Tensor = h + self.shortcut(x)
+        return out

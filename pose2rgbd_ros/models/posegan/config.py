@@ -1,0 +1,110 @@
+"""What determines the networks' tensors, and what a user may say of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.settings import setting
+
+BLOCKS = 5
+FIRST_CHANNELS = 32  # of the discriminator's first block; each further block has twice as many
+SIZES = (32, 64, 128, 256)
+CONFIGS = {"posegan": "full", "posegan-a": "a", "posegan-b": "b", "posegan-c": "c"}  # the paper's table 1
+POSENETS = {"posenet": "posegan", "posenet-resnet": "resnet34"}
+CHANNELS_OF = {"rgb": 3, "rgbd": 4}
+
+
+@dataclass(frozen=True)
+class PoseGANSettings:
+    """Settings of PoseGAN and PoseNet in a training run; the defaults of weights are the paper's (section 4)."""
+
+    width: float = setting(1.0, "factor on the networks' channels", ge=1 / 32, le=4.0)
+    blocks: int = setting(BLOCKS, "blocks of generator and discriminator, each halving the side", ge=2, le=6)
+    pool: Literal["sum", "flatten"] = setting(
+        "sum", "how the trunk's last map becomes features", choices=("sum", "flatten")
+    )
+    crop: Literal["random", "centre"] = setting(
+        "random", "part of the 9/8 larger images that is trained on", choices=("random", "centre")
+    )
+    adversary: Literal["hinge", "kl"] = setting(
+        "hinge", "how real and generated distributions are compared", choices=("hinge", "kl")
+    )
+    alpha: float = setting(0.1, "weight of the poses in the discriminator's loss (Eq. 8)", ge=0.0)
+    beta_pose: float = setting(0.5, "weight of the pose in the generator's loss (beta 1 of Eq. 9)", ge=0.0)
+    beta_pixel: float = setting(10.0, "weight of the pixels in the generator's loss (beta 2)", ge=0.0)
+    k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
+    gamma: float = setting(0.01, "posegan-c: the constant gamma", ge=0.0)
+    n_critic: int = setting(1, "steps of the discriminator for one of the generator", ge=1, le=100)
+    rotation_weight: float = setting(1.0, "factor on rotation in the norm of pose errors", ge=0.0)
+    trunk: Literal["posegan", "resnet18", "resnet34"] | None = setting(
+        None,
+        "posenet: the network under the pose (posenet: posegan; posenet-resnet: resnet34)",
+        choices=(None, "posegan", "resnet18", "resnet34"),
+    )
+
+
+@dataclass(frozen=True)
+class PoseGANConfig:
+    """Everything that determines the layers of generator and discriminator."""
+
+    output: str = setting(
+        "rgb", "what the generator shows, and the discriminator sees", choices=tuple(CHANNELS_OF)
+    )
+    pose_dim: int = setting(7, "7: position + quaternion, 6: position + Euler angles", choices=(6, 7))
+    size: int = setting(128, "side of the square image in pixels", choices=SIZES)
+    width: float = setting(1.0, "factor on the number of channels", ge=1 / 32, le=4.0)
+    blocks: int = setting(BLOCKS, "blocks of each network", ge=2, le=6)
+    pool: str = setting("sum", "how the trunk's last map becomes features", choices=("sum", "flatten"))
+    pose_frequencies: int = setting(
+        0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        check_blocks(self.size, self.blocks)
+
+    @property
+    def has_depth(self) -> bool:
+        return self.output == "rgbd"
+
+    @property
+    def bottom(self) -> int:
+        """Side of the smallest map."""
+        return self.size >> self.blocks
+
+    def channels(self) -> list[int]:
+        """Of the discriminator's blocks, first to last; the generator's are the same, last to first."""
+        return channels_of(self.blocks, self.width)
+
+
+@dataclass(frozen=True)
+class PoseNetConfig:
+    """Everything that determines the layers of a regressor."""
+
+    trunk: str = setting("posegan", "network under the pose", choices=("posegan", "resnet18", "resnet34"))
+    spectral: bool = setting(False, "spectral normalisation in place of batch normalisation (trunk posegan)")
+    pose_dim: int = setting(7, "7: position + quaternion, 6: position + Euler angles", choices=(6, 7))
+    size: int = setting(128, "side of the square image in pixels", choices=SIZES)
+    width: float = setting(1.0, "factor on the number of channels", ge=1 / 32, le=4.0)
+    blocks: int = setting(BLOCKS, "blocks of the trunk posegan", ge=2, le=6)
+    pool: str = setting(
+        "sum", "how the last map becomes features (trunk posegan)", choices=("sum", "flatten")
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        check_blocks(self.size, self.blocks)
+
+
+def channels_of(blocks: int, width: float) -> list[int]:
+    """Channels of `blocks` blocks at a width factor."""
+    return [max(4, round((FIRST_CHANNELS << block) * width)) for block in range(blocks)]
+
+
+def check_blocks(size: int, blocks: int) -> None:
+    """UserError where so many halvings leave less than a pixel."""
+    if size >> blocks < 1:
+        raise UserError(f"{blocks} blocks halve {size} pixels away; use fewer blocks or larger images")

@@ -1,0 +1,136 @@
+"""What a run is judged by on held-out frames: its pictures, or the poses it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.models.view import ViewModel
+from pose2rgbd_ros.training import metrics, outcome
+from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.pose_map import draw_pose_samples
+from pose2rgbd_ros.training.validation import poses_of, spread, validate, validate_mean_image
+
+
+class Judge(Protocol):
+    """Scores of a model on frames of the run's dataset; the checkpoint is the model of the least `value`.
+
+    Attributes:
+        compared_with: the baseline's name in the checkpoint's provenance.
+    """
+
+    compared_with: str
+
+    def scores(self, model: nn.Module, indices: np.ndarray) -> dict[str, float]:
+        """Measures of the frames `indices`, among them `variation`; the model's training mode is restored."""
+        ...
+
+    def baseline(self, indices: np.ndarray) -> dict[str, float]:
+        """The same measures of an answer that does not look at its input."""
+        ...
+
+    def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
+        """One number, less is better: 0 perfect, 1 as good as the baseline; NaN when nothing could be measured."""
+        ...
+
+    def describe(self, scores: dict[str, float], baseline: dict[str, float]) -> str:
+        """One line for people."""
+        ...
+
+    def draw(self, model: nn.Module, indices: np.ndarray, path: Path) -> None:
+        """A picture of how the model does on the frames `indices`, or on some of them."""
+        ...
+
+
+class PictureJudge:
+    """Of renderers: recorded pictures against shown ones, beside the mean image."""
+
+    compared_with = "mean_image"
+
+    def __init__(self, data: TrainingData, device: torch.device) -> None:
+        self._data, self._device = data, device
+
+    def scores(self, model: nn.Module, indices: np.ndarray) -> dict[str, float]:
+        return validate(model, self._data, indices, self._device)
+
+    def baseline(self, indices: np.ndarray) -> dict[str, float]:
+        return validate_mean_image(self._data, indices)
+
+    def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
+        return metrics.relative_score(scores, baseline)
+
+    def describe(self, scores: dict[str, float], baseline: dict[str, float]) -> str:
+        return metrics.describe(scores, baseline, self._data.depth_unit)
+
+    def draw(self, model: nn.Module, indices: np.ndarray, path: Path) -> None:
+        frames = spread(indices, outcome.SAMPLE_FRAMES)
+        outcome.draw_samples(model, self._data, frames, path, self._device)
+
+
+class PoseJudge:
+    """Of networks that find poses: median errors of position and orientation, beside the mean training pose.
+
+    Of one that shows pictures too, PSNR and SSIM are told; they do not count.
+    """
+
+    compared_with = "mean_pose"
+
+    def __init__(self, data: TrainingData, device: torch.device) -> None:
+        self._data, self._device = data, device
+
+    def scores(self, model: nn.Module, indices: np.ndarray) -> dict[str, float]:
+        found = poses_of(model, self._data, indices, self._device)
+        scores = self._errors(found, indices)
+        if isinstance(model, ViewModel):
+            shown = validate(model, self._data, indices, self._device)
+            scores |= {name: shown[name] for name in ("psnr_db", "ssim", "depth_mae") if name in shown}
+        return scores
+
+    def baseline(self, indices: np.ndarray) -> dict[str, float]:
+        """Of the mean position and the mean rotation of the training frames."""
+        position_m, quat_xyzw = se3.split(self._data.dataset.T_map_cam[self._data.split.train])
+        mean_quat = np.linalg.eigh(quat_xyzw.T @ quat_xyzw)[1][:, -1]
+        mean = np.asarray(se3.make(np.median(position_m, axis=0), mean_quat))
+        return self._errors(np.repeat(mean[None], len(indices), axis=0), indices)
+
+    def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
+        """The mean of both errors as shares of the baseline's."""
+        names = ("position_median_m", "rotation_median_deg")
+        return float(np.mean([scores[name] / max(baseline[name], 1e-9) for name in names]))
+
+    def describe(self, scores: dict[str, float], baseline: dict[str, float]) -> str:
+        if not scores:
+            return ""
+        text = f"position {scores['position_median_m']:.2f} m"
+        if baseline:
+            text += f" (mean pose {baseline['position_median_m']:.3g})"
+        text += f"  rotation {scores['rotation_median_deg']:.2f} deg"
+        if baseline:
+            text += f" ({baseline['rotation_median_deg']:.3g})"
+        return text + (f"  PSNR {scores['psnr_db']:.1f}" if "psnr_db" in scores else "")
+
+    def draw(self, model: nn.Module, indices: np.ndarray, path: Path) -> None:
+        """Recorded above shown pictures of some frames, and a map of the true and found positions of the watched ones."""
+        draw_pose_samples(model, self._data, indices, path, self._device)
+
+    def _errors(self, found: np.ndarray, indices: np.ndarray) -> dict[str, float]:
+        true = self._data.dataset.T_map_cam[indices]
+        position_m, rotation_deg = pose_errors(found, true)
+        spread_m = np.linalg.norm(true[:, :3, 3].std(axis=0))
+        return {
+            "position_median_m": float(np.median(position_m)),
+            "rotation_median_deg": float(np.median(rotation_deg)),
+            "variation": float(np.linalg.norm(found[:, :3, 3].std(axis=0)) / max(spread_m, 1e-9)),
+        }
+
+
+def pose_errors(found: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in metres (N,) and angle in degrees (N,), 2 acos |q1 . q2|, between poses (N, 4, 4)."""
+    (position_m, quat), (true_m, true_quat) = se3.split(found), se3.split(true)
+    angle_rad = quaternions.angle_between_rad(quat, true_quat)
+    return np.linalg.norm(position_m - true_m, axis=1), np.degrees(angle_rad)
