@@ -27,6 +27,7 @@ COMMANDS = {
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
     "avoid": ("pose2rgbd_ros.cli.nodes", "ROS node: predicted (and live) depth as scans and distances"),
+    "localize": ("pose2rgbd_ros.cli.nodes", "ROS node: the camera's pose from its images alone"),
     "record": ("pose2rgbd_ros.cli.nodes", "ROS node: live topics -> dataset, and an mcap if wished"),
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def node() -> int:
-    """`ros2 run pose2rgbd render|avoid|record|play|monitor|sim`: the name of the executable is the command."""
+    """`ros2 run pose2rgbd render|avoid|localize|record|play|monitor|sim`: the name of the executable is the command."""
     name = Path(sys.argv[0]).name
     return main([name, *(["live"] if name == "sim" else []), *sys.argv[1:]])
 

@@ -1,4 +1,7 @@
-"""`pose2rgbd render|avoid|record|play|monitor|sim live|up`: nodes from a shell; settings as flags, ROS' own after --ros-args."""
+"""`pose2rgbd render|avoid|localize|record|play|monitor|sim live|up`: nodes from a shell.
+
+Settings are flags, ROS' own come after --ros-args.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
-NODES = ("render", "avoid", "record", "play", "monitor", "sim")
+NODES = ("render", "avoid", "localize", "record", "play", "monitor", "sim")
 # The topics of a node that listens to the renderer beside it, unless a remapping says otherwise.
 BESIDE = {
     "avoid": {
@@ -86,6 +89,10 @@ def _node(name: str) -> tuple[Any, Any]:
         from pose2rgbd_ros.nodes.avoid import AvoidNode, AvoidSettings
 
         return AvoidNode, AvoidSettings
+    if name == "localize":
+        from pose2rgbd_ros.nodes.localize import LocalizeNode, LocalizeSettings
+
+        return LocalizeNode, LocalizeSettings
     if name == "record":
         from pose2rgbd_ros.nodes.record import RecordNode, RecordSettings
 

@@ -1,0 +1,88 @@
+"""From an image to a pose: the network, and the renderer that corrects it. Belongs to the localize node's worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.estimate import Estimate
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.nodes.localize_inputs import Picture
+from pose2rgbd_ros.nodes.localize_report import Located
+from pose2rgbd_ros.nodes.localize_settings import LocalizeSettings
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
+
+
+class Finding:
+    """Loads what the settings name. UserError says in one line what is wrong with it.
+
+    `renderer` draws the place from memory, None where nothing does; whoever renders holds `rendering`.
+    """
+
+    def __init__(self, settings: LocalizeSettings) -> None:
+        if not settings.model:
+            raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
+        model, threads = Path(settings.model).expanduser(), settings.threads or None
+        self.localizer = Localizer(model, settings.device, threads)
+        self.rendering = threading.Lock()
+        self.renderer: Renderer | None = None
+        self._refiner: Any = None
+        if settings.renderer:
+            path = Path(settings.renderer).expanduser()
+            self.renderer = Renderer(path, settings.device, threads=threads)
+            if self.renderer.map_frame != self.localizer.map_frame:
+                raise UserError(
+                    f"renderer {path} lives in frame {self.renderer.map_frame!r}, model {model} in "
+                    f"{self.localizer.map_frame!r}; give two of the same place"
+                )
+            if settings.refine:
+                from pose2rgbd_ros.localization.refine import Refiner
+
+                self._refiner = Refiner(self.renderer)
+        elif draws(model):
+            self.renderer = Renderer(model, settings.device, threads=threads)
+        self._warm_up()
+
+    @property
+    def refines(self) -> bool:
+        """Whether poses are corrected by rendering."""
+        return self._refiner is not None
+
+    def _warm_up(self) -> None:
+        """The slow first time, before there is an image that waits."""
+        camera = self.localizer.camera
+        noise = np.random.default_rng(0).integers(0, 256, (camera.height, camera.width, 3), np.uint8)
+        self.localizer.find(noise, camera)
+        if self.renderer is not None:
+            self.renderer.render(self.renderer.guard.example_T_map_cam)
+
+    def find(self, picture: Picture) -> Located:
+        """The pose of an image; what is wrong with the image is a rejected estimate."""
+        try:
+            rgb = picture.rgb()
+        except UserError as error:
+            return Located(
+                Estimate(None, accepted=False, reason=str(error)), picture.stamp_ns, picture.frame_id
+            )
+        camera = picture.camera or Camera(rgb.shape[1], rgb.shape[0], 0.0, 0.0, 0.0, 0.0)
+        started = time.perf_counter()
+        estimate = self.localizer.find(rgb, camera)
+        regress_ms, refine_ms = (time.perf_counter() - started) * 1e3, 0.0
+        if self._refiner is not None and estimate.accepted:
+            started = time.perf_counter()
+            with self.rendering:
+                estimate = self._refiner.refine(rgb, camera, estimate)
+            refine_ms = (time.perf_counter() - started) * 1e3
+        return Located(estimate, picture.stamp_ns, picture.frame_id, regress_ms, refine_ms, rgb, camera)
+
+
+def draws(model: Path) -> bool:
+    """Whether a network that finds poses can also draw pictures."""
+    return hasattr(load_checkpoint(checkpoint_directory(model)).network(), "pictures")
