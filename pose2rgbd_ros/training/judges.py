@@ -121,11 +121,11 @@ class PoseJudge:
     def _errors(self, found: np.ndarray, indices: np.ndarray) -> dict[str, float]:
         true = self._data.dataset.T_map_cam[indices]
         position_m, rotation_deg = pose_errors(found, true)
-        spread_m = np.linalg.norm(true[:, :3, 3].std(axis=0))
+        spread_m, found_m = (float(np.linalg.norm(T[:, :3, 3].std(axis=0))) for T in (true, found))
         return {
             "position_median_m": float(np.median(position_m)),
             "rotation_median_deg": float(np.median(rotation_deg)),
-            "variation": float(np.linalg.norm(found[:, :3, 3].std(axis=0)) / max(spread_m, 1e-9)),
+            "variation": found_m / max(spread_m, 1e-9),
         }
 
 

@@ -6,7 +6,6 @@ Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (201
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
@@ -40,8 +39,9 @@ class Conv(nn.Conv2d):
 
 def spread_kernel(weight: Tensor) -> Tensor:
     """(O, I, 3, 3) -> (O, I, 4, 4): the kernel summed over 2 x 2 shifts."""
-    ones = torch.ones(weight.shape[1], 1, 2, 2, dtype=weight.dtype, device=weight.device)
-    return functional.conv2d(functional.pad(weight, (1, 1, 1, 1)), ones, groups=weight.shape[1])
+    padded = functional.pad(weight, (1, 1, 1, 1))
+    rows = padded[:, :, 1:] + padded[:, :, :-1]
+    return rows[..., 1:] + rows[..., :-1]
 
 
 def convolution(inputs: int, outputs: int, kernel: int, resize: str = "", spectral: bool = True) -> nn.Module:

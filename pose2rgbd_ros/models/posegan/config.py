@@ -22,6 +22,9 @@ class PoseGANSettings:
     """Settings of PoseGAN and PoseNet in a training run; the defaults of weights are the paper's (section 4)."""
 
     width: float = setting(1.0, "factor on the networks' channels", ge=1 / 32, le=4.0)
+    generator_width: float | None = setting(
+        None, "factor on the generator's channels, where it differs from width", ge=1 / 32, le=4.0
+    )
     blocks: int = setting(BLOCKS, "blocks of generator and discriminator, each halving the side", ge=2, le=6)
     pool: Literal["sum", "flatten"] = setting(
         "sum", "how the trunk's last map becomes features", choices=("sum", "flatten")
@@ -55,7 +58,8 @@ class PoseGANConfig:
     )
     pose_dim: int = setting(7, "7: position + quaternion, 6: position + Euler angles", choices=(6, 7))
     size: int = setting(128, "side of the square image in pixels", choices=SIZES)
-    width: float = setting(1.0, "factor on the number of channels", ge=1 / 32, le=4.0)
+    width: float = setting(1.0, "factor on the discriminator's channels", ge=1 / 32, le=4.0)
+    generator_width: float = setting(1.0, "factor on the generator's channels", ge=1 / 32, le=4.0)
     blocks: int = setting(BLOCKS, "blocks of each network", ge=2, le=6)
     pool: str = setting("sum", "how the trunk's last map becomes features", choices=("sum", "flatten"))
     pose_frequencies: int = setting(
@@ -74,10 +78,6 @@ class PoseGANConfig:
     def bottom(self) -> int:
         """Side of the smallest map."""
         return self.size >> self.blocks
-
-    def channels(self) -> list[int]:
-        """Of the discriminator's blocks, first to last; the generator's are the same, last to first."""
-        return channels_of(self.blocks, self.width)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from pose2rgbd_ros.models.pose2rgbd import fourier_features
 from pose2rgbd_ros.models.posegan.blocks import GBlock, convolution
-from pose2rgbd_ros.models.posegan.config import CHANNELS_OF, PoseGANConfig
+from pose2rgbd_ros.models.posegan.config import CHANNELS_OF, PoseGANConfig, channels_of
 
 
 class Generator(nn.Module):
@@ -18,7 +18,7 @@ class Generator(nn.Module):
     def __init__(self, config: PoseGANConfig) -> None:
         super().__init__()
         self._config = config
-        widths = config.channels()[::-1]
+        widths = channels_of(config.blocks, config.generator_width)[::-1]  # the discriminator's, backwards
         inputs = config.pose_dim * (1 + 2 * config.pose_frequencies)
         self.linear = spectral_norm(nn.Linear(inputs, widths[0] * config.bottom**2))
         stages = itertools.pairwise([widths[0], *widths])

@@ -118,6 +118,7 @@ def posegan_config(config: TrainConfig, recipe: Recipe, data: TrainingData) -> P
         pose_dim=data.normalization.pose_dim,
         size=config.size,
         width=config.posegan.width,
+        generator_width=config.posegan.generator_width or config.posegan.width,
         blocks=config.posegan.blocks,
         pool=config.posegan.pool,
         pose_frequencies=recipe.pose_frequencies,
