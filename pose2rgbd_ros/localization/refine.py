@@ -1,0 +1,191 @@
+"""A rough pose made exact, or refused, by comparing the camera's image with renderings of the learned place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization import refine_match
+from pose2rgbd_ros.localization.estimate import Estimate
+from pose2rgbd_ros.localization.refine_align import Alignment, align
+from pose2rgbd_ros.localization.refine_score import likeness
+from pose2rgbd_ros.localization.refine_views import Picture, Views
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.settings import check, setting
+
+
+@dataclass
+class RefineSettings:
+    """How a pose is refined by rendering."""
+
+    side_px: int = setting(128, "longer side of the pictures that are compared, in pixels", ge=32, le=1024)
+    least_likeness: float = setting(
+        0.6, "likeness of image and rendering from which a pose is accepted", ge=-1.0, le=1.0
+    )
+    hypotheses: int = setting(9, "poses tried about the rough one, itself included", ge=1, le=100)
+    spread_m: float = setting(
+        10.0, "how far those lie apart when the rough pose has no covariance", ge=0.0, le=1e4
+    )
+    spread_deg: float = setting(8.0, "and how far they are turned", ge=0.0, le=90.0)
+    farthest_m: float = setting(60.0, "a refined pose this far from the rough one is refused", ge=0.0, le=1e6)
+    match_px: float = setting(3.0, "matches agree with a pose up to so many pixels", ge=0.5, le=20.0)
+    iterations: int = setting(15, "steps of direct alignment at each size", ge=1, le=100)
+    sigma_scale: float = setting(
+        3.0, "the pose's standard deviation over that of the pixels' noise alone", ge=0.1, le=100.0
+    )
+    seed: int = setting(0, "of the matching and of the hypotheses", ge=0)
+
+
+class Refiner:
+    """Refines poses with one renderer of a place; not to be shared between threads.
+
+    The image is matched with a rendering at the rough pose (features and optical flow, then a pose from points of known
+    depth), then aligned directly, coarse to fine; where that does not look like the image, from other poses about it.
+    """
+
+    def __init__(self, renderer: Renderer, settings: RefineSettings | None = None) -> None:
+        """UserError for a renderer without colour, metric depth or a calibrated camera, and for bad settings."""
+        self.settings = settings or RefineSettings()
+        check(self.settings)
+        self._views = Views(renderer, self.settings.side_px)
+
+    def refine(self, rgb: UInt8, camera: Camera, estimate: Estimate) -> Estimate:
+        """The estimate with a refined pose, its covariance and verification; rejected, with a reason, if nothing fits.
+
+        Args:
+            rgb: (H, W, 3) uint8 taken with `camera`.
+            estimate: where the camera roughly is. Its own rejection does not stop the attempt: what the rendering shows
+                counts more than what a network makes of the image.
+
+        Raises:
+            UserError: an image of another shape than its camera's, or an uncalibrated camera.
+        """
+        if estimate.T_map_cam is None:
+            return replace(estimate, accepted=False, reason=estimate.reason or "there is no pose to refine")
+        query = self._picture(rgb, camera)
+        reason = _unfit(query)
+        if reason:
+            return replace(estimate, accepted=False, reason=reason)
+        best: tuple[float, Alignment] | None = None
+        for start in self._starts(estimate):
+            for found in self._improved(query, start):
+                likely = self._likeness(query, found.T_map_cam)
+                if best is None or likely > best[0]:
+                    best = likely, found
+            if best is not None and best[0] >= self.settings.least_likeness:
+                break
+        if best is None:
+            reason = "no rendering near the rough pose overlaps enough with the image"
+            return replace(
+                estimate,
+                accepted=False,
+                reason=reason,
+                verification=self._likeness(query, estimate.T_map_cam),
+            )
+        return self._judged(estimate, *best)
+
+    def verify(self, rgb: UInt8, camera: Camera, T_map_cam: Float64) -> float:
+        """Likeness of an image and the rendering at a pose (4, 4), -1..1; NaN where nothing can be compared."""
+        return self._likeness(self._picture(rgb, camera), np.asarray(T_map_cam, np.float64))
+
+    def _picture(self, rgb: UInt8, camera: Camera) -> Picture:
+        if not camera.is_calibrated:
+            raise UserError(
+                "the image's camera is not calibrated (K[0] = 0); refinement needs its field of view"
+            )
+        if rgb.shape != (camera.height, camera.width, 3) or rgb.dtype != np.uint8:
+            raise UserError(
+                f"an image of {rgb.dtype} and shape {rgb.shape}; expected uint8 ({camera.height}, {camera.width}, 3)"
+            )
+        return self._views.picture(rgb, camera)
+
+    def _starts(self, estimate: Estimate) -> Iterator[Float64]:
+        """The rough pose, then others about it: by its covariance, or by the settings' spread."""
+        T = estimate.T_map_cam
+        assert T is not None
+        yield T
+        rng = np.random.default_rng(self.settings.seed)
+        for twist in rng.normal(size=(self.settings.hypotheses - 1, 6)) @ self._spread(estimate).T:
+            moved = T.copy()
+            moved[:3, :3] = se3.exponential(np.r_[0.0, 0.0, 0.0, twist[3:]])[:3, :3] @ T[:3, :3]
+            moved[:3, 3] += twist[:3]
+            yield moved
+
+    def _spread(self, estimate: Estimate) -> Float64:
+        """A root (6, 6) of the rough pose's covariance."""
+        if estimate.covariance is None:
+            s = self.settings
+            return np.diag([s.spread_m] * 3 + [np.radians(s.spread_deg)] * 3) / np.sqrt(3)
+        values, vectors = np.linalg.eigh(estimate.covariance)
+        root: Float64 = vectors * np.sqrt(values.clip(min=0.0))
+        return root
+
+    def _improved(self, query: Picture, start: Float64) -> Iterator[Alignment]:
+        """Poses found from one start: by matching, and directly."""
+        s = self.settings
+        memory = self._views.memory(start, query.camera)
+        matched = refine_match.by_features(query, memory, s.match_px, s.seed)
+        if matched is not None:
+            memory = self._views.memory(matched, query.camera)
+        flown = refine_match.by_flow(query, memory, s.match_px, s.seed)
+        for T, sides in (
+            (matched if flown is None else flown, (2, 1)),
+            (start if matched is None else None, (8, 4, 2, 1)),
+        ):
+            if T is not None:
+                found = self._aligned(query, T, sides)
+                if found is not None:
+                    yield found
+
+    def _aligned(self, query: Picture, T_map_cam: Float64, parts: tuple[int, ...]) -> Alignment | None:
+        """Directly, from small pictures (a part of the side) to large ones."""
+        found = None
+        for part in parts:
+            small = query.shrunk(max(query.camera.width, query.camera.height) // part)
+            found = align(
+                small, self._views.memory(T_map_cam, small.camera), T_map_cam, self.settings.iterations
+            )
+            if found is None:
+                return None
+            T_map_cam = found.T_map_cam
+        return found
+
+    def _likeness(self, query: Picture, T_map_cam: Float64) -> float:
+        return likeness(query, self._views.memory(T_map_cam, query.camera))
+
+    def _judged(self, rough: Estimate, likely: float, found: Alignment) -> Estimate:
+        s = self.settings
+        assert rough.T_map_cam is not None
+        moved_m = float(np.linalg.norm(found.T_map_cam[:3, 3] - rough.T_map_cam[:3, 3]))
+        reason = ""
+        if not likely >= s.least_likeness:
+            reason = f"the likeness of image and rendering is {likely:.2f}, {s.least_likeness:.2f} is needed"
+        elif moved_m > s.farthest_m:
+            reason = (
+                f"the refined pose lies {moved_m:.1f} m from the rough one, {s.farthest_m:.1f} m are allowed"
+            )
+        if reason:
+            return replace(rough, accepted=False, reason=reason, verification=likely)
+        covariance = s.sigma_scale**2 * found.covariance
+        return replace(
+            rough, T_map_cam=found.T_map_cam, covariance=covariance, accepted=True, reason="", verification=likely,
+            refined=True,
+        )  # fmt: skip
+
+
+def _unfit(query: Picture) -> str:
+    """Why an image cannot be compared with anything; empty when it can."""
+    if not query.seen.any():
+        return "the image shows nothing of what the trained camera sees"
+    values = query.rgb[query.seen]
+    if float(values.mean()) < 4.0:
+        return "the image is black"
+    if float(values.std(axis=0).max()) < 4.0:
+        return "the image is of one colour"
+    return ""

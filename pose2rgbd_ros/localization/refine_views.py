@@ -1,0 +1,111 @@
+"""The two pictures that refinement compares: the camera's image and a rendering, in one camera and at one size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, UInt8
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.rendering.renderer import Renderer
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """rgb: (H, W, 3) uint8. seen: (H, W), where the camera's image shows anything. camera: an ideal pinhole."""
+
+    rgb: UInt8
+    seen: Bool
+    camera: Camera
+
+    def shrunk(self, side_px: int) -> Picture:
+        """The same with its longer side of `side_px` pixels; itself when it is not larger."""
+        camera = sized(self.camera, side_px)
+        if camera == self.camera:
+            return self
+        size = camera.width, camera.height
+        rgb = np.asarray(cv2.resize(self.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        share = cv2.resize(self.seen.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        return Picture(rgb, np.asarray(share) > 0.99, camera)
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """A rendering. rgb: (H, W, 3) uint8. depth_m: (H, W), NaN unknown. T_map_cam: where it was rendered."""
+
+    rgb: UInt8
+    depth_m: Float32
+    T_map_cam: Float64
+    camera: Camera
+
+
+def sized(camera: Camera, side_px: int) -> Camera:
+    """The camera of the image shrunk to a longer side of `side_px`."""
+    scale = side_px / max(camera.width, camera.height)
+    if scale >= 1:
+        return camera
+    return camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
+
+
+class Views:
+    """Makes comparable pictures for one renderer.
+
+    A model that renders any camera shows what the query's camera sees; for another the query is moved into the trained
+    camera. Lens distortion is taken out of the query either way.
+    """
+
+    def __init__(self, renderer: Renderer, side_px: int) -> None:
+        if renderer.depth_kind != "metric" or renderer.depth_range is None:
+            raise UserError(
+                "refinement needs a model with colour and metric depth; train it with --output rgbd"
+            )
+        if not renderer.camera.is_calibrated:
+            raise UserError(
+                "the trained camera is not calibrated (K[0] = 0), so renderings cannot be measured in"
+            )
+        self.renderer = renderer
+        self._side_px = side_px
+        self._lookup: tuple[Camera, Camera, Float32] | None = None
+
+    def picture(self, rgb: UInt8, camera: Camera) -> Picture:
+        """An image (H, W, 3) uint8 of a calibrated `camera`, ready to be compared."""
+        target = self._target(camera)
+        scale = max(target.fx / camera.fx, target.fy / camera.fy)
+        if scale < 1:  # shrinking averages; looking up single pixels of a large image would not
+            camera = camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
+            rgb = np.asarray(
+                cv2.resize(rgb, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.uint8
+            )
+        if camera == target:
+            return Picture(rgb, np.ones(rgb.shape[:2], bool), target)
+        if self._lookup is None or self._lookup[:2] != (camera, target):
+            self._lookup = camera, target, resample_map(camera, target)
+        where = self._lookup[2]
+        return Picture(resample(rgb, where, nearest=False), ~np.isnan(where[..., 0]), target)
+
+    def memory(self, T_map_cam: Float64, camera: Camera) -> Memory:
+        """The rendering at a pose (4, 4) as a camera of :meth:`picture`, or a smaller one of it, sees it."""
+        if self.renderer.any_camera:
+            shown = self.renderer.render_for_camera(T_map_cam, camera)
+            assert shown.rgb is not None
+            assert shown.depth is not None
+            return Memory(shown.rgb[0], shown.depth[0], T_map_cam, camera)
+        full = _pinhole(self.renderer.camera)
+        shown = self.renderer.render_for_camera(T_map_cam, full)
+        assert shown.rgb is not None
+        assert shown.depth is not None
+        size = camera.width, camera.height
+        rgb = np.asarray(cv2.resize(shown.rgb[0], size, interpolation=cv2.INTER_AREA), np.uint8)
+        depth = np.asarray(cv2.resize(shown.depth[0], size, interpolation=cv2.INTER_NEAREST), np.float32)
+        return Memory(rgb, depth, T_map_cam, camera)
+
+    def _target(self, camera: Camera) -> Camera:
+        own = camera if self.renderer.any_camera else self.renderer.camera
+        return sized(_pinhole(own), self._side_px)
+
+
+def _pinhole(camera: Camera) -> Camera:
+    return replace(camera, distortion_model="none", distortion=())
