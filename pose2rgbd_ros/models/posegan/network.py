@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,36 @@ from pose2rgbd_ros.models.pose_model import PoseEstimates
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig
 from pose2rgbd_ros.models.posegan.discriminator import Discriminator
 from pose2rgbd_ros.models.posegan.generator import Generator
+from pose2rgbd_ros.models.posegan.plain import PlainCopy
 from pose2rgbd_ros.models.view import Pictures
 
+F = TypeVar("F", bound="PoseFinder")
 
-class PoseGAN(nn.Module):
+
+class PoseFinder(nn.Module):
+    """What PoseGAN and PoseNet have in common: queries go to a copy of the network that is quicker.
+
+    Without gradients and in evaluation mode, that is. The copy is made anew after ``eval``, ``to`` or ``load_state_dict``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plain = PlainCopy()
+
+    def train(self: F, mode: bool = True) -> F:
+        self._plain.forget()
+        return super().train(mode)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        self._plain.forget()
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _apply(self: F, fn: Any, recurse: bool = True) -> F:
+        self._plain.forget()
+        return super()._apply(fn, recurse)
+
+
+class PoseGAN(PoseFinder):
     """A ViewModel by its generator and a PoseModel by its discriminator."""
 
     any_camera = False
@@ -50,7 +76,7 @@ class PoseGAN(nn.Module):
         image = rgb * 2 - 1
         if self.config.has_depth:
             image = functional.pad(image, (0, 0, 0, 0, 0, 2))
-        verdict = self.discriminator(image)
+        verdict = self._plain.of(self.discriminator)(image)
         return PoseEstimates(
             decoded(verdict.pose, normalization), verdict.features.float(), verdict.realism.float()
         )

@@ -11,17 +11,15 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.models.pose_model import PoseEstimates
 from pose2rgbd_ros.models.posegan.config import PoseNetConfig
 from pose2rgbd_ros.models.posegan.discriminator import Trunk
-from pose2rgbd_ros.models.posegan.network import decoded
+from pose2rgbd_ros.models.posegan.network import PoseFinder, decoded
 from pose2rgbd_ros.models.posegan.resnet import ResNet
 
 
-class PoseNet(nn.Module):
-    """A trunk and a linear layer: a PoseModel. With `spectral` it is PoseGAN's discriminator without varphi (config A)."""
+class Regressor(nn.Module):
+    """Trunk and linear layer."""
 
     def __init__(self, config: PoseNetConfig) -> None:
         super().__init__()
-        self.config = config
-        self.image_size = config.size
         if config.trunk == "posegan":
             self.trunk: Trunk | ResNet = Trunk(
                 3, config.size, config.blocks, config.width, config.pool, config.spectral
@@ -30,14 +28,28 @@ class PoseNet(nn.Module):
             self.trunk = ResNet(config.trunk, config.width)
         last = nn.Linear(self.trunk.features, config.pose_dim)
         self.pose = spectral_norm(last) if config.spectral else last
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(image)
+        return self.pose(features), features
+
+
+class PoseNet(PoseFinder):
+    """A trunk and a linear layer: a PoseModel. With `spectral` it is PoseGAN's discriminator without varphi (config A)."""
+
+    def __init__(self, config: PoseNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_size = config.size
+        self.regressor = Regressor(config)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, S, S) in [-1, 1] -> encoded poses (B, P), features (B, F)."""
-        features = self.trunk(image)
-        return self.pose(features), features
+        found: tuple[Tensor, Tensor] = self.regressor(image)
+        return found
 
     def poses(self, rgb: Tensor, normalization: Normalization) -> PoseEstimates:
         """See :class:`PoseModel`."""
-        pose, features = self(rgb * 2 - 1)
+        pose, features = self._plain.of(self.regressor)(rgb * 2 - 1)
         return PoseEstimates(decoded(pose, normalization), features.float(), None)
