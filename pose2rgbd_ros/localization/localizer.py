@@ -10,48 +10,60 @@ import torch
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.calibration import load_localizer_calibration
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.query import Query, QueryView
-from pose2rgbd_ros.localization.reading import CROPS, Reader, Reading
-from pose2rgbd_ros.models.pose_model import PoseModel
+from pose2rgbd_ros.localization.evidence import doubts, image_figures
+from pose2rgbd_ros.localization.eye import Eye, Seen, pose_network
 from pose2rgbd_ros.rendering.renderer import choose_device
-from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 
 class Localizer:
     """A trained pose network, ready to find cameras: a `Finder`.
 
     Attributes: `name` (the network's), `camera` (the trained intrinsics, of `image_size` pixels), `map_frame`,
-    `camera_frame`, `device`.
+    `camera_frame`, `device`, `calibration` (None without).
+
+    With a calibration (`pose2rgbd calibrate`) estimates have a covariance, and images unlike the training frames are
+    rejected. Without one only blank images are, and nothing says how wrong a pose may be.
     """
 
     def __init__(
-        self, checkpoint: Path | str, device: str = "auto", threads: int | None = None, crops: int = 1
+        self,
+        checkpoint: Path | str,
+        device: str = "auto",
+        threads: int | None = None,
+        gate: bool = True,
+        calibrated: bool = True,
     ) -> None:
         """Load a checkpoint directory, or the folder of a run.
 
         Args:
             device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
             threads: of PyTorch, for the whole process; None is 1 on a CPU.
-            crops: how many crops of each image are looked at (a key of reading.CROPS).
+            gate: reject images that are unlike the training frames; without it only blank ones are, for tests.
+            calibrated: use the checkpoint's calibration if there is one.
 
         Raises:
-            UserError: bad checkpoint, or of a network that finds no poses; CUDA asked for and absent; impossible choice.
+            UserError: bad checkpoint, or of a network that finds no poses; a calibration that is damaged or of other
+                weights; CUDA asked for and absent; threads below 1.
         """
         self.device = choose_device(device)
-        if crops not in CROPS or (threads is not None and threads < 1):
-            raise UserError(
-                f"crops is {crops} and threads {threads}; choose {', '.join(map(str, CROPS))} and at least 1"
-            )
-        loaded = load_checkpoint(checkpoint_directory(Path(checkpoint)))
+        if threads is not None and threads < 1:
+            raise UserError(f"threads is {threads}; it must be at least 1")
+        directory = checkpoint_directory(Path(checkpoint))
+        loaded = load_checkpoint(directory)
         model = pose_network(loaded)
+        self.calibration = (
+            load_localizer_calibration(directory, loaded.weights_sha256) if calibrated else None
+        )
+        self._gated = gate
         if self.device == "cpu":
             torch.set_num_threads(threads or 1)
         self.name = str(loaded.architecture["network"])
         self.camera, self.image_size = loaded.camera, model.image_size
         self.map_frame, self.camera_frame = loaded.map_frame, loaded.camera_frame
-        self._view = QueryView(loaded.camera, loaded.provenance.get("fit", "square"))
-        self._reader = Reader(model, loaded.normalization, self.device, crops)
+        self._eye = Eye(loaded, model, self.device, self.calibration.crops if self.calibration else 1)
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
         """See :class:`Finder`."""
@@ -59,25 +71,22 @@ class Localizer:
 
     def find_all(self, images: Iterable[UInt8], camera: Camera) -> list[Estimate]:
         """The estimates of several images of one camera, together and so quicker on a GPU."""
-        queries = [self._view.query(rgb, camera) for rgb in images]
-        read = iter(self._reader.read([query for query in queries if not query.reason]))
-        return [_refused(query) if query.reason else self._estimate(next(read)) for query in queries]
+        return [self._estimate(one) for one in self._eye.look(images, camera)]
 
-    def _estimate(self, reading: Reading) -> Estimate:
-        return Estimate(reading.T_map_cam)
-
-
-def pose_network(loaded: Checkpoint) -> PoseModel:
-    """The network with its weights; UserError for one that finds no poses."""
-    if not isinstance(loaded.network(), PoseModel):
-        raise UserError(
-            f"a network {loaded.architecture['network']!r} finds no poses; give a model trained with "
-            "--model posegan or posenet"
+    def _estimate(self, seen: Seen) -> Estimate:
+        if seen.reading is None:
+            return Estimate(None, accepted=False, reason=seen.reason)
+        T_map_cam, known = seen.reading.T_map_cam, self.calibration
+        if known is None:
+            return Estimate(T_map_cam)
+        figures = doubts(seen.reading, seen.view, known.features, known.memory)
+        reason = known.gate.look(image_figures(seen.reading.rgb)) or known.gate.reason(figures)
+        rejected = self._gated and bool(reason)
+        return Estimate(
+            T_map_cam,
+            known.covariance.covariance_map(figures, T_map_cam),
+            accepted=not rejected,
+            reason=reason if rejected else "",
+            score=known.gate.score(figures),
+            limit=known.gate.limit,
         )
-    model = loaded.build_model()
-    assert isinstance(model, PoseModel)
-    return model
-
-
-def _refused(query: Query) -> Estimate:
-    return Estimate(None, accepted=False, reason=query.reason)

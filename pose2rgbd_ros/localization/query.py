@@ -12,8 +12,6 @@ from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 
 LEAST_COVERAGE = 0.9
-# Networks learn on random crops of frames 9/8 as large (144 -> 128): so much is kept around the view, where it is seen.
-MARGIN_SHARE = 1 / 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +38,11 @@ class Query:
 class QueryView:
     """Makes queries for one trained camera; remembers the last camera they came from."""
 
-    def __init__(self, trained: Camera, fit: str = "square") -> None:
-        """`trained`: of the network's square images. `fit` ("square", "crop"): how frames became square, for an
-        uncalibrated camera, whose queries can only be of that same camera."""
-        self._margin_px = round(trained.width * MARGIN_SHARE)
+    def __init__(self, trained: Camera, margin_px: int = 0, fit: str = "square") -> None:
+        """`trained`: of the network's square images. `margin_px`: kept around them; networks learn on crops of larger
+        frames (144 -> 128). `fit` ("square", "crop"): how frames became square, for an uncalibrated camera, whose
+        queries can only be of that same camera."""
+        self._margin_px = margin_px
         m, side = self._margin_px, trained.width
         self._trained = trained
         self._wide = trained.cropped(-m, -m, side + 2 * m, side + 2 * m)
@@ -83,9 +82,9 @@ class _Lookup:
         scale = max(1.0, camera.fx / wide.fx), max(1.0, camera.fy / wide.fy)
         self._size = max(1, round(camera.width / scale[0])), max(1, round(camera.height / scale[1]))
         found = resample_map(camera.resized(*self._size), wide)
-        seen = np.isfinite(found).all(axis=-1)
+        seen = np.asarray(np.isfinite(found).all(axis=-1))
         view = slice(margin_px, wide.width - margin_px)
-        self.coverage, self.has_margin = float(seen[view, view].mean()), bool(seen.mean() > LEAST_COVERAGE)
+        self.coverage, self.has_margin = float(seen[view, view].mean()), bool(seen.all())
         if seen.any():
             nearest = distance_transform_edt(~seen, return_distances=False, return_indices=True)
             found = found[tuple(nearest)]
