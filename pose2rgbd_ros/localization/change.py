@@ -1,8 +1,9 @@
 """The camera's image against memory: what has changed since the place was learned. Numpy and OpenCV alone.
 
 the rendering at the found pose -> moved onto the camera's image (the pose is not exact)
-                                -> given the camera's light (exposure, white balance, a cloud)
--> how much each pixel differs from anything near its place in memory -> what is large enough: movers
+                                -> given the camera's light (exposure, white balance)
+the camera's image              -> as sharp as memory, which holds less detail
+both -> by how much each spot leaves what the other holds near by -> against what is usual around: movers
 """
 
 from __future__ import annotations
@@ -15,18 +16,30 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, UInt8
 from pose2rgbd_ros.settings import setting
 
+BLURS_PX = (0.0, 0.6, 0.9, 1.3, 1.8, 2.5, 3.5)  # how much more detail the camera may show than memory holds
+SURROUNDINGS = 1 / 7  # of the width: what is usual is asked there, and is more than a mover takes up
+USUAL_SHARE = 0.97  # differences above this quantile do not make anything usual
+THICKNESS_PX = 3  # thinner stripes are edges that do not quite meet
+
 
 @dataclass
 class ChangeSettings:
     """How the camera's image is compared with memory."""
 
     threshold: float = setting(
-        5.0, "how many times the usual difference of this image makes a change", ge=0.5, le=100.0
+        13.0,
+        "a patch is a change where it differs so many times more than is usual around",
+        ge=0.5,
+        le=1000.0,
     )
+    edge: float = setting(4.0, "and it reaches as far as it differs so many times more", ge=0.1, le=1000.0)
     least_levels: float = setting(
-        12.0, "no smaller difference is a change, in levels of 0..255", ge=0.0, le=255.0
+        2.0, "what is usual is taken to be at least this, in levels of 0..255", ge=0.1, le=255.0
     )
     tolerance_px: int = setting(1, "memory may be this many pixels beside its place", ge=0, le=16)
+    smoothing_px: float = setting(
+        1.5, "differences are averaged over about this radius, in which noise cancels", ge=0.1, le=32.0
+    )
     least_area_px: int = setting(12, "smaller patches are no change", ge=1, le=1_000_000)
     align_px: float = setting(
         8.0,
@@ -38,7 +51,7 @@ class ChangeSettings:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """difference: (H, W) float32, levels by which the image leaves what memory holds near by. mask: (H, W) bool, movers.
+    """difference: (H, W) float32, by how many times what is usual around the image leaves memory. mask: (H, W) bool, movers.
 
     reference: (H, W, 3) uint8, memory in the image's place and light: the view without movers. known: (H, W) bool, where
     memory shows anything.
@@ -52,7 +65,7 @@ class Change:
     def picture(self, rgb: UInt8) -> UInt8:
         """The image (H, W, 3) in grey, as dark as it was, with changes in its colours and outlined in red."""
         grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        shown = np.where(self.mask[..., None], rgb, grey // 2 + 48).astype(np.uint8)
+        shown = np.where(self.mask[..., None], rgb, grey // 4 * 3 + 40).astype(np.uint8)
         around = cv2.dilate(self.mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~self.mask
         shown[around] = (255, 32, 32)
         return shown
@@ -70,11 +83,13 @@ def compare(
     if settings.align_px > 0:
         remembered, known = aligned(rgb, remembered, known, settings.align_px * rgb.shape[1] / 256)
     reference = relit(rgb, remembered, known)
-    difference = beyond(rgb, reference, settings.tolerance_px)
-    difference[~known] = 0
-    usual = float(np.median(difference[known])) if known.any() else 0.0
-    limit = max(settings.threshold * usual, settings.least_levels)
-    return Change(difference, patches(difference > limit, settings.least_area_px), reference, known)
+    softened = as_sharp(rgb, reference, known)
+    reference = relit(softened, remembered, known)
+    levels = apart(softened, reference, settings.tolerance_px, settings.smoothing_px)
+    levels[~known] = 0
+    difference = levels / np.maximum(usual(levels, known), settings.least_levels)
+    mask = patches(difference, settings.threshold, settings.edge, settings.least_area_px)
+    return Change(difference, mask, reference, known)
 
 
 def aligned(rgb: UInt8, remembered: UInt8, known: Bool, limit_px: float) -> tuple[UInt8, Bool]:
@@ -122,31 +137,61 @@ def relit(rgb: UInt8, remembered: UInt8, known: Bool) -> UInt8:
     return np.clip(np.rint(np.stack(relit_channels, axis=-1)), 0, 255).astype(np.uint8)
 
 
-def beyond(rgb: UInt8, reference: UInt8, tolerance_px: int) -> Float32:
+def as_sharp(rgb: UInt8, reference: UInt8, known: Bool) -> UInt8:
+    """The image (H, W, 3) with no more detail than memory holds: the blur by which it is most like it."""
+    if not known.any():
+        return rgb
+    best, least = rgb, np.inf
+    for sigma_px in BLURS_PX:
+        blurred = rgb if sigma_px == 0 else np.asarray(cv2.GaussianBlur(rgb, (0, 0), sigma_px), np.uint8)
+        off = cv2.absdiff(blurred, reference)[known].mean(axis=-1)
+        error = float(np.minimum(off, np.quantile(off, 0.9)).mean())
+        if error >= least:
+            break
+        best, least = blurred, error
+    return best
+
+
+def apart(rgb: UInt8, reference: UInt8, tolerance_px: int, smoothing_px: float) -> Float32:
     """By how many levels (H, W) the image leaves what memory holds within `tolerance_px`, or memory what the image holds.
 
-    Both ways: a mover is there that was not, or something is gone that was. The largest of the channels counts.
+    Both ways: something is there that was not, or is gone that was. With their signs the differences are averaged over a
+    spot, where those of edges and texture cancel and those of a thing of another colour do not.
     """
+    there, gone = _leaving(rgb, reference, tolerance_px), -_leaving(reference, rgb, tolerance_px)
+    signed = cv2.GaussianBlur(np.where(np.abs(there) > np.abs(gone), there, gone), (0, 0), smoothing_px)
+    return np.linalg.norm(signed, axis=-1).astype(np.float32)
+
+
+def usual(levels: Float32, known: Bool) -> Float32:
+    """The mean difference (H, W) around each pixel, without the few largest: memory is worse in some places than in others."""
+    if not known.any():
+        return levels
+    side = max(3, round(levels.shape[1] * SURROUNDINGS))
+    cap = float(np.quantile(levels[known], USUAL_SHARE))
+    share = cv2.blur(known.astype(np.float32), (side, side))
+    mean: Float32 = cv2.blur(np.minimum(levels, cap), (side, side)) / np.maximum(share, 1e-3)
+    return mean
+
+
+def patches(difference: Float32, threshold: float, edge: float, least_area_px: int) -> Bool:
+    """Where it is above `edge`, in patches (H, W) thick and large enough that are above `threshold` somewhere."""
+    square = np.ones((THICKNESS_PX, THICKNESS_PX), np.uint8)
+    thick = cv2.morphologyEx((difference > edge).astype(np.uint8), cv2.MORPH_OPEN, square)
+    count, labels, facts, _ = cv2.connectedComponentsWithStats(thick, connectivity=8)
+    kept = np.zeros(count, bool)
+    kept[np.unique(labels[difference > threshold])] = True
+    kept &= facts[:, cv2.CC_STAT_AREA] >= least_area_px
+    kept[0] = False
+    mask: Bool = kept[labels]
+    return mask
+
+
+def _leaving(image: UInt8, other: UInt8, tolerance_px: int) -> Float32:
+    """Levels (H, W, 3), with their sign, outside the range that the other one has near by."""
     window = np.ones((2 * tolerance_px + 1,) * 2, np.uint8)
-    outside = _outside(rgb, reference, window)
-    gone = _outside(reference, rgb, window)
-    return np.maximum(outside, gone).max(axis=-1).astype(np.float32)
-
-
-def patches(mask: Bool, least_area_px: int) -> Bool:
-    """A mask without specks: closed over small gaps, patches below an area left out."""
-    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    _, labels, facts, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
-    large = facts[:, cv2.CC_STAT_AREA] >= least_area_px
-    large[0] = False
-    kept: Bool = large[labels]
-    return kept
-
-
-def _outside(image: UInt8, other: UInt8, window: UInt8) -> Float32:
     low, high = cv2.erode(other, window), cv2.dilate(other, window)
-    found: Float32 = np.maximum(cv2.subtract(image, high), cv2.subtract(low, image)).astype(np.float32)
-    return found
+    return cv2.subtract(image, high).astype(np.float32) - cv2.subtract(low, image).astype(np.float32)
 
 
 def _structure(image: UInt8) -> UInt8:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.localization.refine import Refiner
 from pose2rgbd_ros.nodes.localize_inputs import Picture
 from pose2rgbd_ros.nodes.localize_report import Located
 from pose2rgbd_ros.nodes.localize_settings import LocalizeSettings
@@ -33,7 +33,7 @@ class Finding:
         self.localizer = Localizer(model, settings.device, threads)
         self.rendering = threading.Lock()
         self.renderer: Renderer | None = None
-        self._refiner: Any = None
+        self._refiner: Refiner | None = None
         if settings.renderer:
             path = Path(settings.renderer).expanduser()
             self.renderer = Renderer(path, settings.device, threads=threads)
@@ -43,9 +43,7 @@ class Finding:
                     f"{self.localizer.map_frame!r}; give two of the same place"
                 )
             if settings.refine:
-                from pose2rgbd_ros.localization.refine import Refiner
-
-                self._refiner = Refiner(self.renderer)
+                self._refiner = Refiner(self.renderer, settings.refinement)
         elif draws(model):
             self.renderer = Renderer(model, settings.device, threads=threads)
         self._warm_up()
@@ -75,7 +73,8 @@ class Finding:
         started = time.perf_counter()
         estimate = self.localizer.find(rgb, camera)
         regress_ms, refine_ms = (time.perf_counter() - started) * 1e3, 0.0
-        if self._refiner is not None and estimate.accepted:
+        # Refused for its looks alone, it may be right all the same: the rendering tells.
+        if self._refiner is not None and estimate.T_map_cam is not None:
             started = time.perf_counter()
             with self.rendering:
                 estimate = self._refiner.refine(rgb, camera, estimate)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from pose2rgbd_ros.localization.change import ChangeSettings
 from pose2rgbd_ros.localization.map_correction import CorrectionSettings
+from pose2rgbd_ros.localization.refine import RefineSettings
 from pose2rgbd_ros.settings import setting
 
-FIXED_WHILE_CONFIGURED = ("model", "renderer", "refine", "device", "threads")
+FIXED_WHILE_CONFIGURED = ("model", "renderer", "refine", "device", "threads")  # and refinement.*
 FIXED_WHILE_ACTIVE = ("image_transport", "body_frame", "map_frame", "odom_frame", "send_tf", "odometry")
 
 
@@ -63,5 +64,6 @@ class LocalizeSettings:
     )
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
+    refinement: RefineSettings = field(default_factory=RefineSettings)
     correction: CorrectionSettings = field(default_factory=CorrectionSettings)
     change: ChangeSettings = field(default_factory=ChangeSettings)
