@@ -10,7 +10,7 @@ from typing import Literal
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig
-from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, PoseGANSettings
+from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, SIZES, PoseGANSettings, check_blocks
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import setting
 
@@ -227,12 +227,46 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        _check_pose_family(self)
         if family_of(self.model) != "pose2rgbd" and self.recipe == "paper":
             raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")
         if family_of(self.model) != "pose2rgbd" and (self.adversarial_weight or self.consistency_weight):
             raise UserError(
                 f"adversarial and consistency losses are for base and slice-S, not for {self.model}"
             )
+
+
+# Settings of other networks, which would be silently without effect.
+_OF_OTHERS = (
+    "width", "final", "activation", "slice_features", "slice_resolution", "image_loss", "bce_reduction", "bce_weight",
+    "relief", "splats",
+)  # fmt: skip
+_OF_GENERATORS = ("output", "max_depth", "pose_frequencies")
+
+
+def _check_pose_family(config: TrainConfig) -> None:
+    """UserError for a setting that PoseGAN or PoseNet has no use for, or that is impossible for them."""
+    model, family = config.model, family_of(config.model)
+    default = {field.name: getattr(TrainConfig, field.name, None) for field in dataclasses.fields(config)}
+    default["relief"] = ReliefSettings()
+    chosen = config.posegan
+    if family not in POSE_FAMILIES:
+        if chosen != PoseGANSettings():
+            raise UserError(f"--posegan.* settings are for posegan and posenet models, not for {model}")
+        return
+    for name in (*_OF_OTHERS, *(_OF_GENERATORS if family == "posenet" else ())):
+        if getattr(config, name) != default[name]:
+            instead = "; use --posegan.width" if name == "width" else "; leave it out"
+            raise UserError(f"--{name.replace('_', '-')} means nothing to {model}{instead}")
+    if config.size not in SIZES:
+        raise UserError(f"{model} takes images of {', '.join(map(str, SIZES))} pixels, not {config.size}")
+    check_blocks(config.size, chosen.blocks)
+    if config.output == "depth":
+        raise UserError(f"{model} shows colour, with or without depth; use output rgb or rgbd")
+    if chosen.trunk is not None and model not in POSENETS:
+        raise UserError(f"--posegan.trunk is for posenet; {model} has the paper's trunk")
+    if config.max_depth is not None and config.output != "rgbd":
+        raise UserError(f"--max-depth is for depth, which {model} learns with --output rgbd only")
 
 
 def family_of(model: str) -> str:

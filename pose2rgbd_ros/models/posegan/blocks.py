@@ -6,34 +6,91 @@ Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (201
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
+
+POWER_ITERATIONS = 15  # at the start; one at each forward pass while training
+
+
+class SpectralNorm(nn.Module):
+    """Divides a weight by its largest singular value, found by power iteration (Miyato et al., 2018, algorithm 1)."""
+
+    u: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("u", functional.normalize(torch.randn(len(weight)), dim=0))
+        if not weight.is_meta:
+            for _ in range(POWER_ITERATIONS):
+                self._step(weight.detach())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The normalised weight; gradients see the singular vectors as constants."""
+        with torch.no_grad():
+            u, v = self._step(weight) if self.training else self._vectors(weight)
+        return weight / torch.dot(u, weight.flatten(1) @ v)
+
+    def _step(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        _, v = self._vectors(weight)
+        u = functional.normalize(weight.flatten(1) @ v, dim=0)
+        self.u.copy_(u)
+        return u, v
+
+    def _vectors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Left and right singular vector; a running average of the left one has less than unit length."""
+        u = functional.normalize(self.u, dim=0)
+        return u.clone(), functional.normalize(u @ weight.flatten(1), dim=0)
+
+
+class Linear(nn.Linear):
+    """A linear layer, with spectral normalisation unless told otherwise."""
+
+    def __init__(self, inputs: int, outputs: int, spectral: bool = True) -> None:
+        super().__init__(inputs, outputs)
+        self.norm = SpectralNorm(self.weight) if spectral else nn.Identity()
+
+    def used_weight(self) -> Tensor:
+        """The weight as it is used."""
+        weight: Tensor = self.norm(self.weight)
+        return weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.used_weight(), self.bias)
 
 
 class Conv(nn.Conv2d):
     """A convolution with padding. `resize`: "down" averages 2 x 2 pixels after it, "up" repeats them before it.
 
     Both are one strided convolution with the weights summed over the 2 x 2 pixels: the same function at less than half
-    the cost of a 3 x 3 kernel.
+    the cost of a 3 x 3 kernel. With spectral normalisation unless told otherwise.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, resize: str = "") -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, resize: str = "", spectral: bool = True
+    ) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
         self.resize = resize
         nn.init.xavier_uniform_(self.weight, gain=2**0.5 if kernel > 1 else 1.0)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+        self.norm = SpectralNorm(self.weight) if spectral else nn.Identity()
+
+    def used_weight(self) -> Tensor:
+        """The weight as it is used, before any summing for a resize."""
+        weight: Tensor = self.norm(self.weight)
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.used_weight()
         if not self.resize:
-            return super().forward(x)
+            return functional.conv2d(x, weight, self.bias, padding=self.padding)
         if self.kernel_size == (1, 1):  # linear, so the order does not matter; this one touches fewer values
             if self.resize == "down":
-                return super().forward(functional.avg_pool2d(x, 2))
-            return functional.interpolate(super().forward(x), scale_factor=2.0)
+                return functional.conv2d(functional.avg_pool2d(x, 2), weight, self.bias)
+            return functional.interpolate(functional.conv2d(x, weight, self.bias), scale_factor=2.0)
         if self.resize == "down":
-            return functional.conv2d(x, spread_kernel(self.weight) / 4, self.bias, stride=2, padding=1)
-        kernel = spread_kernel(self.weight.flip(2, 3)).transpose(0, 1)
+            return functional.conv2d(x, spread_kernel(weight) / 4, self.bias, stride=2, padding=1)
+        kernel = spread_kernel(weight.flip(2, 3)).transpose(0, 1)
         return functional.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
 
 
@@ -44,21 +101,15 @@ def spread_kernel(weight: Tensor) -> Tensor:
     return rows[..., 1:] + rows[..., :-1]
 
 
-def convolution(inputs: int, outputs: int, kernel: int, resize: str = "", spectral: bool = True) -> nn.Module:
-    """A :class:`Conv`, with spectral normalisation unless told otherwise."""
-    layer = Conv(inputs, outputs, kernel, resize)
-    return spectral_norm(layer) if spectral else layer
-
-
 class GBlock(nn.Module):
     """(B, inputs, H, W) -> (B, outputs, 2 H, 2 W): twice BN, ReLU, Conv beside a 1 x 1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
-        self.conv1 = convolution(inputs, outputs, 3, "up")
-        self.conv2 = convolution(outputs, outputs, 3)
-        self.shortcut = convolution(inputs, outputs, 1, "up")
+        self.conv1 = Conv(inputs, outputs, 3, "up")
+        self.conv2 = Conv(outputs, outputs, 3)
+        self.shortcut = Conv(inputs, outputs, 1, "up")
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(functional.relu(self.norm1(x)))
@@ -79,9 +130,9 @@ class DBlock(nn.Module):
         self.first = first
         self.norm1 = nn.Identity() if spectral or first else nn.BatchNorm2d(inputs)
         self.norm2 = nn.Identity() if spectral else nn.BatchNorm2d(outputs)
-        self.conv1 = convolution(inputs, outputs, 3, "", spectral)
-        self.conv2 = convolution(outputs, outputs, 3, "down", spectral)
-        self.shortcut = convolution(inputs, outputs, 1, "down", spectral)
+        self.conv1 = Conv(inputs, outputs, 3, "", spectral)
+        self.conv2 = Conv(outputs, outputs, 3, "down", spectral)
+        self.shortcut = Conv(inputs, outputs, 1, "down", spectral)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x if self.first else functional.relu(self.norm1(x))

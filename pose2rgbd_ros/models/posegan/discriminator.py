@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
-from pose2rgbd_ros.models.posegan.blocks import DBlock
+from pose2rgbd_ros.models.posegan.blocks import DBlock, Linear
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, channels_of
 
 
@@ -54,8 +53,8 @@ class Discriminator(nn.Module):
         super().__init__()
         inputs = 5 if config.has_depth else 3
         self.trunk = Trunk(inputs, config.size, config.blocks, config.width, config.pool)
-        self.pose = spectral_norm(nn.Linear(self.trunk.features, config.pose_dim))
-        self.realism = spectral_norm(nn.Linear(self.trunk.features, 1))
+        self.pose = Linear(self.trunk.features, config.pose_dim)
+        self.realism = Linear(self.trunk.features, 1)
 
     def forward(self, image: Tensor) -> Verdict:
         """Images (B, C, S, S) in [-1, 1]."""

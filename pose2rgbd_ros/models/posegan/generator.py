@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from pose2rgbd_ros.models.pose2rgbd import fourier_features
-from pose2rgbd_ros.models.posegan.blocks import GBlock, convolution
+from pose2rgbd_ros.models.posegan.blocks import Conv, GBlock, Linear
 from pose2rgbd_ros.models.posegan.config import CHANNELS_OF, PoseGANConfig, channels_of
 
 
@@ -20,13 +19,13 @@ class Generator(nn.Module):
         self._config = config
         widths = channels_of(config.blocks, config.generator_width)[::-1]  # the discriminator's, backwards
         inputs = config.pose_dim * (1 + 2 * config.pose_frequencies)
-        self.linear = spectral_norm(nn.Linear(inputs, widths[0] * config.bottom**2))
+        self.linear = Linear(inputs, widths[0] * config.bottom**2)
         stages = itertools.pairwise([widths[0], *widths])
         self.blocks = nn.Sequential(*(GBlock(before, after) for before, after in stages))
         self.image = nn.Sequential(
             nn.BatchNorm2d(widths[-1]),
             nn.ReLU(),
-            convolution(widths[-1], CHANNELS_OF[config.output], 3),
+            Conv(widths[-1], CHANNELS_OF[config.output], 3),
             nn.Tanh(),
         )
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from pose2rgbd_ros.models.posegan.blocks import Conv, spread_kernel
+from pose2rgbd_ros.models.posegan.blocks import Conv, Linear, spread_kernel
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -19,27 +19,20 @@ def plain(module: M) -> M:
     made = copy.deepcopy(module).eval()
     for parent in list(made.modules()):
         for name, part in list(parent.named_children()):
-            if isinstance(part, (nn.Conv2d, nn.Linear)):
-                setattr(parent, name, _worked_out(part))
-    return made.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+            if isinstance(part, Conv) and part.resize == "down" and part.kernel_size == (3, 3):
+                setattr(parent, name, _strided(part))
+            elif isinstance(part, (Conv, Linear)):
+                part.weight.copy_(part.used_weight())
+                part.norm = nn.Identity()
+    return made.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _worked_out(part: nn.Conv2d | nn.Linear) -> nn.Module:
-    """A new layer of the weights as they are used; PyTorch's own way would take them from the original too."""
-    weight, made = part.weight, None
-    if isinstance(part, nn.Linear):
-        made = nn.Linear(part.in_features, part.out_features, part.bias is not None)
-    elif isinstance(part, Conv) and part.resize == "down" and part.kernel_size == (3, 3):
-        made = nn.Conv2d(part.in_channels, part.out_channels, 4, stride=2, padding=1)
-        weight = spread_kernel(weight) / 4
-    elif isinstance(part, Conv):
-        made = Conv(part.in_channels, part.out_channels, part.kernel_size[0], part.resize)
-    else:
-        return part
-    made.weight.copy_(weight)
-    if part.bias is not None:
-        made.bias.copy_(part.bias)
-    return made.to(weight.device)
+def _strided(part: Conv) -> nn.Conv2d:
+    made = nn.Conv2d(part.in_channels, part.out_channels, 4, stride=2, padding=1, device=part.weight.device)
+    assert made.bias is not None and part.bias is not None
+    made.weight.copy_(spread_kernel(part.used_weight()) / 4)
+    made.bias.copy_(part.bias)
+    return made
 
 
 class PlainCopy:

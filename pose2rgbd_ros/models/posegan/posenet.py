@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.models.pose_model import PoseEstimates
+from pose2rgbd_ros.models.posegan.blocks import Linear
 from pose2rgbd_ros.models.posegan.config import PoseNetConfig
 from pose2rgbd_ros.models.posegan.discriminator import Trunk
 from pose2rgbd_ros.models.posegan.network import PoseFinder, decoded
@@ -26,8 +26,7 @@ class Regressor(nn.Module):
             )
         else:
             self.trunk = ResNet(config.trunk, config.width)
-        last = nn.Linear(self.trunk.features, config.pose_dim)
-        self.pose = spectral_norm(last) if config.spectral else last
+        self.pose = Linear(self.trunk.features, config.pose_dim, config.spectral)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self.trunk(image)
