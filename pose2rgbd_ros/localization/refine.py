@@ -13,11 +13,16 @@ from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import refine_match
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.refine_align import Alignment, align
+from pose2rgbd_ros.localization.refine_align import align
+from pose2rgbd_ros.localization.refine_normal import Alignment
 from pose2rgbd_ros.localization.refine_score import likeness
+from pose2rgbd_ros.localization.refine_search import search
 from pose2rgbd_ros.localization.refine_views import Picture, Views
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import check, setting
+
+SAMPLES_A_HYPOTHESIS = 8  # of a model without geometry, whose small renderings cost little
+SMALL_PX = 32
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Refiner:
         self.settings = settings or RefineSettings()
         check(self.settings)
         self._views = Views(renderer, self.settings.side_px)
+        self._distance_m = _usual_depth(self._views)
 
     def refine(self, rgb: UInt8, camera: Camera, estimate: Estimate) -> Estimate:
         """The estimate with a refined pose, its covariance and verification; rejected, with a reason, if nothing fits.
@@ -73,12 +79,11 @@ class Refiner:
         if reason:
             return replace(estimate, accepted=False, reason=reason)
         best: tuple[float, Alignment] | None = None
-        for start in self._starts(estimate):
-            for found in self._improved(query, start):
-                likely = self._likeness(query, found.T_map_cam)
-                if best is None or likely > best[0]:
-                    best = likely, found
-            if best is not None and best[0] >= self.settings.least_likeness:
+        for found in self._found(query, estimate):
+            likely = self._likeness(query, found.T_map_cam)
+            if best is None or likely > best[0]:
+                best = likely, found
+            if best[0] >= self.settings.least_likeness:
                 break
         if best is None:
             reason = "no rendering near the rough pose overlaps enough with the image"
@@ -105,13 +110,26 @@ class Refiner:
             )
         return self._views.picture(rgb, camera)
 
-    def _starts(self, estimate: Estimate) -> Iterator[Float64]:
+    def _found(self, query: Picture, estimate: Estimate) -> Iterator[Alignment]:
+        """Poses worth verifying, most promising first."""
+        if self._views.renderer.any_camera:
+            for start in self._starts(estimate, self.settings.hypotheses):
+                yield from self._matched(query, start)
+            return
+        # Without geometry there is nothing to match: the best of many renderings are improved.
+        starts = list(self._starts(estimate, SAMPLES_A_HYPOTHESIS * self.settings.hypotheses))
+        small = query.shrunk(SMALL_PX)
+        likely = [self._likeness(small, start) for start in starts]
+        for index in np.argsort(likely)[::-1][: self.settings.hypotheses]:
+            yield from self._searched(query, starts[index])
+
+    def _starts(self, estimate: Estimate, count: int) -> Iterator[Float64]:
         """The rough pose, then others about it: by its covariance, or by the settings' spread."""
         T = estimate.T_map_cam
         assert T is not None
         yield T
         rng = np.random.default_rng(self.settings.seed)
-        for twist in rng.normal(size=(self.settings.hypotheses - 1, 6)) @ self._spread(estimate).T:
+        for twist in rng.normal(size=(count - 1, 6)) @ self._spread(estimate).T:
             moved = T.copy()
             moved[:3, :3] = se3.exponential(np.r_[0.0, 0.0, 0.0, twist[3:]])[:3, :3] @ T[:3, :3]
             moved[:3, 3] += twist[:3]
@@ -126,7 +144,7 @@ class Refiner:
         root: Float64 = vectors * np.sqrt(values.clip(min=0.0))
         return root
 
-    def _improved(self, query: Picture, start: Float64) -> Iterator[Alignment]:
+    def _matched(self, query: Picture, start: Float64) -> Iterator[Alignment]:
         """Poses found from one start: by matching, and directly."""
         s = self.settings
         memory = self._views.memory(start, query.camera)
@@ -156,6 +174,17 @@ class Refiner:
             T_map_cam = found.T_map_cam
         return found
 
+    def _searched(self, query: Picture, T_map_cam: Float64) -> Iterator[Alignment]:
+        """By the network's own derivatives, from smooth pictures to sharp ones."""
+        small, found = query.shrunk(2 * SMALL_PX), None
+        for blur_px in (4.0, 2.0, 1.0):
+            found = search(small, self._views, T_map_cam, blur_px, self.settings.iterations, self._distance_m)
+            if found is None:
+                return
+            T_map_cam = found.T_map_cam
+        if found is not None:
+            yield found
+
     def _likeness(self, query: Picture, T_map_cam: Float64) -> float:
         return likeness(query, self._views.memory(T_map_cam, query.camera))
 
@@ -177,6 +206,14 @@ class Refiner:
             rough, T_map_cam=found.T_map_cam, covariance=covariance, accepted=True, reason="", verification=likely,
             refined=True,
         )  # fmt: skip
+
+
+def _usual_depth(views: Views) -> float:
+    """Metres, of the view that the model knows."""
+    renderer = views.renderer
+    shown = views.memory(renderer.guard.example_T_map_cam, renderer.camera).depth_m
+    known = shown[np.isfinite(shown)]
+    return float(np.median(known)) if known.size else 1.0
 
 
 def _unfit(query: Picture) -> str:
