@@ -32,15 +32,18 @@ class SpectralNorm(nn.Module):
         return weight / torch.dot(u, weight.flatten(1) @ v)
 
     def _step(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A step of the power iteration."""
         _, v = self._vectors(weight)
-        u = functional.normalize(weight.flatten(1) @ v, dim=0)
+        u = weight.flatten(1) @ v
+        u /= torch.linalg.vector_norm(u)
         self.u.copy_(u)
         return u, v
 
     def _vectors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Left and right singular vector; a running average of the left one has less than unit length."""
-        u = functional.normalize(self.u, dim=0)
-        return u.clone(), functional.normalize(u @ weight.flatten(1), dim=0)
+        """Left and right singular vector; a running average of the left one would have less than unit length."""
+        u = self.u / torch.linalg.vector_norm(self.u)
+        v = u @ weight.flatten(1)
+        return u, v / torch.linalg.vector_norm(v)
 
 
 class Linear(nn.Linear):

@@ -29,7 +29,8 @@ def plain(module: M) -> M:
 
 def _strided(part: Conv) -> nn.Conv2d:
     made = nn.Conv2d(part.in_channels, part.out_channels, 4, stride=2, padding=1, device=part.weight.device)
-    assert made.bias is not None and part.bias is not None
+    assert made.bias is not None
+    assert part.bias is not None
     made.weight.copy_(spread_kernel(part.used_weight()) / 4)
     made.bias.copy_(part.bias)
     return made
