@@ -9,13 +9,14 @@ import sys
 KINDS = {
     "tables": ("pose2rgbd_ros.cli.experiments_tables", "the paper's tables 1, 2 and 3 on our data"),
     "compare": ("pose2rgbd_ros.cli.experiments_compare", "models side by side at equal training time"),
+    "localization": ("pose2rgbd_ros.cli.experiments_localization", "ways of finding a camera side by side"),
     "pictures": ("pose2rgbd_ros.cli.experiments_pictures", "held-out frames as trained models show them"),
 }
 
 
 def usage() -> str:
     """The list of kinds."""
-    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in KINDS.items())
+    rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in KINDS.items())
     return (
         "usage: pose2rgbd experiments WHAT [options]   "
         f"(pose2rgbd experiments WHAT --help tells its options)\n\n{rows}"

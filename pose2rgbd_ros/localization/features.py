@@ -9,7 +9,7 @@ import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 
-LONGEST_PX = 640  # larger images are shrunk first: more pixels cost time and find no more places
+LONGEST_PX = 480  # larger images are shrunk first: more pixels cost time and find no more places
 CONTRAST = 0.01  # a quarter of OpenCV's default: small pictures of far ground are pale
 MATCH_RATIO = 0.85  # best to second best distance; Lowe's 0.8 leaves too few matches in pictures of 144 px
 DIMENSIONS = 128

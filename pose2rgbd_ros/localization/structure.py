@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
@@ -52,11 +53,15 @@ class Structure:
     name = "structure"
 
     def __init__(self, index: FrameIndex, settings: StructureSettings | None = None) -> None:
-        dataset = index.dataset
-        if dataset.depth_kind != "metric" or not dataset.camera.is_calibrated:
-            raise UserError(f"{dataset.path}: points of the map need metric depth and a calibrated camera")
+        self.check(index.dataset)
         self.index, self.settings = index, settings or StructureSettings()
         self._lifted = functools.lru_cache(_KEPT_FRAMES)(self._lift)
+
+    @staticmethod
+    def check(dataset: Dataset) -> None:
+        """UserError for a dataset this cannot be built from, before it is indexed."""
+        if dataset.depth_kind != "metric" or not dataset.camera.is_calibrated:
+            raise UserError(f"{dataset.path}: points of the map need metric depth and a calibrated camera")
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
         """See `Finder`. The score is the share of `least_inliers` that is missing."""

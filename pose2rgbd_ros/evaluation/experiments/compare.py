@@ -66,7 +66,7 @@ def compare(dataset: Path, out: Path, config: CompareConfig) -> Comparison:
     clock = "cpu" if device == "cpu" else "wall"
     frames = Dataset(dataset)
     words = f"{dataset.resolve().name}: {len(frames)} frames, depth {frames.depth_kind or 'none'}"
-    comparison = Comparison(config, dataset, words, _machine(device), clock)
+    comparison = Comparison(config, dataset, words, machine(device), clock)
     comparison.models = [Compared(entry) for entry in config.entries()]
     planned = {each.entry.name: jobs(each.entry, dataset, config, clock) for each in comparison.models}
     for seed in range(config.seeds):
@@ -99,7 +99,8 @@ def _cost(run: Path, config: CompareConfig, device: str) -> dict[str, Any]:
     return cost
 
 
-def _machine(device: str) -> str:
+def machine(device: str) -> str:
+    """The processor or the GPU, in words."""
     if device == "cuda":
         import torch
 

@@ -13,7 +13,7 @@ from typing import Any
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.evaluate import evaluate
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
-from pose2rgbd_ros.training.checkpoint import WEIGHTS_FILE
+from pose2rgbd_ros.training.checkpoint import WEIGHTS_FILE, Checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.run_folder import CHECKPOINT, CONFIG_FILE, LAST, with_defaults
 from pose2rgbd_ros.training.trainer import train
@@ -35,6 +35,10 @@ class Job:
     name: str
     dataset: Path
     config: TrainConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, to tell whether a job is the one that was done."""
+        return {"dataset": str(self.dataset), **to_yaml_dict(self.config)}
 
 
 @dataclass
@@ -64,38 +68,47 @@ def measure(job: Job, folder: Path) -> Measured:
         UserError: the folder holds this job with other settings, or cannot be made.
     """
     run = folder / job.name
-    begun = {"dataset": str(job.dataset), **to_yaml_dict(job.config)}
     if (run / RESULT_FILE).exists():
-        return _read(run, begun)
+        return Measured(run, **read_result(run / RESULT_FILE, job))
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # of every job, so it ends the experiment
-        raise UserError(
-            f"cannot make the folder {folder} ({error.strerror}); choose another --out"
-        ) from error
-    try:
-        _train(job, run)
+        train_job(job, run)
     except UserError as error:
         logger.warning("%s: %s", job.name, error)
         return Measured(run, error=str(error))
     evaluation = evaluate(run, job.dataset, run / REPORT, device=job.config.device)
-    told = evaluation.checkpoint.provenance
-    effort: dict[str, Any] = {
-        **{name: told[name] for name in ("images", "seconds", "clock", "device") if name in told},
-        "epochs": round(told["images"] / max(1, told["frames"]["train"]), 2),
-        "parameters": sum(value.numel() for value in evaluation.checkpoint.state_dict.values()),
-        "bytes": (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size,
-    }
+    effort = effort_of(evaluation.checkpoint, run)
     values = evaluation.to_dict()
     groups = values["group_scores"] or {"held out": values["scores"]}
     measured = Measured(run, groups, evaluation.depth_unit, evaluation.collapsed, effort)
     kept = {key: value for key, value in dataclasses.asdict(measured).items() if key not in ("run", "error")}
-    write_yaml(run / RESULT_FILE, {"job": begun, **kept})
+    write_yaml(run / RESULT_FILE, {"job": job.to_dict(), **kept})
     return measured
 
 
-def _train(job: Job, run: Path) -> None:
-    """UserError: as of `train`."""
+def effort_of(checkpoint: Checkpoint, run: Path) -> dict[str, Any]:
+    """What a run's training took, and how large its network is."""
+    told = checkpoint.provenance
+    return {
+        **{name: told[name] for name in ("images", "seconds", "clock", "device") if name in told},
+        "epochs": round(told["images"] / max(1, told["frames"]["train"]), 2),
+        "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
+        "bytes": (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size,
+    }
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of the runs; UserError where there can be none, which ends an experiment."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder} ({error.strerror}); choose another --out"
+        ) from error
+
+
+def train_job(job: Job, run: Path) -> None:
+    """Train in the folder `run`, or go on there. UserError: as of `train`. KeyboardInterrupt: stopped, and saved."""
     begun = (run / CONFIG_FILE).exists()
     if begun and not (run / LAST).is_dir() and not (run / f".{LAST}.old").is_dir():
         shutil.rmtree(run)  # killed before there was anything to go on from
@@ -107,15 +120,16 @@ def _train(job: Job, run: Path) -> None:
     logger.info("%s: trained in %.0f s on the wall", job.name, time.monotonic() - start_s)
 
 
-def _read(run: Path, begun: dict[str, Any]) -> Measured:
-    values = read_yaml(run / RESULT_FILE)
+def read_result(file: Path, job: Job) -> dict[str, Any]:
+    """What a finished job wrote; UserError when it was done with other settings."""
+    values, begun = read_yaml(file), job.to_dict()
     before = with_defaults(values.pop("job"))
     if begun["model"] != RELIEF:
         del begun[RELIEF]  # settings of a model that this is not
     for name, value in begun.items():
         if before.get(name) != value:
             raise UserError(
-                f"{run} was made with {name}={before.get(name)}, now it is {value}; "
+                f"{file.parent} was made with {name}={before.get(name)}, now it is {value}; "
                 "choose another --out, or remove that folder"
             )
-    return Measured(run, **values)
+    return values
