@@ -56,7 +56,7 @@ def calibrate(
     loaded = load_checkpoint(directory)
     data = Dataset(dataset)
     _check_depth(loaded, data)
-    _check_place(loaded, data)
+    check_place(loaded, data)
     chosen = _at_most(held_out(loaded, data), MOST_FRAMES)
     source = _Source(directory, loaded, data, device)
     pixels, asked = source.pixels(chosen)
@@ -194,7 +194,7 @@ def _check_depth(loaded: Checkpoint, data: Dataset) -> None:
         raise UserError(f"{data.path} has no metric depth to calibrate against")
 
 
-def _check_place(loaded: Checkpoint, data: Dataset) -> None:
+def check_place(loaded: Checkpoint, data: Dataset) -> None:
     """Poses of another map would calibrate on another place."""
     ours, theirs = (loaded.map_frame, loaded.datum), (data.meta.map_frame, data.meta.datum)
     if ours[0] != theirs[0]:

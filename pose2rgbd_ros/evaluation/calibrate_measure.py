@@ -90,7 +90,7 @@ def measure(
     counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
     of_frame: dict[int, list[float]] = {}
     judged: list[Float32] = []
-    for chosen in _deals(units):
+    for chosen in deals(units):
         mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
         table = fit(pixels.at(mine), edges, goal, focal_px)
         other = pixels.at(~mine)
@@ -126,7 +126,7 @@ def _reliability(
     pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_px: float
 ) -> list[tuple[float, float]]:
     """Of one deal of the units: the share each level promises, and the share held on the other half."""
-    chosen = _deals(np.unique(pixels.unit[pixels.unit >= 0]))[0]
+    chosen = deals(np.unique(pixels.unit[pixels.unit >= 0]))[0]
     some = np.arange(len(pixels.depth)) % RELIABILITY_STEP == 0
     mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
     fitted, other = pixels.at(mine & some), pixels.at(~mine & some)
@@ -159,7 +159,7 @@ def bounds_of(table: IntervalTable, pixels: Pixels) -> tuple[Bool, Float32, Floa
     return known, lower, np.where(known, pixels.depth * (1 + up), np.inf)
 
 
-def _deals(units: np.ndarray) -> list[np.ndarray]:
+def deals(units: np.ndarray) -> list[np.ndarray]:
     """Halves of the units to fit on; each is followed by the other half."""
     rng = np.random.default_rng(0)
     halves = []

@@ -3,7 +3,7 @@
 Errors are looked at along the camera's own axes, where they are alike whatever the heading: a camera that is taken for
 farther right is also taken for turned. Their shape is one 6x6 scatter matrix; its size follows each image's difficulty,
 a log-linear function of what the network shows of its doubts (spread among crops, unlikeness of features), and a factor
-that makes the region of LEVEL hold that share of the errors on lines left out: locally weighted conformal prediction
+that makes the region of LEVEL hold that share of the errors on lines left out in turn: locally weighted conformal prediction
 (Lei et al., "Distribution-free predictive inference for regression", 2018) with an ellipsoid.
 """
 
@@ -12,12 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
-from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64
 
 LEVEL = 0.9
+MOST_LEVEL = 0.95
 LEVELS = (0.5, 0.9, 0.95)  # those reported
 RIDGE = 0.1  # of the frames' number, on standardised features
 TAIL = 4.0  # degrees of freedom of the scatter's Student t: single large errors do not stretch all ellipsoids
@@ -68,19 +70,16 @@ def errors_cam(T_estimated: Float64, T_true: Float64) -> Float64:
 def fit(errors: Float64, features: Float64, unit: np.ndarray) -> CovarianceModel:
     """The model of errors (N, 6) and features (N, M) of frames whose lines are numbered `unit` (N,)."""
     model = _fit(errors, features)
-    parts = []
-    for left_out in np.unique(unit):
-        mine = unit != left_out
-        if mine.any():
-            parts.append(
-                squared_distances(_fit(errors[mine], features[mine]), errors[~mine], features[~mine])
+    squared = squared_distances(model, errors, features)
+    units = np.unique(unit)
+    if len(units) > 1:
+        for left_out in units:
+            mine = unit != left_out
+            squared[~mine] = squared_distances(
+                _fit(errors[mine], features[mine]), errors[~mine], features[~mine]
             )
-    squared = np.concatenate(parts) if parts else squared_distances(model, errors, features)
-    count = len(squared)
-    share = min(LEVEL * (count + 1) / count, 1.0)  # the conformal quantile
-    factor = np.sqrt(np.quantile(squared[:, :2], share, axis=0) / chi2.ppf(LEVEL, 3))
-    scale = np.repeat(factor, 3)
-    return _scaled(model, scale)
+    factors = [_factor(squared[:, part], unit) for part in (0, 1)]
+    return _scaled(model, np.repeat(factors, 3))
 
 
 def squared_distances(model: CovarianceModel, errors: Float64, features: Float64) -> Float64:
@@ -90,10 +89,24 @@ def squared_distances(model: CovarianceModel, errors: Float64, features: Float64
     return np.stack([_squared(covariance[:, part, part], errors[:, part]) for part in parts], axis=1)
 
 
-def coverage(squared: Float64) -> Float64:
-    """Shares (3, 3) within the regions of LEVELS (rows) of position, rotation and both (columns); squared (N, 3)."""
-    limits = np.array([[chi2.ppf(level, freedom) for freedom in (3, 3, 6)] for level in LEVELS])
-    return np.asarray((squared[:, None, :] <= limits).mean(axis=0))
+def probabilities(squared: Float64) -> Float64:
+    """The smallest regions (N, 3) that hold errors, as shares promised: of position, rotation and both."""
+    return np.asarray(chi2.cdf(squared, (3, 3, 6)))
+
+
+def inside(squared: Float64) -> Bool:
+    """Whether errors lie within the regions of LEVELS: (N, levels, 3) of position, rotation and both; squared (N, 3)."""
+    return np.asarray(probabilities(squared)[:, None, :] <= np.array(LEVELS)[:, None])
+
+
+def _factor(squared: Float64, unit: np.ndarray) -> float:
+    """How much larger deviations have to be for the region of LEVEL to hold it, by one standard error among lines more:
+    few lines, or lines unlike one another, make larger covariances. squared (N,) of three dimensions."""
+    share = LEVEL * (len(squared) + 1) / len(squared)  # the conformal quantile
+    limit = np.quantile(squared, min(share, 1.0))
+    held = np.array([np.mean(squared[unit == one] <= limit) for one in np.unique(unit)])
+    error = held.std(ddof=1) / np.sqrt(len(held)) if len(held) > 1 else 0.0
+    return float(np.sqrt(np.quantile(squared, min(share + error, MOST_LEVEL)) / chi2.ppf(LEVEL, 3)))
 
 
 def _fit(errors: Float64, features: Float64) -> CovarianceModel:
@@ -102,10 +115,10 @@ def _fit(errors: Float64, features: Float64) -> CovarianceModel:
     standard = (features - centre) / spread
     sizes = np.stack([np.linalg.norm(errors[:, part], axis=1) for part in _PARTS], axis=1)
     target = np.log(np.maximum(sizes, (LEAST_M, LEAST_RAD)))
-    slope = np.linalg.solve(
-        standard.T @ standard + RIDGE * len(standard) * np.eye(standard.shape[1]),
-        standard.T @ (target - target.mean(axis=0)),
-    )
+    # More doubt never means a smaller error; the rows below the frames' are the ridge.
+    damped = np.concatenate([standard, np.sqrt(RIDGE * len(standard)) * np.eye(standard.shape[1])])
+    around = np.concatenate([target - target.mean(axis=0), np.zeros((standard.shape[1], 2))])
+    slope = np.stack([nnls(damped, column)[0] for column in around.T], axis=1)
     weights = np.concatenate([target.mean(axis=0)[:, None], slope.T], axis=1)
     model = CovarianceModel(np.eye(6), weights, centre, spread, standard.min(axis=0), standard.max(axis=0))
     return _with_scatter(model, errors / np.repeat(model.difficulty(features), 3, axis=1))

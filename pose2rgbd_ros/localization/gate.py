@@ -1,9 +1,9 @@
 """Accept or reject: an image that is none of the place must not become a pose.
 
 Two checks, both made of recorded frames alone; no image of another place is needed. First the image itself: brightness,
-contrast and sharpness may lie a little beyond those of the training frames, no more. Then a score of how unlike it is
-(evidence.py): the root of the mean square of the doubts that are above the usual, each in units of its own spread among
-held-out frames. Its limit lets a wanted share of the held-out frames pass.
+contrast and sharpness may lie a little beyond those of the training frames, no more. Then a score of how unlike it is:
+the mean over the doubts (evidence.py) of their excess above the usual, each in units of its own spread among held-out
+frames. Its limit lets a wanted share of the held-out frames pass.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Gate:
         return ""
 
     def score(self, doubts: Float64) -> float:
-        """Of doubts (5,): 0 for an image without unusual ones, about 1 for one at the rim of the held-out frames."""
-        return float(np.sqrt(np.mean(self._excess(doubts) ** 2)))
+        """Of doubts (5,): 0 for an image without unusual ones."""
+        return float(np.mean(self._excess(doubts)))
 
     def reason(self, doubts: Float64) -> str:
         """Why doubts (5,) are too many; empty when the score is within the limit."""

@@ -11,7 +11,7 @@ import pytest
 import support.small_relief as small_relief
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate import _check_depth, _check_place, guard_limit
+from pose2rgbd_ros.evaluation.calibrate import _check_depth, check_place, guard_limit
 from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, _likely_share, edges_of, fit
 from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of, measure
 from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
@@ -107,14 +107,14 @@ def test_another_recording_whose_clock_agrees_was_not_trained_on(tmp_path: Path)
 def test_poses_of_another_map_are_refused(tmp_path: Path):
     loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model"))
     meta = SimpleNamespace(map_frame="map", datum=None)
-    _check_place(loaded, SimpleNamespace(path=tmp_path, meta=meta))
+    check_place(loaded, SimpleNamespace(path=tmp_path, meta=meta))
     with pytest.raises(UserError, match="has poses in 'odom', the model's are in 'map'"):
-        _check_place(
+        check_place(
             loaded, SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="odom", datum=None))
         )
     here, there = Datum(47.0, 8.0, 400.0), Datum(47.1, 8.0, 400.0)
     with pytest.raises(UserError, match=r"the datum of .* is latitude 47\.1"):
-        _check_place(
+        check_place(
             dataclasses.replace(loaded, datum=here),
             SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="map", datum=there)),
         )

@@ -1,0 +1,283 @@
+"""Calibrate a checkpoint that finds poses: covariance and gate from held-out frames, what was seen from training frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate import check_place
+from pose2rgbd_ros.evaluation.calibrate_localizer_page import Example, write_page
+from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, deals, estimate
+from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, held_out
+from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.localization import covariance
+from pose2rgbd_ros.localization.calibration import (
+    LocalizerCalibration,
+    remove_localizer_calibration,
+    save_localizer_calibration,
+)
+from pose2rgbd_ros.localization.evidence import FeatureModel, doubts, image_figures
+from pose2rgbd_ros.localization.eye import Eye, Seen, pose_network
+from pose2rgbd_ros.localization.gate import Gate
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.localization.memory import MOST_FRAMES, Memory
+from pose2rgbd_ros.localization.spoilt import SPOILT
+from pose2rgbd_ros.rendering.renderer import choose_device
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+
+MOST_HELD_OUT = 600
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class LocalizerGoal:
+    """What a calibration of a pose network aims at."""
+
+    true_accept: float = setting(0.95, "share of held-out images that should be accepted", ge=0.5, le=1.0)
+    crops: int = setting(
+        5,
+        "crops of an image that are looked at: 1 is quickest, more tell doubts by their spread",
+        choices=(1, 5, 9),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Held-out frames as read: errors (N, 6) along the camera's axes, doubts (N, 5), image figures (N, 3), unit (N,)."""
+
+    errors: Float64
+    doubts: Float64
+    figures: Float64
+    unit: np.ndarray
+
+    def at(self, chosen: np.ndarray) -> Frames:
+        return Frames(self.errors[chosen], self.doubts[chosen], self.figures[chosen], self.unit[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """On lines not calibrated on. coverage: (level, part) of covariance.LEVELS and position, rotation, both. accepted:
+    share of frames. curve: rows of the promised share, and that held by position, rotation and both. position_m, sigma_m
+    (N,), accepted_at (N,): of single frames. rotation_deg: (N,)."""
+
+    coverage: list[list[Estimate]]
+    accepted: Estimate
+    curve: Float64
+    position_m: Float64
+    rotation_deg: Float64
+    sigma_m: Float64
+    accepted_at: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedLocalizer:
+    """The calibration, and what it is drawn from."""
+
+    calibration: LocalizerCalibration
+    measured: Measured
+    held_out: HeldOut
+
+    def line(self) -> str:
+        """One line for the console."""
+        held = [[f"{one.value:.0%}" for one in row] for row in self.measured.coverage]
+        parts = [
+            f"{name} {', '.join(row[i] for row in held)}" for i, name in enumerate(("position", "rotation"))
+        ]
+        accepted = self.measured.accepted
+        return (
+            f"calibrated on held-out {self.held_out.kind}: regions of 50, 90, 95 % hold {'; '.join(parts)}; "
+            f"accepted {accepted.value:.1%} ({accepted.low:.1%} to {accepted.high:.1%}), "
+            f"score limit {self.calibration.gate.limit:.2f}"
+        )
+
+
+def calibrate_localizer(
+    checkpoint: Path,
+    dataset: Path,
+    goal: LocalizerGoal | None = None,
+    device: str = "cpu",
+    page: Path | None = None,
+    training_dataset: Path | None = None,
+) -> CalibratedLocalizer:
+    """Calibrate, and write the calibration into the checkpoint's folder; `page` is a folder for what to look at.
+
+    Args:
+        dataset: the one trained on, whose held-out frames are taken, or another recording of the place; then
+            `training_dataset` is the one trained on.
+
+    Raises:
+        UserError: a bad checkpoint or dataset, one that finds no poses, another map, too few held-out frames, or no
+            training frames to learn from what the place looks like.
+    """
+    goal = goal or LocalizerGoal()
+    settings.check(goal)
+    directory = checkpoint_directory(Path(checkpoint))
+    loaded = load_checkpoint(directory)
+    data, training = Dataset(dataset), Dataset(training_dataset or dataset)
+    for one in (data, training):
+        check_place(loaded, one)
+    eye = Eye(loaded, pose_network(loaded), choose_device(device), goal.crops)
+    known = _training_frames(loaded, training)
+    chosen = _at_most(held_out(loaded, data))
+    learnt = _look(eye, training, known)
+    features = FeatureModel.of(np.stack([one.reading.features for one in learnt if one.reading is not None]))
+    memory = Memory.of((one.view for one in learnt), training.T_map_cam[known])
+    figures = np.stack([image_figures(one.reading.rgb) for one in learnt if one.reading is not None])
+    seen = _look(eye, data, chosen.frames)
+    frames = _frames(seen, data.T_map_cam[chosen.frames], chosen.unit, features, memory)
+    model, gate = _fit(frames, figures, goal.true_accept)
+    measured = _measure(frames, figures, goal.true_accept)
+    calibration = LocalizerCalibration(
+        loaded.weights_sha256, goal.crops, goal.true_accept, model, gate, features, memory,
+        _told(data, chosen, measured),
+    )  # fmt: skip
+    remove_localizer_calibration(directory)
+    save_localizer_calibration(directory, calibration)
+    found = CalibratedLocalizer(calibration, measured, chosen)
+    if page is not None:
+        title = f"Calibration of {loaded.architecture['network']} {loaded.camera.width} px on {data.path.resolve().name}"
+        write_page(
+            page, title, found.line(), chosen.notes, measured, _examples(directory, device, data, chosen)
+        )
+    return found
+
+
+def _fit(frames: Frames, figures: Float64, true_accept: float) -> tuple[covariance.CovarianceModel, Gate]:
+    """The covariance is that of accepted frames: rejected poses are not used."""
+    gate = Gate.fit(np.concatenate([figures, frames.figures]), frames.doubts, true_accept)
+    mine = frames.at(_accepted(gate, frames))
+    return covariance.fit(mine.errors, mine.doubts, mine.unit), gate
+
+
+def _measure(frames: Frames, figures: Float64, true_accept: float) -> Measured:
+    """Deal the lines into halves, fit on one and look at the other."""
+    units = np.unique(frames.unit)
+    passed, asked = np.zeros(len(units)), np.zeros(len(units))
+    within, curves, found = np.zeros((3, 3, len(units))), [], []
+    for chosen in deals(units):
+        mine = np.isin(frames.unit, chosen)
+        model, gate = _fit(frames.at(mine), figures, true_accept)
+        other = frames.at(~mine)
+        accepted = _accepted(gate, other)
+        squared = covariance.squared_distances(model, other.errors, other.doubts)
+        place = np.searchsorted(units, other.unit)
+        asked += np.bincount(place, minlength=len(units))
+        passed += np.bincount(place, accepted, len(units))
+        inside = covariance.inside(squared) & accepted[:, None, None]
+        for level, part in np.ndindex(3, 3):
+            within[level, part] += np.bincount(place, inside[:, level, part], len(units))
+        curves.append(covariance.probabilities(squared[accepted]))
+        sigma = np.sqrt(np.linalg.eigvalsh(model.covariance_cam(other.doubts)[:, :3, :3])[:, -1])
+        size = np.linalg.norm(other.errors[:, :3], axis=1), np.linalg.norm(other.errors[:, 3:], axis=1)
+        found.append(np.stack([size[0], np.degrees(size[1]), sigma, accepted]))
+    promised = np.linspace(0.05, 0.95, 19)
+    needed = np.concatenate(curves)
+    curve = np.array([[share, *(needed <= share).mean(axis=0)] for share in promised])
+    position_m, rotation_deg, sigma_m, accepted_at = np.concatenate(found, axis=1)
+    shares = [[estimate(within[level, part], passed) for part in range(3)] for level in range(3)]
+    return Measured(
+        shares, estimate(passed, asked), curve, position_m, rotation_deg, sigma_m, accepted_at.astype(bool)
+    )
+
+
+def _accepted(gate: Gate, frames: Frames) -> np.ndarray:
+    """Which frames (N,) pass."""
+    return np.array([
+        not (gate.look(figures) or gate.reason(one))
+        for figures, one in zip(frames.figures, frames.doubts, strict=True)
+    ])  # fmt: skip
+
+
+def _look(eye: Eye, data: Dataset, frames: np.ndarray) -> list[Seen]:
+    """Frames as read; UserError for one that shows nothing or another view."""
+    seen: list[Seen] = []
+    for start in range(0, len(frames), _CHUNK):
+        chunk = frames[start : start + _CHUNK]
+        seen += eye.look((data.rgb(int(frame)) for frame in chunk), data.camera)
+    bad = [(int(frame), one.reason) for frame, one in zip(frames, seen, strict=True) if one.reading is None]
+    if bad:
+        raise UserError(f"{data.path}: frame {bad[0][0]}: {bad[0][1]} ({len(bad)} frames like this one)")
+    return seen
+
+
+def _frames(
+    seen: list[Seen], T_true: Float64, unit: np.ndarray, features: FeatureModel, memory: Memory
+) -> Frames:
+    readings = [one.reading for one in seen if one.reading is not None]
+    return Frames(
+        covariance.errors_cam(np.stack([one.T_map_cam for one in readings]), T_true),
+        np.stack(
+            [doubts(one.reading, one.view, features, memory) for one in seen if one.reading is not None]
+        ),
+        np.stack([image_figures(one.rgb) for one in readings]),
+        unit,
+    )
+
+
+def _training_frames(loaded: Checkpoint, data: Dataset) -> np.ndarray:
+    """Evenly spaced frames of those trained on."""
+    trained = np.flatnonzero(loaded.trained_on(data.stamps_ns, data.T_map_cam[:, :3, 3]))
+    if len(trained) < 2:
+        raise UserError(
+            f"{data.path} holds no frames that the model was trained on; what the place looks like is learnt from them: "
+            "give the dataset trained on with --training-dataset"
+        )
+    return trained[np.linspace(0, len(trained) - 1, min(len(trained), MOST_FRAMES)).astype(int)]
+
+
+def _at_most(chosen: HeldOut) -> HeldOut:
+    """Frames of whole lines only, evenly spaced ones where there are more than needed."""
+    mine = np.flatnonzero(chosen.unit >= 0)
+    taken = mine[np.linspace(0, len(mine) - 1, min(len(mine), MOST_HELD_OUT)).round().astype(int)]
+    return HeldOut(chosen.frames[taken], chosen.unit[taken], chosen.kind, chosen.notes)
+
+
+def _examples(directory: Path, device: str, data: Dataset, chosen: HeldOut) -> list[Example]:
+    """Held-out frames by their score, and one of them spoilt in several ways, as the calibrated localizer answers."""
+    localizer = Localizer(directory, device)
+    some = chosen.frames[np.linspace(0, len(chosen.frames) - 1, min(60, len(chosen.frames))).astype(int)]
+    found = localizer.find_all((data.rgb(int(frame)) for frame in some), data.camera)
+    order = np.argsort([one.score for one in found])
+    shown: list[Example] = []
+    for i in order[[0, len(order) // 3, 2 * len(order) // 3, -2, -1]]:
+        shown.append(_example(f"frame {some[i]}", data.rgb(int(some[i])), found[i], data.T_map_cam[some[i]]))
+    rgb: UInt8 = data.rgb(int(some[order[len(order) // 2]]))
+    for name, spoil in SPOILT.items():
+        image = spoil(rgb)
+        shown.append(_example(name, image, localizer.find(image, data.camera), None))
+    return shown
+
+
+def _example(label: str, rgb: UInt8, answer: Any, T_true: Float64 | None) -> Example:
+    if answer.T_map_cam is None or T_true is None:
+        error_m = float("nan")
+    else:
+        error_m = float(np.linalg.norm(answer.T_map_cam[:3, 3] - T_true[:3, 3]))
+    return Example(label, rgb, answer, error_m)
+
+
+def _told(data: Dataset, chosen: HeldOut, measured: Measured) -> dict[str, Any]:
+    names = ("position", "rotation", "both")
+    accepted = measured.accepted_at
+    return {
+        "dataset": data.path.resolve().name,
+        "frames": len(chosen.frames),
+        "units": len(chosen.units),
+        "unit": chosen.kind,
+        "notes": list(chosen.notes),
+        "accepted": measured.accepted.to_list(),
+        "coverage": {
+            f"{level:g}": {name: one.to_list() for name, one in zip(names, row, strict=True)}
+            for level, row in zip(covariance.LEVELS, measured.coverage, strict=True)
+        },
+        "median_position_m": round(float(np.median(measured.position_m[accepted])), 4),
+        "median_rotation_deg": round(float(np.median(measured.rotation_deg[accepted])), 4),
+        "median_sigma_m": round(float(np.median(measured.sigma_m[accepted])), 4),
+    }
