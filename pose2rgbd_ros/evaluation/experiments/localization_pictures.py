@@ -47,7 +47,8 @@ def draw_curves(path: Path, place: Place) -> None:
             axes.set_ylabel("share of the held-out frames")
             axes.grid(alpha=0.3, which="both")
         grid[0, column].set_title(f"{size} px, all seeds together" if size else "")
-    grid[0, 0].legend(fontsize=8)
+    handles = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=8, loc="outside lower center", ncols=2 + len(sizes))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -68,12 +69,9 @@ def _errors(row: Row) -> tuple[Float64, Float64]:
     return _frames(row)[:2]
 
 
-def _curve(axes, rows: list[Row], line: int, limits: tuple[float, float]) -> None:  # type: ignore[no-untyped-def]
-    read = [_errors(row) for row in rows]
-    errors, accepted = (
-        np.concatenate([each[line] for each in read]),
-        np.concatenate([each[2] for each in read]),
-    )
+def _curve(axes: Any, rows: list[Row], line: int, limits: tuple[float, float]) -> None:
+    errors = np.concatenate([_errors(row)[line] for row in rows])
+    accepted = np.concatenate([_frames(row)[2] for row in rows])
     at = np.geomspace(*limits, _POINTS)
     method = rows[0].method
     style = "-" if rows[0].size else "--"
