@@ -239,25 +239,24 @@ class TrainConfig:
 # Settings of other networks, which would be silently without effect.
 _OF_OTHERS = (
     "width", "final", "activation", "slice_features", "slice_resolution", "image_loss", "bce_reduction", "bce_weight",
-    "relief", "splats",
+    "splats",
 )  # fmt: skip
 _OF_GENERATORS = ("output", "max_depth", "pose_frequencies")
 
 
 def _check_pose_family(config: TrainConfig) -> None:
     """UserError for a setting that PoseGAN or PoseNet has no use for, or that is impossible for them."""
-    model, family = config.model, family_of(config.model)
-    default = {field.name: getattr(TrainConfig, field.name, None) for field in dataclasses.fields(config)}
-    default["relief"] = ReliefSettings()
-    chosen = config.posegan
+    model, family, chosen = config.model, family_of(config.model), config.posegan
     if family not in POSE_FAMILIES:
-        if chosen != PoseGANSettings():
+        if _differs(chosen, PoseGANSettings()):
             raise UserError(f"--posegan.* settings are for posegan and posenet models, not for {model}")
         return
     for name in (*_OF_OTHERS, *(_OF_GENERATORS if family == "posenet" else ())):
-        if getattr(config, name) != default[name]:
-            instead = "; use --posegan.width" if name == "width" else "; leave it out"
-            raise UserError(f"--{name.replace('_', '-')} means nothing to {model}{instead}")
+        if getattr(config, name) != getattr(TrainConfig, name):
+            instead = "use --posegan.width" if name == "width" else "leave it out"
+            raise UserError(f"--{name.replace('_', '-')} means nothing to {model}; {instead}")
+    if _differs(config.relief, ReliefSettings()):
+        raise UserError(f"--relief.* settings mean nothing to {model}; leave them out")
     if config.size not in SIZES:
         raise UserError(f"{model} takes images of {', '.join(map(str, SIZES))} pixels, not {config.size}")
     check_blocks(config.size, chosen.blocks)
@@ -267,6 +266,11 @@ def _check_pose_family(config: TrainConfig) -> None:
         raise UserError(f"--posegan.trunk is for posenet; {model} has the paper's trunk")
     if config.max_depth is not None and config.output != "rgbd":
         raise UserError(f"--max-depth is for depth, which {model} learns with --output rgbd only")
+
+
+def _differs(part: object, default: object) -> bool:
+    """By value: the command line has classes of its own for the same settings."""
+    return settings.to_flat(part) != settings.to_flat(default)
 
 
 def family_of(model: str) -> str:
