@@ -11,21 +11,19 @@ import torch
 
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import split_from_dict
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.baselines import Baselines
+from pose2rgbd_ros.evaluation.measured_on import choose_frames
 from pose2rgbd_ros.evaluation.recorded import Images, Recorded
 from pose2rgbd_ros.evaluation.report import write_report
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import SheetRow
 from pose2rgbd_ros.models.view import Pictures
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
-from pose2rgbd_ros.training.data import make_split
 from pose2rgbd_ros.training.device import pick_device
 from pose2rgbd_ros.training.metrics import Scores
 from pose2rgbd_ros.training.validation import batches, spread
 
-SPLITS = ("checkpoint", "dataset", "segments", "random", "lines+random", "all")
 SHEET_FRAMES = 6
 LEAST_SIZE, MOST_SIZE = 16, 4096  # SSIM looks through a window of 11
 WORST_FRAMES = 4
@@ -53,8 +51,6 @@ def evaluate(
         UserError: a bad checkpoint or dataset, no frames to evaluate on, a size the model cannot render, CUDA asked
             for and absent.
     """
-    if split not in SPLITS:
-        raise UserError(f"split is {split!r}; choose one of: {', '.join(SPLITS)}")
     target = torch.device(pick_device(device))
     evaluation = _Measurement(
         load_checkpoint(checkpoint), Dataset(dataset), split, target, size, training_dataset
@@ -76,15 +72,11 @@ class _Measurement:
         training_dataset: Path | None,
     ) -> None:
         self.checkpoint, self.dataset, self.device = checkpoint, dataset, device
-        self.split = "all"
         self.model: Any = checkpoint.build_model().to(device)
         self.size = self._choose_size(size)
-        self.groups: dict[str, np.ndarray] = {}
-        self.train = np.flatnonzero(checkpoint.trained_on(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]))
-        self.notes: list[str] = []
-        self.test = self._choose_frames(split)
-        if len(self.test) == 0:
-            raise UserError(f"{dataset.path}: the model was trained on all frames; evaluate with --split all")
+        chosen = choose_frames(checkpoint, dataset, split)
+        self.test, self.train, self.split = chosen.test, chosen.train, chosen.split
+        self.groups, self.notes = chosen.groups, chosen.notes
         self.has_depth = dataset.has_depth and checkpoint.output != "rgb"
         self.recorded = self._recorded(dataset)
         self._check_fit()
@@ -116,31 +108,6 @@ class _Measurement:
             if len(train) == 0:
                 raise UserError(f"{folder} holds none of the frames that the model was trained on")
         return Baselines(recorded, train, self._scene_distance_m()) if len(train) else None
-
-    def _choose_frames(self, split: str) -> np.ndarray:
-        dataset = self.dataset
-        if split == "all":
-            return np.arange(len(dataset))
-        if split in ("dataset", "segments", "random", "lines+random"):
-            recorded = self.checkpoint.provenance["split"]
-            chosen = make_split(dataset, split, 0.2, int(recorded.get("seed", 0)))
-            self.split, self.groups = chosen.name, chosen.groups
-            return chosen.test
-        if len(self.train) == 0:
-            self.notes.append("another recording than the training's: all its frames are evaluated")
-            return np.arange(len(dataset))
-        recorded = self.checkpoint.provenance["split"]
-        self.split = recorded["name"]
-        repeated = split_from_dict(
-            recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path
-        )
-        if repeated.parameters.get("sha256") != recorded.get("sha256"):
-            self.notes.append("the dataset's own split changed since the training")
-        test, self.groups = repeated.test, repeated.groups
-        unseen = np.setdiff1d(test, self.train)
-        if len(unseen) < len(test) or len(self.train) < len(self.checkpoint.training_stamps_ns):
-            self.notes.append("the dataset changed since the training; frames trained on are left out")
-        return unseen
 
     def _check_fit(self) -> None:
         ours, theirs = self.checkpoint.camera, self.recorded.cache.camera
