@@ -22,6 +22,7 @@ COMMANDS = {
         "pose2rgbd_ros.cli.calibrate",
         "bounds of a model's depth, and a guard, from held-out frames",
     ),
+    "locate": ("pose2rgbd_ros.cli.locate", "images -> poses, by a model that finds them"),
     "experiments": ("pose2rgbd_ros.cli.experiments", "the paper's tables; models side by side at equal time"),
     "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),

@@ -63,6 +63,8 @@ class Localizer:
         self.name = str(loaded.architecture["network"])
         self.camera, self.image_size = loaded.camera, model.image_size
         self.map_frame, self.camera_frame = loaded.map_frame, loaded.camera_frame
+        self._fit = loaded.provenance.get("fit", "square")
+        self._margin_px = int(loaded.provenance.get("margin", 0))
         self._eye = Eye(loaded, model, self.device, self.calibration.crops if self.calibration else 1)
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
@@ -72,6 +74,16 @@ class Localizer:
     def find_all(self, images: Iterable[UInt8], camera: Camera) -> list[Estimate]:
         """The estimates of several images of one camera, together and so quicker on a GPU."""
         return [self._estimate(one) for one in self._eye.look(images, camera)]
+
+    def recording_camera(self, width: int, height: int) -> Camera:
+        """The camera of images `width` x `height` in size, taken to be the one that recorded the training frames."""
+        m, side = self._margin_px, self.camera.width
+        wide = self.camera.cropped(-m, -m, side + 2 * m, side + 2 * m)
+        if self._fit == "square":
+            return wide.resized(width, height)
+        inner = min(width, height)
+        square = wide.resized(inner, inner)
+        return square.cropped(-((width - inner) // 2), -((height - inner) // 2), width, height)
 
     def _estimate(self, seen: Seen) -> Estimate:
         if seen.reading is None:

@@ -1,0 +1,140 @@
+"""`pose2rgbd locate RUN IMAGE ...|DATASET`: where images were taken, by a network that finds poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+    from pose2rgbd_ros.geometry.camera import Camera
+    from pose2rgbd_ros.localization.localizer import Localizer
+    from pose2rgbd_ros.localization.refine import Refiner
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Find the pose of the camera of each image: one line each with position, heading, standard deviations, and whether
+    the answer is accepted or why not."""
+
+    run: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(
+            metavar="RUN", help="checkpoint of a network that finds poses, or the run folder around it"
+        ),
+    ]
+    images: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="IMAGE [IMAGE ...] | DATASET",
+            help="image files, or one dataset, whose recorded poses then show the error",
+            help_behavior_hint="(required)",
+        ),
+    ]
+    camera: Annotated[
+        str,
+        tyro.conf.arg(
+            help="intrinsics of the image files: 'fx fy cx cy', then 'k1 k2 p1 p2 [k3 [k4 k5 k6]]' where the lens "
+            "distorts; by default they are of the camera of the training's recording"
+        ),
+    ] = ""
+    fov_deg: Annotated[float, tyro.conf.arg(help="or their horizontal field of view")] = 0.0
+    every: Annotated[int, tyro.conf.arg(help="of a dataset, each so-manieth frame")] = 1
+    renderer: Annotated[
+        Path | None,
+        tyro.conf.arg(help="a renderer of the same place, whose pictures correct and verify each pose"),
+    ] = None
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="write all answers to a .csv, or the accepted poses to a .txt or .tum (TUM format)"
+        ),
+    ] = None
+    gate: Annotated[bool, tyro.conf.arg(help="reject images that are unlike the training frames")] = True
+    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = (
+        "auto"
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Print the answers. Exit status 1 when none is accepted. UserError for a bad checkpoint, dataset or image."""
+    arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd locate")
+    from pose2rgbd_ros.errors import UserError
+    from pose2rgbd_ros.localization.found import Found, summary, write_poses
+    from pose2rgbd_ros.localization.localizer import Localizer  # torch only once it is needed
+
+    if not arguments.images or arguments.every < 1:
+        raise UserError("nothing to locate: give image files or a dataset, and --every 1 or more")
+    localizer = Localizer(arguments.run, arguments.device, gate=arguments.gate)
+    if localizer.calibration is None:
+        print("note: not calibrated (pose2rgbd calibrate), so no answer has a covariance or is rejected")
+    refiner = _refiner(arguments, localizer.map_frame)
+    found = []
+    for name, stamp_ns, rgb, camera, T_true in _images(arguments, localizer):
+        estimate = localizer.find(rgb, camera)
+        if refiner is not None and estimate.T_map_cam is not None:
+            estimate = refiner.refine(rgb, camera, estimate)
+        found.append(Found(name, stamp_ns, estimate, T_true))
+        print(found[-1].line())
+    if len(found) > 1:
+        print(summary(found))
+    if arguments.out is not None:
+        print(f"{write_poses(arguments.out, found)} poses written to {arguments.out}")
+    return 0 if any(one.estimate.accepted for one in found) else 1
+
+
+def _images(
+    arguments: Arguments, localizer: Localizer
+) -> Iterator[tuple[str, int, UInt8, Camera, Float64 | None]]:
+    """Name, stamp, image (H, W, 3), camera and recorded pose, if any, of what was asked for."""
+    import cv2
+    import numpy as np
+
+    from pose2rgbd_ros.dataset.depth_files import read_image
+    from pose2rgbd_ros.dataset.reader import Dataset
+
+    if len(arguments.images) == 1 and arguments.images[0].is_dir():
+        data = Dataset(arguments.images[0])
+        for frame in range(0, len(data), arguments.every):
+            name, stamp_ns = Path(data.records[frame].rgb).name, int(data.stamps_ns[frame])
+            yield name, stamp_ns, data.rgb(frame), data.camera, data.T_map_cam[frame]
+        return
+    for number, path in enumerate(arguments.images):
+        bgr = read_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        height, width = rgb.shape[:2]
+        stamp_ns = int(path.stem) if path.stem.isdecimal() else number * 10**9  # as a dataset names its files
+        yield path.name, stamp_ns, rgb, _camera(width, height, arguments, localizer), None
+
+
+def _camera(width: int, height: int, arguments: Arguments, localizer: Localizer) -> Camera:
+    """Of an image file: as told, or the recording's at the image's size."""
+    from pose2rgbd_ros.dataset.formats.scene import camera_of_text
+    from pose2rgbd_ros.geometry.camera import Camera
+
+    if arguments.camera:
+        return camera_of_text(arguments.camera, width, height)
+    if arguments.fov_deg:
+        return Camera.from_fov(width, height, arguments.fov_deg)
+    return localizer.recording_camera(width, height)
+
+
+def _refiner(arguments: Arguments, map_frame: str) -> Refiner | None:
+    """A refiner with the renderer asked for, or None."""
+    if arguments.renderer is None:
+        return None
+    from pose2rgbd_ros.errors import UserError
+    from pose2rgbd_ros.localization.refine import Refiner
+    from pose2rgbd_ros.rendering.renderer import Renderer
+
+    renderer = Renderer(arguments.renderer, arguments.device)
+    if renderer.map_frame != map_frame:
+        raise UserError(
+            f"{arguments.renderer} lives in frame {renderer.map_frame!r}, {arguments.run} in {map_frame!r}"
+        )
+    return Refiner(renderer)
