@@ -14,12 +14,17 @@ POWER_ITERATIONS = 15  # at the start; one at each forward pass while training
 
 
 class SpectralNorm(nn.Module):
-    """Divides a weight by its largest singular value, found by power iteration (Miyato et al., 2018, algorithm 1)."""
+    """Divides a weight by its largest singular value, found by power iteration (Miyato et al., 2018, algorithm 1).
+
+    `gain` multiplies it again; 1 is the paper's. A random kernel of norm one makes signals smaller, so that ten layers
+    leave a fiftieth of them to learn from.
+    """
 
     u: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, gain: float = 1.0) -> None:
         super().__init__()
+        self._gain = gain
         self.register_buffer("u", functional.normalize(torch.randn(len(weight)), dim=0))
         if not weight.is_meta:
             for _ in range(POWER_ITERATIONS):
@@ -29,7 +34,7 @@ class SpectralNorm(nn.Module):
         """The normalised weight; gradients see the singular vectors as constants."""
         with torch.no_grad():
             u, v = self._step(weight) if self.training else self._vectors(weight)
-        return weight / torch.dot(u, weight.flatten(1) @ v)
+        return weight * (self._gain / torch.dot(u, weight.flatten(1) @ v))
 
     def _step(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A step of the power iteration."""
@@ -70,13 +75,19 @@ class Conv(nn.Conv2d):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, resize: str = "", spectral: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        resize: str = "",
+        spectral: bool = True,
+        gain: float = 1.0,
     ) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
         self.resize = resize
         nn.init.xavier_uniform_(self.weight, gain=2**0.5 if kernel > 1 else 1.0)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
-        self.norm = SpectralNorm(self.weight) if spectral else nn.Identity()
+        self.norm = SpectralNorm(self.weight, gain) if spectral else nn.Identity()
 
     def used_weight(self) -> Tensor:
         """The weight as it is used, before any summing for a resize."""
@@ -128,14 +139,16 @@ class DBlock(nn.Module):
     instead, for PoseNet on the same trunk.
     """
 
-    def __init__(self, inputs: int, outputs: int, first: bool, spectral: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, first: bool, spectral: bool = True, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.first = first
         self.norm1 = nn.Identity() if spectral or first else nn.BatchNorm2d(inputs)
         self.norm2 = nn.Identity() if spectral else nn.BatchNorm2d(outputs)
-        self.conv1 = Conv(inputs, outputs, 3, "", spectral)
-        self.conv2 = Conv(outputs, outputs, 3, "down", spectral)
-        self.shortcut = Conv(inputs, outputs, 1, "down", spectral)
+        self.conv1 = Conv(inputs, outputs, 3, "", spectral, gain)
+        self.conv2 = Conv(outputs, outputs, 3, "down", spectral, gain)
+        self.shortcut = Conv(inputs, outputs, 1, "down", spectral, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x if self.first else functional.relu(self.norm1(x))

@@ -29,6 +29,9 @@ class PoseGANSettings:
     pool: Literal["sum", "flatten"] = setting(
         "sum", "how the trunk's last map becomes features", choices=("sum", "flatten")
     )
+    gain: float = setting(
+        1.0, "norm of the discriminator's convolutions, where spectral (the paper: 1)", ge=0.1, le=10.0
+    )
     crop: Literal["random", "centre"] = setting(
         "random", "part of the 9/8 larger images that is trained on", choices=("random", "centre")
     )
@@ -65,6 +68,7 @@ class PoseGANConfig:
     pose_frequencies: int = setting(
         0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12
     )
+    gain: float = setting(1.0, "norm of the discriminator's convolutions", ge=0.1, le=10.0)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -93,6 +97,7 @@ class PoseNetConfig:
     pool: str = setting(
         "sum", "how the last map becomes features (trunk posegan)", choices=("sum", "flatten")
     )
+    gain: float = setting(1.0, "norm of the discriminator's convolutions, where spectral", ge=0.1, le=10.0)
 
     def __post_init__(self) -> None:
         settings.check(self)

@@ -29,13 +29,23 @@ class Trunk(nn.Module):
     """phi1: DBlocks, ReLU, and the last map summed over its pixels (or flattened)."""
 
     def __init__(
-        self, inputs: int, size: int, blocks: int, width: float, pool: str, spectral: bool = True
+        self,
+        inputs: int,
+        size: int,
+        blocks: int,
+        width: float,
+        pool: str,
+        spectral: bool = True,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         widths = channels_of(blocks, width)
         stages = enumerate(itertools.pairwise([inputs, *widths]))
         self.blocks = nn.Sequential(
-            *(DBlock(before, after, first=i == 0, spectral=spectral) for i, (before, after) in stages)
+            *(
+                DBlock(before, after, first=i == 0, spectral=spectral, gain=gain)
+                for i, (before, after) in stages
+            )
         )
         self._pool = pool
         self.features = widths[-1] * ((size >> blocks) ** 2 if pool == "flatten" else 1)
@@ -52,7 +62,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: PoseGANConfig) -> None:
         super().__init__()
         inputs = 5 if config.has_depth else 3
-        self.trunk = Trunk(inputs, config.size, config.blocks, config.width, config.pool)
+        self.trunk = Trunk(inputs, config.size, config.blocks, config.width, config.pool, gain=config.gain)
         self.pose = Linear(self.trunk.features, config.pose_dim)
         self.realism = Linear(self.trunk.features, 1)
 

@@ -22,7 +22,7 @@ class Regressor(nn.Module):
         super().__init__()
         if config.trunk == "posegan":
             self.trunk: Trunk | ResNet = Trunk(
-                3, config.size, config.blocks, config.width, config.pool, config.spectral
+                3, config.size, config.blocks, config.width, config.pool, config.spectral, config.gain
             )
         else:
             self.trunk = ResNet(config.trunk, config.width)

@@ -121,6 +121,7 @@ def posegan_config(config: TrainConfig, recipe: Recipe, data: TrainingData) -> P
         generator_width=config.posegan.generator_width or config.posegan.width,
         blocks=config.posegan.blocks,
         pool=config.posegan.pool,
+        gain=config.posegan.gain,
         pose_frequencies=recipe.pose_frequencies,
     )
 

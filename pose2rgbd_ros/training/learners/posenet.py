@@ -64,6 +64,7 @@ def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
         width=config.posegan.width,
         blocks=config.posegan.blocks,
         pool=config.posegan.pool,
+        gain=config.posegan.gain,
     )
 
 
