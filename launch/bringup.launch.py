@@ -3,6 +3,7 @@
 Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
 the simulator follow /clock while it runs. record:=true records a dataset; it finds the simulator's topics by itself.
 avoid:=true adds clouds, scans and distances for obstacle avoidance, and preset:=CONSUMER makes them fit one (docs/consumers/).
+localize:=true localize_model:=RUN finds the camera in its images alone; render:=false leaves the renderer out.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,19 @@ PARTS = {
     "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
     "render": ("model", "camera_info_topic", "preset"),
     "avoid": ("preset", "odometry"),
+    "localize": (
+        "localize_model",
+        "renderer",
+        "image",
+        "camera_info",
+        "odometry",
+        "body_frame",
+        "send_tf",
+        "preset",
+    ),
     "record": ("out", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"),
 }
-LEFT_OUT = ("avoid", "record")  # unless asked for
+LEFT_OUT = ("avoid", "localize", "record")  # unless asked for
 # What the recorder listens to while the simulator runs, unless told otherwise.
 SIM_TOPICS = {
     "image": "camera/image",
@@ -59,6 +70,11 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         arguments["params_file"] = given(f"{part}_params_file")
         if part != "sim":
             arguments["use_sim_time"] = sim_time
+        if part == "localize":
+            arguments["model"] = arguments.pop("localize_model")  # model is the renderer's
+        if part == "localize" and "sim" in wanted:
+            arguments |= {name: arguments[name] or SIM_TOPICS[name] for name in ("image", "camera_info")}
+            arguments["odometry"] = arguments["odometry"] or "odom"
         if part == "avoid" and "sim" in wanted:
             arguments["odometry"] = arguments["odometry"] or "truth/odometry"
         if part == "record" and "sim" in wanted:
@@ -84,6 +100,12 @@ def refuse_what_cannot_start(wanted: list[str], given: Callable[[str], str]) -> 
         )
     if "render" in wanted and model and not Path(model).expanduser().is_dir():
         raise RuntimeError(f"model:={model} is not a folder; give one made by `pose2rgbd train`")
+    found = given("localize_model")
+    if "localize" in wanted and not found and given("localize_params_file") == default_file("localize"):
+        raise RuntimeError("localize needs localize_model:=FOLDER, made by `pose2rgbd train --model posegan`")
+    for name in ("localize_model", "renderer"):
+        if "localize" in wanted and given(name) and not Path(given(name)).expanduser().is_dir():
+            raise RuntimeError(f"{name}:={given(name)} is not a folder; give one made by `pose2rgbd train`")
     if given("rviz").lower() in YES:
         get_package_prefix("rviz2")
 

@@ -21,7 +21,7 @@ SHARE = Path(get_package_share_directory("pose2rgbd"))
 PRESETS = SHARE / "config" / "presets"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = {
-    "node": (None, "which one: render, avoid, record or sim"),
+    "node": (None, "which one: render, avoid, localize, record or sim"),
     "params_file": (None, "parameters of the node"),
     "overrides": ("{}", "parameters that win over the file, a YAML mapping"),
     "remappings": ("{}", "topics of the node under another name, a YAML mapping"),
