@@ -22,7 +22,9 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import check, setting
 
 SAMPLES_A_HYPOTHESIS = 8  # of a model without geometry, whose small renderings cost little
+SEARCHES = 3  # so many of them are improved
 SMALL_PX = 32
+NEAR_PARTS, FAR_PARTS = (2, 1), (8, 4, 2, 1)  # of the picture's side, in which direct alignment goes
 
 
 @dataclass
@@ -35,7 +37,7 @@ class RefineSettings:
     )
     hypotheses: int = setting(9, "poses tried about the rough one, itself included", ge=1, le=100)
     spread_m: float = setting(
-        10.0, "how far those lie apart when the rough pose has no covariance", ge=0.0, le=1e4
+        20.0, "how far those lie apart when the rough pose has no covariance", ge=0.0, le=1e4
     )
     spread_deg: float = setting(8.0, "and how far they are turned", ge=0.0, le=90.0)
     farthest_m: float = setting(60.0, "a refined pose this far from the rough one is refused", ge=0.0, le=1e6)
@@ -99,6 +101,11 @@ class Refiner:
         """Likeness of an image and the rendering at a pose (4, 4), -1..1; NaN where nothing can be compared."""
         return self._likeness(self._picture(rgb, camera), np.asarray(T_map_cam, np.float64))
 
+    def rendered(self, T_map_cam: Float64, camera: Camera) -> UInt8:
+        """What is compared with an image of `camera` at a pose (4, 4): (h, w, 3) uint8."""
+        blank = np.zeros((camera.height, camera.width, 3), np.uint8)
+        return self._views.memory(np.asarray(T_map_cam, np.float64), self._picture(blank, camera).camera).rgb
+
     def _picture(self, rgb: UInt8, camera: Camera) -> Picture:
         if not camera.is_calibrated:
             raise UserError(
@@ -113,14 +120,14 @@ class Refiner:
     def _found(self, query: Picture, estimate: Estimate) -> Iterator[Alignment]:
         """Poses worth verifying, most promising first."""
         if self._views.renderer.any_camera:
-            for start in self._starts(estimate, self.settings.hypotheses):
-                yield from self._matched(query, start)
+            for index, start in enumerate(self._starts(estimate, self.settings.hypotheses)):
+                yield from self._matched(query, start, directly=index == 0)
             return
         # Without geometry there is nothing to match: the best of many renderings are improved.
         starts = list(self._starts(estimate, SAMPLES_A_HYPOTHESIS * self.settings.hypotheses))
         small = query.shrunk(SMALL_PX)
         likely = [self._likeness(small, start) for start in starts]
-        for index in np.argsort(likely)[::-1][: self.settings.hypotheses]:
+        for index in np.argsort(likely)[::-1][:SEARCHES]:
             yield from self._searched(query, starts[index])
 
     def _starts(self, estimate: Estimate, count: int) -> Iterator[Float64]:
@@ -144,22 +151,21 @@ class Refiner:
         root: Float64 = vectors * np.sqrt(values.clip(min=0.0))
         return root
 
-    def _matched(self, query: Picture, start: Float64) -> Iterator[Alignment]:
-        """Poses found from one start: by matching, and directly."""
+    def _matched(self, query: Picture, start: Float64, directly: bool) -> Iterator[Alignment]:
+        """By features and flow; where there are too few features, by flow alone or, if asked, from small pictures."""
         s = self.settings
         memory = self._views.memory(start, query.camera)
         matched = refine_match.by_features(query, memory, s.match_px, s.seed)
+        if matched is None and not directly:
+            return
         if matched is not None:
             memory = self._views.memory(matched, query.camera)
         flown = refine_match.by_flow(query, memory, s.match_px, s.seed)
-        for T, sides in (
-            (matched if flown is None else flown, (2, 1)),
-            (start if matched is None else None, (8, 4, 2, 1)),
-        ):
-            if T is not None:
-                found = self._aligned(query, T, sides)
-                if found is not None:
-                    yield found
+        near = matched if flown is None else flown
+        for T, parts in ((near, NEAR_PARTS), (start if directly else None, FAR_PARTS)):
+            found = None if T is None else self._aligned(query, T, parts)
+            if found is not None:
+                yield found
 
     def _aligned(self, query: Picture, T_map_cam: Float64, parts: tuple[int, ...]) -> Alignment | None:
         """Directly, from small pictures (a part of the side) to large ones."""

@@ -135,10 +135,10 @@ def _photometric(levels: Float32, remembered: Float32) -> tuple[float, float, Fl
 def _step(system: System, damping: float) -> Float64 | None:
     """The damped step."""
     try:
-        step: Float64 = -np.linalg.solve(system.H + damping * np.diag(np.diag(system.H)), system.g)
+        step = -np.linalg.solve(system.H + damping * np.diag(np.diag(system.H)), system.g)
     except np.linalg.LinAlgError:
         return None
-    return step if np.isfinite(step).all() else None
+    return np.asarray(step) if np.isfinite(step).all() else None
 
 
 def _covariance(system: System, R_map_cam: Float64) -> Float64 | None:

@@ -1,0 +1,350 @@
+"""Refinement by rendering: how exact, from how far, how sure, how quick; on held-out frames.
+
+    python bench/refine.py DATASET RUN [RUN ...]                 # runs of models that render the place
+    python bench/refine.py DATASET RUN --regressor RUN2          # rough poses of a trained pose network as well
+    python bench/refine.py DATASET RUN --foreign DATASET2        # false accepts with images of another place
+
+Writes bench/results/refine.md and, of the first run, docs/images/refine_basin.png and refine_steps.jpg. Rough poses:
+perturbed: the true one moved by 5 to 15 m (a third of it upwards) and turned by 5 to 10 degrees about any axis;
+nearest frame: the pose of the training frame that looks most like the image; regression: the pose network's answer.
+A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. Renderer and refinement have one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from scipy.stats import chi2, rankdata
+
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.splits import Split, split_from_dict
+from pose2rgbd_ros.localization.estimate import Estimate, Finder
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
+from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
+
+ROOT = Path(__file__).parents[1]
+RESULT, IMAGES = ROOT / "bench" / "results" / "refine.md", ROOT / "docs" / "images"
+RIGHT, WRONG = (1.0, 1.0), (3.0, 3.0)  # metres, degrees
+Make = Callable[[int, np.random.Generator], np.ndarray | None]
+Look = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Tally:
+    """What a series of refinements gave, one entry a frame."""
+
+    rough: list[tuple[float, float]] = field(default_factory=list)
+    end: list[tuple[float, float]] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
+    truth: list[np.ndarray] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> np.ndarray:
+        return np.array([estimate.accepted for estimate in self.estimates])
+
+    @property
+    def wrong(self) -> np.ndarray:
+        return (np.array(self.end) > WRONG).any(axis=1)
+
+    @property
+    def right(self) -> np.ndarray:
+        return (np.array(self.end) <= RIGHT).all(axis=1)
+
+    def row(self, name: str) -> str:
+        rough, end = np.median(self.rough, axis=0), np.median(self.end, axis=0)
+        return (
+            f"| {name} | {len(self.end)} | {rough[0]:.1f} / {rough[1]:.1f} | {end[0]:.2f} / {end[1]:.2f} "
+            f"| {rough[0] / end[0]:.1f} | {100 * self.accepted.mean():.0f} | {100 * (self.accepted & self.wrong).mean():.1f} "
+            f"| {np.median(self.seconds):.2f} ({max(self.seconds):.2f}) |\n"
+        )
+
+
+def moved(T: np.ndarray, metres: float, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """The pose (4, 4) so far away and so much turned."""
+    way, axis = rng.normal(size=3) * (1.0, 1.0, 0.3), rng.normal(size=3)
+    result = T.copy()
+    result[:3, 3] += metres * way / np.linalg.norm(way)
+    turn = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis))
+    result[:3, :3] = turn.as_matrix() @ T[:3, :3]
+    return result
+
+
+def error(T: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Metres and degrees between two poses."""
+    turn = Rotation.from_matrix(T[:3, :3] @ truth[:3, :3].T).magnitude()
+    return float(np.linalg.norm(T[:3, 3] - truth[:3, 3])), float(np.degrees(turn))
+
+
+def series(
+    refiner: Refiner,
+    dataset: Dataset,
+    frames: np.ndarray,
+    start: Make,
+    look: Look = lambda rgb: rgb,
+    seed: int = 0,
+) -> Tally:
+    """Refine each frame once from where `start` puts it."""
+    tally = Tally()
+    for index in frames:
+        rough = start(int(index), np.random.default_rng([seed, int(index)]))
+        if rough is None:
+            continue
+        rgb, truth = look(dataset.rgb(int(index))), dataset.T_map_cam[index]
+        begin = time.process_time()
+        estimate = refiner.refine(rgb, dataset.camera, Estimate(rough))
+        tally.seconds.append(time.process_time() - begin)
+        assert estimate.T_map_cam is not None
+        tally.rough.append(error(rough, truth))
+        tally.end.append(error(estimate.T_map_cam, truth))
+        tally.estimates.append(estimate)
+        tally.truth.append(truth)
+    return tally
+
+
+def dimmed(rgb: np.ndarray) -> np.ndarray:
+    """Half the exposure, a warmer white balance, haze."""
+    return np.clip(rgb * np.array([0.55, 0.5, 0.42]) + 25, 0, 255).round().astype(np.uint8)
+
+
+def coverage(tally: Tally) -> str:
+    """How often the truth lies within the regions that the covariance names, of right poses."""
+    distance, all_six = [], []
+    for estimate, truth in zip(tally.estimates, tally.truth, strict=True):
+        T, C = estimate.T_map_cam, estimate.covariance
+        assert T is not None
+        if not estimate.refined or C is None or (np.array(error(T, truth)) > WRONG).any():
+            continue
+        turn = Rotation.from_matrix(truth[:3, :3] @ T[:3, :3].T).as_rotvec()
+        off = np.concatenate([truth[:3, 3] - T[:3, 3], turn])
+        distance.append(off[:3] @ np.linalg.solve(C[:3, :3], off[:3]))
+        all_six.append(off @ np.linalg.solve(C, off))
+    shares = [
+        f"{100 * np.mean(np.array(values) <= chi2.ppf(level, freedom)):.0f}"
+        for values, freedom in ((distance, 3), (all_six, 6))
+        for level in (0.5, 0.9, 0.95)
+    ]
+    scale = np.sqrt(np.quantile(all_six, 0.9) / chi2.ppf(0.9, 6)) if all_six else float("nan")
+    return f"| {len(all_six)} | {' / '.join(shares[:3])} | {' / '.join(shares[3:])} | {scale:.2f} |\n"
+
+
+def auroc(right: np.ndarray, wrong: np.ndarray) -> float:
+    """How often a right pose scores above a wrong one; what could not be compared scores lowest."""
+    values = np.nan_to_num(np.concatenate([right, wrong]), nan=-1.0)
+    ranks = rankdata(values)[: len(right)].sum()
+    return float((ranks - len(right) * (len(right) + 1) / 2) / (len(right) * len(wrong)))
+
+
+def power(refiner: Refiner, dataset: Dataset, frames: np.ndarray) -> str:
+    """AUROC of the likeness: true poses against poses so far off."""
+    rng = np.random.default_rng(1)
+    at = {
+        metres: np.array(
+            [
+                refiner.verify(dataset.rgb(i), dataset.camera, moved(dataset.T_map_cam[i], metres, turn, rng))
+                for i in frames
+            ]
+        )
+        for metres, turn in ((0.0, 0.0), (1.0, 1.0), (3.0, 3.0), (10.0, 7.0))
+    }
+    far = [
+        refiner.verify(dataset.rgb(i), dataset.camera, dataset.T_map_cam[j])
+        for i, j in zip(frames, rng.permutation(len(dataset)), strict=False)
+    ]
+    values = [f"{np.nanmedian(at[0.0]):.2f}"] + [
+        f"{auroc(at[0.0], wrong):.3f} ({np.nanmedian(wrong):.2f})"
+        for wrong in (at[1.0], at[3.0], at[10.0], np.array(far))
+    ]
+    return f"| {' | '.join(values)} |\n"
+
+
+def impostors(refiner: Refiner, dataset: Dataset, frames: np.ndarray, foreign: Dataset | None) -> str:
+    """Shares accepted of what must not be: images of elsewhere, rough poses of elsewhere, no images."""
+    rng = np.random.default_rng(2)
+    noise = rng.integers(0, 256, (dataset.camera.height, dataset.camera.width, 3), np.uint8)
+    black = np.zeros_like(noise)
+    kinds: dict[str, Look] = {
+        "black": lambda rgb: black,
+        "noise": lambda rgb: noise,
+        "mirrored": lambda rgb: np.ascontiguousarray(rgb[:, ::-1]),
+    }
+    if foreign is not None:
+        other = iter(rng.permutation(len(foreign)))
+        kinds["another place"] = lambda rgb: cv2.resize(foreign.rgb(int(next(other))), rgb.shape[1::-1])
+    lines = ""
+    for name, look in kinds.items():
+        tally = series(refiner, dataset, frames, lambda i, _: dataset.T_map_cam[i], look)
+        lines += f"| {name} | {len(tally.end)} | {100 * tally.accepted.mean():.1f} |\n"
+    tally = series(refiner, dataset, frames, lambda i, r: dataset.T_map_cam[r.integers(len(dataset))])
+    share = 100 * (tally.accepted & tally.wrong).mean()
+    return (
+        lines + f"| rough pose of any other frame, and the result wrong | {len(tally.end)} | {share:.1f} |\n"
+    )
+
+
+def basin(refiner: Refiner, dataset: Dataset, frames: np.ndarray, path: Path) -> None:
+    """Success against the initial error, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    distances, turns = (2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 60.0), (5.0, 20.0, 40.0)
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), dpi=110)
+    for turn in turns:
+        shares = []
+        for metres in distances:
+            tally = series(
+                refiner, dataset, frames, lambda i, r, m=metres, t=turn: moved(dataset.T_map_cam[i], m, t, r)
+            )
+            shares.append(100 * float((tally.accepted & tally.right).mean()))
+            print(f"basin {metres:.0f} m {turn:.0f} deg: {shares[-1]:.0f} %", flush=True)
+        axes.plot(distances, shares, "o-", label=f"turned by {turn:.0f}°")
+    axes.set(xlabel="rough pose off by (m)", ylabel="refined to 1 m and 1° (%)", ylim=(0, 103))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def steps_picture(refiner: Refiner, dataset: Dataset, frames: np.ndarray, path: Path) -> None:
+    """Image, rendering at the rough pose, at the refined one, and what is left of the difference."""
+    columns, side = [], 192
+    for index in frames:
+        rng = np.random.default_rng([0, int(index)])
+        rough = moved(dataset.T_map_cam[index], rng.uniform(8, 15), rng.uniform(5, 10), rng)
+        rgb = dataset.rgb(int(index))
+        found = refiner.refine(rgb, dataset.camera, Estimate(rough))
+        assert found.T_map_cam is not None
+        shown = [refiner.rendered(T, dataset.camera) for T in (rough, found.T_map_cam)]
+        small = cv2.resize(rgb, shown[0].shape[1::-1], interpolation=cv2.INTER_AREA)
+        left = [cv2.absdiff(small, image) for image in shown]
+        parts = [small, shown[0], left[0], shown[1], left[1]]
+        columns.append(
+            np.vstack([cv2.resize(part, (side, side), interpolation=cv2.INTER_NEAREST) for part in parts])
+        )
+    sheet = np.hstack(columns)
+    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def held_out(run: Path, dataset: Dataset) -> Split:
+    """What the renderer was trained on and what not."""
+    recipe = load_checkpoint(checkpoint_directory(run)).provenance["split"]
+    return split_from_dict(recipe, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path)
+
+
+def machine() -> str:
+    """What it ran on."""
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return (
+        f"{names[0] if names else 'unknown processor'}, one thread, processor time, shared with other jobs."
+    )
+
+
+def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
+    """The tables of one renderer."""
+    renderer = Renderer(run, device="cpu", threads=1, guard=False)
+    checkpoint = load_checkpoint(checkpoint_directory(run))
+    refiner = Refiner(renderer, RefineSettings(least_likeness=options.least_likeness))
+    split = held_out(run, dataset)
+    rng = np.random.default_rng(0)
+    frames = rng.permutation(split.test)[: options.frames]
+    few = frames[: max(options.frames // 2, 5)]
+    T = dataset.T_map_cam
+    reach = options.reach
+    perturbed: Make = lambda i, r: moved(T[i], reach * r.uniform(5, 15), reach * r.uniform(5, 10), r)  # noqa: E731
+    finders: dict[str, Finder] = {"nearest frame": Retrieval(FrameIndex(dataset, split.train))}
+    if options.regressor:
+        finders["regression"] = Localizer(options.regressor, device="cpu", gate=False)
+    rows = series(refiner, dataset, frames, perturbed)
+    text = rows.row("perturbed")
+    text += series(refiner, dataset, few, perturbed, dimmed).row("perturbed, other light")
+    for name, finder in finders.items():
+        start: Make = lambda i, _, f=finder: f.find(dataset.rgb(i), dataset.camera).T_map_cam  # noqa: E731
+        text += series(refiner, dataset, few, start).row(name)
+        print(text, flush=True)
+    name = checkpoint.architecture["network"]
+    return TABLES.format(
+        name=f"{name}, {renderer.camera.width} px, {split.name} split", rows=text, coverage=coverage(rows),
+        power=power(refiner, dataset, few), impostors=impostors(refiner, dataset, few, options.foreign_dataset),
+        limit=options.least_likeness,
+    )  # fmt: skip
+
+
+HEADER = """# Refinement by rendering
+
+`python bench/refine.py` (rows and columns: see its docstring). {what}
+"""
+TABLES = """
+## {name}
+
+| rough pose | frames | rough: median m / ° | refined: median m / ° | times nearer | accepted (%) | of all, wrong (%) | s: median (most) |
+|---|---|---|---|---|---|---|---|
+{rows}
+Covariance: how often the truth lies in the region of 50 / 90 / 95 %, and the factor that standard deviations still lack.
+
+| refined poses | position (%) | position and rotation (%) | factor |
+|---|---|---|---|
+{coverage}
+Verification: median likeness at the true pose, and AUROC against poses off by so much (in brackets their likeness).
+
+| true | 1 m and 1° | 3 m and 3° | 10 m and 7° | another frame's pose |
+|---|---|---|---|---|
+{power}
+False accepts at a likeness of {limit} (the first ones with the true pose as rough pose).
+
+| input | tried | accepted (%) |
+|---|---|---|
+{impostors}"""
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("dataset", type=Path)
+    arguments.add_argument("runs", type=Path, nargs="+")
+    arguments.add_argument("--regressor", type=Path)
+    arguments.add_argument("--foreign", type=Path)
+    arguments.add_argument("--frames", type=int, default=60)
+    arguments.add_argument("--least-likeness", type=float, default=RefineSettings.least_likeness)
+    arguments.add_argument("--reach", type=float, default=1.0, help="factor on the errors of perturbed poses")
+    arguments.add_argument(
+        "--append", action="store_true", help="to the table of an earlier call; no pictures"
+    )
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    dataset = Dataset(options.dataset)
+    options.foreign_dataset = Dataset(options.foreign) if options.foreign else None
+    size = np.ptp(dataset.T_map_cam[:, :3, 3], axis=0)
+    text = f"{len(dataset)} frames over {size[0]:.0f} x {size[1]:.0f} m. {machine()}\n"
+    text = text if options.append else HEADER.format(what=text)
+    for run in options.runs:
+        text += measure(run, dataset, options)
+    print(text)
+    RESULT.write_text((RESULT.read_text() + "\n" if options.append else "") + text)
+    if not options.append:
+        refiner = Refiner(Renderer(options.runs[0], device="cpu", threads=1, guard=False))
+        frames = np.random.default_rng(3).permutation(held_out(options.runs[0], dataset).test)
+        steps_picture(refiner, dataset, frames[:6], IMAGES / "refine_steps.jpg")
+        basin(refiner, dataset, frames[: max(options.frames // 3, 5)], IMAGES / "refine_basin.png")
+
+
+if __name__ == "__main__":
+    main()
