@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros.evaluation.experiments.localization import FRAMES_FILES, Place, Row
-from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES, LocalizationConfig, place_name
+from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES
 from pose2rgbd_ros.evaluation.localization import cumulative
 from pose2rgbd_ros.geometry.arrays import Bool, Float64
 
@@ -20,11 +20,6 @@ COLOURS = {
     "mean-pose": "#cccccc",
 }  # fmt: skip
 _POINTS = 300
-
-
-def draw(out: Path, place: Place, config: LocalizationConfig) -> None:
-    """The PNGs of a place into `out`, their names beginning with the place's. Raises OSError."""
-    draw_curves(out / f"{place_name(place.dataset)}-curves.png", place)
 
 
 def draw_curves(path: Path, place: Place) -> None:

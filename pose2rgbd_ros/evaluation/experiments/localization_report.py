@@ -18,11 +18,18 @@ from pose2rgbd_ros.evaluation.experiments import localization_paper as paper
 from pose2rgbd_ros.evaluation.experiments.localization import Outcome, Place, Row
 from pose2rgbd_ros.evaluation.experiments.localization_findings import findings
 from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES, place_name
+from pose2rgbd_ros.evaluation.experiments.localization_saliency import draw_saliency, focus_cells
 from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
 NOTHING = "–"
 METRES, DEGREES = "median_position_m", "median_rotation_deg"
 SHARES = ("within_0.25_m_2_deg", "within_5_m_10_deg")
+
+FOCUS_WORDS = (
+    "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of its "
+    "texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out frames, and "
+    "over seeds. The paper says that PoseGAN looks at structure, its config A and PoseNet at texture."
+)
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -42,31 +49,32 @@ PAGE = """<!doctype html>
 
 def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
     """Write the files of what is measured so far; `pictures`: draw curves and saliency too. UserError: cannot be written."""
-    from pose2rgbd_ros.evaluation.experiments.localization_pictures import draw
+    from pose2rgbd_ros.evaluation.experiments.localization_pictures import draw_curves
 
     try:
         out.mkdir(parents=True, exist_ok=True)
         if pictures:
             for place in outcome.places:
-                draw(out, place, outcome.config)
-        layout.atomic_write(out / "tables.md", markdown(outcome).encode())
+                draw_curves(out / f"{place_name(place.dataset)}-curves.png", place)
+                if outcome.config.saliency:
+                    others = [other for other in outcome.places if other is not place]
+                    draw_saliency(out, place, others, outcome.config)
+        layout.atomic_write(out / "tables.md", markdown(outcome, pictures).encode())
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", _values(outcome))
-        layout.atomic_write(out / "index.html", _page(out, outcome).encode())
+        layout.atomic_write(out / "index.html", _page(out, outcome, pictures).encode())
     except OSError as error:
         raise UserError(f"cannot write the comparison into {out} ({error.strerror or error})") from error
 
 
-def markdown(outcome: Outcome) -> str:
-    """Everything in words and tables, ready to paste."""
+def markdown(outcome: Outcome, finished: bool = True) -> str:
+    """Everything in words and tables, ready to paste; once all is `finished`, what the networks look at too."""
     parts = [effort(outcome)]
     for place in outcome.places:
-        parts += [
-            f"### {place_name(place.dataset)}",
-            f"{place.words}.",
-            _markdown(cells(place)),
-            *remarks(place),
-        ]
+        parts += [f"### {place_name(place.dataset)}", f"{place.words}.", _markdown(cells(place))]
+        parts += remarks(place)
+        focus = _focus(outcome, place, finished)
+        parts += [FOCUS_WORDS, _markdown(focus)] if focus else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -136,6 +144,14 @@ def remarks(place: Place) -> list[str]:
         f"{TITLES[row.method]}, seed {row.seed}, is missing: {row.error}." for row in place.rows if row.error
     ]
     return notes
+
+
+def _focus(outcome: Outcome, place: Place, finished: bool) -> list[list[str]]:
+    """Empty where there is nothing to tell."""
+    if not finished or not outcome.config.saliency:
+        return []
+    table = focus_cells(place, outcome.config)
+    return table if len(table) > 1 else []
 
 
 def _row(key: tuple[str, int | None], rows: list[Row], scene: str | None) -> list[str]:
@@ -212,12 +228,14 @@ def _values(outcome: Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _page(out: Path, outcome: Outcome) -> str:
+def _page(out: Path, outcome: Outcome, finished: bool) -> str:
     text = ""
     for place in outcome.places:
         name = place_name(place.dataset)
         text += f"<h2>{html.escape(name)}</h2><p>{html.escape(place.words)}.</p>{_table(cells(place))}"
         text += "".join(f"<p>{html.escape(note)}</p>" for note in remarks(place))
+        focus = _focus(outcome, place, finished)
+        text += f"<p>{html.escape(FOCUS_WORDS)}</p>{_table(focus)}" if focus else ""
         for picture in sorted(out.glob(f"{name}-*.png")):
             data = base64.b64encode(picture.read_bytes()).decode()
             text += f'<p><img alt="{html.escape(picture.stem)}" src="data:image/png;base64,{data}"></p>'

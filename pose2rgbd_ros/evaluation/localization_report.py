@@ -1,0 +1,198 @@
+"""An evaluation of found poses as files: metrics.yaml, table.md, a line a frame, and index.html to look at first."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.baselines import NearestFrame
+from pose2rgbd_ros.evaluation.localization import Localized, cumulative, write_csv
+from pose2rgbd_ros.evaluation.localization_evaluate import MODEL, PoseEvaluation
+from pose2rgbd_ros.evaluation.sheets import Block, Column, draw_blocks
+from pose2rgbd_ros.geometry.arrays import Float64, Int64, UInt8
+from pose2rgbd_ros.models.view import ViewModel
+from pose2rgbd_ros.settings import write_yaml
+
+SHEET, CURVES, MAP = "frames.png", "curves.png", "map.png"
+SHOWN = 4  # best frames, and worst
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+ table {{ border-collapse: collapse; margin: 1rem 0; }}
+ th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }}
+ th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) {{ text-align: left; }}
+ .verdict {{ font-size: 1.15rem; padding: .6rem 1rem; border-left: 4px solid #0b6e4f; background: #f7f7f7; }}
+ img {{ max-width: 100%; }} .note {{ color: #a33; }}
+</style>
+<h1>{title}</h1>
+<p class="verdict">{verdict}.</p>
+{tables}
+<p>Measured on {measured_on}. Medians unless it says otherwise; the shares are of all frames, rejected ones included.</p>
+{notes}
+<h2>Shares of the frames within an error</h2><img alt="cumulative curves" src="{curves}">
+<h2>Found against true positions</h2><img alt="map" src="{map}">
+<h2>Best and worst frames</h2><img alt="best and worst frames" src="{sheet}">
+</html>
+"""
+
+
+def write_report(out: Path, evaluation: PoseEvaluation) -> None:
+    """Write the files. UserError when the folder cannot be written."""
+    title = f"{evaluation.name} {evaluation.checkpoint.camera.width} px on {evaluation.dataset.path.resolve().name}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_yaml(out / "metrics.yaml", evaluation.to_dict())
+        (out / "table.md").write_text(evaluation.table() + "\n")
+        write_csv(out / "frames.csv", evaluation.colour[MODEL])
+        write_csv(out / "frames_grey.csv", evaluation.grey[MODEL])
+        layout.atomic_write(out / CURVES, _curves(evaluation))
+        layout.atomic_write(out / MAP, _map(evaluation))
+        _draw_frames(out / SHEET, evaluation, title)
+        (out / "index.html").write_text(_page(out, evaluation, title))
+    except OSError as error:
+        raise UserError(f"cannot write the report into {out} ({error.strerror or error})") from error
+
+
+def _page(out: Path, evaluation: PoseEvaluation, title: str) -> str:
+    tables = _table(evaluation.cells())
+    for group, frames in evaluation.chosen.groups.items():
+        tables += f"<h3>{html.escape(group)}, {len(frames)} frames</h3>{_table(evaluation.cells(group))}"
+    return PAGE.format(
+        title=html.escape(title),
+        verdict=html.escape(evaluation.verdict()),
+        tables=tables,
+        measured_on=html.escape(evaluation.measured_on()),
+        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in evaluation.notes),
+        **{
+            name: _embedded(out / file) for name, file in (("curves", CURVES), ("map", MAP), ("sheet", SHEET))
+        },
+    )
+
+
+def _table(cells: list[list[str]]) -> str:
+    header, *rows = cells
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _embedded(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+
+
+def _curves(evaluation: PoseEvaluation) -> bytes:
+    figure = Figure(figsize=(11, 4), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    units = (("m", "position"), ("°", "orientation"))
+    for line, (axes, (unit, what)) in enumerate(zip(figure.subplots(1, 2), units, strict=True)):
+        errors = [(each.position_m, each.rotation_deg)[line] for each in evaluation.colour.values()]
+        known = np.concatenate(errors)
+        known = known[np.isfinite(known)]
+        low = max(float(np.quantile(known, 0.01)), 1e-4) if len(known) else 0.01
+        at = np.geomspace(low, max(float(known.max()), 1.1 * low) if len(known) else 1.0, 300)
+        for style, said in (("-", evaluation.colour), (":", evaluation.grey)):
+            for i, (name, each) in enumerate(said.items()):
+                error = (each.position_m, each.rotation_deg)[line]
+                label = (evaluation.name if name == MODEL else each.name) + (", grey" if style == ":" else "")
+                axes.plot(at, cumulative(error, each.accepted, at), style, color=f"C{i}", label=label)
+        axes.set(
+            xscale="log", ylim=(0, 1), xlabel=f"error of the {what} ({unit})", ylabel="share of the frames"
+        )
+        axes.grid(alpha=0.3, which="both")
+    figure.axes[0].legend(fontsize=8)
+    return _png(figure)
+
+
+def _map(evaluation: PoseEvaluation) -> bytes:
+    """Along the two axes of the map in which the frames differ most."""
+    found = evaluation.colour[MODEL]
+    true_m, found_m = found.T_true[:, :3, 3], found.T_found[:, :3, 3]
+    trained_m = evaluation.checkpoint.training_T_map_cam[:, :3, 3]
+    everything = np.concatenate([trained_m, true_m])
+    across, up = np.sort(np.argsort(np.ptp(everything, axis=0))[1:])
+    figure = Figure(figsize=(9, 8), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(trained_m[:, across], trained_m[:, up], ".", color="0.8", ms=3, label="trained on")
+    for inside, colour, label in ((found.accepted, "#c0392b", "found"), (~found.accepted, "0.5", "rejected")):
+        lines = np.stack([true_m[inside], found_m[inside], np.full_like(true_m[inside], np.nan)], axis=1)
+        lines = lines.reshape(-1, 3)
+        axes.plot(lines[:, across], lines[:, up], "-", color=colour, lw=0.5, alpha=0.6)
+        if inside.any():
+            axes.plot(found_m[inside, across], found_m[inside, up], ".", color=colour, ms=4, label=label)
+    axes.plot(true_m[:, across], true_m[:, up], ".", color="#1f4e9c", ms=4, label="true")
+    axes.set(xlabel=f"{'xyz'[across]} (m)", ylabel=f"{'xyz'[up]} (m)", aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def _draw_frames(path: Path, evaluation: PoseEvaluation, title: str) -> None:
+    """The best frames above the worst: the image, what the network shows at the pose it found, the frame nearest there."""
+    found = evaluation.colour[MODEL]
+    known = np.flatnonzero(np.isfinite(found.position_m))
+    if not len(known):
+        known = np.array([], int)
+    order = known[np.argsort(found.position_m[known], kind="stable")]
+    parts = [("best", order[:SHOWN]), ("worst", order[::-1][: min(SHOWN, max(0, len(order) - SHOWN))])]
+    blocks = [
+        Block(_columns(evaluation, rows), _labels(found, rows, word)) for word, rows in parts if len(rows)
+    ]
+    if not blocks:
+        nothing = Column("no pose was found", [evaluation.dataset.rgb(int(evaluation.chosen.test[0]))])
+        blocks = [Block([nothing], ["all rejected"])]
+    draw_blocks(path, blocks, title)
+
+
+def _columns(evaluation: PoseEvaluation, rows: Int64) -> list[Column]:
+    dataset, found = evaluation.dataset, evaluation.colour[MODEL]
+    T_found = found.T_found[rows]
+    images: list[np.ndarray | None] = [dataset.rgb(int(evaluation.chosen.test[row])) for row in rows]
+    columns = [Column("image", images)]
+    model = evaluation.checkpoint.build_model()
+    if isinstance(model, ViewModel):
+        columns.append(Column("shown at the pose found", [*_shown(evaluation, model, T_found)]))
+    if evaluation.training is not None:
+        training = evaluation.training
+        train = np.flatnonzero(
+            evaluation.checkpoint.trained_on(training.stamps_ns, training.T_map_cam[:, :3, 3])
+        )
+        extent_m = float(np.linalg.norm(np.ptp(training.T_map_cam[train, :3, 3], axis=0)))
+        for title, poses in (
+            ("trained frame nearest to it", T_found),
+            ("... to the true pose", found.T_true[rows]),
+        ):
+            nearest = train[NearestFrame(training.T_map_cam[train], extent_m)(poses)]
+            columns.append(Column(title, [training.rgb(int(index)) for index in nearest]))
+    return columns
+
+
+@torch.inference_mode()
+def _shown(evaluation: PoseEvaluation, model: ViewModel, T_map_cam: Float64) -> list[UInt8]:
+    checkpoint = evaluation.checkpoint
+    pictures = model.pictures(torch.from_numpy(T_map_cam), checkpoint.camera, checkpoint.normalization)
+    if pictures.rgb is None:
+        return []
+    rgb = pictures.rgb.permute(0, 2, 3, 1).clamp(0, 1)
+    return list((rgb * 255).round().to(torch.uint8).numpy())
+
+
+def _labels(found: Localized, rows: Int64, word: str) -> list[str]:
+    return [f"{word}\n{found.position_m[row]:.3g} m, {found.rotation_deg[row]:.3g}°" for row in rows]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
