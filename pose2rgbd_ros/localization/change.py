@@ -19,6 +19,7 @@ from pose2rgbd_ros.settings import setting
 BLURS_PX = (0.0, 0.6, 0.9, 1.3, 1.8, 2.5, 3.5)  # how much more detail the camera may show than memory holds
 SURROUNDINGS = 1 / 7  # of the width: what is usual is asked there, and is more than a mover takes up
 USUAL_SHARE = 0.97  # differences above this quantile do not make anything usual
+PEAK_SHARE = 0.2  # of its largest difference: there a patch ends
 THICKNESS_PX = 3  # thinner stripes are edges that do not quite meet
 
 
@@ -175,15 +176,18 @@ def usual(levels: Float32, known: Bool) -> Float32:
 
 
 def patches(difference: Float32, threshold: float, edge: float, least_area_px: int) -> Bool:
-    """Where it is above `edge`, in patches (H, W) thick and large enough that are above `threshold` somewhere."""
+    """Where it is above `edge`, in patches (H, W) thick and large enough that are above `threshold` somewhere.
+
+    A patch ends where the difference has fallen to a share of its peak: what is seen to differ was averaged over a spot.
+    """
     square = np.ones((THICKNESS_PX, THICKNESS_PX), np.uint8)
     thick = cv2.morphologyEx((difference > edge).astype(np.uint8), cv2.MORPH_OPEN, square)
     count, labels, facts, _ = cv2.connectedComponentsWithStats(thick, connectivity=8)
-    kept = np.zeros(count, bool)
-    kept[np.unique(labels[difference > threshold])] = True
-    kept &= facts[:, cv2.CC_STAT_AREA] >= least_area_px
+    peak = np.zeros(count, np.float32)
+    np.maximum.at(peak, labels.ravel(), difference.ravel())
+    kept = (peak > threshold) & (facts[:, cv2.CC_STAT_AREA] >= least_area_px)
     kept[0] = False
-    mask: Bool = kept[labels]
+    mask: Bool = kept[labels] & (difference > PEAK_SHARE * peak[labels])
     return mask
 
 

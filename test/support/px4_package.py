@@ -1,4 +1,4 @@
-"""A real ROS package px4_msgs with the one message that we publish, generated as PX4's is: there is no wheel of it."""
+"""A real ROS package px4_msgs with the two messages that we publish, generated as PX4's is: there is no wheel of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-FIELDS = """\
+OBSTACLE_DISTANCE = """\
 uint64 timestamp
 uint8 frame
 uint8 MAV_FRAME_GLOBAL = 0
@@ -25,12 +25,35 @@ uint16 min_distance
 uint16 max_distance
 float32 angle_offset
 """
+VEHICLE_ODOMETRY = """\
+uint64 timestamp
+uint64 timestamp_sample
+uint8 POSE_FRAME_UNKNOWN = 0
+uint8 POSE_FRAME_NED = 1
+uint8 POSE_FRAME_FRD = 2
+uint8 pose_frame
+float32[3] position
+float32[4] q
+uint8 VELOCITY_FRAME_UNKNOWN = 0
+uint8 VELOCITY_FRAME_NED = 1
+uint8 VELOCITY_FRAME_FRD = 2
+uint8 VELOCITY_FRAME_BODY_FRD = 3
+uint8 velocity_frame
+float32[3] velocity
+float32[3] angular_velocity
+float32[3] position_variance
+float32[3] orientation_variance
+float32[3] velocity_variance
+uint8 reset_counter
+int8 quality
+"""
+FIELDS = {"ObstacleDistance": OBSTACLE_DISTANCE, "VehicleOdometry": VEHICLE_ODOMETRY}
 CMAKE = """\
 cmake_minimum_required(VERSION 3.20)
 project(px4_msgs)
 find_package(ament_cmake REQUIRED)
 find_package(rosidl_default_generators REQUIRED)
-rosidl_generate_interfaces(${PROJECT_NAME} msg/ObstacleDistance.msg)
+rosidl_generate_interfaces(${PROJECT_NAME} msg/ObstacleDistance.msg msg/VehicleOdometry.msg)
 ament_package()
 """
 PACKAGE = """\
@@ -38,7 +61,7 @@ PACKAGE = """\
 <package format="3">
   <name>px4_msgs</name>
   <version>1.0.0</version>
-  <description>The fields of PX4's ObstacleDistance.</description>
+  <description>The fields of PX4's ObstacleDistance and VehicleOdometry.</description>
   <maintainer email="tests@pose2rgbd.invalid">tests</maintainer>
   <license>Apache-2.0</license>
   <buildtool_depend>ament_cmake</buildtool_depend>
@@ -54,7 +77,8 @@ def build_px4_msgs(folder: Path) -> dict[str, str]:
     """Generate, build and install the package in `folder`; returns the environment in which Python finds it."""
     source, build, prefix = folder / "px4_msgs", folder / "build", folder / "install"
     (source / "msg").mkdir(parents=True)
-    (source / "msg" / "ObstacleDistance.msg").write_text(FIELDS)
+    for name, fields in FIELDS.items():
+        (source / "msg" / f"{name}.msg").write_text(fields)
     (source / "CMakeLists.txt").write_text(CMAKE)
     (source / "package.xml").write_text(PACKAGE)
     where = sysconfig.get_path("purelib", vars={"base": ""})[1:]
