@@ -176,7 +176,7 @@ def test_crops_are_of_the_larger_frames_and_a_camera_of_their_middle(flight: Pat
     )
 
 
-@pytest.mark.parametrize("model", ["posegan", "posegan-a", "posenet"])
+@pytest.mark.parametrize("model", [pytest.param("posegan", marks=pytest.mark.slow), "posegan-a"])
 def test_a_run_finds_poses_and_leaves_everything_behind(flight: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "run"
     config = small(
@@ -189,7 +189,7 @@ def test_a_run_finds_poses_and_leaves_everything_behind(flight: Path, tmp_path: 
         posegan={"alpha": 1.0},
     )
     result = train(flight, out, config)
-    assert result.scores["position_median_m"] < 0.7 * result.baseline["position_median_m"]
+    assert result.scores["position_median_m"] < 0.8 * result.baseline["position_median_m"]
     assert not result.collapsed
     assert "m (mean pose" in result.description
     checkpoint = load_checkpoint(out)
@@ -207,17 +207,12 @@ def test_a_run_finds_poses_and_leaves_everything_behind(flight: Path, tmp_path: 
     shows = model == "posegan"
     assert isinstance(network, ViewModel) == shows
     assert ("psnr_db" in result.scores) == shows
-    if shows:
-        T = checkpoint.training_T_map_cam[:2]
-        assert Renderer(out, device="cpu").render(T).rgb.shape == (2, 32, 32, 3)  # type: ignore[union-attr]
-    else:
+    if not shows:
         with pytest.raises(UserError, match="shows no pictures"):
             Renderer(out, device="cpu")
 
 
-@pytest.mark.parametrize(
-    ("model", "output"), [("posegan", "rgb"), ("posegan", "rgbd"), ("posegan-a", "auto"), ("posenet", "auto")]
-)
+@pytest.mark.parametrize(("model", "output"), [("posegan", "rgb"), ("posegan", "rgbd"), ("posenet", "auto")])
 def test_interrupted_and_resumed_is_the_same_run(
     flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, output: str
 ) -> None:
@@ -237,6 +232,11 @@ def test_interrupted_and_resumed_is_the_same_run(
     once, twice = (load_file(tmp_path / run / "last" / "state.safetensors") for run in ("whole", "parts"))
     assert once.keys() == twice.keys()
     assert [key for key in once if not torch.equal(once[key], twice[key])] == []
+    if model == "posegan":
+        seen = Renderer(tmp_path / "parts", device="cpu").render(Dataset(flight).T_map_cam[:2])
+        assert seen.rgb is not None
+        assert seen.rgb.shape == (2, 32, 32, 3)
+        assert (seen.depth is not None) == (output == "rgbd")
 
 
 def test_depth_joins_the_picture_and_half_of_what_the_discriminator_sees(flight: Path) -> None:
@@ -257,6 +257,21 @@ def test_depth_joins_the_picture_and_half_of_what_the_discriminator_sees(flight:
     assert 0 < int(hidden.sum()) < 8
     assert float(recorded[hidden, 3:].abs().max()) == 0.0
     assert float(recorded[~hidden, 3].abs().max()) > 0.0
+
+
+def test_half_precision_gives_the_same_losses_roughly(flight: Path) -> None:
+    """Mixed precision is for GPUs; that nothing in it clashes shows on a CPU too."""
+    losses: list[list[float]] = []
+    for half in (False, True):
+        learner, data = made(flight)
+        found = []
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            for loss in learner.losses(learner.model, data.split.train[:8], 0.0):
+                loss.backward()
+                found.append(float(loss.detach()))
+        losses.append(found)
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)
+    assert losses[0] != losses[1]
 
 
 def test_pose_errors_are_metres_and_degrees() -> None:

@@ -31,10 +31,11 @@ class SpectralNorm(nn.Module):
                 self._step(weight.detach())
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The normalised weight; gradients see the singular vectors as constants."""
-        with torch.no_grad():
-            u, v = self._step(weight) if self.training else self._vectors(weight)
-        return weight * (self._gain / torch.dot(u, weight.flatten(1) @ v))
+        """The normalised weight; gradients see the singular vectors as constants. In full precision, always."""
+        with torch.autocast(weight.device.type, enabled=False):
+            with torch.no_grad():
+                u, v = self._step(weight) if self.training else self._vectors(weight)
+            return weight * (self._gain / torch.dot(u, weight.flatten(1) @ v))
 
     def _step(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A step of the power iteration."""
