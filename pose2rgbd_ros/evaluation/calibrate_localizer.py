@@ -50,7 +50,7 @@ class LocalizerGoal:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Held-out frames as read: errors (N, 6) along the camera's axes, doubts (N, 5), image figures (N, 3), unit (N,)."""
+    """Held-out frames as read: errors (N, 6) along level axes, doubts (N, 5), image figures (N, 3), unit (N,)."""
 
     errors: Float64
     doubts: Float64
@@ -174,7 +174,7 @@ def _measure(frames: Frames, figures: Float64, true_accept: float) -> Measured:
         for level, part in np.ndindex(3, 3):
             within[level, part] += np.bincount(place, inside[:, level, part], len(units))
         curves.append(covariance.probabilities(squared[accepted]))
-        sigma = np.sqrt(np.linalg.eigvalsh(model.covariance_cam(other.doubts)[:, :3, :3])[:, -1])
+        sigma = np.sqrt(np.linalg.eigvalsh(model.covariance_level(other.doubts)[:, :3, :3])[:, -1])
         size = np.linalg.norm(other.errors[:, :3], axis=1), np.linalg.norm(other.errors[:, 3:], axis=1)
         found.append(np.stack([size[0], np.degrees(size[1]), sigma, accepted]))
     promised = np.linspace(0.05, 0.95, 19)
@@ -212,7 +212,7 @@ def _frames(
 ) -> Frames:
     readings = [one.reading for one in seen if one.reading is not None]
     return Frames(
-        covariance.errors_cam(np.stack([one.T_map_cam for one in readings]), T_true),
+        covariance.errors(np.stack([one.T_map_cam for one in readings]), T_true),
         np.stack(
             [doubts(one.reading, one.view, features, memory) for one in seen if one.reading is not None]
         ),

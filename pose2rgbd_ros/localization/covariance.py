@@ -1,10 +1,11 @@
 """How wrong a pose may be: a 6x6 covariance learnt from the errors on held-out frames.
 
-Errors are looked at along the camera's own axes, where they are alike whatever the heading: a camera that is taken for
-farther right is also taken for turned. Their shape is one 6x6 scatter matrix; its size follows each image's difficulty,
-a log-linear function of what the network shows of its doubts (spread among crops, unlikeness of features), and a factor
-that makes the region of LEVEL hold that share of the errors on lines left out in turn: locally weighted conformal prediction
-(Lei et al., "Distribution-free predictive inference for regression", 2018) with an ellipsoid.
+Errors are looked at along right, ahead and up as the camera has them, where they are alike whatever the heading: a camera
+that is taken for farther right is also taken for turned, and one flown level is hardly wrong in height. Their shape is
+one 6x6 scatter matrix; its size follows each image's difficulty, a log-linear function of what speaks for doubt (spread
+among crops, unlikeness of features), and a factor that makes the region of LEVEL hold that share of the errors on lines
+left out in turn: locally weighted conformal prediction (Lei et al., "Distribution-free predictive inference for
+regression", 2018) with an ellipsoid.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LEVEL = 0.9
 MOST_LEVEL = 0.95
 LEVELS = (0.5, 0.9, 0.95)  # those reported
 RIDGE = 0.1  # of the frames' number, on standardised features
+ROLLED = 1e-3
 TAIL = 4.0  # degrees of freedom of the scatter's Student t: single large errors do not stretch all ellipsoids
 LEAST_M, LEAST_RAD = 1e-4, 1e-5  # errors below are none
 _PARTS = (slice(0, 3), slice(3, 6))
@@ -31,7 +33,7 @@ _PARTS = (slice(0, 3), slice(3, 6))
 class CovarianceModel:
     """Learnt from held-out frames.
 
-    scatter: (6, 6) of errors over their difficulty, camera axes. weights: (2, 1 + M) of position's and rotation's log
+    scatter: (6, 6) of errors over their difficulty, level axes. weights: (2, 1 + M) of position's and rotation's log
     difficulty on (1, features). centre, spread: (M,) of the features; least, most: (M,) standardised, as calibrated on:
     beyond them nothing is extrapolated.
     """
@@ -49,22 +51,34 @@ class CovarianceModel:
         with_one = np.concatenate([np.ones((len(standard), 1)), standard], axis=1)
         return np.exp(with_one @ self.weights.T)
 
-    def covariance_cam(self, features: Float64) -> Float64:
-        """Covariances (N, 6, 6) along the cameras' axes, of features (N, M)."""
+    def covariance_level(self, features: Float64) -> Float64:
+        """Covariances (N, 6, 6) along the cameras' level axes, of features (N, M)."""
         factor = np.repeat(self.difficulty(features), 3, axis=1)
         return self.scatter * factor[:, :, None] * factor[:, None, :]
 
     def covariance_map(self, features: Float64, T_map_cam: Float64) -> Float64:
         """Covariance (6, 6) of one pose (4, 4) along the map's axes, as `Estimate` has it, of features (M,)."""
-        turn = np.kron(np.eye(2), T_map_cam[:3, :3])
-        return np.asarray(turn @ self.covariance_cam(features[None])[0] @ turn.T)
+        turn = np.kron(np.eye(2), level_axes(T_map_cam[None])[0])
+        return np.asarray(turn @ self.covariance_level(features[None])[0] @ turn.T)
 
 
-def errors_cam(T_estimated: Float64, T_true: Float64) -> Float64:
-    """What poses (N, 4, 4) lack to the true ones, (N, 6): metres along and radians about the estimated camera's axes."""
-    R_t = T_estimated[:, :3, :3].swapaxes(1, 2)
-    moved = (R_t @ (T_true[:, :3, 3] - T_estimated[:, :3, 3])[..., None])[..., 0]
-    return np.concatenate([moved, Rotation.from_matrix(R_t @ T_true[:, :3, :3]).as_rotvec()], axis=1)
+def level_axes(T_map_cam: Float64) -> Float64:
+    """Rotations (N, 3, 3) to the map from right, ahead and up as cameras (N, 4, 4) have them: up is the map's z, right
+    the camera's x made level; the map's own axes for a camera rolled onto its side."""
+    right = T_map_cam[:, :3, 0] * (1.0, 1.0, 0.0)
+    length = np.linalg.norm(right, axis=1, keepdims=True)
+    right = np.where(length > ROLLED, right / np.maximum(length, ROLLED), (1.0, 0.0, 0.0))
+    up = np.broadcast_to([0.0, 0.0, 1.0], right.shape)
+    return np.stack([right, np.cross(up, right), up], axis=2)
+
+
+def errors(T_estimated: Float64, T_true: Float64) -> Float64:
+    """What poses (N, 4, 4) lack to the true ones, (N, 6): metres along and radians about the estimated camera's level
+    axes; true rotation = exp(rotation) @ estimated."""
+    axes_t = level_axes(T_estimated).swapaxes(1, 2)
+    moved = T_true[:, :3, 3] - T_estimated[:, :3, 3]
+    turned = Rotation.from_matrix(T_true[:, :3, :3] @ T_estimated[:, :3, :3].swapaxes(1, 2)).as_rotvec()
+    return np.concatenate([(axes_t @ part[..., None])[..., 0] for part in (moved, turned)], axis=1)
 
 
 def fit(errors: Float64, features: Float64, unit: np.ndarray) -> CovarianceModel:
@@ -84,7 +98,7 @@ def fit(errors: Float64, features: Float64, unit: np.ndarray) -> CovarianceModel
 
 def squared_distances(model: CovarianceModel, errors: Float64, features: Float64) -> Float64:
     """Squared Mahalanobis distances (N, 3) of errors: of the position, the rotation and both together."""
-    covariance = model.covariance_cam(features)
+    covariance = model.covariance_level(features)
     parts = (*_PARTS, slice(0, 6))
     return np.stack([_squared(covariance[:, part, part], errors[:, part]) for part in parts], axis=1)
 

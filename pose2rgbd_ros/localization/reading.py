@@ -11,6 +11,7 @@ import torch
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
+from pose2rgbd_ros.localization.covariance import errors
 from pose2rgbd_ros.localization.query import Query
 from pose2rgbd_ros.models.pose_model import PoseModel
 
@@ -28,7 +29,7 @@ class Reading:
     """Of one image.
 
     rgb: (S, S, 3), its view. T_map_cam: (4, 4), mean of the crops' poses. spread: (6,), standard deviation among them
-    along the camera's x, y, z (m) and about them (rad); 0 of one crop. features: (F,) and realism: of the centre crop,
+    along the camera's level axes (m) and about them (rad); 0 of one crop. features: (F,) and realism: of the centre crop,
     the latter NaN for networks without a discriminator.
     """
 
@@ -85,8 +86,6 @@ def _crop(query: Query, place: tuple[float, float]) -> UInt8:
 
 
 def _reading(rgb: UInt8, T: Float64, features: Float32, realism: float) -> Reading:
-    from pose2rgbd_ros.localization.covariance import errors_cam
-
     mean = mean_pose(T)
-    spread = np.sqrt(np.mean(errors_cam(np.broadcast_to(mean, T.shape), T) ** 2, axis=0))
+    spread = np.sqrt(np.mean(errors(np.broadcast_to(mean, T.shape), T) ** 2, axis=0))
     return Reading(np.ascontiguousarray(rgb), mean, spread, features, realism)
