@@ -80,17 +80,18 @@ def compare(
     known: (H, W) where the rendering shows the place; by default where it is not black.
     """
     settings = settings or ChangeSettings()
-    known = remembered.any(axis=-1) if known is None else known
+    shown = np.asarray(remembered.any(axis=-1) if known is None else known, np.bool_)
     if settings.align_px > 0:
-        remembered, known = aligned(rgb, remembered, known, settings.align_px * rgb.shape[1] / 256)
-    reference = relit(rgb, remembered, known)
-    softened = as_sharp(rgb, reference, known)
-    reference = relit(softened, remembered, known)
+        remembered, shown = aligned(rgb, remembered, shown, settings.align_px * rgb.shape[1] / 256)
+    reference = relit(rgb, remembered, shown)
+    softened = as_sharp(rgb, reference, shown)
+    reference = relit(softened, remembered, shown)
     levels = apart(softened, reference, settings.tolerance_px, settings.smoothing_px)
-    levels[~known] = 0
-    difference = levels / np.maximum(usual(levels, known), settings.least_levels)
+    levels[~shown] = 0
+    least = np.float32(settings.least_levels)
+    difference = np.asarray(levels / np.maximum(usual(levels, shown), least), np.float32)
     mask = patches(difference, settings.threshold, settings.edge, settings.least_area_px)
-    return Change(difference, mask, reference, known)
+    return Change(difference, mask, reference, shown)
 
 
 def aligned(rgb: UInt8, remembered: UInt8, known: Bool, limit_px: float) -> tuple[UInt8, Bool]:
@@ -110,8 +111,8 @@ def aligned(rgb: UInt8, remembered: UInt8, known: Bool, limit_px: float) -> tupl
 def smooth_flow(rgb: UInt8, remembered: UInt8, limit_px: float) -> Float32:
     """Where in memory each pixel of the image is found, as steps (H, W, 2) in x and y."""
     ours, theirs = (_structure(image) for image in (rgb, remembered))
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = search.calc(ours, theirs, None)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = search.calc(ours, theirs, np.zeros((*ours.shape, 2), np.float32))
     height, width = ours.shape
     coarse = max(8, width // 32)
     small = (max(1, width // coarse), max(1, height // coarse))
@@ -171,8 +172,8 @@ def usual(levels: Float32, known: Bool) -> Float32:
     side = max(3, round(levels.shape[1] * SURROUNDINGS))
     cap = float(np.quantile(levels[known], USUAL_SHARE))
     share = cv2.blur(known.astype(np.float32), (side, side))
-    mean: Float32 = cv2.blur(np.minimum(levels, cap), (side, side)) / np.maximum(share, 1e-3)
-    return mean
+    mean = cv2.blur(np.minimum(levels, np.float32(cap)), (side, side)) / np.maximum(share, np.float32(1e-3))
+    return np.asarray(mean, np.float32)
 
 
 def patches(difference: Float32, threshold: float, edge: float, least_area_px: int) -> Bool:
@@ -184,7 +185,7 @@ def patches(difference: Float32, threshold: float, edge: float, least_area_px: i
     thick = cv2.morphologyEx((difference > edge).astype(np.uint8), cv2.MORPH_OPEN, square)
     count, labels, facts, _ = cv2.connectedComponentsWithStats(thick, connectivity=8)
     peak = np.zeros(count, np.float32)
-    np.maximum.at(peak, labels.ravel(), difference.ravel())
+    np.maximum.at(peak, np.asarray(labels, np.int64).ravel(), difference.ravel())
     kept = (peak > threshold) & (facts[:, cv2.CC_STAT_AREA] >= least_area_px)
     kept[0] = False
     mask: Bool = kept[labels] & (difference > PEAK_SHARE * peak[labels])

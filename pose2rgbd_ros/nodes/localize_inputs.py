@@ -127,8 +127,8 @@ class ImageInputs:
         return f"images arrive, but no CameraInfo: {why}"
 
     def _explain(self, subscription: Subscription, role: str, remedy: str) -> str:
-        topic, kind = subscription.topic_name, subscription.msg_type
-        wanted = f"sensor_msgs/msg/{kind.__name__}"
+        topic, kind = subscription.topic_name, getattr(subscription.msg_type, "__name__", "")
+        wanted = f"sensor_msgs/msg/{kind}"
         publishers = self._node.get_publishers_info_by_topic(topic)
         if not publishers:
             return f"nobody publishes {topic}; {remedy}"

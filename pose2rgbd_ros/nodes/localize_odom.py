@@ -133,7 +133,7 @@ class MapToOdom:
         answer = self._odometry.pose_at(found.stamp_ns)
         if answer.T is None:
             publishers = self._node.count_publishers("odometry")
-            said = answer.reason.replace("_", " ") if publishers else "nobody publishes it"
+            said = (answer.reason or "").replace("_", " ") if publishers else "nobody publishes it"
             raise UserError(f"no odometry of the image's time on the topic odometry: {said}")
         return se3.compose(answer.T, self._poses.between(self._child_frame, found.frame_id, found.stamp_ns))
 

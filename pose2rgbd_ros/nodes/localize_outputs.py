@@ -84,14 +84,14 @@ def px4_message(
         timestamp=now_ns // 1000,
         timestamp_sample=stamp_ns // 1000,
         pose_frame=VehicleOdometry.POSE_FRAME_NED if frame == "ned" else VehicleOdometry.POSE_FRAME_FRD,
-        position=np.float32(position),
-        q=np.float32(quat[[3, 0, 1, 2]]),
+        position=np.asarray(position, np.float32),
+        q=np.asarray(quat[[3, 0, 1, 2]], np.float32),
         velocity_frame=VehicleOdometry.VELOCITY_FRAME_UNKNOWN,
-        velocity=np.float32(unknown),
-        angular_velocity=np.float32(unknown),
-        position_variance=np.float32(unknown),
-        orientation_variance=np.float32(unknown),
-        velocity_variance=np.float32(unknown),
+        velocity=np.asarray(unknown, np.float32),
+        angular_velocity=np.asarray(unknown, np.float32),
+        position_variance=np.asarray(unknown, np.float32),
+        orientation_variance=np.asarray(unknown, np.float32),
+        velocity_variance=np.asarray(unknown, np.float32),
     )
     if covariance is not None:
         along = np.diag(covariance)[:3]
@@ -100,8 +100,8 @@ def px4_message(
             [[math.cos(yaw), math.sin(yaw), 0.0], [-math.sin(yaw), math.cos(yaw), 0.0], [0.0, 0.0, 1.0]]
         )
         about = np.diag(R_level_map @ covariance[3:, 3:] @ R_level_map.T)
-        message.position_variance = np.float32(along[[1, 0, 2]] if frame == "ned" else along)
-        message.orientation_variance = np.float32(about)
+        message.position_variance = np.asarray(along[[1, 0, 2]] if frame == "ned" else along, np.float32)
+        message.orientation_variance = np.asarray(about, np.float32)
     return message
 
 
