@@ -7,7 +7,7 @@
 Writes bench/results/refine.md and, of the first run, docs/images/refine_basin.png and refine_steps.jpg. Rough poses:
 perturbed: the true one moved by 5 to 15 m (a third of it upwards) and turned by 5 to 10 degrees about any axis;
 nearest frame: the pose of the training frame that looks most like the image; regression: the pose network's answer.
-A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. Renderer and refinement have one thread.
+Errors are medians. A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. All has one thread.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ HEADER = """# Refinement by rendering
 TABLES = """
 ## {name}
 
-| rough pose | frames | rough: median m / ° | refined: median m / ° | times nearer | accepted (%) | of all, wrong (%) | s: median (most) |
+| rough pose | frames | rough: m / ° | refined: m / ° | times nearer | accepted (%) | wrongly (%) | s: median (most) |
 |---|---|---|---|---|---|---|---|
 {rows}
 Covariance: how often the truth lies in the region of 50 / 90 / 95 %, and the factor that standard deviations still lack.
