@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
@@ -110,6 +111,7 @@ def _curves(evaluation: PoseEvaluation) -> bytes:
             xscale="log", ylim=(0, 1), xlabel=f"error of the {what} ({unit})", ylabel="share of the frames"
         )
         axes.grid(alpha=0.3, which="both")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     figure.axes[0].legend(fontsize=8)
     return _png(figure)
 
@@ -142,10 +144,10 @@ def _draw_frames(path: Path, evaluation: PoseEvaluation, title: str) -> None:
     """The best frames above the worst: the image, what the network shows at the pose it found, the frame nearest there."""
     found = evaluation.colour[MODEL]
     known = np.flatnonzero(np.isfinite(found.position_m))
-    if not len(known):
-        known = np.array([], int)
     order = known[np.argsort(found.position_m[known], kind="stable")]
-    parts = [("best", order[:SHOWN]), ("worst", order[::-1][: min(SHOWN, max(0, len(order) - SHOWN))])]
+    best = _apart(order, len(found))
+    worst = np.setdiff1d(_apart(order[::-1], len(found)), best)
+    parts = [("best", best), ("worst", worst[np.argsort(-found.position_m[worst])])]
     blocks = [
         Block(_columns(evaluation, rows), _labels(found, rows, word)) for word, rows in parts if len(rows)
     ]
@@ -153,6 +155,15 @@ def _draw_frames(path: Path, evaluation: PoseEvaluation, title: str) -> None:
         nothing = Column("no pose was found", [evaluation.dataset.rgb(int(evaluation.chosen.test[0]))])
         blocks = [Block([nothing], ["all rejected"])]
     draw_blocks(path, blocks, title)
+
+
+def _apart(order: Int64, count: int) -> Int64:
+    """The first SHOWN that are no neighbours (a fiftieth of all frames to either side): one mishap fills no sheet."""
+    taken: list[int] = []
+    for row in order:
+        if len(taken) < SHOWN and all(abs(int(row) - other) > count // 50 for other in taken):
+            taken.append(int(row))
+    return np.array(taken, np.int64)
 
 
 def _columns(evaluation: PoseEvaluation, rows: Int64) -> list[Column]:
@@ -194,5 +205,5 @@ def _labels(found: Localized, rows: Int64, word: str) -> list[str]:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches="tight")
     return buffer.getvalue()
