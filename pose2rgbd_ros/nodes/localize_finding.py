@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ class Finding:
         if not settings.model:
             raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
         model, threads = Path(settings.model).expanduser(), settings.threads or None
-        self.localizer = Localizer(model, settings.device, threads)
+        self.localizer = Localizer(model, settings.device, threads or min(2, os.cpu_count() or 1))
         self.rendering = threading.Lock()
         self.renderer: Renderer | None = None
         self._refiner: Refiner | None = None
