@@ -17,7 +17,7 @@ from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.posegan.config import PoseGANSettings
+from pose2rgbd_ros.models.posegan.config import PoseGANSettings, blocks_of
 from pose2rgbd_ros.models.posegan.discriminator import Verdict
 from pose2rgbd_ros.models.view import ViewModel
 from pose2rgbd_ros.rendering.renderer import Renderer
@@ -294,12 +294,23 @@ def test_pose_errors_are_metres_and_degrees() -> None:
         ({"model": "posenet", "output": "rgb"}, "--output means nothing"),
         ({"posegan": {"trunk": "resnet18"}}, "is for posenet"),
         ({"posegan": {"blocks": 6}}, "halve 32 pixels away"),
-        ({"recipe": "paper"}, "no recipe"),
+        ({"model": "posenet", "recipe": "paper"}, "no recipe"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         small(**values)
+
+
+def test_the_paper_s_recipe_and_size() -> None:
+    recipe = resolve_recipe(TrainConfig(model="posegan", recipe="paper"))
+    assert (recipe.learning_rate, recipe.schedule, recipe.batch_size, recipe.weight_decay) == (
+        2e-4,
+        "fixed",
+        16,
+        0,
+    )
+    assert [blocks_of(PoseGANSettings(), size) for size in (32, 64, 128, 256)] == [3, 4, 5, 6]
 
 
 def test_settings_of_posegan_are_refused_for_others() -> None:

@@ -10,7 +10,11 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import setting
 
 BLOCKS = 5
-FIRST_CHANNELS = 32  # of the discriminator's first block; each further block has twice as many
+SMALLEST_MAP = 4  # pixels a side, after the last block
+FIRST_CHANNELS, MOST_CHANNELS = (
+    32,
+    512,
+)  # of the discriminator's first block; each further block has twice as many
 SIZES = (32, 64, 128, 256)
 CONFIGS = {"posegan": "full", "posegan-a": "a", "posegan-b": "b", "posegan-c": "c"}  # the paper's table 1
 POSENETS = {"posenet": "posegan", "posenet-resnet": "resnet34"}
@@ -25,12 +29,17 @@ class PoseGANSettings:
     generator_width: float | None = setting(
         None, "factor on the generator's channels, where it differs from width", ge=1 / 32, le=4.0
     )
-    blocks: int = setting(BLOCKS, "blocks of generator and discriminator, each halving the side", ge=2, le=6)
+    blocks: int | None = setting(
+        None,
+        "blocks of each network (down to 4 x 4 pixels: 3 at 32 pixels, the paper's 5 at 128)",
+        ge=2,
+        le=6,
+    )
     pool: Literal["sum", "flatten"] = setting(
         "sum", "how the trunk's last map becomes features", choices=("sum", "flatten")
     )
     gain: float = setting(
-        1.0, "norm of the discriminator's convolutions, where spectral (the paper: 1)", ge=0.1, le=10.0
+        2.0, "norm of the discriminator's convolutions, where spectral (the paper: 1)", ge=0.1, le=10.0
     )
     crop: Literal["random", "centre"] = setting(
         "random", "part of the 9/8 larger images that is trained on", choices=("random", "centre")
@@ -106,7 +115,12 @@ class PoseNetConfig:
 
 def channels_of(blocks: int, width: float) -> list[int]:
     """Channels of `blocks` blocks at a width factor."""
-    return [max(4, round((FIRST_CHANNELS << block) * width)) for block in range(blocks)]
+    return [max(4, round(min(FIRST_CHANNELS << block, MOST_CHANNELS) * width)) for block in range(blocks)]
+
+
+def blocks_of(chosen: PoseGANSettings, size: int) -> int:
+    """Blocks of a run's networks."""
+    return chosen.blocks or (size // SMALLEST_MAP).bit_length() - 1
 
 
 def check_blocks(size: int, blocks: int) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pose2rgbd_ros.models.posegan.config import CONFIGS, PoseGANConfig, PoseGANSettings
+from pose2rgbd_ros.models.posegan.config import CONFIGS, PoseGANConfig, PoseGANSettings, blocks_of
 from pose2rgbd_ros.models.posegan.discriminator import Verdict
 from pose2rgbd_ros.models.posegan.network import PoseGAN
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
@@ -119,7 +119,7 @@ def posegan_config(config: TrainConfig, recipe: Recipe, data: TrainingData) -> P
         size=config.size,
         width=config.posegan.width,
         generator_width=config.posegan.generator_width or config.posegan.width,
-        blocks=config.posegan.blocks,
+        blocks=blocks_of(config.posegan, config.size),
         pool=config.posegan.pool,
         gain=config.posegan.gain,
         pose_frequencies=recipe.pose_frequencies,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pose2rgbd_ros.models.posegan.config import POSENETS, PoseNetConfig
+from pose2rgbd_ros.models.posegan.config import POSENETS, PoseNetConfig, blocks_of
 from pose2rgbd_ros.models.posegan.posenet import PoseNet
 from pose2rgbd_ros.training.config import Recipe, TrainConfig
 from pose2rgbd_ros.training.crops import Crops
@@ -62,7 +62,7 @@ def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
         pose_dim=data.normalization.pose_dim,
         size=config.size,
         width=config.posegan.width,
-        blocks=config.posegan.blocks,
+        blocks=blocks_of(config.posegan, config.size),
         pool=config.posegan.pool,
         gain=config.posegan.gain,
     )
