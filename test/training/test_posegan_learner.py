@@ -73,16 +73,18 @@ def test_the_discriminator_s_loss_is_equation_8(flight: Path, model: str) -> Non
     assert float(loss.detach()) == pytest.approx(-L1 + 0.3 * L2, rel=1e-5), "Eq. 4 is made large, Eq. 6 small"
 
 
-def test_gamma_passes_no_gradient(flight: Path) -> None:
-    """With gradients through gamma the discriminator would gain by finding recorded poses badly."""
-    learner, _ = made(flight, posegan={"alpha": 1.0, "k": 0.9})
+@pytest.mark.parametrize("pull", ["generated", "both"])
+def test_gradients_of_equation_6(flight: Path, pull: str) -> None:
+    """None through gamma, or the discriminator would gain by finding recorded poses badly; through F(x) if told."""
+    learner, _ = made(flight, posegan={"alpha": 1.0, "k": 0.9, "pull": pull})
     real, fake = verdicts(1, 7, 1), verdicts(1, 7, 2)
-    pose = torch.zeros(1, 7)
-    learner._discriminator_loss(real, fake, pose).backward()
+    learner._discriminator_loss(real, fake, torch.zeros(1, 7)).backward()
     found, generated = real.pose.detach(), fake.pose.detach()
-    expected = found / found.norm() + (found - generated) / (found - generated).norm()
+    away = (generated - found) / (generated - found).norm()
     assert real.pose.grad is not None
-    torch.testing.assert_close(real.pose.grad, expected)
+    assert fake.pose.grad is not None
+    torch.testing.assert_close(fake.pose.grad, away)
+    torch.testing.assert_close(real.pose.grad, found / found.norm() - (away if pull == "both" else 0.0))
 
 
 def test_a_generated_pose_within_gamma_costs_nothing(flight: Path) -> None:

@@ -52,6 +52,11 @@ class PoseGANSettings:
     beta_pixel: float = setting(10.0, "weight of the pixels in the generator's loss (beta 2)", ge=0.0)
     k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
     gamma: float = setting(0.01, "posegan-c: the constant gamma", ge=0.0)
+    pull: Literal["generated", "both"] = setting(
+        "generated",
+        "whose poses the second term of Eq. 6 moves: those of generated images, or of recorded ones too (as written)",
+        choices=("generated", "both"),
+    )
     n_critic: int = setting(1, "steps of the discriminator for one of the generator", ge=1, le=100)
     rotation_weight: float = setting(1.0, "factor on rotation in the norm of pose errors", ge=0.0)
     trunk: Literal["posegan", "resnet18", "resnet34"] | None = setting(

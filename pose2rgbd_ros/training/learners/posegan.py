@@ -2,7 +2,8 @@
 
 Open in the paper and chosen here: poses are compared as the dataset's normalisation encodes them (each number within
 [-1, 1] on the training set) by their Euclidean distance, pictures by their mean absolute difference. gamma is a number,
-not a way for gradients. Eq. 4 is what the discriminator makes large; Eq. 8 adds an error to it that has to be small, so
+not a way for gradients; nor, unless told otherwise, is F(x) in the second term of Eq. 6, which says where the pose of a
+generated image should be: with gradients the shortest way is that all poses become one. Eq. 4 is what the discriminator makes large; Eq. 8 adds an error to it that has to be small, so
 what is minimised is -L1 + alpha L2, the usual hinge loss.
 """
 
@@ -86,7 +87,8 @@ class PoseGANLearner(Learner):
         loss = error.mean()
         if self._kind != "b":
             gamma = self._chosen.gamma if self._kind == "c" else self._chosen.k * error.detach()  # Eq. 7
-            loss = loss + (self._distance(fake.pose, real.pose) - gamma).clamp(min=0).mean()  # Eq. 6
+            reference = real.pose.detach() if self._chosen.pull == "generated" else real.pose
+            loss = loss + (self._distance(fake.pose, reference) - gamma).clamp(min=0).mean()  # Eq. 6
         return (
             adversarial_loss(real.realism, fake.realism, self._chosen.adversary) + self._chosen.alpha * loss
         )
