@@ -22,7 +22,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float64
 LEVEL = 0.9
 MOST_LEVEL = 0.95
 LEVELS = (0.5, 0.9, 0.95)  # those reported
-RIDGE = 0.1  # of the frames' number, on standardised features
+RIDGE = 0.03  # of the frames' number, on standardised features
 ROLLED = 1e-3
 TAIL = 4.0  # degrees of freedom of the scatter's Student t: single large errors do not stretch all ellipsoids
 LEAST_M, LEAST_RAD = 1e-4, 1e-5  # errors below are none

@@ -1,0 +1,184 @@
+"""What a calibrated localizer accepts and how far its covariance can be trusted, on images nothing was fitted to.
+
+    python bench/localize_gate.py RUN OTHER --foreign NAME=DATASET ... --what "a sentence about the data"
+
+RUN is calibrated (`pose2rgbd calibrate RUN DATASET`); OTHER is another flight over the same place. Accepted: the share of
+its frames (true accepts), of the same frames spoilt (localization/spoilt.py), and of other places' frames (false accepts),
+each once with its own camera and once as if the trained camera had taken it. Coverage: accepted frames of OTHER within
+the regions of 50, 90 and 95 %; in brackets 95 % by resampling lines. Writes bench/results/localize_gate.md and
+docs/images/localize_gate.png and localize_scores.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.calibrate_localizer_page import RED, Example, examples_picture
+from pose2rgbd_ros.evaluation.calibrate_measure import Estimate as Share
+from pose2rgbd_ros.evaluation.calibrate_measure import estimate
+from pose2rgbd_ros.evaluation.calibrate_units import units_of
+from pose2rgbd_ros.geometry.arrays import UInt8
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization import covariance
+from pose2rgbd_ros.localization.estimate import Estimate
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.localization.spoilt import SPOILT
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "bench/results/localize_gate.md"
+PICTURE, SCORES = (ROOT / f"docs/images/localize_{name}.png" for name in ("gate", "scores"))
+REASONS = ("black", "blank", "overexposed", "too dark", "almost without contrast", "of too much contrast", "blurred",
+           "sharper", "of the view that was trained", "network sees", "placed far apart", "turned apart",
+           "discriminator", "training frames near its pose")  # fmt: skip
+SHOWN = 2
+
+
+def coverage_rows(answers: list[Estimate], data: Dataset, frames: np.ndarray) -> str:
+    """Of accepted frames: the share within each region, of position, rotation and both."""
+    unit = units_of(np.arange(len(data)), data.T_map_cam[:, :3, 3])[0][frames]
+    kept = [i for i, one in enumerate(answers) if one.accepted]
+    T = np.stack([answers[i].T_map_cam for i in kept])
+    true = data.T_map_cam[frames[kept]]
+    away = covariance.errors(T, true)
+    axes = covariance.level_axes(T)
+    squared = np.empty((len(kept), 3))
+    for row, i in enumerate(kept):
+        turn = np.kron(np.eye(2), axes[row])
+        error, matrix = turn @ away[row], answers[i].covariance
+        for column, part in enumerate((slice(0, 3), slice(3, 6), slice(0, 6))):
+            squared[row, column] = error[part] @ np.linalg.solve(matrix[part, part], error[part])
+    inside = covariance.inside(squared)
+    count = int(unit.max()) + 1
+    whole = np.bincount(unit[kept], minlength=count).astype(float)
+    text = "\n| region | position | rotation | both |\n|---|---|---|---|\n"
+    for row, level in enumerate(covariance.LEVELS):
+        shares = [estimate(np.bincount(unit[kept], inside[:, row, part], count), whole) for part in range(3)]
+        text += f"| {level:.0%} | " + " | ".join(told(one) for one in shares) + " |\n"
+    size = np.linalg.norm(away[:, :3], axis=1)
+    sigma = np.array([answers[i].position_sigma_m for i in kept])
+    third = np.argsort(np.argsort(sigma)) * 3 // len(sigma)
+    text += "\n| accepted, by predicted sigma | median sigma (m) | median error (m) |\n|---|---|---|\n"
+    for number, name in enumerate(("smallest third", "middle third", "largest third")):
+        mine = third == number
+        text += f"| {name} | {np.median(sigma[mine]):.1f} | {np.median(size[mine]):.1f} |\n"
+    rejected = [
+        float(np.linalg.norm(one.T_map_cam[:3, 3] - data.T_map_cam[frame, :3, 3]))
+        for one, frame in zip(answers, frames, strict=True)
+        if not one.accepted and one.T_map_cam is not None
+    ]
+    if rejected:
+        text += f"\nMedian error of accepted frames {np.median(size):.1f} m, of rejected ones {np.median(rejected):.1f} m.\n"
+    return text
+
+
+def told(share: Share) -> str:
+    return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+
+
+def row(name: str, answers: list[Estimate]) -> str:
+    """Of the table of accepted shares."""
+    reasons = Counter(
+        next((key for key in REASONS if key in one.reason), one.reason) for one in answers if not one.accepted
+    )
+    why = ", ".join(f"{key} {count}" for key, count in reasons.most_common(3))
+    share = np.mean([one.accepted for one in answers])
+    return f"| {name} | {len(answers)} | {share:.1%} | {why} |\n"
+
+
+def squares(data: Dataset, frames: np.ndarray) -> list[UInt8]:
+    """The centred squares of frames."""
+    side = min(data.camera.width, data.camera.height)
+    x0, y0 = (data.camera.width - side) // 2, (data.camera.height - side) // 2
+    return [data.rgb(int(frame))[y0 : y0 + side, x0 : x0 + side] for frame in frames]
+
+
+def spaced(data: Dataset, most: int) -> np.ndarray:
+    return np.linspace(0, len(data) - 1, min(most, len(data))).astype(int)
+
+
+def scores_picture(scores: dict[str, list[float]], limit: float) -> None:
+    """Scores by class."""
+    figure = Figure(figsize=(9, 4), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    known = {name: values for name, values in scores.items() if values}
+    axes.boxplot(
+        list(known.values()),
+        orientation="horizontal",
+        tick_labels=list(known),
+        whis=(5, 95),
+        showfliers=False,
+    )
+    axes.axvline(limit, color=RED)
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=2.0)
+    axes.set(xlabel="score (box: half of the images, whiskers: 5 to 95 %); beyond the red limit rejected")
+    figure.savefig(SCORES)
+
+
+def main() -> None:
+    """Print and write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("other", type=Path, help="another flight over the place")
+    parser.add_argument("--foreign", nargs="*", default=[], metavar="NAME=DATASET")
+    parser.add_argument("--frames", type=int, default=300, help="at most so many of each")
+    parser.add_argument("--what", default="", help="a sentence about the data, for the file")
+    arguments = parser.parse_args()
+    localizer, data = Localizer(arguments.run, "cpu"), Dataset(arguments.other)
+    known = localizer.calibration
+    assert known is not None, f"{arguments.run} is not calibrated"
+    frames = spaced(data, arguments.frames)
+    shown: list[Example] = []
+    scores: dict[str, list[float]] = {}
+    rows = ""
+
+    def judge(name: str, images: list[UInt8], camera: Camera) -> list[Estimate]:
+        nonlocal rows
+        answers = localizer.find_all(images, camera)
+        rows += row(name, answers)
+        scores[name] = [one.score for one in answers if np.isfinite(one.score)]
+        for i in np.linspace(len(images) // 3, len(images) - 1, SHOWN).astype(int):
+            shown.append(Example(name, images[i], answers[i], float("nan")))
+        return answers
+
+    images = [data.rgb(int(frame)) for frame in frames]
+    answers = judge("another flight here", images, data.camera)
+    for name, spoil in SPOILT.items():
+        judge(name, [spoil(rgb) for rgb in images[:: max(1, len(images) // 100)]], data.camera)
+    for word in arguments.foreign:
+        name, _, path = word.partition("=")
+        foreign = Dataset(path)
+        some = spaced(foreign, arguments.frames)
+        if foreign.camera != data.camera:
+            own = localizer.find_all([foreign.rgb(int(frame)) for frame in some], foreign.camera)
+            rows += row(f"{name}, its own camera", own)
+            name = f"{name}, as of the trained camera"
+        side = min(foreign.camera.width, foreign.camera.height)
+        judge(name, squares(foreign, some), localizer.recording_camera(side, side))
+    table = (
+        f"# The localizer's gate and covariance\n\n`python bench/localize_gate.py` (see its docstring). {arguments.what}\n\n"
+        f"Calibrated on {known.figures['frames']} held-out frames ({known.figures['units']} {known.figures['unit']}), "
+        f"{known.crops} crops, limit for {known.true_accept:.0%} of them.\n\n"
+        "| images | number | accepted | why rejected |\n|---|---|---|---|\n"
+        + rows
+        + "\nAnother flight, accepted frames within the region that promises:\n"
+        + coverage_rows(answers, data, frames)
+    )
+    print(table)
+    RESULT.write_text(table)
+    PICTURE.write_bytes(examples_picture(shown))
+    scores_picture(scores, known.gate.limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`pose2rgbd calibrate` and `locate` with a network that finds poses, end to end."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import support.carpet as carpet
+import support.small_relief as small_relief
+import yaml
+from safetensors.numpy import load_file, save_file
+
+from pose2rgbd_ros.cli import calibrate, locate
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate_localizer import LocalizerGoal, calibrate_localizer
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
+from pose2rgbd_ros.localization.found import heading_deg
+from pose2rgbd_ros.localization.localizer import Localizer
+
+FRAMES = 60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A calibrated run, and its dataset: a flight in curves over the carpet."""
+    folder = tmp_path_factory.mktemp("place")
+    t = np.linspace(0, 4 * np.pi, FRAMES)
+    dataset = carpet.write_flight(
+        folder / "data", carpet.carpet(0), carpet.poses(15 * np.cos(t / 2), 9 * np.sin(t))
+    )
+    carpet.write_posenet(folder / "run" / "checkpoint", dataset)
+    assert calibrate.main([str(folder / "run"), str(dataset), "--device", "cpu"]) == 0
+    return folder / "run", dataset
+
+
+def test_it_writes_figures_arrays_and_a_page(place: tuple[Path, Path]):
+    run, _ = place
+    figures = yaml.safe_load((run / "checkpoint" / CALIBRATION_FILE).read_text())["figures"]
+    assert figures["frames"] >= 16
+    assert 0.5 < figures["accepted"][0] <= 1.0
+    assert set(figures["coverage"]) == {"0.5", "0.9", "0.95"}
+    for name in ("calibration.html", "coverage.png", "examples.png"):
+        assert (run / "report" / name).stat().st_size > 1000
+
+
+def test_estimates_have_a_covariance_and_bad_images_a_reason(place: tuple[Path, Path]):
+    run, dataset = place
+    localizer, data = Localizer(run, "cpu"), Dataset(dataset)
+    frames = range(0, FRAMES, 6)
+    found = localizer.find_all((data.rgb(i) for i in frames), data.camera)
+    assert np.mean([one.accepted for one in found]) > 0.6
+    for one in found:
+        assert (np.linalg.eigvalsh(one.covariance) > 0).all()
+        assert one.accepted == (one.score <= one.limit) == (one.reason == "")
+    alone = localizer.find(data.rgb(6), data.camera)
+    assert np.allclose(alone.T_map_cam, found[1].T_map_cam, atol=1e-4)
+    black = localizer.find(np.zeros((144, 144, 3), np.uint8), data.camera)
+    assert (black.accepted, black.T_map_cam) == (False, None)
+    assert "black" in black.reason
+    dark = localizer.find((data.rgb(0) * 0.3).astype(np.uint8), data.camera)
+    assert "too dark" in dark.reason
+    assert Localizer(run, "cpu", gate=False).find((data.rgb(0) * 0.3).astype(np.uint8), data.camera).accepted
+    uncalibrated = Localizer(run, "cpu", calibrated=False).find(data.rgb(0), data.camera)
+    assert uncalibrated.covariance is None
+    assert uncalibrated.accepted
+
+
+def test_a_calibration_of_other_weights_or_damaged_is_refused(place: tuple[Path, Path], tmp_path: Path):
+    run, dataset = place
+    copy = carpet.write_posenet(tmp_path / "copy", dataset, seed=1)
+    for name in (CALIBRATION_FILE, ARRAYS_FILE):
+        (copy / name).write_bytes((run / "checkpoint" / name).read_bytes())
+    with pytest.raises(UserError, match="of other weights"):
+        Localizer(copy, "cpu")
+    again = carpet.write_posenet(tmp_path / "again", dataset)
+    (again / CALIBRATION_FILE).write_bytes((run / "checkpoint" / CALIBRATION_FILE).read_bytes())
+    arrays = load_file(run / "checkpoint" / ARRAYS_FILE)
+    save_file({**arrays, "gate.limit": np.array(np.nan)}, again / ARRAYS_FILE)
+    with pytest.raises(UserError, match="not of one calibration"):
+        Localizer(again, "cpu")
+
+
+def test_another_recording_needs_the_dataset_trained_on(place: tuple[Path, Path], tmp_path: Path):
+    run, dataset = place
+    T = carpet.poses(np.linspace(-12, 12, 24), np.full(24, 3.0))
+    other = carpet.write_flight(tmp_path / "other", carpet.carpet(0), T, begin_ns=2 * 10**18)
+    with pytest.raises(UserError, match="--training-dataset"):
+        calibrate.main([str(run), str(other), "--device", "cpu", "--out", str(tmp_path)])
+    checkpoint = carpet.write_posenet(tmp_path / "checkpoint", dataset)
+    found = calibrate_localizer(checkpoint, other, LocalizerGoal(crops=1), training_dataset=dataset)
+    assert found.held_out.notes == ("another recording than the training's",)
+    assert Localizer(checkpoint, "cpu").calibration.crops == 1
+    with pytest.raises(UserError, match="true_accept"):
+        calibrate_localizer(checkpoint, other, LocalizerGoal(true_accept=0.2), training_dataset=dataset)
+
+
+def test_locate_prints_answers_and_writes_them(
+    place: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, dataset = place
+    table, track = tmp_path / "poses.csv", tmp_path / "poses.txt"
+    assert locate.main([str(run), str(dataset), "--every", "9", "--out", str(table), "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "images accepted; median error" in told
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == -(-FRAMES // 9)
+    files = [str(path) for path in sorted((dataset / "rgb").iterdir())[::9]]
+    locate.main([str(run), *files, "--out", str(track), "--device", "cpu"])
+    lines = np.loadtxt(track, ndmin=2)
+    accepted = [row for row in rows if row["accepted"] == "1"]
+    assert np.allclose(
+        lines[:, 1:4], [[float(row[f"{axis}_m"]) for axis in "xyz"] for row in accepted], atol=1e-5
+    )
+    assert np.allclose(lines[:, 0], [float(row["stamp"]) for row in accepted])
+
+
+def test_locate_rejects_what_it_cannot_use(
+    place: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, dataset = place
+    frame = str(sorted((dataset / "rgb").iterdir())[0])
+    assert locate.main([str(run), frame, "--fov-deg", "50", "--device", "cpu"]) == 1
+    assert "of the view that was trained" in capsys.readouterr().out
+    relief = small_relief.write_small_relief(tmp_path / "relief")
+    with pytest.raises(UserError, match="'relief' finds no poses"):
+        locate.main([str(relief), frame, "--device", "cpu"])
+    with pytest.raises(UserError, match="written as"):
+        locate.main([str(run), frame, "--out", str(tmp_path / "poses.json"), "--device", "cpu"])
+
+
+def test_an_image_file_is_of_the_recordings_camera_unless_told(place: tuple[Path, Path]):
+    recorded = Localizer(place[0], "cpu").recording_camera(288, 288)
+    wanted = carpet.CAMERA.resized(288, 288)
+    assert np.allclose(
+        [recorded.fx, recorded.fy, recorded.cx, recorded.cy], [wanted.fx, wanted.fy, wanted.cx, wanted.cy]
+    )
+    assert isinstance(recorded, Camera)
+
+
+def test_headings_are_clockwise_from_north():
+    east = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    assert heading_deg(east) == pytest.approx(90.0)
+    assert heading_deg(carpet.poses(np.zeros(1), np.zeros(1))[0]) == pytest.approx(0.0, abs=1e-6)
