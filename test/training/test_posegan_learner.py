@@ -88,7 +88,7 @@ def test_gradients_of_equation_6(flight: Path, pull: str) -> None:
 
 
 def test_a_generated_pose_within_gamma_costs_nothing(flight: Path) -> None:
-    learner, _ = made(flight, posegan={"k": 0.5})
+    learner, _ = made(flight, posegan={"k": 0.5, "alpha": 0.1})
     pose, found = torch.zeros(1, 7), torch.full((1, 7), 0.2)
     away = torch.zeros(1, 7)
     away[0, 0] = 0.49 * float(found.norm())

@@ -23,7 +23,7 @@ CHANNELS_OF = {"rgb": 3, "rgbd": 4}
 
 @dataclass(frozen=True)
 class PoseGANSettings:
-    """Settings of PoseGAN and PoseNet in a training run; the defaults of weights are the paper's (section 4)."""
+    """Settings of PoseGAN and PoseNet in a training run; the other weights' defaults are the paper's (section 4)."""
 
     width: float = setting(1.0, "factor on the networks' channels", ge=1 / 32, le=4.0)
     generator_width: float | None = setting(
@@ -47,7 +47,9 @@ class PoseGANSettings:
     adversary: Literal["hinge", "kl"] = setting(
         "hinge", "how real and generated distributions are compared", choices=("hinge", "kl")
     )
-    alpha: float = setting(0.1, "weight of the poses in the discriminator's loss (Eq. 8)", ge=0.0)
+    alpha: float = setting(
+        10.0, "weight of the poses in the discriminator's loss (Eq. 8; the paper: 0.1)", ge=0.0
+    )
     beta_pose: float = setting(0.5, "weight of the pose in the generator's loss (beta 1 of Eq. 9)", ge=0.0)
     beta_pixel: float = setting(10.0, "weight of the pixels in the generator's loss (beta 2)", ge=0.0)
     k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
