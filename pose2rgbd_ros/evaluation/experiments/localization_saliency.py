@@ -57,10 +57,9 @@ def draw_saliency(out: Path, place: Place, others: list[Place], config: Localiza
                 some = spread(np.arange(len(foreign)), config.saliency)
                 images = _images(shown[0].checkpoint, foreign, some)
                 blocks.append(_block(images, [None] * len(some), shown, place_name(other.dataset)))
-            title = (
-                f"{place_name(place.dataset)}, {size} px, seed 0: which pixels the pose depends on; below, frames of "
-                "other places as networks trained here see them"
-            )
+            title = f"{place_name(place.dataset)}, {size} px, seed 0: which pixels the pose depends on"
+            if others:
+                title += "; below, frames of other places as networks trained here see them"
             draw_blocks(out / f"{place_name(place.dataset)}-saliency-{size}.png", blocks, title)
 
 
@@ -101,7 +100,7 @@ def _with_spread(values: np.ndarray) -> str:
 
 def _open(row: Row) -> Shown:
     checkpoint = load_checkpoint(row.run)
-    return Shown(TITLES[row.method], checkpoint, Saliency(checkpoint))
+    return Shown(row.method, checkpoint, Saliency(checkpoint))
 
 
 def _images(checkpoint: Checkpoint, dataset: Dataset, frames: np.ndarray) -> list[UInt8]:
