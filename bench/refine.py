@@ -35,6 +35,7 @@ from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpo
 
 ROOT = Path(__file__).parents[1]
 RESULT, IMAGES = ROOT / "bench" / "results" / "refine.md", ROOT / "docs" / "images"
+DISTANCES_M, TURNS_DEG = (5.0, 15.0, 30.0, 45.0, 60.0), (5.0, 25.0)
 RIGHT, WRONG = (1.0, 1.0), (3.0, 3.0)  # metres, degrees
 Make = Callable[[int, np.random.Generator], np.ndarray | None]
 Look = Callable[[np.ndarray], np.ndarray]
@@ -195,22 +196,27 @@ def impostors(refiner: Refiner, dataset: Dataset, frames: np.ndarray, foreign: D
 
 def basin(refiner: Refiner, dataset: Dataset, frames: np.ndarray, path: Path) -> None:
     """Success against the initial error, as a picture."""
+    shares: dict[float, list[float]] = {turn: [] for turn in TURNS_DEG}
+    for turn in TURNS_DEG:
+        for metres in DISTANCES_M:
+            tally = series(
+                refiner, dataset, frames, lambda i, r, m=metres, t=turn: moved(dataset.T_map_cam[i], m, t, r)
+            )
+            shares[turn].append(100 * float((tally.accepted & tally.right).mean()))
+            print(f"basin {metres:.0f} m {turn:.0f} deg: {shares[turn][-1]:.0f} %", flush=True)
+    draw_basin(shares, path)
+
+
+def draw_basin(shares: dict[float, list[float]], path: Path) -> None:
+    """Percentages by turn (degrees) and then by `DISTANCES_M`; shorter lists end earlier."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    distances, turns = (2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 60.0), (5.0, 20.0, 40.0)
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), dpi=110)
-    for turn in turns:
-        shares = []
-        for metres in distances:
-            tally = series(
-                refiner, dataset, frames, lambda i, r, m=metres, t=turn: moved(dataset.T_map_cam[i], m, t, r)
-            )
-            shares.append(100 * float((tally.accepted & tally.right).mean()))
-            print(f"basin {metres:.0f} m {turn:.0f} deg: {shares[-1]:.0f} %", flush=True)
-        axes.plot(distances, shares, "o-", label=f"turned by {turn:.0f}°")
+    for turn, values in shares.items():
+        axes.plot(DISTANCES_M[: len(values)], values, "o-", label=f"turned by {turn:.0f}°")
     axes.set(xlabel="rough pose off by (m)", ylabel="refined to 1 m and 1° (%)", ylim=(0, 103))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -343,7 +349,7 @@ def main() -> None:
         refiner = Refiner(Renderer(options.runs[0], device="cpu", threads=1, guard=False))
         frames = np.random.default_rng(3).permutation(held_out(options.runs[0], dataset).test)
         steps_picture(refiner, dataset, frames[:6], IMAGES / "refine_steps.jpg")
-        basin(refiner, dataset, frames[: max(options.frames // 3, 5)], IMAGES / "refine_basin.png")
+        basin(refiner, dataset, frames[: max(options.frames // 3, 8)], IMAGES / "refine_basin.png")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Refiner:
         best: tuple[float, Alignment] | None = None
         for found in self._found(query, estimate):
             likely = self._likeness(query, found.T_map_cam)
-            if best is None or likely > best[0]:
+            if best is None or likely > best[0] or np.isnan(best[0]):
                 best = likely, found
             if best[0] >= self.settings.least_likeness:
                 break
@@ -127,7 +127,7 @@ class Refiner:
         starts = list(self._starts(estimate, SAMPLES_A_HYPOTHESIS * self.settings.hypotheses))
         small = query.shrunk(SMALL_PX)
         likely = [self._likeness(small, start) for start in starts]
-        for index in np.argsort(likely)[::-1][:SEARCHES]:
+        for index in np.argsort(np.nan_to_num(likely, nan=-1.0))[::-1][:SEARCHES]:
             yield from self._searched(query, starts[index])
 
     def _starts(self, estimate: Estimate, count: int) -> Iterator[Float64]:
