@@ -23,7 +23,7 @@ CHANNELS_OF = {"rgb": 3, "rgbd": 4}
 
 @dataclass(frozen=True)
 class PoseGANSettings:
-    """Settings of PoseGAN and PoseNet in a training run; the other weights' defaults are the paper's (section 4)."""
+    """Settings of PoseGAN and PoseNet in a training run; weights without a remark are the paper's (section 4)."""
 
     width: float = setting(1.0, "factor on the networks' channels", ge=1 / 32, le=4.0)
     generator_width: float | None = setting(
@@ -55,8 +55,8 @@ class PoseGANSettings:
     k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
     gamma: float = setting(0.01, "posegan-c: the constant gamma", ge=0.0)
     pull: Literal["generated", "both"] = setting(
-        "generated",
-        "whose poses the second term of Eq. 6 moves: those of generated images, or of recorded ones too (as written)",
+        "both",
+        "whose poses the second term of Eq. 6 moves: of recorded images too (as written), or of generated ones alone",
         choices=("generated", "both"),
     )
     n_critic: int = setting(1, "steps of the discriminator for one of the generator", ge=1, le=100)

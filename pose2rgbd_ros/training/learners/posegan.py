@@ -2,9 +2,9 @@
 
 Open in the paper and chosen here: poses are compared as the dataset's normalisation encodes them (each number within
 [-1, 1] on the training set) by their Euclidean distance, pictures by their mean absolute difference. gamma is a number,
-not a way for gradients; nor, unless told otherwise, is F(x) in the second term of Eq. 6, which says where the pose of a
-generated image should be: with gradients the shortest way is that all poses become one. Eq. 4 is what the discriminator
-makes large; Eq. 8 adds an error to it that has to be small, so what is minimised is -L1 + alpha L2, the usual hinge loss.
+not a way for gradients; F(x) in the second term of Eq. 6 is one, as it is written, unless told otherwise. Eq. 4 is what
+the discriminator makes large; Eq. 8 adds an error to it that has to be small, so what is minimised is -L1 + alpha L2, the
+usual hinge loss.
 """
 
 from __future__ import annotations
