@@ -50,11 +50,13 @@ class Memory:
         near = self._near(T_map_cam)
         if len(at) < FEWEST_MATCHES or not len(near):
             return 0
-        pairs = sorted((self._matches(described, frame) for frame in near), key=lambda one: -len(one[1]))
+        partner, clear = self._matches(described, near)
         most = 0
-        for frame, mine, theirs in pairs[:CHECKED_FRAMES]:
+        for row in np.argsort(-clear.sum(axis=0), kind="stable")[:CHECKED_FRAMES]:
+            mine = np.flatnonzero(clear[:, row])
             if len(mine) > max(most, FEWEST_MATCHES - 1):
-                most = max(most, _in_one_plane(at[mine], self.points[frame][theirs]))
+                theirs = self.points[near[row]][partner[mine, row]]
+                most = max(most, _in_one_plane(at[mine], theirs))
         return most
 
     def _near(self, T_map_cam: Float64) -> np.ndarray:
@@ -64,17 +66,18 @@ class Memory:
         distance = away_m + METRES_PER_RADIAN * np.arccos(np.clip(cosine, -1, 1))
         return np.argsort(distance)[:NEAR_FRAMES]
 
-    def _matches(self, described: UInt8, frame: int) -> tuple[int, np.ndarray, np.ndarray]:
-        """A frame, and which of the view's features (P,) are which of the frame's (P,)."""
-        theirs = self.descriptors[frame, : self.count[frame]].astype(np.float32)
-        if len(theirs) < 2:
-            return frame, np.zeros(0, int), np.zeros(0, int)
-        mine = described.astype(np.float32)
-        squared = (mine**2).sum(1)[:, None] + (theirs**2).sum(1) - 2 * mine @ theirs.T
-        order = np.argpartition(squared, 1, axis=1)[:, :2]
-        first, second = (np.take_along_axis(squared, order[:, [k]], 1)[:, 0] for k in (0, 1))
-        clear = np.flatnonzero(first < RATIO**2 * second)
-        return frame, clear, order[clear, 0]
+    def _matches(self, described: UInt8, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The feature of each near frame that is most alike to each of the view's, (Q, near), and whether it is so by
+        far."""
+        mine, theirs = described.astype(np.float32), self.descriptors[near].astype(np.float32)
+        product = (mine @ theirs.reshape(-1, 128).T).reshape(len(mine), len(near), -1)
+        squared = (mine**2).sum(1)[:, None, None] + (theirs**2).sum(2) - 2 * product
+        squared[:, np.arange(squared.shape[2]) >= self.count[near, None]] = np.inf
+        partner = squared.argmin(axis=2)
+        first = np.take_along_axis(squared, partner[..., None], 2)[..., 0]
+        np.put_along_axis(squared, partner[..., None], np.inf, 2)
+        second = squared.min(axis=2)
+        return partner, np.isfinite(second) & (first < RATIO**2 * second)
 
 
 def local_features(view: UInt8) -> tuple[Float32, UInt8]:
