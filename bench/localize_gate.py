@@ -12,12 +12,14 @@ docs/images/localize_gate.png and localize_scores.png.
 from __future__ import annotations
 
 import argparse
+import io
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.calibrate_localizer_page import RED, Example, examples_picture
@@ -176,7 +178,7 @@ def main() -> None:
     )
     print(table)
     RESULT.write_text(table)
-    PICTURE.write_bytes(examples_picture(shown))
+    Image.open(io.BytesIO(examples_picture(shown))).convert("RGB").quantize(128).save(PICTURE, optimize=True)
     scores_picture(scores, known.gate.limit)
 
 
