@@ -44,7 +44,7 @@ class RefineSettings:
     match_px: float = setting(3.0, "matches agree with a pose up to so many pixels", ge=0.5, le=20.0)
     iterations: int = setting(15, "steps of direct alignment at each size", ge=1, le=100)
     sigma_scale: float = setting(
-        3.0, "the pose's standard deviation over that of the pixels' noise alone", ge=0.1, le=100.0
+        3.8, "the pose's standard deviation over that of the pixels' noise alone", ge=0.1, le=100.0
     )
     seed: int = setting(0, "of the matching and of the hypotheses", ge=0)
 

@@ -85,6 +85,8 @@ class _Pair:
 def _look_up(image: Float32, pixels: Float32) -> Float32:
     """Values (N[, C]) at pixels (N, 2)."""
     count = len(pixels)
+    if count == 0:
+        return np.zeros((0, *image.shape[2:]), np.float32)
     rows = -(-count // 1024)  # OpenCV refuses maps of more than 32767 rows or columns
     padded = np.zeros((rows * 1024, 2), np.float32)
     padded[:count] = pixels

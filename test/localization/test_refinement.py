@@ -132,6 +132,14 @@ def test_what_is_no_picture_of_the_place_is_refused(place: Renderer, image: np.n
         assert np.array_equal(found.T_map_cam, TRUE)
 
 
+def test_pictures_that_do_not_overlap(place: Renderer, image: np.ndarray) -> None:
+    memory = place.render_for_camera(TRUE, CAMERA)
+    assert memory.depth is not None
+    away = TRUE @ se3.exponential(np.array([0.0, 0.0, 0.0, 0.0, np.pi, 0.0]))
+    query = Picture(image, np.ones(image.shape[:2], bool), CAMERA)
+    assert align(query, Memory(image, memory.depth[0], TRUE, CAMERA), away, 5) is None
+
+
 def test_no_rough_pose_no_refined_one(place: Renderer, image: np.ndarray) -> None:
     found = Refiner(place).refine(
         image, CAMERA, Estimate(None, accepted=False, reason="the image is blurred")
