@@ -79,7 +79,7 @@ def test_an_interrupted_row_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         measure(job(flight), tmp_path)
     assert not (tmp_path / "row" / run.RESULT_FILE).exists()
-    run._train(job(flight), tmp_path / "row")
+    run.train_job(job(flight), tmp_path / "row")
     assert steps == [0, 1, 2, 3], "each step once"
 
 
@@ -87,7 +87,7 @@ def test_a_run_killed_at_once_is_begun_anew(flight: Path, tmp_path: Path) -> Non
     begun = tmp_path / "row"
     begun.mkdir()
     (begun / "config.yaml").write_text("model: base\n")
-    run._train(job(flight), begun)
+    run.train_job(job(flight), begun)
     assert (begun / "checkpoint").is_dir()
 
 
