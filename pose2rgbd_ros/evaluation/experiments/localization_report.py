@@ -23,7 +23,8 @@ from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
 NOTHING = "–"
 METRES, DEGREES = "median_position_m", "median_rotation_deg"
-SHARES = ("within_0.25_m_2_deg", "within_5_m_10_deg")
+ROOM_M = 2.0  # where even the worst method's median is below this, the place is a room
+ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of localization.THRESHOLDS
 
 FOCUS_WORDS = (
     "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of its "
@@ -96,16 +97,17 @@ def cells(place: Place) -> list[list[str]]:
     has_paper = place.scene is not None
     header = ["method", "px", "position (m)", "orientation (°)"]
     header += [f"paper: {place.scene}"] if has_paper else []
-    header += [
-        "within 0.25 m, 2°",
-        "within 5 m, 10°",
-        "rejected",
-        "grey: position (m)",
-        "grey: orientation (°)",
-    ]
+    header += [f"within {metres:g} m, {degrees:g}°" for metres, degrees in bounds(place)]
+    header += ["rejected", "grey: position (m)", "grey: orientation (°)"]
     header += ["paper: grey"] if has_paper else []
     header += ["epochs", "million weights", "ms a frame"]
-    return [header, *(_row(key, rows, place.scene) for key, rows in grouped(place).items())]
+    return [header, *(_row(key, rows, place) for key, rows in grouped(place).items())]
+
+
+def bounds(place: Place) -> tuple[tuple[float, float], ...]:
+    """The bounds (m, deg) that say something here: those of a room, or of the outdoors."""
+    medians = [value for rows in grouped(place).values() for value in values_of(rows, METRES)]
+    return ROOM if max(filter(math.isfinite, medians), default=0.0) < ROOM_M else OUTDOORS
 
 
 def grouped(place: Place) -> dict[tuple[str, int | None], list[Row]]:
@@ -154,13 +156,15 @@ def _focus(outcome: Outcome, place: Place, finished: bool) -> list[list[str]]:
     return table if len(table) > 1 else []
 
 
-def _row(key: tuple[str, int | None], rows: list[Row], scene: str | None) -> list[str]:
-    method, size = key
+def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> list[str]:
+    (method, size), scene = key, place.scene
     fine = ".3f" if scene is not None or max(values_of(rows, METRES)) < 1 else ".2f"
     line = [TITLES[method], str(size or NOTHING), with_spread(values_of(rows, METRES), fine)]
     line.append(with_spread(values_of(rows, DEGREES)))
     line += [_printed(method, scene, grey=False)] if scene else []
-    line += [with_spread([100 * value for value in values_of(rows, name)], ".0f") + " %" for name in SHARES]
+    for metres, degrees in bounds(place):
+        shares = values_of(rows, f"within_{metres:g}_m_{degrees:g}_deg")
+        line.append(with_spread([100 * share for share in shares], ".0f") + " %")
     rejected = [row.scores["colour"]["rejected"] / max(1, row.scores["colour"]["frames"]) for row in rows]
     line.append(f"{np.mean(rejected):.1%}")
     line += [
