@@ -48,7 +48,9 @@ class CompareConfig:
             raise UserError("a model is named twice in --models, with the same size")
         for entry in self.entries():
             if family_of(entry.model) == "posenet":
-                raise UserError(f"{entry.model} shows no pictures; compare poses with experiments localization")
+                raise UserError(
+                    f"{entry.model} shows no pictures; compare poses with experiments localization"
+                )
         if not all(LEAST_SIZE <= size <= MOST_SIZE for size in self.render_sizes):
             raise UserError(f"--render-sizes must lie in {LEAST_SIZE}..{MOST_SIZE}: {self.render_sizes}")
 
