@@ -23,6 +23,10 @@ COMMANDS = {
         "bounds of a model's depth, and a guard, from held-out frames",
     ),
     "locate": ("pose2rgbd_ros.cli.locate", "images -> poses, by a model that finds them"),
+    "synthesize": (
+        "pose2rgbd_ros.cli.synthesize",
+        "virtual routes, more frames, views without traffic: sheets, videos, scores",
+    ),
     "experiments": ("pose2rgbd_ros.cli.experiments", "the paper's tables; models side by side at equal time"),
     "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),

@@ -1,0 +1,121 @@
+"""Several models, and recorded frames, through one camera: what is compared has to look the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.report import model_name
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Shower:
+    """A trained model that shows colour; `trained_ns` are the stamps of the frames it was trained on."""
+
+    title: str
+    renderer: Renderer
+    trained_ns: Int64
+
+    def show(self, T_map_cam: Float64, camera: Camera) -> UInt8:
+        """Colour (B, H, W, 3) at poses (B, 4, 4), as `camera` sees it; black beyond the trained field of view."""
+        shown = [
+            self.renderer.render_for_camera(T_map_cam[start : start + _BATCH], camera).rgb
+            for start in range(0, len(T_map_cam), _BATCH)
+        ]
+        return np.concatenate([rgb for rgb in shown if rgb is not None])
+
+    def inside(self, T_map_cam: Float64) -> float:
+        """Share of the poses at which the guard would trust the model's depth."""
+        return float(np.mean([self.renderer.guard_score(T).inside for T in T_map_cam]))
+
+
+def load(runs: Sequence[Path], device: str = "auto") -> list[Shower]:
+    """The models of checkpoints, with titles that tell them apart.
+
+    UserError: none given, a bad checkpoint, one that shows no colour, or whose camera is not calibrated.
+    """
+    if not runs:
+        raise UserError("give at least one checkpoint")
+    models = [_load(run, device) for run in runs]
+    titles = [model.title for model in models]
+    names = [_folder(run) for run in runs]
+    return [
+        replace(model, title=f"{model.title} ({name})") if titles.count(model.title) > 1 else model
+        for model, name in zip(models, names, strict=True)
+    ]
+
+
+def common_camera(models: Sequence[Shower], size: int | None = None) -> Camera:
+    """A square camera that all models can show in full: the narrowest of theirs, at `size` or the largest one's pixels.
+
+    A model bound to its trained camera is resampled to it, the others look through it.
+    """
+    cameras = [model.renderer.camera for model in models]
+    narrowest = min(cameras, key=lambda camera: camera.width / camera.fx)
+    side = size or max(camera.width for camera in cameras)
+    return narrowest.resized(side, side)
+
+
+class Recording:
+    """The frames of a dataset as `camera` would have recorded them at the same poses.
+
+    UserError: the dataset's camera is not calibrated.
+    """
+
+    def __init__(self, dataset: Dataset, camera: Camera) -> None:
+        if not dataset.camera.is_calibrated:
+            raise UserError(
+                f"the camera of {dataset.path} is not calibrated, so no view can be compared with it"
+            )
+        self.dataset, self.camera = dataset, camera
+        own = dataset.camera
+        # Shrunk by averaging to the camera's scale first: looking up single pixels of a large image would alias.
+        share = min(1.0, max(camera.fx / own.fx, camera.fy / own.fy))
+        self._small = own.resized(max(1, round(own.width * share)), max(1, round(own.height * share)))
+        self._lookup = resample_map(self._small, camera)
+
+    def rgb(self, index: int) -> UInt8:
+        """Colour (H, W, 3) of a frame; black where the recorded image ends."""
+        return np.asarray(self.through(self.dataset.rgb(index)), dtype=np.uint8)
+
+    def frames(self, indices: AnyArray) -> UInt8:
+        """Colour (B, H, W, 3) of several."""
+        return np.stack([self.rgb(int(index)) for index in indices])
+
+    def through(self, image: AnyArray) -> AnyArray:
+        """Any image of the dataset's camera, averaged and looked up alike."""
+        size = self._small.width, self._small.height
+        return resample(cv2.resize(image, size, interpolation=cv2.INTER_AREA), self._lookup, nearest=False)
+
+
+def errors(shown: AnyArray, truth: AnyArray) -> Float64:
+    """(B,) mean absolute difference of pictures (B, H, W, 3), in levels of 0..255."""
+    difference = np.abs(np.asarray(shown, np.float32) - np.asarray(truth, np.float32))
+    return np.asarray(difference.mean(axis=(1, 2, 3)), dtype=np.float64)
+
+
+def _load(run: Path, device: str) -> Shower:
+    checkpoint = load_checkpoint(run)
+    renderer = Renderer(run, device, guard=False, calibrated=False)
+    if checkpoint.output == "depth":
+        raise UserError(f"{run} shows depth alone; views are synthesised from a model with colour")
+    if not renderer.camera.is_calibrated:
+        raise UserError(f"{run} was trained with an uncalibrated camera, so what it sees is unknown")
+    return Shower(model_name(checkpoint), renderer, checkpoint.training_stamps_ns)
+
+
+def _folder(run: Path) -> str:
+    folder = run.resolve()
+    return folder.parent.name if folder.name == "checkpoint" else folder.name
