@@ -44,7 +44,7 @@ class InterpolateConfig:
         9, "pictures on the sheet, from one recorded frame to the next kept one", ge=3, le=40
     )
     leave_out: int = setting(
-        4, "scores: every so-manieth frame is kept, those between are to be shown", ge=2, le=1000
+        4, "scores: of so many frames one is kept, and those between are to be shown", ge=2, le=1000
     )
     most: int = setting(200, "scores: at most so many left-out frames", ge=1, le=1_000_000)
     max_turn_deg: float = setting(

@@ -27,8 +27,8 @@ def flow(before: AnyArray, after: AnyArray, share: float) -> UInt8:
     """
     grey = [cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY) for image in (before, after)]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    forward = search.calc(grey[0], grey[1], None)
-    backward = search.calc(grey[1], grey[0], None)
+    forward = search.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), np.float32))
+    backward = search.calc(grey[1], grey[0], np.zeros((*grey[0].shape, 2), np.float32))
     grid = pixel_grid(before.shape[1], before.shape[0]).astype(np.float32)
     from_before = _looked_up(before, grid - np.float32(share) * forward)
     from_after = _looked_up(after, grid - np.float32(1.0 - share) * backward)

@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.synthesis import flow, routes
 from pose2rgbd_ros.evaluation.synthesis.config import InterpolateConfig
-from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load
+from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load, trained_on
 from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
@@ -57,7 +57,7 @@ def interpolate(
     settings.check(config)
     models, dataset = load(runs, config.device), Dataset(folder)
     recording = Recording(dataset, common_camera(models, config.size))
-    trained = np.isin(dataset.stamps_ns, np.concatenate([model.trained_ns for model in models]))
+    trained = trained_on(dataset, models)
     gaps = [gap for gap in left_out(dataset, config) if not trained[gap.target]]
     if not gaps:
         raise UserError(

@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.synthesis.config import MoversConfig
 from pose2rgbd_ros.evaluation.synthesis.nearest import NearestOther
-from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load
+from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load, trained_on
 from pose2rgbd_ros.evaluation.synthesis.strips import Rings, Strip, draw_strips
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
 from pose2rgbd_ros.sim.dataset_folder import MOVER_FREE
@@ -41,7 +41,7 @@ class MoverScore:
 
 
 def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversConfig) -> list[MoverScore]:
-    """Write sheet.png into `out`; returns the scores, of frames trained on and of held-out ones.
+    """Write sheet.png into `out`; returns the scores, of frames that a model was trained on, and of those that none was.
 
     The recording's movers are where it differs from its twin, in the cameras' common view; shadows count as well.
 
@@ -52,7 +52,7 @@ def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversC
     twin = _twin(dataset, config.twin)
     camera = common_camera(models, config.size)
     recording, still = Recording(dataset, camera), Recording(twin, camera)
-    trained = np.isin(dataset.stamps_ns, models[0].trained_ns)
+    trained = trained_on(dataset, models)
     known = np.flatnonzero(trained) if trained.any() else np.arange(len(dataset))
     nearest = NearestOther(dataset, known)
     scores: list[MoverScore] = []
@@ -98,7 +98,7 @@ def mover_mask(recorded: AnyArray, still: AnyArray, threshold: int) -> AnyArray:
 
 def rings(mask: AnyArray) -> Rings:
     """Circles (x, y, radius) around the movers in a mask (H, W); neighbours that touch share one."""
-    grown = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
     count, labels = cv2.connectedComponents(grown)
     found = []
     for label in range(1, count):
@@ -166,10 +166,10 @@ def _distance(one: AnyArray, other: AnyArray) -> Float64:
 
 
 def _busiest(recording: Recording, still: Recording, among: Int64, config: MoversConfig) -> Int64:
-    """Frames of the sheet: of each of as many stretches of the flight, the one in which most pixels move."""
+    """Frames of the sheet: of the middle of each of as many stretches of the flight, the one where most pixels move."""
     chosen = []
     for part in np.array_split(among, min(config.columns, len(among))):
-        some = part[np.unique(np.linspace(0, len(part) - 1, 12).round().astype(int))]
+        some = part[np.unique(np.linspace(len(part) // 4, (len(part) - 1) * 3 // 4, 12).round().astype(int))]
         masks = mover_mask(recording.frames(some), still.frames(some), config.threshold)
         chosen.append(some[int(masks.sum(axis=(1, 2)).argmax())])
     return np.array(chosen, dtype=np.int64)

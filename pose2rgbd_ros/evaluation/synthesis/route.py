@@ -15,7 +15,14 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.synthesis import routes
 from pose2rgbd_ros.evaluation.synthesis.config import RouteConfig
 from pose2rgbd_ros.evaluation.synthesis.nearest import NearestOther
-from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, errors, load
+from pose2rgbd_ros.evaluation.synthesis.showing import (
+    Recording,
+    Shower,
+    common_camera,
+    errors,
+    load,
+    trained_on,
+)
 from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.truth import true_views
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
@@ -48,7 +55,7 @@ def synthesize_routes(runs: Sequence[Path], folder: Path, out: Path, config: Rou
     scores: list[RouteScore] = []
     strips: list[Strip] = []
     ways = _ways(dataset, config)
-    known = np.flatnonzero(np.isin(dataset.stamps_ns, models[0].trained_ns))
+    known = np.flatnonzero(trained_on(dataset, models))
     known = known if len(known) else np.arange(len(dataset))
     nearest = NearestOther(dataset, known)
     for name, T in ways.items():

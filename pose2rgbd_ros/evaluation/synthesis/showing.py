@@ -12,7 +12,7 @@ import numpy as np
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.report import model_name
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
@@ -55,6 +55,11 @@ def load(runs: Sequence[Path], device: str = "auto") -> list[Shower]:
         replace(model, title=f"{model.title} ({name})") if titles.count(model.title) > 1 else model
         for model, name in zip(models, names, strict=True)
     ]
+
+
+def trained_on(dataset: Dataset, models: Sequence[Shower]) -> Bool:
+    """(N,) which frames of a dataset one of the models was trained on."""
+    return np.isin(dataset.stamps_ns, np.concatenate([model.trained_ns for model in models]))
 
 
 def common_camera(models: Sequence[Shower], size: int | None = None) -> Camera:
