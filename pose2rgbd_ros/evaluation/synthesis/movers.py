@@ -19,7 +19,7 @@ from pose2rgbd_ros.evaluation.synthesis.strips import Rings, Strip, draw_strips
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
 from pose2rgbd_ros.sim.dataset_folder import MOVER_FREE
 
-TRAINED, HELD_OUT = "trained on", "held out"
+TRAINED, HELD_OUT = "trained on", "not trained on"
 RECORDED, NEAREST = "recording", "nearest other frame"
 _LEAST_PX = 6  # of a mover that gets a ring
 
