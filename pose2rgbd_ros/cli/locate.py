@@ -72,7 +72,8 @@ def main(argv: list[str]) -> int:
         raise UserError("nothing to locate: give image files or a dataset, and --every 1 or more")
     localizer = Localizer(arguments.run, arguments.device, gate=arguments.gate)
     if localizer.calibration is None:
-        print("note: not calibrated (pose2rgbd calibrate), so no answer has a covariance or is rejected")
+        print("note: not calibrated (pose2rgbd calibrate): the network's answers have no covariance, and only blank images "
+              "are rejected")  # fmt: skip
     refiner = _refiner(arguments, localizer.map_frame)
     found = []
     for name, stamp_ns, rgb, camera, T_true in _images(arguments, localizer):
@@ -132,7 +133,8 @@ def _refiner(arguments: Arguments, map_frame: str) -> Refiner | None:
     from pose2rgbd_ros.localization.refine import Refiner
     from pose2rgbd_ros.rendering.renderer import Renderer
 
-    renderer = Renderer(arguments.renderer, arguments.device)
+    # Rough poses lie beyond those flown; whether a refined one is right the likeness tells, not the guard.
+    renderer = Renderer(arguments.renderer, arguments.device, guard=False)
     if renderer.map_frame != map_frame:
         raise UserError(
             f"{arguments.renderer} lives in frame {renderer.map_frame!r}, {arguments.run} in {map_frame!r}"

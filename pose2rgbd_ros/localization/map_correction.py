@@ -74,8 +74,8 @@ class MapCorrection:
         covariance (6, 6) as in localization.estimate.Estimate. Returns whether the pose was believed.
         """
         R = self._default_covariance() if covariance is None else covariance
-        if self.current is not None and stamp_ns <= self.current.stamp_ns:
-            return False  # an older image: it says nothing that is not known
+        if any(known is not None and stamp_ns <= known.stamp_ns for known in (self.current, self._rival)):
+            return False  # the same image again, or an older one: it says nothing that is not known
         if self.current is not None:
             updated = self._updated(self.current, T_map_cam, R, T_odom_cam, stamp_ns)
             if updated is not None:

@@ -8,6 +8,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from pose2rgbd_ros.errors import UserError
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 REPEAT_AFTER_S = 30.0
 FLAPPING_S = 5.0
@@ -59,6 +61,12 @@ class ConditionLog:
             self._logger.warning(message)
         else:
             self._logger.error(message)
+
+
+def one_line(error: Exception, what: str) -> str:
+    """An error for people: a UserError as it is, another one with its type after `what` has happened."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{what}: {type(error).__name__}: {text}"
 
 
 def _text(value: Any) -> str:

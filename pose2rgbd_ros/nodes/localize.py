@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pose2rgbd_ros.localization.map_correction import covariance_at
 from pose2rgbd_ros.nodes import parameters
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.avoid_inputs import SILENT_S
-from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics, one_line
 from pose2rgbd_ros.nodes.latest import LatestWorker
 from pose2rgbd_ros.nodes.localize_change import ChangeJob, ChangeTopics
 from pose2rgbd_ros.nodes.localize_finding import Finding
@@ -49,10 +49,18 @@ SHOWN_S = 5.0  # how long a jump of time, or what went wrong, is told
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """What was found, until it can be published."""
+    """What was found, without its pixels, until it can be published."""
 
     located: Located
     since_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An image to look at; `era` counts the jumps of time before it."""
+
+    picture: Picture
+    era: int
 
 
 class LocalizeNode(LifecycleNode):
@@ -63,12 +71,13 @@ class LocalizeNode(LifecycleNode):
         self.settings = parameters.declare(self, LocalizeSettings)
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._finding: Finding | None = None
-        self._worker: LatestWorker[Picture] | None = None
+        self._worker: LatestWorker[Job] | None = None
         self._outputs: PoseOutputs | None = None
         self._change: ChangeTopics | None = None
         self._watch: Timer | None = None
-        self._found: deque[Located] = deque()  # from the worker to the executor
-        self._pending: deque[Pending] = deque(maxlen=WAITING)
+        self._found: deque[tuple[Located, int]] = deque()  # from the worker to the executor, with their era
+        self._pending: deque[Pending] = deque()
+        self._era = 0
         self._tally = Tally()
         self._failure, self._failed_at = "", -np.inf
         self._jumped, self._jumped_at = "", -np.inf
@@ -95,12 +104,16 @@ class LocalizeNode(LifecycleNode):
         try:
             self._finding = Finding(self.settings)
         except Exception as error:
-            known = isinstance(error, UserError)
-            self._fail(str(error) if known else f"loading failed: {type(error).__name__}: {error}")
+            self._fail(one_line(error, "loading failed"))
             self._housekeep()
             return FAILURE
-        self._failure, name = "", model_name(Path(self.settings.model))
-        self._tally, self._diagnostics.hardware_id = Tally(name), name
+        self._failure = ""
+        self._diagnostics.hardware_id = model_name(Path(self.settings.model))
+        if self._finding.localizer.calibration is None:
+            self.get_logger().warning(
+                f"{self.settings.model} is not calibrated: its poses have no covariance, and images of other places are not "
+                "told from those of its own; run pose2rgbd calibrate"
+            )
         extras = "corrected by rendering" if self._finding.refines else "as the network finds them"
         self.get_logger().info(
             f"loaded {self.settings.model}: poses in {self._map_frame}, {extras}, in {time.monotonic() - started:.1f} s"
@@ -126,7 +139,7 @@ class LocalizeNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the networks."""
-        self._finding, self._failure = None, ""
+        self._finding, self._failure, self._tally = None, "", Tally()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -149,6 +162,7 @@ class LocalizeNode(LifecycleNode):
     def _start(self) -> None:
         assert self._finding is not None
         settings, finding = self.settings, self._finding
+        self._tally = Tally(model_name(Path(settings.model)))
         self._outputs = PoseOutputs(self, bool(settings.body_frame))
         if VehicleOdometry is not None and not settings.body_frame:
             self.get_logger().info(
@@ -181,20 +195,24 @@ class LocalizeNode(LifecycleNode):
 
     def _on_picture(self, picture: Picture) -> None:
         if self._worker is not None:
-            self._worker.offer(picture)
+            self._worker.offer(Job(picture, self._era))
             self._tally.skipped = self._worker.overtaken
 
-    def _find(self, picture: Picture) -> None:
+    def _find(self, job: Job) -> None:
         """In the worker: look at an image, and have the executor publish what was found."""
         assert self._finding is not None
-        self._found.append(self._finding.find(picture))
-        self._ready.trigger()
+        if job.era == self._era:
+            self._found.append((self._finding.find(job.picture), job.era))
+            self._ready.trigger()
 
     def _publish_found(self) -> None:
         while self._found:
-            located = self._found.popleft()
+            located, era = self._found.popleft()
+            if era != self._era:
+                continue  # looked at while time jumped: its stamp means nothing any more
             if located.estimate.accepted:
                 self._offer_change(located)
+                located = replace(located, rgb=None, camera=None)
                 self._pending.append(Pending(located, time.monotonic()))
             else:
                 self._tell(located, Situation(State.REJECTED, located.estimate.reason))
@@ -207,7 +225,8 @@ class LocalizeNode(LifecycleNode):
             try:
                 self._publish(item.located)
             except UserError as error:
-                if time.monotonic() - item.since_s < self.settings.max_wait_s:
+                patient = time.monotonic() - item.since_s < self.settings.max_wait_s
+                if patient and len(self._pending) <= WAITING:
                     return
                 self._tell(item.located, Situation(State.ERROR, str(error)))
             self._pending.popleft()
@@ -246,8 +265,7 @@ class LocalizeNode(LifecycleNode):
 
     def _on_error(self, error: Exception) -> None:
         if self.context.ok():  # publishing fails when the process is on its way out, and nobody needs to know
-            known = isinstance(error, UserError)
-            self._fail(str(error) if known else f"failed: {type(error).__name__}: {error}")
+            self._fail(one_line(error, "failed"))
 
     # What is told ----------------------------------------------------------------------------------------------
 
@@ -275,7 +293,7 @@ class LocalizeNode(LifecycleNode):
 
     def _housekeep(self) -> None:
         """Once a second: take over changed parameters, and tell how things stand."""
-        self.settings = parameters.read(self, LocalizeSettings)
+        self.settings = self._map_to_odom.settings = parameters.read(self, LocalizeSettings)
         situation = self._how_things_stand()
         message = self._tally.message(situation)
         more = {"images_without_camera": self._inputs.without_camera, **self._map_to_odom.figures}
@@ -295,7 +313,7 @@ class LocalizeNode(LifecycleNode):
             return Situation(State.TIME_JUMP, self._jumped)
         if self._inputs.silent_for_s > 1.0:
             if self._inputs.silent_for_s < SILENT_S:
-                return NOTHING_YET
+                return self._situation
             return Situation(State.WAITING_FOR_IMAGE, self._inputs.explain_image())
         if self._inputs.waits_for_camera:
             return Situation(State.WAITING_FOR_CAMERA, self._inputs.explain_camera())
@@ -322,6 +340,7 @@ class LocalizeNode(LifecycleNode):
             self._status.publish(self._tally.message(situation))
 
     def _forget(self) -> None:
+        self._era += 1
         self._found.clear()
         self._pending.clear()
         self._situation = NOTHING_YET
@@ -340,7 +359,7 @@ class LocalizeNode(LifecycleNode):
             (FIXED_WHILE_CONFIGURED, self._finding is not None, "unconfigured; clean it up first"),
             (FIXED_WHILE_ACTIVE, self._worker is not None, "inactive; deactivate it first"),
         ):
-            names = [parameter.name for parameter in changed if parameter.name in fixed]
+            names = [one.name for one in changed if one.name.partition(".")[0] in fixed]
             if applies and names:
                 reason = f"{', '.join(names)} can only change while the node is {what}"
                 return SetParametersResult(successful=False, reason=reason)

@@ -13,10 +13,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.change import ChangeSettings, compare
 from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.diagnostics import one_line
 from pose2rgbd_ros.nodes.latest import LatestWorker
 from pose2rgbd_ros.rendering.renderer import Rendered, Renderer
 
@@ -78,6 +80,9 @@ class ChangeTopics:
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         with self._rendering:
             rendered = self._renderer.render_for_camera(job.T_map_cam, camera)
+            trust = self._renderer.guard_score(job.T_map_cam)
+        if not trust.inside:
+            raise UserError(f"no change image, memory does not reach there: {trust.reason}")
         assert rendered.rgb is not None
         found = compare(rgb, rendered.rgb[0], _known(rendered), job.settings)
         pictures: dict[str, UInt8] = {"reference/image": found.reference}
@@ -108,7 +113,7 @@ class ChangeTopics:
 
     def _on_error(self, error: Exception) -> None:
         if self._node.context.ok():  # publishing fails when the process is on its way out
-            self.problem = f"no change image: {error}"
+            self.problem = one_line(error, "no change image")
 
 
 def _published_camera(camera: Camera, width: int) -> Camera:

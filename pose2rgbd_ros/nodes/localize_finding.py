@@ -37,7 +37,8 @@ class Finding:
         self._refiner: Refiner | None = None
         if settings.renderer:
             path = Path(settings.renderer).expanduser()
-            self.renderer = Renderer(path, settings.device, threads=threads)
+            # Rough poses lie beyond those flown; whether a refined one is right the likeness tells, not the guard.
+            self.renderer = Renderer(path, settings.device, threads=threads, guard=False)
             if self.renderer.map_frame != self.localizer.map_frame:
                 raise UserError(
                     f"renderer {path} lives in frame {self.renderer.map_frame!r}, model {model} in "
@@ -46,7 +47,7 @@ class Finding:
             if settings.refine:
                 self._refiner = Refiner(self.renderer, settings.refinement)
         elif draws(model):
-            self.renderer = Renderer(model, settings.device, threads=threads)
+            self.renderer = Renderer(model, settings.device, threads=threads, guard=False)
         self._warm_up()
 
     @property

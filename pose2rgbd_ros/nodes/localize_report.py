@@ -55,7 +55,6 @@ class Tally:
     def __init__(self, model: str = "") -> None:
         self.model = model
         self.located = self.rejected = self.skipped = self.jumps = 0
-        self.problem = ""  # of what comes beside the pose, such as map -> odom
         self.last: Located | None = None
         self.latency_s = math.nan
         self._at: deque[float] = deque()

@@ -9,8 +9,11 @@ from pose2rgbd_ros.localization.map_correction import CorrectionSettings
 from pose2rgbd_ros.localization.refine import RefineSettings
 from pose2rgbd_ros.settings import setting
 
-FIXED_WHILE_CONFIGURED = ("model", "renderer", "refine", "device", "threads")  # and refinement.*
-FIXED_WHILE_ACTIVE = ("image_transport", "body_frame", "map_frame", "odom_frame", "send_tf", "odometry")
+# Parameters, or parts with all of theirs.
+FIXED_WHILE_CONFIGURED = ("model", "renderer", "refine", "refinement", "device", "threads")
+FIXED_WHILE_ACTIVE = (
+    "image_transport", "body_frame", "map_frame", "odom_frame", "send_tf", "odometry", "tf_rate_hz",
+)  # fmt: skip
 
 
 @dataclass
