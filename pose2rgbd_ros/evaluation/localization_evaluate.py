@@ -146,6 +146,11 @@ def evaluate_poses(
     notes = list(chosen.notes)
     if data.meta.map_frame != loaded.map_frame:
         notes.append(f"poses are in {data.meta.map_frame!r}, the model's in {loaded.map_frame!r}")
+    if len(chosen.train) and loaded.provenance.get("config", {}).get("keep", "best") == "best":
+        notes.append(
+            "the weights are those that were best on (at most 96 of) the held-out frames, which flatters them a little; "
+            "train with --keep last to choose on nothing"
+        )
     training, train = _training(loaded, data, chosen, training_dataset)
     methods: dict[str, Any] = {MODEL: localizer}
     if training is None and finders:

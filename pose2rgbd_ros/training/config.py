@@ -217,6 +217,12 @@ class TrainConfig:
         None, "epochs between validations (as often as 10 % of the time allows)", ge=1
     )
     early_stop: int = setting(0, "stop after so many validations without a new best; 0: never", ge=0)
+    keep: Literal["best", "last"] = setting(
+        "best",
+        "weights in checkpoint/; best: by (at most 96 of) the held-out frames, which flatters scores on these a little; "
+        "last: the latest, chosen on nothing",
+        choices=("best", "last"),
+    )
 
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "where to train", choices=("auto", "cpu", "cuda")
@@ -227,6 +233,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         settings.check(self)
         _check_pose_family(self)
+        if self.keep == "last" and self.early_stop:
+            raise UserError(
+                "--early-stop chooses when to stop by the held-out frames, --keep last does not; leave one out"
+            )
         if family_of(self.model) != "pose2rgbd" and self.model not in CONFIGS and self.recipe == "paper":
             raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")
         if family_of(self.model) != "pose2rgbd" and (self.adversarial_weight or self.consistency_weight):

@@ -39,7 +39,7 @@ CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
 @dataclass
 class TrainResult:
-    """What a run achieved. The scores are those of the best weights on all held-out frames."""
+    """What a run achieved. The scores are those of the weights that were kept, on all held-out frames."""
 
     checkpoint: Path
     scores: dict[str, float]
@@ -60,7 +60,7 @@ class TrainResult:
 def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -> TrainResult:
     """Train a network on a dataset into the run folder `out`.
 
-    `out` holds config.yaml, checkpoint/ (the best so far on the held-out frames), last/ (to resume from), metrics.csv,
+    `out` holds config.yaml, checkpoint/ (the weights `config.keep` asks for), last/ (to resume from), metrics.csv,
     samples/ and tb/. The first Ctrl-C saves and returns with ``interrupted``; `resume` goes on from last/.
 
     Raises:
@@ -107,7 +107,7 @@ class _Run:
         self.baseline = self.judge.baseline(self.watched) if fabric.is_global_zero else {}
         self.state = RunState()
         self.scores: dict[str, float] = {}
-        self.best: dict[str, Tensor] | None = None
+        self.kept: dict[str, Tensor] | None = None
         self.validation_s = 0.0
         self.interrupted = self.stop = False
         self._start_clock()
@@ -125,12 +125,12 @@ class _Run:
         return wrapped, optimizer
 
     def restore(self) -> None:
-        """Go on from last/ and with the best weights so far."""
+        """Go on from last/ and with the weights kept so far."""
         self.state = load_state(self.out / LAST, self.learner, self._plain_optimizer(), self.average)
         if (self.out / CHECKPOINT).exists():
-            best = load_checkpoint(self.out / CHECKPOINT)
-            self._check_same_frames(best)
-            self.best, self.scores = best.state_dict, dict(best.metrics)
+            kept = load_checkpoint(self.out / CHECKPOINT)
+            self._check_same_frames(kept)
+            self.kept, self.scores = kept.state_dict, dict(kept.metrics)
         else:  # interrupted before there was one, or somebody removed it
             self.state.best_score = float("inf")
         self._start_clock()
@@ -235,19 +235,21 @@ class _Run:
         return self.progress.elapsed_s - self.validated_at_s > wait_s
 
     def _validate(self, log: RunLog | None) -> None:
-        """Score the current weights on the watched frames; keep them if they are the best."""
+        """Score the current weights on the watched frames; keep them if they are the best, or the latest are wanted."""
         start_s = self.progress.elapsed_s
         model = self._current()
         scores = self.judge.scores(model, self.watched)
         score = self.judge.value(scores, self.baseline)
-        if score < self.state.best_score:
+        is_best = score < self.state.best_score
+        if is_best:
             self.state.best_score, self.state.validations_without_best = score, 0
-            self.scores = scores
-            self.best = outcome.to_store(model)
-            self._save_checkpoint(scores)
         else:
             self.state.validations_without_best += 1
             self.stop = 0 < self.config.early_stop <= self.state.validations_without_best
+        if is_best or (self.config.keep == "last" and math.isfinite(score)):
+            self.scores = scores
+            self.kept = outcome.to_store(model)
+            self._save_checkpoint(scores)
         if log:
             epoch = self.state.step / self.steps_per_epoch
             rate = self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"]
@@ -262,7 +264,7 @@ class _Run:
         return self.model if self.average is None else self.average.module
 
     def _save_checkpoint(self, scores: dict[str, float]) -> None:
-        assert self.best is not None
+        assert self.kept is not None
         effort = {
             "steps": self.state.step,
             "images": self.state.step * self.batch * self.fabric.world_size,
@@ -273,7 +275,7 @@ class _Run:
             **self.learner.provenance(),
         }
         model = self._current()
-        checkpoint = outcome.make_checkpoint(model, self.best, self.data, self.config, scores, effort)
+        checkpoint = outcome.make_checkpoint(model, self.kept, self.data, self.config, scores, effort)
         save_checkpoint(self.out / CHECKPOINT, checkpoint)
 
     def _save_state(self) -> None:
@@ -282,19 +284,19 @@ class _Run:
         self.saved_at_s = self.progress.elapsed_s
 
     def finish(self) -> TrainResult:
-        """Save, and score the best weights on all held-out frames (unless interrupted)."""
+        """Save, and score the kept weights on all held-out frames (unless interrupted)."""
         if self.fabric.is_global_zero:
             self._save_state()  # before the validation, which somebody may not want to wait for
-            if self.best is None or not self.interrupted:
+            if self.kept is None or not self.interrupted:
                 self._validate(None)
                 self._save_state()  # the best score may be a new one
-            if self.best is None:
+            if self.kept is None:
                 raise UserError(
                     "no model was kept: on the held-out frames either no depth is known or the network's pictures are "
                     "no numbers; look at the dataset with pose2rgbd inspect, or use a lower --learning-rate"
                 )
             if not self.interrupted:
-                self._score_best()
+                self._score_kept()
         self.fabric.barrier()
         return TrainResult(
             checkpoint=self.out / CHECKPOINT,
@@ -308,15 +310,15 @@ class _Run:
             description=self.judge.describe(self.scores, self.baseline),
         )
 
-    def _score_best(self) -> None:
-        assert self.best is not None
+    def _score_kept(self) -> None:
+        assert self.kept is not None
         model = self._current()
-        model.load_state_dict(self.best)
+        model.load_state_dict(self.kept)
         test = self.data.split.test
         self.scores = self.judge.scores(model, test)
         self.baseline = self.judge.baseline(test)
         self._save_checkpoint(self.scores)
-        self.judge.draw(model, test, self.out / "samples" / "best.png")
+        self.judge.draw(model, test, self.out / "samples" / f"{self.config.keep}.png")
 
 
 def _blending(decay: float) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -100,6 +103,27 @@ def test_what_is_finished_is_not_done_again(
         run_localization(out, config(epochs=2), [flight])
 
 
+def test_measuring_leaves_the_next_training_as_many_threads(
+    outcome: Outcome, flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a row's score would hang on whether it comes first."""
+    done = next(row.run for row in outcome.places[0].rows if row.method == "posenet")
+    before, threads = torch.get_num_threads(), []
+
+    def finished(dataset: Path, path: Path, settings: Any, resume: bool = False) -> Any:
+        threads.append(torch.get_num_threads())
+        shutil.copytree(done, path)
+        return SimpleNamespace(interrupted=False)
+
+    monkeypatch.setattr(run, "train", finished)
+    torch.set_num_threads(3)
+    try:
+        run_localization(tmp_path, config(seeds=1, finders=(), saliency=0), [flight])
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [3, 3]
+
+
 def test_a_stopped_experiment_keeps_what_it_has(
     flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +185,7 @@ def test_a_job_has_the_time_and_width_that_were_asked_for(tmp_path: Path) -> Non
     assert chosen.name == "place-posegan-c-64-seed2"
     assert (chosen.config.max_minutes, chosen.config.clock, chosen.config.seed) == (3.0, "wall", 2)
     assert (chosen.config.posegan.width, chosen.config.size) == (0.125, 64)
+    assert chosen.config.keep == "last", "the frames it is measured on must not choose its weights"
 
 
 @pytest.mark.parametrize(

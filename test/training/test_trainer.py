@@ -24,6 +24,7 @@ from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import open_training_data
+from pose2rgbd_ros.training.judges import PictureJudge
 from pose2rgbd_ros.training.trainer import TrainResult, train
 
 
@@ -165,6 +166,25 @@ def test_early_stop(flight: Path, tmp_path: Path) -> None:
     config = tiny(epochs=500, validate_every=1, early_stop=2, learning_rate=0.0)  # nothing can get better
     result = train(flight, tmp_path / "run", config)
     assert result.epochs < 20
+
+
+def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frames(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a value that only gets worse "best" keeps the first weights validated, "last" those of the end."""
+    values = iter(range(1000))
+    monkeypatch.setattr(PictureJudge, "value", lambda *_: float(next(values)))
+    steps = {}
+    for keep in ("best", "last"):
+        out = tmp_path / keep
+        train(flight, out, tiny(epochs=4, validate_every=1, keep=keep))
+        kept = load_checkpoint(out).state_dict
+        last = load_file(out / "last" / "state.safetensors")
+        steps[keep] = all(torch.equal(kept[name], last[f"model.model.{name}"]) for name in kept)
+        assert (out / "samples" / f"{keep}.png").exists()
+    assert steps == {"best": False, "last": True}
+    with pytest.raises(UserError, match="leave one out"):
+        tiny(keep="last", early_stop=3)
 
 
 def test_a_collapsed_network_is_noticed(flight: Path, tmp_path: Path) -> None:

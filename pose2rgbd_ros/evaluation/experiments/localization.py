@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -92,9 +93,9 @@ def run_localization(out: Path, config: LocalizationConfig, datasets: list[Path]
 
     device = pick_device(config.device)
     datasets = datasets or [_simulated(out / DATASETS / "place", config)]
-    names = [place_name(path) for path in datasets]
-    if len(set(names)) < len(names):
-        raise UserError(f"two datasets are called {max(names, key=names.count)}; rename the folder of one")
+    places = [place_name(path) for path in datasets]
+    if len(set(places)) < len(places):
+        raise UserError(f"two datasets are called {max(places, key=places.count)}; rename the folder of one")
     outcome = Outcome(config, machine(device), config.clock_on(device))
     make_folder(out / RUNS)
     for path in datasets:
@@ -142,7 +143,13 @@ def _network_row(folder: Path, task: Job, dataset: Dataset, split: Split) -> Row
         row.error = str(error)
         return row
     row.effort = effort_of(load_checkpoint(run), run)
-    _measure(row, Localizer(run, task.config.device), dataset, split.test)
+    threads = torch.get_num_threads()
+    try:
+        _measure(row, Localizer(run, task.config.device), dataset, split.test)
+    finally:
+        torch.set_num_threads(
+            threads
+        )  # a localizer takes one; the next training shall have as many as this one had
     write_yaml(run / RESULT_FILE, {"job": task.to_dict(), "scores": row.scores, "effort": row.effort})
     return row
 

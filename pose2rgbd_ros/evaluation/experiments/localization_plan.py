@@ -84,7 +84,7 @@ class LocalizationConfig:
 
 
 def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationConfig) -> Job:
-    """One training. All are given the same time, by the same clock."""
+    """One training. All are given the same time, by the same clock; the frames they are measured on choose nothing."""
     chosen = TrainConfig(
         model=model,
         size=size,
@@ -93,6 +93,7 @@ def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationCon
         clock=config.clock_on(pick_device(config.device)),
         split=config.split,
         seed=seed,
+        keep="last",
         device=config.device,
         tensorboard=False,
         posegan=dataclasses.replace(config.posegan, width=config.width),

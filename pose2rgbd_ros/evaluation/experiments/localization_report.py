@@ -86,9 +86,9 @@ def effort(outcome: Outcome) -> str:
     limit = f", at most {config.epochs} epochs" if config.epochs else ""
     spread = f"mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else "one seed"
     return (
-        f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width; "
-        f"medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. Rejected frames are in no "
-        "median but in the shares of all frames within a bound. Grey: the same frames, their images turned to grey."
+        f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width, "
+        f"the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. "
+        "Rejected frames are in no median but in the shares of all frames within a bound. Grey: the same frames, their images turned to grey."
     )
 
 
