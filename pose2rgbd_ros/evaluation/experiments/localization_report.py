@@ -88,7 +88,8 @@ def effort(outcome: Outcome) -> str:
     return (
         f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width, "
         f"the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. "
-        "Rejected frames are in no median but in the shares of all frames within a bound. Grey: the same frames, their images turned to grey."
+        "Rejected frames are in no median but in the shares of all frames within a bound. "
+        "Grey: the same frames, their images turned to grey."
     )
 
 
