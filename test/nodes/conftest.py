@@ -15,17 +15,20 @@ import pytest
 import rclpy
 import tf2_ros
 import torch
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.srv import ChangeState, GetState
-from pose2rgbd.msg import RenderStatus
+from pose2rgbd.msg import LocalizationStatus, RenderStatus
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from support.orbit_place import OrbitPlace
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.localize import LocalizeNode
 from pose2rgbd_ros.nodes.render import RenderNode
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -102,7 +105,8 @@ class Bench:
         self.broadcaster = tf2_ros.TransformBroadcaster(self.node)
         self.sent: dict[int, np.ndarray] = {}
         self._streams: list[Any] = []
-        self.status: list[RenderStatus] = []
+        self.status: list[Any] = []
+        self.poses: list[PoseWithCovarianceStamped] = []
 
     def _spin(self, make: Callable[[rclpy.Context], Node]) -> Any:
         context = rclpy.Context()
@@ -229,6 +233,24 @@ def bench(ros_domain: int) -> Iterator[Bench]:
     made = Bench(ros_domain)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def orbit_place(tmp_path_factory: pytest.TempPathFactory) -> OrbitPlace:
+    """A place and a network, trained here, that finds cameras in it."""
+    return OrbitPlace(tmp_path_factory.mktemp("orbit_place"))
+
+
+@pytest.fixture
+def localize_node(bench: Bench, orbit_place: OrbitPlace) -> Callable[..., LocalizeNode]:
+    """Starts a node with that network; its messages gather in `bench.status` and `bench.poses`."""
+
+    def start(model: Path | str | None = None, **parameters: Any) -> LocalizeNode:
+        bench.status = bench.collect(LocalizationStatus, "/localize/status")
+        bench.poses = bench.collect(PoseWithCovarianceStamped, "/localize/pose")
+        return bench.spin(LocalizeNode, model=str(model or orbit_place.model), **parameters)
+
+    return start
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,74 +16,30 @@ from nodes.conftest import write_checkpoint
 from pose2rgbd.msg import LocalizationStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
-from support.blockworld import BlockWorld
 from support.camera_stream import OPTICAL, CameraStream
-from support.orbit_flight import OrbitFlight
+from support.localizing import matrix, seen, send_until
+from support.orbit_place import CAMERA, OrbitPlace
 from tf2_msgs.msg import TFMessage
 
-from pose2rgbd_ros.dataset.meta import DatasetMeta
-from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.localizer import Localizer
-from pose2rgbd_ros.models.posegan.config import PoseGANSettings
 from pose2rgbd_ros.nodes import conversions, localize
-from pose2rgbd_ros.nodes.localize import LocalizeNode
 from pose2rgbd_ros.nodes.localize_finding import Finding
 from pose2rgbd_ros.nodes.localize_settings import LocalizeSettings
-from pose2rgbd_ros.training.config import TrainConfig
-from pose2rgbd_ros.training.trainer import train
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 State = LocalizationStatus
-CAMERA = Camera.from_fov(36, 36, 90.0)
 LARGE = CAMERA.resized(144, 144)
-WORLD = BlockWorld(seed=1)
 T_BODY_CAM = se3.compose(se3.make([0.5, 0.0, 0.0], [0, 0, 0, 1]), se3.T_BODY_OPTICAL)
 # The trained network errs by 3 m in the median, over a flight of 40 m whose mean pose is 11 m off.
 BOUND_M, BOUND_DEG = 4.5, 20.0
 
 
-class Place:
-    """A flight, a network trained on it for a few seconds, and views from between its frames."""
-
-    def __init__(self, folder: Path) -> None:
-        flight = OrbitFlight(seed=1, loops=0.5)
-        times_s = np.linspace(0.0, 90.0, 120)
-        with DatasetWriter(folder / "flight", DatasetMeta(camera=CAMERA)) as writer:
-            for index, T in enumerate(flight.T_map_cam(times_s)):
-                writer.add((index + 1) * 250_000_000, T, self.view(T), None)
-        config = TrainConfig(model="posenet", size=32, epochs=60, posegan=PoseGANSettings(width=0.25))
-        train(folder / "flight", folder / "run", config)
-        self.model, self.dataset = folder / "run", Dataset(folder / "flight")
-        self.T = flight.T_map_cam(times_s[8:-8:4] + 0.38)
-
-    @staticmethod
-    def view(T: np.ndarray, camera: Camera = CAMERA) -> np.ndarray:
-        return WORLD.render(T, camera, max_depth_m=45.0)[0]
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("place"))
-
-
-@pytest.fixture
-def localize_node(bench: Any, place: Place) -> Callable[..., LocalizeNode]:
-    """A node with the trained network; its status messages gather in `bench.status`, its poses in `bench.poses`."""
-
-    def start(model: Path | str | None = None, **parameters: Any) -> LocalizeNode:
-        bench.status = bench.collect(State, "/localize/status")
-        bench.poses = bench.collect(PoseWithCovarianceStamped, "/localize/pose")
-        return bench.spin(LocalizeNode, model=str(model or place.model), **parameters)
-
-    return start
-
-
-def matrix(message: PoseWithCovarianceStamped) -> np.ndarray:
-    return conversions.matrix_of(message.pose.pose)
+def place(orbit_place: OrbitPlace) -> OrbitPlace:
+    return orbit_place
 
 
 def errors(messages: list[PoseWithCovarianceStamped], truth: dict[int, np.ndarray]) -> tuple[float, float]:
@@ -102,17 +56,6 @@ def errors(messages: list[PoseWithCovarianceStamped], truth: dict[int, np.ndarra
 def answered(status: list[LocalizationStatus]) -> int:
     """How many images were localized or overtaken, as far as told."""
     return max((m.images_located + m.images_skipped for m in list(status)), default=0)
-
-
-def send_until(
-    bench: Any, send: Callable[[], Any], condition: Callable[[], Any], timeout_s: float = 30.0
-) -> Any:
-    """Send at 20 Hz until something is so."""
-    timer = bench.node.create_timer(0.05, send)
-    try:
-        return bench.wait(condition, timeout_s)
-    finally:
-        bench.node.destroy_timer(timer)
 
 
 def test_shuffled_frames_without_tf_and_odometry(bench, place, localize_node):
@@ -167,24 +110,24 @@ def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, mo
     camera.info_on = False
     view = place.view(place.T[5])
     send_until(
-        bench, lambda: camera.send(view), lambda: _seen(bench, State.WAITING_FOR_CAMERA, "no CameraInfo")
+        bench, lambda: camera.send(view), lambda: seen(bench, State.WAITING_FOR_CAMERA, "no CameraInfo")
     )
     camera.info_on, camera.camera = True, Camera(36, 36, 0.0, 0.0, 0.0, 0.0)
     send_until(
-        bench, lambda: camera.send(view), lambda: _seen(bench, State.WAITING_FOR_CAMERA, "not calibrated")
+        bench, lambda: camera.send(view), lambda: seen(bench, State.WAITING_FOR_CAMERA, "not calibrated")
     )
     assert not bench.poses
     camera.camera = CAMERA.resized(72, 72)
-    send_until(bench, lambda: camera.send(view), lambda: _seen(bench, State.REJECTED, "72 x 72"))
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.REJECTED, "72 x 72"))
     camera.camera = CAMERA
     for bad, encoding, said in ((np.zeros_like(view), "rgb8", "black"), (view, "32FC1", "encoding '32FC1'")):
-        send_until(bench, lambda: camera.send(bad, encoding), lambda: _seen(bench, State.REJECTED, said))  # noqa: B023
+        send_until(bench, lambda: camera.send(bad, encoding), lambda: seen(bench, State.REJECTED, said))  # noqa: B023
     assert not bench.poses
     assert bench.status[-1].images_rejected > 2
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
     camera.offset_ns = -5_000_000_000
     jumped = send_until(
-        bench, lambda: camera.send(view), lambda: _seen(bench, State.TIME_JUMP, "went back by")
+        bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "went back by")
     )
     assert jumped
     before = len(bench.poses)
@@ -196,12 +139,8 @@ def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, mo
     assert ["clean it up" in fixed[0].reason, "deactivate" in fixed[1].reason] == [True, True]
 
 
-def _seen(bench: Any, state: int, said: str) -> Any:
-    return [m for m in list(bench.status) if m.state == state and said in m.message]
-
-
 def _told(bench: Any, state: int, said: str) -> str:
-    return bench.wait(lambda: _seen(bench, state, said))[0].message
+    return bench.wait(lambda: seen(bench, state, said))[0].message
 
 
 def test_a_bad_model_fails_configure_with_one_line(bench, tmp_path, localize_node):
@@ -232,7 +171,7 @@ def test_a_body_and_its_missing_transform(bench, place, localize_node):
     localize_node(body_frame="base_link", max_wait_s=0.2)
     camera.wait_for_listener(bench)
     view = place.view(place.T[7])
-    send_until(bench, lambda: camera.send(view), lambda: _seen(bench, State.ERROR, "base_link"))
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.ERROR, "base_link"))
     assert not bench.poses
     static = tf2_ros.StaticTransformBroadcaster(bench.node)
     static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
@@ -249,8 +188,8 @@ def test_map_to_odom(bench, place, localize_node, source):
     localize_node(send_tf=True, odometry=source, tf_rate_hz=50.0)
     camera.wait_for_listener(bench)
     send_until(bench, lambda: camera.send(place.view(place.T[0])), lambda: bench.poses)
-    assert _seen(bench, State.OK, "map -> odom is not sent") or bench.wait(
-        lambda: _seen(bench, State.OK, "map -> odom is not sent")
+    assert seen(bench, State.OK, "map -> odom is not sent") or bench.wait(
+        lambda: seen(bench, State.OK, "map -> odom is not sent")
     ), "a pose comes without odometry too"
     static = tf2_ros.StaticTransformBroadcaster(bench.node)
     static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
@@ -320,8 +259,8 @@ def test_refinement_that_finds_no_likeness_rejects(bench, place, localize_node, 
     localize_node(renderer=str(renderer), refinement__hypotheses=1)
     camera.wait_for_listener(bench)
     view = place.view(place.T[7])
-    send_until(bench, lambda: camera.send(view), lambda: _seen(bench, State.REJECTED, ""), 60.0)
-    status = _seen(bench, State.REJECTED, "")[0]
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.REJECTED, ""), 60.0)
+    status = seen(bench, State.REJECTED, "")[0]
     assert status.message
     assert status.refine_ms > 0
     assert not bench.poses

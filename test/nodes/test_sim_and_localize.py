@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from nodes.test_localize_node import Place
 from pose2rgbd.msg import LocalizationStatus
 
 from pose2rgbd_ros.nodes import conversions
@@ -16,14 +15,13 @@ from pose2rgbd_ros.nodes.sim import SimNode
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def test_every_pose_is_of_an_image_that_was_flown(bench, tmp_path):
+def test_every_pose_is_of_an_image_that_was_flown(bench, orbit_place):
     """The network learnt another place, so only what goes through is judged: frames, stamps, simulated time."""
-    place = Place(tmp_path)
     bench.status = bench.collect(LocalizationStatus, "/localize/status")
     poses = bench.collect(PoseWithCovarianceStamped, "/localize/pose")
     truth = bench.collect(Odometry, "/truth/odometry", 2000)
     topics = {"image": "camera/image", "camera_info": "camera/camera_info"}
-    bench.spin(LocalizeNode, remap=topics, model=str(place.model), use_sim_time=True)
+    bench.spin(LocalizeNode, remap=topics, model=str(orbit_place.model), use_sim_time=True)
     assert bench.wait_state(LocalizationStatus.WAITING_FOR_IMAGE).message
     bench.spin(
         SimNode, width=64, height=64, fov_deg=90.0, faults=False, shadows=False, camera__rate_hz=5.0,
