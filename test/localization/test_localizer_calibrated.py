@@ -18,10 +18,11 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate_localizer import LocalizerGoal, calibrate_localizer
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
+from pose2rgbd_ros.localization.evidence import DOUBTS
 from pose2rgbd_ros.localization.found import heading_deg
 from pose2rgbd_ros.localization.localizer import Localizer
 
-FRAMES = 60
+FRAMES, REALISM = 60, list(DOUBTS).index("realism")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,7 @@ def test_estimates_have_a_covariance_and_bad_images_a_reason(place: tuple[Path, 
     dark = localizer.find((data.rgb(0) * 0.3).astype(np.uint8), data.camera)
     assert "too dark" in dark.reason
     assert Localizer(run, "cpu", gate=False).find((data.rgb(0) * 0.3).astype(np.uint8), data.camera).accepted
+    assert localizer.calibration.gate.spread[REALISM] == 0, "a network without a discriminator"
     uncalibrated = Localizer(run, "cpu", calibrated=False).find(data.rgb(0), data.camera)
     assert uncalibrated.covariance is None
     assert uncalibrated.accepted

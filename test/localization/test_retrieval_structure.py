@@ -18,7 +18,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import pnp
 from pose2rgbd_ros.localization.features import Features, match
-from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval, mix_poses
+from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
 from pose2rgbd_ros.localization.structure import Structure, StructureSettings
 
 CAMERA = Camera(160, 120, 110.0, 112.0, 79.0, 60.5)
@@ -101,23 +101,6 @@ def test_matches_are_mutual_and_clear() -> None:
     doubled = Features(np.zeros((5, 2)), descriptors[[0, 1, 2, 3, 3]])
     assert 3 not in match(Features(np.zeros((4, 2)), descriptors[:4]), doubled)[:, 0]
     assert match(query, Features(np.zeros((0, 2)), descriptors[:0])).shape == (0, 2)
-
-
-@given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
-def test_a_mix_of_poses_lies_between_them(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    base = Rotation.random(random_state=seed)
-    turns = base * Rotation.from_rotvec(rng.uniform(-0.3, 0.3, (3, 3)))
-    T = se3.make(rng.uniform(-5, 5, (3, 3)), turns.as_quat())
-    mixed = mix_poses(T, np.array([0.2, 0.5, 0.3]))
-    np.testing.assert_allclose(mixed[:3, 3], [0.2, 0.5, 0.3] @ T[:, :3, 3])
-    apart = Rotation.from_matrix(T[:, :3, :3].swapaxes(1, 2) @ mixed[:3, :3]).magnitude()
-    assert (
-        apart.max()
-        <= Rotation.from_matrix(T[[0, 0, 1], :3, :3].swapaxes(1, 2) @ T[[1, 2, 2], :3, :3]).magnitude().max()
-    )
-    np.testing.assert_allclose(mix_poses(T, np.array([0.0, 1.0, 0.0])), T[1], atol=1e-9)
 
 
 def test_a_training_frame_finds_itself_and_the_index_is_seeded(flight: Dataset, index: FrameIndex) -> None:

@@ -15,7 +15,8 @@ from pose2rgbd_ros.dataset.splits import held_out_segments
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample
-from pose2rgbd_ros.models.posegan.config import PoseNetConfig
+from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
+from pose2rgbd_ros.models.posegan.network import PoseGAN
 from pose2rgbd_ros.models.posegan.posenet import PoseNet
 from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
@@ -57,12 +58,15 @@ def write_flight(folder: Path, ground: np.ndarray, T_map_cam: np.ndarray, begin_
     return folder
 
 
-def write_posenet(folder: Path, dataset: Path, size: int = 32, seed: int = 0) -> Path:
-    """A checkpoint of random weights, as if trained on some stretches of a dataset."""
+def write_posenet(folder: Path, dataset: Path, seed: int = 0, kind: str = "posenet") -> Path:
+    """A checkpoint of random weights ("posenet" or "posegan"), as if trained on some stretches of a dataset."""
     torch.manual_seed(seed)
-    data = Dataset(dataset)
+    data, size = Dataset(dataset), 32
     split = held_out_segments(data.stamps_ns, data.T_map_cam[:, :3, 3], fraction=0.35)
-    model = PoseNet(PoseNetConfig(size=size, width=0.25)).eval()
+    gan = kind == "posegan"
+    config = PoseGANConfig(size=size, width=0.25, blocks=3) if gan else PoseNetConfig(size=size, width=0.25)
+    network = PoseGAN(config) if isinstance(config, PoseGANConfig) else PoseNet(config)
+    model = network.eval()
     margin = size // 16
     camera = data.camera.resized(size + 2 * margin, size + 2 * margin).cropped(margin, margin, size, size)
     checkpoint = Checkpoint(

@@ -43,9 +43,9 @@ def small_relief() -> Relief:
     return model.eval()
 
 
-def write_small_relief(path: Path, depth_kind: str = "metric") -> Path:
+def write_small_relief(path: Path, depth_kind: str = "metric", model: Relief | None = None) -> Path:
     """The checkpoint of :func:`small_relief`, as if trained on 12 frames from 12 m above its middle."""
-    model = small_relief()
+    model = model or small_relief()
     eye = np.stack([np.linspace(-2.0, 2.0, 12), np.zeros(12), np.full(12, 10.0)], axis=-1)
     T_map_cam = se3.look_at(eye, eye - [0.0, 0.0, 1.0])
     checkpoint = Checkpoint(

@@ -1,0 +1,63 @@
+"""A PoseGAN, calibrated: what its discriminator says is a doubt of the gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import support.carpet as carpet
+
+from pose2rgbd_ros.cli import locate
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.calibrate_localizer import LocalizerGoal, calibrate_localizer
+from pose2rgbd_ros.localization.evidence import DOUBTS, doubts
+from pose2rgbd_ros.localization.eye import Eye, pose_network
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+FRAMES, REALISM = 48, list(DOUBTS).index("realism")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint with its calibration, and its dataset."""
+    folder, t = tmp_path_factory.mktemp("place"), np.linspace(0, 4 * np.pi, FRAMES)
+    T = carpet.poses(15 * np.cos(t / 2), 9 * np.sin(t))
+    dataset = carpet.write_flight(folder / "data", carpet.carpet(0), T)
+    checkpoint = carpet.write_posenet(folder / "checkpoint", dataset, kind="posegan")
+    calibrate_localizer(checkpoint, dataset, LocalizerGoal(crops=1))
+    return checkpoint, dataset
+
+
+def test_what_the_discriminator_says_is_measured_and_judged(place: tuple[Path, Path]):
+    checkpoint, dataset = place
+    known, data, loaded = (
+        Localizer(checkpoint, "cpu").calibration,
+        Dataset(dataset),
+        load_checkpoint(checkpoint),
+    )
+    assert known is not None
+    assert known.gate.spread[REALISM] > 0
+    seen = Eye(loaded, pose_network(loaded), "cpu", 1).look([data.rgb(3)], data.camera)[0]
+    reading = seen.reading
+    assert reading is not None
+    assert np.isfinite(reading.realism)
+    as_it_is = doubts(reading, seen.view, known.features, known.memory)
+    assert as_it_is[REALISM] == -reading.realism, "more realism is less doubt"
+    generated = doubts(
+        replace(reading, realism=reading.realism - 1e3), seen.view, known.features, known.memory
+    )
+    assert known.gate.score(generated) > known.gate.score(as_it_is)
+    assert "the discriminator does not take it for a recorded image" in known.gate.reason(generated)
+
+
+def test_frames_pass_and_spoilt_ones_do_not(place: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
+    checkpoint, dataset = place
+    assert locate.main([str(checkpoint), str(dataset), "--every", "4", "--device", "cpu"]) == 0
+    accepted = int(capsys.readouterr().out.splitlines()[-1].split()[0])
+    assert accepted >= 0.6 * FRAMES / 4
+    data = Dataset(dataset)
+    dark = Localizer(checkpoint, "cpu").find((data.rgb(0) * 0.3).astype(np.uint8), data.camera)
+    assert not dark.accepted
