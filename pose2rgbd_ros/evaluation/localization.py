@@ -6,13 +6,13 @@ pose is rejected has no error; it counts in the shares of all frames (nobody gai
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout
@@ -52,17 +52,20 @@ class Localized:
     @property
     def position_m(self) -> Float64:
         """(N,) error of every pose found, rejected or not; NaN where there is none."""
-        return np.asarray(np.linalg.norm(self.T_found[:, :3, 3] - self.T_true[:, :3, 3], axis=1))
+        return self._errors[0]
 
     @property
     def rotation_deg(self) -> Float64:
-        """(N,) likewise."""
-        angles = np.full(len(self), np.nan)
+        """(N,) likewise: the angle of the turn between the orientations, 2 acos |q1 . q2|."""
+        return np.rad2deg(self._errors[1])
+
+    @functools.cached_property
+    def _errors(self) -> tuple[Float64, Float64]:
+        """Metres and radians (N,)."""
+        metres, radians = np.full((2, len(self)), np.nan)
         found = np.isfinite(self.T_found).all(axis=(1, 2))
-        if found.any():
-            between = self.T_found[found, :3, :3].swapaxes(1, 2) @ self.T_true[found, :3, :3]
-            angles[found] = np.rad2deg(Rotation.from_matrix(between).magnitude())
-        return angles
+        metres[found], radians[found] = se3.apart(self.T_found[found], self.T_true[found])
+        return metres, radians
 
     def scores(self) -> dict[str, Any]:
         """Plain numbers for files: see :func:`scores`."""
@@ -150,7 +153,7 @@ class MeanPose:
     name = "mean pose"
 
     def __init__(self, T_map_cam: Float64) -> None:
-        self._estimate = Estimate(se3.make(T_map_cam[:, :3, 3].mean(axis=0), _mean_quaternion(T_map_cam)))
+        self._estimate = Estimate(se3.mean(T_map_cam))
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
         """See `Finder`; the image is not looked at."""
@@ -181,10 +184,6 @@ def _timed(finder: Finder, rgb: UInt8, camera: Camera) -> tuple[Estimate, float]
     start_s = time.perf_counter()
     estimate = finder.find(rgb, camera)
     return estimate, 1e3 * (time.perf_counter() - start_s)
-
-
-def _mean_quaternion(T_map_cam: Float64) -> Float64:
-    return np.asarray(Rotation.from_matrix(T_map_cam[:, :3, :3]).mean().as_quat())
 
 
 def _numbers(T: Float64) -> str:

@@ -65,6 +65,22 @@ def transform_points(T: npt.ArrayLike, points: npt.ArrayLike) -> Float64:
     return moved
 
 
+def apart(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Float64, Float64]:
+    """How far transforms (..., 4, 4) are from others, broadcast: metres (...), and radians of the turn (...)."""
+    (position_m, quat), (other_m, other) = split(first), split(second)
+    return np.linalg.norm(position_m - other_m, axis=-1), quaternions.angle_between_rad(quat, other)
+
+
+def mean(T: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Float64:
+    """The mean (4, 4) of transforms (N, 4, 4), alike or by weights (N,) that sum to 1.
+
+    Of rotations: the largest eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", 2007).
+    """
+    position_m, quat = split(T)
+    w = np.full(len(quat), 1 / len(quat)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return make(w @ position_m, np.linalg.eigh((quat.T * w) @ quat)[1][:, -1])
+
+
 def exponential(twist: npt.ArrayLike) -> Float64:
     """Motions (..., 4, 4) of constant twists (..., 6) over a unit of time: velocity (m), then turning (rad).
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy.optimize import nnls
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate
@@ -129,13 +129,5 @@ class Retrieval:
         vlad = self.index.describe(features)
         places, likeness = self.index.shortlist(vlad, self.neighbours)
         T = self.index.T_map_cam[places]
-        found = T[0] if self.neighbours == 1 else mix_poses(T, self.index.weights(vlad, places))
+        found = T[0] if self.neighbours == 1 else se3.mean(T, self.index.weights(vlad, places))
         return Estimate(found, score=1.0 - float(likeness[0]))
-
-
-def mix_poses(T_map_cam: Float64, weights: Float64) -> Float64:
-    """The weighted mean (4, 4) of poses (K, 4, 4): of positions, and of rotations as Markley et al. (2007) have it."""
-    mean = np.eye(4)
-    mean[:3, :3] = Rotation.from_matrix(T_map_cam[:, :3, :3]).mean(weights).as_matrix()
-    mean[:3, 3] = weights @ T_map_cam[:, :3, 3]
-    return mean

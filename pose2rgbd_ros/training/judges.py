@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.view import ViewModel
 from pose2rgbd_ros.training import metrics, outcome
 from pose2rgbd_ros.training.data import TrainingData
@@ -92,10 +92,8 @@ class PoseJudge:
         return scores
 
     def baseline(self, indices: np.ndarray) -> dict[str, float]:
-        """Of the mean position and the mean rotation of the training frames."""
-        position_m, quat_xyzw = se3.split(self._data.dataset.T_map_cam[self._data.split.train])
-        mean_quat = np.linalg.eigh(quat_xyzw.T @ quat_xyzw)[1][:, -1]
-        mean = np.asarray(se3.make(np.median(position_m, axis=0), mean_quat))
+        """Of the mean pose of the training frames."""
+        mean = se3.mean(self._data.dataset.T_map_cam[self._data.split.train])
         return self._errors(np.repeat(mean[None], len(indices), axis=0), indices)
 
     def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
@@ -120,17 +118,10 @@ class PoseJudge:
 
     def _errors(self, found: np.ndarray, indices: np.ndarray) -> dict[str, float]:
         true = self._data.dataset.T_map_cam[indices]
-        position_m, rotation_deg = pose_errors(found, true)
+        position_m, rotation_rad = se3.apart(found, true)
         spread_m, found_m = (float(np.linalg.norm(T[:, :3, 3].std(axis=0))) for T in (true, found))
         return {
             "position_median_m": float(np.median(position_m)),
-            "rotation_median_deg": float(np.median(rotation_deg)),
+            "rotation_median_deg": float(np.degrees(np.median(rotation_rad))),
             "variation": found_m / max(spread_m, 1e-9),
         }
-
-
-def pose_errors(found: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in metres (N,) and angle in degrees (N,), 2 acos |q1 . q2|, between poses (N, 4, 4)."""
-    (position_m, quat), (true_m, true_quat) = se3.split(found), se3.split(true)
-    angle_rad = quaternions.angle_between_rad(quat, true_quat)
-    return np.linalg.norm(position_m - true_m, axis=1), np.degrees(angle_rad)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions, se3
@@ -87,6 +88,35 @@ def test_look_at_takes_batches_and_refuses_its_own_eye() -> None:
     assert se3.look_at(np.random.default_rng(0).normal(size=(7, 3)), [0, 0, 0]).shape == (7, 4, 4)
     with pytest.raises(UserError, match="same point"):
         se3.look_at([1, 1, 1], [1, 1, 1])
+
+
+@steady
+@given(transform, metres, st.floats(0.0, np.pi), st.sampled_from("xyz"))
+def test_apart_is_metres_and_the_angle_of_the_turn(
+    T: np.ndarray, moved: np.ndarray, angle_rad: float, axis: str
+) -> None:
+    """2 acos |q1 . q2|, whatever the signs; from matrices a hair above half a turn is one below."""
+    turned = T @ se3.make(np.zeros(3), Rotation.from_euler(axis, angle_rad).as_quat())
+    turned[:3, 3] += moved
+    metres_apart, radians = se3.apart(turned[None], T)
+    assert metres_apart.shape == radians.shape == (1,)
+    assert metres_apart[0] == pytest.approx(np.linalg.norm(moved), rel=1e-9, abs=1e-8)
+    assert radians[0] == pytest.approx(angle_rad, abs=1e-6)
+
+
+@steady
+@given(st.integers(0, 1000))
+def test_a_mean_lies_between(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    turns = Rotation.random(random_state=seed) * Rotation.from_rotvec(rng.uniform(-0.3, 0.3, (3, 3)))
+    T = se3.make(rng.uniform(-5, 5, (3, 3)), turns.as_quat() * [[1.0], [-1.0], [1.0]])
+    weights = np.array([0.2, 0.5, 0.3])
+    mixed = se3.mean(T, weights)
+    np.testing.assert_allclose(mixed[:3, 3], weights @ T[:, :3, 3])
+    np.testing.assert_allclose(mixed[:3, :3], Rotation.from_matrix(T[:, :3, :3]).mean(weights).as_matrix())
+    assert se3.apart(T, mixed)[1].max() <= se3.apart(T[[0, 0, 1]], T[[1, 2, 2]])[1].max()
+    np.testing.assert_allclose(se3.mean(T, [0.0, 1.0, 0.0]), T[1], atol=1e-9)
+    np.testing.assert_allclose(se3.mean(T), se3.mean(T, np.full(3, 1 / 3)), atol=1e-9)
 
 
 def test_wrong_shapes_are_named() -> None:

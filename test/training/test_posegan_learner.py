@@ -25,7 +25,7 @@ from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
-from pose2rgbd_ros.training.judges import PoseJudge, pose_errors
+from pose2rgbd_ros.training.judges import PoseJudge
 from pose2rgbd_ros.training.learners import make_learner
 from pose2rgbd_ros.training.learners.posegan import PoseGANLearner, adversarial_loss
 from pose2rgbd_ros.training.trainer import train
@@ -274,15 +274,6 @@ def test_half_precision_gives_the_same_losses_roughly(flight: Path) -> None:
         losses.append(found)
     assert losses[0] == pytest.approx(losses[1], rel=0.03)
     assert losses[0] != losses[1]
-
-
-def test_pose_errors_are_metres_and_degrees() -> None:
-    T = np.repeat(np.eye(4)[None], 2, axis=0)
-    T[0, :3, 3] = 3.0, 4.0, 0.0
-    T[1, :2, :2] = [[0.0, -1.0], [1.0, 0.0]]
-    position_m, rotation_deg = pose_errors(T, np.repeat(np.eye(4)[None], 2, axis=0))
-    np.testing.assert_allclose(position_m, [5.0, 0.0])
-    np.testing.assert_allclose(rotation_deg, [0.0, 90.0], atol=1e-9)
 
 
 @pytest.mark.parametrize(

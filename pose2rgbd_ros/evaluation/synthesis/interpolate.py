@@ -17,6 +17,7 @@ from pose2rgbd_ros.evaluation.synthesis.config import InterpolateConfig
 from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load, trained_on
 from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
 from pose2rgbd_ros.training.metrics import Scores
 
@@ -181,5 +182,4 @@ def _typical(dataset: Dataset, gaps: Sequence[Gap]) -> Gap:
 
 
 def _turn_deg(one: Float64, other: Float64) -> float:
-    cosine = (np.trace(one[:3, :3].T @ other[:3, :3]) - 1) / 2
-    return float(np.rad2deg(np.arccos(np.clip(cosine, -1.0, 1.0))))
+    return float(np.rad2deg(se3.apart(one, other)[1]))
