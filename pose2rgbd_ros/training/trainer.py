@@ -106,6 +106,7 @@ class _Run:
         self.watched = spread(data.split.test, WATCHED_FRAMES)
         self.baseline = self.judge.baseline(self.watched) if fabric.is_global_zero else {}
         self.state = RunState()
+        self.loss = torch.zeros(())  # of the latest step
         self.scores: dict[str, float] = {}
         self.kept: dict[str, Tensor] | None = None
         self.validation_s = 0.0
@@ -197,7 +198,13 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.state.step += 1
-        if self.state.step % CHECK_LOSS_EVERY == 0 and not math.isfinite(loss.item()):
+        self.loss = loss.detach()
+        if self.state.step % CHECK_LOSS_EVERY == 0:
+            self._check_loss()
+
+    def _check_loss(self) -> None:
+        """UserError when the latest loss is no number any more."""
+        if not math.isfinite(self.loss.item()):
             raise UserError(
                 f"the loss is not finite any more at step {self.state.step}; use a lower --learning-rate"
             )
@@ -237,6 +244,7 @@ class _Run:
     def _validate(self, log: RunLog | None) -> None:
         """Score the current weights on the watched frames; keep them if they are the best, or the latest are wanted."""
         start_s = self.progress.elapsed_s
+        self._check_loss()
         model = self._current()
         scores = self.judge.scores(model, self.watched)
         score = self.judge.value(scores, self.baseline)

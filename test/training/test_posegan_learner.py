@@ -276,6 +276,12 @@ def test_half_precision_gives_the_same_losses_roughly(flight: Path) -> None:
     assert losses[0] != losses[1]
 
 
+def test_a_diverging_run_is_named(flight: Path, tmp_path: Path) -> None:
+    """Before its poses, which are no numbers, are decoded."""
+    with pytest.raises(UserError, match=r"not finite any more at step .*; use a lower --learning-rate"):
+        train(flight, tmp_path / "run", small("posenet", epochs=4, batch_size=16, learning_rate=1e30))
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
