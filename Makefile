@@ -14,8 +14,11 @@ setup:              ## build .venv (quick when nothing changed)
 demo: setup         ## recording -> dataset -> model -> live ROS node -> report; BAG=path takes your own recording
 	@$(ACTIVATE) && pose2rgbd run $(if $(BAG),"$(BAG)") $(ARGS)
 
-test: setup         ## the default tests; SLOW=1 adds the long ones
-	@$(ACTIVATE) && python -m pytest $(if $(SLOW),,-m "not slow and not gpu") $(ARGS)
+# Whole files go to a process each, so that what a file's tests share is made once.
+JOBS ?= 2
+
+test: setup         ## the default tests; SLOW=1 adds the long ones; JOBS=n processes; ARGS='-k word' goes to pytest
+	@$(ACTIVATE) && python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow and not gpu") $(ARGS)
 
 lint: setup         ## ruff, mypy, import contracts
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports

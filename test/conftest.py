@@ -13,8 +13,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Two test threads on a small machine; torch and OpenCV would otherwise fight over the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# `make test` runs two processes of tests at a time: torch and OpenCV of both would otherwise fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Which of how many processes of tests this is (pytest-xdist); alone it is the first of one.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +50,14 @@ _domains = itertools.count()
 def new_domain() -> Callable[[], int]:
     """Gives a ROS_DOMAIN_ID that nobody on this machine uses: no other test, nor a simulator that runs beside them.
 
-    Ids stay below 100: above, the DDS ports reach into Linux's range of ephemeral ports.
+    Ids stay below 100: above, the DDS ports reach into Linux's range of ephemeral ports. Tests that run at the same
+    time have ids of their own each, for a domain looks quiet until its first node is up.
     """
+    mine = range(1 + WORKER, 100, WORKERS)
+    start = os.getpid()
 
     def new() -> int:
-        candidates = (1 + (os.getpid() + 7 * next(_domains)) % 99 for _ in range(99))
+        candidates = (mine[(start + next(_domains)) % len(mine)] for _ in mine)
         return next(domain for domain in candidates if _is_quiet(domain))
 
     return new
