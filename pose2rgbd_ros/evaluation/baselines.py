@@ -45,10 +45,16 @@ class NearestFrame:
         self._tree = KDTree(np.concatenate([features, features * [1, 1, 1, -1, -1, -1, -1]]))
         self._count = len(features)
 
-    def __call__(self, T_map_cam: np.ndarray) -> np.ndarray:
-        """(B, 4, 4) poses -> (B,) indices into the training poses."""
-        _, index = self._tree.query(self._features(T_map_cam))
-        return np.asarray(index, dtype=np.int64) % self._count
+    def __call__(self, T_map_cam: np.ndarray, without: np.ndarray | None = None) -> np.ndarray:
+        """(B, 4, 4) poses -> (B,) indices into the training poses; `without` (B,) is one of each not to answer."""
+        most = (
+            1 if without is None else min(3, 2 * self._count)
+        )  # each is in the tree twice: one of three is another
+        _, near = self._tree.query(self._features(T_map_cam), k=range(1, most + 1))
+        near = np.asarray(near, dtype=np.int64) % self._count
+        if without is None:
+            return near[:, 0]
+        return near[np.arange(len(near)), (near != without[:, None]).argmax(axis=1)]
 
     def _features(self, T_map_cam: np.ndarray) -> np.ndarray:
         position_m, quat_xyzw = se3.split(T_map_cam)

@@ -20,6 +20,7 @@ from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
 from pose2rgbd_ros.training.metrics import Scores
+from pose2rgbd_ros.training.validation import spread
 
 _FASTEST_HZ = 60.0
 
@@ -64,7 +65,7 @@ def interpolate(
         raise UserError(
             f"{folder}: no left-out frame that the models were not trained on; hold whole stretches out of the training"
         )
-    gaps = [gaps[i] for i in np.unique(np.linspace(0, len(gaps) - 1, config.most).round().astype(int))]
+    gaps = [gaps[i] for i in spread(np.arange(len(gaps)), config.most)]
     scores = _score(models, recording, gaps)
     start = gaps[len(gaps) // 2].before if config.start == -1 else config.start
     _draw(models, recording, _typical(dataset, gaps), config.columns, out / "sheet.png")

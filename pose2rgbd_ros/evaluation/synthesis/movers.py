@@ -18,6 +18,7 @@ from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common
 from pose2rgbd_ros.evaluation.synthesis.strips import Rings, Strip, draw_strips
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
 from pose2rgbd_ros.sim.dataset_folder import MOVER_FREE
+from pose2rgbd_ros.training.validation import spread
 
 TRAINED, HELD_OUT = "trained on", "not trained on"
 RECORDED, NEAREST = "recording", "nearest other frame"
@@ -57,23 +58,13 @@ def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversC
     nearest = NearestOther(dataset, known)
     scores: list[MoverScore] = []
     for group, frames in {TRAINED: np.flatnonzero(trained), HELD_OUT: np.flatnonzero(~trained)}.items():
-        chosen = (
-            frames[np.unique(np.linspace(0, len(frames) - 1, config.most).round().astype(int))]
-            if len(frames)
-            else frames
+        scores += _scored(
+            group, spread(frames, config.most), models, recording, still, nearest, config.threshold
         )
-        scores += _scored(group, chosen, models, recording, still, nearest, config.threshold)
     if not scores:
         raise UserError(f"{folder}: nothing moves in it (no pixel differs from {twin.path})")
-    some = np.flatnonzero(trained) if trained.any() else np.arange(len(dataset))
-    _draw(
-        models,
-        recording,
-        still,
-        _busiest(recording, still, some, config),
-        config.threshold,
-        out / "sheet.png",
-    )
+    busiest = _busiest(recording, still, known, config)
+    _draw(models, recording, still, busiest, config.threshold, out / "sheet.png")
     return scores
 
 
@@ -169,7 +160,7 @@ def _busiest(recording: Recording, still: Recording, among: Int64, config: Mover
     """Frames of the sheet: of the middle of each of as many stretches of the flight, the one where most pixels move."""
     chosen = []
     for part in np.array_split(among, min(config.columns, len(among))):
-        some = part[np.unique(np.linspace(len(part) // 4, (len(part) - 1) * 3 // 4, 12).round().astype(int))]
+        some = spread(part[len(part) // 4 : (len(part) - 1) * 3 // 4 + 1], 12)
         masks = mover_mask(recording.frames(some), still.frames(some), config.threshold)
         chosen.append(some[int(masks.sum(axis=(1, 2)).argmax())])
     return np.array(chosen, dtype=np.int64)

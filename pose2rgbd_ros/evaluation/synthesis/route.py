@@ -27,6 +27,7 @@ from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.truth import true_views
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.training.validation import spread
 
 _COLOURS = ("tab:red", "tab:orange", "tab:purple")
 TRUTH, NEAREST = "truth", "nearest frame"
@@ -122,7 +123,7 @@ def _scores(route: str, models: Sequence[Shower], T: Float64, pictures: dict[str
 
 
 def _strips(route: str, pictures: dict[str, UInt8], columns: int) -> list[Strip]:
-    shown = _spread(len(next(iter(pictures.values()))), columns)
+    shown = spread(np.arange(len(next(iter(pictures.values())))), columns)
     titles = [f"{route} {number}" for number in range(1, len(shown) + 1)]
     return [
         Strip(name, list(images[shown]), titles if not row else ())
@@ -130,16 +131,12 @@ def _strips(route: str, pictures: dict[str, UInt8], columns: int) -> list[Strip]
     ]
 
 
-def _spread(count: int, columns: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, columns).round().astype(int))
-
-
 def _draw_map(axes: Axes, dataset: Dataset, ways: dict[str, Float64], columns: int) -> None:
     track = dataset.T_map_cam[:, :2, 3]
     axes.plot(*track.T, ".", color="0.75", markersize=1.5, label="recorded frames")
     for colour, (name, T) in zip(_COLOURS, ways.items(), strict=False):
         axes.plot(*T[:, :2, 3].T, color=colour, label=name)
-        for number, at in enumerate(_spread(len(T), columns), 1):
+        for number, at in enumerate(spread(np.arange(len(T)), columns), 1):
             axes.annotate(
                 str(number),
                 (float(T[at, 0, 3]), float(T[at, 1, 3])),
