@@ -20,6 +20,7 @@ BLURS_PX = (0.0, 0.6, 0.9, 1.3, 1.8, 2.5, 3.5)  # how much more detail the camer
 SURROUNDINGS = 1 / 7  # of the width: what is usual is asked there, and is more than a mover takes up
 USUAL_SHARE = 0.97  # differences above this quantile do not make anything usual
 PEAK_SHARE = 0.2  # of its largest difference: there a patch ends
+LEAST_SIDE_PX = 16  # of images that flow can be looked for in
 THICKNESS_PX = 3  # thinner stripes are edges that do not quite meet
 
 
@@ -81,7 +82,7 @@ def compare(
     """
     settings = settings or ChangeSettings()
     shown = np.asarray(remembered.any(axis=-1) if known is None else known, np.bool_)
-    if settings.align_px > 0:
+    if settings.align_px > 0 and min(shown.shape) >= LEAST_SIDE_PX:
         remembered, shown = aligned(rgb, remembered, shown, settings.align_px * rgb.shape[1] / 256)
     reference = relit(rgb, remembered, shown)
     softened = as_sharp(rgb, reference, shown)

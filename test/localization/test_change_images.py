@@ -104,3 +104,9 @@ def test_the_picture_shows_changes_in_colour_and_the_rest_in_grey(scene):
     np.testing.assert_array_equal(picture[found.mask], image[found.mask])
     away = ~cv2.dilate(found.mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     assert np.ptp(picture[away].astype(int), axis=-1).max() == 0
+
+
+def test_images_too_small_for_flow_are_compared_all_the_same(scene):
+    for height, width in ((7, 40), (40, 7), (1, 1)):
+        small = np.ascontiguousarray(scene[:height, :width])
+        assert not compare(small, small).mask.any()
