@@ -228,6 +228,7 @@ class LocalizeNode(LifecycleNode):
                 patient = time.monotonic() - item.since_s < self.settings.max_wait_s
                 if patient and len(self._pending) <= WAITING:
                     return
+                self._tally.without_transform += 1
                 self._tell(item.located, Situation(State.ERROR, str(error)))
             self._pending.popleft()
 

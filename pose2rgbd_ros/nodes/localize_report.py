@@ -55,6 +55,7 @@ class Tally:
     def __init__(self, model: str = "") -> None:
         self.model = model
         self.located = self.rejected = self.skipped = self.jumps = 0
+        self.without_transform = 0  # poses given up, for it was not known where the body is
         self.last: Located | None = None
         self.latency_s = math.nan
         self._at: deque[float] = deque()
@@ -93,7 +94,8 @@ class Tally:
         names = ("model", "rate_hz", "latency_s", "regress_ms", "refine_ms", "score", "limit", "verification",
                  "position_sigma_m", "rotation_sigma_deg", "images_located", "images_rejected",
                  "images_skipped")  # fmt: skip
-        return {**{name: getattr(message, name) for name in names}, "time_jumps": self.jumps, **more}
+        own = {"poses_without_transform": self.without_transform, "time_jumps": self.jumps}
+        return {**{name: getattr(message, name) for name in names}, **own, **more}
 
     def _rate_hz(self) -> float:
         while self._at and self._at[0] < time.monotonic() - RATE_WINDOW_S:

@@ -165,11 +165,12 @@ def test_what_is_wrong_with_models(tmp_path, place):
 
 def test_a_body_and_its_missing_transform(bench, place, localize_node):
     camera = CameraStream(bench, CAMERA)
-    localize_node(body_frame="base_link", max_wait_s=0.2)
+    node = localize_node(body_frame="base_link", max_wait_s=0.2)
     camera.wait_for_listener(bench)
     view = place.view(place.T[7])
     send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.ERROR, "base_link"))
     assert not bench.poses
+    assert node._tally.without_transform > 0
     static = tf2_ros.StaticTransformBroadcaster(bench.node)
     static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
