@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation import localization_curves
 from pose2rgbd_ros.evaluation.baselines import NearestFrame
-from pose2rgbd_ros.evaluation.localization import Localized, cumulative, write_csv
+from pose2rgbd_ros.evaluation.localization import Localized, write_csv
 from pose2rgbd_ros.evaluation.localization_evaluate import MODEL, PoseEvaluation
 from pose2rgbd_ros.evaluation.sheets import Block, Column, draw_blocks
 from pose2rgbd_ros.geometry.arrays import Float64, Int64, UInt8
@@ -95,23 +95,14 @@ def _embedded(picture: Path) -> str:
 def _curves(evaluation: PoseEvaluation) -> bytes:
     figure = Figure(figsize=(11, 4), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    units = (("m", "position"), ("°", "orientation"))
-    for line, (axes, (unit, what)) in enumerate(zip(figure.subplots(1, 2), units, strict=True)):
+    for line, (axes, kind) in enumerate(zip(figure.subplots(1, 2), localization_curves.KINDS, strict=True)):
         errors = [(each.position_m, each.rotation_deg)[line] for each in evaluation.colour.values()]
-        known = np.concatenate(errors)
-        known = known[np.isfinite(known)]
-        low = max(float(np.quantile(known, 0.01)), 1e-4) if len(known) else 0.01
-        at = np.geomspace(low, max(float(known.max()), 1.1 * low) if len(known) else 1.0, 300)
+        localization_curves.prepare(axes, *kind, errors)
         for style, said in (("-", evaluation.colour), (":", evaluation.grey)):
             for i, (name, each) in enumerate(said.items()):
                 error = (each.position_m, each.rotation_deg)[line]
                 label = (evaluation.name if name == MODEL else each.name) + (", grey" if style == ":" else "")
-                axes.plot(at, cumulative(error, each.accepted, at), style, color=f"C{i}", label=label)
-        axes.set(
-            xscale="log", ylim=(0, 1), xlabel=f"error of the {what} ({unit})", ylabel="share of the frames"
-        )
-        axes.grid(alpha=0.3, which="both")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+                localization_curves.plot(axes, error, each.accepted, label, f"C{i}", style)
     figure.axes[0].legend(fontsize=8)
     return _png(figure)
 

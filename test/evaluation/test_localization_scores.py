@@ -116,6 +116,7 @@ def test_structure_keeps_edges_and_drops_what_goes_to_and_fro() -> None:
         (["out", "rgbd_7scenes_redkitchen"], "redkitchen"),
         (["Kings_College"], "KingsCollege"),
         (["flight"], None),
+        (["overheads", "box_office2"], None),
     ],
 )
 def test_the_papers_scene_is_told_by_its_name(names: list[str], scene: str | None) -> None:

@@ -48,8 +48,14 @@ NAMES = {
 
 def scene_of(names: list[str]) -> str | None:
     """The paper's scene that a dataset's folder or sources are called after; None for another place."""
-    flat = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
-    return next((scene for scene in SCENES if any(scene.lower() in name for name in flat)), None)
+    words = [re.findall(r"[a-z0-9]+", name.lower()) for name in names]
+    joined = {
+        "".join(parts[a:b])
+        for parts in words
+        for a in range(len(parts))
+        for b in range(a + 1, len(parts) + 1)
+    }
+    return next((scene for scene in SCENES if scene.lower() in joined), None)
 
 
 def printed(method: str, scene: str | None, grey: bool = False) -> Figures | None:

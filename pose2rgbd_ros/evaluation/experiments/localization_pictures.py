@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pose2rgbd_ros.evaluation import localization_curves
 from pose2rgbd_ros.evaluation.experiments.localization import FRAMES_FILES, Place, Row
-from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES
-from pose2rgbd_ros.evaluation.localization import cumulative
+from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES, place_name
 from pose2rgbd_ros.geometry.arrays import Bool, Float64
 
 COLOURS = {
@@ -19,7 +19,6 @@ COLOURS = {
     "posenet-resnet": "#c0392b", "retrieval": "#999999", "retrieval-inter": "#555555", "structure": "#000000",
     "mean-pose": "#cccccc",
 }  # fmt: skip
-_POINTS = 300
 
 
 def draw_curves(path: Path, place: Place) -> None:
@@ -32,16 +31,15 @@ def draw_curves(path: Path, place: Place) -> None:
     FigureCanvasAgg(figure)
     grid = figure.subplots(2, len(sizes), squeeze=False)
     for column, size in enumerate(sizes):
-        shown = [row for row in rows if row.size in (size, None)]
-        for line, (unit, what) in enumerate((("m", "position"), ("°", "orientation"))):
+        shown = sorted((row for row in rows if row.size in (size, None)), key=_order)
+        for line, kind in enumerate(localization_curves.KINDS):
             axes = grid[line, column]
-            limits = _range([_errors(row)[line] for row in shown])
-            for method in dict.fromkeys(row.method for row in sorted(shown, key=_order)):
-                _curve(axes, [row for row in shown if row.method == method], line, limits)
-            axes.set(xscale="log", xlim=limits, ylim=(0, 1), xlabel=f"error of the {what} ({unit})")
-            axes.set_ylabel("share of the held-out frames")
-            axes.grid(alpha=0.3, which="both")
-        grid[0, column].set_title(f"{size} px, all seeds together" if size else "")
+            localization_curves.prepare(axes, *kind, [_frames(row)[:2][line] for row in shown])
+            for method in dict.fromkeys(row.method for row in shown):
+                _curve(axes, [row for row in shown if row.method == method], line)
+        seeds = len({row.seed for row in shown})
+        together = f", {seeds} seeds together" if seeds > 1 else ""
+        grid[0, column].set_title(f"{place_name(place.dataset)}{f', {size} px' if size else ''}{together}")
     handles = grid[0, 0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, loc="outside lower center", ncols=2 + len(sizes))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,30 +58,12 @@ def _frames(row: Row) -> tuple[Float64, Float64, Bool]:
     return read_frames(row.run / FRAMES_FILES["colour"])
 
 
-def _errors(row: Row) -> tuple[Float64, Float64]:
-    return _frames(row)[:2]
-
-
-def _curve(axes: Any, rows: list[Row], line: int, limits: tuple[float, float]) -> None:
-    errors = np.concatenate([_errors(row)[line] for row in rows])
-    accepted = np.concatenate([_frames(row)[2] for row in rows])
-    at = np.geomspace(*limits, _POINTS)
+def _curve(axes: Axes, rows: list[Row], line: int) -> None:
+    errors, accepted = (np.concatenate([_frames(row)[part] for row in rows]) for part in (line, 2))
     method = rows[0].method
     style = "-" if rows[0].size else "--"
-    axes.plot(
-        at, cumulative(errors, accepted, at), style, color=COLOURS[method], label=TITLES[method], lw=1.5
-    )
+    localization_curves.plot(axes, errors, accepted, TITLES[method], COLOURS[method], style)
 
 
 def _order(row: Row) -> int:
     return list(TITLES).index(row.method)
-
-
-def _range(errors: list[Float64]) -> tuple[float, float]:
-    """From the smallest hundredth to the largest error."""
-    known = np.concatenate(errors)
-    known = known[np.isfinite(known)]
-    if not len(known):
-        return 0.01, 1.0
-    low, high = max(float(np.quantile(known, 0.01)), 1e-4), float(known.max())
-    return low, max(high, 1.1 * low)

@@ -10,13 +10,13 @@ from typing import Literal
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.experiments.run import Job
+from pose2rgbd_ros.evaluation.finders import NAMES as FINDERS
 from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, SIZES, PoseGANSettings
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.device import pick_device
 
 MODELS = (*CONFIGS, *POSENETS)
-FINDERS = ("retrieval", "retrieval-inter", "structure", "mean-pose")
 TITLES = {
     "posegan": "PoseGAN",
     "posegan-a": "PoseGAN-configA",

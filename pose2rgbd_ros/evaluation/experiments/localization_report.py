@@ -18,7 +18,11 @@ from pose2rgbd_ros.evaluation.experiments import localization_paper as paper
 from pose2rgbd_ros.evaluation.experiments.localization import Outcome, Place, Row
 from pose2rgbd_ros.evaluation.experiments.localization_findings import findings
 from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES, place_name
-from pose2rgbd_ros.evaluation.experiments.localization_saliency import draw_saliency, focus_cells
+from pose2rgbd_ros.evaluation.experiments.localization_saliency import (
+    draw_saliency,
+    focus_cells,
+    saliency_name,
+)
 from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
 NOTHING = "–"
@@ -56,7 +60,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if pictures:
             for place in outcome.places:
-                draw_curves(out / f"{place_name(place.dataset)}-curves.png", place)
+                draw_curves(out / curves_name(place), place)
                 if outcome.config.saliency:
                     others = [other for other in outcome.places if other is not place]
                     draw_saliency(out, place, others, outcome.config)
@@ -89,8 +93,14 @@ def effort(outcome: Outcome) -> str:
         f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width, "
         f"the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. "
         "Rejected frames are in no median but in the shares of all frames within a bound. "
-        "Grey: the same frames, their images turned to grey."
+        "Grey: the same frames, their images turned to grey. PoseGAN's weights count its generator, which finding a camera "
+        "does not need (config A has none)."
     )
+
+
+def curves_name(place: Place) -> str:
+    """The picture of a place's cumulative curves."""
+    return f"{place_name(place.dataset)}-curves.png"
 
 
 def cells(place: Place) -> list[list[str]]:
@@ -241,7 +251,8 @@ def _page(out: Path, outcome: Outcome, finished: bool) -> str:
         text += "".join(f"<p>{html.escape(note)}</p>" for note in remarks(place))
         focus = _focus(outcome, place, finished)
         text += f"<p>{html.escape(FOCUS_WORDS)}</p>{_table(focus)}" if focus else ""
-        for picture in sorted(out.glob(f"{name}-*.png")):
+        files = [curves_name(place), *(saliency_name(place, size) for size in outcome.config.sizes)]
+        for picture in (out / file for file in files if finished and (out / file).exists()):
             data = base64.b64encode(picture.read_bytes()).decode()
             text += f'<p><img alt="{html.escape(picture.stem)}" src="data:image/png;base64,{data}"></p>'
     return PAGE.format(effort=html.escape(effort(outcome)), places=text)

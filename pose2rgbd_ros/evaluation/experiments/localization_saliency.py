@@ -49,7 +49,7 @@ def draw_saliency(out: Path, place: Place, others: list[Place], config: Localiza
             first = _images(shown[0].checkpoint, dataset, frames)
             poses: list[Float64 | None] = [*dataset.T_map_cam[frames]]
             blocks = [
-                _block(first, poses, shown, "held out", with_parts=True),
+                _block(first, poses, shown, "held out"),
                 _block([to_grey(image) for image in first], poses, shown, "grey"),
             ]
             for other in others:
@@ -60,7 +60,12 @@ def draw_saliency(out: Path, place: Place, others: list[Place], config: Localiza
             title = f"{place_name(place.dataset)}, {size} px, seed 0: which pixels the pose depends on"
             if others:
                 title += "; below, frames of other places as networks trained here see them"
-            draw_blocks(out / f"{place_name(place.dataset)}-saliency-{size}.png", blocks, title)
+            draw_blocks(out / saliency_name(place, size), blocks, title)
+
+
+def saliency_name(place: Place, size: int) -> str:
+    """The sheet of a place's networks of a size."""
+    return f"{place_name(place.dataset)}-saliency-{size}.png"
 
 
 def focus_of(row: Row, place: Place, config: LocalizationConfig) -> Focus:
@@ -110,19 +115,15 @@ def _images(checkpoint: Checkpoint, dataset: Dataset, frames: np.ndarray) -> lis
     return [np.ascontiguousarray(cache.rgb[index]) for index in frames]
 
 
-def _block(
-    images: list[UInt8], poses: list[Float64 | None], shown: list[Shown], label: str, with_parts: bool = False
-) -> Block:
-    """Images beside SIFT's keypoints, their structure and texture (`with_parts`), and each network's saliency."""
+def _block(images: list[UInt8], poses: list[Float64 | None], shown: list[Shown], label: str) -> Block:
+    """Images beside SIFT's keypoints, their structure and texture, and each network's saliency."""
     columns = [Column("image", [*images]), Column("SIFT", [_keypoints(image) for image in images])]
     structures = [structure_of(image) for image in images]
     columns.append(Column("structure", [*structures]))
-    if with_parts:
-        textures = [
-            (image / 255 - structure).mean(axis=-1)
-            for image, structure in zip(images, structures, strict=True)
-        ]
-        columns.append(Column("texture", [*textures], "gray", -0.2, 0.2))
+    textures = [
+        (image / 255 - structure).mean(axis=-1) for image, structure in zip(images, structures, strict=True)
+    ]
+    columns.append(Column("texture", [*textures], "gray", -0.2, 0.2))
     for network in shown:
         maps = [_scaled(network.saliency.of(image, T)) for image, T in zip(images, poses, strict=True)]
         columns.append(Column(network.title, [*maps], _COLOURS, 0.0, 1.0))
