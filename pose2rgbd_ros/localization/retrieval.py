@@ -86,7 +86,8 @@ class FrameIndex:
     def weights(self, vlad: Float32, places: Int64) -> Float64:
         """Shares (K,), summing to 1 and not negative, in which frames mix to the description of an image."""
         mixed = np.vstack([self._vlads[places].T, np.full(len(places), _SUM_WEIGHT)])
-        found, _ = nnls(mixed.astype(np.float64), np.append(vlad, _SUM_WEIGHT).astype(np.float64))
+        target = np.append(vlad, _SUM_WEIGHT).astype(np.float64)
+        found, _ = nnls(mixed.astype(np.float64), target, maxiter=100 * len(places))
         return np.asarray(found / found.sum())
 
     def _vocabulary(self) -> Float32:

@@ -16,6 +16,11 @@ from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.pose_map import draw_pose_samples
 from pose2rgbd_ros.training.validation import poses_of, spread, validate, validate_mean_image
 
+LEAST_BASELINE = {
+    "position_median_m": 0.01,
+    "rotation_median_deg": 0.1,
+}  # a smaller spread is noise of the poses
+
 
 class Judge(Protocol):
     """Scores of a model on frames of the run's dataset; the checkpoint is the model of the least `value`.
@@ -97,9 +102,11 @@ class PoseJudge:
         return self._errors(np.repeat(mean[None], len(indices), axis=0), indices)
 
     def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
-        """The mean of both errors as shares of the baseline's."""
-        names = ("position_median_m", "rotation_median_deg")
-        return float(np.mean([scores[name] / max(baseline[name], 1e-9) for name in names]))
+        """The mean of both errors as shares of the baseline's; one in which the frames hardly differ does not count."""
+        counted = [name for name, least in LEAST_BASELINE.items() if baseline[name] > least]
+        if not counted:  # a camera that never moved
+            return float(np.sum([scores[name] for name in LEAST_BASELINE]))
+        return float(np.mean([scores[name] / baseline[name] for name in counted]))
 
     def describe(self, scores: dict[str, float], baseline: dict[str, float]) -> str:
         if not scores:

@@ -13,7 +13,7 @@ from pose2rgbd_ros.models.view import ViewModel
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.outcome import picture_rows
 from pose2rgbd_ros.training.samples import sheet, write_picture
-from pose2rgbd_ros.training.validation import poses_of
+from pose2rgbd_ros.training.validation import poses_of, spread
 
 SHOWN_FRAMES = 6
 MAP_PX, BORDER_PX = 780, 40
@@ -29,8 +29,7 @@ def draw_pose_samples(
     train_m = data.dataset.T_map_cam[data.split.train, :3, 3]
     picture = position_map(train_m, data.dataset.T_map_cam[indices, :3, 3], found[:, :3, 3])
     if isinstance(model, ViewModel):
-        some = indices[np.linspace(0, len(indices) - 1, min(SHOWN_FRAMES, len(indices))).astype(int)]
-        shown = sheet(picture_rows(model, data, some, device))
+        shown = sheet(picture_rows(model, data, spread(indices, SHOWN_FRAMES), device))
         side = shown.shape[1]
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
         picture = np.concatenate([shown, picture])

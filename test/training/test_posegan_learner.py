@@ -276,6 +276,19 @@ def test_half_precision_gives_the_same_losses_roughly(flight: Path) -> None:
     assert losses[0] != losses[1]
 
 
+def test_what_the_frames_hardly_differ_in_chooses_nothing(flight: Path) -> None:
+    """A drone that never turns: a tenth of a degree must not outweigh metres."""
+    judge = PoseJudge(open_training_data(flight, small()), torch.device("cpu"))
+
+    def value(metres: float, degrees: float, baseline_deg: float) -> float:
+        scores = {"position_median_m": metres, "rotation_median_deg": degrees}
+        return judge.value(scores, {"position_median_m": 20.0, "rotation_median_deg": baseline_deg})
+
+    assert value(5.0, 45.0, 90.0) == pytest.approx(0.375)
+    assert value(5.0, 0.2, 1e-6) < value(6.0, 0.1, 1e-6) < 1.0
+    assert np.isnan(value(np.nan, 1.0, 90.0))
+
+
 def test_a_diverging_run_is_named(flight: Path, tmp_path: Path) -> None:
     """Before its poses, which are no numbers, are decoded."""
     with pytest.raises(UserError, match=r"not finite any more at step .*; use a lower --learning-rate"):
