@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[.
         size=32,
         width=0.125,
         device="cpu",
-        epochs=150,
+        epochs=60,
         batch_size=4,
         split="random",
         tensorboard=False,
