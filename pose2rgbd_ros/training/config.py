@@ -99,12 +99,14 @@ FAMILY_RECIPES = {
         weight_decay=0.0,
         ema_decay=0.0,
         image_loss="charbonnier",  # not used: Eq. 9 has its own
-        pose_frequencies=0,
+        pose_frequencies=3,
     ),
 }
 FAMILY_RECIPES["posenet"] = FAMILY_RECIPES["posegan"]
 # PoseGAN's paper: 100,000 iterations at a fixed rate, which are 400 epochs of 4,000 frames.
-POSEGAN_PAPER = replace(FAMILY_RECIPES["posegan"], learning_rate=2e-4, schedule="fixed", epochs=400)
+POSEGAN_PAPER = replace(
+    FAMILY_RECIPES["posegan"], learning_rate=2e-4, schedule="fixed", epochs=400, pose_frequencies=0
+)
 POSE_FAMILIES = ("posegan", "posenet")  # learn from crops of frames of 9/8 the size
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")

@@ -51,7 +51,9 @@ class PoseGANSettings:
         10.0, "weight of the poses in the discriminator's loss (Eq. 8; the paper: 0.1)", ge=0.0
     )
     beta_pose: float = setting(0.5, "weight of the pose in the generator's loss (beta 1 of Eq. 9)", ge=0.0)
-    beta_pixel: float = setting(10.0, "weight of the pixels in the generator's loss (beta 2)", ge=0.0)
+    beta_pixel: float = setting(
+        300.0, "weight of the pixels in the generator's loss (beta 2 of Eq. 9; the paper: 10)", ge=0.0
+    )
     k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
     gamma: float = setting(0.01, "posegan-c: the constant gamma", ge=0.0)
     pull: Literal["generated", "both"] = setting(
