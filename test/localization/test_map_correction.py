@@ -136,6 +136,8 @@ def test_drifting_odometry_is_followed_and_older_images_change_nothing():
 
 def test_one_image_told_again_and_again_is_no_agreement():
     correction, T_odom_cam = MapCorrection(CorrectionSettings(agreeing=3)), flight(1)[0]
-    believed = [correction.add(T_MAP_ODOM @ T_odom_cam, COVARIANCE, T_odom_cam, 7 * STEP_NS) for _ in range(9)]
+    believed = [
+        correction.add(T_MAP_ODOM @ T_odom_cam, COVARIANCE, T_odom_cam, 7 * STEP_NS) for _ in range(9)
+    ]
     assert not any(believed)
     assert correction.current is None
