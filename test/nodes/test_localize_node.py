@@ -29,7 +29,7 @@ from pose2rgbd_ros.nodes import conversions, localize
 from pose2rgbd_ros.nodes.localize_finding import Finding
 from pose2rgbd_ros.nodes.localize_settings import LocalizeSettings
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.ros
 State = LocalizationStatus
 LARGE = CAMERA.resized(144, 144)
 T_BODY_CAM = se3.compose(se3.make([0.5, 0.0, 0.0], [0, 0, 0, 1]), se3.T_BODY_OPTICAL)

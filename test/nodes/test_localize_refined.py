@@ -13,7 +13,7 @@ from support.orbit_place import SHARP
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.nodes import conversions
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.ros
 LARGE = SHARP.resized(96, 96)
 
 

@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.nodes import conversions
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.ros
 State = LocalizationStatus
 SENDING = {"send_tf": True, "tf_rate_hz": 50.0, "correction__agreeing": 2}
 
