@@ -16,14 +16,13 @@ from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.refine_align import align
 from pose2rgbd_ros.localization.refine_normal import Alignment
 from pose2rgbd_ros.localization.refine_score import likeness
-from pose2rgbd_ros.localization.refine_search import search
 from pose2rgbd_ros.localization.refine_views import Picture, Views
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import check, setting
 
-SAMPLES_A_HYPOTHESIS = 8  # of a model without geometry, whose small renderings cost little
-SEARCHES = 3  # so many of them are improved
-SMALL_PX = 32
+SAMPLES_A_HYPOTHESIS = 8  # of a network without geometry, whose small renderings cost little
+SEARCHES = 3  # so many of them are aligned
+SMALL_PX, SMALLEST_PX = 32, 16
 NEAR_PARTS, FAR_PARTS = (2, 1), (8, 4, 2, 1)  # of the picture's side, in which direct alignment goes
 
 
@@ -61,7 +60,6 @@ class Refiner:
         self.settings = settings or RefineSettings()
         check(self.settings)
         self._views = Views(renderer, self.settings.side_px)
-        self._distance_m = _usual_depth(self._views)
 
     def refine(self, rgb: UInt8, camera: Camera, estimate: Estimate) -> Estimate:
         """The estimate with a refined pose, its covariance and verification; rejected, with a reason, if nothing fits.
@@ -123,12 +121,19 @@ class Refiner:
             for index, start in enumerate(self._starts(estimate, self.settings.hypotheses)):
                 yield from self._matched(query, start, directly=index == 0)
             return
-        # Without geometry there is nothing to match: the best of many renderings are improved.
-        starts = list(self._starts(estimate, SAMPLES_A_HYPOTHESIS * self.settings.hypotheses))
+        # Without geometry: from the rough pose, then from those training poses about it whose renderings look most alike.
+        found = self._aligned(query, np.asarray(estimate.T_map_cam), FAR_PARTS)
+        if found is not None:
+            yield found
         small = query.shrunk(SMALL_PX)
-        likely = [self._likeness(small, start) for start in starts]
+        score = self._views.renderer.guard.score
+        starts = self._starts(estimate, SAMPLES_A_HYPOTHESIS * self.settings.hypotheses)
+        about = np.unique([score.most_alike(start, 1)[0] for start in starts], axis=0)
+        likely = [likeness(small, self._views.memory(T, small.camera)) for T in about]
         for index in np.argsort(np.nan_to_num(likely, nan=-1.0))[::-1][:SEARCHES]:
-            yield from self._searched(query, starts[index])
+            found = self._aligned(query, about[index], FAR_PARTS)
+            if found is not None:
+                yield found
 
     def _starts(self, estimate: Estimate, count: int) -> Iterator[Float64]:
         """The rough pose, then others about it: by its covariance, or by the settings' spread."""
@@ -169,30 +174,23 @@ class Refiner:
 
     def _aligned(self, query: Picture, T_map_cam: Float64, parts: tuple[int, ...]) -> Alignment | None:
         """Directly, from small pictures (a part of the side) to large ones."""
-        found = None
+        found, side_px = None, max(query.camera.width, query.camera.height)
         for part in parts:
-            small = query.shrunk(max(query.camera.width, query.camera.height) // part)
-            found = align(
-                small, self._views.memory(T_map_cam, small.camera), T_map_cam, self.settings.iterations
-            )
+            if side_px // part < SMALLEST_PX and part > 1:
+                continue
+            small = query.shrunk(side_px // part)
+            memories = self._views.memories(T_map_cam, small.camera)
+            found = align(small, memories, T_map_cam, self.settings.iterations)
             if found is None:
                 return None
             T_map_cam = found.T_map_cam
         return found
 
-    def _searched(self, query: Picture, T_map_cam: Float64) -> Iterator[Alignment]:
-        """By the network's own derivatives, from smooth pictures to sharp ones."""
-        small, found = query.shrunk(2 * SMALL_PX), None
-        for blur_px in (4.0, 2.0, 1.0):
-            found = search(small, self._views, T_map_cam, blur_px, self.settings.iterations, self._distance_m)
-            if found is None:
-                return
-            T_map_cam = found.T_map_cam
-        if found is not None:
-            yield found
-
     def _likeness(self, query: Picture, T_map_cam: Float64) -> float:
-        return likeness(query, self._views.memory(T_map_cam, query.camera))
+        memories = self._views.memories(T_map_cam, query.camera)
+        likely = [likeness(query.seen_from(memory, T_map_cam), memory) for memory in memories]
+        known = [value for value in likely if not np.isnan(value)]
+        return float(np.mean(known)) if known else float("nan")
 
     def _judged(self, rough: Estimate, likely: float, found: Alignment) -> Estimate:
         s = self.settings
@@ -212,14 +210,6 @@ class Refiner:
             rough, T_map_cam=found.T_map_cam, covariance=covariance, accepted=True, reason="", verification=likely,
             refined=True,
         )  # fmt: skip
-
-
-def _usual_depth(views: Views) -> float:
-    """Metres, of the view that the model knows."""
-    renderer = views.renderer
-    shown = views.memory(renderer.guard.example_T_map_cam, renderer.camera).depth_m
-    known = shown[np.isfinite(shown)]
-    return float(np.median(known)) if known.size else 1.0
 
 
 def _unfit(query: Picture) -> str:

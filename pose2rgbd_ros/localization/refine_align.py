@@ -6,6 +6,8 @@ of both pictures' gradients (Malis 2004, "efficient second-order minimisation").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -18,17 +20,25 @@ from pose2rgbd_ros.localization.refine_normal import (
     block_of,
     descend,
     normal_equations,
+    total,
 )
 from pose2rgbd_ros.localization.refine_views import Memory, Picture
 
 
-def align(query: Picture, memory: Memory, T_map_cam: Float64, iterations: int) -> Alignment | None:
-    """Move the query camera from `T_map_cam` until the two pictures agree.
+def align(
+    query: Picture, memories: Sequence[Memory], T_map_cam: Float64, iterations: int
+) -> Alignment | None:
+    """Move the query camera from `T_map_cam` until its image agrees with the renderings, moved there by their depth.
 
-    None where they do not overlap enough, or nothing in them says where the camera is.
+    Each rendering has a say of its own, so what one shows wrongly the others correct; one that does not overlap enough
+    with the image has none. None where none does, or nothing says where the camera is.
     """
-    pair = _Pair(query, memory)
-    return descend(pair.system, T_map_cam, iterations, pair.distance_m)
+    pairs = [_Pair(query, memory) for memory in memories]
+
+    def system_at(T_cam_map: Float64) -> System | None:
+        return total([system for pair in pairs if (system := pair.system(T_cam_map)) is not None])
+
+    return descend(system_at, T_map_cam, iterations, pairs[0].distance_m)
 
 
 class _Pair:

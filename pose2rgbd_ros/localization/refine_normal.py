@@ -7,7 +7,7 @@ wrongly pull little.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,22 @@ def normal_equations(
         scores += np.stack([np.bincount(block, column, BLOCKS**2) for column in per_pixel.T], axis=1)
         spread += sigma / 3
     return System(H, g, scores, cost, used, spread)
+
+
+def total(systems: Sequence[System]) -> System | None:
+    """The normal equations of several pairs of pictures together; None of none."""
+    if not systems:
+        return None
+    count = len(systems)
+    # The sum of the blocks' pulls, not of their squares: all pairs share the image, so their errors are not independent.
+    return System(
+        H=np.sum([system.H for system in systems], axis=0),
+        g=np.sum([system.g for system in systems], axis=0),
+        scores=np.sum([system.scores for system in systems], axis=0),
+        cost=sum(system.cost for system in systems) / count,
+        used=sum(system.used for system in systems) / count,
+        spread=sum(system.spread for system in systems) / count,
+    )
 
 
 def block_of(rows: Int64, columns: Int64, height: int, width: int) -> Int64:

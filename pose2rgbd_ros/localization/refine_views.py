@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.rendering.renderer import Renderer
+
+ANCHORS = 8  # training poses about a pose, of a network without geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,20 @@ class Picture:
         rgb = np.asarray(cv2.resize(self.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         share = cv2.resize(self.seen.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         return Picture(rgb, np.asarray(share) > 0.99, camera)
+
+    def seen_from(self, memory: Memory, T_map_cam: Float64) -> Picture:
+        """The image of a camera at `T_map_cam` (4, 4), moved to where the rendering was made, by its depth."""
+        if np.array_equal(memory.T_map_cam, T_map_cam):
+            return self
+        points_cam = memory.camera.rays() * memory.depth_m[..., None]
+        points = se3.transform_points(se3.inverse(T_map_cam) @ memory.T_map_cam, points_cam.reshape(-1, 3))
+        where = self.camera.project(points).reshape(*points_cam.shape[:2], 2)
+        last = (self.camera.width - 1, self.camera.height - 1)
+        where[~((where >= 0) & (where <= last)).all(axis=-1)] = np.nan
+        seen = resample(self.seen.astype(np.float32), where.astype(np.float32), nearest=False)
+        return Picture(
+            resample(self.rgb, where.astype(np.float32), nearest=False), seen > 0.99, memory.camera
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +105,32 @@ class Views:
 
     def memory(self, T_map_cam: Float64, camera: Camera) -> Memory:
         """The rendering at a pose (4, 4) as a camera of :meth:`picture`, or a smaller one of it, sees it."""
+        return self._rendered(T_map_cam[None], camera)[0]
+
+    def memories(self, T_map_cam: Float64, camera: Camera) -> list[Memory]:
+        """Renderings that show what is seen at a pose (4, 4), as exactly as the model can; at least one.
+
+        A model with geometry shows it at the pose itself. A network without knows the views that it was trained on and
+        makes a blurred mixture of them in between; so it shows the training poses that look most alike.
+        """
         if self.renderer.any_camera:
-            shown = self.renderer.render_for_camera(T_map_cam, camera)
-            assert shown.rgb is not None
-            assert shown.depth is not None
-            return Memory(shown.rgb[0], shown.depth[0], T_map_cam, camera)
-        full = _pinhole(self.renderer.camera)
-        shown = self.renderer.render_for_camera(T_map_cam, full)
+            return [self.memory(T_map_cam, camera)]
+        return self._rendered(self.renderer.guard.score.most_alike(T_map_cam, ANCHORS), camera)
+
+    def _rendered(self, T_map_cam: Float64, camera: Camera) -> list[Memory]:
+        """At poses (N, 4, 4)."""
+        whole = camera if self.renderer.any_camera else _pinhole(self.renderer.camera)
+        shown = self.renderer.render_for_camera(T_map_cam, whole)
         assert shown.rgb is not None
         assert shown.depth is not None
         size = camera.width, camera.height
-        rgb = np.asarray(cv2.resize(shown.rgb[0], size, interpolation=cv2.INTER_AREA), np.uint8)
-        depth = np.asarray(cv2.resize(shown.depth[0], size, interpolation=cv2.INTER_NEAREST), np.float32)
-        return Memory(rgb, depth, T_map_cam, camera)
+        found = []
+        for T, rgb, depth in zip(T_map_cam, shown.rgb, shown.depth, strict=True):
+            if whole != camera:
+                rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+                depth = np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST), np.float32)
+            found.append(Memory(rgb, depth, T, camera))
+        return found
 
     def _target(self, camera: Camera) -> Camera:
         own = camera if self.renderer.any_camera else self.renderer.camera

@@ -70,6 +70,13 @@ class PoseScore:
         turned_m = float(self._turned(T[:3, 3], T[:3, :3].reshape(9)).min())
         return PoseDistance(self._beyond(T[:3, 3]), turned_m, self.usual_m)
 
+    def most_alike(self, T_map_cam: Float64, count: int) -> Float64:
+        """The training poses (at most `count`, 4, 4) that look most like a pose (4, 4), by `turned`, best first."""
+        order = np.argsort(self._turned(T_map_cam[:3, 3], T_map_cam[:3, :3].reshape(9)))[:count]
+        found = np.tile(np.eye(4), (len(order), 1, 1))
+        found[:, :3, :3], found[:, :3, 3] = self._rotations[order].reshape(-1, 3, 3), self._positions[order]
+        return found
+
     def _beyond(self, position: Float64) -> float:
         nearest_m, near = self._tree.query(position, k=min(_NEAREST, len(self._positions)))
         nearest_m, near = np.atleast_1d(nearest_m), np.atleast_1d(near)

@@ -18,9 +18,11 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
 from pose2rgbd_ros.localization.refine_align import align
+from pose2rgbd_ros.localization.refine_score import likeness
 from pose2rgbd_ros.localization.refine_views import Memory, Picture
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.registry import architecture_of
+from pose2rgbd_ros.rendering.backends import Rendered
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -29,11 +31,15 @@ TRUE = se3.look_at(np.array([-4.0, -6.0, 8.0]), np.array([1.0, 1.0, 0.0]))
 
 
 def save(
-    path: Path, model: torch.nn.Module, depth_kind: str | None = "metric", camera: Camera = CAMERA
+    path: Path,
+    model: torch.nn.Module,
+    depth_kind: str | None = "metric",
+    camera: Camera = CAMERA,
+    spread: tuple[float, float] = (4.0, 0.2),
 ) -> Path:
-    """The checkpoint of a model that nobody trained, about `TRUE`."""
+    """The checkpoint of a model that nobody trained, with poses about `TRUE`: so many metres and radians."""
     generator = np.random.default_rng(0)
-    T = np.stack([off(TRUE, *generator.normal(size=(2, 3)) * [[4.0], [0.2]]) for _ in range(12)])
+    T = np.stack([off(TRUE, *generator.normal(size=(2, 3)) * np.reshape(spread, (2, 1))) for _ in range(12)])
     checkpoint = Checkpoint(
         architecture=architecture_of(model),
         normalization=Normalization.fit(T, np.array([[[4.0, 31.0]]], np.float32), "quaternion"),
@@ -65,15 +71,20 @@ def apart(T: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
+def textured_relief() -> torch.nn.Module:
     """A relief of grassland and a house, with texture that has detail at every size."""
     model = small_relief()
     torch.manual_seed(3)
     with torch.no_grad():
         for table in (model.features.maps, model.features.coarse):
             table.normal_(0.0, 0.3)
-    return Renderer(save(tmp_path_factory.mktemp("place") / "model", model), device="cpu", threads=1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
+    path = save(tmp_path_factory.mktemp("place") / "model", textured_relief())
+    return Renderer(path, device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +148,7 @@ def test_pictures_that_do_not_overlap(place: Renderer, image: np.ndarray) -> Non
     assert memory.depth is not None
     away = TRUE @ se3.exponential(np.array([0.0, 0.0, 0.0, 0.0, np.pi, 0.0]))
     query = Picture(image, np.ones(image.shape[:2], bool), CAMERA)
-    assert align(query, Memory(image, memory.depth[0], TRUE, CAMERA), away, 5) is None
+    assert align(query, [Memory(image, memory.depth[0], TRUE, CAMERA)], away, 5) is None
 
 
 def test_no_rough_pose_no_refined_one(place: Renderer, image: np.ndarray) -> None:
@@ -165,24 +176,84 @@ def test_verification_tells_near_poses_from_far_ones(place: Renderer, image: np.
     assert values[-1] < 0.5
 
 
-def test_a_network_without_geometry(tmp_path: Path) -> None:
-    """By the derivatives of the network: its own picture is found again, with a rough pose's error divided by ten."""
-    torch.manual_seed(1)
-    model = Pose2RGBD(Pose2RGBDConfig(size=32, width=1 / 4, pose_frequencies=2))
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.02, 0.1)
-    camera = Camera.from_fov(32, 32, 80.0)
-    renderer = Renderer(save(tmp_path / "base", model, camera=camera), device="cpu", threads=1, guard=False)
-    shown = renderer.render(TRUE).rgb
-    assert shown is not None
+class Blurring(Renderer):
+    """Shows what a network without geometry does: the views it was trained on, and a mixture of them in between."""
+
+    def render_for_camera(self, T_map_cam, camera: Camera, out: Rendered | None = None) -> Rendered:
+        assert camera == self.camera
+        poses = np.reshape(T_map_cam, (-1, 4, 4))
+        known = np.stack([self.guard.score.most_alike(T, 2) for T in poses])
+        shown = self._render(known[:, 0], camera, None)
+        for index in np.flatnonzero(~np.isclose(known[:, 0], poses).all(axis=(1, 2))):
+            other = self._render(known[index, 1:], camera, None).rgb[0]
+            shown.rgb[index] = (shown.rgb[index].astype(int) + other) // 2
+        return shown
+
+
+@pytest.fixture(scope="module")
+def network(place: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Renderer:
+    path = save(tmp_path_factory.mktemp("network") / "model", textured_relief(), spread=(0.6, 0.05))
+    made = Blurring(path, device="cpu", threads=1, guard=False)
+    made.any_camera = False
+    return made
+
+
+def test_a_network_without_geometry(network: Renderer, image: np.ndarray) -> None:
+    """By the views that it was trained on, since what it shows at the pose itself is a mixture."""
     rough = off(TRUE, [0.5, -0.4, 0.3], [0.01, -0.02, 0.02])
-    found = Refiner(renderer, RefineSettings(hypotheses=1, side_px=32)).refine(
-        shown[0], camera, Estimate(rough)
+    refiner = Refiner(network, RefineSettings(hypotheses=1))
+    found = refiner.refine(image, CAMERA, Estimate(rough))
+    assert found.accepted, found.reason
+    assert found.verification > 0.9
+    metres, degrees = apart(found.T_map_cam, TRUE)
+    assert metres < 0.05
+    assert degrees < 0.3
+
+
+def test_no_picture_of_what_a_network_learnt(network: Renderer, image: np.ndarray) -> None:
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    found = Refiner(network, RefineSettings(hypotheses=1, iterations=4)).refine(
+        mirrored, CAMERA, Estimate(TRUE)
+    )
+    assert not found.accepted
+    assert "likeness" in found.reason
+
+
+def test_a_network_far_from_the_rough_pose(network: Renderer, image: np.ndarray) -> None:
+    """From training poses about the rough one, the most alike first."""
+    rough = off(TRUE, [5.0, -5.0, 1.0], [0.3, 0.2, -0.3])
+    found = Refiner(network, RefineSettings(spread_m=8.0, hypotheses=2)).refine(
+        image, CAMERA, Estimate(rough)
     )
     assert found.accepted, found.reason
-    assert apart(found.T_map_cam, TRUE)[0] < 0.1 * apart(rough, TRUE)[0]
+    assert apart(found.T_map_cam, TRUE)[0] < 0.05
+
+
+def test_a_network_that_learnt_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = Pose2RGBD(Pose2RGBDConfig(size=32, width=1 / 4, pose_frequencies=2))
+    camera = Camera.from_fov(32, 32, 80.0)
+    renderer = Renderer(save(tmp_path / "base", model, camera=camera), device="cpu", threads=1, guard=False)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    found = Refiner(renderer, RefineSettings(hypotheses=2)).refine(noise, camera, Estimate(TRUE))
+    assert not found.accepted
+    assert np.array_equal(found.T_map_cam, TRUE)
+
+
+def test_an_image_moved_to_where_a_rendering_was_made(place: Renderer, image: np.ndarray) -> None:
+    away = off(TRUE, [0.5, -0.4, 0.2], [0.02, 0.03, -0.04])
+    shown = place.render_for_camera(away, CAMERA)
+    assert shown.rgb is not None
+    assert shown.depth is not None
+    memory = Memory(shown.rgb[0], shown.depth[0], away, CAMERA)
+    query = Picture(image, np.ones(image.shape[:2], bool), CAMERA)
+    assert query.seen_from(memory, away) is query
+    moved = query.seen_from(memory, TRUE)
+    assert 0.5 < moved.seen.mean() < 1.0
+    assert likeness(moved, memory) > 0.95
+    assert likeness(query, memory) < 0.8
+    left = np.abs(moved.rgb.astype(float) - memory.rgb)[moved.seen].mean()
+    assert left < 0.3 * np.abs(image.astype(float) - memory.rgb).mean()
 
 
 def test_renderers_that_cannot_refine_are_refused(tmp_path: Path) -> None:
@@ -226,7 +297,7 @@ def test_direct_alignment_follows_the_geometry(twist: list[float], gain: float, 
     query = Picture(np.clip(second * gain + offset, 0, 255).astype(np.uint8), np.ones((64, 64), bool), camera)
     if ((query.rgb == 0) | (query.rgb == 255)).mean() > 0.05:
         return  # overexposed
-    found = align(query, Memory(first.astype(np.uint8), depth_m, np.eye(4), camera), np.eye(4), 30)
+    found = align(query, [Memory(first.astype(np.uint8), depth_m, np.eye(4), camera)], np.eye(4), 30)
     assert found is not None
     metres, degrees = apart(found.T_map_cam, motion)
     assert metres < 0.03

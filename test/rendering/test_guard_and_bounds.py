@@ -141,6 +141,14 @@ def test_a_hole_in_the_flight_is_no_inside():
     assert score(at(150, 0, 50)).beyond_m < 1.0
 
 
+def test_the_training_poses_that_look_most_alike():
+    near, turned, far = at(2, 0, 50), at(0, 0, 50, yaw_deg=90), at(60, 0, 50)
+    score = PoseScore(np.stack([turned, far, near]), 50.0)
+    assert np.allclose(score.most_alike(at(0, 0, 50), 2), [near, far])
+    assert np.allclose(score.most_alike(at(0, 0, 50, yaw_deg=85), 9)[0], turned)
+    assert len(score.most_alike(at(0, 0, 50), 9)) == 3
+
+
 def test_a_single_training_pose_is_enough():
     score = PoseScore(at(0, 0, 50)[None], 50.0)
     assert score(at(0, 0, 50)).score < 0.01
