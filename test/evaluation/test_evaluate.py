@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def test_the_pictures_are_readable(trained: Trained, tmp_path: Path) -> None:
     failures = cv2.imread(str(tmp_path / "failures.png"))
     assert failures.shape[1] == sheet.shape[1]
     assert page.count("data:image/") == 3
-    assert "http" not in page, "self-contained"
+    words = re.sub(r"data:image/[^\"']+", "", page)  # whose base64 may happen to spell it
+    assert "http" not in words, "self-contained"
     assert len(page) < 1_500_000
 
 
