@@ -1,18 +1,22 @@
 """Refinement by rendering: how exact, from how far, how sure, how quick; on held-out frames.
 
-    python bench/refine.py DATASET RUN [RUN ...]                 # runs of models that render the place
-    python bench/refine.py DATASET RUN --regressor RUN2          # rough poses of a trained pose network as well
-    python bench/refine.py DATASET RUN --foreign DATASET2        # false accepts with images of another place
+    python bench/refine.py DATASET RUN [RUN ...]                     # runs of models that render the place
+    python bench/refine.py DATASET RUN --regressor RUN2 [RUN3 ...]   # rough poses of trained pose networks as well
+    python bench/refine.py DATASET RUN --foreign DATASET2            # false accepts with images of another place
+    python bench/refine.py DATASET RUN --append                      # below the tables of an earlier call
 
-Writes bench/results/refine.md and, of the first run, docs/images/refine_basin.png and refine_steps.jpg. Rough poses:
+Writes bench/results/refine.md, each table with its command; with --pictures, of the first run, docs/images/refine_basin.png
+and refine_steps.jpg as well. Rough poses:
 perturbed: the true one moved by 5 to 15 m (a third of it upwards) and turned by 5 to 10 degrees about any axis;
-nearest frame: the pose of the training frame that looks most like the image; regression: the pose network's answer.
-Errors are medians. A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. All has one thread.
+nearest frame: the pose of the training frame that looks most like the image; other names: the pose network's answer.
+Errors are medians over all frames; a rejected frame keeps its rough pose. "Accepted" is the median of the accepted ones alone.
+A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. All has one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,10 +69,12 @@ class Tally:
 
     def row(self, name: str) -> str:
         rough, end = np.median(self.rough, axis=0), np.median(self.end, axis=0)
+        accepted = self.accepted
+        kept = np.median(np.array(self.end)[accepted], axis=0) if accepted.any() else np.full(2, np.nan)
         return (
             f"| {name} | {len(self.end)} | {rough[0]:.1f} / {rough[1]:.1f} | {end[0]:.2f} / {end[1]:.2f} "
-            f"| {rough[0] / end[0]:.1f} | {100 * self.accepted.mean():.0f} | {100 * (self.accepted & self.wrong).mean():.1f} "
-            f"| {np.median(self.seconds):.2f} ({max(self.seconds):.2f}) |\n"
+            f"| {rough[0] / end[0]:.1f} | {100 * accepted.mean():.0f} | {kept[0]:.2f} / {kept[1]:.2f} "
+            f"| {100 * (accepted & self.wrong).mean():.1f} | {np.median(self.seconds):.2f} ({max(self.seconds):.2f}) |\n"
         )
 
 
@@ -269,22 +275,23 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
     refiner = Refiner(renderer, RefineSettings(least_likeness=options.least_likeness))
     split = held_out(run, dataset)
     rng = np.random.default_rng(0)
-    frames = rng.permutation(split.test)[: options.frames]
+    frames = rng.permutation(split.test)[options.skip :][: options.frames]
     few = frames[: max(options.frames // 2, 5)]
     T = dataset.T_map_cam
     reach = options.reach
     perturbed: Make = lambda i, r: moved(T[i], reach * r.uniform(5, 15), reach * r.uniform(5, 10), r)  # noqa: E731
     finders: dict[str, Finder] = {"nearest frame": Retrieval(FrameIndex(dataset, split.train))}
-    if options.regressor:
-        finders["regression"] = Localizer(options.regressor, device="cpu", gate=False)
+    for regressor in options.regressor:
+        model = load_checkpoint(checkpoint_directory(regressor)).provenance["config"]["model"]
+        finders[model] = Localizer(regressor, device="cpu", gate=False)
     rows = series(refiner, dataset, frames, perturbed)
     text = rows.row("perturbed")
     text += series(refiner, dataset, few, perturbed, dimmed).row("perturbed, other light")
     for name, finder in finders.items():
         start: Make = lambda i, _, f=finder: f.find(dataset.rgb(i), dataset.camera).T_map_cam  # noqa: E731
-        text += series(refiner, dataset, few, start).row(name)
+        text += series(refiner, dataset, frames, start).row(name)
         print(text, flush=True)
-    name = checkpoint.architecture["network"]
+    name = checkpoint.provenance["config"]["model"]
     return TABLES.format(
         name=f"{name}, {renderer.camera.width} px, {split.name} split", rows=text, coverage=coverage(rows),
         power=power(refiner, dataset, few), impostors=impostors(refiner, dataset, few, options.foreign_dataset),
@@ -294,13 +301,13 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
 
 HEADER = """# Refinement by rendering
 
-`python bench/refine.py` (rows and columns: see its docstring). {what}
+Rows and columns: see the docstring of `bench/refine.py`. {machine}
 """
 TABLES = """
 ## {name}
 
-| rough pose | frames | rough: m / ° | refined: m / ° | times nearer | accepted (%) | wrongly (%) | s: median (most) |
-|---|---|---|---|---|---|---|---|
+| rough pose | frames | rough: m / ° | refined: m / ° | times nearer | accepted (%) | accepted: m / ° | wrongly (%) | s (most) |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 Covariance: how often the truth lies in the region of 50 / 90 / 95 %, and the factor that standard deviations still lack.
 
@@ -325,31 +332,39 @@ def main() -> None:
     )
     arguments.add_argument("dataset", type=Path)
     arguments.add_argument("runs", type=Path, nargs="+")
-    arguments.add_argument("--regressor", type=Path)
+    arguments.add_argument("--regressor", type=Path, nargs="+", default=[])
     arguments.add_argument("--foreign", type=Path)
     arguments.add_argument("--frames", type=int, default=60)
+    arguments.add_argument("--skip", type=int, default=0, help="held-out frames that settings were chosen by")
     arguments.add_argument("--least-likeness", type=float, default=RefineSettings.least_likeness)
     arguments.add_argument("--reach", type=float, default=1.0, help="factor on the errors of perturbed poses")
-    arguments.add_argument(
-        "--append", action="store_true", help="to the table of an earlier call; no pictures"
-    )
+    arguments.add_argument("--append", action="store_true", help="to the tables of an earlier call")
+    arguments.add_argument("--pictures", action="store_true")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     dataset = Dataset(options.dataset)
     options.foreign_dataset = Dataset(options.foreign) if options.foreign else None
     size = np.ptp(dataset.T_map_cam[:, :3, 3], axis=0)
-    text = f"{len(dataset)} frames over {size[0]:.0f} x {size[1]:.0f} m. {machine()}\n"
-    text = text if options.append else HEADER.format(what=text)
+    command = " ".join(Path(word).name for word in sys.argv[1:])
+    text = RESULT.read_text() if options.append else HEADER.format(machine=machine())
+    text += (
+        f"\n`python bench/refine.py {command}`: {len(dataset)} frames over {size[0]:.0f} x {size[1]:.0f} m.\n"
+    )
     for run in options.runs:
         text += measure(run, dataset, options)
     print(text)
-    RESULT.write_text((RESULT.read_text() + "\n" if options.append else "") + text)
-    if not options.append:
-        refiner = Refiner(Renderer(options.runs[0], device="cpu", threads=1, guard=False))
-        frames = np.random.default_rng(3).permutation(held_out(options.runs[0], dataset).test)
-        steps_picture(refiner, dataset, frames[:6], IMAGES / "refine_steps.jpg")
-        basin(refiner, dataset, frames[: max(options.frames // 3, 8)], IMAGES / "refine_basin.png")
+    RESULT.write_text(text)
+    if options.pictures:
+        pictures(options.runs[0], dataset, options.frames)
+
+
+def pictures(run: Path, dataset: Dataset, count: int) -> None:
+    """The steps of six frames, and the basin."""
+    refiner = Refiner(Renderer(run, device="cpu", threads=1, guard=False))
+    frames = np.random.default_rng(3).permutation(held_out(run, dataset).test)
+    steps_picture(refiner, dataset, frames[:6], IMAGES / "refine_steps.jpg")
+    basin(refiner, dataset, frames[: max(count // 3, 8)], IMAGES / "refine_basin.png")
 
 
 if __name__ == "__main__":
