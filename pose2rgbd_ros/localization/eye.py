@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,21 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.evidence import image_figures
 from pose2rgbd_ros.localization.gate import blank
 from pose2rgbd_ros.localization.memory import SIDE_PX
-from pose2rgbd_ros.localization.query import QueryView
+from pose2rgbd_ros.localization.query import Query, QueryView
 from pose2rgbd_ros.localization.reading import Reader, Reading
 from pose2rgbd_ros.models.pose_model import PoseModel
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 _NOTHING = np.zeros((0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as the trained camera would have seen it, ready to be read; with a reason, it cannot be. view: as in Seen."""
+
+    query: Query
+    view: UInt8
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +53,20 @@ class Eye:
 
     def look(self, images: Iterable[UInt8], camera: Camera) -> list[Seen]:
         """What is seen in images (H, W, 3) uint8 of one camera; what is wrong with one is its reason."""
-        queries, views, reasons = [], [], []
-        for rgb in images:
-            query = self._query.query(rgb, camera)
-            reason = query.reason or blank(image_figures(query.crop()))
-            reasons.append(reason)
-            if not reason:
-                queries.append(query)
-                views.append(self._view.query(rgb, camera).crop())
-        seen = zip(self._reader.read(queries), views, strict=True)
-        return [Seen(None, _NOTHING, reason) if reason else Seen(*next(seen)) for reason in reasons]
+        return self.read([self.prepare(rgb, camera) for rgb in images])
+
+    def prepare(self, rgb: UInt8, camera: Camera) -> Prepared:
+        """All that comes before the network; it may be done in another thread while the network reads."""
+        query = self._query.query(rgb, camera)
+        reason = query.reason or blank(image_figures(query.crop()))
+        if reason:
+            return Prepared(query, _NOTHING, reason)
+        return Prepared(query, self._view.query(rgb, camera).crop())
+
+    def read(self, images: Sequence[Prepared]) -> list[Seen]:
+        """What is seen in prepared images."""
+        readings = iter(self._reader.read([image.query for image in images if not image.reason]))
+        return [Seen(None if image.reason else next(readings), image.view, image.reason) for image in images]
 
 
 def pose_network(loaded: Checkpoint) -> PoseModel:

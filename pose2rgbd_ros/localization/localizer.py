@@ -13,7 +13,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.calibration import load_localizer_calibration
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.evidence import doubts, image_figures
-from pose2rgbd_ros.localization.eye import Eye, Seen, pose_network
+from pose2rgbd_ros.localization.eye import Eye, Prepared, Seen, pose_network
 from pose2rgbd_ros.rendering.renderer import choose_device
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
@@ -74,6 +74,14 @@ class Localizer:
     def find_all(self, images: Iterable[UInt8], camera: Camera) -> list[Estimate]:
         """The estimates of several images of one camera, together and so quicker on a GPU."""
         return [self._estimate(one) for one in self._eye.look(images, camera)]
+
+    def prepare(self, rgb: UInt8, camera: Camera) -> Prepared:
+        """The part of `find` before the network, for a thread that does it while the network is busy with another image."""
+        return self._eye.prepare(rgb, camera)
+
+    def find_prepared(self, image: Prepared) -> Estimate:
+        """The rest of `find`."""
+        return self._estimate(self._eye.read([image])[0])
 
     def recording_camera(self, width: int, height: int) -> Camera:
         """The camera of images `width` x `height` in size, taken to be the one that recorded the training frames."""

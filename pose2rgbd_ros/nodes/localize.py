@@ -25,7 +25,7 @@ from pose2rgbd_ros.nodes.avoid_inputs import SILENT_S
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics, one_line
 from pose2rgbd_ros.nodes.latest import LatestWorker
 from pose2rgbd_ros.nodes.localize_change import ChangeJob, ChangeTopics
-from pose2rgbd_ros.nodes.localize_finding import Finding
+from pose2rgbd_ros.nodes.localize_finding import Finding, Ready
 from pose2rgbd_ros.nodes.localize_inputs import ImageInputs, Picture
 from pose2rgbd_ros.nodes.localize_odom import MapToOdom
 from pose2rgbd_ros.nodes.localize_outputs import PoseOutputs, VehicleOdometry
@@ -57,9 +57,9 @@ class Pending:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An image to look at; `era` counts the jumps of time before it."""
+    """An image to look at, as it came or prepared; `era` counts the jumps of time before it."""
 
-    picture: Picture
+    image: Picture | Ready
     era: int
 
 
@@ -71,6 +71,7 @@ class LocalizeNode(LifecycleNode):
         self.settings = parameters.declare(self, LocalizeSettings)
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._finding: Finding | None = None
+        self._preparer: LatestWorker[Job] | None = None
         self._worker: LatestWorker[Job] | None = None
         self._outputs: PoseOutputs | None = None
         self._change: ChangeTopics | None = None
@@ -171,6 +172,10 @@ class LocalizeNode(LifecycleNode):
         if finding.renderer is not None and finding.renderer.output != "depth":
             self._change = ChangeTopics(self, finding.renderer, finding.rendering)
         self._worker = LatestWorker(self._find, self._on_error)
+        if (
+            not finding.refines
+        ):  # far slower than images come: what is prepared ahead of it would be thrown away
+            self._preparer = LatestWorker(self._prepare, self._on_error)
         if settings.body_frame or settings.send_tf:
             self._poses.start()
         self._map_to_odom.start(settings, self._map_frame)
@@ -181,29 +186,41 @@ class LocalizeNode(LifecycleNode):
         if self._watch is not None:
             self.destroy_timer(self._watch)
         self._inputs.stop()
-        if self._worker is not None:
-            self._worker.stop()
+        for worker in (self._preparer, self._worker):
+            if worker is not None:
+                worker.stop()
         self._map_to_odom.stop()
         self._poses.stop()
         for part in (self._change, self._outputs):
             if part is not None:
                 part.destroy()
-        self._watch = self._worker = self._change = self._outputs = None
+        self._watch = self._preparer = self._worker = self._change = self._outputs = None
         self._forget()
 
     # Images that arrive ----------------------------------------------------------------------------------------
 
     def _on_picture(self, picture: Picture) -> None:
-        if self._worker is not None:
-            self._worker.offer(Job(picture, self._era))
-            self._tally.skipped = self._worker.overtaken
+        workers = [worker for worker in (self._preparer, self._worker) if worker is not None]
+        if workers:
+            workers[0].offer(Job(picture, self._era))
+            self._tally.skipped = sum(worker.overtaken for worker in workers)
+
+    def _prepare(self, job: Job) -> None:
+        """In a thread of its own: make an image ready for the network, which is busy with the one before."""
+        assert self._worker is not None
+        if job.era == self._era:
+            self._worker.offer(Job(self._ready_of(job), job.era))
 
     def _find(self, job: Job) -> None:
         """In the worker: look at an image, and have the executor publish what was found."""
         assert self._finding is not None
         if job.era == self._era:
-            self._found.append((self._finding.find(job.picture), job.era))
+            self._found.append((self._finding.find(self._ready_of(job)), job.era))
             self._ready.trigger()
+
+    def _ready_of(self, job: Job) -> Ready:
+        assert self._finding is not None
+        return job.image if isinstance(job.image, Ready) else self._finding.prepare(job.image)
 
     def _publish_found(self) -> None:
         while self._found:

@@ -66,7 +66,7 @@ class LocalizeSettings:
         0, "width of change and reference images in pixels; 0: the camera's, at most 640", ge=0, le=8192
     )
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
-    threads: int = setting(0, "CPU threads of the network; 0: two, if there are as many cores", ge=0, le=256)
+    threads: int = setting(0, "CPU threads of the network; 0: half the cores, four at most", ge=0, le=256)
     refinement: RefineSettings = field(default_factory=RefineSettings)
     correction: CorrectionSettings = field(default_factory=CorrectionSettings)
     change: ChangeSettings = field(default_factory=ChangeSettings)

@@ -9,30 +9,37 @@ import torch
 from torch import nn
 
 from pose2rgbd_ros.models.posegan.blocks import Conv, Linear, spread_kernel
+from pose2rgbd_ros.models.posegan.packed import PackedConv, can_pack
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @torch.no_grad()
 def plain(module: M) -> M:
-    """A copy in evaluation mode: spectral normalisation divided out, strided kernels summed."""
-    made = copy.deepcopy(module).eval()
+    """A copy in evaluation mode: spectral normalisation divided out, strided kernels summed, kernels packed for a CPU."""
+    made = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for parent in list(made.modules()):
         for name, part in list(parent.named_children()):
-            if isinstance(part, Conv) and part.resize == "down" and part.kernel_size == (3, 3):
-                setattr(parent, name, _strided(part))
+            if isinstance(part, Conv) and part.kernel_size == (3, 3) and part.resize in ("", "down"):
+                setattr(parent, name, _convolution(part))
             elif isinstance(part, (Conv, Linear)):
                 part.weight.copy_(part.used_weight())
                 part.norm = nn.Identity()
-    return made.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return made.requires_grad_(False)
 
 
-def _strided(part: Conv) -> nn.Conv2d:
-    made = nn.Conv2d(part.in_channels, part.out_channels, 4, stride=2, padding=1, device=part.weight.device)
-    assert made.bias is not None
+def _convolution(part: Conv) -> nn.Module:
     assert part.bias is not None
-    made.weight.copy_(spread_kernel(part.used_weight()) / 4)
-    made.bias.copy_(part.bias)
+    weight, stride = part.used_weight(), 1
+    if part.resize == "down":
+        weight, stride = spread_kernel(weight) / 4, 2
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    if can_pack(weight):
+        return PackedConv(weight, part.bias.detach(), stride, padding=1)
+    made = nn.Conv2d(
+        part.in_channels, part.out_channels, weight.shape[-1], stride, padding=1, device=weight.device
+    )
+    made.weight, made.bias = nn.Parameter(weight), part.bias
     return made
 
 
