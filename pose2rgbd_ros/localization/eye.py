@@ -49,7 +49,8 @@ class Eye:
         self._query = QueryView(camera, margin_px, fit)
         # An uncalibrated image that became square by its whole is enlarged with its margin, so that both show the same.
         wide = round(margin_px * SIDE_PX / camera.width)
-        self._view = QueryView(camera.resized(SIDE_PX, SIDE_PX), wide, fit)
+        same = camera.width == SIDE_PX
+        self._view = self._query if same else QueryView(camera.resized(SIDE_PX, SIDE_PX), wide, fit)
 
     def look(self, images: Iterable[UInt8], camera: Camera) -> list[Seen]:
         """What is seen in images (H, W, 3) uint8 of one camera; what is wrong with one is its reason."""
@@ -61,7 +62,8 @@ class Eye:
         reason = query.reason or blank(image_figures(query.crop()))
         if reason:
             return Prepared(query, _NOTHING, reason)
-        return Prepared(query, self._view.query(rgb, camera).crop())
+        view = query if self._view is self._query else self._view.query(rgb, camera)
+        return Prepared(query, view.crop())
 
     def read(self, images: Sequence[Prepared]) -> list[Seen]:
         """What is seen in prepared images."""
