@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ import tyro
 if TYPE_CHECKING:
     from pose2rgbd_ros.geometry.arrays import Float64, UInt8
     from pose2rgbd_ros.geometry.camera import Camera
+    from pose2rgbd_ros.localization.found import Found
     from pose2rgbd_ros.localization.localizer import Localizer
     from pose2rgbd_ros.localization.refine import Refiner
 
@@ -65,52 +67,82 @@ def main(argv: list[str]) -> int:
     """Print the answers. Exit status 1 when none is accepted. UserError for a bad checkpoint, dataset or image."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd locate")
     from pose2rgbd_ros.errors import UserError
-    from pose2rgbd_ros.localization.found import Found, summary, write_poses
+    from pose2rgbd_ros.localization.found import check_poses_path, summary, write_poses
     from pose2rgbd_ros.localization.localizer import Localizer  # torch only once it is needed
 
     if not arguments.images or arguments.every < 1:
         raise UserError("nothing to locate: give image files or a dataset, and --every 1 or more")
+    if arguments.out is not None:
+        check_poses_path(arguments.out)
     localizer = Localizer(arguments.run, arguments.device, gate=arguments.gate)
     if localizer.calibration is None:
         print("note: not calibrated (pose2rgbd calibrate): the network's answers have no covariance, and only blank images "
               "are rejected")  # fmt: skip
     refiner = _refiner(arguments, localizer.map_frame)
-    found = []
-    for name, stamp_ns, rgb, camera, T_true in _images(arguments, localizer):
-        estimate = localizer.find(rgb, camera)
-        if refiner is not None and estimate.T_map_cam is not None:
-            estimate = refiner.refine(rgb, camera, estimate)
-        found.append(Found(name, stamp_ns, estimate, T_true))
-        print(found[-1].line())
-    if len(found) > 1:
-        print(summary(found))
-    if arguments.out is not None:
-        print(f"{write_poses(arguments.out, found)} poses written to {arguments.out}")
+    found: list[Found] = []
+    try:
+        for shot in _shots(arguments):
+            found.append(_found(shot, arguments, localizer, refiner))
+            print(found[-1].line(), flush=True)
+    finally:  # Ctrl-C loses nothing
+        if len(found) > 1:
+            print(summary(found))
+        if found and arguments.out is not None:
+            print(f"{write_poses(arguments.out, found)} poses written to {arguments.out}")
     return 0 if any(one.estimate.accepted for one in found) else 1
 
 
-def _images(
-    arguments: Arguments, localizer: Localizer
-) -> Iterator[tuple[str, int, UInt8, Camera, Float64 | None]]:
-    """Name, stamp, image (H, W, 3), camera and recorded pose, if any, of what was asked for."""
-    import cv2
-    import numpy as np
+@dataclass(frozen=True)
+class Shot:
+    """An image to be read: its name and stamp; its camera and recorded pose where those are known."""
 
-    from pose2rgbd_ros.dataset.depth_files import read_image
+    name: str
+    stamp_ns: int
+    read: Callable[[], UInt8]
+    camera: Camera | None = None
+    T_true: Float64 | None = None
+
+
+def _shots(arguments: Arguments) -> Iterator[Shot]:
+    """What was asked for."""
     from pose2rgbd_ros.dataset.reader import Dataset
 
     if len(arguments.images) == 1 and arguments.images[0].is_dir():
         data = Dataset(arguments.images[0])
         for frame in range(0, len(data), arguments.every):
             name, stamp_ns = Path(data.records[frame].rgb).name, int(data.stamps_ns[frame])
-            yield name, stamp_ns, data.rgb(frame), data.camera, data.T_map_cam[frame]
+            yield Shot(name, stamp_ns, partial(data.rgb, frame), data.camera, data.T_map_cam[frame])
         return
     for number, path in enumerate(arguments.images):
-        bgr = read_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-        height, width = rgb.shape[:2]
         stamp_ns = int(path.stem) if path.stem.isdecimal() else number * 10**9  # as a dataset names its files
-        yield path.name, stamp_ns, rgb, _camera(width, height, arguments, localizer), None
+        yield Shot(path.name, stamp_ns, partial(_read, path))
+
+
+def _read(path: Path) -> UInt8:
+    import cv2
+    import numpy as np
+
+    from pose2rgbd_ros.dataset.depth_files import read_image
+
+    bgr = read_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _found(shot: Shot, arguments: Arguments, localizer: Localizer, refiner: Refiner | None) -> Found:
+    """The answer to an image; one that cannot be read is rejected, and the others go on."""
+    from pose2rgbd_ros.errors import UserError
+    from pose2rgbd_ros.localization.estimate import Estimate
+    from pose2rgbd_ros.localization.found import Found
+
+    try:
+        rgb = shot.read()
+    except UserError as error:
+        return Found(shot.name, shot.stamp_ns, Estimate(None, accepted=False, reason=str(error)), shot.T_true)
+    camera = shot.camera or _camera(rgb.shape[1], rgb.shape[0], arguments, localizer)
+    estimate = localizer.find(rgb, camera)
+    if refiner is not None and estimate.T_map_cam is not None:
+        estimate = refiner.refine(rgb, camera, estimate)
+    return Found(shot.name, shot.stamp_ns, estimate, shot.T_true)
 
 
 def _camera(width: int, height: int, arguments: Arguments, localizer: Localizer) -> Camera:

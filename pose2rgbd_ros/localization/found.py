@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,18 @@ def heading_deg(T_map_cam: Float64) -> float:
     return float(np.degrees(np.arctan2(east, north)) % 360.0)
 
 
+def check_poses_path(path: Path) -> None:
+    """Before hours of work: UserError for a file that :func:`write_poses` could not write."""
+    if path.suffix not in (".csv", ".txt", ".tum"):
+        raise UserError(f"{path}: poses are written as .csv, or as .txt or .tum (TUM format)")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}; give a file in an existing folder of yours")
+
+
 def write_poses(path: Path, found: Iterable[Found]) -> int:
     """Write a .csv of all images, or a .txt or .tum of the accepted poses in TUM's format (stamp, position, quaternion
     xyzw); how many rows. UserError for another suffix, or when it cannot be written."""
-    if path.suffix not in (".csv", ".txt", ".tum"):
-        raise UserError(f"{path}: poses are written as .csv, or as .txt or .tum (TUM format)")
+    check_poses_path(path)
     try:
         with path.open("w", newline="") as stream:
             if path.suffix == ".csv":

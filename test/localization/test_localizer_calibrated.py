@@ -18,6 +18,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate_localizer import LocalizerGoal, calibrate_localizer
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
+from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.evidence import DOUBTS
 from pose2rgbd_ros.localization.found import heading_deg
 from pose2rgbd_ros.localization.localizer import Localizer
@@ -132,6 +133,40 @@ def test_locate_rejects_what_it_cannot_use(
         locate.main([str(relief), frame, "--device", "cpu"])
     with pytest.raises(UserError, match="written as"):
         locate.main([str(run), frame, "--out", str(tmp_path / "poses.json"), "--device", "cpu"])
+    with pytest.raises(UserError, match="existing folder"):
+        locate.main(["nowhere", frame, "--out", str(tmp_path / "missing" / "poses.csv")])
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_locate(
+    place: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, dataset = place
+    first, second = (str(path) for path in sorted((dataset / "rgb").iterdir())[:2])
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    table = tmp_path / "poses.csv"
+    words = [str(run), first, str(tmp_path / "bad.jpg"), str(tmp_path / "absent.jpg"), second]
+    locate.main([*words, "--out", str(table), "--device", "cpu"])
+    rows = list(csv.DictReader(table.open()))
+    assert [bool(row["x_m"]) for row in rows] == [True, False, False, True]
+    assert "not a readable image" in rows[1]["reason"]
+    assert "No such file" in capsys.readouterr().out
+
+
+def test_locate_keeps_what_it_found_when_it_is_interrupted(
+    place: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, dataset = place
+    find, table, left = Localizer.find, tmp_path / "poses.csv", iter(range(3))
+
+    def find_thrice(self: Localizer, rgb: np.ndarray, camera: Camera) -> Estimate:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return find(self, rgb, camera)
+
+    monkeypatch.setattr(Localizer, "find", find_thrice)
+    with pytest.raises(KeyboardInterrupt):
+        locate.main([str(run), str(dataset), "--out", str(table), "--device", "cpu"])
+    assert len(list(csv.DictReader(table.open()))) == 3
 
 
 def test_an_image_file_is_of_the_recordings_camera_unless_told(place: tuple[Path, Path]):
