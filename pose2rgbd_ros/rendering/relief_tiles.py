@@ -14,7 +14,8 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.march import INSIDE
 from pose2rgbd_ros.models.relief.network import Relief, focal_px
 from pose2rgbd_ros.models.relief.tiled import Owners, off_core
-from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig, Window, windows
+from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
+from pose2rgbd_ros.models.relief.windows import Window, windows
 from pose2rgbd_ros.rendering.backends import Rendered
 from pose2rgbd_ros.rendering.relief_backend import Frame, ReliefBackend
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.random_relief import random_relief, views
 from support.relief_tiles import cut
@@ -24,7 +24,6 @@ from pose2rgbd_ros.models.relief.tiling import (
     parse_tiles,
     share_out,
     tiled,
-    windows,
 )
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
@@ -52,31 +51,6 @@ def test_every_point_is_in_one_core_that_of_its_home(rows: int, columns: int, x:
         or np.isclose((y - 3) % config.stride_m[1], 0)
     )
     assert config.home(np.array([x, y, 0.0])) in inside or len(inside) != 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.tuples(st.floats(-60, 120), st.floats(-60, 120), st.floats(-2, 60)), st.tuples(*3 * [st.floats(-1, 1)])
-)
-def test_each_pixel_is_in_a_window_and_so_is_where_its_ray_may_end(
-    eye: tuple[float, ...], aim: tuple[float, ...]
-) -> None:
-    config = grid(3, 4)
-    direction = np.array([aim[0], aim[1], aim[2] + 1e-3])
-    T_vol_cam = se3.look_at(np.array(eye), np.array(eye) + direction / np.linalg.norm(direction))
-    rays = CAMERA.rays()
-    found = windows(config, config.T_map_vol @ T_vol_cam, rays)
-    assert found[0].tile == config.home(np.array(eye))
-    owned = np.zeros((config.count, *rays.shape[:2]), bool)
-    for window in found:
-        owned[window.tile, window.rows, window.columns] = True
-    assert owned.any(0).all()
-    # Points between floor and top on the rays of the looked-at pixels: their tile has that pixel.
-    for v, u in ((0, 0), (16, 32), (39, 47), (32, 16)):
-        ray = T_vol_cam[:3, :3] @ rays[v, u]
-        points = np.array(eye) + np.linspace(0, 150, 301)[:, None] * ray
-        for point in points[(points[:, 2] >= 0) & (points[:, 2] <= config.size_m[2])]:
-            assert owned[config.home(point), v, u]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 2), (3, 1)])

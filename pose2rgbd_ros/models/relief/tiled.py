@@ -12,7 +12,8 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.march import INSIDE
 from pose2rgbd_ros.models.relief.network import Relief, Rendering, focal_px
-from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig, windows
+from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
+from pose2rgbd_ros.models.relief.windows import windows
 from pose2rgbd_ros.models.view import Pictures
 
 

@@ -1,4 +1,4 @@
-"""A place in tiles: which there are, what of each counts, and which of them a view needs.
+"""A place in tiles: which there are, and what of each counts.
 
 Tiles are alike in size and lie side by side in the axes of `vol`, each sharing `overlap` cells with its neighbours. The
 *core* of a tile ends in the middle of what it shares, and at the rim of the place it goes on for ever, so every point
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
 from pose2rgbd_ros.models.relief.scene_box import MB, SceneBox, Surface, choose_scene_box
@@ -27,7 +24,6 @@ OVERLAP_CELLS = 8
 # "auto" takes tiles where one volume would have to be so many times as large as `model_mb` allows.
 RATHER_TILES = 2.0
 MOST_TILES = 400
-LOOK_PX = 16  # windows are told by every 16th pixel, and begin at one: the shader takes pixels together
 RESTING_BYTES = 4  # a value of a tile whose turn to learn has not come, or is over
 
 
@@ -78,82 +74,6 @@ class TiledReliefConfig(ReliefConfig):
         across = np.floor((np.asarray(point_vol)[:2] - half) / np.array(self.stride_m))
         column, row = np.clip(across, 0, [self.tile_columns - 1, self.tile_rows - 1]).astype(int)
         return int(row * self.tile_columns + column)
-
-
-class Window(NamedTuple):
-    """The part of a picture that a tile may show."""
-
-    tile: int
-    rows: slice
-    columns: slice
-
-
-def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -> list[Window]:
-    """What a view at T_map_cam (4, 4) with rays (H, W, 3) needs, the tile the camera is in first; every pixel is in one.
-
-    That tile also shows what looks up, and what no ray that was looked at tells. Where the camera is within the height
-    of the volume, the tile has all of the picture: it says whether the camera is inside something.
-    """
-    height, width = rays_cam.shape[:2]
-    y, x = (np.unique(np.append(np.arange(0, size, LOOK_PX), size - 1)) for size in (height, width))
-    T_vol_cam = se3.inverse(config.T_map_vol) @ T_map_cam
-    direction = np.nan_to_num(np.asarray(rays_cam[np.ix_(y, x)], np.float64) @ T_vol_cam[:3, :3].T)
-    eye = T_vol_cam[:3, 3]
-    home = config.home(eye)
-    meets = {number: meets_core(config, number, eye, direction) for number in _near(config, eye, direction)}
-    none = ~np.any([*meets.values()], axis=0) if meets else np.ones(direction.shape[:2], bool)
-    meets[home] = meets.get(home, np.zeros_like(none)) | none | (direction[..., 2] >= 0)
-    if eye[2] <= config.size_m[2]:
-        meets[home][:] = True
-    found = [
-        Window(number, _stretch(np.any(mask, axis=1), y, height), _stretch(np.any(mask, axis=0), x, width))
-        for number, mask in meets.items()
-        if np.any(mask)
-    ]
-    return sorted(found, key=lambda window: window.tile != home)
-
-
-def _near(config: TiledReliefConfig, eye: Float64, direction: Float64) -> Iterator[int]:
-    """Tiles under the rays between the top and the floor; the others are met by none."""
-    stride = np.array(config.stride_m)
-    last = np.array([config.tile_columns - 1, config.tile_rows - 1])
-    falls = direction[direction[..., 2] < 0]
-    ends = [eye[None, :2]] if eye[2] <= config.size_m[2] else []
-    if eye[2] > 0 and len(falls):
-        for z in (0.0, config.size_m[2]):
-            ends.append(eye[:2] + max(eye[2] - z, 0.0) / -falls[:, 2:] * falls[:, :2])
-    if eye[2] <= config.size_m[2]:  # level and rising rays leave by the sides
-        reach = float(np.abs(stride * (last + 2)).max()) * 2
-        ends.append((eye + reach * direction.reshape(-1, 3))[:, :2])
-    if not ends:
-        return
-    tile = np.clip(np.floor(np.concatenate(ends) / stride), -1, last + 1)
-    low, high = np.clip(tile.min(0) - 1, 0, last).astype(int), np.clip(tile.max(0) + 1, 0, last).astype(int)
-    for row in range(low[1], high[1] + 1):
-        for column in range(low[0], high[0] + 1):
-            yield row * config.tile_columns + column
-
-
-def meets_core(config: TiledReliefConfig, number: int, eye: Float64, direction: Float64) -> Bool:
-    """Which rays (..., 3) from `eye`, of the first tile's volume, pass through a core between floor and top."""
-    low, high = config.core_m(number)
-    start = eye - config.corner_m(number)
-    low, high = np.append(low, 0.0), np.append(high, config.size_m[2])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first, second = (low - start) / direction, (high - start) / direction
-    still = direction == 0
-    within = (start >= low) & (start <= high)
-    near = np.where(still, np.where(within, -np.inf, np.inf), np.minimum(first, second))
-    far = np.where(still, np.inf, np.maximum(first, second))
-    return np.asarray((np.maximum(near.max(-1), 0.0) <= far.min(-1)) & ~still.all(-1))
-
-
-def _stretch(mask: AnyArray, at: AnyArray, size: int) -> slice:
-    """Pixels from one sample before the first one told to one behind the last."""
-    told = np.flatnonzero(mask)
-    return slice(
-        int(at[max(told[0] - 1, 0)]), size if told[-1] + 1 >= len(at) - 1 else int(at[told[-1] + 1]) + 1
-    )
 
 
 def choose_tiles(

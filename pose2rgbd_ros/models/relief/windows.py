@@ -1,0 +1,122 @@
+"""Which tiles of a place a view needs, and in which part of its picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64
+from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
+
+CELL_PX = 16  # pictures are looked at in cells, and windows begin at one: the shader takes pixels together
+
+
+class Window(NamedTuple):
+    """The part of a picture that a tile may show."""
+
+    tile: int
+    rows: slice
+    columns: slice
+
+
+def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -> list[Window]:
+    """What a view at T_map_cam (4, 4) with rays (H, W, 3) needs: each pixel is in a window of every tile in whose core,
+    between floor and top, its ray is somewhere.
+
+    The tile the camera is over comes first. It also shows what looks up or meets no tile, and where the camera is within
+    the height of the volume it has all of the picture: it says whether the camera is inside something.
+    """
+    y, x = (np.append(np.arange(0, size - 1, CELL_PX), size - 1) for size in rays_cam.shape[:2])
+    T_vol_cam = se3.inverse(config.T_map_vol) @ T_map_cam
+    ray = np.nan_to_num(np.asarray(rays_cam[np.ix_(y, x)], np.float64) @ T_vol_cam[:3, :3].T)
+    eye = T_vol_cam[:3, 3]
+    home = config.home(eye)
+    corner_ray = np.stack([ray[:-1, :-1], ray[:-1, 1:], ray[1:, 1:], ray[1:, :-1]], axis=2)
+    view = _seen_between(config, eye, corner_ray)
+    meets = {number: mask for number in range(config.count) if (mask := view.meets(config, number)).any()}
+    none = ~np.any([*meets.values()], axis=0) if meets else np.ones(corner_ray.shape[:2], bool)
+    meets[home] = meets.get(home, False) | none | (corner_ray[..., 2] >= 0).any(-1)
+    if eye[2] <= config.size_m[2]:
+        meets[home][:] = True
+    found = [
+        Window(number, _pixels(mask.max(1), y), _pixels(mask.max(0), x))
+        for number, mask in meets.items()
+        if mask.any()
+    ]
+    return sorted(found, key=lambda window: window.tile != home)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """What the rays of each cell of a picture meet between floor and top, seen from above with the eye at the origin.
+
+    eye_m: (2,) in the first tile's volume. toward: (h, w, 4, 2) horizontal directions of the corners' rays. low_m, high_m:
+    (h, w, 2) rectangle that the rays are in, infinite for none. reach_m: nothing ends beyond.
+    """
+
+    eye_m: Float64
+    toward: Float64
+    low_m: Float64
+    high_m: Float64
+    reach_m: float
+
+    def meets(self, config: TiledReliefConfig, number: int) -> Bool:
+        """Which cells (h, w) a tile's core may be seen in: all in which it is, and few more."""
+        # Rays of lenses are not quite between those of the corners.
+        low, high = (
+            np.clip(bound + config.corner_m(number)[:2] - self.eye_m + margin, -self.reach_m, self.reach_m)
+            for bound, margin in zip(config.core_m(number), (-config.cell_m, config.cell_m), strict=True)
+        )
+        met = np.asarray(((self.low_m <= high) & (self.high_m >= low)).all(-1))
+        if met.any():
+            rectangle = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
+            met[met] = ~_parted(self.toward[met], rectangle)
+        return np.asarray(met)
+
+
+def _seen_between(config: TiledReliefConfig, eye: Float64, corner_ray: Float64) -> _Cells:
+    """Of cells with rays (h, w, 4, 3) at their corners. The rays within are sums of those at the corners, so what they
+    meet at a height is between what those meet there; where some never meet it, what lies between goes on for ever."""
+    reach_m = 4 * float(
+        np.abs(eye[:2]).max() + np.abs(config.corner_m(config.count - 1)).max() + sum(config.size_m)
+    )
+    up = corner_ray[..., 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first, second = -eye[2] / up, (config.size_m[2] - eye[2]) / up
+    within = 0 <= eye[2] <= config.size_m[2]
+    near, far = np.fmin(first, second) * (not within), np.fmax(first, second)
+    misses = ((up == 0) & (not within)) | (far < 0)
+    endless = misses.any(-1) | (np.sign(up) != np.sign(up[..., :1])).any(-1) | (up == 0).any(-1)
+    length = np.linalg.norm(corner_ray[..., :2], axis=-1)
+    most = reach_m / np.maximum(length, 1e-9)
+    far = np.where(endless[..., None], most, np.minimum(far, most))
+    near = np.where(misses, far, np.minimum(near, far))
+    ends = np.concatenate([corner_ray[..., :2] * t[..., None] for t in (near, far)], axis=2)
+    nothing = misses.all(-1)[..., None]
+    low, high = np.where(nothing, np.inf, ends.min(2)), np.where(nothing, -np.inf, ends.max(2))
+    return _Cells(eye[:2], corner_ray[..., :2], low, high, reach_m)
+
+
+def _parted(toward: Float64, rectangle: Float64) -> Bool:
+    """Whether a line from the origin along one of the directions (n, 4, 2) has the others on one side and the
+    rectangle's corners (4, 2) on the other."""
+
+    def side(of: Float64) -> Float64:
+        """(n, direction, corner): above 0 for what lies to the left of a direction."""
+        return np.asarray(
+            toward[:, :, None, 0] * of[..., None, :, 1] - toward[:, :, None, 1] * of[..., None, :, 0]
+        )
+
+    cone, box = side(toward), side(rectangle)
+    left, right = (cone >= 0).all(-1) & (box < 0).all(-1), (cone <= 0).all(-1) & (box > 0).all(-1)
+    return np.asarray((left | right).any(-1))
+
+
+def _pixels(mask: Bool, at: AnyArray) -> slice:
+    """From the first cell told to the last; the last of all has the last pixel as well."""
+    told = np.flatnonzero(mask)
+    end = int(at[told[-1] + 1])
+    return slice(int(at[told[0]]), end + 1 if told[-1] + 2 == len(at) else end)
