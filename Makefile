@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up what they need by themselves; docs/install.md tells how.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test search lint bench lock clean
 
 ACTIVATE := source .venv/bin/activate
 
@@ -19,6 +19,11 @@ JOBS ?= 2
 
 test: setup         ## the default tests; SLOW=1 adds the long ones; JOBS=n processes; ARGS='-k word' goes to pytest
 	@$(ACTIVATE) && python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow and not gpu") $(ARGS)
+
+ROUNDS ?= 10
+
+search: setup       ## property tests with examples that were never tried; ROUNDS=n
+	@$(ACTIVATE) && for round in $$(seq $(ROUNDS)); do python -m pytest -q -n $(JOBS) -m "hypothesis and not slow and not gpu" --hypothesis-profile=search $(ARGS) || exit 1; done
 
 lint: setup         ## ruff, mypy, import contracts
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # `make test` runs two processes of tests at a time: torch and OpenCV of both would otherwise fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Property tests try the same examples everywhere, so that a failure is the change's; `make search` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", derandomize=False, print_blob=True)
+settings.load_profile("same")
 
 # Which of how many processes of tests this is (pytest-xdist); alone it is the first of one.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

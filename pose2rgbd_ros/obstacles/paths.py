@@ -101,6 +101,8 @@ def resampled(
 ) -> BodyPath:
     """Poses every `spacing_m` of arc length from `first_m` on, and the last one; 0: the poses as they are.
 
+    The last step may be a millionth longer than `spacing_m`: rounding adds no pose beside the last one.
+
     Positions lie on the straight lines between the poses, orientations on the shortest arcs (SLERP), times are
     interpolated. More than `most` poses are refused, or with `cut` the path is cut off there.
 
