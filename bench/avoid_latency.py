@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from render_node import MODELS, cpu_s, start, write_model
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.calibrate import calibrate
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.rendering.renderer import Renderer
@@ -223,7 +223,7 @@ def main() -> int:
     if not options.quick and options.models == list(NAMES):
         RESULTS.write_text(
             f"# From transform to distances\n\n`python bench/avoid_latency.py`: {CORES} cores of "
-            f"{platform.processor() or 'unknown'} {platform.machine()}, load before {load:.1f}, "
+            f"{processor()}, load before {load:.1f}, "
             "TF at 50 Hz; player and subscriber are processes of their own, renderer and avoid two or one. CPU is that of "
             "these two together.\n\n" + "\n".join(rows) + "\n"
         )

@@ -11,7 +11,6 @@ a refined one is, and in another light. Of the labels, shadows count neither way
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.split_file import read_split
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.change import Change, compare
 from pose2rgbd_ros.localization.map_correction import moved
@@ -148,7 +148,7 @@ def main() -> None:
         f"# Change images\n\n`python bench/change.py RENDERER DATASET`: {options.images} held-out views of {SIDE} px, "
         f"{CARS} cars and {PEOPLE} people in the city, renderer of {renderer.camera.width} px; precision, recall and IoU are "
         f"of pixels, a mover is found where {FOUND_SHARE:.0%} of it is marked, false patches and CPU time are per image, on one "
-        f"core of {platform.machine()}. {OFF_M:g} m and {OFF_DEG:g} deg are root mean squares.\n\n"
+        f"core of {processor()}. {OFF_M:g} m and {OFF_DEG:g} deg are root mean squares.\n\n"
         + "\n".join(rows)
         + "\n"
     )

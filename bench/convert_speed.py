@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -26,6 +24,7 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.bags.writer import BagWriter
+from pose2rgbd_ros.evaluation.machine import processor
 
 RESULTS = Path(__file__).parent / "results" / "convert_speed.md"
 SIZES = {"512": (512, 512), "1080p": (1920, 1080)}
@@ -156,12 +155,6 @@ def measure_memory(folder: Path, kind: str, storage: str, frames: int) -> str:
     )
 
 
-def cpu() -> str:
-    """The processor's name."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.processor()
-
-
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(
@@ -203,7 +196,7 @@ def main() -> None:
         return
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
-        f"# Bags to datasets\n\n`python bench/convert_speed.py`: {os.cpu_count()} cores ({cpu()}), medians of "
+        f"# Bags to datasets\n\n`python bench/convert_speed.py`: {os.cpu_count()} cores ({processor()}), medians of "
         f"{options.runs} runs in turn. The loop (`bench/straightforward_convert.py`) decodes with OpenCV and writes with "
         "cv2.imwrite: compressed images as JPEG of quality 95, raw ones as PNG with OpenCV's defaults. Ours keeps JPEG "
         "as recorded, and PNG holds the same pixels.\n\n"

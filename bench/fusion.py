@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import platform
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -27,6 +26,7 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.importers.georeference import FixLog
 from pose2rgbd_ros.dataset.importers.pose_log import PoseLog
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
@@ -270,8 +270,7 @@ def main() -> None:
         "# GPS and odometry, alone and fused\n",
         f"`python bench/fusion.py --seeds {options.seeds} --plans {' '.join(options.plans)}`: flights of at most ten "
         "minutes, default faults of all sensors (GPS: 0.25 m of noise, 0.8 m that wander over 60 s, outliers, outages; "
-        f"odometry: drifting heading, scale and place). {os.cpu_count()} cores of {platform.processor() or 'unknown'} "
-        f"{platform.machine()}.\n",
+        f"odometry: drifting heading, scale and place). {os.cpu_count()} cores of {processor()}.\n",
         "Metres, medians and 95 % over all moments of all flights. Within two sigma: share of the errors across, up, and of "
         "heading, in %; 95 would be exact.\n",
     ]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import torch
 from render_node import cpu_s, flight
 
 from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
@@ -189,8 +189,8 @@ def main() -> int:
             print(rows[-1], flush=True)
     if not options.quick:
         RESULTS.write_text(
-            f"# Localize node\n\n`python bench/localize_node.py`: {CORES} cores of {platform.processor() or 'unknown'} "
-            f"{platform.machine()}, load before {load:.1f}, {CAMERA.width} x {CAMERA.height} images at {RATE_HZ:g} Hz; camera, "
+            f"# Localize node\n\n`python bench/localize_node.py`: {CORES} cores of {processor()}, "
+            f"load before {load:.1f}, {CAMERA.width} x {CAMERA.height} images at {RATE_HZ:g} Hz; camera, "
             "node and subscriber are processes of their own.\n\n" + "\n".join(rows) + "\n"
         )
     good = first.get("rate Hz", 0.0) > 0.98 * RATE_HZ and first.get("p95 ms", np.inf) < LATENCY_MS

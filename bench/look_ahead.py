@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import sys
 import tempfile
 import threading
@@ -32,6 +31,7 @@ from rclpy.parameter import Parameter
 from render_node import flight, write_model
 from sensor_msgs.msg import Image
 
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.render import RenderNode
@@ -192,7 +192,7 @@ def main() -> int:
         [
             "# Look-ahead",
             "",
-            f"`python bench/look_ahead.py`: one thread per network on {platform.processor() or platform.machine()}, "
+            f"`python bench/look_ahead.py`: one thread per network on {processor()}, "
             f"{os.cpu_count()} cores, load before {load:.1f}. Live: node, drone and worker in one process, 15 Hz asked for.",
             "",
             *first,

@@ -11,7 +11,6 @@ takes more than 30 ms or the trunk is more than 30 % of the ResNet-34 regressor'
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.registry import build_model
 
@@ -88,7 +88,7 @@ def main() -> int:
             f"| {name} | {sizes[name]:,} | {sizes[name] / sizes[BASELINE]:.2f} | {medians[name]:.1f} "
             f"({min(times[name]):.1f}) | {medians[name] / medians[BASELINE]:.2f} |"
         )
-    threads = f"one thread of {platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
+    threads = f"one thread of {processor()}, PyTorch {torch.__version__}"
     text = f"# Pose regression\n\n`python bench/posegan.py`: 128 px, full width, {threads}; {arguments.rounds} rounds.\n\n"
     text += "\n".join(rows) + "\n"
     print(text)

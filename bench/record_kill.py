@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import shutil
 import signal
@@ -33,6 +32,7 @@ from std_srvs.srv import Trigger
 
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.nodes.runner import use_fastdds_profile
 
 HERE = Path(__file__).resolve().parent
@@ -193,8 +193,8 @@ def main() -> int:
     print("\n".join([*rows, *account.missing]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
-        f"# Recorder, killed\n\n`python bench/record_kill.py --times {options.times}` on {platform.processor() or 'unknown'} "
-        f"{platform.machine()}: 1080p JPEG at 30 Hz, odometry at 200 Hz, mcap beside the dataset; every fifth kill while "
+        f"# Recorder, killed\n\n`python bench/record_kill.py --times {options.times}` on {processor()}: "
+        f"1080p JPEG at 30 Hz, odometry at 200 Hz, mcap beside the dataset; every fifth kill while "
         "the recorder starts. Missing: anything acknowledged that is not there, or not readable.\n\n"
         + "\n".join([*rows, *(f"\n{text}" for text in account.missing)])
         + "\n"

@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -32,6 +31,7 @@ from std_srvs.srv import Trigger
 
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.nodes.runner import use_fastdds_profile
 
 HERE = Path(__file__).resolve().parent
@@ -205,8 +205,8 @@ def main() -> int:
     print("\n".join(missed) or "all bars are met")
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
-        f"# Recorder under load\n\n`python bench/record_load.py`: {CORES} cores of {platform.processor() or 'unknown'} "
-        f"{platform.machine()}, load before {load_before:.1f}; 1080p JPEG of 300 to 600 kB at 30 Hz, odometry at "
+        f"# Recorder under load\n\n`python bench/record_load.py`: {CORES} cores of {processor()}, "
+        f"load before {load_before:.1f}; 1080p JPEG of 300 to 600 kB at 30 Hz, odometry at "
         "200 Hz, GPS at 10 Hz, drone and recorder as processes of their own. CPU: of the recorder, 100 % is one "
         "core.\n\n" + "\n".join([*rows, *(kept if options.only else [])]) + "\n"
     )

@@ -30,6 +30,7 @@ from scipy.stats import chi2, rankdata
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import Split, split_from_dict
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.localization.estimate import Estimate, Finder
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
@@ -256,18 +257,6 @@ def held_out(run: Path, dataset: Dataset) -> Split:
     return split_from_dict(recipe, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path)
 
 
-def machine() -> str:
-    """What it ran on."""
-    names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return (
-        f"{names[0] if names else 'unknown processor'}, one thread, processor time, shared with other jobs."
-    )
-
-
 def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
     """The tables of one renderer."""
     renderer = Renderer(run, device="cpu", threads=1, guard=False)
@@ -301,7 +290,7 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
 
 HEADER = """# Refinement by rendering
 
-Rows and columns: see the docstring of `bench/refine.py`. {machine}
+Rows and columns: see the docstring of `bench/refine.py`. {processor}, one thread, processor time, shared with other jobs.
 """
 TABLES = """
 ## {name}
@@ -347,7 +336,7 @@ def main() -> None:
     options.foreign_dataset = Dataset(options.foreign) if options.foreign else None
     size = np.ptp(dataset.T_map_cam[:, :3, 3], axis=0)
     command = " ".join(Path(word).name for word in sys.argv[1:])
-    text = RESULT.read_text() if options.append else HEADER.format(machine=machine())
+    text = RESULT.read_text() if options.append else HEADER.format(processor=processor())
     text += (
         f"\n`python bench/refine.py {command}`: {len(dataset)} frames over {size[0]:.0f} x {size[1]:.0f} m.\n"
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from relief_city import write_relief
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
@@ -154,8 +154,8 @@ def main() -> int:
     if not options.quick and names == list(MODELS):
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(
-            f"# Render node\n\n`python bench/render_node.py`: {CORES} cores of {platform.processor() or 'unknown'} "
-            f"{platform.machine()}, load before {os.getloadavg()[0]:.1f}, {RATE_HZ:g} Hz asked for, TF at 50 Hz; "
+            f"# Render node\n\n`python bench/render_node.py`: {CORES} cores of {processor()}, "
+            f"load before {os.getloadavg()[0]:.1f}, {RATE_HZ:g} Hz asked for, TF at 50 Hz; "
             "player, node and subscriber are processes of their own.\n\n" + "\n".join(rows) + "\n"
         )
     good = first.get("rate_hz", 0) > 0.98 * RATE_HZ and first.get("delivered_percent") == 100.0

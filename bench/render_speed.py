@@ -25,7 +25,6 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from relief_city import write_relief
 from torch import nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.registry import architecture_of
@@ -188,12 +188,9 @@ def relief_table(rounds: int) -> tuple[str, bool]:
 def machine() -> str:
     """The processor and the versions that made the figures."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
     vectors = "AVX-512" if any("avx512f" in line for line in lines) else "no AVX-512"
     versions = f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
-    return f"Machine: {processor} ({vectors}), {os.cpu_count()} cores, {versions}."
+    return f"Machine: {processor()} ({vectors}), {os.cpu_count()} cores, {versions}."
 
 
 def cases(quick: bool) -> list[tuple[Pose2RGBDConfig, int]]:

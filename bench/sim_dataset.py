@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 
 RESULT = Path(__file__).parent / "results" / "sim_dataset.md"
@@ -59,13 +59,6 @@ def make(frames: int, processes: int) -> Cost:
         write_sim_dataset(path, SimDatasetConfig(frames=frames, processes=processes))
         used, wall = cpu_s() - used, time.monotonic() - started
         return Cost(frames, used, wall, size_of(path / "rgb"), size_of(path / "depth"), size_of(path))
-
-
-def machine() -> str:
-    """The processor that made the figures."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def report(cost: Cost, start_s: float | None, processes: int) -> tuple[str, bool]:
@@ -113,7 +106,7 @@ def main() -> int:
     text = f"""# A synthetic dataset at the paper's scale
 
 `python bench/sim_dataset.py{" --full" if options.full else ""}`: 512x512, colour supersampled 2x2, shadows; JPEG q95 4:4:4 and
-16 bit PNG of centimetres. CPU time of all processes. Machine: {machine()}.
+16 bit PNG of centimetres. CPU time of all processes. Machine: {processor()}, {os.cpu_count()} cores.
 
 | | |
 |---|---|

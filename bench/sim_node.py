@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.nodes.conversions import stamp_ns
 from pose2rgbd_ros.nodes.runner import use_fastdds_profile
 
@@ -170,8 +170,8 @@ def main() -> int:
     if not options.quick:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(
-            f"# Sim node\n\n`python bench/sim_node.py`: {CORES} cores of {platform.processor() or 'unknown'} "
-            f"{platform.machine()}, load before {load_before:.1f}; the paper's flight, all sensors without faults; node and "
+            f"# Sim node\n\n`python bench/sim_node.py`: {CORES} cores of {processor()}, "
+            f"load before {load_before:.1f}; the paper's flight, all sensors without faults; node and "
             "subscriber of RGB, depth and time are processes of their own. CPU: 100 % is one core.\n\n"
             + "\n".join(rows)
             + "\n"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
@@ -97,12 +98,9 @@ def machine() -> str:
     context = open_context()
     renderer, version = context.info["GL_RENDERER"], context.info["GL_VERSION"]
     context.release()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.machine()
-    return f"{processor}, {os.cpu_count()} cores; {renderer}, {version}; Python {platform.python_version()}."
+    return (
+        f"{processor()}, {os.cpu_count()} cores; {renderer}, {version}; Python {platform.python_version()}."
+    )
 
 
 def main() -> int:

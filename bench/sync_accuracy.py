@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.recording_signals import measure
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.streams.alignment import motion
 from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, align_samples, estimate_offset
 from pose2rgbd_ros.streams.alignment.flow import FlowSignal
@@ -243,13 +243,6 @@ def real_signals(data: Path) -> Iterator[tuple[str, tuple[FlowSignal, motion.Mot
             yield name, (flow, signal)
 
 
-def machine() -> str:
-    """The processor that made the figures."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
 def main() -> int:
     """Measure, print, write; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(
@@ -303,7 +296,7 @@ def report(parts: dict[str, tuple[str, Bars]], took: str) -> str:
     body = "\n\n".join(f"## {title}\n\n{table}" for title, (table, _) in parts.items())
     return (
         f"# Synchronisation by optical flow\n\n`python bench/sync_accuracy.py`: what is measured stands in its docstring. "
-        f"Machine: {machine()}; {took}.\n\n| bar | measured | |\n|---|---|---|\n{bars}\n\n{body}\n"
+        f"Machine: {processor()}, {os.cpu_count()} cores; {took}.\n\n| bar | measured | |\n|---|---|---|\n{bars}\n\n{body}\n"
     )
 
 

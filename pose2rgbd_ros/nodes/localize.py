@@ -172,9 +172,7 @@ class LocalizeNode(LifecycleNode):
         if finding.renderer is not None and finding.renderer.output != "depth":
             self._change = ChangeTopics(self, finding.renderer, finding.rendering)
         self._worker = LatestWorker(self._find, self._on_error)
-        if (
-            not finding.refines
-        ):  # far slower than images come: what is prepared ahead of it would be thrown away
+        if not finding.refines:  # slower than images come: what is prepared ahead would be thrown away
             self._preparer = LatestWorker(self._prepare, self._on_error)
         if settings.body_frame or settings.send_tf:
             self._poses.start()

@@ -37,9 +37,8 @@ def noisy(T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @given(vectors, vectors, vectors)
 def test_difference_undoes_moved(position, turn, shift):
-    turn = turn * min(
-        1.0, 3.1 / max(float(np.linalg.norm(turn)), 1e-9)
-    )  # more than half a turn is another one less far
+    angle = float(np.linalg.norm(turn))
+    turn = turn * min(1.0, 3.1 / max(angle, 1e-9))  # beyond half a turn it is another one
     T = se3.make(position, [0.0, 0.0, 0.6, 0.8])
     step = np.concatenate([shift, turn])
     np.testing.assert_allclose(difference(T, moved(T, step)), step, atol=1e-9)

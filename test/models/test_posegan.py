@@ -147,9 +147,7 @@ def test_a_query_is_the_network_s_own_answer_however_it_is_changed(
     architecture: dict[str, object], packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if packed and torch.backends.mkldnn.is_available():
-        assert can_pack(torch.zeros(1)), (
-            "this PyTorch has lost the operators that make queries a fifth quicker"
-        )
+        assert can_pack(torch.zeros(1)), "this PyTorch lacks the operators that make queries a fifth quicker"
     if not packed:
         monkeypatch.setattr(plain, "can_pack", lambda weight: False)
     torch.manual_seed(1)

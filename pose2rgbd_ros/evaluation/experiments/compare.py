@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.experiments.compare_plan import CompareConfig, Entry, jobs
 from pose2rgbd_ros.evaluation.experiments.render_cost import render_cost
 from pose2rgbd_ros.evaluation.experiments.run import Measured, measure
+from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.device import pick_device
 
@@ -97,15 +97,3 @@ def _cost(run: Path, config: CompareConfig, device: str) -> dict[str, Any]:
         return {}
     write_yaml(run / COST_FILE, {"asked": asked, **cost})
     return cost
-
-
-def machine(device: str) -> str:
-    """The processor or the GPU, in words."""
-    if device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

@@ -16,12 +16,12 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import Split
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.experiments.compare import machine
 from pose2rgbd_ros.evaluation.experiments.localization_paper import scene_of
 from pose2rgbd_ros.evaluation.experiments.localization_plan import LocalizationConfig, job, place_name
 from pose2rgbd_ros.evaluation.experiments.run import Job, effort_of, make_folder, read_result, train_job
 from pose2rgbd_ros.evaluation.finders import Finders
 from pose2rgbd_ros.evaluation.localization import localize, write_csv
+from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.localization.estimate import Finder
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.settings import read_yaml, write_yaml
