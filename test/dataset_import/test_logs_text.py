@@ -313,3 +313,11 @@ def test_spoiled_logs_are_read_or_refused_in_a_line(tmp_path: Path, data: st.Dat
         assert (np.diff(log.stamps_ns) > 0).all()
         assert np.isfinite(log.latitude_deg).all()
     assert "\n" not in said
+
+
+def test_what_is_wrong_is_told_in_one_line_even_of_a_number_with_a_line_break(tmp_path: Path) -> None:
+    path = tmp_path / "log.gpx"
+    path.write_bytes(GPX.replace("<ele>430.5", "<ele>4\r\n30.5", 1).encode())
+    with pytest.raises(UserError, match="could not convert") as refused:
+        read_log(path)
+    assert len(str(refused.value).splitlines()) == 1

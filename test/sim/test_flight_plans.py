@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.town import STREET_HALF_M, STREET_MIDDLES_M, Town
 
@@ -127,6 +127,7 @@ def test_neighbouring_loops_of_an_orbit_are_close():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), width=st.floats(60, 300), distance=st.floats(300, 3000))
+@example(seed=2123288, width=288.0, distance=300.0)  # sharp bends
 def test_a_walk_stays_inside_its_area(seed, width, distance):
     flight = make_flight(
         FlightConfig(plan="walk", seed=seed, area_m=200.0, width_m=width, distance_m=distance, wander_m=0.0)
@@ -137,7 +138,7 @@ def test_a_walk_stays_inside_its_area(seed, width, distance):
     assert position[:, 2].min() >= 50.0 - 1e-9
     assert position[:, 2].max() <= 65.0 + 1e-9
     length = np.linalg.norm(np.diff(position, axis=0), axis=1).sum()
-    assert 0.75 * distance < length < distance + 120
+    assert 0.98 * distance < length < distance + 120
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -35,25 +37,31 @@ def orbit(config: FlightConfig) -> Route:
 def walk(config: FlightConfig) -> Route:
     """Straight legs of random length, direction and height inside the area, joined by wide bends; each leg is a line."""
     check_length(config.distance_m, config.speed_mps)
-    vertices = _wander(config, np.random.default_rng([config.seed, _WALK]))
+    wandering = _wander(config, np.random.default_rng([config.seed, _WALK]))
     radius_m = config.speed_mps**2 / config.acceleration_mps2  # of bends that need no slowing down
-    legs = len(vertices) - 1
-    position, line = rounded(vertices, list(range(legs)), radius_m)
+    vertices, lacking_m = [next(wandering)], config.distance_m
+    while lacking_m > 0:  # bends cut corners: what they save is flown as well
+        while lacking_m > 0:
+            vertices.append(next(wandering))
+            lacking_m -= float(np.linalg.norm(vertices[-1] - vertices[-2]))
+        legs = len(vertices) - 1
+        position, line = rounded(np.array(vertices), list(range(legs)), radius_m)
+        lacking_m = config.distance_m - float(np.linalg.norm(np.diff(position, axis=0), axis=1).sum())
     down = np.full(len(position), np.deg2rad(config.camera_pitch_deg))
     return Route(position, course_rad(position), down, line, (range(legs),))
 
 
-def _wander(config: FlightConfig, rng: np.random.Generator) -> Float64:
-    """Vertices (K, 3) of the walk."""
+def _wander(config: FlightConfig, rng: np.random.Generator) -> Iterator[Float64]:
+    """Vertices (3,) of the walk, without end."""
     half = np.array([config.area_m, config.width_m]) / 2
     shorter_m = 2 * float(half.min())
 
     def height_m() -> float:
         return config.altitude_m + config.climb_m * rng.random()
 
-    here, heading, flown_m = rng.uniform(-half, half) / 2, rng.uniform(-np.pi, np.pi), 0.0
-    vertices = [np.append(here, height_m())]
-    while flown_m < config.distance_m:
+    here, heading = rng.uniform(-half, half) / 2, rng.uniform(-np.pi, np.pi)
+    yield np.append(here, height_m())
+    while True:
         for _ in range(_TRIES):
             bend = np.clip(_BEND_RAD[0] * rng.standard_normal(), -_BEND_RAD[1], _BEND_RAD[1])
             leg_m = shorter_m * rng.uniform(*_LEG)
@@ -63,7 +71,5 @@ def _wander(config: FlightConfig, rng: np.random.Generator) -> Float64:
         else:  # cornered: home
             there = rng.uniform(-half, half) / 4
         step = there - here
-        heading, flown_m = np.arctan2(step[1], step[0]), flown_m + float(np.linalg.norm(step))
-        here = there
-        vertices.append(np.append(here, height_m()))
-    return np.array(vertices)
+        heading, here = np.arctan2(step[1], step[0]), there
+        yield np.append(here, height_m())
