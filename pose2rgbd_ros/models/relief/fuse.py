@@ -1,8 +1,8 @@
 """A start for a relief: the training frames' depth and colour, fused into its volume before any learning.
 
 Depth is fused as truncated signed distances along the rays (after Curless and Levoy, "A volumetric method for building
-complex models from range images", 1996), colour as means level by level. What no ray tells is solid below a surface
-and empty elsewhere. The start of the study behind this model; everything is learned further from here.
+complex models from range images", 1996), colour as means level by level. What no ray tells is as beside it, farther
+off solid below a surface and empty elsewhere. The start of the study behind this model; everything is learned further from here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Float32, Float64
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
 from pose2rgbd_ros.models.relief.march_numba import cell, compiled
@@ -24,6 +25,7 @@ from pose2rgbd_ros.models.relief.scene_box import Frames
 
 TRUNCATION_LAYERS = 1.5
 SURE_LOGIT = 3.0  # of a vertex all rays call empty, or solid
+SPREAD_CELLS = 4  # how far to the sides of a vertex what is told of it goes
 GUESSED_LOGIT = 0.5  # of a vertex no ray tells anything about
 # Rays for each texel of the finest map, and the most and fewest of all: more tell little more and take longer.
 RAYS_A_TEXEL, FEWEST_RAYS, MOST_RAYS = 2.0, 1_000_000, 16_000_000
@@ -96,10 +98,23 @@ def occupancy(total: Float32, count: Float32) -> Float32:
     """Logits (L, Y, X) from the sums and numbers of signed distances that :func:`add_rays` found."""
     told = count > 0
     mean = np.where(told, total / np.maximum(count, 1e-6), 0.0)
+    spread_out(mean, told)
     # Nobody looked there: inside something if a surface is above, else in the air.
     below = np.flip(np.maximum.accumulate(np.flip(told & (mean > 0), 0), 0), 0)
     logits = np.where(told, SURE_LOGIT * mean, np.where(below, GUESSED_LOGIT, -GUESSED_LOGIT))
     return logits.astype(np.float32)
+
+
+def spread_out(mean: Float32, told: Bool) -> None:
+    """What is told of vertices (L, Y, X) is told of those beside them too, cell by cell and in place: few rays would leave a
+    surface full of holes."""
+    for layer, known in zip(mean, told, strict=True):
+        for _ in range(SPREAD_CELLS):
+            share = cv2.blur(known.astype(np.float32), (3, 3), borderType=cv2.BORDER_CONSTANT)
+            new = ~known & (share > 0)
+            sums = cv2.blur(np.where(known, layer, 0.0), (3, 3), borderType=cv2.BORDER_CONSTANT)
+            layer[new] = sums[new] / share[new]
+            known |= new
 
 
 @compiled
