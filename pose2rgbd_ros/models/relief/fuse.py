@@ -25,7 +25,8 @@ from pose2rgbd_ros.models.relief.scene_box import Frames
 
 TRUNCATION_LAYERS = 1.5
 SURE_LOGIT = 3.0  # of a vertex all rays call empty, or solid
-SPREAD_CELLS = 4  # how far to the sides of a vertex what is told of it goes
+SPREAD_STEPS = 2
+SPREAD_LEVELS = 4  # 2 to that many cells to the sides of a vertex goes what is told of it
 GUESSED_LOGIT = 0.5  # of a vertex no ray tells anything about
 # Rays for each texel of the finest map, and the most and fewest of all: more tell little more and take longer.
 RAYS_A_TEXEL, FEWEST_RAYS, MOST_RAYS = 2.0, 1_000_000, 16_000_000
@@ -98,23 +99,43 @@ def occupancy(total: Float32, count: Float32) -> Float32:
     """Logits (L, Y, X) from the sums and numbers of signed distances that :func:`add_rays` found."""
     told = count > 0
     mean = np.where(told, total / np.maximum(count, 1e-6), 0.0)
-    spread_out(mean, told)
+    for layer in zip(mean, told, strict=True):
+        spread_out(*layer)
     # Nobody looked there: inside something if a surface is above, else in the air.
     below = np.flip(np.maximum.accumulate(np.flip(told & (mean > 0), 0), 0), 0)
     logits = np.where(told, SURE_LOGIT * mean, np.where(below, GUESSED_LOGIT, -GUESSED_LOGIT))
     return logits.astype(np.float32)
 
 
-def spread_out(mean: Float32, told: Bool) -> None:
-    """What is told of vertices (L, Y, X) is told of those beside them too, cell by cell and in place: few rays would leave a
-    surface full of holes."""
-    for layer, known in zip(mean, told, strict=True):
-        for _ in range(SPREAD_CELLS):
-            share = cv2.blur(known.astype(np.float32), (3, 3), borderType=cv2.BORDER_CONSTANT)
-            new = ~known & (share > 0)
-            sums = cv2.blur(np.where(known, layer, 0.0), (3, 3), borderType=cv2.BORDER_CONSTANT)
-            layer[new] = sums[new] / share[new]
-            known |= new
+def spread_out(values: Float32, told: Bool, levels: int = SPREAD_LEVELS) -> None:
+    """Fill what is not told of a layer (Y, X) from what is told about it, the nearest first and in place: few rays would
+    leave a surface full of holes. By halving the layer (Gortler et al., "The lumigraph", 1996, pull and push)."""
+    for _ in range(SPREAD_STEPS):
+        _grow(values, told)
+    if levels == 0 or told.all() or not told.any():
+        return
+    full = told.shape[::-1]
+    half = (full[0] + 1) // 2, (full[1] + 1) // 2
+    share = cv2.resize(told.astype(np.float32), half, interpolation=cv2.INTER_AREA)
+    sums = cv2.resize(np.where(told, values, np.float32(0.0)), half, interpolation=cv2.INTER_AREA)
+    known = share > 0
+    coarse = np.asarray(sums / np.maximum(share, np.float32(1e-9)), np.float32)
+    spread_out(coarse, known, levels - 1)
+    weight = cv2.resize(known.astype(np.float32), full, interpolation=cv2.INTER_LINEAR)
+    sums = cv2.resize(np.where(known, coarse, np.float32(0.0)), full, interpolation=cv2.INTER_LINEAR)
+    new = ~told & (weight > 0)
+    values[new] = sums[new] / weight[new]
+    told |= new
+
+
+def _grow(values: Float32, told: Bool) -> None:
+    """Tell the neighbours of what is told the mean of theirs, in place."""
+    share = cv2.blur(told.astype(np.float32), (3, 3), borderType=cv2.BORDER_CONSTANT)
+    new = ~told & (share > 0)
+    if new.any():
+        sums = cv2.blur(np.where(told, values, np.float32(0.0)), (3, 3), borderType=cv2.BORDER_CONSTANT)
+        values[new] = sums[new] / share[new]
+        told |= new
 
 
 @compiled
