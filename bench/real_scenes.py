@@ -29,6 +29,7 @@ from pose2rgbd_ros.dataset.formats.importing import import_datasets
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.baselines import NearestFrame
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefSettings
@@ -195,7 +196,8 @@ def main() -> None:
     torch.set_num_threads(1)
     relief = ReliefSettings(depth=args.depth, exposure=args.exposure, refine_poses=args.refine_poses)
     lines = [
-        f"{args.size} px, {args.minutes:g} processor minutes a model (one thread), seed {args.seed}; depth in m."
+        f"`python bench/real_scenes.py --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} processor minutes a model "
+        f"(one thread of {processor()}), seed {args.seed}; depth in m."
     ]
     for scene in args.scenes.split(","):
         folder, make = SCENES[scene]

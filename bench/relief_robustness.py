@@ -29,6 +29,7 @@ from pose2rgbd_ros.dataset.splits import own_split
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.training.config import TrainConfig
@@ -213,7 +214,8 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     lines = [
-        f"{args.size} px, {args.minutes:g} processor minutes a row, seed {args.seed}, held-out lines.",
+        f"`python bench/relief_robustness.py DATASET --movers OTHER --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} "
+        f"processor minutes a row (one thread of {processor()}), seed {args.seed}, held-out lines.",
         "",
         "| fault | RGB px | PSNR dB | depth m | |",
         "| --- | ---: | ---: | ---: | --- |",
