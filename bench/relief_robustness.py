@@ -214,8 +214,8 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     lines = [
-        f"`python bench/relief_robustness.py DATASET --movers OTHER --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} "
-        f"processor minutes a row (one thread of {processor()}), seed {args.seed}, held-out lines.",
+        f"`python bench/relief_robustness.py DATASET --movers OTHER --minutes {args.minutes:g}`: {args.size} px, "
+        f"{args.minutes:g} processor minutes a row (one thread of {processor()}), seed {args.seed}, held-out lines.",
         "",
         "| fault | RGB px | PSNR dB | depth m | |",
         "| --- | ---: | ---: | ---: | --- |",
