@@ -211,7 +211,7 @@ def main() -> None:
             "",
             f"**{scene}**: {counts}",
             "",
-            "| | RGB px | PSNR dB | SSIM | depth |",
+            "| | RGB of 255 | PSNR dB | SSIM | depth |",
             "| --- | ---: | ---: | ---: | ---: |",
             *rows,
         ]

@@ -217,7 +217,7 @@ def main() -> None:
         f"`python bench/relief_robustness.py DATASET --movers OTHER --minutes {args.minutes:g}`: {args.size} px, "
         f"{args.minutes:g} processor minutes a row (one thread of {processor()}), seed {args.seed}, held-out lines.",
         "",
-        "| fault | RGB px | PSNR dB | depth m | |",
+        "| fault | RGB of 255 | PSNR dB | depth m | |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
     print("\n".join(lines), flush=True)

@@ -177,7 +177,7 @@ def _as_jpeg(picture: Path) -> bytes:
 def _curves(evaluation: Evaluation) -> bytes:
     """PNG: the error of each frame over time, one line a method; held-out stretches are parted where time jumps."""
     unit = "(m)" if evaluation.depth_unit == "m" else evaluation.depth_unit
-    labels = {"rgb_mae_px": "RGB MAE (px)", "depth_mae": f"depth MAE {unit}"}
+    labels = {"rgb_mae_px": "RGB MAE (of 255)", "depth_mae": f"depth MAE {unit}"}
     names = [name for name in labels if name in evaluation.scores["model"]]
     figure = Figure(figsize=(10, 2.3 * len(names)), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)

@@ -122,7 +122,7 @@ class Evaluation:
         """A table of scores (all frames') as text cells, the header first."""
         scores = self.scores if scores is None else scores
         measures = {
-            "rgb_mae_px": ("RGB MAE (px)", ".2f"),
+            "rgb_mae_px": ("RGB MAE (of 255)", ".2f"),
             "psnr_db": ("PSNR (dB)", ".2f"),
             "ssim": ("SSIM", ".3f"),
             "depth_mae": (f"depth MAE {'(m)' if self.depth_unit == 'm' else self.depth_unit}", ".3g"),

@@ -236,7 +236,7 @@ class MonitorNode(Node):
         summary = self.figures.summary()
         errors = "".join(
             f", {text} {summary[key]:.2f}{unit}"
-            for key, text, unit in (("rgb_mae_px", "RGB error", " px"), ("depth_mae", "depth error", ""))
+            for key, text, unit in (("rgb_mae_px", "RGB error", " of 255"), ("depth_mae", "depth error", ""))
             if key in summary
         )
         self.get_logger().info(

@@ -1,4 +1,4 @@
-"""The paper's measures (mean absolute error in pixels of 0..255, and in metres of depth) with PSNR and SSIM beside them."""
+"""The paper's measures (mean absolute error in levels of 0..255, and in metres of depth) with PSNR and SSIM beside them."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ def relative_score(scores: dict[str, float], baseline: dict[str, float]) -> floa
 def describe(
     scores: dict[str, float], baseline: dict[str, float] | None = None, depth_unit: str = "m"
 ) -> str:
-    """One line for people: "RGB 18.21 px (mean image 39.90)  depth 2.41 m (6.71)  PSNR 17.2  SSIM 0.52"."""
+    """One line for people: "RGB 18.21 of 255 (mean image 39.90)  depth 2.41 m (6.71)  PSNR 17.2  SSIM 0.52"."""
     baseline = baseline or {}
     parts = []
-    for name, label, unit in (("rgb_mae_px", "RGB", "px"), ("depth_mae", "depth", depth_unit)):
+    for name, label, unit in (("rgb_mae_px", "RGB", "of 255"), ("depth_mae", "depth", depth_unit)):
         if name in scores:
             beside = f" (mean image {baseline[name]:.3g})" if name in baseline else ""
             parts.append(f"{label} {scores[name]:.2f} {unit}{beside}")

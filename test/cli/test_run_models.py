@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_trained_is_left_out(
 def test_the_best_that_did_not_collapse_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def trained(name: str, share: float, collapsed: bool = False) -> Trained:
         (tmp_path / "runs" / name).mkdir(parents=True)
-        return Trained(name, tmp_path / "runs" / name, share, collapsed, "RGB 1 px")
+        return Trained(name, tmp_path / "runs" / name, share, collapsed, "RGB 1 of 255")
 
     best = choose([trained("relief", 0.4), trained("base", 0.6), trained("slice-10", 0.1, collapsed=True)])
     assert best.name == "relief"

@@ -141,7 +141,7 @@ def test_relative_score_and_description() -> None:
     baseline = {"rgb_mae_px": 20.0, "depth_mae": 4.0}
     assert metrics.relative_score(scores, baseline) == pytest.approx((0.5 + 0.75) / 2)
     assert metrics.describe(scores, baseline) == (
-        "RGB 10.00 px (mean image 20)  depth 3.00 m (mean image 4)  PSNR 20.0  SSIM 0.50"
+        "RGB 10.00 of 255 (mean image 20)  depth 3.00 m (mean image 4)  PSNR 20.0  SSIM 0.50"
     )
 
 

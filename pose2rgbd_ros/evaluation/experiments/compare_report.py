@@ -15,7 +15,7 @@ from pose2rgbd_ros.evaluation.experiments.compare import Compared, Comparison
 from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
 MEASURES = {
-    "rgb_mae_px": ("RGB MAE (px)", ".2f"),
+    "rgb_mae_px": ("RGB MAE (of 255)", ".2f"),
     "psnr_db": ("PSNR (dB)", ".2f"),
     "ssim": ("SSIM", ".3f"),
     "depth_mae": ("depth MAE", ".2f"),

@@ -68,7 +68,7 @@ class TablesConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """One training: its cells in front, what the paper printed (RGB in px, depth; None: not there), its settings."""
+    """One training: its cells in front, what the paper printed (RGB of 255, depth; None: not there), its settings."""
 
     cells: tuple[str, ...]
     paper: tuple[float | None, float | None]

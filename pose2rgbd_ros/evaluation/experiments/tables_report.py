@@ -101,9 +101,9 @@ def cells(filled: Filled) -> list[list[str]]:
     unit = next((each.depth_unit for _, each in filled.rows if not each.error), "m")
     depth = "depth (m)" if unit == "m" else "depth (rel.)"
     groups = group_names(filled)
-    header = [*filled.table.columns, "paper: RGB (px)", f"paper: {depth}"]
+    header = [*filled.table.columns, "paper: RGB (of 255)", f"paper: {depth}"]
     for group in groups:
-        header += [f"{_short(group)}: RGB (px)", f"{_short(group)}: {depth}"]
+        header += [f"{_short(group)}: RGB (of 255)", f"{_short(group)}: {depth}"]
     rows = [_row_cells(row, each, groups) for row, each in filled.rows]
     for method, label in BASELINES.items():
         scores = baseline(filled, method)
