@@ -160,8 +160,41 @@ def test_random_rotations():
 
 def test_vectors():
     assert tft.vector_norm([3.0, 4.0]) == 5.0
+    assert tft.vector_norm([]) == 0.0
     assert tft.vector_norm([[3.0, 4.0], [6.0, 8.0]], axis=1).tolist() == [5.0, 10.0]
+    assert tft.vector_norm([[1.0, 2.0], [2.0, 4.0]]).tolist() == [5.0], "of all numbers, as an array of one"
     original = np.array([0.0, 2.0])
     assert tft.unit_vector(original).tolist() == [0.0, 1.0]
     assert original.tolist() == [0.0, 2.0]
     assert tft.unit_vector([[0.0, 2.0], [3.0, 0.0]], axis=1).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert tft.unit_vector([[1.0, 2.0], [2.0, 4.0]]) == pytest.approx(np.array([[0.2, 0.4], [0.4, 0.8]]))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 2), None])
+def test_vectors_along_any_axes_and_into_an_array(axis):
+    data = np.random.default_rng(1).normal(size=(5, 4, 3))
+    norms = np.sqrt((data**2).sum(axis=axis))
+    assert tft.vector_norm(data, axis) == pytest.approx(np.atleast_1d(norms))
+    out = np.full_like(norms, 7.0)
+    assert tft.vector_norm(data, axis=axis, out=out) is None
+    assert out == pytest.approx(norms)
+    units = data / np.sqrt((data**2).sum(axis=axis, keepdims=True))
+    assert tft.unit_vector(data, axis) == pytest.approx(units)
+    out = np.full_like(data, 7.0)
+    assert tft.unit_vector(data, axis=axis, out=out) is None
+    assert out == pytest.approx(units)
+    assert tft.unit_vector(out, axis, out) is None, "in place"
+    assert out == pytest.approx(units)
+
+
+def test_several_rotations_at_once():
+    quaternions = tft.random_quaternion(np.random.default_rng(2).random((3, 5)))
+    assert quaternions.shape == (4, 5)
+    assert np.linalg.norm(quaternions, axis=0) == pytest.approx(np.ones(5))
+    assert tft.random_vector((2, 3)).shape == (2, 3)
+
+
+def test_what_is_not_three_numbers_is_refused():
+    for direction in ((1.0, 2.0), (1.0, 2.0, 3.0, 1.0)):
+        with pytest.raises(ValueError, match="shape"):
+            tft.translation_matrix(direction)

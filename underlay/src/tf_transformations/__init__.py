@@ -37,14 +37,12 @@ def identity_matrix():
 
 def translation_matrix(direction):
     """The 4x4 matrix that moves by (x, y, z)."""
-    matrix = np.identity(4)
-    matrix[:3, 3] = direction[:3]
-    return matrix
+    return affines.compose(direction, np.identity(3), np.ones(3))
 
 
 def translation_from_matrix(matrix):
     """The translation (x, y, z) of a 4x4 matrix."""
-    return np.array(matrix, dtype=float)[:3, 3]
+    return affines.decompose(matrix)[0]
 
 
 def rotation_matrix(angle, direction, point=None):
@@ -100,8 +98,7 @@ def quaternion_multiply(quaternion1, quaternion0):
 
 def quaternion_conjugate(quaternion):
     """The quaternion with the vector part reversed."""
-    x, y, z, w = quaternion
-    return np.array((-x, -y, -z, w), dtype=float)
+    return np.array((-quaternion[0], -quaternion[1], -quaternion[2], quaternion[3]), dtype=float)
 
 
 def quaternion_inverse(quaternion):
@@ -130,10 +127,10 @@ def quaternion_slerp(quat0, quat1, fraction, spin=0, shortestpath=True):
 def random_quaternion(rand=None):
     """A uniformly random rotation, from three numbers in [0, 1) (Shoemake, Graphics Gems III) or of its own."""
     # the original's generator, so that np.random.seed reaches it
-    u, v, w = np.random.rand(3) if rand is None else rand  # noqa: NPY002
-    a, b = math.sqrt(1.0 - u), math.sqrt(u)
+    u, v, w = np.random.rand(3) if rand is None else map(np.asarray, rand)  # noqa: NPY002
+    a, b = np.sqrt(1.0 - u), np.sqrt(u)
     v, w = 2.0 * math.pi * v, 2.0 * math.pi * w
-    return np.array((a * math.sin(v), a * math.cos(v), b * math.sin(w), b * math.cos(w)))
+    return np.array((a * np.sin(v), a * np.cos(v), b * np.sin(w), b * np.cos(w)))
 
 
 def random_rotation_matrix(rand=None):
@@ -141,18 +138,38 @@ def random_rotation_matrix(rand=None):
     return quaternion_matrix(random_quaternion(rand))
 
 
-def vector_norm(data, axis=None):
-    """Euclidean length: a float for one vector, else an array along `axis`."""
+def random_vector(size):
+    """Random numbers in [0, 1), as many or of the shape that `size` says."""
+    return np.random.random(size)  # noqa: NPY002
+
+
+def vector_norm(data, axis=None, out=None):
+    """Euclidean length: a float for one vector, else an array along `axis`, of all numbers without one.
+
+    With `out` the lengths are written there and nothing is returned.
+    """
     data = np.asarray(data, dtype=float)
-    return math.sqrt(np.dot(data, data)) if data.ndim == 1 else np.linalg.norm(data, axis=axis)
+    if out is not None:
+        np.sqrt(np.sum(data * data, axis=axis, out=out), out=out)
+        return None
+    if data.ndim == 1:
+        return math.sqrt(np.dot(data, data))
+    return np.sqrt(np.atleast_1d(np.sum(data * data, axis=axis)))
 
 
-def unit_vector(data, axis=None):
-    """The vector, or the vectors along `axis`, with length 1."""
-    data = np.array(data, dtype=float)
-    return data / (
-        np.sqrt(np.dot(data, data)) if data.ndim == 1 else np.linalg.norm(data, axis=axis, keepdims=True)
-    )
+def unit_vector(data, axis=None, out=None):
+    """The vector, or the vectors along `axis`, with length 1; with `out` written there, and nothing is returned."""
+    if out is None:
+        data = np.array(data, dtype=float)
+        return data / (math.sqrt(np.dot(data, data)) if data.ndim == 1 else _lengths(data, axis))
+    out[:] = data
+    out /= _lengths(out, axis)
+    return None
+
+
+def _lengths(data, axis):
+    """Of the vectors along an axis, kept as an axis of one; of all numbers without one."""
+    return np.sqrt(np.sum(data * data, axis=axis, keepdims=axis is not None))
 
 
 def inverse_matrix(matrix):
