@@ -33,7 +33,7 @@ def down_looking(yaw_rad: np.ndarray, tilt_rad: float = 0.01, seed: int = 0) -> 
 
 
 @pytest.mark.parametrize("rotation", ["quaternion", "euler"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40))
 def test_poses_stay_within_one_and_come_back(rotation, seed, n):
     T = poses(np.random.default_rng(seed), n)
@@ -115,7 +115,7 @@ def test_the_reference_does_not_depend_on_signs():
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     depth=hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 700, width=32)),
     unknown=hnp.arrays(np.bool_, (3, 4, 5)),

@@ -21,7 +21,7 @@ def stretches(indices: np.ndarray) -> list[np.ndarray]:
     return np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(2, 3000), fraction=st.floats(0.05, 0.95), seed=st.integers(0, 100))
 def test_random_split_deals_every_frame_once(n, fraction, seed):
     split = random_split(n, fraction, seed)
@@ -37,7 +37,7 @@ def test_random_split_is_the_seeds():
     assert len(random_split(100).train) == 80
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     n=st.integers(5, 600),
     fraction=st.floats(0.05, 0.6),

@@ -21,7 +21,7 @@ STAMPS = np.array([1_700_000_000_000_000_000, 1_700_000_000_033_333_333, 1_700_0
 LABELS = ["train", "test", "unused"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.integers(0, 2**62), st.sampled_from(LABELS), min_size=1, max_size=30))
 def test_what_is_written_is_read_again(tmp_path_factory, labels):
     path = tmp_path_factory.mktemp("split") / layout.SPLIT

@@ -27,7 +27,6 @@ LEAVES_OUT_UNUSED = ("cambridge", "colmap")
 STAMPS_LOST = ("kitti", "7scenes")  # KITTI keeps times since the first frame, 7-Scenes their order
 FASTER = settings(
     max_examples=5,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

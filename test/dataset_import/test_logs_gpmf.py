@@ -98,7 +98,7 @@ def test_numbers_come_back(values: list[int]) -> None:
     np.testing.assert_array_equal(stream.values[:, 0], values)
 
 
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=200)
 @given(st.data())
 def test_damaged_metadata_are_read_up_to_the_damage_or_refused(data: st.DataObject) -> None:
     rows = [[47.1 + i / 1000, 8.5, 400.0, 1, 1, DAYS, 43200.0 + i, 1.2, 3] for i in range(5)]

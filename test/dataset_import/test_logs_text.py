@@ -273,7 +273,7 @@ def test_subtitles_of_no_use_are_refused_in_a_line(tmp_path: Path, text: str, me
         read(tmp_path, "a.srt", text)
 
 
-@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_spoiled_logs_are_read_or_refused_in_a_line(tmp_path: Path, data: st.DataObject) -> None:
     """Cut, doubled, overwritten, with absurd numbers: never anything but a log or a UserError."""

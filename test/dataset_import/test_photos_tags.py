@@ -77,7 +77,7 @@ def test_the_course_at_the_ends_of_lines_is_that_of_the_line() -> None:
     assert np.isnan(course_deg(position[[0, 0, 0]])).all()
 
 
-@settings(max_examples=120, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_tags_are_as_if_they_were_not_there(tmp_path: Path, data: st.DataObject) -> None:
     whole = tmp_path / "whole.jpg"

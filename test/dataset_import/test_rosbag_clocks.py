@@ -153,7 +153,7 @@ def test_a_simulation_at_half_speed_is_no_jump_and_no_other_clock(monkeypatch: p
     assert clocks.notes == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(2, 60),
     st.lists(st.tuples(st.integers(0, 59), st.floats(-1e6, 1e6)), max_size=3),

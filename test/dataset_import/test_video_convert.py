@@ -343,7 +343,7 @@ def test_frames_are_turned_as_the_file_asks_players_to(tmp_path: Path) -> None:
     assert turned.grey(64).shape == (64, 43)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_videos_give_frames_or_one_line(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "whole.avi"

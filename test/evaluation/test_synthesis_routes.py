@@ -24,7 +24,7 @@ def pose(position_m: np.ndarray, twist: np.ndarray) -> np.ndarray:
     return T
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(points, points, twists, twists, st.floats(-2.0, 2.0))
 def test_routes_join_the_two_poses(
     a: np.ndarray, b: np.ndarray, turn_a: np.ndarray, turn_b: np.ndarray, bend: float

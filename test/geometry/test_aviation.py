@@ -46,7 +46,7 @@ def test_half_down_and_rolled() -> None:
 
 
 @given(angle, angle)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_roll_adds_to_yaw_straight_down(yaw: float, roll: float) -> None:
     rolled, turned = (
         aviation.gimbal_to_quat_map_cam(*item) for item in ((yaw, -90, roll), (yaw + roll, -90, 0))
@@ -55,7 +55,7 @@ def test_roll_adds_to_yaw_straight_down(yaw: float, roll: float) -> None:
 
 
 @given(angle, st.floats(-89, 89))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_without_roll_the_horizon_is_level(yaw: float, pitch: float) -> None:
     right, down, ahead = axes(yaw, pitch, 0)
     assert abs(right[2]) < 1e-9
@@ -69,7 +69,7 @@ def test_without_roll_the_horizon_is_level(yaw: float, pitch: float) -> None:
 
 
 @given(unit, st.tuples(*[st.floats(-100, 100)] * 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_vectors_and_orientations_agree(quat, vector) -> None:
     """A vector of the body reaches the map by either road; converting twice gives back the first."""
     R_ned_frd = Rotation.from_quat(quat)

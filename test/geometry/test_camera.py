@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
@@ -47,7 +47,6 @@ def test_points_that_cannot_be_seen_are_nan(camera: Camera) -> None:
     np.testing.assert_array_equal(np.isnan(camera.project(points)).any(axis=1), [False, True, True, True])
 
 
-@settings(deadline=None)
 @given(st.integers(8, 900), st.integers(8, 900), st.floats(0, 1), st.floats(0, 1))
 def test_resizing_scales_the_picture_not_the_view(width: int, height: int, a: float, b: float) -> None:
     camera = LENSES["plumb_bob"]

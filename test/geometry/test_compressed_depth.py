@@ -72,7 +72,6 @@ def ros_rvl(counts: np.ndarray) -> bytes:
     return struct.pack("<II", counts.shape[1], counts.shape[0]) + struct.pack(f"<{len(words)}I", *words)
 
 
-@settings(deadline=None)
 @given(counts_image, st.sampled_from(METHODS))
 def test_16uc1_is_lossless(counts: np.ndarray, method: str) -> None:
     data = struct.pack("<iff", 0, 0.0, 0.0) + png(counts)
@@ -82,7 +81,6 @@ def test_16uc1_is_lossless(counts: np.ndarray, method: str) -> None:
     )
 
 
-@settings(deadline=None)
 @given(counts_image)
 def test_rvl_is_lossless(counts: np.ndarray) -> None:
     data = bytes(12) + ros_rvl(counts)
@@ -104,7 +102,6 @@ def test_rvl_of_a_camera_image() -> None:
     )
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, (4, 5), elements=st.floats(0.16015625, 12.0, width=32)))
 def test_32fc1_decodes_what_the_ros_publisher_writes(metres: np.ndarray) -> None:
     image, header = ros_quantized(metres)
@@ -116,7 +113,6 @@ def test_32fc1_decodes_what_the_ros_publisher_writes(metres: np.ndarray) -> None
     assert np.isnan(decoded[metres >= 10.0]).all()
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.float32, (4, 5), elements=st.floats(0.25, 90.0, width=32)), st.sampled_from([20.0, 100.0])
 )
@@ -192,7 +188,7 @@ def test_damaged_or_foreign_data_is_one_clear_line(data: bytes, format: str, mes
         depth.decode_compressed_depth(data, format)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(["png", "rvl"]), st.integers(0, 10**6), st.integers(0, 255), st.floats(0, 1))
 def test_damaged_bytes_give_depth_or_one_line(method: str, where: int, value: int, share: float) -> None:
     counts = np.arange(99, dtype=np.uint16).reshape(9, 11)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -24,7 +24,6 @@ def padded(image: np.ndarray, padding: int) -> tuple[bytes, int]:
     return np.hstack([rows, rubbish]).tobytes(), rows.shape[1] + padding
 
 
-@settings(deadline=None)
 @given(counts_image, st.sampled_from([0, 1, 6]), st.booleans(), st.sampled_from(["16UC1", "mono16"]))
 def test_millimetre_images_lose_nothing(counts: np.ndarray, padding: int, big: bool, encoding: str) -> None:
     data, step = padded(counts.astype(">u2" if big else "<u2"), padding)
@@ -39,7 +38,6 @@ def test_millimetre_images_lose_nothing(counts: np.ndarray, padding: int, big: b
     np.testing.assert_array_equal(depth.encode_16uc1(metres), counts)
 
 
-@settings(deadline=None)
 @given(float_image, st.sampled_from([0, 4, 7]), st.booleans())
 def test_float_images_come_through_with_unknown_as_nan(image: np.ndarray, padding: int, big: bool) -> None:
     data, step = padded(image.astype(">f4" if big else "<f4"), padding)
@@ -51,7 +49,6 @@ def test_float_images_come_through_with_unknown_as_nan(image: np.ndarray, paddin
     np.testing.assert_array_equal(again, metres)
 
 
-@settings(deadline=None)
 @given(counts_image, st.sampled_from([0.001, 0.01, 0.0002, 1 / 256]))
 def test_counts_of_any_unit_round_trip(counts: np.ndarray, unit_m: float) -> None:
     np.testing.assert_array_equal(depth.to_counts(depth.from_counts(counts, unit_m), unit_m), counts)
@@ -103,7 +100,6 @@ def test_a_unit_must_be_positive(unit_m: float) -> None:
         depth.from_counts(np.ones((2, 2), np.uint16), unit_m)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_nearest_resizing_takes_the_pixel_under_the_centre(h: int, w: int, height: int, width: int) -> None:
     image = np.arange(h * w, dtype=np.float32).reshape(h, w)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
@@ -16,14 +16,12 @@ datum = st.builds(Datum, latitude, longitude, st.floats(-500, 9000))
 metres = st.floats(-1e5, 1e5)
 
 
-@settings(deadline=None)
 @given(datum, metres, metres, metres)
 def test_enu_round_trip_is_exact_to_a_micrometre(datum: Datum, east: float, north: float, up: float) -> None:
     back = wgs84_to_enu(*enu_to_wgs84([east, north, up], datum), datum)
     np.testing.assert_allclose(back, [east, north, up], rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(datum, st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(-500, 9000))
 def test_fix_round_trip_is_exact_to_a_micrometre(
     datum: Datum, d_lat: float, d_lon: float, alt: float
@@ -36,7 +34,6 @@ def test_fix_round_trip_is_exact_to_a_micrometre(
     np.testing.assert_allclose(again, enu, rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(datum)
 def test_the_datum_is_the_origin(datum: Datum) -> None:
     enu = wgs84_to_enu(datum.latitude_deg, datum.longitude_deg, datum.altitude_m, datum)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import transforms3d
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
@@ -15,9 +15,6 @@ from scipy.spatial.transform import Rotation
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import interpolation
 from pose2rgbd_ros.geometry import quaternions as quat
-
-settings.register_profile("steady", deadline=None)  # shared machines stall; a deadline would only be flaky
-settings.load_profile("steady")
 
 component = st.floats(-1.0, 1.0, allow_nan=False)
 quaternion = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
@@ -19,10 +19,8 @@ quaternion = (
     .map(quaternions.canonical)
 )
 transform = st.builds(se3.make, metres, quaternion)
-steady = settings(deadline=None)
 
 
-@steady
 @given(metres, quaternion)
 def test_make_and_split_are_inverse(position: np.ndarray, quat: np.ndarray) -> None:
     p, q = se3.split(se3.make(position, quat))
@@ -30,14 +28,12 @@ def test_make_and_split_are_inverse(position: np.ndarray, quat: np.ndarray) -> N
     assert min(np.abs(q - quat).max(), np.abs(q + quat).max()) < 1e-9
 
 
-@steady
 @given(transform)
 def test_inverse_undoes(T: np.ndarray) -> None:
     np.testing.assert_allclose(se3.compose(T, se3.inverse(T)), np.eye(4), atol=1e-9)
     np.testing.assert_allclose(se3.inverse(T), np.linalg.inv(T), atol=1e-8)
 
 
-@steady
 @given(transform, transform, hnp.arrays(np.float64, (5, 3), elements=st.floats(-100, 100)))
 def test_compose_is_one_after_the_other(T_a_b: np.ndarray, T_b_c: np.ndarray, points: np.ndarray) -> None:
     together = se3.transform_points(se3.compose(T_a_b, T_b_c), points)
@@ -66,7 +62,6 @@ def test_optical_axes_in_the_body_follow_rep_103() -> None:
         se3.T_BODY_OPTICAL[0, 0] = 5
 
 
-@steady
 @given(metres, metres)
 def test_look_at_puts_the_target_on_the_optical_axis(eye: np.ndarray, target: np.ndarray) -> None:
     distance = np.linalg.norm(target - eye)
@@ -90,7 +85,6 @@ def test_look_at_takes_batches_and_refuses_its_own_eye() -> None:
         se3.look_at([1, 1, 1], [1, 1, 1])
 
 
-@steady
 @given(transform, metres, st.floats(0.0, np.pi), st.sampled_from("xyz"))
 def test_apart_is_metres_and_the_angle_of_the_turn(
     T: np.ndarray, moved: np.ndarray, angle_rad: float, axis: str
@@ -104,7 +98,6 @@ def test_apart_is_metres_and_the_angle_of_the_turn(
     assert radians[0] == pytest.approx(angle_rad, abs=1e-6)
 
 
-@steady
 @given(st.integers(0, 1000))
 def test_a_mean_lies_between(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
@@ -68,7 +68,6 @@ def test_disorder_and_stragglers_are_no_jump() -> None:
         assert kept(*stamps) == stamps
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 20_000), max_size=40))
 def test_what_is_kept_after_a_jump_is_in_order_of_reception(stamps: list[int]) -> None:
     given_ms = ms(*stamps)

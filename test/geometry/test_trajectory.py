@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
@@ -25,7 +25,6 @@ def random_trajectory(stamps_ns: np.ndarray, seed: int = 0) -> Trajectory:
     )
 
 
-@settings(deadline=None)
 @given(stamps, st.integers(0, 99))
 def test_a_recorded_stamp_gives_the_recorded_pose_exactly(stamps_ns: np.ndarray, seed: int) -> None:
     track = random_trajectory(stamps_ns, seed)
@@ -35,7 +34,6 @@ def test_a_recorded_stamp_gives_the_recorded_pose_exactly(stamps_ns: np.ndarray,
     np.testing.assert_array_equal(at.T, track.T)
 
 
-@settings(deadline=None)
 @given(stamps, st.integers(0, 99), st.floats(0, 1))
 def test_between_two_poses_lies_the_line_and_the_arc(stamps_ns: np.ndarray, seed: int, where: float) -> None:
     track = random_trajectory(stamps_ns, seed)
@@ -82,7 +80,6 @@ def test_one_pose_answers_for_its_own_stamp_only() -> None:
     assert track.interpolate([]).T.shape == (0, 4, 4)
 
 
-@settings(deadline=None)
 @given(stamps, st.integers(0, 99))
 def test_jittered_order_changes_nothing(stamps_ns: np.ndarray, seed: int) -> None:
     track = random_trajectory(stamps_ns, seed)

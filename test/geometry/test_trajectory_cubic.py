@@ -38,7 +38,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(np.linalg.norm(p - r, axis=-1).max()), float(quaternions.angle_between_rad(q, s).max())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds)
 def test_recorded_stamps_give_the_recorded_poses(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def test_recorded_stamps_give_the_recorded_poses(seed: int) -> None:
     np.testing.assert_array_equal(track.interpolate(track.stamps_ns, method="cubic").T, track.T)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds)
 def test_even_acceleration_and_even_turning_are_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def test_even_acceleration_and_even_turning_are_exact(seed: int) -> None:
     assert radians < 1e-7
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds)
 def test_speeds_do_not_jump_at_a_pose(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ def test_speeds_do_not_jump_at_a_pose(seed: int) -> None:
     np.testing.assert_allclose(turn[0], turn[1], atol=2e-2)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds)
 def test_another_map_frame_gives_the_same_motion(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def test_without_a_usable_neighbour_it_is_linear() -> None:
     assert same == [True, False, True, False, True, True, True, True, True]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from(["linear", "cubic"]), st.sampled_from([130_000_000, 10 * SECOND]))
 def test_one_lookup_is_what_many_are(seed: int, method: str, gap_ns: int) -> None:
     rng = np.random.default_rng(seed)

@@ -48,7 +48,7 @@ def test_more_doubt_never_makes_a_covariance_smaller():
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_errors_turned_to_the_map_are_the_estimates_convention(seed: int):
     """true rotation = exp(rotation) @ estimated, true position = estimated + translation, in the map's axes."""
     estimated, true = random_poses(3, seed), random_poses(3, seed + 1)

@@ -276,7 +276,7 @@ def test_settings_out_of_bounds(place: Renderer) -> None:
         Refiner(place, RefineSettings(least_likeness=2.0))
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6, derandomize=True)
 @given(st.lists(st.floats(-1, 1), min_size=6, max_size=6), st.floats(0.5, 2.0), st.floats(-20, 20))
 def test_direct_alignment_follows_the_geometry(twist: list[float], gain: float, offset: float) -> None:
     """A wavy surface seen twice, drawn by its formula: alignment finds the motion between, whatever the light."""

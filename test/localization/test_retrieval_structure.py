@@ -45,7 +45,7 @@ def seen(
 
 
 @given(seed=st.integers(0, 2**31), camera=st.sampled_from([CAMERA, LENS]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_pose_is_found_among_wrong_matches(seed: int, camera: Camera) -> None:
     rng = np.random.default_rng(seed)
     T = se3.make(rng.uniform(-500, 500, 3), Rotation.random(random_state=seed % 2**31).as_quat())

@@ -50,7 +50,7 @@ def count_parameters(*modules: nn.Module) -> int:
     st.sampled_from(["down", "up"]),
     st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_strided_convolutions_are_the_plain_ones(
     inputs: int, outputs: int, half: int, resize: str, seed: int
 ) -> None:

@@ -131,7 +131,7 @@ def test_surface_lies_on_the_zero_of_the_samples_and_nothing_solid_before_it(mar
         assert (sample(logits, position) <= 1e-3).all()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     shape=st.tuples(st.integers(2, 14), st.integers(2, 20), st.integers(2, 20)),
@@ -157,7 +157,7 @@ def test_rays_are_shared_among_threads_in_full(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(not march_numba.AVAILABLE, reason="numba is not installed")
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(seed=st.integers(0, 10**6))
 def test_highest_layer_of_each_cell(seed: int) -> None:
     logits = block(seed, (5, 7, 6)) - 1

@@ -66,7 +66,7 @@ def blocks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return T, np.stack([rgb for rgb, _ in frames]), np.stack([depth for _, depth in frames])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(17, 24)),
     st.floats(-12, 12),
@@ -201,7 +201,7 @@ def test_frames_are_chosen_for_what_they_see() -> None:
     assert len(choice(looking_down((0.0, 0.0, 20.0)), CAMERA, 32)) == 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 13), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_holes_take_colours_from_around(height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from pose2rgbd_ros.models.relief.fuse import occupancy, spread_out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 33), st.integers(1, 33)).flatmap(
         lambda shape: st.tuples(

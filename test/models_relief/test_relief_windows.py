@@ -40,7 +40,7 @@ def seen_by(found: list[Window], shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("camera", [CAMERA, LENS], ids=["pinhole", "lens"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(eyes, aims)
 @example((49.0, 0.0, 48.0), (0.0, 0.0, -1.0))  # a tile narrower in the picture than a cell
 def test_a_pixel_is_in_a_window_of_all_tiles_in_which_its_ray_may_end(

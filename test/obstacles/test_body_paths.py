@@ -13,7 +13,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.obstacles.paths import Waypoints, along, carried_on, faced, resampled
 
-QUICK = settings(max_examples=40, deadline=None)
+QUICK = settings(max_examples=40)
 metres = st.floats(-50, 50, allow_nan=False, width=32)
 routes = st.integers(1, 8).flatmap(lambda n: arrays(np.float64, (n, 3), elements=metres))
 twists = arrays(np.float64, 6, elements=st.floats(-3, 3, allow_nan=False, width=32))

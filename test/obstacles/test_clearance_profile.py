@@ -187,7 +187,7 @@ coordinates = st.floats(-20, 20, allow_nan=False, width=32)
 places = arrays(np.float64, 3, elements=coordinates)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     arrays(np.float64, (4, 6), elements=coordinates), places, places, st.floats(0.1, 3), st.floats(0.0, 1.0)
 )

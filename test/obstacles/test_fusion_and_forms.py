@@ -20,7 +20,7 @@ from pose2rgbd_ros.obstacles.scan import ScanSettings, laser_scan
 from pose2rgbd_ros.obstacles.sight import see
 from pose2rgbd_ros.obstacles.surroundings import LIVE, PREDICTED, Body, Reading, look_around
 
-FEW = settings(max_examples=30, deadline=None, derandomize=True)
+FEW = settings(max_examples=30, derandomize=True)
 PREDICTING, LIVING = Camera.from_fov(48, 36, 90.0), Camera.from_fov(30, 30, 70.0)
 distances = st.one_of(st.just(math.nan), st.just(math.inf), st.floats(0.5, 29.0))
 CHOSEN = ScanSettings(near_m=3.0)

@@ -16,7 +16,7 @@ from pose2rgbd_ros.obstacles.clearance import DOWN, nearest_obstacle, room_along
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
 from pose2rgbd_ros.obstacles.sight import Sight, level, see
 
-FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+FEW = settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 PLAIN = Camera.from_fov(40, 30, 90.0)
 LENS = Camera(40, 30, 22.0, 22.0, 19.5, 14.5, "plumb_bob", (-0.2, 0.03, 0.001, -0.001))
 angles = st.floats(-0.6, 0.6)

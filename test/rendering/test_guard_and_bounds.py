@@ -68,7 +68,7 @@ depths = arrays(np.float32, (9, 11), elements=st.floats(np.float32(0.5), np.floa
 holes = arrays(np.bool_, (9, 11))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(depths, holes, arrays(np.float32, (9, 11), elements=st.floats(0, 1, width=32)), st.floats(0, 5))
 def test_bounds_enclose_depth_and_are_unknown_with_it(depth, hole, confidence, score):
     depth = np.where(hole, np.float32(np.nan), depth)
@@ -112,7 +112,7 @@ def test_spread_sees_an_edge_and_no_farther_than_its_radius():
     assert spread[1, 1] == 0.0, "an unknown neighbour is no edge"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6))
 def test_hull_distance_of_a_box(seed):
     generator = np.random.default_rng(seed)

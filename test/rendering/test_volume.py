@@ -125,7 +125,7 @@ def test_no_poses() -> None:
         TrainedVolume(np.zeros((0, 4, 4)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 499), st.floats(0, 0.99), st.floats(0, 0.99))
 def test_within_the_margins_is_inside(index: int, share: float, heading_share: float) -> None:
     volume = TrainedVolume(survey(500))

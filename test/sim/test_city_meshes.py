@@ -159,7 +159,7 @@ def test_more_movers_than_the_streets_hold_are_refused(what):
         City(CityConfig(extent_m=200.0, **{what: 1999}))
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(st.integers(0, 10_000), st.floats(200.0, 1200.0))
 def test_the_bent_plan_has_an_inverse(seed, extent_m):
     warp = make_layout(CityConfig(seed=seed, extent_m=extent_m)).warp

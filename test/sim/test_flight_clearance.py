@@ -51,7 +51,7 @@ def test_a_flight_below_the_roofs_says_where_and_what_altitude_would_do():
     make_flight(FlightConfig(altitude_m=enough, **LAWN), Town())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(along=st.floats(-60, 60), line=st.integers(0, 4), aside=st.floats(-2.9, 2.9))
 def test_a_single_mast_near_the_path_is_never_overlooked(along, line, aside):
     mast = (along, -30.0 + 15.0 * line + aside)

@@ -16,7 +16,7 @@ from pose2rgbd_ros.sim.flights.config import PLANS
 from pose2rgbd_ros.sim.flights.heldout import choose_lines
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=3),
     share=st.floats(0.01, 0.5),

@@ -36,7 +36,7 @@ def rotations(flight: Flight, t_s: np.ndarray) -> Rotation:
     return Rotation.from_matrix(flight.T_map_body(t_s)[:, :3, :3])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     plan=st.sampled_from(sorted(PLANS)), seed=st.integers(0, 2**31 - 1), jitter=st.sampled_from([0.0, 4.0])
 )
@@ -52,7 +52,7 @@ def test_velocities_are_the_derivatives_of_the_poses(folder, plan, seed, jitter)
     np.testing.assert_allclose(turn, flight.angular_velocity_body_radps(t), atol=1e-6)
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=14)
 @given(plan=st.sampled_from(sorted(PLANS)), seed=st.integers(0, 2**31 - 1))
 def test_second_derivatives_have_no_steps_at_knots(folder, plan, seed):
     """Also those of the attitude: the angular velocity has no kinks, so the angular acceleration no steps."""
@@ -67,7 +67,7 @@ def test_second_derivatives_have_no_steps_at_knots(folder, plan, seed):
     assert np.abs((ahead - here) / h - (here - behind) / h).max() < 0.05
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     plan=st.sampled_from(sorted(PLANS)),
     seed=st.integers(0, 2**31 - 1),

@@ -89,7 +89,7 @@ def test_the_survey_is_the_papers_real_flight_and_its_passes_are_u_shaped():
     assert across.mean() > 0.1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     radius=st.floats(10, 120),
     altitude=st.floats(20, 100),
@@ -125,7 +125,7 @@ def test_neighbouring_loops_of_an_orbit_are_close():
         assert gap.max() < 1.2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31 - 1), width=st.floats(60, 300), distance=st.floats(300, 3000))
 @example(seed=2123288, width=288.0, distance=300.0)  # sharp bends
 def test_a_walk_stays_inside_its_area(seed, width, distance):

@@ -22,7 +22,7 @@ def fly(folder: Path, text: str, city: Town | None = None, **changes: object) ->
     return make_flight(FlightConfig(plan="waypoints", waypoints=str(path), **quiet), city)  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     points=st.lists(
         st.tuples(st.integers(-4, 4), st.integers(-4, 4), st.integers(10, 14)), min_size=2, max_size=6, unique=True

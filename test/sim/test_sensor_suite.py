@@ -116,7 +116,7 @@ def test_turning_one_fault_off_leaves_the_other_sensors_alone(sensor: str, fault
     drift_ppm=st.floats(-1e4, 1e4),
     elapsed_ns=st.integers(0, 10**13),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_clock_law_is_exact_and_can_be_inverted(
     offset_ns: int, drift_ppm: float, elapsed_ns: int
 ) -> None:

@@ -245,7 +245,7 @@ COMMANDS = st.lists(
 )
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(COMMANDS)
 def test_no_sequence_of_commands_brings_it_near_anything(commands):
     vehicle = make_vehicle()

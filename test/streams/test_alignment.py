@@ -37,7 +37,7 @@ def test_an_offset_is_found(flight: SkewedFlight, source: str, within_s: float) 
     assert found.overlap_ns[1] == pytest.approx(last, abs=SECOND // 10)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.floats(-2.5, 2.5))
 def test_shifted_images_shift_the_answer(d: float) -> None:
     flight = SkewedFlight(seconds=25.0, seed=3)
@@ -47,7 +47,7 @@ def test_shifted_images_shift_the_answer(d: float) -> None:
     assert moved.offset_s == pytest.approx(there.offset_s - d, abs=0.01)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.floats(-3.0, 3.0), st.sampled_from(["odometry", "gps"]), st.integers(0, 50))
 def test_a_short_record_answers_alike_however_it_is_shifted(d: float, source: str, seed: int) -> None:
     flight = SkewedFlight(seconds=12.0, seed=seed)

@@ -48,7 +48,6 @@ def test_colour_orders(encoding: str, order: str, padding: int) -> None:
     assert back.flags.writeable
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.uint16, (3, 5)))
 def test_16_bits_become_8_with_both_ends_kept(image: np.ndarray) -> None:
     expected = np.rint(image * (255.0 / 65535.0)).astype(np.uint8)
@@ -145,7 +144,6 @@ def test_damaged_heads_have_no_size_and_no_picture(data: bytes) -> None:
         decode_compressed(data)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([".png", ".jpg"]), st.floats(0, 0.99))
 def test_a_truncated_file_never_becomes_half_a_picture(extension: str, share: float) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
@@ -154,7 +152,7 @@ def test_a_truncated_file_never_becomes_half_a_picture(extension: str, share: fl
         decode_compressed(data[: int(share * len(data))])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from([".png", ".jpg"]), st.integers(0, 10**6), st.integers(0, 255))
 def test_damaged_bytes_give_a_picture_or_one_line(extension: str, where: int, value: int) -> None:
     data = bytearray(cv2.imencode(extension, np.zeros((9, 7, 3), np.uint8))[1].tobytes())

@@ -27,7 +27,7 @@ def track(n: int, rate_hz: float, velocity) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.floats(-3.1, 3.1), st.floats(1.5, 30.0), st.sampled_from([1.0, 5.0, 10.0]), st.floats(0.0, 5.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_straight_course_is_the_heading(
     yaw: float, speed: float, rate_hz: float, smoothing_s: float
 ) -> None:

@@ -43,7 +43,7 @@ def recorded(poses: list[PoseSample], method: Any) -> tuple[RecordedPoses, dict[
     return RecordedPoses(track, GAP_NS, method), problems
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=30), st.lists(st.integers(-5, 1005)), methods)
 def test_the_numbers_are_those_of_a_recording_bit_for_bit(
     stamps_ms: list[int], asked_ms: list[int], method: Any

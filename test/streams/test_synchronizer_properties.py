@@ -121,7 +121,7 @@ def off_by_s(frame: Frame) -> float:
     return abs(frame.T_map_cam[0, 3] - (frame.image.true_ns - T0) / SECOND)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(faults, faults, faults, seeds, st.sampled_from(["linear", "cubic"]), st.booleans())
 def test_live_gives_the_frames_of_offline(
     images: Faults, depths: Faults, odometry: Faults, seed: int, method: Any, with_depth: bool
@@ -149,7 +149,7 @@ def test_live_gives_the_frames_of_offline(
     assert rejects(live) == rejects(offline)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(faults, faults, faults, seeds, st.sampled_from(["linear", "cubic"]))
 def test_every_frame_has_the_pose_of_its_time_and_the_depth_beside_it(
     images: Faults, depths: Faults, odometry: Faults, seed: int, method: Any
@@ -176,7 +176,7 @@ def test_every_frame_has_the_pose_of_its_time_and_the_depth_beside_it(
         assert len(frames) >= len(set(order)) - 5  # at most some at both ends
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-20, 20).filter(lambda s: abs(s) > 1.6), min_size=1, max_size=3), faults, seeds)
 def test_clocks_that_jump_never_give_a_pose_of_another_time(
     jumps_s: list[float], bad: Faults, seed: int
@@ -208,7 +208,7 @@ def test_clocks_that_jump_never_give_a_pose_of_another_time(
 wild = st.one_of(st.integers(0, 3000), st.integers(-(10**7), 10**7)).map(lambda ms: T0 + ms * MS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.sampled_from(["image", "depth", "pose"]), wild, wild), max_size=120), st.booleans()
 )

@@ -25,7 +25,7 @@ def random_transforms(n: int, seed: int) -> np.ndarray:
     return se3.make(rng.normal(size=(n, 3)), rng.normal(size=(n, 4)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000))
 def test_the_pose_is_that_of_the_recorded_tree(seed: int) -> None:
     buffer, tree = TransformBuffer(GAP_NS), TransformTree()

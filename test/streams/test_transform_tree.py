@@ -26,7 +26,7 @@ def moving(tree: TransformTree, parent: str, child: str, stamps_ns: np.ndarray, 
         tree.add(stamp, parent, child, transform)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000))
 def test_a_chain_of_static_and_moving_transforms_is_their_product(seed: int) -> None:
     stamps_ns = T0 + np.arange(5) * 10_000_000

@@ -58,7 +58,7 @@ def test_what_is_hidden_from_the_other_view_does_not_count() -> None:
     assert float(consistency_loss(rgb, depth_near, rgb, depth, same, RAYS, CAMERA)) > 0.05
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.tuples(*[st.floats(-1.5, 1.5)] * 3), st.tuples(*[st.floats(-0.15, 0.15)] * 3), st.floats(5.0, 60.0))
 def test_points_are_looked_up_where_the_camera_projects_them(
     step_m: tuple[float, ...], turn: tuple[float, ...], distance_m: float

@@ -56,7 +56,7 @@ def product(edges: list[Edge], stamp_ns: int) -> np.ndarray:
     return result
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=seeds, left=st.integers(0, 4), right=st.integers(0, 4), when=st.floats(0.0, 1.0))
 def test_lookup_is_the_product_of_interpolated_edges(make_transform, matrix_of, seed, left, right, when):
     rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def test_lookup_is_the_product_of_interpolated_edges(make_transform, matrix_of, 
     assert back @ expected == pytest.approx(np.identity(4), abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=seeds, times=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)))
 def test_full_lookup_goes_through_the_fixed_frame(make_transform, matrix_of, seed, times):
     rng = np.random.default_rng(seed)

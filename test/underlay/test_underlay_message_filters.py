@@ -337,7 +337,7 @@ def first_combination(queues, index, stamp_ms, slop_ms):
     slop_ms=st.integers(1, 40),
     arrivals=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200)), max_size=40),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_approximate_follows_the_rule(count, size, slop_ms, arrivals):
     filters, _, sets = connected(ApproximateTimeSynchronizer, count, size, slop_ms / 1000)
     queues, expected = [{} for _ in range(count)], []
@@ -356,7 +356,7 @@ def test_approximate_follows_the_rule(count, size, slop_ms, arrivals):
 
 
 @given(order=st.permutations([(index, stamp_ms) for index in range(2) for stamp_ms in range(0, 60, 10)]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_exact_follows_the_rule(order):
     """A set goes out when it is complete, and takes what has waited longer with it."""
     filters, _, sets = connected(TimeSynchronizer, 2, 10)
