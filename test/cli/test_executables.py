@@ -32,7 +32,7 @@ def test_an_executable_runs_the_command_of_its_name(console_scripts, tmp_path):
     executable = tmp_path / "play"
     executable.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
     result = subprocess.run(
-        [sys.executable, executable, "--help"], capture_output=True, text=True, timeout=60
+        [sys.executable, executable, "--help"], capture_output=True, text=True, timeout=400
     )
     assert result.returncode == 0, result.stderr
     assert "usage: pose2rgbd play" in result.stdout
@@ -69,5 +69,5 @@ def test_without_ros_a_node_ends_with_one_line(monkeypatch, capsys, command):
 
 def test_help_tells_the_choices():
     command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "render", "--help"]
-    boxed = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    boxed = subprocess.run(command, capture_output=True, text=True, timeout=400).stdout
     assert "one of: rate, tf" in " ".join(boxed.replace("│", " ").split())

@@ -88,7 +88,7 @@ def test_it_flies_ahead_stops_for_a_wall_and_for_silence(repository: Path, ros_d
         assert _until(executor, drone, lambda twist: twist == Twist())
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60.0)
         executor.shutdown()
         drone.destroy_node()
         rclpy.shutdown(context=context)

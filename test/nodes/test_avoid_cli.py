@@ -30,7 +30,7 @@ def test_topics_of_the_renderer_beside_it(bench, ros_domain):
         assert not {"/render/depth/image", "/depth_lower"} & bench.topics()
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(40.0) == 0
+        assert process.wait(60.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_map_to_odom(bench, place, localize_node, source):
         sent = [t for message in list(broadcast) for t in message.transforms]
         return [t for t in sent if t.child_frame_id == "odom"]
 
-    send_until(bench, fly, lambda: len(corrections()) > 20, 60.0)
+    send_until(bench, fly, lambda: len(corrections()) > 20)
     last = corrections()[-1]
     assert last.header.frame_id == "map"
     T_odom_cam = se3.compose(se3.inverse(T_map_odom), T)
@@ -240,7 +240,7 @@ def test_change_and_reference_images_on_demand(bench, place, localize_node, tmp_
             ("change/camera_info", CameraInfo), ("reference/camera_info", CameraInfo),
         )
     }  # fmt: skip
-    send_until(bench, lambda: camera.send(view), lambda: all(got.values()), 15.0)
+    send_until(bench, lambda: camera.send(view), lambda: all(got.values()))
     encodings = {topic: got[topic][0].encoding for topic in got if not topic.endswith("info")}
     assert encodings == {"change/image": "rgb8", "change/mask": "mono8", "reference/image": "rgb8"}
     for topic, messages in got.items():
@@ -257,7 +257,7 @@ def test_refinement_that_finds_no_likeness_rejects(bench, place, localize_node, 
     localize_node(renderer=str(renderer), refinement__hypotheses=1)
     camera.wait_for_listener(bench)
     view = place.view(place.T[7])
-    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.REJECTED, ""), 60.0)
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.REJECTED, ""))
     status = seen(bench, State.REJECTED, "")[0]
     assert status.message
     assert status.refine_ms > 0

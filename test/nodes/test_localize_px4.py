@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.px4_package import build_px4_msgs
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 # Runs in a process of its own, whose Python finds px4_msgs: the node's publishers, and an agent that subscribes as
 # uXRCE-DDS does. The body is 3 m east, 4 m north and 50 m up, its nose to the north-east, 0.1 rad nose up.
@@ -38,7 +38,7 @@ for frame, given in (("ned", covariance), ("frd", None)):
     def send(frame=frame, given=given):
         outputs.publish(T, given, 1_234_567_891, "map", frame)
     timer = bench.node.create_timer(0.1, send)
-    bench.wait(lambda: got, 20.0)
+    bench.wait(lambda: got)
     bench.node.destroy_timer(timer)
     names = ("timestamp", "timestamp_sample", "pose_frame", "velocity_frame")
     lists = ("position", "q", "velocity", "position_variance", "orientation_variance")
@@ -62,7 +62,7 @@ def test_vehicle_odometry(tmp_path, repository, ros_domain):
     environment = build_px4_msgs(tmp_path)
     script = SCRIPT.format(paths=[str(repository / "test")], domain=ros_domain)
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr[-2000:]
     ned, frd, of_camera = json.loads(done.stdout.splitlines()[-1])

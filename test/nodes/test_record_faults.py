@@ -31,7 +31,6 @@ from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.record import RecordNode
 
 pytestmark = pytest.mark.ros
-WAIT_S = 25.0  # a loaded machine starts twenty nodes slowly
 QUICK = {"silence_s": 1.0, "max_wait_s": 0.6, "min_free_mib": 0, "depth": "none"}
 SIM_NS = 1_000_000_000_000
 
@@ -160,7 +159,7 @@ class Recorder:
             return next((message for message in self.status if condition(message)), None)
 
         try:
-            return self.bench.wait(found, WAIT_S, what)
+            return self.bench.wait(found, what=what)
         except AssertionError as error:
             raise AssertionError(f"{error}; {describe(self.status)}; log {self.said}") from None
 
@@ -184,7 +183,7 @@ class Recorder:
 
     def ask(self, name: str, kind: type = Trigger, **fields: Any) -> Any:
         """The answer of a service."""
-        return self.bench.call(kind, f"/{self.name}/record/{name}", kind.Request(**fields), WAIT_S)
+        return self.bench.call(kind, f"/{self.name}/record/{name}", kind.Request(**fields))
 
     def stop(self) -> Dataset:
         """End the recording, and open what it made."""
@@ -303,7 +302,7 @@ def test_poses_that_stop(case):
     frames = case.status[-1].frames_written
     case.until_frames(frames + 3)
     last = lambda: {topic.topic: topic.problem for topic in case.status[-1].topics}["/stops/odom"]  # noqa: E731
-    case.bench.wait(lambda: last() == "", WAIT_S, "recovered")
+    case.bench.wait(lambda: last() == "", what="recovered")
 
 
 @pytest.mark.slow
@@ -357,7 +356,7 @@ def test_simulated_time_that_goes_back(case):
     frames = case.status[-1].frames_written
     assert frames >= before.frames_written
     case.until_frames(frames + 12)
-    told = case.bench.wait(lambda: [line for line in case.said if "back by" in line], WAIT_S, "told")
+    told = case.bench.wait(lambda: [line for line in case.said if "back by" in line], what="told")
     assert all(re.search(r"[0-9.]+ s; recording goes on", line) for line in told), told
     dataset = case.stop()
     assert conserved(case.status[-1]), describe(case.status)
@@ -429,7 +428,7 @@ def test_services_at_the_wrong_time(case):
     case.until_frames(3)
     assert case.ask("pause", SetBool, data=True).success
     case.until(lambda status: status.state == SyncStatus.PAUSED, "paused")
-    case.bench.wait(lambda: "paused" in case.said, WAIT_S, "logged")
+    case.bench.wait(lambda: "paused" in case.said, what="logged")
     assert case.ask("stop").success
     assert not case.ask("stop").success
 
@@ -437,9 +436,7 @@ def test_services_at_the_wrong_time(case):
 @of("timeless")
 def test_simulated_time_that_nobody_publishes(case):
     case.until_told("^/clock: use_sim_time is set", "publish it")
-    case.bench.wait(
-        lambda: any(line.startswith("/clock: use_sim_time") for line in case.said), WAIT_S, "logged"
-    )
+    case.bench.wait(lambda: any(line.startswith("/clock: use_sim_time") for line in case.said), what="logged")
 
 
 @of("killed")

@@ -62,7 +62,7 @@ def roads(shared_bench, tmp_path_factory) -> Roads:
     shared_bench.spin(RecordNode, remap=TOPICS, use_sim_time=True, out=str(live), bag="mcap")
     shared_bench.spin(SimNode, **LIVE)
     shared_bench.wait(lambda: written(live) >= FRAMES, 120.0, "frames")
-    answer = shared_bench.call(Trigger, "/record/stop", Trigger.Request(), 20.0)
+    answer = shared_bench.call(Trigger, "/record/stop", Trigger.Request())
     assert answer.success, answer.message
     assert shared_bench.change(Transition.TRANSITION_DEACTIVATE, "/sim")
     report = convert([bag], folder / "converted")
@@ -133,7 +133,7 @@ def test_poses_that_come_after_the_stop(bench, tmp_path):
     drone.spoil["odom"] = held.append
     bench.wait(lambda: len(held) > 10, what="images that wait")
     late = bench.node.create_timer(0.2, lambda: drone.send_again("odom", held))
-    assert bench.call(Trigger, "/record/stop", Trigger.Request(), 20.0).success
+    assert bench.call(Trigger, "/record/stop", Trigger.Request()).success
     bench.node.destroy_timer(late)
     drone.land()
     convert([tmp_path / "live_bag"], tmp_path / "converted")

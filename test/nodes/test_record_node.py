@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 
 import cv2
@@ -13,9 +14,11 @@ from pose2rgbd.msg import SyncStatus
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 from support.live_drone import CAMERA, DATUM, LiveDrone
+from tf2_msgs.msg import TFMessage
 
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.record import RecordNode
 from pose2rgbd_ros.settings import read_yaml
 
@@ -32,14 +35,12 @@ class Recorder:
         self.diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
         self.node = bench.spin(RecordNode, out=str(out), **{**SMALL, **parameters})
 
-    def wait(self, condition, timeout_s=8.0, what=""):
-        return self.bench.wait(
-            lambda: next((s for s in self.status[::-1] if condition(s)), None), timeout_s, what
-        )
+    def wait(self, condition, what=""):
+        return self.bench.wait(lambda: next((s for s in self.status[::-1] if condition(s)), None), what=what)
 
     def frames(self, count):
         """Wait for so many frames; the status that told of them."""
-        return self.wait(lambda status: status.frames_written >= count, 12.0, f"{count} frames")
+        return self.wait(lambda status: status.frames_written >= count, f"{count} frames")
 
     def start(self):
         return self.bench.call(Trigger, "/record/start", Trigger.Request())
@@ -144,7 +145,7 @@ def test_depth_and_the_datum(bench, tmp_path):
     recorder = Recorder(bench, tmp_path / "flight", resume=True, start_recording=False)
     assert recorder.wait(lambda s: s.state == SyncStatus.IDLE and s.message.startswith("not recording"))
     assert recorder.start().success
-    recorder.wait(lambda s: s.frames_written >= 45 and rejects(s).get("no_depth", 0) >= 5, 15.0)
+    recorder.wait(lambda s: s.frames_written >= 45 and rejects(s).get("no_depth", 0) >= 5)
     assert recorder.stop().success
     final = recorder.final()
     dataset = Dataset(tmp_path / "flight")
@@ -205,6 +206,65 @@ def test_poses_and_mount_from_tf(bench, tmp_path):
     assert poses_error_m(dataset, drone) < 0.05
 
 
+def times_ns(path):
+    """When the messages of a bag were received, by topic."""
+    times: dict[str, list[int]] = {}
+    with open_bag(path) as bag:
+        for topic, received_ns, _ in bag.messages(list(bag.topics)):
+            times.setdefault(topic, []).append(received_ns)
+    return times
+
+
+def test_a_bag_of_simulated_time_begins_with_the_first_clock(bench, tmp_path):
+    """What comes ahead of /clock has no time; at 0 a player would wait for decades. Also once the recorder has idled."""
+    drone = LiveDrone(bench.node, without=("image", "depth", "camera_info", "fix"))
+    real = bench.node.get_clock()
+    began_ns = real.now().nanoseconds
+    origin_ns = [1_700_000_000 * 10**9]
+    drone.now_ns = lambda: origin_ns[0] + real.now().nanoseconds - began_ns
+    drone.start_ns = origin_ns[0]
+    drone.silence("/clock")
+    timer = bench.node.create_timer(0.05, lambda: bench.send(np.eye(4), drone.now_ns(), "odom", "base_link"))
+    recorder = Recorder(
+        bench,
+        tmp_path / "flight",
+        bag="mcap",
+        depth="none",
+        camera_info=False,
+        use_sim_time=True,
+        resume=True,
+    )
+    before = lambda s: {t.topic for t in s.topics if t.messages} >= {"/tf", "/tf_static", "/odom"}  # noqa: E731
+    told = recorder.wait(before, what="transforms ahead of the clock")
+    assert all(math.isnan(topic.latency_s) for topic in told.topics), "no time, no latency"
+    clock_ns = drone.now_ns()
+    drone.send_again("/clock", [])
+    bench.wait(lambda: recorder.node.get_clock().now().nanoseconds >= clock_ns, what="the clock")
+    lamp = conversions.to_transform_stamped(np.eye(4), drone.now_ns(), "base_link", "lamp")
+    drone._send("/tf_static", TFMessage(transforms=[lamp]))
+    recorder.frames(recorder.status[-1].frames_written + 5)
+    assert recorder.stop().success
+    whole = read_yaml(tmp_path / "flight_bag" / "metadata.yaml")["rosbag2_bagfile_information"]
+    begin_ns, length_ns = whole["starting_time"]["nanoseconds_since_epoch"], whole["duration"]["nanoseconds"]
+    assert clock_ns <= begin_ns <= begin_ns + length_ns <= drone.now_ns()
+    times = times_ns(tmp_path / "flight_bag")
+    assert {"/tf", "/tf_static", "/odom", "/image/compressed"} <= set(times)
+    assert min(map(min, times.values())) == times["/tf_static"][0] == times["/tf"][0] == begin_ns
+    assert len(times["/tf_static"]) == 2
+
+    origin_ns[0] += 3600 * 10**9
+    start_ns = drone.now_ns()
+    bench.wait(lambda: recorder.node.get_clock().now().nanoseconds >= start_ns, what="an hour later")
+    recorder.status.clear()
+    assert recorder.start().success
+    recorder.frames(5)
+    assert recorder.stop().success
+    bench.node.destroy_timer(timer)
+    times = times_ns(tmp_path / "flight_bag" / "flight_bag_1.mcap")
+    assert min(map(min, times.values())) == times["/tf_static"][0] >= start_ns, "kept, and of its beginning"
+    assert len(times["/tf_static"]) == 2
+
+
 def test_several_cameras(bench, tmp_path):
     """A dataset each; with cameras_together_s only what all took."""
     names = {"image/compressed": "front/image/compressed", "camera_info": "front/camera_info"}
@@ -216,9 +276,7 @@ def test_several_cameras(bench, tmp_path):
     recorder = Recorder(
         bench, tmp_path / "flight", cameras="front,down", cameras_together_s=0.04, depth="none"
     )
-    told = recorder.wait(
-        lambda s: s.frames_written >= 40 and rejects(s, "down").get("not_together", 0) >= 5, 15.0
-    )
+    told = recorder.wait(lambda s: s.frames_written >= 40 and rejects(s, "down").get("not_together", 0) >= 5)
     assert_conserved(told)
     assert recorder.stop().success
     front_ns, down_ns = (Dataset(tmp_path / "flight" / name).stamps_ns for name in ("front", "down"))

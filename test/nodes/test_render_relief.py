@@ -194,7 +194,7 @@ def test_a_calibrated_model_publishes_bounds_and_withholds_outside(bench, tmp_pa
     infos = {kind: bench.collect(CameraInfo, f"/render/{kind}/camera_info") for kind in topics}
     bench.render(model)
     inside = bench.stream(ABOVE_HOUSE)
-    status = bench.wait_state(RenderStatus.OK, 10.0)
+    status = bench.wait_state(RenderStatus.OK)
     assert (status.calibrated, status.inside_volume, status.guard_limit) == (True, True, 3.0)
     assert status.guard_score < 3.0
 

@@ -12,7 +12,7 @@ from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.localize import LocalizeNode
 from pose2rgbd_ros.nodes.sim import SimNode
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 
 def test_every_pose_is_of_an_image_that_was_flown(bench, orbit_place):
@@ -27,7 +27,7 @@ def test_every_pose_is_of_an_image_that_was_flown(bench, orbit_place):
         SimNode, width=64, height=64, fov_deg=90.0, faults=False, shadows=False, camera__rate_hz=5.0,
         city__extent_m=200.0, flight__plan="orbit", flight__altitude_m=70.0, flight__radius_m=40.0, tf="none",
     )  # fmt: skip
-    bench.wait(lambda: len(poses) > 5, 90.0)
+    bench.wait(lambda: len(poses) > 5)
     flown_ns = np.array([conversions.stamp_ns(message.header.stamp) for message in list(truth)])
     for message in poses:
         assert message.header.frame_id == "map"

@@ -34,7 +34,7 @@ def test_rendered_are_the_poses_that_are_flown(bench, make_checkpoint):
     waiting = bench.wait_state(RenderStatus.WAITING_FOR_TF)
     assert "use_sim_time is set but nothing arrives on /clock" in waiting.message
     sim = bench.spin(SimNode, **PARAMETERS)
-    status = bench.wait_state(RenderStatus.OK, 60.0)
+    status = bench.wait_state(RenderStatus.OK)
     assert status.inside_volume
     assert status.distance_to_training_m < 1.0
     assert abs(status.tf_age_s) < 1.0, "ages are told in simulated time"
@@ -51,7 +51,7 @@ def test_rendered_are_the_poses_that_are_flown(bench, make_checkpoint):
         compared += 1
     assert compared == 15
 
-    outside = bench.wait_state(RenderStatus.OUTSIDE_VOLUME, 60.0)
+    outside = bench.wait_state(RenderStatus.OUTSIDE_VOLUME)
     flown_s = true_seconds(conversions.stamp_ns(outside.header.stamp))
     assert flown_s > TRAINED_S[-1]
     expected_m = np.linalg.norm(trained[:, :3, 3] - flight.T_map_cam(flown_s)[0, :3, 3], axis=1).min()

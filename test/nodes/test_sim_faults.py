@@ -125,7 +125,7 @@ def test_without_opengl_the_packages_are_named(ros_domain):
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = threading.Timer(100.0, process.kill)
+    deadline = threading.Timer(400.0, process.kill)
     deadline.start()
     try:
         lines = []
@@ -136,7 +136,7 @@ def test_without_opengl_the_packages_are_named(ros_domain):
         assert "libgl1 libegl1 libgl1-mesa-dri" in lines[-1]
         assert process.poll() is None, "the process stays, as a lifecycle node does"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60.0) == 0
         rest = process.stdout.read()
         assert "Traceback" not in "".join(lines) + rest
     finally:

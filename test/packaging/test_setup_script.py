@@ -43,7 +43,7 @@ def _stub(folder: Path, name: str, script: str) -> None:
 def _setup(checkout: Path, path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": str(path), "HOME": os.environ.get("HOME", "/"), **environment}
     return subprocess.run(
-        ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=60
+        ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=400
     )
 
 
@@ -73,7 +73,7 @@ def test_a_sourced_ros_without_its_packages_is_told(checkout: Path, tmp_path: Pa
     _stub(path, "python3", f'ROS_DISTRO= exec "{Path(sys.base_prefix) / "bin" / "python3"}" -I "$@"')
     clean = {"PATH": str(path), "HOME": "/", "ROS_DISTRO": "humble"}
     result = subprocess.run(
-        ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=60
+        ["bash", "scripts/setup.sh"], cwd=checkout, env=clean, text=True, capture_output=True, timeout=400
     )
     assert result.returncode == 1
     assert result.stderr.startswith("setup: ROS 2 humble is sourced, but")
@@ -104,7 +104,7 @@ def test_missing_opengl_is_told_with_its_packages_and_stops_nothing(
 
 def test_working_opengl_is_not_mentioned(repository: Path) -> None:
     check = [sys.executable, "-I", str(repository / "scripts" / "check_opengl.py")]
-    result = subprocess.run(check, text=True, capture_output=True, timeout=60)
+    result = subprocess.run(check, text=True, capture_output=True, timeout=400)
     assert (result.returncode, result.stdout) == (0, "")
 
 

@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "sim", "bag", str(tmp_path / "flight.mcap")]
     options = ["--duration-s", "3", "--flight.plan", "lawnmower"]
     result = subprocess.run(
-        [*call, *options], text=True, capture_output=True, timeout=100, preexec_fn=small_files_only
+        [*call, *options], text=True, capture_output=True, timeout=400, preexec_fn=small_files_only
     )
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith(f"error: cannot write {tmp_path}/flight.mcap (")

@@ -22,12 +22,10 @@ def seen(bench: Any, state: int, said: str = "") -> list[LocalizationStatus]:
     return [m for m in list(bench.status) if m.state == state and said in m.message]
 
 
-def send_until(
-    bench: Any, send: Callable[[], Any], condition: Callable[[], Any], timeout_s: float = 30.0
-) -> Any:
+def send_until(bench: Any, send: Callable[[], Any], condition: Callable[[], Any]) -> Any:
     """Send at 20 Hz until something is so."""
     timer = bench.node.create_timer(0.05, send)
     try:
-        return bench.wait(condition, timeout_s)
+        return bench.wait(condition)
     finally:
         bench.node.destroy_timer(timer)

@@ -289,7 +289,7 @@ def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
         " model='slice-3', slice_features='first', split='random'); "
         "print('epochs', train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs)"
     )
-    printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=100)
+    printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=800)
     assert printed.count("epochs 60.0") == 2
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.metrics["rgb_mae_px"] < checkpoint.provenance["mean_image"]["rgb_mae_px"]

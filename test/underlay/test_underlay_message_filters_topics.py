@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
 pytestmark = pytest.mark.ros
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0  # how long something may take on a busy machine; nothing is measured by it
 
 
 @pytest.fixture

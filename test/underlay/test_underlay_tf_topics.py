@@ -21,7 +21,7 @@ from tf2_msgs.msg import TF2Error, TFMessage
 from tf2_msgs.srv import FrameGraph
 
 LATEST = Time()
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0  # how long something may take on a busy machine; nothing is measured by it
 
 
 @pytest.fixture
