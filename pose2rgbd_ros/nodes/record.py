@@ -18,7 +18,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import diagnostics, parameters, record_report
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
-from pose2rgbd_ros.nodes.record_inputs import Arrival, Inputs
+from pose2rgbd_ros.nodes.record_inputs import NO_TIME, Arrival, Inputs
 from pose2rgbd_ros.nodes.record_problems import Problems
 from pose2rgbd_ros.nodes.record_services import RecordServices
 from pose2rgbd_ros.nodes.record_session import Session
@@ -147,8 +147,8 @@ class RecordNode(LifecycleNode):
         except UserError as error:
             self._fail(str(error))
             raise
-        for arrival in self._static.values():
-            session.to_bag(arrival)
+        for arrival in self._static.values():  # at the bag's beginning, which may be long after they came
+            session.to_bag(arrival._replace(received_ns=NO_TIME))
         self._worker.begin(session)
         self._session, self._recording, self._failure = session, True, None
         self._told.clear()

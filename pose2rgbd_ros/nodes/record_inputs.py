@@ -24,11 +24,15 @@ from pose2rgbd_ros.nodes.record_watch import TopicWatch
 IMAGES_KEPT, MESSAGES_KEPT = 60, 1000
 BURST = 100  # messages of a topic that are taken in one go
 NO_STAMP = -1
+NO_TIME = 0  # what a simulated clock says before the first /clock
 PATIENCE_S = 0.5  # so long a better topic may turn up after another
 
 
 class Arrival(NamedTuple):
-    """A message as it came: `data` is serialized (CDR); `received_ns` by the node's clock, `arrived_s` by a steady one."""
+    """A message as it came: `data` is serialized (CDR); `received_ns` by the node's clock, `arrived_s` by a steady one.
+
+    `received_ns` is NO_TIME where the clock is not known yet, or the message was kept from before the recording.
+    """
 
     source: Input
     stamp_ns: int  # of its header, NO_STAMP where that is empty
@@ -240,7 +244,10 @@ def _stamp_ns(data: bytes, at: int) -> int:
 
 
 def stamped(arrival: Arrival, by_arrival: bool) -> int:
-    """The stamp that counts, in nanoseconds: that of the header, or that of the arrival (also where there is no other)."""
+    """The stamp that counts, in nanoseconds: that of the header, or that of the arrival (also where there is no other).
+
+    NO_TIME where that is not known.
+    """
     return arrival.received_ns if by_arrival or arrival.stamp_ns == NO_STAMP else arrival.stamp_ns
 
 

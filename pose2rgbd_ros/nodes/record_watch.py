@@ -37,7 +37,8 @@ class TopicWatch:
             if self.last_stamp_ns >= 0:
                 self.longest_gap_s = max(self.longest_gap_s, (stamp_ns - self.last_stamp_ns) / 1e9)
             self.last_stamp_ns = stamp_ns
-            latency_s = (received_ns - stamp_ns) / 1e9
+            if received_ns > 0:  # a simulated clock that nobody has set yet says 0
+                latency_s = (received_ns - stamp_ns) / 1e9
         recent = self._recent
         recent.append((arrived_s, latency_s))
         while recent[0][0] < arrived_s - WINDOW_S:

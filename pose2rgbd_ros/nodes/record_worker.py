@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pose2rgbd_ros.geometry.time_jumps import JUMP_NS
-from pose2rgbd_ros.nodes.record_inputs import Arrival, stamped
+from pose2rgbd_ros.nodes.record_inputs import NO_TIME, Arrival, stamped
 from pose2rgbd_ros.nodes.record_poses import LivePoses
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
@@ -139,6 +139,10 @@ class RecordWorker:
     def _take(self, arrival: Arrival) -> None:
         source, session = arrival.source, self._session
         stamp_ns = stamped(arrival, self._settings.stamps == "received")
+        if stamp_ns == NO_TIME and source.role != "tf_static":
+            if source.role == "image" and session is not None:
+                session.tallies[source.camera].reject("no_time")
+            return
         self._watch_time(arrival, stamp_ns)
         if source.role not in ("image", "depth"):
             self.poses.add(arrival, stamp_ns)
