@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.aerial import DATUM, PhotoFacts, dji_xmp, nadir_pose, view, write_photo, xmp_packet
 
+from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.convert import PhotoSettings, convert_photos
+from pose2rgbd_ros.dataset.importers.report import ConvertReport
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.aviation import gimbal_to_quat_map_cam
 
 WIDTH, HEIGHT, FOCAL = 240, 180, 160.0
@@ -28,31 +32,64 @@ def plain(path: Path, value: int = 90, **facts: object) -> None:
     write_photo(path, np.full((HEIGHT, WIDTH, 3), value, np.uint8), PhotoFacts(**facts))  # type: ignore[arg-type]
 
 
-def survey(folder: Path, turned: tuple[int, ...] = ()) -> list[np.ndarray]:
-    """Two lines of four photos, 12 m apart, 50 m up; photos of `turned` are stored upside down. Their true poses."""
+def survey(
+    folder: Path,
+    turned: tuple[int, ...] = (),
+    *,
+    tags: Callable[[float, float], str] | None = None,
+    rise_m: float = 0.0,
+    view_yaw_deg: float = 0.0,
+) -> list[np.ndarray]:
+    """Two lines of four photos, 12 m apart, 50 m up; photos of `turned` are stored upside down. Their true poses.
+
+    `tags`: the packet for a yaw and a height. `rise_m`: by how much more each recorded height is wrong. `view_yaw_deg`: by
+    how much the pictures are turned against the recorded yaw.
+    """
     folder.mkdir(exist_ok=True)
+    tags = tags or (lambda yaw, up: dji_xmp(yaw, height_m=up))
     poses = []
     for i in range(8):
         line, along = divmod(i, 4)
         yaw = 30.0 + (180.0 if line else 0.0)
         way = 12.0 * (along if line == 0 else 3 - along) - 18.0
-        east = np.sin(np.radians(30)) * way + line * 15.0
-        pose = nadir_pose(east, np.cos(np.radians(30)) * way - line * 8.0, 50.0, yaw)
-        rgb = view(pose, WIDTH, HEIGHT, FOCAL)
+        east, north = np.sin(np.radians(30)) * way + line * 15.0, np.cos(np.radians(30)) * way - line * 8.0
+        pose = nadir_pose(east, north, 50.0, yaw)
+        rgb = view(nadir_pose(east, north, 50.0, yaw + view_yaw_deg), WIDTH, HEIGHT, FOCAL)
         if i in turned:
             rgb = np.ascontiguousarray(rgb[::-1, ::-1])
+        place = pose[:3, 3] + [0.0, 0.0, i * rise_m]
         write_photo(
             folder / f"DJI_{i:04d}.JPG",
             rgb,
             PhotoFacts(
                 taken=f"2024:05:01 12:00:{2 * i:02d}",
-                place_enu_m=pose[:3, 3],
+                place_enu_m=place,
                 focal_35mm=round(FOCAL_35MM),
-                xmp=dji_xmp(yaw),
+                xmp=tags(yaw, place[2]),
             ),
         )
         poses.append(pose)
     return poses
+
+
+def warnings(report: ConvertReport) -> list[str]:
+    """What is wrong, without what was merely assumed."""
+    return [note for note in report.notes if note.startswith("warning: ")]
+
+
+def pix4d_xmp(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0, **more: object) -> str:
+    """Pix4D's tags."""
+    values = {"Yaw": yaw_deg, "Pitch": pitch_deg, "Roll": roll_deg, **more}
+    return xmp_packet(
+        "http://pix4d.com/camera/1.0/", {f"c:{name}": value for name, value in values.items()}, "c"
+    )
+
+
+def parrot_xmp(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> str:
+    """Parrot's own tags."""
+    values = {"Yaw": yaw_deg, "Pitch": pitch_deg, "Roll": roll_deg}
+    named = {f"p:Camera{name}Degree": value for name, value in values.items()}
+    return xmp_packet("http://www.parrot.com/drone-parrot/1.0/", named, "p")
 
 
 def test_photos_lie_where_and_look_where_they_say(tmp_path: Path) -> None:
@@ -67,6 +104,7 @@ def test_photos_lie_where_and_look_where_they_say(tmp_path: Path) -> None:
     ).read_bytes()
     assert any("8 of 8 photos were compared" in note for note in report.notes)
     assert not any("turned" in note for note in report.notes)
+    assert not warnings(report)
 
 
 @pytest.mark.parametrize("turned", [(1, 4, 5), (0, 1, 2, 3, 4, 5, 6, 7)], ids=["some", "all"])
@@ -119,6 +157,118 @@ def test_orientation_comes_from_the_best_there_is(tmp_path: Path, xmp: str, expe
     convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
     pose = Dataset(tmp_path / "out").T_map_cam[1]
     np.testing.assert_allclose(pose, se3.make([10, 0, 50], expected), atol=2e-3)
+
+
+def test_where_no_yaw_was_recorded_nothing_is_turned(tmp_path: Path) -> None:
+    survey(tmp_path / "photos", turned=(2,), tags=lambda yaw, up: "")
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    as_is = convert_photos([tmp_path / "photos"], tmp_path / "as_is", IN_ENU, UNCHECKED)
+    poses = Dataset(tmp_path / "out").T_map_cam
+    np.testing.assert_allclose(poses, Dataset(tmp_path / "as_is").T_map_cam, atol=1e-9)
+    (warning,) = warnings(report)
+    assert "1 photos seem turned by some 180 degrees against the course over ground" in warning
+    assert "(DJI_0002.JPG); their poses were left" in warning
+    assert not warnings(as_is)
+
+
+def test_pixels_turned_by_less_than_half_a_turn_are_not_turned_but_warned_of(tmp_path: Path) -> None:
+    poses = survey(tmp_path / "photos", view_yaw_deg=130.0)
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
+    (warning,) = warnings(report)
+    assert re.search(r"pixels and poses differ by 1(29|30|31)\.\d degrees \(median\)", warning)
+    assert re.search(r"most are turned by some -1(29|30|31) degrees", warning)
+
+
+@pytest.mark.parametrize(
+    ("tags", "warned"),
+    [
+        (lambda yaw, up: pix4d_xmp(yaw, 0.0), False),
+        (lambda yaw, up: pix4d_xmp(yaw, -90.0), False),
+        (lambda yaw, up: parrot_xmp(yaw, -90.0), False),
+        (lambda yaw, up: parrot_xmp(yaw, 0.0), True),
+    ],
+    ids=["pix4d from nadir", "pix4d from horizon", "parrot from horizon", "parrot from nadir"],
+)
+def test_what_pitch_0_means_is_seen(
+    tmp_path: Path, tags: Callable[[float, float], str], warned: bool
+) -> None:
+    poses = survey(tmp_path / "photos", turned=(5,), tags=tags)
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    poses[5] = poses[5] @ np.diag([-1.0, -1, 1, 1])
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
+    assert any("8 of 8 photos were compared" in note for note in report.notes)
+    assert bool(warnings(report)) == warned
+    assert not warned or "pitch 0 is the horizon" in warnings(report)[0]
+
+
+def test_pictures_that_look_ahead_are_not_taken_for_ground(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(6):  # towards a wall, northwards
+        pose = nadir_pose(0.0, 0.0, 90.0 - 8.0 * i, 0.0)
+        facts = PhotoFacts(
+            taken=f"2024:05:01 12:00:{2 * i:02d}",
+            place_enu_m=(0, 8.0 * i, 20),
+            focal_35mm=round(FOCAL_35MM),
+            xmp=pix4d_xmp(0),
+        )
+        write_photo(photos / f"{i}.jpg", view(pose, WIDTH, HEIGHT, FOCAL), facts)
+    report = convert_photos([photos], tmp_path / "out", IN_ENU)
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam[:, :3, 2], [[0, 1, 0]] * 6, atol=1e-3)
+    assert "but the pictures do not show the ground from above" in warnings(report)[0]
+    given = PhotoSettings(yaw_check="off", pitch_zero="nadir")
+    report = convert_photos([photos], tmp_path / "given", IN_ENU, given)
+    np.testing.assert_allclose(Dataset(tmp_path / "given").T_map_cam[:, :3, 2], [[0, 0, -1]] * 6, atol=1e-3)
+    assert not warnings(report)
+
+
+@pytest.mark.parametrize(
+    ("make", "xmp", "expected"),
+    [
+        (
+            "Parrot",
+            pix4d_xmp(70, 4, 9),
+            (70, 4, 9),
+        ),  # a body that the camera hangs under: nose up is forwards
+        ("DJI", pix4d_xmp(70, -4, 9), None),
+        ("Parrot", pix4d_xmp(70, 90, 0), (70, 90, 0)),  # straight ahead
+        ("Parrot", parrot_xmp(70, -4, 9), None),
+    ],
+    ids=["Sequoia", "make", "oblique", "Parrot"],
+)
+def test_without_pictures_the_tags_say_what_pitch_0_means(
+    tmp_path: Path, make: str, xmp: str, expected: tuple[float, float, float] | None
+) -> None:
+    for i in range(2):
+        plain(
+            tmp_path / f"{i}.jpg",
+            taken=f"2024:05:01 12:00:0{i}",
+            place_enu_m=(9 * i, 0, 50),
+            xmp=xmp,
+            make=make,
+        )
+    convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
+    if expected is None:
+        quat = gimbal_to_quat_map_cam(70, -4, 9)
+    else:
+        body = se3.make([0, 0, 0], gimbal_to_quat_map_cam(*expected)) @ se3.inverse(se3.T_BODY_OPTICAL)
+        quat = quaternions.from_matrix((body @ mount.T_NADIR)[:3, :3])
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam[0], se3.make([0, 0, 50], quat), atol=2e-3)
+
+
+def test_heights_that_drift_are_warned_of(tmp_path: Path) -> None:
+    survey(tmp_path / "photos", rise_m=16.0)
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    (warning,) = warnings(report)
+    assert re.search(r"heights drift: they change by (9[6-9]|1[01]\d|12[0-8]) m within (12|14) s", warning)
+
+
+def test_heights_that_part_from_the_barometer_are_warned_of(tmp_path: Path) -> None:
+    survey(tmp_path / "photos", rise_m=3.0, tags=lambda yaw, up: dji_xmp(yaw))
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, UNCHECKED)
+    (warning,) = warnings(report)
+    assert "GPS heights and heights above take-off part by 21 m" in warning
 
 
 def test_photos_of_one_second_follow_each_other_by_number(tmp_path: Path) -> None:
@@ -234,6 +384,60 @@ def test_focal_length_of_files_that_were_made_smaller(
         plain(tmp_path / f"{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=(5 * i, 0, 50), **facts)
     convert_photos([tmp_path], tmp_path / "out", IN_ENU, options)
     assert Dataset(tmp_path / "out").camera.fx == pytest.approx(focal, rel=1e-6)
+
+
+PER_MM = 1280 / 4.8
+SEQUOIA = {"focal_mm": 3.98, "focal_35mm": None, "exif_width": 1280}
+
+
+@pytest.mark.parametrize(
+    ("facts", "focal", "said"),
+    [
+        ({"plane_px_per_unit": PER_MM * 25.4, "plane_unit": 2}, 199.0, ""),
+        ({"plane_px_per_unit": PER_MM * 25.4}, 199.0, ""),
+        ({"plane_px_per_unit": PER_MM * 10, "plane_unit": 3}, 199.0, ""),
+        ({"plane_px_per_unit": PER_MM, "plane_unit": 4}, 199.0, ""),
+        ({"plane_px_per_unit": PER_MM / 1000, "plane_unit": 5}, 199.0, ""),
+        ({"plane_px_per_unit": PER_MM, "plane_unit": 1}, 199.0, ""),
+        ({"plane_px_per_unit": PER_MM, "plane_unit": 2}, 199.0, "173 degrees by 3.98 mm by EXIF, sensor 121.92 mm"),
+        ({"plane_px_per_unit": PER_MM, "plane_unit": 2, "focal_35mm": 30}, 208.0, "which is used"),
+        ({"plane_px_per_unit": PER_MM * 2, "plane_unit": 4, "focal_35mm": 30}, 398.0, "34 degrees by 3.98 mm"),
+        ({"plane_px_per_unit": PER_MM, "plane_unit": 4, "focal_35mm": 30}, 199.0, ""),
+        ({"focal_35mm": 1}, 0.0, "not believed, so the camera is uncalibrated"),
+        ({"plane_px_per_unit": 0.0, "plane_unit": 4}, 0.0, ""),
+        ({"plane_px_per_unit": PER_MM, "plane_unit": 4, "exif_width": 960, "exif_height": 1280}, 199.0, ""),
+        (
+            {"plane_px_per_unit": PER_MM, "plane_unit": 4, "xmp": pix4d_xmp(0, PerspectiveFocalLength="4.2")},
+            210.0,
+            "",
+        ),
+        (
+            {
+                "focal_35mm": 30,
+                "plane_px_per_unit": PER_MM * 2,
+                "plane_unit": 4,
+                "xmp": pix4d_xmp(0, PerspectiveFocalLength="1061.3", PerspectiveFocalLengthUnits="px"),
+            },
+            1061.3 / 1280 * WIDTH,
+            "34 degrees by 3.98 mm",
+        ),
+        ({"focal_35mm": 30, "xmp": pix4d_xmp(0, ModelType="fisheye")}, 208.0, "fisheye"),
+    ],
+    ids=[
+        *("inch", "no unit is inch", "cm", "mm", "um", "unit 1", "wrong unit", "wrong unit and film", "other crop"),
+        *("film agrees", "nonsense", "zero", "turned upright", "calibrated mm", "calibrated px", "fisheye"),
+    ],
+)  # fmt: skip
+def test_focal_length_by_the_focal_plane(
+    tmp_path: Path, facts: dict[str, object], focal: float, said: str
+) -> None:
+    for i in range(2):
+        place, taken = (5 * i, 0, 50), f"2024:05:01 12:00:0{i}"
+        plain(tmp_path / f"{i}.jpg", taken=taken, place_enu_m=place, **{**SEQUOIA, **facts})
+    report = convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
+    assert Dataset(tmp_path / "out").camera.fx == pytest.approx(focal, rel=2e-3)
+    assert len(warnings(report)) == bool(said)
+    assert all(said in warning for warning in warnings(report))
 
 
 def test_photos_of_another_zoom_or_size_do_not_join(tmp_path: Path) -> None:

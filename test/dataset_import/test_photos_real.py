@@ -18,12 +18,12 @@ TURNED = [f"DJI_{number:04d}.jpg" for number in range(24, 30)]
 
 
 def compare(
-    folder: Path, out: Path, **photo_settings: object
+    folder: Path, out: Path, orientation: str = "auto", **photo_settings: object
 ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, str]:
     """Names, position errors (m), yaw errors and rotation errors (degrees) against sfm/poses.csv, and the notes."""
     origin = [float(value) for value in (folder / "origin.txt").read_text().splitlines()[1].split()]
     settings = PhotoSettings(**photo_settings)  # type: ignore[arg-type]
-    config = ConvertConfig(datum=(origin[0], origin[1], origin[2]))
+    config = ConvertConfig(datum=(origin[0], origin[1], origin[2]), orientation=orientation)  # type: ignore[arg-type]
     report = convert_photos([folder / "images"], out, config, settings)
     photos = [read_photo(path) for path in sorted((folder / "images").iterdir())]
     dataset = Dataset(out)
@@ -74,9 +74,21 @@ def test_seneca_survey_has_the_attitude_of_its_plane(real_data: Path, tmp_path: 
     assert Dataset(tmp_path / "out").camera.fx == pytest.approx(724.8, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    "place", ["aerial_brighton_beach", pytest.param("aerial_seneca", marks=pytest.mark.slow)]
+)
+def test_a_course_over_ground_is_never_turned(real_data: Path, tmp_path: Path, place: str) -> None:
+    *_, yaw, _, _ = compare(real_data / place, tmp_path / "as_is", "course", yaw_check="off")
+    *_, checked, _, notes = compare(real_data / place, tmp_path / "checked", "course")
+    np.testing.assert_array_equal(checked, yaw)
+    assert "warning: the pixels of" in notes
+    assert "drift" not in notes
+
+
 def test_poses_of_a_reconstruction_are_taken_as_they_are(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "aerial_brighton_beach"
     _, position, yaw, turn, notes = compare(folder, tmp_path / "out", poses=folder / "sfm" / "poses.csv")
     assert max(position.max(), yaw.max(), turn.max()) < 1e-3
     assert "17 of 18 photos were compared" in notes
     assert "turned" not in notes
+    assert "warning" not in notes

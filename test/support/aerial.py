@@ -64,6 +64,10 @@ class PhotoFacts:
     xmp: str = ""
     orientation: int = 1
     exif_width: int | None = None
+    exif_height: int | None = None
+    plane_px_per_unit: float | None = None
+    plane_unit: int | None = None
+    make: str = "Test"
 
 
 def dji_xmp(
@@ -95,7 +99,7 @@ def xmp_packet(address: str, attributes: dict[str, Any], prefix: str) -> str:
 def write_photo(path: Path, rgb: np.ndarray, facts: PhotoFacts) -> None:
     """A JPEG with these facts."""
     exif = Image.Exif()
-    exif[Base.Model] = "TestCam"
+    exif[Base.Make], exif[Base.Model] = facts.make, "TestCam"
     exif[Base.Orientation] = facts.orientation
     details = exif.get_ifd(IFD.Exif)
     for tag, value in (
@@ -105,6 +109,9 @@ def write_photo(path: Path, rgb: np.ndarray, facts: PhotoFacts) -> None:
         (Base.FocalLength, facts.focal_mm),
         (Base.FocalLengthIn35mmFilm, facts.focal_35mm),
         (Base.ExifImageWidth, facts.exif_width),
+        (Base.ExifImageHeight, facts.exif_height),
+        (Base.FocalPlaneXResolution, facts.plane_px_per_unit),
+        (Base.FocalPlaneResolutionUnit, facts.plane_unit),
     ):
         if value is not None:
             details[tag] = value

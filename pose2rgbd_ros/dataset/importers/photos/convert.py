@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from pose2rgbd_ros.dataset.importers.photos.camera import SAME_FOCAL_LENGTH, cam
 from pose2rgbd_ros.dataset.importers.photos.exif import SUFFIXES, Photo, read_photo
 from pose2rgbd_ros.dataset.importers.photos.poses import PhotoPoses
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings as PhotoSettings
+from pose2rgbd_ros.dataset.importers.photos.yaw_check import YawCheck
 from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import jobs_of
@@ -34,6 +36,11 @@ from pose2rgbd_ros.streams.samples import ImageSample
 
 _SECOND = 1_000_000_000
 _MOST_NAMED = 40
+_MOST_FOR_PITCH = 60  # photos whose pictures tell what pitch 0 means
+_FAR_OFF_DEG = 30.0  # median of pixels against poses from which on the latter are not believed
+_ALIKE = 0.8  # length of the mean of unit vectors
+# Drift of heights, in metres and in heights above ground; the pictures' own error over a survey stays below.
+_LEAST_DRIFT_M, _DRIFT_OF_HEIGHT = 10.0, 0.5
 
 
 def convert_photos(
@@ -111,7 +118,7 @@ class _PhotoSet:
             return
         camera, photos = self._one_camera(photos)
         datum, poses = self._poses([photo for photo, _ in photos])
-        T_map_cam = self._checked_yaw([photo for photo, _ in photos], poses, camera)
+        T_map_cam = self._checked(photos, poses, camera)
         self._describe(poses, T_map_cam, [stamp_ns for _, stamp_ns in photos])
         meta = DatasetMeta(
             camera=camera,
@@ -193,6 +200,8 @@ class _PhotoSet:
         models = sorted({photo.model for photo in photos if photo.model})
         self._report.topics["camera"] = ", ".join(models) or "not said"
         self._report.note(f"camera: {how}")
+        for text in found.warnings:
+            self._warn(text)
         kept = []
         for (photo, stamp_ns), other in zip(timed, found.other_focal_length, strict=True):
             if other:
@@ -211,31 +220,99 @@ class _PhotoSet:
             raise UserError(
                 f"{self._source}: none of {len(photos)} photos has a GPS position; --photos.poses gives their poses"
             )
-        poses = photos_poses.poses(photos, datum, config)
+        zero, why = self._pitch_zero(photos, datum)
+        poses = photos_poses.poses(photos, datum, config, zero)
+        if poses.source == "camera":
+            poses = replace(poses, orientation_how=f"{poses.orientation_how} ({why})")
         require_near(poses.T_map_cam[:, :3, 3], self._source, datum)
         return datum, poses
 
-    def _checked_yaw(self, photos: list[Photo], poses: PhotoPoses, camera: Camera) -> Float64:
+    def _pitch_zero(self, photos: list[Photo], datum: Datum) -> tuple[str, str]:
+        """Where cameras look at pitch 0, by the option, else by the tags unless the pictures contradict; and why."""
+        if self._options.pitch_zero != "auto":
+            return self._options.pitch_zero, "as given"
+        if photos_poses.source_of(photos, self._config.orientation) != "camera":
+            return "horizon", ""
+        zero, why = photos_poses.pitch_zero(photos)
+        some = [photo for photo in photos if photo.has_position][:_MOST_FOR_PITCH]
+        T_map_cam = photos_poses.poses(some, datum, self._config, "nadir").T_map_cam
+        down = photos_yaw_check.look_down([photo.path for photo in some], T_map_cam)
+        if down is None:
+            return zero, f"{why}; --photos.pitch-zero says otherwise"
+        if down == (zero == "nadir"):
+            return zero, f"{why}, and the pictures agree"
+        zero = "nadir" if down else "horizon"
+        shown = "show the ground from above" if down else "do not show the ground from above"
+        self._warn(
+            f"by their tags pitch 0 is the {'horizon' if down else 'nadir'} ({why}), but the pictures {shown}: it is taken "
+            f"as the {zero}; --photos.pitch-zero says otherwise"
+        )
+        return zero, "by the pictures"
+
+    def _checked(self, timed: list[tuple[Photo, int]], poses: PhotoPoses, camera: Camera) -> Float64:
         """The poses, with those of photos stored half a turn around turned, and what was found said."""
+        photos = [photo for photo, _ in timed]
+        self._check_barometer(photos)
         if self._options.yaw_check == "off":
             return poses.T_map_cam
-        check = photos_yaw_check.check_yaw([photo.path for photo in photos], poses.T_map_cam, camera)
+        paths, stamps_ns = [photo.path for photo in photos], [stamp_ns for _, stamp_ns in timed]
+        check = photos_yaw_check.check_yaw(paths, poses.T_map_cam, camera, stamps_ns)
         if not check.checked:
             self._report.note("yaw could not be checked: no two photos looking down show the same ground")
             return poses.T_map_cam
-        fix = self._options.yaw_check == "fix" and poses.source != "file"
+        if check.drift_m > max(_LEAST_DRIFT_M, _DRIFT_OF_HEIGHT * check.height_m):
+            self._warn(
+                f"heights drift: they change by {check.drift_m:.0f} m within {check.drift_s:.0f} s, which the pictures, some "
+                f"{check.height_m:.0f} m above ground, do not show; --altitude relative or none, or --photos.poses does "
+                "without them"
+            )
+        return self._with_yaw(photos, poses, check)
+
+    def _with_yaw(self, photos: list[Photo], poses: PhotoPoses, check: YawCheck) -> Float64:
+        """The poses, turned where a recorded yaw is off by half a turn; what else was found is said."""
+        recorded = poses.source not in ("course", "file")
+        fix = self._options.yaw_check == "fix" and recorded
         turned = [photo for photo, is_turned in zip(photos, check.turned, strict=True) if is_turned]
-        error = np.abs(check.error_deg)
-        rest = np.where(check.turned & fix, 180.0 - error, error)
         text = f"yaw check: {check.checked} of {len(photos)} photos were compared with those beside them; "
-        if turned:
+        if turned and recorded:
             done = "turned by 180 degrees" if fix else "left as recorded"
             text += (
                 f"in {len(turned)} the pixels are turned by 180 degrees against the recorded yaw ({_names(turned)}): "
                 f"their poses were {done}; "
             )
-        self._report.note(f"{text}pixels and poses differ by {np.nanmedian(rest):.1f} degrees (median)")
+        elif turned:
+            course = "the course over ground, which is no record of how the camera was held"
+            self._warn(
+                f"the pixels of {len(turned)} photos seem turned by some 180 degrees against "
+                f"{course if poses.source == 'course' else 'the poses of the file'} ({_names(turned)}); their poses were left"
+            )
+        error_deg = np.where(check.turned & fix, (check.error_deg + 360.0) % 360.0 - 180.0, check.error_deg)
+        median_deg = float(np.nanmedian(np.abs(error_deg)))
+        if median_deg > _FAR_OFF_DEG:
+            self._warn(
+                f"{text}pixels and poses differ by {median_deg:.1f} degrees (median): the orientations are not to be "
+                f"trusted{_all_alike(error_deg)}"
+            )
+        else:
+            self._report.note(f"{text}pixels and poses differ by {median_deg:.1f} degrees (median)")
         return photos_yaw_check.turn(poses.T_map_cam, check.turned) if fix else poses.T_map_cam
+
+    def _check_barometer(self, photos: list[Photo]) -> None:
+        """Heights above take-off and those of the GPS should differ by the same all along."""
+        apart = [
+            (photo.altitude_m - photo.relative_altitude_m, photo)
+            for photo in photos
+            if photo.altitude_m is not None and photo.relative_altitude_m is not None
+        ]
+        spread_m = float(np.ptp([item for item, _ in apart])) if apart else 0.0
+        if spread_m > _LEAST_DRIFT_M:
+            self._warn(
+                f"GPS heights and heights above take-off part by {spread_m:.0f} m on the way: one of them drifts; "
+                "--altitude relative takes the latter"
+            )
+
+    def _warn(self, text: str) -> None:
+        self._report.note(f"warning: {text}")
 
     def _filter(self, T_map_cam: Float64) -> FrameFilter:
         """Heights are measured from the ground of all photos, not of those that came before."""
@@ -281,6 +358,18 @@ def _why_nothing(report: ConvertReport) -> str:
     example = next((run.example for part in report.bags for run in part.rejected if run.example), "")
     images = sum(part.images for part in report.bags)
     return f"none of {images} photos became a frame ({counts}); for example: {example}"
+
+
+def _all_alike(error_deg: Float64) -> str:
+    """What to do where most photos are turned by the same angle: the camera then sits otherwise on the body."""
+    known = np.radians(error_deg[np.isfinite(error_deg)])
+    mean = complex(np.exp(1j * known).mean())
+    if abs(mean) < _ALIKE:
+        return ""
+    return (
+        f"; most are turned by some {np.degrees(np.angle(mean)):+.0f} degrees (clockwise in the image), as a camera is that "
+        "sits turned on the aircraft: --body-to-camera says how"
+    )
 
 
 def _names(photos: Sequence[Photo]) -> str:

@@ -19,30 +19,38 @@ from pose2rgbd_ros.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _SECOND = 1_000_000_000
-_INCH_MM, _CENTIMETRE_MM = 25.4, 10.0
 Angles = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Lens:
-    """Focal length as a photo tells it. `original_width` is the width in pixels that EXIF names (0: none).
+    """Focal length as a photo tells it. `original_width` is the width in pixels that EXIF names (0: none); of a photo
+    turned upright since, EXIF's height.
 
     Angles of view outlast resizing, pixels do not: everything here is relative to the original width.
     """
 
     focal_mm: float | None = None
+    calibrated_mm: float | None = None  # Pix4D's PerspectiveFocalLength
     focal_35mm: float | None = None
-    sensor_width_mm: float | None = None  # from FocalPlaneXResolution
-    focal_original_px: float | None = None  # DJI's CalibratedFocalLength
+    plane_px_per_unit: float | None = None  # FocalPlaneXResolution
+    plane_unit: int = (
+        2  # FocalPlaneResolutionUnit: 2 inch (where none is written), 3 cm, 4 mm, 5 um; others say nothing
+    )
+    focal_original_px: float | None = (
+        None  # DJI's CalibratedFocalLength, Pix4D's PerspectiveFocalLength in pixels
+    )
     original_width: int = 0
+    fisheye: bool = False
 
 
 @dataclass(frozen=True)
 class Photo:
     """One photo, `width` x `height` as stored. Angles are yaw (clockwise from north), pitch, roll in degrees.
 
-    `gimbal` and `camera` are those of the camera (pitch -90 looks down), `body` those of the aircraft; None where
-    not recorded. `stamp_ns` is None without DateTimeOriginal;
+    `gimbal` are those of the camera (pitch -90 looks down), `body` those of the aircraft; `camera` those of the camera
+    as the tags of `camera_family` ("camera": Pix4D's, "parrot") write them, whose pitch 0 is the horizon or straight
+    down. None where not recorded. `stamp_ns` is None without DateTimeOriginal;
     `zone_known` tells whether it is UTC or the camera's clock taken as UTC. Positions are None without GPS.
     """
 
@@ -58,8 +66,10 @@ class Photo:
     relative_altitude_m: float | None
     gimbal: Angles | None
     camera: Angles | None
+    camera_family: str
     body: Angles | None
     lens: Lens
+    make: str
     model: str
     orientation: int
     panorama: bool
@@ -80,6 +90,7 @@ def read_photo(path: Path) -> Photo:
     stamp_ns, zone_known = _taken(details, top)
     latitude, longitude = _position(gps, xmp)
     altitude, reference = _altitude(gps, xmp)
+    camera, family = _camera_angles(xmp)
     return Photo(
         path=path,
         width=width,
@@ -92,9 +103,11 @@ def read_photo(path: Path) -> Photo:
         altitude_reference=reference,
         relative_altitude_m=_first(xmp, "dji:RelativeAltitude"),
         gimbal=_angles(xmp, "dji:Gimbal{}Degree"),
-        camera=_angles(xmp, "camera:{}") or _angles(xmp, "parrot:Camera{}Degree"),
+        camera=camera,
+        camera_family=family,
         body=_angles(xmp, "dji:Flight{}Degree") or _sensefly_angles(xmp),
-        lens=_lens(details, xmp),
+        lens=_lens(details, xmp, width, height),
+        make=_text(top.get(Base.Make)),
         model=_text(top.get(Base.Model)),
         orientation=int(_number(top.get(Base.Orientation)) or 1),
         panorama=xmp.get("gpano:ProjectionType", "").lower() == "equirectangular",
@@ -145,6 +158,15 @@ def _angles(xmp: dict[str, str], pattern: str) -> Angles | None:
     if yaw is None or pitch is None:
         return None
     return yaw, pitch, roll or 0.0
+
+
+def _camera_angles(xmp: dict[str, str]) -> tuple[Angles | None, str]:
+    """The camera's own angles and the family of the tags that tell them."""
+    for family, pattern in (("camera", "camera:{}"), ("parrot", "parrot:Camera{}Degree")):
+        angles = _angles(xmp, pattern)
+        if angles is not None:
+            return angles, family
+    return None, ""
 
 
 def _sensefly_angles(xmp: dict[str, str]) -> Angles | None:
@@ -214,18 +236,27 @@ def _altitude(gps: dict[int, Any], xmp: dict[str, str]) -> tuple[float | None, s
     return height, names.get(-1 if code is None else code, "unknown")
 
 
-def _lens(details: dict[int, Any], xmp: dict[str, str]) -> Lens:
+def _lens(details: dict[int, Any], xmp: dict[str, str], stored_width: int, stored_height: int) -> Lens:
     def positive(value: Any) -> float | None:
         number = _number(value)
         return number if number is not None and number > 0 else None
 
-    width = int(positive(details.get(Base.ExifImageWidth)) or 0)
-    resolution = positive(details.get(Base.FocalPlaneXResolution))
-    unit_mm = _CENTIMETRE_MM if details.get(Base.FocalPlaneResolutionUnit) == 3 else _INCH_MM
+    width, height = (
+        int(positive(details.get(tag)) or 0) for tag in (Base.ExifImageWidth, Base.ExifImageHeight)
+    )
+    if height and (width > height) != (stored_width > stored_height) and stored_width != stored_height:
+        width = height  # turned upright since
+    unit = _number(details.get(Base.FocalPlaneResolutionUnit))
+    calibrated = positive(xmp.get("camera:PerspectiveFocalLength"))
+    in_pixels = xmp.get("camera:PerspectiveFocalLengthUnits", "mm").lower().startswith("p")
+    original_px = positive(xmp.get("dji:CalibratedFocalLength")) or (calibrated if in_pixels else None)
     return Lens(
         focal_mm=positive(details.get(Base.FocalLength)),
+        calibrated_mm=None if in_pixels else calibrated,
         focal_35mm=positive(details.get(Base.FocalLengthIn35mmFilm)),
-        sensor_width_mm=width / resolution * unit_mm if resolution and width else None,
-        focal_original_px=positive(xmp.get("dji:CalibratedFocalLength")) if width else None,
+        plane_px_per_unit=positive(details.get(Base.FocalPlaneXResolution)) if width else None,
+        plane_unit=2 if unit is None else int(unit),
+        focal_original_px=original_px if width else None,
         original_width=width,
+        fisheye=xmp.get("camera:ModelType", "").lower() == "fisheye",
     )

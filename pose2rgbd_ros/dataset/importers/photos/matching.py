@@ -26,13 +26,15 @@ _TOLERANCE = 0.01
 @dataclass(frozen=True, eq=False)
 class Match:
     """Photos `i` and `j` show the same ground. Where each one's middle lies in the other, (2,) in image widths from
-    the middle, x right and y down; `turn_rad`: the direction to the right of j, seen in i, clockwise."""
+    the middle, x right and y down; `turn_rad`: the direction to the right of j, seen in i, clockwise; `scale`: lengths in i
+    over those in j of the same ground, which is the height of j over that of i."""
 
     i: int
     j: int
     j_in_i: Float64
     i_in_j: Float64
     turn_rad: float
+    scale: float
     inliers: int
 
 
@@ -103,8 +105,9 @@ def _match(i: int, j: int, first: _Features, second: _Features) -> Match | None:
         return None
     similarity: Float64 = np.array(found, dtype=np.float64)
     R, shift = similarity[:, :2], similarity[:, 2]
-    if not 0.5 < np.sqrt(abs(np.linalg.det(R))) < 2.0:
+    scale = float(np.sqrt(abs(np.linalg.det(R))))
+    if not 0.5 < scale < 2.0:
         return None
     turn = float(np.arctan2(R[1, 0], R[0, 0]))
     middle: Float64 = np.array(-np.linalg.solve(R, shift), dtype=np.float64)
-    return Match(i, j, shift, middle, turn, int(inliers.sum()))
+    return Match(i, j, shift, middle, turn, scale, int(inliers.sum()))

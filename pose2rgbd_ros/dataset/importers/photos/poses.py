@@ -24,6 +24,8 @@ from pose2rgbd_ros.streams.pose_settings import PoseSettings
 ORIENTATIONS = ("gimbal", "course")
 _PARALLEL = np.cos(np.pi / 4)
 _HEADER = ("x", "east_m", "tx")
+_FAR_DEG = 45.0  # from nadir or horizon: a survey's median is nearer to the one meant
+_FROM_HORIZON = ("dji", "hasselblad")  # makes that count pitch from the horizon in any tag
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +88,55 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
     return position, reference, f"GPS; heights count from {REFERENCES[reference]}{rtk}"
 
 
-def poses(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> PhotoPoses:
-    """The camera poses of photos in order of time, from the best source that most of them have."""
+def pitch_zero(photos: Sequence[Photo]) -> tuple[str, str]:
+    """Where the cameras of photos look at pitch 0, "horizon" or "nadir", by their tags; and in words why.
+
+    Pix4D, whose tags `Camera:` are, counts from straight down; some makers fill these tags counting from the horizon, as
+    DJI and Parrot do in their own. Values that would look far back, or up into the sky, say so themselves.
+    """
+    with_angles = [photo for photo in photos if photo.camera is not None]
+    pitch_deg = float(np.median([photo.camera[1] for photo in with_angles if photo.camera]))
+    if pitch_deg <= -_FAR_DEG:
+        return "horizon", f"their median is {pitch_deg:.0f} degrees"
+    if pitch_deg >= _FAR_DEG:
+        return "nadir", f"their median is {pitch_deg:.0f} degrees"
+    make = Counter(photo.make for photo in with_angles).most_common(1)[0][0]
+    if make.lower() in _FROM_HORIZON:
+        return "horizon", f"the make is {make}"
+    families = Counter(photo.camera_family for photo in with_angles)
+    if families.most_common(1)[0][0] == "camera":
+        return "nadir", "the tags are Pix4D's"
+    return "horizon", "the tags are Parrot's own"
+
+
+def poses(photos: Sequence[Photo], datum: Datum, settings: PoseSettings, zero: str = "horizon") -> PhotoPoses:
+    """The camera poses of photos in order of time, from the best source that most of them have.
+
+    `zero`: where a camera looks whose own tags (`Photo.camera`) say pitch 0, at the "horizon" or to the "nadir".
+    """
     position_m, reference, position_how = positions(photos, datum, settings)
-    source = _source(photos, settings.orientation)
+    source = source_of(photos, settings.orientation)
     if source == "gimbal":
         angles, how = [photo.gimbal for photo in photos], "the gimbal's angles (XMP)"
     elif source == "camera":
-        angles, how = [photo.camera for photo in photos], "the camera's angles (XMP)"
+        angles, how = [photo.camera for photo in photos], f"the camera's angles (XMP), pitch 0 is the {zero}"
     elif source == "body":
         angles, how = [photo.body for photo in photos], "the aircraft's angles (XMP)"
     else:
         course = course_deg(position_m)
         angles = [(float(yaw), 0.0, 0.0) if np.isfinite(yaw) else None for yaw in course]
-        how = "course over ground, level: tilt is not recorded, and the poses are wrong by how the aircraft banks"
+        how = (
+            "course over ground, level: neither tilt nor yaw is recorded, and the poses are wrong by how the aircraft "
+            "banks and how far its nose is from its way"
+        )
     values = np.array([item or (np.nan,) * 3 for item in angles], dtype=np.float64)
     usable = np.isfinite(values).all(axis=1) & np.isfinite(position_m).all(axis=1)
     mounted, T = "", np.full((len(photos), 4, 4), np.nan)
     if usable.any():
         T[usable] = se3.make(position_m[usable], gimbal_to_quat_map_cam(*values[usable].T))
+    if source == "camera" and zero == "nadir":
+        # As those of a body that the camera hangs under, looking down.
+        T = T @ se3.inverse(se3.T_BODY_OPTICAL) @ mount.T_NADIR
     if source in ("body", "course"):
         option = "nadir" if settings.body_to_camera == "auto" else settings.body_to_camera
         T = T @ se3.inverse(se3.T_BODY_OPTICAL) @ mount.parse(option)
@@ -116,7 +148,7 @@ def poses(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> Phot
     return PhotoPoses(T, position_how, how, source, facts)
 
 
-def _source(photos: Sequence[Photo], wanted: str) -> str:
+def source_of(photos: Sequence[Photo], wanted: str) -> str:
     """The first kind of angles that most photos have; what is asked for must be there."""
     has = {
         name: sum(getattr(photo, name) is not None for photo in photos)

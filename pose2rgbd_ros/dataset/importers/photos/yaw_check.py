@@ -3,34 +3,51 @@
 A drone's yaw is ambiguous when its camera looks straight down, and some firmware stores such photos turned by half a
 turn. Two matched photos tell whether one of them is turned against the other; and the place in photo A where the
 middle of photo B lies must be in the direction that the recorded positions and A's orientation predict, which tells
-whether both are.
+whether both are. The same matches tell how the heights of two photos over the ground that both show compare, so that
+recorded heights which drift are seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
+from scipy.ndimage import median_filter
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import lsqr
 
 from pose2rgbd_ros.dataset.importers.photos.matching import Match, match_neighbours
-from pose2rgbd_ros.geometry.arrays import Bool, Float64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
 
 _LARGEST_TILT = np.cos(np.deg2rad(30))
 # The votes of matched photos must agree that much, of 1, before all of them are called turned.
 _CLEAR_VOTE = 0.3
+# A photo is stored half a turn around if its own pairs say so, to within:
+_HALF_TURN_WITHIN_DEG = 30.0
+_FEWEST_MATCHES = 4  # that tell whether photos look down:
+_AHEAD = 0.7  # one ahead of the other: that share of the way is along the image's height;
+_CLEARLY_ALONG, _LEAST_SHIFT = 0.5, 0.05  # mean cosine of twice the angle between way and shift; image widths
+_FEWEST_HEIGHTS = 5  # photos that hang together, before their heights are compared
+_ROUNDS = 6  # of reweighting
 _HALF_TURN: Float64 = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
 class YawCheck:
     """`error_deg` (N,): how far the pixels are turned, clockwise in the image, against the recorded orientation; the
-    median over the photo's pairs, NaN where there is none. `turned` (N,): the photos stored half a turn around."""
+    median over the photo's pairs, NaN where there is none. `turned` (N,): the photos stored half a turn around.
+    `drift_m`: by how much recorded heights change that by the pictures do not, over `drift_s` seconds; `height_m`: above
+    ground, by the pictures; 0 where nothing tells."""
 
     error_deg: Float64
     turned: Bool
+    drift_m: float = 0.0
+    drift_s: float = 0.0
+    height_m: float = 0.0
 
     @property
     def checked(self) -> int:
@@ -38,14 +55,46 @@ class YawCheck:
         return int(np.isfinite(self.error_deg).sum())
 
 
-def check_yaw(paths: Sequence[Path], T_map_cam: Float64, camera: Camera) -> YawCheck:
-    """Compare photos at poses (N, 4, 4), NaN unknown, with their neighbours. Those not looking down are left out."""
+def check_yaw(
+    paths: Sequence[Path], T_map_cam: Float64, camera: Camera, stamps_ns: Sequence[int] | None = None
+) -> YawCheck:
+    """Compare photos at poses (N, 4, 4), NaN unknown, with their neighbours. Those not looking down are left out.
+
+    Heights are compared where `stamps_ns` (N,) tells when each was taken.
+    """
     # NaN compares false: photos without a pose are left out too.
     looking_down = np.flatnonzero(-T_map_cam[:, 2, 2] > _LARGEST_TILT)
     if len(looking_down) < 2 or not camera.is_calibrated:
         return YawCheck(np.full(len(paths), np.nan), np.zeros(len(paths), dtype=bool))
     matches = match_neighbours(paths, T_map_cam[:, :3, 3], looking_down)
-    return judge(matches, T_map_cam, camera)
+    found = judge(matches, T_map_cam, camera)
+    if stamps_ns is None:
+        return found
+    height_m = _height_above_ground(matches, T_map_cam, camera.fx / camera.width)
+    drift_m, drift_s = height_drift(matches, T_map_cam[:, 2, 3], np.asarray(stamps_ns), height_m)
+    return replace(found, drift_m=drift_m, drift_s=drift_s, height_m=height_m)
+
+
+def look_down(paths: Sequence[Path], T_map_cam: Float64) -> bool | None:
+    """Whether photos show the ground from above, as poses (N, 4, 4) that look down say; None where nothing tells.
+
+    Photos taken one ahead of the other tell: on those that look down the ground moves along the image's height, on those
+    that look ahead it grows about the middle. Half turns do not matter. Those taken beside each other look alike either way.
+    """
+    usable = np.flatnonzero(-T_map_cam[:, 2, 2] > _LARGEST_TILT)
+    votes = []
+    for match in match_neighbours(paths, T_map_cam[:, :3, 3], usable):
+        for here, there, seen in ((match.i, match.j, match.j_in_i), (match.j, match.i, match.i_in_j)):
+            way = T_map_cam[here, :3, :3].T @ (T_map_cam[there, :3, 3] - T_map_cam[here, :3, 3])
+            way /= max(float(np.linalg.norm(way)), 1e-9)
+            if abs(way[1]) > _AHEAD:
+                votes.append(_vote(seen, way[:2]))
+    weight = sum(abs(vote) for vote in votes)
+    if len(votes) < 2 * _FEWEST_MATCHES or not weight > 0:
+        return None
+    along = sum((vote**2 / abs(vote)).real for vote in votes if abs(vote) > 0) / weight
+    shift = float(np.median([abs(vote) for vote in votes]))
+    return bool(along > _CLEARLY_ALONG and shift > _LEAST_SHIFT)
 
 
 def turn(T_map_cam: Float64, turned: Bool) -> Float64:
@@ -75,7 +124,44 @@ def judge(matches: Sequence[Match], T_map_cam: Float64, camera: Camera) -> YawCh
         elif sum(scores) <= _CLEAR_VOTE * weight:
             sign[members, 0] = 1  # the votes contradict each other: nothing is known
     error = [_median_angle([vote for vote in item if abs(vote) > 0]) for item in votes]
-    return YawCheck(np.array(error), sign[:, 0] < 0)
+    with np.errstate(invalid="ignore"):
+        opposite = np.abs(error) > 180.0 - _HALF_TURN_WITHIN_DEG
+    return YawCheck(np.array(error), (sign[:, 0] < 0) & opposite)
+
+
+def height_drift(
+    matches: Sequence[Match], up_m: Float64, stamps_ns: Int64, height_m: float
+) -> tuple[float, float]:
+    """By how many metres heights `up_m` (N,) change that the photos do not show, and over how many seconds.
+
+    The scale of a match is the ratio of the two heights above ground that both photos see, so hills do not matter. The
+    largest group of photos that matches connect counts; what is left after a running median over an eighth of it, which
+    removes single wrong heights.
+    """
+    if not matches:
+        return 0.0, 0.0
+    i, j = (np.array([getattr(match, name) for match in matches]) for name in "ij")
+    count, rows = len(up_m), np.arange(len(matches))
+    # Logarithms of heights: u[i] - u[j] = -log(scale), by least squares with outliers weighted down.
+    differences = sparse.csr_matrix(
+        (np.repeat([1.0, -1.0], len(rows)), (np.tile(rows, 2), np.concatenate([i, j]))), (len(rows), count)
+    )
+    told, weight, u = -np.log([match.scale for match in matches]), np.ones(len(rows)), np.zeros(count)
+    for _ in range(_ROUNDS):
+        system = sparse.vstack([sparse.diags(weight) @ differences, 1e-4 * sparse.eye(count)])
+        u = lsqr(system, np.concatenate([weight * told, np.zeros(count)]))[0]
+        residual = differences @ u - told
+        scale = 2 * 1.4826 * float(np.median(np.abs(residual))) + 1e-6
+        weight = 1.0 / (1.0 + (residual / scale) ** 2)
+    _, group = connected_components(sparse.coo_matrix((np.ones(len(rows)), (i, j)), (count, count)), False)
+    members = np.flatnonzero(group == np.bincount(group).argmax())
+    if len(members) < _FEWEST_HEIGHTS:
+        return 0.0, 0.0
+    members = members[np.argsort(stamps_ns[members], kind="stable")]
+    shown_m = height_m * np.exp(u[members] - np.median(u[members]))
+    unseen = median_filter(up_m[members] - shown_m, max(3, len(members) // 8 | 1), mode="nearest")
+    low, high = members[np.argmin(unseen)], members[np.argmax(unseen)]
+    return float(np.ptp(unseen)), abs(float(stamps_ns[high] - stamps_ns[low])) * 1e-9
 
 
 def _height_above_ground(matches: Sequence[Match], T_map_cam: Float64, focal: float) -> float:
