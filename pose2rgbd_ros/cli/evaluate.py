@@ -23,9 +23,10 @@ class Arguments:
         Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")
     ] = None
     split: Annotated[
-        Literal["checkpoint", "dataset", "segments", "random", "lines+random", "all"],
+        Literal["checkpoint", "choose", "dataset", "segments", "random", "lines+random", "all"],
         tyro.conf.arg(
-            help="frames to measure on; checkpoint: those its training held out; dataset: those of its split.txt"
+            help="frames to measure on; checkpoint: those its training held out to judge by; choose: those held out "
+            "that may have chosen its weights; dataset: those of its split.txt"
         ),
     ] = "checkpoint"
     size: Annotated[

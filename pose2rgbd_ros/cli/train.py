@@ -37,7 +37,12 @@ def main(argv: list[str]) -> int:
     result = train(arguments.dataset, out, arguments.options, arguments.resume)
     if not result.scores:  # process 0 of several has told it
         return 0
-    print(f"held-out frames: {result.description}")
+    frames = {
+        "choose": "held-out frames that may choose the weights",
+        "train": "frames trained on, since too few are held out to choose by",
+    }[result.scored_on]
+    print(f"{frames}: {result.description}")
+    print(f"pose2rgbd evaluate {out} {arguments.dataset} measures on the frames that nothing has looked at")
     print(
         f"{result.images} images ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model {result.checkpoint}"
     )

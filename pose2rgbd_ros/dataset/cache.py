@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt8
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import resize_nearest
 
@@ -49,6 +49,41 @@ class FrameCache:
 
     def __len__(self) -> int:
         return len(self.rgb)
+
+    def sealed(self, readable: Bool) -> FrameCache:
+        """The same frames, of which only those that are `readable`, (N,), can be read."""
+        depth: Any = None if self.depth is None else SealedFrames(self.depth, readable)
+        rgb: Any = SealedFrames(self.rgb, readable)
+        return replace(self, rgb=rgb, depth=depth)
+
+
+class SealedFrames:
+    """An array of frames of which some cannot be read: what a training must not see, it cannot.
+
+    It is indexed as the array is, the first axis being the frames; what is read is an array.
+    """
+
+    def __init__(self, frames: AnyArray, readable: Bool) -> None:
+        self._frames, self._readable = frames, np.asarray(readable, dtype=bool)
+        self.shape, self.dtype, self.ndim = frames.shape, frames.dtype, frames.ndim
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        wanted = np.arange(len(self))[key[0] if isinstance(key, tuple) else key]
+        if not self._readable[wanted].all():
+            first = int(np.atleast_1d(wanted)[~np.atleast_1d(self._readable[wanted])][0])
+            raise SealedFrameError(f"frame {first} is held out and must not be read here")
+        frames: AnyArray = self._frames[key]
+        return frames
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+        return np.array(self[:], dtype=dtype)
+
+
+class SealedFrameError(RuntimeError):
+    """A fault of the program: it asked for the picture of a frame that is held out."""
 
 
 def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 0) -> FrameCache:

@@ -256,4 +256,7 @@ def _split(split: splits.Split | None) -> str:
     stretches = 1 + int((np.diff(split.test) > 1).sum())
     in_stretches = f"{stretches} stretches" if stretches > 1 else "1 stretch"
     by = f"as {layout.SPLIT} says" if split.name == "dataset" else "by default"
-    return f"{len(split.test)} frames in {in_stretches} for testing; {len(split.train)} for training ({by})"
+    roles = f"{len(split.choose)} to choose by, {len(split.judge)} to judge by"
+    if len(split.choose) == 0:
+        roles = "too few to choose by: they judge only"
+    return f"{len(split.test)} frames held out in {in_stretches} ({roles}); {len(split.train)} for training ({by})"

@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.depth import resize_nearest
 
-TRAIN, TEST, GUARD = "tab:blue", "tab:orange", "0.65"
+TRAIN, CHOOSE, JUDGE, GUARD = "tab:blue", "tab:green", "tab:orange", "0.65"
 _UNKNOWN = "0.82"
 _THUMBNAIL_PX = 320
 _ARROWS = 30
@@ -119,15 +119,20 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
 
 def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int64) -> None:
     """One line per stretch of the same role, dots where a stretch is a single frame; never across a pause."""
-    styles = {"train": (TRAIN, 1.6), "guard": (GUARD, 1.6), "test": (TEST, 4.0)}
-    names = {"train": "training", "guard": "in neither set", "test": "held out for testing"}
+    styles = {"train": (TRAIN, 1.6), "guard": (GUARD, 1.6), "choose": (CHOOSE, 4.0), "judge": (JUDGE, 4.0)}
+    names = {
+        "train": "training",
+        "guard": "in no set",
+        "choose": "held out, may choose",
+        "judge": "held out, judges",
+    }
     breaks = np.flatnonzero((role[1:] != role[:-1]) | (runs[1:] != runs[:-1])) + 1
     for part in np.split(np.arange(len(x)), breaks):
         colour, width = styles[str(role[part[0]])]
         reach = part
         if part[-1] + 1 < len(x) and runs[part[-1] + 1] == runs[part[-1]]:
             reach = np.append(part, part[-1] + 1)  # up to the next stretch, so that the line has no holes
-        zorder = 3 if role[part[0]] == "test" else 2
+        zorder = 3 if role[part[0]] in ("choose", "judge") else 2
         axes.plot(x[reach], y[reach], color=colour, linewidth=width, solid_capstyle="round", zorder=zorder)
         axes.plot(
             x[part], y[part], color=colour, marker=".", markersize=width + 2, linestyle="none", zorder=zorder
@@ -157,8 +162,8 @@ def _directions(T_map_cam: Float64) -> tuple[Float64, str]:
 def _roles(n: int, split: splits.Split | None) -> AnyArray:
     if split is None:
         return np.full(n, "train")
-    role = np.full(n, "guard")
-    role[split.train], role[split.test] = "train", "test"
+    role = np.full(n, "guard", dtype="U6")
+    role[split.train], role[split.choose], role[split.judge] = "train", "choose", "judge"
     return role
 
 

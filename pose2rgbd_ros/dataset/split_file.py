@@ -1,6 +1,7 @@
-"""split.txt: the split a dataset brings with it, a line `stamp train|test|unused` for each frame.
+"""split.txt: the split a dataset brings with it, a line `stamp train|choose|test|unused` for each frame.
 
-A simulated flight knows which of its lines are held out; that cannot be told from the frames alone.
+A simulated flight knows which of its lines are held out; that cannot be told from the frames alone. Frames that choose
+(a validation set) are held out from training, but may decide which weights are kept; most datasets name none.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Int64
 
-WORDS = ("train", "test", "unused")
-_HEADER = "# timestamp train|test|unused\n"
+WORDS = ("train", "choose", "test", "unused")
+_HEADER = "# timestamp train|choose|test|unused\n"
 
 
 def write_split(path: Path, stamps_ns: npt.ArrayLike, labels: npt.ArrayLike) -> None:
@@ -24,7 +25,7 @@ def write_split(path: Path, stamps_ns: npt.ArrayLike, labels: npt.ArrayLike) -> 
     Args:
         path: split.txt in the dataset's folder.
         stamps_ns: (N,) of its frames, each once.
-        labels: (N,) "train", "test" or "unused".
+        labels: (N,) "train", "choose", "test" or "unused".
 
     Raises:
         UserError: another word, a stamp twice, not one label a stamp. OSError passes through.

@@ -1,8 +1,12 @@
-"""Which frames train and which test.
+"""Which frames train, which choose and which judge.
 
-`random_split` is the paper's 80/20: neighbours of a test frame, a thirtieth of a second away, are trained on, so it
+Frames that are held out from training have two uses that exclude each other. Those that *choose* may decide anything:
+which weights are kept, when to stop, which model is served, how it is calibrated. Those that *judge* decide nothing, so
+that the figures published of them are honest. Both are whole stretches of track wherever whole stretches are held out.
+
+`random_split` is the paper's 80/20: neighbours of a held-out frame, a thirtieth of a second away, are trained on, so it
 measures memory. `held_out_segments` is the honest one: whole stretches of track are unseen, and frames next to a
-stretch, in time or by hardly having moved, are in neither set. `own_split` is what a dataset says in its split.txt:
+stretch, in time or by hardly having moved, are in no set. `own_split` is what a dataset says in its split.txt:
 whole lines of a simulated flight.
 """
 
@@ -25,6 +29,11 @@ FEWEST_FRAMES = 5
 FEWEST_IN_STRETCH = (
     4  # short data gets fewer stretches: a test frame between two training frames tests nothing
 )
+# Of the held-out frames, where there are at least twice as many as could choose; with fewer, all of them judge.
+CHOOSE_FRACTION = 0.5
+FEWEST_TO_CHOOSE = 8
+# A split recorded before frames that choose and frames that judge were told apart: all held-out frames did both.
+ALL_CHOOSE = 1.0
 # A pause this many times the usual one between frames parts two recordings (or a recording from its continuation).
 GAP_FACTOR = 10.0
 # How far, as a share of the track's extent, the camera must be from a segment's end before frames train again.
@@ -33,31 +42,60 @@ GUARD_EXTENT_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Split:
-    """Frame indices (sorted, disjoint) and what is needed to make the same split again."""
+    """Frame indices (sorted, disjoint) and what is needed to make the same split again.
+
+    Attributes:
+        train: what weights, normalisation and baselines are made from.
+        choose: held out from training; may decide anything else. Empty where too few frames are held out.
+        judge: held out from every decision.
+        groups: parts of the held-out frames that are scored apart, by name.
+    """
 
     train: NDArray[np.int64]
-    test: NDArray[np.int64]
+    choose: NDArray[np.int64]
+    judge: NDArray[np.int64]
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
-    groups: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # parts of `test` to be scored apart
+    groups: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        together = np.concatenate([self.train, self.choose, self.judge])
+        if len(np.unique(together)) != len(together):
+            raise ValueError(
+                f"split {self.name!r}: a frame is in two of the sets that train, choose and judge"
+            )
+
+    @property
+    def test(self) -> NDArray[np.int64]:
+        """All frames held out from training: those that choose and those that judge."""
+        return np.sort(np.concatenate([self.choose, self.judge]))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe, for a checkpoint's provenance; :func:`split_from_dict` repeats it."""
         return {"name": self.name, **self.parameters}
 
 
-def random_split(n: int, train_fraction: float = 0.8, seed: int = 0) -> Split:
-    """Frames dealt at random (the paper's split). Both sets hold at least one frame; UserError below 2 frames."""
+def random_split(
+    n: int, train_fraction: float = 0.8, seed: int = 0, choose_fraction: float = CHOOSE_FRACTION
+) -> Split:
+    """Frames dealt at random (the paper's split). At least one frame trains and one is held out.
+
+    UserError: fewer than 2 frames, a fraction outside its bounds.
+    """
     _check_fraction("train_fraction", train_fraction)
+    _check_choose_fraction(choose_fraction)
     if n < 2:
         raise UserError(f"{n} frame(s) cannot be split into a training and a test set; record at least 2")
     order = np.random.default_rng(seed).permutation(n)
     count = int(np.clip(round(n * train_fraction), 1, n - 1))
+    held_out = order[count:].astype(np.int64)
+    choosing = _how_many_choose(len(held_out), choose_fraction)
     return Split(
         np.sort(order[:count]).astype(np.int64),
-        np.sort(order[count:]).astype(np.int64),
+        np.sort(held_out[:choosing]),
+        np.sort(held_out[choosing:]),
         "random",
-        {"train_fraction": train_fraction, "seed": seed},
+        {"train_fraction": train_fraction, "seed": seed, "choose_fraction": choose_fraction},
     )
 
 
@@ -69,22 +107,26 @@ def held_out_segments(
     guard_frames: int | None = None,
     seed: int = 0,
     recording: ArrayLike | None = None,
+    choose_fraction: float = CHOOSE_FRACTION,
 ) -> Split:
-    """Test on `segments` stretches of track, each contiguous in time, together `fraction` of the frames.
+    """Hold out `segments` stretches of track, each contiguous in time, together `fraction` of the frames.
 
     One stretch is placed at random in each of `segments` equal parts of the data, inside one recording; fewer where
     a stretch would fall below 4 frames. The guard on
     each side is at least `guard_frames` (default: a quarter of a stretch) and goes on while the camera is within 1 %
     of the track's extent of the stretch's end (a hovering drone sees the same for seconds), at most one stretch long.
+    Whole stretches choose, and whole stretches judge.
 
     Args:
         stamps_ns: (N,) strictly increasing.
         position_m: (N, 3) camera positions in the map.
         recording: (N,) number of the recording each frame comes from; by default pauses part the recordings.
+        choose_fraction: share of the held-out frames that choose.
 
     Raises:
         UserError: fewer than 5 frames, a fraction outside (0, 1), stamps that do not increase.
     """
+    _check_choose_fraction(choose_fraction)
     stamps = np.asarray(stamps_ns, dtype=np.int64)
     position = np.asarray(position_m, dtype=np.float64)
     _check_fraction("fraction", fraction)
@@ -95,22 +137,37 @@ def held_out_segments(
     runs, position = runs[order], position[order]
     test = _place(runs, fraction, segments, np.random.default_rng(seed))
     excluded = _guarded(test, runs, position, guard_frames)
-    parameters = {"fraction": fraction, "segments": segments, "guard_frames": guard_frames, "seed": seed}
-    return Split(np.sort(order[~test & ~excluded]), np.sort(order[test]), "held_out_segments", parameters)
+    parameters = {
+        "fraction": fraction,
+        "segments": segments,
+        "guard_frames": guard_frames,
+        "seed": seed,
+        "choose_fraction": choose_fraction,
+    }
+    choose, judge = _by_stretches(np.flatnonzero(test), choose_fraction)
+    train = np.sort(order[~test & ~excluded])
+    return Split(train, np.sort(order[choose]), np.sort(order[judge]), "held_out_segments", parameters)
 
 
-def own_split(folder: Path, stamps_ns: ArrayLike) -> Split:
+def own_split(folder: Path, stamps_ns: ArrayLike, choose_fraction: float = CHOOSE_FRACTION) -> Split:
     """What the split.txt of the dataset in `folder` says of its frames at `stamps_ns`, (N,) strictly increasing.
+
+    Where it names frames that choose, those it holds out for testing judge; else whole held-out lines choose.
 
     UserError: as of `read_split`, and when it leaves nothing to train or to test on.
     """
+    _check_choose_fraction(choose_fraction)
     path = folder / layout.SPLIT
     words = read_split(path, stamps_ns)
     for word in ("train", "test"):
         if word not in words:
             raise UserError(f"{path}: no frame is {word!r}; choose split 'segments'")
     train, test = (np.flatnonzero(words == word).astype(np.int64) for word in ("train", "test"))
-    return Split(train, test, "dataset", {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    choose, judge = np.flatnonzero(words == "choose").astype(np.int64), test
+    if len(choose) == 0:
+        choose, judge = _by_stretches(test, choose_fraction)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Split(train, choose, judge, "dataset", {"sha256": digest, "choose_fraction": choose_fraction})
 
 
 def default_split(
@@ -129,16 +186,17 @@ def default_split(
 def with_random_frames(held_out: Split, fraction: float = 0.2, seed: int = 0) -> Split:
     """Hold out a random `fraction` of a split's training frames as well: one training tells memory and honesty apart.
 
-    Its groups are "random" and "held-out lines"; both were seen by nobody.
+    Its groups are "random" and "held-out lines"; neither trains, and each has frames that choose and frames that judge.
     """
-    dealt = random_split(len(held_out.train), 1.0 - fraction, seed)
-    random = held_out.train[dealt.test]
+    choose_fraction = held_out.parameters.get("choose_fraction", CHOOSE_FRACTION)
+    dealt = random_split(len(held_out.train), 1.0 - fraction, seed, choose_fraction)
     return Split(
         held_out.train[dealt.train],
-        np.sort(np.concatenate([held_out.test, random])),
+        np.sort(np.concatenate([held_out.choose, held_out.train[dealt.choose]])),
+        np.sort(np.concatenate([held_out.judge, held_out.train[dealt.judge]])),
         "lines+random",
         {"lines": held_out.to_dict(), "random_fraction": fraction, "random_seed": seed},
-        {"random": random, "held-out lines": held_out.test},
+        {"random": held_out.train[dealt.test], "held-out lines": held_out.test},
     )
 
 
@@ -152,13 +210,15 @@ def split_from_dict(
     """Repeat the split a checkpoint names, on the same frames.
 
     Args:
-        values: what `Split.to_dict` gave.
+        values: what `Split.to_dict` gave; without a "choose_fraction" all held-out frames chose.
         folder: the dataset's, for a split of its own. It is read again: whether it is still the same, its sha256 tells.
 
     Raises:
         UserError: an unknown name or parameter; a dataset without the split of its own.
     """
     parameters = {key: value for key, value in values.items() if key != "name"}
+    if values.get("name") in ("random", "held_out_segments", "dataset"):
+        parameters.setdefault("choose_fraction", ALL_CHOOSE)
     try:
         if values.get("name") == "random":
             return random_split(len(np.asarray(stamps_ns)), **parameters)
@@ -167,7 +227,7 @@ def split_from_dict(
     except TypeError as error:
         raise UserError(f"split {values.get('name')!r}: {error}") from error
     if values.get("name") == "dataset" and folder is not None:
-        return own_split(folder, stamps_ns)
+        return own_split(folder, stamps_ns, parameters["choose_fraction"])
     if values.get("name") == "lines+random" and isinstance(parameters.get("lines"), dict):
         lines = split_from_dict(parameters["lines"], stamps_ns, position_m, recording, folder)
         return with_random_frames(
@@ -252,6 +312,57 @@ def _exclude_from(
         if walked > least and np.linalg.norm(position[here] - position[last]) > reach_m:
             return
         excluded[here] = True
+
+
+def _how_many_choose(held_out: int, fraction: float) -> int:
+    """Of frames dealt at random: none where there are too few of them, except where all do."""
+    if fraction in (0.0, 1.0):
+        return round(held_out * fraction)
+    count = round(held_out * fraction)
+    return count if min(count, held_out - count) >= FEWEST_TO_CHOOSE else 0
+
+
+def _by_stretches(
+    held_out: NDArray[np.int64], fraction: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Held-out places (ascending) -> those that choose, those that judge: whole stretches of consecutive places.
+
+    The longest stretch is dealt first, each to the set that lacks more of its share. Where that leaves a set less than
+    half its share, the longest stretch is cut in two, with an eighth of it between them in no set.
+    """
+    nothing = held_out[:0]
+    if fraction in (0.0, 1.0) or _how_many_choose(len(held_out), fraction) == 0:
+        return (held_out, nothing) if fraction == 1.0 else (nothing, held_out)
+    stretches = np.split(held_out, np.flatnonzero(np.diff(held_out) > 1) + 1)
+    while True:
+        choose, judge = _deal(stretches, fraction)
+        least = min(len(choose) / fraction, len(judge) / (1.0 - fraction))
+        if 2 * least >= len(held_out):
+            return (
+                (choose, judge) if min(len(choose), len(judge)) >= FEWEST_TO_CHOOSE else (nothing, held_out)
+            )
+        longest = max(range(len(stretches)), key=lambda i: len(stretches[i]))
+        stretch = stretches.pop(longest)
+        gap = max(1, len(stretch) // 8)
+        half = (len(stretch) - gap) // 2
+        stretches[longest:longest] = [stretch[:half], stretch[half + gap :]]
+
+
+def _deal(stretches: list[NDArray[np.int64]], fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    total = sum(len(stretch) for stretch in stretches)
+    sets: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    lacking = [fraction * total, (1.0 - fraction) * total]
+    for stretch in sorted(stretches, key=len, reverse=True):
+        which = 0 if lacking[0] > lacking[1] else 1
+        sets[which].append(stretch)
+        lacking[which] -= len(stretch)
+    choose, judge = (np.sort(np.concatenate([*part, stretches[0][:0]])) for part in sets)
+    return choose, judge
+
+
+def _check_choose_fraction(value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise UserError(f"choose_fraction is {value}; it must lie between 0 and 1")
 
 
 def _check_fraction(name: str, value: float) -> None:

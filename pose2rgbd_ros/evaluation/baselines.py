@@ -5,17 +5,22 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import KDTree
 
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.recorded import Images, Recorded
 from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.training.validation import spread
+
+DEPTH_FRAMES = 32
 
 
 class Baselines:
-    """What both say at any pose, from the frames `train` of a recording."""
+    """What both say at any pose, from the frames `train` of a recording; the same whatever model stands beside them."""
 
-    def __init__(self, recorded: Recorded, train: np.ndarray, scene_distance_m: float) -> None:
+    def __init__(self, recorded: Recorded, train: np.ndarray) -> None:
         self._recorded, self._train = recorded, train
         self._mean = recorded.mean(train)
-        self._nearest = NearestFrame(recorded.dataset.T_map_cam[train], scene_distance_m)
+        distance_m = scene_distance_m(recorded.dataset, train)
+        self._nearest = NearestFrame(recorded.dataset.T_map_cam[train], distance_m)
 
     def images(self, T_map_cam: np.ndarray) -> dict[str, Images]:
         """Colour and depth of each at poses (B, 4, 4)."""
@@ -24,6 +29,20 @@ class Baselines:
         )
         copied = self._recorded.images(self._train[self._nearest(T_map_cam)])
         return {"mean_image": (rgb, depth), "nearest_frame": copied}
+
+
+def scene_distance_m(dataset: Dataset, train: np.ndarray) -> float:
+    """Typical distance of what is seen: the median recorded depth of some training frames.
+
+    Without metric depth the extent of the training track stands in for it.
+    """
+    if dataset.has_depth and dataset.depth_kind == "metric":
+        depth = np.concatenate([dataset.depth(int(i))[::4, ::4].ravel() for i in spread(train, DEPTH_FRAMES)])
+        known = depth[np.isfinite(depth)]
+        if len(known):
+            return float(np.median(known))
+    position_m = dataset.T_map_cam[train, :3, 3]
+    return float(np.linalg.norm(position_m.max(axis=0) - position_m.min(axis=0)))
 
 
 class NearestFrame:

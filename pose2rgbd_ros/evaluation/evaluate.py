@@ -41,9 +41,10 @@ def evaluate(
     """Measure a checkpoint on a dataset and write metrics.yaml, table.md, the sheets and index.html into `out`.
 
     Args:
-        split: "checkpoint": the frames its training held out; on another recording, all frames. "dataset": those the
-            dataset holds out itself; "segments", "random", "lines+random": a split drawn anew; all may hold frames
-            trained on (the report counts them). "all": every frame.
+        split: "checkpoint": the frames its training held out to judge by; on another recording, all frames. "choose":
+            those held out that may have chosen its weights. "dataset": those the dataset holds out itself; "segments",
+            "random", "lines+random": a split drawn anew; all may hold frames trained on or chosen by (the report counts
+            them). "all": every frame.
         size: side of the pictures, for a model that renders any camera; None: as trained.
         training_dataset: where the frames trained on are, for the baselines, when `dataset` is another recording.
 
@@ -51,12 +52,23 @@ def evaluate(
         UserError: a bad checkpoint or dataset, no frames to evaluate on, a size the model cannot render, CUDA asked
             for and absent.
     """
-    target = torch.device(pick_device(device))
-    evaluation = _Measurement(
-        load_checkpoint(checkpoint), Dataset(dataset), split, target, size, training_dataset
-    ).run()
+    evaluation = measure(checkpoint, dataset, split, device, size, training_dataset)
     write_report(out, evaluation)
     return evaluation
+
+
+def measure(
+    checkpoint: Path,
+    dataset: Path,
+    split: str = "checkpoint",
+    device: str = "auto",
+    size: int | None = None,
+    training_dataset: Path | None = None,
+) -> Evaluation:
+    """What :func:`evaluate` measures, without a report."""
+    target = torch.device(pick_device(device))
+    loaded = load_checkpoint(checkpoint)
+    return _Measurement(loaded, Dataset(dataset), split, target, size, training_dataset).run()
 
 
 class _Measurement:
@@ -75,7 +87,7 @@ class _Measurement:
         self.model: Any = checkpoint.build_model().to(device)
         self.size = self._choose_size(size)
         chosen = choose_frames(checkpoint, dataset, split)
-        self.test, self.train, self.split = chosen.test, chosen.train, chosen.split
+        self.chosen, self.test, self.train = chosen, chosen.test, chosen.train
         self.groups, self.notes = chosen.groups, chosen.notes
         self.has_depth = dataset.has_depth and checkpoint.output != "rgb"
         self.recorded = self._recorded(dataset)
@@ -107,7 +119,7 @@ class _Measurement:
             train = np.flatnonzero(np.isin(recorded.dataset.stamps_ns, self.checkpoint.training_stamps_ns))
             if len(train) == 0:
                 raise UserError(f"{folder} holds none of the frames that the model was trained on")
-        return Baselines(recorded, train, self._scene_distance_m()) if len(train) else None
+        return Baselines(recorded, train) if len(train) else None
 
     def _check_fit(self) -> None:
         ours, theirs = self.checkpoint.camera, self.recorded.cache.camera
@@ -150,8 +162,10 @@ class _Measurement:
             per_frame=per_frame,
             stamps_ns=self.dataset.stamps_ns[self.test],
             start_ns=int(self.dataset.stamps_ns[0]),
-            split=self.split,
+            split=self.chosen.split,
+            seen=self.chosen.seen,
             trained_on=len(np.intersect1d(self.test, self.train)),
+            chosen_by=len(np.intersect1d(self.test, self.chosen.choose)),
             depth_unit="(relative)" if self.checkpoint.depth_kind == "relative" else "m",
             checkpoint=self.checkpoint,
             dataset=self.dataset.path.resolve().name,
@@ -162,7 +176,9 @@ class _Measurement:
             size=self.size,
             has_geometry=self.model.any_camera,
             groups={
-                name: np.isin(self.test, frames) for name, frames in self.groups.items() if len(frames) > 0
+                name: np.isin(self.test, frames)
+                for name, frames in self.groups.items()
+                if len(np.intersect1d(self.test, frames)) > 0
             },
         )
 
@@ -172,14 +188,6 @@ class _Measurement:
         camera = self.recorded.cache.camera if self.model.any_camera else self.checkpoint.camera
         shown = self.model.pictures(T_map_cam, camera, self.checkpoint.normalization)
         return Pictures(*(None if image is None else image.cpu() for image in shown))
-
-    def _scene_distance_m(self) -> float:
-        """Middle of the depth range; without metric depth the extent of the track stands in for it."""
-        normalization = self.checkpoint.normalization
-        if self.checkpoint.depth_kind == "metric" and normalization.depth_min is not None:
-            return (normalization.depth_min + float(normalization.depth_max or 0.0)) / 2
-        span = np.subtract(normalization.position_max_m, normalization.position_min_m)
-        return float(np.linalg.norm(span))
 
     def _sheet_rows(self, frames: np.ndarray) -> list[SheetRow]:
         shown = self._predict(frames)

@@ -51,10 +51,9 @@ class PoseEvaluation:
     def measured_on(self) -> str:
         """In words."""
         chosen = self.chosen
-        seen = len(np.intersect1d(chosen.test, chosen.train))
         return (
             f"{len(chosen.test)} frames of {self.dataset.path.resolve().name}: "
-            f"{SPLIT_WORDS.get(chosen.split, chosen.split)}, {seen or 'none'} of them trained on"
+            f"{SPLIT_WORDS.get(chosen.split, chosen.split)}, {chosen.seen}"
         )
 
     def cells(self, group: str = "") -> list[list[str]]:
@@ -97,6 +96,7 @@ class PoseEvaluation:
             "split": self.chosen.split,
             "frames": len(self.chosen.test),
             "frames_trained_on": len(np.intersect1d(self.chosen.test, self.chosen.train)),
+            "frames_chosen_by": len(np.intersect1d(self.chosen.test, self.chosen.choose)),
             "scores": {
                 kind: {name: _rounded(each.scores()) for name, each in said.items()}
                 for kind, said in (("colour", self.colour), ("grey", self.grey))

@@ -35,6 +35,8 @@ class Evaluation:
     start_ns: int  # of the dataset: time 0 of the pictures and curves
     split: str  # a key of SPLIT_WORDS
     trained_on: int  # how many of the frames the model was trained on
+    chosen_by: int  # how many of the frames may have chosen its weights
+    seen: str  # both, in words
     depth_unit: str
     checkpoint: Checkpoint
     dataset: str
@@ -105,10 +107,8 @@ class Evaluation:
 
     def measured_on(self) -> str:
         """What the numbers were measured on, in words."""
-        seen = f", {self.trained_on} of them trained on" if self.trained_on else ", none of them trained on"
-        return (
-            f"{len(self.stamps_ns)} frames of {self.dataset}: {SPLIT_WORDS.get(self.split, self.split)}{seen}"
-        )
+        split = SPLIT_WORDS.get(self.split, self.split)
+        return f"{len(self.stamps_ns)} frames of {self.dataset}: {split}, {self.seen}"
 
     def table(self) -> str:
         """Markdown: a row a method, what it was measured on, the verdict, and each group of frames by itself."""
@@ -148,6 +148,7 @@ class Evaluation:
             "split": self.split,
             "frames": len(self.stamps_ns),
             "frames_trained_on": self.trained_on,
+            "frames_chosen_by": self.chosen_by,
             "depth_unit": self.depth_unit,
             "size": self.size or self.checkpoint.camera.width,
             "scores": {method: rounded(scores) for method, scores in self.scores.items()},

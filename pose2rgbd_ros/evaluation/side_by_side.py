@@ -9,9 +9,9 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import split_from_dict
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.evaluate import LEAST_SIZE, MOST_SIZE, worst_frames
+from pose2rgbd_ros.evaluation.measured_on import choose_frames
 from pose2rgbd_ros.evaluation.recorded import Recorded
 from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.evaluation.sheets import (
@@ -139,21 +139,23 @@ def _error_columns(models: list[Shown], errors: list[list[np.ndarray | None]], u
 
 
 def frames_of_groups(dataset: Dataset, run: Path, count: int) -> tuple[np.ndarray, list[str]]:
-    """At most `count` frames of each group that a checkpoint's training held out, evenly spread, and their groups."""
-    recorded = load_checkpoint(run).provenance["split"]
-    split = split_from_dict(recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path)
-    groups = split.groups or {"held out": split.test}
+    """At most `count` frames of each group that judge a checkpoint, evenly spread, and their groups."""
+    measured = choose_frames(load_checkpoint(run), dataset, "checkpoint")
+    groups = {name: np.intersect1d(frames, measured.test) for name, frames in measured.groups.items()}
+    groups = groups or {"held out": measured.test}
     chosen = {name: spread(frames, count) for name, frames in groups.items() if len(frames)}
     labels = [name for name, frames in chosen.items() for _ in frames]
     return np.concatenate(list(chosen.values())), labels
 
 
 def held_out_by_all(dataset: Dataset, runs: list[Path]) -> np.ndarray:
-    """Indices of the frames that none of the checkpoints was trained on; UserError when there are none."""
-    trained = np.concatenate([load_checkpoint(run).training_stamps_ns for run in runs])
-    free = np.flatnonzero(~np.isin(dataset.stamps_ns, trained))
+    """Indices of the frames that no checkpoint was trained on or chosen by; UserError when there are none."""
+    checkpoints = [load_checkpoint(run) for run in runs]
+    seen = [checkpoint.training_stamps_ns for checkpoint in checkpoints]
+    seen += [each.choosing_stamps_ns for each in checkpoints if each.choosing_stamps_ns is not None]
+    free = np.flatnonzero(~np.isin(dataset.stamps_ns, np.concatenate(seen)))
     if len(free) == 0:
-        raise UserError(f"{dataset.path}: every frame was trained on by one of the models")
+        raise UserError(f"{dataset.path}: every frame was trained on, or chosen by, by one of the models")
     return free
 
 

@@ -2,7 +2,8 @@
 
     model.yaml                    what a person wants to know, and everything but the tensors
     weights.safetensors           the network's state
-    training_poses.safetensors    stamps_ns (N,) int64 and T_map_cam (N, 4, 4) float64 of the training frames
+    training_poses.safetensors    stamps_ns (N,) int64 and T_map_cam (N, 4, 4) float64 of the training frames;
+                                  choosing_stamps_ns (M,) int64 of the held-out frames that may have chosen the weights
 
 Nothing in here can execute: a pickle, whatever its name, is refused without being opened.
 """
@@ -52,6 +53,8 @@ class Checkpoint:
     state_dict: dict[str, Tensor]
     training_stamps_ns: np.ndarray  # (N,) int64
     training_T_map_cam: np.ndarray  # (N, 4, 4) float64
+    # (M,) int64; None in a checkpoint made before these frames were kept apart from those that judge
+    choosing_stamps_ns: np.ndarray | None = None
     datum: Datum | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -90,18 +93,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     weights = save({key: value.detach().cpu().contiguous() for key, value in checkpoint.state_dict.items()})
     checkpoint.weights_sha256 = hashlib.sha256(weights).hexdigest()
-    poses = save(
-        {
-            "stamps_ns": torch.from_numpy(np.ascontiguousarray(checkpoint.training_stamps_ns, np.int64)),
-            "T_map_cam": torch.from_numpy(np.ascontiguousarray(checkpoint.training_T_map_cam, np.float64)),
-        }
-    )
+    poses = {
+        "stamps_ns": torch.from_numpy(np.ascontiguousarray(checkpoint.training_stamps_ns, np.int64)),
+        "T_map_cam": torch.from_numpy(np.ascontiguousarray(checkpoint.training_T_map_cam, np.float64)),
+    }
+    if checkpoint.choosing_stamps_ns is not None:
+        choosing = np.ascontiguousarray(checkpoint.choosing_stamps_ns, np.int64)
+        poses["choosing_stamps_ns"] = torch.from_numpy(choosing)
     new = path.with_name(f".{path.name}.new")
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         (new / WEIGHTS_FILE).write_bytes(weights)
-        (new / POSES_FILE).write_bytes(poses)
+        (new / POSES_FILE).write_bytes(save(poses))
         write_yaml(new / MODEL_FILE, _to_yaml(checkpoint))
         replace_directory(new, path)
     except OSError as error:
@@ -232,6 +236,7 @@ def _from_yaml(
         state_dict=tensors,
         training_stamps_ns=stamps_ns,
         training_T_map_cam=T_map_cam,
+        choosing_stamps_ns=poses["choosing_stamps_ns"].numpy() if "choosing_stamps_ns" in poses else None,
         provenance=values["provenance"],
         metrics=values["metrics"],
         weights_sha256=weights_sha256,

@@ -212,7 +212,10 @@ class TrainConfig:
         choices=("auto", "dataset", "segments", "random", "lines+random"),
     )
     test_fraction: float = setting(
-        0.2, "share of the frames held out, where the dataset does not say", ge=0.01, le=0.9
+        0.2,
+        "share of the frames held out, where the dataset does not say; of these, half choose and half judge",
+        ge=0.01,
+        le=0.9,
     )
     seed: int = setting(0, "of the weights, the split and the order of the frames", ge=0)
     validate_every: int | None = setting(
@@ -221,8 +224,8 @@ class TrainConfig:
     early_stop: int = setting(0, "stop after so many validations without a new best; 0: never", ge=0)
     keep: Literal["best", "last"] = setting(
         "best",
-        "weights in checkpoint/; best: by (at most 96 of) the held-out frames, which flatters scores on these a little; "
-        "last: the latest, chosen on nothing",
+        "weights in checkpoint/; best: by (at most 96 of) the held-out frames that choose, never by those that judge; "
+        "last: the latest, also where too few frames are held out to choose by",
         choices=("best", "last"),
     )
 
@@ -237,7 +240,7 @@ class TrainConfig:
         _check_pose_family(self)
         if self.keep == "last" and self.early_stop:
             raise UserError(
-                "--early-stop chooses when to stop by the held-out frames, --keep last does not; leave one out"
+                "--early-stop chooses when to stop by held-out frames, --keep last chooses nothing; leave one out"
             )
         if family_of(self.model) != "pose2rgbd" and self.model not in CONFIGS and self.recipe == "paper":
             raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,17 @@ _CHUNK = 64  # frames looked at together where the whole set is read
 
 @dataclass
 class TrainingData:
-    """Frames stay in the memory-mapped cache (uint8 and float32); batches are made from them as they are needed."""
+    """Frames stay in the memory-mapped cache (uint8 and float32); batches are made from them as they are needed.
+
+    Neither pictures nor poses of the frames that judge can be had from it, nor, once `for_training`, those that choose.
+    """
 
     dataset: Dataset
     cache: FrameCache
     split: Split
     normalization: Normalization
-    poses: Tensor  # (N, P) float32, encoded
+    T_map_cam: np.ndarray  # (N, 4, 4) float64; NaN for frames that cannot be read
+    poses: Tensor  # (N, P) float32, encoded; NaN likewise
     max_depth: float | None = None  # farther is unknown
     wide: FrameCache | None = (
         None  # of networks that learn from crops: the frames with `margin` pixels around
@@ -44,6 +48,22 @@ class TrainingData:
     def depth_unit(self) -> str:
         """Unit in messages: metres, or no unit for relative depth."""
         return "m" if self.dataset.depth_kind == "metric" else "(relative)"
+
+    def for_training(self) -> TrainingData:
+        """The frames that train, and no others."""
+        return self._sealed(self.split.train)
+
+    def _sealed(self, frames: np.ndarray) -> TrainingData:
+        readable = np.zeros(len(self.dataset), bool)
+        readable[frames] = True
+        hidden = torch.from_numpy(~readable)[:, None]
+        return replace(
+            self,
+            cache=self.cache.sealed(readable),
+            wide=None if self.wide is None else self.wide.sealed(readable),
+            T_map_cam=np.where(readable[:, None, None], self.T_map_cam, np.nan),
+            poses=self.poses.masked_fill(hidden, torch.nan),
+        )
 
     def batch(
         self, indices: np.ndarray, device: torch.device | None = None
@@ -104,11 +124,14 @@ def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     cache = centre(wide, margin) if margin else wide
     wants_depth = dataset.has_depth and output_of(config, dataset.has_depth) != "rgb"
     extremes = _depth_extremes(cache, split.train, config.max_depth) if wants_depth else None
-    normalization = Normalization.fit(dataset.T_map_cam[split.train], extremes, config.rotation)
-    poses = torch.from_numpy(normalization.encode_pose(dataset.T_map_cam))
-    return TrainingData(
-        dataset, cache, split, normalization, poses, config.max_depth, wide if margin else None, margin
+    T_map_cam = dataset.T_map_cam
+    normalization = Normalization.fit(T_map_cam[split.train], extremes, config.rotation)
+    poses = torch.from_numpy(normalization.encode_pose(T_map_cam))
+    wide_or_none = wide if margin else None
+    data = TrainingData(
+        dataset, cache, split, normalization, T_map_cam, poses, config.max_depth, wide_or_none, margin
     )
+    return data._sealed(np.concatenate([split.train, split.choose]))
 
 
 def _depth_extremes(cache: FrameCache, indices: np.ndarray, farthest: float | None) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""What a run is judged by on held-out frames: its pictures, or the poses it finds."""
+"""What a run is scored by: its pictures, or the poses it finds."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class PoseJudge:
 
     def baseline(self, indices: np.ndarray) -> dict[str, float]:
         """Of the mean pose of the training frames."""
-        mean = se3.mean(self._data.dataset.T_map_cam[self._data.split.train])
+        mean = se3.mean(self._data.T_map_cam[self._data.split.train])
         return self._errors(np.repeat(mean[None], len(indices), axis=0), indices)
 
     def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
@@ -124,7 +124,7 @@ class PoseJudge:
         draw_pose_samples(model, self._data, indices, path, self._device)
 
     def _errors(self, found: np.ndarray, indices: np.ndarray) -> dict[str, float]:
-        true = self._data.dataset.T_map_cam[indices]
+        true = self._data.T_map_cam[indices]
         position_m, rotation_rad = se3.apart(found, true)
         spread_m, found_m = (float(np.linalg.norm(T[:, :3, 3].std(axis=0))) for T in (true, found))
         return {

@@ -48,11 +48,17 @@ def make_checkpoint(
         state_dict=state_dict,
         training_stamps_ns=dataset.stamps_ns[train],
         training_T_map_cam=dataset.T_map_cam[train],
+        choosing_stamps_ns=dataset.stamps_ns[data.split.choose],
         datum=meta.datum,
         provenance={
             "dataset": dataset.path.resolve().name,
             "sources": [source.name for source in meta.sources],
-            "frames": {"all": len(dataset), "train": len(train), "test": len(data.split.test)},
+            "frames": {
+                "all": len(dataset),
+                "train": len(train),
+                "choose": len(data.split.choose),
+                "judge": len(data.split.judge),
+            },
             "fit": config.fit,
             "margin": data.margin,
             "split": data.split.to_dict(),

@@ -26,8 +26,8 @@ def draw_pose_samples(
 ) -> None:
     """Recorded above shown pictures of some of the frames, if the model shows any, and below them the map."""
     found = poses_of(model, data, indices, device)
-    train_m = data.dataset.T_map_cam[data.split.train, :3, 3]
-    picture = position_map(train_m, data.dataset.T_map_cam[indices, :3, 3], found[:, :3, 3])
+    train_m = data.T_map_cam[data.split.train, :3, 3]
+    picture = position_map(train_m, data.T_map_cam[indices, :3, 3], found[:, :3, 3])
     if isinstance(model, ViewModel):
         shown = sheet(picture_rows(model, data, spread(indices, SHOWN_FRAMES), device))
         side = shown.shape[1]

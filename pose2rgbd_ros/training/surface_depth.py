@@ -77,7 +77,7 @@ def surface_depth(
 def _sweep(
     data: TrainingData, up: Literal["auto", "map", "view"], ground_m: float | None
 ) -> dict[int, Float32]:
-    train, T_map_cam = data.split.train, data.dataset.T_map_cam
+    train, T_map_cam = data.split.train, data.T_map_cam
     normal = volume_rotation(T_map_cam[train], up)[:, 2]
     if ground_m is None:
         distance_m = ground_distance(_views(data), normal)
@@ -133,4 +133,4 @@ def _scale_frames(data: TrainingData) -> np.ndarray:
 
 def _views(data: TrainingData) -> Views:
     frames = _scale_frames(data)
-    return grey_views([data.cache.rgb[i] for i in frames], data.dataset.T_map_cam[frames], data.cache.camera)
+    return grey_views([data.cache.rgb[i] for i in frames], data.T_map_cam[frames], data.cache.camera)

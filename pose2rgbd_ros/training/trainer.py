@@ -30,7 +30,7 @@ from pose2rgbd_ros.training.validation import spread
 
 logger = logging.getLogger(__name__)
 
-WATCHED_FRAMES = 96  # of the held-out frames looked at during the run; the last validation takes all
+WATCHED_FRAMES = 96  # of the frames that choose, looked at during the run; the last validation takes all
 VALIDATION_SHARE = 0.1  # of the time, at most
 VALIDATE_EVERY_S = 5.0  # at most so often, unless told otherwise
 SAVE_EVERY_S = 60.0
@@ -39,10 +39,15 @@ CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
 @dataclass
 class TrainResult:
-    """What a run achieved. The scores are those of the weights that were kept, on all held-out frames."""
+    """What a run achieved, by the weights that were kept.
+
+    scored_on: "choose": the scores are of the frames that chose these weights, so they flatter; "train": nothing was
+    held out to choose by, and the scores are of frames trained on. Frames that judge are evaluate's alone.
+    """
 
     checkpoint: Path
     scores: dict[str, float]
+    scored_on: str
     baseline: dict[str, float]
     epochs: float
     images: int
@@ -68,6 +73,7 @@ def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -
     """
     fabric = make_fabric(config)
     data = open_training_data(dataset, config)
+    _check_can_choose(data, config)
     if fabric.is_global_zero:
         prepare_run_folder(out, dataset, config, resume)
     fabric.barrier()
@@ -82,6 +88,17 @@ def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -
     return result
 
 
+def _check_can_choose(data: TrainingData, config: TrainConfig) -> None:
+    """Say what is kept where nothing can choose. UserError: an early stop, which needs frames to choose by."""
+    if len(data.split.choose) > 0:
+        return
+    held_out = f"{len(data.split.judge)} frames are held out, too few to choose by: they judge only"
+    if config.early_stop:
+        raise UserError(f"{held_out}; leave out --early-stop, or hold out more with --test-fraction")
+    if config.keep == "best":
+        logger.warning("%s, and the latest weights are kept", held_out)
+
+
 class _Run:
     """One run on one process; under DDP process 0 alone validates and writes."""
 
@@ -89,7 +106,7 @@ class _Run:
         self.fabric, self.data, self.out, self.config = fabric, data, out, config
         self.recipe = recipe = resolve_recipe(config)
         torch.manual_seed(config.seed)
-        self.learner = make_learner(config, recipe, data, fabric.device)
+        self.learner = make_learner(config, recipe, data.for_training(), fabric.device)
         self.judge = self.learner.judge(data, fabric.device)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             self.learner.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner.model)
@@ -103,7 +120,11 @@ class _Run:
         # Every process takes equally many, equally large batches; what is left over waits for another epoch's order.
         self.batch = max(1, min(recipe.batch_size, len(data.split.train)) // fabric.world_size)
         self.steps_per_epoch = max(1, len(data.split.train) // (self.batch * fabric.world_size))
-        self.watched = spread(data.split.test, WATCHED_FRAMES)
+        self.scored_on, self.scored = "choose", data.split.choose
+        if len(self.scored) == 0:
+            self.scored_on, self.scored = "train", spread(data.split.train, WATCHED_FRAMES)
+        self.keeps_best = config.keep == "best" and self.scored_on == "choose"
+        self.watched = spread(self.scored, WATCHED_FRAMES)
         self.baseline = self.judge.baseline(self.watched) if fabric.is_global_zero else {}
         self.state = RunState()
         self.loss = torch.zeros(())  # of the latest step
@@ -172,8 +193,8 @@ class _Run:
             log.close()
 
     def _share(self) -> float:
-        """Share of the run that is done, with time kept for the validation of all held-out frames at the end."""
-        reserve = 1.3 * self.validation_s * len(self.data.split.test) / len(self.watched)
+        """Share of the run that is done, with time kept for the validation of all frames that choose at the end."""
+        reserve = 1.3 * self.validation_s * len(self.scored) / len(self.watched)
         return self.progress.share(self.state.step, reserve)
 
     def _agree(self, share: float, stop: bool) -> tuple[float, bool]:
@@ -254,7 +275,7 @@ class _Run:
         else:
             self.state.validations_without_best += 1
             self.stop = 0 < self.config.early_stop <= self.state.validations_without_best
-        if is_best or (self.config.keep == "last" and math.isfinite(score)):
+        if is_best or (not self.keeps_best and math.isfinite(score)):
             self.scores = scores
             self.kept = outcome.to_store(model)
             self._save_checkpoint(scores)
@@ -279,6 +300,8 @@ class _Run:
             "seconds": round(self.progress.elapsed_s, 1),
             "clock": self.config.clock,
             "device": str(self.fabric.device),
+            "kept": "best" if self.keeps_best else "last",
+            "scored_on": self.scored_on,
             self.judge.compared_with: {key: round(value, 4) for key, value in self.baseline.items()},
             **self.learner.provenance(),
         }
@@ -292,7 +315,7 @@ class _Run:
         self.saved_at_s = self.progress.elapsed_s
 
     def finish(self) -> TrainResult:
-        """Save, and score the kept weights on all held-out frames (unless interrupted)."""
+        """Save, and score the kept weights on all frames that choose (unless interrupted)."""
         if self.fabric.is_global_zero:
             self._save_state()  # before the validation, which somebody may not want to wait for
             if self.kept is None or not self.interrupted:
@@ -300,7 +323,7 @@ class _Run:
                 self._save_state()  # the best score may be a new one
             if self.kept is None:
                 raise UserError(
-                    "no model was kept: on the held-out frames either no depth is known or the network's pictures are "
+                    "no model was kept: on the frames looked at either no depth is known or the network's pictures are "
                     "no numbers; look at the dataset with pose2rgbd inspect, or use a lower --learning-rate"
                 )
             if not self.interrupted:
@@ -309,6 +332,7 @@ class _Run:
         return TrainResult(
             checkpoint=self.out / CHECKPOINT,
             scores=self.scores,
+            scored_on=self.scored_on,
             baseline=self.baseline,
             epochs=self.state.step / self.steps_per_epoch,
             images=self.state.step * self.batch * self.fabric.world_size,
@@ -322,11 +346,11 @@ class _Run:
         assert self.kept is not None
         model = self._current()
         model.load_state_dict(self.kept)
-        test = self.data.split.test
-        self.scores = self.judge.scores(model, test)
-        self.baseline = self.judge.baseline(test)
+        self.scores = self.judge.scores(model, self.scored)
+        self.baseline = self.judge.baseline(self.scored)
         self._save_checkpoint(self.scores)
-        self.judge.draw(model, test, self.out / "samples" / f"{self.config.keep}.png")
+        kept = "best" if self.keeps_best else "last"
+        self.judge.draw(model, self.scored, self.out / "samples" / f"{kept}.png")
 
 
 def _blending(decay: float) -> Any:

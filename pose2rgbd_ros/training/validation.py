@@ -27,7 +27,7 @@ def pictures_of(
     model: nn.Module, data: TrainingData, indices: np.ndarray, device: torch.device | None = None
 ) -> Pictures:
     """What the model shows at the poses of the frames `indices`, through the cache's camera."""
-    T_map_cam = torch.from_numpy(data.dataset.T_map_cam[indices]).to(device)
+    T_map_cam = torch.from_numpy(data.T_map_cam[indices]).to(device)
     network: Any = model
     pictures: Pictures = network.pictures(T_map_cam, data.cache.camera, data.normalization)
     return pictures

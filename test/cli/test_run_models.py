@@ -7,10 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pose2rgbd_ros.cli.run_models import RunTraining, Trained, choose, serve, train_models
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.splits import write_split
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.evaluate import measure
+from pose2rgbd_ros.settings import read_yaml
 
 TINY = RunTraining(size=32, width=1 / 16, epochs=1, device="cpu", tensorboard=False)
 
@@ -26,7 +32,7 @@ def test_a_recording_without_depth_gets_the_network_that_needs_none(
     (only,) = train_models(do, dataset, tmp_path / "runs", TINY)
     assert only.name == "base"
     told = capsys.readouterr().out
-    assert "relief is left out: this recording has no depth" in told
+    assert "relief and warp-12 are left out: this recording has no depth" in told
     choose([only])
     assert "is served" not in capsys.readouterr().out, "there was no choice"
 
@@ -46,9 +52,11 @@ def test_a_model_that_cannot_be_trained_is_left_out(
 
     config = replace(TINY, max_minutes=0.01, epochs=None)
     trained = train_models(refuse_relief, dataset, tmp_path / "runs", config)
-    assert [each.name for each in trained] == ["base"]
+    assert [each.name for each in trained] == ["warp-12", "base"]
     assert "relief is left out: no room here" in capsys.readouterr().out
-    assert asked == [("train relief", 0.005), ("train base", 0.01)], "its time is not lost"
+    assert asked == [("train relief", 0.005), ("train warp-12", 0.01), ("train base", 0.01)], (
+        "no time is lost"
+    )
     with pytest.raises(UserError, match="no room"):
         train_models(refuse_relief, dataset, tmp_path / "runs", replace(TINY, model="relief"))
 
@@ -69,6 +77,38 @@ def test_the_best_that_did_not_collapse_is_served(tmp_path: Path, capsys: pytest
         serve(each, link)
         assert link.resolve() == each.folder.resolve()
     assert not Path(link.readlink()).is_absolute(), "the folder may be moved"
+
+
+def test_the_choice_is_by_frames_that_choose_and_the_report_of_frames_that_judge(
+    tmp_path: Path, flight_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = Dataset(flight_dataset(tmp_path / "flight", frames=24))
+    roles = np.array(["train"] * 12 + ["choose"] * 4 + ["unused"] * 2 + ["test"] * 6)
+    write_split(dataset.path / layout.SPLIT, dataset.stamps_ns, roles)
+    trained = train_models(do, dataset.path, tmp_path / "runs", TINY)
+    assert [each.name for each in trained] == ["relief", "warp-12", "base"]
+    for each in trained:
+        of_choice = measure(each.folder, dataset.path, "choose", "cpu")
+        of_report = measure(each.folder, dataset.path, "checkpoint", "cpu")
+        np.testing.assert_array_equal(of_choice.stamps_ns, dataset.stamps_ns[roles == "choose"])
+        np.testing.assert_array_equal(of_report.stamps_ns, dataset.stamps_ns[roles == "test"])
+        assert each.error_share == pytest.approx(of_choice.error_share(), rel=1e-3)
+        report = read_yaml(each.folder / "report" / "metrics.yaml")
+        assert report["error_share"] == pytest.approx(of_report.error_share(), rel=1e-3)
+        assert report["error_share"] != pytest.approx(each.error_share, rel=1e-3)
+    best = choose(trained)
+    assert best.error_share == min(each.error_share for each in trained if not each.collapsed)
+
+
+def test_without_frames_to_choose_by_the_first_that_did_not_collapse_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = float("nan")
+    models = [
+        Trained(name, tmp_path, unknown, name == "relief", "") for name in ("relief", "warp-12", "base")
+    ]
+    assert choose(models).name == "warp-12"
+    assert "too few held-out frames to choose by: warp-12 is served" in capsys.readouterr().out
 
 
 def test_one_model_can_be_chosen() -> None:

@@ -67,7 +67,7 @@ def test_the_figures_are_the_datasets(toy, tmp_path):
         rows["map"] == "map (camera: camera_optical_frame), origin at 44.4000000, 26.1000000 degrees, 80.00 m"
     )
     assert rows["source"] == "flight0.bag: 25 frames over 2.5 s\nflight25.bag: 15 frames over 1.4 s"
-    assert rows["held out"].startswith("8 frames in ")
+    assert rows["held out"].startswith("8 frames held out in ")
     assert "look at" not in rows
 
 
@@ -152,13 +152,17 @@ def test_the_track_marks_what_is_held_out(toy, tmp_path):
     dataset = straight_flight(tmp_path / "set", toy, n=100, pause_at=60, depth_m=None)
     pictures.draw_track(dataset, held_out(dataset), tmp_path / "with.png")
     pictures.draw_track(dataset, None, tmp_path / "without.png")
-    orange = np.array([14, 127, 255])  # tab:orange, BGR
+    orange, green = (
+        np.array([14, 127, 255]),
+        np.array([44, 160, 44]),
+    )  # tab:orange judges, tab:green chooses; BGR
 
-    def marked(name: str) -> int:
-        return int((np.abs(cv2.imread(str(tmp_path / name)).astype(int) - orange).max(axis=-1) < 12).sum())
+    def marked(name: str, colour: np.ndarray) -> int:
+        return int((np.abs(cv2.imread(str(tmp_path / name)).astype(int) - colour).max(axis=-1) < 12).sum())
 
-    assert marked("with.png") > 500
-    assert marked("without.png") == 0
+    for colour in (orange, green):
+        assert marked("with.png", colour) > 250 + marked("without.png", colour)
+    assert marked("without.png", orange) == 0
 
 
 def test_unknown_depths_alone_can_be_drawn(toy, tmp_path):

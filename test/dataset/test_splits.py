@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pose2rgbd_ros.dataset.splits import held_out_segments, random_split, recordings, split_from_dict
+from pose2rgbd_ros.dataset.splits import (
+    FEWEST_TO_CHOOSE,
+    Split,
+    held_out_segments,
+    random_split,
+    recordings,
+    split_from_dict,
+    with_random_frames,
+)
 from pose2rgbd_ros.errors import UserError
 
 STEP_NS = 33_333_333
@@ -47,12 +55,93 @@ def test_random_split_is_the_seeds():
 )
 def test_held_out_sets_are_disjoint_and_not_empty(n, fraction, segments, guard, seed):
     stamps, position = straight(n)
-    split = held_out_segments(stamps, position, fraction, segments, guard, seed)
+    split = held_out_segments(stamps, position, fraction, segments, guard, seed, choose_fraction=0.0)
     assert len(split.train) >= 1
+    assert len(split.choose) == 0
     assert len(split.test) >= 1
     assert not set(split.train) & set(split.test)
     assert len(stretches(split.test)) <= segments
     assert abs(len(split.test) - n * fraction) <= max(1, 0.05 * n)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.integers(5, 900),
+    fraction=st.floats(0.05, 0.6),
+    segments=st.integers(1, 12),
+    seed=st.integers(0, 50),
+    choose_fraction=st.floats(0.05, 0.95),
+)
+def test_whole_stretches_choose_and_whole_stretches_judge(n, fraction, segments, seed, choose_fraction):
+    stamps, position = straight(n)
+    whole = held_out_segments(stamps, position, fraction, segments, seed=seed, choose_fraction=0.0)
+    split = held_out_segments(
+        stamps, position, fraction, segments, seed=seed, choose_fraction=choose_fraction
+    )
+    np.testing.assert_array_equal(split.train, whole.train)
+    assert set(split.test) <= set(whole.test)
+    assert not set(split.choose) & set(split.judge)
+    if len(split.choose) == 0:
+        np.testing.assert_array_equal(split.judge, whole.judge)
+        assert min(choose_fraction, 1 - choose_fraction) * len(whole.test) < 2 * FEWEST_TO_CHOOSE
+        return
+    assert min(len(split.choose), len(split.judge)) >= FEWEST_TO_CHOOSE
+    assert len(split.choose) >= 0.5 * choose_fraction * len(whole.test)
+    assert len(split.judge) >= 0.5 * (1 - choose_fraction) * len(whole.test)
+    for stretch in stretches(split.test):  # no set begins where the other ends
+        assert set(stretch) <= set(split.choose) or set(stretch) <= set(split.judge)
+
+
+def test_stretches_of_equal_length_are_dealt_in_turn():
+    split = held_out_segments(*straight(1000))
+    assert [len(s) for s in stretches(split.judge)] == [40, 40, 40]
+    assert [len(s) for s in stretches(split.choose)] == [40, 40]
+
+
+def test_few_held_out_frames_judge_only():
+    split = held_out_segments(*straight(70))
+    assert len(split.test) == 14
+    assert len(split.choose) == 0
+    dealt = random_split(70)
+    assert (len(dealt.choose), len(dealt.judge)) == (0, 14)
+    assert (len(random_split(80).choose), len(random_split(80).judge)) == (8, 8)
+
+
+def test_a_recipe_of_before_lets_all_held_out_frames_choose():
+    """Checkpoints made before frames that judge were kept apart repeat the split they were trained with."""
+    stamps, position = straight(333)
+    for split in (random_split(333, 0.7, 3), held_out_segments(stamps, position, seed=9)):
+        before = {key: value for key, value in split.to_dict().items() if key != "choose_fraction"}
+        again = split_from_dict(before, stamps, position)
+        np.testing.assert_array_equal(again.train, split.train)
+        np.testing.assert_array_equal(again.choose, split.test)
+        assert len(again.judge) == 0
+
+
+def test_no_frame_is_in_two_sets():
+    one, two = np.arange(3), np.arange(2, 5)
+    none = np.array([], np.int64)
+    for sets in ((one, two, none), (one, none, two), (none, one, two)):
+        with pytest.raises(ValueError, match="in two of the sets"):
+            Split(*sets, "overlapping")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_frames_beside_lines_train_no_more_and_are_scored_apart(seed):
+    lines = held_out_segments(*straight(500), seed=seed)
+    both = with_random_frames(lines, 0.2, seed)
+    random = np.setdiff1d(lines.train, both.train)
+    assert len(random) == round(0.2 * len(lines.train))
+    np.testing.assert_array_equal(both.groups["random"], random)
+    np.testing.assert_array_equal(both.groups["held-out lines"], lines.test)
+    np.testing.assert_array_equal(both.test, np.union1d(lines.test, random))
+    for part in (both.choose, both.judge):
+        assert set(part) & set(random)
+        assert set(part) & set(lines.test)
+    np.testing.assert_array_equal(np.intersect1d(both.judge, lines.test), lines.judge)
+    again = split_from_dict(both.to_dict(), *straight(500))
+    for name in ("train", "choose", "judge"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(both, name))
 
 
 def test_every_stretch_has_its_guard():

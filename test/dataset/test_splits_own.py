@@ -46,7 +46,7 @@ def test_the_file_is_text_one_can_read_and_edit(tmp_path):
     ("line", "wrong"),
     [
         ("1700000000.5 test", r"line 5: there is no frame at 1700000000.500000000"),
-        ("1700000001.000000001 validate", r"line 5: 'validate' is none of: train, test, unused"),
+        ("1700000001.000000001 validate", r"line 5: 'validate' is none of: train, choose, test, unused"),
         ("1700000001.000000001", r"line 5: 1 fields; expected a stamp and one of"),
         ("1.7e9 train", r"line 5: '1.7e9' is no timestamp"),
         ("1700000001.000000001 test", r"line 5: the frame at 1700000001.000000001 was there before"),
@@ -98,6 +98,25 @@ def test_the_default_is_the_datasets_own_where_it_holds_something_out(tmp_path):
         own_split(tmp_path, stamps)
 
 
+def test_frames_may_be_named_that_choose(tmp_path):
+    labels = ["train", "test", "choose"]
+    write_split(tmp_path / layout.SPLIT, STAMPS, labels)
+    split = own_split(tmp_path, STAMPS)
+    assert (split.train.tolist(), split.choose.tolist(), split.judge.tolist()) == ([0], [2], [1])
+
+
+def test_whole_held_out_lines_choose_where_none_are_named(tmp_path):
+    stamps = np.arange(90) * 100_000_000
+    labels = np.where(np.arange(90) % 30 < 12, "test", "train")
+    write_split(tmp_path / layout.SPLIT, stamps, labels)
+    split = own_split(tmp_path, stamps)
+    lines = [list(range(start, start + 12)) for start in (0, 30, 60)]
+    assert split.judge.tolist() == lines[0] + lines[2]
+    assert split.choose.tolist() == lines[1]
+    again = split_from_dict(split.to_dict(), stamps, np.zeros((90, 3)), folder=tmp_path)
+    assert again.choose.tolist() == lines[1]
+
+
 def test_a_recipe_repeats_the_file_and_tells_when_it_changed(tmp_path):
     write_split(tmp_path / layout.SPLIT, STAMPS, LABELS)
     recorded = own_split(tmp_path, STAMPS).to_dict()
@@ -120,4 +139,7 @@ def test_resuming_leaves_the_split_alone_and_inspect_shows_it(
     assert split is not None
     assert split.test.tolist() == [7, 8, 9, 10, 11]
     text = inspect(dataset).text
-    assert "5 frames in 1 stretch for testing; 5 for training (as split.txt says)" in text
+    assert (
+        "5 frames held out in 1 stretch (too few to choose by: they judge only); 5 for training (as split"
+        in text
+    )

@@ -89,6 +89,7 @@ def _labels(dataset: Dataset, config: ExportConfig) -> list[str]:
         labels[split.train], labels[split.test] = "train", "test"
     elif config.split == "own" and own.is_file():
         labels = splits.read_split(own, dataset.stamps_ns)
+        labels[labels == "choose"] = "test"  # the other formats know what is held out, and no more
     else:
         labels = np.full(len(dataset), "", dtype="U6")
     return [str(word) for word in labels]

@@ -66,7 +66,7 @@ class GsplatLearner(Learner):
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         """See :class:`Learner`."""
         self._share = share
-        T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[indices]).to(self._device)
+        T_map_cam = torch.from_numpy(self._data.T_map_cam[indices]).to(self._device)
         rgb, depth, _ = network(T_map_cam, self._data.cache.camera)
         true_rgb, true_depth = self._data.truth(indices, self._device)
         assert true_depth is not None
@@ -110,7 +110,7 @@ def start_from_depth(model: GsplatModel, data: TrainingData, random: np.random.G
         distances.append(float(np.median(depth.flat[known])))
         chosen = random.choice(known, size=share)
         at = rays.reshape(-1, 3)[chosen] * depth.reshape(-1, 1)[chosen]
-        points.append(se3.transform_points(data.dataset.T_map_cam[index], at))
+        points.append(se3.transform_points(data.T_map_cam[index], at))
         colours.append(np.asarray(data.cache.rgb[index]).reshape(-1, 3)[chosen] / 255.0)
     if not points:
         raise UserError(f"{data.dataset.path}: no training frame has known depth, where gsplat starts")

@@ -93,12 +93,12 @@ class PoseLearner(Learner):
         encoded = torch.nanmedian(depth).nan_to_num(0.0).cpu().numpy()
         distance_m = float(self._data.normalization.decode_depth(encoded))
         random = np.random.default_rng([self._config.seed, *map(int, indices)])
-        return nearby_poses(self._data.dataset.T_map_cam[indices], distance_m, random)
+        return nearby_poses(self._data.T_map_cam[indices], distance_m, random)
 
     def _consistency(
         self, image: Tensor, image_near: Tensor, T_map_near: np.ndarray, indices: np.ndarray, rgb: Tensor
     ) -> Tensor:
-        T_near_here = se3.inverse(T_map_near) @ self._data.dataset.T_map_cam[indices]
+        T_near_here = se3.inverse(T_map_near) @ self._data.T_map_cam[indices]
         _, depth = self._decoded(image)
         rgb_near, depth_near = self._decoded(image_near)
         return consistency_loss(

@@ -90,7 +90,7 @@ class ReliefLearner(Learner):
         self._rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, share)
         generator = np.random.default_rng([self._seed, 1, int(self.steps)])
         rgb, depth, rays = self._patches(indices, generator)
-        T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[indices]).to(self._device)
+        T_map_cam = torch.from_numpy(self._data.T_map_cam[indices]).to(self._device)
         if self.corrections is not None:
             T_map_cam = self.corrections(T_map_cam, indices)
         made: Rendering = network(T_map_cam, rays, self._focal_px)
@@ -120,7 +120,7 @@ class ReliefLearner(Learner):
         step = max(1, len(self._rays) // COARSE_PIXELS)
         self.model.eval()
         for chunk in batches(self._data.split.train):
-            T_map_cam = torch.from_numpy(self._data.dataset.T_map_cam[chunk])
+            T_map_cam = torch.from_numpy(self._data.T_map_cam[chunk])
             shown = self.model(T_map_cam, self._rays[::step, ::step].cpu(), self._focal_px)
             recorded = self._data.truth(chunk)[0][..., ::step, ::step]
             met = torch.isfinite(shown.depth)[:, None]
@@ -166,7 +166,7 @@ def choose_network(
     """The network for the place of a dataset's training frames, and the rows and columns of tiles it is cut into."""
     chosen: ReliefSettings = config.relief
     camera, train = data.cache.camera, data.split.train
-    T_map_cam = data.dataset.T_map_cam[train]
+    T_map_cam = data.T_map_cam[train]
     surface = surface_points(T_map_cam, _Frames(depth, train), camera)
     box, grid = choose_tiles(T_map_cam, camera, surface, chosen)
     output = output_of(config, data.dataset.has_depth)
@@ -246,6 +246,6 @@ def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.
 
         return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
     model, train = Relief(network), data.split.train
-    points = seen_points(model, data.dataset.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
+    points = seen_points(model, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
     fuse(model, points, chosen.start)  # without a start too: what was seen is known
     return ReliefLearner(config, recipe, data, device, depth, model)

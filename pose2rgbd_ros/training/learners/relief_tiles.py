@@ -63,9 +63,7 @@ class TiledReliefLearner(Learner):
         for number in range(network.count):
             frames = self._train[self._seen[:, number] > 0]
             relief = self.model.tile(number)
-            points = seen_points(
-                relief, data.dataset.T_map_cam, data.cache.camera, data.cache.rgb, depth, frames
-            )
+            points = seen_points(relief, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, frames)
             fuse(relief, within(points, network.size_m), config.relief.start)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
@@ -142,7 +140,7 @@ class TiledReliefLearner(Learner):
 def frame_shares(network: TiledReliefConfig, data: TrainingData) -> Float64:
     """(training frames, tiles): how much of a frame's pixels show a tile's ground, were it flat; 0 for next to nothing."""
     camera = data.cache.camera
-    T_vol_cam = se3.inverse(network.T_map_vol) @ data.dataset.T_map_cam[data.split.train]
+    T_vol_cam = se3.inverse(network.T_map_vol) @ data.T_map_cam[data.split.train]
     every = max(1, camera.width // GLANCE)
     rays = camera.rays()[every // 2 :: every, every // 2 :: every].reshape(-1, 3)
     z = 1.5 * network.layer_m  # the floor lies a layer below the lowest surface

@@ -37,7 +37,7 @@ class WarpLearner(Learner):
         rgb, depth = np.array(data.cache.rgb[train]), data.depth(train) * np.float32(unit_m)
         if camera.is_distorted:
             camera = _undistort(rgb, depth, camera)
-        self.model.keep(rgb, depth, data.dataset.T_map_cam[train], camera)
+        self.model.keep(rgb, depth, data.T_map_cam[train], camera)
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         raise NotImplementedError("warping learns nothing")
