@@ -22,12 +22,16 @@ class Baselines:
         distance_m = scene_distance_m(recorded.dataset, train)
         self._nearest = NearestFrame(recorded.dataset.T_map_cam[train], distance_m)
 
+    def nearest(self, T_map_cam: np.ndarray) -> np.ndarray:
+        """Indices (B,) of the training frames nearest to poses (B, 4, 4)."""
+        return self._train[self._nearest(T_map_cam)]
+
     def images(self, T_map_cam: np.ndarray) -> dict[str, Images]:
         """Colour and depth of each at poses (B, 4, 4)."""
         rgb, depth = (
             None if image is None else image.expand(len(T_map_cam), *image.shape) for image in self._mean
         )
-        copied = self._recorded.images(self._train[self._nearest(T_map_cam)])
+        copied = self._recorded.images(self.nearest(T_map_cam))
         return {"mean_image": (rgb, depth), "nearest_frame": copied}
 
 

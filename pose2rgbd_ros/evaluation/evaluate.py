@@ -43,8 +43,8 @@ def evaluate(
     Args:
         split: "checkpoint": the frames its training held out to judge by; on another recording, all frames. "choose":
             those held out that may have chosen its weights. "dataset": those the dataset holds out itself; "segments",
-            "random", "lines+random": a split drawn anew; all may hold frames trained on or chosen by (the report counts
-            them). "all": every frame.
+            "random", "lines+random": a split drawn anew, without the frames that chose; all may hold frames trained on
+            (the report counts them). "all": every frame.
         size: side of the pictures, for a model that renders any camera; None: as trained.
         training_dataset: where the frames trained on are, for the baselines, when `dataset` is another recording.
 

@@ -89,7 +89,8 @@ def _choose(checkpoint: Checkpoint, dataset: Dataset, name: str, train: Int64) -
         return MeasuredOn(everything, train, choose)
     if name not in ("checkpoint", "choose"):
         drawn = make_split(dataset, name, 0.2, int(recorded.get("seed", 0)))
-        return MeasuredOn(drawn.test, train, choose, drawn.name, drawn.groups)
+        frames = np.setdiff1d(drawn.test, choose)  # a figure asked for by name shall not flatter either
+        return MeasuredOn(frames, train, choose, drawn.name, drawn.groups)
     notes = [NOTHING_CHOSE] if checkpoint.provenance.get("scored_on") == "train" else []
     if repeated.parameters.get("sha256") != recorded.get("sha256"):
         notes.append("the dataset's own split changed since the training")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +21,10 @@ from pose2rgbd_ros.cli import train as train_command
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.baselines import NearestFrame
+from pose2rgbd_ros.evaluation.baselines import Baselines, NearestFrame, scene_distance_m
 from pose2rgbd_ros.evaluation.evaluate import evaluate, worst_frames
+from pose2rgbd_ros.evaluation.measured_on import choose_frames
+from pose2rgbd_ros.evaluation.recorded import Recorded
 from pose2rgbd_ros.evaluation.sheets import turn_labels_inward
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.settings import read_yaml
@@ -39,13 +42,13 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    dataset = flight_dataset(folder / "flight")
+    dataset = flight_dataset(folder / "flight", frames=80)  # held out at random: 8 choose and 8 judge
     config = TrainConfig(
         model="slice-4",
         size=32,
         width=0.125,
         device="cpu",
-        epochs=60,
+        epochs=30,
         batch_size=4,
         split="random",
         tensorboard=False,
@@ -55,10 +58,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[.
 
 
 def test_the_report_says_what_the_training_said(trained: Trained, tmp_path: Path) -> None:
-    result = evaluate(trained.run, trained.dataset, tmp_path / "report", device="cpu")
     recorded = load_checkpoint(trained.run).metrics
-    for name, value in result.scores["model"].items():
+    chose = evaluate(trained.run, trained.dataset, tmp_path / "chose", split="choose", device="cpu")
+    for name, value in chose.scores["model"].items():
         assert value == pytest.approx(recorded[name], abs=1e-3)
+    result = evaluate(trained.run, trained.dataset, tmp_path / "report", device="cpu")
+    assert not set(result.stamps_ns) & set(chose.stamps_ns)
     assert result.split == "random"
     assert result.trained_on == 0
     assert len(result.stamps_ns) == 8
@@ -113,6 +118,55 @@ def test_baselines_by_hand(trained: Trained, tmp_path: Path) -> None:
         assert any(abs(error - candidate) < 0.01 for candidate in errors)
 
 
+@pytest.mark.parametrize("other", [{"output": "rgb"}, {"size": 64}, {"max_depth": 20.0}, {"model": "warp-2"}])
+def test_the_baselines_are_the_same_whatever_model_stands_beside_them(
+    trained: Trained, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    values = {
+        "model": "base", "size": 32, "width": 0.125, "device": "cpu", "epochs": 1, "split": "random", "tensorboard": False,
+    }  # fmt: skip
+    if "model" in other:
+        del values["width"]
+    train(trained.dataset, tmp_path / "run", TrainConfig(**{**values, **other}))
+    recorded: list[list[int]] = []
+    for run in (trained.run, tmp_path / "run"):
+        checkpoint, dataset = load_checkpoint(run), Dataset(trained.dataset)
+        chosen = choose_frames(checkpoint, dataset, "checkpoint")
+        cache = frame_cache(dataset, checkpoint.camera.width)
+        baselines = Baselines(Recorded(dataset, cache, True, True, None), chosen.train)
+        recorded.append(baselines.nearest(dataset.T_map_cam[chosen.test]).tolist())
+    assert recorded[0] == recorded[1]
+
+
+def test_things_are_as_far_as_the_median_depth_of_training_frames(
+    flight_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    metric, without = (
+        Dataset(flight_dataset(tmp_path / str(kind), frames=8, depth_kind=kind)) for kind in ("metric", None)
+    )
+    train_frames = np.array([0, 2, 3])
+    depth = np.concatenate([metric.depth(i).ravel() for i in train_frames])
+    assert scene_distance_m(metric, train_frames) == pytest.approx(np.nanmedian(depth), rel=0.05)
+    position_m = without.T_map_cam[train_frames, :3, 3]
+    assert scene_distance_m(without, train_frames) == pytest.approx(
+        np.linalg.norm(np.ptp(position_m, axis=0))
+    )
+
+
+def test_the_nearest_frame_is_that_of_least_shift_in_the_picture() -> None:
+    """Against a brute force in radians: distance over the scene's distance, and the angle between the views."""
+    random = np.random.default_rng(0)
+    T = np.stack([se3.make(p, q / np.linalg.norm(q)) for p, q in zip(
+        random.normal(0, 1, (60, 3)), random.normal(0, 0.1, (60, 4)) + [0, 0, 0, 1], strict=True
+    )])  # fmt: skip
+    there = T[40:]
+    moved_m, turned_rad = (np.stack(both) for both in zip(
+        *(se3.apart(T[:40], np.repeat(one[None], 40, axis=0)) for one in there), strict=True
+    ))  # fmt: skip
+    cost = np.hypot(moved_m / 4.0, turned_rad)
+    np.testing.assert_array_equal(NearestFrame(T[:40], scene_distance_m=4.0)(there), cost.argmin(axis=1))
+
+
 def test_nearest_frame_weighs_turning_against_moving() -> None:
     turn = [0, 0, np.sin(0.1), np.cos(0.1)]  # 0.2 rad
     T = np.stack(
@@ -125,7 +179,7 @@ def test_nearest_frame_weighs_turning_against_moving() -> None:
     assert NearestFrame(T, scene_distance_m=2.0)(here).tolist() == [1]
 
 
-@pytest.mark.parametrize(("split", "frames"), [("all", 40), ("random", 8), ("segments", 8)])
+@pytest.mark.parametrize(("split", "frames"), [("all", 80), ("random", 8), ("segments", 15)])
 def test_other_splits_say_what_was_trained_on(
     trained: Trained, tmp_path: Path, split: str, frames: int
 ) -> None:
@@ -288,7 +342,7 @@ def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFi
     status = train_command.main([str(dataset), *run, "--epochs", "3"])
     told = capsys.readouterr().out
     assert status in (0, 1), "1: so short a training may well have collapsed"
-    assert "held-out frames: RGB" in told
+    assert "held-out frames that may choose the weights: RGB" in told
     assert evaluate_command.main([str(tmp_path / "run"), str(dataset)]) == 0
     told = capsys.readouterr().out
     assert "| nearest training frame |" in told

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -53,7 +54,7 @@ def test_training_takes_the_datasets_own_split_unasked_and_evaluation_repeats_it
     for split in ("checkpoint", "dataset"):
         result = evaluate(run, dataset, tmp_path / split, split=split, device="cpu")
         np.testing.assert_array_equal(result.stamps_ns, stamps[LABELS == "test"])
-        assert (result.split, result.trained_on, result.notes) == ("dataset", 0, [])
+        assert (result.split, result.trained_on, result.chosen_by) == ("dataset", 0, 0)
     assert "lines the dataset holds out, none of them trained on" in result.table()
 
 
@@ -96,13 +97,20 @@ def test_checkpoints_from_before_split_files_evaluate_as_they_did(
         "segments": 5,
         "guard_frames": None,
         "seed": 0,
+        "choose_fraction": 0.5,
     }
     values["provenance"]["config"]["split"] = "segments"
+    del values["provenance"]["split"]["choose_fraction"], values["provenance"]["scored_on"]  # came later
     write_yaml(model, values)
+    poses = tmp_path / "run" / "checkpoint" / "training_poses.safetensors"
+    tensors = load_file(poses)
+    del tensors["choosing_stamps_ns"]
+    save_file(tensors, poses)
     before = evaluate(tmp_path / "run", folder, tmp_path / "before", device="cpu")
     label(folder, LABELS)
     after = evaluate(tmp_path / "run", folder, tmp_path / "after", device="cpu")
-    assert (after.split, after.notes, after.trained_on) == ("held_out_segments", [], 0)
+    assert (after.split, after.trained_on, after.chosen_by) == ("held_out_segments", 0, len(after.stamps_ns))
+    assert "also chose the weights" in after.table()
     np.testing.assert_array_equal(after.stamps_ns, before.stamps_ns)
     assert after.scores == before.scores
 

@@ -56,7 +56,7 @@ def poisoned(flight: Path) -> Callable[[str], Path]:
             return folder
         shutil.copytree(flight, folder, ignore=shutil.ignore_patterns(layout.CACHE))
         dataset, random = Dataset(flight), np.random.default_rng(1)
-        for index in np.flatnonzero(ROLES == role):
+        for index in np.flatnonzero(role == ROLES):
             record = dataset.records[index]
             rgb = cv2.imread(str(folder / record.rgb))
             cv2.imwrite(str(folder / record.rgb), random.integers(0, 256, rgb.shape, np.uint8))

@@ -30,7 +30,7 @@ from pose2rgbd_ros.training.trainer import TrainResult, train
 
 @pytest.fixture(scope="module")
 def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
-    return flight_dataset(tmp_path_factory.mktemp("data") / "flight")
+    return flight_dataset(tmp_path_factory.mktemp("data") / "flight", frames=80)  # 8 choose and 8 judge
 
 
 def tiny(**settings: object) -> TrainConfig:
@@ -51,7 +51,7 @@ def test_a_run_learns_and_leaves_everything_behind(flight: Path, tmp_path: Path,
     result = train(
         flight,
         out,
-        tiny(model=model, epochs=90, validate_every=30, batch_size=4, tensorboard=True, split="random"),
+        tiny(model=model, epochs=45, validate_every=15, batch_size=4, tensorboard=True, split="random"),
     )
     assert result.scores["rgb_mae_px"] < 0.8 * result.baseline["rgb_mae_px"]
     assert result.scores["depth_mae"] < 0.8 * result.baseline["depth_mae"]
@@ -65,9 +65,9 @@ def test_a_run_learns_and_leaves_everything_behind(flight: Path, tmp_path: Path,
     assert checkpoint.provenance["split"]["name"] == "random"
     assert read_yaml(out / "config.yaml")["model"] == model
     rows = list(csv.DictReader((out / "metrics.csv").open()))
-    assert [float(row["epoch"]) for row in rows] == [30, 60, 90]
+    assert [float(row["epoch"]) for row in rows] == [15, 30, 45]
     assert {"rgb_mae_px", "depth_mae", "psnr_db", "ssim", "variation"} <= set(rows[0])
-    assert {file.name for file in (out / "samples").iterdir()} >= {"epoch-0030.png", "best.png"}
+    assert {file.name for file in (out / "samples").iterdir()} >= {"epoch-0015.png", "best.png"}
     assert any((out / "tb").iterdir())
     assert {file.suffix for file in (out / "last").iterdir()} == {".safetensors", ".yaml"}
 
@@ -168,6 +168,26 @@ def test_early_stop(flight: Path, tmp_path: Path) -> None:
     assert result.epochs < 20
 
 
+def test_with_few_held_out_frames_nothing_chooses(
+    flight_dataset: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flight = flight_dataset(tmp_path / "flight", frames=12)
+    result = train(flight, tmp_path / "run", tiny())
+    assert "2 frames are held out, too few to choose by: they judge only" in caplog.text
+    assert result.scored_on == "train"
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert (checkpoint.provenance["kept"], checkpoint.provenance["scored_on"]) == ("last", "train")
+    last = load_file(tmp_path / "run" / "last" / "state.safetensors")
+    assert all(torch.equal(kept, last[f"model.model.{name}"]) for name, kept in checkpoint.state_dict.items())
+    report = evaluate(tmp_path / "run", flight, tmp_path / "report", device="cpu")
+    assert len(report.stamps_ns) == 2
+    assert "too few frames were held out to choose by" in report.table()
+    with pytest.raises(UserError, match="no frame was held out to choose by"):
+        evaluate(tmp_path / "run", flight, tmp_path / "report", split="choose", device="cpu")
+    with pytest.raises(UserError, match=r"too few to choose by.*leave out --early-stop"):
+        train(flight, tmp_path / "stopped", tiny(early_stop=2))
+
+
 def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frames(
     flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +270,7 @@ def test_impossible_settings_leave_nothing_behind(
 
 
 def test_held_out_frames_without_depth_are_named(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
-    flight = flight_dataset(tmp_path / "flight", frames=12)
+    flight = flight_dataset(tmp_path / "flight", frames=80)
     held_out = open_training_data(flight, tiny(output="depth")).split.test
     for index in held_out:
         (file,) = (flight / "depth").glob(f"{Dataset(flight).stamps_ns[index]}.*")
