@@ -157,7 +157,7 @@ def test_the_nearest_frame_is_that_of_least_shift_in_the_picture() -> None:
     """Against a brute force in radians: distance over the scene's distance, and the angle between the views."""
     random = np.random.default_rng(0)
     T = np.stack([se3.make(p, q / np.linalg.norm(q)) for p, q in zip(
-        random.normal(0, 1, (60, 3)), random.normal(0, 0.1, (60, 4)) + [0, 0, 0, 1], strict=True
+        random.normal(0, 1, (60, 3)), random.normal([0, 0, 0, 1], 0.1, (60, 4)), strict=True
     )])  # fmt: skip
     there = T[40:]
     moved_m, turned_rad = (np.stack(both) for both in zip(
