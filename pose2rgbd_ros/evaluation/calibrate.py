@@ -20,6 +20,7 @@ from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.network import focal_px
 from pose2rgbd_ros.rendering.calibration import Calibration, save_calibration
+from pose2rgbd_ros.rendering.guard import NOWHERE
 from pose2rgbd_ros.rendering.intervals import FEATURES, SPREAD_RADIUS_PX, depth_spread
 from pose2rgbd_ros.rendering.pose_score import PoseScore
 from pose2rgbd_ros.rendering.renderer import Renderer
@@ -68,7 +69,7 @@ def calibrate(
         level=goal.level,
         false_safe=goal.false_safe,
         margin_m=goal.margin_m,
-        guard_limit=guard_limit(source.frame_scores, measured.false_safe_of_frame, goal.false_safe),
+        guard_limit=guard_limit(source.frame_scores, measured.judged, goal.false_safe),
         distance_m=source.score.distance_m,
         table=table,
         figures=_figures(data, chosen, measured),
@@ -83,17 +84,23 @@ def calibrate(
     return Calibrated(calibration, measured, chosen)
 
 
-def guard_limit(score: dict[int, float], risk: dict[int, float], allowed: float) -> float:
-    """The largest score of a held-out frame up to which false-safe pixels stay rare enough; frame -> value.
+def guard_limit(score: dict[int, float], judged: dict[int, tuple[int, int]], allowed: float) -> float:
+    """The largest score of a judged frame up to which false-safe pixels stay rare enough, NOWHERE when none is.
 
-    Of the frames up to it at most the share `allowed` of the known pixels is false-safe. Beyond the largest score no
-    frame vouches for anything.
+    Args:
+        score: frame -> score of its pose, in metres.
+        judged: frame -> its false-safe and its known pixels, by bounds fitted without its line. Frames that no such
+            bounds were tried on, or that know no pixel, are evidence of nothing: they neither count nor carry the limit.
+        allowed: of all known pixels of the frames up to the limit, at most this share is false-safe.
     """
-    frames = sorted(score, key=lambda frame: score[frame])
-    risks = np.array([risk.get(frame, 0.0) for frame in frames])
-    fair = np.cumsum(risks) / np.arange(1, len(frames) + 1) <= allowed
-    last = int(np.flatnonzero(fair)[-1]) if fair.any() else 0
-    return float(score[frames[last]])
+    frames = sorted((frame for frame, (_, known) in judged.items() if known > 0), key=score.__getitem__)
+    if not frames:
+        return NOWHERE
+    scores = np.array([score[frame] for frame in frames])
+    unsafe, known = np.cumsum([judged[frame] for frame in frames], axis=0).T
+    whole = np.append(scores[1:] > scores[:-1], True)  # the guard lets frames of equal score pass together
+    fair = np.flatnonzero(whole & (unsafe <= allowed * known))
+    return float(scores[fair[-1]]) if len(fair) else NOWHERE
 
 
 class _Source:

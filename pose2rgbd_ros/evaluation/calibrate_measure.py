@@ -15,6 +15,7 @@ from pose2rgbd_ros.rendering.intervals import IntervalTable, cells_of
 DEALS = 3  # of the lines into halves A and B, both ways
 BOOTSTRAPS = 1000
 RELIABILITY_LEVELS, RELIABILITY_STEP = (0.5, 0.7, 0.8, 0.9, 0.95), 4
+NOTHING = "no frame vouches for depth at any pose: the guard withholds all of it"
 RISK_SHARES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
@@ -36,7 +37,8 @@ class Measured:
 
     coverage: of known pixels, those within the interval. below: those nearer than the lower bound. false_safe: those
     whose lower bound exceeds the truth by the margin. known: of pixels of recorded depth, those with a depth.
-    width: median width of the interval as a share of depth. false_safe_of_frame: frame -> share of its known pixels.
+    width: median width of the interval as a share of depth. judged: frame -> its false-safe and its known pixels,
+    summed over the deals in which its line was not fitted on; frames of no line are never judged.
     reliability: pairs of the share promised and the share held. risk_coverage: of the share kept, narrowest intervals
     first, the mean error in metres and the share of depths farther than the truth by the margin.
     """
@@ -46,7 +48,7 @@ class Measured:
     false_safe: Estimate
     known: Estimate
     width: float
-    false_safe_of_frame: dict[int, float]
+    judged: dict[int, tuple[int, int]]
     reliability: list[tuple[float, float]]
     risk_coverage: list[tuple[float, float, float]]
 
@@ -61,10 +63,12 @@ class Measured:
 
     def line(self, calibration: Calibration, kind: str) -> str:
         """One line for the console."""
+        limit = calibration.guard_limit
+        reach = f"guard limit {limit:.1f} m" if limit >= 0 else NOTHING
         return (
             f"calibrated on held-out {kind}: {calibration.level:.0%} interval holds {self.coverage.value:.1%} "
             f"({self.coverage.low:.1%} to {self.coverage.high:.1%}), false-safe {self.false_safe.value:.2%} "
-            f"(up to {self.false_safe.high:.2%}), known {self.known.value:.0%}, guard limit {calibration.guard_limit:.1f} m"
+            f"(up to {self.false_safe.high:.2%}), known {self.known.value:.0%}, {reach}"
         )
 
 
@@ -88,8 +92,8 @@ def measure(
     """
     units = np.unique(pixels.unit[pixels.unit >= 0])
     counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
-    of_frame: dict[int, list[float]] = {}
-    judged: list[Float32] = []
+    of_frame: dict[int, tuple[int, int]] = {}
+    shown: list[Float32] = []
     for chosen in deals(units):
         mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
         table = fit(pixels.at(mine), edges, goal, focal_px)
@@ -103,20 +107,19 @@ def measure(
         for unit in np.setdiff1d(units, chosen):
             counts.asked[np.searchsorted(units, unit)] += asked[int(unit)]
         for frame in np.unique(other.frame):
-            inside = other.frame == frame
-            if known[inside].any():
-                of_frame.setdefault(int(frame), []).append(
-                    float(flags[3][inside].sum() / known[inside].sum())
-                )
-        judged.append(np.stack([(upper - lower) / other.depth, other.depth - other.truth])[:, known])
-    width, error_m = np.concatenate(judged, axis=1)
+            inside, before = other.frame == frame, of_frame.get(int(frame), (0, 0))
+            of_frame[int(frame)] = (
+                before[0] + int(flags[3][inside].sum()), before[1] + int(known[inside].sum()),
+            )  # fmt: skip
+        shown.append(np.stack([(upper - lower) / other.depth, other.depth - other.truth])[:, known])
+    width, error_m = np.concatenate(shown, axis=1)
     return Measured(
         coverage=estimate(counts.within, counts.known),
         below=estimate(counts.below, counts.known),
         false_safe=estimate(counts.false_safe, counts.known),
         known=estimate(counts.known, counts.asked),
         width=float(np.median(width)) if len(width) else float("nan"),
-        false_safe_of_frame={frame: float(np.mean(shares)) for frame, shares in of_frame.items()},
+        judged=of_frame,
         reliability=_reliability(pixels, edges, goal, focal_px),
         risk_coverage=_risk_coverage(width, error_m, goal.margin_m),
     )
@@ -171,7 +174,9 @@ def deals(units: np.ndarray) -> list[np.ndarray]:
 
 
 def estimate(part: Float64, whole: Float64) -> Estimate:
-    """The share, with its spread over resampled units."""
+    """The share, with its spread over resampled units; NaN of nothing."""
+    if not whole.any():
+        return Estimate(float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(0)
     draws = rng.integers(len(part), size=(BOOTSTRAPS, len(part)))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -12,13 +12,16 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.rendering.pose_score import PoseDistance, PoseScore
 from pose2rgbd_ros.rendering.volume import TrainedVolume, VolumeCheck
 
+NOWHERE = -1.0  # a limit below every score: no held-out frame vouches for any pose
+
 
 @dataclass(frozen=True)
 class GuardAnswer:
     """Of one pose.
 
     inside: its depth may be trusted. score: how unlike the training poses it is (:class:`PoseScore`), in metres.
-    limit: of the score, NaN without a calibration. reason: empty when inside, else one line with the figures.
+    limit: of the score, NaN without a calibration, NOWHERE when no held-out frame vouched for its depth.
+    reason: empty when inside, else one line with the figures.
     distance_m, heading_deg: to the training poses, as :class:`VolumeCheck` says; is_near: whether within its margins.
     """
 
@@ -86,6 +89,8 @@ def _reason(distance: PoseDistance, check: VolumeCheck, limit: float) -> str:
     """The larger of the two distances in words."""
     if not math.isfinite(distance.score):
         return "the pose is not finite"
+    if limit < 0:
+        return "no held-out frame vouches for this model's depth anywhere; train longer or on more, and calibrate again"
     if distance.beyond_m >= distance.score / 2:
         text = f"{distance.beyond_m:.1f} m beyond the poses flown"
     else:

@@ -16,6 +16,7 @@ from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, _likely_share, 
 from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of, measure
 from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
 from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.rendering.guard import NOWHERE, Guard
 from pose2rgbd_ros.rendering.intervals import FEATURES
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
@@ -74,13 +75,109 @@ def test_a_line_unlike_the_others_widens_the_bounds():
     assert np.median((wide[1] - pixels.depth)[both]) < np.median((plain[1] - pixels.depth)[both])
 
 
-def test_the_guard_reaches_as_far_as_held_out_frames_vouch():
+def biased(seed: int, units: int, each: int = 800, sigma_m: float = 4.0) -> Pixels:
+    """As `noisy`, and each line is off by a depth of its own."""
+    pixels = noisy(seed, units, each)
+    bias_m = np.random.default_rng(seed).normal(0, sigma_m, units).repeat(each).astype(np.float32)
+    return dataclasses.replace(pixels, depth=np.maximum(pixels.depth + bias_m, 1.0))
+
+
+def test_lines_off_by_depths_of_their_own_are_covered_because_each_was_left_out():
+    """Six lines that say nothing of one another: fitted on all of them at once, fresh ones are held by 0.82."""
+    held = []
+    for seed in range(8):
+        pixels, fresh = biased(100 + seed, 6), biased(200 + seed, 20)
+        known, lower, upper = bounds_of(fit(pixels, edges_of(pixels, FEATURES), Goal(), 64.0), fresh)
+        held.append(((lower <= fresh.truth) & (fresh.truth <= upper))[known].mean())
+    assert np.mean(held) > 0.87
+
+
+def test_a_line_that_no_other_resembles_is_measured_as_it_would_have_come():
+    """One line of ten is 12 m too far: bounds fitted with it would hold it, those of the other lines cannot."""
+    pixels = noisy(2)
+    off = pixels.unit == 4
+    pixels = dataclasses.replace(pixels, depth=pixels.depth + np.where(off, 12.0, 0.0).astype(np.float32))
+    asked = dict.fromkeys(range(10), 5000)
+    measured = measure(pixels, asked, edges_of(pixels, FEATURES), Goal(), 64.0)
+    assert measured.false_safe.value > 0.05
+    unsafe, known = np.array([measured.judged[unit] for unit in range(10)]).T
+    assert unsafe[4] / known[4] > 0.5
+    assert (np.delete(unsafe, 4) < 0.02 * np.delete(known, 4)).all()
+    assert (known <= 3 * 2500).all(), "in one half of each of three deals"
+    assert (known > 2500).all()
+    assert unsafe.sum() / known.sum() == pytest.approx(measured.false_safe.value)
+    assert known.sum() / (3 * 10 * 5000) == pytest.approx(measured.known.value), "of all that were asked for"
+
+
+def test_half_of_what_is_missed_lies_before_the_interval():
+    pixels, goal = noisy(2), Goal(margin_m=60.0)  # so that nothing is false-safe
+    measured = measure(pixels, dict.fromkeys(range(10), 2500), edges_of(pixels, FEATURES), goal, 64.0)
+    assert measured.below.value == pytest.approx(0.05, abs=0.012)
+    assert 1 - measured.coverage.value - measured.below.value == pytest.approx(0.05, abs=0.015)
+
+
+def test_false_safe_pixels_are_half_of_those_allowed():
+    """The interval of 0.5 asks for no deep lower bound: the allowed share decides it alone."""
+    goal, pixels, fresh = Goal(level=0.5, false_safe=0.02), noisy(5, 30, 1500), noisy(6, 40, 2000)
+    known, lower, _ = bounds_of(fit(pixels, edges_of(pixels, FEATURES), goal, 64.0), fresh)
+    assert 0.006 < (lower[known] > fresh.truth[known] + goal.margin_m).mean() < 0.012
+
+
+def test_the_guard_reaches_as_far_as_judged_pixels_vouch():
     score = {frame: float(frame) for frame in range(10)}
-    assert guard_limit(score, dict.fromkeys(range(10), 0.0), 0.003) == 9.0
-    rare = dict.fromkeys(range(10), 0.001)
-    assert guard_limit(score, {**rare, 9: 0.02}, 0.003) == 9.0, "rare enough in the mean"
-    assert guard_limit(score, {**rare, 9: 0.5}, 0.003) == 8.0
-    assert guard_limit(score, dict.fromkeys(range(10), 0.3), 0.003) == 0.0, "nothing vouches for anything"
+
+    def limit(*unsafe: int, known: int = 1000, allowed: float = 0.003) -> float:
+        return guard_limit(score, {frame: (count, known) for frame, count in enumerate(unsafe)}, allowed)
+
+    assert limit(*[0] * 10) == 9.0
+    assert limit(*[1] * 9, 20) == 9.0, "rare enough among all pixels"
+    assert limit(*[1] * 9, 500) == 8.0
+    assert limit(*[3] * 10) == 9.0, "as many as allowed"
+    assert limit(*[0, 0, 0, 50, 0, 0, 0, 0, 0, 0]) == 2.0
+    assert limit(*[0, 0, 0, 20, 0, 0, 0, 0, 0, 0]) == 9.0, "rare again among all pixels"
+
+
+def test_the_guard_counts_pixels_and_not_frames():
+    score = {0: 1.0, 1: 2.0}
+    assert guard_limit(score, {0: (0, 9900), 1: (40, 100)}, 0.005) == 2.0, (
+        "40 of 10,000; 20 % of the mean frame"
+    )
+    assert guard_limit(score, {0: (0, 100), 1: (99, 9900)}, 0.005) == 1.0, (
+        "99 of 10,000; 0.5 % of the mean frame"
+    )
+
+
+def test_frames_that_were_never_judged_do_not_vouch():
+    """Random frames between trained ones score least, and were in every fit: they are no evidence of lines."""
+    score = {
+        **{frame: 0.01 * frame for frame in range(100)},
+        **{100 + frame: float(frame) for frame in range(5)},
+    }
+    lines = {100 + frame: (unsafe, 1000) for frame, unsafe in enumerate((0, 2, 4, 20, 0))}
+    assert guard_limit(score, lines, 0.005) == 2.0
+    blind = {**lines, **dict.fromkeys(range(100), (0, 0)), 104: (0, 0)}
+    assert guard_limit(score, blind, 0.005) == 2.0, "nor do frames of which nothing is known"
+    pixels = noisy(2, 8, 400)
+    some = dataclasses.replace(pixels, unit=np.where(pixels.unit < 3, -1, pixels.unit))
+    asked = dict.fromkeys(range(-1, 8), 400)
+    measured = measure(some, asked, edges_of(some, FEATURES), Goal(), 64.0)
+    assert set(measured.judged) == set(range(3, 8))
+
+
+def test_frames_of_one_score_pass_together_or_not_at_all():
+    score = {0: 1.0, 1: 2.0, 2: 2.0}
+    assert guard_limit(score, {0: (0, 100), 1: (0, 100), 2: (90, 100)}, 0.005) == 1.0
+    assert guard_limit(score, {0: (0, 100), 1: (90, 100), 2: (0, 100)}, 0.005) == 1.0
+
+
+def test_where_nothing_vouches_no_pose_is_in_the_guard():
+    score = {0: 0.0, 1: 1.0}
+    for judged in ({0: (300, 1000), 1: (300, 1000)}, {0: (0, 0)}, {}):
+        limit = guard_limit(score, judged, 0.005)
+        assert limit == NOWHERE
+        answer = Guard(np.eye(4)[None], 10.0, limit).check(np.eye(4))
+        assert (answer.inside, answer.is_calibrated) == (False, True)
+        assert "no held-out frame vouches" in answer.reason
 
 
 def test_units_that_differ_count_for_more_than_their_mean():

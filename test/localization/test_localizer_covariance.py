@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from scipy.stats import chi2
 
 from pose2rgbd_ros.localization import covariance
 from pose2rgbd_ros.localization.reading import mean_pose
@@ -72,6 +74,70 @@ def test_the_covariance_turns_with_the_heading():
     assert np.allclose(first[2, 2], second[2, 2])
     assert first[0, 0] > 2 * first[1, 1], "wrong to the right more than ahead"
     assert (np.linalg.eigvalsh(first) > 0).all()
+
+
+def test_axes_by_hand():
+    """A camera that looks down with its image's top to the west has its right to the north and its ahead to the west."""
+    T = np.eye(4)
+    T[:3, :3] = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # x: north, y: east, z: down
+    right, ahead, up = covariance.level_axes(T[None])[0].T
+    assert np.allclose(right, [0, 1, 0])
+    assert np.allclose(ahead, [-1, 0, 0])
+    assert np.allclose(up, [0, 0, 1])
+    true = T.copy()
+    true[:3, 3] = 3.0, 5.0, 7.0
+    true[:3, :3] = Rotation.from_rotvec([0.02, 0.03, 0.04]).as_matrix() @ T[:3, :3]
+    assert np.allclose(covariance.errors(T[None], true[None])[0], [5.0, -3.0, 7.0, 0.03, -0.02, 0.04])
+    model = covariance.CovarianceModel(
+        np.diag([1.0, 4.0, 9.0, 0.1, 0.2, 0.3]),
+        np.zeros((2, 2)),
+        np.zeros(1),
+        np.ones(1),
+        *np.array([[-1.0], [1.0]]),
+    )
+    of_map = np.diag(model.covariance_map(np.zeros(1), T))
+    assert np.allclose(of_map, [4.0, 1.0, 9.0, 0.2, 0.1, 0.3]), "right is north here"
+    rolled = np.eye(4)
+    rolled[:3, :3] = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # its x points up
+    assert np.allclose(covariance.level_axes(rolled[None])[0], np.eye(3))
+
+
+def test_more_by_a_standard_error_among_lines():
+    """The factor by hand: lines of 20, every other with errors of three times the size."""
+    generator = np.random.default_rng(7)
+    unit = np.arange(200) // 20
+    squared = generator.chisquare(3, 200) * np.where(unit % 2, 9.0, 1.0)
+    share = 0.9 * 201 / 200
+    held = [np.mean(squared[unit == one] <= np.quantile(squared, share)) for one in range(10)]
+    error = np.std(held, ddof=1) / np.sqrt(10)
+    assert error > 0.02
+    wanted = np.quantile(squared, share + error) / chi2.ppf(0.9, 3)
+    assert covariance._factor(squared, unit) == pytest.approx(np.sqrt(wanted))
+    worst = np.where(unit == 3, 1e6, 1.0)  # a line that misses all: never more than the region of 95 %
+    assert covariance._factor(worst, unit) == pytest.approx(
+        np.sqrt(np.quantile(worst, 0.95) / chi2.ppf(0.9, 3))
+    )
+    assert covariance._factor(squared, 0 * unit) == pytest.approx(
+        np.sqrt(np.quantile(squared, share) / chi2.ppf(0.9, 3))
+    ), "one line tells no error among lines"
+
+
+def test_each_line_is_judged_by_a_model_without_it():
+    """Doubts that tell lines apart are learnt by heart: only lines left out show what they are worth."""
+    generator = np.random.default_rng(8)
+    held = []
+    for _ in range(6):
+        unit = np.arange(48) // 8
+        size = np.exp(generator.normal(0, 1.0, 6))[unit]
+        error = generator.multivariate_normal(np.zeros(6), SHAPE, 48) * size[:, None]
+        doubt = np.eye(6)[unit] + 0.01 * generator.normal(size=(48, 6))
+        model = covariance.fit(error, doubt, unit)
+        fresh = generator.multivariate_normal(np.zeros(6), SHAPE, 400) * np.exp(
+            generator.normal(0, 1.0, (400, 1))
+        )
+        other = np.full((400, 6), 1 / 6) + 0.01 * generator.normal(size=(400, 6))
+        held.append(covariance.inside(covariance.squared_distances(model, fresh, other))[:, 1, 0].mean())
+    assert np.mean(held) > 0.85
 
 
 def test_errors_of_lines_unlike_one_another_make_it_larger():

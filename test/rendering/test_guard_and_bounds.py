@@ -14,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate_fit import Pixels
+from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.rendering.calibration import (
     CALIBRATION_FILE,
@@ -22,7 +24,8 @@ from pose2rgbd_ros.rendering.calibration import (
     load_calibration,
     save_calibration,
 )
-from pose2rgbd_ros.rendering.intervals import FEATURES, IntervalTable, cells_of, depth_spread
+from pose2rgbd_ros.rendering.guard import Guard
+from pose2rgbd_ros.rendering.intervals import FEATURES, IntervalTable, depth_spread, radius_px
 from pose2rgbd_ros.rendering.pose_score import PoseScore, hull_distance
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
@@ -86,19 +89,66 @@ def test_bounds_enclose_depth_and_are_unknown_with_it(depth, hole, confidence, s
     assert not known[before > 50.0].any(), "farther than any calibrated depth"
 
 
-def test_compiled_and_array_way_agree():
+@pytest.mark.parametrize("has_confidence", [True, False])
+def test_compiled_and_array_way_agree(has_confidence: bool):
     generator = np.random.default_rng(1)
     depth = generator.uniform(5, 14, (20, 30)).astype(np.float32)
-    confidence = generator.uniform(0.5, 1, (20, 30)).astype(np.float32)
+    confidence = generator.uniform(0.5, 1, (20, 30)).astype(np.float32) if has_confidence else None
     lower, upper, chosen = np.empty_like(depth), np.empty_like(depth), table()
     spread = depth_spread(depth, 2)
     score = np.full(depth.shape, 1.5, np.float32)
-    of_pixel = tuple(values.ravel() for values in (confidence, spread, depth, score))
-    share = chosen.lower.reshape(-1)[cells_of(chosen.edges, of_pixel)].reshape(depth.shape)
-    expected = np.where(np.isnan(share), np.nan, depth * (1 - share))
+    told = np.zeros_like(depth) if confidence is None else confidence
+    features = tuple(values.ravel() for values in (told, spread, depth, score))
+    pixels = Pixels(features, depth.ravel().copy(), depth.ravel(), np.zeros(depth.size), np.zeros(depth.size))
+    known, *expected = (values.reshape(depth.shape) for values in bounds_of(chosen, pixels))
     chosen.bound(depth, confidence, 1.5, 32.0, lower, upper)
-    np.testing.assert_allclose(lower, expected, rtol=1e-5)
-    assert 0 < np.isnan(lower).mean() < 0.5
+    for found, wanted in zip((lower, upper), expected, strict=True):
+        np.testing.assert_allclose(found, np.where(known, wanted, np.nan), rtol=1e-5)
+    assert np.isnan(lower).mean() < 0.5
+    assert np.isnan(lower).any() == has_confidence
+
+
+def test_bounds_by_hand():
+    edges = tuple(np.array(values, np.float32) for values in ([0.5], [0.1], [20.0], [1.0]))
+    lower, upper = np.full((2, 2, 2, 2), 0.1, np.float32), np.full((2, 2, 2, 2), 0.3, np.float32)
+    lower[..., 1], upper[..., 1] = 0.2, 0.6  # of a pose that scores 1 and more
+    lower[0], upper[0] = np.nan, np.nan  # of a confidence below 0.5
+    chosen = IntervalTable(edges, lower, upper, 40.0, 32.0)
+
+    def bounds(depth_m: float, confidence: float, score: float, forget: bool = True) -> list[float]:
+        images = [np.full((1, 1), value, np.float32) for value in (depth_m, confidence, 9.0, 9.0)]
+        depth, sure, near, far = images
+        chosen.bound(depth, sure, score, 32.0, near, far, forget)
+        return [float(image[0, 0]) for image in (depth, near, far, sure)]
+
+    assert bounds(10.0, 0.9, 0.0) == pytest.approx([10.0, 9.0, 13.0, 0.9])
+    assert bounds(10.0, 0.9, 1.0) == pytest.approx([10.0, 8.0, 16.0, 0.9])
+    assert bounds(40.0, 0.9, 0.0) == pytest.approx([40.0, 36.0, 52.0, 0.9]), "as far as was calibrated"
+    for unknown in ((10.0, 0.2, 0.0), (41.0, 0.9, 0.0)):
+        assert bounds(*unknown) == pytest.approx([np.nan, np.nan, np.nan, 0.0], nan_ok=True)
+        kept = unknown[0], 0.0, np.inf, pytest.approx(unknown[1])
+        assert tuple(bounds(*unknown, forget=False)) == kept, "the widest bounds there are"
+
+
+def test_the_neighbourhood_keeps_its_angle():
+    for focal_px, radius in ((32.0, 2), (64.0, 4), (16.0, 1), (48.0, 3), (1e6, 32), (1.0, 1), (0.0, 2)):
+        assert radius_px(focal_px, 32.0) == radius
+    assert radius_px(64.0, 0.0) == 2, "a camera that is not calibrated"
+    edges = tuple(np.array(values, np.float32) for values in ([0.5], [0.5], [100.0], [10.0]))
+    lower = np.full((2, 2, 2, 2), 0.1, np.float32)
+    lower[:, 1] = 0.6  # near an edge
+    chosen = IntervalTable(edges, lower, lower, 1e3, 32.0)
+
+    def rim(side: int, focal_px: float) -> float:
+        """Share of the picture whose lower bound is that of an edge in its middle."""
+        depth = np.full((side, side), 10.0, np.float32)
+        depth[:, side // 2 :] = 30.0
+        lower, upper = np.empty_like(depth), np.empty_like(depth)
+        chosen.bound(depth, np.ones_like(depth), 0.0, focal_px, lower, upper)
+        return float((lower < 0.5 * depth).mean())
+
+    assert rim(64, 32.0) == 4 / 64
+    assert rim(256, 128.0) == 16 / 256, "the same share of a picture of four times the size"
 
 
 def test_spread_sees_an_edge_and_no_farther_than_its_radius():
@@ -132,6 +182,56 @@ def test_between_lines_is_inside_beyond_them_and_turned_is_not():
         assert score(T).score > between + 4.0
     assert score(at(0, 60, 67)).beyond_m == pytest.approx(17.0, abs=0.5)
     assert np.isinf(score(np.full((4, 4), np.nan)).score)
+
+
+def test_the_score_of_a_survey_by_hand():
+    """Lines 20 m apart, headings in turn: at 50 m a pose 40 m off that looks the same way is 10 m turned, as is usual."""
+    score = PoseScore(survey(), 50.0)
+    assert score.usual_m == pytest.approx(10.0, abs=0.01)
+    assert score.reach_m == pytest.approx(1.5 * 20.0, abs=0.01)
+    across = score(at(0, 70, 50))  # 10 m off two lines, one of which looks this way
+    assert across == pytest.approx((0.0, 2.5, 10.0), abs=0.02)
+    assert across.score == pytest.approx(0.25, abs=0.01), "what is usual counts a tenth"
+    turned = score(at(0, 70, 50, yaw_deg=30))
+    chord_m = 2 * np.sin(np.radians(15)) * 50
+    assert turned.turned_m == pytest.approx(2.5 + chord_m, abs=0.05)
+    assert turned.score == pytest.approx(2.5 + chord_m - 10.0, abs=0.05), (
+        "what exceeds the usual counts whole"
+    )
+    above = score(at(0, 60, 90))
+    assert above.beyond_m == pytest.approx(40.0 + 10.0, abs=0.5), "10 m farther than the reach once more"
+    assert above.score == pytest.approx(above.beyond_m + max(above.turned_m - 10.0, 0.1 * above.turned_m))
+
+
+def test_a_pose_passes_up_to_the_limit_and_no_farther():
+    training, T = survey(), at(0, 60, 70)
+    score = PoseScore(training, 50.0)(T).score
+    assert score > 15.0
+    for limit, inside in (
+        (score, True),
+        (0.999 * score, False),
+        (1.001 * score, True),
+        (0.51 * score, False),
+    ):
+        answer = Guard(training, 50.0, limit).check(T)
+        assert (answer.inside, answer.score, answer.limit) == (inside, score, limit)
+        assert (answer.reason == "") == inside
+    assert not Guard(training, 50.0, 1e9).check(np.full((4, 4), np.nan)).inside
+    words = Guard(training, 50.0, 3.0).check(T).reason
+    assert words == f"20.0 m beyond the poses flown: score {score:.1f}, held-out frames vouch up to 3.0"
+    words = Guard(training, 50.0, 3.0).check(at(0, 60, 50, yaw_deg=90)).reason
+    assert words.startswith("looks 90 deg away from the training poses nearby: score ")
+
+
+def test_without_a_calibration_the_margins_about_the_training_poses_decide():
+    training = survey()
+    for any_camera in (False, True):
+        guard = Guard(training, 50.0, None, any_camera)
+        near, far = guard.check(at(0, 61, 50)), guard.check(at(0, 60, 120))
+        assert (near.inside, near.is_near, near.is_calibrated) == (True, True, False)
+        assert (far.inside, far.is_near, far.reason == "") == (any_camera, False, any_camera)
+        assert np.isnan(far.limit)
+    assert not guard.check(np.full((4, 4), np.nan)).inside
 
 
 def test_a_hole_in_the_flight_is_no_inside():
