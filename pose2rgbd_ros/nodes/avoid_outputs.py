@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
-from pose2rgbd_ros.obstacles.cloud import cloud_shape, colours_of, organised_cloud
+from pose2rgbd_ros.obstacles.cloud import cloud_shape, colours_of, marks_of, organised_cloud
 from pose2rgbd_ros.obstacles.distances import (
     BINS,
     INCREMENT_DEG,
@@ -46,23 +47,21 @@ class CloudBuffer:
 
     def __init__(self, rows: int, columns: int, coloured: bool) -> None:
         names = ("x", "y", "z", "rgb") if coloured else ("x", "y", "z")
-        fields = [
-            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate(names)
-        ]
-        step = 4 * len(names)
-        self.message = PointCloud2(
-            height=rows,
-            width=columns,
-            fields=fields,
-            point_step=step,
-            row_step=step * columns,
-            is_dense=False,
-        )
-        self.message.data = array.array("B", bytes(step * columns * rows))
-        values = np.frombuffer(self.message.data, np.float32).reshape(rows, columns, len(names))
+        self.message, values = _cloud(rows, columns, names)
         self.points: Float32 = values[..., :3]
         self.colours: Float32 | None = values[..., 3] if coloured else None
+
+
+def _cloud(rows: int, columns: int, names: Sequence[str]) -> tuple[PointCloud2, Float32]:
+    """A PointCloud2 of these float32 fields, and its values (rows, columns, fields), which share its memory."""
+    fields = [
+        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, name in enumerate(names)
+    ]
+    step = 4 * len(names)
+    message = PointCloud2(height=rows, width=columns, fields=fields, point_step=step, row_step=step * columns)
+    message.data = array.array("B", bytes(step * columns * rows))
+    return message, np.frombuffer(message.data, np.float32).reshape(rows, columns, len(names))
 
 
 class ScanBuffer:
@@ -154,7 +153,14 @@ class Outputs:
             coloured,
         ):
             self._cloud = CloudBuffer(shape[0], shape[1], coloured)
-        organised_cloud(depth_m, camera, T, every, out=self._cloud.points)
+        points = organised_cloud(depth_m, camera, T, every, out=self._cloud.points)
+        if self.settings.cloud_marks:
+            known = marks_of(points)
+            message, values = _cloud(1, len(known), ("x", "y", "z", "intensity"))
+            np.copyto(values[0], known)
+            message.is_dense = True
+            self._send("points", message, conversions.to_stamp(stamp_ns), frame_id)
+            return
         if self._cloud.colours is not None and rgb is not None:
             np.copyto(self._cloud.colours, colours_of(rgb))
         self._send("points", self._cloud.message, conversions.to_stamp(stamp_ns), frame_id)

@@ -42,6 +42,10 @@ class AvoidSettings:
         1, "one point per block of so many pixels along each side, its nearest", ge=1, le=64
     )
     cloud_rgb: bool = setting(False, "points with colour, from the topic rgb (cloud_every: 1)")
+    cloud_marks: bool = setting(
+        False,
+        "only points of known depth, in one row, with the log-odds of a hit as intensity: marks for a map that no ray may free",
+    )
     radius_m: float = setting(0.5, "of a ball around the body", ge=0.01, le=50.0)
     max_age_s: float = setting(
         0.5, "depth with an older stamp is stale: everything is unknown", ge=0.02, le=60.0

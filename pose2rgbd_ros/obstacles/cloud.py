@@ -1,4 +1,4 @@
-"""Organised point clouds: one point per pixel, or per block of pixels; NaN where depth is unknown."""
+"""Point clouds: organised, one point per pixel or per block of pixels, NaN where depth is unknown; or the known points alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.sight import BEYOND_M, see
+
+HIT_LOG_ODDS = float(np.log(0.7 / 0.3))  # of octomap's sensor model
 
 
 def organised_cloud(
@@ -37,6 +39,13 @@ def organised_cloud(
 def cloud_shape(camera: Camera, every: int = 1) -> tuple[int, int]:
     """Rows and columns of a cloud of one point per block of `every` x `every` pixels; what is left at the edges counts."""
     return -(-camera.height // every), -(-camera.width // every)
+
+
+def marks_of(points: Float32) -> Float32:
+    """The known of these points (..., 3), each with the log-odds of a hit (N, 4), as octomap's tracking server takes them."""
+    known = points.reshape(-1, 3)
+    known = known[np.isfinite(known).all(axis=1)]
+    return np.column_stack([known, np.full(len(known), HIT_LOG_ODDS, np.float32)])
 
 
 def colours_of(rgb: AnyArray) -> AnyArray:

@@ -93,6 +93,20 @@ def test_a_wall_ahead_of_a_tilted_body(bench, avoid):
     assert flight.ahead_m == pytest.approx(scans[-1].ranges[36], abs=0.1)
 
 
+def test_marks_are_known_points_in_the_map_with_the_weight_of_a_hit(bench, avoid):
+    clouds = bench.collect(PointCloud2, "/avoid/points")
+    flight, _ = avoid(cloud_marks=True, cloud_frame="map", cloud_every=4)
+    flight.unknown_rows = 12
+    cloud = bench.wait(
+        lambda: next((m for m in clouds if m.width == 9 * 16), None), what="marks of the known"
+    )
+    assert [field.name for field in cloud.fields] == ["x", "y", "z", "intensity"]
+    assert (cloud.height, cloud.is_dense, cloud.header.frame_id) == (1, True, "map")
+    marks = np.frombuffer(cloud.data, np.float32).reshape(-1, 4)
+    np.testing.assert_allclose(marks[:, 0], 1.0 + flight.ahead_m, atol=1e-3, err_msg="the wall, in the map")
+    np.testing.assert_allclose(marks[:, 3], math.log(0.7 / 0.3), rtol=1e-6)
+
+
 def test_velocity_and_silence(bench, avoid):
     scans = bench.collect(LaserScan, "/avoid/scan")
     flight, _ = avoid()

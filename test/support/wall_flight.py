@@ -38,6 +38,7 @@ class WallFlight:
         self.range_m: float | None = None
         self.images_on = self.mount_on = self.odometry_on = True
         self.offset_ns = self.info_offset_ns = 0
+        self.unknown_rows = 0  # of the predicted image, from the top
         self.last_ns = {"depth_lower": 0, "live_depth": 0, "range": 0}  # stamps sent last
         self._mount: tf2_ros.StaticTransformBroadcaster | None = None
         self.pace, self._simulated_ns = 1.0, 1_000_000_000_000 if simulated else None
@@ -86,6 +87,8 @@ class WallFlight:
 
     def _send_depth(self, image: str, info: str, camera: Camera, ahead_m: float, stamp_ns: int) -> None:
         depth_m = np.full((camera.height, camera.width), ahead_m - FORWARD_M, np.float32)
+        if image == "depth_lower":
+            depth_m[: self.unknown_rows] = np.nan
         self.last_ns[image] = stamp_ns
         self._to[image].publish(conversions.to_image(depth_m, stamp_ns, OPTICAL))
         message = conversions.camera_to_info(camera)
