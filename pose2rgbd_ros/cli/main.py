@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
 import importlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from pose2rgbd_ros.errors import UserError
 
@@ -53,8 +58,12 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Exit status: 0 done, 1 the job ran and failed, 2 bad input, 130 interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run one command, by default the one that this process was started for.
+
+    Exit status: 0 done, 1 the job ran and failed, 2 bad input, 130 interrupted; a ROS node that is interrupted is done.
+    """
+    if argv is None:
+        return _as_process(sys.argv[1:])
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if argv else 2
@@ -92,7 +101,39 @@ def main(argv: list[str] | None = None) -> int:
 def node() -> int:
     """`ros2 run pose2rgbd render|avoid|localize|record|play|monitor|sim`: the name of the executable is the command."""
     name = Path(sys.argv[0]).name
-    return main([name, *(["live"] if name == "sim" else []), *sys.argv[1:]])
+    return _as_process([name, *(["live"] if name == "sim" else []), *sys.argv[1:]])
+
+
+def _as_process(argv: list[str]) -> int:
+    """Run a command that is all this process is for."""
+    is_node = bool(argv) and (
+        argv[:2] == ["sim", "live"] or COMMANDS.get(argv[0], ("",))[0].endswith(".nodes")
+    )
+    if is_node:
+        # Until the nodes take the signals themselves nothing is at stake: imports take seconds on a busy machine.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(0))
+    status = main(argv)
+    if is_node:
+        _end(status)
+    return status
+
+
+def _end(status: int) -> NoReturn:
+    """End the process of nodes that are destroyed, without taking down the interpreter.
+
+    Files are closed and threads have ended by now. Python would go on to destroy all that PyTorch, ONNX Runtime and Numba brought
+    along, up to a second of processor time (bench/node_shutdown.py), and on a busy machine a launch file kills what takes long.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    gc.collect()  # a lifecycle node is a cycle; with it goes its DDS participant, which tells the others that it leaves
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # its reader is gone, as in `... | head`
+            stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name, or its architecture where the system does not tell."""
+    """The processor's name, or its maker, family and vector units, or its architecture where the system tells no more."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    fields = {}
+    for line in info.read_text().splitlines() if info.exists() else []:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name", "")
+    if name and name != "unknown":
+        return name
+    if "vendor_id" in fields:  # in a virtual machine that hides the name
+        wide = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in fields.get("flags", "").split()]
+        return f"{fields['vendor_id']} family {fields.get('cpu family')} model {fields.get('model')} ({' '.join(wide)})"
+    return platform.processor() or platform.machine()
+
+
+def described() -> str:
+    """Cores, processor and what else it is doing, for the head of a table: to be asked for before measuring."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return f"{cores} cores of {processor()}, load before {os.getloadavg()[0]:.1f}"
 
 
 def machine(device: str) -> str:

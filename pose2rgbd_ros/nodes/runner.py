@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -62,6 +64,8 @@ def run_nodes(factories: Sequence[Callable[[], Node]], argv: Sequence[str] | Non
         _init(list(sys.argv[1:] if argv is None else argv))
         executor = SingleThreadedExecutor()
         for factory in factories:
+            if stop.requested:
+                break
             nodes.append(factory())
             executor.add_node(nodes[-1])
         return _spin(executor, nodes, stop)
@@ -69,8 +73,8 @@ def run_nodes(factories: Sequence[Callable[[], Node]], argv: Sequence[str] | Non
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        for node in reversed(nodes):
-            node.destroy_node()
+        while nodes:
+            nodes.pop().destroy_node()
         rclpy.try_shutdown()
         stop.restore()
 
@@ -86,7 +90,7 @@ def _spin(executor: SingleThreadedExecutor, nodes: list[Node], stop: _SignalStop
     while not stop.requested:
         try:
             executor.spin_once(timeout_sec=SIGNAL_POLL_S)
-        except ExternalShutdownException:
+        except (ExternalShutdownException, _Interrupted):
             return 0
         for node in nodes:
             status = getattr(node, "exit_status", None)
@@ -95,22 +99,52 @@ def _spin(executor: SingleThreadedExecutor, nodes: list[Node], stop: _SignalStop
     return 0
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """What a node does in here, in the executor of :func:`run_nodes`, is given up at a signal: loading a model takes long.
+
+    All nodes of the process are then ended in an orderly way.
+    """
+    stop = _SignalStop.current if threading.current_thread() is threading.main_thread() else None
+    if stop is None:  # nobody takes signals here
+        yield
+        return
+    if stop.requested:
+        raise _Interrupted
+    stop.may_raise = True
+    try:
+        yield
+    finally:
+        stop.may_raise = False
+
+
+class _Interrupted(BaseException):
+    """A signal came while something was interruptible; no Exception, or it would be taken for a failure of the node."""
+
+
 class _SignalStop:
-    """Takes down SIGINT and SIGTERM without raising, so a second one cannot break the clean-up.
+    """Takes down SIGINT and SIGTERM, without raising but once, so a second one cannot break the clean-up.
 
     A terminal sends Ctrl-C to the whole process group and a launch parent sends it once more.
     """
 
+    current: _SignalStop | None = None
+
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.may_raise = False
+        _SignalStop.current = self
         self._previous = {
             number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
         }
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        if self.may_raise:
+            self.may_raise = False
+            raise _Interrupted
 
     def restore(self) -> None:
         """Put the previous handlers back; after a signal, ignore more of them: the process is on its way out."""
+        _SignalStop.current = None
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_IGN if self.requested else handler)
