@@ -5,7 +5,7 @@
 RUN is a calibrated training on DATASET, which `pose2rgbd sim dataset` made (its sim.yaml tells the city). The path is the
 longest held-out stretch, and straight on from there for --beyond-m, out of what was flown. The truth comes from the
 simulator's exact depth in six directions at each pose: of all surfaces, and of those the camera has in view. Exit status 1
-when a bound exceeds the truth by more than 2 m.
+when a bound exceeds the truth by more than 2 m. Writes bench/results/clearance_profile.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import default_split
+from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
@@ -35,6 +36,7 @@ from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.flights.make import camera_mount
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 
+RESULT = Path(__file__).resolve().parent / "results" / "clearance_profile.md"
 MARGIN_M = 2.0
 SIDES = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
 EYE = Camera.from_fov(256, 256, 90.0)
@@ -199,7 +201,8 @@ def main() -> int:
     parser.add_argument("--spacing-m", type=float, default=4.0)
     parser.add_argument("--beyond-m", type=float, default=80.0)
     parser.add_argument("--radius-m", type=float, default=1.0)
-    options = parser.parse_args()
+    parser.add_argument("--what", default="", help="a sentence about model and data, for the file")
+    options, on = parser.parse_args(), described()
     dataset, told = Dataset(options.dataset), read_yaml(options.dataset / "sim.yaml")
     T_body_cam = camera_mount(np.deg2rad(told["flight"]["camera_pitch_deg"]))
     path, inside_m = held_out_path(dataset, T_body_cam, options.spacing_m, options.beyond_m)
@@ -209,8 +212,13 @@ def main() -> int:
     truth = truth_along(city, path, renderer.camera, T_body_cam, options.radius_m)
     draw(options.out, path, inside_m, city, profile, truth, options.radius_m)
     table, good = figures(profile, truth)
-    print(
-        f"{len(path)} poses, {path.distance_m[-1]:.0f} m, the first {inside_m:.0f} m held out\n{table}\n{profile.message}"
+    told_m = f"{len(path)} poses, {path.distance_m[-1]:.0f} m, the first {inside_m:.0f} m held out"
+    print(f"{told_m}\n{table}\n{profile.message}")
+    command = f"python bench/clearance_profile.py RUN DATASET --radius-m {options.radius_m:g}"
+    RESULT.write_text(
+        f"# Clearance profile\n\n`{command}`: {renderer.camera.width} pixels; {options.what}; every "
+        f"{options.spacing_m:g} m along a held-out line and {options.beyond_m:g} m on; {on}.\n\n"
+        f"{told_m}\n\n{table}\n\n{profile.message}\n"
     )
     return 0 if good else 1
 

@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
@@ -311,7 +312,7 @@ def main() -> None:
     parser.add_argument(
         "--unknown-share", type=float, default=ScanSettings().unknown_share, help="of the scan"
     )
-    given = parser.parse_args()
+    given, on = parser.parse_args(), described()
     setup = Setup(**{field.name: getattr(given, field.name) for field in fields(Setup)})
     given.out.mkdir(parents=True, exist_ok=True)
     told = {key: str(value) for key, value in asdict(setup).items()}
@@ -343,7 +344,7 @@ def main() -> None:
             for key in ("latency_s", "pose_noise_m", "pose_noise_deg", "seed", "near_m", "unknown_share")
         )
         RESULT.write_text(
-            f"# Closed loop\n\n`python bench/closed_loop.py RUN DATASET` ({settings}).\n\n{table}\n"
+            f"# Closed loop\n\n`python bench/closed_loop.py RUN DATASET` ({settings}); {on}.\n\n{table}\n"
         )
 
 

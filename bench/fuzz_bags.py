@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
 
 from support import bag_mutants
 
+from pose2rgbd_ros.evaluation.machine import described
+
 RESULTS = Path(__file__).parent / "results" / "fuzz_bags.md"
 LIMIT_S, LIMIT_BYTES = 20, 1_000_000_000
 
@@ -89,7 +91,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder for the mutants that fail")
-    options = parser.parse_args()
+    options, on = parser.parse_args(), described()
     import pose2rgbd_ros.dataset.importers.rosbag  # noqa: F401 - once, not in every child
 
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in bag_mutants.KINDS}
@@ -118,8 +120,8 @@ def main() -> None:
     print("\n".join(table), f"\nlongest {longest:.1f} s")
     if options.count >= 2000:
         RESULTS.write_text(
-            f"# Damaged recordings\n\n`python bench/fuzz_bags.py`: {options.count} mutants, {len(failures)} failures; the "
-            f"slowest took {longest:.1f} s of the {LIMIT_S} s allowed.\n\n" + "\n".join(table) + "\n"
+            f"# Damaged recordings\n\n`python bench/fuzz_bags.py` on {on}: {options.count} mutants, {len(failures)} failures; "
+            f"the slowest took {longest:.1f} s of the {LIMIT_S} s allowed.\n\n" + "\n".join(table) + "\n"
         )
     sys.exit(1 if failures else 0)
 

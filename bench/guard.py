@@ -31,6 +31,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.calibrate import calibrate
 from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, estimate
 from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
+from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.rendering.calibration import Calibration
 from pose2rgbd_ros.rendering.pose_score import hull_distance
@@ -42,7 +43,7 @@ DRAWN = 400
 APART_M, TURNED_DEG = 50.0, 45.0
 HEADER = """# The guard and the bounds of depth
 
-`python bench/guard.py` (classes and columns: see its docstring). {what}
+`python bench/guard.py` on {on} (classes and columns: see its docstring). {what}
 
 """
 GUARD_HEAD = """| model | limit (m) | AUROC outside | AUROC heading | passed: held-out lines | outside | heading |
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--other", type=Path, help="another recording of the place")
     parser.add_argument("--what", default="", help="a sentence about the data, for the file")
     arguments = parser.parse_args()
-    dataset = Dataset(arguments.dataset)
+    dataset, on = Dataset(arguments.dataset), described()
     guards, bounds = GUARD_HEAD, BOUNDS_HEAD
     for run in arguments.runs:
         loaded, renderer = load_checkpoint(run), Renderer(run, "cpu")
@@ -170,7 +171,7 @@ def main() -> None:
         if arguments.other is not None:
             bounds += other_row(renderer, renderer.calibration, loaded, Dataset(arguments.other))
             bounds += other_lines_row(model_name(loaded), run, arguments.other)
-    table = HEADER.format(what=arguments.what) + guards + bounds
+    table = HEADER.format(what=arguments.what, on=on) + guards + bounds
     print(table)
     RESULT.write_text(table)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pose2rgbd_ros.evaluation.machine import described
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = REPOSITORY / "config" / "fastdds.xml"
 RESULTS = REPOSITORY / "bench" / "results" / "image_delivery.md"
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--reliable", action="store_true")
     options = parser.parse_args()
     width, height, encodings = CASES[options.case]
+    on = described()
     if options.role == "publish":
         return publish(width, height, list(encodings), options.rate, options.seconds)
     if options.role == "subscribe":
@@ -134,9 +137,7 @@ def main() -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
         f"# Images between two processes\n\n`python bench/image_delivery.py`: {options.rate:g} Hz for "
-        f"{options.seconds:g} s, {os.cpu_count()} cores, publisher reliable with depth 10.\n\n"
-        + "\n".join(rows)
-        + "\n"
+        f"{options.seconds:g} s, publisher reliable with depth 10; {on}.\n\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -29,6 +29,7 @@ from pose2rgbd_ros.evaluation.calibrate_localizer_page import RED, Example, exam
 from pose2rgbd_ros.evaluation.calibrate_measure import Estimate as Share
 from pose2rgbd_ros.evaluation.calibrate_measure import estimate
 from pose2rgbd_ros.evaluation.calibrate_units import units_of
+from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument("--foreign", nargs="*", default=[], metavar="NAME=DATASET")
     parser.add_argument("--frames", type=int, default=300, help="at most so many of each")
     parser.add_argument("--what", default="", help="a sentence about the data, for the file")
-    arguments = parser.parse_args()
+    arguments, on = parser.parse_args(), described()
     localizer, data = Localizer(arguments.run, "cpu"), Dataset(arguments.other)
     known = localizer.calibration
     assert known is not None, f"{arguments.run} is not calibrated"
@@ -215,7 +216,8 @@ def main() -> None:
         simulated = (Path(path) / "sim.yaml").is_file()  # other people's recordings are not ours to publish
         judge(name, squares(foreign, some), localizer.recording_camera(side, side), SHOWN if simulated else 0)
     table = (
-        f"# The localizer's gate and covariance\n\n`python bench/localize_gate.py` (see its docstring). {arguments.what}\n\n"
+        f"# The localizer's gate and covariance\n\n`python bench/localize_gate.py` (see its docstring) on {on}. "
+        f"{arguments.what}\n\n"
         f"Calibrated on {known.figures['frames']} held-out frames ({known.figures['units']} {known.figures['unit']}), "
         f"{known.crops} crops, limit for {known.true_accept:.0%} of them.\n\n"
         "| images | number | accepted | why rejected |\n|---|---|---|---|\n"

@@ -105,7 +105,9 @@ def main() -> int:
             print("\n".join(rows[-len(NODES) :]), flush=True)
     RESULTS.write_text(
         f"# From Ctrl-C to the end of a node\n\n`python bench/node_shutdown.py {' '.join(sys.argv[1:])}`".rstrip()
-        + f": {options.rounds} rounds, {head}; five processes at once.\n\n" + "\n".join(rows) + "\n"
+        + f": {options.rounds} rounds, {head}; five processes at once.\n\n"
+        + "\n".join(rows)
+        + "\n"
     )
     observer.destroy_node()
     rclpy.shutdown()

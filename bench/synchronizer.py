@@ -21,6 +21,7 @@ import numpy as np
 
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
+from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.interpolation import METHODS
@@ -201,12 +202,12 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts")
     parser.add_argument("--bags", type=Path, nargs="*", default=[], help="recordings with Odometry")
-    arguments = parser.parse_args()
+    arguments, on = parser.parse_args(), described()
     text = "\n".join(
         [
             "# The synchroniser",
             "",
-            f"`python bench/synchronizer.py`: median of {arguments.runs} runs, one thread, 2 cores (shared virtual machine).",
+            f"`python bench/synchronizer.py`: median of {arguments.runs} runs, one thread; {on}.",
             "",
             "## Cost",
             "",

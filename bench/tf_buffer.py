@@ -15,6 +15,8 @@ import tf2_ros
 from geometry_msgs.msg import TransformStamped
 from rclpy.time import Time
 
+from pose2rgbd_ros.evaluation.machine import described
+
 EDGES = (("map", "odom"), ("odom", "base"), ("base", "camera"))
 START_NS = 1_700_000_000_000_000_000
 
@@ -46,7 +48,7 @@ def report(name: str, times: list[float]) -> None:
 
 def main() -> None:
     """Fill the buffer, then look up."""
-    print(tf2_ros.__file__)
+    print(f"{tf2_ros.__file__}; {described()}")
     random.seed(0)
     buffer = tf2_ros.Buffer()
     messages = [sample(parent, child, step) for step in range(2000) for parent, child in EDGES]

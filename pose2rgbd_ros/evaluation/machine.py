@@ -10,7 +10,7 @@ from pathlib import Path
 def processor() -> str:
     """The processor's name, or its maker, family and vector units, or its architecture where the system tells no more."""
     info = Path("/proc/cpuinfo")
-    fields = {}
+    fields: dict[str, str] = {}
     for line in info.read_text().splitlines() if info.exists() else []:
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
