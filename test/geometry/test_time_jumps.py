@@ -32,6 +32,11 @@ def test_a_clock_set_back_leaves_out_what_it_passed_twice() -> None:
     assert kept(*first, *second) == [0, 1000, 4500, 5500]
 
 
+def test_time_begins_anew_where_it_goes_on() -> None:
+    """A straggler ahead of the clock that was set back is not its beginning."""
+    assert restarts(ms(7000, 8000, 9000, 3000, 1000, 1500, 2500)) == [4]
+
+
 def test_two_flights_in_one_bag_that_do_not_overlap_are_both_kept() -> None:
     assert kept(10_000, 11_000, 12_000, 0, 1000, 2000) == [10_000, 11_000, 12_000, 0, 1000, 2000]
 
@@ -61,6 +66,8 @@ def test_disorder_and_stragglers_are_no_jump() -> None:
     for stamps in (
         [0, 1000, 100, 2000, 1100, 3000],  # within a second
         [0, 1000, 2000, 3000, 10, 4000, 5000],  # one straggler
+        [0, 1000, 2000, 3000, 20, 10, 4000, 5000],  # two, the newer one first
+        [0, 1000, 2000, 3000, 10, 10, 4000, 5000],  # one of them twice
         [100_000, 0, 101_000, 1000, 102_000, 2000, 103_000],  # two clocks, taking turns
         [0, 50_000, 100_000],  # set forward
     ):

@@ -117,6 +117,16 @@ def test_unknown_rays_beside_what_ends_the_way():
     assert math.isnan(room(50.0, 1.0))
 
 
+def test_where_a_lens_has_no_rays_nothing_is_free():
+    """A wide lens folds its corners: a way that lies there is in the image, and no ray tells anything of it."""
+    lens = Camera(23, 17, 19.76, 19.76, 11.0, 8.0, "plumb_bob", (-0.414671, 0.013269, 0.0, 0.0, 0.0))
+    sight = see(np.full((17, 23), 50.0, np.float32), lens, se3.T_BODY_OPTICAL)
+    corner = se3.T_BODY_OPTICAL[:3, :3] @ [-0.65557094, 0.5867644, 1.0]
+    assert sight.sees(10.0 * corner), "or it says nothing about this"
+    assert math.isnan(room_along(sight, corner, 0.1, 10.0, 30.0))
+    assert room_along(sight, np.array([1.0, 0.0, 0.0]), 0.1, 10.0, 30.0) == 30.0
+
+
 @FEW
 @given(st.lists(distances, min_size=72, max_size=72))
 def test_bins_of_autopilots(values):
