@@ -16,7 +16,7 @@ from rosbags.serde import SerdeError
 
 from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, open_remains, recording_files, zstd
 from pose2rgbd_ros.bags.px4 import beginning_of
-from pose2rgbd_ros.bags.stamps import header_stamp_ns, message_heads
+from pose2rgbd_ros.bags.stamps import TF, header_stamp_ns, message_heads, transform_edge
 from pose2rgbd_ros.bags.typestores import typestore_of
 from pose2rgbd_ros.errors import UserError
 
@@ -88,25 +88,28 @@ class BagReader:
         if not any(self.topics[topic].type in store.types for store, _ in self._stores):
             raise UserError(f"{topic} is of type {self.topics[topic].type}, which cannot be read")
 
-    def stamps(self, topics: Collection[str]) -> Iterator[tuple[str, int, int]]:
+    def stamps(self, topics: Collection[str], by_edge: bool = False) -> Iterator[tuple[str, int, int]]:
         """(topic, receive stamp, header stamp) in ns, in the order of reception, of topics whose messages have a header.
 
-        The messages themselves are not read; ones that are too short are left out.
+        The messages themselves are not read; ones that are too short are left out. With `by_edge` messages of TF, whose
+        publishers may stamp by different clocks, are told apart: their topic is followed by the edge (`edge_name`).
         """
-        parts = [self._part_stamps(index, frozenset(topics)) for index in range(len(self._files))]
+        parts = [self._part_stamps(index, frozenset(topics), by_edge) for index in range(len(self._files))]
         return heapq.merge(*parts, key=lambda item: item[1])
 
-    def _part_stamps(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+    def _part_stamps(
+        self, index: int, topics: frozenset[str], by_edge: bool
+    ) -> Iterator[tuple[str, int, int]]:
         ros = self._files[index][1]
         for connection, received_ns, data in self._heads(index, topics):
             if not 0 <= received_ns <= _LATEST_NS:  # a damaged record
                 continue
+            kind, name = self.topics[connection.topic].type, connection.topic
             with suppress(struct.error):
-                yield (
-                    connection.topic,
-                    received_ns,
-                    header_stamp_ns(data, self.topics[connection.topic].type, ros),
-                )
+                header_ns = header_stamp_ns(data, kind, ros)
+                if by_edge and kind == TF:
+                    name = edge_name(name, transform_edge(data, ros))
+                yield name, received_ns, header_ns
 
     def _heads(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
         """At least the first bytes of the messages of one file, past what is damaged."""
@@ -167,6 +170,11 @@ class BagReader:
                     if problem not in self.problems:
                         self.problems.append(problem)
                     part = open_remains(part, stack)
+
+
+def edge_name(topic: str, edge: str) -> str:
+    """How `BagReader.stamps` names the messages of a TF topic whose first transform is of `edge`, "parent -> child"."""
+    return f"{topic} ({edge})"
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ _LITTLE, _BIG = struct.Struct("<iI"), struct.Struct(">iI")
 _STAMP_AT = 4
 # A TFMessage counts its transforms first; its stamp is that of the first one.
 _LENGTH_BYTES = 4
-_HEAD_BYTES = 32
+_HEAD_BYTES = 256
 _RECORD, _MESSAGE = struct.Struct("<BQ"), struct.Struct("<HIQQ")
 _MESSAGE_OPCODE = 0x05
 
@@ -33,6 +33,24 @@ def header_stamp_ns(data: bytes, msgtype: str, ros: str) -> int:
     little = ros == "1" or data[1:2] == b"\x01"
     seconds, nanoseconds = (_LITTLE if little else _BIG).unpack_from(data, at)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def transform_edge(data: bytes, ros: str) -> str:
+    """Which frames the first transform of a TFMessage joins: "parent -> child"; of ROS "1" or "2".
+
+    struct.error when the message is too short.
+    """
+    at = _STAMP_AT + _LENGTH_BYTES + _LITTLE.size
+    length = struct.Struct("<I" if ros == "1" or data[1:2] == b"\x01" else ">I")
+    frames = []
+    for _ in range(2):
+        (size,) = length.unpack_from(data, at)
+        at += length.size
+        frames.append(data[at : at + size].rstrip(b"\0").decode(errors="replace").strip().lstrip("/"))
+        at += size
+        if ros == "2":
+            at += -at % 4
+    return " -> ".join(frames)
 
 
 def message_heads(reader: Any, connections: Collection[Any]) -> Iterator[Head] | None:

@@ -50,7 +50,7 @@ def measure_bag(
             if topic == gyro_topic:
                 gyro_ns.append(stamp_ns)
                 gyro.extend(decode.imu_sample(message, stamp_ns).angular_radps)
-            elif meter.wants(stamp_ns):
+            elif meter.wants(stamp_ns) and not clocks.doubt(topic, received_ns):
                 try:
                     grey = grey_image(decode.image_sample(message, stamp_ns), meter.config.width_px)
                 except UserError:  # a damaged image is told where frames are written

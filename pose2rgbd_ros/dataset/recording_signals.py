@@ -32,4 +32,5 @@ def _measure_bag(
     first = FirstPass(reader, topics, track_options(config, clocks))
     track = first.track(str(reader.path))
     signals = measure_bag(reader, topics, clocks, track, flow)
-    return (*signals, [*topics.notes, *topics.pose_notes, *clocks.notes, *first.notes, *reader.problems])
+    warnings = [f"warning: {text}" for text in (*clocks.warnings, *reader.problems)]
+    return (*signals, [*topics.notes, *topics.pose_notes, *first.notes, *warnings])

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pose2rgbd_ros.bags import decode, px4
-from pose2rgbd_ros.bags.reader import BagReader
+from pose2rgbd_ros.bags.reader import BagReader, edge_name
 from pose2rgbd_ros.bags.topics import TopicChoice, is_rectified
 from pose2rgbd_ros.dataset.importers.camera_track import BODY_FRAMES as BODY_FRAMES
 from pose2rgbd_ros.dataset.importers.camera_track import MAP_FRAMES as MAP_FRAMES
@@ -74,6 +74,8 @@ class FirstPass:
             disable=None,
         )
         for self._topic, received_ns, message in messages:
+            if self.options.clocks.is_stray(self._topic, received_ns):
+                continue
             handlers[self._topic](message, received_ns)
 
     def _handlers(self) -> dict[str, Callable[[Any, int], None]]:
@@ -187,10 +189,14 @@ class FirstPass:
         return clocks.stamp_ns(self._topic, decode.header_stamp_ns(message.header), received_ns)
 
     def _read_transforms(self, message: Any, received_ns: int, static: bool) -> None:
-        for pose in decode.transform_samples(message):
+        clocks, poses = self.options.clocks, decode.transform_samples(message)
+        name = edge_name(self._topic, f"{poses[0].parent_frame} -> {poses[0].child_frame}") if poses else ""
+        if clocks.is_stray(name, received_ns):
+            return
+        for pose in poses:
             if not pose.parent_frame or not pose.child_frame or pose.parent_frame == pose.child_frame:
                 continue  # TF itself refuses such transforms
-            stamp_ns = self.options.clocks.stamp_ns(self._topic, pose.stamp_ns, received_ns)
+            stamp_ns = clocks.stamp_ns(name, pose.stamp_ns, received_ns)
             self.tree.add_pose(
                 PoseSample(stamp_ns, pose.parent_frame, pose.child_frame, pose.position_m, pose.quat_xyzw),
                 static,

@@ -57,7 +57,7 @@ def find_image_clock(
     except UserError as error:
         found = Alignment(False, str(error))
     applied = found.observable and sync != "check"
-    done = "applied" if applied else "not applied" if found.observable else "nothing was changed"
+    done = "applied" if applied else "not applied" if found.observable else "no offset was applied"
     because = f"{why}; " if why else ""
     return ImageClock(
         given_ns, found, applied, f"{because}{found.summary()}; {done} (pose2rgbd sync shows more)"
@@ -83,8 +83,8 @@ def _suspicion(
     body = track.body.stamps_ns
     if last < body[0] or first > body[-1]:
         return "no image lies within the poses", True
-    if source in clocks.corrections or topics.image in clocks.corrections:
-        return "the clocks of images and poses were corrected by their reception", False
+    if clocks.apart(topics.image, source):
+        return "the clocks of images and poses differ and were corrected by their reception", False
     if clocks.received or source is None or not early[source]:
         return "", False
     apart_ns = float(np.median(early[topics.image]) - np.median(early[source]))

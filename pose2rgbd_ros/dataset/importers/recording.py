@@ -30,7 +30,7 @@ from pose2rgbd_ros.geometry import depth as depth_rules
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.streams.samples import ImageSample
-from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
+from pose2rgbd_ros.streams.synchronizer import TIME_JUMP, Frame, Reject, Settled, SyncConfig, Synchronizer
 
 _SECOND = 1_000_000_000
 # Whole messages of raw images wait in memory for their depth: fewer than live.
@@ -47,8 +47,8 @@ class Recording:
         self._report = report
         self._topics = choose(reader, self._config)
         self._clocks = clocks_of(reader, self._topics, self._config.stamps)
-        for note in self._clocks.notes:
-            report.note(note)
+        for warning in self._clocks.warnings:
+            report.warn(warning)
         self._first_pass = FirstPass(reader, self._topics, track_options(self._config, self._clocks))
         self._track, self._datum = self._place_on_earth()
         self._image_received_ns: tuple[int, int] | None = None
@@ -183,10 +183,14 @@ class Recording:
             for topic, received_ns, message in self._reader.messages(wanted):
                 stamp_ns = self._clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
                 if topic == depth_topic:
-                    yield from sync.add_depth(stamp_ns, received_ns, message)
+                    if not self._clocks.is_stray(topic, received_ns):
+                        yield from sync.add_depth(stamp_ns, received_ns, message)
                     continue
                 progress.update()
                 self._saw(stamp_ns, received_ns)
+                if doubt := self._clocks.doubt(topic, received_ns):
+                    yield Reject(stamp_ns, received_ns, TIME_JUMP, doubt)
+                    continue
                 sync.image_time_offset_ns = self._image_clock.offset_ns(stamp_ns)
                 yield from sync.add_image(stamp_ns, received_ns, message)
             yield from sync.finish()

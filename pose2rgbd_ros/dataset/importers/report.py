@@ -42,6 +42,7 @@ class BagReport:
     unreadable_messages: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
     rejected: list[RejectedRun] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     clock_hint: str = ""
 
@@ -67,9 +68,14 @@ class BagReport:
             self.rejected.append(RejectedRun(reason, 1, stamp_ns, stamp_ns, example))
 
     def note(self, text: str) -> None:
-        """Keep a remark, once."""
-        if text not in self.notes:
+        """Keep a remark, once: what was chosen or assumed."""
+        if text not in self.notes and text not in self.warnings:
             self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning, once: what is wrong with the recording, or makes the dataset worse than it looks."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
 
 @dataclass
@@ -110,8 +116,13 @@ class ConvertReport:
         return dict(counts)
 
     @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the recordings, or makes the dataset worse than it looks, in words; each once."""
+        return list(dict.fromkeys(warning for bag in self.bags for warning in bag.warnings))
+
+    @property
     def notes(self) -> list[str]:
-        """Everything chosen, assumed or found wrong, in words; each once."""
+        """What was chosen and assumed, in words; each once."""
         return list(dict.fromkeys(note for bag in self.bags for note in bag.notes))
 
     def write(self, folder: Path) -> None:
@@ -120,6 +131,7 @@ class ConvertReport:
             "frames_written": self.frames_written,
             "frames_already_there": self.frames_already_there,
             "rejects": self.rejects,
+            "warnings": self.warnings,
             "settings": self.settings,
             "bags": [_plain(asdict(bag)) for bag in self.bags],
         }
@@ -134,6 +146,7 @@ class ConvertReport:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejects.items()))
             lines.append(f"rejected: {counts} (see {REJECTS})")
         lines += [f"note: {note}" for note in self.notes]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
 
