@@ -7,26 +7,36 @@ parameter file, or keeps the topic's name. preset:=CONSUMER makes what it publis
 import json
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    UnsetLaunchConfiguration,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 SHARE = Path(get_package_share_directory("pose2rgbd"))
+PRESETS = sorted(yaml.safe_load((SHARE / "config" / "presets" / "remap.yaml").read_text()))
+BOOL = ["true", "false", "True", "False", "1", "0"]
 # Passed on as they are to node.launch.py.
 COMMON = {
-    "namespace": ("", "namespace of the node and its topics, but for /tf"),
-    "use_sim_time": ("false", "follow /clock"),
-    "params_file": (str(SHARE / "config" / "avoid.yaml"), "parameters of the node"),
-    "autostart": ("true", "configure and activate the node at once"),
-    "log_level": ("info", "debug, info, warn, error or fatal"),
-    "use_respawn": ("false", "start the node again when it ends unexpectedly"),
+    "namespace": ("", "namespace of the node and its topics, but for /tf", None),
+    "use_sim_time": ("false", "follow /clock", BOOL),
+    "params_file": (str(SHARE / "config" / "avoid.yaml"), "parameters of the node", None),
+    "autostart": ("true", "configure and activate the node at once", BOOL),
+    "log_level": ("info", "what is logged", ["debug", "info", "warn", "error", "fatal"]),
+    "use_respawn": ("false", "start the node again when it ends unexpectedly", BOOL),
     "fastdds_profile": (
         "true",
         "let Fast DDS use config/fastdds.xml, unless the environment names a profile",
+        BOOL,
     ),
-    "preset": ("", "consumer to publish for, one of config/presets"),
+    "preset": ("", "consumer to publish for, one of config/presets", ["", *PRESETS]),
 }
 # Topic of the node -> what it is called unless the argument of that name says otherwise, and what it carries.
 TOPICS = {
@@ -63,15 +73,30 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "remappings": json.dumps(remappings),
         **{name: given[name] for name in COMMON},
     }
-    source = PythonLaunchDescriptionSource(str(SHARE / "launch" / "node.launch.py"))
-    return [IncludeLaunchDescription(source, launch_arguments=arguments.items())]
+    return [include(context, "node.launch.py", arguments)]
+
+
+def include(context: LaunchContext, name: str, arguments: dict[str, str]) -> GroupAction:
+    """Another of our launch files with these arguments; what else it declares has its own default, whatever is set around it.
+
+    Namespaces, remappings and the environment that a file including us has set do reach it. RuntimeError, before any node
+    runs, for a value that the file does not allow.
+    """
+    source = PythonLaunchDescriptionSource(str(SHARE / "launch" / name))
+    declared = {item.name: item for item in source.get_launch_description(context).get_launch_arguments()}
+    for argument, value in arguments.items():
+        choices = declared[argument].choices
+        if choices and value not in choices:
+            raise RuntimeError(f"{argument}:={value} is none of {', '.join(filter(None, choices))}")
+    own = [UnsetLaunchConfiguration(argument) for argument in declared]
+    return GroupAction([*own, IncludeLaunchDescription(source, launch_arguments=arguments.items())])
 
 
 def generate_launch_description() -> LaunchDescription:
     """Called by ros2 launch."""
     declared = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in COMMON.items()
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in COMMON.items()
     ]
     declared += [
         DeclareLaunchArgument(

@@ -1,7 +1,8 @@
 """Start the simulated city and what works on it: ros2 launch pose2rgbd bringup.launch.py model:=/path/to/run
 
 Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
-the simulator follow /clock while it runs. record:=true records a dataset; it finds the simulator's topics by itself.
+the simulator follow /clock while it runs. Where the model was trained in a simulated city, that city and flight are flown,
+unless plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the simulator's topics by itself.
 avoid:=true adds clouds, scans and distances for obstacle avoidance, and preset:=CONSUMER makes them fit one (docs/consumers/).
 localize:=true localize_model:=RUN finds the camera in its images alone; render:=false leaves the renderer out.
 """
@@ -11,17 +12,24 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    UnsetLaunchConfiguration,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 SHARE = Path(get_package_share_directory("pose2rgbd"))
 YES = ("true", "1")
-# Part -> the arguments of its own that are passed on; its launch file is PART.launch.py.
+BOOL = ["true", "false", "True", "False", "1", "0"]
+# Part -> the arguments of its own that are passed on, and no others; its launch file is PART.launch.py.
 PARTS = {
-    "sim": ("real_time_factor", "plan", "seed", "cars", "people", "tf"),
+    "sim": ("model", "real_time_factor", "plan", "seed", "cars", "people", "tf"),
     "render": ("model", "camera_info_topic", "preset"),
-    "avoid": ("preset", "odometry"),
+    "avoid": ("model", "preset", "odometry"),
     "localize": (
         "localize_model",
         "renderer",
@@ -32,7 +40,19 @@ PARTS = {
         "send_tf",
         "preset",
     ),
-    "record": ("out", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"),
+    "record": (
+        "out",
+        "resume",
+        "start_recording",
+        "bag",
+        "position",
+        "image",
+        "depth",
+        "camera_info",
+        "odom",
+        "fix",
+        "imu",
+    ),
 }
 LEFT_OUT = ("avoid", "localize", "record")  # unless asked for
 # What the recorder listens to while the simulator runs, unless told otherwise.
@@ -44,13 +64,14 @@ SIM_TOPICS = {
     "imu": "imu/data",
 }
 COMMON = {
-    "namespace": ("", "namespace of all nodes"),
-    "autostart": ("true", "configure and activate the nodes at once"),
-    "log_level": ("info", "debug, info, warn, error or fatal"),
-    "use_respawn": ("false", "start a node again when it ends unexpectedly"),
+    "namespace": ("", "namespace of all nodes", None),
+    "autostart": ("true", "configure and activate the nodes at once", BOOL),
+    "log_level": ("info", "what is logged", ["debug", "info", "warn", "error", "fatal"]),
+    "use_respawn": ("false", "start a node again when it ends unexpectedly; a recorder goes on", BOOL),
     "fastdds_profile": (
         "true",
         "let Fast DDS use config/fastdds.xml, unless the environment names a profile",
+        BOOL,
     ),
 }
 
@@ -70,6 +91,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         arguments["params_file"] = given(f"{part}_params_file")
         if part != "sim":
             arguments["use_sim_time"] = sim_time
+        if part == "sim" and flown_otherwise(given):
+            arguments["model"] = ""
         if part == "localize":
             arguments["model"] = arguments.pop("localize_model")  # model is the renderer's
         if part == "localize" and "sim" in wanted:
@@ -79,16 +102,21 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             arguments["odometry"] = arguments["odometry"] or "truth/odometry"
         if part == "record" and "sim" in wanted:
             arguments |= {name: arguments[name] or topic for name, topic in SIM_TOPICS.items()}
-        files.append(include(f"{part}.launch.py", arguments))
+        files.append(include(context, f"{part}.launch.py", arguments))
     if given("rviz").lower() in YES:
         view = "avoid" if "avoid" in wanted else "sim" if "sim" in wanted else "render"
         shown = {"view": view, "namespace": given("namespace"), "use_sim_time": sim_time}
-        files.append(include("rviz.launch.py", shown))
+        files.append(include(context, "rviz.launch.py", shown))
     return files
 
 
+def flown_otherwise(given: Callable[[str], str]) -> bool:
+    """Whether the simulator is not to fly where the model was trained."""
+    return bool(given("plan") or given("seed") or given("sim_params_file") != default_file("sim"))
+
+
 def refuse_what_cannot_start(wanted: list[str], given: Callable[[str], str]) -> None:
-    """Before the first node runs: an exception later on would leave it running, with nobody to stop it."""
+    """Before the first node runs: an exception in the file of a later part would leave it running, with nobody to stop it."""
     for part in wanted:
         file = given(f"{part}_params_file")
         if not Path(file).expanduser().is_file():
@@ -98,7 +126,7 @@ def refuse_what_cannot_start(wanted: list[str], given: Callable[[str], str]) -> 
         raise RuntimeError(
             "render needs model:=FOLDER, made by `pose2rgbd train`; or leave it out: render:=false"
         )
-    if "render" in wanted and model and not Path(model).expanduser().is_dir():
+    if model and not Path(model).expanduser().is_dir():
         raise RuntimeError(f"model:={model} is not a folder; give one made by `pose2rgbd train`")
     found = given("localize_model")
     if "localize" in wanted and not found and given("localize_params_file") == default_file("localize"):
@@ -110,10 +138,20 @@ def refuse_what_cannot_start(wanted: list[str], given: Callable[[str], str]) -> 
         get_package_prefix("rviz2")
 
 
-def include(name: str, arguments: dict[str, str]) -> GroupAction:
-    """Another of our launch files; its arguments stay its own."""
+def include(context: LaunchContext, name: str, arguments: dict[str, str]) -> GroupAction:
+    """Another of our launch files with these arguments; what else it declares has its own default, whatever is set around it.
+
+    Namespaces, remappings and the environment that a file including us has set do reach it. RuntimeError, before any node
+    runs, for a value that the file does not allow.
+    """
     source = PythonLaunchDescriptionSource(str(SHARE / "launch" / name))
-    return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
+    declared = {item.name: item for item in source.get_launch_description(context).get_launch_arguments()}
+    for argument, value in arguments.items():
+        choices = declared[argument].choices
+        if choices and value not in choices:
+            raise RuntimeError(f"{argument}:={value} is none of {', '.join(filter(None, choices))}")
+    own = [UnsetLaunchConfiguration(argument) for argument in declared]
+    return GroupAction([*own, IncludeLaunchDescription(source, launch_arguments=arguments.items())])
 
 
 def default_file(part: str) -> str:
@@ -130,7 +168,10 @@ def generate_launch_description() -> LaunchDescription:
             owners.setdefault(name, []).append(f"{part}.launch.py")
         declared += [
             DeclareLaunchArgument(
-                part, default_value=str(part not in LEFT_OUT).lower(), description=f"start {part}"
+                part,
+                default_value=str(part not in LEFT_OUT).lower(),
+                description=f"start {part}",
+                choices=BOOL,
             ),
             DeclareLaunchArgument(
                 f"{part}_params_file", default_value=default_file(part), description=f"parameters of {part}"
@@ -141,8 +182,8 @@ def generate_launch_description() -> LaunchDescription:
         for name, files in owners.items()
     ]
     declared += [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in COMMON.items()
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in COMMON.items()
     ]
-    rviz = DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz")
+    rviz = DeclareLaunchArgument("rviz", default_value="false", description="show it in RViz", choices=BOOL)
     return LaunchDescription([*declared, rviz, OpaqueFunction(function=start)])

@@ -3,9 +3,13 @@
 With autostart:=true the node configures and activates itself, also after a respawn; set it to false to leave the
 transitions to a lifecycle manager. With preset:=NAME the file of that name in config/presets sets what a consumer of our
 topics needs, above params_file and below the other arguments, and config/presets/remap.yaml renames the topics for it.
+
+A node that refuses its parameters ends the launch, with an error. At the end of a launch a node has sigterm_timeout, then
+sigkill_timeout seconds: launch arguments of every file, as everywhere in ROS.
 """
 
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.events.process import ProcessExited
+from launch.logging import launch_config
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
@@ -20,77 +26,82 @@ from launch_ros.parameter_descriptions import ParameterValue
 SHARE = Path(get_package_share_directory("pose2rgbd"))
 PRESETS = SHARE / "config" / "presets"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+YES = ("true", "1")
+BOOL = ["true", "false", "True", "False", "1", "0"]
+REFUSED = 2  # exit status of a node that does not start with these parameters
+# Seconds from SIGINT to SIGTERM, and on to SIGKILL. launch's own 5 are too few on a busy machine; a recorder may hold
+# frames, and as much of a bag as its queues take, that a slow disk has not taken yet: it is not killed.
+PATIENCE_S = {"record": (60.0, 3600.0)}
+OTHERS_PATIENCE_S = (20.0, 20.0)
 ARGUMENTS = {
-    "node": (None, "which one: render, avoid, localize, record or sim"),
-    "params_file": (None, "parameters of the node"),
-    "overrides": ("{}", "parameters that win over the file, a YAML mapping"),
-    "remappings": ("{}", "topics of the node under another name, a YAML mapping"),
-    "preset": ("", "consumer to publish for, one of config/presets; its parameters win over params_file"),
-    "namespace": ("", "namespace of the node"),
-    "use_sim_time": ("false", "follow /clock"),
-    "autostart": ("true", "configure and activate the node at once"),
-    "log_level": ("info", "debug, info, warn, error or fatal"),
-    "use_respawn": ("false", "start the node again when it ends unexpectedly"),
+    "node": (None, "which one", ["render", "avoid", "localize", "record", "sim"]),
+    "params_file": (None, "parameters of the node", None),
+    "overrides": ("{}", "parameters that win over the file, a YAML mapping", None),
+    "remappings": ("{}", "topics of the node under another name, a YAML mapping", None),
+    "preset": (
+        "",
+        "consumer to publish for, one of config/presets; its parameters win over params_file",
+        ["", *sorted(yaml.safe_load((PRESETS / "remap.yaml").read_text()))],
+    ),
+    "namespace": ("", "namespace of the node", None),
+    "use_sim_time": ("false", "follow /clock", BOOL),
+    "autostart": ("true", "configure and activate the node at once", BOOL),
+    "log_level": ("info", "what is logged", ["debug", "info", "warn", "error", "fatal"]),
+    "use_respawn": ("false", "start the node again when it ends unexpectedly; a recorder goes on", BOOL),
     "fastdds_profile": (
         "true",
         "let Fast DDS use config/fastdds.xml, unless the environment names a profile",
+        BOOL,
     ),
 }
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments are known."""
-    given = mapping(context, "overrides")
-    file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    node, respawn = given["node"], given["use_respawn"].lower() in YES
+    file = Path(given["params_file"]).expanduser()
     if not file.is_file():  # launch itself only warns, and starts the node with its defaults
         raise RuntimeError(f"params_file:={file} is not a file; see {SHARE / 'config'} for one to copy")
-    switches = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=bool)
-        for name in ("use_sim_time", "autostart")
-    }
-    overrides = {name: ParameterValue(value, value_type=type(value)) for name, value in given.items()}
+    parameters: dict[str, Any] = {
+        name: given[name].lower() in YES for name in ("use_sim_time", "autostart")
+    } | (yaml.safe_load(given["overrides"]) or {})
+    if node == "record" and respawn:
+        parameters["session"] = str(Path(launch_config.log_dir) / f"record_{uuid.uuid4().hex}")
+    typed = {name: ParameterValue(value, value_type=type(value)) for name, value in parameters.items()}
+    preset_files = [str(PRESETS / f"{given['preset']}.yaml")] if given["preset"] else []
+    presets = yaml.safe_load((PRESETS / "remap.yaml").read_text())
+    remappings = yaml.safe_load(given["remappings"]) or {}
+    remappings |= presets.get(given["preset"], {}).get(node, {})
+    sigterm_s, sigkill_s = PATIENCE_S.get(node, OTHERS_PATIENCE_S)
     return [
         LifecycleNode(
             package="pose2rgbd",
-            executable=LaunchConfiguration("node"),
-            name=LaunchConfiguration("node"),
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[str(file), *preset_files(context), {**switches, **overrides}],
-            remappings=list({**mapping(context, "remappings"), **preset_remappings(context)}.items()),
-            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            respawn=LaunchConfiguration("use_respawn").perform(context).lower() in ("true", "1"),
+            executable=node,
+            name=node,
+            namespace=given["namespace"],
+            parameters=[str(file), *preset_files, typed],
+            remappings=list(remappings.items()),
+            arguments=["--ros-args", "--log-level", given["log_level"]],
+            respawn=respawn,
             respawn_delay=2.0,
+            on_exit=end_when_refused,
+            sigterm_timeout=context.launch_configurations.get("sigterm_timeout", str(sigterm_s)),
+            sigkill_timeout=context.launch_configurations.get("sigkill_timeout", str(sigkill_s)),
             output="screen",
         )
     ]
 
 
-def mapping(context: LaunchContext, argument: str) -> dict[str, Any]:
-    """An argument that is a YAML mapping."""
-    return yaml.safe_load(LaunchConfiguration(argument).perform(context)) or {}
-
-
-def preset_files(context: LaunchContext) -> list[str]:
-    """The parameter file of the preset, if one is asked for."""
-    name = LaunchConfiguration("preset").perform(context)
-    if not name:
-        return []
-    known = sorted(yaml.safe_load((PRESETS / "remap.yaml").read_text()))
-    if name not in known:
-        raise RuntimeError(f"preset:={name} is none of {', '.join(known)}")
-    return [str(PRESETS / f"{name}.yaml")]
-
-
-def preset_remappings(context: LaunchContext) -> dict[str, str]:
-    """What the preset calls the topics of this node."""
-    names = yaml.safe_load((PRESETS / "remap.yaml").read_text())
-    preset, node = (LaunchConfiguration(word).perform(context) for word in ("preset", "node"))
-    return names.get(preset, {}).get(node, {})
+def end_when_refused(event: ProcessExited, context: LaunchContext) -> None:
+    """RuntimeError, which ends the launch with an error, when a node that has only just started will never run."""
+    if event.returncode == REFUSED and not context.is_shutdown:
+        raise RuntimeError(f"{event.process_name} does not start with these parameters; its error is above")
 
 
 def fastdds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Our profile for the nodes started here, unless the user chose one or turned it off."""
-    if LaunchConfiguration("fastdds_profile").perform(context).lower() not in ("true", "1"):
+    if LaunchConfiguration("fastdds_profile").perform(context).lower() not in YES:
         return [SetEnvironmentVariable("POSE2RGBD_NO_FASTDDS_PROFILE", "1")]
     if any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
         return []
@@ -101,8 +112,8 @@ def fastdds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def generate_launch_description() -> LaunchDescription:
     """Called by ros2 launch."""
     declared = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in ARGUMENTS.items()
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, (default, text, choices) in ARGUMENTS.items()
     ]
     return LaunchDescription(
         [*declared, OpaqueFunction(function=fastdds_profile), OpaqueFunction(function=start_node)]

@@ -6,15 +6,20 @@ Settings are flags, ROS' own come after --ros-args.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
+import yaml
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
 NODES = ("render", "avoid", "localize", "record", "play", "monitor", "sim")
+NEED_A_MODEL = ("render", "localize")
 # The topics of a node that listens to the renderer beside it, unless a remapping says otherwise.
 BESIDE = {
     "avoid": {
@@ -25,6 +30,40 @@ BESIDE = {
         "rgb": "render/rgb/image",
     }
 }
+# And those of the simulator, where that is one of the nodes, as launch/bringup.launch.py gives them.
+BESIDE_SIM = {
+    "avoid": {"odometry": "truth/odometry"},
+    "localize": {"image": "camera/image", "camera_info": "camera/camera_info", "odometry": "odom"},
+    "record": {
+        "image": "camera/image",
+        "depth": "camera/depth/image",
+        "camera_info": "camera/camera_info",
+        "fix": "gps/fix",
+        "imu": "imu/data",
+    },
+}
+
+
+@dataclass
+class UpConfig:
+    """Several nodes in one process, as bringup.launch.py starts them in several.
+
+    With `sim` among them the others follow its time and listen to its topics. Parameters of a node come after --ros-args, as
+    in -p render:rate_hz:=10.0, and win.
+    """
+
+    nodes: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="NODE", help="render, avoid, localize, record, play, monitor, sim"),
+    ] = field(default_factory=tuple)
+    model: Annotated[
+        str,
+        tyro.conf.arg(
+            help="what render shows; avoid compares its datum, and sim flies where it was trained, if that was simulated"
+        ),
+    ] = ""
+    preset: Annotated[str, tyro.conf.arg(help="consumer to publish for, one of config/presets")] = ""
 
 
 def main(argv: list[str]) -> int:
@@ -35,13 +74,16 @@ def main(argv: list[str]) -> int:
 
     own, ros = _split(arguments)
     if command == "up":
-        names = _names(own)
-        return run_nodes([_node(name)[0] for name in names], [*ros, *_beside(names)])
-    node, settings_class = _node(command)
+        config = tyro.cli(UpConfig, args=own, prog="pose2rgbd up")
+        names = _names(config)
+        before, after = _together(config)
+        return run_nodes([_factory(name) for name in names], [*before, *ros, *after])
+    _, settings_class = _node(command)
     program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
     chosen = tyro.cli(with_help(settings_class), args=own, prog=program)
     settings.check(chosen)
-    return run_nodes([node], [*_as_ros_arguments(settings_class, chosen), *ros, *_beside([command])])
+    rules = _remappings({command: BESIDE.get(command, {})})
+    return run_nodes([_factory(command)], [*_as_ros_arguments(settings_class, chosen), *ros, *rules])
 
 
 def require_ros(what: str, way_out: str = "") -> None:
@@ -66,17 +108,32 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at:]
 
 
-def _names(arguments: list[str]) -> list[str]:
-    usage = (
-        f"usage: pose2rgbd up NODE NODE ... [--ros-args -p NODE:PARAMETER:=VALUE]; nodes: {', '.join(NODES)}"
-    )
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage)
-        raise SystemExit(0 if arguments else 2)
-    unknown = [name for name in arguments if name not in NODES]
-    if unknown:
-        raise UserError(f"no node '{unknown[0]}'; {usage}")
-    return arguments
+def _names(config: UpConfig) -> tuple[str, ...]:
+    known = f"nodes: {', '.join(NODES)}"
+    if not config.nodes:
+        raise UserError(f"which nodes? pose2rgbd up NODE NODE ... [--model RUN]; {known}")
+    for name in config.nodes:
+        if name not in NODES:
+            raise UserError(f"no node '{name}'; {known}")
+        if config.nodes.count(name) > 1:
+            raise UserError(f"node '{name}' twice; one process runs each once")
+    return config.nodes
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    """Makes the node. UserError when it would wait for ever: a renderer by itself, of no model."""
+    node_class, _ = _node(name)
+
+    def make() -> Any:
+        node = node_class()
+        if name in NEED_A_MODEL and node.settings.autostart and not node.settings.model:
+            node.destroy_node()
+            raise UserError(
+                f"{name} has no model; give --model FOLDER (ROS: -p model:=FOLDER), as `pose2rgbd train` makes it"
+            )
+        return node
+
+    return make
 
 
 def _node(name: str) -> tuple[Any, Any]:
@@ -110,10 +167,38 @@ def _node(name: str) -> tuple[Any, Any]:
     return MonitorNode, MonitorSettings
 
 
-def _beside(names: list[str]) -> list[str]:
-    """Remappings to the renderer's topics, to come last: the first rule that fits a name is the one that counts."""
-    rules = [f"{name}:{topic}:={other}" for name in names for topic, other in BESIDE.get(name, {}).items()]
-    return ["--ros-args", *(word for rule in rules for word in ("-r", rule)), "--"] if rules else []
+def _together(config: UpConfig) -> tuple[list[str], list[str]]:
+    """ROS' arguments for nodes that run together: parameters, which go before the user's, and remappings, which go after.
+
+    The last value of a parameter counts, and the first remapping that fits a name. UserError for an unknown preset.
+    """
+    names = config.nodes
+    rules = {name: dict(BESIDE.get(name, {})) for name in names}
+    parameters: dict[str, str | bool] = {}
+    files: list[str] = []
+    if config.model:
+        folder = str(Path(config.model).expanduser().resolve())
+        parameters = {f"{name}:model": folder for name in ("render", "avoid", "sim") if name in names}
+    if "sim" in names:
+        parameters |= {f"{name}:use_sim_time": True for name in names if name != "sim"}
+        rules = {name: rules[name] | BESIDE_SIM.get(name, {}) for name in names}
+    if config.preset:
+        from pose2rgbd_ros.nodes.runner import share_directory
+
+        presets = share_directory() / "config" / "presets"
+        renamed = yaml.safe_load((presets / "remap.yaml").read_text())
+        if config.preset not in renamed:
+            raise UserError(f"no preset '{config.preset}'; there are {', '.join(sorted(renamed))}")
+        files = ["--params-file", str(presets / f"{config.preset}.yaml")]
+        rules = {name: rules[name] | renamed[config.preset].get(name, {}) for name in names}
+    given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    return (["--ros-args", *files, *given, "--"] if files or given else []), _remappings(rules)
+
+
+def _remappings(rules: dict[str, dict[str, str]]) -> list[str]:
+    """Remappings of each node."""
+    words = [f"{name}:{topic}:={other}" for name, of in rules.items() for topic, other in of.items()]
+    return ["--ros-args", *(word for rule in words for word in ("-r", rule)), "--"] if words else []
 
 
 def _as_ros_arguments(settings_class: Any, chosen: Any) -> list[str]:

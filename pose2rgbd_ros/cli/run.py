@@ -135,9 +135,9 @@ def main(argv: list[str]) -> int:
 
 
 def _record(steps: Steps, out: Path) -> Path:
+    from pose2rgbd_ros.dataset.layout import truth_folder
     from pose2rgbd_ros.sim.bag import write_sim_bag
     from pose2rgbd_ros.sim.demo import demo_config
-    from pose2rgbd_ros.sim.truth import truth_folder
 
     bag = out / "flight.mcap"
 

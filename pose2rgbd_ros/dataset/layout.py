@@ -25,6 +25,7 @@ GROUNDTRUTH = "groundtruth.txt"
 ASSOCIATIONS = "associations.txt"
 TRANSFORMS = "transforms.json"
 META = "meta.yaml"
+TRUTH = "truth.yaml"  # in the folder beside a simulated recording
 SPLIT = "split.txt"  # the split a dataset brings with it; not every one does
 LOCK = ".lock"
 CACHE = ".cache"
@@ -32,6 +33,11 @@ GROUNDTRUTH_HEADER = "# T_map_cam (optical frame): timestamp tx ty tz qx qy qz q
 
 OWN_FILE = re.compile(r"\d+\.(jpg|png|tiff)|\.[^/]*\.tmp")  # what the writer puts into rgb/ and depth/
 _STAMP = re.compile(r"(\d+)(?:\.(\d{1,9}))?")
+
+
+def truth_folder(recording: Path) -> Path:
+    """Where the truth of a simulated recording lies: flight.mcap -> flight.truth."""
+    return recording.with_name(f"{recording.stem if recording.suffix else recording.name}.truth")
 
 
 def stamp_text(stamp_ns: int) -> str:

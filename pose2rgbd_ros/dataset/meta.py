@@ -83,11 +83,22 @@ class PosesMeta:
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
+def simulation_of(recording: Path) -> dict[str, Any] | None:
+    """The settings of the simulator that made a recording, from the truth beside it; None for the real world."""
+    try:
+        told = yaml.safe_load((layout.truth_folder(recording) / layout.TRUTH).read_text())
+        found = told["settings"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 @dataclass
 class DatasetMeta:
     """The facts of a dataset. `depth` None: colour only. `datum` None: the map is not tied to the Earth.
 
-    `poses` None: nobody said where they came from.
+    `poses` None: nobody said where they came from. `simulation`: the settings of the simulator that flew the (first)
+    recording, None for the real world.
     """
 
     camera: Camera
@@ -99,6 +110,7 @@ class DatasetMeta:
     software: str = ""
     format_version: int = FORMAT_VERSION
     poses: PosesMeta | None = None
+    simulation: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML."""
@@ -111,6 +123,7 @@ class DatasetMeta:
             "depth": dataclasses.asdict(self.depth) if self.depth else None,
             "datum": self.datum.to_dict() if self.datum else None,
             **({"poses": dataclasses.asdict(self.poses)} if self.poses else {}),
+            **({"simulation": self.simulation} if self.simulation else {}),
             "sources": [dataclasses.asdict(source) for source in self.sources],
         }
 
@@ -134,6 +147,7 @@ class DatasetMeta:
                 sources=[SourceMeta(**source) for source in values.get("sources") or []],
                 software=str(values.get("software", "")),
                 poses=PosesMeta.from_dict(poses) if poses else None,
+                simulation=values.get("simulation"),
             )
         except (KeyError, TypeError, UserError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)

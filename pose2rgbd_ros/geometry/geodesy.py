@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,15 @@ from pose2rgbd_ros.geometry.arrays import Float64
 
 @dataclass(frozen=True)
 class Datum:
-    """Where a map's origin lies on Earth: degrees, and metres above the WGS-84 ellipsoid (as in NavSatFix)."""
+    """Where a map's origin lies on Earth: degrees, and metres above the WGS-84 ellipsoid (as in NavSatFix).
+
+    `sigma_m` is its standard deviation (of the distance in space) where the origin was found from GPS; None: it was given.
+    """
 
     latitude_deg: float
     longitude_deg: float
     altitude_m: float
+    sigma_m: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not np.all(np.isfinite([self.latitude_deg, self.longitude_deg, self.altitude_m])):
@@ -33,13 +37,17 @@ class Datum:
 
     def to_dict(self) -> dict[str, float]:
         """Plain values for YAML."""
-        return {key: float(value) for key, value in asdict(self).items()}
+        return {key: float(value) for key, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Datum:
         """The inverse of `to_dict`. UserError when a key is missing or no number."""
         try:
-            return cls(*(float(values[key]) for key in ("latitude_deg", "longitude_deg", "altitude_m")))
+            latitude, longitude, altitude = (
+                float(values[key]) for key in ("latitude_deg", "longitude_deg", "altitude_m")
+            )
+            sigma = values.get("sigma_m")
+            return cls(latitude, longitude, altitude, None if sigma is None else float(sigma))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"a datum needs latitude_deg, longitude_deg and altitude_m as numbers: {error}"

@@ -14,9 +14,13 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
 from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
 
+SIGMAS = 2.0  # of a GPS' error in space: 99 % of the origins found from it are nearer
+
 
 class DatumCheck:
     """Compares the datum of the model with that of the parameter map_datum, or of the topic `map_origin`.
+
+    A datum that was found from GPS is as uncertain as GPS: a distance that this explains is no other map.
 
     A NavSatFix there is the origin of the map, sent once and kept for whoever comes later. Where either side has no datum
     nothing can be compared, and nothing is refused.
@@ -27,6 +31,7 @@ class DatumCheck:
         self._model: Datum | None = None
         self._received: Datum | None = None
         self._subscription: Subscription | None = None
+        self._told = ""
 
     def load(self, settings: AvoidSettings) -> None:
         """Read the model's datum. UserError when the model or map_datum cannot be read."""
@@ -62,18 +67,36 @@ class DatumCheck:
                 continue
             offset = wgs84_to_enu(datum.latitude_deg, datum.longitude_deg, datum.altitude_m, self._model)
             offset_m = float(np.linalg.norm(offset))
-            if offset_m > settings.max_datum_offset_m:
+            sigma_m = float(np.hypot(datum.sigma_m or 0.0, self._model.sigma_m or 0.0))
+            by_gps = f", which GPS knows to {sigma_m:.1f} m" if sigma_m else ""
+            if offset_m > settings.max_datum_offset_m + SIGMAS * sigma_m:
                 return (
                     f"the origin of {settings.map_frame} ({where}: {datum}) is {offset_m:.1f} m from the datum of the "
-                    f"model ({self._model}): its obstacles would be elsewhere; use the model's datum, or one trained here"
+                    f"model ({self._model}){by_gps}: its obstacles would be elsewhere; use the model's datum, or one "
+                    "trained here; max_datum_offset_m allows more"
                 )
+            self._tell(
+                f"the origin of {settings.map_frame} is {offset_m:.1f} m from the model's datum{by_gps}"
+            )
         return ""
+
+    def _tell(self, line: str) -> None:
+        if line != self._told:
+            self._node.get_logger().info(line)
+        self._told = line
 
     def _take(self, message: NavSatFix) -> None:
         altitude_m = message.altitude if np.isfinite(message.altitude) else None
         if altitude_m is None and self._model is not None:
             altitude_m = self._model.altitude_m  # an origin without altitude is compared in the plane
         try:
-            self._received = Datum(message.latitude, message.longitude, altitude_m or 0.0)
+            self._received = Datum(message.latitude, message.longitude, altitude_m or 0.0, _sigma_m(message))
         except UserError as error:
             self._node.get_logger().warning(f"map_origin is not used: {error}")
+
+
+def _sigma_m(message: NavSatFix) -> float | None:
+    """The standard deviation in space that a fix has by its own account, None where it says nothing."""
+    variance_m2 = float(np.trace(np.reshape(message.position_covariance, (3, 3))))
+    known = message.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN
+    return float(np.sqrt(variance_m2)) if known and np.isfinite(variance_m2) and variance_m2 > 0 else None

@@ -70,7 +70,10 @@ class AvoidSettings:
         "where the origin of map_frame lies: 'latitude longitude altitude', degrees and metres; empty: not known",
     )
     max_datum_offset_m: float = setting(
-        1.0, "the model's datum may be this far from that of the map", ge=0.0, le=1e6
+        1.0,
+        "the model's datum may be this far from that of the map, and twice the standard deviation of one found from GPS",
+        ge=0.0,
+        le=1e6,
     )
     scan: ScanSettings = field(default_factory=ScanSettings)
 

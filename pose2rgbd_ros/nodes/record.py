@@ -21,7 +21,7 @@ from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.record_inputs import NO_TIME, Arrival, Inputs
 from pose2rgbd_ros.nodes.record_problems import Problems
 from pose2rgbd_ros.nodes.record_services import RecordServices
-from pose2rgbd_ros.nodes.record_session import Session
+from pose2rgbd_ros.nodes.record_session import Handover, Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 from pose2rgbd_ros.nodes.record_told import ProblemLog, RejectWatch
 from pose2rgbd_ros.nodes.record_worker import RecordWorker
@@ -43,6 +43,7 @@ class RecordNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._worker: RecordWorker | None = None
         self._session: Session | None = None  # under way, or the last one
+        self._handover: Handover | None = None
         self._recording = False
         self._failure: str | None = None
         self._static: dict[tuple[str, bytes], Arrival] = {}
@@ -71,6 +72,7 @@ class RecordNode(LifecycleNode):
         try:
             self.settings.camera_names()
             self.settings.check_poses()
+            self._handover = Handover(self.settings)
         except UserError as error:
             self._failure = str(error)
             self._housekeep()
@@ -85,7 +87,7 @@ class RecordNode(LifecycleNode):
         self._inputs = Inputs(self, self.settings, self._on_arrival)
         self._look()
         self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")
-        if self.settings.start_recording:
+        if self._handover is not None and self._handover.starts:
             with contextlib.suppress(UserError):  # it is told
                 self.start_recording()
         return super().on_activate(state)
@@ -93,6 +95,8 @@ class RecordNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finish the recording and listen no more."""
         self._stop_all()
+        if self._handover is not None:
+            self._handover.leave(None)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -138,12 +142,12 @@ class RecordNode(LifecycleNode):
 
     def start_recording(self) -> str:
         """Begin a recording; the folder. UserError says why there is none."""
-        if self._worker is None or self._inputs is None:
+        if self._worker is None or self._inputs is None or self._handover is None:
             raise UserError("the node is not active; activate it first")
         if self._recording and self._session is not None:
             raise UserError(f"records already, into {self._session.folder}")
         try:
-            session = Session(self.settings, self._inputs, self._worker.poses)
+            session = Session(self._handover.settings(), self._inputs, self._worker.poses)
         except UserError as error:
             self._fail(str(error))
             raise
@@ -151,6 +155,7 @@ class RecordNode(LifecycleNode):
             session.to_bag(arrival._replace(received_ns=NO_TIME))
         self._worker.begin(session)
         self._session, self._recording, self._failure = session, True, None
+        self._handover.leave(session.folder)
         self._told.clear()
         self.get_logger().info(f"records into {session.folder}")
         self._housekeep()
@@ -167,6 +172,7 @@ class RecordNode(LifecycleNode):
                 self.executor.wake()
 
         assert self._worker is not None
+        assert self._handover is not None
         session.stop_accepting()
         self._recording = False
         self._worker.end(DRAIN_S, wake)
@@ -175,6 +181,7 @@ class RecordNode(LifecycleNode):
         self._housekeep()
         if session.failure is not None:
             raise UserError(session.failure)
+        self._handover.leave(None)
         return session.summary()
 
     def pause_recording(self, paused: bool) -> str:

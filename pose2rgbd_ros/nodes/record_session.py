@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,44 @@ from pose2rgbd_ros.nodes.record_together import NOT_TOGETHER, Together
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP
 
 _MIB = 1 << 20
+
+
+class Handover:
+    """What a recorder leaves, in the file `settings.session`, to the one that is started again in its place.
+
+    The file names the folder that is recorded into, or nothing after a stop. It is made by this very recorder, so no older
+    dataset of the same name is gone on with. Without a session nothing is left, and nothing is found.
+    """
+
+    def __init__(self, settings: RecordSettings) -> None:
+        self._settings = settings
+        self._file = Path(settings.session) if settings.session.strip() else None
+        try:
+            self._found = self._file.read_text() if self._file else None
+        except FileNotFoundError:
+            self._found = None
+        except OSError as error:
+            raise UserError(f"session {self._file} cannot be read ({error.strerror})") from error
+
+    @property
+    def starts(self) -> bool:
+        """Whether to record at once: as the one before did, at first as `start_recording` says."""
+        return self._settings.start_recording if self._found is None else bool(self._found)
+
+    def settings(self) -> RecordSettings:
+        """Those of the next recording: into the folder left unfinished, where there is one."""
+        if not self._found:
+            return self._settings
+        return dataclasses.replace(self._settings, out=self._found.replace("%", "%%"), resume=True)
+
+    def leave(self, folder: Path | None) -> None:
+        """Note what is recorded into; None: nothing more."""
+        self._found = str(folder or "")
+        if self._file is not None:
+            new = self._file.with_name(f"{self._file.name}.new")
+            with contextlib.suppress(OSError):  # the recording is worth more than the note
+                new.write_text(self._found)
+                new.replace(self._file)
 
 
 class Session:

@@ -28,6 +28,11 @@ class RecordSettings(PoseSettings):
         "dataset folder to write; %Y and the like are the local time of the start, as in strftime",
     )
     resume: bool = setting(False, "go on with a dataset that is there, instead of refusing its folder")
+    session: str = setting(
+        "",
+        "file in which the recorder notes what it records into, to go on there when it is started again with the same "
+        "file after it was killed; the launch files give one with use_respawn; empty: none",
+    )
     start_recording: bool = setting(True, "record as soon as the node is active; false waits for ~/start")
     autostart: bool = setting(
         True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True

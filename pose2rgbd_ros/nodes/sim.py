@@ -24,7 +24,7 @@ from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.pace import RealTimePace
 from pose2rgbd_ros.nodes.sim_loop import SimLoop
 from pose2rgbd_ros.nodes.sim_outputs import SimOutputs
-from pose2rgbd_ros.nodes.sim_settings import LIVE, SimSettings, make_world
+from pose2rgbd_ros.nodes.sim_settings import LIVE, SimSettings, make_world, world_of
 from pose2rgbd_ros.sim.state import MAP
 from pose2rgbd_ros.sim.world import World
 
@@ -56,11 +56,12 @@ class SimNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build the world. Settings that make none fail the transition with one line in the log."""
-        self.settings = settings = parameters.read(self, SimSettings)
-        loop = SimLoop(
-            lambda: make_world(settings), 1.0 / settings.clock_hz, RealTimePace(settings.real_time_factor)
-        )
         try:
+            self.settings, said = world_of(parameters.read(self, SimSettings))
+            settings = self.settings
+            loop = SimLoop(
+                lambda: make_world(settings), 1.0 / settings.clock_hz, RealTimePace(settings.real_time_factor)
+            )
             world = loop.wait_made()
         except Exception as error:
             known = isinstance(error, UserError)
@@ -68,6 +69,8 @@ class SimNode(LifecycleNode):
             self._housekeep()
             return FAILURE
         self._loop, self._failure = loop, None
+        if said:
+            self.get_logger().info(said)
         self._diagnostics.hardware_id = f"{world.flight.name} flight, city of seed {settings.city.seed}"
         self.get_logger().info(
             f"made: {self._diagnostics.hardware_id}; {world.flight.duration_s:.0f} s, images of "

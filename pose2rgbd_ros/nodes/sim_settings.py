@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sim.city.city import City
@@ -37,6 +41,11 @@ class SimSettings:
     clock_hz: float = setting(
         100.0, "steps, and messages on /clock, per simulated second", ge=100.0, le=1000.0
     )
+    model: str = setting(
+        "",
+        "folder of a model trained in a simulated city: its city, flight, sensors and size of image are taken for those that "
+        "are all at their defaults here; empty: none",
+    )
     tf: str = setting(
         "truth",
         "truth: map -> odom -> base_link, together exact; odometry: odom -> base_link alone, as odometry drifts "
@@ -68,6 +77,51 @@ class SimSettings:
     def image_camera(self) -> Camera:
         """The ideal pinhole camera of colour and depth."""
         return Camera.from_fov(self.width, self.height, self.fov_deg)
+
+
+def world_of(settings: SimSettings) -> tuple[SimSettings, str]:
+    """The settings with those of the world that `settings.model` was trained in, and what to tell.
+
+    A group of settings (city, flight, each sensor, the size of images) that differs from its defaults stays as it is. A
+    model that was not trained in a simulated city changes nothing. UserError when the model cannot be read.
+    """
+    if not settings.model:
+        return settings, ""
+    from pose2rgbd_ros.training.checkpoint import MODEL_FILE, checkpoint_directory  # brings torch along
+
+    folder = checkpoint_directory(Path(settings.model).expanduser())
+    flown = (definitions.read_yaml(folder / MODEL_FILE).get("provenance") or {}).get("simulation")
+    if not flown:
+        return settings, (
+            f"{settings.model} does not say that it was trained in a simulated city: it may not know what is flown over here"
+        )
+    default, found = SimSettings(), {}
+    for name, values in _groups(flown).items():
+        now = getattr(settings, name)
+        if now == getattr(default, name):
+            kind = type(now)
+            found[name] = (
+                definitions.from_yaml_dict(kind, values, f"{folder / MODEL_FILE}, simulation")
+                if dataclasses.is_dataclass(now)
+                else kind(values)
+            )
+    if "city" in found:  # traffic may be added
+        now, city = settings.city, found["city"]
+        found["city"] = dataclasses.replace(
+            city, cars=now.cars or city.cars, people=now.people or city.people
+        )
+    return dataclasses.replace(settings, **found), f"flies where {settings.model} was trained"
+
+
+def _groups(flown: dict[str, Any]) -> dict[str, Any]:
+    """Name of a setting of ours -> its value in those of `sim bag`, or of `sim dataset`, which has no sensors."""
+    names = ("width", "height", "fov_deg", "city", "flight")
+    found = {name: flown[name] for name in names if name in flown} | flown.get("sensors", {})
+    if "seed" in flown:
+        found["sensor_seed"] = flown["seed"]
+    if "size" in flown:
+        found |= {"width": flown["size"], "height": flown["size"]}
+    return found
 
 
 def make_world(settings: SimSettings) -> World:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.bags.writer import BagWriter
+from pose2rgbd_ros.dataset.layout import truth_folder
 from pose2rgbd_ros.dataset.meta import software
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
@@ -32,7 +33,7 @@ from pose2rgbd_ros.sim.sensors.config import SensorsConfig
 from pose2rgbd_ros.sim.sensors.measurement import Exposure, Measurement
 from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
 from pose2rgbd_ros.sim.state import DATUM, START_NS, true_seconds, true_stamp_ns
-from pose2rgbd_ros.sim.truth import TruthWriter, mount_dict, truth_folder
+from pose2rgbd_ros.sim.truth import TruthWriter, mount_dict
 
 STEP_S = 0.1  # how far the sensors run ahead of the recorder: bounds what waits in memory
 MILLIMETRES_END_M = 65.0  # 16UC1 ends at 65.535 m

@@ -129,4 +129,5 @@ def _meta(config: SimDatasetConfig) -> DatasetMeta:
         camera_frame=state.CAMERA,
         depth=DepthMeta("metric", "float" if unit_m is None else "counts", unit_m),
         datum=state.DATUM,
+        simulation=config.provenance(),
     )

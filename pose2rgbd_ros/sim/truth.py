@@ -28,13 +28,8 @@ from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.measurement import Exposure, Measurement
 
 FORMAT_VERSION = 1
-TRUTH, BODY, CAMERA = "truth.yaml", "groundtruth.txt", "camera.txt"
+BODY, CAMERA = "groundtruth.txt", "camera.txt"
 _COLUMNS = ("true_ns", "stamp_ns", "arrival_ns", "fault")
-
-
-def truth_folder(recording: Path) -> Path:
-    """Where the truth of a recording lies: flight.mcap -> flight.truth."""
-    return recording.with_name(f"{recording.stem if recording.suffix else recording.name}.truth")
 
 
 class TruthWriter:
@@ -93,7 +88,7 @@ class TruthWriter:
 
     def finish(self, truth: dict[str, Any]) -> None:
         """What holds for the whole recording."""
-        settings.write_yaml(self._partial / TRUTH, {"format_version": FORMAT_VERSION, **truth})
+        settings.write_yaml(self._partial / layout.TRUTH, {"format_version": FORMAT_VERSION, **truth})
 
     def _open(self, name: str, header: str = "") -> TextIO:
         file = self._files.enter_context((self._partial / name).open("w", newline=""))
@@ -121,17 +116,17 @@ class Truth:
             raise UserError(
                 f"{path} does not exist; `pose2rgbd sim bag OUT.mcap` writes the truth to OUT.truth"
             )
-        self.info = settings.read_yaml(path / TRUTH)
+        self.info = settings.read_yaml(path / layout.TRUTH)
         version = self.info.get("format_version")
         if version != FORMAT_VERSION:
-            raise UserError(f"{path / TRUTH} has format version {version}, not {FORMAT_VERSION}")
+            raise UserError(f"{path / layout.TRUTH} has format version {version}, not {FORMAT_VERSION}")
 
     def clock(self, sensor: str) -> SensorClock:
         """The clock by which a sensor stamped."""
         try:
             return SensorClock(**self.info["drawn"]["clocks"][sensor])
         except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path / TRUTH} tells no clock of {sensor!r}") from error
+            raise UserError(f"{self.path / layout.TRUTH} tells no clock of {sensor!r}") from error
 
     def body(self) -> Trajectory:
         """T_map_body by true time."""

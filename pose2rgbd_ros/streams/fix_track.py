@@ -95,7 +95,12 @@ class FixLog:
             raise UserError("there is no GPS fix with a position")
         _, place = self.wgs84()
         altitudes = place[np.isfinite(place[:, 2]), 2]
-        return Datum(float(place[0, 0]), float(place[0, 1]), float(altitudes[0]) if len(altitudes) else 0.0)
+        altitude_m = float(altitudes[0]) if len(altitudes) else 0.0
+        return Datum(float(place[0, 0]), float(place[0, 1]), altitude_m, self.sigma_m())
+
+    def sigma_m(self) -> float:
+        """How far a fix is off, in space (standard deviation, the median one); errors wander slowly, so many are no better."""
+        return float(np.median(np.linalg.norm(sigmas(self._sorted()[1][:, 3:], 0.0), axis=1)))
 
     def track(
         self, datum: Datum | None = None, altitude: Altitude = "auto", fix_sigma_m: float = 0.0

@@ -53,6 +53,7 @@ def make_checkpoint(
         provenance={
             "dataset": dataset.path.resolve().name,
             "sources": [source.name for source in meta.sources],
+            "simulation": meta.simulation,
             "frames": {
                 "all": len(dataset),
                 "train": len(train),

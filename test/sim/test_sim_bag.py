@@ -18,6 +18,7 @@ import pytest
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
+from pose2rgbd_ros.dataset.layout import truth_folder
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth, quaternions, se3
@@ -38,7 +39,7 @@ from pose2rgbd_ros.sim.sensors.config import (
     SensorsConfig,
 )
 from pose2rgbd_ros.sim.state import DATUM, true_seconds, true_stamp_ns
-from pose2rgbd_ros.sim.truth import Truth, truth_folder
+from pose2rgbd_ros.sim.truth import Truth
 
 SENSORS = SensorsConfig(
     CameraSensor(rate_hz=10.0, drop_share=0.1),

@@ -62,7 +62,8 @@ class FixLog(fix_track.FixLog):
                 f"the poses are not in east, north and up of the GPS (off by {scatter:.1f} m over {span:.0f} m): "
                 "no datum; --position fused brings the two together",
             )
-        datum = Datum(*(float(value) for value in enu_to_wgs84(origin, first)))
+        latitude_deg, longitude_deg, altitude_m = (float(value) for value in enu_to_wgs84(origin, first))
+        datum = Datum(latitude_deg, longitude_deg, altitude_m, self.sigma_m())
         return Georeference(
             datum, f"datum from {at.valid.sum()} GPS fixes, which fit the poses to {scatter:.2f} m"
         )

@@ -24,7 +24,7 @@ from pose2rgbd_ros.dataset.importers.image_clock import ImageClock, find_image_c
 from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import jobs_of
-from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta, simulation_of
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth as depth_rules
 from pose2rgbd_ros.geometry.camera import Camera
@@ -228,6 +228,7 @@ class Recording:
             depth=DepthMeta(kind=self._config.depth_kind) if self._topics.depth else None,
             datum=self._datum,
             poses=self._poses_meta(),
+            simulation=simulation_of(self._reader.path),
         )
 
     def _poses_meta(self) -> PosesMeta:
