@@ -28,7 +28,7 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         Node(
             package="rviz2",
             executable="rviz2",
-            namespace=LaunchConfiguration("namespace"),
+            namespace=LaunchConfiguration("namespace").perform(context),
             arguments=["-d", str(view)],
             parameters=[{"use_sim_time": sim_time}],
         )
