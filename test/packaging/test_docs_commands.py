@@ -1,0 +1,179 @@
+"""The command lines of README and docs: scripts/check_docs_commands.py knows each, and what they name exists.
+
+The script itself runs them, which takes hours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.cli.main import COMMANDS, main
+from pose2rgbd_ros.cli.nodes import NODES, _node
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location(
+        "check_docs_commands", ROOT / "scripts" / "check_docs_commands.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = script()
+LINES = SCRIPT.lines(ROOT)
+
+
+def test_there_are_lines_of_every_kind():
+    texts = [line.text for line in LINES]
+    assert len(texts) > 60
+    assert any(
+        text.startswith("ros2 launch pose2rgbd bringup.launch.py") and "avoid:=true preset:=px4" in text
+        for text in texts
+    )
+    assert any("--params-file" in text for text in texts), (
+        "lines that go on with a backslash are read to their end"
+    )
+    assert not any("#" in text or text.endswith("\\") for text in texts)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.where)
+def test_what_becomes_of_every_line_is_said(line):
+    assert SCRIPT.rule_of(line.text) is not None, (
+        f"add a rule for {line.text!r} to scripts/check_docs_commands.py"
+    )
+
+
+def test_every_rule_has_a_line():
+    used = [SCRIPT.rule_of(line.text) for line in LINES]
+    assert not [rule.pattern for rule in SCRIPT.RULES if rule not in used and not rule.left]
+
+
+@cache
+def help_of(*command: str) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        main([*command, "--help"])
+    return said.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if line.text.startswith("pose2rgbd")], ids=lambda line: line.where
+)
+def test_commands_and_flags_exist(line):
+    words = shlex.split(re.sub(r"\[[^]]*\]", "", line.text))[1:]
+    own, ros = (
+        (words[: words.index("--ros-args")], words[words.index("--ros-args") :])
+        if "--ros-args" in words
+        else (words, [])
+    )
+    assert own[0] in COMMANDS
+    flags = [
+        word for word in own if word.startswith("--") and word not in ("--help", "--photos.…", "--video.…")
+    ]
+    if flags:
+        command = own[:2] if own[0] in ("sim", "experiments", "synthesize") else own[:1]
+        shown = re.sub(r"[\s│]+", " ", help_of(*command))
+        for flag in flags:
+            assert re.search(rf"{re.escape(flag)}(?![\w.-])", shown), f"{' '.join(command)} has no {flag}"
+    node = own[0] if own[0] in NODES else None
+    check_ros_arguments(ros, node)
+
+
+def check_ros_arguments(words: list[str], node: str | None) -> None:
+    for index, word in enumerate(words):
+        if word == "-p":
+            name = words[index + 1].split(":=")[0]
+            of, _, parameter = name.rpartition(":")
+            assert_parameter(of or node, parameter)
+        if word == "--params-file":
+            assert (ROOT / words[index + 1]).is_file()
+
+
+def assert_parameter(node: str | None, name: str) -> None:
+    assert node in NODES, f"whose parameter is {name}?"
+    assert name == "use_sim_time" or name in settings.flat_fields(_node(node)[1]), (
+        f"{node} has no parameter {name}"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for line in LINES if re.match(r"ros2 (launch|run) pose2rgbd", line.text)],
+    ids=lambda line: line.where,
+)
+def test_launch_files_and_their_arguments_exist(line):
+    words = shlex.split(line.text)
+    if words[1] == "run":
+        assert words[3] in NODES
+        return check_ros_arguments(words[4:], words[3])
+    presets = yaml.safe_load((ROOT / "config" / "presets" / "remap.yaml").read_text())
+    for word in words[4:]:
+        if word == "--show-args":
+            continue
+        name, _, value = word.partition(":=")
+        assert name in arguments_of(words[3]), f"{words[3]} has no argument {name}"
+        assert name != "preset" or value in presets
+        assert not name.endswith("params_file") or (ROOT / value).is_file()
+    return None
+
+
+@cache
+def arguments_of(file: str) -> set[str]:
+    """Names of a launch file's arguments, read by the real `launch` or what stands in for it."""
+    from unittest.mock import patch
+
+    from support import launch_standin
+
+    real = importlib.util.find_spec("launch_ros") is not None
+    if not real:
+        launch_standin.install(ROOT)
+    try:
+        from launch import LaunchContext
+        from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+        with patch("ament_index_python.packages.get_package_share_directory", lambda name: str(ROOT)):
+            source = PythonLaunchDescriptionSource(str(ROOT / "launch" / file))
+            return {
+                item.name for item in source.get_launch_description(LaunchContext()).get_launch_arguments()
+            }
+    finally:
+        if not real:
+            launch_standin.remove()
+
+
+def test_without_ros2_a_launch_line_becomes_the_same_nodes():
+    def made(line: str) -> str:
+        return shlex.join(SCRIPT.command_of(line, Path("/demo"), Path("/out"), False)[3:])
+
+    assert made("ros2 launch pose2rgbd bringup.launch.py model:=RUN/checkpoint avoid:=true preset:=px4") == (
+        "up sim render avoid --model /demo/run/checkpoint --preset px4 --ros-args"
+    )
+    assert (
+        made("ros2 launch pose2rgbd bringup.launch.py sim:=false model:=RUN")
+        == "up render --model /demo/run --ros-args"
+    )
+    assert made("ros2 launch pose2rgbd localize.launch.py model:=LOC renderer:=RUN") == (
+        "up localize --ros-args -p localize:model:=/out/loc -p localize:renderer:=/demo/run"
+    )
+    assert made("ros2 run pose2rgbd sim") == "sim live"
+    assert (
+        made("pose2rgbd train DATASET --out RUN --model relief")
+        == "train /demo/dataset --out /out/run --model relief"
+    )
