@@ -82,6 +82,16 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in ("", "pose2rgbd_ros"):  # a fault of ours
+            raise
+        print(
+            f"error: pose2rgbd {command} needs the Python library {library}, which {sys.executable} does not have; "
+            "run `make setup` in the checkout, then start it from its .venv or build the workspace again (docs/install.md)",
+            file=sys.stderr,
+        )
+        return 2
     except PermissionError as error:
         if error.filename is None:  # no path that somebody gave
             raise

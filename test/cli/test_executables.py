@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import re
 import subprocess
 import sys
 
@@ -65,6 +66,69 @@ def test_without_ros_a_node_ends_with_one_line(monkeypatch, capsys, command):
     assert error.startswith(f"error: pose2rgbd {command} needs ROS 2 and this package's messages (")
     assert "make setup" in error
     assert error.count("\n") == 1
+
+
+# What a workspace built without `make setup`, or a package of a build farm, finds: of all libraries those that package.xml names.
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+class Nowhere(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {libraries!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Nowhere())
+from pose2rgbd_ros.cli import main
+for command in {commands!r}:
+    sys.argv = ["/opt/ros/jazzy/lib/pose2rgbd/" + command]
+    print(main.node() if command != "pose2rgbd" else main.main(["run"]), flush=True)
+"""
+LIBRARIES = {
+    "av": "av", "defusedxml": "defusedxml", "gpxpy": "gpxpy", "isal": "isal", "lightning-fabric": "lightning_fabric",
+    "moderngl": "moderngl", "numba": "numba", "onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript",
+    "Pillow": "PIL", "pymap3d": "pymap3d", "rosbags": "rosbags", "safetensors": "safetensors",
+    "tensorboard": "tensorboard", "torchmetrics": "torchmetrics", "transforms3d": "transforms3d", "tyro": "tyro",
+}  # fmt: skip
+OF_ROSDEP = {  # key of package.xml: distribution
+    "python3-matplotlib": "matplotlib", "python3-numpy": "numpy", "python3-opencv": "opencv-python-headless",
+    "python3-scipy": "scipy", "python3-tqdm": "tqdm", "python3-yaml": "PyYAML",
+}  # fmt: skip
+
+
+def test_every_library_is_a_rosdep_key_or_known_to_come_from_pip(repository):
+    runtime = (repository / "requirements" / "python.in").read_text().split("# development")[0]
+    named = {re.split(r"[><=~!]", line)[0].strip() for line in runtime.splitlines() if line[:1].isalpha()}
+    keys = set(
+        re.findall(r"<exec_depend>(python3-.*?)</exec_depend>", (repository / "package.xml").read_text())
+    )
+    assert keys == set(OF_ROSDEP)
+    assert named - set(OF_ROSDEP.values()) == set(LIBRARIES)
+
+
+@pytest.mark.parametrize(
+    ("missing", "some"),
+    [(["torch"], ["pose2rgbd", "render", "localize"]), (["torch", *LIBRARIES.values()], None)],
+    ids=["torch", "all of pip"],
+)
+def test_without_its_libraries_an_executable_ends_with_one_line(console_scripts, missing, some):
+    """A package built by bloom has no .venv: docs/install.md."""
+    commands = some or list(console_scripts)
+    code = WITHOUT.format(libraries=missing, commands=commands)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=400)
+    assert done.stdout.split() == ["2"] * len(commands), done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(commands)
+    for command, line in zip(commands, lines, strict=True):
+        told = "run" if command == "pose2rgbd" else command
+        assert line.startswith(f"error: pose2rgbd {told} needs the Python library ")
+        assert line.split()[7].rstrip(",") in missing
+        assert sys.executable in line
+        assert "make setup" in line
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch):
+    monkeypatch.setitem(command_line.COMMANDS, "gone", ("pose2rgbd_ros.cli.gone", ""))
+    with pytest.raises(ModuleNotFoundError):
+        command_line.main(["gone"])
 
 
 def test_help_tells_the_choices():
