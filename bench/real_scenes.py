@@ -17,7 +17,7 @@ import csv
 import json
 import os
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,7 @@ def _seneca_stamps(file: Path) -> dict[str, int]:
     stamps, last = {}, 0
     with file.open() as stream:
         for line in csv.DictReader(stream):
-            taken = datetime.strptime(line["datetime_original"], "%Y:%m:%d %H:%M:%S").replace(
-                tzinfo=timezone.utc
-            )
+            taken = datetime.strptime(line["datetime_original"], "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
             last = max(int(taken.timestamp()) * 10**9, last + 10**8)
             stamps[line["file"]] = last
     return stamps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +121,7 @@ def sampled_depth(dataset: Dataset, count: int = DEPTH_SAMPLES) -> Float32:
 
 def _time(stamps: Int64) -> str:
     seconds = (int(stamps[-1]) - int(stamps[0])) / 1e9
-    first = datetime.fromtimestamp(int(stamps[0]) // 1_000_000_000, timezone.utc)
+    first = datetime.fromtimestamp(int(stamps[0]) // 1_000_000_000, UTC)
     # Simulated and boot clocks start near zero; as a date they would only mislead.
     start = f"{first:%Y-%m-%d %H:%M:%S} UTC" if stamps[0] > _YEAR_2000_NS else f"{stamps[0] / 1e9:.3f} s"
     if len(stamps) == 1:

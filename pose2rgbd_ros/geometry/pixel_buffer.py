@@ -46,9 +46,17 @@ def pixels(
 
 def decode_file(data: bytes, flags: int) -> AnyArray | None:
     """The image in a JPEG, PNG or TIFF file, by cv2.imdecode with `flags`; None where OpenCV cannot read all of it."""
-    if len(data) == 0:
+    if len(data) == 0 or is_cut_off_jpeg(data):
         return None
     try:
         return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:  # a damaged head may ask for absurd sizes
         return None
+
+
+def is_cut_off_jpeg(data: bytes) -> bool:
+    """Whether a scan begins after the last end of an image: older OpenCV fills what is missing with grey."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return False
+    data = bytes(data)
+    return data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0

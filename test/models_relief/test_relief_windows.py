@@ -18,6 +18,9 @@ LENS = Camera.from_fov(52, 40, 100.0)
 LENS = Camera(
     LENS.width, LENS.height, LENS.fx, LENS.fy, LENS.cx, LENS.cy, "plumb_bob", (-0.25, 0.05, 0.0, 0.0, 0.0)
 )
+DARK = Camera(
+    52, 40, 45.0, 45.0, 25.5, 19.5, "plumb_bob", (-0.35, 0.0, 0.0, 0.0, 0.0)
+)  # its corners have no ray
 CONFIG = TiledReliefConfig(
     origin_m=(5.0, -30.0, 2.0), quat_xyzw=TURNED, layers=8, rows=30, columns=26,
     tile_rows=3, tile_columns=4, overlap=6,
@@ -39,9 +42,10 @@ def seen_by(found: list[Window], shape: tuple[int, ...]) -> np.ndarray:
     return seen
 
 
-@pytest.mark.parametrize("camera", [CAMERA, LENS], ids=["pinhole", "lens"])
+@pytest.mark.parametrize("camera", [CAMERA, LENS, DARK], ids=["pinhole", "lens", "lens with dark corners"])
 @settings(max_examples=30)
 @given(eyes, aims)
+@example((0.0, 0.0, 0.0), (0.0, -1.0, 0.0))  # only pixels beside a dark corner meet a tile
 @example((49.0, 0.0, 48.0), (0.0, 0.0, -1.0))  # a tile narrower in the picture than a cell
 def test_a_pixel_is_in_a_window_of_all_tiles_in_which_its_ray_may_end(
     camera: Camera, eye: tuple[float, ...], aim: tuple[float, ...]
@@ -57,6 +61,11 @@ def test_a_pixel_is_in_a_window_of_all_tiles_in_which_its_ray_may_end(
         at = points[..., :2] - CONFIG.corner_m(number)[:2]
         meets = (((at >= low) & (at < high)).all(-1) & within).any(0)
         assert seen[number][meets].all(), f"tile {number}"
+
+
+def test_the_dark_corners_of_a_lens_are_dark():
+    assert 10 < np.isnan(DARK.rays()[..., 0]).sum() < 500
+    assert np.isnan(DARK.rays()[0, 0]).all()
 
 
 @given(eyes, aims)

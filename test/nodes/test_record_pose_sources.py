@@ -10,6 +10,7 @@ import pytest
 from geometry_msgs.msg import Quaternion
 from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
+from scipy.integrate import trapezoid
 from sensor_msgs.msg import Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
 
@@ -40,7 +41,7 @@ def T_map_body(t_s: float) -> np.ndarray:
     """A gentle curve at 5 m/s, level, along its heading."""
     steps = np.linspace(0.0, t_s, max(2, int(t_s * 100)))
     angles = np.array([heading(s) for s in steps])
-    position = 5 * np.trapezoid(np.stack([np.cos(angles), np.sin(angles), 0 * angles]), steps, axis=1)
+    position = 5 * trapezoid(np.stack([np.cos(angles), np.sin(angles), 0 * angles]), steps, axis=1)
     yaw = heading(t_s)
     return se3.make(np.add(position, [0, 0, 30.0]), [0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.integrate import trapezoid
 from support.town import Town
 
 from pose2rgbd_ros.errors import UserError
@@ -60,7 +61,7 @@ def test_yaw_and_pitch_are_flown_where_they_are_given(tmp_path):
     at_corner = np.linalg.norm(flight.position_m(t) - [60, 0, 50], axis=1).argmin()
     assert down[at_corner] == pytest.approx(45, abs=3)
     turned = np.rad2deg(np.abs(flight.angular_velocity_body_radps(t)[:, 2]))
-    assert np.trapezoid(turned, t) < 115, "yaw goes the shorter way, through 180 degrees"
+    assert trapezoid(turned, t) < 115, "yaw goes the shorter way, through 180 degrees"
 
 
 def test_without_yaw_it_looks_along_its_course_also_when_it_climbs_straight_up(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.pixel_buffer import is_cut_off_jpeg
 from pose2rgbd_ros.streams.images import compressed_size, decode_compressed, jpeg_tables, raw_image_to_rgb
 
 WIDTH, HEIGHT = 6, 4
@@ -150,6 +151,23 @@ def test_a_truncated_file_never_becomes_half_a_picture(extension: str, share: fl
     data = cv2.imencode(extension, image)[1].tobytes()
     with pytest.raises(UserError, match="cannot be decoded"):
         decode_compressed(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("with_thumbnail", [False, True])
+def test_a_jpeg_is_cut_off_where_its_last_scan_has_no_end(progressive: int, with_thumbnail: bool) -> None:
+    """OpenCV of Ubuntu 24.04 gives such a file with grey where it ends."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
+    if with_thumbnail:  # a file of its own in a tag, which has an end
+        small = cv2.imencode(".jpg", image[:8, :8])[1].tobytes()
+        data = data[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
+    np.testing.assert_array_equal(decode_compressed(data).shape, image.shape)
+    for whole in (data, data + bytes(100), data + data):
+        assert not is_cut_off_jpeg(whole)
+    begins = data.rindex(b"\xff\xda")
+    assert all(is_cut_off_jpeg(data[:end]) for end in range(begins + 2, len(data)))
+    assert not is_cut_off_jpeg(b"\x89PNG\xff\xda")
 
 
 @settings(max_examples=200)

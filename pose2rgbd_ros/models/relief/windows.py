@@ -31,12 +31,22 @@ def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -
     """
     y, x = (np.append(np.arange(0, size - 1, CELL_PX), size - 1) for size in rays_cam.shape[:2])
     T_vol_cam = se3.inverse(config.T_map_vol) @ T_map_cam
-    ray = np.nan_to_num(np.asarray(rays_cam[np.ix_(y, x)], np.float64) @ T_vol_cam[:3, :3].T)
+    ray = np.asarray(rays_cam[np.ix_(y, x)], np.float64) @ T_vol_cam[:3, :3].T
     eye = T_vol_cam[:3, 3]
     home = config.home(eye)
     corner_ray = np.stack([ray[:-1, :-1], ray[:-1, 1:], ray[1:, 1:], ray[1:, :-1]], axis=2)
+    open_cell = np.isnan(corner_ray).any((-2, -1))
+    corner_ray = np.nan_to_num(corner_ray)
     view = _seen_between(config, eye, corner_ray)
-    meets = {number: mask for number in range(config.count) if (mask := view.meets(config, number)).any()}
+    row, column, alone = _pixels_of(open_cell, y, x, rays_cam)
+    lone_view = _seen_between(config, eye, (alone @ T_vol_cam[:3, :3].T)[:, None, None].repeat(4, axis=2))
+
+    def met(number: int) -> Bool:
+        mask = view.meets(config, number)
+        np.logical_or.at(mask, (row, column), lone_view.meets(config, number)[:, 0])
+        return mask
+
+    meets = {number: mask for number in range(config.count) if (mask := met(number)).any()}
     none = ~np.any([*meets.values()], axis=0) if meets else np.ones(corner_ray.shape[:2], bool)
     meets[home] = meets.get(home, False) | none | (corner_ray[..., 2] >= 0).any(-1)
     if eye[2] <= config.size_m[2]:
@@ -75,6 +85,16 @@ class _Cells:
             rectangle = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
             met[met] = ~_parted(self.toward[met], rectangle)
         return np.asarray(met)
+
+
+def _pixels_of(
+    open_cell: Bool, y: AnyArray, x: AnyArray, rays: AnyArray
+) -> tuple[AnyArray, AnyArray, Float64]:
+    """Row and column (n,) of the cell, and ray (n, 3), of every pixel of cells to one of whose corners the lens has no ray."""
+    rows = np.minimum(np.arange(rays.shape[0]) // CELL_PX, len(y) - 2)
+    columns = np.minimum(np.arange(rays.shape[1]) // CELL_PX, len(x) - 2)
+    v, u = np.nonzero(open_cell[np.ix_(rows, columns)] & np.isfinite(rays[..., 0]))
+    return rows[v], columns[u], np.asarray(rays[v, u], np.float64)
 
 
 def _seen_between(config: TiledReliefConfig, eye: Float64, corner_ray: Float64) -> _Cells:
