@@ -35,7 +35,7 @@ def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -
     eye = T_vol_cam[:3, 3]
     home = config.home(eye)
     corner_ray = np.stack([ray[:-1, :-1], ray[:-1, 1:], ray[1:, 1:], ray[1:, :-1]], axis=2)
-    open_cell = np.isnan(corner_ray).any((-2, -1))
+    open_cell = np.asarray(np.isnan(corner_ray).any((-2, -1)))
     corner_ray = np.nan_to_num(corner_ray)
     view = _seen_between(config, eye, corner_ray)
     row, column, alone = _pixels_of(open_cell, y, x, rays_cam)
