@@ -205,11 +205,19 @@ def test_live_images_go_on_beside_a_long_path(shared_bench, client):
     T_map_base[2, 3] = 10.0
     timer = shared_bench.node.create_timer(0.05, lambda: shared_bench.send(T_map_base, child="base_link"))
     shared_bench.wait(lambda: images)
-    handle = send(shared_bench, client, straight(LONG))
+    heard = []
+    handle = send(
+        shared_bench, client, straight(10_000), lambda message: heard.append(message.feedback.rendered)
+    )
+    shared_bench.wait(lambda: heard)
     count = len(images)
     shared_bench.wait(lambda: len(images) > count + 5)
     shared_bench.node.destroy_timer(timer)
     shared_bench.wait(handle.cancel_goal_async().done)
+    future = handle.get_result_async()
+    shared_bench.wait(future.done)
+    assert future.result().status == GoalStatus.STATUS_CANCELED, "they came while the path was under way"
+    assert len(future.result().result.profile.poses) < 10_000
 
 
 def test_who_is_unbounded_knows_nothing(bench, hamlet):
