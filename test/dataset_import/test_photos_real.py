@@ -59,7 +59,7 @@ def test_brighton_beach_photos_of_the_return_leg_are_turned(real_data: Path, tmp
     assert camera.fx == pytest.approx(592, rel=0.01)
 
 
-@pytest.mark.parametrize("yaw_check", ["off", pytest.param("fix", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("yaw_check", ["off", "fix"])
 def test_seneca_survey_has_the_attitude_of_its_plane(real_data: Path, tmp_path: Path, yaw_check: str) -> None:
     folder = real_data / "aerial_seneca"
     names, position, yaw, turn, notes = compare(folder, tmp_path / "out", yaw_check=yaw_check)

@@ -86,7 +86,6 @@ def test_rendering_is_timed_in_a_process_of_its_own(flight: Path, out: Path, com
     assert 50 < cost["loaded_mb"] <= cost["peak_mb"]["32"] <= cost["peak_mb"]["48"] < 4000
 
 
-@pytest.mark.slow
 def test_what_the_process_complains_of_is_told(out: Path) -> None:
     with pytest.raises(UserError, match="there is no checkpoint"):
         render_cost(out / "nothing", (32,), "cpu", 1)

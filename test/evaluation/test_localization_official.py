@@ -68,7 +68,6 @@ def test_the_official_split_is_trained_and_measured_on(name: str, flight: Path, 
     assert said[0] == said[1]  # it does not look
 
 
-@pytest.mark.slow
 def test_a_network_of_both_kinds_is_reported_with_poses_and_pictures(
     flight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -194,7 +194,6 @@ def test_works_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found.t, expected.t, equal_nan=True)
 
 
-@pytest.mark.slow
 def test_imports_without_numba() -> None:
     code = (
         "import sys; sys.modules['numba'] = None\n"
@@ -205,7 +204,6 @@ def test_imports_without_numba() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not march_numba.AVAILABLE, reason="numba is not installed")
 def test_compiles_where_no_folder_can_be_written_to() -> None:
     """As in a container whose package and home are read-only: compiled at every start, not an error."""

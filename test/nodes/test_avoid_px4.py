@@ -9,7 +9,7 @@ import sys
 import pytest
 from support.px4_package import build_px4_msgs
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = pytest.mark.ros
 
 # Runs in a process of its own, whose Python finds px4_msgs: the node, and an agent that subscribes as uXRCE-DDS does.
 SCRIPT = """

@@ -178,7 +178,7 @@ def test_a_body_and_its_missing_transform(bench, place, localize_node):
     np.testing.assert_allclose(matrix(bench.poses[0]), T_map_cam @ se3.inverse(T_BODY_CAM), atol=1e-3)
 
 
-@pytest.mark.parametrize("source", ["tf", pytest.param("topic", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("source", ["tf", "topic"])
 def test_map_to_odom(bench, place, localize_node, source):
     T_map_odom = se3.make([5.0, -3.0, 1.0], [0.0, 0.0, np.sin(0.2), np.cos(0.2)])
     broadcast = bench.collect(TFMessage, "/tf", 200)

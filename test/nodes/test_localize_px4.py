@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.px4_package import build_px4_msgs
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = pytest.mark.ros
 
 # Runs in a process of its own, whose Python finds px4_msgs: the node's publishers, and an agent that subscribes as
 # uXRCE-DDS does. The body is 3 m east, 4 m north and 50 m up, its nose to the north-east, 0.1 rad nose up.

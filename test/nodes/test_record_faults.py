@@ -283,7 +283,6 @@ def test_best_effort_images_where_reliable_ones_are_asked_for(case):
     case.until_told("^/reliable/image/compressed", "QoS", "best effort", "qos_overrides")
 
 
-@pytest.mark.slow  # as with images that are best effort
 @of("volatile")
 def test_static_transforms_that_are_not_kept(case):
     case.until_told("^/volatile/tf_static", "QoS", "volatile")
@@ -305,7 +304,6 @@ def test_poses_that_stop(case):
     case.bench.wait(lambda: last() == "", what="recovered")
 
 
-@pytest.mark.slow
 @of("blind")
 def test_a_camera_that_stops(case):
     case.until_frames(3)
@@ -313,7 +311,6 @@ def test_a_camera_that_stops(case):
     case.until_told("^/blind/image/compressed", "silent for [0-9]+ s", "/tester", "best effort")
 
 
-@pytest.mark.slow
 @of("nobody")
 def test_nobody_at_all(case):
     case.until_told(
@@ -342,7 +339,6 @@ def test_images_stamped_by_another_clock(case):
     assert sum(case.rejects().values()) > 0
 
 
-@pytest.mark.slow
 @of("received")
 def test_stamps_of_arrival_help(case):
     case.until_frames(5)
@@ -363,7 +359,6 @@ def test_simulated_time_that_goes_back(case):
     of_truth(dataset, case.drone)
 
 
-@pytest.mark.slow
 @of("some")
 def test_some_poses_of_nothing(case):
     """Zero quaternions and NaN positions, one in three: left out, and never in a frame."""
@@ -371,7 +366,6 @@ def test_some_poses_of_nothing(case):
     of_truth(case.stop(), case.drone)
 
 
-@pytest.mark.slow  # as with a twist only
 @of("zeros")
 def test_no_pose_but_zeros(case):
     case.until_told("^/zeros/odom", r"of its last [0-9]+ poses are of no use", "zeros")
@@ -401,7 +395,6 @@ def test_a_full_disk(case):
         dataset.rgb(index)
 
 
-@pytest.mark.slow
 @of("little")
 def test_little_space_left(case):
     """min_free_mib stops it before the disk is full."""

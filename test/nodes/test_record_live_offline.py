@@ -99,7 +99,6 @@ def test_live_is_offline(roads):
     assert rejects_live(roads.live) == roads.report.rejects
 
 
-@pytest.mark.slow
 def test_a_live_flight_is_the_simulated_one(roads, tmp_path):
     """The simulator draws the same flight and faults, live and into a bag: what both have is the same."""
     write_sim_bag(tmp_path / "sim.mcap", FLOWN)

@@ -12,7 +12,7 @@ from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.nodes.localize import LocalizeNode
 from pose2rgbd_ros.nodes.sim import SimNode
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = pytest.mark.ros
 
 
 def test_every_pose_is_of_an_image_that_was_flown(bench, orbit_place):

@@ -32,7 +32,7 @@ from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.state import true_seconds
 
-pytestmark = [pytest.mark.ros]
+pytestmark = pytest.mark.ros
 FLIGHT = FlightConfig(plan="street", distance_m=300.0, seed=1)
 CAMERA = Camera.from_fov(64, 64, 90.0)
 REACH_M, MARGIN_M = 40.0, 2.0  # of the scan; of a bound that is still safe

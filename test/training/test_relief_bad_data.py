@@ -81,7 +81,6 @@ def test_relative_depth_is_scaled_and_given_back_in_its_unit(write) -> None:  # 
     assert (shown - truth)[known].abs().mean() < 0.05 * truth[known].mean()
 
 
-@pytest.mark.slow
 def test_without_depth_the_pictures_tell_the_geometry(write, tmp_path) -> None:  # type: ignore[no-untyped-def]
     result = train(write(None), tmp_path / "run", config())
     checkpoint = load_checkpoint(result.checkpoint)
@@ -133,7 +132,6 @@ def test_a_place_too_large_is_refused_before_training(flight, tmp_path) -> None:
         train(flight, tmp_path / "run", config(box=box))
 
 
-@pytest.mark.slow
 def test_poses_are_refined_towards_the_truth(flight, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Half the frames are displaced: along the loss's slope their corrections point back to where they were."""
     rng = np.random.default_rng(0)

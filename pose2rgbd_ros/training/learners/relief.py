@@ -113,6 +113,8 @@ class ReliefLearner(Learner):
         self.model.volume.mark_seen(
             (made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach()
         )
+        if in_several_processes():  # each has rays of its own, and the checkpoint is of the first
+            torch.distributed.all_reduce(self.model.volume.seen, torch.distributed.ReduceOp.MAX)
 
     @torch.no_grad()
     def _start_exposures(self, exposures: Exposures) -> None:
