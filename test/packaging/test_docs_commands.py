@@ -60,11 +60,6 @@ def test_what_becomes_of_every_line_is_said(line):
     )
 
 
-def test_every_rule_has_a_line():
-    used = [SCRIPT.rule_of(line.text) for line in LINES]
-    assert not [rule.pattern for rule in SCRIPT.RULES if rule not in used and not rule.left]
-
-
 @cache
 def help_of(*command: str) -> str:
     said = io.StringIO()
