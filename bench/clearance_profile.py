@@ -3,9 +3,10 @@
     python bench/clearance_profile.py RUN DATASET --out docs/images/clearance_profile.png
 
 RUN is a calibrated training on DATASET, which `pose2rgbd sim dataset` made (its sim.yaml tells the city). The path is the
-longest held-out stretch, and straight on from there for --beyond-m, out of what was flown. The truth comes from the
-simulator's exact depth in six directions at each pose: of all surfaces, and of those the camera has in view. Exit status 1
-when a bound exceeds the truth by more than 2 m. Writes bench/results/clearance_profile.md.
+longest held-out stretch that judges (no weights, bounds or limit were chosen on it), and straight on from there for
+--beyond-m, out of what was flown. The truth comes from the simulator's exact depth in six directions at each pose: of all
+surfaces, and of those the camera has in view. Exit status 1 when a bound exceeds the truth by more than 2 m.
+Writes bench/results/clearance_profile.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import default_split
+from pose2rgbd_ros.evaluation.calibrate_units import held_out
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
@@ -35,6 +36,7 @@ from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.flights.make import camera_mount
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 RESULT = Path(__file__).resolve().parent / "results" / "clearance_profile.md"
 MARGIN_M = 2.0
@@ -53,11 +55,15 @@ class Truth:
 
 
 def held_out_path(
-    dataset: Dataset, T_body_cam: Float64, spacing_m: float, beyond_m: float
+    run: Path, dataset: Dataset, T_body_cam: Float64, spacing_m: float, beyond_m: float
 ) -> tuple[BodyPath, float]:
-    """The longest stretch of held-out frames and straight on, and the length of the former."""
-    test = default_split(dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]).test
-    stretches = np.split(test, np.flatnonzero(np.diff(test) > 1) + 1)
+    """The longest stretch of held-out frames that judge and straight on, and the length of the former."""
+    judge = held_out(load_checkpoint(run), dataset).judge.frames
+    if len(judge) < 2:
+        raise SystemExit(
+            f"{run}: nothing was left to judge on; train anew, so that the split says what judges"
+        )
+    stretches = np.split(judge, np.flatnonzero(np.diff(judge) > 1) + 1)
     frames = max(stretches, key=len)
     position_m, quat_xyzw = se3.split(dataset.T_map_cam[frames] @ se3.inverse(T_body_cam))
     heading = position_m[-1] - position_m[0]
@@ -205,7 +211,7 @@ def main() -> int:
     options, on = parser.parse_args(), described()
     dataset, told = Dataset(options.dataset), read_yaml(options.dataset / "sim.yaml")
     T_body_cam = camera_mount(np.deg2rad(told["flight"]["camera_pitch_deg"]))
-    path, inside_m = held_out_path(dataset, T_body_cam, options.spacing_m, options.beyond_m)
+    path, inside_m = held_out_path(options.run, dataset, T_body_cam, options.spacing_m, options.beyond_m)
     renderer, settings = Renderer(options.run, threads=1), ProfileSettings(radius_m=options.radius_m)
     profile = predicted(renderer, path, T_body_cam, settings)
     city = City(CityConfig(**told["city"]))

@@ -4,11 +4,13 @@
     python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
 
 DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on: it names the city, the
-camera and the height above the ground, and starts and goals are places that it passed. The three ways share vehicle
+camera and the height above the ground, and starts and goals are places that it passed, none of them frames that weights,
+bounds or the guard's limit were chosen on. The three ways share vehicle
 (sim.vehicle, its own guard off), planner (examples/reactive_planner.py), scan (obstacles.scan) and delay; they differ in depth:
 predicted: the renderer's lower bound at the drone's pose. truth: the simulator's depth. none: straight to the goal.
 A collision is a body of 0.5 m radius touching any triangle of the city, 20 times a second.
-Nothing moves there.
+Nothing moves there. Every so often a predicted view is compared with the truth, unless the frame of DATASET nearest to it is
+one that something was chosen on. Shares are of pixels: known of all that were compared, false-safe of the known ones.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.calibrate_units import held_out
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
@@ -39,6 +43,7 @@ from pose2rgbd_ros.sim.flights.make import camera_mount
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.state import BodyState
 from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "examples")]
 from city_solid import Solid  # noqa: E402
@@ -70,7 +75,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Flight:
-    """One row: lengths in m, times in s. false_safe, known: shares of compared pixels, NaN where nothing was predicted."""
+    """One row: lengths in m, times in s. compared, known, false_safe: pixels."""
 
     flight: int
     way: str
@@ -80,8 +85,9 @@ class Flight:
     flown_m: float
     left_m: float
     min_clearance_m: float
-    known: float
-    false_safe: float
+    compared: int
+    known: int
+    false_safe: int
 
 
 @dataclass
@@ -109,7 +115,9 @@ class Place:
         self.T_body_cam = camera_mount(np.radians(flight.camera_pitch_deg))
         self.truth = SceneRenderer(self.city.scene, self.camera, shadows=False)
         self.solid = Solid(self.city.scene)
-        self.starts = self._starts(survey.T_map_cam)
+        choosing = np.isin(np.arange(len(survey)), held_out(load_checkpoint(setup.run), survey).frames)
+        self._choosing, self._frames = choosing, cKDTree(survey.T_map_cam[:, :3, 3])
+        self.starts = self._starts(survey.T_map_cam[~choosing])
 
     @functools.cached_property
     def renderer(self) -> Renderer:
@@ -124,6 +132,10 @@ class Place:
     def clearance_m(self, positions_m: np.ndarray) -> np.ndarray:
         """Distance (N,) from points (N, 3) to the nearest surface; 4 m for all that is farther."""
         return np.array([self.solid.distance_m(point) for point in positions_m])
+
+    def may_judge(self, position_m: np.ndarray) -> bool:
+        """Whether nothing was chosen on the survey's frame nearest to a place (3,)."""
+        return not self._choosing[self._frames.query(position_m)[1]]
 
     def draw(self, flight: int) -> tuple[np.ndarray, np.ndarray]:
         """T_map_body (4, 4) at the start, and the goal (3,)."""
@@ -163,7 +175,7 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
     scan = ScanSettings(near_m=setup.near_m, unknown_share=setup.unknown_share)
     planner.scan_range_m = scan.range_max_m
     limit_s = 40 + 6 * np.linalg.norm(goal - start) / planner.config.max_speed_mps
-    track, compared, outcome, t = [start], [], "timeout", 0.0
+    track, compared, outcome, t = [start], np.zeros(3, np.int64), "timeout", 0.0
     frame = 0
     while t < limit_s:
         seen = vehicle.state(t)
@@ -178,9 +190,9 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
             else:
                 rendered = place.renderer.render_for_camera(T_map_cam, place.camera)
                 depth = rendered.depth_lower[0]
-                if frame % COMPARED == 0:
+                if frame % COMPARED == 0 and place.may_judge(seen.T_map_body[:3, 3]):
                     true = place.truth.render(seen.T_map_body @ place.T_body_cam, movers=False).depth_m
-                    compared.append((np.isfinite(depth).mean(), (depth > true + MARGIN_M).mean()))
+                    compared += [depth.size, np.isfinite(depth).sum(), (depth > true + MARGIN_M).sum()]
             frame += 1
             T_level = np.eye(4)
             T_level[:3, :3] = level(T_believed[:3, :3])
@@ -214,7 +226,6 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
             outcome = "goal"
             break
     path = np.array(track)
-    known, false_safe = np.mean(compared, axis=0) if compared else (np.nan, np.nan)
     row = Flight(
         number,
         way,
@@ -224,8 +235,7 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
         float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
         float(np.linalg.norm(path[-1] - goal)),
         float(place.clearance_m(path).min()),
-        float(known),
-        float(false_safe),
+        *(int(pixels) for pixels in compared),
     )
     return row, path
 
@@ -265,11 +275,12 @@ def summary(rows: list[Flight]) -> str:
         there = [row for row in of if row.outcome == "goal"]
         clearance = np.median([row.min_clearance_m for row in of])
         detour = np.median([row.flown_m / row.straight_m for row in there]) if there else np.nan
-        known, false_safe = (
-            np.nanmean([getattr(row, name) for row in of]) if way == "predicted" else np.nan
-            for name in ("known", "false_safe")
+        compared, known, false_safe = (
+            sum(getattr(row, name) for row in of) for name in ("compared", "known", "false_safe")
         )
-        shares = ["" if np.isnan(share) else f"{share:.1%}" for share in (known, false_safe)]
+        shares = [
+            f"{part / whole:.2%}" if whole else "" for part, whole in ((known, compared), (false_safe, known))
+        ]
         lines.append(
             f"| {way} | {len(of)} | {count['goal']} | {count['collision']} | {count['timeout']} | {clearance:.1f} "
             f"| {detour:.2f} | {' | '.join(shares)} |"

@@ -3,40 +3,36 @@
     python bench/guard.py DATASET RUN ...                      # prints the tables and writes bench/results/guard.md
     python bench/guard.py DATASET RUN ... --other DATASET2     # the bounds also on all lines of another recording
 
-Guard: AUROC of the pose's score, frames of held-out lines against poses that were drawn:
+Everything is measured on frames that judge: no weights, bounds or limit were chosen on them.
+
+Guard: AUROC of the pose's score, frames of held-out lines that judge against poses that were drawn:
 outside: 15 to 40 m outside the convex hull of all training positions, looking as some training pose does.
 heading: inside that hull, turned at random (yaw, and up to 40 degrees of pitch and roll), so that no training pose
 within 50 m looks within 45 degrees of it.
 Passed: the share whose depth is not withheld at the calibrated limit.
 
-Bounds, lines: on held-out lines, fitted on other ones (see evaluation/calibrate_measure.py). Bounds, other: of the final
-calibration, rendered by `Renderer`, on the lines of another recording of the place. Lines of it: calibrated on some of
-that recording's lines and measured on the rest of them, dealt anew. In brackets 95 % by resampling lines.
+Bounds, judged: `Renderer` with the calibration, guard and all, on the held-out lines that judge. Bounds, other: likewise on
+the lines of another recording of the place. False-safe: of known pixels. In brackets 95 % by resampling lines.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.stats import rankdata
 
-from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.calibrate import calibrate
-from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, estimate
-from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
+from pose2rgbd_ros.evaluation.calibrate import judge
+from pose2rgbd_ros.evaluation.calibrate_measure import Judged
+from pose2rgbd_ros.evaluation.calibrate_units import Units, held_out, units_of
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.evaluation.report import model_name
-from pose2rgbd_ros.rendering.calibration import Calibration
 from pose2rgbd_ros.rendering.pose_score import hull_distance
 from pose2rgbd_ros.rendering.renderer import Renderer
-from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "guard.md"
 DRAWN = 400
@@ -46,12 +42,12 @@ HEADER = """# The guard and the bounds of depth
 `python bench/guard.py` on {on} (classes and columns: see its docstring). {what}
 
 """
-GUARD_HEAD = """| model | limit (m) | AUROC outside | AUROC heading | passed: held-out lines | outside | heading |
+GUARD_HEAD = """| model | limit (m) | AUROC outside | AUROC heading | passed: judged lines | outside | heading |
 |---|---|---|---|---|---|---|
 """
 BOUNDS_HEAD = """
-| model | measured on | units | 90 % interval holds (%) | false-safe (%) | known (%) |
-|---|---|---|---|---|---|
+| model | measured on | units | frames | in the guard (%) | interval holds (%) | false-safe (%) | known (%) |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -89,12 +85,22 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((ranks.sum() - len(outside) * (len(outside) + 1) / 2) / (len(inside) * len(outside)))
 
 
+def lines_that_judge(loaded: Checkpoint, dataset: Dataset) -> Units:
+    """The held-out lines on which nothing was chosen."""
+    judge = held_out(loaded, dataset).judge
+    if len(judge.frames) == 0:
+        raise SystemExit(
+            f"{dataset.path}: nothing was left to judge on; train anew, so that the split says what judges"
+        )
+    return judge
+
+
 def guard_row(renderer: Renderer, loaded: Checkpoint, dataset: Dataset) -> str:
     """A row of the guard's table."""
     rng = np.random.default_rng(0)
-    chosen, training = held_out(loaded, dataset), loaded.training_T_map_cam
+    training = loaded.training_T_map_cam
     classes = (
-        dataset.T_map_cam[chosen.frames[chosen.unit >= 0]],
+        dataset.T_map_cam[lines_that_judge(loaded, dataset).frames],
         outside_poses(training, rng),
         turned_poses(training, rng),
     )
@@ -108,47 +114,12 @@ def guard_row(renderer: Renderer, loaded: Checkpoint, dataset: Dataset) -> str:
     )
 
 
-def bounds_row(name: str, where: str, units: str, shares: list[Estimate]) -> str:
-    told = " | ".join(
-        f"{100 * one.value:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})" for one in shares
+def bounds_row(name: str, where: str, judged: Judged) -> str:
+    shares = " | ".join(
+        f"{100 * one.value:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})"
+        for one in (judged.passed, judged.coverage, judged.false_safe, judged.known)
     )
-    return f"| {name} | {where} | {units} | {told} |\n"
-
-
-def other_row(renderer: Renderer, calibration: Calibration, loaded: Checkpoint, other: Dataset) -> str:
-    """The calibrated renderer on all frames of another recording, by line."""
-    cache = frame_cache(other, loaded.camera.width, loaded.provenance.get("fit", "square"))
-    camera = cache.camera if renderer.any_camera else loaded.camera
-    unit, kind = units_of(np.arange(len(other)), other.T_map_cam[:, :3, 3])
-    counts = np.zeros((4, int(unit.max()) + 1))  # asked, known, held, false-safe
-    assert cache.depth is not None
-    for frame, number in enumerate(unit):
-        images = renderer.render_for_camera(other.T_map_cam[frame], camera)
-        truth = np.asarray(cache.depth[frame], np.float32)
-        told = np.isfinite(truth)
-        depth, lower, upper = (
-            image[0][told] for image in (images.depth, images.depth_lower, images.depth_upper)
-        )
-        held = (lower <= truth[told]) & (truth[told] <= upper)
-        unsafe = lower > truth[told] + calibration.margin_m
-        counts[:, number] += [told.sum(), np.isfinite(depth).sum(), held.sum(), unsafe.sum()]
-    asked, known, within, false_safe = counts
-    shares = [estimate(within, known), estimate(false_safe, known), estimate(known, asked)]
-    return bounds_row(model_name(loaded), f"other ({other.path.name})", f"{len(asked)} {kind}", shares)
-
-
-def figures_row(name: str, where: str, figures: dict[str, Any]) -> str:
-    """What a calibration measured of itself."""
-    shares = [Estimate(*figures[key]) for key in ("coverage", "false_safe", "known")]
-    return bounds_row(name, where, f"{figures['units']} {figures['unit']}", shares)
-
-
-def other_lines_row(name: str, run: Path, other: Path) -> str:
-    """A copy of the model, calibrated on lines of the other recording and measured on the rest of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(checkpoint_directory(run), Path(folder) / "checkpoint"))
-        figures = calibrate(copy, other).calibration.figures
-    return figures_row(name, f"lines of it ({other.name})", figures)
+    return f"| {name} | {where} | {judged.units} {judged.kind} | {judged.frames} | {shares} |\n"
 
 
 def main() -> None:
@@ -167,10 +138,13 @@ def main() -> None:
         loaded, renderer = load_checkpoint(run), Renderer(run, "cpu")
         assert renderer.calibration is not None, f"{run} is not calibrated"
         guards += guard_row(renderer, loaded, dataset)
-        bounds += figures_row(model_name(loaded), "lines", renderer.calibration.figures)
+        name = model_name(loaded)
+        bounds += bounds_row(name, "lines that judge", judge(run, dataset, lines_that_judge(loaded, dataset)))
         if arguments.other is not None:
-            bounds += other_row(renderer, renderer.calibration, loaded, Dataset(arguments.other))
-            bounds += other_lines_row(model_name(loaded), run, arguments.other)
+            other = Dataset(arguments.other)
+            every = np.arange(len(other))
+            lines = Units(every, *units_of(every, other.T_map_cam[:, :3, 3]))
+            bounds += bounds_row(name, f"another flight ({other.path.name})", judge(run, other, lines))
     table = HEADER.format(what=arguments.what, on=on) + guards + bounds
     print(table)
     RESULT.write_text(table)

@@ -2,12 +2,14 @@
 
     python bench/localize_gate.py RUN OTHER --foreign NAME=DATASET ... --what "a sentence about the data"
 
-RUN is calibrated (`pose2rgbd calibrate RUN DATASET`); OTHER is another flight over the same place. Accepted: the share of
+RUN is calibrated (`pose2rgbd calibrate RUN DATASET`); OTHER is another flight over the same place, on which no weights,
+covariance or limit were chosen. Accepted: the share of
 its frames (true accepts), of the same frames spoilt (localization/spoilt.py), and of other places' frames (false accepts),
 each once with its own camera and once as if the trained camera had taken it. Coverage: accepted frames of OTHER within
-the regions of 50, 90 and 95 %; in brackets 95 % by resampling lines. Without a doubt: the same shares when one of the five
-is left out, at the limit by which as many frames of OTHER pass. Time: of one query, CPU, mean. Writes
-bench/results/localize_gate.md and docs/images/localize_gate.png and localize_scores.png.
+the regions of 50, 90 and 95 %; in brackets 95 % by resampling lines. Doubts: how well each tells frames of OTHER from
+those of another place by itself (AUROC). Without a doubt: shares accepted when one of the five is left out, at a limit
+set on every other line of OTHER so that as many of its frames pass as with all; the rest of its lines judge. Time: of one
+query, CPU, mean. Writes bench/results/localize_gate.md and docs/images/localize_gate.png and localize_scores.png.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from guard import auroc
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.calibrate_localizer import JudgedPoses
 from pose2rgbd_ros.evaluation.calibrate_localizer_page import RED, Example, examples_picture
 from pose2rgbd_ros.evaluation.calibrate_measure import Estimate as Share
-from pose2rgbd_ros.evaluation.calibrate_measure import estimate
-from pose2rgbd_ros.evaluation.calibrate_units import units_of
+from pose2rgbd_ros.evaluation.calibrate_units import Units, units_of
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
@@ -52,26 +55,14 @@ SHOWN = 2
 
 def coverage_rows(answers: list[Estimate], data: Dataset, frames: np.ndarray) -> str:
     """Of accepted frames: the share within each region, of position, rotation and both."""
-    unit = units_of(np.arange(len(data)), data.T_map_cam[:, :3, 3])[0][frames]
-    kept = [i for i, one in enumerate(answers) if one.accepted]
-    T = np.stack([answers[i].T_map_cam for i in kept])
-    true = data.T_map_cam[frames[kept]]
-    away = covariance.errors(T, true)
-    axes = covariance.level_axes(T)
-    squared = np.empty((len(kept), 3))
-    for row, i in enumerate(kept):
-        turn = np.kron(np.eye(2), axes[row])
-        error, matrix = turn @ away[row], answers[i].covariance
-        for column, part in enumerate((slice(0, 3), slice(3, 6), slice(0, 6))):
-            squared[row, column] = error[part] @ np.linalg.solve(matrix[part, part], error[part])
-    inside = covariance.inside(squared)
-    count = int(unit.max()) + 1
-    whole = np.bincount(unit[kept], minlength=count).astype(float)
+    judged = JudgedPoses.of(answers, data.T_map_cam[frames], Units(frames, lines_of(data, frames), "lines"))
     text = "\n| region | position | rotation | both |\n|---|---|---|---|\n"
-    for row, level in enumerate(covariance.LEVELS):
-        shares = [estimate(np.bincount(unit[kept], inside[:, row, part], count), whole) for part in range(3)]
+    for level, shares in zip(covariance.LEVELS, judged.coverage, strict=True):
         text += f"| {level:.0%} | " + " | ".join(told(one) for one in shares) + " |\n"
-    size = np.linalg.norm(away[:, :3], axis=1)
+    kept = [i for i, one in enumerate(answers) if one.accepted]
+    size = np.array(
+        [np.linalg.norm(answers[i].T_map_cam[:3, 3] - data.T_map_cam[frames[i], :3, 3]) for i in kept]
+    )
     sigma = np.array([answers[i].position_sigma_m for i in kept])
     third = np.argsort(np.argsort(sigma)) * 3 // len(sigma)
     text += "\n| accepted, by predicted sigma | median sigma (m) | median error (m) |\n|---|---|---|\n"
@@ -86,6 +77,11 @@ def coverage_rows(answers: list[Estimate], data: Dataset, frames: np.ndarray) ->
     if rejected:
         text += f"\nMedian error of accepted frames {np.median(size):.1f} m, of rejected ones {np.median(rejected):.1f} m.\n"
     return text
+
+
+def lines_of(data: Dataset, frames: np.ndarray) -> np.ndarray:
+    """Number (N,) of the line of each of some frames."""
+    return units_of(np.arange(len(data)), data.T_map_cam[:, :3, 3])[0][frames]
 
 
 def told(share: Share) -> str:
@@ -119,15 +115,34 @@ class Doubter:
         self._eye = Eye(loaded, pose_network(loaded), "cpu", self.known.crops)
 
     def __call__(self, images: list[UInt8], camera: Camera) -> np.ndarray:
-        seen = [one for one in self._eye.look(images, camera) if one.reading is not None]
-        return np.array(
-            [doubts(one.reading, one.view, self.known.features, self.known.memory) for one in seen]
-        )
+        """NaN for an image that shows nothing."""
+        rows = [
+            np.full(len(DOUBTS), np.nan)
+            if one.reading is None
+            else doubts(one.reading, one.view, self.known.features, self.known.memory)
+            for one in self._eye.look(images, camera)
+        ]
+        return np.array(rows)
 
 
-def rows_without(gate: Gate, own: np.ndarray, foreign: dict[str, np.ndarray], accepted: float) -> str:
-    """Shares of foreign frames accepted without one doubt or another, where as many of the own (N, 5) pass as with all."""
-    text = f"\n| without | {' | '.join(foreign)} |\n|---|{'---|' * len(foreign)}\n"
+def rows_doubts(own: np.ndarray, foreign: dict[str, np.ndarray]) -> str:
+    """AUROC of each doubt, own frames (N, 5) against foreign ones."""
+    text = f"\n| doubt | {' | '.join(foreign)} |\n|---|{'---|' * len(foreign)}\n"
+    for column, name in enumerate(DOUBTS):
+        if np.ptp(own[:, column]) > 0:
+            areas = [auroc(own[:, column], some[:, column]) for some in foreign.values()]
+            text += f"| {name} | {' | '.join(f'{area:.2f}' for area in areas)} |\n"
+    return text
+
+
+def rows_without(
+    gate: Gate, own: np.ndarray, line: np.ndarray, foreign: dict[str, np.ndarray], accepted: float
+) -> str:
+    """Shares accepted without one doubt or another, at a limit by which as many of the own frames (N, 5) of even lines (N,)
+    pass as with all; of the own those of odd lines are counted."""
+    setting, judging = own[line % 2 == 0], own[line % 2 == 1]
+    counted = {"the place, other lines": judging, **foreign}
+    text = f"\n| without | {' | '.join(counted)} |\n|---|{'---|' * len(counted)}\n"
     told = {name for name, spread in zip(DOUBTS, gate.spread, strict=True) if spread > 0}
     choices = {
         "none": told,
@@ -136,8 +151,8 @@ def rows_without(gate: Gate, own: np.ndarray, foreign: dict[str, np.ndarray], ac
     }
     for name, kept in choices.items():
         judge = replace(gate, spread=np.where([one in kept for one in DOUBTS], gate.spread, 0.0))
-        limit = np.quantile([judge.score(one) for one in own], accepted)
-        shares = [np.mean([judge.score(one) <= limit for one in some]) for some in foreign.values()]
+        limit = np.quantile([judge.score(one) for one in setting], accepted)
+        shares = [np.mean([judge.score(one) <= limit for one in some]) for some in counted.values()]
         text += f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |\n"
     return text
 
@@ -227,10 +242,17 @@ def main() -> None:
     )
     if doubted:
         accepted = float(np.mean([one.accepted for one in answers]))
+        ours, line = doubter(images, data.camera), lines_of(data, frames)
+        read = np.isfinite(ours).all(axis=1)
+        ours, line = ours[read], line[read]
+        doubted = {name: some[np.isfinite(some).all(axis=1)] for name, some in doubted.items()}
+        table += "\nHow well a doubt by itself tells frames of the other flight from other places (AUROC):\n"
+        table += rows_doubts(ours, doubted)
         table += (
-            "\nFrames accepted by the score alone when one doubt is left out, where as many frames of the other flight pass:\n"
-            + rows_without(known.gate, doubter(images, data.camera), doubted, accepted)
+            "\nFrames accepted by the score alone when one doubt is left out, at limits set on every other line of the other "
+            "flight so that as many pass:\n"
         )
+        table += rows_without(known.gate, ours, line, doubted, accepted)
     table += f"\nOne query takes {query_ms:.0f} CPU ms on one thread (network, doubts and all; mean).\n"
     print(table)
     RESULT.write_text(table)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, edges_of, fit
-from pose2rgbd_ros.evaluation.calibrate_measure import Measured, measure
+from pose2rgbd_ros.evaluation.calibrate_measure import Judged, Look, Measured, measure
 from pose2rgbd_ros.evaluation.calibrate_page import ShownFrame, write_page
-from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, held_out
+from pose2rgbd_ros.evaluation.calibrate_units import FEWEST_UNITS, HeldOut, Units, held_out
 from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.geometry.camera import Camera
@@ -37,11 +38,13 @@ class Calibrated:
 
     calibration: Calibration
     measured: Measured
+    judged: Judged
     held_out: HeldOut
 
     def line(self) -> str:
-        """One line for the console."""
-        return self.measured.line(self.calibration, self.held_out.kind)
+        """For the console: what calibrated, and a second line of what judged."""
+        calibrated = self.measured.line(self.calibration, self.held_out.kind)
+        return f"{calibrated}\n   {self.judged.line(self.calibration.level)}"
 
 
 def calibrate(
@@ -72,16 +75,32 @@ def calibrate(
         guard_limit=guard_limit(source.frame_scores, measured.judged, goal.false_safe),
         distance_m=source.score.distance_m,
         table=table,
-        figures=_figures(data, chosen, measured),
     )
+    save_calibration(directory, calibration)
+    judged = source.judge(Renderer(directory, device), chosen.judge, goal.margin_m)
+    calibration = replace(calibration, figures=_figures(data, chosen, measured, judged))
     save_calibration(directory, calibration)
     if page is not None:
         title = f"Calibration of {model_name(loaded)} {loaded.camera.width} px on {data.path.resolve().name}"
-        frames = source.shown(
-            Renderer(directory, device), _spread(chosen.frames[chosen.unit >= 0], SHOWN_FRAMES)
-        )
-        write_page(page, title, calibration, chosen.kind, measured, frames)
-    return Calibrated(calibration, measured, chosen)
+        own = chosen.judge.frames if judged.frames else chosen.frames[chosen.unit >= 0]
+        frames = source.shown(Renderer(directory, device), _spread(own, SHOWN_FRAMES))
+        write_page(page, title, calibration, chosen.kind, measured, judged, frames)
+    return Calibrated(calibration, measured, judged, chosen)
+
+
+def judge(checkpoint: Path, data: Dataset, frames: Units, device: str = "cpu") -> Judged:
+    """What a calibrated checkpoint makes of frames of a dataset, which should be such as chose nothing of it.
+
+    Raises:
+        UserError: a bad checkpoint, one without a calibration, or a dataset of another place or without metric depth.
+    """
+    directory = checkpoint_directory(Path(checkpoint))
+    loaded, renderer = load_checkpoint(directory), Renderer(directory, device)
+    if renderer.calibration is None:
+        raise UserError(f"{directory} is not calibrated; run pose2rgbd calibrate first")
+    _check_depth(loaded, data)
+    check_place(loaded, data)
+    return _Source(directory, loaded, data, device).judge(renderer, frames, renderer.calibration.margin_m)
 
 
 def guard_limit(score: dict[int, float], judged: dict[int, tuple[int, int]], allowed: float) -> float:
@@ -160,8 +179,30 @@ class _Source:
         joined = [np.concatenate(part) for part in zip(*parts, strict=True)]
         if len(joined[0]) == 0:
             raise UserError(f"{self._data.path}: the model knows no depth in any held-out frame")
+        known_units = np.unique(joined[-2][joined[-2] >= 0])
+        if len(known_units) < FEWEST_UNITS:
+            raise UserError(
+                f"{self._data.path}: the model knows depth in {len(known_units)} of {len(chosen.units)} held-out "
+                f"{chosen.kind}; {FEWEST_UNITS} are needed to calibrate"
+            )
         count = len(FEATURES)
         return Pixels(tuple(joined[:count]), joined[count], joined[count + 1], *joined[count + 2 :]), asked
+
+    def judge(self, renderer: Renderer, frames: Units, margin_m: float) -> Judged:
+        """Frames as the calibrated renderer shows them, counted."""
+
+        def looks() -> Iterator[Look]:
+            for frame, unit in zip(frames.frames, frames.unit, strict=True):
+                T = self._data.T_map_cam[frame]
+                images = renderer.render_for_camera(T, self.camera)
+                assert images.depth is not None
+                assert images.depth_lower is not None
+                assert images.depth_upper is not None
+                bounds = images.depth[0], images.depth_lower[0], images.depth_upper[0]
+                inside = renderer.guard_score(T).inside
+                yield Look(int(unit), inside, self.truth(int(frame)), *bounds)
+
+        return Judged.of(looks(), frames.kind, margin_m)
 
     def shown(self, renderer: Renderer, frames: np.ndarray) -> list[ShownFrame]:
         """Frames as the calibrated renderer shows them."""
@@ -219,7 +260,9 @@ def _at_most(chosen: HeldOut, most: int) -> HeldOut:
     mine, others = np.flatnonzero(chosen.unit >= 0), np.flatnonzero(chosen.unit < 0)
     kept = [_spread(mine, most), _spread(others, max(most - len(mine), most // 4))]
     taken = np.concatenate(kept)
-    return HeldOut(chosen.frames[taken], chosen.unit[taken], chosen.kind, chosen.notes)
+    judging = _spread(np.arange(len(chosen.judge.frames)), most)
+    judge = replace(chosen.judge, frames=chosen.judge.frames[judging], unit=chosen.judge.unit[judging])
+    return replace(chosen, frames=chosen.frames[taken], unit=chosen.unit[taken], judge=judge)
 
 
 def _spread(indices: np.ndarray, most: int) -> np.ndarray:
@@ -228,7 +271,7 @@ def _spread(indices: np.ndarray, most: int) -> np.ndarray:
     return indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
 
 
-def _figures(data: Dataset, chosen: HeldOut, measured: Measured) -> dict[str, Any]:
+def _figures(data: Dataset, chosen: HeldOut, measured: Measured, judged: Judged) -> dict[str, Any]:
     return {
         "dataset": data.path.resolve().name,
         "frames": len(chosen.frames),
@@ -236,4 +279,5 @@ def _figures(data: Dataset, chosen: HeldOut, measured: Measured) -> dict[str, An
         "unit": chosen.kind,
         "notes": list(chosen.notes),
         **measured.to_dict(),
+        "judged": judged.to_dict(),
     }

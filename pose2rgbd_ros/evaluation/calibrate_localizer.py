@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate import check_place
 from pose2rgbd_ros.evaluation.calibrate_localizer_page import Example, write_page
 from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, deals, estimate
-from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, held_out
+from pose2rgbd_ros.evaluation.calibrate_units import HeldOut, Units, held_out
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.localization import covariance
 from pose2rgbd_ros.localization.calibration import (
@@ -22,6 +22,7 @@ from pose2rgbd_ros.localization.calibration import (
     remove_localizer_calibration,
     save_localizer_calibration,
 )
+from pose2rgbd_ros.localization.estimate import Estimate as Answer
 from pose2rgbd_ros.localization.evidence import FeatureModel, doubts, image_figures
 from pose2rgbd_ros.localization.eye import Eye, Seen, pose_network
 from pose2rgbd_ros.localization.gate import Gate
@@ -63,9 +64,12 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """On lines not calibrated on. coverage: (level, part) of covariance.LEVELS and position, rotation, both. accepted:
-    share of frames. curve: rows of the promised share, and that held by position, rotation and both. position_m, sigma_m
-    (N,), accepted_at (N,): of single frames. rotation_deg: (N,)."""
+    """By dealing the lines that calibrate: on those not fitted on.
+
+    coverage: (level, part) of covariance.LEVELS and position, rotation, both. accepted: share of frames. curve: rows of the
+    promised share, and that held by position, rotation and both. position_m, sigma_m (N,), accepted_at (N,): of single
+    frames. rotation_deg: (N,).
+    """
 
     coverage: list[list[Estimate]]
     accepted: Estimate
@@ -77,24 +81,92 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
+class JudgedPoses:
+    """What the calibrated localizer answers to frames that no weights, covariance or limit were chosen on.
+
+    coverage, accepted: as in `Measured`. position_m, rotation_deg: median errors of accepted frames. frames, units, kind: how
+    many frames, of how many lines or stretches; no frame when nothing was left to judge on, and then the rest is NaN.
+    """
+
+    coverage: list[list[Estimate]]
+    accepted: Estimate
+    position_m: float
+    rotation_deg: float
+    frames: int
+    units: int
+    kind: str
+
+    @classmethod
+    def of(cls, answers: list[Answer], T_true: Float64, units: Units) -> JudgedPoses:
+        """Of the answers to frames, their true poses (N, 4, 4) and their lines."""
+        numbers, place = np.unique(units.unit, return_inverse=True)
+        accepted = np.array([one.accepted for one in answers], bool)
+        asked, passed = (_by_unit(place, each, len(numbers)) for each in (np.ones(len(accepted)), accepted))
+        found = [one for one in answers if one.accepted]
+        T = np.array([one.T_map_cam for one in found], np.float64).reshape(-1, 4, 4)
+        of_map = np.array([one.covariance for one in found], np.float64).reshape(-1, 6, 6)
+        away = covariance.errors(T, T_true[accepted])
+        to_map = np.zeros_like(of_map)  # errors are along level axes, covariances along the map's
+        to_map[:, :3, :3] = to_map[:, 3:, 3:] = covariance.level_axes(T)
+        inside = covariance.inside(covariance.squared_of(to_map.swapaxes(1, 2) @ of_map @ to_map, away))
+        counts = np.array([
+            [_by_unit(place[accepted], inside[:, level, part], len(numbers)) for part in range(3)]
+            for level in range(len(covariance.LEVELS))
+        ])  # fmt: skip
+        coverage = [[estimate(held, passed) for held in row] for row in counts]
+        size = [np.linalg.norm(away[:, half], axis=1) for half in (slice(3), slice(3, 6))]
+        position_m, rotation_rad = (float(np.median(one)) if len(one) else np.nan for one in size)
+        share = estimate(passed, asked)
+        return cls(
+            coverage,
+            share,
+            position_m,
+            float(np.degrees(rotation_rad)),
+            len(answers),
+            len(numbers),
+            units.kind,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For localization.yaml: value, lower and upper end of 95 % by resampling lines."""
+        size = {"frames": self.frames, "units": self.units, "unit": self.kind}
+        if self.frames == 0:
+            return size
+        return {
+            **size,
+            "accepted": self.accepted.to_list(),
+            "coverage": _coverage(self.coverage),
+            "median_position_m": round(self.position_m, 4),
+            "median_rotation_deg": round(self.rotation_deg, 4),
+        }
+
+    def line(self) -> str:
+        """One line for the console."""
+        if self.frames == 0:
+            return "nothing was left to judge on: these figures are of the frames that set the covariance and the limit"
+        accepted = self.accepted
+        return (
+            f"judged on {self.frames} other held-out frames ({self.units} {self.kind}): regions of 50, 90, 95 % hold "
+            f"{_held(self.coverage)}; accepted {accepted.value:.1%} ({accepted.low:.1%} to {accepted.high:.1%})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class CalibratedLocalizer:
     """The calibration, and what it is drawn from."""
 
     calibration: LocalizerCalibration
     measured: Measured
+    judged: JudgedPoses
     held_out: HeldOut
 
     def line(self) -> str:
-        """One line for the console."""
-        held = [[f"{one.value:.0%}" for one in row] for row in self.measured.coverage]
-        parts = [
-            f"{name} {', '.join(row[i] for row in held)}" for i, name in enumerate(("position", "rotation"))
-        ]
+        """For the console: what calibrated, and a second line of what judged."""
         accepted = self.measured.accepted
         return (
-            f"calibrated on held-out {self.held_out.kind}: regions of 50, 90, 95 % hold {'; '.join(parts)}; "
+            f"calibrated on held-out {self.held_out.kind}: regions of 50, 90, 95 % hold {_held(self.measured.coverage)}; "
             f"accepted {accepted.value:.1%} ({accepted.low:.1%} to {accepted.high:.1%}), "
-            f"score limit {self.calibration.gate.limit:.2f}"
+            f"score limit {self.calibration.gate.limit:.2f}\n   {self.judged.line()}"
         )
 
 
@@ -136,17 +208,52 @@ def calibrate_localizer(
     measured = _measure(frames, figures, goal.true_accept)
     calibration = LocalizerCalibration(
         loaded.weights_sha256, goal.crops, goal.true_accept, model, gate, features, memory,
-        _told(data, chosen, measured),
     )  # fmt: skip
     remove_localizer_calibration(directory)
     save_localizer_calibration(directory, calibration)
-    found = CalibratedLocalizer(calibration, measured, chosen)
+    judged = judge(Localizer(directory, device), data, chosen.judge)
+    calibration = replace(calibration, figures=_told(data, chosen, measured, judged))
+    save_localizer_calibration(directory, calibration)
+    found = CalibratedLocalizer(calibration, measured, judged, chosen)
     if page is not None:
         title = f"Calibration of {loaded.architecture['network']} {loaded.camera.width} px on {data.path.resolve().name}"
+        examples = _examples(directory, device, data, chosen)
         write_page(
-            page, title, found.line(), chosen.notes, measured, _examples(directory, device, data, chosen)
+            page,
+            title,
+            [line.strip() for line in found.line().splitlines()],
+            chosen.notes,
+            measured,
+            examples,
         )
     return found
+
+
+def judge(localizer: Localizer, data: Dataset, units: Units) -> JudgedPoses:
+    """What a calibrated localizer answers to frames, which should be such as chose nothing of it."""
+    answers = localizer.find_all((data.rgb(int(frame)) for frame in units.frames), data.camera)
+    return JudgedPoses.of(answers, data.T_map_cam[units.frames], units)
+
+
+def _by_unit(place: np.ndarray, values: np.ndarray, units: int) -> Float64:
+    """Sums (units,) of values (N,) by their units' places."""
+    return np.bincount(place, values, units).astype(np.float64)
+
+
+def _held(coverage: list[list[Estimate]]) -> str:
+    """The shares of position and rotation, in words."""
+    shares = [[f"{one.value:.0%}" for one in row] for row in coverage]
+    return "; ".join(
+        f"{name} {', '.join(row[i] for row in shares)}" for i, name in enumerate(("position", "rotation"))
+    )
+
+
+def _coverage(coverage: list[list[Estimate]]) -> dict[str, Any]:
+    names = ("position", "rotation", "both")
+    return {
+        f"{level:g}": {name: one.to_list() for name, one in zip(names, row, strict=True)}
+        for level, row in zip(covariance.LEVELS, coverage, strict=True)
+    }
 
 
 def _fit(frames: Frames, figures: Float64, true_accept: float) -> tuple[covariance.CovarianceModel, Gate]:
@@ -234,15 +341,21 @@ def _training_frames(loaded: Checkpoint, data: Dataset) -> np.ndarray:
 
 def _at_most(chosen: HeldOut) -> HeldOut:
     """Frames of whole lines only, evenly spaced ones where there are more than needed."""
-    mine = np.flatnonzero(chosen.unit >= 0)
-    taken = mine[np.linspace(0, len(mine) - 1, min(len(mine), MOST_HELD_OUT)).round().astype(int)]
-    return HeldOut(chosen.frames[taken], chosen.unit[taken], chosen.kind, chosen.notes)
+    own = np.flatnonzero(chosen.unit >= 0)
+    some = [
+        indices[np.linspace(0, len(indices) - 1, min(len(indices), MOST_HELD_OUT)).round().astype(int)]
+        for indices in (own, np.arange(len(chosen.judge.frames)))
+    ]
+    judge = replace(chosen.judge, frames=chosen.judge.frames[some[1]], unit=chosen.judge.unit[some[1]])
+    return replace(chosen, frames=chosen.frames[some[0]], unit=chosen.unit[some[0]], judge=judge)
 
 
 def _examples(directory: Path, device: str, data: Dataset, chosen: HeldOut) -> list[Example]:
-    """Held-out frames by their score, and one of them spoilt in several ways, as the calibrated localizer answers."""
+    """Held-out frames (those that judge, where there are any) by their score, and one of them spoilt in several ways, as
+    the calibrated localizer answers."""
     localizer = Localizer(directory, device)
-    some = chosen.frames[np.linspace(0, len(chosen.frames) - 1, min(60, len(chosen.frames))).astype(int)]
+    frames = chosen.judge.frames if len(chosen.judge.frames) else chosen.frames
+    some = frames[np.linspace(0, len(frames) - 1, min(60, len(frames))).astype(int)]
     found = localizer.find_all((data.rgb(int(frame)) for frame in some), data.camera)
     order = np.argsort([one.score for one in found])
     shown: list[Example] = []
@@ -263,8 +376,7 @@ def _example(label: str, rgb: UInt8, answer: Any, T_true: Float64 | None) -> Exa
     return Example(label, rgb, answer, error_m)
 
 
-def _told(data: Dataset, chosen: HeldOut, measured: Measured) -> dict[str, Any]:
-    names = ("position", "rotation", "both")
+def _told(data: Dataset, chosen: HeldOut, measured: Measured, judged: JudgedPoses) -> dict[str, Any]:
     accepted = measured.accepted_at
     return {
         "dataset": data.path.resolve().name,
@@ -273,11 +385,9 @@ def _told(data: Dataset, chosen: HeldOut, measured: Measured) -> dict[str, Any]:
         "unit": chosen.kind,
         "notes": list(chosen.notes),
         "accepted": measured.accepted.to_list(),
-        "coverage": {
-            f"{level:g}": {name: one.to_list() for name, one in zip(names, row, strict=True)}
-            for level, row in zip(covariance.LEVELS, measured.coverage, strict=True)
-        },
+        "coverage": _coverage(measured.coverage),
         "median_position_m": round(float(np.median(measured.position_m[accepted])), 4),
         "median_rotation_deg": round(float(np.median(measured.rotation_deg[accepted])), 4),
         "median_sigma_m": round(float(np.median(measured.sigma_m[accepted])), 4),
+        "judged": judged.to_dict(),
     }

@@ -28,11 +28,13 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;color:#222}}
 img{{max-width:100%}} .verdict{{border-left:5px solid #0b6e4f;padding:.3rem .8rem}}</style>
 <h1>{title}</h1><p class="verdict">{verdict}</p>{notes}
-<h2>Promise, on lines that nothing was fitted on</h2>
+<h2>Judged, on frames that nothing was chosen on</h2><p>{judged}.</p>
+<h2>Promise, on lines dealt anew among those that calibrate</h2>
 <p>Left: the share of accepted poses whose error lies within the region that promises it. Right: error of the position
 against its predicted standard deviation (of the worst direction); above the line at twice it errors are rare.</p>
 <img alt="coverage and errors" src="{curves}">
-<h2>Accepted and rejected</h2><p>Held-out frames from the lowest to the highest score, and one of them spoilt. Nothing was
+<h2>Accepted and rejected</h2><p>Held-out frames (those that judge, where there are any) from the lowest to
+the highest score, and one of them spoilt. Nothing was
 fitted to the spoilt ones.</p><img alt="examples" src="{examples}">
 </html>
 """
@@ -56,16 +58,24 @@ class Example:
 
 
 def write_page(
-    out: Path, title: str, verdict: str, notes: tuple[str, ...], measured: Measured, examples: list[Example]
+    out: Path,
+    title: str,
+    verdict: list[str],
+    notes: tuple[str, ...],
+    measured: Measured,
+    examples: list[Example],
 ) -> None:
-    """Write calibration.html and its two pictures into `out`; UserError when it cannot be written."""
+    """Write calibration.html and its two pictures into `out`; UserError when it cannot be written.
+
+    verdict: what calibrated and what judged.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         pictures = {CURVES_FILE: curves_picture(measured), EXAMPLES_FILE: examples_picture(examples)}
         for name, png in pictures.items():
             (out / name).write_bytes(png)
         page = PAGE.format(
-            title=html.escape(title), verdict=html.escape(verdict),
+            title=html.escape(title), verdict=html.escape(verdict[0]), judged=html.escape(verdict[1]),
             notes="".join(f"<p>{html.escape(note)}</p>" for note in notes),
             curves=_embedded(pictures[CURVES_FILE]), examples=_embedded(pictures[EXAMPLES_FILE]),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """On lines that the bounds were not fitted on.
+    """By dealing the lines that calibrate: on lines that the bounds were not fitted on, but that set the guard's limit.
 
     coverage: of known pixels, those within the interval. below: those nearer than the lower bound. false_safe: those
     whose lower bound exceeds the truth by the margin. known: of pixels of recorded depth, those with a depth.
@@ -72,6 +73,84 @@ class Measured:
         )
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the calibrated renderer, guard and all, makes of frames that no calibration, weights or limit was chosen on.
+
+    coverage, below, false_safe, known: as in `Measured`, of the depth that the renderer gives. passed: share of frames
+    that are in the guard. frames, units, kind: how many frames, of how many lines or stretches; no frame when nothing was
+    left to judge on, and then all shares are NaN.
+    """
+
+    coverage: Estimate
+    below: Estimate
+    false_safe: Estimate
+    known: Estimate
+    passed: Estimate
+    frames: int
+    units: int
+    kind: str
+
+    @classmethod
+    def of(cls, looks: Iterable[Look], kind: str, margin_m: float) -> Judged:
+        """Count frames, one after another."""
+        sums: dict[int, Float64] = {}
+        for look in looks:
+            counts = look.counts(margin_m)
+            sums[look.unit] = sums.get(look.unit, np.zeros(len(counts))) + counts
+        if not sums:
+            nothing = Estimate(*(float("nan"),) * 3)
+            return cls(*(nothing,) * 5, 0, 0, kind)
+        frames, passed, asked, known, within, below, false_safe = np.array(list(sums.values())).T
+        return cls(
+            estimate(within, known), estimate(below, known), estimate(false_safe, known), estimate(known, asked),
+            estimate(passed, frames), int(frames.sum()), len(sums), kind,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """For calibration.yaml: value, lower and upper end of 95 % by resampling lines."""
+        size = {"frames": self.frames, "units": self.units, "unit": self.kind}
+        if self.frames == 0:
+            return size
+        names = ("coverage", "below", "false_safe", "known", "passed")
+        return {**size, **{name: getattr(self, name).to_list() for name in names}}
+
+    def line(self, level: float) -> str:
+        """One line for the console."""
+        if self.frames == 0:
+            return "nothing was left to judge on: these figures are of the frames that set the bounds and the limit"
+        return (
+            f"judged on {self.frames} other held-out frames ({self.units} {self.kind}): the guard passes "
+            f"{self.passed.value:.0%}, {level:.0%} interval holds {self.coverage.value:.1%} ({self.coverage.low:.1%} to "
+            f"{self.coverage.high:.1%}), false-safe {self.false_safe.value:.2%} (up to {self.false_safe.high:.2%}), "
+            f"known {self.known.value:.0%}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One frame as the calibrated renderer shows it. unit: its line. inside: in the guard. truth, depth, lower, upper:
+    (H, W), NaN unknown."""
+
+    unit: int
+    inside: bool
+    truth: Float32
+    depth: Float32
+    lower: Float32
+    upper: Float32
+
+    def counts(self, margin_m: float) -> Float64:
+        """1, whether it is inside, and pixels: of recorded depth, known, within, nearer than the bound, false-safe."""
+        asked = np.isfinite(self.truth)
+        known = asked & np.isfinite(self.depth)
+        with np.errstate(invalid="ignore"):
+            within = known & (self.lower <= self.truth) & (self.truth <= self.upper)
+            below = known & (self.truth < self.lower)
+            false_safe = known & (self.lower > self.truth + margin_m)
+        pixels = [flag.sum() for flag in (asked, known, within, below, false_safe)]
+        return np.array([1, self.inside, *pixels], np.float64)
+
+
 @dataclass(eq=False)
 class _Counts:
     """Sums by unit (U,)."""
@@ -88,7 +167,8 @@ def measure(
 ) -> Measured:
     """Deal the units into halves, fit on one and count on the other.
 
-    asked: unit -> how many of its sampled pixels have a recorded depth, known to the model or not.
+    asked: unit -> how many of its sampled pixels have a recorded depth, known to the model or not; also of units of
+    which the model knows nothing.
     """
     units = np.unique(pixels.unit[pixels.unit >= 0])
     counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
@@ -112,12 +192,13 @@ def measure(
                 before[0] + int(flags[3][inside].sum()), before[1] + int(known[inside].sum()),
             )  # fmt: skip
         shown.append(np.stack([(upper - lower) / other.depth, other.depth - other.truth])[:, known])
+    blind = np.array([count for unit, count in asked.items() if unit >= 0 and unit not in units], np.float64)
     width, error_m = np.concatenate(shown, axis=1)
     return Measured(
         coverage=estimate(counts.within, counts.known),
         below=estimate(counts.below, counts.known),
         false_safe=estimate(counts.false_safe, counts.known),
-        known=estimate(counts.known, counts.asked),
+        known=estimate(np.append(counts.known, 0 * blind), np.append(counts.asked, DEALS * blind)),
         width=float(np.median(width)) if len(width) else float("nan"),
         judged=of_frame,
         reliability=_reliability(pixels, edges, goal, focal_px),

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_measure import Measured
+from pose2rgbd_ros.evaluation.calibrate_measure import Judged, Measured
 from pose2rgbd_ros.evaluation.sheets import DEPTH_COLOURS, ERROR_COLOURS, Block, Column, draw_blocks
 from pose2rgbd_ros.geometry.arrays import Float32, UInt8
 from pose2rgbd_ros.rendering.calibration import Calibration
@@ -22,10 +22,12 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;color:#222}}
 img{{max-width:100%}} .verdict{{border-left:5px solid #0b6e4f;padding:.3rem .8rem}}</style>
 <h1>{title}</h1><p class="verdict">{verdict}</p>{notes}
-<h2>Promise and risk, on lines that the bounds were not fitted on</h2>
+<h2>Judged, on frames that nothing was chosen on</h2>{judged}
+<h2>Promise and risk, on lines dealt anew among those that calibrate</h2>
 <p>Left: the share of pixels within the interval against the share it promises. Right: errors of depth among the pixels
 of the narrowest intervals.</p><img alt="reliability and risk" src="{curves}">
-<h2>Frames</h2><p>Held-out frames, with the final table. Grey is unknown. The last column shows where the truth lies
+<h2>Frames</h2><p>Held-out frames (those that judge, where there are any), with the final table.
+Grey is unknown. The last column shows where the truth lies
 nearer than the lower bound (red: by more than the margin) or farther than the upper one (blue).</p>
 <img alt="truth, depth, error and bounds" src="{sheet}">
 </html>
@@ -56,7 +58,13 @@ class ShownFrame:
 
 
 def write_page(
-    out: Path, title: str, calibration: Calibration, kind: str, measured: Measured, frames: list[ShownFrame]
+    out: Path,
+    title: str,
+    calibration: Calibration,
+    kind: str,
+    measured: Measured,
+    judged: Judged,
+    frames: list[ShownFrame],
 ) -> None:
     """Write calibration.html and the sheet of frames into `out`; UserError when it cannot be written."""
     try:
@@ -65,11 +73,28 @@ def write_page(
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in calibration.figures.get("notes", []))
         page = PAGE.format(
             title=html.escape(title), verdict=html.escape(measured.line(calibration, kind)), notes=notes,
+            judged=_judged(judged, calibration.level),
             curves=_embedded(_curves(measured)), sheet=_embedded((out / SHEET_FILE).read_bytes()),
         )  # fmt: skip
         (out / PAGE_FILE).write_text(page)
     except OSError as error:
         raise UserError(f"cannot write the page into {out} ({error.strerror or error})") from error
+
+
+def _judged(judged: Judged, level: float) -> str:
+    """The section: a sentence, and a table where something judged."""
+    sentence = f"<p>{html.escape(judged.line(level))}.</p>"
+    if judged.frames == 0:
+        return sentence
+    shares = {
+        "frames in the guard": judged.passed, f"{level:.0%} interval holds": judged.coverage,
+        "nearer than the lower bound": judged.below, "false-safe": judged.false_safe, "known": judged.known,
+    }  # fmt: skip
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{one.value:.2%}</td><td>{one.low:.2%} to {one.high:.2%}</td></tr>"
+        for name, one in shares.items()
+    )
+    return f"{sentence}<table><tr><th></th><th>share</th><th>95 % by resampling {judged.kind}</th></tr>{rows}</table>"
 
 
 def _block(frames: list[ShownFrame], margin_m: float) -> Block:

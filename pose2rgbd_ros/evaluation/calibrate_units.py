@@ -1,4 +1,8 @@
-"""Which frames calibrate, and in which units: a line is exchangeable with another line, a pixel with its neighbour is not."""
+"""Which frames calibrate, which judge, and in which units: a line is exchangeable with another line, a pixel with its
+neighbour is not.
+
+What calibrates are the held-out frames that may choose. Those that judge are looked at once all is decided.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,16 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 FEWEST_FRAMES = 16
+FEWEST_UNITS = 4  # they are dealt into halves, and of a half one is left out in turn
 FEWEST_LINES, STRETCHES = 6, 8  # with fewer lines each is cut, into about so many stretches in all
 SHORTEST = 4  # frames; shorter pieces go to their neighbour
 TURN_DEG = 60.0
 LINES_GROUP = "held-out lines"
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Frames of a dataset that the model was not trained on.
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Frames by line.
 
     frames: indices (F,). unit: (F,) number of the line or stretch of each, -1 for frames that lie among trained ones and
     so only widen the evidence. kind: "lines", "stretches of 2 lines", ...: what a unit is.
@@ -30,46 +35,81 @@ class HeldOut:
     frames: np.ndarray
     unit: np.ndarray
     kind: str
-    notes: tuple[str, ...] = ()
 
     @property
     def units(self) -> np.ndarray:
         return np.unique(self.unit[self.unit >= 0])
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut(Units):
+    """Frames of a dataset that the model was not trained on and that may choose, and those that only judge."""
+
+    judge: Units
+    notes: tuple[str, ...] = ()
+
+
 def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
-    """The frames that calibrate; UserError when there are fewer than FEWEST_FRAMES.
+    """The frames that calibrate and those that judge; UserError when fewer than FEWEST_FRAMES can calibrate.
 
     Of a dataset trained on, those its split held out: whole lines or stretches where there are any. Of another recording
-    of the place, all frames.
+    of the place, all frames calibrate.
     """
     position_m = dataset.T_map_cam[:, :3, 3]
     train = checkpoint.trained_on(dataset.stamps_ns, position_m)
-    notes: tuple[str, ...] = ()
-    others = np.array([], int)
     if not train.any():
-        frames, notes = np.arange(len(train)), ("another recording than the training's",)
-    else:
-        split = split_from_dict(
-            checkpoint.provenance["split"], dataset.stamps_ns, position_m, folder=dataset.path
+        every = _by_line(np.arange(len(train)), position_m)
+        _check_enough(every, dataset)
+        nothing = Units(np.array([], int), np.array([], int), "lines")
+        return HeldOut(
+            every.frames, every.unit, every.kind, nothing, ("another recording than the training's",)
         )
-        frames = np.setdiff1d(split.test, np.flatnonzero(train))
-        lines = np.intersect1d(split.groups.get(LINES_GROUP, frames), frames)
-        if len(lines) >= FEWEST_FRAMES:
-            frames, others = lines, np.setdiff1d(frames, lines)
-        if split.name == "random":
-            notes = ("held out at random: each frame has trained neighbours, so the figures flatter",)
-    if len(frames) < FEWEST_FRAMES:
-        raise UserError(
-            f"{dataset.path}: {len(frames)} held-out frames are too few to calibrate on, {FEWEST_FRAMES} are needed; "
-            "train with --split segments or lines+random, or give another recording of the place"
-        )
-    if notes and train.any():
-        unit, kind = np.arange(len(frames)) * STRETCHES // len(frames), "stretches of random frames"
-    else:
-        unit, kind = units_of(frames, dataset.T_map_cam[frames, :3, 3])
-    together = np.concatenate([frames, others])
-    return HeldOut(together, np.concatenate([unit, np.full(len(others), -1)]), kind, notes)
+    recipe = checkpoint.provenance["split"]
+    split = split_from_dict(recipe, dataset.stamps_ns, position_m, folder=dataset.path)
+    trained = np.flatnonzero(train)
+    lines = split.groups.get(LINES_GROUP, split.test)
+    unit_of = _by_share if split.name == "random" else _by_line
+    choose = np.setdiff1d(split.choose, trained)
+    judge = np.intersect1d(np.setdiff1d(split.judge, trained), lines)
+    own, others = np.intersect1d(choose, lines), np.setdiff1d(choose, lines)
+    chosen = unit_of(own, position_m)
+    _check_enough(chosen, dataset)
+    notes = (
+        ("held out at random: each frame has trained neighbours, so the figures flatter",)
+        if split.name == "random"
+        else ()
+    )
+    return HeldOut(
+        np.concatenate([chosen.frames, others]),
+        np.concatenate([chosen.unit, np.full(len(others), -1)]),
+        chosen.kind,
+        unit_of(judge, position_m),
+        notes,
+    )
+
+
+def _check_enough(chosen: Units, dataset: Dataset) -> None:
+    if len(chosen.frames) >= FEWEST_FRAMES and len(chosen.units) >= FEWEST_UNITS:
+        return
+    raise UserError(
+        f"{dataset.path}: {len(chosen.frames)} held-out frames ({len(chosen.units)} {chosen.kind}) that may choose are too "
+        f"few to calibrate on, {FEWEST_FRAMES} in {FEWEST_UNITS} are needed; hold more out, train with --split segments or "
+        "lines+random, or give another recording of the place"
+    )
+
+
+def _by_line(frames: np.ndarray, position_m: Float64) -> Units:
+    """Frames, ascending, by line; positions (N, 3) are of the whole dataset."""
+    if len(frames) == 0:
+        return Units(frames, frames, "lines")
+    return Units(frames, *units_of(frames, position_m[frames]))
+
+
+def _by_share(frames: np.ndarray, position_m: Float64) -> Units:
+    """Frames that were dealt at random, in stretches of time."""
+    return Units(
+        frames, np.arange(len(frames)) * STRETCHES // max(len(frames), 1), "stretches of random frames"
+    )
 
 
 def units_of(frames: np.ndarray, position_m: Float64) -> tuple[np.ndarray, str]:

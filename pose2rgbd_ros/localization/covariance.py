@@ -98,7 +98,11 @@ def fit(errors: Float64, features: Float64, unit: np.ndarray) -> CovarianceModel
 
 def squared_distances(model: CovarianceModel, errors: Float64, features: Float64) -> Float64:
     """Squared Mahalanobis distances (N, 3) of errors: of the position, the rotation and both together."""
-    covariance = model.covariance_level(features)
+    return squared_of(model.covariance_level(features), errors)
+
+
+def squared_of(covariance: Float64, errors: Float64) -> Float64:
+    """Squared Mahalanobis distances (N, 3), as above, of errors (N, 6) by covariances (N, 6, 6) along the same axes."""
     parts = (*_PARTS, slice(0, 6))
     return np.stack([_squared(covariance[:, part, part], errors[:, part]) for part in parts], axis=1)
 

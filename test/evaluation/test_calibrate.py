@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,15 +11,24 @@ import numpy as np
 import pytest
 import support.small_relief as small_relief
 
+from pose2rgbd_ros.dataset.splits import Split, held_out_segments, random_split, with_random_frames
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate import _check_depth, check_place, guard_limit
 from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, _likely_share, edges_of, fit
-from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of, measure
+from pose2rgbd_ros.evaluation.calibrate_measure import (
+    Judged,
+    Look,
+    _risk_coverage,
+    bounds_of,
+    deals,
+    estimate,
+    measure,
+)
 from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.rendering.guard import NOWHERE, Guard
 from pose2rgbd_ros.rendering.intervals import FEATURES
-from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 
 def noisy(seed: int, units: int = 10, each: int = 2500, bias: float = 0.0) -> Pixels:
@@ -100,6 +110,8 @@ def test_a_line_that_no_other_resembles_is_measured_as_it_would_have_come():
     asked = dict.fromkeys(range(10), 5000)
     measured = measure(pixels, asked, edges_of(pixels, FEATURES), Goal(), 64.0)
     assert measured.false_safe.value > 0.05
+    assert measured.below.value > 0.08, "the truth is nearer than the bound"
+    assert 1 - measured.coverage.value - measured.below.value < 0.08
     unsafe, known = np.array([measured.judged[unit] for unit in range(10)]).T
     assert unsafe[4] / known[4] > 0.5
     assert (np.delete(unsafe, 4) < 0.02 * np.delete(known, 4)).all()
@@ -107,6 +119,81 @@ def test_a_line_that_no_other_resembles_is_measured_as_it_would_have_come():
     assert (known > 2500).all()
     assert unsafe.sum() / known.sum() == pytest.approx(measured.false_safe.value)
     assert known.sum() / (3 * 10 * 5000) == pytest.approx(measured.known.value), "of all that were asked for"
+
+
+def test_the_reliability_is_of_lines_left_out_and_of_each_level():
+    pixels = noisy(2)
+    asked = dict.fromkeys(range(10), 2500)
+    measured = measure(pixels, asked, edges_of(pixels, FEATURES), Goal(margin_m=60.0), 64.0)
+    promised, held = np.array(measured.reliability).T
+    assert promised.tolist() == [0.5, 0.7, 0.8, 0.9, 0.95]
+    assert held == pytest.approx(promised, abs=0.07)
+    others = ~np.isin(pixels.unit, deals(np.arange(10))[0])
+    off = dataclasses.replace(pixels, depth=pixels.depth + np.where(others, 25.0, 0.0).astype(np.float32))
+    measured = measure(off, asked, edges_of(off, FEATURES), Goal(margin_m=60.0), 64.0)
+    assert max(held for _, held in measured.reliability) < 0.3, "the half fitted on says nothing of the other"
+
+
+def test_a_line_worse_than_all_others_makes_bounds_deeper_than_any_pixel_asks_for():
+    """What the others need is not enough for it, so the next line may need more than all of these."""
+    generator = np.random.default_rng(0)
+    unit = np.arange(6).repeat(400)
+    depth = 50 + np.array([0.0, 1.0, 2.0, 3.0, 4.0, 14.0])[unit] + generator.normal(0, 0.5, 2400)
+    features = tuple(values.astype(np.float32) for values in (0 * depth, 0 * depth, 0 * depth, 0 * depth))
+    pixels = Pixels(features, depth.astype(np.float32), np.full(2400, 50, np.float32), unit, unit)
+    table = fit(pixels, edges_of(pixels, FEATURES), Goal(), 64.0)
+    asked = 1 - 50 / depth
+    assert 1.3 * asked.max() < np.nanmax(table.lower) < 8 * asked.max()
+
+
+def test_where_the_bound_would_lie_nearer_than_a_quarter_of_depth_depth_is_unknown():
+    pixels = noisy(7)
+    hard = pixels.features[1] > 0.4
+    wrong = dataclasses.replace(
+        pixels, truth=np.where(hard, 0.1 * pixels.depth, pixels.truth).astype(np.float32)
+    )
+    known, _, _ = bounds_of(fit(wrong, edges_of(wrong, FEATURES), Goal(), 64.0), wrong)
+    assert not known[hard].any()
+    assert known[~hard].mean() > 0.9
+
+
+def test_a_feature_that_is_mostly_its_least_value_parts_no_empty_cell():
+    pixels = noisy(2)
+    flat = np.where(pixels.features[1] < 0.12, 0.0, pixels.features[1]).astype(np.float32)
+    pixels = dataclasses.replace(pixels, features=(pixels.features[0], flat, *pixels.features[2:]))
+    assert 0.35 < (flat == 0).mean() < 0.8
+    edges = edges_of(pixels, FEATURES)[1]
+    assert edges[0] > 0.12
+    assert (np.diff(edges) > 0).all()
+
+
+def test_risk_by_hand():
+    width, error_m = np.array([0.4, 0.1, 0.3, 0.2]), np.array([9.0, 1.0, -4.0, -2.0])
+    rows = {share: rest for share, *rest in _risk_coverage(width, error_m, 3.0)}
+    assert rows[0.25] == [1.0, 0.0]
+    assert rows[0.5] == [1.5, 0.0]
+    assert rows[1.0] == [4.0, 0.25], "only a depth farther than the truth is a risk"
+
+
+def test_a_share_comes_with_95_percent_of_its_resampled_units():
+    """Of 100 units alike but for chance the interval is that of the binomial of units."""
+    part = np.repeat([0.0, 1.0], [20, 80])
+    found = estimate(part, np.ones(100))
+    assert found.value == 0.8
+    assert (found.low, found.high) == pytest.approx((0.8 - 1.96 * 0.04, 0.8 + 1.96 * 0.04), abs=0.015)
+    assert np.isnan(estimate(np.zeros(3), np.zeros(3)).value)
+
+
+def test_a_depth_beyond_nearly_all_calibrated_is_unknown():
+    pixels = noisy(4)
+    table = fit(pixels, edges_of(pixels, FEATURES), Goal(), 64.0)
+    assert table.farthest == pytest.approx(np.quantile(pixels.depth, 0.9995))
+    known, lower, upper = bounds_of(table, pixels)
+    beyond = pixels.depth > table.farthest
+    assert 0 < beyond.sum() < 25
+    assert not known[beyond].any()
+    assert (lower[beyond] == 0).all()
+    assert np.isinf(upper[beyond]).all()
 
 
 def test_half_of_what_is_missed_lies_before_the_interval():
@@ -120,7 +207,29 @@ def test_false_safe_pixels_are_half_of_those_allowed():
     """The interval of 0.5 asks for no deep lower bound: the allowed share decides it alone."""
     goal, pixels, fresh = Goal(level=0.5, false_safe=0.02), noisy(5, 30, 1500), noisy(6, 40, 2000)
     known, lower, _ = bounds_of(fit(pixels, edges_of(pixels, FEATURES), goal, 64.0), fresh)
+    easy = known & (fresh.features[1] < 0.05)
+    assert (fresh.truth < lower)[easy].mean() > 0.1, "where errors are small it does not"
     assert 0.006 < (lower[known] > fresh.truth[known] + goal.margin_m).mean() < 0.012
+
+
+def test_what_judges_is_counted_by_hand():
+    nan = np.nan
+    truth = np.array([10.0, 10.0, 10.0, 10.0, 10.0, nan])
+    depth = np.array([10.0, 12.0, 14.0, 8.0, nan, 10.0])
+    lower, upper = np.array([9.0, 11.0, 13.0, 5.0, nan, 9.0]), np.array([11.0, 13.0, 15.0, 9.0, nan, 11.0])
+    images = [np.array(values, np.float32)[None] for values in (truth, depth, lower, upper)]
+    none = [images[0], *(np.full_like(images[0], nan) for _ in range(3))]
+    looks = [Look(3, True, *images), Look(3, True, *images), Look(7, False, *none)]
+    judged = Judged.of(iter(looks), "lines", 2.0)
+    assert (judged.frames, judged.units, judged.kind) == (3, 2, "lines")
+    found = [getattr(judged, name).value for name in ("coverage", "below", "false_safe", "known", "passed")]
+    assert found == pytest.approx([1 / 4, 2 / 4, 1 / 4, 8 / 15, 2 / 3])
+    assert judged.passed.low == 0.0, "of one line both frames passed, of the other none"
+    assert judged.passed.high == 1.0
+    assert "judged on 3 other held-out frames (2 lines): the guard passes 67%" in judged.line(0.9)
+    nothing = Judged.of([], "lines", 2.0)
+    assert "nothing was left to judge on" in nothing.line(0.9)
+    assert nothing.to_dict() == {"frames": 0, "units": 0, "unit": "lines"}
 
 
 def test_the_guard_reaches_as_far_as_judged_pixels_vouch():
@@ -199,6 +308,79 @@ def test_another_recording_whose_clock_agrees_was_not_trained_on(tmp_path: Path)
     other = SimpleNamespace(stamps_ns=np.arange(36) * 10**8, T_map_cam=T, path=tmp_path)
     chosen = held_out(loaded, other)
     assert (len(chosen.frames), chosen.notes) == (36, ("another recording than the training's",))
+    assert len(chosen.judge.frames) == 0
+
+
+def trained(
+    tmp_path: Path, make: Callable[[np.ndarray, np.ndarray], Split], forget: str = ""
+) -> tuple[Checkpoint, SimpleNamespace, Split]:
+    """A checkpoint trained on lines of 40 frames as `make` splits them; `forget` a key of the split's recipe."""
+    loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model"))
+    T = np.tile(np.eye(4), (480, 1, 1))
+    line, along = np.arange(480) // 40, np.arange(480) % 40
+    T[:, 0, 3], T[:, 1, 3] = np.where(line % 2, 40 - along, along), 20.0 * line
+    stamps_ns = np.arange(480) * 10**8
+    split = make(stamps_ns, T[:, :3, 3])
+    recipe = {key: value for key, value in split.to_dict().items() if key != forget}
+    loaded = dataclasses.replace(
+        loaded,
+        training_stamps_ns=stamps_ns[split.train],
+        training_T_map_cam=T[split.train],
+        provenance={**loaded.provenance, "split": recipe},
+    )
+    return loaded, SimpleNamespace(stamps_ns=stamps_ns, T_map_cam=T, path=tmp_path), split
+
+
+def test_frames_that_judge_calibrate_nothing(tmp_path: Path):
+    loaded, dataset, split = trained(tmp_path, lambda *track: held_out_segments(*track, fraction=0.3))
+    chosen = held_out(loaded, dataset)
+    assert set(chosen.frames) == set(split.choose)
+    assert set(chosen.judge.frames) == set(split.judge)
+    assert min(len(split.choose), len(split.judge)) > 40
+    assert (chosen.unit >= 0).all()
+    for each in (chosen, chosen.judge):
+        for unit in each.units:
+            inside = each.frames[each.unit == unit]
+            assert (np.diff(inside) == 1).all(), "a unit is a stretch of one line"
+
+
+def test_random_frames_widen_the_evidence_and_neither_count_nor_judge(tmp_path: Path):
+    loaded, dataset, split = trained(
+        tmp_path, lambda *track: with_random_frames(held_out_segments(*track, fraction=0.3))
+    )
+    chosen, lines = held_out(loaded, dataset), split.groups["held-out lines"]
+    assert set(chosen.frames) == set(split.choose)
+    assert set(chosen.frames[chosen.unit < 0]) == set(split.choose) - set(lines)
+    assert set(chosen.judge.frames) == set(split.judge) & set(lines)
+    assert (chosen.judge.unit >= 0).all()
+    assert len(chosen.judge.frames) < len(split.judge)
+
+
+def test_a_training_from_before_frames_judged_leaves_none_to_judge(tmp_path: Path):
+    loaded, dataset, split = trained(
+        tmp_path, lambda *track: held_out_segments(*track, fraction=0.3), "choose_fraction"
+    )
+    chosen = held_out(loaded, dataset)
+    assert set(chosen.frames) == set(split.test)
+    assert len(chosen.judge.frames) == 0
+
+
+def test_frames_that_judge_do_not_make_up_for_too_few_that_choose(tmp_path: Path):
+    loaded, dataset, split = trained(
+        tmp_path, lambda *track: held_out_segments(*track, fraction=0.2, choose_fraction=0.0)
+    )
+    assert len(split.judge) > 90
+    with pytest.raises(UserError, match=r"0 held-out frames \(0 lines\) that may choose are too few"):
+        held_out(loaded, dataset)
+
+
+def test_frames_of_a_random_split_are_units_by_time(tmp_path: Path):
+    loaded, dataset, split = trained(tmp_path, lambda stamps_ns, _: random_split(len(stamps_ns)))
+    chosen = held_out(loaded, dataset)
+    assert (set(chosen.frames), set(chosen.judge.frames)) == (set(split.choose), set(split.judge))
+    assert (len(chosen.units), chosen.kind) == (8, "stretches of random frames")
+    assert (np.diff(chosen.unit) >= 0).all()
+    assert "flatter" in chosen.notes[0]
 
 
 def test_poses_of_another_map_are_refused(tmp_path: Path):
@@ -223,6 +405,15 @@ def test_lines_are_cut_where_the_way_turns():
     unit, kind = units_of(np.arange(160), np.stack([x, y, np.zeros(160)], axis=-1))
     assert (kind, len(np.unique(unit))) == ("lines", 8)
     assert np.abs(np.bincount(unit) - 20).max() <= 1
+
+
+def test_a_few_stray_frames_are_no_line():
+    line = [np.arange(20) + 100 * number for number in range(8)]
+    frames = np.concatenate([*line[:3], [250, 251], *line[3:]])
+    unit, kind = units_of(frames, np.stack([frames * 1.0, 0.0 * frames, 0.0 * frames], axis=-1))
+    assert (kind, len(np.unique(unit))) == ("lines", 8)
+    assert unit[60] == unit[59], "they belong to the line before"
+    assert sorted(np.bincount(unit)) == [20] * 7 + [22]
 
 
 def test_few_lines_are_cut_into_stretches_and_called_so():
@@ -252,7 +443,7 @@ def test_without_held_out_frames_there_is_nothing_to_calibrate_on(tmp_path: Path
     loaded.provenance["split"] = {"name": "random", "train_fraction": 0.8, "seed": 0}
     T = loaded.training_T_map_cam
     dataset = SimpleNamespace(stamps_ns=loaded.training_stamps_ns, T_map_cam=T, path=tmp_path)
-    with pytest.raises(UserError, match="held-out frames are too few"):
+    with pytest.raises(UserError, match="are too few to calibrate on"):
         held_out(loaded, dataset)
 
 

@@ -11,11 +11,13 @@ import support.carpet as carpet
 import support.small_relief as small_relief
 import yaml
 from safetensors.numpy import load_file, save_file
+from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.cli import calibrate, locate
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_localizer import LocalizerGoal, calibrate_localizer
+from pose2rgbd_ros.evaluation.calibrate_localizer import JudgedPoses, LocalizerGoal, calibrate_localizer
+from pose2rgbd_ros.evaluation.calibrate_units import Units
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
 from pose2rgbd_ros.localization.estimate import Estimate
@@ -23,7 +25,7 @@ from pose2rgbd_ros.localization.evidence import DOUBTS
 from pose2rgbd_ros.localization.found import heading_deg
 from pose2rgbd_ros.localization.localizer import Localizer
 
-FRAMES, REALISM = 60, list(DOUBTS).index("realism")
+FRAMES, REALISM = 120, list(DOUBTS).index("realism")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,70 @@ def test_it_writes_figures_arrays_and_a_page(place: tuple[Path, Path]):
     assert figures["frames"] >= 16
     assert 0.5 < figures["accepted"][0] <= 1.0
     assert set(figures["coverage"]) == {"0.5", "0.9", "0.95"}
+    split = carpet.split_of(Dataset(place[1]))
+    assert figures["frames"] == len(split.choose)
+    judged = figures["judged"]
+    assert judged["frames"] == len(split.judge)
+    assert set(judged["coverage"]) == {"0.5", "0.9", "0.95"}
+    page = (run / "report" / "calibration.html").read_text()
+    assert f"judged on {len(split.judge)} other held-out frames" in page
     for name in ("calibration.html", "coverage.png", "examples.png"):
         assert (run / "report" / name).stat().st_size > 1000
+
+
+def test_what_judges_changes_no_covariance_and_no_limit(place: tuple[Path, Path], tmp_path: Path):
+    """The same flight, but frames that judge have poses 40 m off: nothing else may differ, and it is told."""
+    _, dataset = place
+    split, data = carpet.split_of(Dataset(dataset)), Dataset(dataset)
+    off = data.T_map_cam.copy()
+    off[split.judge, 2, 3] += 40.0
+    moved = carpet.write_flight(tmp_path / "moved", carpet.carpet(0), data.T_map_cam, T_recorded=off)
+    found = [
+        calibrate_localizer(
+            carpet.write_posenet(tmp_path / "runs" / path.name, dataset), path, LocalizerGoal(crops=1)
+        )
+        for path in (dataset, moved)
+    ]
+    for name in ("scatter", "weights", "centre", "spread"):
+        first, second = (getattr(one.calibration.covariance, name) for one in found)
+        assert np.array_equal(first, second)
+    assert found[0].calibration.gate.limit == found[1].calibration.gate.limit
+    assert set(found[0].held_out.frames).isdisjoint(split.judge)
+    assert found[1].judged.position_m > 30.0
+    assert found[1].judged.coverage[1][0].value < 0.5 * found[0].judged.coverage[1][0].value
+    assert found[0].judged.accepted == found[1].judged.accepted
+    line = found[1].line().splitlines()[1]
+    assert f"judged on {len(split.judge)} other held-out frames" in line
+
+
+def test_judged_poses_by_hand():
+    """Four lines; covariances are along the map's axes, whatever the camera's heading."""
+    generator = np.random.default_rng(0)
+    sigma = np.array([1.0, 2.0, 3.0, 0.01, 0.02, 0.03])
+    answers, true, size = [], [], []
+    for index in range(4000):
+        T = np.eye(4)
+        T[:3, :3] = Rotation.from_euler("z", generator.uniform(0, 6)).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+        error = generator.normal(0, sigma)
+        size.append([np.linalg.norm(error[:3]), np.degrees(np.linalg.norm(error[3:]))])
+        answers.append(Estimate(T, np.diag(sigma**2), accepted=index % 4 > 0))
+        T_true = np.eye(4)
+        T_true[:3, :3], T_true[:3, 3] = Rotation.from_rotvec(error[3:]).as_matrix() @ T[:3, :3], error[:3]
+        true.append(T_true)
+    answers[0] = Estimate(None, accepted=False, reason="the image is black")
+    lines = Units(np.arange(4000), np.arange(4000) // 1000 + 5, "lines")
+    judged = JudgedPoses.of(answers, np.stack(true), lines)
+    shares = [[one.value for one in row] for row in judged.coverage]
+    assert np.allclose(shares, [[level] * 3 for level in (0.5, 0.9, 0.95)], atol=0.02)
+    assert judged.accepted.value == 0.75
+    assert (judged.frames, judged.units) == (4000, 4)
+    medians = np.median([one for one, answer in zip(size, answers, strict=True) if answer.accepted], axis=0)
+    assert (judged.position_m, judged.rotation_deg) == pytest.approx(tuple(medians))
+    none = JudgedPoses.of([], np.zeros((0, 4, 4)), Units(np.array([], int), np.array([], int), "lines"))
+    assert "nothing was left to judge on" in none.line()
+    rejected = JudgedPoses.of(answers[:1], np.stack(true[:1]), Units(np.arange(1), np.zeros(1, int), "lines"))
+    assert rejected.accepted.value == 0.0
+    assert np.isnan(rejected.coverage[1][0].value)
 
 
 def test_estimates_have_a_covariance_and_bad_images_a_reason(place: tuple[Path, Path]):

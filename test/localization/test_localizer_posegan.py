@@ -17,7 +17,7 @@ from pose2rgbd_ros.localization.eye import Eye, pose_network
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
-FRAMES, REALISM = 48, list(DOUBTS).index("realism")
+FRAMES, REALISM = 120, list(DOUBTS).index("realism")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,10 @@ def test_frames_pass_and_spoilt_ones_do_not(place: tuple[Path, Path], capsys: py
     checkpoint, dataset = place
     assert locate.main([str(checkpoint), str(dataset), "--every", "4", "--device", "cpu"]) == 0
     accepted = int(capsys.readouterr().out.splitlines()[-1].split()[0])
-    assert accepted >= 0.6 * FRAMES / 4
-    data = Dataset(dataset)
-    dark = Localizer(checkpoint, "cpu").find((data.rgb(0) * 0.3).astype(np.uint8), data.camera)
+    assert accepted >= 0.4 * FRAMES / 4, "weights are random, and most of the flight is elsewhere"
+    data, localizer = Dataset(dataset), Localizer(checkpoint, "cpu")
+    chosen = carpet.split_of(data).choose
+    found = localizer.find_all((data.rgb(int(frame)) for frame in chosen), data.camera)
+    assert np.mean([one.accepted for one in found]) >= 0.9, "the limit is that of 95 % of these"
+    dark = localizer.find((data.rgb(0) * 0.3).astype(np.uint8), data.camera)
     assert not dark.accepted

@@ -112,6 +112,7 @@ def test_bounds_by_hand():
     edges = tuple(np.array(values, np.float32) for values in ([0.5], [0.1], [20.0], [1.0]))
     lower, upper = np.full((2, 2, 2, 2), 0.1, np.float32), np.full((2, 2, 2, 2), 0.3, np.float32)
     lower[..., 1], upper[..., 1] = 0.2, 0.6  # of a pose that scores 1 and more
+    lower[:, :, 1, 0], lower[:, 1] = 0.15, 0.7  # of a depth of 20 m and more, and beside an edge
     lower[0], upper[0] = np.nan, np.nan  # of a confidence below 0.5
     chosen = IntervalTable(edges, lower, upper, 40.0, 32.0)
 
@@ -123,7 +124,11 @@ def test_bounds_by_hand():
 
     assert bounds(10.0, 0.9, 0.0) == pytest.approx([10.0, 9.0, 13.0, 0.9])
     assert bounds(10.0, 0.9, 1.0) == pytest.approx([10.0, 8.0, 16.0, 0.9])
-    assert bounds(40.0, 0.9, 0.0) == pytest.approx([40.0, 36.0, 52.0, 0.9]), "as far as was calibrated"
+    assert bounds(19.9, 0.9, 0.0)[1] == pytest.approx(0.9 * 19.9)
+    assert bounds(20.0, 0.5, 0.0) == pytest.approx([20.0, 17.0, 26.0, 0.5]), (
+        "an edge belongs to the cell above"
+    )
+    assert bounds(40.0, 0.9, 0.0) == pytest.approx([40.0, 34.0, 52.0, 0.9]), "as far as was calibrated"
     for unknown in ((10.0, 0.2, 0.0), (41.0, 0.9, 0.0)):
         assert bounds(*unknown) == pytest.approx([np.nan, np.nan, np.nan, 0.0], nan_ok=True)
         kept = unknown[0], 0.0, np.inf, pytest.approx(unknown[1])

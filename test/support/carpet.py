@@ -11,7 +11,7 @@ import torch
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import held_out_segments
+from pose2rgbd_ros.dataset.splits import Split, held_out_segments
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample
@@ -49,20 +49,33 @@ def poses(x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
     return se3.look_at(eye, eye - [0.0, 0.0, 1.0])
 
 
-def write_flight(folder: Path, ground: np.ndarray, T_map_cam: np.ndarray, begin_ns: int = 10**18) -> Path:
-    """A dataset without depth, a frame each 0.1 s."""
+def write_flight(
+    folder: Path,
+    ground: np.ndarray,
+    T_map_cam: np.ndarray,
+    begin_ns: int = 10**18,
+    T_recorded: np.ndarray | None = None,
+) -> Path:
+    """A dataset without depth, a frame each 0.1 s; `T_recorded` (N, 4, 4) are the poses it says, the true ones by default."""
     meta = DatasetMeta(camera=CAMERA, depth=None, map_frame="map", camera_frame="camera_optical")
     with DatasetWriter(folder, meta) as writer:
-        for index, T in enumerate(T_map_cam):
-            writer.add(begin_ns + index * 10**8, T, seen(ground, T), None)
+        for index, (T, told) in enumerate(
+            zip(T_map_cam, T_map_cam if T_recorded is None else T_recorded, strict=True)
+        ):
+            writer.add(begin_ns + index * 10**8, told, seen(ground, T), None)
     return folder
+
+
+def split_of(data: Dataset) -> Split:
+    """How a network of `write_posenet` was trained."""
+    return held_out_segments(data.stamps_ns, data.T_map_cam[:, :3, 3], fraction=0.35)
 
 
 def write_posenet(folder: Path, dataset: Path, seed: int = 0, kind: str = "posenet") -> Path:
     """A checkpoint of random weights ("posenet" or "posegan"), as if trained on some stretches of a dataset."""
     torch.manual_seed(seed)
     data, size = Dataset(dataset), 32
-    split = held_out_segments(data.stamps_ns, data.T_map_cam[:, :3, 3], fraction=0.35)
+    split = split_of(data)
     gan = kind == "posegan"
     config = PoseGANConfig(size=size, width=0.25, blocks=3) if gan else PoseNetConfig(size=size, width=0.25)
     network = PoseGAN(config) if isinstance(config, PoseGANConfig) else PoseNet(config)
