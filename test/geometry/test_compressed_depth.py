@@ -125,6 +125,16 @@ def test_32fc1_round_trip_errs_by_half_a_step(metres: np.ndarray, maximum: float
     assert np.isnan(decoded[metres >= maximum]).all()
 
 
+@given(hnp.arrays(np.float32, (3, 4), elements=st.floats(0.25, 60, width=32)), st.sampled_from([10.0, 30.0]))
+def test_32fc1_is_what_the_ros_publisher_writes(metres: np.ndarray, maximum: float) -> None:
+    """Header and counts, but for the rounding: decoded by others, by the header they expect."""
+    counts, header = ros_quantized(metres, maximum)
+    data, _ = depth.encode_compressed_depth(metres, "32FC1", maximum)
+    np.testing.assert_allclose(struct.unpack("<iff", data[:12]), struct.unpack("<iff", header), rtol=1e-6)
+    ours = cv2.imdecode(np.frombuffer(data[12:], np.uint8), cv2.IMREAD_UNCHANGED).astype(int)
+    assert np.abs(ours - counts).max() <= 1
+
+
 def test_32fc1_too_near_for_16_bits_is_unknown() -> None:
     data, format = depth.encode_compressed_depth(np.array([[0.1, np.nan, 0.0, 5.0]], np.float32), "32FC1")
     np.testing.assert_array_equal(

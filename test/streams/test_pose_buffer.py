@@ -180,3 +180,32 @@ def test_readers_see_whole_poses_while_others_write(method: Any) -> None:
     done.set()
     reader.join()
     assert wrong == []
+
+
+def test_stragglers_that_do_not_go_on_from_each_other_are_no_jump() -> None:
+    """Old poses one after the other, each older than the one before it, or of the same stamp."""
+    for late in ([3_000, 2_900, 2_800], [3_000, 3_000]):
+        buffer = filled(random_poses([4_900, 5_000, *late, 5_100]))
+        assert buffer.problems == {"too_old": len(late)}
+        assert len(buffer) == 3
+        assert buffer.newest_ns == T0 + 5_100 * MS
+
+
+def test_a_straggler_then_one_in_time_then_a_straggler_is_no_jump() -> None:
+    for between in (5_100, 4_950):  # newer than all, or into place
+        buffer = filled(random_poses([4_900, 5_000, 3_000, between, 3_100]))
+        assert buffer.problems["too_old"] == 2
+        assert buffer.problems["time_jump"] == 0
+
+
+def test_a_second_back_is_out_of_order_and_more_is_too_old() -> None:
+    assert filled(random_poses([5_000, 4_000])).problems == {"out_of_order": 1}
+    assert filled(random_poses([5_000, 3_999])).problems == {"too_old": 1}
+
+
+def test_after_a_jump_both_poses_that_showed_it_are_known() -> None:
+    poses = random_poses([4_900, 5_000, 1_000, 1_100])
+    buffer = filled(poses)
+    assert len(buffer) == 2
+    np.testing.assert_allclose(buffer.pose_at(T0 + 1_000 * MS).T[:3, 3], poses[2].position_m)
+    np.testing.assert_allclose(buffer.pose_at(T0 + 1_100 * MS).T[:3, 3], poses[3].position_m)

@@ -343,3 +343,78 @@ def test_a_pose_source_sees_the_matrix_untouched() -> None:
     T = se3.make([1.0, 2, 3], UP)
     frame = Feed(FixedPose(T), config()).image(0).last[0]
     np.testing.assert_array_equal(frame.T_map_cam, T)
+
+
+# The offset of the image stamps, on every way out ------------------------------------------------------------------
+
+
+def x_of(feed: Feed) -> list[float]:
+    """Where along x (m, = ms of the pose) the frames settled last are."""
+    return [round(float(it.T_map_cam[0, 3]), 6) for it in feed.last if isinstance(it, Frame)]
+
+
+@pytest.mark.parametrize("offset", [40, -40])
+@pytest.mark.parametrize(
+    "way", ["outcome", "queue full", "overdue", "finish", "jump of images", "jump of depth"]
+)
+def test_the_pose_is_that_of_the_stamp_plus_the_offset(way: str, offset: int) -> None:
+    settings = config(True, image_time_offset_ns=offset, max_wait_ns=100, max_waiting=2)
+    feed = Feed(live(*range(0, 10_000, 50)), settings)
+    feed.depth(5_990).image(6_000)  # with depth before it, it waits for a nearer one
+    assert feed.settled == []
+    if way == "outcome":
+        feed.depth(6_001)
+    elif way == "queue full":
+        feed.image(6_010).image(6_020)
+    elif way == "overdue":
+        feed.poll(6_101)
+    elif way == "finish":
+        feed.finish()
+    elif way == "jump of images":
+        feed.image(2_000, received=6_010)
+    else:
+        feed.depth(2_000, received=6_010)
+    assert x_of(feed)[:1] == [6_000 + offset]
+
+
+@pytest.mark.parametrize(("offset", "kept"), [(3_000, True), (-3_000, False)])
+def test_after_a_jump_poses_are_kept_by_the_stamp_plus_the_offset(offset: int, kept: bool) -> None:
+    """Poses up to 10 s; images jump from 12 s to 8 s. By their offset these are of 11 s, or of 5 s."""
+    poses = live(*range(4_000, 10_001, 100), max_gap=2_000)
+    feed = Feed(poses, config(image_time_offset_ns=offset, max_wait_ns=60_000))
+    feed.image(12_000).image(8_000, received=12_010)
+    assert len(poses) == (61 if kept else 0)
+    if kept:
+        poses.add(along_x(11_100)[0])
+        assert x_of(feed.poll(12_020)) == [11_000]
+
+
+def test_depth_of_before_a_jump_stays_where_its_clock_was_not_set() -> None:
+    """Only the images' clock was set back, by 4 s, to that of the depth."""
+    feed = Feed(ANYWHERE, config(True)).image(12_000).depth(8_000, received=12_001)
+    feed.image(8_000, received=12_010).depth(8_100, received=12_020)
+    assert feed.settled[-1] == "8000 8000"
+    early = Feed(ANYWHERE, config(True)).depth(9_000).depth(9_100).image(12_000)
+    early.image(9_100, received=12_010)
+    assert early.settled[-1] == "9100 9100"
+
+
+def test_a_second_back_and_no_less_is_a_jump() -> None:
+    edge = Feed(live(*range(0, 2_000, 100)), config()).image(1_500).image(500, received=1_510)
+    assert edge.settled == ["1500", "500"]
+    assert edge.sync.counts["frame"] == 2
+    assert len(live(0)) == 1
+    poses = live(*range(0, 2_000, 100))
+    Feed(poses, config()).image(1_500).image(499, received=1_510)
+    assert len(poses) == 0, "the poses of before must not answer"
+
+
+def test_stamps_of_before_a_jump_are_no_duplicates_after_it() -> None:
+    feed = Feed(ANYWHERE, config()).image(100).image(5_000).image(100, received=5_010)
+    assert feed.settled == ["100", "5000", "100"]
+
+
+def test_of_depths_as_near_the_earlier_and_at_the_tolerance_still_one() -> None:
+    assert Feed(ANYWHERE, config(True)).depth(95).image(100).depth(105).settled == ["100 95"]
+    assert Feed(ANYWHERE, config(True)).depth(80).image(100).depth(150).settled == ["100 80"]
+    assert Feed(ANYWHERE, config(True)).depth(79).image(100).depth(150).settled == ["100 no_depth"]
