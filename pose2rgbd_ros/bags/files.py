@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sqlite3
@@ -167,5 +168,10 @@ def _unpacked(path: Path, stack: ExitStack) -> Path:
 
 
 def _one_line(error: BaseException) -> str:
+    # What reading past the end of a file raises says nothing of that.
+    if isinstance(error, (TypeError, IndexError, EOFError)) or (
+        isinstance(error, OSError) and error.errno == errno.EINVAL
+    ):
+        return "it ends early"
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__

@@ -257,3 +257,12 @@ def test_stamps_of_a_damaged_recording_are_those_of_its_messages(
     path.write_bytes(data[: len(data) * 6 // 10])
     with open_bag(path) as bag:
         assert len(list(bag.stamps(["/pose"]))) == len(list(bag.messages(["/pose"]))) > 10
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x01\x10\0\0\0\0\0\0\0\4\0\0\0ros2\4\0\0\0test"])
+def test_an_mcap_of_only_its_header_is_said_to_end_early(rest: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    path.write_bytes(b"\x89MCAP0\r\n" + rest)
+    with pytest.raises(UserError, match=r"a\.mcap is damaged and no message can be read from it \(it ends early\)"):
+        with open_bag(path):
+            pass

@@ -31,11 +31,22 @@ def read_gpmf(payloads: Sequence[Payload], name: str) -> FlightLog:
                 found.setdefault(stream.key, []).append((stream, spread.astype(np.int64)))
     for key, read in (("GLPI", _karma), ("GPRI", _karma), ("GPS9", _gps9), ("GPS5", _gps5)):
         if key in found:
-            return read(found, name)
+            return _with_unread(read(found, name), found)
     raise UserError(
         f"{name}: its GoPro metadata hold no position ({', '.join(found) or 'nothing readable'}); "
         "was the camera's GPS on? A log can be given beside the video"
     )
+
+
+def _with_unread(log: FlightLog, found: dict[str, list[tuple[Stream, Int64]]]) -> FlightLog:
+    """The log, saying which recorded orientations are not used: those of the camera against its first frame, not north."""
+    unread = [key for key in ("CORI", "IORI", "GRAV") if key in found]
+    if not unread:
+        return log
+    note = (
+        f"the camera's turning is recorded too ({', '.join(unread)}), but against its first frame, not against north: not read"
+    )
+    return replace(log, notes=(*log.notes, note))
 
 
 def _karma(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:

@@ -138,7 +138,7 @@ def _turns(log: FlightLog, position_m: Float64, settings: PoseSettings) -> _Turn
         ).trajectory
     except UserError as error:
         raise UserError(f"{log.name}: {error}") from error
-    how = f"course over ground, level, for angles are not logged; {mounted}"
+    how = f"course over ground, level, for no angles against north are logged; {mounted}"
     return _Turns(found, T_body_cam, "course", how, mounted)
 
 
