@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ class _Run:
     """One run on one process; under DDP process 0 alone validates and writes."""
 
     def __init__(self, fabric: Fabric, data: TrainingData, out: Path, config: TrainConfig) -> None:
+        began_s = time.monotonic()
         self.fabric, self.data, self.out, self.config = fabric, data, out, config
         self.recipe = recipe = resolve_recipe(config)
         torch.manual_seed(config.seed)
@@ -132,6 +134,8 @@ class _Run:
         self.kept: dict[str, Tensor] | None = None
         self.validation_s = 0.0
         self.interrupted = self.stop = False
+        if config.max_minutes is not None and fabric.is_global_zero:
+            logger.info("set up in %.0f s, beside --max-minutes", time.monotonic() - began_s)
         self._start_clock()
 
     def _set_up_optimizer(self) -> tuple[nn.Module, Any]:
