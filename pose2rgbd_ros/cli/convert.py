@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,13 +43,15 @@ class Arguments:
             help_behavior_hint="(required)",
         ),
     ]
+    strict: bool = False
+    """warnings are errors: the exit status is 1; the dataset is kept"""
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
     photos: Photos = dataclasses.field(default_factory=Photos)
     video: Video = dataclasses.field(default_factory=Video)
 
 
 def main(argv: list[str]) -> int:
-    """Convert, and print what was done. UserError when the input is wrong."""
+    """Convert, and print what was done; 1 with warnings and --strict. UserError when the input is wrong."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd convert")
     if len(arguments.paths) < 2:
         raise UserError(
@@ -57,4 +60,7 @@ def main(argv: list[str]) -> int:
     *sources, out = arguments.paths
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
     print(report.summary())
+    if problem := report.problem(arguments.strict):
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
     return 0

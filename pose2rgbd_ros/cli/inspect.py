@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,12 +27,14 @@ class Arguments:
     """folder for summary.txt, contact_sheet.png and track.png (default: DATASET/inspect)"""
     frames: int = 12
     """frames on the contact sheet"""
+    strict: bool = False
+    """warnings are errors: the exit status is 1"""
     slices: int = 0
     """draw frames cut into so many depth slices as well, as slices.png; 0: do not"""
 
 
 def main(argv: list[str]) -> int:
-    """Print the summary and where the pictures are. UserError for a damaged dataset."""
+    """Print the summary and where the pictures are; 1 with warnings and --strict. UserError for a damaged dataset."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd inspect")
     if not 1 <= arguments.frames <= MOST_FRAMES:
         raise UserError(f"--frames is {arguments.frames}; it must be 1 to {MOST_FRAMES}")
@@ -43,4 +46,10 @@ def main(argv: list[str]) -> int:
         path = result.track.with_name("slices.png")
         draw_slices(dataset, path, arguments.slices)
         print(f"{'':<9} {path}")
+    if arguments.strict and result.warnings:
+        print(
+            f"error: {result.warnings} warning{'s' if result.warnings > 1 else ''} (--strict)",
+            file=sys.stderr,
+        )
+        return 1
     return 0

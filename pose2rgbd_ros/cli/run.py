@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.cli.run_models import RunTraining, calibrate_served, choose, serve, train_models
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
+from pose2rgbd_ros.dataset.importers.report import REPORT
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
@@ -58,6 +60,10 @@ class RunConfig:
             help="fail unless each held-out error is this share below the mean image's (0.3: 30 %)"
         ),
     ] = 0.0
+    strict: Annotated[
+        bool,
+        tyro.conf.arg(help="warnings about the dataset are errors: stop with exit status 1, and keep it"),
+    ] = False
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
     convert: ConvertOptions = field(default_factory=ConvertOptions)
     photos: PhotoOptions = field(default_factory=PhotoOptions)
@@ -114,7 +120,7 @@ class Steps:
 
 
 def main(argv: list[str]) -> int:
-    """Run all steps; exit status 1 when the live node did not deliver, or the model is not good enough."""
+    """Run all steps; 1 when there are warnings and --strict, the node did not deliver, or the model is not good enough."""
     config = tyro.cli(RunConfig, args=argv, prog="pose2rgbd run")
     missing = [str(source) for source in config.sources if not source.exists()]
     if missing:
@@ -126,6 +132,10 @@ def main(argv: list[str]) -> int:
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
     _inspect(steps, dataset)
+    warnings = read_yaml(dataset / REPORT).get("warnings") or []
+    if config.strict and warnings:
+        print(f"error: {'; '.join(warnings)} (--strict); {dataset} is kept", file=sys.stderr)
+        return 1
     served = choose(train_models(steps.run, dataset, out / "runs", config.train))
     serve(served, run)
     calibrate_served(steps.run, dataset, served)

@@ -12,13 +12,18 @@ from pose2rgbd_ros.dataset import layout, pictures, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.quaternions import angle_between_rad, from_matrix
 
 DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take minutes on a long flight
 JUMP_FACTOR = 20.0  # a step this many times the median one is worth a look
 OUTLIER_FACTOR = 4.0  # farthest depth over the 99th percentile
+# A lens without distortion that sees more, or less, is a focal length in a wrong unit.
+WIDEST_DEG, NARROWEST_DEG = 140.0, 3.0
+FASTEST_MPS, FARTHEST_M = 150.0, 100_000.0  # what a drone's poses stay below
+# Metres are hardly ever whole numbers, nor so large; millimetres are both.
+MILLIMETRES_FROM, WHOLE_SHARE = 200.0, 0.95
 _YEAR_2000_NS = 946_684_800 * 1_000_000_000
 
 
@@ -29,6 +34,7 @@ class Inspection:
     text: str
     contact_sheet: Path
     track: Path
+    warnings: int = 0
 
 
 def inspect(dataset: Dataset, out: Path | None = None, frames: int = 12) -> Inspection:
@@ -49,7 +55,7 @@ def inspect(dataset: Dataset, out: Path | None = None, frames: int = 12) -> Insp
         raise UserError(
             f"cannot write to {folder} ({error.strerror}); choose another folder with --out"
         ) from error
-    return Inspection(text, sheet, track)
+    return Inspection(text, sheet, track, text.count("\nwarning: "))
 
 
 def held_out(dataset: Dataset) -> splits.Split | None:
@@ -78,7 +84,7 @@ def summary(dataset: Dataset, split: splits.Split | None) -> str:
         *([("poses", _poses(dataset.meta.poses))] if dataset.meta.poses else []),
         *(("source", source) for source in _sources(dataset)),
         ("held out", _split(split)),
-        *(("look at", warning) for warning in warnings(dataset, depth)),
+        *(("warning:", warning) for warning in warnings(dataset, depth)),
     ]
     return "\n".join(f"{name:<9} {text}" for name, text in rows)
 
@@ -105,12 +111,53 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
             )
     if joined.any() and not steps.any() and not turns.any():
         found.append("the camera never moves: check the pose topic")
+    elif joined.any() and steps.max() < 1e-6:
+        found.append("the camera turns but never moves: check the pose topic")
+    found += [*_of_lens(dataset.camera), *_of_track(dataset, steps, joined)]
     known = depth[np.isfinite(depth)] if depth is not None else np.zeros(0, np.float32)
+    if known.size and dataset.depth_kind == "metric" and np.median(known) > MILLIMETRES_FROM:
+        low, high = np.percentile(known, [1, 99])
+        whole = float(np.mean(known == np.rint(known))) > WHOLE_SHARE
+        if whole or np.median(known) > 1000:
+            found.append(
+                f"98 % of the depth is {low:,.0f} to {high:,.0f} m{', in whole numbers' if whole else ''}: these look like "
+                "millimetres in a float image; record them as 16UC1, or divide them by 1000, and convert anew "
+                "(--depth-kind relative keeps them without a unit)"
+            )
     if known.size and known.max() > OUTLIER_FACTOR * np.percentile(known, 99):
         found.append(
             f"single depths reach {known.max():.2f}, 99 % end at {np.percentile(known, 99):.2f}: if that is the source's "
             "mark for unknown (65535?), make it 0 there: training scales depth by its extremes"
         )
+    return found
+
+
+def _of_lens(camera: Camera) -> list[str]:
+    """What is odd about the field of view of a camera without distortion."""
+    if not camera.is_calibrated or camera.is_distorted:
+        return []
+    sees_deg = max(
+        float(np.degrees(2 * np.arctan(n / (2 * f))))
+        for n, f in ((camera.width, camera.fx), (camera.height, camera.fy))
+    )
+    if NARROWEST_DEG <= sees_deg <= WIDEST_DEG:
+        return []
+    return [
+        f"the camera sees {sees_deg:.0f} degrees without distortion, which no usual lens does: check its focal length "
+        f"({camera.fx:.1f} pixels), or give --fov-deg"
+    ]
+
+
+def _of_track(dataset: Dataset, steps_m: Float64, joined: Bool) -> list[str]:
+    """What no drone's poses do."""
+    found = []
+    extent_m = float(np.ptp(dataset.T_map_cam[:, :3, 3], axis=0).max())
+    if extent_m > FARTHEST_M:
+        found.append(f"the poses extend over {extent_m / 1000:,.0f} km: check the pose topic and its unit")
+    if joined.any():
+        speed_mps = float(np.median(steps_m[joined] / (np.diff(dataset.stamps_ns)[joined] / 1e9)))
+        if speed_mps > FASTEST_MPS:
+            found.append(f"the camera moves at {speed_mps:,.0f} m/s (median): check the poses and their unit")
     return found
 
 

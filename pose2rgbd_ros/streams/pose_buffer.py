@@ -73,7 +73,7 @@ class PoseBuffer:
     def jumped_back(self, stamp_ns: int) -> None:
         """Forget what is known, unless it ends before that stamp: poses of a time before must not answer for it."""
         with self._lock:
-            if self._stamps_ns and self._stamps_ns[-1] > stamp_ns:
+            if self._stamps_ns and self._stamps_ns[-1] >= stamp_ns:
                 self._forget()
 
     def clear(self) -> None:

@@ -263,6 +263,6 @@ def test_stamps_of_a_damaged_recording_are_those_of_its_messages(
 def test_an_mcap_of_only_its_header_is_said_to_end_early(rest: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     path.write_bytes(b"\x89MCAP0\r\n" + rest)
-    with pytest.raises(UserError, match=r"a\.mcap is damaged and no message can be read from it \(it ends early\)"):
-        with open_bag(path):
-            pass
+    expected = r"a\.mcap is damaged and no message can be read from it \(it ends early\)"
+    with pytest.raises(UserError, match=expected), open_bag(path):
+        pass

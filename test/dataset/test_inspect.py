@@ -68,7 +68,7 @@ def test_the_figures_are_the_datasets(toy, tmp_path):
     )
     assert rows["source"] == "flight0.bag: 25 frames over 2.5 s\nflight25.bag: 15 frames over 1.4 s"
     assert rows["held out"].startswith("8 frames held out in ")
-    assert "look at" not in rows
+    assert "warning:" not in rows
 
 
 def test_what_to_look_at_is_told(toy, tmp_path):
@@ -103,7 +103,7 @@ def test_a_marker_taken_for_depth_is_told(toy, tmp_path):
             depth[0, 0] = 65.535 if i == 3 else 3.0
             writer.add(toy.stamp(i), toy.pose(toy.stamp(i)), toy.rgb(i), depth)
     rows = lines(Dataset(tmp_path / "set"))
-    assert rows["look at"].startswith("single depths reach 65.5")
+    assert rows["warning:"].startswith("single depths reach 65.5")
 
 
 def test_relative_depth_has_no_metres(make_dataset):

@@ -74,7 +74,7 @@ def survey(
 
 def warnings(report: ConvertReport) -> list[str]:
     """What is wrong, without what was merely assumed."""
-    return [note for note in report.notes if note.startswith("warning: ")]
+    return [text for bag in report.bags for text in bag.warnings]
 
 
 def pix4d_xmp(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0, **more: object) -> str:

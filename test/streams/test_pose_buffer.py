@@ -209,3 +209,24 @@ def test_after_a_jump_both_poses_that_showed_it_are_known() -> None:
     assert len(buffer) == 2
     np.testing.assert_allclose(buffer.pose_at(T0 + 1_000 * MS).T[:3, 3], poses[2].position_m)
     np.testing.assert_allclose(buffer.pose_at(T0 + 1_100 * MS).T[:3, 3], poses[3].position_m)
+
+
+def test_a_pose_of_before_a_jump_does_not_answer_for_its_very_stamp() -> None:
+    buffer = filled(random_poses([4_900, 5_000]))
+    buffer.jumped_back(T0 + 5_001 * MS)
+    assert len(buffer) == 2
+    buffer.jumped_back(T0 + 5_000 * MS)
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+def test_a_gap_of_just_the_limit_and_a_neighbour_of_just_a_third_count(method: Any) -> None:
+    poses = random_poses([0, 100, 400, 500, 1_000, 1_501])
+    live, (offline, _) = filled(poses, method), recorded(poses, method)
+    for ms, reason in ((250, None), (700, None), (1_200, "pose_gap")):
+        a, b = live.pose_at(T0 + ms * MS), offline.pose_at(T0 + ms * MS)
+        assert a.reason == b.reason == reason
+        if reason is None:
+            np.testing.assert_array_equal(a.T, b.T)
+    straight = filled(poses, "linear").pose_at(T0 + 250 * MS).T
+    assert np.allclose(live.pose_at(T0 + 250 * MS).T, straight) == (method == "linear")

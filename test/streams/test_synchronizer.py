@@ -418,3 +418,15 @@ def test_of_depths_as_near_the_earlier_and_at_the_tolerance_still_one() -> None:
     assert Feed(ANYWHERE, config(True)).depth(95).image(100).depth(105).settled == ["100 95"]
     assert Feed(ANYWHERE, config(True)).depth(80).image(100).depth(150).settled == ["100 80"]
     assert Feed(ANYWHERE, config(True)).depth(79).image(100).depth(150).settled == ["100 no_depth"]
+
+
+def test_depth_of_around_the_stamp_after_a_jump_stays() -> None:
+    """The images' clock alone was set, to that of the depth, of which some lies up to a second ahead."""
+    feed = Feed(ANYWHERE, config(True)).depth(8_940).depth(9_100).image(12_000)
+    assert feed.image(8_945, received=12_010).settled[-1] == "8945 8940"
+
+
+def test_a_jump_is_measured_from_the_newest_image_not_the_last() -> None:
+    poses = live(*range(3_000, 5_001, 100))
+    Feed(poses, config()).image(5_000).image(4_500, received=5_010).image(3_900, received=5_020)
+    assert len(poses) == 0

@@ -120,6 +120,13 @@ class ConvertReport:
         """What is wrong with the recordings, or makes the dataset worse than it looks, in words; each once."""
         return list(dict.fromkeys(warning for bag in self.bags for warning in bag.warnings))
 
+    def problem(self, strict: bool) -> str:
+        """With `strict`, warnings as an error in one line; else, or without any, ""."""
+        count = len(self.warnings)
+        if not strict or not count:
+            return ""
+        return f"{count} warning{'s' if count > 1 else ''} (--strict); {self.out} is kept"
+
     @property
     def notes(self) -> list[str]:
         """What was chosen and assumed, in words; each once."""

@@ -10,6 +10,7 @@ from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.report import ConvertReport
 from pose2rgbd_ros.dataset.layout import META, require_unused
 from pose2rgbd_ros.dataset.meta import DatasetMeta, check_same_place, read_meta
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
@@ -73,6 +74,7 @@ class Target:
             if self.writer is not None:
                 self.writer.close()
                 self._tell_too_far(self.writer.too_far_pixels, report)
+                self._look_over(report)
         finally:
             if self.writer is not None:
                 # After a failure: put in order what is there, if the disk lets us.
@@ -81,9 +83,18 @@ class Target:
                 with contextlib.suppress(OSError):
                     report.write(self.out)
 
+    def _look_over(self, report: ConvertReport) -> None:
+        """What `inspect` would warn of, told at once."""
+        from pose2rgbd_ros.dataset import inspect  # with it comes matplotlib
+
+        dataset = Dataset(self.out)
+        depth = inspect.sampled_depth(dataset) if dataset.has_depth else None
+        for warning in inspect.warnings(dataset, depth) if len(dataset) else ():
+            report.bags[-1].warn(warning)
+
     def _tell_too_far(self, pixels: int, report: ConvertReport) -> None:
         if pixels:
-            report.bags[-1].note(
+            report.bags[-1].warn(
                 f"{pixels} depth pixels lie beyond the reach of --depth-format {self.config.depth_format} and are "
                 "stored as unknown; auto loses none"
             )

@@ -43,9 +43,7 @@ def _with_unread(log: FlightLog, found: dict[str, list[tuple[Stream, Int64]]]) -
     unread = [key for key in ("CORI", "IORI", "GRAV") if key in found]
     if not unread:
         return log
-    note = (
-        f"the camera's turning is recorded too ({', '.join(unread)}), but against its first frame, not against north: not read"
-    )
+    note = f"the camera's turning is recorded too ({', '.join(unread)}), but against its first frame, not against north: not read"
     return replace(log, notes=(*log.notes, note))
 
 

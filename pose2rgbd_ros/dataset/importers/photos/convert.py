@@ -312,7 +312,7 @@ class _PhotoSet:
             )
 
     def _warn(self, text: str) -> None:
-        self._report.note(f"warning: {text}")
+        self._report.warn(text)
 
     def _filter(self, T_map_cam: Float64) -> FrameFilter:
         """Heights are measured from the ground of all photos, not of those that came before."""
