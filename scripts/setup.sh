@@ -24,6 +24,8 @@ choose_home() {
   if [ -n "${ROS_DISTRO:-}" ] && [ -z "${POSE2RGBD_VENV_ROS:-}" ]; then
     home=ros
     local problem
+    "$python" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' ||
+      fail "ROS 2 $ROS_DISTRO is sourced, whose $("$python" -V) is too old; Python 3.11 and NumPy 1.26 are needed: ROS 2 Jazzy or later"
     problem=$("$python" -c 'import rclpy, tf2_ros, cv_bridge' 2>&1) ||
       fail "ROS 2 $ROS_DISTRO is sourced, but $python says: ${problem##*$'\n'}; run rosdep install --from-paths . --ignore-src, or start from a shell without ROS"
   else

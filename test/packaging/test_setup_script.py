@@ -80,6 +80,36 @@ def test_a_sourced_ros_without_its_packages_is_told(checkout: Path, tmp_path: Pa
     assert "rosdep install" in result.stderr
 
 
+def test_a_ros_of_an_older_python_is_told(checkout: Path, tmp_path: Path) -> None:
+    """Humble's 3.10: the modules would not even load."""
+    path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
+    real = Path(sys.base_prefix) / "bin" / "python3"
+    _stub(
+        path,
+        "python3",
+        f'case "$*" in -V) echo Python 3.10.12;; *_base_executable*) echo "$0";; *version_info*) exit 1;; *) exec "{real}" "$@";; esac',
+    )
+    result = _setup(checkout, path, ROS_DISTRO="humble")
+    assert result.returncode == 1
+    assert result.stderr.startswith("setup: ROS 2 humble is sourced, whose Python 3.10.12 is too old")
+    assert "Jazzy or later" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_oldest_python_and_numpy_are_said_alike_everywhere(repository: Path) -> None:
+    """And modules use nothing that is newer: ruff's target."""
+    for file, words in {
+        "setup.cfg": "python_requires = >=3.11",
+        "underlay/setup.cfg": "python_requires = >=3.11",
+        "pyproject.toml": 'target-version = "py311"',
+        "scripts/setup.sh": "Python 3.11 and NumPy 1.26 are needed",
+        "requirements/python.in": "numpy>=1.26",
+        "package.xml": "Python 3.11 and NumPy 1.26 or newer",
+        "docs/install.md": "Python 3.11 and NumPy 1.26 or newer",
+    }.items():
+        assert words in (repository / file).read_text(), file
+
+
 @pytest.fixture
 def broken_opengl(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """An environment in which the real loader finds no OpenGL: a library that is none, or no driver behind it."""
