@@ -84,11 +84,8 @@ def test_a_ros_of_an_older_python_is_told(checkout: Path, tmp_path: Path) -> Non
     """Humble's 3.10: the modules would not even load."""
     path = _tools(tmp_path / "bin", "cmake", "c++", "cc")
     real = Path(sys.base_prefix) / "bin" / "python3"
-    _stub(
-        path,
-        "python3",
-        f'case "$*" in -V) echo Python 3.10.12;; *_base_executable*) echo "$0";; *version_info*) exit 1;; *) exec "{real}" "$@";; esac',
-    )
+    asked = '-V) echo Python 3.10.12;; *_base_executable*) echo "$0";; *version_info*) exit 1;;'
+    _stub(path, "python3", f'case "$*" in {asked} *) exec "{real}" "$@";; esac')
     result = _setup(checkout, path, ROS_DISTRO="humble")
     assert result.returncode == 1
     assert result.stderr.startswith("setup: ROS 2 humble is sourced, whose Python 3.10.12 is too old")
