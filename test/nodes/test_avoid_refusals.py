@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pose2rgbd.msg import ObstacleStatus, RelativeDepth, RenderStatus
 from sensor_msgs.msg import NavSatFix
@@ -9,6 +10,8 @@ from support.wall_flight import WallFlight, latched
 
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.avoid import AvoidNode
+from pose2rgbd_ros.nodes.avoid_datum import DatumCheck
+from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
 
 pytestmark = pytest.mark.ros
 REFUSED = ObstacleStatus.REFUSED
@@ -58,3 +61,34 @@ def test_depth_needs_a_margin(bench):
     bench.status = bench.collect(ObstacleStatus, "/avoid/status")
     bench.spin(AvoidNode, bound="depth")
     assert "needs margin_m" in bench.wait_state(REFUSED).message
+
+
+def test_a_datum_found_from_gps_may_be_as_far_off_as_gps(bench, make_checkpoint):
+    """1.2 m off, as the demo's is: known to 1.8 m it may be the map's origin; given, or 6 m off, it is not."""
+    for name, sigma_m, north_m, refused in (
+        ("by_gps", 1.8, 1.2, False), ("given", None, 1.2, True), ("far", 1.8, 6.0, True), ("sure", 0.05, 1.2, True)
+    ):  # fmt: skip
+        model = make_checkpoint(name, datum=Datum(47.0 + north_m / 111_200, 8.0, 400.0, sigma_m))
+        check = DatumCheck(bench.node)
+        settings = AvoidSettings(model=str(model), map_datum="47.0 8.0 400.0")
+        check.load(settings)
+        assert bool(check.refusal(settings)) is refused, name
+
+
+def test_an_origin_is_as_uncertain_as_its_covariance_says(bench, make_checkpoint):
+    settings = AvoidSettings(
+        model=str(make_checkpoint("given_datum", datum=Datum(47.0 + 1.2 / 111_200, 8.0, 400.0)))
+    )
+    for variance_m2, kind, refused in (
+        (1.0, NavSatFix.COVARIANCE_TYPE_DIAGONAL_KNOWN, False), (1.0, NavSatFix.COVARIANCE_TYPE_UNKNOWN, True),
+        (0.0, NavSatFix.COVARIANCE_TYPE_KNOWN, True),
+    ):  # fmt: skip
+        check = DatumCheck(bench.node)
+        check.load(settings)
+        check._take(
+            NavSatFix(
+                latitude=47.0, longitude=8.0, altitude=400.0, position_covariance_type=kind,
+                position_covariance=(np.eye(3) * variance_m2).ravel(),
+            )
+        )  # fmt: skip
+        assert bool(check.refusal(settings)) is refused

@@ -18,7 +18,9 @@ import yaml
 from support import launch_standin
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.cli.nodes import BESIDE, BESIDE_SIM, NODES, _node
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.cli.nodes import BESIDE, BESIDE_SIM, NODES, UpConfig, _node, _together
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 from pose2rgbd_ros.nodes.sim_settings import SimSettings
 
@@ -392,3 +394,33 @@ def test_fastdds_profile_is_set_for_the_node_and_not_beyond(reader, repository):
     )
     reader.read("bringup", fastdds_profile="false", model=str(reader.model))
     assert "POSE2RGBD_NO_FASTDDS_PROFILE" not in os.environ
+
+
+# pose2rgbd up --------------------------------------------------------------------------------------------------------
+
+
+def test_up_gives_each_node_what_bringup_does(tmp_path):
+    before, after = _together(
+        UpConfig(("sim", "render", "avoid"), model=str(tmp_path), preset="octomap_server")
+    )
+    values = dict(word.split(":=", 1) for word in before if ":=" in word)
+    assert values == {
+        **{f"{name}:model": f'"{tmp_path}"' for name in ("sim", "render", "avoid")},
+        **{f"{name}:use_sim_time": "true" for name in ("render", "avoid")},
+    }
+    assert before[1:3] == ["--params-file", before[2]]
+    assert Path(before[2]).name == "octomap_server.yaml"
+    for rule in ("avoid:depth:=render/depth/image", "avoid:odometry:=truth/odometry"):
+        assert rule in after
+    assert _together(UpConfig(("render", "play"))) == ([], [])
+    with pytest.raises(UserError, match="no preset 'all'"):
+        _together(UpConfig(("render",), preset="all"))
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("command", [["render"], ["localize"], ["up", "sim", "render", "avoid"]])
+def test_a_node_without_a_model_ends_at_once(ros_domain, capsys, command):
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "has no model; give --model FOLDER" in error
+    assert error.count("\n") == 1

@@ -12,7 +12,12 @@ from rclpy.parameter import Parameter
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import parameters, sim_messages
-from pose2rgbd_ros.nodes.sim_settings import SimSettings
+from pose2rgbd_ros.nodes.sim_settings import SimSettings, world_of
+from pose2rgbd_ros.sim.city.config import CityConfig
+from pose2rgbd_ros.sim.dataset import SimDatasetConfig
+from pose2rgbd_ros.sim.demo import demo_config
+from pose2rgbd_ros.sim.flights import FlightConfig
+from pose2rgbd_ros.sim.flights.config import resolve
 from pose2rgbd_ros.sim.sensors.measurement import GpsFix
 from pose2rgbd_ros.sim.state import START_NS
 from pose2rgbd_ros.sim.vehicle import VehicleConfig
@@ -92,3 +97,41 @@ def test_a_fix_whose_covariance_is_zero_is_not_taken_for_certain():
     assert sim_messages.nav_sat_fix(fix, START_NS).position_covariance_type == 0
     noisy = dataclasses.replace(fix, covariance_m2=np.eye(3))
     assert sim_messages.nav_sat_fix(noisy, START_NS).position_covariance_type == 3
+
+
+def trained_in(make_checkpoint, name, simulation):
+    return str(make_checkpoint(name, provenance={"split": {}, "simulation": simulation}))
+
+
+def test_a_model_brings_the_world_it_was_trained_in(make_checkpoint):
+    demo = demo_config().resolved()
+    model = trained_in(make_checkpoint, "demo", settings.to_yaml_dict(demo))
+    flown, said = world_of(SimSettings(model=model))
+    assert "was trained" in said
+    assert (flown.city, flown.flight, flown.sensor_seed) == (demo.city, demo.flight, demo.seed)
+    assert flown.sensors() == demo.sensors
+    assert flown.image_camera() == demo.camera()
+
+    dataset = SimDatasetConfig(size=96, city=CityConfig(seed=3), flight=FlightConfig(plan="street"))
+    flown, _ = world_of(SimSettings(model=trained_in(make_checkpoint, "streets", dataset.provenance())))
+    assert (flown.city, flown.flight) == (dataset.city, resolve(dataset.flight))
+    assert (flown.width, flown.height, flown.fov_deg) == (96, 96, dataset.fov_deg)
+    assert flown.sensors() == SimSettings().sensors(), "a dataset has none"
+
+
+def test_what_is_set_otherwise_wins_over_the_models_world(make_checkpoint):
+    model = trained_in(make_checkpoint, "demo", settings.to_yaml_dict(demo_config().resolved()))
+    own = SimSettings(model=model, flight=FlightConfig(plan="survey"), city=CityConfig(cars=7), width=64)
+    flown, _ = world_of(own)
+    assert (flown.flight, flown.width, flown.height) == (own.flight, 64, 240)
+    assert flown.city == own.city
+
+
+def test_a_model_of_the_real_world_changes_nothing(make_checkpoint):
+    plain = SimSettings(model=trained_in(make_checkpoint, "real", None))
+    flown, said = world_of(plain)
+    assert flown == plain
+    assert "does not say that it was trained in a simulated city" in said
+    assert world_of(SimSettings()) == (SimSettings(), "")
+    with pytest.raises(UserError, match="there is no checkpoint at /nowhere"):
+        world_of(SimSettings(model="/nowhere"))

@@ -130,8 +130,13 @@ def test_a_perfect_recording_converts_to_the_true_poses(perfect: Path, tmp_path:
     assert report.frames_written == len(metres) == 60
     assert np.linalg.norm(metres, axis=1).max() < 1e-3
     assert degrees.max() < 0.01
-    datum = Dataset(tmp_path / "dataset").meta.datum
+    meta = Dataset(tmp_path / "dataset").meta
+    assert meta.simulation == Truth(truth_folder(perfect)).info["settings"], (
+        "what a live simulator flies again"
+    )
+    datum = meta.datum
     assert datum is not None
+    assert datum.sigma_m is not None
     off_m = wgs84_to_enu(datum.latitude_deg, datum.longitude_deg, datum.altitude_m, DATUM)
     assert np.abs(off_m).max() < 0.15  # the antenna is 8 cm above the body
 

@@ -24,6 +24,9 @@ from pose2rgbd_ros.sim import state
 from pose2rgbd_ros.sim.dataset import write_sim_dataset
 from pose2rgbd_ros.sim.flights import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.trainer import train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -259,3 +262,21 @@ def test_without_opengl_the_one_line_reaches_the_user_and_nothing_hangs(tmp_path
     assert len(errors) == 1
     assert "apt install" in errors[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_keeps_the_settings_of_the_simulator(quiet, tmp_path):
+    """So the live simulator can fly it where it was trained."""
+    settings = TrainConfig(
+        model="base",
+        size=32,
+        width=0.125,
+        epochs=1,
+        batch_size=4,
+        device="cpu",
+        tensorboard=False,
+        keep="last",
+    )
+    train(quiet, tmp_path / "run", settings)
+    flown = load_checkpoint(tmp_path / "run").provenance["simulation"]
+    assert flown == Dataset(quiet).meta.simulation
+    assert flown == SMALL.provenance()
