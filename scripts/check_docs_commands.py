@@ -189,6 +189,8 @@ def command_of(line: str, demo: Path, out: Path, with_ros2: bool) -> list[str]:
         line = re.sub(
             r"--out (RUN|LOC)", f"--out {out}/{'loc' if 'pose' in line.split('--model')[-1] else 'run'}", line
         )
+    if re.match(LAUNCH + "record", line):
+        line = re.sub(r"(out:=|--out )DATASET", r"\1FOLDER", line)
     for word, meant in stands_for(demo, out).items():
         line = re.sub(rf"(?<![\w/]){re.escape(word)}(?![\w.])", meant, line)
     if re.match(r"(ros2 launch pose2rgbd localize|pose2rgbd (localize|locate)|ros2 .*localize_model)", line):
