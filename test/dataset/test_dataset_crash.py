@@ -41,11 +41,11 @@ WRITE_FOREVER = textwrap.dedent(
 )
 
 
-def write_until_killed(path: Path, seconds: float) -> list[int]:
-    """Stamps acknowledged by a process that is killed so long after its first frame."""
+def write_until_killed(path: Path, frames: int, seconds: float) -> list[int]:
+    """Stamps acknowledged by a process that is killed so long after so many frames."""
     arguments = [sys.executable, "-c", WRITE_FOREVER, str(Path(__file__).with_name("conftest.py")), str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        first = process.stdout.readline()
+        first = "".join(process.stdout.readline() for _ in range(frames))
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         rest = process.stdout.read()
@@ -66,7 +66,7 @@ def test_kill_9_loses_nothing_acknowledged(toy, tmp_path):
     acknowledged: set[int] = set()
     rng = random.Random(2)
     for _ in range(5):
-        stamps = write_until_killed(tmp_path / "set", rng.uniform(0.0, 0.4))
+        stamps = write_until_killed(tmp_path / "set", rng.randrange(1, 8), rng.uniform(0.0, 0.1))
         assert not acknowledged & set(stamps), "resuming wrote a frame again"
         acknowledged |= set(stamps)
         check_all_whole(tmp_path / "set", toy, acknowledged)

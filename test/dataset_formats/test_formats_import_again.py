@@ -40,7 +40,7 @@ def test_a_killed_import_goes_on(tmp_path: Path) -> None:
     code = "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "import", str(tmp_path / "source"), str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 400
     while not (out / "rgb").is_dir() or len(list((out / "rgb").iterdir())) < 50:
         assert process.poll() is None, "it was over before it could be killed"
         assert time.monotonic() < deadline

@@ -56,7 +56,7 @@ class Drone(Node):
         self._goals.publish(message)
 
 
-def _until(executor: SingleThreadedExecutor, drone: Drone, wanted: object, seconds: float = 20.0) -> bool:
+def _until(executor: SingleThreadedExecutor, drone: Drone, wanted: object, seconds: float = 120.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         executor.spin_once(timeout_sec=0.1)
@@ -75,7 +75,7 @@ def test_it_flies_ahead_stops_for_a_wall_and_for_silence(repository: Path, ros_d
         [sys.executable, str(repository / "examples/fly_to_goal.py")], env=dict(os.environ)
     )
     try:
-        assert _until(executor, drone, lambda twist: twist == Twist(), 60.0), "no stop without a goal"
+        assert _until(executor, drone, lambda twist: twist == Twist()), "no stop without a goal"
         drone.goal("odom")
         assert not _until(executor, drone, lambda twist: twist.linear.x > 0.5, 1.5), "a goal of another frame"
         drone.goal("map")

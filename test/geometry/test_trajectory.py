@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -132,10 +130,9 @@ def test_the_constructor_refuses_nan_and_wrong_shapes() -> None:
         Trajectory(np.array([1, 2]), np.zeros((1, 3)), np.zeros((2, 4)))
 
 
-def test_a_hundred_thousand_stamps_take_less_than_a_second() -> None:
+def test_a_hundred_thousand_stamps_at_once() -> None:
+    """How fast is measured by bench/synchronizer.py; looked for one by one in the whole track they would take minutes."""
     track = random_trajectory(T0 + np.arange(100_000) * 10_000_000)
     asked = track.stamps_ns + 3_000_000
-    started = time.process_time()
     at = track.interpolate(asked, max_gap_ns=20_000_000)
-    assert time.process_time() - started < 1.0
     assert at.valid.sum() == 99_999

@@ -51,7 +51,7 @@ def test_somebody_else_sends_map_to_odom_until_they_end(bench, orbit_place, loca
     both_seen = lambda: len(seen(bench, State.OK, "somebody else already sends map -> odom")) > 5  # noqa: E731
     send_until(bench, both, both_seen)
     broadcast = bench.collect(TFMessage, "/tf", 200)
-    send_until(bench, fly, lambda: corrections(broadcast), 30.0)  # they have ended
+    send_until(bench, fly, lambda: corrections(broadcast))  # they have ended
 
 
 def test_images_that_jump_back_do_not_stop_the_correction(bench, orbit_place, localize_node):

@@ -103,13 +103,16 @@ def test_a_slow_machine_is_told_honestly(bench):
         lambda: [a.status[0].message for a in diagnostics if "cannot keep up" in a.status[0].message], 60.0
     )
     assert "of 100; a step with an image takes" in warned[0]
-    start, began = len(clock), time.monotonic()
-    time.sleep(3.0)
-    end, took = len(clock), time.monotonic() - began
-    factor = (end - start) * 0.01 / took
-    reported = float(values_of(diagnostics[-1])["real_time_factor"])
-    assert reported == pytest.approx(factor, rel=0.5)
-    assert reported < 20
+
+    def is_honest():
+        """What is reported is what the clock of three seconds says; a machine with other work changes its pace."""
+        start, began = len(clock), time.monotonic()
+        time.sleep(3.0)
+        factor = (len(clock) - start) * 0.01 / (time.monotonic() - began)
+        reported = float(values_of(diagnostics[-1])["real_time_factor"])
+        return reported == pytest.approx(factor, rel=0.5) and reported < 20
+
+    bench.wait(is_honest)
     assert len(images) > 20
     gaps = np.diff(sorted(set(stamps(images))))
     assert np.median(gaps) < 6e6, "200 images a simulated second, however long that takes"

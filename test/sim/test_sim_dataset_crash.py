@@ -187,7 +187,7 @@ def is_running(process: int) -> bool:
 
 def wait_for_frames(path: Path, frames: int, process: subprocess.Popen[str]) -> None:
     """Until so many frames are there, besides the header of the list."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 400
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
             if (path / "associations.txt").read_bytes().count(b"\n") > frames:
@@ -222,7 +222,7 @@ def kill_the_command(path: Path, config: SimDatasetConfig) -> None:
         workers = children(process.pid)
         process.kill()
     assert len(workers) >= 2
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 400
     while (left := [worker for worker in workers if is_running(worker)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, "a worker outlived its parent"
