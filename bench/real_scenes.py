@@ -1,13 +1,14 @@
-"""Relief against Base and the nearest frame on two real recordings, held-out segments, equal processor time.
+"""Relief, warp and Base against the nearest frame on two real recordings, held-out segments, equal processor time.
 
     POSE2RGBD_REAL_DATA=DATA python bench/real_scenes.py             # both, 3 processor minutes a model
     python bench/real_scenes.py --data DATA --scenes seneca --minutes 1 --out FOLDER
 
 DATA holds `aerial_seneca` (photographs, poses and sparse points of structure from motion) and
 `rgbd_7scenes_redkitchen` (7-Scenes, Kinect). Neither the data nor pictures of it are part of the project: the sheets
-(recorded | nearest | Base | relief | error) go to the output folder, the table also to bench/results.
+go to the output folder, the table also to bench/results.
 
-Seneca's depth is what its sparse points tell, one pixel in ten; `--depth pictures` goes without it.
+Seneca's depth is what its sparse points say, one pixel in ten: the models learn from every other point, and the depth
+that judges is that of the points between them, which no training had. `--depth pictures` learns without any.
 """
 
 from __future__ import annotations
@@ -27,34 +28,36 @@ import torch
 
 from pose2rgbd_ros.dataset.formats.importing import import_datasets
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.evaluation.baselines import NearestFrame
+from pose2rgbd_ros.evaluation.evaluate import measure
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.evaluation.measured_on import choose_frames
+from pose2rgbd_ros.evaluation.result import METHODS
+from pose2rgbd_ros.evaluation.side_by_side import draw_side_by_side, show
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
-from pose2rgbd_ros.training.data import TrainingData, open_training_data
-from pose2rgbd_ros.training.metrics import Scores
 from pose2rgbd_ros.training.trainer import train
-from pose2rgbd_ros.training.validation import batches, pictures_of, spread
+from pose2rgbd_ros.training.validation import spread
 
 RESULT = Path(__file__).parent / "results" / "real_scenes.md"
 SPARSE_DEPTH = (128, 96)  # of Seneca: small, so that no point is lost when the pictures are made small
 HIDDEN_M = 3.0  # a point this much behind another one of its neighbourhood is hidden by it
-METHODS = ("mean image", "nearest frame", "base", "relief")
+MODELS = ("base", "warp-12", "relief")
 SHEET_FRAMES = 6
 
 
-def seneca_dataset(source: Path, out: Path) -> None:
-    """Photographs as they are, poses and lens of structure from motion, depth of its points where they fall."""
+def seneca_dataset(source: Path, out: Path, points: slice) -> None:
+    """Photographs as they are, poses and lens of structure from motion, depth of some of its points where they fall."""
     report = json.loads((source / "sfm/report.json").read_text())
     focal, cx, cy, k1 = report["camera_params"]
     # COLMAP's pixel (0, 0) is the corner of the first pixel, ours its centre; SIMPLE_RADIAL is plumb_bob's first term.
     camera = Camera(1024, 768, focal, focal, cx - 0.5, cy - 0.5, "plumb_bob", (k1, 0.0, 0.0, 0.0))
-    points = np.loadtxt(source / "sfm/points_enu.xyzrgb.txt", usecols=(0, 1, 2))
+    points_map = np.loadtxt(source / "sfm/points_enu.xyzrgb.txt", usecols=(0, 1, 2))[points]
     stamps = _seneca_stamps(source / "gps.csv")
     meta = DatasetMeta(camera=camera, depth=DepthMeta(kind="metric"))
     with (source / "sfm/poses.csv").open() as stream, DatasetWriter(out, meta, depth_format="cm") as writer:
@@ -63,9 +66,8 @@ def seneca_dataset(source: Path, out: Path) -> None:
             T_map_cam = se3.make(position, [float(line[key]) for key in ("qx", "qy", "qz", "qw")])
             stamp_ns = stamps[line["file"]]
             image = ImageSample.from_compressed(stamp_ns, "", (source / "images" / line["file"]).read_bytes())
-            writer.add(
-                stamp_ns, T_map_cam, image, sparse_depth(points, T_map_cam, camera.resized(*SPARSE_DEPTH))
-            )
+            depth_m = sparse_depth(points_map, T_map_cam, camera.resized(*SPARSE_DEPTH))
+            writer.add(stamp_ns, T_map_cam, image, depth_m)
 
 
 def _seneca_stamps(file: Path) -> dict[str, int]:
@@ -92,8 +94,8 @@ def sparse_depth(points_map: np.ndarray, T_map_cam: np.ndarray, camera: Camera) 
     return np.where(depth < nearest + HIDDEN_M, depth, np.nan).astype(np.float32)
 
 
-def kitchen_dataset(source: Path, out: Path) -> None:
-    """The 7-Scenes sequence, as `pose2rgbd import` reads it."""
+def kitchen_dataset(source: Path, out: Path, points: slice) -> None:
+    """The 7-Scenes sequence, as `pose2rgbd import` reads it; its depth is a sensor's, all of it."""
     import_datasets([source], out)
 
 
@@ -101,75 +103,45 @@ SCENES = {
     "seneca": ("aerial_seneca", seneca_dataset),
     "kitchen": ("rgbd_7scenes_redkitchen", kitchen_dataset),
 }
+TO_LEARN, TO_JUDGE = slice(0, None, 2), slice(1, None, 2)  # of Seneca's points
 
 
-def measure(
-    dataset: Path, out: Path, minutes: float, size: int, seed: int, relief: ReliefSettings
+def measure_models(
+    learned: Path, judged: Path, out: Path, minutes: float, size: int, seed: int, relief: ReliefSettings
 ) -> list[str]:
-    """Train both models, write the sheet, give the table's lines."""
-    base = TrainConfig(
-        size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False, width=0.5
+    """Train the models on one dataset, measure them on the other's frames that judge, draw them; the table's lines."""
+    config = TrainConfig(
+        size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False
     )
-    data = open_training_data(dataset, base)
-    models = {}
-    for name in ("base", "relief"):
-        result = train(dataset, out / name, replace(base, model=name, relief=relief))
-        models[name] = load_checkpoint(result.checkpoint).build_model()
-    scores = {method: Scores() for method in METHODS}
-    for chunk in batches(data.split.test):
-        truth = data.truth(chunk)
-        for method in METHODS:
-            rgb, depth = predicted(method, data, chunk, models)
-            scores[method].add(rgb, truth[0], depth, truth[1])
-    frames = spread(data.split.test, SHEET_FRAMES)
-    draw(out / "sheet.png", data, frames, models)
-    lines = []
-    for method in METHODS:
-        found = scores[method].result()
-        cells = [
-            f"{found[key]:{form}}"
-            for key, form in (("rgb_mae_px", ".2f"), ("psnr_db", ".1f"), ("ssim", ".3f"))
-        ]
-        depth = f"{found['depth_mae']:.3f}" if "depth_mae" in found else "-"
-        lines.append(f"| {method} | {' | '.join(cells)} | {depth} |")
-    return [f"{len(data.split.train)} frames train, {len(data.split.test)} are held out.", *lines]
-
-
-def predicted(method: str, data: TrainingData, chunk: np.ndarray, models: dict[str, Any]) -> tuple[Any, Any]:
-    """Colour (B, 3, S, S) in 0..1 and depth (B, S, S) of frames by a method."""
-    if method in models:
-        shown = pictures_of(models[method], data, chunk, torch.device("cpu"))
-        return shown[0], shown[1]
-    train_frames = data.split.train
-    if method == "nearest frame":
-        distance = np.nanmedian(data.depth(spread(train_frames, 16)))
-        copied = train_frames[
-            NearestFrame(data.dataset.T_map_cam[train_frames], float(distance))(data.dataset.T_map_cam[chunk])
-        ]
-        return data.truth(copied)
-    rgb, depth = data.truth(train_frames)
-    mean_depth = None if depth is None else torch.nanmean(depth, dim=0).expand(len(chunk), -1, -1)
-    return rgb.mean(dim=0).expand(len(chunk), -1, -1, -1), mean_depth
-
-
-def draw(path: Path, data: TrainingData, frames: np.ndarray, models: dict[str, Any]) -> None:
-    """A row a frame: recorded, nearest, Base, relief, relief's error (white: 64 of 255), relief's depth."""
-    truth = data.truth(frames)[0]
-    columns = [truth, *(predicted(method, data, frames, models)[0] for method in METHODS[1:])]
-    error = ((columns[-1] - truth).abs().mean(dim=1, keepdim=True) * 4).clamp(0, 1).expand(-1, 3, -1, -1)
-    tiles = [
-        (image.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8) for image in (*columns, error)
+    runs = {name: out / name for name in MODELS}
+    found: dict[str, dict[str, float]] = {}
+    for name, run in runs.items():
+        extra: dict[str, Any] = {"width": 0.5} if name == "base" else {}
+        train(learned, run, replace(config, model=name, relief=relief, **extra))
+        evaluation = measure(run, judged, device="cpu")
+        found |= {
+            METHODS[method]: scores for method, scores in evaluation.scores.items() if method != "model"
+        }
+        found[name] = evaluation.scores["model"]
+    draw(out / "sheet.png", Dataset(judged), runs)
+    frames = load_checkpoint(runs["base"]).provenance["frames"]
+    counts = (
+        f"{frames['train']} frames train, {frames['choose']} choose the weights, {frames['judge']} judge."
+    )
+    columns = {"rgb_mae_px": ".2f", "psnr_db": ".1f", "ssim": ".3f", "depth_mae": ".3f", "depth_known": ".3f"}
+    rows = [
+        [name, *(f"{scores[key]:{form}}" if key in scores else "-" for key, form in columns.items())]
+        for name, scores in found.items()
     ]
-    depth = predicted("relief", data, frames, models)[1]
-    if depth is not None:
-        low, high = np.nanpercentile(depth, [2, 98])
-        scaled = np.nan_to_num((depth.numpy() - low) / max(high - low, 1e-6)).clip(0, 1)
-        coloured = [cv2.applyColorMap((255 * image).astype(np.uint8), cv2.COLORMAP_TURBO) for image in scaled]
-        tiles.append(np.stack(coloured)[..., ::-1])
-    sheet = np.concatenate([np.concatenate([*tile], axis=0) for tile in tiles], axis=1)
-    sheet = cv2.resize(sheet, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    return [counts, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def draw(path: Path, dataset: Dataset, runs: dict[str, Path]) -> None:
+    """Recorded and shown pictures of some of the frames that judge, and their errors."""
+    frames = spread(choose_frames(load_checkpoint(runs["base"]), dataset, "checkpoint").test, SHEET_FRAMES)
+    shown = [show(run, dataset, frames, device="cpu", title=name) for name, run in runs.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), sheet[..., ::-1])
+    draw_side_by_side(path, shown, [f"frame {frame}" for frame in frames], dataset.path.name)
 
 
 def main() -> None:
@@ -195,22 +167,25 @@ def main() -> None:
     relief = ReliefSettings(depth=args.depth, exposure=args.exposure, refine_poses=args.refine_poses)
     lines = [
         f"`python bench/real_scenes.py --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} processor minutes a model "
-        f"(one thread of {processor()}), seed {args.seed}; depth in m."
+        f"(one thread of {processor()}), seed {args.seed}. All figures are of frames that chose nothing; warp-12 learns nothing.",
+        "Seneca's depth is compared at points of structure from motion that no training had, but that were found from all "
+        "of its photographs.",
     ]
     for scene in args.scenes.split(","):
         folder, make = SCENES[scene]
-        dataset = args.out / scene
-        if not dataset.exists():
-            make(args.data / folder, dataset)
-        print(f"{scene}: {dataset}", flush=True)
+        datasets = [args.out / f"{scene}-{use}" for use in ("learned", "judged")]
+        for dataset, points in zip(datasets, (TO_LEARN, TO_JUDGE), strict=True):
+            if not dataset.exists():
+                make(args.data / folder, dataset, points)
+        print(f"{scene}: {args.out}", flush=True)
         name = f"runs/{scene}-{args.depth}{'-exposure' * args.exposure}{'-refined' * args.refine_poses}-{args.seed}"
-        counts, *rows = measure(dataset, args.out / name, args.minutes, args.size, args.seed, relief)
+        counts, *rows = measure_models(*datasets, args.out / name, args.minutes, args.size, args.seed, relief)
         lines += [
             "",
             f"**{scene}**: {counts}",
             "",
-            "| | RGB of 255 | PSNR dB | SSIM | depth |",
-            "| --- | ---: | ---: | ---: | ---: |",
+            "| | RGB of 255 | PSNR dB | SSIM | depth m | depth known |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
             *rows,
         ]
     print("\n".join(lines))
