@@ -264,7 +264,8 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
     refiner = Refiner(renderer, RefineSettings(least_likeness=options.least_likeness))
     split = held_out(run, dataset)
     rng = np.random.default_rng(0)
-    frames = rng.permutation(split.test)[options.skip :][: options.frames]
+    held_out_frames = rng.permutation(split.test)[options.skip :]
+    frames = held_out_frames[np.isin(held_out_frames, split.judge)][: options.frames]
     few = frames[: max(options.frames // 2, 5)]
     T = dataset.T_map_cam
     reach = options.reach
@@ -351,7 +352,7 @@ def main() -> None:
 def pictures(run: Path, dataset: Dataset, count: int) -> None:
     """The steps of six frames, and the basin."""
     refiner = Refiner(Renderer(run, device="cpu", threads=1, guard=False))
-    frames = np.random.default_rng(3).permutation(held_out(run, dataset).test)
+    frames = np.random.default_rng(3).permutation(held_out(run, dataset).judge)
     steps_picture(refiner, dataset, frames[:6], IMAGES / "refine_steps.jpg")
     basin(refiner, dataset, frames[: max(count // 3, 8)], IMAGES / "refine_basin.png")
 

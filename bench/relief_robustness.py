@@ -28,7 +28,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import own_split
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.evaluation.evaluate import measure
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.config import ReliefSettings
@@ -166,7 +166,9 @@ def _through_lens(cache: FrameCache, size: int) -> tuple[Camera, np.ndarray]:
     return bent, resample_map(cache.camera, bent)
 
 
-def measure(name: str, row: Row, dataset: Dataset, judge: Path, size: int, minutes: float, seed: int) -> str:
+def measure_row(
+    name: str, row: Row, dataset: Dataset, judge: Path, size: int, minutes: float, seed: int
+) -> str:
     """A line of the table."""
     config = TrainConfig(
         model="relief",
@@ -181,10 +183,14 @@ def measure(name: str, row: Row, dataset: Dataset, judge: Path, size: int, minut
         path = Path(folder) / "set"
         tampered(dataset, size, row, path)
         result = train(path, Path(folder) / "run", config)
-        # Without depth, or with depth of another unit, the depth is not compared by `evaluate`: see the model's own.
-        found = evaluate(result.checkpoint, judge, Path(folder) / "report", split="dataset")
+        found = measure(result.checkpoint, judge)
         scores, facts = found.scores["model"], found.checkpoint.provenance["relief"]
-    own = result.scores.get("depth_mae")
+        # Without depth, or with depth of another unit, the depth is compared with that of the tampered dataset.
+        own = (
+            None
+            if "depth_mae" in scores
+            else measure(result.checkpoint, path).scores["model"].get("depth_mae")
+        )
     depth = scores.get("depth_mae", None if own is None else own * facts["depth_unit_m"])
     told = f"{depth:.2f}" if depth is not None else "-"
     return f"| {name} | {scores['rgb_mae_px']:.2f} | {scores['psnr_db']:.1f} | {told} | {_remarks(facts)} |"
@@ -215,7 +221,8 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     lines = [
         f"`python bench/relief_robustness.py DATASET --movers OTHER --minutes {args.minutes:g}`: {args.size} px, "
-        f"{args.minutes:g} processor minutes a row (one thread of {processor()}), seed {args.seed}, held-out lines.",
+        f"{args.minutes:g} processor minutes a row (one thread of {processor()}), seed {args.seed}; "
+        "held-out lines that chose nothing.",
         "",
         "| fault | RGB of 255 | PSNR dB | depth m | |",
         "| --- | ---: | ---: | ---: | --- |",
@@ -228,7 +235,7 @@ def main() -> None:
         path = args.movers if row.movers else args.dataset
         judge = path / "mover_free" if row.movers else path
         try:
-            line = measure(name, row, Dataset(path), judge, args.size, args.minutes, args.seed)
+            line = measure_row(name, row, Dataset(path), judge, args.size, args.minutes, args.seed)
         except UserError as error:
             line = f"| {name} | refused: {error} | | | |"
         lines.append(line)

@@ -17,6 +17,7 @@ from pose2rgbd_ros.evaluation.experiments.compare import Comparison, compare
 from pose2rgbd_ros.evaluation.experiments.compare_plan import CompareConfig, jobs
 from pose2rgbd_ros.evaluation.experiments.compare_report import markdown
 from pose2rgbd_ros.evaluation.experiments.render_cost import render_cost
+from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.trainer import train
 
 COST = {"backend": "torch", "clock": "cpu", "loaded_mb": 300.0, "ms": {"32": 1.5}, "peak_mb": {"32": 400.0}}
@@ -60,7 +61,12 @@ def test_the_table_tells_quality_by_group_and_cost(compared: Comparison, out: Pa
         (name, seed) for name in ("warp-3", "base") for seed in "01"
     }
     assert {row["method"] for row in rows} == {"model", "mean_image", "nearest_frame"}
-    assert all(0 < float(row["rgb_mae_px"]) < 255 for row in rows)
+    for row in rows:
+        measured = next(each for each in compared.models if each.entry.name == row["model"]).measured
+        report = read_yaml(measured[int(row["seed"])].run / "report" / "metrics.yaml")
+        scores = report["group_scores"][row["group"]][row["method"]]
+        for name in ("rgb_mae_px", "psnr_db", "depth_mae"):
+            assert float(row[name]) == pytest.approx(scores[name], rel=1e-3), f"{row['model']}: {name}"
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -6,9 +6,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.evaluate import measure as measure_checkpoint
 from pose2rgbd_ros.evaluation.experiments import run
 from pose2rgbd_ros.evaluation.experiments.run import Job, measure
 from pose2rgbd_ros.models.relief.config import ReliefSettings
@@ -39,10 +41,16 @@ def test_a_row_is_measured_by_groups_once(
 ) -> None:
     first = measure(job(flight), tmp_path)
     assert set(first.groups) == {"random", "held-out lines"}
-    for methods in first.groups.values():
+    again = measure_checkpoint(first.run, flight, device="cpu")  # of the frames that judge, group by group
+    assert (again.trained_on, again.chosen_by) == (0, 0)
+    frames = {group: again.stamps_ns[inside] for group, inside in again.groups.items()}
+    assert not set(frames["random"]) & set(frames["held-out lines"])
+    for group, methods in first.groups.items():
         assert set(methods) == {"model", "mean_image", "nearest_frame"}
-        assert 0 < methods["model"]["rgb_mae_px"] < 255
-        assert methods["model"]["depth_mae"] > 0
+        for method, scores in methods.items():
+            for name, value in scores.items():
+                mean = np.nanmean(again.per_frame[method][name][again.groups[group]])
+                assert value == pytest.approx(mean, rel=1e-3, abs=1e-4), f"{group}, {method}: {name}"
     assert 1 < first.effort["epochs"] <= 2, "whole batches of two epochs"
     assert first.effort["bytes"] > 4 * first.effort["parameters"] > 0
     assert (first.run / "report" / "index.html").exists()

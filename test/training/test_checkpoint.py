@@ -35,6 +35,7 @@ def make_checkpoint(seed: int = 0) -> Checkpoint:
         state_dict=model.state_dict(),
         training_stamps_ns=np.arange(6) * 10**9 + 7,
         training_T_map_cam=T_map_cam,
+        choosing_stamps_ns=np.array([3, 5]) * 10**9,
         datum=Datum(44.4, 26.1, 80.0),
         provenance={"dataset": "flight", "split": {"name": "random", "seed": 3}},
         metrics={"rgb_mae_px": 12.5},
@@ -61,6 +62,15 @@ def test_round_trip(saved: Path) -> None:
     torch.testing.assert_close(
         read.build_model()(pose), written.build_model()(pose), rtol=0, atol=0, msg="the same network"
     )
+    np.testing.assert_array_equal(read.choosing_stamps_ns, written.choosing_stamps_ns)
+
+
+def test_a_network_is_built_to_be_used_and_not_to_be_trained(saved: Path) -> None:
+    """In training mode batch norm would normalise by the batch, so a picture would depend on those beside it."""
+    model = load_checkpoint(saved).build_model()
+    assert not any(module.training for module in model.modules())
+    poses = torch.rand(3, 7)
+    torch.testing.assert_close(model(poses).image[:1], model(poses[:1]).image)
 
 
 def test_a_training_run_folder_is_accepted(saved: Path) -> None:
