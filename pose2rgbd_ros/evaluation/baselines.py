@@ -26,6 +26,10 @@ class Baselines:
         """Indices (B,) of the training frames nearest to poses (B, 4, 4)."""
         return self._train[self._nearest(T_map_cam)]
 
+    def nearest_pose(self, T_map_cam: np.ndarray) -> np.ndarray:
+        """Their poses (B, 4, 4)."""
+        return self._recorded.dataset.T_map_cam[self.nearest(T_map_cam)]
+
     def images(self, T_map_cam: np.ndarray) -> dict[str, Images]:
         """Colour and depth of each at poses (B, 4, 4)."""
         rgb, depth = (

@@ -18,6 +18,7 @@ from pose2rgbd_ros.evaluation.recorded import Images, Recorded
 from pose2rgbd_ros.evaluation.report import write_report
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import SheetRow
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.view import Pictures
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 from pose2rgbd_ros.training.device import pick_device
@@ -166,6 +167,7 @@ class _Measurement:
             seen=self.chosen.seen,
             trained_on=len(np.intersect1d(self.test, self.train)),
             chosen_by=len(np.intersect1d(self.test, self.chosen.choose)),
+            from_training=self._from_training(),
             depth_unit="(relative)" if self.checkpoint.depth_kind == "relative" else "m",
             checkpoint=self.checkpoint,
             dataset=self.dataset.path.resolve().name,
@@ -181,6 +183,14 @@ class _Measurement:
                 if len(np.intersect1d(self.test, frames)) > 0
             },
         )
+
+    def _from_training(self) -> tuple[float, float] | None:
+        """How far the frames lie from the nearest training frame: medians in metres and degrees."""
+        if self.baselines is None:
+            return None
+        T_map_cam = self.dataset.T_map_cam[self.test]
+        moved_m, turned_rad = se3.apart(T_map_cam, self.baselines.nearest_pose(T_map_cam))
+        return float(np.median(moved_m)), float(np.degrees(np.median(turned_rad)))
 
     def _predict(self, chunk: np.ndarray) -> Pictures:
         """Pictures on the CPU; a model that renders any camera looks through this dataset's."""

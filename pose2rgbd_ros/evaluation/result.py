@@ -37,6 +37,8 @@ class Evaluation:
     trained_on: int  # how many of the frames the model was trained on
     chosen_by: int  # how many of the frames may have chosen its weights
     seen: str  # both, in words
+    # medians, metres and degrees, to the training frame nearest in view; None without training frames at hand
+    from_training: tuple[float, float] | None
     depth_unit: str
     checkpoint: Checkpoint
     dataset: str
@@ -108,7 +110,13 @@ class Evaluation:
     def measured_on(self) -> str:
         """What the numbers were measured on, in words."""
         split = SPLIT_WORDS.get(self.split, self.split)
-        return f"{len(self.stamps_ns)} frames of {self.dataset}: {split}, {self.seen}"
+        text = f"{len(self.stamps_ns)} frames of {self.dataset}: {split}, {self.seen}"
+        if self.from_training is not None:
+            moved_m, turned_deg = self.from_training
+            text += (
+                f"; the nearest training frame is {moved_m:.2g} m and {turned_deg:.2g} degrees away (medians)"
+            )
+        return text
 
     def table(self) -> str:
         """Markdown: a row a method, what it was measured on, the verdict, and each group of frames by itself."""
@@ -149,6 +157,9 @@ class Evaluation:
             "frames": len(self.stamps_ns),
             "frames_trained_on": self.trained_on,
             "frames_chosen_by": self.chosen_by,
+            "from_training_m_deg": None
+            if self.from_training is None
+            else [round(v, 4) for v in self.from_training],
             "depth_unit": self.depth_unit,
             "size": self.size or self.checkpoint.camera.width,
             "scores": {method: rounded(scores) for method, scores in self.scores.items()},

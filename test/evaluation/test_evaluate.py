@@ -78,6 +78,16 @@ def test_the_report_says_what_the_training_said(trained: Trained, tmp_path: Path
     assert f"| this model | {model['rgb_mae_px']:.2f} |" in table
     assert "8 frames of flight" in table
     assert "none of them trained on" in table
+    dataset = Dataset(trained.dataset)
+    inside = [
+        np.isin(dataset.stamps_ns, stamps)
+        for stamps in (load_checkpoint(trained.run).training_stamps_ns, result.stamps_ns)
+    ]
+    trained_m, judged_m = (dataset.T_map_cam[each, :3, 3] for each in inside)
+    apart_m = np.linalg.norm(judged_m[:, None] - trained_m, axis=2).min(axis=1)
+    assert result.from_training is not None
+    assert 0 < np.median(apart_m) <= result.from_training[0] < 3 * np.median(apart_m)
+    assert f"the nearest training frame is {result.from_training[0]:.2g} m and" in table
 
 
 def test_the_pictures_are_readable(trained: Trained, tmp_path: Path) -> None:
