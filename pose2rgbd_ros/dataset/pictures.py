@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.depth import resize_nearest
 
-TRAIN, CHOOSE, JUDGE, GUARD = "tab:blue", "tab:green", "tab:orange", "0.65"
+TRAIN, CHOOSE, JUDGE, GUARD = "tab:blue", "tab:purple", "tab:orange", "0.65"
 _UNKNOWN = "0.82"
 _THUMBNAIL_PX = 320
 _ARROWS = 30

@@ -73,12 +73,12 @@ def choose_frames(checkpoint: Checkpoint, dataset: Dataset, split: str) -> Measu
 
 def _choose(checkpoint: Checkpoint, dataset: Dataset, name: str, train: Int64) -> MeasuredOn:
     everything = np.arange(len(dataset))
-    recorded = checkpoint.provenance["split"]
+    recorded = checkpoint.provenance.get("split")
     if len(train) == 0 and name in ("checkpoint", "choose", "all"):
         note = "another recording than the training's: all its frames are evaluated"
         frames = everything[:0] if name == "choose" else everything
         return MeasuredOn(frames, train, everything[:0], notes=[] if name == "all" else [note])
-    if len(train) == 0:
+    if len(train) == 0 or recorded is None:
         choose = everything[:0]
     else:
         repeated = split_from_dict(
@@ -87,6 +87,8 @@ def _choose(checkpoint: Checkpoint, dataset: Dataset, name: str, train: Int64) -
         choose = frames_that_chose(checkpoint, dataset, repeated)
     if name == "all":
         return MeasuredOn(everything, train, choose)
+    if recorded is None:
+        raise UserError("this checkpoint does not say which frames it held out; evaluate with --split all")
     if name not in ("checkpoint", "choose"):
         drawn = make_split(dataset, name, 0.2, int(recorded.get("seed", 0)))
         frames = np.setdiff1d(drawn.test, choose)  # a figure asked for by name shall not flatter either
