@@ -152,15 +152,15 @@ def test_the_track_marks_what_is_held_out(toy, tmp_path):
     dataset = straight_flight(tmp_path / "set", toy, n=100, pause_at=60, depth_m=None)
     pictures.draw_track(dataset, held_out(dataset), tmp_path / "with.png")
     pictures.draw_track(dataset, None, tmp_path / "without.png")
-    orange, green = (
+    orange, purple = (
         np.array([14, 127, 255]),
-        np.array([44, 160, 44]),
-    )  # tab:orange judges, tab:green chooses; BGR
+        np.array([189, 103, 148]),
+    )  # tab:orange judges, tab:purple chooses; BGR
 
     def marked(name: str, colour: np.ndarray) -> int:
         return int((np.abs(cv2.imread(str(tmp_path / name)).astype(int) - colour).max(axis=-1) < 12).sum())
 
-    for colour in (orange, green):
+    for colour in (orange, purple):
         assert marked("with.png", colour) > 250 + marked("without.png", colour)
     assert marked("without.png", orange) == 0
 

@@ -151,7 +151,7 @@ def test_each_player_moves_in_its_turn_and_alone(flight: Path) -> None:
 
 def test_crops_are_of_the_larger_frames_and_a_camera_of_their_middle(flight: Path) -> None:
     config = small()
-    data = open_training_data(flight, config)
+    data = unsealed(open_training_data(flight, config))
     whole = frame_cache(Dataset(flight), 36)
     np.testing.assert_array_equal(data.cache.rgb, whole.rgb[:, 2:34, 2:34])
     assert data.cache.camera == whole.camera.cropped(2, 2, 32, 32)
