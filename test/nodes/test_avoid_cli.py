@@ -25,7 +25,7 @@ def test_topics_of_the_renderer_beside_it(bench, ros_domain):
     process = subprocess.Popen([sys.executable, "-c", command, *arguments], env=environment)
     try:
         wanted = {"/render/depth_lower/image", "/mine/camera_info", "/render/status", "/odometry"}
-        bench.wait(lambda: wanted <= bench.topics(), 40.0, "its topics")
+        bench.wait(lambda: wanted <= bench.topics(), what="its topics")
         assert "/render/depth/camera_info" not in bench.topics(), "what the user says wins"
         assert not {"/render/depth/image", "/depth_lower"} & bench.topics()
     finally:

@@ -26,10 +26,10 @@ qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 got = bench.collect(ObstacleDistance, "/fmu/in/obstacle_distance", qos)
 bench.spin(AvoidNode, remap={{"~/obstacle_distance": "/fmu/in/obstacle_distance"}})
 flight = WallFlight(bench, ahead_m=12.345)
-bench.wait(lambda: got and got[-1].distances[0] != 65535, 20.0, "distances")
+bench.wait(lambda: got and got[-1].distances[0] != 65535, what="distances")
 served = got[-1]
 flight.images_on = False
-bench.wait(lambda: got[-1].distances[0] == 65535, 5.0, "unknown")
+bench.wait(lambda: got[-1].distances[0] == 65535, what="unknown")
 names = ("timestamp", "frame", "sensor_type", "increment", "min_distance", "max_distance", "angle_offset")
 sent = [stamp // 1000 for stamp in bench.sent]
 print(json.dumps({{

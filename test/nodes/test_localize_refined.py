@@ -26,7 +26,7 @@ def test_poses_are_corrected_by_rendering_and_another_place_is_refused(bench, or
     answers = lambda: len(bench.poses) + len(seen(bench, LocalizationStatus.REJECTED))  # noqa: E731
     for count, T in enumerate(poses, 1):
         truth[camera.send(orbit_place.view(T, LARGE))] = T
-        bench.wait(lambda: answers() >= count, 20.0, "an answer to the image")  # noqa: B023
+        bench.wait(lambda: answers() >= count, what="an answer to the image")  # noqa: B023
     assert len(bench.poses) >= 0.8 * len(poses)
     off_m = []
     for message in bench.poses:

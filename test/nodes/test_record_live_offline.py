@@ -61,7 +61,7 @@ def roads(shared_bench, tmp_path_factory) -> Roads:
     live, bag = folder / "flight", folder / "flight_bag"
     shared_bench.spin(RecordNode, remap=TOPICS, use_sim_time=True, out=str(live), bag="mcap")
     shared_bench.spin(SimNode, **LIVE)
-    shared_bench.wait(lambda: written(live) >= FRAMES, 120.0, "frames")
+    shared_bench.wait(lambda: written(live) >= FRAMES, what="frames")
     answer = shared_bench.call(Trigger, "/record/stop", Trigger.Request())
     assert answer.success, answer.message
     assert shared_bench.change(Transition.TRANSITION_DEACTIVATE, "/sim")
@@ -127,7 +127,7 @@ def test_poses_that_come_after_the_stop(bench, tmp_path):
     """The last images wait for them; so they are in the bag, and in both datasets."""
     drone = LiveDrone(bench.node)
     bench.spin(RecordNode, out=str(tmp_path / "live"), bag="mcap", depth="none", min_free_mib=0)
-    bench.wait(lambda: written(tmp_path / "live") >= 5, 20.0, "frames")
+    bench.wait(lambda: written(tmp_path / "live") >= 5, what="frames")
     held = []
     drone.spoil["odom"] = held.append
     bench.wait(lambda: len(held) > 10, what="images that wait")

@@ -57,7 +57,7 @@ class Flying:
         self.buffer = tf2_ros.Buffer(node=bench.node)
         self.listener = tf2_ros.TransformListener(self.buffer, bench.node)
         self.node = bench.spin(SimNode, **PARAMETERS)
-        bench.wait(lambda: all(self.got.values()) and len(self.clock) > 50, 60.0, "all topics")
+        bench.wait(lambda: all(self.got.values()) and len(self.clock) > 50, what="all topics")
 
     def newest(self, topic, count=1):
         """Messages of a topic that come from now on."""
@@ -82,7 +82,7 @@ class Flying:
             time.sleep(0.04)
             return condition(self.got["truth/odometry"][-1])
 
-        return self.bench.wait(commanded, 40.0, f"velocity {linear}")
+        return self.bench.wait(commanded, what=f"velocity {linear}")
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_parameters_are_judged_while_it_flies(flying):
     assert slow.successful
     assert "city.seed can only change while the node is unconfigured" in refused.reason
     assert not bad.successful
-    flying.bench.wait(lambda: (flying.node._loop.pace.achieved() or 1.0) < 0.6, 30.0, "half speed")
+    flying.bench.wait(lambda: (flying.node._loop.pace.achieved() or 1.0) < 0.6, what="half speed")
     assert flying.node.set_parameters([Parameter("real_time_factor", value=1.0)])[0].successful
 
 
@@ -199,7 +199,7 @@ def test_commands_move_the_drone_and_time_out(flying):
     )
     assert flying.true_state().pose.pose.position.z < height_m
     speed = lambda: np.linalg.norm(_linear(flying.true_state()))  # noqa: E731
-    flying.bench.wait(lambda: speed() < 0.1, 40.0, "hover")
+    flying.bench.wait(lambda: speed() < 0.1, what="hover")
     flying.commands.publish(Twist(linear=_vector(np.nan)))
     flying.said("cmd_vel refused: the commanded velocity holds NaN or infinity")
 
@@ -217,14 +217,14 @@ def test_a_path_is_flown_and_a_bad_one_refused(flying):
     flying.paths.publish(_path([goal]))
     flying.said("flies a path of 1 poses in")
     arrived = lambda: np.linalg.norm(_position(flying.true_state()) - goal[:3, 3]) < 0.1  # noqa: E731
-    flying.bench.wait(arrived, 60.0, "arrival")
+    flying.bench.wait(arrived, what="arrival")
 
 
 def test_back_to_the_plan_on_request(flying, flight):
     answer = flying.bench.call(Trigger, "/sim/fly_plan", Trigger.Request())
     assert answer.success
     mode = lambda: flying.node._loop.last.mode == "plan"  # noqa: E731
-    flying.bench.wait(mode, 60.0, "the plan")
+    flying.bench.wait(mode, what="the plan")
     times = np.linspace(0.0, flight.duration_s, 5000)
     track = flight.position_m(times)
     flying.bench.wait(
