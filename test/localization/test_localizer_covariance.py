@@ -102,6 +102,21 @@ def test_axes_by_hand():
     assert np.allclose(covariance.level_axes(rolled[None])[0], np.eye(3))
 
 
+def test_position_and_rotation_have_a_factor_each():
+    """Rotations with single large errors, positions without: the region of 90 % holds both."""
+    generator = np.random.default_rng(9)
+
+    def heavy(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        error = generator.multivariate_normal(np.zeros(6), SHAPE, count)
+        error[:, 3:] *= np.where(generator.random(count) < 0.15, 12.0, 1.0)[:, None]
+        return error, generator.normal(size=(count, 3)), np.arange(count) // 20
+
+    model = covariance.fit(*heavy(2000))
+    error, doubt, _ = heavy(4000)
+    held = covariance.inside(covariance.squared_distances(model, error, doubt)).mean(axis=0)[1]
+    assert np.allclose(held[:2], 0.9, atol=0.03)
+
+
 def test_more_by_a_standard_error_among_lines():
     """The factor by hand: lines of 20, every other with errors of three times the size."""
     generator = np.random.default_rng(7)

@@ -208,6 +208,14 @@ def test_the_score_of_a_survey_by_hand():
     assert above.score == pytest.approx(above.beyond_m + max(above.turned_m - 10.0, 0.1 * above.turned_m))
 
 
+def test_a_few_odd_passes_do_not_make_what_is_usual():
+    training = survey()
+    for index in range(0, len(training), 20):  # one pose in twenty looks where no other does
+        training[index, :3, :3] = at(0, 0, 0, yaw_deg=40.0 + index / 20)[:3, :3]
+    score = PoseScore(training, 50.0)
+    assert score.usual_m == pytest.approx(10.0, abs=1.0)
+
+
 def test_a_pose_passes_up_to_the_limit_and_no_farther():
     training, T = survey(), at(0, 60, 70)
     score = PoseScore(training, 50.0)(T).score
@@ -293,6 +301,14 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, damage, told: str
     with pytest.raises(UserError, match=told) as refused:
         load_calibration(tmp_path, "abc")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("side", ["lower", "upper"])
+def test_a_bound_on_the_wrong_side_of_depth_is_refused(tmp_path: Path, side: str):
+    wrong = dataclasses.replace(table(), **{side: np.full_like(table().lower, -0.1)})
+    save_calibration(tmp_path, dataclasses.replace(calibration("abc"), table=wrong))
+    with pytest.raises(UserError, match="a bound is on the wrong side of depth"):
+        load_calibration(tmp_path, "abc")
 
 
 def save_tables_of_another(folder: Path) -> None:
