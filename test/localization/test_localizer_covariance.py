@@ -102,6 +102,38 @@ def test_axes_by_hand():
     assert np.allclose(covariance.level_axes(rolled[None])[0], np.eye(3))
 
 
+def test_the_covariance_of_a_heading_by_hand():
+    """A camera that looks down with its image's top 30 degrees west of north."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler("z", 30, degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+    size = np.diag([1.0, 4.0, 9.0, 0.1, 0.2, 0.3])
+    ones = np.array([[-1.0], [1.0]])
+    model = covariance.CovarianceModel(size, np.zeros((2, 2)), np.zeros(1), np.ones(1), *ones)
+    c, s = np.cos(np.radians(30)), np.sin(np.radians(30))
+    along = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])  # columns: right, ahead, up in the map
+    found = model.covariance_map(np.zeros(1), T)
+    assert np.allclose(found[:3, :3], along @ size[:3, :3] @ along.T)
+    assert np.allclose(found[3:, 3:], along @ size[3:, 3:] @ along.T)
+    assert np.allclose(found[:3, 3:], 0)
+
+
+def test_doubts_beyond_those_calibrated_on_are_not_extrapolated():
+    error, doubt, unit = drawn(400, 6)
+    model = covariance.fit(error, doubt, unit)
+    beyond = np.full((1, 3), 50.0)
+    assert np.allclose(model.difficulty(beyond), model.difficulty(doubt.max(axis=0)[None]))
+    assert np.allclose(model.difficulty(-beyond), model.difficulty(doubt.min(axis=0)[None]))
+
+
+def test_single_large_errors_do_not_stretch_the_ellipsoid():
+    error, doubt, unit = drawn(600, 7)
+    spoilt = error.copy()
+    spoilt[::60, 1] *= 60.0  # ahead
+    plain, robust = (covariance.fit(each, doubt, unit).scatter for each in (error, spoilt))
+    ratio = (robust[1, 1] / robust[0, 0]) / (plain[1, 1] / plain[0, 0])
+    assert 0.5 < ratio < 2.0
+
+
 def test_position_and_rotation_have_a_factor_each():
     """Rotations with single large errors, positions without: the region of 90 % holds both."""
     generator = np.random.default_rng(9)
@@ -128,10 +160,9 @@ def test_more_by_a_standard_error_among_lines():
     assert error > 0.02
     wanted = np.quantile(squared, share + error) / chi2.ppf(0.9, 3)
     assert covariance._factor(squared, unit) == pytest.approx(np.sqrt(wanted))
-    worst = np.where(unit == 3, 1e6, 1.0)  # a line that misses all: never more than the region of 95 %
-    assert covariance._factor(worst, unit) == pytest.approx(
-        np.sqrt(np.quantile(worst, 0.95) / chi2.ppf(0.9, 3))
-    )
+    rising = np.arange(200.0)  # the last line misses all: yet never more than the region of 95 %
+    limit = np.quantile(rising, 0.95)
+    assert covariance._factor(rising, unit) == pytest.approx(np.sqrt(limit / chi2.ppf(0.9, 3)))
     assert covariance._factor(squared, 0 * unit) == pytest.approx(
         np.sqrt(np.quantile(squared, share) / chi2.ppf(0.9, 3))
     ), "one line tells no error among lines"
