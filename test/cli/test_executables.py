@@ -44,6 +44,9 @@ def test_the_simulators_executable_is_its_live_world(console_scripts, monkeypatc
     module, function = console_scripts["sim"].split(":")
     started = []
     monkeypatch.setattr(command_line, "main", lambda argv: started.append(argv) or 0)
+    monkeypatch.setattr(
+        command_line, "_end", lambda status: None
+    )  # it ends the process, and with it all tests to come
     monkeypatch.setattr(sys, "argv", ["/install/lib/pose2rgbd/sim", "--ros-args", "-p", "tf:=none"])
     assert getattr(importlib.import_module(module), function)() == 0
     assert started == [["sim", "live", "--ros-args", "-p", "tf:=none"]]
@@ -79,8 +82,7 @@ class Nowhere(MetaPathFinder):
 sys.meta_path.insert(0, Nowhere())
 from pose2rgbd_ros.cli import main
 for command in {commands!r}:
-    sys.argv = ["/opt/ros/jazzy/lib/pose2rgbd/" + command]
-    print(main.node() if command != "pose2rgbd" else main.main(["run"]), flush=True)
+    print(main.main({{"pose2rgbd": ["run"], "sim": ["sim", "live"]}}.get(command, [command])), flush=True)
 """
 LIBRARIES = {
     "av": "av", "defusedxml": "defusedxml", "gpxpy": "gpxpy", "isal": "isal", "lightning-fabric": "lightning_fabric",
