@@ -105,6 +105,9 @@ class TopicChoice:
     gimbal: str | None = None
     attitude: str | None = None  # of PX4
     gps_only: bool = False
+    other_poses: list[str] = field(
+        default_factory=list
+    )  # that could be asked for instead, the likeliest first
     notes: list[str] = field(default_factory=list)
     pose_notes: list[str] = field(default_factory=list)  # of the choice of `pose`, for where it is used
 
@@ -156,6 +159,9 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
     tf = [name for name in _of_type(reader, decode.TF) if not name.endswith("tf_static")]
     gps_only = _is_gps_only(reader, tf, requested)
     pose = None if gps_only else _choose_pose(reader, tf, requested.pose, pose_notes)
+    likely = [topic for topic in _ranked_poses(reader) if not words(topic) & _NO_POSE_WORDS]
+    sources = [*likely, *tf, *(_of_type(reader, *FIX_TYPES) if requested.fix != NONE else ())]
+    used = {pose} if pose or gps_only else set(tf)
     fix = requested.pose if gps_only and requested.pose != AUTO else requested.fix
     return TopicChoice(
         image=image.topic,
@@ -170,6 +176,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
         gimbal=_choose_other(reader, requested.gimbal, GIMBAL_TYPES, "the gimbal's attitude", notes),
         attitude=_choose_other(reader, AUTO, (px4.ATTITUDE,), "the attitude", notes),
         gps_only=gps_only,
+        other_poses=[topic for topic in sources if topic not in used],
         notes=notes,
         pose_notes=pose_notes,
     )
@@ -311,14 +318,30 @@ def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[s
     if requested != AUTO:
         _require_type(reader, requested, (*POSE_TYPES, decode.TF, *FIX_TYPES), "poses")
         return None if reader.topics[requested].type == decode.TF else requested
-    topics = _of_type(reader, *POSE_TYPES)
+    topics = _ranked_poses(reader)
     likely = [topic for topic in topics if not words(topic) & _NO_POSE_WORDS]
     if not likely and tf:
         return None
+    if not topics:
+        accepted = ", ".join((*POSE_TYPES, decode.TF, *FIX_TYPES))
+        raise UserError(
+            f"{reader.path} has no poses (a topic with messages of one of {accepted}); "
+            f"its topics: {reader.describe_topics()}"
+        )
+    ranked = likely or topics
+    chosen = _best(ranked, ranked.index, "pose", "--pose-topic", notes)
+    if tf:
+        notes.append(f"poses are taken from {chosen}; --pose-topic {tf[0]} takes them from TF")
+    return chosen
+
+
+def _ranked_poses(reader: BagReader) -> list[str]:
+    """Topics of poses, the likeliest first."""
 
     def rank(topic: str) -> tuple[Any, ...]:
         info = reader.topics[topic]
         return (
+            bool(words(topic) & _NO_POSE_WORDS),
             info.count < 2,
             POSE_TYPES.index(info.type),
             not words(topic) & _GOOD_POSE_WORDS,
@@ -326,16 +349,7 @@ def _choose_pose(reader: BagReader, tf: list[str], requested: str, notes: list[s
             topic,
         )
 
-    if not topics:
-        accepted = ", ".join((*POSE_TYPES, decode.TF, *FIX_TYPES))
-        raise UserError(
-            f"{reader.path} has no poses (a topic with messages of one of {accepted}); "
-            f"its topics: {reader.describe_topics()}"
-        )
-    chosen = _best(likely or topics, rank, "pose", "--pose-topic", notes)
-    if tf:
-        notes.append(f"poses are taken from {chosen}; --pose-topic {tf[0]} takes them from TF")
-    return chosen
+    return sorted(_of_type(reader, *POSE_TYPES), key=rank)
 
 
 def _choose_fix(reader: BagReader, requested: str, notes: list[str]) -> str | None:
@@ -379,9 +393,7 @@ def _choose_other(
     return min(topics, key=lambda topic: (-reader.topics[topic].count, topic)) if topics else None
 
 
-def _best(
-    candidates: list[Any], rank: Callable[[Any], tuple[Any, ...]], what: str, option: str, notes: list[str]
-) -> Any:
+def _best(candidates: list[Any], rank: Callable[[Any], Any], what: str, option: str, notes: list[str]) -> Any:
     """The lowest rank; with more than one candidate the choice is noted."""
     ordered = sorted(candidates, key=rank)
     if len(ordered) > 1:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from pose2rgbd_ros.bags.reader import BagReader, open_bag
 from pose2rgbd_ros.dataset.alignment import measure_bag, measure_dataset
-from pose2rgbd_ros.dataset.importers.bag_track import FirstPass
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
-from pose2rgbd_ros.dataset.importers.recording import choose, clocks_of, track_options
+from pose2rgbd_ros.dataset.importers.recording import read_poses
 from pose2rgbd_ros.dataset.layout import META
 from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal
@@ -27,10 +26,9 @@ def measure(
 def _measure_bag(
     reader: BagReader, config: ConvertConfig, flow: FlowConfig | None
 ) -> tuple[FlowSignal, MotionSignal, list[str]]:
-    topics = choose(reader, config)
-    clocks = clocks_of(reader, topics, config.stamps)
-    first = FirstPass(reader, topics, track_options(config, clocks))
+    first = read_poses(reader, config)
+    topics, clocks = first.topics, first.options.clocks
     track = first.track(str(reader.path))
     signals = measure_bag(reader, topics, clocks, track, flow)
-    warnings = [f"warning: {text}" for text in (*clocks.warnings, *reader.problems)]
+    warnings = [f"warning: {text}" for text in (*first.warnings, *clocks.warnings, *reader.problems)]
     return (*signals, [*topics.notes, *topics.pose_notes, *first.notes, *warnings])

@@ -257,7 +257,8 @@ class DatasetWriter:
         try:
             yield
         except OSError as error:
-            safe = f"{len(self._frames)} frames are safe"
+            count = len(self._frames)
+            safe = {0: "it holds no frame yet", 1: "1 frame is safe"}.get(count, f"{count} frames are safe")
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
                     f"no space left for {self.path}; {safe}: free some space and resume"

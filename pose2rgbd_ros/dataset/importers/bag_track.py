@@ -57,6 +57,7 @@ class FirstPass:
         self.fix_received_ns: tuple[int, int] | None = None
         self.camera: Camera | None = None
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._topic = ""
         self._boot = BootClock()
         self._boot_topics = {name for name, info in reader.topics.items() if info.type in px4.TYPES}
@@ -99,6 +100,10 @@ class FirstPass:
         """Keep a remark, once."""
         if text and text not in self.notes:
             self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(text)
 
     def _read_pose(self, message: Any, received_ns: int) -> None:
         read = px4.pose_sample if message.__msgtype__ in px4.TYPES else decode.pose_sample
@@ -227,4 +232,6 @@ class FirstPass:
         try:
             return camera_track(self, datum)
         except UserError as error:
-            raise UserError(f"{bag}: {error}") from error
+            others = ", ".join(self.topics.other_poses)
+            way_out = f"; poses are also in: {others} (--pose-topic)" if others else ""
+            raise UserError(f"{bag}: {error}{way_out}") from error

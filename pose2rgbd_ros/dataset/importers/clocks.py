@@ -61,6 +61,7 @@ class Clocks:
     Corrections are by topic; of TF by topic and edge (bags.reader.edge_name). `unsure_ns` are times of reception in which
     an image and the poses may have stamps of two clocks, and why; `strays_ns`, by the same names as the corrections,
     those of single messages that are stamped unlike the ones before and after. `warnings` tell all this in words.
+    `images_ns` are the stamps of the images.
     """
 
     received: bool = False
@@ -68,6 +69,7 @@ class Clocks:
     unsure_ns: list[tuple[int, int, str]] = field(default_factory=list)
     strays_ns: dict[str, set[int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    images_ns: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def stamp_ns(self, topic: str, header_ns: int, received_ns: int) -> int:
         """The stamp of a message; one without a header stamp (0) counts as stamped when it was received."""
@@ -146,7 +148,8 @@ def find_clocks(reader: BagReader, image_topic: str, others: Collection[str], st
     none of the jitter of reception. `others` are topics whose messages begin with a header, or TF.
     """
     if stamps == "received":
-        return Clocks(received=True)
+        received_ns = [at for _, at, _ in reader.stamps([image_topic])]
+        return Clocks(received=True, images_ns=np.array(received_ns, dtype=np.int64))
     logs = _read(reader, [image_topic, *others])
     clocks = Clocks()
     settings = _settings(logs, clocks)
@@ -159,6 +162,8 @@ def find_clocks(reader: BagReader, image_topic: str, others: Collection[str], st
         _tell_unsure([it for it in settings if set(it.steps) != set(logs)], logs, image_topic, clocks)
         clocks.unsure_ns += [_around(it) for it in settings if set(it.steps) == set(logs)]
     images = straight.pop(image_topic, None)
+    if image_topic in logs:
+        clocks.images_ns = (images or logs[image_topic]).header_ns
     if images is not None:
         for name, log in straight.items():
             _compare(name, log, image_topic, images, clocks)

@@ -11,6 +11,7 @@ from pose2rgbd_ros.streams.samples import PoseSample
 
 # Autopilots count microseconds since boot; kept in step with the computer they are this near to its clock.
 _SAME_CLOCK_NS = 60_000_000_000
+_UNIT_WITHIN = 0.05
 
 
 class PoseLog:
@@ -39,6 +40,13 @@ class PoseLog:
     def shift(self, offset_ns: int) -> None:
         """Add to all stamps."""
         self._stamps_ns = array("q", (np.frombuffer(self._stamps_ns, np.int64) + offset_ns).tobytes())
+
+    def valid_share(self) -> float:
+        """The part of the poses that is finite and whose quaternion is of unit length."""
+        numbers = np.frombuffer(self._numbers).reshape(-1, 7)
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = np.abs(np.linalg.norm(numbers[:, 3:], axis=1) - 1) < _UNIT_WITHIN
+        return float((np.isfinite(numbers).all(axis=1) & unit).mean()) if len(self) else 0.0
 
     def trajectory(self) -> tuple[Trajectory, dict[str, int]]:
         """The cleaned trajectory and what was wrong. UserError when no pose is usable."""

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros.bags import decode, px4
 from pose2rgbd_ros.bags.reader import BagReader
-from pose2rgbd_ros.bags.topics import RequestedTopics, TopicChoice, choose_topics
+from pose2rgbd_ros.bags.topics import FIX_TYPES, RequestedTopics, TopicChoice, choose_topics
 from pose2rgbd_ros.dataset.filters import FrameFilter
 from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_phase
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
@@ -35,6 +35,8 @@ from pose2rgbd_ros.streams.synchronizer import TIME_JUMP, Frame, Reject, Settled
 _SECOND = 1_000_000_000
 # Whole messages of raw images wait in memory for their depth: fewer than live.
 _MOST_WAITING = 30
+# Poses for this part of the images are enough to look no further.
+_GOOD = 0.5
 
 
 class Recording:
@@ -45,11 +47,10 @@ class Recording:
         self._config = target.config
         self._reader = reader
         self._report = report
-        self._topics = choose(reader, self._config)
-        self._clocks = clocks_of(reader, self._topics, self._config.stamps)
-        for warning in self._clocks.warnings:
+        self._first_pass = read_poses(reader, self._config)
+        self._topics, self._clocks = self._first_pass.topics, self._first_pass.options.clocks
+        for warning in (*self._first_pass.warnings, *self._clocks.warnings):
             report.warn(warning)
-        self._first_pass = FirstPass(reader, self._topics, track_options(self._config, self._clocks))
         self._track, self._datum = self._place_on_earth()
         self._image_received_ns: tuple[int, int] | None = None
         self._image_clock = self._find_image_clock()
@@ -304,6 +305,67 @@ def choose(reader: BagReader, config: ConvertConfig) -> TopicChoice:
             config.gimbal_topic,
         ),
     )
+
+
+def read_poses(reader: BagReader, config: ConvertConfig) -> FirstPass:
+    """The first pass, with poses from the likeliest topic; unless one is asked for, from the first that will do.
+
+    That is one that has poses for most images, finite and of unit quaternions, which are not all at one place.
+    """
+    topics = choose(reader, config)
+
+    def read(choice: TopicChoice) -> FirstPass:
+        clocks = clocks_of(reader, choice, config.stamps)
+        return FirstPass(reader, choice, track_options(config, clocks))
+
+    first = read(topics)
+    if config.pose_topic != "auto" or config.position != "auto":
+        return first
+    given_ns = round(config.image_time_offset_s * _SECOND)
+    found = [(*_worth(first, given_ns), first)]
+    for other in topics.other_poses if found[0][0] < _GOOD else ():
+        choice = dataclasses.replace(topics, pose=None if reader.topics[other].type == decode.TF else other)
+        if reader.topics[other].type in FIX_TYPES:
+            choice = dataclasses.replace(topics, pose=None, gps_only=True, fix=other)
+        found.append((*_worth(attempt := read(choice), given_ns), attempt))
+        if found[-1][0] >= _GOOD:
+            break
+    _, _, best = max(found, key=lambda it: it[0])
+    if best is not first:
+        best.warn(f"{_source(first)} was passed over ({found[0][1]}); poses are those of {_source(best)}")
+        best.topics.pose_notes.clear()
+    return best
+
+
+def _source(first: FirstPass) -> str:
+    topics = first.topics
+    return (topics.fix if topics.gps_only else topics.pose) or ", ".join(topics.tf)
+
+
+def _worth(first: FirstPass, given_ns: int) -> tuple[float, str]:
+    """For which share of the images there are poses that can be; and in words what is wrong with them."""
+    topics, images_ns = first.topics, first.options.clocks.images_ns + given_ns
+    valid = first.poses.valid_share() if topics.pose else 1.0
+    try:
+        track = first.track("").body if not topics.pose else first.poses.trajectory()[0]
+    except UserError as error:
+        return 0.0, str(error).removeprefix(": ")
+    gap_ns = first.options.max_gap_ns
+    if topics.gps_only:
+        gap_ns = max(gap_ns, round(first.options.poses.max_fix_gap_s * _SECOND))
+    after = np.searchsorted(track.stamps_ns, images_ns)
+    inside = (after > 0) & (after < len(track))
+    near = (
+        np.diff(track.stamps_ns)[np.clip(after - 1, 0, max(len(track) - 2, 0))] <= gap_ns
+        if len(track) > 1
+        else False
+    )
+    share = float(np.mean(inside & near)) if len(images_ns) else 1.0
+    if not np.ptp(track.position_m, axis=0).any():
+        return 0.1 * share, f"all {len(track)} poses are at one place"
+    if valid < _GOOD:
+        return valid * share, f"only {valid:.0%} of its poses are finite and of unit quaternions"
+    return share, f"{len(track)} poses, for {share:.0%} of the images"
 
 
 def clocks_of(reader: BagReader, topics: TopicChoice, stamps: Stamps) -> Clocks:

@@ -15,6 +15,8 @@ from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 
+_LOOK_EVERY = 4  # pixels across and down: a look over the depth takes little memory
+
 
 class Target:
     """The dataset being made of all recordings; its writer begins with the first frame.
@@ -88,7 +90,7 @@ class Target:
         from pose2rgbd_ros.dataset import inspect  # with it comes matplotlib
 
         dataset = Dataset(self.out)
-        depth = inspect.sampled_depth(dataset) if dataset.has_depth else None
+        depth = inspect.sampled_depth(dataset, every=_LOOK_EVERY) if dataset.has_depth else None
         for warning in inspect.warnings(dataset, depth) if len(dataset) else ():
             report.bags[-1].warn(warning)
 
