@@ -33,6 +33,11 @@ class PatchDiscriminator(nn.Module):
             layers += [spectral_norm(nn.Conv2d(before, CHANNELS << stage, 4, 2, 1)), nn.LeakyReLU(0.2)]
             before = CHANNELS << stage
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(before, 1, 3, padding=1)))
+        for layer in self.layers:
+            if isinstance(
+                layer, nn.Conv2d
+            ):  # PyTorch's begins large beside normalised weights (Miyato et al.: 0)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
         verdict: Tensor = self.layers(image)

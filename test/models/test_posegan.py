@@ -15,8 +15,9 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.pose_model import PoseEstimates, PoseModel
 from pose2rgbd_ros.models.posegan import plain
-from pose2rgbd_ros.models.posegan.blocks import Conv
+from pose2rgbd_ros.models.posegan.blocks import Conv, Linear
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
+from pose2rgbd_ros.models.posegan.generator import Generator
 from pose2rgbd_ros.models.posegan.network import PoseGAN
 from pose2rgbd_ros.models.posegan.packed import can_pack
 from pose2rgbd_ros.models.posegan.posenet import PoseNet
@@ -100,13 +101,68 @@ def test_shapes_at_every_size(size: int, pose_dim: int, output: str) -> None:
 def test_every_weight_of_both_players_has_a_spectral_norm_of_one(gain: float) -> None:
     torch.manual_seed(0)
     model = PoseGAN(PoseGANConfig(size=32, width=0.125, blocks=3, generator_width=0.25, gain=gain))
-    for _ in range(30):  # the norm is found by power iteration, a step a forward pass
-        model("discriminator", model("generator", torch.rand(4, 7)))
     layers = {name: part for name, part in model.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))}
     assert len(layers) == 2 * 3 * 3 + 1 + 1 + 2, "blocks; first and last of the generator; phi3 and varphi"
-    for name, layer in layers.items():
-        norm = torch.linalg.matrix_norm(layer.used_weight().detach().flatten(1), 2)  # type: ignore[operator]
-        assert float(norm) == pytest.approx(gain if "trunk" in name else 1.0, rel=0.05)
+    for moved in (False, True):
+        if moved:  # as training does, only farther: what the norm was found for is gone
+            for layer in layers.values():
+                nn.init.normal_(layer.weight, std=0.3)  # type: ignore[arg-type]
+        for _ in range(60):  # the norm is found by power iteration, a step a forward pass
+            model("discriminator", model("generator", torch.rand(4, 7)))
+        for name, layer in layers.items():
+            norm = torch.linalg.matrix_norm(layer.used_weight().detach().flatten(1), 2)  # type: ignore[operator]
+            assert float(norm) == pytest.approx(gain if "trunk" in name else 1.0, rel=0.05)
+    model.eval()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model("discriminator", model("generator", torch.rand(4, 7)))
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers()), (
+        "a query moves it"
+    )
+
+
+def test_no_gradient_of_a_normalised_weight_is_along_it() -> None:
+    """What is used has one length, so making a weight longer changes nothing: sigma passes gradients on."""
+    torch.manual_seed(0)
+    for layer, x in ((Conv(3, 6, 3, gain=2.0), torch.rand(2, 3, 8, 8)), (Linear(5, 6), torch.rand(2, 5))):
+        layer(x).square().sum().backward()
+        weight, gradient = layer.weight.detach(), layer.weight.grad
+        assert gradient is not None
+        along = (weight * gradient).sum() / (weight.norm() * gradient.norm())
+        assert abs(float(along)) < 1e-5
+
+
+@pytest.mark.parametrize(("size", "octaves"), [(32, 0), (128, 0), (128, 3)])
+def test_what_enters_the_generator_s_first_batch_normalisation_is_the_pose(size: int, octaves: int) -> None:
+    """It takes each channel's mean over poses and pixels; what differs by pixel alone would be all that is left."""
+    torch.manual_seed(0)
+    generator = Generator(PoseGANConfig(size=size, generator_width=0.25, pose_frequencies=octaves))
+    seen: list[torch.Tensor] = []
+    generator.blocks[0].norm1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[operator]
+    poses = torch.rand(16, 7)
+    with torch.no_grad():
+        generator(torch.cat([poses, -poses]))
+    by_pose = seen[0].var(dim=0, correction=0).mean(dim=(1, 2))
+    share = float((by_pose / seen[0].var(dim=(0, 2, 3), correction=0)).mean())
+    assert share > (0.8 if octaves else 0.99), "0.02 with the bias of nn.Linear, with octaves 0.4"
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"network": "posegan", "size": 32, "width": 0.125, "output": "rgbd"},
+        {"network": "posenet", "size": 32, "width": 0.125},
+        {"network": "posenet", "size": 32, "width": 0.125, "spectral": True},
+        {"network": "posenet", "size": 32, "trunk": "resnet18", "width": 0.125},
+    ],
+)
+def test_every_bias_begins_at_zero(architecture: dict[str, object]) -> None:
+    biases = {
+        name: part.bias
+        for name, part in build_model(architecture).named_modules()
+        if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None
+    }
+    assert biases
+    assert [name for name, bias in biases.items() if bool(bias.any())] == []
 
 
 @pytest.mark.parametrize("rotation", ["quaternion", "euler"])

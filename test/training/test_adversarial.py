@@ -59,6 +59,12 @@ def test_it_learns_to_tell_flat_pictures_from_textured_ones() -> None:
         assert discriminator(textured).mean() > 0.5 > -0.5 > discriminator(flat).mean()
 
 
+def test_what_it_says_first_is_of_the_picture_alone() -> None:
+    """A bias of PyTorch's would be as large as what normalised weights make of a picture."""
+    torch.manual_seed(0)
+    assert not PatchDiscriminator(4)(torch.zeros(1, 4, 32, 32)).any()
+
+
 def test_unknown_pixels_are_shown_alike() -> None:
     torch.manual_seed(0)
     discriminator = PatchDiscriminator(1).eval()
