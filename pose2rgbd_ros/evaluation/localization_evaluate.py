@@ -19,6 +19,10 @@ from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 MODEL = "model"
+KEPT = {
+    "best": "the weights are those that were best on the held-out frames that choose (--keep best)",
+    "last": "the weights are those of the end of the training; no held-out frame chose them",
+}
 MEASURES = {
     "median_position_m": ("position (m)", ".3f"),
     "median_rotation_deg": ("orientation (°)", ".2f"),
@@ -146,11 +150,8 @@ def evaluate_poses(
     notes = list(chosen.notes)
     if data.meta.map_frame != loaded.map_frame:
         notes.append(f"poses are in {data.meta.map_frame!r}, the model's in {loaded.map_frame!r}")
-    if len(chosen.train) and loaded.provenance.get("config", {}).get("keep", "best") == "best":
-        notes.append(
-            "the weights are those that were best on (at most 96 of) the held-out frames, which flatters them a little; "
-            "train with --keep last to choose on nothing"
-        )
+    if len(chosen.train):
+        notes.append(KEPT[kept_weights(loaded)])
     training, train = _training(loaded, data, chosen, training_dataset)
     methods: dict[str, Any] = {MODEL: localizer}
     if training is None and finders:
@@ -167,6 +168,12 @@ def evaluate_poses(
     evaluation = PoseEvaluation(loaded, data, training, chosen, said[False], said[True], notes)
     write_report(out, evaluation)
     return evaluation
+
+
+def kept_weights(checkpoint: Checkpoint) -> str:
+    """ "best" or "last": which weights of its training a checkpoint holds."""
+    told = checkpoint.provenance
+    return str(told.get("kept", told.get("config", {}).get("keep", "best")))
 
 
 def _training(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
@@ -17,6 +17,7 @@ from pose2rgbd_ros.models.posegan.config import (
     PoseGANSettings,
     blocks_of,
     check_blocks,
+    filled,
 )
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import setting
@@ -35,6 +36,7 @@ class Recipe:
     ema_decay: float
     image_loss: str
     pose_frequencies: int
+    steps: int | None = None  # in place of epochs
 
 
 RECIPES = {
@@ -103,11 +105,13 @@ FAMILY_RECIPES = {
     ),
 }
 FAMILY_RECIPES["posenet"] = FAMILY_RECIPES["posegan"]
-# PoseGAN's paper: 100,000 iterations at a fixed rate, which are 400 epochs of 4,000 frames.
+# PoseGAN's paper: 100,000 iterations at a fixed rate, whatever the number of frames. The weights of its losses are in
+# models/posegan/config.py.
 POSEGAN_PAPER = replace(
-    FAMILY_RECIPES["posegan"], learning_rate=2e-4, schedule="fixed", epochs=400, pose_frequencies=0
+    FAMILY_RECIPES["posegan"], learning_rate=2e-4, schedule="fixed", steps=100_000, pose_frequencies=0
 )
 POSE_FAMILIES = ("posegan", "posenet")  # learn from crops of frames of 9/8 the size
+UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")  # evaluation/finders.py
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 
@@ -296,6 +300,11 @@ def family_of(model: str) -> str:
     if model.startswith("warp-"):
         numbered(model, least=1)
         return "warp"
+    if model in UNTRAINED:
+        raise UserError(
+            f"{model} is not trained: train a model that finds poses (--model posenet), then "
+            f"`pose2rgbd evaluate RUN DATASET --finders {model}` sets it beside that one, made from the same frames"
+        )
     slices_of(model)
     return "pose2rgbd"
 
@@ -324,11 +333,26 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
     recipe = FAMILY_RECIPES.get(family_of(config.model), RECIPES[config.recipe])
     if config.model in CONFIGS and config.recipe == "paper":
         recipe = POSEGAN_PAPER
-    names = [field.name for field in dataclasses.fields(Recipe)]
+    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "steps"]
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    if config.max_minutes is not None and config.recipe == "default" and config.epochs is None:
+    if config.epochs is not None:
+        given["steps"] = None
+    elif config.max_minutes is not None and config.recipe == "default":
         given["epochs"] = UNLIMITED_EPOCHS
     return dataclasses.replace(recipe, **given)
+
+
+def posegan_settings(config: TrainConfig) -> PoseGANSettings:
+    """The run's settings of PoseGAN, with the figures of its recipe where the user said nothing."""
+    return filled(config.posegan, config.recipe if config.model in CONFIGS else "default")
+
+
+def resolved(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings as it keeps them, ready for YAML: those of PoseGAN as figures, whatever they came from.
+
+    So a run from before a recipe said them is the same run still.
+    """
+    return {**settings.to_yaml_dict(config), "posegan": settings.to_yaml_dict(posegan_settings(config))}
 
 
 def output_of(config: TrainConfig, has_depth: bool) -> str:

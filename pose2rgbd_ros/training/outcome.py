@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.meta import software
 from pose2rgbd_ros.models.registry import architecture_of
-from pose2rgbd_ros.settings import to_yaml_dict
 from pose2rgbd_ros.training.checkpoint import Checkpoint
-from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
+from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe, resolved
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.samples import confidence_to_rgb, depth_to_rgb, write_samples
 from pose2rgbd_ros.training.validation import pictures_of
@@ -63,7 +62,7 @@ def make_checkpoint(
             "fit": config.fit,
             "margin": data.margin,
             "split": data.split.to_dict(),
-            "config": to_yaml_dict(config),
+            "config": resolved(config),
             "recipe": dataclasses.asdict(resolve_recipe(config)),
             **effort,
             "software": {

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.settings import read_yaml, write_yaml
+from pose2rgbd_ros.training.config import TrainConfig, resolved
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.csv"
@@ -33,7 +33,7 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
         UserError: the folder holds a run and `resume` is not set, or holds another run than the resumed one.
     """
     file = out / CONFIG_FILE
-    values = {"dataset": str(dataset), **to_yaml_dict(config)}
+    values = {"dataset": str(dataset), **resolved(config)}
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(
@@ -53,7 +53,7 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
 
 def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The settings of an earlier run, those that came later than it at their defaults: so it was trained."""
-    return _filled(values, to_yaml_dict(TrainConfig()))
+    return _filled(values, resolved(TrainConfig()))
 
 
 def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

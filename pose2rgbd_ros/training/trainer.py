@@ -176,7 +176,7 @@ class _Run:
 
     def _start_clock(self) -> None:
         budget_s = None if self.config.max_minutes is None else self.config.max_minutes * 60
-        total = self.recipe.epochs * self.steps_per_epoch
+        total = self.recipe.steps or self.recipe.epochs * self.steps_per_epoch
         self.progress = Progress(total, budget_s, self.state.elapsed_s, self.config.clock)
         self.validated_at_s = self.saved_at_s = self.state.elapsed_s
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.evaluate import evaluate
-from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
+from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import WEIGHTS_FILE, Checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import TrainConfig, resolved
 from pose2rgbd_ros.training.run_folder import CHECKPOINT, CONFIG_FILE, LAST, with_defaults
 from pose2rgbd_ros.training.trainer import train
 
@@ -38,7 +38,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to tell whether a job is the one that was done."""
-        return {"dataset": str(self.dataset), **to_yaml_dict(self.config)}
+        return {"dataset": str(self.dataset), **resolved(self.config)}
 
 
 @dataclass

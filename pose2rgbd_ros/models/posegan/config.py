@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pose2rgbd_ros import settings
@@ -19,11 +19,21 @@ SIZES = (32, 64, 128, 256)
 CONFIGS = {"posegan": "full", "posegan-a": "a", "posegan-b": "b", "posegan-c": "c"}  # the paper's table 1
 POSENETS = {"posenet": "posegan", "posenet-resnet": "resnet34"}
 CHANNELS_OF = {"rgb": 3, "rgbd": 4}
+# What a recipe fills in where the user says nothing: ours, for trainings of minutes (docs/decisions/0012-posegan.md), and
+# the paper's. It writes one norm for poses and pictures (Eq. 9): then its 10 weighs pixels as 554 (32 pixels a side) to
+# 2,217 (128) would in front of their root mean square difference.
+FIGURES: dict[str, dict[str, float | str]] = {
+    "default": {"gain": 2.0, "alpha": 10.0, "beta_pixel": 300.0, "pixel_norm": "mean-absolute"},
+    "paper": {"gain": 1.0, "alpha": 0.1, "beta_pixel": 10.0, "pixel_norm": "euclidean"},
+}
 
 
 @dataclass(frozen=True)
 class PoseGANSettings:
-    """Settings of PoseGAN and PoseNet in a training run; weights without a remark are the paper's (section 4)."""
+    """Settings of PoseGAN and PoseNet in a training run; weights without a remark are the paper's (section 4).
+
+    None: as the recipe says, or as another setting has it. :func:`filled` puts the recipe's figures in.
+    """
 
     width: float = setting(1.0, "factor on the networks' channels", ge=1 / 32, le=4.0)
     generator_width: float | None = setting(
@@ -38,8 +48,8 @@ class PoseGANSettings:
     pool: Literal["sum", "flatten"] = setting(
         "sum", "how the trunk's last map becomes features", choices=("sum", "flatten")
     )
-    gain: float = setting(
-        2.0, "norm of the discriminator's convolutions, where spectral (the paper: 1)", ge=0.1, le=10.0
+    gain: float | None = setting(
+        None, "norm of the discriminator's convolutions, where spectral (2; recipe paper: 1)", ge=0.1, le=10.0
     )
     crop: Literal["random", "centre"] = setting(
         "random", "part of the 9/8 larger images that is trained on", choices=("random", "centre")
@@ -47,12 +57,18 @@ class PoseGANSettings:
     adversary: Literal["hinge", "kl"] = setting(
         "hinge", "how real and generated distributions are compared", choices=("hinge", "kl")
     )
-    alpha: float = setting(
-        10.0, "weight of the poses in the discriminator's loss (Eq. 8; the paper: 0.1)", ge=0.0
+    alpha: float | None = setting(
+        None, "weight of the poses in the discriminator's loss (Eq. 8; 10; recipe paper: 0.1)", ge=0.0
     )
     beta_pose: float = setting(0.5, "weight of the pose in the generator's loss (beta 1 of Eq. 9)", ge=0.0)
-    beta_pixel: float = setting(
-        300.0, "weight of the pixels in the generator's loss (beta 2 of Eq. 9; the paper: 10)", ge=0.0
+    beta_pixel: float | None = setting(
+        None, "weight of the pixels in the generator's loss (beta 2 of Eq. 9; 300; recipe paper: 10)", ge=0.0
+    )
+    pixel_norm: Literal["mean-absolute", "euclidean"] | None = setting(
+        None,
+        "how pictures differ (Eq. 9); mean-absolute: a mean over the pixels; euclidean: a length, as of poses "
+        "(mean-absolute; recipe paper: euclidean)",
+        choices=(None, "mean-absolute", "euclidean"),
     )
     k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
     gamma: float = setting(0.01, "posegan-c: the constant gamma", ge=0.0)
@@ -120,6 +136,12 @@ class PoseNetConfig:
     def __post_init__(self) -> None:
         settings.check(self)
         check_blocks(self.size, self.blocks)
+
+
+def filled(chosen: PoseGANSettings, recipe: str) -> PoseGANSettings:
+    """The settings with the figures of a recipe ("default" or "paper") where nothing was chosen."""
+    missing = {name: value for name, value in FIGURES[recipe].items() if getattr(chosen, name) is None}
+    return replace(chosen, **missing)  # type: ignore[arg-type]
 
 
 def channels_of(blocks: int, width: float) -> list[int]:

@@ -1,7 +1,8 @@
 """Generator and discriminator move in turn: section 4 of the PoseGAN paper.
 
 Open in the paper and chosen here: poses are compared as the dataset's normalisation encodes them (each number within
-[-1, 1] on the training set) by their Euclidean distance, pictures by their mean absolute difference. gamma is a number,
+[-1, 1] on the training set) by their Euclidean distance, pictures by their mean absolute difference, or in the paper's
+recipe by a Euclidean distance as well, since Eq. 9 writes one norm for both. gamma is a number,
 not a way for gradients; F(x) in the second term of Eq. 6 is one, as it is written, unless told otherwise. Eq. 4 is what
 the discriminator makes large; Eq. 8 adds an error to it that has to be small, so what is minimised is -L1 + alpha L2, the
 usual hinge loss.
@@ -21,7 +22,7 @@ from torch.nn import functional
 from pose2rgbd_ros.models.posegan.config import CONFIGS, PoseGANConfig, PoseGANSettings, blocks_of
 from pose2rgbd_ros.models.posegan.discriminator import Verdict
 from pose2rgbd_ros.models.posegan.network import PoseGAN
-from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
+from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of, posegan_settings
 from pose2rgbd_ros.training.crops import Crops
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.judges import Judge, PoseJudge
@@ -42,7 +43,7 @@ class PoseGANLearner(Learner):
     def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         super().__init__()
         require_one_process(config.model)
-        self._chosen, self._kind, self._seed = config.posegan, CONFIGS[config.model], config.seed
+        self._chosen, self._kind, self._seed = posegan_settings(config), CONFIGS[config.model], config.seed
         self._data, self._device = data, device
         self._crops = Crops(data, device, config.seed, config.posegan.crop == "random")
         self.model = PoseGAN(posegan_config(config, recipe, data))
@@ -89,6 +90,7 @@ class PoseGANLearner(Learner):
             gamma = self._chosen.gamma if self._kind == "c" else self._chosen.k * error.detach()  # Eq. 7
             reference = real.pose.detach() if self._chosen.pull == "generated" else real.pose
             loss = loss + (self._distance(fake.pose, reference) - gamma).clamp(min=0).mean()  # Eq. 6
+        assert self._chosen.alpha is not None
         return (
             adversarial_loss(real.realism, fake.realism, self._chosen.adversary) + self._chosen.alpha * loss
         )
@@ -100,7 +102,8 @@ class PoseGANLearner(Learner):
         fooled = (
             -verdict.realism if self._chosen.adversary == "hinge" else functional.softplus(-verdict.realism)
         )
-        pixels = ((made - target).abs() * known).sum() / known.sum().clamp(min=1)
+        assert self._chosen.beta_pixel is not None
+        pixels = pixel_difference(made, target, known, self._chosen.pixel_norm)
         poses = self._distance(verdict.pose, pose).mean()
         return fooled.mean() + self._chosen.beta_pose * poses + self._chosen.beta_pixel * pixels
 
@@ -115,15 +118,17 @@ class PoseGANLearner(Learner):
 
 def posegan_config(config: TrainConfig, recipe: Recipe, data: TrainingData) -> PoseGANConfig:
     """The network of a run."""
+    chosen = posegan_settings(config)
+    assert chosen.gain is not None
     return PoseGANConfig(
         output=output_of(config, data.dataset.has_depth),
         pose_dim=data.normalization.pose_dim,
         size=config.size,
-        width=config.posegan.width,
-        generator_width=config.posegan.generator_width or config.posegan.width,
-        blocks=blocks_of(config.posegan, config.size),
-        pool=config.posegan.pool,
-        gain=config.posegan.gain,
+        width=chosen.width,
+        generator_width=chosen.generator_width or chosen.width,
+        blocks=blocks_of(chosen, config.size),
+        pool=chosen.pool,
+        gain=chosen.gain,
         pose_frequencies=recipe.pose_frequencies,
     )
 
@@ -142,6 +147,14 @@ def joined(colour: Tensor, depth: Tensor | None, has_depth: bool) -> tuple[Tenso
     target = torch.cat([colour, depth[:, None]], dim=1)
     known = torch.isfinite(target)
     return torch.where(known, target, 0.0), known.float()
+
+
+def pixel_difference(made: Tensor, target: Tensor, known: Tensor, norm: str | None) -> Tensor:
+    """How far pictures (B, C, S, S) are from the recorded ones, of what is known: a mean over values, or over lengths."""
+    difference = (made - target) * known
+    if norm == "euclidean":
+        return torch.linalg.vector_norm(difference.flatten(1), dim=1).mean()
+    return difference.abs().sum() / known.sum().clamp(min=1)
 
 
 def seen_by_discriminator(image: Tensor, shown: Tensor | None) -> Tensor:

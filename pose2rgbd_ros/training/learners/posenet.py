@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.models.posegan.config import POSENETS, PoseNetConfig, blocks_of
 from pose2rgbd_ros.models.posegan.posenet import PoseNet
-from pose2rgbd_ros.training.config import Recipe, TrainConfig
+from pose2rgbd_ros.training.config import Recipe, TrainConfig, posegan_settings
 from pose2rgbd_ros.training.crops import Crops
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.judges import Judge, PoseJudge
@@ -55,16 +55,17 @@ class PoseNetLearner(Learner):
 
 def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
     """The network of a run."""
-    is_config_a = config.model == "posegan-a"
+    is_config_a, chosen = config.model == "posegan-a", posegan_settings(config)
+    assert chosen.gain is not None
     return PoseNetConfig(
-        trunk="posegan" if is_config_a else config.posegan.trunk or POSENETS[config.model],
+        trunk="posegan" if is_config_a else chosen.trunk or POSENETS[config.model],
         spectral=is_config_a,
         pose_dim=data.normalization.pose_dim,
         size=config.size,
-        width=config.posegan.width,
-        blocks=blocks_of(config.posegan, config.size),
-        pool=config.posegan.pool,
-        gain=config.posegan.gain,
+        width=chosen.width,
+        blocks=blocks_of(chosen, config.size),
+        pool=chosen.pool,
+        gain=chosen.gain,
     )
 
 
