@@ -72,7 +72,14 @@ def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -
     Raises:
         UserError: impossible settings, a bad dataset, a run folder in use, a full disk, a loss that is not finite.
     """
-    fabric = make_fabric(config)
+    try:
+        return _train(make_fabric(config), dataset, out, config, resume)
+    finally:
+        _leave_process_group()
+
+
+def _train(fabric: Fabric, dataset: Path, out: Path, config: TrainConfig, resume: bool) -> TrainResult:
+    """See :func:`train`. What it returns holds nothing of the process group, whose threads end with its last user."""
     data = open_training_data(dataset, config)
     _check_can_choose(data, config)
     if fabric.is_global_zero:
@@ -83,10 +90,17 @@ def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -
         run.restore()
     with Interruptible() as interrupt:
         run.loop(interrupt)
-    result = run.finish()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # left to the exit, its threads can abort a finished process
-    return result
+    return run.finish()
+
+
+def _leave_process_group() -> None:
+    """Before the interpreter ends, also after an error: Gloo's threads free tensors, for which they need it, and abort.
+
+    (pytorch/pytorch#179291. NCCL's group is left to Fabric's own hook at the exit: after an error it could wait for ever.)
+    """
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if there and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def _check_can_choose(data: TrainingData, config: TrainConfig) -> None:
@@ -184,17 +198,19 @@ class _Run:
         """Step until the epochs, the time or the patience is spent, or somebody interrupts."""
         log = RunLog(self.out, self.config.tensorboard) if self.fabric.is_global_zero else None
         form = "{percentage:3.0f} % |{bar:20}| {elapsed}{postfix}"
-        with tqdm(total=100, disable=None if log else True, bar_format=form) as bar:
-            while True:
-                share, stop = self._agree(self._share(), self.stop or interrupt.requested)
-                if share >= 1.0 or stop or not self.learner.trains:
-                    break
-                self._step(share)
-                if log:
-                    self._look_after_step(log, bar, share)
+        try:
+            with tqdm(total=100, disable=None if log else True, bar_format=form) as bar:
+                while True:
+                    share, stop = self._agree(self._share(), self.stop or interrupt.requested)
+                    if share >= 1.0 or stop or not self.learner.trains:
+                        break
+                    self._step(share)
+                    if log:
+                        self._look_after_step(log, bar, share)
+        finally:
+            if log:
+                log.close()
         self.interrupted = interrupt.requested
-        if log:
-            log.close()
 
     def _share(self) -> float:
         """Share of the run that is done, with time kept for the validation of all frames that choose at the end."""

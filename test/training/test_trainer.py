@@ -207,6 +207,14 @@ def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frame
         tiny(keep="last", early_stop=3)
 
 
+def test_the_running_average_is_what_is_kept(flight: Path, tmp_path: Path) -> None:
+    train(flight, tmp_path / "run", tiny(epochs=1, ema_decay=0.9, keep="last"))
+    kept = load_checkpoint(tmp_path / "run").state_dict
+    last = load_file(tmp_path / "run" / "last" / "state.safetensors")
+    assert all(torch.equal(kept[name], last[f"average.module.{name}"]) for name in kept)
+    assert not all(torch.equal(kept[name], last[f"model.model.{name}"]) for name in kept)
+
+
 def test_a_collapsed_network_is_noticed(flight: Path, tmp_path: Path) -> None:
     # The decay leaves the network only its biases: one image for every pose.
     result = train(flight, tmp_path / "run", tiny(epochs=15, weight_decay=300.0, learning_rate=0.003))
@@ -300,6 +308,29 @@ def test_cuda_trains_resumes_and_evaluates(flight: Path, tmp_path: Path, precisi
     assert again.scores["model"]["depth_mae"] == pytest.approx(result.scores["depth_mae"], rel=1e-3)
 
 
+# Of those left over the interpreter's end could be the process's: SIGABRT after a training that went well.
+COUNT_THREADS = (
+    "names = [f.read_text() for f in Path('/proc/self/task').glob('*/comm')]; "
+    "print('threads of gloo:', sum('gloo' in name for name in names))"
+)
+
+
+@pytest.mark.slow
+def test_the_process_group_is_left_after_an_error_too(flight: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pose2rgbd_ros.errors import UserError; "
+        "from pose2rgbd_ros.training.trainer import train; from pose2rgbd_ros.training.config import TrainConfig\n"
+        "try:\n"
+        "    train(Path(sys.argv[1]), Path(sys.argv[2]), TrainConfig(size=32, device='cpu', model='posegan'))\n"
+        "except UserError as error:\n"
+        "    print('refused:', error)\n"
+        f"{COUNT_THREADS}"
+    )
+    printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=800)
+    assert printed.count("refused:") == 2
+    assert printed.count("threads of gloo: 0") == 2
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
     program = (
@@ -307,9 +338,11 @@ def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
         "from pose2rgbd_ros.training.config import TrainConfig; "
         "c = TrainConfig(size=32, width=0.125, device='cpu', epochs=60, validate_every=30, tensorboard=False,"
         " model='slice-3', slice_features='first', split='random'); "
-        "print('epochs', train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs)"
+        "print('epochs', train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs); "
+        f"{COUNT_THREADS}"
     )
     printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=800)
     assert printed.count("epochs 60.0") == 2
+    assert printed.count("threads of gloo: 0") == 2
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.metrics["rgb_mae_px"] < checkpoint.provenance["mean_image"]["rgb_mae_px"]
