@@ -38,12 +38,13 @@ def survey(
     *,
     tags: Callable[[float, float], str] | None = None,
     rise_m: float = 0.0,
+    climb_m: float = 0.0,
     view_yaw_deg: float = 0.0,
 ) -> list[np.ndarray]:
     """Two lines of four photos, 12 m apart, 50 m up; photos of `turned` are stored upside down. Their true poses.
 
-    `tags`: the packet for a yaw and a height. `rise_m`: by how much more each recorded height is wrong. `view_yaw_deg`: by
-    how much the pictures are turned against the recorded yaw.
+    `tags`: the packet for a yaw and a height. `rise_m`: by how much more each recorded height is wrong. `climb_m`: by how
+    much higher each really is. `view_yaw_deg`: by how much the pictures are turned against the recorded yaw.
     """
     folder.mkdir(exist_ok=True)
     tags = tags or (lambda yaw, up: dji_xmp(yaw, height_m=up))
@@ -53,8 +54,9 @@ def survey(
         yaw = 30.0 + (180.0 if line else 0.0)
         way = 12.0 * (along if line == 0 else 3 - along) - 18.0
         east, north = np.sin(np.radians(30)) * way + line * 15.0, np.cos(np.radians(30)) * way - line * 8.0
-        pose = nadir_pose(east, north, 50.0, yaw)
-        rgb = view(nadir_pose(east, north, 50.0, yaw + view_yaw_deg), WIDTH, HEIGHT, FOCAL)
+        up = 50.0 + i * climb_m
+        pose = nadir_pose(east, north, up, yaw)
+        rgb = view(nadir_pose(east, north, up, yaw + view_yaw_deg), WIDTH, HEIGHT, FOCAL)
         if i in turned:
             rgb = np.ascontiguousarray(rgb[::-1, ::-1])
         place = pose[:3, 3] + [0.0, 0.0, i * rise_m]
@@ -264,6 +266,33 @@ def test_heights_that_drift_are_warned_of(tmp_path: Path) -> None:
     assert re.search(r"heights drift: they change by (9[6-9]|1[01]\d|12[0-8]) m within (12|14) s", warning)
 
 
+def test_a_climb_is_no_drift(tmp_path: Path) -> None:
+    poses = survey(tmp_path / "photos", climb_m=6.0)
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
+    assert any("8 of 8 photos were compared" in note for note in report.notes)
+    assert not warnings(report)
+
+
+def test_a_wall_passed_sideways_is_not_taken_for_ground(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(6):  # eastwards, looking north
+        facts = PhotoFacts(
+            taken=f"2024:05:01 12:00:{2 * i:02d}",
+            place_enu_m=(8.0 * i, 0, 20),
+            focal_35mm=round(FOCAL_35MM),
+            xmp=parrot_xmp(0, 0),
+        )
+        write_photo(
+            photos / f"{i}.jpg", view(nadir_pose(8.0 * i - 20, 0, 50.0, 0.0), WIDTH, HEIGHT, FOCAL), facts
+        )
+    report = convert_photos([photos], tmp_path / "out", IN_ENU)
+    np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam[:, :3, 2], [[0, 1, 0]] * 6, atol=1e-3)
+    assert not warnings(report)
+    assert any("--photos.pitch-zero says otherwise" in note for note in report.notes)
+
+
 def test_heights_that_part_from_the_barometer_are_warned_of(tmp_path: Path) -> None:
     survey(tmp_path / "photos", rise_m=3.0, tags=lambda yaw, up: dji_xmp(yaw))
     report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, UNCHECKED)
@@ -422,10 +451,20 @@ SEQUOIA = {"focal_mm": 3.98, "focal_35mm": None, "exif_width": 1280}
             "34 degrees by 3.98 mm",
         ),
         ({"focal_35mm": 30, "xmp": pix4d_xmp(0, ModelType="fisheye")}, 208.0, "fisheye"),
+        (
+            {
+                "focal_35mm": 30,
+                "plane_px_per_unit": PER_MM,
+                "plane_unit": 4,
+                "xmp": dji_xmp(0.0, CalibratedFocalLength="3000"),
+            },
+            199.0,
+            "24 degrees by the maker's calibrated 3000 px",
+        ),
     ],
     ids=[
         *("inch", "no unit is inch", "cm", "mm", "um", "unit 1", "wrong unit", "wrong unit and film", "other crop"),
-        *("film agrees", "nonsense", "zero", "turned upright", "calibrated mm", "calibrated px", "fisheye"),
+        *("film agrees", "nonsense", "zero", "turned upright", "calibrated mm", "calibrated px", "fisheye", "two against one"),
     ],
 )  # fmt: skip
 def test_focal_length_by_the_focal_plane(
