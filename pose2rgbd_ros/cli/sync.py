@@ -58,6 +58,9 @@ def main(argv: list[str]) -> int:
         out / "sync.yaml", {"recording": str(arguments.recording), "notes": notes, **found.to_dict()}
     )
     print("\n".join([*notes, found.summary()]))
+    looked = found.looked(arguments.align)
+    if looked:
+        print(f"looked at {looked}")
     if len(flow) > 1:
         draw(flow, motion, found, out / "sync.png", arguments.align)
         print(f"picture   {out / 'sync.png'}")

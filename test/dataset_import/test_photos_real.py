@@ -37,7 +37,13 @@ def compare(
     quats = [quaternions.from_matrix(T[:, :3, :3]) for T in (found, reference)]
     turn = np.degrees(quaternions.angle_between_rad(*quats))
     names = [photo.path.name for photo, is_known in zip(photos, known, strict=True) if is_known]
-    return names, position, yaw, turn, "\n".join(report.notes)
+    return (
+        names,
+        position,
+        yaw,
+        turn,
+        "\n".join([*report.notes, *(f"warning: {text}" for text in report.warnings)]),
+    )
 
 
 def test_brighton_beach_photos_of_the_return_leg_are_turned(real_data: Path, tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_the_command_tells_the_offset(bag: Path, tmp_path: Path, capsys: pytest.
     assert numbers["observable"] is True
     assert numbers["offset_s"] == pytest.approx(-LATE_S, abs=0.02)
     assert cv2.imread(str(tmp_path / "sync.png")) is not None
+    assert numbers["peak_s"] == pytest.approx(-LATE_S, abs=0.03)
+    assert numbers["looked_s"] == pytest.approx([-5.0, 5.0], abs=0.1)
+    assert main(["sync", str(bag), "--out", str(tmp_path), "--max-offset-s", "0"]) == 0
+    numbers = yaml.safe_load((tmp_path / "sync.yaml").read_text())
+    assert numbers["looked_s"] == pytest.approx([-13.0, 12.0], abs=0.6)  # half of the 25 s must meet
+    assert "meets: --min-overlap" in capsys.readouterr().out
 
 
 def test_the_same_live_in_bounded_memory() -> None:

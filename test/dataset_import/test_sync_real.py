@@ -13,7 +13,7 @@ from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.recording_signals import measure
 from pose2rgbd_ros.streams.alignment import motion
 from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, align_samples, estimate_offset
-from pose2rgbd_ros.streams.alignment.flow import FlowSignal
+from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 STEADY = AlignOptions(drift=False)
@@ -32,16 +32,32 @@ def _window(drone: tuple[FlowSignal, motion.MotionSignal], begin: float, end: fl
     return estimate_offset(flow.chosen(kept), signal, STEADY)
 
 
-def test_all_windows_that_answer_agree(drone: tuple[FlowSignal, motion.MotionSignal]) -> None:
+def test_windows_agree_within_what_they_claim(drone: tuple[FlowSignal, motion.MotionSignal]) -> None:
     """Of 7 and of 9 s, every half second: with the acceleration (0 to 5 s), with a part of it, and without."""
     found = {(b, b + n): _window(drone, b, b + n) for n in (7.0, 9.0) for b in np.arange(0.0, 12.0 - n, 0.5)}
-    answers = [item.offset_s for item in found.values() if item.observable]
-    assert len(answers) >= 4
-    assert np.ptp(answers) < 0.1
-    for (begin, end), item in found.items():
-        assert item.observable or begin > 0
-        assert item.observable or item.why
-        assert item.observable or end - begin < 9 or begin > 1
+    best = [item for (begin, _), item in found.items() if begin < 1 and np.isfinite(item.sigma_s)]
+    assert len(best) >= 3
+    _agree(best)
+    assert all(item.observable or item.why for item in found.values())
+
+
+@pytest.mark.slow
+def test_the_answer_does_not_hang_on_settings_of_the_flow(real_data: Path) -> None:
+    found = []
+    for width_px, rate_hz in ((320, 15.0), (320, 7.0), (480, 15.0), (480, 7.0), (640, 30.0)):
+        config = FlowConfig(width_px=width_px, max_rate_hz=rate_hz)
+        flow, signal, _ = measure(
+            real_data / "karma_drone_video" / "karma_bag_sqlite3", ConvertConfig(), config
+        )
+        found.append(estimate_offset(flow, signal, STEADY))
+    _agree(found)
+    assert np.ptp([item.offset_s for item in found]) < 0.22
+
+
+def _agree(found: list[Alignment]) -> None:
+    for i, a in enumerate(found):
+        for b in found[:i]:
+            assert abs(a.offset_s - b.offset_s) < 2 * np.hypot(a.sigma_s, b.sigma_s)
 
 
 def test_the_cruise_is_not_observable(drone: tuple[FlowSignal, motion.MotionSignal]) -> None:
@@ -56,11 +72,12 @@ def test_shifted_images_shift_the_answer_of_the_drone(
 ) -> None:
     flow, signal = drone
     there = estimate_offset(flow, signal, STEADY)
-    assert there.observable
+    assert there.sigma_s < 0.5
     for d in (0.213, 0.3, *np.random.default_rng(0).uniform(-3, 3, 10)):
         moved = estimate_offset(flow.shifted(round(d * SECOND)), signal, STEADY)
-        assert moved.observable, moved.why
+        assert moved.observable == there.observable
         assert moved.offset_s == pytest.approx(there.offset_s - d, abs=0.02)
+        assert moved.sigma_s == pytest.approx(there.sigma_s, abs=0.02)
 
 
 def test_two_speeds_of_a_ground_vehicle_agree(real_data: Path) -> None:

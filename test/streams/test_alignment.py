@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.skewed_flight import START_NS, SkewedFlight
 
-from pose2rgbd_ros.streams.alignment import motion
+from pose2rgbd_ros.streams.alignment import align, motion
 from pose2rgbd_ros.streams.alignment.align import AlignOptions, align_samples, estimate_offset
 from pose2rgbd_ros.streams.alignment.live import LiveAlignment, LiveConfig
+from pose2rgbd_ros.streams.alignment.refine import Refined
 from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 from pose2rgbd_ros.streams.samples import FixSample
 
@@ -103,6 +105,115 @@ def test_the_fade_of_one_acceleration_is_not_observable() -> None:
         "odometry", flight.stamps_ns(t), np.stack([speed, 0 * t, 0 * t], axis=-1), of_body=True
     )
     assert not estimate_offset(replace(flow, cells=cells), signal, STEADY).observable
+
+
+def test_halves_of_the_picture_that_part_are_in_sigma(flight: SkewedFlight) -> None:
+    agreed = estimate_offset(flight.flow_of_halves(10.0, (0.3, 0.3)), flight.odometry(), STEADY)
+    parted = estimate_offset(flight.flow_of_halves(10.0, (0.35, 0.25)), flight.odometry(), STEADY)
+    assert agreed.observable
+    assert parted.observable
+    assert agreed.offset_s == pytest.approx(0.3, abs=0.01)
+    assert agreed.sigma_s < 0.01
+    assert 0.025 < parted.sigma_s < 0.1
+    strict = replace(STEADY, most_sigma_s=0.95 * parted.sigma_s)
+    far = estimate_offset(flight.flow_of_halves(10.0, (0.35, 0.25)), flight.odometry(), strict)
+    assert not far.observable
+    assert "parts of the picture answer" in far.why
+
+
+def test_a_half_of_the_picture_tells_its_own(flight: SkewedFlight) -> None:
+    flow = flight.flow_of_halves(10.0, (0.6, 0.2))
+    for columns, offset_s in ((slice(0, 4), 0.6), (slice(4, 8), 0.2)):
+        found = estimate_offset(flow.in_cells(slice(None), columns), flight.odometry(), STEADY)
+        assert found.offset_s == pytest.approx(offset_s, abs=0.01)
+
+
+def test_joined_pairs_are_those_of_half_the_rate(flight: SkewedFlight) -> None:
+    flow = flight.flow(10.0)
+    seconds = (flow.stamps_ns - flow.stamps_ns[0]) / SECOND
+    uneven = replace(flow, interval_s=np.where(np.arange(len(flow)) % 2, 0.15, 0.05))
+    joined = uneven.chosen((seconds < 10) | (seconds > 12)).coarser()
+    np.testing.assert_allclose(joined.interval_s, 0.2)
+    np.testing.assert_allclose(joined.cells[3], 0.25 * flow.cells[6] + 0.75 * flow.cells[7], rtol=1e-5)
+    assert joined.stamps_ns[3] == (flow.stamps_ns[6] + flow.stamps_ns[7]) // 2
+    gone = (joined.stamps_ns - flow.stamps_ns[0]) / SECOND
+    assert not ((gone > 10) & (gone < 12)).any()
+
+
+def test_sigma_holds_where_the_depth_of_the_scene_changes() -> None:
+    options, errors = replace(STEADY, rotation=False), []
+    for seed in range(16):
+        flight = SkewedFlight(seconds=14.0, seed=seed)
+        found = estimate_offset(flight.flow_of_changing_depth(10.0, 0.02, 0.5), flight.odometry(), options)
+        if found.observable:
+            errors.append(abs(found.offset_s) / found.sigma_s)
+    assert len(errors) >= 8
+    assert np.mean(np.array(errors) < 2) >= 0.95
+
+
+@pytest.mark.parametrize("source", ["odometry", "gps"])
+def test_the_answer_is_where_the_scores_peak(source: str) -> None:
+    for seed in range(3):
+        flight = SkewedFlight(seconds=16.0, seed=seed)
+        found = estimate_offset(flight.flow(7.0), getattr(flight, source)(), STEADY)
+        lags = found.curves[-1].lag_s
+        assert found.peak_s == pytest.approx(lags[np.argmax(found.curves[-1].score)], abs=lags[1] - lags[0])
+        # Half a step at most where the finer answer is surer than that.
+        assert abs(found.offset_s - found.peak_s) <= max(found.sigma_s, 0.5 * (lags[1] - lags[0]))
+
+
+def test_sigma_holds_what_lies_between_the_answer_and_the_peak(
+    flight: SkewedFlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, flow = align.refine, flight.flow(offset_s=0.4)
+
+    def astray(*arguments: Any) -> Refined:
+        found = real(*arguments)
+        return replace(found, line=replace(found.line, offset_s=found.line.offset_s + 0.12))
+
+    monkeypatch.setattr(align, "refine", astray)
+    found = estimate_offset(flow, flight.odometry(), STEADY)
+    assert found.offset_s == pytest.approx(0.4, abs=0.02)
+    assert found.sigma_s > 0.1
+
+
+def test_any_offset_is_looked_at_when_asked(flight: SkewedFlight) -> None:
+    late = flight.flow(offset_s=0.2).shifted(-100 * SECOND)
+    near = estimate_offset(late, flight.odometry(), STEADY)
+    assert "--max-offset-s 0 looks at any offset" in near.why
+    assert near.looked(STEADY) == ""
+    found = estimate_offset(late, flight.odometry(), WIDE)
+    assert found.offset_s == pytest.approx(100.2, abs=0.01)
+    # The images last 60 s and the motion 76 s: 30 s of the former must meet.
+    first, last = (float(part.split(" ")[-1]) for part in found.looked(WIDE).split(" s (")[0].split(" to "))
+    assert first == pytest.approx(100 - 38, abs=0.5)
+    assert last == pytest.approx(100 + 38, abs=0.5)
+    assert "less than 50 % meets: --min-overlap" in found.looked(WIDE)
+    assert (
+        estimate_offset(flight.flow(), flight.odometry(), STEADY).looked(STEADY).endswith("(--max-offset-s)")
+    )
+
+
+def test_motions_that_are_alike_are_not_said_to_differ() -> None:
+    t = np.arange(0.0, 8.0, 0.1)
+    speed = 8.0 - 6.0 * np.exp(-t / 2.0)
+    flight = SkewedFlight(seconds=8.0, seed=5, constant=True)
+    flow = flight.flow(10.0)
+    cells = flow.cells + 0.0
+    cells[..., 1] += (10 * (speed - 8.0))[:, None, None]
+    forward = np.stack([speed, 0 * t, 0 * t], axis=-1)
+    signal = motion.from_velocities("odometry", flight.stamps_ns(t), forward, of_body=True)
+    doubtful = AlignOptions(drift=False, least_confidence=1.0, most_sigma_s=1.0)
+    alike = estimate_offset(replace(flow, cells=cells), signal, doubtful)
+    assert alike.correlation > 0.9
+    assert "the motions are alike (correlation" in alike.why
+    assert "confidence" in alike.why
+    other = SkewedFlight(seconds=40.0, seed=102).odometry()
+    unlike = estimate_offset(
+        SkewedFlight(seconds=40.0, seed=2).flow(), other, replace(doubtful, most_sigma_s=9.0)
+    )
+    assert unlike.correlation < 0.7
+    assert "alike" not in unlike.why
 
 
 def test_speed_alone_is_evidence(flight: SkewedFlight) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -64,6 +64,28 @@ class SkewedFlight:
             320,
             240,
         )
+
+    def flow_of_halves(self, rate_hz: float, offsets_s: tuple[float, float]) -> FlowSignal:
+        """Flow whose left and right half of the picture are what is seen at other times: each wants an offset of its own."""
+        flow = self.flow(rate_hz)
+        seconds = (flow.stamps_ns - START_NS) / SECOND
+        columns = flow.cells.reshape(len(flow), -1).T
+        left, right = (
+            np.stack([np.interp(seconds + offset_s, seconds, c) for c in columns], axis=-1).reshape(
+                flow.cells.shape
+            )
+            for offset_s in offsets_s
+        )
+        left[:, :, COLUMNS // 2 :] = right[:, :, COLUMNS // 2 :]
+        return replace(flow, cells=left.astype(np.float32))
+
+    def flow_of_changing_depth(self, rate_hz: float, change: float, over_s: float) -> FlowSignal:
+        """Flow of a scene whose quarters come nearer and go away by a share `change` within some `over_s`."""
+        flow = self.flow(rate_hz)
+        rough = np.random.default_rng(self.seed + 7).standard_normal((len(flow) + 200, 2, 2))
+        smooth = gaussian_filter1d(rough, over_s * rate_hz, axis=0)[100:-100]
+        nearer = np.exp(change * np.kron(smooth / smooth.std(), np.ones((1, ROWS // 2, COLUMNS // 2))))
+        return replace(flow, cells=(flow.cells * nearer[..., None]).astype(np.float32))
 
     def stamps_ns(self, t_s: np.ndarray) -> np.ndarray:
         """Of the motion's clock."""

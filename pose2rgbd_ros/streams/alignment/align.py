@@ -3,7 +3,8 @@
 The paper's Algorithm 1, automatic. Every lag is scored by how much of the picture's motion the vehicle's motion
 explains (`correlate`), as a log likelihood ratio against no relation at all; the evidence of speed and of turning adds
 up. About the best lag, blocks of time are looked at one by one: their curves give the sub-sample peak, the drift of the
-clock, and by resampling the blocks the uncertainty.
+clock, and by resampling the blocks the uncertainty. That holds for noise; what the scene and the flow's own faults do to
+the answer shows in parts of the picture, looked at by themselves, and in how far it lies from the peak of the scores.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _TWO_CLOCKS_S = 0.01  # by which the clocks of two sensors of one vehicle are ta
 _NEAR_S = 0.15  # a peak is at least so wide,
 _PLAUSIBLE = 3.0  # score from which on a lag is worth a second look
 _PEAK_DEPTH = 3.0  # and reaches down to so much below its top
+_ELSEWHERE_S = 0.5  # a part of the picture that answers further away counts as that far: another peak
+_LIKE = 0.7  # correlation from which on it is not for want of likeness that an answer is unsure
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,15 @@ class AlignOptions:
     """How the offset is looked for."""
 
     max_offset_s: float = setting(
-        5.0, "largest offset looked for; 0: any, for clocks that have nothing in common", ge=0.0
+        5.0,
+        "largest offset looked for; 0: any at which --min-overlap of the signals meets, however far",
+        ge=0.0,
     )
     min_overlap: float = setting(
-        0.5, "least share of the shorter signal that must meet the other", ge=0.05, le=1.0
+        0.5,
+        "least share of the shorter signal that must meet the other; it bounds the offsets too",
+        ge=0.05,
+        le=1.0,
     )
     rotation: bool = setting(True, "also compare turn rates with the turning of the picture")
     drift: bool = setting(True, "on records of a minute and more: also a drift of the clock")
@@ -64,9 +72,11 @@ class Alignment:
     """Add `offset_s` + `drift_ppm` * 1e-6 * (seconds since `reference_ns`) to image stamps.
 
     `observable` False: do not; `why` says why not, and what was found is told for the record. `sigma_s` is of the
-    offset at the reference, which lies in the middle; `confidence`, 0 to 1, is the probability that this peak is the
-    right one: against all other lags, and against no relation at all. `overlap_ns`: first and last image stamp that meet motion.
-    `left_out`: pairs of images and samples of motion whose stamps lie hours from all others.
+    offset at the reference, which lies in the middle: noise, how far parts of the picture answer apart, and how far the
+    answer of `refine` is from `peak_s`, where the scores of all evidence peak. `looked_s`: first and last offset looked at.
+    `confidence`, 0 to 1, is the probability that this peak is the right one: against all other lags, and against no
+    relation at all. `overlap_ns`: first and last image stamp that meet motion. `left_out`: pairs of images and samples of
+    motion whose stamps lie hours from all others.
     """
 
     observable: bool
@@ -75,6 +85,8 @@ class Alignment:
     drift_ppm: float = 0.0
     drift_sigma_ppm: float = float("nan")
     sigma_s: float = float("nan")
+    peak_s: float = float("nan")
+    looked_s: tuple[float, float] = (float("nan"), float("nan"))
     confidence: float = 0.0
     correlation: float = 0.0
     second_peak: float = 0.0
@@ -99,12 +111,34 @@ class Alignment:
             return f"image time offset {told}"
         return f"image time offset not observable: {self.why}; the best was {told}"
 
+    def looked(self, options: AlignOptions) -> str:
+        """Which offsets were looked at, and what bounded them; "" when none was."""
+        first, last = self.looked_s
+        if not np.isfinite(first + last):
+            return ""
+        limit = options.max_offset_s
+        reached = 0 < limit <= max(abs(first), abs(last)) + _NEAR_S
+        why = (
+            "--max-offset-s"
+            if reached
+            else f"beyond, less than {100 * options.min_overlap:.0f} % meets: --min-overlap"
+        )
+        return f"{first:+.2f} to {last:+.2f} s ({why})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML; unknown numbers are None."""
         numbers = {
             name: round(float(getattr(self, name)), 6) if np.isfinite(getattr(self, name)) else None
             for name in (
-                *("offset_s", "sigma_s", "drift_ppm", "drift_sigma_ppm", "confidence", "correlation"),
+                *(
+                    "offset_s",
+                    "sigma_s",
+                    "peak_s",
+                    "drift_ppm",
+                    "drift_sigma_ppm",
+                    "confidence",
+                    "correlation",
+                ),
                 *("second_peak", "second_peak_s"),
             )
         }
@@ -113,6 +147,7 @@ class Alignment:
             "why": self.why,
             **numbers,
             "reference_ns": self.reference_ns,
+            "looked_s": [round(float(value), 3) if np.isfinite(value) else None for value in self.looked_s],
             "overlap_ns": list(self.overlap_ns),
             "left_out": self.left_out,
             "evidence": {
@@ -138,9 +173,48 @@ def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOption
     options = options or AlignOptions()
     flow, motion, left_out = _sensible(flow, motion)
     found = replace(_estimate(flow, motion, options), left_out=left_out)
+    if found.observable:
+        parts = (_estimate(part, motion, options) for part in _parts(flow))
+        found = _widened(
+            found, _scatter_s(found, [part for part in parts if np.isfinite(part.offset_s)]), options
+        )
     if motion.two_clocks:
         found = replace(found, sigma_s=float(np.hypot(found.sigma_s, _TWO_CLOCKS_S)))
     return found
+
+
+def _parts(flow: FlowSignal) -> list[FlowSignal]:
+    """The same flow with half of what it tells: the halves of the picture, whose scene and errors are not the same, and
+    half as many images a second."""
+    rows, columns = flow.cells.shape[1:3]
+    every = slice(None)
+    halves = [(every, slice(columns // 2)), (every, slice(columns // 2, None))]
+    halves += [(slice(rows // 2), every), (slice(rows // 2, None), every)]
+    return [flow.coarser(), *(flow.in_cells(*half) for half in halves)]
+
+
+def _scatter_s(found: Alignment, parts: list[Alignment]) -> float:
+    """How far the answers of parts lie from that of the whole (root mean square), seconds; the surer a part is, the more
+    it counts."""
+    sigma_s = np.array([part.sigma_s for part in parts])
+    weight = 1.0 / (found.sigma_s + np.where(np.isfinite(sigma_s), sigma_s, np.inf))
+    apart_s = [
+        part.offset_s
+        + 1e-6 * part.drift_ppm * (found.reference_ns - part.reference_ns) / SECOND
+        - found.offset_s
+        for part in parts
+    ]
+    square = np.clip(apart_s, -_ELSEWHERE_S, _ELSEWHERE_S) ** 2
+    return float(np.sqrt(np.average(square, weights=weight))) if weight.any() else 0.0
+
+
+def _widened(found: Alignment, by_s: float, options: AlignOptions) -> Alignment:
+    """The same, known less well; not observable where that is too little."""
+    sigma_s = float(np.hypot(found.sigma_s, by_s))
+    if sigma_s <= options.most_sigma_s:
+        return replace(found, sigma_s=sigma_s)
+    why = f"parts of the picture answer {by_s:.2f} s apart: the offset is known to {sigma_s:.2f} s only"
+    return replace(found, sigma_s=sigma_s, observable=False, why=why)
 
 
 def _sensible(flow: FlowSignal, motion: MotionSignal) -> tuple[FlowSignal, MotionSignal, int]:
@@ -215,10 +289,10 @@ def _curves(evidences: list[Evidence], options: AlignOptions) -> tuple[Int64, li
 def _apart(evidences: list[Evidence], options: AlignOptions) -> str:
     """Why the signals never meet."""
     follower, leader = evidences[0].follower_span_ns, evidences[0].leader_span_ns
-    return (
-        f"images and motion are {(leader[0] - follower[0]) / SECOND:+.3f} s apart, and at no offset within "
-        f"{options.max_offset_s:g} s enough of them meets; --max-offset-s 0 looks at any offset"
-    )
+    apart = f"images and motion are {(leader[0] - follower[0]) / SECOND:+.3f} s apart, and at no offset"
+    if options.max_offset_s > 0:
+        return f"{apart} within {options.max_offset_s:g} s enough of them meets; --max-offset-s 0 looks at any offset"
+    return f"{apart} {100 * options.min_overlap:.0f} % of the shorter meets; --min-overlap asks for less"
 
 
 def _answer(
@@ -247,9 +321,14 @@ def _answer(
     confidence = _mass(total, best, line.offset_s, near_s)
     second, second_s = _second_peak(total, best)
     correlation = float(total.correlation[best])
-    why = _why(
-        evidences, refined.sigma_s, confidence, correlation, second, second_s, total.score[best], options
-    )
+    peak_s = _peak_s(total, best)
+    # With a drift the scores, which know of none, peak elsewhere. Without, the two are answers to one question: how far
+    # they part is how little is known, and where it is more than the finer one allows for, it has gone astray.
+    beside_s = 0.0 if line.drift else line.offset_s - peak_s
+    if abs(beside_s) > max(refined.sigma_s, 0.5 * float(total.lag_s[1] - total.lag_s[0])):
+        line = replace(line, offset_s=peak_s)
+    sigma_s = float(np.hypot(refined.sigma_s, beside_s))
+    why = _why(sigma_s, confidence, correlation, second, second_s, duration_s, options)
     if duration_s < _SHORTEST_S:
         why = f"only {duration_s:.1f} s of images; at least {_SHORTEST_S:g} s are needed"
     images, span = evidences[0].follower_span_ns, evidences[0].leader_span_ns
@@ -261,7 +340,9 @@ def _answer(
         offset_s=line.offset_s,
         drift_ppm=1e6 * line.drift,
         drift_sigma_ppm=1e6 * refined.drift_sigma,
-        sigma_s=refined.sigma_s,
+        sigma_s=sigma_s,
+        peak_s=peak_s,
+        looked_s=(float(total.lag_s[0]), float(total.lag_s[-1])),
         confidence=confidence,
         correlation=correlation,
         second_peak=second,
@@ -382,21 +463,37 @@ def _second_peak(total: Curve, best: int) -> tuple[float, float]:
     return float(total.score[at] / total.score[best]), float(total.lag_s[at])
 
 
+def _peak_s(total: Curve, best: int) -> float:
+    """The lag of the highest score, between the steps by the parabola through the three about it."""
+    if not 0 < best < len(total.score) - 1:
+        return float(total.lag_s[best])
+    before, top, after = total.score[best - 1 : best + 2]
+    bend = before - 2 * top + after
+    share = 0.5 * (before - after) / bend if bend < 0 else 0.0
+    return float(total.lag_s[best] + share * (total.lag_s[best + 1] - total.lag_s[best]))
+
+
 def _why(
-    evidences: list[Evidence],
     sigma_s: float,
     confidence: float,
     correlation: float,
     second: float,
     second_s: float,
-    score: float,
+    duration_s: float,
     options: AlignOptions,
 ) -> str:
     """Why the answer is not to be used; "" when it is."""
-    if not sigma_s <= options.most_sigma_s:
+    if not np.isfinite(sigma_s):
+        return "the scores have a highest place, but no peak there"
+    if sigma_s > options.most_sigma_s:
         return f"the peak is too flat: the offset is known to {sigma_s:.2f} s only"
-    if confidence < options.least_confidence:
-        if second > 0.7:
-            return f"ambiguous: an offset of {second_s:+.2f} s fits almost as well"
+    if confidence >= options.least_confidence:
+        return ""
+    if second > 0.7:
+        return f"ambiguous: an offset of {second_s:+.2f} s fits almost as well"
+    if correlation < _LIKE:
         return f"the picture's motion hardly follows the vehicle's (correlation {correlation:.2f})"
-    return ""
+    return (
+        f"the motions are alike (correlation {correlation:.2f}), but change too little in {duration_s:.1f} s to rule out "
+        f"chance or another offset (confidence {confidence:.2f} of the {options.least_confidence:.2f} needed)"
+    )

@@ -73,6 +73,28 @@ class FlowSignal:
             weight=self.weight[mask],
         )
 
+    def in_cells(self, rows: slice, columns: slice) -> FlowSignal:
+        """What a part of the picture shows: the other cells count as without texture."""
+        weight = np.zeros_like(self.weight)
+        weight[:, rows, columns] = self.weight[:, rows, columns]
+        return replace(self, weight=weight)
+
+    def coarser(self) -> FlowSignal:
+        """The flow of two successive pairs joined into that of one, as of half as many images a second."""
+        count = len(self) // 2 * 2
+        first, second = slice(0, count, 2), slice(1, count, 2)
+        a, b = (self.interval_s[part, None, None, None] for part in (first, second))
+        stamps_ns = self.stamps_ns[first] + (self.stamps_ns[second] - self.stamps_ns[first]) // 2
+        joined = replace(
+            self,
+            stamps_ns=stamps_ns,
+            interval_s=(a + b).reshape(-1),
+            cells=((a * self.cells[first] + b * self.cells[second]) / (a + b)).astype(np.float32),
+            weight=np.minimum(self.weight[first], self.weight[second]),
+        )
+        apart_s = (self.stamps_ns[second] - self.stamps_ns[first]) / SECOND
+        return joined.chosen(apart_s < 0.75 * joined.interval_s)  # no silence in between
+
     def shifted(self, offset_ns: int) -> FlowSignal:
         """The same with `offset_ns` added to all stamps."""
         return replace(self, stamps_ns=self.stamps_ns + offset_ns)

@@ -35,7 +35,7 @@ class LiveAlignment:
     """Estimates the offset of the images' stamps while they come in.
 
     Every method may be called from any thread. `add_image` takes some milliseconds for an image that it wants,
-    `estimate` some tenths of a second: call both where nobody waits.
+    `estimate` some tenths of a second, a second or two where there is an answer: call both where nobody waits.
     """
 
     def __init__(self, config: LiveConfig | None = None) -> None:

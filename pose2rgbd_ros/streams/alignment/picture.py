@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pose2rgbd_ros.streams.alignment.signals import SECOND
 
 PICTURE, VEHICLE, PEAK = "tab:red", "tab:green", "tab:blue"
 _DPI = 110
+_TITLE_COLUMNS = 140
 
 
 def draw(flow: FlowSignal, motion: MotionSignal, found: Alignment, path: Path, options: AlignOptions) -> None:
@@ -33,7 +35,7 @@ def draw(flow: FlowSignal, motion: MotionSignal, found: Alignment, path: Path, o
     if best != "speed":
         shown.append(named[best])
     figure = Figure(figsize=(12, 2.1 * 2 * len(shown) + 2.6), dpi=_DPI, layout="constrained")
-    figure.suptitle(found.summary(), fontsize=11)
+    figure.suptitle(textwrap.fill(found.summary(), _TITLE_COLUMNS), fontsize=11)
     axes = figure.subplots(2 * len(shown) + 1, 1, height_ratios=[1.0] * (2 * len(shown)) + [1.2])
     times_ns = np.arange(flow.stamps_ns[0], flow.stamps_ns[-1], SECOND // 20, dtype=np.int64)
     for number, item in enumerate(shown):
@@ -105,6 +107,15 @@ def _at(item: Evidence, times_ns: Int64, offset_ns: Int64) -> Float64:
     return np.stack([np.interp(at_s, (even_ns - first) / SECOND, column) for column in values.T], axis=-1)
 
 
+def _beside(found: Alignment) -> str:
+    """Why the answer is not where the scores peak, in words; "" where it is."""
+    if not np.isfinite(found.offset_s) or abs(found.offset_s - found.peak_s) < 0.005:
+        return ""
+    if found.drift_ppm:
+        return f"; the answer is that of the middle, with a drift of {found.drift_ppm:+.0f} ppm, which the scores leave out"
+    return "; the answer is refined between the steps, outliers count less: how far it is from the peak is part of its sigma"
+
+
 def _curve(axes: Any, found: Alignment) -> None:
     for curve in found.curves:
         whole = curve.name == "all"
@@ -122,7 +133,9 @@ def _curve(axes: Any, found: Alignment) -> None:
                 found.offset_s - 2 * found.sigma_s, found.offset_s + 2 * found.sigma_s, color=PEAK, alpha=0.2,
                 label="answer, 2 sigma",
             )  # fmt: skip
-    axes.set_title("log likelihood ratio against no relation", loc="left", fontsize=9, pad=3)
+    if np.isfinite(found.peak_s):
+        axes.axvline(found.peak_s, color="black", lw=0.9, ls=":", label="peak of all")
+    axes.set_title(f"log likelihood ratio against no relation{_beside(found)}", loc="left", fontsize=9, pad=3)
     axes.set_xlabel("offset added to image stamps, s", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.005)

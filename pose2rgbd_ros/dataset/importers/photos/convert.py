@@ -201,7 +201,7 @@ class _PhotoSet:
         self._report.topics["camera"] = ", ".join(models) or "not said"
         self._report.note(f"camera: {how}")
         for text in found.warnings:
-            self._warn(text)
+            self._report.warn(text)
         kept = []
         for (photo, stamp_ns), other in zip(timed, found.other_focal_length, strict=True):
             if other:
@@ -243,7 +243,7 @@ class _PhotoSet:
             return zero, f"{why}, and the pictures agree"
         zero = "nadir" if down else "horizon"
         shown = "show the ground from above" if down else "do not show the ground from above"
-        self._warn(
+        self._report.warn(
             f"by their tags pitch 0 is the {'horizon' if down else 'nadir'} ({why}), but the pictures {shown}: it is taken "
             f"as the {zero}; --photos.pitch-zero says otherwise"
         )
@@ -261,7 +261,7 @@ class _PhotoSet:
             self._report.note("yaw could not be checked: no two photos looking down show the same ground")
             return poses.T_map_cam
         if check.drift_m > max(_LEAST_DRIFT_M, _DRIFT_OF_HEIGHT * check.height_m):
-            self._warn(
+            self._report.warn(
                 f"heights drift: they change by {check.drift_m:.0f} m within {check.drift_s:.0f} s, which the pictures, some "
                 f"{check.height_m:.0f} m above ground, do not show; --altitude relative or none, or --photos.poses does "
                 "without them"
@@ -282,14 +282,14 @@ class _PhotoSet:
             )
         elif turned:
             course = "the course over ground, which is no record of how the camera was held"
-            self._warn(
+            self._report.warn(
                 f"the pixels of {len(turned)} photos seem turned by some 180 degrees against "
                 f"{course if poses.source == 'course' else 'the poses of the file'} ({_names(turned)}); their poses were left"
             )
         error_deg = np.where(check.turned & fix, (check.error_deg + 360.0) % 360.0 - 180.0, check.error_deg)
         median_deg = float(np.nanmedian(np.abs(error_deg)))
         if median_deg > _FAR_OFF_DEG:
-            self._warn(
+            self._report.warn(
                 f"{text}pixels and poses differ by {median_deg:.1f} degrees (median): the orientations are not to be "
                 f"trusted{_all_alike(error_deg)}"
             )
@@ -306,13 +306,10 @@ class _PhotoSet:
         ]
         spread_m = float(np.ptp([item for item, _ in apart])) if apart else 0.0
         if spread_m > _LEAST_DRIFT_M:
-            self._warn(
+            self._report.warn(
                 f"GPS heights and heights above take-off part by {spread_m:.0f} m on the way: one of them drifts; "
                 "--altitude relative takes the latter"
             )
-
-    def _warn(self, text: str) -> None:
-        self._report.warn(text)
 
     def _filter(self, T_map_cam: Float64) -> FrameFilter:
         """Heights are measured from the ground of all photos, not of those that came before."""
