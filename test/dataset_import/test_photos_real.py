@@ -42,7 +42,7 @@ def compare(
         position,
         yaw,
         turn,
-        "\n".join([*report.notes, *(f"warning: {text}" for text in report.warnings)]),
+        "\n".join([*report.notes, *(f"warning: {text}" for part in report.bags for text in part.warnings)]),
     )
 
 
