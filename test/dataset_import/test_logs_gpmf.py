@@ -125,3 +125,13 @@ def test_containers_within_containers_without_end_do_not_hang() -> None:
             break
     with pytest.raises(UserError, match="nothing readable"):
         read_gpmf(payloads(nested), "GX.mp4")
+
+
+def test_orientations_against_the_first_frame_are_said_to_be_unread() -> None:
+    """A Max records CORI, IORI and GRAV: not north, but not nothing."""
+    turned = gpmf.stream(gpmf.numbers("CORI", "s", [32767, 0, 0, 0], 4))
+    down = gpmf.stream(gpmf.numbers("GRAV", "s", [0, 32767, 0], 3))
+    fixes = gpmf.gps5([[47.1, 8.5, 400.0, 0, 0]])
+    log = read_gpmf(payloads(gpmf.device(turned, down, fixes)), "GX.mp4")
+    assert any("(CORI, GRAV)" in note and "not read" in note for note in log.notes)
+    assert not read_gpmf(payloads(gpmf.device(fixes)), "GX.mp4").notes

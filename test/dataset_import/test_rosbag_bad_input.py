@@ -74,7 +74,7 @@ def test_a_truncated_bag_is_salvaged(flight, tmp_path: Path, name: str, options:
     bag.write_bytes(whole[: len(whole) * 7 // 10])
     report, dataset = converted(bag, tmp_path / "out")
     assert 3 <= len(dataset) <= 10
-    assert any("is damaged" in note for note in report.notes)
+    assert any("is damaged" in note for note in report.warnings)
     np.testing.assert_array_equal(dataset.rgb(2), recorded.rgb(2))
     np.testing.assert_allclose(
         dataset.T_map_cam[2], recorded.T_map_cam(recorded.image_stamps_ns()[2]), atol=1e-8
@@ -183,7 +183,7 @@ def test_non_monotonic_stamps(flight, tmp_path: Path) -> None:
     report, dataset = converted(recorded.write(tmp_path / "bag"), tmp_path / "out")
     assert report.rejects == {"duplicate_stamp": 1}
     assert report.bags[0].pose_problems == {"out_of_order": 1}
-    assert any("jump back in time" in note for note in report.notes)
+    assert any("jump back in time" in note for note in report.warnings)
     stamps = recorded.image_stamps_ns()[:7]
     assert list(dataset.stamps_ns) == stamps
     for pose, stamp in zip(dataset.T_map_cam, stamps, strict=True):

@@ -120,7 +120,7 @@ class Recording:
                         self._frame(sink, settled)
         finally:
             for problem in self._reader.problems:
-                self._report.note(problem)
+                self._report.warn(problem)
             self._report.unreadable_messages = dict(self._reader.unreadable)
         self._check_overlap()
 
@@ -152,7 +152,7 @@ class Recording:
         for reason, count in track.problems.items():
             report.note(f"poses: {count} {reason}")
         if len(track.body) > 1 and not np.ptp(track.body.position_m, axis=0).any():
-            report.note(
+            report.warn(
                 f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic"
             )
 
@@ -200,7 +200,7 @@ class Recording:
         report = self._report
         newest = report.images_stamps_ns[1] if report.images_stamps_ns else stamp_ns
         if stamp_ns < newest:
-            report.note("image stamps jump back in time; the dataset is in order of stamps")
+            report.warn("image stamps jump back in time; the dataset is in order of stamps")
         report.saw_image(stamp_ns)
         first, last = self._image_received_ns or (received_ns, received_ns)
         self._image_received_ns = min(first, received_ns), max(last, received_ns)
@@ -287,7 +287,7 @@ class Recording:
             text += f"; --stamps {other} by the recorder's clock, by which they overlap"
         else:
             text += "; --image-time-offset-s shifts the images"
-        report.note(text)
+        report.warn(text)
         report.clock_hint = text
 
 
