@@ -3,8 +3,8 @@
     python bench/node_shutdown.py                 # five rounds, alone and beside a load of ten
     python bench/node_shutdown.py --rounds 2 --loads 20
 
-Renderer, avoid, localizer, recorder and player, idle but for their watching: the first and the third have no model. Each round
-waits until all of them are seen by DDS, sends SIGINT to all at once and times each until its process has gone. The load is of
+Renderer, avoid, localizer, recorder and player, idle but for their watching: the models of the first and the third are not
+there, and they wait. Each round waits until all of them are seen by DDS, sends SIGINT to all at once and times each until its process has gone. The load is of
 busy loops. A launch file sends SIGTERM after five seconds, and SIGKILL after ten. Writes bench/results/node_shutdown.md.
 """
 
@@ -41,7 +41,12 @@ def write_recording(path: Path) -> None:
 
 def start(name: str, folder: Path) -> subprocess.Popen[bytes]:
     """A node as a process."""
-    options = {"record": ("--out", folder / "out"), "play": ("--recording", folder / "recording", "--loop")}
+    options = {
+        "render": ("--model", folder / "none"),
+        "localize": ("--model", folder / "none"),
+        "record": ("--out", folder / "out"),
+        "play": ("--recording", folder / "recording", "--loop"),
+    }
     command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", name, *map(str, options.get(name, ()))]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -50,6 +55,8 @@ def one_round(folder: Path, observer: rclpy.node.Node) -> dict[str, tuple[float,
     """Seconds until each node has ended, and its status."""
     running = {name: start(name, folder) for name in NODES}
     while not set(NODES) <= set(observer.get_node_names()):
+        if early := [name for name, process in running.items() if process.poll() is not None]:
+            raise SystemExit(f"{early} ended before they were seen")
         time.sleep(0.1)
     time.sleep(3.0)
     began, ended = time.monotonic(), {}
