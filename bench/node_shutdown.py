@@ -4,8 +4,8 @@
     python bench/node_shutdown.py --rounds 2 --loads 20
 
 Renderer, avoid, localizer, recorder and player, idle but for their watching: the models of the first and the third are not
-there, and they wait. Each round waits until all of them are seen by DDS, sends SIGINT to all at once and times each until its process has gone. The load is of
-busy loops. A launch file sends SIGTERM after five seconds, and SIGKILL after ten. Writes bench/results/node_shutdown.md.
+there, and they wait. Each round waits until all of them are seen by DDS, sends SIGINT to all at once and times each until its
+process has gone. The load is of busy loops. A launch file kills what takes long. Writes bench/results/node_shutdown.md.
 """
 
 from __future__ import annotations
