@@ -74,11 +74,13 @@ def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
     own, others = np.intersect1d(choose, lines), np.setdiff1d(choose, lines)
     chosen = unit_of(own, position_m)
     _check_enough(chosen, dataset)
-    notes = (
-        ("held out at random: each frame has trained neighbours, so the figures flatter",)
-        if split.name == "random"
-        else ()
-    )
+    notes: tuple[str, ...] = ()
+    if split.name == "random":
+        notes = ("held out at random: each frame has trained neighbours, so the figures flatter",)
+    elif chosen.kind != "lines":
+        notes = (
+            f"{chosen.kind} share ground, light and heading: another line may be off by far more than these tell",
+        )
     return HeldOut(
         np.concatenate([chosen.frames, others]),
         np.concatenate([chosen.unit, np.full(len(others), -1)]),

@@ -334,6 +334,8 @@ def trained(
 def test_frames_that_judge_calibrate_nothing(tmp_path: Path):
     loaded, dataset, split = trained(tmp_path, lambda *track: held_out_segments(*track, fraction=0.3))
     chosen = held_out(loaded, dataset)
+    assert chosen.kind.startswith("stretches of")
+    assert "another line may be off by far more" in chosen.notes[0]
     assert set(chosen.frames) == set(split.choose)
     assert set(chosen.judge.frames) == set(split.judge)
     assert min(len(split.choose), len(split.judge)) > 40
