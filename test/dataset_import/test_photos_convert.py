@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.aerial import DATUM, PhotoFacts, dji_xmp, nadir_pose, view, write_photo, xmp_packet
 
+from pose2rgbd_ros.dataset import inspect
 from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.convert import PhotoSettings, convert_photos
@@ -75,8 +76,9 @@ def survey(
 
 
 def warnings(report: ConvertReport) -> list[str]:
-    """What is wrong with the photographs, without what was merely assumed."""
-    return [text for bag in report.bags for text in bag.warnings]
+    """What is wrong with the photographs; what any dataset is looked over for, such as turns between frames, is not theirs."""
+    of_any = inspect.warnings(Dataset(Path(report.out)), None)
+    return [text for text in report.warnings if text not in of_any]
 
 
 def pix4d_xmp(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0, **more: object) -> str:
