@@ -1,4 +1,4 @@
-"""`pose2rgbd sim dataset`: a flight over the city as a dataset with exact poses and depth; the same bytes every time on one machine."""
+"""`pose2rgbd sim dataset`: a flight over the city as a dataset with exact poses and depth; one machine writes the same bytes."""
 
 from __future__ import annotations
 

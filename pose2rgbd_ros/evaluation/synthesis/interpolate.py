@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.synthesis import flow, routes
 from pose2rgbd_ros.evaluation.synthesis.config import InterpolateConfig
-from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load, trained_on
+from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, judging, load
 from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
 from pose2rgbd_ros.geometry import se3
@@ -59,11 +59,11 @@ def interpolate(
     settings.check(config)
     models, dataset = load(runs, config.device), Dataset(folder)
     recording = Recording(dataset, common_camera(models, config.size))
-    trained = trained_on(dataset, models)
-    gaps = [gap for gap in left_out(dataset, config) if not trained[gap.target]]
+    judges = judging(dataset, models)
+    gaps = [gap for gap in left_out(dataset, config) if judges[gap.target]]
     if not gaps:
         raise UserError(
-            f"{folder}: no left-out frame that the models were not trained on; hold whole stretches out of the training"
+            f"{folder}: every left-out frame trained or chose one of the models; hold whole stretches out of the training"
         )
     gaps = [gaps[i] for i in spread(np.arange(len(gaps)), config.most)]
     scores = _score(models, recording, gaps)

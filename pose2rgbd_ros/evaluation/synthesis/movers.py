@@ -14,13 +14,20 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.synthesis.config import MoversConfig
 from pose2rgbd_ros.evaluation.synthesis.nearest import NearestOther
-from pose2rgbd_ros.evaluation.synthesis.showing import Recording, Shower, common_camera, load, trained_on
+from pose2rgbd_ros.evaluation.synthesis.showing import (
+    Recording,
+    Shower,
+    common_camera,
+    judging,
+    load,
+    trained_on,
+)
 from pose2rgbd_ros.evaluation.synthesis.strips import Rings, Strip, draw_strips
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
 from pose2rgbd_ros.sim.dataset_folder import MOVER_FREE
 from pose2rgbd_ros.training.validation import spread
 
-TRAINED, HELD_OUT = "trained on", "not trained on"
+TRAINED, HELD_OUT = "trained on", "not trained on or chosen by"
 RECORDED, NEAREST = "recording", "nearest other frame"
 _LEAST_PX = 6  # of a mover that gets a ring
 
@@ -42,7 +49,7 @@ class MoverScore:
 
 
 def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversConfig) -> list[MoverScore]:
-    """Write sheet.png into `out`; returns the scores, of frames that a model was trained on, and of those that none was.
+    """Write sheet.png into `out`; returns the scores, of frames that a model was trained on, and of those that judge.
 
     The recording's movers are where it differs from its twin, in the cameras' common view; shadows count as well.
 
@@ -57,7 +64,10 @@ def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversC
     known = np.flatnonzero(trained) if trained.any() else np.arange(len(dataset))
     nearest = NearestOther(dataset, known)
     scores: list[MoverScore] = []
-    for group, frames in {TRAINED: np.flatnonzero(trained), HELD_OUT: np.flatnonzero(~trained)}.items():
+    for group, frames in {
+        TRAINED: np.flatnonzero(trained),
+        HELD_OUT: np.flatnonzero(judging(dataset, models)),
+    }.items():
         scores += _scored(
             group, spread(frames, config.most), models, recording, still, nearest, config.threshold
         )

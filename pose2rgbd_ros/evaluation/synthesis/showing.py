@@ -22,11 +22,12 @@ _BATCH = 16
 
 @dataclass(frozen=True, eq=False)
 class Shower:
-    """A trained model that shows colour; `trained_ns` are the stamps of the frames it was trained on."""
+    """A trained model that shows colour, and the stamps of the frames it was trained on, and of those that chose it."""
 
     title: str
     renderer: Renderer
     trained_ns: Int64
+    chosen_ns: Int64
 
     def show(self, T_map_cam: Float64, camera: Camera) -> UInt8:
         """Colour (B, H, W, 3) at poses (B, 4, 4), as `camera` sees it; black beyond the trained field of view."""
@@ -60,6 +61,12 @@ def load(runs: Sequence[Path], device: str = "auto") -> list[Shower]:
 def trained_on(dataset: Dataset, models: Sequence[Shower]) -> Bool:
     """(N,) which frames of a dataset one of the models was trained on."""
     return np.isin(dataset.stamps_ns, np.concatenate([model.trained_ns for model in models]))
+
+
+def judging(dataset: Dataset, models: Sequence[Shower]) -> Bool:
+    """(N,) which frames of a dataset no model was trained on, and none chosen by."""
+    chosen = np.isin(dataset.stamps_ns, np.concatenate([model.chosen_ns for model in models]))
+    return ~trained_on(dataset, models) & ~chosen
 
 
 def common_camera(models: Sequence[Shower], size: int | None = None) -> Camera:
@@ -118,7 +125,10 @@ def _load(run: Path, device: str) -> Shower:
         raise UserError(f"{run} shows depth alone; views are synthesised from a model with colour")
     if not renderer.camera.is_calibrated:
         raise UserError(f"{run} was trained with an uncalibrated camera, so what it sees is unknown")
-    return Shower(model_name(checkpoint), renderer, checkpoint.training_stamps_ns)
+    chosen_ns = checkpoint.choosing_stamps_ns
+    if chosen_ns is None:  # made before these frames were kept apart
+        chosen_ns = checkpoint.training_stamps_ns[:0]
+    return Shower(model_name(checkpoint), renderer, checkpoint.training_stamps_ns, chosen_ns)
 
 
 def _folder(run: Path) -> str:
