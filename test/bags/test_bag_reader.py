@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pose2rgbd_ros.bags.messages import StampedTransform
 from pose2rgbd_ros.bags.reader import TopicInfo, open_bag
 from pose2rgbd_ros.bags.writer import BagWriter
 from pose2rgbd_ros.errors import UserError
@@ -266,3 +267,19 @@ def test_an_mcap_of_only_its_header_is_said_to_end_early(rest: bytes, tmp_path: 
     expected = r"a\.mcap is damaged and no message can be read from it \(it ends early\)"
     with pytest.raises(UserError, match=expected), open_bag(path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("folder", {}), ("folder", {"storage": "sqlite3"}), ("a.bag", {"ros": "1"})]
+)
+def test_the_edges_of_tf_are_told_from_the_first_bytes(name: str, options: dict, tmp_path: Path) -> None:
+    """Names of any length: the strings are padded to four bytes each."""
+    edges = [("map"[: i % 4] + "m", "b" * (1 + i // 4)) for i in range(16)] + [("/map", "/base_link")]
+    with BagWriter(tmp_path / name, **options) as bag:
+        for i, (parent, child) in enumerate(edges):
+            moved = StampedTransform(i * 10, parent, child, np.zeros(3), np.array([0, 0, 0, 1.0]))
+            bag.write("/tf", bag.make.tf_message([moved]), 1000 + i)
+    with open_bag(tmp_path / name) as reader:
+        found = list(reader.stamps(["/tf"], by_edge=True))
+    expected = [f"/tf ({parent.lstrip('/')} -> {child.lstrip('/')})" for parent, child in edges]
+    assert found == [(edge, 1000 + i, i * 10) for i, edge in enumerate(expected)]
