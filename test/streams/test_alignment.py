@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.skewed_flight import START_NS, SkewedFlight
 
-from pose2rgbd_ros.streams.alignment import align, motion
+from pose2rgbd_ros.streams.alignment import align, motion, picture
 from pose2rgbd_ros.streams.alignment.align import AlignOptions, align_samples, estimate_offset
 from pose2rgbd_ros.streams.alignment.live import LiveAlignment, LiveConfig
 from pose2rgbd_ros.streams.alignment.refine import Refined
@@ -175,6 +175,13 @@ def test_sigma_holds_what_lies_between_the_answer_and_the_peak(
     found = estimate_offset(flow, flight.odometry(), STEADY)
     assert found.offset_s == pytest.approx(0.4, abs=0.02)
     assert found.sigma_s > 0.1
+
+
+def test_the_picture_says_why_an_answer_is_beside_the_peak() -> None:
+    beside = align.Alignment(True, "", offset_s=0.4, sigma_s=0.1, peak_s=0.5)
+    assert "how far it is from the peak is part of its sigma" in picture._beside(beside)
+    assert "with a drift of +200 ppm" in picture._beside(replace(beside, drift_ppm=200.0))
+    assert picture._beside(replace(beside, peak_s=0.401)) == ""
 
 
 def test_any_offset_is_looked_at_when_asked(flight: SkewedFlight) -> None:
