@@ -167,6 +167,15 @@ def test_a_feature_that_is_mostly_its_least_value_parts_no_empty_cell():
     assert (np.diff(edges) > 0).all()
 
 
+def test_a_line_of_which_the_model_knows_nothing_counts_as_unknown():
+    pixels, asked = noisy(2, 8, 800), dict.fromkeys(range(8), 800)
+    edges = edges_of(pixels, FEATURES)
+    seeing = measure(pixels, asked, edges, Goal(), 64.0).known
+    blind = measure(pixels, {**asked, 8: 6400, -1: 999}, edges, Goal(), 64.0).known
+    assert blind.value == pytest.approx(seeing.value / 2)
+    assert blind.low < blind.value < blind.high
+
+
 def test_risk_by_hand():
     width, error_m = np.array([0.4, 0.1, 0.3, 0.2]), np.array([9.0, 1.0, -4.0, -2.0])
     rows = {share: rest for share, *rest in _risk_coverage(width, error_m, 3.0)}
