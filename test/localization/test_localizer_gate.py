@@ -55,6 +55,20 @@ def test_the_limit_lets_the_wanted_share_pass_and_the_reason_names_the_doubt():
     assert gate.reason(np.array([0.0, 0.0, 0.0, 99.0, 0.0])) == "", "a doubt that is never told tells nothing"
 
 
+def test_the_score_by_hand():
+    """The mean excess over the usual, each in units of its own spread; less than usual is no merit."""
+    gate = Gate(np.zeros(3), np.full(3, 9.0), np.arange(5.0), np.array([1.0, 2.0, 4.0, 0.0, 5.0]), 1.0)
+    assert gate.score(np.arange(5.0)) == 0.0
+    assert gate.score(np.arange(5.0) - 7.0) == 0.0
+    assert gate.score(np.array([3.0, 5.0, 2.0, 99.0, 4.0])) == pytest.approx((3.0 + 2.0) / 5)
+    assert gate.reason(np.array([3.0, 5.0, 2.0, 99.0, 4.0])) == "", "up to the limit"
+    reason = gate.reason(np.array([4.0, 5.0, 4.0, 99.0, 9.0]))
+    assert "what the network sees in it differs" in reason, (
+        "4 spreads, though other doubts are larger numbers"
+    )
+    assert "(score 1.50, limit 1.00)" in reason
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [
