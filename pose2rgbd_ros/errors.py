@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""What a user is meant to read: the one exception, and counts in words."""
 
 
 class UserError(Exception):
@@ -10,3 +10,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         """One line even where it quotes a file that has line breaks."""
         return " ".join(super().__str__().splitlines())
+
+
+def counted(count: int, thing: str, things: str = "") -> str:
+    """A count and what is counted: "1 frame", "2 frames"; `things` where an s does not make the plural."""
+    return f"{count} {thing if count == 1 else things or thing + 's'}"

@@ -12,7 +12,7 @@ import tyro
 from pose2rgbd_ros.dataset.inspect import inspect
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.slice_picture import draw_slices
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 
 MOST_FRAMES = 300  # a picture of more is too tall to draw
 
@@ -47,9 +47,6 @@ def main(argv: list[str]) -> int:
         draw_slices(dataset, path, arguments.slices)
         print(f"{'':<9} {path}")
     if arguments.strict and result.warnings:
-        print(
-            f"error: {result.warnings} warning{'s' if result.warnings > 1 else ''} (--strict)",
-            file=sys.stderr,
-        )
+        print(f"error: {counted(result.warnings, 'warning')} (--strict)", file=sys.stderr)
         return 1
     return 0

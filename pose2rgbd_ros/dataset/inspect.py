@@ -7,17 +7,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.dataset import layout, pictures, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.geometry.quaternions import angle_between_rad, from_matrix
+from pose2rgbd_ros.geometry.quaternions import from_matrix
 
 DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take minutes on a long flight
-JUMP_FACTOR = 20.0  # a step this many times the median one is worth a look
+# Poses jump where they change this many times faster than usual, and so suddenly that no aircraft does, or a hand:
+JUMP_FACTOR = 20.0
+LEAST_STEP_M, LEAST_TURN_DEG = 0.1, 5.0  # smaller ones may be noise
+MOST_MPS2, MOST_DEGPS2 = (
+    20.0,
+    400.0,
+)  # frames seconds apart may thus be of one survey line and the next, flown back
+ALIAS_DEG = (
+    90.0  # a larger turn may as well have been the other way round: what comes next does not confirm it
+)
+WILD_DEG, FASTEST_DEGPS = 60.0, 720.0  # no recording usually turns more, from frame to frame, or faster
 OUTLIER_FACTOR = 4.0  # farthest depth over the 99th percentile
 # A lens without distortion that sees more, or less, is a focal length in a wrong unit.
 WIDEST_DEG, NARROWEST_DEG = 140.0, 3.0
@@ -98,20 +109,10 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
         )
     steps, turns = _motion(dataset.T_map_cam)
     joined = np.diff(splits.recordings(dataset.stamps_ns)) == 0
-    checks = (("moves", steps, "m", 0.1, np.inf), ("turns", np.degrees(turns), "degrees", 5.0, 90.0))
-    for name, values, unit, least, most in checks:
-        usual = float(np.median(values[joined])) if joined.any() else 0.0
-        limit = max(least, min(most, JUMP_FACTOR * usual)) if usual > 0 else most
-        jumps = np.flatnonzero(joined & (values > limit))
-        if len(jumps):
-            worst = int(jumps[values[jumps].argmax()])
-            found.append(
-                f"the camera {name} {values[worst]:.2f} {unit} from frame {worst} to {worst + 1} (usually "
-                f"{usual:.3g}); {len(jumps)} such jumps: check the poses"
-            )
+    found += _of_jumps(steps, turns, np.diff(dataset.stamps_ns) / 1e9, joined)
     if joined.any() and not steps.any() and not turns.any():
         found.append("the camera never moves: check the pose topic")
-    elif joined.any() and steps.max() < 1e-6:
+    elif joined.any() and np.linalg.norm(steps, axis=1).max() < 1e-6:
         found.append("the camera turns but never moves: check the pose topic")
     found += [*_of_lens(dataset.camera), *_of_track(dataset, steps, joined)]
     known = depth[np.isfinite(depth)] if depth is not None else np.zeros(0, np.float32)
@@ -148,6 +149,50 @@ def _of_lens(camera: Camera) -> list[str]:
     ]
 
 
+def _of_jumps(steps_m: Float64, turns_rad: Float64, seconds: Float64, joined: Bool) -> list[str]:
+    """Where poses jump; steps and turns (N-1, 3) from each frame to the next, `joined` where of one recording."""
+    found = []
+    turns_deg = np.degrees(turns_rad)
+    for name, change, unit, least, alias, most in (
+        ("moves", steps_m, "m", LEAST_STEP_M, np.inf, MOST_MPS2),
+        ("turns", turns_deg, "degrees", LEAST_TURN_DEG, ALIAS_DEG, MOST_DEGPS2),
+    ):
+        size, rate = np.linalg.norm(change, axis=1), change / seconds[:, None]
+        speed = np.linalg.norm(rate, axis=1)
+        usual = float(np.median(speed[joined])) if joined.any() else 0.0
+        limit = np.clip(JUMP_FACTOR * usual * seconds, least, alias) if usual > 0 else alias
+        jumps = np.flatnonzero(
+            joined & (size > limit) & (_suddenness(rate, size, seconds, joined, alias) > most)
+        )
+        if len(jumps):
+            worst = int(jumps[size[jumps].argmax()])
+            found.append(
+                f"the camera {name} {size[worst]:.2f} {unit} within {seconds[worst]:.2f} s from frame {worst} to {worst + 1} "
+                f"(usually {usual * seconds[worst]:.3g}); {counted(len(jumps), 'such jump')}: check the poses"
+            )
+    if joined.any():
+        size = np.linalg.norm(turns_deg, axis=1)[joined]
+        usual, speed_degps = float(np.median(size)), float(np.median(size / seconds[joined]))
+        if usual > WILD_DEG or speed_degps > FASTEST_DEGPS:
+            found.append(
+                f"the camera turns {usual:.0f} degrees from frame to frame, {speed_degps:,.0f} a second (medians): check the "
+                "orientations"
+            )
+    return found
+
+
+def _suddenness(rate: Float64, size: Float64, seconds: Float64, joined: Bool, alias: float) -> Float64:
+    """By how much (N-1,) each rate (N-1, 3) differs from the ones before and after it, a second; of the two the less."""
+    confirming = np.where(size[:, None] > alias, 0.0, rate)
+    between_s = (seconds[1:] + seconds[:-1]) / 2
+    pairs = joined[1:] & joined[:-1]
+    least = np.full(len(rate), np.inf)
+    least[:-1][pairs] = (np.linalg.norm(rate[:-1] - confirming[1:], axis=1) / between_s)[pairs]
+    after = np.linalg.norm(rate[1:] - confirming[:-1], axis=1) / between_s
+    least[1:][pairs] = np.minimum(least[1:], after)[pairs]
+    return np.where(np.isfinite(least), least, 0.0)  # without neighbours nothing is sudden
+
+
 def _of_track(dataset: Dataset, steps_m: Float64, joined: Bool) -> list[str]:
     """What no drone's poses do."""
     found = []
@@ -155,7 +200,9 @@ def _of_track(dataset: Dataset, steps_m: Float64, joined: Bool) -> list[str]:
     if extent_m > FARTHEST_M:
         found.append(f"the poses extend over {extent_m / 1000:,.0f} km: check the pose topic and its unit")
     if joined.any():
-        speed_mps = float(np.median(steps_m[joined] / (np.diff(dataset.stamps_ns)[joined] / 1e9)))
+        speed_mps = float(
+            np.median(np.linalg.norm(steps_m, axis=1)[joined] / (np.diff(dataset.stamps_ns)[joined] / 1e9))
+        )
         if speed_mps > FASTEST_MPS:
             found.append(f"the camera moves at {speed_mps:,.0f} m/s (median): check the poses and their unit")
     return found
@@ -195,7 +242,9 @@ def _pauses(stamps: Int64) -> list[str]:
     short = (steps > 1.6 * usual) & (steps <= splits.GAP_FACTOR * usual)
     if short.any():
         missing = int(np.rint(steps[short] / usual - 1).sum())
-        lines.append(f"{int(short.sum())} short ones, about {missing} frames missing in all")
+        lines.append(
+            f"{counted(int(short.sum()), 'short one')}, about {counted(missing, 'frame')} missing in all"
+        )
     return lines
 
 
@@ -240,10 +289,9 @@ def _depth(dataset: Dataset, values: Float32) -> str:
 
 
 def _motion(T_map_cam: Float64) -> tuple[Float64, Float64]:
-    """Metres and radians from each frame to the next."""
-    quats = from_matrix(T_map_cam[:, :3, :3])
-    steps = np.linalg.norm(np.diff(T_map_cam[:, :3, 3], axis=0), axis=1)
-    return np.asarray(steps, dtype=np.float64), angle_between_rad(quats[:-1], quats[1:])
+    """Metres and rotation vectors in radians (N-1, 3), both along the map's axes, from each frame to the next."""
+    turned = Rotation.from_quat(from_matrix(T_map_cam[:, :3, :3]))
+    return np.diff(T_map_cam[:, :3, 3], axis=0), (turned[1:] * turned[:-1].inv()).as_rotvec()
 
 
 def _track(stamps: Int64, T_map_cam: Float64) -> str:
@@ -253,7 +301,7 @@ def _track(stamps: Int64, T_map_cam: Float64) -> str:
     joined = np.diff(splits.recordings(stamps)) == 0
     if not joined.any():
         return text
-    steps, turns = _motion(T_map_cam)
+    steps, turns = (np.linalg.norm(change, axis=1) for change in _motion(T_map_cam))
     seconds = np.diff(stamps)[joined] / 1e9
     return (
         f"{steps[joined].sum():.2f} m long, {text}; speed median {np.median(steps[joined] / seconds):.2f}, "

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+from support.aerial import nadir_pose
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset import pictures
@@ -54,7 +58,7 @@ def test_the_figures_are_the_datasets(toy, tmp_path):
     rows = lines(straight_flight(tmp_path / "set", toy, meta=meta))
     assert rows["frames"] == "40, colour and metric depth"
     assert rows["time"] == "from 2023-11-14 22:13:20 UTC, 9.0 s long; 10.0 Hz, steps 100 to 200 ms"
-    assert rows["pause"] == "5.1 s after frame 24\n1 short ones, about 1 frames missing in all"
+    assert rows["pause"] == "5.1 s after frame 24\n1 short one, about 1 frame missing in all"
     assert rows["images"].startswith("32 x 24 pixels, png, ")
     assert (
         "fx 30.00, fy 31.00, cx 15.20, cy 12.10 pixels; sees 56 x 42 degrees; no distortion" in rows["camera"]
@@ -85,8 +89,72 @@ def test_what_to_look_at_is_told(toy, tmp_path):
     found = warnings(Dataset(tmp_path / "set"))
     assert len(found) == 3
     assert "not calibrated" in found[0]
-    assert re.search(r"moves 60\.\d\d m from frame 19 to 20 .* 1 such jumps", found[1])
-    assert re.search(r"turns 1\d\d\.\d\d degrees from frame 1[12] to 1[23] .* 2 such jumps", found[2])
+    assert re.search(r"moves 60\.\d\d m within 0\.03 s from frame 19 to 20 .* 1 such jump:", found[1])
+    assert re.search(
+        r"turns 1\d\d\.\d\d degrees within 0\.03 s from frame 1[12] to 1[23] .* 2 such jumps", found[2]
+    )
+
+
+def of_poses(path: Path, toy: SimpleNamespace, T: list[np.ndarray], step_s: float) -> list[str]:
+    """The warnings of a dataset with these poses, so many seconds apart."""
+    with DatasetWriter(path, toy.meta(None)) as writer:
+        for i, pose in enumerate(T):
+            writer.add(toy.stamp(0) + round(i * step_s * 1e9), pose, toy.rgb(i))
+    return warnings(Dataset(path))
+
+
+def lawn_mower(per_line: int = 6, lines: int = 5, along_m: float = 15.0) -> list[np.ndarray]:
+    """Lines flown back and forth, the camera down and the top of the image ahead."""
+    found = []
+    for line in range(lines):
+        for i in range(per_line):
+            along = along_m * (i if line % 2 == 0 else per_line - 1 - i)
+            found.append(nadir_pose(along, 20.0 * line, 60.0, 90.0 if line % 2 == 0 else 270.0))
+    return found
+
+
+@pytest.mark.parametrize(("per_line", "step_s"), [(6, 1.0), (6, 3.0), (3, 3.0), (2, 4.0), (12, 8.0)])
+def test_the_turns_from_one_line_to_the_next_are_flown(toy, tmp_path, per_line, step_s):
+    assert of_poses(tmp_path / "set", toy, lawn_mower(per_line), step_s) == []
+
+
+@pytest.mark.parametrize("gathers", [True, False])
+def test_a_hover_that_becomes_a_flight_does_not_jump(toy, tmp_path, gathers):
+    """Ten times the usual step is reached as aircraft do, or at once, as simulations do: what goes on is no jump."""
+    t = np.arange(100) * 0.1
+    since = np.clip(np.minimum(t - 6, 9.5 - t), 0, 1.5) if gathers else 1.5 * ((t > 6) & (t < 9))
+    ways, yaws = np.cumsum(0.01 + 0.7 * since), np.cumsum(0.02 + 6.0 * since)
+    T = [nadir_pose(way, 0.0, 20.0, yaw) for way, yaw in zip(ways, yaws, strict=True)]
+    assert of_poses(tmp_path / "set", toy, T, 0.1) == []
+
+
+@pytest.mark.parametrize("yaw_deg", [269.0, 270.0, 271.0])
+@pytest.mark.parametrize("step_s", [0.05, 0.5])
+def test_a_single_pose_the_other_way_round_is_told(toy, tmp_path, step_s, yaw_deg):
+    """Also where the way back is, as a turn, the same as the way there."""
+    T = [nadir_pose(step_s * 5.0 * i, 0.0, 60.0, 90.0 if i < 15 else 2 * yaw_deg - 90.0) for i in range(30)]
+    T[14] = nadir_pose(*T[14][:3, 3], yaw_deg)
+    (told,) = of_poses(tmp_path / "set", toy, T, step_s)
+    assert re.search(
+        r"turns 1(79|80)\.00 degrees within 0\.\d+ s from frame 1[34] to 1[45] .* 2 such jumps", told
+    )
+
+
+@pytest.mark.parametrize("step_s", [0.05, 0.5, 3.0])
+def test_orientations_drawn_at_random_are_told(toy, tmp_path, step_s):
+    T = lawn_mower(along_m=4.0 * step_s)
+    for pose, rotation in zip(T, Rotation.random(len(T), random_state=1).as_matrix(), strict=True):
+        pose[:3, :3] = rotation
+    told = of_poses(tmp_path / "set", toy, T, step_s)
+    assert any("degrees from frame to frame" in text and "check the orientations" in text for text in told)
+
+
+@pytest.mark.parametrize(("step_s", "off_m"), [(0.1, 6.0), (1.0, 80.0)])
+def test_a_single_pose_elsewhere_is_told(toy, tmp_path, step_s, off_m):
+    T = [nadir_pose(2.0 * step_s * i, 0.0, 60.0, 90.0) for i in range(30)]
+    T[14][1, 3] += off_m
+    (told,) = of_poses(tmp_path / "set", toy, T, step_s)
+    assert re.search(r"moves \d+\.\d\d m within \d\.\d\d s from frame 1[34] to 1[45] .* 2 such jumps", told)
 
 
 def test_a_camera_that_never_moves_is_told(toy, tmp_path):

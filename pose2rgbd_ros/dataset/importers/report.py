@@ -9,6 +9,7 @@ from typing import Any
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.importers.reject_table import REJECTS, RejectTable
+from pose2rgbd_ros.errors import counted
 
 REPORT = "convert_report.yaml"
 # Runs of rejected images that the report lists; rejects.csv has them all.
@@ -125,7 +126,7 @@ class ConvertReport:
         count = len(self.warnings)
         if not strict or not count:
             return ""
-        return f"{count} warning{'s' if count > 1 else ''} (--strict); {self.out} is kept"
+        return f"{counted(count, 'warning')} (--strict); {self.out} is kept"
 
     @property
     def notes(self) -> list[str]:
@@ -147,8 +148,9 @@ class ConvertReport:
 
     def summary(self) -> str:
         """A few lines for the terminal."""
-        again = f" ({self.frames_already_there} more were there)" if self.frames_already_there else ""
-        lines = [f"{self.out}: {self.frames_written} frames written{again}"]
+        there = self.frames_already_there
+        again = f" ({there} more {'was' if there == 1 else 'were'} there)" if there else ""
+        lines = [f"{self.out}: {counted(self.frames_written, 'frame')} written{again}"]
         if self.rejects:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejects.items()))
             lines.append(f"rejected: {counts} (see {REJECTS})")
