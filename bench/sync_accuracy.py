@@ -210,7 +210,8 @@ def settings(bag: Path) -> tuple[str, Bars]:
     """The drone video with other widths and rates of the flow: the best offset, answered or not."""
     rows, found = [], []
     for width_px, rate_hz in SETTINGS:
-        flow, signal, _ = measure(bag, ConvertConfig(), FlowConfig(width_px=width_px, max_rate_hz=rate_hz))
+        signals = measure(bag, ConvertConfig(), FlowConfig(width_px=width_px, max_rate_hz=rate_hz))
+        flow, signal = signals.flow, signals.motion
         item = estimate_offset(flow, signal, AlignOptions(drift=False))
         found.append(item)
         rows.append(
@@ -299,7 +300,8 @@ def real_signals(data: Path) -> Iterator[tuple[str, tuple[FlowSignal, motion.Mot
         ("7-Scenes", data / "rgbd_7scenes_bag_sqlite3"),
     ):
         if path.exists():
-            flow, signal, _ = measure(path, ConvertConfig())
+            signals = measure(path, ConvertConfig())
+            flow, signal = signals.flow, signals.motion
             yield name, (flow, signal)
 
 

@@ -109,6 +109,7 @@ class TopicChoice:
         default_factory=list
     )  # that could be asked for instead, the likeliest first
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # of a choice that may not fit the images
     pose_notes: list[str] = field(default_factory=list)  # of the choice of `pose`, for where it is used
 
 
@@ -153,6 +154,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
                 f"its topics: {reader.describe_topics()}"
             )
     notes: list[str] = []
+    warnings: list[str] = []
     pose_notes: list[str] = []
     candidates = _image_topics(reader)
     image = _choose_image(reader, candidates, requested.image, notes)
@@ -165,7 +167,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
     fix = requested.pose if gps_only and requested.pose != AUTO else requested.fix
     return TopicChoice(
         image=image.topic,
-        depth=_choose_depth(reader, candidates, image, requested.depth, notes),
+        depth=_choose_depth(reader, candidates, image, requested.depth, notes, warnings),
         camera_info=_choose_camera_info(reader, image, requested.camera_info, notes),
         pose=pose,
         fix=_choose_fix(reader, fix, notes),
@@ -178,6 +180,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
         gps_only=gps_only,
         other_poses=[topic for topic in sources if topic not in used],
         notes=notes,
+        warnings=warnings,
         pose_notes=pose_notes,
     )
 
@@ -244,7 +247,12 @@ def _choose_image(
 
 
 def _choose_depth(
-    reader: BagReader, candidates: dict[str, _Images], image: _Images, requested: str, notes: list[str]
+    reader: BagReader,
+    candidates: dict[str, _Images],
+    image: _Images,
+    requested: str,
+    notes: list[str],
+    warnings: list[str],
 ) -> str | None:
     if requested == NONE:
         return None
@@ -267,7 +275,7 @@ def _choose_depth(
 
     chosen = _best(depth, rank, "depth", "--depth-topic", notes)
     if chosen.frame != image.frame and not words(chosen.topic) & _REGISTERED_WORDS:
-        notes.append(
+        warnings.append(
             f"depth {chosen.topic} is in frame {chosen.frame!r}, the image in {image.frame!r}: taken as it is, "
             "pixel over pixel; record depth registered to the colour camera, or pass --depth-topic none"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig
 from pose2rgbd_ros.dataset.recording_signals import measure
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.streams.alignment.align import AlignOptions, estimate_offset
 from pose2rgbd_ros.streams.alignment.flow import FlowConfig
 from pose2rgbd_ros.streams.alignment.picture import draw
@@ -38,12 +39,17 @@ class Arguments:
     out: Path | None = None
     """folder for sync.png and sync.yaml (default: the working directory)"""
     align: Annotated[Align, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Align)
+    strict: bool = False
+    """warnings are errors: the exit status is 1"""
     flow: Flow = dataclasses.field(default_factory=Flow)
     reading: Reading = dataclasses.field(default_factory=Reading)
 
 
 def main(argv: list[str]) -> int:
-    """Print the answer, write picture and numbers. 1 when there is no answer; UserError when the input is wrong."""
+    """Print the answer, write picture and numbers. 1 without an answer, or with warnings and --strict.
+
+    UserError when the input is wrong.
+    """
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd sync")
     for config in (arguments.align, arguments.flow, arguments.reading):
         settings.check(config)
@@ -52,12 +58,12 @@ def main(argv: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out} cannot be made a folder ({error.strerror or error})") from error
-    flow, motion, notes = measure(arguments.recording, arguments.reading, arguments.flow)
+    signals = measure(arguments.recording, arguments.reading, arguments.flow)
+    flow, motion = signals.flow, signals.motion
     found = estimate_offset(flow, motion, arguments.align)
-    settings.write_yaml(
-        out / "sync.yaml", {"recording": str(arguments.recording), "notes": notes, **found.to_dict()}
-    )
-    print("\n".join([*notes, found.summary()]))
+    told = {"notes": signals.notes, "warnings": signals.warnings}
+    settings.write_yaml(out / "sync.yaml", {"recording": str(arguments.recording), **told, **found.to_dict()})
+    print(found.summary())
     looked = found.looked(arguments.align)
     if looked:
         print(f"looked at {looked}")
@@ -67,4 +73,11 @@ def main(argv: list[str]) -> int:
     print(f"numbers   {out / 'sync.yaml'}")
     if found.observable:
         print(f"use it    pose2rgbd convert --sync apply, or --image-time-offset-s={found.offset_s:.3f}")
+    for note in signals.notes:
+        print(f"note: {note}")
+    for warning in signals.warnings:
+        print(f"warning: {warning}")
+    if arguments.strict and signals.warnings:
+        print(f"error: {counted(len(signals.warnings), 'warning')} (--strict)", file=sys.stderr)
+        return 1
     return 0 if found.observable else 1

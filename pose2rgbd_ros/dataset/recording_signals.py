@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pose2rgbd_ros.bags.reader import BagReader, open_bag
@@ -13,22 +14,28 @@ from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal
 
 
-def measure(
-    path: Path, config: ConvertConfig, flow: FlowConfig | None = None
-) -> tuple[FlowSignal, MotionSignal, list[str]]:
-    """Flow of the images, motion of the poses, and what was assumed. UserError when something is missing."""
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """Flow of the images and motion of the poses, what was assumed, and what is wrong with the recording."""
+
+    flow: FlowSignal
+    motion: MotionSignal
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def measure(path: Path, config: ConvertConfig, flow: FlowConfig | None = None) -> Signals:
+    """The signals of a recording or a dataset. UserError when something is missing."""
     if (path / META).is_file():
-        return (*measure_dataset(path, flow), [])
+        return Signals(*measure_dataset(path, flow))
     with open_bag(path) as reader:
         return _measure_bag(reader, config, flow)
 
 
-def _measure_bag(
-    reader: BagReader, config: ConvertConfig, flow: FlowConfig | None
-) -> tuple[FlowSignal, MotionSignal, list[str]]:
+def _measure_bag(reader: BagReader, config: ConvertConfig, flow: FlowConfig | None) -> Signals:
     first = read_poses(reader, config)
     topics, clocks = first.topics, first.options.clocks
     track = first.track(str(reader.path))
     signals = measure_bag(reader, topics, clocks, track, flow)
-    warnings = [f"warning: {text}" for text in (*first.warnings, *clocks.warnings, *reader.problems)]
-    return (*signals, [*topics.notes, *topics.pose_notes, *first.notes, *warnings])
+    warnings = dict.fromkeys([*first.warnings, *clocks.warnings, *reader.problems])
+    return Signals(*signals, [*topics.notes, *topics.pose_notes, *first.notes], list(warnings))

@@ -73,7 +73,7 @@ def test_depth_in_a_frame_of_its_own_is_told(tmp_path: Path) -> None:
     topics = {name: kind for name, kind in REALSENSE.items() if "aligned" not in name}
     choice = chosen(tmp_path, topics)
     assert choice.depth == "/camera/depth/image_rect_raw"
-    assert any("is in frame 'depth', the image in 'color'" in note for note in choice.notes)
+    assert any("is in frame 'depth', the image in 'color'" in text for text in choice.warnings)
 
 
 def test_named_topics_win(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.aerial import PhotoFacts, dji_xmp, write_photo
 
+from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.cli.run import RunConfig, Steps, _convert
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -55,6 +56,28 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot make the folder"):
         Steps(tmp_path / "file" / "out", False)
+
+
+def test_warnings_end_a_strict_run_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the dataset was made by a run before; it is kept."""
+    (tmp_path / "survey").mkdir()
+    for i in range(8):
+        facts = PhotoFacts(
+            taken=f"2024:05:01 12:00:0{i}", place_enu_m=(5.0 * i, 0, 50), xmp=dji_xmp(0.0), focal_35mm=None
+        )
+        write_photo(tmp_path / "survey" / f"{i}.jpg", np.full((60, 80, 3), 90, np.uint8), facts)
+    call = ["run", str(tmp_path / "survey"), "--out", str(tmp_path / "out"), "--photos.yaw-check", "off"]
+    for again in ("", "convert: done before"):
+        assert main([*call, "--strict"]) == 1
+        printed = capsys.readouterr()
+        assert again in printed.out
+        (error,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+        assert "the camera is not calibrated" in error
+        assert f"(--strict); {tmp_path / 'out' / 'dataset'} is kept" in error
+        assert not (tmp_path / "out" / "runs").exists()
+        assert len(Dataset(tmp_path / "out" / "dataset")) == 8
 
 
 def test_photographs_are_recordings_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

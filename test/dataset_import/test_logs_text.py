@@ -106,7 +106,7 @@ def test_points_of_another_age_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_gpx_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:
     log = read(tmp_path, "a.gpx", GPX[: GPX.index("47.3") + 3])
     assert len(log) == 2
-    assert log.notes == ("a.gpx is cut off; it was read up to there",)
+    assert log.warnings == ("a.gpx is cut off; it was read up to there",)
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,9 @@ def test_turned_photos_are_left_as_they_are_when_asked(tmp_path: Path, check: st
     poses = survey(tmp_path / "photos", turned=(2,))
     report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, PhotoSettings(yaw_check=check))  # type: ignore[arg-type]
     np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
-    notes = [note for note in report.notes if "yaw check" in note]
-    assert len(notes) == bool(said)
-    assert all(said in note for note in notes)
+    told = [text for text in report.warnings if "yaw check" in text]
+    assert len(told) == bool(said)
+    assert all(said in text for text in told)
 
 
 @pytest.mark.parametrize(

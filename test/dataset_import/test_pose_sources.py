@@ -65,7 +65,7 @@ def errors(dataset: Dataset, flight) -> tuple[float, float, float]:
 
 def converted(bag: Path, out: Path, **options) -> tuple[Dataset, list[str]]:
     report = convert([bag], out, ConvertConfig(datum=HERE, **options))
-    return Dataset(out), report.notes
+    return Dataset(out), [*report.notes, *(f"warning: {text}" for text in report.warnings)]
 
 
 def test_gps_and_odometry_fused(whole: Path, flight, tmp_path: Path) -> None:

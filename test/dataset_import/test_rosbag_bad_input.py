@@ -158,6 +158,7 @@ def test_nan_poses(flight, tmp_path: Path) -> None:
 
     report, dataset = converted(flight(spoil=some).write(tmp_path / "some"), tmp_path / "out")
     assert report.bags[0].pose_problems == {"non_finite_pose": 2}
+    assert report.warnings == ["poses: 2 non_finite_pose"]
     assert len(dataset) == 8
     assert np.isfinite(dataset.T_map_cam).all()
 
@@ -183,6 +184,7 @@ def test_non_monotonic_stamps(flight, tmp_path: Path) -> None:
     report, dataset = converted(recorded.write(tmp_path / "bag"), tmp_path / "out")
     assert report.rejects == {"duplicate_stamp": 1}
     assert report.bags[0].pose_problems == {"out_of_order": 1}
+    assert "poses: 1 out_of_order" in report.notes  # and sorted in
     assert any("jump back in time" in note for note in report.warnings)
     stamps = recorded.image_stamps_ns()[:7]
     assert list(dataset.stamps_ns) == stamps
@@ -292,6 +294,7 @@ def test_messages_that_do_not_fit_their_type(flight, tmp_path: Path) -> None:
         database.execute(f"UPDATE messages SET data = substr(data, 1, 30) WHERE id = {first}", (topic,))
     report, dataset = converted(bag, tmp_path / "out")
     assert report.bags[0].unreadable_messages == {JPEG: 1}
+    assert report.warnings == [f"{JPEG}: 1 message cannot be read and left out"]
     assert len(dataset) == 7
 
 
@@ -361,3 +364,17 @@ def test_depth_beyond_the_unit_asked_for_is_counted(flight, tmp_path: Path) -> N
     report, dataset = converted(bag, tmp_path / "auto")
     assert np.isfinite(dataset.depth(0)).any()
     assert not any("beyond the reach" in note for note in report.warnings)
+
+
+def test_a_calibration_that_changes(flight, tmp_path: Path) -> None:
+    """A zoom lens, or two cameras on a topic: images after the change are not those of the first calibration."""
+
+    def zoom(make, entries):
+        for info in of_topic(entries, "/camera/camera_info")[4:]:
+            info.k = np.array([80.0, *info.k[1:]])
+        return entries
+
+    report, _ = converted(flight(spoil=zoom).write(tmp_path / "bag"), tmp_path / "out")
+    assert report.warnings == [
+        "/camera/camera_info changes during the recording; its first calibration is used"
+    ]

@@ -24,10 +24,17 @@ IMAGE = "/camera/image/compressed"
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 s: images at 10 Hz, stamped 0.6 s late but received in time; odometry at 20 Hz."""
+    return write_late(tmp_path_factory.mktemp("late") / "bag")
+
+
+def write_late(path: Path, dead_poses: int = 0) -> Path:
+    """25 s: images at 10 Hz, stamped 0.6 s late but received in time; odometry at 20 Hz, another of NaN if asked for."""
     flight = SkewedFlight(seconds=25.0, seed=7)
-    path = tmp_path_factory.mktemp("late") / "bag"
     with BagWriter(path) as writer:
+        for k in range(dead_poses):
+            stamp_ns, place, quat = _pose(flight, k / dead_poses * 25)
+            message = writer.make.odometry(stamp_ns, "map", "base_link", np.nan * place, quat)
+            writer.write("/dead/odom", message, stamp_ns)
         make = writer.make
         for k in range(20 * 25):
             t = k / 20
@@ -64,8 +71,8 @@ def test_check_only_tells_and_none_does_nothing(bag: Path, tmp_path: Path) -> No
         poses = Dataset(tmp_path / name).meta.poses
         assert poses is not None
         assert poses.image_time_offset_s == 0.0
-    assert any("not applied" in note for note in checked.notes)
-    assert not any("offset" in note for note in plain.notes)
+    assert any("not applied" in text for text in checked.warnings)
+    assert not any("offset" in text for text in [*plain.notes, *plain.warnings])
 
 
 def test_the_command_tells_the_offset(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +88,24 @@ def test_the_command_tells_the_offset(bag: Path, tmp_path: Path, capsys: pytest.
     numbers = yaml.safe_load((tmp_path / "sync.yaml").read_text())
     assert numbers["looked_s"] == pytest.approx([-13.0, 12.0], abs=0.6)  # half of the 25 s must meet
     assert "meets: --min-overlap" in capsys.readouterr().out
+
+
+def test_warnings_of_sync_are_errors_with_strict(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sync", str(bag), "--out", str(tmp_path), "--strict"]) == 0
+    assert "warning:" not in capsys.readouterr().out
+    doubtful = write_late(tmp_path / "doubtful", dead_poses=600)
+    assert main(["sync", str(doubtful), "--out", str(tmp_path)]) == 0
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert "/dead/odom was passed over" in told
+    assert main(["sync", str(doubtful), "--out", str(tmp_path), "--strict"]) == 1
+    printed = capsys.readouterr()
+    assert told in printed.out
+    assert printed.err.splitlines()[-1] == "error: 1 warning (--strict)"
+    numbers = yaml.safe_load((tmp_path / "sync.yaml").read_text())
+    assert numbers["warnings"] == [told.removeprefix("warning: ")]
+    assert numbers["observable"] is True
 
 
 def test_the_same_live_in_bounded_memory() -> None:

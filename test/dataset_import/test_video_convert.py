@@ -252,6 +252,14 @@ def test_a_video_that_was_cut_off_gives_what_can_be_decoded(tmp_path: Path) -> N
     srt(tmp_path / "a.srt", np.arange(0, 4.01, 0.1))
     report = convert_videos([tmp_path / "a.avi"], tmp_path / "out", IN_ENU)
     assert 10 < report.frames_written < 40
+    write_video(tmp_path / "c.avi", pose, 4.0)  # its end is overwritten
+    whole = (tmp_path / "c.avi").read_bytes()
+    (tmp_path / "c.avi").write_bytes(
+        whole[: len(whole) // 3] + bytes(len(whole) // 3) + whole[2 * len(whole) // 3 :]
+    )
+    srt(tmp_path / "c.srt", np.arange(0, 4.01, 0.1))
+    report = convert_videos([tmp_path / "c.avi"], tmp_path / "out_c", IN_ENU)
+    assert any("the video's pictures end at" in text for text in report.warnings)
     write_video(tmp_path / "b.mp4", pose, 1.0)
     whole = (tmp_path / "b.mp4").read_bytes()
     (tmp_path / "b.mp4").write_bytes(whole[: whole.index(b"moov")])

@@ -93,7 +93,7 @@ def test_a_track_of_its_own_beside_the_video(karma: Path, tmp_path: Path) -> Non
     assert inside.utc_at_zero_ns is not None
     assert video.creation_ns is not None
     if poses.image_time_confidence is None:
-        assert any("creation time, good to a second at best" in note for note in beside.notes)
+        assert any("creation time, good to a second at best" in text for text in beside.warnings)
     else:
         missing_s = (inside.utc_at_zero_ns - video.creation_ns) / 1e9
         assert poses.image_time_offset_s == pytest.approx(missing_s, abs=0.2)

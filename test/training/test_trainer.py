@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import logging
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -156,10 +158,17 @@ def test_other_settings_train(flight: Path, tmp_path: Path, settings: dict[str, 
     assert (checkpoint.camera.fx == checkpoint.camera.fy) == (settings.get("fit") == "crop")
 
 
-def test_a_time_budget_ends_the_run(flight: Path, tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_run(flight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It counts the training alone, and how long it took to set that up is said."""
+    caplog.set_level(logging.INFO)
     result = train(flight, tmp_path / "run", tiny(epochs=None, validate_every=None, max_minutes=0.05))
     assert result.seconds > 2.0, "and it ended, which only the budget can have done"
     assert result.epochs >= 1
+    (told,) = [line for line in caplog.messages if "--max-minutes" in line]
+    assert re.fullmatch(r"set up in \d+ s, beside --max-minutes", told)
+    caplog.clear()
+    train(flight, tmp_path / "epochs", tiny(epochs=1))
+    assert not any("--max-minutes" in line for line in caplog.messages)
 
 
 def test_early_stop(flight: Path, tmp_path: Path) -> None:

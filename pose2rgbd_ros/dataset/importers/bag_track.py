@@ -102,8 +102,9 @@ class FirstPass:
             self.notes.append(text)
 
     def warn(self, text: str) -> None:
-        """Keep a warning."""
-        self.warnings.append(text)
+        """Keep a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def _read_pose(self, message: Any, received_ns: int) -> None:
         read = px4.pose_sample if message.__msgtype__ in px4.TYPES else decode.pose_sample
@@ -115,7 +116,7 @@ class FirstPass:
             try:
                 fix = px4.fix_sample(message, stamp_ns)
             except UserError as error:  # a damaged message, or a release that lays them out otherwise
-                self.note(f"{self.topics.fix}: {error}")
+                self.warn(f"{self.topics.fix}: {error}")
                 return
         else:  # a status below 0: the receiver has no fix
             fix = decode.fix_sample(message, stamp_ns) if message.status.status >= 0 else None
@@ -223,9 +224,9 @@ class FirstPass:
         if self.camera is None or not self.camera.is_calibrated:
             self.camera = camera
         elif camera != self.camera and camera.is_calibrated:
-            text = f"{self.topics.camera_info} changes during the recording; its first calibration is used"
-            if text not in self.notes:
-                self.notes.append(text)
+            self.warn(
+                f"{self.topics.camera_info} changes during the recording; its first calibration is used"
+            )
 
     def track(self, bag: str, datum: Datum | None = None) -> CameraTrack:
         """The camera's way; GPS positions are about `datum`. UserError, naming the bag, when there is none."""

@@ -18,16 +18,18 @@ from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, estim
 Sync = Literal["auto", "none", "check", "apply"]
 SYNC_CHOICES: tuple[Sync, ...] = ("auto", "none", "check", "apply")
 _SUSPICIOUS_NS = 250_000_000  # of the clocks of images and poses, by their reception
+_SURE_SIGMAS, _LEAST_OFF_S = 3.0, 0.05  # an offset of that much that is not applied makes poses wrong
 
 
 @dataclass(frozen=True, eq=False)
 class ImageClock:
-    """`given_ns` is added to every stamp, and what was found and is `applied`."""
+    """`given_ns` is added to every stamp, and what was found and is `applied`; `doubtful` where poses may be of other times."""
 
     given_ns: int = 0
     found: Alignment | None = None
     applied: bool = False
     note: str = ""
+    doubtful: bool = False
 
     def offset_ns(self, stamp_ns: int) -> int:
         """What to add to the stamp of an image."""
@@ -59,8 +61,13 @@ def find_image_clock(
     applied = found.observable and sync != "check"
     done = "applied" if applied else "not applied" if found.observable else "no offset was applied"
     because = f"{why}; " if why else ""
+    off = found.observable and abs(found.offset_s) > max(_SURE_SIGMAS * found.sigma_s, _LEAST_OFF_S)
     return ImageClock(
-        given_ns, found, applied, f"{because}{found.summary()}; {done} (pose2rgbd sync shows more)"
+        given_ns,
+        found,
+        applied,
+        f"{because}{found.summary()}; {done} (pose2rgbd sync shows more)",
+        doubtful=not applied and (off or bool(why) or sync == "apply"),
     )
 
 

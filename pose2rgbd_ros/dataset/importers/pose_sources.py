@@ -109,7 +109,7 @@ class _Sources:
         try:
             fused = fuse(odometry.body, fixes, settings, self.antenna_m())
         except UserError as error:
-            recorded.note(f"{error}; the poses are used as recorded")
+            recorded.warn(f"{error}; the poses are used as recorded")
             return odometry
         accuracy = fused.accuracy
         recorded.note(accuracy.summary())

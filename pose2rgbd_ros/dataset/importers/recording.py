@@ -25,7 +25,7 @@ from pose2rgbd_ros.dataset.importers.report import BagReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import jobs_of
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta, simulation_of
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import depth as depth_rules
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
@@ -60,7 +60,7 @@ class Recording:
         given_ns = round(config.image_time_offset_s * _SECOND)
         clock = find_image_clock(self._reader, self._topics, self._clocks, self._track, config.sync, given_ns)
         if clock.note:
-            self._report.note(clock.note)
+            (self._report.warn if clock.doubtful else self._report.note)(clock.note)
         return clock
 
     def _place_on_earth(self) -> tuple[CameraTrack, Datum | None]:
@@ -122,6 +122,8 @@ class Recording:
             for problem in self._reader.problems:
                 self._report.warn(problem)
             self._report.unreadable_messages = dict(self._reader.unreadable)
+            for topic, count in self._reader.unreadable.items():
+                self._report.warn(f"{topic}: {counted(count, 'message')} cannot be read and left out")
         self._check_overlap()
 
     def _sink(self) -> FrameSink:
@@ -145,12 +147,12 @@ class Recording:
         }
         report.poses = track.pose_count
         report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
-        report.pose_problems = track.problems
         pose_notes = topics.pose_notes if track.facts.position != "gps" else []
         for note in (*topics.notes, *pose_notes, *self._first_pass.notes, track.mount.how):
             report.note(note)
-        for reason, count in track.problems.items():
-            report.note(f"poses: {count} {reason}")
+        for warning in (*topics.warnings, *self._first_pass.warnings):  # also those of the track
+            report.warn(warning)
+        report.note_poses(track.problems)
         if len(track.body) > 1 and not np.ptp(track.body.position_m, axis=0).any():
             report.warn(
                 f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic"

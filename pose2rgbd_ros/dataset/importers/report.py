@@ -12,6 +12,9 @@ from pose2rgbd_ros.dataset.importers.reject_table import REJECTS, RejectTable
 from pose2rgbd_ros.errors import counted
 
 REPORT = "convert_report.yaml"
+# What poses are left out for that shows a fault of the recording, so that those beside them may be wrong too. Others are
+# usual: TF says everything twice, a log begins before the receiver has a fix, and messages that come late are sorted in.
+_FAULTS = ("non_finite_pose", "time_jump", "bad_frames", "unreadable_row", "wrong_time")
 # Runs of rejected images that the report lists; rejects.csv has them all.
 _MOST_RUNS = 1000
 
@@ -72,6 +75,12 @@ class BagReport:
         """Keep a remark, once: what was chosen or assumed."""
         if text not in self.notes and text not in self.warnings:
             self.notes.append(text)
+
+    def note_poses(self, problems: dict[str, int], source: str = "poses") -> None:
+        """Keep counts of poses that were left out or sorted in, by reason; faults of the recording as warnings."""
+        self.pose_problems = dict(problems)
+        for reason, count in problems.items():
+            (self.warn if reason.endswith(_FAULTS) else self.note)(f"{source}: {count} {reason}")
 
     def warn(self, text: str) -> None:
         """Keep a warning, once: what is wrong with the recording, or makes the dataset worse than it looks."""

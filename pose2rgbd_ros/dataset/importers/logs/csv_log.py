@@ -37,6 +37,8 @@ def read_csv(path: Path) -> FlightLog:
     times: list[tuple[int, int | None]] = []  # by the log's own clock, and UTC where both are told
     recording: list[bool] = []
     for cells in _rows(lines[header_at + 1 :], delimiter, path):
+        if not any(cells):
+            continue
         read = _times(cells, columns)
         if read is None:
             rows.problems["unreadable_row"] += 1

@@ -59,6 +59,7 @@ class FlightLog:
     recordings_ns: tuple[tuple[int, int], ...] = ()
     problems: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
@@ -95,6 +96,7 @@ class Rows:
         utc_at_zero_ns: int | None = None,
         recordings_ns: tuple[tuple[int, int], ...] = (),
         notes: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
     ) -> FlightLog:
         """The log. UserError when no row has a position."""
         numbers = np.array(self.values, dtype=np.float64).reshape(-1, self.WIDTH)
@@ -122,6 +124,7 @@ class Rows:
             recordings_ns=recordings_ns,
             problems={reason: count for reason, count in problems.items() if count},
             notes=notes,
+            warnings=warnings,
         )
 
 

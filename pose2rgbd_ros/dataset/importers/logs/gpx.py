@@ -36,8 +36,8 @@ def read_gpx(path: Path) -> FlightLog:
     if not rows.values:
         what = "points without a time" if rows.problems else "no track point"
         raise UserError(f"{path} holds {what}; a GPX track with times is needed")
-    notes = (f"{path.name} is cut off; it was read up to there",) if cut else ()
-    return rows.log(path.name, "GPX", "utc", "msl", notes=notes)
+    warnings = (f"{path.name} is cut off; it was read up to there",) if cut else ()
+    return rows.log(path.name, "GPX", "utc", "msl", warnings=warnings)
 
 
 def _whole(text: str, path: Path) -> tuple[str, bool]:

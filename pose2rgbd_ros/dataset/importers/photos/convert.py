@@ -288,13 +288,16 @@ class _PhotoSet:
             )
         error_deg = np.where(check.turned & fix, (check.error_deg + 360.0) % 360.0 - 180.0, check.error_deg)
         median_deg = float(np.nanmedian(np.abs(error_deg)))
+        left = bool(turned) and recorded and not fix
         if median_deg > _FAR_OFF_DEG:
             self._report.warn(
                 f"{text}pixels and poses differ by {median_deg:.1f} degrees (median): the orientations are not to be "
                 f"trusted{_all_alike(error_deg)}"
             )
         else:
-            self._report.note(f"{text}pixels and poses differ by {median_deg:.1f} degrees (median)")
+            (self._report.warn if left else self._report.note)(
+                f"{text}pixels and poses differ by {median_deg:.1f} degrees (median)"
+            )
         return photos_yaw_check.turn(poses.T_map_cam, check.turned) if fix else poses.T_map_cam
 
     def _check_barometer(self, photos: list[Photo]) -> None:

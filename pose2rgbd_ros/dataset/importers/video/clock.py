@@ -33,12 +33,13 @@ _FROM = {
 @dataclass(frozen=True, eq=False)
 class VideoClock:
     """`zero_ns`: stamp of the video's first frame. `offset_ns` of an image stamp: what to add to it to look up its pose.
-    `how` in words."""
+    `how` in words; `doubtful` where that may be off by a second."""
 
     zero_ns: int
     offset_ns: Callable[[int], int]
     how: str
     confidence: float | None = None
+    doubtful: bool = False
 
 
 def clock_of(
@@ -118,6 +119,7 @@ def _by_flow(
             zero_ns,
             lambda _: extra_ns,
             f"the file's creation time, good to a second at best ({found.why}); --image-time-offset-s adds to it",
+            doubtful=True,
         )
     raise UserError(
         f"{video.path}: when it was taken cannot be told from its pictures ({found.why}){_difference(begun, video, log)}; "

@@ -30,7 +30,7 @@ from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings as Vide
 from pose2rgbd_ros.dataset.ingest import jobs_of
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
@@ -150,9 +150,16 @@ class _Video:
         with self._sink() as sink:
             self._stream(sink)
         if self._video.damaged:
-            self._report.note(f"{self._video.damaged} damaged packets of the video could not be decoded")
+            self._report.warn(
+                f"{counted(self._video.damaged, 'damaged packet')} of the video could not be decoded"
+            )
+        if self._video.missing_s and not (self._options.end_s or self._options.keyframes):
+            self._report.warn(
+                f"the video's pictures end at {self._video.reached_s:.1f} s, {self._video.missing_s:.1f} s before it does: the "
+                "rest is damaged or missing"
+            )
         if self._video.frames_without_time:
-            self._report.note(f"{self._video.frames_without_time} frames without a time were left out")
+            self._report.warn(f"{counted(self._video.frames_without_time, 'frame')} without a time left out")
 
     def _sink(self) -> FrameSink:
         """The frames' way into the dataset; the flight is known as a whole."""
@@ -225,11 +232,12 @@ class _Video:
         stamps = self._poses.track.stamps_ns
         report.topics = {"image": self._video.path.name, "pose": f"{log.name} ({log.kind})"}
         report.poses, report.poses_stamps_ns = len(log), (int(stamps[0]), int(stamps[-1]))
-        report.pose_problems = dict(log.problems)
+        report.note_poses(log.problems, log.name)
+        for warning in log.warnings:
+            report.warn(warning)
+        (report.warn if self._clock.doubtful else report.note)(f"time: {self._clock.how}")
         for note in (
             *log.notes,
-            *(f"{log.name}: {count} {reason}" for reason, count in log.problems.items()),
-            f"time: {self._clock.how}",
             f"positions: {self._poses.position_how}",
             f"orientations: {self._poses.orientation_how}",
         ):

@@ -18,6 +18,7 @@ from pose2rgbd_ros.geometry.arrays import UInt8
 SECOND = 1_000_000_000
 _LARGEST_METADATA = 200_000_000
 # Damaged packets in a row after which the rest of a file is given up.
+_ENDS_WITHIN_S, _ENDS_WITHIN = 0.5, 0.05  # of the length that the file tells
 _MOST_DAMAGED = 100
 _MOST_BOXES = 1000
 _LONGEST_NS = 86_400 * SECOND
@@ -53,17 +54,19 @@ class VideoFile:
     """A video. UserError when it cannot be opened or has no pictures.
 
     `creation_ns` is when it says it was begun (UTC, a second fine; many cameras write local time), None when it does
-    not. `damaged` counts packets that could not be decoded, so far.
+    not. `damaged` counts packets that could not be decoded, so far, and `reached_s` is how far pictures were found.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damaged = 0
         self.frames_without_time = 0
+        self.reached_s = 0.0
         with self._open() as container:
             stream = self._pictures(container)
             self._zero_s = self._begin_s(stream)
             self.duration_s = self._duration_s(container, stream)
+            self._pictures_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
             rate = float(stream.average_rate or stream.guessed_rate or 0)
             self.frame_count = stream.frames or round(self.duration_s * rate)
             said = {**container.metadata, **stream.metadata}
@@ -96,7 +99,14 @@ class VideoFile:
                 if end_s and media_ns > end_s * SECOND:
                     return
                 last_ns = media_ns
+                self.reached_s = media_ns / SECOND
                 yield VideoFrame(media_ns, picture, _quarter_turns(picture))
+
+    @property
+    def missing_s(self) -> float:
+        """Seconds of pictures that the file says to hold behind the last one found; 0 within what index and end may differ."""
+        missing_s = self._pictures_s - self.reached_s
+        return missing_s if missing_s > max(_ENDS_WITHIN_S, _ENDS_WITHIN * self._pictures_s) else 0.0
 
     def metadata_payloads(self) -> list[Payload]:
         """GoPro's metadata packets: begin and duration in nanoseconds of the video's time, and the bytes."""
