@@ -21,8 +21,8 @@ STEADY = AlignOptions(drift=False)
 
 @pytest.fixture(scope="module")
 def drone(real_data: Path) -> tuple[FlowSignal, motion.MotionSignal]:
-    flow, signal, _ = measure(real_data / "karma_drone_video" / "karma_bag_sqlite3", ConvertConfig())
-    return flow, signal
+    signals = measure(real_data / "karma_drone_video" / "karma_bag_sqlite3", ConvertConfig())
+    return signals.flow, signals.motion
 
 
 def _window(drone: tuple[FlowSignal, motion.MotionSignal], begin: float, end: float) -> Alignment:
@@ -46,10 +46,8 @@ def test_the_answer_does_not_hang_on_settings_of_the_flow(real_data: Path) -> No
     found = []
     for width_px, rate_hz in ((320, 15.0), (320, 7.0), (480, 15.0), (480, 7.0), (640, 30.0)):
         config = FlowConfig(width_px=width_px, max_rate_hz=rate_hz)
-        flow, signal, _ = measure(
-            real_data / "karma_drone_video" / "karma_bag_sqlite3", ConvertConfig(), config
-        )
-        found.append(estimate_offset(flow, signal, STEADY))
+        signals = measure(real_data / "karma_drone_video" / "karma_bag_sqlite3", ConvertConfig(), config)
+        found.append(estimate_offset(signals.flow, signals.motion, STEADY))
     _agree(found)
     assert np.ptp([item.offset_s for item in found]) < 0.22
 
