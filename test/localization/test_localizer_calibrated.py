@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,18 @@ from scipy.spatial.transform import Rotation
 from pose2rgbd_ros.cli import calibrate, locate
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_localizer import JudgedPoses, LocalizerGoal, calibrate_localizer
+from pose2rgbd_ros.evaluation.calibrate_localizer import (
+    Frames,
+    JudgedPoses,
+    LocalizerGoal,
+    _fit,
+    _measure,
+    calibrate_localizer,
+)
+from pose2rgbd_ros.evaluation.calibrate_measure import deals
 from pose2rgbd_ros.evaluation.calibrate_units import Units
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization import covariance
 from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.evidence import DOUBTS
@@ -111,6 +121,91 @@ def test_judged_poses_by_hand():
     rejected = JudgedPoses.of(answers[:1], np.stack(true[:1]), Units(np.arange(1), np.zeros(1, int), "lines"))
     assert rejected.accepted.value == 0.0
     assert np.isnan(rejected.coverage[1][0].value)
+
+
+def drawn_frames(seed: int, lines: int = 8, each: int = 25) -> tuple[Frames, np.ndarray]:
+    """Frames of some lines, errors of which grow with the first doubt; and figures of training frames."""
+    generator, count = np.random.default_rng(seed), lines * each
+    doubts = generator.normal(size=(count, 5))
+    errors = generator.normal(size=(count, 6)) * np.repeat([1.0, 0.02], 3) * np.exp(0.5 * doubts[:, :1])
+    figures = [120.0, 50.0, 1.0] * generator.uniform(0.9, 1.1, (2, count, 3))
+    return Frames(errors, doubts, figures[0], np.arange(count) // each), figures[1]
+
+
+def test_a_line_is_measured_by_what_other_lines_taught():
+    """Its own errors change nothing of what is promised for it, and its own doubts do not raise the limit it is held to."""
+    frames, figures = drawn_frames(0)
+    halves = deals(np.unique(frames.unit))
+    judged = np.concatenate([np.flatnonzero(~np.isin(frames.unit, half)) for half in halves])
+    plain = _measure(frames, figures, 0.95)
+    size = (
+        np.linalg.norm(frames.errors[judged, :3], axis=1),
+        np.linalg.norm(frames.errors[judged, 3:], axis=1),
+    )
+    assert np.allclose([plain.position_m, np.radians(plain.rotation_deg)], size), (
+        "those that were not fitted on"
+    )
+    for line in (0, 5):
+        own, mine = frames.unit == line, frames.unit[judged] == line
+        wrong = replace(frames, errors=np.where(own[:, None], 50.0, 1.0) * frames.errors)
+        found = _measure(wrong, figures, 0.95)
+        assert np.array_equal(found.sigma_m[mine], plain.sigma_m[mine])
+        assert np.array_equal(found.accepted_at, plain.accepted_at)
+        assert not np.allclose(found.sigma_m[~mine], plain.sigma_m[~mine])
+        assert found.coverage[1][0].value < plain.coverage[1][0].value - 0.5 / 8
+        strange = replace(frames, doubts=frames.doubts + np.where(own[:, None], 9.0, 0.0))
+        assert not _measure(strange, figures, 0.95).accepted_at[mine].any()
+
+
+def test_measured_shares_are_those_of_accepted_frames():
+    """Rejected frames, of enormous errors, are counted as rejected and nowhere else."""
+    frames, figures = drawn_frames(1)
+    frames.doubts[::10] += 30.0
+    frames.errors[::10] *= 1e3
+    measured = _measure(frames, figures, 0.85)
+    assert measured.accepted.value == measured.accepted_at.mean() < 0.9
+    assert measured.position_m[measured.accepted_at].max() < 100.0 < measured.position_m.max()
+    for row, level in zip(measured.coverage, covariance.LEVELS, strict=True):
+        shares = [one.value for one in row]
+        at = np.flatnonzero(np.isclose(measured.curve[:, 0], level))[0]
+        assert np.allclose(measured.curve[at, 1:], shares), "the curve is of the same frames"
+        assert np.allclose(shares, level, atol=0.16)
+
+
+def test_sigma_is_that_of_the_worst_direction():
+    frames, figures = drawn_frames(2)
+    frames.errors[:, 1] *= 20.0
+    measured = _measure(frames, figures, 0.95)
+    assert 0.5 < np.median(measured.position_m) / np.median(measured.sigma_m) < 1.5
+
+
+def test_errors_of_rejected_frames_teach_nothing():
+    """Neither of those whose doubts are too many nor of those whose image itself is refused."""
+    frames, figures = drawn_frames(3)
+    doubtful, dark = np.arange(0, 200, 25), np.arange(3, 200, 100)
+    frames.doubts[doubtful] += 30.0
+    frames.figures[dark, 0] = 5.0
+    rejected = np.isin(np.arange(200), np.concatenate([doubtful, dark]))
+    bright = np.tile(figures, (3, 1))  # so many that the dark ones are no part of what is usual
+    model, gate = _fit(frames, bright, 0.95)
+    assert all(gate.reason(one) for one in frames.doubts[doubtful])
+    assert all(gate.look(one) for one in frames.figures[dark])
+    wrong = replace(frames, errors=np.where(rejected[:, None], 1e3, 1.0) * frames.errors)
+    wronged = _fit(wrong, bright, 0.95)[0]
+    assert np.array_equal(wronged.scatter, model.scatter)
+    assert np.array_equal(wronged.weights, model.weights)
+    accepted = replace(frames, errors=np.where(rejected[:, None], 1.0, 3.0) * frames.errors)
+    sizes = [one.covariance_level(np.zeros((1, 5)))[0] for one in (_fit(accepted, bright, 0.95)[0], model)]
+    assert np.allclose(sizes[0], 9 * sizes[1])
+
+
+def test_held_out_images_are_no_stranger_than_themselves():
+    """Of other brightness than the training frames': what is held out belongs to the place as well."""
+    frames, figures = drawn_frames(4)
+    brighter = replace(frames, figures=frames.figures * [1.6, 1.0, 1.0])
+    gate = _fit(brighter, figures, 0.95)[1]
+    assert not any(gate.look(one) for one in brighter.figures)
+    assert not any(gate.look(one) for one in figures)
 
 
 def test_estimates_have_a_covariance_and_bad_images_a_reason(place: tuple[Path, Path]):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import support.carpet as carpet
 
-from pose2rgbd_ros.localization.evidence import FeatureModel, image_figures
+from pose2rgbd_ros.localization.evidence import DOUBTS, FeatureModel, doubts, image_figures
 from pose2rgbd_ros.localization.gate import Gate, blank
 from pose2rgbd_ros.localization.memory import Memory
+from pose2rgbd_ros.localization.reading import Reading
 from pose2rgbd_ros.localization.spoilt import SPOILT
 
 VIEW = carpet.CAMERA.resized(128, 128)
@@ -42,6 +43,102 @@ def test_the_features_of_another_kind_are_unlike():
     alike = [model.unlikeness(one) for one in other]
     assert np.median(alike) == pytest.approx(1.0, abs=0.3)
     assert min(model.unlikeness(one) for one in foreign) > 2 * max(alike)
+
+
+def test_unlikeness_by_hand():
+    """Along the axes by their deviations, in all other directions by that of the rest, over the root of the number."""
+    model = FeatureModel(
+        np.array([1.0, 0.0, 0.0, 0.0]), np.array([[0.0, 1.0, 0.0, 0.0]]), np.array([2.0]), 0.5
+    )
+    assert model.unlikeness(np.array([1.0, 6.0, 0.0, 0.0], np.float32)) == pytest.approx(3.0 / 2)
+    assert model.unlikeness(np.array([1.0, 0.0, 2.0, 0.0], np.float32)) == pytest.approx(4.0 / 2)
+    assert model.unlikeness(np.array([4.0, 6.0, 0.0, 2.0], np.float32)) == pytest.approx(
+        np.sqrt(9 + (9 + 4) / 0.25) / 2
+    )
+
+
+def test_the_feature_model_holds_the_variance_of_training_frames():
+    """Far from zero, as the features of a network are: that along the axes, and evenly in what is left."""
+    generator = np.random.default_rng(1)
+    values = (generator.normal(size=(40, 30)) * np.linspace(5.0, 0.1, 30) + 200.0).astype(np.float32)
+    model = FeatureModel.of(values)
+    variance = values.astype(np.float64).var(axis=0, ddof=1).sum()
+    count = len(model.deviation)
+    assert count == 10
+    assert (model.deviation**2).sum() + (30 - count) * model.rest**2 == pytest.approx(variance)
+    along = (values - values.mean(axis=0, dtype=np.float64)) @ model.axes.T
+    assert np.allclose(along.std(axis=0, ddof=1), model.deviation)
+    other = np.random.default_rng(2).normal(size=(400, 30)) * np.linspace(5.0, 0.1, 30) + 200.0
+    squared = [model.unlikeness(one.astype(np.float32)) ** 2 for one in other]
+    assert 0.8 < np.mean(squared) < 2.5, "about 1, if little more: the axes were fitted to other frames"
+
+
+def test_doubts_by_hand(memory: Memory):
+    """Five figures that all grow with doubt."""
+    T = carpet.poses(np.array([1.0]), np.array([0.0]))[0]
+    view, features = carpet.seen(carpet.carpet(0), T, VIEW), np.array([0.0, 6.0], np.float32)
+    model = FeatureModel(np.zeros(2), np.array([[0.0, 1.0]]), np.array([2.0]), 1.0)
+    spread = np.array([3.0, -4.0, 12.0, 0.03, 0.04, 0.12])
+    reading = Reading(view, T, spread, features, 0.7)
+    found = dict(zip(DOUBTS, doubts(reading, view, model, memory), strict=True))
+    again = memory.found_again(view, T)
+    assert again > 20
+    assert found == pytest.approx({
+        "features": np.log(3.0 / np.sqrt(2.0)), "shift": np.log(13.0), "turn": np.log(0.13), "realism": -0.7,
+        "memory": -np.log(1.0 + again),
+    })  # fmt: skip
+    alone = Reading(
+        view, carpet.poses(np.array([1e3]), np.zeros(1))[0], np.zeros(6), np.zeros(2, np.float32), np.nan
+    )
+    least = doubts(alone, np.zeros_like(view), model, memory)
+    assert np.isfinite(least).all()
+    assert np.array_equal(least[3:], [0.0, 0.0]), "no discriminator, nothing found again"
+    assert (least[:3] < [found[name] for name in ("features", "shift", "turn")]).all()
+
+
+def test_figures_of_an_image_by_hand():
+    """Half of it red: red is first, and counts for 0.299 of grey."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:, 0] = 200
+    mean, contrast, sharp = image_figures(image)
+    assert mean == pytest.approx(30.0)
+    assert contrast == pytest.approx(30.0)
+    blurred = image.copy()
+    blurred[:, 24:40, 0] = np.linspace(0, 200, 16)
+    assert 0 < image_figures(blurred)[2] < sharp / 2
+
+
+def test_a_gate_fitted_by_hand():
+    """Usual: the middle of the doubts. Spread: from there to the ninth tenth. The limit: a score that was seen."""
+    steps = np.linspace(0.0, 1.0, 101)
+    doubts = 50.0 + np.outer(steps, [10.0, 20.0, 40.0, 0.0, 100.0])
+    figures = np.stack([100 + 1000 * steps, 50 + 0 * steps, 1 + 10 * steps], axis=1)
+    gate = Gate.fit(figures, doubts, 0.943)
+    assert np.allclose(gate.usual, [55.0, 60.0, 70.0, 50.0, 100.0])
+    assert np.allclose(gate.spread, [4.0, 8.0, 16.0, 0.0, 40.0])
+    scores = np.array([gate.score(one) for one in doubts])
+    assert np.allclose(scores, np.maximum(steps - 0.5, 0.0) / 0.4 * 4 / 5)
+    assert gate.limit == pytest.approx(scores[95]), "the next higher one, so that no fewer pass"
+    assert np.allclose(gate.least, [105.0, 50.0, 1.05]), "without half a per cent on each side"
+    assert np.allclose(gate.most, [1095.0, 50.0, 10.95])
+
+
+def test_how_far_figures_may_lie_beyond_the_training_frames():
+    """By the factors of docs/localization_trust.md: 0.75 to 1.3 of the mean, 0.6 to 1.6 and 0.6 to 1.7."""
+    gate = Gate(np.array([100.0, 40.0, 1.0]), np.array([150.0, 60.0, 2.0]), np.zeros(5), np.ones(5), 1.0)
+    usual = np.array([120.0, 50.0, 1.5])
+    for place, (low, high), words in (
+        (0, (75.0, 195.0), ("too dark", "overexposed")),
+        (1, (24.0, 96.0), ("almost without contrast", "of too much contrast")),
+        (2, (0.6, 3.4), ("blurred", "sharper than")),
+    ):
+        for value, factor, word in ((low, 0.99, words[0]), (high, 1.01, words[1])):
+            inside, beyond = usual.copy(), usual.copy()
+            inside[place], beyond[place] = value / factor, value * factor
+            assert gate.look(inside) == ""
+            assert word in gate.look(beyond)
+    assert blank(np.array([120.0, 1.9, 1.0])) == "the image is blank: mean 120 of 255, contrast 1.9"
+    assert blank(np.array([120.0, 2.0, 1.0])) == ""
 
 
 def test_the_limit_lets_the_wanted_share_pass_and_the_reason_names_the_doubt():
