@@ -1,7 +1,8 @@
 """Movers found against memory, scored on the simulator: the world with movers, and its labels of what moves.
 
-    python bench/change.py RENDERER DATASET      # a renderer trained on DATASET, a mover-free simulated one; 40 held-out poses
+    python bench/change.py RENDERER DATASET      # a renderer trained on DATASET, a mover-free simulated one; 40 poses
 
+The poses are of held-out lines that judge: not trained on, and none chose the renderer's weights.
 The camera sees the dataset's city with cars and people; memory is the renderer's, which never saw any. Rows: what is
 remembered exactly (the mover-free twin: the most that can be had), the renderer at the true pose, at a pose that is off as
 a refined one is, and in another light. Of the labels, shadows count neither way. Writes bench/results/change.md and, with
@@ -18,8 +19,10 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.split_file import read_split
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate_units import LINES_GROUP
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.evaluation.measured_on import MeasuredOn, choose_frames
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.change import Change, compare
 from pose2rgbd_ros.localization.map_correction import moved
@@ -29,6 +32,7 @@ from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.gl.view import MOVER, SHADOW
+from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 RESULTS = Path(__file__).resolve().parent / "results" / "change.md"
 CARS, PEOPLE, SIDE = 40, 60, 256
@@ -86,11 +90,20 @@ def _components(mask: np.ndarray) -> list[np.ndarray]:
     return [labels == index for index in range(1, count)]
 
 
-def held_out(dataset: Dataset, count: int) -> np.ndarray:
-    """T_map_cam (N, 4, 4) of held-out frames, evenly spread."""
-    labels = read_split(dataset.path / "split.txt", dataset.stamps_ns)
-    T = dataset.T_map_cam[labels == "test"]
-    return T[np.linspace(3, len(T) - 4, count).astype(int)]
+def judging(renderer: Path, dataset: Dataset) -> MeasuredOn:
+    """The frames that a renderer was neither trained on nor chosen by; UserError when `dataset` is not its own."""
+    measured = choose_frames(load_checkpoint(checkpoint_directory(renderer)), dataset, "checkpoint")
+    if len(measured.train) == 0:
+        raise UserError(f"{dataset.path} is not the dataset that {renderer} was trained on")
+    return measured
+
+
+def spread(measured: MeasuredOn, count: int) -> np.ndarray:
+    """Indices of `count` of its frames on held-out lines at most, evenly spread."""
+    some = np.intersect1d(measured.test, measured.groups.get(LINES_GROUP, measured.test))
+    if len(some) == 0:
+        raise UserError("no frame of a held-out line judges; hold more out")
+    return some[np.linspace(0, len(some) - 1, min(count, len(some))).astype(int)]
 
 
 def known(rendered: object) -> np.ndarray:
@@ -110,13 +123,15 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     dataset, renderer = Dataset(options.dataset), Renderer(options.renderer, threads=1)
+    measured = judging(options.renderer, dataset)
+    frames = spread(measured, options.images)
     made = read_yaml(options.dataset / "sim.yaml")
     city = City(CityConfig(**{**made["city"], "cars": CARS, "people": PEOPLE}))
     camera = Camera.from_fov(SIDE, SIDE, float(made["fov_deg"]))
     eye, rng = SceneRenderer(city.scene, camera, supersample=2), np.random.default_rng(7)
     tallies: dict[str, Tally] = {}
     sheet = []
-    for index, T in enumerate(held_out(dataset, options.images)):
+    for index, T in enumerate(dataset.T_map_cam[frames]):
         at_s = 11.0 + 5.0 * index
         seen, twin = eye.render(T, at_s), eye.render(T, at_s, movers=False)
         exact = renderer.render_for_camera(T, camera)
@@ -145,7 +160,8 @@ def main() -> None:
         picture = cv2.resize(np.vstack(sheet), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(options.picture), picture[..., ::-1])
     RESULTS.write_text(
-        f"# Change images\n\n`python bench/change.py RENDERER DATASET`: {options.images} held-out views of {SIDE} px, "
+        f"# Change images\n\n`python bench/change.py RENDERER DATASET`: {len(frames)} views of {SIDE} px at poses of frames that "
+        f"judge ({measured.seen}{''.join('; ' + note for note in measured.notes)}), "
         f"{CARS} cars and {PEOPLE} people in the city, renderer of {renderer.camera.width} px; precision, recall and IoU are "
         f"of pixels, a mover is found where {FOUND_SHARE:.0%} of it is marked, false patches and CPU time are per image, on one "
         f"core of {processor()}. {OFF_M:g} m and {OFF_DEG:g} deg are root mean squares.\n\n"
