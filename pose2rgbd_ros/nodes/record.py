@@ -83,7 +83,8 @@ class RecordNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen, and record if `start_recording` says so."""
         self._failure = self._session = None
-        self._worker = RecordWorker(self.settings, self._on_jump)
+        simulated = bool(self.get_parameter("use_sim_time").value)
+        self._worker = RecordWorker(self.settings, self._on_jump, simulated)
         self._inputs = Inputs(self, self.settings, self._on_arrival)
         self._look()
         self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")
@@ -134,9 +135,9 @@ class RecordNode(LifecycleNode):
         if session is not None:
             session.to_bag(arrival)
             if not session.offer(arrival):
-                return
+                arrival = arrival._replace(data=b"")
         elif arrival.source.role in ("image", "depth"):
-            return
+            arrival = arrival._replace(data=b"")
         if not worker.put(arrival):
             arrival.source.watch.lost += 1
 

@@ -113,6 +113,12 @@ class CameraRecording:
         if self._sync is not None:
             self._settle(list(self._sync.clear()))
 
+    def clock_set(self) -> None:
+        """A clock was set: what waits is settled before poses of the new time come."""
+        self.decide()
+        if self._sync is not None:
+            self._settle(self._sync.clock_set())
+
     # The end ---------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pose2rgbd_ros.bags import decode
-from pose2rgbd_ros.bags.reader import UNREADABLE
+from pose2rgbd_ros.bags.reader import UNREADABLE, edge_name
 from pose2rgbd_ros.bags.topics import is_rectified
 from pose2rgbd_ros.bags.typestores import typestore
 from pose2rgbd_ros.dataset.importers.camera_track import BODY_FRAMES
@@ -21,6 +21,7 @@ from pose2rgbd_ros.nodes.record_gps import GpsPositions, PlaceOnEarth
 from pose2rgbd_ros.nodes.record_inputs import Arrival
 from pose2rgbd_ros.nodes.record_pose_watch import PoseWatch
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
+from pose2rgbd_ros.streams.frame_graph import Pair
 from pose2rgbd_ros.streams.fusion_live import FixedLagFusion
 from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
 from pose2rgbd_ros.streams.pose_source import FixedPose
@@ -28,6 +29,7 @@ from pose2rgbd_ros.streams.samples import FixSample, PoseSample
 from pose2rgbd_ros.streams.transform_buffer import TransformBuffer
 
 _SECOND = 1_000_000_000
+_MOST_CLOCKS = 1000  # frames without end (a name for each thing detected) are no one's clock
 _STATIC_PATIENCE = 10  # fixes that come before the fusion begins, so that static TF may tell of the antenna
 
 
@@ -54,6 +56,7 @@ class LivePoses:
         self.place = PlaceOnEarth(self.gap_ns)
         self.alignment = AlignmentCheck() if settings.sync == "check" else None
         self.topics: dict[str, str] = {}
+        self._clock_of: dict[Pair, str] = {}  # of transforms: the name of what stamps them
         self._calibrations: dict[str, Camera] = {}
         self._fixes = 0
 
@@ -102,6 +105,30 @@ class LivePoses:
             if known is not None:
                 known.clear()
 
+    def clock_set(self, role: str, name: str) -> None:
+        """The clock of a topic (of TF: of an edge) was set: what it said before is of another time."""
+        of_role: dict[str, tuple[Any, ...]] = {
+            "odom": (self.odometry, self.fusion, self.alignment),
+            "fix": (self.gps, self.fusion, self.alignment),
+            "imu": (self.imu,),
+        }
+        for known in of_role.get(role, ()):
+            if known is not None:
+                known.clear()
+        if role == "tf":
+            self.transforms.clear([pair for pair, clock in self._clock_of.items() if clock == name])
+
+    def clocks_in_use(self) -> set[str]:
+        """What stamps the poses: topics, and of TF edges (see bags.reader.edge_name)."""
+        position, orientation = self.settings.position, self.settings.orientation
+        in_tf = {self._clock_of[pair] for pair in self.transforms.moving_in_use() if pair in self._clock_of}
+        roles = {"odom"} if position != "gps" or orientation == "pose" else set[str]()
+        if position in ("gps", "fused") or (position == "auto" and not self.odometry_frames and not in_tf):
+            roles.add("fix")
+        if orientation == "imu" or (orientation == "auto" and "fix" in roles):
+            roles.add("imu")
+        return in_tf | {self.topics[role] for role in roles if role in self.topics}
+
     def close(self) -> None:
         """End what runs in the background."""
         if self.alignment is not None:
@@ -149,7 +176,15 @@ class LivePoses:
 
     def _transform(self, message: Any, stamp_ns: int, arrival: Arrival) -> None:
         static = arrival.source.role == "tf_static"
-        for pose in decode.transform_samples(message):
+        poses = decode.transform_samples(message)
+        clock = (
+            edge_name(arrival.source.topic, f"{poses[0].parent_frame} -> {poses[0].child_frame}")
+            if poses
+            else ""
+        )
+        for pose in poses:
+            if not static and len(self._clock_of) < _MOST_CLOCKS:
+                self._clock_of.setdefault((pose.parent_frame, pose.child_frame), clock)
             if self.settings.stamps == "received":
                 names = pose.parent_frame, pose.child_frame
                 pose = PoseSample(stamp_ns, *names, pose.position_m, pose.quat_xyzw)

@@ -76,7 +76,7 @@ class Session:
         self.paused = False
         self.open = True  # messages are still wanted: also after the stop, while the last images wait
         self._accepting = True
-        self._settings, self._poses = settings, poses
+        self._settings, self._poses, self._inputs = settings, poses, inputs
         names = settings.camera_names()
         folders = {name: self.folder / name if name else self.folder for name in names}
         for folder in folders.values():
@@ -215,6 +215,24 @@ class Session:
         with self._failing():
             for camera in self._cameras.values():
                 camera.jumped()
+
+    def depth_topics(self, camera: str) -> set[str]:
+        """Where the depth of a camera comes from."""
+        depth = any_of(self._inputs.all, "depth", camera)
+        return {depth.topic} if depth is not None and depth.chosen is not None else set()
+
+    def refuse(self, arrival: Arrival, why: str) -> None:
+        """An image that must not have a pose."""
+        self.tallies[arrival.source.camera].reject(TIME_JUMP, why)
+
+    def clock_set(self) -> None:
+        """The clock of one topic was set; what waits is settled with what was known before."""
+        if self._together is not None:
+            self._together.forget(TIME_JUMP)
+        if self.failure is None:
+            with self._failing():
+                for camera in self._cameras.values():
+                    camera.clock_set()
 
     def images_jumped(self) -> None:
         """The stamps of images are about to go back; the synchronisers, once they run, notice by themselves."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from pose2rgbd_ros.bags.reader import edge_name
+from pose2rgbd_ros.bags.stamps import transform_edge
 from pose2rgbd_ros.geometry.time_jumps import JUMP_NS
 from pose2rgbd_ros.nodes.record_inputs import NO_TIME, Arrival, stamped
 from pose2rgbd_ros.nodes.record_poses import LivePoses
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
+from pose2rgbd_ros.streams.clock_steps import STRAY, ClockGate, Passed
 
 POLL_S = 0.05  # at least so often it is asked whether an image has waited too long
 WRITE_EVERY_S = 0.01  # and, while messages pour in, whether frames are ready
+TIMELESS = ("tf_static", "camera_info")
 INBOX = 50_000  # messages without pixels that may wait: minutes of poses
 
 Command = Callable[[], None]
@@ -24,10 +29,14 @@ class RecordWorker:
     """A thread with an inbox. The executor's callbacks only put messages and commands there.
 
     Poses, transforms and calibrations are listened to always, so that a recording that starts has them; images only
-    while a session is under way. `warn(message)` is called in the worker when stamps went back.
+    while a session is under way; of others (their `data` is empty) only the stamps, so that a clock that is set is known.
+    `warn(message)` is called in the worker when stamps went back, or a clock was set that images and poses do not share.
+    `simulated`: reception is by the simulated clock, which may go slower or faster than a steady one.
     """
 
-    def __init__(self, settings: RecordSettings, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: RecordSettings, warn: Callable[[str], None], simulated: bool = False
+    ) -> None:
         self.poses = LivePoses(settings)
         self._settings, self._warn = settings, warn
         self._changed = threading.Condition()
@@ -36,6 +45,9 @@ class RecordWorker:
         self._session: Session | None = None  # the worker's
         self._ends: list[tuple[float, Callable[[], None]]] = []  # by when to finish it, and what to call then
         self._newest_ns: dict[str, int] = {}
+        self._simulated = simulated
+        self._gate = ClockGate()
+        self._refused = ""  # why images were refused last
         self._polled_s = 0.0
         self._thread = threading.Thread(target=self._run, name="pose2rgbd-recorder", daemon=True)
         self._thread.start()
@@ -107,6 +119,8 @@ class RecordWorker:
         elif item is not None:
             item()
         now_s, session = time.monotonic(), self._session
+        if idle and not self._simulated:
+            self._use(self._gate.poll(round(now_s * 1e9)))
         if session is not None and (idle or now_s - self._polled_s > WRITE_EVERY_S):
             # By the time of arrivals: what an image waits for may be in the inbox already.
             session.poll(item.arrived_s if isinstance(item, Arrival) and not idle else now_s)
@@ -121,8 +135,12 @@ class RecordWorker:
 
     def _finish(self) -> None:
         """Close the session, if there is one, and call whoever waits for that."""
-        session, self._session = self._session, None
         ends, self._ends = self._ends, []
+        try:
+            self._use(self._gate.flush())
+        except Exception as error:
+            self._broke_down(error)
+        session, self._session = self._session, None
         try:
             if session is not None:
                 session.finish()
@@ -140,14 +158,49 @@ class RecordWorker:
         source, session = arrival.source, self._session
         stamp_ns = stamped(arrival, self._settings.stamps == "received")
         if stamp_ns == NO_TIME and source.role != "tf_static":
-            if source.role == "image" and session is not None:
+            if source.role == "image" and session is not None and arrival.data:
                 session.tallies[source.camera].reject("no_time")
             return
-        self._watch_time(arrival, stamp_ns)
-        if source.role not in ("image", "depth"):
+        if source.role in TIMELESS:
             self.poses.add(arrival, stamp_ns)
-        elif session is not None:
+            return
+        received_ns = arrival.received_ns if self._simulated else round(arrival.arrived_s * 1e9)
+        name = _clock_name(arrival)
+        self._use(self._gate.add(name, stamp_ns, received_ns, (name, arrival, stamp_ns)))
+
+    def _use(self, messages: Iterable[Passed]) -> None:
+        """Messages of whose clock enough is known."""
+        for passed in messages:
+            (name, arrival, stamp_ns), session = passed.item, self._session
+            role = arrival.source.role
+            if passed.after_step:
+                used = role in ("image", "depth") or name in self.poses.clocks_in_use()
+                if session is not None and used:
+                    session.clock_set()
+                self.poses.clock_set(role, name)
+            if not passed.stray:
+                self._watch_time(arrival, stamp_ns)
+            if role not in ("image", "depth"):
+                if not passed.stray:
+                    self.poses.add(arrival, stamp_ns)
+            elif session is not None and arrival.data:
+                self._use_image(session, passed)
+
+    def _use_image(self, session: Session, passed: Passed) -> None:
+        name, arrival, stamp_ns = passed.item
+        if arrival.source.role == "depth":
+            if not passed.stray:
+                session.take(arrival, stamp_ns)
+            return
+        others = self.poses.clocks_in_use() | session.depth_topics(arrival.source.camera)
+        why = STRAY if passed.stray else self._gate.disagreement(name, others)
+        if not why:
             session.take(arrival, stamp_ns)
+            return
+        session.refuse(arrival, why)
+        if why not in (STRAY, self._refused):
+            self._refused = why
+            self._warn(f"images of {name} are left out: {why}")
 
     def _watch_time(self, arrival: Arrival, stamp_ns: int) -> None:
         """Stamps that go back by more than a second are a clock set back, or a recording played again."""
@@ -165,7 +218,18 @@ class RecordWorker:
         self._newest_ns[topic] = max(newest_ns, stamp_ns)
 
     def _forget(self) -> None:
+        self._use(self._gate.flush())
         self._newest_ns.clear()
         self.poses.jumped()
         if self._session is not None:
             self._session.jumped()
+
+
+def _clock_name(arrival: Arrival) -> str:
+    """What stamps a message: its topic, of TF its edge, since each sender has a clock of its own."""
+    if arrival.source.role != "tf":
+        return arrival.source.topic
+    try:
+        return edge_name(arrival.source.topic, transform_edge(arrival.data, "2"))
+    except struct.error:
+        return arrival.source.topic

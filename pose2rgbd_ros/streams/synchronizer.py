@@ -155,13 +155,23 @@ class Synchronizer:
         with self._lock:
             return self._settle_all(None)
 
+    def clock_set(self) -> list[Settled]:
+        """The clock of the stamps was set: what waits is settled with what it has, and a new time counts.
+
+        Of it the pose source is to be told beside this: its clock may be another.
+        """
+        with self._lock:
+            settled = self._settle_all(TIME_JUMP)
+            self._forget_stamps()
+            self._depths.clear()
+            return settled
+
     def clear(self) -> list[Reject]:
         """Forget everything, because time jumped back; the images that waited come back as rejects."""
         with self._lock:
             rejects = [self._reject(it.stamp_ns, it.received_ns, TIME_JUMP) for it in self._waiting]
             self._waiting.clear()
-            self._known_stamps.clear()
-            self._newest_image_ns = None
+            self._forget_stamps()
             self._depths.clear()
             return rejects
 
@@ -237,11 +247,14 @@ class Synchronizer:
         if len(self._known_stamps) > _REMEMBERED:
             del self._known_stamps[next(iter(self._known_stamps))]
 
+    def _forget_stamps(self) -> None:
+        self._known_stamps.clear()
+        self._newest_image_ns = None
+
     def _start_again(self, stamp_ns: int) -> list[Settled]:
         """The images from before a jump back to `stamp_ns`, settled; from here on a new time counts."""
         settled = self._settle_all(TIME_JUMP)
-        self._known_stamps.clear()
-        self._newest_image_ns = None
+        self._forget_stamps()
         self._depths.jumped_back(stamp_ns)
         self._poses.jumped_back(stamp_ns + self.image_time_offset_ns)
         return settled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Collection
 
 import numpy as np
 
@@ -79,11 +80,17 @@ class TransformBuffer:
             for edge in self._moving.values():
                 edge.jumped_back(stamp_ns)
 
-    def clear(self) -> None:
-        """Forget all moving transforms."""
+    def clear(self, pairs: Collection[Pair] | None = None) -> None:
+        """Forget all moving transforms, or those between some pairs of frames."""
         with self._lock:
-            for edge in self._moving.values():
-                edge.clear()
+            for pair, edge in self._moving.items():
+                if pairs is None or pair in pairs:
+                    edge.clear()
+
+    def moving_in_use(self) -> set[Pair]:
+        """The pairs of frames whose moving transforms lie between frames that were asked for."""
+        with self._lock:
+            return {pair for path in self._paths.values() for pair, _ in path or () if pair in self._moving}
 
     def steps(self, target_frame: str, source_frame: str) -> list[tuple[PoseSource, bool]] | None:
         """The pose sources between two frames, and whether each is to be inverted; None when nothing connects them."""

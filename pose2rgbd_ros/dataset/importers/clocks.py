@@ -17,25 +17,27 @@ import numpy as np
 
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.streams.clock_steps import (
+    ENOUGH,
+    LEAST_STEP_NS,
+    NEIGHBOURS,
+    SECOND_NS,
+    STEADY_NS,
+    STRAY_NS,
+    SURE_STEP_NS,
+    alike,
+    are_steps,
+    at_one_time,
+    is_erratic,
+    least_step_ns,
+    not_shared,
+    pace_of,
+)
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP
 
 Stamps = Literal["auto", "header", "received"]
-SECOND_NS = 1_000_000_000
-# A stamp that goes another way than the reception by this much, while messages keep coming, is a clock that was set;
-# from the first where reception is regular, from the last always. Less cannot be told from jitter.
-_LEAST_STEP_NS, _SURE_STEP_NS = SECOND_NS // 10, SECOND_NS
-# Steps are looked for beyond this many times the usual difference of the two; uniform jitter reaches 3.5 times.
-_NOISE_FACTOR = 5.0
-# A clock is not set and set back within this time: those are messages that were late, or stamped by another clock.
-_STRAY_NS = SECOND_NS
 # From here on two topics have different clocks; below, one of them may only be late. What is late for sure is told.
 _OTHER_CLOCK_NS, _TOLD_NS = 3 * SECOND_NS, SECOND_NS
-# The difference of two clocks is constant when half of what is seen of it lies this near to its median.
-_STEADY_NS = SECOND_NS // 2
-# More steps than these are no clock at all.
-_ERRATIC, _ERRATIC_SHARE = 20, 0.2
-# Messages on each side of a step by which its height is measured, and how few say for sure that a small step lasts.
-_NEIGHBOURS, _ENOUGH = 20, 3
 _TIMES = {1: "once", 2: "twice"}
 
 
@@ -188,10 +190,10 @@ def find_jumps(log: StampLog) -> Int64:
     A burst of late messages is none: there the reception stalls and the stamps go on.
     """
     step, gap, against = _steps_and_gaps(log)
-    unusual_step, unusual_gap = np.abs(step - np.median(step)), np.abs(gap - np.median(gap))
-    jumps = np.abs(against) > _least_step_ns(log)
-    if len(step) > 1:  # of two messages nothing is usual
-        jumps &= unusual_step > unusual_gap
+    if len(step) < 2:  # of two messages nothing is usual
+        jumps = np.abs(against) > _least_step_ns(log)
+    else:
+        jumps = are_steps(step, gap, (float(np.median(step)), float(np.median(gap))), _least_step_ns(log))
     return np.flatnonzero(jumps) + 1
 
 
@@ -199,18 +201,16 @@ def _steps_and_gaps(log: StampLog) -> tuple[Float64, Float64, Float64]:
     """From message to message, ns (N-1,): of the stamps, of the reception at the stamps' pace, and their difference."""
     step, gap = np.diff(log.header_ns).astype(np.float64), np.diff(log.received_ns).astype(np.float64)
     usual_step, usual_gap = (float(np.median(it)) if len(it) else 0.0 for it in (step, gap))
-    pace = usual_step / usual_gap if usual_gap > 0 else 1.0
-    if len(step) < _NEIGHBOURS or not 0.1 < pace < 10 or 0.8 < pace < 1.25:
-        pace = 1.0  # else a simulation, or a bag that was played slower or faster
+    pace = pace_of(usual_step, usual_gap, len(step))
     return step, gap * pace, step - gap * pace
 
 
 def _least_step_ns(log: StampLog) -> float:
     """The least step that can be told from the jitter of the reception."""
     if len(log.header_ns) < 2:
-        return _SURE_STEP_NS
+        return SURE_STEP_NS
     noise = float(np.median(np.abs(_steps_and_gaps(log)[2]))) if len(log.header_ns) > 2 else 0.0
-    return min(max(_NOISE_FACTOR * noise, _LEAST_STEP_NS), _SURE_STEP_NS)
+    return least_step_ns(noise)
 
 
 def _own_steps(name: str, log: StampLog, clocks: Clocks) -> list[_Step]:
@@ -221,7 +221,7 @@ def _own_steps(name: str, log: StampLog, clocks: Clocks) -> list[_Step]:
     least_ns = _least_step_ns(log)
     strays = set[int]()
     while True:
-        if len(begins) > max(_ERRATIC, _ERRATIC_SHARE * len(log.header_ns)):
+        if is_erratic(len(begins), len(log.header_ns)):
             why = f"header stamps of {name} jump {len(begins)} times: that is no clock"
             clocks.unsure_ns.append((0, 2**63 - 1, why))
             clocks.warnings.append(f"{why}; --stamps received uses the recorder's")
@@ -229,7 +229,7 @@ def _own_steps(name: str, log: StampLog, clocks: Clocks) -> list[_Step]:
         found = [_measured(name, log, begins, i, least_ns) for i in range(len(begins))]
         gone = {step.at for step in found if abs(step.by_ns) < least_ns}
         for a, b in itertools.pairwise(found):
-            brief = log.received_ns[b.at - 1] - log.received_ns[a.at] < _STRAY_NS and b.at - a.at < _ENOUGH
+            brief = log.received_ns[b.at - 1] - log.received_ns[a.at] < STRAY_NS and b.at - a.at < ENOUGH
             if brief and abs(a.by_ns + b.by_ns) < least_ns and not {a.at, b.at} & gone:
                 gone |= {a.at, b.at}
                 strays |= set(log.received_ns[a.at : b.at].tolist())
@@ -248,15 +248,15 @@ def _measured(name: str, log: StampLog, begins: list[int], i: int, least_ns: flo
     edges = [0, *begins, len(log.header_ns)]
     before, at, after = edges[i], edges[i + 1], edges[i + 2]
     by_ns = _height_ns(log, before, at, after)
-    lasting = min(at - before, after - at) >= _ENOUGH
-    sure = lasting or (abs(by_ns) > max(_SURE_STEP_NS, least_ns) and len(log.header_ns) > 2)
+    lasting = min(at - before, after - at) >= ENOUGH
+    sure = lasting or (abs(by_ns) > max(SURE_STEP_NS, least_ns) and len(log.header_ns) > 2)
     return _Step(name, at, by_ns, sure)
 
 
 def _height_ns(log: StampLog, before: int, at: int, after: int) -> int:
     """How much earlier messages are from `at` on, by those next to it between `before` and `after`."""
-    behind = log.level_ns(at, min(after, at + _NEIGHBOURS))
-    return round(behind - log.level_ns(max(before, at - _NEIGHBOURS), at))
+    behind = log.level_ns(at, min(after, at + NEIGHBOURS))
+    return round(behind - log.level_ns(max(before, at - NEIGHBOURS), at))
 
 
 def _settings(logs: dict[str, StampLog], clocks: Clocks) -> list[_Setting]:
@@ -269,8 +269,8 @@ def _settings(logs: dict[str, StampLog], clocks: Clocks) -> list[_Setting]:
         received = logs[step.name].received_ns
         after_ns, until_ns = int(received[step.at - 1]), int(received[step.at])
         for known in found:
-            meet = after_ns <= known.until_ns + _STRAY_NS // 2 and known.after_ns <= until_ns + _STRAY_NS // 2
-            if meet and step.name not in known.steps and _alike(step.by_ns, known.by_ns):
+            meet = at_one_time((after_ns, until_ns), (known.after_ns, known.until_ns))
+            if meet and step.name not in known.steps and alike(step.by_ns, known.by_ns):
                 known.steps[step.name] = step
                 known.after_ns = max(known.after_ns, after_ns)
                 known.until_ns = max(known.after_ns, min(known.until_ns, until_ns))
@@ -285,17 +285,13 @@ def _settings(logs: dict[str, StampLog], clocks: Clocks) -> list[_Setting]:
     return found
 
 
-def _alike(a_ns: int, b_ns: int) -> bool:
-    return abs(a_ns - b_ns) < abs(b_ns) / 2 and abs(a_ns - b_ns) < _STEADY_NS
-
-
 def _look_again(
     setting: _Setting, name: str, log: StampLog, own: list[_Step], logs: dict[str, StampLog]
 ) -> None:
     """Whether a topic that alone shows no step is on the clock that was set, knowing when and by how much it was."""
     received, by_ns = log.received_ns, setting.by_ns
-    first = int(np.searchsorted(received, setting.after_ns - _STRAY_NS // 2))
-    last = int(np.searchsorted(received, setting.until_ns + _STRAY_NS // 2, side="right"))
+    first = int(np.searchsorted(received, setting.after_ns - STRAY_NS // 2))
+    last = int(np.searchsorted(received, setting.until_ns + STRAY_NS // 2, side="right"))
     ats = np.arange(max(first, 1), min(last + 1, len(received)))
     if len(ats):
         against = _steps_and_gaps(log)[2][ats - 1]
@@ -303,7 +299,7 @@ def _look_again(
         edges = [0, *(step.at for step in own if step.at != at), len(received)]
         after = next(edge for edge in edges if edge > at)
         before = max(edge for edge in edges if edge < at)
-        if _alike(_height_ns(log, before, at, after), by_ns):
+        if alike(_height_ns(log, before, at, after), by_ns):
             setting.steps[name] = _Step(name, at, by_ns, False)
             return
         if first > 0 and last < len(received):
@@ -311,8 +307,8 @@ def _look_again(
     # All its messages lie on one side: it is on that clock if its stamps go with those of the topics that are.
     known = max(setting.steps.values(), key=lambda it: len(logs[it.name].header_ns))
     other, at = logs[known.name], known.at
-    apart_before_ns = log.level_ns(-_NEIGHBOURS, len(received)) - other.level_ns(max(0, at - _NEIGHBOURS), at)
-    apart_behind_ns = log.level_ns(0, _NEIGHBOURS) - other.level_ns(at, at + _NEIGHBOURS)
+    apart_before_ns = log.level_ns(-NEIGHBOURS, len(received)) - other.level_ns(max(0, at - NEIGHBOURS), at)
+    apart_behind_ns = log.level_ns(0, NEIGHBOURS) - other.level_ns(at, at + NEIGHBOURS)
     behind = abs(apart_behind_ns) < abs(apart_before_ns)
     if behind and received[-1] > setting.after_ns:
         setting.steps[name] = _Step(name, 0, by_ns, False)
@@ -327,9 +323,9 @@ def _around(setting: _Setting) -> tuple[int, int, str]:
     """
     by_ns = setting.by_ns
     why = f"the clock was set by {by_ns / SECOND_NS:+.3f} s then"
-    if abs(by_ns) > _SURE_STEP_NS:
+    if abs(by_ns) > SURE_STEP_NS:
         return setting.until_ns, setting.until_ns, why
-    return setting.until_ns + by_ns - _STRAY_NS // 2, setting.after_ns - by_ns + _STRAY_NS // 2, why
+    return setting.until_ns + by_ns - STRAY_NS // 2, setting.after_ns - by_ns + STRAY_NS // 2, why
 
 
 def _joined(
@@ -349,7 +345,7 @@ def _joined(
         straight = {name: log for name, (log, _) in tried[kept].items()}
         images = straight.pop(image_topic, None)
         offsets_ns = [abs(_apart_ns(log, images)) for log in straight.values()] if images is not None else []
-        return sum(offset_ns // _LEAST_STEP_NS for offset_ns in offsets_ns), -counts[kept]
+        return sum(offset_ns // LEAST_STEP_NS for offset_ns in offsets_ns), -counts[kept]
 
     kept = min(range(len(counts)), key=apart)
     for name, (_, correction) in tried[kept].items():
@@ -405,13 +401,10 @@ def _tell_unsure(
     """Settings that cannot be or are not joined: on one side of them images have stamps of another clock than poses."""
     images = logs.get(image_topic)
     for it in settings:
-        few = all(len(logs[name].header_ns) < _ENOUGH for name in it.steps)
+        few = all(len(logs[name].header_ns) < ENOUGH for name in it.steps)
         if images is None or (few and image_topic not in it.steps):
             continue
-        why = (
-            f"the stamps of {', '.join(it.steps)} step by {it.by_ns / SECOND_NS:+.3f} s against their reception, those of "
-            "the other topics do not"
-        )
+        why = not_shared(it.steps, it.by_ns)
         earlier, step = _apart_before(it, logs, images), it.steps.get(image_topic)
         after_ns, until_ns = it.after_ns, it.until_ns
         if step is not None and 0 < step.at < len(images.received_ns):
@@ -433,10 +426,10 @@ def _apart_before(setting: _Setting, logs: dict[str, StampLog], images: StampLog
     for other in sorted(others, key=lambda it: -len(it.header_ns)):
         middle = int(np.searchsorted(other.received_ns, setting.until_ns))
         if 0 < middle < len(other.received_ns) and 0 < at < len(log.received_ns):
-            before = log.level_ns(max(0, at - _NEIGHBOURS), at) - other.level_ns(
-                max(0, middle - _NEIGHBOURS), middle
+            before = log.level_ns(max(0, at - NEIGHBOURS), at) - other.level_ns(
+                max(0, middle - NEIGHBOURS), middle
             )
-            behind = log.level_ns(at, at + _NEIGHBOURS) - other.level_ns(middle, middle + _NEIGHBOURS)
+            behind = log.level_ns(at, at + NEIGHBOURS) - other.level_ns(middle, middle + NEIGHBOURS)
             return abs(before) > abs(behind)
     before = int(np.searchsorted(images.received_ns, setting.until_ns))
     return before < len(images.received_ns) - before
@@ -450,7 +443,7 @@ def _compare(topic: str, log: StampLog, image_topic: str, images: StampLog, cloc
         return
     spread_ns = float(np.median(np.abs(differences - offset_ns)))
     text = f"header stamps of {topic} are {offset_ns / SECOND_NS:+.3f} s from those of {image_topic} by their reception"
-    if spread_ns > _STEADY_NS:
+    if spread_ns > STEADY_NS:
         clocks.warnings.append(f"{text}, and that changes: they are used as they are")
         return
     if abs(offset_ns) < _OTHER_CLOCK_NS:
