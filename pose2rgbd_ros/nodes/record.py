@@ -83,8 +83,7 @@ class RecordNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen, and record if `start_recording` says so."""
         self._failure = self._session = None
-        simulated = bool(self.get_parameter("use_sim_time").value)
-        self._worker = RecordWorker(self.settings, self._on_jump, simulated)
+        self._worker = RecordWorker(self.settings, self._on_jump)
         self._inputs = Inputs(self, self.settings, self._on_arrival)
         self._look()
         self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")

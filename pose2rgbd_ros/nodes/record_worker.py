@@ -31,12 +31,9 @@ class RecordWorker:
     Poses, transforms and calibrations are listened to always, so that a recording that starts has them; images only
     while a session is under way; of others (their `data` is empty) only the stamps, so that a clock that is set is known.
     `warn(message)` is called in the worker when stamps went back, or a clock was set that images and poses do not share.
-    `simulated`: reception is by the simulated clock, which may go slower or faster than a steady one.
     """
 
-    def __init__(
-        self, settings: RecordSettings, warn: Callable[[str], None], simulated: bool = False
-    ) -> None:
+    def __init__(self, settings: RecordSettings, warn: Callable[[str], None]) -> None:
         self.poses = LivePoses(settings)
         self._settings, self._warn = settings, warn
         self._changed = threading.Condition()
@@ -45,7 +42,6 @@ class RecordWorker:
         self._session: Session | None = None  # the worker's
         self._ends: list[tuple[float, Callable[[], None]]] = []  # by when to finish it, and what to call then
         self._newest_ns: dict[str, int] = {}
-        self._simulated = simulated
         self._gate = ClockGate()
         self._refused = ""  # why images were refused last
         self._polled_s = 0.0
@@ -119,7 +115,7 @@ class RecordWorker:
         elif item is not None:
             item()
         now_s, session = time.monotonic(), self._session
-        if idle and not self._simulated:
+        if idle:
             self._use(self._gate.poll(round(now_s * 1e9)))
         if session is not None and (idle or now_s - self._polled_s > WRITE_EVERY_S):
             # By the time of arrivals: what an image waits for may be in the inbox already.
@@ -164,8 +160,7 @@ class RecordWorker:
         if source.role in TIMELESS:
             self.poses.add(arrival, stamp_ns)
             return
-        received_ns = arrival.received_ns if self._simulated else round(arrival.arrived_s * 1e9)
-        name = _clock_name(arrival)
+        name, received_ns = _clock_name(arrival), round(arrival.arrived_s * 1e9)
         self._use(self._gate.add(name, stamp_ns, received_ns, (name, arrival, stamp_ns)))
 
     def _use(self, messages: Iterable[Passed]) -> None:

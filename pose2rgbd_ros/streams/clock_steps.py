@@ -7,7 +7,6 @@ messages are held back for the moment in which it is not clear yet what a stamp 
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -32,8 +31,8 @@ STEADY_NS = SECOND_NS // 2
 NEIGHBOURS, ENOUGH = 20, 3
 # More steps than these are no clock at all.
 _ERRATIC, _ERRATIC_SHARE = 20, 0.2
-# Live: the promptest of so many messages tells how early a stamp can be.
-_REMEMBERED = 200
+# Live: the promptest messages of this time before a step, and of that after it, tell how early stamps are.
+_BEFORE_NS, _AFTER_NS = 5 * SECOND_NS, 2 * SECOND_NS
 
 
 def pace_of(usual_step_ns: float, usual_gap_ns: float, count: int) -> float:
@@ -83,12 +82,16 @@ def not_shared(topics: Collection[str], by_ns: float) -> str:
 STRAY = "its stamp is none between those of the messages before and after"
 
 
-@dataclass(frozen=True)
+@dataclass
 class SetClock:
-    """Before message number `at` of a topic its clock was set by `by_ns`, between these times of reception."""
+    """Before message number `at` of a topic its clock was set, between these times of reception.
+
+    By how much is known the better the more messages have come since: `level_ns` is how early those before were.
+    """
 
     at: int
     between_ns: tuple[int, int]
+    level_ns: int
     by_ns: int
 
 
@@ -153,7 +156,7 @@ class ClockGate:
             since_ns = max(ours.first_ns, theirs.first_ns)
             only_ours, only_theirs = _unmatched(ours.steps_since(since_ns), theirs.steps_since(since_ns))
             by_ns = sum(step.by_ns for step in only_ours) - sum(step.by_ns for step in only_theirs)
-            if abs(by_ns) > LEAST_STEP_NS / 2:
+            if len(only_ours) + len(only_theirs) == 1 or abs(by_ns) > LEAST_STEP_NS:
                 return not_shared([name if only_ours else other], (only_ours or only_theirs)[-1].by_ns)
         return ""
 
@@ -191,7 +194,7 @@ class _Topic:
         self.new: list[_Seen] = []  # of these it is not clear yet what their stamps mean
         self._last: _Seen | None = None
         self._pairs: deque[tuple[int, int]] = deque(maxlen=NEIGHBOURS)
-        self._early: deque[int] = deque(maxlen=_REMEMBERED)
+        self._recent: deque[_Seen] = deque()
 
     def steps_since(self, since_ns: int) -> list[SetClock]:
         """Those that messages show that were let go."""
@@ -216,28 +219,33 @@ class _Topic:
     def decide(self) -> None:
         """No more is known: what began is a clock that was set."""
         assert self._last is not None
-        first, new = self.new[0], self.new
-        by_ns = max(it.early_ns for it in new) - self._level_ns()
-        self.steps.append(SetClock(first.number, (self._last.received_ns, first.received_ns), by_ns))
-        self._early.clear()
+        first, new, level_ns = self.new[0], self.new, self._level_ns()
+        between_ns = self._last.received_ns, first.received_ns
+        self.steps.append(SetClock(first.number, between_ns, level_ns, first.early_ns - level_ns))
+        self._recent.clear()
         self.new = []
         for it in new:
             self._keep(it)
 
     def _keep(self, seen: _Seen) -> None:
-        self._early.append(seen.early_ns)
         self._last = seen
+        self._recent.append(seen)
+        while len(self._recent) > ENOUGH and _is_old(self._recent[0], seen):
+            self._recent.popleft()
+        if self.steps and seen.received_ns - self.steps[-1].between_ns[1] <= _AFTER_NS:
+            step = self.steps[-1]
+            step.by_ns = max(step.by_ns, seen.early_ns - step.level_ns)
 
     def _level_ns(self) -> int:
         """How early the promptest lately were: what is less early may only be late."""
-        return max(itertools.islice(reversed(self._early), NEIGHBOURS))
+        return max(it.early_ns for it in self._recent)
 
     def _may_be_set(self, before: _Seen, seen: _Seen) -> bool:
         step, gap = seen.stamp_ns - before.stamp_ns, seen.received_ns - before.received_ns
         if abs(step - gap) <= LEAST_STEP_NS or not self._steps(step, gap):
             return False
         # Late messages of which some are lost look like a clock set forward, but are no earlier than the promptest.
-        return step < gap or seen.early_ns - max(self._early) > LEAST_STEP_NS / 2
+        return step < gap or seen.early_ns - self._level_ns() > LEAST_STEP_NS / 2
 
     def _steps(self, step: int, gap: int) -> bool:
         """Whether the stamps go another way than the reception, from one message to the next."""
@@ -263,6 +271,12 @@ class _Topic:
         self.new.append(seen)
         if len(self.new) >= ENOUGH:
             self.decide()
+
+
+def _is_old(seen: _Seen, now: _Seen) -> bool:
+    """By both clocks: after a stall of the reception the messages of before it still tell what is prompt."""
+    age_ns = min(now.stamp_ns - seen.stamp_ns, now.received_ns - seen.received_ns)
+    return age_ns > _BEFORE_NS
 
 
 def _unmatched(ours: list[SetClock], theirs: list[SetClock]) -> tuple[list[SetClock], list[SetClock]]:

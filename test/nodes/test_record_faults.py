@@ -95,6 +95,8 @@ CASES = {
     "name": Case({"renamed": {"odom": "estimate/odometry"}}),
     "clock": Case(offset_s={"image/compressed": ANOTHER_CLOCK_S}),
     "received": Case(offset_s={"image/compressed": ANOTHER_CLOCK_S}, parameters={"stamps": "received"}),
+    "set": Case(),
+    "set_apart": Case(),
     "loop": Case({"without": ("image", "depth")}, parameters={"use_sim_time": True}),
     "some": Case(spoil={"odom": now_and_then(iter(range(10**9)))}),
     "zeros": Case(spoil={"odom": zeros}),
@@ -357,6 +359,47 @@ def test_simulated_time_that_goes_back(case):
     dataset = case.stop()
     assert conserved(case.status[-1]), describe(case.status)
     of_truth(dataset, case.drone)
+
+
+@of("set")
+def test_a_clock_of_all_that_is_set(case):
+    """By less than a second, forward and back: recording goes on, and no pose is of another time."""
+    drone, by_ns = case.drone, 700_000_000
+    case.until_frames(15)
+    for set_ns in (by_ns, 0):
+        drone.offset_ns = dict.fromkeys(("image/compressed", "odom", "fix", "camera_info"), set_ns)
+        case.until_frames(case.status[-1].frames_written + 25)
+    dataset = case.stop()
+    assert conserved(case.status[-1]), describe(case.status)
+    off = np.array(
+        [
+            [np.abs(T - drone.T_map_cam(int(stamp_ns) - set_ns)).max() for set_ns in (0, by_ns)]
+            for stamp_ns, T in zip(dataset.stamps_ns, dataset.T_map_cam, strict=True)
+        ]
+    )
+    assert (off.min(axis=1) < 0.05).all()
+    assert (off < 0.05).sum(axis=0).min() > 10, "of both times"
+
+
+@of("set_apart")
+def test_a_clock_of_the_poses_alone_that_is_set(case):
+    """Images after that are left out, with the reason, until the clocks go together again."""
+    drone = case.drone
+    case.until_frames(15)
+    drone.offset_ns["odom"] = -500_000_000
+    stated = case.until_told(
+        "no image becomes a frame: time_jump the stamps of /set_apart/odom step by -0.[45]"
+    )
+    assert "those of the other topics do not" in stated
+    set_ns = drone.now_ns()
+    case.bench.wait(lambda: [line for line in case.said if "are left out" in line], what="told in the log")
+    frames_then = case.status[-1].frames_written
+    drone.offset_ns.clear()
+    case.until_frames(frames_then + 10)
+    dataset = case.stop()
+    assert conserved(case.status[-1]), describe(case.status)
+    of_truth(dataset, drone)
+    assert dataset.stamps_ns[-1] > set_ns
 
 
 @of("some")
