@@ -29,8 +29,8 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.calibrate_units import held_out
 from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.evaluation.measured_on import choose_frames
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
@@ -115,7 +115,8 @@ class Place:
         self.T_body_cam = camera_mount(np.radians(flight.camera_pitch_deg))
         self.truth = SceneRenderer(self.city.scene, self.camera, shadows=False)
         self.solid = Solid(self.city.scene)
-        choosing = np.isin(np.arange(len(survey)), held_out(load_checkpoint(setup.run), survey).frames)
+        chosen = choose_frames(load_checkpoint(setup.run), survey, "checkpoint").choose
+        choosing = np.isin(np.arange(len(survey)), chosen)
         self._choosing, self._frames = choosing, cKDTree(survey.T_map_cam[:, :3, 3])
         self.starts = self._starts(survey.T_map_cam[~choosing])
 

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.sim.city.city import CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.flights import FlightConfig
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.trainer import train
 
 SURVEY = FlightConfig(plan="street", altitude_m=8.0, distance_m=400.0, holdout=0.0, camera_pitch_deg=15.0)
 
@@ -36,10 +40,25 @@ def place(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     write_sim_dataset(
         folder,
         SimDatasetConfig(
-            frames=40, size=64, fov_deg=90.0, supersample=1, processes=1, city=city, flight=SURVEY
+            frames=80, size=64, fov_deg=90.0, supersample=1, processes=1, city=city, flight=SURVEY
         ),
     )
-    return bench.Place(bench.Setup(folder / "none", folder, 0.1, 0.0, 0.0, 0, 10.0, 0.0))
+    run = folder.with_name("run")
+    config = TrainConfig(
+        model="warp-2", size=32, split="random", test_fraction=0.25, device="cpu", tensorboard=False
+    )
+    train(folder, run, config)
+    return bench.Place(bench.Setup(run, folder, 0.1, 0.0, 0.0, 0, 10.0, 0.0))
+
+
+def test_no_flight_begins_where_something_was_chosen(place: Any) -> None:
+    survey, checkpoint = Dataset(place.setup.dataset), load_checkpoint(place.setup.run)
+    chose = np.isin(survey.stamps_ns, checkpoint.choosing_stamps_ns)
+    assert chose.sum() == 10
+    positions = survey.T_map_cam[:, :3, 3]
+    for T in place.starts:
+        assert not chose[np.linalg.norm(positions - T[:3, 3], axis=1).argmin()]
+    assert [place.may_judge(position) for position in positions] == (~chose).tolist()
 
 
 def test_distances_are_those_to_triangles(place: Any) -> None:
