@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import tyro
 from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
 from pose2rgbd_ros.dataset.formats.importing import import_datasets
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 
 if TYPE_CHECKING:
     Options = ImportConfig
@@ -32,14 +33,20 @@ class Arguments:
             help_behavior_hint="(required)",
         ),
     ]
+    strict: bool = False
+    """warnings are errors: the exit status is 1; the dataset is kept"""
     options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
 
 
 def main(argv: list[str]) -> int:
-    """Import, and print what was done. UserError when the input is wrong."""
+    """Import, and print what was done; 1 with warnings and --strict. UserError when the input is wrong."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd import")
     if len(arguments.paths) < 2:
         raise UserError("import needs a source and, last, the folder of the dataset to make")
     *sources, out = arguments.paths
-    print(import_datasets(sources, out, arguments.options).summary())
+    report = import_datasets(sources, out, arguments.options)
+    print(report.summary())
+    if arguments.strict and report.warnings:
+        print(f"error: {counted(len(report.warnings), 'warning')} (--strict); {out} is kept", file=sys.stderr)
+        return 1
     return 0

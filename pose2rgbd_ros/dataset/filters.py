@@ -17,6 +17,7 @@ from pose2rgbd_ros.streams.samples import ImageSample
 SKIPPED, GROUND_PHASE, ALTITUDE, STATIC, NEAR_DUPLICATE, BLURRED = (
     *("skipped", "ground_phase", "altitude", "static", "near_duplicate", "blurred"),
 )
+NOT_WANTED = (SKIPPED, GROUND_PHASE, ALTITUDE, STATIC, NEAR_DUPLICATE, BLURRED)
 # Speed is measured over this time: between two frames of a fast camera it would be the noise of the poses.
 _SPEED_WINDOW_NS = 1_000_000_000
 _LOWEST_M, _HIGHEST_M = -10_000.0, 100_000.0

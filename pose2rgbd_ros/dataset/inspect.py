@@ -17,6 +17,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.quaternions import from_matrix
 
+LOOK_EVERY = 4  # pixels across and down: a look over the depth takes little memory
 DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take minutes on a long flight
 # Poses jump where they change this many times faster than usual, and so suddenly that no aircraft does, or a hand:
 JUMP_FACTOR = 20.0
@@ -122,8 +123,8 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
         if whole or np.median(known) > 1000:
             found.append(
                 f"98 % of the depth is {low:,.0f} to {high:,.0f} m{', in whole numbers' if whole else ''}: these look like "
-                "millimetres in a float image; record them as 16UC1, or divide them by 1000, and convert anew "
-                "(--depth-kind relative keeps them without a unit)"
+                "millimetres taken for metres: record them as 16UC1, or divide them by 1000, and convert anew (--depth-kind "
+                "relative keeps them without a unit), or import anew with --depth-unit-m 0.001"
             )
     if known.size and known.max() > OUTLIER_FACTOR * np.percentile(known, 99):
         found.append(
@@ -208,6 +209,14 @@ def _of_track(dataset: Dataset, steps_m: Float64, joined: Bool) -> list[str]:
     return found
 
 
+def look_over(path: Path) -> list[str]:
+    """The warnings of a dataset that was just made, by a coarse look at its depth. UserError for a damaged dataset."""
+    dataset = Dataset(path)
+    if not len(dataset):
+        return []
+    return warnings(dataset, sampled_depth(dataset, every=LOOK_EVERY) if dataset.has_depth else None)
+
+
 def sampled_depth(dataset: Dataset, count: int = DEPTH_SAMPLES, every: int = 1) -> Float32:
     """Depth (n, H, W) of evenly spaced frames, `every` so many pixels of a row and a column."""
     return np.stack(
@@ -225,8 +234,12 @@ def _time(stamps: Int64) -> str:
     steps = np.diff(stamps) / 1e9
     joined = steps[np.diff(splits.recordings(stamps)) == 0]
     usual = float(np.median(joined if len(joined) else steps))
-    spread = f", steps {joined.min() * 1e3:.0f} to {joined.max() * 1e3:.0f} ms" if len(joined) else ""
-    return f"from {start}, {seconds:.1f} s long; {1 / usual:.1f} Hz{spread}"
+    unit, factor = ("s", 1.0) if usual > 1 else ("ms", 1e3)
+    spread = (
+        f", steps {joined.min() * factor:.0f} to {joined.max() * factor:.0f} {unit}" if len(joined) else ""
+    )
+    rate = f"{1 / usual:.1f} Hz" if usual <= 1 else f"a frame in {usual:.1f} s"
+    return f"from {start}, {seconds:.1f} s long; {rate}{spread}"
 
 
 def _pauses(stamps: Int64) -> list[str]:
@@ -284,7 +297,7 @@ def _depth(dataset: Dataset, values: Float32) -> str:
     return (
         f"{meta.kind}, {stored}, {values.shape[2]} x {values.shape[1]} pixels; {known.min():.2f} to {known.max():.2f}"
         f"{unit}, 98 % within {low:.2f} to {high:.2f}{unit}, median {median:.2f}{unit}; {unknown} "
-        f"(of {len(values)} frames)"
+        f"(of {counted(len(values), 'frame')})"
     )
 
 
@@ -343,7 +356,7 @@ def _sources(dataset: Dataset) -> list[str]:
         span = ""
         if source.first_stamp_ns is not None and source.last_stamp_ns is not None:
             span = f" over {(source.last_stamp_ns - source.first_stamp_ns) / 1e9:.1f} s"
-        lines.append(f"{source.name}: {source.frames} frames{span}")
+        lines.append(f"{source.name}: {counted(source.frames, 'frame')}{span}")
     return lines
 
 
@@ -356,4 +369,4 @@ def _split(split: splits.Split | None) -> str:
     roles = f"{len(split.choose)} to choose by, {len(split.judge)} to judge by"
     if len(split.choose) == 0:
         roles = "too few to choose by: they judge only"
-    return f"{len(split.test)} frames held out in {in_stretches} ({roles}); {len(split.train)} for training ({by})"
+    return f"{counted(len(split.test), 'frame')} held out in {in_stretches} ({roles}); {len(split.train)} for training ({by})"

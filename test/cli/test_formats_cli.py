@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from support import foreign_datasets as foreign
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.formats.config import NAMES
+from pose2rgbd_ros.dataset.reader import Dataset
 
 
 def test_import_says_what_it_found_and_export_what_it_wrote(
@@ -24,6 +26,25 @@ def test_import_says_what_it_found_and_export_what_it_wrote(
     assert "out: 4 frames as 7scenes" in capsys.readouterr().out
     assert main(["export", str(tmp_path / "data"), str(tmp_path / "out"), "--format=7scenes"]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_warnings_of_an_import_are_errors_with_strict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What inspect warns of is said at once, such as poses in another unit than metres."""
+    foreign.tum(tmp_path / "fr1")
+    source, strict = str(tmp_path / "fr1"), ["--fov-deg", "70", "--strict"]
+    assert main(["import", source, str(tmp_path / "good"), *strict]) == 0
+    assert "warning:" not in capsys.readouterr().out
+    assert main(["import", source, str(tmp_path / "far"), *strict, "--scale", "100000"]) == 1
+    printed = capsys.readouterr()
+    told = [line for line in printed.out.splitlines() if line.startswith("warning: ")]
+    assert any("m/s (median)" in line for line in told)
+    words = f"{len(told)} warning{'s' if len(told) > 1 else ''}"
+    assert printed.err.splitlines()[-1] == f"error: {words} (--strict); {tmp_path / 'far'} is kept"
+    assert len(Dataset(tmp_path / "far")) == 4
+    report = yaml.safe_load((tmp_path / "far" / "import_report.yaml").read_text())
+    assert [f"warning: {text}" for text in report["warnings"]] == told
 
 
 def test_export_tells_a_dataset_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

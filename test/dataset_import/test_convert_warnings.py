@@ -104,3 +104,35 @@ def test_what_is_done_to_clocks_is_not_contradicted(
     assert "its stamps were joined" in printed
     for contradiction in ("used as they are", "nothing was changed", "1 times"):
         assert contradiction not in printed
+
+
+def test_a_recording_most_of_whose_images_are_lost(
+    flight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images without a pose leave good frames, but fewer than were recorded; images that were not wanted are not lost."""
+
+    def ends(make, entries):
+        return [entry for entry in entries if entry[1] != "/odom" or entry[0] < flight().start_ns + S]
+
+    bag = flight(frames=30, depth=None, spoil=ends).write(tmp_path / "bag")
+    status, told, _ = run(capsys, "convert", bag, tmp_path / "out", "--strict")
+    assert (status, told) == (
+        1,
+        ["warning: 20 of 30 images gave no frame, most of them for after_last_pose: see rejects.csv"],
+    )
+    whole = flight(frames=30, depth=None).write(tmp_path / "whole")
+    assert run(capsys, "convert", whole, tmp_path / "few", "--every", "5", "--strict")[:2] == (0, [])
+
+
+def test_counts_of_one(flight, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A single frame, in convert, inspect and in what refuses to write over it."""
+    bag = flight(frames=9).write(tmp_path / "bag")
+    assert main(["convert", str(bag), str(tmp_path / "out"), "--every", "9"]) == 0
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    assert main(["convert", str(bag), str(tmp_path / "out")]) == 2
+    printed = "".join(capsys.readouterr())
+    assert "1 frame written" in printed
+    assert "bag: 1 frame over" in printed
+    assert "(of 1 frame)" in printed
+    assert "a dataset of 1 frame;" in printed
+    assert "1 frames" not in printed

@@ -183,7 +183,7 @@ def test_where_no_yaw_was_recorded_nothing_is_turned(tmp_path: Path) -> None:
     poses = Dataset(tmp_path / "out").T_map_cam
     np.testing.assert_allclose(poses, Dataset(tmp_path / "as_is").T_map_cam, atol=1e-9)
     (warning,) = report.warnings
-    assert "1 photos seem turned by some 180 degrees against the course over ground" in warning
+    assert "1 photo seem turned by some 180 degrees against the course over ground" in warning
     assert "(DJI_0002.JPG); their poses were left" in warning
     assert not as_is.warnings
 

@@ -263,6 +263,9 @@ def test_a_video_that_was_cut_off_gives_what_can_be_decoded(tmp_path: Path) -> N
     write_video(tmp_path / "b.mp4", pose, 1.0)
     whole = (tmp_path / "b.mp4").read_bytes()
     (tmp_path / "b.mp4").write_bytes(whole[: whole.index(b"moov")])
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(UserError, match=r"empty\.mp4 is empty; expected a video"):
+        convert_videos([tmp_path / "empty.mp4"], tmp_path / "out3", IN_ENU)
     with pytest.raises(UserError, match=r"b\.mp4 cannot be opened as a video.*its index \(moov\)") as told:
         convert_videos([tmp_path / "b.mp4"], tmp_path / "out2", IN_ENU)
     assert "\n" not in str(told.value)

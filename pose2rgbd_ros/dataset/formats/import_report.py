@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import counted
 
 REPORT = "import_report.yaml"
 
@@ -37,6 +38,7 @@ class ImportReport:
     out: str
     settings: dict[str, Any] = field(default_factory=dict)
     sources: list[SourceReport] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # of the dataset, as inspect gives them
 
     @property
     def frames_written(self) -> int:
@@ -57,18 +59,23 @@ class ImportReport:
         """Write import_report.yaml atomically. OSError passes through."""
         sources = [{**asdict(source), "rejects": dict(source.rejects)} for source in self.sources]
         counts = {"frames_written": self.frames_written, "frames_already_there": self.frames_already_there}
-        settings.write_yaml(folder / REPORT, {**counts, "settings": self.settings, "sources": sources})
+        settings.write_yaml(
+            folder / REPORT,
+            {**counts, "warnings": self.warnings, "settings": self.settings, "sources": sources},
+        )
 
     def summary(self) -> str:
         """A few lines for the terminal."""
-        again = f" ({self.frames_already_there} more were there)" if self.frames_already_there else ""
+        there = self.frames_already_there
+        again = f" ({there} more {'was' if there == 1 else 'were'} there)" if there else ""
         read = ", ".join(
             dict.fromkeys(f"{Path(source.path).name}: {source.format}" for source in self.sources)
         )
-        lines = [f"{self.out}: {self.frames_written} frames written{again} ({read})"]
+        lines = [f"{self.out}: {counted(self.frames_written, 'frame')} written{again} ({read})"]
         lines += [f"rejected: {reason_line}" for reason_line in self.reject_lines()]
         notes = dict.fromkeys(note for source in self.sources for note in source.notes)
-        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+        lines += [f"note: {note}" for note in notes]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def reject_lines(self) -> list[str]:
         """Each reason with its count and an example."""

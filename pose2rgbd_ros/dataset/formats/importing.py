@@ -18,11 +18,12 @@ from pose2rgbd_ros.dataset.formats.import_report import ImportReport, SourceRepo
 from pose2rgbd_ros.dataset.formats.registry import FORMATS, recognise
 from pose2rgbd_ros.dataset.formats.scene import MAX_STAMP_NS, Scene, View, camera_of_text, turned_up
 from pose2rgbd_ros.dataset.frames import BadFrame
+from pose2rgbd_ros.dataset.inspect import look_over
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, check_same_place
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.split_file import WORDS, write_split
 from pose2rgbd_ros.dataset.writer import Added, DatasetWriter
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.streams.samples import ImageSample
@@ -52,6 +53,9 @@ def import_datasets(
     report = ImportReport(str(out), settings.to_yaml_dict(config))
     scenes = _load_all(paths, config, report)
     _write_all(scenes, Path(out), config, report)
+    report.warnings = look_over(Path(out))
+    with contextlib.suppress(OSError):
+        report.write(Path(out))
     return report
 
 
@@ -60,7 +64,7 @@ def _require_room(out: Path, resume: bool) -> None:
     layout.require_unused(out)
     if not resume and (out / layout.META).is_file() and (count := len(read_associations(out))):
         raise UserError(
-            f"{out} already holds a dataset of {count} frames; --resume goes on with it or adds to it, or choose "
+            f"{out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds to it, or choose "
             "another folder"
         )
 

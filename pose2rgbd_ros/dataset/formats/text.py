@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64
 
 _LONGEST_QUOTE = 200  # characters of a damaged line in a message
@@ -65,7 +65,7 @@ def matrix(path: Path, rows: int, columns: int) -> Float64:
             raise wrong(path, number, f"expected {rows} lines of {columns} numbers")
         values.append(numbers(path, number, fields))
     if len(values) != rows:
-        raise UserError(f"{path} has {len(values)} lines of numbers; expected {rows} of {columns}")
+        raise UserError(f"{path} has {counted(len(values), 'line')} of numbers; expected {rows} of {columns}")
     return np.array(values)
 
 

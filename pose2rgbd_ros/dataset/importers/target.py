@@ -6,16 +6,17 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from pose2rgbd_ros.dataset.filters import NOT_WANTED
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
+from pose2rgbd_ros.dataset.importers.reject_table import REJECTS
 from pose2rgbd_ros.dataset.importers.report import ConvertReport
 from pose2rgbd_ros.dataset.layout import META, require_unused
 from pose2rgbd_ros.dataset.meta import DatasetMeta, check_same_place, read_meta
-from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 
-_LOOK_EVERY = 4  # pixels across and down: a look over the depth takes little memory
+_MOST_LOST = 0.5  # of the images that were wanted
 
 
 class Target:
@@ -38,7 +39,7 @@ class Target:
         count = len(read_associations(self.out))
         if count:
             raise UserError(
-                f"{self.out} already holds a dataset of {count} frames; --resume goes on with it or adds to it, "
+                f"{self.out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds to it, "
                 "or choose another folder"
             )
 
@@ -87,12 +88,17 @@ class Target:
 
     def _look_over(self, report: ConvertReport) -> None:
         """What `inspect` would warn of, told at once."""
-        from pose2rgbd_ros.dataset import inspect  # with it comes matplotlib
+        from pose2rgbd_ros.dataset.inspect import look_over  # with it comes matplotlib
 
-        dataset = Dataset(self.out)
-        depth = inspect.sampled_depth(dataset, every=_LOOK_EVERY) if dataset.has_depth else None
-        for warning in inspect.warnings(dataset, depth) if len(dataset) else ():
+        for warning in look_over(self.out):
             report.bags[-1].warn(warning)
+        lost = {reason: count for reason, count in report.rejects.items() if reason not in NOT_WANTED}
+        images = report.frames_written + report.frames_already_there + sum(lost.values())
+        if sum(lost.values()) > _MOST_LOST * images:
+            reason = max(lost, key=lambda name: lost[name])
+            report.bags[-1].warn(
+                f"{sum(lost.values())} of {images} images gave no frame, most of them for {reason}: see {REJECTS}"
+            )
 
     def _tell_too_far(self, pixels: int, report: ConvertReport) -> None:
         if pixels:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pose2rgbd_ros.dataset.importers.photos.exif import Lens, Photo
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.geometry.arrays import Bool
 from pose2rgbd_ros.geometry.camera import Camera
 
@@ -74,7 +75,9 @@ def camera_of(
     """
     same = np.zeros(len(photos), dtype=bool)
     fisheye = sum(photo.lens.fisheye for photo in photos)
-    warnings = [f"{fisheye} photos are of a fisheye lens; its distortion is not modelled"] if fisheye else []
+    warnings = (
+        [f"{counted(fisheye, 'photo')} of a fisheye lens; its distortion is not modelled"] if fisheye else []
+    )
     if fov_deg:
         how = f"field of view as given, {fov_deg:g} degrees"
         return PhotoCamera(Camera.from_fov(width, height, fov_deg), how, warnings, same)

@@ -28,7 +28,7 @@ from pose2rgbd_ros.dataset.importers.report import BagReport, ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.ingest import jobs_of
 from pose2rgbd_ros.dataset.meta import DatasetMeta
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
@@ -149,7 +149,7 @@ class _PhotoSet:
         turned = [photo for photo in photos if photo.orientation != 1]
         if turned:
             self._report.note(
-                f"{len(turned)} photos carry an EXIF rotation ({_names(turned)}); it is ignored, rows are as stored"
+                f"EXIF rotation of {counted(len(turned), 'photo')} ({_names(turned)}) is ignored, rows are as stored"
             )
         return photos
 
@@ -229,9 +229,14 @@ class _PhotoSet:
 
     def _pitch_zero(self, photos: list[Photo], datum: Datum) -> tuple[str, str]:
         """Where cameras look at pitch 0, by the option, else by the tags unless the pictures contradict; and why."""
+        of_camera = photos_poses.source_of(photos, self._config.orientation) == "camera"
         if self._options.pitch_zero != "auto":
+            if not of_camera:
+                self._report.note(
+                    "--photos.pitch-zero is of angles of the camera; these photos' poses have none"
+                )
             return self._options.pitch_zero, "as given"
-        if photos_poses.source_of(photos, self._config.orientation) != "camera":
+        if not of_camera:
             return "horizon", ""
         zero, why = photos_poses.pitch_zero(photos)
         some = [photo for photo in photos if photo.has_position][:_MOST_FOR_PITCH]
@@ -283,7 +288,7 @@ class _PhotoSet:
         elif turned:
             course = "the course over ground, which is no record of how the camera was held"
             self._report.warn(
-                f"the pixels of {len(turned)} photos seem turned by some 180 degrees against "
+                f"the pixels of {counted(len(turned), 'photo')} seem turned by some 180 degrees against "
                 f"{course if poses.source == 'course' else 'the poses of the file'} ({_names(turned)}); their poses were left"
             )
         error_deg = np.where(check.turned & fix, (check.error_deg + 360.0) % 360.0 - 180.0, check.error_deg)

@@ -144,6 +144,8 @@ class VideoFile:
         try:
             return av.open(str(self.path), metadata_errors="replace")
         except (av.error.FFmpegError, ValueError, OSError) as error:
+            if self.path.is_file() and not self.path.stat().st_size:
+                raise UserError(f"{self.path} is empty; expected a video") from error
             hint = "; it seems to be cut off: its index (moov), which is written last, is missing"
             raise UserError(
                 f"{self.path} cannot be opened as a video ({error}){hint if self._lacks_index() else ''}"
