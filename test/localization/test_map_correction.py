@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,29 @@ def test_noise_is_averaged_and_the_covariance_holds():
     assert np.all(rms > 0.25 * np.mean(said, axis=0))
 
 
+@pytest.mark.parametrize("apart_s", [0.1, 3.0])
+@pytest.mark.parametrize("axis", [0, 5])
+def test_what_contradicts_by_hand(apart_s: float, axis: int):
+    """A pose whose squared distance, by both covariances and the walk of the odometry, is beyond the gate."""
+    settings = CorrectionSettings(agreeing=1, gate=9.0)
+    walk = [settings.walk_m_per_sqrt_s**2] * 3 + [np.deg2rad(settings.turn_deg_per_sqrt_s) ** 2] * 3
+    sigma = np.sqrt(2 * COVARIANCE[axis, axis] + apart_s * walk[axis])
+    for share, believed in ((0.99, True), (1.01, False)):
+        correction, T = MapCorrection(settings), flight(1)[0]
+        assert correction.add(T_MAP_ODOM @ T, COVARIANCE, T, 0)
+        settings.agreeing = 2
+        off = moved(T_MAP_ODOM @ T, np.eye(6)[axis] * 3.0 * sigma * share)
+        assert correction.add(off, COVARIANCE, T, round(apart_s * 1e9)) == believed
+        assert correction.set_aside == (not believed)
+        settings.agreeing = 1
+
+
+def test_a_pose_without_covariance_is_as_uncertain_as_the_settings_say():
+    correction, T = MapCorrection(CorrectionSettings(agreeing=1, sigma_m=2.0, sigma_deg=3.0)), flight(1)[0]
+    assert correction.add(T_MAP_ODOM @ T, None, T, 0)
+    assert np.allclose(correction.current.covariance, np.diag([4.0] * 3 + [np.deg2rad(3.0) ** 2] * 3))
+
+
 def test_images_close_in_time_do_not_make_it_certain():
     """Thirty images a second that all err alike: after a second no more is known than one of them tells."""
     correction = MapCorrection(CorrectionSettings())
@@ -109,6 +133,16 @@ def test_it_jumps_when_several_agree_and_begins_no_sooner():
     assert jumped == [False, False, False, True, True]
     assert (correction.set_aside, correction.jumps) == (4, 1)
     np.testing.assert_allclose(correction.current.T_map_odom, elsewhere, atol=1e-6)
+
+
+def test_a_single_stray_pose_does_not_hinder_a_jump():
+    """What contradicts it as well is where the next agreement begins."""
+    correction, T = MapCorrection(CorrectionSettings(agreeing=3)), flight(1)[0]
+    stray, elsewhere = (moved(T_MAP_ODOM, np.array([x, 0, 0, 0, 0, 0])) for x in (-40.0, 25.0))
+    places = [T_MAP_ODOM] * 3 + [stray] + [elsewhere] * 3
+    believed = [correction.add(place @ T, COVARIANCE, T, i * 1_000_000_000) for i, place in enumerate(places)]
+    assert believed == [False, False, True, False, False, False, True]
+    assert (correction.set_aside, correction.jumps) == (4, 1)
 
 
 def test_wrong_poses_that_do_not_agree_never_make_a_jump():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -254,6 +255,60 @@ def test_an_image_moved_to_where_a_rendering_was_made(place: Renderer, image: np
     assert likeness(query, memory) < 0.8
     left = np.abs(moved.rgb.astype(float) - memory.rgb)[moved.seen].mean()
     assert left < 0.3 * np.abs(image.astype(float) - memory.rgb).mean()
+
+
+def pictures(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two unrelated textures (96, 96, 3), of 30 levels of contrast."""
+    blots = np.random.default_rng(seed).normal(size=(2, 24, 24, 1)).astype(np.float32)
+    first, second = (cv2.resize(one, (96, 96), interpolation=cv2.INTER_CUBIC)[..., None] for one in blots)
+    return tuple(
+        np.clip(128 + 30 * one.repeat(3, axis=2), 0, 255).astype(np.uint8) for one in (first, second)
+    )
+
+
+def alike(
+    rgb: np.ndarray, shown: np.ndarray, seen: np.ndarray | None = None, depth: np.ndarray | None = None
+) -> float:
+    query = Picture(rgb, np.ones((96, 96), bool) if seen is None else seen, CAMERA)
+    return likeness(
+        query, Memory(shown, np.ones((96, 96), np.float32) if depth is None else depth, TRUE, CAMERA)
+    )
+
+
+def test_likeness_is_of_texture_whatever_the_light() -> None:
+    texture, other = pictures()
+    assert alike(texture, texture) > 0.97
+    assert alike(texture, (texture * 0.5 + 60).astype(np.uint8)) > 0.93
+    assert alike(texture, 255 - texture) < -0.97, "a negative is no likeness"
+    assert abs(alike(texture, other)) < 0.25
+    bright = np.where(np.arange(96)[:, None, None] < 48, 90, 0)  # a sky over both
+    skies = [np.clip(one * 0.4 + bright, 0, 255).astype(np.uint8) for one in (texture, other)]
+    assert alike(*skies) < 0.75, "what they share in the large does not help"
+
+
+def test_likeness_counts_only_what_is_known_and_seen() -> None:
+    texture, other = pictures()
+    left, ones = np.arange(96)[None, :] < 48, np.ones((96, 96), np.float32)
+    half = np.where(left[..., None], other, texture)
+    assert alike(texture, half) < 0.7
+    assert alike(texture, half, depth=np.where(left, np.nan, ones)) > 0.97
+    assert alike(texture, half, seen=np.broadcast_to(~left, (96, 96))) > 0.97
+    black = np.where(left[..., None], 0, texture).astype(np.uint8)
+    assert alike(texture, black, depth=np.where(left, np.nan, ones)) > 0.95, "not even next to it"
+    top, more = (np.broadcast_to(np.arange(96)[:, None] < rows, (96, 96)) for rows in (8, 20))
+    assert np.isnan(alike(texture, texture, seen=top)), "less than a tenth of the picture"
+    assert alike(texture, np.where(more[..., None], texture, other), seen=more) > 0.95
+
+
+def test_windows_that_are_flat_in_the_cameras_image_do_not_count() -> None:
+    texture, _ = pictures()
+    left, level = np.arange(96)[None, :, None] < 48, np.full((96, 96, 3), 128, np.uint8)
+    flat = np.where(left, level, texture)
+    assert alike(flat, texture) > alike(texture, flat) + 0.1, "the camera sees what memory does not hold"
+    noise = np.random.default_rng(1).normal(size=(2, 96, 96, 1)) * 4
+    dim = [np.clip(texture * 0.2 + 100 + one, 0, 255).astype(np.uint8) for one in noise]
+    assert alike(texture, texture) - alike(*dim) > 0.2, "contrast of the size of noise is worth less"
+    assert np.isnan(alike(level, texture))
 
 
 def test_renderers_that_cannot_refine_are_refused(tmp_path: Path) -> None:
