@@ -76,6 +76,28 @@ def test_the_covariance_turns_with_the_heading():
     assert (np.linalg.eigvalsh(first) > 0).all()
 
 
+def test_position_and_rotation_grow_with_doubts_of_their_own():
+    """Sizes that follow one doubt each exactly: its slope by hand, and none of the other."""
+    generator = np.random.default_rng(11)
+    doubt = generator.normal(size=(300, 2)) * [2.0, 0.5]
+    doubt -= doubt.mean(axis=0)
+    doubt[:, 1] -= doubt[:, 0] * (doubt[:, 0] @ doubt[:, 1]) / (doubt[:, 0] @ doubt[:, 0])
+    way = generator.normal(size=(300, 2, 3))
+    way /= np.linalg.norm(way, axis=2, keepdims=True)
+    error = (way * np.exp([0.3, 0.9] * doubt + [0.0, -4.0])[..., None]).reshape(300, 6)
+    model = covariance.fit(error, doubt, np.arange(300) // 20)
+    slope = np.diag([0.3, 0.9] * doubt.std(axis=0)) / (1 + covariance.RIDGE)
+    assert np.allclose(model.weights[:, 1:], slope)
+    assert np.allclose(model.weights[:, 0], [0.0, -4.0])
+
+
+def test_a_bias_counts_as_error():
+    error, doubt, unit = drawn(400, 12)
+    error = 0.1 * error + [0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
+    model = covariance.fit(error, doubt, unit)
+    assert model.covariance_level(np.zeros((1, 3)))[0, 1, 1] > 1.0
+
+
 def test_axes_by_hand():
     """A camera that looks down with its image's top to the west has its right to the north and its ahead to the west."""
     T = np.eye(4)
