@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,11 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
 from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.evidence import DOUBTS
+from pose2rgbd_ros.localization.evidence import DOUBTS, doubts
+from pose2rgbd_ros.localization.eye import Eye, pose_network
 from pose2rgbd_ros.localization.found import heading_deg
 from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 FRAMES, REALISM = 120, list(DOUBTS).index("realism")
 
@@ -244,6 +247,51 @@ def test_a_calibration_of_other_weights_or_damaged_is_refused(place: tuple[Path,
     save_file({**arrays, "gate.limit": np.array(np.nan)}, again / ARRAYS_FILE)
     with pytest.raises(UserError, match="not of one calibration"):
         Localizer(again, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("format_version", 2, "format_version is 2"),
+        ("crops", 4, "crops is 4"),
+        ("gate.limit", np.array(np.nan), "gate.limit is not finite"),
+        ("covariance.scatter", np.full((6, 6), np.inf), "covariance.scatter is not finite"),
+    ],
+)
+def test_a_calibration_that_says_the_impossible_is_refused(
+    place: tuple[Path, Path], tmp_path: Path, key: str, value: object, word: str
+):
+    """Files that belong together, of values that cannot be."""
+    copy = carpet.write_posenet(tmp_path / "copy", place[1])
+    values = yaml.safe_load((place[0] / "checkpoint" / CALIBRATION_FILE).read_text())
+    arrays = load_file(place[0] / "checkpoint" / ARRAYS_FILE)
+    (arrays if key in arrays else values)[key] = value
+    save_file(arrays, copy / ARRAYS_FILE)
+    values["arrays_sha256"] = hashlib.sha256((copy / ARRAYS_FILE).read_bytes()).hexdigest()
+    (copy / CALIBRATION_FILE).write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=word):
+        Localizer(copy, "cpu")
+
+
+def test_a_calibration_comes_back_as_it_was_and_with_its_crops(place: tuple[Path, Path], tmp_path: Path):
+    dataset = place[1]
+    checkpoint, data = carpet.write_posenet(tmp_path / "checkpoint", dataset), Dataset(dataset)
+    made = calibrate_localizer(checkpoint, dataset, LocalizerGoal(crops=5)).calibration
+    read = Localizer(checkpoint, "cpu").calibration
+    assert (read.crops, read.true_accept, read.figures["judged"]) == (5, 0.95, made.figures["judged"])
+    for part in ("covariance", "gate", "features", "memory"):
+        for name, value in vars(getattr(made, part)).items():
+            assert np.array_equal(getattr(getattr(read, part), name), value), (part, name)
+    loaded = load_checkpoint(checkpoint)
+    seen = Eye(loaded, pose_network(loaded), "cpu", 5).look([data.rgb(6)], data.camera)[0]
+    found = Localizer(checkpoint, "cpu").find(data.rgb(6), data.camera)
+    assert np.allclose(found.T_map_cam, seen.reading.T_map_cam, atol=1e-4)
+    figures = doubts(seen.reading, seen.view, made.features, made.memory)
+    assert found.score == pytest.approx(made.gate.score(figures), rel=1e-3)
+    assert found.limit == made.gate.limit
+    assert np.allclose(
+        found.covariance, made.covariance.covariance_map(figures, seen.reading.T_map_cam), rtol=1e-3
+    )
 
 
 def test_another_recording_needs_the_dataset_trained_on(place: tuple[Path, Path], tmp_path: Path):
