@@ -69,6 +69,7 @@ def test_warnings_end_a_strict_run_before_the_training(
         )
         write_photo(tmp_path / "survey" / f"{i}.jpg", np.full((60, 80, 3), 90, np.uint8), facts)
     call = ["run", str(tmp_path / "survey"), "--out", str(tmp_path / "out"), "--photos.yaw-check", "off"]
+    call += "--train.max-minutes 0.01 --train.size 32 --live-s 0".split()  # if it did train
     for again in ("", "convert: done before"):
         assert main([*call, "--strict"]) == 1
         printed = capsys.readouterr()
