@@ -16,7 +16,7 @@ from rosbags.serde import SerdeError
 
 from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, open_remains, recording_files, zstd
 from pose2rgbd_ros.bags.px4 import beginning_of
-from pose2rgbd_ros.bags.stamps import TF, header_stamp_ns, message_heads, transform_edge
+from pose2rgbd_ros.bags.stamps import TF, header_stamp_ns, in_storage_order, message_heads, transform_edge
 from pose2rgbd_ros.bags.typestores import typestore_of
 from pose2rgbd_ros.errors import UserError
 
@@ -96,6 +96,16 @@ class BagReader:
         """
         parts = [self._part_stamps(index, frozenset(topics), by_edge) for index in range(len(self._files))]
         return heapq.merge(*parts, key=lambda item: item[1])
+
+    def in_storage_order(self, topics: Collection[str]) -> list[tuple[str, int]]:
+        """(topic, receive stamp in ns) as the messages were written, of the files of which that is known."""
+        found: list[tuple[str, int]] = []
+        for reader, _ in self._files:
+            connections = [item for item in reader.connections if item.topic in topics]
+            with suppress(*DAMAGE):
+                written = in_storage_order(reader, connections) if connections else None
+                found += [item for item in written or () if 0 <= item[1] <= _LATEST_NS]
+        return found
 
     def _part_stamps(
         self, index: int, topics: frozenset[str], by_edge: bool

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from io import BytesIO
 from typing import Any, BinaryIO
 
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, decompress, read_exact
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
@@ -20,6 +21,7 @@ _LENGTH_BYTES = 4
 _HEAD_BYTES = 256
 _RECORD, _MESSAGE = struct.Struct("<BQ"), struct.Struct("<HIQQ")
 _MESSAGE_OPCODE = 0x05
+_SIZE, _INDEX_ENTRY = struct.Struct("<I"), struct.Struct("<QQ")
 
 Head = tuple[Any, int, bytes]  # connection, when it was received, the first bytes
 
@@ -64,6 +66,45 @@ def message_heads(reader: Any, connections: Collection[Any]) -> Iterator[Head] |
     if type(reader) is Sqlite3Reader:
         return _heads_of_sqlite(reader, wanted)
     return None
+
+
+def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[str, int]] | None:
+    """Topics and times of reception, in the order in which the messages were written; None where that is not known.
+
+    It differs from the order of reception where the recorder's own clock was set back. What the libraries below raise on
+    damaged files passes through.
+    """
+    topics = {item.id: item.topic for item in connections}
+    if type(reader) is McapReader and reader.chunks:
+        return [(topics[number], at_ns) for number, at_ns in _written_to_mcap(reader, topics)]
+    if type(reader) is Sqlite3Reader:
+        assert reader.dbconn
+        numbers = ", ".join(str(int(number)) for number in topics)
+        rows = reader.dbconn.execute(
+            f"SELECT topic_id, timestamp FROM messages WHERE topic_id IN ({numbers}) ORDER BY id"
+        )
+        return [(topics[number], at_ns) for number, at_ns in rows]
+    if type(reader) is Ros1Reader:
+        found = [
+            (entry.chunk_pos, entry.offset, number, entry.time)
+            for number in topics
+            for entry in reader.indexes[number]
+        ]
+        return [(topics[number], at_ns) for _, _, number, at_ns in sorted(found)]
+    return None
+
+
+def _written_to_mcap(reader: McapReader, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Channels and times, from the index behind each chunk."""
+    assert reader.bio
+    for chunk in sorted(reader.chunks, key=lambda it: it.chunk_start_offset):
+        found = []
+        for number in chunk.message_index_offsets.keys() & set(wanted):
+            reader.bio.seek(chunk.message_index_offsets[number] + _RECORD.size + 2)
+            (size,) = _SIZE.unpack(read_exact(reader.bio, _SIZE.size))
+            entries = _INDEX_ENTRY.iter_unpack(read_exact(reader.bio, size))
+            found += [(offset, number, at_ns) for at_ns, offset in entries]
+        yield from ((number, at_ns) for _, number, at_ns in sorted(found))
 
 
 def _heads_of_mcap(reader: McapReader, wanted: dict[int, Any]) -> Iterator[Head]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ IMAGE, ODOM = "/camera/image/compressed", "/odom"
 SPEED_MPS, TURN_RADPS = 2.0, 0.5
 # Steps below this are not told from jitter (docs/convert.md, Clocks).
 LEAST_STEP_S = 0.1
+STORAGES: dict[str, dict[str, str]] = {"mcap": {}, "sqlite3": {"storage": "sqlite3"}, "ros1": {"ros": "1"}}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Set:
     length_s: float = 1.8
     images_in: tuple[float, float] = (0.0, 1.0)
     poses_in: tuple[float, float] = (0.0, 1.0)
+    recorder_by_s: float = 0.0  # the recorder's own clock was set then, too
+    storage: str = "mcap"
 
     def true_s(self, count: int, part: float, within: tuple[float, float]) -> np.ndarray:
         first_s, last_s = (edge * self.length_s for edge in within)
@@ -57,7 +60,7 @@ class Set:
 
     def write(self, path: Path) -> dict[int, float]:
         """The recording; and by the (unique) brightness of an image, its true time."""
-        rng, make = np.random.default_rng(self.seed), MessageFactory()
+        rng, make = np.random.default_rng(self.seed), MessageFactory(STORAGES[self.storage].get("ros", "2"))
         sent, times = [], {}
         for i, true_s in enumerate(self.true_s(self.images, 0.4, self.images_in)):
             sent.append((true_s, 0.005, IMAGE, i))
@@ -88,9 +91,10 @@ class Set:
                 else:
                     message = make.odometry(stamp, "map", "base_link", position, quat)
             entries.append((received, topic, message))
-        with BagWriter(path) as bag:
+        set_ns = T0 + round(self.at * self.length_s * S)
+        with BagWriter(path, **STORAGES[self.storage]) as bag:
             for received, topic, message in sorted(entries, key=lambda entry: entry[0]):
-                bag.write(topic, message, received)
+                bag.write(topic, message, received + (received >= set_ns) * round(self.recorder_by_s * S))
         return times
 
 
@@ -166,6 +170,36 @@ recordings = st.builds(
 def test_no_accepted_pose_is_ever_wrong(recorded: Set, stamps: str) -> None:
     # By reception images are 4 ms later than poses.
     convert_and_check(recorded, stamps, within_s=0.006)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    recordings,
+    st.floats(0.1, 40),
+    st.sampled_from(list(STORAGES)),
+    st.sampled_from(["auto", "header", "received"]),
+)
+def test_nor_is_it_when_the_recorders_clock_was_set_back(
+    recorded: Set, back_s: float, storage: str, stamps: str
+) -> None:
+    """With the stamps, that are of the same computer, or while they are of another clock that goes on."""
+    by_s = -back_s if recorded.by_s else 0.0
+    topics = recorded.topics if stamps == "auto" else (IMAGE, ODOM)
+    convert_and_check(
+        replace(recorded, by_s=by_s, recorder_by_s=-back_s, storage=storage, topics=topics),
+        stamps,
+        within_s=0.006,
+    )
+
+
+@pytest.mark.parametrize("storage", list(STORAGES))
+@pytest.mark.parametrize("by_s", [-0.5, 0.0])
+def test_what_the_recorder_received_at_times_that_came_twice_is_left_out(storage: str, by_s: float) -> None:
+    recorded = Set(by_s, length_s=9.0, images=60, poses=180, recorder_by_s=-0.5, storage=storage)
+    report, frames = convert_and_check(recorded, "auto", within_s=0.006)
+    assert 60 - frames <= 15, "half a second twice, and half a second around it"
+    assert report.rejects["time_jump"] >= 6
+    assert [text for text in report.warnings if "the recorder's own clock was set back by about 0." in text]
 
 
 @settings(max_examples=20, deadline=None)

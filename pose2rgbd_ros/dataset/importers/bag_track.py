@@ -65,7 +65,7 @@ class FirstPass:
         self._to_recorders_clock()
 
     def _read(self, reader: BagReader) -> None:
-        handlers = self._handlers()
+        handlers, fixed = self._handlers(), {self.topics.camera_info, *self.topics.tf_static}
         messages = tqdm(
             reader.messages(list(handlers)),
             desc=f"{reader.path.name} poses",
@@ -75,7 +75,7 @@ class FirstPass:
             disable=None,
         )
         for self._topic, received_ns, message in messages:
-            if self.options.clocks.is_stray(self._topic, received_ns):
+            if self._topic not in fixed and self.options.clocks.is_stray(self._topic, received_ns):
                 continue
             handlers[self._topic](message, received_ns)
 
@@ -197,7 +197,7 @@ class FirstPass:
     def _read_transforms(self, message: Any, received_ns: int, static: bool) -> None:
         clocks, poses = self.options.clocks, decode.transform_samples(message)
         name = edge_name(self._topic, f"{poses[0].parent_frame} -> {poses[0].child_frame}") if poses else ""
-        if clocks.is_stray(name, received_ns):
+        if not static and clocks.is_stray(name, received_ns):
             return
         for pose in poses:
             if not pose.parent_frame or not pose.child_frame or pose.parent_frame == pose.child_frame:

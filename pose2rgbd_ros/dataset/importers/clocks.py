@@ -62,7 +62,8 @@ class Clocks:
 
     Corrections are by topic; of TF by topic and edge (bags.reader.edge_name). `unsure_ns` are times of reception in which
     an image and the poses may have stamps of two clocks, and why; `strays_ns`, by the same names as the corrections,
-    those of single messages that are stamped unlike the ones before and after. `warnings` tell all this in words.
+    those of single messages that are stamped unlike the ones before and after. Times of reception in `twice_ns` the
+    recorder's own clock passed twice: what was received then is left out. `warnings` tell all this in words.
     `images_ns` are the stamps of the images.
     """
 
@@ -70,6 +71,7 @@ class Clocks:
     corrections: dict[str, Correction] = field(default_factory=dict)
     unsure_ns: list[tuple[int, int, str]] = field(default_factory=list)
     strays_ns: dict[str, set[int]] = field(default_factory=dict)
+    twice_ns: list[tuple[int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     images_ns: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -90,11 +92,12 @@ class Clocks:
 
     def is_stray(self, topic: str, received_ns: int) -> bool:
         """Whether the stamp of that message says nothing."""
-        return received_ns in self.strays_ns.get(topic, ())
+        twice = any(first <= received_ns <= last for first, last in self.twice_ns)
+        return twice or received_ns in self.strays_ns.get(topic, ())
 
     def doubt(self, topic: str, received_ns: int) -> str:
         """Why an image of `topic` received then must not have a pose; "" when it may."""
-        if self.is_stray(topic, received_ns):
+        if received_ns in self.strays_ns.get(topic, ()):
             return "its stamp is none between those of the images before and after"
         return next((why for first, last, why in self.unsure_ns if first <= received_ns <= last), "")
 
@@ -149,11 +152,19 @@ def find_clocks(reader: BagReader, image_topic: str, others: Collection[str], st
     Stamps that jump are joined first. The corrections come from medians of header minus reception, so that they hold
     none of the jitter of reception. `others` are topics whose messages begin with a header, or TF.
     """
-    if stamps == "received":
+    clocks = Clocks(received=stamps == "received", twice_ns=_passed_twice(reader, [image_topic, *others]))
+    for first_ns, last_ns in clocks.twice_ns:
+        why = f"the recorder's own clock was set back by {(last_ns - first_ns) / SECOND_NS:.3f} s then"
+        clocks.unsure_ns.append((first_ns - STRAY_NS // 2, last_ns + STRAY_NS // 2, why))
+        clocks.warnings.append(
+            f"the recorder's own clock was set back by about {(last_ns - first_ns) / SECOND_NS:.3f} s while it recorded: what "
+            f"it received at times that came twice is left out ({TIME_JUMP})"
+        )
+    if clocks.received:
         received_ns = [at for _, at, _ in reader.stamps([image_topic])]
-        return Clocks(received=True, images_ns=np.array(received_ns, dtype=np.int64))
-    logs = _read(reader, [image_topic, *others])
-    clocks = Clocks()
+        clocks.images_ns = np.array(received_ns, dtype=np.int64)
+        return clocks
+    logs = _read(reader, [image_topic, *others], clocks)
     settings = _settings(logs, clocks)
     sure = [setting for setting in settings if setting.sure]
     if stamps == "auto":
@@ -172,9 +183,52 @@ def find_clocks(reader: BagReader, image_topic: str, others: Collection[str], st
     return clocks
 
 
-def _read(reader: BagReader, topics: list[str]) -> dict[str, StampLog]:
+def _passed_twice(reader: BagReader, topics: list[str]) -> list[tuple[int, int]]:
+    """Times of reception that the recorder's clock passed twice, since it was set back: the first and last of each.
+
+    There a topic's next message is written too soon after its last, or before it, and earlier than what was written just
+    before by others. Messages that were merely written out of order keep the distance from the last of their topic.
+    """
+    written = reader.in_storage_order(topics)
+    if not written:
+        return []
+    numbers = {topic: i for i, topic in enumerate(topics)}
+    topic_of = np.array([numbers[topic] for topic, _ in written])
+    received = np.array([at_ns for _, at_ns in written], dtype=np.int64)
+    newest = np.maximum.accumulate(received)
+    cuts = set[int]()
+    for i in range(len(topics)):
+        own = np.flatnonzero(topic_of == i)
+        gap = np.diff(received[own])
+        if len(gap):
+            early = gap < np.median(gap) - 0.9 * LEAST_STEP_NS
+            at = own[1:][early]
+            cuts |= set(at[received[at] < newest[at]].tolist())
+    found = []
+    for begin, end in itertools.pairwise([*sorted(cuts), len(received)]):
+        first = int(max(received[:begin].min(), received[begin:end].min()))
+        last = int(min(newest[begin - 1], received[begin:end].max()))
+        if first <= last:
+            found.append((first, last))
+    return _merged(found)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of time that overlap, or nearly do, as one."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1] + LEAST_STEP_NS:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found
+
+
+def _read(reader: BagReader, topics: list[str], clocks: Clocks) -> dict[str, StampLog]:
     found: dict[str, tuple[array[int], array[int]]] = {}
     for name, received_ns, header_ns in reader.stamps(topics, by_edge=True):
+        if clocks.is_stray(name, received_ns):
+            continue
         headers, received = found.setdefault(name, (array("q"), array("q")))
         headers.append(header_ns or received_ns)
         received.append(received_ns)
