@@ -277,3 +277,52 @@ def test_stamps_that_are_no_clock_are_refused(tmp_path: Path) -> None:
         convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward"))
     report = convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward", stamps="received"))
     assert report.frames_written >= 79
+
+
+@pytest.mark.parametrize("by_s", [-2.0, -0.5])
+def test_transforms_of_one_side_of_a_step_do_not_meet_those_of_the_other(by_s: float, tmp_path: Path) -> None:
+    """Of two transforms one is sent before the clock is set back, one after: by their stamps they meet, in truth never."""
+    make, path, at_s = MessageFactory(), tmp_path / "bag", 3.0
+    with BagWriter(path) as bag:
+        for i in range(120):
+            t = i * 0.05
+            stamp = T0 + round((t + (by_s if t >= at_s else 0.0)) * S)
+            frames = ("map", "odom") if t < at_s else ("odom", "base_link")
+            moved = StampedTransform(
+                stamp, *frames, np.array([SPEED_MPS * t, 1.0, 10.0]), np.array([0, 0, 0, 1.0])
+            )
+            bag.write("/tf", make.tf_message([moved]), T0 + round(t * S) + MS)
+            if i % 2:
+                image = make.compressed_image(stamp, "camera_optical", picture(i // 2))
+                bag.write(IMAGE, image, T0 + round(t * S) + 5 * MS)
+    convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward", jobs=1))
+    dataset = Dataset(tmp_path / "out")
+    assert dataset.meta.map_frame == "odom", "map -> base_link is never known"
+    for i in range(len(dataset)):
+        true_s = 0.05 + round(float(dataset.rgb(i).mean()) / 3) * 0.1
+        assert float(dataset.T_map_cam[i, 0, 3]) / SPEED_MPS == pytest.approx(true_s, abs=1e-3)
+
+
+def test_two_images_that_are_late_are_not_taken_for_a_clock_that_was_set(tmp_path: Path) -> None:
+    """The first two wait half a second, the next are lost, the others come in time: not for sure a step of the clock."""
+    make, path = MessageFactory(), tmp_path / "bag"
+    entries = []
+    for i in range(200):
+        t = i * 0.02
+        pose = make.odometry(T0 + round(t * S), "map", "base_link", [SPEED_MPS * t, 1.0, 10.0], [0, 0, 0, 1])
+        entries.append((T0 + round(t * S) + MS, ODOM, pose))
+    for i in range(40):
+        t = 0.01 + i * 0.1
+        received_s = t + (0.5 if i < 2 else 0.005)
+        if not 2 <= i < 6:
+            image = make.compressed_image(T0 + round(t * S), "camera_optical", picture(i))
+            entries.append((T0 + round(received_s * S), IMAGE, image))
+    with BagWriter(path) as bag:
+        for received, topic, message in sorted(entries, key=lambda entry: entry[0]):
+            bag.write(topic, message, received)
+    convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward", jobs=1))
+    dataset = Dataset(tmp_path / "out")
+    assert len(dataset) >= 34
+    for i in range(len(dataset)):
+        true_s = 0.01 + round(float(dataset.rgb(i).mean()) / 3) * 0.1
+        assert float(dataset.T_map_cam[i, 0, 3]) / SPEED_MPS == pytest.approx(true_s, abs=1e-6)
