@@ -89,13 +89,16 @@ def test_position_and_rotation_grow_with_doubts_of_their_own():
     slope = np.diag([0.3, 0.9] * doubt.std(axis=0)) / (1 + covariance.RIDGE)
     assert np.allclose(model.weights[:, 1:], slope)
     assert np.allclose(model.weights[:, 0], [0.0, -4.0])
+    one = doubt.std(axis=0)[None]
+    assert np.allclose(model.difficulty(one), np.exp(np.diag(slope) + [0.0, -4.0]))
 
 
 def test_a_bias_counts_as_error():
     error, doubt, unit = drawn(400, 12)
     error = 0.1 * error + [0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
     model = covariance.fit(error, doubt, unit)
-    assert model.covariance_level(np.zeros((1, 3)))[0, 1, 1] > 1.0
+    sigma = np.sqrt(np.diag(model.scatter))
+    assert sigma[1] > 5 * sigma[0], "though they scatter less ahead than to the right"
 
 
 def test_axes_by_hand():
