@@ -90,7 +90,7 @@ def test_position_and_rotation_grow_with_doubts_of_their_own():
     assert np.allclose(model.weights[:, 1:], slope)
     assert np.allclose(model.weights[:, 0], [0.0, -4.0])
     one = doubt.std(axis=0)[None]
-    assert np.allclose(model.difficulty(one), np.exp(np.diag(slope) + [0.0, -4.0]))
+    assert np.allclose(model.difficulty(one), np.exp(slope.diagonal() + np.array([0.0, -4.0])))
 
 
 def test_a_bias_counts_as_error():
