@@ -197,8 +197,9 @@ class _Topic:
         self._recent: deque[_Seen] = deque()
 
     def steps_since(self, since_ns: int) -> list[SetClock]:
-        """Those that messages show that were let go."""
-        return [step for step in self.steps if step.at < self.passed and step.between_ns[1] > since_ns]
+        """Those that messages show that were let go, and that later ones bear out: else the first were only late."""
+        known = (it for it in self.steps if it.at < self.passed and it.between_ns[1] > since_ns)
+        return [step for step in known if abs(step.by_ns) > LEAST_STEP_NS / 2]
 
     def saw(self, stamp_ns: int, received_ns: int) -> None:
         """The next message."""
@@ -284,7 +285,8 @@ def _unmatched(ours: list[SetClock], theirs: list[SetClock]) -> tuple[list[SetCl
     only_ours, left = [], list(theirs)
     for step in ours:
         for it in left:
-            if at_one_time(it.between_ns, step.between_ns) and alike(it.by_ns, step.by_ns):
+            near = abs(it.by_ns - step.by_ns) < LEAST_STEP_NS and alike(it.by_ns, step.by_ns)
+            if near and at_one_time(it.between_ns, step.between_ns):
                 left.remove(it)
                 break
         else:

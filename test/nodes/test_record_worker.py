@@ -34,6 +34,7 @@ class Desk:
 
     def __init__(self, folder):
         self.folder, self.said = folder, []
+        self.began_s = None  # else messages arrive when they are sent, counted from then
         self.settings = RecordSettings(
             out=str(folder / "1"), depth="none", camera_info=False, body_to_camera="identity", min_free_mib=0
         )
@@ -45,24 +46,25 @@ class Desk:
         self.worker.begin(session)
         return session
 
-    def image(self, session, t_s):
+    def image(self, session, t_s, set_s=0.0):
         message = CompressedImage(format="jpeg")
         message.header.stamp, message.header.frame_id = to_stamp(START_NS + round(t_s * 1e9)), "camera"
         message.data.frombytes(JPEG)
-        arrival = self._arrival(IMAGE, message, t_s)
+        arrival = self._arrival(IMAGE, message, t_s, set_s)
         if session.offer(arrival):
             assert self.worker.put(arrival)
 
-    def pose(self, t_s):
+    def pose(self, t_s, set_s=0.0):
         message = Odometry(child_frame_id="base_link")
         message.header.stamp, message.header.frame_id = to_stamp(START_NS + round(t_s * 1e9)), "odom"
         message.pose.pose.orientation.w = 1.0
         message.pose.pose.position.x = t_s
-        assert self.worker.put(self._arrival(ODOM, message, t_s))
+        assert self.worker.put(self._arrival(ODOM, message, t_s, set_s))
 
-    def _arrival(self, source, message, t_s):
-        stamp_ns = START_NS + round(t_s * 1e9)
-        return Arrival(source, stamp_ns, stamp_ns, time.monotonic(), serialize_message(message))
+    def _arrival(self, source, message, t_s, set_s):
+        stamp_ns = START_NS + round((t_s + set_s) * 1e9)
+        arrived_s = time.monotonic() if self.began_s is None else self.began_s + t_s
+        return Arrival(source, stamp_ns, stamp_ns, arrived_s, serialize_message(message))
 
     def end(self, drain_s):
         done = threading.Event()
@@ -209,3 +211,31 @@ def test_stamps_that_go_back_are_told_and_gone_on_from(desk):
     images, frames, rejects, waiting = session.tallies[""].snapshot()
     assert images == 7 == frames + sum(rejects.values()) + waiting
     assert frames >= 3, "the second round"
+
+
+@pytest.mark.parametrize("by_s", [-3.35, -0.3, 0.3, 3.35])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_clock_that_is_set(desk, by_s, shared):
+    """By all: no pose of before answers for an image of after. By the poses' alone: images after it are left out."""
+    session, ready = desk.begin("1"), threading.Event()
+    desk.worker._command(ready.wait)  # so that all messages are there before the first is looked at
+    desk.began_s = time.monotonic()
+    for i in range(120):
+        t_s = i / 30
+        set_s = by_s if t_s >= 2 else 0.0
+        desk.pose(t_s, set_s)
+        if i % 3 == 1:
+            desk.image(session, t_s + 0.01, set_s if shared else 0.0)
+    ready.set()
+    assert desk.end(5.0).wait(60.0)
+    assert session.failure is None
+    dataset = Dataset(desk.folder / "1")
+    stamps_s = (dataset.stamps_ns - START_NS) / 1e9
+    off_s = np.abs(dataset.T_map_cam[:, None, 0, 3] - stamps_s[:, None] + [0.0, by_s if shared else 0.0]).min(
+        axis=1
+    )
+    assert (off_s < 1e-6).all()
+    images, frames, rejects, waiting = session.tallies[""].snapshot()
+    assert images == 40 == frames + sum(rejects.values()) + waiting
+    assert frames >= 37 if shared else 18 <= frames <= 20
+    assert any("/odom step by" in line for line in desk.said) is not shared

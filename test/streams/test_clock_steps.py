@@ -114,6 +114,19 @@ def test_after_a_step_of_one_of_two_images_are_refused(topic: str, by_s: float) 
     assert refused[said] >= 28, refused
 
 
+@pytest.mark.parametrize("by_s", [0.3, 5.0, -0.7])
+def test_two_clocks_that_are_set_at_one_time_by_other_amounts_are_two(by_s: float) -> None:
+    messages = [
+        (at, topic, true_s, stamp + (round(by_s * S) if topic == POSE and true_s >= 2 else 0))
+        for at, topic, true_s, stamp in Live(0.7).messages()
+    ]
+    settled, refused = record(messages)
+    frames = [item for item in settled if isinstance(item, Frame)]
+    assert all(abs(item.T_map_cam[0, 3] - item.image) < 1e-5 for item in frames)
+    assert len(frames) <= 20
+    assert refused.total() >= 28
+
+
 def test_a_clock_that_is_set_back_again_is_good_again() -> None:
     messages = Live(0.0).messages()
     wrong = [
