@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # `make test` runs two processes of tests at a time: torch and OpenCV of both would otherwise fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C; tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Property tests try the same examples everywhere, so that a failure is the change's; `make search` looks for new ones.
 # No deadline for an example, here for all of them: a shared machine stalls, and a test says nothing of speed.

@@ -320,7 +320,7 @@ def test_cuda_trains_resumes_and_evaluates(flight: Path, tmp_path: Path, precisi
 # Of those left over the interpreter's end could be the process's: SIGABRT after a training that went well.
 COUNT_THREADS = (
     "names = [f.read_text() for f in Path('/proc/self/task').glob('*/comm')]; "
-    "print('threads of gloo:', sum('gloo' in name for name in names))"
+    "print(f\"threads of gloo: {sum('gloo' in name for name in names)}\\n\", end='', flush=True)"
 )
 
 
@@ -332,7 +332,7 @@ def test_the_process_group_is_left_after_an_error_too(flight: Path, tmp_path: Pa
         "try:\n"
         "    train(Path(sys.argv[1]), Path(sys.argv[2]), TrainConfig(size=32, device='cpu', model='posegan'))\n"
         "except UserError as error:\n"
-        "    print('refused:', error)\n"
+        "    print(f'refused: {error}\\n', end='', flush=True)\n"
         f"{COUNT_THREADS}"
     )
     printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=800)
@@ -347,7 +347,7 @@ def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
         "from pose2rgbd_ros.training.config import TrainConfig; "
         "c = TrainConfig(size=32, width=0.125, device='cpu', epochs=60, validate_every=30, tensorboard=False,"
         " model='slice-3', slice_features='first', split='random'); "
-        "print('epochs', train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs); "
+        "print(f'epochs {train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs}\\n', end='', flush=True); "
         f"{COUNT_THREADS}"
     )
     printed = run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=800)
