@@ -111,8 +111,8 @@ def main() -> int:
             rows += measure(options.rounds, load, Path(folder), observer)
             print("\n".join(rows[-len(NODES) :]), flush=True)
     RESULTS.write_text(
-        f"# From Ctrl-C to the end of a node\n\n`python bench/node_shutdown.py {' '.join(sys.argv[1:])}`".rstrip()
-        + f": {options.rounds} rounds, {head}; five processes at once.\n\n"
+        f"# From Ctrl-C to the end of a node\n\n`{' '.join(['python bench/node_shutdown.py', *sys.argv[1:]])}`"
+        f": {options.rounds} rounds, {head}; five processes at once.\n\n"
         + "\n".join(rows)
         + "\n"
     )
