@@ -112,9 +112,7 @@ def main() -> int:
             print("\n".join(rows[-len(NODES) :]), flush=True)
     RESULTS.write_text(
         f"# From Ctrl-C to the end of a node\n\n`{' '.join(['python bench/node_shutdown.py', *sys.argv[1:]])}`"
-        f": {options.rounds} rounds, {head}; five processes at once.\n\n"
-        + "\n".join(rows)
-        + "\n"
+        f": {options.rounds} rounds, {head}; five processes at once.\n\n" + "\n".join(rows) + "\n"
     )
     observer.destroy_node()
     rclpy.shutdown()
