@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,11 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "run", write_flight(folder / "flight", model, np.zeros(FRAMES))
 
 
-def write_flight(folder: Path, model: Path, off_m: np.ndarray) -> Path:
-    """A dataset whose depth is the model's with known noise, and `off_m` (N,) too much of it in each frame."""
+def write_flight(folder: Path, model: Path, off_m: np.ndarray, aside_m: np.ndarray | None = None) -> Path:
+    """A dataset whose depth is the model's with known noise, and `off_m` (N,) too much of it in each frame.
+
+    aside_m: (N,), how far beside the way that was trained.
+    """
     renderer, generator = Renderer(model, "cpu", threads=1, calibrated=False), np.random.default_rng(0)
     x = np.linspace(-2.0, 2.0, len(off_m))
     meta = DatasetMeta(
@@ -46,6 +50,7 @@ def write_flight(folder: Path, model: Path, off_m: np.ndarray) -> Path:
         for index, off in enumerate(off_m):
             T = load_checkpoint(model).training_T_map_cam[0].copy()
             T[0, 3] = x[index]
+            T[1, 3] += 0.0 if aside_m is None else aside_m[index]
             images = renderer.render(T)
             noise = generator.normal(0.0, 0.2, images.depth[0].shape).astype(np.float32)
             noise *= np.where(noise > 0, FARTHER, 1.0)
@@ -53,20 +58,20 @@ def write_flight(folder: Path, model: Path, off_m: np.ndarray) -> Path:
     return folder
 
 
-def write_trained(folder: Path) -> tuple[Path, Path, Split]:
-    """A run trained on a dataset as its split says; frames that judge are nearer than the model says by 4 m."""
+def write_trained(folder: Path, aside_m: float = 0.0, **provenance: Any) -> tuple[Path, Path, Split]:
+    """A run trained on a dataset as its split says; frames that judge are nearer than the model says by 4 m, and aside."""
     model = small_relief.write_small_relief(folder / "run" / "checkpoint")
     stamps_ns = 10**18 + np.arange(80) * 10**8
     position_m = np.stack([np.linspace(-2.0, 2.0, 80), np.zeros(80), np.full(80, 10.0)], axis=-1)
     split = held_out_segments(stamps_ns, position_m, fraction=0.5)
     off_m = np.zeros(80)
     off_m[split.judge] = -4.0
-    dataset = Dataset(write_flight(folder / "flight", model, off_m))
+    dataset = Dataset(write_flight(folder / "flight", model, off_m, np.where(off_m != 0, aside_m, 0.0)))
     trained = dataclasses.replace(
         load_checkpoint(model),
         training_stamps_ns=dataset.stamps_ns[split.train],
         training_T_map_cam=dataset.T_map_cam[split.train],
-        provenance={"split": split.to_dict()},
+        provenance={"split": split.to_dict(), **provenance},
     )
     save_checkpoint(model, trained)
     return folder / "run", dataset.path, split
@@ -102,6 +107,22 @@ def test_what_judges_changes_no_bound_and_is_told_apart(
     assert again.false_safe.value == pytest.approx(figures["judged"]["false_safe"][0], abs=1e-4)
 
 
+def test_what_judges_is_seen_through_the_guard(tmp_path: Path):
+    """Frames 6 m beside the way: the renderer withholds their depth, so nothing of it is counted."""
+    run, dataset, split = write_trained(tmp_path, aside_m=6.0)
+    assert calibrate.main([str(run), str(dataset), "--device", "cpu"]) == 0
+    judged = yaml.safe_load((run / "checkpoint" / "calibration.yaml").read_text())["figures"]["judged"]
+    assert judged["frames"] == len(split.judge)
+    assert (judged["passed"][0], judged["known"][0]) == (0.0, 0.0)
+
+
+def test_depth_beyond_what_was_trained_calibrates_nothing(tmp_path: Path):
+    """The training took depths up to 5 m only; here all surfaces are farther."""
+    run, dataset, _ = write_trained(tmp_path, config={"max_depth": 5.0})
+    with pytest.raises(UserError, match="no held-out frame has a known depth"):
+        calibrate.main([str(run), str(dataset), "--device", "cpu"])
+
+
 def test_a_model_that_is_wrong_everywhere_has_no_pose_in_its_guard(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -131,6 +152,10 @@ def test_it_writes_figures_tables_and_a_page(flight: tuple[Path, Path], capsys: 
     assert "nothing was left to judge on" in (run / "report" / "calibration.html").read_text()
     assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
     renderer = Renderer(run / "checkpoint", "cpu", threads=1)
+    usual_m = np.nanmedian(np.stack([Dataset(dataset).depth(index) for index in range(FRAMES)]))
+    assert renderer.calibration.distance_m == pytest.approx(usual_m, rel=0.05), (
+        "by which turns are told in metres"
+    )
     images = renderer.render(load_checkpoint(run / "checkpoint").training_T_map_cam[5])
     known = np.isfinite(images.depth)
     assert known.mean() > 0.5

@@ -36,7 +36,7 @@ from pose2rgbd_ros.localization.evidence import DOUBTS, doubts
 from pose2rgbd_ros.localization.eye import Eye, pose_network
 from pose2rgbd_ros.localization.found import heading_deg
 from pose2rgbd_ros.localization.localizer import Localizer
-from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 FRAMES, REALISM = 120, list(DOUBTS).index("realism")
 
@@ -294,6 +294,18 @@ def test_a_calibration_comes_back_as_it_was_and_with_its_crops(place: tuple[Path
     )
 
 
+def test_what_the_network_sees_is_that_of_the_centre_crop(place: tuple[Path, Path]):
+    loaded, data = load_checkpoint(place[0] / "checkpoint"), Dataset(place[1])
+    images = [data.rgb(6), data.rgb(40)]
+    one, five = (
+        Eye(loaded, pose_network(loaded), "cpu", crops).look(images, data.camera) for crops in (1, 5)
+    )
+    features = [[seen.reading.features for seen in each] for each in (one, five)]
+    assert np.allclose(*features, atol=1e-4)
+    assert not np.allclose(features[0][0], features[0][1], atol=1e-2)
+    assert all(seen.reading.spread.min() > 0 for seen in five)
+
+
 def test_another_recording_needs_the_dataset_trained_on(place: tuple[Path, Path], tmp_path: Path):
     run, dataset = place
     T = carpet.poses(np.linspace(-12, 12, 24), np.full(24, 3.0))
@@ -376,13 +388,55 @@ def test_locate_keeps_what_it_found_when_it_is_interrupted(
     assert len(list(csv.DictReader(table.open()))) == 3
 
 
-def test_an_image_file_is_of_the_recordings_camera_unless_told(place: tuple[Path, Path]):
-    recorded = Localizer(place[0], "cpu").recording_camera(288, 288)
-    wanted = carpet.CAMERA.resized(288, 288)
-    assert np.allclose(
-        [recorded.fx, recorded.fy, recorded.cx, recorded.cy], [wanted.fx, wanted.fy, wanted.cx, wanted.cy]
-    )
-    assert isinstance(recorded, Camera)
+def as_trained(folder: Path, dataset: Path, camera: Camera, fit: str) -> Path:
+    """A checkpoint as of frames of `camera` that became square by `fit`, in a margin of an eighth of the network's side."""
+    loaded = load_checkpoint(carpet.write_posenet(folder, dataset))
+    size, margin = loaded.camera.width, loaded.camera.width // 8
+    if fit == "crop":
+        side = min(camera.width, camera.height)
+        camera = camera.cropped((camera.width - side) // 2, (camera.height - side) // 2, side, side)
+    square = camera.resized(size + 2 * margin, size + 2 * margin).cropped(margin, margin, size, size)
+    told = {**loaded.provenance, "fit": fit, "margin": margin}
+    save_checkpoint(folder, replace(loaded, camera=square, provenance=told))
+    return folder
+
+
+@pytest.mark.parametrize("fit", ["square", "crop"])
+@pytest.mark.parametrize(("width", "height"), [(288, 288), (320, 180), (180, 320)])
+def test_an_image_file_is_of_the_recordings_camera_unless_told(
+    place: tuple[Path, Path], tmp_path: Path, fit: str, width: int, height: int
+):
+    """Wide ones lost their sides, high ones top and bottom, or all were squeezed: the camera is that of before."""
+    recorded = Camera(width, height, 200.0, 210.0, width / 2 - 7.0, height / 2 + 4.0)
+    localizer = Localizer(as_trained(tmp_path, place[1], recorded, fit), "cpu")
+    for times in (1, 2):
+        wanted = recorded.resized(times * width, times * height)
+        found = localizer.recording_camera(wanted.width, wanted.height)
+        assert (found.width, found.height) == (wanted.width, wanted.height)
+        assert np.allclose([*found.K[0], *found.K[1]], [*wanted.K[0], *wanted.K[1]])
+
+
+@pytest.mark.parametrize("fit", ["square", "crop"])
+def test_of_an_uncalibrated_camera_what_training_left_out_is_left_out(
+    place: tuple[Path, Path], tmp_path: Path, fit: str
+):
+    """A crop's sides, and the margin around what the network sees, change no pose; all else does."""
+    camera = Camera(320, 160, 0.0, 0.0, 0.0, 0.0)
+    localizer = Localizer(as_trained(tmp_path, place[1], camera, fit), "cpu")
+    rgb = carpet.carpet(2)[:160, :320]
+    seen = np.zeros((160, 320), bool)
+    side = slice(80, 240) if fit == "crop" else slice(None)
+    seen[:, side] = True
+    rim = np.zeros_like(
+        seen
+    )  # an eighth of the side within a margin: a tenth of the whole, less what enlarging blurs
+    rim[:12] = rim[-12:] = True
+    across = 12 if fit == "crop" else 28
+    rim[:, side][:, :across] = rim[:, side][:, -across:] = True
+    before = localizer.find(rgb, camera).T_map_cam
+    for where, changes in ((~seen, False), (rim & seen, False), (seen & ~rim, True)):
+        other = np.where(where[..., None], 255 - rgb, rgb)
+        assert np.allclose(localizer.find(other, camera).T_map_cam, before, atol=1e-6) is not changes
 
 
 def test_headings_are_clockwise_from_north():

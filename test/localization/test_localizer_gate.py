@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import support.carpet as carpet
+from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.localization.evidence import DOUBTS, FeatureModel, doubts, image_figures
 from pose2rgbd_ros.localization.gate import Gate, blank
@@ -29,6 +30,34 @@ def test_features_are_found_again_between_the_frames_and_not_elsewhere(memory: M
     foreign = [memory.found_again(carpet.seen(there, T, VIEW), T) for T in between]
     assert min(again) > 2 * max(foreign)
     assert memory.found_again(np.full((128, 128, 3), 99, np.uint8), between[0]) == 0
+
+
+def test_frames_near_a_pose_are_near_in_place_and_heading():
+    """A turn of a radian counts as 30 m: 10 m off is nearer than turned by 30 degrees, and farther than by 15."""
+    here = carpet.poses(np.zeros(1), np.zeros(1))[0]
+    T = np.stack([here] * 4)
+    T[0, 0, 3] = 10.0
+    for row, degrees in ((1, 30.0), (2, 15.0), (3, 180.0)):
+        T[row, :3, :3] = Rotation.from_euler("z", degrees, degrees=True).as_matrix() @ here[:3, :3]
+    none = np.zeros((4, 1, 2), np.float32), np.zeros((4, 1, 128), np.uint8), np.zeros(4, int)
+    assert Memory(T, *none)._near(here).tolist() == [2, 0, 1, 3]
+
+
+def test_a_feature_is_found_again_if_no_other_is_nearly_as_alike():
+    """By a distance of 85 % of the second best; what fills the rows of frames with few features is nobody's partner."""
+    described = np.zeros(
+        (3, 4, 128), np.uint8
+    )  # of three frames, by their distances from a view's one feature
+    for frame, distances in enumerate(((10, 12, 0, 0), (10, 11, 0, 0), (10, 0, 0, 0))):
+        described[frame, :, 0] = 100 + np.array(distances)
+    memory = Memory(
+        np.tile(np.eye(4), (3, 1, 1)), np.zeros((3, 4, 2), np.float32), described, np.array([2, 2, 1])
+    )
+    view = np.zeros((1, 128), np.uint8)
+    view[0, 0] = 100
+    partner, clear = memory._matches(view, np.arange(3))
+    assert partner.tolist() == [[0, 0, 0]]
+    assert clear.tolist() == [[True, False, False]], "one feature alone cannot be better than a second"
 
 
 def test_the_features_of_another_kind_are_unlike():

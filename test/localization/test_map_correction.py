@@ -91,6 +91,33 @@ def test_what_contradicts_by_hand(apart_s: float, axis: int):
         settings.agreeing = 1
 
 
+def test_on_the_way_a_correction_grows_less_certain_by_hand():
+    """Over 30 m in 4 s, seen by a pose that tells nothing: drift and walk of the odometry, and what a turn is at that lever."""
+    correction, start = MapCorrection(CorrectionSettings(agreeing=1, memory_s=0.0)), flight(1)[0]
+    correction.add(T_MAP_ODOM @ start, COVARIANCE, start, 0)
+    ahead = moved(start, np.array([0.0, 30.0, 0.0, 0.0, 0.0, 0.0]))
+    assert correction.add(T_MAP_ODOM @ ahead, 1e9 * np.eye(6), ahead, 4_000_000_000)
+    way = T_MAP_ODOM[:3, 1]  # the odometry's y in the map
+    shift = SIGMA_M**2 + 4 * 0.05**2 + (0.02 * 30) ** 2
+    lever = (30 * SIGMA_RAD) ** 2 * (np.eye(3) - np.outer(way, way))  # a turn shifts across the way
+    found = correction.current.covariance
+    assert np.allclose(found[:3, :3], shift * np.eye(3) + lever, rtol=1e-6)
+    assert np.allclose(found[3:, 3:], (SIGMA_RAD**2 + 4 * np.deg2rad(0.2) ** 2) * np.eye(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("apart_s", "alike"), [(0.5, 4.0), (2.0, 1.0), (5.0, 1.0)])
+def test_what_the_second_of_two_poses_counts_by_hand(apart_s: float, alike: float):
+    """Nearer in time than `memory_s` (2 s) it is worth as much less; the mean of both is weighed by their covariances."""
+    settings = CorrectionSettings(agreeing=1, memory_s=2.0, walk_m_per_sqrt_s=1e-6, turn_deg_per_sqrt_s=1e-6)
+    correction, T = MapCorrection(settings), flight(1)[0]
+    correction.add(T_MAP_ODOM @ T, COVARIANCE, T, 0)
+    off = np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.03])
+    assert correction.add(moved(T_MAP_ODOM @ T, off), 2 * COVARIANCE, T, round(apart_s * 1e9))
+    gain = 1 / (1 + 2 * alike)
+    assert np.allclose(difference(T_MAP_ODOM @ T, correction.current.T_map_cam), gain * off, atol=1e-6)
+    assert np.allclose(correction.current.covariance, (1 - gain) * COVARIANCE, atol=1e-6)
+
+
 def test_a_pose_without_covariance_is_as_uncertain_as_the_settings_say():
     correction, T = MapCorrection(CorrectionSettings(agreeing=1, sigma_m=2.0, sigma_deg=3.0)), flight(1)[0]
     assert correction.add(T_MAP_ODOM @ T, None, T, 0)

@@ -15,6 +15,7 @@ import pytest
 import rclpy
 import tf2_ros
 import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from pose2rgbd.msg import LocalizationStatus, RenderStatus
@@ -227,6 +228,35 @@ class Bench:
             thread.join(60.0)
             node.destroy_node()
             rclpy.shutdown(context=context)
+
+
+class Reports:
+    """What a node tells on /diagnostics, stamped by the node's own clock."""
+
+    def __init__(self, bench: Bench, node: Any) -> None:
+        self._bench, self._clock = bench, node.get_clock()
+        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: "
+        self._received = bench.collect(DiagnosticArray, "/diagnostics")
+        periods_ns = [timer.timer_period_ns for timer in node.timers if timer.callback == node._housekeep]
+        assert periods_ns == [10**9], "once a second, by a clock that no test can set"
+
+    def next(self, since_ns: int | None = None) -> DiagnosticStatus:
+        """The second from now on, or from a time of the node's clock: the first may have been under way."""
+        since_ns = self._clock.now().nanoseconds if since_ns is None else since_ns
+
+        def told() -> list[DiagnosticStatus]:
+            found = [m for m in list(self._received) if conversions.stamp_ns(m.header.stamp) >= since_ns]
+            return [m.status[0] for m in found if m.status[0].name.startswith(self._name)]
+
+        return self._bench.wait(lambda: told()[1:], what=f"two reports of {self._name}")[0]
+
+
+@pytest.fixture
+def set_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the steady clock of this process ahead by so many seconds: by it nodes tell how long a topic has been silent."""
+    steady, ahead_s = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: steady() + ahead_s[0])
+    return lambda seconds: ahead_s.append(ahead_s.pop() + seconds)
 
 
 @pytest.fixture

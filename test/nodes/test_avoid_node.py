@@ -107,6 +107,21 @@ def test_marks_are_known_points_in_the_map_with_the_weight_of_a_hit(bench, avoid
     np.testing.assert_allclose(marks[:, 3], math.log(0.7 / 0.3), rtol=1e-6)
 
 
+def test_the_bound_may_be_depth_less_a_margin(bench, avoid):
+    avoid(bound="depth", margin_m=1.5, remap={"depth": "depth_lower"})
+    assert bench.wait_state(State.OK).nearest_m == pytest.approx(12.0 - 1.5, abs=0.02)
+
+
+def test_the_cloud_in_the_frame_of_a_tilted_body(bench, avoid):
+    """The wall stands across the body's own axis, not across the level one."""
+    clouds = bench.collect(PointCloud2, "/avoid/points")
+    avoid({"tilt_xyzw": quaternions.from_euler_rpy([0.0, 0.1, 0.7])}, cloud_frame="body", max_age_s=60.0)
+    bench.wait(lambda: clouds)
+    assert clouds[-1].header.frame_id == "base_link"
+    points = np.frombuffer(clouds[-1].data, np.float32).reshape(-1, 3)
+    np.testing.assert_allclose(points[:, 0], 12.0, atol=1e-3)
+
+
 def test_velocity_and_silence(bench, avoid):
     scans = bench.collect(LaserScan, "/avoid/scan")
     flight, _ = avoid()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from nodes.conftest import Reports
 from pose2rgbd.msg import ObstacleStatus, RelativeDepth, RenderStatus
 from sensor_msgs.msg import NavSatFix
 from support.wall_flight import WallFlight, latched
@@ -42,6 +46,25 @@ def test_what_the_renderer_says_of_its_model(bench):
     flight.info_offset_ns = 0
     bench.wait_state(ObstacleStatus.OK)
     assert node._inputs.incomplete > 0
+
+
+def test_depth_that_is_silent_for_five_seconds_is_told_with_the_reason(bench, set_ahead):
+    """From the beginning, and when it ends after it came."""
+    bench.status = bench.collect(ObstacleStatus, "/avoid/status")
+    node = bench.spin(AvoidNode)
+    reports = Reports(bench, node)
+    bench.wait_state(ObstacleStatus.WAITING_FOR_DEPTH)
+    set_ahead(5.0)
+    told = reports.next()
+    assert told.level == DiagnosticStatus.WARN
+    assert told.message.startswith("nobody publishes /depth_lower; remap depth_lower")
+    flight = WallFlight(bench, info_offset_ns=7)
+    bench.wait(lambda: "no stamp in common" in bench.status[-1].message)
+    flight.images_on = False
+    reports.next()  # what was under way has come
+    set_ahead(5.0)
+    told = reports.next()
+    assert re.match("/depth_lower: silent for [0-9]+ s, though /tester publishes it", told.message)
 
 
 def test_another_map_and_a_bound_without_margin(bench, make_checkpoint):
@@ -92,3 +115,14 @@ def test_an_origin_is_as_uncertain_as_its_covariance_says(bench, make_checkpoint
             )
         )  # fmt: skip
         assert bool(check.refusal(settings)) is refused
+
+
+def test_an_origin_without_altitude_is_compared_in_the_plane(bench, make_checkpoint):
+    settings = AvoidSettings(model=str(make_checkpoint("high", datum=Datum(47.0, 8.0, 400.0))))
+    for latitude_deg, altitude_m, refused in (
+        (47.0, np.nan, False), (47.001, np.nan, True), (47.0, 0.0, True), (47.0, 400.0, False)
+    ):  # fmt: skip
+        check = DatumCheck(bench.node)
+        check.load(settings)
+        check._take(NavSatFix(latitude=latitude_deg, longitude=8.0, altitude=altitude_m))
+        assert bool(check.refusal(settings)) is refused, (latitude_deg, altitude_m)

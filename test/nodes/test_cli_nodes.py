@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from pose2rgbd.msg import SyncStatus
 from support.live_drone import LiveDrone
 
+from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.cli.nodes import NODES
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
@@ -197,20 +199,52 @@ def test_a_node_that_ends_leaves_dds(ros_domain):
     assert not [segment for segment in segments if Path(segment).exists() and "port" not in segment]
 
 
-def test_a_recorder_that_is_interrupted_keeps_its_frames(bench, tmp_path):
-    LiveDrone(bench.node)
+SLOW_DISK = """
+import sys, time
+from pathlib import Path
+from pose2rgbd_ros.bags.split import SplitBagWriter
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+
+folder, quick = Path(sys.argv[1]), []
+
+def slow(write):
+    def after_a_while(*given, **named):
+        quick.append(write)
+        while quick.count(write) > 5 and not (folder / "go on").exists():
+            time.sleep(0.01)
+        return write(*given, **named)
+    return after_a_while
+
+DatasetWriter.stage, SplitBagWriter.write = slow(DatasetWriter.stage), slow(SplitBagWriter.write)
+sys.exit(main(["record", "--out", str(folder / "flight"), "--bag", "mcap", "--depth", "none"]))
+"""
+
+
+def test_a_recorder_ends_when_it_has_written_the_frames_that_it_holds(bench, tmp_path):
+    """A disk that takes five frames, and the others only after the recorder was told twice to end, as launch does."""
+    drone = LiveDrone(bench.node)
     status = bench.collect(SyncStatus, "/record/status")
-    process = start("record", "--out", tmp_path / "flight", "--bag", "mcap", "--depth", "none")
-    told = bench.wait(lambda: next((s for s in status if s.frames_written >= 5), None))
+    process = start(command=[sys.executable, "-c", SLOW_DISK, str(tmp_path)])
+    told = bench.wait(lambda: next((s for s in status if s.frames_written >= 5 and s.waiting >= 20), None))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2.0)
+    (tmp_path / "go on").touch()
     ended, output = finish(process)
     assert (ended, "Traceback" in output) == (0, False), output
+    frames, images = map(int, re.search(r"flight: (\d+) frames of (\d+) images", output).groups())
+    rejects = yaml.safe_load((tmp_path / "flight" / "record_report.yaml").read_text())["rejects"]
+    assert images >= told.images
+    assert images == frames + sum(rejects.values())
+    assert set(rejects) <= {"before_first_pose", "after_last_pose"}, "all that has a pose is a frame"
+    assert rejects.get("after_last_pose", 0) <= 2
     dataset = Dataset(tmp_path / "flight")
-    assert len(dataset) >= told.frames_written
-    assert (tmp_path / "flight" / "transforms.json").exists()
-    assert f"{len(dataset)} frames of" in output
-    assert (tmp_path / "flight_bag" / "metadata.yaml").exists()
+    assert len(dataset) == frames >= told.frames_written
+    assert set(dataset.stamps_ns.tolist()) <= set(drone.sent["image/compressed"])
+    with open_bag(tmp_path / "flight_bag") as bag:
+        assert bag.topics["/image/compressed"].count == images
 
 
 def until(condition):

@@ -21,6 +21,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.cli.nodes import BESIDE, BESIDE_SIM, NODES, UpConfig, _node, _together
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.nodes import runner
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 from pose2rgbd_ros.nodes.sim_settings import SimSettings
 
@@ -372,6 +373,7 @@ def test_nodes_have_time_to_end_and_a_recorder_is_not_killed(reader):
         if node["executable"] != "rviz2":
             until_kill_s = float(node["sigterm_timeout"]) + float(node["sigkill_timeout"])
             assert until_kill_s >= (3600 if node["executable"] == "record" else 30)
+            assert float(node["sigterm_timeout"]) <= 60, "one that has not heard SIGINT hears SIGTERM"
     quick = reader.read("sim", around={"sigterm_timeout": "1", "sigkill_timeout": "2"}).node("sim")
     assert (quick["sigterm_timeout"], quick["sigkill_timeout"]) == ("1", "2")
 
@@ -417,10 +419,40 @@ def test_up_gives_each_node_what_bringup_does(tmp_path):
         _together(UpConfig(("render",), preset="all"))
 
 
+@pytest.fixture
+def spun(monkeypatch):
+    """Names of the nodes that would run from here on: none does."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        runner, "_spin", lambda executor, nodes, stop: names.extend(node.get_name() for node in nodes) or 0
+    )
+    return names
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize("command", [["render"], ["localize"], ["up", "sim", "render", "avoid"]])
-def test_a_node_without_a_model_ends_at_once(ros_domain, capsys, command):
+def test_a_node_without_a_model_ends_at_once(ros_domain, capsys, spun, command):
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "has no model; give --model FOLDER" in error
     assert error.count("\n") == 1
+    assert not spun
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (["render", "--model", "/some/where"], ["render"]),
+        (["localize", "--ros-args", "-p", "model:=/some/where"], ["localize"]),
+        (["render", "--ros-args", "-p", "autostart:=false"], ["render"]),
+        (
+            ["up", "avoid", "localize", "--ros-args", "-p", "localize:model:=/some/where"],
+            ["avoid", "localize"],
+        ),
+    ],
+)
+def test_a_node_with_a_model_or_that_waits_for_one_runs(ros_domain, spun, command, names):
+    """A lifecycle manager may set the model before it configures the node."""
+    assert main(command) == 0
+    assert spun == names

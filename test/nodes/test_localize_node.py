@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,33 @@ def test_a_body_and_its_missing_transform(bench, place, localize_node):
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
     T_map_cam = Localizer(place.model).find(view, CAMERA).T_map_cam
     np.testing.assert_allclose(matrix(bench.poses[0]), T_map_cam @ se3.inverse(T_BODY_CAM), atol=1e-3)
+
+
+def test_the_covariance_is_that_of_the_bodys_place(bench, place, localize_node):
+    """By hand: a camera that may be turned about the map's z has its body, at a lever, shifted across that."""
+    camera = CameraStream(bench, CAMERA)
+    node = localize_node(body_frame="base_link")
+    camera.wait_for_listener(bench)
+    of_camera = np.diag([4.0, 5.0, 6.0, 0.0, 0.0, 0.01])
+    find = node._finding.find
+
+    def certain(image: Any) -> Any:
+        located = find(image)
+        return replace(located, estimate=replace(located.estimate, covariance=of_camera))
+
+    node._finding.find = certain
+    static = tf2_ros.StaticTransformBroadcaster(bench.node)
+    static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
+    view = place.view(place.T[7])
+    send_until(bench, lambda: camera.send(view), lambda: bench.poses)
+    T_map_body = matrix(bench.poses[0])
+    lever_m = -T_map_body[:3, :3] @ T_BODY_CAM[:3, 3]
+    across = np.array([-lever_m[1], lever_m[0], 0.0])
+    assert np.linalg.norm(across) > 0.1
+    found = np.reshape(bench.poses[0].pose.covariance, (6, 6))
+    assert np.allclose(found[:3, :3], of_camera[:3, :3] + 0.01 * np.outer(across, across))
+    assert np.allclose(found[:3, 5], 0.01 * across)
+    assert np.allclose(found[3:, 3:], of_camera[3:, 3:])
 
 
 @pytest.mark.parametrize("source", ["tf", "topic"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 import tf2_ros
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
+from nodes.conftest import Reports
 from pose2rgbd.msg import LocalizationStatus
 from rclpy.parameter import Parameter
 from support.camera_stream import OPTICAL, CameraStream
@@ -52,6 +55,27 @@ def test_somebody_else_sends_map_to_odom_until_they_end(bench, orbit_place, loca
     send_until(bench, both, both_seen)
     broadcast = bench.collect(TFMessage, "/tf", 200)
     send_until(bench, fly, lambda: corrections(broadcast))  # they have ended
+
+
+def test_images_that_are_silent_for_five_seconds_are_told_with_the_reason(
+    bench, orbit_place, localize_node, set_ahead
+):
+    node = localize_node()
+    reports = Reports(bench, node)
+    bench.wait(lambda: bench.state_of("/localize") == "active")
+    set_ahead(5.0)
+    told = reports.next()
+    assert told.level == DiagnosticStatus.WARN
+    assert told.message.startswith("nobody publishes /image or /image/compressed; remap image")
+    camera = CameraStream(bench, CAMERA)
+    camera.wait_for_listener(bench)
+    view = orbit_place.view(orbit_place.T[10])
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.OK))
+    reports.next()  # what was under way has come
+    set_ahead(5.0)
+    told = reports.next()
+    assert re.match("/image: silent for [0-9]+ s, though /tester publishes it", told.message)
+    bench.wait(lambda: seen(bench, State.WAITING_FOR_IMAGE, "silent for"))
 
 
 def test_images_that_jump_back_do_not_stop_the_correction(bench, orbit_place, localize_node):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
+from nodes.conftest import Reports
 from pose2rgbd.msg import SyncStatus
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
@@ -135,6 +137,21 @@ def test_a_flight(bench, tmp_path):
     assert not refused.success
     assert "already holds a dataset" in refused.message
     assert recorder.wait(lambda s: s.state == SyncStatus.ERROR).message == refused.message
+
+
+def test_a_topic_that_is_silent_for_five_seconds_is_told_with_the_reason(bench, tmp_path, set_ahead):
+    drone = LiveDrone(bench.node, without=("image", "depth", "/clock", "fix"))
+    recorder = Recorder(bench, tmp_path / "flight", depth="none")
+    reports = Reports(bench, recorder.node)
+    recorder.frames(3)
+    drone.silence("odom")
+    reports.next()  # what was under way has come
+    set_ahead(5.0)
+    told = reports.next()
+    assert told.level == DiagnosticStatus.WARN
+    assert re.search("/odom: silent for [0-9]+ s, though /tester publishes it", told.message)
+    problems = lambda s: {topic.topic: topic.problem for topic in s.topics}  # noqa: E731
+    recorder.wait(lambda s: problems(s)["/odom"].startswith("silent for"), "the topic's own line")
 
 
 def test_depth_and_the_datum(bench, tmp_path):

@@ -8,6 +8,7 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
+from nodes.conftest import Reports
 from pose2rgbd.msg import RenderStatus
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
@@ -69,6 +70,7 @@ def test_bad_model_fails_the_transition_and_is_told(bench, make_checkpoint, tmp_
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
     bench.render(make(tmp_path, make_checkpoint()))
     assert said in bench.wait_state(RenderStatus.ERROR).message
+    assert bench.status[0].state == RenderStatus.ERROR, "at once"
     assert bench.state_of() == "unconfigured"
     level = bench.wait(
         lambda: [array.status[0] for array in diagnostics if array.status[0].level != b"\x00"]
@@ -104,6 +106,7 @@ def test_silent_tf(bench, make_checkpoint):
     bench.render(make_checkpoint())
     # The tester's broadcaster is there, but sends nothing.
     assert "/tf is silent" in bench.wait_state(RenderStatus.WAITING_FOR_TF).message
+    assert bench.status[0].state == RenderStatus.WAITING_FOR_TF, "at once"
 
 
 def test_unknown_frames_are_named_with_the_known_ones(bench, make_checkpoint, poses):
@@ -137,6 +140,23 @@ def test_tf_that_stops_is_stale(bench, make_checkpoint, poses):
     assert "s old; is it still published" in status.message
     bench.stream(poses)
     bench.wait_state(RenderStatus.OK)
+
+
+def test_a_pose_is_stale_by_its_age_in_simulated_time(bench, make_checkpoint, poses):
+    """Of 0.9 s it is not; of 1.1 s it is, in the first report of a time: long before the five seconds promised."""
+    bench.collect(Image, "/render/rgb/image")
+    now_ns, clock = [1000 * SECOND], bench.node.create_publisher(Clock, "/clock", 10)
+    bench.node.create_timer(0.02, lambda: clock.publish(Clock(clock=conversions.to_stamp(now_ns[0]))))
+    reports = Reports(bench, bench.render(make_checkpoint(), use_sim_time=True))
+    timer = bench.node.create_timer(0.02, lambda: bench.send(poses[0], 1000 * SECOND))
+    bench.wait_state(RenderStatus.OK)
+    bench.node.destroy_timer(timer)
+    now_ns[0] = 1000 * SECOND + 9 * SECOND // 10
+    assert reports.next(now_ns[0]).level == DiagnosticStatus.OK
+    now_ns[0] = 1000 * SECOND + 11 * SECOND // 10
+    told = reports.next(now_ns[0])
+    assert (told.level, "the newest transform is 1.1 s old" in told.message) == (DiagnosticStatus.WARN, True)
+    assert bench.wait_state(RenderStatus.STALE_TF).tf_age_s == pytest.approx(1.1)
 
 
 def test_tf_of_another_clock_is_rendered_but_told(bench, make_checkpoint, poses):
