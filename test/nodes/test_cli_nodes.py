@@ -206,17 +206,19 @@ from pose2rgbd_ros.bags.split import SplitBagWriter
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 
-folder, quick = Path(sys.argv[1]), []
+folder = Path(sys.argv[1])
 
-def slow(write):
+def slow(write, go_on):
+    calls = []
     def after_a_while(*given, **named):
-        quick.append(write)
-        while quick.count(write) > 5 and not (folder / "go on").exists():
+        calls.append(1)
+        while len(calls) > 5 and not (folder / go_on).exists():
             time.sleep(0.01)
         return write(*given, **named)
     return after_a_while
 
-DatasetWriter.stage, SplitBagWriter.write = slow(DatasetWriter.stage), slow(SplitBagWriter.write)
+DatasetWriter.stage = slow(DatasetWriter.stage, "frames")
+SplitBagWriter.write = slow(SplitBagWriter.write, "bag")
 sys.exit(main(["record", "--out", str(folder / "flight"), "--bag", "mcap", "--depth", "none"]))
 """
 
@@ -227,24 +229,35 @@ def test_a_recorder_ends_when_it_has_written_the_frames_that_it_holds(bench, tmp
     status = bench.collect(SyncStatus, "/record/status")
     process = start(command=[sys.executable, "-c", SLOW_DISK, str(tmp_path)])
     told = bench.wait(lambda: next((s for s in status if s.frames_written >= 5 and s.waiting >= 20), None))
+    report = tmp_path / "flight" / "record_report.yaml"
     process.send_signal(signal.SIGINT)
+    goes_on(process)
     process.send_signal(signal.SIGTERM)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2.0)
-    (tmp_path / "go on").touch()
+    goes_on(process)
+    assert not report.exists()
+    (tmp_path / "frames").touch()
+    until(lambda: report.exists() or process.poll() is not None)
+    goes_on(process)
+    (tmp_path / "bag").touch()
     ended, output = finish(process)
     assert (ended, "Traceback" in output) == (0, False), output
     frames, images = map(int, re.search(r"flight: (\d+) frames of (\d+) images", output).groups())
-    rejects = yaml.safe_load((tmp_path / "flight" / "record_report.yaml").read_text())["rejects"]
+    rejects = yaml.safe_load(report.read_text())["rejects"]
     assert images >= told.images
     assert images == frames + sum(rejects.values())
-    assert set(rejects) <= {"before_first_pose", "after_last_pose"}, "all that has a pose is a frame"
-    assert rejects.get("after_last_pose", 0) <= 2
+    assert "stopped" not in rejects
+    assert frames > told.waiting / 2, "but for what a busy machine left without a pose"
     dataset = Dataset(tmp_path / "flight")
     assert len(dataset) == frames >= told.frames_written
     assert set(dataset.stamps_ns.tolist()) <= set(drone.sent["image/compressed"])
     with open_bag(tmp_path / "flight_bag") as bag:
         assert bag.topics["/image/compressed"].count == images
+
+
+def goes_on(process):
+    """A process that holds what is to be written has not ended a second later."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.0)
 
 
 def until(condition):

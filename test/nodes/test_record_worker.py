@@ -101,6 +101,22 @@ def test_the_end_does_not_wait_forever(desk):
     assert session.tallies[""].rejects == {"no_pose": 1}
 
 
+def test_frames_that_are_being_encoded_at_the_end_are_written(desk, monkeypatch):
+    desk.settings = RecordSettings(**{**vars(desk.settings), "jobs": 3})
+    stage, go_on = DatasetWriter.stage, threading.Event()
+    monkeypatch.setattr(DatasetWriter, "stage", lambda *given: (go_on.wait(), stage(*given))[1])
+    session = desk.begin("1")
+    for i in range(5):
+        desk.pose(0.1 * i)
+        desk.image(session, 0.1 * i)
+    done = desk.end(0.0)
+    assert not done.wait(0.5)
+    go_on.set()
+    assert done.wait(60.0)
+    assert (session.frames, session.tallies[""].rejects) == (5, {})
+    assert len(Dataset(desk.folder / "1")) == 5
+
+
 def test_a_new_session_ends_the_one_that_still_waits(desk):
     first = desk.begin("1")
     desk.pose(0.0)
