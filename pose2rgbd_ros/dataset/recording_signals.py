@@ -9,9 +9,19 @@ from pose2rgbd_ros.bags.reader import BagReader, open_bag
 from pose2rgbd_ros.dataset.alignment import measure_bag, measure_dataset
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.recording import read_poses
+from pose2rgbd_ros.dataset.importers.sources import BAG, LOG, PHOTOS, VIDEO, kind_of
 from pose2rgbd_ros.dataset.layout import META
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
 from pose2rgbd_ros.streams.alignment.motion import MotionSignal
+
+# What is no recording and no dataset, and what to do with it.
+_OTHER = {
+    VIDEO: "a video; `pose2rgbd convert VIDEO LOG OUT` makes a dataset of it and its log, and finds how their clocks lie "
+    "(--video.clock flow: by the motion of the picture); sync takes that dataset, too",
+    PHOTOS: "photographs; `pose2rgbd convert PHOTOS OUT` makes a dataset of them, each with the pose that it tells itself (EXIF)",
+    LOG: "a flight log; name it beside its video: `pose2rgbd convert VIDEO LOG OUT` finds how their clocks lie",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +38,8 @@ def measure(path: Path, config: ConvertConfig, flow: FlowConfig | None = None) -
     """The signals of a recording or a dataset. UserError when something is missing."""
     if (path / META).is_file():
         return Signals(*measure_dataset(path, flow))
+    if path.exists() and (kind := kind_of(path)) != BAG:
+        raise UserError(f"{path}: sync takes recordings and datasets, and this is {_OTHER[kind]}")
     with open_bag(path) as reader:
         return _measure_bag(reader, config, flow)
 

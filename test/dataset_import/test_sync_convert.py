@@ -90,6 +90,20 @@ def test_the_command_tells_the_offset(bag: Path, tmp_path: Path, capsys: pytest.
     assert "meets: --min-overlap" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["flight.MP4", "videos/flight.MP4", "photos/DJI_0001.JPG", "flight.srt"])
+def test_sync_of_what_is_no_recording_says_what_to_do(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / name
+    source.parent.mkdir(exist_ok=True)
+    source.write_bytes(bytes(100))
+    given = source if source.parent == tmp_path else source.parent
+    assert main(["sync", str(given), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {given}")
+    assert "pose2rgbd convert " in said
+
+
 def test_warnings_of_sync_are_errors_with_strict(
     bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

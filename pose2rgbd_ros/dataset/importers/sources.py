@@ -65,7 +65,9 @@ def _kind_of_folder(folder: Path) -> str:
     if any(is_photo(path) for path in folder.rglob("*")):
         return PHOTOS
     if any(name.lower().endswith(VIDEO_SUFFIXES) for name in names):
-        raise UserError(f"{folder} holds videos; name the video file, and its log if it has one")
+        raise UserError(
+            f"{folder} holds videos; name the video file, and its log if it has one: pose2rgbd convert VIDEO LOG OUT"
+        )
     raise UserError(f"{folder} holds neither a recording (.db3, .mcap, .bag) nor photos")
 
 
