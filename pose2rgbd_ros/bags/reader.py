@@ -98,14 +98,9 @@ class BagReader:
         return heapq.merge(*parts, key=lambda item: item[1])
 
     def in_storage_order(self, topics: Collection[str]) -> list[tuple[str, int]]:
-        """(topic, receive stamp in ns) as the messages were written, of the files of which that is known."""
-        found: list[tuple[str, int]] = []
-        for reader, _ in self._files:
-            connections = [item for item in reader.connections if item.topic in topics]
-            with suppress(*DAMAGE):
-                written = in_storage_order(reader, connections) if connections else None
-                found += [item for item in written or () if 0 <= item[1] <= _LATEST_NS]
-        return found
+        """(topic, receive stamp in ns) as the messages were written."""
+        found = [item for reader, _ in self._files for item in _written(reader, topics)]
+        return [item for item in found if 0 <= item[1] <= _LATEST_NS]
 
     def _part_stamps(
         self, index: int, topics: frozenset[str], by_edge: bool
@@ -185,6 +180,18 @@ class BagReader:
 def edge_name(topic: str, edge: str) -> str:
     """How `BagReader.stamps` names the messages of a TF topic whose first transform is of `edge`, "parent -> child"."""
     return f"{topic} ({edge})"
+
+
+def _written(reader: Any, topics: Collection[str]) -> list[tuple[str, int]]:
+    """Of one file, `BagReader.in_storage_order`; where its index is damaged, of what else can be read."""
+    with ExitStack() as stack:
+        part: Any = reader
+        while part is not None:
+            connections = [item for item in part.connections if item.topic in topics]
+            with suppress(*DAMAGE):
+                return in_storage_order(part, connections) if connections else []
+            part = open_remains(part, stack)
+    return []
 
 
 def _unpacked(data: bytes) -> bytes:

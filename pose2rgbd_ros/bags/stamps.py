@@ -68,8 +68,8 @@ def message_heads(reader: Any, connections: Collection[Any]) -> Iterator[Head] |
     return None
 
 
-def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[str, int]] | None:
-    """Topics and times of reception, in the order in which the messages were written; None where that is not known.
+def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[str, int]]:
+    """Topics and times of reception, in the order in which the messages were written.
 
     It differs from the order of reception where the recorder's own clock was set back. What the libraries below raise on
     damaged files passes through.
@@ -91,7 +91,8 @@ def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[st
             for entry in reader.indexes[number]
         ]
         return [(topics[number], at_ns) for _, _, number, at_ns in sorted(found)]
-    return None
+    # Files without an index are read front to back.
+    return [(item.topic, at_ns) for item, at_ns, _ in reader.messages(connections)]
 
 
 def _written_to_mcap(reader: McapReader, wanted: Collection[int]) -> Iterator[tuple[int, int]]:

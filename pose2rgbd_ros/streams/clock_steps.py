@@ -25,7 +25,8 @@ LEAST_STEP_NS, SURE_STEP_NS = SECOND_NS // 10, SECOND_NS
 _NOISE_FACTOR = 5.0
 # A clock is not set and set back within this time: those are messages that were late, or stamped by another clock.
 STRAY_NS = SECOND_NS
-# Two topics show one step when they do so within half of STRAY_NS, by heights that differ by less than this.
+# Two topics show one step when they do so within half of STRAY_NS, by heights that differ by less than LEAST_STEP_NS. Up to
+# this it may be one as well, with messages that come sooner or later than before.
 STEADY_NS = SECOND_NS // 2
 # Messages on each side of a step by which its height is measured, and how few say for sure that a small step lasts.
 NEIGHBOURS, ENOUGH = 20, 3
@@ -56,9 +57,17 @@ def are_steps(step_ns: Float64, gap_ns: Float64, usual_ns: tuple[float, float], 
     return np.asarray((np.abs(step_ns - gap_ns) > least_ns) & ((unusual_step > unusual_gap) | goes_back))
 
 
-def alike(a_ns: float, b_ns: float) -> bool:
+def alike(a_ns: float, b_ns: float, within_ns: float = LEAST_STEP_NS) -> bool:
     """Whether two topics show steps of one height."""
-    return abs(a_ns - b_ns) < abs(b_ns) / 2 and abs(a_ns - b_ns) < STEADY_NS
+    return abs(a_ns - b_ns) < min(abs(b_ns) / 2, within_ns)
+
+
+def on_that_side(apart_there_ns: float, apart_elsewhere_ns: float) -> bool:
+    """Whether a topic that shows one side of a step only is on the clock that was set.
+
+    By how far it is from a topic on that clock on that side, and how far it would be on the other.
+    """
+    return abs(apart_there_ns) < abs(apart_elsewhere_ns)
 
 
 def at_one_time(a_ns: tuple[int, int], b_ns: tuple[int, int]) -> bool:
@@ -72,10 +81,10 @@ def is_erratic(steps: int, messages: int) -> bool:
 
 
 def not_shared(topics: Collection[str], by_ns: float) -> str:
-    """In words: a step that not all show."""
+    """In words: a step that not all show, or not by that."""
     return (
-        f"the stamps of {', '.join(topics)} step by {by_ns / SECOND_NS:+.3f} s against their reception, those of the other "
-        "topics do not"
+        f"the stamps of {', '.join(topics)} step by {by_ns / SECOND_NS:+.3f} s against their reception, not so those of the "
+        "other topics"
     )
 
 
@@ -153,8 +162,10 @@ class ClockGate:
                 if is_erratic(len(topic.steps), topic.count):
                     return f"header stamps of {at} jump {len(topic.steps)} times: that is no clock"
             # Before one of the two was there nothing is known of how far their clocks are apart.
-            since_ns = max(ours.first_ns, theirs.first_ns)
+            since_ns = max(ours.first_ns, theirs.first_ns) - STRAY_NS // 2
             only_ours, only_theirs = _unmatched(ours.steps_since(since_ns), theirs.steps_since(since_ns))
+            only_ours = [step for step in only_ours if not theirs.began_behind(step)]
+            only_theirs = [step for step in only_theirs if not ours.began_behind(step)]
             by_ns = sum(step.by_ns for step in only_ours) - sum(step.by_ns for step in only_theirs)
             if len(only_ours) + len(only_theirs) == 1 or abs(by_ns) > LEAST_STEP_NS:
                 return not_shared([name if only_ours else other], (only_ours or only_theirs)[-1].by_ns)
@@ -195,11 +206,23 @@ class _Topic:
         self._last: _Seen | None = None
         self._pairs: deque[tuple[int, int]] = deque(maxlen=NEIGHBOURS)
         self._recent: deque[_Seen] = deque()
+        self._first: list[_Seen] = []  # those of the first seconds, up to its first step
 
     def steps_since(self, since_ns: int) -> list[SetClock]:
         """Those that messages show that were let go, and that later ones bear out: else the first were only late."""
         known = (it for it in self.steps if it.at < self.passed and it.between_ns[1] > since_ns)
         return [step for step in known if abs(step.by_ns) > LEAST_STEP_NS / 2]
+
+    def began_behind(self, step: SetClock) -> bool:
+        """Whether this topic began after the clock of another was set, or about then with stamps as those after that."""
+        if self.first_ns >= step.between_ns[1]:
+            return True
+        if not self._first or self.first_ns <= step.between_ns[0] - STRAY_NS // 2:
+            return False
+        if len(self._first) < ENOUGH or self._first[-1].received_ns - self.first_ns < STRAY_NS // 2:
+            return False  # it does not show yet what is usual
+        level_ns = statistics.median(it.early_ns for it in self._first)
+        return on_that_side(level_ns - step.level_ns - step.by_ns, level_ns - step.level_ns)
 
     def saw(self, stamp_ns: int, received_ns: int) -> None:
         """The next message."""
@@ -230,6 +253,8 @@ class _Topic:
 
     def _keep(self, seen: _Seen) -> None:
         self._last = seen
+        if not self.steps and (seen.received_ns - self.first_ns <= _AFTER_NS or len(self._first) < ENOUGH):
+            self._first.append(seen)
         self._recent.append(seen)
         while len(self._recent) > ENOUGH and _is_old(self._recent[0], seen):
             self._recent.popleft()
@@ -287,8 +312,7 @@ def _unmatched(ours: list[SetClock], theirs: list[SetClock]) -> tuple[list[SetCl
     only_ours, left = [], list(theirs)
     for step in ours:
         for it in left:
-            near = abs(it.by_ns - step.by_ns) < LEAST_STEP_NS and alike(it.by_ns, step.by_ns)
-            if near and at_one_time(it.between_ns, step.between_ns):
+            if alike(it.by_ns, step.by_ns) and at_one_time(it.between_ns, step.between_ns):
                 left.remove(it)
                 break
         else:

@@ -35,6 +35,7 @@ class Live:
     jitter_s: float = 0.0
     stall: tuple[float, float] = (0.0, 0.0)  # when, and for how long
     drops: float = 0.0
+    poses_from_s: float = 0.0
     length_s: float = 5.0
     seed: int = 0
 
@@ -49,6 +50,8 @@ class Live:
                     received_s = sum(self.stall)
                 newest_s = received_s = received_s + 1e-6
                 set_s = self.by_s if topic in self.topics and true_s >= self.at_s else 0.0
+                if topic == POSE and true_s < self.poses_from_s:
+                    continue
                 if true_s < BEGUN_S or rng.random() >= self.drops:
                     found.append((received_s, topic, true_s, T0 + round((true_s + set_s) * S)))
         return sorted(found)
@@ -110,7 +113,7 @@ def test_a_step_that_all_show_costs_a_frame_or_two(by_s: float) -> None:
 def test_after_a_step_of_one_of_two_images_are_refused(topic: str, by_s: float) -> None:
     frames, refused = frames_of(Live(by_s, topics=(topic,)))
     assert 17 <= frames <= 20, "those of before"
-    said = f"the stamps of {topic} step by {by_s:+.3f} s against their reception, those of the other topics do not"
+    said = f"the stamps of {topic} step by {by_s:+.3f} s against their reception, not so those of the other topics"
     assert refused[said] >= 28, refused
 
 
@@ -125,6 +128,40 @@ def test_two_clocks_that_are_set_at_one_time_by_other_amounts_are_two(by_s: floa
     assert all(abs(item.T_map_cam[0, 3] - item.image) < 1e-5 for item in frames)
     assert len(frames) <= 20
     assert refused.total() >= 28
+
+
+@pytest.mark.parametrize("by_s", [-30.0, -0.7, -0.3, 0.3, 0.7, 30.0])
+@pytest.mark.parametrize("late_s", [0.02, 0.1])
+def test_poses_that_begin_between_a_step_and_the_first_image_that_shows_it(
+    by_s: float, late_s: float
+) -> None:
+    """They show no step. Images are refused until the stamps of the poses tell on which side of it they began."""
+    live = Live(by_s, at_s=2.0, image_hz=2.0, late_s=(late_s, 0.005), poses_from_s=2.05, length_s=8.0)
+    frames, refused = frames_of(live)
+    assert frames >= 10, refused
+
+
+@pytest.mark.parametrize("by_s", [-30.0, -0.7, -0.3, 0.3, 0.7, 30.0])
+def test_poses_that_begin_just_before_the_clock_of_the_images_alone_is_set(by_s: float) -> None:
+    live = Live(by_s, at_s=2.1, topics=(IMAGE,), image_hz=2.0, poses_from_s=2.05, length_s=8.0)
+    frames, refused = frames_of(live)
+    assert (frames, refused.total()) == (0, 16)
+
+
+@pytest.mark.parametrize("late_s", [0.3, 0.7])
+def test_a_topic_that_begins_late_shows_no_step_when_it_comes_in_time(late_s: float) -> None:
+    """On a busy machine the first four images all come late, some are lost, and the next are prompt."""
+    true_s = np.arange(60) / 10
+    late = [(at_s + late_s, IMAGE, at_s) for at_s in true_s[:4]]
+    prompt = [(at_s + 0.002, IMAGE, at_s) for at_s in true_s[4:] if at_s >= true_s[4] + late_s]
+    messages = sorted([*late, *prompt, *((at_s + 0.001, POSE, at_s) for at_s in true_s)])
+    gate, passed = ClockGate(), list[Passed]()
+    for received_s, topic, at_s in messages:
+        for it in gate.add(topic, T0 + round(at_s * S), T0 + round(received_s * S), topic):
+            passed.append(it)
+            assert it.item == POSE or not gate.disagreement(IMAGE, [POSE])
+    assert len(passed) == len(messages)
+    assert not any(it.after_step or it.stray for it in passed)
 
 
 def test_a_clock_that_is_set_back_again_is_good_again() -> None:
@@ -189,6 +226,21 @@ lives = st.builds(
 @example(Live(0.3, late_s=(0.0, 0.2)))
 def test_no_accepted_pose_is_ever_wrong(live: Live) -> None:
     frames_of(live)
+
+
+@settings(max_examples=50, deadline=None)
+@given(lives, st.one_of(st.floats(-40, -1.5), st.floats(1.5, 40)), st.floats(1, 3))
+def test_nor_are_images_refused_for_good_when_poses_begin_about_the_step(
+    live: Live, by_s: float, poses_from_s: float
+) -> None:
+    begun = replace(live, by_s=by_s, at_s=2.0, topics=(IMAGE, POSE), poses_from_s=poses_from_s, length_s=6.0)
+    messages = begun.messages()
+    first_ns = next(round(at * S) for at, topic, _, _ in messages if topic == POSE)
+    settled, refused = record(messages)
+    # Of images that had come before any pose nothing tells by which clock they are.
+    frames = [item for item in settled if isinstance(item, Frame) and item.received_ns > first_ns]
+    assert all(abs(item.T_map_cam[0, 3] - item.image) < 1e-5 for item in frames), begun
+    assert len(frames) >= 1.5 * live.image_hz, (begun, refused)
 
 
 @settings(max_examples=100, deadline=None)

@@ -31,6 +31,7 @@ from pose2rgbd_ros.streams.clock_steps import (
     is_erratic,
     least_step_ns,
     not_shared,
+    on_that_side,
     pace_of,
 )
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP
@@ -131,11 +132,15 @@ class _Step:
 
 @dataclass
 class _Setting:
-    """A clock that was set: between two times of reception, by what the topics on it show, each before its message `at`."""
+    """A clock that was set: between two times of reception, by what the topics on it show, each before its message `at`.
+
+    `doubtful`: another topic shows about as much at that time, on the same clock or on another.
+    """
 
     after_ns: int
     until_ns: int
     steps: dict[str, _Step]
+    doubtful: bool = False
 
     @property
     def by_ns(self) -> int:
@@ -143,19 +148,26 @@ class _Setting:
 
     @property
     def sure(self) -> bool:
-        return len(self.steps) > 1 or any(step.sure for step in self.steps.values())
+        return not self.doubtful and (len(self.steps) > 1 or any(step.sure for step in self.steps.values()))
+
+    def meets(self, after_ns: int, until_ns: int) -> bool:
+        return at_one_time((after_ns, until_ns), (self.after_ns, self.until_ns))
 
 
-def find_clocks(reader: BagReader, image_topic: str, others: Collection[str], stamps: Stamps) -> Clocks:
+def find_clocks(
+    reader: BagReader, image_topic: str, others: Collection[str], stamps: Stamps, reach_ns: int = 0
+) -> Clocks:
     """The clocks of a recording: with "auto", stamps of `others` are brought to the clock of the images.
 
+    Over silences up to `reach_ns` poses are interpolated: so far from times that were passed twice images have none.
     Stamps that jump are joined first. The corrections come from medians of header minus reception, so that they hold
     none of the jitter of reception. `others` are topics whose messages begin with a header, or TF.
     """
     clocks = Clocks(received=stamps == "received", twice_ns=_passed_twice(reader, [image_topic, *others]))
     for first_ns, last_ns in clocks.twice_ns:
         why = f"the recorder's own clock was set back by {(last_ns - first_ns) / SECOND_NS:.3f} s then"
-        clocks.unsure_ns.append((first_ns - STRAY_NS // 2, last_ns + STRAY_NS // 2, why))
+        around_ns = max(STRAY_NS // 2, reach_ns)
+        clocks.unsure_ns.append((first_ns - around_ns, last_ns + around_ns, why))
         clocks.warnings.append(
             f"the recorder's own clock was set back by about {(last_ns - first_ns) / SECOND_NS:.3f} s while it recorded: what "
             f"it received at times that came twice is left out ({TIME_JUMP})"
@@ -232,10 +244,12 @@ def _read(reader: BagReader, topics: list[str], clocks: Clocks) -> dict[str, Sta
         headers, received = found.setdefault(name, (array("q"), array("q")))
         headers.append(header_ns or received_ns)
         received.append(received_ns)
-    return {
-        name: StampLog(np.frombuffer(headers, np.int64), np.frombuffer(received, np.int64))
-        for name, (headers, received) in found.items()
-    }
+    logs = {}
+    for name, columns in found.items():
+        header_ns, received_ns = (np.frombuffer(column, np.int64) for column in columns)
+        order = np.argsort(received_ns, kind="stable")  # files without an index come as they were written
+        logs[name] = StampLog(header_ns[order], received_ns[order])
+    return logs
 
 
 def find_jumps(log: StampLog) -> Int64:
@@ -291,8 +305,7 @@ def _own_steps(name: str, log: StampLog, clocks: Clocks) -> list[_Step]:
             if strays:
                 clocks.strays_ns[name] = strays
                 clocks.warnings.append(
-                    f"{len(strays)} of {len(log.header_ns)} messages of {name} are stamped unlike those before and after; "
-                    "they are left out"
+                    f"{len(strays)} of {len(log.header_ns)} messages of {name} left out: stamped unlike those before and after"
                 )
             return found
         begins = [at for at in begins if at not in gone]
@@ -323,8 +336,9 @@ def _settings(logs: dict[str, StampLog], clocks: Clocks) -> list[_Setting]:
         received = logs[step.name].received_ns
         after_ns, until_ns = int(received[step.at - 1]), int(received[step.at])
         for known in found:
-            meet = at_one_time((after_ns, until_ns), (known.after_ns, known.until_ns))
-            if meet and step.name not in known.steps and alike(step.by_ns, known.by_ns):
+            if not known.meets(after_ns, until_ns) or step.name in known.steps:
+                continue
+            if all(alike(step.by_ns, it.by_ns) for it in known.steps.values()):
                 known.steps[step.name] = step
                 known.after_ns = max(known.after_ns, after_ns)
                 known.until_ns = max(known.after_ns, min(known.until_ns, until_ns))
@@ -332,6 +346,10 @@ def _settings(logs: dict[str, StampLog], clocks: Clocks) -> list[_Setting]:
         else:
             found.append(_Setting(after_ns, until_ns, {step.name: step}))
     found.sort(key=lambda it: it.until_ns)
+    for a, b in itertools.combinations(found, 2):
+        nearly = alike(*sorted((a.by_ns, b.by_ns), key=abs), STEADY_NS) and a.meets(b.after_ns, b.until_ns)
+        if nearly and not a.steps.keys() & b.steps.keys():
+            a.doubtful = b.doubtful = True
     for setting in found:
         for name, log in logs.items():
             if name not in setting.steps:
@@ -350,20 +368,26 @@ def _look_again(
     if len(ats):
         against = _steps_and_gaps(log)[2][ats - 1]
         at = int(ats[np.argmin(np.abs(against - by_ns))])
-        edges = [0, *(step.at for step in own if step.at != at), len(received)]
+        edges = [0, *(step.at for step in own), len(received)]
+        if at in edges:
+            return  # the step of another setting
         after = next(edge for edge in edges if edge > at)
         before = max(edge for edge in edges if edge < at)
-        if alike(_height_ns(log, before, at, after), by_ns):
+        height_ns = _height_ns(log, before, at, after)
+        if alike(height_ns, by_ns):
             setting.steps[name] = _Step(name, at, by_ns, False)
             return
+        if any(first <= step.at <= last for step in own):
+            return
         if first > 0 and last < len(received):
+            setting.doubtful |= alike(height_ns, by_ns, STEADY_NS)
             return
     # All its messages lie on one side: it is on that clock if its stamps go with those of the topics that are.
     known = max(setting.steps.values(), key=lambda it: len(logs[it.name].header_ns))
     other, at = logs[known.name], known.at
     apart_before_ns = log.level_ns(-NEIGHBOURS, len(received)) - other.level_ns(max(0, at - NEIGHBOURS), at)
     apart_behind_ns = log.level_ns(0, NEIGHBOURS) - other.level_ns(at, at + NEIGHBOURS)
-    behind = abs(apart_behind_ns) < abs(apart_before_ns)
+    behind = on_that_side(apart_behind_ns, apart_before_ns)
     if behind and received[-1] > setting.after_ns:
         setting.steps[name] = _Step(name, 0, by_ns, False)
     elif not behind and received[0] < setting.until_ns:

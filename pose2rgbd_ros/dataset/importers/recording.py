@@ -17,7 +17,7 @@ from pose2rgbd_ros.dataset.flight_phase import flight_phase, ground_z_m, tell_ph
 from pose2rgbd_ros.dataset.image_camera import camera_of_images
 from pose2rgbd_ros.dataset.importers import georeference
 from pose2rgbd_ros.dataset.importers.bag_track import CameraTrack, FirstPass, TrackOptions
-from pose2rgbd_ros.dataset.importers.clocks import Clocks, Stamps, find_clocks
+from pose2rgbd_ros.dataset.importers.clocks import Clocks, find_clocks
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.frame_sink import FrameSink
 from pose2rgbd_ros.dataset.importers.image_clock import ImageClock, find_image_clock
@@ -317,7 +317,7 @@ def read_poses(reader: BagReader, config: ConvertConfig) -> FirstPass:
     topics = choose(reader, config)
 
     def read(choice: TopicChoice) -> FirstPass:
-        clocks = clocks_of(reader, choice, config.stamps)
+        clocks = clocks_of(reader, choice, config)
         return FirstPass(reader, choice, track_options(config, clocks))
 
     first = read(topics)
@@ -364,18 +364,19 @@ def _worth(first: FirstPass, given_ns: int) -> tuple[float, str]:
     )
     share = float(np.mean(inside & near)) if len(images_ns) else 1.0
     if not np.ptp(track.position_m, axis=0).any():
-        return 0.1 * share, f"all {len(track)} poses are at one place"
+        return 0.1 * share, f"all {counted(len(track), 'pose')} are at one place"
     if valid < _GOOD:
         return valid * share, f"only {valid:.0%} of its poses are finite and of unit quaternions"
-    return share, f"{len(track)} poses, for {share:.0%} of the images"
+    return share, f"{counted(len(track), 'pose')}, for {share:.0%} of the images"
 
 
-def clocks_of(reader: BagReader, topics: TopicChoice, stamps: Stamps) -> Clocks:
+def clocks_of(reader: BagReader, topics: TopicChoice, config: ConvertConfig) -> Clocks:
     """What gives the messages of those topics their stamps."""
     wanted = (topics.depth, topics.pose, topics.fix, topics.imu, topics.gimbal, *topics.tf)
     # PX4's messages have no header; FirstPass brings its clock to the recorder's.
     others = [name for name in wanted if name and reader.topics[name].type not in px4.TYPES]
-    return find_clocks(reader, topics.image, others, stamps)
+    reach_s = max(config.max_pose_gap_s, config.max_fix_gap_s if topics.fix else 0.0)
+    return find_clocks(reader, topics.image, others, config.stamps, round(reach_s * _SECOND))
 
 
 def track_options(config: ConvertConfig, clocks: Clocks) -> TrackOptions:
