@@ -66,7 +66,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Print the answers. Exit status 1 when none is accepted. UserError for a bad checkpoint, dataset or image."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd locate")
-    from pose2rgbd_ros.errors import UserError
+    from pose2rgbd_ros.errors import UserError, counted
     from pose2rgbd_ros.localization.found import check_poses_path, summary, write_poses
     from pose2rgbd_ros.localization.localizer import Localizer  # torch only once it is needed
 
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
         if len(found) > 1:
             print(summary(found))
         if found and arguments.out is not None:
-            print(f"{write_poses(arguments.out, found)} poses written to {arguments.out}")
+            print(f"{counted(write_poses(arguments.out, found), 'pose')} written to {arguments.out}")
     return 0 if any(one.estimate.accepted for one in found) else 1
 
 

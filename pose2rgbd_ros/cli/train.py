@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pose2rgbd_ros.cli.arguments import with_help
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     print(f"{frames}: {result.description}")
     print(f"pose2rgbd evaluate {out} {arguments.dataset} measures on the frames that nothing has looked at")
     print(
-        f"{result.images} images ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model {result.checkpoint}"
+        f"{counted(result.images, 'image')} ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model {result.checkpoint}"
     )
     if result.interrupted:
         print(f"interrupted; go on with the same command and --resume --out {out}")

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from pose2rgbd_ros.dataset import splits
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.depth import resize_nearest
 
@@ -169,7 +170,7 @@ def _roles(n: int, split: splits.Split | None) -> AnyArray:
 
 def _title(dataset: Dataset) -> str:
     seconds = (int(dataset.stamps_ns[-1]) - int(dataset.stamps_ns[0])) / 1e9
-    return f"{dataset.path.resolve().name}: {len(dataset)} frames over {seconds:.1f} s"
+    return f"{dataset.path.resolve().name}: {counted(len(dataset), 'frame')} over {seconds:.1f} s"
 
 
 def thumbnail(image: AnyArray) -> AnyArray:

@@ -11,7 +11,7 @@ from pose2rgbd_ros.dataset import layout, splits
 from pose2rgbd_ros.dataset.depth_files import read_depth, read_image
 from pose2rgbd_ros.dataset.meta import DatasetMeta, read_meta
 from pose2rgbd_ros.dataset.records import Record, read_associations, read_pose_lines
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
@@ -95,14 +95,16 @@ class Dataset:
         names = [name for record in self.records for name in (record.rgb, record.depth) if name]
         missing = [name for name in names if name not in present and not (self.path / name).is_file()]
         if missing:
-            raise UserError(f"{self.path}: {len(missing)} image files are missing, the first is {missing[0]}")
+            raise UserError(
+                f"{self.path}: {counted(len(missing), 'image file')} missing, the first: {missing[0]}"
+            )
 
     def _poses(self) -> Float64:
         lines = read_pose_lines(self.path)
         missing = [record.stamp_ns for record in self.records if record.stamp_ns not in lines]
         if missing:
             raise UserError(
-                f"{self.path / layout.GROUNDTRUTH} has no pose for {len(missing)} frames, the first at "
+                f"{self.path / layout.GROUNDTRUTH} has no pose for {counted(len(missing), 'frame')}, the first at "
                 f"{layout.stamp_text(missing[0])}; the stamps must agree to the nanosecond"
             )
         poses = np.array([layout.parse_pose(lines[record.stamp_ns]) for record in self.records])

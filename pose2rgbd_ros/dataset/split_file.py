@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Int64
 
 WORDS = ("train", "choose", "test", "unused")
@@ -60,7 +60,7 @@ def read_split(path: Path, stamps_ns: npt.ArrayLike) -> npt.NDArray[np.str_]:
     missing = np.flatnonzero(words == "")
     if len(missing):
         raise UserError(
-            f"{path} says nothing of {len(missing)} frames, the first at {layout.stamp_text(stamps[missing[0]])}; "
+            f"{path} says nothing of {counted(len(missing), 'frame')}, the first at {layout.stamp_text(stamps[missing[0]])}; "
             "add them, or remove the file for a split made anew"
         )
     return words

@@ -38,7 +38,7 @@ from pose2rgbd_ros.dataset.meta import (
 from pose2rgbd_ros.dataset.nerfstudio import transforms_json
 from pose2rgbd_ros.dataset.records import Record, read_associations
 from pose2rgbd_ros.dataset.recovery import Frames, recover, unify_depth, write_lists
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
@@ -303,7 +303,7 @@ class DatasetWriter:
         if stored and count:
             if not resume:
                 raise UserError(
-                    f"{self.path} already holds a dataset of {count} frames; resume it, or choose another folder"
+                    f"{self.path} already holds a dataset of {counted(count, 'frame')}; resume it, or choose another folder"
                 )
             check_same_place(stored, meta, self.path)
             self._recover(stored)
@@ -320,7 +320,9 @@ class DatasetWriter:
         recovered = recover(self.path, _depth_folder(stored))
         self._frames = recovered.frames
         if recovered.lost:
-            logger.warning("%s: %d frames had lost their files and are gone", self.path, len(recovered.lost))
+            logger.warning(
+                "%s: %s left out, whose files are lost", self.path, counted(len(recovered.lost), "frame")
+            )
         some = next((record.depth for record, _ in self._frames.values() if record.depth), None)
         if stored.depth and some:
             height, width = read_depth(self.path / some, stored.depth).shape

@@ -10,7 +10,7 @@ import numpy as np
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.calibrate import check_place
 from pose2rgbd_ros.evaluation.calibrate_localizer_page import Example, write_page
 from pose2rgbd_ros.evaluation.calibrate_measure import Estimate, deals, estimate
@@ -310,7 +310,9 @@ def _look(eye: Eye, data: Dataset, frames: np.ndarray) -> list[Seen]:
         seen += eye.look((data.rgb(int(frame)) for frame in chunk), data.camera)
     bad = [(int(frame), one.reason) for frame, one in zip(frames, seen, strict=True) if one.reading is None]
     if bad:
-        raise UserError(f"{data.path}: frame {bad[0][0]}: {bad[0][1]} ({len(bad)} frames like this one)")
+        raise UserError(
+            f"{data.path}: frame {bad[0][0]}: {bad[0][1]} ({counted(len(bad), 'frame')} like this one)"
+        )
     return seen
 
 

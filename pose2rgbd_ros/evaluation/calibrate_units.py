@@ -12,7 +12,7 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import split_from_dict
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
@@ -126,8 +126,7 @@ def units_of(frames: np.ndarray, position_m: Float64) -> tuple[np.ndarray, str]:
         inside = np.flatnonzero(unit == line)
         parts = min(pieces, max(1, len(inside) // SHORTEST))
         cut[inside] = np.arange(len(inside)) * parts // max(len(inside), 1) + line * pieces
-    what = "1 line" if lines == 1 else f"{lines} lines"
-    return np.unique(cut, return_inverse=True)[1], f"stretches of {what}"
+    return np.unique(cut, return_inverse=True)[1], f"stretches of {counted(lines, 'line')}"
 
 
 def _lines(frames: np.ndarray, position_m: Float64) -> np.ndarray:

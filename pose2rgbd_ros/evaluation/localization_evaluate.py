@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.finders import NAMES, Finders
 from pose2rgbd_ros.evaluation.localization import Localized, localize
 from pose2rgbd_ros.evaluation.measured_on import MeasuredOn, choose_frames
@@ -56,7 +56,7 @@ class PoseEvaluation:
         """In words."""
         chosen = self.chosen
         return (
-            f"{len(chosen.test)} frames of {self.dataset.path.resolve().name}: "
+            f"{counted(len(chosen.test), 'frame')} of {self.dataset.path.resolve().name}: "
             f"{SPLIT_WORDS.get(chosen.split, chosen.split)}, {chosen.seen}"
         )
 
@@ -78,7 +78,7 @@ class PoseEvaluation:
             f"Medians unless it says otherwise; measured on {self.measured_on()}.",
         ]
         for group, frames in self.chosen.groups.items():
-            parts.append(f"{group}, {len(frames)} frames:\n\n{_markdown(self.cells(group))}")
+            parts.append(f"{group}, {counted(len(frames), 'frame')}:\n\n{_markdown(self.cells(group))}")
         return "\n\n".join([*parts, self.verdict() + ".", *self.notes])
 
     def verdict(self) -> str:
@@ -89,7 +89,7 @@ class PoseEvaluation:
             share = scores["median_position_m"] / self.colour["mean-pose"].scores()["median_position_m"]
             text += f": {share:.0%} of the mean training pose's position error"
         if scores["rejected"]:
-            text += f"; {scores['rejected']} of {scores['frames']} frames rejected"
+            text += f"; {scores['rejected']} of {counted(scores['frames'], 'frame')} rejected"
         return text
 
     def to_dict(self) -> dict[str, Any]:

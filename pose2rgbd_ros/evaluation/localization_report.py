@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation import localization_curves
 from pose2rgbd_ros.evaluation.baselines import NearestFrame
 from pose2rgbd_ros.evaluation.localization import Localized, write_csv
@@ -68,7 +68,9 @@ def write_report(out: Path, evaluation: PoseEvaluation) -> None:
 def _page(out: Path, evaluation: PoseEvaluation, title: str) -> str:
     tables = _table(evaluation.cells())
     for group, frames in evaluation.chosen.groups.items():
-        tables += f"<h3>{html.escape(group)}, {len(frames)} frames</h3>{_table(evaluation.cells(group))}"
+        tables += (
+            f"<h3>{html.escape(group)}, {counted(len(frames), 'frame')}</h3>{_table(evaluation.cells(group))}"
+        )
     return PAGE.format(
         title=html.escape(title),
         verdict=html.escape(evaluation.verdict()),

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import draw_sheet
 from pose2rgbd_ros.settings import write_yaml
@@ -125,7 +125,7 @@ def _groups(evaluation: Evaluation) -> str:
     for group, scores in evaluation.group_scores().items():
         frames = int(evaluation.groups[group].sum())
         table = _table(evaluation.cells(scores), list(scores))
-        text += f"<h3>{html.escape(group)}, {frames} frames</h3>{table}"
+        text += f"<h3>{html.escape(group)}, {counted(frames, 'frame')}</h3>{table}"
     return text
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.evaluation.sheets import SheetRow
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.metrics import is_collapsed
@@ -110,7 +111,7 @@ class Evaluation:
     def measured_on(self) -> str:
         """What the numbers were measured on, in words."""
         split = SPLIT_WORDS.get(self.split, self.split)
-        text = f"{len(self.stamps_ns)} frames of {self.dataset}: {split}, {self.seen}"
+        text = f"{counted(len(self.stamps_ns), 'frame')} of {self.dataset}: {split}, {self.seen}"
         if self.from_training is not None:
             moved_m, turned_deg = self.from_training
             text += (
@@ -123,7 +124,7 @@ class Evaluation:
         parts = [_markdown(self.cells()), f"Measured on {self.measured_on()}.", self.verdict() + "."]
         for group, inside in self.groups.items():
             cells = self.cells(self.group_scores()[group])
-            parts.append(f"{group}, {int(inside.sum())} frames:\n\n{_markdown(cells)}")
+            parts.append(f"{group}, {counted(int(inside.sum()), 'frame')}:\n\n{_markdown(cells)}")
         return "\n\n".join([*parts, *self.notes])
 
     def cells(self, scores: dict[str, dict[str, float]] | None = None) -> list[list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.localization.estimate import Estimate
@@ -76,7 +76,7 @@ class Found:
 def summary(found: list[Found]) -> str:
     """One line of all images, with the median error where poses are recorded."""
     accepted = [one for one in found if one.estimate.accepted]
-    text = f"{len(accepted)} of {len(found)} images accepted"
+    text = f"{len(accepted)} of {counted(len(found), 'image')} accepted"
     known = [
         errors(one.estimate.T_map_cam, one.T_true)
         for one in accepted

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 
 from pose2rgbd_ros import settings as definitions
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes import diagnostics, parameters, record_report
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
@@ -298,7 +298,7 @@ class RecordNode(LifecycleNode):
             return SyncStatus.IDLE, said or ("not recording; call ~/start" if self._worker else "not active")
         if session.paused:
             return SyncStatus.PAUSED, said or "paused"
-        return SyncStatus.RECORDING, said or f"{session.frames} frames"
+        return SyncStatus.RECORDING, said or f"{counted(session.frames, 'frame')}"
 
     def _no_clock(self) -> str:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:

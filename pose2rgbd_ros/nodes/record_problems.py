@@ -8,6 +8,7 @@ import time
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.nodes.endpoints import incompatible, node_of, qos_words
 from pose2rgbd_ros.nodes.record_inputs import Input
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
@@ -35,7 +36,7 @@ class Problems:
             needed = item.role in REQUIRED or (item.role == "odom" and self._lacks_poses(item, arrives))
             text = self._silent(item, needed) if item.watch.silent_for_s > self._silence_s else ""
             if item.watch.lost:
-                text = text or f"{item.watch.lost} messages were lost: the recorder could not keep up"
+                text = text or f"lost {counted(item.watch.lost, 'message')}: the recorder could not keep up"
             if text:
                 found[item.topic] = text
         found |= {} if self._by_arrival else _other_clocks(inputs, found)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pose2rgbd_ros.dataset.layout import META, require_unused
 from pose2rgbd_ros.dataset.records import read_associations
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.record_bag import BagRecorder
 from pose2rgbd_ros.nodes.record_camera import CameraRecording
@@ -109,7 +109,9 @@ class Session:
         if self._bag is None:
             return ""
         lost = (
-            f"{self._bag.lost} messages of the bag were lost: the disk is too slow" if self._bag.lost else ""
+            f"lost {counted(self._bag.lost, 'message')} of the bag: the disk is too slow"
+            if self._bag.lost
+            else ""
         )
         return self._bag.failure or lost
 
@@ -134,9 +136,8 @@ class Session:
         for name, tally in self.tallies.items():
             images, frames, rejects, _ = tally.snapshot()
             refused = ", ".join(f"{count} {reason}" for reason, count in sorted(rejects.items()))
-            parts.append(
-                f"{name + ': ' if name else ''}{frames} frames of {images} images ({refused or 'no rejects'})"
-            )
+            counts = f"{counted(frames, 'frame')} of {counted(images, 'image')} ({refused or 'no rejects'})"
+            parts.append(f"{name}: {counts}" if name else counts)
         return f"{self.folder}: {'; '.join(parts)}"
 
     def notes(self) -> list[str]:
@@ -295,7 +296,7 @@ def _require_room(folder: Path, resume: bool) -> None:
         count = len(read_associations(folder)) if (folder / META).is_file() else 0
     if count and not resume:
         raise UserError(
-            f"{folder} already holds a dataset of {count} frames; set resume to go on with it, or another out"
+            f"{folder} already holds a dataset of {counted(count, 'frame')}; set resume to go on with it, or another out"
         )
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written (permission denied); set another out")

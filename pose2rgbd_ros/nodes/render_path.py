@@ -12,7 +12,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes.look_ahead_settings import LookAheadSettings
 from pose2rgbd_ros.nodes.path_jobs import PathJobs
 from pose2rgbd_ros.nodes.path_rendering import PathJob, PathRendering, images_left_out
@@ -84,7 +84,7 @@ class RenderPathAction:
             result.profile = rendering.profile()
         result.success = finished and not goal.is_cancel_requested
         if not result.success:
-            result.message = f"cancelled after {rendering.rendered} of {rendering.total} poses"
+            result.message = f"cancelled after {rendering.rendered} of {counted(rendering.total, 'pose')}"
             return
         result.message = result.profile.message
         if rendering.keeps_images:

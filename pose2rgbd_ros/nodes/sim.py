@@ -17,7 +17,7 @@ from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 
 from pose2rgbd_ros import settings as definitions
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes import conversions, diagnostics, parameters
 from pose2rgbd_ros.nodes.autostart import start_by_itself
 from pose2rgbd_ros.nodes.diagnostics import ConditionLog, Diagnostics
@@ -170,7 +170,7 @@ class SimNode(LifecycleNode):
 
         def fly(world: World) -> None:
             seconds = world.vehicle.fly_path(np.stack(poses))
-            self.get_logger().info(f"flies a path of {len(poses)} poses in {seconds:.0f} s")
+            self.get_logger().info(f"flies a path of {counted(len(poses), 'pose')} in {seconds:.0f} s")
 
         self._ask(fly, "path")
 

@@ -18,7 +18,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.bags.writer import BagWriter
 from pose2rgbd_ros.dataset.layout import truth_folder
 from pose2rgbd_ros.dataset.meta import software
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sim import topics
@@ -101,7 +101,7 @@ class Recorded:
 
     def summary(self) -> str:
         """In one line, two when there is more of the flight."""
-        text = f"{self.path}: {self.images} images of {self.recorded_s:.0f} s; the truth is in {self.truth}/"
+        text = f"{self.path}: {counted(self.images, 'image')} of {self.recorded_s:.0f} s; the truth is in {self.truth}/"
         if self.recorded_s < self.flight_s:
             text += f"\nthe flight lasts {self.flight_s:.0f} s; --duration-s 0 records all of it"
         return text

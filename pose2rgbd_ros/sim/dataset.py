@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.frames import RawImages
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, software
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sim import state
@@ -74,7 +75,9 @@ class Made:
     def summary(self) -> str:
         """In one line."""
         before = self.frames - self.rendered
-        return f"{self.path}: {self.frames} frames" + (f", {before} of them from before" if before else "")
+        return f"{self.path}: {counted(self.frames, 'frame')}" + (
+            f", {before} of them from before" if before else ""
+        )
 
 
 def write_sim_dataset(out: Path, config: SimDatasetConfig) -> Made:

@@ -19,7 +19,7 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.records import read_associations
 from pose2rgbd_ros.dataset.split_file import write_split
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.sim.dataset_frames import Shot, Taken
 
 SETTINGS = "sim.yaml"
@@ -37,7 +37,7 @@ def check_folder(out: Path, values: dict[str, Any], resume: bool) -> None:
     frames = len(read_associations(out)) if begun else 0
     if frames and not resume:
         raise UserError(
-            f"{out} already holds a dataset of {frames} frames; complete it with --resume, or choose another folder"
+            f"{out} already holds a dataset of {counted(frames, 'frame')}; complete it with --resume, or choose another folder"
         )
     if frames and not (out / SETTINGS).is_file():
         raise UserError(

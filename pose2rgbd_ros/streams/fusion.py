@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
@@ -51,8 +51,8 @@ class Accuracy:
     def summary(self) -> str:
         """In one line."""
         text = (
-            f"GPS and odometry fused: {self.fixes} fixes, {self.outliers} of them outliers; by its own account good to "
-            f"{self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically and "
+            f"GPS and odometry fused: {counted(self.fixes, 'fix', 'fixes')}, outliers among them: {self.outliers}; by its own "
+            f"account good to {self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically and "
             f"{self.yaw_sigma_deg:.2f} degrees of heading (standard deviations)"
         )
         if self.odometry_factor > 1:

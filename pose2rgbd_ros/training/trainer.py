@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.training import metrics, outcome
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
@@ -107,7 +107,7 @@ def _check_can_choose(data: TrainingData, config: TrainConfig) -> None:
     """Say what is kept where nothing can choose. UserError: an early stop, which needs frames to choose by."""
     if len(data.split.choose) > 0:
         return
-    held_out = f"{len(data.split.judge)} frames are held out, too few to choose by: they judge only"
+    held_out = f"{counted(len(data.split.judge), 'frame')} held out, too few to choose by: for judging only"
     if config.early_stop:
         raise UserError(f"{held_out}; leave out --early-stop, or hold out more with --test-fraction")
     if config.keep == "best":

@@ -181,7 +181,7 @@ def test_frames_that_lost_their_files_go_on_resume(toy, make_dataset, caplog):
     path = make_dataset(4)
     (path / Dataset(path).records[1].rgb).write_bytes(b"")
     DatasetWriter(path, toy.meta(), resume=True).close()
-    assert "1 frames had lost their files" in caplog.text
+    assert "1 frame left out, whose files are lost" in caplog.text
     check_all_whole(path, toy, {toy.stamp(i) for i in (0, 2, 3)})
 
 

@@ -204,7 +204,7 @@ DAMAGES = {
     "a NaN pose": (lambda p, t: edit(p, "groundtruth.txt", layout.stamp_text(t) + " ", f"{layout.stamp_text(t)} nan "),
                    "groundtruth.txt, line 3"),
     "a pose is missing": (lambda p, t: edit(p, "groundtruth.txt", layout.stamp_text(t), "5.000000000"), "no pose for 1"),
-    "an image is missing": (lambda p, t: (p / f"rgb/{t}.png").unlink(), "1 image files are missing"),
+    "an image is missing": (lambda p, t: (p / f"rgb/{t}.png").unlink(), "1 image file missing"),
     "text that is no text": (lambda p, t: (p / "associations.txt").write_bytes(b"\xff\xfe\n"), "cannot be read"),
     "no depth for a frame": (
         lambda p, t: edit(p, "associations.txt", f" {layout.stamp_text(t)} depth/{t}.png", ""), "has no depth image",

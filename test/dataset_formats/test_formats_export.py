@@ -184,7 +184,7 @@ def test_the_split_of_our_training_is_lent_to_others(
     test = (tmp_path / "out/dataset_test.txt").read_text().splitlines()[3:]
     train = (tmp_path / "out/dataset_train.txt").read_text().splitlines()[3:]
     assert len(test) == 8
-    assert f"{40 - 8 - len(train)} frames of neither list were left out" in report.notes
+    assert f"{40 - 8 - len(train)} frames of neither list left out" in report.notes
     plain = export_dataset(flight, tmp_path / "plain", ExportConfig(format="cambridge"))
     assert any("dataset_test.txt is empty" in note for note in plain.notes)
 

@@ -546,7 +546,7 @@ def test_what_the_photos_lack_is_said(tmp_path: Path, config: ConvertConfig, mes
 def test_photos_without_gps_are_refused_in_a_line(tmp_path: Path) -> None:
     plain(tmp_path / "a.jpg", place_enu_m=None)
     with pytest.raises(
-        UserError, match=r"none of 1 photos has a GPS position; --photos\.poses gives their poses"
+        UserError, match=r"none of 1 photo has a GPS position; --photos\.poses gives their poses"
     ):
         convert_photos([tmp_path], tmp_path / "out")
     (tmp_path / "empty").mkdir()

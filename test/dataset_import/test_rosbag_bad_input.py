@@ -360,7 +360,7 @@ def test_depth_beyond_the_unit_asked_for_is_counted(flight, tmp_path: Path) -> N
     bag = flight(depth="32FC1", spoil=farther).write(tmp_path / "bag")
     report, dataset = converted(bag, tmp_path / "mm", depth_format="mm")
     assert not np.isfinite(dataset.depth(0)).any()
-    assert any(f"{8 * (32 * 24 - 1)} depth pixels lie beyond the reach" in note for note in report.warnings)
+    assert any(f"{8 * (32 * 24 - 1)} depth pixels beyond the reach" in note for note in report.warnings)
     report, dataset = converted(bag, tmp_path / "auto")
     assert np.isfinite(dataset.depth(0)).any()
     assert not any("beyond the reach" in note for note in report.warnings)

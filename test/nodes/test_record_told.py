@@ -73,7 +73,7 @@ def test_a_problem_is_told_once_though_its_figures_change(monkeypatch):
     for i in range(20):
         told.tell(
             {
-                "bag": f"{100 + i} messages of the bag were lost: the disk is too slow",
+                "bag": f"lost {100 + i} messages of the bag: the disk is too slow",
                 "/fix": f"its stamps are {0.1 * i:.3f} s before its arrival",
             }
         )

@@ -215,7 +215,7 @@ def test_a_path_is_flown_and_a_bad_one_refused(flying):
     flying.paths.publish(_path([buried]))
     flying.said("path refused: the path is too low")
     flying.paths.publish(_path([goal]))
-    flying.said("flies a path of 1 poses in")
+    flying.said("flies a path of 1 pose in")
     arrived = lambda: np.linalg.norm(_position(flying.true_state()) - goal[:3, 3]) < 0.1  # noqa: E731
     flying.bench.wait(arrived, what="arrival")
 

@@ -182,7 +182,7 @@ def test_with_few_held_out_frames_nothing_chooses(
 ) -> None:
     flight = flight_dataset(tmp_path / "flight", frames=12)
     result = train(flight, tmp_path / "run", tiny())
-    assert "2 frames are held out, too few to choose by: they judge only" in caplog.text
+    assert "2 frames held out, too few to choose by: for judging only" in caplog.text
     assert result.scored_on == "train"
     checkpoint = load_checkpoint(tmp_path / "run")
     assert (checkpoint.provenance["kept"], checkpoint.provenance["scored_on"]) == ("last", "train")

@@ -21,7 +21,7 @@ from pose2rgbd_ros.dataset.formats.export_files import FrameFiles, in_parallel
 from pose2rgbd_ros.dataset.formats.layouts import Flight, Frame, Layout, require_calibration
 from pose2rgbd_ros.dataset.formats.registry import FORMATS, Format
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.camera import Camera
 
 
@@ -36,7 +36,7 @@ class ExportReport:
 
     def summary(self) -> str:
         """A few lines for the terminal."""
-        lines = [f"{self.out}: {self.frames} frames as {self.format}"]
+        lines = [f"{self.out}: {counted(self.frames, 'frame')} as {self.format}"]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -116,11 +116,11 @@ def _write(folder: Path, flight: Flight, planned: Layout, format: Format, report
         pass
     report.frames = len(kept)
     if len(kept) < len(flight.frames):
-        report.notes.append(f"{len(flight.frames) - len(kept)} frames {planned.left_out} were left out")
+        report.notes.append(f"{counted(len(flight.frames) - len(kept), 'frame')} {planned.left_out} left out")
     if files.too_far_pixels:
         report.notes.append(
-            f"{files.too_far_pixels} depth pixels lie beyond {65535 * (unit_m or 0):.1f} m, where counts of "
-            f"{unit_m:g} m end, and became unknown; --depth-unit-m takes another unit"
+            f"{counted(files.too_far_pixels, 'depth pixel')} beyond {65535 * (unit_m or 0):.1f} m, where counts of "
+            f"{unit_m:g} m end, written as unknown; --depth-unit-m takes another unit"
         )
     _write_sidecar(folder, flight, format, unit_m if depths else None, report)
 

@@ -174,8 +174,8 @@ def _writing(
             yield writer
         if writer.too_far_pixels:
             report.sources[-1].notes.append(
-                f"{writer.too_far_pixels} depth pixels lie beyond the reach of the dataset's depth unit and are stored "
-                "as unknown"
+                f"{counted(writer.too_far_pixels, 'depth pixel')} beyond the reach of the dataset's depth unit stored as "
+                "unknown"
             )
     finally:
         if out.is_dir():
@@ -237,7 +237,7 @@ def _write_split(out: Path, labels: dict[int, str], report: ImportReport) -> Non
     words = [labels.get(stamp) or known.get(stamp) or "train" for stamp in frames]
     silent = sum(not (labels.get(stamp) or known.get(stamp)) for stamp in frames)
     if silent:
-        report.sources[-1].notes.append(f"{silent} frames without a split of their own train (split.txt)")
+        report.sources[-1].notes.append(f"{counted(silent, 'frame')} of no split: for training (split.txt)")
     try:
         write_split(path, np.array(frames), np.array(words))
     except OSError as error:

@@ -17,7 +17,7 @@ from pose2rgbd_ros.dataset.formats.layouts import Flight, Layout, require_calibr
 from pose2rgbd_ros.dataset.formats.pictures import image_files, image_size
 from pose2rgbd_ros.dataset.formats.scene import MAX_STAMP_NS, Scene, View, pinhole, pose_of_matrix
 from pose2rgbd_ros.dataset.frames import BadFrame
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
@@ -62,7 +62,9 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
             scene.reject("image_missing", f"{where}: no image {i} in {folder}")
             continue
         if times and i >= len(times):
-            raise UserError(f"{path / 'times.txt'} has {len(times)} lines, but there is a pose for frame {i}")
+            raise UserError(
+                f"{path / 'times.txt'} has {counted(len(times), 'line')}, but there is a pose for frame {i}"
+            )
         try:
             T = pose_of_matrix(np.array(text.numbers(poses_file, number, fields[:12])).reshape(3, 4))
         except BadFrame as error:

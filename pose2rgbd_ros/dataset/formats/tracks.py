@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset.formats.scene import UNIT_QUATERNION
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 
@@ -38,7 +38,9 @@ class Track:
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
         self._max_gap_ns = max_gap_ns
-        self.notes = [f"{file}: {count} poses {_WORDS[reason]}" for reason, count in problems.items()]
+        self.notes = [
+            f"{file}: {counted(count, 'pose')} {_WORDS[reason]}" for reason, count in problems.items()
+        ]
 
     def pose_at(self, stamp_ns: int) -> tuple[Float64 | None, str]:
         """The pose (4, 4) at a time, or None and the reason."""
@@ -47,7 +49,7 @@ class Track:
 
 
 _WORDS = {
-    "non_finite_pose": "are not finite or their quaternion is not of length one; they were left out",
-    "duplicate_stamp": "have the stamp of another; the first one counts",
-    "out_of_order": "are out of order; they were sorted",
+    "non_finite_pose": "left out: not finite, or of a quaternion not of length one",
+    "duplicate_stamp": "left out: of the stamp of another, the first counts",
+    "out_of_order": "sorted: out of order",
 }

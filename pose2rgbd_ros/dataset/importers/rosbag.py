@@ -13,7 +13,7 @@ from pose2rgbd_ros.dataset.importers.recording import Recording
 from pose2rgbd_ros.dataset.importers.report import ConvertReport as ConvertReport
 from pose2rgbd_ros.dataset.importers.target import Target
 from pose2rgbd_ros.dataset.layout import require_distinct
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 
 _WAYS_OUT = {
     "pose_gap": "--max-pose-gap-s bridges longer silences of the poses",
@@ -66,4 +66,4 @@ def _why_nothing(report: ConvertReport) -> str:
     example = f"; for example: {next(iter(examples))}" if examples else ""
     commonest = max(report.rejects, key=lambda reason: report.rejects[reason], default="")
     way_out = f"; {_WAYS_OUT[commonest]}" if commonest in _WAYS_OUT else ""
-    return f"none of {images} images became a frame ({counts or 'no image could be read'}){example}{way_out}"
+    return f"none of {counted(images, 'image')} became a frame ({counts or 'no image could be read'}){example}{way_out}"

@@ -97,12 +97,12 @@ class Target:
         if sum(lost.values()) > _MOST_LOST * images:
             reason = max(lost, key=lambda name: lost[name])
             report.bags[-1].warn(
-                f"{sum(lost.values())} of {images} images gave no frame, most of them for {reason}: see {REJECTS}"
+                f"{sum(lost.values())} of {counted(images, 'image')} gave no frame, most of them for {reason}: see {REJECTS}"
             )
 
     def _tell_too_far(self, pixels: int, report: ConvertReport) -> None:
         if pixels:
             report.bags[-1].warn(
-                f"{pixels} depth pixels lie beyond the reach of --depth-format {self.config.depth_format} and are "
-                "stored as unknown; auto loses none"
+                f"{counted(pixels, 'depth pixel')} beyond the reach of --depth-format {self.config.depth_format} stored "
+                "as unknown; auto loses none"
             )

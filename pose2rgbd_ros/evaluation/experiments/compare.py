@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments.compare_plan import CompareConfig, Entry, jobs
 from pose2rgbd_ros.evaluation.experiments.render_cost import render_cost
 from pose2rgbd_ros.evaluation.experiments.run import Measured, measure
@@ -65,7 +65,7 @@ def compare(dataset: Path, out: Path, config: CompareConfig) -> Comparison:
     device = pick_device(config.device)
     clock = "cpu" if device == "cpu" else "wall"
     frames = Dataset(dataset)
-    words = f"{dataset.resolve().name}: {len(frames)} frames, depth {frames.depth_kind or 'none'}"
+    words = f"{dataset.resolve().name}: {counted(len(frames), 'frame')}, depth {frames.depth_kind or 'none'}"
     comparison = Comparison(config, dataset, words, machine(device), clock)
     comparison.models = [Compared(entry) for entry in config.entries()]
     planned = {each.entry.name: jobs(each.entry, dataset, config, clock) for each in comparison.models}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments.compare import Compared, Comparison
 from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
@@ -53,7 +53,7 @@ def _effort(comparison: Comparison) -> str:
     config = comparison.config
     clock = "the processor" if comparison.clock == "cpu" else "the wall"
     limit = f"{config.minutes:g} minutes of {clock} to train each" + (
-        f", at most {config.epochs} epochs" if config.epochs else ""
+        f", at most {counted(config.epochs, 'epoch')}" if config.epochs else ""
     )
     seeds = len({index for each in comparison.models for index in range(len(each.measured))})
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"

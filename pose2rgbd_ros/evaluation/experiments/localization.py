@@ -15,7 +15,7 @@ import torch
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import Split
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments.localization_paper import scene_of
 from pose2rgbd_ros.evaluation.experiments.localization_plan import LocalizationConfig, job, place_name
 from pose2rgbd_ros.evaluation.experiments.run import Job, effort_of, make_folder, read_result, train_job
@@ -204,9 +204,7 @@ def _words(dataset: Dataset, config: LocalizationConfig) -> str:
     kind = {"dataset": "its own split", "random": "frames held out at random"}.get(
         split.name, "stretches held out"
     )
-    return (
-        f"{len(dataset)} frames, {len(split.train)} to train on and {len(split.test)} to measure on ({kind})"
-    )
+    return f"{counted(len(dataset), 'frame')}, {len(split.train)} to train on and {len(split.test)} to measure on ({kind})"
 
 
 def _simulated(path: Path, config: LocalizationConfig) -> Path:

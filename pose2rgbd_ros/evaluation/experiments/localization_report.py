@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments import localization_paper as paper
 from pose2rgbd_ros.evaluation.experiments.localization import Outcome, Place, Row
 from pose2rgbd_ros.evaluation.experiments.localization_findings import findings
@@ -87,7 +87,7 @@ def effort(outcome: Outcome) -> str:
     """One paragraph: cost, machine, what the figures are."""
     config = outcome.config
     clock = "the processor" if outcome.clock == "cpu" else "the wall"
-    limit = f", at most {config.epochs} epochs" if config.epochs else ""
+    limit = f", at most {counted(config.epochs, 'epoch')}" if config.epochs else ""
     spread = f"mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else "one seed"
     return (
         f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width, "

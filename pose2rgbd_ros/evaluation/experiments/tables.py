@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments.relative import write_relative_twin
 from pose2rgbd_ros.evaluation.experiments.run import Job, Measured, measure
 from pose2rgbd_ros.evaluation.experiments.tables_plan import Place, Row, Table, TablesConfig, tables
@@ -118,7 +118,7 @@ def _place(folder: Path, place: Place, given: Path | None, config: TablesConfig)
         raise UserError(
             f"{path} has {dataset.depth_kind or 'no'} depth; {option} takes one with {kind} depth"
         )
-    return path, f"{words}: {len(dataset)} frames"
+    return path, f"{words}: {counted(len(dataset), 'frame')}"
 
 
 def _made(folder: Path, place: Place, config: TablesConfig) -> tuple[Path, str]:
@@ -147,7 +147,7 @@ def _simulated(path: Path, plan: str, config: TablesConfig) -> Path:
     if (path / layout.SPLIT).exists():  # written last
         if len(Dataset(path)) != frames:
             raise UserError(
-                f"{path} was made with {len(Dataset(path))} frames; choose another --out, or remove it"
+                f"{path} was made with {counted(len(Dataset(path)), 'frame')}; choose another --out, or remove it"
             )
         return path
     size = min(512, 2 * (config.size or 128))  # averaged when it is made small; larger files serve nobody

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments.run import GroupScores, Measured
 from pose2rgbd_ros.evaluation.experiments.tables import Filled, Outcome
 from pose2rgbd_ros.evaluation.experiments.tables_findings import MEASURES, finding
@@ -88,7 +88,7 @@ def effort(outcome: Outcome) -> str:
     if config.minutes is not None:
         parts.append(f"{config.minutes:g} minutes of the {clock} a row")
     if config.epochs is not None:
-        parts.append(f"at most {config.epochs} epochs")
+        parts.append(f"at most {counted(config.epochs, 'epoch')}")
     return (
         f"Scale {config.scale}: {', '.join(parts)}; {outcome.machine}. Mean absolute errors, colour in 0..255. "
         "*Random*: frames held out at random, whose neighbours were trained on (the paper's split); *lines*: whole lines "

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.alignment import correlate, evidence
@@ -106,7 +107,7 @@ class Alignment:
             f"correlation {self.correlation:.2f})"
         )
         if self.left_out:
-            told += f"; {self.left_out} samples left out, whose stamps lie hours from all others"
+            told += f"; {counted(self.left_out, 'sample')} left out, whose stamps lie hours from all others"
         if self.observable:
             return f"image time offset {told}"
         return f"image time offset not observable: {self.why}; the best was {told}"
@@ -239,7 +240,7 @@ def _estimate(flow: FlowSignal, motion: MotionSignal, options: AlignOptions) -> 
         )
     if len(flow) < 8:
         return Alignment(
-            False, f"only {len(flow)} pairs of images follow each other closely enough for optical flow"
+            False, f"only {counted(len(flow), 'pair')} of images, near enough in time for optical flow"
         )
     found = evidence.of_flow(flow, motion, options.rotation)
     if options.rotation:

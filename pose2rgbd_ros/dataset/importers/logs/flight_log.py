@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64
 
 # utc: since 1970. video: since the first frame of the video that the log rides on. own: since some moment of its own.
@@ -105,7 +105,9 @@ class Rows:
         keep, problems = usable_fixes(stamps, numbers[:, :3])
         problems.update(self.problems)
         if not len(keep):
-            raise UserError(f"{name}: no usable position among {len(stamps)} rows of this {kind} log")
+            raise UserError(
+                f"{name}: no usable position among {counted(len(stamps), 'row')} of this {kind} log"
+            )
         fixes = numbers[keep]
         return FlightLog(
             name=name,

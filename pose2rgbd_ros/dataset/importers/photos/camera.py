@@ -85,7 +85,9 @@ def camera_of(
     doubts = Counter(doubt for _, doubt in chosen if doubt)
     if doubts:
         (doubt, count), *_ = doubts.most_common(1)
-        warnings.append(f"{count} of {len(photos)} photos contradict themselves about their lens: {doubt}")
+        warnings.append(
+            f"{count} of {counted(len(photos), 'photo')} with tags that contradict each other about the lens: {doubt}"
+        )
     known = sorted((item for item, _ in chosen if item), key=lambda item: (item.per_width, item.source))
     if not known:
         how = "the photos do not tell their focal length: uncalibrated; --fov-deg gives its field of view"

@@ -218,7 +218,7 @@ class _PhotoSet:
         datum = datum or photos_poses.datum_of(photos, config.altitude)
         if datum is None:
             raise UserError(
-                f"{self._source}: none of {len(photos)} photos has a GPS position; --photos.poses gives their poses"
+                f"{self._source}: none of {counted(len(photos), 'photo')} has a GPS position; --photos.poses gives their poses"
             )
         zero, why = self._pitch_zero(photos, datum)
         poses = photos_poses.poses(photos, datum, config, zero)
@@ -278,7 +278,9 @@ class _PhotoSet:
         recorded = poses.source not in ("course", "file")
         fix = self._options.yaw_check == "fix" and recorded
         turned = [photo for photo, is_turned in zip(photos, check.turned, strict=True) if is_turned]
-        text = f"yaw check: {check.checked} of {len(photos)} photos were compared with those beside them; "
+        text = (
+            f"yaw check: {check.checked} of {counted(len(photos), 'photo')} compared with those beside them; "
+        )
         if turned and recorded:
             done = "turned by 180 degrees" if fix else "left as recorded"
             text += (
@@ -328,7 +330,7 @@ class _PhotoSet:
 
     def _describe(self, poses: PhotoPoses, T_map_cam: Float64, stamps_ns: list[int]) -> None:
         report = self._report
-        report.topics.update(image=f"{len(self._paths)} photos", pose=poses.source)
+        report.topics.update(image=counted(len(self._paths), "photo"), pose=poses.source)
         report.note(f"positions: {poses.position_how}")
         report.note(f"orientations: {poses.orientation_how}")
         placed = np.isfinite(T_map_cam).all(axis=(1, 2))
@@ -362,7 +364,7 @@ def _why_nothing(report: ConvertReport) -> str:
     counts = ", ".join(f"{count} {reason}" for reason, count in report.rejects.items())
     example = next((run.example for part in report.bags for run in part.rejected if run.example), "")
     images = sum(part.images for part in report.bags)
-    return f"none of {images} photos became a frame ({counts}); for example: {example}"
+    return f"none of {counted(images, 'photo')} became a frame ({counts}); for example: {example}"
 
 
 def _all_alike(error_deg: Float64) -> str:

@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.importers import mount
 from pose2rgbd_ros.dataset.importers.logs.poses import REFERENCES
 from pose2rgbd_ros.dataset.importers.photos.exif import Photo
 from pose2rgbd_ros.dataset.meta import PosesMeta
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.aviation import gimbal_to_quat_map_cam
@@ -84,7 +84,7 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
     references = sorted({photo.altitude_reference for photo in photos if photo.altitude_m is not None})
     reference = told if told != "auto" else references[0] if len(references) == 1 else "unknown"
     fixed = sum(photo.rtk == "50" for photo in photos)
-    rtk = f"; {fixed} of {len(photos)} photos have an RTK fix" if fixed else ""
+    rtk = f"; RTK fixes in {fixed} of {counted(len(photos), 'photo')}" if fixed else ""
     return position, reference, f"GPS; heights count from {REFERENCES[reference]}{rtk}"
 
 

@@ -258,4 +258,4 @@ def _why_nothing(report: ConvertReport) -> str:
     ):
         apart_s = (part.images_stamps_ns[0] - part.poses_stamps_ns[0]) / SECOND
         way_out = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
-    return f"none of {sum(bag.images for bag in report.bags)} frames has a place in the dataset ({counts}){way_out}"
+    return f"none of {counted(sum(bag.images for bag in report.bags), 'frame')} has a place in the dataset ({counts}){way_out}"
