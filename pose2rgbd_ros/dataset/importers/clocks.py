@@ -244,12 +244,10 @@ def _read(reader: BagReader, topics: list[str], clocks: Clocks) -> dict[str, Sta
         headers, received = found.setdefault(name, (array("q"), array("q")))
         headers.append(header_ns or received_ns)
         received.append(received_ns)
-    logs = {}
-    for name, columns in found.items():
-        header_ns, received_ns = (np.frombuffer(column, np.int64) for column in columns)
-        order = np.argsort(received_ns, kind="stable")  # files without an index come as they were written
-        logs[name] = StampLog(header_ns[order], received_ns[order])
-    return logs
+    return {
+        name: StampLog(np.frombuffer(headers, np.int64), np.frombuffer(received, np.int64))
+        for name, (headers, received) in found.items()
+    }
 
 
 def find_jumps(log: StampLog) -> Int64:
