@@ -345,7 +345,8 @@ def _settings(logs: dict[str, StampLog], clocks: Clocks) -> list[_Setting]:
             found.append(_Setting(after_ns, until_ns, {step.name: step}))
     found.sort(key=lambda it: it.until_ns)
     for a, b in itertools.combinations(found, 2):
-        nearly = alike(*sorted((a.by_ns, b.by_ns), key=abs), STEADY_NS) and a.meets(b.after_ns, b.until_ns)
+        less_ns, more_ns = sorted((a.by_ns, b.by_ns), key=abs)
+        nearly = alike(less_ns, more_ns, STEADY_NS) and a.meets(b.after_ns, b.until_ns)
         if nearly and not a.steps.keys() & b.steps.keys():
             a.doubtful = b.doubtful = True
     for setting in found:
