@@ -119,7 +119,7 @@ def test_photos_lie_where_and_look_where_they_say(tmp_path: Path) -> None:
     assert (dataset.path / dataset.records[0].rgb).read_bytes() == (
         tmp_path / "photos" / "DJI_0000.JPG"
     ).read_bytes()
-    assert any("8 of 8 photos were compared" in note for note in report.notes)
+    assert any("8 of 8 photos compared" in note for note in report.notes)
     assert not any("turned" in note for note in report.notes)
     assert not report.warnings
 
@@ -214,7 +214,7 @@ def test_what_pitch_0_means_is_seen(
     report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
     poses[5] = poses[5] @ np.diag([-1.0, -1, 1, 1])
     np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
-    assert any("8 of 8 photos were compared" in note for note in report.notes)
+    assert any("8 of 8 photos compared" in note for note in report.notes)
     assert bool(report.warnings) == warned
     assert not warned or "pitch 0 is the horizon" in report.warnings[0]
 
@@ -285,7 +285,7 @@ def test_a_climb_is_no_drift(tmp_path: Path) -> None:
     poses = survey(tmp_path / "photos", climb_m=6.0)
     report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
     np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
-    assert any("8 of 8 photos were compared" in note for note in report.notes)
+    assert any("8 of 8 photos compared" in note for note in report.notes)
     assert not report.warnings
 
 

@@ -96,6 +96,6 @@ def test_poses_of_a_reconstruction_are_taken_as_they_are(real_data: Path, tmp_pa
     folder = real_data / "aerial_brighton_beach"
     _, position, yaw, turn, notes = compare(folder, tmp_path / "out", poses=folder / "sfm" / "poses.csv")
     assert max(position.max(), yaw.max(), turn.max()) < 1e-3
-    assert "17 of 18 photos were compared" in notes
+    assert "17 of 18 photos compared" in notes
     assert "turned" not in notes
     assert "warning" not in notes
