@@ -21,12 +21,10 @@ from pose2rgbd_ros.nodes.record_gps import GpsPositions, PlaceOnEarth
 from pose2rgbd_ros.nodes.record_inputs import Arrival
 from pose2rgbd_ros.nodes.record_pose_watch import PoseWatch
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
-from pose2rgbd_ros.streams.frame_graph import Pair
 from pose2rgbd_ros.streams.fusion_live import FixedLagFusion
 from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
-from pose2rgbd_ros.streams.pose_source import FixedPose
 from pose2rgbd_ros.streams.samples import FixSample, PoseSample
-from pose2rgbd_ros.streams.transform_buffer import TransformBuffer
+from pose2rgbd_ros.streams.transform_tree import LIVE_NS, Pair, TransformTree
 
 _SECOND = 1_000_000_000
 _MOST_CLOCKS = 1000  # frames without end (a name for each thing detected) are no one's clock
@@ -47,7 +45,7 @@ class LivePoses:
         self.odometry = PoseBuffer(self.gap_ns, settings.interpolation)
         self.odometry_frames: tuple[str, str] | None = None
         self.watch = PoseWatch()
-        self.transforms = TransformBuffer(self.gap_ns, settings.interpolation)
+        self.transforms = TransformTree(self.gap_ns, settings.interpolation, LIVE_NS)
         self.imu = PoseBuffer(self.gap_ns, settings.interpolation)
         self.imu_frame: str | None = None
         self.gps = GpsPositions(settings)
@@ -142,10 +140,7 @@ class LivePoses:
 
     def static_transform(self, target: str, source: str) -> Float64 | None:
         """T_target_source where static transforms alone lead there."""
-        steps = self.transforms.steps(target, source)
-        if steps is None or not all(isinstance(part, FixedPose) for part, _ in steps):
-            return None
-        return self.transforms.source(target, source).pose_at(0).T
+        return self.transforms.static_transform(target, source) if self.connects(target, source) else None
 
     def body_frame(self) -> str:
         """The body's frame: as given, as the poses name it, or as TF usually does."""

@@ -8,9 +8,11 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 
+import numpy as np
+
 from pose2rgbd_ros.geometry.interpolation import Method
 from pose2rgbd_ros.geometry.time_jumps import JUMP_NS
-from pose2rgbd_ros.geometry.trajectory import AFTER_LAST_POSE, look_up
+from pose2rgbd_ros.geometry.trajectory import AFTER_LAST_POSE, Trajectory, look_up
 from pose2rgbd_ros.streams.pose_source import PoseAnswer
 from pose2rgbd_ros.streams.samples import PoseSample
 
@@ -69,6 +71,12 @@ class PoseBuffer:
                 return _NOT_YET
             looked = look_up(self._stamps_ns, self._pose, stamp_ns, self._max_gap_ns, self._method)
         return PoseAnswer(looked.T, looked.reason, looked.open)
+
+    def trajectory(self) -> Trajectory:
+        """All poses that are kept. UserError when there is none."""
+        with self._lock:
+            numbers = np.array(self._numbers).reshape(-1, 7)
+            return Trajectory(np.array(self._stamps_ns), numbers[:, :3], numbers[:, 3:])
 
     def jumped_back(self, stamp_ns: int) -> None:
         """Forget what is known, unless it ends before that stamp: poses of a time before must not answer for it."""

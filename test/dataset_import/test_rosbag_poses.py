@@ -63,6 +63,36 @@ def test_without_a_mount_a_camera_looking_forward_is_assumed_and_told(flight, tm
     assert any("assumed at its origin, looking forward; --body-to-camera" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("by_tf", [False, True])
+def test_a_mount_that_tf_spoils_is_named_where_one_is_assumed(flight, tmp_path: Path, by_tf: bool) -> None:
+    recorded = flight(static_tf=False)
+    if by_tf:
+        recorded = instead_of_odometry(
+            recorded,
+            "/tf",
+            lambda make, t, *pose: make.tf_message([StampedTransform(t, "map", "base_link", *pose)]),
+        )
+    spoil = recorded.spoil
+
+    def add(make, entries):
+        nowhere = StampedTransform(0, "base_link", "camera_optical", np.zeros(3), np.zeros(4))
+        itself = StampedTransform(0, "base_link", "base_link", np.zeros(3), np.array([0, 0, 0, 1.0]))
+        return [*spoil(make, entries), (recorded.start_ns, "/tf_static", make.tf_message([nowhere, itself]))]
+
+    recorded.spoil = add
+    report, dataset = converted(recorded, tmp_path)
+    np.testing.assert_allclose(dataset.T_map_cam, body_poses(recorded) @ FORWARD, atol=1e-8)
+    assert any(
+        "the static transform of 'camera_optical' in 'base_link': " in note
+        and "assumed at its origin" in note
+        for note in report.notes
+    )
+    if by_tf:
+        warnings = "\n".join(report.bags[0].warnings)
+        assert "poses: 1 TF: non_finite_pose" in warnings
+        assert "poses: 1 TF: bad_frames" in warnings
+
+
 @pytest.mark.parametrize(("child", "image"), [("camera_optical", "camera_optical"), ("left_optical", "")])
 def test_the_pose_of_an_optical_frame_is_the_cameras(flight, tmp_path: Path, child: str, image: str) -> None:
     recorded = flight(static_tf=False)

@@ -200,10 +200,8 @@ class FirstPass:
         if not static and clocks.is_stray(name, received_ns):
             return
         for pose in poses:
-            if not pose.parent_frame or not pose.child_frame or pose.parent_frame == pose.child_frame:
-                continue  # TF itself refuses such transforms
             stamp_ns = clocks.stamp_ns(name, pose.stamp_ns, received_ns)
-            self.tree.add_pose(
+            self.tree.add(
                 PoseSample(stamp_ns, pose.parent_frame, pose.child_frame, pose.position_m, pose.quat_xyzw),
                 static,
             )

@@ -59,7 +59,7 @@ def find(option: str, tree: TransformTree, body_frame: str, camera_frame: str, g
     if not body_frame and "base_link" in frames and camera_frame in frames:
         body_frame = "base_link"
     problem = f"TF does not know both {body_frame or 'the body'!r} and {camera_frame or 'the camera'!r}"
-    if body_frame in frames and camera_frame in frames:
+    if body_frame and camera_frame:
         try:
             return _from_tf(tree, body_frame, camera_frame, gap_ns)
         except UserError as error:
