@@ -1,12 +1,11 @@
 """3D Gaussian splatting (Kerbl et al. 2023): a rival to compare with, on a CUDA GPU, by the package gsplat.
 
-Not a dependency: `pip install gsplat` where there is a GPU. Everything here but the rasteriser itself runs anywhere.
+Not a dependency: `pip install gsplat` where there is a GPU. Everything here but that package runs anywhere.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from pose2rgbd_ros.settings import setting
 
 SURFACE_ALPHA = 0.5  # a ray that is stopped less than this has no surface
 SH_C0 = 0.28209479177387814  # the constant spherical harmonic
-Rasterizer = Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class GsplatModel(nn.Module):
         # gsplat has the centre of the first pixel at 0.5, OpenCV (and so Camera) at 0.
         K = torch.tensor(camera.K, dtype=torch.float32, device=T.device)
         K[:2, 2] += 0.5
-        images, alpha, _ = load_rasterizer(T.device)(
+        images, alpha, _ = load_gsplat(T.device).rasterization(
             means=self.means,
             quats=self.quats,
             scales=self.log_scales.exp(),
@@ -97,16 +95,14 @@ class GsplatModel(nn.Module):
         return Pictures(rgb.clamp(0, 1).permute(0, 3, 1, 2), depth, alpha.clamp(0, 1))
 
 
-def load_rasterizer(device: torch.device) -> Rasterizer:
-    """gsplat's rasteriser. UserError in one line where it cannot run."""
+def load_gsplat(device: torch.device) -> Any:
+    """The package gsplat. UserError in one line where it cannot run."""
     if device.type != "cuda":
         raise UserError("model gsplat needs a CUDA GPU; here use relief, or warp-12")
     try:
-        module = importlib.import_module("gsplat")
+        return importlib.import_module("gsplat")
     except (ImportError, OSError) as error:
         raise UserError(f"model gsplat needs the package gsplat ({error}); pip install gsplat") from error
-    rasterizer: Rasterizer = module.rasterization
-    return rasterizer
 
 
 def require_pinhole(camera: Camera) -> None:

@@ -162,6 +162,7 @@ class _Run:
             groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         wrapped, optimizer = self.fabric.setup(self.model, optimizer)
+        self.learner.optimized_by(optimizer.optimizer)
         return wrapped, optimizer
 
     def restore(self) -> None:

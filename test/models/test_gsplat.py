@@ -1,16 +1,18 @@
-"""Splats on the CPU: gsplat's rasteriser is replaced by a slow one with the same call (support/splat_reference.py).
+"""Splats on the CPU: the package gsplat is replaced by a slow one with the same calls (support/splat_reference.py).
 
-What needs a GPU is only gsplat's own rasteriser; it is not run here.
+The package itself needs a GPU: the last test, where there is one.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from support import splat_reference
 from support.held_out import unsealed
 
@@ -20,8 +22,9 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models import gsplat
 from pose2rgbd_ros.models.gsplat import GsplatConfig, GsplatModel, write_ply
 from pose2rgbd_ros.rendering.splat_export import export_splats
+from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import open_training_data
 from pose2rgbd_ros.training.learners import gsplat as learner
 from pose2rgbd_ros.training.trainer import train
@@ -33,7 +36,7 @@ CAMERA = Camera(20, 16, 18.0, 18.0, 9.5, 7.5)
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (gsplat, learner):
-        monkeypatch.setattr(module, "load_rasterizer", lambda device: splat_reference.rasterization)
+        monkeypatch.setattr(module, "load_gsplat", lambda device: splat_reference)
 
 
 def model_of(means: list[list[float]], colours: list[list[float]], scale: float = 0.1) -> GsplatModel:
@@ -83,38 +86,6 @@ def test_the_nearer_splat_hides_the_other_wherever_the_map_begins(on_cpu: None) 
     np.testing.assert_allclose(seen(model, far)[1], depth, atol=1e-5)
 
 
-@pytest.mark.parametrize("copies", [1, 2, 5, 51])
-def test_copies_together_stop_as_much_light_as_the_one(copies: int) -> None:
-    opacity = torch.tensor([0.05, 0.5, 0.95])
-    each, shrink = learner.shared_look(opacity, torch.full((3,), copies))
-    np.testing.assert_allclose(1 - (1 - each.double()) ** copies, opacity, rtol=1e-5)
-    # In one dimension the light stopped over a line through the middle is to stay: integrate both.
-    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
-    one = (opacity * torch.exp(-(x**2) / 2)).sum(dim=0)
-    many = (1 - (1 - each.double() * torch.exp(-((x / shrink.double()) ** 2) / 2)) ** copies).sum(dim=0)
-    np.testing.assert_allclose(many, one, rtol=1e-3)
-
-
-def test_idle_splats_move_to_where_there_is_something() -> None:
-    model = model_of([[0.0, 0.0, 5.0], [9.0, 9.0, 9.0], [1.0, 0.0, 5.0]], [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
-    with torch.no_grad():
-        model.opacity_logits[1] = -9.0
-        moved = learner.move_idle(model, torch.Generator().manual_seed(3))
-    assert moved == 1
-    assert model.means[1].tolist() in (model.means[0].tolist(), model.means[2].tolist())
-    assert (model.opacity_logits.sigmoid() > 0.9).all()
-
-
-def test_faint_splats_are_shaken_and_others_stay() -> None:
-    model = model_of([[0.0, 0.0, 5.0], [1.0, 0.0, 5.0]], [[1, 0, 0], [0, 1, 0]])
-    before = model.means.detach().clone()
-    with torch.no_grad():
-        model.opacity_logits[1] = -9.0
-        learner.shake(model, 10.0, torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(model.means[0].detach(), before[0], atol=1e-6)
-    assert (model.means[1].detach() - before[1]).norm() > 0.01
-
-
 def tiny(**settings: object) -> TrainConfig:
     values = {
         "model": "gsplat", "size": 32, "splats": 150, "device": "cpu", "tensorboard": False, "split": "random",
@@ -144,6 +115,79 @@ def test_it_learns_a_small_place(on_cpu: None, flight_dataset: Callable[..., Pat
     assert len(table) == 150
 
 
+def test_idle_splats_move_with_their_moments(
+    on_cpu: None, flight_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "MOVE_EVERY", 2)
+    data = open_training_data(flight_dataset(tmp_path / "flight", frames=8), tiny())
+    recipe = resolve_recipe(tiny())
+    splats = learner.make(tiny(), recipe, data.for_training(), torch.device("cpu"))
+    known = dict(splats.model.named_parameters())
+    optimizer = torch.optim.AdamW(splats.parameter_groups(recipe), lr=1e-9)
+    splats.optimized_by(optimizer)
+
+    def step(share: float) -> None:
+        splats.loss(splats.model, data.split.train[:2], share).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        splats.after_step()
+
+    with torch.no_grad():
+        splats.model.opacity_logits[:50] = -9.0
+    step(0.1)
+    assert int((splats.model.opacity_logits < -5).sum()) == 50, "it is not time yet"
+    step(0.1)
+    opacity = splats.model.opacity_logits.detach()
+    assert float(opacity.min()) > -5, "they have moved"
+    colour, place = splats.model.sh_0.detach()[:, 0], splats.model.means.detach()
+    onto = (colour[:50, None] == colour[None, 50:]).all(dim=2)
+    assert onto.any(dim=1).all()
+    assert torch.cdist(place[:50], place[50:])[onto].min() < 0.01, "but for being shaken"
+    assert all(parameter is known[name] for name, parameter in splats.model.named_parameters()), "DDP's own"
+    assert set(optimizer.state) == set(known.values())
+    without = (optimizer.state[splats.model.opacity_logits]["exp_avg_sq"][50:] == 0).sum()
+    assert 1 <= int(without) <= 50, "copied splats begin without momentum"
+    for share, idle in ((0.5, 150), (0.9, 50)):  # onto nothing; at the end of a run
+        with torch.no_grad():
+            splats.model.opacity_logits[:idle] = -9.0
+        places = [splats.model.means[0].tolist()]
+        for _ in range(2):
+            step(share)
+            places.append(splats.model.means[0].tolist())
+        first, second = np.diff(places, axis=0)
+        assert not np.allclose(first, second, rtol=0.01), "shaken each time anew"
+        assert int((splats.model.opacity_logits < -5).sum()) == idle
+        with torch.no_grad():
+            splats.model.opacity_logits.fill_(0.0)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    on_cpu: None, flight_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moves and shakes are drawn by chance, which is not saved."""
+    monkeypatch.setattr(learner, "MOVE_EVERY", 1)
+    monkeypatch.setattr(learner, "START_OPACITY", 0.006)
+    flight, config = (
+        flight_dataset(tmp_path / "flight", frames=8),
+        tiny(splats=40, epochs=4, validate_every=4),
+    )
+    train(flight, tmp_path / "whole", config)
+    step_once = trainer._Run._step
+
+    def step_then_stop(run: trainer._Run, share: float) -> None:
+        step_once(run, share)
+        run.stop = run.state.step == 3
+
+    monkeypatch.setattr(trainer._Run, "_step", step_then_stop)
+    train(flight, tmp_path / "parts", config)
+    monkeypatch.setattr(trainer._Run, "_step", step_once)
+    torch.rand(7)
+    train(flight, tmp_path / "parts", config, resume=True)
+    once, twice = (load_file(tmp_path / part / "last" / "state.safetensors") for part in ("whole", "parts"))
+    assert once.keys() == twice.keys()
+    assert [key for key, tensor in once.items() if not torch.equal(tensor, twice[key])] == []
+
+
 def test_without_a_gpu_it_says_so(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
     flight = flight_dataset(tmp_path / "flight", frames=8)
     with pytest.raises(UserError, match="needs a CUDA GPU"):
@@ -155,3 +199,18 @@ def test_without_a_gpu_it_says_so(flight_dataset: Callable[..., Path], tmp_path:
         gsplat.require_pinhole(lens)
     with pytest.raises(UserError, match="cannot write"):
         write_ply(tmp_path / "nowhere" / "splats.ply", model_of([[0, 0, 1]], [[1, 1, 1]]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or importlib.util.find_spec("gsplat") is None,
+    reason="no CUDA device with gsplat",
+)
+def test_the_package_itself_trains_on_a_gpu(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    flight = flight_dataset(tmp_path / "flight", frames=12)
+    config = tiny(device="cuda", splats=2000, epochs=150)
+    result = train(flight, tmp_path / "run", config)
+    assert result.scores["rgb_mae_px"] < 0.8 * result.baseline["rgb_mae_px"]
+    state = load_checkpoint(result.checkpoint).state_dict
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
+    assert len(state["means"]) == 2000

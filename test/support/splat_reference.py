@@ -1,11 +1,13 @@
-"""A rasteriser of splats in plain PyTorch, with the call of gsplat's: every splat at every pixel, for tiny scenes.
+"""What is used of the package gsplat, with the same calls, in plain PyTorch and for tiny scenes.
 
-After Zwicker et al., "EWA splatting" (2001), and Kerbl et al. (2023): each splat's covariance is taken to the picture
-by the local affine map, splats are blended front to back.
+The rasteriser, after Zwicker et al., "EWA splatting" (2001), and Kerbl et al. (2023): each splat's covariance is taken
+to the picture by the local affine map, splats are blended front to back, every splat at every pixel. The strategy does to
+parameters and moments what gsplat's does; copies share the opacity, not the size.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -102,3 +104,50 @@ def _covariances(quats: Tensor, scales: Tensor) -> Tensor:
     ).reshape(-1, 3, 3)  # fmt: skip
     M = R * scales[:, None]
     return M @ M.transpose(1, 2)
+
+
+@dataclass
+class MCMCStrategy:
+    """Moves splats of hardly any opacity onto others, drawn by opacity, and shakes the faint ones."""
+
+    cap_max: int
+    noise_lr: float
+    refine_start_iter: int = 500
+    refine_stop_iter: int = 25_000
+    refine_every: int = 100
+    min_opacity: float = 0.005
+
+    def initialize_state(self) -> dict[str, Any]:
+        return {}
+
+    def step_post_backward(self, params, optimizers, state, step: int, info, lr: float) -> None:
+        assert params.keys() == optimizers.keys() >= {"means", "scales", "quats", "opacities"}
+        assert all(len(optimizer.param_groups) == 1 for optimizer in optimizers.values())
+        assert len(params["means"]) == self.cap_max
+        if self.refine_start_iter < step < self.refine_stop_iter and step % self.refine_every == 0:
+            self._relocate(params, optimizers)
+        faint = torch.sigmoid(100 * (1 - params["opacities"].sigmoid() - 0.995))
+        noise = torch.randn_like(params["means"]) * faint[:, None] * lr * self.noise_lr
+        covariances = _covariances(params["quats"], params["scales"].exp())
+        params["means"].add_(torch.einsum("nij,nj->ni", covariances, noise))
+
+    def _relocate(self, params, optimizers) -> None:
+        opacity = params["opacities"].sigmoid()
+        idle, busy = (
+            torch.nonzero(part)[:, 0] for part in (opacity <= self.min_opacity, opacity > self.min_opacity)
+        )
+        if len(idle) == 0:
+            return
+        onto = busy[torch.multinomial(opacity[busy], len(idle), replacement=True)]
+        copies = torch.bincount(onto)[onto] + 1
+        shared = torch.logit((1 - (1 - opacity[onto]) ** (1 / copies)).clamp(self.min_opacity, 1 - 1e-7))
+        for name, optimizer in optimizers.items():
+            old, new = params[name], params[name].clone()
+            if name == "opacities":
+                new[onto] = shared
+            new[idle] = new[onto]
+            moments = optimizer.state.pop(old)
+            for key in moments.keys() - {"step"}:
+                moments[key][onto] = 0
+            params[name] = torch.nn.Parameter(new)
+            optimizer.param_groups[0]["params"], optimizer.state[params[name]] = [params[name]], moments

@@ -1,14 +1,13 @@
 """Splats learn from pictures: start at the recorded surface, then gradient descent that moves idle splats to where they help.
 
-The number of splats is fixed, so size and memory are. Idle ones are moved and all are shaken as in Kheradmand et al.,
-"3D Gaussian Splatting as Markov Chain Monte Carlo" (2024), written out here after that paper, in place in the tensors
-of the training loop's own optimiser, so that a run resumes like any other. The start from depth and the weight of the
-depth loss are ours.
+The number of splats is fixed, so size and memory are. Idle ones are moved and all are shaken by gsplat's own strategy
+(Kheradmand et al., "3D Gaussian Splatting as Markov Chain Monte Carlo", 2024). The start from depth and the weight of
+the depth loss are ours.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.models.gsplat import SH_C0, GsplatConfig, GsplatModel, load_rasterizer, require_pinhole
+from pose2rgbd_ros.models.gsplat import SH_C0, GsplatConfig, GsplatModel, load_gsplat, require_pinhole
 from pose2rgbd_ros.training.config import Recipe, TrainConfig
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
@@ -27,13 +26,25 @@ SSIM_WEIGHT = 0.2
 DEPTH_WEIGHT = 0.5  # of the error as a share of the scene's distance
 OPACITY_WEIGHT, SCALE_WEIGHT = 0.01, 0.01  # keep splats that nobody needs from staying
 START_OPACITY = 0.5
-MOVE_EVERY, IDLE_OPACITY, MOST_COPIES = 100, 0.005, 51
+MOVE_EVERY, MOVE_UNTIL = 100, 0.85  # steps; share of the run
 SHAKE = 80.0  # of the scene's distance, at the start of the run (the paper's 5e5 times its learning rate of positions)
 # Learning rates as multiples of the recipe's 1e-3, after Kerbl et al.; positions in scene distances.
 FACTORS = {
     "means": 0.16, "quats": 1.0, "log_scales": 5.0, "opacity_logits": 50.0, "sh_0": 2.5, "sh_rest": 0.125,
     "background": 2.5,
 }  # fmt: skip
+# Of what each splat has: our name by gsplat's.
+SPLATS = {
+    "means": "means", "quats": "quats", "scales": "log_scales", "opacities": "opacity_logits", "sh0": "sh_0",
+    "shN": "sh_rest",
+}  # fmt: skip
+
+
+class _Moments(NamedTuple):
+    """What gsplat's strategy reads of an optimiser that has one parameter."""
+
+    param_groups: list[dict[str, Any]]
+    state: dict[Tensor, Any]
 
 
 class GsplatLearner(Learner):
@@ -50,6 +61,14 @@ class GsplatLearner(Learner):
         self.scene_distance = start_from_depth(self.model, data, np.random.default_rng(config.seed))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self._share = 0.0
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._strategy = load_gsplat(device).MCMCStrategy(
+            cap_max=config.splats,
+            noise_lr=SHAKE / self.scene_distance,
+            refine_start_iter=0,
+            refine_every=1,
+        )
+        self._strategy_state = self._strategy.initialize_state()
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """One a kind of parameter, each with its own rate; positions move in proportion to the scene's distance."""
@@ -80,15 +99,34 @@ class GsplatLearner(Learner):
         opacity, scale = self.model.opacity_logits.sigmoid(), self.model.log_scales.exp()
         return loss + OPACITY_WEIGHT * opacity.mean() + SCALE_WEIGHT * scale.mean() / self.scene_distance
 
+    def optimized_by(self, optimizer: torch.optim.Optimizer) -> None:
+        """See :class:`Learner`: moments belong to splats, so who moves splats needs them."""
+        self._optimizer = optimizer
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Shake the faint splats, and now and then move the idle ones."""
+        assert self._optimizer is not None
         self.step += 1
-        generator = torch.Generator(self._device).manual_seed(self._seed * 1_000_003 + int(self.step))
-        if int(self.step) % MOVE_EVERY == 0 and self._share < 0.85:
-            move_idle(self.model, generator)
+        step = int(self.step)
+        ours = {name: getattr(self.model, attribute) for name, attribute in SPLATS.items()}
+        moments = {
+            name: _Moments([{"params": [parameter]}], {parameter: self._optimizer.state[parameter]})
+            for name, parameter in ours.items()
+        }
+        # The strategy puts new parameters into its arguments; the loop, and DDP, go on with those they know.
+        theirs = dict(ours)
+        moves = step % MOVE_EVERY == 0 and self._share < MOVE_UNTIL
+        visible = moves and float(self.model.opacity_logits.max().sigmoid()) > self._strategy.min_opacity
+        self._strategy.refine_stop_iter = step + 1 if visible else 0
         cooling = 0.5 * (1 + np.cos(np.pi * self._share))
-        shake(self.model, SHAKE * cooling / self.scene_distance, generator)
+        # Drawn by (seed, step) alone, so that a run resumes to the bit.
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(self._seed * 1_000_003 + step)
+            self._strategy.step_post_backward(theirs, moments, self._strategy_state, step, {}, lr=cooling)
+        for name, parameter in ours.items():
+            if theirs[name] is not parameter:
+                parameter.copy_(theirs[name])
 
 
 def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> GsplatLearner:
@@ -133,73 +171,6 @@ def start_from_depth(model: GsplatModel, data: TrainingData, random: np.random.G
     return scene_distance
 
 
-def move_idle(model: GsplatModel, generator: torch.Generator) -> int:
-    """Move splats of hardly any opacity onto ones drawn by their opacity; how many were moved.
-
-    A splat and the copies now in its place get, together, the look it had: equation 9 of Kheradmand et al.
-    """
-    opacity = model.opacity_logits.sigmoid().cpu()
-    idle = torch.nonzero(opacity <= IDLE_OPACITY)[:, 0]
-    busy = torch.nonzero(opacity > IDLE_OPACITY)[:, 0]
-    if len(idle) == 0 or len(busy) == 0:
-        return 0
-    # By inverse transform sampling: torch.multinomial takes at most 2^24 weights.
-    edges = opacity[busy].double().cumsum(0)
-    random = torch.rand(len(idle), generator=generator, dtype=torch.float64, device=generator.device)
-    drawn = random.cpu() * edges[-1]
-    onto = busy[torch.searchsorted(edges, drawn).clamp(max=len(busy) - 1)]
-    copies = (torch.bincount(onto, minlength=len(opacity))[onto] + 1).clamp(max=MOST_COPIES)
-    new_opacity, shrink = shared_look(opacity[onto], copies)
-    device = model.means.device
-    idle, onto = idle.to(device), onto.to(device)
-    scales = model.log_scales[onto] + shrink.log()[:, None].to(device)
-    model.opacity_logits[onto] = torch.logit(new_opacity.clamp(IDLE_OPACITY, 1 - 1e-7)).to(device)
-    model.log_scales[onto] = scales
-    for name in ("means", "quats", "log_scales", "opacity_logits", "sh_0", "sh_rest"):
-        parameter = getattr(model, name)
-        parameter[idle] = parameter[onto]
-    return len(idle)
-
-
-def shared_look(opacity: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
-    """Opacity of each of `copies` equal splats in the place of one, and the factor on their scales; all (N,)."""
-    each = 1 - (1 - opacity.double()) ** (1 / copies)
-    most = int(copies.max())
-    total = torch.zeros_like(each)
-    binomial = torch.ones(most, dtype=torch.float64)  # row i - 1 of Pascal's triangle, first entries
-    row = torch.zeros(most, dtype=torch.float64)
-    row[0] = 1
-    for i in range(1, most + 1):
-        inside = torch.stack([row[k] * (-1) ** k * each ** (k + 1) / (k + 1) ** 0.5 for k in range(i)]).sum(
-            dim=0
-        )
-        total += torch.where(i <= copies, inside, 0.0)
-        binomial[1:] = row[1:] + row[:-1]
-        row = binomial.clone()
-    return each.float(), (opacity.double() / total).float()
-
-
-def shake(model: GsplatModel, amount: float, generator: torch.Generator) -> None:
-    """Noise on the positions of faint splats, along their own axes squared, so that large ones go far."""
-    opacity = model.opacity_logits.sigmoid()
-    faint = torch.sigmoid(100 * (1 - opacity - 0.995))
-    noise = torch.randn(model.means.shape, generator=generator, device=generator.device)
-    R = rotations(model.quats)
-    along = torch.einsum("nji,nj->ni", R, noise * (amount * faint)[:, None]) * (2 * model.log_scales).exp()
-    model.means.add_(torch.einsum("nij,nj->ni", R, along))
-
-
-def rotations(quats_wxyz: Tensor) -> Tensor:
-    """(N, 4) of any length -> (N, 3, 3)."""
-    w, x, y, z = nn.functional.normalize(quats_wxyz, dim=1).unbind(dim=1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
-
-
 def _require_usable(config: TrainConfig, data: TrainingData, device: torch.device) -> None:
     if data.cache.depth is None:
         raise UserError(f"{data.dataset.path} has no depth, where gsplat starts; use model base or relief")
@@ -210,4 +181,4 @@ def _require_usable(config: TrainConfig, data: TrainingData, device: torch.devic
     if config.output not in ("auto", "rgbd"):
         raise UserError(f"gsplat shows colour and depth; leave --output at auto, not {config.output}")
     require_pinhole(data.cache.camera)
-    load_rasterizer(device)
+    load_gsplat(device)

@@ -59,6 +59,9 @@ class Learner(nn.Module, ABC):
         """How much of the learning rate's schedule is done at `share` of the run; one that learns in parts begins anew."""
         return share
 
+    def optimized_by(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called once, with the optimiser of the parameter groups: for a learner that rearranges what has moments."""
+
     def after_step(self) -> None:
         """Called when the optimiser has moved; most learners have nothing to do."""
 
