@@ -14,12 +14,10 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.pose_model import PoseEstimates, PoseModel
-from pose2rgbd_ros.models.posegan import plain
 from pose2rgbd_ros.models.posegan.blocks import Conv, Linear
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
 from pose2rgbd_ros.models.posegan.generator import Generator
 from pose2rgbd_ros.models.posegan.network import PoseGAN
-from pose2rgbd_ros.models.posegan.packed import can_pack
 from pose2rgbd_ros.models.posegan.posenet import PoseNet
 from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.models.view import ViewModel
@@ -198,14 +196,7 @@ def test_it_shows_and_finds_poses_of_the_normalisation(rotation: str) -> None:
         {"network": "posenet", "size": 32, "width": 0.125, "trunk": "resnet18"},
     ],
 )
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_query_is_the_network_s_own_answer_however_it_is_changed(
-    architecture: dict[str, object], packed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if packed and torch.backends.mkldnn.is_available():
-        assert can_pack(torch.zeros(1)), "this PyTorch lacks the operators that make queries a fifth quicker"
-    if not packed:
-        monkeypatch.setattr(plain, "can_pack", lambda weight: False)
+def test_a_query_is_the_network_s_own_answer_however_it_is_changed(architecture: dict[str, object]) -> None:
     torch.manual_seed(1)
     normalization = Normalization.fit(poses(6))
     model = build_model(architecture)

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from pose2rgbd_ros.models.posegan.blocks import Conv, Linear, spread_kernel
-from pose2rgbd_ros.models.posegan.packed import PackedConv, can_pack
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @torch.no_grad()
 def plain(module: M) -> M:
-    """A copy in evaluation mode: spectral normalisation divided out, strided kernels summed, kernels packed for a CPU."""
+    """A copy in evaluation mode: spectral normalisation divided out, strided kernels summed."""
     made = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for parent in list(made.modules()):
         for name, part in list(parent.named_children()):
@@ -33,13 +32,11 @@ def _convolution(part: Conv) -> nn.Module:
     weight, stride = part.used_weight(), 1
     if part.resize == "down":
         weight, stride = spread_kernel(weight) / 4, 2
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    if can_pack(weight):
-        return PackedConv(weight, part.bias.detach(), stride, padding=1)
     made = nn.Conv2d(
         part.in_channels, part.out_channels, weight.shape[-1], stride, padding=1, device=weight.device
     )
-    made.weight, made.bias = nn.Parameter(weight), part.bias
+    made.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+    made.bias = part.bias
     return made
 
 
