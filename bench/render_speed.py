@@ -10,7 +10,7 @@ torch, onnx: `Renderer.render` with either backend, from a 4x4 pose to finished 
 
 relief (a city of 300 x 300 m, see relief_city.py; RGBD; the camera looks down):
 torch: the network, its march in PyTorch too, as where numba is missing. torch, march compiled: as `--backend torch`.
-numba: the compiled renderer. exported: the ONNX graph of the whole network. 2 threads: CPU time of both together.
+numba: the compiled renderer. 2 threads: CPU time of both together.
 FPS: frames over time on the clock with two threads, which other programs on the machine do slow.
 
 The weights are random (with spread batch-norm statistics): values do not change the time. The contestants take turns
@@ -65,8 +65,8 @@ RELIEF_HEADER = """
 
 Load before: {load:.1f} on {cores} cores. Rows as the module's docstring says.
 
-| size | torch ms | torch, march compiled ms | numba ms | torch / numba | exported ms | 2 threads ms | FPS |
-|---|---|---|---|---|---|---|---|
+| size | torch ms | torch, march compiled ms | numba ms | torch / numba | 2 threads ms | FPS |
+|---|---|---|---|---|---|---|
 """
 RELIEF_FPS = {512: 8.0, 256: 25.0}
 
@@ -141,7 +141,7 @@ def measure_relief(size: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         T_map_cam = write_relief(path, size)[:1]
-        torch_, onnx = (Renderer(path, "cpu", backend, threads=1) for backend in ("torch", "onnx"))
+        torch_ = Renderer(path, "cpu", "torch", threads=1)
         one, two = (Renderer(path, "cpu", threads=threads) for threads in (1, 2))
         torch.set_num_threads(1)
         images = one.render(T_map_cam)
@@ -157,7 +157,6 @@ def measure_relief(size: int, rounds: int) -> dict[str, float]:
             "torch": without_numba,
             "march": lambda: torch_.render(T_map_cam, images),
             "numba": lambda: one.render(T_map_cam, images),
-            "onnx": lambda: onnx.render(T_map_cam, images),
             "two": lambda: two.render(T_map_cam, images),
         }
         ms = medians_ms(contestants, rounds)
@@ -179,7 +178,7 @@ def relief_table(rounds: int) -> tuple[str, bool]:
     for size, least in RELIEF_FPS.items():
         ms = measure_relief(size, rounds)
         row = f"| {size} | {ms['torch']:.0f} | {ms['march']:.0f} | {ms['numba']:.1f} | {ms['torch'] / ms['numba']:.1f} "
-        row += f"| {ms['onnx']:.0f} | {ms['two']:.1f} | {ms['fps']:.1f} |\n"
+        row += f"| {ms['two']:.1f} | {ms['fps']:.1f} |\n"
         print(row, end="", flush=True)
         table, good = table + row, good and ms["fps"] >= least
     return table, good

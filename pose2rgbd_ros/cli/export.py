@@ -15,10 +15,10 @@ from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Make CHECKPOINT/renderer.onnx, which the renderer uses on a CPU (of a gsplat model: splats.ply for other viewers).
+    """Make CHECKPOINT/renderer.onnx of base or slice, for a CPU; of gsplat, splats.ply for other viewers.
 
-    It is compared with the network on training poses and kept only when they agree. The renderer does the same by
-    itself when the graph is missing or stale; this command tells the figures, and prepares a read-only installation.
+    The graph is compared with the network on training poses and kept only when they agree. The renderer does the same
+    by itself when the graph is missing or stale; this command tells the figures, and prepares a read-only installation.
     """
 
     checkpoint: Annotated[

@@ -80,27 +80,6 @@ class OnnxBackend:
             self._session.run_with_iobinding(binding)
 
 
-class RaysOnnxBackend:
-    """An exported graph of a model with geometry, which takes the rays of any camera, on ONNX Runtime's CPU provider."""
-
-    name = "onnx"
-
-    def __init__(self, graph: bytes, threads: int | None = None) -> None:
-        """UserError when ONNX Runtime is missing or cannot run the graph."""
-        self._session = onnx_session(graph, threads or default_threads())
-
-    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered) -> None:
-        images = out.present()
-        inputs = {
-            "rays": camera.rays().astype(np.float32),
-            "focal_px": np.array([np.sqrt(camera.fx * camera.fy)], np.float32),
-        }
-        for index in range(len(T_map_cam)):
-            made = self._session.run(list(images), {"T_map_cam": T_map_cam[index : index + 1], **inputs})
-            for batch, image in zip(images.values(), made, strict=True):
-                batch[index] = image[0]
-
-
 class TorchBackend:
     """The network itself. On the CPU frame by frame in float32; on CUDA in batches, in half precision if asked."""
 

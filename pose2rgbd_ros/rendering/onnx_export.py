@@ -1,4 +1,4 @@
-"""A checkpoint's ONNX graph: made once, compared with the network, kept beside the weights, remade when stale.
+"""A checkpoint's ONNX graph, of Base and Slice: made once, compared with the network, kept beside the weights.
 
     renderer.onnx        the graph
     renderer.onnx.yaml   what it was made from, its SHA-256, and how closely it follows the network
@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD
-from pose2rgbd_ros.models.relief.network import Relief
-from pose2rgbd_ros.models.relief.tiled import TiledRelief
-from pose2rgbd_ros.rendering.backends import Backend, OnnxBackend, RaysOnnxBackend, Rendered, TorchBackend
+from pose2rgbd_ros.rendering.backends import OnnxBackend, Rendered, TorchBackend
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint_directory, load_checkpoint
 
@@ -37,24 +34,18 @@ COMPARED_POSES = 8
 RGB_TOLERANCE_LEVELS = 1
 DEPTH_TOLERANCE_SHARE = 1e-3  # of depth_max - depth_min
 CONFIDENCE_TOLERANCE = 1e-3
-# Of a model with geometry, so many pixels are left out: their rays graze an edge, and rounding decides what they meet.
-GRAZING_SHARE = 2e-3
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Largest difference between graph and network over some training poses; None for what the model lacks.
-
-    grazing_share: of all pixels, those not counted.
-    """
+    """Largest difference between graph and network over some training poses; None for what the model lacks."""
 
     poses: int
     rgb_levels: float | None = None
     depth_share_of_range: float | None = None
     confidence: float | None = None
-    grazing_share: float = 0.0
 
     def __str__(self) -> str:
         units = (
@@ -63,8 +54,7 @@ class Comparison:
             (self.confidence, "confidence {:.1e}"),
         )
         parts = ", ".join(text.format(value) for value, text in units if value is not None)
-        but = f", but for {self.grazing_share:.1%} of the pixels" if self.grazing_share else ""
-        return f"largest difference to the network over {self.poses} training poses: {parts}{but}"
+        return f"largest difference to the network over {self.poses} training poses: {parts}"
 
     def within_tolerance(self) -> bool:
         limits = (
@@ -89,7 +79,8 @@ def export_checkpoint(path: Path, force: bool = False) -> Exported:
     """Make sure the checkpoint has a current graph; `force` makes a new one even then.
 
     Raises:
-        UserError: bad checkpoint, the graph differs from the network, onnx or onnxruntime missing, disk full.
+        UserError: bad checkpoint, one of a model that has no graph, the graph differs from the network, onnx or
+            onnxruntime missing, disk full.
     """
     checkpoint = load_checkpoint(path)
     check_renderable(checkpoint)
@@ -100,7 +91,11 @@ def export_checkpoint(path: Path, force: bool = False) -> Exported:
 
 
 def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = False) -> Exported:
-    """The stored graph when it is current, else a new one, stored if the folder allows."""
+    """The stored graph when it is current, else a new one, stored if the folder allows.
+
+    UserError as :func:`export_checkpoint`.
+    """
+    _require_exportable(checkpoint)  # before a look at what is stored: relief was exported once
     source = source_fingerprint(directory, checkpoint)
     if not force:
         stored = _stored_graph(directory, source)
@@ -131,33 +126,15 @@ def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
     expected, found = (empty_images(checkpoint, checkpoint.camera, count) for _ in range(2))
     normalization, camera = checkpoint.normalization, checkpoint.camera
     TorchBackend(checkpoint.build_model(), normalization).render(T, camera, expected)
-    graph_backend(graph, checkpoint).render(T, camera, found)
-    grazing = GRAZING_SHARE if checkpoint.network().any_camera else 0.0
-    differences: dict[str, Any] = {"poses": count, "grazing_share": grazing}
+    OnnxBackend(graph, normalization).render(T, camera, found)
+    differences: dict[str, Any] = {"poses": count}
     names = {"rgb": "rgb_levels", "depth": "depth_share_of_range", "confidence": "confidence"}
     for name, images in expected.present().items():
-        difference = _differences(images, found.present()[name], unknown=checkpoint.network().any_camera)
-        largest = difference[int((1 - grazing) * (len(difference) - 1))]
+        largest = np.abs(images.astype(np.float64) - found.present()[name]).max()  # NaN when one is
         if name == "depth":
-            largest /= checkpoint.normalization.depth_max - checkpoint.normalization.depth_min  # type: ignore[operator]
+            largest /= normalization.depth_max - normalization.depth_min  # type: ignore[operator]
         differences[names[name]] = float(largest)
     return Comparison(**differences)
-
-
-def graph_backend(graph: bytes, checkpoint: Checkpoint, threads: int | None = None) -> Backend:
-    """ONNX Runtime with a checkpoint's graph; UserError when that is missing or cannot run it."""
-    if checkpoint.architecture["network"] == "relief":
-        return RaysOnnxBackend(graph, threads)
-    return OnnxBackend(graph, checkpoint.normalization, threads)
-
-
-def _differences(expected: NDArray[Any], found: NDArray[Any], unknown: bool) -> NDArray[np.float64]:
-    """Per value, ascending. NaN is infinitely different; but where `unknown`, from anything but NaN."""
-    first, second = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-    difference = np.abs(first - second)
-    if unknown:
-        difference[np.isnan(first) & np.isnan(second)] = 0.0
-    return np.asarray(np.sort(np.where(np.isnan(difference), np.inf, difference)), dtype=np.float64)
 
 
 def check_renderable(checkpoint: Checkpoint) -> None:
@@ -196,20 +173,22 @@ def empty_images(checkpoint: Checkpoint, camera: Camera, count: int) -> Rendered
 def _make_graph(checkpoint: Checkpoint) -> bytes:
     try:
         from pose2rgbd_ros.rendering.onnx_graph import build_graph
-        from pose2rgbd_ros.rendering.relief_graph import relief_graph
     except ImportError as error:
         raise UserError(f"a graph cannot be exported here ({error}); install onnx") from error
     model = checkpoint.build_model()
-    if isinstance(model, Pose2RGBD):
-        return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
-    if isinstance(model, Relief):
-        return bytes(relief_graph(model).SerializeToString())
-    if isinstance(model, TiledRelief):
+    assert isinstance(model, Pose2RGBD)
+    return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
+
+
+def _require_exportable(checkpoint: Checkpoint) -> None:
+    name = checkpoint.architecture["network"]
+    if name in ("relief", "relief-tiles"):
         raise UserError(
-            "a relief in tiles has no ONNX form: which tiles run depends on the view; use backend auto or torch, or train "
-            "one volume (--relief.tiles 1)"
+            "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto "
+            "or torch"
         )
-    raise UserError(f"there is no ONNX export of {type(model).__name__}; use backend torch")
+    if name != "pose2rgbd":
+        raise UserError(f"{name} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
 
 
 def _stored_graph(directory: Path, source: str) -> Exported | None:
@@ -220,7 +199,9 @@ def _stored_graph(directory: Path, source: str) -> Exported | None:
         if record["source"] != source or record["sha256"] != hashlib.sha256(graph).hexdigest():
             _log.info("%s is stale or damaged and is made anew", directory / GRAPH_FILE)
             return None
-        return Exported(graph, Comparison(**record["comparison"]), directory / GRAPH_FILE, reused=True)
+        comparison = dict(record["comparison"])
+        comparison.pop("grazing_share", None)  # of records written when relief was exported too
+        return Exported(graph, Comparison(**comparison), directory / GRAPH_FILE, reused=True)
     except (OSError, UserError, KeyError, TypeError):
         return None  # none there yet, or not ours: it is made anew
 

@@ -50,21 +50,19 @@ def build_graph(model: Pose2RGBD, normalization: Normalization) -> onnx.ModelPro
 class Graph:
     """Nodes and constants of a graph under construction; values are referred to by name."""
 
-    def __init__(self, prefix: str = "") -> None:
-        """`prefix` keeps the names of a loop's body apart from those around it."""
-        self._prefix = prefix
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        name = f"{self._prefix}c{len(self.constants)}"
+        name = f"c{len(self.constants)}"
         self.constants.append(
             numpy_helper.from_array(np.ascontiguousarray(values, dtype=dtype).reshape(np.shape(values)), name)
         )
         return name
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"{self._prefix}v{len(self.nodes)}"
+        output = output or f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 

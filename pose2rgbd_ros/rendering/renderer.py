@@ -12,15 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.network import focal_px
-from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, Rendered, TorchBackend
+from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, OnnxBackend, Rendered, TorchBackend
 from pose2rgbd_ros.rendering.calibration import load_calibration
 from pose2rgbd_ros.rendering.guard import Guard, GuardAnswer
-from pose2rgbd_ros.rendering.onnx_export import (
-    check_renderable,
-    current_or_new_graph,
-    empty_images,
-    graph_backend,
-)
+from pose2rgbd_ros.rendering.onnx_export import check_renderable, current_or_new_graph, empty_images
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
 BACKENDS = ("auto", "torch", "onnx")
@@ -63,7 +58,8 @@ class Renderer:
         Args:
             device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
             backend: "auto" is the quickest: on a CPU ONNX Runtime for Base and Slice, compiled code for relief, PyTorch
-                for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" what is exported.
+                for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" for Base and
+                Slice only.
             threads: CPU threads; None is half the cores for ONNX Runtime and all of them for compiled code, at most 4,
                 and PyTorch's own choice for PyTorch, whose number is set for the whole process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
@@ -218,7 +214,8 @@ class Renderer:
             try:
                 if network in RELIEFS and backend == "auto":
                     return _relief_backend(loaded, threads)
-                return graph_backend(current_or_new_graph(directory, loaded).graph, loaded, threads)
+                graph = current_or_new_graph(directory, loaded).graph
+                return OnnxBackend(graph, loaded.normalization, threads)
             except UserError as error:
                 if backend == "onnx":
                     raise

@@ -77,6 +77,13 @@ def test_damage_leads_to_a_new_export(exported: Path, poses: np.ndarray) -> None
         assert export_checkpoint(exported).reused
 
 
+def test_a_record_of_an_earlier_version_is_current(exported: Path) -> None:
+    record = yaml.safe_load((exported / RECORD_FILE).read_text())
+    record["comparison"]["grazing_share"] = 0.0
+    (exported / RECORD_FILE).write_text(yaml.safe_dump(record))
+    assert export_checkpoint(exported).reused
+
+
 def test_missing_record_leads_to_a_new_export(exported: Path) -> None:
     (exported / RECORD_FILE).unlink()
     assert not export_checkpoint(exported).reused

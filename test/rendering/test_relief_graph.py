@@ -1,83 +1,52 @@
-"""The exported relief renderer is the network, for any camera, in operators any runtime knows."""
+"""Of relief only the shader is an ONNX graph; who asks for more is told what to use."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 import torch
+import yaml
 from support.random_relief import random_relief, relief_checkpoint, views
+from support.relief_tiles import cut
 
+from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.rendering import relief_graph
-from pose2rgbd_ros.rendering.onnx_export import GRAPH_FILE, GRAZING_SHARE, export_checkpoint
-from pose2rgbd_ros.rendering.onnx_graph import OPSET
+from pose2rgbd_ros.rendering.onnx_export import GRAPH_FILE, RECORD_FILE, source_fingerprint
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
+INSTEAD = "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto or torch"
 
 
-@pytest.mark.parametrize(
-    ("config", "camera"),
-    [
-        ({}, CAMERA),
-        ({"unshuffle": 4, "unit_m": 2.5, "levels": 3, "output": "rgb"}, Camera.from_fov(45, 33, 100.0)),
-    ],
-)
-def test_export_is_the_network(tmp_path: Path, config: dict[str, Any], camera: Camera) -> None:
-    path = relief_checkpoint(tmp_path / "model", random_relief(**config), camera)
-    exported = export_checkpoint(path)
-    assert exported.path == path / GRAPH_FILE
-    comparison = exported.comparison
-    assert comparison.within_tolerance()
-    assert comparison.rgb_levels is not None
-    assert comparison.grazing_share == GRAZING_SHARE
-    assert "0.2% of the pixels" in str(comparison)
-    assert (comparison.depth_share_of_range is None) == (config.get("output") == "rgb")
-    graph = onnx.load_from_string(exported.graph)
-    assert {(domain.domain, domain.version) for domain in graph.opset_import} == {("", OPSET)}
-    assert export_checkpoint(path).reused
-
-
-def test_it_renders_cameras_it_was_not_exported_for(tmp_path: Path) -> None:
-    path = relief_checkpoint(tmp_path / "model", random_relief(), CAMERA)
-    exported, network = (Renderer(path, "cpu", backend, threads=1) for backend in ("onnx", "torch"))
-    assert exported.backend_name == "onnx"
-    lens = Camera(40, 48, 30.0, 42.0, 20.0, 25.0, "plumb_bob", (-0.2, 0.05, 0.001, 0.0, 0.0))
-    for camera in (CAMERA, lens, Camera.from_fov(33, 21, 40.0)):
-        found = exported.render_for_camera(views(), camera)
-        expected = network.render_for_camera(views(), camera)
-        for name, most in (("rgb", 1), ("depth", 1e-3), ("confidence", 1e-4)):
-            first, second = (images.present()[name].astype(float) for images in (found, expected))
-            alike = np.isclose(first, second, rtol=0, atol=most, equal_nan=True)
-            assert alike.mean() >= 1 - 2 * GRAZING_SHARE, name
-
-
-def test_pixels_without_a_ray_are_unknown(tmp_path: Path) -> None:
-    path = relief_checkpoint(tmp_path / "model", random_relief(), CAMERA)
-    rays = CAMERA.rays().astype(np.float32)
-    rays[:3] = np.nan
-    session = relief_session(export_checkpoint(path).graph)
-    names = ["depth", "confidence"]
-    inputs = {"T_map_cam": views()[:1], "rays": rays, "focal_px": np.array([20.0], np.float32)}
-    depth, sure = session.run(names, inputs)
-    assert np.isnan(depth[0, :3]).all()
-    assert (sure[0, :3] == 0).all()
-    assert np.isfinite(depth[0, 3:]).mean() > 0.5
+@pytest.mark.parametrize("tiles", [False, True])
+def test_relief_is_not_exported_and_one_line_says_what_to_use(
+    tiles: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_relief()
+    path = relief_checkpoint(tmp_path / "model", cut(model, 2, 2) if tiles else model, CAMERA)  # type: ignore[arg-type]
+    for stored in (False, True):
+        if stored:  # by a version that exported it: current in every other respect
+            (path / GRAPH_FILE).write_bytes(b"graph")
+            record = {
+                "source": source_fingerprint(path, load_checkpoint(path)),
+                "sha256": hashlib.sha256(b"graph").hexdigest(),
+                "comparison": {"poses": 8, "rgb_levels": 0.0, "grazing_share": 2e-3},
+            }
+            (path / RECORD_FILE).write_text(yaml.safe_dump(record))
+        assert main(["export", str(path)]) == 2
+        assert capsys.readouterr().err == f"error: {INSTEAD}\n"
+        with pytest.raises(UserError, match="with backend auto or torch"):
+            Renderer(path, "cpu", "onnx")
+    assert Renderer(path, "cpu", "torch").render(views()[:1]).rgb is not None
 
 
 def test_a_layer_without_a_counterpart_is_named() -> None:
     model = random_relief()
     model.shader.layers[1] = torch.nn.GELU()  # type: ignore[assignment]
-    with pytest.raises(UserError, match="no ONNX export of GELU"):
+    with pytest.raises(UserError, match="no ONNX form of GELU"):
         relief_graph.shader_graph(model.shader)
-
-
-def relief_session(graph: bytes) -> Any:
-    from pose2rgbd_ros.rendering.backends import onnx_session
-
-    return onnx_session(graph, 1)

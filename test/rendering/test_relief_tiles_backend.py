@@ -10,12 +10,11 @@ import torch
 from support.random_relief import random_relief, relief_checkpoint, views
 from support.relief_tiles import cut
 
-from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief import march_numba
 from pose2rgbd_ros.rendering.backends import TorchBackend
-from pose2rgbd_ros.rendering.onnx_export import empty_images, export_checkpoint
+from pose2rgbd_ros.rendering.onnx_export import empty_images
 from pose2rgbd_ros.rendering.relief_tiles import TiledReliefBackend
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
@@ -61,8 +60,3 @@ def test_a_view_of_one_tile_makes_no_other_ready(folder: Path) -> None:
     T, camera = se3.look_at(eye[None], eye[None] - [[0.0, 0.1, 30.0]]), Camera.from_fov(32, 32, 20.0)
     backend.render(T, camera, empty_images(checkpoint, camera, 1))
     assert set(backend._ready) == {0, 3}  # the first is made ready at the start
-
-
-def test_there_is_no_graph_of_tiles_and_that_is_one_line(folder: Path) -> None:
-    with pytest.raises(UserError, match="no ONNX form"):
-        export_checkpoint(folder)
