@@ -14,7 +14,7 @@ from pose2rgbd_ros.rendering.onnx_graph import Graph
 def shader_graph(shader: Shader) -> onnx.ModelProto:
     """The shader's layers: `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled.
 
-    UserError for a layer that is neither a convolution nor a (leaky) ReLU.
+    UserError for a layer that is neither a convolution nor a ReLU.
     """
     graph, value = Graph(), "input"
     for number, layer in enumerate(shader.layers):
@@ -24,8 +24,6 @@ def shader_graph(shader: Shader) -> onnx.ModelProto:
             value = graph.conv(value, weight, bias, layer.groups, output=output)
         elif isinstance(layer, nn.ReLU):
             value = graph.add("Relu", value, output=output)
-        elif isinstance(layer, nn.LeakyReLU):
-            value = graph.add("LeakyRelu", value, output=output, alpha=layer.negative_slope)
         else:
             raise UserError(f"there is no ONNX form of {type(layer).__name__}; use backend torch")
     channels = [layer for layer in shader.layers if isinstance(layer, nn.Conv2d)]
