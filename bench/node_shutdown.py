@@ -110,9 +110,10 @@ def main() -> int:
         for load in options.loads:
             rows += measure(options.rounds, load, Path(folder), observer)
             print("\n".join(rows[-len(NODES) :]), flush=True)
+    words = "".join(f" {word}" for word in sys.argv[1:])
     RESULTS.write_text(
-        f"# From Ctrl-C to the end of a node\n\n`{' '.join(['python bench/node_shutdown.py', *sys.argv[1:]])}`"
-        f": {options.rounds} rounds, {head}; five processes at once.\n\n" + "\n".join(rows) + "\n"
+        f"# From Ctrl-C to the end of a node\n\n`python bench/node_shutdown.py{words}`: {options.rounds} rounds, {head}; "
+        "five processes at once.\n\n" + "\n".join(rows) + "\n"
     )
     observer.destroy_node()
     rclpy.shutdown()
