@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.nodes.conversions import to_stamp
+from pose2rgbd_ros.nodes.conversions import to_image, to_stamp
 from pose2rgbd_ros.nodes.record_inputs import Arrival, Candidate, Input
 from pose2rgbd_ros.nodes.record_session import Session
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
@@ -24,6 +24,7 @@ from pose2rgbd_ros.nodes.record_worker import RecordWorker
 
 pytestmark = pytest.mark.ros
 IMAGE = Input("image", "", [Candidate("/image/compressed", CompressedImage)], 10)
+RAW = Input("image", "", [Candidate("/image", Image)], 10)
 ODOM = Input("odom", "", [Candidate("/odom", Odometry)], 10)
 JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))[1].tobytes()
 START_NS = 1_700_000_000_000_000_000
@@ -53,6 +54,13 @@ class Desk:
         arrival = self._arrival(IMAGE, message, t_s, set_s)
         if session.offer(arrival):
             assert self.worker.put(arrival)
+
+    def raw_image(self, session, t_s):
+        """One that has to be encoded: threads do that, where a JPEG is only copied."""
+        pixels = np.random.default_rng(round(10 * t_s)).integers(0, 256, (48, 64, 3), np.uint8)
+        arrival = self._arrival(RAW, to_image(pixels, START_NS + round(t_s * 1e9), "camera"), t_s, 0.0)
+        assert session.offer(arrival)
+        assert self.worker.put(arrival)
 
     def pose(self, t_s, set_s=0.0):
         message = Odometry(child_frame_id="base_link")
@@ -104,11 +112,16 @@ def test_the_end_does_not_wait_forever(desk):
 def test_frames_that_are_being_encoded_at_the_end_are_written(desk, monkeypatch):
     desk.settings = RecordSettings(**{**vars(desk.settings), "jobs": 3})
     stage, go_on = DatasetWriter.stage, threading.Event()
-    monkeypatch.setattr(DatasetWriter, "stage", lambda *given: (go_on.wait(), stage(*given))[1])
+
+    def slow(writer, stamp_ns, frame):
+        assert stamp_ns == START_NS or go_on.wait(60.0)
+        return stage(writer, stamp_ns, frame)
+
+    monkeypatch.setattr(DatasetWriter, "stage", slow)
     session = desk.begin("1")
     for i in range(5):
         desk.pose(0.1 * i)
-        desk.image(session, 0.1 * i)
+        desk.raw_image(session, 0.1 * i)
     done = desk.end(0.0)
     assert not done.wait(0.5)
     go_on.set()
