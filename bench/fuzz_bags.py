@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder for the mutants that fail")
     options, on = parser.parse_args(), described()
-    import pose2rgbd_ros.dataset.importers.rosbag  # noqa: F401 - once, not in every child
+    from pose2rgbd_ros.dataset.importers import rosbag  # noqa: F401 - once, not in every child
 
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in bag_mutants.KINDS}
     failures, longest = [], 0.0

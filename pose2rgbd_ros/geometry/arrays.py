@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,3 +14,9 @@ UInt16: TypeAlias = npt.NDArray[np.uint16]
 Int64: TypeAlias = npt.NDArray[np.int64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
 AnyArray: TypeAlias = npt.NDArray[Any]
+
+
+class Frames(Protocol):
+    """Images by number: an array, a memory map, or something that makes them when asked."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Twist
-from nav_msgs.msg import Path
+from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -146,7 +146,9 @@ class SimNode(LifecycleNode):
             self.create_subscription(
                 Twist, "cmd_vel", self._on_command, commands, qos_overriding_options=overriding
             ),
-            self.create_subscription(Path, "path", self._on_path, 1, qos_overriding_options=overriding),
+            self.create_subscription(
+                PathMessage, "path", self._on_path, 1, qos_overriding_options=overriding
+            ),
         ]
 
     def _on_command(self, message: Twist) -> None:
@@ -155,7 +157,7 @@ class SimNode(LifecycleNode):
             lambda world: world.vehicle.command(np.array([linear.x, linear.y, linear.z]), turn), "cmd_vel"
         )
 
-    def _on_path(self, message: Path) -> None:
+    def _on_path(self, message: PathMessage) -> None:
         try:
             frame = message.header.frame_id or MAP
             if frame != MAP:

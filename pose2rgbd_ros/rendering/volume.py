@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
+
+from pose2rgbd_ros.geometry.arrays import Float64
 
 NEIGHBOURS = 4
 QUANTILE = 0.95
@@ -18,8 +20,6 @@ HEADING_FLOOR_DEG = 10.0
 HEADING_CEILING_DEG = 45.0
 _SAMPLE = 2000  # poses looked at for the spacing
 _CANDIDATES = 8
-
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from scipy.spatial import KDTree
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames
 from pose2rgbd_ros.geometry.camera import Camera, resample
 from pose2rgbd_ros.geometry.depth import resize_nearest
-from pose2rgbd_ros.models.relief.scene_box import Frames
 
 # Of the distance: nearer views hardly move against each other, farther ones share nothing.
 BASELINE = 0.3

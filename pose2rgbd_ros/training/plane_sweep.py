@@ -15,9 +15,8 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.models.relief.scene_box import Frames
 from pose2rgbd_ros.training.multi_view import MOST_TURN_DEG
 
 NEIGHBOURS = 4

@@ -21,6 +21,7 @@ from pose2rgbd_ros.dataset.formats.export_files import FrameFiles, in_parallel
 from pose2rgbd_ros.dataset.formats.layouts import Flight, Frame, Layout, require_calibration
 from pose2rgbd_ros.dataset.formats.registry import FORMATS, Format
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.split_file import read_split
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.camera import Camera
 
@@ -88,7 +89,7 @@ def _labels(dataset: Dataset, config: ExportConfig) -> list[str]:
         labels = np.full(len(dataset), "unused", dtype="U6")
         labels[split.train], labels[split.test] = "train", "test"
     elif config.split == "own" and own.is_file():
-        labels = splits.read_split(own, dataset.stamps_ns)
+        labels = read_split(own, dataset.stamps_ns)
         labels[labels == "choose"] = "test"  # the other formats know what is held out, and no more
     else:
         labels = np.full(len(dataset), "", dtype="U6")

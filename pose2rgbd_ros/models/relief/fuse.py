@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Frames
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
 from pose2rgbd_ros.models.relief.march_numba import cell, compiled
 from pose2rgbd_ros.models.relief.network import Relief
-from pose2rgbd_ros.models.relief.scene_box import Frames
 
 TRUNCATION_LAYERS = 1.5
 SURE_LOGIT = 3.0  # of a vertex all rays call empty, or solid

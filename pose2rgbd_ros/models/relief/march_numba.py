@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pose2rgbd_ros.models.relief.march import FLOOR, HIT, INSIDE, SKY, TOLERANCE, Hits, march
 
+REASON = ""  # why numba cannot be used
 try:
     import numba
 except (ImportError, OSError, SystemError) as error:  # missing, or built for another NumPy

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Frames, Int64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 
@@ -61,12 +61,6 @@ class SceneBoxSettings:
     middle_y_m: float | None = setting(None, "its middle along the volume's y (where most was seen)")
     model_mb: float = setting(192.0, "what the stored model may take; cells are coarsened to it", ge=1.0)
     memory_mb: float = setting(4000.0, "what the volume may take while training", ge=1.0)
-
-
-class Frames(Protocol):
-    """Images by number: an array, a memory map, or something that makes them when asked."""
-
-    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How each family of networks learns: the one thing about them the training loop does not know.
 
-A family has a file here; :func:`make_learner` picks it by the model's name.
+A family has a file; :func:`make_learner` picks it by the model's name.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from pose2rgbd_ros.training.config import Recipe, TrainConfig, family_of
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learners.learner import Learner
 
-# family -> module, imported when it is needed: its `make(config, recipe, data, device)` returns the learner.
-FAMILIES = ("pose2rgbd", "relief", "warp", "gsplat", "posegan", "posenet")
+# family -> "module:function", imported when it is needed: `function(config, recipe, data, device)` returns the learner.
+FAMILIES = {
+    "pose2rgbd": "pose2rgbd_ros.training.learners.pose2rgbd:make",
+    "relief": "pose2rgbd_ros.training.learners.relief_tiles:make",
+    "warp": "pose2rgbd_ros.training.learners.warp:make",
+    "gsplat": "pose2rgbd_ros.training.learners.gsplat:make",
+    "posegan": "pose2rgbd_ros.training.learners.posegan:make",
+    "posenet": "pose2rgbd_ros.training.learners.posenet:make",
+}
 
 
 def make_learner(
@@ -28,8 +35,7 @@ def make_learner(
     Raises:
         UserError: a model that cannot be trained on this data, or not on this machine.
     """
-    family = family_of(config.model)
-    assert family in FAMILIES
-    module = importlib.import_module(f"{__name__}.{family}")
-    learner: Learner = module.make(config, recipe, data, device or torch.device("cpu"))
+    module, _, function = FAMILIES[family_of(config.model)].partition(":")
+    make = getattr(importlib.import_module(module), function)
+    learner: Learner = make(config, recipe, data, device or torch.device("cpu"))
     return learner

@@ -9,19 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, relief_config
-from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
+from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.models.relief.network import Relief, Rendering, focal_px
-from pose2rgbd_ros.models.relief.scene_box import surface_points
-from pose2rgbd_ros.models.relief.tiling import choose_tiles, tiled
-from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
+from pose2rgbd_ros.training.config import Recipe, TrainConfig
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.exposure import Exposures
 from pose2rgbd_ros.training.lazy_adam import LazyAdam
-from pose2rgbd_ros.training.learners.learner import Learner, in_several_processes, require_one_process
+from pose2rgbd_ros.training.learners.learner import Learner, in_several_processes
 from pose2rgbd_ros.training.pose_refinement import PoseCorrections
 from pose2rgbd_ros.training.schedule import learning_rate
-from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
+from pose2rgbd_ros.training.surface_depth import SurfaceDepth
 from pose2rgbd_ros.training.validation import batches
 
 # Learning rates as multiples of the shader's: a texel is seen by few rays of few frames.
@@ -162,30 +159,6 @@ def parameters_of(relief: Relief) -> list[nn.Parameter]:
     return list(relief.shader.parameters())
 
 
-def choose_network(
-    config: TrainConfig, data: TrainingData, depth: SurfaceDepth
-) -> tuple[ReliefConfig, tuple[int, int]]:
-    """The network for the place of a dataset's training frames, and the rows and columns of tiles it is cut into."""
-    chosen: ReliefSettings = config.relief
-    camera, train = data.cache.camera, data.split.train
-    T_map_cam = data.T_map_cam[train]
-    surface = surface_points(T_map_cam, _Frames(depth, train), camera)
-    box, grid = choose_tiles(T_map_cam, camera, surface, chosen)
-    output = output_of(config, data.dataset.has_depth)
-    depth_m = float(np.median(surface.depth_m))
-    return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid
-
-
-class _Frames:
-    """The depth of some frames of a dataset, looked up one by one."""
-
-    def __init__(self, depth: SurfaceDepth, indices: np.ndarray) -> None:
-        self._depth, self._indices = depth, indices
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return self._depth[int(self._indices[index])]
-
-
 def colour_loss(rgb: Tensor, truth: Tensor) -> Tensor:
     """Smooth L1 of colours in 0..1."""
     return (torch.sqrt((rgb - truth).square() + 1e-4) - 1e-2).mean()
@@ -233,21 +206,3 @@ def occupancy_loss(model: Relief, made: Rendering, truth: Tensor, generator: np.
     logits = model.volume.sample(points)
     each = functional.binary_cross_entropy_with_logits(logits, solid, reduction="none")
     return torch.where(inside, each, 0.0).sum() / count
-
-
-def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> Learner:
-    """See :func:`make_learner`."""
-    chosen = config.relief
-    for option, wanted in (("exposure", chosen.exposure), ("refine-poses", chosen.refine_poses)):
-        if wanted:
-            require_one_process(f"--relief.{option}")
-    depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
-    network, grid = choose_network(config, data, depth)
-    if grid != (1, 1):
-        from pose2rgbd_ros.training.learners.relief_tiles import TiledReliefLearner
-
-        return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
-    model, train = Relief(network), data.split.train
-    points = seen_points(model, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
-    fuse(model, points, chosen.start)  # without a start too: what was seen is known
-    return ReliefLearner(config, recipe, data, device, depth, model)

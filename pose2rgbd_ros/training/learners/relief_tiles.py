@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, relief_config
 from pose2rgbd_ros.models.relief.fuse import SeenPoints, fuse, seen_points
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.models.relief.scene_box import surface_points
 from pose2rgbd_ros.models.relief.tiled import TiledRelief
-from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
-from pose2rgbd_ros.training.config import Recipe, TrainConfig
+from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig, choose_tiles, tiled
+from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.lazy_adam import LazyAdam
 from pose2rgbd_ros.training.learners.learner import Learner, require_one_process
 from pose2rgbd_ros.training.learners.relief import ReliefLearner, parameters_of
-from pose2rgbd_ros.training.surface_depth import SurfaceDepth
+from pose2rgbd_ros.training.surface_depth import SurfaceDepth, surface_depth
 
 GLANCE = 24  # rays a side by which a frame is told to see a tile
 LEAST_SHARE = 0.02  # of a frame's pixels that show a tile, for the tile to learn from it
@@ -163,3 +165,43 @@ def within(points: Iterator[SeenPoints], size_m: tuple[float, float, float]) -> 
         where = (some.origin + some.depth[:, None] * some.direction)[:, :2]
         inside = ((where >= 0) & (where <= size)).all(1)
         yield SeenPoints(*(values[inside] for values in some))
+
+
+def choose_network(
+    config: TrainConfig, data: TrainingData, depth: SurfaceDepth
+) -> tuple[ReliefConfig, tuple[int, int]]:
+    """The network for the place of a dataset's training frames, and the rows and columns of tiles it is cut into."""
+    chosen: ReliefSettings = config.relief
+    camera, train = data.cache.camera, data.split.train
+    T_map_cam = data.T_map_cam[train]
+    surface = surface_points(T_map_cam, _Frames(depth, train), camera)
+    box, grid = choose_tiles(T_map_cam, camera, surface, chosen)
+    output = output_of(config, data.dataset.has_depth)
+    depth_m = float(np.median(surface.depth_m))
+    return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid
+
+
+class _Frames:
+    """The depth of some frames of a dataset, looked up one by one."""
+
+    def __init__(self, depth: SurfaceDepth, indices: np.ndarray) -> None:
+        self._depth, self._indices = depth, indices
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self._depth[int(self._indices[index])]
+
+
+def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> Learner:
+    """See :func:`make_learner`: a relief of the whole place, or of tiles where one would be too large."""
+    chosen = config.relief
+    for option, wanted in (("exposure", chosen.exposure), ("refine-poses", chosen.refine_poses)):
+        if wanted:
+            require_one_process(f"--relief.{option}")
+    depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
+    network, grid = choose_network(config, data, depth)
+    if grid != (1, 1):
+        return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
+    model, train = Relief(network), data.split.train
+    points = seen_points(model, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
+    fuse(model, points, chosen.start)  # without a start too: what was seen is known
+    return ReliefLearner(config, recipe, data, device, depth, model)
