@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/*.md", "docs/consumers/*.md")
+PAGES = ("README.md", "docs/*.md", "docs/nodes/*.md", "docs/consumers/*.md")
 STARTS = re.compile(r"(pose2rgbd|ros2|make|python3?|source|cd|colcon|rosdep|sudo|pip|TORCH_PIP_ARGS=\S+) ")
 BESIDE = re.compile(r"(?:without ros2|on a full ROS 2|also|or): ((?:pose2rgbd|ros2) [^;]+)")
 INLINE = re.compile(
@@ -75,6 +75,7 @@ RULES = (
     Rule(r"make ", left="sets up or tests; CI runs it"),
     Rule(r"ros2 run (?!pose2rgbd)", left="a consumer's own node"),
     Rule(r"ros2 (action|topic|service|bag)\b", left="needs the ros2 command"),
+    Rule(r"ros2 launch .*--show-args", left="needs the ros2 command"),
     Rule(r"python bench/", left="a measurement; its page tells how long"),
     Rule(r"python3? scripts/check_opengl"),
     Rule(r"pose2rgbd (convert|import) .*(PHOTOS|VIDEO|FLIGHT\.mp4|SOURCE)", left="needs a recording of yours"),
@@ -111,6 +112,8 @@ RULES = (
     Rule(LAUNCH + r"(avoid\.launch\.py|avoid)\b", shows=TOLD),
     Rule(LAUNCH + r"(localize\.launch\.py|localize)\b", shows=LOCALIZE, beside=True),
     Rule(LAUNCH + r"(record\.launch\.py|record)\b", shows=RECORD, beside=True),
+    Rule(LAUNCH + r"play\b", shows={"play/rgb/image": 3}),
+    Rule(LAUNCH + r"monitor\b", left="needs a renderer and a player beside it, as `pose2rgbd up render play monitor` has"),
 )  # fmt: skip
 KINDS = {
     "render/status": ("pose2rgbd.msg", "RenderStatus"),

@@ -1,4 +1,4 @@
-"""The avoid node: predicted (and live) depth in the forms that obstacle avoidance takes. docs/nodes.md lists its topics."""
+"""The avoid node: predicted (and live) depth in the forms that obstacle avoidance takes. docs/nodes/avoid.md lists its topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The localize node: finds the camera's pose in its images alone. docs/nodes.md lists its topics."""
+"""The localize node: finds the camera's pose in its images alone. docs/nodes/localize.md lists its topics."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from typing import Any, TypeVar
 
@@ -45,22 +44,6 @@ def read(node: Node, cls: type[T]) -> T:
     return settings.from_flat(
         cls, {name: node.get_parameter(name).value for name in settings.flat_fields(cls)}
     )
-
-
-def table(cls: type[Any], prefix: str = "") -> str:
-    """The parameters as a Markdown table, for docs/nodes.md; those of parts are left to tables of their own."""
-    rows = ["| parameter | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(_default(field)):
-            continue
-        default, limits = _default(field), field.metadata
-        extra = f" One of: {', '.join(map(str, limits['choices']))}." if limits["choices"] else ""
-        if limits["ge"] is not None or limits["le"] is not None:
-            extra += f" Range {'-inf' if limits['ge'] is None else limits['ge']} to "
-            extra += f"{'inf' if limits['le'] is None else limits['le']}."
-        text = f"{limits['help'][0].upper()}{limits['help'][1:]}.{extra}"
-        rows.append(f"| `{prefix}{field.name}` | `{json.dumps(default)}` | {text} |")
-    return "\n".join(rows)
 
 
 def would_be(node: Node, cls: type[T], changed: list[Parameter]) -> T:

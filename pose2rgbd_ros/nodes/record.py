@@ -1,4 +1,4 @@
-"""The record node: live topics become a dataset, and an mcap if wished. docs/nodes.md lists its topics and services."""
+"""The record node: live topics become a dataset, and an mcap if wished. docs/nodes/record.md lists its topics and services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The render node: publishes what the camera should be seeing at the current TF pose. docs/nodes.md lists its topics."""
+"""The render node: publishes what the camera should be seeing at the current TF pose. docs/nodes/render.md lists its topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sim node: a simulated city, flown over live, as the topics of a real drone. docs/nodes.md lists them."""
+"""The sim node: a simulated city, flown over live, as the topics of a real drone. docs/nodes/sim.md lists them."""
 
 from __future__ import annotations
 

@@ -1,26 +1,14 @@
-"""Settings dataclasses as ROS parameters; documents and parameter files that repeat them agree."""
+"""Settings dataclasses as ROS parameters."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pytest
-import yaml
 from rclpy.parameter import Parameter
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.localization.change import ChangeSettings
-from pose2rgbd_ros.localization.map_correction import CorrectionSettings
-from pose2rgbd_ros.localization.refine import RefineSettings
 from pose2rgbd_ros.nodes import parameters
-from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
-from pose2rgbd_ros.nodes.localize_settings import LocalizeSettings
-from pose2rgbd_ros.nodes.look_ahead_settings import LookAheadSettings
-from pose2rgbd_ros.nodes.monitor import MonitorSettings
-from pose2rgbd_ros.nodes.play import PlaySettings
-from pose2rgbd_ros.nodes.render import RenderSettings
-from pose2rgbd_ros.nodes.render_camera import CameraSettings
-from pose2rgbd_ros.obstacles.scan import ScanSettings
 from pose2rgbd_ros.settings import setting
 
 pytestmark = pytest.mark.ros
@@ -72,30 +60,3 @@ def test_later_values(make_node):
     assert "choose one of" in bad.reason
     assert not fixed.successful
     assert parameters.read(node, Settings) == Settings(count=5)
-
-
-@pytest.mark.parametrize(
-    "settings", [RenderSettings, AvoidSettings, LocalizeSettings, PlaySettings, MonitorSettings]
-)
-def test_documentation_has_this_table(repository, settings):
-    assert parameters.table(settings) in (repository / "docs" / "nodes.md").read_text()
-
-
-def test_documentation_has_the_table_of_the_camera(repository):
-    page = (repository / "docs" / "nodes.md").read_text()
-    assert parameters.table(CameraSettings, "camera.") in page
-    assert parameters.table(LookAheadSettings, "look_ahead.") in page
-    assert parameters.table(ScanSettings, "scan.") in page
-    assert parameters.table(CorrectionSettings, "correction.") in page
-    assert parameters.table(ChangeSettings, "change.") in page
-    assert parameters.table(RefineSettings, "refinement.") in page
-
-
-@pytest.mark.parametrize(
-    ("node", "settings"),
-    [("render", RenderSettings), ("avoid", AvoidSettings), ("localize", LocalizeSettings)],
-)
-def test_parameter_file_holds_the_defaults(repository, node, settings):
-    text = (repository / "config" / f"{node}.yaml").read_text()
-    values = yaml.safe_load(text)["/**"]["ros__parameters"]
-    assert values == {name: value for name, value in asdict(settings()).items() if name != "autostart"}

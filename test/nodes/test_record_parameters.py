@@ -1,33 +1,16 @@
-"""Parameters of the record node as its files and its page repeat them; names of cameras and folders."""
+"""Parameters of the record node as ROS has them; names of cameras and folders."""
 
 from __future__ import annotations
 
 import time
 
 import pytest
-import yaml
 
-from pose2rgbd_ros import settings
-from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import parameters
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
 
 pytestmark = pytest.mark.ros
-
-
-def test_parameter_file_holds_the_defaults(repository):
-    values = yaml.safe_load((repository / "config" / "record.yaml").read_text())["/**"]["ros__parameters"]
-    flat = {f"filters.{name}": value for name, value in values.pop("filters").items()}
-    defaults = settings.to_flat(RecordSettings())
-    del defaults["autostart"]
-    assert {**values, **flat} == defaults
-
-
-def test_documentation_has_the_tables(repository):
-    page = (repository / "docs" / "nodes.md").read_text()
-    assert parameters.table(RecordSettings) in page
-    assert parameters.table(FilterConfig, "filters.") in page
 
 
 def test_every_setting_is_a_parameter(make_node):

@@ -1,4 +1,4 @@
-"""Parameters of the sim node: named, described, bounded, and as its files repeat them; its messages by themselves."""
+"""Parameters of the sim node: named, described, and bounded; its messages by themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import yaml
 from rclpy.parameter import Parameter
 
 from pose2rgbd_ros import settings
@@ -69,27 +68,6 @@ def test_a_later_value_is_judged_with_the_others(make_node):
 def test_flat_names_lead_back():
     config = SimSettings(width=64)
     assert settings.from_flat(SimSettings, settings.to_flat(config)) == config
-
-
-def test_parameter_file_holds_the_defaults(repository):
-    values = yaml.safe_load((repository / "config" / "sim.yaml").read_text())["/**"]["ros__parameters"]
-    flat = {
-        f"{name}.{key}" if isinstance(value, dict) else name: item
-        for name, value in values.items()
-        for key, item in (value.items() if isinstance(value, dict) else [(None, value)])
-    }
-    defaults = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in settings.to_flat(SimSettings()).items()
-    }
-    del defaults["autostart"]
-    assert flat == defaults
-
-
-def test_documentation_has_the_tables(repository):
-    page = (repository / "docs" / "nodes.md").read_text()
-    assert parameters.table(SimSettings) in page
-    assert parameters.table(VehicleConfig, "vehicle.") in page
 
 
 def test_a_fix_whose_covariance_is_zero_is_not_taken_for_certain():

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import launch_standin
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.main import COMMANDS, main
@@ -123,34 +124,10 @@ def test_launch_files_and_their_arguments_exist(line):
         if word == "--show-args":
             continue
         name, _, value = word.partition(":=")
-        assert name in arguments_of(words[3]), f"{words[3]} has no argument {name}"
+        assert name in launch_standin.arguments_of(ROOT, words[3]), f"{words[3]} has no argument {name}"
         assert name != "preset" or value in presets
         assert not name.endswith("params_file") or (ROOT / value).is_file()
     return None
-
-
-@cache
-def arguments_of(file: str) -> set[str]:
-    """Names of a launch file's arguments, read by the real `launch` or what stands in for it."""
-    from unittest.mock import patch
-
-    from support import launch_standin
-
-    real = importlib.util.find_spec("launch_ros") is not None
-    if not real:
-        launch_standin.install(ROOT)
-    try:
-        from launch import LaunchContext
-        from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-        with patch("ament_index_python.packages.get_package_share_directory", lambda name: str(ROOT)):
-            source = PythonLaunchDescriptionSource(str(ROOT / "launch" / file))
-            return {
-                item.name for item in source.get_launch_description(LaunchContext()).get_launch_arguments()
-            }
-    finally:
-        if not real:
-            launch_standin.remove()
 
 
 def test_without_ros2_a_launch_line_becomes_the_same_nodes():

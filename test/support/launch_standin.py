@@ -10,9 +10,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 
 class LaunchContext:
@@ -200,3 +202,22 @@ def remove() -> None:
     """Take them away again."""
     for name in MODULES:
         sys.modules.pop(name, None)
+
+
+@cache
+def arguments_of(root: Path, file: str) -> frozenset[str]:
+    """Names of a launch file's arguments, read by the real `launch` or what stands in for it."""
+    real = importlib.util.find_spec("launch_ros") is not None
+    if not real:
+        install(root)
+    try:
+        from launch import LaunchContext
+        from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+        with patch("ament_index_python.packages.get_package_share_directory", lambda name: str(root)):
+            source = PythonLaunchDescriptionSource(str(root / "launch" / file))
+            description = source.get_launch_description(LaunchContext())
+            return frozenset(item.name for item in description.get_launch_arguments())
+    finally:
+        if not real:
+            remove()

@@ -1,0 +1,195 @@
+"""The parameters of every node, from its settings dataclass: the tables in docs/nodes/ and the files config/NODE.yaml.
+
+    python scripts/node_tables.py            # which of them are stale; exit status 1 when one is
+    python scripts/node_tables.py --write    # bring them up to date
+
+A page holds its tables between the markers BEGIN and END; the rest of the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.cli.nodes import NODES, _node
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN = "<!-- parameters: written by scripts/node_tables.py -->"
+END = "<!-- end of parameters -->"
+WITH_FILE = ("render", "avoid", "localize", "record", "sim")  # the nodes that launch files start
+WIDTH = 120
+TYPES = {"bool": "bool", "int": "int", "float": "double", "str": "string", "tuple": "double[]"}
+UNITS = {
+    "m": "m", "s": "s", "ms": "ms", "min": "min", "hz": "Hz", "px": "px", "deg": "deg", "mps": "m/s", "mps2": "m/s²",
+    "mps3": "m/s³", "radps": "rad/s", "pa": "Pa", "ppm": "ppm", "mib": "MiB",
+}  # fmt: skip
+
+
+# What the definition says of a parameter ------------------------------------------------------------------------------
+
+
+def parts_of(
+    cls: type[Any], inside: str = ""
+) -> Iterator[tuple[str, str, dict[str, dataclasses.Field[Any]]]]:
+    """Each dataclass within `cls`, itself first: (prefix of its names, first line of its docstring, its own settings)."""
+    fields = settings.flat_fields(cls)
+    own = {name: field for name, field in fields.items() if "." not in name}
+    first = vars(cls).get("__annotations__", {})  # before those it inherits
+    ordered = sorted(own, key=lambda name: name not in first)
+    yield inside, (cls.__doc__ or "").strip().splitlines()[0], {inside + name: own[name] for name in ordered}
+    for field in dataclasses.fields(cls):
+        if isinstance(field.default_factory, type) and dataclasses.is_dataclass(field.default_factory):
+            yield from parts_of(field.default_factory, f"{inside}{field.name}.")
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default, as ROS has it."""
+    factory = field.default_factory
+    value = field.default if factory is dataclasses.MISSING else factory()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def unit_of(name: str) -> str:
+    """The unit a name ends with: walk_m_per_sqrt_s is in m/√s. Empty: none."""
+    words = name.rpartition(".")[2].split("_")
+    below = ""
+    for sign in (["per", "sqrt"], ["sqrt"], ["per"]):
+        if len(words) > len(sign) and words[-1 - len(sign) : -1] == sign and words[-1] in UNITS:
+            below = f"/{'√' if 'sqrt' in sign else ''}{UNITS[words[-1]]}"
+            words = words[: -1 - len(sign)]
+            break
+    above = UNITS.get(words[-1], "") if len(words) > 1 else ""
+    return above + below if above else f"1{below}" if below else ""
+
+
+def allowed(name: str, field: dataclasses.Field[Any]) -> str:
+    """Choices, or bounds with their unit; empty: anything."""
+    choices = field.metadata.get("choices")
+    if choices:
+        return ", ".join(map(str, choices))
+    low, high = (field.metadata[key] for key in ("ge", "le"))
+    ends = ["" if end is None else f"{end:,.12g}" for end in (low, high)]
+    spread = " to ".join(ends) if all(ends) else f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
+    return " ".join(filter(None, (spread if any(ends) else "", unit_of(name))))
+
+
+def described(field: dataclasses.Field[Any]) -> str:
+    """The description as a sentence."""
+    text = field.metadata["help"]
+    return f"{text[0].upper()}{text[1:]}."
+
+
+# Pages ---------------------------------------------------------------------------------------------------------------
+
+
+def tables(cls: type[Any]) -> str:
+    """All parameters as Markdown, a table for each part."""
+    blocks = []
+    for prefix, title, fields in parts_of(cls):
+        lines = ["| parameter | type | default | allowed | what it does |", "|---|---|---|---|---|"]
+        for name, field in fields.items():
+            default = default_of(field)
+            kind = "tuple" if isinstance(default, list) else type(default).__name__
+            shown = json.dumps(default, ensure_ascii=False)
+            cells = (f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field))
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        blocks.append([f"**{prefix}\\*** {title}", "", *lines] if prefix else lines)
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def page_of(node: str, text: str) -> str:
+    """The page with its tables as they should be. ValueError when it has no place for them."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"the page of {node} needs one line {BEGIN} and one line {END} after it")
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables(_node(node)[1])}\n\n{END}{rest.partition(END)[2]}"
+
+
+# Parameter files -----------------------------------------------------------------------------------------------------
+
+
+def parameter_file(node: str) -> str:
+    """config/NODE.yaml: every parameter with its default. `autostart` is a launch argument."""
+    lines = [
+        f"# Parameters of the {node} node and their defaults, as docs/nodes/{node}.md lists them; written by",
+        "# scripts/node_tables.py from the node's settings. Copy what you change:",
+        f"# ros2 launch pose2rgbd {node}.launch.py params_file:=/your/copy.yaml",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for prefix, title, fields in parts_of(_node(node)[1]):
+        indent = "    " + "  " * prefix.count(".")
+        if prefix:
+            lines += ["", *_comment(title, indent[2:]), f"{indent[2:]}{prefix.split('.')[-2]}:"]
+        for name, field in fields.items():
+            if name != "autostart":
+                limits = allowed(name, field)
+                lines += _comment(described(field) + (f" [{limits}]" if limits else ""), indent)
+                lines.append(f"{indent}{name.rpartition('.')[2]}: {_yaml(default_of(field))}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _yaml(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return (
+        re.sub(r"^(\d+)e", r"\1.0e", text) if isinstance(value, float) else text
+    )  # 2e-05 would be text to PyYAML
+
+
+# Command line --------------------------------------------------------------------------------------------------------
+
+
+def generated(root: Path = ROOT) -> dict[Path, str]:
+    """Every file and what it should hold. ValueError for a page that is missing or has no place for its tables."""
+    found = {}
+    for node in NODES:
+        page = root / "docs" / "nodes" / f"{node}.md"
+        if not page.is_file():
+            raise ValueError(f"the node {node} has no page docs/nodes/{node}.md")
+        found[page] = page_of(node, page.read_text())
+    return found | {root / "config" / f"{node}.yaml": parameter_file(node) for node in WITH_FILE}
+
+
+def stale(root: Path = ROOT) -> list[str]:
+    """The files that do not hold what they should."""
+    return [
+        str(file.relative_to(root))
+        for file, text in generated(root).items()
+        if not file.is_file() or file.read_text() != text
+    ]
+
+
+def main() -> int:
+    """Exit status 1 when files are stale and stay so."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="write the files that are stale")
+    write = parser.parse_args().write
+    try:
+        old = stale()
+        if write:
+            for file, text in generated().items():
+                file.write_text(text)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name in old:
+        print(f"{'written' if write else 'stale, see --write'}: {name}")
+    return 1 if old and not write else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
