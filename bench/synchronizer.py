@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
-from pose2rgbd_ros.geometry.interpolation import METHODS
+from pose2rgbd_ros.geometry.interpolation import Method
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
 from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
@@ -138,7 +139,7 @@ def misses(plan: str, rate_hz: int, noise_m: float) -> Misses:
 def compared(track: Trajectory, asked_ns: Int64, true_m: Float64, true_quat: Float64) -> Misses:
     """By method: median and 95 % quantile of the distance in mm and of the angle in degrees."""
     found: Misses = {}
-    for method in METHODS:
+    for method in get_args(Method):
         at = track.interpolate(asked_ns, SECOND, method)
         at_m, at_quat = se3.split(at.T[at.valid])
         off_mm = np.linalg.norm(at_m - true_m[at.valid], axis=1) * 1000

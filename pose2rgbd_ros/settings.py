@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -20,20 +23,38 @@ def setting(
     *,
     ge: float | None = None,
     le: float | None = None,
-    choices: tuple[Any, ...] | None = None,
     read_only: bool = False,
 ) -> Any:
-    """A dataclass field with its description and bounds; mutable defaults are copied per instance."""
-    metadata = {"help": help, "ge": ge, "le": le, "choices": choices, "read_only": read_only}
+    """A dataclass field with its description, which the command line prints, and its bounds.
+
+    A choice among few is a Literal type. Mutable defaults are copied per instance.
+    """
+    metadata = {"help": help, "ge": ge, "le": le, "read_only": read_only}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
+@cache
+def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a dataclass, whose types are types and not the text of the source."""
+    hints, fields = get_type_hints(cls), tuple(map(copy.copy, dataclasses.fields(cls)))
+    for field in fields:
+        field.type = hints[field.name]
+    return fields
+
+
+def choices(field: dataclasses.Field[Any]) -> tuple[Any, ...] | None:
+    """What a field of :func:`flat_fields` may be, if its type is a Literal, or one or None."""
+    parts = (field.type, *get_args(field.type))
+    found = tuple(value for part in parts if get_origin(part) is Literal for value in get_args(part))
+    return (None, *found) if found and NoneType in parts else found or None
+
+
 def flat_fields(cls: type[Any], inside: str = "") -> dict[str, dataclasses.Field[Any]]:
     """All settings of a dataclass by name; those of settings within it as "part.name"."""
     found: dict[str, dataclasses.Field[Any]] = {}
-    for field in dataclasses.fields(cls):
+    for field in _fields(cls):  # type: ignore[arg-type]
         part = field.default_factory
         if isinstance(part, type) and dataclasses.is_dataclass(part):
             found.update(flat_fields(part, f"{inside}{field.name}."))
@@ -65,14 +86,14 @@ def from_flat(cls: type[T], values: dict[str, Any], inside: str = "") -> T:
 
 def check(config: Any, inside: str = "") -> None:
     """Raise UserError for the first field outside its bounds or choices; settings within settings are checked too."""
-    for field in dataclasses.fields(config):
+    for field in _fields(type(config)):  # type: ignore[arg-type]
         value, limits, name = getattr(config, field.name), field.metadata, inside + field.name
         if dataclasses.is_dataclass(value):
             check(value, f"{name}.")
             continue
-        if limits.get("choices") is not None and value not in limits["choices"]:
-            allowed = ", ".join(map(str, limits["choices"]))
-            raise UserError(f"{name} is {value!r}; choose one of: {allowed}")
+        allowed = choices(field)
+        if allowed is not None and value not in allowed:
+            raise UserError(f"{name} is {value!r}; choose one of: {', '.join(map(str, allowed))}")
         if value is None or isinstance(value, (str, list, dict, tuple)):
             continue
         if isinstance(value, float) and not math.isfinite(value):

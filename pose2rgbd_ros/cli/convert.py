@@ -5,25 +5,15 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
 from pose2rgbd_ros.dataset.importers.sources import convert_sources
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
 from pose2rgbd_ros.errors import UserError
-
-if TYPE_CHECKING:
-    Options = ConvertConfig
-    Photos = PhotoSettings
-    Video = VideoSettings
-else:
-    Options = with_help(ConvertConfig)
-    Photos = with_help(PhotoSettings)
-    Video = with_help(VideoSettings)
 
 
 @dataclasses.dataclass
@@ -45,9 +35,11 @@ class Arguments:
     ]
     strict: bool = False
     """warnings are errors: the exit status is 1; the dataset is kept"""
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
-    photos: Photos = dataclasses.field(default_factory=Photos)
-    video: Video = dataclasses.field(default_factory=Video)
+    options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=ConvertConfig
+    )
+    photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
+    video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
 
 
 def main(argv: list[str]) -> int:

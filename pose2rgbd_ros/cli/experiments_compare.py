@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.evaluation.experiments.compare_plan import CompareConfig
-
-if TYPE_CHECKING:
-    Options = CompareConfig
-else:
-    Options = with_help(CompareConfig)
 
 
 @dataclasses.dataclass
@@ -24,7 +18,9 @@ class Arguments:
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
     out: Annotated[Path, tyro.conf.arg(help="folder of the comparison and its runs")] = Path("runs/compare")
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[CompareConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=CompareConfig
+    )
 
 
 def main(argv: list[str]) -> int:

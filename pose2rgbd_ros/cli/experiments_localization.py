@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.evaluation.experiments.localization_plan import LocalizationConfig
-
-if TYPE_CHECKING:
-    Options = LocalizationConfig
-else:
-    Options = with_help(LocalizationConfig)
 
 
 @dataclasses.dataclass
@@ -29,7 +23,9 @@ class Arguments:
         tuple[Path, ...],
         tyro.conf.arg(help="folders of datasets (default: a flight over the city is simulated)"),
     ] = ()
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[LocalizationConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=LocalizationConfig
+    )
 
 
 def main(argv: list[str]) -> int:

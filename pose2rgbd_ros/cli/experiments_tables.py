@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.evaluation.experiments.tables_plan import TablesConfig
-
-if TYPE_CHECKING:
-    Options = TablesConfig
-else:
-    Options = with_help(TablesConfig)
 
 
 @dataclasses.dataclass
@@ -33,7 +27,7 @@ class Arguments:
             help="for table 3; metric depth loses its unit first (default: a stand-in is simulated, and labelled)"
         ),
     ] = None
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[TablesConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TablesConfig)
 
 
 def main(argv: list[str]) -> int:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.formats.config import ImportConfig
 from pose2rgbd_ros.dataset.formats.importing import import_datasets
 from pose2rgbd_ros.errors import UserError, counted
-
-if TYPE_CHECKING:
-    Options = ImportConfig
-else:
-    Options = with_help(ImportConfig)
 
 
 @dataclasses.dataclass
@@ -35,7 +29,7 @@ class Arguments:
     ]
     strict: bool = False
     """warnings are errors: the exit status is 1; the dataset is kept"""
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ImportConfig)
 
 
 def main(argv: list[str]) -> int:

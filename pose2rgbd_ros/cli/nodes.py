@@ -5,7 +5,6 @@ Settings are flags, ROS' own come after --ros-args.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ import tyro
 import yaml
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import UserError
 
 NODES = ("render", "avoid", "localize", "record", "play", "monitor", "sim")
@@ -77,13 +75,15 @@ def main(argv: list[str]) -> int:
         config = tyro.cli(UpConfig, args=own, prog="pose2rgbd up")
         names = _names(config)
         before, after = _together(config)
-        return run_nodes([_factory(name) for name in names], [*before, *ros, *after])
+        return run_nodes(
+            [_factory(name, _settings_of(name, config)) for name in names], [*before, *ros, *after]
+        )
     _, settings_class = _node(command)
     program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
-    chosen = tyro.cli(with_help(settings_class), args=own, prog=program)
+    chosen = tyro.cli(settings_class, args=own, prog=program)
     settings.check(chosen)
     rules = _remappings({command: BESIDE.get(command, {})})
-    return run_nodes([_factory(command)], [*_as_ros_arguments(settings_class, chosen), *ros, *rules])
+    return run_nodes([_factory(command, chosen)], [*ros, *rules])
 
 
 def require_ros(what: str, way_out: str = "") -> None:
@@ -120,12 +120,15 @@ def _names(config: UpConfig) -> tuple[str, ...]:
     return config.nodes
 
 
-def _factory(name: str) -> Callable[[], Any]:
-    """Makes the node. UserError when it would wait for ever: a renderer by itself, of no model."""
+def _factory(name: str, chosen: Any) -> Callable[[], Any]:
+    """Makes the node, with these settings where ROS' own arguments, a parameter file or -p, say nothing else.
+
+    UserError when it would wait for ever: a renderer by itself, of no model.
+    """
     node_class, _ = _node(name)
 
     def make() -> Any:
-        node = node_class()
+        node = node_class(chosen)
         if name in NEED_A_MODEL and node.settings.autostart and not node.settings.model:
             node.destroy_node()
             raise UserError(
@@ -167,6 +170,14 @@ def _node(name: str) -> tuple[Any, Any]:
     return MonitorNode, MonitorSettings
 
 
+def _settings_of(name: str, config: UpConfig) -> Any:
+    """The settings of one of several nodes."""
+    _, settings_class = _node(name)
+    if config.model and name in ("render", "avoid", "sim"):
+        return settings_class(model=str(Path(config.model).expanduser().resolve()))
+    return settings_class()
+
+
 def _together(config: UpConfig) -> tuple[list[str], list[str]]:
     """ROS' arguments for nodes that run together: parameters, which go before the user's, and remappings, which go after.
 
@@ -174,13 +185,9 @@ def _together(config: UpConfig) -> tuple[list[str], list[str]]:
     """
     names = config.nodes
     rules = {name: dict(BESIDE.get(name, {})) for name in names}
-    parameters: dict[str, str | bool] = {}
-    files: list[str] = []
-    if config.model:
-        folder = str(Path(config.model).expanduser().resolve())
-        parameters = {f"{name}:model": folder for name in ("render", "avoid", "sim") if name in names}
+    before: list[str] = []
     if "sim" in names:
-        parameters |= {f"{name}:use_sim_time": True for name in names if name != "sim"}
+        before = [word for name in names if name != "sim" for word in ("-p", f"{name}:use_sim_time:=true")]
         rules = {name: rules[name] | BESIDE_SIM.get(name, {}) for name in names}
     if config.preset:
         from pose2rgbd_ros.nodes.runner import share_directory
@@ -189,22 +196,12 @@ def _together(config: UpConfig) -> tuple[list[str], list[str]]:
         renamed = yaml.safe_load((presets / "remap.yaml").read_text())
         if config.preset not in renamed:
             raise UserError(f"no preset '{config.preset}'; there are {', '.join(sorted(renamed))}")
-        files = ["--params-file", str(presets / f"{config.preset}.yaml")]
+        before = ["--params-file", str(presets / f"{config.preset}.yaml"), *before]
         rules = {name: rules[name] | renamed[config.preset].get(name, {}) for name in names}
-    given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
-    return (["--ros-args", *files, *given, "--"] if files or given else []), _remappings(rules)
+    return (["--ros-args", *before, "--"] if before else []), _remappings(rules)
 
 
 def _remappings(rules: dict[str, dict[str, str]]) -> list[str]:
     """Remappings of each node."""
     words = [f"{name}:{topic}:={other}" for name, of in rules.items() for topic, other in of.items()]
     return ["--ros-args", *(word for rule in words for word in ("-r", rule)), "--"] if words else []
-
-
-def _as_ros_arguments(settings_class: Any, chosen: Any) -> list[str]:
-    """Settings that differ from their default as -p name:=value; ROS' own arguments come later and win."""
-    default, arguments = settings.to_flat(settings_class()), ["--ros-args"]
-    for name, value in settings.to_flat(chosen).items():
-        if value != default[name]:
-            arguments += ["-p", f"{name}:={json.dumps(value)}"]  # JSON is YAML, and says the type
-    return [*arguments, "--"] if len(arguments) > 1 else []

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
-
-if TYPE_CHECKING:
-    Options = SimBagConfig
-else:
-    Options = with_help(SimBagConfig)
 
 
 @dataclasses.dataclass
@@ -28,7 +22,7 @@ class Arguments:
         tyro.conf.Positional[Path],
         tyro.conf.arg(metavar="OUT", help="an .mcap or .db3 file, or a folder; the truth goes to OUT.truth/"),
     ]
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[SimBagConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=SimBagConfig)
 
 
 def main(argv: list[str]) -> int:

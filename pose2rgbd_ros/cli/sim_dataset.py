@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
-
-if TYPE_CHECKING:
-    Options = SimDatasetConfig
-else:
-    Options = with_help(SimDatasetConfig)
 
 
 @dataclasses.dataclass
@@ -22,7 +16,9 @@ class Arguments:
     """Fly over the simulated city and write a dataset: colour, exact depth and poses. Ctrl-C keeps what is there."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="folder of the dataset")]
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[SimDatasetConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=SimDatasetConfig
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.sim.gallery import GalleryConfig, draw_gallery
-
-if TYPE_CHECKING:
-    Options = GalleryConfig
-else:
-    Options = with_help(GalleryConfig)
 
 
 @dataclasses.dataclass
@@ -22,7 +16,9 @@ class Arguments:
     """Draw the flight over the city, typical views, the seasons, and moving cars and people with their labels."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="folder for the pictures")]
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[GalleryConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=GalleryConfig
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -5,25 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig
 from pose2rgbd_ros.dataset.recording_signals import measure
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.streams.alignment.align import AlignOptions, estimate_offset
 from pose2rgbd_ros.streams.alignment.flow import FlowConfig
 from pose2rgbd_ros.streams.alignment.picture import draw
-
-if TYPE_CHECKING:
-    Align = AlignOptions
-    Flow = FlowConfig
-    Reading = ConvertConfig
-else:
-    Align, Flow, Reading = with_help(AlignOptions), with_help(FlowConfig), with_help(ConvertConfig)
 
 
 @dataclasses.dataclass
@@ -38,11 +30,11 @@ class Arguments:
     """a recording (ROS 1 .bag; ROS 2 folder, .db3 or .mcap) or a dataset's folder"""
     out: Path | None = None
     """folder for sync.png and sync.yaml (default: the working directory)"""
-    align: Annotated[Align, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Align)
+    align: Annotated[AlignOptions, tyro.conf.arg(name="")] = dataclasses.field(default_factory=AlignOptions)
     strict: bool = False
     """warnings are errors: the exit status is 1"""
-    flow: Flow = dataclasses.field(default_factory=Flow)
-    reading: Reading = dataclasses.field(default_factory=Reading)
+    flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+    reading: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
 
 
 def main(argv: list[str]) -> int:

@@ -6,21 +6,11 @@ import dataclasses
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.evaluation.synthesis.config import InterpolateConfig, MoversConfig, RouteConfig
-
-if TYPE_CHECKING:
-    RouteOptions = RouteConfig
-    InterpolateOptions = InterpolateConfig
-    MoversOptions = MoversConfig
-else:
-    RouteOptions = with_help(RouteConfig)
-    InterpolateOptions = with_help(InterpolateConfig)
-    MoversOptions = with_help(MoversConfig)
 
 Runs = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
@@ -39,7 +29,7 @@ class Route:
     runs: Runs
     dataset: Folder
     out: Out
-    options: Annotated[RouteOptions, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RouteOptions)
+    options: Annotated[RouteConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RouteConfig)
 
 
 @dataclasses.dataclass
@@ -49,8 +39,8 @@ class Interpolate:
     runs: Runs
     dataset: Folder
     out: Out
-    options: Annotated[InterpolateOptions, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=InterpolateOptions
+    options: Annotated[InterpolateConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=InterpolateConfig
     )
 
 
@@ -61,9 +51,7 @@ class Movers:
     runs: Runs
     dataset: Folder
     out: Out
-    options: Annotated[MoversOptions, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=MoversOptions
-    )
+    options: Annotated[MoversConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=MoversConfig)
 
 
 # What there is: its arguments, the module and function that do it, and a line about it.

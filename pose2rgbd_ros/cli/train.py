@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    Options = TrainConfig
-else:
-    Options = with_help(TrainConfig)
 
 
 @dataclasses.dataclass
@@ -25,7 +19,7 @@ class Arguments:
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the run (default: runs/DATASET-MODEL)")] = None
     resume: Annotated[bool, tyro.conf.arg(help="go on with the run in this folder")] = False
-    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    options: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
 
 
 def main(argv: list[str]) -> int:

@@ -33,7 +33,6 @@ class FilterConfig:
     height_above: Literal["lowest", "first", "map"] = setting(
         "lowest",
         "what heights are measured from: the recording's lowest pose (live: so far), its first, or the map's origin",
-        choices=("lowest", "first", "map"),
     )
     min_speed_mps: float = setting(0.0, "images taken while the camera moves slower are left out", ge=0)
     min_move_m: float = setting(

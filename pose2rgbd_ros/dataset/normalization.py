@@ -98,9 +98,9 @@ class Normalization:
         )
 
     @property
-    def pose_dim(self) -> int:
+    def pose_dim(self) -> Literal[6, 7]:
         """Length of an encoded pose: 7 with quaternions, 6 with Euler angles."""
-        return 3 + len(self.rotation_min)
+        return 7 if len(self.rotation_min) == 4 else 6
 
     def encode_pose(self, T_map_cam: ArrayLike) -> NDArray[np.float32]:
         """(B, 4, 4) -> float32 (B, pose_dim): position, then quaternion xyzw or roll, pitch, yaw; [-1, 1] inside."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,10 +42,8 @@ class LocalizerGoal:
     """What a calibration of a pose network aims at."""
 
     true_accept: float = setting(0.95, "share of held-out images that should be accepted", ge=0.5, le=1.0)
-    crops: int = setting(
-        5,
-        "crops of an image that are looked at: 1 is quickest, more tell doubts by their spread",
-        choices=(1, 5, 9),
+    crops: Literal[1, 5, 9] = setting(
+        5, "crops of an image that are looked at: 1 is quickest, more tell doubts by their spread"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 
 # How many coefficients each model of sensor_msgs/CameraInfo may have; OpenCV reads the first two alike.
+DistortionModel = Literal["none", "plumb_bob", "rational_polynomial", "equidistant"]
 COEFFICIENTS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
 _FARTHEST = 1e5  # normalised coordinates: practically at a right angle to the optical axis
 _CONVERGED_PX = 0.1

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from pose2rgbd_ros.geometry.arrays import Float64
 
 Method = Literal["linear", "cubic"]
-METHODS: tuple[Method, ...] = ("linear", "cubic")
 
 Number = Any  # a float, or a float64 array (M,)
 Vector = tuple[Number, Number, Number]

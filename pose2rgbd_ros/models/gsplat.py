@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class GsplatConfig:
 
     splats: int = setting(300_000, "number of splats", ge=1)
     sh_degree: int = setting(1, "degree of the spherical harmonics of a splat's colour", ge=0, le=3)
-    output: str = setting("rgbd", "what is shown", choices=("rgbd",))
+    output: Literal["rgbd"] = setting("rgbd", "what is shown")
 
     def __post_init__(self) -> None:
         settings.check(self)

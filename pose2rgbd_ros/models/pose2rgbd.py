@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,25 +38,25 @@ OUTPUT_CHANNELS = {"depth": 1, "rgb": 3, "rgbd": 4}
 class Pose2RGBDConfig:
     """Everything that determines the network's layers."""
 
-    variant: str = setting("base", "network of the paper", choices=("base", "slice"))
+    variant: Literal["base", "slice"] = setting("base", "network of the paper")
     slices: int = setting(10, "number of depth slices (slice only; the paper uses 10, 32, 64)", ge=2)
-    output: str = setting("rgbd", "what the network predicts", choices=tuple(OUTPUT_CHANNELS))
-    pose_dim: int = setting(7, "7: position + quaternion, 6: position + Euler angles", choices=(6, 7))
+    output: Literal["depth", "rgb", "rgbd"] = setting("rgbd", "what the network predicts")
+    pose_dim: Literal[6, 7] = setting(7, "7: position + quaternion, 6: position + Euler angles")
     size: int = setting(512, "side of the square image in pixels, a power of two", ge=32)
     width: float = setting(1.0, "factor on the number of channels (1: the paper's)", ge=1 / 64)
     # The paper: "we also tried [0, 1] or removing the activation of the final layer; results were very similar".
-    final: str = setting("tanh", "final activation", choices=("tanh", "sigmoid", "none"))
+    final: Literal["tanh", "sigmoid", "none"] = setting("tanh", "final activation")
     # Open in the paper: hidden activations are not named. DCGAN, its model, has ReLU in the generator.
-    activation: str = setting("relu", "hidden activation", choices=("relu", "leaky_relu"))
+    activation: Literal["relu", "leaky_relu"] = setting("relu", "hidden activation")
     # Open in the paper: whether an activation follows the dense layer. It has no batch normalisation (counts).
     dense_activation: bool = setting(True, "activation after the dense layer")
     # Open in the paper: "concatenated to the feature maps of the penultimate layer of the bottleneck" can mean the
     # first or the second 3x3 convolution; both have 60 channels, so the counts agree. This chooses which one feeds
     # the slices and the last layer; the first leaves the second unused by the output (kept for its parameters).
-    slice_features: str = setting("second", "bottleneck layer under the slices", choices=("second", "first"))
+    slice_features: Literal["second", "first"] = setting("second", "bottleneck layer under the slices")
     # Open in the paper: slices live on the last hidden map, at half resolution, though "all outputs have 512x512".
     # half: true slices are reduced to the prediction's size; full: predicted slices are enlarged (bilinear).
-    slice_resolution: str = setting("half", "resolution of the slices", choices=("half", "full"))
+    slice_resolution: Literal["half", "full"] = setting("half", "resolution of the slices")
     # Not in the paper: each pose number x also enters as sin, cos(2^k pi x / 2), k < pose_frequencies (NeRF's idea).
     pose_frequencies: int = setting(
         0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12

@@ -60,9 +60,9 @@ class Job:
 class AvoidNode(LifecycleNode):
     """Matches and watches in the executor; distances are computed and published in a worker thread."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: AvoidSettings | None = None, **options: Any) -> None:
         super().__init__("avoid", **options)
-        self.settings = parameters.declare(self, AvoidSettings)
+        self.settings = parameters.declare(self, settings or AvoidSettings())
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._worker: LatestWorker[Job] | None = None
         self._outputs: Outputs | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
@@ -24,19 +25,15 @@ class AvoidSettings:
     level: bool = setting(
         True, "scan, distances and room in the level body frame (only yaw kept); false: in the body's own"
     )
-    bound: str = setting(
-        "lower",
-        "what distances are taken from: the calibrated lower bound of depth, or depth less margin_m",
-        choices=("lower", "depth"),
+    bound: Literal["lower", "depth"] = setting(
+        "lower", "what distances are taken from: the calibrated lower bound of depth, or depth less margin_m"
     )
     margin_m: float = setting(
         0.0, "taken off every depth (bound: depth, which needs it above 0)", ge=0.0, le=100.0
     )
-    cloud: str = setting("lower", "what the points are made of", choices=("lower", "depth"))
-    cloud_frame: str = setting(
-        "camera",
-        "frame of the points; rays start at the origin of camera only",
-        choices=("camera", "body", "map"),
+    cloud: Literal["lower", "depth"] = setting("lower", "what the points are made of")
+    cloud_frame: Literal["camera", "body", "map"] = setting(
+        "camera", "frame of the points; rays start at the origin of camera only"
     )
     cloud_every: int = setting(
         1, "one point per block of so many pixels along each side, its nearest", ge=1, le=64

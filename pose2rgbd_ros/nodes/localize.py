@@ -66,9 +66,9 @@ class Job:
 class LocalizeNode(LifecycleNode):
     """Images are looked at in a worker thread, the newest first; everything is published by the executor."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: LocalizeSettings | None = None, **options: Any) -> None:
         super().__init__("localize", **options)
-        self.settings = parameters.declare(self, LocalizeSettings)
+        self.settings = parameters.declare(self, settings or LocalizeSettings())
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._finding: Finding | None = None
         self._preparer: LatestWorker[Job] | None = None

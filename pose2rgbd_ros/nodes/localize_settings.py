@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pose2rgbd_ros.localization.change import ChangeSettings
 from pose2rgbd_ros.localization.map_correction import CorrectionSettings
@@ -30,10 +31,9 @@ class LocalizeSettings:
     autostart: bool = setting(
         True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
     )
-    image_transport: str = setting(
+    image_transport: Literal["auto", "raw", "compressed"] = setting(
         "auto",
         "raw: topic image; compressed: image/compressed; auto: raw where it is published, else compressed",
-        choices=("auto", "raw", "compressed"),
     )
     map_frame: str = setting("", "frame the poses are in; empty: the one of training")
     body_frame: str = setting(
@@ -44,10 +44,8 @@ class LocalizeSettings:
         False, "send map -> odom (REP-105); needs odometry and, of a body, TF to the camera"
     )
     odom_frame: str = setting("odom", "frame of the odometry (send_tf)")
-    odometry: str = setting(
-        "tf",
-        "where odom -> camera comes from: TF, or the topic odometry and TF from its child frame",
-        choices=("tf", "topic"),
+    odometry: Literal["tf", "topic"] = setting(
+        "tf", "where odom -> camera comes from: TF, or the topic odometry and TF from its child frame"
     )
     tf_rate_hz: float = setting(20.0, "how often map -> odom is sent", ge=0.1, le=1000.0)
     tf_ahead_s: float = setting(
@@ -57,10 +55,8 @@ class LocalizeSettings:
     max_image_age_s: float = setting(
         2.0, "older images are told; they are localized all the same", ge=0.01, le=3600.0
     )
-    px4_frame: str = setting(
-        "ned",
-        "what map is to PX4: ned for x east, y north; frd for any heading",
-        choices=("ned", "frd"),
+    px4_frame: Literal["ned", "frd"] = setting(
+        "ned", "what map is to PX4: ned for x east, y north; frd for any heading"
     )
     change_width: int = setting(
         0, "width of change and reference images in pixels; 0: the camera's, at most 640", ge=0, le=8192

@@ -99,7 +99,7 @@ class LookAheadTopics:
     def _on_path(self, path: Path) -> None:
         self._path, self._points, self._problem, self._along_m = path, None, "", 0.0
         try:
-            self._points = faced(waypoints_of(path), self._settings.facing)  # type: ignore[arg-type]
+            self._points = faced(waypoints_of(path), self._settings.facing)
         except UserError as error:
             self._problem = str(error)
 

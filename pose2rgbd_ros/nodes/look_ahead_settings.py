@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from pose2rgbd_ros.obstacles.paths import FACINGS
+from pose2rgbd_ros.obstacles.paths import Facing
 from pose2rgbd_ros.obstacles.profile import ProfileSettings
 from pose2rgbd_ros.settings import setting
 
@@ -13,10 +14,8 @@ from pose2rgbd_ros.settings import setting
 class LookAheadSettings:
     """What is looked at ahead of the body; `facing`, `body_frame` and what follows hold for ~/render_path too."""
 
-    mode: str = setting(
-        "none",
-        "look along ~/path, or as far as the twist in ~/odometry carries",
-        choices=("none", "path", "twist"),
+    mode: Literal["none", "path", "twist"] = setting(
+        "none", "look along ~/path, or as far as the twist in ~/odometry carries"
     )
     rate_hz: float = setting(2.0, "how often to look ahead, as far as rendering keeps up", ge=0.01, le=100.0)
     poses: int = setting(16, "how many poses to look at", ge=1, le=256)
@@ -34,11 +33,10 @@ class LookAheadSettings:
         le=8192,
     )
     body_frame: str = setting("base_link", "frame whose poses a path holds")
-    facing: str = setting(
+    facing: Facing = setting(
         "auto",
         "which way the body looks along a path: as its poses say, along the path, or auto: along the path where no pose "
         "has an orientation",
-        choices=tuple(FACINGS),
     )
     range_m: float = setting(100.0, "rooms are never told larger", ge=1.0, le=10000.0)
     near_m: float = setting(

@@ -73,10 +73,10 @@ class MonitorSettings:
 class MonitorNode(Node):
     """Measures, then sets `exit_status`: 0, or 1 when no image came or they came too slowly."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: MonitorSettings | None = None, **options: Any) -> None:
         super().__init__("monitor", **options)
         self.exit_status: int | None = None
-        self.settings = parameters.declare(self, MonitorSettings)
+        self.settings = parameters.declare(self, settings or MonitorSettings())
         self.figures = figures.Figures()
         self._started = time.monotonic()
         self._first_image: float | None = None

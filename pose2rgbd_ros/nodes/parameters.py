@@ -18,16 +18,18 @@ T = TypeVar("T")
 _UNBOUNDED = {int: (-(2**63), 2**63 - 1), float: (-sys.float_info.max, sys.float_info.max)}
 
 
-def declare(node: Node, cls: type[T]) -> T:
-    """Declare every field of the dataclass `cls` and return the values the node was started with.
+def declare(node: Node, defaults: T) -> T:
+    """Declare every field of a settings dataclass and return the values the node was started with.
 
+    `defaults` are for what ROS (a parameter file, -p) says nothing about: the command line's flags, or the dataclass' own.
     A field that is itself a dataclass becomes parameters with its name in front: `city.seed`.
     Values set later are refused, with the reason, when the field's bounds or choices forbid them; what is allowed
     takes effect when the node reads it with :func:`read`. UserError names a bad value given at the start.
     """
+    cls, values = type(defaults), settings.to_flat(defaults)
     for name, field in settings.flat_fields(cls).items():
         try:
-            node.declare_parameter(name, _plain(_default(field)), _descriptor(field))
+            node.declare_parameter(name, _plain(values[name]), _descriptor(field))
         except InvalidParameterTypeException as error:
             raise UserError(_wrong_type(node, name, field, error)) from error
         except (InvalidParameterValueException, ParameterException) as error:
@@ -63,10 +65,10 @@ def _judge(node: Node, cls: type[Any], changed: list[Parameter]) -> SetParameter
 
 
 def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
-    limits, kind = field.metadata, type(_default(field))
+    limits, kind, choices = field.metadata, type(_default(field)), settings.choices(field)
     descriptor = ParameterDescriptor(description=limits["help"], read_only=limits["read_only"])
-    if limits["choices"]:
-        descriptor.additional_constraints = "one of: " + ", ".join(map(str, limits["choices"]))
+    if choices:
+        descriptor.additional_constraints = "one of: " + ", ".join(map(str, choices))
     if kind in _UNBOUNDED and (limits["ge"] is not None or limits["le"] is not None):
         low, high = _UNBOUNDED[kind]
         low = low if limits["ge"] is None else kind(limits["ge"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 from nav_msgs.msg import Odometry, Path
@@ -21,7 +20,6 @@ from pose2rgbd_ros.nodes.render_service import Active
 from pose2rgbd_ros.obstacles.paths import (
     STANDING_MPS,
     BodyPath,
-    Facing,
     Waypoints,
     along,
     carried_on,
@@ -45,7 +43,7 @@ class PathJobs:
         points = waypoints_of(path)
         if not np.isfinite(spacing_m) or spacing_m < 0:
             raise UserError(f"spacing_m is {spacing_m}; give a distance, or 0 for the poses as they are")
-        part = resampled(faced(points, cast(Facing, settings.facing)), spacing_m)
+        part = resampled(faced(points, settings.facing), spacing_m)
         part = part.moved(self._T_map(path.header.frame_id))
         return self._job(part, conversions.stamp_ns(path.header.stamp) or now_ns, settings, active)
 

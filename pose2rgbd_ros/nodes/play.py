@@ -86,12 +86,12 @@ class PlayNode(Node):
     `exit_status` is None until the recording ended, then 0 (or 1 when it could not be read to the end).
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: PlaySettings | None = None, **options: Any) -> None:
         super().__init__("play", **options)
         self.exit_status: int | None = None
         self._stop = threading.Event()
         self._player: threading.Thread | None = None
-        self.settings = settings = parameters.declare(self, PlaySettings)
+        self.settings = settings = parameters.declare(self, settings or PlaySettings())
         if not settings.recording:
             raise UserError("nothing to play; set the parameter recording to a dataset folder or a rosbag")
         requested = RequestedTopics(

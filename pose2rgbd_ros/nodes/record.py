@@ -35,9 +35,9 @@ LOOK_S = 0.2  # how often topics that nobody published yet are looked for
 class RecordNode(LifecycleNode):
     """Callbacks only stamp and hand over; one worker thread matches and writes (RecordWorker), another the bag."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: RecordSettings | None = None, **options: Any) -> None:
         super().__init__("record", **options)
-        self.settings = parameters.declare(self, RecordSettings)
+        self.settings = parameters.declare(self, settings or RecordSettings())
         self.add_on_set_parameters_callback(self._refuse_while_configured)
         self._configured = False
         self._inputs: Inputs | None = None

@@ -43,45 +43,34 @@ class RecordSettings(PoseSettings):
         "empty: one camera",
     )
     image_transport: Literal["auto", "raw", "compressed"] = setting(
-        "auto",
-        "which colour images to take; auto: compressed ones where they are published",
-        choices=("auto", "raw", "compressed"),
+        "auto", "which colour images to take; auto: compressed ones where they are published"
     )
     depth: Literal["auto", "raw", "compressed", "none"] = setting(
         "auto",
         "which depth images to take; auto: raw before compressed ones, and a dataset of colour only when nobody "
         "publishes depth at the start",
-        choices=("auto", "raw", "compressed", "none"),
     )
     camera_info: bool = setting(True, "take the calibration from camera_info; false: uncalibrated")
     fov_deg: float = setting(
         0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
     )
-    depth_kind: DepthKind = setting(
-        "metric", "relative: depth without a unit, stored as it is", choices=("metric", "relative")
-    )
-    depth_format: DepthFormat = setting(
-        "auto", "how float depth is stored; auto loses no range", choices=("auto", "mm", "cm", "float")
-    )
+    depth_kind: DepthKind = setting("metric", "relative: depth without a unit, stored as it is")
+    depth_format: DepthFormat = setting("auto", "how float depth is stored; auto loses no range")
     raw_images: Literal["png", "jpeg"] = setting(
         "png",
         "how uncompressed images are stored; JPEG and PNG are kept as received. jpeg loses a little and is faster",
-        choices=("png", "jpeg"),
     )
     jobs: int = setting(0, "threads that check and encode images; 0: one per core", ge=0, le=64)
     map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
     pose_frame: str = setting("", "frame whose pose arrives, where the message names none or a wrong one")
     camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")
     stamps: Literal["header", "received"] = setting(
-        "header",
-        "which clock counts: the messages' own or that of their arrival",
-        choices=("header", "received"),
+        "header", "which clock counts: the messages' own or that of their arrival"
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     sync: Literal["none", "check"] = setting(
         "none",
         "check: estimate on the way by how much the images' stamps are off, from optical flow and motion, and tell it",
-        choices=("none", "check"),
     )
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     cameras_together_s: float = setting(
@@ -98,9 +87,7 @@ class RecordSettings(PoseSettings):
         le=10_000,
     )
     bag: Literal["none", "mcap"] = setting(
-        "none",
-        "mcap: also record everything received, as it is, into the folder OUT_bag",
-        choices=("none", "mcap"),
+        "none", "mcap: also record everything received, as it is, into the folder OUT_bag"
     )
     bag_split_mib: int = setting(2048, "size at which the next file of the bag begins", ge=1, le=1_000_000)
     bag_queue_mib: int = setting(

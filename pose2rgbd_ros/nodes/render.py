@@ -59,9 +59,9 @@ class Job:
 class RenderNode(LifecycleNode):
     """Renders the newest pose in a worker thread; the executor stays free for parameters, services and TF."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: RenderSettings | None = None, **options: Any) -> None:
         super().__init__("render", **options)
-        self.settings = parameters.declare(self, RenderSettings)
+        self.settings = parameters.declare(self, settings or RenderSettings())
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._renderer: Renderer | None = None
         self._kinds: list[str] = []

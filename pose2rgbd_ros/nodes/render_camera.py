@@ -11,7 +11,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.camera import COEFFICIENTS, Camera
+from pose2rgbd_ros.geometry.camera import Camera, DistortionModel
 from pose2rgbd_ros.nodes import conversions
 from pose2rgbd_ros.rendering.camera_fit import judge_camera
 from pose2rgbd_ros.settings import setting
@@ -35,9 +35,7 @@ class CameraSettings:
     fy: float = setting(0.0, "vertical focal length; 0: like fx", ge=0.0, le=1e6)
     cx: float = setting(0.0, "column of the principal point; 0: the middle", ge=-1e6, le=1e6)
     cy: float = setting(0.0, "row of the principal point; 0: the middle", ge=-1e6, le=1e6)
-    distortion_model: str = setting(
-        "none", "lens distortion, as in sensor_msgs/CameraInfo", choices=tuple(COEFFICIENTS)
-    )
+    distortion_model: DistortionModel = setting("none", "lens distortion, as in sensor_msgs/CameraInfo")
     distortion: str = setting("", "its coefficients, such as '-0.28 0.07 0.0002 0.00002 0'")
 
     def camera(self) -> Camera | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.look_ahead_settings import LookAheadSettings
@@ -28,16 +29,14 @@ class RenderSettings:
         "",
         "topic of the CameraInfo whose camera to render for, such as /camera/camera_info; empty: the trained camera",
     )
-    trigger: str = setting(
-        "rate", "render at a fixed rate, or on every new transform", choices=("rate", "tf")
-    )
+    trigger: Literal["rate", "tf"] = setting("rate", "render at a fixed rate, or on every new transform")
     rate_hz: float = setting(30.0, "how often to look for a new pose (trigger: rate)", ge=0.1, le=1000.0)
     republish: bool = setting(
         False, "publish the last images again when there is no newer pose (trigger: rate)"
     )
     max_tf_age_s: float = setting(1.0, "older transforms are told as stale", ge=0.001, le=3600.0)
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
-    backend: str = setting("auto", "what runs the network", choices=("auto", "torch", "onnx"))
+    backend: Literal["auto", "torch", "onnx"] = setting("auto", "what runs the network")
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
     guard: bool = setting(
         True,

@@ -35,9 +35,9 @@ SLOW = 0.95  # of the real-time factor asked for: below that it is told
 class SimNode(LifecycleNode):
     """The world lives in a thread of its own, see SimLoop; the executor stays free for parameters and services."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: SimSettings | None = None, **options: Any) -> None:
         super().__init__("sim", **options)
-        self.settings = parameters.declare(self, SimSettings)
+        self.settings = parameters.declare(self, settings or SimSettings())
         self.add_on_set_parameters_callback(self._refuse_while_configured)
         self._loop: SimLoop | None = None
         self._outputs: SimOutputs | None = None

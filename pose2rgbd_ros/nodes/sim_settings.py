@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.geometry.camera import Camera
@@ -46,11 +46,10 @@ class SimSettings:
         "folder of a model trained in a simulated city: its city, flight, sensors and size of image are taken for those that "
         "are all at their defaults here; empty: none",
     )
-    tf: str = setting(
+    tf: Literal["truth", "odometry", "none"] = setting(
         "truth",
         "truth: map -> odom -> base_link, together exact; odometry: odom -> base_link alone, as odometry drifts "
         "(a localization sends map -> odom); none",
-        choices=("truth", "odometry", "none"),
     )
     width: int = setting(512, "width of the images in pixels", ge=16, le=4096)
     height: int = setting(512, "height of the images in pixels", ge=16, le=4096)

@@ -13,7 +13,6 @@ from pose2rgbd_ros.geometry import interpolation, quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
 
 Facing = Literal["auto", "given", "path"]
-FACINGS: tuple[Facing, ...] = ("auto", "given", "path")
 MOST_POSES = 10_000  # of one path: what a profile of them still fits into a message of a megabyte
 STANDING_MPS, STANDING_RADPS = 0.05, 0.01  # slower is standing still
 _TINY_M = 1e-9

@@ -8,6 +8,7 @@ above and below for any such word, and the sky right above the horizon would lea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,7 @@ _INSIDE = 0.999  # of a pixel's width: its edge on the edge of a bin is not yet 
 class ScanSettings:
     """The slice: its height, how far it reaches, and into how many bearings it is cut."""
 
-    bins: int = setting(360, "bearings of the scan, all around", choices=(72, 360, 1080))
+    bins: Literal[72, 360, 1080] = setting(360, "bearings of the scan, all around")
     range_max_m: float = setting(30.0, "farther obstacles are left out of the scan", ge=0.5, le=600.0)
     above_m: float = setting(0.5, "height of the slice above the body's origin", ge=0.01, le=100.0)
     below_m: float = setting(0.5, "depth of the slice below the body's origin", ge=0.01, le=100.0)

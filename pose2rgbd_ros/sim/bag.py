@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -47,11 +47,10 @@ class SimBagConfig:
     height: int = setting(480, "image height in pixels", ge=16, le=4096)
     fov_deg: float = setting(65.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
     supersample: int = setting(1, "colour samples along each side of a pixel", ge=1, le=4)
-    depth: str = setting(
+    depth: Literal["auto", "32FC1", "16UC1", "none"] = setting(
         "auto",
         "depth images: 32FC1 (raw), 16UC1 (compressed millimetres, up to 65 m) or none; auto: 16UC1 where "
         "max_depth_m allows it",
-        choices=("auto", "32FC1", "16UC1", "none"),
     )
     max_depth_m: float = setting(0.0, "range of the depth camera in metres; 0: no limit", ge=0.0, le=1e5)
     duration_s: float = setting(60.0, "seconds of the flight to record; 0: all of it", ge=0.0, le=1e5)
@@ -79,7 +78,7 @@ class SimBagConfig:
             )
         if self.depth == "auto":
             return "16UC1" if fits else "32FC1"
-        return self.depth  # type: ignore[return-value]
+        return self.depth
 
     def resolved(self) -> SimBagConfig:
         """With the faults that there are, and the flight's own values. UserError: a setting makes no sense."""

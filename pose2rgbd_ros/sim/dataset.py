@@ -36,13 +36,9 @@ class SimDatasetConfig:
     size: int = setting(512, "width and height of the images in pixels", ge=16, le=4096)
     fov_deg: float = setting(60.0, "field of view in degrees, across and down", ge=10.0, le=150.0)
     supersample: int = setting(2, "colour samples along each side of a pixel", ge=1, le=4)
-    image: RawImages = setting(
-        "jpeg", "colour files: jpeg (quality 95, 4:4:4) or png", choices=("jpeg", "png")
-    )
+    image: RawImages = setting("jpeg", "colour files: jpeg (quality 95, 4:4:4) or png")
     depth: SimDepthFormat = setting(
-        "cm",
-        "depth files: 16 bit counts of cm (up to 655 m) or mm (up to 65 m), or float",
-        choices=("cm", "mm", "float"),
+        "cm", "depth files: 16 bit counts of cm (up to 655 m) or mm (up to 65 m), or float"
     )
     processes: int = setting(
         0, "processes that render, 0: one per core; the files are the same", ge=0, le=1024

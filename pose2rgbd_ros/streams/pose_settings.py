@@ -26,13 +26,11 @@ class PoseSettings:
         "auto",
         "where positions come from: pose (odometry, pose or TF), gps, fused (GPS anchors, odometry shapes), or auto: "
         "pose where there is one, else gps",
-        choices=("auto", "pose", "gps", "fused"),
     )
     orientation: Orientation = setting(
         "auto",
         "where orientations come from: pose, tf, imu (an Imu message with an orientation), gimbal, course (the body "
         "points where it moves), or auto: with the position, else the first of gimbal, tf, imu, course that there is",
-        choices=("auto", "pose", "tf", "imu", "gimbal", "course"),
     )
     body_to_camera: str = setting(
         "auto",
@@ -43,9 +41,7 @@ class PoseSettings:
     max_fix_gap_s: float = setting(
         2.5, "with position gps, no position is interpolated over a longer silence", ge=0
     )
-    interpolation: Interpolation = setting(
-        "linear", "between two poses: linear, or cubic (smooth)", choices=("linear", "cubic")
-    )
+    interpolation: Interpolation = setting("linear", "between two poses: linear, or cubic (smooth)")
     antenna_m: str = setting(
         "auto",
         "where the GPS antenna sits in the body: auto (static TF, else at its origin), or 'x y z' in metres",
@@ -53,12 +49,10 @@ class PoseSettings:
     altitude: Altitude = setting(
         "auto",
         "where heights come from: fix (the GPS), relative (above take-off), none (GPS heights are not used), or auto",
-        choices=("auto", "fix", "relative", "none"),
     )
     altitude_reference: AltitudeReference = setting(
         "auto",
         "what GPS heights count from; auto: the ellipsoid for NavSatFix, as its definition says; only recorded",
-        choices=("auto", "ellipsoid", "msl", "takeoff", "unknown"),
     )
     fix_sigma_m: float = setting(
         0.0, "horizontal standard deviation of a fix; 0: as the fixes say, 1.5 m where they say nothing", ge=0

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig
 from pose2rgbd_ros.models.posegan.config import (
     CONFIGS,
     POSENETS,
@@ -21,6 +20,9 @@ from pose2rgbd_ros.models.posegan.config import (
 )
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import setting
+
+if TYPE_CHECKING:
+    from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,6 @@ POSEGAN_PAPER = replace(
 POSE_FAMILIES = ("posegan", "posenet")  # learn from crops of frames of 9/8 the size
 UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")  # evaluation/finders.py
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
-IMAGE_LOSSES = ("mse", "charbonnier", "mse+l1")
 
 
 @dataclass(frozen=True)
@@ -127,30 +128,20 @@ class TrainConfig:
         "(finds poses, and shows them); posenet, posenet-resnet (finds poses)",
     )
     output: Literal["auto", "depth", "rgb", "rgbd"] = setting(
-        "auto",
-        "what to learn; auto: rgbd, or rgb without depth and for posegan",
-        choices=("auto", "depth", "rgb", "rgbd"),
+        "auto", "what to learn; auto: rgbd, or rgb without depth and for posegan"
     )
     size: int = setting(128, "side of the images in pixels, a power of two (the paper: 512)", ge=32)
     fit: Literal["square", "crop"] = setting(
-        "square", "how frames become square: squeezed as in the paper, or cropped", choices=("square", "crop")
+        "square", "how frames become square: squeezed as in the paper, or cropped"
     )
     rotation: Literal["quaternion", "euler"] = setting(
-        "quaternion", "rotation fed to the network (6DoF-Quat or 6DoF)", choices=("quaternion", "euler")
+        "quaternion", "rotation fed to the network (6DoF-Quat or 6DoF)"
     )
     width: float = setting(1.0, "factor on the network's channels (1: the paper's)", ge=1 / 64)
-    final: Literal["tanh", "sigmoid", "none"] = setting(
-        "tanh", "final activation", choices=("tanh", "sigmoid", "none")
-    )
-    activation: Literal["relu", "leaky_relu"] = setting(
-        "relu", "hidden activation", choices=("relu", "leaky_relu")
-    )
-    slice_features: Literal["second", "first"] = setting(
-        "second", "bottleneck layer under the slices", choices=("second", "first")
-    )
-    slice_resolution: Literal["half", "full"] = setting(
-        "half", "resolution of the slices", choices=("half", "full")
-    )
+    final: Literal["tanh", "sigmoid", "none"] = setting("tanh", "final activation")
+    activation: Literal["relu", "leaky_relu"] = setting("relu", "hidden activation")
+    slice_features: Literal["second", "first"] = setting("second", "bottleneck layer under the slices")
+    slice_resolution: Literal["half", "full"] = setting("half", "resolution of the slices")
 
     max_depth: float | None = setting(
         None,
@@ -161,7 +152,6 @@ class TrainConfig:
     recipe: Literal["default", "paper"] = setting(
         "default",
         "optimisation; paper: its own (Pose2RGBD's whole set-up: --size 512 --split random too); default: ours",
-        choices=tuple(RECIPES),
     )
     epochs: int | None = setting(
         None, "passes over the training frames (100; unlimited under --max-minutes)", ge=1
@@ -170,35 +160,27 @@ class TrainConfig:
         None, "stop after so many minutes; the schedule is fitted to it", ge=0.0
     )
     clock: Literal["wall", "cpu"] = setting(
-        "wall",
-        "what --max-minutes counts: time on the wall, or processor time (fair on a shared machine)",
-        choices=("wall", "cpu"),
+        "wall", "what --max-minutes counts: time on the wall, or processor time (fair on a shared machine)"
     )
     learning_rate: float | None = setting(None, "AdamW's peak learning rate", ge=0.0)
-    schedule: Literal["fixed", "cosine"] | None = setting(
-        None, "learning rate over the run", choices=(None, "fixed", "cosine")
-    )
+    schedule: Literal["fixed", "cosine"] | None = setting(None, "learning rate over the run")
     warmup: float | None = setting(None, "share of the run in which the learning rate rises", ge=0.0, le=0.9)
     batch_size: int | None = setting(None, "images a step, over all processes", ge=1)
     weight_decay: float | None = setting(None, "AdamW's weight decay", ge=0.0)
     ema_decay: float | None = setting(None, "average of the weights over steps; 0: none", ge=0.0, le=0.99999)
-    image_loss: Literal["mse", "charbonnier", "mse+l1"] | None = setting(
-        None, "loss on colour and depth", choices=(None, *IMAGE_LOSSES)
-    )
+    image_loss: Literal["mse", "charbonnier", "mse+l1"] | None = setting(None, "loss on colour and depth")
     pose_frequencies: int | None = setting(
         None, "Fourier features of the pose; 0: none, the paper's network; recipe default: 2", ge=0, le=12
     )
     # Open in the paper: how the per-slice cross entropies are joined and weighed against the squared error.
-    bce_reduction: Literal["mean", "sum"] = setting(
-        "mean", "cross entropy over the slices", choices=("mean", "sum")
-    )
+    bce_reduction: Literal["mean", "sum"] = setting("mean", "cross entropy over the slices")
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
     # The paper's further work; how, is a reconstruction: training/adversarial.py and training/consistency.py.
     adversarial_weight: float = setting(
         0.0, "base and slice: weight of a discriminator's verdict on patches; 0: none", ge=0.0
     )
     adversarial_loss: Literal["hinge", "least-squares"] = setting(
-        "hinge", "what the discriminator is trained by", choices=("hinge", "least-squares")
+        "hinge", "what the discriminator is trained by"
     )
     consistency_weight: float = setting(
         0.0, "base and slice: weight of views at nearby poses agreeing with the recorded one; 0: none", ge=0.0
@@ -213,7 +195,6 @@ class TrainConfig:
         "dataset: its own (split.txt); segments: held-out stretches of track; random: the paper's 80/20; "
         "lines+random: the first two's frames and a random share of the others, scored apart; "
         "auto: the dataset's own, or else segments",
-        choices=("auto", "dataset", "segments", "random", "lines+random"),
     )
     test_fraction: float = setting(
         0.2,
@@ -230,13 +211,10 @@ class TrainConfig:
         "best",
         "weights in checkpoint/; best: by (at most 96 of) the held-out frames that choose, never by those that judge; "
         "last: the latest, also where too few frames are held out to choose by",
-        choices=("best", "last"),
     )
 
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "where to train", choices=("auto", "cpu", "cuda")
-    )
-    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU", choices=("32", "bf16"))
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU")
     tensorboard: bool = setting(True, "write TensorBoard logs to tb/")
 
     def __post_init__(self) -> None:
@@ -266,14 +244,14 @@ def _check_pose_family(config: TrainConfig) -> None:
     """UserError for a setting that PoseGAN or PoseNet has no use for, or that is impossible for them."""
     model, family, chosen = config.model, family_of(config.model), config.posegan
     if family not in POSE_FAMILIES:
-        if _differs(chosen, PoseGANSettings()):
+        if chosen != PoseGANSettings():
             raise UserError(f"--posegan.* settings are for posegan and posenet models, not for {model}")
         return
     for name in (*_OF_OTHERS, *(_OF_GENERATORS if family == "posenet" else ())):
         if getattr(config, name) != getattr(TrainConfig, name):
             instead = "use --posegan.width" if name == "width" else "leave it out"
             raise UserError(f"--{name.replace('_', '-')} means nothing to {model}; {instead}")
-    if _differs(config.relief, ReliefSettings()):
+    if config.relief != ReliefSettings():
         raise UserError(f"--relief.* settings mean nothing to {model}; leave them out")
     if config.size not in SIZES:
         raise UserError(f"{model} takes images of {', '.join(map(str, SIZES))} pixels, not {config.size}")
@@ -284,11 +262,6 @@ def _check_pose_family(config: TrainConfig) -> None:
         raise UserError(f"--posegan.trunk is for posenet; {model} has the paper's trunk")
     if config.max_depth is not None and config.output != "rgbd":
         raise UserError(f"--max-depth is for depth, which {model} learns with --output rgbd only")
-
-
-def _differs(part: object, default: object) -> bool:
-    """By value: the command line has classes of its own for the same settings."""
-    return settings.to_flat(part) != settings.to_flat(default)
 
 
 def family_of(model: str) -> str:
@@ -355,7 +328,7 @@ def resolved(config: TrainConfig) -> dict[str, Any]:
     return {**settings.to_yaml_dict(config), "posegan": settings.to_yaml_dict(posegan_settings(config))}
 
 
-def output_of(config: TrainConfig, has_depth: bool) -> str:
+def output_of(config: TrainConfig, has_depth: bool) -> Literal["depth", "rgb", "rgbd"]:
     """What the model is to predict: "depth", "rgb" or "rgbd". UserError: depth asked of a dataset without it."""
     finds_poses = family_of(config.model) in POSE_FAMILIES
     output = (
@@ -368,6 +341,8 @@ def output_of(config: TrainConfig, has_depth: bool) -> str:
 
 def network_config(config: TrainConfig, has_depth: bool) -> Pose2RGBDConfig:
     """The paper's network a run trains. UserError: depth asked of a dataset without it."""
+    from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig  # torch only once it is needed
+
     output = output_of(config, has_depth)
     slices = slices_of(config.model)
     if slices and not has_depth:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 from support import foreign_datasets as foreign
 
-from pose2rgbd_ros.dataset.formats.config import NAMES, WORLDS, ImportConfig
+from pose2rgbd_ros.dataset.formats.config import NAMES, ImportConfig, World
 from pose2rgbd_ros.dataset.formats.importing import import_datasets
 from pose2rgbd_ros.dataset.formats.registry import recognise
 from pose2rgbd_ros.dataset.formats.scene import turned_up
@@ -198,7 +199,7 @@ def test_settings_take_the_place_of_what_a_source_does_not_know(tmp_path: Path) 
     np.testing.assert_allclose(dataset.T_map_cam[0, :3, 2], [0, 0, 1], atol=1e-7)
 
 
-@pytest.mark.parametrize("world", [world for world in WORLDS if world != "auto"])
+@pytest.mark.parametrize("world", [world for world in get_args(World) if world != "auto"])
 def test_worlds_are_turned_so_that_z_is_up(world: str) -> None:
     R = turned_up(world)[:3, :3]
     up = np.eye(3)["xyz".index(world[0])] * (1 if world.endswith("up") else -1)

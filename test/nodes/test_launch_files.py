@@ -19,7 +19,7 @@ from support import launch_standin
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.main import main
-from pose2rgbd_ros.cli.nodes import BESIDE, BESIDE_SIM, NODES, UpConfig, _node, _together
+from pose2rgbd_ros.cli.nodes import BESIDE, BESIDE_SIM, NODES, UpConfig, _node, _settings_of, _together
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes import runner
 from pose2rgbd_ros.nodes.record_settings import RecordSettings
@@ -205,8 +205,8 @@ def test_choices_are_those_of_the_nodes(reader):
         ("record", RecordSettings, {"bag": "bag", "position": "position"}),
     ):
         for argument, parameter in arguments.items():
-            choices = settings.flat_fields(cls)[parameter].metadata["choices"]
-            assert set(reader.declared(name)[argument].choices) == {"", *choices}
+            choices = settings.choices(settings.flat_fields(cls)[parameter])
+            assert set(reader.declared(name)[argument].choices) == {"", *(choices or ())}
     presets = yaml.safe_load((reader.repository / "config" / "presets" / "remap.yaml").read_text())
     for name in ("avoid", "localize", "render", "node"):
         assert set(reader.declared(name)["preset"].choices) == {"", *presets}
@@ -402,14 +402,12 @@ def test_fastdds_profile_is_set_for_the_node_and_not_beyond(reader, repository):
 
 
 def test_up_gives_each_node_what_bringup_does(tmp_path):
-    before, after = _together(
-        UpConfig(("sim", "render", "avoid"), model=str(tmp_path), preset="octomap_server")
-    )
+    names = ("sim", "render", "avoid")
+    config = UpConfig(names, model=str(tmp_path), preset="octomap_server")
+    assert [_settings_of(name, config).model for name in names] == [str(tmp_path)] * 3
+    before, after = _together(config)
     values = dict(word.split(":=", 1) for word in before if ":=" in word)
-    assert values == {
-        **{f"{name}:model": f'"{tmp_path}"' for name in ("sim", "render", "avoid")},
-        **{f"{name}:use_sim_time": "true" for name in ("render", "avoid")},
-    }
+    assert values == {f"{name}:use_sim_time": "true" for name in ("render", "avoid")}
     assert before[1:3] == ["--params-file", before[2]]
     assert Path(before[2]).name == "octomap_server.yaml"
     for rule in ("avoid:depth:=render/depth/image", "avoid:odometry:=truth/odometry"):

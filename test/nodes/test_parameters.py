@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from rclpy.parameter import Parameter
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.ros
 class Settings:
     """One of each kind."""
 
-    name: str = setting("meadow", "a name", choices=("meadow", "wood"))
+    name: Literal["meadow", "wood"] = setting("meadow", "a name")
     count: int = setting(3, "a number", ge=1)
     share: float = setting(0.5, "a share", ge=0.0, le=1.0, read_only=True)
     on: bool = setting(True, "a switch")
@@ -26,7 +27,7 @@ class Settings:
 
 def test_start_values_and_descriptors(make_node):
     node = make_node(name="wood", count=7)
-    assert parameters.declare(node, Settings) == Settings("wood", 7)
+    assert parameters.declare(node, Settings()) == Settings("wood", 7)
     share, count = node.describe_parameter("share"), node.describe_parameter("count")
     assert (share.floating_point_range[0].from_value, share.floating_point_range[0].to_value) == (0.0, 1.0)
     assert share.read_only
@@ -45,13 +46,13 @@ def test_start_values_and_descriptors(make_node):
 )
 def test_bad_start_values(make_node, values, said):
     with pytest.raises(UserError, match=said) as caught:
-        parameters.declare(make_node(**values), Settings)
+        parameters.declare(make_node(**values), Settings())
     assert "\n" not in str(caught.value)
 
 
 def test_later_values(make_node):
     node = make_node()
-    parameters.declare(node, Settings)
+    parameters.declare(node, Settings())
     good, bad, fixed = node.set_parameters(
         [Parameter("count", value=5), Parameter("name", value="sea"), Parameter("share", value=0.1)]
     )

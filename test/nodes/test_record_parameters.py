@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ros
 
 def test_every_setting_is_a_parameter(make_node):
     node = make_node(filters__every=3, position="gps", bag="mcap")
-    started = parameters.declare(node, RecordSettings)
+    started = parameters.declare(node, RecordSettings())
     assert (started.filters.every, started.position, started.bag) == (3, "gps", "mcap")
 
 

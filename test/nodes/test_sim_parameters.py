@@ -26,7 +26,7 @@ pytestmark = pytest.mark.ros
 
 def test_parts_have_their_name_in_front(make_node):
     node = make_node(city__seed=7, camera__rate_hz=20.0, gps__antenna_m=[0.1, 0.0, 0.2])
-    started = parameters.declare(node, SimSettings)
+    started = parameters.declare(node, SimSettings())
     assert (started.city.seed, started.camera.rate_hz, started.gps.antenna_m) == (7, 20.0, (0.1, 0.0, 0.2))
     assert started.vehicle == VehicleConfig()
     rate = node.describe_parameter("camera.rate_hz")
@@ -50,13 +50,13 @@ def test_parts_have_their_name_in_front(make_node):
 )
 def test_bad_values_are_named(make_node, values, said):
     with pytest.raises(UserError, match=said) as caught:
-        parameters.declare(make_node(**values), SimSettings)
+        parameters.declare(make_node(**values), SimSettings())
     assert "\n" not in str(caught.value)
 
 
 def test_a_later_value_is_judged_with_the_others(make_node):
     node = make_node()
-    parameters.declare(node, SimSettings)
+    parameters.declare(node, SimSettings())
     good, bad = node.set_parameters(
         [Parameter("vehicle.max_speed_mps", value=3.0), Parameter("flight.plan", value="loiter")]
     )

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 from support.held_out import unsealed
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -499,11 +498,6 @@ def test_the_paper_s_run_is_as_long_as_its_iterations(flight: Path, tmp_path: Pa
 def test_settings_of_posegan_are_refused_for_others() -> None:
     with pytest.raises(UserError, match="not for base"):
         TrainConfig(posegan=PoseGANSettings(alpha=1.0))
-
-
-def test_the_command_line_s_own_defaults_are_refused_by_nobody() -> None:
-    for model in ("base", "relief", "posegan", "posenet"):
-        with_help(TrainConfig)(model=model)
 
 
 def test_depth_is_needed_for_depth(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:

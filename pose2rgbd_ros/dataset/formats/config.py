@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pose2rgbd_ros.dataset.depth_files import DepthFormat
 from pose2rgbd_ros.settings import setting
 
 # In the order in which "auto" tries them: a folder of nerfstudio's may hold a COLMAP model as well.
-NAMES = ("nerfstudio", "tum", "kitti", "euroc", "7scenes", "cambridge", "colmap")
-WORLDS = ("auto", "x-up", "y-up", "z-up", "x-down", "y-down", "z-down")
+FormatName = Literal["nerfstudio", "tum", "kitti", "euroc", "7scenes", "cambridge", "colmap"]
+NAMES = get_args(FormatName)
+World = Literal["auto", "x-up", "y-up", "z-up", "x-down", "y-down", "z-down"]
 SplitChoice = Literal["own", "training", "none"]
 
 
@@ -18,7 +19,7 @@ SplitChoice = Literal["own", "training", "none"]
 class ImportConfig:
     """How another tool's dataset becomes one of ours."""
 
-    format: str = setting("auto", "the source's format; auto looks at its contents", choices=("auto", *NAMES))
+    format: Literal["auto", FormatName] = setting("auto", "the source's format; auto looks at its contents")
     camera: str = setting(
         "",
         "intrinsics where the source has none or wrong ones: 'fx fy cx cy', then 'k1 k2 p1 p2 [k3 [k4 k5 k6]]' where "
@@ -38,16 +39,13 @@ class ImportConfig:
     scale: float = setting(
         1.0, "metres of the source's unit of length, where that is no metre", ge=1e-9, le=1e9
     )
-    world: str = setting(
+    world: World = setting(
         "auto",
         "which axis of the source's world is vertical, and whether it points up; poses are turned so that z is up. "
         "auto: z-up, but y-down with KITTI",
-        choices=WORLDS,
     )
     outside: bool = setting(False, "take files that lie outside the source's folder, too")
-    depth_format: DepthFormat = setting(
-        "auto", "how float depth is stored; auto loses no range", choices=("auto", "mm", "cm", "float")
-    )
+    depth_format: DepthFormat = setting("auto", "how float depth is stored; auto loses no range")
     resume: bool = setting(False, "go on with a dataset that is there, or add a source to it")
 
 
@@ -55,12 +53,11 @@ class ImportConfig:
 class ExportConfig:
     """How a dataset becomes another tool's."""
 
-    format: str = setting("", "the format to write", choices=NAMES)
+    format: FormatName | None = setting(None, "the format to write")
     split: SplitChoice = setting(
         "own",
         "training and test frames: own (the dataset's split.txt, if it has one), training (what our training would "
         "hold out), none",
-        choices=("own", "training", "none"),
     )
     with_depth: bool = setting(True, "write depth where the format has a place for it")
     depth_unit_m: float = setting(0.0, "metres of one depth count; 0: what the format's readers expect", ge=0)

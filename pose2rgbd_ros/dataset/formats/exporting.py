@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout, splits
 from pose2rgbd_ros.dataset.formats import sidecar
-from pose2rgbd_ros.dataset.formats.config import ExportConfig
+from pose2rgbd_ros.dataset.formats.config import NAMES, ExportConfig
 from pose2rgbd_ros.dataset.formats.export_files import FrameFiles, in_parallel
 from pose2rgbd_ros.dataset.formats.layouts import Flight, Frame, Layout, require_calibration
 from pose2rgbd_ros.dataset.formats.registry import FORMATS, Format
@@ -49,6 +49,8 @@ def export_dataset(path: Path | str, out: Path | str, config: ExportConfig) -> E
             before.
     """
     settings.check(config)
+    if config.format is None:
+        raise UserError(f"export needs --format; choose one of: {', '.join(NAMES)}")
     dataset, out = Dataset(path), Path(out)
     format = FORMATS[config.format]
     flight = _flight(dataset, config, format)

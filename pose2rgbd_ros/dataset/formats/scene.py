@@ -43,7 +43,7 @@ class Scene:
         camera: None where the source knows no intrinsics.
         depth_unit_m: metres of one depth count, or of 1.0 in float depth files.
         depth_unknown: a count that means unknown beside 0.
-        world: which axis of the source's world points up or down, as in `WORLDS`.
+        world: which axis of the source's world points up or down, as in `World`.
         rejects: frames that cannot be used, by reason, and `examples` of each in words.
         notes: what was assumed, in words.
     """

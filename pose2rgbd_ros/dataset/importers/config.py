@@ -7,10 +7,11 @@ from typing import Literal
 
 from pose2rgbd_ros.dataset.depth_files import DepthFormat
 from pose2rgbd_ros.dataset.filters import FilterConfig
-from pose2rgbd_ros.dataset.importers.image_clock import SYNC_CHOICES, Sync
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.pose_settings import PoseSettings
+
+Sync = Literal["auto", "none", "check", "apply"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,11 @@ class ConvertConfig(PoseSettings, FilterConfig):
         "auto",
         "which clock counts: the messages' own (header), the recorder's (received), or the messages' own, corrected "
         "where those of two topics differ by seconds or one was set on the way (auto)",
-        choices=("auto", "header", "received"),
     )
     sync: Sync = setting(
         "auto",
         "estimate the offset of the image stamps from the pictures' motion and apply it: auto (only where the clocks look "
         "as if they differed), apply (where it can be observed), check (only tell), none",
-        choices=SYNC_CHOICES,
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
@@ -48,16 +47,10 @@ class ConvertConfig(PoseSettings, FilterConfig):
     fov_deg: float = setting(
         0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
     )
-    depth_kind: DepthKind = setting(
-        "metric", "relative: depth without a unit, stored as it is", choices=("metric", "relative")
-    )
-    depth_format: DepthFormat = setting(
-        "auto", "how float depth is stored; auto loses no range", choices=("auto", "mm", "cm", "float")
-    )
+    depth_kind: DepthKind = setting("metric", "relative: depth without a unit, stored as it is")
+    depth_format: DepthFormat = setting("auto", "how float depth is stored; auto loses no range")
     raw_images: Literal["png", "jpeg"] = setting(
-        "png",
-        "how uncompressed images are stored; JPEG and PNG are kept as recorded",
-        choices=("png", "jpeg"),
+        "png", "how uncompressed images are stored; JPEG and PNG are kept as recorded"
     )
     jpeg_quality: int = setting(95, "quality of images that are encoded as JPEG, 1 to 100", ge=1, le=100)
     fix_topic: str = setting(

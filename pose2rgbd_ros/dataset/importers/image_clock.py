@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -12,11 +11,10 @@ from pose2rgbd_ros.bags.topics import TopicChoice
 from pose2rgbd_ros.dataset.alignment import measure_bag
 from pose2rgbd_ros.dataset.importers.camera_track import CameraTrack
 from pose2rgbd_ros.dataset.importers.clocks import Clocks
+from pose2rgbd_ros.dataset.importers.config import Sync
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, estimate_offset
 
-Sync = Literal["auto", "none", "check", "apply"]
-SYNC_CHOICES: tuple[Sync, ...] = ("auto", "none", "check", "apply")
 _SUSPICIOUS_NS = 250_000_000  # of the clocks of images and poses, by their reception
 _SURE_SIGMAS, _LEAST_OFF_S = 3.0, 0.05  # an offset of that much that is not applied makes poses wrong
 

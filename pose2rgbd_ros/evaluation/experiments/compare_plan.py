@@ -36,9 +36,7 @@ class CompareConfig:
         (128, 256, 512), "sides of the pictures whose rendering is timed; Base and Slice have one size only"
     )
     render_threads: int = setting(1, "threads of the processor that render", ge=1)
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "where to train and render", choices=("auto", "cpu", "cuda")
-    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train and render")
 
     def __post_init__(self) -> None:
         settings.check(self)

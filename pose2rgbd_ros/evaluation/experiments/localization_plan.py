@@ -42,22 +42,17 @@ class LocalizationConfig:
     minutes: float = setting(5.0, "training time of each run, in minutes of the clock", ge=0.0)
     epochs: int | None = setting(None, "at most so many epochs a run", ge=1)
     clock: Literal["auto", "cpu", "wall"] = setting(
-        "auto",
-        "what --minutes counts; auto: processor time on a CPU, time on the wall on a GPU",
-        choices=("auto", "cpu", "wall"),
+        "auto", "what --minutes counts; auto: processor time on a CPU, time on the wall on a GPU"
     )
     width: float = setting(0.5, "factor on the networks' channels (1: the paper's)", ge=1 / 32, le=4.0)
     split: Literal["auto", "dataset", "segments", "random"] = setting(
         "auto",
         "held-out frames; dataset: its own (7-Scenes and Cambridge: the official one); segments: stretches of track; "
         "auto: the first, where there is one",
-        choices=("auto", "dataset", "segments", "random"),
     )
     frames: int = setting(1500, "frames of the flight that is simulated where no dataset is given", ge=20)
     saliency: int = setting(3, "held-out frames of a saliency sheet; 0: no sheets", ge=0, le=20)
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "where to train", choices=("auto", "cpu", "cuda")
-    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
     posegan: PoseGANSettings = field(default_factory=PoseGANSettings)
 
     def __post_init__(self) -> None:

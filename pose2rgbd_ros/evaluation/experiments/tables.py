@@ -15,6 +15,7 @@ from pose2rgbd_ros.evaluation.experiments.run import Job, Measured, measure
 from pose2rgbd_ros.evaluation.experiments.tables_plan import Place, Row, Table, TablesConfig, tables
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.flights import FlightConfig
+from pose2rgbd_ros.sim.flights.config import Plan
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.device import pick_device
 
@@ -142,7 +143,7 @@ def _without_unit(source: Path, folder: Path, config: TablesConfig) -> Path:
     return twin
 
 
-def _simulated(path: Path, plan: str, config: TablesConfig) -> Path:
+def _simulated(path: Path, plan: Plan, config: TablesConfig) -> Path:
     frames = config.frames or 1500
     if (path / layout.SPLIT).exists():  # written last
         if len(Dataset(path)) != frames:

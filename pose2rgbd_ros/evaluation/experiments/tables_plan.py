@@ -21,11 +21,8 @@ class TablesConfig:
     scale: Literal["cpu", "paper"] = setting(
         "cpu",
         "cpu: 128 px, 1,500 frames, some processor minutes a row; paper: 512 px, 11,085 frames, 100 epochs (GPU)",
-        choices=("cpu", "paper"),
     )
-    tables: Literal["all", "1", "2", "3"] = setting(
-        "all", "which of the paper's tables", choices=("all", "1", "2", "3")
-    )
+    tables: Literal["all", "1", "2", "3"] = setting("all", "which of the paper's tables")
     minutes: float | None = setting(
         None,
         "training time of each row in minutes of the processor (on a GPU: of the wall); cpu scale: 5",
@@ -38,18 +35,14 @@ class TablesConfig:
         None, "frames of each flight that is simulated; cpu scale: 1,500, paper scale: 11,085", ge=20
     )
     recipe: Literal["default", "paper"] | None = setting(
-        None,
-        "optimisation; cpu scale: default, which is further after minutes; paper scale: paper",
-        choices=(None, "default", "paper"),
+        None, "optimisation; cpu scale: default, which is further after minutes; paper scale: paper"
     )
     adversarial_weight: float = setting(0.003, "of the rows with the adversarial loss", ge=0.0)
     consistency_weight: float = setting(0.5, "of the rows with the consistency loss", ge=0.0)
     further: bool = setting(True, "add the rows of the paper's further work to table 2")
     seed: int = setting(0, "of the weights, the split, the order of the frames and the flights", ge=0)
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "where to train", choices=("auto", "cpu", "cuda")
-    )
-    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU", choices=("32", "bf16"))
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU")
     force: bool = setting(False, "paper scale without a GPU, which takes weeks")
 
     def __post_init__(self) -> None:

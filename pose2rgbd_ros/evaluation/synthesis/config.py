@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pose2rgbd_ros.settings import setting
 
-DEVICES = ("auto", "cpu", "cuda")
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass
@@ -30,7 +31,7 @@ class RouteConfig:
     rate_hz: float = setting(15.0, "pictures a second in the videos", ge=0.1, le=240.0)
     size: int | None = setting(None, "side of the pictures in pixels (the largest model's)", ge=16, le=2048)
     truth: bool = setting(False, "show and score the true views, of a dataset of the simulator")
-    device: str = setting("auto", "where to run the networks", choices=DEVICES)
+    device: Device = setting("auto", "where to run the networks")
 
 
 @dataclass
@@ -51,7 +52,7 @@ class InterpolateConfig:
         45.0, "scores and video: kept frames turned further from each other are not joined", ge=0.1, le=180.0
     )
     size: int | None = setting(None, "side of the pictures in pixels (the largest model's)", ge=16, le=2048)
-    device: str = setting("auto", "where to run the networks", choices=DEVICES)
+    device: Device = setting("auto", "where to run the networks")
 
 
 @dataclass
@@ -68,4 +69,4 @@ class MoversConfig:
     most: int = setting(200, "scores: at most so many frames, evenly spread", ge=1, le=1_000_000)
     columns: int = setting(6, "frames on the sheet", ge=1, le=40)
     size: int | None = setting(None, "side of the pictures in pixels (the largest model's)", ge=16, le=2048)
-    device: str = setting("auto", "where to run the networks", choices=DEVICES)
+    device: Device = setting("auto", "where to run the networks")

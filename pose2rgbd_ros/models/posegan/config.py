@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
@@ -15,9 +15,11 @@ FIRST_CHANNELS, MOST_CHANNELS = (
     32,
     512,
 )  # of the discriminator's first block; each further block has twice as many
-SIZES = (32, 64, 128, 256)
+Size = Literal[32, 64, 128, 256]
+SIZES = get_args(Size)
 CONFIGS = {"posegan": "full", "posegan-a": "a", "posegan-b": "b", "posegan-c": "c"}  # the paper's table 1
-POSENETS = {"posenet": "posegan", "posenet-resnet": "resnet34"}
+Trunk = Literal["posegan", "resnet18", "resnet34"]
+POSENETS: dict[str, Trunk] = {"posenet": "posegan", "posenet-resnet": "resnet34"}
 CHANNELS_OF = {"rgb": 3, "rgbd": 4}
 # What a recipe fills in where the user says nothing: ours, for trainings of minutes (docs/decisions/0012-posegan.md), and
 # the paper's. It writes one norm for poses and pictures (Eq. 9): then its 10 weighs pixels as 554 (32 pixels a side) to
@@ -45,18 +47,12 @@ class PoseGANSettings:
         ge=2,
         le=6,
     )
-    pool: Literal["sum", "flatten"] = setting(
-        "sum", "how the trunk's last map becomes features", choices=("sum", "flatten")
-    )
+    pool: Literal["sum", "flatten"] = setting("sum", "how the trunk's last map becomes features")
     gain: float | None = setting(
         None, "norm of the discriminator's convolutions, where spectral (2; recipe paper: 1)", ge=0.1, le=10.0
     )
-    crop: Literal["random", "centre"] = setting(
-        "random", "part of the 9/8 larger images that is trained on", choices=("random", "centre")
-    )
-    adversary: Literal["hinge", "kl"] = setting(
-        "hinge", "how real and generated distributions are compared", choices=("hinge", "kl")
-    )
+    crop: Literal["random", "centre"] = setting("random", "part of the 9/8 larger images that is trained on")
+    adversary: Literal["hinge", "kl"] = setting("hinge", "how real and generated distributions are compared")
     alpha: float | None = setting(
         None, "weight of the poses in the discriminator's loss (Eq. 8; 10; recipe paper: 0.1)", ge=0.0
     )
@@ -68,21 +64,17 @@ class PoseGANSettings:
         None,
         "how pictures differ (Eq. 9); mean-absolute: a mean over the pixels; euclidean: a length, as of poses "
         "(mean-absolute; recipe paper: euclidean)",
-        choices=(None, "mean-absolute", "euclidean"),
     )
     k: float = setting(0.1, "gamma as a share of the error on recorded images (Eq. 7)", ge=0.0)
     gamma: float = setting(0.01, "posegan-c: the constant gamma", ge=0.0)
     pull: Literal["generated", "both"] = setting(
         "both",
         "whose poses the second term of Eq. 6 moves: of recorded images too (as written), or of generated ones alone",
-        choices=("generated", "both"),
     )
     n_critic: int = setting(1, "steps of the discriminator for one of the generator", ge=1, le=100)
     rotation_weight: float = setting(1.0, "factor on rotation in the norm of pose errors", ge=0.0)
-    trunk: Literal["posegan", "resnet18", "resnet34"] | None = setting(
-        None,
-        "posenet: the network under the pose (posenet: posegan; posenet-resnet: resnet34)",
-        choices=(None, "posegan", "resnet18", "resnet34"),
+    trunk: Trunk | None = setting(
+        None, "posenet: the network under the pose (posenet: posegan; posenet-resnet: resnet34)"
     )
 
 
@@ -90,15 +82,13 @@ class PoseGANSettings:
 class PoseGANConfig:
     """Everything that determines the layers of generator and discriminator."""
 
-    output: str = setting(
-        "rgb", "what the generator shows, and the discriminator sees", choices=tuple(CHANNELS_OF)
-    )
-    pose_dim: int = setting(7, "7: position + quaternion, 6: position + Euler angles", choices=(6, 7))
-    size: int = setting(128, "side of the square image in pixels", choices=SIZES)
+    output: Literal["rgb", "rgbd"] = setting("rgb", "what the generator shows, and the discriminator sees")
+    pose_dim: Literal[6, 7] = setting(7, "7: position + quaternion, 6: position + Euler angles")
+    size: Size = setting(128, "side of the square image in pixels")
     width: float = setting(1.0, "factor on the discriminator's channels", ge=1 / 32, le=4.0)
     generator_width: float = setting(1.0, "factor on the generator's channels", ge=1 / 32, le=4.0)
     blocks: int = setting(BLOCKS, "blocks of each network", ge=2, le=6)
-    pool: str = setting("sum", "how the trunk's last map becomes features", choices=("sum", "flatten"))
+    pool: Literal["sum", "flatten"] = setting("sum", "how the trunk's last map becomes features")
     pose_frequencies: int = setting(
         0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12
     )
@@ -122,15 +112,13 @@ class PoseGANConfig:
 class PoseNetConfig:
     """Everything that determines the layers of a regressor."""
 
-    trunk: str = setting("posegan", "network under the pose", choices=("posegan", "resnet18", "resnet34"))
+    trunk: Trunk = setting("posegan", "network under the pose")
     spectral: bool = setting(False, "spectral normalisation in place of batch normalisation (trunk posegan)")
-    pose_dim: int = setting(7, "7: position + quaternion, 6: position + Euler angles", choices=(6, 7))
-    size: int = setting(128, "side of the square image in pixels", choices=SIZES)
+    pose_dim: Literal[6, 7] = setting(7, "7: position + quaternion, 6: position + Euler angles")
+    size: Size = setting(128, "side of the square image in pixels")
     width: float = setting(1.0, "factor on the number of channels", ge=1 / 32, le=4.0)
     blocks: int = setting(BLOCKS, "blocks of the trunk posegan", ge=2, le=6)
-    pool: str = setting(
-        "sum", "how the last map becomes features (trunk posegan)", choices=("sum", "flatten")
-    )
+    pool: Literal["sum", "flatten"] = setting("sum", "how the last map becomes features (trunk posegan)")
     gain: float = setting(1.0, "norm of the discriminator's convolutions, where spectral", ge=0.1, le=10.0)
 
     def __post_init__(self) -> None:

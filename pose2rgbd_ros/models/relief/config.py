@@ -46,7 +46,6 @@ class ReliefSettings:
         "auto",
         "what tells the geometry: recorded depth (relative depth is scaled), or the pictures and poses alone; "
         "auto: recorded where there is any",
-        choices=("auto", "recorded", "pictures"),
     )
     ground_m: float | None = setting(
         None, "height of the ground, where the pictures tell the geometry (they tell it too)"
@@ -62,7 +61,7 @@ class ReliefSettings:
 class ReliefConfig:
     """The tensors of a relief, and where its volume lies."""
 
-    output: str = setting("rgbd", "what the network predicts", choices=("rgb", "rgbd"))
+    output: Literal["rgb", "rgbd"] = setting("rgbd", "what the network predicts")
     origin_m: tuple[float, ...] = setting((0.0, 0.0, 0.0), "corner of the volume in the map")
     quat_xyzw: tuple[float, ...] = setting(
         (0.0, 0.0, 0.0, 1.0), "axes of the volume in the map; z to the cameras"
@@ -138,7 +137,7 @@ class ReliefConfig:
 def relief_config(
     box: SceneBox,
     chosen: ReliefSettings,
-    output: str,
+    output: Literal["rgb", "rgbd"],
     depth_scale_m: float,
     unit_m: float = 1.0,
     image_px: int = 128,

@@ -14,7 +14,7 @@ import numpy as np
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Frames, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Frames, Int64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 
@@ -47,7 +47,6 @@ class SceneBoxSettings:
     up: Literal["auto", "map", "view"] = setting(
         "auto",
         "z of the volume: map: up; view: against the mean viewing direction; auto: up where the flight looks down",
-        choices=("auto", "map", "view"),
     )
     cell_m: float | None = setting(None, "side of an occupancy cell (0.7 of a pixel's footprint)", ge=1e-4)
     layer_m: float | None = setting(
@@ -108,11 +107,6 @@ class SceneBox:
         """Memory of the volume while it is trained: values, gradients and the optimiser's moments."""
         return self.values(channels) * TRAINED_BYTES / MB
 
-    def contains(self, points_map: AnyArray) -> Bool:
-        """Whether points (..., 3) of the map lie in the box."""
-        points = se3.transform_points(se3.inverse(self.T_map_vol), points_map)
-        return np.asarray(((points >= 0) & (points <= self.size_m)).all(axis=-1))
-
 
 def surface_points(
     T_map_cam: Float64, depth_m: Frames, camera: Camera, frames: int = 256, points: int = 600
@@ -139,33 +133,6 @@ def surface_points(
         )
     map_points, depths, owners = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Surface(map_points, depths, owners)
-
-
-def plane_points(
-    T_map_cam: Float64, camera: Camera, normal: Float64, height_m: float, frames: int = 256
-) -> Surface:
-    """What the cameras would see of the plane normal . p = height_m alone: the surface where no depth is known.
-
-    Rays that meet it farther than four times the median are left out: they graze it.
-    """
-    chosen = np.unique(np.linspace(0, len(T_map_cam) - 1, min(frames, len(T_map_cam))).round().astype(int))
-    step = max(1, camera.width // 16)
-    rays = camera.rays()[step // 2 :: step, step // 2 :: step].reshape(-1, 3)
-    rays = rays[np.isfinite(rays[:, 0])]
-    T = T_map_cam[chosen]
-    directions = rays @ T[:, :3, :3].swapaxes(-1, -2)  # (F, P, 3)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = (height_m - T[:, None, :3, 3] @ normal) / (directions @ normal)
-    depth = np.where(depth > 0, depth, np.nan)
-    if not np.isfinite(depth).any():
-        raise UserError(
-            f"no training camera looks at the plane at {height_m:g} m that was taken for the ground; set --relief.box.floor-m"
-        )
-    depth[~(depth < 4 * np.nanmedian(depth))] = np.nan
-    frame, pixel = np.nonzero(np.isfinite(depth))
-    depths = depth[frame, pixel]
-    points = T[frame, :3, 3] + depths[:, None] * directions[frame, pixel]
-    return Surface(points, depths, chosen[frame])
 
 
 def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "auto") -> Float64:
@@ -198,7 +165,7 @@ def choose_scene_box(
     Args:
         T_map_cam: (N, 4, 4) training poses.
         camera: of the training images, for the size of a pixel on the surface.
-        surface: sample of what they saw (:func:`surface_points`, or :func:`plane_points` without depth).
+        surface: sample of what they saw (:func:`surface_points`).
         channels: of the ground-plane feature map.
 
     Raises:

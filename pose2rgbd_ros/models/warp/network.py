@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class WarpConfig:
     height: int = setting(128, "height of the kept frames in pixels", ge=2)
     # Relative depth has a unit of its own; the frames are kept in that of the poses.
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth", ge=1e-9)
-    output: str = setting("rgbd", "what is shown", choices=("rgbd",))
+    output: Literal["rgbd"] = setting("rgbd", "what is shown")
 
     def __post_init__(self) -> None:
         settings.check(self)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from pose2rgbd_ros.settings import setting
 
-SEASONS = ("spring", "summer", "autumn", "winter")
+SeasonName = Literal["spring", "summer", "autumn", "winter"]
+SEASONS = get_args(SeasonName)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class CityConfig:
     max_height_m: float = setting(38.0, "tallest roof above its ground", ge=14.0, le=150.0)
     sun_azimuth_deg: float = setting(140.0, "sun, clockwise from north", ge=-360.0, le=360.0)
     sun_elevation_deg: float = setting(48.0, "sun above the horizon", ge=3.0, le=90.0)
-    season: str = setting("summer", "vegetation, ground and light", choices=SEASONS)
+    season: SeasonName = setting("summer", "vegetation, ground and light")
     haze_per_m: float = setting(0.0008, "density of the haze; 0 shows the end of the world", ge=0.0, le=0.05)
     cars: int = setting(0, "cars that drive; parked ones are always there", ge=0, le=2000)
     people: int = setting(0, "people who walk", ge=0, le=5000)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import setting
 
+Plan = Literal["paper", "lawnmower", "survey", "orbit", "walk", "street", "waypoints"]
 # Each plan's own values; what a plan does not use has none.
-PLANS: dict[str, dict[str, float]] = {
+PLANS: dict[Plan, dict[str, float]] = {
     # Known of the paper's synthetic flight: 300 x 300 m, about 55 m high, all three angles varied by a random
     # factor, always looking towards the city. Speed, spacing, pitch and the size of that factor are our guesses.
     "paper": {
@@ -93,11 +94,10 @@ def _own(name: str, help: str, le: float) -> Any:
 class FlightConfig:
     """What is flown. A number of -1 is the plan's own value."""
 
-    plan: str = setting(
+    plan: Plan = setting(
         "paper",
         "paper: dense crossing lines; lawnmower: parallel lines; survey: U-shaped passes; orbit: rising loops around a "
         "point; walk: random; street: low between the buildings; waypoints: from a file",
-        choices=tuple(PLANS),
     )
     altitude_m: float = _own(
         "altitude_m", "height above z = 0 (orbit: of its first loop; street: above the ground)", 2000.0

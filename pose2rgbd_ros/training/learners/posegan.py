@@ -121,9 +121,9 @@ def posegan_config(config: TrainConfig, recipe: Recipe, data: TrainingData) -> P
     chosen = posegan_settings(config)
     assert chosen.gain is not None
     return PoseGANConfig(
-        output=output_of(config, data.dataset.has_depth),
+        output=output_of(config, data.dataset.has_depth),  # type: ignore[arg-type]
         pose_dim=data.normalization.pose_dim,
-        size=config.size,
+        size=config.size,  # type: ignore[arg-type]
         width=chosen.width,
         generator_width=chosen.generator_width or chosen.width,
         blocks=blocks_of(chosen, config.size),

@@ -61,7 +61,7 @@ def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
         trunk="posegan" if is_config_a else chosen.trunk or POSENETS[config.model],
         spectral=is_config_a,
         pose_dim=data.normalization.pose_dim,
-        size=config.size,
+        size=config.size,  # type: ignore[arg-type]
         width=chosen.width,
         blocks=blocks_of(chosen, config.size),
         pool=chosen.pool,

@@ -24,13 +24,11 @@ class PhotoSettings:
     yaw_check: YawCheck = setting(
         "fix",
         "photos whose pixels show them turned by 180 degrees against their recorded yaw: fix (turn the pose), warn, off",
-        choices=("fix", "warn", "off"),
     )
     pitch_zero: PitchZero = setting(
         "auto",
         "where a camera of XMP Camera:Pitch 0 looks (Pix4D's tags, Parrot's): horizon, nadir, or auto: by the make, the "
         "tags, their values and the pictures",
-        choices=("auto", "horizon", "nadir"),
     )
     sensor_width_mm: float = setting(
         0.0, "width of the sensor, which makes pixels of EXIF's focal length; 0: not known", ge=0, le=200

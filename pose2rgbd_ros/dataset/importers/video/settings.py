@@ -17,7 +17,6 @@ class VideoSettings:
         "how a log of its own is matched in time: flow (the picture's motion against the log's), creation (the file "
         "says when it was begun), log (both begin together), or auto: what the log says of recordings, else flow, else "
         "creation; image_time_offset_s adds to it",
-        choices=("auto", "flow", "creation", "log"),
     )
     start_s: float = setting(0.0, "seconds into the video at which to begin", ge=0, le=86_400)
     end_s: float = setting(0.0, "seconds into the video at which to end; 0: its end", ge=0, le=86_400)
@@ -26,6 +25,4 @@ class VideoSettings:
     image_height: int = setting(
         0, "make frames this high, keeping their aspect; 0: as they are", ge=0, le=8192
     )
-    images: Literal["jpeg", "png"] = setting(
-        "jpeg", "how frames are stored (jpeg_quality: how well)", choices=("jpeg", "png")
-    )
+    images: Literal["jpeg", "png"] = setting("jpeg", "how frames are stored (jpeg_quality: how well)")
