@@ -282,9 +282,7 @@ def two_speeds(bag: Path, odometry: str, fix: str) -> str:
             if topic == fix and message.status.status >= 0:
                 fixes.append(decode.fix_sample(message, stamp_ns))
             elif topic == odometry:
-                speeds[odometry].append(
-                    (stamp_ns, abs(decode.velocity_sample(message, stamp_ns).linear_mps[0]))
-                )
+                speeds[odometry].append((stamp_ns, abs(message.twist.twist.linear.x)))
     gps = motion.from_fixes("GPS", fixes)
     at_ns = np.arange(gps.stamps_ns[0], gps.stamps_ns[-1], SECOND // 5)
     speed = np.linalg.norm(gps.velocity(at_ns, gps.smoothing_s)[:, :2], axis=1)

@@ -15,7 +15,6 @@ from pose2rgbd_ros.streams.samples import (
     ImageSample,
     ImuSample,
     PoseSample,
-    VelocitySample,
     camera_from_info,
 )
 
@@ -29,9 +28,6 @@ TF = "tf2_msgs/msg/TFMessage"
 NAV_SAT_FIX = "sensor_msgs/msg/NavSatFix"
 IMU = "sensor_msgs/msg/Imu"
 QUATERNION = "geometry_msgs/msg/QuaternionStamped"
-TWIST = "geometry_msgs/msg/TwistStamped"
-TWIST_WITH_COVARIANCE = "geometry_msgs/msg/TwistWithCovarianceStamped"
-VELOCITY_TYPES = (ODOMETRY, TWIST, TWIST_WITH_COVARIANCE)
 POSE_TYPES = (ODOMETRY, POSE, POSE_WITH_COVARIANCE)
 
 
@@ -168,19 +164,6 @@ def imu_sample(message: Any, stamp_ns: int) -> ImuSample:
         _measured(message.linear_acceleration, message.linear_acceleration_covariance),
         quat_xyzw if oriented else None,
     )
-
-
-def velocity_sample(message: Any, stamp_ns: int) -> VelocitySample:
-    """The velocity of a TwistStamped, TwistWithCovarianceStamped, or Odometry (in its child frame's axes).
-
-    UserError for another type.
-    """
-    kind = message.__msgtype__
-    if kind not in VELOCITY_TYPES:
-        raise UserError(f"a velocity cannot be read from {kind}; accepted: {', '.join(VELOCITY_TYPES)}")
-    twist = message.twist if kind == TWIST else message.twist.twist
-    frame = message.child_frame_id if kind == ODOMETRY else message.header.frame_id
-    return VelocitySample(stamp_ns, frame_name(frame), _xyz(twist.linear), _xyz(twist.angular))
 
 
 def gimbal_sample(message: Any, stamp_ns: int) -> GimbalSample | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
 import sys
@@ -10,11 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
-from pose2rgbd_ros.cli.arguments import with_help
 from pose2rgbd_ros.cli.run_models import RunTraining, calibrate_served, choose, serve, train_models
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
@@ -22,17 +22,6 @@ from pose2rgbd_ros.dataset.importers.report import REPORT
 from pose2rgbd_ros.dataset.importers.video.settings import VideoSettings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
-
-if TYPE_CHECKING:
-    ConvertOptions = ConvertConfig
-    PhotoOptions = PhotoSettings
-    VideoOptions = VideoSettings
-    TrainOptions = RunTraining
-else:
-    ConvertOptions = with_help(ConvertConfig)
-    PhotoOptions = with_help(PhotoSettings)
-    VideoOptions = with_help(VideoSettings)
-    TrainOptions = with_help(RunTraining)
 
 # A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
 DEMO_MINUTES, DEMO_WIDTH = 1.5, 0.5
@@ -65,11 +54,11 @@ class RunConfig:
         tyro.conf.arg(help="warnings about the dataset are errors: stop with exit status 1, and keep it"),
     ] = False
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
-    convert: ConvertOptions = field(default_factory=ConvertOptions)
-    photos: PhotoOptions = field(default_factory=PhotoOptions)
-    video: VideoOptions = field(default_factory=VideoOptions)
-    train: TrainOptions = field(
-        default_factory=lambda: TrainOptions(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
+    photos: PhotoSettings = field(default_factory=PhotoSettings)
+    video: VideoSettings = field(default_factory=VideoSettings)
+    train: RunTraining = field(
+        default_factory=lambda: RunTraining(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
     )
 
 
@@ -125,6 +114,9 @@ def main(argv: list[str]) -> int:
     missing = [str(source) for source in config.sources if not source.exists()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such recording")
+    importlib.import_module(
+        "pose2rgbd_ros.training.trainer"
+    )  # a library that is missing is told before the first step
     out = config.out or Path("out") / (config.sources[0].resolve().stem if config.sources else "demo")
     steps = Steps(out, config.fresh)
     started = time.monotonic()

@@ -99,11 +99,6 @@ def encode_32fc1(depth: AnyArray) -> Float32:
     return np.ascontiguousarray(known(depth), dtype="<f4")
 
 
-def encode_16uc1(depth_m: AnyArray) -> UInt16:
-    """Little-endian uint16 millimetres (H, W), contiguous: the data of a 16UC1 image; beyond 65.535 m is unknown."""
-    return np.ascontiguousarray(to_counts(depth_m), dtype="<u2")
-
-
 def raw_counts_from_compressed(data: bytes, format: str) -> UInt16 | None:
     """The counts (H, W), in millimetres, of a compressed 16UC1 image, losslessly; None for a float source."""
     encoding, payload, _ = _split_compressed(data, format)

@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 
-IDENTITY: Float64 = np.array([0.0, 0.0, 0.0, 1.0])
 # A matrix whose elements lie this near to a rotation is one as it is.
 _EXACT = 1e-12
 

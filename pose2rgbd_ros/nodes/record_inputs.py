@@ -109,10 +109,6 @@ class Inputs:
                 found.append(item)
         return found
 
-    def is_published(self, item: Input) -> bool:
-        """Whether anybody publishes a topic that would do."""
-        return item.watch.messages > 0 or self._published(item) is not None
-
     def destroy(self) -> None:
         """Unsubscribe."""
         for item in self.all:

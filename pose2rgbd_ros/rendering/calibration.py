@@ -107,12 +107,6 @@ def load_calibration(directory: Path, weights_sha256: str) -> Calibration | None
         ) from error
 
 
-def remove_calibration(directory: Path) -> None:
-    """Delete the files, if any."""
-    for name in (CALIBRATION_FILE, TABLES_FILE):
-        (directory / name).unlink(missing_ok=True)
-
-
 def _from(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibration:
     edges = tuple(arrays[f"edges_{name}"].astype(np.float32) for name in FEATURES)
     numbers = {

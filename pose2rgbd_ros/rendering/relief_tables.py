@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.features import SKY_COLUMNS, SKY_ROWS, Features
 from pose2rgbd_ros.models.relief.march_numba import highest_layers
 from pose2rgbd_ros.models.relief.network import Relief
@@ -83,11 +82,6 @@ def level_sums(features: Features) -> list[Float32]:
             table = finer + np.pad(table, (*beyond, (0, 0)), mode="edge")
         total = sums[level] = np.ascontiguousarray(table)
     return sums
-
-
-def map_channels(config: ReliefConfig) -> int:
-    """Features of a point: of the ground-plane map and of the coarse volume."""
-    return config.channels + config.coarse_channels
 
 
 def _twice(table: Float32) -> Float32:

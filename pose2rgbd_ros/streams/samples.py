@@ -182,16 +182,6 @@ class ImuSample:
 
 
 @dataclass(frozen=True, eq=False)
-class VelocitySample:
-    """A velocity in the axes of `frame_id`: of a body that the message names, or of the map (east, north, up)."""
-
-    stamp_ns: int
-    frame_id: str
-    linear_mps: Float64  # (3,)
-    angular_radps: Float64  # (3,)
-
-
-@dataclass(frozen=True, eq=False)
 class OrientationSample:
     """How `child_frame` is turned in `parent_frame`, without a position."""
 

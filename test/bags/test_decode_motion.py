@@ -7,7 +7,6 @@ import pytest
 
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.messages import MessageFactory
-from pose2rgbd_ros.errors import UserError
 
 
 @pytest.fixture(params=["1", "2"])
@@ -39,18 +38,3 @@ def test_an_imu_without_gyroscope(make: MessageFactory) -> None:
     message = imu(make)
     message.angular_velocity_covariance[0] = -1
     assert np.isnan(decode.imu_sample(message, 7).angular_radps).all()
-
-
-def test_velocities(make: MessageFactory) -> None:
-    twist = make.new(
-        "geometry_msgs/msg/Twist", linear=make.vector3((1, 2, 3)), angular=make.vector3((4, 5, 6))
-    )
-    stamped = make.new("geometry_msgs/msg/TwistStamped", header=make.header(5, "map"), twist=twist)
-    odometry = make.odometry(5, "odom", "base_link", (9, 9, 9), (0, 0, 0, 1), (1, 2, 3), (4, 5, 6))
-    for message, frame in ((stamped, "map"), (odometry, "base_link")):
-        sample = decode.velocity_sample(message, 5)
-        assert sample.frame_id == frame
-        np.testing.assert_array_equal(sample.linear_mps, [1, 2, 3])
-        np.testing.assert_array_equal(sample.angular_radps, [4, 5, 6])
-    with pytest.raises(UserError, match="velocity cannot be read from sensor_msgs/msg/Imu"):
-        decode.velocity_sample(imu(make), 5)

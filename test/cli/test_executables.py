@@ -41,6 +41,29 @@ def test_an_executable_runs_the_command_of_its_name(console_scripts, tmp_path, n
     assert f"usage: {usage}" in result.stdout
 
 
+def imported(*arguments):
+    """Packages beyond the standard library that a command has imported when it is done."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); {}"
+    command = "from pose2rgbd_ros.cli.main import main; main(sys.argv[1:])"
+
+    def of(then):
+        call = [sys.executable, "-c", code.format(then), *arguments]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=400)
+        return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+    return of(command) - of("pass") - sys.stdlib_module_names
+
+
+def test_the_list_of_commands_is_there_at_once():
+    assert imported("--help") == {"pose2rgbd_ros"}
+    assert "tyro" in imported("export", "--help")
+
+
+@pytest.mark.parametrize("command", ["train", "run"])
+def test_the_settings_of_a_training_are_shown_without_torch(command):
+    assert not {"torch", "matplotlib", "rclpy"} & imported(command, "--help")
+
+
 def test_an_interrupt_while_libraries_load_leaves_no_traceback(monkeypatch, capsys):
     def interrupted(name):
         raise KeyboardInterrupt
@@ -125,4 +148,4 @@ def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch):
 def test_help_tells_the_choices():
     command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "render", "--help"]
     boxed = subprocess.run(command, capture_output=True, text=True, timeout=400).stdout
-    assert "one of: rate, tf" in " ".join(boxed.replace("│", " ").split())
+    assert "{rate,tf}" in " ".join(boxed.replace("│", " ").split())

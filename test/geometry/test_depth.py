@@ -35,7 +35,7 @@ def test_millimetre_images_lose_nothing(counts: np.ndarray, padding: int, big: b
     assert metres.dtype == np.float32
     np.testing.assert_array_equal(np.isnan(metres), counts == 0)
     np.testing.assert_array_equal(metres[counts > 0], (counts[counts > 0] / 1000.0).astype(np.float32))
-    np.testing.assert_array_equal(depth.encode_16uc1(metres), counts)
+    np.testing.assert_array_equal(depth.to_counts(metres, 0.001), counts)
 
 
 @given(float_image, st.sampled_from([0, 4, 7]), st.booleans())
@@ -58,7 +58,7 @@ def test_depth_that_does_not_fit_becomes_unknown_never_a_wrong_number() -> None:
     metres = np.array(
         [[0.0004, 0.0006, 65.535, 65.5356, 1e9, np.inf, -np.inf, np.nan, -1.0, 0.0]], np.float32
     )
-    np.testing.assert_array_equal(depth.encode_16uc1(metres), [[0, 1, 65535, 0, 0, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(depth.to_counts(metres, 0.001), [[0, 1, 65535, 0, 0, 0, 0, 0, 0, 0]])
     assert depth.to_counts(np.float32(300.0), 0.01) == 30000  # aerial depth in centimetres
 
 

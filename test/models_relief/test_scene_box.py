@@ -14,7 +14,6 @@ from pose2rgbd_ros.models.relief.scene_box import (
     SceneBoxSettings,
     Surface,
     choose_scene_box,
-    plane_points,
     supported,
     surface_points,
     volume_rotation,
@@ -77,20 +76,6 @@ def test_holes_and_sparse_depth_give_nearly_the_same_box():
     depth[rng.random(depth.shape) < 0.98] = np.nan
     box = box_of(T, depth)
     np.testing.assert_allclose(box.size_m, whole.size_m, rtol=0.03)
-
-
-def test_without_depth_a_plane_stands_in():
-    T = survey()
-    surface = plane_points(T, CAMERA, np.array([0.0, 0.0, 1.0]), 0.0)
-    box = choose_scene_box(T, CAMERA, surface, SceneBoxSettings(floor_m=0.0, top_m=30.0))
-    assert box.T_map_vol[2, 3] == 0.0
-    assert box.size_m[2] >= 30
-    assert np.all(box.size_m[:2] > 280)
-
-
-def test_a_plane_nobody_looks_at_is_refused():
-    with pytest.raises(UserError, match="no training camera looks at the plane at 80 m"):
-        plane_points(survey(), CAMERA, np.array([0.0, 0.0, 1.0]), 80.0)
 
 
 @given(st.floats(-180, 180), st.floats(-20, 30), st.integers(0, 100))

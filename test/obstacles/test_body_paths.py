@@ -22,7 +22,7 @@ twists = arrays(np.float64, 6, elements=st.floats(-3, 3, allow_nan=False, width=
 def points_of(position_m, quat_xyzw=None, time_s=None) -> Waypoints:
     position = np.atleast_2d(np.asarray(position_m, float))
     quat = (
-        np.tile(quaternions.IDENTITY, (len(position), 1))
+        np.tile([0.0, 0.0, 0.0, 1.0], (len(position), 1))
         if quat_xyzw is None
         else np.asarray(quat_xyzw, float)
     )
@@ -76,7 +76,7 @@ def test_orientations_turn_evenly_and_times_are_interpolated():
 
 def test_a_path_without_orientations_looks_where_it_goes():
     corner = [[0, 0, 0], [10, 0, 0], [10, 10, 0], [10, 10, 20]]
-    for blank in (np.zeros((4, 4)), np.tile(quaternions.IDENTITY, (4, 1))):
+    for blank in (np.zeros((4, 4)), np.tile([0.0, 0.0, 0.0, 1.0], (4, 1))):
         quat = faced(points_of(corner, blank), "auto").quat_xyzw
         yaw = np.degrees(quaternions.to_euler_rpy(quat)[:, 2])
         np.testing.assert_allclose(yaw, [0, 90, 90, 90], atol=1e-9)  # straight up: as before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pose2rgbd_ros.sim.city.buildings import Built, overlap
+from pose2rgbd_ros.sim.city.buildings import Built
 from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.city.layout import make_layout
 from pose2rgbd_ros.sim.city.plots import make_plan
@@ -13,6 +13,12 @@ from pose2rgbd_ros.sim.city.solids import corners, grown
 from pose2rgbd_ros.sim.city.streets import streets
 from pose2rgbd_ros.sim.city.terrain import LAND, Ground, Relief
 from pose2rgbd_ros.sim.scene import merge
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether rectangles (N, 4) and (M, 4) share area: (N, M)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return (high > low).all(axis=-1)
 
 
 @pytest.fixture(scope="module", params=[7, 11])

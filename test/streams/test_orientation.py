@@ -98,7 +98,7 @@ def test_a_gimbal_on_a_heading() -> None:
 def test_positions_and_orientations_of_two_sources() -> None:
     """Each with its own gap; the antenna's lever arm is taken off as the body turns."""
     stamps = np.arange(11) * S
-    level = np.tile(quaternions.IDENTITY, (11, 1))
+    level = np.tile([0.0, 0.0, 0.0, 1.0], (11, 1))
     positions = RecordedPoses(Trajectory(stamps, np.arange(33.0).reshape(11, 3), level), 2 * S)
     quarter = quaternions.from_euler_rpy([0.0, 0.0, np.pi / 2])
     turns = RecordedPoses(Trajectory(stamps[:6], np.zeros((6, 3)), np.tile(quarter, (6, 1))), S)

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
-
-Float32 = NDArray[np.float32]
 
 
 def _compiled(function: Any) -> Any:

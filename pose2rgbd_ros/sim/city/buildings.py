@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.sim.city.config import FACADES, stream
 from pose2rgbd_ros.sim.city.solids import Solids, corners, grown, metric_uv, side_lengths
 from pose2rgbd_ros.sim.city.terrain import Ground
@@ -192,10 +192,3 @@ def _mansards(built: Built, solids: Solids, textures: TextureArray, snow: float)
     solids.band(low, high, metric_uv(low, high, 4.0), textures["slate"], tint)
     solids.lid(high, textures["metal"], (210, 214, 216))
     solids.lid(low[:, ::-1], 0, 150)
-
-
-def overlap(a: Float64, b: Float64) -> Bool:
-    """Whether rectangles (N, 4) and (M, 4) share area: (N, M)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.asarray(((high - low) > 0).all(axis=-1))

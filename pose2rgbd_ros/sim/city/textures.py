@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +9,6 @@ import numpy.typing as npt
 from pose2rgbd_ros.geometry.arrays import Float32, Int64, UInt8
 
 SIZE = 256
-
-Draw = Callable[[np.random.Generator], Float32]
 
 
 def noise(

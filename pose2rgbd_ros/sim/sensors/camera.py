@@ -41,7 +41,7 @@ class ShutterSensor:
             self._dropped += 1
             return None
         T_map_cam = state_at(true_seconds(true_ns)).T_map_body @ self._T_body_cam
-        exposure = Exposure(true_ns, config.exposure_ms / 1e3, T_map_cam)
+        exposure = Exposure(true_ns, T_map_cam)
         return Measurement(self.name, true_ns, stamp_ns, arrival_ns, exposure)
 
     def drawn(self) -> dict[str, object]:

@@ -17,7 +17,6 @@ class Exposure:
     """An image to be rendered: the camera (4, 4) at `true_ns`, the middle of the exposure."""
 
     true_ns: int
-    exposure_s: float
     T_map_cam: Float64
 
 

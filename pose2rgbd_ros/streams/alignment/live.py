@@ -14,7 +14,7 @@ from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.alignment import motion
 from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, estimate_offset
 from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowMeter, grey_image
-from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
+from pose2rgbd_ros.streams.alignment.signals import SECOND
 from pose2rgbd_ros.streams.samples import FixSample, ImageSample, PoseSample
 
 NOT_YET = Alignment(False, "too little was recorded so far")
@@ -42,7 +42,7 @@ class LiveAlignment:
         self.config = config or LiveConfig()
         self._meter = FlowMeter(self.config.flow, self.config.keep_s)
         self._image_lock, self._motion_lock = threading.Lock(), threading.Lock()
-        self._poses, self._fixes, self._rates = (_Log(width, self.config) for width in (7, 3, 3))
+        self._poses, self._fixes = (_Log(width, self.config) for width in (7, 3))
         self._estimated_ns: int | None = None
         self.latest = NOT_YET
 
@@ -71,11 +71,6 @@ class LiveAlignment:
                     sample.stamp_ns, (sample.latitude_deg, sample.longitude_deg, sample.altitude_m)
                 )
 
-    def add_rates(self, stamp_ns: int, rates_radps: np.ndarray) -> None:
-        """Angular velocity (3,) of a gyroscope by the same clock, for recordings whose poses are GPS fixes."""
-        with self._motion_lock:
-            self._rates.add(stamp_ns, tuple(rates_radps))
-
     def due(self, now_ns: int) -> bool:
         """Whether it is time for another estimate, by any clock that goes on."""
         if self._estimated_ns is None or now_ns < self._estimated_ns:
@@ -99,17 +94,16 @@ class LiveAlignment:
         with self._image_lock:
             self._meter = FlowMeter(self.config.flow, self.config.keep_s)
         with self._motion_lock:
-            for log in (self._poses, self._fixes, self._rates):
+            for log in (self._poses, self._fixes):
                 log.clear()
         self.latest = NOT_YET
 
     def _motion(self) -> motion.MotionSignal:
         with self._motion_lock:
-            poses, fixes, rates = (log.arrays() for log in (self._poses, self._fixes, self._rates))
+            poses, fixes = self._poses.arrays(), self._fixes.arrays()
         if len(poses[0]) >= 3:
             return motion.from_poses("poses", poses[0], poses[1][:, :3], poses[1][:, 3:])
-        found = motion.from_coordinates("GPS", *fixes)
-        return found.with_rates(Samples(*rates)) if len(rates[0]) >= 3 else found
+        return motion.from_coordinates("GPS", *fixes)
 
 
 class _Log:

@@ -67,11 +67,7 @@ class VideoFile:
             self._zero_s = self._begin_s(stream)
             self.duration_s = self._duration_s(container, stream)
             self._pictures_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
-            self.frame_count = stream.frames or round(self.duration_s * rate)
-            said = {**container.metadata, **stream.metadata}
-            self.creation_ns = _creation_ns(said)
-            self.maker = said.get("make", "") or said.get("handler_name", "").strip()
+            self.creation_ns = _creation_ns({**container.metadata, **stream.metadata})
 
     def frames(
         self, start_s: float = 0.0, end_s: float = 0.0, keyframes: bool = False
