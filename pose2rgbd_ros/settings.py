@@ -46,9 +46,11 @@ def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
 
 def choices(field: dataclasses.Field[Any]) -> tuple[Any, ...] | None:
     """What a field of :func:`flat_fields` may be, if its type is a Literal, or one or None."""
-    parts = (field.type, *get_args(field.type))
-    found = tuple(value for part in parts if get_origin(part) is Literal for value in get_args(part))
-    return (None, *found) if found and NoneType in parts else found or None
+    optional = NoneType in get_args(field.type)
+    for kind in get_args(field.type) if optional else (field.type,):
+        if get_origin(kind) is Literal:
+            return (None, *get_args(kind)) if optional else get_args(kind)
+    return None
 
 
 def flat_fields(cls: type[Any], inside: str = "") -> dict[str, dataclasses.Field[Any]]:

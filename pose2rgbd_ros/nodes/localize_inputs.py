@@ -59,7 +59,7 @@ class ImageInputs:
         self._node, self._on_picture, self._on_jump = node, on_picture, on_jump
         self._image: Subscription | None = None
         self._info: Subscription | None = None
-        self._transport, self._needs_camera = "auto", True
+        self._needs_camera = True
         self._looked_at = self._compressed_since_s = -float("inf")
         self._camera: Camera | None = None
         self._bad_camera = ""
@@ -70,7 +70,7 @@ class ImageInputs:
 
     def start(self, transport: str, needs_camera: bool) -> None:
         """Subscribe; `needs_camera`: an image is of no use before its CameraInfo came."""
-        self._transport, self._needs_camera = transport, needs_camera
+        self._needs_camera = needs_camera
         self._began_s, self._arrived_s, self._newest_ns = time.monotonic(), {}, -1
         self._camera, self._bad_camera, self._compressed_since_s = None, "", -float("inf")
         self._info = subscribe(self._node, CameraInfo, "camera_info", self._take_info)

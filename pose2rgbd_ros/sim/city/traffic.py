@@ -29,7 +29,7 @@ CORNER_MPS = 3.6
 ACCELERATION_MPS2 = 1.3
 PERSON_APART_M = 1.6
 GRID_S = 0.1
-CAR_HEIGHT_M, VAN_HEIGHT_M = 1.5, 2.1
+VAN_HEIGHT_M = 2.1
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,7 +196,7 @@ def without_turning(flow: FlowSignal, motion: MotionSignal, offset_ns: int) -> F
     return np.where(known, size, np.nan)
 
 
-def of_samples(name: str, follower: Samples, leader: Samples, through_zero: bool = False) -> Evidence:
+def of_samples(name: str, follower: Samples, leader: Samples) -> Evidence:
     """Any two signals."""
     width_s = max(_SHARPEST_S, 0.7 * follower.period_s, 0.7 * leader.period_s)
 
@@ -213,7 +213,6 @@ def of_samples(name: str, follower: Samples, leader: Samples, through_zero: bool
         width_s,
         _span(follower.stamps_ns),
         _span(leader.stamps_ns),
-        through_zero,
         labels=(name, name),
     )
 
