@@ -114,9 +114,8 @@ def main(argv: list[str]) -> int:
     missing = [str(source) for source in config.sources if not source.exists()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such recording")
-    importlib.import_module(
-        "pose2rgbd_ros.training.trainer"
-    )  # a library that is missing is told before the first step
+    # a library that is missing is told before the first step, not hours later
+    importlib.import_module("pose2rgbd_ros.training.trainer")
     out = config.out or Path("out") / (config.sources[0].resolve().stem if config.sources else "demo")
     steps = Steps(out, config.fresh)
     started = time.monotonic()

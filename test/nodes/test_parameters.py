@@ -35,6 +35,13 @@ def test_start_values_and_descriptors(make_node):
     assert node.describe_parameter("name").additional_constraints == "one of: meadow, wood"
 
 
+def test_ros_arguments_win_over_the_command_line_s_settings(make_node):
+    """`pose2rgbd NODE --count 9 --name wood --ros-args -p count:=7`."""
+    node = make_node(count=7)
+    assert parameters.declare(node, Settings("wood", 9)) == Settings("wood", 7)
+    assert node.get_parameter("name").value == "wood"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
