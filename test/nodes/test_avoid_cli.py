@@ -36,7 +36,7 @@ def test_topics_of_the_renderer_beside_it(bench, ros_domain):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--scan.bins", "90"], "choose one of: 72, 360, 1080"),
+        (["--scan.above-m", "0"], "scan.above_m is 0.0; it must be at least 0.01"),
         (["--max-age-s", "-1"], "max_age_s is -1"),
     ],
 )
