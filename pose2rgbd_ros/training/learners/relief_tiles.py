@@ -178,7 +178,7 @@ def choose_network(
     box, grid = choose_tiles(T_map_cam, camera, surface, chosen)
     output = output_of(config, data.dataset.has_depth)
     depth_m = float(np.median(surface.depth_m))
-    return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid
+    return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid  # type: ignore[arg-type]
 
 
 class _Frames:
