@@ -72,7 +72,7 @@ def unit_of(name: str) -> str:
 
 def allowed(name: str, field: dataclasses.Field[Any]) -> str:
     """Choices, or bounds with their unit; empty: anything."""
-    choices = settings.choices(field) if hasattr(settings, "choices") else field.metadata.get("choices")
+    choices = settings.choices(field)
     if choices:
         return ", ".join(map(str, choices))
     low, high = (field.metadata[key] for key in ("ge", "le"))
