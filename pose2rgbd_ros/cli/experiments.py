@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from pose2rgbd_ros.reports.table import aligned
+
 # What there is, with the module whose `main(argv)` makes it; imported only when asked for.
 KINDS = {
     "tables": ("pose2rgbd_ros.cli.experiments_tables", "the paper's tables 1, 2 and 3 on our data"),
@@ -16,7 +18,7 @@ KINDS = {
 
 def usage() -> str:
     """The list of kinds."""
-    rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in KINDS.items())
+    rows = aligned((name, text) for name, (_, text) in KINDS.items())
     return (
         "usage: pose2rgbd experiments WHAT [options]   "
         f"(pose2rgbd experiments WHAT --help tells its options)\n\n{rows}"

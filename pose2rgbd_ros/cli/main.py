@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.reports.table import aligned
 
 # Each command is a module with ``main(argv) -> exit status``; imported only when asked for, so `--help` stays quick.
 COMMANDS = {
@@ -51,7 +52,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The list of commands."""
-    rows = "\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
+    rows = aligned((name, text) for name, (_, text) in COMMANDS.items())
     return (
         f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from pose2rgbd_ros.reports.table import aligned
+
 # What there is, with the module whose `main(argv)` makes it; imported only when asked for.
 KINDS = {
     "dataset": ("pose2rgbd_ros.cli.sim_dataset", "a flight as a dataset: frames with exact poses and depth"),
@@ -19,7 +21,7 @@ KINDS = {
 
 def usage() -> str:
     """The list of kinds."""
-    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in KINDS.items())
+    rows = aligned((name, text) for name, (_, text) in KINDS.items())
     return f"usage: pose2rgbd sim WHAT [options]   (pose2rgbd sim WHAT --help tells its options)\n\n{rows}"
 
 

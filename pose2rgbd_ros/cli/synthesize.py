@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from pose2rgbd_ros.evaluation.synthesis.config import InterpolateConfig, MoversConfig, RouteConfig
+from pose2rgbd_ros.reports.table import aligned
 
 Runs = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
@@ -69,7 +70,7 @@ KINDS: dict[str, tuple[Any, str, str, str]] = {
 
 def usage() -> str:
     """The list of kinds."""
-    rows = "\n".join(f"  {name:<12} {text}" for name, (*_, text) in KINDS.items())
+    rows = aligned((name, text) for name, (*_, text) in KINDS.items())
     return (
         "usage: pose2rgbd synthesize WHAT [options]   "
         f"(pose2rgbd synthesize WHAT --help tells its options)\n\n{rows}"

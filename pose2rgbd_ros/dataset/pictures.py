@@ -43,7 +43,7 @@ def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
     legend_in = 0.75 if dataset.has_depth else 0.0
     height_in = 0.55 + blocks * (per_block * cell_in * aspect + 0.32) + legend_in
     figure = Figure(figsize=(12.4, height_in), dpi=_DPI)
-    figure.suptitle(_title(dataset), y=1 - 0.12 / height_in, va="top", fontsize=11)
+    figure.suptitle(_title(dataset), y=1 - 0.12 / height_in, va="top", fontsize=11, parse_math=False)
     grid = figure.add_gridspec(
         blocks, columns, left=0.012, right=0.988, top=1 - 0.62 / height_in, bottom=(legend_in + 0.04) / height_in,
         wspace=0.03, hspace=0.3 / (per_block * cell_in * aspect),
@@ -66,7 +66,7 @@ def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
 def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None:
     """The camera's way from above with its viewing directions, and its height over time; held-out parts marked."""
     figure = Figure(figsize=(12.4, 6.2), dpi=_DPI, layout="constrained")
-    figure.suptitle(_title(dataset), fontsize=11)
+    figure.suptitle(_title(dataset), fontsize=11, parse_math=False)
     above, height = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
     role = _roles(len(dataset), split)
     position = dataset.T_map_cam[:, :3, 3]
@@ -110,7 +110,7 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
         _at_least(axes, "x", 0.1)
     tied = dataset.meta.datum is not None
     axes.set(xlabel=f"x{', east' if tied else ''} [m]", ylabel=f"y{', north' if tied else ''} [m]")
-    axes.set_title(f"from above, in {dataset.meta.map_frame}", fontsize=10)
+    axes.set_title(f"from above, in {dataset.meta.map_frame}", fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
     handles, _ = axes.get_legend_handles_labels()
     axes.legend(

@@ -84,7 +84,7 @@ def calibrate(
         title = f"Calibration of {model_name(loaded)} {loaded.camera.width} px on {data.path.resolve().name}"
         own = chosen.judge.frames if judged.frames else chosen.frames[chosen.unit >= 0]
         frames = source.shown(Renderer(directory, device), _spread(own, SHOWN_FRAMES))
-        write_page(page, title, calibration, chosen.kind, measured, judged, frames)
+        write_page(page, title, loaded, calibration, chosen.kind, measured, judged, frames)
     return Calibrated(calibration, measured, judged, chosen)
 
 

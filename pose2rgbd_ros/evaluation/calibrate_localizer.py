@@ -216,14 +216,7 @@ def calibrate_localizer(
     if page is not None:
         title = f"Calibration of {loaded.architecture['network']} {loaded.camera.width} px on {data.path.resolve().name}"
         examples = _examples(directory, device, data, chosen)
-        write_page(
-            page,
-            title,
-            [line.strip() for line in found.line().splitlines()],
-            chosen.notes,
-            measured,
-            examples,
-        )
+        write_page(page, title, loaded, found, examples)
     return found
 
 

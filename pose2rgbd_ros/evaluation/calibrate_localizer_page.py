@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.calibrate_measure import Estimate as Share
+from pose2rgbd_ros.evaluation.report import provenance
+from pose2rgbd_ros.evaluation.sheets import new_figure, png
 from pose2rgbd_ros.geometry.arrays import UInt8
+from pose2rgbd_ros.localization import covariance
 from pose2rgbd_ros.localization.estimate import Estimate
+from pose2rgbd_ros.reports.page import Mood, Page, Section
+from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from pose2rgbd_ros.evaluation.calibrate_localizer import Measured
+    from pose2rgbd_ros.evaluation.calibrate_localizer import CalibratedLocalizer, JudgedPoses, Measured
 
 PAGE_FILE, CURVES_FILE, EXAMPLES_FILE = "calibration.html", "coverage.png", "examples.png"
 GREEN, RED, BLUE = "#0b6e4f", "#c0392b", "#2c5f9e"
 COLUMNS = 4
-PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:15px/1.5 sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;color:#222}}
-img{{max-width:100%}} .verdict{{border-left:5px solid #0b6e4f;padding:.3rem .8rem}}</style>
-<h1>{title}</h1><p class="verdict">{verdict}</p>{notes}
-<h2>Judged, on frames that nothing was chosen on</h2><p>{judged}.</p>
-<h2>Promise, on lines dealt anew among those that calibrate</h2>
-<p>Left: the share of accepted poses whose error lies within the region that promises it. Right: error of the position
-against its predicted standard deviation (of the worst direction); above the line at twice it errors are rare.</p>
-<img alt="coverage and errors" src="{curves}">
-<h2>Accepted and rejected</h2><p>Held-out frames (those that judge, where there are any) from the lowest to
-the highest score, and one of them spoilt. Nothing was
-fitted to the spoilt ones.</p><img alt="examples" src="{examples}">
-</html>
-"""
+PARTS = ("position", "rotation", "both")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,53 +48,79 @@ class Example:
 
 
 def write_page(
-    out: Path,
-    title: str,
-    verdict: list[str],
-    notes: tuple[str, ...],
-    measured: Measured,
-    examples: list[Example],
+    out: Path, title: str, checkpoint: Checkpoint, found: CalibratedLocalizer, examples: list[Example]
 ) -> None:
-    """Write calibration.html and its two pictures into `out`; UserError when it cannot be written.
-
-    verdict: what calibrated and what judged.
-    """
+    """Write calibration.html and its two pictures into `out`; UserError when it cannot be written."""
+    calibrated, judged = (f"{line.strip()}." for line in found.line().splitlines())
+    sections = [
+        Section("Judged, on frames that nothing was chosen on", _judged(found.judged), [judged]),
+        Section.showing(
+            "Promise, on lines dealt anew among those that calibrate", CURVES_FILE, "coverage and errors",
+            calibrated,
+            "Left: the share of accepted poses whose error lies within the region that promises it. Right: error of the "
+            "position against its predicted standard deviation (of the worst direction); above the line at twice it errors "
+            "are rare.",
+        ),
+        Section.showing(
+            "Accepted and rejected", EXAMPLES_FILE, "examples",
+            "Held-out frames (those that judge, where there are any) from the lowest to the highest score, and one of them "
+            "spoilt. Nothing was fitted to the spoilt ones.",
+        ),
+    ]  # fmt: skip
+    verdict = judged if found.judged.frames else calibrated
+    page = Page(title, verdict, sections, found.held_out.notes, provenance(checkpoint), _mood(found.judged))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        pictures = {CURVES_FILE: curves_picture(measured), EXAMPLES_FILE: examples_picture(examples)}
-        for name, png in pictures.items():
-            (out / name).write_bytes(png)
-        page = PAGE.format(
-            title=html.escape(title), verdict=html.escape(verdict[0]), judged=html.escape(verdict[1]),
-            notes="".join(f"<p>{html.escape(note)}</p>" for note in notes),
-            curves=_embedded(pictures[CURVES_FILE]), examples=_embedded(pictures[EXAMPLES_FILE]),
-        )  # fmt: skip
-        (out / PAGE_FILE).write_text(page)
+        layout.atomic_write(out / CURVES_FILE, curves_picture(found.measured))
+        layout.atomic_write(out / EXAMPLES_FILE, examples_picture(examples))
+        layout.atomic_write(out / PAGE_FILE, page.html())
     except OSError as error:
         raise UserError(f"cannot write the page into {out} ({error.strerror or error})") from error
 
 
+def _mood(judged: JudgedPoses) -> Mood:
+    """Bad: frames that judge bear out that a region of position or rotation holds less than it promises."""
+    if judged.frames == 0:
+        return "neutral"
+    held = zip(covariance.LEVELS, judged.coverage, strict=True)
+    return "good" if all(one.high >= level for level, row in held for one in row[:2]) else "bad"
+
+
+def _judged(judged: JudgedPoses) -> Table | None:
+    """Nothing where nothing judged."""
+    if judged.frames == 0:
+        return None
+
+    def cell(one: Share) -> str:
+        return f"{one.value:.1%} ({one.low:.1%} to {one.high:.1%})"
+
+    columns = [Column("level", "region of", ".0%"), *(Column(part, f"{part} held", cell) for part in PARTS)]
+    rows = [
+        {"level": level, **dict(zip(PARTS, row, strict=True))}
+        for level, row in zip(covariance.LEVELS, judged.coverage, strict=True)
+    ]
+    return Table(columns, rows)
+
+
 def curves_picture(measured: Measured) -> bytes:
     """PNG of the coverage curve and of errors against their predicted size."""
-    figure = Figure(figsize=(10, 4.2), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color="0.7", lw=1)
-    for column, (name, colour) in enumerate((("position", GREEN), ("rotation", BLUE), ("both", RED)), 1):
+    for column, (name, colour) in enumerate(zip(PARTS, (GREEN, BLUE, RED), strict=True), 1):
         left.plot(measured.curve[:, 0], measured.curve[:, column], color=colour, marker=".", label=name)
     left.set(xlabel="promised", ylabel="held", xlim=(0, 1), ylim=(0, 1))
     left.legend(fontsize=8)
     _scatter(right, measured)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def examples_picture(examples: list[Example]) -> bytes:
     """PNG of images with their answers below."""
     rows = -(-len(examples) // COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 3.3 * rows), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.6 * COLUMNS, 3.3 * rows)
     for axes, example in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, examples, strict=False):
         axes.imshow(example.rgb)
         colour = GREEN if example.answer.accepted else RED
@@ -115,7 +131,7 @@ def examples_picture(examples: list[Example]) -> bytes:
         axes.set(xticks=[], yticks=[])
         if not axes.has_data():
             axes.set_axis_off()
-    return _png(figure)
+    return png(figure)
 
 
 def _scatter(axes: Axes, measured: Measured) -> None:
@@ -147,13 +163,3 @@ def _wrapped(text: str, width: int = 42) -> str:
             else [*lines, word]
         )
     return "\n".join(lines)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.calibrate_measure import Judged, Measured
-from pose2rgbd_ros.evaluation.sheets import DEPTH_COLOURS, ERROR_COLOURS, Block, Column, draw_blocks
+from pose2rgbd_ros.evaluation.report import provenance
+from pose2rgbd_ros.evaluation.sheets import (
+    DEPTH_COLOURS,
+    ERROR_COLOURS,
+    Block,
+    Column,
+    draw_blocks,
+    new_figure,
+    png,
+)
 from pose2rgbd_ros.geometry.arrays import Float32, UInt8
 from pose2rgbd_ros.rendering.calibration import Calibration
+from pose2rgbd_ros.reports import table
+from pose2rgbd_ros.reports.page import Mood, Page, Section
+from pose2rgbd_ros.training.checkpoint import Checkpoint
 
-PAGE_FILE, SHEET_FILE = "calibration.html", "calibration.png"
-PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:15px/1.5 sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;color:#222}}
-img{{max-width:100%}} .verdict{{border-left:5px solid #0b6e4f;padding:.3rem .8rem}}</style>
-<h1>{title}</h1><p class="verdict">{verdict}</p>{notes}
-<h2>Judged, on frames that nothing was chosen on</h2>{judged}
-<h2>Promise and risk, on lines dealt anew among those that calibrate</h2>
-<p>Left: the share of pixels within the interval against the share it promises. Right: errors of depth among the pixels
-of the narrowest intervals.</p><img alt="reliability and risk" src="{curves}">
-<h2>Frames</h2><p>Held-out frames (those that judge, where there are any), with the final table.
-Grey is unknown. The last column shows where the truth lies
-nearer than the lower bound (red: by more than the margin) or farther than the upper one (blue).</p>
-<img alt="truth, depth, error and bounds" src="{sheet}">
-</html>
-"""
+PAGE_FILE, SHEET_FILE, CURVES_FILE = "calibration.html", "calibration.png", "calibration_curves.png"
 
 
 class ShownFrame:
@@ -60,41 +54,69 @@ class ShownFrame:
 def write_page(
     out: Path,
     title: str,
+    checkpoint: Checkpoint,
     calibration: Calibration,
     kind: str,
     measured: Measured,
     judged: Judged,
     frames: list[ShownFrame],
 ) -> None:
-    """Write calibration.html and the sheet of frames into `out`; UserError when it cannot be written."""
+    """Write calibration.html and its two pictures into `out`; UserError when it cannot be written."""
+    calibrated, told = f"{measured.line(calibration, kind)}.", f"{judged.line(calibration.level)}."
+    sections = [
+        Section("Judged, on frames that nothing was chosen on", _judged(judged, calibration.level), [told]),
+        Section.showing(
+            "Promise and risk, on lines dealt anew among those that calibrate", CURVES_FILE, "reliability and risk",
+            calibrated,
+            "Left: the share of pixels within the interval against the share it promises. Right: errors of depth among the "
+            "pixels of the narrowest intervals.",
+        ),
+        Section.showing(
+            "Frames", SHEET_FILE, "truth, depth, error and bounds",
+            "Held-out frames (those that judge, where there are any), with the final table. Grey is unknown. The last column "
+            "shows where the truth lies nearer than the lower bound (red: by more than the margin) or farther than the upper "
+            "one (blue).",
+        ),
+    ]  # fmt: skip
+    verdict = told if judged.frames and calibration.guard_limit >= 0 else calibrated
+    notes, mood = calibration.figures.get("notes", []), _mood(calibration, judged)
+    page = Page(title, verdict, sections, notes, provenance(checkpoint), mood)
     try:
         out.mkdir(parents=True, exist_ok=True)
         draw_blocks(out / SHEET_FILE, [_block(frames, calibration.margin_m)], title)
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in calibration.figures.get("notes", []))
-        page = PAGE.format(
-            title=html.escape(title), verdict=html.escape(measured.line(calibration, kind)), notes=notes,
-            judged=_judged(judged, calibration.level),
-            curves=_embedded(_curves(measured)), sheet=_embedded((out / SHEET_FILE).read_bytes()),
-        )  # fmt: skip
-        (out / PAGE_FILE).write_text(page)
+        layout.atomic_write(out / CURVES_FILE, _curves(measured))
+        layout.atomic_write(out / PAGE_FILE, page.html())
     except OSError as error:
         raise UserError(f"cannot write the page into {out} ({error.strerror or error})") from error
 
 
-def _judged(judged: Judged, level: float) -> str:
-    """The section: a sentence, and a table where something judged."""
-    sentence = f"<p>{html.escape(judged.line(level))}.</p>"
+def _mood(calibration: Calibration, judged: Judged) -> Mood:
+    """Bad: the guard withholds everything, or more is false-safe than was asked for."""
+    if calibration.guard_limit < 0:
+        return "bad"
     if judged.frames == 0:
-        return sentence
+        return "neutral"
+    return "good" if judged.false_safe.low <= calibration.false_safe else "bad"
+
+
+def _judged(judged: Judged, level: float) -> table.Table | None:
+    """Nothing where nothing judged."""
+    if judged.frames == 0:
+        return None
     shares = {
         "frames in the guard": judged.passed, f"{level:.0%} interval holds": judged.coverage,
         "nearer than the lower bound": judged.below, "false-safe": judged.false_safe, "known": judged.known,
     }  # fmt: skip
-    rows = "".join(
-        f"<tr><td>{name}</td><td>{one.value:.2%}</td><td>{one.low:.2%} to {one.high:.2%}</td></tr>"
+    columns = [
+        table.Column("what", ""),
+        table.Column("share", format=".2%"),
+        table.Column("range", f"95 % by resampling {judged.kind}", "s"),
+    ]
+    rows = [
+        {"what": name, "share": one.value, "range": f"{one.low:.2%} to {one.high:.2%}"}
         for name, one in shares.items()
-    )
-    return f"{sentence}<table><tr><th></th><th>share</th><th>95 % by resampling {judged.kind}</th></tr>{rows}</table>"
+    ]
+    return table.Table(columns, rows)
 
 
 def _block(frames: list[ShownFrame], margin_m: float) -> Block:
@@ -121,8 +143,7 @@ def _block(frames: list[ShownFrame], margin_m: float) -> Block:
 
 
 def _curves(measured: Measured) -> bytes:
-    figure = Figure(figsize=(10, 3.6), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 3.6)
     left, right = figure.subplots(1, 2)
     promised, held = np.array(measured.reliability).reshape(-1, 2).T
     left.plot([0.4, 1], [0.4, 1], color="0.7", lw=1)
@@ -141,10 +162,4 @@ def _curves(measured: Measured) -> bytes:
     figure.legend(loc="outside lower right", fontsize=8, ncols=2)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    return png(figure)

@@ -21,6 +21,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate, Finder
+from pose2rgbd_ros.reports.table import Column, Table
 
 # (m, deg): usual for 7-Scenes; the three of the long-term localization benchmark (Sattler et al. 2018); for coarse ways.
 THRESHOLDS = ((0.05, 5.0), (0.25, 2.0), (0.5, 5.0), (5.0, 10.0), (20.0, 20.0))
@@ -162,22 +163,19 @@ class MeanPose:
 
 def write_csv(path: Path, localized: Localized) -> None:
     """One line a frame: stamp, true and found position and quaternion, errors, whether accepted and why not. OSError."""
-    columns = ["stamp_ns"]
-    columns += [
-        f"{which}_{name}" for which in ("true", "found") for name in ("x", "y", "z", "qx", "qy", "qz", "qw")
-    ]
+    numbers = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    columns = ["stamp_ns", *(f"{which}_{name}" for which in ("true", "found") for name in numbers)]
     columns += ["position_error_m", "rotation_error_deg", "ms", "accepted", "reason"]
-    lines = [",".join(columns)]
-    rows = zip(
+    frames = zip(
         localized.stamps_ns, localized.T_true, localized.T_found, localized.position_m, localized.rotation_deg,
         localized.milliseconds, localized.accepted, localized.reasons, strict=True,
     )  # fmt: skip
-    for stamp_ns, true, found, metres, degrees, ms, accepted, reason in rows:
-        values = [_numbers(true), _numbers(found), f"{metres:.6g}", f"{degrees:.6g}", f"{ms:.2f}"]
-        lines.append(
-            ",".join([str(stamp_ns), *values, str(int(accepted)), '"' + reason.replace('"', "'") + '"'])
-        )
-    layout.atomic_write(path, ("\n".join(lines) + "\n").encode())
+    rows = []
+    for stamp_ns, true, found, metres, degrees, ms, accepted, reason in frames:
+        errors = [f"{metres:.6g}", f"{degrees:.6g}", f"{ms:.2f}"]
+        values = [int(stamp_ns), *_numbers(true), *_numbers(found), *errors, int(accepted), reason]
+        rows.append(dict(zip(columns, values, strict=True)))
+    layout.atomic_write(path, Table([*map(Column, columns)], rows).csv().encode())
 
 
 def _timed(finder: Finder, rgb: UInt8, camera: Camera) -> tuple[Estimate, float]:
@@ -186,8 +184,8 @@ def _timed(finder: Finder, rgb: UInt8, camera: Camera) -> tuple[Estimate, float]
     return estimate, 1e3 * (time.perf_counter() - start_s)
 
 
-def _numbers(T: Float64) -> str:
+def _numbers(T: Float64) -> list[str]:
     if not np.isfinite(T).all():
-        return ",".join([""] * 7)
+        return [""] * 7
     position, quaternion = se3.split(T)
-    return ",".join(f"{value:.9g}" for value in (*position, *quaternion))
+    return [f"{value:.9g}" for value in (*position, *quaternion)]

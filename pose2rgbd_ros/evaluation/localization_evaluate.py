@@ -16,6 +16,7 @@ from pose2rgbd_ros.evaluation.localization import Localized, localize
 from pose2rgbd_ros.evaluation.measured_on import MeasuredOn, choose_frames
 from pose2rgbd_ros.evaluation.result import SPLIT_WORDS
 from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 MODEL = "model"
@@ -23,15 +24,19 @@ KEPT = {
     "best": "the weights are those that were best on the held-out frames that choose (--keep best)",
     "last": "the weights are those of the end of the training; no held-out frame chose them",
 }
-MEASURES = {
-    "median_position_m": ("position (m)", ".3f"),
-    "median_rotation_deg": ("orientation (°)", ".2f"),
-    "mean_position_m": ("mean (m)", ".3f"),
-    "mean_rotation_deg": ("mean (°)", ".2f"),
-    "q90_position_m": ("90 % within (m)", ".2f"),
-    "within_0.25_m_2_deg": ("0.25 m, 2°", ".0%"),
-    "within_5_m_10_deg": ("5 m, 10°", ".0%"),
-}
+COLUMNS = (
+    Column("method", ""),
+    Column("images"),
+    Column("median_position_m", "position", ".3f", "m"),
+    Column("median_rotation_deg", "orientation", ".2f", "°"),
+    Column("mean_position_m", "mean", ".3f", "m"),
+    Column("mean_rotation_deg", "mean", ".2f", "°"),
+    Column("q90_position_m", "90 % within", ".2f", "m"),
+    Column("within_0.25_m_2_deg", "0.25 m, 2°", ".0%"),
+    Column("within_5_m_10_deg", "5 m, 10°", ".0%"),
+    Column("rejected", format="d"),
+    Column("median_ms", "ms a frame", ".1f"),
+)
 
 
 @dataclass
@@ -60,33 +65,41 @@ class PoseEvaluation:
             f"{SPLIT_WORDS.get(chosen.split, chosen.split)}, {chosen.seen}"
         )
 
-    def cells(self, group: str = "") -> list[list[str]]:
-        """A table as text, the header first: each method on colour, then on grey images; of all frames, or a group's."""
-        rows = [["", "images", *(label for label, _ in MEASURES.values()), "rejected", "ms a frame"]]
-        for kind, said in (("colour", self.colour), ("grey", self.grey)):
-            for name, localized in said.items():
-                scores = self._of(localized, group).scores()
-                figures = [format(scores[measure], style) for measure, (_, style) in MEASURES.items()]
-                title = self.name if name == MODEL else localized.name
-                rows.append([title, kind, *figures, f"{scores['rejected']}", f"{scores['median_ms']:.1f}"])
-        return rows
+    def scored(self, group: str = "") -> Table:
+        """Each method on colour, then on grey images; of all frames, or a group's."""
+        rows = [
+            {
+                "method": self.name if name == MODEL else localized.name,
+                "images": kind,
+                **self._of(localized, group).scores(),
+            }
+            for kind, said in (("colour", self.colour), ("grey", self.grey))
+            for name, localized in said.items()
+        ]
+        return Table(COLUMNS, rows, strong=[0])
 
     def table(self) -> str:
         """Markdown: everything in words and numbers."""
         parts = [
-            _markdown(self.cells()),
+            self.scored().markdown(),
             f"Medians unless it says otherwise; measured on {self.measured_on()}.",
         ]
         for group, frames in self.chosen.groups.items():
-            parts.append(f"{group}, {counted(len(frames), 'frame')}:\n\n{_markdown(self.cells(group))}")
+            parts.append(f"{group}, {counted(len(frames), 'frame')}:\n\n{self.scored(group).markdown()}")
         return "\n\n".join([*parts, self.verdict() + ".", *self.notes])
+
+    def share_of_mean_pose(self) -> float | None:
+        """Median position error as a share of the mean training pose's; None without training frames at hand."""
+        if "mean-pose" not in self.colour:
+            return None
+        ours, theirs = (self.colour[name].scores()["median_position_m"] for name in (MODEL, "mean-pose"))
+        return float(ours / theirs)
 
     def verdict(self) -> str:
         """One sentence: the medians, beside always saying the mean pose where the training frames are at hand."""
-        scores = self.colour[MODEL].scores()
+        scores, share = self.colour[MODEL].scores(), self.share_of_mean_pose()
         text = f"median error {scores['median_position_m']:.3g} m, {scores['median_rotation_deg']:.3g}°"
-        if "mean-pose" in self.colour:
-            share = scores["median_position_m"] / self.colour["mean-pose"].scores()["median_position_m"]
+        if share is not None:
             text += f": {share:.0%} of the mean training pose's position error"
         if scores["rejected"]:
             text += f"; {scores['rejected']} of {counted(scores['frames'], 'frame')} rejected"
@@ -193,9 +206,3 @@ def _training(
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
-
-
-def _markdown(cells: list[list[str]]) -> str:
-    header, *rows = cells
-    marks = ["---", "---", *["---:"] * (len(header) - 2)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted
@@ -18,34 +13,15 @@ from pose2rgbd_ros.evaluation import localization_curves
 from pose2rgbd_ros.evaluation.baselines import NearestFrame
 from pose2rgbd_ros.evaluation.localization import Localized, write_csv
 from pose2rgbd_ros.evaluation.localization_evaluate import MODEL, PoseEvaluation
-from pose2rgbd_ros.evaluation.sheets import Block, Column, draw_blocks
+from pose2rgbd_ros.evaluation.report import provenance
+from pose2rgbd_ros.evaluation.sheets import Block, Column, draw_blocks, new_figure, png
 from pose2rgbd_ros.geometry.arrays import Float64, Int64, UInt8
 from pose2rgbd_ros.models.view import ViewModel
+from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.settings import write_yaml
 
 SHEET, CURVES, MAP = "frames.png", "curves.png", "map.png"
 SHOWN = 4  # best frames, and worst
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
- body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222; }}
- table {{ border-collapse: collapse; margin: 1rem 0; }}
- th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }}
- th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) {{ text-align: left; }}
- .verdict {{ font-size: 1.15rem; padding: .6rem 1rem; border-left: 4px solid #0b6e4f; background: #f7f7f7; }}
- img {{ max-width: 100%; }} .note {{ color: #a33; }}
-</style>
-<h1>{title}</h1>
-<p class="verdict">{verdict}.</p>
-{tables}
-<p>Measured on {measured_on}. Medians unless it says otherwise; the shares are of all frames, rejected ones included.</p>
-{notes}
-<h2>Shares of the frames within an error</h2><img alt="cumulative curves" src="{curves}">
-<h2>Found against true positions</h2><img alt="map" src="{map}">
-<h2>Best and worst frames</h2><img alt="best and worst frames" src="{sheet}">
-</html>
-"""
 
 
 def write_report(out: Path, evaluation: PoseEvaluation) -> None:
@@ -60,43 +36,34 @@ def write_report(out: Path, evaluation: PoseEvaluation) -> None:
         layout.atomic_write(out / CURVES, _curves(evaluation))
         layout.atomic_write(out / MAP, _map(evaluation))
         _draw_frames(out / SHEET, evaluation, title)
-        (out / "index.html").write_text(_page(out, evaluation, title))
+        layout.atomic_write(out / "index.html", _page(evaluation, title).html())
     except OSError as error:
         raise UserError(f"cannot write the report into {out} ({error.strerror or error})") from error
 
 
-def _page(out: Path, evaluation: PoseEvaluation, title: str) -> str:
-    tables = _table(evaluation.cells())
-    for group, frames in evaluation.chosen.groups.items():
-        tables += (
-            f"<h3>{html.escape(group)}, {counted(len(frames), 'frame')}</h3>{_table(evaluation.cells(group))}"
-        )
-    return PAGE.format(
-        title=html.escape(title),
-        verdict=html.escape(evaluation.verdict()),
-        tables=tables,
-        measured_on=html.escape(evaluation.measured_on()),
-        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in evaluation.notes),
-        **{
-            name: _embedded(out / file) for name, file in (("curves", CURVES), ("map", MAP), ("sheet", SHEET))
-        },
+def _page(evaluation: PoseEvaluation, title: str) -> Page:
+    share = evaluation.share_of_mean_pose()
+    mood: Mood = "neutral"
+    if share is not None:
+        mood = "good" if share < 1 else "bad"
+    measured_on = (
+        f"Measured on {evaluation.measured_on()}. Medians unless it says otherwise; the shares are of all frames, "
+        "rejected ones included."
     )
-
-
-def _table(cells: list[list[str]]) -> str:
-    header, *rows = cells
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _embedded(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    sections = [Section(table=evaluation.scored(), text=[measured_on])]
+    for group, frames in evaluation.chosen.groups.items():
+        sections.append(Section(f"{group}, {counted(len(frames), 'frame')}", evaluation.scored(group)))
+    sections += [
+        Section.showing("Shares of the frames within an error", CURVES, "cumulative curves"),
+        Section.showing("Found against true positions", MAP, "map"),
+        Section.showing("Best and worst frames", SHEET, "best and worst frames"),
+    ]
+    facts = provenance(evaluation.checkpoint)
+    return Page(title, f"{evaluation.verdict()}.", sections, evaluation.notes, facts, mood)
 
 
 def _curves(evaluation: PoseEvaluation) -> bytes:
-    figure = Figure(figsize=(11, 4), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4)
     for line, (axes, kind) in enumerate(zip(figure.subplots(1, 2), localization_curves.KINDS, strict=True)):
         errors = [(each.position_m, each.rotation_deg)[line] for each in evaluation.colour.values()]
         localization_curves.prepare(axes, *kind, errors)
@@ -106,7 +73,7 @@ def _curves(evaluation: PoseEvaluation) -> bytes:
                 label = (evaluation.name if name == MODEL else each.name) + (", grey" if style == ":" else "")
                 localization_curves.plot(axes, error, each.accepted, label, f"C{i}", style)
     figure.axes[0].legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _map(evaluation: PoseEvaluation) -> bytes:
@@ -116,8 +83,7 @@ def _map(evaluation: PoseEvaluation) -> bytes:
     trained_m = evaluation.checkpoint.training_T_map_cam[:, :3, 3]
     everything = np.concatenate([trained_m, true_m])
     across, up = np.sort(np.argsort(np.ptp(everything, axis=0))[1:])
-    figure = Figure(figsize=(9, 8), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 8)
     axes = figure.add_subplot()
     axes.plot(trained_m[:, across], trained_m[:, up], ".", color="0.8", ms=3, label="trained on")
     for inside, colour, label in ((found.accepted, "#c0392b", "found"), (~found.accepted, "0.5", "rejected")):
@@ -130,7 +96,7 @@ def _map(evaluation: PoseEvaluation) -> bytes:
     axes.set(xlabel=f"{'xyz'[across]} (m)", ylabel=f"{'xyz'[up]} (m)", aspect="equal")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_frames(path: Path, evaluation: PoseEvaluation, title: str) -> None:
@@ -194,9 +160,3 @@ def _shown(evaluation: PoseEvaluation, model: ViewModel, T_map_cam: Float64) -> 
 
 def _labels(found: Localized, rows: Int64, word: str) -> list[str]:
     return [f"{word}\n{found.position_m[row]:.3g} m, {found.rotation_deg[row]:.3g}°" for row in rows]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()

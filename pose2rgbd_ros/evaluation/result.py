@@ -9,6 +9,7 @@ import numpy as np
 
 from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.evaluation.sheets import SheetRow
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.metrics import is_collapsed
 
@@ -121,30 +122,26 @@ class Evaluation:
 
     def table(self) -> str:
         """Markdown: a row a method, what it was measured on, the verdict, and each group of frames by itself."""
-        parts = [_markdown(self.cells()), f"Measured on {self.measured_on()}.", self.verdict() + "."]
+        parts = [self.scored().markdown(), f"Measured on {self.measured_on()}.", self.verdict() + "."]
         for group, inside in self.groups.items():
-            cells = self.cells(self.group_scores()[group])
-            parts.append(f"{group}, {counted(int(inside.sum()), 'frame')}:\n\n{_markdown(cells)}")
+            scored = self.scored(self.group_scores()[group])
+            parts.append(f"{group}, {counted(int(inside.sum()), 'frame')}:\n\n{scored.markdown()}")
         return "\n\n".join([*parts, *self.notes])
 
-    def cells(self, scores: dict[str, dict[str, float]] | None = None) -> list[list[str]]:
-        """A table of scores (all frames') as text cells, the header first."""
+    def scored(self, scores: dict[str, dict[str, float]] | None = None) -> Table:
+        """A table of scores, all frames' or those given: a row a method."""
         scores = self.scores if scores is None else scores
-        measures = {
-            "rgb_mae_px": ("RGB MAE (of 255)", ".2f"),
-            "psnr_db": ("PSNR (dB)", ".2f"),
-            "ssim": ("SSIM", ".3f"),
-            "depth_mae": (f"depth MAE {'(m)' if self.depth_unit == 'm' else self.depth_unit}", ".3g"),
-            "depth_known": ("depth known", ".3f"),
-            "variation": ("variation", ".2f"),
-        }
-        shown = {name: label for name, label in measures.items() if name in scores["model"]}
-        rows = [["", *(label for label, _ in shown.values())]]
-        for method, values in scores.items():
-            rows.append(
-                [METHODS[method], *(format(values[name], style) for name, (_, style) in shown.items())]
-            )
-        return rows
+        columns = (
+            Column("rgb_mae_px", "RGB MAE", ".2f", "of 255"),
+            Column("psnr_db", "PSNR", ".2f", "dB"),
+            Column("ssim", "SSIM", ".3f"),
+            Column("depth_mae", "depth MAE", ".3g", self.depth_unit.strip("()")),
+            Column("depth_known", "depth known", ".3f"),
+            Column("variation", "variation", ".2f"),
+        )
+        shown = [column for column in columns if column.key in scores["model"]]
+        rows = [{"method": METHODS[method], **values} for method, values in scores.items()]
+        return Table([Column("method", ""), *shown], rows, strong=[list(scores).index("model")])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for metrics.yaml."""
@@ -184,9 +181,3 @@ class Evaluation:
                 "weights_sha256": self.checkpoint.weights_sha256,
             },
         }
-
-
-def _markdown(cells: list[list[str]]) -> str:
-    header, *rows = cells
-    lines = [" | ".join(header), " | ".join(["---", *["---:"] * (len(header) - 1)])]
-    return "\n".join(f"| {line} |" for line in [*lines, *(" | ".join(row) for row in rows)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -87,9 +88,23 @@ def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110
         for j, column in enumerate(block.columns):
             _draw_column(figure, grid, j, column, block.labels)
         top -= height
-    figure.suptitle("\n".join(lines), fontsize=9, y=1 - 0.12 / high)
+    figure.suptitle("\n".join(lines), fontsize=9, y=1 - 0.12 / high, parse_math=False)  # names may hold a $
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def new_figure(width_inch: float, height_inch: float, dpi: int = 90) -> Figure:
+    """A figure that needs no window."""
+    figure = Figure(figsize=(width_inch, height_inch), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The picture as a file's content, its margins cut off."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def _draw_column(figure: Figure, grid: Any, j: int, column: Column, labels: list[str]) -> None:
@@ -101,7 +116,7 @@ def _draw_column(figure: Figure, grid: Any, j: int, column: Column, labels: list
         if i == 0:
             axes.set_title(column.title, fontsize=8)
         if j == 0:
-            axes.set_ylabel(label, fontsize=7)
+            axes.set_ylabel(label, fontsize=7, parse_math=False)
         if image is not None:
             shown = axes.imshow(image, cmap=column.colours, vmin=column.low, vmax=column.high, aspect="equal")
     if column.colours and shown is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import support.small_relief as small_relief
 import yaml
+from support.pages import read_page
 
 from pose2rgbd_ros.cli import calibrate
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
@@ -100,9 +101,14 @@ def test_what_judges_changes_no_bound_and_is_told_apart(
     assert np.nanmedian(images.depth - images.depth_lower) < 0.5, (
         "as deep as the noise of the frames that choose"
     )
-    page = (run / "report" / "calibration.html").read_text()
-    assert "Judged, on frames that nothing was chosen on" in page
-    assert f"judged on {len(split.judge)} other held-out frames" in page
+    page = read_page(run / "report" / "calibration.html")
+    assert "Judged, on frames that nothing was chosen on" in page.text
+    assert f"judged on {len(split.judge)} other held-out frames" in page.text
+    assert [picture.name for picture in page.pictures] == ["calibration_curves.png", "calibration.png"]
+    assert page.verdict == ("bad", f"{judged}."), "4 m off"
+    assert calibrated in page.text
+    false_safe = next(row for row in page.tables[0] if row[0] == "false-safe")
+    assert false_safe[1] == f"{figures['judged']['false_safe'][0]:.2%}"
     again = judge(run / "checkpoint", Dataset(dataset), Units(split.judge, 0 * split.judge, "lines"))
     assert again.false_safe.value == pytest.approx(figures["judged"]["false_safe"][0], abs=1e-4)
 
@@ -144,12 +150,14 @@ def test_it_writes_figures_tables_and_a_page(flight: tuple[Path, Path], capsys: 
     assert calibrate.main([str(run), str(dataset), "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "calibrated on held-out stretches of 1 line: 90% interval holds" in told
-    assert (run / "report" / "calibration.html").stat().st_size > 1000
+    page = read_page(run / "report" / "calibration.html")
     figures = yaml.safe_load((run / "checkpoint" / "calibration.yaml").read_text())["figures"]
     assert figures["frames"] == FRAMES
     assert figures["judged"] == {"frames": 0, "units": 0, "unit": "lines"}
     assert "nothing was left to judge on" in told
-    assert "nothing was left to judge on" in (run / "report" / "calibration.html").read_text()
+    assert page.verdict == ("neutral", f"{told.splitlines()[0].strip()}.")
+    assert page.tables == []
+    assert "nothing was left to judge on" in page.text
     assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
     renderer = Renderer(run / "checkpoint", "cpu", threads=1)
     usual_m = np.nanmedian(np.stack([Dataset(dataset).depth(index) for index in range(FRAMES)]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from support.pages import read_page
 
 from pose2rgbd_ros.cli import evaluate as evaluate_command
 from pose2rgbd_ros.cli import train as train_command
@@ -94,13 +94,39 @@ def test_the_pictures_are_readable(trained: Trained, tmp_path: Path) -> None:
     evaluate(trained.run, trained.dataset, tmp_path, device="cpu")
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape[1] > sheet.shape[0] > 300, "six frames, seven columns"
-    page = (tmp_path / "index.html").read_text()
+    page = read_page(tmp_path / "index.html")
     failures = cv2.imread(str(tmp_path / "failures.png"))
     assert failures.shape[1] == sheet.shape[1]
-    assert page.count("data:image/") == 3
-    words = re.sub(r"data:image/[^\"']+", "", page)  # whose base64 may happen to spell it
-    assert "http" not in words, "self-contained"
-    assert len(page) < 1_500_000
+    assert [picture.name for picture in page.pictures] == ["sheet.png", "failures.png", "curves.png"]
+
+
+def test_the_page_tells_what_the_table_tells_and_what_the_model_is(trained: Trained, tmp_path: Path) -> None:
+    result = evaluate(trained.run, trained.dataset, tmp_path, device="cpu")
+    page, checkpoint = read_page(tmp_path / "index.html"), load_checkpoint(trained.run)
+    assert page.title == "slice-4 rgbd 32 px on flight"
+    assert page.verdict == ("good", f"{result.verdict()}.")
+    written = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (tmp_path / "table.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    assert page.tables == [written]
+    assert page.styles == [["", "strong", "", ""]]
+    for fact in (
+        f"Measured on {result.measured_on()}.", "trained on flight: 64 of 80 frames", checkpoint.weights_sha256[:16],
+        f"{checkpoint.provenance['images']} images in {checkpoint.provenance['seconds']} s on cpu", "slices 4",
+        f"fx {checkpoint.camera.fx:.1f}", f"{checkpoint.map_frame} / {checkpoint.camera_frame}",
+    ):  # fmt: skip
+        assert fact in page.text
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)> & \"'", "$x^{$ {{ 7*7 }} %41 #?|"])
+def test_a_dataset_may_have_any_name(trained: Trained, tmp_path: Path, name: str) -> None:
+    shutil.copytree(trained.dataset, tmp_path / name)
+    evaluate(trained.run, tmp_path / name, tmp_path / "report", device="cpu")
+    page = read_page(tmp_path / "report" / "index.html")
+    assert page.title == f"slice-4 rgbd 32 px on {name}"
+    assert f"8 frames of {name}: " in page.text
 
 
 def test_baselines_by_hand(trained: Trained, tmp_path: Path) -> None:
@@ -231,7 +257,7 @@ def test_parts_of_the_frames_are_scored_apart(trained: Trained, tmp_path: Path) 
         expected = result.per_frame["model"]["rgb_mae_px"][inside].mean()
         assert written[group]["model"]["rgb_mae_px"] == pytest.approx(expected, abs=1e-4)
         assert f"{group}, {inside.sum()} frames:" in (tmp_path / "table.md").read_text()
-        assert f"<h3>{group}, {inside.sum()} frames</h3>" in (tmp_path / "index.html").read_text()
+        assert f" {group}, {inside.sum()} frames " in read_page(tmp_path / "index.html").text
 
 
 def test_a_size_that_the_network_cannot_make(trained: Trained, tmp_path: Path) -> None:
@@ -322,7 +348,9 @@ def test_a_collapsed_model_is_shouted_about(trained: Trained, tmp_path: Path) ->
     result = evaluate(tmp_path / "collapsed", trained.dataset, tmp_path / "report", device="cpu")
     assert result.collapsed
     assert "COLLAPSED" in result.table()
-    assert "COLLAPSED" in (tmp_path / "report" / "index.html").read_text()
+    mood, verdict = read_page(tmp_path / "report" / "index.html").verdict
+    assert mood == "bad"
+    assert "COLLAPSED" in verdict
     assert read_yaml(tmp_path / "report" / "metrics.yaml")["collapsed"] is True
 
 

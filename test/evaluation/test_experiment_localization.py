@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.pages import read_page
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -71,7 +72,14 @@ def test_the_tables_tell_every_method_with_its_spread_and_the_papers_figures(
     }
     for picture in ("redkitchen-curves.png", "redkitchen-saliency-32.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
-    assert "data:image/png;base64" in (out / "index.html").read_text()
+    page = read_page(out / "index.html")
+    assert [picture.name for picture in page.pictures] == [
+        "redkitchen-curves.png",
+        "redkitchen-saliency-32.png",
+    ]
+    assert page.tables[0][0][:5] == ["method", "px", "position (m)", "orientation (°)", "paper: redkitchen"]
+    assert len(page.tables) == 2, "the methods, and where the networks look"
+    assert "is nearest, median position error" in page.verdict[1]
 
 
 def test_all_methods_of_a_seed_are_measured_on_the_same_frames(outcome: Outcome) -> None:

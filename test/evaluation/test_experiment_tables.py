@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pages import read_page
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -106,9 +107,11 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     assert lines[-3]["rgb_mae_px"] == "33.0"
     values = read_yaml(tmp_path / "tables.yaml")
     assert values["tables"][0]["rows"][3]["groups"]["random"]["model"]["rgb_mae_px"] == 33.0
-    page = (tmp_path / "index.html").read_text()
-    assert "a &lt;city&gt;" in page
-    assert "33.00" in page
+    page = read_page(tmp_path / "index.html")
+    assert "Measured on a <city>." in page.text
+    assert page.verdict == ("neutral", "4 networks trained and measured.")
+    assert page.styles[0][-2:] == ["muted", "muted"]
+    assert "33.00" in page.tables[0][4]
 
 
 def test_a_twin_with_relative_depth_keeps_all_but_the_unit(

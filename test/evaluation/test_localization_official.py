@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pages import read_page
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset import layout
@@ -81,7 +82,13 @@ def test_a_network_of_both_kinds_is_reported_with_poses_and_pictures(
     assert "| retrieval | colour |" in text
     assert "RGB MAE" in text
     report = tmp_path / "run" / "report"
-    assert "data:image/png;base64" in (report / "index.html").read_text()
+    page = read_page(report / "index.html")
+    scores = read_yaml(report / "metrics.yaml")["scores"]["colour"]
+    ours, mean = (scores[name]["median_position_m"] for name in ("model", "mean-pose"))
+    assert page.verdict[0] == ("good" if ours < mean else "bad")
+    assert f": {ours / mean:.0%} of the mean training pose's" in page.verdict[1]
+    assert [picture.name for picture in page.pictures] == ["curves.png", "map.png", "frames.png"]
+    assert f"SHA-256 {load_checkpoint(tmp_path / 'run').weights_sha256[:16]}" in page.text
     for picture in ("curves.png", "map.png", "frames.png", "pictures/sheet.png"):
         assert (report / picture).read_bytes().startswith(b"\x89PNG")
 

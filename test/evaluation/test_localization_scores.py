@@ -57,7 +57,7 @@ def test_errors_are_metres_and_degrees_and_rejections_are_counted(
     rows = list(csv.DictReader((tmp_path / "frames.csv").open()))
     assert [row["accepted"] for row in rows] == ["1", "0", "0", "1", "1", "1"]
     assert rows[1]["found_x"] == ""
-    assert rows[1]["reason"] == "it is 'black'"
+    assert rows[1]["reason"] == 'it is "black"'
     assert float(rows[0]["found_x"]) - float(rows[0]["true_x"]) == pytest.approx(1.0, abs=1e-6)
     assert [int(row["stamp_ns"]) for row in rows] == dataset.stamps_ns.tolist()
     assert said.part(found).scores()["rejected"] == 1

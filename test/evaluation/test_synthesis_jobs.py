@@ -72,7 +72,7 @@ def test_route_from_the_command_line(
     ]
     assert synthesize.main([*given, "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
-    assert "| linear | relief | - |" in shown
+    assert "| linear | relief | – |" in shown
     assert (tmp_path / "table.md").read_text() in shown
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 300
     for name in ("linear", "parabola"):

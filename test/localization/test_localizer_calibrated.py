@@ -14,6 +14,7 @@ import support.small_relief as small_relief
 import yaml
 from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
+from support.pages import read_page
 
 from pose2rgbd_ros.cli import calibrate, locate
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -65,10 +66,17 @@ def test_it_writes_figures_arrays_and_a_page(place: tuple[Path, Path]):
     judged = figures["judged"]
     assert judged["frames"] == len(split.judge)
     assert set(judged["coverage"]) == {"0.5", "0.9", "0.95"}
-    page = (run / "report" / "calibration.html").read_text()
-    assert f"judged on {len(split.judge)} other held-out frames" in page
-    for name in ("calibration.html", "coverage.png", "examples.png"):
-        assert (run / "report" / name).stat().st_size > 1000
+    page = read_page(run / "report" / "calibration.html")
+    assert f"judged on {len(split.judge)} other held-out frames" in page.text
+    assert [picture.name for picture in page.pictures] == ["coverage.png", "examples.png"]
+    kept = all(
+        judged["coverage"][level][part][2] >= float(level)
+        for level in judged["coverage"]
+        for part in ("position", "rotation")
+    )
+    assert page.verdict[0] == ("good" if kept else "bad")
+    value, low, high = judged["coverage"]["0.9"]["position"]
+    assert page.tables[0][2][:2] == ["90%", f"{value:.1%} ({low:.1%} to {high:.1%})"]
 
 
 def test_what_judges_changes_no_covariance_and_no_limit(place: tuple[Path, Path], tmp_path: Path):

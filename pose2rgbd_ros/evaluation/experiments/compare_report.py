@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.experiments.compare import Compared, Comparison
+from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
 
-MEASURES = {
-    "rgb_mae_px": ("RGB MAE (of 255)", ".2f"),
-    "psnr_db": ("PSNR (dB)", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "depth_mae": ("depth MAE", ".2f"),
-    "depth_known": ("depth known", ".3f"),
-}
+MEASURES = ("rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known")
+EFFORT = ("bytes", "parameters", "seconds", "images", "epochs")
 BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
-NOTHING = "–"
 
 
 def write_report(out: Path, comparison: Comparison, picture: bool) -> None:
@@ -44,8 +36,8 @@ def markdown(comparison: Comparison) -> str:
     """Quality by group of held-out frames, then cost, with what they were measured on."""
     parts = [_effort(comparison)]
     for group in _groups(comparison):
-        parts += [f"### {group[0].upper()}{group[1:]}", _table(_quality(comparison, group))]
-    parts += ["### Cost", _table(_costs(comparison)), *_remarks(comparison)]
+        parts += [f"### {group[0].upper()}{group[1:]}", _quality(comparison, group).markdown()]
+    parts += ["### Cost", _costs(comparison).markdown(), *_remarks(comparison)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -63,58 +55,70 @@ def _effort(comparison: Comparison) -> str:
     )
 
 
-def _quality(comparison: Comparison, group: str) -> list[list[str]]:
-    """The header, a row a model, and the baselines of each size."""
+def _quality(comparison: Comparison, group: str) -> Table:
+    """A row a model, and the baselines of each size."""
     unit = next((each.measured[0].depth_unit for each in comparison.models if each.measured), "m")
-    labels = [label for label, _ in MEASURES.values()]
-    labels[3] += " (m)" if unit == "m" else " (rel.)"
-    rows = [["model", "px", *labels]]
-    for each in comparison.models:
-        if each.measured:
-            rows.append([each.entry.name, str(each.entry.size), *_cells(each, group, "model")])
-    for size in dict.fromkeys(each.entry.size for each in comparison.models):
-        of_size = [each for each in comparison.models if each.entry.size == size and each.measured]
-        for method, label in BASELINES.items():
-            if of_size:
-                rows.append([f"*{label}*", str(size), *_cells(of_size[0], group, method)])
-    return rows
+    columns = [
+        Column("name", "model"),
+        Column("size", "px", "d"),
+        Column("rgb_mae_px", "RGB MAE", mean_spread(".2f"), "of 255"),
+        Column("psnr_db", "PSNR", mean_spread(".2f"), "dB"),
+        Column("ssim", "SSIM", mean_spread(".3f")),
+        Column("depth_mae", "depth MAE", mean_spread(".2f"), unit if unit == "m" else "rel."),
+        Column("depth_known", "depth known", mean_spread(".3f")),
+    ]
+    measured = [each for each in comparison.models if each.measured]
+    rows = [_scores(each.entry.name, each, group, "model") for each in measured]
+    of_size = {each.entry.size: each for each in reversed(measured)}  # the first of each size
+    for size in dict.fromkeys(each.entry.size for each in measured):
+        rows += [_scores(label, of_size[size], group, method) for method, label in BASELINES.items()]
+    return Table(columns, rows, muted=range(len(measured), len(rows)))
 
 
-def _cells(each: Compared, group: str, method: str) -> list[str]:
-    cells = []
-    for name, (_, style) in MEASURES.items():
-        values = [seed.groups.get(group, {}).get(method, {}).get(name, math.nan) for seed in each.measured]
-        cells.append(_with_spread(values, style))
-    return cells
+def _scores(name: str, each: Compared, group: str, method: str) -> dict[str, Any]:
+    seeds = [seed.groups.get(group, {}).get(method, {}) for seed in each.measured]
+    values = {measure: [seed.get(measure, math.nan) for seed in seeds] for measure in MEASURES}
+    return {"name": name, "size": each.entry.size, **values}
 
 
-def _with_spread(values: list[float], style: str) -> str:
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return NOTHING
-    mean = format(float(np.mean(known)), style)
-    return mean if len(known) == 1 else f"{mean} ± {float(np.std(known, ddof=1)):{style}}"
-
-
-def _costs(comparison: Comparison) -> list[list[str]]:
+def _costs(comparison: Comparison) -> Table:
     clock = "CPU" if comparison.clock == "cpu" else "wall"
-    sizes = sorted({size for each in comparison.models for size in map(int, each.cost.get("ms", {}))})
-    header = ["model", "px", "MB", f"training ({clock} min)", "images shown"]
-    header += [f"{size} px: ms a frame ({clock})" for size in sizes]
-    header += [f"{size} px: peak MB" for size in sizes] + ["backend"]
-    rows = [header]
+    sizes = _render_sizes(comparison)
+    columns = [
+        Column("name", "model"),
+        Column("size", "px", "d"),
+        Column("mb", "MB", ".1f"),
+        Column("minutes", "training", ".1f", f"{clock} min"),
+        Column("images", "images shown", "d"),
+        *(Column(f"ms_{size}", f"{size} px: ms a frame", ".1f", clock) for size in sizes),
+        *(Column(f"peak_mb_{size}", f"{size} px: peak MB", ".0f") for size in sizes),
+        Column("backend", format="s"),
+    ]
+    rows = []
     for each in comparison.models:
         if not each.measured:
             continue
         effort = each.measured[0].effort
-        learnt = effort["images"] > 0
-        row = [each.entry.name, str(each.entry.size), f"{effort['bytes'] / 1e6:.1f}"]
-        row += [f"{effort['seconds'] / 60:.1f}" if learnt else "0", str(effort["images"])]
-        for what, style in (("ms", ".1f"), ("peak_mb", ".0f")):
-            values = each.cost.get(what, {})
-            row += [format(values[str(size)], style) if str(size) in values else NOTHING for size in sizes]
-        rows.append([*row, each.cost.get("backend", NOTHING)])
-    return rows
+        rows.append({
+            "name": each.entry.name,
+            "size": each.entry.size,
+            "mb": effort["bytes"] / 1e6,
+            "minutes": effort["seconds"] / 60 if effort["images"] else "0",
+            "images": effort["images"],
+            "backend": each.cost.get("backend"),
+            **_cost(each),
+        })  # fmt: skip
+    return Table(columns, rows)
+
+
+def _render_sizes(comparison: Comparison) -> list[int]:
+    return sorted({int(size) for each in comparison.models for size in each.cost.get("ms", {})})
+
+
+def _cost(each: Compared) -> dict[str, float]:
+    """Of rendering: "ms_128" and the like."""
+    of = {what: each.cost.get(what, {}) for what in ("ms", "peak_mb")}
+    return {f"{what}_{size}": value for what, values in of.items() for size, value in values.items()}
 
 
 def _remarks(comparison: Comparison) -> list[str]:
@@ -137,32 +141,21 @@ def _groups(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _table(rows: list[list[str]]) -> str:
-    header, *body = rows
-    marks = ["---"] + ["---:"] * (len(header) - 1)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, marks, *body))
-
-
 def _csv(comparison: Comparison) -> str:
-    """A line for each model, seed, group and method."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    effort = ("bytes", "parameters", "seconds", "images", "epochs")
-    sizes = [
-        str(size) for size in sorted({int(s) for each in comparison.models for s in each.cost.get("ms", {})})
-    ]
-    costs = [f"{what}_{size}" for what in ("ms", "peak_mb") for size in sizes]
-    writer.writerow(["model", "size_px", "seed", "group", "method", *MEASURES, *effort, *costs])
-    for each in comparison.models:
-        cost = [each.cost.get(what, {}).get(size, "") for what in ("ms", "peak_mb") for size in sizes]
-        for seed, measured in enumerate(each.measured):
-            front = [each.entry.name, each.entry.size, seed]
-            told = [measured.effort.get(name, "") for name in effort]
-            for group, methods in measured.groups.items():
-                for method, scores in methods.items():
-                    own = [*told, *cost] if method == "model" else [""] * (len(told) + len(cost))
-                    writer.writerow([*front, group, method, *(scores.get(m, "") for m in MEASURES), *own])
-    return text.getvalue()
+    """A line for each model, seed, group and method; effort and cost beside the model's own."""
+    costs = [f"{what}_{size}" for what in ("ms", "peak_mb") for size in _render_sizes(comparison)]
+    names = ("model", "size_px", "seed", "group", "method", *MEASURES, *EFFORT, *costs)
+    rows = [
+        {
+            "model": each.entry.name, "size_px": each.entry.size, "seed": seed, "group": group, "method": method, **scores,
+            **({**measured.effort, **_cost(each)} if method == "model" else {}),
+        }
+        for each in comparison.models
+        for seed, measured in enumerate(each.measured)
+        for group, methods in measured.groups.items()
+        for method, scores in methods.items()
+    ]  # fmt: skip
+    return Table([*map(Column, names)], rows).csv()
 
 
 def _values(comparison: Comparison) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ def draw_curves(path: Path, place: Place) -> None:
                 _curve(axes, [row for row in shown if row.method == method], line)
         seeds = len({row.seed for row in shown})
         together = f", {seeds} seeds together" if seeds > 1 else ""
-        grid[0, column].set_title(f"{place_name(place.dataset)}{f', {size} px' if size else ''}{together}")
+        title = f"{place_name(place.dataset)}{f', {size} px' if size else ''}{together}"
+        grid[0, column].set_title(title, parse_math=False)
     handles = grid[0, 0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=8, loc="outside lower center", ncols=2 + len(sizes))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +50,12 @@ def draw_curves(path: Path, place: Place) -> None:
 
 def read_frames(file: Path) -> tuple[Float64, Float64, Bool]:
     """Position (m) and orientation (deg) errors (N,), and which frames were accepted, of a frames.csv."""
-    values = np.genfromtxt(
-        file, delimiter=",", skip_header=1, usecols=(15, 16, 18), encoding="utf-8", ndmin=2
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    metres, degrees = (
+        np.array([row[name] for row in rows], float) for name in ("position_error_m", "rotation_error_deg")
     )
-    return values[:, 0], values[:, 1], values[:, 2] > 0.5
+    return metres, degrees, np.array([row["accepted"] == "1" for row in rows], bool)
 
 
 def _frames(row: Row) -> tuple[Float64, Float64, Bool]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import html
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,13 @@ from pose2rgbd_ros.evaluation.experiments.localization_findings import findings
 from pose2rgbd_ros.evaluation.experiments.localization_plan import TITLES, place_name
 from pose2rgbd_ros.evaluation.experiments.localization_saliency import (
     draw_saliency,
-    focus_cells,
+    focus_table,
     saliency_name,
 )
-from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
+from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
+from pose2rgbd_ros.reports.table import Column, Table, mean_spread
+from pose2rgbd_ros.settings import to_flat, to_yaml_dict, write_yaml
 
-NOTHING = "–"
 METRES, DEGREES = "median_position_m", "median_rotation_deg"
 ROOM_M = 2.0  # where even the worst method's median is below this, the place is a room
 ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of localization.THRESHOLDS
@@ -35,21 +32,6 @@ FOCUS_WORDS = (
     "texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out frames, and "
     "over seeds. The paper says that PoseGAN looks at structure, its config A and PoseNet at texture."
 )
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Localization side by side</title>
-<style>
- body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2rem auto; padding: 0 1rem; color: #222; }}
- table {{ border-collapse: collapse; margin: 1rem 0; }}
- th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }}
- th:first-child, td:first-child {{ text-align: left; }} img {{ max-width: 100%; }}
-</style>
-<h1>Localization side by side</h1>
-<p>{effort}</p>
-{places}
-</html>
-"""
 
 
 def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
@@ -67,7 +49,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         layout.atomic_write(out / "tables.md", markdown(outcome, pictures).encode())
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", _values(outcome))
-        layout.atomic_write(out / "index.html", _page(out, outcome, pictures).encode())
+        layout.atomic_write(out / "index.html", _page(out, outcome, pictures).html())
     except OSError as error:
         raise UserError(f"cannot write the comparison into {out} ({error.strerror or error})") from error
 
@@ -76,10 +58,10 @@ def markdown(outcome: Outcome, finished: bool = True) -> str:
     """Everything in words and tables, ready to paste; once all is `finished`, what the networks look at too."""
     parts = [effort(outcome)]
     for place in outcome.places:
-        parts += [f"### {place_name(place.dataset)}", f"{place.words}.", _markdown(cells(place))]
+        parts += [f"### {place_name(place.dataset)}", f"{place.words}.", scored(place).markdown()]
         parts += remarks(place)
         focus = _focus(outcome, place, finished)
-        parts += [FOCUS_WORDS, _markdown(focus)] if focus else []
+        parts += [FOCUS_WORDS, focus.markdown()] if focus else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -103,16 +85,30 @@ def curves_name(place: Place) -> str:
     return f"{place_name(place.dataset)}-curves.png"
 
 
-def cells(place: Place) -> list[list[str]]:
-    """The table as text, the header first."""
-    has_paper = place.scene is not None
-    header = ["method", "px", "position (m)", "orientation (°)"]
-    header += [f"paper: {place.scene}"] if has_paper else []
-    header += [f"within {metres:g} m, {degrees:g}°" for metres, degrees in bounds(place)]
-    header += ["rejected", "grey: position (m)", "grey: orientation (°)"]
-    header += ["paper: grey"] if has_paper else []
-    header += ["epochs", "million weights", "ms a frame"]
-    return [header, *(_row(key, rows, place) for key, rows in grouped(place).items())]
+def scored(place: Place) -> Table:
+    """A row for each method and size, its seeds together."""
+    places = bounds(place)
+    columns = [
+        Column("method"),
+        Column("size", "px", "d"),
+        Column("position", "position", "s", "m"),
+        Column("orientation", "orientation", mean_spread(".2f"), "°"),
+        Column("paper", f"paper: {place.scene}", "s"),
+        *(
+            Column(_share(*bound), f"within {bound[0]:g} m, {bound[1]:g}°", mean_spread(".0f", " %"))
+            for bound in places
+        ),
+        Column("rejected", format=".1%"),
+        Column("grey position", "grey: position", "s", "m"),
+        Column("grey orientation", "grey: orientation", mean_spread(".2f"), "°"),
+        Column("paper grey", "paper: grey", "s"),
+        Column("epochs", format=mean_spread(".0f")),
+        Column("weights", "million weights", ".2f"),
+        Column("ms", "ms a frame", mean_spread(".1f")),
+    ]
+    if place.scene is None:
+        columns = [column for column in columns if not column.key.startswith("paper")]
+    return Table(columns, [_row(key, rows, place) for key, rows in grouped(place).items()])
 
 
 def bounds(place: Place) -> tuple[tuple[float, float], ...]:
@@ -136,15 +132,6 @@ def values_of(rows: list[Row], name: str, kind: str = "colour") -> list[float]:
     return [float(row.scores[kind].get(name, math.nan)) for row in rows]
 
 
-def with_spread(values: list[float], style: str = ".2f") -> str:
-    """Mean ± standard deviation of the finite values."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return NOTHING
-    mean = format(float(np.mean(known)), style)
-    return mean if len(known) == 1 else f"{mean} ± {float(np.std(known, ddof=1)):{style}}"
-
-
 def remarks(place: Place) -> list[str]:
     """What stands under a table."""
     notes = list(findings(place))
@@ -159,45 +146,45 @@ def remarks(place: Place) -> list[str]:
     return notes
 
 
-def _focus(outcome: Outcome, place: Place, finished: bool) -> list[list[str]]:
-    """Empty where there is nothing to tell."""
+def _focus(outcome: Outcome, place: Place, finished: bool) -> Table | None:
+    """None where there is nothing to tell."""
     if not finished or not outcome.config.saliency:
-        return []
-    table = focus_cells(place, outcome.config)
-    return table if len(table) > 1 else []
+        return None
+    table = focus_table(place, outcome.config)
+    return table if table.rows else None
 
 
-def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> list[str]:
+def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> dict[str, Any]:
     (method, size), scene = key, place.scene
-    fine = ".3f" if scene is not None or max(values_of(rows, METRES)) < 1 else ".2f"
-    line = [TITLES[method], str(size or NOTHING), with_spread(values_of(rows, METRES), fine)]
-    line.append(with_spread(values_of(rows, DEGREES)))
-    line += [_printed(method, scene, grey=False)] if scene else []
-    for metres, degrees in bounds(place):
-        shares = values_of(rows, f"within_{metres:g}_m_{degrees:g}_deg")
-        line.append(with_spread([100 * share for share in shares], ".0f") + " %")
+    metres = mean_spread(".3f" if scene is not None or max(values_of(rows, METRES)) < 1 else ".2f")
+    shares = {_share(*bound): values_of(rows, _share(*bound)) for bound in bounds(place)}
     rejected = [row.scores["colour"]["rejected"] / max(1, row.scores["colour"]["frames"]) for row in rows]
-    line.append(f"{np.mean(rejected):.1%}")
-    line += [
-        with_spread(values_of(rows, METRES, "grey"), fine),
-        with_spread(values_of(rows, DEGREES, "grey")),
-    ]
-    line += [_printed(method, scene, grey=True)] if scene else []
     effort = rows[0].effort
-    line.append(with_spread([float(row.effort["epochs"]) for row in rows], ".0f") if effort else NOTHING)
-    line.append(f"{effort['parameters'] / 1e6:.2f}" if effort else NOTHING)
-    return [*line, with_spread(values_of(rows, "median_ms"), ".1f")]
+    return {
+        "method": TITLES[method],
+        "size": size,
+        "position": metres(values_of(rows, METRES)),
+        "orientation": values_of(rows, DEGREES),
+        "paper": _printed(method, scene, grey=False),
+        **{name: [100 * value for value in values] for name, values in shares.items()},
+        "rejected": float(np.mean(rejected)),
+        "grey position": metres(values_of(rows, METRES, "grey")),
+        "grey orientation": values_of(rows, DEGREES, "grey"),
+        "paper grey": _printed(method, scene, grey=True),
+        "epochs": [row.effort["epochs"] for row in rows] if effort else None,
+        "weights": effort["parameters"] / 1e6 if effort else None,
+        "ms": values_of(rows, "median_ms"),
+    }
 
 
-def _printed(method: str, scene: str | None, grey: bool) -> str:
-    figures = paper.printed(method, scene, grey)
-    return NOTHING if figures is None else f"{figures[0]:g} / {figures[1]:g}"
+def _share(metres: float, degrees: float) -> str:
+    """The measure's name, as localization.scores has it."""
+    return f"within_{metres:g}_m_{degrees:g}_deg"
 
 
-def _markdown(rows: list[list[str]]) -> str:
-    header, *body = rows
-    marks = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *body))
+def _printed(method: str, scene: str | None, grey: bool) -> str | None:
+    figures = paper.printed(method, scene, grey) if scene else None
+    return None if figures is None else f"{figures[0]:g} / {figures[1]:g}"
 
 
 def _csv(outcome: Outcome) -> str:
@@ -211,13 +198,7 @@ def _csv(outcome: Outcome) -> str:
         for row in place.rows
         for kind, scores in row.scores.items()
     ]  # fmt: skip
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return Table([*map(Column, dict.fromkeys(name for line in lines for name in line))], lines).csv()
 
 
 def _values(outcome: Outcome) -> dict[str, Any]:
@@ -243,23 +224,35 @@ def _values(outcome: Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _page(out: Path, outcome: Outcome, finished: bool) -> str:
-    text = ""
+def _page(out: Path, outcome: Outcome, finished: bool) -> Page:
+    sections, verdicts = [Section(text=[effort(outcome)])], []
     for place in outcome.places:
-        name = place_name(place.dataset)
-        text += f"<h2>{html.escape(name)}</h2><p>{html.escape(place.words)}.</p>{_table(cells(place))}"
-        text += "".join(f"<p>{html.escape(note)}</p>" for note in remarks(place))
-        focus = _focus(outcome, place, finished)
-        text += f"<p>{html.escape(FOCUS_WORDS)}</p>{_table(focus)}" if focus else ""
+        name, focus = place_name(place.dataset), _focus(outcome, place, finished)
         files = [curves_name(place), *(saliency_name(place, size) for size in outcome.config.sizes)]
-        for picture in (out / file for file in files if finished and (out / file).exists()):
-            data = base64.b64encode(picture.read_bytes()).decode()
-            text += f'<p><img alt="{html.escape(picture.stem)}" src="data:image/png;base64,{data}"></p>'
-    return PAGE.format(effort=html.escape(effort(outcome)), places=text)
+        pictures = [Picture(file, Path(file).stem) for file in files if finished and (out / file).exists()]
+        sections.append(Section(name, scored(place), [f"{place.words}.", *remarks(place)]))
+        if focus or pictures:
+            words = [FOCUS_WORDS] if focus else []
+            sections.append(Section(f"{name}: errors and where the networks look", focus, words, pictures))
+        verdicts.append(f"{name}: {_nearest(place)}")
+    return Page(
+        "Localization side by side",
+        f"{'; '.join(verdicts)}.",
+        sections,
+        provenance={
+            **{place_name(place.dataset): str(place.dataset) for place in outcome.places},
+            "machine": outcome.machine,
+            "settings": listed(to_flat(outcome.config)),
+        },
+        mood="bad" if outcome.failed else "neutral",
+    )
 
 
-def _table(rows: list[list[str]]) -> str:
-    header, *body = rows
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in body)
-    return f"<table><tr>{head}</tr>{lines}</table>"
+def _nearest(place: Place) -> str:
+    """The method of the smallest median position error, in words."""
+    medians = {key: float(np.mean(values_of(rows, METRES))) for key, rows in grouped(place).items()}
+    known = {key: value for key, value in medians.items() if math.isfinite(value)}
+    if not known:
+        return "no method found a pose yet"
+    method, size = best = min(known, key=lambda key: known[key])
+    return f"{TITLES[method]}{f' at {size} px' if size else ''} is nearest, median position error {known[best]:.3g} m"

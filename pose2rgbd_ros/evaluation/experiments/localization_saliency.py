@@ -18,6 +18,8 @@ from pose2rgbd_ros.evaluation.saliency import Focus, Saliency, focus
 from pose2rgbd_ros.evaluation.sheets import Block, Column, draw_blocks
 from pose2rgbd_ros.evaluation.structure_texture import structure_of
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.reports import table
+from pose2rgbd_ros.reports.table import Table, mean_spread
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 from pose2rgbd_ros.training.validation import spread
@@ -84,23 +86,26 @@ def focus_of(row: Row, place: Place, config: LocalizationConfig) -> Focus:
     return mean
 
 
-def focus_cells(place: Place, config: LocalizationConfig) -> list[list[str]]:
-    """A table of the correlations as text, the header first; mean over the seeds. Only a header without networks."""
-    table = [["network", "px", "saliency with structure", "with texture", "difference", "colour with grey"]]
+def focus_table(place: Place, config: LocalizationConfig) -> Table:
+    """The correlations, a row a network; mean over the seeds."""
+    columns = [
+        table.Column("method", "network"),
+        table.Column("size", "px", "d"),
+        table.Column("structure", "saliency with structure", mean_spread(".2f")),
+        table.Column("texture", "with texture", mean_spread(".2f")),
+        table.Column("difference", format=mean_spread(".2f")),
+        table.Column("grey", "colour with grey", mean_spread(".2f")),
+    ]
+    lines = []
     for size in config.sizes:
         for name in SHOWN:
             rows = [row for row in place.rows if (row.method, row.size) == (name, size) and not row.error]
             found = [dataclasses.astuple(focus_of(row, place, config)) for row in rows]
             if found:
                 structure, texture, grey = np.transpose(found)
-                columns = (structure, texture, structure - texture, grey)
-                table.append([TITLES[name], str(size), *(_with_spread(each) for each in columns)])
-    return table
-
-
-def _with_spread(values: np.ndarray) -> str:
-    spread_ = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread_}"
+                line = {"structure": structure, "texture": texture, "difference": structure - texture}
+                lines.append({"method": TITLES[name], "size": size, **line, "grey": grey})
+    return Table(columns, lines)
 
 
 def _open(row: Row) -> Shown:

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import dataclasses
-import html
-import io
-import math
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.evaluation.experiments.run import GroupScores, Measured
 from pose2rgbd_ros.evaluation.experiments.tables import Filled, Outcome
 from pose2rgbd_ros.evaluation.experiments.tables_findings import MEASURES, finding
-from pose2rgbd_ros.evaluation.experiments.tables_plan import Row
-from pose2rgbd_ros.settings import to_yaml_dict, write_yaml
+from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
+from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.settings import to_flat, to_yaml_dict, write_yaml
 
 BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
 NOTHING = "n/a"  # as the paper writes it
-CSV_MEASURES = ("rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known")
-EFFORT = ("images", "epochs", "seconds", "parameters", "bytes")
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Tables of the paper, on our data</title>
-<style>
- body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222; }}
- table {{ border-collapse: collapse; margin: 1rem 0; }}
- th, td {{ padding: .3rem .9rem; border-bottom: 1px solid #ddd; text-align: right; }}
- th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) {{ text-align: left; }}
- tr.baseline td {{ color: #777; }} img {{ max-width: 100%; }}
-</style>
-<h1>Tables of the paper, on our data</h1>
-<p>{effort}</p>
-{tables}
-</html>
-"""
+SHORT = {"held-out lines": "lines"}  # groups, in headings
+CSV_COLUMNS = (
+    "table", "row", "output", "group", "method", "rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known", "paper_rgb_px",
+    "paper_depth", "depth_unit", "images", "epochs", "seconds", "parameters", "bytes", "error",
+)  # fmt: skip
 
 
 def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
@@ -56,7 +35,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         layout.atomic_write(out / "tables.md", markdown(outcome).encode())
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", _values(outcome))
-        layout.atomic_write(out / "index.html", _page(out, outcome).encode())
+        layout.atomic_write(out / "index.html", _page(out, outcome).html())
     except OSError as error:
         raise UserError(f"cannot write the tables into {out} ({error.strerror or error})") from error
 
@@ -65,11 +44,7 @@ def markdown(outcome: Outcome) -> str:
     """All tables, with headings and what they were measured on, ready to paste."""
     parts = [effort(outcome)]
     for filled in outcome.tables:
-        header, *rows = cells(filled)
-        left = len(filled.table.columns)
-        marks = ["---"] * left + ["---:"] * (len(header) - left)
-        lines = "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))
-        parts += [f"### {heading(filled)}", lines, *remarks(filled)]
+        parts += [f"### {heading(filled)}", scored(filled).markdown(), *remarks(filled)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,21 +71,38 @@ def effort(outcome: Outcome) -> str:
     )
 
 
-def cells(filled: Filled) -> list[list[str]]:
-    """The table as text, the header first: the paper's figures, ours by group, what each row was shown."""
+def scored(filled: Filled) -> Table:
+    """The paper's figures, ours by group, what each row was shown; then the baselines."""
     unit = next((each.depth_unit for _, each in filled.rows if not each.error), "m")
-    depth = "depth (m)" if unit == "m" else "depth (rel.)"
-    groups = group_names(filled)
-    header = [*filled.table.columns, "paper: RGB (of 255)", f"paper: {depth}"]
+    groups, names = group_names(filled), filled.table.columns
+    of = (("RGB", "of 255"), ("depth", unit if unit == "m" else "rel."))
+    columns = [Column(name, missing="") for name in names]
+    columns += [Column(f"paper {what}", f"paper: {what}", "g", unit, NOTHING) for what, unit in of]
     for group in groups:
-        header += [f"{_short(group)}: RGB (of 255)", f"{_short(group)}: {depth}"]
-    rows = [_row_cells(row, each, groups) for row, each in filled.rows]
-    for method, label in BASELINES.items():
-        scores = baseline(filled, method)
-        figures = [_number(scores.get(g, {}).get(m), m) for g in groups for m in MEASURES]
-        blank = [""] * (len(filled.table.columns) - 1)
-        rows.append([f"*{label}*", *blank, NOTHING, NOTHING, *figures, ""])
-    return [[*header, "epochs"], *rows]
+        columns += [
+            Column(f"{group} {measure}", f"{SHORT.get(group, group)}: {what}", _digits, unit, NOTHING)
+            for measure, (what, unit) in zip(MEASURES, of, strict=True)
+        ]
+    rows: list[dict[str, Any]] = []
+    for row, each in filled.rows:
+        paper = {f"paper {what}": value for (what, _), value in zip(of, row.paper, strict=True)}
+        ours = _figures({group: methods.get("model", {}) for group, methods in each.groups.items()})
+        rows.append({**dict(zip(names, row.cells, strict=True)), **paper, **ours, **each.effort})
+    rows += [{names[0]: label, **_figures(baseline(filled, name))} for name, label in BASELINES.items()]
+    return Table(
+        [*columns, Column("epochs", format=".3g", missing="")], rows,
+        muted=range(len(filled.rows), len(rows)),
+    )  # fmt: skip
+
+
+def _figures(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of group -> measure -> value, by the keys of :func:`scored`."""
+    return {f"{group} {name}": value for group, values in scores.items() for name, value in values.items()}
+
+
+def _digits(value: float) -> str:
+    """Two decimals, three digits where that is more."""
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
 def group_names(filled: Filled) -> list[str]:
@@ -141,46 +133,21 @@ def remarks(filled: Filled) -> list[str]:
     return notes
 
 
-def _row_cells(row: Row, each: Measured, groups: list[str]) -> list[str]:
-    paper = [_number(value, None) for value in row.paper]
-    figures = [_number(_model(each.groups, g).get(m), m) for g in groups for m in MEASURES]
-    return [*row.cells, *paper, *figures, f"{each.effort['epochs']:.3g}" if each.effort else ""]
-
-
-def _model(groups: GroupScores, group: str) -> dict[str, float]:
-    return groups.get(group, {}).get("model", {})
-
-
-def _number(value: float | None, measure: str | None) -> str:
-    """Two decimals, three digits where that is more; the paper's (measure None) as printed."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if measure is None:
-        return f"{value:g}"
-    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
-
-
-def _short(group: str) -> str:
-    return {"held-out lines": "lines"}.get(group, group)
-
-
 def _csv(outcome: Outcome) -> str:
     """A line for each row, group and method."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    front = ["table", "row", "output", "group", "method"]
-    writer.writerow([*front, *CSV_MEASURES, "paper_rgb_px", "paper_depth", "depth_unit", *EFFORT, "error"])
-    for filled in outcome.tables:
-        for row, each in filled.rows:
-            lines = [(g, m, s) for g, methods in each.groups.items() for m, s in methods.items()]
-            for group, method, scores in lines or [("", "", {})]:
-                writer.writerow(
-                    [filled.table.number, *row.cells, group, method]
-                    + [scores.get(name, "") for name in CSV_MEASURES]
-                    + ["" if value is None else value for value in row.paper]
-                    + [each.depth_unit, *(each.effort.get(name, "") for name in EFFORT), each.error]
-                )
-    return text.getvalue()
+    rows = [
+        {
+            "table": filled.table.number, **dict(zip(("row", "output"), row.cells, strict=True)),
+            "group": group, "method": method, **scores,
+            **dict(zip(("paper_rgb_px", "paper_depth"), row.paper, strict=True)),
+            "depth_unit": each.depth_unit, **each.effort, "error": each.error,
+        }
+        for filled in outcome.tables
+        for row, each in filled.rows
+        for group, methods in (each.groups or {"": {"": {}}}).items()
+        for method, scores in methods.items()
+    ]  # fmt: skip
+    return Table([*map(Column, CSV_COLUMNS)], rows).csv()
 
 
 def _values(outcome: Outcome) -> dict[str, Any]:
@@ -207,27 +174,27 @@ def _values(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _page(out: Path, outcome: Outcome) -> str:
-    parts = []
+def _page(out: Path, outcome: Outcome) -> Page:
+    sections = [Section(text=[effort(outcome).replace("*", "")])]
     for filled in outcome.tables:
-        header, *rows = cells(filled)
-        body = "".join(
-            f'<tr class="{"baseline" if row[0].startswith("*") else "model"}">'
-            + "".join(f"<td>{html.escape(cell.strip('*'))}</td>" for cell in row)
-            + "</tr>"
-            for row in rows
-        )
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        parts.append(f"<h2>{html.escape(heading(filled))}</h2><table><tr>{head}</tr>{body}</table>")
-        parts += [f"<p>{html.escape(note)}</p>" for note in remarks(filled)]
-        picture = out / f"table{filled.table.number}.png"
-        if picture.exists():
-            parts.append(f'<img alt="recorded and predicted" src="{_embedded(picture)}">')
-    return PAGE.format(effort=html.escape(effort(outcome).replace("*", "")), tables="\n".join(parts))
-
-
-def _embedded(picture: Path) -> str:
-    """As a JPEG, a fifth of the PNG's size, so that the page stays easy to send."""
-    pixels = np.asarray(cv2.imread(str(picture)))
-    _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return "data:image/jpeg;base64," + base64.b64encode(bytes(encoded)).decode()
+        picture = f"table{filled.table.number}.png"
+        pictures = [Picture(picture, "recorded and predicted")] if (out / picture).exists() else []
+        sections.append(Section(heading(filled), scored(filled), remarks(filled), pictures))
+    trained = [each for filled in outcome.tables for _, each in filled.rows if not each.error]
+    verdict = f"{counted(len(trained), 'network')} trained and measured"
+    if outcome.failed:
+        verdict += f", {len(outcome.failed)} could not be trained"
+    collapsed = sum(each.collapsed for each in trained)
+    if collapsed:
+        verdict += f", {collapsed} collapsed to nearly one image"
+    return Page(
+        "Tables of the paper, on our data",
+        f"{verdict}.",
+        sections,
+        provenance={
+            **{heading(filled): str(filled.dataset) for filled in outcome.tables},
+            "machine": outcome.machine,
+            "settings": listed(to_flat(outcome.config)),
+        },
+        mood="bad" if outcome.failed or collapsed else "neutral",
+    )

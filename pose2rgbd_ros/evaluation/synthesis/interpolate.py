@@ -19,6 +19,7 @@ from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.metrics import Scores
 from pose2rgbd_ros.training.validation import spread
 
@@ -78,12 +79,13 @@ def interpolate(
 
 def table(scores: Sequence[InterpolationScore]) -> str:
     """The scores as a Markdown table."""
-    lines = [
-        f"| {scores[0].frames} left-out frames by | RGB error (0..255) | PSNR dB | SSIM |",
-        "|---|---:|---:|---:|",
+    columns = [
+        Column("source", f"{scores[0].frames} left-out frames by"),
+        Column("rgb_mae_px", "RGB error", ".1f", "0..255"),
+        Column("psnr_db", "PSNR", ".1f", "dB"),
+        Column("ssim", "SSIM", ".2f"),
     ]
-    lines += [f"| {s.source} | {s.rgb_mae_px:.1f} | {s.psnr_db:.1f} | {s.ssim:.2f} |" for s in scores]
-    return "\n".join(lines)
+    return Table(columns, [vars(score) for score in scores]).markdown()
 
 
 def left_out(dataset: Dataset, config: InterpolateConfig) -> list[Gap]:

@@ -24,6 +24,7 @@ from pose2rgbd_ros.evaluation.synthesis.showing import (
 )
 from pose2rgbd_ros.evaluation.synthesis.strips import Rings, Strip, draw_strips
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.sim.dataset_folder import MOVER_FREE
 from pose2rgbd_ros.training.validation import spread
 
@@ -80,15 +81,14 @@ def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversC
 
 def table(scores: Sequence[MoverScore]) -> str:
     """The scores as a Markdown table."""
-    lines = [
-        "| frames | picture | error inside the masks (0..255) | error outside | movers gone |",
-        "|---|---|---:|---:|---:|",
+    columns = [
+        Column("of", "frames"),
+        Column("source", "picture"),
+        Column("inside", "error inside the masks", ".1f", "0..255"),
+        Column("outside", "error outside", ".1f"),
+        Column("gone", "movers gone", ".0%"),
     ]
-    for s in scores:
-        lines.append(
-            f"| {s.frames} {s.group} | {s.source} | {s.inside:.1f} | {s.outside:.1f} | {s.gone:.0%} |"
-        )
-    return "\n".join(lines)
+    return Table(columns, [{**vars(s), "of": f"{s.frames} {s.group}"} for s in scores]).markdown()
 
 
 def mover_mask(recorded: AnyArray, still: AnyArray, threshold: int) -> AnyArray:

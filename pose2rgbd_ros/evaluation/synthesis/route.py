@@ -27,6 +27,7 @@ from pose2rgbd_ros.evaluation.synthesis.strips import Strip, draw_strips
 from pose2rgbd_ros.evaluation.synthesis.truth import true_views
 from pose2rgbd_ros.evaluation.synthesis.video import panels, write_video
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.validation import spread
 
 _COLOURS = ("tab:red", "tab:orange", "tab:purple")
@@ -81,15 +82,13 @@ def synthesize_routes(runs: Sequence[Path], folder: Path, out: Path, config: Rou
 
 def table(scores: Sequence[RouteScore]) -> str:
     """The scores as a Markdown table."""
-    lines = [
-        "| route | picture | RGB error (0..255) | poses inside the trained volume |",
-        "|---|---|---:|---:|",
+    columns = [
+        Column("route"),
+        Column("source", "picture"),
+        Column("rgb_mae_px", "RGB error", ".1f", "0..255"),
+        Column("inside", "poses inside the trained volume", ".0%"),
     ]
-    for score in scores:
-        error = "-" if np.isnan(score.rgb_mae_px) else f"{score.rgb_mae_px:.1f}"
-        inside = "-" if np.isnan(score.inside) else f"{score.inside:.0%}"
-        lines.append(f"| {score.route} | {score.source} | {error} | {inside} |")
-    return "\n".join(lines)
+    return Table(columns, [vars(score) for score in scores]).markdown()
 
 
 def _ways(dataset: Dataset, config: RouteConfig) -> dict[str, Float64]:

@@ -40,7 +40,7 @@ def draw_strips(
     wide = left + 0.25 + TILE_INCH * columns + 0.05
     figure = Figure(figsize=(wide, high), dpi=110)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=9, y=1 - 0.1 / high, va="top")
+    figure.suptitle(title, fontsize=9, y=1 - 0.1 / high, va="top", parse_math=False)
     if beside:
         middle = (high - 0.35) / 2 + 0.1
         place = (0.55 / wide, (middle - map_inch / 2 + 0.15) / high, map_inch / wide, (map_inch - 0.1) / high)
