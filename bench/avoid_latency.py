@@ -34,6 +34,7 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "avoid_latency.md"
 LEAST_HZ, LATENCY_MS, CORES = 10.0, 100.0, 2
@@ -173,18 +174,6 @@ def measure(folder: Path, model: Path, together: bool, rate_hz: float, seconds: 
     return figures
 
 
-def row(name: str, together: bool, rate_hz: float, figures: dict[str, float]) -> str:
-    """A line of the table."""
-    per_topic = " | ".join(
-        f"{figures[f'{topic}_p50_ms']:.1f} / {figures[f'{topic}_p95_ms']:.1f}" for topic in TOPICS[:3]
-    )
-    where = "one" if together else "two"
-    return (
-        f"| {name} | {where} | {rate_hz:g} | {figures['scan_hz']:.1f} | {per_topic} | {figures['told_p95_ms']:.1f} | "
-        f"{figures['cpu_percent']:.0f} | {figures['known_percent']:.0f} |"
-    )
-
-
 def main() -> int:
     """Measure, print, write the table."""
     parser = argparse.ArgumentParser(
@@ -201,11 +190,13 @@ def main() -> int:
         return 0
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
-    rows = [
-        "| model | processes | asked Hz | Hz | scan p50 / p95 ms | 72 bins | cloud | latency_s p95 ms | CPU % | known % |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(rows))
+    table = Table.of(
+        {
+            "model": "", "processes": "", "asked Hz": "g", "Hz": ".1f", "scan p50 / p95 ms": "s", "72 bins": "s", "cloud": "s",
+            "latency_s p95 ms": ".1f", "CPU %": ".0f", "known %": ".0f",
+        }
+    )  # fmt: skip
+    print(table.markdown())
     good, load = True, os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -216,8 +207,12 @@ def main() -> int:
             ways = quick if options.quick else itertools.product((False, True), options.rates)
             for together, rate_hz in ways:
                 figures = measure(folder, model, together, rate_hz, options.seconds)
-                rows.append(row(f"{kind} 256", together, rate_hz, figures))
-                print(rows[-1], flush=True)
+                line = table.add(
+                    f"{kind} 256", "one" if together else "two", rate_hz, figures["scan_hz"],
+                    *(f"{figures[f'{topic}_p50_ms']:.1f} / {figures[f'{topic}_p95_ms']:.1f}" for topic in TOPICS[:3]),
+                    figures["told_p95_ms"], figures["cpu_percent"], figures["known_percent"],
+                )  # fmt: skip
+                print(line, flush=True)
                 worst_ms = max(figures["scan_p95_ms"], figures["mavros_scan_p95_ms"])
                 good &= figures["scan_hz"] >= LEAST_HZ and worst_ms < LATENCY_MS
     if not options.quick and options.models == list(NAMES):
@@ -225,7 +220,7 @@ def main() -> int:
             f"# From transform to distances\n\n`python bench/avoid_latency.py`: {CORES} cores of "
             f"{processor()}, load before {load:.1f}, "
             "TF at 50 Hz; player and subscriber are processes of their own, renderer and avoid two or one. CPU is that of "
-            "these two together.\n\n" + "\n".join(rows) + "\n"
+            f"these two together.\n\n{table.markdown()}\n"
         )
     return 0 if good else 1
 

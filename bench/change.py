@@ -27,6 +27,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.change import Change, compare
 from pose2rgbd_ros.localization.map_correction import moved
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
@@ -40,14 +41,13 @@ OFF_M, OFF_DEG = 0.3, 0.4
 LIGHT = (0.6, 0.7, 0.8)
 FOUND_SHARE = 0.25  # of a mover's pixels
 SIZES_PX = (8, 25, 60)
-COLUMNS = (
-    "precision",
-    "recall",
-    "IoU",
-    *(f"movers of {size}+ px" for size in SIZES_PX),
-    "false patches",
-    "ms",
-)
+COLUMNS = {
+    "memory": "",
+    **dict.fromkeys(("precision", "recall", "IoU"), ".2f"),
+    **{f"movers of {size}+ px": "s" for size in SIZES_PX},
+    "false patches": ".1f",
+    "ms": ".0f",
+}
 
 
 class Tally:
@@ -75,14 +75,13 @@ class Tally:
         self.images += 1
         self.seconds.append(seconds)
 
-    def row(self, name: str) -> str:
-        """A line of the table."""
+    def row(self) -> list[float | str]:
+        """Of the table, behind the name."""
         everything = self.true + self.false + self.missed
         figures = [self.true / max(self.true + self.false, 1), self.true / max(self.true + self.missed, 1)]
-        cells = [f"{value:.2f}" for value in (*figures, self.true / max(everything, 1))]
-        cells += [f"{found} of {total}" for found, total in self.movers.values()]
-        cells += [f"{self.patches / max(self.images, 1):.1f}", f"{np.median(self.seconds) * 1e3:.0f}"]
-        return f"| {name} | {' | '.join(cells)} |"
+        movers = [f"{found} of {total}" for found, total in self.movers.values()]
+        cost = [self.patches / max(self.images, 1), float(np.median(self.seconds)) * 1e3]
+        return [*figures, self.true / max(everything, 1), *movers, *cost]
 
 
 def _components(mask: np.ndarray) -> list[np.ndarray]:
@@ -153,9 +152,10 @@ def main() -> None:
                 truth = np.repeat(np.uint8(255) * (seen.labels == MOVER)[..., None], 3, axis=2)
                 sheet.append(np.hstack([rgb, found.reference, found.picture(rgb), truth]))
     eye.close()
-    rows = ["| memory | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    rows += [tally.row(name) for name, tally in tallies.items()]
-    print("\n".join(rows))
+    table = Table.of(COLUMNS)
+    for name, tally in tallies.items():
+        table.add(name, *tally.row())
+    print(table.markdown())
     if options.picture and sheet:
         picture = cv2.resize(np.vstack(sheet), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(options.picture), picture[..., ::-1])
@@ -165,8 +165,7 @@ def main() -> None:
         f"{CARS} cars and {PEOPLE} people in the city, renderer of {renderer.camera.width} px; precision, recall and IoU are "
         f"of pixels, a mover is found where {FOUND_SHARE:.0%} of it is marked, false patches and CPU time are per image, on one "
         f"core of {processor()}. {OFF_M:g} m and {OFF_DEG:g} deg are root mean squares.\n\n"
-        + "\n".join(rows)
-        + "\n"
+        f"{table.markdown()}\n"
     )
 
 

@@ -31,6 +31,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.paths import BodyPath, Waypoints, faced, resampled
 from pose2rgbd_ros.obstacles.profile import Profile, ProfileBuilder, ProfileSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
@@ -133,10 +134,12 @@ def contact_m(offset: Float64, direction: Float64, radius_m: float) -> float:
 
 def figures(profile: Profile, truth: Truth) -> tuple[str, bool]:
     """A Markdown table of how the bounds hold, and whether they do."""
-    rows = [
-        "| bound | known poses | bound <= truth | largest excess m | median of truth - bound m |",
-        "|---|---|---|---|---|",
-    ]
+    table = Table.of(
+        {
+            "bound": "", "known poses": "s", "bound <= truth": ".1%", "largest excess m": ".2f",
+            "median of truth - bound m": ".2f",
+        }
+    )  # fmt: skip
     good = True
     for name, bound, true in (
         ("clearance, of what is in view", profile.clearance_m, truth.in_view_m),
@@ -146,15 +149,13 @@ def figures(profile: Profile, truth: Truth) -> tuple[str, bool]:
     ):
         known = np.isfinite(bound)
         if not known.any():
-            rows.append(f"| {name} | 0 of {len(bound)} | - | - | - |")
+            table.add(name, f"0 of {len(bound)}", None, None, None)
             continue
         excess = bound[known] - np.minimum(true[known], 1e3)
-        rows.append(
-            f"| {name} | {known.sum()} of {len(bound)} | {(excess <= 0).mean():.1%} | {max(excess.max(), 0):.2f} | "
-            f"{np.median(-excess):.2f} |"
-        )
+        share, most_m = (excess <= 0).mean(), max(excess.max(), 0)
+        table.add(name, f"{known.sum()} of {len(bound)}", share, most_m, np.median(-excess))
         good &= name.endswith("around") or bool(excess.max() <= MARGIN_M)
-    return "\n".join(rows), good
+    return table.markdown(), good
 
 
 def draw(

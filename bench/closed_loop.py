@@ -36,6 +36,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
 from pose2rgbd_ros.obstacles.sight import level, see
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import from_yaml_dict, read_yaml, write_yaml
 from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig
@@ -263,11 +264,12 @@ def _work(number: int, way: str) -> tuple[Flight, np.ndarray]:
 
 def summary(rows: list[Flight]) -> str:
     """The table."""
-    lines = [
-        "| depth | flights | goals | collisions | timeouts | least clearance m (median) | way / straight "
-        "| known | false-safe |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    table = Table.of(
+        {
+            "depth": "", **dict.fromkeys(("flights", "goals", "collisions", "timeouts"), "d"),
+            "least clearance m (median)": ".1f", "way / straight": ".2f", "known": ".2%", "false-safe": ".2%",
+        }
+    )  # fmt: skip
     for way in WAYS:
         of = [row for row in rows if row.way == way]
         if not of:
@@ -279,14 +281,9 @@ def summary(rows: list[Flight]) -> str:
         compared, known, false_safe = (
             sum(getattr(row, name) for row in of) for name in ("compared", "known", "false_safe")
         )
-        shares = [
-            f"{part / whole:.2%}" if whole else "" for part, whole in ((known, compared), (false_safe, known))
-        ]
-        lines.append(
-            f"| {way} | {len(of)} | {count['goal']} | {count['collision']} | {count['timeout']} | {clearance:.1f} "
-            f"| {detour:.2f} | {' | '.join(shares)} |"
-        )
-    return "\n".join(lines)
+        shares = [part / whole if whole else None for part, whole in ((known, compared), (false_safe, known))]
+        table.add(way, len(of), *count.values(), clearance, detour, *shares)
+    return table.markdown()
 
 
 def read_rows(path: Path) -> list[Flight]:

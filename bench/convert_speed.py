@@ -25,6 +25,7 @@ import numpy as np
 
 from pose2rgbd_ros.bags.writer import BagWriter
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.reports.table import Table
 
 RESULTS = Path(__file__).parent / "results" / "convert_speed.md"
 SIZES = {"512": (512, 512), "1080p": (1920, 1080)}
@@ -114,7 +115,9 @@ def check_same(ours: Path, loop: Path, compressed: bool) -> None:
             assert np.array_equal(*pixels), stem
 
 
-def measure(folder: Path, size: str, kind: str, storage: str, frames: int, runs: int) -> str:
+def measure(
+    folder: Path, size: str, kind: str, storage: str, frames: int, runs: int
+) -> tuple[str | float, ...]:
     """One row of the table."""
     bag = record(folder / "bag", SIZES[size], kind == "compressed", frames, storage)
     for file in bag.iterdir():
@@ -128,13 +131,12 @@ def measure(folder: Path, size: str, kind: str, storage: str, frames: int, runs:
     rates = {name: frames / statistics.median(seconds for seconds, _ in rows) for name, rows in found.items()}
     ratio = rates["ours"] / rates["loop"]
     megabytes = {name: size_mb(folder / name / "rgb") for name in ("loop", "ours")}
-    row = (
-        f"| {kind} | {size} | {storage} | {rates['loop']:.1f} | {rates['one']:.1f} | {rates['ours']:.1f} "
-        f"| **{ratio:.2f}** | {BARS[kind]:g} | {megabytes['loop']:.0f} | {megabytes['ours']:.0f} |"
-    )
     for path in folder.iterdir():
         shutil.rmtree(path)
-    return row
+    return (
+        kind, size, storage, rates["loop"], rates["one"], rates["ours"], f"**{ratio:.2f}**", BARS[kind], megabytes["loop"],
+        megabytes["ours"],
+    )  # fmt: skip
 
 
 def size_mb(folder: Path) -> float:
@@ -142,17 +144,15 @@ def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
-def measure_memory(folder: Path, kind: str, storage: str, frames: int) -> str:
-    """Peak memory of a recording and of one four times as long."""
+def measure_memory(folder: Path, kind: str, storage: str, frames: int) -> tuple[str | float, ...]:
+    """A row: peak memory of a recording and of one four times as long."""
     peaks = []
     for count in (frames, 4 * frames):
         bag = record(folder / "bag", SIZES["1080p"], kind == "compressed", count, storage)
         peaks.append(run(OURS, bag, folder / "ours")[1])
         for path in folder.iterdir():
             shutil.rmtree(path)
-    return (
-        f"| {kind} | {storage} | {peaks[0]:.0f} | {peaks[1]:.0f} | {100 * (peaks[1] / peaks[0] - 1):+.1f} |"
-    )
+    return kind, storage, *peaks, 100 * (peaks[1] / peaks[0] - 1)
 
 
 def main() -> None:
@@ -175,9 +175,14 @@ def main() -> None:
         "--only", default="", help="part of a row's name, as 'raw 1080p mcap'; writes no file"
     )
     options = parser.parse_args()
-    head = "| images | size | storage | loop, frames/s | ours, 1 thread | ours | ratio | bar | loop, MB | ours, MB |"
-    rows = [head, "|---|---|---|---|---|---|---|---|---|---|"]
-    print("\n".join(rows), flush=True)
+    table = Table.of(
+        {
+            **dict.fromkeys(("images", "size", "storage"), ""),
+            **dict.fromkeys(("loop, frames/s", "ours, 1 thread", "ours"), ".1f"),
+            "ratio": "s", "bar": "g", **dict.fromkeys(("loop, MB", "ours, MB"), ".0f"),
+        }
+    )  # fmt: skip
+    print(table.markdown(), flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         for kind in BARS:
@@ -185,13 +190,14 @@ def main() -> None:
                 for storage in ("mcap", "sqlite3"):
                     if options.only in f"{kind} {size} {storage}":
                         frames = options.frames * (1 if size == "1080p" else 8)
-                        rows.append(measure(folder, size, kind, storage, frames, options.runs))
-                        print(rows[-1], flush=True)
-        memory = ["| 1080p images | storage | MB | MB, four times as long | % |", "|---|---|---|---|---|"]
+                        row = measure(folder, size, kind, storage, frames, options.runs)
+                        print(table.add(*row), flush=True)
+        memory = Table.of(
+            {"1080p images": "", "storage": "", "MB": ".0f", "MB, four times as long": ".0f", "%": "+.1f"}
+        )
         for kind in () if options.no_memory else BARS:
             for storage in ("mcap", "sqlite3"):
-                memory.append(measure_memory(folder, kind, storage, options.frames))
-                print(memory[-1], flush=True)
+                print(memory.add(*measure_memory(folder, kind, storage, options.frames)), flush=True)
     if options.only or options.no_memory:
         return
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
@@ -200,9 +206,9 @@ def main() -> None:
         f"{options.runs} runs in turn. The loop (`bench/straightforward_convert.py`) decodes with OpenCV and writes with "
         "cv2.imwrite: compressed images as JPEG of quality 95, raw ones as PNG with OpenCV's defaults. Ours keeps JPEG "
         "as recorded, and PNG holds the same pixels.\n\n"
-        + "\n".join(rows)
+        + table.markdown()
         + "\n\nPeak memory of the process:\n\n"
-        + "\n".join(memory)
+        + memory.markdown()
         + "\n"
     )
 

@@ -30,6 +30,7 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
 from pose2rgbd_ros.sim.sensors.config import SensorsConfig
 from pose2rgbd_ros.sim.sensors.measurement import GpsFix, OdometryReading
@@ -169,25 +170,23 @@ def _error(T: Float64, truth: Float64) -> Float64:
     return np.column_stack([T[:, :3, 3] - truth[:, :3, 3], np.angle(ahead * np.conj(true_ahead))])
 
 
-def row(name: str, parts: list[Float64], within: list[Float64]) -> str:
-    """One line of the table."""
+def row(name: str, parts: list[Float64], within: list[Float64]) -> tuple[str | float | None, ...]:
+    """Of the table."""
     error = np.vstack(parts)
     across = np.hypot(error[:, 0], error[:, 1])
     median, most = np.percentile(across, [50, 95])
     yaw = np.degrees(np.abs(error[:, 3]))
-    heading = "-" if np.isnan(yaw).all() else f"{np.median(yaw):.2f}"
+    heading = None if np.isnan(yaw).all() else np.median(yaw)
     told = np.vstack(within).mean(axis=0) if within else None
     share = (
-        "-"
+        None
         if told is None
         else ", ".join(f"{100 * part:.0f}" for part in (told[:2].mean(), told[2], told[3]))
     )
-    return (
-        f"| {name} | {median:.2f} | {most:.2f} | {np.median(np.abs(error[:, 2])):.2f} | {heading} | {share} |"
-    )
+    return name, median, most, np.median(np.abs(error[:, 2])), heading, share
 
 
-def bag_row(bag: Path) -> str:
+def bag_row(bag: Path) -> tuple[str | float, ...]:
     """Held-out fixes of a recording: fused, and with the odometry turned and moved as a whole."""
     poses, log = PoseLog(), FixLog()
     with open_bag(bag) as reader:
@@ -203,12 +202,10 @@ def bag_row(bag: Path) -> str:
     try:
         told = fuse(odometry, fixes, SETTINGS).accuracy
     except UserError as error:
-        return f"| {bag.name} | {error} | | |"
+        return bag.name, str(error), "", ""
     rigid_m = _rigid_residual_m(odometry, fixes.stamps_ns, fixes.position_m)
-    return (
-        f"| {bag.name} | {told.held_out_horizontal_m:.2f} | {rigid_m:.2f} | {told.horizontal_sigma_m:.2f}, the odometry "
-        f"found to drift {told.odometry_factor:g} times as much as by default |"
-    )
+    sigma = f"{told.horizontal_sigma_m:.2f}, the odometry found to drift {told.odometry_factor:g} times as much as by default"
+    return bag.name, told.held_out_horizontal_m, rigid_m, sigma
 
 
 def _rigid_residual_m(odometry: Trajectory, stamps_ns: np.ndarray, fix_m: Float64) -> float:
@@ -285,18 +282,20 @@ def main() -> None:
             for seed in range(1, options.seeds + 1):
                 seconds.append(measure(fly(plan, seed, turned_rad), errors, within))
         lines.append(f"## {title}\n")
-        lines.append(
-            "| | across, median | 95 % | up, median | heading, deg | within two sigma |\n|---|---|---|---|---|---|"
-        )
-        lines += [row(name, parts, within.get(name, [])) for name, parts in errors.items()]
+        measured = ("across, median", "95 %", "up, median", "heading, deg")
+        table = Table.of({"": "", **dict.fromkeys(measured, ".2f"), "within two sigma": "s"})
+        for name, parts in errors.items():
+            table.add(*row(name, parts, within.get(name, [])))
+        lines.append(table.markdown())
         batch_s, live_s = np.median(seconds, axis=0)
         lines.append(f"\nCPU for a flight, median: {batch_s:.1f} s fused, {live_s:.1f} s live.\n")
     if options.bag:
         lines.append("## Recordings: median distance of held-out fixes, m\n")
-        lines.append(
-            "| recording | fused | odometry turned and moved as a whole | sigma by its own account |\n|---|---|---|---|"
-        )
-        lines += [bag_row(bag) for bag in options.bag]
+        rigid = "odometry turned and moved as a whole"
+        table = Table.of({"recording": "", "fused": ".2f", rigid: ".2f", "sigma by its own account": ""})
+        for bag in options.bag:
+            table.add(*bag_row(bag))
+        lines.append(table.markdown())
     text = "\n".join(lines)
     print(text)
     RESULTS.write_text(text.rstrip() + "\n")

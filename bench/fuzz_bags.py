@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
 from support import bag_mutants
 
 from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.reports.table import Table
 
 RESULTS = Path(__file__).parent / "results" / "fuzz_bags.md"
 LIMIT_S, LIMIT_BYTES = 20, 1_000_000_000
@@ -113,15 +114,14 @@ def main() -> None:
             shutil.rmtree(folder)
             if (number + 1) % 200 == 0:
                 print(f"{number + 1}: {len(failures)} failures", file=sys.stderr, flush=True)
-    table = ["| recording | converted | refused | failed |", "|---|---|---|---|"]
-    table += [
-        f"| {kind} | {n['converted']} | {n['refused']} | {n['failed']} |" for kind, n in outcomes.items()
-    ]
-    print("\n".join(table), f"\nlongest {longest:.1f} s")
+    table = Table.of({"recording": "", "converted": "d", "refused": "d", "failed": "d"})
+    for kind, counts in outcomes.items():
+        table.add(kind, *(counts[outcome] for outcome in ("converted", "refused", "failed")))
+    print(table.markdown(), f"\nlongest {longest:.1f} s")
     if options.count >= 2000:
         RESULTS.write_text(
             f"# Damaged recordings\n\n`python bench/fuzz_bags.py` on {on}: {options.count} mutants, {len(failures)} failures; "
-            f"the slowest took {longest:.1f} s of the {LIMIT_S} s allowed.\n\n" + "\n".join(table) + "\n"
+            f"the slowest took {longest:.1f} s of the {LIMIT_S} s allowed.\n\n{table.markdown()}\n"
         )
     sys.exit(1 if failures else 0)
 

@@ -32,6 +32,7 @@ from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.evaluation.report import model_name
 from pose2rgbd_ros.rendering.pose_score import hull_distance
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "guard.md"
@@ -42,13 +43,12 @@ HEADER = """# The guard and the bounds of depth
 `python bench/guard.py` on {on} (classes and columns: see its docstring). {what}
 
 """
-GUARD_HEAD = """| model | limit (m) | AUROC outside | AUROC heading | passed: judged lines | outside | heading |
-|---|---|---|---|---|---|---|
-"""
-BOUNDS_HEAD = """
-| model | measured on | units | frames | in the guard (%) | interval holds (%) | false-safe (%) | known (%) |
-|---|---|---|---|---|---|---|---|
-"""
+GUARD = {
+    "model": "", "limit (m)": ".1f", "AUROC outside": ".4f", "AUROC heading": ".4f", "passed: judged lines": ".1%",
+    "outside": ".1%", "heading": ".1%",
+}  # fmt: skip
+SHARES = "in the guard (%)", "interval holds (%)", "false-safe (%)", "known (%)"
+BOUNDS = {"model": "", "measured on": "", "units": "", "frames": "d", **dict.fromkeys(SHARES, "s")}
 
 
 def outside_poses(T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -95,8 +95,8 @@ def lines_that_judge(loaded: Checkpoint, dataset: Dataset) -> Units:
     return judge
 
 
-def guard_row(renderer: Renderer, loaded: Checkpoint, dataset: Dataset) -> str:
-    """A row of the guard's table."""
+def guard_row(renderer: Renderer, loaded: Checkpoint, dataset: Dataset) -> tuple[str | float, ...]:
+    """Of the guard's table."""
     rng = np.random.default_rng(0)
     training = loaded.training_T_map_cam
     classes = (
@@ -106,20 +106,17 @@ def guard_row(renderer: Renderer, loaded: Checkpoint, dataset: Dataset) -> str:
     )
     answers = [[renderer.guard_score(T) for T in poses] for poses in classes]
     lines, outside, heading = (np.array([answer.score for answer in each]) for each in answers)
-    passed = " | ".join(f"{np.mean([answer.inside for answer in each]):.1%}" for each in answers)
-    limit = answers[0][0].limit
-    return (
-        f"| {model_name(loaded)} | {limit:.1f} | {auroc(lines, outside):.4f} | {auroc(lines, heading):.4f} "
-        f"| {passed} |\n"
-    )
+    passed = (float(np.mean([answer.inside for answer in each])) for each in answers)
+    return model_name(loaded), answers[0][0].limit, auroc(lines, outside), auroc(lines, heading), *passed
 
 
-def bounds_row(name: str, where: str, judged: Judged) -> str:
-    shares = " | ".join(
+def bounds_row(name: str, where: str, judged: Judged) -> tuple[str | int, ...]:
+    """Of the table of bounds."""
+    shares = (
         f"{100 * one.value:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})"
         for one in (judged.passed, judged.coverage, judged.false_safe, judged.known)
     )
-    return f"| {name} | {where} | {judged.units} {judged.kind} | {judged.frames} | {shares} |\n"
+    return name, where, f"{judged.units} {judged.kind}", judged.frames, *shares
 
 
 def main() -> None:
@@ -133,21 +130,22 @@ def main() -> None:
     parser.add_argument("--what", default="", help="a sentence about the data, for the file")
     arguments = parser.parse_args()
     dataset, on = Dataset(arguments.dataset), described()
-    guards, bounds = GUARD_HEAD, BOUNDS_HEAD
+    guards, bounds = Table.of(GUARD), Table.of(BOUNDS)
     for run in arguments.runs:
         loaded, renderer = load_checkpoint(run), Renderer(run, "cpu")
         assert renderer.calibration is not None, f"{run} is not calibrated"
-        guards += guard_row(renderer, loaded, dataset)
+        guards.add(*guard_row(renderer, loaded, dataset))
         name = model_name(loaded)
-        bounds += bounds_row(name, "lines that judge", judge(run, dataset, lines_that_judge(loaded, dataset)))
+        judged = judge(run, dataset, lines_that_judge(loaded, dataset))
+        bounds.add(*bounds_row(name, "lines that judge", judged))
         if arguments.other is not None:
             other = Dataset(arguments.other)
             every = np.arange(len(other))
             lines = Units(every, *units_of(every, other.T_map_cam[:, :3, 3]))
-            bounds += bounds_row(name, f"another flight ({other.path.name})", judge(run, other, lines))
-    table = HEADER.format(what=arguments.what, on=on) + guards + bounds
-    print(table)
-    RESULT.write_text(table)
+            bounds.add(*bounds_row(name, f"another flight ({other.path.name})", judge(run, other, lines)))
+    text = HEADER.format(what=arguments.what, on=on) + f"{guards.markdown()}\n\n{bounds.markdown()}\n"
+    print(text)
+    RESULT.write_text(text)
 
 
 if __name__ == "__main__":

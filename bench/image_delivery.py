@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.reports.table import Table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = REPOSITORY / "config" / "fastdds.xml"
@@ -119,8 +120,9 @@ def main() -> None:
         return publish(width, height, list(encodings), options.rate, options.seconds)
     if options.role == "subscribe":
         return subscribe(list(encodings), options.reliable, options.seconds)
-    rows = ["| images | subscriber | profile | delivered % | p50 ms | p95 ms |", "|---|---|---|---|---|---|"]
-    print("\n".join(rows))
+    said, measured = ("images", "subscriber", "profile"), ("delivered %", "p50 ms", "p95 ms")
+    table = Table.of({**dict.fromkeys(said, ""), **dict.fromkeys(measured, ".1f")})
+    print(table.markdown())
     for number, (case, reliable, profile) in enumerate(
         (case, reliable, profile)
         for case in CASES
@@ -130,14 +132,11 @@ def main() -> None:
         figures = measure(case, reliable, profile, options.rate, options.seconds, 60 + number)
         subscriber = "reliable" if reliable else "best effort"
         name = profile.name if profile else "Fast DDS default"
-        rows.append(
-            f"| {case} | {subscriber} | {name} | " + " | ".join(f"{value:.1f}" for value in figures) + " |"
-        )
-        print(rows[-1], flush=True)
+        print(table.add(case, subscriber, name, *figures), flush=True)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
         f"# Images between two processes\n\n`python bench/image_delivery.py`: {options.rate:g} Hz for "
-        f"{options.seconds:g} s, publisher reliable with depth 10; {on}.\n\n" + "\n".join(rows) + "\n"
+        f"{options.seconds:g} s, publisher reliable with depth 10; {on}.\n\n{table.markdown()}\n"
     )
 
 

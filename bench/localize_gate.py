@@ -56,6 +56,7 @@ from pose2rgbd_ros.localization.eye import Eye, pose_network
 from pose2rgbd_ros.localization.gate import Gate
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.localization.spoilt import SPOILT
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,19 +71,22 @@ SHOWN = 2
 def coverage_rows(answers: list[Estimate], data: Dataset, frames: np.ndarray) -> str:
     """Of accepted frames: the share within each region, of position, rotation and both."""
     judged = JudgedPoses.of(answers, data.T_map_cam[frames], Units(frames, lines_of(data, frames), "lines"))
-    text = "\n| region | position | rotation | both |\n|---|---|---|---|\n"
+    regions = Table.of({"region": ".0%", **dict.fromkeys(("position", "rotation", "both"), "s")})
     for level, shares in zip(covariance.LEVELS, judged.coverage, strict=True):
-        text += f"| {level:.0%} | " + " | ".join(told(one) for one in shares) + " |\n"
+        regions.add(level, *(told(one) for one in shares))
     kept = [i for i, one in enumerate(answers) if one.accepted]
     size = np.array(
         [np.linalg.norm(answers[i].T_map_cam[:3, 3] - data.T_map_cam[frames[i], :3, 3]) for i in kept]
     )
     sigma = np.array([answers[i].position_sigma_m for i in kept])
     third = np.argsort(np.argsort(sigma)) * 3 // len(sigma)
-    text += "\n| accepted, by predicted sigma | median sigma (m) | median error (m) |\n|---|---|---|\n"
+    thirds = Table.of(
+        {"accepted, by predicted sigma": "", "median sigma (m)": ".1f", "median error (m)": ".1f"}
+    )
     for number, name in enumerate(("smallest third", "middle third", "largest third")):
         mine = third == number
-        text += f"| {name} | {np.median(sigma[mine]):.1f} | {np.median(size[mine]):.1f} |\n"
+        thirds.add(name, np.median(sigma[mine]), np.median(size[mine]))
+    text = f"\n{regions.markdown()}\n\n{thirds.markdown()}\n"
     rejected = [
         float(np.linalg.norm(one.T_map_cam[:3, 3] - data.T_map_cam[frame, :3, 3]))
         for one, frame in zip(answers, frames, strict=True)
@@ -116,14 +120,13 @@ def told(share: Share) -> str:
     return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
-def row(name: str, answers: list[Estimate]) -> str:
+def row(name: str, answers: list[Estimate]) -> tuple[str | float, ...]:
     """Of the table of accepted shares."""
     reasons = Counter(
         next((key for key in REASONS if key in one.reason), one.reason) for one in answers if not one.accepted
     )
     why = ", ".join(f"{key} {count}" for key, count in reasons.most_common(3))
-    share = np.mean([one.accepted for one in answers])
-    return f"| {name} | {len(answers)} | {share:.1%} | {why} |\n"
+    return name, len(answers), float(np.mean([one.accepted for one in answers])), why
 
 
 def squares(data: Dataset, frames: np.ndarray) -> list[UInt8]:
@@ -155,12 +158,11 @@ class Doubter:
 
 def rows_doubts(own: np.ndarray, foreign: dict[str, np.ndarray]) -> str:
     """AUROC of each doubt, own frames (N, 5) against foreign ones."""
-    text = f"\n| doubt | {' | '.join(foreign)} |\n|---|{'---|' * len(foreign)}\n"
+    table = Table.of({"doubt": "", **dict.fromkeys(foreign, ".2f")})
     for column, name in enumerate(DOUBTS):
         if np.ptp(own[:, column]) > 0:
-            areas = [auroc(own[:, column], some[:, column]) for some in foreign.values()]
-            text += f"| {name} | {' | '.join(f'{area:.2f}' for area in areas)} |\n"
-    return text
+            table.add(name, *(auroc(own[:, column], some[:, column]) for some in foreign.values()))
+    return f"\n{table.markdown()}\n"
 
 
 def rows_without(
@@ -170,7 +172,7 @@ def rows_without(
     pass as with all; of the own those of odd lines are counted."""
     setting, judging = own[line % 2 == 0], own[line % 2 == 1]
     counted = {"the place, other lines": judging, **foreign}
-    text = f"\n| without | {' | '.join(counted)} |\n|---|{'---|' * len(counted)}\n"
+    table = Table.of({"without": "", **dict.fromkeys(counted, ".1%")})
     told = {name for name, spread in zip(DOUBTS, gate.spread, strict=True) if spread > 0}
     choices = {
         "none": told,
@@ -181,8 +183,8 @@ def rows_without(
         judge = replace(gate, spread=np.where([one in kept for one in DOUBTS], gate.spread, 0.0))
         limit = np.quantile([judge.score(one) for one in setting], accepted)
         shares = [np.mean([judge.score(one) <= limit for one in some]) for some in counted.values()]
-        text += f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |\n"
-    return text
+        table.add(name, *shares)
+    return f"\n{table.markdown()}\n"
 
 
 def spaced(data: Dataset, most: int) -> np.ndarray:
@@ -226,12 +228,11 @@ def main() -> None:
     frames = spaced(data, arguments.frames)
     shown: list[Example] = []
     scores: dict[str, list[float]] = {}
-    rows = ""
+    rows = Table.of({"images": "", "number": "d", "accepted": ".1%", "why rejected": ""})
 
     def judge(name: str, images: list[UInt8], camera: Camera, show: int = SHOWN) -> list[Estimate]:
-        nonlocal rows
         answers = localizer.find_all(images, camera)
-        rows += row(name, answers)
+        rows.add(*row(name, answers))
         scores[name] = [one.score for one in answers if np.isfinite(one.score)]
         for i in np.linspace(len(images) // 3, len(images) - 1, show).astype(int):
             shown.append(Example(name, images[i], answers[i], float("nan")))
@@ -251,7 +252,7 @@ def main() -> None:
         some = spaced(foreign, arguments.frames)
         if foreign.camera != data.camera:
             own = localizer.find_all([foreign.rgb(int(frame)) for frame in some], foreign.camera)
-            rows += row(f"{name}, its own camera", own)
+            rows.add(*row(f"{name}, its own camera", own))
             name = f"{name}, as of the trained camera"
         else:
             doubted[name] = doubter([foreign.rgb(int(frame)) for frame in some], foreign.camera)
@@ -263,9 +264,8 @@ def main() -> None:
         f"{arguments.what}\n\n"
         f"Calibrated on {known.figures['frames']} held-out frames ({known.figures['units']} {known.figures['unit']}), "
         f"{known.crops} crops, limit for {known.true_accept:.0%} of them. {within(known.figures)}\n\n"
-        "| images | number | accepted | why rejected |\n|---|---|---|---|\n"
-        + rows
-        + "\nAnother flight, accepted frames within the region that promises:\n"
+        f"{rows.markdown()}\n"
+        "\nAnother flight, accepted frames within the region that promises:\n"
         + coverage_rows(answers, data, frames)
     )
     if doubted:

@@ -30,6 +30,7 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).resolve().parent / "results" / "localize_node.md"
@@ -177,21 +178,19 @@ def main() -> int:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     load = os.getloadavg()[0]
-    rows = ["| network | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    print("\n".join(rows))
+    table = Table.of({"network": "", **dict.fromkeys(COLUMNS, ".1f")})
+    print(table.markdown())
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in list(MODELS)[: 1 if options.quick else None]:
             figures = measure(Path(folder), name, 8.0 if options.quick else 20.0)
             first = first or figures
-            values = " | ".join(f"{figures[key]:.1f}" if key in figures else "-" for key in COLUMNS)
-            rows.append(f"| {name} | {values} |")
-            print(rows[-1], flush=True)
+            print(table.add(name, *map(figures.get, COLUMNS)), flush=True)
     if not options.quick:
         RESULTS.write_text(
             f"# Localize node\n\n`python bench/localize_node.py`: {CORES} cores of {processor()}, "
             f"load before {load:.1f}, {CAMERA.width} x {CAMERA.height} images at {RATE_HZ:g} Hz; camera, "
-            "node and subscriber are processes of their own.\n\n" + "\n".join(rows) + "\n"
+            "node and subscriber are processes of their own.\n\n" + table.markdown() + "\n"
         )
     good = first.get("rate Hz", 0.0) > 0.98 * RATE_HZ and first.get("p95 ms", np.inf) < LATENCY_MS
     return 0 if good else 1

@@ -39,6 +39,7 @@ from pose2rgbd_ros.nodes.runner import use_fastdds_profile
 from pose2rgbd_ros.obstacles.paths import carried_on
 from pose2rgbd_ros.obstacles.profile import ProfileBuilder, ProfileSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "look_ahead.md"
 MODELS = {
@@ -61,7 +62,7 @@ def median_s(work: Callable[[], object], other: Callable[[], object]) -> tuple[f
     return float(np.median(seconds[0])), float(np.median(seconds[1]))
 
 
-def batches(model: Path) -> str:
+def batches(model: Path) -> tuple[float, ...]:
     """Frames/s of a batch and one by one, and milliseconds of the profile per pose."""
     renderer = Renderer(model, threads=1)
     T_map_body = flight()[0] @ se3.inverse(LOOKS_DOWN)
@@ -78,9 +79,7 @@ def batches(model: Path) -> str:
         )
 
     profile_s, _ = median_s(profile, lambda: None)
-    return (
-        f"{BATCH / one_s:.0f} | {BATCH / batch_s:.0f} | {one_s / batch_s:.2f} | {1e3 * profile_s / BATCH:.1f}"
-    )
+    return BATCH / one_s, BATCH / batch_s, one_s / batch_s, 1e3 * profile_s / BATCH
 
 
 class Drone(Node):
@@ -167,26 +166,32 @@ def main() -> int:
     use_fastdds_profile()
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     load = os.getloadavg()[0]
-    first = [
-        f"| model | one by one, frames per CPU s | batch of {BATCH}, frames per CPU s | ratio | profile, CPU ms per pose |",
-        "|---|---|---|---|---|",
-    ]
-    second = [
-        "| model | look-ahead | live images/s | p50 ms | p95 ms | profiles/s |",
-        "|---|---|---|---|---|---|",
-    ]
+    first = Table.of(
+        {
+            "model": "", "one by one, frames per CPU s": ".0f", f"batch of {BATCH}, frames per CPU s": ".0f", "ratio": ".2f",
+            "profile, CPU ms per pose": ".1f",
+        }
+    )  # fmt: skip
+    second = Table.of(
+        {
+            "model": "",
+            "look-ahead": "",
+            "live images/s": ".1f",
+            "p50 ms": ".0f",
+            "p95 ms": ".0f",
+            "profiles/s": ".2f",
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
             model = Path(folder) / name
             write_model(model, MODELS[name])
-            first.append(f"| {name} | {batches(model)} |")
-            print(first[-1], flush=True)
+            print(first.add(name, *batches(model)), flush=True)
             for mode in ("none", "twist"):
                 latencies, rate = live(model, options.seconds, mode)
                 p50, p95 = np.percentile(latencies, [50, 95]) if latencies else (np.nan, np.nan)
                 shown = "off" if mode == "none" else f"{BATCH} poses, 2 Hz"
-                row = f"| {name} | {shown} | {len(latencies) / options.seconds:.1f} | {p50:.0f} | {p95:.0f} | {rate:.2f} |"
-                second.append(row)
+                row = second.add(name, shown, len(latencies) / options.seconds, p50, p95, rate)
                 print(row, flush=True)
     text = "\n".join(
         [
@@ -195,9 +200,9 @@ def main() -> int:
             f"`python bench/look_ahead.py`: one thread per network on {processor()}, "
             f"{os.cpu_count()} cores, load before {load:.1f}. Live: node, drone and worker in one process, 15 Hz asked for.",
             "",
-            *first,
+            first.markdown(),
             "",
-            *second,
+            second.markdown(),
             "",
         ]
     )

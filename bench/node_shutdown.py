@@ -27,6 +27,7 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.reports.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "node_shutdown.md"
 NODES = ("render", "avoid", "localize", "record", "play")
@@ -73,8 +74,8 @@ def one_round(folder: Path, observer: rclpy.node.Node) -> dict[str, tuple[float,
     return ended
 
 
-def measure(rounds: int, load: int, folder: Path, observer: rclpy.node.Node) -> list[str]:
-    """Rows of the table."""
+def measure(rounds: int, load: int, folder: Path, observer: rclpy.node.Node) -> list[tuple[str | float, ...]]:
+    """Rows of the table, behind the load."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
     try:
         found = [one_round(folder, observer) for _ in range(rounds)]
@@ -85,10 +86,8 @@ def measure(rounds: int, load: int, folder: Path, observer: rclpy.node.Node) -> 
     rows = []
     for name in NODES:
         seconds, statuses = zip(*(ended[name] for ended in found), strict=True)
-        rows.append(
-            f"| {load} | {name} | {statistics.median(seconds):.2f} | {max(seconds):.2f} "
-            f"| {', '.join(map(str, sorted(set(statuses))))} |"
-        )
+        said = ", ".join(map(str, sorted(set(statuses))))
+        rows.append((name, statistics.median(seconds), max(seconds), said))
     return rows
 
 
@@ -103,17 +102,19 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     rclpy.init()
     observer, head = rclpy.create_node("observer"), described()
-    rows = ["| busy loops beside | node | median s | longest s | exit status |", "|---|---|---|---|---|"]
-    print("\n".join(rows))
+    table = Table.of(
+        {"busy loops beside": "d", "node": "", "median s": ".2f", "longest s": ".2f", "exit status": "s"}
+    )
+    print(table.markdown())
     with tempfile.TemporaryDirectory() as folder:
         write_recording(Path(folder) / "recording")
         for load in options.loads:
-            rows += measure(options.rounds, load, Path(folder), observer)
-            print("\n".join(rows[-len(NODES) :]), flush=True)
+            for row in measure(options.rounds, load, Path(folder), observer):
+                print(table.add(load, *row), flush=True)
     words = "".join(f" {word}" for word in sys.argv[1:])
     RESULTS.write_text(
         f"# From Ctrl-C to the end of a node\n\n`python bench/node_shutdown.py{words}`: {options.rounds} rounds, {head}; "
-        "five processes at once.\n\n" + "\n".join(rows) + "\n"
+        f"five processes at once.\n\n{table.markdown()}\n"
     )
     observer.destroy_node()
     rclpy.shutdown()

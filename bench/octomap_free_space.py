@@ -32,6 +32,7 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.cloud import marks_of, organised_cloud
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sim.city.city import City, CityConfig
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
@@ -210,14 +211,14 @@ def main() -> None:
         program = built(folder)
         views = Views(folder)
         rows = {name: inserted(program, views, *variant) for name, variant in VARIANTS.items()}
-    columns = list(next(iter(rows.values())))
-    lines = [f"| {' | '.join([name, *row.values()])} |" for name, row in rows.items()]
+    columns = [Column("", "")] + [Column(name, format="s") for name in next(iter(rows.values()))]
+    table = Table(columns, [{"": name, **row} for name, row in rows.items()])
     known = np.isfinite(views.lower_m).mean()
     RESULTS.write_text(
         "# Free space from predicted depth, in octomap\n\n"
         f"`python bench/octomap_free_space.py`: octomap {version()}, {CLOUDS} views of {CAMERA.width} px {STEP_S:.0f} s apart "
         f"in a street of the simulated city, depth known in {known:.0%} of the pixels, cells of 0.5 m ({processor()}).\n\n"
-        f"| | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}\n" + "\n".join(lines) + "\n"
+        f"{table.markdown()}\n"
     )
     print(RESULTS.read_text())
 

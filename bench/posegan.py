@@ -23,6 +23,7 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.models.registry import build_model
+from pose2rgbd_ros.reports.table import Column, Table
 
 BAR_MS, BAR_SHARE = 30.0, 0.3
 QUERIES = 10  # of each network a round
@@ -78,19 +79,20 @@ def main() -> int:
         for name, model in models.items():
             times[name].append(query_ms(model, image, normalization))
     sizes = {name: size_of(model) for name, model in models.items()}
-    rows = [
-        "| network | parameters | of ResNet-34's | ms a query, median (least) | of ResNet-34's |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    of = "of ResNet-34's"
+    table = Table(
+        [
+            Column("network"), Column("parameters", format=","), Column("size", of, ".2f"),
+            Column("ms a query, median (least)", format="s"), Column("time", of, ".2f"),
+        ]
+    )  # fmt: skip
     medians = {name: float(np.median(each)) for name, each in times.items()}
     for name in models:
-        rows.append(
-            f"| {name} | {sizes[name]:,} | {sizes[name] / sizes[BASELINE]:.2f} | {medians[name]:.1f} "
-            f"({min(times[name]):.1f}) | {medians[name] / medians[BASELINE]:.2f} |"
-        )
+        ms = f"{medians[name]:.1f} ({min(times[name]):.1f})"
+        table.add(name, sizes[name], sizes[name] / sizes[BASELINE], ms, medians[name] / medians[BASELINE])
     threads = f"one thread of {processor()}, PyTorch {torch.__version__}"
     text = f"# Pose regression\n\n`python bench/posegan.py`: 128 px, full width, {threads}; {arguments.rounds} rounds.\n\n"
-    text += "\n".join(rows) + "\n"
+    text += table.markdown() + "\n"
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseGANSettings, blocks_of
 from pose2rgbd_ros.models.posegan.generator import Generator
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
 from pose2rgbd_ros.training.learners.posegan import BETAS
@@ -105,34 +106,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    rows = [
-        "| octaves | first bias | seed | of the variance by the pose | RMSE training | held out |",
-        "|---:|---|---:|---:|---:|---:|",
-    ]
+    table = Table.of(
+        {
+            "octaves": "d", "first bias": "", "seed": "d", "of the variance by the pose": ".4f", "RMSE training": ".1f",
+            "held out": ".1f",
+        }
+    )  # fmt: skip
     for seed in range(arguments.seeds):
         config = TrainConfig(model="posegan", size=arguments.size, seed=seed, split="segments")
         data = open_training_data(arguments.dataset, config)
         mean = targets(data, data.split.train).mean(dim=0)
-        told = " | ".join(
-            f"{rmse_levels(mean, data, part):.1f}" for part in (data.split.train, data.split.choose)
-        )
-        rows.append(f"| - | mean image | {seed} | 0 | {told} |")
+        parts = (data.split.train, data.split.choose)
+        table.add(None, "mean image", seed, "0", *(rmse_levels(mean, data, part) for part in parts))
         for octaves, bias in itertools.product(arguments.octaves, arguments.bias):
             torch.manual_seed(seed)
             generator = made(data, arguments.size, arguments.width, octaves, bias)
             share = share_of_the_pose(generator, data.poses[data.split.train])
             train(generator, data, arguments.steps, resolve_recipe(config).batch_size, seed)
-            told = " | ".join(
-                f"{rmse_levels(generator, data, part):.1f}" for part in (data.split.train, data.split.choose)
-            )
-            rows.append(f"| {octaves} | {bias} | {seed} | {share:.4f} | {told} |")
-            print(rows[-1], flush=True)
+            errors = (rmse_levels(generator, data, part) for part in parts)
+            print(table.add(octaves, bias, seed, share, *errors), flush=True)
     head = (
         f"# PoseGAN's generator alone\n\n`python bench/posegan_generator.py {arguments.dataset.name} --size {arguments.size} "
         f"--width {arguments.width:g} --steps {arguments.steps} --seeds {arguments.seeds}` on {processor()}, "
         f"PyTorch {torch.__version__}; errors in levels of 255.\n\n"
     )
-    text = head + "\n".join(rows) + "\n"
+    text = head + table.markdown() + "\n"
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

@@ -38,6 +38,7 @@ from pose2rgbd_ros.evaluation.side_by_side import draw_side_by_side, show
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefSettings
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
@@ -49,6 +50,14 @@ SPARSE_DEPTH = (128, 96)  # of Seneca: small, so that no point is lost when the 
 HIDDEN_M = 3.0  # a point this much behind another one of its neighbourhood is hidden by it
 MODELS = ("base", "warp-12", "relief")
 SHEET_FRAMES = 6
+COLUMNS = (
+    Column("name", ""),
+    Column("rgb_mae_px", "RGB of 255", ".2f"),
+    Column("psnr_db", "PSNR dB", ".1f"),
+    Column("ssim", "SSIM", ".3f"),
+    Column("depth_mae", "depth m", ".3f"),
+    Column("depth_known", "depth known", ".3f"),
+)
 
 
 def seneca_dataset(source: Path, out: Path, points: slice) -> None:
@@ -108,8 +117,8 @@ TO_LEARN, TO_JUDGE = slice(0, None, 2), slice(1, None, 2)  # of Seneca's points
 
 def measure_models(
     learned: Path, judged: Path, out: Path, minutes: float, size: int, seed: int, relief: ReliefSettings
-) -> list[str]:
-    """Train the models on one dataset, measure them on the other's frames that judge, draw them; the table's lines."""
+) -> tuple[str, Table]:
+    """Train the models on one dataset, measure them on the other's frames that judge, draw them; how many frames, scores."""
     config = TrainConfig(
         size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False
     )
@@ -128,12 +137,7 @@ def measure_models(
     counts = (
         f"{frames['train']} frames train, {frames['choose']} choose the weights, {frames['judge']} judge."
     )
-    columns = {"rgb_mae_px": ".2f", "psnr_db": ".1f", "ssim": ".3f", "depth_mae": ".3f", "depth_known": ".3f"}
-    rows = [
-        [name, *(f"{scores[key]:{form}}" if key in scores else "-" for key, form in columns.items())]
-        for name, scores in found.items()
-    ]
-    return [counts, *(f"| {' | '.join(row)} |" for row in rows)]
+    return counts, Table(COLUMNS, [{"name": name, **scores} for name, scores in found.items()])
 
 
 def draw(path: Path, dataset: Dataset, runs: dict[str, Path]) -> None:
@@ -179,15 +183,8 @@ def main() -> None:
                 make(args.data / folder, dataset, points)
         print(f"{scene}: {args.out}", flush=True)
         name = f"runs/{scene}-{args.depth}{'-exposure' * args.exposure}{'-refined' * args.refine_poses}-{args.seed}"
-        counts, *rows = measure_models(*datasets, args.out / name, args.minutes, args.size, args.seed, relief)
-        lines += [
-            "",
-            f"**{scene}**: {counts}",
-            "",
-            "| | RGB of 255 | PSNR dB | SSIM | depth m | depth known |",
-            "| --- | ---: | ---: | ---: | ---: | ---: |",
-            *rows,
-        ]
+        counts, table = measure_models(*datasets, args.out / name, args.minutes, args.size, args.seed, relief)
+        lines += ["", f"**{scene}**: {counts}", "", table.markdown()]
     print("\n".join(lines))
     if args.scenes == ",".join(SCENES) and args.size == 128:
         RESULT.write_text("\n".join(lines) + "\n")

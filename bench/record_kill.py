@@ -34,6 +34,7 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+from pose2rgbd_ros.reports.table import Table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "record_kill.md"
@@ -185,18 +186,16 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         observer.destroy_node()
         rclpy.shutdown()
-    rows = [
-        "| kills | frames acknowledged | frames found | images in the mcaps | missing |",
-        "|---|---|---|---|---|",
-        f"| {account.kills} | {account.acknowledged} | {account.frames} | {account.bag_images} | {len(account.missing)} |",
-    ]
-    print("\n".join([*rows, *account.missing]))
+    names = ("kills", "frames acknowledged", "frames found", "images in the mcaps", "missing")
+    table = Table.of(dict.fromkeys(names, "d"))
+    table.add(account.kills, account.acknowledged, account.frames, account.bag_images, len(account.missing))
+    print("\n".join([table.markdown(), *account.missing]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
         f"# Recorder, killed\n\n`python bench/record_kill.py --times {options.times}` on {processor()}: "
         f"1080p JPEG at 30 Hz, odometry at 200 Hz, mcap beside the dataset; every fifth kill while "
         "the recorder starts. Missing: anything acknowledged that is not there, or not readable.\n\n"
-        + "\n".join([*rows, *(f"\n{text}" for text in account.missing)])
+        + "\n".join([table.markdown(), *(f"\n{text}" for text in account.missing)])
         + "\n"
     )
     return 1 if account.missing else 0

@@ -33,6 +33,7 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+from pose2rgbd_ros.reports.table import Column, Table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "record_load.md"
@@ -41,6 +42,17 @@ LATENCY_MS, GROWTH = 50.0, 0.05
 EDGE_REJECTS = ("before_first_pose", "after_last_pose")
 START_LIMIT_S = 60.0
 CASES = {"dataset": (), "dataset and mcap": ("--bag", "mcap")}
+COLUMNS = (
+    Column("what"),
+    Column("minutes", format="g"),
+    *(Column(key, format=".0f") for key in ("published", "frames", "rejected", "lost")),
+    Column("latency_ms", "added latency, median ms", ".1f"),
+    Column("latency_max_ms", "highest second ms", ".1f"),
+    Column("rss_first_mib", "memory, first minute MiB", ".0f"),
+    Column("rss_last_mib", "last minute MiB", ".0f"),
+    Column("cpu_percent", "CPU %", ".0f"),
+    Column("bag_lost", "bag: messages lost", ".0f"),
+)
 
 
 class Observer(Node):
@@ -157,16 +169,6 @@ def misses(values: dict[str, float]) -> list[str]:
     return [text for text, missed in bars.items() if missed]
 
 
-def row(name: str, minutes: float, values: dict[str, float]) -> str:
-    """A line of the table."""
-    lost = values["published"] - values["frames"] - values["rejected"]
-    return (
-        f"| {name} | {minutes:g} | {values['published']:.0f} | {values['frames']:.0f} | {values['rejected']:.0f} | "
-        f"{lost:.0f} | {values['latency_ms']:.1f} | {values['latency_max_ms']:.1f} | {values['rss_first_mib']:.0f} | "
-        f"{values['rss_last_mib']:.0f} | {values['cpu_percent']:.0f} | {values.get('bag_lost', '-')} |"
-    )
-
-
 def main() -> int:
     """Measure, print, write the table."""
     parser = argparse.ArgumentParser(
@@ -182,12 +184,8 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     use_fastdds_profile()
     load_before = os.getloadavg()[0]
-    rows = [
-        "| what | minutes | published | frames | rejected | lost | added latency, median ms | highest second ms "
-        "| memory, first minute MiB | last minute MiB | CPU % | bag: messages lost |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(rows), flush=True)
+    table = Table(COLUMNS)
+    print(table.markdown(), flush=True)
     missed: list[str] = []
     before = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
     kept = [line for line in before if line.split(" | ")[0][2:] in set(CASES) - {options.only}]
@@ -198,8 +196,9 @@ def main() -> int:
             values = measure(folder, CASES[name], options.minutes)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        rows.append(row(name, options.minutes, values))
-        print(rows[-1], flush=True)
+        lost = values["published"] - values["frames"] - values["rejected"]
+        row = {"what": name, "minutes": options.minutes, "lost": lost, **values}
+        print(table.add(*(row.get(column.key) for column in COLUMNS)), flush=True)
         missed += [f"{name}: {text}" for text in misses(values)]
     rclpy.shutdown()
     print("\n".join(missed) or "all bars are met")
@@ -208,7 +207,7 @@ def main() -> int:
         f"# Recorder under load\n\n`python bench/record_load.py`: {CORES} cores of {processor()}, "
         f"load before {load_before:.1f}; 1080p JPEG of 300 to 600 kB at 30 Hz, odometry at "
         "200 Hz, GPS at 10 Hz, drone and recorder as processes of their own. CPU: of the recorder, 100 % is one "
-        "core.\n\n" + "\n".join([*rows, *(kept if options.only else [])]) + "\n"
+        "core.\n\n" + "\n".join([table.markdown(), *(kept if options.only else [])]) + "\n"
     )
     return 1 if missed else 0
 

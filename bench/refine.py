@@ -36,6 +36,7 @@ from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
 from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -68,15 +69,16 @@ class Tally:
     def right(self) -> np.ndarray:
         return (np.array(self.end) <= RIGHT).all(axis=1)
 
-    def row(self, name: str) -> str:
+    def row(self) -> tuple[str | float, ...]:
+        """Of the first table, behind the name."""
         rough, end = np.median(self.rough, axis=0), np.median(self.end, axis=0)
         accepted = self.accepted
         kept = np.median(np.array(self.end)[accepted], axis=0) if accepted.any() else np.full(2, np.nan)
         return (
-            f"| {name} | {len(self.end)} | {rough[0]:.1f} / {rough[1]:.1f} | {end[0]:.2f} / {end[1]:.2f} "
-            f"| {rough[0] / end[0]:.1f} | {100 * accepted.mean():.0f} | {kept[0]:.2f} / {kept[1]:.2f} "
-            f"| {100 * (accepted & self.wrong).mean():.1f} | {np.median(self.seconds):.2f} ({max(self.seconds):.2f}) |\n"
-        )
+            len(self.end), f"{rough[0]:.1f} / {rough[1]:.1f}", f"{end[0]:.2f} / {end[1]:.2f}", rough[0] / end[0],
+            100 * accepted.mean(), f"{kept[0]:.2f} / {kept[1]:.2f}", 100 * (accepted & self.wrong).mean(),
+            f"{np.median(self.seconds):.2f} ({max(self.seconds):.2f})",
+        )  # fmt: skip
 
 
 def moved(T: np.ndarray, metres: float, degrees: float, rng: np.random.Generator) -> np.ndarray:
@@ -144,7 +146,11 @@ def coverage(tally: Tally) -> str:
         for level in (0.5, 0.9, 0.95)
     ]
     scale = np.sqrt(np.quantile(all_six, 0.9) / chi2.ppf(0.9, 6)) if all_six else float("nan")
-    return f"| {len(all_six)} | {' / '.join(shares[:3])} | {' / '.join(shares[3:])} | {scale:.2f} |\n"
+    table = Table.of(
+        {"refined poses": "d", "position (%)": "s", "position and rotation (%)": "s", "factor": ".2f"}
+    )
+    table.add(len(all_six), " / ".join(shares[:3]), " / ".join(shares[3:]), scale)
+    return table.markdown()
 
 
 def auroc(right: np.ndarray, wrong: np.ndarray) -> float:
@@ -170,11 +176,14 @@ def power(refiner: Refiner, dataset: Dataset, frames: np.ndarray) -> str:
         refiner.verify(dataset.rgb(i), dataset.camera, dataset.T_map_cam[j])
         for i, j in zip(frames, rng.permutation(len(dataset)), strict=False)
     ]
-    values = [f"{np.nanmedian(at[0.0]):.2f}"] + [
+    values = [
         f"{auroc(at[0.0], wrong):.3f} ({np.nanmedian(wrong):.2f})"
         for wrong in (at[1.0], at[3.0], at[10.0], np.array(far))
     ]
-    return f"| {' | '.join(values)} |\n"
+    off = ("1 m and 1°", "3 m and 3°", "10 m and 7°", "another frame's pose")
+    table = Table.of({"true": ".2f", **dict.fromkeys(off, "s")})
+    table.add(np.nanmedian(at[0.0]), *values)
+    return table.markdown()
 
 
 def impostors(refiner: Refiner, dataset: Dataset, frames: np.ndarray, foreign: Dataset | None) -> str:
@@ -190,15 +199,14 @@ def impostors(refiner: Refiner, dataset: Dataset, frames: np.ndarray, foreign: D
     if foreign is not None:
         other = iter(rng.permutation(len(foreign)))
         kinds["another place"] = lambda rgb: cv2.resize(foreign.rgb(int(next(other))), rgb.shape[1::-1])
-    lines = ""
+    table = Table.of({"input": "", "tried": "d", "accepted (%)": ".1f"})
     for name, look in kinds.items():
         tally = series(refiner, dataset, frames, lambda i, _: dataset.T_map_cam[i], look)
-        lines += f"| {name} | {len(tally.end)} | {100 * tally.accepted.mean():.1f} |\n"
+        table.add(name, len(tally.end), 100 * tally.accepted.mean())
     tally = series(refiner, dataset, frames, lambda i, r: dataset.T_map_cam[r.integers(len(dataset))])
     share = 100 * (tally.accepted & tally.wrong).mean()
-    return (
-        lines + f"| rough pose of any other frame, and the result wrong | {len(tally.end)} | {share:.1f} |\n"
-    )
+    table.add("rough pose of any other frame, and the result wrong", len(tally.end), share)
+    return table.markdown()
 
 
 def basin(refiner: Refiner, dataset: Dataset, frames: np.ndarray, path: Path) -> None:
@@ -275,15 +283,16 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
         model = load_checkpoint(checkpoint_directory(regressor)).provenance["config"]["model"]
         finders[model] = Localizer(regressor, device="cpu", gate=False)
     rows = series(refiner, dataset, frames, perturbed)
-    text = rows.row("perturbed")
-    text += series(refiner, dataset, few, perturbed, dimmed).row("perturbed, other light")
+    table = Table.of(SERIES)
+    table.add("perturbed", *rows.row())
+    table.add("perturbed, other light", *series(refiner, dataset, few, perturbed, dimmed).row())
     for name, finder in finders.items():
         start: Make = lambda i, _, f=finder: f.find(dataset.rgb(i), dataset.camera).T_map_cam  # noqa: E731
-        text += series(refiner, dataset, frames, start).row(name)
-        print(text, flush=True)
+        table.add(name, *series(refiner, dataset, frames, start).row())
+        print(table.markdown(), flush=True)
     name = checkpoint.provenance["config"]["model"]
     return TABLES.format(
-        name=f"{name}, {renderer.camera.width} px, {split.name} split", rows=text, coverage=coverage(rows),
+        name=f"{name}, {renderer.camera.width} px, {split.name} split", rows=table.markdown(), coverage=coverage(rows),
         power=power(refiner, dataset, few), impostors=impostors(refiner, dataset, few, options.foreign_dataset),
         limit=options.least_likeness,
     )  # fmt: skip
@@ -296,24 +305,24 @@ Rows and columns: see the docstring of `bench/refine.py`. {processor}, one threa
 TABLES = """
 ## {name}
 
-| rough pose | frames | rough: m / ° | refined: m / ° | times nearer | accepted (%) | accepted: m / ° | wrongly (%) | s (most) |
-|---|---|---|---|---|---|---|---|---|
 {rows}
+
 Covariance: how often the truth lies in the region of 50 / 90 / 95 %, and the factor that standard deviations still lack.
 
-| refined poses | position (%) | position and rotation (%) | factor |
-|---|---|---|---|
 {coverage}
+
 Verification: median likeness at the true pose, and AUROC against poses off by so much (in brackets their likeness).
 
-| true | 1 m and 1° | 3 m and 3° | 10 m and 7° | another frame's pose |
-|---|---|---|---|---|
 {power}
+
 False accepts at a likeness of {limit} (the first ones with the true pose as rough pose).
 
-| input | tried | accepted (%) |
-|---|---|---|
-{impostors}"""
+{impostors}
+"""
+SERIES = {
+    "rough pose": "", "frames": "d", "rough: m / °": "s", "refined: m / °": "s", "times nearer": ".1f", "accepted (%)": ".0f",
+    "accepted: m / °": "s", "wrongly (%)": ".1f", "s (most)": "s",
+}  # fmt: skip
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ from pose2rgbd_ros.evaluation.evaluate import measure
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.config import ReliefSettings
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.trainer import train
 
@@ -170,9 +171,9 @@ def _through_lens(cache: FrameCache, size: int) -> tuple[Camera, np.ndarray]:
 
 
 def measure_row(
-    name: str, row: Row, dataset: Dataset, judge: Path, size: int, minutes: float, seed: int
-) -> str:
-    """A line of the table."""
+    row: Row, dataset: Dataset, judge: Path, size: int, minutes: float, seed: int
+) -> tuple[float | str | None, ...]:
+    """Of the table, behind the name."""
     config = TrainConfig(
         model="relief",
         size=size,
@@ -195,8 +196,7 @@ def measure_row(
             else measure(result.checkpoint, path).scores["model"].get("depth_mae")
         )
     depth = scores.get("depth_mae", None if own is None else own * facts["depth_unit_m"])
-    told = f"{depth:.2f}" if depth is not None else "-"
-    return f"| {name} | {scores['rgb_mae_px']:.2f} | {scores['psnr_db']:.1f} | {told} | {_remarks(facts)} |"
+    return scores["rgb_mae_px"], scores["psnr_db"], depth, _remarks(facts)
 
 
 def _remarks(facts: dict[str, object]) -> str:
@@ -227,10 +227,9 @@ def main() -> None:
         f"{args.minutes:g} processor minutes a row (one thread of {processor()}), seed {args.seed}; "
         "held-out lines that chose nothing.",
         "",
-        "| fault | RGB of 255 | PSNR dB | depth m | |",
-        "| --- | ---: | ---: | ---: | --- |",
     ]
-    print("\n".join(lines), flush=True)
+    table = Table.of({"fault": "", "RGB of 255": ".2f", "PSNR dB": ".1f", "depth m": ".2f", "": ""})
+    print("\n".join([*lines, table.markdown()]), flush=True)
     for name in args.only.split(","):
         row = ROWS[name]
         if row.movers and args.movers is None:
@@ -238,13 +237,12 @@ def main() -> None:
         path = args.movers if row.movers else args.dataset
         judge = path / "mover_free" if row.movers else path
         try:
-            line = measure_row(name, row, Dataset(path), judge, args.size, args.minutes, args.seed)
+            figures = measure_row(row, Dataset(path), judge, args.size, args.minutes, args.seed)
         except UserError as error:
-            line = f"| {name} | refused: {error} | | | |"
-        lines.append(line)
-        print(line, flush=True)
+            figures = f"refused: {error}", "", "", ""
+        print(table.add(name, *figures), flush=True)
     if args.only == ",".join(ROWS):
-        RESULT.write_text("\n".join(lines) + "\n")
+        RESULT.write_text("\n".join([*lines, table.markdown()]) + "\n")
 
 
 if __name__ == "__main__":

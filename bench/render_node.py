@@ -31,6 +31,7 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -47,7 +48,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "relief 256 rgbd": {"network": "relief", "size": 256},
     "relief 512 rgbd": {"network": "relief", "size": 512},
 }
-COLUMNS = ("rate_hz", "delivered_percent", "depth_delivered_percent", "latency_p50_ms", "latency_p95_ms")
+COLUMNS = {
+    "rate_hz": "rate Hz", "delivered_percent": "RGB delivered %", "depth_delivered_percent": "depth delivered %",
+    "latency_p50_ms": "p50 ms", "latency_p95_ms": "p95 ms", "cpu_percent": "CPU of the node %",
+}  # fmt: skip
 
 
 def flight() -> np.ndarray:
@@ -123,12 +127,6 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, float]:
     return figures
 
 
-def row(name: str, figures: dict[str, float]) -> str:
-    """A line of the table."""
-    values = " | ".join(f"{figures[key]:.1f}" if key in figures else "-" for key in (*COLUMNS, "cpu_percent"))
-    return f"| {name} | {values} |"
-
-
 def main() -> int:
     """Measure, print, write the table."""
     parser = argparse.ArgumentParser(
@@ -139,9 +137,8 @@ def main() -> int:
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
-    head = "| model | rate Hz | RGB delivered % | depth delivered % | p50 ms | p95 ms | CPU of the node % |"
-    rows = [head, "|---|---|---|---|---|---|---|"]
-    print("\n".join(rows))
+    table = Table([Column("model"), *(Column(key, title, ".1f") for key, title in COLUMNS.items())])
+    print(table.markdown())
     names = [next(iter(MODELS))] if options.quick else options.models
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -149,14 +146,13 @@ def main() -> int:
         for index, name in enumerate(names):
             figures = measure(Path(folder), name, 30.0 if index == 0 and not options.quick else 10.0)
             first = first or figures
-            rows.append(row(name, figures))
-            print(rows[-1], flush=True)
+            print(table.add(name, *map(figures.get, COLUMNS)), flush=True)
     if not options.quick and names == list(MODELS):
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(
             f"# Render node\n\n`python bench/render_node.py`: {CORES} cores of {processor()}, "
             f"load before {os.getloadavg()[0]:.1f}, {RATE_HZ:g} Hz asked for, TF at 50 Hz; "
-            "player, node and subscriber are processes of their own.\n\n" + "\n".join(rows) + "\n"
+            "player, node and subscriber are processes of their own.\n\n" + table.markdown() + "\n"
         )
     good = first.get("rate_hz", 0) > 0.98 * RATE_HZ and first.get("delivered_percent") == 100.0
     return 0 if good and first["latency_p95_ms"] < LATENCY_MS else 1

@@ -45,6 +45,7 @@ from pose2rgbd_ros.models.relief import march_numba
 from pose2rgbd_ros.rendering.backends import OnnxBackend
 from pose2rgbd_ros.rendering.onnx_export import GRAPH_FILE
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "render_speed.md"
@@ -56,18 +57,22 @@ HEADER = """# Speed of rendering
 
 {machine}
 
-| model | output | size | network ms | graph ms | network / graph | torch ms | onnx ms | torch / onnx |
-|---|---|---|---|---|---|---|---|---|
 """
+COLUMNS = {
+    "model": "", "output": "", "size": "d", "network ms": ".1f", "graph ms": ".1f", "network / graph": ".2f",
+    "torch ms": ".1f", "onnx ms": ".1f", "torch / onnx": ".2f",
+}  # fmt: skip
 
 RELIEF_HEADER = """
 ## Relief
 
 Load before: {load:.1f} on {cores} cores. Rows as the module's docstring says.
 
-| size | torch ms | torch, march compiled ms | numba ms | torch / numba | 2 threads ms | FPS |
-|---|---|---|---|---|---|---|
 """
+RELIEF_COLUMNS = {
+    "size": "d", "torch ms": ".0f", "torch, march compiled ms": ".0f", "numba ms": ".1f", "torch / numba": ".1f",
+    "2 threads ms": ".1f", "FPS": ".1f",
+}  # fmt: skip
 RELIEF_FPS = {512: 8.0, 256: 25.0}
 
 
@@ -172,16 +177,16 @@ def timed_s(run: Callable[[], object]) -> float:
 
 
 def relief_table(rounds: int) -> tuple[str, bool]:
-    """The rows of relief, printed too, and whether they reach what was asked for."""
-    table, good = RELIEF_HEADER.format(load=os.getloadavg()[0], cores=os.cpu_count()), True
-    print(table, end="")
+    """The section of relief, printed too, and whether its rows reach what was asked for."""
+    head, good = RELIEF_HEADER.format(load=os.getloadavg()[0], cores=os.cpu_count()), True
+    table = Table.of(RELIEF_COLUMNS)
+    print(head + table.markdown())
     for size, least in RELIEF_FPS.items():
         ms = measure_relief(size, rounds)
-        row = f"| {size} | {ms['torch']:.0f} | {ms['march']:.0f} | {ms['numba']:.1f} | {ms['torch'] / ms['numba']:.1f} "
-        row += f"| {ms['two']:.1f} | {ms['fps']:.1f} |\n"
-        print(row, end="", flush=True)
-        table, good = table + row, good and ms["fps"] >= least
-    return table, good
+        row = size, ms["torch"], ms["march"], ms["numba"], ms["torch"] / ms["numba"], ms["two"], ms["fps"]
+        print(table.add(*row), flush=True)
+        good = good and ms["fps"] >= least
+    return f"{head}{table.markdown()}\n", good
 
 
 def machine() -> str:
@@ -216,20 +221,20 @@ def main() -> int:
     torch.set_num_threads(1)
     if options.relief:
         return 0 if relief_table(rounds=3)[1] else 1
-    table, ratios = HEADER.format(machine=machine()), []
-    print(table, end="")
+    head, table, ratios = HEADER.format(machine=machine()), Table.of(COLUMNS), []
+    print(head + table.markdown())
     for config, rounds in cases(quick):
         ms = measure(config, rounds)
         ratios.append(ms["network"] / ms["graph"])
         name = f"slice-{config.slices}" if config.variant == "slice" else "base"
-        row = f"| {name} | {config.output} | {config.size} | {ms['network']:.1f} | {ms['graph']:.1f} | {ratios[-1]:.2f} "
-        row += f"| {ms['torch']:.1f} | {ms['onnx']:.1f} | {ms['torch'] / ms['onnx']:.2f} |\n"
-        table += row
-        print(row, end="", flush=True)
+        row = (
+            name, config.output, config.size, ms["network"], ms["graph"], ratios[-1], ms["torch"], ms["onnx"],
+            ms["torch"] / ms["onnx"],
+        )  # fmt: skip
+        print(table.add(*row), flush=True)
     if not quick:
-        table += relief_table(rounds=3)[0]
         RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(table)
+        RESULT.write_text(f"{head}{table.markdown()}\n{relief_table(rounds=3)[0]}")
     return 0 if ratios[0] >= TARGET else 1
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 
 RESULT = Path(__file__).parent / "results" / "sim_dataset.md"
@@ -82,7 +83,10 @@ def report(cost: Cost, start_s: float | None, processes: int) -> tuple[str, bool
         ),
         ("bar", "met" if met else "MISSED"),
     ]
-    return "".join(f"| {name} | {text} |\n" for name, text in rows), met
+    table = Table([Column("name", ""), Column("text", "")])
+    for row in rows:
+        table.add(*row)
+    return table.markdown(), met
 
 
 def main() -> int:
@@ -108,9 +112,8 @@ def main() -> int:
 `python bench/sim_dataset.py{" --full" if options.full else ""}`: 512x512, colour supersampled 2x2, shadows; JPEG q95 4:4:4 and
 16 bit PNG of centimetres. CPU time of all processes. Machine: {processor()}, {os.cpu_count()} cores.
 
-| | |
-|---|---|
-{table}"""
+{table}
+"""
     print(text)
     if not options.quick:
         RESULT.parent.mkdir(exist_ok=True)

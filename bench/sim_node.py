@@ -28,6 +28,7 @@ from sensor_msgs.msg import Image
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.nodes.conversions import stamp_ns
 from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+from pose2rgbd_ros.reports.table import Column, Table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "sim_node.md"
 CORES = 2
@@ -45,6 +46,15 @@ LOADS: dict[str, tuple[float, Sequence[str]]] = {
         ("--width", "256", "--height", "256", "--real-time-factor", "0"),
     ),
 }
+COLUMNS = (
+    Column("images"),
+    Column("rate_hz", "rate Hz, by the wall", ".1f"),
+    Column("rgb_delivered", "RGB delivered %", ".1f"),
+    Column("depth_delivered", "depth delivered %", ".1f"),
+    Column("factor", "real-time factor", ".2f"),
+    Column("cpu_percent", "CPU of the node %", ".0f"),
+    Column("subscriber_cpu_percent", "of the subscriber %", ".0f"),
+)
 
 
 @dataclass
@@ -137,14 +147,6 @@ def figures(got: Received, rate_hz: float) -> dict[str, float]:
     }
 
 
-def row(load: str, values: dict[str, float]) -> str:
-    """A line of the table."""
-    return (
-        f"| {load} | {values['rate_hz']:.1f} | {values['rgb_delivered']:.1f} | {values['depth_delivered']:.1f} | "
-        f"{values['factor']:.2f} | {values['cpu_percent']:.0f} | {values['subscriber_cpu_percent']:.0f} |"
-    )
-
-
 def main() -> int:
     """Measure, print, write the table."""
     parser = argparse.ArgumentParser(
@@ -156,25 +158,18 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     use_fastdds_profile()
     load_before = os.getloadavg()[0]
-    rows = [
-        "| images | rate Hz, by the wall | RGB delivered % | depth delivered % | real-time factor "
-        "| CPU of the node % | of the subscriber % |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(rows))
+    table = Table(COLUMNS)
+    print(table.markdown())
     measured: list[dict[str, float]] = []
     for load in LOADS if not options.quick else [next(iter(LOADS))]:
         measured.append(measure(load, 30.0 if not measured and not options.quick else 10.0))
-        rows.append(row(load, measured[-1]))
-        print(rows[-1], flush=True)
+        print(table.add(load, *(measured[-1][column.key] for column in COLUMNS[1:])), flush=True)
     if not options.quick:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(
             f"# Sim node\n\n`python bench/sim_node.py`: {CORES} cores of {processor()}, "
             f"load before {load_before:.1f}; the paper's flight, all sensors without faults; node and "
-            "subscriber of RGB, depth and time are processes of their own. CPU: 100 % is one core.\n\n"
-            + "\n".join(rows)
-            + "\n"
+            f"subscriber of RGB, depth and time are processes of their own. CPU: 100 % is one core.\n\n{table.markdown()}\n"
         )
     first = measured[0]
     delivered = min(first["rgb_delivered"], first["depth_delivered"])

@@ -30,6 +30,7 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.gl.context import open_context
@@ -48,9 +49,10 @@ at 512x512 with shadows and depth, without supersampling or movers.
 
 {machine}
 
-| size | samples | shadows | movers | CPU-ms per frame | of an sgemm of 1024 |
-|---|---|---|---|---|---|
 """
+COLUMNS = {
+    "size": "d", "samples": "s", "shadows": "", "movers": "", "CPU-ms per frame": ".1f", "of an sgemm of 1024": ".2f",
+}  # fmt: skip
 
 Case = tuple[int, int, bool, bool]  # size, supersample, shadows, movers
 
@@ -123,12 +125,10 @@ def main() -> int:
     times, product_ms = medians_ms(cases, options.rounds, city)
     triangles = sum(len(mesh.triangles) for mesh in (*city.scene.chunks, city.scene.ground))
     text = HEADER.format(triangles=triangles, cars=CARS, people=PEOPLE, bar=BAR_MS, machine=machine())
+    table, yes = Table.of(COLUMNS), {True: "yes", False: "no"}
     for (size, samples, shadows, movers), value in times.items():
-        yes = {True: "yes", False: "no"}
-        text += (
-            f"| {size} | {samples}x{samples} | {yes[shadows]} | {yes[movers]} "
-            f"| {value:.1f} | {value / product_ms:.2f} |\n"
-        )
+        table.add(size, f"{samples}x{samples}", yes[shadows], yes[movers], value, value / product_ms)
+    text += table.markdown() + "\n"
     print(text)
     if not options.quick:
         RESULT.write_text(text)

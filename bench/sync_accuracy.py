@@ -33,6 +33,7 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.importers.config import ConvertConfig
 from pose2rgbd_ros.dataset.recording_signals import measure
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.streams.alignment import motion
 from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, align_samples, estimate_offset
 from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
@@ -54,6 +55,18 @@ ACCELERATED_S, LENGTHS_S, EVERY_S = 5.0, (6.0, 7.0, 8.0, 9.0, 10.0), 0.5
 SIGMA_LENGTHS_S, SIGMA_WINDOWS, HONEST_SHARE = (10.0, 20.0, 40.0, 80.0), 2, 0.9
 SETTINGS = ((320, 15.0), (320, 7.0), (320, 5.0), (480, 15.0), (480, 7.0), (640, 30.0))
 Bars = list[tuple[str, str, bool]]
+# Columns of the tables, with their formats.
+OFFSETS = {
+    "median error ms": ".1f", "90 % ms": ".0f", "worst ms": ".0f", "median sigma ms": ".1f", "within 2 sigma %": ".0f",
+}  # fmt: skip
+HONESTY = {
+    "window": "s", "motion from": "", "windows": "d", "answers": "d", "median error ms": ".1f", "worst ms": ".0f",
+    "median sigma ms": ".1f", "within 1 sigma %": ".0f", "within 2 sigma %": ".0f",
+}  # fmt: skip
+DRIFTS = {
+    "motion from": "", "drift ppm": "s", "flights": "d", "not observable": "d", "offset: median error ms": ".1f",
+    "drift error x duration: median ms": ".1f", "worst ms": ".0f",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ def offsets(
     flights: dict[str, Recorded], count: int, what: str, rng: np.random.Generator
 ) -> tuple[str, Bars]:
     """Flights in `count` windows, each with an offset drawn from +-2 s: by method."""
-    rows, bars = [], []
+    table, bars = Table.of({"motion from": "", what: "d", "not observable": "d", **OFFSETS}), []
     for method in METHODS:
         trials = [
             trial(flight.window(k / count, (k + 1) / count), method, float(rng.uniform(-2, 2)), 0.0)
@@ -101,10 +114,10 @@ def offsets(
         errors = np.abs([item.error_s for item in seen]) if seen else np.array([np.inf])
         honest = np.mean([abs(item.error_s) < 2 * item.found.sigma_s for item in seen]) if seen else np.nan
         sigma = np.median([item.found.sigma_s for item in seen]) if seen else np.nan
-        rows.append(
-            f"| {method} | {len(trials)} | {len(trials) - len(seen)} | {1e3 * np.median(errors):.1f} | "
-            f"{1e3 * np.quantile(errors, 0.9):.0f} | {1e3 * errors.max():.0f} | {1e3 * sigma:.1f} | {100 * honest:.0f} |"
-        )
+        line = table.add(
+            method, len(trials), len(trials) - len(seen), 1e3 * np.median(errors), 1e3 * np.quantile(errors, 0.9),
+            1e3 * errors.max(), 1e3 * sigma, 100 * honest,
+        )  # fmt: skip
         bars.append(
             (
                 f"offsets, {what}, {method}: median",
@@ -112,23 +125,13 @@ def offsets(
                 bool(np.median(errors) < BAR_S),
             )
         )
-        print(rows[-1], flush=True)
-    columns = (
-        what,
-        "not observable",
-        "median error ms",
-        "90 % ms",
-        "worst ms",
-        "median sigma ms",
-        "within 2 sigma %",
-    )
-    head = f"| motion from | {' | '.join(columns)} |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows]), bars
+        print(line, flush=True)
+    return table.markdown(), bars
 
 
 def honesty(flights: dict[str, Recorded], rng: np.random.Generator) -> tuple[str, Bars]:
     """Windows of several lengths drawn from the flights: how many answers lie within one sigma and within two."""
-    rows, total, within = [], 0, 0
+    table, total, within = Table.of(HONESTY), 0, 0
     for length_s in SIGMA_LENGTHS_S:
         for method in METHODS:
             found = []
@@ -139,29 +142,24 @@ def honesty(flights: dict[str, Recorded], rng: np.random.Generator) -> tuple[str
                     found.append(trial(part, method, float(rng.uniform(-2, 2)), 0.0))
             seen = [item for item in found if item.found.observable]
             if not seen:
-                rows.append(f"| {length_s:.0f} s | {method} | {len(found)} | 0 | | | | | |")
+                table.add(f"{length_s:.0f} s", method, len(found), 0, *[None] * 5)
                 continue
             error_s = np.abs([item.error_s for item in seen])
             sigma_s = np.array([item.found.sigma_s for item in seen])
             total, within = total + len(seen), within + int((error_s < 2 * sigma_s).sum())
-            rows.append(
-                f"| {length_s:.0f} s | {method} | {len(found)} | {len(seen)} | {1e3 * np.median(error_s):.1f} | "
-                f"{1e3 * error_s.max():.0f} | {1e3 * np.median(sigma_s):.1f} | {100 * np.mean(error_s < sigma_s):.0f} | "
-                f"{100 * np.mean(error_s < 2 * sigma_s):.0f} |"
-            )
-            print(rows[-1], flush=True)
-    head = (
-        "| window | motion from | windows | answers | median error ms | worst ms | median sigma ms | within 1 sigma % | "
-        "within 2 sigma % |\n|---|---|---|---|---|---|---|---|---|"
-    )
+            line = table.add(
+                f"{length_s:.0f} s", method, len(found), len(seen), 1e3 * np.median(error_s), 1e3 * error_s.max(),
+                1e3 * np.median(sigma_s), *(100 * np.mean(error_s < factor * sigma_s) for factor in (1, 2)),
+            )  # fmt: skip
+            print(line, flush=True)
     share = within / max(total, 1)
     bar = "answers within two sigma, windows of 10 to 80 s"
-    return f"{head}\n" + "\n".join(rows), [(bar, f"{within} of {total}", share >= HONEST_SHARE)]
+    return table.markdown(), [(bar, f"{within} of {total}", share >= HONEST_SHARE)]
 
 
 def drifts(flights: dict[str, Recorded], rng: np.random.Generator) -> tuple[str, Bars]:
     """Whole flights, with an offset of +-2 s and a drift; those whose offset is observable."""
-    rows, bars = [], []
+    table, bars = Table.of(DRIFTS), []
     for method in ("odometry", "GPS + gyroscope", "GPS"):
         for limit_ppm in (50.0, 500.0):
             trials = [
@@ -171,25 +169,24 @@ def drifts(flights: dict[str, Recorded], rng: np.random.Generator) -> tuple[str,
             seen = [item for item in trials if item.found.observable]
             errors = np.abs([item.error_s for item in seen]) if seen else np.array([np.inf])
             over = np.abs([item.drift_error_s for item in seen]) if seen else np.array([np.inf])
-            rows.append(
-                f"| {method} | +-{limit_ppm:.0f} | {len(trials)} | {len(trials) - len(seen)} | {1e3 * np.median(errors):.1f} | "
-                f"{1e3 * np.median(over):.1f} | {1e3 * over.max():.0f} |"
-            )
+            line = table.add(
+                method, f"+-{limit_ppm:.0f}", len(trials), len(trials) - len(seen), 1e3 * np.median(errors),
+                1e3 * np.median(over), 1e3 * over.max(),
+            )  # fmt: skip
             name = f"drift +-{limit_ppm:.0f} ppm, {method}: error x duration, median"
             bars.append((name, f"{1e3 * np.median(over):.1f} ms of 40", bool(np.median(over) < DRIFT_BAR_S)))
-            print(rows[-1], flush=True)
-    head = (
-        "| motion from | drift ppm | flights | not observable | offset: median error ms | "
-        "drift error x duration: median ms | worst ms |"
-    )
-    return "\n".join([head, "|---|---|---|---|---|---|---|", *rows]), bars
+            print(line, flush=True)
+    return table.markdown(), bars
 
 
 def shifts(
     signals: dict[str, tuple[FlowSignal, motion.MotionSignal]], rng: np.random.Generator
 ) -> tuple[str, Bars]:
     """All image stamps moved by d: how far the answer is from moving by -d. Where there is none, there must be none."""
-    rows, bars = [], []
+    table, bars = (
+        Table.of({"recording": "", "unshifted": "", f"worst deviation of {SHIFTS} shifts ms": ".2f"}),
+        [],
+    )
     for name, (flow, signal) in signals.items():
         options = AlignOptions(drift=False)
         base = estimate_offset(flow, signal, options)
@@ -200,25 +197,21 @@ def shifts(
         met = same and bool(off < SHIFT_BAR_S or not base.observable)
         told = f"{1e3 * off:.2f} ms of 20" if base.observable else "no answer, shifted or not"
         bars.append((f"shifted stamps, {name}", told, met))
-        rows.append(f"| {name} | {base.summary().removeprefix('image time offset ')} | {1e3 * off:.2f} |")
-        print(rows[-1], flush=True)
-    head = [f"| recording | unshifted | worst deviation of {SHIFTS} shifts ms |", "|---|---|---|"]
-    return "\n".join([*head, *rows]), bars
+        print(table.add(name, base.summary().removeprefix("image time offset "), 1e3 * off), flush=True)
+    return table.markdown(), bars
 
 
 def settings(bag: Path) -> tuple[str, Bars]:
     """The drone video with other widths and rates of the flow: the best offset, answered or not."""
-    rows, found = [], []
+    columns = {"width px": "d", "rate Hz": "g", "offset s": "+.3f", "sigma s": ".3f", "answer": ""}
+    table, found = Table.of(columns), []
     for width_px, rate_hz in SETTINGS:
         signals = measure(bag, ConvertConfig(), FlowConfig(width_px=width_px, max_rate_hz=rate_hz))
         flow, signal = signals.flow, signals.motion
         item = estimate_offset(flow, signal, AlignOptions(drift=False))
         found.append(item)
-        rows.append(
-            f"| {width_px} | {rate_hz:g} | {item.offset_s:+.3f} | {item.sigma_s:.3f} | "
-            f"{'yes' if item.observable else item.why} |"
-        )
-        print(rows[-1], flush=True)
+        answer = "yes" if item.observable else item.why
+        print(table.add(width_px, rate_hz, item.offset_s, item.sigma_s, answer), flush=True)
     apart = [
         abs(a.offset_s - b.offset_s) / np.hypot(a.sigma_s, b.sigma_s)
         for i, a in enumerate(found)
@@ -230,8 +223,7 @@ def settings(bag: Path) -> tuple[str, Bars]:
         f"within {spread:.3f} s, {max(apart):.1f} sigma of 2",
         max(apart) < 2,
     )
-    head = "| width px | rate Hz | offset s | sigma s | answer |\n|---|---|---|---|---|"
-    return f"{head}\n" + "\n".join(rows), [bar]
+    return table.markdown(), [bar]
 
 
 def windows(flow: FlowSignal, signal: motion.MotionSignal) -> tuple[str, Bars]:
@@ -242,17 +234,21 @@ def windows(flow: FlowSignal, signal: motion.MotionSignal) -> tuple[str, Bars]:
         spans += [
             (float(b), float(b) + length_s) for b in np.arange(0.0, seconds[-1] - length_s + 1e-6, EVERY_S)
         ]
-    rows, told = [], []
+    columns = {
+        "window": "",
+        "of the acceleration": ".0%",
+        "offset s": "+.3f",
+        "sigma s": ".3f",
+        "confidence": ".2f",
+    }
+    table, told = Table.of(columns), []
     for begin, end in spans:
         part = flow.chosen((seconds >= begin) & (seconds <= end))
         found = estimate_offset(part, signal, AlignOptions(drift=False))
         share = max(0.0, ACCELERATED_S - begin) / ACCELERATED_S
         told.append((share, found))
-        text = f"{found.offset_s:+.3f}" if found.observable else f"not observable: {found.why}"
-        rows.append(
-            f"| {begin:g}..{end:.3g} s | {100 * share:.0f} % | {text} | {found.sigma_s:.3f} | {found.confidence:.2f} |"
-        )
-    head = "| window | of the acceleration | offset s | sigma s | confidence |\n|---|---|---|---|---|"
+        answer = found.offset_s if found.observable else f"not observable: {found.why}"
+        table.add(f"{begin:g}..{end:.3g} s", share, answer, found.sigma_s, found.confidence)
     cruise = [found for share, found in told if share <= 0]
     bars = [
         ("drone video, all windows that answer", *_agree([found for _, found in told])),
@@ -262,7 +258,7 @@ def windows(flow: FlowSignal, signal: motion.MotionSignal) -> tuple[str, Bars]:
             not any(item.observable for item in cruise),
         ),
     ]
-    return f"{head}\n" + "\n".join(rows), bars
+    return table.markdown(), bars
 
 
 def _agree(found: list[Alignment]) -> tuple[str, bool]:
@@ -288,7 +284,7 @@ def two_speeds(bag: Path, odometry: str, fix: str) -> str:
     speed = np.linalg.norm(gps.velocity(at_ns, gps.smoothing_s)[:, :2], axis=1)
     stamps, values = zip(*speeds[odometry], strict=True)
     found = align_samples(Samples(np.array(stamps), np.array(values)), Samples(at_ns, speed))
-    return f"| {bag.name} | {found.summary().removeprefix('image time offset ')} |"
+    return found.summary().removeprefix("image time offset ")
 
 
 def real_signals(data: Path) -> Iterator[tuple[str, tuple[FlowSignal, motion.MotionSignal]]]:
@@ -339,9 +335,13 @@ def main() -> int:
         parts["Windows of the drone video"] = windows(*real["drone video"])
     bags = options.real / "rosbags"
     if bags.exists() and not options.tuned:
-        husky = two_speeds(bags / "husky_gps_odom_imu_ros1.bag", "/husky_velocity_controller/odom", "/fix")
-        uf = two_speeds(bags / "uf_vehicle_gps_odom_ros2", "/odometry", "/gps")
-        parts["Two speeds of one vehicle"] = f"| recording | answer |\n|---|---|\n{husky}\n{uf}", []
+        table = Table.of({"recording": "", "answer": ""})
+        for name, odometry, fix in (
+            ("husky_gps_odom_imu_ros1.bag", "/husky_velocity_controller/odom", "/fix"),
+            ("uf_vehicle_gps_odom_ros2", "/odometry", "/gps"),
+        ):
+            table.add(name, two_speeds(bags / name, odometry, fix))
+        parts["Two speeds of one vehicle"] = table.markdown(), []
     took_s = time.monotonic() - began_s
     text = report(parts, f"{took_s / 60:.0f} minutes{', flights from the cache' if options.cache else ''}")
     print(text)
@@ -353,15 +353,13 @@ def main() -> int:
 
 def report(parts: dict[str, tuple[str, Bars]], took: str) -> str:
     """The page: bars first, then the tables."""
-    bars = "\n".join(
-        f"| {name} | {figure} | {'met' if met else 'NOT MET'} |"
-        for _, found in parts.values()
-        for name, figure, met in found
-    )
+    bars = Table.of({"bar": "", "measured": "", "": ""})
+    for name, figure, met in (bar for _, found in parts.values() for bar in found):
+        bars.add(name, figure, "met" if met else "NOT MET")
     body = "\n\n".join(f"## {title}\n\n{table}" for title, (table, _) in parts.items())
     return (
         f"# Synchronisation by optical flow\n\n`python bench/sync_accuracy.py`: what is measured stands in its docstring. "
-        f"Machine: {processor()}, {os.cpu_count()} cores; {took}.\n\n| bar | measured | |\n|---|---|---|\n{bars}\n\n{body}\n"
+        f"Machine: {processor()}, {os.cpu_count()} cores; {took}.\n\n{bars.markdown()}\n\n{body}\n"
     )
 
 

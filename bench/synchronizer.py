@@ -27,6 +27,7 @@ from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.interpolation import Method
 from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
 from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
 from pose2rgbd_ros.streams.pose_source import PoseAnswer
@@ -100,8 +101,8 @@ def cost_ms(
     return spent_s * 1000 / STREAM_S
 
 
-def costs(runs: int) -> list[str]:
-    """Rows of the table of costs."""
+def costs(runs: int) -> str:
+    """The table of costs."""
     events = stream()
     makers: dict[str, Callable[[], PoseBuffer | RebuiltPoses]] = {
         "PoseBuffer, linear": lambda: PoseBuffer(GAP_NS),
@@ -115,10 +116,15 @@ def costs(runs: int) -> list[str]:
     medians = {name: statistics.median(values) for name, values in measured.items()}
     baseline = medians["a Trajectory made anew for each image"]
     per_message = 1000 * STREAM_S / len(events)
-    return [
-        f"| {name} | {value:.2f} | {value / 10:.2f} | {value * per_message:.1f} | {baseline / value:.1f} |"
-        for name, value in medians.items()
-    ]
+    table = Table.of(
+        {
+            "poses": "", "CPU ms per s of stream": ".2f", "% of a core": ".2f", "µs per message": ".1f",
+            "times as fast": ".1f",
+        }
+    )  # fmt: skip
+    for name, value in medians.items():
+        table.add(name, value, value / 10, value * per_message, baseline / value)
+    return table.markdown()
 
 
 def misses(plan: str, rate_hz: int, noise_m: float) -> Misses:
@@ -148,14 +154,16 @@ def compared(track: Trajectory, asked_ns: Int64, true_m: Float64, true_quat: Flo
     return found
 
 
-def cells(found: Misses) -> str:
-    """Columns of a table."""
-    return " | ".join(f"{a:.2f} / {b:.2f} | {c:.4f} / {d:.4f}" for a, b, c, d in found.values())
+MISSES = {f"{method} {unit}": "s" for method in ("linear", "cubic") for unit in ("mm", "°")}
 
 
-def recorded(bag: Path) -> list[str]:
-    """Rows of the odometry in a bag, thinned out to about 4 and 10 Hz."""
-    rows = []
+def cells(found: Misses) -> list[str]:
+    """Of the columns `MISSES`."""
+    return [text for a, b, c, d in found.values() for text in (f"{a:.2f} / {b:.2f}", f"{c:.4f} / {d:.4f}")]
+
+
+def recorded(bag: Path, table: Table) -> None:
+    """Add rows of the odometry in a bag, thinned out to about 4 and 10 Hz."""
     with open_bag(bag) as reader:
         topics = [
             name
@@ -177,24 +185,18 @@ def recorded(bag: Path) -> list[str]:
                 left = np.arange(len(track)) % every > 0
                 thin = Trajectory(track.stamps_ns[~left], track.position_m[~left], track.quat_xyzw[~left])
                 found = compared(thin, track.stamps_ns[left], track.position_m[left], track.quat_xyzw[left])
-                rows.append(f"| {bag.stem} {topic} | {len(thin) / seconds:.1f} Hz | {cells(found)} |")
-    return rows
+                table.add(f"{bag.stem} {topic}", f"{len(thin) / seconds:.1f} Hz", *cells(found))
 
 
-def gains() -> list[str]:
-    """Rows of the table of accuracies."""
-    rows = []
+def gains() -> str:
+    """The table of accuracies."""
+    table = Table.of({"flight": "", "poses": "", "noise": "", **MISSES})
     for plan in ("orbit", "survey", "walk"):
         for rate_hz in (4, 10):
             for noise_m in (0.0, 0.01):
-                cells = [
-                    f"{a:.2f} / {b:.2f} | {c:.4f} / {d:.4f}"
-                    for a, b, c, d in misses(plan, rate_hz, noise_m).values()
-                ]
-                rows.append(
-                    f"| {plan} | {rate_hz} Hz | {'1 cm, 0.1°' if noise_m else 'none'} | {' | '.join(cells)} |"
-                )
-    return rows
+                noise = "1 cm, 0.1°" if noise_m else "none"
+                table.add(plan, f"{rate_hz} Hz", noise, *cells(misses(plan, rate_hz, noise_m)))
+    return table.markdown()
 
 
 def main() -> None:
@@ -204,6 +206,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts")
     parser.add_argument("--bags", type=Path, nargs="*", default=[], help="recordings with Odometry")
     arguments, on = parser.parse_args(), described()
+    thinned = Table.of({"recording": "", "poses": "", **MISSES})
+    for bag in arguments.bags:
+        recorded(bag, thinned)
     text = "\n".join(
         [
             "# The synchroniser",
@@ -214,23 +219,17 @@ def main() -> None:
             "",
             f"30 Hz images and depth images and 200 Hz odometry, {STREAM_S} s; payloads are not touched.",
             "",
-            "| poses | CPU ms per s of stream | % of a core | µs per message | times as fast |",
-            "|---|---|---|---|---|",
-            *costs(arguments.runs),
+            costs(arguments.runs),
             "",
             "## Linear and cubic interpolation",
             "",
             "Distance and angle from the simulated flight, median / 95 % quantile.",
             "",
-            "| flight | poses | noise | linear mm | linear ° | cubic mm | cubic ° |",
-            "|---|---|---|---|---|---|---|",
-            *gains(),
+            gains(),
             "",
             "Recorded odometry, thinned out, against the poses left out.",
             "",
-            "| recording | poses | linear mm | linear ° | cubic mm | cubic ° |",
-            "|---|---|---|---|---|---|",
-            *(row for bag in arguments.bags for row in recorded(bag)),
+            thinned.markdown(),
             "",
         ]
     )
