@@ -20,6 +20,7 @@ from typing import Any
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.nodes import NODES, _node
+from pose2rgbd_ros.reports.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- parameters: written by scripts/node_tables.py -->"
@@ -94,15 +95,14 @@ def tables(cls: type[Any]) -> str:
     """All parameters as Markdown, a table for each part."""
     blocks = []
     for prefix, title, fields in parts_of(cls):
-        lines = ["| parameter | type | default | allowed | what it does |", "|---|---|---|---|---|"]
+        table = Table.of(dict.fromkeys(("parameter", "type", "default", "allowed", "what it does"), ""))
         for name, field in fields.items():
             default = default_of(field)
             kind = "tuple" if isinstance(default, list) else type(default).__name__
             shown = json.dumps(default, ensure_ascii=False)
-            cells = (f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field))
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        blocks.append([f"**{prefix}\\*** {title}", "", *lines] if prefix else lines)
-    return "\n\n".join("\n".join(block) for block in blocks)
+            table.add(f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field))
+        blocks += [f"**{prefix}\\*** {title}", table.markdown()] if prefix else [table.markdown()]
+    return "\n\n".join(blocks)
 
 
 def page_of(node: str, text: str) -> str:
