@@ -30,11 +30,11 @@ class ChangeSettings:
 
     threshold: float = setting(
         13.0,
-        "a patch is a change where it differs so many times more than is usual around",
+        "a patch is a change where it differs this many times more than is usual around it",
         ge=0.5,
         le=1000.0,
     )
-    edge: float = setting(4.0, "and it reaches as far as it differs so many times more", ge=0.1, le=1000.0)
+    edge: float = setting(4.0, "it extends as far as it differs this many times more", ge=0.1, le=1000.0)
     least_levels: float = setting(
         2.0, "what is usual is taken to be at least this, in levels of 0..255", ge=0.1, le=255.0
     )
@@ -45,7 +45,7 @@ class ChangeSettings:
     least_area_px: int = setting(12, "smaller patches are no change", ge=1, le=1_000_000)
     align_px: float = setting(
         8.0,
-        "memory is moved by up to so many pixels (of an image 256 wide) onto the image; 0: not at all",
+        "the rendering is moved by up to this many pixels (of an image 256 wide) onto the image; 0: not at all",
         ge=0.0,
         le=64.0,
     )

@@ -40,7 +40,7 @@ class RefineSettings:
     )
     spread_deg: float = setting(8.0, "and how far they are turned", ge=0.0, le=90.0)
     farthest_m: float = setting(60.0, "a refined pose this far from the rough one is refused", ge=0.0, le=1e6)
-    match_px: float = setting(3.0, "matches agree with a pose up to so many pixels", ge=0.5, le=20.0)
+    match_px: float = setting(3.0, "matches within this many pixels agree with a pose", ge=0.5, le=20.0)
     iterations: int = setting(15, "steps of direct alignment at each size", ge=1, le=100)
     sigma_scale: float = setting(
         3.8, "the pose's standard deviation over that of the pixels' noise alone", ge=0.1, le=100.0

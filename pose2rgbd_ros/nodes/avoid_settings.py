@@ -23,7 +23,7 @@ class AvoidSettings:
     body_frame: str = setting("base_link", "frame of the body: x forward, y left, z up")
     map_frame: str = setting("map", "frame in which up is known")
     level: bool = setting(
-        True, "scan, distances and room in the level body frame (only yaw kept); false: in the body's own"
+        True, "scan and distances in the level body frame (only yaw kept); false: in the body's own"
     )
     bound: Literal["lower", "depth"] = setting(
         "lower", "what distances are taken from: the calibrated lower bound of depth, or depth less margin_m"
@@ -36,14 +36,16 @@ class AvoidSettings:
         "camera", "frame of the points; rays start at the origin of camera only"
     )
     cloud_every: int = setting(
-        1, "one point per block of so many pixels along each side, its nearest", ge=1, le=64
+        1, "one point, the nearest, per block of this many pixels along each side", ge=1, le=64
     )
     cloud_rgb: bool = setting(False, "points with colour, from the topic rgb (cloud_every: 1)")
     cloud_marks: bool = setting(
         False,
         "only points of known depth, in one row, with the log-odds of a hit as intensity: marks for a map that no ray may free",
     )
-    radius_m: float = setting(0.5, "of a ball around the body", ge=0.01, le=50.0)
+    radius_m: float = setting(
+        0.5, "radius of the body, for free distance and time to collision", ge=0.01, le=50.0
+    )
     max_age_s: float = setting(
         0.5, "depth with an older stamp is stale: everything is unknown", ge=0.02, le=60.0
     )
@@ -55,7 +57,7 @@ class AvoidSettings:
     )
     live_range_m: float = setting(10.0, "how far the live depth camera sees at most", ge=0.1, le=600.0)
     max_odometry_age_s: float = setting(
-        0.5, "a velocity of a stamp that differs more from the depth's is not known", ge=0.01, le=60.0
+        0.5, "a velocity whose stamp differs more from the depth's is not used", ge=0.01, le=60.0
     )
     model: str = setting(
         "",

@@ -53,7 +53,7 @@ class LocalizeSettings:
     )
     max_wait_s: float = setting(0.5, "how long a pose waits for its transforms or odometry", ge=0.0, le=60.0)
     max_image_age_s: float = setting(
-        2.0, "older images are told; they are localized all the same", ge=0.01, le=3600.0
+        2.0, "older images are reported; they are localized all the same", ge=0.01, le=3600.0
     )
     px4_frame: Literal["ned", "frd"] = setting(
         "ned", "what map is to PX4: ned for x east, y north; frd for any heading"

@@ -23,7 +23,7 @@ class LookAheadSettings:
         2.0, "distance between the poses along the path; 0: the path's own poses", ge=0.0, le=1000.0
     )
     horizon_s: float = setting(4.0, "how long the twist is carried on", ge=0.1, le=600.0)
-    radius_m: float = setting(1.0, "of the body, for conflicts and rooms", ge=0.05, le=50.0)
+    radius_m: float = setting(1.0, "radius of the body, for conflicts and free distances", ge=0.05, le=50.0)
     with_rgb: bool = setting(False, "publish colour too")
     width: int = setting(
         0,
@@ -38,10 +38,10 @@ class LookAheadSettings:
         "which way the body looks along a path: as its poses say, along the path, or auto: along the path where no pose "
         "has an orientation",
     )
-    range_m: float = setting(100.0, "rooms are never told larger", ge=1.0, le=10000.0)
+    range_m: float = setting(100.0, "largest free distance that is reported", ge=1.0, le=10000.0)
     near_m: float = setting(
         10.0,
-        "a ray of unknown depth that leaves the body's way nearer than this does not make the room along it unknown",
+        "a ray of unknown depth that leaves the body's way nearer than this does not make the free distance unknown",
         ge=0.1,
         le=100.0,
     )
@@ -56,7 +56,7 @@ class LookAheadSettings:
         0.5, "share of a view that must be known, or its clearance is unknown", ge=0.01, le=1.0
     )
     merged_views: int = setting(
-        4, "surfaces in the views of so many poses before and after count for a pose too", ge=0, le=64
+        4, "surfaces in the views of this many poses before and after count for a pose too", ge=0, le=64
     )
     uncalibrated_margin: float = setting(
         0.0,

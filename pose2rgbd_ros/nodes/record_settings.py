@@ -70,7 +70,7 @@ class RecordSettings(PoseSettings):
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     sync: Literal["none", "check"] = setting(
         "none",
-        "check: estimate on the way by how much the images' stamps are off, from optical flow and motion, and tell it",
+        "check: estimate during the flight how far the images' stamps are off, from optical flow and motion",
     )
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     cameras_together_s: float = setting(
@@ -95,7 +95,7 @@ class RecordSettings(PoseSettings):
     )
     min_free_mib: int = setting(500, "recording stops when less is free on the disk", ge=0)
     silence_s: float = setting(
-        5.0, "a topic silent for so long is told, with the likely reason", ge=0.5, le=3600
+        5.0, "a topic silent for this long is reported, with the likely reason", ge=0.5, le=3600
     )
     filters: FilterConfig = field(default_factory=FilterConfig)
 

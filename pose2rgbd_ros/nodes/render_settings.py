@@ -34,7 +34,7 @@ class RenderSettings:
     republish: bool = setting(
         False, "publish the last images again when there is no newer pose (trigger: rate)"
     )
-    max_tf_age_s: float = setting(1.0, "older transforms are told as stale", ge=0.001, le=3600.0)
+    max_tf_age_s: float = setting(1.0, "older transforms are reported as stale", ge=0.001, le=3600.0)
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "torch", "onnx"] = setting("auto", "what runs the network")
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
