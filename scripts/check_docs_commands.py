@@ -78,6 +78,8 @@ RULES = (
     Rule(r"ros2 launch .*--show-args", left="needs the ros2 command"),
     Rule(r"python bench/", left="a measurement; its page tells how long"),
     Rule(r"python3? scripts/check_opengl"),
+    Rule(r".*namespace:=", left="topics in a namespace; the launch tests have them"),
+    Rule(r"pose2rgbd convert .*gimbal", left="needs a recording with a gimbal"),
     Rule(r"pose2rgbd (convert|import) .*(PHOTOS|VIDEO|FLIGHT\.mp4|SOURCE)", left="needs a recording of yours"),
     Rule(r"pose2rgbd \w+$|pose2rgbd [\w ]+--help$", left="only a name"),
     Rule(r"pose2rgbd run\b", quick="--train.max-minutes 0.3 --live-s 5", makes=("{out}/again/run/checkpoint/model.yaml",)),
