@@ -192,7 +192,8 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     table = Table.of(
         {
-            "model": "", "processes": "", "asked Hz": "g", "Hz": ".1f", "scan p50 / p95 ms": "s", "72 bins": "s", "cloud": "s",
+            "model": "", "processes": "", "asked Hz": "g", "Hz": ".1f", "scan p50 / p95 ms": "s", "72 bins": "s",
+            "cloud": "s",
             "latency_s p95 ms": ".1f", "CPU %": ".0f", "known %": ".0f",
         }
     )  # fmt: skip

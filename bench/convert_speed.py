@@ -134,8 +134,8 @@ def measure(
     for path in folder.iterdir():
         shutil.rmtree(path)
     return (
-        kind, size, storage, rates["loop"], rates["one"], rates["ours"], f"**{ratio:.2f}**", BARS[kind], megabytes["loop"],
-        megabytes["ours"],
+        kind, size, storage, rates["loop"], rates["one"], rates["ours"], f"**{ratio:.2f}**", BARS[kind],
+        megabytes["loop"], megabytes["ours"],
     )  # fmt: skip
 
 

@@ -204,8 +204,8 @@ def bag_row(bag: Path) -> tuple[str | float, ...]:
     except UserError as error:
         return bag.name, str(error), "", ""
     rigid_m = _rigid_residual_m(odometry, fixes.stamps_ns, fixes.position_m)
-    sigma = f"{told.horizontal_sigma_m:.2f}, the odometry found to drift {told.odometry_factor:g} times as much as by default"
-    return bag.name, told.held_out_horizontal_m, rigid_m, sigma
+    drift = f"the odometry found to drift {told.odometry_factor:g} times as much as by default"
+    return bag.name, told.held_out_horizontal_m, rigid_m, f"{told.horizontal_sigma_m:.2f}, {drift}"
 
 
 def _rigid_residual_m(odometry: Trajectory, stamps_ns: np.ndarray, fix_m: Float64) -> float:

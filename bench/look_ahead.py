@@ -168,7 +168,8 @@ def main() -> int:
     load = os.getloadavg()[0]
     first = Table.of(
         {
-            "model": "", "one by one, frames per CPU s": ".0f", f"batch of {BATCH}, frames per CPU s": ".0f", "ratio": ".2f",
+            "model": "", "one by one, frames per CPU s": ".0f", f"batch of {BATCH}, frames per CPU s": ".0f",
+            "ratio": ".2f",
             "profile, CPU ms per pose": ".1f",
         }
     )  # fmt: skip

@@ -118,7 +118,8 @@ TO_LEARN, TO_JUDGE = slice(0, None, 2), slice(1, None, 2)  # of Seneca's points
 def measure_models(
     learned: Path, judged: Path, out: Path, minutes: float, size: int, seed: int, relief: ReliefSettings
 ) -> tuple[str, Table]:
-    """Train the models on one dataset, measure them on the other's frames that judge, draw them; how many frames, scores."""
+    """Train the models on one dataset, measure them on the other's frames that judge, draw them; how many frames, and
+    the scores."""
     config = TrainConfig(
         size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False
     )

@@ -320,8 +320,8 @@ False accepts at a likeness of {limit} (the first ones with the true pose as rou
 {impostors}
 """
 SERIES = {
-    "rough pose": "", "frames": "d", "rough: m / °": "s", "refined: m / °": "s", "times nearer": ".1f", "accepted (%)": ".0f",
-    "accepted: m / °": "s", "wrongly (%)": ".1f", "s (most)": "s",
+    "rough pose": "", "frames": "d", "rough: m / °": "s", "refined: m / °": "s", "times nearer": ".1f", 
+    "accepted (%)": ".0f", "accepted: m / °": "s", "wrongly (%)": ".1f", "s (most)": "s",
 }  # fmt: skip
 
 

@@ -169,7 +169,8 @@ def main() -> int:
         RESULTS.write_text(
             f"# Sim node\n\n`python bench/sim_node.py`: {CORES} cores of {processor()}, "
             f"load before {load_before:.1f}; the paper's flight, all sensors without faults; node and "
-            f"subscriber of RGB, depth and time are processes of their own. CPU: 100 % is one core.\n\n{table.markdown()}\n"
+            "subscriber of RGB, depth and time are processes of their own. CPU: 100 % is one core.\n\n"
+            f"{table.markdown()}\n"
         )
     first = measured[0]
     delivered = min(first["rgb_delivered"], first["depth_delivered"])

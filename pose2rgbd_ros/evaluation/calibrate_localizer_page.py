@@ -57,14 +57,14 @@ def write_page(
         Section.showing(
             "Promise, on lines dealt anew among those that calibrate", CURVES_FILE, "coverage and errors",
             calibrated,
-            "Left: the share of accepted poses whose error lies within the region that promises it. Right: error of the "
-            "position against its predicted standard deviation (of the worst direction); above the line at twice it errors "
-            "are rare.",
+            "Left: the share of accepted poses whose error lies within the region that promises it. Right: "
+            "error of the position against its predicted standard deviation (of the worst direction); above "
+            "the line at twice it errors are rare.",
         ),
         Section.showing(
             "Accepted and rejected", EXAMPLES_FILE, "examples",
-            "Held-out frames (those that judge, where there are any) from the lowest to the highest score, and one of them "
-            "spoilt. Nothing was fitted to the spoilt ones.",
+            "Held-out frames (those that judge, where there are any) from the lowest to the highest score, "
+            "and one of them spoilt. Nothing was fitted to the spoilt ones.",
         ),
     ]  # fmt: skip
     verdict = judged if found.judged.frames else calibrated

@@ -68,14 +68,14 @@ def write_page(
         Section.showing(
             "Promise and risk, on lines dealt anew among those that calibrate", CURVES_FILE, "reliability and risk",
             calibrated,
-            "Left: the share of pixels within the interval against the share it promises. Right: errors of depth among the "
-            "pixels of the narrowest intervals.",
+            "Left: the share of pixels within the interval against the share it promises. Right: errors of "
+            "depth among the pixels of the narrowest intervals.",
         ),
         Section.showing(
             "Frames", SHEET_FILE, "truth, depth, error and bounds",
-            "Held-out frames (those that judge, where there are any), with the final table. Grey is unknown. The last column "
-            "shows where the truth lies nearer than the lower bound (red: by more than the margin) or farther than the upper "
-            "one (blue).",
+            "Held-out frames (those that judge, where there are any), with the final table. Grey is unknown. "
+            "The last column shows where the truth lies nearer than the lower bound (red: by more than the "
+            "margin) or farther than the upper one (blue).",
         ),
     ]  # fmt: skip
     verdict = told if judged.frames and calibration.guard_limit >= 0 else calibrated

@@ -83,9 +83,9 @@ def _page(evaluation: Evaluation, title: str) -> Page:
     if evaluation.collapsed or any(share <= 0 for share in better):
         mood = "bad"
     measured_on = (
-        f"Measured on {evaluation.measured_on()}. Smaller errors are better, larger PSNR and SSIM are. Variation is how "
-        "much the pictures change from frame to frame, as a share of how much the recording does; near 0 the network has "
-        "collapsed."
+        f"Measured on {evaluation.measured_on()}. Smaller errors are better, larger PSNR and SSIM are. "
+        "Variation is how much the pictures change from frame to frame, as a share of how much the recording does; "
+        "near 0 the network has collapsed."
     )
     sections = [Section(table=evaluation.scored(), text=[measured_on])]
     for group, scores in evaluation.group_scores().items():

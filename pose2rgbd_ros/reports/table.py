@@ -20,8 +20,8 @@ class Column:
     Args:
         key: of the rows' values, and the column's name in a CSV file.
         title: the heading for people; None: the key. The unit follows in brackets.
-        format: as of :func:`format`, or a function from a value to its text; a column with one holds numbers and stands to
-            the right, one without holds text. A value that is text already stays as it is.
+        format: as of :func:`format`, or a function from a value to its text; a column with one holds numbers and
+            stands to the right, one without holds text. A value that is text already stays as it is.
         missing: what stands where a row has no such key, None or NaN.
     """
 
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, and rows by their keys. strong, muted: rows (by number) to look at first, and those only to compare with."""
+    """Columns, and rows by their keys. strong, muted: rows (by number) to look at first, and only to compare with."""
 
     columns: Sequence[Column]
     rows: list[dict[str, Any]] = field(default_factory=list)

@@ -104,7 +104,8 @@ LIBRARIES = {
 }  # fmt: skip
 OF_ROSDEP = {  # key of package.xml: distribution
     "python3-jinja2": "jinja2", "python3-matplotlib": "matplotlib", "python3-numpy": "numpy",
-    "python3-opencv": "opencv-python-headless", "python3-scipy": "scipy", "python3-tqdm": "tqdm", "python3-yaml": "PyYAML",
+    "python3-opencv": "opencv-python-headless", "python3-scipy": "scipy", "python3-tqdm": "tqdm",
+    "python3-yaml": "PyYAML",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ USED = {
 
 @dataclass
 class ReadPage:
-    """text: all that can be seen, blanks joined; tables: of rows of cells; styles: the class of each row of each table."""
+    """text: all that can be seen, blanks joined; tables: of rows of cells; styles: of each table's rows the class."""
 
     title: str = ""
     text: str = ""
@@ -28,7 +28,7 @@ class ReadPage:
 
 
 def read_page(path: Path) -> ReadPage:
-    """The page, once it is whole: every tag is one of ours and closed, nothing runs, and every file it names is beside it."""
+    """The page, once it is whole: its tags are ours and closed, nothing runs, every file it names is beside it."""
     reader = _Reader()
     reader.feed(path.read_text("utf-8"))
     reader.close()

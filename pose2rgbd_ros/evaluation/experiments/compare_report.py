@@ -147,7 +147,8 @@ def _csv(comparison: Comparison) -> str:
     names = ("model", "size_px", "seed", "group", "method", *MEASURES, *EFFORT, *costs)
     rows = [
         {
-            "model": each.entry.name, "size_px": each.entry.size, "seed": seed, "group": group, "method": method, **scores,
+            "model": each.entry.name, "size_px": each.entry.size, "seed": seed, "group": group, "method": method,
+            **scores,
             **({**measured.effort, **_cost(each)} if method == "model" else {}),
         }
         for each in comparison.models

@@ -18,8 +18,8 @@ BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
 NOTHING = "n/a"  # as the paper writes it
 SHORT = {"held-out lines": "lines"}  # groups, in headings
 CSV_COLUMNS = (
-    "table", "row", "output", "group", "method", "rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known", "paper_rgb_px",
-    "paper_depth", "depth_unit", "images", "epochs", "seconds", "parameters", "bytes", "error",
+    "table", "row", "output", "group", "method", "rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known",
+    "paper_rgb_px", "paper_depth", "depth_unit", "images", "epochs", "seconds", "parameters", "bytes", "error",
 )  # fmt: skip
 
 
