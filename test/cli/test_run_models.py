@@ -13,7 +13,7 @@ import pytest
 from pose2rgbd_ros.cli.run_models import RunTraining, Trained, choose, serve, train_models
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import write_split
+from pose2rgbd_ros.dataset.split_file import write_split
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.evaluate import measure
 from pose2rgbd_ros.settings import read_yaml

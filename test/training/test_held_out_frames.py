@@ -15,7 +15,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.cache import SealedFrameError
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.splits import write_split
+from pose2rgbd_ros.dataset.split_file import write_split
 from pose2rgbd_ros.evaluation.evaluate import measure
 from pose2rgbd_ros.evaluation.result import Evaluation
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
