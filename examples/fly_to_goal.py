@@ -1,7 +1,6 @@
 """Flies the simulated drone to a goal on the avoid node's scan, with the planner beside this file. An example, not a product.
 
-    ros2 launch pose2rgbd bringup.launch.py model:=RUN/checkpoint          # simulator and renderer; then, beside them:
-    ros2 launch pose2rgbd avoid.launch.py
+    ros2 launch pose2rgbd bringup.launch.py model:=RUN/checkpoint avoid:=true     # without ros2: pose2rgbd up sim render avoid
     python examples/fly_to_goal.py --ros-args -p use_sim_time:=true
     ros2 topic pub --once /goal_pose geometry_msgs/PoseStamped '{header: {frame_id: map}, pose: {position: {x: 40, y: 5, z: 10}}}'
 

@@ -74,11 +74,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("corners", nargs=6, type=float, metavar="X")
-    parser.add_argument("--frame", default="map")
-    parser.add_argument("--spacing-m", type=float, default=5.0)
-    parser.add_argument("--radius-m", type=float, default=1.5)
-    parser.add_argument("--cancel-after", type=int, default=0)
+    parser.add_argument(
+        "corners", nargs=6, type=float, metavar="X", help="x y z of the start, then of the end"
+    )
+    parser.add_argument("--frame", default="map", help="frame of the corners")
+    parser.add_argument("--spacing-m", type=float, default=5.0, help="distance between the poses rendered")
+    parser.add_argument("--radius-m", type=float, default=1.5, help="radius of the body")
+    parser.add_argument("--cancel-after", type=int, default=0, help="cancel once so many poses are rendered")
     options, _ = parser.parse_known_args()
     rclpy.init()
     node = rclpy.create_node("look_along_path")

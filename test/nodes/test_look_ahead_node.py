@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -175,3 +177,24 @@ def set_mode(bench, mode):
     value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=mode)
     request = SetParameters.Request(parameters=[Parameter(name="look_ahead.mode", value=value)])
     return bench.call(SetParameters, "/render/set_parameters", request).results[0]
+
+
+def test_the_example_prints_the_profile_of_a_path(bench, hamlet, repository, tmp_path):
+    Flight(bench, hamlet)
+    command = [
+        sys.executable,
+        str(repository / "examples/look_along_path.py"),
+        *"-2 0 10 2 0 10".split(),
+        "--spacing-m",
+        "1",
+    ]
+    with (tmp_path / "printed").open("w+") as printed:
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+        bench.wait(lambda: process.poll() is not None)
+        printed.seek(0)
+        lines = printed.read().splitlines()
+    rows = [line.split() for line in lines if line.startswith("     ")]
+    assert [row[0] for row in rows] == ["0.0", "1.0", "2.0", "3.0", "4.0"]
+    assert all(0.0 < float(row[1]) < 8.1 for row in rows), "between the lower bound and the ground"
+    assert "first_conflict_m: none" in lines
+    assert process.returncode == 0
