@@ -1,6 +1,7 @@
 """Movers found against memory, scored on the simulator: the world with movers, and its labels of what moves.
 
     python bench/change.py RENDERER DATASET      # a renderer trained on DATASET, a mover-free simulated one; 40 poses
+    python bench/change.py relief place --picture FILE    # the published table; bench/refine.py says how they were made
 
 The poses are of held-out lines that judge: not trained on, and none chose the renderer's weights.
 The camera sees the dataset's city with cars and people; memory is the renderer's, which never saw any. Rows: what is

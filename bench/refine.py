@@ -5,6 +5,16 @@
     python bench/refine.py DATASET RUN --foreign DATASET2            # false accepts with images of another place
     python bench/refine.py DATASET RUN --append                      # below the tables of an earlier call
 
+The data of the published tables, and of those of bench/change.py (SIM: `pose2rgbd sim dataset`):
+
+    PLAN="--size 144 --fov-deg 90 --flight.plan paper --flight.area-m 140 --flight.width-m 140 --flight.altitude-m 45"
+    PLAN="$PLAN --flight.line-spacing-m 10 --flight.camera-pitch-deg 50 --flight.attitude-jitter-deg 4 --flight.wander-m 0.5"
+    SIM place $PLAN --frames 3000 --flight.holdout 0.15
+    SIM foreign $PLAN --frames 100 --flight.holdout 0 --city.seed 7
+    pose2rgbd train place --out relief --model relief --size 128 --max-minutes 3 --clock cpu
+    pose2rgbd train place --out posenet --model posenet --size 64 --posegan.width 0.5 --max-minutes 3 --clock cpu
+    python bench/refine.py place relief --regressor posenet --foreign foreign --frames 24 --skip 24 --pictures
+
 Writes bench/results/refine.md, each table with its command; with --pictures, of the first run, docs/images/refine_basin.png
 and refine_steps.jpg as well. Rough poses:
 perturbed: the true one moved by 5 to 15 m (a third of it upwards) and turned by 5 to 10 degrees about any axis;
