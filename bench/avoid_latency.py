@@ -29,7 +29,7 @@ from render_node import MODELS, cpu_s, start, write_model
 
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.evaluation.calibrate import calibrate
+from pose2rgbd_ros.evaluation.calibrate_depth import calibrate
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
@@ -84,7 +84,7 @@ def listen(seconds: float, summary: Path) -> None:
     from pose2rgbd.msg import ObstacleStatus
     from sensor_msgs.msg import LaserScan, PointCloud2
 
-    from pose2rgbd_ros.nodes import conversions
+    from pose2rgbd_ros.nodes.common import conversions
 
     rclpy.init()
     node = rclpy.create_node("listener")

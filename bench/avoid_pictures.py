@@ -23,7 +23,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import LaserScan, PointCloud2
 
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.sim.city.city import City
 
 TOPICS: dict[str, type] = {"points": PointCloud2, "scan": LaserScan, "mavros_scan": LaserScan}

@@ -21,9 +21,8 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_units import LINES_GROUP
+from pose2rgbd_ros.evaluation.held_out import LINES_GROUP, EvalSplit, choose_frames
 from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.evaluation.measured_on import MeasuredOn, choose_frames
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.change import Change, compare
 from pose2rgbd_ros.localization.map_correction import moved
@@ -32,8 +31,8 @@ from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
+from pose2rgbd_ros.sim.gl.camera import MOVER, SHADOW
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
-from pose2rgbd_ros.sim.gl.view import MOVER, SHADOW
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 RESULTS = Path(__file__).resolve().parent / "results" / "change.md"
@@ -90,7 +89,7 @@ def _components(mask: np.ndarray) -> list[np.ndarray]:
     return [labels == index for index in range(1, count)]
 
 
-def judging(renderer: Path, dataset: Dataset) -> MeasuredOn:
+def judging(renderer: Path, dataset: Dataset) -> EvalSplit:
     """The frames that a renderer was neither trained on nor chosen by; UserError when `dataset` is not its own."""
     measured = choose_frames(load_checkpoint(checkpoint_directory(renderer)), dataset, "checkpoint")
     if len(measured.train) == 0:
@@ -98,7 +97,7 @@ def judging(renderer: Path, dataset: Dataset) -> MeasuredOn:
     return measured
 
 
-def spread(measured: MeasuredOn, count: int) -> np.ndarray:
+def spread(measured: EvalSplit, count: int) -> np.ndarray:
     """Indices of `count` of its frames on held-out lines at most, evenly spread."""
     some = np.intersect1d(measured.test, measured.groups.get(LINES_GROUP, measured.test))
     if len(some) == 0:

@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.calibrate_units import held_out
+from pose2rgbd_ros.evaluation.held_out import held_out
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64

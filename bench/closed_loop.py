@@ -29,16 +29,17 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.evaluation.held_out import choose_frames
 from pose2rgbd_ros.evaluation.machine import described
-from pose2rgbd_ros.evaluation.measured_on import choose_frames
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
-from pose2rgbd_ros.obstacles.sight import level, see
+from pose2rgbd_ros.obstacles.view import level, view_of
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import from_yaml_dict, read_yaml, write_yaml
-from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.make import camera_mount
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
@@ -198,7 +199,7 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
             frame += 1
             T_level = np.eye(4)
             T_level[:3, :3] = level(T_believed[:3, :3])
-            ranges = laser_scan(see(depth, place.camera, T_level @ place.T_body_cam), scan)
+            ranges = laser_scan(view_of(depth, place.camera, T_level @ place.T_body_cam), scan)
         track += _advance(vehicle, t, t + setup.latency_s)
         now = vehicle.state(t + setup.latency_s)
         position, velocity = now.T_map_body[:3, 3] + offset_m, now.velocity_map_mps

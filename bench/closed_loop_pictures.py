@@ -17,7 +17,7 @@ from closed_loop import WAYS, Flight, Place, Setup, read_rows
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
-from pose2rgbd_ros.obstacles.sight import see
+from pose2rgbd_ros.obstacles.view import view_of
 from pose2rgbd_ros.settings import read_yaml
 
 PIXEL_M, SIDE = 0.25, 200
@@ -86,7 +86,7 @@ def views(place: Place, track: np.ndarray, count: int) -> np.ndarray:
         made = place.renderer.render_for_camera(T @ place.T_body_cam, place.camera)
         assert made.rgb is not None
         assert made.depth_lower is not None
-        ranges = laser_scan(see(made.depth_lower[0], place.camera, place.T_body_cam), settings)
+        ranges = laser_scan(view_of(made.depth_lower[0], place.camera, place.T_body_cam), settings)
         assert len(bearings(settings.bins)) == len(ranges)
         colours = [cv2.resize(rgb[..., ::-1], (SIDE, SIDE)) for rgb in (true.rgb, made.rgb[0])]
         cells = [

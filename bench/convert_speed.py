@@ -45,7 +45,7 @@ seconds = time.perf_counter() - begin
 print(seconds, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 OURS = (
-    "from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert; import rosbags.typesys.stores.ros2_jazzy",
+    "from pose2rgbd_ros.convert.bag import ConvertConfig, convert; import rosbags.typesys.stores.ros2_jazzy",
     "convert([sys.argv[1]], sys.argv[2], ConvertConfig(jobs={jobs}))",
 )
 LOOP = (

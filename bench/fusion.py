@@ -23,21 +23,22 @@ from matplotlib.figure import Figure
 
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
-from pose2rgbd_ros.dataset.importers.georeference import FixLog
-from pose2rgbd_ros.dataset.importers.pose_log import PoseLog
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.poses.fusion_batch import fuse
+from pose2rgbd_ros.poses.fusion_live import FixedLagFusion
+from pose2rgbd_ros.poses.gps import OfflineFixLog, PoseLog
+from pose2rgbd_ros.poses.settings import PoseSettings
 from pose2rgbd_ros.reports.table import Table
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.sensors.config import SensorsConfig
-from pose2rgbd_ros.sim.sensors.measurement import GpsFix, OdometryReading
+from pose2rgbd_ros.sim.sensors.noise import GpsFix, OdometryReading
 from pose2rgbd_ros.sim.sensors.suite import SensorSuite
 from pose2rgbd_ros.sim.state import DATUM, true_seconds
-from pose2rgbd_ros.streams.fusion import FixedLagFusion, fuse
-from pose2rgbd_ros.streams.pose_settings import PoseSettings
 from pose2rgbd_ros.streams.samples import FixSample, PoseSample
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fusion.md"
@@ -54,7 +55,7 @@ class Flown:
     """What was measured on a flight, in order of arrival, and the truth at the odometry's stamps."""
 
     odometry: Trajectory
-    fixes: FixLog
+    fixes: OfflineFixLog
     arrivals: list[tuple[int, PoseSample | FixSample]]
     T_map_body: Float64
     antenna_m: Float64
@@ -73,7 +74,7 @@ def fly(plan: str, seed: int, turned_rad: float) -> Flown:
     )
     suite = SensorSuite(config, DATUM, seed, flight.T_body_cam)
     turn = se3.make([0, 0, 0], quaternions.from_euler_rpy([0.0, 0.0, turned_rad]))
-    log, poses, true_s, arrivals = FixLog(), PoseLog(), [], []
+    log, poses, true_s, arrivals = OfflineFixLog(), PoseLog(), [], []
     for item in suite.advance(flight.state, min(600.0, flight.duration_s)):
         value = item.value
         if isinstance(value, GpsFix) and value.status >= 0:
@@ -188,7 +189,7 @@ def row(name: str, parts: list[Float64], within: list[Float64]) -> tuple[str | f
 
 def bag_row(bag: Path) -> tuple[str | float, ...]:
     """Held-out fixes of a recording: fused, and with the odometry turned and moved as a whole."""
-    poses, log = PoseLog(), FixLog()
+    poses, log = PoseLog(), OfflineFixLog()
     with open_bag(bag) as reader:
         kinds = {info.type: topic for topic, info in reader.topics.items()}
         fix, odom = kinds[decode.NAV_SAT_FIX], kinds[decode.ODOMETRY]

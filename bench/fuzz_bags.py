@@ -36,7 +36,8 @@ LIMIT_S, LIMIT_BYTES = 20, 1_000_000_000
 def judge(mutant: bag_mutants.Mutant, folder: Path) -> str:
     """ "converted", "refused", or what is wrong with what became of the mutant."""
     from pose2rgbd_ros.bags.reader import open_bag
-    from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
+    from pose2rgbd_ros.convert.bag import convert
+    from pose2rgbd_ros.convert.settings import ConvertConfig
     from pose2rgbd_ros.errors import UserError
 
     path = folder / f"bag{mutant.suffix}"
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder for the mutants that fail")
     options, on = parser.parse_args(), described()
-    from pose2rgbd_ros.dataset.importers import rosbag  # noqa: F401 - once, not in every child
+    from pose2rgbd_ros.convert import bag as rosbag  # noqa: F401 - once, not in every child
 
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in bag_mutants.KINDS}
     failures, longest = [], 0.0

@@ -25,13 +25,13 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import rankdata
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.calibrate import judge
-from pose2rgbd_ros.evaluation.calibrate_measure import Judged
-from pose2rgbd_ros.evaluation.calibrate_units import Units, held_out, units_of
+from pose2rgbd_ros.evaluation.calibrate_depth import judge
+from pose2rgbd_ros.evaluation.depth_bounds import Judged
+from pose2rgbd_ros.evaluation.held_out import Units, held_out, units_of
 from pose2rgbd_ros.evaluation.machine import described
-from pose2rgbd_ros.evaluation.report import model_name
-from pose2rgbd_ros.rendering.pose_score import hull_distance
+from pose2rgbd_ros.evaluation.pictures_report import model_name
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.rendering.trust import hull_distance
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 

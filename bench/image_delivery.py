@@ -30,7 +30,7 @@ def publish(width: int, height: int, encodings: list[str], rate_hz: float, secon
     import rclpy
     from sensor_msgs.msg import Image
 
-    from pose2rgbd_ros.nodes.conversions import ImageBuffer
+    from pose2rgbd_ros.nodes.common.conversions import ImageBuffer
 
     rclpy.init()
     node = rclpy.create_node("publisher")
@@ -59,7 +59,7 @@ def subscribe(encodings: list[str], reliable: bool, seconds: float) -> None:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image
 
-    from pose2rgbd_ros.nodes.conversions import stamp_ns
+    from pose2rgbd_ros.nodes.common.conversions import stamp_ns
 
     rclpy.init()
     node = rclpy.create_node("subscriber")

@@ -17,7 +17,7 @@ The published table, in 10 CPU minutes (SIM: `pose2rgbd sim dataset`; DATA: the 
 
 RUN is calibrated on the held-out frames of its dataset that choose; OTHER is another flight over the same place, on
 which no weights, covariance or limit were chosen. Accepted: the share of its frames (true accepts), of the same frames
-spoilt (localization/spoilt.py), and of other places' frames (false accepts), each once with its own camera and once as
+spoilt (localization/corruptions.py), and of other places' frames (false accepts), each once with its own camera and once as
 if the trained camera had taken it. Coverage: accepted frames of OTHER within the regions of 50, 90 and 95 %; in
 brackets 95 % by resampling lines. Doubts: how well each tells frames of OTHER from those of another place by itself
 (AUROC). Without a doubt: shares accepted when one of the five is left out, at a limit set on every other line of OTHER
@@ -42,20 +42,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.calibrate_localizer import JudgedPoses
-from pose2rgbd_ros.evaluation.calibrate_localizer_page import RED, Example, examples_picture
-from pose2rgbd_ros.evaluation.calibrate_measure import Estimate as Share
-from pose2rgbd_ros.evaluation.calibrate_units import Units, units_of
+from pose2rgbd_ros.evaluation.calibrate_poses import RED, Example, JudgedPoses, examples_picture
+from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval as Share
+from pose2rgbd_ros.evaluation.held_out import Units, units_of
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
+from pose2rgbd_ros.localization.corruptions import CORRUPTIONS
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.evidence import DOUBTS, doubts
-from pose2rgbd_ros.localization.eye import Eye, pose_network
-from pose2rgbd_ros.localization.gate import Gate
-from pose2rgbd_ros.localization.localizer import Localizer
-from pose2rgbd_ros.localization.spoilt import SPOILT
+from pose2rgbd_ros.localization.gate import DOUBTS, Gate, novelty_cues
+from pose2rgbd_ros.localization.localizer import ImageEncoder, Localizer, pose_network
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
@@ -143,14 +140,14 @@ class Doubter:
         loaded = load_checkpoint(checkpoint_directory(run))
         assert localizer.calibration is not None
         self.known = localizer.calibration
-        self._eye = Eye(loaded, pose_network(loaded), "cpu", self.known.crops)
+        self._eye = ImageEncoder(loaded, pose_network(loaded), "cpu", self.known.crops)
 
     def __call__(self, images: list[UInt8], camera: Camera) -> np.ndarray:
         """NaN for an image that shows nothing."""
         rows = [
             np.full(len(DOUBTS), np.nan)
             if one.reading is None
-            else doubts(one.reading, one.view, self.known.features, self.known.memory)
+            else novelty_cues(one.reading, one.view, self.known.features, self.known.memory)
             for one in self._eye.look(images, camera)
         ]
         return np.array(rows)
@@ -244,7 +241,7 @@ def main() -> None:
     query_ms = (time.process_time() - started) / len(images) * 1e3
     doubter = Doubter(arguments.run, localizer)
     doubted: dict[str, np.ndarray] = {}
-    for name, spoil in SPOILT.items():
+    for name, spoil in CORRUPTIONS.items():
         judge(name, [spoil(rgb) for rgb in images[:: max(1, len(images) // 100)]], data.camera)
     for word in arguments.foreign:
         name, _, path = word.partition("=")

@@ -71,8 +71,8 @@ def send_images() -> None:
     import rclpy
     from sensor_msgs.msg import CameraInfo, Image
 
-    from pose2rgbd_ros.nodes import conversions
-    from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+    from pose2rgbd_ros.nodes.common import conversions
+    from pose2rgbd_ros.nodes.common.runner import use_fastdds_profile
 
     use_fastdds_profile()
     rclpy.init()
@@ -101,8 +101,8 @@ def receive(seconds: float) -> dict[str, float]:
     from geometry_msgs.msg import PoseWithCovarianceStamped
     from pose2rgbd.msg import LocalizationStatus
 
-    from pose2rgbd_ros.nodes import conversions
-    from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+    from pose2rgbd_ros.nodes.common import conversions
+    from pose2rgbd_ros.nodes.common.runner import use_fastdds_profile
 
     use_fastdds_profile()
     rclpy.init()

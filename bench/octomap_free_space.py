@@ -27,15 +27,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
 from support.city_relief import write_city_relief, write_recording
 
-from pose2rgbd_ros.evaluation.calibrate import calibrate
+from pose2rgbd_ros.evaluation.calibrate_depth import calibrate
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.cloud import marks_of, organised_cloud
+from pose2rgbd_ros.obstacles.view import marks_of, organised_cloud
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
-from pose2rgbd_ros.sim.city.city import City, CityConfig
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 
 ROOT = Path(__file__).resolve().parents[1]

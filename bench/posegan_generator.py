@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseGANSettings, blocks_of
-from pose2rgbd_ros.models.posegan.generator import Generator
+from pose2rgbd_ros.models.posegan.learner import BETAS
+from pose2rgbd_ros.models.posegan.network import Generator
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
-from pose2rgbd_ros.training.learners.posegan import BETAS
-from pose2rgbd_ros.training.schedule import learning_rate
-from pose2rgbd_ros.training.validation import batches
+from pose2rgbd_ros.training.metrics import batches
+from pose2rgbd_ros.training.trainer import learning_rate
 
 
 def made(data: TrainingData, size: int, width: float, octaves: int, bias: str) -> Generator:

@@ -26,15 +26,15 @@ import cv2
 import numpy as np
 import torch
 
-from pose2rgbd_ros.dataset.formats.importing import import_datasets
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.evaluation.evaluate import measure
+from pose2rgbd_ros.evaluation.held_out import choose_frames
 from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.evaluation.measured_on import choose_frames
+from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.evaluation.result import METHODS
-from pose2rgbd_ros.evaluation.side_by_side import draw_side_by_side, show
+from pose2rgbd_ros.experiments.pictures import draw_side_by_side, show
+from pose2rgbd_ros.formats.importing import import_datasets
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefSettings
@@ -42,8 +42,8 @@ from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.trainer import train
-from pose2rgbd_ros.training.validation import spread
 
 RESULT = Path(__file__).parent / "results" / "real_scenes.md"
 SPARSE_DEPTH = (128, 96)  # of Seneca: small, so that no point is lost when the pictures are made small

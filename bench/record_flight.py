@@ -25,11 +25,11 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, NavSatFix
 from tf2_msgs.msg import TFMessage
 
-from pose2rgbd_ros.dataset.importers.mount import T_NADIR
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84
-from pose2rgbd_ros.nodes.conversions import camera_to_info, to_transform_stamped
-from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+from pose2rgbd_ros.nodes.common.conversions import camera_to_info, to_transform_stamped
+from pose2rgbd_ros.nodes.common.runner import use_fastdds_profile
+from pose2rgbd_ros.poses.camera_pose import T_NADIR
 
 WIDTH, HEIGHT = 1920, 1080
 IMAGE_HZ, ODOMETRY_HZ, FIX_HZ = 30.0, 200.0, 10.0

@@ -32,7 +32,7 @@ from std_srvs.srv import Trigger
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+from pose2rgbd_ros.nodes.common.runner import use_fastdds_profile
 from pose2rgbd_ros.reports.table import Column, Table
 
 HERE = Path(__file__).resolve().parent

@@ -41,7 +41,7 @@ from scipy.stats import chi2, rankdata
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import Split, split_from_dict
 from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.localization.estimate import Estimate, Finder
+from pose2rgbd_ros.localization.estimate import Estimate, PoseEstimator
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
 from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
@@ -288,7 +288,7 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
     T = dataset.T_map_cam
     reach = options.reach
     perturbed: Make = lambda i, r: moved(T[i], reach * r.uniform(5, 15), reach * r.uniform(5, 10), r)  # noqa: E731
-    finders: dict[str, Finder] = {"nearest frame": Retrieval(FrameIndex(dataset, split.train))}
+    finders: dict[str, PoseEstimator] = {"nearest frame": Retrieval(FrameIndex(dataset, split.train))}
     for regressor in options.regressor:
         model = load_checkpoint(checkpoint_directory(regressor)).provenance["config"]["model"]
         finders[model] = Localizer(regressor, device="cpu", gate=False)

@@ -25,14 +25,13 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.dataset.cache import FrameCache, frame_cache
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
-from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
 from pose2rgbd_ros.dataset.splits import own_split
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.evaluate import measure
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.reports.table import Table

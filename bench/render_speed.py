@@ -39,11 +39,11 @@ from torch import nn
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+from pose2rgbd_ros.models.backends import OnnxBackend
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.registry import architecture_of
-from pose2rgbd_ros.models.relief import march_numba
-from pose2rgbd_ros.rendering.backends import OnnxBackend
-from pose2rgbd_ros.rendering.onnx_export import GRAPH_FILE
+from pose2rgbd_ros.models.relief import kernels
+from pose2rgbd_ros.rendering.export import GRAPH_FILE
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
@@ -152,11 +152,11 @@ def measure_relief(size: int, rounds: int) -> dict[str, float]:
         images = one.render(T_map_cam)
 
         def without_numba() -> None:
-            compiled, march_numba.AVAILABLE = march_numba.AVAILABLE, False
+            compiled, kernels.AVAILABLE = kernels.AVAILABLE, False
             try:
                 torch_.render(T_map_cam, images)
             finally:
-                march_numba.AVAILABLE = compiled
+                kernels.AVAILABLE = compiled
 
         contestants: dict[str, Callable[[], object]] = {
             "torch": without_numba,

@@ -26,8 +26,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.nodes.conversions import stamp_ns
-from pose2rgbd_ros.nodes.runner import use_fastdds_profile
+from pose2rgbd_ros.nodes.common.conversions import stamp_ns
+from pose2rgbd_ros.nodes.common.runner import use_fastdds_profile
 from pose2rgbd_ros.reports.table import Column, Table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "sim_node.md"

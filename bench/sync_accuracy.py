@@ -28,16 +28,15 @@ from pathlib import Path
 import numpy as np
 from sync_flights import FRESH, STEADY, TUNED, Recorded, record
 
+from pose2rgbd_ros.alignment.align import Alignment, AlignOptions, align_samples, estimate_offset
+from pose2rgbd_ros.alignment.flow import FlowConfig, FlowSignal
+from pose2rgbd_ros.alignment.signals import SECOND, MotionSignal, Samples, motion_from_fixes
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
-from pose2rgbd_ros.dataset.importers.config import ConvertConfig
-from pose2rgbd_ros.dataset.recording_signals import measure
+from pose2rgbd_ros.convert.settings import ConvertConfig
+from pose2rgbd_ros.convert.signals import measure
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.reports.table import Table
-from pose2rgbd_ros.streams.alignment import motion
-from pose2rgbd_ros.streams.alignment.align import Alignment, AlignOptions, align_samples, estimate_offset
-from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowSignal
-from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 RESULT = Path(__file__).parent / "results" / "sync_accuracy.md"
 BAR_S, DRIFT_BAR_S, SHIFT_BAR_S = 0.020, 0.040, 0.020
@@ -179,9 +178,7 @@ def drifts(flights: dict[str, Recorded], rng: np.random.Generator) -> tuple[str,
     return table.markdown(), bars
 
 
-def shifts(
-    signals: dict[str, tuple[FlowSignal, motion.MotionSignal]], rng: np.random.Generator
-) -> tuple[str, Bars]:
+def shifts(signals: dict[str, tuple[FlowSignal, MotionSignal]], rng: np.random.Generator) -> tuple[str, Bars]:
     """All image stamps moved by d: how far the answer is from moving by -d. Where there is none, there must be none."""
     table, bars = (
         Table.of({"recording": "", "unshifted": "", f"worst deviation of {SHIFTS} shifts ms": ".2f"}),
@@ -226,7 +223,7 @@ def settings(bag: Path) -> tuple[str, Bars]:
     return table.markdown(), [bar]
 
 
-def windows(flow: FlowSignal, signal: motion.MotionSignal) -> tuple[str, Bars]:
+def windows(flow: FlowSignal, signal: MotionSignal) -> tuple[str, Bars]:
     """The drone video in all windows of 6 to 10 s, and whole: with the acceleration, with a part of it, and without."""
     seconds = (flow.stamps_ns - flow.stamps_ns[0]) / SECOND
     spans = [(0.0, float(seconds[-1]))]
@@ -279,7 +276,7 @@ def two_speeds(bag: Path, odometry: str, fix: str) -> str:
                 fixes.append(decode.fix_sample(message, stamp_ns))
             elif topic == odometry:
                 speeds[odometry].append((stamp_ns, abs(message.twist.twist.linear.x)))
-    gps = motion.from_fixes("GPS", fixes)
+    gps = motion_from_fixes("GPS", fixes)
     at_ns = np.arange(gps.stamps_ns[0], gps.stamps_ns[-1], SECOND // 5)
     speed = np.linalg.norm(gps.velocity(at_ns, gps.smoothing_s)[:, :2], axis=1)
     stamps, values = zip(*speeds[odometry], strict=True)
@@ -287,7 +284,7 @@ def two_speeds(bag: Path, odometry: str, fix: str) -> str:
     return found.summary().removeprefix("image time offset ")
 
 
-def real_signals(data: Path) -> Iterator[tuple[str, tuple[FlowSignal, motion.MotionSignal]]]:
+def real_signals(data: Path) -> Iterator[tuple[str, tuple[FlowSignal, MotionSignal]]]:
     """Of the recordings with images and poses."""
     for name, path in (
         ("drone video", data / "karma_drone_video" / "karma_bag_sqlite3"),

@@ -9,17 +9,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pose2rgbd_ros.alignment.flow import FlowConfig, FlowMeter, FlowSignal
+from pose2rgbd_ros.alignment.signals import (
+    SECOND,
+    MotionSignal,
+    Samples,
+    motion_from_coordinates,
+    motion_from_velocities,
+)
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.sim.city.city import City, CityConfig
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.sensors.config import SensorsConfig
 from pose2rgbd_ros.sim.sensors.suite import SensorSuite
-from pose2rgbd_ros.streams.alignment import motion
-from pose2rgbd_ros.streams.alignment.flow import FlowConfig, FlowMeter, FlowSignal
-from pose2rgbd_ros.streams.alignment.motion import MotionSignal
-from pose2rgbd_ros.streams.alignment.signals import SECOND, Samples
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,10 @@ class Recorded:
 
     def motions(self) -> dict[str, tuple[MotionSignal, int]]:
         """Sources of motion, and the column of `image_ns` with their clock."""
-        odometry = motion.from_velocities(
+        odometry = motion_from_velocities(
             "odometry", self.odometry_ns, self.odometry[:, :3], self.odometry[:, 3:], of_body=True
         )
-        gps = motion.from_coordinates("GPS", self.gps_ns, self.gps)
+        gps = motion_from_coordinates("GPS", self.gps_ns, self.gps)
         with_gyro = gps.with_rates(Samples(self.gyro_ns, self.gyro))
         return {"odometry": (odometry, 2), "GPS + gyroscope": (with_gyro, 1), "GPS": (gps, 1)}
 

@@ -25,14 +25,13 @@ from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
-from pose2rgbd_ros.geometry.interpolation import Method
-from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.geometry.trajectory import Method, Trajectory
+from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.reports.table import Table
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
-from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
-from pose2rgbd_ros.streams.pose_source import PoseAnswer
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.streams.samples import PoseSample
-from pose2rgbd_ros.streams.synchronizer import SyncConfig, Synchronizer
+from pose2rgbd_ros.streams.synchronizer import PoseAnswer, SyncConfig, Synchronizer
 
 RESULTS = Path(__file__).resolve().parent / "results" / "synchronizer.md"
 SECOND = 1_000_000_000

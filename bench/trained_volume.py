@@ -7,7 +7,7 @@ import time
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.rendering.volume import TrainedVolume
+from pose2rgbd_ros.rendering.trust import TrainedVolume
 
 TRAINING_POSES = 10_000
 QUERIES = 2_000

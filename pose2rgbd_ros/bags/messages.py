@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pose2rgbd_ros.bags.typestores import typestore
+from pose2rgbd_ros.bags.reader import typestore
 from pose2rgbd_ros.errors import UserError
 
 # Encoding of sensor_msgs/Image -> (dtype, channels)

@@ -2,23 +2,400 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import heapq
 import itertools
+import re
+import shutil
+import sqlite3
 import struct
+import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
+import apsw
+from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.rosbag1 import ReaderError as Ros1Error
+from rosbags.rosbag2 import ReaderError
+from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, decompress, read_exact
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
-from pose2rgbd_ros.bags.files import DAMAGE, ZSTD_MAGIC, open_file, open_remains, recording_files, zstd
-from pose2rgbd_ros.bags.px4 import beginning_of
-from pose2rgbd_ros.bags.stamps import TF, header_stamp_ns, in_storage_order, message_heads, transform_edge
-from pose2rgbd_ros.bags.typestores import typestore_of
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags.decode import beginning_of
+from pose2rgbd_ros.bags.salvage import UnfinishedMcap, UnfinishedRos1Bag, UnfinishedSqlite
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.settings import read_yaml
+
+# The files of a recording: which they are, in which order, and a reader for each, whole or damaged.
+
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_MAGIC = {b"#ROSBAG V": "ros1", b"SQLite format 3\0": "sqlite3", b"\x89MCAP0\r\n": "mcap", ZSTD_MAGIC: "zstd"}
+_READERS: dict[str, tuple[type, type]] = {
+    "ros1": (Ros1Reader, UnfinishedRos1Bag),
+    "sqlite3": (Sqlite3Reader, UnfinishedSqlite),
+    "mcap": (McapReader, UnfinishedMcap),
+}
+# What rosbags and the libraries below it raise on damaged input.
+DAMAGE = (
+    ReaderError,
+    Ros1Error,
+    apsw.Error,
+    sqlite3.Error,
+    zstd.ZstdError,
+    struct.error,
+    AssertionError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,  # a damaged length
+    OSError,  # bz2
+    OverflowError,
+    RuntimeError,  # lz4
+    TypeError,  # ord(b"") past the end of a file
+    ValueError,
+)
+
+
+def kind_of(path: Path) -> str:
+    """ "ros1", "sqlite3", "mcap" or "zstd" by the first bytes. UserError when it is none of them."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    what = "is empty" if not head else "is not a rosbag"
+    raise UserError(f"{path} {what}; expected a ROS 1 .bag, or a ROS 2 folder, .db3 or .mcap file")
+
+
+def recording_files(path: Path) -> list[Path]:
+    """The files of the recording at `path` (a folder or a file), in order. UserError when there are none."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a ROS 1 .bag, or a ROS 2 folder, .db3 or .mcap file")
+    if path.is_file():
+        return [path]
+    if not path.is_dir():  # reading a pipe or /dev/zero would never end
+        raise UserError(f"{path} is a device, a pipe or a socket; give a file or a folder")
+    try:
+        files = _listed_files(path) or _recordings_in(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
+    if not files:
+        raise UserError(f"{path} holds no .db3, .mcap or .bag file; is it the folder of a recording?")
+    return files
+
+
+def _listed_files(folder: Path) -> list[Path]:
+    """The files that metadata.yaml lists and that exist (rosbag2 version 3 wrote names relative to the parent)."""
+    with suppress(UserError, KeyError, TypeError):
+        names = read_yaml(folder / "metadata.yaml")["rosbag2_bagfile_information"]["relative_file_paths"]
+        return [folder / Path(name).name for name in names if (folder / Path(name).name).is_file()]
+    return []
+
+
+def _recordings_in(folder: Path) -> list[Path]:
+    """The files that look like parts of a recording, in their order."""
+    names = (item for item in folder.iterdir() if re.search(r"\.(mcap|db3|bag)(\.zstd)?$", item.name))
+    return sorted((item for item in names if item.is_file()), key=_natural_order)
+
+
+def _natural_order(path: Path) -> list[Any]:
+    """flight_2 before flight_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def open_file(path: Path, stack: ExitStack) -> tuple[Any, str, str | None]:
+    """An open storage reader, "1" or "2" for its ROS, and what is wrong with the file (None: nothing).
+
+    `stack` closes the reader and removes what was unpacked. UserError when nothing can be read.
+    """
+    kind = kind_of(path)
+    shown = path
+    if kind == "zstd":
+        path = _unpacked_file(path, stack)
+        kind = kind_of(path)
+    if kind not in _READERS:
+        raise UserError(f"{shown} is packed twice; unpack it with `zstd -d`")
+    ros = "1" if kind == "ros1" else "2"
+    if kind == "sqlite3" and _has_log(path):
+        with suppress(*DAMAGE):
+            return _opened(UnfinishedSqlite(path, with_log=True), stack), ros, None
+    regular, unfinished = _READERS[kind]
+    try:
+        return _opened(regular(path), stack), ros, None
+    except DAMAGE as error:
+        reason = _one_line(error)
+    with suppress(*DAMAGE):
+        reader = _opened(unfinished(path), stack)
+        if any(item.msgcount for item in reader.connections):
+            return reader, ros, f"{shown.name} is damaged ({reason}); read up to the damage"
+    raise UserError(f"{shown} is damaged and no message can be read from it ({reason})")
+
+
+def open_remains(reader: Any, stack: ExitStack) -> Any | None:
+    """A reader of what else can be read of a file that turned out to be damaged on the way; None for none."""
+    path = reader.path
+    for regular, unfinished in _READERS.values():
+        if isinstance(reader, regular) and not isinstance(reader, unfinished):
+            with suppress(*DAMAGE):
+                return _opened(unfinished(path), stack)
+    return None
+
+
+def _opened(reader: Any, stack: ExitStack) -> Any:
+    reader.open()
+    stack.callback(reader.close)
+    return reader
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(f"{path.name}-wal")
+    return log.is_file() and log.stat().st_size > 0
+
+
+def _unpacked_file(path: Path, stack: ExitStack) -> Path:
+    """`path` without its zstd packing, in a folder that lives as long as `stack`."""
+    folder = stack.enter_context(TemporaryDirectory(prefix="pose2rgbd-"))
+    target = Path(folder) / path.stem
+    try:
+        with zstd.open(path, "rb") as packed, target.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked, 1 << 20)
+    except (zstd.ZstdError, EOFError):
+        pass  # cut short: what came out is looked at like any damaged file
+    except OSError as error:
+        raise UserError(f"{path} cannot be unpacked to {folder} ({error.strerror}); set TMPDIR") from error
+    return target
+
+
+def _one_line(error: BaseException) -> str:
+    # What reading past the end of a file raises says nothing of that.
+    if isinstance(error, (TypeError, IndexError, EOFError)) or (
+        isinstance(error, OSError) and error.errno == errno.EINVAL
+    ):
+        return "it ends early"
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__
+
+
+# The header stamp of a serialized message, without reading the rest of it.
+
+
+TF = "tf2_msgs/msg/TFMessage"
+_LITTLE, _BIG = struct.Struct("<iI"), struct.Struct(">iI")
+# Where sec and nanosec stand: behind the encapsulation of CDR, behind the sequence number of ROS 1.
+_STAMP_AT = 4
+# A TFMessage counts its transforms first; its stamp is that of the first one.
+_LENGTH_BYTES = 4
+_HEAD_BYTES = 256
+_RECORD, _MESSAGE = struct.Struct("<BQ"), struct.Struct("<HIQQ")
+_MESSAGE_OPCODE = 0x05
+_SIZE, _INDEX_ENTRY = struct.Struct("<I"), struct.Struct("<QQ")
+
+Head = tuple[Any, int, bytes]  # connection, when it was received, the first bytes
+
+
+def header_stamp_ns(data: bytes, msgtype: str, ros: str) -> int:
+    """The stamp in nanoseconds of a message that begins with a std_msgs/Header, or of a TFMessage; of ROS "1" or "2".
+
+    struct.error when the message is too short, as a TFMessage without transforms is.
+    """
+    at = _STAMP_AT + (_LENGTH_BYTES if msgtype == TF else 0)
+    little = ros == "1" or data[1:2] == b"\x01"
+    seconds, nanoseconds = (_LITTLE if little else _BIG).unpack_from(data, at)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def transform_edge(data: bytes, ros: str) -> str:
+    """Which frames the first transform of a TFMessage joins: "parent -> child"; of ROS "1" or "2".
+
+    struct.error when the message is too short.
+    """
+    at = _STAMP_AT + _LENGTH_BYTES + _LITTLE.size
+    length = struct.Struct("<I" if ros == "1" or data[1:2] == b"\x01" else ">I")
+    frames = []
+    for _ in range(2):
+        (size,) = length.unpack_from(data, at)
+        at += length.size
+        frames.append(data[at : at + size].rstrip(b"\0").decode(errors="replace").strip().lstrip("/"))
+        at += size
+        if ros == "2":
+            at += -at % 4
+    return " -> ".join(frames)
+
+
+def message_heads(reader: Any, connections: Collection[Any]) -> Iterator[Head] | None:
+    """The first bytes of messages in the order of reception, where the rest need not be read for it; else None.
+
+    What the libraries below raise on damaged files passes through.
+    """
+    wanted = {item.id: item for item in connections}
+    if type(reader) is McapReader and reader.chunks:
+        return _heads_of_mcap(reader, wanted)
+    if type(reader) is Sqlite3Reader:
+        return _heads_of_sqlite(reader, wanted)
+    return None
+
+
+def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[str, int]]:
+    """Topics and times of reception, in the order in which the messages were written.
+
+    It differs from the order of reception where the recorder's own clock was set back. What the libraries below raise on
+    damaged files passes through.
+    """
+    topics = {item.id: item.topic for item in connections}
+    if type(reader) is McapReader and reader.chunks:
+        return [(topics[number], at_ns) for number, at_ns in _written_to_mcap(reader, topics)]
+    if type(reader) is Sqlite3Reader:
+        assert reader.dbconn
+        numbers = ", ".join(str(int(number)) for number in topics)
+        rows = reader.dbconn.execute(
+            f"SELECT topic_id, timestamp FROM messages WHERE topic_id IN ({numbers}) ORDER BY id"
+        )
+        return [(topics[number], at_ns) for number, at_ns in rows]
+    if type(reader) is Ros1Reader:
+        found = [
+            (entry.chunk_pos, entry.offset, number, entry.time)
+            for number in topics
+            for entry in reader.indexes[number]
+        ]
+        return [(topics[number], at_ns) for _, _, number, at_ns in sorted(found)]
+    # Files without an index are read front to back.
+    return [(item.topic, at_ns) for item, at_ns, _ in reader.messages(connections)]
+
+
+def _written_to_mcap(reader: McapReader, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Channels and times, from the index behind each chunk."""
+    assert reader.bio
+    for chunk in sorted(reader.chunks, key=lambda it: it.chunk_start_offset):
+        found = []
+        for number in chunk.message_index_offsets.keys() & set(wanted):
+            reader.bio.seek(chunk.message_index_offsets[number] + _RECORD.size + 2)
+            (size,) = _SIZE.unpack(read_exact(reader.bio, _SIZE.size))
+            entries = _INDEX_ENTRY.iter_unpack(read_exact(reader.bio, size))
+            found += [(offset, number, at_ns) for at_ns, offset in entries]
+        yield from ((number, at_ns) for _, number, at_ns in sorted(found))
+
+
+def _heads_of_mcap(reader: McapReader, wanted: dict[int, Any]) -> Iterator[Head]:
+    assert reader.bio
+    chunks = [
+        _heads_of_chunk(reader.bio, chunk, wanted)
+        for chunk in reader.chunks
+        if any(chunk.channel_count.get(number, 0) for number in wanted)
+    ]
+    for connection, received_ns, head in heapq.merge(*chunks, key=lambda item: item[1]):
+        if connection is not None:
+            yield connection, received_ns, head
+
+
+def _heads_of_chunk(bio: BinaryIO, chunk: ChunkInfo, wanted: dict[int, Any]) -> Iterator[Head]:
+    yield None, chunk.message_start_time, b""  # the chunk is read when its time has come
+    begin = chunk.chunk_start_offset + 9 + 40 + len(chunk.compression)
+    stream: BinaryIO = bio
+    if chunk.compression:
+        bio.seek(begin)
+        packed = read_exact(bio, chunk.compressed_size)
+        stream = BytesIO(decompress(packed, chunk.compression, chunk.uncompressed_size, 0))
+        begin = 0
+    found: list[Head] = []
+    at, end = begin, begin + chunk.uncompressed_size
+    while at + _RECORD.size <= end:
+        stream.seek(at)
+        opcode, length = _RECORD.unpack(read_exact(stream, _RECORD.size))
+        if opcode == _MESSAGE_OPCODE:
+            number, _, received_ns, _ = _MESSAGE.unpack(read_exact(stream, _MESSAGE.size))
+            if number in wanted:
+                head = stream.read(min(_HEAD_BYTES, max(0, length - _MESSAGE.size)))
+                found.append((wanted[number], received_ns, head))
+        at += _RECORD.size + length
+    yield from sorted(found, key=lambda item: item[1])
+
+
+def _heads_of_sqlite(reader: Sqlite3Reader, wanted: dict[int, Any]) -> Iterator[Head]:
+    """By incremental reading of blobs: the pages behind a large message's first are not touched."""
+    assert reader.dbconn
+    numbers = ", ".join(str(int(number)) for number in wanted)
+    rows = reader.dbconn.execute(
+        f"SELECT id, topic_id, timestamp FROM messages WHERE topic_id IN ({numbers}) ORDER BY timestamp"
+    )
+    for row, number, received_ns in rows:
+        with reader.dbconn.blob_open("main", "messages", "data", row, False) as blob:
+            yield wanted[number], received_ns, blob.read(_HEAD_BYTES)
+
+
+# The message types of ROS 1 (Noetic) and ROS 2 (Jazzy), from the definitions that come with rosbags.
+#
+# The types this package reads have the same layout in every ROS 2 distribution, so bags without embedded
+# definitions
+# (sqlite3 before Iron) are read as well.
+
+
+_TF_MESSAGE = "geometry_msgs/TransformStamped[] transforms\n"
+
+
+@functools.cache
+def typestore(ros: str) -> Any:
+    """The rosbags typestore of ROS "1" or "2". UserError for anything else."""
+    return _new(ros)
+
+
+def typestore_of(ros: str, connections: Iterable[Any]) -> tuple[Any, frozenset[str]]:
+    """The typestore for a file's connections, and the types of which it knows only the beginning (see `px4`).
+
+    Types of PX4 are taken from the definitions that the file brings along.
+    """
+    wanted = {item.msgtype: item.msgdef for item in connections if item.msgtype in decode.PX4_TYPES}
+    if not wanted:
+        return typestore(ros), frozenset()
+    store = _new(ros)  # releases differ, so what one recording defines must not reach the next
+    for name, definition in wanted.items():
+        parse = _PARSERS.get(definition.format)
+        try:
+            types = parse(definition.data, name) if parse and definition.data else {}
+            store.register({name: types[name]} if name in types else {})
+        except _BAD_DEFINITION:
+            continue
+    short = set(wanted) - set(store.types)
+    store.register({name: decode.px4_beginnings()[name] for name in short})
+    return store, frozenset(short)
+
+
+_BAD_DEFINITION = (
+    *(TypesysError, ValueError, KeyError, IndexError),
+    *(AssertionError, TypeError, RecursionError, RuntimeError),
+)
+_PARSERS: dict[Any, Any] = {
+    MessageDefinitionFormat.MSG: get_types_from_msg,
+    MessageDefinitionFormat.IDL: lambda text, _: get_types_from_idl(text),
+}
+
+
+def _new(ros: str) -> Any:
+    if ros == "2":
+        return get_typestore(Stores.ROS2_JAZZY)
+    if ros != "1":
+        raise UserError(f"there is no ROS {ros!r}; choose '1' or '2'")
+    store = get_typestore(Stores.ROS1_NOETIC)
+    # Noetic keeps TF outside of common_msgs, so rosbags does not bring it.
+    for name in ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage"):
+        store.register(get_types_from_msg(_TF_MESSAGE, name))
+    return store
+
 
 # What a message that does not fit its type makes the deserialiser raise.
 UNREADABLE = (

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pose2rgbd_ros.bags import decode, px4
+from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import BagReader
 from pose2rgbd_ros.errors import UserError
 
 AUTO, NONE = "auto", "none"
-POSE_TYPES = (*decode.POSE_TYPES, px4.ODOMETRY)
-FIX_TYPES = (decode.NAV_SAT_FIX, px4.GPS)
-GIMBAL_TYPES = (px4.GIMBAL, decode.QUATERNION)
+POSE_TYPES = (*decode.POSE_TYPES, decode.PX4_ODOMETRY)
+FIX_TYPES = (decode.NAV_SAT_FIX, decode.PX4_GPS)
+GIMBAL_TYPES = (decode.PX4_GIMBAL, decode.QUATERNION)
 _IMAGE_TYPES = (decode.IMAGE, decode.COMPRESSED_IMAGE)
 _DEPTH_ENCODINGS = ("16UC1", "32FC1")
 _TRANSPORTS = ("compressed", "compressedDepth", "raw", "theora", "zstd")
@@ -176,7 +176,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
         image_frame=image.frame,
         imu=_choose_imu(reader, requested.imu, notes),
         gimbal=_choose_other(reader, requested.gimbal, GIMBAL_TYPES, "the gimbal's attitude", notes),
-        attitude=_choose_other(reader, AUTO, (px4.ATTITUDE,), "the attitude", notes),
+        attitude=_choose_other(reader, AUTO, (decode.PX4_ATTITUDE,), "the attitude", notes),
         gps_only=gps_only,
         other_poses=[topic for topic in sources if topic not in used],
         notes=notes,

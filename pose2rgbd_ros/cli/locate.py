@@ -13,7 +13,7 @@ import tyro
 if TYPE_CHECKING:
     from pose2rgbd_ros.geometry.arrays import Float64, UInt8
     from pose2rgbd_ros.geometry.camera import Camera
-    from pose2rgbd_ros.localization.found import Found
+    from pose2rgbd_ros.localization.estimate import LocatedImage
     from pose2rgbd_ros.localization.localizer import Localizer
     from pose2rgbd_ros.localization.refine import Refiner
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     """Print the answers. Exit status 1 when none is accepted. UserError for a bad checkpoint, dataset or image."""
     arguments = tyro.cli(Arguments, args=argv, prog="pose2rgbd locate")
     from pose2rgbd_ros.errors import UserError, counted
-    from pose2rgbd_ros.localization.found import check_poses_path, summary, write_poses
+    from pose2rgbd_ros.localization.estimate import check_poses_path, summary, write_poses
     from pose2rgbd_ros.localization.localizer import Localizer  # torch only once it is needed
 
     if not arguments.images or arguments.every < 1:
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
         print("note: not calibrated (pose2rgbd calibrate): the network's answers have no covariance, and only blank images "
               "are rejected")  # fmt: skip
     refiner = _refiner(arguments, localizer.map_frame)
-    found: list[Found] = []
+    found: list[LocatedImage] = []
     try:
         for shot in _shots(arguments):
             found.append(_found(shot, arguments, localizer, refiner))
@@ -122,32 +122,33 @@ def _read(path: Path) -> UInt8:
     import cv2
     import numpy as np
 
-    from pose2rgbd_ros.dataset.depth_files import read_image
+    from pose2rgbd_ros.dataset.encode import read_image
 
     bgr = read_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _found(shot: Shot, arguments: Arguments, localizer: Localizer, refiner: Refiner | None) -> Found:
+def _found(shot: Shot, arguments: Arguments, localizer: Localizer, refiner: Refiner | None) -> LocatedImage:
     """The answer to an image; one that cannot be read is rejected, and the others go on."""
     from pose2rgbd_ros.errors import UserError
-    from pose2rgbd_ros.localization.estimate import Estimate
-    from pose2rgbd_ros.localization.found import Found
+    from pose2rgbd_ros.localization.estimate import Estimate, LocatedImage
 
     try:
         rgb = shot.read()
     except UserError as error:
-        return Found(shot.name, shot.stamp_ns, Estimate(None, accepted=False, reason=str(error)), shot.T_true)
+        return LocatedImage(
+            shot.name, shot.stamp_ns, Estimate(None, accepted=False, reason=str(error)), shot.T_true
+        )
     camera = shot.camera or _camera(rgb.shape[1], rgb.shape[0], arguments, localizer)
     estimate = localizer.find(rgb, camera)
     if refiner is not None and estimate.T_map_cam is not None:
         estimate = refiner.refine(rgb, camera, estimate)
-    return Found(shot.name, shot.stamp_ns, estimate, shot.T_true)
+    return LocatedImage(shot.name, shot.stamp_ns, estimate, shot.T_true)
 
 
 def _camera(width: int, height: int, arguments: Arguments, localizer: Localizer) -> Camera:
     """Of an image file: as told, or the recording's at the image's size."""
-    from pose2rgbd_ros.dataset.formats.scene import camera_of_text
+    from pose2rgbd_ros.formats.scene import camera_of_text
     from pose2rgbd_ros.geometry.camera import Camera
 
     if arguments.camera:

@@ -16,16 +16,23 @@ from typing import NoReturn
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.reports.table import aligned
 
-# Each command is a module with ``main(argv) -> exit status``; imported only when asked for, so `--help` stays quick.
+# Each command is `function(argv) -> exit status` of a module (`main` where none is named), imported only when it is
+# asked for, so that `--help` stays quick.
 COMMANDS = {
-    "convert": ("pose2rgbd_ros.cli.convert", "rosbag -> dataset"),
-    "import": ("pose2rgbd_ros.cli.import_", "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset"),
-    "sync": ("pose2rgbd_ros.cli.sync", "how far the clock of the images is from that of the poses"),
-    "inspect": ("pose2rgbd_ros.cli.inspect", "summary, contact sheet and track of a dataset"),
-    "train": ("pose2rgbd_ros.cli.train", "dataset -> model"),
-    "evaluate": ("pose2rgbd_ros.cli.evaluate", "model against two baselines: table and contact sheet"),
+    "convert": ("pose2rgbd_ros.cli.data:convert_main", "rosbag -> dataset"),
+    "import": (
+        "pose2rgbd_ros.cli.data:import_main",
+        "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset",
+    ),
+    "sync": ("pose2rgbd_ros.cli.data:sync_main", "how far the clock of the images is from that of the poses"),
+    "inspect": ("pose2rgbd_ros.cli.data:inspect_main", "summary, contact sheet and track of a dataset"),
+    "train": ("pose2rgbd_ros.cli.learn:train_main", "dataset -> model"),
+    "evaluate": (
+        "pose2rgbd_ros.cli.learn:evaluate_main",
+        "model against two baselines: table and contact sheet",
+    ),
     "calibrate": (
-        "pose2rgbd_ros.cli.calibrate",
+        "pose2rgbd_ros.cli.learn:calibrate_main",
         "bounds of a model's depth, and a guard, from held-out frames",
     ),
     "locate": ("pose2rgbd_ros.cli.locate", "images -> poses, by a model that finds them"),
@@ -33,8 +40,14 @@ COMMANDS = {
         "pose2rgbd_ros.cli.synthesize",
         "virtual routes, more frames, views without traffic: sheets, videos, scores",
     ),
-    "experiments": ("pose2rgbd_ros.cli.experiments", "the paper's tables; models side by side at equal time"),
-    "export": ("pose2rgbd_ros.cli.export", "model -> ONNX graph; dataset -> another tool's format"),
+    "experiments": (
+        "pose2rgbd_ros.experiments.__main__",
+        "the paper's tables; models side by side at equal time",
+    ),
+    "export": (
+        "pose2rgbd_ros.cli.learn:export_main",
+        "model -> ONNX graph; dataset -> another tool's format",
+    ),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
     "avoid": ("pose2rgbd_ros.cli.nodes", "ROS node: predicted (and live) depth as scans and distances"),
@@ -43,7 +56,7 @@ COMMANDS = {
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
     "sim": (
-        "pose2rgbd_ros.cli.sim",
+        "pose2rgbd_ros.sim.cli",
         "a simulated city: dataset, recording, or live world (sim live: ROS node)",
     ),
     "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
@@ -76,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     # cli.nodes serves several commands, so it is told which one.
     arguments = [command, *arguments] if COMMANDS[command][0].endswith(".nodes") else arguments
     try:
-        module = importlib.import_module(COMMANDS[command][0])
-        status = int(module.main(arguments) or 0)
+        module, _, function = COMMANDS[command][0].partition(":")
+        status = int(getattr(importlib.import_module(module), function or "main")(arguments) or 0)
         sys.stdout.flush()
         return status
     except UserError as error:

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     """Run the node argv[0], or, for `up`, the nodes named next. Returns their exit status."""
     command, arguments = argv[0], argv[1:]
     require_ros(f"pose2rgbd {command}")
-    from pose2rgbd_ros.nodes.runner import run_nodes
+    from pose2rgbd_ros.nodes.common.runner import run_nodes
 
     own, ros = _split(arguments)
     if command == "up":
@@ -142,19 +142,23 @@ def _factory(name: str, chosen: Any) -> Callable[[], Any]:
 def _node(name: str) -> tuple[Any, Any]:
     """Node class and settings dataclass; imported when asked for, since each pulls in a part of the house."""
     if name == "render":
-        from pose2rgbd_ros.nodes.render import RenderNode, RenderSettings
+        from pose2rgbd_ros.nodes.render.node import RenderNode
+        from pose2rgbd_ros.nodes.render.settings import RenderSettings
 
         return RenderNode, RenderSettings
     if name == "avoid":
-        from pose2rgbd_ros.nodes.avoid import AvoidNode, AvoidSettings
+        from pose2rgbd_ros.nodes.avoid.node import AvoidNode
+        from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
 
         return AvoidNode, AvoidSettings
     if name == "localize":
-        from pose2rgbd_ros.nodes.localize import LocalizeNode, LocalizeSettings
+        from pose2rgbd_ros.nodes.localize.node import LocalizeNode
+        from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
 
         return LocalizeNode, LocalizeSettings
     if name == "record":
-        from pose2rgbd_ros.nodes.record import RecordNode, RecordSettings
+        from pose2rgbd_ros.nodes.record.node import RecordNode
+        from pose2rgbd_ros.nodes.record.settings import RecordSettings
 
         return RecordNode, RecordSettings
     if name == "play":
@@ -162,7 +166,8 @@ def _node(name: str) -> tuple[Any, Any]:
 
         return PlayNode, PlaySettings
     if name == "sim":
-        from pose2rgbd_ros.nodes.sim import SimNode, SimSettings
+        from pose2rgbd_ros.nodes.sim.node import SimNode
+        from pose2rgbd_ros.nodes.sim.settings import SimSettings
 
         return SimNode, SimSettings
     from pose2rgbd_ros.nodes.monitor import MonitorNode, MonitorSettings
@@ -190,7 +195,7 @@ def _together(config: UpConfig) -> tuple[list[str], list[str]]:
         before = [word for name in names if name != "sim" for word in ("-p", f"{name}:use_sim_time:=true")]
         rules = {name: rules[name] | BESIDE_SIM.get(name, {}) for name in names}
     if config.preset:
-        from pose2rgbd_ros.nodes.runner import share_directory
+        from pose2rgbd_ros.nodes.common.runner import share_directory
 
         presets = share_directory() / "config" / "presets"
         renamed = yaml.safe_load((presets / "remap.yaml").read_text())

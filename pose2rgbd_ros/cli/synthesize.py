@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from pose2rgbd_ros.evaluation.synthesis.config import InterpolateConfig, MoversConfig, RouteConfig
 from pose2rgbd_ros.reports.table import aligned
+from pose2rgbd_ros.synthesis.settings import InterpolateConfig, MoversConfig, RouteConfig
 
 Runs = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
@@ -88,9 +88,7 @@ def main(argv: list[str]) -> int:
         return 2
     kind, file, function, _ = KINDS[argv[0]]
     arguments: Any = tyro.cli(kind, args=argv[1:], prog=f"pose2rgbd synthesize {argv[0]}")
-    module = importlib.import_module(
-        f"pose2rgbd_ros.evaluation.synthesis.{file}"
-    )  # torch only once it is needed
+    module = importlib.import_module(f"pose2rgbd_ros.synthesis.{file}")  # torch only once it is needed
     scores = getattr(module, function)(arguments.runs, arguments.dataset, arguments.out, arguments.options)
     text = module.table(scores)
     (arguments.out / "table.md").write_text(text + "\n")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from pose2rgbd_ros.dataset.encode import BadFrame, checked_pose, checked_stamp
 from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
-from pose2rgbd_ros.dataset.frames import BadFrame, checked_pose, checked_stamp
-from pose2rgbd_ros.dataset.records import Record
+from pose2rgbd_ros.dataset.layout import Record
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64

@@ -2,20 +2,248 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.dataset import layout, pictures, splits
+from pose2rgbd_ros.dataset import layout, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import resize_nearest
 from pose2rgbd_ros.geometry.quaternions import from_matrix
+
+# Pictures of a dataset: evenly spaced frames, and where the camera flew.
+
+
+TRAIN, CHOOSE, JUDGE, GUARD = "tab:blue", "tab:purple", "tab:orange", "0.65"
+_UNKNOWN = "0.82"
+_THUMBNAIL_PX = 320
+_ARROWS = 30
+_DPI = 110
+
+
+def evenly_spaced(n: int, count: int) -> list[int]:
+    """At most `count` of the indices below n, first and last among them."""
+    return sorted({int(i) for i in np.linspace(0, n - 1, min(n, max(1, count))).round()})
+
+
+def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
+    """Colour over depth of evenly spaced frames, one depth scale for all. UserError for damaged images."""
+    indices = evenly_spaced(len(dataset), frames)
+    columns = min(4 if len(indices) <= 8 else 6, len(indices))
+    blocks, per_block = -(-len(indices) // columns), 2 if dataset.has_depth else 1
+    aspect = dataset.camera.height / dataset.camera.width
+    cell_in = 12.0 / columns
+    legend_in = 0.75 if dataset.has_depth else 0.0
+    height_in = 0.55 + blocks * (per_block * cell_in * aspect + 0.32) + legend_in
+    figure = Figure(figsize=(12.4, height_in), dpi=_DPI)
+    figure.suptitle(_title(dataset), y=1 - 0.12 / height_in, va="top", fontsize=11, parse_math=False)
+    grid = figure.add_gridspec(
+        blocks, columns, left=0.012, right=0.988, top=1 - 0.62 / height_in, bottom=(legend_in + 0.04) / height_in,
+        wspace=0.03, hspace=0.3 / (per_block * cell_in * aspect),
+    )  # fmt: skip
+    depths = [thumbnail(dataset.depth(i)) for i in indices] if dataset.has_depth else []
+    scale = _depth_scale(depths)
+    for place, i in enumerate(indices):
+        cell = grid[place // columns, place % columns].subgridspec(per_block, 1, hspace=0.02)
+        colour = image_axes(figure, cell[0])
+        colour.imshow(thumbnail(dataset.rgb(i)))
+        seconds = (int(dataset.stamps_ns[i]) - int(dataset.stamps_ns[0])) / 1e9
+        colour.set_title(f"frame {i}, {seconds:.1f} s", fontsize=8, pad=3)
+        if dataset.has_depth:
+            image_axes(figure, cell[1]).imshow(depths[place], cmap=depth_colours(), norm=scale)
+    if dataset.has_depth:
+        _depth_legend(figure, dataset, scale, height_in)
+    _save(figure, path)
+
+
+def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None:
+    """The camera's way from above with its viewing directions, and its height over time; held-out parts marked."""
+    figure = Figure(figsize=(12.4, 6.2), dpi=_DPI, layout="constrained")
+    figure.suptitle(_title(dataset), fontsize=11, parse_math=False)
+    above, height = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
+    role = _roles(len(dataset), split)
+    position = dataset.T_map_cam[:, :3, 3]
+    runs = splits.recordings(dataset.stamps_ns)
+    _draw_from_above(above, dataset, position, role, runs)
+    seconds = (dataset.stamps_ns - dataset.stamps_ns[0]) / 1e9
+    _draw_parts(height, seconds, position[:, 2], role, runs)
+    height.set(xlabel="time since the first frame [s]", ylabel="z of the camera in the map [m]")
+    height.set_title("height", fontsize=10)
+    _at_least(height, "y", max(0.1, 0.02 * float(np.ptp(position[:, :2], axis=0).max())))
+    height.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyArray, runs: Int64) -> None:
+    _draw_parts(axes, position[:, 0], position[:, 1], role, runs)
+    some = _along(position, _ARROWS)
+    arrows, meaning = _directions(dataset.T_map_cam[some])
+    drawn = axes.quiver(
+        position[some, 0], position[some, 1], arrows[:, 0], arrows[:, 1],
+        color="0.25", width=0.0022, headwidth=7, headlength=8, scale=22, pivot="tail", zorder=1.5,
+        clip_on=False,
+    )  # fmt: skip
+    drawn.set_in_layout(False)  # an arrow may reach beyond the axes, which need not make room for it
+    axes.plot(
+        *position[0, :2],
+        marker="o",
+        color="tab:green",
+        markersize=9,
+        linestyle="none",
+        label="start",
+        zorder=5,
+    )
+    axes.plot(
+        *position[-1, :2], marker="s", color="tab:red", markersize=8, linestyle="none", label="end", zorder=5
+    )
+    axes.plot([], [], color="0.15", marker=r"$\rightarrow$", markersize=13, linestyle="none", label=meaning)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.12)
+    if np.ptp(position[:, :2], axis=0).max() < 0.1:  # equal aspect then takes care of the other axis
+        _at_least(axes, "x", 0.1)
+    tied = dataset.meta.datum is not None
+    axes.set(xlabel=f"x{', east' if tied else ''} [m]", ylabel=f"y{', north' if tied else ''} [m]")
+    axes.set_title(f"from above, in {dataset.meta.map_frame}", fontsize=10, parse_math=False)
+    axes.grid(alpha=0.3)
+    handles, _ = axes.get_legend_handles_labels()
+    axes.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, fontsize=9, frameon=False
+    )
+
+
+def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int64) -> None:
+    """One line per stretch of the same role, dots where a stretch is a single frame; never across a pause."""
+    styles = {"train": (TRAIN, 1.6), "guard": (GUARD, 1.6), "choose": (CHOOSE, 4.0), "judge": (JUDGE, 4.0)}
+    names = {
+        "train": "training",
+        "guard": "in no set",
+        "choose": "held out, may choose",
+        "judge": "held out, judges",
+    }
+    breaks = np.flatnonzero((role[1:] != role[:-1]) | (runs[1:] != runs[:-1])) + 1
+    for part in np.split(np.arange(len(x)), breaks):
+        colour, width = styles[str(role[part[0]])]
+        reach = part
+        if part[-1] + 1 < len(x) and runs[part[-1] + 1] == runs[part[-1]]:
+            reach = np.append(part, part[-1] + 1)  # up to the next stretch, so that the line has no holes
+        zorder = 3 if role[part[0]] in ("choose", "judge") else 2
+        axes.plot(x[reach], y[reach], color=colour, linewidth=width, solid_capstyle="round", zorder=zorder)
+        axes.plot(
+            x[part], y[part], color=colour, marker=".", markersize=width + 2, linestyle="none", zorder=zorder
+        )
+    for name in [name for name in names if (role == name).any()]:
+        axes.plot([], [], color=styles[name][0], linewidth=styles[name][1], label=names[name])
+
+
+def _along(position: Float64, count: int) -> list[int]:
+    """At most `count` frames, evenly spaced along the way and not in time: where the camera waits, one is enough."""
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1))])
+    return sorted(
+        {int(i) for i in np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1)}
+    )
+
+
+def _directions(T_map_cam: Float64) -> tuple[Float64, str]:
+    """Unit vectors (n, 2) from above: where the cameras look or, for ones looking along z, where their image's top is."""
+    view, top = T_map_cam[:, :2, 2], -T_map_cam[:, :2, 1]
+    along_z = np.median(np.linalg.norm(view, axis=1)) < 0.3
+    arrows = top if along_z else view
+    return arrows / np.maximum(np.linalg.norm(arrows, axis=1, keepdims=True), 1e-9), (
+        "top of the image (the camera looks along z)" if along_z else "viewing direction"
+    )
+
+
+def _roles(n: int, split: splits.Split | None) -> AnyArray:
+    if split is None:
+        return np.full(n, "train")
+    role = np.full(n, "guard", dtype="U6")
+    role[split.train], role[split.choose], role[split.judge] = "train", "choose", "judge"
+    return role
+
+
+def _title(dataset: Dataset) -> str:
+    seconds = (int(dataset.stamps_ns[-1]) - int(dataset.stamps_ns[0])) / 1e9
+    return f"{dataset.path.resolve().name}: {counted(len(dataset), 'frame')} over {seconds:.1f} s"
+
+
+def thumbnail(image: AnyArray) -> AnyArray:
+    """At most 320 pixels wide; depth is reduced by taking pixels, never blended."""
+    height, width = image.shape[:2]
+    if width <= _THUMBNAIL_PX:
+        return image
+    size = (_THUMBNAIL_PX, max(1, round(height * _THUMBNAIL_PX / width)))
+    if image.ndim == 2:
+        return resize_nearest(image, *size)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _depth_scale(depths: list[AnyArray]) -> Normalize:
+    """98 % of the known depths; single far pixels would take all colours from the rest."""
+    known: Float32 = np.concatenate(
+        [depth[np.isfinite(depth)] for depth in depths] or [np.zeros(0, np.float32)]
+    )
+    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+    return Normalize(low, high if high > low else low + 1.0)
+
+
+def depth_colours() -> Colormap:
+    """Near is red, far is blue, unknown is grey."""
+    return colormaps["turbo_r"].with_extremes(bad=_UNKNOWN)
+
+
+def _depth_legend(figure: Figure, dataset: Dataset, scale: Normalize, height_in: float) -> None:
+    bar = figure.add_axes((0.2, 0.42 / height_in, 0.5, 0.14 / height_in))
+    mappable = figure.colorbar(
+        ScalarMappable(scale, depth_colours()), cax=bar, orientation="horizontal", extend="both"
+    )
+    metric = dataset.depth_kind == "metric"
+    mappable.set_label(
+        "depth along the optical axis [m]" if metric else "relative depth (no unit)", fontsize=9
+    )
+    bar.tick_params(labelsize=8)
+    figure.legend(
+        handles=[Patch(facecolor=_UNKNOWN, edgecolor="0.4", label="unknown")],
+        loc="center left", bbox_to_anchor=(0.74, 0.49 / height_in), frameon=False, fontsize=9,
+    )  # fmt: skip
+
+
+def image_axes(figure: Figure, place: Any) -> Axes:
+    """Axes for an image, without a frame."""
+    axes = figure.add_subplot(place)
+    axes.set_axis_off()
+    return axes
+
+
+def _at_least(axes: Axes, axis: str, span: float) -> None:
+    """Keep millimetres of noise from filling the axis."""
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
+    if high - low < span:
+        middle = (low + high) / 2
+        limits = (middle - span / 2, middle + span / 2)
+        _ = axes.set_xlim(limits) if axis == "x" else axes.set_ylim(limits)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)  # the canvas belongs to the figure: no display, no global state
+    figure.savefig(path)
+
 
 LOOK_EVERY = 4  # pixels across and down: a look over the depth takes little memory
 DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take minutes on a long flight
@@ -61,8 +289,8 @@ def inspect(dataset: Dataset, out: Path | None = None, frames: int = 12) -> Insp
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.txt").write_text(text + "\n")
         sheet, track = folder / "contact_sheet.png", folder / "track.png"
-        pictures.draw_contact_sheet(dataset, sheet, frames)
-        pictures.draw_track(dataset, split, track)
+        draw_contact_sheet(dataset, sheet, frames)
+        draw_track(dataset, split, track)
     except OSError as error:
         raise UserError(
             f"cannot write to {folder} ({error.strerror}); choose another folder with --out"
@@ -219,9 +447,7 @@ def look_over(path: Path) -> list[str]:
 
 def sampled_depth(dataset: Dataset, count: int = DEPTH_SAMPLES, every: int = 1) -> Float32:
     """Depth (n, H, W) of evenly spaced frames, `every` so many pixels of a row and a column."""
-    return np.stack(
-        [dataset.depth(i)[::every, ::every].copy() for i in pictures.evenly_spaced(len(dataset), count)]
-    )
+    return np.stack([dataset.depth(i)[::every, ::every].copy() for i in evenly_spaced(len(dataset), count)])
 
 
 def _time(stamps: Int64) -> str:
@@ -370,3 +596,77 @@ def _split(split: splits.Split | None) -> str:
     if len(split.choose) == 0:
         roles = "too few to choose by: they judge only"
     return f"{counted(len(split.test), 'frame')} held out in {in_stretches} ({roles}); {len(split.train)} for training ({by})"
+
+
+# Frames cut into depth slices, as Figure 5 of the Pose2RGBD paper shows them: a soft segmentation for free.
+
+
+_OUTSIDE = 0.12  # brightness of what lies outside a slice
+
+
+def slice_of(depth: Float32, nearest: float, farthest: float, slices: int) -> Int64:
+    """Index (H, W) of the slice each pixel belongs to, -1 where depth is unknown.
+
+    Slice i holds depths from `nearest` + i / S of the range, the last one closed (paper, section 2); what lies beyond
+    the range belongs to the first or last slice.
+    """
+    known = np.isfinite(depth)
+    share = (np.where(known, depth, nearest) - nearest) / (farthest - nearest)
+    index = np.clip(np.floor(share * slices), 0, slices - 1).astype(np.int64)
+    return np.where(known, index, -1)
+
+
+def draw_slices(dataset: Dataset, path: Path, slices: int = 4, frames: int = 3) -> None:
+    """Colour, depth and each depth slice of evenly spaced frames, one frame a row.
+
+    The slices share the range of depth of the frames shown. UserError: no depth, none known, or fewer than 2 slices.
+    """
+    if not dataset.has_depth:
+        raise UserError(f"{dataset.path} has no depth to cut into slices")
+    if not 2 <= slices <= 16:
+        raise UserError(f"{slices} slices; a picture shows 2 to 16")
+    indices = evenly_spaced(len(dataset), frames)
+    depths = [thumbnail(dataset.depth(i)) for i in indices]
+    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+    if not known.size or known.min() == known.max():
+        raise UserError(f"{dataset.path}: the frames shown hold no range of depth to cut")
+    nearest, farthest = float(known.min()), float(known.max())
+    bounds = np.linspace(nearest, farthest, slices + 1)
+    unit = " m" if dataset.depth_kind == "metric" else ""
+    titles = [
+        "colour",
+        "depth",
+        *(f"{low:.0f} to {high:.0f}{unit}" for low, high in itertools.pairwise(bounds)),
+    ]
+    figure = Figure(figsize=(2.1 * len(titles), 2.1 * _aspect(dataset) * len(indices) + 0.35), dpi=110)
+    grid = figure.add_gridspec(
+        len(indices), len(titles), left=0.005, right=0.995, bottom=0.01,
+        top=1 - 0.3 / figure.get_figheight(), wspace=0.03, hspace=0.03,
+    )  # fmt: skip
+    for row, (i, depth) in enumerate(zip(indices, depths, strict=True)):
+        rgb = thumbnail(dataset.rgb(i))
+        index = _as_large_as(rgb, slice_of(depth, nearest, farthest, slices))
+        images = [rgb, depth, *(_only(rgb, index == number) for number in range(slices))]
+        for column, image in enumerate(images):
+            axes = image_axes(figure, grid[row, column])
+            axes.imshow(image, cmap=depth_colours(), vmin=nearest, vmax=farthest)
+            if row == 0:
+                axes.set_title(titles[column], fontsize=9, pad=4)
+    FigureCanvasAgg(figure)
+    figure.savefig(path)
+
+
+def _aspect(dataset: Dataset) -> float:
+    return dataset.camera.height / dataset.camera.width
+
+
+def _only(rgb: UInt8, inside: np.ndarray) -> UInt8:
+    return np.where(inside[..., None], rgb, (rgb * _OUTSIDE).astype(np.uint8))
+
+
+def _as_large_as(rgb: UInt8, index: Int64) -> Int64:
+    """Nearest-neighbour enlargement where the depth image is smaller than the colour image."""
+    rows = np.arange(rgb.shape[0]) * index.shape[0] // rgb.shape[0]
+    columns = np.arange(rgb.shape[1]) * index.shape[1] // rgb.shape[1]
+    enlarged: Int64 = index[rows[:, None], columns[None]]
+    return enlarged

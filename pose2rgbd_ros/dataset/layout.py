@@ -9,14 +9,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
 
 RGB = "rgb"
 # Depth without a unit gets a folder of another name, so that no tool takes its numbers for metres.
@@ -146,3 +147,169 @@ class FolderLock:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1
+
+
+# The two line-by-line files: groundtruth.txt (poses) and associations.txt (which frames exist).
+
+
+@dataclass(frozen=True, slots=True)  # a long recording holds many
+class Record:
+    """One frame: its files, relative to the dataset."""
+
+    stamp_ns: int
+    rgb: str
+    depth: str | None
+
+    def line(self) -> str:
+        """Its line of associations.txt."""
+        stamp = stamp_text(self.stamp_ns)
+        second = f" {stamp} {self.depth}" if self.depth else ""
+        return f"{stamp} {self.rgb}{second}\n"
+
+
+def read_associations(folder: Path) -> list[Record]:
+    """The frames in file order. A last line without its line end was never finished and does not count.
+
+    UserError names the line that is not `stamp rgb/file [stamp depth/file]`, and a stamp that comes twice.
+    """
+    path = folder / ASSOCIATIONS
+    records: dict[int, Record] = {}
+    for number, line in _complete_lines(path):
+        fields = line.split()
+        try:
+            if len(fields) not in (2, 4):
+                raise ValueError(f"{len(fields)} fields; expected 2 or 4")
+            record = Record(
+                parse_stamp(fields[0]),
+                _inside(fields[1]),
+                _inside(fields[3]) if len(fields) == 4 else None,
+            )
+            if len(fields) == 4 and parse_stamp(fields[2]) != record.stamp_ns:
+                raise ValueError("colour and depth have different stamps")
+            if record.stamp_ns in records:
+                raise ValueError("this stamp was there before")
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}; repair the line or convert again") from error
+        records[record.stamp_ns] = record
+    return list(records.values())
+
+
+def read_pose_lines(folder: Path) -> dict[int, str]:
+    """Lines of groundtruth.txt by stamp; of a stamp that comes twice, the last. A torn last line does not count."""
+    path = folder / GROUNDTRUTH
+    lines: dict[int, str] = {}
+    for number, line in _complete_lines(path):
+        try:
+            parse_pose(line)
+            lines[parse_stamp(line.split()[0])] = line + "\n"
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}; repair the line or convert again") from error
+    return lines
+
+
+def _complete_lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered lines that end in a line end, without comments and blank ones. UserError when unreadable."""
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; the dataset is incomplete, convert again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    lines = text[: text.rfind("\n") + 1].split("\n")
+    return [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name} lies outside the dataset")
+    return name
+
+
+# split.txt: the split a dataset brings with it, a line `stamp train|choose|test|unused` for each frame.
+#
+# A simulated flight knows which of its lines are held out; that cannot be told from the frames alone. Frames
+# that choose
+# (a validation set) are held out from training, but may decide which weights are kept; most datasets name
+# none.
+
+
+WORDS = ("train", "choose", "test", "unused")
+_HEADER = "# timestamp train|choose|test|unused\n"
+
+
+def write_split(path: Path, stamps_ns: npt.ArrayLike, labels: npt.ArrayLike) -> None:
+    """Write the split of a dataset, all of it or nothing; one that is there is replaced.
+
+    Args:
+        path: split.txt in the dataset's folder.
+        stamps_ns: (N,) of its frames, each once.
+        labels: (N,) "train", "choose", "test" or "unused".
+
+    Raises:
+        UserError: another word, a stamp twice, not one label a stamp. OSError passes through.
+    """
+    stamps, words = np.asarray(stamps_ns, dtype=np.int64), [str(word) for word in np.asarray(labels)]
+    if len(stamps) != len(words):
+        raise UserError(f"{len(stamps)} stamps but {len(words)} labels; give one label for each frame")
+    wrong = sorted(set(words) - set(WORDS))
+    if wrong:
+        raise UserError(f"a frame cannot be {wrong[0]!r}; choose one of: {', '.join(WORDS)}")
+    if len(np.unique(stamps)) != len(stamps):
+        raise UserError("a stamp comes twice among the frames to split")
+    lines = [f"{stamp_text(stamps[i])} {words[i]}\n" for i in np.argsort(stamps)]
+    atomic_write(path, (_HEADER + "".join(lines)).encode())
+
+
+def read_split(path: Path, stamps_ns: npt.ArrayLike) -> npt.NDArray[np.str_]:
+    """The labels (N,) of the frames at `stamps_ns` (N,), in their order.
+
+    UserError: the file is not there, a line is wrong or names a frame that is not there, a frame is left out.
+    """
+    stamps = np.asarray(stamps_ns, dtype=np.int64)
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist: the dataset brings no split of its own; choose split 'segments'"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); repair it or remove it") from error
+    words = _words(path, text, stamps)
+    missing = np.flatnonzero(words == "")
+    if len(missing):
+        raise UserError(
+            f"{path} says nothing of {counted(len(missing), 'frame')}, the first at {stamp_text(stamps[missing[0]])}; "
+            "add them, or remove the file for a split made anew"
+        )
+    return words
+
+
+def _words(path: Path, text: str, stamps: Int64) -> npt.NDArray[np.str_]:
+    """The word of each frame, "" where the file has none."""
+    place = {int(stamp): i for i, stamp in enumerate(stamps)}
+    words = np.full(len(stamps), "", dtype="U6")
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            stamp, word = _parse(line)
+            if stamp not in place:
+                raise ValueError(f"there is no frame at {stamp_text(stamp)}")
+            if words[place[stamp]]:
+                raise ValueError(f"the frame at {stamp_text(stamp)} was there before")
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: {error}; repair the line, or remove the file for a split made anew"
+            ) from None
+        words[place[stamp]] = word
+    return words
+
+
+def _parse(line: str) -> tuple[int, str]:
+    fields = line.split()
+    if len(fields) != 2:
+        raise ValueError(f"{len(fields)} fields; expected a stamp and one of: {', '.join(WORDS)}")
+    if fields[1] not in WORDS:
+        raise ValueError(f"{fields[1]!r} is none of: {', '.join(WORDS)}")
+    return parse_stamp(fields[0]), fields[1]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.split_file import read_split
+from pose2rgbd_ros.dataset.layout import read_split
 from pose2rgbd_ros.errors import UserError
 
 FEWEST_FRAMES = 5

@@ -50,7 +50,7 @@ def draw_sheet(
 
 
 @dataclass
-class Column:
+class SheetColumn:
     """Images under one title, one a row (None: an empty place), with one scale for all of them."""
 
     title: str
@@ -64,7 +64,7 @@ class Column:
 class Block:
     """Columns side by side, a label a row."""
 
-    columns: list[Column]
+    columns: list[SheetColumn]
     labels: list[str]
 
 
@@ -107,7 +107,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_column(figure: Figure, grid: Any, j: int, column: Column, labels: list[str]) -> None:
+def _draw_column(figure: Figure, grid: Any, j: int, column: SheetColumn, labels: list[str]) -> None:
     shown: Any = None
     for i, (image, label) in enumerate(zip(column.images, labels, strict=True)):
         axes = figure.add_subplot(grid[i, j])
@@ -166,13 +166,13 @@ def depth_limits(depths: list[np.ndarray | None]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _columns(rows: list[SheetRow], depth_unit: str, is_share: bool) -> list[Column]:
-    columns: list[Column] = []
+def _columns(rows: list[SheetRow], depth_unit: str, is_share: bool) -> list[SheetColumn]:
+    columns: list[SheetColumn] = []
     unit = f"({depth_unit.strip('()')})"
 
     def add(title: str, images: list[np.ndarray | None], *scale: Any) -> None:
         if any(image is not None for image in images):
-            columns.append(Column(title, images, *scale))
+            columns.append(SheetColumn(title, images, *scale))
 
     add("recorded", [row.rgb for row in rows])
     add("predicted", [row.rgb_predicted for row in rows])

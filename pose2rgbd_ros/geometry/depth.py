@@ -12,11 +12,127 @@ from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import rvl
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt16
-from pose2rgbd_ros.geometry.pixel_buffer import decode_file, pixels
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Int64, UInt16
+
+# Image bytes to arrays: raw buffers as ROS lays them out, and image files in memory.
+
+
+def pixels(
+    data: Any,
+    dtype: npt.DTypeLike,
+    height: int,
+    width: int,
+    channels: int = 1,
+    step: int = 0,
+    is_bigendian: bool = False,
+) -> AnyArray:
+    """A view (height, width, channels) of `data`, in native byte order (copied only where the order differs).
+
+    `data` is bytes-like or a uint8 array; `step` is the row length in bytes, 0 for rows without padding.
+    UserError when the size, the step and the amount of data do not belong together.
+    """
+    item = np.dtype(dtype)
+    row_bytes = width * channels * item.itemsize
+    step = step or row_bytes
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if height <= 0 or width <= 0:
+        raise UserError(f"an image of {width} x {height} pixels: both must be positive")
+    if step < row_bytes or buffer.size < step * (height - 1) + row_bytes:
+        raise UserError(
+            f"an image of {width} x {height} pixels, {channels * item.itemsize} bytes each, in rows of {step} bytes "
+            f"does not fit its {buffer.size} bytes of data; the message is damaged or its encoding is wrong"
+        )
+    stored = item.newbyteorder(">" if is_bigendian else "<")
+    array = np.ndarray(
+        (height, width, channels), stored, buffer, strides=(step, channels * item.itemsize, item.itemsize)
+    )
+    return array.astype(item.newbyteorder("="), copy=False)
+
+
+def decode_file(data: bytes, flags: int) -> AnyArray | None:
+    """The image in a JPEG, PNG or TIFF file, by cv2.imdecode with `flags`; None where OpenCV cannot read all of it."""
+    if len(data) == 0 or is_cut_off_jpeg(data):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:  # a damaged head may ask for absurd sizes
+        return None
+
+
+def is_cut_off_jpeg(data: bytes) -> bool:
+    """Whether a scan begins after the last end of an image: older OpenCV fills what is missing with grey."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return False
+    data = bytes(data)
+    return data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0
+
+
+# RVL, the lossless depth codec of Wilson, "Fast Lossless Depth Image Compression" (ISS 2017): decoding.
+#
+# compressed_depth_image_transport writes it as width and height (uint32) and then the code: runs of zeros and
+# runs of
+# differences between non-zero pixels, all as numbers of 3 bits per nibble, the nibble's top bit meaning "more
+# follows".
+
+
+_SIZE = struct.Struct("<II")
+_MAX_NIBBLES = 11  # of one 32 bit number
+_MAX_PIXELS = 1 << 26  # a damaged size must not ask for gigabytes
+_DAMAGED = "an RVL depth image is damaged or truncated"
+
+
+def decode_rvl(payload: bytes) -> UInt16:
+    """Counts (H, W) of an RVL image. UserError for a damaged one."""
+    if len(payload) < _SIZE.size:
+        raise UserError(_DAMAGED)
+    width, height = _SIZE.unpack_from(payload)
+    total = width * height
+    if not 0 < total <= _MAX_PIXELS:
+        raise UserError(f"{_DAMAGED}: {len(payload)} bytes for {width} x {height} pixels")
+    numbers = _numbers(payload[_SIZE.size :])
+    pixel, source = _runs(numbers, total)
+    zigzag = numbers[source]
+    values = np.cumsum((zigzag >> 1) ^ -(zigzag & 1))  # each difference is to the non-zero pixel before it
+    counts = np.zeros(total, dtype=np.uint16)
+    counts[pixel] = values.astype(np.uint16)
+    return counts.reshape(height, width)
+
+
+def _numbers(code: bytes) -> Int64:
+    """All numbers of the code, most significant nibble of each little-endian 32 bit word first."""
+    words = np.frombuffer(code, dtype="<u4", count=len(code) // 4)
+    packed = words.astype(">u4").view(np.uint8)
+    nibbles = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1).astype(np.int64)
+    ends = np.flatnonzero(nibbles < 8)
+    if len(ends) == 0:
+        raise UserError(_DAMAGED)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_NIBBLES:
+        raise UserError(_DAMAGED)
+    place = np.arange(ends[-1] + 1) - np.repeat(starts, lengths)
+    return np.asarray(np.add.reduceat((nibbles[: ends[-1] + 1] & 7) << (3 * place), starts), dtype=np.int64)
+
+
+def _runs(numbers: Int64, total: int) -> tuple[Int64, Int64]:
+    """For each non-zero pixel, its index in the image and the index of its number."""
+    pixels, sources = [], []
+    at, done = 0, 0
+    while done < total:
+        if at + 2 > len(numbers):
+            raise UserError(_DAMAGED)
+        zeros, nonzeros = int(numbers[at]), int(numbers[at + 1])
+        done, at = done + zeros, at + 2
+        if done + nonzeros > total or at + nonzeros > len(numbers):
+            raise UserError(_DAMAGED)
+        pixels.append(np.arange(done, done + nonzeros))
+        sources.append(np.arange(at, at + nonzeros))
+        done, at = done + nonzeros, at + nonzeros
+    return np.concatenate(pixels), np.concatenate(sources)
+
 
 DepthKind = Literal["metric", "relative"]
 MILLIMETRE = 0.001
@@ -200,7 +316,7 @@ def _split_compressed(data: Any, format: str) -> tuple[str, bytes, tuple[float, 
 
 def _decode_image(payload: bytes, format: str) -> AnyArray:
     if format.rstrip().endswith("rvl") and not payload.startswith(_PNG_MAGIC):
-        return rvl.decode(payload)
+        return decode_rvl(payload)
     image = decode_file(payload, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise UserError(

@@ -3,7 +3,7 @@
     localization.yaml          for people: on which frames, what was reached, the limits
     localization.safetensors   the arrays
 
-Both lie in the checkpoint's folder and belong to one file of weights, as rendering/calibration.py has it for depth.
+Both lie in the checkpoint's folder and belong to one file of weights, as rendering/bounds.py has it for depth.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from safetensors.torch import save
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.localization.covariance import CovarianceModel
-from pose2rgbd_ros.localization.evidence import FeatureModel
-from pose2rgbd_ros.localization.gate import Gate
-from pose2rgbd_ros.localization.memory import Memory
-from pose2rgbd_ros.localization.reading import CROPS
+from pose2rgbd_ros.localization.gate import FeatureModel, Gate, KeyframeFeatures
+from pose2rgbd_ros.localization.predict import CROPS
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import read_safetensors
 
@@ -45,11 +43,11 @@ class LocalizerCalibration:
     covariance: CovarianceModel
     gate: Gate
     features: FeatureModel
-    memory: Memory
+    memory: KeyframeFeatures
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-_PARTS = {"covariance": CovarianceModel, "gate": Gate, "features": FeatureModel, "memory": Memory}
+_PARTS = {"covariance": CovarianceModel, "gate": Gate, "features": FeatureModel, "memory": KeyframeFeatures}
 
 
 def save_localizer_calibration(directory: Path, calibration: LocalizerCalibration) -> None:

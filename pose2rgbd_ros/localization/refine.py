@@ -11,12 +11,10 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.localization import refine_match
+from pose2rgbd_ros.localization import match
+from pose2rgbd_ros.localization.align import Alignment, align
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.refine_align import align
-from pose2rgbd_ros.localization.refine_normal import Alignment
-from pose2rgbd_ros.localization.refine_score import likeness
-from pose2rgbd_ros.localization.refine_views import Picture, Views
+from pose2rgbd_ros.localization.views import Picture, Views, similarity
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import check, setting
 
@@ -129,7 +127,7 @@ class Refiner:
         score = self._views.renderer.guard.score
         starts = self._starts(estimate, SAMPLES_A_HYPOTHESIS * self.settings.hypotheses)
         about = np.unique([score.most_alike(start, 1)[0] for start in starts], axis=0)
-        likely = [likeness(small, self._views.memory(T, small.camera)) for T in about]
+        likely = [similarity(small, self._views.memory(T, small.camera)) for T in about]
         for index in np.argsort(np.nan_to_num(likely, nan=-1.0))[::-1][:SEARCHES]:
             found = self._aligned(query, about[index], FAR_PARTS)
             if found is not None:
@@ -160,12 +158,12 @@ class Refiner:
         """By features and flow; where there are too few features, by flow alone or, if asked, from small pictures."""
         s = self.settings
         memory = self._views.memory(start, query.camera)
-        matched = refine_match.by_features(query, memory, s.match_px, s.seed)
+        matched = match.match_by_features(query, memory, s.match_px, s.seed)
         if matched is None and not directly:
             return
         if matched is not None:
             memory = self._views.memory(matched, query.camera)
-        flown = refine_match.by_flow(query, memory, s.match_px, s.seed)
+        flown = match.match_by_flow(query, memory, s.match_px, s.seed)
         near = matched if flown is None else flown
         for T, parts in ((near, NEAR_PARTS), (start if directly else None, FAR_PARTS)):
             found = None if T is None else self._aligned(query, T, parts)
@@ -188,7 +186,7 @@ class Refiner:
 
     def _likeness(self, query: Picture, T_map_cam: Float64) -> float:
         memories = self._views.memories(T_map_cam, query.camera)
-        likely = [likeness(query.seen_from(memory, T_map_cam), memory) for memory in memories]
+        likely = [similarity(query.seen_from(memory, T_map_cam), memory) for memory in memories]
         known = [value for value in likely if not np.isnan(value)]
         return float(np.mean(known)) if known else float("nan")
 

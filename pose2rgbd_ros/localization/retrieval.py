@@ -22,7 +22,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.features import DIMENSIONS, Features, as_unit, extract
+from pose2rgbd_ros.localization.match import DIMENSIONS, Features, as_unit, extract_features
 
 FEWEST_FEATURES = 8  # an image with fewer is black, blurred or blank: nothing says where it is from
 _SAMPLE = 30_000  # features that the vocabulary is learnt from
@@ -65,7 +65,7 @@ class FrameIndex:
 
     def extract(self, rgb: UInt8) -> Features:
         """The features of an image (H, W, 3) uint8, of the kind the frames have."""
-        return extract(rgb, self.settings.features)
+        return extract_features(rgb, self.settings.features)
 
     def describe(self, features: Features) -> Float32:
         """VLAD (words * 128,) of an image's features: each word's part of length 1, then the whole."""

@@ -19,7 +19,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import resize_nearest
 from pose2rgbd_ros.localization import pnp
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.features import Features, match
+from pose2rgbd_ros.localization.match import Features, match_features
 from pose2rgbd_ros.localization.retrieval import FEWEST_FEATURES, FrameIndex
 
 _EDGE_SHARE = (
@@ -97,7 +97,7 @@ class Structure:
         places, _ = self.index.shortlist(self.index.describe(features), self.settings.shortlist)
         rows, points = [np.zeros(0, int)], [np.zeros((0, 3))]
         for place in places:
-            pairs = match(features, self.index.features[place])
+            pairs = match_features(features, self.index.features[place])
             found = self._lifted(int(place))[pairs[:, 1]]
             known = np.isfinite(found).all(axis=1)
             rows.append(pairs[known, 0])

@@ -8,15 +8,13 @@ from torch import nn
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.gsplat import GsplatConfig, GsplatModel
-from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+from pose2rgbd_ros.models.gsplat.network import GsplatConfig, GsplatModel
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
-from pose2rgbd_ros.models.posegan.network import PoseGAN
-from pose2rgbd_ros.models.posegan.posenet import PoseNet
+from pose2rgbd_ros.models.posegan.network import PoseGAN, PoseNet
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
-from pose2rgbd_ros.models.relief.tiled import TiledRelief
-from pose2rgbd_ros.models.relief.tiling import TiledReliefConfig
+from pose2rgbd_ros.models.relief.tiles import TiledRelief, TiledReliefConfig
 from pose2rgbd_ros.models.warp.network import WarpConfig, WarpModel
 
 # name -> (configuration dataclass, network class taking it). A network keeps its configuration as `.config`.

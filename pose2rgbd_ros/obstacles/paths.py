@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import interpolation, quaternions, se3
+from pose2rgbd_ros.geometry import quaternions, se3, trajectory
 from pose2rgbd_ros.geometry.arrays import Float64
 
 Facing = Literal["auto", "given", "path"]
@@ -179,7 +179,9 @@ def _at(points: Waypoints, arc: Float64, s: Float64) -> BodyPath:
         span = arc[after] - arc[after - 1]
         u = np.where(span > 0, (s - arc[after - 1]) / np.where(span > 0, span, 1.0), 1.0).clip(0.0, 1.0)
         seven = np.concatenate([points.position_m, points.quat_xyzw], axis=1).T
-        between = np.stack(list(interpolation.linear(np, seven[:, after - 1], seven[:, after], u)), axis=-1)
+        between = np.stack(
+            list(trajectory.interpolate_linear(np, seven[:, after - 1], seven[:, after], u)), axis=-1
+        )
         T = se3.make(between[:, :3], between[:, 3:])
         with np.errstate(invalid="ignore"):
             time_s = (1 - u) * points.time_s[after - 1] + u * points.time_s[after]

@@ -21,17 +21,25 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.clearance import DOWN, nearest_obstacle, room_along, room_below
+from pose2rgbd_ros.obstacles.clearance import (
+    DOWN,
+    Nearby,
+    SurfaceFinder,
+    Surfaces,
+    coarser,
+    free_distance_along,
+    height_above_ground,
+    nearest_obstacle,
+)
 from pose2rgbd_ros.obstacles.paths import BodyPath
-from pose2rgbd_ros.obstacles.sight import Sight, see
-from pose2rgbd_ros.obstacles.surfaces import Nearby, SurfaceFinder, Surfaces, coarser
+from pose2rgbd_ros.obstacles.view import DepthView, view_of
 
 FINEST_SIGHT = 128  # larger images are pooled to their least bounds
 
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """radius_m: of a ball around the body. range_m: rooms are never told larger. near_m, unknown_share: as in :func:`room_along`.
+    """radius_m: of the body. range_m: the largest distance reported. near_m, unknown_share: see free_distance_along.
 
     min_known: share of a view that must be known. merged: the surfaces of how many views before and after a pose count.
     """
@@ -120,7 +128,7 @@ class ProfileBuilder:
         T_here_cam[:3, 3] -= T_map_body[:3, 3]
         self._known[k], self._inside[k] = float(np.isfinite(lower_m).mean()), inside
         if inside and self._known[k] >= settings.min_known:
-            self._look(k, see(*coarser(lower_m, self._camera, FINEST_SIGHT), T_here_cam))
+            self._look(k, view_of(*coarser(lower_m, self._camera, FINEST_SIGHT), T_here_cam))
         own = self._finder.surfaces(lower_m, upper_m, T_map_cam)
         self._meet(k, own)
         for earlier, surfaces in self._recent:
@@ -129,15 +137,15 @@ class ProfileBuilder:
         self._recent.append((k, own))
         self.done += 1
 
-    def _look(self, k: int, sight: Sight) -> None:
+    def _look(self, k: int, sight: DepthView) -> None:
         """Free space by the pose's own view."""
         settings = self._settings
         rules = (settings.radius_m, settings.near_m, settings.range_m, settings.unknown_share)
         nearest_m = nearest_obstacle(sight).distance_m
         self._clearance[k] = np.inf if np.isnan(nearest_m) else nearest_m
         if np.isfinite(self._path.direction[k]).all():
-            self._ahead[k] = room_along(sight, self._path.direction[k], *rules)
-        self._below[k] = room_below(sight, *rules)
+            self._ahead[k] = free_distance_along(sight, self._path.direction[k], *rules)
+        self._below[k] = height_above_ground(sight, *rules)
 
     def _meet(self, k: int, surfaces: Surfaces) -> None:
         """Surfaces that pose k has to heed."""

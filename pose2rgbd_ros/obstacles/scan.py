@@ -12,9 +12,81 @@ from typing import Literal
 
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64
-from pose2rgbd_ros.obstacles.sight import Sight
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, UInt16
+from pose2rgbd_ros.obstacles.view import DepthView
 from pose2rgbd_ros.settings import setting
+
+# Scans as autopilots take them: 72 bins of 5 degrees, clockwise from straight ahead.
+
+
+BINS = 72  # of px4_msgs/ObstacleDistance and MAVLink's OBSTACLE_DISTANCE
+INCREMENT_DEG = 360 / BINS
+UNKNOWN_CM = 65535
+LARGEST_M = 650.0  # so that the maximum and the count for "clear" stay below the one for unknown
+
+
+def pooled(ranges_m: Float32, bins: int = BINS) -> Float32:
+    """A scan (n,) of :func:`scan.laser_scan` in fewer bins: the least of each, unknown if any of them is.
+
+    n must be an odd multiple of `bins`, so that a wide bin is made of whole narrow ones around the same bearing.
+    """
+    factor, rest = divmod(len(ranges_m), bins)
+    if rest or factor % 2 == 0:
+        raise UserError(
+            f"a scan of {len(ranges_m)} bearings cannot be pooled to {bins}: take an odd multiple, such as 360"
+        )
+    grouped = np.roll(ranges_m, factor // 2).reshape(bins, factor)
+    least: Float32 = grouped.min(axis=1)  # NaN wins
+    return least
+
+
+def clockwise(ranges_m: Float32) -> Float32:
+    """The scan (72,) of these bearings as autopilots count: from straight ahead, to the right, bins :func:`overlapped`.
+
+    ranges_m begins behind the body, at -pi, and goes counter-clockwise.
+    """
+    pooled_m = overlapped(pooled(ranges_m))
+    ahead: Float32 = np.roll(pooled_m[::-1], BINS // 2 + 1)
+    return ahead
+
+
+def overlapped(ranges_m: Float32) -> Float32:
+    """Each of these bins (n,) all around with both its neighbours: the least of the three, unknown if any of them is.
+
+    PX4's Collision Prevention keeps 36 sectors of 10 degrees and reads every other bin of a message for them: without this, what
+    stands in an odd bin alone would not be seen. Source: PX4-Autopilot, CollisionPrevention.cpp.
+    """
+    least: Float32 = np.minimum(ranges_m, np.minimum(np.roll(ranges_m, 1), np.roll(ranges_m, -1)))  # NaN wins
+    return least
+
+
+def obstacle_distances_cm(ranges_m: Float32, range_max_m: float) -> UInt16:
+    """The field `distances` (72,) uint16 of px4_msgs/ObstacleDistance in BODY_FRD, of a scan of n bearings.
+
+    Centimetres, rounded down; 65535 unknown, max + 1 clear. Element i is the bearing 5 i degrees clockwise from straight ahead.
+    Source: PX4-Autopilot msg/ObstacleDistance.msg.
+    """
+    ranges = clockwise(ranges_m)
+    most_cm = int(min(range_max_m, LARGEST_M) * 100)
+    with np.errstate(invalid="ignore"):
+        counts = np.where(ranges <= range_max_m, np.minimum(np.floor(ranges * 100), most_cm), most_cm + 1)
+    return np.where(np.isnan(ranges), UNKNOWN_CM, counts).astype(np.uint16)
+
+
+def mavros_ranges(ranges_m: Float32, range_max_m: float) -> Float32:
+    """`ranges` (72,) float32 of the LaserScan that MAVROS' obstacle_distance plugin takes: clockwise from straight ahead.
+
+    The plugin takes the angles as they are for those of BODY_FRD, NaN for unknown, and +inf too: what is clear is therefore
+    given as a centimetre and a half beyond range_max, which it turns into MAVLink's max + 1. Source: mavros_extras,
+    obstacle_distance.cpp.
+    """
+    ranges = clockwise(ranges_m)
+    most_m = min(range_max_m, LARGEST_M)
+    clear = np.float32(int(most_m * 100) / 100 + 0.015)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isposinf(ranges) | (ranges > most_m), clear, ranges).astype(np.float32)
+
 
 _UP = np.array([0.0, 0.0, 1.0])
 _INSIDE = 0.999  # of a pixel's width: its edge on the edge of a bin is not yet in the next one
@@ -47,7 +119,7 @@ def bearings(bins: int) -> Float64:
     return np.arange(bins, dtype=np.float64) * (2 * np.pi / bins) - np.pi
 
 
-def laser_scan(sight: Sight, settings: ScanSettings) -> Float32:
+def laser_scan(sight: DepthView, settings: ScanSettings) -> Float32:
     """Horizontal distance (bins,) float32 from the body's origin to the nearest obstacle in the slice, by bearing.
 
     +inf: every ray of the bin is known and nothing is within range_max_m. NaN: unknown, that is outside the view or only
@@ -74,7 +146,7 @@ def laser_scan(sight: Sight, settings: ScanSettings) -> Float32:
     return nearest
 
 
-def _near_slab(sight: Sight, settings: ScanSettings) -> AnyArray:
+def _near_slab(sight: DepthView, settings: ScanSettings) -> AnyArray:
     """The pixels (n,) that the slab may be a matter of: in it at near_m, or where they end. Saves most of the work."""
     height = abs(float(sight.origin_m[2])) + max(settings.above_m, settings.below_m)
     steep = np.abs(sight.rays[..., 2]) - sight.half_pixel(_UP)
@@ -85,7 +157,7 @@ def _near_slab(sight: Sight, settings: ScanSettings) -> AnyArray:
         return np.flatnonzero((steep * least <= height * flat) | (steep * sight.lower_m <= height))
 
 
-def _in_slab(sight: Sight, settings: ScanSettings, pixels: AnyArray) -> tuple[Float32, Float32]:
+def _in_slab(sight: DepthView, settings: ScanSettings, pixels: AnyArray) -> tuple[Float32, Float32]:
     """The depths (n,) at which rays, as thick as their pixels, enter and leave the slab; after leaving: never."""
     height, up = sight.origin_m[2], sight.rays.reshape(-1, 3)[pixels, 2]
     thick = np.broadcast_to(sight.half_pixel(_UP), sight.lower_m.shape).ravel()[pixels]
@@ -105,7 +177,7 @@ def _where_below(slope: Float32, limit: np.float32) -> tuple[Float32, Float32]:
 
 
 def _nearest(
-    sight: Sight, settings: ScanSettings, pixels: AnyArray, begins: Float32, leave: Float32
+    sight: DepthView, settings: ScanSettings, pixels: AnyArray, begins: Float32, leave: Float32
 ) -> Float32:
     """The least range (bins,) of rays that may meet something between two depths; +inf where there are none."""
     rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
@@ -123,7 +195,7 @@ def _nearest(
     return nearest
 
 
-def _count(sight: Sight, settings: ScanSettings, pixels: AnyArray) -> AnyArray:
+def _count(sight: DepthView, settings: ScanSettings, pixels: AnyArray) -> AnyArray:
     """How many of these pixels (N,) lie in each bin somewhere between near_m and range_max_m: (bins,) int."""
     rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
     flat = np.maximum(np.hypot(rays[:, 0], rays[:, 1]), np.float32(1e-6))[:, None]
@@ -137,7 +209,7 @@ def _bearing(points: AnyArray) -> AnyArray:
     return angle
 
 
-def _half_width(sight: Sight, pixels: AnyArray) -> Float32:
+def _half_width(sight: DepthView, pixels: AnyArray) -> Float32:
     """Half the bearing (N,) that pixels cover, in radians."""
     rays = sight.rays.reshape(-1, 3)[pixels]
     width = np.zeros(len(pixels), np.float32)
@@ -161,7 +233,7 @@ def _bins(first: AnyArray, last: AnyArray, half: AnyArray, count: int) -> tuple[
     return (begin[of] + offset) % count, of
 
 
-def _in_view(sight: Sight, settings: ScanSettings) -> Bool:
+def _in_view(sight: DepthView, settings: ScanSettings) -> Bool:
     """Which bins (bins,) lie wholly inside the image: their edges, over the slab's height at near_m and at range_max_m."""
     edges = (np.arange(settings.bins + 1) - 0.5) * (2 * np.pi / settings.bins) - np.pi
     heights = np.array([settings.above_m, 0.0, -settings.below_m])

@@ -11,12 +11,62 @@ from numpy.typing import ArrayLike, NDArray
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.models.backends import PRECISIONS, Backend, OnnxBackend, RenderedImages, TorchBackend
 from pose2rgbd_ros.models.relief.network import focal_px
-from pose2rgbd_ros.rendering.backends import PRECISIONS, Backend, OnnxBackend, Rendered, TorchBackend
-from pose2rgbd_ros.rendering.calibration import load_calibration
-from pose2rgbd_ros.rendering.guard import Guard, GuardAnswer
-from pose2rgbd_ros.rendering.onnx_export import check_renderable, current_or_new_graph, empty_images
+from pose2rgbd_ros.rendering.bounds import load_calibration
+from pose2rgbd_ros.rendering.export import check_renderable, current_or_new_graph, empty_images
+from pose2rgbd_ros.rendering.trust import Guard, GuardAnswer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+
+# Can a model be rendered for a camera, and what is to be known of its pictures?
+
+
+MAX_PIXELS = 2**25  # 32 MPx: three images of it are 0.4 GB
+TOLD_FINER = 3.0  # pixels so many times finer than the training's are told
+TOLD_OUTSIDE = 0.005
+_LOOKED_AT = 64  # a side of the image that stands in for the camera's
+
+
+def check_camera(camera: Camera, trained: Camera, any_camera: bool) -> str:
+    """What to know of pictures for `camera` by a model trained with `trained`; empty: nothing.
+
+    A model of geometry (`any_camera`) renders every calibrated camera; another one's pictures are resampled, and show
+    nothing outside the trained field of view.
+
+    Raises:
+        UserError: too many pixels, one of the two is uncalibrated, or the fields of view do not meet.
+    """
+    if camera.width * camera.height > MAX_PIXELS:
+        raise UserError(
+            f"{camera.width} x {camera.height} pixels are more than the {MAX_PIXELS} that are rendered"
+        )
+    if camera == trained:
+        return ""
+    for which, asked in (
+        ("the camera asked for", camera),
+        ("the camera the model was trained with", trained),
+    ):
+        if not asked.is_calibrated:
+            raise UserError(f"{which} is not calibrated (K[0] = 0), so its field of view is unknown")
+    told = []
+    outside = 0.0 if any_camera else 1.0 - _share_inside(camera, trained)
+    if outside == 1.0:
+        raise UserError(
+            "the camera asked for sees nothing of the trained field of view, all this model can show"
+        )
+    if outside > TOLD_OUTSIDE:
+        told.append(f"{outside:.0%} of the image lie outside the trained field of view and stay black")
+    finer = float(np.sqrt(camera.fx * camera.fy / (trained.fx * trained.fy)))
+    if finer > TOLD_FINER:
+        told.append(f"its pixels are {finer:.1f} times finer than the training's, so pictures are blurred")
+    return "; ".join(told)
+
+
+def _share_inside(camera: Camera, trained: Camera) -> float:
+    """The share of the image that the trained camera sees, looked at coarsely."""
+    side = min(_LOOKED_AT, camera.width), min(_LOOKED_AT, camera.height)
+    return float(np.isfinite(resample_map(trained, camera.resized(*side))[..., 0]).mean())
+
 
 BACKENDS = ("auto", "torch", "onnx")
 RELIEFS = ("relief", "relief-tiles")
@@ -112,7 +162,7 @@ class Renderer:
     def has_confidence(self) -> bool:
         return "confidence" in self._formats
 
-    def render(self, T_map_cam: ArrayLike, out: Rendered | None = None) -> Rendered:
+    def render(self, T_map_cam: ArrayLike, out: RenderedImages | None = None) -> RenderedImages:
         """Images at poses (B, 4, 4), or at one (4, 4), which makes B = 1.
 
         The arrays are new and the caller's own; give an earlier result as `out` to have it overwritten instead, which
@@ -125,8 +175,8 @@ class Renderer:
         return self._render(_poses(T_map_cam), self.camera, out)
 
     def render_for_camera(
-        self, T_map_cam: ArrayLike, camera: Camera, out: Rendered | None = None
-    ) -> Rendered:
+        self, T_map_cam: ArrayLike, camera: Camera, out: RenderedImages | None = None
+    ) -> RenderedImages:
         """The same as another camera at the same pose would see it, (B, height, width) of that camera.
 
         A model that renders any camera is asked for this one (`out` as in `render`). Another model's images are
@@ -159,15 +209,19 @@ class Renderer:
         """Whether depth at a pose (4, 4) may be trusted, and why not; with the guard off it is told all the same."""
         return self.guard.check(T_map_cam)
 
-    def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: Rendered | None) -> Rendered:
+    def _render(
+        self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages | None
+    ) -> RenderedImages:
         prepared = self._prepared(out, len(T_map_cam), camera)
-        self._backend.render(T_map_cam, camera, Rendered(prepared.rgb, prepared.depth, prepared.confidence))
+        self._backend.render(
+            T_map_cam, camera, RenderedImages(prepared.rgb, prepared.depth, prepared.confidence)
+        )
         if self._guarded or prepared.depth_lower is not None:
             for index, T in enumerate(T_map_cam):
                 self._judge(self.guard.check(T), camera, prepared, index)
         return prepared
 
-    def _judge(self, answer: GuardAnswer, camera: Camera, images: Rendered, index: int) -> None:
+    def _judge(self, answer: GuardAnswer, camera: Camera, images: RenderedImages, index: int) -> None:
         """Give a picture its bounds, and take away what the guard does not vouch for."""
         depth = None if images.depth is None else images.depth[index]
         if self._guarded and not answer.inside:
@@ -188,7 +242,7 @@ class Renderer:
             return Guard(loaded.training_T_map_cam, distance_m, limit, self.any_camera)
         return Guard(loaded.training_T_map_cam, typical_depth(loaded), None, self.any_camera)
 
-    def _prepared(self, out: Rendered | None, count: int, camera: Camera) -> Rendered:
+    def _prepared(self, out: RenderedImages | None, count: int, camera: Camera) -> RenderedImages:
         """`out` if it fits, else new images."""
         if out is None:
             return self._allocate(count, camera)
@@ -223,14 +277,14 @@ class Renderer:
                 _log.warning(self.backend_note)
         return TorchBackend(loaded.build_model(), loaded.normalization, self.device, precision, threads)
 
-    def _allocate(self, count: int, camera: Camera) -> Rendered:
+    def _allocate(self, count: int, camera: Camera) -> RenderedImages:
         size = (count, camera.height, camera.width)
         images = {
             name: np.empty((*size, *channels), dtype) for name, (channels, dtype) in self._formats.items()
         }
-        return Rendered(**{name: images.get(name) for name in OUTSIDE})
+        return RenderedImages(**{name: images.get(name) for name in OUTSIDE})
 
-    def _fits(self, out: Rendered, count: int, camera: Camera) -> bool:
+    def _fits(self, out: RenderedImages, count: int, camera: Camera) -> bool:
         present = out.present()
         return present.keys() == self._formats.keys() and all(
             images.shape == (count, camera.height, camera.width, *self._formats[name][0])
@@ -254,9 +308,9 @@ def typical_depth(loaded: Checkpoint) -> float:
 
 
 def _relief_backend(loaded: Checkpoint, threads: int | None) -> Backend:
+    from pose2rgbd_ros.models.relief.backend import ReliefBackend
     from pose2rgbd_ros.models.relief.network import Relief
-    from pose2rgbd_ros.rendering.relief_backend import ReliefBackend
-    from pose2rgbd_ros.rendering.relief_tiles import TiledReliefBackend
+    from pose2rgbd_ros.models.relief.tiles import TiledReliefBackend
 
     if loaded.architecture["network"] == "relief-tiles":
         return TiledReliefBackend(loaded.network().config, loaded.state_dict, threads)

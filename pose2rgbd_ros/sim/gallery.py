@@ -19,9 +19,10 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import SEASONS, CityConfig
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
-from pose2rgbd_ros.sim.flights.picture import draw_flight
-from pose2rgbd_ros.sim.gl.context import require_opengl
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
+from pose2rgbd_ros.sim.flights.plot import draw_flight
+from pose2rgbd_ros.sim.gl.camera import require_opengl
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 
 STREET_EYE_M = 9.0  # height of the low views above the street

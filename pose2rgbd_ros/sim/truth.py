@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sim.sensors.measurement import Exposure, Measurement
+from pose2rgbd_ros.sim.sensors.noise import Exposure, Measurement
 
 FORMAT_VERSION = 1
 BODY, CAMERA = "groundtruth.txt", "camera.txt"

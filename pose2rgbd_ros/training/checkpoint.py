@@ -10,6 +10,7 @@ Nothing in here can execute: a pickle, whatever its name, is refused without bei
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import shutil
@@ -20,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from safetensors.torch import load, save, save_file
+from torch import Tensor, nn, optim
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
@@ -29,6 +30,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.models.registry import build_model
 from pose2rgbd_ros.settings import read_yaml, write_yaml
+from pose2rgbd_ros.training.config import TrainConfig, resolved
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.yaml"
@@ -74,12 +76,12 @@ class Checkpoint:
         return found
 
     def network(self) -> Any:
-        """The network without memory or weights: enough to ask what it can do (see models.view.ViewModel)."""
+        """The network without memory or weights: enough to ask what it can do (see models.base.ViewModel)."""
         with torch.device("meta"):
             return build_model(self.architecture)
 
     def build_model(self) -> nn.Module:
-        """The network with its weights, in evaluation mode, on the CPU. It is a models.view.ViewModel."""
+        """The network with its weights, in evaluation mode, on the CPU. It is a models.base.ViewModel."""
         model = build_model(self.architecture)
         model.load_state_dict(self.state_dict)
         return model.eval()
@@ -253,3 +255,187 @@ def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise UserError(f"{path / WEIGHTS_FILE} does not fit the architecture: it {what} {keys[0]}{more}")
+
+
+# The folder of a training run: settings, metrics, TensorBoard, and whether it may be started or resumed.
+
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.csv"
+CHECKPOINT = "checkpoint"
+LAST = "last"
+# What may differ between a run and its continuation: where and how long, not what is learnt.
+FREE_ON_RESUME = {
+    "epochs",
+    "max_minutes",
+    "device",
+    "precision",
+    "tensorboard",
+    "validate_every",
+    "early_stop",
+}
+
+
+def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bool) -> None:
+    """Make the folder and write config.yaml, or check that a resumed run is the same run.
+
+    Raises:
+        UserError: the folder holds a run and `resume` is not set, or holds another run than the resumed one.
+    """
+    file = out / CONFIG_FILE
+    values = {"dataset": str(dataset), **resolved(config)}
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(
+                f"{out} exists and is not empty; continue that run with --resume, or choose another --out"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        write_yaml(file, values)
+        return
+    before = with_defaults(read_yaml(file))
+    for name, value in values.items():
+        if name not in FREE_ON_RESUME | {"dataset"} and before.get(name, value) != value:
+            raise UserError(
+                f"{out} was started with {name}={before.get(name)}, now it is {value}; resume with the same settings"
+            )
+    write_yaml(file, values)
+
+
+def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an earlier run, those that came later than it at their defaults: so it was trained."""
+    return _filled(values, resolved(TrainConfig()))
+
+
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    parts = {
+        name: _filled(value, defaults[name])
+        for name, value in values.items()
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
+    }
+    return {**defaults, **values, **parts}
+
+
+class RunLog:
+    """One row a validation in metrics.csv and, where wanted, the same in TensorBoard."""
+
+    def __init__(self, out: Path, tensorboard: bool) -> None:
+        self._file = out / METRICS_FILE
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(out / "tb"))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Append one row; the first one brings the header."""
+        is_new = not self._file.exists()
+        with self._file.open("a", newline="") as stream:
+            writer = csv.writer(stream)
+            if is_new:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+# What a run needs to go on exactly where it stopped: `last/`, safetensors and YAML, no pickle.
+
+
+TENSORS_FILE = "state.safetensors"
+FACTS_FILE = "state.yaml"
+
+
+@dataclass
+class RunState:
+    """Where a run stands. The order of the frames follows from (seed, epoch), so no random state is kept."""
+
+    step: int = 0  # steps done, over all epochs
+    elapsed_s: float = 0.0
+    best_score: float = float("inf")
+    validations_without_best: int = 0
+
+
+def save_state(
+    path: Path,
+    state: RunState,
+    model: nn.Module,
+    optimizer: optim.Optimizer | None,
+    average: nn.Module | None,
+) -> None:
+    """Replace the directory `path` whole. UserError when the disk is full; the earlier state stays.
+
+    `model` is the learner: the network with all that is learnt beside it.
+    """
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
+    moments = {} if optimizer is None else optimizer.state
+    for name, parameter in model.named_parameters():
+        for key, value in moments.get(parameter, {}).items():
+            tensors[f"optimizer.{name}.{key}"] = value
+    new = path.with_name(f".{path.name}.new")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(contiguous, new / TENSORS_FILE)
+        write_yaml(new / FACTS_FILE, vars(state))
+        replace_directory(new, path)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise UserError(f"cannot write {path} ({error.strerror or error}); is the disk full?") from error
+
+
+def load_state(
+    path: Path, model: nn.Module, optimizer: optim.Optimizer | None, average: nn.Module | None
+) -> RunState:
+    """Put a saved state into the model, the optimiser and the average.
+
+    Raises:
+        UserError: there is none, or it is damaged or of another network.
+    """
+    if not path.exists() and old_directory(path).is_dir():
+        path = old_directory(path)
+    if not path.is_dir():
+        raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
+    facts = read_yaml(path / FACTS_FILE)
+    tensors, _ = read_safetensors(path / TENSORS_FILE)
+    try:
+        model.load_state_dict(_under("model.", tensors))
+        if average is not None:
+            average.load_state_dict(_under("average.", tensors))
+        if optimizer is not None:
+            _load_optimizer(optimizer, model, _under("optimizer.", tensors))
+        return RunState(**facts)
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not fit this run ({reason}); start again without --resume") from error
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """AdamW's moments, kept by parameter name, into its state dictionary, which counts parameters."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    state: dict[int, dict[str, Any]] = {}
+    index = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            found = _under(f"{names[parameter]}.", tensors)
+            if found:
+                state[index] = {key: _laid_out_as(parameter, value) for key, value in found.items()}
+            index += 1
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in its parameter's memory format: the fused optimiser goes over both as they lie in memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

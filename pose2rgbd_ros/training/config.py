@@ -22,7 +22,7 @@ from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import setting
 
 if TYPE_CHECKING:
-    from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig
+    from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBDConfig
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ POSEGAN_PAPER = replace(
     FAMILY_RECIPES["posegan"], learning_rate=2e-4, schedule="fixed", steps=100_000, pose_frequencies=0
 )
 POSE_FAMILIES = ("posegan", "posenet")  # learn from crops of frames of 9/8 the size
-UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")  # evaluation/finders.py
+UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")  # evaluation/poses.py
 UNLIMITED_EPOCHS = 10**6  # the time ends the run
 
 
@@ -175,7 +175,7 @@ class TrainConfig:
     # Open in the paper: how the per-slice cross entropies are joined and weighed against the squared error.
     bce_reduction: Literal["mean", "sum"] = setting("mean", "cross entropy over the slices")
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
-    # The paper's further work; how, is a reconstruction: training/adversarial.py and training/consistency.py.
+    # The paper's further work; how, is a reconstruction: models/pose2rgbd/extra_losses.py and models/pose2rgbd/extra_losses.py.
     adversarial_weight: float = setting(
         0.0, "base and slice: weight of a discriminator's verdict on patches; 0: none", ge=0.0
     )
@@ -341,7 +341,7 @@ def output_of(config: TrainConfig, has_depth: bool) -> Literal["depth", "rgb", "
 
 def network_config(config: TrainConfig, has_depth: bool) -> Pose2RGBDConfig:
     """The paper's network a run trains. UserError: depth asked of a dataset without it."""
-    from pose2rgbd_ros.models.pose2rgbd import Pose2RGBDConfig  # torch only once it is needed
+    from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBDConfig  # torch only once it is needed
 
     output = output_of(config, has_depth)
     slices = slices_of(config.model)

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose2rgbd_ros.dataset.cache import FrameCache, centre, frame_cache
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, centre, frame_cache
 from pose2rgbd_ros.dataset.splits import (
     Split,
     default_split,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,17 +21,141 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.training import metrics, outcome
-from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pose2rgbd_ros.models.learners import make_learner
+from pose2rgbd_ros.training import evaluators, metrics
+from pose2rgbd_ros.training.checkpoint import (
+    CHECKPOINT,
+    LAST,
+    Checkpoint,
+    RunLog,
+    RunState,
+    load_checkpoint,
+    load_state,
+    prepare_run_folder,
+    save_checkpoint,
+    save_state,
+)
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
-from pose2rgbd_ros.training.device import make_fabric
-from pose2rgbd_ros.training.interrupt import Interruptible
-from pose2rgbd_ros.training.learners import make_learner
-from pose2rgbd_ros.training.run_folder import CHECKPOINT, LAST, RunLog, prepare_run_folder
-from pose2rgbd_ros.training.schedule import Progress, learning_rate
-from pose2rgbd_ros.training.state import RunState, load_state, save_state
-from pose2rgbd_ros.training.validation import spread
+from pose2rgbd_ros.training.metrics import spread
+
+# Where to train: Lightning Fabric set up from the settings, or from torchrun's environment.
+
+
+def pick_device(name: str) -> str:
+    """ "cpu" or "cuda" for "auto", "cpu" or "cuda". UserError: CUDA asked for and absent."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        build = (
+            "this PyTorch is built without CUDA"
+            if torch.version.cuda is None
+            else "PyTorch finds no CUDA device"
+        )
+        raise UserError(f"device cuda was asked for, but {build}; use --device cpu or auto")
+    return "cuda"
+
+
+def make_fabric(config: TrainConfig) -> Fabric:
+    """A launched Fabric: one process, or under torchrun as many as it started (DDP).
+
+    Raises:
+        UserError: CUDA asked for and absent; bf16 asked for on the CPU, where it is many times slower than float32.
+    """
+    device = pick_device(config.device)
+    if config.precision == "bf16" and device == "cpu":
+        raise UserError("precision bf16 needs a GPU (on a CPU it is slower than 32); use --precision 32")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=device,
+        devices=local,
+        num_nodes=max(1, processes // local),
+        strategy=_strategy(config) if processes > 1 else "auto",
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _strategy(config: TrainConfig) -> str:
+    """With `slice_features="first"` the second bottleneck layer feeds nothing, which DDP has to be told."""
+    return "ddp_find_unused_parameters_true" if config.slice_features == "first" else "ddp"
+
+
+# Ctrl-C and SIGTERM as a wish the training loop grants between two steps, so that nothing is saved half
+# updated.
+
+
+class Interruptible:
+    """Context in which the first SIGINT or SIGTERM only sets `.requested`; the second one interrupts at once.
+
+    Signals can only be handled in the main thread; elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruptible:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+# How far a run is, in steps or in time, and the learning rate that follows from it.
+
+
+MIN_LEARNING_RATE = 1e-7
+
+
+class Progress:
+    """Share of the run that is done: by steps, by time, or the larger of both.
+
+    Time spent before a resumed run was interrupted counts; time between does not.
+    """
+
+    def __init__(
+        self, total_steps: int, budget_s: float | None, elapsed_before_s: float = 0.0, clock: str = "wall"
+    ) -> None:
+        """`clock`: "wall", or "cpu" for the processor time of this process, all its threads together."""
+        self.total_steps = total_steps
+        self.budget_s = budget_s
+        self._now_s = time.process_time if clock == "cpu" else time.monotonic
+        self._start_s = self._now_s() - elapsed_before_s
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._now_s() - self._start_s
+
+    def share(self, step: int, reserve_s: float = 0.0) -> float:
+        """0..1 after `step` steps; `reserve_s` of the budget is kept for what comes after the last step."""
+        by_steps = step / self.total_steps
+        if self.budget_s is None:
+            return min(1.0, by_steps)
+        by_time = self.elapsed_s / max(self.budget_s - reserve_s, 1e-9)
+        return min(1.0, max(by_steps, by_time))
+
+
+def learning_rate(peak: float, schedule: str, warmup: float, share: float) -> float:
+    """ "fixed" stays at the peak after the warm-up; "cosine" then falls to zero by the end of the run."""
+    if share < warmup:
+        return max(peak * share / warmup, MIN_LEARNING_RATE)
+    if schedule == "fixed":
+        return peak
+    fall = (share - warmup) / (1.0 - warmup)
+    return max(peak * 0.5 * (1.0 + math.cos(math.pi * fall)), MIN_LEARNING_RATE)
+
 
 logger = logging.getLogger(__name__)
 
@@ -298,7 +426,7 @@ class _Run:
             self.stop = 0 < self.config.early_stop <= self.state.validations_without_best
         if is_best or (not self.keeps_best and math.isfinite(score)):
             self.scores = scores
-            self.kept = outcome.to_store(model)
+            self.kept = evaluators.to_store(model)
             self._save_checkpoint(scores)
         if log:
             epoch = self.state.step / self.steps_per_epoch
@@ -327,7 +455,7 @@ class _Run:
             **self.learner.provenance(),
         }
         model = self._current()
-        checkpoint = outcome.make_checkpoint(model, self.kept, self.data, self.config, scores, effort)
+        checkpoint = evaluators.make_checkpoint(model, self.kept, self.data, self.config, scores, effort)
         save_checkpoint(self.out / CHECKPOINT, checkpoint)
 
     def _save_state(self) -> None:

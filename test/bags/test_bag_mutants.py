@@ -8,7 +8,8 @@ import pytest
 from support import bag_mutants
 
 from pose2rgbd_ros.bags.reader import open_bag
-from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
+from pose2rgbd_ros.convert.bag import convert
+from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.errors import UserError
 
 # 38, 56 and 83 ended in tracebacks of bz2, 1131 in one of a time beyond 64 bits; 1664 gave rows

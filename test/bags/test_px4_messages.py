@@ -10,7 +10,7 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.bags import px4
+from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.bags.writer import BagWriter
 from pose2rgbd_ros.errors import UserError
@@ -19,21 +19,21 @@ from pose2rgbd_ros.geometry import quaternions
 NAN4 = np.full(4, np.nan, np.float32)
 # Whole messages of PX4 1.15, as the autopilot sends them; what is not read stands at their ends.
 DEFINITIONS = {
-    px4.GPS: (
+    decode.PX4_GPS: (
         "uint64 timestamp\nuint64 timestamp_sample\nuint32 device_id\nfloat64 latitude_deg\nfloat64 longitude_deg\n"
         "float64 altitude_msl_m\nfloat64 altitude_ellipsoid_m\nfloat32 s_variance_m_s\nfloat32 c_variance_rad\n"
         "uint8 FIX_TYPE_3D=4\nuint8 fix_type\nfloat32 eph\nfloat32 epv\nfloat32 hdop\nfloat32 vdop\n"
         "int32 noise_per_ms\nuint8 satellites_used\n"
     ),
-    px4.ODOMETRY: (
+    decode.PX4_ODOMETRY: (
         "uint64 timestamp\nuint64 timestamp_sample\nuint8 pose_frame\nfloat32[3] position\nfloat32[4] q\n"
         "uint8 velocity_frame\nfloat32[3] velocity\nfloat32[3] angular_velocity\nfloat32[3] position_variance\n"
         "float32[3] orientation_variance\nfloat32[3] velocity_variance\nuint8 reset_counter\nint8 quality\n"
     ),
-    px4.ATTITUDE: (
+    decode.PX4_ATTITUDE: (
         "uint64 timestamp\nuint64 timestamp_sample\nfloat32[4] q\nfloat32[4] delta_q_reset\nuint8 quat_reset_counter\n"
     ),
-    px4.GIMBAL: (
+    decode.PX4_GIMBAL: (
         "uint64 timestamp\nuint8 target_system\nuint8 target_component\nuint16 device_flags\nfloat32[4] q\n"
         "float32 angular_velocity_x\nfloat32 angular_velocity_y\nfloat32 angular_velocity_z\nuint32 failure_flags\n"
         "float32 delta_yaw\nfloat32 delta_yaw_velocity\nuint8 gimbal_device_id\nbool received_from_mavlink\n"
@@ -72,16 +72,16 @@ def write(path: Path, messages: dict[str, dict]) -> Path:
 
 
 MESSAGES = {
-    px4.GPS: {
+    decode.PX4_GPS: {
         "timestamp": 5_000_000, "timestamp_sample": 4_900_000, "latitude_deg": 47.0, "longitude_deg": 8.0,
         "altitude_msl_m": 400.0, "altitude_ellipsoid_m": 448.0, "fix_type": 4, "eph": 0.7, "epv": 1.1,
     },
-    px4.ODOMETRY: {
+    decode.PX4_ODOMETRY: {
         "timestamp": 5_000_000, "pose_frame": 1, "position": np.array([10.0, 20.0, -30.0], np.float32),
         "q": wxyz("Z", 90),
     },
-    px4.ATTITUDE: {"timestamp": 5_000_000, "q": wxyz("ZYX", [90, 10, 0])},
-    px4.GIMBAL: {"timestamp": 5_000_000, "device_flags": 16 | 32, "q": wxyz("ZYX", [0, -90, 0])},
+    decode.PX4_ATTITUDE: {"timestamp": 5_000_000, "q": wxyz("ZYX", [90, 10, 0])},
+    decode.PX4_GIMBAL: {"timestamp": 5_000_000, "device_flags": 16 | 32, "q": wxyz("ZYX", [0, -90, 0])},
 }  # fmt: skip
 
 
@@ -97,36 +97,36 @@ def recorded(request, tmp_path: Path) -> dict:
 
 
 def test_a_fix_is_above_the_ellipsoid(recorded) -> None:
-    message = recorded[px4.GPS]
-    assert px4.stamp_ns(message) == 4_900_000_000
-    fix = px4.fix_sample(message, 1)
+    message = recorded[decode.PX4_GPS]
+    assert decode.px4_stamp_ns(message) == 4_900_000_000
+    fix = decode.px4_fix_sample(message, 1)
     assert (fix.latitude_deg, fix.longitude_deg, fix.altitude_m) == (47.0, 8.0, 448.0)
     np.testing.assert_allclose(np.diag(fix.covariance_enu_m2), [0.49, 0.49, 1.21], rtol=1e-6)
     message.fix_type = 0
-    assert px4.fix_sample(message, 1) is None
+    assert decode.px4_fix_sample(message, 1) is None
 
 
 def test_odometry_in_north_east_down_becomes_a_pose_in_the_map(recorded) -> None:
-    message = recorded[px4.ODOMETRY]
-    pose = px4.pose_sample(message, 1)
+    message = recorded[decode.PX4_ODOMETRY]
+    pose = decode.px4_pose_sample(message, 1)
     assert (pose.parent_frame, pose.child_frame) == ("map", "base_link")
     np.testing.assert_allclose(pose.position_m, [20, 10, 30])
     np.testing.assert_allclose(quaternions.to_matrix(pose.quat_xyzw)[:, 0], EAST, atol=1e-6)
     message.pose_frame = 2  # a heading of its own: forward, right, down
-    pose = px4.pose_sample(message, 1)
+    pose = decode.px4_pose_sample(message, 1)
     assert pose.parent_frame == "odom"
     np.testing.assert_allclose(pose.position_m, [10, -20, 30])
     np.testing.assert_allclose(quaternions.to_matrix(pose.quat_xyzw)[:, 0], [0, -1, 0], atol=1e-6)
     message.q = NAN4
-    assert np.isnan(px4.pose_sample(message, 1).quat_xyzw).all()
+    assert np.isnan(decode.px4_pose_sample(message, 1).quat_xyzw).all()
 
 
 def test_an_attitude_with_the_nose_up(recorded) -> None:
-    R = quaternions.to_matrix(px4.orientation_sample(recorded[px4.ATTITUDE], 1).quat_xyzw)
+    R = quaternions.to_matrix(decode.px4_orientation_sample(recorded[decode.PX4_ATTITUDE], 1).quat_xyzw)
     ten = np.radians(10)
     np.testing.assert_allclose(R[:, 0], np.cos(ten) * EAST + np.sin(ten) * UP, atol=1e-6)
-    recorded[px4.ATTITUDE].q = NAN4
-    assert px4.orientation_sample(recorded[px4.ATTITUDE], 1) is None
+    recorded[decode.PX4_ATTITUDE].q = NAN4
+    assert decode.px4_orientation_sample(recorded[decode.PX4_ATTITUDE], 1) is None
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_an_attitude_with_the_nose_up(recorded) -> None:
 )
 def test_whose_yaw_a_gimbal_tells(recorded, flags: int, earth: bool) -> None:
     """By MAVLink: as flagged; without a flag of the frame, a locked yaw is the earth's."""
-    message = recorded[px4.GIMBAL]
+    message = recorded[decode.PX4_GIMBAL]
     message.device_flags = flags
-    gimbal = px4.gimbal_sample(message, 1)
+    gimbal = decode.px4_gimbal_sample(message, 1)
     assert gimbal.yaw_in_earth is earth
     np.testing.assert_allclose(quaternions.to_matrix(gimbal.quat_xyzw)[:, 0], -UP, atol=1e-6)  # looks down
     top = quaternions.to_matrix(gimbal.quat_xyzw)[:, 2]
@@ -145,6 +145,6 @@ def test_whose_yaw_a_gimbal_tells(recorded, flags: int, earth: bool) -> None:
 
 
 def test_an_older_layout_is_refused_not_misread(recorded) -> None:
-    recorded[px4.GPS].latitude_deg = 4.7e8
+    recorded[decode.PX4_GPS].latitude_deg = 4.7e8
     with pytest.raises(UserError, match=r"not the layout of PX4 1\.14"):
-        px4.fix_sample(recorded[px4.GPS], 1)
+        decode.px4_fix_sample(recorded[decode.PX4_GPS], 1)

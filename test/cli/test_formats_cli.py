@@ -9,8 +9,8 @@ import yaml
 from support import foreign_datasets as foreign
 
 from pose2rgbd_ros.cli.main import main
-from pose2rgbd_ros.dataset.formats.config import NAMES
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.formats.settings import NAMES
 
 
 def test_import_says_what_it_found_and_export_what_it_wrote(

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pose2rgbd_ros.sim.bag import write_sim_bag
-from pose2rgbd_ros.sim.demo import demo_config
+from pose2rgbd_ros.sim.bag import demo_config, write_sim_bag
 
 
 def _run(bag: Path, out: Path, live_s: int = 3, min_gain: float = 0.0) -> subprocess.CompletedProcess[str]:

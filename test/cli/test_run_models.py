@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose2rgbd_ros.cli.run_models import RunTraining, Trained, choose, serve, train_models
+from pose2rgbd_ros.cli.run import RunTraining, Trained, choose, serve, train_models
 from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.split_file import write_split
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.evaluate import measure
+from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.settings import read_yaml
 
 TINY = RunTraining(size=32, width=1 / 16, epochs=1, device="cpu", tensorboard=False)

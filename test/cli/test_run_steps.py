@@ -10,7 +10,7 @@ from support.aerial import PhotoFacts, dji_xmp, write_photo
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.cli.run import RunConfig, Steps, _convert
-from pose2rgbd_ros.dataset.importers.photos.settings import PhotoSettings
+from pose2rgbd_ros.convert.settings import PhotoSettings
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pose2rgbd_ros.dataset.cache import frame_cache
-from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera

@@ -5,10 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.dataset.cache import frame_cache
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.depth_files import encode_counts
-from pose2rgbd_ros.dataset.frames import EncodedFrame
+from pose2rgbd_ros.dataset.encode import BadFrame, EncodedFrame, encode_counts
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, read_meta
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.writer import BadFrame, DatasetWriter
+from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera

@@ -13,8 +13,7 @@ from scipy.spatial.transform import Rotation
 from support.aerial import nadir_pose
 
 from pose2rgbd_ros.cli.main import main
-from pose2rgbd_ros.dataset import pictures
-from pose2rgbd_ros.dataset.inspect import held_out, inspect, summary, warnings
+from pose2rgbd_ros.dataset.inspect import draw_contact_sheet, draw_track, held_out, inspect, summary, warnings
 from pose2rgbd_ros.dataset.meta import DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
@@ -202,7 +201,7 @@ def test_the_sheet_shows_the_frames(toy, tmp_path):
             writer.add(
                 t, toy.pose(t), np.broadcast_to(colour, (24, 32, 3)).copy(), np.full((24, 32), 2.0 + i)
             )
-    pictures.draw_contact_sheet(Dataset(tmp_path / "set"), tmp_path / "sheet.png")
+    draw_contact_sheet(Dataset(tmp_path / "set"), tmp_path / "sheet.png")
     sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "sheet.png")), cv2.COLOR_BGR2RGB)
     areas = [int((np.abs(sheet.astype(int) - colour).max(axis=-1) < 4).sum()) for colour in colours]
     assert min(areas) > 40_000
@@ -218,8 +217,8 @@ def test_the_sheet_shows_the_frames(toy, tmp_path):
 
 def test_the_track_marks_what_is_held_out(toy, tmp_path):
     dataset = straight_flight(tmp_path / "set", toy, n=100, pause_at=60, depth_m=None)
-    pictures.draw_track(dataset, held_out(dataset), tmp_path / "with.png")
-    pictures.draw_track(dataset, None, tmp_path / "without.png")
+    draw_track(dataset, held_out(dataset), tmp_path / "with.png")
+    draw_track(dataset, None, tmp_path / "without.png")
     orange, purple = (
         np.array([14, 127, 255]),
         np.array([189, 103, 148]),

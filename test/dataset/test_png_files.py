@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from pose2rgbd_ros.dataset.png_files import encode_png
+from pose2rgbd_ros.dataset.encode import encode_png
 
 SIDES = st.integers(1, 40)
 

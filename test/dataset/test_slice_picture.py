@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pose2rgbd_ros.cli import inspect as command
+from pose2rgbd_ros.cli import data as command
+from pose2rgbd_ros.dataset.inspect import draw_slices, slice_of
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.slice_picture import draw_slices, slice_of
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.training.losses import slice_target
+from pose2rgbd_ros.models.pose2rgbd.learner import slice_target
 
 
 def test_slices_are_those_the_network_learns():
@@ -27,7 +27,7 @@ def test_slices_are_those_the_network_learns():
 
 def test_command_draws_every_slice(flight_dataset, tmp_path, capsys):
     path = flight_dataset(tmp_path / "flight", frames=12)
-    assert command.main([str(path), "--slices", "4"]) == 0
+    assert command.inspect_main([str(path), "--slices", "4"]) == 0
     assert "slices.png" in capsys.readouterr().out
     picture = cv2.imread(str(path / "inspect" / "slices.png"))
     assert picture.shape[1] > 6 * 100

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import held_out, inspect
+from pose2rgbd_ros.dataset.layout import read_split, write_split
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.split_file import read_split, write_split
 from pose2rgbd_ros.dataset.splits import default_split, own_split, split_from_dict
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError

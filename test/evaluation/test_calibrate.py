@@ -13,21 +13,25 @@ import support.small_relief as small_relief
 
 from pose2rgbd_ros.dataset.splits import Split, held_out_segments, random_split, with_random_frames
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate import _check_depth, check_place, guard_limit
-from pose2rgbd_ros.evaluation.calibrate_fit import Goal, Pixels, _likely_share, edges_of, fit
-from pose2rgbd_ros.evaluation.calibrate_measure import (
+from pose2rgbd_ros.evaluation.calibrate_depth import _check_depth, check_place, guard_limit
+from pose2rgbd_ros.evaluation.depth_bounds import (
+    Goal,
     Judged,
     Look,
+    Pixels,
+    _likely_share,
     _risk_coverage,
     bounds_of,
     deals,
+    edges_of,
     estimate,
+    fit,
     measure,
 )
-from pose2rgbd_ros.evaluation.calibrate_units import held_out, units_of
+from pose2rgbd_ros.evaluation.held_out import held_out, units_of
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.rendering.guard import NOWHERE, Guard
-from pose2rgbd_ros.rendering.intervals import FEATURES
+from pose2rgbd_ros.rendering.bounds import FEATURES
+from pose2rgbd_ros.rendering.trust import NOWHERE, Guard
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 

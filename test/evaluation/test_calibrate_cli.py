@@ -12,14 +12,14 @@ import support.small_relief as small_relief
 import yaml
 from support.pages import read_page
 
-from pose2rgbd_ros.cli import calibrate
+from pose2rgbd_ros.cli import learn
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.splits import Split, held_out_segments
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate import judge
-from pose2rgbd_ros.evaluation.calibrate_units import Units
+from pose2rgbd_ros.evaluation.calibrate_depth import judge
+from pose2rgbd_ros.evaluation.held_out import Units
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -82,7 +82,7 @@ def test_what_judges_changes_no_bound_and_is_told_apart(
     tmp_path: Path, flight: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ):
     run, dataset, split = write_trained(tmp_path)
-    assert calibrate.main([str(run), str(dataset), "--device", "cpu"]) == 0
+    assert learn.calibrate_main([str(run), str(dataset), "--device", "cpu"]) == 0
     calibrated, judged = (line.strip() for line in capsys.readouterr().out.splitlines()[:2])
     assert "calibrated on held-out stretches of" in calibrated
     assert judged.startswith(f"judged on {len(split.judge)} other held-out frames (")
@@ -116,7 +116,7 @@ def test_what_judges_changes_no_bound_and_is_told_apart(
 def test_what_judges_is_seen_through_the_guard(tmp_path: Path):
     """Frames 6 m beside the way: the renderer withholds their depth, so nothing of it is counted."""
     run, dataset, split = write_trained(tmp_path, aside_m=6.0)
-    assert calibrate.main([str(run), str(dataset), "--device", "cpu"]) == 0
+    assert learn.calibrate_main([str(run), str(dataset), "--device", "cpu"]) == 0
     judged = yaml.safe_load((run / "checkpoint" / "calibration.yaml").read_text())["figures"]["judged"]
     assert judged["frames"] == len(split.judge)
     assert (judged["passed"][0], judged["known"][0]) == (0.0, 0.0)
@@ -126,7 +126,7 @@ def test_depth_beyond_what_was_trained_calibrates_nothing(tmp_path: Path):
     """The training took depths up to 5 m only; here all surfaces are farther."""
     run, dataset, _ = write_trained(tmp_path, config={"max_depth": 5.0})
     with pytest.raises(UserError, match="no held-out frame has a known depth"):
-        calibrate.main([str(run), str(dataset), "--device", "cpu"])
+        learn.calibrate_main([str(run), str(dataset), "--device", "cpu"])
 
 
 def test_a_model_that_is_wrong_everywhere_has_no_pose_in_its_guard(
@@ -137,7 +137,7 @@ def test_a_model_that_is_wrong_everywhere_has_no_pose_in_its_guard(
     off_m = np.where(np.arange(FRAMES) // 3 % 2, 0.0, -7.0)
     dataset = write_flight(tmp_path / "flight", model, off_m)
     words = ["--false-safe", "0.00001", "--margin-m", "0", "--device", "cpu"]
-    assert calibrate.main([str(tmp_path / "run"), str(dataset), *words]) == 0
+    assert learn.calibrate_main([str(tmp_path / "run"), str(dataset), *words]) == 0
     assert "no frame vouches for depth at any pose: the guard withholds all of it" in capsys.readouterr().out
     renderer = Renderer(model, "cpu", threads=1)
     T = load_checkpoint(model).training_T_map_cam[5]
@@ -147,7 +147,7 @@ def test_a_model_that_is_wrong_everywhere_has_no_pose_in_its_guard(
 
 def test_it_writes_figures_tables_and_a_page(flight: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
     run, dataset = flight
-    assert calibrate.main([str(run), str(dataset), "--device", "cpu"]) == 0
+    assert learn.calibrate_main([str(run), str(dataset), "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "calibrated on held-out stretches of 1 line: 90% interval holds" in told
     page = read_page(run / "report" / "calibration.html")
@@ -176,6 +176,6 @@ def test_relative_depth_and_impossible_goals_end_in_one_line(flight: tuple[Path,
     _, dataset = flight
     relative = small_relief.write_small_relief(tmp_path / "relative", depth_kind="relative")
     with pytest.raises(UserError, match="this model's depth is relative"):
-        calibrate.main([str(relative), str(dataset), "--device", "cpu"])
+        learn.calibrate_main([str(relative), str(dataset), "--device", "cpu"])
     with pytest.raises(UserError, match="shares between 0 and 1"):
-        calibrate.main([str(relative), str(dataset), "--level", "2", "--device", "cpu"])
+        learn.calibrate_main([str(relative), str(dataset), "--level", "2", "--device", "cpu"])

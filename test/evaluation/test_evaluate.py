@@ -16,15 +16,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from support.pages import read_page
 
-from pose2rgbd_ros.cli import evaluate as evaluate_command
-from pose2rgbd_ros.cli import train as train_command
-from pose2rgbd_ros.dataset.cache import frame_cache
-from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.cli import learn as evaluate_command
+from pose2rgbd_ros.cli import learn as train_command
+from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.baselines import Baselines, NearestFrame, scene_distance_m
-from pose2rgbd_ros.evaluation.evaluate import evaluate, worst_frames
-from pose2rgbd_ros.evaluation.measured_on import choose_frames
-from pose2rgbd_ros.evaluation.recorded import Recorded
+from pose2rgbd_ros.evaluation.held_out import choose_frames
+from pose2rgbd_ros.evaluation.pictures import (
+    Baselines,
+    NearestFrame,
+    Recorded,
+    evaluate,
+    scene_distance_m,
+    worst_frames,
+)
 from pose2rgbd_ros.evaluation.sheets import turn_labels_inward
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.settings import read_yaml
@@ -377,13 +381,13 @@ def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFi
         "cpu",
         "--no-tensorboard",
     ]
-    status = train_command.main([str(dataset), *run, "--epochs", "3"])
+    status = train_command.train_main([str(dataset), *run, "--epochs", "3"])
     told = capsys.readouterr().out
     assert status in (0, 1), "1: so short a training may well have collapsed"
     assert "held-out frames that may choose the weights: RGB" in told
-    assert evaluate_command.main([str(tmp_path / "run"), str(dataset)]) == 0
+    assert evaluate_command.evaluate_main([str(tmp_path / "run"), str(dataset)]) == 0
     told = capsys.readouterr().out
     assert "| nearest training frame |" in told
     assert (tmp_path / "run" / "report" / "index.html").exists()
     with pytest.raises(UserError, match="not empty"):
-        train_command.main([str(dataset), *run])
+        train_command.train_main([str(dataset), *run])

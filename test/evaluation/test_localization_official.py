@@ -12,11 +12,11 @@ from support.pages import read_page
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.formats.config import ExportConfig
-from pose2rgbd_ros.dataset.formats.exporting import export_dataset
-from pose2rgbd_ros.dataset.formats.importing import import_datasets
+from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.split_file import write_split
+from pose2rgbd_ros.formats.exporting import export_dataset
+from pose2rgbd_ros.formats.importing import import_datasets
+from pose2rgbd_ros.formats.settings import ExportConfig
 from pose2rgbd_ros.models.posegan.config import PoseGANSettings
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint

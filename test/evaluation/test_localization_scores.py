@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.experiments import localization_paper as paper
-from pose2rgbd_ros.evaluation.localization import MeanPose, cumulative, localize, scores, to_grey, write_csv
-from pose2rgbd_ros.evaluation.structure_texture import strength, structure_of
+from pose2rgbd_ros.evaluation.poses import MeanPose, cumulative, localize, scores, to_grey, write_csv
+from pose2rgbd_ros.experiments import localization as paper
+from pose2rgbd_ros.experiments.saliency import strength, structure_of
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate
@@ -131,4 +131,4 @@ def test_the_papers_figures_are_as_printed() -> None:
     assert paper.printed("posegan-b", "chess", grey=True) is None
     assert paper.printed("posegan", None) is None
     for table in (paper._TABLE_1, paper._TABLE_2):
-        assert {len(row.split()) for row in table.values()} == {len(paper.SCENES)}
+        assert {len(row.split()) for row in table.values()} == {len(paper.PAPER_SCENES)}

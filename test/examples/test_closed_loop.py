@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.sim.city.city import CityConfig
+from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
-from pose2rgbd_ros.sim.flights import FlightConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.trainer import train

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import aviation, quaternions
+from pose2rgbd_ros.geometry import geodesy, quaternions
 
 NORTH, EAST, UP = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
 angle = st.floats(-180, 180)
@@ -18,7 +18,7 @@ unit = st.tuples(*[st.floats(-1, 1)] * 4).map(np.array).filter(lambda q: np.lina
 
 def axes(yaw, pitch, roll) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where right, down and ahead of the image point to in ENU."""
-    R = quaternions.to_matrix(aviation.gimbal_to_quat_map_cam(yaw, pitch, roll))
+    R = quaternions.to_matrix(geodesy.gimbal_to_quat_map_cam(yaw, pitch, roll))
     return R[:, 0], R[:, 1], R[:, 2]
 
 
@@ -49,7 +49,7 @@ def test_half_down_and_rolled() -> None:
 @settings(max_examples=50)
 def test_roll_adds_to_yaw_straight_down(yaw: float, roll: float) -> None:
     rolled, turned = (
-        aviation.gimbal_to_quat_map_cam(*item) for item in ((yaw, -90, roll), (yaw + roll, -90, 0))
+        geodesy.gimbal_to_quat_map_cam(*item) for item in ((yaw, -90, roll), (yaw + roll, -90, 0))
     )
     assert quaternions.angle_between_rad(rolled, turned) < 1e-6
 
@@ -73,27 +73,27 @@ def test_without_roll_the_horizon_is_level(yaw: float, pitch: float) -> None:
 def test_vectors_and_orientations_agree(quat, vector) -> None:
     """A vector of the body reaches the map by either road; converting twice gives back the first."""
     R_ned_frd = Rotation.from_quat(quat)
-    R_enu_flu = Rotation.from_quat(aviation.quat_ned_frd_to_enu_flu(quat))
-    by_ned = aviation.ned_to_enu(R_ned_frd.apply(vector))
-    np.testing.assert_allclose(R_enu_flu.apply(aviation.frd_to_flu(vector)), by_ned, atol=1e-9)
-    np.testing.assert_allclose(aviation.ned_to_enu(aviation.ned_to_enu(vector)), vector)
-    np.testing.assert_allclose(aviation.ned_to_enu(vector), aviation.R_ENU_NED @ vector, atol=1e-9)
-    there = aviation.quat_ned_frd_to_enu_flu(quat)
-    assert quaternions.angle_between_rad(aviation.quat_ned_frd_to_enu_flu(there), quat) < 1e-7
-    turn = Rotation.from_quat(aviation.quat_frd_to_flu(quat))
+    R_enu_flu = Rotation.from_quat(geodesy.quat_ned_frd_to_enu_flu(quat))
+    by_ned = geodesy.ned_to_enu(R_ned_frd.apply(vector))
+    np.testing.assert_allclose(R_enu_flu.apply(geodesy.frd_to_flu(vector)), by_ned, atol=1e-9)
+    np.testing.assert_allclose(geodesy.ned_to_enu(geodesy.ned_to_enu(vector)), vector)
+    np.testing.assert_allclose(geodesy.ned_to_enu(vector), geodesy.R_ENU_NED @ vector, atol=1e-9)
+    there = geodesy.quat_ned_frd_to_enu_flu(quat)
+    assert quaternions.angle_between_rad(geodesy.quat_ned_frd_to_enu_flu(there), quat) < 1e-7
+    turn = Rotation.from_quat(geodesy.quat_frd_to_flu(quat))
     np.testing.assert_allclose(
-        turn.apply(aviation.frd_to_flu(vector)), aviation.frd_to_flu(R_ned_frd.apply(vector)), atol=1e-9
+        turn.apply(geodesy.frd_to_flu(vector)), geodesy.frd_to_flu(R_ned_frd.apply(vector)), atol=1e-9
     )
 
 
 def test_an_autopilot_at_rest_facing_north() -> None:
-    R = quaternions.to_matrix(aviation.quat_ned_frd_to_enu_flu([0, 0, 0, 1]))
+    R = quaternions.to_matrix(geodesy.quat_ned_frd_to_enu_flu([0, 0, 0, 1]))
     np.testing.assert_allclose(R.T, [NORTH, -EAST, UP], atol=1e-12)  # forward, left, up
 
 
 def test_many_at_once_and_bad_angles() -> None:
-    quat = aviation.gimbal_to_quat_map_cam([10.0, 20.0], -90.0, 0.0)
+    quat = geodesy.gimbal_to_quat_map_cam([10.0, 20.0], -90.0, 0.0)
     assert quat.shape == (2, 4)
-    np.testing.assert_allclose(quat[1], aviation.gimbal_to_quat_map_cam(20, -90, 0))
+    np.testing.assert_allclose(quat[1], geodesy.gimbal_to_quat_map_cam(20, -90, 0))
     with pytest.raises(UserError, match="gimbal angle"):
-        aviation.gimbal_to_quat_map_cam(np.nan, 0, 0)
+        geodesy.gimbal_to_quat_map_cam(np.nan, 0, 0)

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import interpolation
 from pose2rgbd_ros.geometry import quaternions as quat
+from pose2rgbd_ros.geometry import trajectory
 
 component = st.floats(-1.0, 1.0, allow_nan=False)
 quaternion = (
@@ -32,7 +32,7 @@ def wxyz(q: np.ndarray) -> np.ndarray:
 
 def slerp(a: np.ndarray, b: np.ndarray, u: float) -> np.ndarray:
     """The orientation a part `u` of the way."""
-    return np.array(interpolation.linear(math, (0, 0, 0, *a), (0, 0, 0, *b), u)[3:])
+    return np.array(trajectory.interpolate_linear(math, (0, 0, 0, *a), (0, 0, 0, *b), u)[3:])
 
 
 @given(quaternion)

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.time_jumps import passed_once, restarts
-from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.geometry.trajectory import Trajectory, passed_once, restarts
 
 MS = 1_000_000
 UP = [0.0, 0.0, 0.0, 1.0]

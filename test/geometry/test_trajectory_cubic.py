@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.trajectory import Trajectory, look_up
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 
 T0 = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000

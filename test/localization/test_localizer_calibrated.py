@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 from support.pages import read_page
 
-from pose2rgbd_ros.cli import calibrate, locate
+from pose2rgbd_ros.cli import learn, locate
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_localizer import (
+from pose2rgbd_ros.evaluation.calibrate_poses import (
     Frames,
     JudgedPoses,
     LocalizerGoal,
@@ -27,16 +27,14 @@ from pose2rgbd_ros.evaluation.calibrate_localizer import (
     _measure,
     calibrate_localizer,
 )
-from pose2rgbd_ros.evaluation.calibrate_measure import deals
-from pose2rgbd_ros.evaluation.calibrate_units import Units
+from pose2rgbd_ros.evaluation.depth_bounds import deals
+from pose2rgbd_ros.evaluation.held_out import Units
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
 from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
-from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.evidence import DOUBTS, doubts
-from pose2rgbd_ros.localization.eye import Eye, pose_network
-from pose2rgbd_ros.localization.found import heading_deg
-from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.localization.estimate import Estimate, heading_deg
+from pose2rgbd_ros.localization.gate import DOUBTS, novelty_cues
+from pose2rgbd_ros.localization.localizer import ImageEncoder, Localizer, pose_network
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 FRAMES, REALISM = 120, list(DOUBTS).index("realism")
@@ -51,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         folder / "data", carpet.carpet(0), carpet.poses(15 * np.cos(t / 2), 9 * np.sin(t))
     )
     carpet.write_posenet(folder / "run" / "checkpoint", dataset)
-    assert calibrate.main([str(folder / "run"), str(dataset), "--device", "cpu"]) == 0
+    assert learn.calibrate_main([str(folder / "run"), str(dataset), "--device", "cpu"]) == 0
     return folder / "run", dataset
 
 
@@ -291,10 +289,10 @@ def test_a_calibration_comes_back_as_it_was_and_with_its_crops(place: tuple[Path
         for name, value in vars(getattr(made, part)).items():
             assert np.array_equal(getattr(getattr(read, part), name), value), (part, name)
     loaded = load_checkpoint(checkpoint)
-    seen = Eye(loaded, pose_network(loaded), "cpu", 5).look([data.rgb(6)], data.camera)[0]
+    seen = ImageEncoder(loaded, pose_network(loaded), "cpu", 5).look([data.rgb(6)], data.camera)[0]
     found = Localizer(checkpoint, "cpu").find(data.rgb(6), data.camera)
     assert np.allclose(found.T_map_cam, seen.reading.T_map_cam, atol=1e-4)
-    figures = doubts(seen.reading, seen.view, made.features, made.memory)
+    figures = novelty_cues(seen.reading, seen.view, made.features, made.memory)
     assert found.score == pytest.approx(made.gate.score(figures), rel=1e-3)
     assert found.limit == made.gate.limit
     assert np.allclose(
@@ -306,7 +304,7 @@ def test_what_the_network_sees_is_that_of_the_centre_crop(place: tuple[Path, Pat
     loaded, data = load_checkpoint(place[0] / "checkpoint"), Dataset(place[1])
     images = [data.rgb(6), data.rgb(40)]
     one, five = (
-        Eye(loaded, pose_network(loaded), "cpu", crops).look(images, data.camera) for crops in (1, 5)
+        ImageEncoder(loaded, pose_network(loaded), "cpu", crops).look(images, data.camera) for crops in (1, 5)
     )
     features = [[seen.reading.features for seen in each] for each in (one, five)]
     assert np.allclose(*features, atol=1e-4)
@@ -319,7 +317,7 @@ def test_another_recording_needs_the_dataset_trained_on(place: tuple[Path, Path]
     T = carpet.poses(np.linspace(-12, 12, 24), np.full(24, 3.0))
     other = carpet.write_flight(tmp_path / "other", carpet.carpet(0), T, begin_ns=2 * 10**18)
     with pytest.raises(UserError, match="--training-dataset"):
-        calibrate.main([str(run), str(other), "--device", "cpu", "--out", str(tmp_path)])
+        learn.calibrate_main([str(run), str(other), "--device", "cpu", "--out", str(tmp_path)])
     checkpoint = carpet.write_posenet(tmp_path / "checkpoint", dataset)
     found = calibrate_localizer(checkpoint, other, LocalizerGoal(crops=1), training_dataset=dataset)
     assert found.held_out.notes == ("another recording than the training's",)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.reading import _reading, mean_pose
+from pose2rgbd_ros.localization.predict import _reading, mean_pose
 
 SHAPE = np.diag([2.0, 1.0, 0.1, 0.02, 0.03, 0.1]) ** 2
 

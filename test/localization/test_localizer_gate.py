@@ -7,23 +7,29 @@ import pytest
 import support.carpet as carpet
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.localization.evidence import DOUBTS, FeatureModel, doubts, image_figures
-from pose2rgbd_ros.localization.gate import Gate, blank
-from pose2rgbd_ros.localization.memory import Memory
-from pose2rgbd_ros.localization.reading import Reading
-from pose2rgbd_ros.localization.spoilt import SPOILT
+from pose2rgbd_ros.localization.corruptions import CORRUPTIONS
+from pose2rgbd_ros.localization.gate import (
+    DOUBTS,
+    FeatureModel,
+    Gate,
+    KeyframeFeatures,
+    blank,
+    image_figures,
+    novelty_cues,
+)
+from pose2rgbd_ros.localization.predict import PosePrediction
 
 VIEW = carpet.CAMERA.resized(128, 128)
 
 
 @pytest.fixture(scope="module")
-def memory() -> Memory:
+def memory() -> KeyframeFeatures:
     """Of a row of frames 2 m apart."""
     T, ground = carpet.poses(np.arange(-14.0, 15.0, 2.0), np.zeros(15)), carpet.carpet(0)
-    return Memory.of((carpet.seen(ground, one, VIEW) for one in T), T)
+    return KeyframeFeatures.of((carpet.seen(ground, one, VIEW) for one in T), T)
 
 
-def test_features_are_found_again_between_the_frames_and_not_elsewhere(memory: Memory):
+def test_features_are_found_again_between_the_frames_and_not_elsewhere(memory: KeyframeFeatures):
     between = carpet.poses(np.array([-9.0, 1.0, 7.0]), np.array([1.0, -1.0, 0.5]))
     here, there = carpet.carpet(0), carpet.carpet(1)
     again = [memory.found_again(carpet.seen(here, T, VIEW), T) for T in between]
@@ -40,7 +46,7 @@ def test_frames_near_a_pose_are_near_in_place_and_heading():
     for row, degrees in ((1, 30.0), (2, 15.0), (3, 180.0)):
         T[row, :3, :3] = Rotation.from_euler("z", degrees, degrees=True).as_matrix() @ here[:3, :3]
     none = np.zeros((4, 1, 2), np.float32), np.zeros((4, 1, 128), np.uint8), np.zeros(4, int)
-    assert Memory(T, *none)._near(here).tolist() == [2, 0, 1, 3]
+    assert KeyframeFeatures(T, *none)._near(here).tolist() == [2, 0, 1, 3]
 
 
 def test_a_feature_is_found_again_if_no_other_is_nearly_as_alike():
@@ -50,7 +56,7 @@ def test_a_feature_is_found_again_if_no_other_is_nearly_as_alike():
     )  # of three frames, by their distances from a view's one feature
     for frame, distances in enumerate(((10, 12, 0, 0), (10, 11, 0, 0), (10, 0, 0, 0))):
         described[frame, :, 0] = 100 + np.array(distances)
-    memory = Memory(
+    memory = KeyframeFeatures(
         np.tile(np.eye(4), (3, 1, 1)), np.zeros((3, 4, 2), np.float32), described, np.array([2, 2, 1])
     )
     view = np.zeros((1, 128), np.uint8)
@@ -102,24 +108,24 @@ def test_the_feature_model_holds_the_variance_of_training_frames():
     assert 0.8 < np.mean(squared) < 2.5, "about 1, if little more: the axes were fitted to other frames"
 
 
-def test_doubts_by_hand(memory: Memory):
+def test_doubts_by_hand(memory: KeyframeFeatures):
     """Five figures that all grow with doubt."""
     T = carpet.poses(np.array([1.0]), np.array([0.0]))[0]
     view, features = carpet.seen(carpet.carpet(0), T, VIEW), np.array([0.0, 6.0], np.float32)
     model = FeatureModel(np.zeros(2), np.array([[0.0, 1.0]]), np.array([2.0]), 1.0)
     spread = np.array([3.0, -4.0, 12.0, 0.03, 0.04, 0.12])
-    reading = Reading(view, T, spread, features, 0.7)
-    found = dict(zip(DOUBTS, doubts(reading, view, model, memory), strict=True))
+    reading = PosePrediction(view, T, spread, features, 0.7)
+    found = dict(zip(DOUBTS, novelty_cues(reading, view, model, memory), strict=True))
     again = memory.found_again(view, T)
     assert again > 20
     assert found == pytest.approx({
         "features": np.log(3.0 / np.sqrt(2.0)), "shift": np.log(13.0), "turn": np.log(0.13), "realism": -0.7,
         "memory": -np.log(1.0 + again),
     })  # fmt: skip
-    alone = Reading(
+    alone = PosePrediction(
         view, carpet.poses(np.array([1e3]), np.zeros(1))[0], np.zeros(6), np.zeros(2, np.float32), np.nan
     )
-    least = doubts(alone, np.zeros_like(view), model, memory)
+    least = novelty_cues(alone, np.zeros_like(view), model, memory)
     assert np.isfinite(least).all()
     assert np.array_equal(least[3:], [0.0, 0.0]), "no discriminator, nothing found again"
     assert (least[:3] < [found[name] for name in ("features", "shift", "turn")]).all()
@@ -207,7 +213,7 @@ def test_spoilt_images_are_told(name: str, word: str):
     frames = [carpet.seen(ground, T) for T in carpet.poses(np.linspace(-8, 8, 30), np.linspace(5, -5, 30))]
     gate = Gate.fit(np.stack([image_figures(one) for one in frames]), np.zeros((30, 5)), 0.95)
     assert [gate.look(image_figures(one)) for one in frames] == [""] * 30
-    figures = image_figures(SPOILT[name](frames[7]))
+    figures = image_figures(CORRUPTIONS[name](frames[7]))
     assert word in (blank(figures) or gate.look(figures))
 
 

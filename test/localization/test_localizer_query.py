@@ -7,7 +7,7 @@ import pytest
 import support.carpet as carpet
 
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.localization.query import QueryView
+from pose2rgbd_ros.localization.predict import QueryView
 
 TRAINED = carpet.CAMERA.cropped(8, 8, 128, 128)
 GROUND = carpet.carpet(0)

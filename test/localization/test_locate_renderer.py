@@ -17,7 +17,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.posegan.config import PoseNetConfig
-from pose2rgbd_ros.models.posegan.posenet import PoseNet
+from pose2rgbd_ros.models.posegan.network import PoseNet
 from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.rendering.renderer import Renderer

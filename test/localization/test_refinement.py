@@ -16,14 +16,13 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.align import align
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
-from pose2rgbd_ros.localization.refine_align import align
-from pose2rgbd_ros.localization.refine_score import likeness
-from pose2rgbd_ros.localization.refine_views import Memory, Picture
-from pose2rgbd_ros.models.pose2rgbd import Pose2RGBD, Pose2RGBDConfig
+from pose2rgbd_ros.localization.views import Picture, RenderedMemory, similarity
+from pose2rgbd_ros.models.backends import RenderedImages
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig
 from pose2rgbd_ros.models.registry import architecture_of
-from pose2rgbd_ros.rendering.backends import Rendered
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -149,7 +148,7 @@ def test_pictures_that_do_not_overlap(place: Renderer, image: np.ndarray) -> Non
     assert memory.depth is not None
     away = TRUE @ se3.exponential(np.array([0.0, 0.0, 0.0, 0.0, np.pi, 0.0]))
     query = Picture(image, np.ones(image.shape[:2], bool), CAMERA)
-    assert align(query, [Memory(image, memory.depth[0], TRUE, CAMERA)], away, 5) is None
+    assert align(query, [RenderedMemory(image, memory.depth[0], TRUE, CAMERA)], away, 5) is None
 
 
 def test_no_rough_pose_no_refined_one(place: Renderer, image: np.ndarray) -> None:
@@ -180,7 +179,9 @@ def test_verification_tells_near_poses_from_far_ones(place: Renderer, image: np.
 class Blurring(Renderer):
     """Shows what a network without geometry does: the views it was trained on, and a mixture of them in between."""
 
-    def render_for_camera(self, T_map_cam, camera: Camera, out: Rendered | None = None) -> Rendered:
+    def render_for_camera(
+        self, T_map_cam, camera: Camera, out: RenderedImages | None = None
+    ) -> RenderedImages:
         assert camera == self.camera
         poses = np.reshape(T_map_cam, (-1, 4, 4))
         known = np.stack([self.guard.score.most_alike(T, 2) for T in poses])
@@ -246,13 +247,13 @@ def test_an_image_moved_to_where_a_rendering_was_made(place: Renderer, image: np
     shown = place.render_for_camera(away, CAMERA)
     assert shown.rgb is not None
     assert shown.depth is not None
-    memory = Memory(shown.rgb[0], shown.depth[0], away, CAMERA)
+    memory = RenderedMemory(shown.rgb[0], shown.depth[0], away, CAMERA)
     query = Picture(image, np.ones(image.shape[:2], bool), CAMERA)
     assert query.seen_from(memory, away) is query
     moved = query.seen_from(memory, TRUE)
     assert 0.5 < moved.seen.mean() < 1.0
-    assert likeness(moved, memory) > 0.95
-    assert likeness(query, memory) < 0.8
+    assert similarity(moved, memory) > 0.95
+    assert similarity(query, memory) < 0.8
     left = np.abs(moved.rgb.astype(float) - memory.rgb)[moved.seen].mean()
     assert left < 0.3 * np.abs(image.astype(float) - memory.rgb).mean()
 
@@ -270,8 +271,8 @@ def alike(
     rgb: np.ndarray, shown: np.ndarray, seen: np.ndarray | None = None, depth: np.ndarray | None = None
 ) -> float:
     query = Picture(rgb, np.ones((96, 96), bool) if seen is None else seen, CAMERA)
-    return likeness(
-        query, Memory(shown, np.ones((96, 96), np.float32) if depth is None else depth, TRUE, CAMERA)
+    return similarity(
+        query, RenderedMemory(shown, np.ones((96, 96), np.float32) if depth is None else depth, TRUE, CAMERA)
     )
 
 
@@ -352,7 +353,7 @@ def test_direct_alignment_follows_the_geometry(twist: list[float], gain: float, 
     query = Picture(np.clip(second * gain + offset, 0, 255).astype(np.uint8), np.ones((64, 64), bool), camera)
     if ((query.rgb == 0) | (query.rgb == 255)).mean() > 0.05:
         return  # overexposed
-    found = align(query, [Memory(first.astype(np.uint8), depth_m, np.eye(4), camera)], np.eye(4), 30)
+    found = align(query, [RenderedMemory(first.astype(np.uint8), depth_m, np.eye(4), camera)], np.eye(4), 30)
     assert found is not None
     metres, degrees = apart(found.T_map_cam, motion)
     assert metres < 0.03

@@ -13,11 +13,11 @@ from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.localization import localize
+from pose2rgbd_ros.evaluation.poses import localize
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import pnp
-from pose2rgbd_ros.localization.features import Features, match
+from pose2rgbd_ros.localization.match import Features, match_features
 from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
 from pose2rgbd_ros.localization.structure import Structure, StructureSettings
 
@@ -96,11 +96,11 @@ def test_matches_are_mutual_and_clear() -> None:
     query = Features(
         np.zeros((5, 2)), descriptors[[2, 0, 1, 3, 3]]
     )  # 3 comes twice: neither is clearly better
-    pairs = match(query, Features(np.zeros((4, 2)), descriptors[:4]))
+    pairs = match_features(query, Features(np.zeros((4, 2)), descriptors[:4]))
     assert {(0, 2), (1, 0), (2, 1)} <= {tuple(pair) for pair in pairs.tolist()}
     doubled = Features(np.zeros((5, 2)), descriptors[[0, 1, 2, 3, 3]])
-    assert 3 not in match(Features(np.zeros((4, 2)), descriptors[:4]), doubled)[:, 0]
-    assert match(query, Features(np.zeros((0, 2)), descriptors[:0])).shape == (0, 2)
+    assert 3 not in match_features(Features(np.zeros((4, 2)), descriptors[:4]), doubled)[:, 0]
+    assert match_features(query, Features(np.zeros((0, 2)), descriptors[:0])).shape == (0, 2)
 
 
 def test_a_training_frame_finds_itself_and_the_index_is_seeded(flight: Dataset, index: FrameIndex) -> None:

@@ -17,25 +17,24 @@ from support import splat_reference
 from support.held_out import unsealed
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.experiments.run import Job, measure
+from pose2rgbd_ros.experiments.run import Job, measure
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models import gsplat
-from pose2rgbd_ros.models.gsplat import GsplatConfig, GsplatModel, write_ply
-from pose2rgbd_ros.rendering.splat_export import export_splats
+from pose2rgbd_ros.models.gsplat import learner, network
+from pose2rgbd_ros.models.gsplat.export import export_splats
+from pose2rgbd_ros.models.gsplat.network import GsplatConfig, GsplatModel, write_ply
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import open_training_data
-from pose2rgbd_ros.training.learners import gsplat as learner
+from pose2rgbd_ros.training.metrics import validate
 from pose2rgbd_ros.training.trainer import train
-from pose2rgbd_ros.training.validation import validate
 
 CAMERA = Camera(20, 16, 18.0, 18.0, 9.5, 7.5)
 
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (gsplat, learner):
+    for module in (network, learner):
         monkeypatch.setattr(module, "load_gsplat", lambda device: splat_reference)
 
 
@@ -46,7 +45,7 @@ def model_of(means: list[list[float]], colours: list[list[float]], scale: float 
         model.quats[:, 0] = 1
         model.log_scales.fill_(float(np.log(scale)))
         model.opacity_logits.fill_(8.0)
-        model.sh_0.copy_((torch.tensor(colours)[:, None] - 0.5) / gsplat.SH_C0)
+        model.sh_0.copy_((torch.tensor(colours)[:, None] - 0.5) / network.SH_C0)
     return model.eval()
 
 
@@ -196,7 +195,7 @@ def test_without_a_gpu_it_says_so(flight_dataset: Callable[..., Path], tmp_path:
     assert "needs a CUDA GPU" in measured.error
     lens = Camera(20, 16, 18.0, 18.0, 9.5, 7.5, "plumb_bob", (0.1, 0.0, 0.0, 0.0))
     with pytest.raises(UserError, match="without lens distortion"):
-        gsplat.require_pinhole(lens)
+        network.require_pinhole(lens)
     with pytest.raises(UserError, match="cannot write"):
         write_ply(tmp_path / "nowhere" / "splats.ply", model_of([[0, 0, 1]], [[1, 1, 1]]))
 

@@ -28,9 +28,9 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.registry import architecture_of, build_model
-from pose2rgbd_ros.nodes import conversions
-from pose2rgbd_ros.nodes.localize import LocalizeNode
-from pose2rgbd_ros.nodes.render import RenderNode
+from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.localize.node import LocalizeNode
+from pose2rgbd_ros.nodes.render.node import RenderNode
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
 SIZE = 32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes.figures import Figures, Reframe, depth_mae, rgb_mae_px
+from pose2rgbd_ros.nodes.monitor import Figures, Reframe, depth_mae, rgb_mae_px
 
 SECOND = 10**9
 

@@ -17,9 +17,8 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes import conversions
-from pose2rgbd_ros.nodes.play import PlayNode
-from pose2rgbd_ros.nodes.recordings import spans
+from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.play import PlayNode, spans
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
 from pose2rgbd_ros.sim.sensors.config import CameraSensor, SensorsConfig
 

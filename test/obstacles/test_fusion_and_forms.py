@@ -12,13 +12,26 @@ from hypothesis import strategies as st
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.clearance import nearest_obstacle, room_along, time_to_collision_s
-from pose2rgbd_ros.obstacles.cloud import cloud_shape, colours_of, organised_cloud
-from pose2rgbd_ros.obstacles.distances import mavros_ranges, obstacle_distances_cm, pooled
-from pose2rgbd_ros.obstacles.fusion import live_lower, nearer, range_along, range_in_scan
-from pose2rgbd_ros.obstacles.scan import ScanSettings, laser_scan
-from pose2rgbd_ros.obstacles.sight import see
-from pose2rgbd_ros.obstacles.surroundings import LIVE, PREDICTED, Body, Reading, look_around
+from pose2rgbd_ros.obstacles.clearance import free_distance_along, nearest_obstacle, time_to_collision_s
+from pose2rgbd_ros.obstacles.scan import (
+    ScanSettings,
+    laser_scan,
+    mavros_ranges,
+    obstacle_distances_cm,
+    pooled,
+)
+from pose2rgbd_ros.obstacles.surroundings import (
+    LIVE,
+    PREDICTED,
+    Body,
+    RangeMeasurement,
+    live_lower,
+    nearer,
+    range_along,
+    range_in_scan,
+    summarize_obstacles,
+)
+from pose2rgbd_ros.obstacles.view import cloud_shape, colours_of, organised_cloud, view_of
 
 FEW = settings(max_examples=30, derandomize=True)
 PREDICTING, LIVING = Camera.from_fov(48, 36, 90.0), Camera.from_fov(30, 30, 70.0)
@@ -36,15 +49,15 @@ def wall(camera: Camera, distance_m: float) -> np.ndarray:
     predicted_m=distances, live_m=distances, reading_m=distances, live_range_m=st.sampled_from([10.0, 40.0])
 )
 def test_fused_is_never_farther_than_any_source(predicted_m, live_m, reading_m, live_range_m):
-    predicted = see(wall(PREDICTING, predicted_m), PREDICTING, se3.T_BODY_OPTICAL)
+    predicted = view_of(wall(PREDICTING, predicted_m), PREDICTING, se3.T_BODY_OPTICAL)
     live_m = math.inf if live_m > live_range_m else live_m
-    live = see(live_lower(wall(LIVING, live_m)), LIVING, se3.T_BODY_OPTICAL)
-    reading = Reading(math.inf if reading_m > 8.0 else reading_m, 0.2, 8.0, np.eye(4))
-    everything = look_around(predicted, live, live_range_m, [reading], FORWARD, CHOSEN)
+    live = view_of(live_lower(wall(LIVING, live_m)), LIVING, se3.T_BODY_OPTICAL)
+    reading = RangeMeasurement(math.inf if reading_m > 8.0 else reading_m, 0.2, 8.0, np.eye(4))
+    everything = summarize_obstacles(predicted, live, live_range_m, [reading], FORWARD, CHOSEN)
     alone = [
-        look_around(predicted, None, live_range_m, [], FORWARD, CHOSEN),
-        look_around(None, live, live_range_m, [], FORWARD, CHOSEN),
-        look_around(None, None, live_range_m, [reading], FORWARD, CHOSEN),
+        summarize_obstacles(predicted, None, live_range_m, [], FORWARD, CHOSEN),
+        summarize_obstacles(None, live, live_range_m, [], FORWARD, CHOSEN),
+        summarize_obstacles(None, None, live_range_m, [reading], FORWARD, CHOSEN),
     ]
     for index, one in enumerate(alone):
         if index == 0 or np.isfinite(one.ranges).any():
@@ -57,22 +70,22 @@ def test_fused_is_never_farther_than_any_source(predicted_m, live_m, reading_m, 
 
 
 def test_free_by_a_live_sensor_alone_holds_up_to_its_reach():
-    unknown = see(wall(PREDICTING, math.nan), PREDICTING, se3.T_BODY_OPTICAL)
-    open_sky = see(live_lower(wall(LIVING, math.inf)), LIVING, se3.T_BODY_OPTICAL)
-    seen = look_around(unknown, open_sky, 10.0, [], FORWARD, CHOSEN)
+    unknown = view_of(wall(PREDICTING, math.nan), PREDICTING, se3.T_BODY_OPTICAL)
+    open_sky = view_of(live_lower(wall(LIVING, math.inf)), LIVING, se3.T_BODY_OPTICAL)
+    seen = summarize_obstacles(unknown, open_sky, 10.0, [], FORWARD, CHOSEN)
     assert seen.ranges[180] == 10.0, "beyond the sensor's ten metres nobody knows"
     assert seen.ahead_m == 10.0
     assert math.isnan(seen.nearest.distance_m), "nothing was met"
-    far = see(wall(PREDICTING, 25.0), PREDICTING, se3.T_BODY_OPTICAL)
-    seen = look_around(far, open_sky, 10.0, [], FORWARD, CHOSEN)
+    far = view_of(wall(PREDICTING, 25.0), PREDICTING, se3.T_BODY_OPTICAL)
+    seen = summarize_obstacles(far, open_sky, 10.0, [], FORWARD, CHOSEN)
     assert seen.ranges[180] == pytest.approx(25.0, abs=0.02), "the live sensor has nothing against it"
-    assert look_around(unknown, open_sky, 60.0, [], FORWARD, CHOSEN).ranges[180] == math.inf
+    assert summarize_obstacles(unknown, open_sky, 60.0, [], FORWARD, CHOSEN).ranges[180] == math.inf
 
 
 def test_live_depth_by_rep_117():
     lower = live_lower(np.array([[math.nan, math.inf, -math.inf, 0.0, -1.0, 3.0]], np.float32))
     np.testing.assert_array_equal(lower, [[math.nan, math.inf, 0.0, math.nan, math.nan, 3.0]])
-    touching = see(live_lower(wall(LIVING, -math.inf)), LIVING, se3.T_BODY_OPTICAL)
+    touching = view_of(live_lower(wall(LIVING, -math.inf)), LIVING, se3.T_BODY_OPTICAL)
     assert nearest_obstacle(touching).distance_m == 0.0
     assert laser_scan(touching, CHOSEN)[180] == 0.0
 
@@ -94,13 +107,17 @@ def test_a_single_range():
 
 
 def test_a_range_too_near_to_measure_is_an_obstacle_at_the_sensor():
-    ahead = Reading(-math.inf, 0.2, 8.0, se3.make([0.3, 0.0, 0.0], [0, 0, 0, 1]))
-    seen = look_around(None, None, 10.0, [ahead], FORWARD, CHOSEN)
+    ahead = RangeMeasurement(-math.inf, 0.2, 8.0, se3.make([0.3, 0.0, 0.0], [0, 0, 0, 1]))
+    seen = summarize_obstacles(None, None, 10.0, [ahead], FORWARD, CHOSEN)
     assert seen.nearest.distance_m == pytest.approx(0.3)
     assert (seen.ahead_m, seen.time_to_collision_s) == (0.0, 0.0)
-    inside = look_around(None, None, 10.0, [Reading(0.0, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN)
+    inside = summarize_obstacles(
+        None, None, 10.0, [RangeMeasurement(0.0, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN
+    )
     assert inside.nearest.distance_m == 0.0
-    nothing = look_around(None, None, 10.0, [Reading(math.inf, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN)
+    nothing = summarize_obstacles(
+        None, None, 10.0, [RangeMeasurement(math.inf, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN
+    )
     assert np.isnan([nothing.ahead_m, nothing.nearest.distance_m]).all()
 
 
@@ -108,8 +125,8 @@ def test_unknown_rays_beside_what_ends_the_way():
     def room(distance_m: float, share: float) -> float:
         depth = wall(PREDICTING, distance_m)
         depth[18, 24] = np.nan
-        sight = see(depth, PREDICTING, se3.T_BODY_OPTICAL)
-        return room_along(sight, np.array([1.0, 0.0, 0.0]), 0.5, 3.0, 30.0, share)
+        sight = view_of(depth, PREDICTING, se3.T_BODY_OPTICAL)
+        return free_distance_along(sight, np.array([1.0, 0.0, 0.0]), 0.5, 3.0, 30.0, share)
 
     assert math.isnan(room(20.0, 0.0))
     assert room(20.0, 0.2) == pytest.approx(19.5, abs=0.5)
@@ -120,11 +137,11 @@ def test_unknown_rays_beside_what_ends_the_way():
 def test_where_a_lens_has_no_rays_nothing_is_free():
     """A wide lens folds its corners: a way that lies there is in the image, and no ray tells anything of it."""
     lens = Camera(23, 17, 19.76, 19.76, 11.0, 8.0, "plumb_bob", (-0.414671, 0.013269, 0.0, 0.0, 0.0))
-    sight = see(np.full((17, 23), 50.0, np.float32), lens, se3.T_BODY_OPTICAL)
+    sight = view_of(np.full((17, 23), 50.0, np.float32), lens, se3.T_BODY_OPTICAL)
     corner = se3.T_BODY_OPTICAL[:3, :3] @ [-0.65557094, 0.5867644, 1.0]
     assert sight.sees(10.0 * corner), "or it says nothing about this"
-    assert math.isnan(room_along(sight, corner, 0.1, 10.0, 30.0))
-    assert room_along(sight, np.array([1.0, 0.0, 0.0]), 0.1, 10.0, 30.0) == 30.0
+    assert math.isnan(free_distance_along(sight, corner, 0.1, 10.0, 30.0))
+    assert free_distance_along(sight, np.array([1.0, 0.0, 0.0]), 0.1, 10.0, 30.0) == 30.0
 
 
 @FEW
@@ -164,7 +181,7 @@ def test_clouds():
     depth = rng.uniform(1, 9, (36, 48)).astype(np.float32)
     depth[3:9, 4:12], depth[0, 0] = np.nan, np.inf
     assert np.isnan(organised_cloud(np.minimum(depth, 1e6), PREDICTING)[0, 0]).all(), (
-        "as Sight keeps infinity"
+        "as DepthView keeps infinity"
     )
     T = se3.make([1.0, 2.0, 3.0], [0.1, 0.2, 0.3, 0.9])
     points = organised_cloud(depth, PREDICTING, T)
@@ -188,5 +205,5 @@ def test_time_to_collision_and_misfits():
     assert math.isnan(time_to_collision_s(math.nan, 4.0))
     assert math.isnan(time_to_collision_s(10.0, math.nan))
     with pytest.raises(UserError, match="belong together"):
-        see(wall(LIVING, 3.0), PREDICTING, np.eye(4))
+        view_of(wall(LIVING, 3.0), PREDICTING, np.eye(4))
     assert np.isnan(nearer(np.array([np.nan]), np.array([np.nan]), 1.0, 2.0)).all()

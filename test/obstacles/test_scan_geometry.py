@@ -12,9 +12,9 @@ from support.blockworld import BlockWorld
 
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.clearance import DOWN, nearest_obstacle, room_along, room_below
+from pose2rgbd_ros.obstacles.clearance import DOWN, free_distance_along, height_above_ground, nearest_obstacle
 from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
-from pose2rgbd_ros.obstacles.sight import Sight, level, see
+from pose2rgbd_ros.obstacles.view import DepthView, level, view_of
 
 FEW = settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 PLAIN = Camera.from_fov(40, 30, 90.0)
@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**31)
 
 def random_sight(
     seed: int, camera: Camera, tilt: tuple[float, float], offset_m: float = 0.3, nearest_m: float = 0.5
-) -> Sight:
+) -> DepthView:
     """Random depths, a third of them unknown in patches, of a tilted camera off the body's origin."""
     rng = np.random.default_rng(seed)
     depth = rng.uniform(nearest_m, 40.0, (camera.height, camera.width)).astype(np.float32)
@@ -34,10 +34,10 @@ def random_sight(
     depth[patches < 0.33] = np.nan
     quat = quaternions.from_euler_rpy([tilt[0], tilt[1], rng.uniform(-0.5, 0.5)])
     mount = se3.compose(se3.make(rng.uniform(-offset_m, offset_m, 3), quat), se3.T_BODY_OPTICAL)
-    return see(depth, camera, mount)
+    return view_of(depth, camera, mount)
 
 
-def samples(sight: Sight, most_m: float = 60.0) -> tuple[np.ndarray, np.ndarray]:
+def samples(sight: DepthView, most_m: float = 60.0) -> tuple[np.ndarray, np.ndarray]:
     """Points (S, N, 3) along each known ray from its lower bound on, and which rays (N,) those are."""
     rays = sight.rays.reshape(-1, 3).astype(float)
     lower = sight.lower_m.ravel().astype(float)
@@ -82,13 +82,13 @@ def test_knowing_less_never_makes_anything_freer(seed, camera, roll, pitch, pick
     lower = before.lower_m.copy()
     rng = np.random.default_rng(picked)
     lower[rng.random(lower.shape) < rng.choice([0.001, 0.05, 0.5])] = np.nan
-    after = see(lower, camera, before.T_body_cam)
+    after = view_of(lower, camera, before.T_body_cam)
     chosen = ScanSettings()
     assert not freer(laser_scan(before, chosen), laser_scan(after, chosen)).any()
     direction = rng.normal(size=3)
     for room in (
-        lambda sight: room_along(sight, direction, 0.5, 3.0, 30.0),
-        lambda sight: room_below(sight, 0.5, 3.0, 30.0),
+        lambda sight: free_distance_along(sight, direction, 0.5, 3.0, 30.0),
+        lambda sight: height_above_ground(sight, 0.5, 3.0, 30.0),
     ):
         assert not freer(np.array(room(before)), np.array(room(after)))
 
@@ -121,8 +121,10 @@ def test_the_ball_touches_nothing_on_its_way(seed, camera, roll, pitch):
     direction = sight.T_body_cam[:3, 2] + rng.normal(scale=0.15, size=3)
     direction /= np.linalg.norm(direction)
     radius_m = 1.0
-    whole = see(np.where(np.isnan(sight.lower_m), np.float32(12.0), sight.lower_m), camera, sight.T_body_cam)
-    room_m = room_along(whole, direction, radius_m, 3.0, 30.0)
+    whole = view_of(
+        np.where(np.isnan(sight.lower_m), np.float32(12.0), sight.lower_m), camera, sight.T_body_cam
+    )
+    room_m = free_distance_along(whole, direction, radius_m, 3.0, 30.0)
     assert not math.isnan(room_m)
     points, _ = samples(whole)
     along = points @ direction
@@ -138,7 +140,7 @@ def test_the_scan_equals_rays_cast_in_the_level_frame():
     """A tilted drone between blocks: each bin beside an oracle that casts level rays over the slice's height."""
     world, camera = BlockWorld(3), Camera.from_fov(160, 120, 90.0)
     T_map_body = se3.make([-19.9, -4.0, 4.0], quaternions.from_euler_rpy([0.12, 0.2, 0.3]))
-    sight = see(
+    sight = view_of(
         world.render(T_map_body @ se3.T_BODY_OPTICAL, camera)[1], camera,
         _turned(level(T_map_body[:3, :3])) @ se3.T_BODY_OPTICAL,
     )  # fmt: skip
@@ -183,24 +185,24 @@ def _turned(R: np.ndarray) -> np.ndarray:
 
 def test_a_camera_that_looks_down_knows_nothing_ahead():
     looking_down = se3.look_at([0, 0, 0], [0, 0, -1])
-    sight = see(np.full((30, 40), 20.0, np.float32), PLAIN, looking_down)
+    sight = view_of(np.full((30, 40), 20.0, np.float32), PLAIN, looking_down)
     assert np.isnan(laser_scan(sight, ScanSettings())).all()
-    assert math.isnan(room_along(sight, np.array([1.0, 0, 0]), 0.5, 5.0, 30.0))
-    assert room_below(sight, 0.5, 5.0, 30.0) == pytest.approx(20.0, abs=0.05)
+    assert math.isnan(free_distance_along(sight, np.array([1.0, 0, 0]), 0.5, 5.0, 30.0))
+    assert height_above_ground(sight, 0.5, 5.0, 30.0) == pytest.approx(20.0, abs=0.05)
     nearest = nearest_obstacle(sight)
     assert nearest.distance_m == pytest.approx(20.0, abs=0.02)
     np.testing.assert_allclose(nearest.direction, DOWN, atol=0.04)
 
 
 def test_an_open_view_is_free_only_where_all_of_it_is_known():
-    sky = see(np.full((30, 40), 500.0, np.float32), PLAIN, se3.T_BODY_OPTICAL)
+    sky = view_of(np.full((30, 40), 500.0, np.float32), PLAIN, se3.T_BODY_OPTICAL)
     ranges = laser_scan(sight=sky, settings=ScanSettings())
     assert np.isposinf(ranges[140:221]).all(), "45 degrees to each side, less the edges"
     assert np.isnan(ranges[:134]).all()
     assert np.isnan(ranges[227:]).all()
     hole = sky.lower_m.copy()
     hole[15, 20] = np.nan
-    ranges = laser_scan(see(hole, PLAIN, se3.T_BODY_OPTICAL), ScanSettings())
+    ranges = laser_scan(view_of(hole, PLAIN, se3.T_BODY_OPTICAL), ScanSettings())
     assert np.isnan(ranges[178:180]).all()
     assert np.isposinf(ranges[190])
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pose2rgbd_ros.nodes.avoid_settings import AvoidSettings
-from pose2rgbd_ros.nodes.render_settings import RenderSettings
+from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
+from pose2rgbd_ros.nodes.render.settings import RenderSettings
 from pose2rgbd_ros.settings import check, from_flat, to_flat
 
 PRESETS = Path(__file__).resolve().parents[2] / "config" / "presets"

@@ -14,20 +14,21 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_fit import Pixels
-from pose2rgbd_ros.evaluation.calibrate_measure import bounds_of
+from pose2rgbd_ros.evaluation.depth_bounds import Pixels, bounds_of
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.rendering.calibration import (
+from pose2rgbd_ros.rendering.bounds import (
     CALIBRATION_FILE,
+    FEATURES,
     TABLES_FILE,
     Calibration,
+    IntervalTable,
+    depth_spread,
     load_calibration,
+    radius_px,
     save_calibration,
 )
-from pose2rgbd_ros.rendering.guard import Guard
-from pose2rgbd_ros.rendering.intervals import FEATURES, IntervalTable, depth_spread, radius_px
-from pose2rgbd_ros.rendering.pose_score import PoseScore, hull_distance
 from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.rendering.trust import Guard, PoseScore, hull_distance
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 DOWN = Rotation.from_euler("x", 180, degrees=True).as_matrix()

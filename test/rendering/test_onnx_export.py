@@ -11,8 +11,8 @@ import yaml
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.rendering import onnx_graph
-from pose2rgbd_ros.rendering.onnx_export import GRAPH_FILE, RECORD_FILE, export_checkpoint
+from pose2rgbd_ros.models.pose2rgbd import onnx
+from pose2rgbd_ros.rendering.export import GRAPH_FILE, RECORD_FILE, export_checkpoint
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -111,13 +111,13 @@ def test_folder_that_cannot_be_written(make_checkpoint: Any, poses: np.ndarray, 
 
 def test_graph_that_differs_is_refused(make_checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_checkpoint()
-    build = onnx_graph.build_graph
+    build = onnx.build_graph
 
     def wrong(model: Any, normalization: Any) -> Any:
         model.image_head.bias.data += 0.02
         return build(model, normalization)
 
-    monkeypatch.setattr(onnx_graph, "build_graph", wrong)
+    monkeypatch.setattr(onnx, "build_graph", wrong)
     with pytest.raises(UserError, match=r"not the network: .* rgb [23] of 255, depth .* of its range"):
         export_checkpoint(path)
     assert not (path / GRAPH_FILE).exists()

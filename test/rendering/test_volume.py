@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.rendering.volume import TrainedVolume
+from pose2rgbd_ros.rendering.trust import TrainedVolume
 
 
 def pose(position: tuple[float, ...], yaw_deg: float = 0.0) -> np.ndarray:

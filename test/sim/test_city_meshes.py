@@ -11,11 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.sim.city.city import City, CityConfig
-from pose2rgbd_ros.sim.city.config import SEASONS
-from pose2rgbd_ros.sim.city.ground_picture import SNOW
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import SEASONS, CityConfig, light
+from pose2rgbd_ros.sim.city.ground import SNOW
 from pose2rgbd_ros.sim.city.layout import make_layout
-from pose2rgbd_ros.sim.city.seasons import light
 from pose2rgbd_ros.sim.scene import Mesh, merge
 
 SMALL = 240.0

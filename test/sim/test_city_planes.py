@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.scene import merge
 
 APART_M = 0.02

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import yaml
 
+from pose2rgbd_ros.sim.bag import demo_config
 from pose2rgbd_ros.sim.city.config import CityConfig
-from pose2rgbd_ros.sim.demo import demo_config
-from pose2rgbd_ros.sim.flights import FlightConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
 
 
 def test_live_world_is_the_recorded_one(repository):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from support.town import ROOF_M, Town
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
-from pose2rgbd_ros.sim.flights.terrain import MARGIN_M
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
+from pose2rgbd_ros.sim.flights.route import MARGIN_M
 
 
 class Plain:

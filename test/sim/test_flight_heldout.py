@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from support.town import Town
 
-from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
-from pose2rgbd_ros.sim.flights.config import PLANS
-from pose2rgbd_ros.sim.flights.heldout import choose_lines
+from pose2rgbd_ros.sim.flights.config import PLANS, FlightConfig
+from pose2rgbd_ros.sim.flights.flight import Flight, choose_lines
+from pose2rgbd_ros.sim.flights.make import make_flight
 
 
 @settings(max_examples=200)

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from support.town import Town
 
 from pose2rgbd_ros.geometry import quaternions, se3
-from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
-from pose2rgbd_ros.sim.flights.config import PLANS
+from pose2rgbd_ros.sim.flights.config import PLANS, FlightConfig
+from pose2rgbd_ros.sim.flights.flight import Flight
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion, smooth_noise
 
 WAYPOINTS = "0 0 60\n90 0 60\n90 70 70\n-40 70 60\n-40 70 95\n-40 -60 95\n"

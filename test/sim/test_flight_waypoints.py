@@ -13,7 +13,9 @@ from support.town import Town
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions
-from pose2rgbd_ros.sim.flights import Flight, FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.flight import Flight
+from pose2rgbd_ros.sim.flights.make import make_flight
 
 
 def fly(folder: Path, text: str, city: Town | None = None, **changes: object) -> Flight:

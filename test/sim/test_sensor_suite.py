@@ -13,9 +13,8 @@ from support.swing import state_at
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.sim.sensors.clock import SensorClock, draw_clocks
 from pose2rgbd_ros.sim.sensors.config import Clocks, GpsSensor, SensorsConfig
-from pose2rgbd_ros.sim.sensors.measurement import Measurement
+from pose2rgbd_ros.sim.sensors.noise import Measurement, SensorClock, draw_clocks
 from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
 from pose2rgbd_ros.sim.state import DATUM, START_NS, true_stamp_ns
 

@@ -14,7 +14,6 @@ from support.swing import state_at
 
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.geodesy import wgs84_to_enu
-from pose2rgbd_ros.sim.sensors.barometer import altitude_m, pressure_pa
 from pose2rgbd_ros.sim.sensors.config import (
     Barometer,
     CameraSensor,
@@ -23,8 +22,8 @@ from pose2rgbd_ros.sim.sensors.config import (
     OdometrySensor,
     SensorsConfig,
 )
-from pose2rgbd_ros.sim.sensors.measurement import Measurement
-from pose2rgbd_ros.sim.sensors.noise import GaussMarkov
+from pose2rgbd_ros.sim.sensors.gps import altitude_m, pressure_pa
+from pose2rgbd_ros.sim.sensors.noise import GaussMarkov, Measurement
 from pose2rgbd_ros.sim.sensors.suite import SensorSuite
 from pose2rgbd_ros.sim.state import DATUM, BodyState, true_seconds, true_stamp_ns
 

@@ -18,7 +18,8 @@ import pytest
 
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
-from pose2rgbd_ros.dataset.importers.rosbag import ConvertConfig, convert
+from pose2rgbd_ros.convert.bag import convert
+from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.dataset.layout import parse_pose, parse_stamp, truth_folder
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -27,12 +28,11 @@ from pose2rgbd_ros.geometry.geodesy import wgs84_to_enu
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sim import bag as bag_module
-from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
+from pose2rgbd_ros.sim.bag import Recorder, SimBagConfig, write_sim_bag
 from pose2rgbd_ros.sim.city.city import City
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
-from pose2rgbd_ros.sim.recorder import Recorder
-from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.config import (
     Barometer,
     CameraSensor,
@@ -42,6 +42,7 @@ from pose2rgbd_ros.sim.sensors.config import (
     OdometrySensor,
     SensorsConfig,
 )
+from pose2rgbd_ros.sim.sensors.noise import SensorClock
 from pose2rgbd_ros.sim.state import DATUM, true_seconds, true_stamp_ns
 
 SENSORS = SensorsConfig(

@@ -13,16 +13,16 @@ import pytest
 import yaml
 from support.sim_datasets import BUSY, SMALL, city_of, command_line, files_of, share_world
 
-from pose2rgbd_ros.cli import sim as sim_command
-from pose2rgbd_ros.cli.sim_dataset import main as command
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import inspect
+from pose2rgbd_ros.dataset.layout import read_split
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.split_file import read_split
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.sim import cli as sim_command
 from pose2rgbd_ros.sim import state
+from pose2rgbd_ros.sim.cli import dataset_main as command
 from pose2rgbd_ros.sim.dataset import write_sim_dataset
-from pose2rgbd_ros.sim.flights import make_flight
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig

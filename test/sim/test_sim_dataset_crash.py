@@ -20,8 +20,8 @@ from support.stop_at import FullDisk, StopAt
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.sim import dataset
 from pose2rgbd_ros.sim import dataset as sim_dataset
-from pose2rgbd_ros.sim import dataset_frames
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 
 COMMAND = (
@@ -49,7 +49,7 @@ def few(tmp_path_factory) -> tuple[SimDatasetConfig, dict[str, bytes]]:
 @pytest.fixture
 def rendered(monkeypatch):
     """Rendering is done once for all interruptions of `few`; what is tested here is the writing."""
-    taken: dict[int, dataset_frames.Taken] = {}
+    taken: dict[int, dataset.Taken] = {}
     take_all = sim_dataset.take_all
 
     def from_memory(recipe, shots, processes):

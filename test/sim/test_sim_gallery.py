@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pose2rgbd_ros.cli.main import main
-from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.gallery import viewpoints
 
 SMALL = ["--city.extent-m", "200", "--flight.plan", "orbit", "--size", "64"]

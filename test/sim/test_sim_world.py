@@ -8,8 +8,10 @@ import pytest
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.sim.city.city import City, CityConfig
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.sensors.config import SensorsConfig
 from pose2rgbd_ros.sim.state import true_seconds, true_stamp_ns
 from pose2rgbd_ros.sim.vehicle import VehicleConfig

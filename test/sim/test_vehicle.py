@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions, se3
-from pose2rgbd_ros.sim.flights import FlightConfig, make_flight
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
 from pose2rgbd_ros.sim.vehicle_route import Router
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.clock_steps import STRAY, ClockGate, Passed
-from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
 from pose2rgbd_ros.streams.samples import PoseSample
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP, Frame, Settled, SyncConfig, Synchronizer
 

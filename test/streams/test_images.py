@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.pixel_buffer import is_cut_off_jpeg
-from pose2rgbd_ros.streams.images import compressed_size, decode_compressed, jpeg_tables, raw_image_to_rgb
+from pose2rgbd_ros.geometry.depth import is_cut_off_jpeg
+from pose2rgbd_ros.streams.samples import compressed_size, decode_compressed, jpeg_tables, raw_image_to_rgb
 
 WIDTH, HEIGHT = 6, 4
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)

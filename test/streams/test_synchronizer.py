@@ -11,10 +11,18 @@ import pytest
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
-from pose2rgbd_ros.streams.pose_source import ChainedPoses, FixedPose, RecordedPoses
+from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import PoseSample
-from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
+from pose2rgbd_ros.streams.synchronizer import (
+    ChainedPoses,
+    FixedPose,
+    Frame,
+    RecordedPoses,
+    Reject,
+    Settled,
+    SyncConfig,
+    Synchronizer,
+)
 
 MS = 1_000_000
 T0 = 1_700_000_000_000 * MS

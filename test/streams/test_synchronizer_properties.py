@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.streams.pose_buffer import PoseBuffer
-from pose2rgbd_ros.streams.pose_source import RecordedPoses
+from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import PoseSample
-from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
+from pose2rgbd_ros.streams.synchronizer import Frame, RecordedPoses, Reject, Settled, SyncConfig, Synchronizer
 
 MS = 1_000_000
 SECOND = 1_000 * MS

@@ -16,8 +16,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.aviation import gimbal_to_quat_map_cam
-from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84
+from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, gimbal_to_quat_map_cam
 
 DATUM = Datum(47.0, 8.0, 400.0)
 _PIXEL_M = 0.1

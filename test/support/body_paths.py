@@ -7,7 +7,7 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.common import conversions
 
 LOOKS_DOWN = se3.look_at(np.zeros(3), np.array([0.0, 0.0, -1.0]))  # T_body_cam
 

@@ -10,7 +10,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.common import conversions
 
 OPTICAL = "camera_optical"
 

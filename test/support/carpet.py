@@ -16,8 +16,7 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
-from pose2rgbd_ros.models.posegan.network import PoseGAN
-from pose2rgbd_ros.models.posegan.posenet import PoseNet
+from pose2rgbd_ros.models.posegan.network import PoseGAN, PoseNet
 from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 

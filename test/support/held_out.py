@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from pose2rgbd_ros.dataset.cache import frame_cache
+from pose2rgbd_ros.dataset.reader import frame_cache
 from pose2rgbd_ros.training.data import TrainingData
 
 

@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.common import conversions
 
 CAMERA = Camera.from_fov(64, 48, 60.0)
 DATUM = Datum(47.0, 8.0, 400.0)

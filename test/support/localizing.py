@@ -9,7 +9,7 @@ import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from pose2rgbd.msg import LocalizationStatus
 
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.common import conversions
 
 
 def matrix(message: PoseWithCovarianceStamped) -> np.ndarray:

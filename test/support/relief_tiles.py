@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from pose2rgbd_ros.models.relief.network import Relief
-from pose2rgbd_ros.models.relief.tiled import TiledRelief
-from pose2rgbd_ros.models.relief.tiling import tiled
+from pose2rgbd_ros.models.relief.tiles import TiledRelief, tiled
 
 
 def cut(whole: Relief, rows: int, columns: int) -> TiledRelief:

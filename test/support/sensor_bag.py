@@ -12,11 +12,11 @@ import numpy as np
 from pose2rgbd_ros.bags.messages import MessageFactory
 from pose2rgbd_ros.bags.writer import BagWriter
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.sim.bag import Recorder
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.flight import Flight
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.gl.view import View
-from pose2rgbd_ros.sim.recorder import Recorder
+from pose2rgbd_ros.sim.gl.camera import View
 from pose2rgbd_ros.sim.sensors.config import (
     Barometer,
     CameraSensor,

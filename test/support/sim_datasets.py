@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pose2rgbd_ros.sim import dataset, dataset_frames
-from pose2rgbd_ros.sim.city.city import City, CityConfig
+from pose2rgbd_ros.sim import dataset
+from pose2rgbd_ros.sim.city.city import City
+from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig
-from pose2rgbd_ros.sim.flights import FlightConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig
 
 # The smallest city, from above its roofs; one loop takes a second of rendering at these sizes.
 CITY = CityConfig(extent_m=200.0, max_height_m=20.0)
@@ -25,11 +26,11 @@ BUSY = replace(SMALL, city=replace(CITY, cars=12, people=60))
 def share_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until `monkeypatch` is undone, build a city and compile its shaders once for all datasets of this process."""
     monkeypatch.setattr(dataset, "City", city_of)
-    monkeypatch.setattr(dataset_frames, "City", city_of)
-    monkeypatch.setattr(dataset_frames, "Studio", _studio)
+    monkeypatch.setattr(dataset, "City", city_of)
+    monkeypatch.setattr(dataset, "Studio", _studio)
 
 
-class _KeptStudio(dataset_frames.Studio):
+class _KeptStudio(dataset.Studio):
     def close(self) -> None:
         """Kept for the next dataset."""
 

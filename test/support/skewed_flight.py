@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from pose2rgbd_ros.streams.alignment import motion
-from pose2rgbd_ros.streams.alignment.flow import COLUMNS, ROWS, FlowSignal
+from pose2rgbd_ros.alignment.flow import COLUMNS, ROWS, FlowSignal
+from pose2rgbd_ros.alignment.signals import MotionSignal, motion_from_positions, motion_from_velocities
 
 SECOND = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND
@@ -91,21 +91,21 @@ class SkewedFlight:
         """Of the motion's clock."""
         return START_NS + np.rint(t_s * SECOND).astype(np.int64)
 
-    def odometry(self, rate_hz: float = 50.0) -> motion.MotionSignal:
+    def odometry(self, rate_hz: float = 50.0) -> MotionSignal:
         """Velocity and turn rate in the body."""
         t = np.arange(-8.0, self.seconds + 8.0, 1 / rate_hz)
         zero = np.zeros(len(t))
         velocity = np.stack([self.at(self.speed, t)[:, 0], zero, zero], axis=-1)
         rates = np.stack([zero, zero, self.at(self.turn, t)[:, 0]], axis=-1)
         noisy = velocity + 0.05 * np.random.default_rng(self.seed + 2).standard_normal(velocity.shape)
-        return motion.from_velocities("odometry", self.stamps_ns(t), noisy, rates, of_body=True)
+        return motion_from_velocities("odometry", self.stamps_ns(t), noisy, rates, of_body=True)
 
-    def gps(self, rate_hz: float = 10.0, noise_m: float = 0.25) -> motion.MotionSignal:
+    def gps(self, rate_hz: float = 10.0, noise_m: float = 0.25) -> MotionSignal:
         """Positions with noise."""
         t = np.arange(-8.0, self.seconds + 8.0, 1 / rate_hz)
         position = np.concatenate([self.at(self.position, t), np.zeros((len(t), 1))], axis=1)
         noise = noise_m * np.random.default_rng(self.seed + 3).standard_normal(position.shape)
-        return motion.from_positions("GPS", self.stamps_ns(t), position + noise)
+        return motion_from_positions("GPS", self.stamps_ns(t), position + noise)
 
     def picture(self, t_s: float, size: tuple[int, int] = (128, 96), metres: float = 24.0) -> np.ndarray:
         """Grey pixels of a camera that looks straight down on a pattern, its top to the front."""

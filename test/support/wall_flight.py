@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image, Range
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes import conversions
+from pose2rgbd_ros.nodes.common import conversions
 
 CAMERA = Camera.from_fov(64, 48, 90.0)
 LIVE_CAMERA = Camera.from_fov(40, 40, 80.0)

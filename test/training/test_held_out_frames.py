@@ -12,16 +12,15 @@ import pytest
 import torch
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.cache import SealedFrameError
+from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.dataset.split_file import write_split
-from pose2rgbd_ros.evaluation.evaluate import measure
+from pose2rgbd_ros.dataset.reader import Dataset, SealedFrameError
+from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.evaluation.result import Evaluation
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, family_of
 from pose2rgbd_ros.training.data import TrainingData, mean_image, open_training_data
-from pose2rgbd_ros.training.judges import PictureJudge, PoseJudge
+from pose2rgbd_ros.training.evaluators import PictureEvaluator, PoseEvaluator
 from pose2rgbd_ros.training.trainer import train
 
 # The frames of a flight of 24, by what they do; between the sets lies a frame in none of them.
@@ -166,11 +165,11 @@ def test_normalisation_and_baselines_are_those_of_the_training_frames(flight: Pa
     assert data.normalization.depth_max == np.nanmax(known)
     rgb = data.cache.rgb[frames].astype(float)
     expected = np.abs(rgb.mean(axis=0) - data.cache.rgb[np.flatnonzero(ROLES == "choose")]).mean()
-    baseline = PictureJudge(data, torch.device("cpu")).baseline(data.split.choose)
+    baseline = PictureEvaluator(data, torch.device("cpu")).baseline(data.split.choose)
     assert baseline["rgb_mae_px"] == pytest.approx(expected, rel=1e-4)
     mean_m = dataset.T_map_cam[frames, :3, 3].mean(axis=0)
     apart_m = np.linalg.norm(dataset.T_map_cam[data.split.choose, :3, 3] - mean_m, axis=1)
-    found = PoseJudge(data, torch.device("cpu")).baseline(data.split.choose)
+    found = PoseEvaluator(data, torch.device("cpu")).baseline(data.split.choose)
     assert found["position_median_m"] == pytest.approx(np.median(apart_m), rel=1e-3)
 
 

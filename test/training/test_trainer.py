@@ -20,13 +20,13 @@ from support.two_processes import run_on_two_processes
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.evaluate import evaluate
+from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import open_training_data
-from pose2rgbd_ros.training.judges import PictureJudge
+from pose2rgbd_ros.training.evaluators import PictureEvaluator
 from pose2rgbd_ros.training.trainer import TrainResult, train
 
 
@@ -202,7 +202,7 @@ def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frame
 ) -> None:
     """With a value that only gets worse "best" keeps the first weights validated, "last" those of the end."""
     values = iter(range(1000))
-    monkeypatch.setattr(PictureJudge, "value", lambda *_: float(next(values)))
+    monkeypatch.setattr(PictureEvaluator, "value", lambda *_: float(next(values)))
     steps = {}
     for keep in ("best", "last"):
         out = tmp_path / keep

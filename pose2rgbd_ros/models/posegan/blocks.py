@@ -6,6 +6,9 @@ Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (201
 
 from __future__ import annotations
 
+import copy
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -161,3 +164,116 @@ class DBlock(nn.Module):
         h = self.conv2(functional.relu(self.norm2(self.conv1(h))))
         out: Tensor = h + self.shortcut(x)
         return out
+
+
+# A discriminator or regressor with its weights worked out: the same answers, without normalising them at each
+# query.
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@torch.no_grad()
+def plain(module: M) -> M:
+    """A copy in evaluation mode: spectral normalisation divided out, strided kernels summed."""
+    made = copy.deepcopy(module).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parent in list(made.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, Conv) and part.kernel_size == (3, 3) and part.resize in ("", "down"):
+                setattr(parent, name, _convolution(part))
+            elif isinstance(part, (Conv, Linear)):
+                part.weight.copy_(part.used_weight())
+                part.norm = nn.Identity()
+    return made.requires_grad_(False)
+
+
+def _convolution(part: Conv) -> nn.Module:
+    assert part.bias is not None
+    weight, stride = part.used_weight(), 1
+    if part.resize == "down":
+        weight, stride = spread_kernel(weight) / 4, 2
+    made = nn.Conv2d(
+        part.in_channels, part.out_channels, weight.shape[-1], stride, padding=1, device=weight.device
+    )
+    made.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+    made.bias = part.bias
+    return made
+
+
+class PlainCopy:
+    """Keeps the copy between queries; whoever changes the network calls `forget`."""
+
+    def __init__(self) -> None:
+        self._made: Any = None
+
+    def of(self, module: M) -> M:
+        """The network itself while it learns or somebody wants gradients, else its copy."""
+        if module.training or torch.is_grad_enabled():
+            return module
+        if self._made is None:
+            self._made = plain(module)
+        made: M = self._made
+        return made
+
+    def forget(self) -> None:
+        self._made = None
+
+    def __deepcopy__(self, memo: Any) -> PlainCopy:
+        return PlainCopy()
+
+
+# ResNet-18 and -34 as trunks of PoseNet, written after He et al., "Deep Residual Learning for Image
+# Recognition" (2016).
+
+
+STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+FIRST_CHANNELS = 64
+
+
+class BasicBlock(nn.Module):
+    """Twice conv 3 x 3 and BN, added to what came in; a 1 x 1 convolution fits that where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(h)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Images (B, 3, S, S) -> features (B, F), F = 512 at width 1: the network without its last layer."""
+
+    def __init__(self, name: str, width: float) -> None:
+        super().__init__()
+        channels = [max(4, round((FIRST_CHANNELS << stage) * width)) for stage in range(4)]
+        self.start = nn.Sequential(
+            nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        blocks: list[nn.Module] = []
+        before = channels[0]
+        for stage, count in enumerate(STAGES[name]):
+            for index in range(count):
+                blocks.append(BasicBlock(before, channels[stage], 2 if stage and index == 0 else 1))
+                before = channels[stage]
+        self.blocks = nn.Sequential(*blocks)
+        self.features = before
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, image: Tensor) -> Tensor:
+        pooled: Tensor = torch.mean(self.blocks(self.start(image)), dim=(2, 3))
+        return pooled

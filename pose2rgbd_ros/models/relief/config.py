@@ -2,16 +2,297 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.models.relief.scene_box import SceneBox, SceneBoxSettings
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Frames, Int64
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
+
+# Where the relief's volume lies, how large it is and how fine, from the training poses and what depth there
+# is.
+#
+# The volume's frame `vol` has z towards the cameras and its origin at the lowest corner of the box. Sizes
+# follow from
+# the footprint of a pixel on the surface: what is much finer than the images show cannot be learnt.
+
+
+logger = logging.getLogger(__name__)
+
+# Cameras that look within this angle of straight down on average see a landscape, whose up is the map's.
+NADIR_DEG = 65.0
+# Below this length of their mean, the viewing directions have no common one: the flight looks all around.
+COMMON_VIEW = 0.6
+# Sizes as multiples of a pixel's footprint, and the fewest and most layers that are chosen.
+# Finer than a pixel: many frames see a surface, each from elsewhere (docs/decisions/0011-relief-quality.md).
+CELLS_OF_PIXEL, LAYERS_OF_PIXEL, FEATURES_OF_PIXEL = 0.72, 1.05, 0.42
+FEWEST_LAYERS, MOST_LAYERS = 8, 64
+# Of the points, this share on each side of each horizontal axis, and below and above, may be wrong or not worth it.
+SIDE_SHARE, FLOOR_SHARE, TOP_SHARE = 0.003, 0.002, 0.0005
+# Cells much coarser than what a pixel shows make a picture nobody wants: then the user decides.
+COARSEST = 4.0
+MB = 1e6
+STORED_BYTES = 2  # half precision
+SEEN_BYTES = 1  # a vertex's mark that somebody saw it
+TRAINED_BYTES = 16  # float32 value, gradient and AdamW's two moments
+# Coarser maps and the coarse volume beside the finest map, as a share of it.
+BESIDE_FINEST_MAP = 1 / 3 + 1 / 4
+
+
+@dataclass(frozen=True)
+class SceneBoxSettings:
+    """What of the volume the user says; the rest is chosen from the flight."""
+
+    up: Literal["auto", "map", "view"] = setting(
+        "auto",
+        "z of the volume: map: up; view: against the mean viewing direction; auto: up where the flight looks down",
+    )
+    cell_m: float | None = setting(None, "side of an occupancy cell (0.7 of a pixel's footprint)", ge=1e-4)
+    layer_m: float | None = setting(
+        None, "height of an occupancy layer (1.5 cells, at most 64 layers)", ge=1e-4
+    )
+    feature_m: float | None = setting(None, "side of a feature cell (0.4 of a pixel's footprint)", ge=1e-4)
+    floor_m: float | None = setting(None, "z of the volume's floor (below nearly all known surface)")
+    top_m: float | None = setting(None, "z of the volume's top (above nearly all known surface)")
+    extent_m: float | None = setting(None, "side of the modelled square (all that was seen)", ge=1e-3)
+    middle_x_m: float | None = setting(None, "its middle along the volume's x (where most was seen)")
+    middle_y_m: float | None = setting(None, "its middle along the volume's y (where most was seen)")
+    model_mb: float = setting(192.0, "what the stored model may take; cells are coarsened to it", ge=1.0)
+    memory_mb: float = setting(4000.0, "what the volume may take while training", ge=1.0)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Points of the known surface: `points_map` (M, 3), their `depth_m` (M,) and the `frame` (M,) that saw them."""
+
+    points_map: Float64
+    depth_m: Float64
+    frame: Int64
+
+
+@dataclass(frozen=True)
+class SceneBox:
+    """Vertices of the occupancy at x = i * cell_m, y = j * cell_m, z = k * layer_m of `vol`."""
+
+    T_map_vol: Float64  # (4, 4)
+    shape: tuple[int, int, int]  # layers, rows (y), columns (x)
+    cell_m: float
+    layer_m: float
+    feature_m: float
+    pixel_m: float  # a training pixel's footprint on the surface, median
+
+    @property
+    def size_m(self) -> Float64:
+        """Extent (3,) along x, y, z."""
+        layers, rows, columns = self.shape
+        return np.array([(columns - 1) * self.cell_m, (rows - 1) * self.cell_m, (layers - 1) * self.layer_m])
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Rows and columns of the ground-plane feature map, whose texels also begin at the origin."""
+        x, y, _ = self.size_m
+        return int(np.ceil(y / self.feature_m)) + 1, int(np.ceil(x / self.feature_m)) + 1
+
+    def values(self, channels: int) -> int:
+        """How many numbers the occupancy and the feature maps of `channels` hold, about."""
+        maps = channels * int(np.prod(self.feature_shape))
+        return int(np.prod(self.shape)) + int(maps * (1 + BESIDE_FINEST_MAP))
+
+    def stored_mb(self, channels: int) -> float:
+        """Size of the checkpoint, in half precision."""
+        return (self.values(channels) * STORED_BYTES + int(np.prod(self.shape)) * SEEN_BYTES) / MB
+
+    def trained_mb(self, channels: int) -> float:
+        """Memory of the volume while it is trained: values, gradients and the optimiser's moments."""
+        return self.values(channels) * TRAINED_BYTES / MB
+
+
+def surface_points(
+    T_map_cam: Float64, depth_m: Frames, camera: Camera, frames: int = 256, points: int = 600
+) -> Surface:
+    """A sample of the known surface: about `points` pixels of each of `frames` frames, evenly spaced.
+
+    Args:
+        T_map_cam: (N, 4, 4) poses.
+        depth_m: N of (H, W), depth along the optical axis, NaN unknown.
+        camera: of these images.
+    """
+    chosen = np.unique(np.linspace(0, len(T_map_cam) - 1, min(frames, len(T_map_cam))).round().astype(int))
+    rays = camera.rays().reshape(-1, 3)
+    found: list[tuple[Float64, Float64, Int64]] = []
+    for index in chosen:
+        depth = np.asarray(depth_m[index], np.float64).reshape(-1)
+        known = np.flatnonzero(np.isfinite(depth) & (depth > 0) & np.isfinite(rays[:, 0]))
+        # Sparse depth gives all it has; of dense depth, another lattice of pixels in every frame.
+        step = max(1, len(known) // points)
+        known = known[int(index) % step :: step]
+        cam = rays[known] * depth[known, None]
+        found.append(
+            (se3.transform_points(T_map_cam[index], cam), depth[known], np.full(len(known), index, np.int64))
+        )
+    map_points, depths, owners = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Surface(map_points, depths, owners)
+
+
+def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "auto") -> Float64:
+    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else against their view."""
+    forward = T_map_cam[:, :3, 2]
+    mean = forward.mean(axis=0)
+    off_nadir_deg = np.degrees(np.arccos(np.clip(-forward[:, 2], -1, 1))).mean()
+    common = float(np.linalg.norm(mean))
+    looks_down = off_nadir_deg <= NADIR_DEG or common < COMMON_VIEW
+    if up == "map" or (up == "auto" and looks_down):
+        return np.eye(3)
+    if common < 1e-3:
+        raise UserError(
+            "the cameras look into all directions, so no volume faces them; use --relief.box.up map"
+        )
+    z = -mean / common
+    right = T_map_cam[:, :3, 0].mean(axis=0)
+    right = right - z * (right @ z)
+    if np.linalg.norm(right) < 1e-3:  # rolled all around: any direction across the view will do
+        right = np.cross(z, np.eye(3)[np.abs(z).argmin()])
+    x = right / np.linalg.norm(right)
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def choose_scene_box(
+    T_map_cam: Float64, camera: Camera, surface: Surface, config: SceneBoxSettings, channels: int = 8
+) -> SceneBox:
+    """The box of the training flight.
+
+    Args:
+        T_map_cam: (N, 4, 4) training poses.
+        camera: of the training images, for the size of a pixel on the surface.
+        surface: sample of what they saw (:func:`surface_points`).
+        channels: of the ground-plane feature map.
+
+    Raises:
+        UserError: nothing is known of the surface; the volume does not fit the memory allowed.
+    """
+    if len(surface.points_map) < 10:
+        raise UserError(
+            f"only {len(surface.points_map)} pixels of the training frames have a known depth, too few to tell where "
+            "the surface is; train with --relief.depth pictures"
+        )
+    rotation = volume_rotation(T_map_cam, config.up)
+    points = surface.points_map @ rotation
+    kept = supported(points)
+    low, high = _bounds(points[kept], config)
+    pixel_m = float(np.median(surface.depth_m[kept]) / np.sqrt(camera.fx * camera.fy))
+    box = _box(rotation, low, high, pixel_m, config, 1.0)
+    if box.stored_mb(channels) > config.model_mb:
+        box = _coarsened(rotation, low, high, pixel_m, config, channels)
+    needed = box.trained_mb(channels)
+    if needed > config.memory_mb:
+        raise UserError(_too_large(box, f"{needed:,.0f} MB to train", config, needed / config.memory_mb))
+    return box
+
+
+def supported(points: Float64) -> Bool:
+    """Which points (M, 3) have company: false depths lie scattered through space, surfaces are dense.
+
+    A point counts where its cube, a fortieth of the middle nine tenths' extent, and the 26 around it hold at least
+    1 of 20,000 points, and 3.
+    """
+    low, high = np.quantile(points, [0.05, 0.95], axis=0)
+    cube = max(float((high - low).max()) / 40, 1e-9)
+    # Far outliers are cut to a distance at which they stay alone; the integers stay small.
+    cells = np.clip(np.floor((points - low) / cube), -(2**18), 2**18).astype(np.int64)
+    keys = (cells + 2**19) @ np.array([1 << 40, 1 << 20, 1])
+    unique, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    total = np.zeros(len(unique), np.int64)
+    for step in np.ndindex(3, 3, 3):
+        neighbour = unique + (np.array(step) - 1) @ np.array([1 << 40, 1 << 20, 1])
+        at = np.minimum(np.searchsorted(unique, neighbour), len(unique) - 1)
+        total += np.where(unique[at] == neighbour, counts[at], 0)
+    enough = total[inverse] >= max(3, len(points) / 20_000)
+    return enough if enough.any() else np.ones(len(points), bool)
+
+
+def _bounds(points: Float64, config: SceneBoxSettings) -> tuple[Float64, Float64]:
+    """Lowest and highest corner (3,) of the box in the axes of `vol`."""
+    low = np.quantile(points, [SIDE_SHARE, SIDE_SHARE, FLOOR_SHARE], axis=0).diagonal().copy()
+    high = np.quantile(points, [1 - SIDE_SHARE, 1 - SIDE_SHARE, 1 - TOP_SHARE], axis=0).diagonal().copy()
+    if config.extent_m is not None:
+        middle = np.median(points, axis=0)
+        for axis, given in enumerate((config.middle_x_m, config.middle_y_m)):
+            middle[axis] = middle[axis] if given is None else given
+        low[:2], high[:2] = middle[:2] - config.extent_m / 2, middle[:2] + config.extent_m / 2
+    low[2] = low[2] if config.floor_m is None else config.floor_m
+    high[2] = high[2] if config.top_m is None else config.top_m
+    if not (high[:2] > low[:2]).all() or not high[2] >= low[2]:
+        raise UserError(
+            f"the modelled box has its floor at {low[2]:g} m and its top at {high[2]:g} m; "
+            "set --relief.box.floor-m below --relief.box.top-m"
+        )
+    return low, high
+
+
+def _box(
+    rotation: Float64, low: Float64, high: Float64, pixel_m: float, config: SceneBoxSettings, coarser: float
+) -> SceneBox:
+    """The box with every size that was not set `coarser` times its usual multiple of a pixel."""
+    cell_m = config.cell_m or CELLS_OF_PIXEL * pixel_m * coarser
+    feature_m = config.feature_m or FEATURES_OF_PIXEL * pixel_m * coarser
+    height = float(high[2] - low[2])
+    layer_m = config.layer_m or float(
+        np.clip(
+            LAYERS_OF_PIXEL * pixel_m * coarser,
+            height / (MOST_LAYERS - 4),
+            max(height / (FEWEST_LAYERS - 4), pixel_m),
+        )
+    )
+    # One layer below the lowest surface, which is the solid floor, and room for one crossing above the highest.
+    floor = low[2] - (layer_m if config.floor_m is None else 0.0)
+    layers = int(np.ceil((high[2] - floor) / layer_m - 1e-9)) + 2
+    columns, rows = (int(np.ceil((high[axis] - low[axis]) / cell_m)) + 1 for axis in (0, 1))
+    T_map_vol = np.eye(4)
+    T_map_vol[:3, :3] = rotation
+    T_map_vol[:3, 3] = rotation @ np.array([low[0], low[1], floor])
+    return SceneBox(T_map_vol, (layers, rows, columns), float(cell_m), layer_m, float(feature_m), pixel_m)
+
+
+def _coarsened(
+    rotation: Float64, low: Float64, high: Float64, pixel_m: float, config: SceneBoxSettings, channels: int
+) -> SceneBox:
+    """The finest box that fits `model_mb`; UserError where that is too coarse to be of use, or all sizes were set."""
+    for coarser in np.geomspace(1.0, COARSEST, 29)[1:]:
+        box = _box(rotation, low, high, pixel_m, config, float(coarser))
+        if box.stored_mb(channels) <= config.model_mb:
+            logger.info(
+                "a pixel shows %.3g m; the volume's cells are %.3g m so that the model stays below %g MB",
+                pixel_m,
+                box.cell_m,
+                config.model_mb,
+            )
+            return box
+    finest = _box(rotation, low, high, pixel_m, config, 1.0)
+    stored = finest.stored_mb(channels)
+    raise UserError(_too_large(finest, f"{stored:,.0f} MB", config, stored / config.model_mb))
+
+
+def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float) -> str:
+    """One line: how large the place is, what it would take, which setting makes it fit, how to part it."""
+    x, y, z = box.size_m
+    side = float(np.sqrt(x * y / factor)) * 0.95
+    # Occupancy and features both shrink with the square of the cell, or nearly so.
+    cell, feature = (size * np.sqrt(factor) * 1.05 for size in (box.cell_m, box.feature_m))
+    limit = "--relief.box.memory-mb" if "train" in what else "--relief.box.model-mb"
+    allowed = config.memory_mb if "train" in what else config.model_mb
+    return (
+        f"the place is too large: {x:,.0f} x {y:,.0f} x {z:,.0f} m in cells of {box.cell_m:.3g} m takes {what}, and "
+        f"{limit} allows {allowed:,.0f}; use --relief.box.cell-m {cell:.3g} --relief.box.feature-m {feature:.3g}, raise "
+        f"the limit, cut it into tiles (--relief.tiles), or train a {side:,.0f} m square of it (--relief.box.extent-m "
+        f"{side:.0f} with --relief.box.middle-x-m and --relief.box.middle-y-m)"
+    )
+
 
 DIRECT_CHANNELS = 3  # the first channels of the features are colour already
 LARGE_IMAGE_PX = 256  # from here on the shader takes 4 x 4 pixels together

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pose2rgbd_ros.models.relief import lookup_numba as kernels
-from pose2rgbd_ros.models.relief.march_numba import AVAILABLE
+from pose2rgbd_ros.models.relief import kernels
+from pose2rgbd_ros.models.relief.kernels import AVAILABLE
 
 Float32 = NDArray[np.float32]
 

@@ -16,23 +16,214 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.base import RenderTensors
 from pose2rgbd_ros.models.relief import march
-from pose2rgbd_ros.models.relief.config import ReliefConfig
-from pose2rgbd_ros.models.relief.features import Features
-from pose2rgbd_ros.models.relief.shader import Shader, extra_channels
-from pose2rgbd_ros.models.relief.volume import OccupancyVolume
-from pose2rgbd_ros.models.view import Pictures
+from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, ReliefConfig
+from pose2rgbd_ros.models.relief.kernels import march_fast
+from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
+
+# What surfaces look like: feature maps on the ground plane, mip levels and all, a coarse volume, and the sky.
+
+
+SKY_ROWS, SKY_COLUMNS = 16, 64
+# A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
+FULL_TEXELS, NONE_TEXELS = 2.0, 4.0
+
+
+class Features(nn.Module):
+    """Learned tables looked up where rays meet surfaces.
+
+    The ground-plane map is a sum of levels, each of twice the texel of the one before (a Laplacian pyramid whose
+    levels are learned by themselves). A level fades out where a pixel covers several of its texels, which is
+    what choosing a mip level does. The coarse volume tells apart what lies above one another.
+    """
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = [rows * columns for rows, columns in map(config.map_shape, range(config.levels))]
+        layers, rows, columns = config.coarse_shape
+        self.starts = [sum(sizes[:level]) for level in range(config.levels)]
+        # One row a texel, all levels in one table: one lookup sums what belongs to a point.
+        self.maps = nn.Parameter(torch.zeros(sum(sizes), config.channels))
+        self.coarse = nn.Parameter(torch.zeros(layers * rows * columns, config.coarse_channels))
+        self.sky = nn.Parameter(torch.zeros(SKY_ROWS * SKY_COLUMNS, config.channels))
+
+    def ground(self, points: Tensor, pixel_m: Tensor) -> Tensor:
+        """Features (N, C) of the ground-plane map at points (N, 3) that pixels of size `pixel_m` (N,) show."""
+        levels = range(self.config.levels)
+        shares = torch.stack([self.share(level, pixel_m) for level in levels], 1)
+        shapes, texels_m = zip(
+            *((self.config.map_shape(k), self.config.texel_m(k)) for k in levels), strict=True
+        )
+        return sample_maps(self.maps, points[:, :2], shares, self.starts, shapes, texels_m)
+
+    def share(self, level: int, pixel_m: Tensor) -> Tensor:
+        """How much (N,) a level counts for pixels of a size; the coarsest always counts."""
+        if level == self.config.levels - 1:
+            return torch.ones_like(pixel_m)
+        texels = pixel_m / self.config.texel_m(level)
+        return ((NONE_TEXELS - texels) / (NONE_TEXELS - FULL_TEXELS)).clamp(0.0, 1.0)
+
+    def volume(self, points: Tensor) -> Tensor:
+        """Features (N, Cv) of the coarse volume at points (N, 3)."""
+        cell_m = self.config.coarse_cell_m
+        position = points / points.new_tensor([cell_m, cell_m, self.config.coarse_layer_m])
+        return sample_grid(self.coarse, position, self.config.coarse_shape)
+
+    def sky_at(self, directions: Tensor) -> Tensor:
+        """Features (N, C) of rays (N, 3) that meet nothing."""
+        across = torch.linalg.vector_norm(directions[:, :2], dim=1)
+        elevation = torch.atan2(directions[:, 2], across) / torch.pi + 0.5
+        azimuth = torch.atan2(directions[:, 1], directions[:, 0]) / (2 * torch.pi) + 0.5
+        at = torch.stack([azimuth * (SKY_COLUMNS - 1), elevation * (SKY_ROWS - 1)], 1)
+        return lookup(self.sky, *bilinear(at, (SKY_ROWS, SKY_COLUMNS)))
+
+
+# A small convolutional network that turns what rays found into an image.
+
+
+EXTRA_CHANNELS = 5  # direction (3), logarithm of the depth, whether there is a surface
+
+
+class Shader(nn.Module):
+    """Residuals of colour and depth from features, at 1 / unshuffle of the resolution.
+
+    It mends what a lookup at single points cannot know: edges, thin things, what depends on the direction.
+    """
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        blocks = config.unshuffle**2
+        inputs = (config.channels + config.coarse_channels + EXTRA_CHANNELS) * blocks
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, config.width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.width, config.width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.width, 4 * blocks, 3, padding=1),
+        )
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) -> colour (B, 3, H, W), about 0..1, and residual depth (B, H, W) in metres."""
+        height, width = features.shape[-2:]
+        step = self.config.unshuffle
+        padded = functional.pad(features, (0, -width % step, 0, -height % step), mode="replicate")
+        residual = functional.pixel_shuffle(self.layers(functional.pixel_unshuffle(padded, step)), step)
+        residual = residual[..., :height, :width]
+        ground, coarse = (features[:, first : first + DIRECT_CHANNELS] for first in (0, self.config.channels))
+        return 0.5 + ground + coarse + residual[:, :3], residual[:, 3] * self.config.layer_m
+
+
+def extra_channels(direction: Tensor, depth: Tensor, found: Tensor, depth_scale_m: float) -> Tensor:
+    """(N, 5) of directions (N, 3), depths (N,) and whether they are of a surface (N,)."""
+    unit = functional.normalize(direction, dim=1)
+    far = torch.where(found, (depth / depth_scale_m).clamp(1e-3, 1e3), 1.0).log()
+    return torch.cat([unit, far[:, None], found[:, None].to(unit.dtype)], 1)
+
+
+# The occupancy of a place: logits on a grid, and rays through it.
+
+
+EMPTY_LOGIT = -1.0
+# Logits that differ by less across a surface do not say where it is.
+LEAST_GAP = 0.05
+
+
+class OccupancyVolume(nn.Module):
+    """Logits (L, Y, X) of solid matter at the vertices of a grid, and where anything was seen at all.
+
+    The paper's depth slices moved from the view into the world: each layer says where matter is at its height. Rays
+    are in the volume's frame and metres outside, in grid units (see march.py) inside.
+    """
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.logits = nn.Parameter(torch.full(config.shape, EMPTY_LOGIT))
+        # Vertices near a surface that some training frame saw; what a ray meets elsewhere is unknown.
+        self.register_buffer("seen", torch.zeros(config.shape, dtype=torch.uint8))
+        self.seen: Tensor
+        T_vol_map = se3.inverse(config.T_map_vol)
+        self.register_buffer("T_vol_map", torch.from_numpy(np.asarray(T_vol_map)), persistent=False)
+        self.T_vol_map: Tensor
+        self.register_buffer("step_m", torch.tensor(config.step_m), persistent=False)
+        self.step_m: Tensor
+
+    def rays(self, T_map_cam: Tensor, rays_cam: Tensor) -> tuple[Tensor, Tensor]:
+        """Rays of cameras in `vol`, float32: origins (B, 3) and directions (B, P, 3) per unit of depth.
+
+        T_map_cam (B, 4, 4) float64; rays_cam (P, 3) or (B, P, 3) with z = 1.
+        """
+        T_vol_cam = self.T_vol_map @ T_map_cam.to(self.T_vol_map.dtype)
+        directions = rays_cam.to(T_vol_cam.dtype) @ T_vol_cam[:, :3, :3].transpose(1, 2)
+        return T_vol_cam[:, :3, 3].float(), directions.float()
+
+    @torch.no_grad()
+    def hits(self, origin: Tensor, direction: Tensor) -> march.Hits:
+        """What rays (N, 3), (N, 3) meet; without gradients, t is the depth."""
+        return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m)
+
+    def depth(self, hits: march.Hits, origin: Tensor, direction: Tensor) -> Tensor:
+        """Depth (N,) of hits again, differentiable in the logits around the surface and in the rays; NaN without one.
+
+        By implicit differentiation: where the logit at the surface rises, the surface comes nearer by that much over
+        the logit's slope along the ray.
+        """
+        at_surface = torch.nonzero((hits.state == march.HIT) & (hits.t_after > hits.t_before))[:, 0]
+        t, gap = hits.t[at_surface], (hits.logit_after - hits.logit_before)[at_surface]
+        slope = gap.clamp(min=LEAST_GAP) / (hits.t_after - hits.t_before)[at_surface]
+        logit = self.sample(origin[at_surface] + t[:, None] * direction[at_surface])
+        depth = hits.t.index_put((at_surface,), t - (logit - logit.detach()) / slope)
+        if not origin.requires_grad:
+            return depth
+        at_floor = torch.nonzero(hits.state == march.FLOOR)[:, 0]
+        return depth.index_put((at_floor,), -origin[at_floor, 2] / direction[at_floor, 2])
+
+    def sample(self, points: Tensor) -> Tensor:
+        """Logits (N,) at points (N, 3) in metres."""
+        return sample_grid(self.logits, points / self.step_m, self.config.shape)[:, 0]
+
+    @torch.no_grad()
+    def mark_seen(self, points: Tensor) -> None:
+        """Call the corners of the cells around points (N, 3) in metres seen; points beside the box are left out."""
+        last = torch.tensor(self.seen.shape[::-1], device=points.device) - 1
+        cell = points / self.step_m
+        low = cell[((cell >= 0) & (cell <= last)).all(1)].long().clamp(max=last - 1)
+        for corner in torch.cartesian_prod(*3 * [torch.arange(2, device=points.device)]):
+            i, j, k = (low + corner).unbind(1)
+            self.seen[k, j, i] = 1
+
+    def seen_at(self, points: Tensor) -> Tensor:
+        """Whether (N,) the vertex nearest to points (N, 3) in metres is near a surface somebody saw.
+
+        Beside the box that of the box's border counts: the far field goes on like it.
+        """
+        last = torch.tensor(self.seen.shape[::-1], device=points.device) - 1
+        vertex = (points / self.step_m).nan_to_num(0.0).round().long()
+        i, j, k = vertex.clamp(min=torch.zeros_like(last), max=last).unbind(1)
+        return self.seen[k, j, i] > 0
+
 
 # Pixels of one pass on a CPU, 16 views of 128 x 128: indices, weights and features take more than 500 bytes each.
 PIXELS_AT_ONCE = 1 << 18
 
 
-class Rendering(NamedTuple):
+class ReliefOutput(NamedTuple):
     """What the network makes of B views of H x W pixels, for the loss; N = B H W.
 
     rgb: (B, 3, H, W), not yet clipped. depth: (B, H, W) of the surface, differentiable in the logits, NaN where none.
@@ -62,7 +253,7 @@ class Relief(nn.Module):
         self.features = Features(config)
         self.shader = Shader(config)
 
-    def forward(self, T_map_cam: Tensor, rays_cam: Tensor, focal_px: float) -> Rendering:
+    def forward(self, T_map_cam: Tensor, rays_cam: Tensor, focal_px: float) -> ReliefOutput:
         """Render.
 
         Args:
@@ -81,7 +272,7 @@ class Relief(nn.Module):
         features = self.surface_features(met, origin, direction, focal_px)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
-        return Rendering(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction)
+        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction)
 
     def surface_features(self, t: Tensor, origin: Tensor, direction: Tensor, focal_px: float) -> Tensor:
         """Inputs (N, C) of the shader for rays that meet a surface at t (N,), NaN none."""
@@ -96,19 +287,19 @@ class Relief(nn.Module):
         return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
 
     @torch.no_grad()
-    def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> Pictures:
-        """See :class:`ViewModel`; depth is NaN and confidence 0 where nothing was seen or nothing is met."""
+    def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
+        """See :class:`RenderModel`; depth is NaN and confidence 0 where nothing was seen or nothing is met."""
         rays = torch.from_numpy(camera.rays()).to(T_map_cam.device)
         at_once = len(T_map_cam)
         if T_map_cam.device.type == "cpu":
             at_once = max(1, PIXELS_AT_ONCE // (camera.width * camera.height))
         parts = [self._pictures(some, rays, focal_px(camera)) for some in T_map_cam.split(at_once)]
-        return Pictures(*map(_joined, zip(*parts, strict=True)))
+        return RenderTensors(*map(_joined, zip(*parts, strict=True)))
 
-    def _pictures(self, T_map_cam: Tensor, rays: Tensor, focal_px: float) -> Pictures:
+    def _pictures(self, T_map_cam: Tensor, rays: Tensor, focal_px: float) -> RenderTensors:
         return self.shown(self(T_map_cam, rays, focal_px))
 
-    def shown(self, made: Rendering) -> Pictures:
+    def shown(self, made: ReliefOutput) -> RenderTensors:
         """The pictures of a rendering made without gradients, with what is known of each pixel."""
         points = made.origin + made.hits.t[:, None] * made.direction
         known = torch.isfinite(made.hits.t) & self.volume.seen_at(points)
@@ -116,7 +307,7 @@ class Relief(nn.Module):
         depth = (made.depth + made.residual).clamp(min=0.0) / self.config.unit_m
         depth = torch.where(known.reshape(made.depth.shape), depth, torch.nan)
         has_depth = self.config.output == "rgbd"
-        return Pictures(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
+        return RenderTensors(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
 
 
 def _joined(images: tuple[Tensor | None, ...]) -> Tensor | None:

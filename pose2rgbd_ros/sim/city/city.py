@@ -7,25 +7,20 @@ import numpy.typing as npt
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sim.city.builder import MeshBuilder
-from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, raise_buildings
-from pose2rgbd_ros.sim.city.config import TEXTURES, CityConfig, stream
+from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
+from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, furnish_roofs, raise_buildings
+from pose2rgbd_ros.sim.city.config import SEASON_COLOURS, TEXTURES, CityConfig, light, stream
+from pose2rgbd_ros.sim.city.extras import HEIGHT_M, REACH_M, Clearance, Skyline, lamps
 from pose2rgbd_ros.sim.city.greenery import grow, plant, woods
-from pose2rgbd_ros.sim.city.ground_picture import GroundPicture
-from pose2rgbd_ros.sim.city.lamps import HEIGHT_M, REACH_M, lamps
+from pose2rgbd_ros.sim.city.ground import GroundPicture
 from pose2rgbd_ros.sim.city.layout import make_layout
-from pose2rgbd_ros.sim.city.paint_surfaces import paint_surfaces
-from pose2rgbd_ros.sim.city.paint_walls import paint_walls
-from pose2rgbd_ros.sim.city.placing import Clearance
 from pose2rgbd_ros.sim.city.plots import Plan, make_plan
-from pose2rgbd_ros.sim.city.roofscape import furnish_roofs
-from pose2rgbd_ros.sim.city.seasons import SEASONS, light
-from pose2rgbd_ros.sim.city.skyline import Skyline
-from pose2rgbd_ros.sim.city.solids import Solids, corners, grown
+from pose2rgbd_ros.sim.city.shapes import Solids, corners, grown
 from pose2rgbd_ros.sim.city.streets import Street, Surface, streets
+from pose2rgbd_ros.sim.city.surfaces import paint_surfaces
 from pose2rgbd_ros.sim.city.terrain import Ground, Relief
-from pose2rgbd_ros.sim.city.textures import TextureArray
 from pose2rgbd_ros.sim.city.traffic import VAN_HEIGHT_M, all_ways, cars, park, people, set_down
+from pose2rgbd_ros.sim.city.walls import paint_walls
 from pose2rgbd_ros.sim.scene import Scene
 
 CHUNK_M = 50.0
@@ -49,7 +44,7 @@ class City:
     def __init__(self, config: CityConfig = CityConfig()) -> None:  # noqa: B008  (frozen)
         settings.check(config)
         self.config = config
-        season = SEASONS[config.season]
+        season = SEASON_COLOURS[config.season]
         textures = TextureArray()
         rng = stream(config.seed, TEXTURES)
         paint_walls(textures, rng)
@@ -81,7 +76,7 @@ class City:
         self._built = built = Built(plan.buildings, self._ground)
         warp = self._ground.layout.warp
         solids = Solids(chunks, warp)
-        raise_buildings(built, solids, textures, self.config.seed, SEASONS[self.config.season].snow)
+        raise_buildings(built, solids, textures, self.config.seed, SEASON_COLOURS[self.config.season].snow)
         furnish_roofs(built, solids, textures, self.config.seed)
         self._skyline.add(warp.to_map(corners(grown(built.rects, 0.5))), built.top_m + CLUTTER_M)
         return GroundPicture(self.config, plan, built.rects)

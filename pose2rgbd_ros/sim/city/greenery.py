@@ -8,15 +8,13 @@ import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.sim.city import shapes
-from pose2rgbd_ros.sim.city.builder import MeshBuilder
-from pose2rgbd_ros.sim.city.config import CROWNS, TREES, WOODS, CityConfig, stream
-from pose2rgbd_ros.sim.city.ground_picture import GRASS, PAVED, GroundPicture
+from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
+from pose2rgbd_ros.sim.city.config import CROWNS, SEASON_COLOURS, TREES, WOODS, CityConfig, stream
+from pose2rgbd_ros.sim.city.extras import Clearance, poses_on, scaled, spread
+from pose2rgbd_ros.sim.city.ground import GRASS, PAVED, GroundPicture
 from pose2rgbd_ros.sim.city.layout import AVENUE, Layout
-from pose2rgbd_ros.sim.city.placing import Clearance, poses_on, scaled, spread
 from pose2rgbd_ros.sim.city.plots import Plan
-from pose2rgbd_ros.sim.city.seasons import SEASONS
 from pose2rgbd_ros.sim.city.terrain import Ground
-from pose2rgbd_ros.sim.city.textures import TextureArray
 
 BROAD, TALL, CONIFER = range(3)
 VARIANTS = 3  # crowns modelled of each kind
@@ -96,7 +94,7 @@ def grow(
 ) -> None:
     """Add the trees to a mesh."""
     rng = stream(config.seed, CROWNS)
-    season = SEASONS[config.season]
+    season = SEASON_COLOURS[config.season]
     turn = rng.uniform(0, 2 * np.pi, len(trees.plan))
     heading = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
     T = poses_on(ground, trees.plan, heading)
@@ -122,7 +120,7 @@ def woods(
 ) -> tuple[Float64, Float64, Float64]:
     """Add clumps of merged crowns in the country; returns their middles (N, 2), radii and tops (N,) in the map."""
     rng = stream(config.seed, WOODS)
-    season, half = SEASONS[config.season], ground.layout.half_m
+    season, half = SEASON_COLOURS[config.season], ground.layout.half_m
     centres: list[Float64] = []
     while len(centres) < 24:
         turn, reach = rng.uniform(0, 2 * np.pi), half * 1.45 + 1300 * rng.random() ** 1.6

@@ -9,16 +9,20 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sim.flights import plans_free, plans_lines
+from pose2rgbd_ros.sim.flights import plans
 from pose2rgbd_ros.sim.flights.config import OWN, FlightConfig, resolve
-from pose2rgbd_ros.sim.flights.flight import Flight, Lines
-from pose2rgbd_ros.sim.flights.heldout import choose_lines
+from pose2rgbd_ros.sim.flights.flight import Flight, Lines, choose_lines
 from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion, smooth_noise
-from pose2rgbd_ros.sim.flights.plans_street import street
-from pose2rgbd_ros.sim.flights.route import Route, without_holes
-from pose2rgbd_ros.sim.flights.terrain import Terrain, check_clearance, check_inside
+from pose2rgbd_ros.sim.flights.route import (
+    Route,
+    Terrain,
+    check_clearance,
+    check_inside,
+    waypoint_route,
+    without_holes,
+)
+from pose2rgbd_ros.sim.flights.streets import street
 from pose2rgbd_ros.sim.flights.timing import sample_times_s
-from pose2rgbd_ros.sim.flights.waypoints import waypoint_route
 
 CAMERA_OFFSET_M = (0.12, 0.0, -0.05)  # a little ahead of and below the body's centre
 MOST_GUARD_M = 5.0
@@ -28,11 +32,11 @@ _ATTITUDE_EVERY, _WANDER_EVERY = 6, 16  # nodes of the noise, in control points:
 _WANDER_AXES = np.array([1.0, 1.0, 0.3])  # height is kept better than place
 
 _PLANS: dict[str, Callable[[FlightConfig, Terrain | None], Route]] = {
-    "paper": lambda config, _: plans_lines.paper(config),
-    "lawnmower": lambda config, _: plans_lines.lawnmower(config),
-    "survey": lambda config, _: plans_lines.survey(config),
-    "orbit": lambda config, _: plans_free.orbit(config),
-    "walk": lambda config, _: plans_free.walk(config),
+    "paper": lambda config, _: plans.paper(config),
+    "lawnmower": lambda config, _: plans.lawnmower(config),
+    "survey": lambda config, _: plans.survey(config),
+    "orbit": lambda config, _: plans.orbit(config),
+    "walk": lambda config, _: plans.walk(config),
     "street": street,
     "waypoints": waypoint_route,
 }

@@ -7,6 +7,11 @@ depth). In software every pixel's arithmetic counts, so light is worked out at t
 
 from __future__ import annotations
 
+import moderngl
+
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.sim.scene import Light
+
 PLACE = """
 uniform vec2 shear;             // metres a shadow travels sideways for each metre down
 in vec3 position_m;
@@ -224,3 +229,60 @@ void main() {
 def source(*parts: str, defines: tuple[str, ...] = ()) -> str:
     """One shader of some parts, in a variant."""
     return "".join(["#version 330\n", *(f"#define {name}\n" for name in defines), *parts])
+
+
+# The shaders compiled: one set of programs for a scene.
+
+
+TEXTURES, GROUND, STATIC_SHADOWS, MOVER_SHADOWS, SAMPLES, DEPTH = range(6)  # texture units
+_UNITS = ("textures", "ground", "static_shadows", "mover_shadows", "samples", "signed_depth_m")
+
+
+class Programs:
+    """Programs by name; uniforms are set in all that have them.
+
+    chunks, ground, mover, sky: colour, and depth where not `averaged`; shaded_chunks, shaded_ground: the same with the
+    shadows of movers, a program of their own since a look at a second map is dear. resolve, depth, mover_depth: for averaged
+    pictures. shadow, mover_shadow: heights seen from the sun.
+    """
+
+    def __init__(self, context: moderngl.Context, averaged: bool, shadows: bool) -> None:
+        style = (*(("ROOT",) if averaged else ()), *(("SHADOWS",) if shadows else ()))
+
+        def program(vertex: tuple[str, ...], fragment: tuple[str, ...], *defines: str) -> moderngl.Program:
+            return context.program(source(*vertex, defines=defines), source(*fragment, defines=defines))
+
+        lit = (PLACE, CAMERA, VERTEX), (COLOUR, FRAGMENT)
+        depth = (PLACE, CAMERA, DEPTH_VERTEX), (DEPTH_FRAGMENT,)
+        shadow = (PLACE, SHADOW_VERTEX), (SHADOW_FRAGMENT,)
+        self.chunks = program(*lit, *style)
+        self.ground = program(*lit, *style, "GROUND")
+        moving = ("MOVER_SHADOWS",) if shadows else ()
+        self.shaded_chunks = program(*lit, *style, *moving)
+        self.shaded_ground = program(*lit, *style, *moving, "GROUND")
+        self.mover = program(*lit, *style, *moving, "MOVER")
+        self.sky = program((WHOLE_PICTURE,), (COLOUR, SKY_FRAGMENT), *style)
+        self.resolve = program((WHOLE_PICTURE,), (COLOUR, RESOLVE_FRAGMENT))
+        self.depth, self.mover_depth = program(*depth), program(*depth, "MOVER")
+        self.shadow, self.mover_shadow = program(*shadow), program(*shadow, "MOVER")
+        self._all = [value for value in vars(self).values() if isinstance(value, moderngl.Program)]
+        for unit, name in enumerate(_UNITS):
+            self.set(name, unit)
+
+    def set(self, name: str, value: object) -> None:
+        """Set a uniform in every program that uses it."""
+        for program in self._all:
+            if name in program:
+                program[name].value = value  # type: ignore[union-attr]
+
+    def set_light(self, light: Light) -> None:
+        """Sun, sky and haze."""
+        for name in ("sun_direction", "sun_rgb", "sky_rgb", "ground_rgb", "haze_rgb", "haze_per_m"):
+            self.set(name, getattr(light, name))
+
+    def set_samples(self, camera: Camera, across: int) -> None:
+        """The pixels that are drawn: `across` x `across` to a pixel of `camera`."""
+        fine = camera.resized(camera.width * across, camera.height * across)
+        left, top = (fine.cx + 0.5) / fine.fx, (fine.cy + 0.5) / fine.fy
+        self.set("ray_of_pixel", (1 / fine.fx, 1 / fine.fy, -left, -top))
+        self.set("across", across)

@@ -8,11 +8,19 @@ import numpy as np
 
 from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.config import ImuSensor
-from pose2rgbd_ros.sim.sensors.measurement import ImuReading, Measurement, StateAt, named
-from pose2rgbd_ros.sim.sensors.noise import Latency, RandomWalk, White, stream
-from pose2rgbd_ros.sim.sensors.periodic import PeriodicSensor
+from pose2rgbd_ros.sim.sensors.noise import (
+    ImuReading,
+    Latency,
+    Measurement,
+    PeriodicSensor,
+    RandomWalk,
+    SensorClock,
+    StateAt,
+    White,
+    named,
+    stream,
+)
 from pose2rgbd_ros.sim.state import true_seconds
 
 GRAVITY_MAP_MPS2: Float64 = np.array([0.0, 0.0, -9.80665])

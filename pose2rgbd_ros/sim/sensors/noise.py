@@ -3,12 +3,115 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.sim.sensors.config import Clocks
+from pose2rgbd_ros.sim.state import START_NS, BodyState, true_stamp_ns
+
+# What the sensors measure, in plain numpy, with the truth about each measurement.
+
+
+StateAt: TypeAlias = Callable[[float], BodyState]
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """An image to be rendered: the camera (4, 4) at `true_ns`, the middle of the exposure."""
+
+    true_ns: int
+    T_map_cam: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class GpsFix:
+    """A position of the antenna on the WGS-84 ellipsoid; covariance (3, 3) in ENU; status -1: no fix, values NaN."""
+
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+    covariance_m2: Float64
+    status: int
+
+
+@dataclass(frozen=True, eq=False)
+class OdometryReading:
+    """The pose of the body in `odom` (4, 4) and its twist in the body.
+
+    Covariances (6, 6) are of x, y, z and the turns about them: of the pose in the axes of `odom`, of the twist in the
+    body's.
+    """
+
+    T_odom_body: Float64
+    linear_mps: Float64
+    angular_radps: Float64
+    pose_covariance: Float64
+    twist_covariance: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class ImuReading:
+    """Angular velocity and specific force (+9.8 along z at rest), each (3,) in the body; variances are per axis."""
+
+    angular_velocity_radps: Float64
+    specific_force_mps2: Float64
+    quat_xyzw: Float64 | None  # of the body in the map; None: not measured
+    angular_velocity_variance: float
+    specific_force_variance: float
+    orientation_variance: float
+
+
+@dataclass(frozen=True)
+class PressureReading:
+    """Static pressure in Pascal."""
+
+    pressure_pa: float
+    variance_pa2: float
+
+
+Value: TypeAlias = Exposure | GpsFix | OdometryReading | ImuReading | PressureReading
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One message of a sensor.
+
+    `true_ns`: when it was measured (of an image: the middle of the exposure). `stamp_ns`: what the sensor's own clock
+    says about that. `arrival_ns`: when it arrives, in true time. `fault` names what befell this one, "" nothing;
+    `errors` are the numbers of the truth that go with it (measured minus true, biases), by name with unit.
+    """
+
+    sensor: str
+    true_ns: int
+    stamp_ns: int
+    arrival_ns: int
+    value: Value
+    fault: str = ""
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+
+class Sensor(Protocol):
+    """A sensor that is asked for one measurement after the other."""
+
+    name: str
+    next_true_ns: int
+
+    def take(self, state_at: StateAt) -> Measurement | None:
+        """Measure at `next_true_ns` and move on; None: this one was lost."""
+
+    def drawn(self) -> dict[str, object]:
+        """The faults that were drawn so far, ready for YAML."""
+
+
+def named(prefix: str, xyz: Float64, unit: str, axes: Sequence[str] = "xyz") -> dict[str, float]:
+    """Three numbers by name: prefix_x_unit and so on."""
+    return {f"{prefix}_{axis}_{unit}": float(number) for axis, number in zip(axes, xyz, strict=True)}
+
 
 SENSORS = ("camera", "gps", "odometry", "imu", "barometer", "clocks")
 _FIRST_STREAM = 1000  # of the sensors: city and flights draw from lower ones
@@ -100,3 +203,60 @@ class Latency:
         late_ms = self._fixed_ms + self._jitter_ms * self._rng.standard_exponential()
         self._last_ns = max(self._last_ns, ready_ns + round(late_ms * 1e6))
         return self._last_ns
+
+
+# Clocks that are wrong: each sensor stamps with its own.
+
+
+_AUTOPILOT = ("odometry", "imu", "barometer")
+
+
+@dataclass(frozen=True)
+class SensorClock:
+    """stamp = true + offset + drift * (true - start), in whole nanoseconds."""
+
+    offset_ns: int = 0
+    drift_ppm: float = 0.0
+
+    def stamp_ns(self, true_ns: int) -> int:
+        """What the clock shows at `true_ns`."""
+        return true_ns + self.offset_ns + round(self.drift_ppm * 1e-6 * (true_ns - START_NS))
+
+    def true_ns(self, stamp_ns: int) -> int:
+        """When the clock shows `stamp_ns`; the inverse, to the nanosecond."""
+        elapsed = stamp_ns - START_NS - self.offset_ns
+        drift = self.drift_ppm * 1e-6
+        return START_NS + elapsed - round(elapsed * drift / (1.0 + drift))
+
+
+def draw_clocks(config: Clocks, seed: int) -> dict[str, SensorClock]:
+    """A clock for every sensor, by its name."""
+    clocks: dict[str, SensorClock] = {}
+    for number, sensor in enumerate(name for name in SENSORS if name != "clocks"):
+        offset, drift = stream(seed, "clocks", number).uniform(-1.0, 1.0, 2)
+        clocks[sensor] = SensorClock(round(offset * config.offset_ms * 1e6), float(drift * config.drift_ppm))
+    if config.one_autopilot:
+        clocks.update(dict.fromkeys(_AUTOPILOT, clocks["odometry"]))
+    return clocks
+
+
+# What sensors that measure at even times have in common.
+
+
+class PeriodicSensor:
+    """The n-th measurement is taken at n / rate, exactly."""
+
+    name = ""
+
+    def __init__(self, rate_hz: float, clock: SensorClock, latency: Latency) -> None:
+        self._rate_hz, self._clock, self._latency = rate_hz, clock, latency
+        self._count = 0
+        self.next_true_ns = true_stamp_ns(0.0)
+
+    def _measured(self, value: Value, errors: Mapping[str, float], fault: str = "") -> Measurement:
+        """What was measured now; moves on to the next time."""
+        true_ns = self.next_true_ns
+        self._count += 1
+        self.next_true_ns = true_stamp_ns(self._count / self._rate_hz)
+        stamp_ns, arrival_ns = self._clock.stamp_ns(true_ns), self._latency.arrival_ns(true_ns)
+        return Measurement(self.name, true_ns, stamp_ns, arrival_ns, value, fault, errors)

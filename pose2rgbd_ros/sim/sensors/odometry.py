@@ -11,11 +11,19 @@ import math
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sim.sensors.clock import SensorClock
 from pose2rgbd_ros.sim.sensors.config import OdometrySensor
-from pose2rgbd_ros.sim.sensors.measurement import Measurement, OdometryReading, StateAt, named
-from pose2rgbd_ros.sim.sensors.noise import Latency, RandomWalk, White, stream
-from pose2rgbd_ros.sim.sensors.periodic import PeriodicSensor
+from pose2rgbd_ros.sim.sensors.noise import (
+    Latency,
+    Measurement,
+    OdometryReading,
+    PeriodicSensor,
+    RandomWalk,
+    SensorClock,
+    StateAt,
+    White,
+    named,
+    stream,
+)
 from pose2rgbd_ros.sim.state import true_seconds
 
 _SQRT_MIN = math.sqrt(60.0)

@@ -1,0 +1,224 @@
+"""`pose2rgbd convert SOURCE [SOURCE ...] OUT`: recordings, photographs or videos of one place to a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.alignment.align import AlignOptions, estimate_offset
+from pose2rgbd_ros.alignment.flow import FlowConfig
+from pose2rgbd_ros.alignment.plot import draw
+from pose2rgbd_ros.convert.convert import convert_sources
+from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
+from pose2rgbd_ros.convert.signals import measure
+from pose2rgbd_ros.dataset.inspect import draw_slices, inspect
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.formats.exporting import export_dataset
+from pose2rgbd_ros.formats.importing import import_datasets
+from pose2rgbd_ros.formats.settings import ExportConfig, ImportConfig
+
+
+@dataclasses.dataclass
+class ConvertArguments:
+    """Convert recordings, photographs or videos of one place into a dataset.
+
+    A source is a bag (ROS 1 .bag; ROS 2 folder, .db3 or .mcap), a folder of photographs with GPS, or a video; a flight
+    log (.gpx, .csv, .srt) is named beside its video.
+    """
+
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="SOURCE [SOURCE ...] OUT",
+            help="the sources, all of one kind, and last the dataset's folder",
+            help_behavior_hint="(required)",
+        ),
+    ]
+    strict: bool = False
+    """warnings are errors: the exit status is 1; the dataset is kept"""
+    options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=ConvertConfig
+    )
+    photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
+    video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
+
+
+def convert_main(argv: list[str]) -> int:
+    """Convert, and print what was done; 1 with warnings and --strict. UserError when the input is wrong."""
+    arguments = tyro.cli(ConvertArguments, args=argv, prog="pose2rgbd convert")
+    if len(arguments.paths) < 2:
+        raise UserError(
+            "convert needs a source (bag, folder of photographs, video) and, last, the folder of the dataset to make"
+        )
+    *sources, out = arguments.paths
+    report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
+    print(report.summary())
+    if problem := report.problem(arguments.strict):
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+# `pose2rgbd import SOURCE [SOURCE ...] DATASET`: other tools' datasets to one of ours.
+
+
+@dataclasses.dataclass
+class ImportArguments:
+    """Import datasets of one place: nerfstudio, TUM RGB-D, KITTI odometry, EuRoC, 7-Scenes, Cambridge, COLMAP (text)."""
+
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="SOURCE [SOURCE ...] DATASET",
+            help="the folders to import, and last the folder of the dataset to make",
+            help_behavior_hint="(required)",
+        ),
+    ]
+    strict: bool = False
+    """warnings are errors: the exit status is 1; the dataset is kept"""
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ImportConfig)
+
+
+def import_main(argv: list[str]) -> int:
+    """Import, and print what was done; 1 with warnings and --strict. UserError when the input is wrong."""
+    arguments = tyro.cli(ImportArguments, args=argv, prog="pose2rgbd import")
+    if len(arguments.paths) < 2:
+        raise UserError("import needs a source and, last, the folder of the dataset to make")
+    *sources, out = arguments.paths
+    report = import_datasets(sources, out, arguments.options)
+    print(report.summary())
+    if arguments.strict and report.warnings:
+        print(f"error: {counted(len(report.warnings), 'warning')} (--strict); {out} is kept", file=sys.stderr)
+        return 1
+    return 0
+
+
+# `pose2rgbd sync RECORDING`: how far the clock of the images is from that of the poses.
+
+
+@dataclasses.dataclass
+class SyncArguments:
+    """Tell what to add to the stamps of the images so that they are by the clock of the poses, and how sure that is.
+
+    The motion of the picture is compared with that of the vehicle, so both must change: an answer is given where the
+    recording holds one, else why it does not.
+    """
+
+    recording: Annotated[Path, tyro.conf.Positional]
+    """a recording (ROS 1 .bag; ROS 2 folder, .db3 or .mcap) or a dataset's folder"""
+    out: Path | None = None
+    """folder for sync.png and sync.yaml (default: the working directory)"""
+    align: Annotated[AlignOptions, tyro.conf.arg(name="")] = dataclasses.field(default_factory=AlignOptions)
+    strict: bool = False
+    """warnings are errors: the exit status is 1"""
+    flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+    reading: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
+
+
+def sync_main(argv: list[str]) -> int:
+    """Print the answer, write picture and numbers. 1 without an answer, or with warnings and --strict.
+
+    UserError when the input is wrong.
+    """
+    arguments = tyro.cli(SyncArguments, args=argv, prog="pose2rgbd sync")
+    for config in (arguments.align, arguments.flow, arguments.reading):
+        settings.check(config)
+    out = arguments.out or Path()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be made a folder ({error.strerror or error})") from error
+    signals = measure(arguments.recording, arguments.reading, arguments.flow)
+    flow, motion = signals.flow, signals.motion
+    found = estimate_offset(flow, motion, arguments.align)
+    told = {"notes": signals.notes, "warnings": signals.warnings}
+    settings.write_yaml(out / "sync.yaml", {"recording": str(arguments.recording), **told, **found.to_dict()})
+    print(found.summary())
+    looked = found.looked(arguments.align)
+    if looked:
+        print(f"looked at {looked}")
+    if len(flow) > 1:
+        draw(flow, motion, found, out / "sync.png", arguments.align)
+        print(f"picture   {out / 'sync.png'}")
+    print(f"numbers   {out / 'sync.yaml'}")
+    if found.observable:
+        print(f"use it    pose2rgbd convert --sync apply, or --image-time-offset-s={found.offset_s:.3f}")
+    for note in signals.notes:
+        print(f"note: {note}")
+    for warning in signals.warnings:
+        print(f"warning: {warning}")
+    if arguments.strict and signals.warnings:
+        print(f"error: {counted(len(signals.warnings), 'warning')} (--strict)", file=sys.stderr)
+        return 1
+    return 0 if found.observable else 1
+
+
+# `pose2rgbd inspect DATASET`: what is in it.
+
+
+MOST_FRAMES = 300  # a picture of more is too tall to draw
+
+
+@dataclass
+class InspectArguments:
+    """Print a summary of a dataset and draw a contact sheet and its track."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """the dataset's folder"""
+    out: Path | None = None
+    """folder for summary.txt, contact_sheet.png and track.png (default: DATASET/inspect)"""
+    frames: int = 12
+    """frames on the contact sheet"""
+    strict: bool = False
+    """warnings are errors: the exit status is 1"""
+    slices: int = 0
+    """draw frames cut into so many depth slices as well, as slices.png; 0: do not"""
+
+
+def inspect_main(argv: list[str]) -> int:
+    """Print the summary and where the pictures are; 1 with warnings and --strict. UserError for a damaged dataset."""
+    arguments = tyro.cli(InspectArguments, args=argv, prog="pose2rgbd inspect")
+    if not 1 <= arguments.frames <= MOST_FRAMES:
+        raise UserError(f"--frames is {arguments.frames}; it must be 1 to {MOST_FRAMES}")
+    dataset = Dataset(arguments.dataset)
+    result = inspect(dataset, arguments.out, arguments.frames)
+    print(result.text)
+    print(f"{'pictures':<9} {result.contact_sheet}\n{'':<9} {result.track}")
+    if arguments.slices:
+        path = result.track.with_name("slices.png")
+        draw_slices(dataset, path, arguments.slices)
+        print(f"{'':<9} {path}")
+    if arguments.strict and result.warnings:
+        print(f"error: {counted(result.warnings, 'warning')} (--strict)", file=sys.stderr)
+        return 1
+    return 0
+
+
+# `pose2rgbd export DATASET OUT --format NAME`: a dataset in another tool's format.
+
+
+@dataclasses.dataclass
+class ExportDatasetArguments:
+    """Write a dataset in another tool's format. OUT appears when it is complete."""
+
+    dataset: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET", help="the dataset's folder")
+    ]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help="the folder to make")]
+    options: Annotated[ExportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ExportConfig)
+
+
+def export_dataset_main(argv: list[str]) -> int:
+    """Export, and print what was done. UserError when the input is wrong."""
+    arguments = tyro.cli(ExportDatasetArguments, args=argv, prog="pose2rgbd export")
+    print(export_dataset(arguments.dataset, arguments.out, arguments.options).summary())
+    return 0

@@ -1,0 +1,273 @@
+"""`pose2rgbd train DATASET`: a dataset becomes a model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
+from pose2rgbd_ros.errors import counted
+from pose2rgbd_ros.training.config import TrainConfig
+
+
+@dataclasses.dataclass
+class TrainArguments:
+    """Train a network on a dataset. Ctrl-C saves; --resume goes on. With torchrun it trains on several devices."""
+
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
+    out: Annotated[Path | None, tyro.conf.arg(help="folder of the run (default: runs/DATASET-MODEL)")] = None
+    resume: Annotated[bool, tyro.conf.arg(help="go on with the run in this folder")] = False
+    options: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
+
+
+def train_main(argv: list[str]) -> int:
+    """Train, and say how good the model is. Exit status 1 when it collapsed, 130 when interrupted."""
+    arguments = tyro.cli(TrainArguments, args=argv, prog="pose2rgbd train")
+    from pose2rgbd_ros.training.trainer import train  # torch only once it is needed
+
+    name = f"{arguments.dataset.resolve().name}-{arguments.options.model}"
+    out = arguments.out or Path("runs") / name
+    result = train(arguments.dataset, out, arguments.options, arguments.resume)
+    if not result.scores:  # process 0 of several has told it
+        return 0
+    frames = {
+        "choose": "held-out frames that may choose the weights",
+        "train": "frames trained on, since too few are held out to choose by",
+    }[result.scored_on]
+    print(f"{frames}: {result.description}")
+    print(f"pose2rgbd evaluate {out} {arguments.dataset} measures on the frames that nothing has looked at")
+    print(
+        f"{counted(result.images, 'image')} ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model {result.checkpoint}"
+    )
+    if result.interrupted:
+        print(f"interrupted; go on with the same command and --resume --out {out}")
+        return 130
+    if result.collapsed:
+        print(
+            "the network answers nearly one image, whatever the pose: train longer, or with a lower --learning-rate"
+        )
+        return 1
+    return 0
+
+
+# `pose2rgbd evaluate CHECKPOINT DATASET`: a table, pictures and a page, of the pictures or of the poses a
+# model gives.
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Measure a model on frames it was not trained on: its pictures against the mean image and the nearest training
+    frame; the poses found by posegan and posenet against the mean pose and whatever --finders names."""
+
+    checkpoint: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(help="checkpoint, or the run folder around it")
+    ]
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")
+    ] = None
+    split: Annotated[
+        Literal["checkpoint", "choose", "dataset", "segments", "random", "lines+random", "all"],
+        tyro.conf.arg(
+            help="frames to measure on; checkpoint: those its training held out to judge by; choose: those held out "
+            "that may have chosen its weights; dataset: those of its split.txt"
+        ),
+    ] = "checkpoint"
+    size: Annotated[
+        int | None,
+        tyro.conf.arg(
+            help="side of the pictures in pixels, for relief, warp and gsplat (default: as trained)"
+        ),
+    ] = None
+    training_dataset: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="the dataset trained on, for the baselines, when DATASET is another recording of the place"
+        ),
+    ] = None
+    finders: Annotated[
+        tuple[Literal["retrieval", "retrieval-inter", "structure", "mean-pose"], ...],
+        tyro.conf.arg(
+            help="what found poses are compared with; all but mean-pose look at every training frame first"
+        ),
+    ] = ("mean-pose",)
+    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
+
+
+def evaluate_main(argv: list[str]) -> int:
+    """Print the table and where the report is. UserError for a bad checkpoint or dataset."""
+    arguments = tyro.cli(EvaluateArguments, args=argv, prog="pose2rgbd evaluate")
+    from pose2rgbd_ros.evaluation.pictures import evaluate  # torch only once it is needed
+    from pose2rgbd_ros.evaluation.poses import evaluate_poses
+    from pose2rgbd_ros.models.base import PoseModel, RenderModel
+    from pose2rgbd_ros.training.checkpoint import load_checkpoint
+
+    is_run = (arguments.checkpoint / "checkpoint").is_dir()
+    out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
+    size, finders = values.pop("size"), values.pop("finders")
+    network = load_checkpoint(arguments.checkpoint).network()
+    finds, shows = isinstance(network, PoseModel), isinstance(network, RenderModel)
+    if finds:
+        print(evaluate_poses(**{**values, "out": out}, finders=finders).table())
+    if shows or not finds:
+        pictures = out / "pictures" if finds else out
+        print(
+            ("\nIts pictures:\n\n" if finds else "")
+            + evaluate(**{**values, "out": pictures, "size": size}).table()
+        )
+    print(f"\nlook at {out / 'index.html'}")
+    return 0
+
+
+# `pose2rgbd calibrate RUN DATASET`: how far a model can be trusted, from held-out frames.
+
+
+@dataclass(frozen=True)
+class CalibrateArguments:
+    """Learn from held-out frames how far a model can be trusted, and write it beside its weights.
+
+    A model that shows depth: the renderer gives each depth a lower and an upper bound afterwards, and NaN where no
+    held-out frame vouches for it. A model that finds poses: they get a covariance, and images unlike the place are
+    rejected.
+    """
+
+    checkpoint: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="RUN", help="checkpoint, or the run folder around it"),
+    ]
+    dataset: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(
+            help="the dataset trained on, whose held-out frames are taken; or another recording of the place"
+        ),
+    ]
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="folder of the page (default: report beside the checkpoint)")
+    ] = None
+    level: Annotated[float, tyro.conf.arg(help="depth: share of depths that the interval should hold")] = 0.9
+    false_safe: Annotated[
+        float,
+        tyro.conf.arg(
+            help="depth: largest share of known pixels whose lower bound exceeds the truth by margin-m"
+        ),
+    ] = 0.005
+    margin_m: Annotated[float, tyro.conf.arg(help="depth: metres of a false-safe lower bound")] = 2.0
+    true_accept: Annotated[
+        float, tyro.conf.arg(help="poses: share of held-out images that should be accepted")
+    ] = 0.95
+    crops: Annotated[
+        Literal[1, 5, 9],
+        tyro.conf.arg(
+            help="poses: crops of an image that are looked at; 1 is quickest, more tell doubts by their spread"
+        ),
+    ] = 5
+    training_dataset: Annotated[
+        Path | None,
+        tyro.conf.arg(help="poses: the dataset trained on, when DATASET is another recording of the place"),
+    ] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
+
+
+def calibrate_main(argv: list[str]) -> int:
+    """Calibrate, print the figures and where the page is. UserError for a bad checkpoint, dataset or goal."""
+    arguments = tyro.cli(CalibrateArguments, args=argv, prog="pose2rgbd calibrate")
+    from pose2rgbd_ros.models.base import PoseModel  # torch only once it is needed
+    from pose2rgbd_ros.training.checkpoint import load_checkpoint
+    from pose2rgbd_ros.training.trainer import pick_device
+
+    is_run = (arguments.checkpoint / "checkpoint").is_dir()
+    out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
+    calibrate = _poses if isinstance(load_checkpoint(arguments.checkpoint).network(), PoseModel) else _depth
+    print(calibrate(arguments, pick_device(arguments.device), out))
+    print(f"look at {out / 'calibration.html'}")
+    return 0
+
+
+def _depth(arguments: CalibrateArguments, device: str, out: Path) -> str:
+    from pose2rgbd_ros.evaluation.calibrate_depth import calibrate
+    from pose2rgbd_ros.evaluation.depth_bounds import Goal
+
+    goal = Goal(arguments.level, arguments.false_safe, arguments.margin_m)
+    return calibrate(arguments.checkpoint, arguments.dataset, goal, device, out).line()
+
+
+def _poses(arguments: CalibrateArguments, device: str, out: Path) -> str:
+    from pose2rgbd_ros.evaluation.calibrate_poses import LocalizerGoal, calibrate_localizer
+
+    goal = LocalizerGoal(arguments.true_accept, arguments.crops)
+    return calibrate_localizer(
+        arguments.checkpoint, arguments.dataset, goal, device, out, arguments.training_dataset
+    ).line()
+
+
+# `pose2rgbd export`: of a checkpoint, its fast ONNX graph; of a dataset, another tool's dataset
+# (`export_dataset`).
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Make CHECKPOINT/renderer.onnx of base or slice, for a CPU; of gsplat, splats.ply for other viewers.
+
+    The graph is compared with the network on training poses and kept only when they agree. The renderer does the same
+    by itself when the graph is missing or stale; this command tells the figures, and prepares a read-only installation.
+    """
+
+    checkpoint: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="CHECKPOINT", help="checkpoint directory, or the run folder around it"),
+    ]
+    force: Annotated[bool, tyro.conf.arg(help="make the graph anew even if it is current")] = False
+
+
+def export_main(argv: list[str]) -> int:
+    """Run the command; UserError for a bad checkpoint, a graph that differs from its network, or a bad dataset."""
+    if _is_help(argv):
+        return _help()
+    if _is_of_dataset(argv):
+        from pose2rgbd_ros.cli import data
+
+        return data.export_dataset_main(argv)
+    config = tyro.cli(ExportConfig, args=argv, prog="pose2rgbd export")
+    from pose2rgbd_ros.models.gsplat.export import export_splats
+    from pose2rgbd_ros.rendering.export import export_checkpoint  # torch only once it is needed
+
+    splats = export_splats(config.checkpoint)
+    if splats is not None:
+        print(f"{splats} written ({splats.stat().st_size / 1e6:.1f} MB); other viewers of splats read it")
+        return 0
+    started = time.perf_counter()
+    exported = export_checkpoint(config.checkpoint, force=config.force)
+    verb = "is current" if exported.reused else f"written in {time.perf_counter() - started:.1f} s"
+    print(f"{exported.path} {verb} ({len(exported.graph) / 1e6:.1f} MB)")
+    print(exported.comparison)
+    return 0
+
+
+def _is_help(argv: list[str]) -> bool:
+    return bool(argv) and all(argument in ("-h", "--help") for argument in argv)
+
+
+def _is_of_dataset(argv: list[str]) -> bool:
+    """Whether a dataset is to be exported: a format was asked for, or a dataset's folder given."""
+    asked = any(argument.split("=")[0] == "--format" for argument in argv)
+    folders = [Path(argument) for argument in argv if not argument.startswith("-")]
+    return asked or any((folder / ASSOCIATIONS).is_file() for folder in folders[:1])
+
+
+def _help() -> int:
+    """Both uses of the command."""
+    from pose2rgbd_ros.cli import data
+
+    print("A checkpoint is exported to ONNX, a dataset to another tool's format:\n")
+    for arguments in (ExportConfig, data.ExportDatasetArguments):
+        with contextlib.suppress(SystemExit):
+            tyro.cli(arguments, args=["--help"], prog="pose2rgbd export")
+        print()
+    return 0

@@ -1,0 +1,1 @@
+"""Recordings, photographs and videos to a dataset."""

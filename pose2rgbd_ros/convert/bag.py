@@ -1,0 +1,459 @@
+"""Second pass over a recording: images stream by, meet their depth and their pose, and become frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.bags.reader import BagReader, open_bag
+from pose2rgbd_ros.bags.topics import FIX_TYPES, RequestedTopics, TopicChoice, choose_topics
+from pose2rgbd_ros.convert.bag_poses import BagPoses, TrackOptions
+from pose2rgbd_ros.convert.clocks import StampCorrections, find_clocks
+from pose2rgbd_ros.convert.image_clock import ImageTimeOffset, find_image_clock
+from pose2rgbd_ros.convert.report import BagReport
+from pose2rgbd_ros.convert.report import ConvertReport as ConvertReport
+from pose2rgbd_ros.convert.settings import ConvertConfig
+from pose2rgbd_ros.convert.sink import FrameSink, Target
+from pose2rgbd_ros.dataset.encode import camera_of_images
+from pose2rgbd_ros.dataset.filters import FrameFilter, flight_phase, ground_z_m, tell_phase
+from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.layout import require_distinct
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta, simulation_of
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry import depth as depth_rules
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.poses import camera_pose, gps
+from pose2rgbd_ros.poses.camera_pose import CameraTrajectory
+from pose2rgbd_ros.streams.samples import ImageSample
+from pose2rgbd_ros.streams.synchronizer import TIME_JUMP, Frame, Reject, Settled, SyncConfig, Synchronizer
+
+_SECOND = 1_000_000_000
+# Whole messages of raw images wait in memory for their depth: fewer than live.
+_MOST_WAITING = 30
+# Poses for this part of the images are enough to look no further.
+_GOOD = 0.5
+
+
+class Recording:
+    """One recording on its way into a dataset. UserError when it lacks what is needed."""
+
+    def __init__(self, target: Target, reader: BagReader, report: BagReport) -> None:
+        self._target = target
+        self._config = target.config
+        self._reader = reader
+        self._report = report
+        self._first_pass = read_poses(reader, self._config)
+        self._topics, self._clocks = self._first_pass.topics, self._first_pass.options.clocks
+        for warning in (*self._first_pass.warnings, *self._clocks.warnings):
+            report.warn(warning)
+        self._track, self._datum = self._place_on_earth()
+        self._image_received_ns: tuple[int, int] | None = None
+        self._image_clock = self._find_image_clock()
+
+    def _find_image_clock(self) -> ImageTimeOffset:
+        config = self._config
+        given_ns = round(config.image_time_offset_s * _SECOND)
+        clock = find_image_clock(self._reader, self._topics, self._clocks, self._track, config.sync, given_ns)
+        if clock.note:
+            (self._report.warn if clock.doubtful else self._report.note)(clock.note)
+        return clock
+
+    def _place_on_earth(self) -> tuple[CameraTrajectory, Datum | None]:
+        """The track, and the datum of the dataset's map; poses with another origin are moved there."""
+        config, stored, first = self._config, self._target.stored_meta(), self._first_pass
+        common = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
+        track = first.track(str(self._reader.path), common)
+        if track.datum is not None:  # positions are GPS's: they are about it already
+            self._require_near(track, stored is not None and stored.datum is None)
+            return track, track.datum
+        fixes = first.fixes
+        if not len(fixes):
+            return track, common
+        found = fixes.georeference(track.body, track.gap_ns, first.antenna_m(first.body_frame()))
+        self._report.note(found.how)
+        if found.datum is None:
+            return track, common
+        if common is None:
+            # Frames that were written without a datum cannot be given one by another recording.
+            return track, None if stored else found.datum
+        try:
+            offset_m = gps.shift_m(found.datum, common)
+        except UserError as error:
+            raise UserError(f"{self._reader.path}: {error}") from error
+        if offset_m.any():
+            self._report.note(
+                "by GPS the poses' origin lies {:.1f} m east, {:.1f} m north, {:.1f} m up of the map's; "
+                "they were moved there".format(*offset_m)
+            )
+            track.shift(offset_m)
+        return track, common
+
+    def _require_near(self, track: CameraTrajectory, unplaced: bool) -> None:
+        """UserError when GPS positions do not belong into the map."""
+        if unplaced:
+            raise UserError(
+                f"{self._reader.path}: the dataset's place on Earth is unknown, so GPS positions cannot be added; choose "
+                "another folder, or --position pose"
+            )
+        away_m = float(np.median(np.linalg.norm(track.body.position_m[:, :2], axis=1)))
+        if away_m > gps.FARTHEST_ORIGIN_M:
+            raise UserError(
+                f"{self._reader.path}: by GPS the recording lies {away_m / 1000:.0f} km from the map's datum; check "
+                "--datum, or choose another folder for another place"
+            )
+
+    def run(self) -> None:
+        """Convert; the report is filled on the way, also when it ends early."""
+        self._describe()
+        self._require_known_depth_encoding()
+        try:
+            with self._sink() as sink:
+                for settled in self._settled():
+                    if isinstance(settled, Reject):
+                        self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+                    else:
+                        self._frame(sink, settled)
+        finally:
+            for problem in self._reader.problems:
+                self._report.warn(problem)
+            self._report.unreadable_messages = dict(self._reader.unreadable)
+            for topic, count in self._reader.unreadable.items():
+                self._report.warn(f"{topic}: {counted(count, 'message')} cannot be read and left out")
+        self._check_overlap()
+
+    def _sink(self) -> FrameSink:
+        body, config = self._track.body, self._config
+        phases = flight_phase(body.stamps_ns, body.position_m[:, 2]) if config.trim_ground else None
+        if config.trim_ground:
+            self._report.note(tell_phase(body.stamps_ns, phases))
+        frame_filter = FrameFilter(config, ground_z_m(body.position_m[:, 2], config.height_above), phases)
+        jobs = jobs_of(config.jobs)
+        return FrameSink(self._target, self._report, self._reader.path, self._meta, frame_filter, jobs)
+
+    def _describe(self) -> None:
+        topics, track, report = self._topics, self._track, self._report
+        report.topics = {
+            "image": topics.image,
+            "depth": topics.depth,
+            "camera_info": topics.camera_info,
+            "pose": topics.fix if track.facts.position == "gps" else topics.pose or ", ".join(topics.tf),
+            "fix": topics.fix,
+            **{name: topic for name, topic in track.facts.topics.items() if name in ("imu", "gimbal")},
+        }
+        report.poses = track.pose_count
+        report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
+        pose_notes = topics.pose_notes if track.facts.position != "gps" else []
+        for note in (*topics.notes, *pose_notes, *self._first_pass.notes, track.mount.how):
+            report.note(note)
+        for warning in (*topics.warnings, *self._first_pass.warnings):  # also those of the track
+            report.warn(warning)
+        report.note_poses(track.problems)
+        if len(track.body) > 1 and not np.ptp(track.body.position_m, axis=0).any():
+            report.warn(
+                f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic"
+            )
+
+    def _require_known_depth_encoding(self) -> None:
+        topic = self._topics.depth
+        message = self._reader.first(topic) if topic else None
+        if message is None or message.__msgtype__ != decode.IMAGE:
+            return
+        if message.encoding not in depth_rules.ENCODINGS:
+            raise UserError(
+                f"{topic} has encoding {message.encoding!r}; depth is read from {', '.join(depth_rules.ENCODINGS)}; "
+                "--depth-topic picks another topic, or none"
+            )
+
+    def _settled(self) -> Iterator[Settled]:
+        """Frames and rejects, as images, depth images and poses meet."""
+        config, image_topic, depth_topic = self._config, self._topics.image, self._topics.depth
+        sync = Synchronizer(
+            self._track.poses(config.interpolation),
+            SyncConfig(
+                with_depth=depth_topic is not None,
+                depth_tolerance_ns=round(config.depth_tolerance_s * _SECOND),
+                max_waiting=_MOST_WAITING,
+            ),
+        )
+        wanted = [topic for topic in (image_topic, depth_topic) if topic]
+        total = self._reader.topics[image_topic].count
+        with tqdm(total=total, desc=self._reader.path.name, unit="image", disable=None) as progress:
+            for topic, received_ns, message in self._reader.messages(wanted):
+                stamp_ns = self._clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
+                if topic == depth_topic:
+                    if not self._clocks.is_stray(topic, received_ns):
+                        yield from sync.add_depth(stamp_ns, received_ns, message)
+                    continue
+                progress.update()
+                self._saw(stamp_ns, received_ns)
+                if doubt := self._clocks.doubt(topic, received_ns):
+                    yield Reject(stamp_ns, received_ns, TIME_JUMP, doubt)
+                    continue
+                sync.image_time_offset_ns = self._image_clock.offset_ns(stamp_ns)
+                yield from sync.add_image(stamp_ns, received_ns, message)
+            yield from sync.finish()
+
+    def _saw(self, stamp_ns: int, received_ns: int) -> None:
+        report = self._report
+        newest = report.images_stamps_ns[1] if report.images_stamps_ns else stamp_ns
+        if stamp_ns < newest:
+            report.warn("image stamps jump back in time; the dataset is in order of stamps")
+        report.saw_image(stamp_ns)
+        first, last = self._image_received_ns or (received_ns, received_ns)
+        self._image_received_ns = min(first, received_ns), max(last, received_ns)
+
+    def _frame(self, sink: FrameSink, frame: Frame) -> None:
+        """Hand one frame on, or count why not."""
+        assert self._image_received_ns is not None
+        sink.recorded_from_ns = self._image_received_ns[0]
+        try:
+            image = decode.image_sample(frame.image, frame.stamp_ns)
+        except UserError as error:
+            self._report.reject(frame.stamp_ns, "image_unreadable", str(error))
+            return
+        depth = (
+            None
+            if frame.depth is None
+            else functools.partial(decode.depth_sample, frame.depth, frame.stamp_ns)
+        )
+        sink.add(frame.stamp_ns, frame.T_map_cam, image, depth)
+
+    def _meta(self, sample: ImageSample) -> DatasetMeta:
+        return DatasetMeta(
+            camera=self._camera(sample),
+            map_frame=self._track.map_frame,
+            camera_frame=self._track.camera_frame,
+            depth=DepthMeta(kind=self._config.depth_kind) if self._topics.depth else None,
+            datum=self._datum,
+            poses=self._poses_meta(),
+            simulation=simulation_of(self._reader.path),
+        )
+
+    def _poses_meta(self) -> PosesMeta:
+        middle_ns = sum(self._report.images_stamps_ns or (0, 0)) // 2
+        clock = self._image_clock
+        if clock.found is not None:
+            middle_ns = clock.found.reference_ns
+        return dataclasses.replace(
+            self._track.facts,
+            image_time_offset_s=clock.offset_ns(middle_ns) / _SECOND,
+            image_time_confidence=clock.confidence,
+        )
+
+    def _camera(self, sample: ImageSample) -> Camera:
+        try:
+            camera, note = camera_of_images(
+                sample.width, sample.height, self._first_pass.camera, self._config.fov_deg
+            )
+        except UserError as error:
+            raise UserError(
+                f"{self._topics.camera_info} {error}; --camera-info-topic picks another topic, or none"
+            ) from error
+        if note:
+            self._report.note(note if camera.is_calibrated else f"{note}; --fov-deg gives its field of view")
+        return camera
+
+    def _shifted(self, stamps_ns: tuple[int, int]) -> tuple[int, int]:
+        """First and last image stamp as they are looked up among the poses."""
+        first, last = (stamp_ns + self._image_clock.offset_ns(stamp_ns) for stamp_ns in stamps_ns)
+        return first, last
+
+    def _check_overlap(self) -> None:
+        """When no image lies within the poses, say both times: the clocks differ."""
+        report, poses = self._report, self._report.poses_stamps_ns
+        outside = sum(report.rejects.get(reason, 0) for reason in ("before_first_pose", "after_last_pose"))
+        if (
+            not report.images_stamps_ns
+            or not self._image_received_ns
+            or not poses
+            or outside == 0
+            or outside < sum(report.rejects.values())
+        ):
+            return
+        if report.frames_written or report.frames_already_there:
+            return
+        images, received = self._shifted(report.images_stamps_ns), self._shifted(self._image_received_ns)
+        offset_s = self._image_clock.offset_ns(report.images_stamps_ns[0]) / _SECOND
+        text = (
+            f"{report.path}: no image has a pose; the images{f' ({offset_s:+g} s)' if offset_s else ''} cover "
+            f"{_span(images)}, the poses of {report.topics['pose']} {_span(poses)}: "
+            f"{(images[0] - poses[0]) / _SECOND:+.3f} s apart, so their clocks may differ"
+        )
+        if self._config.stamps != "received" and _overlap(received, self._track.received_ns):
+            other = "auto corrects them" if self._config.stamps == "header" else "received replaces them"
+            text += f"; --stamps {other} by the recorder's clock, by which they overlap"
+        else:
+            text += "; --image-time-offset-s shifts the images"
+        report.warn(text)
+        report.clock_hint = text
+
+
+def choose(reader: BagReader, config: ConvertConfig) -> TopicChoice:
+    """The topics to read. UserError when something is missing."""
+    return choose_topics(
+        reader,
+        RequestedTopics(
+            config.image_topic,
+            config.depth_topic,
+            config.camera_info_topic,
+            config.pose_topic,
+            config.fix_topic,
+            config.imu_topic,
+            config.gimbal_topic,
+        ),
+    )
+
+
+def read_poses(reader: BagReader, config: ConvertConfig) -> BagPoses:
+    """The first pass, with poses from the likeliest topic; unless one is asked for, from the first that will do.
+
+    That is one that has poses for most images, finite and of unit quaternions, which are not all at one place.
+    """
+    topics = choose(reader, config)
+
+    def read(choice: TopicChoice) -> BagPoses:
+        clocks = clocks_of(reader, choice, config)
+        return BagPoses(reader, choice, track_options(config, clocks))
+
+    first = read(topics)
+    if config.pose_topic != "auto" or config.position != "auto":
+        return first
+    given_ns = round(config.image_time_offset_s * _SECOND)
+    found = [(*_worth(first, given_ns), first)]
+    for other in topics.other_poses if found[0][0] < _GOOD else ():
+        choice = dataclasses.replace(topics, pose=None if reader.topics[other].type == decode.TF else other)
+        if reader.topics[other].type in FIX_TYPES:
+            choice = dataclasses.replace(topics, pose=None, gps_only=True, fix=other)
+        found.append((*_worth(attempt := read(choice), given_ns), attempt))
+        if found[-1][0] >= _GOOD:
+            break
+    _, _, best = max(found, key=lambda it: it[0])
+    if best is not first:
+        best.warn(f"{_source(first)} was passed over ({found[0][1]}); poses are those of {_source(best)}")
+        best.topics.pose_notes.clear()
+    return best
+
+
+def _source(first: BagPoses) -> str:
+    topics = first.topics
+    return (topics.fix if topics.gps_only else topics.pose) or ", ".join(topics.tf)
+
+
+def _worth(first: BagPoses, given_ns: int) -> tuple[float, str]:
+    """For which share of the images there are poses that can be; and in words what is wrong with them."""
+    topics, images_ns = first.topics, first.options.clocks.images_ns + given_ns
+    valid = first.poses.valid_share() if topics.pose else 1.0
+    try:
+        track = first.track("").body if not topics.pose else first.poses.trajectory()[0]
+    except UserError as error:
+        return 0.0, str(error).removeprefix(": ")
+    gap_ns = first.options.max_gap_ns
+    if topics.gps_only:
+        gap_ns = max(gap_ns, round(first.options.poses.max_fix_gap_s * _SECOND))
+    after = np.searchsorted(track.stamps_ns, images_ns)
+    inside = (after > 0) & (after < len(track))
+    near = (
+        np.diff(track.stamps_ns)[np.clip(after - 1, 0, max(len(track) - 2, 0))] <= gap_ns
+        if len(track) > 1
+        else False
+    )
+    share = float(np.mean(inside & near)) if len(images_ns) else 1.0
+    if not np.ptp(track.position_m, axis=0).any():
+        return 0.1 * share, f"all {counted(len(track), 'pose')} are at one place"
+    if valid < _GOOD:
+        return valid * share, f"only {valid:.0%} of its poses are finite and of unit quaternions"
+    return share, f"{counted(len(track), 'pose')}, for {share:.0%} of the images"
+
+
+def clocks_of(reader: BagReader, topics: TopicChoice, config: ConvertConfig) -> StampCorrections:
+    """What gives the messages of those topics their stamps."""
+    wanted = (topics.depth, topics.pose, topics.fix, topics.imu, topics.gimbal, *topics.tf)
+    # PX4's messages have no header; BagPoses brings its clock to the recorder's.
+    others = [name for name in wanted if name and reader.topics[name].type not in decode.PX4_TYPES]
+    reach_s = max(config.max_pose_gap_s, config.max_fix_gap_s if topics.fix else 0.0)
+    return find_clocks(reader, topics.image, others, config.stamps, round(reach_s * _SECOND))
+
+
+def track_options(config: ConvertConfig, clocks: StampCorrections) -> TrackOptions:
+    """How poses are read."""
+    return TrackOptions(
+        poses=config,
+        clocks=clocks,
+        map_frame=decode.frame_name(config.map_frame),
+        pose_frame=decode.frame_name(config.pose_frame),
+        camera_frame=decode.frame_name(config.camera_frame),
+    )
+
+
+def _span(stamps_ns: tuple[int, int]) -> str:
+    first, last = (f"{stamp // _SECOND}.{stamp % _SECOND // 1_000_000:03d}" for stamp in stamps_ns)
+    return f"{first}..{last} s"
+
+
+def _overlap(a: tuple[int, int], b: tuple[int, int] | None) -> bool:
+    return b is not None and a[0] <= b[1] and b[0] <= a[1]
+
+
+# Recordings to a dataset: two passes per bag (poses first, then images streaming by), in bounded memory.
+
+
+_WAYS_OUT = {
+    "pose_gap": "--max-pose-gap-s bridges longer silences of the poses",
+    "no_depth": "--depth-tolerance-s allows larger differences of the stamps, --depth-topic none does without depth",
+    "depth_unreadable": "--depth-topic picks another topic, or none",
+    "depth_size": "--depth-topic picks another topic, or none",
+    "image_unreadable": "--image-topic picks another topic",
+}
+
+
+def convert(
+    bags: Sequence[Path | str], out: Path | str, config: ConvertConfig | None = None
+) -> ConvertReport:
+    """Convert recordings of one place into the dataset `out`.
+
+    Images that cannot become frames are counted by reason; the report is also written to `out`/convert_report.yaml.
+    An interrupted conversion (Ctrl-C, kill -9, disk full) is continued with `resume`.
+
+    Raises:
+        UserError: a recording cannot be read, lacks a topic, no image has a pose, or the disk is full. Frames
+            written before stay.
+    """
+    config = config or ConvertConfig()
+    settings.check(config)
+    if config.body_to_camera != "auto":
+        camera_pose.parse_mount(config.body_to_camera)
+    if not bags:
+        raise UserError("no recording was given")
+    require_distinct(map(Path, bags))
+    report = ConvertReport(str(out), settings.to_yaml_dict(config))
+    target = Target(Path(out), config)
+    with target.closing(report):
+        for bag in bags:
+            part = report.begin(bag)
+            with open_bag(bag) as reader:
+                Recording(target, reader, part).run()
+        if not report.frames_written and not report.frames_already_there:
+            raise UserError(_why_nothing(report))
+    return report
+
+
+def _why_nothing(report: ConvertReport) -> str:
+    """One line on why there is not one frame."""
+    hints = [bag.clock_hint for bag in report.bags if bag.clock_hint]
+    if hints:
+        return hints[0]
+    images = sum(bag.images for bag in report.bags)
+    counts = ", ".join(f"{count} {reason}" for reason, count in report.rejects.items())
+    examples = {run.example: None for bag in report.bags for run in bag.rejected if run.example}
+    example = f"; for example: {next(iter(examples))}" if examples else ""
+    commonest = max(report.rejects, key=lambda reason: report.rejects[reason], default="")
+    way_out = f"; {_WAYS_OUT[commonest]}" if commonest in _WAYS_OUT else ""
+    return f"none of {counted(images, 'image')} became a frame ({counts or 'no image could be read'}){example}{way_out}"

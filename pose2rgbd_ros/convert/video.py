@@ -1,0 +1,422 @@
+"""Videos with a flight log, beside them or inside, to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.alignment.align import Alignment, AlignOptions, estimate_offset
+from pose2rgbd_ros.alignment.flow import FlowMeter, FlowSignal
+from pose2rgbd_ros.alignment.signals import MotionSignal, motion_from_positions, motion_from_velocities
+from pose2rgbd_ros.convert.logs import SUFFIXES as LOG_SUFFIXES
+from pose2rgbd_ros.convert.logs import poses as logs_poses
+from pose2rgbd_ros.convert.logs import read_log
+from pose2rgbd_ros.convert.logs.flight_log import SECOND, FlightLog
+from pose2rgbd_ros.convert.logs.gpmf import read_gpmf
+from pose2rgbd_ros.convert.logs.poses import LogPoses, poses_of
+from pose2rgbd_ros.convert.logs.srt import log_of_subtitles
+from pose2rgbd_ros.convert.report import BagReport, ConvertReport
+from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
+from pose2rgbd_ros.convert.sink import FrameSink, Target, require_near
+from pose2rgbd_ros.convert.video_file import VideoFile, VideoFrame
+from pose2rgbd_ros.dataset.encode import camera_of_images
+from pose2rgbd_ros.dataset.filters import FrameFilter, flight_phase, ground_z_m, tell_phase
+from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.layout import require_distinct
+from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.poses import camera_pose
+from pose2rgbd_ros.streams.samples import ImageSample
+from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
+
+# When a video was taken by the clock of its log.
+
+
+# A log says that a recording began and ended; so much may its length differ from the video's.
+_SAME_LENGTH_S = 3.0
+# About a creation time that falls into the log, which is a second fine at best.
+_NEAR_S = 10.0
+# What an offset counts from, of a log on the video's time or of another, and one that the creation time falls into.
+_FROM = {
+    (True, True): "video's own time",
+    (True, False): "video's own time",
+    (False, True): "file's creation time",
+    (False, False): "beginning of the log",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class VideoClock:
+    """`zero_ns`: stamp of the video's first frame. `offset_ns` of an image stamp: what to add to it to look up its pose.
+    `how` in words; `doubtful` where that may be off by a second."""
+
+    zero_ns: int
+    offset_ns: Callable[[int], int]
+    how: str
+    confidence: float | None = None
+    doubtful: bool = False
+
+
+def clock_of(
+    video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, extra_s: float
+) -> VideoClock:
+    """The clock of a video beside its log; UserError, naming the ways out, when it cannot be told."""
+    extra_ns = round(extra_s * SECOND)
+    if log.on_video_time:
+        return _riding(video, log, position_m, options, extra_ns)
+    if options.clock == "log":
+        return VideoClock(int(log.stamps_ns[0]), lambda _: extra_ns, "video and log begin together, as given")
+    begun = video.creation_ns if log.clock == "utc" else None
+    if options.clock == "creation" or (options.clock == "auto" and extra_ns):
+        if begun is None:
+            if options.clock == "auto":
+                return VideoClock(
+                    int(log.stamps_ns[0]),
+                    lambda _: extra_ns,
+                    "offset as given, from the beginning of the log",
+                )
+            raise UserError(_no_creation(video, log))
+        return VideoClock(
+            begun, lambda _: extra_ns, "the file's creation time, taken as UTC, and the offset as given"
+        )
+    told = _recording(video, log) if options.clock == "auto" else None
+    if told is not None:
+        return VideoClock(told, lambda _: extra_ns, "the log says when the video was begun")
+    return _by_flow(video, log, position_m, options, begun, extra_ns)
+
+
+def _riding(
+    video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, extra_ns: int
+) -> VideoClock:
+    """The clock of a log on the video's own time; by flow, when asked, how late its positions are."""
+    if options.clock in ("creation", "log"):
+        raise UserError(
+            f"{log.name} has the video's own time; --video.clock {options.clock} means nothing for it"
+        )
+    zero_ns = log.utc_at_zero_ns or video.creation_ns or 0
+    if options.clock == "auto":
+        return VideoClock(zero_ns, lambda _: extra_ns, "the log has the video's own time")
+    by_utc = replace(log, stamps_ns=log.stamps_ns + zero_ns)
+    return _by_flow(video, by_utc, position_m, options, zero_ns, extra_ns)
+
+
+def _by_flow(
+    video: VideoFile,
+    log: FlightLog,
+    position_m: Float64,
+    options: VideoSettings,
+    begun: int | None,
+    extra_ns: int,
+) -> VideoClock:
+    inside = begun is not None and _overlaps(begun, video, log)
+    zero_ns = begun if inside and begun is not None else int(log.stamps_ns[0])
+    limit_s = _NEAR_S if inside else 0.0
+    try:
+        found = estimate_offset(
+            _flow(video, zero_ns, options), _motion(log, position_m), AlignOptions(max_offset_s=limit_s)
+        )
+    except UserError as error:
+        found = Alignment(False, str(error))
+    if found.observable:
+        drift = f", drift {found.drift_ppm:.0f} ppm" if found.drift_ppm else ""
+        how = (
+            f"the picture's motion against the log's: {found.offset_s:+.3f} s from the "
+            f"{_FROM[log.on_video_time, inside]} (sigma {found.sigma_s:.3f} s, confidence "
+            f"{found.confidence:.2f}{drift})"
+        )
+
+        def offset(stamp_ns: int) -> int:
+            return int(found.offsets_ns(np.array([stamp_ns]))[0]) + extra_ns
+
+        return VideoClock(zero_ns, offset, how, found.confidence)
+    if inside and options.clock == "auto":
+        return VideoClock(
+            zero_ns,
+            lambda _: extra_ns,
+            f"the file's creation time, good to a second at best ({found.why}); --image-time-offset-s adds to it",
+            doubtful=True,
+        )
+    raise UserError(
+        f"{video.path}: when it was taken cannot be told from its pictures ({found.why}){_difference(begun, video, log)}; "
+        "--video.clock creation takes the file's creation time, --video.clock log lets both begin together, and "
+        "--image-time-offset-s adds to either"
+    )
+
+
+def _flow(video: VideoFile, zero_ns: int, options: VideoSettings) -> FlowSignal:
+    meter = FlowMeter()
+    frames = video.frames(options.start_s, options.end_s)
+    for frame in tqdm(frames, desc=f"{video.path.name} flow", unit="image", leave=False, disable=None):
+        if meter.wants(frame.media_ns):
+            meter.add(zero_ns + frame.media_ns, frame.grey(meter.config.width_px))
+    return meter.signal()
+
+
+def _motion(log: FlightLog, position_m: Float64) -> MotionSignal:
+    if np.isfinite(log.velocity_enu_mps).all():
+        return motion_from_velocities(log.name, log.stamps_ns, log.velocity_enu_mps)
+    return motion_from_positions(log.name, log.stamps_ns, position_m)
+
+
+def _recording(video: VideoFile, log: FlightLog) -> int | None:
+    """Begin of the one recording in the log that is as long as the video."""
+    length_ns = video.duration_s * SECOND
+    same = [
+        begin for begin, end in log.recordings_ns if abs(end - begin - length_ns) <= _SAME_LENGTH_S * SECOND
+    ]
+    return same[0] if len(same) == 1 else None
+
+
+def _overlaps(begun: int, video: VideoFile, log: FlightLog) -> bool:
+    first, last = int(log.stamps_ns[0]), int(log.stamps_ns[-1])
+    return begun < last and begun + video.duration_s * SECOND > first
+
+
+def _no_creation(video: VideoFile, log: FlightLog) -> str:
+    if log.clock != "utc":
+        return (
+            f"{log.name} has a clock of its own, which the creation time of {video.path} says nothing about"
+        )
+    return f"{video.path} does not say when it was begun; --video.clock log lets it begin with its log"
+
+
+def _difference(begun: int | None, video: VideoFile, log: FlightLog) -> str:
+    """How far apart file and log are, for the error; whole hours are a time zone."""
+    if begun is None or _overlaps(begun, video, log):
+        return ""
+    hours = (begun - int(log.stamps_ns[0])) / SECOND / 3600
+    zone = "; it may be local time" if abs(hours) < 15 else ""
+    return f", and the file's creation time is {hours:+.2f} h from the beginning of the log{zone}"
+
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mts", ".lrv")
+
+
+def convert_videos(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    config: ConvertConfig | None = None,
+    options: VideoSettings | None = None,
+) -> ConvertReport:
+    """Convert videos of one place, given with their logs, into the dataset `out`.
+
+    A video without a log among the sources takes the one beside it of its own name, or what is inside
+    it: GoPro metadata, or a drone's subtitles.
+
+    Raises:
+        UserError: a file cannot be read, a video has no log or no frame a pose, or the disk is full.
+    """
+    config, options = config or ConvertConfig(), options or VideoSettings()
+    settings.check(config)
+    settings.check(options)
+    if options.end_s and options.end_s <= options.start_s:
+        raise UserError(
+            f"the video's end_s, {options.end_s:g}, must be later than its start_s, {options.start_s:g}"
+        )
+    if config.body_to_camera != "auto":
+        camera_pose.parse_mount(config.body_to_camera)
+    require_distinct(map(Path, sources))
+    pairs = pair_with_logs([Path(source) for source in sources])
+    values = {**settings.to_yaml_dict(config), "video": settings.to_yaml_dict(options)}
+    report = ConvertReport(str(out), values)
+    target = Target(Path(out), replace(config, raw_images=options.images))
+    with target.closing(report):
+        for video, log in pairs:
+            part = report.begin(video)
+            _Video(target, options, video, log, part).run()
+        if not report.frames_written and not report.frames_already_there:
+            raise UserError(_why_nothing(report))
+    return report
+
+
+def pair_with_logs(sources: Sequence[Path]) -> list[tuple[Path, Path | None]]:
+    """Each video with its log: the one of its name, else the only one given, else one of its name beside it."""
+    videos = [path for path in sources if path.suffix.lower() in SUFFIXES]
+    logs = [path for path in sources if path.suffix.lower() in LOG_SUFFIXES]
+    if not videos:
+        raise UserError(
+            f"{logs[0] if logs else 'this'} is a flight log; name the video that it belongs to as well"
+        )
+    pairs = []
+    for video in videos:
+        same = [log for log in logs if log.stem.lower() == video.stem.lower()]
+        if not same and len(logs) > 1:
+            raise UserError(
+                f"several logs were given, and none is named {video.stem}: name each log like its video, or give one "
+                "video and one log"
+            )
+        beside = [
+            video.with_suffix(suffix)
+            for lower in LOG_SUFFIXES
+            for suffix in (lower, lower.upper())
+            if video.with_suffix(suffix).is_file()
+        ]
+        pairs.append((video, next(iter([*same, *logs, *beside]), None)))
+    return pairs
+
+
+class _Video:
+    """One video on its way into the dataset."""
+
+    def __init__(
+        self, target: Target, options: VideoSettings, path: Path, log_path: Path | None, report: BagReport
+    ) -> None:
+        self._target, self._config, self._options, self._report = target, target.config, options, report
+        self._video = VideoFile(path)
+        if 0 < self._video.duration_s <= options.start_s:
+            raise UserError(
+                f"{path} is {self._video.duration_s:.1f} s long; --video.start-s {options.start_s:g} is after its end"
+            )
+        self._log = self._read_log(log_path)
+        self._datum = self._place()
+        position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)
+        require_near(position_m, self._video.path, self._datum)
+        self._clock: VideoClock = clock_of(
+            self._video, self._log, position_m, options, self._config.image_time_offset_s
+        )
+        shift_ns = self._clock.zero_ns if self._log.on_video_time else 0
+        self._poses: LogPoses = poses_of(self._log, self._datum, self._config, shift_ns)
+
+    def _read_log(self, path: Path | None) -> FlightLog:
+        if path is not None:
+            return read_log(path)
+        video = self._video
+        if payloads := video.metadata_payloads():
+            return read_gpmf(payloads, video.path.name)
+        if subtitles := video.subtitles():
+            return log_of_subtitles(subtitles, video.path.name)
+        raise UserError(
+            f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, and "
+            "it has neither GoPro metadata nor subtitles inside"
+        )
+
+    def _place(self) -> Datum:
+        stored = self._target.stored_meta()
+        if self._config.datum:
+            return Datum(*self._config.datum)
+        if stored is not None and stored.datum is not None:
+            return stored.datum
+        return logs_poses.datum_of(self._log, self._config.altitude)
+
+    def run(self) -> None:
+        """Frames stream by, get their poses, and are stored."""
+        self._describe()
+        with self._sink() as sink:
+            self._stream(sink)
+        if self._video.damaged:
+            self._report.warn(
+                f"{counted(self._video.damaged, 'damaged packet')} of the video could not be decoded"
+            )
+        if self._video.missing_s and not (self._options.end_s or self._options.keyframes):
+            self._report.warn(
+                f"the video's pictures end at {self._video.reached_s:.1f} s, {self._video.missing_s:.1f} s before it does: the "
+                "rest is damaged or missing"
+            )
+        if self._video.frames_without_time:
+            self._report.warn(f"{counted(self._video.frames_without_time, 'frame')} without a time left out")
+
+    def _sink(self) -> FrameSink:
+        """The frames' way into the dataset; the flight is known as a whole."""
+        track, config = self._poses.track, self._config
+        phases = flight_phase(track.stamps_ns, track.position_m[:, 2]) if config.trim_ground else None
+        if config.trim_ground:
+            self._report.note(tell_phase(track.stamps_ns, phases))
+        frame_filter = FrameFilter(config, ground_z_m(track.position_m[:, 2], config.height_above), phases)
+        sink = FrameSink(
+            self._target, self._report, self._video.path, self._meta, frame_filter, jobs_of(config.jobs)
+        )
+        sink.recorded_from_ns = self._clock.zero_ns
+        return sink
+
+    def _stream(self, sink: FrameSink) -> None:
+        sync = Synchronizer(self._poses.source, SyncConfig(with_depth=False))
+        for frame in self._chosen():
+            stamp_ns = self._clock.zero_ns + frame.media_ns
+            self._report.saw_image(stamp_ns)
+            sync.image_time_offset_ns = self._clock.offset_ns(stamp_ns)
+            for settled in sync.add_image(stamp_ns, stamp_ns, frame):
+                if isinstance(settled, Frame):
+                    sink.add(stamp_ns, settled.T_map_cam, self._image(stamp_ns, settled.image))
+                else:
+                    self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+
+    def _chosen(self) -> Iterator[VideoFrame]:
+        """The frames wanted, at most `max_rate_hz` of them a second."""
+        options = self._options
+        least_ns = 0.999 * SECOND / options.max_rate_hz if options.max_rate_hz else 0
+        next_ns = 0.0
+        frames = self._video.frames(options.start_s, options.end_s, options.keyframes)
+        for frame in tqdm(frames, desc=self._video.path.name, unit="image", disable=None):
+            if frame.media_ns >= next_ns:
+                next_ns = frame.media_ns + least_ns
+                yield frame
+
+    def _image(self, stamp_ns: int, frame: VideoFrame) -> ImageSample:
+        rgb = frame.rgb(self._options.image_height)
+        height, width = rgb.shape[:2]
+        return ImageSample(stamp_ns, "", "rgb8", rgb.data, width, height, 3 * width)
+
+    def _facts(self) -> PosesMeta:
+        """Where the poses come from; the offset is that of the middle of the video."""
+        middle_ns = self._clock.zero_ns + round(self._video.duration_s / 2 * SECOND)
+        return replace(
+            self._poses.facts,
+            image_time_offset_s=self._clock.offset_ns(middle_ns) / SECOND,
+            image_time_confidence=self._clock.confidence,
+        )
+
+    def _meta(self, image: ImageSample) -> DatasetMeta:
+        camera, _ = camera_of_images(image.width, image.height, None, self._config.fov_deg)
+        if self._config.fov_deg:
+            self._report.note(f"camera: field of view as given, {self._config.fov_deg:g} degrees")
+        else:
+            self._report.note(
+                "camera: a video does not tell its focal length; --fov-deg gives its field of view"
+            )
+        return DatasetMeta(
+            camera=camera,
+            map_frame=self._config.map_frame or "map",
+            camera_frame=self._config.camera_frame or "camera_optical_frame",
+            datum=self._datum,
+            poses=self._facts(),
+        )
+
+    def _describe(self) -> None:
+        report, log = self._report, self._log
+        stamps = self._poses.track.stamps_ns
+        report.topics = {"image": self._video.path.name, "pose": f"{log.name} ({log.kind})"}
+        report.poses, report.poses_stamps_ns = len(log), (int(stamps[0]), int(stamps[-1]))
+        report.note_poses(log.problems, log.name)
+        for warning in log.warnings:
+            report.warn(warning)
+        (report.warn if self._clock.doubtful else report.note)(f"time: {self._clock.how}")
+        for note in (
+            *log.notes,
+            f"positions: {self._poses.position_how}",
+            f"orientations: {self._poses.orientation_how}",
+        ):
+            report.note(note)
+
+
+def _why_nothing(report: ConvertReport) -> str:
+    """One line on why there is not one frame, with the way out of the commonest reason."""
+    part, rejects = report.bags[0], report.rejects
+    counts = ", ".join(f"{count} {reason}" for reason, count in rejects.items()) or "none could be decoded"
+    commonest, way_out = max(rejects, key=lambda reason: rejects[reason], default=""), ""
+    if commonest == "pose_gap":
+        way_out = "; --max-fix-gap-s bridges longer silences of the log"
+    elif (
+        commonest in ("before_first_pose", "after_last_pose")
+        and part.images_stamps_ns
+        and part.poses_stamps_ns
+    ):
+        apart_s = (part.images_stamps_ns[0] - part.poses_stamps_ns[0]) / SECOND
+        way_out = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
+    return f"none of {counted(sum(bag.images for bag in report.bags), 'frame')} has a place in the dataset ({counts}){way_out}"

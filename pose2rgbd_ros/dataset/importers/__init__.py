@@ -1,1 +1,0 @@
-"""Other formats to datasets, one file per source."""

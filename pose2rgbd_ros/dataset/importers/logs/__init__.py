@@ -1,1 +1,0 @@
-"""Flight logs, and the pose of a camera in them."""

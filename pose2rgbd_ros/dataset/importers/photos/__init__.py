@@ -1,1 +1,0 @@
-"""Photographs with GPS to a dataset."""

@@ -1,1 +1,0 @@
-"""Videos with a flight log to a dataset."""

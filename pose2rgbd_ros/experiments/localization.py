@@ -1,0 +1,876 @@
+"""Ways of finding a camera side by side, each network trained for the same time; stopped and called again it goes on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
+from pose2rgbd_ros.dataset.splits import Split
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.evaluation import poses
+from pose2rgbd_ros.evaluation.machine import machine
+from pose2rgbd_ros.evaluation.poses import NAMES as FINDERS
+from pose2rgbd_ros.evaluation.poses import PoseEstimators, localize, to_grey, write_csv
+from pose2rgbd_ros.evaluation.sheets import Block, SheetColumn, draw_blocks
+from pose2rgbd_ros.experiments.run import Job, effort_of, make_folder, read_result, train_job
+from pose2rgbd_ros.experiments.saliency import Focus, Saliency, focus, structure_of
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, UInt8
+from pose2rgbd_ros.localization.estimate import PoseEstimator
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, SIZES, PoseGANSettings
+from pose2rgbd_ros.reports import table
+from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
+from pose2rgbd_ros.reports.table import Column, Table, mean_spread
+from pose2rgbd_ros.settings import read_yaml, setting, to_flat, to_yaml_dict, write_yaml
+from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
+from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.data import make_split
+from pose2rgbd_ros.training.metrics import spread
+from pose2rgbd_ros.training.trainer import pick_device
+
+# What the PoseGAN paper printed: medians of tables 1 and 2, in metres and degrees, for the scenes it names.
+
+
+Figures = tuple[float, float]
+
+PAPER_SCENES = (
+    "KingsCollege", "OldHospital", "ShopFacade", "StMarysChurch",
+    "chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs",
+)  # fmt: skip
+
+# A row of the paper's table 1, the scenes in the order above.
+_TABLE_1 = {
+    "posegan": "1.22/4.44 1.52/4.91 0.88/4.80 1.82/5.79 "
+    "0.09/4.58 0.24/9.46 0.17/13.38 0.19/8.80 0.16/6.28 0.26/8.23 0.28/10.14",
+    "posegan-a": "1.97/5.20 2.27/5.17 1.53/7.41 2.67/7.89 "
+    "0.21/6.23 0.39/12.30 0.27/13.21 0.35/7.11 0.33/7.16 0.49/8.59 0.46/11.22",
+    "posegan-b": "1.51/6.23 1.62/5.43 1.12/5.76 1.94/6.84 "
+    "0.13/5.15 0.31/10.23 0.23/14.13 0.25/9.78 0.23/7.68 0.41/9.92 0.39/11.21",
+    "posegan-c": "1.34/5.10 1.55/4.92 0.97/5.12 1.90/5.99 "
+    "0.11/4.15 0.29/9.19 0.19/12.10 0.23/9.23 0.20/6.68 0.33/8.72 0.34/10.21",
+    "posenet-resnet": "1.92/5.40 2.31/5.38 1.46/8.08 2.65/8.48 "
+    "0.32/8.12 0.47/14.4 0.29/12.0 0.48/7.68 0.47/8.42 0.59/8.64 0.47/13.8",
+    "retrieval": "2.80/5.72 4.01/7.13 1.11/7.61 2.31/8.00 "
+    "0.21/12.5 0.33/13.8 0.15/14.9 0.28/11.2 0.31/11.3 0.30/12.3 0.25/15.8",
+    "retrieval-inter": "1.48/4.45 2.68/4.63 0.90/4.32 1.62/6.06 "
+    "0.18/10.0 0.33/12.4 0.14/14.3 0.25/10.1 0.26/9.42 0.27/11.1 0.24/14.7",
+    "structure": "0.42/0.55 0.44/1.01 0.12/0.40 0.19/0.54 "
+    "0.04/1.96 0.03/1.53 0.02/1.45 0.09/3.61 0.08/3.10 0.07/3.37 0.03/2.22",
+}  # fmt: skip
+# Of table 2, on grey images. Its PoseGAN figure of Stairs repeats table 1's, perhaps by mistake.
+_TABLE_2 = {
+    "posegan": "8.59/14.20 7.83/25.26 3.66/13.84 10.48/8.51 "
+    "0.35/12.03 0.47/25.87 0.32/10.79 0.29/11.89 0.48/28.63 0.85/21.10 0.28/10.14",
+    "posenet-resnet": "9.68/16.25 14.65/30.83 5.11/17.51 23.99/25.87 "
+    "0.74/16.24 0.65/20.51 0.52/16.71 0.88/12.68 0.74/20.12 1.15/29.39 0.65/18.22",
+}  # fmt: skip
+# Whose rows these are, where the paper's name is another than ours.
+PAPER_NAMES = {
+    "posenet-resnet": "PoseNet",
+    "retrieval": "DenseVLAD",
+    "retrieval-inter": "DenseVLAD + Inter",
+    "structure": "Active Search",
+}
+
+
+def scene_of(names: list[str]) -> str | None:
+    """The paper's scene that a dataset's folder or sources are called after; None for another place."""
+    words = [re.findall(r"[a-z0-9]+", name.lower()) for name in names]
+    joined = {
+        "".join(parts[a:b])
+        for parts in words
+        for a in range(len(parts))
+        for b in range(a + 1, len(parts) + 1)
+    }
+    return next((scene for scene in PAPER_SCENES if scene.lower() in joined), None)
+
+
+def printed(method: str, scene: str | None, grey: bool = False) -> Figures | None:
+    """(m, deg) as the paper prints a method in a scene; None where it prints none."""
+    row = (_TABLE_2 if grey else _TABLE_1).get(method)
+    if row is None or scene is None:
+        return None
+    metres, degrees = row.split()[PAPER_SCENES.index(scene)].split("/")
+    return float(metres), float(degrees)
+
+
+# Which ways of finding a camera are compared, at which cost.
+
+
+MODELS = (*CONFIGS, *POSENETS)
+TITLES = {
+    "posegan": "PoseGAN",
+    "posegan-a": "PoseGAN-configA",
+    "posegan-b": "PoseGAN-configB",
+    "posegan-c": "PoseGAN-configC",
+    "posenet": "PoseNet on PoseGAN's trunk",
+    "posenet-resnet": "PoseNet on ResNet-34",
+    "retrieval": "retrieval",
+    "retrieval-inter": "retrieval + interpolation",
+    "structure": "structure",
+    "mean-pose": "mean training pose",
+}
+
+
+@dataclass(frozen=True)
+class LocalizationConfig:
+    """Settings of `pose2rgbd experiments localization`."""
+
+    models: tuple[str, ...] = setting(MODELS, "the networks to train")
+    finders: tuple[str, ...] = setting(FINDERS, "what is compared with them and not trained")
+    sizes: tuple[int, ...] = setting((32, 64), "sides of the networks' images in pixels: 32, 64, 128, 256")
+    seeds: int = setting(3, "runs of each model and size, with seeds 0, 1, ...", ge=1, le=100)
+    minutes: float = setting(5.0, "training time of each run, in minutes of the clock", ge=0.0)
+    epochs: int | None = setting(None, "at most so many epochs a run", ge=1)
+    clock: Literal["auto", "cpu", "wall"] = setting(
+        "auto", "what --minutes counts; auto: processor time on a CPU, time on the wall on a GPU"
+    )
+    width: float = setting(0.5, "factor on the networks' channels (1: the paper's)", ge=1 / 32, le=4.0)
+    split: Literal["auto", "dataset", "segments", "random"] = setting(
+        "auto",
+        "held-out frames; dataset: its own (7-Scenes and Cambridge: the official one); segments: stretches of track; "
+        "auto: the first, where there is one",
+    )
+    frames: int = setting(1500, "frames of the flight that is simulated where no dataset is given", ge=20)
+    saliency: int = setting(3, "held-out frames of a saliency sheet; 0: no sheets", ge=0, le=20)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+    posegan: PoseGANSettings = field(default_factory=PoseGANSettings)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        for given, known, option in (
+            (self.models, MODELS, "--models"),
+            (self.finders, FINDERS, "--finders"),
+            (self.sizes, SIZES, "--sizes"),
+        ):
+            wrong = [each for each in given if each not in known]
+            if wrong or len(set(given)) < len(given):
+                problem = f"{wrong[0]!r} is unknown" if wrong else "something is there twice"
+                raise UserError(f"{option}: {problem}; choose from {', '.join(map(str, known))}")
+        if not self.sizes or not (self.models or self.finders):
+            raise UserError("nothing to compare; give --sizes, and --models or --finders")
+        if self.posegan.width not in (1.0, self.width):
+            raise UserError(f"give the width as --width {self.posegan.width:g}, not with --posegan.width")
+
+    def clock_on(self, device: str) -> Literal["cpu", "wall"]:
+        """The clock of the trainings on "cpu" or "cuda"."""
+        if self.clock == "auto":
+            return "cpu" if device == "cpu" else "wall"
+        return self.clock
+
+
+def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationConfig) -> Job:
+    """One training. All are given the same time, by the same clock; the frames they are measured on choose nothing."""
+    chosen = TrainConfig(
+        model=model,
+        size=size,
+        max_minutes=config.minutes,
+        epochs=config.epochs,
+        clock=config.clock_on(pick_device(config.device)),
+        split=config.split,
+        seed=seed,
+        keep="last",
+        device=config.device,
+        tensorboard=False,
+        posegan=dataclasses.replace(config.posegan, width=config.width),
+    )
+    return Job(f"{place_name(dataset)}-{model}-{size}-seed{seed}", dataset, chosen)
+
+
+def place_name(dataset: Path) -> str:
+    """A dataset in the names of its runs."""
+    return dataset.resolve().name
+
+
+logger = logging.getLogger(__name__)
+
+RUNS, DATASETS = "runs", "datasets"
+RESULT_FILE = "localized.yaml"  # in a run's folder, once it is trained and measured
+FRAMES_FILES = {"colour": "frames.csv", "grey": "frames_grey.csv"}
+
+
+@dataclass
+class Row:
+    """What came of one method (and size and seed, of networks).
+
+    scores: "colour" and "grey" -> measure -> number, as :func:`evaluation.localization.scores` has them.
+    run: its folder, with a line a frame in FRAMES_FILES. error: why there are no scores.
+    """
+
+    method: str
+    run: Path
+    size: int | None = None
+    seed: int = 0
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    effort: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass
+class Place:
+    """A dataset: what was measured on it so far, and on what. scene: the paper's, where it is one."""
+
+    dataset: Path
+    words: str
+    scene: str | None
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """All of the experiment."""
+
+    config: LocalizationConfig
+    machine: str
+    clock: str
+    places: list[Place] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Row]:
+        return [row for place in self.places for row in place.rows if row.error]
+
+
+def run_localization(out: Path, config: LocalizationConfig, datasets: list[Path]) -> Outcome:
+    """Train and measure every row; the files of :mod:`localization_report` are there from the first row on.
+
+    Seed 0 of everything comes first, so that an experiment stopped early has all methods.
+
+    Raises:
+        UserError: a bad dataset, two of one name, `out` made with other settings, CUDA asked for and absent.
+        KeyboardInterrupt: somebody stopped it; the same command goes on.
+    """
+
+    device = pick_device(config.device)
+    datasets = datasets or [_simulated(out / DATASETS / "place", config)]
+    places = [place_name(path) for path in datasets]
+    if len(set(places)) < len(places):
+        raise UserError(f"two datasets are called {max(places, key=places.count)}; rename the folder of one")
+    outcome = Outcome(config, machine(device), config.clock_on(device))
+    make_folder(out / RUNS)
+    for path in datasets:
+        dataset = Dataset(path)
+        names = [path.resolve().name, *(source.name for source in dataset.meta.sources)]
+        outcome.places.append(Place(path, _words(dataset, config), scene_of(names)))
+    for seed in range(config.seeds):
+        for place in outcome.places:
+            for row in _rows(out / RUNS, place, seed, config):
+                place.rows.append(row)
+                write_report(out, outcome, pictures=False)
+    write_report(out, outcome, pictures=True)
+    return outcome
+
+
+def split_of(dataset: Dataset, config: LocalizationConfig, seed: int) -> Split:
+    """The frames that every method of a seed has, and those it is measured on."""
+    return make_split(dataset, config.split, TrainConfig().test_fraction, seed)
+
+
+def _rows(folder: Path, place: Place, seed: int, config: LocalizationConfig) -> Iterator[Row]:
+    """The rows of one seed, one after the other as they are ready."""
+    dataset = Dataset(place.dataset)
+    split = split_of(dataset, config, seed)
+    finders = PoseEstimators(dataset, split.train)
+    for method in config.finders:
+        row = _finder_row(folder, method, finders, dataset, split, seed)
+        if row is not None:
+            yield row
+    for size in config.sizes:
+        for model in config.models:
+            logger.info("%s: %s, %d px, seed %d", place_name(place.dataset), model, size, seed)
+            yield _network_row(folder, job(model, size, seed, place.dataset, config), dataset, split)
+
+
+def _network_row(folder: Path, task: Job, dataset: Dataset, split: Split) -> Row:
+    run = folder / task.name
+    row = Row(task.config.model, run, task.config.size, task.config.seed)
+    if (run / RESULT_FILE).exists():
+        return _filled(row, read_result(run / RESULT_FILE, task))
+    try:
+        train_job(task, run)
+    except UserError as error:  # one row must not cost the table
+        logger.warning("%s: %s", task.name, error)
+        row.error = str(error)
+        return row
+    row.effort = effort_of(load_checkpoint(run), run)
+    threads = torch.get_num_threads()
+    try:
+        _measure(row, Localizer(run, task.config.device), dataset, split.test)
+    finally:
+        torch.set_num_threads(
+            threads
+        )  # a localizer takes one; the next training shall have as many as this one had
+    write_yaml(run / RESULT_FILE, {"job": task.to_dict(), "scores": row.scores, "effort": row.effort})
+    return row
+
+
+def _finder_row(
+    folder: Path, method: str, finders: PoseEstimators, dataset: Dataset, split: Split, seed: int
+) -> Row | None:
+    """None where the split is that of an earlier seed: the answer would be the same."""
+    facts = {"dataset": str(dataset.path), "split": _digest(split), "frames": len(dataset)}
+    run = folder / f"{place_name(dataset.path)}-{method}-{facts['split']}"
+    row = Row(method, run, seed=seed)
+    if (run / RESULT_FILE).exists():
+        before = read_yaml(run / RESULT_FILE)
+        told = before.pop("job")
+        if {name: told.get(name) for name in facts} != facts:
+            raise UserError(
+                f"{run} was made on {told.get('dataset')}; choose another --out, or remove that folder"
+            )
+        return _filled(row, before) if told["seed"] == seed else None
+    logger.info("%s: %s, seed %d", place_name(dataset.path), method, seed)
+    try:
+        finder = finders.named(method)
+    except UserError as error:
+        logger.warning("%s: %s", run.name, error)
+        row.error = str(error)
+        return row
+    make_folder(run)
+    _measure(row, finder, dataset, split.test)
+    write_yaml(run / RESULT_FILE, {"job": {**facts, "seed": seed}, "scores": row.scores})
+    return row
+
+
+def _measure(row: Row, finder: PoseEstimator, dataset: Dataset, frames: np.ndarray) -> None:
+    """Fill in the scores, and write a line a frame."""
+    for kind, name in FRAMES_FILES.items():
+        localized = localize(finder, dataset, frames, kind == "grey", f"{finder.name}, {kind}")
+        row.scores[kind] = localized.scores()
+        write_csv(row.run / name, localized)
+
+
+def _filled(row: Row, values: dict[str, Any]) -> Row:
+    row.scores, row.effort = values["scores"], values.get("effort", {})
+    return row
+
+
+def _digest(split: Split) -> str:
+    return hashlib.sha256(split.train.tobytes() + split.test.tobytes()).hexdigest()[:8]
+
+
+def _words(dataset: Dataset, config: LocalizationConfig) -> str:
+    split = split_of(dataset, config, 0)
+    kind = {"dataset": "its own split", "random": "frames held out at random"}.get(
+        split.name, "stretches held out"
+    )
+    return f"{counted(len(dataset), 'frame')}, {len(split.train)} to train on and {len(split.test)} to measure on ({kind})"
+
+
+def _simulated(path: Path, config: LocalizationConfig) -> Path:
+    """A flight over the simulated city whose frames see far, as those of a room do."""
+    if (path / layout.SPLIT).exists():  # written last
+        return path
+    flight = FlightConfig(
+        plan="paper", area_m=140.0, width_m=140.0, altitude_m=45.0, line_spacing_m=10.0, camera_pitch_deg=50.0,
+        attitude_jitter_deg=4.0, wander_m=0.5, holdout=0.15,
+    )  # fmt: skip
+    size = max(72, 9 * max(config.sizes) // 4)  # twice the side that is cropped from, averaged
+    write_sim_dataset(
+        path, SimDatasetConfig(frames=config.frames, size=size, fov_deg=90.0, resume=True, flight=flight)
+    )
+    return path
+
+
+# Whether what the paper concludes from its tables holds in ours: counted, not judged.
+
+
+ORDER = (
+    "posegan",
+    "posegan-c",
+    "posegan-b",
+    "posegan-a",
+)  # the paper's, best first, in every scene's position error
+LETTERS = {"posegan": "full", "posegan-c": "C", "posegan-b": "B", "posegan-a": "A"}
+
+
+def findings(place: Place) -> Iterator[str]:
+    """Sentences: the order of the ablation, and how much worse grey images make each network; none too early."""
+    for size in dict.fromkeys(row.size for row in place.rows if row.size):
+        rows = [row for row in place.rows if row.size == size and not row.error]
+        medians = {method: _by_seed(rows, method) for method in ORDER}
+        if all(medians.values()):
+            yield _order_sentence(size, medians)
+        risen = {method: _risen(rows, method) for method in ("posegan", "posenet", "posenet-resnet")}
+        told = [
+            f"{method} by a factor of {factor:.2f}" for method, factor in risen.items() if factor is not None
+        ]
+        if len(told) > 1:
+            yield f"Grey images raise the median position error at {size} px: {', '.join(told)}."
+
+
+def _order_sentence(size: int, medians: dict[str, dict[int, float]]) -> str:
+    means = {method: float(np.mean(list(values.values()))) for method, values in medians.items()}
+    ours = " < ".join(LETTERS[method] for method in sorted(means, key=lambda method: means[method]))
+    held = total = 0
+    for i, better in enumerate(ORDER):
+        for worse in ORDER[i + 1 :]:
+            seeds = set(medians[better]) & set(medians[worse])
+            held += sum(medians[better][seed] < medians[worse][seed] for seed in seeds)
+            total += len(seeds)
+    return (
+        f"Position error at {size} px: {ours}; the paper has full < C < B < A. Of its six comparisons, seed by seed, "
+        f"{held} of {total} hold."
+    )
+
+
+def _by_seed(rows: list[Row], method: str) -> dict[int, float]:
+    return {
+        row.seed: float(row.scores["colour"]["median_position_m"]) for row in rows if row.method == method
+    }
+
+
+def _risen(rows: list[Row], method: str) -> float | None:
+    """The median over the seeds of grey's error over colour's."""
+    name = "median_position_m"
+    shares = [row.scores["grey"][name] / row.scores["colour"][name] for row in rows if row.method == method]
+    return float(np.median(shares)) if shares else None
+
+
+# A place's cumulative curves, from the lines that each run wrote for its frames.
+
+
+COLOURS = {
+    "posegan": "#0b6e4f", "posegan-a": "#7fbf9f", "posegan-b": "#4a90d9", "posegan-c": "#9b59b6", "posenet": "#d1781e",
+    "posenet-resnet": "#c0392b", "retrieval": "#999999", "retrieval-inter": "#555555", "structure": "#000000",
+    "mean-pose": "#cccccc",
+}  # fmt: skip
+
+
+def draw_curves(path: Path, place: Place) -> None:
+    """Share of the held-out frames within an error, a column a size: above of the position, below of the orientation."""
+    rows = [row for row in place.rows if not row.error]
+    if not rows:
+        return
+    sizes: list[int | None] = list(dict.fromkeys(row.size for row in rows if row.size)) or [None]
+    figure = Figure(figsize=(6.2 * len(sizes), 8), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, len(sizes), squeeze=False)
+    for column, size in enumerate(sizes):
+        shown = sorted((row for row in rows if row.size in (size, None)), key=_row_order)
+        for line, kind in enumerate(poses.CURVE_KINDS):
+            axes = grid[line, column]
+            poses.prepare_curves(axes, *kind, [_frames(row)[:2][line] for row in shown])
+            for method in dict.fromkeys(row.method for row in shown):
+                _curve(axes, [row for row in shown if row.method == method], line)
+        seeds = len({row.seed for row in shown})
+        together = f", {seeds} seeds together" if seeds > 1 else ""
+        title = f"{place_name(place.dataset)}{f', {size} px' if size else ''}{together}"
+        grid[0, column].set_title(title, parse_math=False)
+    handles = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=8, loc="outside lower center", ncols=2 + len(sizes))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def read_frames(file: Path) -> tuple[Float64, Float64, Bool]:
+    """Position (m) and orientation (deg) errors (N,), and which frames were accepted, of a frames.csv."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    metres, degrees = (
+        np.array([row[name] for row in rows], float) for name in ("position_error_m", "rotation_error_deg")
+    )
+    return metres, degrees, np.array([row["accepted"] == "1" for row in rows], bool)
+
+
+def _frames(row: Row) -> tuple[Float64, Float64, Bool]:
+    return read_frames(row.run / FRAMES_FILES["colour"])
+
+
+def _curve(axes: Axes, rows: list[Row], line: int) -> None:
+    errors, accepted = (np.concatenate([_frames(row)[part] for row in rows]) for part in (line, 2))
+    method = rows[0].method
+    style = "-" if rows[0].size else "--"
+    poses.plot_curves(axes, errors, accepted, TITLES[method], COLOURS[method], style)
+
+
+def _row_order(row: Row) -> int:
+    return list(TITLES).index(row.method)
+
+
+# Sheets after Figures 2 to 4 of the PoseGAN paper, and the correlations that say in a number what they show.
+
+
+SHOWN = ("posegan", "posegan-a", "posenet", "posenet-resnet")
+FOCUS_FRAMES = 12  # that the correlations are the mean of
+FOCUS_FILE = "saliency.yaml"  # in a run's folder
+_SHOWN_PX = 256
+_COLOURS = "inferno"
+
+
+@dataclass
+class Shown:
+    """A network of a sheet."""
+
+    title: str
+    checkpoint: Checkpoint
+    saliency: Saliency
+
+
+def draw_saliency(out: Path, place: Place, others: list[Place], config: LocalizationConfig) -> None:
+    """A sheet for each size of the networks, of seed 0: held-out frames in colour and grey, then frames of other places."""
+    dataset = Dataset(place.dataset)
+    frames = spread(split_of(dataset, config, 0).test, config.saliency)
+    for size in config.sizes:
+        rows = [row for row in place.rows if row.size == size and row.seed == 0 and not row.error]
+        shown = [_open(row) for name in SHOWN for row in rows if row.method == name]
+        if shown:
+            first = _images(shown[0].checkpoint, dataset, frames)
+            poses: list[Float64 | None] = [*dataset.T_map_cam[frames]]
+            blocks = [
+                _block(first, poses, shown, "held out"),
+                _block([to_grey(image) for image in first], poses, shown, "grey"),
+            ]
+            for other in others:
+                foreign = Dataset(other.dataset)
+                some = spread(np.arange(len(foreign)), config.saliency)
+                images = _images(shown[0].checkpoint, foreign, some)
+                blocks.append(_block(images, [None] * len(some), shown, place_name(other.dataset)))
+            title = f"{place_name(place.dataset)}, {size} px, seed 0: which pixels the pose depends on"
+            if others:
+                title += "; below, frames of other places as networks trained here see them"
+            draw_blocks(out / saliency_name(place, size), blocks, title)
+
+
+def saliency_name(place: Place, size: int) -> str:
+    """The sheet of a place's networks of a size."""
+    return f"{place_name(place.dataset)}-saliency-{size}.png"
+
+
+def focus_of(row: Row, place: Place, config: LocalizationConfig) -> Focus:
+    """Mean correlations of a run's saliency on FOCUS_FRAMES held-out frames; kept in the run's folder."""
+    file = row.run / FOCUS_FILE
+    if file.exists():
+        return Focus(**read_yaml(file))
+    dataset, shown = Dataset(place.dataset), _open(row)
+    frames = spread(split_of(dataset, config, row.seed).test, FOCUS_FRAMES)
+    found = []
+    for rgb, T in zip(_images(shown.checkpoint, dataset, frames), dataset.T_map_cam[frames], strict=True):
+        maps = [shown.saliency.of(image, T) for image in (rgb, to_grey(rgb))]
+        found.append(dataclasses.astuple(focus(maps[0], maps[1], rgb)))
+    mean = Focus(*(float(value) for value in np.mean(found, axis=0)))
+    write_yaml(file, dataclasses.asdict(mean))
+    return mean
+
+
+def focus_table(place: Place, config: LocalizationConfig) -> Table:
+    """The correlations, a row a network; mean over the seeds."""
+    columns = [
+        table.Column("method", "network"),
+        table.Column("size", "px", "d"),
+        table.Column("structure", "saliency with structure", mean_spread(".2f")),
+        table.Column("texture", "with texture", mean_spread(".2f")),
+        table.Column("difference", format=mean_spread(".2f")),
+        table.Column("grey", "colour with grey", mean_spread(".2f")),
+    ]
+    lines = []
+    for size in config.sizes:
+        for name in SHOWN:
+            rows = [row for row in place.rows if (row.method, row.size) == (name, size) and not row.error]
+            found = [dataclasses.astuple(focus_of(row, place, config)) for row in rows]
+            if found:
+                structure, texture, grey = np.transpose(found)
+                line = {"structure": structure, "texture": texture, "difference": structure - texture}
+                lines.append({"method": TITLES[name], "size": size, **line, "grey": grey})
+    return Table(columns, lines)
+
+
+def _open(row: Row) -> Shown:
+    checkpoint = load_checkpoint(row.run)
+    return Shown(row.method, checkpoint, Saliency(checkpoint))
+
+
+def _images(checkpoint: Checkpoint, dataset: Dataset, frames: np.ndarray) -> list[UInt8]:
+    """Frames as the network takes them."""
+    told = checkpoint.provenance
+    cache = frame_cache(dataset, checkpoint.camera.width, told.get("fit", "square"), told.get("margin", 0))
+    return [np.ascontiguousarray(cache.rgb[index]) for index in frames]
+
+
+def _block(images: list[UInt8], poses: list[Float64 | None], shown: list[Shown], label: str) -> Block:
+    """Images beside SIFT's keypoints, their structure and texture, and each network's saliency."""
+    columns = [SheetColumn("image", [*images]), SheetColumn("SIFT", [_keypoints(image) for image in images])]
+    structures = [structure_of(image) for image in images]
+    columns.append(SheetColumn("structure", [*structures]))
+    textures = [
+        (image / 255 - structure).mean(axis=-1) for image, structure in zip(images, structures, strict=True)
+    ]
+    columns.append(SheetColumn("texture", [*textures], "gray", -0.2, 0.2))
+    for network in shown:
+        maps = [_scaled(network.saliency.of(image, T)) for image, T in zip(images, poses, strict=True)]
+        columns.append(SheetColumn(network.title, [*maps], _COLOURS, 0.0, 1.0))
+    return Block(columns, [label] * len(images))
+
+
+def _scaled(saliency: Float64) -> np.ndarray:
+    """To 1 at its 99th percentile: networks differ by orders of magnitude."""
+    return np.asarray(np.clip(saliency / max(float(np.percentile(saliency, 99)), 1e-12), 0.0, 1.0))
+
+
+def _keypoints(rgb: UInt8) -> UInt8:
+    """The image with its SIFT keypoints, as large as they are."""
+    scale = max(1, _SHOWN_PX // len(rgb))
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    large = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    for point in cv2.SIFT.create().detect(grey, None):
+        x, y = ((np.array(point.pt) + 0.5) * scale).astype(int)
+        radius = max(2, round(point.size * scale / 2))
+        cv2.circle(large, (int(x), int(y)), radius, (255, 60, 0), 1, cv2.LINE_AA)
+    return np.asarray(large, np.uint8)
+
+
+# The comparison as files: tables.md to paste, tables.csv and tables.yaml for programs, index.html to look at
+# first.
+
+
+METRES, DEGREES = "median_position_m", "median_rotation_deg"
+ROOM_M = 2.0  # where even the worst method's median is below this, the place is a room
+ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of localization.THRESHOLDS
+
+FOCUS_WORDS = (
+    "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of its "
+    "texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out frames, and "
+    "over seeds. The paper says that PoseGAN looks at structure, its config A and PoseNet at texture."
+)
+
+
+def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
+    """Write the files of what is measured so far; `pictures`: draw curves and saliency too. UserError: cannot be written."""
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if pictures:
+            for place in outcome.places:
+                draw_curves(out / curves_name(place), place)
+                if outcome.config.saliency:
+                    others = [other for other in outcome.places if other is not place]
+                    draw_saliency(out, place, others, outcome.config)
+        layout.atomic_write(out / "tables.md", markdown(outcome, pictures).encode())
+        layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
+        write_yaml(out / "tables.yaml", _values(outcome))
+        layout.atomic_write(out / "index.html", _page(out, outcome, pictures).html())
+    except OSError as error:
+        raise UserError(f"cannot write the comparison into {out} ({error.strerror or error})") from error
+
+
+def markdown(outcome: Outcome, finished: bool = True) -> str:
+    """Everything in words and tables, ready to paste; once all is `finished`, what the networks look at too."""
+    parts = [effort(outcome)]
+    for place in outcome.places:
+        parts += [f"### {place_name(place.dataset)}", f"{place.words}.", scored(place).markdown()]
+        parts += remarks(place)
+        focus = _focus(outcome, place, finished)
+        parts += [FOCUS_WORDS, focus.markdown()] if focus else []
+    return "\n\n".join(parts) + "\n"
+
+
+def effort(outcome: Outcome) -> str:
+    """One paragraph: cost, machine, what the figures are."""
+    config = outcome.config
+    clock = "the processor" if outcome.clock == "cpu" else "the wall"
+    limit = f", at most {counted(config.epochs, 'epoch')}" if config.epochs else ""
+    spread = f"mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else "one seed"
+    return (
+        f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width, "
+        f"the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. "
+        "Rejected frames are in no median but in the shares of all frames within a bound. "
+        "Grey: the same frames, their images turned to grey. PoseGAN's weights count its generator, which finding a camera "
+        "does not need (config A has none)."
+    )
+
+
+def curves_name(place: Place) -> str:
+    """The picture of a place's cumulative curves."""
+    return f"{place_name(place.dataset)}-curves.png"
+
+
+def scored(place: Place) -> Table:
+    """A row for each method and size, its seeds together."""
+    places = bounds(place)
+    columns = [
+        Column("method"),
+        Column("size", "px", "d"),
+        Column("position", "position", "s", "m"),
+        Column("orientation", "orientation", mean_spread(".2f"), "°"),
+        Column("paper", f"paper: {place.scene}", "s"),
+        *(
+            Column(_share(*bound), f"within {bound[0]:g} m, {bound[1]:g}°", mean_spread(".0f", " %"))
+            for bound in places
+        ),
+        Column("rejected", format=".1%"),
+        Column("grey position", "grey: position", "s", "m"),
+        Column("grey orientation", "grey: orientation", mean_spread(".2f"), "°"),
+        Column("paper grey", "paper: grey", "s"),
+        Column("epochs", format=mean_spread(".0f")),
+        Column("weights", "million weights", ".2f"),
+        Column("ms", "ms a frame", mean_spread(".1f")),
+    ]
+    if place.scene is None:
+        columns = [column for column in columns if not column.key.startswith("paper")]
+    return Table(columns, [_row(key, rows, place) for key, rows in grouped(place).items()])
+
+
+def bounds(place: Place) -> tuple[tuple[float, float], ...]:
+    """The bounds (m, deg) that say something here: those of a room, or of the outdoors."""
+    medians = [value for rows in grouped(place).values() for value in values_of(rows, METRES)]
+    return ROOM if max(filter(math.isfinite, medians), default=0.0) < ROOM_M else OUTDOORS
+
+
+def grouped(place: Place) -> dict[tuple[str, int | None], list[Row]]:
+    """The measured rows of each method and size, its seeds together: networks by size, then what is not trained."""
+    found: dict[tuple[str, int | None], list[Row]] = {}
+    for row in place.rows:
+        if not row.error:
+            found.setdefault((row.method, row.size), []).append(row)
+    order = list(TITLES)
+    return dict(sorted(found.items(), key=lambda item: (item[0][1] or 9999, order.index(item[0][0]))))
+
+
+def values_of(rows: list[Row], name: str, kind: str = "colour") -> list[float]:
+    """A measure of each seed."""
+    return [float(row.scores[kind].get(name, math.nan)) for row in rows]
+
+
+def remarks(place: Place) -> list[str]:
+    """What stands under a table."""
+    notes = list(findings(place))
+    if place.scene:
+        others = [f"{TITLES[method]}: {name}" for method, name in PAPER_NAMES.items()]
+        notes.append(
+            f"The paper's column is of other methods of the same kind where it has not ours ({'; '.join(others)})."
+        )
+    notes += [
+        f"{TITLES[row.method]}, seed {row.seed}, is missing: {row.error}." for row in place.rows if row.error
+    ]
+    return notes
+
+
+def _focus(outcome: Outcome, place: Place, finished: bool) -> Table | None:
+    """None where there is nothing to tell."""
+    if not finished or not outcome.config.saliency:
+        return None
+    table = focus_table(place, outcome.config)
+    return table if table.rows else None
+
+
+def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> dict[str, Any]:
+    (method, size), scene = key, place.scene
+    metres = mean_spread(".3f" if scene is not None or max(values_of(rows, METRES)) < 1 else ".2f")
+    shares = {_share(*bound): values_of(rows, _share(*bound)) for bound in bounds(place)}
+    rejected = [row.scores["colour"]["rejected"] / max(1, row.scores["colour"]["frames"]) for row in rows]
+    effort = rows[0].effort
+    return {
+        "method": TITLES[method],
+        "size": size,
+        "position": metres(values_of(rows, METRES)),
+        "orientation": values_of(rows, DEGREES),
+        "paper": _printed(method, scene, grey=False),
+        **{name: [100 * value for value in values] for name, values in shares.items()},
+        "rejected": float(np.mean(rejected)),
+        "grey position": metres(values_of(rows, METRES, "grey")),
+        "grey orientation": values_of(rows, DEGREES, "grey"),
+        "paper grey": _printed(method, scene, grey=True),
+        "epochs": [row.effort["epochs"] for row in rows] if effort else None,
+        "weights": effort["parameters"] / 1e6 if effort else None,
+        "ms": values_of(rows, "median_ms"),
+    }
+
+
+def _share(metres: float, degrees: float) -> str:
+    """The measure's name, as localization.scores has it."""
+    return f"within_{metres:g}_m_{degrees:g}_deg"
+
+
+def _printed(method: str, scene: str | None, grey: bool) -> str | None:
+    figures = printed(method, scene, grey) if scene else None
+    return None if figures is None else f"{figures[0]:g} / {figures[1]:g}"
+
+
+def _csv(outcome: Outcome) -> str:
+    """A line a row and kind of image, every measure."""
+    lines = [
+        {
+            "dataset": place_name(place.dataset), "method": row.method, "size": row.size or "", "seed": row.seed,
+            "images": kind, **scores, **{f"effort_{name}": value for name, value in row.effort.items()},
+        }
+        for place in outcome.places
+        for row in place.rows
+        for kind, scores in row.scores.items()
+    ]  # fmt: skip
+    return Table([*map(Column, dict.fromkeys(name for line in lines for name in line))], lines).csv()
+
+
+def _values(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "config": to_yaml_dict(outcome.config),
+        "machine": outcome.machine,
+        "clock": outcome.clock,
+        "places": [
+            {
+                "dataset": str(place.dataset),
+                "words": place.words,
+                "scene": place.scene,
+                "rows": [
+                    {
+                        "method": row.method, "size": row.size, "seed": row.seed, "run": row.run.name,
+                        "scores": row.scores, "effort": row.effort, "error": row.error,
+                    }
+                    for row in place.rows
+                ],
+            }
+            for place in outcome.places
+        ],
+    }  # fmt: skip
+
+
+def _page(out: Path, outcome: Outcome, finished: bool) -> Page:
+    sections, verdicts = [Section(text=[effort(outcome)])], []
+    for place in outcome.places:
+        name, focus = place_name(place.dataset), _focus(outcome, place, finished)
+        files = [curves_name(place), *(saliency_name(place, size) for size in outcome.config.sizes)]
+        pictures = [Picture(file, Path(file).stem) for file in files if finished and (out / file).exists()]
+        sections.append(Section(name, scored(place), [f"{place.words}.", *remarks(place)]))
+        if focus or pictures:
+            words = [FOCUS_WORDS] if focus else []
+            sections.append(Section(f"{name}: errors and where the networks look", focus, words, pictures))
+        verdicts.append(f"{name}: {_nearest(place)}")
+    return Page(
+        "Localization side by side",
+        f"{'; '.join(verdicts)}.",
+        sections,
+        provenance={
+            **{place_name(place.dataset): str(place.dataset) for place in outcome.places},
+            "machine": outcome.machine,
+            "settings": listed(to_flat(outcome.config)),
+        },
+        mood="bad" if outcome.failed else "neutral",
+    )
+
+
+def _nearest(place: Place) -> str:
+    """The method of the smallest median position error, in words."""
+    medians = {key: float(np.mean(values_of(rows, METRES))) for key, rows in grouped(place).items()}
+    known = {key: value for key, value in medians.items() if math.isfinite(value)}
+    if not known:
+        return "no method found a pose yet"
+    method, size = best = min(known, key=lambda key: known[key])
+    return f"{TITLES[method]}{f' at {size} px' if size else ''} is nearest, median position error {known[best]:.3g} m"

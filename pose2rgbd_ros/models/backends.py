@@ -1,0 +1,181 @@
+"""Two ways to run a model: PyTorch (the reference, any model, and the GPU) and ONNX Runtime (Base and Slice on a CPU)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.base import RenderTensors
+
+PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+GPU_BATCH = 16  # frames at once; bounds the memory of a large request
+MOST_DEFAULT_THREADS = 4  # the layers are small: more threads only wait for each other
+
+
+@dataclass
+class RenderedImages:
+    """Images of B poses; None for what the model does not predict.
+
+    rgb: uint8 (B, H, W, 3). depth: float32 (B, H, W), metres or relative as the model's `depth_kind` says.
+    confidence: float32 (B, H, W), as ``models.base.Pictures`` says, enlarged to the image.
+    depth_lower, depth_upper: float32 (B, H, W), the calibrated interval around depth; None without a calibration.
+    """
+
+    rgb: NDArray[np.uint8] | None
+    depth: NDArray[np.float32] | None
+    confidence: NDArray[np.float32] | None
+    depth_lower: NDArray[np.float32] | None = None
+    depth_upper: NDArray[np.float32] | None = None
+
+    def present(self) -> dict[str, NDArray[Any]]:
+        """The images there are, by name."""
+        named = {
+            "rgb": self.rgb,
+            "depth": self.depth,
+            "confidence": self.confidence,
+            "depth_lower": self.depth_lower,
+            "depth_upper": self.depth_upper,
+        }
+        return {name: images for name, images in named.items() if images is not None}
+
+
+class Backend(Protocol):
+    """Fills `out` with the images of poses, float64 (B, 4, 4), as `camera` sees them."""
+
+    name: str
+
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None: ...
+
+
+class OnnxBackend:
+    """An exported graph of Base or Slice on ONNX Runtime's CPU provider, frame by frame: batching gains nothing there."""
+
+    name = "onnx"
+
+    def __init__(self, graph: bytes, normalization: Normalization, threads: int | None = None) -> None:
+        """UserError when ONNX Runtime is missing or cannot run the graph."""
+        self._normalization = normalization
+        self._session = onnx_session(graph, threads or default_threads())
+
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
+        """Each frame is written by ONNX Runtime straight into its place in `out`; the camera is the trained one."""
+        pose = self._normalization.encode_pose(T_map_cam)
+        images = out.present()
+        for index in range(len(pose)):
+            binding = self._session.io_binding()
+            binding.bind_cpu_input("pose", np.ascontiguousarray(pose[index : index + 1]))
+            for name, batch in images.items():
+                frame = batch[index]
+                shape = (1, *frame.shape)
+                binding.bind_output(name, "cpu", 0, frame.dtype.type, shape, frame.ctypes.data)
+            self._session.run_with_iobinding(binding)
+
+
+class TorchBackend:
+    """The network itself. On the CPU frame by frame in float32; on CUDA in batches, in half precision if asked."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalization: Normalization,
+        device: str = "cpu",
+        precision: str = "float32",
+        threads: int | None = None,
+    ) -> None:
+        """`threads` sets PyTorch's thread count for the whole process; None leaves it as it is."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._device = torch.device(device)
+        self._half = PRECISIONS[precision]
+        network: Any = model.eval().to(self._device)
+        if self._device.type == "cuda":
+            network = network.to(memory_format=torch.channels_last)
+        self._model = network
+        self._normalization = normalization
+        self._pinned: dict[str, Tensor] = {}
+
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
+        images = out.present()
+        step = GPU_BATCH if self._device.type == "cuda" else 1
+        for start in range(0, len(T_map_cam), step):
+            T = torch.from_numpy(T_map_cam[start : start + step]).to(self._device)
+            finished = self._infer(T, camera)
+            for name, batch in self._to_host(finished).items():
+                images[name][start : start + step] = batch
+
+    @torch.inference_mode()
+    def _infer(self, T_map_cam: Tensor, camera: Camera) -> dict[str, Tensor]:
+        """Finished images on the device."""
+        with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
+            shown: RenderTensors = self._model.pictures(T_map_cam, camera, self._normalization)
+        finished = {}
+        if shown.rgb is not None:
+            levels = (shown.rgb.float() * 255).round_().to(torch.uint8)
+            finished["rgb"] = levels.permute(0, 2, 3, 1).contiguous()
+        if shown.depth is not None:
+            finished["depth"] = shown.depth.float()
+        if shown.confidence is not None:
+            factor = camera.width // shown.confidence.shape[-1]
+            total = shown.confidence.float()
+            finished["confidence"] = total.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+        return finished
+
+    def _to_host(self, finished: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+        if self._device.type != "cuda":
+            return {name: tensor.numpy() for name, tensor in finished.items()}
+        # Page-locked memory is copied to at full speed and all copies run together; one wait at the end.
+        host = {name: self._pinned_like(name, tensor) for name, tensor in finished.items()}
+        for name, tensor in finished.items():
+            host[name].copy_(tensor, non_blocking=True)
+        torch.cuda.current_stream(self._device).synchronize()
+        return {name: tensor.numpy() for name, tensor in host.items()}
+
+    def _pinned_like(self, name: str, tensor: Tensor) -> Tensor:
+        """A page-locked buffer of the tensor's shape, kept for the next call."""
+        known = self._pinned.get(name)
+        if known is None or len(known) < len(tensor):
+            known = self._pinned[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return known[: len(tensor)]
+
+
+def onnx_session(graph: bytes, threads: int) -> Any:
+    """A graph on ONNX Runtime's CPU provider; UserError when that is missing or cannot run the graph."""
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:  # missing, or built for another NumPy or system
+        raise UserError(f"ONNX Runtime is not usable here ({error}); install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads sleep: spinning would take the core from the node that publishes the images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
+        raise UserError(f"ONNX Runtime cannot run the graph ({str(error).splitlines()[0]})") from error
+
+
+def default_threads() -> int:
+    """Half the cores this process may use, at most MOST_DEFAULT_THREADS: the other half is for whoever uses the images."""
+    return min(max(usable_cores() // 2, 1), MOST_DEFAULT_THREADS)
+
+
+def all_threads() -> int:
+    """The cores this process may use, at most MOST_DEFAULT_THREADS."""
+    return min(usable_cores(), MOST_DEFAULT_THREADS)
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

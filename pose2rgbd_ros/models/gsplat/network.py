@@ -1,0 +1,145 @@
+"""3D Gaussian splatting (Kerbl et al. 2023): a rival to compare with, on a CUDA GPU, by the package gsplat.
+
+Not a dependency: `pip install gsplat` where there is a GPU. Everything here but that package runs anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.base import RenderTensors
+from pose2rgbd_ros.settings import setting
+
+SURFACE_ALPHA = 0.5  # a ray that is stopped less than this has no surface
+SH_C0 = 0.28209479177387814  # the constant spherical harmonic
+
+
+@dataclass(frozen=True)
+class GsplatConfig:
+    """How many splats there are, and how their colour may change with the direction."""
+
+    splats: int = setting(300_000, "number of splats", ge=1)
+    sh_degree: int = setting(1, "degree of the spherical harmonics of a splat's colour", ge=0, le=3)
+    output: Literal["rgbd"] = setting("rgbd", "what is shown")
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+class GsplatModel(nn.Module):
+    """A fixed number of splats, and the colour behind them.
+
+    Parameters: means (N, 3) from `origin_m`, quats (N, 4) wxyz, log_scales (N, 3), opacity_logits (N,), sh_0 (N, 1, 3)
+    and sh_rest (N, K - 1, 3) as gsplat takes them, background (3,).
+    """
+
+    any_camera = True
+    has_confidence = True
+    origin_m: Tensor
+
+    def __init__(self, config: GsplatConfig) -> None:
+        super().__init__()
+        self.config = config
+        count, coefficients = config.splats, (config.sh_degree + 1) ** 2
+        self.register_buffer("origin_m", torch.zeros(3, dtype=torch.float64))
+        self.means = nn.Parameter(torch.zeros(count, 3))
+        self.quats = nn.Parameter(torch.zeros(count, 4))
+        self.log_scales = nn.Parameter(torch.zeros(count, 3))
+        self.opacity_logits = nn.Parameter(torch.zeros(count))
+        self.sh_0 = nn.Parameter(torch.zeros(count, 1, 3))
+        self.sh_rest = nn.Parameter(torch.zeros(count, coefficients - 1, 3))
+        self.background = nn.Parameter(torch.full((3,), 0.5))
+
+    def forward(self, T_map_cam: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+        """Colour (B, H, W, 3), depth (B, H, W) and how much of each ray is stopped (B, H, W), 0..1; differentiable.
+
+        Raises UserError: a distorted camera, no CUDA, or no gsplat.
+        """
+        require_pinhole(camera)
+        T = T_map_cam.clone()
+        T[:, :3, 3] -= self.origin_m
+        # gsplat has the centre of the first pixel at 0.5, OpenCV (and so Camera) at 0.
+        K = torch.tensor(camera.K, dtype=torch.float32, device=T.device)
+        K[:2, 2] += 0.5
+        images, alpha, _ = load_gsplat(T.device).rasterization(
+            means=self.means,
+            quats=self.quats,
+            scales=self.log_scales.exp(),
+            opacities=self.opacity_logits.sigmoid(),
+            colors=torch.cat([self.sh_0, self.sh_rest], dim=1),
+            viewmats=torch.linalg.inv(T).float(),
+            Ks=K.expand(len(T), 3, 3),
+            width=camera.width,
+            height=camera.height,
+            sh_degree=self.config.sh_degree,
+            render_mode="RGB+ED",  # the expected depth along the optical axis comes as a fourth channel
+            backgrounds=self.background.expand(len(T), 3),
+        )
+        return images[..., :3], images[..., 3], alpha[..., 0]
+
+    def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
+        """See RenderModel; depth is unknown where less than half of a ray is stopped."""
+        rgb, depth, alpha = self(T_map_cam, camera)
+        depth = torch.where(alpha >= SURFACE_ALPHA, depth, torch.nan)
+        return RenderTensors(rgb.clamp(0, 1).permute(0, 3, 1, 2), depth, alpha.clamp(0, 1))
+
+
+def load_gsplat(device: torch.device) -> Any:
+    """The package gsplat. UserError in one line where it cannot run."""
+    if device.type != "cuda":
+        raise UserError("model gsplat needs a CUDA GPU; here use relief, or warp-12")
+    try:
+        return importlib.import_module("gsplat")
+    except (ImportError, OSError) as error:
+        raise UserError(f"model gsplat needs the package gsplat ({error}); pip install gsplat") from error
+
+
+def require_pinhole(camera: Camera) -> None:
+    """UserError: a camera without intrinsics, or with a lens that splats do not know."""
+    if not camera.is_calibrated:
+        raise UserError("model gsplat needs a calibrated camera (K[0] is 0)")
+    if camera.is_distorted:
+        raise UserError("model gsplat renders cameras without lens distortion only; use relief, or warp-12")
+
+
+def write_ply(path: Path, model: GsplatModel) -> None:
+    """The splats in the layout of Kerbl et al., which other viewers read; positions are relative to the model's origin.
+
+    Raises UserError: the file cannot be written.
+    """
+    state = {name: value.detach().cpu().float().numpy() for name, value in model.state_dict().items()}
+    count = model.config.splats
+    columns: dict[str, np.ndarray] = dict(zip("xyz", state["means"].T, strict=True))
+    columns |= dict.fromkeys(("nx", "ny", "nz"), np.zeros(count, np.float32))
+    columns |= {f"f_dc_{i}": state["sh_0"][:, 0, i] for i in range(3)}
+    rest = state["sh_rest"].transpose(0, 2, 1).reshape(count, -1)  # all of red, then of green, then of blue
+    columns |= {f"f_rest_{i}": rest[:, i] for i in range(rest.shape[1])}
+    columns["opacity"] = state["opacity_logits"]
+    columns |= {f"scale_{i}": state["log_scales"][:, i] for i in range(3)}
+    columns |= {f"rot_{i}": state["quats"][:, i] for i in range(4)}
+    vertices = np.empty(count, dtype=[(name, "<f4") for name in columns])
+    for name, values in columns.items():
+        vertices[name] = values
+    origin = " ".join(f"{value:.6f}" for value in model.origin_m.tolist())
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment origin_m {origin}",
+        f"element vertex {count}",
+    ]
+    header += [f"property float {name}" for name in columns] + ["end_header", ""]
+    try:
+        path.write_bytes("\n".join(header).encode() + vertices.tobytes())
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror})") from error

@@ -1,0 +1,1 @@
+"""The paper's networks, Base and Slice: pose -> RGB + depth."""

@@ -1,0 +1,219 @@
+"""Base and Slice networks: encoded poses in, whole images out, compared pixel by pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.models.pose2rgbd.extra_losses import (
+    PatchDiscriminator,
+    adversarial_losses,
+    consistency_loss,
+    nearby_poses,
+    require_usable,
+)
+from pose2rgbd_ros.models.pose2rgbd.network import (
+    OUTPUT_CHANNELS,
+    Pose2RGBD,
+    Pose2RGBDConfig,
+    Prediction,
+    split_image,
+)
+from pose2rgbd_ros.training.config import Recipe, TrainConfig, network_config
+from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.learner import Learner, require_one_process
+
+# The paper's two losses: squared error on the image, binary cross entropy on each depth slice; both skip
+# unknown depth.
+
+
+def image_target(rgb: Tensor, depth: Tensor | None, config: Pose2RGBDConfig) -> tuple[Tensor, Tensor]:
+    """What the network should say.
+
+    Args:
+        rgb: (B, H, W, 3) uint8.
+        depth: (B, H, W) encoded to [-1, 1], NaN unknown; None without depth.
+
+    Returns:
+        target (B, C, H, W) in ``config.target_range``, 0 where unknown, and known (B, C, H, W) bool.
+    """
+    low, high = config.target_range
+    parts = []
+    if config.has_rgb:
+        parts.append(rgb.permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low)
+    if config.has_depth:
+        assert depth is not None
+        parts.append(((depth.clamp(-1, 1) + 1) / 2 * (high - low) + low)[:, None])
+    target = torch.cat(parts, dim=1)
+    known = torch.isfinite(target)
+    return torch.where(known, target, 0.0), known
+
+
+def image_loss(image: Tensor, target: Tensor, known: Tensor, kind: str) -> Tensor:
+    """Mean over the known values. "mse" is the paper's; "charbonnier" is a smooth L1; "mse+l1" half of each kind."""
+    error = torch.where(known, image - target, 0.0)
+    if kind == "mse":
+        values = error.square()
+    elif kind == "charbonnier":
+        values = torch.sqrt(error.square() + 1e-3) - 1e-3**0.5
+    else:
+        values = error.square() + 0.5 * error.abs()
+    return values.sum() / known.sum().clamp(min=1)
+
+
+def slice_target(depth: Tensor, slices: int, side: int) -> tuple[Tensor, Tensor]:
+    """True slices of encoded depth (B, H, W), reduced to `side` by taking pixels, so no slice mixes two surfaces.
+
+    Slice i holds [-1 + 2 i / S, -1 + 2 (i + 1) / S), the last one closed (paper, section 2); depth beyond the training
+    range belongs to the first or last slice.
+
+    Returns:
+        target (B, S, side, side) float 0 or 1, and known (B, 1, side, side) bool.
+    """
+    step = depth.shape[-1] // side
+    depth = depth[:, ::step, ::step]
+    known = torch.isfinite(depth)
+    index = ((torch.where(known, depth, -1.0) + 1) / 2 * slices).floor().long().clamp(0, slices - 1)
+    target = functional.one_hot(index, slices).permute(0, 3, 1, 2).float()
+    return target, known[:, None]
+
+
+def slice_loss(logits: Tensor, target: Tensor, known: Tensor, reduction: str) -> Tensor:
+    """Binary cross entropy of each slice over the known pixels; their mean or their sum over the slices."""
+    each = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    per_slice = torch.where(known, each, 0.0).sum(dim=(0, 2, 3)) / known.sum().clamp(min=1)
+    return per_slice.mean() if reduction == "mean" else per_slice.sum()
+
+
+def total_loss(
+    prediction: Prediction,
+    rgb: Tensor,
+    depth: Tensor | None,
+    config: Pose2RGBDConfig,
+    kind: str = "mse",
+    bce_weight: float = 1.0,
+    bce_reduction: str = "mean",
+) -> Tensor:
+    """Image loss plus, for the slice network, its weighted cross entropy."""
+    target, known = image_target(rgb, depth, config)
+    loss = image_loss(prediction.image.float(), target, known, kind)
+    if prediction.slice_logits is not None and depth is not None:
+        slices, known_slices = slice_target(depth, config.slices, config.slice_size)
+        loss = loss + bce_weight * slice_loss(prediction.slice_logits, slices, known_slices, bce_reduction)
+    return loss
+
+
+CONSISTENCY_FROM = 0.5  # share of the run after which it joins: before, there is no depth to warp by
+# As for spectral normalisation: no first momentum. A tenth of the network's high learning rate is usual for it.
+DISCRIMINATOR = {"factor": 0.1, "betas": (0.0, 0.99), "weight_decay": 0.0}
+
+
+class PoseLearner(Learner):
+    """The paper's training: image loss, and cross entropy of the slices; with its further work where weighted above 0."""
+
+    def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
+        super().__init__()
+        self._config, self._recipe, self._data, self._device = config, recipe, data, device
+        self._network = network_config(config, data.dataset.has_depth)
+        self.model = Pose2RGBD(self._network)
+        # Channels last is the faster layout for these convolutions, on the CPU as on the GPU.
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator: PatchDiscriminator | None = None
+        if config.adversarial_weight > 0:
+            require_one_process("--adversarial-weight")
+            self.discriminator = PatchDiscriminator(OUTPUT_CHANNELS[self._network.output])
+        if config.consistency_weight > 0:
+            if not self._network.has_depth:
+                raise UserError("--consistency-weight needs predicted depth; use output depth or rgbd")
+            require_usable(data.cache.camera, data.dataset.depth_kind)
+            self._rays = torch.from_numpy(data.cache.camera.rays()).float().to(device)
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """The network, and with other settings its adversary."""
+        groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+        if self.discriminator is not None:
+            groups.append({"params": list(self.discriminator.parameters()), **DISCRIMINATOR})
+        return groups
+
+    def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
+        """See :class:`Learner`. Nearby poses go through the network with the recorded ones, in one batch."""
+        poses, rgb, depth = self._data.batch(indices, self._device)
+        config, count = self._config, len(indices)
+        warps = config.consistency_weight > 0 and share >= CONSISTENCY_FROM
+        T_near = self._nearby(indices, depth) if warps else None
+        if T_near is not None:
+            encoded = torch.from_numpy(self._data.normalization.encode_pose(T_near)).to(self._device)
+            poses = torch.cat([poses, encoded])
+        everything = network(poses)
+        prediction = _part(everything, slice(0, count))
+        loss = total_loss(
+            prediction,
+            rgb,
+            depth,
+            self._network,
+            self._recipe.image_loss,
+            config.bce_weight,
+            config.bce_reduction,
+        )
+        if self.discriminator is not None:
+            loss = loss + self._adversarial(self.discriminator, prediction.image, rgb, depth)
+        if T_near is not None:
+            near = _part(everything, slice(count, None))
+            loss = loss + config.consistency_weight * self._consistency(
+                prediction.image, near.image, T_near, indices, rgb
+            )
+        return loss
+
+    def _adversarial(
+        self, discriminator: PatchDiscriminator, image: Tensor, rgb: Tensor, depth: Tensor | None
+    ) -> Tensor:
+        target, known = image_target(rgb, depth, self._network)
+        kind = self._config.adversarial_loss
+        ours, its = adversarial_losses(discriminator, image.float(), target, known, kind)
+        return self._config.adversarial_weight * ours + its
+
+    def _nearby(self, indices: np.ndarray, depth: Tensor | None) -> np.ndarray:
+        """A pose near each frame of the batch. Which, hangs on the frames alone, so that a resumed run draws the same."""
+        assert depth is not None
+        encoded = torch.nanmedian(depth).nan_to_num(0.0).cpu().numpy()
+        distance_m = float(self._data.normalization.decode_depth(encoded))
+        random = np.random.default_rng([self._config.seed, *map(int, indices)])
+        return nearby_poses(self._data.T_map_cam[indices], distance_m, random)
+
+    def _consistency(
+        self, image: Tensor, image_near: Tensor, T_map_near: np.ndarray, indices: np.ndarray, rgb: Tensor
+    ) -> Tensor:
+        T_near_here = se3.inverse(T_map_near) @ self._data.T_map_cam[indices]
+        _, depth = self._decoded(image)
+        rgb_near, depth_near = self._decoded(image_near)
+        return consistency_loss(
+            None if rgb_near is None else rgb.permute(0, 3, 1, 2).float() / 255,
+            depth,
+            rgb_near,
+            depth_near,
+            torch.from_numpy(T_near_here).float().to(self._device),
+            self._rays,
+            self._data.cache.camera,
+        )
+
+    def _decoded(self, image: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Colour in [0, 1] and depth in metres of the network's image; differentiable."""
+        rgb, encoded = split_image(image.float(), self._network)
+        assert encoded is not None
+        lowest, highest = self._data.normalization.decode_depth([-1.0, 1.0]).tolist()
+        return rgb, (encoded + 1) / 2 * (highest - lowest) + lowest
+
+
+def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseLearner:
+    """See :func:`make_learner`."""
+    return PoseLearner(config, recipe, data, device)
+
+
+def _part(prediction: Prediction, which: slice) -> Prediction:
+    return Prediction(*(None if values is None else values[which] for values in prediction))  # type: ignore[arg-type]

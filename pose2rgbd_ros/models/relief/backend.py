@@ -1,0 +1,241 @@
+"""Relief on a CPU: compiled march and lookups, the shader in ONNX Runtime, no autograd and no copies between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import RenderedImages, all_threads, onnx_session
+from pose2rgbd_ros.models.relief import kernels as march_numba
+from pose2rgbd_ros.models.relief.kernels import highest_layers
+from pose2rgbd_ros.models.relief.network import SKY_COLUMNS, SKY_ROWS, Features, Relief, focal_px
+
+# A relief network's tables as the compiled kernels read them: the same functions, fewer lookups.
+#
+# The ground-plane map is a sum of levels, and level l has a vertex at every 2^l-th vertex of level 0. A
+# bilinear
+# function stays bilinear on a finer grid, so levels l, l + 1, ... added up at the vertices of level l are one
+# table with
+# the same values in between: instead of every level two tables are looked up where a level fades out,
+# elsewhere one.
+
+
+class ReliefTables(NamedTuple):
+    """Arrays for relief_kernels.py.
+
+    logits: (L, Y, X). top, around: of :func:`highest_layers`. seen: (L, Y, X) uint8. step_m: (3,) along x, y, z.
+    maps: (M, C) the sums of levels, one after another; starts, shapes, texel_m: (levels,), (levels, 2), (levels,).
+    coarse: (Lc, Yc, Xc, Cv). coarse_step_m: (2,) across and up. sky: (rows, columns, C).
+    """
+
+    logits: Float32
+    top: NDArray[np.int16]
+    around: NDArray[np.int16]
+    seen: NDArray[np.uint8]
+    step_m: Float32
+    maps: Float32
+    starts: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    texel_m: Float32
+    coarse: Float32
+    coarse_step_m: Float32
+    sky: Float32
+
+
+def relief_tables(model: Relief) -> ReliefTables:
+    """The tables of a network, on the CPU."""
+    config = model.config
+    logits = _numpy(model.volume.logits)
+    levels = level_sums(model.features)
+    sizes = [rows * columns for rows, columns, _ in (level.shape for level in levels)]
+    return ReliefTables(
+        logits,
+        *highest_layers(logits),
+        np.ascontiguousarray(model.volume.seen.cpu().numpy()),
+        np.array(config.step_m, np.float32),
+        np.concatenate([level.reshape(-1, config.channels) for level in levels]),
+        np.cumsum([0, *sizes[:-1]]),
+        np.array([level.shape[:2] for level in levels], np.int64),
+        np.array([config.texel_m(level) for level in range(config.levels)], np.float32),
+        _numpy(model.features.coarse).reshape(*config.coarse_shape, config.coarse_channels),
+        np.array([config.coarse_cell_m, config.coarse_layer_m], np.float32),
+        _numpy(model.features.sky).reshape(SKY_ROWS, SKY_COLUMNS, config.channels),
+    )
+
+
+def level_sums(features: Features) -> list[Float32]:
+    """Per level l the sum of levels l, l + 1, ... at the vertices of level l, (rows, columns, C).
+
+    Each reaches as far as the coarsest level: outside its own extent a level is clamped, which a table of its own extent
+    could not say of a sum.
+    """
+    config = features.config
+    maps, sums = _numpy(features.maps), [np.zeros((0, 0, config.channels), np.float32)] * config.levels
+    total: Float32 | None = None
+    for level in reversed(range(config.levels)):
+        shape = config.map_shape(level)
+        start = features.starts[level]
+        table = maps[start : start + shape[0] * shape[1]].reshape(*shape, -1)
+        if total is not None:
+            finer = _twice(total)
+            beyond = [(0, finer.shape[axis] - table.shape[axis]) for axis in (0, 1)]
+            table = finer + np.pad(table, (*beyond, (0, 0)), mode="edge")
+        total = sums[level] = np.ascontiguousarray(table)
+    return sums
+
+
+def _twice(table: Float32) -> Float32:
+    """(rows, columns, C) at twice the density: (2 rows - 1, 2 columns - 1, C)."""
+    for axis in (0, 1):
+        values = np.moveaxis(table, axis, 0)
+        finer = np.empty((2 * len(values) - 1, *values.shape[1:]), np.float32)
+        finer[::2] = values
+        finer[1::2] = (values[:-1] + values[1:]) / 2
+        table = np.moveaxis(finer, 0, axis)
+    return table
+
+
+def _numpy(tensor: Tensor) -> Float32:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.float32)
+
+
+_ROWS_A_TASK = 8  # rows of the shader's input
+
+Float32 = NDArray[np.float32]
+
+
+class ReliefBackend:
+    """A relief network on a CPU, frame by frame.
+
+    The first one on a machine compiles the kernels, which takes about ten seconds; the code is kept (see
+    :func:`march_numba.compiled`), and loading it takes part of a second. Unless `threads` says otherwise it takes all
+    cores, at most 4: a frame takes long enough to be worth them.
+    """
+
+    name = "numba"
+
+    def __init__(self, model: Relief, threads: int | None = None) -> None:
+        """UserError when numba, onnx or ONNX Runtime is missing, or there is no ONNX form of the shader."""
+        if not march_numba.AVAILABLE:
+            raise UserError(f"{march_numba.REASON}; install numba")
+        try:
+            from pose2rgbd_ros.models.relief.shader_onnx import shader_graph
+        except ImportError as error:
+            raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
+        from pose2rgbd_ros.models.relief import render_kernels
+
+        self._kernels = render_kernels
+        self._threads = threads or all_threads()
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._session = onnx_session(bytes(shader_graph(model.shader).SerializeToString()), self._threads)
+        self._config = model.config
+        self._T_vol_map = se3.inverse(model.config.T_map_vol)
+        self._tables = relief_tables(model)
+        self._frame: tuple[Camera, Frame] | None = None
+        self._lock = threading.Lock()  # one set of buffers
+        self._compile()
+
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
+        """Poses (B, 4, 4) float64 seen by any calibrated camera, straight into `out`."""
+        with self._lock:
+            if self._frame is None or self._frame[0] != camera:
+                self._frame = camera, self.frame(camera.rays(), focal_px(camera))
+            for index, T in enumerate(T_map_cam):
+                self.render_frame(T, self._frame[1], out, index)
+
+    def frame(self, rays_cam: NDArray[np.float64], focal_px: float) -> Frame:
+        """Buffers for views through rays (H, W, 3), z = 1."""
+        return Frame(rays_cam, focal_px, self._config.unshuffle, self._shader_channels)
+
+    def render_frame(
+        self, T_map_cam: NDArray[np.float64], frame: Frame, out: RenderedImages, index: int
+    ) -> None:
+        """One pose (4, 4) into images `index` of `out`, and what its rays met into `frame`; one at a time."""
+        T_vol_cam = self._T_vol_map @ T_map_cam
+        sure = frame.sure if out.confidence is None else out.confidence[index]
+        rgb = frame.no_rgb if out.rgb is None else out.rgb[index]
+        depth = frame.no_depth if out.depth is None else out.depth[index]
+        config, tables, kernels = self._config, self._tables, self._kernels
+        s, (height, width, _) = config.unshuffle, frame.direction.shape
+        T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
+        origin = T_grid_cam[None, :, 3].astype(np.float32)
+        direction = frame.direction.reshape(-1, 3)
+        focal, scale = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
+        metres, unit_m = np.float32(config.layer_m), np.float32(config.unit_m)
+
+        def look_up(start: int, stop: int) -> None:
+            first, last = start * s, min(stop * s, height)
+            kernels.direct_rows(T_grid_cam, frame.rays, first, last, frame.direction)
+            block = (tables.logits, tables.top, tables.around)
+            march_numba.march_rays(
+                *block, origin, direction, first * width, last * width, frame.state, frame.found
+            )
+            seen = (origin, frame.direction, frame.found, focal, scale)
+            kernels.look_up_rows(tables, *seen, s, start, stop, frame.shader_input, frame.depth_m, sure)
+
+        def compose(start: int, stop: int) -> None:
+            answer = (frame.shader_input, frame.residual, config.channels, metres, unit_m)
+            kernels.compose_rows(*answer, s, start, stop, frame.depth_m, rgb, depth)
+
+        self._share(look_up, frame.shader_input.shape[1], _ROWS_A_TASK)
+        self._shade(frame)
+        self._share(compose, height, _ROWS_A_TASK * s)
+
+    def _shade(self, frame: Frame) -> None:
+        """The shader, from buffer to buffer."""
+        binding = self._session.io_binding()
+        for bind, name, values in (
+            (binding.bind_input, "input", frame.shader_input),
+            (binding.bind_output, "residual", frame.residual),
+        ):
+            bind(name, "cpu", 0, np.float32, (1, *values.shape), values.ctypes.data)
+        self._session.run_with_iobinding(binding)
+
+    def _share(self, run: Callable[[int, int], None], rows: int, rows_a_task: int) -> None:
+        """Call `run` for all rows, some at a time, in all threads."""
+        tasks = [(start, min(start + rows_a_task, rows)) for start in range(0, rows, rows_a_task)]
+        if self._pool is None:
+            for start, stop in tasks:  # in few rows at a time, which stay in the cache from pass to pass
+                run(start, stop)
+            return
+        for done in [self._pool.submit(run, *task) for task in tasks]:
+            done.result()
+
+    def _compile(self) -> None:
+        """Render a few pixels, so that the first frame takes no longer than the others."""
+        camera = Camera.from_fov(4, 4, 60.0)
+        images = RenderedImages(np.empty((1, 4, 4, 3), np.uint8), np.empty((1, 4, 4), np.float32), None)
+        self.render(np.eye(4)[None], camera, images)
+
+    @property
+    def _shader_channels(self) -> int:
+        return int(self._session.get_inputs()[0].shape[1])
+
+
+class Frame:
+    """Rays of a camera and the buffers of a frame, kept from one to the next.
+
+    After a frame: direction (H, W, 3) of the rays in grid units, state (H W,) and found (5, H W) as the march tells them.
+    """
+
+    def __init__(self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: int) -> None:
+        height, width = rays_cam.shape[:2]
+        h, w = -(-height // s), -(-width // s)
+        self.focal_px = focal_px
+        self.rays = np.ascontiguousarray(rays_cam[..., :2])
+        self.direction: Float32 = np.empty((height, width, 3), np.float32)
+        self.state = np.empty(height * width, np.uint8)
+        self.found: Float32 = np.empty((5, height * width), np.float32)
+        self.shader_input: Float32 = np.empty((channels, h, w), np.float32)
+        self.residual: Float32 = np.empty((4 * s * s, h, w), np.float32)
+        self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))
+        self.no_rgb, self.no_depth = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.float32)

@@ -1,0 +1,419 @@
+"""How a relief learns: patches of training frames rendered, and matter told from air along their rays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pose2rgbd_ros.models.relief.config import ReliefSettings
+from pose2rgbd_ros.models.relief.kernels import AVAILABLE, BLOCK, compiled
+from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
+from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, focal_px
+from pose2rgbd_ros.models.relief.surface import SurfaceDepth
+from pose2rgbd_ros.training.config import Recipe, TrainConfig
+from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.learner import Learner, in_several_processes
+from pose2rgbd_ros.training.metrics import batches
+from pose2rgbd_ros.training.trainer import learning_rate
+
+# Light that changes from frame to frame, learnt beside the place: an auto-exposed camera would smear it over
+# the maps.
+#
+# The corrections belong to training frames. They are centred, so that the place keeps the average light and a
+# picture is
+# rendered without any; they never reach the checkpoint.
+
+
+class Exposures(nn.Module):
+    """A gain and an offset per colour channel for every training frame.
+
+    Args:
+        frames: of the dataset.
+        train: (T,) those of them that train.
+        strength: weight of the pull towards "no correction"; a gain of 10 % and an offset of 0.1 count alike.
+    """
+
+    def __init__(self, frames: int, train: np.ndarray, strength: float = 0.01) -> None:
+        super().__init__()
+        self.residual = nn.Parameter(torch.zeros(frames, 2, 3))  # (log gain, offset) per channel
+        self.register_buffer("_train", torch.from_numpy(np.asarray(train, np.int64)), persistent=False)
+        self._train: Tensor
+        self._strength = strength
+
+    def forward(self, rgb: Tensor, indices: np.ndarray) -> Tensor:
+        """What the camera made of the true colours `rgb` (B, 3, H, W) in the frames `indices` (B,)."""
+        log_gain, offset = self._centred(indices).unbind(dim=1)
+        return rgb * log_gain.exp()[..., None, None] + offset[..., None, None]
+
+    @torch.no_grad()
+    def start(self, indices: np.ndarray, rendered: Tensor, recorded: Tensor) -> None:
+        """Set the gains of frames by what a first guess of the place shows: both (B, 3, H, W) in 0..1.
+
+        A run sees each frame a few times only, too few to learn a gain from 1 on. Pixels too dark or clipped say nothing.
+        """
+        told = (rendered > 0.1) & (recorded > 0.02) & (recorded < 0.98)
+        sums = [torch.where(told, image, 0.0).sum(dim=(2, 3)) for image in (recorded, rendered)]
+        ratio = (sums[0] + 1e-3) / (sums[1] + 1e-3)
+        frames = torch.from_numpy(np.asarray(indices, np.int64))
+        self.residual[frames, 0] = ratio.log().clamp(-1.0, 1.0).to(self.residual)
+
+    def penalty(self, indices: np.ndarray) -> Tensor:
+        """To be added to the loss: mean square of the corrections of these frames, weighed."""
+        return self._strength * self._centred(indices).square().mean()
+
+    @torch.no_grad()
+    def spread(self) -> dict[str, float]:
+        """How much the training frames' light differed: standard deviations of gain (relative) and offset (of 1)."""
+        corrections = self.residual[self._train]
+        log_gain, offset = (corrections - corrections.mean(dim=0)).square().mean(dim=(0, 2)).sqrt().tolist()
+        return {"gain": round(log_gain, 4), "offset": round(offset, 4)}
+
+    def _centred(self, indices: np.ndarray) -> Tensor:
+        mean = self.residual[self._train].mean(dim=0)
+        return self.residual[torch.from_numpy(np.asarray(indices, np.int64)).to(mean.device)] - mean
+
+
+# Adam for large tables of which a step touches little.
+#
+# Plain Adam goes on moving an entry by its momentum for as long as nobody looks at it, and by a multiple of
+# the learning
+# rate that grows with the time between visits: thirtyfold at its usual settings. Here only entries with a
+# gradient move,
+# about one learning rate a visit, as in PyTorch's ``SparseAdam``. On a CPU the gradients are gathered with
+# marks of what
+# was touched (models/relief/lookup.py), so that the rest costs nothing: tables may be as fine as memory
+# allows.
+
+
+# With these a first visit moves an entry by one learning rate: (1 - KEEP_MEAN) = sqrt(1 - KEEP_SQUARE).
+KEEP_MEAN, KEEP_SQUARE = 0.9, 0.99
+LEAST = 1e-12  # gradients of a mean over many pixels are small
+
+
+class LazyAdam(nn.Module):
+    """Moments of some parameters, kept as buffers so that they are saved and resumed with the learner."""
+
+    def __init__(self, tables: Mapping[str, nn.Parameter], gather: bool = False) -> None:
+        """`tables`: by any names; they must be contiguous, and in no optimiser beside this.
+
+        gather: have their gradients gathered, for one process on a CPU; others reduce dense gradients.
+        """
+        super().__init__()
+        self._tables = dict(tables)
+        for name, table in self._tables.items():
+            self.register_buffer(f"mean_{name}", torch.zeros_like(table, requires_grad=False))
+            self.register_buffer(f"square_{name}", torch.zeros_like(table, requires_grad=False))
+            if gather and AVAILABLE:
+                Gathered(table)
+
+    def release(self) -> None:
+        """Let go of the gathered gradients: the tables learn no more, or by another optimiser."""
+        for table in self._tables.values():
+            if gathered(table) is not None:
+                del table.gathered  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def step(self, rates: Mapping[str, float]) -> None:
+        """Move each table against its gradient at its learning rate, and forget the gradient."""
+        for name, table in self._tables.items():
+            mean, square = getattr(self, f"mean_{name}"), getattr(self, f"square_{name}")
+            kept = gathered(table)
+            if kept is not None:
+                if table.grad is not None:  # of a lookup that was not compiled
+                    kept.add(table.grad)
+                flat = (values.detach().view(-1).numpy() for values in (table, mean, square))
+                move(kept.values, kept.marks, *flat, np.float32(rates[name]))
+            elif table.grad is not None:
+                _move(table, table.grad, mean, square, rates[name])
+            table.grad = None
+
+
+def _move(table: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, rate: float) -> None:
+    """One step in PyTorch, on any device."""
+    touched = gradient != 0
+    mean.copy_(torch.where(touched, KEEP_MEAN * mean + (1 - KEEP_MEAN) * gradient, mean))
+    square.copy_(torch.where(touched, KEEP_SQUARE * square + (1 - KEEP_SQUARE) * gradient.square(), square))
+    table.sub_(torch.where(touched, rate * mean / (square.sqrt() + LEAST), 0.0))
+
+
+@compiled
+def move(gradient, marks, table, mean, square, rate):
+    """One step, all flat float32 but the marks of the gradient's blocks; both are cleared."""
+    keep_mean, keep_square, least = np.float32(KEEP_MEAN), np.float32(KEEP_SQUARE), np.float32(LEAST)
+    one = np.float32(1)
+    for block in range(len(marks)):
+        if marks[block] == 0:
+            continue
+        marks[block] = 0
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, len(table))):
+            g = gradient[i]
+            if g != np.float32(0):
+                gradient[i] = np.float32(0)
+                mean[i] = keep_mean * mean[i] + (one - keep_mean) * g
+                square[i] = keep_square * square[i] + (one - keep_square) * g * g
+                table[i] -= rate * mean[i] / (np.sqrt(square[i]) + least)
+
+
+# Small corrections of the training poses, learnt beside the place: GPS is off by decimetres, attitude by a
+# degree.
+#
+# A correction moves the camera in the map and turns it in its own frame. Corrections are centred, because a
+# pose asked
+# for later comes uncorrected and must find the place where the average training pose says it is.
+
+
+class PoseCorrections(nn.Module):
+    """A shift and a turn for every training frame.
+
+    Args:
+        frames: of the dataset.
+        train: (T,) those of them that train.
+        position_m: how far off a pose is thought to be; the pull towards "no correction" is measured in it.
+        angle_rad: likewise for its attitude.
+        strength: weight of that pull.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        train: np.ndarray,
+        position_m: float = 0.5,
+        angle_rad: float = 0.0175,
+        strength: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        # In units of the expected error, so that one learning rate suits both.
+        self.residual = nn.Parameter(torch.zeros(frames, 6, dtype=torch.float32))
+        self.register_buffer("_train", torch.from_numpy(np.asarray(train, np.int64)), persistent=False)
+        units = torch.tensor([position_m] * 3 + [angle_rad] * 3, dtype=torch.float64)
+        self.register_buffer("_units", units, persistent=False)
+        self._units: Tensor
+        self._train: Tensor
+        self._strength = strength
+
+    def forward(self, T_map_cam: Tensor, indices: np.ndarray) -> Tensor:
+        """The corrected poses (B, 4, 4) float64 of the frames `indices` (B,), differentiable in the corrections."""
+        twist = self._centred(indices).double() * self._units
+        turned = T_map_cam[:, :3, :3] @ rotation_matrix(twist[:, 3:])
+        moved = T_map_cam[:, :3, 3] + twist[:, :3]
+        top = torch.cat([turned, moved[..., None]], dim=2)
+        return torch.cat([top, T_map_cam[:, 3:]], dim=1)
+
+    def penalty(self, indices: np.ndarray) -> Tensor:
+        """To be added to the loss: mean square of the corrections of these frames in expected errors, weighed."""
+        return self._strength * self._centred(indices).square().mean()
+
+    @torch.no_grad()
+    def sizes(self) -> dict[str, float]:
+        """Root mean square of the training frames' shifts (m, all axes together) and turns (degrees)."""
+        residual = self.residual[self._train].double()
+        twist = (residual - residual.mean(dim=0)) * self._units
+        shift, turn = (part.square().sum(dim=1).mean().sqrt() for part in (twist[:, :3], twist[:, 3:]))
+        return {"position_m": round(float(shift), 4), "angle_deg": round(float(torch.rad2deg(turn)), 4)}
+
+    def _centred(self, indices: np.ndarray) -> Tensor:
+        mean = self.residual[self._train].mean(dim=0)
+        return self.residual[torch.from_numpy(np.asarray(indices, np.int64)).to(mean.device)] - mean
+
+
+def rotation_matrix(rotation_vector: Tensor) -> Tensor:
+    """Rotations (B, 3, 3) by rotation vectors (B, 3) in radians, differentiable at zero too."""
+    x, y, z = rotation_vector.unbind(dim=1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
+    result: Tensor = torch.linalg.matrix_exp(skew)
+    return result
+
+
+# Learning rates as multiples of the shader's: a texel is seen by few rays of few frames.
+MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
+# Of large images a step sees patches, so a texel's turn comes a few times in a run: large steps then leave their noise
+# behind (at 512 px two minutes lost 2 dB on the start; with these smaller ones they gain).
+PATCHES_FACTOR = 0.3
+# Surfaces farther from the truth than this many layers are for the occupancy loss: the depth's slope says nothing.
+DEPTH_REACH_LAYERS = 3.0
+# Light and poses: one number that every pixel of a frame speaks of, but only when the frame's turn comes.
+EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
+SEEN_FROM = 0.3  # of the run: before, what rays meet without known depth may be nothing real
+COARSE_PIXELS = 32  # a side: enough to tell the light of a picture
+OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
+NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
+
+
+class ReliefLearner(Learner):
+    """Loss on colour, on depth, and slice-wise on occupancy along the rays (the paper's slices, in the world)."""
+
+    model: Relief
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        recipe: Recipe,
+        data: TrainingData,
+        device: torch.device,
+        depth: SurfaceDepth,
+        model: Relief,
+    ) -> None:
+        """`depth` to learn from; `model` is the network as it starts, of the whole place or of a tile of it."""
+        super().__init__()
+        self._data, self._device, self._seed = data, device, config.seed
+        self._settings: ReliefSettings = config.relief
+        chosen, train = self._settings, data.split.train
+        self._depth, self.model = depth, model
+        frames = len(data.dataset)
+        self.exposures = Exposures(frames, train) if chosen.exposure else None
+        self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
+        camera = data.cache.camera
+        self._focal_px = focal_px(camera)
+        self._rays = torch.from_numpy(camera.rays()).float().to(device)
+        if self.exposures is not None and chosen.start:
+            self._start_exposures(self.exposures)
+        # How many steps were made: the random choices of each depend on it alone, so a resumed run repeats them.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.steps: Tensor
+        self._recipe, self._rate = recipe, 0.0
+        volume, features = self.model.volume, self.model.features
+        self.tables = LazyAdam(
+            {"logits": volume.logits, "maps": features.maps, "coarse": features.coarse, "sky": features.sky},
+            gather=device.type == "cpu" and not in_several_processes(),
+        )
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """The shader's, and of what is learnt beside the network; texels and logits have an optimiser of their own."""
+        groups: list[dict[str, Any]] = [{"params": parameters_of(self.model)}]
+        for part, factor in ((self.exposures, EXPOSURE_FACTOR), (self.corrections, POSE_FACTOR)):
+            if part is not None:
+                groups.append({"params": list(part.parameters()), "factor": factor, "weight_decay": 0.0})
+        return groups
+
+    def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
+        recipe = self._recipe
+        self._rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, share)
+        generator = np.random.default_rng([self._seed, 1, int(self.steps)])
+        rgb, depth, rays = self._patches(indices, generator)
+        T_map_cam = torch.from_numpy(self._data.T_map_cam[indices]).to(self._device)
+        if self.corrections is not None:
+            T_map_cam = self.corrections(T_map_cam, indices)
+        made: ReliefOutput = network(T_map_cam, rays, self._focal_px)
+        shown = made.rgb if self.exposures is None else self.exposures(made.rgb, indices)
+        loss = colour_loss(shown, rgb)
+        for part in (self.exposures, self.corrections):
+            loss = loss if part is None else loss + part.penalty(indices)
+        settings = self._settings
+        reach_m = DEPTH_REACH_LAYERS * self.model.config.layer_m
+        if share > SEEN_FROM:
+            self._mark_seen(made, depth.flatten())
+        loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
+        return loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
+
+    @torch.no_grad()
+    def _mark_seen(self, made: ReliefOutput, truth: Tensor) -> None:
+        """Where the depth has holes, what training rays meet counts as seen: its colour is learnt like any other."""
+        told_by_colour = torch.nonzero(torch.isfinite(made.hits.t) & ~torch.isfinite(truth))[:, 0]
+        t = made.hits.t[told_by_colour, None]
+        self.model.volume.mark_seen(
+            (made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach()
+        )
+        if in_several_processes():  # each has rays of its own, and the checkpoint is of the first
+            torch.distributed.all_reduce(self.model.volume.seen, torch.distributed.ReduceOp.MAX)
+
+    @torch.no_grad()
+    def _start_exposures(self, exposures: Exposures) -> None:
+        """First gains of the training frames, by what the fused start shows at a coarse grid of pixels."""
+        step = max(1, len(self._rays) // COARSE_PIXELS)
+        self.model.eval()
+        for chunk in batches(self._data.split.train):
+            T_map_cam = torch.from_numpy(self._data.T_map_cam[chunk])
+            shown = self.model(T_map_cam, self._rays[::step, ::step].cpu(), self._focal_px)
+            recorded = self._data.truth(chunk)[0][..., ::step, ::step]
+            met = torch.isfinite(shown.depth)[:, None]
+            exposures.start(chunk, torch.where(met, shown.rgb, 0.0), recorded)
+        self.model.train()
+
+    def after_step(self) -> None:
+        self.steps += 1
+        rate = self._rate * (PATCHES_FACTOR if self._rays.shape[0] > self._settings.crop else 1.0)
+        of_maps, of_logits = MAPS_FACTOR * rate, LOGITS_FACTOR * rate
+        self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps})
+
+    def _patches(self, indices: np.ndarray, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Colour (B, 3, S, S) in 0..1, depth (B, S, S) and rays (B, S, S, 3) of a random window of each frame."""
+        size = self._rays.shape[0]
+        side = min(self._settings.crop, size)
+        corners = generator.integers(0, size - side + 1, (len(indices), 2))
+        windows = [(slice(y, y + side), slice(x, x + side)) for y, x in corners]
+        cache = self._data.cache
+        rgb = np.stack([cache.rgb[i][window] for i, window in zip(indices, windows, strict=True)])
+        colour = torch.from_numpy(rgb).to(self._device).permute(0, 3, 1, 2).float() / 255.0
+        rays = torch.stack([self._rays[window] for window in windows])
+        depth = np.stack([self._depth[int(i)][window] for i, window in zip(indices, windows, strict=True)])
+        return colour, torch.from_numpy(depth).to(self._device), rays
+
+    def provenance(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"depth": self._depth.source, "depth_unit_m": round(self._depth.unit_m, 6)}
+        if self.exposures is not None:
+            found["exposures"] = self.exposures.spread()
+        if self.corrections is not None:
+            found["pose_corrections"] = self.corrections.sizes()
+        return {"relief": found}
+
+
+def parameters_of(relief: Relief) -> list[nn.Parameter]:
+    """What AdamW learns of a network: all but its tables."""
+    return list(relief.shader.parameters())
+
+
+def colour_loss(rgb: Tensor, truth: Tensor) -> Tensor:
+    """Smooth L1 of colours in 0..1."""
+    return (torch.sqrt((rgb - truth).square() + 1e-4) - 1e-2).mean()
+
+
+def depth_loss(made: ReliefOutput, truth: Tensor, reach_m: float) -> Tensor:
+    """Mean absolute error, in metres, of the surface where it is near the true one, and of what the shader adds to it.
+
+    The shader learns from the surface as it is; the logits learn as if there were no shader.
+    """
+    known = torch.isfinite(truth) & torch.isfinite(made.depth)
+    error = torch.where(known, made.depth - truth, 0.0)
+    of_surface = error.abs().clamp(max=reach_m)
+    of_shader = (torch.where(known, made.residual, 0.0) + error.detach()).abs()
+    return (of_surface + of_shader).sum() / known.sum().clamp(min=1)
+
+
+def occupancy_loss(
+    model: Relief, made: ReliefOutput, truth: Tensor, generator: np.random.Generator
+) -> Tensor:
+    """Binary cross entropy of occupancy at samples of some rays: free before the true surface, solid behind it.
+
+    Samples of a ray: close before and close behind the surface, one anywhere before it, and where the model met
+    something solid too early.
+    """
+    config = model.config
+    has_ray = torch.isfinite(made.direction).all(1)  # depth may be recorded where the lens model ends
+    known = torch.nonzero(has_ray & torch.isfinite(truth) & (truth > 0))[:, 0]
+    count = max(1, int(len(known) * OCCUPANCY_RAYS))
+    if len(known) == 0:
+        return made.rgb.new_zeros(())
+    chosen = known[torch.from_numpy(generator.integers(0, len(known), count)).to(known.device)]
+    origin, direction, depth = made.origin[chosen], made.direction[chosen], truth[chosen]
+    layer = config.layer_m / torch.linalg.vector_norm(direction, dim=1)
+    random = torch.from_numpy(generator.random((3, count), np.float32)).to(depth.device)
+    before = depth - (0.1 + NEAR_LAYERS * random[0]) * layer
+    behind = depth + (0.1 + NEAR_LAYERS * random[1]) * layer
+    anywhere = (depth - layer) * random[2]
+    early = made.hits.t_after[chosen]
+    early = torch.where(early < depth - layer, early, before)
+    t = torch.cat([before, anywhere, early, behind])
+    points = origin.repeat(4, 1) + t[:, None] * direction.repeat(4, 1)
+    size = torch.tensor(config.size_m, device=points.device)
+    inside = ((points >= 0) & (points <= size)).all(1) & (t > 0)
+    solid = torch.zeros_like(t)
+    solid[3 * count :] = 1.0
+    logits = model.volume.sample(points)
+    each = functional.binary_cross_entropy_with_logits(logits, solid, reduction="none")
+    return torch.where(inside, each, 0.0).sum() / count

@@ -1,0 +1,136 @@
+"""What a relief learns its geometry from: recorded depth in metres, relative depth scaled to them, or the pictures alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pose2rgbd_ros.depth_from_images.multi_view import Views, depth_unit_m, grey_views, ground_distance
+from pose2rgbd_ros.depth_from_images.plane_sweep import make_sweep, swept_depth
+from pose2rgbd_ros.geometry.arrays import Float32
+from pose2rgbd_ros.models.relief.config import volume_rotation
+from pose2rgbd_ros.training.data import TrainingData
+
+logger = logging.getLogger(__name__)
+
+DepthSource = Literal["auto", "recorded", "pictures"]
+# Frames that the scale is told by, and at most so many that are swept: more see the same surfaces again.
+SCALE_FRAMES, SWEPT_FRAMES = 400, 240
+
+
+class SurfaceDepth:
+    """Depth of the training frames in metres, by frame number of the dataset.
+
+    Attributes:
+        unit_m: metres in one unit of the dataset's depth; 1 where it is metric or has none.
+        source: "recorded" or "pictures".
+    """
+
+    def __init__(
+        self, data: TrainingData, unit_m: float = 1.0, swept: dict[int, Float32] | None = None
+    ) -> None:
+        self._data, self.unit_m, self._swept = data, unit_m, swept
+        self.source = "recorded" if swept is None else "pictures"
+
+    def __call__(self, indices: np.ndarray) -> Float32:
+        """(B, S, S) depth of frames, NaN unknown."""
+        if self._swept is None:
+            return np.asarray(self._data.depth(indices) * np.float32(self.unit_m), np.float32)
+        unknown = np.full(self._data.cache.rgb.shape[1:3], np.nan, np.float32)
+        return np.stack([self._swept.get(int(index), unknown) for index in indices])
+
+    def __getitem__(self, index: int) -> Float32:
+        """(S, S) depth of one frame."""
+        return self(np.array([index]))[0]
+
+
+def surface_depth(
+    data: TrainingData,
+    source: DepthSource,
+    up: Literal["auto", "map", "view"] = "auto",
+    ground_m: float | None = None,
+) -> SurfaceDepth:
+    """The depth to learn from.
+
+    Args:
+        source: "recorded": the dataset's own; "pictures": told by neighbouring frames; "auto": the dataset's where it
+            has any.
+        up: axis of the relief's volume.
+        ground_m: height of the ground along that axis, where the pictures are to tell the depth; None: they tell it too.
+
+    Raises:
+        UserError: the scale or the distance of the scene cannot be told from the pictures and poses.
+    """
+    recorded = data.cache.depth is not None  # also where only colour is asked for
+    if source == "recorded" or (source == "auto" and recorded):
+        if data.dataset.depth_kind == "metric":
+            return SurfaceDepth(data)
+        unit_m = depth_unit_m(_views(data), _Rows(data))
+        logger.info("one unit of the relative depth was found to be %.4g m", unit_m)
+        return SurfaceDepth(data, unit_m)
+    return SurfaceDepth(data, swept=_sweep(data, up, ground_m))
+
+
+def _sweep(
+    data: TrainingData, up: Literal["auto", "map", "view"], ground_m: float | None
+) -> dict[int, Float32]:
+    train, T_map_cam = data.split.train, data.T_map_cam
+    normal = volume_rotation(T_map_cam[train], up)[:, 2]
+    if ground_m is None:
+        distance_m = ground_distance(_views(data), normal)
+    else:
+        distance_m = float(np.median(T_map_cam[train, :3, 3] @ normal)) - ground_m
+    logger.info(
+        "no depth is recorded: it is told by neighbouring pictures, around %.3g m from the cameras",
+        distance_m,
+    )
+    rows = np.unique(np.linspace(0, len(train) - 1, min(SWEPT_FRAMES, len(train))).round().astype(np.int64))
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the pictures are small
+    try:
+        # Only training frames are neighbours: held-out ones must not help.
+        pictures = _Pictures(data)
+        depths = swept_depth(
+            pictures,
+            T_map_cam[train],
+            data.cache.camera,
+            make_sweep(T_map_cam[train], normal, distance_m),
+            rows,
+        )
+    finally:
+        cv2.setNumThreads(threads)
+    return {int(train[row]): depth for row, depth in zip(rows, depths, strict=True)}
+
+
+class _Pictures:
+    """Colour of the training frames by their row."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return np.asarray(self._data.cache.rgb[self._data.split.train[row]])
+
+
+class _Rows(_Pictures):
+    """Depth of the frames that tell the scale, by their row among them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (0, *self._data.cache.rgb.shape[1:3])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return np.asarray(self._data.depth(np.array([_scale_frames(self._data)[row]]))[0])
+
+
+def _scale_frames(data: TrainingData) -> np.ndarray:
+    """At most SCALE_FRAMES training frames: stretches of neighbours, so that pairs are found."""
+    return data.split.train[:: max(1, len(data.split.train) // SCALE_FRAMES)]
+
+
+def _views(data: TrainingData) -> Views:
+    frames = _scale_frames(data)
+    return grey_views([data.cache.rgb[i] for i in frames], data.T_map_cam[frames], data.cache.camera)

@@ -1,0 +1,1 @@
+"""Depth images -> scans and distances for the autopilot."""

@@ -1,0 +1,463 @@
+"""What the avoid node listens to for predicted depth: images and camera_info matched by equal stamps, and why none come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import Odometry
+from pose2rgbd.msg import RenderStatus
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, Image, NavSatFix, Range
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.depth import pixels
+from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
+from pose2rgbd_ros.nodes.avoid.frames import BodyFrames, Placed
+from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
+from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.topics import StampMatcher, incompatible, node_of, qos_words
+from pose2rgbd_ros.obstacles.surroundings import RangeMeasurement, live_lower
+from pose2rgbd_ros.obstacles.view import DepthView, view_of
+
+# Whether the map flown in has the origin that the model was trained with.
+
+
+SIGMAS = 2.0  # of a GPS' error in space: 99 % of the origins found from it are nearer
+
+
+class DatumCheck:
+    """Compares the datum of the model with that of the parameter map_datum, or of the topic `map_origin`.
+
+    A datum that was found from GPS is as uncertain as GPS: a distance that this explains is no other map.
+
+    A NavSatFix there is the origin of the map, sent once and kept for whoever comes later. Where either side has no datum
+    nothing can be compared, and nothing is refused.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._model: Datum | None = None
+        self._received: Datum | None = None
+        self._subscription: Subscription | None = None
+        self._told = ""
+
+    def load(self, settings: AvoidSettings) -> None:
+        """Read the model's datum. UserError when the model or map_datum cannot be read."""
+        settings.datum()
+        self._model = None
+        if settings.model:
+            from pose2rgbd_ros.training.checkpoint import load_checkpoint  # brings torch along
+
+            self._model = load_checkpoint(Path(settings.model).expanduser()).datum
+        if self._model is None and (settings.model or settings.map_datum.strip()):
+            lacks = (
+                f"the model {settings.model} has no datum" if settings.model else "map_datum needs model too"
+            )
+            self._node.get_logger().warning(f"{lacks}: whether the map is that of the model is not compared")
+
+    def start(self) -> None:
+        """Subscribe."""
+        qos = QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+        )
+        self._subscription = self._node.create_subscription(NavSatFix, "map_origin", self._take, qos)
+
+    def stop(self) -> None:
+        """Unsubscribe, and forget what was received."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._received = None
+
+    def refusal(self, settings: AvoidSettings) -> str:
+        """Why the map is not that of the model; empty: it is, or nothing is known against it."""
+        for where, datum in (("map_datum", settings.datum()), ("map_origin", self._received)):
+            if datum is None or self._model is None:
+                continue
+            offset = wgs84_to_enu(datum.latitude_deg, datum.longitude_deg, datum.altitude_m, self._model)
+            offset_m = float(np.linalg.norm(offset))
+            sigma_m = float(np.hypot(datum.sigma_m or 0.0, self._model.sigma_m or 0.0))
+            by_gps = f", which GPS knows to {sigma_m:.1f} m" if sigma_m else ""
+            if offset_m > settings.max_datum_offset_m + SIGMAS * sigma_m:
+                return (
+                    f"the origin of {settings.map_frame} ({where}: {datum}) is {offset_m:.1f} m from the datum of the "
+                    f"model ({self._model}){by_gps}: its obstacles would be elsewhere; use the model's datum, or one "
+                    "trained here; max_datum_offset_m allows more"
+                )
+            self._tell(
+                f"the origin of {settings.map_frame} is {offset_m:.1f} m from the model's datum{by_gps}"
+            )
+        return ""
+
+    def _tell(self, line: str) -> None:
+        if line != self._told:
+            self._node.get_logger().info(line)
+        self._told = line
+
+    def _take(self, message: NavSatFix) -> None:
+        altitude_m = message.altitude if np.isfinite(message.altitude) else None
+        if altitude_m is None and self._model is not None:
+            altitude_m = self._model.altitude_m  # an origin without altitude is compared in the plane
+        try:
+            self._received = Datum(message.latitude, message.longitude, altitude_m or 0.0, _sigma_m(message))
+        except UserError as error:
+            self._node.get_logger().warning(f"map_origin is not used: {error}")
+
+
+def _sigma_m(message: NavSatFix) -> float | None:
+    """The standard deviation in space that a fix has by its own account, None where it says nothing."""
+    variance_m2 = float(np.trace(np.reshape(message.position_covariance, (3, 3))))
+    known = message.position_covariance_type != NavSatFix.COVARIANCE_TYPE_UNKNOWN
+    return float(np.sqrt(variance_m2)) if known and np.isfinite(variance_m2) and variance_m2 > 0 else None
+
+
+JUMP_BACK_NS = 1_000_000_000
+SILENT_S = 5.0
+RELATIVE_TYPE = "pose2rgbd/msg/RelativeDepth"
+QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> Subscription:
+    """A subscription for sensors: best effort, so that any publisher fits; its QoS can be overridden."""
+    options = QoSOverridingOptions.with_default_policies()
+    return node.create_subscription(kind, topic, callback, QOS, qos_overriding_options=options)
+
+
+class DepthInputs:
+    """Subscriptions to what a render node publishes; all methods belong to the executor's thread.
+
+    `on_match` gets the messages of one stamp by role, `on_jump` a line when stamps went back by a second or more.
+    """
+
+    def __init__(
+        self, node: Node, on_match: Callable[[int, dict[str, Any]], None], on_jump: Callable[[str], None]
+    ) -> None:
+        self._node, self._on_match, self._on_jump = node, on_match, on_jump
+        self._subscriptions: dict[str, Subscription] = {}
+        self._arrived_s: dict[str, float] = {}
+        self._began_s = 0.0
+        self._matcher = StampMatcher(())
+        self._last_ns = -1
+        self.out_of_order = 0  # sets older than the one before
+        self.render_status: RenderStatus | None = None
+
+    def start(self, settings: AvoidSettings) -> None:
+        """Subscribe to what these settings need."""
+        roles = ["depth_lower" if settings.bound == "lower" else "depth", "camera_info"]
+        if settings.cloud == "depth" and settings.bound == "lower":
+            roles.append("depth")
+        if settings.cloud_rgb:
+            roles.append("rgb")
+        self._matcher, self._last_ns = StampMatcher(roles), -1
+        self._began_s, self._arrived_s = time.monotonic(), {}
+        for role in roles:
+            kind = CameraInfo if role == "camera_info" else Image
+            self._subscriptions[role] = subscribe(self._node, kind, role, self._taker(role))
+        self._subscriptions["status"] = subscribe(self._node, RenderStatus, "status", self._take_status)
+
+    def stop(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions.values():
+            self._node.destroy_subscription(subscription)
+        self._subscriptions, self.render_status = {}, None
+
+    def forget_stamps(self) -> None:
+        """Time jumped: what comes next is not compared with what came before."""
+        self._matcher.clear()
+        self._last_ns = -1
+
+    @property
+    def incomplete(self) -> int:
+        """Stamps for which not all topics sent something."""
+        return self._matcher.incomplete
+
+    @property
+    def image_arrived(self) -> bool:
+        """Whether the image that distances are taken from ever came."""
+        return self._matcher.roles[0] in self._arrived_s
+
+    def refusal(self) -> str:
+        """Why this depth cannot be used at all; empty: it can, as far as is known."""
+        topic = self._topic(self._matcher.roles[0])
+        types = [info.topic_type for info in self._node.get_publishers_info_by_topic(topic)]
+        if RELATIVE_TYPE in types:
+            return f"{topic} is relative depth, without a unit: distances cannot be had from it; train on metric depth"
+        status = self.render_status
+        if status is None or not status.model:
+            return ""
+        if not status.metric_depth:
+            return (
+                f"the depth of model {status.model} is relative, without a unit, or it has none: "
+                "distances cannot be had from it; train on metric depth"
+            )
+        if self._matcher.roles[0] == "depth_lower" and not status.calibrated and not self.image_arrived:
+            return (
+                f"model {status.model} is not calibrated, so there is no lower bound of its depth; run "
+                "`pose2rgbd calibrate`, or set bound to depth and margin_m to what is to be taken off"
+            )
+        return ""
+
+    def explain(self) -> str:
+        """Why nothing is matched; to be asked while nothing is."""
+        silent_s = time.monotonic() - self._began_s
+        for role in self._matcher.roles:
+            last_s = self._arrived_s.get(role)
+            if last_s is None or time.monotonic() - last_s > SILENT_S:
+                return self._why_silent(role, last_s) if silent_s > SILENT_S else "nothing has arrived yet"
+        gap_s = self._matcher.gap_s()
+        topics = " and ".join(self._topic(role) for role in self._matcher.roles)
+        return (
+            f"{topics} arrive, but with no stamp in common: their newest differ by {gap_s:.3f} s; "
+            "remap both to one render node"
+        )
+
+    def _why_silent(self, role: str, last_s: float | None) -> str:
+        topic = self._topic(role)
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        if not publishers:
+            said = self._render_says()
+            return f"nobody publishes {topic}; remap {role} to that of the render node{said}"
+        wanted = f"sensor_msgs/msg/{'CameraInfo' if role == 'camera_info' else 'Image'}"
+        for info in publishers:
+            if info.topic_type != wanted:
+                return f"{topic} is published as {info.topic_type} by {node_of(info)}, not as {wanted}"
+            reason = incompatible(info.qos_profile, QOS)
+            if reason:
+                return (
+                    f"{topic}: QoS does not fit: {node_of(info)} offers {qos_words(info.qos_profile)} ({reason}); "
+                    f"set qos_overrides.{topic}.subscription.*"
+                )
+        since = "nothing arrives" if last_s is None else f"silent for {time.monotonic() - last_s:.0f} s"
+        info = publishers[0]
+        return (
+            f"{topic}: {since}, though {node_of(info)} publishes it ({qos_words(info.qos_profile)})"
+            f"{self._render_says()}"
+        )
+
+    def _render_says(self) -> str:
+        status = self.render_status
+        return f"; the render node says: {status.message}" if status is not None and status.message else ""
+
+    def _topic(self, role: str) -> str:
+        subscription = self._subscriptions.get(role)
+        return subscription.topic_name if subscription is not None else role
+
+    def _taker(self, role: str) -> Callable[[Any], None]:
+        return lambda message: self._take(role, message)
+
+    def _take(self, role: str, message: Any) -> None:
+        stamp_ns = conversions.stamp_ns(message.header.stamp)
+        self._arrived_s[role] = time.monotonic()
+        newest_ns = self._matcher.newest_ns.get(role, stamp_ns)
+        if stamp_ns < newest_ns - JUMP_BACK_NS:
+            self.forget_stamps()
+            count = self._node.count_publishers(self._topic(role))
+            several = f"; {count} nodes publish it" if count > 1 else ""
+            self._on_jump(
+                f"the stamps of {self._topic(role)} went back by {(newest_ns - stamp_ns) / 1e9:.1f} s{several}"
+            )
+        found = self._matcher.add(role, stamp_ns, message)
+        if found is None:
+            return
+        if stamp_ns <= self._last_ns:
+            self.out_of_order += 1
+            return
+        self._last_ns = stamp_ns
+        self._on_match(stamp_ns, found)
+
+    def _take_status(self, message: RenderStatus) -> None:
+        self.render_status = message
+
+
+# Live sensors beside the prediction: a depth camera and a range finder, and whether they have fallen silent.
+
+
+@dataclass(frozen=True, eq=False)
+class LiveDepth:
+    """A live depth image, and where it was taken from: T_body_cam (4, 4) in the frame of the scan."""
+
+    image: Image
+    info: CameraInfo
+    T_body_cam: Float64
+
+    def sight(self) -> DepthView:
+        """What it shows. UserError for an encoding or calibration that cannot be used."""
+        return view_of(
+            live_lower(_raw_depth(self.image)), conversions.camera_from_info(self.info), self.T_body_cam
+        )
+
+
+class LiveInputs:
+    """Subscriptions to `live_depth`, `live_camera_info` and `range`; all methods belong to the executor's thread."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._subscriptions: list[Subscription] = []
+        self._newest: dict[str, tuple[int, Image | Range]] = {}  # time of arrival, message
+        self._info: CameraInfo | None = None
+        self._problems = dict.fromkeys(PROBLEMS, "")  # why what arrives is not used
+
+    def start(self) -> None:
+        """Subscribe."""
+        take_depth, take_range = (lambda message, role=role: self._take(role, message) for role in ROLES)
+        self._subscriptions = [
+            subscribe(self._node, Image, "live_depth", take_depth),
+            subscribe(self._node, CameraInfo, "live_camera_info", self._take_info),
+            subscribe(self._node, Range, "range", take_range),
+        ]
+
+    def stop(self) -> None:
+        """Unsubscribe, and forget that there were sensors."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions, self._info = [], None
+        self.forget()
+
+    def lost(self, settings: AvoidSettings) -> str:
+        """Which sensor that once measured is of no use now, and why; empty: none."""
+        for role, (arrived_ns, message) in self._newest.items():
+            late_s = (arrived_ns - conversions.stamp_ns(message.header.stamp)) / 1e9
+            if abs(late_s) > settings.live_timeout_s:
+                when = f"{late_s:.2f} s old" if late_s > 0 else f"{-late_s:.2f} s in the future"
+                return (
+                    f"{role} arrives with stamps {when}: the clocks differ or it is too late; "
+                    "going on with predicted depth alone"
+                )
+            if self._age_s(message) > settings.live_timeout_s:
+                silent_s = (self._now_ns() - arrived_ns) / 1e9
+                return f"{role} fell silent {silent_s:.1f} s ago: going on with predicted depth alone"
+        return next(filter(None, self._problems.values()), "")
+
+    def depth(self, settings: AvoidSettings, frames: BodyFrames, placed: Placed) -> LiveDepth | None:
+        """The newest live depth image, if it is fresh and where it was taken is known."""
+        image = self._fresh("live_depth", settings)
+        if not isinstance(image, Image):
+            return None
+        if self._info is None:
+            self._problems["depth"] = "live_depth arrives without live_camera_info: not used"
+            return None
+        try:
+            T = frames.sensor_at(placed, image.header.frame_id, conversions.stamp_ns(image.header.stamp))
+        except UserError as error:
+            self._problems["depth"] = f"live_depth is not used: {error}"
+            return None
+        self._problems["depth"] = ""
+        return LiveDepth(image, self._info, T)
+
+    def readings(self, settings: AvoidSettings, frames: BodyFrames, placed: Placed) -> list[RangeMeasurement]:
+        """The newest range, if it is fresh and where it was measured is known."""
+        message = self._fresh("range", settings)
+        if not isinstance(message, Range):
+            return []
+        try:
+            T = frames.sensor_at(placed, message.header.frame_id, conversions.stamp_ns(message.header.stamp))
+        except UserError as error:
+            self._problems["range"] = f"range is not used: {error}"
+            return []
+        self._problems["range"] = ""
+        return [RangeMeasurement(_by_rep117(message), message.field_of_view, message.max_range, T)]
+
+    def refused(self, why: str) -> None:
+        """The live image turned out to be of no use; empty: it is of use after all. From the worker."""
+        self._problems["image"] = why and f"live_depth is not used: {why}"
+
+    def forget(self) -> None:
+        """Time jumped: what came before is of no use."""
+        self._newest.clear()
+        self._problems = dict.fromkeys(PROBLEMS, "")
+
+    def _fresh(self, role: str, settings: AvoidSettings) -> Image | Range | None:
+        if role not in self._newest:
+            return None
+        message = self._newest[role][1]
+        return message if abs(self._age_s(message)) <= settings.live_timeout_s else None
+
+    def _age_s(self, message: Image | Range) -> float:
+        return (self._now_ns() - conversions.stamp_ns(message.header.stamp)) / 1e9
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def _take(self, role: str, message: Image | Range) -> None:
+        self._newest[role] = (self._now_ns(), message)
+
+    def _take_info(self, message: CameraInfo) -> None:
+        self._info = message
+
+
+ROLES = ("live_depth", "range")
+PROBLEMS = ("depth", "image", "range")  # where the camera is, what its image holds, where the range finder is
+
+
+def _by_rep117(message: Range) -> float:
+    """The range in metres; outside the sensor's limits it is +inf or -inf, as REP-117 has it."""
+    if message.range > message.max_range:
+        return float("inf")
+    return float("-inf") if message.range < message.min_range else float(message.range)
+
+
+def _raw_depth(image: Image) -> np.ndarray:
+    """Depth (H, W) float32 in metres, +-inf kept; millimetres of 0 are NaN. UserError for another encoding."""
+    if image.encoding != "32FC1":
+        return conversions.depth_of(image)
+    data = np.frombuffer(image.data, np.uint8)
+    return pixels(data, np.float32, image.height, image.width, 1, image.step, bool(image.is_bigendian))[
+        ..., 0
+    ]
+
+
+# How fast the body moves, from nav_msgs/Odometry, whose twist is in child_frame_id.
+
+
+class Motion:
+    """The newest velocity on the topic `odometry`; all methods belong to the executor's thread. problem: why there is none."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._subscription: Subscription | None = None
+        self._newest: Odometry | None = None
+        self.problem = ""
+
+    def start(self) -> None:
+        """Subscribe."""
+        self._subscription = subscribe(self._node, Odometry, "odometry", self._take)
+
+    def stop(self) -> None:
+        """Unsubscribe, and forget."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._newest = None
+
+    def velocity(self, frames: BodyFrames, placed: Placed, max_age_s: float) -> Float64 | None:
+        """Velocity (3,) in m/s in the level frame about the time of `placed`; None: not known, `problem` says why."""
+        if self._newest is None:
+            self.problem = "no odometry: time to collision and the room ahead are unknown"
+            return None
+        off_s = (placed.stamp_ns - conversions.stamp_ns(self._newest.header.stamp)) / 1e9
+        if abs(off_s) > max_age_s:
+            self.problem = f"the newest odometry is {abs(off_s):.2f} s {'older' if off_s > 0 else 'newer'} than the depth"
+            return None
+        linear = self._newest.twist.twist.linear
+        velocity = np.array([linear.x, linear.y, linear.z])
+        if not np.isfinite(velocity).all():
+            self.problem = "the odometry's velocity is NaN or infinite"
+            return None
+        try:
+            R = frames.turn_to_level(placed, self._newest.child_frame_id)
+        except UserError as error:
+            self.problem = f"the odometry cannot be used: {error}"
+            return None
+        self.problem = ""
+        moved: Float64 = R @ velocity
+        return moved
+
+    def _take(self, message: Odometry) -> None:
+        self._newest = message

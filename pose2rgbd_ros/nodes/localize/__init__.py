@@ -1,0 +1,1 @@
+"""Images -> the camera's pose and map -> odom."""

@@ -1,0 +1,116 @@
+"""From an image to a pose: the network, and the renderer that corrects it. Belongs to the localize node's workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import UInt8
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.estimate import Estimate
+from pose2rgbd_ros.localization.localizer import Localizer, Prepared
+from pose2rgbd_ros.localization.refine import Refiner
+from pose2rgbd_ros.models.backends import default_threads
+from pose2rgbd_ros.nodes.localize.inputs import Picture
+from pose2rgbd_ros.nodes.localize.outputs import Located
+from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """An image that waits for the network; with a problem, it is none."""
+
+    stamp_ns: int
+    frame_id: str
+    took_ms: float = 0.0
+    rgb: UInt8 | None = None
+    camera: Camera | None = None
+    prepared: Prepared | None = None
+    problem: str = ""
+
+
+class LocalizationPipeline:
+    """Loads what the settings name. UserError says in one line what is wrong with it.
+
+    `renderer` draws the place from memory, None where nothing does; whoever renders holds `rendering`.
+    """
+
+    def __init__(self, settings: LocalizeSettings) -> None:
+        if not settings.model:
+            raise UserError("no model given; set the parameter model to a folder made by pose2rgbd train")
+        model, threads = Path(settings.model).expanduser(), settings.threads or None
+        # A network on all cores waits for the camera's and this node's own threads, and they for it.
+        self.localizer = Localizer(model, settings.device, threads or default_threads())
+        self.rendering = threading.Lock()
+        self.renderer: Renderer | None = None
+        self._refiner: Refiner | None = None
+        if settings.renderer:
+            path = Path(settings.renderer).expanduser()
+            # Rough poses lie beyond those flown; whether a refined one is right the likeness tells, not the guard.
+            self.renderer = Renderer(path, settings.device, threads=threads, guard=False)
+            if self.renderer.map_frame != self.localizer.map_frame:
+                raise UserError(
+                    f"renderer {path} lives in frame {self.renderer.map_frame!r}, model {model} in "
+                    f"{self.localizer.map_frame!r}; give two of the same place"
+                )
+            if settings.refine:
+                self._refiner = Refiner(self.renderer, settings.refinement)
+        elif draws(model):
+            self.renderer = Renderer(model, settings.device, threads=threads, guard=False)
+        self._warm_up()
+
+    @property
+    def refines(self) -> bool:
+        """Whether poses are corrected by rendering."""
+        return self._refiner is not None
+
+    def _warm_up(self) -> None:
+        """The slow first time, before there is an image that waits."""
+        camera = self.localizer.camera
+        noise = np.random.default_rng(0).integers(0, 256, (camera.height, camera.width, 3), np.uint8)
+        self.localizer.find(noise, camera)
+        if self.renderer is not None:
+            self.renderer.render(self.renderer.guard.example_T_map_cam)
+
+    def prepare(self, picture: Picture) -> Ready:
+        """Decode an image and bring it to the network's size; one thread may do so while another is in `find`."""
+        started = time.perf_counter()
+        stamp_ns, frame_id = picture.stamp_ns, picture.frame_id
+        try:
+            rgb = picture.rgb()
+        except UserError as error:
+            return Ready(stamp_ns, frame_id, problem=str(error))
+        camera = picture.camera or Camera(rgb.shape[1], rgb.shape[0], 0.0, 0.0, 0.0, 0.0)
+        prepared = self.localizer.prepare(rgb, camera)
+        return Ready(stamp_ns, frame_id, (time.perf_counter() - started) * 1e3, rgb, camera, prepared)
+
+    def find(self, image: Ready) -> Located:
+        """The pose of an image; what is wrong with the image is a rejected estimate."""
+        if image.rgb is None or image.camera is None or image.prepared is None:
+            return Located(
+                Estimate(None, accepted=False, reason=image.problem), image.stamp_ns, image.frame_id
+            )
+        started = time.perf_counter()
+        estimate = self.localizer.find_prepared(image.prepared)
+        regress_ms, refine_ms = image.took_ms + (time.perf_counter() - started) * 1e3, 0.0
+        # Refused for its looks alone, it may be right all the same: the rendering tells.
+        if self._refiner is not None and estimate.T_map_cam is not None:
+            started = time.perf_counter()
+            with self.rendering:
+                estimate = self._refiner.refine(image.rgb, image.camera, estimate)
+            refine_ms = (time.perf_counter() - started) * 1e3
+        return Located(
+            estimate, image.stamp_ns, image.frame_id, regress_ms, refine_ms, image.rgb, image.camera
+        )
+
+
+def draws(model: Path) -> bool:
+    """Whether a network that finds poses can also draw pictures."""
+    return hasattr(load_checkpoint(checkpoint_directory(model)).network(), "pictures")

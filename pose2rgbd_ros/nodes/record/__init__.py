@@ -1,0 +1,1 @@
+"""Live topics -> dataset, and an mcap beside it."""

@@ -1,0 +1,133 @@
+"""The parameters of the record node."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pose2rgbd_ros.dataset.encode import DepthFormat
+from pose2rgbd_ros.dataset.filters import FilterConfig
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.depth import DepthKind
+from pose2rgbd_ros.poses import camera_pose
+from pose2rgbd_ros.poses.settings import PoseSettings
+from pose2rgbd_ros.settings import setting
+
+_CAMERA_NAME = re.compile(r"[A-Za-z]\w*")
+
+
+@dataclass(frozen=True)
+class RecordSettings(PoseSettings):
+    """Parameters of the record node."""
+
+    out: str = setting(
+        "flight_%Y-%m-%d_%H-%M-%S",
+        "dataset folder to write; %Y and the like are the local time of the start, as in strftime",
+    )
+    resume: bool = setting(False, "go on with a dataset that is there, instead of refusing its folder")
+    session: str = setting(
+        "",
+        "file in which the recorder notes what it records into, to go on there when it is started again with the same "
+        "file after it was killed; the launch files give one with use_respawn; empty: none",
+    )
+    start_recording: bool = setting(True, "record as soon as the node is active; false waits for ~/start")
+    autostart: bool = setting(
+        True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
+    )
+    cameras: str = setting(
+        "",
+        "names of several cameras, with commas between: topics NAME/image and so on, a dataset NAME each inside out; "
+        "empty: one camera",
+    )
+    image_transport: Literal["auto", "raw", "compressed"] = setting(
+        "auto", "which colour images to take; auto: compressed ones where they are published"
+    )
+    depth: Literal["auto", "raw", "compressed", "none"] = setting(
+        "auto",
+        "which depth images to take; auto: raw before compressed ones, and a dataset of colour only when nobody "
+        "publishes depth at the start",
+    )
+    camera_info: bool = setting(True, "take the calibration from camera_info; false: uncalibrated")
+    fov_deg: float = setting(
+        0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
+    )
+    depth_kind: DepthKind = setting("metric", "relative: depth without a unit, stored as it is")
+    depth_format: DepthFormat = setting("auto", "how float depth is stored; auto loses no range")
+    raw_images: Literal["png", "jpeg"] = setting(
+        "png",
+        "how uncompressed images are stored; JPEG and PNG are kept as received. jpeg loses a little and is faster",
+    )
+    jobs: int = setting(0, "threads that check and encode images; 0: one per core", ge=0, le=64)
+    map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
+    pose_frame: str = setting("", "frame whose pose arrives, where the message names none or a wrong one")
+    camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")
+    stamps: Literal["header", "received"] = setting(
+        "header", "which clock counts: the messages' own or that of their arrival"
+    )
+    image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
+    sync: Literal["none", "check"] = setting(
+        "none",
+        "check: estimate during the flight how far the images' stamps are off, from optical flow and motion",
+    )
+    depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
+    cameras_together_s: float = setting(
+        0.0,
+        "with several cameras: only images of all of them, stamped within this time, are taken; 0: each by itself",
+        ge=0,
+        le=10,
+    )
+    max_wait_s: float = setting(2.0, "how long an image waits for its pose and depth", ge=0.01, le=60)
+    queue_size: int = setting(
+        100,
+        "images of a camera that may wait, for their pose or for the disk; more are rejected",
+        ge=1,
+        le=10_000,
+    )
+    bag: Literal["none", "mcap"] = setting(
+        "none", "mcap: also record everything received, as it is, into the folder OUT_bag"
+    )
+    bag_split_mib: int = setting(2048, "size at which the next file of the bag begins", ge=1, le=1_000_000)
+    bag_queue_mib: int = setting(
+        256, "messages of the bag that may wait for the disk; more are lost and counted", ge=1
+    )
+    min_free_mib: int = setting(500, "recording stops when less is free on the disk", ge=0)
+    silence_s: float = setting(
+        5.0, "a topic silent for this long is reported, with the likely reason", ge=0.5, le=3600
+    )
+    filters: FilterConfig = field(default_factory=FilterConfig)
+
+    def camera_names(self) -> list[str]:
+        """The cameras; [""] for the one at the plain topics. UserError for a bad list."""
+        names = self.cameras.replace(",", " ").split()
+        for name in names:
+            if not _CAMERA_NAME.fullmatch(name) or names.count(name) > 1:
+                raise UserError(f"cameras is {self.cameras!r}; expected different names like front, down")
+        if len(names) > 1 and (self.camera_frame or self.body_to_camera != "auto"):
+            raise UserError(
+                "camera_frame and body_to_camera are of one camera; with several, TF must tell them"
+            )
+        return names or [""]
+
+    def check_poses(self) -> None:
+        """UserError for sources of poses that exist offline only, and for numbers that are none."""
+        if self.body_to_camera != "auto":
+            camera_pose.parse_mount(self.body_to_camera)
+        self.antenna()
+        if self.orientation == "gimbal":
+            raise UserError(
+                "orientation gimbal is for recordings: record with bag mcap (and the gimbal's topic by ros2 bag), then "
+                "run pose2rgbd convert; live, a gimbal must be in TF"
+            )
+        if self.orientation == "course" and self.position not in ("auto", "gps"):
+            raise UserError(
+                "orientation course goes with position gps; poses bring an orientation of their own"
+            )
+
+    def folder(self) -> Path:
+        """The dataset folder of a recording that starts now. UserError for an empty name."""
+        if not self.out.strip():
+            raise UserError("out is empty; name the dataset folder to write")
+        return Path(time.strftime(self.out)).expanduser().absolute()

@@ -1,0 +1,1 @@
+"""The current TF pose -> RGB and depth images."""

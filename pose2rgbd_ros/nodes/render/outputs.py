@@ -1,0 +1,254 @@
+"""The images a render node publishes: one image and one camera_info topic each for colour, depth, its bounds and confidence."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from pose2rgbd.msg import RenderStatus
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo
+
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
+from pose2rgbd_ros.models.backends import RenderedImages
+from pose2rgbd_ros.nodes.common import status
+from pose2rgbd_ros.nodes.common.conversions import (
+    DEPTH_MESSAGES,
+    ImageBuffer,
+    camera_to_info,
+    depth_message,
+    to_stamp,
+)
+from pose2rgbd_ros.rendering.trust import GuardAnswer
+
+BOUNDS = ("depth_lower", "depth_upper")
+QUEUE_DEPTH = 5  # 5 x (RGB + depth + confidence) of 1024 x 1024 still fit the shared-memory segment
+
+
+@dataclass
+class _Output:
+    """The messages of one kind of image, of one camera."""
+
+    buffer: ImageBuffer
+    message: Any  # what is published: the buffer's image, or what holds it
+    camera_info: CameraInfo
+
+
+def topics(depth_kind: str | None) -> dict[str, str]:
+    """Name of the image topic of each kind of output, relative to the node."""
+    return {
+        "rgb": "rgb/image",
+        "depth": depth_topic(cast(DepthKind, depth_kind or "metric")),
+        "confidence": "confidence/image",
+        "depth_lower": "depth_lower/image",
+        "depth_upper": "depth_upper/image",
+    }
+
+
+class Publishers:
+    """Publishers and preallocated messages for the kinds of image the model gives.
+
+    `canvas` holds the pixels of the messages themselves: what is rendered into it is published without a copy.
+    `subscribed` may be called from any thread; the rest belongs to the thread that renders.
+    """
+
+    def __init__(self, node: Node, camera: Camera, kinds: list[str], depth_kind: str | None) -> None:
+        self._node = node
+        self._depth: DepthKind = cast(DepthKind, depth_kind or "metric")
+        self._publishers: dict[str, tuple[Publisher, Publisher]] = {}
+        for kind in kinds:
+            topic, message = topics(depth_kind)[kind], DEPTH_MESSAGES[self._unit(kind)]
+            info = topic.replace("/image", "/camera_info")
+            self._publishers[kind] = (
+                _publisher(node, message, f"~/{topic}"),
+                _publisher(node, CameraInfo, f"~/{info}"),
+            )
+        self.use(camera)
+
+    def use(self, camera: Camera) -> None:
+        """Go on with the images of this camera; the canvas is a new one, and empty."""
+        self.camera = camera
+        self._outputs = {}
+        for kind in self._publishers:
+            buffer = ImageBuffer(camera.width, camera.height, "rgb8" if kind == "rgb" else "32FC1")
+            message = depth_message(buffer.message, self._unit(kind))
+            self._outputs[kind] = _Output(buffer, message, camera_to_info(camera))
+        pixels = {kind: output.buffer.pixels[None] for kind, output in self._outputs.items()}
+        self.canvas = RenderedImages(**{kind: pixels.get(kind) for kind in topics(None)})
+
+    def subscribed(self) -> frozenset[str]:
+        """The kinds whose images somebody listens to."""
+        return frozenset(
+            kind for kind, (image, _) in self._publishers.items() if image.get_subscription_count() > 0
+        )
+
+    def publish(self, kinds: frozenset[str], stamp_ns: int, frame_id: str) -> None:
+        """Publish the images of `kinds` as they are on the canvas, and camera_info to whoever listens."""
+        for kind, output in self._outputs.items():
+            image, info = self._publishers[kind]
+            for header in (output.buffer.message.header, output.camera_info.header):
+                header.stamp, header.frame_id = to_stamp(stamp_ns), frame_id
+            if kind in kinds:
+                image.publish(output.message)
+            if info.get_subscription_count() > 0:
+                info.publish(output.camera_info)
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        for publishers in self._publishers.values():
+            for publisher in publishers:
+                self._node.destroy_publisher(publisher)
+        self._publishers = {}
+
+    def _unit(self, kind: str) -> DepthKind:
+        return self._depth if kind == "depth" else "metric"
+
+
+def known_share(rendered: RenderedImages) -> float | None:
+    """The share of the picture whose depth is known, or, of a model of colour, whose confidence is not 0.
+
+    None of a model that says neither.
+    """
+    if rendered.depth is not None:
+        return float(np.isfinite(rendered.depth).mean())
+    return None if rendered.confidence is None else float((rendered.confidence > 0).mean())
+
+
+def _publisher(node: Node, kind: type, topic: str) -> Publisher:
+    qos = QoSProfile(depth=QUEUE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+    return node.create_publisher(
+        kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+    )
+
+
+# What a render node knows about itself, as RenderStatus messages and diagnostics.
+
+
+RATE_WINDOW_S = 3.0
+LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
+LEVELS = {
+    RenderStatus.OK: status.OK,
+    RenderStatus.NO_SUBSCRIBERS: status.OK,
+    RenderStatus.WAITING_FOR_TF: status.WARN,
+    RenderStatus.WAITING_FOR_CAMERA: status.WARN,
+    RenderStatus.STALE_TF: status.WARN,
+    RenderStatus.OUTSIDE_VOLUME: status.WARN,
+    RenderStatus.TIME_JUMP: status.WARN,
+    RenderStatus.ERROR: status.ERROR,
+}
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A state of RenderStatus and the line that explains it."""
+
+    state: int
+    message: str
+
+    @property
+    def level(self) -> bytes:
+        """The level of DiagnosticStatus."""
+        return LEVELS[self.state]
+
+
+def of_pose(check: GuardAnswer, age_s: float, max_age_s: float, known: float | None = None) -> NodeState:
+    """The situation as far as the pose at hand, its age and its picture tell it.
+
+    known: share of the picture whose depth is known; None: not such a model; NaN: not rendered yet.
+    """
+    if abs(age_s) > max_age_s:
+        when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
+        hint = "is it still published, and by the same clock (use_sim_time)?"
+        return NodeState(RenderStatus.STALE_TF, f"the newest transform is {when}; {hint}")
+    if not check.inside:
+        text = f"outside the trained volume, depth is unknown: {check.reason}"
+        return NodeState(RenderStatus.OUTSIDE_VOLUME, text)
+    if known is not None and known < LEAST_KNOWN:
+        text = f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside something"
+        return NodeState(RenderStatus.OUTSIDE_VOLUME, text)
+    return NodeState(RenderStatus.OK, "")
+
+
+class Report:
+    """Figures of the rendering, written by the worker and read by the executor."""
+
+    def __init__(
+        self, model: str = "", backend: str = "", metric_depth: bool = False, guard_limit: float = math.nan
+    ) -> None:
+        self._lock = threading.Lock()
+        self._model = {"model": model, "backend": backend, "metric_depth": metric_depth}
+        self._published_at: deque[float] = deque()
+        self._check = GuardAnswer(False, math.nan, guard_limit, "")  # no pose yet
+        self._tf_age_s = self._render_ms = math.nan
+        self._rendered = 0
+        self.known: float | None = None  # share of the last picture with known depth
+        self.skipped = 0  # poses overtaken by a newer one
+        self.jumps = 0  # times the clock or TF went back
+
+    def pose(self, check: GuardAnswer, tf_age_s: float) -> None:
+        """Take down the pose at hand."""
+        with self._lock:
+            self._check, self._tf_age_s = check, tf_age_s
+
+    def published(self, is_new: bool, render_ms: float | None) -> None:
+        """Take down that images went out: of a new stamp or not, rendered for it (`render_ms`) or not (None)."""
+        with self._lock:
+            if is_new:
+                self._rendered += 1
+                self._published_at.append(time.monotonic())
+            self._render_ms = self._render_ms if render_ms is None else render_ms
+
+    @property
+    def silent_for_s(self) -> float:
+        """Seconds since images went out, infinite if none did lately."""
+        with self._lock:
+            return time.monotonic() - self._published_at[-1] if self._published_at else math.inf
+
+    def message(
+        self, situation: NodeState, stamp_ns: int, frame_id: str, check: GuardAnswer | None = None
+    ) -> RenderStatus:
+        """The status about the images of `stamp_ns`; `check` is that of the newest pose unless given."""
+        with self._lock:
+            check = check or self._check
+            message = RenderStatus(
+                state=situation.state, message=situation.message, **self._model, **_guarded(check),
+                distance_to_training_m=check.distance_m, heading_to_training_deg=check.heading_deg,
+                known=math.nan if self.known is None else self.known,
+                tf_age_s=self._tf_age_s, render_ms=self._render_ms, rate_hz=self._rate_hz(),
+                frames_rendered=self._rendered, frames_skipped=self.skipped,
+            )  # fmt: skip
+        message.header.stamp, message.header.frame_id = to_stamp(stamp_ns), frame_id
+        return message
+
+    def values(self, message: RenderStatus) -> dict[str, Any]:
+        """The figures for /diagnostics."""
+        names = ("model", "backend", "metric_depth", "rate_hz", "render_ms", "tf_age_s", "inside_volume",
+                 "distance_to_training_m", "heading_to_training_deg", "calibrated", "guard_score", "guard_limit",
+                 "frames_rendered", "frames_skipped")  # fmt: skip
+        figures = {**{name: getattr(message, name) for name in names}, "time_jumps": self.jumps}
+        return figures if self.known is None else {**figures, "known_percent": round(100 * self.known, 1)}
+
+    def _rate_hz(self) -> float:
+        times = self._published_at
+        while times and times[0] < time.monotonic() - RATE_WINDOW_S:
+            times.popleft()
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+
+
+def _guarded(check: GuardAnswer) -> dict[str, Any]:
+    """What the status says of the guard. Uncalibrated, inside_volume is nearness, whether depth hangs on it or not."""
+    return {
+        "inside_volume": check.inside if check.is_calibrated else check.is_near,
+        "calibrated": check.is_calibrated,
+        "guard_score": check.score,
+        "guard_limit": check.limit,
+    }

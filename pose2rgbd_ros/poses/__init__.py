@@ -1,0 +1,1 @@
+"""Where the camera is: transforms, odometry, GPS, attitude and their fusion."""

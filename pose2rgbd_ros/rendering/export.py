@@ -1,0 +1,226 @@
+"""A checkpoint's ONNX graph, of Base and Slice: made once, compared with the network, kept beside the weights.
+
+    renderer.onnx        the graph
+    renderer.onnx.yaml   what it was made from, its SHA-256, and how closely it follows the network
+
+A graph is used only when both files fit each other and the checkpoint; anything else (other weights, an edited
+model.yaml, an older exporter, a damaged file) leads to a new export.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import OnnxBackend, RenderedImages, TorchBackend
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
+from pose2rgbd_ros.settings import read_yaml, write_yaml
+from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint_directory, load_checkpoint
+
+GRAPH_FILE = "renderer.onnx"
+RECORD_FILE = "renderer.onnx.yaml"
+EXPORTER_VERSION = 2  # raise it when the graph of the same checkpoint changes
+
+COMPARED_POSES = 8
+RGB_TOLERANCE_LEVELS = 1
+DEPTH_TOLERANCE_SHARE = 1e-3  # of depth_max - depth_min
+CONFIDENCE_TOLERANCE = 1e-3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest difference between graph and network over some training poses; None for what the model lacks."""
+
+    poses: int
+    rgb_levels: float | None = None
+    depth_share_of_range: float | None = None
+    confidence: float | None = None
+
+    def __str__(self) -> str:
+        units = (
+            (self.rgb_levels, "rgb {:.0f} of 255"),
+            (self.depth_share_of_range, "depth {:.1e} of its range"),
+            (self.confidence, "confidence {:.1e}"),
+        )
+        parts = ", ".join(text.format(value) for value, text in units if value is not None)
+        return f"largest difference to the network over {self.poses} training poses: {parts}"
+
+    def within_tolerance(self) -> bool:
+        limits = (
+            (self.rgb_levels, RGB_TOLERANCE_LEVELS),
+            (self.depth_share_of_range, DEPTH_TOLERANCE_SHARE),
+            (self.confidence, CONFIDENCE_TOLERANCE),
+        )
+        return all(value is None or value <= limit for value, limit in limits)  # NaN is not within
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph ready to run. `path` is where it lies, None when the checkpoint's folder could not be written."""
+
+    graph: bytes
+    comparison: Comparison
+    path: Path | None
+    reused: bool
+
+
+def export_checkpoint(path: Path, force: bool = False) -> Exported:
+    """Make sure the checkpoint has a current graph; `force` makes a new one even then.
+
+    Raises:
+        UserError: bad checkpoint, one of a model that has no graph, the graph differs from the network, onnx or
+            onnxruntime missing, disk full.
+    """
+    checkpoint = load_checkpoint(path)
+    check_renderable(checkpoint)
+    exported = current_or_new_graph(checkpoint_directory(Path(path)), checkpoint, force)
+    if exported.path is None:
+        raise UserError(f"cannot write {GRAPH_FILE} into {path}; is the disk full or the folder read-only?")
+    return exported
+
+
+def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = False) -> Exported:
+    """The stored graph when it is current, else a new one, stored if the folder allows.
+
+    UserError as :func:`export_checkpoint`.
+    """
+    _require_exportable(checkpoint)  # before a look at what is stored: relief was exported once
+    source = source_fingerprint(directory, checkpoint)
+    if not force:
+        stored = _stored_graph(directory, source)
+        if stored is not None:
+            return stored
+    graph = _make_graph(checkpoint)
+    comparison = compare(graph, checkpoint)
+    if not comparison.within_tolerance():
+        raise UserError(
+            f"the exported graph is not the network: {comparison}; it was not kept, use backend torch"
+        )
+    path = _store(directory, source, graph, comparison)
+    return Exported(graph, comparison, path, reused=False)
+
+
+def source_fingerprint(directory: Path, checkpoint: Checkpoint) -> str:
+    """SHA-256 of what the graph is made from: weights, model.yaml and this exporter."""
+    digest = hashlib.sha256(f"pose2rgbd exporter {EXPORTER_VERSION}\n{checkpoint.weights_sha256}\n".encode())
+    digest.update((directory / MODEL_FILE).read_bytes())
+    return digest.hexdigest()
+
+
+def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
+    """Run graph and network on training poses, evenly spread over the recording."""
+    T_map_cam = checkpoint.training_T_map_cam
+    count = min(len(T_map_cam), COMPARED_POSES)
+    T = T_map_cam[np.linspace(0, len(T_map_cam) - 1, count).astype(int)]
+    expected, found = (empty_images(checkpoint, checkpoint.camera, count) for _ in range(2))
+    normalization, camera = checkpoint.normalization, checkpoint.camera
+    TorchBackend(checkpoint.build_model(), normalization).render(T, camera, expected)
+    OnnxBackend(graph, normalization).render(T, camera, found)
+    differences: dict[str, Any] = {"poses": count}
+    names = {"rgb": "rgb_levels", "depth": "depth_share_of_range", "confidence": "confidence"}
+    for name, images in expected.present().items():
+        largest = np.abs(images.astype(np.float64) - found.present()[name]).max()  # NaN when one is
+        if name == "depth":
+            largest /= normalization.depth_max - normalization.depth_min  # type: ignore[operator]
+        differences[names[name]] = float(largest)
+    return Comparison(**differences)
+
+
+def check_renderable(checkpoint: Checkpoint) -> None:
+    """UserError when the parts of a checkpoint, each of them sound, do not fit together."""
+    if checkpoint.output == "pose":
+        raise UserError("this model finds poses and shows no pictures; render with posegan, base or relief")
+    camera, size = checkpoint.camera, checkpoint.architecture.get("size")
+    fixed = not checkpoint.network().any_camera
+    if fixed and (camera.width, camera.height) != (size, size):
+        problem = (
+            f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
+        )
+    elif fixed and checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
+        problem = "its network and its normalization take poses of different kinds"
+    elif not fixed and not camera.is_calibrated:
+        problem = "its model needs intrinsics, but its camera has none"
+    elif checkpoint.output != "rgb" and checkpoint.normalization.depth_min is None:
+        problem = "its network predicts depth, but its normalization has no range of depth"
+    elif len(checkpoint.training_T_map_cam) == 0:
+        problem = "it holds no training poses, so nobody knows where it is valid"
+    else:
+        return
+    raise UserError(f"the checkpoint contradicts itself: {problem}; train again")
+
+
+def empty_images(checkpoint: Checkpoint, camera: Camera, count: int) -> RenderedImages:
+    """Unfilled images of everything the checkpoint's model predicts, `count` of each, as large as the camera's."""
+    shape, output = (count, camera.height, camera.width), checkpoint.output
+    return RenderedImages(
+        np.empty((*shape, 3), np.uint8) if output != "depth" else None,
+        np.empty(shape, np.float32) if output != "rgb" else None,
+        np.empty(shape, np.float32) if checkpoint.network().has_confidence else None,
+    )
+
+
+def _make_graph(checkpoint: Checkpoint) -> bytes:
+    try:
+        from pose2rgbd_ros.models.pose2rgbd.onnx import build_graph
+    except ImportError as error:
+        raise UserError(f"a graph cannot be exported here ({error}); install onnx") from error
+    model = checkpoint.build_model()
+    assert isinstance(model, Pose2RGBD)
+    return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
+
+
+def _require_exportable(checkpoint: Checkpoint) -> None:
+    name = checkpoint.architecture["network"]
+    if name in ("relief", "relief-tiles"):
+        raise UserError(
+            "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto "
+            "or torch"
+        )
+    if name != "pose2rgbd":
+        raise UserError(f"{name} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
+
+
+def _stored_graph(directory: Path, source: str) -> Exported | None:
+    """The graph on disk if it belongs to `source` and is undamaged."""
+    try:
+        record = read_yaml(directory / RECORD_FILE)
+        graph = (directory / GRAPH_FILE).read_bytes()
+        if record["source"] != source or record["sha256"] != hashlib.sha256(graph).hexdigest():
+            _log.info("%s is stale or damaged and is made anew", directory / GRAPH_FILE)
+            return None
+        comparison = dict(record["comparison"])
+        comparison.pop("grazing_share", None)  # of records written when relief was exported too
+        return Exported(graph, Comparison(**comparison), directory / GRAPH_FILE, reused=True)
+    except (OSError, UserError, KeyError, TypeError):
+        return None  # none there yet, or not ours: it is made anew
+
+
+def _store(directory: Path, source: str, graph: bytes, comparison: Comparison) -> Path | None:
+    """Graph first, then its record; whoever reads between the two sees a mismatch and exports for himself."""
+    path = directory / GRAPH_FILE
+    temporary = directory / f".{GRAPH_FILE}.{os.getpid()}.tmp"
+    record = {
+        "source": source,
+        "sha256": hashlib.sha256(graph).hexdigest(),
+        "comparison": dataclasses.asdict(comparison),
+    }
+    try:
+        temporary.write_bytes(graph)
+        temporary.replace(path)
+        write_yaml(directory / RECORD_FILE, record)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        _log.warning("%s could not be kept (%s); it is made anew at every start", path, error.strerror)
+        return None
+    return path
