@@ -1,4 +1,5 @@
-"""The parameters of every node, from its settings dataclass: the tables in docs/nodes/ and the files config/NODE.yaml.
+"""The parameters of every node, from its settings dataclass: the tables in docs/nodes/, the files config/NODE.yaml, and what
+launch files say of those they set (config/launch_arguments.yaml).
 
     python scripts/node_tables.py            # which of them are stale; exit status 1 when one is
     python scripts/node_tables.py --write    # bring them up to date
@@ -17,6 +18,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.nodes import NODES, _node
@@ -148,6 +151,31 @@ def _yaml(value: Any) -> str:
     )  # 2e-05 would be text to PyYAML
 
 
+# Launch files --------------------------------------------------------------------------------------------------------
+
+
+def launch_arguments(root: Path) -> str:
+    """config/launch_arguments.yaml: type, description and choices of each Parameter("NODE", "NAME" of a launch file.
+
+    ROS' own Python runs launch files and cannot import the dataclasses, which bring the nodes' libraries along.
+    ValueError for a parameter that the node has not.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((root / "launch").glob("*.launch.py")):
+        for node, name in re.findall(r'\bParameter\(\s*"(\w+)",\s*"([\w.]+)"', file.read_text()):
+            field = settings.flat_fields(_node(node)[1]).get(name)
+            if field is None:
+                raise ValueError(f"{file.name} sets {name}, which is no parameter of {node}")
+            choices = settings.choices(field)
+            found.setdefault(node, {})[name] = {
+                "type": type(default_of(field)).__name__,
+                "description": field.metadata["help"],
+                **({"choices": list(choices)} if choices else {}),
+            }
+    heading = "# What launch files say of the parameters they set; written by scripts/node_tables.py from the nodes' settings.\n"
+    return heading + yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=WIDTH)
+
+
 # Command line --------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +187,7 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
         if not page.is_file():
             raise ValueError(f"the node {node} has no page docs/nodes/{node}.md")
         found[page] = page_of(node, page.read_text())
+    found[root / "config" / "launch_arguments.yaml"] = launch_arguments(root)
     return found | {root / "config" / f"{node}.yaml": parameter_file(node) for node in WITH_FILE}
 
 

@@ -15,7 +15,8 @@ else
     *) export AMENT_PREFIX_PATH=$VIRTUAL_ENV${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}
        export CMAKE_PREFIX_PATH=$VIRTUAL_ENV${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}
        export LD_LIBRARY_PATH=$VIRTUAL_ENV/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-       # ros2 runs on the system's Python: our messages alone, for ros2 topic echo, not the rest of this venv.
+       # ros2 runs on the system's Python: our messages, for ros2 topic echo, and
+       # what launch files import, not the libraries of this venv.
        export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$VIRTUAL_ENV/lib/interfaces ;;
   esac
 fi

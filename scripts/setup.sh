@@ -149,6 +149,7 @@ print(*(entry.name for entry in distribution("pose2rgbd-ros").entry_points.selec
   mkdir -p "$venv/lib/pose2rgbd" "$venv/lib/interfaces"
   for executable in $executables; do ln -s "$venv/bin/$executable" "$venv/lib/pose2rgbd/"; done   # where ros2 run and launch look
   ln -sfn "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pose2rgbd" "$venv/lib/interfaces/pose2rgbd"
+  ln -sfn "$PWD/pose2rgbd_ros" "$venv/lib/interfaces/pose2rgbd_ros"   # launch files import a part that needs no library
 }
 
 choose_home

@@ -46,14 +46,23 @@ def test_tables_and_parameter_files_are_those_of_the_settings():
 
 
 def test_what_is_stale_is_found(tmp_path):
-    for folder in ("docs/nodes", "config"):
+    for folder in ("docs/nodes", "config", "launch"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     page, file = tmp_path / "docs" / "nodes" / "render.md", tmp_path / "config" / "avoid.yaml"
     page.write_text(
         page.read_text().replace("| `rate_hz` | double | `30.0` |", "| `rate_hz` | double | `25.0` |")
     )
     file.write_text(file.read_text().replace("    map_frame:", "    map_fram:"))
-    assert SCRIPT.stale(tmp_path) == ["docs/nodes/render.md", "config/avoid.yaml"]
+    launch = tmp_path / "launch" / "avoid.launch.py"
+    launch.write_text(launch.read_text().replace('("avoid", "model")', '("avoid", "max_age_s")'))
+    assert SCRIPT.stale(tmp_path) == [
+        "docs/nodes/render.md",
+        "config/launch_arguments.yaml",
+        "config/avoid.yaml",
+    ]
+    launch.write_text(launch.read_text().replace('("avoid", "max_age_s")', '("avoid", "max_age")'))
+    with pytest.raises(ValueError, match=r"avoid.launch.py sets max_age, which is no parameter of avoid"):
+        SCRIPT.stale(tmp_path)
     page.write_text(page.read_text().replace(SCRIPT.END, ""))
     with pytest.raises(ValueError, match="the page of render needs one line"):
         SCRIPT.stale(tmp_path)

@@ -199,8 +199,8 @@ def install(log_folder: Path) -> None:
 
 
 def remove() -> None:
-    """Take them away again."""
-    for name in MODULES:
+    """Take them away again, and the module of ours that took them for the originals."""
+    for name in (*MODULES, "pose2rgbd_ros.nodes.common.launch_files"):
         sys.modules.pop(name, None)
 
 

@@ -5,9 +5,12 @@ With the real `launch` installed that reads them, else test/support/launch_stand
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,25 +202,48 @@ def test_every_argument_says_what_it_is(reader, name):
         assert argument.description, argument.name
 
 
-def test_choices_are_those_of_the_nodes(reader):
+def test_choices_and_descriptions_are_those_of_the_nodes(reader):
     for name, cls, arguments in (
-        ("sim", SimSettings, {"plan": "flight.plan", "tf": "tf"}),
-        ("record", RecordSettings, {"bag": "bag", "position": "position"}),
+        ("sim", SimSettings, {"plan": "flight.plan", "tf": "tf", "cars": "city.cars"}),
+        ("record", RecordSettings, {"bag": "bag", "position": "position", "out": "out"}),
     ):
         for argument, parameter in arguments.items():
-            choices = settings.choices(settings.flat_fields(cls)[parameter])
-            assert set(reader.declared(name)[argument].choices) == {"", *(choices or ())}
+            field, declared = settings.flat_fields(cls)[parameter], reader.declared(name)[argument]
+            choices = settings.choices(field)
+            assert declared.choices == (["", *choices] if choices else None)
+            assert declared.description == field.metadata["help"]
     presets = yaml.safe_load((reader.repository / "config" / "presets" / "remap.yaml").read_text())
     for name in ("avoid", "localize", "render", "node"):
         assert set(reader.declared(name)["preset"].choices) == {"", *presets}
 
 
-def test_launch_files_hold_one_include(repository):
-    """They stand alone, so each that includes another has the function itself; it must be the same."""
-    texts = [file.read_text() for file in (repository / "launch").glob("*.launch.py")]
-    bodies = {text.split("def include(")[1].split("\n\n\n")[0] for text in texts if "def include(" in text}
-    assert len(bodies) == 1
-    assert all("IncludeLaunchDescription(" not in text.replace(next(iter(bodies)), "") for text in texts)
+def test_only_the_shared_include_includes(repository):
+    """Another way would hand on whatever is set around it."""
+    for file in (repository / "launch").glob("*.launch.py"):
+        assert "IncludeLaunchDescription" not in file.read_text(), file.name
+
+
+def test_launch_files_need_no_library_of_the_nodes(repository, tmp_path):
+    """ros2 launch runs in ROS' own Python: beyond ROS, only the standard library and yaml may be imported."""
+    code = """
+import sys
+from pathlib import Path
+from support import launch_standin
+root = Path(sys.argv[1])
+before = {name.partition(".")[0] for name in sys.modules}
+for file in sorted((root / "launch").glob("*.launch.py")):
+    assert launch_standin.arguments_of(root, file.name)
+foreign = {name.partition(".")[0] for name in sys.modules} - before - sys.stdlib_module_names
+print(sorted(foreign))
+"""
+    paths = [str(repository / "test"), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(repository)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    of_ros = {"launch", "launch_ros", "ament_index_python", "lifecycle_msgs", "rclpy", "rcl_interfaces"}
+    assert set(ast.literal_eval(done.stdout.splitlines()[-1])) <= {"pose2rgbd_ros", "yaml", "_yaml"} | of_ros
 
 
 # What reaches an included file ---------------------------------------------------------------------------------------

@@ -1,0 +1,207 @@
+"""What the launch files share: arguments that every node has, what is refused before one runs, including one another.
+
+`ros2 launch` imports this into ROS' own Python, which has none of our nodes' libraries: nothing but ROS and the standard
+library may come along. What a launch file says of a parameter is therefore read from config/launch_arguments.yaml,
+which scripts/node_tables.py writes from the parameter's definition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ament_index_python import packages
+from launch import LaunchContext
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    UnsetLaunchConfiguration,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+BOOL = ["true", "false", "True", "False", "1", "0"]
+# Argument -> default, description, choices. They reach the node by node.launch.py.
+COMMON: dict[str, tuple[str, str, list[str] | None]] = {
+    "params_file": ("", "parameters of the node", None),
+    "namespace": ("", "namespace of the node and its topics, but for /tf", None),
+    "use_sim_time": ("false", "follow /clock", BOOL),
+    "autostart": ("true", "configure and activate the node at once", BOOL),
+    "log_level": ("info", "what is logged", ["debug", "info", "warn", "error", "fatal"]),
+    "use_respawn": ("false", "start the node again when it ends unexpectedly", BOOL),
+    "fastdds_profile": (
+        "true", "let Fast DDS use config/fastdds.xml, unless the environment names a profile", BOOL
+    ),
+}  # fmt: skip
+_PATHS = {"model": Path.resolve, "renderer": Path.resolve, "out": Path.absolute}
+
+
+def share() -> Path:
+    """Where launch/ and config/ are installed."""
+    return Path(packages.get_package_share_directory("pose2rgbd"))
+
+
+def is_true(text: str) -> bool:
+    """Whether an argument of the choices BOOL is on."""
+    return text.lower() in ("true", "1")
+
+
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+
+class Parameter:
+    """An argument that sets parameters of a node, with the name, description and choices of the first of them.
+
+    Left empty, it leaves them as the parameter file has them.
+    """
+
+    def __init__(self, node: str, *names: str, description: str = "", needed: bool = False) -> None:
+        definition = _definitions(share() / "config" / "launch_arguments.yaml")[node][names[0]]
+        self.names, self.argument = names, names[0].rpartition(".")[2]
+        self.description = description or definition["description"]
+        if needed:
+            self.description += " (needed, here or in params_file)"
+        self._type = definition["type"]
+        self._choices = BOOL if self._type == "bool" else definition.get("choices")
+
+    def declare(self) -> DeclareLaunchArgument:
+        """The argument for the launch description."""
+        choices = ["", *self._choices] if self._choices else None
+        return DeclareLaunchArgument(
+            self.argument, default_value="", description=self.description, choices=choices
+        )
+
+    def value_of(self, text: str) -> Any:
+        """What an argument means, in the type of the parameter. RuntimeError for no number where one is needed."""
+        if self.argument in _PATHS:
+            return str(_PATHS[self.argument](Path(text).expanduser()))
+        try:
+            return {"str": str, "bool": is_true, "int": int, "float": float}[self._type](text)
+        except ValueError:
+            raise RuntimeError(f"{self.argument}:={text} is no number: {self.description}") from None
+
+
+@cache
+def _definitions(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text())
+
+
+def values(parameters: Iterable[Parameter], given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters that are set by arguments that are not empty."""
+    return {
+        name: parameter.value_of(given[parameter.argument])
+        for parameter in parameters
+        if given[parameter.argument]
+        for name in parameter.names
+    }
+
+
+def common_arguments(node: str = "", **descriptions: str | None) -> list[DeclareLaunchArgument]:
+    """Those that every node has. `descriptions` that differ; None leaves the argument out."""
+    return [
+        DeclareLaunchArgument(
+            name,
+            default_value=default_file(node) if name == "params_file" else default,
+            description=descriptions.get(name, text),
+            choices=choices,
+        )
+        for name, (default, text, choices) in COMMON.items()
+        if descriptions.get(name, text) is not None
+    ]
+
+
+def topic_arguments(topics: Mapping[str, str], prefix: str = "") -> list[DeclareLaunchArgument]:
+    """Topics of a node, with what each carries; left empty, one keeps its name."""
+    return [
+        DeclareLaunchArgument(topic, default_value="", description=f"{prefix}{text}")
+        for topic, text in topics.items()
+    ]
+
+
+def preset_argument(
+    description: str = "consumer to publish for, one of config/presets",
+) -> DeclareLaunchArgument:
+    """The argument preset."""
+    choices = ["", *sorted(presets())]
+    return DeclareLaunchArgument("preset", default_value="", description=description, choices=choices)
+
+
+def rviz_argument(description: str) -> DeclareLaunchArgument:
+    """The argument rviz, which :func:`rviz` follows."""
+    return DeclareLaunchArgument("rviz", default_value="false", description=description, choices=BOOL)
+
+
+def presets() -> dict[str, dict[str, dict[str, str]]]:
+    """Consumer -> node -> topics under the names that the consumer has for them."""
+    return yaml.safe_load((share() / "config" / "presets" / "remap.yaml").read_text())
+
+
+def default_file(node: str) -> str:
+    """The parameter file that comes with a node."""
+    return str(share() / "config" / f"{node}.yaml")
+
+
+# Refusals, before the first node runs: an exception later on would leave it running, with nobody to stop it ------------
+
+
+def refuse_missing_model(
+    node: str, given: Mapping[str, str], model: str = "model", file: str = "params_file", otherwise: str = ""
+) -> None:
+    """RuntimeError when neither the argument `model` nor a parameter file of the user can name one."""
+    how = {"render": "pose2rgbd train", "localize": "pose2rgbd train --model posegan"}[node]
+    if not given[model] and given[file] == default_file(node):
+        raise RuntimeError(f"{node} needs {model}:=FOLDER, made by `{how}`{otherwise}")
+
+
+def refuse_missing_folders(given: Mapping[str, str], *names: str) -> None:
+    """RuntimeError for an argument that is neither empty nor a folder."""
+    for name in names:
+        if given[name] and not Path(given[name]).expanduser().is_dir():
+            raise RuntimeError(f"{name}:={given[name]} is not a folder; give one made by `pose2rgbd train`")
+
+
+# Including one another -----------------------------------------------------------------------------------------------
+
+
+def node(
+    context: LaunchContext,
+    name: str,
+    parameters: dict[str, Any],
+    remappings: dict[str, str] | None = None,
+    **arguments: str,
+) -> GroupAction:
+    """A node with these parameters above its parameter file; `arguments` of node.launch.py win over the common ones."""
+    given = context.launch_configurations
+    common = {argument: given[argument] for argument in COMMON if argument not in arguments}
+    own = {"node": name, "overrides": json.dumps(parameters), "remappings": json.dumps(remappings or {})}
+    return include(context, "node.launch.py", {**own, **common, **arguments})
+
+
+def rviz(context: LaunchContext, view: str, use_sim_time: str) -> list[GroupAction]:
+    """RViz with a view of config/rviz, where the argument rviz asks for it. LookupError where it is not installed."""
+    given = context.launch_configurations
+    if not is_true(given["rviz"]):
+        return []
+    packages.get_package_prefix("rviz2")  # raises here: raised later, the node would go on alone
+    shown = {"view": view, "namespace": given["namespace"], "use_sim_time": use_sim_time}
+    return [include(context, "rviz.launch.py", shown)]
+
+
+def include(context: LaunchContext, name: str, arguments: dict[str, str]) -> GroupAction:
+    """Another of our launch files with these arguments; what else it declares has its own default, whatever is set around it.
+
+    Namespaces, remappings and the environment that a file including us has set do reach it. RuntimeError, before any node
+    runs, for a value that the file does not allow.
+    """
+    source = PythonLaunchDescriptionSource(str(share() / "launch" / name))
+    declared = {item.name: item for item in source.get_launch_description(context).get_launch_arguments()}
+    for argument, value in arguments.items():
+        choices = declared[argument].choices
+        if choices and value not in choices:
+            raise RuntimeError(f"{argument}:={value} is none of {', '.join(filter(None, choices))}")
+    own = [UnsetLaunchConfiguration(argument) for argument in declared]
+    return GroupAction([*own, IncludeLaunchDescription(source, launch_arguments=arguments.items())])
