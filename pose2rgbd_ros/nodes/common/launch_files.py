@@ -62,7 +62,8 @@ class Parameter:
     def __init__(self, node: str, *names: str, description: str = "", needed: bool = False) -> None:
         definition = _definitions(share() / "config" / "launch_arguments.yaml")[node][names[0]]
         self.names, self.argument = names, names[0].rpartition(".")[2]
-        self.description = description or definition["description"]
+        text = definition["description"].replace("; empty: ", "; empty here and in params_file: ")
+        self.description = description or text
         if needed:
             self.description += " (needed, here or in params_file)"
         self._type = definition["type"]
