@@ -1,10 +1,11 @@
 """Start the simulated city and what works on it: ros2 launch pose2rgbd bringup.launch.py model:=/path/to/run
 
-Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
-the simulator follow /clock while it runs. Where the model was trained in a simulated city, that city and flight are flown,
-unless plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the simulator's topics by itself.
-avoid:=true adds clouds, scans and distances for obstacle avoidance, and preset:=CONSUMER makes them fit one (docs/consumers/).
-localize:=true localize_model:=RUN finds the camera in its images alone; render:=false leaves the renderer out.
+Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All
+but the simulator follow /clock while it runs. Where the model was trained in a simulated city, that city and flight are
+flown, unless plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the simulator's
+topics by itself. avoid:=true adds clouds, scans and distances for obstacle avoidance; preset:=CONSUMER makes them fit
+one (docs/consumers/). localize:=true localize_model:=RUN finds the camera in its images alone; render:=false leaves the
+renderer out.
 """
 
 from pathlib import Path
@@ -88,7 +89,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def refuse_what_cannot_start(wanted: list[str], given: dict[str, str]) -> None:
-    """Before the first node runs: an exception in the file of a later part would leave it running, with nobody to stop it."""
+    """Before the first node runs: an exception in a later part would leave it running, with nobody to stop it."""
     for part in wanted:
         file = given[f"{part}_params_file"]
         if not Path(file).expanduser().is_file():

@@ -1,11 +1,11 @@
 """Starts one of the lifecycle nodes; the other launch files include this one, each with its own arguments.
 
 With autostart:=true the node configures and activates itself, also after a respawn; set it to false to leave the
-transitions to a lifecycle manager. With preset:=NAME the file of that name in config/presets sets what a consumer of our
-topics needs, above params_file and below the other arguments, and config/presets/remap.yaml renames the topics for it.
+transitions to a lifecycle manager. With preset:=NAME the file of that name in config/presets sets what a consumer of
+our topics needs, above params_file and below the other arguments; config/presets/remap.yaml renames the topics for it.
 
-A node that refuses its parameters ends the launch, with an error. At the end of a launch a node has sigterm_timeout, then
-sigkill_timeout seconds: launch arguments of every file, as everywhere in ROS.
+A node that refuses its parameters ends the launch, with an error. At the end of a launch a node has sigterm_timeout,
+then sigkill_timeout seconds: launch arguments of every file, as everywhere in ROS.
 """
 
 import os

@@ -1,5 +1,7 @@
-"""The parameters of every node, from its settings dataclass: the tables in docs/nodes/, the files config/NODE.yaml, and what
-launch files say of those they set (config/launch_arguments.yaml).
+"""The parameters of every node, from its settings dataclass.
+
+They go into the tables of docs/nodes/, the files config/NODE.yaml, and what launch files say of those they set
+(config/launch_arguments.yaml).
 
     python scripts/node_tables.py            # which of them are stale; exit status 1 when one is
     python scripts/node_tables.py --write    # bring them up to date
@@ -172,8 +174,8 @@ def launch_arguments(root: Path) -> str:
                 "description": field.metadata["help"],
                 **({"choices": list(choices)} if choices else {}),
             }
-    heading = "# What launch files say of the parameters they set; written by scripts/node_tables.py from the nodes' settings.\n"
-    return heading + yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=WIDTH)
+    heading = "# What launch files say of the parameters they set; by scripts/node_tables.py.\n"
+    return heading + yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=WIDTH - 20)
 
 
 # Command line --------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """What the launch files share: arguments that every node has, what is refused before one runs, including one another.
 
-`ros2 launch` imports this into ROS' own Python, which has none of our nodes' libraries: nothing but ROS and the standard
-library may come along. What a launch file says of a parameter is therefore read from config/launch_arguments.yaml,
-which scripts/node_tables.py writes from the parameter's definition.
+`ros2 launch` imports this into ROS' own Python, which has none of our nodes' libraries: nothing but ROS and the
+standard library may come along. What a launch file says of a parameter is therefore read from
+config/launch_arguments.yaml, which scripts/node_tables.py writes from the parameter's definition.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def default_file(node: str) -> str:
     return str(share() / "config" / f"{node}.yaml")
 
 
-# Refusals, before the first node runs: an exception later on would leave it running, with nobody to stop it ------------
+# Refusals, before the first node runs: an exception later on would leave it running, with nobody to stop it ----------
 
 
 def refuse_missing_model(
@@ -193,10 +193,10 @@ def rviz(context: LaunchContext, view: str, use_sim_time: str) -> list[GroupActi
 
 
 def include(context: LaunchContext, name: str, arguments: dict[str, str]) -> GroupAction:
-    """Another of our launch files with these arguments; what else it declares has its own default, whatever is set around it.
+    """Another of our launch files with these arguments; what else it declares has its own default.
 
-    Namespaces, remappings and the environment that a file including us has set do reach it. RuntimeError, before any node
-    runs, for a value that the file does not allow.
+    That holds whatever is set around it; namespaces, remappings and the environment that a file including us has set do
+    reach it. RuntimeError, before any node runs, for a value that the file does not allow.
     """
     source = PythonLaunchDescriptionSource(str(share() / "launch" / name))
     declared = {item.name: item for item in source.get_launch_description(context).get_launch_arguments()}

@@ -1,4 +1,4 @@
-"""Every launch file, read as `ros2 launch` reads it: what would be started, with what, and what is refused before anything is.
+"""Every launch file, read as `ros2 launch` reads it: what would be started, with what, and what is refused before.
 
 With the real `launch` installed that reads them, else test/support/launch_standin.py.
 """
@@ -210,7 +210,7 @@ def test_choices_and_descriptions_are_those_of_the_nodes(reader):
             field, declared = settings.flat_fields(cls)[parameter], reader.declared(name)[argument]
             choices = settings.choices(field)
             assert declared.choices == (["", *choices] if choices else None)
-            assert declared.description == field.metadata["help"]
+            assert declared.description.startswith(field.metadata["help"])  # launch adds the choices
     said = reader.declared("render")["camera_info_topic"].description
     assert said.endswith("; empty here and in params_file: the trained camera"), "empty leaves it to the file"
     presets = yaml.safe_load((reader.repository / "config" / "presets" / "remap.yaml").read_text())
