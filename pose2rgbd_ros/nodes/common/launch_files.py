@@ -8,7 +8,7 @@ config/launch_arguments.yaml, which scripts/node_tables.py writes from the param
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ def is_true(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
+_READ: dict[str, Callable[[str], Any]] = {"str": str, "bool": is_true, "int": int, "float": float}
+
+
 # Arguments -----------------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +84,7 @@ class Parameter:
         if self.argument in _PATHS:
             return str(_PATHS[self.argument](Path(text).expanduser()))
         try:
-            return {"str": str, "bool": is_true, "int": int, "float": float}[self._type](text)
+            return _READ[self._type](text)
         except ValueError:
             raise RuntimeError(f"{self.argument}:={text} is no number: {self.description}") from None
 
