@@ -142,7 +142,7 @@ class Comparison:
 
 
 def compare(dataset: Path, out: Path, config: CompareConfig) -> Comparison:
-    """Train, measure and time every model; the files of :mod:`compare_report` are there from the first run on.
+    """Train, measure and time every model; the report's files are there from the first run on.
 
     Seed 0 of every model comes first, so that a comparison stopped early has all of them.
 

@@ -251,7 +251,7 @@ class Outcome:
 
 
 def run_localization(out: Path, config: LocalizationConfig, datasets: list[Path]) -> Outcome:
-    """Train and measure every row; the files of :mod:`localization_report` are there from the first row on.
+    """Train and measure every row; the report's files are there from the first row on.
 
     Seed 0 of everything comes first, so that an experiment stopped early has all methods.
 

@@ -259,7 +259,7 @@ class Outcome:
 def run_tables(
     out: Path, config: TablesConfig, dataset: Path | None = None, real: Path | None = None
 ) -> Outcome:
-    """Make the tables in `out`; the files of :mod:`tables_report` are there from the first row on.
+    """Make the tables in `out`; the report's files are there from the first row on.
 
     Args:
         dataset: with metric depth, in place of the simulated flight in the paper's pattern.

@@ -1,4 +1,4 @@
-"""Poses over time and their interpolation, linear or cubic (the curves themselves: interpolation.py).
+"""Poses over time and their interpolation, linear or cubic.
 
 The one place where poses are interpolated; bag conversion, player and synchroniser all use it.
 """

@@ -160,7 +160,7 @@ class Calibration:
     """Of one checkpoint.
 
     level: the share of known depths that the interval should hold. false_safe: the largest share of known pixels whose
-    lower bound may exceed the truth by `margin_m`. guard_limit: of the pose's score (pose_score.py), above which depth
+    lower bound may exceed the truth by `margin_m`. guard_limit: of the pose's score (trust.py), above which depth
     is unknown. distance_m: the typical depth that the score counts turns by. depth_unit_m: of the model's depth.
     figures: what was measured, for people.
     """

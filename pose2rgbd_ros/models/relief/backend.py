@@ -30,7 +30,7 @@ from pose2rgbd_ros.models.relief.network import SKY_COLUMNS, SKY_ROWS, Features,
 
 
 class ReliefTables(NamedTuple):
-    """Arrays for relief_kernels.py.
+    """Arrays for render_kernels.py.
 
     logits: (L, Y, X). top, around: of :func:`highest_layers`. seen: (L, Y, X) uint8. step_m: (3,) along x, y, z.
     maps: (M, C) the sums of levels, one after another; starts, shapes, texel_m: (levels,), (levels, 2), (levels,).

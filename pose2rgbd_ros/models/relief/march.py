@@ -7,7 +7,7 @@ they are > 0, linear in between; below z = 0 all is solid for ever, in all direc
 A ray is sampled where it meets the grid planes of its dominant axis, the one along which it passes most planes, so a
 sample is bilinear in the other two axes. Before them comes the origin itself if it lies in the block, after them the
 point where the ray meets the floor z = 0. The surface is the first change from empty to solid, placed linearly between
-the two samples (relief mapping, after Policarpo et al. 2005). :mod:`march_numba` computes the same with early exit.
+the two samples (relief mapping, after Policarpo et al. 2005). :mod:`kernels` computes the same with early exit.
 """
 
 from __future__ import annotations

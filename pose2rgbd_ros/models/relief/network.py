@@ -1,7 +1,7 @@
 """`relief`: a renderer that carries the geometry of the place.
 
-A ray a pixel, from pose and intrinsics, meets a volume of occupancy logits (volume.py) at its first crossing into
-something solid. There features are looked up (features.py), and a small convolutional network (shader.py) adds what
+A ray a pixel, from pose and intrinsics, meets a volume of occupancy logits (`OccupancyVolume`) at its first crossing into
+something solid. There features are looked up (`Features`), and a small convolutional network (`Shader`) adds what
 single points cannot know. Nothing in it depends on the camera, so it renders any intrinsics and any pose.
 
 From the paper (Pose2RGBD) are the slices: binary maps that say where matter is, learned by cross entropy. Of the study

@@ -1,6 +1,6 @@
 """Relief without autograd: per pixel the ray and the features where it meets something, in passes over a few rows.
 
-The march between them is march_numba.py. The arithmetic is that of models/relief; only the order of some sums differs.
+The march between them is in kernels.py. The arithmetic is that of models/relief; only the order of some sums differs.
 `s` is the shader's unshuffle: its input is (C s s, ceil(H / s), ceil(W / s)), channel (c s + row) s + column of a patch,
 patches beyond the image repeating its edge.
 """

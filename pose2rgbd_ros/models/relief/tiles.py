@@ -308,7 +308,7 @@ def _pixels(mask: Bool, at: AnyArray) -> slice:
 
 
 class TiledRelief(nn.Module):
-    """Tiles of :class:`Relief`; each is whole in itself, with its own tables and shader. See tiling.py for what is whose."""
+    """Tiles of :class:`Relief`; each is whole in itself, with its own tables and shader (`TiledReliefConfig`)."""
 
     any_camera = True
     has_confidence = True

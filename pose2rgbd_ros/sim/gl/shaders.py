@@ -1,4 +1,4 @@
-"""The shaders. Lengths are metres, colours linear RGB; textures hold square roots of linear values (see textures.py).
+"""The shaders. Lengths are metres, colours linear RGB; textures hold square roots of linear values (see scene.py).
 
 Variants: MOVER (a mesh with a pose of its own), GROUND (the ground's texture in place of the array), SHADOWS (of what stands
 still), MOVER_SHADOWS (those of movers, too), ROOT (colour is written as its square root, for averaging, in place of sRGB; no
