@@ -101,6 +101,9 @@ RULES = (
     Rule(r"pose2rgbd sim dataset", quick="--frames 20", makes=("{out}/sim/meta.yaml",)),
     Rule(r"pose2rgbd sim bag", quick="--duration-s 5", makes=("{out}/sim.mcap",)),
     Rule(LAUNCH + r"bringup.*localize:=true", shows=SIM | LOCALIZE),
+    # Presets that give the renderer's topics the names that the consumer has for them (config/presets/remap.yaml).
+    Rule(LAUNCH + r"bringup.*preset:=nvblox", shows={"camera_0/color/image": 3} | TOLD, beside=True),
+    Rule(LAUNCH + r"bringup.*preset:=depth_image_proc", shows={"depth/image_rect": 3} | TOLD, beside=True),
     Rule(LAUNCH + r"bringup.*sim:=false.*avoid:=true", shows=RENDER | TOLD, beside=True),
     Rule(LAUNCH + r"bringup.*avoid:=true", shows=SIM | RENDER | AVOID),
     Rule(LAUNCH + r"bringup.*record:=true", shows=SIM | RECORD),
