@@ -37,7 +37,7 @@ def imports(folder: Path) -> dict[str, set[str]]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Groups of files that reach each other (Tarjan's strongly connected components)."""
+    """Groups of files each of which reaches all others."""
     reach: dict[str, set[str]] = {}
     for start in graph:
         seen, stack = set(), list(graph[start])
