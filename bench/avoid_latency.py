@@ -1,11 +1,14 @@
-"""Latency and rate from a transform to what an autopilot gets: player, renderer, avoid and subscriber as processes on two cores.
+"""Latency and rate from a transform to what an autopilot gets: player, renderer, avoid and subscriber as processes on
+two cores.
 
     python bench/avoid_latency.py            # Base and relief, 256 x 256; each also in one process, at two rates
-    python bench/avoid_latency.py --quick    # relief in four processes; exit status 1 when it misses 10 Hz or p95 100 ms
+    python bench/avoid_latency.py --quick    # relief in four processes; exit status 1 when it misses 10 Hz or p95 100
+    ms
 
-The player interpolates a flight to 50 Hz on /tf; the camera looks ahead, 20 degrees down. Latency runs from the stamp of the
-transform to the receipt of the message made of it, in the subscriber's process. Weights are random, but calibrated against what
-they show, so that bounds, scan and distances are the usual work. Without px4_msgs, ObstacleDistance is measured as the scan of
+The player interpolates a flight to 50 Hz on /tf; the camera looks ahead, 20 degrees down. Latency runs from the stamp
+of the transform to the receipt of the message made of it, in the subscriber's process. Weights are random, but
+calibrated against what they show, so that bounds, scan and distances are the usual work. Without px4_msgs,
+ObstacleDistance is measured as the scan of
 its 72 bins that MAVROS takes: the same numbers in another message. Writes bench/results/avoid_latency.md.
 """
 
@@ -61,9 +64,7 @@ def write_models(folder: Path, kind: str) -> Path:
     assert depth is not None
     noisy = depth * (1 + 0.03 * rng.standard_normal(depth.shape, np.float32))
     black = np.zeros((*depth.shape[1:], 3), np.uint8)
-    with DatasetWriter(
-        folder / f"{kind}-seen", DatasetMeta(shown.camera, depth=DepthMeta(kind="metric"))
-    ) as writer:
+    with DatasetWriter(folder / f"{kind}-seen", DatasetMeta(shown.camera, depth=DepthMeta(kind="metric"))) as writer:
         for index, T in enumerate(poses):
             writer.add(10**18 + index * 10**8, T, black, noisy[index])
     print(calibrate(path, folder / f"{kind}-seen").line(), file=sys.stderr)
@@ -126,9 +127,7 @@ def listen(seconds: float, summary: Path) -> None:
         latency_ms = (now_ns - stamp_ns) / 1e6
         figures[f"{topic}_hz"] = len(pairs) / seconds
         for share in (50, 95):
-            figures[f"{topic}_p{share}_ms"] = (
-                float(np.percentile(latency_ms, share)) if pairs else float("nan")
-            )
+            figures[f"{topic}_p{share}_ms"] = float(np.percentile(latency_ms, share)) if pairs else float("nan")
     states, told_s, known = np.array(said).reshape(-1, 3).T
     figures["told_p95_ms"] = float(np.percentile(1e3 * told_s, 95)) if len(said) else float("nan")
     figures["ok_percent"] = float(100 * np.mean(states == ObstacleStatus.OK)) if len(said) else 0.0
@@ -144,10 +143,7 @@ def processes(folder: Path, model: Path, together: bool, rate_hz: float) -> list
         parameters = ["-p", f"render:model:={model}", "-p", f"render:rate_hz:={rate_hz}"]
         working = [start("up", "render", "avoid", "--ros-args", *parameters)]
     else:
-        working = [
-            start("render", "--model", model, "--rate-hz", rate_hz),
-            start("avoid"),
-        ]
+        working = [start("render", "--model", model, "--rate-hz", rate_hz), start("avoid")]
     return [*working, start("play", "--recording", folder / "track", "--loop", "--no-images")]
 
 
@@ -176,9 +172,7 @@ def measure(folder: Path, model: Path, together: bool, rate_hz: float, seconds: 
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--models", nargs="*", choices=list(NAMES), default=list(NAMES))
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -220,7 +214,8 @@ def main() -> int:
         RESULTS.write_text(
             f"# From transform to distances\n\n`python bench/avoid_latency.py`: {CORES} cores of "
             f"{processor()}, load before {load:.1f}, "
-            "TF at 50 Hz; player and subscriber are processes of their own, renderer and avoid two or one. CPU is that of "
+            "TF at 50 Hz; player and subscriber are processes of their own, renderer and avoid two or one. CPU is "
+            "that of "
             f"these two together.\n\n{table.markdown()}\n"
         )
     return 0 if good else 1

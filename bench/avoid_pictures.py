@@ -1,10 +1,10 @@
 """Pictures of what obstacle avoidance gets: cloud, scan and 72 bins of one moment, beside the true city.
 
-    pose2rgbd up sim render avoid --ros-args -p render:model:=RUN -p render:use_sim_time:=true -p avoid:use_sim_time:=true ... &
-    python bench/avoid_pictures.py docs/images/avoid.png
+    pose2rgbd up sim render avoid --ros-args -p render:model:=RUN -p render:use_sim_time:=true -p
+    avoid:use_sim_time:=true ... & python bench/avoid_pictures.py docs/images/avoid.png
 
-Listens to a simulator (default city), renderer and avoid node that run, takes the first moment with a known bearing, and draws
-the real messages of it. The outline is where the simulated city is higher than the body.
+Listens to a simulator (default city), renderer and avoid node that run, takes the first moment with a known bearing,
+and draws the real messages of it. The outline is where the simulated city is higher than the body.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def receive() -> tuple[dict[str, Any], Float64, Float64]:
             frames = (found["points"].header.frame_id, found["scan"].header.frame_id)
             if all(buffer.can_transform("map", frame, Time(nanoseconds=stamp_ns)) for frame in frames):
                 T = [
-                    conversions.matrix_of(
-                        buffer.lookup_transform("map", frame, Time(nanoseconds=stamp_ns)).transform
-                    )
+                    conversions.matrix_of(buffer.lookup_transform("map", frame, Time(nanoseconds=stamp_ns)).transform)
                     for frame in frames
                 ]
                 listener.unregister()

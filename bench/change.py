@@ -5,9 +5,9 @@
 
 The poses are of held-out lines that judge: not trained on, and none chose the renderer's weights.
 The camera sees the dataset's city with cars and people; memory is the renderer's, which never saw any. Rows: what is
-remembered exactly (the mover-free twin: the most that can be had), the renderer at the true pose, at a pose that is off as
-a refined one is, and in another light. Of the labels, shadows count neither way. Writes bench/results/change.md and, with
---picture FILE, a sheet: camera, reference, change image, truth.
+remembered exactly (the mover-free twin: the most that can be had), the renderer at the true pose, at a pose that is
+off as a refined one is, and in another light. Of the labels, shadows count neither way. Writes
+bench/results/change.md and, with --picture FILE, a sheet: camera, reference, change image, truth.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ def known(rendered: object) -> np.ndarray:
 
 def main() -> None:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("renderer", type=Path)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--images", type=int, default=40)
@@ -160,10 +158,13 @@ def main() -> None:
         picture = cv2.resize(np.vstack(sheet), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(options.picture), picture[..., ::-1])
     RESULTS.write_text(
-        f"# Change images\n\n`python bench/change.py RENDERER DATASET`: {len(frames)} views of {SIDE} px at poses of frames that "
+        f"# Change images\n\n`python bench/change.py RENDERER DATASET`: {len(frames)} views of {SIDE} px at poses of "
+        "frames that "
         f"judge ({measured.seen}{''.join('; ' + note for note in measured.notes)}), "
-        f"{CARS} cars and {PEOPLE} people in the city, renderer of {renderer.camera.width} px; precision, recall and IoU are "
-        f"of pixels, a mover is found where {FOUND_SHARE:.0%} of it is marked, false patches and CPU time are per image, on one "
+        f"{CARS} cars and {PEOPLE} people in the city, renderer of {renderer.camera.width} px; precision, recall and "
+        "IoU are "
+        f"of pixels, a mover is found where {FOUND_SHARE:.0%} of it is marked, false patches and CPU time are per "
+        "image, on one "
         f"core of {processor()}. {OFF_M:g} m and {OFF_DEG:g} deg are root mean squares.\n\n"
         f"{table.markdown()}\n"
     )

@@ -6,13 +6,13 @@ import numpy as np
 
 from pose2rgbd_ros.sim.scene import Scene, merge
 
-CELL_M = (
-    4.0  # of the grid that finds triangles: distances up to this are exact, farther ones are told as this
-)
+CELL_M = 4.0  # of the grid that finds triangles: distances up to this are exact, farther ones are told as this
 
 
 class Solid:
-    """The static city's triangles, to measure the distance to: no height map, which would fill what is below a crown."""
+    """The static city's triangles, to measure the distance to: no height map, which would fill what is below a
+    crown.
+    """
 
     def __init__(self, scene: Scene) -> None:
         mesh = merge([*(chunk for chunk in scene.chunks if len(chunk.triangles)), scene.ground])
@@ -35,14 +35,14 @@ class Solid:
         if not found:
             return CELL_M
         corners = self._corners[np.unique(found)]
-        close = (corners[..., 2].min(axis=1) < point[2] + CELL_M) & (
-            corners[..., 2].max(axis=1) > point[2] - CELL_M
-        )
+        close = (corners[..., 2].min(axis=1) < point[2] + CELL_M) & (corners[..., 2].max(axis=1) > point[2] - CELL_M)
         return min(CELL_M, _to_triangles(point, corners[close]))
 
 
 def _to_triangles(point: np.ndarray, corners: np.ndarray) -> float:
-    """Least distance from a point (3,) to triangles (N, 3, 3): to the plane where it lies above one, else to its edges."""
+    """Least distance from a point (3,) to triangles (N, 3, 3): to the plane where it lies above one, else to its
+    edges.
+    """
     if len(corners) == 0:
         return np.inf
     a, edges = corners[:, 0], np.roll(corners, -1, axis=1) - corners

@@ -2,11 +2,11 @@
 
     python bench/clearance_profile.py RUN DATASET --out docs/images/clearance_profile.png
 
-RUN is a calibrated training on DATASET, which `pose2rgbd sim dataset` made (its sim.yaml tells the city). The path is the
-longest held-out stretch that judges (no weights, bounds or limit were chosen on it), and straight on from there for
---beyond-m, out of what was flown. The truth comes from the simulator's exact depth in six directions at each pose: of all
-surfaces, and of those the camera has in view. Exit status 1 when a bound exceeds the truth by more than 2 m.
-Writes bench/results/clearance_profile.md.
+RUN is a calibrated training on DATASET, which `pose2rgbd sim dataset` made (its sim.yaml tells the city). The path is
+the longest held-out stretch that judges (no weights, bounds or limit were chosen on it), and straight on from there
+for --beyond-m, out of what was flown. The truth comes from the simulator's exact depth in six directions at each
+pose: of all surfaces, and of those the camera has in view. Exit status 1 when a bound exceeds the truth by more than
+2 m. Writes bench/results/clearance_profile.md.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def held_out_path(
     """The longest stretch of held-out frames that judge and straight on, and the length of the former."""
     judge = held_out(load_checkpoint(run), dataset).judge.frames
     if len(judge) < 2:
-        raise SystemExit(
-            f"{run}: nothing was left to judge on; train anew, so that the split says what judges"
-        )
+        raise SystemExit(f"{run}: nothing was left to judge on; train anew, so that the split says what judges")
     stretches = np.split(judge, np.flatnonzero(np.diff(judge) > 1) + 1)
     frames = max(stretches, key=len)
     position_m, quat_xyzw = se3.split(dataset.T_map_cam[frames] @ se3.inverse(T_body_cam))
@@ -177,9 +175,7 @@ def draw(
     plot.plot(along, truth.clearance_m, "k:", lw=1, label="true clearance all around")
     plot.plot(along, profile.clearance_m, color="tab:green", label="clearance_m, lower bound")
     if np.isfinite(profile.ahead_m).any():
-        plot.plot(
-            along, np.minimum(truth.ahead_m, 100.0), color="0.6", lw=1, label="true room ahead (to 100 m)"
-        )
+        plot.plot(along, np.minimum(truth.ahead_m, 100.0), color="0.6", lw=1, label="true room ahead (to 100 m)")
         plot.plot(along, profile.ahead_m, color="tab:blue", label="ahead_m, lower bound")
     plot.set_ylabel("m")
     plot.set_xlabel("along the path, m")
@@ -188,7 +184,8 @@ def draw(
     for axes in (cut, plot):
         unknown = np.isnan(profile.clearance_m)
         axes.fill_between(along, 0, 1, where=unknown, transform=axes.get_xaxis_transform(), color="tab:red",
-                          alpha=0.12, step="mid", label="unknown: not to be entered" if unknown.any() else None)  # fmt: skip
+                          alpha=0.12, step="mid",
+                          label="unknown: not to be entered" if unknown.any() else None)  # fmt: skip
         axes.axvline(inside_m, color="0.4", ls="--", lw=0.8, label="end of the held-out flight line")
         axes.legend(fontsize=8, loc="upper left", ncols=3)
         axes.grid(alpha=0.3)
@@ -199,9 +196,7 @@ def draw(
 
 def main() -> int:
     """Compute, print, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--out", type=Path, required=True)

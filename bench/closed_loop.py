@@ -1,16 +1,18 @@
-"""A drone flies between buildings on predicted depth: collisions and goals, against true depth and against no avoidance.
+"""A drone flies between buildings on predicted depth: collisions and goals, against true depth and against no
+avoidance.
 
-    python bench/closed_loop.py RUN DATASET                # 100 seeded flights in each of three ways; the same command goes on
-    python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
+    python bench/closed_loop.py RUN DATASET                # 100 seeded flights in each of three ways; the same
+    command goes on python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
 
-DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on: it names the city, the
-camera and the height above the ground, and starts and goals are places that it passed, none of them frames that weights,
-bounds or the guard's limit were chosen on. The three ways share vehicle
-(sim.vehicle, its own guard off), planner (examples/reactive_planner.py), scan (obstacles.scan) and delay; they differ in depth:
+DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on: it names the
+city, the camera and the height above the ground, and starts and goals are places that it passed, none of them frames
+that weights, bounds or the guard's limit were chosen on. The three ways share vehicle (sim.vehicle, its own guard
+off), planner (examples/reactive_planner.py), scan (obstacles.scan) and delay; they differ in depth:
 predicted: the renderer's lower bound at the drone's pose. truth: the simulator's depth. none: straight to the goal.
 A collision is a body of 0.5 m radius touching any triangle of the city, 20 times a second.
-Nothing moves there. Every so often a predicted view is compared with the truth, unless the frame of DATASET nearest to it is
-one that something was chosen on. Shares are of pixels: known of all that were compared, false-safe of the known ones.
+Nothing moves there. Every so often a predicted view is compared with the truth, unless the frame of DATASET nearest
+to it is one that something was chosen on. Shares are of pixels: known of all that were compared, false-safe of the
+known ones.
 """
 
 from __future__ import annotations
@@ -127,9 +129,7 @@ class Place:
         """The model, once it is asked for."""
         renderer = Renderer(self.setup.run, threads=1)
         if renderer.calibration is None:
-            raise SystemExit(
-                f"{self.setup.run} is not calibrated: pose2rgbd calibrate {self.setup.run} DATASET"
-            )
+            raise SystemExit(f"{self.setup.run} is not calibrated: pose2rgbd calibrate {self.setup.run} DATASET")
         return renderer
 
     def clearance_m(self, positions_m: np.ndarray) -> np.ndarray:
@@ -168,10 +168,7 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
     setup, (T, goal) = place.setup, place.draw(number)
     start = T[:3, 3]
     rng = np.random.default_rng([setup.seed, number, 1])
-    offset_m, offset_rad = (
-        rng.normal(0, setup.pose_noise_m, 3),
-        rng.normal(0, np.radians(setup.pose_noise_deg)),
-    )
+    offset_m, offset_rad = (rng.normal(0, setup.pose_noise_m, 3), rng.normal(0, np.radians(setup.pose_noise_deg)))
     nothing = lambda places_m: np.full(len(places_m), -1e3)  # noqa: E731  (its own guard would hide collisions)
     vehicle = Vehicle(VehicleConfig(loop=False), Hover(T), nothing, lambda poses: Hover(poses[-1]))
     planner = ReactivePlanner(start[:2], goal[:2])
@@ -212,14 +209,9 @@ def fly(place: Place, number: int, way: str) -> tuple[Flight, np.ndarray]:
             planner.see(T_believed[:2, 3], heading_then, bearings(scan.bins), ranges)
             command = planner.command(t, position[:2], heading + offset_rad, velocity[:2])
             wanted, yaw_rate = command.velocity_mps, command.yaw_rate_radps
-        c, s = (
-            np.cos(heading + offset_rad),
-            np.sin(heading + offset_rad),
-        )  # the planner's map is turned by its error
+        c, s = (np.cos(heading + offset_rad), np.sin(heading + offset_rad))  # the planner's map is turned by its error
         up = 0.8 * (place.wanted_height_m(now.T_map_body[:3, 3]) - now.T_map_body[2, 3])
-        vehicle.command(
-            np.array([c * wanted[0] + s * wanted[1], c * wanted[1] - s * wanted[0], up]), yaw_rate
-        )
+        vehicle.command(np.array([c * wanted[0] + s * wanted[1], c * wanted[1] - s * wanted[0], up]), yaw_rate)
         track += _advance(vehicle, t + setup.latency_s, t + PERIOD_S)
         t = round(t + PERIOD_S, 6)
         if place.clearance_m(np.array(track[-6:])).min() < RADIUS_M:
@@ -293,15 +285,11 @@ def read_rows(path: Path) -> list[Flight]:
         return []
     types = {field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(Flight)}
     with path.open() as file:
-        return [
-            Flight(**{key: types[key](value) for key, value in row.items()}) for row in csv.DictReader(file)
-        ]
+        return [Flight(**{key: types[key](value) for key, value in row.items()}) for row in csv.DictReader(file)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--flights", type=int, default=100)
@@ -311,17 +299,11 @@ def main() -> None:
     parser.add_argument(
         "--latency-s", type=float, default=0.1, help="from the pose of a view to the command, below 0.2"
     )
-    parser.add_argument(
-        "--pose-noise-m", type=float, default=0.0, help="constant error of a flight's poses, each axis"
-    )
+    parser.add_argument("--pose-noise-m", type=float, default=0.0, help="constant error of a flight's poses, each axis")
     parser.add_argument("--pose-noise-deg", type=float, default=0.0, help="and of its yaw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--near-m", type=float, default=ScanSettings().near_m, help="of the scan: ScanSettings"
-    )
-    parser.add_argument(
-        "--unknown-share", type=float, default=ScanSettings().unknown_share, help="of the scan"
-    )
+    parser.add_argument("--near-m", type=float, default=ScanSettings().near_m, help="of the scan: ScanSettings")
+    parser.add_argument("--unknown-share", type=float, default=ScanSettings().unknown_share, help="of the scan")
     given, on = parser.parse_args(), described()
     setup = Setup(**{field.name: getattr(given, field.name) for field in fields(Setup)})
     given.out.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,9 @@
 
     python bench/closed_loop_pictures.py FLIGHTS DATASET --picture docs/images/closed_loop
 
-FLIGHTS is the --out of the bench. PICTURE_map.jpg: tracks of each way over the heights of the city. PICTURE_views.jpg: along
-one predicted flight what was there, what was predicted, the lower bound of depth, its truth, and the scan from above.
+FLIGHTS is the --out of the bench. PICTURE_map.jpg: tracks of each way over the heights of the city.
+PICTURE_views.jpg: along one predicted flight what was there, what was predicted, the lower bound of depth, its truth,
+and the scan from above.
 """
 
 from __future__ import annotations
@@ -89,19 +90,9 @@ def views(place: Place, track: np.ndarray, count: int) -> np.ndarray:
         ranges = laser_scan(view_of(made.depth_lower[0], place.camera, place.T_body_cam), settings)
         assert len(bearings(settings.bins)) == len(ranges)
         colours = [cv2.resize(rgb[..., ::-1], (SIDE, SIDE)) for rgb in (true.rgb, made.rgb[0])]
-        cells = [
-            *colours,
-            _depth(made.depth_lower[0]),
-            _depth(true.depth_m),
-            _scan(ranges, settings.range_max_m),
-        ]
+        cells = [*colours, _depth(made.depth_lower[0]), _depth(true.depth_m), _scan(ranges, settings.range_max_m)]
         columns.append(
-            np.vstack(
-                [
-                    cv2.copyMakeBorder(cell, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255,) * 3)
-                    for cell in cells
-                ]
-            )
+            np.vstack([cv2.copyMakeBorder(cell, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255,) * 3) for cell in cells])
         )
     names = "seen", "predicted", "lower bound", "true depth", "scan, from above"
     labels = [_titled(np.full((SIDE - 30, 150, 3), 255, np.uint8), name, 34, 0.5) for name in names]
@@ -109,15 +100,11 @@ def views(place: Place, track: np.ndarray, count: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("flights", type=Path)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--picture", type=Path, default=Path("closed_loop"))
-    parser.add_argument(
-        "--flight", type=int, default=None, help="whose views; else the first that took a detour"
-    )
+    parser.add_argument("--flight", type=int, default=None, help="whose views; else the first that took a detour")
     given = parser.parse_args()
     told = read_yaml(given.flights / "setup.yaml")
     place = Place(Setup(Path(told["run"]), given.dataset, 0.1, 0.0, 0.0, int(told["seed"]), 10.0, 0.0))
@@ -128,17 +115,10 @@ def main() -> None:
         of = [row for row in rows if row.way == way]
         picture = draw_tracks(background, low, given.flights, of)
         panels.append(
-            _titled(
-                picture,
-                f"{way}: {sum(row.outcome == 'goal' for row in of)} of {len(of)} at the goal",
-                60,
-                1.5,
-            )
+            _titled(picture, f"{way}: {sum(row.outcome == 'goal' for row in of)} of {len(of)} at the goal", 60, 1.5)
         )
     whole = np.hstack(panels)
-    cv2.imwrite(
-        f"{given.picture}_map.jpg", cv2.resize(whole, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    )
+    cv2.imwrite(f"{given.picture}_map.jpg", cv2.resize(whole, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     reached = [row for row in rows if row.way == "predicted" and row.outcome == "goal"]
     detours = [row for row in reached if row.flown_m > 1.3 * row.straight_m] or reached
     chosen = given.flight if given.flight is not None else detours[0].flight

@@ -58,9 +58,7 @@ def pictures(width: int, height: int) -> Iterator[np.ndarray]:
     """RGB of a camera that drifts over a textured ground, with the noise of a sensor."""
     rng = np.random.default_rng(0)
     ground = sum(
-        cv2.resize(
-            rng.integers(0, 90, (h, h, 3)).astype(np.float32), (4096, 4096), interpolation=cv2.INTER_CUBIC
-        )
+        cv2.resize(rng.integers(0, 90, (h, h, 3)).astype(np.float32), (4096, 4096), interpolation=cv2.INTER_CUBIC)
         for h in (16, 128, 1024)
     )
     noise = rng.normal(0, 3, (4, height, width, 3)).astype(np.float32)
@@ -83,11 +81,7 @@ def record(path: Path, size: tuple[int, int], compressed: bool, frames: int, sto
                     break
             if compressed:
                 jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-                bag.write(
-                    "/camera/image/compressed",
-                    bag.make.compressed_image(stamp, "camera_optical", jpeg),
-                    stamp,
-                )
+                bag.write("/camera/image/compressed", bag.make.compressed_image(stamp, "camera_optical", jpeg), stamp)
             else:
                 bag.write("/camera/image", bag.make.image(stamp, "camera_optical", rgb, "rgb8"), stamp)
     return path
@@ -106,7 +100,9 @@ def run(code: tuple[str, str], bag: Path, out: Path, jobs: int = 0) -> tuple[flo
 
 
 def check_same(ours: Path, loop: Path, compressed: bool) -> None:
-    """The two made the same frames: raw ones with the same pixels, compressed ones byte for byte as recorded in ours."""
+    """The two made the same frames: raw ones with the same pixels, compressed ones byte for byte as recorded in
+    ours.
+    """
     names = [sorted(path.stem for path in (folder / "rgb").iterdir()) for folder in (ours, loop)]
     assert names[0] == names[1], f"{len(names[0])} and {len(names[1])} frames"
     if not compressed:
@@ -115,9 +111,7 @@ def check_same(ours: Path, loop: Path, compressed: bool) -> None:
             assert np.array_equal(*pixels), stem
 
 
-def measure(
-    folder: Path, size: str, kind: str, storage: str, frames: int, runs: int
-) -> tuple[str | float, ...]:
+def measure(folder: Path, size: str, kind: str, storage: str, frames: int, runs: int) -> tuple[str | float, ...]:
     """One row of the table."""
     bag = record(folder / "bag", SIZES[size], kind == "compressed", frames, storage)
     for file in bag.iterdir():
@@ -157,23 +151,14 @@ def measure_memory(folder: Path, kind: str, storage: str, frames: int) -> tuple[
 
 def main() -> None:
     """Measure and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--frames",
-        type=int,
-        default=120,
-        help="of each recording (512: eight times as many, for as many pixels)",
+        "--frames", type=int, default=120, help="of each recording (512: eight times as many, for as many pixels)"
     )
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument(
-        "--folder", type=Path, default=None, help="where recordings and datasets are made (5 GB)"
-    )
+    parser.add_argument("--folder", type=Path, default=None, help="where recordings and datasets are made (5 GB)")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory of long recordings out")
-    parser.add_argument(
-        "--only", default="", help="part of a row's name, as 'raw 1080p mcap'; writes no file"
-    )
+    parser.add_argument("--only", default="", help="part of a row's name, as 'raw 1080p mcap'; writes no file")
     options = parser.parse_args()
     table = Table.of(
         {
@@ -203,7 +188,8 @@ def main() -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(
         f"# Bags to datasets\n\n`python bench/convert_speed.py`: {os.cpu_count()} cores ({processor()}), medians of "
-        f"{options.runs} runs in turn. The loop (`bench/straightforward_convert.py`) decodes with OpenCV and writes with "
+        f"{options.runs} runs in turn. The loop (`bench/straightforward_convert.py`) decodes with OpenCV and writes "
+        "with "
         "cv2.imwrite: compressed images as JPEG of quality 95, raw ones as PNG with OpenCV's defaults. Ours keeps JPEG "
         "as recorded, and PNG holds the same pixels.\n\n"
         + table.markdown()

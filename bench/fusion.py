@@ -79,12 +79,7 @@ def fly(plan: str, seed: int, turned_rad: float) -> Flown:
         value = item.value
         if isinstance(value, GpsFix) and value.status >= 0:
             fix = FixSample(
-                item.stamp_ns,
-                "gps",
-                value.latitude_deg,
-                value.longitude_deg,
-                value.altitude_m,
-                value.covariance_m2,
+                item.stamp_ns, "gps", value.latitude_deg, value.longitude_deg, value.altitude_m, value.covariance_m2
             )
             log.add(fix)
             arrivals.append((item.arrival_ns, fix))
@@ -121,9 +116,7 @@ def measure(flown: Flown, errors: Errors, within: dict[str, list[Float64]]) -> t
     return batch_s, time.process_time() - began
 
 
-def _fused(
-    name: str, settings: PoseSettings, flown: Flown, errors: Errors, within: dict[str, list[Float64]]
-) -> None:
+def _fused(name: str, settings: PoseSettings, flown: Flown, errors: Errors, within: dict[str, list[Float64]]) -> None:
     fused = fuse(flown.odometry, flown.fixes.track(DATUM), settings, flown.antenna_m)
     known = np.isin(flown.odometry.stamps_ns, fused.trajectory.stamps_ns)
     error = _error(fused.trajectory.T, flown.T_map_body[known])
@@ -179,11 +172,7 @@ def row(name: str, parts: list[Float64], within: list[Float64]) -> tuple[str | f
     yaw = np.degrees(np.abs(error[:, 3]))
     heading = None if np.isnan(yaw).all() else np.median(yaw)
     told = np.vstack(within).mean(axis=0) if within else None
-    share = (
-        None
-        if told is None
-        else ", ".join(f"{100 * part:.0f}" for part in (told[:2].mean(), told[2], told[3]))
-    )
+    share = None if told is None else ", ".join(f"{100 * part:.0f}" for part in (told[:2].mean(), told[2], told[3]))
     return name, median, most, np.median(np.abs(error[:, 2])), heading, share
 
 
@@ -253,9 +242,7 @@ def draw(flown: Flown, path: Path) -> None:
 
 def main() -> None:
     """Fly, measure, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--plans", nargs="+", default=["lawnmower", "survey", "orbit"])
     parser.add_argument("--bag", type=Path, nargs="*", default=[])
@@ -269,13 +256,11 @@ def main() -> None:
         f"`python bench/fusion.py --seeds {options.seeds} --plans {' '.join(options.plans)}`: flights of at most ten "
         "minutes, default faults of all sensors (GPS: 0.25 m of noise, 0.8 m that wander over 60 s, outliers, outages; "
         f"odometry: drifting heading, scale and place). {os.cpu_count()} cores of {processor()}.\n",
-        "Metres, medians and 95 % over all moments of all flights. Within two sigma: share of the errors across, up, and of "
+        "Metres, medians and 95 % over all moments of all flights. Within two sigma: share of the errors across, up, "
+        "and of "
         "heading, in %; 95 would be exact.\n",
     ]
-    for title, turned_rad in (
-        ("The odometry begins facing east", 0.0),
-        ("... 140 degrees turned", TURNED_RAD),
-    ):
+    for title, turned_rad in (("The odometry begins facing east", 0.0), ("... 140 degrees turned", TURNED_RAD)):
         errors: Errors = defaultdict(list)
         within: dict[str, list[Float64]] = defaultdict(list)
         seconds = []

@@ -3,9 +3,9 @@
     nice python bench/fuzz_bags.py [--count 2000] [--first 0] [--keep FOLDER]
 
 Damage: cut anywhere, bits and bytes changed, blocks zeroed, pieces copied elsewhere, enormous lengths, head or end
-spoiled; all from the mutant's number. Each is read and converted in a process of its own, with a limit of 20 seconds and of
-1 GB. A failure is a traceback, a limit reached, a refusal of more than one line, or, of a cut file, fewer messages than
-lie wholly before the cut (in a packed chunk: whose chunk does).
+spoiled; all from the mutant's number. Each is read and converted in a process of its own, with a limit of 20 seconds
+and of 1 GB. A failure is a traceback, a limit reached, a refusal of more than one line, or, of a cut file, fewer
+messages than lie wholly before the cut (in a packed chunk: whose chunk does).
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def run(number: int, wholes: dict[str, tuple[str, bytes, list[int]]], folder: Pa
 
 def main() -> None:
     """Run all mutants; exit status 1 when one fails."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder for the mutants that fail")
@@ -121,7 +119,8 @@ def main() -> None:
     print(table.markdown(), f"\nlongest {longest:.1f} s")
     if options.count >= 2000:
         RESULTS.write_text(
-            f"# Damaged recordings\n\n`python bench/fuzz_bags.py` on {on}: {options.count} mutants, {len(failures)} failures; "
+            f"# Damaged recordings\n\n`python bench/fuzz_bags.py` on {on}: {options.count} mutants, {len(failures)} "
+            "failures; "
             f"the slowest took {longest:.1f} s of the {LIMIT_S} s allowed.\n\n{table.markdown()}\n"
         )
     sys.exit(1 if failures else 0)

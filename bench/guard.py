@@ -11,8 +11,9 @@ heading: inside that hull, turned at random (yaw, and up to 40 degrees of pitch 
 within 50 m looks within 45 degrees of it.
 Passed: the share whose depth is not withheld at the calibrated limit.
 
-Bounds, judged: `Renderer` with the calibration, guard and all, on the held-out lines that judge. Bounds, other: likewise on
-the lines of another recording of the place. False-safe: of known pixels. In brackets 95 % by resampling lines.
+Bounds, judged: `Renderer` with the calibration, guard and all, on the held-out lines that judge. Bounds, other:
+    likewise on the lines of another recording of the place. False-safe: of known pixels. In brackets 95 % by
+    resampling lines.
 """
 
 from __future__ import annotations
@@ -121,9 +122,7 @@ def bounds_row(name: str, where: str, judged: Judged) -> tuple[str | int, ...]:
 
 def main() -> None:
     """Print and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("runs", type=Path, nargs="+", help="calibrated: pose2rgbd calibrate RUN DATASET")
     parser.add_argument("--other", type=Path, help="another recording of the place")

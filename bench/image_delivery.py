@@ -35,8 +35,7 @@ def publish(width: int, height: int, encodings: list[str], rate_hz: float, secon
     rclpy.init()
     node = rclpy.create_node("publisher")
     outputs = [
-        (node.create_publisher(Image, f"image_{name}", 10), ImageBuffer(width, height, name))
-        for name in encodings
+        (node.create_publisher(Image, f"image_{name}", 10), ImageBuffer(width, height, name)) for name in encodings
     ]
     while any(publisher.get_subscription_count() == 0 for publisher, _ in outputs):
         time.sleep(0.05)
@@ -104,9 +103,7 @@ def measure(
 
 def main() -> None:
     """Measure all combinations, or act as one of the two processes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rate", type=float, default=30.0)
     parser.add_argument("--profile", type=Path, default=PROFILE)
@@ -124,10 +121,7 @@ def main() -> None:
     table = Table.of({**dict.fromkeys(said, ""), **dict.fromkeys(measured, ".1f")})
     print(table.markdown())
     for number, (case, reliable, profile) in enumerate(
-        (case, reliable, profile)
-        for case in CASES
-        for reliable in (True, False)
-        for profile in (None, options.profile)
+        (case, reliable, profile) for case in CASES for reliable in (True, False) for profile in (None, options.profile)
     ):
         figures = measure(case, reliable, profile, options.rate, options.seconds, 60 + number)
         subscriber = "reliable" if reliable else "best effort"

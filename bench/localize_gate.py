@@ -17,12 +17,12 @@ The published table, in 10 CPU minutes (SIM: `pose2rgbd sim dataset`; DATA: the 
 
 RUN is calibrated on the held-out frames of its dataset that choose; OTHER is another flight over the same place, on
 which no weights, covariance or limit were chosen. Accepted: the share of its frames (true accepts), of the same frames
-spoilt (localization/corruptions.py), and of other places' frames (false accepts), each once with its own camera and once as
-if the trained camera had taken it. Coverage: accepted frames of OTHER within the regions of 50, 90 and 95 %; in
-brackets 95 % by resampling lines. Doubts: how well each tells frames of OTHER from those of another place by itself
-(AUROC). Without a doubt: shares accepted when one of the five is left out, at a limit set on every other line of OTHER
-so that as many of its frames pass as with all; the rest of its lines judge. Time: of one query, CPU, mean. Writes
-bench/results/localize_gate.md and docs/images/localize_gate.png and localize_scores.png.
+spoilt (localization/corruptions.py), and of other places' frames (false accepts), each once with its own camera and
+once as if the trained camera had taken it. Coverage: accepted frames of OTHER within the regions of 50, 90 and 95 %;
+in brackets 95 % by resampling lines. Doubts: how well each tells frames of OTHER from those of another place by
+itself (AUROC). Without a doubt: shares accepted when one of the five is left out, at a limit set on every other line
+of OTHER so that as many of its frames pass as with all; the rest of its lines judge. Time: of one query, CPU, mean.
+Writes bench/results/localize_gate.md and docs/images/localize_gate.png and localize_scores.png.
 """
 
 from __future__ import annotations
@@ -72,14 +72,10 @@ def coverage_rows(answers: list[Estimate], data: Dataset, frames: np.ndarray) ->
     for level, shares in zip(covariance.LEVELS, judged.coverage, strict=True):
         regions.add(level, *(told(one) for one in shares))
     kept = [i for i, one in enumerate(answers) if one.accepted]
-    size = np.array(
-        [np.linalg.norm(answers[i].T_map_cam[:3, 3] - data.T_map_cam[frames[i], :3, 3]) for i in kept]
-    )
+    size = np.array([np.linalg.norm(answers[i].T_map_cam[:3, 3] - data.T_map_cam[frames[i], :3, 3]) for i in kept])
     sigma = np.array([answers[i].position_sigma_m for i in kept])
     third = np.argsort(np.argsort(sigma)) * 3 // len(sigma)
-    thirds = Table.of(
-        {"accepted, by predicted sigma": "", "median sigma (m)": ".1f", "median error (m)": ".1f"}
-    )
+    thirds = Table.of({"accepted, by predicted sigma": "", "median sigma (m)": ".1f", "median error (m)": ".1f"})
     for number, name in enumerate(("smallest third", "middle third", "largest third")):
         mine = third == number
         thirds.add(name, np.median(sigma[mine]), np.median(size[mine]))
@@ -90,7 +86,8 @@ def coverage_rows(answers: list[Estimate], data: Dataset, frames: np.ndarray) ->
         if not one.accepted and one.T_map_cam is not None
     ]
     if rejected:
-        text += f"\nMedian error of accepted frames {np.median(size):.1f} m, of rejected ones {np.median(rejected):.1f} m.\n"
+        text += f"\nMedian error of accepted frames {np.median(size):.1f} m, "
+        text += f"of rejected ones {np.median(rejected):.1f} m.\n"
     return text
 
 
@@ -162,20 +159,15 @@ def rows_doubts(own: np.ndarray, foreign: dict[str, np.ndarray]) -> str:
     return f"\n{table.markdown()}\n"
 
 
-def rows_without(
-    gate: Gate, own: np.ndarray, line: np.ndarray, foreign: dict[str, np.ndarray], accepted: float
-) -> str:
-    """Shares accepted without one doubt or another, at a limit by which as many of the own frames (N, 5) of even lines (N,)
+def rows_without(gate: Gate, own: np.ndarray, line: np.ndarray, foreign: dict[str, np.ndarray], accepted: float) -> str:
+    """Shares accepted without one doubt or another, at a limit by which as many of the own frames (N, 5) of even
+    lines (N,)
     pass as with all; of the own those of odd lines are counted."""
     setting, judging = own[line % 2 == 0], own[line % 2 == 1]
     counted = {"the place, other lines": judging, **foreign}
     table = Table.of({"without": "", **dict.fromkeys(counted, ".1%")})
     told = {name for name, spread in zip(DOUBTS, gate.spread, strict=True) if spread > 0}
-    choices = {
-        "none": told,
-        **{name: told - {name} for name in DOUBTS if name in told},
-        "all but memory": {"memory"},
-    }
+    choices = {"none": told, **{name: told - {name} for name in DOUBTS if name in told}, "all but memory": {"memory"}}
     for name, kept in choices.items():
         judge = replace(gate, spread=np.where([one in kept for one in DOUBTS], gate.spread, 0.0))
         limit = np.quantile([judge.score(one) for one in setting], accepted)
@@ -195,11 +187,7 @@ def scores_picture(scores: dict[str, list[float]], limit: float) -> None:
     axes = figure.subplots()
     known = {name: values for name, values in scores.items() if values}
     axes.boxplot(
-        list(known.values()),
-        orientation="horizontal",
-        tick_labels=list(known),
-        whis=(5, 95),
-        showfliers=False,
+        list(known.values()), orientation="horizontal", tick_labels=list(known), whis=(5, 95), showfliers=False
     )
     axes.axvline(limit, color=RED)
     axes.invert_yaxis()
@@ -210,9 +198,7 @@ def scores_picture(scores: dict[str, list[float]], limit: float) -> None:
 
 def main() -> None:
     """Print and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("other", type=Path, help="another flight over the place")
     parser.add_argument("--foreign", nargs="*", default=[], metavar="NAME=DATASET")
@@ -262,8 +248,7 @@ def main() -> None:
         f"Calibrated on {known.figures['frames']} held-out frames ({known.figures['units']} {known.figures['unit']}), "
         f"{known.crops} crops, limit for {known.true_accept:.0%} of them. {within(known.figures)}\n\n"
         f"{rows.markdown()}\n"
-        "\nAnother flight, accepted frames within the region that promises:\n"
-        + coverage_rows(answers, data, frames)
+        "\nAnother flight, accepted frames within the region that promises:\n" + coverage_rows(answers, data, frames)
     )
     if doubted:
         accepted = float(np.mean([one.accepted for one in answers]))
@@ -274,7 +259,8 @@ def main() -> None:
         table += "\nHow well a doubt by itself tells frames of the other flight from other places (AUROC):\n"
         table += rows_doubts(ours, doubted)
         table += (
-            "\nFrames accepted by the score alone when one doubt is left out, at limits set on every other line of the other "
+            "\nFrames accepted by the score alone when one doubt is left out, at limits set on every other line of "
+            "the other "
             "flight so that as many pass:\n"
         )
         table += rows_without(known.gate, ours, line, doubted, accepted)

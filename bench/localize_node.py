@@ -1,11 +1,13 @@
 """Rate and latency of the localize node, regression alone: camera, node and subscriber as three processes on two cores.
 
-    python bench/localize_node.py            # PoseGAN at 128 px, full width, 20 s at 30 Hz; then PoseNet, and a narrow one
-    python bench/localize_node.py --quick    # the first for 8 s; exit status 1 when it misses 30 Hz or 100 ms (p95)
+    python bench/localize_node.py            # PoseGAN at 128 px, full width, 20 s at 30 Hz; then PoseNet, and a
+    narrow one python bench/localize_node.py --quick    # the first for 8 s; exit status 1 when it misses 30 Hz or 100
+    ms (p95)
 
-The narrow network of 32 px costs next to nothing: its row is what messages, threads and the machine's load take. Latency runs
-from the image's stamp to the receipt of its pose; regression is all that the node does to an image. "stolen" is the share of
-the cores that the host of a virtual machine gave to others meanwhile: a row is worth something where that is small. Weights
+The narrow network of 32 px costs next to nothing: its row is what messages, threads and the machine's load take.
+    Latency runs from the image's stamp to the receipt of its pose; regression is all that the node does to an image.
+    "stolen" is the share of the cores that the host of a virtual machine gave to others meanwhile: a row is worth
+    something where that is small. Weights
 are random: values do not change the time. Writes bench/results/localize_node.md.
 """
 
@@ -77,10 +79,7 @@ def send_images() -> None:
     use_fastdds_profile()
     rclpy.init()
     node = rclpy.create_node("camera")
-    images, infos = (
-        node.create_publisher(Image, "image", 5),
-        node.create_publisher(CameraInfo, "camera_info", 5),
-    )
+    images, infos = (node.create_publisher(Image, "image", 5), node.create_publisher(CameraInfo, "camera_info", 5))
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, CAMERA.height // 8, CAMERA.width // 8, 3), np.uint8)
     pictures = [np.repeat(np.repeat(item, 8, 0), 8, 1) for item in coarse]
@@ -111,9 +110,7 @@ def receive(seconds: float) -> dict[str, float]:
     statuses: list[LocalizationStatus] = []
 
     def take(message: PoseWithCovarianceStamped) -> None:
-        latency_ms.append(
-            (node.get_clock().now().nanoseconds - conversions.stamp_ns(message.header.stamp)) / 1e6
-        )
+        latency_ms.append((node.get_clock().now().nanoseconds - conversions.stamp_ns(message.header.stamp)) / 1e6)
 
     node.create_subscription(PoseWithCovarianceStamped, "/localize/pose", take, 100)
     node.create_subscription(LocalizationStatus, "/localize/status", statuses.append, 100)
@@ -170,9 +167,7 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, float]:
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])

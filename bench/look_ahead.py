@@ -3,9 +3,10 @@
     python bench/look_ahead.py                  # Base and relief, 256 pixels; writes bench/results/look_ahead.md
     python bench/look_ahead.py --models base-256 --seconds 5
 
-Batches: frames per CPU second of render(N poses) over those of N calls, median of several runs in turn. Live: the render node,
-its worker and its messages in this process, fed with transforms at 50 Hz; latency from a transform's stamp to its depth image
-received, without and with a look-ahead of 16 poses. Weights are random: values do not change the time.
+Batches: frames per CPU second of render(N poses) over those of N calls, median of several runs in turn. Live: the
+    render node, its worker and its messages in this process, fed with transforms at 50 Hz; latency from a transform's
+    stamp to its depth image received, without and with a look-ahead of 16 poses. Weights are random: values do not
+    change the time.
 """
 
 from __future__ import annotations
@@ -74,9 +75,7 @@ def batches(model: Path) -> tuple[float, ...]:
     bounds = depth * np.float32(1 - MARGIN), depth * np.float32(1 + MARGIN)
 
     def profile() -> None:
-        ProfileBuilder(path, renderer.camera, LOOKS_DOWN, ProfileSettings()).add(
-            *bounds, np.ones(BATCH, bool)
-        )
+        ProfileBuilder(path, renderer.camera, LOOKS_DOWN, ProfileSettings()).add(*bounds, np.ones(BATCH, bool))
 
     profile_s, _ = median_s(profile, lambda: None)
     return BATCH / one_s, BATCH / batch_s, one_s / batch_s, 1e3 * profile_s / BATCH
@@ -157,9 +156,7 @@ def live(model: Path, seconds: float, mode: str) -> tuple[list[float], float]:
 
 def main() -> int:
     """Measure, print, write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seconds", type=float, default=12.0)
     options = parser.parse_args()
@@ -174,14 +171,7 @@ def main() -> int:
         }
     )  # fmt: skip
     second = Table.of(
-        {
-            "model": "",
-            "look-ahead": "",
-            "live images/s": ".1f",
-            "p50 ms": ".0f",
-            "p95 ms": ".0f",
-            "profiles/s": ".2f",
-        }
+        {"model": "", "look-ahead": "", "live images/s": ".1f", "p50 ms": ".0f", "p95 ms": ".0f", "profiles/s": ".2f"}
     )
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
@@ -199,7 +189,8 @@ def main() -> int:
             "# Look-ahead",
             "",
             f"`python bench/look_ahead.py`: one thread per network on {processor()}, "
-            f"{os.cpu_count()} cores, load before {load:.1f}. Live: node, drone and worker in one process, 15 Hz asked for.",
+            f"{os.cpu_count()} cores, load before {load:.1f}. Live: node, drone and worker in one process, 15 Hz "
+            "asked for.",
             "",
             first.markdown(),
             "",

@@ -3,9 +3,10 @@
     python bench/node_shutdown.py                 # five rounds, alone and beside a load of ten
     python bench/node_shutdown.py --rounds 2 --loads 20
 
-Renderer, avoid, localizer, recorder and player, idle but for their watching: the models of the first and the third are not
-there, and they wait. Each round waits until all of them are seen by DDS, sends SIGINT to all at once and times each until its
-process has gone. The load is of busy loops. A launch file kills what takes long. Writes bench/results/node_shutdown.md.
+Renderer, avoid, localizer, recorder and player, idle but for their watching: the models of the first and the third
+    are not there, and they wait. Each round waits until all of them are seen by DDS, sends SIGINT to all at once and
+    times each until its process has gone. The load is of busy loops. A launch file kills what takes long. Writes
+    bench/results/node_shutdown.md.
 """
 
 from __future__ import annotations
@@ -93,18 +94,14 @@ def measure(rounds: int, load: int, folder: Path, observer: rclpy.node.Node) -> 
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loads", type=int, nargs="*", default=[0, 10])
     options = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     rclpy.init()
     observer, head = rclpy.create_node("observer"), described()
-    table = Table.of(
-        {"busy loops beside": "d", "node": "", "median s": ".2f", "longest s": ".2f", "exit status": "s"}
-    )
+    table = Table.of({"busy loops beside": "d", "node": "", "median s": ".2f", "longest s": ".2f", "exit status": "s"})
     print(table.markdown())
     with tempfile.TemporaryDirectory() as folder:
         write_recording(Path(folder) / "recording")
@@ -113,7 +110,8 @@ def main() -> int:
                 print(table.add(load, *row), flush=True)
     words = "".join(f" {word}" for word in sys.argv[1:])
     RESULTS.write_text(
-        f"# From Ctrl-C to the end of a node\n\n`python bench/node_shutdown.py{words}`: {options.rounds} rounds, {head}; "
+        f"# From Ctrl-C to the end of a node\n\n`python bench/node_shutdown.py{words}`: {options.rounds} rounds, "
+        f"{head}; "
         f"five processes at once.\n\n{table.markdown()}\n"
     )
     observer.destroy_node()

@@ -1,17 +1,19 @@
-"""How much of predicted depth's free space is free: clouds of the avoid node in a real octomap, inserted as octomap_server does.
+"""How much of predicted depth's free space is free: clouds of the avoid node in a real octomap, inserted as
+octomap_server does.
 
     sudo apt install liboctomap-dev                   # and a C++ compiler; needs OpenGL for the simulated city
     python bench/octomap_free_space.py                # a minute; writes bench/results/octomap_free_space.md
 
-A street of the simulated city, eight views 2 s apart, the relief model of test_sim_render_avoid.py: the city's heights on
-2 m cells, calibrated on a flight through the street, its north-east never seen. Clouds are made by the avoid node's own code with
-each preset's parameters: points at the lower bound of depth, the nearest known of 4 x 4 pixels. They go into liboctomap's
-OcTree with the preset's resolution and range and octomap_server's own sensor model: *rays* as OctomapServer::insertScan does
-(a ray frees the cells up to its point, which is occupied), *marks* as TrackingOctomapServer::trackCallback does (the intensity
-is added to the point's cell, nothing else). The third row has `sensor_model.miss` at 0.5, as if a miss then said nothing.
+A street of the simulated city, eight views 2 s apart, the relief model of test_sim_render_avoid.py: the city's
+heights on 2 m cells, calibrated on a flight through the street, its north-east never seen. Clouds are made by the
+avoid node's own code with each preset's parameters: points at the lower bound of depth, the nearest known of 4 x 4
+pixels. They go into liboctomap's OcTree with the preset's resolution and range and octomap_server's own sensor model:
+*rays* as OctomapServer::insertScan does (a ray frees the cells up to its point, which is occupied), *marks* as
+TrackingOctomapServer::trackCallback does (the intensity is added to the point's cell, nothing else). The third row
+has `sensor_model.miss` at 0.5, as if a miss then said nothing.
 
-Judged by the simulator's depth of the same views. *True surface cells*: sampled ones that hold a true surface point. *Unknown
-rays*: sampled pixels without a depth, half way to the true surface, or to the range where there is only sky.
+Judged by the simulator's depth of the same views. *True surface cells*: sampled ones that hold a true surface point.
+*Unknown rays*: sampled pixels without a depth, half way to the true surface, or to the range where there is only sky.
 """
 
 from __future__ import annotations
@@ -57,9 +59,9 @@ SERVER = r"""
 #include <vector>
 using namespace octomap;
 
-// argv: marks|rays resolution max_range miss. In, all float32: number of clouds; of each its origin, number of points, x y z
-// intensity of each; number of questions, x y z of each. Out: a line of free and occupied cells after each cloud, then f, o or u
-// per question.
+// argv: marks|rays resolution max_range miss. In, all float32: number of clouds; of each its origin, number of points,
+// x y z intensity of each; number of questions, x y z of each. Out: a line of free and occupied cells after each cloud,
+// then f, o or u per question.
 static float number() { float v; if (fread(&v, 4, 1, stdin) != 1) exit(3); return v; }
 static point3d place() { float x = number(), y = number(), z = number(); return point3d(x, y, z); }
 
@@ -138,7 +140,9 @@ class Views:
             self.true_m = np.stack([eye.render(T).depth_m for T in self.T_map_cam])
 
     def points(self, preset: str) -> list[np.ndarray]:
-        """Known points of each view in the map, with a mark's intensity (N, 4), as the preset has the avoid node make them."""
+        """Known points of each view in the map, with a mark's intensity (N, 4), as the preset has the avoid node make
+        them.
+        """
         every = parameters(f"{preset}.yaml", "/**/avoid")["cloud_every"]
         return [
             marks_of(organised_cloud(lower, CAMERA, T, every))
@@ -147,9 +151,7 @@ class Views:
 
     def surface(self, cell_m: float) -> np.ndarray:
         """Middles (N, 3) of sampled cells that hold a true surface point which some view shows."""
-        points = [
-            organised_cloud(true, CAMERA, T) for true, T in zip(self.true_m, self.T_map_cam, strict=True)
-        ]
+        points = [organised_cloud(true, CAMERA, T) for true, T in zip(self.true_m, self.T_map_cam, strict=True)]
         keys = np.floor(np.concatenate([p[np.isfinite(p).all(axis=-1)] for p in points]) / cell_m)
         return sampled((np.unique(keys, axis=0) + 0.5) * cell_m, SURFACE_CELLS)
 
@@ -188,9 +190,7 @@ def inserted(program: Path, views: Views, preset: str, how: str, miss: float) ->
     words = np.concatenate([[CLOUDS], *clouds, [len(asked)], asked.ravel()]).astype(np.float32)
     call = [program, how, str(cell_m), str(range_m), str(miss)]
     *counts, answers = (
-        subprocess.run(call, input=words.tobytes(), capture_output=True, check=True)
-        .stdout.decode()
-        .split("\n")
+        subprocess.run(call, input=words.tobytes(), capture_output=True, check=True).stdout.decode().split("\n")
     )
     of_surface, of_unknown = answers[: len(surface)], answers[len(surface) :]
     return {
@@ -205,9 +205,7 @@ def inserted(program: Path, views: Views, preset: str, how: str, miss: float) ->
 
 def main() -> None:
     """Insert the clouds both ways and write the table."""
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = built(folder)
@@ -218,8 +216,10 @@ def main() -> None:
     known = np.isfinite(views.lower_m).mean()
     RESULTS.write_text(
         "# Free space from predicted depth, in octomap\n\n"
-        f"`python bench/octomap_free_space.py`: octomap {version()}, {CLOUDS} views of {CAMERA.width} px {STEP_S:.0f} s apart "
-        f"in a street of the simulated city, depth known in {known:.0%} of the pixels, cells of 0.5 m ({processor()}).\n\n"
+        f"`python bench/octomap_free_space.py`: octomap {version()}, {CLOUDS} views of {CAMERA.width} px {STEP_S:.0f} "
+        "s apart "
+        f"in a street of the simulated city, depth known in {known:.0%} of the pixels, cells of 0.5 m "
+        f"({processor()}).\n\n"
         f"{table.markdown()}\n"
     )
     print(RESULTS.read_text())

@@ -2,10 +2,10 @@
 
     python bench/posegan.py --rounds 7 --out bench/results/posegan.md
 
-PoseGAN's discriminator and PoseNet on ResNet-34 at 128 px and full width, asked in turns in one process with an image as
-it comes (uint8) and a pose as it goes (4 x 4). The weights are random: their values do not change the time. Times are
-processor time of the thread, which other processes disturb less than the clock on the wall. Exit status 1 when a query
-takes more than 30 ms or the trunk is more than 30 % of the ResNet-34 regressor's size.
+PoseGAN's discriminator and PoseNet on ResNet-34 at 128 px and full width, asked in turns in one process with an image
+as it comes (uint8) and a pose as it goes (4 x 4). The weights are random: their values do not change the time. Times
+are processor time of the thread, which other processes disturb less than the clock on the wall. Exit status 1 when a
+query takes more than 30 ms or the trunk is more than 30 % of the ResNet-34 regressor's size.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ BASELINE = "posenet, ResNet-34"
 
 def size_of(model: Any) -> int:
     """Parameters that a query goes through."""
-    parts = (
-        [model.discriminator.trunk, model.discriminator.pose] if hasattr(model, "discriminator") else [model]
-    )
+    parts = [model.discriminator.trunk, model.discriminator.pose] if hasattr(model, "discriminator") else [model]
     return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
@@ -55,23 +53,17 @@ def query_ms(model: Any, image: np.ndarray, normalization: Normalization) -> flo
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
     quats = random.normal(size=(20, 4))
-    T_map_cam = se3.make(
-        random.uniform(-50, 50, (20, 3)), quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    )
+    T_map_cam = se3.make(random.uniform(-50, 50, (20, 3)), quats / np.linalg.norm(quats, axis=1, keepdims=True))
     normalization = Normalization.fit(T_map_cam)
     image = random.integers(0, 256, (128, 128, 3), np.uint8)
-    models: dict[str, Any] = {
-        name: build_model(architecture).eval() for name, architecture in NETWORKS.items()
-    }
+    models: dict[str, Any] = {name: build_model(architecture).eval() for name, architecture in NETWORKS.items()}
     for model in models.values():  # the first query makes the quick copy
         query_ms(model, image, normalization)
     times = {name: [] for name in models}
@@ -91,7 +83,9 @@ def main() -> int:
         ms = f"{medians[name]:.1f} ({min(times[name]):.1f})"
         table.add(name, sizes[name], sizes[name] / sizes[BASELINE], ms, medians[name] / medians[BASELINE])
     threads = f"one thread of {processor()}, PyTorch {torch.__version__}"
-    text = f"# Pose regression\n\n`python bench/posegan.py`: 128 px, full width, {threads}; {arguments.rounds} rounds.\n\n"
+    text = (
+        f"# Pose regression\n\n`python bench/posegan.py`: 128 px, full width, {threads}; {arguments.rounds} rounds.\n\n"
+    )
     text += table.markdown() + "\n"
     print(text)
     if arguments.out:

@@ -6,8 +6,8 @@
 
 For every combination: the share of the variance entering the first batch normalisation that the pose is the reason of,
 and the RMS error (levels of 255) on training and on held-out frames after some steps, with the mean training image
-beside it. No discriminator, the default recipe's rate falling as a cosine, middle crops, the weights of the end, so that
-the held-out frames choose nothing. `--bias pytorch` has the first layer begin with the bias of `nn.Linear`.
+beside it. No discriminator, the default recipe's rate falling as a cosine, middle crops, the weights of the end, so
+that the held-out frames choose nothing. `--bias pytorch` has the first layer begin with the bias of `nn.Linear`.
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def rmse_levels(shown: Generator | Tensor, data: TrainingData, indices: np.ndarr
 
 def main() -> None:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--width", type=float, default=0.5, help="factor on the generator's channels")
@@ -126,7 +124,8 @@ def main() -> None:
             errors = (rmse_levels(generator, data, part) for part in parts)
             print(table.add(octaves, bias, seed, share, *errors), flush=True)
     head = (
-        f"# PoseGAN's generator alone\n\n`python bench/posegan_generator.py {arguments.dataset.name} --size {arguments.size} "
+        f"# PoseGAN's generator alone\n\n`python bench/posegan_generator.py {arguments.dataset.name} --size "
+        f"{arguments.size} "
         f"--width {arguments.width:g} --steps {arguments.steps} --seeds {arguments.seeds}` on {processor()}, "
         f"PyTorch {torch.__version__}; errors in levels of 255.\n\n"
     )

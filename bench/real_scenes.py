@@ -80,7 +80,9 @@ def seneca_dataset(source: Path, out: Path, points: slice) -> None:
 
 
 def _seneca_stamps(file: Path) -> dict[str, int]:
-    """Nanoseconds by photograph; the clock tells seconds, so photographs of the same one are told apart by their order."""
+    """Nanoseconds by photograph; the clock tells seconds, so photographs of the same one are told apart by their
+    order.
+    """
     stamps, last = {}, 0
     with file.open() as stream:
         for line in csv.DictReader(stream):
@@ -108,10 +110,7 @@ def kitchen_dataset(source: Path, out: Path, points: slice) -> None:
     import_datasets([source], out)
 
 
-SCENES = {
-    "seneca": ("aerial_seneca", seneca_dataset),
-    "kitchen": ("rgbd_7scenes_redkitchen", kitchen_dataset),
-}
+SCENES = {"seneca": ("aerial_seneca", seneca_dataset), "kitchen": ("rgbd_7scenes_redkitchen", kitchen_dataset)}
 TO_LEARN, TO_JUDGE = slice(0, None, 2), slice(1, None, 2)  # of Seneca's points
 
 
@@ -120,24 +119,18 @@ def measure_models(
 ) -> tuple[str, Table]:
     """Train the models on one dataset, measure them on the other's frames that judge, draw them; how many frames, and
     the scores."""
-    config = TrainConfig(
-        size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False
-    )
+    config = TrainConfig(size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False)
     runs = {name: out / name for name in MODELS}
     found: dict[str, dict[str, float]] = {}
     for name, run in runs.items():
         extra: dict[str, Any] = {"width": 0.5} if name == "base" else {}
         train(learned, run, replace(config, model=name, relief=relief, **extra))
         evaluation = measure(run, judged, device="cpu")
-        found |= {
-            METHODS[method]: scores for method, scores in evaluation.scores.items() if method != "model"
-        }
+        found |= {METHODS[method]: scores for method, scores in evaluation.scores.items() if method != "model"}
         found[name] = evaluation.scores["model"]
     draw(out / "sheet.png", Dataset(judged), runs)
     frames = load_checkpoint(runs["base"]).provenance["frames"]
-    counts = (
-        f"{frames['train']} frames train, {frames['choose']} choose the weights, {frames['judge']} judge."
-    )
+    counts = f"{frames['train']} frames train, {frames['choose']} choose the weights, {frames['judge']} judge."
     return counts, Table(COLUMNS, [{"name": name, **scores} for name, scores in found.items()])
 
 
@@ -151,18 +144,14 @@ def draw(path: Path, dataset: Dataset, runs: dict[str, Path]) -> None:
 
 def main() -> None:
     """Build, train, measure, print; keep the table when both scenes were measured."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("POSE2RGBD_REAL_DATA"))
     parser.add_argument("--out", type=Path, default=Path("real_scenes"), help="datasets, runs and sheets")
     parser.add_argument("--scenes", default=",".join(SCENES))
     parser.add_argument("--minutes", type=float, default=3.0, help="processor minutes a model")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--depth", choices=("recorded", "pictures"), default="recorded", help="what relief learns from"
-    )
+    parser.add_argument("--depth", choices=("recorded", "pictures"), default="recorded", help="what relief learns from")
     parser.add_argument("--exposure", action="store_true", help="relief learns each frame's exposure")
     parser.add_argument("--refine-poses", action="store_true", help="relief corrects the training poses")
     args = parser.parse_args()
@@ -171,9 +160,12 @@ def main() -> None:
     torch.set_num_threads(1)
     relief = ReliefSettings(depth=args.depth, exposure=args.exposure, refine_poses=args.refine_poses)
     lines = [
-        f"`python bench/real_scenes.py --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} processor minutes a model "
-        f"(one thread of {processor()}), seed {args.seed}. All figures are of frames that chose nothing; warp-12 learns nothing.",
-        "Seneca's depth is compared at points of structure from motion that no training had, but that were found from all "
+        f"`python bench/real_scenes.py --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} processor "
+        "minutes a model "
+        f"(one thread of {processor()}), seed {args.seed}. All figures are of frames that chose nothing; warp-12 "
+        "learns nothing.",
+        "Seneca's depth is compared at points of structure from motion that no training had, but that were found from "
+        "all "
         "of its photographs.",
     ]
     for scene in args.scenes.split(","):

@@ -51,9 +51,7 @@ def pictures(seed: int = 0) -> list[bytes]:
             image += strength * cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         quality = 70 + (index * 7) % 20
         made.append(
-            cv2.imencode(
-                ".jpg", np.clip(image, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]
-            )[1]
+            cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         )
     return [picture.tobytes() for picture in made]
 
@@ -63,9 +61,7 @@ class Flight:
 
     def __init__(self, node: rclpy.node.Node) -> None:
         reliable = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
-        self.publishers = {
-            topic: node.create_publisher(kind, topic, reliable) for topic, kind in TOPICS.items()
-        }
+        self.publishers = {topic: node.create_publisher(kind, topic, reliable) for topic, kind in TOPICS.items()}
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._static = node.create_publisher(TFMessage, "/tf_static", latched)
         self._static.publish(
@@ -130,9 +126,7 @@ def fly(flight: Flight, seconds: float, stopped: list[bool]) -> None:
 
 def main() -> None:
     """Fly."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=math.inf)
     parser.add_argument("--summary", type=Path)
     parser.add_argument("--wait", action="store_true", help="begin when somebody listens to the images")

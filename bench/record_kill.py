@@ -148,8 +148,7 @@ def finish(out: Path, log: Path, observer: Observer, account: Account) -> None:
     observer.last = None
     recorder = start(out, log)
     observer.spin_until(
-        time.monotonic() + START_LIMIT_S,
-        lambda: observer.last is not None and observer.last.frames_written > 10,
+        time.monotonic() + START_LIMIT_S, lambda: observer.last is not None and observer.last.frames_written > 10
     )
     future = observer.create_client(Trigger, "record/stop").call_async(Trigger.Request())
     if not observer.spin_until(time.monotonic() + START_LIMIT_S, future.done) or not future.result().success:
@@ -165,9 +164,7 @@ def finish(out: Path, log: Path, observer: Observer, account: Account) -> None:
 
 def main() -> int:
     """Kill, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="draws the moments")
     parser.add_argument("--folder", type=Path, help="where to record; needs some 100 MB a kill")

@@ -119,9 +119,7 @@ def measure(folder: Path, arguments: tuple[str, ...], minutes: float) -> dict[st
                 process.wait(60)
 
 
-def figures(
-    observer: Observer, sent: dict[str, int], out: Path, began: float, seconds: float
-) -> dict[str, float]:
+def figures(observer: Observer, sent: dict[str, int], out: Path, began: float, seconds: float) -> dict[str, float]:
     """What was sent against what is there."""
     last = observer.status[-1]
     rejects = {item.reason: item.count for item in last.rejects}
@@ -171,14 +169,10 @@ def misses(values: dict[str, float]) -> list[str]:
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--only", choices=CASES)
-    parser.add_argument(
-        "--folder", type=Path, help="where to record; needs 0.9 GB a minute, twice that with the bag"
-    )
+    parser.add_argument("--folder", type=Path, help="where to record; needs 0.9 GB a minute, twice that with the bag")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))

@@ -8,19 +8,19 @@
 The data of the published tables, and of those of bench/change.py (SIM: `pose2rgbd sim dataset`):
 
     PLAN="--size 144 --fov-deg 90 --flight.plan paper --flight.area-m 140 --flight.width-m 140 --flight.altitude-m 45"
-    PLAN="$PLAN --flight.line-spacing-m 10 --flight.camera-pitch-deg 50 --flight.attitude-jitter-deg 4 --flight.wander-m 0.5"
-    SIM place $PLAN --frames 3000 --flight.holdout 0.15
-    SIM foreign $PLAN --frames 100 --flight.holdout 0 --city.seed 7
-    pose2rgbd train place --out relief --model relief --size 128 --max-minutes 3 --clock cpu
-    pose2rgbd train place --out posenet --model posenet --size 64 --posegan.width 0.5 --max-minutes 3 --clock cpu
-    python bench/refine.py place relief --regressor posenet --foreign foreign --frames 24 --skip 24 --pictures
+    PLAN="$PLAN --flight.line-spacing-m 10 --flight.camera-pitch-deg 50 --flight.attitude-jitter-deg 4
+    --flight.wander-m 0.5" SIM place $PLAN --frames 3000 --flight.holdout 0.15 SIM foreign $PLAN --frames 100
+    --flight.holdout 0 --city.seed 7 pose2rgbd train place --out relief --model relief --size 128 --max-minutes 3
+    --clock cpu pose2rgbd train place --out posenet --model posenet --size 64 --posegan.width 0.5 --max-minutes 3
+    --clock cpu python bench/refine.py place relief --regressor posenet --foreign foreign --frames 24 --skip 24
+    --pictures
 
-Writes bench/results/refine.md, each table with its command; with --pictures, of the first run, docs/images/refine_basin.png
-and refine_steps.jpg as well. Rough poses:
+Writes bench/results/refine.md, each table with its command; with --pictures, of the first run,
+docs/images/refine_basin.png and refine_steps.jpg as well. Rough poses:
 perturbed: the true one moved by 5 to 15 m (a third of it upwards) and turned by 5 to 10 degrees about any axis;
 nearest frame: the pose of the training frame that looks most like the image; other names: the pose network's answer.
-Errors are medians over all frames; a rejected frame keeps its rough pose. "Accepted" is the median of the accepted ones alone.
-A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. All has one thread.
+Errors are medians over all frames; a rejected frame keeps its rough pose. "Accepted" is the median of the accepted
+ones alone. A pose is right within 1 m and 1 degree, wrong beyond 3 m or 3 degrees. All has one thread.
 """
 
 from __future__ import annotations
@@ -108,12 +108,7 @@ def error(T: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 
 def series(
-    refiner: Refiner,
-    dataset: Dataset,
-    frames: np.ndarray,
-    start: Make,
-    look: Look = lambda rgb: rgb,
-    seed: int = 0,
+    refiner: Refiner, dataset: Dataset, frames: np.ndarray, start: Make, look: Look = lambda rgb: rgb, seed: int = 0
 ) -> Tally:
     """Refine each frame once from where `start` puts it."""
     tally = Tally()
@@ -156,9 +151,7 @@ def coverage(tally: Tally) -> str:
         for level in (0.5, 0.9, 0.95)
     ]
     scale = np.sqrt(np.quantile(all_six, 0.9) / chi2.ppf(0.9, 6)) if all_six else float("nan")
-    table = Table.of(
-        {"refined poses": "d", "position (%)": "s", "position and rotation (%)": "s", "factor": ".2f"}
-    )
+    table = Table.of({"refined poses": "d", "position (%)": "s", "position and rotation (%)": "s", "factor": ".2f"})
     table.add(len(all_six), " / ".join(shares[:3]), " / ".join(shares[3:]), scale)
     return table.markdown()
 
@@ -262,9 +255,7 @@ def steps_picture(refiner: Refiner, dataset: Dataset, frames: np.ndarray, path: 
         small = cv2.resize(rgb, shown[0].shape[1::-1], interpolation=cv2.INTER_AREA)
         left = [cv2.absdiff(small, image) for image in shown]
         parts = [small, shown[0], left[0], shown[1], left[1]]
-        columns.append(
-            np.vstack([cv2.resize(part, (side, side), interpolation=cv2.INTER_NEAREST) for part in parts])
-        )
+        columns.append(np.vstack([cv2.resize(part, (side, side), interpolation=cv2.INTER_NEAREST) for part in parts]))
     sheet = np.hstack(columns)
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
@@ -310,14 +301,16 @@ def measure(run: Path, dataset: Dataset, options: argparse.Namespace) -> str:
 
 HEADER = """# Refinement by rendering
 
-Rows and columns: see the docstring of `bench/refine.py`. {processor}, one thread, processor time, shared with other jobs.
+Rows and columns: see the docstring of `bench/refine.py`.
+{processor}, one thread, processor time, shared with other jobs.
 """
 TABLES = """
 ## {name}
 
 {rows}
 
-Covariance: how often the truth lies in the region of 50 / 90 / 95 %, and the factor that standard deviations still lack.
+Covariance: how often the truth lies in the region of 50 / 90 / 95 %,
+and the factor that standard deviations still lack.
 
 {coverage}
 
@@ -336,9 +329,7 @@ SERIES = {
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("dataset", type=Path)
     arguments.add_argument("runs", type=Path, nargs="+")
     arguments.add_argument("--regressor", type=Path, nargs="+", default=[])
@@ -357,9 +348,7 @@ def main() -> None:
     size = np.ptp(dataset.T_map_cam[:, :3, 3], axis=0)
     command = " ".join(Path(word).name for word in sys.argv[1:])
     text = RESULT.read_text() if options.append else HEADER.format(processor=processor())
-    text += (
-        f"\n`python bench/refine.py {command}`: {len(dataset)} frames over {size[0]:.0f} x {size[1]:.0f} m.\n"
-    )
+    text += f"\n`python bench/refine.py {command}`: {len(dataset)} frames over {size[0]:.0f} x {size[1]:.0f} m.\n"
     for run in options.runs:
         text += measure(run, dataset, options)
     print(text)

@@ -1,4 +1,6 @@
-"""A relief network of a city of random towers, 300 x 300 m, for benches: its size and its work are those of a trained one."""
+"""A relief network of a city of random towers, 300 x 300 m, for benches: its size and its work are those of a trained
+one.
+"""
 
 from __future__ import annotations
 

@@ -60,9 +60,7 @@ def holes(frame: Frame) -> None:
     patches = frame.rng.random((8, 8)) < 0.5
     size = frame.rgb.shape[0]
     frame.depth = np.where(
-        cv2.resize(patches.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0,
-        np.nan,
-        frame.depth,
+        cv2.resize(patches.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0, np.nan, frame.depth
     )
 
 
@@ -77,9 +75,7 @@ def sparse(frame: Frame) -> None:
 def poses(frame: Frame) -> None:
     """Independent errors of every pose."""
     noise = np.eye(4)
-    noise[:3, :3] = Rotation.from_rotvec(
-        np.radians(ANGLE_DEG) / np.sqrt(3) * frame.rng.normal(size=3)
-    ).as_matrix()
+    noise[:3, :3] = Rotation.from_rotvec(np.radians(ANGLE_DEG) / np.sqrt(3) * frame.rng.normal(size=3)).as_matrix()
     frame.T_map_cam = frame.T_map_cam @ noise
     frame.T_map_cam[:3, 3] += POSITION_M / np.sqrt(3) * frame.rng.normal(size=3)
 
@@ -162,9 +158,7 @@ def _through_lens(cache: FrameCache, size: int) -> tuple[Camera, np.ndarray]:
     """A camera that bends the edges inward, and where each of its pixels looks in the pictures of the cache."""
     pinhole = cache.camera.resized(size, size)
     # Longer, so that all it sees lies in the picture.
-    bent = replace(
-        pinhole, fx=1.5 * pinhole.fx, fy=1.5 * pinhole.fy, distortion_model="plumb_bob", distortion=LENS
-    )
+    bent = replace(pinhole, fx=1.5 * pinhole.fx, fy=1.5 * pinhole.fy, distortion_model="plumb_bob", distortion=LENS)
     assert not np.isnan(resample_map(cache.camera, bent)).any()
     return bent, resample_map(cache.camera, bent)
 
@@ -174,13 +168,7 @@ def measure_row(
 ) -> tuple[float | str | None, ...]:
     """Of the table, behind the name."""
     config = TrainConfig(
-        model="relief",
-        size=size,
-        max_minutes=minutes,
-        clock="cpu",
-        seed=seed,
-        tensorboard=False,
-        relief=row.settings,
+        model="relief", size=size, max_minutes=minutes, clock="cpu", seed=seed, tensorboard=False, relief=row.settings
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "set"
@@ -189,11 +177,7 @@ def measure_row(
         found = measure(result.checkpoint, judge)
         scores, facts = found.scores["model"], found.checkpoint.provenance["relief"]
         # Without depth, or with depth of another unit, the depth is compared with that of the tampered dataset.
-        own = (
-            None
-            if "depth_mae" in scores
-            else measure(result.checkpoint, path).scores["model"].get("depth_mae")
-        )
+        own = None if "depth_mae" in scores else measure(result.checkpoint, path).scores["model"].get("depth_mae")
     depth = scores.get("depth_mae", None if own is None else own * facts["depth_unit_m"])
     return scores["rgb_mae_px"], scores["psnr_db"], depth, _remarks(facts)
 
@@ -210,9 +194,7 @@ def _remarks(facts: dict[str, object]) -> str:
 
 def main() -> None:
     """Print the table, and keep it when all rows were measured."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--movers", type=Path, help="the dataset of a city with movers")
     parser.add_argument("--only", default=",".join(ROWS), help="rows, comma-separated")

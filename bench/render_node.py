@@ -69,7 +69,9 @@ def write_dataset(path: Path) -> None:
 
 
 def write_model(path: Path, architecture: dict[str, Any], T: np.ndarray | None = None) -> None:
-    """A network with random weights, as training on poses T (N, 4, 4) would leave it; by default those of the flight."""
+    """A network with random weights, as training on poses T (N, 4, 4) would leave it; by default those of the
+    flight.
+    """
     T = flight() if T is None else T
     if architecture.get("network") == "relief":
         write_relief(path, architecture["size"], T)
@@ -129,9 +131,7 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, float]:
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     options = parser.parse_args()

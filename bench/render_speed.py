@@ -1,8 +1,10 @@
-"""CPU milliseconds per frame on one thread: the eager network against its ONNX graph, and whole `Renderer.render` calls.
+"""CPU milliseconds per frame on one thread: the eager network against its ONNX graph, and whole `Renderer.render`
+calls.
 
     python bench/render_speed.py            # prints the table and writes bench/results/render_speed.md
     python bench/render_speed.py --quick    # Base at 512x512 depth only; exit status 1 below the 2.5x asked for
-    python bench/render_speed.py --relief   # relief only, nothing written; exit status 1 below 8 FPS at 512 on two cores
+    python bench/render_speed.py --relief   # relief only, nothing written; exit status 1 below 8 FPS at 512 on two
+    cores
 
 network: the eager network under inference_mode, from an encoded pose to its raw output.
 graph: the ONNX graph, from the same pose to finished uint8 colour, metres and confidence: it does more.
@@ -53,7 +55,8 @@ TARGET = 2.5
 FRAMES_PER_TURN = 4
 HEADER = """# Speed of rendering
 
-`python bench/render_speed.py`, one CPU thread, batch 1, median CPU time of interleaved runs (columns: see its docstring).
+`python bench/render_speed.py`, one CPU thread, batch 1, median CPU time of interleaved runs
+(columns: see its docstring).
 
 {machine}
 
@@ -105,7 +108,9 @@ def random_checkpoint(folder: Path, config: Pose2RGBDConfig) -> tuple[Path, Pose
 
 
 def medians_ms(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, taking turns of some frames, the first of which finds the others' data in the cache."""
+    """Median milliseconds of each, taking turns of some frames, the first of which finds the others' data in the
+    cache.
+    """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
@@ -211,9 +216,7 @@ def cases(quick: bool) -> list[tuple[Pose2RGBDConfig, int]]:
 
 def main() -> int:
     """Measure, print, write; 1 when the first case misses the target."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only Base at 512x512 depth, nothing written")
     parser.add_argument("--relief", action="store_true", help="only relief, nothing written")
     options = parser.parse_args()

@@ -77,10 +77,7 @@ def report(cost: Cost, start_s: float | None, processes: int) -> tuple[str, bool
         ("CPU a frame", f"{ms:.1f} ms{' (start-up included)' if measured else ''}"),
         ("colour, depth a frame", f"{kib[0]:.1f} KiB, {kib[1]:.1f} KiB"),
         *([] if measured else [("start-up", f"{start_s:.1f} CPU-s")]),
-        (
-            f"{FRAMES} frames",
-            f"{minutes:.1f} CPU-minutes of {MOST_CPU_MINUTES:.0f}, {gib:.2f} GiB of {MOST_GIB:.0f}",
-        ),
+        (f"{FRAMES} frames", f"{minutes:.1f} CPU-minutes of {MOST_CPU_MINUTES:.0f}, {gib:.2f} GiB of {MOST_GIB:.0f}"),
         ("bar", "met" if met else "MISSED"),
     ]
     table = Table([Column("name", ""), Column("text", "")])
@@ -91,9 +88,7 @@ def report(cost: Cost, start_s: float | None, processes: int) -> tuple[str, bool
 
 def main() -> int:
     """Measure, print, write; 1 when the bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="60 frames, nothing written")
     parser.add_argument("--full", action="store_true", help=f"all {FRAMES} frames")
     parser.add_argument("--processes", type=int, default=2)
@@ -109,8 +104,8 @@ def main() -> int:
     table, met = report(cost, start_s, options.processes)
     text = f"""# A synthetic dataset at the paper's scale
 
-`python bench/sim_dataset.py{" --full" if options.full else ""}`: 512x512, colour supersampled 2x2, shadows; JPEG q95 4:4:4 and
-16 bit PNG of centimetres. CPU time of all processes. Machine: {processor()}, {os.cpu_count()} cores.
+`python bench/sim_dataset.py{" --full" if options.full else ""}`: 512x512, colour supersampled 2x2, shadows;
+JPEG q95 4:4:4 and 16 bit PNG of centimetres. CPU time of all processes. Machine: {processor()}, {os.cpu_count()} cores.
 
 {table}
 """

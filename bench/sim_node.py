@@ -41,10 +41,7 @@ LOADS: dict[str, tuple[float, Sequence[str]]] = {
     "512x512 at 20 Hz, 60 cars, 100 people": (20.0, ("--city.cars", "60", "--city.people", "100")),
     "854x854 at 20 Hz": (20.0, ("--width", "854", "--height", "854")),
     "512x512 at 20 Hz, 2x2 samples": (20.0, ("--supersample", "2")),
-    "256x256 at 20 Hz, as fast as it can": (
-        20.0,
-        ("--width", "256", "--height", "256", "--real-time-factor", "0"),
-    ),
+    "256x256 at 20 Hz, as fast as it can": (20.0, ("--width", "256", "--height", "256", "--real-time-factor", "0")),
 }
 COLUMNS = (
     Column("images"),
@@ -72,9 +69,7 @@ class Subscriber(Node):
         super().__init__("bench")
         self.got = Received()
         for topic in IMAGES:
-            self.create_subscription(
-                Image, topic, lambda message, topic=topic: self._take(message, topic), 10
-            )
+            self.create_subscription(Image, topic, lambda message, topic=topic: self._take(message, topic), 10)
         self.create_subscription(Clock, "/clock", self._tick, 100)
 
     def _take(self, message: Image, topic: str) -> None:
@@ -149,9 +144,7 @@ def figures(got: Received, rate_hz: float) -> dict[str, float]:
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])

@@ -5,8 +5,8 @@
 
 What is counted is the CPU time of the process with all threads of the software renderer, from a pose to arrays of
 colour, depth and labels; median over frames of a flight at 55 m, looking down obliquely, all settings taking turns.
-Other programs on the machine raise it somewhat (shared cores and caches): the last column divides it by the CPU time of a
-product of two 1024x1024 float32 matrices, measured in the same turns.
+Other programs on the machine raise it somewhat (shared cores and caches): the last column divides it by the CPU time
+of a product of two 1024x1024 float32 matrices, measured in the same turns.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ CARS, PEOPLE = 40, 40
 FRAMES = 8
 HEADER = """# Speed of the simulated city
 
-`python bench/sim_speed.py`: median CPU time per frame (all threads) of turns with every setting; colour, depth and labels in
-arrays. The city has {triangles} triangles; movers are {cars} cars and {people} people. Asked for: at most {bar:.0f} CPU-ms
-at 512x512 with shadows and depth, without supersampling or movers.
+`python bench/sim_speed.py`: median CPU time per frame (all threads) of turns with every setting; colour, depth and
+labels in arrays. The city has {triangles} triangles; movers are {cars} cars and {people} people. Asked for: at most
+{bar:.0f} CPU-ms at 512x512 with shadows and depth, without supersampling or movers.
 
 {machine}
 
@@ -100,9 +100,7 @@ def machine() -> str:
     context = open_context()
     renderer, version = context.info["GL_RENDERER"], context.info["GL_VERSION"]
     context.release()
-    return (
-        f"{processor()}, {os.cpu_count()} cores; {renderer}, {version}; Python {platform.python_version()}."
-    )
+    return f"{processor()}, {os.cpu_count()} cores; {renderer}, {version}; Python {platform.python_version()}."
 
 
 def main() -> int:

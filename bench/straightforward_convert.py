@@ -1,4 +1,5 @@
-"""The loop that `pose2rgbd convert` is measured against: rosbags, OpenCV, one process, as one writes it in an afternoon.
+"""The loop that `pose2rgbd convert` is measured against: rosbags, OpenCV, one process, as one writes it in an
+afternoon.
 
     python bench/straightforward_convert.py BAG OUT
 
@@ -66,9 +67,7 @@ def convert(bag: Path, out: Path) -> int:
 
 def main() -> None:
     """Convert one recording."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bag", type=Path)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()

@@ -1,10 +1,10 @@
 """How well the offset between images and poses is found, on simulated flights with known clocks and on real recordings.
 
-    python bench/sync_accuracy.py                    # flies all flights, measures, writes bench/results/sync_accuracy.md
-    python bench/sync_accuracy.py --quick            # two flights, nothing written
-    python bench/sync_accuracy.py --tuned            # the flights on which limits were chosen instead, nothing written
-    python bench/sync_accuracy.py --cache FOLDER     # keeps the flow of the flights for the next run
-    python bench/sync_accuracy.py --real FOLDER      # with the real recordings (default: POSE2RGBD_REAL_DATA)
+    python bench/sync_accuracy.py                    # flies all flights, measures, writes
+    bench/results/sync_accuracy.md python bench/sync_accuracy.py --quick            # two flights, nothing written
+    python bench/sync_accuracy.py --tuned            # the flights on which limits were chosen instead, nothing
+    written python bench/sync_accuracy.py --cache FOLDER     # keeps the flow of the flights for the next run python
+    bench/sync_accuracy.py --real FOLDER      # with the real recordings (default: POSE2RGBD_REAL_DATA)
 
 Exit status 1 where a bar is missed: offsets to 20 ms median; nine answers of ten in windows of 10 to 80 s within two of
 their sigma; drift error x duration below 40 ms; an answer that follows a shift of all image stamps to 20 ms; offsets of
@@ -98,9 +98,7 @@ def trial(part: Recorded, method: str, offset_s: float, drift_ppm: float) -> Tri
     return Trial(found, error_s, 1e-6 * (found.drift_ppm - true_ppm) * duration_s)
 
 
-def offsets(
-    flights: dict[str, Recorded], count: int, what: str, rng: np.random.Generator
-) -> tuple[str, Bars]:
+def offsets(flights: dict[str, Recorded], count: int, what: str, rng: np.random.Generator) -> tuple[str, Bars]:
     """Flights in `count` windows, each with an offset drawn from +-2 s: by method."""
     table, bars = Table.of({"motion from": "", what: "d", "not observable": "d", **OFFSETS}), []
     for method in METHODS:
@@ -180,10 +178,7 @@ def drifts(flights: dict[str, Recorded], rng: np.random.Generator) -> tuple[str,
 
 def shifts(signals: dict[str, tuple[FlowSignal, MotionSignal]], rng: np.random.Generator) -> tuple[str, Bars]:
     """All image stamps moved by d: how far the answer is from moving by -d. Where there is none, there must be none."""
-    table, bars = (
-        Table.of({"recording": "", "unshifted": "", f"worst deviation of {SHIFTS} shifts ms": ".2f"}),
-        [],
-    )
+    table, bars = (Table.of({"recording": "", "unshifted": "", f"worst deviation of {SHIFTS} shifts ms": ".2f"}), [])
     for name, (flow, signal) in signals.items():
         options = AlignOptions(drift=False)
         base = estimate_offset(flow, signal, options)
@@ -210,16 +205,10 @@ def settings(bag: Path) -> tuple[str, Bars]:
         answer = "yes" if item.observable else item.why
         print(table.add(width_px, rate_hz, item.offset_s, item.sigma_s, answer), flush=True)
     apart = [
-        abs(a.offset_s - b.offset_s) / np.hypot(a.sigma_s, b.sigma_s)
-        for i, a in enumerate(found)
-        for b in found[:i]
+        abs(a.offset_s - b.offset_s) / np.hypot(a.sigma_s, b.sigma_s) for i, a in enumerate(found) for b in found[:i]
     ]
     spread = np.ptp([item.offset_s for item in found])
-    bar = (
-        "drone video, other widths and rates",
-        f"within {spread:.3f} s, {max(apart):.1f} sigma of 2",
-        max(apart) < 2,
-    )
+    bar = ("drone video, other widths and rates", f"within {spread:.3f} s, {max(apart):.1f} sigma of 2", max(apart) < 2)
     return table.markdown(), [bar]
 
 
@@ -228,16 +217,8 @@ def windows(flow: FlowSignal, signal: MotionSignal) -> tuple[str, Bars]:
     seconds = (flow.stamps_ns - flow.stamps_ns[0]) / SECOND
     spans = [(0.0, float(seconds[-1]))]
     for length_s in LENGTHS_S:
-        spans += [
-            (float(b), float(b) + length_s) for b in np.arange(0.0, seconds[-1] - length_s + 1e-6, EVERY_S)
-        ]
-    columns = {
-        "window": "",
-        "of the acceleration": ".0%",
-        "offset s": "+.3f",
-        "sigma s": ".3f",
-        "confidence": ".2f",
-    }
+        spans += [(float(b), float(b) + length_s) for b in np.arange(0.0, seconds[-1] - length_s + 1e-6, EVERY_S)]
+    columns = {"window": "", "of the acceleration": ".0%", "offset s": "+.3f", "sigma s": ".3f", "confidence": ".2f"}
     table, told = Table.of(columns), []
     for begin, end in spans:
         part = flow.chosen((seconds >= begin) & (seconds <= end))
@@ -298,15 +279,11 @@ def real_signals(data: Path) -> Iterator[tuple[str, tuple[FlowSignal, MotionSign
 
 def main() -> int:
     """Measure, print, write; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two flights, nothing written")
     parser.add_argument("--tuned", action="store_true", help="the flights of tuning instead, nothing written")
     parser.add_argument("--cache", type=Path, help="folder that keeps the flow of the flights")
-    parser.add_argument(
-        "--real", type=Path, default=Path(os.environ.get("POSE2RGBD_REAL_DATA", "../shared/data"))
-    )
+    parser.add_argument("--real", type=Path, default=Path(os.environ.get("POSE2RGBD_REAL_DATA", "../shared/data")))
     options = parser.parse_args()
     began_s = time.monotonic()
     rng = np.random.default_rng(0)
@@ -355,7 +332,8 @@ def report(parts: dict[str, tuple[str, Bars]], took: str) -> str:
         bars.add(name, figure, "met" if met else "NOT MET")
     body = "\n\n".join(f"## {title}\n\n{table}" for title, (table, _) in parts.items())
     return (
-        f"# Synchronisation by optical flow\n\n`python bench/sync_accuracy.py`: what is measured stands in its docstring. "
+        "# Synchronisation by optical flow\n\n`python bench/sync_accuracy.py`: what is measured stands in its "
+        "docstring. "
         f"Machine: {processor()}, {os.cpu_count()} cores; {took}.\n\n{bars.markdown()}\n\n{body}\n"
     )
 

@@ -1,4 +1,6 @@
-"""Simulated flights for bench/sync_accuracy.py: flow of their images, readings of their sensors, and the true clocks."""
+"""Simulated flights for bench/sync_accuracy.py: flow of their images, readings of their sensors, and the true
+clocks.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +75,9 @@ DATUM = Datum(47.0, 8.0, 400.0)
 class Recorded:
     """One flight: flow by the camera's stamps; readings by those of their sensors.
 
-    `image_ns` (N, 3): stamps of the images, and the same moments by the clocks of GPS and of the autopilot. `gps` (M, 3)
-    degrees and metres, without the fixes of status -1; `odometry` (K, 6) linear and angular in the body; `gyro` (L, 3).
+    `image_ns` (N, 3): stamps of the images, and the same moments by the clocks of GPS and of the autopilot. `gps` (M,
+    3) degrees and metres, without the fixes of status -1; `odometry` (K, 6) linear and angular in the body; `gyro`
+    (L, 3).
     """
 
     flow: FlowSignal

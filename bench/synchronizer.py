@@ -73,16 +73,12 @@ def stream() -> list[tuple[int, str, PoseSample | None]]:
     for kind, rate_hz in (("image", 30), ("depth", 30), ("pose", 200)):
         for i in range(STREAM_S * rate_hz):
             at_ns = SECOND + i * SECOND // rate_hz
-            pose = (
-                PoseSample(at_ns, "map", "base_link", rng.normal(size=3), level) if kind == "pose" else None
-            )
+            pose = PoseSample(at_ns, "map", "base_link", rng.normal(size=3), level) if kind == "pose" else None
             events.append((at_ns, kind, pose))
     return sorted(events, key=lambda event: event[0])
 
 
-def cost_ms(
-    make: Callable[[], PoseBuffer | RebuiltPoses], events: list[tuple[int, str, PoseSample | None]]
-) -> float:
+def cost_ms(make: Callable[[], PoseBuffer | RebuiltPoses], events: list[tuple[int, str, PoseSample | None]]) -> float:
     """CPU milliseconds per second of stream."""
     poses = make()
     sync = Synchronizer(poses, SyncConfig(with_depth=True))
@@ -164,11 +160,7 @@ def cells(found: Misses) -> list[str]:
 def recorded(bag: Path, table: Table) -> None:
     """Add rows of the odometry in a bag, thinned out to about 4 and 10 Hz."""
     with open_bag(bag) as reader:
-        topics = [
-            name
-            for name, topic in reader.topics.items()
-            if topic.type == decode.ODOMETRY and topic.count > 60
-        ]
+        topics = [name for name, topic in reader.topics.items() if topic.type == decode.ODOMETRY and topic.count > 60]
         for topic in topics:
             messages = [message for _, _, message in reader.messages([topic])]
             poses = [decode.pose_sample(it, decode.header_stamp_ns(it.header)) for it in messages]
@@ -178,9 +170,7 @@ def recorded(bag: Path, table: Table) -> None:
                 np.stack([pose.quat_xyzw for pose in poses]),
             )
             seconds = (track.stamps_ns[-1] - track.stamps_ns[0]) / SECOND
-            for every in sorted({max(2, round(len(track) / seconds / wanted_hz)) for wanted_hz in (4, 10)})[
-                ::-1
-            ]:
+            for every in sorted({max(2, round(len(track) / seconds / wanted_hz)) for wanted_hz in (4, 10)})[::-1]:
                 left = np.arange(len(track)) % every > 0
                 thin = Trajectory(track.stamps_ns[~left], track.position_m[~left], track.quat_xyzw[~left])
                 found = compared(thin, track.stamps_ns[left], track.position_m[left], track.quat_xyzw[left])
@@ -199,9 +189,7 @@ def gains() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts")
     parser.add_argument("--bags", type=Path, nargs="*", default=[], help="recordings with Odometry")
     arguments, on = parser.parse_args(), described()

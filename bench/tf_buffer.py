@@ -54,13 +54,9 @@ def main() -> None:
     messages = [sample(parent, child, step) for step in range(2000) for parent, child in EDGES]
     report("set_transform", times_us(lambda message: buffer.set_transform(message, "bench"), messages))
     moments = [Time(nanoseconds=START_NS + random.randrange(9_990_000_000)) for _ in range(5000)]
-    report(
-        "lookup_transform, any time", times_us(lambda t: buffer.lookup_transform("map", "camera", t), moments)
-    )
+    report("lookup_transform, any time", times_us(lambda t: buffer.lookup_transform("map", "camera", t), moments))
     latest = [Time()] * 5000
-    report(
-        "lookup_transform, latest", times_us(lambda t: buffer.lookup_transform("map", "camera", t), latest)
-    )
+    report("lookup_transform, latest", times_us(lambda t: buffer.lookup_transform("map", "camera", t), latest))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Times the question "is this pose inside the trained volume?", asked for every frame. `python bench/trained_volume.py`."""
+"""Times the question "is this pose inside the trained volume?", asked for every frame. `python
+bench/trained_volume.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,7 @@ def survey(count: int) -> np.ndarray:
     """Poses (N, 4, 4) on circles of 50 m, nose forward, drifting along x."""
     angle = np.linspace(0, 200, count)
     T = np.tile(np.eye(4), (count, 1, 1))
-    T[:, :3, 3] = np.stack(
-        [50 * np.cos(angle) + angle / 10, 50 * np.sin(angle), np.full(count, 30.0)], axis=1
-    )
+    T[:, :3, 3] = np.stack([50 * np.cos(angle) + angle / 10, 50 * np.sin(angle), np.full(count, 30.0)], axis=1)
     T[:, :3, :3] = Rotation.from_euler("z", angle[:, None]).as_matrix()
     return T
 

@@ -1,11 +1,13 @@
-"""Flies the simulated drone to a goal on the avoid node's scan, with the planner beside this file. An example, not a product.
+"""Flies the simulated drone to a goal on the avoid node's scan, with the planner beside this file. An example, not a
+product.
 
-    ros2 launch pose2rgbd bringup.launch.py model:=RUN/checkpoint avoid:=true     # without ros2: pose2rgbd up sim render avoid
-    python examples/fly_to_goal.py --ros-args -p use_sim_time:=true
-    ros2 topic pub --once /goal_pose geometry_msgs/PoseStamped '{header: {frame_id: map}, pose: {position: {x: 40, y: 5, z: 10}}}'
+    ros2 launch pose2rgbd bringup.launch.py model:=RUN/checkpoint avoid:=true     # without ros2: pose2rgbd up sim
+    render avoid python examples/fly_to_goal.py --ros-args -p use_sim_time:=true ros2 topic pub --once /goal_pose
+    geometry_msgs/PoseStamped '{header: {frame_id: map}, pose: {position: {x: 40, y: 5, z: 10}}}'
 
-It takes the place of each scan from TF (the scan's frame in `map_frame`), sends cmd_vel ten times a second, and stands still
-without a goal, a scan of the last `stale_s` seconds, or TF. The height is the goal's; the scan guards the horizontal way alone.
+It takes the place of each scan from TF (the scan's frame in `map_frame`), sends cmd_vel ten times a second, and
+stands still without a goal, a scan of the last `stale_s` seconds, or TF. The height is the goal's; the scan guards
+the horizontal way alone.
 """
 
 from __future__ import annotations
@@ -50,9 +52,7 @@ class FlyToGoal(Node):
     def _on_goal(self, message: PoseStamped) -> None:
         at = message.pose.position
         if message.header.frame_id != self._map or not all(map(math.isfinite, (at.x, at.y, at.z))):
-            self.get_logger().error(
-                f"a goal must be finite and in {self._map}, not in {message.header.frame_id!r}"
-            )
+            self.get_logger().error(f"a goal must be finite and in {self._map}, not in {message.header.frame_id!r}")
             return
         self._goal_m, self._planner = np.array([at.x, at.y, at.z]), None  # the next scan begins a new flight
 

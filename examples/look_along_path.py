@@ -71,12 +71,8 @@ def table(result: RenderPath.Result) -> str:
 
 def main() -> int:
     """Ask and print; exit status 1 when there is no profile, or a conflict, or something unknown."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "corners", nargs=6, type=float, metavar="X", help="x y z of the start, then of the end"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corners", nargs=6, type=float, metavar="X", help="x y z of the start, then of the end")
     parser.add_argument("--frame", default="map", help="frame of the corners")
     parser.add_argument("--spacing-m", type=float, default=5.0, help="distance between the poses rendered")
     parser.add_argument("--radius-m", type=float, default=1.5, help="radius of the body")
@@ -85,9 +81,7 @@ def main() -> int:
     rclpy.init()
     node = rclpy.create_node("look_along_path")
     goal = RenderPath.Goal(
-        path=straight_path(options.corners, options.frame),
-        spacing_m=options.spacing_m,
-        radius_m=options.radius_m,
+        path=straight_path(options.corners, options.frame), spacing_m=options.spacing_m, radius_m=options.radius_m
     )
     result = render_path(node, goal, options.cancel_after)
     print(table(result))

@@ -1,8 +1,9 @@
 """An example, not the product: a small planner that flies level to a goal on nothing but the scans of the avoid node.
 
-It remembers scans in a grid of the flown height (free, obstacle, unknown), looks for a cheap way to the goal through what is
-free or still unknown, and flies along it only as fast as it can stop within what is known to be free. Unknown is never free: in
-front of it the planner slows down, turns its camera there, and after a while takes what stays unknown for an obstacle.
+It remembers scans in a grid of the flown height (free, obstacle, unknown), looks for a cheap way to the goal through
+what is free or still unknown, and flies along it only as fast as it can stop within what is known to be free. Unknown
+is never free: in front of it the planner slows down, turns its camera there, and after a while takes what stays
+unknown for an obstacle.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ class PlannerConfig:
     replan_s: float = 0.6
     patience_s: float = 5.0  # in front of what stays unknown
     unknown_cost: float = 2.0  # of a metre through the unknown, in metres through what is free
-    doubtful_cost: float = (
-        15.0  # and through an obstacle seen from farther than `sure_m`: bounds get tighter nearby
-    )
+    doubtful_cost: float = 15.0  # and through an obstacle seen from farther than `sure_m`: bounds get tighter nearby
     blocked_cost: float = 150.0  # and through one seen from nearby: no way, unless there is no other to try
     sure_m: float = 8.0
 
@@ -53,7 +52,9 @@ class Command:
 
 
 class ReactivePlanner:
-    """Scans and poses in, commands out. Everything lives in the horizontal plane of the map, at the height that is flown."""
+    """Scans and poses in, commands out. Everything lives in the horizontal plane of the map, at the height that is
+    flown.
+    """
 
     def __init__(self, start_m: Float64, goal_m: Float64, config: PlannerConfig = PlannerConfig()) -> None:
         """Args: start_m, goal_m (2,) in the map."""
@@ -102,7 +103,9 @@ class ReactivePlanner:
         return Command(wanted, self._yaw_rate(turn), "flies")
 
     def see(self, position_m: Float64, yaw_rad: float, bearings_rad: Float64, ranges_m: Float32) -> None:
-        """Remember a scan: ranges (N,) by bearing (N,) from the body's x axis; NaN unknown, +inf free up to `scan_range_m`."""
+        """Remember a scan: ranges (N,) by bearing (N,) from the body's x axis; NaN unknown, +inf free up to
+        `scan_range_m`.
+        """
         known = ~np.isnan(ranges_m)
         if not known.any():
             return
@@ -167,13 +170,10 @@ class ReactivePlanner:
             step = (cost[a] + cost[b]) / 2 * math.hypot(dx, dy) * config.cell_m
             begin.append(number[a].ravel()), end.append(number[b].ravel()), weight.append(step.ravel())
         graph = csr_array(
-            (np.concatenate(weight), (np.concatenate(begin), np.concatenate(end))),
-            shape=(number.size, number.size),
+            (np.concatenate(weight), (np.concatenate(begin), np.concatenate(end))), shape=(number.size, number.size)
         )
         row, column, _ = self._index(self.goal_m[None])
-        return np.asarray(dijkstra(graph, directed=False, indices=number[row[0], column[0]])).reshape(
-            rows, columns
-        )
+        return np.asarray(dijkstra(graph, directed=False, indices=number[row[0], column[0]])).reshape(rows, columns)
 
     def _way(self, position_m: Float64) -> Float64:
         """Points (K, 2) down the cost from here towards the goal, some 25 m of them."""
@@ -230,10 +230,7 @@ class ReactivePlanner:
             if not inside.all() or np.linalg.norm(way[index] - way[0]) > 6.0:
                 break
             ahead = slice(2, None)  # the first steps may leave an obstacle's margin
-            if (
-                blocked[row[ahead], column[ahead]].any()
-                or (self.cells[row[ahead], column[ahead]] != FREE).any()
-            ):
+            if blocked[row[ahead], column[ahead]].any() or (self.cells[row[ahead], column[ahead]] != FREE).any():
                 break
             best = index
         return min(best, len(way) - 1)

@@ -75,9 +75,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if part == "localize":
             arguments["model"] = arguments.pop("localize_model")  # model is the renderer's
         if part == "sim":
-            flown_otherwise = (
-                given["plan"] or given["seed"] or given["sim_params_file"] != ours.default_file("sim")
-            )
+            flown_otherwise = given["plan"] or given["seed"] or given["sim_params_file"] != ours.default_file("sim")
             arguments["model"] = "" if flown_otherwise else given["model"]
         else:
             arguments["use_sim_time"] = sim_time

@@ -12,10 +12,7 @@ VIEWS = ours.share() / "config" / "rviz"
 def generate_launch_description() -> LaunchDescription:
     """Called by ros2 launch."""
     views = sorted(file.stem for file in VIEWS.glob("*.rviz"))
-    text = (
-        "render: what the network renders; sim: the simulated drone, and what is rendered for it; "
-        "avoid: obstacles"
-    )
+    text = "render: what the network renders; sim: the simulated drone, and what is rendered for it; avoid: obstacles"
     view = DeclareLaunchArgument("view", default_value="render", description=text, choices=views)
     namespace = DeclareLaunchArgument("namespace", default_value="", description="namespace of the topics")
     sim_time = DeclareLaunchArgument(

@@ -12,9 +12,7 @@ PARAMETERS = [
     ours.Parameter("sim", "real_time_factor"),
     ours.Parameter("sim", "flight.plan"),
     ours.Parameter("sim", "model"),
-    ours.Parameter(
-        "sim", "city.seed", "flight.seed", "sensor_seed", description="draws city, flight and faults"
-    ),
+    ours.Parameter("sim", "city.seed", "flight.seed", "sensor_seed", description="draws city, flight and faults"),
     ours.Parameter("sim", "city.cars"),
     ours.Parameter("sim", "city.people"),
     ours.Parameter("sim", "tf"),

@@ -18,12 +18,7 @@ T = TypeVar("T")
 
 
 def setting(
-    default: Any,
-    help: str,
-    *,
-    ge: float | None = None,
-    le: float | None = None,
-    read_only: bool = False,
+    default: Any, help: str, *, ge: float | None = None, le: float | None = None, read_only: bool = False
 ) -> Any:
     """A dataclass field with its description, which the command line prints, and its bounds.
 

@@ -1,12 +1,13 @@
-"""Run the command lines of README and docs as they are written, on the output of `make demo`, and look at what they promise.
+"""Run the command lines of README and docs as they are written, on the output of `make demo`, and look at what they
+promise.
 
     python scripts/check_docs_commands.py                    # all of them, one after another: two hours
     python scripts/check_docs_commands.py --quick            # trainings and flights cut short
     python scripts/check_docs_commands.py --list             # what is run, and what is left out and why
     python scripts/check_docs_commands.py --only launch      # those that hold this word
 
-RUN, DATASET and the like stand for the demo's. Without a `ros2` command, `ros2 launch` becomes `pose2rgbd up`, and `ros2 run
-pose2rgbd` becomes `pose2rgbd`. Nodes that need a drone get a player of the demo's flight beside them.
+RUN, DATASET and the like stand for the demo's. Without a `ros2` command, `ros2 launch` becomes `pose2rgbd up`, and
+`ros2 run pose2rgbd` becomes `pose2rgbd`. Nodes that need a drone get a player of the demo's flight beside them.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class Line:
 class Rule:
     """What becomes of the lines that fit `pattern`.
 
-    `left`: why they are not run. `quick`: what --quick appends. `makes`: what there is afterwards, else the command needs only
-    end well. `shows`: topics of running nodes, each with the number of messages that are waited for; `beside`: with a player.
+    `left`: why they are not run. `quick`: what --quick appends. `makes`: what there is afterwards, else the command
+    needs only end well. `shows`: topics of running nodes, each with the number of messages that are waited for;
+    `beside`: with a player.
     """
 
     pattern: str
@@ -82,7 +84,8 @@ RULES = (
     Rule(r"pose2rgbd convert .*gimbal", left="needs a recording with a gimbal"),
     Rule(r"pose2rgbd (convert|import) .*(PHOTOS|VIDEO|FLIGHT\.mp4|SOURCE)", left="needs a recording of yours"),
     Rule(r"pose2rgbd \w+$|pose2rgbd [\w ]+--help$", left="only a name"),
-    Rule(r"pose2rgbd run\b", quick="--train.max-minutes 0.3 --live-s 5", makes=("{out}/again/run/checkpoint/model.yaml",)),
+    Rule(r"pose2rgbd run\b", quick="--train.max-minutes 0.3 --live-s 5",
+         makes=("{out}/again/run/checkpoint/model.yaml",)),
     Rule(r"pose2rgbd experiments\b", left="tables of hours"),
     Rule(r"pose2rgbd sim dataset (survey|data/)", left="a survey of hours"),
     Rule(r"pose2rgbd (train|calibrate) (survey|run)\b", left="on a survey of hours"),
@@ -118,7 +121,7 @@ RULES = (
     Rule(LAUNCH + r"(localize\.launch\.py|localize)\b", shows=LOCALIZE, beside=True),
     Rule(LAUNCH + r"(record\.launch\.py|record)\b", shows=RECORD, beside=True),
     Rule(LAUNCH + r"play\b", shows={"play/rgb/image": 3}),
-    Rule(LAUNCH + r"monitor\b", left="needs a renderer and a player beside it, as `pose2rgbd up render play monitor` has"),
+    Rule(LAUNCH + r"monitor\b", left="needs a renderer and a player, as `pose2rgbd up render play monitor` has"),
 )  # fmt: skip
 KINDS = {
     "render/status": ("pose2rgbd.msg", "RenderStatus"),
@@ -137,7 +140,9 @@ WELL = {"render/status": 0, "avoid/status": 0, "record/status": 1}
 
 
 def lines(root: Path = ROOT) -> list[Line]:
-    """The command lines of all pages, each once: those of code blocks, what their comments offer instead, and those in text."""
+    """The command lines of all pages, each once: those of code blocks, what their comments offer instead, and those
+    in text.
+    """
     found: dict[str, Line] = {}
     for pattern in PAGES:
         for page in sorted(root.glob(pattern)):
@@ -182,7 +187,8 @@ def stands_for(demo: Path, out: Path) -> dict[str, str]:
     return {
         "RUN2": f"{demo}/run", "RELIEF_RUN": f"{demo}/run", "CHECKPOINT": f"{demo}/run/checkpoint", "LOC": f"{out}/loc",
         "RUN": f"{demo}/run", "BAG DATASET": f"{demo}/flight.mcap {out}/dataset", "DATASET": f"{demo}/dataset",
-        "RECORDING": f"{demo}/flight.mcap", "FOLDER": f"{out}/recorded", "OUT.mcap": f"{out}/sim.mcap", "OUT": f"{out}/sim",
+        "RECORDING": f"{demo}/flight.mcap", "FOLDER": f"{out}/recorded", "OUT.mcap": f"{out}/sim.mcap",
+        "OUT": f"{out}/sim",
         "--out flight": f"--out {out}/recorded",
         "out:=flight": f"out:={out}/recorded",
         "IMAGE": f"{demo}/dataset",
@@ -221,9 +227,7 @@ def _without_ros2(words: list[str]) -> list[str]:
         return ["pose2rgbd", *(("sim", "live") if node == "sim" else (node,)), *words[4:]]
     given = dict(word.split(":=", 1) for word in words[4:])
     parts = {"sim": "true", "render": "true", "avoid": "false", "localize": "false", "record": "false"}
-    nodes = (
-        [part for part in parts if given.pop(part, parts[part]) == "true"] if node == "bringup" else [node]
-    )
+    nodes = [part for part in parts if given.pop(part, parts[part]) == "true"] if node == "bringup" else [node]
     up = ["pose2rgbd", "up", *nodes]
     model = given.pop("model", "")
     if model and node != "localize":
@@ -312,11 +316,7 @@ def _listen(shows: dict[str, int], ended: Callable[[], bool]) -> str:
         module, kind = KINDS.get(topic, ("sensor_msgs.msg", "Image"))
         node.create_subscription(getattr(importlib.import_module(module), kind), topic, count(topic), 10)
     end = time.monotonic() + LONG_S
-    while (
-        time.monotonic() < end
-        and not ended()
-        and any(came[topic] < wanted for topic, wanted in shows.items())
-    ):
+    while time.monotonic() < end and not ended() and any(came[topic] < wanted for topic, wanted in shows.items()):
         executor.spin_once(timeout_sec=0.2)
     executor.shutdown()
     node.destroy_node()
@@ -333,12 +333,8 @@ def _said(log: Path) -> str:
 
 def main() -> int:
     """Exit status 1 when a line does not do what it promises, 2 when nobody has said what becomes of one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--demo", type=Path, default=ROOT / "out" / "demo", help="folder that make demo filled"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--demo", type=Path, default=ROOT / "out" / "demo", help="folder that make demo filled")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "docs", help="folder for what the lines make; emptied"
     )
@@ -365,9 +361,7 @@ def main() -> int:
             print(f"left     {line.where}: {line.text}\n         {rule.left}")
             continue
         if arguments.list:
-            print(
-                f"run      {line.where}: {line.text}\n         {shlex.join(command_of(line.text, demo, out, False))}"
-            )
+            print(f"run      {line.where}: {line.text}\n         {shlex.join(command_of(line.text, demo, out, False))}")
             continue
         for name in ("sim", "sim.mcap", "sim.truth", "recorded", "dataset", "run"):
             made = out / name
@@ -377,7 +371,8 @@ def main() -> int:
         failed += bool(wrong)
         verdict = "FAILED  " if wrong else "good    "
         print(
-            f"{verdict} {line.where}: {line.text} ({time.monotonic() - begun:.0f} s){wrong and f'{chr(10)}         {wrong}'}",
+            f"{verdict} {line.where}: {line.text} ({time.monotonic() - begun:.0f} "
+            f"s){wrong and f'{chr(10)}         {wrong}'}",
             flush=True,
         )
     return 1 if failed else 0

@@ -1,6 +1,7 @@
 """How large the package is and how it hangs together: files, lines, circles of imports, ROS parameters, words.
 
-    python scripts/count_code.py [PACKAGE_FOLDER]     # of another checkout, to compare; parameters are counted here only
+    python scripts/count_code.py [PACKAGE_FOLDER]     # of another checkout, to compare; parameters are counted here
+    only
 
 Lines are those of the files below pose2rgbd_ros/; circles are groups of files that import each other, late imports and
 those for types included. Parameters are the fields of each node's settings.
@@ -59,9 +60,7 @@ def parameters(folder: Path) -> dict[str, int]:
     for path in sorted((folder / "nodes").rglob("*.py")):
         for name in re.findall(r"declare\(self, settings or (\w+Settings)\(\)", path.read_text()):
             parts = path.relative_to(folder).with_suffix("").parts
-            found[name] = len(
-                flat_fields(getattr(importlib.import_module(".".join((PACKAGE, *parts))), name))
-            )
+            found[name] = len(flat_fields(getattr(importlib.import_module(".".join((PACKAGE, *parts))), name)))
     return found
 
 

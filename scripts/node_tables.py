@@ -42,10 +42,10 @@ UNITS = {
 # What the definition says of a parameter ------------------------------------------------------------------------------
 
 
-def parts_of(
-    cls: type[Any], inside: str = ""
-) -> Iterator[tuple[str, str, dict[str, dataclasses.Field[Any]]]]:
-    """Each dataclass within `cls`, itself first: (prefix of its names, first line of its docstring, its own settings)."""
+def parts_of(cls: type[Any], inside: str = "") -> Iterator[tuple[str, str, dict[str, dataclasses.Field[Any]]]]:
+    """Each dataclass within `cls`, itself first: (prefix of its names, first line of its docstring, its own
+    settings).
+    """
     fields = settings.flat_fields(cls)
     own = {name: field for name, field in fields.items() if "." not in name}
     first = vars(cls).get("__annotations__", {})  # before those it inherits
@@ -148,9 +148,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _yaml(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return (
-        re.sub(r"^(\d+)e", r"\1.0e", text) if isinstance(value, float) else text
-    )  # 2e-05 would be text to PyYAML
+    return re.sub(r"^(\d+)e", r"\1.0e", text) if isinstance(value, float) else text  # 2e-05 would be text to PyYAML
 
 
 # Launch files --------------------------------------------------------------------------------------------------------
@@ -204,9 +202,7 @@ def stale(root: Path = ROOT) -> list[str]:
 
 def main() -> int:
     """Exit status 1 when files are stale and stay so."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the files that are stale")
     write = parser.parse_args().write
     try:

@@ -3,8 +3,9 @@
 The paper's Algorithm 1, automatic. Every lag is scored by how much of the picture's motion the vehicle's motion
 explains (`correlate`), as a log likelihood ratio against no relation at all; the evidence of speed and of turning adds
 up. About the best lag, blocks of time are looked at one by one: their curves give the sub-sample peak, the drift of the
-clock, and by resampling the blocks the uncertainty. That holds for noise; what the scene and the flow's own faults do to
-the answer shows in parts of the picture, looked at by themselves, and in how far it lies from the peak of the scores.
+clock, and by resampling the blocks the uncertainty. That holds for noise; what the scene and the flow's own faults do
+to the answer shows in parts of the picture, looked at by themselves, and in how far it lies from the peak of the
+scores.
 """
 
 from __future__ import annotations
@@ -39,15 +40,10 @@ class AlignOptions:
     """How the offset is looked for."""
 
     max_offset_s: float = setting(
-        5.0,
-        "largest offset looked for; 0: any at which --min-overlap of the signals meets, however far",
-        ge=0.0,
+        5.0, "largest offset looked for; 0: any at which --min-overlap of the signals meets, however far", ge=0.0
     )
     min_overlap: float = setting(
-        0.5,
-        "least share of the shorter signal that must meet the other; it bounds the offsets too",
-        ge=0.05,
-        le=1.0,
+        0.5, "least share of the shorter signal that must meet the other; it bounds the offsets too", ge=0.05, le=1.0
     )
     rotation: bool = setting(True, "also compare turn rates with the turning of the picture")
     drift: bool = setting(True, "on records of a minute and more: also a drift of the clock")
@@ -73,10 +69,10 @@ class Alignment:
 
     `observable` False: do not; `why` says why not, and what was found is told for the record. `sigma_s` is of the
     offset at the reference, which lies in the middle: noise, how far parts of the picture answer apart, and how far the
-    answer of `refine` is from `peak_s`, where the scores of all evidence peak. `looked_s`: first and last offset looked at.
-    `confidence`, 0 to 1, is the probability that this peak is the right one: against all other lags, and against no
-    relation at all. `overlap_ns`: first and last image stamp that meet motion. `left_out`: pairs of images and samples of
-    motion whose stamps lie hours from all others.
+    answer of `refine` is from `peak_s`, where the scores of all evidence peak. `looked_s`: first and last offset
+    looked at. `confidence`, 0 to 1, is the probability that this peak is the right one: against all other lags, and
+    against no relation at all. `overlap_ns`: first and last image stamp that meet motion. `left_out`: pairs of images
+    and samples of motion whose stamps lie hours from all others.
     """
 
     observable: bool
@@ -119,9 +115,7 @@ class Alignment:
         limit = options.max_offset_s
         reached = 0 < limit <= max(abs(first), abs(last)) + _NEAR_S
         why = (
-            "--max-offset-s"
-            if reached
-            else f"beyond, less than {100 * options.min_overlap:.0f} % meets: --min-overlap"
+            "--max-offset-s" if reached else f"beyond, less than {100 * options.min_overlap:.0f} % meets: --min-overlap"
         )
         return f"{first:+.2f} to {last:+.2f} s ({why})"
 
@@ -130,15 +124,7 @@ class Alignment:
         numbers = {
             name: round(float(getattr(self, name)), 6) if np.isfinite(getattr(self, name)) else None
             for name in (
-                *(
-                    "offset_s",
-                    "sigma_s",
-                    "peak_s",
-                    "drift_ppm",
-                    "drift_sigma_ppm",
-                    "confidence",
-                    "correlation",
-                ),
+                *("offset_s", "sigma_s", "peak_s", "drift_ppm", "drift_sigma_ppm", "confidence", "correlation"),
                 *("second_peak", "second_peak_s"),
             )
         }
@@ -152,9 +138,7 @@ class Alignment:
             "left_out": self.left_out,
             "evidence": {
                 curve.name: {
-                    "best_s": round(float(curve.lag_s[np.argmax(curve.score)]), 4)
-                    if curve.score.any()
-                    else None,
+                    "best_s": round(float(curve.lag_s[np.argmax(curve.score)]), 4) if curve.score.any() else None,
                     "score": round(float(curve.score.max(initial=0.0)), 2),
                     "correlation": round(float(curve.correlation.max(initial=0.0)), 4),
                 }
@@ -175,9 +159,7 @@ def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOption
     found = replace(_estimate(flow, motion, options), left_out=left_out)
     if found.observable:
         parts = (_estimate(part, motion, options) for part in _parts(flow))
-        found = _widened(
-            found, _scatter_s(found, [part for part in parts if np.isfinite(part.offset_s)]), options
-        )
+        found = _widened(found, _scatter_s(found, [part for part in parts if np.isfinite(part.offset_s)]), options)
     if motion.two_clocks:
         found = replace(found, sigma_s=float(np.hypot(found.sigma_s, _TWO_CLOCKS_S)))
     return found
@@ -194,14 +176,13 @@ def _parts(flow: FlowSignal) -> list[FlowSignal]:
 
 
 def _scatter_s(found: Alignment, parts: list[Alignment]) -> float:
-    """How far the answers of parts lie from that of the whole (root mean square), seconds; the surer a part is, the more
+    """How far the answers of parts lie from that of the whole (root mean square), seconds; the surer a part is, the
+    more
     it counts."""
     sigma_s = np.array([part.sigma_s for part in parts])
     weight = 1.0 / (found.sigma_s + np.where(np.isfinite(sigma_s), sigma_s, np.inf))
     apart_s = [
-        part.offset_s
-        + 1e-6 * part.drift_ppm * (found.reference_ns - part.reference_ns) / SECOND
-        - found.offset_s
+        part.offset_s + 1e-6 * part.drift_ppm * (found.reference_ns - part.reference_ns) / SECOND - found.offset_s
         for part in parts
     ]
     square = np.clip(apart_s, -_ELSEWHERE_S, _ELSEWHERE_S) ** 2
@@ -238,9 +219,7 @@ def _estimate(flow: FlowSignal, motion: MotionSignal, options: AlignOptions) -> 
             "recording, or its log, to the flight",
         )
     if len(flow) < 8:
-        return Alignment(
-            False, f"only {counted(len(flow), 'pair')} of images, near enough in time for optical flow"
-        )
+        return Alignment(False, f"only {counted(len(flow), 'pair')} of images, near enough in time for optical flow")
     found = evidence.of_flow(flow, motion, options.rotation)
     if options.rotation:
         # Once both can be laid side by side, the turning is taken out of the magnitude.
@@ -295,9 +274,7 @@ def _apart(evidences: list[Evidence], options: AlignOptions) -> str:
     return f"{apart} {100 * options.min_overlap:.0f} % of the shorter meets; --min-overlap asks for less"
 
 
-def _answer(
-    evidences: list[Evidence], curves: list[Curve], times_ns: Int64, options: AlignOptions
-) -> Alignment:
+def _answer(evidences: list[Evidence], curves: list[Curve], times_ns: Int64, options: AlignOptions) -> Alignment:
     total = curves[-1]
     best = int(np.argmax(total.score))
     if not total.score[best] > 0:
@@ -307,14 +284,7 @@ def _answer(
     max_drift = 1e-6 * options.max_drift_ppm if options.drift and duration_s >= _LEAST_S_FOR_DRIFT else 0.0
     # What tells nothing about this lag in the large has no say in the small.
     telling = [item for item, curve in zip(evidences, curves, strict=False) if curve.score[best] > 0]
-    refined = refine(
-        telling,
-        times_ns,
-        float(total.lag_s[best]),
-        reach_s,
-        max_drift,
-        options.seed,
-    )
+    refined = refine(telling, times_ns, float(total.lag_s[best]), reach_s, max_drift, options.seed)
     refined = replace(refined, sigma_s=refined.sigma_s * _disagreement(curves[:-1], best))
     line = refined.line
     near_s = max(_NEAR_S, 4 * min(refined.sigma_s, options.most_sigma_s))
@@ -389,12 +359,7 @@ def _lags(
 
 
 def _curve(
-    item: Evidence,
-    times_ns: Int64,
-    step_ns: int,
-    origin_ns: int,
-    lags: tuple[int, int],
-    options: AlignOptions,
+    item: Evidence, times_ns: Int64, step_ns: int, origin_ns: int, lags: tuple[int, int], options: AlignOptions
 ) -> Curve:
     """Score one evidence at every lag."""
     follower = item.follower(times_ns)
@@ -422,14 +387,14 @@ def _curve(
 
 def _disagreement(curves: list[Curve], best: int) -> float:
     """By how much more the evidence parts than its own uncertainty allows, at least 1 (Birge's ratio)."""
-    lost = [
-        float(curve.score.max() - curve.score[best]) for curve in curves if curve.score.max() > _PLAUSIBLE
-    ]
+    lost = [float(curve.score.max() - curve.score[best]) for curve in curves if curve.score.max() > _PLAUSIBLE]
     return float(np.sqrt(max(1.0, 2 * sum(lost) / (len(lost) - 1)))) if len(lost) > 1 else 1.0
 
 
 def _beyond(unexplained: Float64, follower: Float64, unmodelled: float) -> Float64:
-    """Logarithms of the share left unexplained (L,), as if the follower had noise of `unmodelled` times its mean as well."""
+    """Logarithms of the share left unexplained (L,), as if the follower had noise of `unmodelled` times its mean as
+    well.
+    """
     known = follower[known_rows(follower)]
     variance = float(known.var(axis=0).mean()) if len(known) else 0.0
     if not unmodelled or not variance > 0:
@@ -494,6 +459,7 @@ def _why(
     if correlation < _LIKE:
         return f"the picture's motion hardly follows the vehicle's (correlation {correlation:.2f})"
     return (
-        f"the motions are alike (correlation {correlation:.2f}), but change too little in {duration_s:.1f} s to rule out "
+        f"the motions are alike (correlation {correlation:.2f}), but change too little in {duration_s:.1f} s to rule "
+        "out "
         f"chance or another offset (confidence {confidence:.2f} of the {options.least_confidence:.2f} needed)"
     )

@@ -36,9 +36,7 @@ class Profile:
         return np.sqrt(np.maximum(0.0, 1.0 - np.exp(self.unexplained)))
 
 
-def profile(
-    followers: Float64, leaders: Float64, lags: tuple[int, int], through_zero: bool = False
-) -> Profile:
+def profile(followers: Float64, leaders: Float64, lags: tuple[int, int], through_zero: bool = False) -> Profile:
     """Compare followers (N, p) with leaders (M, q) of the same step; NaN rows are gaps.
 
     At lag k the leaders' row i + k stands beside the followers' row i. `lags`: first and last lag, inclusive.
@@ -111,7 +109,8 @@ class Fit:
 def fit(followers: Float64, leaders: Float64, through_zero: bool = False, rounds: int = _ROUNDS) -> Fit:
     """The map between rows that stand beside each other, (N, p) and (N, q); NaN rows are gaps.
 
-    Least squares, reweighted in `rounds` as for residuals of Student's t distribution: single wrong stretches count little.
+    Least squares, reweighted in `rounds` as for residuals of Student's t distribution: single wrong stretches count
+    little.
     """
     known = known_rows(followers) & known_rows(leaders)
     design = design_of(leaders, through_zero)

@@ -11,14 +11,7 @@ from scipy.ndimage import median_filter
 
 from pose2rgbd_ros.alignment.correlate import fit
 from pose2rgbd_ros.alignment.flow import FlowSignal
-from pose2rgbd_ros.alignment.signals import (
-    SECOND,
-    MotionSignal,
-    Samples,
-    course_rate,
-    gaussian_mean,
-    known_rows,
-)
+from pose2rgbd_ros.alignment.signals import SECOND, MotionSignal, Samples, course_rate, gaussian_mean, known_rows
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64
 
 # What the picture as a whole does: how fast it moves, slides, turns and grows.
@@ -29,8 +22,8 @@ _ROUNDS = 4
 
 
 def magnitude(cells: AnyArray, flow: FlowSignal) -> Float64:
-    """Speed of the picture (N,), px/s: the mean over `cells`, those of the flow or freed of something, by texture, without
-    the fastest and the slowest eighth.
+    """Speed of the picture (N,), px/s: the mean over `cells`, those of the flow or freed of something, by texture,
+    without the fastest and the slowest eighth.
 
     NaN where there is no texture.
     """
@@ -48,9 +41,7 @@ def sliding(flow: FlowSignal) -> Float64:
     rows, columns = flow.cells.shape[1:3]
     aspect = flow.height_px / flow.width_px
     y, x = np.meshgrid(
-        aspect * ((2 * np.arange(rows) + 1) / rows - 1),
-        (2 * np.arange(columns) + 1) / columns - 1,
-        indexing="ij",
+        aspect * ((2 * np.arange(rows) + 1) / rows - 1), (2 * np.arange(columns) + 1) / columns - 1, indexing="ij"
     )
     design = np.stack([np.ones(x.size), x.ravel(), y.ravel()], axis=-1)
     cells = flow.cells.reshape(len(flow), -1, 2).astype(np.float64)
@@ -99,14 +90,9 @@ def _known(flow: FlowSignal, values: Float64) -> Float64:
 
 _SHARPEST_S = 0.06
 _TURNING_RADPS = 0.05  # turning that changes by less is no evidence
-_SLOW_S, _SLOW_RATES_S = (
-    4.0,
-    1.5,
-)  # slower parts of sums, and of rates, are left out: depths change with the scene
+_SLOW_S, _SLOW_RATES_S = (4.0, 1.5)  # slower parts of sums, and of rates, are left out: depths change with the scene
 _SMOOTH_VELOCITY_S = 0.3  # beside turn rates: its noise should explain nothing
-_DEPTH_CHANGES = (
-    0.1  # the scene's depth changes the picture's speed by so much, and slowly: a lag can mimic it
-)
+_DEPTH_CHANGES = 0.1  # the scene's depth changes the picture's speed by so much, and slowly: a lag can mimic it
 _MEDIAN_OF = 5  # samples of a median filter: single wrong ones vanish, edges stay
 
 # Values (M, K) at even times (M,) int64.
@@ -119,7 +105,8 @@ class Evidence:
 
     `width_s`: both are Gaussian means of this width. `span_ns`: first and last time known, of follower and leader.
     `through_zero`: where the leaders are 0, so are the followers. `unmodelled`: share of its mean by which the follower
-    changes for reasons of its own; what it explains counts only beyond that. `raw`: the follower as measured, for pictures.
+    changes for reasons of its own; what it explains counts only beyond that. `raw`: the follower as measured, for
+    pictures.
     """
 
     name: str

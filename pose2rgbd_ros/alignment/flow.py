@@ -22,11 +22,7 @@ from pose2rgbd_ros.streams.samples import ImageSample, compressed_size
 
 ROWS, COLUMNS = 6, 8  # of cells
 _LEAST_TEXTURE = 4.0  # squared grey levels a pixel: below, a cell shows nothing that could move
-_REDUCED = {
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-}
+_REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,8 @@ class FlowSignal:
     """Flow of N pairs of images.
 
     `stamps_ns` (N,) int64, in the middle between the two images; `interval_s` (N,) between them; `cells` (N, ROWS,
-    COLUMNS, 2) float32: right and down, pixels per second of a picture `width_px` wide; `weight` (N, ROWS, COLUMNS): how
-    much texture there was, 0 none.
+    COLUMNS, 2) float32: right and down, pixels per second of a picture `width_px` wide; `weight` (N, ROWS, COLUMNS):
+    how much texture there was, 0 none.
     """
 
     stamps_ns: Int64
@@ -127,11 +123,7 @@ class FlowMeter:
         if self._size is None:
             width = min(self.config.width_px, grey.shape[1])
             self._size = width, max(16, round(grey.shape[0] * width / grey.shape[1]))
-        small = (
-            grey
-            if grey.shape[::-1] == self._size
-            else cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
-        )
+        small = grey if grey.shape[::-1] == self._size else cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
         last, self._last = self._last, (stamp_ns, np.asarray(small, dtype=np.uint8))
         if last is not None and 0 < stamp_ns - last[0] <= self.config.max_gap_s * SECOND:
             self._measure(*last, stamp_ns, np.asarray(small, dtype=np.uint8))
@@ -193,5 +185,7 @@ def grey_file(data: bytes, width_px: int) -> UInt8:
 
 
 def _texture(grey: UInt8) -> Float32:
-    """How well each pixel's motion can be told (H, W): the smaller eigenvalue of the mean outer product of gradients."""
+    """How well each pixel's motion can be told (H, W): the smaller eigenvalue of the mean outer product of
+    gradients.
+    """
     return np.asarray(cv2.cornerMinEigenVal(grey, 5, ksize=3), dtype=np.float32) * 255.0**2

@@ -70,9 +70,7 @@ class LiveAlignment:
             if isinstance(sample, PoseSample):
                 self._poses.add(sample.stamp_ns, (*sample.position_m, *sample.quat_xyzw))
             else:
-                self._fixes.add(
-                    sample.stamp_ns, (sample.latitude_deg, sample.longitude_deg, sample.altitude_m)
-                )
+                self._fixes.add(sample.stamp_ns, (sample.latitude_deg, sample.longitude_deg, sample.altitude_m))
 
     def due(self, now_ns: int) -> bool:
         """Whether it is time for another estimate, by any clock that goes on."""
@@ -143,7 +141,9 @@ Decode = Callable[[], ImageSample]
 
 
 class AlignmentCheck:
-    """Takes motion and, now and then, an image; `latest` is the last answer. One image waits at most, others are skipped."""
+    """Takes motion and, now and then, an image; `latest` is the last answer. One image waits at most, others are
+    skipped.
+    """
 
     def __init__(self) -> None:
         self._live = LiveAlignment()

@@ -26,9 +26,7 @@ _TITLE_COLUMNS = 140
 def draw(flow: FlowSignal, motion: MotionSignal, found: Alignment, path: Path, options: AlignOptions) -> None:
     """Write a PNG: for the most telling evidence both signals before and after, below the score of each offset."""
     named = {item.name: item for item in evidence.of_flow(flow, motion, options.rotation)}
-    scores = {
-        curve.name: float(curve.score.max(initial=0.0)) for curve in found.curves if curve.name in named
-    }
+    scores = {curve.name: float(curve.score.max(initial=0.0)) for curve in found.curves if curve.name in named}
     shown = [named["speed"]]
     best = max(scores, key=lambda name: scores[name], default="speed")
     if best != "speed":
@@ -49,9 +47,7 @@ def draw(flow: FlowSignal, motion: MotionSignal, found: Alignment, path: Path, o
     figure.savefig(path)
 
 
-def _signals(
-    axes: Any, item: Evidence, times_ns: Int64, offset_ns: Int64, found: Alignment, when: str
-) -> None:
+def _signals(axes: Any, item: Evidence, times_ns: Int64, offset_ns: Int64, found: Alignment, when: str) -> None:
     """The follower that is explained best, and the leaders as they explain it, both normalised alike."""
     follower = item.follower(times_ns)
     aligned = found.offsets_ns(times_ns) if np.isfinite(found.offset_s) else np.zeros(len(times_ns), np.int64)
@@ -68,9 +64,7 @@ def _signals(
         raw = (item.raw.values[:, 0] - middle) / spread
         axes.plot(item.raw.seconds(int(times_ns[0])), raw, color=PICTURE, lw=0.8, alpha=0.3)
     axes.plot(seconds, (follower[:, column] - middle) / spread, color=PICTURE, lw=1.1, label=item.labels[0])
-    axes.plot(
-        seconds, (told[:, column] - middle) / spread, color=VEHICLE, lw=1.1, label=f"from {item.labels[1]}"
-    )
+    axes.plot(seconds, (told[:, column] - middle) / spread, color=VEHICLE, lw=1.1, label=f"from {item.labels[1]}")
     axes.set_ylim(*_limits((follower[:, column] - middle) / spread, (at_best[:, column] - middle) / spread))
     axes.set_title(f"{item.name}: {when}", loc="left", fontsize=9, pad=3)
     axes.set_ylabel("deviations", fontsize=8)
@@ -78,9 +72,7 @@ def _signals(
     axes.margins(x=0.005)
     axes.grid(alpha=0.3)
     axes.set_xlabel("seconds since the first image", fontsize=8)
-    axes.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 0.98), fontsize=8, ncols=2, frameon=False, borderaxespad=0.1
-    )
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), fontsize=8, ncols=2, frameon=False, borderaxespad=0.1)
 
 
 def _spread(values: Float64) -> float:
@@ -90,7 +82,9 @@ def _spread(values: Float64) -> float:
 
 
 def _limits(picture: Float64, vehicle: Float64) -> tuple[float, float]:
-    """Room for all that the vehicle does and all but the rarest of the picture, so that one spike does not flatten the rest."""
+    """Room for all that the vehicle does and all but the rarest of the picture, so that one spike does not flatten
+    the rest.
+    """
     low = min(float(np.nanquantile(picture, 0.05)), float(np.nanquantile(vehicle, 0.01)))
     high = max(float(np.nanquantile(picture, 0.95)), float(np.nanquantile(vehicle, 0.99)))
     room = 0.25 * max(high - low, 1.0)
@@ -111,19 +105,16 @@ def _beside(found: Alignment) -> str:
     if not np.isfinite(found.offset_s) or abs(found.offset_s - found.peak_s) < 0.005:
         return ""
     if found.drift_ppm:
-        return f"; the answer is that of the middle, with a drift of {found.drift_ppm:+.0f} ppm, which the scores leave out"
-    return "; the answer is refined between the steps, outliers count less: how far it is from the peak is part of its sigma"
+        drift = f"{found.drift_ppm:+.0f} ppm"
+        return f"; the answer is that of the middle, with a drift of {drift}, which the scores leave out"
+    return "; refined between the steps, outliers count less: how far it is from the peak is part of its sigma"
 
 
 def _curve(axes: Any, found: Alignment) -> None:
     for curve in found.curves:
         whole = curve.name == "all"
         axes.plot(
-            curve.lag_s,
-            curve.score,
-            lw=1.8 if whole else 0.9,
-            color="black" if whole else None,
-            label=curve.name,
+            curve.lag_s, curve.score, lw=1.8 if whole else 0.9, color="black" if whole else None, label=curve.name
         )
     if np.isfinite(found.offset_s):
         axes.axvline(found.offset_s, color=PEAK, lw=1.0)

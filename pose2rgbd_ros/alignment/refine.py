@@ -63,9 +63,7 @@ class Pair:
         filled = np.zeros_like(values)
         if self._known.any():
             known = seconds[self._known]
-            filled = np.stack(
-                [np.interp(seconds, known, column[self._known]) for column in values.T], axis=-1
-            )
+            filled = np.stack([np.interp(seconds, known, column[self._known]) for column in values.T], axis=-1)
         self._spline = CubicSpline(seconds, filled)
         self._slope, self._bend = self._spline.derivative(1), self._spline.derivative(2)
 
@@ -116,9 +114,7 @@ def refine(
     return Refined(steady.line, steady.sigma_s, drifting.drift_sigma)
 
 
-def _descend(
-    pairs: list[Pair], times_ns: Int64, line: Line, reach_s: float, with_drift: bool, seed: int
-) -> Refined:
+def _descend(pairs: list[Pair], times_ns: Int64, line: Line, reach_s: float, with_drift: bool, seed: int) -> Refined:
     """Step to the best line near one; without drift, only the offset moves."""
     start = line
     use = 2 if with_drift else 1
@@ -159,8 +155,7 @@ def _step(pairs: list[Pair], times_ns: Int64, line: Line) -> _Step:
         sensitivity = slopes[known] @ fit.gain[1:]
         design = correlate.design_of(leaders[known], pair.through_zero)
         both = [
-            correlate.without(design, column, weight)
-            for column in (sensitivity, sensitivity * elapsed_s[known, None])
+            correlate.without(design, column, weight) for column in (sensitivity, sensitivity * elapsed_s[known, None])
         ]
         toward = [column @ fit.precision * weight[:, None] for column in both]
         gradient = np.stack([(item * residual).sum(axis=1) for item in toward], axis=-1)
@@ -182,7 +177,9 @@ def _step(pairs: list[Pair], times_ns: Int64, line: Line) -> _Step:
 
 
 def _uncertainty(step: _Step, use: int, seed: int) -> tuple[float, float]:
-    """Sigma of offset and drift: the larger of what the residuals' size tells and a bootstrap that weights the blocks."""
+    """Sigma of offset and drift: the larger of what the residuals' size tells and a bootstrap that weights the
+    blocks.
+    """
     gradient, normal = step.gradient[:, :use], step.curvature[:, :use, :use]
     whole = normal.sum(axis=0)
     if not np.all(np.linalg.eigvalsh(whole) > 0):
@@ -211,9 +208,7 @@ def _coarse_drift(pairs: list[Pair], times_ns: Int64, line: Line, max_drift: flo
             score = 0.0
             for pair in pairs:
                 leaders, _, _, known = pair.leaders(times_ns, tried.at(times_ns))
-                fit = correlate.fit(
-                    np.where(known[:, None], pair.follower, np.nan), leaders, pair.through_zero
-                )
+                fit = correlate.fit(np.where(known[:, None], pair.follower, np.nan), leaders, pair.through_zero)
                 score += 0.5 * known.sum() * np.linalg.slogdet(fit.precision)[1] / pair.width_s
             if score > best:
                 best, found = score, tried

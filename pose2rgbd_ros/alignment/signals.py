@@ -35,9 +35,7 @@ class Samples:
         values = np.asarray(self.values, dtype=np.float64)
         values = values[:, None] if values.ndim == 1 else values
         if values.ndim != 2 or len(values) != len(stamps):
-            raise UserError(
-                f"samples need stamps (N,) and values (N, K), not {stamps.shape} and {values.shape}"
-            )
+            raise UserError(f"samples need stamps (N,) and values (N, K), not {stamps.shape} and {values.shape}")
         finite = known_rows(values)
         stamps, first = np.unique(stamps[finite], return_index=True)
         object.__setattr__(self, "stamps_ns", stamps)
@@ -218,15 +216,11 @@ class MotionSignal:
         if self.rates is None:
             return None
         origin_ns = int(self.stamps_ns[0])
-        return gaussian_mean(
-            self.rates.seconds(origin_ns), self.rates.values, (at_ns - origin_ns) / SECOND, width_s
-        )
+        return gaussian_mean(self.rates.seconds(origin_ns), self.rates.values, (at_ns - origin_ns) / SECOND, width_s)
 
     def with_rates(self, rates: Samples) -> MotionSignal:
         """The same with the angular velocities of another sensor, whose clock is the same to some 10 ms."""
-        return replace(
-            self, rates=rates, two_clocks=True, source=f"{self.source}, turn rates of another sensor"
-        )
+        return replace(self, rates=rates, two_clocks=True, source=f"{self.source}, turn rates of another sensor")
 
     def shifted(self, offset_ns: int) -> MotionSignal:
         """The same with `offset_ns` added to all stamps."""
@@ -242,10 +236,7 @@ class MotionSignal:
             return None if samples is None else change(samples)
 
         return replace(
-            self,
-            positions=changed(self.positions),
-            velocities=changed(self.velocities),
-            rates=changed(self.rates),
+            self, positions=changed(self.positions), velocities=changed(self.velocities), rates=changed(self.rates)
         )
 
 
@@ -254,16 +245,16 @@ def course_rate(velocity_mps: Float64, step_s: float) -> Float64:
 
     It fades to 0 where the vehicle is too slow to have a course.
     """
-    change = (
-        np.gradient(velocity_mps, step_s, axis=0) if len(velocity_mps) > 1 else np.zeros_like(velocity_mps)
-    )
+    change = np.gradient(velocity_mps, step_s, axis=0) if len(velocity_mps) > 1 else np.zeros_like(velocity_mps)
     across = velocity_mps[:, 0] * change[:, 1] - velocity_mps[:, 1] * change[:, 0]
     squared = (velocity_mps[:, :2] ** 2).sum(axis=1)
     return np.asarray(across * squared / (squared + _SLOW_MPS**2) ** 2)
 
 
 def motion_from_positions(source: str, stamps_ns: Int64, position_m: Float64) -> MotionSignal:
-    """Motion from positions (N, 3). Outliers are left out; the white noise is measured from the positions themselves."""
+    """Motion from positions (N, 3). Outliers are left out; the white noise is measured from the positions
+    themselves.
+    """
     samples = Samples(stamps_ns, position_m)
     if len(samples) >= 7:
         samples = Samples(samples.stamps_ns[_inliers(samples)], samples.values[_inliers(samples)])
@@ -290,11 +281,7 @@ def motion_from_coordinates(source: str, stamps_ns: Int64, lat_lon_alt: Float64)
 
 
 def motion_from_velocities(
-    source: str,
-    stamps_ns: Int64,
-    velocity_mps: Float64,
-    rates_radps: Float64 | None = None,
-    of_body: bool = False,
+    source: str, stamps_ns: Int64, velocity_mps: Float64, rates_radps: Float64 | None = None, of_body: bool = False
 ) -> MotionSignal:
     """Motion from velocity messages (N, 3), with angular velocities (N, 3) where they are known."""
     rates = None if rates_radps is None else Samples(stamps_ns, rates_radps)

@@ -92,9 +92,7 @@ def camera_info_sample(message: Any, stamp_ns: int, rectified: bool = False) -> 
 
     def matrix(name: str) -> np.ndarray:
         # ROS 1 and the first ROS 2 distributions wrote the matrices in upper case.
-        return np.asarray(
-            getattr(message, name) if hasattr(message, name) else getattr(message, name.upper())
-        )
+        return np.asarray(getattr(message, name) if hasattr(message, name) else getattr(message, name.upper()))
 
     d, k, model = matrix("d"), matrix("k"), message.distortion_model
     if rectified and np.any(matrix("p")):
@@ -123,11 +121,7 @@ def pose_sample(message: Any, stamp_ns: int) -> PoseSample:
     pose = message.pose if kind == POSE else message.pose.pose
     child = frame_name(message.child_frame_id) if kind == ODOMETRY else ""
     return PoseSample(
-        stamp_ns,
-        frame_name(message.header.frame_id),
-        child,
-        _xyz(pose.position),
-        _xyzw(pose.orientation),
+        stamp_ns, frame_name(message.header.frame_id), child, _xyz(pose.position), _xyzw(pose.orientation)
     )
 
 
@@ -269,12 +263,7 @@ def px4_fix_sample(message: Any, stamp_ns: int) -> FixSample | None:
         )
     variance = np.array([message.eph, message.eph, message.epv], dtype=np.float64) ** 2
     return FixSample(
-        stamp_ns,
-        "",
-        latitude,
-        longitude,
-        float(message.altitude_ellipsoid_m),
-        np.diag(np.nan_to_num(variance)),
+        stamp_ns, "", latitude, longitude, float(message.altitude_ellipsoid_m), np.diag(np.nan_to_num(variance))
     )
 
 
@@ -307,9 +296,7 @@ def px4_gimbal_sample(message: Any, stamp_ns: int) -> GimbalSample | None:
     quat, flags = _px4_xyzw(message.q), int(message.device_flags)
     if not (np.isfinite(quat).all() and quat.any()):
         return None
-    earth = bool(flags & _YAW_IN_EARTH_FRAME) or (
-        not flags & _YAW_IN_VEHICLE_FRAME and bool(flags & _YAW_LOCK)
-    )
+    earth = bool(flags & _YAW_IN_EARTH_FRAME) or (not flags & _YAW_IN_VEHICLE_FRAME and bool(flags & _YAW_LOCK))
     if earth:
         return GimbalSample(stamp_ns, geodesy.quat_ned_frd_to_enu_flu(quat), True)
     return GimbalSample(stamp_ns, geodesy.quat_frd_to_flu(quat), False)

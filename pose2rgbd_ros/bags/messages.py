@@ -62,11 +62,11 @@ class MessageFactory:
         return self.new("rosgraph_msgs/msg/Clock", clock=self._time(stamp_ns))
 
     def image(self, stamp_ns: int, frame_id: str, pixels: np.ndarray, encoding: str) -> Any:
-        """sensor_msgs/Image of `pixels` (H, W) or (H, W, C), little-endian. UserError when it does not fit `encoding`."""
+        """sensor_msgs/Image of `pixels` (H, W) or (H, W, C), little-endian. UserError when it does not fit
+        `encoding`.
+        """
         if encoding not in RAW_ENCODINGS:
-            raise UserError(
-                f"image encoding {encoding!r} cannot be written; known: {', '.join(RAW_ENCODINGS)}"
-            )
+            raise UserError(f"image encoding {encoding!r} cannot be written; known: {', '.join(RAW_ENCODINGS)}")
         dtype, channels = RAW_ENCODINGS[encoding]
         height, width = pixels.shape[:2]
         if pixels.dtype != dtype or pixels.size != height * width * channels:
@@ -112,9 +112,7 @@ class MessageFactory:
         }
         if self.ros == "1":
             matrices = {name.upper(): value for name, value in matrices.items()}
-        roi = self.new(
-            "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-        )
+        roi = self.new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
         return self.new(
             "sensor_msgs/msg/CameraInfo",
             header=self.header(stamp_ns, frame_id),
@@ -190,9 +188,7 @@ class MessageFactory:
         twist = self.new(
             "geometry_msgs/msg/TwistWithCovariance",
             twist=self.new(
-                "geometry_msgs/msg/Twist",
-                linear=self.vector3(linear_mps),
-                angular=self.vector3(angular_radps),
+                "geometry_msgs/msg/Twist", linear=self.vector3(linear_mps), angular=self.vector3(angular_radps)
             ),
             covariance=_flat(twist_covariance, 36),
         )
@@ -247,9 +243,7 @@ class MessageFactory:
             "sensor_msgs/msg/Imu",
             header=self.header(stamp_ns, frame_id),
             orientation=self.new("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
-            orientation_covariance=_flat(orientation_covariance, 9)
-            if measured
-            else np.array([-1.0] + 8 * [0.0]),
+            orientation_covariance=_flat(orientation_covariance, 9) if measured else np.array([-1.0] + 8 * [0.0]),
             angular_velocity=self.vector3(angular_radps),
             angular_velocity_covariance=_flat(angular_covariance, 9),
             linear_acceleration=self.vector3(linear_mps2),

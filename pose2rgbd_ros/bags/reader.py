@@ -254,8 +254,8 @@ def message_heads(reader: Any, connections: Collection[Any]) -> Iterator[Head] |
 def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[str, int]]:
     """Topics and times of reception, in the order in which the messages were written.
 
-    It differs from the order of reception where the recorder's own clock was set back. What the libraries below raise on
-    damaged files passes through.
+    It differs from the order of reception where the recorder's own clock was set back. What the libraries below raise
+    on damaged files passes through.
     """
     topics = {item.id: item.topic for item in connections}
     if type(reader) is McapReader and reader.chunks:
@@ -269,9 +269,7 @@ def in_storage_order(reader: Any, connections: Collection[Any]) -> list[tuple[st
         return [(topics[number], at_ns) for number, at_ns in rows]
     if type(reader) is Ros1Reader:
         found = [
-            (entry.chunk_pos, entry.offset, number, entry.time)
-            for number in topics
-            for entry in reader.indexes[number]
+            (entry.chunk_pos, entry.offset, number, entry.time) for number in topics for entry in reader.indexes[number]
         ]
         return [(topics[number], at_ns) for _, _, number, at_ns in sorted(found)]
     # Files without an index are read front to back.
@@ -431,9 +429,7 @@ class BagReader:
             for connection in reader.connections:
                 counts[connection.topic] += connection.msgcount
                 # tf/tfMessage is ROS 1's older name for the same layout.
-                types[connection.topic] = connection.msgtype.replace(
-                    "tf/msg/tfMessage", "tf2_msgs/msg/TFMessage"
-                )
+                types[connection.topic] = connection.msgtype.replace("tf/msg/tfMessage", "tf2_msgs/msg/TFMessage")
         return {topic: TopicInfo(types[topic], counts[topic]) for topic in sorted(types)}
 
     def describe_topics(self) -> str:
@@ -466,7 +462,8 @@ class BagReader:
             raise UserError(f"{topic} is of type {self.topics[topic].type}, which cannot be read")
 
     def stamps(self, topics: Collection[str], by_edge: bool = False) -> Iterator[tuple[str, int, int]]:
-        """(topic, receive stamp, header stamp) in ns, in the order of reception, of topics whose messages have a header.
+        """(topic, receive stamp, header stamp) in ns, in the order of reception, of topics whose messages have a
+        header.
 
         The messages themselves are not read; ones that are too short are left out. With `by_edge` messages of TF, whose
         publishers may stamp by different clocks, are told apart: their topic is followed by the edge (`edge_name`).
@@ -479,9 +476,7 @@ class BagReader:
         found = [item for reader, _ in self._files for item in _written(reader, topics)]
         return [item for item in found if 0 <= item[1] <= _LATEST_NS]
 
-    def _part_stamps(
-        self, index: int, topics: frozenset[str], by_edge: bool
-    ) -> Iterator[tuple[str, int, int]]:
+    def _part_stamps(self, index: int, topics: frozenset[str], by_edge: bool) -> Iterator[tuple[str, int, int]]:
         ros = self._files[index][1]
         for connection, received_ns, data in self._heads(index, topics):
             if not 0 <= received_ns <= _LATEST_NS:  # a damaged record
@@ -500,9 +495,7 @@ class BagReader:
         if heads is not None:
             with suppress(*DAMAGE):
                 first = next(heads, None)
-                if (
-                    first is None or first[2][:4] != ZSTD_MAGIC
-                ):  # packed message by message: a head is not enough
+                if first is None or first[2][:4] != ZSTD_MAGIC:  # packed message by message: a head is not enough
                     for head in itertools.chain([first] if first else [], heads):
                         newest_ns = max(newest_ns, head[1])
                         yield head
@@ -540,9 +533,7 @@ class BagReader:
                         if not 0 <= stamp_ns <= _LATEST_NS:  # a damaged record
                             self.unreadable[connection.topic] += 1
                             continue
-                        if (
-                            data[:4] == ZSTD_MAGIC and ros == "2"
-                        ):  # packed message by message; CDR begins with 00
+                        if data[:4] == ZSTD_MAGIC and ros == "2":  # packed message by message; CDR begins with 00
                             data = _unpacked(data)
                         newest_ns = max(newest_ns, stamp_ns) if part is reader else newest_ns
                         yield connection, stamp_ns, data

@@ -16,12 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    MessageDefinition,
-    MessageDefinitionFormat,
-)
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag1.reader import Header, RecordType, decompressors, normalize, read_bytes, read_uint32
 from rosbags.rosbag1.reader import ReaderError as Ros1Error
 from rosbags.rosbag2 import ReaderError
@@ -40,17 +35,7 @@ _RECORD_HEAD, _CHANNEL_ID, _MESSAGE_HEAD = struct.Struct("<BQ"), struct.Struct("
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
 _READ = {_SCHEMA: 2, _CHANNEL: 4, _MESSAGE: _MESSAGE_HEAD.size}  # and their least length
 # What reading a part of a damaged file raises.
-_BROKEN = (
-    Ros1Error,
-    ReaderError,
-    OSError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-    zstd.ZstdError,
-)
+_BROKEN = (Ros1Error, ReaderError, OSError, ValueError, KeyError, RuntimeError, EOFError, struct.error, zstd.ZstdError)
 _MOST_ATTEMPTS, _STEADY_STEPS = 400, 64
 
 
@@ -90,9 +75,7 @@ class UnfinishedMcap(McapReader):
             if encoding == "cdr" and schema  # mcap holds ROS 1 and JSON messages too
         ]
 
-    def messages(
-        self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
-    ) -> Any:
+    def messages(self, connections: Collection[Connection], start: int | None = None, stop: int | None = None) -> Any:
         """Messages in the order they were written."""
         wanted = {item.id: item for item in connections}
         for opcode, record in self._records():
@@ -267,9 +250,6 @@ def _in_chunk(data: bytes, found: dict[int, tuple[str, str]]) -> Iterator[tuple[
         number = header.get_uint32("conn")
         if header.get_uint8("op") == RecordType.CONNECTION:
             details = Header.read(chunk)
-            found[number] = (
-                normalize(header.get_string("topic")),
-                normalize_msgtype(details.get_string("type")),
-            )
+            found[number] = (normalize(header.get_string("topic")), normalize_msgtype(details.get_string("type")))
         else:
             yield number, header.get_time("time"), read_bytes(chunk, read_uint32(chunk))

@@ -26,50 +26,15 @@ _TRANSPORTS = ("compressed", "compressedDepth", "raw", "theora", "zstd")
 # Words (parts of a topic name between / and _) that speak for a topic, and against it.
 _COLOUR_WORDS = {"rgb", "color", "colour"}
 _NOT_MAIN_WORDS = {
-    *(
-        "right",
-        "ir",
-        "infra1",
-        "infra2",
-        "infra",
-        "thermal",
-        "fisheye",
-        "mask",
-        "label",
-        "labels",
-        "segmentation",
-    ),
+    *("right", "ir", "infra1", "infra2", "infra", "thermal", "fisheye", "mask", "label", "labels", "segmentation"),
     *("confidence", "disparity", "debug", "thumbnail", "overlay", "rear", "back"),
 }
 _REGISTERED_WORDS = {"registered", "aligned", "registration"}
 _GOOD_POSE_WORDS = {
-    *(
-        "groundtruth",
-        "gt",
-        "truth",
-        "mocap",
-        "vicon",
-        "vio",
-        "slam",
-        "fused",
-        "filtered",
-        "global",
-        "optimized",
-    ),
+    *("groundtruth", "gt", "truth", "mocap", "vicon", "vio", "slam", "fused", "filtered", "global", "optimized")
 }
 _NO_POSE_WORDS = {
-    *(
-        "goal",
-        "target",
-        "setpoint",
-        "desired",
-        "command",
-        "cmd",
-        "reference",
-        "initialpose",
-        "initial",
-        "gps",
-    ),
+    *("goal", "target", "setpoint", "desired", "command", "cmd", "reference", "initialpose", "initial", "gps")
 }
 
 
@@ -105,9 +70,7 @@ class TopicChoice:
     gimbal: str | None = None
     attitude: str | None = None  # of PX4
     gps_only: bool = False
-    other_poses: list[str] = field(
-        default_factory=list
-    )  # that could be asked for instead, the likeliest first
+    other_poses: list[str] = field(default_factory=list)  # that could be asked for instead, the likeliest first
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # of a choice that may not fit the images
     pose_notes: list[str] = field(default_factory=list)  # of the choice of `pose`, for where it is used
@@ -145,9 +108,7 @@ def choose_topics(reader: BagReader, requested: RequestedTopics | None = None) -
     requested = requested or RequestedTopics()
     for option, topic in vars(requested).items():
         if topic == NONE and option in ("image", "pose"):
-            raise UserError(
-                f"--{option}-topic cannot be none: a dataset needs images and poses; name a topic, or auto"
-            )
+            raise UserError(f"--{option}-topic cannot be none: a dataset needs images and poses; name a topic, or auto")
         if topic not in (AUTO, NONE) and topic not in reader.topics:
             raise UserError(
                 f"{reader.path} has no topic {topic} (asked for as {option.replace('_', ' ')}); "
@@ -209,16 +170,12 @@ def _image_topics(reader: BagReader) -> dict[str, _Images]:
 def _require_type(reader: BagReader, topic: str, accepted: tuple[str, ...], what: str) -> None:
     info = reader.topics[topic]
     if info.type not in accepted:
-        raise UserError(
-            f"{topic} is of type {info.type} and cannot give {what}; accepted: {', '.join(accepted)}"
-        )
+        raise UserError(f"{topic} is of type {info.type} and cannot give {what}; accepted: {', '.join(accepted)}")
     if info.count == 0:
         raise UserError(f"{topic} has no message in {reader.path}; there is no {what} to read")
 
 
-def _choose_image(
-    reader: BagReader, candidates: dict[str, _Images], requested: str, notes: list[str]
-) -> _Images:
+def _choose_image(reader: BagReader, candidates: dict[str, _Images], requested: str, notes: list[str]) -> _Images:
     if requested != AUTO:
         _require_type(reader, requested, _IMAGE_TYPES, "colour images")
         if requested not in candidates:
@@ -238,8 +195,7 @@ def _choose_image(
             not named & _COLOUR_WORDS,
             _sibling_info(item.topic) not in reader.topics,
             -item.count,
-            item.topic
-            != base_of(item.topic),  # the same camera raw and compressed: raw has not lost anything
+            item.topic != base_of(item.topic),  # the same camera raw and compressed: raw has not lost anything
             item.topic,
         )
 
@@ -287,7 +243,9 @@ def _sibling_info(image_topic: str) -> str:
 
 
 def _choose_camera_info(reader: BagReader, image: _Images, requested: str, notes: list[str]) -> str | None:
-    """image_transport's rule first (camera_info beside the image), then the one of the image's frame, then the only one."""
+    """image_transport's rule first (camera_info beside the image), then the one of the image's frame, then the only
+    one.
+    """
     if requested == NONE:
         return None
     if requested != AUTO:
@@ -377,9 +335,7 @@ def _choose_imu(reader: BagReader, requested: str, notes: list[str]) -> str | No
     if requested not in (AUTO, NONE):
         _require_type(reader, requested, (decode.IMU,), "an orientation")
         return requested
-    firsts = {
-        topic: reader.first(topic) for topic in (_of_type(reader, decode.IMU) if requested == AUTO else [])
-    }
+    firsts = {topic: reader.first(topic) for topic in (_of_type(reader, decode.IMU) if requested == AUTO else [])}
     oriented = [
         topic
         for topic, message in firsts.items()
@@ -390,9 +346,7 @@ def _choose_imu(reader: BagReader, requested: str, notes: list[str]) -> str | No
     return _best(oriented, lambda topic: (-reader.topics[topic].count, topic), "IMU", "--imu-topic", notes)
 
 
-def _choose_other(
-    reader: BagReader, requested: str, types: tuple[str, ...], what: str, notes: list[str]
-) -> str | None:
+def _choose_other(reader: BagReader, requested: str, types: tuple[str, ...], what: str, notes: list[str]) -> str | None:
     """A topic of one of some types; of the first type only, when it is not named."""
     if requested not in (AUTO, NONE):
         _require_type(reader, requested, types, what)

@@ -10,14 +10,7 @@ from typing import Any
 
 import yaml
 from rosbags import rosbag1, rosbag2
-from rosbags.interfaces import (
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
 from pose2rgbd_ros.bags.messages import MessageFactory
@@ -52,9 +45,7 @@ class BagWriter:
     left behind as it is, a single file is not.
     """
 
-    def __init__(
-        self, path: str | Path, ros: str = "2", storage: str = "mcap", compression: str = "none"
-    ) -> None:
+    def __init__(self, path: str | Path, ros: str = "2", storage: str = "mcap", compression: str = "none") -> None:
         self.path = Path(path)
         self.make = MessageFactory(ros)
         if self.path.exists():
@@ -76,10 +67,7 @@ class BagWriter:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             self._bag.__exit__(kind, error, traceback)
@@ -221,9 +209,7 @@ def _merge_metadata(folder: Path, new: dict[str, Any]) -> None:
         try:
             new = {_INFORMATION: _joined(whole[_INFORMATION], new[_INFORMATION])}
         except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); remove it and use the .mcap files as they are"
-            ) from error
+            raise UserError(f"{path} is damaged ({error}); remove it and use the .mcap files as they are") from error
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(yaml.safe_dump(new, sort_keys=False))
     temporary.replace(path)

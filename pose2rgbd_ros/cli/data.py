@@ -44,9 +44,7 @@ class ConvertArguments:
     ]
     strict: bool = False
     """warnings are errors: the exit status is 1; the dataset is kept"""
-    options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=ConvertConfig
-    )
+    options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ConvertConfig)
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
 
@@ -72,7 +70,9 @@ def convert_main(argv: list[str]) -> int:
 
 @dataclasses.dataclass
 class ImportArguments:
-    """Import datasets of one place: nerfstudio, TUM RGB-D, KITTI odometry, EuRoC, 7-Scenes, Cambridge, COLMAP (text)."""
+    """Import datasets of one place: nerfstudio, TUM RGB-D, KITTI odometry, EuRoC, 7-Scenes, Cambridge, COLMAP
+    (text).
+    """
 
     paths: Annotated[
         tuple[Path, ...],
@@ -210,9 +210,7 @@ def inspect_main(argv: list[str]) -> int:
 class ExportDatasetArguments:
     """Write a dataset in another tool's format. OUT appears when it is complete."""
 
-    dataset: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET", help="the dataset's folder")
-    ]
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET", help="the dataset's folder")]
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help="the folder to make")]
     options: Annotated[ExportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ExportConfig)
 

@@ -43,15 +43,14 @@ def train_main(argv: list[str]) -> int:
     print(f"{frames}: {result.description}")
     print(f"pose2rgbd evaluate {out} {arguments.dataset} measures on the frames that nothing has looked at")
     print(
-        f"{counted(result.images, 'image')} ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model {result.checkpoint}"
+        f"{counted(result.images, 'image')} ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model "
+        f"{result.checkpoint}"
     )
     if result.interrupted:
         print(f"interrupted; go on with the same command and --resume --out {out}")
         return 130
     if result.collapsed:
-        print(
-            "the network answers nearly one image, whatever the pose: train longer, or with a lower --learning-rate"
-        )
+        print("the network answers nearly one image, whatever the pose: train longer, or with a lower --learning-rate")
         return 1
     return 0
 
@@ -65,13 +64,11 @@ class EvaluateArguments:
     """Measure a model on frames it was not trained on: its pictures against the mean image and the nearest training
     frame; the poses found by posegan and posenet against the mean pose and whatever --finders names."""
 
-    checkpoint: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(help="checkpoint, or the run folder around it")
-    ]
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="checkpoint, or the run folder around it")]
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
-    out: Annotated[
-        Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")
-    ] = None
+    out: Annotated[Path | None, tyro.conf.arg(help="folder of the report (default: report beside the checkpoint)")] = (
+        None
+    )
     split: Annotated[
         Literal["checkpoint", "choose", "dataset", "segments", "random", "lines+random", "all"],
         tyro.conf.arg(
@@ -81,21 +78,15 @@ class EvaluateArguments:
     ] = "checkpoint"
     size: Annotated[
         int | None,
-        tyro.conf.arg(
-            help="side of the pictures in pixels, for relief, warp and gsplat (default: as trained)"
-        ),
+        tyro.conf.arg(help="side of the pictures in pixels, for relief, warp and gsplat (default: as trained)"),
     ] = None
     training_dataset: Annotated[
         Path | None,
-        tyro.conf.arg(
-            help="the dataset trained on, for the baselines, when DATASET is another recording of the place"
-        ),
+        tyro.conf.arg(help="the dataset trained on, for the baselines, when DATASET is another recording of the place"),
     ] = None
     finders: Annotated[
         tuple[Literal["retrieval", "retrieval-inter", "structure", "mean-pose"], ...],
-        tyro.conf.arg(
-            help="what found poses are compared with; all but mean-pose look at every training frame first"
-        ),
+        tyro.conf.arg(help="what found poses are compared with; all but mean-pose look at every training frame first"),
     ] = ("mean-pose",)
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
 
@@ -118,10 +109,7 @@ def evaluate_main(argv: list[str]) -> int:
         print(evaluate_poses(**{**values, "out": out}, finders=finders).table())
     if shows or not finds:
         pictures = out / "pictures" if finds else out
-        print(
-            ("\nIts pictures:\n\n" if finds else "")
-            + evaluate(**{**values, "out": pictures, "size": size}).table()
-        )
+        print(("\nIts pictures:\n\n" if finds else "") + evaluate(**{**values, "out": pictures, "size": size}).table())
     print(f"\nlook at {out / 'index.html'}")
     return 0
 
@@ -139,8 +127,7 @@ class CalibrateArguments:
     """
 
     checkpoint: Annotated[
-        tyro.conf.Positional[Path],
-        tyro.conf.arg(metavar="RUN", help="checkpoint, or the run folder around it"),
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="checkpoint, or the run folder around it")
     ]
     dataset: Annotated[
         tyro.conf.Positional[Path],
@@ -148,20 +135,14 @@ class CalibrateArguments:
             help="the dataset trained on, whose held-out frames are taken; or another recording of the place"
         ),
     ]
-    out: Annotated[
-        Path | None, tyro.conf.arg(help="folder of the page (default: report beside the checkpoint)")
-    ] = None
+    out: Annotated[Path | None, tyro.conf.arg(help="folder of the page (default: report beside the checkpoint)")] = None
     level: Annotated[float, tyro.conf.arg(help="depth: share of depths that the interval should hold")] = 0.9
     false_safe: Annotated[
         float,
-        tyro.conf.arg(
-            help="depth: largest share of known pixels whose lower bound exceeds the truth by margin-m"
-        ),
+        tyro.conf.arg(help="depth: largest share of known pixels whose lower bound exceeds the truth by margin-m"),
     ] = 0.005
     margin_m: Annotated[float, tyro.conf.arg(help="depth: metres of a false-safe lower bound")] = 2.0
-    true_accept: Annotated[
-        float, tyro.conf.arg(help="poses: share of held-out images that should be accepted")
-    ] = 0.95
+    true_accept: Annotated[float, tyro.conf.arg(help="poses: share of held-out images that should be accepted")] = 0.95
     crops: Annotated[
         Literal[1, 5, 9],
         tyro.conf.arg(
@@ -169,8 +150,7 @@ class CalibrateArguments:
         ),
     ] = 5
     training_dataset: Annotated[
-        Path | None,
-        tyro.conf.arg(help="poses: the dataset trained on, when DATASET is another recording of the place"),
+        Path | None, tyro.conf.arg(help="poses: the dataset trained on, when DATASET is another recording of the place")
     ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
 

@@ -61,9 +61,7 @@ def _process(command: str, arguments: list[str], out: Path) -> Iterator[subproce
     environment.setdefault("ROS_DOMAIN_ID", str(_DOMAIN))
     call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", command, *arguments]
     with (out / f"{command}.log").open("wb") as log:
-        process = subprocess.Popen(
-            call, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        process = subprocess.Popen(call, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
         try:
             yield process
         finally:
@@ -106,6 +104,4 @@ def _draw(samples: Path, path: Path, depth_unit: str) -> None:
             )
         )
     if rows:
-        draw_sheet(
-            path, rows, "what the live node published (most of these frames were trained on)", depth_unit
-        )
+        draw_sheet(path, rows, "what the live node published (most of these frames were trained on)", depth_unit)

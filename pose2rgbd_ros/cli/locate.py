@@ -25,9 +25,7 @@ class Arguments:
 
     run: Annotated[
         tyro.conf.Positional[Path],
-        tyro.conf.arg(
-            metavar="RUN", help="checkpoint of a network that finds poses, or the run folder around it"
-        ),
+        tyro.conf.arg(metavar="RUN", help="checkpoint of a network that finds poses, or the run folder around it"),
     ]
     images: Annotated[
         tuple[Path, ...],
@@ -48,19 +46,14 @@ class Arguments:
     fov_deg: Annotated[float, tyro.conf.arg(help="or their horizontal field of view")] = 0.0
     every: Annotated[int, tyro.conf.arg(help="of a dataset, each so-manieth frame")] = 1
     renderer: Annotated[
-        Path | None,
-        tyro.conf.arg(help="a renderer of the same place, whose pictures correct and verify each pose"),
+        Path | None, tyro.conf.arg(help="a renderer of the same place, whose pictures correct and verify each pose")
     ] = None
     out: Annotated[
         Path | None,
-        tyro.conf.arg(
-            help="write all answers to a .csv, or the accepted poses to a .txt or .tum (TUM format)"
-        ),
+        tyro.conf.arg(help="write all answers to a .csv, or the accepted poses to a .txt or .tum (TUM format)"),
     ] = None
     gate: Annotated[bool, tyro.conf.arg(help="reject images that are unlike the training frames")] = True
-    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = (
-        "auto"
-    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = "auto"
 
 
 def main(argv: list[str]) -> int:
@@ -76,8 +69,8 @@ def main(argv: list[str]) -> int:
         check_poses_path(arguments.out)
     localizer = Localizer(arguments.run, arguments.device, gate=arguments.gate)
     if localizer.calibration is None:
-        print("note: not calibrated (pose2rgbd calibrate): the network's answers have no covariance, and only blank images "
-              "are rejected")  # fmt: skip
+        print("note: not calibrated (pose2rgbd calibrate): the network's answers have no covariance, and only blank "
+              "images are rejected")  # fmt: skip
     refiner = _refiner(arguments, localizer.map_frame)
     found: list[LocatedImage] = []
     try:
@@ -136,9 +129,7 @@ def _found(shot: Shot, arguments: Arguments, localizer: Localizer, refiner: Refi
     try:
         rgb = shot.read()
     except UserError as error:
-        return LocatedImage(
-            shot.name, shot.stamp_ns, Estimate(None, accepted=False, reason=str(error)), shot.T_true
-        )
+        return LocatedImage(shot.name, shot.stamp_ns, Estimate(None, accepted=False, reason=str(error)), shot.T_true)
     camera = shot.camera or _camera(rgb.shape[1], rgb.shape[0], arguments, localizer)
     estimate = localizer.find(rgb, camera)
     if refiner is not None and estimate.T_map_cam is not None:
@@ -169,7 +160,5 @@ def _refiner(arguments: Arguments, map_frame: str) -> Refiner | None:
     # Rough poses lie beyond those flown; whether a refined one is right the likeness tells, not the guard.
     renderer = Renderer(arguments.renderer, arguments.device, guard=False)
     if renderer.map_frame != map_frame:
-        raise UserError(
-            f"{arguments.renderer} lives in frame {renderer.map_frame!r}, {arguments.run} in {map_frame!r}"
-        )
+        raise UserError(f"{arguments.renderer} lives in frame {renderer.map_frame!r}, {arguments.run} in {map_frame!r}")
     return Refiner(renderer)

@@ -20,17 +20,11 @@ from pose2rgbd_ros.reports.table import aligned
 # asked for, so that `--help` stays quick.
 COMMANDS = {
     "convert": ("pose2rgbd_ros.cli.data:convert_main", "rosbag -> dataset"),
-    "import": (
-        "pose2rgbd_ros.cli.data:import_main",
-        "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset",
-    ),
+    "import": ("pose2rgbd_ros.cli.data:import_main", "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset"),
     "sync": ("pose2rgbd_ros.cli.data:sync_main", "how far the clock of the images is from that of the poses"),
     "inspect": ("pose2rgbd_ros.cli.data:inspect_main", "summary, contact sheet and track of a dataset"),
     "train": ("pose2rgbd_ros.cli.learn:train_main", "dataset -> model"),
-    "evaluate": (
-        "pose2rgbd_ros.cli.learn:evaluate_main",
-        "model against two baselines: table and contact sheet",
-    ),
+    "evaluate": ("pose2rgbd_ros.cli.learn:evaluate_main", "model against two baselines: table and contact sheet"),
     "calibrate": (
         "pose2rgbd_ros.cli.learn:calibrate_main",
         "bounds of a model's depth, and a guard, from held-out frames",
@@ -40,14 +34,8 @@ COMMANDS = {
         "pose2rgbd_ros.cli.synthesize",
         "virtual routes, more frames, views without traffic: sheets, videos, scores",
     ),
-    "experiments": (
-        "pose2rgbd_ros.experiments.__main__",
-        "the paper's tables; models side by side at equal time",
-    ),
-    "export": (
-        "pose2rgbd_ros.cli.learn:export_main",
-        "model -> ONNX graph; dataset -> another tool's format",
-    ),
+    "experiments": ("pose2rgbd_ros.experiments.__main__", "the paper's tables; models side by side at equal time"),
+    "export": ("pose2rgbd_ros.cli.learn:export_main", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
     "avoid": ("pose2rgbd_ros.cli.nodes", "ROS node: predicted (and live) depth as scans and distances"),
@@ -55,10 +43,7 @@ COMMANDS = {
     "record": ("pose2rgbd_ros.cli.nodes", "ROS node: live topics -> dataset, and an mcap if wished"),
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
-    "sim": (
-        "pose2rgbd_ros.sim.cli",
-        "a simulated city: dataset, recording, or live world (sim live: ROS node)",
-    ),
+    "sim": ("pose2rgbd_ros.sim.cli", "a simulated city: dataset, recording, or live world (sim live: ROS node)"),
     "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
 }
 
@@ -66,9 +51,7 @@ COMMANDS = {
 def usage() -> str:
     """The list of commands."""
     rows = aligned((name, text) for name, (_, text) in COMMANDS.items())
-    return (
-        f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
-    )
+    return f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,17 +85,15 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(
             f"error: pose2rgbd {command} needs the Python library {library}, which {sys.executable} does not have; "
-            "run `make setup` in the checkout, then start it from its .venv or build the workspace again (docs/install.md)",
+            "run `make setup` in the checkout, then start it from its .venv or build the workspace again "
+            "(docs/install.md)",
             file=sys.stderr,
         )
         return 2
     except PermissionError as error:
         if error.filename is None:  # no path that somebody gave
             raise
-        print(
-            f"error: {error.filename}: permission denied; change its rights or choose another path",
-            file=sys.stderr,
-        )
+        print(f"error: {error.filename}: permission denied; change its rights or choose another path", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -130,9 +111,7 @@ def node() -> int:
 
 def _as_process(argv: list[str]) -> int:
     """Run a command that is all this process is for."""
-    is_node = bool(argv) and (
-        argv[:2] == ["sim", "live"] or COMMANDS.get(argv[0], ("",))[0].endswith(".nodes")
-    )
+    is_node = bool(argv) and (argv[:2] == ["sim", "live"] or COMMANDS.get(argv[0], ("",))[0].endswith(".nodes"))
     if is_node:
         # Until the nodes take the signals themselves nothing is at stake: imports take seconds on a busy machine.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -146,8 +125,9 @@ def _as_process(argv: list[str]) -> int:
 def _end(status: int) -> NoReturn:
     """End the process of nodes that are destroyed, without taking down the interpreter.
 
-    Files are closed and threads have ended by now. Python would go on to destroy all that PyTorch, ONNX Runtime and Numba brought
-    along, up to a second of processor time (bench/node_shutdown.py), and on a busy machine a launch file kills what takes long.
+    Files are closed and threads have ended by now. Python would go on to destroy all that PyTorch, ONNX Runtime and
+    Numba brought along, up to a second of processor time (bench/node_shutdown.py), and on a busy machine a launch
+    file kills what takes long.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

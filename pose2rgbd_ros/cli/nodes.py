@@ -46,8 +46,8 @@ BESIDE_SIM = {
 class UpConfig:
     """Several nodes in one process, as bringup.launch.py starts them in several.
 
-    With `sim` among them the others follow its time and listen to its topics. Parameters of a node come after --ros-args, as
-    in -p render:rate_hz:=10.0, and win.
+    With `sim` among them the others follow its time and listen to its topics. Parameters of a node come after
+    --ros-args, as in -p render:rate_hz:=10.0, and win.
     """
 
     nodes: Annotated[
@@ -58,7 +58,7 @@ class UpConfig:
     model: Annotated[
         str,
         tyro.conf.arg(
-            help="what render shows; avoid compares its datum, and sim flies where it was trained, if that was simulated"
+            help="what render shows; avoid compares its datum, and sim flies where it was trained, if in a simulation"
         ),
     ] = ""
     preset: Annotated[str, tyro.conf.arg(help="consumer to publish for, one of config/presets")] = ""
@@ -75,9 +75,7 @@ def main(argv: list[str]) -> int:
         config = tyro.cli(UpConfig, args=own, prog="pose2rgbd up")
         names = _names(config)
         before, after = _together(config)
-        return run_nodes(
-            [_factory(name, _settings_of(name, config)) for name in names], [*before, *ros, *after]
-        )
+        return run_nodes([_factory(name, _settings_of(name, config)) for name in names], [*before, *ros, *after])
     _, settings_class = _node(command)
     program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
     chosen = tyro.cli(settings_class, args=own, prog=program)
@@ -98,7 +96,8 @@ def require_ros(what: str, way_out: str = "") -> None:
     except ImportError as error:
         raise UserError(
             f"{what} needs ROS 2 and this package's messages ({str(error).split(' (')[0]}); "
-            f"run `make setup` and source .venv/bin/activate, or build and source your workspace{way_out and ','}{way_out}"
+            "run `make setup` and source .venv/bin/activate, or build and source your "
+            f"workspace{way_out and ','}{way_out}"
         ) from error
 
 
@@ -184,7 +183,8 @@ def _settings_of(name: str, config: UpConfig) -> Any:
 
 
 def _together(config: UpConfig) -> tuple[list[str], list[str]]:
-    """ROS' arguments for nodes that run together: parameters, which go before the user's, and remappings, which go after.
+    """ROS' arguments for nodes that run together: parameters, which go before the user's, and remappings, which go
+    after.
 
     The last value of a parameter counts, and the first remapping that fits a name. UserError for an unknown preset.
     """

@@ -117,9 +117,7 @@ def choose(trained: list[Trained]) -> Trained:
         print("== the best model on the held-out frames that choose is served")
         for each in trained:
             kind = "served" if each is best else "collapsed" if each.collapsed else "beaten"
-            print(
-                f"   {each.name:<8} {kind:<10} error {each.error_share:.0%} of the mean image's  {each.figures}"
-            )
+            print(f"   {each.name:<8} {kind:<10} error {each.error_share:.0%} of the mean image's  {each.figures}")
     return best
 
 
@@ -133,15 +131,15 @@ def serve(chosen: Trained, link: Path) -> None:
 
 
 def calibrate_served(run_step: RunStep, dataset: Path, chosen: Trained) -> None:
-    """Bounds of depth and a guard for the served model, from the frames that choose; one line where there can be none."""
+    """Bounds of depth and a guard for the served model, from the frames that choose; one line where there can be
+    none.
+    """
 
     def job(begun: bool) -> None:
         from pose2rgbd_ros.evaluation.calibrate_depth import calibrate
 
         try:
-            print(
-                f"   {calibrate(chosen.folder / 'checkpoint', dataset, page=chosen.folder / 'report').line()}"
-            )
+            print(f"   {calibrate(chosen.folder / 'checkpoint', dataset, page=chosen.folder / 'report').line()}")
         except UserError as error:
             print(f"   not calibrated: {error}")
 
@@ -191,12 +189,7 @@ def _choice(dataset: Path, run: Path) -> dict[str, Any]:
 
     trained = load_checkpoint(run)
     if trained.provenance["frames"]["choose"] == 0:
-        return {
-            "frames": 0,
-            "error_share": float("nan"),
-            "collapsed": is_collapsed(trained.metrics),
-            "figures": "",
-        }
+        return {"frames": 0, "error_share": float("nan"), "collapsed": is_collapsed(trained.metrics), "figures": ""}
     measured = measure(run, dataset, split="choose")
     unit = "m" if measured.depth_unit == "m" else ""
     return {
@@ -226,29 +219,21 @@ class RunConfig:
     """
 
     sources: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="SOURCE", help="recordings of one place"),
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE", help="recordings of one place")
     ] = ()
     out: Annotated[Path | None, tyro.conf.arg(help="folder for everything (out/demo, or out/NAME)")] = None
     live_s: Annotated[float, tyro.conf.arg(help="seconds to fly with the live node; 0: do not")] = 20.0
     min_gain: Annotated[
-        float,
-        tyro.conf.arg(
-            help="fail unless each held-out error is this share below the mean image's (0.3: 30 %)"
-        ),
+        float, tyro.conf.arg(help="fail unless each held-out error is this share below the mean image's (0.3: 30 %)")
     ] = 0.0
     strict: Annotated[
-        bool,
-        tyro.conf.arg(help="warnings about the dataset are errors: stop with exit status 1, and keep it"),
+        bool, tyro.conf.arg(help="warnings about the dataset are errors: stop with exit status 1, and keep it")
     ] = False
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     photos: PhotoSettings = field(default_factory=PhotoSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
-    train: RunTraining = field(
-        default_factory=lambda: RunTraining(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
-    )
+    train: RunTraining = field(default_factory=lambda: RunTraining(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH))
 
 
 class Steps:
@@ -261,9 +246,7 @@ class Steps:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"cannot make the folder {out} ({error.strerror}); choose another --out"
-            ) from error
+            raise UserError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
         self._path = out / "steps.yaml"
         foreign = [name for name in MADE if (out / name).exists()]
         if foreign and not self._path.exists():
@@ -298,7 +281,9 @@ class Steps:
 
 
 def main(argv: list[str]) -> int:
-    """Run all steps; 1 when there are warnings and --strict, the node did not deliver, or the model is not good enough."""
+    """Run all steps; 1 when there are warnings and --strict, the node did not deliver, or the model is not good
+    enough.
+    """
     config = tyro.cli(RunConfig, args=argv, prog="pose2rgbd run")
     missing = [str(source) for source in config.sources if not source.exists()]
     if missing:
@@ -383,9 +368,7 @@ def _is_good(run: Path, min_gain: float) -> bool:
         return False
     poor = {name: gain for name, gain in report["better_than_mean_image"].items() if gain < min_gain}
     for name, gain in poor.items():
-        print(
-            f"  failed   {name} is {gain:.0%} below the mean image's, {min_gain:.0%} were asked for: train longer"
-        )
+        print(f"  failed   {name} is {gain:.0%} below the mean image's, {min_gain:.0%} were asked for: train longer")
     return not poor
 
 

@@ -15,9 +15,7 @@ from pose2rgbd_ros.synthesis.settings import InterpolateConfig, MoversConfig, Ro
 
 Runs = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
-    tyro.conf.arg(
-        help="checkpoints that show colour, or the run folders around them; shown beside each other"
-    ),
+    tyro.conf.arg(help="checkpoints that show colour, or the run folders around them; shown beside each other"),
 ]
 Folder = Annotated[Path, tyro.conf.arg(help="the dataset's folder")]
 Out = Annotated[Path, tyro.conf.arg(help="folder for the sheet, the videos and the table")]
@@ -40,9 +38,7 @@ class Interpolate:
     runs: Runs
     dataset: Folder
     out: Out
-    options: Annotated[InterpolateConfig, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=InterpolateConfig
-    )
+    options: Annotated[InterpolateConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=InterpolateConfig)
 
 
 @dataclasses.dataclass
@@ -58,12 +54,7 @@ class Movers:
 # What there is: its arguments, the module and function that do it, and a line about it.
 KINDS: dict[str, tuple[Any, str, str, str]] = {
     "route": (Route, "route", "synthesize_routes", "views along virtual routes: sheet with a map, videos"),
-    "interpolate": (
-        Interpolate,
-        "interpolate",
-        "interpolate",
-        "more frames: video, sheet, scores of left-out frames",
-    ),
+    "interpolate": (Interpolate, "interpolate", "interpolate", "more frames: video, sheet, scores of left-out frames"),
     "movers": (Movers, "movers", "remove_movers", "views without cars and people, scored inside their masks"),
 }
 
@@ -72,13 +63,14 @@ def usage() -> str:
     """The list of kinds."""
     rows = aligned((name, text) for name, (*_, text) in KINDS.items())
     return (
-        "usage: pose2rgbd synthesize WHAT [options]   "
-        f"(pose2rgbd synthesize WHAT --help tells its options)\n\n{rows}"
+        f"usage: pose2rgbd synthesize WHAT [options]   (pose2rgbd synthesize WHAT --help tells its options)\n\n{rows}"
     )
 
 
 def main(argv: list[str]) -> int:
-    """Do one kind, print its table and where the pictures are; 2 when there is no such kind. UserError for bad input."""
+    """Do one kind, print its table and where the pictures are; 2 when there is no such kind. UserError for bad
+    input.
+    """
     if argv and argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0

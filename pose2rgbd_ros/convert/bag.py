@@ -100,7 +100,8 @@ class Recording:
         """UserError when GPS positions do not belong into the map."""
         if unplaced:
             raise UserError(
-                f"{self._reader.path}: the dataset's place on Earth is unknown, so GPS positions cannot be added; choose "
+                f"{self._reader.path}: the dataset's place on Earth is unknown, so GPS positions cannot be added; "
+                "choose "
                 "another folder, or --position pose"
             )
         away_m = float(np.median(np.linalg.norm(track.body.position_m[:, :2], axis=1)))
@@ -157,9 +158,7 @@ class Recording:
             report.warn(warning)
         report.note_poses(track.problems)
         if len(track.body) > 1 and not np.ptp(track.body.position_m, axis=0).any():
-            report.warn(
-                f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic"
-            )
+            report.warn(f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic")
 
     def _require_known_depth_encoding(self) -> None:
         topic = self._topics.depth
@@ -219,11 +218,7 @@ class Recording:
         except UserError as error:
             self._report.reject(frame.stamp_ns, "image_unreadable", str(error))
             return
-        depth = (
-            None
-            if frame.depth is None
-            else functools.partial(decode.depth_sample, frame.depth, frame.stamp_ns)
-        )
+        depth = None if frame.depth is None else functools.partial(decode.depth_sample, frame.depth, frame.stamp_ns)
         sink.add(frame.stamp_ns, frame.T_map_cam, image, depth)
 
     def _meta(self, sample: ImageSample) -> DatasetMeta:
@@ -250,9 +245,7 @@ class Recording:
 
     def _camera(self, sample: ImageSample) -> Camera:
         try:
-            camera, note = camera_of_images(
-                sample.width, sample.height, self._first_pass.camera, self._config.fov_deg
-            )
+            camera, note = camera_of_images(sample.width, sample.height, self._first_pass.camera, self._config.fov_deg)
         except UserError as error:
             raise UserError(
                 f"{self._topics.camera_info} {error}; --camera-info-topic picks another topic, or none"
@@ -361,9 +354,7 @@ def _worth(first: BagPoses, given_ns: int) -> tuple[float, str]:
     after = np.searchsorted(track.stamps_ns, images_ns)
     inside = (after > 0) & (after < len(track))
     near = (
-        np.diff(track.stamps_ns)[np.clip(after - 1, 0, max(len(track) - 2, 0))] <= gap_ns
-        if len(track) > 1
-        else False
+        np.diff(track.stamps_ns)[np.clip(after - 1, 0, max(len(track) - 2, 0))] <= gap_ns if len(track) > 1 else False
     )
     share = float(np.mean(inside & near)) if len(images_ns) else 1.0
     if not np.ptp(track.position_m, axis=0).any():
@@ -414,9 +405,7 @@ _WAYS_OUT = {
 }
 
 
-def convert(
-    bags: Sequence[Path | str], out: Path | str, config: ConvertConfig | None = None
-) -> ConvertReport:
+def convert(bags: Sequence[Path | str], out: Path | str, config: ConvertConfig | None = None) -> ConvertReport:
     """Convert recordings of one place into the dataset `out`.
 
     Images that cannot become frames are counted by reason; the report is also written to `out`/convert_report.yaml.

@@ -201,8 +201,7 @@ class BagPoses:
         for pose in poses:
             stamp_ns = clocks.stamp_ns(name, pose.stamp_ns, received_ns)
             self.tree.add(
-                PoseSample(stamp_ns, pose.parent_frame, pose.child_frame, pose.position_m, pose.quat_xyzw),
-                static,
+                PoseSample(stamp_ns, pose.parent_frame, pose.child_frame, pose.position_m, pose.quat_xyzw), static
             )
         if not static:
             first, last = self.tf_received_ns or (received_ns, received_ns)
@@ -221,9 +220,7 @@ class BagPoses:
         if self.camera is None or not self.camera.is_calibrated:
             self.camera = camera
         elif camera != self.camera and camera.is_calibrated:
-            self.warn(
-                f"{self.topics.camera_info} changes during the recording; its first calibration is used"
-            )
+            self.warn(f"{self.topics.camera_info} changes during the recording; its first calibration is used")
 
     def track(self, bag: str, datum: Datum | None = None) -> CameraTrajectory:
         """The camera's way; GPS positions are about `datum`. UserError, naming the bag, when there is none."""

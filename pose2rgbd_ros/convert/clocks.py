@@ -1,7 +1,8 @@
 """Which clock stamps which topic: header stamps where the topics agree, corrected ones where their clocks differ.
 
 A clock that is set on the way shows as a step in how early a topic's stamps are by their reception. All topics are
-looked at together: what several show at the same time, by the same amount, is one clock, and is corrected by one number.
+looked at together: what several show at the same time, by the same amount, is one clock, and is corrected by one
+    number.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Correction:
 class StampCorrections:
     """Gives messages their stamps. Without corrections: the header's, or the reception's with `received`.
 
-    Corrections are by topic; of TF by topic and edge (bags.reader.edge_name). `unsure_ns` are times of reception in which
-    an image and the poses may have stamps of two clocks, and why; `strays_ns`, by the same names as the corrections,
-    those of single messages that are stamped unlike the ones before and after. Times of reception in `twice_ns` the
-    recorder's own clock passed twice: what was received then is left out. `warnings` tell all this in words.
-    `images_ns` are the stamps of the images.
+    Corrections are by topic; of TF by topic and edge (bags.reader.edge_name). `unsure_ns` are times of reception in
+    which an image and the poses may have stamps of two clocks, and why; `strays_ns`, by the same names as the
+    corrections, those of single messages that are stamped unlike the ones before and after. Times of reception in
+    `twice_ns` the recorder's own clock passed twice: what was received then is left out. `warnings` tell all this in
+    words. `images_ns` are the stamps of the images.
     """
 
     received: bool = False
@@ -85,7 +86,9 @@ class StampCorrections:
         return stamp_ns + correction.shift_ns(received_ns) if correction else stamp_ns
 
     def apart(self, image_topic: str, pose_topic: str | None) -> bool:
-        """Whether images and poses are corrected each by numbers of its own, which are as good as the reception is regular."""
+        """Whether images and poses are corrected each by numbers of its own, which are as good as the reception is
+        regular.
+        """
         ours = self.corrections.get(image_topic)
         edges = [name for name in self.corrections if pose_topic and name.startswith(f"{pose_topic} (")]
         theirs = [self.corrections.get(name) for name in edges or [pose_topic or ""]]
@@ -132,7 +135,8 @@ class _Step:
 
 @dataclass
 class _Setting:
-    """A clock that was set: between two times of reception, by what the topics on it show, each before its message `at`.
+    """A clock that was set: between two times of reception, by what the topics on it show, each before its message
+    `at`.
 
     `doubtful`: another topic shows about as much at that time, on the same clock or on another.
     """
@@ -163,15 +167,14 @@ def find_clocks(
     Stamps that jump are joined first. The corrections come from medians of header minus reception, so that they hold
     none of the jitter of reception. `others` are topics whose messages begin with a header, or TF.
     """
-    clocks = StampCorrections(
-        received=stamps == "received", twice_ns=_passed_twice(reader, [image_topic, *others])
-    )
+    clocks = StampCorrections(received=stamps == "received", twice_ns=_passed_twice(reader, [image_topic, *others]))
     for first_ns, last_ns in clocks.twice_ns:
         why = f"the recorder's own clock was set back by {(last_ns - first_ns) / SECOND_NS:.3f} s then"
         around_ns = max(STRAY_NS // 2, reach_ns)
         clocks.unsure_ns.append((first_ns - around_ns, last_ns + around_ns, why))
         clocks.warnings.append(
-            f"the recorder's own clock was set back by about {(last_ns - first_ns) / SECOND_NS:.3f} s while it recorded: what "
+            f"the recorder's own clock was set back by about {(last_ns - first_ns) / SECOND_NS:.3f} s while it "
+            "recorded: what "
             f"it received at times that came twice is left out ({TIME_JUMP})"
         )
     if clocks.received:
@@ -200,8 +203,9 @@ def find_clocks(
 def _passed_twice(reader: BagReader, topics: list[str]) -> list[tuple[int, int]]:
     """Times of reception that the recorder's clock passed twice, since it was set back: the first and last of each.
 
-    There a topic's next message is written too soon after its last, or before it, and earlier than what was written just
-    before by others. Messages that were merely written out of order keep the distance from the last of their topic.
+    There a topic's next message is written too soon after its last, or before it, and earlier than what was written
+    just before by others. Messages that were merely written out of order keep the distance from the last of their
+    topic.
     """
     written = reader.in_storage_order(topics)
     if not written:
@@ -305,7 +309,8 @@ def _own_steps(name: str, log: StampLog, clocks: StampCorrections) -> list[_Step
             if strays:
                 clocks.strays_ns[name] = strays
                 clocks.warnings.append(
-                    f"{len(strays)} of {len(log.header_ns)} messages of {name} left out: stamped unlike those before and after"
+                    f"{len(strays)} of {len(log.header_ns)} messages of {name} left out: stamped unlike those before "
+                    "and after"
                 )
             return found
         begins = [at for at in begins if at not in gone]
@@ -330,9 +335,7 @@ def _settings(logs: dict[str, StampLog], clocks: StampCorrections) -> list[_Sett
     """The times at which clocks were set, with all topics that show it, in order of reception."""
     steps = {name: _own_steps(name, log, clocks) for name, log in logs.items()}
     found: list[_Setting] = []
-    for step in sorted(
-        itertools.chain(*steps.values()), key=lambda it: (not it.sure, -len(logs[it.name].header_ns))
-    ):
+    for step in sorted(itertools.chain(*steps.values()), key=lambda it: (not it.sure, -len(logs[it.name].header_ns))):
         received = logs[step.name].received_ns
         after_ns, until_ns = int(received[step.at - 1]), int(received[step.at])
         for known in found:
@@ -358,9 +361,7 @@ def _settings(logs: dict[str, StampLog], clocks: StampCorrections) -> list[_Sett
     return found
 
 
-def _look_again(
-    setting: _Setting, name: str, log: StampLog, own: list[_Step], logs: dict[str, StampLog]
-) -> None:
+def _look_again(setting: _Setting, name: str, log: StampLog, own: list[_Step], logs: dict[str, StampLog]) -> None:
     """Whether a topic that alone shows no step is on the clock that was set, knowing when and by how much it was."""
     received, by_ns = log.received_ns, setting.by_ns
     first = int(np.searchsorted(received, setting.after_ns - STRAY_NS // 2))
@@ -415,10 +416,7 @@ def _joined(
     That part is the one in which the clocks go with that of the images, of several the one with the most images.
     """
     counts = _images_between(logs, settings, image_topic)
-    tried = [
-        {name: _straight(name, log, settings, kept) for name, log in logs.items()}
-        for kept in range(len(counts))
-    ]
+    tried = [{name: _straight(name, log, settings, kept) for name, log in logs.items()} for kept in range(len(counts))]
 
     def apart(kept: int) -> tuple[int, int]:
         straight = {name: log for name, (log, _) in tried[kept].items()}
@@ -442,10 +440,10 @@ def _joined(
     return {name: log for name, (log, _) in tried[kept].items()}
 
 
-def _straight(
-    name: str, log: StampLog, settings: list[_Setting], kept: int
-) -> tuple[StampLog, Correction | None]:
-    """The stamps of one topic as its clock would have gone on that ran after `kept` of the settings; and what to add."""
+def _straight(name: str, log: StampLog, settings: list[_Setting], kept: int) -> tuple[StampLog, Correction | None]:
+    """The stamps of one topic as its clock would have gone on that ran after `kept` of the settings; and what to
+    add.
+    """
     own = sorted((it.steps[name].at, i, it.by_ns) for i, it in enumerate(settings) if name in it.steps)
     if not own:
         return log, None
@@ -461,9 +459,7 @@ def _images_between(logs: dict[str, StampLog], settings: list[_Setting], image_t
     """How many images came before, between and after the settings (all 0 where there is no image)."""
     received_ns = logs[image_topic].received_ns if image_topic in logs else np.zeros(0, np.int64)
     ends = [
-        it.steps[image_topic].at
-        if image_topic in it.steps
-        else int(np.searchsorted(received_ns, it.until_ns))
+        it.steps[image_topic].at if image_topic in it.steps else int(np.searchsorted(received_ns, it.until_ns))
         for it in settings
     ]
     return [last - first for first, last in itertools.pairwise([0, *ends, len(received_ns)])]
@@ -492,22 +488,23 @@ def _tell_unsure(
             after_ns, until_ns = until_ns, after_ns
         clocks.unsure_ns.append((0, after_ns, why) if earlier else (until_ns, 2**63 - 1, why))
         clocks.warnings.append(
-            f"{why}: images {'before' if earlier else 'after'} that are left out ({TIME_JUMP}); --stamps received uses the "
+            f"{why}: images {'before' if earlier else 'after'} that are left out ({TIME_JUMP}); --stamps received "
+            "uses the "
             "recorder's clock"
         )
 
 
 def _apart_before(setting: _Setting, logs: dict[str, StampLog], images: StampLog) -> bool:
-    """Whether clocks differ more before than after the setting; where that does not show, which side has fewer images."""
+    """Whether clocks differ more before than after the setting; where that does not show, which side has fewer
+    images.
+    """
     step = max(setting.steps.values(), key=lambda it: len(logs[it.name].header_ns))
     log, at = logs[step.name], step.at
     others = [logs[name] for name in logs if name not in setting.steps]
     for other in sorted(others, key=lambda it: -len(it.header_ns)):
         middle = int(np.searchsorted(other.received_ns, setting.until_ns))
         if 0 < middle < len(other.received_ns) and 0 < at < len(log.received_ns):
-            before = log.level_ns(max(0, at - NEIGHBOURS), at) - other.level_ns(
-                max(0, middle - NEIGHBOURS), middle
-            )
+            before = log.level_ns(max(0, at - NEIGHBOURS), at) - other.level_ns(max(0, middle - NEIGHBOURS), middle)
             behind = log.level_ns(at, at + NEIGHBOURS) - other.level_ns(middle, middle + NEIGHBOURS)
             return abs(before) > abs(behind)
     before = int(np.searchsorted(images.received_ns, setting.until_ns))

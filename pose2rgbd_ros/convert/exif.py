@@ -90,9 +90,7 @@ class Lens:
     plane_unit: int = (
         2  # FocalPlaneResolutionUnit: 2 inch (where none is written), 3 cm, 4 mm, 5 um; others say nothing
     )
-    focal_original_px: float | None = (
-        None  # DJI's CalibratedFocalLength, Pix4D's PerspectiveFocalLength in pixels
-    )
+    focal_original_px: float | None = None  # DJI's CalibratedFocalLength, Pix4D's PerspectiveFocalLength in pixels
     original_width: int = 0
     fisheye: bool = False
 
@@ -223,9 +221,7 @@ def _camera_angles(xmp: dict[str, str]) -> tuple[Angles | None, str]:
 
 
 def _sensefly_angles(xmp: dict[str, str]) -> Angles | None:
-    heading, pitch, roll = (
-        _number(xmp.get(f"sensefly:{name}")) for name in ("Heading", "PitchAngle", "RollAngle")
-    )
+    heading, pitch, roll = (_number(xmp.get(f"sensefly:{name}")) for name in ("Heading", "PitchAngle", "RollAngle"))
     if heading is None or pitch is None:
         return None
     return heading, pitch, roll or 0.0
@@ -294,9 +290,7 @@ def _lens(details: dict[int, Any], xmp: dict[str, str], stored_width: int, store
         number = _number(value)
         return number if number is not None and number > 0 else None
 
-    width, height = (
-        int(positive(details.get(tag)) or 0) for tag in (Base.ExifImageWidth, Base.ExifImageHeight)
-    )
+    width, height = (int(positive(details.get(tag)) or 0) for tag in (Base.ExifImageWidth, Base.ExifImageHeight))
     if height and (width > height) != (stored_width > stored_height) and stored_width != stored_height:
         width = height  # turned upright since
     unit = _number(details.get(Base.FocalPlaneResolutionUnit))

@@ -46,9 +46,7 @@ def measure_bag(
     gyro_ns, gyro = array("q"), array("d")
     wanted = [topic for topic in (topics.image, gyro_topic) if topic]
     total = sum(reader.topics[topic].count for topic in wanted)
-    with tqdm(
-        total=total, desc=f"{reader.path.name} flow", unit="message", leave=False, disable=None
-    ) as progress:
+    with tqdm(total=total, desc=f"{reader.path.name} flow", unit="message", leave=False, disable=None) as progress:
         for topic, received_ns, message in reader.messages(wanted):
             progress.update()
             stamp_ns = clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
@@ -92,7 +90,9 @@ _SURE_SIGMAS, _LEAST_OFF_S = 3.0, 0.05  # an offset of that much that is not app
 
 @dataclass(frozen=True, eq=False)
 class ImageTimeOffset:
-    """`given_ns` is added to every stamp, and what was found and is `applied`; `doubtful` where poses may be of other times."""
+    """`given_ns` is added to every stamp, and what was found and is `applied`; `doubtful` where poses may be of other
+    times.
+    """
 
     given_ns: int = 0
     found: Alignment | None = None
@@ -113,12 +113,7 @@ class ImageTimeOffset:
 
 
 def find_image_clock(
-    reader: BagReader,
-    topics: TopicChoice,
-    clocks: StampCorrections,
-    track: CameraTrajectory,
-    sync: Sync,
-    given_ns: int,
+    reader: BagReader, topics: TopicChoice, clocks: StampCorrections, track: CameraTrajectory, sync: Sync, given_ns: int
 ) -> ImageTimeOffset:
     """Estimate the offset as `sync` says; with "auto" only where the clocks look as if they differed."""
     if sync == "none":

@@ -43,7 +43,8 @@ _TOLERANCE = 0.01
 @dataclass(frozen=True, eq=False)
 class Match:
     """Photos `i` and `j` show the same ground. Where each one's middle lies in the other, (2,) in image widths from
-    the middle, x right and y down; `turn_rad`: the direction to the right of j, seen in i, clockwise; `scale`: lengths in i
+    the middle, x right and y down; `turn_rad`: the direction to the right of j, seen in i, clockwise; `scale`:
+    lengths in i
     over those in j of the same ground, which is the height of j over that of i."""
 
     i: int
@@ -66,8 +67,7 @@ def match_neighbours(paths: Sequence[Path], position_m: Float64, usable: AnyArra
     if len(usable) < 2:
         return []
     features = {
-        int(i): _features(paths[i])
-        for i in tqdm(usable, desc="yaw check", unit="photo", leave=False, disable=None)
+        int(i): _features(paths[i]) for i in tqdm(usable, desc="yaw check", unit="photo", leave=False, disable=None)
     }
     found = []
     for i, j in _pairs(position_m, usable):
@@ -163,8 +163,7 @@ def datum_of(photos: Sequence[Photo], altitude: str) -> Datum | None:
         if photo.altitude_m is not None
     ]
     latitude, longitude = (
-        float(np.median([getattr(photo, name) for photo in placed]))
-        for name in ("latitude_deg", "longitude_deg")
+        float(np.median([getattr(photo, name) for photo in placed])) for name in ("latitude_deg", "longitude_deg")
     )
     return Datum(latitude, longitude, float(np.median(up)) if up and altitude != "none" else 0.0)
 
@@ -182,9 +181,7 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
     if altitude == "relative":
         above = numbers("relative_altitude_m")
         if np.isnan(above).all():
-            raise UserError(
-                "no photo tells its height above take-off (RelativeAltitude); --altitude fix uses GPS"
-            )
+            raise UserError("no photo tells its height above take-off (RelativeAltitude); --altitude fix uses GPS")
         position[:, 2] = above
         return position, "takeoff", "GPS; heights count from take-off"
     if altitude == "none" or np.isnan(height).all():
@@ -200,8 +197,8 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
 def pitch_zero(photos: Sequence[Photo]) -> tuple[str, str]:
     """Where the cameras of photos look at pitch 0, "horizon" or "nadir", by their tags; and in words why.
 
-    Pix4D, whose tags `Camera:` are, counts from straight down; some makers fill these tags counting from the horizon, as
-    DJI and Parrot do in their own. Values that would look far back, or up into the sky, say so themselves.
+    Pix4D, whose tags `Camera:` are, counts from straight down; some makers fill these tags counting from the horizon,
+    as DJI and Parrot do in their own. Values that would look far back, or up into the sky, say so themselves.
     """
     with_angles = [photo for photo in photos if photo.camera is not None]
     pitch_deg = float(np.median([photo.camera[1] for photo in with_angles if photo.camera]))
@@ -259,18 +256,13 @@ def poses(photos: Sequence[Photo], datum: Datum, settings: PoseSettings, zero: s
 
 def source_of(photos: Sequence[Photo], wanted: str) -> str:
     """The first kind of angles that most photos have; what is asked for must be there."""
-    has = {
-        name: sum(getattr(photo, name) is not None for photo in photos)
-        for name in ("gimbal", "camera", "body")
-    }
+    has = {name: sum(getattr(photo, name) is not None for photo in photos) for name in ("gimbal", "camera", "body")}
     if wanted == "course":
         return "course"
     if wanted == "gimbal" and not has["gimbal"] and not has["camera"]:
         raise UserError("no photo tells the angles of its gimbal; --orientation course does without")
     if wanted not in ("auto", "gimbal"):
-        raise UserError(
-            f"--orientation {wanted} is not for photographs; choose auto, {' or '.join(ORIENTATIONS)}"
-        )
+        raise UserError(f"--orientation {wanted} is not for photographs; choose auto, {' or '.join(ORIENTATIONS)}")
     best = max(has, key=lambda name: has[name])  # ties: the first
     return best if has[best] else "course"
 
@@ -315,9 +307,7 @@ def from_file(path: Path, photos: Sequence[Photo]) -> PhotoPoses:
     names = Counter(photo.path.name for photo in photos)
     shared = next((name for name, count in names.items() if count > 1 and name in found), None)
     if shared is not None:
-        raise UserError(
-            f"{path} names {shared}, but {names[shared]} photos have this name; convert folder by folder"
-        )
+        raise UserError(f"{path} names {shared}, but {names[shared]} photos have this name; convert folder by folder")
     T = np.stack([found.get(photo.path.name, np.full((4, 4), np.nan)) for photo in photos])
     if not np.isfinite(T).any():
         raise UserError(
@@ -368,7 +358,8 @@ _HALF_TURN: Float64 = np.diag([-1.0, -1.0, 1.0, 1.0])
 class YawCheck:
     """`error_deg` (N,): how far the pixels are turned, clockwise in the image, against the recorded orientation; the
     median over the photo's pairs, NaN where there is none. `turned` (N,): the photos stored half a turn around.
-    `drift_m`: by how much recorded heights change that by the pictures do not, over `drift_s` seconds; `height_m`: above
+    `drift_m`: by how much recorded heights change that by the pictures do not, over `drift_s` seconds; `height_m`:
+    above
     ground, by the pictures; 0 where nothing tells."""
 
     error_deg: Float64
@@ -406,8 +397,9 @@ def check_yaw(
 def look_down(paths: Sequence[Path], T_map_cam: Float64) -> bool | None:
     """Whether photos show the ground from above, as poses (N, 4, 4) that look down say; None where nothing tells.
 
-    Photos taken one ahead of the other tell: on those that look down the ground moves along the image's height, on those
-    that look ahead it grows about the middle. Half turns do not matter. Those taken beside each other look alike either way.
+    Photos taken one ahead of the other tell: on those that look down the ground moves along the image's height, on
+        those that look ahead it grows about the middle. Half turns do not matter. Those taken beside each other look
+        alike either way.
     """
     usable = np.flatnonzero(-T_map_cam[:, 2, 2] > _LARGEST_TILT)
     votes = []
@@ -436,10 +428,7 @@ def judge(matches: Sequence[Match], T_map_cam: Float64, camera: Camera) -> YawCh
     height_m = _height_above_ground(matches, T_map_cam, focal)
     votes: list[list[complex]] = [[] for _ in T_map_cam]
     for match in matches:
-        for here, there, seen in (
-            (match.i, match.j, match.j_in_i),
-            (match.j, match.i, match.i_in_j),
-        ):
+        for here, there, seen in ((match.i, match.j, match.j_in_i), (match.j, match.i, match.i_in_j)):
             expected = focal * _middle_of(T_map_cam[there], T_map_cam[here], height_m)
             votes[here].append(_vote(seen, expected))
     sign = _relative_signs(matches, T_map_cam)
@@ -457,9 +446,7 @@ def judge(matches: Sequence[Match], T_map_cam: Float64, camera: Camera) -> YawCh
     return YawCheck(np.array(error), (sign[:, 0] < 0) & opposite)
 
 
-def height_drift(
-    matches: Sequence[Match], up_m: Float64, stamps_ns: Int64, height_m: float
-) -> tuple[float, float]:
+def height_drift(matches: Sequence[Match], up_m: Float64, stamps_ns: Int64, height_m: float) -> tuple[float, float]:
     """By how many metres heights `up_m` (N,) change that the photos do not show, and over how many seconds.
 
     The scale of a match is the ratio of the two heights above ground that both photos see, so hills do not matter. The

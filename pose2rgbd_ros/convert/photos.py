@@ -94,9 +94,7 @@ def camera_of(
     """
     same = np.zeros(len(photos), dtype=bool)
     fisheye = sum(photo.lens.fisheye for photo in photos)
-    warnings = (
-        [f"{counted(fisheye, 'photo')} of a fisheye lens; its distortion is not modelled"] if fisheye else []
-    )
+    warnings = [f"{counted(fisheye, 'photo')} of a fisheye lens; its distortion is not modelled"] if fisheye else []
     if fov_deg:
         how = f"field of view as given, {fov_deg:g} degrees"
         return PhotoCamera(Camera.from_fov(width, height, fov_deg), how, warnings, same)
@@ -112,10 +110,7 @@ def camera_of(
         how = "the photos do not tell their focal length: uncalibrated; --fov-deg gives its field of view"
         return PhotoCamera(Camera(width, height, 0.0, 0.0, 0.0, 0.0), how, warnings, same)
     usual = known[len(known) // 2]
-    other = [
-        item is not None and abs(item.per_width / usual.per_width - 1) > SAME_FOCAL_LENGTH
-        for item, _ in chosen
-    ]
+    other = [item is not None and abs(item.per_width / usual.per_width - 1) > SAME_FOCAL_LENGTH for item, _ in chosen]
     focal = usual.per_width * width
     camera = Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
     how = f"focal length {focal:.1f} px of {width}: {usual.source}"
@@ -221,9 +216,7 @@ def convert_photos(
     if config.body_to_camera != "auto":
         camera_pose.parse_mount(config.body_to_camera)
     sets = photo_sets(sources)
-    report = ConvertReport(
-        str(out), {**settings.to_yaml_dict(config), "photos": settings.to_yaml_dict(options)}
-    )
+    report = ConvertReport(str(out), {**settings.to_yaml_dict(config), "photos": settings.to_yaml_dict(options)})
     target = Target(Path(out), config)
     with target.closing(report):
         for source, paths in sets.items():
@@ -319,9 +312,7 @@ class _PhotoSet:
         """The photos with stamps of their own; those of one second are spread over it, in order of their numbers."""
         timed = [photo for photo in photos if photo.stamp_ns is not None]
         if not timed and photos:
-            self._report.note(
-                "no photo tells when it was taken; they are stamped a second apart, by their numbers"
-            )
+            self._report.note("no photo tells when it was taken; they are stamped a second apart, by their numbers")
             return [(photo, i * _SECOND) for i, photo in enumerate(photos)]
         for photo in photos:
             if photo.stamp_ns is None:
@@ -376,7 +367,8 @@ class _PhotoSet:
         datum = datum or photos_poses.datum_of(photos, config.altitude)
         if datum is None:
             raise UserError(
-                f"{self._source}: none of {counted(len(photos), 'photo')} has a GPS position; --photos.poses gives their poses"
+                f"{self._source}: none of {counted(len(photos), 'photo')} has a GPS position; --photos.poses gives "
+                "their poses"
             )
         zero, why = self._pitch_zero(photos, datum)
         poses = photos_poses.poses(photos, datum, config, zero)
@@ -390,9 +382,7 @@ class _PhotoSet:
         of_camera = photos_poses.source_of(photos, self._config.orientation) == "camera"
         if self._options.pitch_zero != "auto":
             if not of_camera:
-                self._report.note(
-                    "--photos.pitch-zero is of angles of the camera; these photos' poses have none"
-                )
+                self._report.note("--photos.pitch-zero is of angles of the camera; these photos' poses have none")
             return self._options.pitch_zero, "as given"
         if not of_camera:
             return "horizon", ""
@@ -407,7 +397,8 @@ class _PhotoSet:
         zero = "nadir" if down else "horizon"
         shown = "show the ground from above" if down else "do not show the ground from above"
         self._report.warn(
-            f"by their tags pitch 0 is the {'horizon' if down else 'nadir'} ({why}), but the pictures {shown}: it is taken "
+            f"by their tags pitch 0 is the {'horizon' if down else 'nadir'} ({why}), but the pictures {shown}: it is "
+            "taken "
             f"as the {zero}; --photos.pitch-zero says otherwise"
         )
         return zero, "by the pictures"
@@ -425,8 +416,10 @@ class _PhotoSet:
             return poses.T_map_cam
         if check.drift_m > max(_LEAST_DRIFT_M, _DRIFT_OF_HEIGHT * check.height_m):
             self._report.warn(
-                f"heights drift: they change by {check.drift_m:.0f} m within {check.drift_s:.0f} s, which the pictures, some "
-                f"{check.height_m:.0f} m above ground, do not show; --altitude relative or none, or --photos.poses does "
+                f"heights drift: they change by {check.drift_m:.0f} m within {check.drift_s:.0f} s, which the "
+                "pictures, some "
+                f"{check.height_m:.0f} m above ground, do not show; --altitude relative or none, or --photos.poses "
+                "does "
                 "without them"
             )
         return self._with_yaw(photos, poses, check)
@@ -436,9 +429,7 @@ class _PhotoSet:
         recorded = poses.source not in ("course", "file")
         fix = self._options.yaw_check == "fix" and recorded
         turned = [photo for photo, is_turned in zip(photos, check.turned, strict=True) if is_turned]
-        text = (
-            f"yaw check: {check.checked} of {counted(len(photos), 'photo')} compared with those beside them; "
-        )
+        text = f"yaw check: {check.checked} of {counted(len(photos), 'photo')} compared with those beside them; "
         if turned and recorded:
             done = "turned by 180 degrees" if fix else "left as recorded"
             text += (
@@ -449,7 +440,8 @@ class _PhotoSet:
             course = "the course over ground, which is no record of how the camera was held"
             self._report.warn(
                 f"the pixels of {counted(len(turned), 'photo')} seem turned by some 180 degrees against "
-                f"{course if poses.source == 'course' else 'the poses of the file'} ({_names(turned)}); their poses were left"
+                f"{course if poses.source == 'course' else 'the poses of the file'} ({_names(turned)}); their poses "
+                "were left"
             )
         error_deg = np.where(check.turned & fix, (check.error_deg + 360.0) % 360.0 - 180.0, check.error_deg)
         median_deg = float(np.nanmedian(np.abs(error_deg)))
@@ -532,7 +524,8 @@ def _all_alike(error_deg: Float64) -> str:
     if abs(mean) < _ALIKE:
         return ""
     return (
-        f"; most are turned by some {np.degrees(np.angle(mean)):+.0f} degrees (clockwise in the image), as a camera is that "
+        f"; most are turned by some {np.degrees(np.angle(mean)):+.0f} degrees (clockwise in the image), as a camera "
+        "is that "
         "sits turned on the aircraft: --body-to-camera says how"
     )
 

@@ -44,9 +44,7 @@ class RejectTable:
         path = folder / REJECTS
         temporary = path.with_name(f".{path.name}.tmp")
         self._rows.seek(0)
-        resolved = functools.cache(
-            lambda name: Path(name).resolve()
-        )  # it may have been named by another path
+        resolved = functools.cache(lambda name: Path(name).resolve())  # it may have been named by another path
         with temporary.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(COLUMNS)
@@ -71,8 +69,9 @@ def _rows_of(path: Path) -> Iterator[list[str]]:
 
 
 REPORT = "convert_report.yaml"
-# What poses are left out for that shows a fault of the recording, so that those beside them may be wrong too. Others are
-# usual: TF says everything twice, a log begins before the receiver has a fix, and messages that come late are sorted in.
+# What poses are left out for that shows a fault of the recording, so that those beside them may be wrong too. Others
+# are usual: TF says everything twice, a log begins before the receiver has a fix, and messages that come late are
+# sorted in.
 _FAULTS = ("non_finite_pose", "time_jump", "bad_frames", "unreadable_row", "wrong_time")
 # Runs of rejected images that the report lists; rejects.csv has them all.
 _MOST_RUNS = 1000

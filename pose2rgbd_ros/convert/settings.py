@@ -42,7 +42,8 @@ class ConvertConfig(PoseSettings, FilterConfig):
     )
     sync: Sync = setting(
         "auto",
-        "estimate the offset of the image stamps from the pictures' motion and apply it: auto (only where the clocks look "
+        "estimate the offset of the image stamps from the pictures' motion and apply it: auto (only where the clocks "
+        "look "
         "as if they differed), apply (where it can be observed), check (only tell), none",
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
@@ -57,9 +58,7 @@ class ConvertConfig(PoseSettings, FilterConfig):
         "png", "how uncompressed images are stored; JPEG and PNG are kept as recorded"
     )
     jpeg_quality: int = setting(95, "quality of images that are encoded as JPEG, 1 to 100", ge=1, le=100)
-    fix_topic: str = setting(
-        "auto", "GPS (NavSatFix) that tells where the poses' origin lies on Earth; none: unknown"
-    )
+    fix_topic: str = setting("auto", "GPS (NavSatFix) that tells where the poses' origin lies on Earth; none: unknown")
     datum: tuple[float, float, float] | None = setting(
         None,
         "latitude, longitude (degrees) and ellipsoid altitude (m) of the map's origin; not given: of the first "
@@ -86,11 +85,13 @@ class PhotoSettings:
     )
     yaw_check: YawCheck = setting(
         "fix",
-        "photos whose pixels show them turned by 180 degrees against their recorded yaw: fix (turn the pose), warn, off",
+        "photos whose pixels show them turned by 180 degrees against their recorded yaw: fix (turn the pose), warn, "
+        "off",
     )
     pitch_zero: PitchZero = setting(
         "auto",
-        "where a camera of XMP Camera:Pitch 0 looks (Pix4D's tags, Parrot's): horizon, nadir, or auto: by the make, the "
+        "where a camera of XMP Camera:Pitch 0 looks (Pix4D's tags, Parrot's): horizon, nadir, or auto: by the make, "
+        "the "
         "tags, their values and the pictures",
     )
     sensor_width_mm: float = setting(
@@ -115,7 +116,5 @@ class VideoSettings:
     end_s: float = setting(0.0, "seconds into the video at which to end; 0: its end", ge=0, le=86_400)
     max_rate_hz: float = setting(0.0, "most frames per second; 0: all", ge=0)
     keyframes: bool = setting(False, "take key frames only: faster, and the sharpest frames of the file")
-    image_height: int = setting(
-        0, "make frames this high, keeping their aspect; 0: as they are", ge=0, le=8192
-    )
+    image_height: int = setting(0, "make frames this high, keeping their aspect; 0: as they are", ge=0, le=8192)
     images: Literal["jpeg", "png"] = setting("jpeg", "how frames are stored (jpeg_quality: how well)")

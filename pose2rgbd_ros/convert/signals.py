@@ -17,9 +17,9 @@ from pose2rgbd_ros.errors import UserError
 
 # What is no recording and no dataset, and what to do with it.
 _OTHER = {
-    VIDEO: "a video; `pose2rgbd convert VIDEO LOG OUT` makes a dataset of it and its log, and finds how their clocks lie "
-    "(--video.clock flow: by the motion of the picture); sync takes that dataset, too",
-    PHOTOS: "photographs; `pose2rgbd convert PHOTOS OUT` makes a dataset of them, each with the pose that it tells itself (EXIF)",
+    VIDEO: "a video; `pose2rgbd convert VIDEO LOG OUT` makes a dataset of it and its log, and finds how their "
+    "clocks lie (--video.clock flow: by the motion of the picture); sync takes that dataset, too",
+    PHOTOS: "photographs; `pose2rgbd convert PHOTOS OUT` makes a dataset of them, each with the pose of its EXIF tags",
     LOG: "a flight log; name it beside its video: `pose2rgbd convert VIDEO LOG OUT` finds how their clocks lie",
 }
 

@@ -45,7 +45,8 @@ class Target:
         count = len(read_associations(self.out))
         if count:
             raise UserError(
-                f"{self.out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds to it, "
+                f"{self.out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds "
+                "to it, "
                 "or choose another folder"
             )
 
@@ -103,13 +104,15 @@ class Target:
         if sum(lost.values()) > _MOST_LOST * images:
             reason = max(lost, key=lambda name: lost[name])
             report.bags[-1].warn(
-                f"{sum(lost.values())} of {counted(images, 'image')} gave no frame, most of them for {reason}: see {REJECTS}"
+                f"{sum(lost.values())} of {counted(images, 'image')} gave no frame, most of them for {reason}: see "
+                f"{REJECTS}"
             )
 
     def _tell_too_far(self, pixels: int, report: ConvertReport) -> None:
         if pixels:
             report.bags[-1].warn(
-                f"{counted(pixels, 'depth pixel')} beyond the reach of --depth-format {self.config.depth_format} stored "
+                f"{counted(pixels, 'depth pixel')} beyond the reach of --depth-format {self.config.depth_format} "
+                "stored "
                 "as unknown; auto loses none"
             )
 

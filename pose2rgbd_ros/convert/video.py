@@ -54,7 +54,8 @@ _FROM = {
 
 @dataclass(frozen=True, eq=False)
 class VideoClock:
-    """`zero_ns`: stamp of the video's first frame. `offset_ns` of an image stamp: what to add to it to look up its pose.
+    """`zero_ns`: stamp of the video's first frame. `offset_ns` of an image stamp: what to add to it to look up its
+    pose.
     `how` in words; `doubtful` where that may be off by a second."""
 
     zero_ns: int
@@ -78,28 +79,20 @@ def clock_of(
         if begun is None:
             if options.clock == "auto":
                 return VideoClock(
-                    int(log.stamps_ns[0]),
-                    lambda _: extra_ns,
-                    "offset as given, from the beginning of the log",
+                    int(log.stamps_ns[0]), lambda _: extra_ns, "offset as given, from the beginning of the log"
                 )
             raise UserError(_no_creation(video, log))
-        return VideoClock(
-            begun, lambda _: extra_ns, "the file's creation time, taken as UTC, and the offset as given"
-        )
+        return VideoClock(begun, lambda _: extra_ns, "the file's creation time, taken as UTC, and the offset as given")
     told = _recording(video, log) if options.clock == "auto" else None
     if told is not None:
         return VideoClock(told, lambda _: extra_ns, "the log says when the video was begun")
     return _by_flow(video, log, position_m, options, begun, extra_ns)
 
 
-def _riding(
-    video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, extra_ns: int
-) -> VideoClock:
+def _riding(video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, extra_ns: int) -> VideoClock:
     """The clock of a log on the video's own time; by flow, when asked, how late its positions are."""
     if options.clock in ("creation", "log"):
-        raise UserError(
-            f"{log.name} has the video's own time; --video.clock {options.clock} means nothing for it"
-        )
+        raise UserError(f"{log.name} has the video's own time; --video.clock {options.clock} means nothing for it")
     zero_ns = log.utc_at_zero_ns or video.creation_ns or 0
     if options.clock == "auto":
         return VideoClock(zero_ns, lambda _: extra_ns, "the log has the video's own time")
@@ -108,12 +101,7 @@ def _riding(
 
 
 def _by_flow(
-    video: VideoFile,
-    log: FlightLog,
-    position_m: Float64,
-    options: VideoSettings,
-    begun: int | None,
-    extra_ns: int,
+    video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, begun: int | None, extra_ns: int
 ) -> VideoClock:
     inside = begun is not None and _overlaps(begun, video, log)
     zero_ns = begun if inside and begun is not None else int(log.stamps_ns[0])
@@ -144,7 +132,8 @@ def _by_flow(
             doubtful=True,
         )
     raise UserError(
-        f"{video.path}: when it was taken cannot be told from its pictures ({found.why}){_difference(begun, video, log)}; "
+        f"{video.path}: when it was taken cannot be told from its pictures "
+        f"({found.why}){_difference(begun, video, log)}; "
         "--video.clock creation takes the file's creation time, --video.clock log lets both begin together, and "
         "--image-time-offset-s adds to either"
     )
@@ -168,9 +157,7 @@ def _motion(log: FlightLog, position_m: Float64) -> MotionSignal:
 def _recording(video: VideoFile, log: FlightLog) -> int | None:
     """Begin of the one recording in the log that is as long as the video."""
     length_ns = video.duration_s * SECOND
-    same = [
-        begin for begin, end in log.recordings_ns if abs(end - begin - length_ns) <= _SAME_LENGTH_S * SECOND
-    ]
+    same = [begin for begin, end in log.recordings_ns if abs(end - begin - length_ns) <= _SAME_LENGTH_S * SECOND]
     return same[0] if len(same) == 1 else None
 
 
@@ -181,9 +168,7 @@ def _overlaps(begun: int, video: VideoFile, log: FlightLog) -> bool:
 
 def _no_creation(video: VideoFile, log: FlightLog) -> str:
     if log.clock != "utc":
-        return (
-            f"{log.name} has a clock of its own, which the creation time of {video.path} says nothing about"
-        )
+        return f"{log.name} has a clock of its own, which the creation time of {video.path} says nothing about"
     return f"{video.path} does not say when it was begun; --video.clock log lets it begin with its log"
 
 
@@ -217,9 +202,7 @@ def convert_videos(
     settings.check(config)
     settings.check(options)
     if options.end_s and options.end_s <= options.start_s:
-        raise UserError(
-            f"the video's end_s, {options.end_s:g}, must be later than its start_s, {options.start_s:g}"
-        )
+        raise UserError(f"the video's end_s, {options.end_s:g}, must be later than its start_s, {options.start_s:g}")
     if config.body_to_camera != "auto":
         camera_pose.parse_mount(config.body_to_camera)
     require_distinct(map(Path, sources))
@@ -241,9 +224,7 @@ def pair_with_logs(sources: Sequence[Path]) -> list[tuple[Path, Path | None]]:
     videos = [path for path in sources if path.suffix.lower() in SUFFIXES]
     logs = [path for path in sources if path.suffix.lower() in LOG_SUFFIXES]
     if not videos:
-        raise UserError(
-            f"{logs[0] if logs else 'this'} is a flight log; name the video that it belongs to as well"
-        )
+        raise UserError(f"{logs[0] if logs else 'this'} is a flight log; name the video that it belongs to as well")
     pairs = []
     for video in videos:
         same = [log for log in logs if log.stem.lower() == video.stem.lower()]
@@ -293,7 +274,8 @@ class _Video:
         if subtitles := video.subtitles():
             return log_of_subtitles(subtitles, video.path.name)
         raise UserError(
-            f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, and "
+            f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, "
+            "and "
             "it has neither GoPro metadata nor subtitles inside"
         )
 
@@ -311,12 +293,11 @@ class _Video:
         with self._sink() as sink:
             self._stream(sink)
         if self._video.damaged:
-            self._report.warn(
-                f"{counted(self._video.damaged, 'damaged packet')} of the video could not be decoded"
-            )
+            self._report.warn(f"{counted(self._video.damaged, 'damaged packet')} of the video could not be decoded")
         if self._video.missing_s and not (self._options.end_s or self._options.keyframes):
             self._report.warn(
-                f"the video's pictures end at {self._video.reached_s:.1f} s, {self._video.missing_s:.1f} s before it does: the "
+                f"the video's pictures end at {self._video.reached_s:.1f} s, {self._video.missing_s:.1f} s before it "
+                "does: the "
                 "rest is damaged or missing"
             )
         if self._video.frames_without_time:
@@ -329,9 +310,7 @@ class _Video:
         if config.trim_ground:
             self._report.note(tell_phase(track.stamps_ns, phases))
         frame_filter = FrameFilter(config, ground_z_m(track.position_m[:, 2], config.height_above), phases)
-        sink = FrameSink(
-            self._target, self._report, self._video.path, self._meta, frame_filter, jobs_of(config.jobs)
-        )
+        sink = FrameSink(self._target, self._report, self._video.path, self._meta, frame_filter, jobs_of(config.jobs))
         sink.recorded_from_ns = self._clock.zero_ns
         return sink
 
@@ -377,9 +356,7 @@ class _Video:
         if self._config.fov_deg:
             self._report.note(f"camera: field of view as given, {self._config.fov_deg:g} degrees")
         else:
-            self._report.note(
-                "camera: a video does not tell its focal length; --fov-deg gives its field of view"
-            )
+            self._report.note("camera: a video does not tell its focal length; --fov-deg gives its field of view")
         return DatasetMeta(
             camera=camera,
             map_frame=self._config.map_frame or "map",
@@ -412,11 +389,8 @@ def _why_nothing(report: ConvertReport) -> str:
     commonest, way_out = max(rejects, key=lambda reason: rejects[reason], default=""), ""
     if commonest == "pose_gap":
         way_out = "; --max-fix-gap-s bridges longer silences of the log"
-    elif (
-        commonest in ("before_first_pose", "after_last_pose")
-        and part.images_stamps_ns
-        and part.poses_stamps_ns
-    ):
+    elif commonest in ("before_first_pose", "after_last_pose") and part.images_stamps_ns and part.poses_stamps_ns:
         apart_s = (part.images_stamps_ns[0] - part.poses_stamps_ns[0]) / SECOND
         way_out = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
-    return f"none of {counted(sum(bag.images for bag in report.bags), 'frame')} has a place in the dataset ({counts}){way_out}"
+    frames = counted(sum(bag.images for bag in report.bags), "frame")
+    return f"none of {frames} has a place in the dataset ({counts}){way_out}"

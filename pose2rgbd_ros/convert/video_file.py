@@ -69,9 +69,7 @@ class VideoFile:
             self._pictures_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
             self.creation_ns = _creation_ns({**container.metadata, **stream.metadata})
 
-    def frames(
-        self, start_s: float = 0.0, end_s: float = 0.0, keyframes: bool = False
-    ) -> Iterator[VideoFrame]:
+    def frames(self, start_s: float = 0.0, end_s: float = 0.0, keyframes: bool = False) -> Iterator[VideoFrame]:
         """The frames in order, between `start_s` and `end_s` (0: the end). A damaged file gives what can be decoded."""
         last_ns = -1
         with self._open() as container:
@@ -100,7 +98,9 @@ class VideoFile:
 
     @property
     def missing_s(self) -> float:
-        """Seconds of pictures that the file says to hold behind the last one found; 0 within what index and end may differ."""
+        """Seconds of pictures that the file says to hold behind the last one found; 0 within what index and end may
+        differ.
+        """
         missing_s = self._pictures_s - self.reached_s
         return missing_s if missing_s > max(_ENDS_WITHIN_S, _ENDS_WITHIN * self._pictures_s) else 0.0
 

@@ -28,9 +28,7 @@ from pose2rgbd_ros.streams.samples import DepthSample, ImageSample, jpeg_tables,
 _SAME_ASPECT = 0.02
 
 
-def camera_of_images(
-    width: int, height: int, calibration: Camera | None, fov_deg: float
-) -> tuple[Camera, str]:
+def camera_of_images(width: int, height: int, calibration: Camera | None, fov_deg: float) -> tuple[Camera, str]:
     """The camera of images of this size, and what to tell about it ("" for nothing).
 
     A calibration for another resolution is scaled. Without one (None, or fx = 0) the focal length comes from the
@@ -74,9 +72,7 @@ def encode_png(image: AnyArray) -> bytes:
     if not image.size:
         raise ValueError(f"no PNG is made of an empty image {image.shape}")
     height, width = image.shape[:2]
-    header = struct.pack(
-        ">IIBBBBB", width, height, 8 * image.dtype.itemsize, _COLOUR_TYPES[channels], 0, 0, 0
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8 * image.dtype.itemsize, _COLOUR_TYPES[channels], 0, 0, 0)
     packed = isal_zlib.compress(_filtered(image, channels * image.dtype.itemsize), _LEVEL)
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
@@ -142,9 +138,7 @@ class DepthEncoder:
         if counts is not None and unit_m == self.meta.unit_m:
             file = depth.png if isinstance(depth, DepthSample) else None
             return ".png", file or encode_counts(counts)
-        if (
-            self.meta.unit_m is None
-        ):  # undecided still: nothing known in the image, and 0 means that in every unit
+        if self.meta.unit_m is None:  # undecided still: nothing known in the image, and 0 means that in every unit
             return ".png", encode_counts(np.zeros(values.shape, np.uint16))
         too_far = int((values > (rules.MAX_COUNT + 0.5) * self.meta.unit_m).sum())
         if too_far and self._lossless:
@@ -217,7 +211,8 @@ JPEG_QUALITY = 95
 _JPEG = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_QUALITY]
 _ENDS = {"jpeg": b"\xff\xd9", "png": b"IEND"}
 _ORTHONORMAL = 1e-2
-# Heads of JPEG files that were decoded: a camera writes few. Some write tables anew for each image; those fill no memory.
+# Heads of JPEG files that were decoded: a camera writes few. Some write tables anew for each image; those fill no
+# memory.
 _MOST_HEADS = 256
 _decoded_heads: dict[bytes, None] = {}
 
@@ -271,9 +266,7 @@ def encode_image(
     except UserError as error:
         raise BadFrame("image_unreadable", str(error)) from error
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
-        raise BadFrame(
-            "image_unreadable", f"an image of {rgb.dtype} {rgb.shape}; expected RGB uint8 (H, W, 3)"
-        )
+        raise BadFrame("image_unreadable", f"an image of {rgb.dtype} {rgb.shape}; expected RGB uint8 (H, W, 3)")
     _check_size(rgb.shape[1], rgb.shape[0], camera)
     if raw_images == "png":
         return ".png", encode_png(rgb)
@@ -289,14 +282,14 @@ def _verbatim(image: ImageSample, compressed: bytes, camera: Camera) -> tuple[st
         raise BadFrame("image_unreadable", undecodable(compressed))
     _check_size(image.width, image.height, camera)
     if _ENDS[image.encoding] not in compressed.rstrip(b"\0")[-64:]:
-        raise BadFrame(
-            "image_unreadable", f"the {image.encoding} image ends too early; the message is damaged"
-        )
+        raise BadFrame("image_unreadable", f"the {image.encoding} image ends too early; the message is damaged")
     return (".jpg" if image.encoding == "jpeg" else ".png"), compressed
 
 
 def _decodable(encoding: str, compressed: bytes) -> bool:
-    """Whether OpenCV reads the file. JPEG is tried once per head: of damage behind it a decoder takes no notice anyway."""
+    """Whether OpenCV reads the file. JPEG is tried once per head: of damage behind it a decoder takes no notice
+    anyway.
+    """
     tables = jpeg_tables(compressed) if encoding == "jpeg" else None
     if tables is not None and tables in _decoded_heads:
         return True
@@ -316,9 +309,7 @@ def _check_size(width: int, height: int, camera: Camera) -> None:
         )
 
 
-def check_depth(
-    depth: DepthSample | AnyArray, camera: Camera, expected: tuple[int, int] | None
-) -> tuple[int, int]:
+def check_depth(depth: DepthSample | AnyArray, camera: Camera, expected: tuple[int, int] | None) -> tuple[int, int]:
     """(height, width) of a depth image. BadFrame "depth_size" unless it shows what the colour image shows.
 
     `expected`: the size of the dataset's depth images so far.

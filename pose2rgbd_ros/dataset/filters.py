@@ -175,10 +175,7 @@ class FrameFilter:
     """
 
     def __init__(
-        self,
-        config: FilterConfig,
-        ground_z_m: float | None = None,
-        airborne_ns: tuple[int, int] | None = None,
+        self, config: FilterConfig, ground_z_m: float | None = None, airborne_ns: tuple[int, int] | None = None
     ) -> None:
         self._config = config
         self._airborne_ns = airborne_ns
@@ -245,11 +242,7 @@ class FrameFilter:
     def _height_m(self, T_map_cam: Float64) -> float:
         z_m = float(T_map_cam[2, 3])
         if not self._ground_is_known:
-            lower = (
-                self._config.height_above == "lowest"
-                and self._ground_z_m is not None
-                and z_m < self._ground_z_m
-            )
+            lower = self._config.height_above == "lowest" and self._ground_z_m is not None and z_m < self._ground_z_m
             if self._ground_z_m is None or lower:
                 self._ground_z_m = z_m
         assert self._ground_z_m is not None

@@ -53,11 +53,7 @@ class FrameIngest:
     """
 
     def __init__(
-        self,
-        writer: DatasetWriter,
-        filters: FilterConfig,
-        frame_filter: FrameFilter | None = None,
-        jobs: int = 1,
+        self, writer: DatasetWriter, filters: FilterConfig, frame_filter: FrameFilter | None = None, jobs: int = 1
     ) -> None:
         self.writer = writer
         self.detail = ""
@@ -82,9 +78,7 @@ class FrameIngest:
             self._pool.shutdown(cancel_futures=True)
         for frame in self._queue:  # after a failure: what is written of them belongs to nobody
             if isinstance(frame, _UnderWay) and isinstance(frame.staged, Future):
-                record = (
-                    None if frame.staged.cancelled() or frame.staged.exception() else frame.staged.result()
-                )
+                record = None if frame.staged.cancelled() or frame.staged.exception() else frame.staged.result()
                 if isinstance(record, Record):
                     self.writer.discard(record)
 

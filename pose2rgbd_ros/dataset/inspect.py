@@ -101,18 +101,8 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
         clip_on=False,
     )  # fmt: skip
     drawn.set_in_layout(False)  # an arrow may reach beyond the axes, which need not make room for it
-    axes.plot(
-        *position[0, :2],
-        marker="o",
-        color="tab:green",
-        markersize=9,
-        linestyle="none",
-        label="start",
-        zorder=5,
-    )
-    axes.plot(
-        *position[-1, :2], marker="s", color="tab:red", markersize=8, linestyle="none", label="end", zorder=5
-    )
+    axes.plot(*position[0, :2], marker="o", color="tab:green", markersize=9, linestyle="none", label="start", zorder=5)
+    axes.plot(*position[-1, :2], marker="s", color="tab:red", markersize=8, linestyle="none", label="end", zorder=5)
     axes.plot([], [], color="0.15", marker=r"$\rightarrow$", markersize=13, linestyle="none", label=meaning)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.12)
@@ -123,20 +113,13 @@ def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyA
     axes.set_title(f"from above, in {dataset.meta.map_frame}", fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
     handles, _ = axes.get_legend_handles_labels()
-    axes.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, fontsize=9, frameon=False
-    )
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, fontsize=9, frameon=False)
 
 
 def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int64) -> None:
     """One line per stretch of the same role, dots where a stretch is a single frame; never across a pause."""
     styles = {"train": (TRAIN, 1.6), "guard": (GUARD, 1.6), "choose": (CHOOSE, 4.0), "judge": (JUDGE, 4.0)}
-    names = {
-        "train": "training",
-        "guard": "in no set",
-        "choose": "held out, may choose",
-        "judge": "held out, judges",
-    }
+    names = {"train": "training", "guard": "in no set", "choose": "held out, may choose", "judge": "held out, judges"}
     breaks = np.flatnonzero((role[1:] != role[:-1]) | (runs[1:] != runs[:-1])) + 1
     for part in np.split(np.arange(len(x)), breaks):
         colour, width = styles[str(role[part[0]])]
@@ -145,9 +128,7 @@ def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int6
             reach = np.append(part, part[-1] + 1)  # up to the next stretch, so that the line has no holes
         zorder = 3 if role[part[0]] in ("choose", "judge") else 2
         axes.plot(x[reach], y[reach], color=colour, linewidth=width, solid_capstyle="round", zorder=zorder)
-        axes.plot(
-            x[part], y[part], color=colour, marker=".", markersize=width + 2, linestyle="none", zorder=zorder
-        )
+        axes.plot(x[part], y[part], color=colour, marker=".", markersize=width + 2, linestyle="none", zorder=zorder)
     for name in [name for name in names if (role == name).any()]:
         axes.plot([], [], color=styles[name][0], linewidth=styles[name][1], label=names[name])
 
@@ -155,13 +136,13 @@ def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int6
 def _along(position: Float64, count: int) -> list[int]:
     """At most `count` frames, evenly spaced along the way and not in time: where the camera waits, one is enough."""
     way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1))])
-    return sorted(
-        {int(i) for i in np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1)}
-    )
+    return sorted({int(i) for i in np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1)})
 
 
 def _directions(T_map_cam: Float64) -> tuple[Float64, str]:
-    """Unit vectors (n, 2) from above: where the cameras look or, for ones looking along z, where their image's top is."""
+    """Unit vectors (n, 2) from above: where the cameras look or, for ones looking along z, where their image's top
+    is.
+    """
     view, top = T_map_cam[:, :2, 2], -T_map_cam[:, :2, 1]
     along_z = np.median(np.linalg.norm(view, axis=1)) < 0.3
     arrows = top if along_z else view
@@ -196,9 +177,7 @@ def thumbnail(image: AnyArray) -> AnyArray:
 
 def _depth_scale(depths: list[AnyArray]) -> Normalize:
     """98 % of the known depths; single far pixels would take all colours from the rest."""
-    known: Float32 = np.concatenate(
-        [depth[np.isfinite(depth)] for depth in depths] or [np.zeros(0, np.float32)]
-    )
+    known: Float32 = np.concatenate([depth[np.isfinite(depth)] for depth in depths] or [np.zeros(0, np.float32)])
     low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
     return Normalize(low, high if high > low else low + 1.0)
 
@@ -210,13 +189,9 @@ def depth_colours() -> Colormap:
 
 def _depth_legend(figure: Figure, dataset: Dataset, scale: Normalize, height_in: float) -> None:
     bar = figure.add_axes((0.2, 0.42 / height_in, 0.5, 0.14 / height_in))
-    mappable = figure.colorbar(
-        ScalarMappable(scale, depth_colours()), cax=bar, orientation="horizontal", extend="both"
-    )
+    mappable = figure.colorbar(ScalarMappable(scale, depth_colours()), cax=bar, orientation="horizontal", extend="both")
     metric = dataset.depth_kind == "metric"
-    mappable.set_label(
-        "depth along the optical axis [m]" if metric else "relative depth (no unit)", fontsize=9
-    )
+    mappable.set_label("depth along the optical axis [m]" if metric else "relative depth (no unit)", fontsize=9)
     bar.tick_params(labelsize=8)
     figure.legend(
         handles=[Patch(facecolor=_UNKNOWN, edgecolor="0.4", label="unknown")],
@@ -250,13 +225,8 @@ DEPTH_SAMPLES = 40  # frames whose depth is looked at; all of them would take mi
 # Poses jump where they change this many times faster than usual, and so suddenly that no aircraft does, or a hand:
 JUMP_FACTOR = 20.0
 LEAST_STEP_M, LEAST_TURN_DEG = 0.1, 5.0  # smaller ones may be noise
-MOST_MPS2, MOST_DEGPS2 = (
-    20.0,
-    400.0,
-)  # frames seconds apart may thus be of one survey line and the next, flown back
-ALIAS_DEG = (
-    90.0  # a larger turn may as well have been the other way round: what comes next does not confirm it
-)
+MOST_MPS2, MOST_DEGPS2 = (20.0, 400.0)  # frames seconds apart may thus be of one survey line and the next, flown back
+ALIAS_DEG = 90.0  # a larger turn may as well have been the other way round: what comes next does not confirm it
 WILD_DEG, FASTEST_DEGPS = 60.0, 720.0  # no recording usually turns more, from frame to frame, or faster
 OUTLIER_FACTOR = 4.0  # farthest depth over the 99th percentile
 # A lens without distortion that sees more, or less, is a focal length in a wrong unit.
@@ -292,9 +262,7 @@ def inspect(dataset: Dataset, out: Path | None = None, frames: int = 12) -> Insp
         draw_contact_sheet(dataset, sheet, frames)
         draw_track(dataset, split, track)
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror}); choose another folder with --out"
-        ) from error
+        raise UserError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
     return Inspection(text, sheet, track, text.count("\nwarning: "))
 
 
@@ -310,10 +278,7 @@ def summary(dataset: Dataset, split: splits.Split | None) -> str:
     depth = sampled_depth(dataset) if dataset.has_depth else None
     rows = [
         ("dataset", str(dataset.path)),
-        (
-            "frames",
-            f"{len(dataset)}, colour{f' and {dataset.depth_kind} depth' if dataset.has_depth else ' only'}",
-        ),
+        ("frames", f"{len(dataset)}, colour{f' and {dataset.depth_kind} depth' if dataset.has_depth else ' only'}"),
         ("time", _time(dataset.stamps_ns)),
         *(("pause", pause) for pause in _pauses(dataset.stamps_ns)),
         ("images", _images(dataset)),
@@ -333,9 +298,7 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
     """What a person should check before training; `depth` as of `sampled_depth`."""
     found = []
     if not dataset.camera.is_calibrated:
-        found.append(
-            "the camera is not calibrated: images can be learned, but not compared with another camera's"
-        )
+        found.append("the camera is not calibrated: images can be learned, but not compared with another camera's")
     steps, turns = _motion(dataset.T_map_cam)
     joined = np.diff(splits.recordings(dataset.stamps_ns)) == 0
     found += _of_jumps(steps, turns, np.diff(dataset.stamps_ns) / 1e9, joined)
@@ -350,13 +313,16 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
         whole = float(np.mean(known == np.rint(known))) > WHOLE_SHARE
         if whole or np.median(known) > 1000:
             found.append(
-                f"98 % of the depth is {low:,.0f} to {high:,.0f} m{', in whole numbers' if whole else ''}: these look like "
-                "millimetres taken for metres: record them as 16UC1, or divide them by 1000, and convert anew (--depth-kind "
+                f"98 % of the depth is {low:,.0f} to {high:,.0f} m{', in whole numbers' if whole else ''}: these look "
+                "like "
+                "millimetres taken for metres: record them as 16UC1, or divide them by 1000, and convert anew "
+                "(--depth-kind "
                 "relative keeps them without a unit), or import anew with --depth-unit-m 0.001"
             )
     if known.size and known.max() > OUTLIER_FACTOR * np.percentile(known, 99):
         found.append(
-            f"single depths reach {known.max():.2f}, 99 % end at {np.percentile(known, 99):.2f}: if that is the source's "
+            f"single depths reach {known.max():.2f}, 99 % end at {np.percentile(known, 99):.2f}: if that is the "
+            "source's "
             "mark for unknown (65535?), make it 0 there: training scales depth by its extremes"
         )
     return found
@@ -390,13 +356,12 @@ def _of_jumps(steps_m: Float64, turns_rad: Float64, seconds: Float64, joined: Bo
         speed = np.linalg.norm(rate, axis=1)
         usual = float(np.median(speed[joined])) if joined.any() else 0.0
         limit = np.clip(JUMP_FACTOR * usual * seconds, least, alias) if usual > 0 else alias
-        jumps = np.flatnonzero(
-            joined & (size > limit) & (_suddenness(rate, size, seconds, joined, alias) > most)
-        )
+        jumps = np.flatnonzero(joined & (size > limit) & (_suddenness(rate, size, seconds, joined, alias) > most))
         if len(jumps):
             worst = int(jumps[size[jumps].argmax()])
             found.append(
-                f"the camera {name} {size[worst]:.2f} {unit} within {seconds[worst]:.2f} s from frame {worst} to {worst + 1} "
+                f"the camera {name} {size[worst]:.2f} {unit} within {seconds[worst]:.2f} s from frame {worst} to "
+                f"{worst + 1} "
                 f"(usually {usual * seconds[worst]:.3g}); {counted(len(jumps), 'such jump')}: check the poses"
             )
     if joined.any():
@@ -404,14 +369,17 @@ def _of_jumps(steps_m: Float64, turns_rad: Float64, seconds: Float64, joined: Bo
         usual, speed_degps = float(np.median(size)), float(np.median(size / seconds[joined]))
         if usual > WILD_DEG or speed_degps > FASTEST_DEGPS:
             found.append(
-                f"the camera turns {usual:.0f} degrees from frame to frame, {speed_degps:,.0f} a second (medians): check the "
+                f"the camera turns {usual:.0f} degrees from frame to frame, {speed_degps:,.0f} a second (medians): "
+                "check the "
                 "orientations"
             )
     return found
 
 
 def _suddenness(rate: Float64, size: Float64, seconds: Float64, joined: Bool, alias: float) -> Float64:
-    """By how much (N-1,) each rate (N-1, 3) differs from the ones before and after it, a second; of the two the less."""
+    """By how much (N-1,) each rate (N-1, 3) differs from the ones before and after it, a second; of the two the
+    less.
+    """
     confirming = np.where(size[:, None] > alias, 0.0, rate)
     between_s = (seconds[1:] + seconds[:-1]) / 2
     pairs = joined[1:] & joined[:-1]
@@ -461,9 +429,7 @@ def _time(stamps: Int64) -> str:
     joined = steps[np.diff(splits.recordings(stamps)) == 0]
     usual = float(np.median(joined if len(joined) else steps))
     unit, factor = ("s", 1.0) if usual > 1 else ("ms", 1e3)
-    spread = (
-        f", steps {joined.min() * factor:.0f} to {joined.max() * factor:.0f} {unit}" if len(joined) else ""
-    )
+    spread = f", steps {joined.min() * factor:.0f} to {joined.max() * factor:.0f} {unit}" if len(joined) else ""
     rate = f"{1 / usual:.1f} Hz" if usual <= 1 else f"a frame in {usual:.1f} s"
     return f"from {start}, {seconds:.1f} s long; {rate}{spread}"
 
@@ -481,9 +447,7 @@ def _pauses(stamps: Int64) -> list[str]:
     short = (steps > 1.6 * usual) & (steps <= splits.GAP_FACTOR * usual)
     if short.any():
         missing = int(np.rint(steps[short] / usual - 1).sum())
-        lines.append(
-            f"{counted(int(short.sum()), 'short one')}, about {counted(missing, 'frame')} missing in all"
-        )
+        lines.append(f"{counted(int(short.sum()), 'short one')}, about {counted(missing, 'frame')} missing in all")
     return lines
 
 
@@ -491,9 +455,7 @@ def _images(dataset: Dataset) -> str:
     files = [dataset.path / record.rgb for record in dataset.records]
     kinds = sorted({path.suffix[1:] for path in files})
     size = np.mean([path.stat().st_size for path in files[:: max(1, len(files) // 50)]]) / 1024
-    return (
-        f"{dataset.camera.width} x {dataset.camera.height} pixels, {' and '.join(kinds)}, {size:.0f} KiB each"
-    )
+    return f"{dataset.camera.width} x {dataset.camera.height} pixels, {' and '.join(kinds)}, {size:.0f} KiB each"
 
 
 def _camera(camera: Camera) -> str:
@@ -501,12 +463,9 @@ def _camera(camera: Camera) -> str:
         return "not calibrated"
     text = f"fx {camera.fx:.2f}, fy {camera.fy:.2f}, cx {camera.cx:.2f}, cy {camera.cy:.2f} pixels"
     if camera.is_distorted:
-        return f"{text}; {camera.distortion_model} " + ", ".join(
-            f"{value:.4g}" for value in camera.distortion
-        )
+        return f"{text}; {camera.distortion_model} " + ", ".join(f"{value:.4g}" for value in camera.distortion)
     across = [
-        np.degrees(2 * np.arctan(n / (2 * f)))
-        for n, f in ((camera.width, camera.fx), (camera.height, camera.fy))
+        np.degrees(2 * np.arctan(n / (2 * f))) for n, f in ((camera.width, camera.fx), (camera.height, camera.fy))
     ]
     return f"{text}; sees {across[0]:.0f} x {across[1]:.0f} degrees; no distortion"
 
@@ -545,7 +504,8 @@ def _track(stamps: Int64, T_map_cam: Float64) -> str:
     return (
         f"{steps[joined].sum():.2f} m long, {text}; speed median {np.median(steps[joined] / seconds):.2f}, "
         f"max {np.max(steps[joined] / seconds):.2f} m/s; turning median "
-        f"{np.degrees(np.median(turns[joined] / seconds)):.1f}, max {np.degrees(np.max(turns[joined] / seconds)):.1f} deg/s"
+        f"{np.degrees(np.median(turns[joined] / seconds)):.1f}, max {np.degrees(np.max(turns[joined] / seconds)):.1f} "
+        "deg/s"
     )
 
 
@@ -567,9 +527,7 @@ def _poses(poses: PosesMeta) -> str:
         )
         text += f"; standard deviations by its own account: {across} m across, {up} m up, {yaw} degrees of heading"
     if poses.image_time_offset_s:
-        sure = (
-            "" if poses.image_time_confidence is None else f" (confidence {poses.image_time_confidence:.2f})"
-        )
+        sure = "" if poses.image_time_confidence is None else f" (confidence {poses.image_time_confidence:.2f})"
         text += f"; images looked up {poses.image_time_offset_s:+.3f} s from their stamps{sure}"
     if poses.altitude_reference != "unknown":
         text += f"; heights from {poses.altitude_reference}"
@@ -595,7 +553,8 @@ def _split(split: splits.Split | None) -> str:
     roles = f"{len(split.choose)} to choose by, {len(split.judge)} to judge by"
     if len(split.choose) == 0:
         roles = "too few to choose by: they judge only"
-    return f"{counted(len(split.test), 'frame')} held out in {in_stretches} ({roles}); {len(split.train)} for training ({by})"
+    held_out = counted(len(split.test), "frame")
+    return f"{held_out} held out in {in_stretches} ({roles}); {len(split.train)} for training ({by})"
 
 
 # Frames cut into depth slices, as Figure 5 of the Pose2RGBD paper shows them: a soft segmentation for free.
@@ -633,11 +592,7 @@ def draw_slices(dataset: Dataset, path: Path, slices: int = 4, frames: int = 3) 
     nearest, farthest = float(known.min()), float(known.max())
     bounds = np.linspace(nearest, farthest, slices + 1)
     unit = " m" if dataset.depth_kind == "metric" else ""
-    titles = [
-        "colour",
-        "depth",
-        *(f"{low:.0f} to {high:.0f}{unit}" for low, high in itertools.pairwise(bounds)),
-    ]
+    titles = ["colour", "depth", *(f"{low:.0f} to {high:.0f}{unit}" for low, high in itertools.pairwise(bounds))]
     figure = Figure(figsize=(2.1 * len(titles), 2.1 * _aspect(dataset) * len(indices) + 0.35), dpi=110)
     grid = figure.add_gridspec(
         len(indices), len(titles), left=0.005, right=0.995, bottom=0.01,

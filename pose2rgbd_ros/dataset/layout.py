@@ -180,9 +180,7 @@ def read_associations(folder: Path) -> list[Record]:
             if len(fields) not in (2, 4):
                 raise ValueError(f"{len(fields)} fields; expected 2 or 4")
             record = Record(
-                parse_stamp(fields[0]),
-                _inside(fields[1]),
-                _inside(fields[3]) if len(fields) == 4 else None,
+                parse_stamp(fields[0]), _inside(fields[1]), _inside(fields[3]) if len(fields) == 4 else None
             )
             if len(fields) == 4 and parse_stamp(fields[2]) != record.stamp_ns:
                 raise ValueError("colour and depth have different stamps")

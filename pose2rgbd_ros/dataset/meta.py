@@ -183,9 +183,7 @@ def check_same_place(stored: DatasetMeta, given: DatasetMeta, path: Path) -> Non
     lens = [np.pad(camera.distortion, (0, 8 - len(camera.distortion))) for camera in (a, b)]
     same_lens = a.distortion_model == b.distortion_model and np.allclose(lens[0], lens[1], atol=1e-3)
     if (a.width, a.height) != (b.width, b.height) or pixels > SAME_PIXEL or not same_lens:
-        raise UserError(
-            f"{path} was recorded with another camera ({a}), not this one ({b}); choose another folder"
-        )
+        raise UserError(f"{path} was recorded with another camera ({a}), not this one ({b}); choose another folder")
     for name in ("map_frame", "camera_frame"):
         if getattr(stored, name) != getattr(given, name):
             raise UserError(

@@ -71,9 +71,7 @@ class Normalization:
         """
         T = np.asarray(T_map_cam, dtype=np.float64)
         if T.ndim != 3 or len(T) == 0:
-            raise UserError(
-                f"no poses to normalise (array of shape {T.shape}); the training set must hold frames"
-            )
+            raise UserError(f"no poses to normalise (array of shape {T.shape}); the training set must hold frames")
         if not np.isfinite(T).all():
             raise UserError("the training poses hold NaN or infinity; remove these frames from the dataset")
         position_m, quat_xyzw = se3.split(T)
@@ -87,14 +85,7 @@ class Normalization:
         )
         depth_min, depth_max = _depth_extremes(depth, depth_frames) if depth is not None else (None, None)
         return cls(
-            position_min,
-            position_max,
-            rotation_min,
-            rotation_max,
-            rotation,
-            _floats(reference),
-            depth_min,
-            depth_max,
+            position_min, position_max, rotation_min, rotation_max, rotation, _floats(reference), depth_min, depth_max
         )
 
     @property
@@ -139,9 +130,7 @@ class Normalization:
         """The inverse of :meth:`to_dict`; UserError names what is missing, unknown or impossible."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) - known:
-            raise UserError(
-                f"normalization: expected the keys {', '.join(sorted(known))}; found {values!r:.200}"
-            )
+            raise UserError(f"normalization: expected the keys {', '.join(sorted(known))}; found {values!r:.200}")
         try:
             plain: dict[str, Any] = {k: _floats(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(**plain)
@@ -156,9 +145,7 @@ class Normalization:
 
     def _depth_range(self) -> tuple[float, float]:
         if self.depth_min is None or self.depth_max is None:
-            raise UserError(
-                "this normalization was fitted without depth; train on a dataset that has depth images"
-            )
+            raise UserError("this normalization was fitted without depth; train on a dataset that has depth images")
         return self.depth_min, self.depth_max
 
 
@@ -221,9 +208,7 @@ def _depth_extremes(depth: ArrayLike, frames: ArrayLike | None) -> tuple[float, 
         if known.size:
             lowest, highest = min(lowest, float(known.min())), max(highest, float(known.max()))
     if lowest > highest:
-        raise UserError(
-            "no depth image of the training set holds a known value; train with output 'rgb' instead"
-        )
+        raise UserError("no depth image of the training set holds a known value; train with output 'rgb' instead")
     floor = max(DEPTH_FLOOR, DEPTH_FLOOR_SHARE * abs(highest))
     if highest - lowest < floor:
         lowest = max(0.0, (lowest + highest - floor) / 2) if lowest >= 0 else (lowest + highest - floor) / 2
@@ -248,14 +233,8 @@ def _check(norm: Normalization) -> None:
         raise UserError("normalization: depth_min and depth_max must be given together")
     for name, (lowest, highest, size) in expected.items():
         low, high = np.asarray(lowest, dtype=float), np.asarray(highest, dtype=float)
-        if (
-            low.shape != (size,)
-            or high.shape != (size,)
-            or not (np.isfinite([low, high]).all() and (low < high).all())
-        ):
-            raise UserError(
-                f"normalization: the extremes of {name} must be {size} finite numbers with min < max"
-            )
+        if low.shape != (size,) or high.shape != (size,) or not (np.isfinite([low, high]).all() and (low < high).all()):
+            raise UserError(f"normalization: the extremes of {name} must be {size} finite numbers with min < max")
     reference = np.asarray(norm.reference_quat_xyzw, dtype=float)
     if reference.shape != (4,) or not abs(np.linalg.norm(reference) - 1) < 1e-3:
         raise UserError("normalization: reference_quat_xyzw must be a unit quaternion")

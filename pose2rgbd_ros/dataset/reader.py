@@ -107,9 +107,7 @@ class Dataset:
         names = [name for record in self.records for name in (record.rgb, record.depth) if name]
         missing = [name for name in names if name not in present and not (self.path / name).is_file()]
         if missing:
-            raise UserError(
-                f"{self.path}: {counted(len(missing), 'image file')} missing, the first: {missing[0]}"
-            )
+            raise UserError(f"{self.path}: {counted(len(missing), 'image file')} missing, the first: {missing[0]}")
 
     def _poses(self) -> Float64:
         lines = read_pose_lines(self.path)
@@ -239,10 +237,7 @@ def _state(dataset: Dataset) -> str:
         "camera": dataset.camera.to_dict(),
         "depth": dataset.meta.to_dict()["depth"],
         "frames": [
-            (
-                record.line(),
-                *((dataset.path / name).stat().st_size for name in (record.rgb, record.depth) if name),
-            )
+            (record.line(), *((dataset.path / name).stat().st_size for name in (record.rgb, record.depth) if name))
             for record in dataset.records
         ],
     }
@@ -271,9 +266,7 @@ def _build(dataset: Dataset, size: int, window: tuple[int, int, int, int], folde
     pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))  # decoding and resizing run outside the GIL
     try:
         quiet = True if n < _QUIET_FRAMES else None  # None: quiet where there is no terminal
-        for _ in tqdm(
-            pool.map(fill, range(n)), "caching frames", n, unit="frame", disable=quiet, leave=False
-        ):
+        for _ in tqdm(pool.map(fill, range(n)), "caching frames", n, unit="frame", disable=quiet, leave=False):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
@@ -339,7 +332,5 @@ def _disk(folder: Path) -> Iterator[None]:
         if not (folder / _DONE).is_file():
             shutil.rmtree(folder, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"no space left for the frame cache {folder}; free some or train smaller"
-            ) from error
+            raise UserError(f"no space left for the frame cache {folder}; free some or train smaller") from error
         raise UserError(f"the frame cache {folder} cannot be used ({error.strerror or error})") from error

@@ -25,9 +25,7 @@ from pose2rgbd_ros.dataset.layout import read_split
 from pose2rgbd_ros.errors import UserError
 
 FEWEST_FRAMES = 5
-FEWEST_IN_STRETCH = (
-    4  # short data gets fewer stretches: a test frame between two training frames tests nothing
-)
+FEWEST_IN_STRETCH = 4  # short data gets fewer stretches: a test frame between two training frames tests nothing
 # Of the held-out frames, where there are at least twice as many as could choose; with fewer, all of them judge.
 CHOOSE_FRACTION = 0.5
 FEWEST_TO_CHOOSE = 8
@@ -60,9 +58,7 @@ class Split:
     def __post_init__(self) -> None:
         together = np.concatenate([self.train, self.choose, self.judge])
         if len(np.unique(together)) != len(together):
-            raise ValueError(
-                f"split {self.name!r}: a frame is in two of the sets that train, choose and judge"
-            )
+            raise ValueError(f"split {self.name!r}: a frame is in two of the sets that train, choose and judge")
 
     @property
     def test(self) -> NDArray[np.int64]:
@@ -74,9 +70,7 @@ class Split:
         return {"name": self.name, **self.parameters}
 
 
-def random_split(
-    n: int, train_fraction: float = 0.8, seed: int = 0, choose_fraction: float = CHOOSE_FRACTION
-) -> Split:
+def random_split(n: int, train_fraction: float = 0.8, seed: int = 0, choose_fraction: float = CHOOSE_FRACTION) -> Split:
     """Frames dealt at random (the paper's split). At least one frame trains and one is held out.
 
     UserError: fewer than 2 frames, a fraction outside its bounds.
@@ -229,9 +223,7 @@ def split_from_dict(
         return own_split(folder, stamps_ns, parameters["choose_fraction"])
     if values.get("name") == "lines+random" and isinstance(parameters.get("lines"), dict):
         lines = split_from_dict(parameters["lines"], stamps_ns, position_m, recording, folder)
-        return with_random_frames(
-            lines, parameters.get("random_fraction", 0.2), parameters.get("random_seed", 0)
-        )
+        return with_random_frames(lines, parameters.get("random_fraction", 0.2), parameters.get("random_seed", 0))
     known = "random, held_out_segments, dataset, lines+random"
     raise UserError(f"unknown split {values.get('name')!r}; known ones: {known}")
 
@@ -321,9 +313,7 @@ def _how_many_choose(held_out: int, fraction: float) -> int:
     return count if min(count, held_out - count) >= FEWEST_TO_CHOOSE else 0
 
 
-def _by_stretches(
-    held_out: NDArray[np.int64], fraction: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_stretches(held_out: NDArray[np.int64], fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Held-out places (ascending) -> those that choose, those that judge: whole stretches of consecutive places.
 
     The longest stretch is dealt first, each to the set that lacks more of its share. Where that leaves a set less than
@@ -337,9 +327,7 @@ def _by_stretches(
         choose, judge = _deal(stretches, fraction)
         least = min(len(choose) / fraction, len(judge) / (1.0 - fraction))
         if 2 * least >= len(held_out):
-            return (
-                (choose, judge) if min(len(choose), len(judge)) >= FEWEST_TO_CHOOSE else (nothing, held_out)
-            )
+            return (choose, judge) if min(len(choose), len(judge)) >= FEWEST_TO_CHOOSE else (nothing, held_out)
         longest = max(range(len(stretches)), key=lambda i: len(stretches[i]))
         stretch = stretches.pop(longest)
         gap = max(1, len(stretch) // 8)
@@ -373,13 +361,9 @@ def _check_track(
     stamps: NDArray[np.int64], position: NDArray[np.float64], segments: int, guard_frames: int | None
 ) -> None:
     if len(stamps) < FEWEST_FRAMES:
-        raise UserError(
-            f"{len(stamps)} frame(s) are too few to hold a stretch out; record at least {FEWEST_FRAMES}"
-        )
+        raise UserError(f"{len(stamps)} frame(s) are too few to hold a stretch out; record at least {FEWEST_FRAMES}")
     if position.shape != (len(stamps), 3):
-        raise UserError(
-            f"{len(stamps)} stamps but positions of shape {position.shape}; expected ({len(stamps)}, 3)"
-        )
+        raise UserError(f"{len(stamps)} stamps but positions of shape {position.shape}; expected ({len(stamps)}, 3)")
     if not (np.diff(stamps) > 0).all():
         raise UserError("the frames' stamps do not increase; sort the dataset and remove doubles")
     if segments < 1 or (guard_frames is not None and guard_frames < 0):

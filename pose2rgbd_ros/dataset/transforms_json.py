@@ -22,11 +22,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 T_OPTICAL_OPENGL: Float64 = np.diag([1.0, -1.0, -1.0, 1.0])
 T_OPTICAL_OPENGL.setflags(write=False)
 
-_COEFFICIENT_NAMES = {
-    "none": (),
-    "plumb_bob": ("k1", "k2", "p1", "p2", "k3"),
-    "equidistant": ("k1", "k2", "k3", "k4"),
-}
+_COEFFICIENT_NAMES = {"none": (), "plumb_bob": ("k1", "k2", "p1", "p2", "k3"), "equidistant": ("k1", "k2", "k3", "k4")}
 # All values of a frame, or common to all frames, that describe its camera.
 CAMERA_KEYS = (
     *("camera_model", "w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y"),
@@ -52,9 +48,7 @@ def transforms_json(
     if not camera.is_calibrated or camera.distortion_model not in _COEFFICIENT_NAMES:
         return None
     frames = list(frames)
-    with_depth = (
-        meta.depth is not None and meta.depth.kind == "metric" and any(record.depth for record, _ in frames)
-    )
+    with_depth = meta.depth is not None and meta.depth.kind == "metric" and any(record.depth for record, _ in frames)
     content: dict[str, Any] = _camera(camera)
     if meta.depth is not None and with_depth:
         content["depth_unit_scale_factor"] = _scale(meta.depth)
@@ -122,9 +116,7 @@ def camera_of(values: dict[str, Any], width: int, height: int) -> Camera:
     lens = "equidistant" if model == "OPENCV_FISHEYE" else "plumb_bob"
     coefficients = tuple(float(values.get(name) or 0.0) for name in _COEFFICIENT_NAMES[lens])
     if lens == "plumb_bob" and float(values.get("k4") or 0.0):
-        raise UserError(
-            "k4 is not zero: only a fisheye lens may have four radial coefficients; undistort the images"
-        )
+        raise UserError("k4 is not zero: only a fisheye lens may have four radial coefficients; undistort the images")
     if lens == "plumb_bob" and not any(coefficients):
         lens, coefficients = "none", ()
     return Camera(width, height, fx, fy, cx, cy, lens, coefficients)

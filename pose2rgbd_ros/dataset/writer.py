@@ -32,14 +32,7 @@ from pose2rgbd_ros.dataset.encode import (
 )
 from pose2rgbd_ros.dataset.encode import BadFrame as BadFrame
 from pose2rgbd_ros.dataset.layout import Record, read_associations, read_pose_lines
-from pose2rgbd_ros.dataset.meta import (
-    DatasetMeta,
-    SourceMeta,
-    check_same_place,
-    read_meta,
-    software,
-    write_meta,
-)
+from pose2rgbd_ros.dataset.meta import DatasetMeta, SourceMeta, check_same_place, read_meta, software, write_meta
 from pose2rgbd_ros.dataset.transforms_json import transforms_json
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
@@ -242,9 +235,7 @@ class DatasetWriter:
             BadFrame: this frame cannot be stored; others still can.
             UserError: the disk is full or failing; all earlier frames are safe.
         """
-        return self.seen(stamp_ns, T_map_cam) or self.add_encoded(
-            stamp_ns, T_map_cam, self.encode(image, depth)
-        )
+        return self.seen(stamp_ns, T_map_cam) or self.add_encoded(stamp_ns, T_map_cam, self.encode(image, depth))
 
     @property
     def is_settled(self) -> bool:
@@ -272,9 +263,7 @@ class DatasetWriter:
         UserError when the disk is full or failing: then nothing of it is left.
         """
         if (frame.depth is None) != (self.meta.depth is None):
-            raise BadFrame(
-                "depth_unwanted" if frame.depth else "no_depth", "depth comes with all frames or none"
-            )
+            raise BadFrame("depth_unwanted" if frame.depth else "no_depth", "depth comes with all frames or none")
         files = {f"{layout.RGB}/{stamp_ns}{frame.image[0]}": frame.image[1]}
         if frame.depth is not None:
             files[f"{_depth_folder(self.meta)}/{stamp_ns}{frame.depth[0]}"] = frame.depth[1]
@@ -290,7 +279,9 @@ class DatasetWriter:
         return record
 
     def commit(self, record: Record, T_map_cam: Float64) -> None:
-        """Make a staged frame exist, with its (checked) pose. UserError when the disk is full; its files are gone then."""
+        """Make a staged frame exist, with its (checked) pose. UserError when the disk is full; its files are gone
+        then.
+        """
         pose = layout.pose_line(record.stamp_ns, T_map_cam)
         groundtruth, associations = self._descriptors
         poses_end, records_end = os.fstat(groundtruth).st_size, os.fstat(associations).st_size
@@ -316,7 +307,9 @@ class DatasetWriter:
                 (self.path / name).unlink(missing_ok=True)
 
     def seen(self, stamp_ns: int, T_map_cam: npt.ArrayLike) -> Literal["present", "collision"] | None:
-        """What `add` would answer of a stamp that is there already (and count), without its images; None of a new one."""
+        """What `add` would answer of a stamp that is there already (and count), without its images; None of a new
+        one.
+        """
         if not self._descriptors:
             raise UserError(f"{self.path}: this writer is closed")
         stamp = checked_stamp(stamp_ns)
@@ -341,16 +334,16 @@ class DatasetWriter:
 
     @contextlib.contextmanager
     def disk(self) -> Iterator[None]:
-        """Context in which an OSError becomes one line for the user (UserError), who is told that the frames are safe."""
+        """Context in which an OSError becomes one line for the user (UserError), who is told that the frames are
+        safe.
+        """
         try:
             yield
         except OSError as error:
             count = len(self._frames)
             safe = {0: "it holds no frame yet", 1: "1 frame is safe"}.get(count, f"{count} frames are safe")
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(
-                    f"no space left for {self.path}; {safe}: free some space and resume"
-                ) from error
+                raise UserError(f"no space left for {self.path}; {safe}: free some space and resume") from error
             raise UserError(f"cannot write {self.path} ({error.strerror or error}); {safe}") from error
 
     def close(self) -> None:
@@ -391,7 +384,8 @@ class DatasetWriter:
         if stored and count:
             if not resume:
                 raise UserError(
-                    f"{self.path} already holds a dataset of {counted(count, 'frame')}; resume it, or choose another folder"
+                    f"{self.path} already holds a dataset of {counted(count, 'frame')}; resume it, or choose another "
+                    "folder"
                 )
             check_same_place(stored, meta, self.path)
             self._recover(stored)
@@ -408,9 +402,7 @@ class DatasetWriter:
         recovered = recover(self.path, _depth_folder(stored))
         self._frames = recovered.frames
         if recovered.lost:
-            logger.warning(
-                "%s: %s left out, whose files are lost", self.path, counted(len(recovered.lost), "frame")
-            )
+            logger.warning("%s: %s left out, whose files are lost", self.path, counted(len(recovered.lost), "frame"))
         some = next((record.depth for record, _ in self._frames.values() if record.depth), None)
         if stored.depth and some:
             height, width = read_depth(self.path / some, stored.depth).shape
@@ -420,9 +412,7 @@ class DatasetWriter:
         """Suffix and contents of the depth file; None for a dataset of colour only."""
         if self._encoder is None or self.meta.depth is None:
             if depth is not None:
-                raise BadFrame(
-                    "depth_unwanted", f"{self.path} is a dataset of colour only; convert anew for depth"
-                )
+                raise BadFrame("depth_unwanted", f"{self.path} is a dataset of colour only; convert anew for depth")
             return None
         if depth is None:
             raise BadFrame("no_depth", f"a frame without depth in {self.path}, a dataset with depth")
@@ -456,8 +446,7 @@ class DatasetWriter:
     def _write_transforms(self, frames: list[tuple[Record, str]]) -> None:
         poses = [layout.parse_pose(line) for _, line in frames]
         text = transforms_json(
-            self.meta,
-            [(record, se3.make(pose[:3], pose[3:])) for (record, _), pose in zip(frames, poses, strict=True)],
+            self.meta, [(record, se3.make(pose[:3], pose[3:])) for (record, _), pose in zip(frames, poses, strict=True)]
         )
         path = self.path / layout.TRANSFORMS
         if text is None:

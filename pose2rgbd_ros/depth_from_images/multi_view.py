@@ -56,15 +56,9 @@ def depth_unit_m(views: Views, depth: Frames) -> float:
     def shape_of(index: int) -> Float64:
         return np.asarray(resize_nearest(depth[index], views.camera.width, views.camera.height), np.float64)
 
-    known = [
-        np.nanmedian(shape)
-        for shape in map(shape_of, _spread(len(views.grey), 32))
-        if np.isfinite(shape).any()
-    ]
+    known = [np.nanmedian(shape) for shape in map(shape_of, _spread(len(views.grey), 32)) if np.isfinite(shape).any()]
     if not known:
-        raise UserError(
-            "no pixel of the training frames has a known depth; train with --relief.depth pictures"
-        )
+        raise UserError("no pixel of the training frames has a known depth; train with --relief.depth pictures")
     median = float(np.median(known))
     found = _best_distance(
         views, lambda index, distance: shape_of(index) * (distance / median), "the unit of the depth"
@@ -91,7 +85,9 @@ def ground_distance(views: Views, normal: Float64) -> float:
 
 
 def agreement(views: Views, pairs: list[tuple[int, int]], shape_of: Callable[[int], Float64]) -> float:
-    """Mean normalised correlation of frames with what their partners show of the surface at these depths; 0 at worst."""
+    """Mean normalised correlation of frames with what their partners show of the surface at these depths; 0 at
+    worst.
+    """
     rays = views.camera.rays()
     scores = []
     for one, other in pairs:
@@ -126,10 +122,7 @@ def find_pairs(T_map_cam: Float64, distance_m: float, count: int = PAIRS) -> lis
         near = np.array(tree.query_ball_point(position[one], 2 * BASELINE * distance_m))
         alike = near[(forward[near] @ forward[one] > np.cos(np.radians(MOST_TURN_DEG))) & (near != one)]
         baseline = np.linalg.norm(position[alike] - position[one], axis=1)
-        alike, baseline = (
-            alike[baseline > BASELINE / 2 * distance_m],
-            baseline[baseline > BASELINE / 2 * distance_m],
-        )
+        alike, baseline = (alike[baseline > BASELINE / 2 * distance_m], baseline[baseline > BASELINE / 2 * distance_m])
         if len(alike):
             pairs.append((int(one), int(alike[np.abs(baseline - BASELINE * distance_m).argmin()])))
     return pairs
@@ -148,7 +141,8 @@ def _best_distance(views: Views, shape_of: Callable[..., Float64], what: str) ->
     if scores[best] < LEAST_AGREEMENT or scores[best] - others.max(initial=0.0) < LEAST_CONTRAST:
         raise UserError(
             f"the frames do not tell {what}: neighbouring views agree with a correlation of {scores[best]:.2f} at best "
-            f"(at {candidates[best]:.3g} m) and {others.max(initial=0.0):.2f} elsewhere; poses too inexact, or views too "
+            f"(at {candidates[best]:.3g} m) and {others.max(initial=0.0):.2f} elsewhere; poses too inexact, or views "
+            "too "
             "few and too alike. Give metric depth"
         )
     fine = candidates[best] * np.geomspace(1 / 1.12, 1.12, 25)

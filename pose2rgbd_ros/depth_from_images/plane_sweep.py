@@ -62,9 +62,7 @@ def swept_depth(rgb: Frames, T_map_cam: Float64, camera: Camera, sweep: Sweep, f
     def picture(index: int) -> Float32:
         if index not in normalized:
             image = np.asarray(rgb[index])
-            normalized[index] = _normalized(
-                image if to_ideal is None else resample(image, to_ideal, nearest=False)
-            )
+            normalized[index] = _normalized(image if to_ideal is None else resample(image, to_ideal, nearest=False))
         return normalized[index]
 
     partners = neighbours(T_map_cam, sweep.distance_m)
@@ -75,13 +73,7 @@ def swept_depth(rgb: Frames, T_map_cam: Float64, camera: Camera, sweep: Sweep, f
         if len(others) < 2:
             continue
         cost = _costs(
-            picture(int(index)),
-            [picture(other) for other in others],
-            T_map_cam,
-            int(index),
-            others,
-            ideal,
-            sweep,
+            picture(int(index)), [picture(other) for other in others], T_map_cam, int(index), others, ideal, sweep
         )
         height = _best_height(cost, sweep.heights_m)
         T = T_map_cam[index]
@@ -94,7 +86,9 @@ def swept_depth(rgb: Frames, T_map_cam: Float64, camera: Camera, sweep: Sweep, f
 
 
 def neighbours(T_map_cam: Float64, distance_m: float) -> Callable[[int], list[int]]:
-    """A function: index of a frame -> list of at most NEIGHBOURS others that look the same way, from different sides."""
+    """A function: index of a frame -> list of at most NEIGHBOURS others that look the same way, from different
+    sides.
+    """
     position, forward = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
     tree = KDTree(position)
     least, best, most = (share * distance_m for share in BASELINES)
@@ -149,9 +143,7 @@ def _costs(
         each = []
         for there, T_other in zip(pictures, to_other, strict=True):
             H = K @ (T_other[:3, :3] + np.outer(T_other[:3, 3], n_cam) / offset) @ K_inverse
-            seen = cv2.warpPerspective(
-                there, H, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=1e3
-            )
+            seen = cv2.warpPerspective(there, H, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=1e3)
             each.append(np.minimum(cv2.absdiff(one, seen), LARGEST_COST))
         best = _lower_half([np.asarray(cv2.blur(cost, (WINDOW_PX, WINDOW_PX)), np.float32) for cost in each])
         result[p] = (2 * best + cv2.blur(best, (WIDE_PX, WIDE_PX))) / 3

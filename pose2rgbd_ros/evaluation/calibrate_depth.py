@@ -12,16 +12,7 @@ import numpy as np
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.depth_bounds import (
-    Goal,
-    Judged,
-    Look,
-    MeasuredDepth,
-    Pixels,
-    edges_of,
-    fit,
-    measure,
-)
+from pose2rgbd_ros.evaluation.depth_bounds import Goal, Judged, Look, MeasuredDepth, Pixels, edges_of, fit, measure
 from pose2rgbd_ros.evaluation.held_out import FEWEST_UNITS, HeldOut, Units, held_out
 from pose2rgbd_ros.evaluation.pictures_report import model_name, provenance
 from pose2rgbd_ros.evaluation.sheets import (
@@ -36,13 +27,7 @@ from pose2rgbd_ros.evaluation.sheets import (
 from pose2rgbd_ros.geometry.arrays import Float32, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.network import focal_px
-from pose2rgbd_ros.rendering.bounds import (
-    FEATURES,
-    SPREAD_RADIUS_PX,
-    Calibration,
-    depth_spread,
-    save_calibration,
-)
+from pose2rgbd_ros.rendering.bounds import FEATURES, SPREAD_RADIUS_PX, Calibration, depth_spread, save_calibration
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.rendering.trust import NOWHERE, PoseScore
 from pose2rgbd_ros.reports import table
@@ -59,9 +44,7 @@ PAGE_FILE, SHEET_FILE, CURVES_FILE = "calibration.html", "calibration.png", "cal
 class ShownFrame:
     """A held-out frame: recorded colour and depth, depth as rendered with its bounds; (H, W), NaN unknown."""
 
-    def __init__(
-        self, label: str, rgb: UInt8, truth: Float32, depth: Float32, lower: Float32, upper: Float32
-    ) -> None:
+    def __init__(self, label: str, rgb: UInt8, truth: Float32, depth: Float32, lower: Float32, upper: Float32) -> None:
         self.label, self.rgb, self.truth = label, rgb, truth
         self.depth, self.lower, self.upper = depth, lower, upper
 
@@ -141,8 +124,7 @@ def _judged(judged: Judged, level: float) -> table.Table | None:
         table.Column("range", f"95 % by resampling {judged.kind}", "s"),
     ]
     rows = [
-        {"what": name, "share": one.value, "range": f"{one.low:.2%} to {one.high:.2%}"}
-        for name, one in shares.items()
+        {"what": name, "share": one.value, "range": f"{one.low:.2%} to {one.high:.2%}"} for name, one in shares.items()
     ]
     return table.Table(columns, rows)
 
@@ -179,13 +161,9 @@ def _curves(measured: MeasuredDepth) -> bytes:
     left.set(xlabel="promised", ylabel="held", xlim=(0.45, 1), ylim=(0.45, 1))
     kept, error_m, over = np.array(measured.risk_coverage).reshape(-1, 3).T
     right.plot(kept, error_m, marker="o", color="#0b6e4f", label="mean error (m)")
-    right.set(
-        xlabel="share of pixels kept, narrowest interval first", ylabel="mean error (m)", ylim=(0, None)
-    )
+    right.set(xlabel="share of pixels kept, narrowest interval first", ylabel="mean error (m)", ylim=(0, None))
     second = right.twinx()
-    second.plot(
-        kept, 100 * over, marker="s", color="#c0392b", label="farther than the truth by the margin (%)"
-    )
+    second.plot(kept, 100 * over, marker="s", color="#c0392b", label="farther than the truth by the margin (%)")
     second.set(ylabel="farther by the margin (%)", ylim=(0, None))
     figure.legend(loc="outside lower right", fontsize=8, ncols=2)
     for axes in (left, right):
@@ -219,7 +197,8 @@ def calibrate(
     """Calibrate, and write the calibration into the checkpoint's folder; `page` is a folder for what to look at.
 
     Raises:
-        UserError: a bad checkpoint or dataset, no metric depth in one of them, too few held-out frames, or nothing known.
+        UserError: a bad checkpoint or dataset, no metric depth in one of them, too few held-out frames, or nothing
+            known.
     """
     goal = goal or Goal()
     directory = checkpoint_directory(Path(checkpoint))
@@ -275,7 +254,8 @@ def guard_limit(score: dict[int, float], judged: dict[int, tuple[int, int]], all
     Args:
         score: frame -> score of its pose, in metres.
         judged: frame -> its false-safe and its known pixels, by bounds fitted without its line. Frames that no such
-            bounds were tried on, or that know no pixel, are evidence of nothing: they neither count nor carry the limit.
+            bounds were tried on, or that know no pixel, are evidence of nothing: they neither count nor carry the
+                limit.
         allowed: of all known pixels of the frames up to the limit, at most this share is false-safe.
     """
     frames = sorted((frame for frame, (_, known) in judged.items() if known > 0), key=score.__getitem__)
@@ -301,9 +281,7 @@ class _Source:
         self._max_depth = provenance.get("config", {}).get("max_depth")
         self.camera: Camera = self._cache.camera
         if not self.camera.is_calibrated and (self._renderer.any_camera or self.camera != loaded.camera):
-            raise UserError(
-                f"the camera of {data.path} is not calibrated, so this model cannot look through it"
-            )
+            raise UserError(f"the camera of {data.path} is not calibrated, so this model cannot look through it")
         own = self.camera if self._renderer.any_camera else loaded.camera  # what bounds are made at
         self.focal_px = focal_px(own) if own.is_calibrated else 0.0
         self._training = loaded.training_T_map_cam
@@ -324,9 +302,7 @@ class _Source:
         truths = {int(frame): self.truth(int(frame)) for frame in chosen.frames}
         known = [float(np.nanmedian(truth)) for truth in truths.values() if np.isfinite(truth).any()]
         if not known:
-            raise UserError(
-                f"{self._data.path}: no held-out frame has a known depth; nothing to calibrate on"
-            )
+            raise UserError(f"{self._data.path}: no held-out frame has a known depth; nothing to calibrate on")
         self.score = PoseScore(self._training, max(float(np.median(known)), 0.1))
         size = self.camera.width * self.camera.height
         share = min(1.0, MOST_PIXELS / (size * len(chosen.frames)))
@@ -416,9 +392,7 @@ def check_place(loaded: Checkpoint, data: Dataset) -> None:
             f"{data.path} has poses in {theirs[0]!r}, the model's are in {ours[0]!r}; give poses of its map"
         )
     if ours[1] is not None and theirs[1] is not None and ours[1] != theirs[1]:
-        raise UserError(
-            f"the datum of {data.path} is {theirs[1]}, the model's is {ours[1]}; give poses of its map"
-        )
+        raise UserError(f"the datum of {data.path} is {theirs[1]}, the model's is {ours[1]}; give poses of its map")
 
 
 def _at_most(chosen: HeldOut, most: int) -> HeldOut:

@@ -1,4 +1,6 @@
-"""Calibrate a checkpoint that finds poses: covariance and gate from held-out frames, what was seen from training frames."""
+"""Calibrate a checkpoint that finds poses: covariance and gate from held-out frames, what was seen from training
+frames.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +77,9 @@ class Frames:
 class MeasuredPoses:
     """By dealing the lines that calibrate: on those not fitted on.
 
-    coverage: (level, part) of covariance.LEVELS and position, rotation, both. accepted: share of frames. curve: rows of the
-    promised share, and that held by position, rotation and both. position_m, sigma_m (N,), accepted_at (N,): of single
-    frames. rotation_deg: (N,).
+    coverage: (level, part) of covariance.LEVELS and position, rotation, both. accepted: share of frames. curve: rows
+        of the promised share, and that held by position, rotation and both. position_m, sigma_m (N,), accepted_at
+        (N,): of single frames. rotation_deg: (N,).
     """
 
     coverage: list[list[ShareInterval]]
@@ -93,8 +95,9 @@ class MeasuredPoses:
 class JudgedPoses:
     """What the calibrated localizer answers to frames that no weights, covariance or limit were chosen on.
 
-    coverage, accepted: as in `Measured`. position_m, rotation_deg: median errors of accepted frames. frames, units, kind: how
-    many frames, of how many lines or stretches; no frame when nothing was left to judge on, and then the rest is NaN.
+    coverage, accepted: as in `Measured`. position_m, rotation_deg: median errors of accepted frames. frames, units,
+        kind: how many frames, of how many lines or stretches; no frame when nothing was left to judge on, and then
+        the rest is NaN.
     """
 
     coverage: list[list[ShareInterval]]
@@ -126,15 +129,7 @@ class JudgedPoses:
         size = [np.linalg.norm(away[:, half], axis=1) for half in (slice(3), slice(3, 6))]
         position_m, rotation_rad = (float(np.median(one)) if len(one) else np.nan for one in size)
         share = estimate(passed, asked)
-        return cls(
-            coverage,
-            share,
-            position_m,
-            float(np.degrees(rotation_rad)),
-            len(answers),
-            len(numbers),
-            units.kind,
-        )
+        return cls(coverage, share, position_m, float(np.degrees(rotation_rad)), len(answers), len(numbers), units.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """For localization.yaml: value, lower and upper end of 95 % by resampling lines."""
@@ -173,7 +168,8 @@ class CalibratedLocalizer:
         """For the console: what calibrated, and a second line of what judged."""
         accepted = self.measured.accepted
         return (
-            f"calibrated on held-out {self.held_out.kind}: regions of 50, 90, 95 % hold {_held(self.measured.coverage)}; "
+            f"calibrated on held-out {self.held_out.kind}: regions of 50, 90, 95 % hold "
+            f"{_held(self.measured.coverage)}; "
             f"accepted {accepted.value:.1%} ({accepted.low:.1%} to {accepted.high:.1%}), "
             f"score limit {self.calibration.gate.limit:.2f}\n   {self.judged.line()}"
         )
@@ -225,7 +221,9 @@ def calibrate_localizer(
     save_localizer_calibration(directory, calibration)
     found = CalibratedLocalizer(calibration, measured, judged, chosen)
     if page is not None:
-        title = f"Calibration of {loaded.architecture['network']} {loaded.camera.width} px on {data.path.resolve().name}"
+        title = (
+            f"Calibration of {loaded.architecture['network']} {loaded.camera.width} px on {data.path.resolve().name}"
+        )
         examples = _examples(directory, device, data, chosen)
         write_page(page, title, loaded, found, examples)
     return found
@@ -245,9 +243,7 @@ def _by_unit(place: np.ndarray, values: np.ndarray, units: int) -> Float64:
 def _held(coverage: list[list[ShareInterval]]) -> str:
     """The shares of position and rotation, in words."""
     shares = [[f"{one.value:.0%}" for one in row] for row in coverage]
-    return "; ".join(
-        f"{name} {', '.join(row[i] for row in shares)}" for i, name in enumerate(("position", "rotation"))
-    )
+    return "; ".join(f"{name} {', '.join(row[i] for row in shares)}" for i, name in enumerate(("position", "rotation")))
 
 
 def _coverage(coverage: list[list[ShareInterval]]) -> dict[str, Any]:
@@ -312,9 +308,7 @@ def _look(eye: ImageEncoder, data: Dataset, frames: np.ndarray) -> list[Encoded]
         seen += eye.look((data.rgb(int(frame)) for frame in chunk), data.camera)
     bad = [(int(frame), one.reason) for frame, one in zip(frames, seen, strict=True) if one.reading is None]
     if bad:
-        raise UserError(
-            f"{data.path}: frame {bad[0][0]}: {bad[0][1]} ({counted(len(bad), 'frame')} like this one)"
-        )
+        raise UserError(f"{data.path}: frame {bad[0][0]}: {bad[0][1]} ({counted(len(bad), 'frame')} like this one)")
     return seen
 
 
@@ -324,9 +318,7 @@ def _frames(
     readings = [one.reading for one in seen if one.reading is not None]
     return Frames(
         covariance.errors(np.stack([one.T_map_cam for one in readings]), T_true),
-        np.stack(
-            [novelty_cues(one.reading, one.view, features, memory) for one in seen if one.reading is not None]
-        ),
+        np.stack([novelty_cues(one.reading, one.view, features, memory) for one in seen if one.reading is not None]),
         np.stack([image_figures(one.rgb) for one in readings]),
         unit,
     )
@@ -337,7 +329,8 @@ def _training_frames(loaded: Checkpoint, data: Dataset) -> np.ndarray:
     trained = np.flatnonzero(loaded.trained_on(data.stamps_ns, data.T_map_cam[:, :3, 3]))
     if len(trained) < 2:
         raise UserError(
-            f"{data.path} holds no frames that the model was trained on; what the place looks like is learnt from them: "
+            f"{data.path} holds no frames that the model was trained on; what the place looks like is learnt from "
+            "them: "
             "give the dataset trained on with --training-dataset"
         )
     return trained[np.linspace(0, len(trained) - 1, min(len(trained), MOST_FRAMES)).astype(int)]
@@ -355,7 +348,8 @@ def _at_most(chosen: HeldOut) -> HeldOut:
 
 
 def _examples(directory: Path, device: str, data: Dataset, chosen: HeldOut) -> list[Example]:
-    """Held-out frames (those that judge, where there are any) by their score, and one of them spoilt in several ways, as
+    """Held-out frames (those that judge, where there are any) by their score, and one of them spoilt in several ways,
+    as
     the calibrated localizer answers."""
     localizer = Localizer(directory, device)
     frames = chosen.judge.frames if len(chosen.judge.frames) else chosen.frames
@@ -522,21 +516,13 @@ def _scatter(axes: Axes, measured: MeasuredPoses) -> None:
     axes.plot(ends, ends, color="0.6", lw=1)
     axes.plot(ends, 2 * ends, color="0.6", lw=1, ls="--")
     for which, colour, name in ((ok, GREEN, "accepted"), (~ok, RED, "rejected")):
-        axes.scatter(
-            measured.sigma_m[which], measured.position_m[which], s=5, color=colour, alpha=0.4, label=name
-        )
-    axes.set(
-        xscale="log", yscale="log", xlabel="predicted sigma (m)", ylabel="error (m)", xlim=limits, ylim=limits
-    )
+        axes.scatter(measured.sigma_m[which], measured.position_m[which], s=5, color=colour, alpha=0.4, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="predicted sigma (m)", ylabel="error (m)", xlim=limits, ylim=limits)
     axes.legend(fontsize=8)
 
 
 def _wrapped(text: str, width: int = 42) -> str:
     lines = [""]
     for word in text.split():
-        lines = (
-            [*lines[:-1], f"{lines[-1]} {word}".strip()]
-            if len(lines[-1]) + len(word) < width
-            else [*lines, word]
-        )
+        lines = [*lines[:-1], f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [*lines, word]
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""Do bounds fitted on lines A hold on lines B? Measured by dealing the lines anew, with an error by resampling lines."""
+"""Do bounds fitted on lines A hold on lines B? Measured by dealing the lines anew, with an error by resampling
+lines.
+"""
 
 from __future__ import annotations
 
@@ -105,11 +107,7 @@ def fit(pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_px: float)
     down[unknown] = up[unknown] = np.nan
     farthest = float(np.quantile(pixels.depth, 0.9995))
     return IntervalTable(
-        edges,
-        down.reshape(shape).astype(np.float32),
-        up.reshape(shape).astype(np.float32),
-        farthest,
-        focal_px,
+        edges, down.reshape(shape).astype(np.float32), up.reshape(shape).astype(np.float32), farthest, focal_px
     )
 
 
@@ -136,7 +134,9 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Depth:
-    """Which quantiles the bounds are: places in TAILS. stretch: what both are multiplied by where none is deep enough."""
+    """Which quantiles the bounds are: places in TAILS. stretch: what both are multiplied by where none is deep
+    enough.
+    """
 
     safe: int
     lower: int
@@ -165,9 +165,7 @@ class _Groups:
         told = np.isfinite(difficulty)
         group = np.where(told, np.searchsorted(cuts, np.where(told, difficulty, 0.0), side="right"), -1)
         parts = [np.flatnonzero(place == number) for number in range(len(cuts) + 1)]
-        return cls(
-            group, *(_quantiles(values, parts) for values in (wanted.safe, wanted.lower, wanted.upper))
-        )
+        return cls(group, *(_quantiles(values, parts) for values in (wanted.safe, wanted.lower, wanted.upper)))
 
     def bounds(self, depth: _Depth) -> tuple[Float64, Float64]:
         """Shares of depth (cells,) nearer and farther; NaN in cells of which no pixel tells anything."""
@@ -198,9 +196,7 @@ def _choose(left_out: list[tuple[_Groups, np.ndarray, _Wanted]], goal: Goal) -> 
             counts[:, number] = count(wanted, near, far).sum(), np.isfinite(near).sum()
         return _likely_share(*counts)
 
-    def least(
-        limit: float, depth: Callable[[int], _Depth], count: Callable[[_Wanted, Float64, Float64], Bool]
-    ) -> int:
+    def least(limit: float, depth: Callable[[int], _Depth], count: Callable[[_Wanted, Float64, Float64], Bool]) -> int:
         low, high = 0, last
         while low < high:
             middle = (low + high + 1) // 2
@@ -321,8 +317,8 @@ class Judged:
     """What the calibrated renderer, guard and all, makes of frames that no calibration, weights or limit was chosen on.
 
     coverage, below, false_safe, known: as in `Measured`, of the depth that the renderer gives. passed: share of frames
-    that are in the guard. frames, units, kind: how many frames, of how many lines or stretches; no frame when nothing was
-    left to judge on, and then all shares are NaN.
+    that are in the guard. frames, units, kind: how many frames, of how many lines or stretches; no frame when nothing
+    was left to judge on, and then all shares are NaN.
     """
 
     coverage: ShareInterval
@@ -364,7 +360,8 @@ class Judged:
             return "nothing was left to judge on: these figures are of the frames that set the bounds and the limit"
         return (
             f"judged on {self.frames} other held-out frames ({self.units} {self.kind}): the guard passes "
-            f"{self.passed.value:.0%}, {level:.0%} interval holds {self.coverage.value:.1%} ({self.coverage.low:.1%} to "
+            f"{self.passed.value:.0%}, {level:.0%} interval holds {self.coverage.value:.1%} ({self.coverage.low:.1%} "
+            "to "
             f"{self.coverage.high:.1%}), false-safe {self.false_safe.value:.2%} (up to {self.false_safe.high:.2%}), "
             f"known {self.known.value:.0%}"
         )
@@ -449,9 +446,7 @@ def measure(
     )
 
 
-def _reliability(
-    pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_px: float
-) -> list[tuple[float, float]]:
+def _reliability(pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_px: float) -> list[tuple[float, float]]:
     """Of one deal of the units: the share each level promises, and the share held on the other half."""
     chosen = deals(np.unique(pixels.unit[pixels.unit >= 0]))[0]
     some = np.arange(len(pixels.depth)) % RELIABILITY_STEP == 0

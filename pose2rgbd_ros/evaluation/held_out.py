@@ -29,8 +29,8 @@ LINES_GROUP = "held-out lines"
 class Units:
     """Frames by line.
 
-    frames: indices (F,). unit: (F,) number of the line or stretch of each, -1 for frames that lie among trained ones and
-    so only widen the evidence. kind: "lines", "stretches of 2 lines", ...: what a unit is.
+    frames: indices (F,). unit: (F,) number of the line or stretch of each, -1 for frames that lie among trained ones
+        and so only widen the evidence. kind: "lines", "stretches of 2 lines", ...: what a unit is.
     """
 
     frames: np.ndarray
@@ -53,8 +53,8 @@ class HeldOut(Units):
 def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
     """The frames that calibrate and those that judge; UserError when fewer than FEWEST_FRAMES can calibrate.
 
-    Of a dataset trained on, those its split held out: whole lines or stretches where there are any. Of another recording
-    of the place, all frames calibrate.
+    Of a dataset trained on, those its split held out: whole lines or stretches where there are any. Of another
+        recording of the place, all frames calibrate.
     """
     position_m = dataset.T_map_cam[:, :3, 3]
     train = checkpoint.trained_on(dataset.stamps_ns, position_m)
@@ -62,9 +62,7 @@ def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
         every = _by_line(np.arange(len(train)), position_m)
         _check_enough(every, dataset)
         nothing = Units(np.array([], int), np.array([], int), "lines")
-        return HeldOut(
-            every.frames, every.unit, every.kind, nothing, ("another recording than the training's",)
-        )
+        return HeldOut(every.frames, every.unit, every.kind, nothing, ("another recording than the training's",))
     recipe = checkpoint.provenance["split"]
     split = split_from_dict(recipe, dataset.stamps_ns, position_m, folder=dataset.path)
     trained = np.flatnonzero(train)
@@ -79,9 +77,7 @@ def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
     if split.name == "random":
         notes = ("held out at random: each frame has trained neighbours, so the figures flatter",)
     elif chosen.kind != "lines":
-        notes = (
-            f"{chosen.kind} share ground, light and heading: another line may be off by far more than these tell",
-        )
+        notes = (f"{chosen.kind} share ground, light and heading: another line may be off by far more than these tell",)
     return HeldOut(
         np.concatenate([chosen.frames, others]),
         np.concatenate([chosen.unit, np.full(len(others), -1)]),
@@ -95,8 +91,10 @@ def _check_enough(chosen: Units, dataset: Dataset) -> None:
     if len(chosen.frames) >= FEWEST_FRAMES and len(chosen.units) >= FEWEST_UNITS:
         return
     raise UserError(
-        f"{dataset.path}: {len(chosen.frames)} held-out frames ({len(chosen.units)} {chosen.kind}) that may choose are too "
-        f"few to calibrate on, {FEWEST_FRAMES} in {FEWEST_UNITS} are needed; hold more out, train with --split segments or "
+        f"{dataset.path}: {len(chosen.frames)} held-out frames ({len(chosen.units)} {chosen.kind}) that may choose "
+        "are too "
+        f"few to calibrate on, {FEWEST_FRAMES} in {FEWEST_UNITS} are needed; hold more out, train with --split "
+        "segments or "
         "lines+random, or give another recording of the place"
     )
 
@@ -110,9 +108,7 @@ def _by_line(frames: np.ndarray, position_m: Float64) -> Units:
 
 def _by_share(frames: np.ndarray, position_m: Float64) -> Units:
     """Frames that were dealt at random, in stretches of time."""
-    return Units(
-        frames, np.arange(len(frames)) * STRETCHES // max(len(frames), 1), "stretches of random frames"
-    )
+    return Units(frames, np.arange(len(frames)) * STRETCHES // max(len(frames), 1), "stretches of random frames")
 
 
 def units_of(frames: np.ndarray, position_m: Float64) -> tuple[np.ndarray, str]:
@@ -151,9 +147,7 @@ def _merged(unit: np.ndarray) -> np.ndarray:
         if count < SHORTEST and len(np.unique(merged)) > 1:
             first = int(np.flatnonzero(merged == number)[0])
             last = int(np.flatnonzero(merged == number)[-1])
-            merged[merged == number] = (
-                merged[first - 1] if first > 0 else merged[min(last + 1, len(merged) - 1)]
-            )
+            merged[merged == number] = merged[first - 1] if first > 0 else merged[min(last + 1, len(merged) - 1)]
     return np.unique(merged, return_inverse=True)[1]
 
 
@@ -165,9 +159,7 @@ CHOSE_TOO = (
     "made when frames that choose and frames that judge were not yet kept apart: the frames measured on also chose the "
     "weights, which flatters; train anew"
 )
-NOTHING_CHOSE = (
-    "too few frames were held out to choose by: nothing was chosen, and the latest weights were kept"
-)
+NOTHING_CHOSE = "too few frames were held out to choose by: nothing was chosen, and the latest weights were kept"
 
 
 @dataclass
@@ -210,9 +202,7 @@ def choose_frames(checkpoint: Checkpoint, dataset: Dataset, split: str) -> EvalS
     train = np.flatnonzero(checkpoint.trained_on(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]))
     chosen = _choose(checkpoint, dataset, split, train)
     if len(chosen.test) == 0 and split == "choose":
-        raise UserError(
-            f"{dataset.path}: no frame was held out to choose by; evaluate with --split checkpoint"
-        )
+        raise UserError(f"{dataset.path}: no frame was held out to choose by; evaluate with --split checkpoint")
     if len(chosen.test) == 0:
         raise UserError(f"{dataset.path}: the model was trained on all frames; evaluate with --split all")
     return chosen
@@ -228,9 +218,7 @@ def _choose(checkpoint: Checkpoint, dataset: Dataset, name: str, train: Int64) -
     if len(train) == 0 or recorded is None:
         choose = everything[:0]
     else:
-        repeated = split_from_dict(
-            recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path
-        )
+        repeated = split_from_dict(recorded, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], folder=dataset.path)
         choose = frames_that_chose(checkpoint, dataset, repeated)
     if name == "all":
         return EvalSplit(everything, train, choose)
@@ -247,9 +235,7 @@ def _choose(checkpoint: Checkpoint, dataset: Dataset, name: str, train: Int64) -
         notes.append("the dataset changed since the training; frames trained on are left out")
     held_out = np.setdiff1d(repeated.test, train)
     if name == "choose":
-        return EvalSplit(
-            np.intersect1d(choose, held_out), train, choose, recorded["name"], repeated.groups, notes
-        )
+        return EvalSplit(np.intersect1d(choose, held_out), train, choose, recorded["name"], repeated.groups, notes)
     judge = np.setdiff1d(held_out, np.union1d(choose, repeated.choose))
     if checkpoint.choosing_stamps_ns is None:
         judge = held_out

@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name, or its maker, family and vector units, or its architecture where the system tells no more."""
+    """The processor's name, or its maker, family and vector units, or its architecture where the system tells no
+    more.
+    """
     info = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     for line in info.read_text().splitlines() if info.exists() else []:

@@ -90,9 +90,7 @@ class Baselines:
 
     def images(self, T_map_cam: np.ndarray) -> dict[str, Images]:
         """Colour and depth of each at poses (B, 4, 4)."""
-        rgb, depth = (
-            None if image is None else image.expand(len(T_map_cam), *image.shape) for image in self._mean
-        )
+        rgb, depth = (None if image is None else image.expand(len(T_map_cam), *image.shape) for image in self._mean)
         copied = self._recorded.images(self.nearest(T_map_cam))
         return {"mean_image": (rgb, depth), "nearest_frame": copied}
 
@@ -132,9 +130,7 @@ class NearestFrame:
 
     def __call__(self, T_map_cam: np.ndarray, without: np.ndarray | None = None) -> np.ndarray:
         """(B, 4, 4) poses -> (B,) indices into the training poses; `without` (B,) is one of each not to answer."""
-        most = (
-            1 if without is None else min(3, 2 * self._count)
-        )  # each is in the tree twice: one of three is another
+        most = 1 if without is None else min(3, 2 * self._count)  # each is in the tree twice: one of three is another
         _, near = self._tree.query(self._features(T_map_cam), k=range(1, most + 1))
         near = np.asarray(near, dtype=np.int64) % self._count
         if without is None:
@@ -260,9 +256,7 @@ class _Measurement:
             self.notes.append("depth is metric in one and relative in the other: depth is not compared")
             self.has_depth = False
         if self.checkpoint.output == "depth" and not self.has_depth:
-            raise UserError(
-                f"{self.dataset.path} has no {self.checkpoint.depth_kind} depth, all this model predicts"
-            )
+            raise UserError(f"{self.dataset.path} has no {self.checkpoint.depth_kind} depth, all this model predicts")
         if self.dataset.meta.map_frame != self.checkpoint.map_frame:
             self.notes.append(
                 f"poses are in {self.dataset.meta.map_frame!r}, the model's in {self.checkpoint.map_frame!r}"

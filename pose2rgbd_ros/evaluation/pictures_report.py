@@ -26,9 +26,7 @@ def write_report(out: Path, evaluation: Evaluation) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(out / "metrics.yaml", evaluation.to_dict())
         (out / "table.md").write_text(evaluation.table() + "\n")
-        draw_sheet(
-            out / SHEET, evaluation.rows, title, evaluation.depth_unit, is_share=evaluation.has_geometry
-        )
+        draw_sheet(out / SHEET, evaluation.rows, title, evaluation.depth_unit, is_share=evaluation.has_geometry)
         (out / FAILURES).unlink(missing_ok=True)
         if evaluation.worst_rows:
             draw_sheet(

@@ -1,4 +1,6 @@
-"""A trained network that finds poses, on frames it has not seen: `pose2rgbd evaluate RUN DATASET` for such a checkpoint."""
+"""A trained network that finds poses, on frames it has not seen: `pose2rgbd evaluate RUN DATASET` for such a
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 # ones).
 
 
-# (m, deg): usual for 7-Scenes; the three of the long-term localization benchmark (Sattler et al. 2018); for coarse ways.
+# (m, deg): usual for 7-Scenes; the three of the long-term localization benchmark (Sattler et al. 2018); for coarse
+# ways.
 THRESHOLDS = ((0.05, 5.0), (0.25, 2.0), (0.5, 5.0), (5.0, 10.0), (20.0, 20.0))
 QUANTILES = (0.25, 0.75, 0.9, 0.95)
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as OpenCV and Pillow turn images grey
@@ -55,7 +58,8 @@ _QUIET_FRAMES = 100
 class Localized:
     """What a finder said of N frames.
 
-    T_true, T_found: (N, 4, 4) camera to map; NaN where nothing was found. accepted: (N,). reasons: why not, "" elsewhere.
+    T_true, T_found: (N, 4, 4) camera to map; NaN where nothing was found. accepted: (N,). reasons: why not, ""
+        elsewhere.
     milliseconds: wall time a frame took, its reading left out. covariance: (N, 6, 6), NaN without one.
     """
 
@@ -124,9 +128,7 @@ def scores(
             result[f"q{round(share * 100)}_{name}"] = value
         charged = np.sort(np.where(accepted, errors, np.inf))
         # The lower of the middle two: the mean of a number and infinity says nothing.
-        result[f"median_all_{name}"] = (
-            float(charged[(len(charged) - 1) // 2]) if len(charged) else float("nan")
-        )
+        result[f"median_all_{name}"] = float(charged[(len(charged) - 1) // 2]) if len(charged) else float("nan")
     for metres, degrees in THRESHOLDS:
         within = accepted & (position_m <= metres) & (rotation_deg <= degrees)
         result[f"within_{metres:g}_m_{degrees:g}_deg"] = float(within.mean()) if len(within) else float("nan")
@@ -138,7 +140,9 @@ def scores(
 def localize(
     finder: PoseEstimator, dataset: Dataset, frames: Int64, grey: bool = False, label: str = "localizing"
 ) -> Localized:
-    """Ask a finder where each of some frames was taken. `grey`: of their images turned to grey (the paper's Table 2)."""
+    """Ask a finder where each of some frames was taken. `grey`: of their images turned to grey (the paper's Table
+    2).
+    """
     n, camera = len(frames), dataset.camera
     T_found, covariance = np.full((n, 4, 4), np.nan), np.full((n, 6, 6), np.nan)
     accepted, reasons, milliseconds = np.zeros(n, bool), [""] * n, np.zeros(n)
@@ -183,7 +187,9 @@ class MeanPose:
 
 
 def write_csv(path: Path, localized: Localized) -> None:
-    """One line a frame: stamp, true and found position and quaternion, errors, whether accepted and why not. OSError."""
+    """One line a frame: stamp, true and found position and quaternion, errors, whether accepted and why not.
+    OSError.
+    """
     numbers = ("x", "y", "z", "qx", "qy", "qz", "qw")
     columns = ["stamp_ns", *(f"{which}_{name}" for which in ("true", "found") for name in numbers)]
     columns += ["position_error_m", "rotation_error_deg", "ms", "accepted", "reason"]
@@ -300,10 +306,7 @@ class PoseEvaluation:
 
     def table(self) -> str:
         """Markdown: everything in words and numbers."""
-        parts = [
-            self.scored().markdown(),
-            f"Medians unless it says otherwise; measured on {self.measured_on()}.",
-        ]
+        parts = [self.scored().markdown(), f"Medians unless it says otherwise; measured on {self.measured_on()}."]
         for group, frames in self.chosen.groups.items():
             parts.append(f"{group}, {counted(len(frames), 'frame')}:\n\n{self.scored(group).markdown()}")
         return "\n\n".join([*parts, self.verdict() + ".", *self.notes])
@@ -387,9 +390,7 @@ def evaluate_poses(
     training, train = _training(loaded, data, chosen, training_dataset)
     methods: dict[str, Any] = {MODEL: localizer}
     if training is None and finders:
-        notes.append(
-            "the training frames are not in this dataset, so there is no baseline (--training-dataset)"
-        )
+        notes.append("the training frames are not in this dataset, so there is no baseline (--training-dataset)")
     elif training is not None:
         untrained = PoseEstimators(training, train)
         methods.update({name: untrained.named(name) for name in finders})
@@ -540,16 +541,16 @@ def _map(evaluation: PoseEvaluation) -> bytes:
 
 
 def _draw_frames(path: Path, evaluation: PoseEvaluation, title: str) -> None:
-    """The best frames above the worst: the image, what the network shows at the pose it found, the frame nearest there."""
+    """The best frames above the worst: the image, what the network shows at the pose it found, the frame nearest
+    there.
+    """
     found = evaluation.colour[MODEL]
     known = np.flatnonzero(np.isfinite(found.position_m))
     order = known[np.argsort(found.position_m[known], kind="stable")]
     best = _apart(order, len(found))
     worst = np.setdiff1d(_apart(order[::-1], len(found)), best)
     parts = [("best", best), ("worst", worst[np.argsort(-found.position_m[worst])])]
-    blocks = [
-        Block(_columns(evaluation, rows), _labels(found, rows, word)) for word, rows in parts if len(rows)
-    ]
+    blocks = [Block(_columns(evaluation, rows), _labels(found, rows, word)) for word, rows in parts if len(rows)]
     if not blocks:
         nothing = SheetColumn("no pose was found", [evaluation.dataset.rgb(int(evaluation.chosen.test[0]))])
         blocks = [Block([nothing], ["all rejected"])]
@@ -575,14 +576,9 @@ def _columns(evaluation: PoseEvaluation, rows: Int64) -> list[SheetColumn]:
         columns.append(SheetColumn("shown at the pose found", [*_shown(evaluation, model, T_found)]))
     if evaluation.training is not None:
         training = evaluation.training
-        train = np.flatnonzero(
-            evaluation.checkpoint.trained_on(training.stamps_ns, training.T_map_cam[:, :3, 3])
-        )
+        train = np.flatnonzero(evaluation.checkpoint.trained_on(training.stamps_ns, training.T_map_cam[:, :3, 3]))
         extent_m = float(np.linalg.norm(np.ptp(training.T_map_cam[train, :3, 3], axis=0)))
-        for title, poses in (
-            ("trained frame nearest to it", T_found),
-            ("... to the true pose", found.T_true[rows]),
-        ):
+        for title, poses in (("trained frame nearest to it", T_found), ("... to the true pose", found.T_true[rows])):
             nearest = train[NearestFrame(training.T_map_cam[train], extent_m)(poses)]
             columns.append(SheetColumn(title, [training.rgb(int(index)) for index in nearest]))
     return columns

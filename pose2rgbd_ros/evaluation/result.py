@@ -13,11 +13,7 @@ from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.metrics import is_collapsed
 
-METHODS = {
-    "model": "this model",
-    "mean_image": "mean training image",
-    "nearest_frame": "nearest training frame",
-}
+METHODS = {"model": "this model", "mean_image": "mean training image", "nearest_frame": "nearest training frame"}
 SPLIT_WORDS = {
     "held_out_segments": "held-out stretches of the track",
     "dataset": "lines the dataset holds out",
@@ -115,9 +111,7 @@ class Evaluation:
         text = f"{counted(len(self.stamps_ns), 'frame')} of {self.dataset}: {split}, {self.seen}"
         if self.from_training is not None:
             moved_m, turned_deg = self.from_training
-            text += (
-                f"; the nearest training frame is {moved_m:.2g} m and {turned_deg:.2g} degrees away (medians)"
-            )
+            text += f"; the nearest training frame is {moved_m:.2g} m and {turned_deg:.2g} degrees away (medians)"
         return text
 
     def table(self) -> str:
@@ -155,9 +149,7 @@ class Evaluation:
             "frames": len(self.stamps_ns),
             "frames_trained_on": self.trained_on,
             "frames_chosen_by": self.chosen_by,
-            "from_training_m_deg": None
-            if self.from_training is None
-            else [round(v, 4) for v in self.from_training],
+            "from_training_m_deg": None if self.from_training is None else [round(v, 4) for v in self.from_training],
             "depth_unit": self.depth_unit,
             "size": self.size or self.checkpoint.camera.width,
             "scores": {method: rounded(scores) for method, scores in self.scores.items()},

@@ -35,12 +35,7 @@ class SheetRow:
 
 
 def draw_sheet(
-    path: Path,
-    rows: list[SheetRow],
-    title: str = "",
-    depth_unit: str = "m",
-    dpi: int = 110,
-    is_share: bool = False,
+    path: Path, rows: list[SheetRow], title: str = "", depth_unit: str = "m", dpi: int = 110, is_share: bool = False
 ) -> None:
     """Write a PNG (or JPEG, by suffix) of the rows, with a colour bar under each column that is not a photograph.
 

@@ -25,9 +25,7 @@ class CompareArguments:
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
     out: Annotated[Path, tyro.conf.arg(help="folder of the comparison and its runs")] = Path("runs/compare")
-    options: Annotated[CompareConfig, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=CompareConfig
-    )
+    options: Annotated[CompareConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=CompareConfig)
 
 
 def compare_main(argv: list[str]) -> int:
@@ -57,8 +55,7 @@ class LocalizationArguments:
         "runs/localization"
     )
     dataset: Annotated[
-        tuple[Path, ...],
-        tyro.conf.arg(help="folders of datasets (default: a flight over the city is simulated)"),
+        tuple[Path, ...], tyro.conf.arg(help="folders of datasets (default: a flight over the city is simulated)")
     ] = ()
     options: Annotated[LocalizationConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=LocalizationConfig
@@ -88,22 +85,17 @@ class PicturesArguments:
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
     runs: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(help="checkpoints, or the run folders around them"),
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(help="checkpoints, or the run folders around them")
     ]
     out: Annotated[Path, tyro.conf.arg(help="picture to write, .png or .jpg")] = Path("models.png")
     frames: Annotated[int, tyro.conf.arg(help="how many frames")] = 4
     worst: Annotated[
-        bool,
-        tyro.conf.arg(help="where the last model's errors are largest; else evenly over the held-out frames"),
+        bool, tyro.conf.arg(help="where the last model's errors are largest; else evenly over the held-out frames")
     ] = False
     size: Annotated[
-        int | None,
-        tyro.conf.arg(help="side of the pictures of models that render any camera (default: as trained)"),
+        int | None, tyro.conf.arg(help="side of the pictures of models that render any camera (default: as trained)")
     ] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = (
-        "auto"
-    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = "auto"
 
 
 def pictures_main(argv: list[str]) -> int:
@@ -128,8 +120,7 @@ def pictures_main(argv: list[str]) -> int:
     models = [show(run, dataset, frames, arguments.size, arguments.device) for run in runs]
     if len({model.title for model in models}) < len(models):  # which is which tells only the folder
         models = [
-            replace(model, title=f"{model.title} {name}")
-            for model, name in zip(models, _names(runs), strict=True)
+            replace(model, title=f"{model.title} {name}") for model, name in zip(models, _names(runs), strict=True)
         ]
     seconds = (dataset.stamps_ns[frames] - dataset.stamps_ns[0]) / 1e9
     kind = "largest errors of the last model" if arguments.worst else "held-out frames"
@@ -153,9 +144,9 @@ def _names(runs: list[Path]) -> list[str]:
 class TablesArguments:
     """Train and measure every row of the paper's tables 1 to 3. Ctrl-C saves; the same command goes on."""
 
-    out: Annotated[
-        Path, tyro.conf.arg(help="folder of the tables, the runs and the datasets that are made")
-    ] = Path("runs/tables")
+    out: Annotated[Path, tyro.conf.arg(help="folder of the tables, the runs and the datasets that are made")] = Path(
+        "runs/tables"
+    )
     dataset: Annotated[
         Path | None, tyro.conf.arg(help="with metric depth (default: a flight over the city is simulated)")
     ] = None
@@ -195,8 +186,7 @@ def usage() -> str:
     """The list of kinds."""
     rows = aligned((name, text) for name, (_, text) in KINDS.items())
     return (
-        "usage: pose2rgbd experiments WHAT [options]   "
-        f"(pose2rgbd experiments WHAT --help tells its options)\n\n{rows}"
+        f"usage: pose2rgbd experiments WHAT [options]   (pose2rgbd experiments WHAT --help tells its options)\n\n{rows}"
     )
 
 

@@ -57,9 +57,7 @@ class CompareConfig:
             raise UserError("a model is named twice in --models, with the same size")
         for entry in self.entries():
             if family_of(entry.model) == "posenet":
-                raise UserError(
-                    f"{entry.model} shows no pictures; compare poses with experiments localization"
-                )
+                raise UserError(f"{entry.model} shows no pictures; compare poses with experiments localization")
         if not all(LEAST_SIZE <= size <= MOST_SIZE for size in self.render_sizes):
             raise UserError(f"--render-sizes must lie in {LEAST_SIZE}..{MOST_SIZE}: {self.render_sizes}")
 
@@ -324,12 +322,11 @@ def _cost_text(each: Compared) -> dict[str, float]:
 def _remarks(comparison: Comparison) -> list[str]:
     threads = comparison.config.render_threads
     notes = [
-        f"Rendering: through the Renderer, {threads} thread{'s' if threads > 1 else ''}, median; the peak is that of the "
+        f"Rendering: through the Renderer, {threads} thread{'s' if threads > 1 else ''}, median; the peak is that of "
+        "the "
         "whole process, libraries included, rendering the sizes in rising order. Base and Slice have one size."
     ]
-    collapsed = [
-        each.entry.name for each in comparison.models if any(seed.collapsed for seed in each.measured)
-    ]
+    collapsed = [each.entry.name for each in comparison.models if any(seed.collapsed for seed in each.measured)]
     if collapsed:
         notes.append(f"Collapsed to nearly one image, whatever the pose: {', '.join(collapsed)}.")
     notes += [f"{each.entry.name} is missing: {each.error}." for each in comparison.models if each.error]

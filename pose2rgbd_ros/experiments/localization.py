@@ -1,4 +1,6 @@
-"""Ways of finding a camera side by side, each network trained for the same time; stopped and called again it goes on."""
+"""Ways of finding a camera side by side, each network trained for the same time; stopped and called again it goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -96,12 +98,7 @@ PAPER_NAMES = {
 def scene_of(names: list[str]) -> str | None:
     """The paper's scene that a dataset's folder or sources are called after; None for another place."""
     words = [re.findall(r"[a-z0-9]+", name.lower()) for name in names]
-    joined = {
-        "".join(parts[a:b])
-        for parts in words
-        for a in range(len(parts))
-        for b in range(a + 1, len(parts) + 1)
-    }
+    joined = {"".join(parts[a:b]) for parts in words for a in range(len(parts)) for b in range(a + 1, len(parts) + 1)}
     return next((scene for scene in PAPER_SCENES if scene.lower() in joined), None)
 
 
@@ -316,9 +313,7 @@ def _network_row(folder: Path, task: Job, dataset: Dataset, split: Split) -> Row
     try:
         _measure(row, Localizer(run, task.config.device), dataset, split.test)
     finally:
-        torch.set_num_threads(
-            threads
-        )  # a localizer takes one; the next training shall have as many as this one had
+        torch.set_num_threads(threads)  # a localizer takes one; the next training shall have as many as this one had
     write_yaml(run / RESULT_FILE, {"job": task.to_dict(), "scores": row.scores, "effort": row.effort})
     return row
 
@@ -334,9 +329,7 @@ def _finder_row(
         before = read_yaml(run / RESULT_FILE)
         told = before.pop("job")
         if {name: told.get(name) for name in facts} != facts:
-            raise UserError(
-                f"{run} was made on {told.get('dataset')}; choose another --out, or remove that folder"
-            )
+            raise UserError(f"{run} was made on {told.get('dataset')}; choose another --out, or remove that folder")
         return _filled(row, before) if told["seed"] == seed else None
     logger.info("%s: %s, seed %d", place_name(dataset.path), method, seed)
     try:
@@ -370,10 +363,10 @@ def _digest(split: Split) -> str:
 
 def _words(dataset: Dataset, config: LocalizationConfig) -> str:
     split = split_of(dataset, config, 0)
-    kind = {"dataset": "its own split", "random": "frames held out at random"}.get(
-        split.name, "stretches held out"
+    kind = {"dataset": "its own split", "random": "frames held out at random"}.get(split.name, "stretches held out")
+    return (
+        f"{counted(len(dataset), 'frame')}, {len(split.train)} to train on and {len(split.test)} to measure on ({kind})"
     )
-    return f"{counted(len(dataset), 'frame')}, {len(split.train)} to train on and {len(split.test)} to measure on ({kind})"
 
 
 def _simulated(path: Path, config: LocalizationConfig) -> Path:
@@ -385,21 +378,14 @@ def _simulated(path: Path, config: LocalizationConfig) -> Path:
         attitude_jitter_deg=4.0, wander_m=0.5, holdout=0.15,
     )  # fmt: skip
     size = max(72, 9 * max(config.sizes) // 4)  # twice the side that is cropped from, averaged
-    write_sim_dataset(
-        path, SimDatasetConfig(frames=config.frames, size=size, fov_deg=90.0, resume=True, flight=flight)
-    )
+    write_sim_dataset(path, SimDatasetConfig(frames=config.frames, size=size, fov_deg=90.0, resume=True, flight=flight))
     return path
 
 
 # Whether what the paper concludes from its tables holds in ours: counted, not judged.
 
 
-ORDER = (
-    "posegan",
-    "posegan-c",
-    "posegan-b",
-    "posegan-a",
-)  # the paper's, best first, in every scene's position error
+ORDER = ("posegan", "posegan-c", "posegan-b", "posegan-a")  # the paper's, best first, in every scene's position error
 LETTERS = {"posegan": "full", "posegan-c": "C", "posegan-b": "B", "posegan-a": "A"}
 
 
@@ -411,9 +397,7 @@ def findings(place: Place) -> Iterator[str]:
         if all(medians.values()):
             yield _order_sentence(size, medians)
         risen = {method: _risen(rows, method) for method in ("posegan", "posenet", "posenet-resnet")}
-        told = [
-            f"{method} by a factor of {factor:.2f}" for method, factor in risen.items() if factor is not None
-        ]
+        told = [f"{method} by a factor of {factor:.2f}" for method, factor in risen.items() if factor is not None]
         if len(told) > 1:
             yield f"Grey images raise the median position error at {size} px: {', '.join(told)}."
 
@@ -434,9 +418,7 @@ def _order_sentence(size: int, medians: dict[str, dict[int, float]]) -> str:
 
 
 def _by_seed(rows: list[Row], method: str) -> dict[int, float]:
-    return {
-        row.seed: float(row.scores["colour"]["median_position_m"]) for row in rows if row.method == method
-    }
+    return {row.seed: float(row.scores["colour"]["median_position_m"]) for row in rows if row.method == method}
 
 
 def _risen(rows: list[Row], method: str) -> float | None:
@@ -457,7 +439,9 @@ COLOURS = {
 
 
 def draw_curves(path: Path, place: Place) -> None:
-    """Share of the held-out frames within an error, a column a size: above of the position, below of the orientation."""
+    """Share of the held-out frames within an error, a column a size: above of the position, below of the
+    orientation.
+    """
     rows = [row for row in place.rows if not row.error]
     if not rows:
         return
@@ -527,7 +511,9 @@ class Shown:
 
 
 def draw_saliency(out: Path, place: Place, others: list[Place], config: LocalizationConfig) -> None:
-    """A sheet for each size of the networks, of seed 0: held-out frames in colour and grey, then frames of other places."""
+    """A sheet for each size of the networks, of seed 0: held-out frames in colour and grey, then frames of other
+    places.
+    """
     dataset = Dataset(place.dataset)
     frames = spread(split_of(dataset, config, 0).test, config.saliency)
     for size in config.sizes:
@@ -611,9 +597,7 @@ def _block(images: list[UInt8], poses: list[Float64 | None], shown: list[Shown],
     columns = [SheetColumn("image", [*images]), SheetColumn("SIFT", [_keypoints(image) for image in images])]
     structures = [structure_of(image) for image in images]
     columns.append(SheetColumn("structure", [*structures]))
-    textures = [
-        (image / 255 - structure).mean(axis=-1) for image, structure in zip(images, structures, strict=True)
-    ]
+    textures = [(image / 255 - structure).mean(axis=-1) for image, structure in zip(images, structures, strict=True)]
     columns.append(SheetColumn("texture", [*textures], "gray", -0.2, 0.2))
     for network in shown:
         maps = [_scaled(network.saliency.of(image, T)) for image, T in zip(images, poses, strict=True)]
@@ -647,14 +631,18 @@ ROOM_M = 2.0  # where even the worst method's median is below this, the place is
 ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of localization.THRESHOLDS
 
 FOCUS_WORDS = (
-    "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of its "
-    "texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out frames, and "
+    "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of "
+    "its "
+    "texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out "
+    "frames, and "
     "over seeds. The paper says that PoseGAN looks at structure, its config A and PoseNet at texture."
 )
 
 
 def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
-    """Write the files of what is measured so far; `pictures`: draw curves and saliency too. UserError: cannot be written."""
+    """Write the files of what is measured so far; `pictures`: draw curves and saliency too. UserError: cannot be
+    written.
+    """
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -690,10 +678,12 @@ def effort(outcome: Outcome) -> str:
     limit = f", at most {counted(config.epochs, 'epoch')}" if config.epochs else ""
     spread = f"mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else "one seed"
     return (
-        f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's width, "
+        f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's "
+        "width, "
         f"the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. "
         "Rejected frames are in no median but in the shares of all frames within a bound. "
-        "Grey: the same frames, their images turned to grey. PoseGAN's weights count its generator, which finding a camera "
+        "Grey: the same frames, their images turned to grey. PoseGAN's weights count its generator, which finding a "
+        "camera "
         "does not need (config A has none)."
     )
 
@@ -758,9 +748,7 @@ def remarks(place: Place) -> list[str]:
         notes.append(
             f"The paper's column is of other methods of the same kind where it has not ours ({'; '.join(others)})."
         )
-    notes += [
-        f"{TITLES[row.method]}, seed {row.seed}, is missing: {row.error}." for row in place.rows if row.error
-    ]
+    notes += [f"{TITLES[row.method]}, seed {row.seed}, is missing: {row.error}." for row in place.rows if row.error]
     return notes
 
 

@@ -43,10 +43,7 @@ class Shown:
 
     def rgb_errors(self) -> list[np.ndarray | None]:
         """Of each frame, in levels of 0..255."""
-        return [
-            rgb_error(truth, None if self.rgb is None else self.rgb[i])
-            for i, truth in enumerate(self.true_rgb)
-        ]
+        return [rgb_error(truth, None if self.rgb is None else self.rgb[i]) for i, truth in enumerate(self.true_rgb)]
 
     def depth_errors(self) -> list[np.ndarray | None]:
         """Of each frame, in the dataset's unit."""
@@ -90,12 +87,7 @@ def show(
 
 
 def draw_side_by_side(
-    path: Path,
-    models: list[Shown],
-    labels: list[str],
-    title: str = "",
-    depth_unit: str = "m",
-    errors: bool = True,
+    path: Path, models: list[Shown], labels: list[str], title: str = "", depth_unit: str = "m", errors: bool = True
 ) -> None:
     """Write a PNG or JPEG: recorded, each model, each model's error; colour above, depth below, a row a frame.
 
@@ -127,9 +119,7 @@ def draw_side_by_side(
         raise UserError(f"cannot write {path} ({error.strerror or error})") from error
 
 
-def _error_columns(
-    models: list[Shown], errors: list[list[np.ndarray | None]], unit: str
-) -> list[SheetColumn]:
+def _error_columns(models: list[Shown], errors: list[list[np.ndarray | None]], unit: str) -> list[SheetColumn]:
     """A column a model, on one scale."""
     high = error_limit([image for images in errors for image in images])
     return [

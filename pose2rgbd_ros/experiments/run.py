@@ -17,14 +17,7 @@ from typing import Any
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
-from pose2rgbd_ros.training.checkpoint import (
-    CHECKPOINT,
-    CONFIG_FILE,
-    LAST,
-    WEIGHTS_FILE,
-    Checkpoint,
-    with_defaults,
-)
+from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, WEIGHTS_FILE, Checkpoint, with_defaults
 from pose2rgbd_ros.training.config import TrainConfig, resolved
 from pose2rgbd_ros.training.trainer import train
 
@@ -120,9 +113,7 @@ def _memory_mb(on_gpu: bool) -> float:
 
 if __name__ == "__main__":
     try:
-        told = _measure(
-            Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(text) for text in sys.argv[4:]]
-        )
+        told = _measure(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(text) for text in sys.argv[4:]])
     except UserError as problem:
         sys.exit(f"error: {problem}")
     print(json.dumps(told))
@@ -212,9 +203,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder} ({error.strerror}); choose another --out"
-        ) from error
+        raise UserError(f"cannot make the folder {folder} ({error.strerror}); choose another --out") from error
 
 
 def train_job(job: Job, run: Path) -> None:

@@ -1,5 +1,5 @@
-"""Which pixels a network finds its pose by: the gradient of the pose's error (Simonyan et al. 2013), as in Figures 2 to 4 of
-the PoseGAN paper, and whether they lie on the image's structure or on its texture.
+"""Which pixels a network finds its pose by: the gradient of the pose's error (Simonyan et al. 2013), as in Figures 2
+to 4 of the PoseGAN paper, and whether they lie on the image's structure or on its texture.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def structure_of(rgb: UInt8, weight: float = WEIGHT, window_px: float | None = N
         sigma_px = max(window_px / 2**round_, NARROWEST_PX)
         system = sparse.identity(image[..., 0].size) + weight * _variation(structure, sigma_px)
         solve = splu(system.tocsc()).solve
-        structure = np.stack(
-            [solve(image[..., c].ravel()).reshape(image.shape[:2]) for c in range(3)], axis=-1
-        )
+        structure = np.stack([solve(image[..., c].ravel()).reshape(image.shape[:2]) for c in range(3)], axis=-1)
     return np.asarray(structure.clip(0.0, 1.0))
 
 
 def strength(image: Float64) -> Float64:
-    """How strongly an image (H, W, 3) changes at each pixel (H, W): the length of its derivatives, all colours together."""
+    """How strongly an image (H, W, 3) changes at each pixel (H, W): the length of its derivatives, all colours
+    together.
+    """
     down, right = np.gradient(image, axis=(0, 1))
     return np.asarray(np.sqrt((down**2 + right**2).sum(axis=-1)))
 
@@ -76,7 +76,9 @@ def _variation(structure: Float64, sigma_px: float) -> sparse.spmatrix:
 
 
 def _weights(structure: Float64, axis: int, sigma_px: float) -> Float64:
-    """Weights of the derivatives along an axis: (H - 1, W) or (H, W - 1), smaller where the window agrees on a change."""
+    """Weights of the derivatives along an axis: (H - 1, W) or (H, W - 1), smaller where the window agrees on a
+    change.
+    """
     steps = np.diff(structure, axis=axis)
     blur = (sigma_px, sigma_px, 0)
     inherent = np.abs(gaussian_filter(steps, blur)).mean(axis=-1)
@@ -110,8 +112,8 @@ class Saliency:
     def of(self, rgb: UInt8, T_map_cam: Float64 | None = None) -> Float64:
         """(H, W) the length of the error's gradient at each pixel of an image (S, S, 3) as the trained camera sees it.
 
-        The error is the distance of the encoded pose found to that of `T_map_cam` (4, 4). Without one (another place, whose
-        poses this map has not) it is the pose's own sensitivity: all its numbers' gradients together.
+        The error is the distance of the encoded pose found to that of `T_map_cam` (4, 4). Without one (another place,
+        whose poses this map has not) it is the pose's own sensitivity: all its numbers' gradients together.
         """
         image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
         image.requires_grad_()

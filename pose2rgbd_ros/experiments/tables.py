@@ -76,14 +76,11 @@ class TablesConfig:
     """Settings of `pose2rgbd experiments tables`."""
 
     scale: Literal["cpu", "paper"] = setting(
-        "cpu",
-        "cpu: 128 px, 1,500 frames, some processor minutes a row; paper: 512 px, 11,085 frames, 100 epochs (GPU)",
+        "cpu", "cpu: 128 px, 1,500 frames, some processor minutes a row; paper: 512 px, 11,085 frames, 100 epochs (GPU)"
     )
     tables: Literal["all", "1", "2", "3"] = setting("all", "which of the paper's tables")
     minutes: float | None = setting(
-        None,
-        "training time of each row in minutes of the processor (on a GPU: of the wall); cpu scale: 5",
-        ge=0.0,
+        None, "training time of each row in minutes of the processor (on a GPU: of the wall); cpu scale: 5", ge=0.0
     )
     epochs: int | None = setting(None, "at most so many epochs a row; paper scale: 100", ge=1)
     size: int | None = setting(None, "side of the images in pixels; cpu scale: 128, paper scale: 512", ge=32)
@@ -128,9 +125,7 @@ class Row:
     def name(self) -> str:
         """The run's folder; rows of equal settings share it, as Base does in tables 1 and 2."""
         further = [key.removesuffix("_weight") for key in self.settings if key.endswith("_weight")]
-        return "-".join(
-            [self.settings["model"], self.settings["rotation"], self.settings["output"], *further]
-        )
+        return "-".join([self.settings["model"], self.settings["rotation"], self.settings["output"], *further])
 
 
 @dataclass(frozen=True)
@@ -173,9 +168,7 @@ def _table_1() -> PaperTable:
         ("6DoF-Quat", "RGB"): (20.78, None),
         ("6DoF-Quat", "RGBD"): (21.13, 8.41),
     }
-    rows = tuple(
-        _row("base", output, figures, inputs, label=inputs) for (inputs, output), figures in paper.items()
-    )
+    rows = tuple(_row("base", output, figures, inputs, label=inputs) for (inputs, output), figures in paper.items())
     return PaperTable(
         1, "Euler angles (6DoF) against quaternion (6DoF-Quat), Base", ("Input", "Output"), "synthetic", rows
     )
@@ -207,9 +200,7 @@ def _table_2(config: TablesConfig) -> PaperTable:
         f"reconstruction (weights: adversarial {config.adversarial_weight:g}, consistency "
         f"{config.consistency_weight:g}).",
     )
-    return PaperTable(
-        2, "Base against Slice", ("Model", "Output"), "synthetic", tuple(rows), remarks * config.further
-    )
+    return PaperTable(2, "Base against Slice", ("Model", "Output"), "synthetic", tuple(rows), remarks * config.further)
 
 
 def _table_3() -> PaperTable:
@@ -221,7 +212,8 @@ def _table_3() -> PaperTable:
     }
     rows = tuple(_row(model, output, figures) for (model, output), figures in paper.items())
     remark = (
-        "Depth here is relative: an error has no unit and is not comparable with another dataset's, nor with the paper's, "
+        "Depth here is relative: an error has no unit and is not comparable with another dataset's, nor with the "
+        "paper's, "
         "whose depths came from a network of unknown scale. It compares the rows."
     )
     return PaperTable(3, "Base against Slice, relative depth", ("Model", "Output"), "real", rows, (remark,))
@@ -256,9 +248,7 @@ class Outcome:
         return [(row, each) for filled in self.tables for row, each in filled.rows if each.error]
 
 
-def run_tables(
-    out: Path, config: TablesConfig, dataset: Path | None = None, real: Path | None = None
-) -> Outcome:
+def run_tables(out: Path, config: TablesConfig, dataset: Path | None = None, real: Path | None = None) -> Outcome:
     """Make the tables in `out`; the report's files are there from the first row on.
 
     Args:
@@ -323,17 +313,13 @@ def _place(folder: Path, place: Place, given: Path | None, config: TablesConfig)
     kind = {"synthetic": "metric", "real": "relative"}[place]
     if dataset.depth_kind != kind:
         option = "--dataset" if place == "synthetic" else "--real"
-        raise UserError(
-            f"{path} has {dataset.depth_kind or 'no'} depth; {option} takes one with {kind} depth"
-        )
+        raise UserError(f"{path} has {dataset.depth_kind or 'no'} depth; {option} takes one with {kind} depth")
     return path, f"{words}: {counted(len(dataset), 'frame')}"
 
 
 def _made(folder: Path, place: Place, config: TablesConfig) -> tuple[Path, str]:
     if place == "synthetic":
-        return _simulated(
-            folder / "synthetic", "paper", config
-        ), "simulated city, flown in the paper's pattern"
+        return _simulated(folder / "synthetic", "paper", config), "simulated city, flown in the paper's pattern"
     words = "STAND-IN for the paper's real flight: the simulated city, flown as that survey was"
     return _simulated(folder / "survey", "survey", config), words
 
@@ -359,9 +345,7 @@ def _simulated(path: Path, plan: Plan, config: TablesConfig) -> Path:
             )
         return path
     size = min(512, 2 * (config.size or 128))  # averaged when it is made small; larger files serve nobody
-    settings = SimDatasetConfig(
-        frames=frames, size=size, resume=True, flight=FlightConfig(plan=plan, seed=config.seed)
-    )
+    settings = SimDatasetConfig(frames=frames, size=size, resume=True, flight=FlightConfig(plan=plan, seed=config.seed))
     write_sim_dataset(path, settings)
     return path
 
@@ -412,9 +396,7 @@ def _finding_figures(each: Measured, group: str) -> list[float | None]:
     return [scores.get(name) for name in MEASURES]
 
 
-def _count(
-    pairs: list[tuple[tuple[Row, Measured], tuple[Row, Measured]]], figures: Figures
-) -> tuple[int, int]:
+def _count(pairs: list[tuple[tuple[Row, Measured], tuple[Row, Measured]]], figures: Figures) -> tuple[int, int]:
     """How many figures of the first rows are below those of the second ones, and how many there are in both."""
     both = [
         (x, y)
@@ -499,7 +481,8 @@ def effort(outcome: Outcome) -> str:
         parts.append(f"at most {counted(config.epochs, 'epoch')}")
     return (
         f"Scale {config.scale}: {', '.join(parts)}; {outcome.machine}. Mean absolute errors, colour in 0..255. "
-        "*Random*: frames held out at random, whose neighbours were trained on (the paper's split); *lines*: whole lines "
+        "*Random*: frames held out at random, whose neighbours were trained on (the paper's split); *lines*: whole "
+        "lines "
         "of the flight (or stretches of it) that nobody saw. One training serves both."
     )
 
@@ -560,9 +543,7 @@ def remarks(filled: Filled) -> list[str]:
     collapsed = [" ".join(row.cells) for row, each in filled.rows if each.collapsed]
     if collapsed:
         notes.append(f"Collapsed to nearly one image, whatever the pose: {', '.join(collapsed)}.")
-    notes += [
-        f"{' '.join(row.cells)} was not trained: {each.error}" for row, each in filled.rows if each.error
-    ]
+    notes += [f"{' '.join(row.cells)} was not trained: {each.error}" for row, each in filled.rows if each.error]
     return notes
 
 

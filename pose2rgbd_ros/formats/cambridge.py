@@ -1,7 +1,7 @@
 """Cambridge Landmarks: dataset_train.txt and dataset_test.txt, a line `image x y z w p q r` for each picture.
 
-x y z is where the camera stands in the world. w p q r is a quaternion, scalar first, that rotates the WORLD's axes to the
-CAMERA's (as in the VisualSFM model the lists were made from): the inverse of the rotation in a camera's pose.
+x y z is where the camera stands in the world. w p q r is a quaternion, scalar first, that rotates the WORLD's axes to
+the CAMERA's (as in the VisualSFM model the lists were made from): the inverse of the rotation in a camera's pose.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def lay_out(flight: Flight) -> Layout:
             if image and (frame.label or "train") == label
         ]
         texts[name] = _HEADER + "".join(rows)
-    notes = (
-        [] if flight.has_split else ["dataset_test.txt is empty: the dataset has no split (--split training)"]
-    )
+    notes = [] if flight.has_split else ["dataset_test.txt is empty: the dataset has no split (--split training)"]
     return Layout(images, None, texts, "of neither list", notes)
 
 

@@ -58,9 +58,7 @@ def parse_camera(fields: Sequence[str]) -> Camera:
     """The camera of `MODEL WIDTH HEIGHT PARAMS[]`. ValueError or UserError when that makes no sense to us."""
     model = fields[0]
     if model not in _KNOWN:
-        raise ValueError(
-            f"camera model {model}; known: {', '.join(_KNOWN)} (or undistort the images with COLMAP)"
-        )
+        raise ValueError(f"camera model {model}; known: {', '.join(_KNOWN)} (or undistort the images with COLMAP)")
     focals, ours, places = _KNOWN[model]
     values = [float(field) for field in fields[3:]]
     if len(values) != focals + 2 + len(places):
@@ -102,7 +100,9 @@ _MOST_FRAMES = 200  # spread over the flight; more would only cost time
 
 @dataclass(eq=False)
 class Points:
-    """Points (n, 3) in the map, colours (n, 3) and pixels (n, 2) in COLMAP's convention, by the frame they come from."""
+    """Points (n, 3) in the map, colours (n, 3) and pixels (n, 2) in COLMAP's convention, by the frame they come
+    from.
+    """
 
     by_frame: dict[int, tuple[Float64, UInt8, Float64]] = field(default_factory=dict)
 

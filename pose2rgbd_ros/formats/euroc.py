@@ -39,9 +39,7 @@ _MODELS = {
     "none": "none",
 }
 _IMAGE_HEADER = "#timestamp [ns],filename\n"
-_TRUTH_HEADER = (
-    "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
-)
+_TRUTH_HEADER = "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
 
 
 def detect(path: Path) -> bool:

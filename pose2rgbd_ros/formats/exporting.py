@@ -176,12 +176,8 @@ def _flight(dataset: Dataset, config: ExportConfig, format: Format) -> Flight:
         suffix = Path(record.rgb).suffix
         if camera != dataset.camera or (format.png_only and not config.keep_jpeg):
             suffix = ".png"
-        depth_suffix = (
-            ".png" if config.depth_unit_m or format.depth_unit_m else Path(record.depth or "").suffix
-        )
-        frames.append(
-            Frame(record.stamp_ns, dataset.T_map_cam[i], suffix, depth_suffix, labels[i], int(runs[i]))
-        )
+        depth_suffix = ".png" if config.depth_unit_m or format.depth_unit_m else Path(record.depth or "").suffix
+        frames.append(Frame(record.stamp_ns, dataset.T_map_cam[i], suffix, depth_suffix, labels[i], int(runs[i])))
     depth = dataset.meta.depth
     with_depth = format.has_depth and config.with_depth and depth is not None and depth.kind == "metric"
     return Flight(dataset, camera, frames, config, with_depth)
@@ -241,14 +237,10 @@ def _tell_what_is_lost(flight: Flight, format: Format, report: ExportReport) -> 
             used = " but in points3D.txt" if report.format == "colmap" and flight.config.points else ""
             report.notes.append(f"the format has no place for depth images; depth was left out{used}")
     if flight.has_split and not format.has_split:
-        report.notes.append(
-            "the format has no place for a split; training and test frames are not told apart"
-        )
+        report.notes.append("the format has no place for a split; training and test frames are not told apart")
 
 
-def _write_sidecar(
-    folder: Path, flight: Flight, format: Format, unit_m: float | None, report: ExportReport
-) -> None:
+def _write_sidecar(folder: Path, flight: Flight, format: Format, unit_m: float | None, report: ExportReport) -> None:
     meta = flight.dataset.meta
     about = {
         "software": meta.software,

@@ -82,17 +82,14 @@ class ImportReport:
         sources = [{**asdict(source), "rejects": dict(source.rejects)} for source in self.sources]
         counts = {"frames_written": self.frames_written, "frames_already_there": self.frames_already_there}
         write_yaml(
-            folder / REPORT,
-            {**counts, "warnings": self.warnings, "settings": self.settings, "sources": sources},
+            folder / REPORT, {**counts, "warnings": self.warnings, "settings": self.settings, "sources": sources}
         )
 
     def summary(self) -> str:
         """A few lines for the terminal."""
         there = self.frames_already_there
         again = f" ({there} more {'was' if there == 1 else 'were'} there)" if there else ""
-        read = ", ".join(
-            dict.fromkeys(f"{Path(source.path).name}: {source.format}" for source in self.sources)
-        )
+        read = ", ".join(dict.fromkeys(f"{Path(source.path).name}: {source.format}" for source in self.sources))
         lines = [f"{self.out}: {counted(self.frames_written, 'frame')} written{again} ({read})"]
         lines += [f"rejected: {reason_line}" for reason_line in self.reject_lines()]
         notes = dict.fromkeys(note for source in self.sources for note in source.notes)
@@ -111,9 +108,7 @@ class ImportReport:
 _CAMERA_FRAME = "camera_optical_frame"
 
 
-def import_datasets(
-    sources: Sequence[Path | str], out: Path | str, config: ImportConfig | None = None
-) -> ImportReport:
+def import_datasets(sources: Sequence[Path | str], out: Path | str, config: ImportConfig | None = None) -> ImportReport:
     """Import other tools' datasets of one place into the dataset `out`.
 
     Frames that cannot be used are counted by reason; the report is also written to `out`/import_report.yaml. An
@@ -144,7 +139,8 @@ def _require_room(out: Path, resume: bool) -> None:
     layout.require_unused(out)
     if not resume and (out / layout.META).is_file() and (count := len(read_associations(out))):
         raise UserError(
-            f"{out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds to it, or choose "
+            f"{out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds to it, or "
+            "choose "
             "another folder"
         )
 
@@ -167,9 +163,7 @@ def _load_all(paths: Sequence[Path], config: ImportConfig, report: ImportReport)
         if scene.views:
             start_ns = max(start_ns, stamp_after(scene.views[-1].stamp_ns))
         scenes.append(scene)
-        part = SourceReport(
-            str(path), name, rejects=scene.rejects, examples=scene.examples, notes=scene.notes
-        )
+        part = SourceReport(str(path), name, rejects=scene.rejects, examples=scene.examples, notes=scene.notes)
         report.sources.append(part)
     if len(scenes) > 1:
         scenes[-1].note("the sources are taken to share one world; nothing in them can tell whether they do")
@@ -204,9 +198,7 @@ def _camera(config: ImportConfig, width: int, height: int, scene: Scene) -> Came
         return camera_of_text(config.camera, width, height)
     if config.fov_deg:
         return Camera.from_fov(width, height, config.fov_deg)
-    scene.note(
-        f"{scene.path} tells no intrinsics; the camera is uncalibrated (--camera or --fov-deg tell them)"
-    )
+    scene.note(f"{scene.path} tells no intrinsics; the camera is uncalibrated (--camera or --fov-deg tell them)")
     return Camera(width, height, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -227,9 +219,7 @@ def _write_all(scenes: Sequence[Scene], out: Path, config: ImportConfig, report:
             writer.begin_source(_source_name(scene, scenes))
             for view in tqdm(scene.views, desc=scene.path.name, unit="frame", disable=None):
                 if view.stamp_ns in taken:
-                    part.reject(
-                        "duplicate_stamp", f"{view.image} has a stamp for the second time, {view.stamp_ns} ns"
-                    )
+                    part.reject("duplicate_stamp", f"{view.image} has a stamp for the second time, {view.stamp_ns} ns")
                 elif _add(writer, scene, view, part):
                     taken.add(view.stamp_ns)
                     labels[view.stamp_ns] = view.label
@@ -246,15 +236,14 @@ def _writing(
     if first.camera is None:
         raise UserError(f"{first.path} has no camera")
     with_depth = any(scene.has_depth for scene in scenes)
-    meta = DatasetMeta(
-        first.camera, camera_frame=_CAMERA_FRAME, depth=DepthMeta("metric") if with_depth else None
-    )
+    meta = DatasetMeta(first.camera, camera_frame=_CAMERA_FRAME, depth=DepthMeta("metric") if with_depth else None)
     try:
         with DatasetWriter(out, meta, config.resume, depth_format=config.depth_format) as writer:
             yield writer
         if writer.too_far_pixels:
             report.sources[-1].notes.append(
-                f"{counted(writer.too_far_pixels, 'depth pixel')} beyond the reach of the dataset's depth unit stored as "
+                f"{counted(writer.too_far_pixels, 'depth pixel')} beyond the reach of the dataset's depth unit stored "
+                "as "
                 "unknown"
             )
     finally:
@@ -272,9 +261,7 @@ def _add(writer: DatasetWriter, scene: Scene, view: View, report: SourceReport) 
             image = _image(view)
             depth = None
             if view.depth is not None and writer.meta.depth is not None:
-                depth = pictures.read_depth(
-                    view.stamp_ns, view.depth, scene.depth_unit_m, scene.depth_unknown
-                )
+                depth = pictures.read_depth(view.stamp_ns, view.depth, scene.depth_unit_m, scene.depth_unknown)
             added = writer.add(view.stamp_ns, view.T_map_cam, image, depth)
     except BadFrame as error:
         report.reject(error.reason, f"{view.image}: {error}")
@@ -330,9 +317,7 @@ def _known(path: Path) -> dict[int, str]:
     try:
         return {layout.parse_stamp(stamp): word for stamp, word in rows if word in WORDS}
     except ValueError as error:
-        raise UserError(
-            f"{path}: {error}; remove the file, and import all sources again with --resume"
-        ) from error
+        raise UserError(f"{path}: {error}; remove the file, and import all sources again with --resume") from error
 
 
 def _why_nothing(report: ImportReport) -> str:

@@ -48,16 +48,12 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     path = _sequence(path)
     folder, poses_file = _image_folder(path), _pose_file(path)
     if folder is None or poses_file is None:
-        raise UserError(
-            f"{path} needs a folder image_0 or image_2, and poses.txt or ../../poses/{path.name}.txt"
-        )
+        raise UserError(f"{path} needs a folder image_0 or image_2, and poses.txt or ../../poses/{path.name}.txt")
     files = {_index(file): file for file in image_files(folder)}
     if not files:
         raise UserError(f"{folder} holds no images")
     scene = Scene(path, "kitti", world="y-down")
-    scene.camera, T_cam0_cam = _calibration(
-        path / "calib.txt", folder.name, next(iter(files.values())), scene
-    )
+    scene.camera, T_cam0_cam = _calibration(path / "calib.txt", folder.name, next(iter(files.values())), scene)
     times = _times(path / "times.txt")
     rate_hz = config.rate_hz or _RATE_HZ
     if not times:
@@ -126,9 +122,7 @@ def _calibration(file: Path, folder: str, image: Path, scene: Scene) -> tuple[Ca
     K, t = P[:, :3], np.linalg.solve(P[:, :3], P[:, 3])
     T_cam0_cam[:3, 3] = -t
     if np.abs(t).max() > 1e-9:
-        scene.note(
-            f"{folder} stands {-t[0]:.3f} m to the right of the camera whose poses are given; moved there"
-        )
+        scene.note(f"{folder} stands {-t[0]:.3f} m to the right of the camera whose poses are given; moved there")
     width, height = image_size(image)
     return pinhole(K, width, height), T_cam0_cam
 

@@ -1,4 +1,6 @@
-"""nerfstudio: transforms.json with images and depth files. Its words for cameras are in `dataset/transforms_json.py`."""
+"""nerfstudio: transforms.json with images and depth files. Its words for cameras are in
+`dataset/transforms_json.py`.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,7 @@ from pose2rgbd_ros.formats.scene import (
 from pose2rgbd_ros.formats.settings import ImportConfig
 from pose2rgbd_ros.geometry.camera import Camera
 
-_SPLIT_FILES = {
-    "transforms_train.json": "train",
-    "transforms_val.json": "test",
-    "transforms_test.json": "test",
-}
+_SPLIT_FILES = {"transforms_train.json": "train", "transforms_val.json": "test", "transforms_test.json": "test"}
 _SPLIT_KEYS = {"train_filenames": "train", "val_filenames": "test", "test_filenames": "test"}
 _RATE_HZ = 30.0
 _Entry = tuple[dict[str, Any], str, str]  # a frame with the file's common values, its label, where it is said
@@ -104,9 +102,7 @@ def _file_entries(file: Path, label: str, scene: Scene) -> list[_Entry]:
             raise UserError(f"{file}: {key} is no list")
         labels.update({str(name): word for name in names})
     if "applied_transform" in content or "applied_scale" in content:
-        scene.note(
-            f"{file} was made from a model that its maker turned or scaled; poses are taken as they stand"
-        )
+        scene.note(f"{file} was made from a model that its maker turned or scaled; poses are taken as they stand")
     if not scene.depth_unit_m:
         scene.depth_unit_m = _depth_unit(content, file)
     strangers = len(set(labels) - {str(frame.get("file_path")) for frame in frames})

@@ -40,28 +40,15 @@ class Format:
 
 FORMATS = {
     "nerfstudio": Format(
-        nerfstudio.detect,
-        nerfstudio.load,
-        nerfstudio.lay_out,
-        has_depth=True,
-        has_split=True,
-        named_by_stamp=True,
+        nerfstudio.detect, nerfstudio.load, nerfstudio.lay_out, has_depth=True, has_split=True, named_by_stamp=True
     ),
     "tum": Format(tum.detect, tum.load, tum.lay_out, True, True, tum.DEPTH_UNIT_M),
     "kitti": Format(kitti.detect, kitti.load, kitti.lay_out, True),
     "euroc": Format(euroc.detect, euroc.load, euroc.lay_out, True),
     "7scenes": Format(
-        seven_scenes.detect,
-        seven_scenes.load,
-        seven_scenes.lay_out,
-        True,
-        True,
-        seven_scenes.DEPTH_UNIT_M,
-        True,
+        seven_scenes.detect, seven_scenes.load, seven_scenes.lay_out, True, True, seven_scenes.DEPTH_UNIT_M, True
     ),
-    "cambridge": Format(
-        cambridge.detect, cambridge.load, cambridge.lay_out, True, has_split=True, named_by_stamp=True
-    ),
+    "cambridge": Format(cambridge.detect, cambridge.load, cambridge.lay_out, True, has_split=True, named_by_stamp=True),
     "colmap": Format(colmap.detect, colmap.load, colmap.lay_out, has_split=True, named_by_stamp=True),
 }
 assert tuple(FORMATS) == NAMES

@@ -299,15 +299,11 @@ def stamps_from_names(
         return [int(stem) for stem in stems], "the images' names, which are stamps in nanoseconds"
     decimals = [PurePosixPath(name).name.rsplit(".", 1)[0] for name in names]
     if all(_SECONDS.fullmatch(text) for text in decimals):
-        return [
-            layout.parse_stamp(text) for text in decimals
-        ], "the images' names, which are stamps in seconds"
+        return [layout.parse_stamp(text) for text in decimals], "the images' names, which are stamps in seconds"
     return _counted(names, stems, rate_hz, start_ns)
 
 
-def _counted(
-    names: Sequence[str], stems: Sequence[str], rate_hz: float, start_ns: int
-) -> tuple[list[int], str]:
+def _counted(names: Sequence[str], stems: Sequence[str], rate_hz: float, start_ns: int) -> tuple[list[int], str]:
     numbers = [int(found[1]) if (found := _NUMBER.search(stem)) else -1 for stem in stems]
     folders = [str(PurePosixPath(name).parent) for name in names]
     distinct = len(set(zip(folders, numbers, strict=True))) == len(names)
@@ -352,17 +348,13 @@ class Track:
         if not stamps_ns:
             raise UserError(f"{file} holds no poses")
         quats = np.array(quat_xyzw, dtype=np.float64)
-        quats[~(np.abs(np.linalg.norm(quats, axis=1) - 1) < UNIT_QUATERNION)] = (
-            0.0  # counted as non-finite below
-        )
+        quats[~(np.abs(np.linalg.norm(quats, axis=1) - 1) < UNIT_QUATERNION)] = 0.0  # counted as non-finite below
         try:
             self._trajectory, problems = Trajectory.from_unsorted(stamps_ns, position_m, quats)
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
         self._max_gap_ns = max_gap_ns
-        self.notes = [
-            f"{file}: {counted(count, 'pose')} {_WORDS[reason]}" for reason, count in problems.items()
-        ]
+        self.notes = [f"{file}: {counted(count, 'pose')} {_WORDS[reason]}" for reason, count in problems.items()]
 
     def pose_at(self, stamp_ns: int) -> tuple[Float64 | None, str]:
         """The pose (4, 4) at a time, or None and the reason."""

@@ -25,9 +25,7 @@ class ImportConfig:
         "intrinsics where the source has none or wrong ones: 'fx fy cx cy', then 'k1 k2 p1 p2 [k3 [k4 k5 k6]]' where "
         "the lens distorts (pixels, centres at integers)",
     )
-    fov_deg: float = setting(
-        0.0, "horizontal field of view, for a source without intrinsics; 0: unknown", ge=0, le=175
-    )
+    fov_deg: float = setting(0.0, "horizontal field of view, for a source without intrinsics; 0: unknown", ge=0, le=175)
     with_depth: bool = setting(True, "take depth images along where there are some")
     depth_unit_m: float = setting(0.0, "metres of one depth count; 0: as the format says", ge=0)
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
@@ -36,9 +34,7 @@ class ImportConfig:
         0.0, "frames a second of a source without stamps; 0: the format's usual rate", ge=0, le=1e6
     )
     start_s: float = setting(0.0, "stamp of frame 0 of a source without stamps", ge=0, le=9e9)
-    scale: float = setting(
-        1.0, "metres of the source's unit of length, where that is no metre", ge=1e-9, le=1e9
-    )
+    scale: float = setting(1.0, "metres of the source's unit of length, where that is no metre", ge=1e-9, le=1e9)
     world: World = setting(
         "auto",
         "which axis of the source's world is vertical, and whether it points up; poses are turned so that z is up. "

@@ -90,9 +90,7 @@ def _add(scene: Scene, file: Path, stamp_ns: int, label: str) -> None:
 
 def _labels(path: Path, folders: list[Path]) -> dict[Path, str]:
     """The label of each sequence; nothing without lists."""
-    by_number = {
-        int(digits[0]): folder for folder in folders if (digits := re.findall(r"\d{1,9}", folder.name))
-    }
+    by_number = {int(digits[0]): folder for folder in folders if (digits := re.findall(r"\d{1,9}", folder.name))}
     labels: dict[Path, str] = {}
     for label, name in _LISTS.items():
         if not (path / name).is_file():
@@ -147,6 +145,4 @@ def lay_out(flight: Flight) -> Layout:
     if flight.camera.is_calibrated:
         texts[_INTRINSICS] = "".join(f"{format_row(line)}\n" for line in flight.camera.K)
     images: list[str | None] = [f"{base}.color{f.suffix}" for base, f in zip(bases, frames, strict=True)]
-    return Layout(
-        images, [f"{base}.depth{f.depth_suffix}" for base, f in zip(bases, frames, strict=True)], texts
-    )
+    return Layout(images, [f"{base}.depth{f.depth_suffix}" for base, f in zip(bases, frames, strict=True)], texts)

@@ -41,18 +41,14 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     return scene
 
 
-def _images_and_depths(
-    path: Path, config: ImportConfig
-) -> tuple[_Stamped, list[tuple[int, str, str] | None]]:
+def _images_and_depths(path: Path, config: ImportConfig) -> tuple[_Stamped, list[tuple[int, str, str] | None]]:
     if (path / "rgb.txt").is_file():
         images = _stamped(path / "rgb.txt")
         depths = _stamped(path / "depth.txt") if (path / "depth.txt").is_file() and config.with_depth else []
         return images, _paired(images, depths, round(config.depth_tolerance_s * 1e9))
     file = next(path / name for name in _LISTS if (path / name).is_file())
     images = _stamped(file)
-    return images, [(*depth, where) for depth, where in _seconds(file)] if config.with_depth else [
-        None
-    ] * len(images)
+    return images, [(*depth, where) for depth, where in _seconds(file)] if config.with_depth else [None] * len(images)
 
 
 def _stamped(file: Path) -> _Stamped:
@@ -135,9 +131,7 @@ def lay_out(flight: Flight) -> Layout:
     if flight.with_depth:
         pairs = [f"{name} {depth}" for name, depth in zip(names, depths, strict=True)]
         texts["depth.txt"] = _list("# depth maps\n# timestamp filename\n", names, depths)
-        texts["associations.txt"] = _list(
-            "", names, [f"{i} {pair}" for i, pair in zip(images, pairs, strict=True)]
-        )
+        texts["associations.txt"] = _list("", names, [f"{i} {pair}" for i, pair in zip(images, pairs, strict=True)])
     return Layout(list(images), list(depths), texts)
 
 

@@ -66,9 +66,7 @@ class Camera:
         size = f"{self.width} x {self.height} pixels"
         if not self.is_calibrated:
             return f"{size}, uncalibrated"
-        lens = (
-            f", {self.distortion_model} {[round(k, 6) for k in self.distortion]}" if self.is_distorted else ""
-        )
+        lens = f", {self.distortion_model} {[round(k, 6) for k in self.distortion]}" if self.is_distorted else ""
         return f"{size}, fx {self.fx:.2f}, fy {self.fy:.2f}, cx {self.cx:.2f}, cy {self.cy:.2f}{lens}"
 
     @property
@@ -110,11 +108,7 @@ class Camera:
         """
         self._require_calibration()
         uv = _last_axis(pixels, 2, "pixels")
-        xy = (
-            self._undistort(uv.reshape(-1, 1, 2)).reshape(uv.shape)
-            if self.is_distorted
-            else self._normalized(uv)
-        )
+        xy = self._undistort(uv.reshape(-1, 1, 2)).reshape(uv.shape) if self.is_distorted else self._normalized(uv)
         return np.concatenate([xy, np.where(np.isnan(xy[..., :1]), np.nan, 1.0)], axis=-1)
 
     def project(self, points_cam: npt.ArrayLike) -> Float64:
@@ -161,9 +155,7 @@ class Camera:
             return uv
         D = np.array(self.distortion)
         if self.distortion_model == "equidistant":
-            found = np.asarray(
-                cv2.fisheye.undistortPoints(uv, self.K, D, criteria=_CRITERIA), dtype=np.float64
-            )
+            found = np.asarray(cv2.fisheye.undistortPoints(uv, self.K, D, criteria=_CRITERIA), dtype=np.float64)
         else:
             found = np.asarray(
                 cv2.undistortPointsIter(uv, self.K, D, np.eye(3), np.eye(3), _CRITERIA), dtype=np.float64

@@ -146,12 +146,7 @@ _HEADER = struct.Struct("<iff")
 _INVERSE_DEPTH = 0
 _PNG_MAGIC = b"\x89PNG"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*")
-_METHODS = (
-    "",
-    "compressedDepth",
-    "compressedDepth png",
-    "compressedDepth rvl",
-)  # older versions knew PNG only
+_METHODS = ("", "compressedDepth", "compressedDepth png", "compressedDepth rvl")  # older versions knew PNG only
 
 
 def depth_topic(kind: DepthKind) -> str:
@@ -168,7 +163,9 @@ def known(depth: AnyArray) -> Float32:
 
 
 def to_counts(depth_m: AnyArray, unit_m: float = MILLIMETRE) -> UInt16:
-    """uint16 counts of `unit_m`; 0 where unknown, and where the depth does not fit (nearer than half a unit, or far)."""
+    """uint16 counts of `unit_m`; 0 where unknown, and where the depth does not fit (nearer than half a unit, or
+    far).
+    """
     if not unit_m > 0:
         raise UserError(f"the depth unit must be positive, not {unit_m} m")
     depth = np.asarray(depth_m)
@@ -238,9 +235,7 @@ def decode_compressed_depth(data: bytes, format: str) -> Float32:
     if encoding not in FLOAT_ENCODINGS:
         return from_counts(image)
     if quantization is None:
-        raise UserError(
-            f"compressed depth of format {format!r} lacks its 12-byte header, so its scale is unknown"
-        )
+        raise UserError(f"compressed depth of format {format!r} lacks its 12-byte header, so its scale is unknown")
     a, b = (np.float32(value) for value in quantization)
     with np.errstate(divide="ignore"):
         depth = a / (image.astype(np.float32) - b)
@@ -305,9 +300,7 @@ def _split_compressed(data: Any, format: str) -> tuple[str, bytes, tuple[float, 
         return (encoding if encoding in ENCODINGS else "16UC1"), data, None
     _require_known(encoding)
     if method not in _METHODS:
-        raise UserError(
-            f"compressed depth of format {format!r}; accepted: '<encoding>; compressedDepth png' or rvl"
-        )
+        raise UserError(f"compressed depth of format {format!r}; accepted: '<encoding>; compressedDepth png' or rvl")
     if len(data) <= _HEADER.size:
         raise UserError(f"compressed depth of {len(data)} bytes is too short to hold an image")
     _, a, b = _HEADER.unpack_from(data)
@@ -319,9 +312,7 @@ def _decode_image(payload: bytes, format: str) -> AnyArray:
         return decode_rvl(payload)
     image = decode_file(payload, cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise UserError(
-            f"compressed depth of format {format!r} does not hold a readable PNG; the message is damaged"
-        )
+        raise UserError(f"compressed depth of format {format!r} does not hold a readable PNG; the message is damaged")
     if image.ndim != 2 or image.dtype not in (np.uint16, np.float32):
         raise UserError(
             f"compressed depth of format {format!r} holds {image.dtype} pixels of shape {image.shape}; "

@@ -50,9 +50,7 @@ def quat_frd_to_flu(quat_xyzw: npt.ArrayLike) -> Float64:
     return quaternions.multiply(quaternions.multiply(_QUAT_FLU_FRD, quat_xyzw), _QUAT_FLU_FRD)
 
 
-def gimbal_to_quat_map_cam(
-    yaw_deg: npt.ArrayLike, pitch_deg: npt.ArrayLike, roll_deg: npt.ArrayLike
-) -> Float64:
+def gimbal_to_quat_map_cam(yaw_deg: npt.ArrayLike, pitch_deg: npt.ArrayLike, roll_deg: npt.ArrayLike) -> Float64:
     """Orientations (..., 4) of a camera's optical frame in ENU, from a gimbal's angles as DJI writes them into XMP.
 
     Yaw is clockwise from north, pitch up from the horizon (-90: straight down), roll about the viewing direction,
@@ -60,8 +58,7 @@ def gimbal_to_quat_map_cam(
     where yaw does, and roll adds to yaw. UserError for angles that are not finite.
     """
     angles = np.stack(
-        np.broadcast_arrays(*(np.asarray(item, dtype=np.float64) for item in (yaw_deg, pitch_deg, roll_deg))),
-        -1,
+        np.broadcast_arrays(*(np.asarray(item, dtype=np.float64) for item in (yaw_deg, pitch_deg, roll_deg))), -1
     )
     if not np.isfinite(angles).all():
         raise UserError("a gimbal angle is not a finite number")
@@ -74,7 +71,8 @@ def gimbal_to_quat_map_cam(
 class Datum:
     """Where a map's origin lies on Earth: degrees, and metres above the WGS-84 ellipsoid (as in NavSatFix).
 
-    `sigma_m` is its standard deviation (of the distance in space) where the origin was found from GPS; None: it was given.
+    `sigma_m` is its standard deviation (of the distance in space) where the origin was found from GPS; None: it was
+    given.
     """
 
     latitude_deg: float
@@ -106,9 +104,7 @@ class Datum:
             sigma = values.get("sigma_m")
             return cls(latitude, longitude, altitude, None if sigma is None else float(sigma))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"a datum needs latitude_deg, longitude_deg and altitude_m as numbers: {error}"
-            ) from error
+            raise UserError(f"a datum needs latitude_deg, longitude_deg and altitude_m as numbers: {error}") from error
 
 
 def wgs84_to_enu(
@@ -124,12 +120,7 @@ def wgs84_to_enu(
     )
     unknown = np.isnan(alt)
     east, north, up = pymap3d.geodetic2enu(
-        lat,
-        lon,
-        np.where(unknown, datum.altitude_m, alt),
-        datum.latitude_deg,
-        datum.longitude_deg,
-        datum.altitude_m,
+        lat, lon, np.where(unknown, datum.altitude_m, alt), datum.latitude_deg, datum.longitude_deg, datum.altitude_m
     )
     return np.stack([east, north, np.where(unknown, np.nan, up)], axis=-1)
 

@@ -23,13 +23,9 @@ _EXACT = 1e-12
 def normalize(quat_xyzw: npt.ArrayLike) -> Float64:
     """The quaternions (..., 4) at length one, signs kept. UserError for a zero or non-finite one."""
     quat = _quaternions(quat_xyzw)
-    scale = np.abs(quat).max(
-        axis=-1, keepdims=True
-    )  # scaled first, so that tiny and huge lengths do not overflow
+    scale = np.abs(quat).max(axis=-1, keepdims=True)  # scaled first, so that tiny and huge lengths do not overflow
     if not np.all(np.isfinite(quat)) or np.any(scale == 0):
-        raise UserError(
-            "a quaternion is zero or not finite; orientations must be unit quaternions (x, y, z, w)"
-        )
+        raise UserError("a quaternion is zero or not finite; orientations must be unit quaternions (x, y, z, w)")
     quat = quat / scale
     unit: Float64 = quat / np.linalg.norm(quat, axis=-1, keepdims=True)
     return unit

@@ -115,9 +115,7 @@ def look_at(eye_m: npt.ArrayLike, target_m: npt.ArrayLike, up: npt.ArrayLike = (
     Where the view is parallel to `up` (a camera looking straight down), the top of the image points to map +y,
     north in ENU. UserError when eye and target coincide.
     """
-    eye, target = np.broadcast_arrays(
-        np.asarray(eye_m, dtype=np.float64), np.asarray(target_m, dtype=np.float64)
-    )
+    eye, target = np.broadcast_arrays(np.asarray(eye_m, dtype=np.float64), np.asarray(target_m, dtype=np.float64))
     forward = target - eye
     distance = np.linalg.norm(forward, axis=-1, keepdims=True)
     if not np.all(distance > 0):

@@ -49,9 +49,10 @@ def interpolate_linear(xp: Any, start: Pose, end: Pose, u: Number) -> Pose:
 def interpolate_cubic(xp: Any, poses: Sequence[Pose], a: Number, c: Number, u: Number) -> Pose:
     """The pose a part `u` of the way from the second to the third of four, on a Hermite curve that is C1 throughout.
 
-    `a`, `c`: the spans before and after, in units of the one between. The speed at a pose is that of the parabola through it
-    and its two neighbours, also for uneven spans. Orientations follow the same curve in the rotation vector from
-    `start`, where the angular velocity at `end` becomes a slope through the inverse right Jacobian of SO(3).
+    `a`, `c`: the spans before and after, in units of the one between. The speed at a pose is that of the parabola
+    through it and its two neighbours, also for uneven spans. Orientations follow the same curve in the rotation
+    vector from `start`, where the angular velocity at `end` becomes a slope through the inverse right Jacobian of
+    SO(3).
     """
     before, start, end, after = poses
     weights = _hermite(u)
@@ -267,9 +268,7 @@ class Trajectory:
         counts = Counter({"non_finite_pose": int(np.sum(~usable))})
         stamps, position, quat = stamps[usable], position[usable], quat[usable]
         if len(stamps) == 0:
-            raise UserError(
-                f"no usable pose among {len(usable)}: all are NaN, infinite or have a zero quaternion"
-            )
+            raise UserError(f"no usable pose among {len(usable)}: all are NaN, infinite or have a zero quaternion")
         counts["out_of_order"] = int(np.sum(stamps[1:] < np.maximum.accumulate(stamps)[:-1]))
         unique, first = np.unique(stamps, return_index=True)
         counts["duplicate_stamp"] = len(stamps) - len(unique)
@@ -362,11 +361,7 @@ class Looked:
 
 
 def look_up(
-    stamps_ns: Sequence[int],
-    pose: Callable[[int], Pose],
-    stamp_ns: int,
-    max_gap_ns: int,
-    method: Method = "linear",
+    stamps_ns: Sequence[int], pose: Callable[[int], Pose], stamp_ns: int, max_gap_ns: int, method: Method = "linear"
 ) -> Looked:
     """One pose among many, as `Trajectory.interpolate` finds it, in microseconds.
 

@@ -1,8 +1,8 @@
 """Robust normal equations of a camera's pose from the differences of two pictures, and their solution step by step.
 
-Gain and offset of every colour channel are unknowns too, eliminated by their Schur complement: exposure and white balance
-do not matter. Differences far above the usual one are weighed down (Huber 1964), so movers and what the rendering shows
-wrongly pull little.
+Gain and offset of every colour channel are unknowns too, eliminated by their Schur complement: exposure and white
+    balance do not matter. Differences far above the usual one are weighed down (Huber 1964), so movers and what the
+    rendering shows wrongly pull little.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def total(systems: Sequence[System]) -> System | None:
     if not systems:
         return None
     count = len(systems)
-    # The sum of the blocks' pulls, not of their squares: all pairs share the image, so their errors are not independent.
+    # The sum of the blocks' pulls, not of their squares: all pairs share the image, so their errors are not
+    # independent.
     return System(
         H=np.sum([system.H for system in systems], axis=0),
         g=np.sum([system.g for system in systems], axis=0),
@@ -184,9 +185,7 @@ def _covariance(system: System, R_map_cam: Float64) -> Float64 | None:
 # of both pictures' gradients (Malis 2004, "efficient second-order minimisation").
 
 
-def align(
-    query: Picture, memories: Sequence[RenderedMemory], T_map_cam: Float64, iterations: int
-) -> Alignment | None:
+def align(query: Picture, memories: Sequence[RenderedMemory], T_map_cam: Float64, iterations: int) -> Alignment | None:
     """Move the query camera from `T_map_cam` until its image agrees with the renderings, moved there by their depth.
 
     Each rendering has a say of its own, so what one shows wrongly the others correct; one that does not overlap enough
@@ -243,9 +242,7 @@ class _Pair:
         camera, z = self._camera, np.maximum(points[:, 2], 1e-6)
         u = camera.fx * points[:, 0] / z + camera.cx
         v = camera.fy * points[:, 1] / z + camera.cy
-        inside = (
-            (points[:, 2] > 0.1) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
-        )
+        inside = (points[:, 2] > 0.1) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
         pixels = np.stack([u, v], axis=1).astype(np.float32)
         inside[inside] = _look_up(self._seen, pixels[inside]) > 0.99
         return pixels, inside
@@ -276,10 +273,6 @@ def _motion(points: Float64, fx: float, fy: float) -> tuple[Float64, Float64]:
     """How a pixel's u and v move (N, 6) with a twist of the points: shift, then turn."""
     x, y, z = points.T
     zero = np.zeros_like(z)
-    along_u = np.stack(
-        [fx / z, zero, -fx * x / z**2, -fx * x * y / z**2, fx * (1 + x**2 / z**2), -fx * y / z], axis=1
-    )
-    along_v = np.stack(
-        [zero, fy / z, -fy * y / z**2, -fy * (1 + y**2 / z**2), fy * x * y / z**2, fy * x / z], axis=1
-    )
+    along_u = np.stack([fx / z, zero, -fx * x / z**2, -fx * x * y / z**2, fx * (1 + x**2 / z**2), -fx * y / z], axis=1)
+    along_v = np.stack([zero, fy / z, -fy * y / z**2, -fy * (1 + y**2 / z**2), fy * x * y / z**2, fy * x / z], axis=1)
     return along_u, along_v

@@ -101,11 +101,7 @@ def load_localizer_calibration(directory: Path, weights_sha256: str) -> Localize
         if values["crops"] not in CROPS:
             raise ValueError(f"crops is {values['crops']!r}")
         return LocalizerCalibration(
-            weights_sha256,
-            values["crops"],
-            float(values["true_accept"]),
-            **parts,
-            figures=values["figures"],
+            weights_sha256, values["crops"], float(values["true_accept"]), **parts, figures=values["figures"]
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {_AGAIN}") from error

@@ -29,10 +29,7 @@ class ChangeSettings:
     """How the camera's image is compared with memory."""
 
     threshold: float = setting(
-        13.0,
-        "a patch is a change where it differs this many times more than is usual around it",
-        ge=0.5,
-        le=1000.0,
+        13.0, "a patch is a change where it differs this many times more than is usual around it", ge=0.5, le=1000.0
     )
     edge: float = setting(4.0, "it extends as far as it differs this many times more", ge=0.1, le=1000.0)
     least_levels: float = setting(
@@ -53,10 +50,11 @@ class ChangeSettings:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """difference: (H, W) float32, by how many times what is usual around the image leaves memory. mask: (H, W) bool, movers.
+    """difference: (H, W) float32, by how many times what is usual around the image leaves memory. mask: (H, W) bool,
+    movers.
 
-    reference: (H, W, 3) uint8, memory in the image's place and light: the view without movers. known: (H, W) bool, where
-    memory shows anything.
+    reference: (H, W, 3) uint8, memory in the image's place and light: the view without movers. known: (H, W) bool,
+        where memory shows anything.
     """
 
     difference: Float32
@@ -73,9 +71,7 @@ class Change:
         return shown
 
 
-def compare(
-    rgb: UInt8, remembered: UInt8, known: Bool | None = None, settings: ChangeSettings | None = None
-) -> Change:
+def compare(rgb: UInt8, remembered: UInt8, known: Bool | None = None, settings: ChangeSettings | None = None) -> Change:
     """Compare an image (H, W, 3) with a rendering of the same size at its pose.
 
     known: (H, W) where the rendering shows the place; by default where it is not black.
@@ -156,10 +152,11 @@ def as_sharp(rgb: UInt8, reference: UInt8, known: Bool) -> UInt8:
 
 
 def apart(rgb: UInt8, reference: UInt8, tolerance_px: int, smoothing_px: float) -> Float32:
-    """By how many levels (H, W) the image leaves what memory holds within `tolerance_px`, or memory what the image holds.
+    """By how many levels (H, W) the image leaves what memory holds within `tolerance_px`, or memory what the image
+    holds.
 
-    Both ways: something is there that was not, or is gone that was. With their signs the differences are averaged over a
-    spot, where those of edges and texture cancel and those of a thing of another colour do not.
+    Both ways: something is there that was not, or is gone that was. With their signs the differences are averaged
+        over a spot, where those of edges and texture cancel and those of a thing of another colour do not.
     """
     there, gone = _leaving(rgb, reference, tolerance_px), -_leaving(reference, rgb, tolerance_px)
     signed = cv2.GaussianBlur(np.where(np.abs(there) > np.abs(gone), there, gone), (0, 0), smoothing_px)
@@ -167,7 +164,9 @@ def apart(rgb: UInt8, reference: UInt8, tolerance_px: int, smoothing_px: float) 
 
 
 def usual(levels: Float32, known: Bool) -> Float32:
-    """The mean difference (H, W) around each pixel, without the few largest: memory is worse in some places than in others."""
+    """The mean difference (H, W) around each pixel, without the few largest: memory is worse in some places than in
+    others.
+    """
     if not known.any():
         return levels
     side = max(3, round(levels.shape[1] * SURROUNDINGS))
@@ -180,7 +179,8 @@ def usual(levels: Float32, known: Bool) -> Float32:
 def patches(difference: Float32, threshold: float, edge: float, least_area_px: int) -> Bool:
     """Where it is above `edge`, in patches (H, W) thick and large enough that are above `threshold` somewhere.
 
-    A patch ends where the difference has fallen to a share of its peak: what is seen to differ was averaged over a spot.
+    A patch ends where the difference has fallen to a share of its peak: what is seen to differ was averaged over a
+        spot.
     """
     square = np.ones((THICKNESS_PX, THICKNESS_PX), np.uint8)
     thick = cv2.morphologyEx((difference > edge).astype(np.uint8), cv2.MORPH_OPEN, square)

@@ -1,9 +1,10 @@
 """How wrong a pose may be: a 6x6 covariance learnt from the errors on held-out frames.
 
-Errors are looked at along right, ahead and up as the camera has them, where they are alike whatever the heading: a camera
-that is taken for farther right is also taken for turned, and one flown level is hardly wrong in height. Their shape is
-one 6x6 scatter matrix; its size follows each image's difficulty, a log-linear function of what speaks for doubt (spread
-among crops, unlikeness of features), and a factor that makes the region of LEVEL hold that share of the errors on lines
+Errors are looked at along right, ahead and up as the camera has them, where they are alike whatever the heading: a
+    camera that is taken for farther right is also taken for turned, and one flown level is hardly wrong in height.
+    Their shape is one 6x6 scatter matrix; its size follows each image's difficulty, a log-linear function of what
+    speaks for doubt (spread among crops, unlikeness of features), and a factor that makes the region of LEVEL hold
+    that share of the errors on lines
 left out in turn: locally weighted conformal prediction (Lei et al., "Distribution-free predictive inference for
 regression", 2018) with an ellipsoid.
 """
@@ -89,9 +90,7 @@ def fit(errors: Float64, features: Float64, unit: np.ndarray) -> CovarianceModel
     if len(units) > 1:
         for left_out in units:
             mine = unit != left_out
-            squared[~mine] = squared_distances(
-                _fit(errors[mine], features[mine]), errors[~mine], features[~mine]
-            )
+            squared[~mine] = squared_distances(_fit(errors[mine], features[mine]), errors[~mine], features[~mine])
     factors = [_factor(squared[:, part], unit) for part in (0, 1)]
     return _scaled(model, np.repeat(factors, 3))
 
@@ -113,7 +112,9 @@ def probabilities(squared: Float64) -> Float64:
 
 
 def inside(squared: Float64) -> Bool:
-    """Whether errors lie within the regions of LEVELS: (N, levels, 3) of position, rotation and both; squared (N, 3)."""
+    """Whether errors lie within the regions of LEVELS: (N, levels, 3) of position, rotation and both; squared (N,
+    3).
+    """
     return np.asarray(probabilities(squared)[:, None, :] <= np.array(LEVELS)[:, None])
 
 

@@ -97,9 +97,7 @@ class LocatedImage:
         if answer.T_map_cam is None:
             return f"{self.name}  rejected: {answer.reason}"
         x, y, z = answer.T_map_cam[:3, 3]
-        parts = [
-            f"{self.name}  x {x:.2f}  y {y:.2f}  z {z:.2f} m  heading {heading_deg(answer.T_map_cam):.0f} deg"
-        ]
+        parts = [f"{self.name}  x {x:.2f}  y {y:.2f}  z {z:.2f} m  heading {heading_deg(answer.T_map_cam):.0f} deg"]
         if answer.covariance is not None:
             sigma_deg = np.degrees(answer.rotation_sigma_rad)
             parts.append(f"sigma {answer.position_sigma_m:.2f} m {sigma_deg:.2f} deg")
@@ -122,14 +120,7 @@ class LocatedImage:
             f"{value:.6g}" if np.isfinite(value) else ""
             for value in (answer.position_sigma_m, sigma_deg, answer.score, answer.limit, answer.verification)
         ]
-        return [
-            self.name,
-            layout.stamp_text(self.stamp_ns),
-            int(answer.accepted),
-            *pose,
-            *told,
-            answer.reason,
-        ]
+        return [self.name, layout.stamp_text(self.stamp_ns), int(answer.accepted), *pose, *told, answer.reason]
 
 
 def summary(found: list[LocatedImage]) -> str:

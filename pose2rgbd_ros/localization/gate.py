@@ -162,9 +162,7 @@ class FeatureModel:
         return float(np.sqrt(squared / len(away)))
 
 
-def novelty_cues(
-    reading: PosePrediction, view: UInt8, features: FeatureModel, memory: KeyframeFeatures
-) -> Float64:
+def novelty_cues(reading: PosePrediction, view: UInt8, features: FeatureModel, memory: KeyframeFeatures) -> Float64:
     """The figures (5,) of DOUBTS, on scales on which their errors are even; `view` as `Memory` takes it."""
     again = memory.found_again(view, reading.T_map_cam)
     return np.array(
@@ -184,7 +182,8 @@ def image_figures(rgb: UInt8) -> Float64:
     return np.array([float(grey.mean()), float(grey.std()), sharpness(grey)])
 
 
-# What image_figures tells: (what is too little, what is too much, factors by which it may lie beyond the training frames).
+# What image_figures tells: (what is too little, what is too much, factors by which it may lie beyond the training
+# frames).
 FIGURES = {
     "mean": ("too dark", "overexposed", 0.75, 1.3),
     "contrast": ("almost without contrast", "of too much contrast", 0.6, 1.6),
@@ -196,7 +195,8 @@ LEAST_CONTRAST = 2.0  # grey levels; less is nothing at all, calibrated or not
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """least, most: (3,) of image_figures among training frames. usual, spread: (5,) of the doubts among held-out frames.
+    """least, most: (3,) of image_figures among training frames. usual, spread: (5,) of the doubts among held-out
+    frames.
     limit: of the score."""
 
     least: Float64

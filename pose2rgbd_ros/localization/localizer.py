@@ -28,7 +28,9 @@ _NOTHING = np.zeros((0, 0, 3), np.uint8)
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An image as the trained camera would have seen it, ready to be read; with a reason, it cannot be. view: as in Seen."""
+    """An image as the trained camera would have seen it, ready to be read; with a reason, it cannot be. view: as in
+    Seen.
+    """
 
     query: Query
     view: UInt8
@@ -73,9 +75,7 @@ class ImageEncoder:
     def read(self, images: Sequence[Prepared]) -> list[Encoded]:
         """What is seen in prepared images."""
         readings = iter(self._reader.read([image.query for image in images if not image.reason]))
-        return [
-            Encoded(None if image.reason else next(readings), image.view, image.reason) for image in images
-        ]
+        return [Encoded(None if image.reason else next(readings), image.view, image.reason) for image in images]
 
 
 def pose_network(loaded: Checkpoint) -> PoseModel:
@@ -126,9 +126,7 @@ class Localizer:
         directory = checkpoint_directory(Path(checkpoint))
         loaded = load_checkpoint(directory)
         model = pose_network(loaded)
-        self.calibration = (
-            load_localizer_calibration(directory, loaded.weights_sha256) if calibrated else None
-        )
+        self.calibration = load_localizer_calibration(directory, loaded.weights_sha256) if calibrated else None
         self._gated = gate
         if self.device == "cpu":
             torch.set_num_threads(threads or 1)
@@ -137,9 +135,7 @@ class Localizer:
         self.map_frame, self.camera_frame = loaded.map_frame, loaded.camera_frame
         self._fit = loaded.provenance.get("fit", "square")
         self._margin_px = int(loaded.provenance.get("margin", 0))
-        self._eye = ImageEncoder(
-            loaded, model, self.device, self.calibration.crops if self.calibration else 1
-        )
+        self._eye = ImageEncoder(loaded, model, self.device, self.calibration.crops if self.calibration else 1)
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
         """See :class:`Finder`."""
@@ -150,7 +146,9 @@ class Localizer:
         return [self._estimate(one) for one in self._eye.look(images, camera)]
 
     def prepare(self, rgb: UInt8, camera: Camera) -> Prepared:
-        """The part of `find` before the network, for a thread that does it while the network is busy with another image."""
+        """The part of `find` before the network, for a thread that does it while the network is busy with another
+        image.
+        """
         return self._eye.prepare(rgb, camera)
 
     def find_prepared(self, image: Prepared) -> Estimate:

@@ -1,8 +1,9 @@
 """map -> odom from poses found in images and from odometry: smoothed, and safe from single wrong poses.
 
 A Kalman filter on SE(3) (error of the correction: a shift and a small rotation about the map's axes, at the camera) in
-which odometry drifts and found poses measure. A pose that contradicts is set aside; only when several in a row contradict
-and agree with one another does the correction jump to them. docs/nodes/localize.md tells how that looks on /tf.
+which odometry drifts and found poses measure. A pose that contradicts is set aside; only when several in a row
+contradict and agree with one another does the correction jump to them. docs/nodes/localize.md tells how that looks on
+/tf.
 """
 
 from __future__ import annotations
@@ -27,24 +28,22 @@ class CorrectionSettings:
         ge=1.0,
         le=1e6,
     )
-    agreeing: int = setting(
-        5, "images in a row that must agree, at the start and before a jump", ge=1, le=1000
-    )
+    agreeing: int = setting(5, "images in a row that must agree, at the start and before a jump", ge=1, le=1000)
     memory_s: float = setting(
         1.0, "errors of images nearer in time than this are taken as one and the same", ge=0.0, le=600.0
     )
     sigma_m: float = setting(1.0, "position error of poses that come without covariance", ge=1e-4, le=1e4)
     sigma_deg: float = setting(5.0, "rotation error of poses that come without covariance", ge=1e-3, le=180.0)
-    drift: float = setting(
-        0.02, "position drift of the odometry, as a share of the distance", ge=1e-6, le=10.0
-    )
+    drift: float = setting(0.02, "position drift of the odometry, as a share of the distance", ge=1e-6, le=10.0)
     walk_m_per_sqrt_s: float = setting(0.05, "random walk of the odometry's position", ge=1e-6, le=100.0)
     turn_deg_per_sqrt_s: float = setting(0.2, "random walk of the odometry's orientation", ge=1e-6, le=100.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """T_map_odom (4, 4) and what was known of it at `stamp_ns`: covariance (6, 6) at the camera's place there, T_odom_cam."""
+    """T_map_odom (4, 4) and what was known of it at `stamp_ns`: covariance (6, 6) at the camera's place there,
+    T_odom_cam.
+    """
 
     T_map_odom: Float64
     covariance: Float64
@@ -85,9 +84,7 @@ class MapCorrection:
         rival = None
         if self._rival is not None:
             rival = self._updated(self._rival, T_map_cam, R, T_odom_cam, stamp_ns)
-        self._rival = rival or Correction(
-            se3.compose(T_map_cam, se3.inverse(T_odom_cam)), R, T_odom_cam, stamp_ns
-        )
+        self._rival = rival or Correction(se3.compose(T_map_cam, se3.inverse(T_odom_cam)), R, T_odom_cam, stamp_ns)
         if self._rival.count < self.settings.agreeing:
             return False
         self.jumps += self.current is not None
@@ -110,9 +107,7 @@ class MapCorrection:
         rest = np.eye(6) - gain
         P = rest @ now.covariance @ rest.T + gain @ (alike * R) @ gain.T
         T = moved(predicted, gain @ error)
-        return replace(
-            now, T_map_odom=se3.compose(T, se3.inverse(T_odom_cam)), covariance=P, count=before.count + 1
-        )
+        return replace(now, T_map_odom=se3.compose(T, se3.inverse(T_odom_cam)), covariance=P, count=before.count + 1)
 
     def _predicted(self, before: Correction, T_odom_cam: Float64, stamp_ns: int) -> Correction:
         """The correction at another time and place: less certain, by the drift of the odometry."""

@@ -1,4 +1,5 @@
-"""From matched pixels of the camera's image and of a rendering with depth to a pose: features for large errors, flow for small.
+"""From matched pixels of the camera's image and of a rendering with depth to a pose: features for large errors, flow
+for small.
 
 Each match is a pixel of the image and a point of the map; the pose comes from them by perspective-n-point in RANSAC
 (Fischler and Bolles 1981) and from its inliers by Levenberg-Marquardt.
@@ -127,9 +128,7 @@ def _pose(
     if not done or inliers is None or len(inliers) < FEWEST:
         return None
     kept = inliers.ravel()
-    turn, shift = cv2.solvePnPRefineLM(
-        points_cam[kept], pixels[kept], query.camera.K, np.zeros(4), turn, shift
-    )
+    turn, shift = cv2.solvePnPRefineLM(points_cam[kept], pixels[kept], query.camera.K, np.zeros(4), turn, shift)
     T_query_memory = np.eye(4)
     T_query_memory[:3, :3], T_query_memory[:3, 3] = cv2.Rodrigues(turn)[0], shift.ravel()
     if not np.isfinite(T_query_memory).all():

@@ -19,7 +19,9 @@ _ROUNDS = 3  # refinement and choice of inliers in turn
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """T_map_cam (4, 4), which points agree with it (N,), covariance (6, 6) as in `Estimate`, root mean square in pixels."""
+    """T_map_cam (4, 4), which points agree with it (N,), covariance (6, 6) as in `Estimate`, root mean square in
+    pixels.
+    """
 
     T_map_cam: Float64
     inliers: Bool
@@ -50,9 +52,7 @@ def solve(
     for _ in range(_ROUNDS):
         if inside.sum() < FEWEST_POINTS:
             return None
-        refined = cv2.solvePnPRefineLM(
-            points[inside] - centre, seen[inside], camera.K, None, rotation, translation
-        )
+        refined = cv2.solvePnPRefineLM(points[inside] - centre, seen[inside], camera.K, None, rotation, translation)
         rotation, translation = (np.asarray(part, np.float64) for part in refined)
         error = _errors_px(points - centre, seen, camera, rotation, translation)
         inside = np.asarray(error < threshold_px)
@@ -69,7 +69,9 @@ def solve(
 
 
 def covariance(T_map_cam: Float64, points_map: Float64, camera: Camera, rms_px: float) -> Float64:
-    """(6, 6) of position (m) and rotation (rad) about the map's axes, from how the pixels of the points depend on them."""
+    """(6, 6) of position (m) and rotation (rad) about the map's axes, from how the pixels of the points depend on
+    them.
+    """
     R_t = T_map_cam[:3, :3].T
     away = points_map - T_map_cam[:3, 3]
     x, y, z = (away @ R_t.T).T
@@ -80,9 +82,9 @@ def covariance(T_map_cam: Float64, points_map: Float64, camera: Camera, rms_px: 
     # A pose off by a position d and a turn w puts the point at R^T (away - d - w x away).
     crossed = np.zeros((len(away), 3, 3))
     crossed[:, [2, 0, 1], [1, 2, 0]], crossed[:, [1, 2, 0], [2, 0, 1]] = away, -away
-    jacobian = (
-        by_point @ R_t @ np.concatenate([np.broadcast_to(-np.eye(3), crossed.shape), crossed], axis=2)
-    ).reshape(-1, 6)
+    jacobian = (by_point @ R_t @ np.concatenate([np.broadcast_to(-np.eye(3), crossed.shape), crossed], axis=2)).reshape(
+        -1, 6
+    )
     scale = np.linalg.norm(jacobian, axis=0)  # metres and radians differ by the scene's size
     information = (jacobian / scale).T @ (jacobian / scale)
     sigma_px = max(rms_px / np.sqrt(2), LEAST_SIGMA_PX)
@@ -110,9 +112,7 @@ def _ransac(
     return np.asarray(rotation, np.float64), np.asarray(translation, np.float64), inside
 
 
-def _errors_px(
-    points: Float64, pixels: Float64, camera: Camera, rotation: Float64, translation: Float64
-) -> Float64:
+def _errors_px(points: Float64, pixels: Float64, camera: Camera, rotation: Float64, translation: Float64) -> Float64:
     """(N,) infinite for points behind the camera."""
     at_camera = points @ cv2.Rodrigues(rotation)[0].T + translation.ravel()
     depth = np.where(at_camera[:, 2] > 0, at_camera[:, 2], np.nan)

@@ -24,8 +24,9 @@ LEAST_COVERAGE = 0.9
 class Query:
     """An image as the trained camera would have seen it, or why it cannot be.
 
-    rgb: (S + 2 m, S + 2 m, 3) uint8, the view of S pixels in a margin of m; None with a `reason`. What the image does not
-    show repeats its edge. coverage: share of the view that it shows. has_margin: whether it shows the margin as well.
+    rgb: (S + 2 m, S + 2 m, 3) uint8, the view of S pixels in a margin of m; None with a `reason`. What the image does
+        not show repeats its edge. coverage: share of the view that it shows. has_margin: whether it shows the margin
+        as well.
     """
 
     rgb: UInt8 | None
@@ -59,14 +60,18 @@ class QueryView:
         """The query of an image (H, W, 3) uint8 of `camera`; one with a reason when it is none."""
         reason = _unfit(rgb, camera)
         if not reason and self._trained.is_calibrated and not camera.is_calibrated:
-            reason = "the camera is not calibrated (K[0] = 0), so what it sees cannot be compared with the training frames"
+            reason = (
+                "the camera is not calibrated (K[0] = 0), so what it sees cannot be compared with the training frames"
+            )
         if reason:
             return Query(None, self._margin_px, reason=reason)
         if self._last is None or self._last[0] != camera:
             self._last = camera, _Lookup(camera, self._wide, self._margin_px, self._fit)
         lookup = self._last[1]
         if lookup.coverage < LEAST_COVERAGE:
-            text = f"the camera shows {lookup.coverage:.0%} of the view that was trained, {LEAST_COVERAGE:.0%} are needed"
+            text = (
+                f"the camera shows {lookup.coverage:.0%} of the view that was trained, {LEAST_COVERAGE:.0%} are needed"
+            )
             return Query(None, self._margin_px, lookup.coverage, reason=text)
         return Query(lookup(rgb), self._margin_px, lookup.coverage, lookup.has_margin)
 
@@ -134,8 +139,8 @@ class PosePrediction:
     """Of one image.
 
     rgb: (S, S, 3), its view. T_map_cam: (4, 4), mean of the crops' poses. spread: (6,), standard deviation among them
-    along the camera's level axes (m) and about them (rad); 0 of one crop. features: (F,) and realism: of the centre crop,
-    the latter NaN for networks without a discriminator.
+    along the camera's level axes (m) and about them (rad); 0 of one crop. features: (F,) and realism: of the centre
+    crop, the latter NaN for networks without a discriminator.
     """
 
     rgb: UInt8

@@ -33,9 +33,7 @@ class RefineSettings:
         0.6, "likeness of image and rendering from which a pose is accepted", ge=-1.0, le=1.0
     )
     hypotheses: int = setting(9, "poses tried about the rough one, itself included", ge=1, le=100)
-    spread_m: float = setting(
-        20.0, "how far those lie apart when the rough pose has no covariance", ge=0.0, le=1e4
-    )
+    spread_m: float = setting(20.0, "how far those lie apart when the rough pose has no covariance", ge=0.0, le=1e4)
     spread_deg: float = setting(8.0, "and how far they are turned", ge=0.0, le=90.0)
     farthest_m: float = setting(60.0, "a refined pose this far from the rough one is refused", ge=0.0, le=1e6)
     match_px: float = setting(3.0, "matches within this many pixels agree with a pose", ge=0.5, le=20.0)
@@ -86,10 +84,7 @@ class Refiner:
         if best is None:
             reason = "no rendering near the rough pose overlaps enough with the image"
             return replace(
-                estimate,
-                accepted=False,
-                reason=reason,
-                verification=self._likeness(query, estimate.T_map_cam),
+                estimate, accepted=False, reason=reason, verification=self._likeness(query, estimate.T_map_cam)
             )
         return self._judged(estimate, *best)
 
@@ -104,9 +99,7 @@ class Refiner:
 
     def _picture(self, rgb: UInt8, camera: Camera) -> Picture:
         if not camera.is_calibrated:
-            raise UserError(
-                "the image's camera is not calibrated (K[0] = 0); refinement needs its field of view"
-            )
+            raise UserError("the image's camera is not calibrated (K[0] = 0); refinement needs its field of view")
         if rgb.shape != (camera.height, camera.width, 3) or rgb.dtype != np.uint8:
             raise UserError(
                 f"an image of {rgb.dtype} and shape {rgb.shape}; expected uint8 ({camera.height}, {camera.width}, 3)"
@@ -119,7 +112,8 @@ class Refiner:
             for index, start in enumerate(self._starts(estimate, self.settings.hypotheses)):
                 yield from self._matched(query, start, directly=index == 0)
             return
-        # Without geometry: from the rough pose, then from those training poses about it whose renderings look most alike.
+        # Without geometry: from the rough pose, then from those training poses about it whose renderings look most
+        # alike.
         found = self._aligned(query, np.asarray(estimate.T_map_cam), FAR_PARTS)
         if found is not None:
             yield found
@@ -198,9 +192,7 @@ class Refiner:
         if not likely >= s.least_likeness:
             reason = f"the likeness of image and rendering is {likely:.2f}, {s.least_likeness:.2f} is needed"
         elif moved_m > s.farthest_m:
-            reason = (
-                f"the refined pose lies {moved_m:.1f} m from the rough one, {s.farthest_m:.1f} m are allowed"
-            )
+            reason = f"the refined pose lies {moved_m:.1f} m from the rough one, {s.farthest_m:.1f} m are allowed"
         if reason:
             return replace(rough, accepted=False, reason=reason, verification=likely)
         covariance = s.sigma_scale**2 * found.covariance

@@ -1,10 +1,11 @@
 """A camera found by the training frame that looks most like its image, or between the few that do.
 
-Frames are compared by VLAD (Jegou et al. 2010): what is left of each local feature after its nearest visual word, summed by
-word. Sums of local features keep their likeness when the view moves; a picture made small, or its gradients in cells, does
+Frames are compared by VLAD (Jegou et al. 2010): what is left of each local feature after its nearest visual word,
+summed by word. Sums of local features keep their likeness when the view moves; a picture made small, or its gradients
+in cells, does
 not: on lines of a flight 20 m away from the nearest frame of like heading these found a frame 75 m away, VLAD that one.
-The paper's DenseVLAD is this on a dense grid and with a vocabulary learnt from other places; here the vocabulary is learnt
-from the training frames, so nothing has to be downloaded.
+The paper's DenseVLAD is this on a dense grid and with a vocabulary learnt from other places; here the vocabulary is
+learnt from the training frames, so nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -55,9 +56,7 @@ class FrameIndex:
         self.settings = settings or IndexSettings()
         if len(self.frames) == 0:
             raise UserError(f"{dataset.path}: no training frames to look images up in")
-        shown = tqdm(
-            self.frames, "features", unit="frame", disable=len(frames) < _QUIET_FRAMES or None, leave=False
-        )
+        shown = tqdm(self.frames, "features", unit="frame", disable=len(frames) < _QUIET_FRAMES or None, leave=False)
         self.features: list[Features] = [self.extract(dataset.rgb(int(index))) for index in shown]
         self.T_map_cam: Float64 = dataset.T_map_cam[self.frames]
         self._words = self._vocabulary()
@@ -97,12 +96,8 @@ class FrameIndex:
         sample = as_unit(np.concatenate(dealt))
         words = min(self.settings.words, len(sample) // 4)
         if words < 1:
-            raise UserError(
-                f"{self.dataset.path}: the training frames are blank, there is nothing to compare with"
-            )
-        start = sample[
-            rng.permutation(len(sample))[:words]
-        ]  # kmeans of OpenCV draws from a generator of its own
+            raise UserError(f"{self.dataset.path}: the training frames are blank, there is nothing to compare with")
+        start = sample[rng.permutation(len(sample))[:words]]  # kmeans of OpenCV draws from a generator of its own
         labels = ((start**2).sum(axis=1) - 2 * sample @ start.T).argmin(axis=1).astype(np.int32)
         criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 15, 1e-4)
         _, _, centres = cv2.kmeans(sample, words, labels, criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)
@@ -112,8 +107,8 @@ class FrameIndex:
 class Retrieval:
     """The pose of the most alike frame, or (`neighbours` above 1) one between the poses of the most alike ones.
 
-    The mix is Torii et al.'s (2011), as in the rows "+ Inter" of the paper's table: the frames' descriptions are mixed to
-    that of the image, and the poses in the same shares. That shares may not be negative is a reconstruction.
+    The mix is Torii et al.'s (2011), as in the rows "+ Inter" of the paper's table: the frames' descriptions are
+    mixed to that of the image, and the poses in the same shares. That shares may not be negative is a reconstruction.
     """
 
     def __init__(self, index: FrameIndex, neighbours: int = 1) -> None:

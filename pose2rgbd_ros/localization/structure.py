@@ -1,7 +1,7 @@
 """Structure-based localization: features of RGB-D frames, lifted by their depth, matched to an image; then PnP.
 
-The classical way, as Active Search stands for it in the paper's table; here the points are the training frames' own and no
-model is built from them. Needs metric depth and calibrated cameras.
+The classical way, as Active Search stands for it in the paper's table; here the points are the training frames' own
+and no model is built from them. Needs metric depth and calibrated cameras.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.match import Features, match_features
 from pose2rgbd_ros.localization.retrieval import FEWEST_FEATURES, FrameIndex
 
-_EDGE_SHARE = (
-    0.1  # depth that changes so much from a pixel to the next is an edge: the feature may be on either side
-)
+_EDGE_SHARE = 0.1  # depth that changes so much from a pixel to the next is an edge: the feature may be on either side
 _KEPT_FRAMES = 2000  # lifted features are 10 kB a frame
 
 
@@ -78,9 +76,7 @@ class Structure:
             points_map, features.pixels[rows], camera, chosen.threshold_px, chosen.iterations, chosen.seed
         )
         if solved is None:
-            return Estimate(
-                None, accepted=False, reason=f"no pose agrees with the {len(rows)} matched features"
-            )
+            return Estimate(None, accepted=False, reason=f"no pose agrees with the {len(rows)} matched features")
         agreeing = len(np.unique(rows[solved.inliers]))
         accepted = agreeing >= chosen.least_inliers
         return Estimate(
@@ -93,7 +89,9 @@ class Structure:
         )
 
     def _correspondences(self, features: Features) -> tuple[np.ndarray, Float64]:
-        """Which of the image's features (M,) may be which points of the map (M, 3); a feature may come several times."""
+        """Which of the image's features (M,) may be which points of the map (M, 3); a feature may come several
+        times.
+        """
         places, _ = self.index.shortlist(self.index.describe(features), self.settings.shortlist)
         rows, points = [np.zeros(0, int)], [np.zeros((0, 3))]
         for place in places:
@@ -114,16 +112,12 @@ class Structure:
         column, row = np.rint(pixels).astype(int).T
         around = np.stack(
             [
-                depth_m[
-                    np.clip(row + down, 0, camera.height - 1), np.clip(column + right, 0, camera.width - 1)
-                ]
+                depth_m[np.clip(row + down, 0, camera.height - 1), np.clip(column + right, 0, camera.width - 1)]
                 for down in (-1, 0, 1)
                 for right in (-1, 0, 1)
             ]
         )
         here = around[4].astype(np.float64)
-        here[np.ptp(around, axis=0) > _EDGE_SHARE * here] = (
-            np.nan
-        )  # NaN in `around` stays NaN there, and is allowed
+        here[np.ptp(around, axis=0) > _EDGE_SHARE * here] = np.nan  # NaN in `around` stays NaN there, and is allowed
         points_cam = camera.unproject(pixels) * here[:, None]
         return se3.transform_points(self.index.T_map_cam[place], points_cam)

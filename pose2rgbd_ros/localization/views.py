@@ -44,9 +44,7 @@ class Picture:
         last = (self.camera.width - 1, self.camera.height - 1)
         where[~((where >= 0) & (where <= last)).all(axis=-1)] = np.nan
         seen = resample(self.seen.astype(np.float32), where.astype(np.float32), nearest=False)
-        return Picture(
-            resample(self.rgb, where.astype(np.float32), nearest=False), seen > 0.99, memory.camera
-        )
+        return Picture(resample(self.rgb, where.astype(np.float32), nearest=False), seen > 0.99, memory.camera)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +74,9 @@ class Views:
 
     def __init__(self, renderer: Renderer, side_px: int) -> None:
         if renderer.depth_kind != "metric" or renderer.depth_range is None:
-            raise UserError(
-                "refinement needs a model with colour and metric depth; train it with --output rgbd"
-            )
+            raise UserError("refinement needs a model with colour and metric depth; train it with --output rgbd")
         if not renderer.camera.is_calibrated:
-            raise UserError(
-                "the trained camera is not calibrated (K[0] = 0), so renderings cannot be measured in"
-            )
+            raise UserError("the trained camera is not calibrated (K[0] = 0), so renderings cannot be measured in")
         self.renderer = renderer
         self._side_px = side_px
         self._lookup: tuple[Camera, Camera, Float32] | None = None
@@ -93,9 +87,7 @@ class Views:
         scale = max(target.fx / camera.fx, target.fy / camera.fy)
         if scale < 1:  # shrinking averages; looking up single pixels of a large image would not
             camera = camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
-            rgb = np.asarray(
-                cv2.resize(rgb, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.uint8
-            )
+            rgb = np.asarray(cv2.resize(rgb, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.uint8)
         if camera == target:
             return Picture(rgb, np.ones(rgb.shape[:2], bool), target)
         if self._lookup is None or self._lookup[:2] != (camera, target):
@@ -149,11 +141,12 @@ _NOISE = 3.0  # levels: a window with less contrast says nothing
 
 
 def similarity(query: Picture, memory: RenderedMemory) -> float:
-    """-1..1: the middle of the windows' normalised cross-correlations; 1 for equal pictures, about 0 for unrelated ones.
+    """-1..1: the middle of the windows' normalised cross-correlations; 1 for equal pictures, about 0 for unrelated
+    ones.
 
-    A window sees its own gain and offset, so light does not matter, and what both pictures share in the large, a bright sky
-    over dark ground, does not help. Only pixels of known depth and seen by the camera count; windows count by how many of
-    those they hold, and flat ones of the camera's image not at all. NaN where nothing can be compared.
+    A window sees its own gain and offset, so light does not matter, and what both pictures share in the large, a
+    bright sky over dark ground, does not help. Only pixels of known depth and seen by the camera count; windows count
+    by how many of those they hold, and flat ones of the camera's image not at all. NaN where nothing can be compared.
     """
     known = (np.isfinite(memory.depth_m) & query.seen).astype(np.float32)
     side = max(known.shape)
@@ -178,9 +171,7 @@ def similarity(query: Picture, memory: RenderedMemory) -> float:
 def _channels(seen: np.ndarray, shown: np.ndarray) -> list[tuple[Float32, Float32]]:
     """Grey pictures, slightly smoothed: a pixel of misalignment is no other place."""
     smooth = [
-        cv2.GaussianBlur(
-            cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), max(rgb.shape[1] / 128, 0.3)
-        )
+        cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), max(rgb.shape[1] / 128, 0.3))
         for rgb in (seen, shown)
     ]
     return [(np.asarray(smooth[0], np.float32), np.asarray(smooth[1], np.float32))]

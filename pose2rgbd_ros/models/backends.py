@@ -1,4 +1,6 @@
-"""Two ways to run a model: PyTorch (the reference, any model, and the GPU) and ONNX Runtime (Base and Slice on a CPU)."""
+"""Two ways to run a model: PyTorch (the reference, any model, and the GPU) and ONNX Runtime (Base and Slice on a
+CPU).
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Backend(Protocol):
 
 
 class OnnxBackend:
-    """An exported graph of Base or Slice on ONNX Runtime's CPU provider, frame by frame: batching gains nothing there."""
+    """An exported graph of Base or Slice on ONNX Runtime's CPU provider, frame by frame: batching gains nothing
+    there.
+    """
 
     name = "onnx"
 
@@ -168,7 +172,9 @@ def onnx_session(graph: bytes, threads: int) -> Any:
 
 
 def default_threads() -> int:
-    """Half the cores this process may use, at most MOST_DEFAULT_THREADS: the other half is for whoever uses the images."""
+    """Half the cores this process may use, at most MOST_DEFAULT_THREADS: the other half is for whoever uses the
+    images.
+    """
     return min(max(usable_cores() // 2, 1), MOST_DEFAULT_THREADS)
 
 

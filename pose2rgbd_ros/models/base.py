@@ -32,7 +32,9 @@ class PoseModel(Protocol):
     image_size: int  # side in pixels of the square images it takes
 
     def poses(self, rgb: Tensor, normalization: Normalization) -> PoseEstimates:
-        """Poses of images (B, 3, S, S) in [0, 1], S = image_size, as the checkpoint's camera sees; call ``eval()`` first."""
+        """Poses of images (B, 3, S, S) in [0, 1], S = image_size, as the checkpoint's camera sees; call ``eval()``
+        first.
+        """
         ...
 
 

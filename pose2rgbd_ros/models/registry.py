@@ -40,9 +40,7 @@ def build_model(architecture: dict[str, Any]) -> nn.Module:
     values = dict(architecture)
     name = values.pop("network")
     if name not in NETWORKS:
-        raise UserError(
-            f"unknown network {name!r}; known: {', '.join(NETWORKS)} (a newer pose2rgbd may know it)"
-        )
+        raise UserError(f"unknown network {name!r}; known: {', '.join(NETWORKS)} (a newer pose2rgbd may know it)")
     config_class, network = NETWORKS[name]
     return network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
 

@@ -44,9 +44,7 @@ class Figures:
     def status(self, stamp_ns: int, frames_rendered: int, state: str) -> None:
         """Take down the status that follows a rendered image."""
         self.states[state] += 1
-        if (
-            self.first_status is None or frames_rendered < self.first_status[1]
-        ):  # also: the node was restarted
+        if self.first_status is None or frames_rendered < self.first_status[1]:  # also: the node was restarted
             self.first_status = (stamp_ns, frames_rendered)
         self.last_status = (stamp_ns, frames_rendered)
 
@@ -97,9 +95,7 @@ class Figures:
             "depth_mae": _mean(self.depth_mae),
             "states": dict(self.states),
         }
-        rounded = {
-            key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()
-        }
+        rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
         return {key: value for key, value in rounded.items() if value == value}  # without NaN
 
 
@@ -118,9 +114,7 @@ class Reframe:
         """Colour uint8 (h, w, 3) as the target sees it; black where the source saw nothing."""
         if self._map is not None:
             return resample(image, self._map, nearest=False, fill=0)
-        return np.asarray(
-            cv2.resize(image, (self._target.width, self._target.height), interpolation=cv2.INTER_AREA)
-        )
+        return np.asarray(cv2.resize(image, (self._target.width, self._target.height), interpolation=cv2.INTER_AREA))
 
     def depth(self, depth: Float32) -> Float32:
         """Depth (h, w) as the target sees it, never blended; NaN where unknown."""
@@ -177,27 +171,15 @@ class MonitorSettings:
     """Parameters of the monitor node."""
 
     duration_s: float = setting(
-        10.0,
-        "how long to measure, from the first image on; 0: until interrupted",
-        ge=0.0,
-        le=1e6,
-        read_only=True,
+        10.0, "how long to measure, from the first image on; 0: until interrupted", ge=0.0, le=1e6, read_only=True
     )
     timeout_s: float = setting(30.0, "give up when no image came by then", ge=1.0, le=3600.0, read_only=True)
     summary: str = setting("", "YAML file to write at the end; empty: none", read_only=True)
-    samples: str = setting(
-        "", "folder for the compared images as .npz, at most ten; empty: none", read_only=True
-    )
+    samples: str = setting("", "folder for the compared images as .npz, at most ten; empty: none", read_only=True)
     tolerance_s: float = setting(
-        0.02,
-        "largest time between a rendered and a recorded image that are compared",
-        ge=0.0,
-        le=10.0,
-        read_only=True,
+        0.02, "largest time between a rendered and a recorded image that are compared", ge=0.0, le=10.0, read_only=True
     )
-    min_rate_hz: float = setting(
-        0.0, "a lower rate ends with exit status 1", ge=0.0, le=1000.0, read_only=True
-    )
+    min_rate_hz: float = setting(0.0, "a lower rate ends with exit status 1", ge=0.0, le=1000.0, read_only=True)
 
 
 class MonitorNode(Node):
@@ -214,9 +196,7 @@ class MonitorNode(Node):
         self._cameras: dict[str, Camera] = {}
         self._reframe: tuple[dict[str, Camera], Reframe] | None = None  # and the cameras it is for
         self._compared: set[int] = set()
-        self._samples: dict[
-            int, dict[str, np.ndarray]
-        ] = {}  # written at the end, when nothing is measured any more
+        self._samples: dict[int, dict[str, np.ndarray]] = {}  # written at the end, when nothing is measured any more
         self._model = ""
         self._subscribe()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -239,12 +219,7 @@ class MonitorNode(Node):
             topic = depth_topic(kind)
             self._listen(message, f"render/{topic}", self._on_rendered("rendered_depth"), reliable)
             self._listen(message, f"play/{topic}", self._keep("recorded_depth"), sensor)
-        for owner, base in (
-            ("render", "rgb"),
-            ("render", "depth"),
-            ("render", "depth_relative"),
-            ("play", "rgb"),
-        ):
+        for owner, base in (("render", "rgb"), ("render", "depth"), ("render", "depth_relative"), ("play", "rgb")):
             self._listen(CameraInfo, f"{owner}/{base}/camera_info", self._on_info(owner), sensor)
         self._listen(RenderStatus, "render/status", self._on_status, reliable)
 
@@ -271,9 +246,7 @@ class MonitorNode(Node):
     def _keep(self, name: str) -> Callable[[Image], None]:
         def receive(message: Image) -> None:
             kept = self._images.setdefault(name, OrderedDict())
-            kept[conversions.stamp_ns(message.header.stamp)] = getattr(
-                message, "image", message
-            )  # relative depth
+            kept[conversions.stamp_ns(message.header.stamp)] = getattr(message, "image", message)  # relative depth
             while len(kept) > KEPT_IMAGES:
                 kept.popitem(last=False)
 
@@ -396,9 +369,7 @@ class MonitorNode(Node):
         if not self.figures.received:
             self.get_logger().error(f"no rendered image came within {time.monotonic() - self._started:.0f} s")
         elif self.figures.rate_hz() < self.settings.min_rate_hz:
-            self.get_logger().error(
-                f"{self.figures.rate_hz():.1f} Hz is below {self.settings.min_rate_hz:g} Hz"
-            )
+            self.get_logger().error(f"{self.figures.rate_hz():.1f} Hz is below {self.settings.min_rate_hz:g} Hz")
         else:
             self._tell()
             self.exit_status = 0

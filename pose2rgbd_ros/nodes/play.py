@@ -159,13 +159,9 @@ class PlaySettings:
     rate: float = setting(1.0, "speed, 1 is real time", ge=0.01, le=100.0, read_only=True)
     loop: bool = setting(False, "begin again at the end instead of ending", read_only=True)
     start_delay_s: float = setting(1.0, "wait for subscribers this long", ge=0.0, le=60.0, read_only=True)
-    tf_rate_hz: float = setting(
-        50.0, "how often the interpolated pose is sent", ge=1.0, le=1000.0, read_only=True
-    )
+    tf_rate_hz: float = setting(50.0, "how often the interpolated pose is sent", ge=1.0, le=1000.0, read_only=True)
     clock: bool = setting(
-        False,
-        "keep the recorded stamps and publish /clock; else everything is stamped as of now",
-        read_only=True,
+        False, "keep the recorded stamps and publish /clock; else everything is stamped as of now", read_only=True
     )
     images: bool = setting(True, "publish the recorded images too", read_only=True)
     odometry: bool = setting(False, "publish the poses as nav_msgs/Odometry too", read_only=True)
@@ -309,9 +305,7 @@ class PlayNode(Node):
         T = self._recording.T_map_cam(recorded_ns)
         if T is None:
             return
-        stamped = conversions.to_transform_stamped(
-            T, pace.stamp_ns(recorded_ns), self._map_frame, self._camera_frame
-        )
+        stamped = conversions.to_transform_stamped(T, pace.stamp_ns(recorded_ns), self._map_frame, self._camera_frame)
         self._tf.sendTransform(stamped)
         if self._odometry is not None:
             odometry = Odometry(header=stamped.header, child_frame_id=self._camera_frame)

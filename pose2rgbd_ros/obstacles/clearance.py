@@ -1,4 +1,6 @@
-"""How much room there is: the nearest obstacle, and the free way of a ball along a direction, from lower bounds of depth."""
+"""How much room there is: the nearest obstacle, and the free way of a ball along a direction, from lower bounds of
+depth.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _RING = np.array([(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * np.pi, 
 
 
 class Nearest(NamedTuple):
-    """Distance to the nearest known obstacle from the body's origin, and the unit vector (3,) to it; NaN: none known."""
+    """Distance to the nearest known obstacle from the body's origin, and the unit vector (3,) to it; NaN: none
+    known.
+    """
 
     distance_m: float
     direction: Float64
@@ -45,23 +49,20 @@ def nearest_obstacle(sight: DepthView) -> Nearest:
 
 
 def free_distance_along(
-    sight: DepthView,
-    direction: Float64,
-    radius_m: float,
-    near_m: float,
-    range_max_m: float,
-    unknown_share: float = 0.0,
+    sight: DepthView, direction: Float64, radius_m: float, near_m: float, range_max_m: float, unknown_share: float = 0.0
 ) -> float:
-    """How far a ball of `radius_m` at the body's origin can go in this direction before it may touch something, in metres.
+    """How far a ball of `radius_m` at the body's origin can go in this direction before it may touch something, in
+    metres.
 
     Args:
         direction: (3,) in the body frame; its length does not matter.
         near_m: rays of unknown depth that leave the ball's tube nearer than this do not make it unknown.
         range_max_m: the answer where nothing is met; never more.
-        unknown_share: of the rays that reach farther, how many may be unknown beside something known to stand in the way.
+        unknown_share: of the rays that reach farther, how many may be unknown beside something known to stand in the
+            way.
 
-    NaN, unknown, where the tube at `near_m` is not wholly in the image, or more of its rays are of unknown depth, or where
-    any is and nothing known ends the way: room is never told beyond what is known.
+    NaN, unknown, where the tube at `near_m` is not wholly in the image, or more of its rays are of unknown depth, or
+    where any is and nothing known ends the way: room is never told beyond what is known.
     """
     axis = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     if not sight.sees(_tube_corners(axis, radius_m, near_m, range_max_m)).all():
@@ -102,7 +103,8 @@ def _tube_corners(axis: Float64, radius_m: float, near_m: float, range_max_m: fl
 
 
 class _Tube(NamedTuple):
-    """Of the pixels (n,) that matter: way along the axis per metre of depth, depths at which the ray enters and leaves (after
+    """Of the pixels (n,) that matter: way along the axis per metre of depth, depths at which the ray enters and
+    leaves (after
     leaving: never), and how much thicker the pixel gets per metre of depth, across and along the axis."""
 
     pixels: AnyArray
@@ -121,9 +123,7 @@ def _in_tube(sight: DepthView, axis: Float64, radius_m: float, near_m: float) ->
     rays = sight.rays.reshape(-1, 3)[pixels]
     along = rays @ u
     sideways = rays - along[:, None] * u
-    across, ahead = (
-        np.broadcast_to(part, sight.lower_m.shape).ravel()[pixels] for part in _thickness(sight, u)
-    )
+    across, ahead = (np.broadcast_to(part, sight.lower_m.shape).ravel()[pixels] for part in _thickness(sight, u))
     # |offset + t sideways| <= radius + t across, as a t^2 + 2 b t + c <= 0
     a = np.einsum("ij,ij->i", sideways, sideways) - across**2
     b = sideways @ offset - np.float32(radius_m) * across
@@ -206,8 +206,9 @@ FINEST_SIDE = 64  # images are pooled to at most this many blocks a side: hundre
 class Surfaces:
     """M spindles in the map: from `start_m` (M, 3) along `way_m` (M, 3), `reach_m` (M,) to all sides.
 
-    Seen from the camera a surface lies no nearer than the lower bound. Seen from elsewhere that point bounds nothing: the
-    surface may lie anywhere up to the upper bound, and so nearer to who stands there. Hence the whole way between.
+    Seen from the camera a surface lies no nearer than the lower bound. Seen from elsewhere that point bounds nothing:
+    the surface may lie anywhere up to the upper bound, and so nearer to who stands there. Hence the whole way
+    between.
     """
 
     start_m: Float64
@@ -288,29 +289,22 @@ class SurfaceFinder:
         middle = self._block / 2 - 0.5
         u, v = np.meshgrid(np.arange(w) * self._block + middle, np.arange(h) * self._block + middle)
         self._rays = camera.unproject(np.stack([u, v], axis=-1))
-        self._slope = (
-            np.sqrt(0.5) * self._block / min(camera.fx, camera.fy)
-        )  # half a block's diagonal per metre
+        self._slope = np.sqrt(0.5) * self._block / min(camera.fx, camera.fy)  # half a block's diagonal per metre
 
     def surfaces(self, lower_m: Float32, upper_m: Float32, T_map_cam: Float64) -> Surfaces:
         """Of bounds of depth (H, W), NaN unknown, at a pose: at most two spindles for each block of pixels.
 
-        Where a block's lower bounds differ much, those nearer and farther than their middle are kept apart, or the edge of a roof
-        would reach to the ground. Every pixel's bounds lie within a spindle.
+        Where a block's lower bounds differ much, those nearer and farther than their middle are kept apart, or the
+        edge of a roof would reach to the ground. Every pixel's bounds lie within a spindle.
         """
         lower = _blocks(np.where(lower_m < FARTHEST_M, lower_m, np.float32(np.nan)), self._block, "constant")
         upper = np.fmin(np.fmax(_blocks(upper_m, self._block, "constant"), lower), np.float32(FARTHEST_M))
         known = np.isfinite(lower)
-        least, most = (
-            np.where(known, lower, np.inf).min(axis=-1),
-            np.where(known, lower, -np.inf).max(axis=-1),
-        )
+        least, most = (np.where(known, lower, np.inf).min(axis=-1), np.where(known, lower, -np.inf).max(axis=-1))
         with np.errstate(invalid="ignore"):
             one = most - least <= SMOOTH * least
             is_near = lower <= np.where(one, most, (least + most) / 2)[..., None]
-        parts = [
-            self._spindles(lower, upper, which, T_map_cam) for which in (known & is_near, known & ~is_near)
-        ]
+        parts = [self._spindles(lower, upper, which, T_map_cam) for which in (known & is_near, known & ~is_near)]
         return Surfaces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _spindles(
@@ -330,7 +324,9 @@ class SurfaceFinder:
 
 
 def coarser(lower_m: Float32, camera: Camera, most: int) -> tuple[Float32, Camera]:
-    """Lower bounds (H, W) in blocks, at most `most` a side, and their camera: the least of each, NaN if one is unknown."""
+    """Lower bounds (H, W) in blocks, at most `most` a side, and their camera: the least of each, NaN if one is
+    unknown.
+    """
     block = -(-max(camera.width, camera.height) // most)
     if block == 1:
         return lower_m, camera

@@ -116,7 +116,8 @@ def resampled(
         count = len(arc)
     if count > most and not cut:
         raise UserError(
-            f"{count} poses; at most {most} are rendered for one path: give a larger spacing than {spacing_m:g} m, or parts"
+            f"{count} poses; at most {most} are rendered for one path: give a larger spacing than {spacing_m:g} m, or "
+            "parts"
         )
     if spacing_m > 0:
         s: Float64 = first + spacing_m * np.arange(min(count, most) + 1, dtype=np.float64)
@@ -179,9 +180,7 @@ def _at(points: Waypoints, arc: Float64, s: Float64) -> BodyPath:
         span = arc[after] - arc[after - 1]
         u = np.where(span > 0, (s - arc[after - 1]) / np.where(span > 0, span, 1.0), 1.0).clip(0.0, 1.0)
         seven = np.concatenate([points.position_m, points.quat_xyzw], axis=1).T
-        between = np.stack(
-            list(trajectory.interpolate_linear(np, seven[:, after - 1], seven[:, after], u)), axis=-1
-        )
+        between = np.stack(list(trajectory.interpolate_linear(np, seven[:, after - 1], seven[:, after], u)), axis=-1)
         T = se3.make(between[:, :3], between[:, 3:])
         with np.errstate(invalid="ignore"):
             time_s = (1 - u) * points.time_s[after - 1] + u * points.time_s[after]

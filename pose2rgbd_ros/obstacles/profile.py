@@ -1,11 +1,11 @@
 """How much room there is along a path, from bounds of depth at its poses. Pure numpy, no ROS.
 
-**What is taken from where.** *Free space* is known from a pose's own view alone: up to the lower bound along each ray. What
-other poses see free is not added, since the errors of all views would add up. *Surfaces* are merged: one that a
-neighbouring view shows counts for a pose too, even outside its own view or where it looks through it, anywhere between its lower
-and upper bound. That can only make distances smaller, so they stay lower bounds; and it keeps a body clear of what its own
-camera has just passed. *Knowledge* is never merged: at a pose whose own view is unknown clearance and rooms are NaN whatever
-its neighbours saw. But a conflict is one wherever it was seen from.
+**What is taken from where.** *Free space* is known from a pose's own view alone: up to the lower bound along each
+ray. What other poses see free is not added, since the errors of all views would add up. *Surfaces* are merged: one
+that a neighbouring view shows counts for a pose too, even outside its own view or where it looks through it, anywhere
+between its lower and upper bound. That can only make distances smaller, so they stay lower bounds; and it keeps a
+body clear of what its own camera has just passed. *Knowledge* is never merged: at a pose whose own view is unknown
+clearance and rooms are NaN whatever its neighbours saw. But a conflict is one wherever it was seen from.
 
 The camera sees no more than its field of view: clearance is the distance to what is in view, and a camera that looks
 down knows nothing of the room ahead, which is NaN then.
@@ -56,10 +56,10 @@ class ProfileSettings:
 class Profile:
     """Of the first n poses of a path, arrays (n,): lower bounds in metres, NaN unknown.
 
-    clearance_m: from the body's centre to the nearest possible surface in view; inf: none there. ahead_m: how far the ball
-    can go along the path's direction before it touches something. below_m: height of the body's centre above what is
-    below it. known: share of the view. first_conflict_m: along the path, where the ball first may touch something, NaN: nowhere
-    known. first_unknown_m: of the first pose without clearance, NaN: none.
+    clearance_m: from the body's centre to the nearest possible surface in view; inf: none there. ahead_m: how far the
+        ball can go along the path's direction before it touches something. below_m: height of the body's centre above
+        what is below it. known: share of the view. first_conflict_m: along the path, where the ball first may touch
+        something, NaN: nowhere known. first_unknown_m: of the first pose without clearance, NaN: none.
     """
 
     clearance_m: Float64
@@ -75,13 +75,12 @@ class Profile:
 class ProfileBuilder:
     """Gathers a profile while the poses of a path are rendered, in order and in parts of any size.
 
-    What a later view shows to an earlier pose is taken over, so the parts make no difference to the end. Time grows with
+    What a later view shows to an earlier pose is taken over, so the parts make no difference to the end. Time grows
+    with
     the number of poses alone: surfaces are kept for `merged` poses.
     """
 
-    def __init__(
-        self, path: BodyPath, camera: Camera, T_body_cam: Float64, settings: ProfileSettings
-    ) -> None:
+    def __init__(self, path: BodyPath, camera: Camera, T_body_cam: Float64, settings: ProfileSettings) -> None:
         """UserError: the camera is not calibrated."""
         if not camera.is_calibrated:
             raise UserError("clearances need a calibrated camera, and this one has K[0] = 0")

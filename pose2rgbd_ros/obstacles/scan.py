@@ -1,8 +1,9 @@
 """A slice through what a camera sees, as ranges per bearing around the body: for cameras that look ahead.
 
-The slice is a slab around the horizontal plane of the level body frame. An obstacle counts wherever it is in the slab. A bin is
-said to be free only where every ray that is still in the slab at `near_m` is known: nearer than that a camera sees too little
-above and below for any such word, and the sky right above the horizon would leave nothing known.
+The slice is a slab around the horizontal plane of the level body frame. An obstacle counts wherever it is in the
+slab. A bin is said to be free only where every ray that is still in the slab at `near_m` is known: nearer than that a
+camera sees too little above and below for any such word, and the sky right above the horizon would leave nothing
+known.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def clockwise(ranges_m: Float32) -> Float32:
 def overlapped(ranges_m: Float32) -> Float32:
     """Each of these bins (n,) all around with both its neighbours: the least of the three, unknown if any of them is.
 
-    PX4's Collision Prevention keeps 36 sectors of 10 degrees and reads every other bin of a message for them: without this, what
-    stands in an odd bin alone would not be seen. Source: PX4-Autopilot, CollisionPrevention.cpp.
+    PX4's Collision Prevention keeps 36 sectors of 10 degrees and reads every other bin of a message for them: without
+    this, what stands in an odd bin alone would not be seen. Source: PX4-Autopilot, CollisionPrevention.cpp.
     """
     least: Float32 = np.minimum(ranges_m, np.minimum(np.roll(ranges_m, 1), np.roll(ranges_m, -1)))  # NaN wins
     return least
@@ -64,7 +65,8 @@ def overlapped(ranges_m: Float32) -> Float32:
 def obstacle_distances_cm(ranges_m: Float32, range_max_m: float) -> UInt16:
     """The field `distances` (72,) uint16 of px4_msgs/ObstacleDistance in BODY_FRD, of a scan of n bearings.
 
-    Centimetres, rounded down; 65535 unknown, max + 1 clear. Element i is the bearing 5 i degrees clockwise from straight ahead.
+    Centimetres, rounded down; 65535 unknown, max + 1 clear. Element i is the bearing 5 i degrees clockwise from
+    straight ahead.
     Source: PX4-Autopilot msg/ObstacleDistance.msg.
     """
     ranges = clockwise(ranges_m)
@@ -75,11 +77,12 @@ def obstacle_distances_cm(ranges_m: Float32, range_max_m: float) -> UInt16:
 
 
 def mavros_ranges(ranges_m: Float32, range_max_m: float) -> Float32:
-    """`ranges` (72,) float32 of the LaserScan that MAVROS' obstacle_distance plugin takes: clockwise from straight ahead.
+    """`ranges` (72,) float32 of the LaserScan that MAVROS' obstacle_distance plugin takes: clockwise from straight
+    ahead.
 
-    The plugin takes the angles as they are for those of BODY_FRD, NaN for unknown, and +inf too: what is clear is therefore
-    given as a centimetre and a half beyond range_max, which it turns into MAVLink's max + 1. Source: mavros_extras,
-    obstacle_distance.cpp.
+    The plugin takes the angles as they are for those of BODY_FRD, NaN for unknown, and +inf too: what is clear is
+    therefore given as a centimetre and a half beyond range_max, which it turns into MAVLink's max + 1. Source:
+    mavros_extras, obstacle_distance.cpp.
     """
     ranges = clockwise(ranges_m)
     most_m = min(range_max_m, LARGEST_M)
@@ -122,9 +125,9 @@ def bearings(bins: int) -> Float64:
 def laser_scan(sight: DepthView, settings: ScanSettings) -> Float32:
     """Horizontal distance (bins,) float32 from the body's origin to the nearest obstacle in the slice, by bearing.
 
-    +inf: every ray of the bin is known and nothing is within range_max_m. NaN: unknown, that is outside the view or only
-    partly inside it, or more than `unknown_share` of the bin's rays are of unknown depth (and with any unknown ray a bin
-    is never +inf). Bin i is about bearing ``bearings(bins)[i]``.
+    +inf: every ray of the bin is known and nothing is within range_max_m. NaN: unknown, that is outside the view or
+    only partly inside it, or more than `unknown_share` of the bin's rays are of unknown depth (and with any unknown
+    ray a bin is never +inf). Bin i is about bearing ``bearings(bins)[i]``.
     """
     pixels = _near_slab(sight, settings)
     rays, lower = sight.rays.reshape(-1, 3)[pixels], sight.lower_m.ravel()[pixels]
@@ -133,9 +136,7 @@ def laser_scan(sight: DepthView, settings: ScanSettings) -> Float32:
     with np.errstate(invalid="ignore"):
         begins = np.maximum(enter, lower)
         hit = np.flatnonzero((begins <= leave) & (begins * flat <= 2 * settings.range_max_m))
-        reaches = (
-            (flat * leave >= settings.near_m) & (flat * enter <= settings.range_max_m) & (enter <= leave)
-        )
+        reaches = (flat * leave >= settings.near_m) & (flat * enter <= settings.range_max_m) & (enter <= leave)
     nearest = _nearest(sight, settings, pixels[hit], begins[hit], leave[hit])
     unknowns = _count(sight, settings, pixels[reaches & np.isnan(lower)])
     closed = unknowns > 0
@@ -151,7 +152,8 @@ def _near_slab(sight: DepthView, settings: ScanSettings) -> AnyArray:
     height = abs(float(sight.origin_m[2])) + max(settings.above_m, settings.below_m)
     steep = np.abs(sight.rays[..., 2]) - sight.half_pixel(_UP)
     flat = np.hypot(sight.rays[..., 0], sight.rays[..., 1])
-    # What is nearer than `least` where the ray passes near_m, or ends: a camera beside the body's origin sees it sooner.
+    # What is nearer than `least` where the ray passes near_m, or ends: a camera beside the body's origin sees it
+    # sooner.
     least = np.float32(max(settings.near_m - float(np.hypot(*sight.origin_m[:2])), 0.0))
     with np.errstate(invalid="ignore"):
         return np.flatnonzero((steep * least <= height * flat) | (steep * sight.lower_m <= height))
@@ -176,9 +178,7 @@ def _where_below(slope: Float32, limit: np.float32) -> tuple[Float32, Float32]:
     return first, last
 
 
-def _nearest(
-    sight: DepthView, settings: ScanSettings, pixels: AnyArray, begins: Float32, leave: Float32
-) -> Float32:
+def _nearest(sight: DepthView, settings: ScanSettings, pixels: AnyArray, begins: Float32, leave: Float32) -> Float32:
     """The least range (bins,) of rays that may meet something between two depths; +inf where there are none."""
     rays, origin = sight.rays.reshape(-1, 3)[pixels, :2], sight.origin_m[:2]
     squared = np.maximum((rays**2).sum(axis=1), np.float32(1e-12))
@@ -234,7 +234,9 @@ def _bins(first: AnyArray, last: AnyArray, half: AnyArray, count: int) -> tuple[
 
 
 def _in_view(sight: DepthView, settings: ScanSettings) -> Bool:
-    """Which bins (bins,) lie wholly inside the image: their edges, over the slab's height at near_m and at range_max_m."""
+    """Which bins (bins,) lie wholly inside the image: their edges, over the slab's height at near_m and at
+    range_max_m.
+    """
     edges = (np.arange(settings.bins + 1) - 0.5) * (2 * np.pi / settings.bins) - np.pi
     heights = np.array([settings.above_m, 0.0, -settings.below_m])
     corners = []

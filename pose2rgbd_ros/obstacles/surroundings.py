@@ -30,8 +30,10 @@ from pose2rgbd_ros.obstacles.view import DepthView
 
 
 def live_lower(depth: AnyArray) -> Float32:
-    """A live depth image (H, W) in metres, by REP-117, as lower bounds: NaN says nothing, +inf is beyond the sensor's range,
-    -inf nearer than it can measure (0 here). Zero and negative numbers are what drivers send for no measurement: NaN."""
+    """A live depth image (H, W) in metres, by REP-117, as lower bounds: NaN says nothing, +inf is beyond the sensor's
+    range,
+    -inf nearer than it can measure (0 here). Zero and negative numbers are what drivers send for no measurement:
+    NaN."""
     depth = np.asarray(depth, np.float32)
     with np.errstate(invalid="ignore"):
         said_nothing = ~(depth > 0) & ~np.isneginf(depth)
@@ -41,8 +43,8 @@ def live_lower(depth: AnyArray) -> Float32:
 def nearer(predicted_m: AnyArray, live_m: AnyArray, live_range_m: float, range_max_m: float) -> AnyArray:
     """The nearer of two arrays of ranges, of any equal shape; NaN only where both are.
 
-    +inf means nothing within reach: range_max_m for the prediction, live_range_m for the sensor. Where only the sensor knows,
-    and it reaches less far, its word holds up to its reach: the range is live_range_m.
+    +inf means nothing within reach: range_max_m for the prediction, live_range_m for the sensor. Where only the
+    sensor knows, and it reaches less far, its word holds up to its reach: the range is live_range_m.
     """
     alone = np.isposinf(live_m) & np.isnan(predicted_m)
     if live_range_m < range_max_m:
@@ -58,18 +60,14 @@ def nearer_of(first: Nearest, second: Nearest) -> Nearest:
 
 
 def range_in_scan(
-    range_m: float,
-    fov_rad: float,
-    T_body_sensor: Float64,
-    slab_m: tuple[float, float],
-    range_max_m: float,
-    bins: int,
+    range_m: float, fov_rad: float, T_body_sensor: Float64, slab_m: tuple[float, float], range_max_m: float, bins: int
 ) -> Float32:
     """What a single range reading (along the sensor's x axis) says of a scan: ranges (bins,), NaN where nothing.
 
-    The reading is an obstacle in every bearing of its cone, as near as the cone allows; slab_m: the height of the scan's
-    slice below and above the body's origin. A sensor that looks past the slice says nothing, and one that measures nothing
-    (NaN or +inf) says nothing either: a cone is not the whole height of a bin. -inf is nearer than it can measure.
+    The reading is an obstacle in every bearing of its cone, as near as the cone allows; slab_m: the height of the
+    scan's slice below and above the body's origin. A sensor that looks past the slice says nothing, and one that
+    measures nothing (NaN or +inf) says nothing either: a cone is not the whole height of a bin. -inf is nearer than
+    it can measure.
     """
     ranges = np.full(bins, np.nan, np.float32)
     if math.isnan(range_m) or range_m == math.inf:
@@ -91,8 +89,8 @@ def range_in_scan(
 def range_along(range_m: float, fov_rad: float, T_body_sensor: Float64, direction: Float64) -> float:
     """How far a range reading says it is along a direction (3,) from the body's origin; NaN when it looks elsewhere.
 
-    NaN for +inf too: a beam that meets nothing is no proof of room for a body wider than it, as in :func:`range_in_scan`.
-    The answer is that for a body of no size.
+    NaN for +inf too: a beam that meets nothing is no proof of room for a body wider than it, as in
+    :func:`range_in_scan`. The answer is that for a body of no size.
     """
     axis = T_body_sensor[:3, 0]
     unit = np.asarray(direction, np.float64) / np.linalg.norm(direction)
@@ -129,7 +127,9 @@ class RangeMeasurement:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """ranges (bins,): as of :func:`laser_scan`. The other figures are those of the message ObstacleStatus, NaN unknown."""
+    """ranges (bins,): as of :func:`laser_scan`. The other figures are those of the message ObstacleStatus, NaN
+    unknown.
+    """
 
     ranges: Float32
     nearest: Nearest = NONE_KNOWN
@@ -201,9 +201,7 @@ def _all_said(
         yield _by_reading(reading, body, settings)
 
 
-def _by_sight(
-    sight: DepthView, reach_m: float, source: int, body: Body, settings: ScanSettings
-) -> _SourceResult:
+def _by_sight(sight: DepthView, reach_m: float, source: int, body: Body, settings: ScanSettings) -> _SourceResult:
     most_m = min(reach_m, settings.range_max_m)
     rules = (body.radius_m, settings.near_m, most_m, settings.unknown_share)
     ahead_m = math.nan
@@ -211,9 +209,7 @@ def _by_sight(
         ahead_m = free_distance_along(sight, body.velocity_mps, *rules)
     below_m = height_above_ground(sight, *rules)
     ahead_m, below_m = (math.inf if room_m >= most_m else room_m for room_m in (ahead_m, below_m))
-    return _SourceResult(
-        laser_scan(sight, settings), nearest_obstacle(sight), ahead_m, below_m, reach_m, source
-    )
+    return _SourceResult(laser_scan(sight, settings), nearest_obstacle(sight), ahead_m, below_m, reach_m, source)
 
 
 def _by_reading(reading: RangeMeasurement, body: Body, settings: ScanSettings) -> _SourceResult:

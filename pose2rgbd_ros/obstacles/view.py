@@ -1,7 +1,7 @@
 """What one depth image shows around the body: rays and points in a frame of the body, unknown where depth is NaN.
 
-Every distance in this package is taken from the *lower* bound of depth: along each ray everything up to the bound is free, and
-from there on nothing is. A ray of unknown depth says nothing, not even of the first metre.
+Every distance in this package is taken from the *lower* bound of depth: along each ray everything up to the bound is
+free, and from there on nothing is. A ray of unknown depth says nothing, not even of the first metre.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ BEYOND_M = 1e6  # a depth of +inf ("nothing within the sensor's range") is taken
 class DepthView:
     """A depth image in a frame of the body, usually the level one (x forward, y left, z up, only yaw kept).
 
-    lower_m (H, W) float32: lower bound of depth along the optical axis, NaN unknown. rays (H, W, 3) float32: the way per metre of
-    depth, in the body frame; NaN where the lens has no ray. origin_m (3,): the optical centre in the body frame.
-    step_u, step_v, (3,) or (H, W, 3): by how much a ray differs from its neighbour to the right, and below.
+    lower_m (H, W) float32: lower bound of depth along the optical axis, NaN unknown. rays (H, W, 3) float32: the way
+    per metre of depth, in the body frame; NaN where the lens has no ray. origin_m (3,): the optical centre in the
+    body frame. step_u, step_v, (3,) or (H, W, 3): by how much a ray differs from its neighbour to the right, and
+    below.
     """
 
     camera: Camera
@@ -71,9 +72,7 @@ class DepthView:
         size = np.array([self.camera.width, self.camera.height])
         with np.errstate(invalid="ignore"):
             inside = np.asarray(((uv >= -0.5) & (uv <= size - 0.5)).all(axis=-1))
-        if (
-            self.camera.is_distorted
-        ):  # a distortion polynomial may fold points from far outside back into the image
+        if self.camera.is_distorted:  # a distortion polynomial may fold points from far outside back into the image
             back = self.camera.unproject(np.where(inside[..., None], uv, 0.0))
             with np.errstate(divide="ignore", invalid="ignore"):
                 true = points_cam[..., :2] / points_cam[..., 2:]
@@ -85,8 +84,8 @@ def view_of(lower_m: Float32, camera: Camera, T_body_cam: Float64) -> DepthView:
     """The sight of a depth image.
 
     Args:
-        lower_m: (H, W), lower bound of depth in metres along the optical axis; NaN is unknown, +inf farther than anything asked
-            about, zero or less (and -inf, too close to measure) something that touches the lens.
+        lower_m: (H, W), lower bound of depth in metres along the optical axis; NaN is unknown, +inf farther than
+            anything asked about, zero or less (and -inf, too close to measure) something that touches the lens.
         camera: that of the image; lens distortion is heeded.
         T_body_cam: (4, 4), optical frame to the body frame wanted: with :func:`level` of an attitude, the level one.
 
@@ -104,7 +103,8 @@ def view_of(lower_m: Float32, camera: Camera, T_body_cam: Float64) -> DepthView:
 
 
 def level(R_map_body: Float64) -> Float64:
-    """R_level_body (3, 3): the attitude without its yaw, so that x of the level frame is the heading in the horizontal plane.
+    """R_level_body (3, 3): the attitude without its yaw, so that x of the level frame is the heading in the
+    horizontal plane.
 
     A body that points straight up or down has no heading by its x axis; its z axis (down or up) is then taken for it.
     """
@@ -120,7 +120,9 @@ def level(R_map_body: Float64) -> Float64:
 
 @functools.lru_cache(maxsize=8)
 def _rays_and_steps(camera: Camera) -> tuple[Float32, Float32, Float32]:
-    """Rays (H, W, 3) in the optical frame and what they change by per pixel to the right and down, (3,) or (H, W, 3)."""
+    """Rays (H, W, 3) in the optical frame and what they change by per pixel to the right and down, (3,) or (H, W,
+    3).
+    """
     rays = camera.rays()
     if camera.is_distorted:
         grid = pixel_grid(camera.width, camera.height)
@@ -141,18 +143,14 @@ HIT_LOG_ODDS = float(np.log(0.7 / 0.3))  # of octomap's sensor model
 
 
 def organised_cloud(
-    depth_m: Float32,
-    camera: Camera,
-    T: Float64 | None = None,
-    every: int = 1,
-    out: Float32 | None = None,
+    depth_m: Float32, camera: Camera, T: Float64 | None = None, every: int = 1, out: Float32 | None = None
 ) -> Float32:
     """Points (h, w, 3) float32 of a depth image (H, W), in its optical frame, or in that to which T (4, 4) takes it.
 
-    NaN where depth is unknown or the lens has no ray, and where depth is infinite (or BEYOND_M): there is no point there.
-    With `every` above 1 each block of `every` x `every` pixels gives one point, the nearest known one, so that nothing thin
-    is lost; h and w are then those of :func:`cloud_shape`. With `out`, (h, w, 3) float32, points are written there. UserError
-    when image and camera do not fit.
+    NaN where depth is unknown or the lens has no ray, and where depth is infinite (or BEYOND_M): there is no point
+    there. With `every` above 1 each block of `every` x `every` pixels gives one point, the nearest known one, so that
+    nothing thin is lost; h and w are then those of :func:`cloud_shape`. With `out`, (h, w, 3) float32, points are
+    written there. UserError when image and camera do not fit.
     """
     sight = view_of(depth_m, camera, np.eye(4) if T is None else T)
     depth, rays = np.where(sight.lower_m < BEYOND_M, depth_m, np.float32(np.nan)), sight.rays
@@ -166,12 +164,16 @@ def organised_cloud(
 
 
 def cloud_shape(camera: Camera, every: int = 1) -> tuple[int, int]:
-    """Rows and columns of a cloud of one point per block of `every` x `every` pixels; what is left at the edges counts."""
+    """Rows and columns of a cloud of one point per block of `every` x `every` pixels; what is left at the edges
+    counts.
+    """
     return -(-camera.height // every), -(-camera.width // every)
 
 
 def marks_of(points: Float32) -> Float32:
-    """The known of these points (..., 3), each with the log-odds of a hit (N, 4), as octomap's tracking server takes them."""
+    """The known of these points (..., 3), each with the log-odds of a hit (N, 4), as octomap's tracking server takes
+    them.
+    """
     known = points.reshape(-1, 3)
     known = known[np.isfinite(known).all(axis=1)]
     return np.column_stack([known, np.full(len(known), HIT_LOG_ODDS, np.float32)])

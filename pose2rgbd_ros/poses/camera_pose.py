@@ -211,9 +211,7 @@ def from_tf(recorded: BagPoses, camera_frame: str) -> CameraTrajectory:
         pose_count=len(trajectory),
         received_ns=recorded.tf_received_ns,
         problems={
-            f"{edge}: {reason}": count
-            for edge, reasons in tree.problems().items()
-            for reason, count in reasons.items()
+            f"{edge}: {reason}": count for edge, reasons in tree.problems().items() for reason, count in reasons.items()
         },
         orientation_gap_ns=gap_ns,
         facts=PosesMeta(position="tf", orientation="tf"),
@@ -325,9 +323,7 @@ class _Sources:
         """GPS and odometry as one; the odometry alone, with a remark, where that cannot be."""
         recorded, settings = self._recorded, self._settings
         if not len(recorded.fixes):
-            raise UserError(
-                "--position fused needs GPS fixes, and there are none; --fix-topic picks another topic"
-            )
+            raise UserError("--position fused needs GPS fixes, and there are none; --fix-topic picks another topic")
         fixes = recorded.fixes.track(self._datum, settings.altitude, settings.fix_sigma_m)
         try:
             fused = fuse(odometry.body, fixes, settings, self.antenna_m())
@@ -380,15 +376,11 @@ class _Sources:
     def _mount(self, frame: str) -> Mount:
         option = self._settings.body_to_camera
         if frame == "camera":
-            return Mount(
-                np.eye(4), None, f"orientations are those of the image's frame, {self._camera_frame}"
-            )
+            return Mount(np.eye(4), None, f"orientations are those of the image's frame, {self._camera_frame}")
         if frame == "gimbal":
             given = T_FORWARD if option == "auto" else parse_mount(option)
             return Mount(
-                given,
-                None,
-                "the camera looks along the gimbal" if option == "auto" else f"on the gimbal: {option}",
+                given, None, "the camera looks along the gimbal" if option == "auto" else f"on the gimbal: {option}"
             )
         tree, gap_ns = self._recorded.tree, self._options.max_gap_ns
         return find_mount(option, tree, frame, self._camera_frame, gap_ns)
@@ -428,18 +420,14 @@ class _Sources:
     def _from_imu(self) -> _Turned:
         recorded = self._recorded
         if not len(recorded.imu):
-            raise UserError(
-                "no Imu message tells an orientation (covariance -1: none); --imu-topic picks a topic"
-            )
+            raise UserError("no Imu message tells an orientation (covariance -1: none); --imu-topic picks a topic")
         trajectory, imu_frame = recorded.imu.trajectory(), recorded.imu.frame
         body, frames = self._recorded.body_frame() or imu_frame, recorded.tree.frames()
         how = f"orientations are those of {recorded.topics.imu or recorded.topics.attitude}, taken as east, north, up"
         if body != imu_frame and {body, imu_frame} <= set(frames):
             T = recorded.tree.static_transform(imu_frame, body)
             if T is not None:
-                return _Turned(
-                    turns.turned_by(trajectory, T), body, "imu", f"{how}, turned from {imu_frame} to {body}"
-                )
+                return _Turned(turns.turned_by(trajectory, T), body, "imu", f"{how}, turned from {imu_frame} to {body}")
         return _Turned(trajectory, body, "imu", how)
 
     def _from_gimbal(self) -> _Turned:
@@ -455,21 +443,14 @@ class _Sources:
         in_map = turns.gimbal_in_map(gimbal, absolute, body, self._options.max_gap_ns)
         yaw = "north" if absolute else "the vehicle's heading"
         return _Turned(
-            in_map,
-            "gimbal",
-            "gimbal",
-            f"orientations are those of {recorded.topics.gimbal}, its yaw from {yaw}",
+            in_map, "gimbal", "gimbal", f"orientations are those of {recorded.topics.gimbal}, its yaw from {yaw}"
         )
 
     def _from_course(self, track: CameraTrajectory) -> _Turned:
         settings = self._settings
         sigma_m = settings.fix_sigma_m or 0.5
         course = turns.course(
-            track.body.stamps_ns,
-            track.body.position_m,
-            settings.course_speed_mps,
-            settings.course_smoothing_s,
-            sigma_m,
+            track.body.stamps_ns, track.body.position_m, settings.course_speed_mps, settings.course_smoothing_s, sigma_m
         )
         usual = np.degrees(np.median(course.sigma_rad[~course.held]))
         return _Turned(

@@ -37,8 +37,8 @@ _LOOSER, _CLEARLY = (3.0, 10.0), 0.9
 class Accuracy:
     """How good a fused trajectory is by its own account (medians over time), and by fixes that it had not seen.
 
-    Standard deviations per axis, widened where held-out fixes lie farther away than they say. `odometry_factor`: so many
-    times as much as the settings say the odometry was found to drift. `held_out_*` is the median distance from
+    Standard deviations per axis, widened where held-out fixes lie farther away than they say. `odometry_factor`: so
+    many times as much as the settings say the odometry was found to drift. `held_out_*` is the median distance from
     held-out fixes to the trajectory, and so holds the fixes' own errors too; None where the recording is too short.
     """
 
@@ -55,8 +55,10 @@ class Accuracy:
     def summary(self) -> str:
         """In one line."""
         text = (
-            f"GPS and odometry fused: {counted(self.fixes, 'fix', 'fixes')}, outliers among them: {self.outliers}; by its own "
-            f"account good to {self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically and "
+            f"GPS and odometry fused: {counted(self.fixes, 'fix', 'fixes')}, outliers among them: {self.outliers}; by "
+            "its own "
+            f"account good to {self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically "
+            "and "
             f"{self.yaw_sigma_deg:.2f} degrees of heading (standard deviations)"
         )
         if self.odometry_factor > 1:
@@ -67,9 +69,7 @@ class Accuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML, to the digit that means something."""
-        return {
-            name: round(value, 4) if isinstance(value, float) else value for name, value in vars(self).items()
-        }
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,7 @@ class Fused:
     accuracy: Accuracy
 
 
-def fuse(
-    odometry: Trajectory, fixes: FixTrack, settings: PoseSettings, antenna_m: Float64 | None = None
-) -> Fused:
+def fuse(odometry: Trajectory, fixes: FixTrack, settings: PoseSettings, antenna_m: Float64 | None = None) -> Fused:
     """The body's trajectory in the map of the fixes: anchored by GPS, shaped by odometry.
 
     `antenna_m` (3,): the antenna in the body. Odometry may have any heading and origin; where it drifts, the GPS pulls
@@ -192,7 +190,5 @@ def _held_out(network: Network, model: FusionModel, x: Float64) -> _HeldOut:
     wide = np.median(across) / (1.177 * np.median(expected_m[:, :2]))
     high = np.median(up) / (0.674 * np.median(expected_m[:, 2])) if len(up) else 1.0
     return _HeldOut(
-        float(np.median(across)),
-        float(np.median(up)) if len(up) else None,
-        np.maximum([wide, wide, high], 1.0),
+        float(np.median(across)), float(np.median(up)) if len(up) else None, np.maximum([wide, wide, high], 1.0)
     )

@@ -55,8 +55,8 @@ class FixedLagFusion:
     """The body in the map, about `datum` (None: the first fix), from odometry and fixes as they arrive.
 
     A pose source: an answer waits until a solution `lag_s` after its stamp; before the motion has shown the heading
-    of the odometry the reason is "heading_unknown". Memory and work are bounded by `window` nodes, a second each. `problems`
-    counts fixes that came too late. Any thread may call any method.
+    of the odometry the reason is "heading_unknown". Memory and work are bounded by `window` nodes, a second each.
+    `problems` counts fixes that came too late. Any thread may call any method.
     """
 
     def __init__(
@@ -197,9 +197,7 @@ class FixedLagFusion:
             share = (stamp_ns - self._stamps[node]) / (self._stamps[node + 1] - self._stamps[node])
             from_nodes = body_m - self._node_m[node], body_m - self._node_m[node + 1]
             arm_m = at.T[:3, :3] @ self._antenna_m
-            self._fixes.append(
-                _Fix(self._first + node, share, *from_nodes, arm_m, position_m, sigma_m, stamp_ns)
-            )
+            self._fixes.append(_Fix(self._first + node, share, *from_nodes, arm_m, position_m, sigma_m, stamp_ns))
         self._pending = waiting
 
     def _solve(self) -> None:
@@ -242,9 +240,7 @@ class FixedLagFusion:
         columns = list(zip(*self._fixes, strict=True)) if self._fixes else [()] * len(_Fix._fields)
         vectors = [np.array(column, dtype=np.float64).reshape(-1, 3) for column in columns[2:7]]
         anchors = Anchors(
-            np.array(columns[0], dtype=np.int64) - self._first,
-            np.array(columns[1], dtype=np.float64),
-            *vectors,
+            np.array(columns[0], dtype=np.int64) - self._first, np.array(columns[1], dtype=np.float64), *vectors
         )
         steps = Steps(np.diff(stamps) / _SECOND, np.diff(node_m, axis=0))
         return Network(stamps, node_m, steps, anchors, np.array(columns[7], dtype=np.int64))

@@ -54,15 +54,11 @@ class FusionModel:
 
     def looser(self, factor: float) -> FusionModel:
         """For an odometry that drifts so many times as much."""
-        return replace(
-            self, walk=factor * self.walk, drift=factor * self.drift, yaw_walk=factor * self.yaw_walk
-        )
+        return replace(self, walk=factor * self.walk, drift=factor * self.drift, yaw_walk=factor * self.yaw_walk)
 
     def start_information(self) -> Float64:
         """What is known of the first node before any measurement, (8, 8)."""
-        sigma = np.array(
-            [_START_SIGMA_RAD, *3 * [_START_SIGMA_M], 1.0, 1.0, 1.0, self.drift], dtype=np.float64
-        )
+        sigma = np.array([_START_SIGMA_RAD, *3 * [_START_SIGMA_M], 1.0, 1.0, 1.0, self.drift], dtype=np.float64)
         return np.diag(sigma**-2)
 
 
@@ -149,9 +145,7 @@ def assemble(
     return Normal(A, B, g), weights
 
 
-def _add(
-    A: Float64, B: Float64, g: Float64, node: Int64, J0: Float64, J1: Float64, r: Float64, w: Float64
-) -> None:
+def _add(A: Float64, B: Float64, g: Float64, node: Int64, J0: Float64, J1: Float64, r: Float64, w: Float64) -> None:
     """Add residuals (K, m) of information (K, m) and Jacobians (K, m, 8) by the states of `node` and the next.
 
     `node` (K,) does not decrease.
@@ -256,9 +250,7 @@ def turn_rate(yaw: Float64, vector: Float64) -> Float64:
 
 def _solve_banded(normal: Normal) -> Float64:
     n = len(normal.A)
-    bands = np.zeros(
-        (2 * STATES, n, STATES)
-    )  # lower form: bands[k, node, column] is k rows below the diagonal
+    bands = np.zeros((2 * STATES, n, STATES))  # lower form: bands[k, node, column] is k rows below the diagonal
     for column in range(STATES):
         for k in range(2 * STATES - column):
             row = column + k
@@ -304,9 +296,7 @@ _LEAST_TRACK_SIGMAS = 5.0  # a track of fewer standard deviations of a fix shows
 _LEAST_COHERENCE = 0.5
 
 
-def start_headings(
-    at_s: Float64, fix_s: Float64, odometry_m: Float64, fix_m: Float64, sigma_m: float
-) -> Float64:
+def start_headings(at_s: Float64, fix_s: Float64, odometry_m: Float64, fix_m: Float64, sigma_m: float) -> Float64:
     """Heading of the odometry's axes in the map at times `at_s` (N,), radians, continuous.
 
     From displacements of odometry and GPS over the same stretches of way; `odometry_m`, `fix_m` (K, 2+) at the fixes'
@@ -363,9 +353,7 @@ def _windowed(at_s: Float64, turn_s: Float64, turns: np.ndarray) -> Float64:
 def start_positions(yaw: Float64, step_m: Float64, start_m: Float64) -> Float64:
     """Dead reckoning (N, 3) from `start_m` by steps (N-1, 3) under headings (N,)."""
     c, s = np.cos(yaw[:-1]), np.sin(yaw[:-1])
-    turned = np.stack(
-        [c * step_m[:, 0] - s * step_m[:, 1], s * step_m[:, 0] + c * step_m[:, 1], step_m[:, 2]], axis=1
-    )
+    turned = np.stack([c * step_m[:, 0] - s * step_m[:, 1], s * step_m[:, 0] + c * step_m[:, 1], step_m[:, 2]], axis=1)
     return np.vstack([start_m, start_m + np.cumsum(turned, axis=0)])
 
 
@@ -408,13 +396,7 @@ class Network:
             position_m=fixes.position_m,
             sigma_m=fixes.sigma_m,
         )
-        return cls(
-            stamps,
-            node_m,
-            Steps(np.diff(stamps) / _SECOND, np.diff(node_m, axis=0)),
-            anchors,
-            fixes.stamps_ns,
-        )
+        return cls(stamps, node_m, Steps(np.diff(stamps) / _SECOND, np.diff(node_m, axis=0)), anchors, fixes.stamps_ns)
 
     def start(self) -> Float64:
         """A first guess of the states (N, 8). UserError, with the reason, when the heading is not observable."""
@@ -461,14 +443,10 @@ def require_observable(sigma: Float64, weights: Float64) -> None:
     """UserError when the solution, of standard deviations (N, 8), leaves the heading open or refuses most fixes."""
     yaw_sigma = float(np.median(sigma[:, YAW]))
     if not yaw_sigma < _MOST_YAW_SIGMA_RAD:
-        raise UserError(
-            f"the motion shows the odometry's heading only to {np.degrees(yaw_sigma):.0f} degrees"
-        )
+        raise UserError(f"the motion shows the odometry's heading only to {np.degrees(yaw_sigma):.0f} degrees")
     outliers = float(np.mean(weights[:, 0] < OUTLIER_WEIGHT))
     if outliers > _MOST_OUTLIERS:
-        raise UserError(
-            f"{100 * outliers:.0f} % of the fixes do not fit the odometry's track, whatever its heading"
-        )
+        raise UserError(f"{100 * outliers:.0f} % of the fixes do not fit the odometry's track, whatever its heading")
 
 
 def standard_deviations(normal: Normal) -> Float64:

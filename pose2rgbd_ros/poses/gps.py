@@ -59,9 +59,7 @@ class PoseLog:
     def trajectory(self) -> tuple[Trajectory, dict[str, int]]:
         """The cleaned trajectory and what was wrong. UserError when no pose is usable."""
         numbers = np.frombuffer(self._numbers).reshape(-1, 7)
-        return Trajectory.from_recording(
-            np.frombuffer(self._stamps_ns, dtype=np.int64), numbers[:, :3], numbers[:, 3:]
-        )
+        return Trajectory.from_recording(np.frombuffer(self._stamps_ns, dtype=np.int64), numbers[:, :3], numbers[:, 3:])
 
 
 class BootClock:
@@ -119,9 +117,7 @@ class FixTrack:
         around = np.stack([x[i : len(x) - 2 * reach + i] for i in range(2 * reach + 1)])
         away = np.zeros(len(x))
         away[reach:-reach] = np.linalg.norm(x[reach:-reach] - np.median(around, axis=0), axis=1)
-        step_m = np.median(
-            np.linalg.norm(np.diff(x, axis=0), axis=1)
-        )  # a second outlier near by shifts the middle
+        step_m = np.median(np.linalg.norm(np.diff(x, axis=0), axis=1))  # a second outlier near by shifts the middle
         limit = 5 * np.maximum(self.sigma_m[:, :2].max(axis=1), 1.5 * np.median(away)) + step_m
         return self.only(away <= limit)
 
@@ -169,12 +165,12 @@ class FixLog:
         return Datum(float(place[0, 0]), float(place[0, 1]), altitude_m, self.sigma_m())
 
     def sigma_m(self) -> float:
-        """How far a fix is off, in space (standard deviation, the median one); errors wander slowly, so many are no better."""
+        """How far a fix is off, in space (standard deviation, the median one); errors wander slowly, so many are no
+        better.
+        """
         return float(np.median(np.linalg.norm(sigmas(self._sorted()[1][:, 3:], 0.0), axis=1)))
 
-    def track(
-        self, datum: Datum | None = None, altitude: Altitude = "auto", fix_sigma_m: float = 0.0
-    ) -> FixTrack:
+    def track(self, datum: Datum | None = None, altitude: Altitude = "auto", fix_sigma_m: float = 0.0) -> FixTrack:
         """The fixes about `datum` (None: the first one). UserError when there is none.
 
         `altitude` relative counts heights from the first fix, none does without. `fix_sigma_m` takes the place of the
@@ -234,9 +230,7 @@ class Georeference:
 class OfflineFixLog(FixLog):
     """GPS fixes in compact arrays, which may tell where the origin of poses lies."""
 
-    def georeference(
-        self, body: Trajectory, max_gap_ns: int, antenna_m: Float64 | None = None
-    ) -> Georeference:
+    def georeference(self, body: Trajectory, max_gap_ns: int, antenna_m: Float64 | None = None) -> Georeference:
         """The point on Earth where the poses' origin lies, if their axes are east, north and up.
 
         That is so when fix minus pose is the same all along the track. `antenna_m` (3,): the antenna in the body,
@@ -265,9 +259,7 @@ class OfflineFixLog(FixLog):
             )
         latitude_deg, longitude_deg, altitude_m = (float(value) for value in enu_to_wgs84(origin, first))
         datum = Datum(latitude_deg, longitude_deg, altitude_m, self.sigma_m())
-        return Georeference(
-            datum, f"datum from {at.valid.sum()} GPS fixes, which fit the poses to {scatter:.2f} m"
-        )
+        return Georeference(datum, f"datum from {at.valid.sum()} GPS fixes, which fit the poses to {scatter:.2f} m")
 
 
 def shift_m(own: Datum, common: Datum) -> Float64:

@@ -47,9 +47,7 @@ class OrientationLog:
     def trajectory(self) -> Trajectory:
         """By increasing stamps. UserError when no orientation is usable."""
         quats = np.frombuffer(self._quats).reshape(-1, 4)
-        return Trajectory.from_recording(
-            np.frombuffer(self._stamps_ns, np.int64), np.zeros((len(quats), 3)), quats
-        )[0]
+        return Trajectory.from_recording(np.frombuffer(self._stamps_ns, np.int64), np.zeros((len(quats), 3)), quats)[0]
 
     def flagged(self) -> bool:
         """Whether most carry their flag."""
@@ -87,16 +85,16 @@ class TurnedPoses:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """A body that points where it moves, level. `sigma_rad` (N,); where it was slow (`held`), the last heading holds."""
+    """A body that points where it moves, level. `sigma_rad` (N,); where it was slow (`held`), the last heading
+    holds.
+    """
 
     trajectory: Trajectory
     sigma_rad: Float64
     held: Bool
 
 
-def course(
-    stamps_ns: Int64, position_m: Float64, slow_mps: float, smoothing_s: float, sigma_m: float = 1.0
-) -> Course:
+def course(stamps_ns: Int64, position_m: Float64, slow_mps: float, smoothing_s: float, sigma_m: float = 1.0) -> Course:
     """The course over ground of positions (N, 3) in ENU, each good to `sigma_m` horizontally.
 
     The velocity is that of a straight line through the positions within `smoothing_s` on both sides, at least one on
@@ -124,7 +122,9 @@ def course(
 
 
 def _slopes(t_s: Float64, xy: Float64, low: Int64, high: Int64) -> tuple[Float64, Float64]:
-    """Slopes (N, 2) of lines fitted to the samples low..high-1, and the sums (N,) of squared times about their means."""
+    """Slopes (N, 2) of lines fitted to the samples low..high-1, and the sums (N,) of squared times about their
+    means.
+    """
 
     def windows(values: Float64) -> Float64:
         sums = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
@@ -140,9 +140,7 @@ def _slopes(t_s: Float64, xy: Float64, low: Int64, high: Int64) -> tuple[Float64
     return slope, spread
 
 
-def gimbal_in_map(
-    gimbal: Trajectory, yaw_in_earth: bool, body: Trajectory | None, max_gap_ns: int
-) -> Trajectory:
+def gimbal_in_map(gimbal: Trajectory, yaw_in_earth: bool, body: Trajectory | None, max_gap_ns: int) -> Trajectory:
     """A gimbal's orientations in the map: as they are, or on top of the body's heading where they count from it.
 
     UserError when the heading is needed and there is none.
@@ -150,9 +148,7 @@ def gimbal_in_map(
     if yaw_in_earth:
         return gimbal
     if body is None:
-        raise UserError(
-            "the gimbal's yaw counts from the vehicle's heading, and no orientation of it is recorded"
-        )
+        raise UserError("the gimbal's yaw counts from the vehicle's heading, and no orientation of it is recorded")
     at = body.interpolate(gimbal.stamps_ns, max_gap_ns)
     if not at.valid.any():
         raise UserError("the gimbal's yaw counts from the vehicle's heading, and they have no time in common")

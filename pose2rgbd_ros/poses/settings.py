@@ -38,21 +38,17 @@ class PoseSettings:
         "is the camera's optical frame's), or 'x y z qx qy qz qw' (metres; pose of the optical frame in the body)",
     )
     max_pose_gap_s: float = setting(0.5, "no pose is interpolated over a longer silence", ge=0)
-    max_fix_gap_s: float = setting(
-        2.5, "with position gps, no position is interpolated over a longer silence", ge=0
-    )
+    max_fix_gap_s: float = setting(2.5, "with position gps, no position is interpolated over a longer silence", ge=0)
     interpolation: Interpolation = setting("linear", "between two poses: linear, or cubic (smooth)")
     antenna_m: str = setting(
-        "auto",
-        "where the GPS antenna sits in the body: auto (static TF, else at its origin), or 'x y z' in metres",
+        "auto", "where the GPS antenna sits in the body: auto (static TF, else at its origin), or 'x y z' in metres"
     )
     altitude: Altitude = setting(
         "auto",
         "where heights come from: fix (the GPS), relative (above take-off), none (GPS heights are not used), or auto",
     )
     altitude_reference: AltitudeReference = setting(
-        "auto",
-        "what GPS heights count from; auto: the ellipsoid for NavSatFix, as its definition says; only recorded",
+        "auto", "what GPS heights count from; auto: the ellipsoid for NavSatFix, as its definition says; only recorded"
     )
     fix_sigma_m: float = setting(
         0.0, "horizontal standard deviation of a fix; 0: as the fixes say, 1.5 m where they say nothing", ge=0

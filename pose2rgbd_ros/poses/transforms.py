@@ -32,9 +32,7 @@ class TransformTree:
     ROS 1 wrote them. Any thread may call any method.
     """
 
-    def __init__(
-        self, max_gap_ns: int = sys.maxsize, method: Method = "linear", keep_ns: int | None = None
-    ) -> None:
+    def __init__(self, max_gap_ns: int = sys.maxsize, method: Method = "linear", keep_ns: int | None = None) -> None:
         """max_gap_ns, method: how `source` interpolates. keep_ns: forget what is older; None keeps everything."""
         self._max_gap_ns, self._method, self._keep_ns = max_gap_ns, method, keep_ns
         self._lock = threading.Lock()
@@ -83,9 +81,7 @@ class TransformTree:
                 raise UserError(f"the transforms of {child!r} in {parent!r}: {error}") from error
         moving = [part for part, _ in parts if isinstance(part, Trajectory)]
         if not moving:
-            raise UserError(
-                f"between {target_frame!r} and {source_frame!r} are only static transforms; nothing moves"
-            )
+            raise UserError(f"between {target_frame!r} and {source_frame!r} are only static transforms; nothing moves")
         stamps = _common_stamps(moving, target_frame, source_frame)
         walked = [
             _walk(part.interpolate(stamps, max_gap_ns).T if isinstance(part, Trajectory) else part, up)
@@ -120,9 +116,7 @@ class TransformTree:
     def problems(self) -> dict[str, dict[str, int]]:
         """What was wrong, by "parent -> child" of what moves (see Trajectory, PoseBuffer) and reason; else by "TF"."""
         with self._lock:
-            found = {
-                f"{parent} -> {child}": poses.problems for (parent, child), poses in self._moving.items()
-            }
+            found = {f"{parent} -> {child}": poses.problems for (parent, child), poses in self._moving.items()}
             return {name: dict(counts) for name, counts in {"TF": self._problems, **found}.items() if counts}
 
     def moving_in_use(self) -> set[Pair]:
@@ -158,10 +152,7 @@ class TransformTree:
             path = self._paths[key]
             if isinstance(path, str):
                 raise UserError(path)
-            return [
-                (pair, self._moving[pair] if pair in self._moving else self._static[pair], up)
-                for pair, up in path
-            ]
+            return [(pair, self._moving[pair] if pair in self._moving else self._static[pair], up) for pair, up in path]
 
     def _path(self, target_frame: str, source_frame: str) -> list[_Step] | str:
         try:
@@ -244,9 +235,7 @@ class _Recorded:
     def _clean(self) -> tuple[Trajectory, dict[str, int]]:
         if self._cleaned is None:
             numbers = np.array(self._numbers).reshape(-1, 7)
-            self._cleaned = Trajectory.from_recording(
-                np.array(self._stamps_ns), numbers[:, :3], numbers[:, 3:]
-            )
+            self._cleaned = Trajectory.from_recording(np.array(self._stamps_ns), numbers[:, :3], numbers[:, 3:])
         return self._cleaned
 
 
@@ -306,9 +295,7 @@ def _shortest_path(pairs: Collection[Pair], target_frame: str, source_frame: str
     known = _frame_names(pairs)
     for name in (target_frame, source_frame):
         if name not in known:
-            raise UserError(
-                f"no transform mentions frame {name!r}; known frames: {', '.join(known) or 'none'}"
-            )
+            raise UserError(f"no transform mentions frame {name!r}; known frames: {', '.join(known) or 'none'}")
     neighbours: dict[str, list[tuple[str, _Step]]] = {name: [] for name in known}
     for parent, child in pairs:
         neighbours[parent].append((child, ((parent, child), False)))

@@ -103,19 +103,7 @@ def place(edges, value):
 
 
 @compiled
-def fill_bounds(
-    depth,
-    confidence,
-    spread,
-    at_score,
-    edges,
-    lower_share,
-    upper_share,
-    farthest,
-    forget,
-    lower,
-    upper,
-):
+def fill_bounds(depth, confidence, spread, at_score, edges, lower_share, upper_share, farthest, forget, lower, upper):
     """See :meth:`IntervalTable.bound`; confidence of no rows is that of a model without."""
     of_confidence, of_spread, of_depth, of_score = edges
     nan, none, inf = np.float32(np.nan), np.float32(0), np.float32(np.inf)
@@ -236,9 +224,7 @@ def load_calibration(directory: Path, weights_sha256: str) -> Calibration | None
 
 def _from(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibration:
     edges = tuple(arrays[f"edges_{name}"].astype(np.float32) for name in FEATURES)
-    numbers = {
-        name: float(values[name]) for name in ("level", "false_safe", "margin_m", "guard_limit", "distance_m")
-    }
+    numbers = {name: float(values[name]) for name in ("level", "false_safe", "margin_m", "guard_limit", "distance_m")}
     shape = tuple(len(edge) + 1 for edge in edges)
     lower, upper = (arrays[name].astype(np.float32).reshape(shape) for name in ("lower", "upper"))
     table = IntervalTable(edges, lower, upper, float(values["farthest"]), float(values["focal_px"]))

@@ -104,9 +104,7 @@ def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = 
     graph = _make_graph(checkpoint)
     comparison = compare(graph, checkpoint)
     if not comparison.within_tolerance():
-        raise UserError(
-            f"the exported graph is not the network: {comparison}; it was not kept, use backend torch"
-        )
+        raise UserError(f"the exported graph is not the network: {comparison}; it was not kept, use backend torch")
     path = _store(directory, source, graph, comparison)
     return Exported(graph, comparison, path, reused=False)
 
@@ -144,9 +142,7 @@ def check_renderable(checkpoint: Checkpoint) -> None:
     camera, size = checkpoint.camera, checkpoint.architecture.get("size")
     fixed = not checkpoint.network().any_camera
     if fixed and (camera.width, camera.height) != (size, size):
-        problem = (
-            f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
-        )
+        problem = f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
     elif fixed and checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
         problem = "its network and its normalization take poses of different kinds"
     elif not fixed and not camera.is_calibrated:

@@ -37,23 +37,16 @@ def check_camera(camera: Camera, trained: Camera, any_camera: bool) -> str:
         UserError: too many pixels, one of the two is uncalibrated, or the fields of view do not meet.
     """
     if camera.width * camera.height > MAX_PIXELS:
-        raise UserError(
-            f"{camera.width} x {camera.height} pixels are more than the {MAX_PIXELS} that are rendered"
-        )
+        raise UserError(f"{camera.width} x {camera.height} pixels are more than the {MAX_PIXELS} that are rendered")
     if camera == trained:
         return ""
-    for which, asked in (
-        ("the camera asked for", camera),
-        ("the camera the model was trained with", trained),
-    ):
+    for which, asked in (("the camera asked for", camera), ("the camera the model was trained with", trained)):
         if not asked.is_calibrated:
             raise UserError(f"{which} is not calibrated (K[0] = 0), so its field of view is unknown")
     told = []
     outside = 0.0 if any_camera else 1.0 - _share_inside(camera, trained)
     if outside == 1.0:
-        raise UserError(
-            "the camera asked for sees nothing of the trained field of view, all this model can show"
-        )
+        raise UserError("the camera asked for sees nothing of the trained field of view, all this model can show")
     if outside > TOLD_OUTSIDE:
         told.append(f"{outside:.0%} of the image lie outside the trained field of view and stay black")
     finer = float(np.sqrt(camera.fx * camera.fy / (trained.fx * trained.fy)))
@@ -86,7 +79,8 @@ class Renderer:
     `any_camera` (renders any intrinsics, not the trained ones alone), `guard` (where the model may be trusted),
     `calibration` (None without), `device`, `backend_name` and `backend_note` (why not the usual backend).
 
-    With a calibration (`pose2rgbd calibrate`) each known depth has bounds, and is NaN where held-out frames say nothing.
+    With a calibration (`pose2rgbd calibrate`) each known depth has bounds, and is NaN where held-out frames say
+    nothing.
 
     Base and Slice: depth is a bounded output scaled to the training set's extremes, so it cannot leave `depth_range`
     but for the rounding of a float32; a scene nearer or farther than that is shown at the bound. Models with geometry
@@ -209,13 +203,9 @@ class Renderer:
         """Whether depth at a pose (4, 4) may be trusted, and why not; with the guard off it is told all the same."""
         return self.guard.check(T_map_cam)
 
-    def _render(
-        self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages | None
-    ) -> RenderedImages:
+    def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages | None) -> RenderedImages:
         prepared = self._prepared(out, len(T_map_cam), camera)
-        self._backend.render(
-            T_map_cam, camera, RenderedImages(prepared.rgb, prepared.depth, prepared.confidence)
-        )
+        self._backend.render(T_map_cam, camera, RenderedImages(prepared.rgb, prepared.depth, prepared.confidence))
         if self._guarded or prepared.depth_lower is not None:
             for index, T in enumerate(T_map_cam):
                 self._judge(self.guard.check(T), camera, prepared, index)
@@ -247,9 +237,7 @@ class Renderer:
         if out is None:
             return self._allocate(count, camera)
         if not self._fits(out, count, camera):
-            raise ValueError(
-                f"out must be a result of this renderer for {count} poses, writeable and contiguous"
-            )
+            raise ValueError(f"out must be a result of this renderer for {count} poses, writeable and contiguous")
         return out
 
     def _lookup_for(self, camera: Camera) -> NDArray[np.float32]:
@@ -279,9 +267,7 @@ class Renderer:
 
     def _allocate(self, count: int, camera: Camera) -> RenderedImages:
         size = (count, camera.height, camera.width)
-        images = {
-            name: np.empty((*size, *channels), dtype) for name, (channels, dtype) in self._formats.items()
-        }
+        images = {name: np.empty((*size, *channels), dtype) for name, (channels, dtype) in self._formats.items()}
         return RenderedImages(**{name: images.get(name) for name in OUTSIDE})
 
     def _fits(self, out: RenderedImages, count: int, camera: Camera) -> bool:

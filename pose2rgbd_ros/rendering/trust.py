@@ -105,9 +105,7 @@ class PoseScore:
         way_m = np.concatenate([[0.0], np.cumsum(steps_m)])
         step_m = float(np.median(steps_m)) if len(steps_m) else 0.0
         apart_m, turned_m = [0.0], [0.0]
-        for index in np.unique(
-            np.linspace(0, len(positions) - 1, min(_REACH_SAMPLE, len(positions))).astype(int)
-        ):
+        for index in np.unique(np.linspace(0, len(positions) - 1, min(_REACH_SAMPLE, len(positions))).astype(int)):
             gap_m = np.linalg.norm(positions - positions[index], axis=1)
             other = np.abs(way_m - way_m[index]) > OTHER_PASS * np.maximum(gap_m, step_m)
             if other.any():
@@ -241,13 +239,10 @@ class TrainedVolume:
             reason = f"{self._metres(nearest_m)} from the nearest training pose, {allowed}"
         elif heading_deg > self.heading_deg:
             reason = (
-                f"looks {heading_deg:.0f} deg away from the training poses nearby, "
-                f"allowed {self.heading_deg:.0f} deg"
+                f"looks {heading_deg:.0f} deg away from the training poses nearby, allowed {self.heading_deg:.0f} deg"
             )
         elif distance_m > self.margin_m:
-            reason = (
-                f"{self._metres(distance_m)} from the nearest training pose that looks this way, {allowed}"
-            )
+            reason = f"{self._metres(distance_m)} from the nearest training pose that looks this way, {allowed}"
         return VolumeCheck(not reason, nearest_m, heading_deg, reason)
 
     def _metres(self, length_m: float) -> str:
@@ -278,9 +273,7 @@ class TrainedVolume:
         some = np.linspace(0, count - 1, min(count, _SPACING_SAMPLE)).astype(int)
         distances, index = self._by_position.query(self._positions[some], k=min(NEIGHBOURS + 1, count))
         angles = _angle_deg(self._rotations[index[:, 1:]], self._rotations[some][:, None])
-        return float(np.quantile(distances[:, -1], QUANTILE)), float(
-            np.quantile(angles.min(axis=1), QUANTILE)
-        )
+        return float(np.quantile(distances[:, -1], QUANTILE)), float(np.quantile(angles.min(axis=1), QUANTILE))
 
 
 def _angle_deg(first: Float64, second: Float64) -> Float64:
@@ -327,11 +320,7 @@ class Guard:
     """
 
     def __init__(
-        self,
-        T_map_cam_training: ArrayLike,
-        distance_m: float,
-        limit: float | None = None,
-        any_camera: bool = False,
+        self, T_map_cam_training: ArrayLike, distance_m: float, limit: float | None = None, any_camera: bool = False
     ) -> None:
         """`T_map_cam_training` (N, 4, 4), N >= 1; `distance_m` a typical depth; `limit` of the score, None: none."""
         self._volume = TrainedVolume(T_map_cam_training)
@@ -361,9 +350,7 @@ class Guard:
         else:
             inside = distance.score <= self.limit
             reason = "" if inside else _reason(distance, check, self.limit)
-        return GuardAnswer(
-            inside, distance.score, limit, reason, check.distance_m, check.heading_deg, check.inside
-        )
+        return GuardAnswer(inside, distance.score, limit, reason, check.distance_m, check.heading_deg, check.inside)
 
 
 def _reason(distance: PoseDistance, check: VolumeCheck, limit: float) -> str:

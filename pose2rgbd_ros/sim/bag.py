@@ -35,34 +35,15 @@ from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.camera import View, require_opengl
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.sim.sensors.config import CameraSensor, ImuSensor, SensorsConfig
-from pose2rgbd_ros.sim.sensors.noise import (
-    Exposure,
-    GpsFix,
-    ImuReading,
-    Measurement,
-    OdometryReading,
-    PressureReading,
-)
+from pose2rgbd_ros.sim.sensors.noise import Exposure, GpsFix, ImuReading, Measurement, OdometryReading, PressureReading
 from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
-from pose2rgbd_ros.sim.state import (
-    BASE,
-    CAMERA,
-    DATUM,
-    GPS_ANTENNA,
-    MAP,
-    ODOM,
-    START_NS,
-    true_seconds,
-    true_stamp_ns,
-)
+from pose2rgbd_ros.sim.state import BASE, CAMERA, DATUM, GPS_ANTENNA, MAP, ODOM, START_NS, true_seconds, true_stamp_ns
 from pose2rgbd_ros.sim.truth import TruthWriter, mount_dict
 
 # Measurements become the messages that a drone's own recorder would have written.
 
 
-DEPTH_STEPS_PER_M = (
-    1024.0  # of 32FC1: finer digits are the renderer's noise, and double the size of a compressed bag
-)
+DEPTH_STEPS_PER_M = 1024.0  # of 32FC1: finer digits are the renderer's noise, and double the size of a compressed bag
 DepthEncoding = Literal["32FC1", "16UC1", "none"]
 Messages: TypeAlias = list[tuple[str, Any]]
 
@@ -94,10 +75,7 @@ class Recorder:
     def mounts(self, stamp_ns: int, T_body_cam: Float64, antenna_m: npt.ArrayLike) -> Messages:
         """Where camera and antenna sit on the body: the one message on /tf_static."""
         antenna = se3.make(antenna_m, [0.0, 0.0, 0.0, 1.0])
-        transforms = [
-            _transform(stamp_ns, BASE, CAMERA, T_body_cam),
-            _transform(stamp_ns, BASE, GPS_ANTENNA, antenna),
-        ]
+        transforms = [_transform(stamp_ns, BASE, CAMERA, T_body_cam), _transform(stamp_ns, BASE, GPS_ANTENNA, antenna)]
         return [(topics.TF_STATIC, self._make.tf_message(transforms))]
 
     def messages(self, item: Measurement) -> Messages:
@@ -132,17 +110,9 @@ class Recorder:
         return topics.DEPTH_COMPRESSED, self._make.compressed_image(stamp_ns, CAMERA, data, layout)
 
     def _fix(self, stamp_ns: int, fix: GpsFix) -> Any:
-        covariance = (
-            fix.covariance_m2 if fix.covariance_m2.any() else None
-        )  # zeros would be taken for certainty
+        covariance = fix.covariance_m2 if fix.covariance_m2.any() else None  # zeros would be taken for certainty
         return self._make.nav_sat_fix(
-            stamp_ns,
-            GPS_ANTENNA,
-            fix.latitude_deg,
-            fix.longitude_deg,
-            fix.altitude_m,
-            covariance,
-            fix.status,
+            stamp_ns, GPS_ANTENNA, fix.latitude_deg, fix.longitude_deg, fix.altitude_m, covariance, fix.status
         )
 
     def _odometry(self, item: Measurement, reading: OdometryReading) -> Messages:
@@ -322,12 +292,7 @@ class _Recording:
     """One recording under way."""
 
     def __init__(
-        self,
-        config: SimBagConfig,
-        flight: Flight,
-        bag: BagWriter,
-        truth: TruthWriter,
-        renderer: SceneRenderer,
+        self, config: SimBagConfig, flight: Flight, bag: BagWriter, truth: TruthWriter, renderer: SceneRenderer
     ) -> None:
         self._config, self._flight = config, flight
         self._bag, self._truth, self._renderer = bag, truth, renderer
@@ -347,9 +312,7 @@ class _Recording:
     def run(self, duration_s: float) -> int:
         """Record the flight up to a time; returns the number of images."""
         config, images = self._config, 0
-        for topic, message in self._recorder.mounts(
-            START_NS, self._flight.T_body_cam, config.sensors.gps.antenna_m
-        ):
+        for topic, message in self._recorder.mounts(START_NS, self._flight.T_body_cam, config.sensors.gps.antenna_m):
             self._bag.write(topic, message, START_NS)
         total = int(duration_s * config.sensors.camera.rate_hz)
         with tqdm(total=total, desc="recording", unit="image", mininterval=1.0) as progress:
@@ -430,9 +393,7 @@ FLIGHT = FlightConfig(
 # The faults of real sensors, but poses that do not drift: as of odometry that is corrected by RTK.
 SENSORS = SensorsConfig(
     camera=CameraSensor(rate_hz=6.0),
-    odometry=replace(
-        SensorsConfig.perfect().odometry, rate_hz=50.0, latency_ms=15.0, velocity_noise_mps=0.05
-    ),
+    odometry=replace(SensorsConfig.perfect().odometry, rate_hz=50.0, latency_ms=15.0, velocity_noise_mps=0.05),
     imu=ImuSensor(rate_hz=100.0),
 )
 

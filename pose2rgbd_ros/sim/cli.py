@@ -47,9 +47,7 @@ class DatasetArguments:
     """Fly over the simulated city and write a dataset: colour, exact depth and poses. Ctrl-C keeps what is there."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="folder of the dataset")]
-    options: Annotated[SimDatasetConfig, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=SimDatasetConfig
-    )
+    options: Annotated[SimDatasetConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=SimDatasetConfig)
 
 
 def dataset_main(argv: list[str]) -> int:
@@ -67,9 +65,7 @@ class GalleryArguments:
     """Draw the flight over the city, typical views, the seasons, and moving cars and people with their labels."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="folder for the pictures")]
-    options: Annotated[GalleryConfig, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=GalleryConfig
-    )
+    options: Annotated[GalleryConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=GalleryConfig)
 
 
 def gallery_main(argv: list[str]) -> int:
@@ -90,10 +86,7 @@ KINDS = {
     "dataset": (dataset_main, "a flight as a dataset: frames with exact poses and depth"),
     "bag": (bag_main, "a flight as a ROS 2 recording, with the faults of real sensors"),
     "gallery": (gallery_main, "pictures of the city and of the flight"),
-    "live": (
-        live_main,
-        "the world as a ROS node: images, sensors and TF; takes commands to fly",
-    ),
+    "live": (live_main, "the world as a ROS node: images, sensors and TF; takes commands to fly"),
 }
 
 

@@ -1,4 +1,6 @@
-"""`pose2rgbd sim dataset`: a flight over the city as a dataset with exact poses and depth; one machine writes the same bytes."""
+"""`pose2rgbd sim dataset`: a flight over the city as a dataset with exact poses and depth; one machine writes the
+same bytes.
+"""
 
 from __future__ import annotations
 
@@ -99,9 +101,7 @@ class Studio:
         labels = _png(view.labels)
         if not view.labels.any():
             return Taken(frame, labels)
-        return Taken(
-            frame, labels, self._encode(self._renderer.render(shot.T_map_cam, shot.t_s, movers=False))
-        )
+        return Taken(frame, labels, self._encode(self._renderer.render(shot.T_map_cam, shot.t_s, movers=False)))
 
     def close(self) -> None:
         """Let go of the OpenGL context."""
@@ -154,7 +154,9 @@ def cores() -> int:
 
 
 def _begin_process() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends; Mesa's threads would only be in each other's way."""
+    """Leave Ctrl-C to the parent, and end with it, however it ends; Mesa's threads would only be in each other's
+    way.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("LP_NUM_THREADS", "1")
     parent = multiprocessing.parent_process()
@@ -198,12 +200,11 @@ def check_folder(out: Path, values: dict[str, Any], resume: bool) -> None:
     frames = len(read_associations(out)) if begun else 0
     if frames and not resume:
         raise UserError(
-            f"{out} already holds a dataset of {counted(frames, 'frame')}; complete it with --resume, or choose another folder"
+            f"{out} already holds a dataset of {counted(frames, 'frame')}; complete it with --resume, or choose "
+            "another folder"
         )
     if frames and not (out / SETTINGS).is_file():
-        raise UserError(
-            f"{out} holds a dataset that no simulator made (no {SETTINGS}); choose another folder"
-        )
+        raise UserError(f"{out} holds a dataset that no simulator made (no {SETTINGS}); choose another folder")
     if resume and (out / SETTINGS).is_file():
         _check_same(_flat(settings.read_yaml(out / SETTINGS)), _flat(values), out)
 
@@ -214,9 +215,7 @@ class SimFolder:
     A frame's line in the lists of the dataset itself is written last, so a frame that is there is there in full.
     """
 
-    def __init__(
-        self, out: Path, meta: DatasetMeta, values: dict[str, Any], resume: bool, movers: bool
-    ) -> None:
+    def __init__(self, out: Path, meta: DatasetMeta, values: dict[str, Any], resume: bool, movers: bool) -> None:
         """Open the folder for the frames described by `meta`, made with the settings `values`.
 
         `movers`: keep labels and twins. UserError as DatasetWriter.
@@ -320,7 +319,8 @@ def _check_same(stored: dict[str, Any], given: dict[str, Any], out: Path) -> Non
         was, now = stored.get(name), given.get(name)
         if was != now:
             raise UserError(
-                f"{out} was begun with {name} {was!r}, not {now!r}; resume with the same settings, or choose another folder"
+                f"{out} was begun with {name} {was!r}, not {now!r}; resume with the same settings, or choose another "
+                "folder"
             )
 
 
@@ -336,12 +336,8 @@ class SimDatasetConfig:
     fov_deg: float = setting(60.0, "field of view in degrees, across and down", ge=10.0, le=150.0)
     supersample: int = setting(2, "colour samples along each side of a pixel", ge=1, le=4)
     image: RawImages = setting("jpeg", "colour files: jpeg (quality 95, 4:4:4) or png")
-    depth: SimDepthFormat = setting(
-        "cm", "depth files: 16 bit counts of cm (up to 655 m) or mm (up to 65 m), or float"
-    )
-    processes: int = setting(
-        0, "processes that render, 0: one per core; the files are the same", ge=0, le=1024
-    )
+    depth: SimDepthFormat = setting("cm", "depth files: 16 bit counts of cm (up to 655 m) or mm (up to 65 m), or float")
+    processes: int = setting(0, "processes that render, 0: one per core; the files are the same", ge=0, le=1024)
     resume: bool = setting(False, "complete a dataset that was interrupted")
     city: CityConfig = field(default_factory=CityConfig)
     flight: FlightConfig = field(default_factory=FlightConfig)
@@ -370,9 +366,7 @@ class Made:
     def summary(self) -> str:
         """In one line."""
         before = self.frames - self.rendered
-        return f"{self.path}: {counted(self.frames, 'frame')}" + (
-            f", {before} of them from before" if before else ""
-        )
+        return f"{self.path}: {counted(self.frames, 'frame')}" + (f", {before} of them from before" if before else "")
 
 
 def write_sim_dataset(out: Path, config: SimDatasetConfig) -> Made:
@@ -409,9 +403,7 @@ def write_sim_dataset(out: Path, config: SimDatasetConfig) -> Made:
 
 def _fill(folder: SimFolder, config: SimDatasetConfig, missing: list[Shot], total: int) -> None:
     """Render the missing frames and store them in order."""
-    progress = tqdm(
-        total=total, initial=total - len(missing), desc="rendering", unit="frame", mininterval=1.0
-    )
+    progress = tqdm(total=total, initial=total - len(missing), desc="rendering", unit="frame", mininterval=1.0)
     taken = take_all(config.recipe(), missing, config.processes or cores())
     with progress, contextlib.closing(taken):
         for shot, frame in zip(missing, taken, strict=True):

@@ -122,9 +122,7 @@ def _draw_seasons(city: City, camera: Camera, path: Path) -> None:
 def _draw_movers(config: CityConfig, camera: Camera, path: Path) -> None:
     # Small cities have fewer streets, and cars keep off the ends of those.
     room = min(1.0, config.extent_m / CityConfig.extent_m) ** 3
-    traffic: dict[str, Any] = {
-        name: getattr(config, name) or int(room * count) for name, count in TRAFFIC.items()
-    }
+    traffic: dict[str, Any] = {name: getattr(config, name) or int(room * count) for name, count in TRAFFIC.items()}
     city = City(replace(config, **traffic))
     start, end = _longest_street(city)
     T_map_cam = se3.look_at(_lifted(city, start + np.array([0.0, 0.0, 20.0])), start + 0.3 * (end - start))

@@ -37,9 +37,7 @@ class Guard:
         self._surface_m, self._clearance_m = surface_height_m, clearance_m
         self._brake_mps2 = max_acceleration_mps2 / 2
 
-    def limit(
-        self, position_m: Float64, velocity_mps: Float64, wanted_mps: Float64
-    ) -> tuple[Float64, str | None]:
+    def limit(self, position_m: Float64, velocity_mps: Float64, wanted_mps: Float64) -> tuple[Float64, str | None]:
         """The velocity (3,) nearest to the wanted one that is safe, and what was held back and why, or None."""
         allowed, notice = wanted_mps.copy(), None
         speed = float(np.hypot(*wanted_mps[:2]))
@@ -53,12 +51,12 @@ class Guard:
         sink_limit = self._safe_speed(position_m[2] - lowest_m)
         if -allowed[2] > sink_limit:
             allowed[2] = -sink_limit
-            notice = f"descends no lower than z = {lowest_m:.1f} m here: it keeps {self._clearance_m:g} m above ground and roofs"
+            notice = (
+                f"descends no lower than z = {lowest_m:.1f} m: it keeps {self._clearance_m:g} m above ground and roofs"
+            )
         return allowed, notice
 
-    def _free_ahead_m(
-        self, position_m: Float64, velocity_mps: Float64, direction: Float64, speed: float
-    ) -> float:
+    def _free_ahead_m(self, position_m: Float64, velocity_mps: Float64, direction: Float64, speed: float) -> float:
         """How far the lane in a direction is free, as far as matters."""
         reach_m = self._stopping_m(max(speed, float(np.hypot(*velocity_mps[:2])))) + self._clearance_m
         along = np.arange(0.0, reach_m + 2 * STEP_M, STEP_M)
@@ -117,10 +115,7 @@ class VehicleConfig:
     max_yaw_rate_radps: float = setting(1.0, "largest rate of turn on command", ge=0.01, le=10.0)
     command_timeout_s: float = setting(0.5, "without commands for this long it stops", ge=0.01, le=60.0)
     clearance_m: float = setting(
-        3.0,
-        "distance that commands keep to ground, roofs and walls; two thirds of it at least",
-        ge=0.5,
-        le=100.0,
+        3.0, "distance that commands keep to ground, roofs and walls; two thirds of it at least", ge=0.5, le=100.0
     )
     path_speed_mps: float = setting(6.0, "speed along a path", ge=0.2, le=30.0)
     loop: bool = setting(True, "fly the plan again and again; false: hover at its end")
@@ -171,7 +166,9 @@ class Vehicle:
         return self._held_back or self._stranded
 
     def state(self, t_s: float) -> BodyState:
-        """The body at a time of the last step or the seconds before, up to `flown_s`. UserError for one that is forgotten."""
+        """The body at a time of the last step or the seconds before, up to `flown_s`. UserError for one that is
+        forgotten.
+        """
         if t_s < self._legs[0].start_s:
             raise UserError(f"where the drone was {self.flown_s - t_s:.1f} s ago is forgotten")
         if t_s not in self._states:
@@ -318,9 +315,7 @@ class Vehicle:
         jerk *= min(1.0, config.max_jerk_mps3 / max(float(np.linalg.norm(jerk)), 1e-9))
         yaw_acceleration = (yaw_rate_radps - glide.yaw_rate_radps) / YAW_LAG_S
         limit = YAW_ACCELERATION_RADPS2
-        return replace(
-            glide, jerk_mps3=jerk, yaw_acceleration_radps2=float(np.clip(yaw_acceleration, -limit, limit))
-        )
+        return replace(glide, jerk_mps3=jerk, yaw_acceleration_radps2=float(np.clip(yaw_acceleration, -limit, limit)))
 
     def _acceleration_for(self, error_mps: float) -> float:
         """Proportional to a small velocity error; to a large one what can be taken back in time at the allowed jerk."""

@@ -69,12 +69,7 @@ class FlightLeg:
     """
 
     def __init__(
-        self,
-        start_s: float,
-        flight: Flown,
-        phase_s: float = 0.0,
-        ramp_s: float = 0.0,
-        before: BodyState | None = None,
+        self, start_s: float, flight: Flown, phase_s: float = 0.0, ramp_s: float = 0.0, before: BodyState | None = None
     ) -> None:
         self.start_s, self._flight, self._phase_s, self._ramp_s = start_s, flight, phase_s, ramp_s
         self.end_s = start_s + (flight.duration_s - phase_s) + ramp_s / 2
@@ -98,11 +93,7 @@ class FlightLeg:
         T, angular_velocity = turned(own.T_map_body, own.angular_velocity_body_radps, self._turn, t_s)
         T[:3, 3] += shift
         return BodyState(
-            t_s,
-            T,
-            own.velocity_map_mps + shift_rate,
-            own.acceleration_map_mps2 + shift_acceleration,
-            angular_velocity,
+            t_s, T, own.velocity_map_mps + shift_rate, own.acceleration_map_mps2 + shift_acceleration, angular_velocity
         )
 
     def _planned(self, t_s: float) -> BodyState:
@@ -187,9 +178,7 @@ def turn_between(own: BodyState, before: BodyState) -> Decay:
     return Decay(before.t_s, vector, np.linalg.solve(_right_jacobian(vector), relative))
 
 
-def turned(
-    T_map_body: Float64, angular_velocity: Float64, turn: Decay, t_s: float
-) -> tuple[Float64, Float64]:
+def turned(T_map_body: Float64, angular_velocity: Float64, turn: Decay, t_s: float) -> tuple[Float64, Float64]:
     """A pose (4, 4) and angular velocity in the body (3,), with what is left of a `turn` added."""
     vector, rate, _ = turn.at(t_s)
     offset = Rotation.from_rotvec(vector)
@@ -234,11 +223,7 @@ class Router:
         surface_height_m: Callable[[Float64], Float64],
         T_body_cam: Float64,
     ) -> None:
-        self._speed_mps, self._acceleration_mps2, self._clearance_m = (
-            speed_mps,
-            acceleration_mps2,
-            clearance_m,
-        )
+        self._speed_mps, self._acceleration_mps2, self._clearance_m = (speed_mps, acceleration_mps2, clearance_m)
         self._surface_m, self._T_body_cam = surface_height_m, T_body_cam
 
     def __call__(self, T_map_body: Float64) -> Flight:

@@ -97,8 +97,7 @@ class World:
         self._on_their_way.add(taken)
         stamp_ns = true_stamp_ns(self.t_s)
         arrived = [
-            Arrived(item, self._view(item.value) if render else None)
-            for item in self._on_their_way.until(stamp_ns)
+            Arrived(item, self._view(item.value) if render else None) for item in self._on_their_way.until(stamp_ns)
         ]
         rendered = sum(item.view is not None for item in arrived)
         mode, notice = self.vehicle.mode, self.vehicle.notice

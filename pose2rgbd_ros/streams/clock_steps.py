@@ -1,8 +1,8 @@
 """When a clock that stamps messages was set, by how much, and which topics share it: one rule, live and offline.
 
-A clock that is set shows as a step in how early a topic's stamps are by their reception. What several topics show at the
-same time, by the same amount, is one clock. Offline the whole recording is looked at (importers.clocks); live, here,
-messages are held back for the moment in which it is not clear yet what a stamp means.
+A clock that is set shows as a step in how early a topic's stamps are by their reception. What several topics show at
+the same time, by the same amount, is one clock. Offline the whole recording is looked at (importers.clocks); live,
+here, messages are held back for the moment in which it is not clear yet what a stamp means.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LEAST_STEP_NS, SURE_STEP_NS = SECOND_NS // 10, SECOND_NS
 _NOISE_FACTOR = 5.0
 # A clock is not set and set back within this time: those are messages that were late, or stamped by another clock.
 STRAY_NS = SECOND_NS
-# Two topics show one step when they do so within half of STRAY_NS, by heights that differ by less than LEAST_STEP_NS. Up to
-# this it may be one as well, with messages that come sooner or later than before.
+# Two topics show one step when they do so within half of STRAY_NS, by heights that differ by less than LEAST_STEP_NS.
+# Up to this it may be one as well, with messages that come sooner or later than before.
 STEADY_NS = SECOND_NS // 2
 # Messages on each side of a step by which its height is measured, and how few say for sure that a small step lasts.
 NEIGHBOURS, ENOUGH = 20, 3
@@ -83,7 +83,8 @@ def is_erratic(steps: int, messages: int) -> bool:
 def not_shared(topics: Collection[str], by_ns: float) -> str:
     """In words: a step that not all show, or not by that."""
     return (
-        f"the stamps of {', '.join(topics)} step by {by_ns / SECOND_NS:+.3f} s against their reception, not so those of the "
+        f"the stamps of {', '.join(topics)} step by {by_ns / SECOND_NS:+.3f} s against their reception, not so those "
+        "of the "
         "other topics"
     )
 
@@ -114,7 +115,8 @@ class Passed:
 
 
 class ClockGate:
-    """Messages of all topics go in as they are received, and come out in that order; held back while a clock is in doubt.
+    """Messages of all topics go in as they are received, and come out in that order; held back while a clock is in
+    doubt.
 
     That is until three messages show that it was set, or one that it was not; at most a second. Use each message that
     comes out before the next: `disagreement` speaks of those up to it. Belongs to one thread.
@@ -214,7 +216,9 @@ class _Topic:
         return [step for step in known if abs(step.by_ns) > LEAST_STEP_NS / 2]
 
     def began_behind(self, step: SetClock) -> bool:
-        """Whether this topic began after the clock of another was set, or about then with stamps as those after that."""
+        """Whether this topic began after the clock of another was set, or about then with stamps as those after
+        that.
+        """
         if self.first_ns >= step.between_ns[1]:
             return True
         if not self._first or self.first_ns <= step.between_ns[0] - STRAY_NS // 2:

@@ -131,9 +131,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
-        if (
-            marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7
-        ):  # fill bytes and markers without a body
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:  # fill bytes and markers without a body
             at += 1 if marker == 0xFF else 2
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -185,9 +183,7 @@ class ImageSample:
         """RGB uint8 (height, width, 3). UserError when the data is damaged or of an unknown encoding."""
         compressed = self.compressed_bytes
         if compressed is None:
-            return raw_image_to_rgb(
-                self.data, self.height, self.width, self.encoding, self.step, self.is_bigendian
-            )
+            return raw_image_to_rgb(self.data, self.height, self.width, self.encoding, self.step, self.is_bigendian)
         return decode_compressed(compressed)
 
 
@@ -235,12 +231,7 @@ class DepthSample:
 
     @classmethod
     def from_counts(
-        cls,
-        stamp_ns: int,
-        frame_id: str,
-        counts: UInt16,
-        unit_m: float = depth.MILLIMETRE,
-        png: bytes | None = None,
+        cls, stamp_ns: int, frame_id: str, counts: UInt16, unit_m: float = depth.MILLIMETRE, png: bytes | None = None
     ) -> DepthSample:
         """The sample of uint16 counts (H, W), and their file if there is one."""
         return cls(stamp_ns, frame_id, counts, unit_m, depth.from_counts(counts, unit_m), png)
@@ -371,8 +362,6 @@ def _distortion(model: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]
     if significant == 0:
         return "none", ()
     if significant > 8:
-        raise UserError(
-            f"CameraInfo D has {significant} coefficients; at most 8 (rational_polynomial) are supported"
-        )
+        raise UserError(f"CameraInfo D has {significant} coefficients; at most 8 (rational_polynomial) are supported")
     name, size = ("plumb_bob", 5) if significant <= 5 else ("rational_polynomial", 8)
     return name, (*d[:significant], *[0.0] * (size - significant))

@@ -1,1 +1,3 @@
-"""What a model that shows poses is good for besides a node: virtual routes, more frames, a place without its traffic."""
+"""What a model that shows poses is good for besides a node: virtual routes, more frames, a place without its
+traffic.
+"""

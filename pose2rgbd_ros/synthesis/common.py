@@ -120,9 +120,7 @@ class Recording:
 
     def __init__(self, dataset: Dataset, camera: Camera) -> None:
         if not dataset.camera.is_calibrated:
-            raise UserError(
-                f"the camera of {dataset.path} is not calibrated, so no view can be compared with it"
-            )
+            raise UserError(f"the camera of {dataset.path} is not calibrated, so no view can be compared with it")
         self.dataset, self.camera = dataset, camera
         own = dataset.camera
         # Shrunk by averaging to the camera's scale first: looking up single pixels of a large image would alias.
@@ -185,9 +183,7 @@ class Strip:
     rings: Sequence[Rings] = field(default_factory=list)
 
 
-def draw_strips(
-    path: Path, strips: Sequence[Strip], title: str, beside: Callable[[Axes], None] | None = None
-) -> None:
+def draw_strips(path: Path, strips: Sequence[Strip], title: str, beside: Callable[[Axes], None] | None = None) -> None:
     """Write a PNG or JPEG; `beside` draws a map left of the strips. UserError when it cannot be written."""
     columns, rows = max(len(strip.images) for strip in strips), len(strips)
     titled = sum(bool(strip.titles) for strip in strips)

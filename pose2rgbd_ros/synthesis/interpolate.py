@@ -92,9 +92,7 @@ class InterpolationScore:
     ssim: float
 
 
-def interpolate(
-    runs: Sequence[Path], folder: Path, out: Path, config: InterpolateConfig
-) -> list[InterpolationScore]:
+def interpolate(runs: Sequence[Path], folder: Path, out: Path, config: InterpolateConfig) -> list[InterpolationScore]:
     """Write sheet.png and interpolated.mp4 into `out`; returns the scores on frames that were left out.
 
     Poses of frames between are interpolated as the paper does: they are not looked up. "at its recorded pose" tells
@@ -109,7 +107,8 @@ def interpolate(
     gaps = [gap for gap in left_out(dataset, config) if judges[gap.target]]
     if not gaps:
         raise UserError(
-            f"{folder}: every left-out frame trained or chose one of the models; hold whole stretches out of the training"
+            f"{folder}: every left-out frame trained or chose one of the models; hold whole stretches out of the "
+            "training"
         )
     gaps = [gaps[i] for i in spread(np.arange(len(gaps)), config.most)]
     scores = _score(models, recording, gaps)
@@ -137,9 +136,7 @@ def left_out(dataset: Dataset, config: InterpolateConfig) -> list[Gap]:
     """All frames between kept ones; not across pauses, nor where the camera turned further than `max_turn_deg`."""
     gaps = []
     for part in dataset.segments():
-        for before, after in zip(
-            part[:: config.leave_out], part[config.leave_out :: config.leave_out], strict=False
-        ):
+        for before, after in zip(part[:: config.leave_out], part[config.leave_out :: config.leave_out], strict=False):
             if _turn_deg(dataset.T_map_cam[before], dataset.T_map_cam[after]) > config.max_turn_deg:
                 continue
             for target in range(int(before) + 1, int(after)):

@@ -67,13 +67,8 @@ def remove_movers(runs: Sequence[Path], folder: Path, out: Path, config: MoversC
     known = np.flatnonzero(trained) if trained.any() else np.arange(len(dataset))
     nearest = NearestOther(dataset, known)
     scores: list[MoverScore] = []
-    for group, frames in {
-        TRAINED: np.flatnonzero(trained),
-        HELD_OUT: np.flatnonzero(judging(dataset, models)),
-    }.items():
-        scores += _scored(
-            group, spread(frames, config.most), models, recording, still, nearest, config.threshold
-        )
+    for group, frames in {TRAINED: np.flatnonzero(trained), HELD_OUT: np.flatnonzero(judging(dataset, models))}.items():
+        scores += _scored(group, spread(frames, config.most), models, recording, still, nearest, config.threshold)
     if not scores:
         raise UserError(f"{folder}: nothing moves in it (no pixel differs from {twin.path})")
     busiest = _busiest(recording, still, known, config)
@@ -116,13 +111,9 @@ def rings(mask: AnyArray) -> Rings:
 def _twin(dataset: Dataset, folder: Path | None) -> Dataset:
     path = folder or dataset.path / MOVER_FREE
     if not path.is_dir():
-        raise UserError(
-            f"{dataset.path} has no {MOVER_FREE}; name the same flight without movers with --twin"
-        )
+        raise UserError(f"{dataset.path} has no {MOVER_FREE}; name the same flight without movers with --twin")
     twin = Dataset(path)
-    same = np.array_equal(twin.stamps_ns, dataset.stamps_ns) and np.allclose(
-        twin.T_map_cam, dataset.T_map_cam
-    )
+    same = np.array_equal(twin.stamps_ns, dataset.stamps_ns) and np.allclose(twin.T_map_cam, dataset.T_map_cam)
     if not same or twin.camera != dataset.camera:
         raise UserError(f"{path} is not the flight of {dataset.path}: its stamps, poses or camera differ")
     return twin
@@ -151,14 +142,7 @@ def _scored(
         off = _distance(shown, truth)
         gone = off[mask] < _distance(shown, recorded)[mask]
         scores.append(
-            MoverScore(
-                group,
-                len(frames),
-                name,
-                float(off[mask].mean()),
-                float(off[~mask].mean()),
-                float(gone.mean()),
-            )
+            MoverScore(group, len(frames), name, float(off[mask].mean()), float(off[~mask].mean()), float(gone.mean()))
         )
     return scores
 
@@ -179,12 +163,7 @@ def _busiest(recording: Recording, still: Recording, among: Int64, config: Mover
 
 
 def _draw(
-    models: Sequence[Shower],
-    recording: Recording,
-    still: Recording,
-    frames: Int64,
-    threshold: int,
-    path: Path,
+    models: Sequence[Shower], recording: Recording, still: Recording, frames: Int64, threshold: int, path: Path
 ) -> None:
     """Figure 6: recorded above, with rings; below, what the models show, and the truth."""
     dataset = recording.dataset
@@ -195,6 +174,4 @@ def _draw(
     T = dataset.T_map_cam[frames]
     strips += [Strip(model.title, list(model.show(T, recording.camera))) for model in models]
     strips.append(Strip("mover-free twin", list(truth)))
-    draw_strips(
-        path, strips, f"{dataset.path.resolve().name}: recorded views and the same without what moves"
-    )
+    draw_strips(path, strips, f"{dataset.path.resolve().name}: recorded views and the same without what moves")

@@ -105,9 +105,7 @@ def _level(position_m: Float64, yaw_rad: Float64, down_rad: Float64) -> Float64:
 
 def _require_apart(start: Float64, end: Float64) -> None:
     if np.linalg.norm(end[:3, 3] - start[:3, 3]) < 1e-6:
-        raise UserError(
-            "the route starts and ends in the same place; choose other frames with --start and --end"
-        )
+        raise UserError("the route starts and ends in the same place; choose other frames with --start and --end")
 
 
 _COLOURS = ("tab:red", "tab:orange", "tab:purple")
@@ -148,9 +146,7 @@ def synthesize_routes(runs: Sequence[Path], folder: Path, out: Path, config: Rou
         scores += _scores(name, models, T, pictures)
         strips += _strips(name, pictures, config.columns)
         video = out / f"route_{name}.mp4"
-        write_video(
-            video, (panels(each, pictures) for each in zip(*pictures.values(), strict=True)), config.rate_hz
-        )
+        write_video(video, (panels(each, pictures) for each in zip(*pictures.values(), strict=True)), config.rate_hz)
     draw_strips(
         out / "sheet.png",
         strips,
@@ -180,10 +176,7 @@ def _ways(dataset: Dataset, config: RouteConfig) -> dict[str, Float64]:
         if frame > last:
             raise UserError(f"{name} is {frame}, but {dataset.path} has the frames 0 to {last}")
     ends = dataset.T_map_cam[config.start], dataset.T_map_cam[end]
-    return {
-        "linear": linear_route(*ends, config.steps),
-        "parabola": parabola_route(*ends, config.steps, config.bend),
-    }
+    return {"linear": linear_route(*ends, config.steps), "parabola": parabola_route(*ends, config.steps, config.bend)}
 
 
 def _scores(route: str, models: Sequence[Shower], T: Float64, pictures: dict[str, UInt8]) -> list[RouteScore]:

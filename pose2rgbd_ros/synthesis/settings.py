@@ -18,10 +18,7 @@ class RouteConfig:
     start: int = setting(0, "frame at whose pose the linear and the parabolic route start", ge=0)
     end: int = setting(-1, "frame at whose pose they end; -1: the last one", ge=-1)
     bend: float = setting(
-        0.25,
-        "how far the parabola leaves the line, as a share of its length; left if positive",
-        ge=-5.0,
-        le=5.0,
+        0.25, "how far the parabola leaves the line, as a share of its length; left if positive", ge=-5.0, le=5.0
     )
     waypoints: Path | None = setting(
         None, "a route through a file of `x y z [yaw_deg [pitch_deg]]` lines instead of both"
@@ -41,9 +38,7 @@ class InterpolateConfig:
     times: int = setting(10, "pictures for each recorded one (the paper: 10)", ge=2, le=1000)
     start: int = setting(-1, "first frame of the video; -1: where frames were not trained on", ge=-1)
     frames: int = setting(24, "recorded frames in the video", ge=2, le=100_000)
-    columns: int = setting(
-        9, "pictures on the sheet, from one recorded frame to the next kept one", ge=3, le=40
-    )
+    columns: int = setting(9, "pictures on the sheet, from one recorded frame to the next kept one", ge=3, le=40)
     leave_out: int = setting(
         4, "scores: of so many frames one is kept, and those between are to be shown", ge=2, le=1000
     )
@@ -60,8 +55,7 @@ class MoversConfig:
     """Which recorded views are shown without what moves, and how that is scored."""
 
     twin: Path | None = setting(
-        None,
-        "the same flight without movers (the dataset's own mover_free folder); frames are matched by stamp",
+        None, "the same flight without movers (the dataset's own mover_free folder); frames are matched by stamp"
     )
     threshold: int = setting(
         24, "levels of 0..255 by which a pixel differs from its twin where something moves", ge=1, le=255

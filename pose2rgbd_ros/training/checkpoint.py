@@ -68,7 +68,9 @@ class Checkpoint:
         return str(self.architecture.get("output", "pose"))
 
     def trained_on(self, stamps_ns: np.ndarray, position_m: np.ndarray) -> np.ndarray:
-        """Which frames (N,) it was trained on, by their stamps (N,) and positions (N, 3): clocks of two recordings may agree."""
+        """Which frames (N,) it was trained on, by their stamps (N,) and positions (N, 3): clocks of two recordings
+        may agree.
+        """
         _, mine, theirs = np.intersect1d(stamps_ns, self.training_stamps_ns, return_indices=True)
         apart_m = np.linalg.norm(position_m[mine] - self.training_T_map_cam[theirs, :3, 3], axis=1)
         found = np.zeros(len(stamps_ns), bool)
@@ -112,9 +114,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         replace_directory(new, path)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise UserError(
-            f"cannot write the checkpoint {path} ({error.strerror}); is the disk full?"
-        ) from error
+        raise UserError(f"cannot write the checkpoint {path} ({error.strerror}); is the disk full?") from error
 
 
 def replace_directory(new: Path, path: Path) -> None:
@@ -145,9 +145,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     values = read_yaml(path / MODEL_FILE)
     version = values.get("format_version")
     if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path / MODEL_FILE}: format_version is {version!r}, this program reads {FORMAT_VERSION}"
-        )
+        raise UserError(f"{path / MODEL_FILE}: format_version is {version!r}, this program reads {FORMAT_VERSION}")
     tensors, weights_sha256 = read_safetensors(path / WEIGHTS_FILE)
     poses, _ = read_safetensors(path / POSES_FILE)
     try:
@@ -171,9 +169,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     # A safetensors file begins with the length of its header, eight bytes that may look like a pickle's, and a "{".
     if data.startswith(PICKLE_MAGIC) and data[8:9] != b"{":
-        raise UserError(
-            f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read"
-        )
+        raise UserError(f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read")
     try:
         return load(data), hashlib.sha256(data).hexdigest()
     except (SafetensorError, ValueError) as error:
@@ -196,9 +192,7 @@ def checkpoint_directory(path: Path) -> Path:
         return path
     if (path / "checkpoint" / MODEL_FILE).exists():  # the folder of a whole training run
         return path / "checkpoint"
-    foreign = sorted(
-        file.name for file in path.iterdir() if file.suffix in (*PICKLE_SUFFIXES, ".safetensors")
-    )
+    foreign = sorted(file.name for file in path.iterdir() if file.suffix in (*PICKLE_SUFFIXES, ".safetensors"))
     found = f"; it holds {', '.join(foreign[:3])}, which this program does not open" if foreign else ""
     raise UserError(f"{path} is no pose2rgbd checkpoint: it has no {MODEL_FILE}{found}")
 
@@ -265,15 +259,7 @@ METRICS_FILE = "metrics.csv"
 CHECKPOINT = "checkpoint"
 LAST = "last"
 # What may differ between a run and its continuation: where and how long, not what is learnt.
-FREE_ON_RESUME = {
-    "epochs",
-    "max_minutes",
-    "device",
-    "precision",
-    "tensorboard",
-    "validate_every",
-    "early_stop",
-}
+FREE_ON_RESUME = {"epochs", "max_minutes", "device", "precision", "tensorboard", "validate_every", "early_stop"}
 
 
 def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bool) -> None:
@@ -286,9 +272,7 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
     values = {"dataset": str(dataset), **resolved(config)}
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(
-                f"{out} exists and is not empty; continue that run with --resume, or choose another --out"
-            )
+            raise UserError(f"{out} exists and is not empty; continue that run with --resume, or choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(file, values)
         return
@@ -362,11 +346,7 @@ class RunState:
 
 
 def save_state(
-    path: Path,
-    state: RunState,
-    model: nn.Module,
-    optimizer: optim.Optimizer | None,
-    average: nn.Module | None,
+    path: Path, state: RunState, model: nn.Module, optimizer: optim.Optimizer | None, average: nn.Module | None
 ) -> None:
     """Replace the directory `path` whole. UserError when the disk is full; the earlier state stays.
 
@@ -392,9 +372,7 @@ def save_state(
         raise UserError(f"cannot write {path} ({error.strerror or error}); is the disk full?") from error
 
 
-def load_state(
-    path: Path, model: nn.Module, optimizer: optim.Optimizer | None, average: nn.Module | None
-) -> RunState:
+def load_state(path: Path, model: nn.Module, optimizer: optim.Optimizer | None, average: nn.Module | None) -> RunState:
     """Put a saved state into the model, the optimiser and the average.
 
     Raises:

@@ -131,12 +131,8 @@ class TrainConfig:
         "auto", "what to learn; auto: rgbd, or rgb without depth and for posegan"
     )
     size: int = setting(128, "side of the images in pixels, a power of two (the paper: 512)", ge=32)
-    fit: Literal["square", "crop"] = setting(
-        "square", "how frames become square: squeezed as in the paper, or cropped"
-    )
-    rotation: Literal["quaternion", "euler"] = setting(
-        "quaternion", "rotation fed to the network (6DoF-Quat or 6DoF)"
-    )
+    fit: Literal["square", "crop"] = setting("square", "how frames become square: squeezed as in the paper, or cropped")
+    rotation: Literal["quaternion", "euler"] = setting("quaternion", "rotation fed to the network (6DoF-Quat or 6DoF)")
     width: float = setting(1.0, "factor on the network's channels (1: the paper's)", ge=1 / 64)
     final: Literal["tanh", "sigmoid", "none"] = setting("tanh", "final activation")
     activation: Literal["relu", "leaky_relu"] = setting("relu", "hidden activation")
@@ -144,21 +140,15 @@ class TrainConfig:
     slice_resolution: Literal["half", "full"] = setting("half", "resolution of the slices")
 
     max_depth: float | None = setting(
-        None,
-        "depth beyond this, in the dataset's unit, counts as unknown (a far horizon takes all the range)",
-        ge=0.0,
+        None, "depth beyond this, in the dataset's unit, counts as unknown (a far horizon takes all the range)", ge=0.0
     )
 
     recipe: Literal["default", "paper"] = setting(
         "default",
         "optimisation; paper: its own (Pose2RGBD's whole set-up: --size 512 --split random too); default: ours",
     )
-    epochs: int | None = setting(
-        None, "passes over the training frames (100; unlimited under --max-minutes)", ge=1
-    )
-    max_minutes: float | None = setting(
-        None, "stop after so many minutes; the schedule is fitted to it", ge=0.0
-    )
+    epochs: int | None = setting(None, "passes over the training frames (100; unlimited under --max-minutes)", ge=1)
+    max_minutes: float | None = setting(None, "stop after so many minutes; the schedule is fitted to it", ge=0.0)
     clock: Literal["wall", "cpu"] = setting(
         "wall", "what --max-minutes counts: time on the wall, or processor time (fair on a shared machine)"
     )
@@ -175,13 +165,12 @@ class TrainConfig:
     # Open in the paper: how the per-slice cross entropies are joined and weighed against the squared error.
     bce_reduction: Literal["mean", "sum"] = setting("mean", "cross entropy over the slices")
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
-    # The paper's further work; how, is a reconstruction: models/pose2rgbd/extra_losses.py and models/pose2rgbd/extra_losses.py.
+    # The paper's further work; how, is a reconstruction: models/pose2rgbd/extra_losses.py and
+    # models/pose2rgbd/extra_losses.py.
     adversarial_weight: float = setting(
         0.0, "base and slice: weight of a discriminator's verdict on patches; 0: none", ge=0.0
     )
-    adversarial_loss: Literal["hinge", "least-squares"] = setting(
-        "hinge", "what the discriminator is trained by"
-    )
+    adversarial_loss: Literal["hinge", "least-squares"] = setting("hinge", "what the discriminator is trained by")
     consistency_weight: float = setting(
         0.0, "base and slice: weight of views at nearby poses agreeing with the recorded one; 0: none", ge=0.0
     )
@@ -203,9 +192,7 @@ class TrainConfig:
         le=0.9,
     )
     seed: int = setting(0, "of the weights, the split and the order of the frames", ge=0)
-    validate_every: int | None = setting(
-        None, "epochs between validations (as often as 10 % of the time allows)", ge=1
-    )
+    validate_every: int | None = setting(None, "epochs between validations (as often as 10 % of the time allows)", ge=1)
     early_stop: int = setting(0, "stop after so many validations without a new best; 0: never", ge=0)
     keep: Literal["best", "last"] = setting(
         "best",
@@ -227,9 +214,7 @@ class TrainConfig:
         if family_of(self.model) != "pose2rgbd" and self.model not in CONFIGS and self.recipe == "paper":
             raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")
         if family_of(self.model) != "pose2rgbd" and (self.adversarial_weight or self.consistency_weight):
-            raise UserError(
-                f"adversarial and consistency losses are for base and slice-S, not for {self.model}"
-            )
+            raise UserError(f"adversarial and consistency losses are for base and slice-S, not for {self.model}")
 
 
 # Settings of other networks, which would be silently without effect.
@@ -331,9 +316,7 @@ def resolved(config: TrainConfig) -> dict[str, Any]:
 def output_of(config: TrainConfig, has_depth: bool) -> Literal["depth", "rgb", "rgbd"]:
     """What the model is to predict: "depth", "rgb" or "rgbd". UserError: depth asked of a dataset without it."""
     finds_poses = family_of(config.model) in POSE_FAMILIES
-    output = (
-        ("rgbd" if has_depth and not finds_poses else "rgb") if config.output == "auto" else config.output
-    )
+    output = ("rgbd" if has_depth and not finds_poses else "rgb") if config.output == "auto" else config.output
     if output != "rgb" and not has_depth:
         raise UserError(f"the dataset has no depth, so output {output!r} cannot be learnt; use output rgb")
     return output

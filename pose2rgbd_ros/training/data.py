@@ -38,9 +38,7 @@ class TrainingData:
     T_map_cam: np.ndarray  # (N, 4, 4) float64; NaN for frames that cannot be read
     poses: Tensor  # (N, P) float32, encoded; NaN likewise
     max_depth: float | None = None  # farther is unknown
-    wide: FrameCache | None = (
-        None  # of networks that learn from crops: the frames with `margin` pixels around
-    )
+    wide: FrameCache | None = None  # of networks that learn from crops: the frames with `margin` pixels around
     margin: int = 0
 
     @property
@@ -64,9 +62,7 @@ class TrainingData:
             poses=self.poses.masked_fill(hidden, torch.nan),
         )
 
-    def batch(
-        self, indices: np.ndarray, device: torch.device | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def batch(self, indices: np.ndarray, device: torch.device | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Encoded poses (B, P), rgb (B, S, S, 3) uint8, encoded depth (B, S, S) with NaN unknown, on the device."""
         rgb = torch.from_numpy(np.ascontiguousarray(self.cache.rgb[indices])).to(device)
         depth = None
@@ -93,20 +89,18 @@ class TrainingData:
 
 
 def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> Split:
-    """A split by the name it has in `TrainConfig.split`. UserError: the dataset has none of its own, or a broken one."""
+    """A split by the name it has in `TrainConfig.split`. UserError: the dataset has none of its own, or a broken
+    one.
+    """
     if name == "dataset":
         return own_split(dataset.path, dataset.stamps_ns)
     if name == "auto":
-        return default_split(
-            dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], test_fraction, seed
-        )
+        return default_split(dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], test_fraction, seed)
     if name == "lines+random":
         return with_random_frames(make_split(dataset, "auto", test_fraction, seed), seed=seed)
     if name == "random":
         return random_split(len(dataset), train_fraction=1.0 - test_fraction, seed=seed)
-    return held_out_segments(
-        dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], fraction=test_fraction, seed=seed
-    )
+    return held_out_segments(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], fraction=test_fraction, seed=seed)
 
 
 def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
@@ -116,9 +110,7 @@ def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     if family_of(config.model) == "pose2rgbd":
         network_config(config, dataset.has_depth)
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
-    margin = (
-        config.size // 16 if family_of(config.model) in POSE_FAMILIES else 0
-    )  # the paper: 144 for 128 pixels
+    margin = config.size // 16 if family_of(config.model) in POSE_FAMILIES else 0  # the paper: 144 for 128 pixels
     wide = frame_cache(dataset, config.size + 2 * margin, config.fit)
     cache = centre(wide, margin) if margin else wide
     wants_depth = dataset.has_depth and output_of(config, dataset.has_depth) != "rgb"
@@ -127,9 +119,7 @@ def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     normalization = Normalization.fit(T_map_cam[split.train], extremes, config.rotation)
     poses = torch.from_numpy(normalization.encode_pose(T_map_cam))
     wide_or_none = wide if margin else None
-    data = TrainingData(
-        dataset, cache, split, normalization, T_map_cam, poses, config.max_depth, wide_or_none, margin
-    )
+    data = TrainingData(dataset, cache, split, normalization, T_map_cam, poses, config.max_depth, wide_or_none, margin)
     return data._sealed(np.concatenate([split.train, split.choose]))
 
 

@@ -116,11 +116,7 @@ def make_checkpoint(
             "config": resolved(config),
             "recipe": dataclasses.asdict(resolve_recipe(config)),
             **effort,
-            "software": {
-                "pose2rgbd": software(),
-                "torch": str(torch.__version__),
-                "python": platform.python_version(),
-            },
+            "software": {"pose2rgbd": software(), "torch": str(torch.__version__), "python": platform.python_version()},
         },
         metrics=metrics,
     )
@@ -138,9 +134,7 @@ def to_store(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def draw_samples(
-    model: nn.Module, data: TrainingData, indices: np.ndarray, path: Path, device: torch.device
-) -> None:
+def draw_samples(model: nn.Module, data: TrainingData, indices: np.ndarray, path: Path, device: torch.device) -> None:
     """Recorded and predicted colour, recorded and predicted depth, confidence: rows; frames: columns."""
     write_samples(path, picture_rows(model, data, indices, device))
 
@@ -222,10 +216,7 @@ def position_map(train_m: np.ndarray, true_m: np.ndarray, found_m: np.ndarray) -
     return picture
 
 
-LEAST_BASELINE = {
-    "position_median_m": 0.01,
-    "rotation_median_deg": 0.1,
-}  # a smaller spread is noise of the poses
+LEAST_BASELINE = {"position_median_m": 0.01, "rotation_median_deg": 0.1}  # a smaller spread is noise of the poses
 
 
 class Evaluator(Protocol):
@@ -326,7 +317,9 @@ class PoseEvaluator:
         return text + (f"  PSNR {scores['psnr_db']:.1f}" if "psnr_db" in scores else "")
 
     def draw(self, model: nn.Module, indices: np.ndarray, path: Path) -> None:
-        """Recorded above shown pictures of some frames, and a map of the true and found positions of the watched ones."""
+        """Recorded above shown pictures of some frames, and a map of the true and found positions of the watched
+        ones.
+        """
         draw_pose_samples(model, self._data, indices, path, self._device)
 
     def _errors(self, found: np.ndarray, indices: np.ndarray) -> dict[str, float]:

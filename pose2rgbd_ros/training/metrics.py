@@ -1,4 +1,6 @@
-"""The paper's measures (mean absolute error in levels of 0..255, and in metres of depth) with PSNR and SSIM beside them."""
+"""The paper's measures (mean absolute error in levels of 0..255, and in metres of depth) with PSNR and SSIM beside
+them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def rgb_mae_px(rgb: Tensor, truth: Tensor) -> Tensor:
 
 
 def depth_mae(depth: Tensor, truth: Tensor) -> Tensor:
-    """(B,) mean absolute error of each depth image (B, H, W) in its own unit where both are known; NaN where nowhere."""
+    """(B,) mean absolute error of each depth image (B, H, W) in its own unit where both are known; NaN where
+    nowhere.
+    """
     known = torch.isfinite(truth) & torch.isfinite(depth)
     error = torch.where(known, (depth - truth).abs(), 0.0)
     return error.sum(dim=(1, 2)) / known.sum(dim=(1, 2))
@@ -91,9 +95,7 @@ class Scores:
         values = [torch.where(known, image, 0.0).double() for image in (predicted, truth)]
         moments = [known.sum(dim=0), *(m.sum(dim=0) for x in values for m in (x, x.square()))]
         before = self._moments.get(name)
-        self._moments[name] = (
-            moments if before is None else [a + b for a, b in zip(before, moments, strict=True)]
-        )
+        self._moments[name] = moments if before is None else [a + b for a, b in zip(before, moments, strict=True)]
 
     def _variation(self, name: str) -> float:
         """Standard deviation over the frames that know a pixel, averaged over the pixels: predicted / true."""
@@ -122,9 +124,7 @@ def relative_score(scores: dict[str, float], baseline: dict[str, float]) -> floa
     return float(np.mean(shares)) if shares else float("nan")
 
 
-def describe(
-    scores: dict[str, float], baseline: dict[str, float] | None = None, depth_unit: str = "m"
-) -> str:
+def describe(scores: dict[str, float], baseline: dict[str, float] | None = None, depth_unit: str = "m") -> str:
     """One line for people: "RGB 18.21 of 255 (mean image 39.90)  depth 2.41 m (6.71)  PSNR 17.2  SSIM 0.52"."""
     baseline = baseline or {}
     parts = []

@@ -47,11 +47,7 @@ def pick_device(name: str) -> str:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
-        build = (
-            "this PyTorch is built without CUDA"
-            if torch.version.cuda is None
-            else "PyTorch finds no CUDA device"
-        )
+        build = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA device"
         raise UserError(f"device cuda was asked for, but {build}; use --device cpu or auto")
     return "cuda"
 
@@ -224,7 +220,8 @@ def _train(fabric: Fabric, dataset: Path, out: Path, config: TrainConfig, resume
 def _leave_process_group() -> None:
     """Before the interpreter ends, also after an error: Gloo's threads free tensors, for which they need it, and abort.
 
-    (pytorch/pytorch#179291. NCCL's group is left to Fabric's own hook at the exit: after an error it could wait for ever.)
+    (pytorch/pytorch#179291. NCCL's group is left to Fabric's own hook at the exit: after an error it could wait for
+    ever.)
     """
     there = torch.distributed.is_available() and torch.distributed.is_initialized()
     if there and torch.distributed.get_backend() == "gloo":
@@ -286,9 +283,7 @@ class _Run:
             return self.model, None
         groups = [{"factor": 1.0, **group} for group in self.learner.parameter_groups(self.recipe)]
         recipe = self.recipe
-        optimizer = torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         wrapped, optimizer = self.fabric.setup(self.model, optimizer)
         self.learner.optimized_by(optimizer.optimizer)
         return wrapped, optimizer
@@ -375,9 +370,7 @@ class _Run:
     def _check_loss(self) -> None:
         """UserError when the latest loss is no number any more."""
         if not math.isfinite(self.loss.item()):
-            raise UserError(
-                f"the loss is not finite any more at step {self.state.step}; use a lower --learning-rate"
-            )
+            raise UserError(f"the loss is not finite any more at step {self.state.step}; use a lower --learning-rate")
 
     def _batch_indices(self) -> np.ndarray:
         """Frames of this process's share of the next batch; the order depends on (seed, epoch) alone."""
@@ -395,8 +388,7 @@ class _Run:
             self._validate(log)
         bar.n = round(100 * share, 1)
         bar.set_postfix_str(
-            f"epoch {self.state.step // self.steps_per_epoch}  "
-            + self.judge.describe(self.scores, self.baseline),
+            f"epoch {self.state.step // self.steps_per_epoch}  " + self.judge.describe(self.scores, self.baseline),
             refresh=False,
         )
         bar.update(0)

@@ -196,9 +196,7 @@ def test_any_offset_is_looked_at_when_asked(flight: SkewedFlight) -> None:
     assert first == pytest.approx(100 - 38, abs=0.5)
     assert last == pytest.approx(100 + 38, abs=0.5)
     assert "less than 50 % meets: --min-overlap" in found.looked(WIDE)
-    assert (
-        estimate_offset(flight.flow(), flight.odometry(), STEADY).looked(STEADY).endswith("(--max-offset-s)")
-    )
+    assert estimate_offset(flight.flow(), flight.odometry(), STEADY).looked(STEADY).endswith("(--max-offset-s)")
 
 
 def test_motions_that_are_alike_are_not_said_to_differ() -> None:
@@ -216,9 +214,7 @@ def test_motions_that_are_alike_are_not_said_to_differ() -> None:
     assert "the motions are alike (correlation" in alike.why
     assert "confidence" in alike.why
     other = SkewedFlight(seconds=40.0, seed=102).odometry()
-    unlike = estimate_offset(
-        SkewedFlight(seconds=40.0, seed=2).flow(), other, replace(doubtful, most_sigma_s=9.0)
-    )
+    unlike = estimate_offset(SkewedFlight(seconds=40.0, seed=2).flow(), other, replace(doubtful, most_sigma_s=9.0))
     assert unlike.correlation < 0.7
     assert "alike" not in unlike.why
 
@@ -240,9 +236,7 @@ def test_constant_speed_is_not_observable() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_unrelated_motion_is_not_observable(seed: int) -> None:
     found = estimate_offset(
-        SkewedFlight(seconds=40.0, seed=seed).flow(),
-        SkewedFlight(seconds=40.0, seed=seed + 100).odometry(),
-        STEADY,
+        SkewedFlight(seconds=40.0, seed=seed).flow(), SkewedFlight(seconds=40.0, seed=seed + 100).odometry(), STEADY
     )
     assert not found.observable, found.summary()
 

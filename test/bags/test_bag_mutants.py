@@ -1,4 +1,6 @@
-"""A sample of bench/fuzz_bags.py: damaged recordings are converted or refused in one line, and what is readable is read."""
+"""A sample of bench/fuzz_bags.py: damaged recordings are converted or refused in one line, and what is readable is
+read.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +70,6 @@ def test_one_damaged_place_does_not_cost_what_follows(wholes, tmp_path: Path, ki
     with open_bag(path) as bag:
         stamps = [stamp for _, stamp, _ in bag.messages([bag_mutants.ODOM])]
         told = bool(bag.problems or sum(bag.unreadable.values()))
-    assert max(stamps) == bag_mutants.T0 + bag_mutants.FRAMES * bag_mutants.STEP, (
-        "the last one comes after the damage"
-    )
+    assert max(stamps) == bag_mutants.T0 + bag_mutants.FRAMES * bag_mutants.STEP, "the last one comes after the damage"
     assert len(stamps) >= 0.7 * (4 * bag_mutants.FRAMES + 1)
     assert told or len(stamps) == 4 * bag_mutants.FRAMES + 1

@@ -31,32 +31,24 @@ def record(path: Path, first: int = 0, count: int = 40, size: int = 1000, **opti
 
 
 @every_kind
-def test_messages_come_in_order_and_only_of_the_topics_asked_for(
-    tmp_path: Path, name: str, options: dict
-) -> None:
+def test_messages_come_in_order_and_only_of_the_topics_asked_for(tmp_path: Path, name: str, options: dict) -> None:
     with open_bag(record(tmp_path / name, **options)) as bag:
         assert bag.topics == {
             "/image/compressed": TopicInfo("sensor_msgs/msg/CompressedImage", 40),
             "/pose": TopicInfo("geometry_msgs/msg/PoseStamped", 40),
         }
-        assert [(topic, t) for topic, t, _ in bag.messages(["/pose"])] == [
-            ("/pose", i * 10**9 + 1) for i in range(40)
-        ]
+        assert [(topic, t) for topic, t, _ in bag.messages(["/pose"])] == [("/pose", i * 10**9 + 1) for i in range(40)]
         both = list(bag.messages(list(bag.topics)))
         assert [t for _, t, _ in both] == sorted(t for _, t, _ in both)
         assert both[7][2].pose.position.x == 3
         assert bag.problems == []
-        with pytest.raises(
-            UserError, match=r"no topic /nothing; its topics: /image/compressed \(sensor_msgs"
-        ):
+        with pytest.raises(UserError, match=r"no topic /nothing; its topics: /image/compressed \(sensor_msgs"):
             bag.messages(["/nothing"])
 
 
 @every_kind
 @pytest.mark.parametrize("part", [0.35, 0.6, 0.95])
-def test_what_was_written_before_the_cut_is_read(
-    tmp_path: Path, name: str, options: dict, part: float
-) -> None:
+def test_what_was_written_before_the_cut_is_read(tmp_path: Path, name: str, options: dict, part: float) -> None:
     whole = record(tmp_path / name, size=200_000, **options)
     with open_bag(whole) as bag:
         expected = [bytes(message.data) for _, _, message in bag.messages(["/image/compressed"])]
@@ -116,9 +108,7 @@ def test_rows_in_the_write_ahead_log_count(tmp_path: Path) -> None:
     path = record(tmp_path / "flight.db3", count=3)
     database = sqlite3.connect(path)
     assert database.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
-    database.execute(
-        "INSERT INTO messages (topic_id, timestamp, data) SELECT topic_id, 99, data FROM messages"
-    )
+    database.execute("INSERT INTO messages (topic_id, timestamp, data) SELECT topic_id, 99, data FROM messages")
     database.commit()
     copy = tmp_path / "killed" / "flight.db3"
     copy.parent.mkdir()
@@ -203,24 +193,14 @@ def test_an_mcap_file_of_other_messages_is_refused(tmp_path: Path) -> None:
     data = record(tmp_path / "flight.mcap", count=2).read_bytes()
     assert data.count(b"\x04\0\0\0ros2") == 1
     other = tmp_path / "ros1.mcap"
-    other.write_bytes(
-        data.replace(b"\x04\0\0\0ros2", b"\x04\0\0\0ros1").replace(b"\x03\0\0\0cdr", b"\x03\0\0\0xdr")
-    )
-    with (
-        pytest.raises(UserError, match=r"no message can be read from it \(Profile is not ros2.\)"),
-        open_bag(other),
-    ):
+    other.write_bytes(data.replace(b"\x04\0\0\0ros2", b"\x04\0\0\0ros1").replace(b"\x03\0\0\0cdr", b"\x03\0\0\0xdr"))
+    with pytest.raises(UserError, match=r"no message can be read from it \(Profile is not ros2.\)"), open_bag(other):
         pass
 
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"ros": "1"},
-        {},
-        {"storage": "sqlite3"},
-        *({"compression": mode} for mode in ("storage", "message", "file")),
-    ],
+    [{"ros": "1"}, {}, {"storage": "sqlite3"}, *({"compression": mode} for mode in ("storage", "message", "file"))],
     ids=str,
 )
 def test_stamps_are_read_without_the_messages(tmp_path: Path, options: dict) -> None:
@@ -250,9 +230,7 @@ def test_stamps_around_a_damaged_chunk_come_once(tmp_path: Path, part: float) ->
 
 
 @every_kind
-def test_stamps_of_a_damaged_recording_are_those_of_its_messages(
-    tmp_path: Path, name: str, options: dict
-) -> None:
+def test_stamps_of_a_damaged_recording_are_those_of_its_messages(tmp_path: Path, name: str, options: dict) -> None:
     path = record(tmp_path / name, size=60_000, **options)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])

@@ -102,12 +102,7 @@ def test_depth_is_known_by_encoding_or_name(tmp_path: Path, depth: str) -> None:
 
 
 def test_calibration_of_the_same_frame_when_none_lies_beside_the_image(tmp_path: Path) -> None:
-    topics = {
-        "/stream": "jpeg left",
-        "/calib/right": "info right",
-        "/calib/left": "info left",
-        "/o": "odometry",
-    }
+    topics = {"/stream": "jpeg left", "/calib/right": "info right", "/calib/left": "info left", "/o": "odometry"}
     assert chosen(tmp_path, topics).camera_info == "/calib/left"
     topics["/stream"] = "jpeg elsewhere"
     choice = chosen(tmp_path, topics)

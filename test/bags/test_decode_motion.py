@@ -15,9 +15,7 @@ def make(request) -> MessageFactory:
 
 
 def imu(make: MessageFactory, quat_xyzw=None):
-    return make.imu(
-        5, "/imu_link", (0.1, 0.2, 0.3), (0.0, 0.0, 9.8), np.eye(3), np.eye(3), quat_xyzw, np.eye(3)
-    )
+    return make.imu(5, "/imu_link", (0.1, 0.2, 0.3), (0.0, 0.0, 9.8), np.eye(3), np.eye(3), quat_xyzw, np.eye(3))
 
 
 def test_an_imu_with_orientation(make: MessageFactory) -> None:

@@ -61,9 +61,7 @@ def filled(kind, **given):
 
 def write(path: Path, messages: dict[str, dict]) -> Path:
     with BagWriter(path) as bag:
-        bag.make.store = get_typestore(
-            Stores.ROS2_JAZZY
-        )  # its own: what is registered must not reach other tests
+        bag.make.store = get_typestore(Stores.ROS2_JAZZY)  # its own: what is registered must not reach other tests
         for name, text in DEFINITIONS.items():
             bag.make.store.register(get_types_from_msg(text, name))
         for number, (name, fields) in enumerate(messages.items()):
@@ -130,8 +128,7 @@ def test_an_attitude_with_the_nose_up(recorded) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "earth"),
-    [(0, False), (16, True), (16 | 32, False), (64, True), (16 | 64, True), (4 | 8, False)],
+    ("flags", "earth"), [(0, False), (16, True), (16 | 32, False), (64, True), (16 | 64, True), (4 | 8, False)]
 )
 def test_whose_yaw_a_gimbal_tells(recorded, flags: int, earth: bool) -> None:
     """By MAVLink: as flagged; without a flag of the frame, a locked yaw is the earth's."""

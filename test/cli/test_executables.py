@@ -34,9 +34,7 @@ def test_an_executable_runs_the_command_of_its_name(console_scripts, tmp_path, n
     module, function = console_scripts[name].split(":")
     executable = tmp_path / name
     executable.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
-    result = subprocess.run(
-        [sys.executable, executable, "--help"], capture_output=True, text=True, timeout=400
-    )
+    result = subprocess.run([sys.executable, executable, "--help"], capture_output=True, text=True, timeout=400)
     assert result.returncode == 0, result.stderr
     assert f"usage: {usage}" in result.stdout
 
@@ -83,7 +81,8 @@ def test_without_ros_a_node_ends_with_one_line(monkeypatch, capsys, command):
     assert error.count("\n") == 1
 
 
-# What a workspace built without `make setup`, or a package of a build farm, finds: of all libraries those that package.xml names.
+# What a workspace built without `make setup`, or a package of a build farm, finds: of all libraries those that
+# package.xml names.
 WITHOUT = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -112,9 +111,7 @@ OF_ROSDEP = {  # key of package.xml: distribution
 def test_every_library_is_a_rosdep_key_or_known_to_come_from_pip(repository):
     runtime = (repository / "requirements" / "python.in").read_text().split("# development")[0]
     named = {re.split(r"[><=~!]", line)[0].strip() for line in runtime.splitlines() if line[:1].isalpha()}
-    keys = set(
-        re.findall(r"<exec_depend>(python3-.*?)</exec_depend>", (repository / "package.xml").read_text())
-    )
+    keys = set(re.findall(r"<exec_depend>(python3-.*?)</exec_depend>", (repository / "package.xml").read_text()))
     assert keys == set(OF_ROSDEP)
     assert named - set(OF_ROSDEP.values()) == set(LIBRARIES)
 

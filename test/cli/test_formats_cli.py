@@ -13,9 +13,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.formats.settings import NAMES
 
 
-def test_import_says_what_it_found_and_export_what_it_wrote(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_says_what_it_found_and_export_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     foreign.tum(tmp_path / "fr1")
     assert main(["import", str(tmp_path / "fr1"), str(tmp_path / "data")]) == 0
     printed = capsys.readouterr().out
@@ -28,9 +26,7 @@ def test_import_says_what_it_found_and_export_what_it_wrote(
     assert "--force" in capsys.readouterr().err
 
 
-def test_warnings_of_an_import_are_errors_with_strict(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_of_an_import_are_errors_with_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What inspect warns of is said at once, such as poses in another unit than metres."""
     foreign.tum(tmp_path / "fr1")
     source, strict = str(tmp_path / "fr1"), ["--fov-deg", "70", "--strict"]
@@ -54,9 +50,7 @@ def test_export_tells_a_dataset_from_a_checkpoint(tmp_path: Path, capsys: pytest
     assert main(["export", str(tmp_path / "data"), str(tmp_path / "out")]) == 2
     assert f"needs --format; choose one of: {', '.join(NAMES)}" in capsys.readouterr().err
     (tmp_path / "run").mkdir()
-    assert (
-        main(["export", str(tmp_path / "run"), "--force"]) == 2
-    )  # an empty run folder: the checkpoint's words
+    assert main(["export", str(tmp_path / "run"), "--force"]) == 2  # an empty run folder: the checkpoint's words
     assert "checkpoint" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "nowhere"), str(tmp_path / "out"), "--format", "tum"]) == 2
     assert "is not a dataset" in capsys.readouterr().err

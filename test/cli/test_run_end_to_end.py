@@ -30,9 +30,7 @@ def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
     assert {path.name for path in (out / "runs").iterdir()} == {"relief", "warp-12", "base"}
-    choices = {
-        path.name: yaml.safe_load((path / "choice.yaml").read_text()) for path in (out / "runs").iterdir()
-    }
+    choices = {path.name: yaml.safe_load((path / "choice.yaml").read_text()) for path in (out / "runs").iterdir()}
     able = {name: choice for name, choice in choices.items() if not choice["collapsed"]}
     best = min(able, key=lambda name: able[name]["error_share"])
     assert re.search(rf"{best} +served", result.stdout)

@@ -54,9 +54,7 @@ def test_a_model_that_cannot_be_trained_is_left_out(
     trained = train_models(refuse_relief, dataset, tmp_path / "runs", config)
     assert [each.name for each in trained] == ["warp-12", "base"]
     assert "relief is left out: no room here" in capsys.readouterr().out
-    assert asked == [("train relief", 0.005), ("train warp-12", 0.01), ("train base", 0.01)], (
-        "no time is lost"
-    )
+    assert asked == [("train relief", 0.005), ("train warp-12", 0.01), ("train base", 0.01)], "no time is lost"
     with pytest.raises(UserError, match="no room"):
         train_models(refuse_relief, dataset, tmp_path / "runs", replace(TINY, model="relief"))
 
@@ -104,9 +102,7 @@ def test_without_frames_to_choose_by_the_first_that_did_not_collapse_is_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown = float("nan")
-    models = [
-        Trained(name, tmp_path, unknown, name == "relief", "") for name in ("relief", "warp-12", "base")
-    ]
+    models = [Trained(name, tmp_path, unknown, name == "relief", "") for name in ("relief", "warp-12", "base")]
     assert choose(models).name == "warp-12"
     assert "too few held-out frames to choose by: warp-12 is served" in capsys.readouterr().out
 

@@ -58,9 +58,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Steps(tmp_path / "file" / "out", False)
 
 
-def test_warnings_end_a_strict_run_before_the_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_end_a_strict_run_before_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also where the dataset was made by a run before; it is kept."""
     (tmp_path / "survey").mkdir()
     for i in range(8):

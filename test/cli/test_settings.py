@@ -77,9 +77,7 @@ def test_unknown_key_is_named() -> None:
         from_yaml_dict(Example, {"rate": 3})
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "cannot be read as YAML"), ("- 1", "no YAML mapping")]
-)
+@pytest.mark.parametrize(("text", "message"), [("a: [", "cannot be read as YAML"), ("- 1", "no YAML mapping")])
 def test_broken_yaml_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)

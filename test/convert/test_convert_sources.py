@@ -64,10 +64,7 @@ def test_photos_on_the_command_line(tmp_path: Path, photos: Path, capsys: pytest
     [
         (("--pose-topic", "/odom"), "--pose-topic means nothing for a source of kind photographs"),
         (("--video.clock", "log"), "--video.clock means nothing for a source of kind photographs"),
-        (
-            ("--image-time-offset-s", "1"),
-            "--image-time-offset-s means nothing for a source of kind photographs",
-        ),
+        (("--image-time-offset-s", "1"), "--image-time-offset-s means nothing for a source of kind photographs"),
     ],
 )
 def test_settings_of_another_kind_are_refused(
@@ -80,9 +77,7 @@ def test_settings_of_another_kind_are_refused(
 
 def test_a_folder_within_another_is_not_read_twice(tmp_path: Path, photos: Path) -> None:
     assert run(photos, photos / "100MEDIA", tmp_path / "out", "--photos.yaw-check", "off") == 0
-    assert [(source.name, source.frames) for source in Dataset(tmp_path / "out").meta.sources] == [
-        ("survey", 2)
-    ]
+    assert [(source.name, source.frames) for source in Dataset(tmp_path / "out").meta.sources] == [("survey", 2)]
 
 
 def test_pipes_are_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -101,9 +96,7 @@ def test_photos_without_any_position_are_refused_without_a_warning(
     assert "a.jpg has no GPS position" in capsys.readouterr().err
 
 
-def test_sources_of_two_kinds_are_refused(
-    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sources_of_two_kinds_are_refused(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_video(tmp_path / "a.mp4", lambda time: nadir_pose(time, 0, 40, 0), 0.5)
     assert run(photos, tmp_path / "a.mp4", tmp_path / "out") != 0
     assert "several kinds (photographs, video)" in capsys.readouterr().err

@@ -86,9 +86,7 @@ def test_poses_that_no_drone_has(
         assert words in capsys.readouterr().out
 
 
-def test_what_is_done_to_clocks_is_not_contradicted(
-    flight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_done_to_clocks_is_not_contradicted(flight, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clock that is set is said to be joined, and nothing is said to be used as it is, or unchanged."""
 
     def spoil(make, entries):
@@ -106,10 +104,10 @@ def test_what_is_done_to_clocks_is_not_contradicted(
         assert contradiction not in printed
 
 
-def test_a_recording_most_of_whose_images_are_lost(
-    flight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Images without a pose leave good frames, but fewer than were recorded; images that were not wanted are not lost."""
+def test_a_recording_most_of_whose_images_are_lost(flight, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images without a pose leave good frames, but fewer than were recorded; images that were not wanted are not
+    lost.
+    """
 
     def ends(make, entries):
         return [entry for entry in entries if entry[1] != "/odom" or entry[0] < flight().start_ns + S]

@@ -84,9 +84,7 @@ def test_structures_scales_and_texts() -> None:
     assert stream.text("STNM") == "Mixed"
     np.testing.assert_array_equal(stream.values, [[1.5, 0.5, -2.0, 7.0]] * 2)
     (arrays,) = klv_streams(
-        gpmf.device(
-            gpmf.stream(gpmf.text("TYPE", "f[3]"), gpmf.item("ARRY", "?", struct.pack(">3f", 1, 2, 3), 12))
-        )
+        gpmf.device(gpmf.stream(gpmf.text("TYPE", "f[3]"), gpmf.item("ARRY", "?", struct.pack(">3f", 1, 2, 3), 12)))
     )
     np.testing.assert_array_equal(arrays.values, [[1, 2, 3]])
 

@@ -22,8 +22,9 @@ GPX = """<?xml version="1.0"?><gpx version="1.1" creator="test" xmlns="http://ww
 <trkpt lat="47.3" lon="8.5"><ele>432.5</ele><time>2024-05-01T14:00:02+02:00</time></trkpt>
 <trkpt lat="47.4" lon="8.5"></trkpt>
 </trkseg></trk></gpx>"""
-AIRDATA = """time(millisecond),datetime(utc),latitude,longitude,height_above_takeoff(feet),altitude_above_seaLevel(feet),\
-speed(mph),compass_heading(degrees), pitch(degrees), roll(degrees),gimbal_heading(degrees),gimbal_pitch(degrees),\
+AIRDATA = """time(millisecond),datetime(utc),latitude,longitude,height_above_takeoff(feet),\
+altitude_above_seaLevel(feet),speed(mph),compass_heading(degrees), pitch(degrees), roll(degrees),\
+gimbal_heading(degrees),gimbal_pitch(degrees),\
 gimbal_roll(degrees),isVideo
 200,2024-05-01 12:00:00,47.1,8.5,0,1000,0,10,1,2,90,-45,0,0
 700,2024-05-01 12:00:00,47.2,8.5,10,1010,10,11,1,2,91,-45,0,1
@@ -144,7 +145,8 @@ def test_airdata_csv_with_its_units_angles_and_recordings(tmp_path: Path) -> Non
         "timestamp,lat,lon,alt\n1714564800,47.1,8.5,400\n1714564801.5,47.2,8.5,401\n",
         "sep=;\ntime;latitude;longitude;altitude\n1714564800000;47,1;8,5;400\n1714564801500;47,2;8,5;401\n",
         "# logger 3\ntimestamp\tlat\tlon\talt_m\n1714564800000000\t47.1\t8.5\t400\n1714564801500000\t47.2\t8.5\t401\n",
-        "Date,Time,Latitude,Longitude,Altitude (m)\n2024-05-01,12:00:00,47.1,8.5,400\n2024-05-01,12:00:01.5,47.2,8.5,401\n",
+        "Date,Time,Latitude,Longitude,Altitude "
+        "(m)\n2024-05-01,12:00:00,47.1,8.5,400\n2024-05-01,12:00:01.5,47.2,8.5,401\n",
         "datetime,lat,lng,elevation\n2024-05-01T14:00:00+02:00,47.1,8.5,400\n2024-05-01T14:00:01.5+02:00,47.2,8.5,401\n",
         "time_utc,lat,lon,alt\n1714564800000000000,471000000,85000000,400\n1714564801500000000,472000000,85000000,401\n",
     ],
@@ -160,7 +162,9 @@ def test_csv_of_many_hands_say_the_same(tmp_path: Path, text: str) -> None:
 
 
 def test_csv_of_a_clock_of_its_own(tmp_path: Path) -> None:
-    text = "elapsed_ms,lat,lon,speed_kmh,course_deg\n1500,47.1,8.5,36,90\n500,47.2,8.5,36,0\nx,47,8,1,1\n1500,47,8,1,1\n"
+    text = (
+        "elapsed_ms,lat,lon,speed_kmh,course_deg\n1500,47.1,8.5,36,90\n500,47.2,8.5,36,0\nx,47,8,1,1\n1500,47,8,1,1\n"
+    )
     log = read(tmp_path, "a.csv", text)
     assert log.clock == "own"
     assert log.stamps_ns.tolist() == [500_000_000, 1_500_000_000]
@@ -262,10 +266,7 @@ def test_positions_that_a_subtitle_repeats_are_kept_once_a_second(tmp_path: Path
     [
         ("hello", "holds no subtitles"),
         ("1\n00:00:00,000 --> 00:00:01,000\nHello there.\n", "none of 1 subtitles tells a position"),
-        (
-            "1\n00:00:00,000 --> 00:00:01,000\n[latitude: 0.0] [longitude: 0.0]\n",
-            "no usable position among 1 row",
-        ),
+        ("1\n00:00:00,000 --> 00:00:01,000\n[latitude: 0.0] [longitude: 0.0]\n", "no usable position among 1 row"),
     ],
 )
 def test_subtitles_of_no_use_are_refused_in_a_line(tmp_path: Path, text: str, message: str) -> None:
@@ -279,13 +280,7 @@ def test_spoiled_logs_are_read_or_refused_in_a_line(tmp_path: Path, data: st.Dat
     """Cut, doubled, overwritten, with absurd numbers: never anything but a log or a UserError."""
     suffix, text = data.draw(
         st.sampled_from(
-            [
-                (".gpx", GPX),
-                (".csv", AIRDATA),
-                (".srt", SRT_BRACKETS),
-                (".srt", SRT_MAVIC_2),
-                (".srt", SRT_PHANTOM),
-            ]
+            [(".gpx", GPX), (".csv", AIRDATA), (".srt", SRT_BRACKETS), (".srt", SRT_MAVIC_2), (".srt", SRT_PHANTOM)]
         )
     )
     raw = bytearray(text.encode())
@@ -297,9 +292,7 @@ def test_spoiled_logs_are_read_or_refused_in_a_line(tmp_path: Path, data: st.Dat
         elif change == "bytes":
             raw[at:at] = data.draw(st.binary(max_size=12))
         elif change == "number":
-            raw[at:at] = data.draw(
-                st.sampled_from([b"9" * 40, b"-1e308", b"nan", b"inf", b"1e-400", b"99:99:99,999"])
-            )
+            raw[at:at] = data.draw(st.sampled_from([b"9" * 40, b"-1e308", b"nan", b"inf", b"1e-400", b"99:99:99,999"]))
         else:
             del raw[at : at + data.draw(st.integers(1, 30))]
     path = tmp_path / f"log{suffix}"

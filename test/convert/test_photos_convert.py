@@ -1,4 +1,6 @@
-"""Photographs with GPS: where they were taken, which way they look, when, with which camera, and which cannot be used."""
+"""Photographs with GPS: where they were taken, which way they look, when, with which camera, and which cannot be
+used.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ def survey(
 ) -> list[np.ndarray]:
     """Two lines of four photos, 12 m apart, 50 m up; photos of `turned` are stored upside down. Their true poses.
 
-    `tags`: the packet for a yaw and a height. `rise_m`: by how much more each recorded height is wrong. `climb_m`: by how
-    much higher each really is. `view_yaw_deg`: by how much the pictures are turned against the recorded yaw.
+    `tags`: the packet for a yaw and a height. `rise_m`: by how much more each recorded height is wrong. `climb_m`: by
+    how much higher each really is. `view_yaw_deg`: by how much the pictures are turned against the recorded yaw.
     """
     folder.mkdir(exist_ok=True)
     tags = tags or (lambda yaw, up: dji_xmp(yaw, height_m=up))
@@ -77,9 +79,7 @@ def survey(
 def pix4d_xmp(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0, **more: object) -> str:
     """Pix4D's tags."""
     values = {"Yaw": yaw_deg, "Pitch": pitch_deg, "Roll": roll_deg, **more}
-    return xmp_packet(
-        "http://pix4d.com/camera/1.0/", {f"c:{name}": value for name, value in values.items()}, "c"
-    )
+    return xmp_packet("http://pix4d.com/camera/1.0/", {f"c:{name}": value for name, value in values.items()}, "c")
 
 
 def parrot_xmp(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> str:
@@ -95,16 +95,8 @@ def test_lines_back_and_forth_are_a_good_survey(tmp_path: Path, capsys: pytest.C
         line, along = divmod(i, 5)
         way, yaw = (along, 0.0) if line % 2 == 0 else (4 - along, 180.0)
         place, taken = (15.0 * line, 12.0 * way, 50.0), f"2024:05:01 12:{3 * i // 60:02d}:{3 * i % 60:02d}"
-        plain(
-            tmp_path / f"{i:02d}.jpg",
-            taken=taken,
-            place_enu_m=place,
-            focal_35mm=24,
-            xmp=dji_xmp(yaw, height_m=50.0),
-        )
-    assert (
-        main(["convert", str(tmp_path), str(tmp_path / "out"), "--photos.yaw-check", "off", "--strict"]) == 0
-    )
+        plain(tmp_path / f"{i:02d}.jpg", taken=taken, place_enu_m=place, focal_35mm=24, xmp=dji_xmp(yaw, height_m=50.0))
+    assert main(["convert", str(tmp_path), str(tmp_path / "out"), "--photos.yaw-check", "off", "--strict"]) == 0
     assert main(["inspect", str(tmp_path / "out"), "--strict"]) == 0
     assert "warning:" not in capsys.readouterr().out
 
@@ -116,9 +108,7 @@ def test_photos_lie_where_and_look_where_they_say(tmp_path: Path) -> None:
     assert (report.frames_written, report.rejects) == (8, {})
     np.testing.assert_allclose(dataset.T_map_cam, poses, atol=2e-3)
     assert dataset.camera.fx == pytest.approx(FOCAL, rel=0.03)
-    assert (dataset.path / dataset.records[0].rgb).read_bytes() == (
-        tmp_path / "photos" / "DJI_0000.JPG"
-    ).read_bytes()
+    assert (dataset.path / dataset.records[0].rgb).read_bytes() == (tmp_path / "photos" / "DJI_0000.JPG").read_bytes()
     assert any("8 of 8 photos compared" in note for note in report.notes)
     assert not any("turned" in note for note in report.notes)
     assert not report.warnings
@@ -207,9 +197,7 @@ def test_pixels_turned_by_less_than_half_a_turn_are_not_turned_but_warned_of(tmp
     ],
     ids=["pix4d from nadir", "pix4d from horizon", "parrot from horizon", "parrot from nadir"],
 )
-def test_what_pitch_0_means_is_seen(
-    tmp_path: Path, tags: Callable[[float, float], str], warned: bool
-) -> None:
+def test_what_pitch_0_means_is_seen(tmp_path: Path, tags: Callable[[float, float], str], warned: bool) -> None:
     poses = survey(tmp_path / "photos", turned=(5,), tags=tags)
     report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU)
     poses[5] = poses[5] @ np.diag([-1.0, -1, 1, 1])
@@ -243,11 +231,7 @@ def test_pictures_that_look_ahead_are_not_taken_for_ground(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("make", "xmp", "expected"),
     [
-        (
-            "Parrot",
-            pix4d_xmp(70, 4, 9),
-            (70, 4, 9),
-        ),  # a body that the camera hangs under: nose up is forwards
+        ("Parrot", pix4d_xmp(70, 4, 9), (70, 4, 9)),  # a body that the camera hangs under: nose up is forwards
         ("DJI", pix4d_xmp(70, -4, 9), None),
         ("Parrot", pix4d_xmp(70, 90, 0), (70, 90, 0)),  # straight ahead
         ("Parrot", parrot_xmp(70, -4, 9), None),
@@ -258,13 +242,7 @@ def test_without_pictures_the_tags_say_what_pitch_0_means(
     tmp_path: Path, make: str, xmp: str, expected: tuple[float, float, float] | None
 ) -> None:
     for i in range(2):
-        plain(
-            tmp_path / f"{i}.jpg",
-            taken=f"2024:05:01 12:00:0{i}",
-            place_enu_m=(9 * i, 0, 50),
-            xmp=xmp,
-            make=make,
-        )
+        plain(tmp_path / f"{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=(9 * i, 0, 50), xmp=xmp, make=make)
     convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
     if expected is None:
         quat = gimbal_to_quat_map_cam(70, -4, 9)
@@ -299,9 +277,7 @@ def test_a_wall_passed_sideways_is_not_taken_for_ground(tmp_path: Path) -> None:
             focal_35mm=round(FOCAL_35MM),
             xmp=parrot_xmp(0, 0),
         )
-        write_photo(
-            photos / f"{i}.jpg", view(nadir_pose(8.0 * i - 20, 0, 50.0, 0.0), WIDTH, HEIGHT, FOCAL), facts
-        )
+        write_photo(photos / f"{i}.jpg", view(nadir_pose(8.0 * i - 20, 0, 50.0, 0.0), WIDTH, HEIGHT, FOCAL), facts)
     report = convert_photos([photos], tmp_path / "out", IN_ENU)
     np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam[:, :3, 2], [[0, 1, 0]] * 6, atol=1e-3)
     assert not report.warnings
@@ -364,9 +340,7 @@ def test_photos_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> Non
     (photos / "photo3.jpg").write_bytes(whole[:-300])
     plain(photos / "nowhere.jpg", taken="2024:05:01 12:01:00", place_enu_m=None, xmp=down)
     plain(photos / "never.jpg", taken=None, xmp=down)
-    pano = xmp_packet(
-        "http://ns.google.com/photos/1.0/panorama/", {"p:ProjectionType": "equirectangular"}, "p"
-    )
+    pano = xmp_packet("http://ns.google.com/photos/1.0/panorama/", {"p:ProjectionType": "equirectangular"}, "p")
     plain(photos / "pano.jpg", taken="2024:05:01 12:02:00", xmp=pano)
     small = PhotoFacts(taken="2024:05:01 12:03:00", xmp=down)
     write_photo(photos / "small.jpg", np.zeros((90, 120, 3), np.uint8), small)
@@ -413,11 +387,7 @@ def test_heights_above_take_off_when_asked(tmp_path: Path) -> None:
         ({"focal_mm": 8.8, "focal_35mm": None}, PhotoSettings(yaw_check="off", sensor_width_mm=13.2), 160.0),
         ({"focal_35mm": 24}, UNCHECKED, 24 / np.hypot(36, 24) * np.hypot(WIDTH, HEIGHT)),
         ({"focal_35mm": None}, UNCHECKED, 0.0),
-        (
-            {"focal_35mm": None, "exif_width": 4000, "xmp": dji_xmp(0.0, CalibratedFocalLength="3000")},
-            UNCHECKED,
-            180.0,
-        ),
+        ({"focal_35mm": None, "exif_width": 4000, "xmp": dji_xmp(0.0, CalibratedFocalLength="3000")}, UNCHECKED, 180.0),
     ],
     ids=["sensor width", "35 mm", "unknown", "calibrated"],
 )
@@ -479,12 +449,11 @@ SEQUOIA = {"focal_mm": 3.98, "focal_35mm": None, "exif_width": 1280}
     ],
     ids=[
         *("inch", "no unit is inch", "cm", "mm", "um", "unit 1", "wrong unit", "wrong unit and film", "other crop"),
-        *("film agrees", "nonsense", "zero", "turned upright", "calibrated mm", "calibrated px", "fisheye", "two against one"),
+        *("film agrees", "nonsense", "zero", "turned upright", "calibrated mm", "calibrated px", "fisheye",
+          "two against one"),
     ],
 )  # fmt: skip
-def test_focal_length_by_the_focal_plane(
-    tmp_path: Path, facts: dict[str, object], focal: float, said: str
-) -> None:
+def test_focal_length_by_the_focal_plane(tmp_path: Path, facts: dict[str, object], focal: float, said: str) -> None:
     for i in range(2):
         place, taken = (5 * i, 0, 50), f"2024:05:01 12:00:0{i}"
         plain(tmp_path / f"{i}.jpg", taken=taken, place_enu_m=place, **{**SEQUOIA, **facts})
@@ -499,12 +468,7 @@ def test_focal_length_by_the_focal_plane(
 def test_photos_of_another_zoom_or_size_do_not_join(tmp_path: Path) -> None:
     for i in range(4):
         focal = 48 if i == 2 else 24
-        plain(
-            tmp_path / f"{i}.jpg",
-            taken=f"2024:05:01 12:00:0{i}",
-            place_enu_m=(5 * i, 0, 50),
-            focal_35mm=focal,
-        )
+        plain(tmp_path / f"{i}.jpg", taken=f"2024:05:01 12:00:0{i}", place_enu_m=(5 * i, 0, 50), focal_35mm=focal)
     report = convert_photos([tmp_path], tmp_path / "out", IN_ENU, UNCHECKED)
     assert (report.frames_written, report.rejects) == (3, {"focal_length": 1})
     others = tmp_path / "others"
@@ -545,9 +509,7 @@ def test_what_the_photos_lack_is_said(tmp_path: Path, config: ConvertConfig, mes
 
 def test_photos_without_gps_are_refused_in_a_line(tmp_path: Path) -> None:
     plain(tmp_path / "a.jpg", place_enu_m=None)
-    with pytest.raises(
-        UserError, match=r"none of 1 photo has a GPS position; --photos\.poses gives their poses"
-    ):
+    with pytest.raises(UserError, match=r"none of 1 photo has a GPS position; --photos\.poses gives their poses"):
         convert_photos([tmp_path], tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no photo"):

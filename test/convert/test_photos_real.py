@@ -54,9 +54,7 @@ def test_brighton_beach_photos_of_the_return_leg_are_turned(real_data: Path, tmp
     assert yaw[yaw > 90].min() > 170
 
     names, position, yaw, turn, notes = compare(folder, tmp_path / "fixed")
-    assert (
-        f"in 6 the pixels are turned by 180 degrees against the recorded yaw ({', '.join(TURNED)})" in notes
-    )
+    assert f"in 6 the pixels are turned by 180 degrees against the recorded yaw ({', '.join(TURNED)})" in notes
     assert np.median(position) < 0.8
     assert np.median(yaw) < 4
     assert yaw.max() < 8
@@ -81,9 +79,7 @@ def test_seneca_survey_has_the_attitude_of_its_plane(real_data: Path, tmp_path: 
     assert Dataset(tmp_path / "out").camera.fx == pytest.approx(724.8, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    "place", ["aerial_brighton_beach", pytest.param("aerial_seneca", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("place", ["aerial_brighton_beach", pytest.param("aerial_seneca", marks=pytest.mark.slow)])
 def test_a_course_over_ground_is_never_turned(real_data: Path, tmp_path: Path, place: str) -> None:
     *_, yaw, _, _ = compare(real_data / place, tmp_path / "as_is", "course", yaw_check="off")
     *_, checked, _, notes = compare(real_data / place, tmp_path / "checked", "course")

@@ -43,23 +43,20 @@ def test_the_more_exact_place_of_dji_counts(tmp_path: Path) -> None:
     packet = dji_xmp(0.0, GpsLatitude="47.123456789", GpsLongtitude="-8.123456789", RtkFlag="50")
     found = photo(tmp_path / "a.jpg", xmp=packet)
     assert (found.latitude_deg, found.longitude_deg, found.rtk) == (47.123456789, -8.123456789, "50")
-    zero = photo(
-        tmp_path / "b.jpg", place_enu_m=None, xmp=dji_xmp(0.0, GpsLatitude="0.0", GpsLongitude="0.0")
-    )
+    zero = photo(tmp_path / "b.jpg", place_enu_m=None, xmp=dji_xmp(0.0, GpsLatitude="0.0", GpsLongitude="0.0"))
     assert not zero.has_position
 
 
 def test_properties_come_as_attributes_and_as_elements() -> None:
-    element = xmp_packet(DJI, {"d:A": "1"}, "d").replace(
-        "/></rdf:RDF>", "><d:B> 2 </d:B></rdf:Description></rdf:RDF>"
-    )
+    element = xmp_packet(DJI, {"d:A": "1"}, "d").replace("/></rdf:RDF>", "><d:B> 2 </d:B></rdf:Description></rdf:RDF>")
     assert read_xmp(element) == {"dji:A": "1", "dji:B": "2"}
     assert read_xmp(element.encode() + b"\0\0") == {"dji:A": "1", "dji:B": "2"}
     assert read_xmp(None) == read_xmp(b"<x:xmpmeta") == read_xmp("no packet") == {}
 
 
 def test_packets_that_explode_are_left_out() -> None:
-    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]><x:xmpmeta xmlns:x="adobe:ns:meta/">&b;</x:xmpmeta>'
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
+    bomb += '<x:xmpmeta xmlns:x="adobe:ns:meta/">&b;</x:xmpmeta>'
     assert read_xmp(bomb) == {}
 
 

@@ -117,9 +117,7 @@ def test_poses_that_are_not_used_are_not_told_as_used(whole: Path, tmp_path: Pat
         assert any("poses are taken from /odom" in note for note in notes) is told
 
 
-def test_the_course_over_ground_turns_a_body_that_points_where_it_moves(
-    gps_only: Path, flight, tmp_path: Path
-) -> None:
+def test_the_course_over_ground_turns_a_body_that_points_where_it_moves(gps_only: Path, flight, tmp_path: Path) -> None:
     dataset, notes = converted(gps_only, tmp_path / "out", orientation="course", imu_topic="none")
     assert errors(dataset, flight)[2] < 5.0
     assert any("course over ground, level, good to about" in note for note in notes)
@@ -134,9 +132,7 @@ def test_the_antenna_is_taken_off(gps_only: Path, tmp_path: Path) -> None:
     R = told.T_map_cam[:, :3, :3]
     T_body_cam = sensor_messages()[0].T_body_cam
     up_of_body = R @ T_body_cam[:3, :3].T @ [0.0, 0.0, 1.0]
-    np.testing.assert_allclose(
-        told.T_map_cam[:, :3, 3] - given.T_map_cam[:, :3, 3], 2.0 * up_of_body, atol=1e-6
-    )
+    np.testing.assert_allclose(told.T_map_cam[:, :3, 3] - given.T_map_cam[:, :3, 3], 2.0 * up_of_body, atol=1e-6)
 
 
 @pytest.mark.parametrize("altitude", ["relative", "none"])
@@ -179,11 +175,7 @@ def test_a_flight_too_short_to_fuse_is_converted(tmp_path: Path) -> None:
 def test_a_second_flight_joins_a_map_of_gps(gps_only: Path, flight, tmp_path: Path) -> None:
     """GPS positions are about the dataset's datum, wherever the second flight began."""
     first = [item for item in sensor_messages()[1] if item[0] < START_NS + 20_000_000_000]
-    later = [
-        item
-        for item in sensor_messages()[1]
-        if item[0] > START_NS + 30_000_000_000 or item[1] == "/tf_static"
-    ]
+    later = [item for item in sensor_messages()[1] if item[0] > START_NS + 30_000_000_000 or item[1] == "/tf_static"]
     bags = [write_bag(tmp_path / name, sent, without=POSES) for name, sent in (("a", first), ("b", later))]
     convert(bags, tmp_path / "out")
     dataset = Dataset(tmp_path / "out")
@@ -237,11 +229,11 @@ def wxyz(quat_xyzw) -> np.ndarray:
 
 @pytest.mark.parametrize(("yaw_of", "position"), [("vehicle", "gps"), ("earth", "gps"), ("vehicle", "pose")])
 def test_a_px4_recording_with_a_gimbal(flight, tmp_path: Path, yaw_of: str, position: str) -> None:
-    """GPS or odometry for the place, the gimbal for the camera; stamps since boot are brought to the recorder's clock."""
+    """GPS or odometry for the place, the gimbal for the camera; stamps since boot are brought to the recorder's
+    clock.
+    """
     boot_us, bag = 1_000_000, BagWriter(tmp_path / "bag")
-    bag.make.store = get_typestore(
-        Stores.ROS2_JAZZY
-    )  # its own: what is registered must not reach other tests
+    bag.make.store = get_typestore(Stores.ROS2_JAZZY)  # its own: what is registered must not reach other tests
     for name, text in _WHOLE.items():
         bag.make.store.register(get_types_from_msg(text, name))
     kinds = bag.make.store.types
@@ -265,9 +257,7 @@ def test_a_px4_recording_with_a_gimbal(flight, tmp_path: Path, yaw_of: str, posi
                 T_map_body = flight.T_map_body([true_seconds(at_ns)])[0]
                 R_ned_frd = quaternions.to_matrix(geodesy.quat_ned_frd_to_enu_flu(se3.split(T_map_body)[1]))
                 attitude = kinds[decode.PX4_ATTITUDE](
-                    **stamps(at_ns),
-                    q=wxyz(quaternions.from_matrix(R_ned_frd)),
-                    delta_q_reset=np.zeros(4, np.float32),
+                    **stamps(at_ns), q=wxyz(quaternions.from_matrix(R_ned_frd)), delta_q_reset=np.zeros(4, np.float32)
                 )
                 bag.write("/fmu/out/vehicle_attitude", attitude, at_ns + 2_000_000)
                 if position == "pose":

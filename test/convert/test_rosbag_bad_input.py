@@ -65,9 +65,7 @@ def test_the_command_line_tells_it_in_one_line_and_exits_with_2(
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [("bag.bag", {"ros": "1"}), ("bag.mcap", {}), ("bag.db3", {})],
-    ids=["ros1", "mcap", "db3"],
+    ("name", "options"), [("bag.bag", {"ros": "1"}), ("bag.mcap", {}), ("bag.db3", {})], ids=["ros1", "mcap", "db3"]
 )
 def test_a_truncated_bag_is_salvaged(flight, tmp_path: Path, name: str, options: dict) -> None:
     recorded = flight(frames=12, jpeg=False, size=(320, 240))
@@ -78,15 +76,11 @@ def test_a_truncated_bag_is_salvaged(flight, tmp_path: Path, name: str, options:
     assert 3 <= len(dataset) <= 10
     assert any("is damaged" in note for note in report.warnings)
     np.testing.assert_array_equal(dataset.rgb(2), recorded.rgb(2))
-    np.testing.assert_allclose(
-        dataset.T_map_cam[2], recorded.T_map_cam(recorded.image_stamps_ns()[2]), atol=1e-8
-    )
+    np.testing.assert_allclose(dataset.T_map_cam[2], recorded.T_map_cam(recorded.image_stamps_ns()[2]), atol=1e-8)
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [("bag.bag", {"ros": "1"}), ("bag.mcap", {}), ("bag.db3", {})],
-    ids=["ros1", "mcap", "db3"],
+    ("name", "options"), [("bag.bag", {"ros": "1"}), ("bag.mcap", {}), ("bag.db3", {})], ids=["ros1", "mcap", "db3"]
 )
 def test_a_bag_of_which_nothing_is_left(flight, tmp_path: Path, name: str, options: dict) -> None:
     bag = flight().write(tmp_path / name, **options)
@@ -136,9 +130,7 @@ def test_no_pose_overlaps_the_images(flight, tmp_path: Path) -> None:
 
 def test_an_offset_that_moves_the_images_out_of_the_poses_is_told(flight, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        convert(
-            [flight().write(tmp_path / "bag")], tmp_path / "out", ConvertConfig(image_time_offset_s=100.0)
-        )
+        convert([flight().write(tmp_path / "bag")], tmp_path / "out", ConvertConfig(image_time_offset_s=100.0))
     text = str(error.value)
     assert "the images (+100 s) cover 1700000100.020..1700000100.720 s" in text
     assert "+100.020 s apart" in text
@@ -196,9 +188,7 @@ def test_non_monotonic_stamps(flight, tmp_path: Path) -> None:
 
 def test_a_gap_in_the_poses(flight, tmp_path: Path) -> None:
     def silence(make, entries):
-        return [
-            entry for entry in entries if entry[1] != ODOM or not 3e8 < entry[0] - flight().start_ns < 5e8
-        ]
+        return [entry for entry in entries if entry[1] != ODOM or not 3e8 < entry[0] - flight().start_ns < 5e8]
 
     bag = flight(spoil=silence).write(tmp_path / "bag")
     report, _ = converted(bag, tmp_path / "out", max_pose_gap_s=0.1)
@@ -377,6 +367,4 @@ def test_a_calibration_that_changes(flight, tmp_path: Path) -> None:
         return entries
 
     report, _ = converted(flight(spoil=zoom).write(tmp_path / "bag"), tmp_path / "out")
-    assert report.warnings == [
-        "/camera/camera_info changes during the recording; its first calibration is used"
-    ]
+    assert report.warnings == ["/camera/camera_info changes during the recording; its first calibration is used"]

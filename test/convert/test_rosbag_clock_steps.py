@@ -64,7 +64,9 @@ class Set:
 
     @property
     def poses_by_s(self) -> float:
-        """By how much the clock of the poses was set: another one if both show by how much, for which it takes three messages."""
+        """By how much the clock of the poses was set: another one if both show by how much, for which it takes three
+        messages.
+        """
         counts = ((self.images, 0.4, self.images_in), (self.poses, 0.0, self.poses_in))
         sides = [self.true_s(*count) >= self.at * self.length_s for count in counts]
         seen = len(self.topics) == 2 and all(min(side.sum(), (~side).sum()) >= 3 for side in sides)
@@ -96,9 +98,7 @@ class Set:
                 quat = Rotation.from_euler("z", TURN_RADPS * true_s).as_quat()
                 if self.tf:
                     topic = "/tf"
-                    message = make.tf_message(
-                        [StampedTransform(stamp, "map", "base_link", np.array(position), quat)]
-                    )
+                    message = make.tf_message([StampedTransform(stamp, "map", "base_link", np.array(position), quat)])
                 else:
                     message = make.odometry(stamp, "map", "base_link", position, quat)
             entries.append((received, topic, message))
@@ -123,9 +123,7 @@ def convert_and_check(recorded: Set, stamps: str, within_s: float) -> tuple[Conv
     """The report, and how many frames there are; each has the pose that the camera had when it took the image."""
     with tempfile.TemporaryDirectory() as folder:
         times = recorded.write(Path(folder) / "bag")
-        config = ConvertConfig(
-            stamps=stamps, body_to_camera="forward", jobs=1, max_pose_gap_s=recorded.max_pose_gap_s
-        )
+        config = ConvertConfig(stamps=stamps, body_to_camera="forward", jobs=1, max_pose_gap_s=recorded.max_pose_gap_s)
         try:
             report = convert([Path(folder) / "bag"], Path(folder) / "out", config)
         except UserError:
@@ -214,9 +212,7 @@ def test_nor_is_it_when_the_recorders_clock_was_set_back(
     recorded: Set, back_s: float, storage: str, stamps: str
 ) -> None:
     """With the stamps, that are of the same computer, or while they are of another clock that goes on."""
-    recorded = replace(
-        recorded, images=max(4, recorded.images), poses=max(4, recorded.poses)
-    )  # else it does not show
+    recorded = replace(recorded, images=max(4, recorded.images), poses=max(4, recorded.poses))  # else it does not show
     by_s = -back_s if recorded.by_s else 0.0
     topics = recorded.topics if stamps == "auto" else (IMAGE, ODOM)
     convert_and_check(
@@ -255,23 +251,17 @@ def test_tf_stamped_ahead_of_time_is_no_clock_that_was_set(tmp_path: Path) -> No
             t = i * 0.05
             stamp = T0 + round(t * S)
             moved = np.array([SPEED_MPS * t, 1.0, 10.0]), still[1]
-            bag.write(
-                "/tf", make.tf_message([StampedTransform(stamp, "odom", "base_link", *moved)]), stamp + 2 * MS
-            )
+            bag.write("/tf", make.tf_message([StampedTransform(stamp, "odom", "base_link", *moved)]), stamp + 2 * MS)
             if i % 10 == 0:
                 ahead = make.tf_message([StampedTransform(stamp + 1200 * MS, "map", "odom", *still)])
                 bag.write("/tf", ahead, stamp + 3 * MS)
             if i % 5 == 1:
-                bag.write(
-                    IMAGE, make.compressed_image(stamp, "camera_optical", picture(i % 80)), stamp + 5 * MS
-                )
+                bag.write(IMAGE, make.compressed_image(stamp, "camera_optical", picture(i % 80)), stamp + 5 * MS)
     report = convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward"))
     assert not [text for text in report.warnings if "was set" in text or "unlike" in text]
     dataset = Dataset(tmp_path / "out")
     assert len(dataset) >= 18
-    np.testing.assert_allclose(
-        dataset.T_map_cam[:, 0, 3], SPEED_MPS * (dataset.stamps_ns - T0) / S, atol=1e-6
-    )
+    np.testing.assert_allclose(dataset.T_map_cam[:, 0, 3], SPEED_MPS * (dataset.stamps_ns - T0) / S, atol=1e-6)
 
 
 @pytest.mark.parametrize("topic", [IMAGE, ODOM])
@@ -303,12 +293,8 @@ def test_stamps_that_are_no_clock_are_refused(tmp_path: Path) -> None:
         for i in range(80):
             stamp = T0 + i * 50 * MS
             wild = int(rng.integers(-9000, 9000)) * MS
-            bag.write(
-                IMAGE, make.compressed_image(stamp + wild, "camera_optical", picture(i)), stamp + 5 * MS
-            )
-            bag.write(
-                ODOM, make.odometry(stamp, "map", "base_link", [i * 0.1, 1.0, 9.0], [0, 0, 0, 1]), stamp
-            )
+            bag.write(IMAGE, make.compressed_image(stamp + wild, "camera_optical", picture(i)), stamp + 5 * MS)
+            bag.write(ODOM, make.odometry(stamp, "map", "base_link", [i * 0.1, 1.0, 9.0], [0, 0, 0, 1]), stamp)
     with pytest.raises(UserError, match=r"that is no clock"):
         convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward"))
     report = convert([path], tmp_path / "out", ConvertConfig(body_to_camera="forward", stamps="received"))
@@ -317,16 +303,16 @@ def test_stamps_that_are_no_clock_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by_s", [-2.0, -0.5])
 def test_transforms_of_one_side_of_a_step_do_not_meet_those_of_the_other(by_s: float, tmp_path: Path) -> None:
-    """Of two transforms one is sent before the clock is set back, one after: by their stamps they meet, in truth never."""
+    """Of two transforms one is sent before the clock is set back, one after: by their stamps they meet, in truth
+    never.
+    """
     make, path, at_s = MessageFactory(), tmp_path / "bag", 3.0
     with BagWriter(path) as bag:
         for i in range(120):
             t = i * 0.05
             stamp = T0 + round((t + (by_s if t >= at_s else 0.0)) * S)
             frames = ("map", "odom") if t < at_s else ("odom", "base_link")
-            moved = StampedTransform(
-                stamp, *frames, np.array([SPEED_MPS * t, 1.0, 10.0]), np.array([0, 0, 0, 1.0])
-            )
+            moved = StampedTransform(stamp, *frames, np.array([SPEED_MPS * t, 1.0, 10.0]), np.array([0, 0, 0, 1.0]))
             bag.write("/tf", make.tf_message([moved]), T0 + round(t * S) + MS)
             if i % 2:
                 image = make.compressed_image(stamp, "camera_optical", picture(i // 2))
@@ -340,7 +326,9 @@ def test_transforms_of_one_side_of_a_step_do_not_meet_those_of_the_other(by_s: f
 
 
 def test_two_images_that_are_late_are_not_taken_for_a_clock_that_was_set(tmp_path: Path) -> None:
-    """The first two wait half a second, the next are lost, the others come in time: not for sure a step of the clock."""
+    """The first two wait half a second, the next are lost, the others come in time: not for sure a step of the
+    clock.
+    """
     make, path = MessageFactory(), tmp_path / "bag"
     entries = []
     for i in range(200):

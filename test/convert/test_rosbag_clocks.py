@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 
 from pose2rgbd_ros.bags.reader import open_bag
 from pose2rgbd_ros.convert.bag import convert
-from pose2rgbd_ros.convert.clocks import (
-    StampCorrections,
-    StampLog,
-    _joined,
-    _settings,
-    find_clocks,
-    find_jumps,
-)
+from pose2rgbd_ros.convert.clocks import StampCorrections, StampLog, _joined, _settings, find_clocks, find_jumps
 from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.dataset.reader import Dataset
 
@@ -90,22 +83,17 @@ def test_a_second_or_two_may_be_delay_and_is_told(flight, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("jump_s", [-3600.0, 7.0])
 def test_an_image_clock_that_is_set_on_the_way(flight, tmp_path: Path, jump_s: float) -> None:
-    recorded = flight(
-        depth=None, frames=30, spoil=spoiled(JPEG, lambda i, n: round(jump_s * S) if i < 8 else 0)
-    )
+    recorded = flight(depth=None, frames=30, spoil=spoiled(JPEG, lambda i, n: round(jump_s * S) if i < 8 else 0))
     report, dataset = converted(recorded, tmp_path)
     assert list(dataset.stamps_ns) == recorded.image_stamps_ns()
     check_poses(dataset, recorded, within_m=1e-6)
     assert any(
-        f"{JPEG} was set once" in note and f"{-jump_s:+.3f}" in note
-        for note in [*report.notes, *report.warnings]
+        f"{JPEG} was set once" in note and f"{-jump_s:+.3f}" in note for note in [*report.notes, *report.warnings]
     )
 
 
 def test_a_pose_clock_that_is_set_twice(flight, tmp_path: Path) -> None:
-    recorded = flight(
-        depth=None, frames=30, spoil=spoiled(ODOM, lambda i, n: 60 * S if n // 3 <= i < n // 2 else 0)
-    )
+    recorded = flight(depth=None, frames=30, spoil=spoiled(ODOM, lambda i, n: 60 * S if n // 3 <= i < n // 2 else 0))
     report, dataset = converted(recorded, tmp_path)
     assert list(dataset.stamps_ns) == recorded.image_stamps_ns()
     check_poses(dataset, recorded, within_m=1e-6)
@@ -123,9 +111,7 @@ def test_poses_without_stamps_meet_images_of_another_clock(flight, tmp_path: Pat
 
     recorded = flight(depth=None, frames=30, spoil=spoil)
     _, dataset = converted(recorded, tmp_path)
-    assert (
-        list(dataset.stamps_ns) == [stamp - 1000 * S for stamp in recorded.image_stamps_ns()][: len(dataset)]
-    )
+    assert list(dataset.stamps_ns) == [stamp - 1000 * S for stamp in recorded.image_stamps_ns()][: len(dataset)]
     assert len(dataset) >= 29
     check_poses(dataset, recorded, within_m=0.03, moved_ns=-1000 * S)
 
@@ -183,9 +169,7 @@ def test_joined_stamps_are_those_without_the_jumps(
     for at, by in jumps:
         header[at * len(header) // 60 :] += by
     found = log(header, true_s + jitter_s * rng.random(len(true_s)))
-    joined = _joined({"/t": found}, _settings({"/t": found}, StampCorrections()), "/t", StampCorrections())[
-        "/t"
-    ]
+    joined = _joined({"/t": found}, _settings({"/t": found}, StampCorrections()), "/t", StampCorrections())["/t"]
     moved = (joined.header_ns / 1e9 - true_s) - (joined.header_ns[0] / 1e9 - true_s[0])
     together = {at for at, _ in jumps}
     if len(jumps) == len(together) and len(together) <= len(header):

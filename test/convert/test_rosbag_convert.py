@@ -46,7 +46,9 @@ def _packed_messages_bare(flight, base: Path) -> Path:
 
 
 def _split(flight, base: Path) -> Path:
-    """Two files, of which the first ends in the middle of the flight, as `ros2 bag record --max-bag-size` leaves them."""
+    """Two files, of which the first ends in the middle of the flight, as `ros2 bag record --max-bag-size` leaves
+    them.
+    """
     folder, whole = base / "bag", flight.spoil
     folder.mkdir()
     cut = flight.start_ns + 430_000_000
@@ -177,13 +179,9 @@ def test_memory_does_not_grow_with_the_recording(flight, tmp_path: Path, storage
     )
 
     def peak_kib(frames: int) -> int:
-        bag = flight(frames=frames, jpeg=False, size=(640, 480)).write(
-            tmp_path / f"{frames}", storage=storage
-        )
+        bag = flight(frames=frames, jpeg=False, size=(640, 480)).write(tmp_path / f"{frames}", storage=storage)
         out = tmp_path / f"out{frames}"
-        done = subprocess.run(
-            [sys.executable, "-c", code, bag, out], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code, bag, out], capture_output=True, text=True, check=True)
         shutil.rmtree(bag)
         return int(done.stdout)
 

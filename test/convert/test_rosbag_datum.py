@@ -101,13 +101,8 @@ def test_recordings_of_another_map_or_camera_are_refused(flight, tmp_path: Path)
                 message.header.frame_id = "attic"
         return entries
 
-    bags = [
-        flight().write(tmp_path / "one"),
-        flight(start_ns=LATER, spoil=renamed).write(tmp_path / "two"),
-    ]
-    with pytest.raises(
-        UserError, match=r"two does not belong with the others: .* map_frame 'map', not 'attic'"
-    ):
+    bags = [flight().write(tmp_path / "one"), flight(start_ns=LATER, spoil=renamed).write(tmp_path / "two")]
+    with pytest.raises(UserError, match=r"two does not belong with the others: .* map_frame 'map', not 'attic'"):
         convert(bags, tmp_path / "out")
     assert len(Dataset(tmp_path / "out")) == 8
 

@@ -46,9 +46,7 @@ def damaged(make, entries):
 
 @pytest.mark.parametrize("depth", ["16UC1", "32FC1", None])
 def test_the_number_of_threads_changes_no_byte(flight, tmp_path: Path, depth: str | None) -> None:
-    recorded = flight(
-        frames=20, jpeg=False, depth=depth, size=(64, 48), spoil=damaged if depth else lambda m, e: e
-    )
+    recorded = flight(frames=20, jpeg=False, depth=depth, size=(64, 48), spoil=damaged if depth else lambda m, e: e)
     bag = recorded.write(tmp_path / "bag")
     results = []
     for jobs in (1, 2, 7):

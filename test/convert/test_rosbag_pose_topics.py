@@ -96,7 +96,5 @@ def test_one_that_is_asked_for_is_taken_or_refused_with_the_others_named(flight,
     bag = with_other(flight, not_a_number, GOOD).write(tmp_path / "bag")
     with open_bag(bag) as reader:
         assert choose_topics(reader).other_poses == [GOOD]
-    with pytest.raises(
-        UserError, match=rf"no usable pose among .*poses are also in: {GOOD} \(--pose-topic\)"
-    ):
+    with pytest.raises(UserError, match=rf"no usable pose among .*poses are also in: {GOOD} \(--pose-topic\)"):
         convert([bag], tmp_path / "out", ConvertConfig(pose_topic=BAD))

@@ -70,9 +70,7 @@ def test_a_mount_that_tf_spoils_is_named_where_one_is_assumed(flight, tmp_path: 
     recorded = flight(static_tf=False)
     if by_tf:
         recorded = instead_of_odometry(
-            recorded,
-            "/tf",
-            lambda make, t, *pose: make.tf_message([StampedTransform(t, "map", "base_link", *pose)]),
+            recorded, "/tf", lambda make, t, *pose: make.tf_message([StampedTransform(t, "map", "base_link", *pose)])
         )
     spoil = recorded.spoil
 
@@ -85,8 +83,7 @@ def test_a_mount_that_tf_spoils_is_named_where_one_is_assumed(flight, tmp_path: 
     report, dataset = converted(recorded, tmp_path)
     np.testing.assert_allclose(dataset.T_map_cam, body_poses(recorded) @ FORWARD, atol=1e-8)
     assert any(
-        "the static transform of 'camera_optical' in 'base_link': " in note
-        and "assumed at its origin" in note
+        "the static transform of 'camera_optical' in 'base_link': " in note and "assumed at its origin" in note
         for note in report.notes
     )
     if by_tf:
@@ -143,9 +140,7 @@ def test_poses_from_a_chain_of_tf(flight, tmp_path: Path) -> None:
 
 def test_another_map_frame_of_tf_can_be_named(flight, tmp_path: Path) -> None:
     recorded = instead_of_odometry(
-        flight(),
-        "/tf",
-        lambda make, t, *pose: make.tf_message([StampedTransform(t, "survey", "base_link", *pose)]),
+        flight(), "/tf", lambda make, t, *pose: make.tf_message([StampedTransform(t, "survey", "base_link", *pose)])
     )
     with pytest.raises(UserError, match=r"frames: base_link, camera_optical, survey.*--map-frame"):
         converted(recorded, tmp_path)
@@ -166,11 +161,7 @@ def test_a_gimbal_is_followed(flight, tmp_path: Path) -> None:
     def add(make, entries):
         stamps = [recorded.start_ns + 100 * i * MS for i in range(recorded.frames + 1)]
         return entries + [
-            (
-                t,
-                "/tf",
-                make.tf_message([StampedTransform(t, "base_link", "camera_optical", *se3.split(gimbal(t)))]),
-            )
+            (t, "/tf", make.tf_message([StampedTransform(t, "base_link", "camera_optical", *se3.split(gimbal(t)))]))
             for t in stamps
         ]
 

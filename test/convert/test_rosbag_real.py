@@ -20,12 +20,7 @@ def test_kinect_bag_gives_back_its_source_frames(real_data: Path, tmp_path: Path
     assert (report.frames_written, report.rejects) == (41, {})
     dataset = Dataset(tmp_path / "out")
     assert dataset.depth_kind == "metric"
-    assert (dataset.camera.fx, dataset.camera.fy, dataset.camera.cx, dataset.camera.cy) == (
-        585,
-        585,
-        320,
-        240,
-    )
+    assert (dataset.camera.fx, dataset.camera.fy, dataset.camera.cx, dataset.camera.cy) == (585, 585, 320, 240)
     for i, record in enumerate(dataset.records):
         name = source / f"frame-{2 * i:06d}"
         assert (dataset.path / record.rgb).read_bytes() == name.with_suffix(".color.jpg").read_bytes()
@@ -60,9 +55,7 @@ def test_drone_video_bag_gives_a_colour_dataset(real_data: Path, tmp_path: Path)
         ("uf_vehicle_gps_odom_ros2", "/vehicle_pose (geometry_msgs/msg/PoseStamped, 2034)"),
     ],
 )
-def test_bags_without_images_are_told_with_their_topics(
-    real_data: Path, tmp_path: Path, bag: str, named: str
-) -> None:
+def test_bags_without_images_are_told_with_their_topics(real_data: Path, tmp_path: Path, bag: str, named: str) -> None:
     with pytest.raises(UserError, match="has no colour images") as error:
         convert([real_data / "rosbags" / bag], tmp_path / "out")
     assert named in str(error.value)

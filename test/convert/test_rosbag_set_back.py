@@ -1,4 +1,6 @@
-"""A clock that is set back while a bag is recorded: whatever becomes of the frames, none has the pose of another time."""
+"""A clock that is set back while a bag is recorded: whatever becomes of the frames, none has the pose of another
+time.
+"""
 
 from __future__ import annotations
 

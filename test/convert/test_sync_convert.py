@@ -28,7 +28,9 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_late(path: Path, dead_poses: int = 0) -> Path:
-    """25 s: images at 10 Hz, stamped 0.6 s late but received in time; odometry at 20 Hz, another of NaN if asked for."""
+    """25 s: images at 10 Hz, stamped 0.6 s late but received in time; odometry at 20 Hz, another of NaN if asked
+    for.
+    """
     flight = SkewedFlight(seconds=25.0, seed=7)
     with BagWriter(path) as writer:
         for k in range(dead_poses):
@@ -104,9 +106,7 @@ def test_sync_of_what_is_no_recording_says_what_to_do(
     assert "pose2rgbd convert " in said
 
 
-def test_warnings_of_sync_are_errors_with_strict(
-    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_of_sync_are_errors_with_strict(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sync", str(bag), "--out", str(tmp_path), "--strict"]) == 0
     assert "warning:" not in capsys.readouterr().out
     doubtful = write_late(tmp_path / "doubtful", dead_poses=600)

@@ -64,9 +64,7 @@ def test_the_cruise_is_not_observable(drone: tuple[FlowSignal, MotionSignal]) ->
         assert found.why
 
 
-def test_shifted_images_shift_the_answer_of_the_drone(
-    drone: tuple[FlowSignal, MotionSignal],
-) -> None:
+def test_shifted_images_shift_the_answer_of_the_drone(drone: tuple[FlowSignal, MotionSignal]) -> None:
     flow, signal = drone
     there = estimate_offset(flow, signal, STEADY)
     assert there.sigma_s < 0.5

@@ -22,9 +22,7 @@ SECOND = 10**9
 BEGUN_NS = 1_714_564_800 * SECOND  # 2024-05-01 12:00:00 UTC
 BEGUN = {"creation_time": "2024-05-01T12:00:00.000000Z"}
 IN_ENU = ConvertConfig(
-    datum=(DATUM.latitude_deg, DATUM.longitude_deg, DATUM.altitude_m),
-    body_to_camera="nadir",
-    max_fix_gap_s=3.0,
+    datum=(DATUM.latitude_deg, DATUM.longitude_deg, DATUM.altitude_m), body_to_camera="nadir", max_fix_gap_s=3.0
 )
 
 
@@ -118,9 +116,7 @@ def test_without_angles_the_camera_points_along_its_course(tmp_path: Path) -> No
     assert any("course over ground, level" in note and "camera mount nadir" in note for note in report.notes)
     with pytest.raises(UserError, match=r"a\.srt has no angles of a gimbal"):
         convert_videos(
-            [tmp_path / "a.mp4"],
-            tmp_path / "other",
-            ConvertConfig(orientation="gimbal", body_to_camera="nadir"),
+            [tmp_path / "a.mp4"], tmp_path / "other", ConvertConfig(orientation="gimbal", body_to_camera="nadir")
         )
 
 
@@ -187,20 +183,17 @@ def test_a_log_that_knows_of_the_recording(tmp_path: Path) -> None:
     times = np.arange(-8, 20, 0.2)
     place = np.stack([east_m(times), np.full(len(times), 5.0), np.full(len(times), 40.0)], axis=1)
     rows = [
-        f"{round(1000 * (time + 8))},{_iso(time)[:19]},{latitude:.9f},{longitude:.9f},{altitude},{int(0 <= time + 1e-9 <= 5)}"
+        f"{round(1000 * (time + 8))},{_iso(time)[:19]},{latitude:.9f},{longitude:.9f},{altitude},"
+        f"{int(0 <= time + 1e-9 <= 5)}"
         for time, latitude, longitude, altitude in zip(times, *enu_to_wgs84(place, DATUM), strict=True)
     ]
     log = tmp_path / "air.csv"
-    log.write_text(
-        "time(millisecond),datetime(utc),latitude,longitude,altitude(m),isVideo\n" + "\n".join(rows)
-    )
+    log.write_text("time(millisecond),datetime(utc),latitude,longitude,altitude(m),isVideo\n" + "\n".join(rows))
     report = convert_videos([tmp_path / "a.mp4", log], tmp_path / "out", IN_ENU)
     assert any("the log says when the video was begun" in note for note in report.notes)
     dataset = Dataset(tmp_path / "out")
     assert dataset.stamps_ns[0] == BEGUN_NS
-    np.testing.assert_allclose(
-        dataset.T_map_cam[:, 0, 3], east_m((dataset.stamps_ns - BEGUN_NS) / SECOND), atol=0.05
-    )
+    np.testing.assert_allclose(dataset.T_map_cam[:, 0, 3], east_m((dataset.stamps_ns - BEGUN_NS) / SECOND), atol=0.05)
 
 
 def test_frames_keep_their_own_uneven_times_and_some_can_be_left_out(tmp_path: Path) -> None:
@@ -224,9 +217,7 @@ def test_frames_can_be_made_smaller_and_lossless(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", pose, 1.0, metadata=BEGUN)
     srt(tmp_path / "a.srt", np.arange(0, 1.01, 0.1))
     config = ConvertConfig(datum=IN_ENU.datum, fov_deg=60.0)
-    convert_videos(
-        [tmp_path / "a.mp4"], tmp_path / "out", config, VideoSettings(image_height=64, images="png")
-    )
+    convert_videos([tmp_path / "a.mp4"], tmp_path / "out", config, VideoSettings(image_height=64, images="png"))
     dataset = Dataset(tmp_path / "out")
     assert (dataset.camera.width, dataset.camera.height) == (96, 64)
     assert dataset.camera.fx == pytest.approx(48 / np.tan(np.radians(30)))
@@ -254,9 +245,7 @@ def test_a_video_that_was_cut_off_gives_what_can_be_decoded(tmp_path: Path) -> N
     assert 10 < report.frames_written < 40
     write_video(tmp_path / "c.avi", pose, 4.0)  # its end is overwritten
     whole = (tmp_path / "c.avi").read_bytes()
-    (tmp_path / "c.avi").write_bytes(
-        whole[: len(whole) // 3] + bytes(len(whole) // 3) + whole[2 * len(whole) // 3 :]
-    )
+    (tmp_path / "c.avi").write_bytes(whole[: len(whole) // 3] + bytes(len(whole) // 3) + whole[2 * len(whole) // 3 :])
     srt(tmp_path / "c.srt", np.arange(0, 4.01, 0.1))
     report = convert_videos([tmp_path / "c.avi"], tmp_path / "out_c", IN_ENU)
     assert any("the video's pictures end at" in text for text in report.warnings)
@@ -324,14 +313,10 @@ def test_what_is_in_the_way_of_every_frame_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none of 20 frames .* \(20 pose_gap\); --max-fix-gap-s bridges"):
         convert_videos([video, sparse], tmp_path / "out", IN_ENU, by_creation)
     late = gpx(tmp_path / "late.gpx", np.arange(0, 9, 0.25), clock_s=60)
-    with pytest.raises(
-        UserError, match=r"the video begins -60\.0 s after its log, --image-time-offset-s shifts it"
-    ):
+    with pytest.raises(UserError, match=r"the video begins -60\.0 s after its log, --image-time-offset-s shifts it"):
         convert_videos([video, late], tmp_path / "out2", IN_ENU, by_creation)
     srt(tmp_path / "a.srt", np.arange(0, 2.01, 0.1))
-    with pytest.raises(
-        UserError, match=r"a\.srt has the video's own time; --video\.clock creation means nothing"
-    ):
+    with pytest.raises(UserError, match=r"a\.srt has the video's own time; --video\.clock creation means nothing"):
         convert_videos([video], tmp_path / "out3", IN_ENU, by_creation)
     far = ConvertConfig(datum=(DATUM.latitude_deg + 1, DATUM.longitude_deg, 0.0), body_to_camera="nadir")
     with pytest.raises(UserError, match=r"a\.mp4 lies 111 km from the map's datum"):

@@ -26,9 +26,7 @@ def test_frames_are_resized_in_order(toy, make_dataset):
     assert cache.rgb.dtype == np.uint8
     assert cache.depth.dtype == np.float32
     for i in range(6):
-        np.testing.assert_array_equal(
-            cache.rgb[i], cv2.resize(dataset.rgb(i), (8, 8), interpolation=cv2.INTER_AREA)
-        )
+        np.testing.assert_array_equal(cache.rgb[i], cv2.resize(dataset.rgb(i), (8, 8), interpolation=cv2.INTER_AREA))
         known = cache.depth[i][np.isfinite(cache.depth[i])]
         assert np.isin(known, dataset.depth(i)).all(), "depths are picked, not blended"
     with pytest.raises(ValueError, match="read-only"):
@@ -142,9 +140,7 @@ def test_a_dataset_that_cannot_be_written_is_cached_elsewhere(make_dataset, monk
     path = make_dataset(3)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     writable = os.access
-    monkeypatch.setattr(
-        os, "access", lambda p, mode: p != path and writable(p, mode)
-    )  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda p, mode: p != path and writable(p, mode))  # root may write anywhere
     assert len(frame_cache(Dataset(path), 8)) == 3
     assert not (path / ".cache").exists()
     assert len(list((tmp_path / "home").rglob("done.json"))) == 1

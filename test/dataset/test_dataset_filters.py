@@ -55,7 +55,7 @@ def test_by_default_everything_passes(places) -> None:
 
 def test_every_nth() -> None:
     assert reasons(FilterConfig(every=3), [(i, pose(i)) for i in range(7)]) == [
-        *(None, "skipped", "skipped", None, "skipped", "skipped", None),
+        *(None, "skipped", "skipped", None, "skipped", "skipped", None)
     ]
 
 

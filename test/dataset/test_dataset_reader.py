@@ -37,7 +37,9 @@ def test_the_associations_are_tums(make_dataset):
 
 
 def test_nerfstudio_gets_opengl_poses(make_dataset):
-    """Its camera looks along -z with y up; an observer of the transforms must see the same points at the same pixels."""
+    """Its camera looks along -z with y up; an observer of the transforms must see the same points at the same
+    pixels.
+    """
     dataset = Dataset(make_dataset(5))
     content = json.loads((dataset.path / layout.TRANSFORMS).read_text())
     assert (content["w"], content["h"], content["camera_model"]) == (32, 24, "OPENCV")
@@ -59,11 +61,7 @@ def test_nerfstudio_gets_opengl_poses(make_dataset):
 @pytest.mark.parametrize(
     ("model", "distortion", "expected"),
     [
-        (
-            "plumb_bob",
-            (0.1, -0.2, 0.001, 0.002, 0.03),
-            {"k1": 0.1, "k2": -0.2, "p1": 0.001, "p2": 0.002, "k3": 0.03},
-        ),
+        ("plumb_bob", (0.1, -0.2, 0.001, 0.002, 0.03), {"k1": 0.1, "k2": -0.2, "p1": 0.001, "p2": 0.002, "k3": 0.03}),
         ("equidistant", (0.1, 0.2, 0.3, 0.4), {"k1": 0.1, "k2": 0.2, "k3": 0.3, "k4": 0.4}),
         ("rational_polynomial", (0.1, 0.2, 0.0, 0.0, 0.3, 0.1, 0.1, 0.1), None),
     ],
@@ -168,10 +166,7 @@ def test_recordings_are_parted_by_pauses(toy, tmp_path):
     with DatasetWriter(tmp_path / "set", toy.meta(None)) as writer:
         for i in [*range(5), *range(100, 108)]:
             writer.add(toy.stamp(i), toy.pose(toy.stamp(i)), toy.rgb(i))
-    assert [part.tolist() for part in Dataset(tmp_path / "set").segments()] == [
-        list(range(5)),
-        list(range(5, 13)),
-    ]
+    assert [part.tolist() for part in Dataset(tmp_path / "set").segments()] == [list(range(5)), list(range(5, 13))]
 
 
 def edit(path, name, old, new, count=1):
@@ -186,7 +181,8 @@ DAMAGES = {
     "meta without a camera": (lambda p, t: edit(p, "meta.yaml", "camera:", "lens:"), "'camera' is missing"),
     "meta is a list": (lambda p, t: (p / "meta.yaml").write_text("[1, 2]"), "no YAML mapping"),
     "a code-carrying meta": (
-        lambda p, t: (p / "meta.yaml").write_text("!!python/object/apply:os.system ['false']"), "cannot be read as YAML",
+        lambda p, t: (p / "meta.yaml").write_text("!!python/object/apply:os.system ['false']"),
+        "cannot be read as YAML",
     ),
     "unknown depth kind": (lambda p, t: edit(p, "meta.yaml", "kind: metric", "kind: feet"), "depth of kind 'feet'"),
     "counts without a unit": (lambda p, t: edit(p, "meta.yaml", "unit_m: 0.001", "unit_m: null"), "needs unit_m"),
@@ -203,7 +199,8 @@ DAMAGES = {
     ),
     "a NaN pose": (lambda p, t: edit(p, "groundtruth.txt", layout.stamp_text(t) + " ", f"{layout.stamp_text(t)} nan "),
                    "groundtruth.txt, line 3"),
-    "a pose is missing": (lambda p, t: edit(p, "groundtruth.txt", layout.stamp_text(t), "5.000000000"), "no pose for 1"),
+    "a pose is missing": (lambda p, t: edit(p, "groundtruth.txt", layout.stamp_text(t), "5.000000000"),
+                          "no pose for 1"),
     "an image is missing": (lambda p, t: (p / f"rgb/{t}.png").unlink(), "1 image file missing"),
     "text that is no text": (lambda p, t: (p / "associations.txt").write_bytes(b"\xff\xfe\n"), "cannot be read"),
     "no depth for a frame": (
@@ -223,8 +220,7 @@ def test_damage_is_named(toy, make_dataset, name):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "0 bytes"), (b"\x89PNG", "not a readable image"), (None, "uint8 pixels")],
+    ("content", "message"), [(b"", "0 bytes"), (b"\x89PNG", "not a readable image"), (None, "uint8 pixels")]
 )
 def test_damaged_depth_is_named(toy, make_dataset, content, message):
     dataset = Dataset(make_dataset(2))

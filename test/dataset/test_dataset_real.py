@@ -34,9 +34,7 @@ def test_kinect_frames_are_kept_to_the_bit_and_agree_with_each_other(real_data, 
         assert (dataset.path / record.rgb).read_bytes() == sources[i].read_bytes()
         stored = cv2.imread(str(dataset.path / record.depth), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(stored, counts[i])
-        np.testing.assert_allclose(
-            dataset.T_map_cam[i], poses[i], atol=5e-4
-        )  # the source's are not quite rotations
+        np.testing.assert_allclose(dataset.T_map_cam[i], poses[i], atol=5e-4)  # the source's are not quite rotations
     assert dataset.meta.depth == DepthMeta("metric", "counts", 0.001)
 
     cache = frame_cache(dataset, 128)

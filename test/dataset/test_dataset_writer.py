@@ -132,9 +132,7 @@ def test_a_recording_of_which_nothing_is_kept_is_not_listed(toy, tmp_path):
     with DatasetWriter(tmp_path / "set", toy.meta(None), resume=True) as writer:
         writer.begin_source("kept.bag")
         writer.begin_source("empty.bag")
-    assert [(source.name, source.frames) for source in Dataset(tmp_path / "set").meta.sources] == [
-        ("kept.bag", 1)
-    ]
+    assert [(source.name, source.frames) for source in Dataset(tmp_path / "set").meta.sources] == [("kept.bag", 1)]
 
 
 def test_resuming_skips_what_is_there(toy, make_dataset):
@@ -143,9 +141,7 @@ def test_resuming_skips_what_is_there(toy, make_dataset):
     with DatasetWriter(path, toy.meta(), resume=True) as writer:
         assert len(writer) == 5
         assert toy.stamp(4) in writer
-        added = [
-            writer.add(t, toy.pose(t), toy.rgb(t), toy.depth_sample(t)) for t in map(toy.stamp, range(8))
-        ]
+        added = [writer.add(t, toy.pose(t), toy.rgb(t), toy.depth_sample(t)) for t in map(toy.stamp, range(8))]
     assert added == ["present"] * 5 + ["written"] * 3
     assert len(Dataset(path)) == 8
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
@@ -169,9 +165,7 @@ def test_frames_of_another_place_are_refused(toy, tmp_path, changes, message):
         writer.add(t, toy.pose(t), toy.rgb(t), toy.depth_sample(t))
     with pytest.raises(UserError, match=message):
         DatasetWriter(
-            tmp_path / "set",
-            DatasetMeta(**{"camera": toy.camera, "depth": toy.meta().depth, **changes}),
-            resume=True,
+            tmp_path / "set", DatasetMeta(**{"camera": toy.camera, "depth": toy.meta().depth, **changes}), resume=True
         )
     assert len(Dataset(tmp_path / "set")) == 1
 
@@ -265,10 +259,7 @@ def test_a_damaged_head_is_found_after_good_ones(toy, tmp_path):
 
 def test_depth_is_refused_where_none_is_kept(toy, tmp_path):
     t = toy.stamp(0)
-    with (
-        DatasetWriter(tmp_path / "set", toy.meta(None)) as writer,
-        pytest.raises(BadFrame, match="colour only"),
-    ):
+    with DatasetWriter(tmp_path / "set", toy.meta(None)) as writer, pytest.raises(BadFrame, match="colour only"):
         writer.add(t, toy.pose(t), toy.rgb(t), toy.depth_sample(t))
 
 

@@ -110,9 +110,7 @@ def test_a_survey_flown_back_and_forth_has_no_sign_flips(share_back):
 def test_the_reference_does_not_depend_on_signs():
     quat = se3.split(poses(np.random.default_rng(5), 50))[1]
     signs = np.random.default_rng(6).choice([-1.0, 1.0], (50, 1))
-    np.testing.assert_allclose(
-        np.abs(reference_quaternion(quat) @ reference_quaternion(quat * signs)), 1.0, atol=1e-9
-    )
+    np.testing.assert_allclose(np.abs(reference_quaternion(quat) @ reference_quaternion(quat * signs)), 1.0, atol=1e-9)
 
 
 @settings(max_examples=40)

@@ -26,9 +26,7 @@ def test_colour_comes_back(rgb: np.ndarray) -> None:
 
 
 @given(
-    st.tuples(SIDES, SIDES, st.sampled_from([np.uint8, np.uint16])).flatmap(
-        lambda drawn: arrays(drawn[2], drawn[:2])
-    )
+    st.tuples(SIDES, SIDES, st.sampled_from([np.uint8, np.uint16])).flatmap(lambda drawn: arrays(drawn[2], drawn[:2]))
 )
 def test_grey_comes_back(grey: np.ndarray) -> None:
     found = cv2.imdecode(np.frombuffer(encode_png(grey), np.uint8), cv2.IMREAD_UNCHANGED)

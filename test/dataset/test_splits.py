@@ -75,9 +75,7 @@ def test_held_out_sets_are_disjoint_and_not_empty(n, fraction, segments, guard, 
 def test_whole_stretches_choose_and_whole_stretches_judge(n, fraction, segments, seed, choose_fraction):
     stamps, position = straight(n)
     whole = held_out_segments(stamps, position, fraction, segments, seed=seed, choose_fraction=0.0)
-    split = held_out_segments(
-        stamps, position, fraction, segments, seed=seed, choose_fraction=choose_fraction
-    )
+    split = held_out_segments(stamps, position, fraction, segments, seed=seed, choose_fraction=choose_fraction)
     np.testing.assert_array_equal(split.train, whole.train)
     assert set(split.test) <= set(whole.test)
     assert not set(split.choose) & set(split.judge)
@@ -177,9 +175,7 @@ def test_a_hovering_camera_widens_the_guard():
 def test_a_stretch_lies_within_one_recording():
     lengths = [150, 90, 260]
     starts = [0, 10**12, 10**13]
-    stamps = np.concatenate(
-        [start + np.arange(k) * STEP_NS for start, k in zip(starts, lengths, strict=True)]
-    )
+    stamps = np.concatenate([start + np.arange(k) * STEP_NS for start, k in zip(starts, lengths, strict=True)])
     position = np.random.default_rng(0).normal(size=(500, 3)).cumsum(axis=0)
     run = recordings(stamps)
     assert np.bincount(run).tolist() == lengths

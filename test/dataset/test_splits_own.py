@@ -127,9 +127,7 @@ def test_a_recipe_repeats_the_file_and_tells_when_it_changed(tmp_path):
     assert split_from_dict(recorded, STAMPS, np.zeros((3, 3)), folder=tmp_path).to_dict() != recorded
 
 
-def test_resuming_leaves_the_split_alone_and_inspect_shows_it(
-    tmp_path: Path, flight_dataset: Callable[..., Path]
-):
+def test_resuming_leaves_the_split_alone_and_inspect_shows_it(tmp_path: Path, flight_dataset: Callable[..., Path]):
     folder = flight_dataset(tmp_path / "flight", frames=12)
     dataset = Dataset(folder)
     write_split(folder / layout.SPLIT, dataset.stamps_ns, ["train"] * 5 + ["unused"] * 2 + ["test"] * 5)
@@ -140,7 +138,4 @@ def test_resuming_leaves_the_split_alone_and_inspect_shows_it(
     assert split is not None
     assert split.test.tolist() == [7, 8, 9, 10, 11]
     text = inspect(dataset).text
-    assert (
-        "5 frames held out in 1 stretch (too few to choose by: they judge only); 5 for training (as split"
-        in text
-    )
+    assert "5 frames held out in 1 stretch (too few to choose by: they judge only); 5 for training (as split" in text

@@ -40,9 +40,7 @@ def flight() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def through_lens(images: np.ndarray, nearest: bool) -> np.ndarray:
     """The pictures as the lens of BENT shows them."""
     show = resample_map(PINHOLE, BENT)
-    return np.stack(
-        [resample(image, show, nearest, fill=0 if image.ndim == 3 else np.nan) for image in images]
-    )
+    return np.stack([resample(image, show, nearest, fill=0 if image.ndim == 3 else np.nan) for image in images])
 
 
 def views_of(T: np.ndarray, rgb: np.ndarray) -> Views:

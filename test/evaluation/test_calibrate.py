@@ -80,9 +80,7 @@ def test_what_is_measured_by_dealing_lines_tells_fresh_ones():
 
 def test_a_line_unlike_the_others_widens_the_bounds():
     pixels = noisy(3)
-    worse = dataclasses.replace(
-        pixels, depth=pixels.depth + np.where(pixels.unit == 4, 12.0, 0.0).astype(np.float32)
-    )
+    worse = dataclasses.replace(pixels, depth=pixels.depth + np.where(pixels.unit == 4, 12.0, 0.0).astype(np.float32))
     edges = edges_of(pixels, FEATURES)
     plain, wide = (bounds_of(fit(each, edges, Goal(), 64.0), pixels) for each in (pixels, worse))
     both = plain[0] & wide[0]
@@ -153,9 +151,7 @@ def test_a_line_worse_than_all_others_makes_bounds_deeper_than_any_pixel_asks_fo
 def test_where_the_bound_would_lie_nearer_than_a_quarter_of_depth_depth_is_unknown():
     pixels = noisy(7)
     hard = pixels.features[1] > 0.4
-    wrong = dataclasses.replace(
-        pixels, truth=np.where(hard, 0.1 * pixels.depth, pixels.truth).astype(np.float32)
-    )
+    wrong = dataclasses.replace(pixels, truth=np.where(hard, 0.1 * pixels.depth, pixels.truth).astype(np.float32))
     known, _, _ = bounds_of(fit(wrong, edges_of(wrong, FEATURES), Goal(), 64.0), wrong)
     assert not known[hard].any()
     assert known[~hard].mean() > 0.9
@@ -261,20 +257,13 @@ def test_the_guard_reaches_as_far_as_judged_pixels_vouch():
 
 def test_the_guard_counts_pixels_and_not_frames():
     score = {0: 1.0, 1: 2.0}
-    assert guard_limit(score, {0: (0, 9900), 1: (40, 100)}, 0.005) == 2.0, (
-        "40 of 10,000; 20 % of the mean frame"
-    )
-    assert guard_limit(score, {0: (0, 100), 1: (99, 9900)}, 0.005) == 1.0, (
-        "99 of 10,000; 0.5 % of the mean frame"
-    )
+    assert guard_limit(score, {0: (0, 9900), 1: (40, 100)}, 0.005) == 2.0, "40 of 10,000; 20 % of the mean frame"
+    assert guard_limit(score, {0: (0, 100), 1: (99, 9900)}, 0.005) == 1.0, "99 of 10,000; 0.5 % of the mean frame"
 
 
 def test_frames_that_were_never_judged_do_not_vouch():
     """Random frames between trained ones score least, and were in every fit: they are no evidence of lines."""
-    score = {
-        **{frame: 0.01 * frame for frame in range(100)},
-        **{100 + frame: float(frame) for frame in range(5)},
-    }
+    score = {**{frame: 0.01 * frame for frame in range(100)}, **{100 + frame: float(frame) for frame in range(5)}}
     lines = {100 + frame: (unsafe, 1000) for frame, unsafe in enumerate((0, 2, 4, 20, 0))}
     assert guard_limit(score, lines, 0.005) == 2.0
     blind = {**lines, **dict.fromkeys(range(100), (0, 0)), 104: (0, 0)}
@@ -403,9 +392,7 @@ def test_poses_of_another_map_are_refused(tmp_path: Path):
     meta = SimpleNamespace(map_frame="map", datum=None)
     check_place(loaded, SimpleNamespace(path=tmp_path, meta=meta))
     with pytest.raises(UserError, match="has poses in 'odom', the model's are in 'map'"):
-        check_place(
-            loaded, SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="odom", datum=None))
-        )
+        check_place(loaded, SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="odom", datum=None)))
     here, there = Datum(47.0, 8.0, 400.0), Datum(47.1, 8.0, 400.0)
     with pytest.raises(UserError, match=r"the datum of .* is latitude 47\.1"):
         check_place(
@@ -448,8 +435,7 @@ def test_relative_depth_is_refused_and_colour_too(tmp_path: Path):
         _check_depth(dataclasses.replace(loaded, depth_kind=None), metric)
     with pytest.raises(UserError, match="flight has no metric depth"):
         _check_depth(
-            dataclasses.replace(loaded, depth_kind="metric"),
-            SimpleNamespace(**{**vars(metric), "has_depth": False}),
+            dataclasses.replace(loaded, depth_kind="metric"), SimpleNamespace(**{**vars(metric), "has_depth": False})
         )
 
 
@@ -462,9 +448,7 @@ def test_without_held_out_frames_there_is_nothing_to_calibrate_on(tmp_path: Path
         held_out(loaded, dataset)
 
 
-@pytest.mark.parametrize(
-    "values", [{"level": 1.0}, {"false_safe": 0.0}, {"margin_m": -1.0}, {"level": float("nan")}]
-)
+@pytest.mark.parametrize("values", [{"level": 1.0}, {"false_safe": 0.0}, {"margin_m": -1.0}, {"level": float("nan")}])
 def test_impossible_goals_are_refused(values):
     with pytest.raises(UserError, match="shares between 0 and 1"):
         Goal(**values)

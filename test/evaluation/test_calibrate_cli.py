@@ -24,9 +24,7 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 FRAMES = 24
-FARTHER = (
-    4.0  # surfaces that are farther than the model says are so many times as far off as those that are nearer
-)
+FARTHER = 4.0  # surfaces that are farther than the model says are so many times as far off as those that are nearer
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,9 @@ def write_flight(folder: Path, model: Path, off_m: np.ndarray, aside_m: np.ndarr
 
 
 def write_trained(folder: Path, aside_m: float = 0.0, **provenance: Any) -> tuple[Path, Path, Split]:
-    """A run trained on a dataset as its split says; frames that judge are nearer than the model says by 4 m, and aside."""
+    """A run trained on a dataset as its split says; frames that judge are nearer than the model says by 4 m, and
+    aside.
+    """
     model = small_relief.write_small_relief(folder / "run" / "checkpoint")
     stamps_ns = 10**18 + np.arange(80) * 10**8
     position_m = np.stack([np.linspace(-2.0, 2.0, 80), np.zeros(80), np.full(80, 10.0)], axis=-1)
@@ -98,9 +98,7 @@ def test_what_judges_changes_no_bound_and_is_told_apart(
     assert figures["judged"]["passed"][0] > 0.9
     renderer = Renderer(run / "checkpoint", "cpu", threads=1)
     images = renderer.render(Dataset(dataset).T_map_cam[split.choose[5]])
-    assert np.nanmedian(images.depth - images.depth_lower) < 0.5, (
-        "as deep as the noise of the frames that choose"
-    )
+    assert np.nanmedian(images.depth - images.depth_lower) < 0.5, "as deep as the noise of the frames that choose"
     page = read_page(run / "report" / "calibration.html")
     assert "Judged, on frames that nothing was chosen on" in page.text
     assert f"judged on {len(split.judge)} other held-out frames" in page.text
@@ -129,9 +127,7 @@ def test_depth_beyond_what_was_trained_calibrates_nothing(tmp_path: Path):
         learn.calibrate_main([str(run), str(dataset), "--device", "cpu"])
 
 
-def test_a_model_that_is_wrong_everywhere_has_no_pose_in_its_guard(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_model_that_is_wrong_everywhere_has_no_pose_in_its_guard(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Each frame is off by metres of its own: no bound is deep enough to be vouched for by another stretch."""
     model = small_relief.write_small_relief(tmp_path / "run" / "checkpoint")
     off_m = np.where(np.arange(FRAMES) // 3 % 2, 0.0, -7.0)
@@ -161,9 +157,7 @@ def test_it_writes_figures_tables_and_a_page(flight: tuple[Path, Path], capsys: 
     assert figures["coverage"][0] == pytest.approx(0.9, abs=0.03)
     renderer = Renderer(run / "checkpoint", "cpu", threads=1)
     usual_m = np.nanmedian(np.stack([Dataset(dataset).depth(index) for index in range(FRAMES)]))
-    assert renderer.calibration.distance_m == pytest.approx(usual_m, rel=0.05), (
-        "by which turns are told in metres"
-    )
+    assert renderer.calibration.distance_m == pytest.approx(usual_m, rel=0.05), "by which turns are told in metres"
     images = renderer.render(load_checkpoint(run / "checkpoint").training_T_map_cam[5])
     known = np.isfinite(images.depth)
     assert known.mean() > 0.5

@@ -48,14 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[.
     folder = tmp_path_factory.mktemp("trained")
     dataset = flight_dataset(folder / "flight", frames=80)  # held out at random: 8 choose and 8 judge
     config = TrainConfig(
-        model="slice-4",
-        size=32,
-        width=0.125,
-        device="cpu",
-        epochs=30,
-        batch_size=4,
-        split="random",
-        tensorboard=False,
+        model="slice-4", size=32, width=0.125, device="cpu", epochs=30, batch_size=4, split="random", tensorboard=False
     )
     train(dataset, folder / "run", config)
     return Trained(dataset, folder / "run")
@@ -150,9 +143,7 @@ def test_baselines_by_hand(trained: Trained, tmp_path: Path) -> None:
     assert result.scores["mean_image"]["depth_mae"] == pytest.approx(np.mean(each), rel=1e-4)
     # On an orbit the nearest view is a neighbour in time.
     order = np.flatnonzero(is_train)
-    for index, error in zip(
-        np.flatnonzero(test), result.per_frame["nearest_frame"]["rgb_mae_px"], strict=True
-    ):
+    for index, error in zip(np.flatnonzero(test), result.per_frame["nearest_frame"]["rgb_mae_px"], strict=True):
         near = order[np.argsort(np.abs(order - index))[:2]]
         errors = np.abs(cache.rgb[near].astype(float) - cache.rgb[index]).mean(axis=(1, 2, 3))
         assert any(abs(error - candidate) < 0.01 for candidate in errors)
@@ -163,7 +154,8 @@ def test_the_baselines_are_the_same_whatever_model_stands_beside_them(
     trained: Trained, tmp_path: Path, other: dict[str, Any]
 ) -> None:
     values = {
-        "model": "base", "size": 32, "width": 0.125, "device": "cpu", "epochs": 1, "split": "random", "tensorboard": False,
+        "model": "base", "size": 32, "width": 0.125, "device": "cpu", "epochs": 1, "split": "random",
+        "tensorboard": False,
     }  # fmt: skip
     if "model" in other:
         del values["width"]
@@ -188,9 +180,7 @@ def test_things_are_as_far_as_the_median_depth_of_training_frames(
     depth = np.concatenate([metric.depth(i).ravel() for i in train_frames])
     assert scene_distance_m(metric, train_frames) == pytest.approx(np.nanmedian(depth), rel=0.05)
     position_m = without.T_map_cam[train_frames, :3, 3]
-    assert scene_distance_m(without, train_frames) == pytest.approx(
-        np.linalg.norm(np.ptp(position_m, axis=0))
-    )
+    assert scene_distance_m(without, train_frames) == pytest.approx(np.linalg.norm(np.ptp(position_m, axis=0)))
 
 
 def test_the_nearest_frame_is_that_of_least_shift_in_the_picture() -> None:
@@ -209,20 +199,14 @@ def test_the_nearest_frame_is_that_of_least_shift_in_the_picture() -> None:
 
 def test_nearest_frame_weighs_turning_against_moving() -> None:
     turn = [0, 0, np.sin(0.1), np.cos(0.1)]  # 0.2 rad
-    T = np.stack(
-        [se3.make([1.0, 0, 0], [0, 0, 0, 1]), se3.make([0, 0, 0], turn), se3.make([50.0, 0, 0], turn)]
-    )
+    T = np.stack([se3.make([1.0, 0, 0], [0, 0, 0, 1]), se3.make([0, 0, 0], turn), se3.make([50.0, 0, 0], turn)])
     here = se3.make([0, 0, 0], [0, 0, 0, -1])[None]  # the same rotation with the other sign
-    assert NearestFrame(T, scene_distance_m=50.0)(here).tolist() == [0], (
-        "1 m of 50 m shifts less than 0.2 rad"
-    )
+    assert NearestFrame(T, scene_distance_m=50.0)(here).tolist() == [0], "1 m of 50 m shifts less than 0.2 rad"
     assert NearestFrame(T, scene_distance_m=2.0)(here).tolist() == [1]
 
 
 @pytest.mark.parametrize(("split", "frames"), [("all", 80), ("random", 8), ("segments", 15)])
-def test_other_splits_say_what_was_trained_on(
-    trained: Trained, tmp_path: Path, split: str, frames: int
-) -> None:
+def test_other_splits_say_what_was_trained_on(trained: Trained, tmp_path: Path, split: str, frames: int) -> None:
     result = evaluate(trained.run, trained.dataset, tmp_path, split=split, device="cpu")
     assert len(result.stamps_ns) == frames
     stamps = load_checkpoint(trained.run).training_stamps_ns
@@ -293,8 +277,7 @@ def shift_stamps(line: str) -> str:
         return line
     words = line.split()
     return " ".join(
-        f"{int(word.split('.')[0]) + 86400}.{word.split('.')[1]}" if is_stamp(word) else word
-        for word in words
+        f"{int(word.split('.')[0]) + 86400}.{word.split('.')[1]}" if is_stamp(word) else word for word in words
     )
 
 
@@ -370,17 +353,7 @@ def test_bad_input_is_named(trained: Trained, tmp_path: Path) -> None:
 def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = tmp_path / "flight"
     shutil.copytree(trained.dataset, dataset)
-    run = [
-        "--out",
-        str(tmp_path / "run"),
-        "--size",
-        "32",
-        "--width",
-        "0.125",
-        "--device",
-        "cpu",
-        "--no-tensorboard",
-    ]
+    run = ["--out", str(tmp_path / "run"), "--size", "32", "--width", "0.125", "--device", "cpu", "--no-tensorboard"]
     status = train_command.train_main([str(dataset), *run, "--epochs", "3"])
     told = capsys.readouterr().out
     assert status in (0, 1), "1: so short a training may well have collapsed"

@@ -50,14 +50,9 @@ def test_the_official_split_is_trained_and_measured_on(name: str, flight: Path, 
     train(data.path, tmp_path / "run", tiny(split="dataset"))
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.provenance["split"]["name"] == "dataset"
-    np.testing.assert_allclose(
-        checkpoint.training_T_map_cam, before.T_map_cam[np.array(LABELS) == "train"], atol=1e-5
-    )
+    np.testing.assert_allclose(checkpoint.training_T_map_cam, before.T_map_cam[np.array(LABELS) == "train"], atol=1e-5)
     report = tmp_path / "report"
-    assert (
-        main(["evaluate", str(tmp_path / "run"), str(data.path), "--split", "dataset", "--out", str(report)])
-        == 0
-    )
+    assert main(["evaluate", str(tmp_path / "run"), str(data.path), "--split", "dataset", "--out", str(report)]) == 0
     values = read_yaml(report / "metrics.yaml")
     assert (values["split"], values["frames"], values["frames_trained_on"]) == ("dataset", 5, 0)
     rows = list(csv.DictReader((report / "frames.csv").open()))
@@ -107,10 +102,7 @@ def test_another_recording_needs_to_be_told_where_the_training_frames_are(
     out = str(tmp_path / "report")
     assert main(["evaluate", str(tmp_path / "run"), str(other), "--out", out]) == 0
     assert "so there is no baseline (--training-dataset)" in capsys.readouterr().out
-    assert (
-        main(["evaluate", str(tmp_path / "run"), str(other), "--out", out, "--training-dataset", str(flight)])
-        == 0
-    )
+    assert main(["evaluate", str(tmp_path / "run"), str(other), "--out", out, "--training-dataset", str(flight)]) == 0
     text = capsys.readouterr().out
     assert "| mean pose | colour |" in text
     assert "9 frames of other" in text

@@ -64,9 +64,7 @@ def test_errors_are_metres_and_degrees_and_rejections_are_counted(
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 180), st.booleans()), min_size=1, max_size=30))
-def test_refusing_a_frame_never_helps_the_figures_of_all_frames(
-    rows: list[tuple[float, float, bool]],
-) -> None:
+def test_refusing_a_frame_never_helps_the_figures_of_all_frames(rows: list[tuple[float, float, bool]]) -> None:
     metres, degrees, accepted = (np.array(column) for column in zip(*rows, strict=True))
     everything, some = scores(metres, degrees, np.ones(len(rows), bool)), scores(metres, degrees, accepted)
     for name, value in some.items():

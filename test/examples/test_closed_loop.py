@@ -1,4 +1,6 @@
-"""A few flights of bench/closed_loop.py on true depth in a small city; its own figures take predicted depth and minutes."""
+"""A few flights of bench/closed_loop.py on true depth in a small city; its own figures take predicted depth and
+minutes.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,10 @@ def place(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("closed_loop") / "survey"
     city = CityConfig(extent_m=260.0, seed=2)
     write_sim_dataset(
-        folder,
-        SimDatasetConfig(
-            frames=80, size=64, fov_deg=90.0, supersample=1, processes=1, city=city, flight=SURVEY
-        ),
+        folder, SimDatasetConfig(frames=80, size=64, fov_deg=90.0, supersample=1, processes=1, city=city, flight=SURVEY)
     )
     run = folder.with_name("run")
-    config = TrainConfig(
-        model="warp-2", size=32, split="random", test_fraction=0.25, device="cpu", tensorboard=False
-    )
+    config = TrainConfig(model="warp-2", size=32, split="random", test_fraction=0.25, device="cpu", tensorboard=False)
     train(folder, run, config)
     return bench.Place(bench.Setup(run, folder, 0.1, 0.0, 0.0, 0, 10.0, 0.0))
 

@@ -71,9 +71,7 @@ def test_it_flies_ahead_stops_for_a_wall_and_for_silence(repository: Path, ros_d
     drone = Drone(context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(drone)
-    process = subprocess.Popen(
-        [sys.executable, str(repository / "examples/fly_to_goal.py")], env=dict(os.environ)
-    )
+    process = subprocess.Popen([sys.executable, str(repository / "examples/fly_to_goal.py")], env=dict(os.environ))
     try:
         assert _until(executor, drone, lambda twist: twist == Twist()), "no stop without a goal"
         drone.goal("odom")

@@ -20,9 +20,7 @@ POCKET = [(20.0, -15.0, 23.0, 15.0), (5.0, 12.0, 23.0, 15.0), (5.0, -15.0, 23.0,
 @pytest.fixture(scope="module")
 def example(repository: Path) -> Any:
     """examples/reactive_planner.py, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location(
-        "reactive_planner", repository / "examples/reactive_planner.py"
-    )
+    spec = importlib.util.spec_from_file_location("reactive_planner", repository / "examples/reactive_planner.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -88,9 +86,7 @@ def test_it_gets_to_the_goal_and_touches_nothing(example: Any, boxes: list[Any])
 def test_it_gets_through_scattered_boxes(example: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     low = rng.uniform((8, -30), (50, 30), (14, 2))
-    world = Boxes(
-        [(x, y, x + w, y + h) for (x, y), (w, h) in zip(low, rng.uniform(2, 7, (14, 2)), strict=True)]
-    )
+    world = Boxes([(x, y, x + w, y + h) for (x, y), (w, h) in zip(low, rng.uniform(2, 7, (14, 2)), strict=True)])
     goal = (62.0, float(rng.uniform(-10, 10)))
     track, _ = fly(example, world, goal, 150.0)
     assert np.linalg.norm(track[-1] - goal) < 3.0
@@ -126,12 +122,7 @@ def test_it_can_stop_before_what_becomes_unknown(example: Any) -> None:
 
 def test_no_goal_behind_walls_all_around(example: Any) -> None:
     """It waits or searches, for ever, and flies into nothing."""
-    ring = [
-        (40.0, -6.0, 42.0, 6.0),
-        (48.0, -6.0, 50.0, 6.0),
-        (40.0, 4.0, 50.0, 6.0),
-        (40.0, -6.0, 50.0, -4.0),
-    ]
+    ring = [(40.0, -6.0, 42.0, 6.0), (48.0, -6.0, 50.0, 6.0), (40.0, 4.0, 50.0, 6.0), (40.0, -6.0, 50.0, -4.0)]
     world = Boxes(ring)
     track, _ = fly(example, world, (45.0, 0.0), 80.0)
     assert min(world.distance_m(place) for place in track) > 0.5

@@ -49,9 +49,7 @@ def test_the_table_tells_quality_by_group_and_cost(compared: Comparison, out: Pa
     for part in ("### Random", "### Held-out lines", "### Cost", "over 2 seeds"):
         assert part in text
     assert "gsplat is missing: model gsplat needs a CUDA GPU" in text
-    warp, base = (
-        next(line for line in text.splitlines() if line.startswith(f"| {n} |")) for n in ("warp-3", "base")
-    )
+    warp, base = (next(line for line in text.splitlines() if line.startswith(f"| {n} |")) for n in ("warp-3", "base"))
     assert float(warp.split("|")[3].split("±")[0]) < float(base.split("|")[3].split("±")[0])
     assert "*nearest frame*" in text
     rows = list(csv.DictReader((out / "compare.csv").open()))
@@ -95,9 +93,7 @@ def test_what_the_process_complains_of_is_told(out: Path) -> None:
         render_cost(out / "nothing", (32,), "cpu", 1)
 
 
-def test_a_stopped_comparison_keeps_what_it_has(
-    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_comparison_keeps_what_it_has(flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped_at_base(dataset: Path, path: Path, settings: Any, resume: bool = False) -> Any:
         if settings.model == "base":
             raise KeyboardInterrupt
@@ -115,9 +111,7 @@ def test_a_model_may_have_a_size_of_its_own(tmp_path: Path) -> None:
     assert (small.model, small.size, large.model, large.size) == ("relief", 32, "relief", 512)
     planned = jobs(large, tmp_path, config(minutes=3.0), "cpu")
     assert [job.config.seed for job in planned] == [0, 1]
-    assert {(job.config.size, job.config.max_minutes, job.config.clock) for job in planned} == {
-        (512, 3.0, "cpu")
-    }
+    assert {(job.config.size, job.config.max_minutes, job.config.clock) for job in planned} == {(512, 3.0, "cpu")}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Ways of finding a camera side by side: measured once, read again, told with spread, gone on with where it was stopped."""
+"""Ways of finding a camera side by side: measured once, read again, told with spread, gone on with where it was
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +61,7 @@ def outcome(flight: Path, out: Path) -> Outcome:
     return run_localization(out, config(), [flight])
 
 
-def test_the_tables_tell_every_method_with_its_spread_and_the_papers_figures(
-    outcome: Outcome, out: Path
-) -> None:
+def test_the_tables_tell_every_method_with_its_spread_and_the_papers_figures(outcome: Outcome, out: Path) -> None:
     text = markdown(outcome)
     assert text == (out / "tables.md").read_text()
     table = text[: text.index("Where the networks look")]
@@ -79,10 +79,7 @@ def test_the_tables_tell_every_method_with_its_spread_and_the_papers_figures(
     for picture in ("redkitchen-curves.png", "redkitchen-saliency-32.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     page = read_page(out / "index.html")
-    assert [picture.name for picture in page.pictures] == [
-        "redkitchen-curves.png",
-        "redkitchen-saliency-32.png",
-    ]
+    assert [picture.name for picture in page.pictures] == ["redkitchen-curves.png", "redkitchen-saliency-32.png"]
     assert page.tables[0][0][:5] == ["method", "px", "position (m)", "orientation (°)", "paper: redkitchen"]
     assert len(page.tables) == 2, "the methods, and where the networks look"
     assert "is nearest, median position error" in page.verdict[1]
@@ -138,9 +135,7 @@ def test_measuring_leaves_the_next_training_as_many_threads(
     assert threads == [3, 3]
 
 
-def test_a_stopped_experiment_keeps_what_it_has(
-    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_experiment_keeps_what_it_has(flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(dataset: Path, path: Path, settings: Any, resume: bool = False) -> Any:
         if settings.model == "posenet":
             raise KeyboardInterrupt
@@ -164,15 +159,8 @@ def test_the_order_of_the_ablation_is_counted_by_seed(tmp_path: Path) -> None:
         colour = {"median_position_m": metres}
         return Row(method, tmp_path, 32, seed, {"colour": colour, "grey": {"median_position_m": 2 * metres}})
 
-    errors = {
-        "posegan": (1.0, 2.0),
-        "posegan-c": (2.0, 1.0),
-        "posegan-b": (3.0, 3.0),
-        "posegan-a": (4.0, 4.0),
-    }
-    place = Place(
-        tmp_path, "", None, [row(name, seed, each[seed]) for name, each in errors.items() for seed in (0, 1)]
-    )
+    errors = {"posegan": (1.0, 2.0), "posegan-c": (2.0, 1.0), "posegan-b": (3.0, 3.0), "posegan-a": (4.0, 4.0)}
+    place = Place(tmp_path, "", None, [row(name, seed, each[seed]) for name, each in errors.items() for seed in (0, 1)])
     place.rows += [row("posenet", 0, 1.0)]
     told = list(findings(place))
     assert "11 of 12 hold" in told[0]

@@ -25,20 +25,11 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 
 def job(flight: Path, **settings: object) -> Job:
-    values = {
-        "size": 32,
-        "width": 0.125,
-        "device": "cpu",
-        "epochs": 2,
-        "split": "lines+random",
-        "batch_size": 8,
-    }
+    values = {"size": 32, "width": 0.125, "device": "cpu", "epochs": 2, "split": "lines+random", "batch_size": 8}
     return Job("row", flight, TrainConfig(tensorboard=False, **{**values, **settings}))  # type: ignore[arg-type]
 
 
-def test_a_row_is_measured_by_groups_once(
-    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_is_measured_by_groups_once(flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = measure(job(flight), tmp_path)
     assert set(first.groups) == {"random", "held-out lines"}
     again = measure_checkpoint(first.run, flight, device="cpu")  # of the frames that judge, group by group
@@ -71,9 +62,7 @@ def test_a_row_is_measured_by_groups_once(
         measure(job(flight, epochs=3), tmp_path)
 
 
-def test_an_interrupted_row_goes_on_where_it_was(
-    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_row_goes_on_where_it_was(flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     step = trainer._Run._step
 

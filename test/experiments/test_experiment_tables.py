@@ -63,9 +63,7 @@ def test_each_row_is_a_training_of_its_own_name() -> None:
     assert rows["base-quaternion-rgbd-adversarial-consistency"]["adversarial_weight"] == 0.003
     paper = train_config(tables(TablesConfig())[0].rows[0], TablesConfig(scale="paper").resolved())
     assert (paper.size, paper.epochs, paper.recipe, paper.max_minutes) == (512, 100, "paper", None)
-    small = train_config(
-        tables(TablesConfig())[0].rows[0], TablesConfig(minutes=2.0, device="cpu").resolved()
-    )
+    small = train_config(tables(TablesConfig())[0].rows[0], TablesConfig(minutes=2.0, device="cpu").resolved())
     assert (small.size, small.max_minutes, small.clock, small.rotation) == (128, 2.0, "cpu", "euler")
 
 
@@ -75,9 +73,7 @@ def test_markdown_puts_the_paper_beside_ours(tmp_path: Path) -> None:
     del rows[0][1].groups["random"]["model"]["rgb_mae_px"]
     rows[1] = (rows[1][0], Measured(tmp_path, error="the loss is not finite"))
     rows[2][1].collapsed = True
-    text = markdown(
-        Outcome(TablesConfig().resolved(), "a machine", [Filled(table, tmp_path, "a city", rows)])
-    )
+    text = markdown(Outcome(TablesConfig().resolved(), "a machine", [Filled(table, tmp_path, "a city", rows)]))
     assert "| 6DoF | Depth | n/a | 8.2 | n/a | 5.00 | 30.00 | 5.00 | 12.3 |" in text
     assert "| 6DoF | RGB | 20.96 | n/a | n/a | n/a | n/a | n/a |  |" in text
     assert "| *mean image* |  | n/a | n/a | 40.00 | 15.00 | 40.00 | 15.00 |  |" in text
@@ -121,9 +117,7 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     assert "33.00" in page.tables[0][4]
 
 
-def test_a_twin_with_relative_depth_keeps_all_but_the_unit(
-    tmp_path: Path, flight_dataset: Callable[..., Path]
-) -> None:
+def test_a_twin_with_relative_depth_keeps_all_but_the_unit(tmp_path: Path, flight_dataset: Callable[..., Path]) -> None:
     source = flight_dataset(tmp_path / "metric", frames=6)
     for seed, name in ((1, "a"), (1, "b"), (2, "c")):
         write_relative_twin(source, tmp_path / name, seed)

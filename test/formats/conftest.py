@@ -30,7 +30,9 @@ def flight_poses(n: int) -> np.ndarray:
 
 @pytest.fixture
 def make_flight(tmp_path: Path) -> Callable[..., Path]:
-    """make_flight(name="flight", camera=..., poses=..., jpeg=False, depth="mm" | "float" | "relative" | None, split=...)."""
+    """make_flight(name="flight", camera=..., poses=..., jpeg=False, depth="mm" | "float" | "relative" | None,
+    split=...).
+    """
 
     def make(
         name: str = "flight",

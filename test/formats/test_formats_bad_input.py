@@ -1,4 +1,6 @@
-"""Damaged foreign datasets: one line that names the file and the line, or frames counted by reason; never a traceback."""
+"""Damaged foreign datasets: one line that names the file and the line, or frames counted by reason; never a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -65,32 +67,16 @@ TRUTH = "mav0/state_groundtruth_estimate0/data.csv"
         ("tum", edit("groundtruth.txt", " 20.0 ", " north "), r"groundtruth\.txt, line 4: .*'north'"),
         ("tum", edit("rgb.txt", "rgb/", "../rgb/"), r"rgb\.txt, line 4: \.\./rgb.* lies outside .*--outside"),
         ("tum", edit("rgb.txt", "rgb/", "/etc/rgb/"), r"line 4: /etc/rgb/.* lies outside"),
-        (
-            "tum",
-            edit("rgb.txt", "1305031102.1", "9" * 30 + ".1"),
-            r"line 4: the stamp 9+\.\d+ s is too large",
-        ),
+        ("tum", edit("rgb.txt", "1305031102.1", "9" * 30 + ".1"), r"line 4: the stamp 9+\.\d+ s is too large"),
         ("tum", lambda root: (root / "groundtruth.txt").write_bytes(b"\xff\xfe\0"), "cannot be read"),
         ("kitti", edit("poses/04.txt", "1.0", "x"), r"04\.txt, line 1: could not convert .*'x"),
         ("kitti", edit("sequences/04/times.txt", "1.0", "-1.0"), r"times\.txt, line 2: the time -1"),
-        (
-            "kitti",
-            edit("sequences/04/times.txt", "e-01", "e+305"),
-            r"times\.txt, line 2: the time 1\.037359e\+305",
-        ),
-        (
-            "kitti",
-            cut("sequences/04/times.txt", 26),
-            r"times\.txt has 2 lines, but there is a pose for frame 2",
-        ),
+        ("kitti", edit("sequences/04/times.txt", "e-01", "e+305"), r"times\.txt, line 2: the time 1\.037359e\+305"),
+        ("kitti", cut("sequences/04/times.txt", 26), r"times\.txt has 2 lines, but there is a pose for frame 2"),
         ("kitti", cut("sequences/04/calib.txt", 200), r"calib\.txt, line 3: \d+ fields; expected 12"),
         ("kitti", edit("sequences/04/calib.txt", "P2:", "Q2:"), r"calib\.txt has no matrix P2"),
         ("euroc", cut(TRUTH, 60), r"data\.csv, line 42: \d fields; expected 8"),
-        (
-            "euroc",
-            edit("mav0/cam0/data.csv", "1403", "14o3"),
-            r"cam0/data\.csv, line 2: '14o3.* no stamp in nano",
-        ),
+        ("euroc", edit("mav0/cam0/data.csv", "1403", "14o3"), r"cam0/data\.csv, line 2: '14o3.* no stamp in nano"),
         ("euroc", edit("mav0/cam0/sensor.yaml", "pinhole", "omni"), r"sensor\.yaml: camera_model 'omni'"),
         (
             "euroc",
@@ -99,35 +85,19 @@ TRUTH = "mav0/state_groundtruth_estimate0/data.csv"
         ),
         ("euroc", edit("mav0/cam0/sensor.yaml", "T_BS", "T_SB"), r"sensor\.yaml: T_BS is no pose"),
         ("euroc", edit("mav0/cam0/sensor.yaml", "[20.0", "[20.0, 1.0"), r"sensor\.yaml: too many values"),
-        (
-            "euroc",
-            lambda root: (root / TRUTH).unlink(),
-            r"state_groundtruth_estimate0/data\.csv does not exist",
-        ),
+        ("euroc", lambda root: (root / TRUTH).unlink(), r"state_groundtruth_estimate0/data\.csv does not exist"),
         ("7scenes", edit("seq-01/frame-000001.pose.txt", "\t", "x"), r"000001\.pose\.txt, line 1: "),
         (
             "7scenes",
             edit("seq-01/frame-000001.pose.txt", "\t \n", "\n#"),
             r"000001\.pose\.txt has 3 lines of numbers; exp",
         ),
-        (
-            "7scenes",
-            edit("camera-intrinsics.txt", "20.0", "0"),
-            r"camera-intrinsics\.txt is no matrix of intr",
-        ),
-        (
-            "7scenes",
-            edit("TestSplit.txt", "sequence2", "all"),
-            r"TestSplit\.txt, line 1: 'all' names no sequence",
-        ),
+        ("7scenes", edit("camera-intrinsics.txt", "20.0", "0"), r"camera-intrinsics\.txt is no matrix of intr"),
+        ("7scenes", edit("TestSplit.txt", "sequence2", "all"), r"TestSplit\.txt, line 1: 'all' names no sequence"),
         ("cambridge", cut("dataset_test.txt", 12), r"dataset_test\.txt, line 5: 6 fields; expected 8"),
         ("cambridge", edit("dataset_test.txt", " 20 ", " 20m "), r"dataset_test\.txt, line 4: .*'20m'"),
         ("colmap", edit(COLMAP_CAMERAS, "OPENCV", "FOV"), r"cameras\.txt, line 4: camera model FOV; known: "),
-        (
-            "colmap",
-            edit(COLMAP_CAMERAS, " 0.002", ""),
-            r"cameras\.txt, line 4: OPENCV has 8 parameters, not 7",
-        ),
+        ("colmap", edit(COLMAP_CAMERAS, " 0.002", ""), r"cameras\.txt, line 4: OPENCV has 8 parameters, not 7"),
         ("colmap", edit(COLMAP_CAMERAS, " 20 ", " nan "), r"cameras\.txt, line 4: focal lengths must be pos"),
         ("colmap", edit(COLMAP_CAMERAS, "1 OPENCV", "2 OPENCV"), r"cameras\.txt has no camera 1"),
         ("colmap", edit(COLMAP_IMAGES, "frame00003", "../../frame00003"), "lies outside"),
@@ -139,22 +109,14 @@ TRUTH = "mav0/state_groundtruth_estimate0/data.csv"
             edit("transforms.json", '": "images/frame_00002', '": "/root/2'),
             r"frames\[1\]: /root/2.* outside",
         ),
-        (
-            "nerfstudio",
-            edit("transforms.json", "OPENCV", "EQUIRECTANGULAR"),
-            "camera_model 'EQUIRECTANGULAR'",
-        ),
+        ("nerfstudio", edit("transforms.json", "OPENCV", "EQUIRECTANGULAR"), "camera_model 'EQUIRECTANGULAR'"),
         ("nerfstudio", edit("transforms.json", '"k1"', '"k4"'), "k4 is not zero"),
         ("nerfstudio", edit("transforms.json", "20.0", '"wide"'), r"frames\[0\]: could not convert"),
         ("nerfstudio", edit("transforms.json", '"w": 16', '"w": 1e999'), r"frames\[0\]: cannot convert"),
     ],
 )
 def test_damaged_lists_are_one_line_with_file_and_line(
-    load: Callable[..., ImportReport],
-    tmp_path: Path,
-    name: str,
-    spoil: Callable[[Path], object],
-    message: str,
+    load: Callable[..., ImportReport], tmp_path: Path, name: str, spoil: Callable[[Path], object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as error:
         load(name, spoil)
@@ -208,11 +170,7 @@ def _second_camera(root: Path) -> None:
         ("kitti", edit("poses/04.txt", "1.000000e+00", "nan"), {"pose_invalid": 1}),
         ("kitti", edit("poses/04.txt", "1.000000e+00", "2.0"), {"pose_invalid": 1}),
         ("kitti", lambda root: (root / "sequences/04/image_2/000002.png").unlink(), {"image_missing": 1}),
-        (
-            "kitti",
-            lambda root: foreign.write_image(root / "sequences/04/image_2/000004.png", 9),
-            {"no_pose": 1},
-        ),
+        ("kitti", lambda root: foreign.write_image(root / "sequences/04/image_2/000004.png", 9), {"no_pose": 1}),
         ("euroc", edit("mav0/cam0/data.csv", "813555584,", "763555584,"), {"duplicate_stamp": 1}),
         ("7scenes", _truncate_image, {"image_unreadable": 1}),
         ("7scenes", _no_depth_of_one, {"no_depth": 1}),
@@ -249,9 +207,7 @@ def test_frames_that_cannot_be_used_are_counted(
 
 
 def test_nothing_usable_says_why(load: Callable[..., ImportReport]) -> None:
-    with pytest.raises(
-        UserError, match=r"no frame of .*source can be used: 4 before_first_pose \(first: .*line"
-    ):
+    with pytest.raises(UserError, match=r"no frame of .*source can be used: 4 before_first_pose \(first: .*line"):
         load("euroc", lambda root: (root / TRUTH).write_text("2403636579764555584,1,2,3,1,0,0,0\n"))
 
 
@@ -272,22 +228,17 @@ def png_head(width: int, height: int) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
 
 
 def npy_head(height: int, width: int) -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": "<f4", "fortran_order": False, "shape": (height, width)}
-    )
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (height, width)})
     return file.getvalue() + bytes(64)
 
 
-@pytest.mark.parametrize(
-    ("name", "data"), [("a.png", png_head(100_000, 100_000)), ("a.npy", npy_head(10**9, 10**6))]
-)
+@pytest.mark.parametrize(("name", "data"), [("a.png", png_head(100_000, 100_000)), ("a.npy", npy_head(10**9, 10**6))])
 def test_depth_files_that_claim_absurd_sizes_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadFrame) as refused:
@@ -336,20 +287,7 @@ def test_any_damage_of_lists_is_told_or_survived(name: str, tmp_path: Path) -> N
     assert outcomes <= {"survived", "told"}
 
 
-_TOKENS = (
-    b"nan",
-    b"1e999",
-    b"-",
-    b"\0",
-    b"\xff",
-    b"\n",
-    b" ",
-    b"9" * 400,
-    b"..",
-    b'"',
-    b"[",
-    b"\xed\xa0\x80",
-)
+_TOKENS = (b"nan", b"1e999", b"-", b"\0", b"\xff", b"\n", b" ", b"9" * 400, b"..", b'"', b"[", b"\xed\xa0\x80")
 
 
 def _mutated(data: bytes, rng: np.random.Generator) -> bytes:

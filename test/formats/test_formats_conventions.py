@@ -56,13 +56,7 @@ def through_nerfstudio(root: Path, points: np.ndarray) -> np.ndarray:
     c2w = np.array(content["frames"][FRAME]["transform_matrix"])
     at = (points - c2w[:3, 3]) @ c2w[:3, :3]
     x, y = at[:, 0] / -at[:, 2], at[:, 1] / -at[:, 2]
-    return np.stack(
-        [
-            x * content["fl_x"] + content["cx"] - 0.5,
-            -y * content["fl_y"] + content["cy"] - 0.5,
-        ],
-        axis=-1,
-    )
+    return np.stack([x * content["fl_x"] + content["cx"] - 0.5, -y * content["fl_y"] + content["cy"] - 0.5], axis=-1)
 
 
 def pinhole(root: Path, at: np.ndarray) -> np.ndarray:
@@ -115,9 +109,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_points_are_seen_at_the_same_pixels(
-    name: str, make_flight: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_points_are_seen_at_the_same_pixels(name: str, make_flight: Callable[..., Path], tmp_path: Path) -> None:
     flight = Dataset(make_flight(depth=None))
     export_dataset(flight.path, tmp_path / "there", ExportConfig(format=name))
     points_map = se3.transform_points(flight.T_map_cam[FRAME], POINTS_CAM)
@@ -144,18 +136,14 @@ def test_evo_reads_our_trajectories(make_flight: Callable[..., Path], tmp_path: 
     for name in ("tum", "kitti", "euroc"):
         export_dataset(flight.path, tmp_path / name, ExportConfig(format=name))
     tum = file_interface.read_tum_trajectory_file(tmp_path / "tum/groundtruth.txt")
-    euroc = file_interface.read_euroc_csv_trajectory(
-        tmp_path / "euroc/mav0/state_groundtruth_estimate0/data.csv"
-    )
+    euroc = file_interface.read_euroc_csv_trajectory(tmp_path / "euroc/mav0/state_groundtruth_estimate0/data.csv")
     for track in (tum, euroc):
         assert track.check()[0]
         np.testing.assert_allclose(track.timestamps, flight.stamps_ns / 1e9, rtol=0, atol=1e-6)
         np.testing.assert_allclose(track.poses_se3, flight.T_map_cam, atol=1e-8)
     kitti = file_interface.read_kitti_poses_file(tmp_path / "kitti/poses/00.txt")
     assert kitti.check()[0]
-    np.testing.assert_allclose(
-        kitti.poses_se3, np.linalg.inv(flight.T_map_cam[0]) @ flight.T_map_cam, atol=1e-8
-    )
+    np.testing.assert_allclose(kitti.poses_se3, np.linalg.inv(flight.T_map_cam[0]) @ flight.T_map_cam, atol=1e-8)
 
 
 def test_points_made_of_depth_lie_on_the_surface(make_flight: Callable[..., Path], tmp_path: Path) -> None:
@@ -166,14 +154,10 @@ def test_points_made_of_depth_lie_on_the_surface(make_flight: Callable[..., Path
     rows = [line.split() for line in data_lines(root / "sparse/0/points3D.txt")]
     assert len(rows) == 400
     mine = [row for row in rows if int(row[8]) == FRAME + 1]
-    keypoints = np.array(
-        data_lines(root / "sparse/0/images.txt")[2 * FRAME + 1].split(), dtype=float
-    ).reshape(-1, 3)
+    keypoints = np.array(data_lines(root / "sparse/0/images.txt")[2 * FRAME + 1].split(), dtype=float).reshape(-1, 3)
     assert [int(row[0]) for row in mine] == keypoints[:, 2].astype(int).tolist()
     assert [int(row[9]) for row in mine] == list(range(len(mine)))
     seen = through_colmap(root, np.array([row[1:4] for row in mine], dtype=float))
     np.testing.assert_allclose(seen + 0.5, keypoints[:, :2], atol=1e-3)
     columns, rows_ = np.rint(seen).astype(int).T
-    np.testing.assert_array_equal(
-        np.array([row[4:7] for row in mine], dtype=int), flight.rgb(FRAME)[rows_, columns]
-    )
+    np.testing.assert_array_equal(np.array([row[4:7] for row in mine], dtype=int), flight.rgb(FRAME)[rows_, columns])

@@ -26,9 +26,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_second_export_needs_to_be_asked_for(
-    name: str, make_flight: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_second_export_needs_to_be_asked_for(name: str, make_flight: Callable[..., Path], tmp_path: Path) -> None:
     flight, out = make_flight(), tmp_path / "out"
     export_dataset(flight, out, ExportConfig(format=name))
     before = files(out)
@@ -73,9 +71,7 @@ def test_what_a_killed_export_left_is_cleared_and_a_running_one_is_not(
     assert "rgb/old.png" not in files(tmp_path / "out")
 
 
-def test_an_export_that_fails_half_way_leaves_nothing(
-    make_flight: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_an_export_that_fails_half_way_leaves_nothing(make_flight: Callable[..., Path], tmp_path: Path) -> None:
     flight, out = make_flight(jpeg=True), tmp_path / "out"
     export_dataset(flight, out, ExportConfig(format="tum"))
     before = files(out)
@@ -93,9 +89,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(disk)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     yield disk
@@ -154,16 +148,12 @@ def test_a_lens_the_format_cannot_describe_is_refused_or_undistorted(
     uv = LENS.project(back.camera.unproject(pixel))
     if back.has_depth:
         u, v = np.rint(uv).astype(int).T
-        np.testing.assert_allclose(
-            back.depth(2)[pixel[:, 1], pixel[:, 0]], flight.depth(2)[v, u], rtol=0, atol=1e-6
-        )
+        np.testing.assert_allclose(back.depth(2)[pixel[:, 1], pixel[:, 0]], flight.depth(2)[v, u], rtol=0, atol=1e-6)
     for (column, row), (u_, v_) in zip(pixel, uv, strict=True):
         window = flight.rgb(2)[int(v_) : int(v_) + 2, int(u_) : int(u_) + 2].astype(float)
         across = window[:, 0] * (1 - u_ % 1) + window[:, 1] * (u_ % 1)
         mixed = across[0] * (1 - v_ % 1) + across[1] * (v_ % 1)
-        np.testing.assert_allclose(
-            back.rgb(2)[row, column], mixed, atol=6
-        )  # OpenCV mixes in steps of 1/32 pixel
+        np.testing.assert_allclose(back.rgb(2)[row, column], mixed, atol=6)  # OpenCV mixes in steps of 1/32 pixel
 
 
 @pytest.mark.parametrize("name", ["nerfstudio", "kitti", "euroc", "colmap"])
@@ -176,9 +166,7 @@ def test_formats_of_intrinsics_refuse_a_camera_without(
     assert not list(tmp_path.glob("out*"))
 
 
-def test_the_split_of_our_training_is_lent_to_others(
-    make_flight: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_the_split_of_our_training_is_lent_to_others(make_flight: Callable[..., Path], tmp_path: Path) -> None:
     flight = make_flight(n=40)
     report = export_dataset(flight, tmp_path / "out", ExportConfig(format="cambridge", split="training"))
     test = (tmp_path / "out/dataset_test.txt").read_text().splitlines()[3:]
@@ -189,9 +177,7 @@ def test_the_split_of_our_training_is_lent_to_others(
     assert any("dataset_test.txt is empty" in note for note in plain.notes)
 
 
-def test_recordings_and_labels_are_sequences_in_seven_scenes(
-    make_flight: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_recordings_and_labels_are_sequences_in_seven_scenes(make_flight: Callable[..., Path], tmp_path: Path) -> None:
     labels = ["train", "train", "unused", "test", "test", "unused", "train", "train"]
     export_dataset(make_flight(split=labels), tmp_path / "out", ExportConfig(format="7scenes"))
     names = sorted(p.name for p in (tmp_path / "out").glob("seq-*"))

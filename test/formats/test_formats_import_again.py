@@ -71,8 +71,7 @@ def test_a_source_is_added_later_and_splits_stay(tmp_path: Path) -> None:
         tmp_path / "b/dataset_test.txt", (tmp_path / "b/dataset_test.txt").read_text().replace(" 20 ", " 21 ")
     )
     foreign.write(
-        tmp_path / "b/dataset_train.txt",
-        (tmp_path / "b/dataset_train.txt").read_text().replace(" 20 ", " 21 "),
+        tmp_path / "b/dataset_train.txt", (tmp_path / "b/dataset_train.txt").read_text().replace(" 20 ", " 21 ")
     )
     with pytest.raises(UserError, match=r"4 duplicate_stamp .*--start-s"):
         import_datasets([tmp_path / "b"], out, config)

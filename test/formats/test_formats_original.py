@@ -176,10 +176,7 @@ def test_blender_files_with_a_field_of_view(tmp_path: Path) -> None:
             "OPENCV_FISHEYE 16 12 20 21 8 6 .1 .2 .3 .4",
             Camera(16, 12, 20, 21, 7.5, 5.5, "equidistant", (0.1, 0.2, 0.3, 0.4)),
         ),
-        (
-            "RADIAL_FISHEYE 16 12 20 8 6 .1 .2",
-            Camera(16, 12, 20, 20, 7.5, 5.5, "equidistant", (0.1, 0.2, 0, 0)),
-        ),
+        ("RADIAL_FISHEYE 16 12 20 8 6 .1 .2", Camera(16, 12, 20, 20, 7.5, 5.5, "equidistant", (0.1, 0.2, 0, 0))),
     ],
 )
 def test_camera_models_of_colmap(tmp_path: Path, line: str, camera: Camera) -> None:

@@ -25,11 +25,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 LABELS = ["train", "train", "unused", "test", "test", "unused", "train", "train"]
 LEAVES_OUT_UNUSED = ("cambridge", "colmap")
 STAMPS_LOST = ("kitti", "7scenes")  # KITTI keeps times since the first frame, 7-Scenes their order
-FASTER = settings(
-    max_examples=5,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+FASTER = settings(max_examples=5, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def there_and_back(path: Path, name: str, folder: Path, **options: object) -> Dataset:
@@ -111,9 +107,7 @@ def test_relative_depth_is_not_passed_off_as_metres(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_depth_no_list_speaks_of_it(
-    name: str, make_flight: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_without_depth_no_list_speaks_of_it(name: str, make_flight: Callable[..., Path], tmp_path: Path) -> None:
     back = there_and_back(make_flight(), name, tmp_path, with_depth=False, points=0)
     assert not back.has_depth
 

@@ -48,9 +48,7 @@ def test_half_down_and_rolled() -> None:
 @given(angle, angle)
 @settings(max_examples=50)
 def test_roll_adds_to_yaw_straight_down(yaw: float, roll: float) -> None:
-    rolled, turned = (
-        geodesy.gimbal_to_quat_map_cam(*item) for item in ((yaw, -90, roll), (yaw + roll, -90, 0))
-    )
+    rolled, turned = (geodesy.gimbal_to_quat_map_cam(*item) for item in ((yaw, -90, roll), (yaw + roll, -90, 0)))
     assert quaternions.angle_between_rad(rolled, turned) < 1e-6
 
 

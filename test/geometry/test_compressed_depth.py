@@ -17,9 +17,7 @@ from pose2rgbd_ros.geometry import depth
 
 METHODS = ["", "; compressedDepth", "; compressedDepth png"]
 counts_image = hnp.arrays(
-    np.uint16,
-    hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
-    elements=st.just(0) | st.integers(0, 65535),
+    np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.just(0) | st.integers(0, 65535)
 )
 
 
@@ -27,9 +25,7 @@ def png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def ros_quantized(
-    metres: np.ndarray, maximum: float = 10.0, quantization: float = 100.0
-) -> tuple[np.ndarray, bytes]:
+def ros_quantized(metres: np.ndarray, maximum: float = 10.0, quantization: float = 100.0) -> tuple[np.ndarray, bytes]:
     """What the publisher does to a 32FC1 image: its inverse depth image and its header."""
     a = np.float32(quantization * (quantization + 1))
     b = np.float32(1 - a / np.float32(maximum))
@@ -76,30 +72,24 @@ def ros_rvl(counts: np.ndarray) -> bytes:
 def test_16uc1_is_lossless(counts: np.ndarray, method: str) -> None:
     data = struct.pack("<iff", 0, 0.0, 0.0) + png(counts)
     np.testing.assert_array_equal(depth.raw_counts_from_compressed(data, "16UC1" + method), counts)
-    np.testing.assert_array_equal(
-        depth.decode_compressed_depth(data, "16UC1" + method), depth.from_counts(counts)
-    )
+    np.testing.assert_array_equal(depth.decode_compressed_depth(data, "16UC1" + method), depth.from_counts(counts))
 
 
 @given(counts_image)
 def test_rvl_is_lossless(counts: np.ndarray) -> None:
     data = bytes(12) + ros_rvl(counts)
-    np.testing.assert_array_equal(
-        depth.raw_counts_from_compressed(data, "16UC1; compressedDepth rvl"), counts
-    )
+    np.testing.assert_array_equal(depth.raw_counts_from_compressed(data, "16UC1; compressedDepth rvl"), counts)
 
 
 def test_rvl_of_a_camera_image() -> None:
     rng = np.random.default_rng(0)
-    counts = (
-        1500 + np.add.outer(np.arange(120), np.arange(160)) * 3 + rng.integers(0, 5, (120, 160))
-    ).astype(np.uint16)
+    counts = (1500 + np.add.outer(np.arange(120), np.arange(160)) * 3 + rng.integers(0, 5, (120, 160))).astype(
+        np.uint16
+    )
     counts[rng.random(counts.shape) < 0.1] = 0
     counts[30:60] = 0
     data = bytes(12) + ros_rvl(counts)
-    np.testing.assert_array_equal(
-        depth.raw_counts_from_compressed(data, "16UC1; compressedDepth rvl"), counts
-    )
+    np.testing.assert_array_equal(depth.raw_counts_from_compressed(data, "16UC1; compressedDepth rvl"), counts)
 
 
 @given(hnp.arrays(np.float32, (4, 5), elements=st.floats(0.16015625, 12.0, width=32)))
@@ -113,9 +103,7 @@ def test_32fc1_decodes_what_the_ros_publisher_writes(metres: np.ndarray) -> None
     assert np.isnan(decoded[metres >= 10.0]).all()
 
 
-@given(
-    hnp.arrays(np.float32, (4, 5), elements=st.floats(0.25, 90.0, width=32)), st.sampled_from([20.0, 100.0])
-)
+@given(hnp.arrays(np.float32, (4, 5), elements=st.floats(0.25, 90.0, width=32)), st.sampled_from([20.0, 100.0]))
 def test_32fc1_round_trip_errs_by_half_a_step(metres: np.ndarray, maximum: float) -> None:
     data, format = depth.encode_compressed_depth(metres, "32FC1", depth_max_m=maximum)
     decoded = depth.decode_compressed_depth(data, format)
@@ -137,9 +125,7 @@ def test_32fc1_is_what_the_ros_publisher_writes(metres: np.ndarray, maximum: flo
 
 def test_32fc1_too_near_for_16_bits_is_unknown() -> None:
     data, format = depth.encode_compressed_depth(np.array([[0.1, np.nan, 0.0, 5.0]], np.float32), "32FC1")
-    np.testing.assert_array_equal(
-        np.isnan(depth.decode_compressed_depth(data, format)), [[True, True, True, False]]
-    )
+    np.testing.assert_array_equal(np.isnan(depth.decode_compressed_depth(data, format)), [[True, True, True, False]])
 
 
 def test_16uc1_round_trip() -> None:
@@ -152,13 +138,9 @@ def test_16uc1_round_trip() -> None:
 
 def test_files_without_the_header_are_read_too() -> None:
     counts = np.array([[0, 1500]], np.uint16)
-    np.testing.assert_array_equal(
-        depth.raw_counts_from_compressed(png(counts), "16UC1; png compressed "), counts
-    )
+    np.testing.assert_array_equal(depth.raw_counts_from_compressed(png(counts), "16UC1; png compressed "), counts)
     tiff = cv2.imencode(".tiff", np.array([[np.nan, 1.5]], np.float32))[1].tobytes()
-    np.testing.assert_array_equal(
-        depth.decode_compressed_depth(tiff, "32FC1; tiff compressed "), [[np.nan, 1.5]]
-    )
+    np.testing.assert_array_equal(depth.decode_compressed_depth(tiff, "32FC1; tiff compressed "), [[np.nan, 1.5]])
     assert depth.raw_counts_from_compressed(tiff, "32FC1; tiff compressed ") is None
 
 
@@ -175,16 +157,8 @@ GOOD = HEADER + png(np.ones((4, 4), np.uint16))
         (GOOD[:40], "16UC1; compressedDepth png", "readable PNG"),
         (GOOD, "bgr8; jpeg compressed bgr8", "'bgr8'; accepted: 32FC1"),
         (GOOD, "16UC1; compressedDepth zstd", "or rvl"),
-        (
-            HEADER + png(np.ones((4, 4), np.uint8)),
-            "16UC1; compressedDepth png",
-            "expected one channel of 16 bits",
-        ),
-        (
-            HEADER + png(np.ones((4, 4, 3), np.uint16)),
-            "16UC1; compressedDepth",
-            "expected one channel of 16 bits",
-        ),
+        (HEADER + png(np.ones((4, 4), np.uint8)), "16UC1; compressedDepth png", "expected one channel of 16 bits"),
+        (HEADER + png(np.ones((4, 4, 3), np.uint16)), "16UC1; compressedDepth", "expected one channel of 16 bits"),
         (png(np.ones((4, 4), np.uint16)), "32FC1; compressedDepth png", "lacks its 12-byte header"),
         (HEADER + b"\1", "16UC1; compressedDepth rvl", "RVL depth image is damaged"),
         (HEADER + struct.pack("<II", 0, 5) + bytes(8), "16UC1; compressedDepth rvl", "damaged"),

@@ -12,9 +12,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth
 
 counts_image = hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8))
-float_image = hnp.arrays(
-    np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(width=32)
-)
+float_image = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(width=32))
 
 
 def padded(image: np.ndarray, padding: int) -> tuple[bytes, int]:
@@ -55,9 +53,7 @@ def test_counts_of_any_unit_round_trip(counts: np.ndarray, unit_m: float) -> Non
 
 
 def test_depth_that_does_not_fit_becomes_unknown_never_a_wrong_number() -> None:
-    metres = np.array(
-        [[0.0004, 0.0006, 65.535, 65.5356, 1e9, np.inf, -np.inf, np.nan, -1.0, 0.0]], np.float32
-    )
+    metres = np.array([[0.0004, 0.0006, 65.535, 65.5356, 1e9, np.inf, -np.inf, np.nan, -1.0, 0.0]], np.float32)
     np.testing.assert_array_equal(depth.to_counts(metres, 0.001), [[0, 1, 65535, 0, 0, 0, 0, 0, 0, 0]])
     assert depth.to_counts(np.float32(300.0), 0.01) == 30000  # aerial depth in centimetres
 

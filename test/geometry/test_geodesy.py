@@ -23,14 +23,10 @@ def test_enu_round_trip_is_exact_to_a_micrometre(datum: Datum, east: float, nort
 
 
 @given(datum, st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(-500, 9000))
-def test_fix_round_trip_is_exact_to_a_micrometre(
-    datum: Datum, d_lat: float, d_lon: float, alt: float
-) -> None:
+def test_fix_round_trip_is_exact_to_a_micrometre(datum: Datum, d_lat: float, d_lon: float, alt: float) -> None:
     lat, lon = float(np.clip(datum.latitude_deg + d_lat, -90, 90)), datum.longitude_deg + d_lon
     enu = wgs84_to_enu(lat, lon, alt, datum)
-    again = wgs84_to_enu(
-        *enu_to_wgs84(enu, datum), datum
-    )  # compared in metres: at a pole any longitude is right
+    again = wgs84_to_enu(*enu_to_wgs84(enu, datum), datum)  # compared in metres: at a pole any longitude is right
     np.testing.assert_allclose(again, enu, rtol=0, atol=1e-6)
 
 

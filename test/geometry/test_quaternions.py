@@ -18,9 +18,7 @@ from pose2rgbd_ros.geometry import trajectory
 
 component = st.floats(-1.0, 1.0, allow_nan=False)
 quaternion = (
-    hnp.arrays(np.float64, 4, elements=component)
-    .filter(lambda q: np.linalg.norm(q) > 1e-3)
-    .map(quat.normalize)
+    hnp.arrays(np.float64, 4, elements=component).filter(lambda q: np.linalg.norm(q) > 1e-3).map(quat.normalize)
 )
 fraction = st.floats(0.0, 1.0)
 
@@ -48,9 +46,7 @@ def test_matrix_round_trip_keeps_the_rotation(q: np.ndarray) -> None:
 
 @given(quaternion, quaternion)
 def test_multiply_applies_the_second_first(a: np.ndarray, b: np.ndarray) -> None:
-    np.testing.assert_allclose(
-        quat.to_matrix(quat.multiply(a, b)), quat.to_matrix(a) @ quat.to_matrix(b), atol=1e-12
-    )
+    np.testing.assert_allclose(quat.to_matrix(quat.multiply(a, b)), quat.to_matrix(a) @ quat.to_matrix(b), atol=1e-12)
     np.testing.assert_allclose(quat.to_matrix(quat.multiply(a, quat.inverse(a))), np.eye(3), atol=1e-12)
 
 
@@ -72,9 +68,7 @@ def test_rpy_is_the_fixed_axis_convention_of_ros(roll: float, pitch: float, yaw:
 
 def test_rpy_survives_gimbal_lock() -> None:
     q = quat.from_euler_rpy([0.3, np.pi / 2, 0.1])
-    np.testing.assert_allclose(
-        quat.to_matrix(quat.from_euler_rpy(quat.to_euler_rpy(q))), quat.to_matrix(q), atol=1e-6
-    )
+    np.testing.assert_allclose(quat.to_matrix(quat.from_euler_rpy(quat.to_euler_rpy(q))), quat.to_matrix(q), atol=1e-6)
 
 
 @given(quaternion, quaternion, fraction)
@@ -90,9 +84,7 @@ def test_slerp_takes_the_shortest_path_at_constant_speed(a: np.ndarray, b: np.nd
 def test_slerp_is_the_closed_form(a: np.ndarray, b: np.ndarray, u: float) -> None:
     b = b if a @ b >= 0 else -b
     theta = np.arccos(np.clip(a @ b, -1, 1))
-    if (
-        not 0.01 < theta < np.pi / 2 - 0.01
-    ):  # the closed form divides by sin(theta); at pi/2 the sign of b is open
+    if not 0.01 < theta < np.pi / 2 - 0.01:  # the closed form divides by sin(theta); at pi/2 the sign of b is open
         return
     expected = (np.sin((1 - u) * theta) * a + np.sin(u * theta) * b) / np.sin(theta)
     np.testing.assert_allclose(slerp(a, b, u), expected, atol=1e-9)
@@ -123,9 +115,7 @@ def test_very_small_and_very_large_quaternions_are_normalised() -> None:
         np.testing.assert_allclose(quat.normalize([0, 0, scale, scale]), [0, 0, np.sqrt(0.5), np.sqrt(0.5)])
 
 
-@pytest.mark.parametrize(
-    "bad", [np.diag([1.0, 1, -1]), np.eye(3) * 1.1, np.full((3, 3), np.nan), np.zeros((3, 3))]
-)
+@pytest.mark.parametrize("bad", [np.diag([1.0, 1, -1]), np.eye(3) * 1.1, np.full((3, 3), np.nan), np.zeros((3, 3))])
 def test_a_matrix_that_is_no_rotation_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(UserError, match="no rotation"):
         quat.from_matrix(bad)

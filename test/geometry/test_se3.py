@@ -37,9 +37,7 @@ def test_inverse_undoes(T: np.ndarray) -> None:
 @given(transform, transform, hnp.arrays(np.float64, (5, 3), elements=st.floats(-100, 100)))
 def test_compose_is_one_after_the_other(T_a_b: np.ndarray, T_b_c: np.ndarray, points: np.ndarray) -> None:
     together = se3.transform_points(se3.compose(T_a_b, T_b_c), points)
-    np.testing.assert_allclose(
-        together, se3.transform_points(T_a_b, se3.transform_points(T_b_c, points)), atol=1e-6
-    )
+    np.testing.assert_allclose(together, se3.transform_points(T_a_b, se3.transform_points(T_b_c, points)), atol=1e-6)
 
 
 def test_points_keep_their_shape() -> None:

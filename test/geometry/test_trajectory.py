@@ -18,9 +18,7 @@ stamps = st.lists(st.integers(0, 10**12), min_size=2, max_size=30, unique=True).
 
 def random_trajectory(stamps_ns: np.ndarray, seed: int = 0) -> Trajectory:
     rng = np.random.default_rng(seed)
-    return Trajectory(
-        stamps_ns, rng.normal(size=(len(stamps_ns), 3)) * 50, rng.normal(size=(len(stamps_ns), 4))
-    )
+    return Trajectory(stamps_ns, rng.normal(size=(len(stamps_ns), 3)) * 50, rng.normal(size=(len(stamps_ns), 4)))
 
 
 @given(stamps, st.integers(0, 99))
@@ -46,9 +44,7 @@ def test_between_two_poses_lies_the_line_and_the_arc(stamps_ns: np.ndarray, seed
 def test_constant_motion_is_followed_to_the_nanosecond() -> None:
     stamps_ns = T0 + np.arange(11) * 100_000_000
     yaw = np.linspace(0, 1, 11)
-    track = Trajectory(
-        stamps_ns, np.outer(yaw, [10, 0, 0]), quaternions.from_euler_rpy(np.outer(yaw, [0, 0, 1]))
-    )
+    track = Trajectory(stamps_ns, np.outer(yaw, [10, 0, 0]), quaternions.from_euler_rpy(np.outer(yaw, [0, 0, 1])))
     asked = T0 + np.array([1, 123_456_789, 999_999_999])
     position, quat = se3.split(track.interpolate(asked).T)
     np.testing.assert_allclose(position[:, 0], (asked - T0) * 1e-8, atol=1e-12)
@@ -131,7 +127,9 @@ def test_the_constructor_refuses_nan_and_wrong_shapes() -> None:
 
 
 def test_a_hundred_thousand_stamps_at_once() -> None:
-    """How fast is measured by bench/synchronizer.py; looked for one by one in the whole track they would take minutes."""
+    """How fast is measured by bench/synchronizer.py; looked for one by one in the whole track they would take
+    minutes.
+    """
     track = random_trajectory(T0 + np.arange(100_000) * 10_000_000)
     asked = track.stamps_ns + 3_000_000
     at = track.interpolate(asked, max_gap_ns=20_000_000)

@@ -75,9 +75,7 @@ def test_speeds_do_not_jump_at_a_pose(seed: int) -> None:
     step = 1000  # ns
     before, here, after = (track.interpolate(at + d, method="cubic").T for d in (-step, 0, step))
     speed = [(y[:, :3, 3] - x[:, :3, 3]) / step * 1e9 for x, y in ((before, here), (here, after))]
-    np.testing.assert_allclose(
-        speed[0], speed[1], atol=2e-2
-    )  # of some 10 m/s; linear jumps by metres per second
+    np.testing.assert_allclose(speed[0], speed[1], atol=2e-2)  # of some 10 m/s; linear jumps by metres per second
     turn = [
         Rotation.from_matrix(x[:, :3, :3].swapaxes(1, 2) @ y[:, :3, :3]).as_rotvec() / step * 1e9
         for x, y in ((before, here), (here, after))
@@ -145,8 +143,7 @@ def test_a_curved_flight_is_followed_ten_times_as_closely(rate_hz: int) -> None:
     truth = flight.T_map_body(asked)
     miss = {
         method: np.linalg.norm(
-            track.interpolate((asked * SECOND).astype(np.int64), method=method).T[:, :3, 3] - truth[:, :3, 3],
-            axis=1,
+            track.interpolate((asked * SECOND).astype(np.int64), method=method).T[:, :3, 3] - truth[:, :3, 3], axis=1
         )
         for method in ("linear", "cubic")
     }

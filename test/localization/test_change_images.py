@@ -1,4 +1,6 @@
-"""Camera against memory: what is new is found, what is only seen from beside, in another light or less sharply is not."""
+"""Camera against memory: what is new is found, what is only seen from beside, in another light or less sharply is
+not.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,7 @@ def scene() -> np.ndarray:
     for _ in range(60):
         x, y = rng.integers(-10, SIDE, 2)
         w, h = rng.integers(6, 34, 2)
-        cv2.rectangle(
-            picture, (int(x), int(y)), (int(x + w), int(y + h)), rng.integers(30, 220, 3).tolist(), -1
-        )
+        cv2.rectangle(picture, (int(x), int(y)), (int(x + w), int(y + h)), rng.integers(30, 220, 3).tolist(), -1)
     noise = rng.normal(0, 3, picture.shape)
     return np.clip(cv2.GaussianBlur(picture, (0, 0), 0.7) + noise, 0, 255).astype(np.uint8)
 

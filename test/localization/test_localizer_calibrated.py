@@ -45,9 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A calibrated run, and its dataset: a flight in curves over the carpet."""
     folder = tmp_path_factory.mktemp("place")
     t = np.linspace(0, 4 * np.pi, FRAMES)
-    dataset = carpet.write_flight(
-        folder / "data", carpet.carpet(0), carpet.poses(15 * np.cos(t / 2), 9 * np.sin(t))
-    )
+    dataset = carpet.write_flight(folder / "data", carpet.carpet(0), carpet.poses(15 * np.cos(t / 2), 9 * np.sin(t)))
     carpet.write_posenet(folder / "run" / "checkpoint", dataset)
     assert learn.calibrate_main([str(folder / "run"), str(dataset), "--device", "cpu"]) == 0
     return folder / "run", dataset
@@ -85,9 +83,7 @@ def test_what_judges_changes_no_covariance_and_no_limit(place: tuple[Path, Path]
     off[split.judge, 2, 3] += 40.0
     moved = carpet.write_flight(tmp_path / "moved", carpet.carpet(0), data.T_map_cam, T_recorded=off)
     found = [
-        calibrate_localizer(
-            carpet.write_posenet(tmp_path / "runs" / path.name, dataset), path, LocalizerGoal(crops=1)
-        )
+        calibrate_localizer(carpet.write_posenet(tmp_path / "runs" / path.name, dataset), path, LocalizerGoal(crops=1))
         for path in (dataset, moved)
     ]
     for name in ("scatter", "weights", "centre", "spread"):
@@ -142,18 +138,15 @@ def drawn_frames(seed: int, lines: int = 8, each: int = 25) -> tuple[Frames, np.
 
 
 def test_a_line_is_measured_by_what_other_lines_taught():
-    """Its own errors change nothing of what is promised for it, and its own doubts do not raise the limit it is held to."""
+    """Its own errors change nothing of what is promised for it, and its own doubts do not raise the limit it is held
+    to.
+    """
     frames, figures = drawn_frames(0)
     halves = deals(np.unique(frames.unit))
     judged = np.concatenate([np.flatnonzero(~np.isin(frames.unit, half)) for half in halves])
     plain = _measure(frames, figures, 0.95)
-    size = (
-        np.linalg.norm(frames.errors[judged, :3], axis=1),
-        np.linalg.norm(frames.errors[judged, 3:], axis=1),
-    )
-    assert np.allclose([plain.position_m, np.radians(plain.rotation_deg)], size), (
-        "those that were not fitted on"
-    )
+    size = (np.linalg.norm(frames.errors[judged, :3], axis=1), np.linalg.norm(frames.errors[judged, 3:], axis=1))
+    assert np.allclose([plain.position_m, np.radians(plain.rotation_deg)], size), "those that were not fitted on"
     for line in (0, 5):
         own, mine = frames.unit == line, frames.unit[judged] == line
         wrong = replace(frames, errors=np.where(own[:, None], 50.0, 1.0) * frames.errors)
@@ -295,17 +288,13 @@ def test_a_calibration_comes_back_as_it_was_and_with_its_crops(place: tuple[Path
     figures = novelty_cues(seen.reading, seen.view, made.features, made.memory)
     assert found.score == pytest.approx(made.gate.score(figures), rel=1e-3)
     assert found.limit == made.gate.limit
-    assert np.allclose(
-        found.covariance, made.covariance.covariance_map(figures, seen.reading.T_map_cam), rtol=1e-3
-    )
+    assert np.allclose(found.covariance, made.covariance.covariance_map(figures, seen.reading.T_map_cam), rtol=1e-3)
 
 
 def test_what_the_network_sees_is_that_of_the_centre_crop(place: tuple[Path, Path]):
     loaded, data = load_checkpoint(place[0] / "checkpoint"), Dataset(place[1])
     images = [data.rgb(6), data.rgb(40)]
-    one, five = (
-        ImageEncoder(loaded, pose_network(loaded), "cpu", crops).look(images, data.camera) for crops in (1, 5)
-    )
+    one, five = (ImageEncoder(loaded, pose_network(loaded), "cpu", crops).look(images, data.camera) for crops in (1, 5))
     features = [[seen.reading.features for seen in each] for each in (one, five)]
     assert np.allclose(*features, atol=1e-4)
     assert not np.allclose(features[0][0], features[0][1], atol=1e-2)
@@ -340,9 +329,7 @@ def test_locate_prints_answers_and_writes_them(
     locate.main([str(run), *files, "--out", str(track), "--device", "cpu"])
     lines = np.loadtxt(track, ndmin=2)
     accepted = [row for row in rows if row["accepted"] == "1"]
-    assert np.allclose(
-        lines[:, 1:4], [[float(row[f"{axis}_m"]) for axis in "xyz"] for row in accepted], atol=1e-5
-    )
+    assert np.allclose(lines[:, 1:4], [[float(row[f"{axis}_m"]) for axis in "xyz"] for row in accepted], atol=1e-5)
     assert np.allclose(lines[:, 0], [float(row["stamp"]) for row in accepted])
 
 
@@ -395,7 +382,9 @@ def test_locate_keeps_what_it_found_when_it_is_interrupted(
 
 
 def as_trained(folder: Path, dataset: Path, camera: Camera, fit: str) -> Path:
-    """A checkpoint as of frames of `camera` that became square by `fit`, in a margin of an eighth of the network's side."""
+    """A checkpoint as of frames of `camera` that became square by `fit`, in a margin of an eighth of the network's
+    side.
+    """
     loaded = load_checkpoint(carpet.write_posenet(folder, dataset))
     size, margin = loaded.camera.width, loaded.camera.width // 8
     if fit == "crop":
@@ -433,9 +422,7 @@ def test_of_an_uncalibrated_camera_what_training_left_out_is_left_out(
     seen = np.zeros((160, 320), bool)
     side = slice(80, 240) if fit == "crop" else slice(None)
     seen[:, side] = True
-    rim = np.zeros_like(
-        seen
-    )  # an eighth of the side within a margin: a tenth of the whole, less what enlarging blurs
+    rim = np.zeros_like(seen)  # an eighth of the side within a margin: a tenth of the whole, less what enlarging blurs
     rim[:12] = rim[-12:] = True
     across = 12 if fit == "crop" else 28
     rim[:, side][:, :across] = rim[:, side][:, -across:] = True

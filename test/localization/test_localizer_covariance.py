@@ -102,7 +102,9 @@ def test_a_bias_counts_as_error():
 
 
 def test_axes_by_hand():
-    """A camera that looks down with its image's top to the west has its right to the north and its ahead to the west."""
+    """A camera that looks down with its image's top to the west has its right to the north and its ahead to the
+    west.
+    """
     T = np.eye(4)
     T[:3, :3] = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # x: north, y: east, z: down
     right, ahead, up = covariance.level_axes(T[None])[0].T
@@ -114,11 +116,7 @@ def test_axes_by_hand():
     true[:3, :3] = Rotation.from_rotvec([0.02, 0.03, 0.04]).as_matrix() @ T[:3, :3]
     assert np.allclose(covariance.errors(T[None], true[None])[0], [5.0, -3.0, 7.0, 0.03, -0.02, 0.04])
     model = covariance.CovarianceModel(
-        np.diag([1.0, 4.0, 9.0, 0.1, 0.2, 0.3]),
-        np.zeros((2, 2)),
-        np.zeros(1),
-        np.ones(1),
-        *np.array([[-1.0], [1.0]]),
+        np.diag([1.0, 4.0, 9.0, 0.1, 0.2, 0.3]), np.zeros((2, 2)), np.zeros(1), np.ones(1), *np.array([[-1.0], [1.0]])
     )
     of_map = np.diag(model.covariance_map(np.zeros(1), T))
     assert np.allclose(of_map, [4.0, 1.0, 9.0, 0.2, 0.1, 0.3]), "right is north here"
@@ -203,9 +201,7 @@ def test_each_line_is_judged_by_a_model_without_it():
         error = generator.multivariate_normal(np.zeros(6), SHAPE, 48) * size[:, None]
         doubt = np.eye(6)[unit] + 0.01 * generator.normal(size=(48, 6))
         model = covariance.fit(error, doubt, unit)
-        fresh = generator.multivariate_normal(np.zeros(6), SHAPE, 400) * np.exp(
-            generator.normal(0, 1.0, (400, 1))
-        )
+        fresh = generator.multivariate_normal(np.zeros(6), SHAPE, 400) * np.exp(generator.normal(0, 1.0, (400, 1)))
         other = np.full((400, 6), 1 / 6) + 0.01 * generator.normal(size=(400, 6))
         held.append(covariance.inside(covariance.squared_distances(model, fresh, other))[:, 1, 0].mean())
     assert np.mean(held) > 0.85

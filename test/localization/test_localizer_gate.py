@@ -51,9 +51,7 @@ def test_frames_near_a_pose_are_near_in_place_and_heading():
 
 def test_a_feature_is_found_again_if_no_other_is_nearly_as_alike():
     """By a distance of 85 % of the second best; what fills the rows of frames with few features is nobody's partner."""
-    described = np.zeros(
-        (3, 4, 128), np.uint8
-    )  # of three frames, by their distances from a view's one feature
+    described = np.zeros((3, 4, 128), np.uint8)  # of three frames, by their distances from a view's one feature
     for frame, distances in enumerate(((10, 12, 0, 0), (10, 11, 0, 0), (10, 0, 0, 0))):
         described[frame, :, 0] = 100 + np.array(distances)
     memory = KeyframeFeatures(
@@ -69,9 +67,7 @@ def test_a_feature_is_found_again_if_no_other_is_nearly_as_alike():
 def test_the_features_of_another_kind_are_unlike():
     generator = np.random.default_rng(0)
     mix = generator.normal(size=(8, 40))
-    training = (generator.normal(size=(300, 8)) @ mix + 0.05 * generator.normal(size=(300, 40))).astype(
-        np.float32
-    )
+    training = (generator.normal(size=(300, 8)) @ mix + 0.05 * generator.normal(size=(300, 40))).astype(np.float32)
     model = FeatureModel.of(training)
     other = (generator.normal(size=(50, 8)) @ mix + 0.05 * generator.normal(size=(50, 40))).astype(np.float32)
     foreign = generator.normal(size=(50, 40)).astype(np.float32)
@@ -82,9 +78,7 @@ def test_the_features_of_another_kind_are_unlike():
 
 def test_unlikeness_by_hand():
     """Along the axes by their deviations, in all other directions by that of the rest, over the root of the number."""
-    model = FeatureModel(
-        np.array([1.0, 0.0, 0.0, 0.0]), np.array([[0.0, 1.0, 0.0, 0.0]]), np.array([2.0]), 0.5
-    )
+    model = FeatureModel(np.array([1.0, 0.0, 0.0, 0.0]), np.array([[0.0, 1.0, 0.0, 0.0]]), np.array([2.0]), 0.5)
     assert model.unlikeness(np.array([1.0, 6.0, 0.0, 0.0], np.float32)) == pytest.approx(3.0 / 2)
     assert model.unlikeness(np.array([1.0, 0.0, 2.0, 0.0], np.float32)) == pytest.approx(4.0 / 2)
     assert model.unlikeness(np.array([4.0, 6.0, 0.0, 2.0], np.float32)) == pytest.approx(
@@ -195,9 +189,7 @@ def test_the_score_by_hand():
     assert gate.score(np.array([3.0, 5.0, 2.0, 99.0, 4.0])) == pytest.approx((3.0 + 2.0) / 5)
     assert gate.reason(np.array([3.0, 5.0, 2.0, 99.0, 4.0])) == "", "up to the limit"
     reason = gate.reason(np.array([4.0, 5.0, 4.0, 99.0, 9.0]))
-    assert "what the network sees in it differs" in reason, (
-        "4 spreads, though other doubts are larger numbers"
-    )
+    assert "what the network sees in it differs" in reason, "4 spreads, though other doubts are larger numbers"
     assert "(score 1.50, limit 1.00)" in reason
 
 
@@ -220,6 +212,4 @@ def test_spoilt_images_are_told(name: str, word: str):
 def test_an_image_of_one_colour_is_blank_whatever_the_place():
     for level, word in ((0, "black"), (128, "blank"), (255, "overexposed")):
         assert word in blank(image_figures(np.full((64, 64, 3), level, np.uint8)))
-    assert (
-        blank(image_figures(carpet.seen(carpet.carpet(0), carpet.poses(np.zeros(1), np.zeros(1))[0]))) == ""
-    )
+    assert blank(image_figures(carpet.seen(carpet.carpet(0), carpet.poses(np.zeros(1), np.zeros(1))[0]))) == ""

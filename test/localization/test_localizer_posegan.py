@@ -32,11 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_what_the_discriminator_says_is_measured_and_judged(place: tuple[Path, Path]):
     checkpoint, dataset = place
-    known, data, loaded = (
-        Localizer(checkpoint, "cpu").calibration,
-        Dataset(dataset),
-        load_checkpoint(checkpoint),
-    )
+    known, data, loaded = (Localizer(checkpoint, "cpu").calibration, Dataset(dataset), load_checkpoint(checkpoint))
     assert known is not None
     assert known.gate.spread[REALISM] > 0
     seen = ImageEncoder(loaded, pose_network(loaded), "cpu", 1).look([data.rgb(3)], data.camera)[0]
@@ -45,9 +41,7 @@ def test_what_the_discriminator_says_is_measured_and_judged(place: tuple[Path, P
     assert np.isfinite(reading.realism)
     as_it_is = novelty_cues(reading, seen.view, known.features, known.memory)
     assert as_it_is[REALISM] == -reading.realism, "more realism is less doubt"
-    generated = novelty_cues(
-        replace(reading, realism=reading.realism - 1e3), seen.view, known.features, known.memory
-    )
+    generated = novelty_cues(replace(reading, realism=reading.realism - 1e3), seen.view, known.features, known.memory)
     assert known.gate.score(generated) > known.gate.score(as_it_is)
     assert "the discriminator does not take it for a recorded image" in known.gate.reason(generated)
 

@@ -1,4 +1,6 @@
-"""map -> odom from poses and odometry: covariances that follow a lever, and a correction that does not believe everything."""
+"""map -> odom from poses and odometry: covariances that follow a lever, and a correction that does not believe
+everything.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def test_what_contradicts_by_hand(apart_s: float, axis: int):
 
 
 def test_on_the_way_a_correction_grows_less_certain_by_hand():
-    """Over 30 m in 4 s, seen by a pose that tells nothing: drift and walk of the odometry, and what a turn is at that lever."""
+    """Over 30 m in 4 s, seen by a pose that tells nothing: drift and walk of the odometry, and what a turn is at that
+    lever.
+    """
     correction, start = MapCorrection(CorrectionSettings(agreeing=1, memory_s=0.0)), flight(1)[0]
     correction.add(T_MAP_ODOM @ start, COVARIANCE, start, 0)
     ahead = moved(start, np.array([0.0, 30.0, 0.0, 0.0, 0.0, 0.0]))
@@ -107,7 +111,9 @@ def test_on_the_way_a_correction_grows_less_certain_by_hand():
 
 @pytest.mark.parametrize(("apart_s", "alike"), [(0.5, 4.0), (2.0, 1.0), (5.0, 1.0)])
 def test_what_the_second_of_two_poses_counts_by_hand(apart_s: float, alike: float):
-    """Nearer in time than `memory_s` (2 s) it is worth as much less; the mean of both is weighed by their covariances."""
+    """Nearer in time than `memory_s` (2 s) it is worth as much less; the mean of both is weighed by their
+    covariances.
+    """
     settings = CorrectionSettings(agreeing=1, memory_s=2.0, walk_m_per_sqrt_s=1e-6, turn_deg_per_sqrt_s=1e-6)
     correction, T = MapCorrection(settings), flight(1)[0]
     correction.add(T_MAP_ODOM @ T, COVARIANCE, T, 0)
@@ -154,9 +160,7 @@ def test_it_jumps_when_several_agree_and_begins_no_sooner():
     began = [correction.add(T_MAP_ODOM @ T_odom_cam, COVARIANCE, T_odom_cam, i * STEP_NS) for i in range(5)]
     assert began == [False, False, False, True, True]
     elsewhere = moved(T_MAP_ODOM, np.array([25.0, 0, 0, 0, 0, 0]))  # the odometry began anew
-    jumped = [
-        correction.add(elsewhere @ T_odom_cam, COVARIANCE, T_odom_cam, (5 + i) * STEP_NS) for i in range(5)
-    ]
+    jumped = [correction.add(elsewhere @ T_odom_cam, COVARIANCE, T_odom_cam, (5 + i) * STEP_NS) for i in range(5)]
     assert jumped == [False, False, False, True, True]
     assert (correction.set_aside, correction.jumps) == (4, 1)
     np.testing.assert_allclose(correction.current.T_map_odom, elsewhere, atol=1e-6)
@@ -199,8 +203,6 @@ def test_drifting_odometry_is_followed_and_older_images_change_nothing():
 
 def test_one_image_told_again_and_again_is_no_agreement():
     correction, T_odom_cam = MapCorrection(CorrectionSettings(agreeing=3)), flight(1)[0]
-    believed = [
-        correction.add(T_MAP_ODOM @ T_odom_cam, COVARIANCE, T_odom_cam, 7 * STEP_NS) for _ in range(9)
-    ]
+    believed = [correction.add(T_MAP_ODOM @ T_odom_cam, COVARIANCE, T_odom_cam, 7 * STEP_NS) for _ in range(9)]
     assert not any(believed)
     assert correction.current is None

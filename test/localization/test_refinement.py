@@ -66,9 +66,7 @@ def off(T: np.ndarray, shift_m, turn_rad) -> np.ndarray:
 def apart(T: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Metres and degrees."""
     cosine = (np.trace(T[:3, :3].T @ other[:3, :3]) - 1) / 2
-    return float(np.linalg.norm(T[:3, 3] - other[:3, 3])), float(
-        np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    )
+    return float(np.linalg.norm(T[:3, 3] - other[:3, 3])), float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def textured_relief() -> torch.nn.Module:
@@ -152,9 +150,7 @@ def test_pictures_that_do_not_overlap(place: Renderer, image: np.ndarray) -> Non
 
 
 def test_no_rough_pose_no_refined_one(place: Renderer, image: np.ndarray) -> None:
-    found = Refiner(place).refine(
-        image, CAMERA, Estimate(None, accepted=False, reason="the image is blurred")
-    )
+    found = Refiner(place).refine(image, CAMERA, Estimate(None, accepted=False, reason="the image is blurred"))
     assert not found.accepted
     assert found.reason == "the image is blurred"
 
@@ -168,9 +164,7 @@ def test_a_pose_refined_too_far_away_is_refused(place: Renderer, image: np.ndarr
 
 def test_verification_tells_near_poses_from_far_ones(place: Renderer, image: np.ndarray) -> None:
     refiner = Refiner(place)
-    values = [
-        refiner.verify(image, CAMERA, off(TRUE, [shift, 0, 0], [0, 0, 0])) for shift in (0.0, 0.1, 0.5, 3.0)
-    ]
+    values = [refiner.verify(image, CAMERA, off(TRUE, [shift, 0, 0], [0, 0, 0])) for shift in (0.0, 0.1, 0.5, 3.0)]
     assert values[0] > 0.95
     assert values == sorted(values, reverse=True)
     assert values[-1] < 0.5
@@ -179,9 +173,7 @@ def test_verification_tells_near_poses_from_far_ones(place: Renderer, image: np.
 class Blurring(Renderer):
     """Shows what a network without geometry does: the views it was trained on, and a mixture of them in between."""
 
-    def render_for_camera(
-        self, T_map_cam, camera: Camera, out: RenderedImages | None = None
-    ) -> RenderedImages:
+    def render_for_camera(self, T_map_cam, camera: Camera, out: RenderedImages | None = None) -> RenderedImages:
         assert camera == self.camera
         poses = np.reshape(T_map_cam, (-1, 4, 4))
         known = np.stack([self.guard.score.most_alike(T, 2) for T in poses])
@@ -214,9 +206,7 @@ def test_a_network_without_geometry(network: Renderer, image: np.ndarray) -> Non
 
 def test_no_picture_of_what_a_network_learnt(network: Renderer, image: np.ndarray) -> None:
     mirrored = np.ascontiguousarray(image[:, ::-1])
-    found = Refiner(network, RefineSettings(hypotheses=1, iterations=4)).refine(
-        mirrored, CAMERA, Estimate(TRUE)
-    )
+    found = Refiner(network, RefineSettings(hypotheses=1, iterations=4)).refine(mirrored, CAMERA, Estimate(TRUE))
     assert not found.accepted
     assert "likeness" in found.reason
 
@@ -224,9 +214,7 @@ def test_no_picture_of_what_a_network_learnt(network: Renderer, image: np.ndarra
 def test_a_network_far_from_the_rough_pose(network: Renderer, image: np.ndarray) -> None:
     """From training poses about the rough one, the most alike first."""
     rough = off(TRUE, [5.0, -5.0, 1.0], [0.3, 0.2, -0.3])
-    found = Refiner(network, RefineSettings(spread_m=8.0, hypotheses=2)).refine(
-        image, CAMERA, Estimate(rough)
-    )
+    found = Refiner(network, RefineSettings(spread_m=8.0, hypotheses=2)).refine(image, CAMERA, Estimate(rough))
     assert found.accepted, found.reason
     assert apart(found.T_map_cam, TRUE)[0] < 0.05
 
@@ -262,14 +250,10 @@ def pictures(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Two unrelated textures (96, 96, 3), of 30 levels of contrast."""
     blots = np.random.default_rng(seed).normal(size=(2, 24, 24, 1)).astype(np.float32)
     first, second = (cv2.resize(one, (96, 96), interpolation=cv2.INTER_CUBIC)[..., None] for one in blots)
-    return tuple(
-        np.clip(128 + 30 * one.repeat(3, axis=2), 0, 255).astype(np.uint8) for one in (first, second)
-    )
+    return tuple(np.clip(128 + 30 * one.repeat(3, axis=2), 0, 255).astype(np.uint8) for one in (first, second))
 
 
-def alike(
-    rgb: np.ndarray, shown: np.ndarray, seen: np.ndarray | None = None, depth: np.ndarray | None = None
-) -> float:
+def alike(rgb: np.ndarray, shown: np.ndarray, seen: np.ndarray | None = None, depth: np.ndarray | None = None) -> float:
     query = Picture(rgb, np.ones((96, 96), bool) if seen is None else seen, CAMERA)
     return similarity(
         query, RenderedMemory(shown, np.ones((96, 96), np.float32) if depth is None else depth, TRUE, CAMERA)
@@ -313,9 +297,7 @@ def test_windows_that_are_flat_in_the_cameras_image_do_not_count() -> None:
 
 
 def test_renderers_that_cannot_refine_are_refused(tmp_path: Path) -> None:
-    relative = Renderer(
-        save(tmp_path / "relative", small_relief(), depth_kind="relative"), device="cpu", threads=1
-    )
+    relative = Renderer(save(tmp_path / "relative", small_relief(), depth_kind="relative"), device="cpu", threads=1)
     with pytest.raises(UserError, match="metric depth"):
         Refiner(relative)
 
@@ -343,9 +325,7 @@ def test_direct_alignment_follows_the_geometry(twist: list[float], gain: float, 
         rays = camera.rays() @ T_map_cam[:3, :3].T
         depth_m = (10.0 - T_map_cam[2, 3]) / rays[..., 2]  # the plane z = 10
         x, y, _ = np.moveaxis(T_map_cam[:3, 3] + rays * depth_m[..., None], -1, 0)
-        waves = [
-            np.sin(1.3 * x + k) + np.sin(1.7 * y - k) + np.sin(0.9 * x * 0.8 - 1.1 * y) for k in range(3)
-        ]
+        waves = [np.sin(1.3 * x + k) + np.sin(1.7 * y - k) + np.sin(0.9 * x * 0.8 - 1.1 * y) for k in range(3)]
         return 110 + 20 * np.stack(waves, axis=-1), depth_m.astype(np.float32)
 
     first, depth_m = drawn(np.eye(4))

@@ -35,9 +35,7 @@ def index(flight: Dataset) -> FrameIndex:
     return FrameIndex(flight, np.flatnonzero(np.arange(40) % 4 != 0))
 
 
-def seen(
-    T_map_cam: np.ndarray, camera: Camera, rng: np.random.Generator, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def seen(T_map_cam: np.ndarray, camera: Camera, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Points of the map (N, 3), and where the camera sees them (N, 2)."""
     pixels = rng.uniform([4, 4], [camera.width - 5, camera.height - 5], (count, 2))
     points = camera.unproject(pixels) * rng.uniform(4.0, 30.0, count)[:, None]
@@ -93,9 +91,7 @@ def test_matches_are_mutual_and_clear() -> None:
     rng = np.random.default_rng(5)
     roots = np.sqrt(rng.dirichlet(np.full(128, 0.2), 6))
     descriptors = np.rint(255 * roots).astype(np.uint8)
-    query = Features(
-        np.zeros((5, 2)), descriptors[[2, 0, 1, 3, 3]]
-    )  # 3 comes twice: neither is clearly better
+    query = Features(np.zeros((5, 2)), descriptors[[2, 0, 1, 3, 3]])  # 3 comes twice: neither is clearly better
     pairs = match_features(query, Features(np.zeros((4, 2)), descriptors[:4]))
     assert {(0, 2), (1, 0), (2, 1)} <= {tuple(pair) for pair in pairs.tolist()}
     doubled = Features(np.zeros((5, 2)), descriptors[[0, 1, 2, 3, 3]])
@@ -111,14 +107,11 @@ def test_a_training_frame_finds_itself_and_the_index_is_seeded(flight: Dataset, 
     np.testing.assert_array_equal(vlad, again.describe(again.features[3]))
 
 
-def test_structure_beats_interpolation_and_that_beats_the_nearest_frame(
-    flight: Dataset, index: FrameIndex
-) -> None:
+def test_structure_beats_interpolation_and_that_beats_the_nearest_frame(flight: Dataset, index: FrameIndex) -> None:
     frames = np.setdiff1d(np.arange(2, 38), index.frames)
     few = StructureSettings(least_inliers=8, threshold_px=1.5)  # pictures of 48 px have some 50 features
     nearest, mixed, structure = (
-        localize(finder, flight, frames)
-        for finder in (Retrieval(index), Retrieval(index, 4), Structure(index, few))
+        localize(finder, flight, frames) for finder in (Retrieval(index), Retrieval(index, 4), Structure(index, few))
     )
     assert nearest.accepted.all()
     assert np.median(mixed.position_m) < np.median(nearest.position_m)

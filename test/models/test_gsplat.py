@@ -49,9 +49,7 @@ def model_of(means: list[list[float]], colours: list[list[float]], scale: float 
     return model.eval()
 
 
-def seen(
-    model: GsplatModel, T_map_cam: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def seen(model: GsplatModel, T_map_cam: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     T = torch.from_numpy(np.eye(4) if T_map_cam is None else T_map_cam)[None]
     with torch.no_grad():
         shown = model.pictures(T, CAMERA, None)  # type: ignore[arg-type]
@@ -166,10 +164,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     """Moves and shakes are drawn by chance, which is not saved."""
     monkeypatch.setattr(learner, "MOVE_EVERY", 1)
     monkeypatch.setattr(learner, "START_OPACITY", 0.006)
-    flight, config = (
-        flight_dataset(tmp_path / "flight", frames=8),
-        tiny(splats=40, epochs=4, validate_every=4),
-    )
+    flight, config = (flight_dataset(tmp_path / "flight", frames=8), tiny(splats=40, epochs=4, validate_every=4))
     train(flight, tmp_path / "whole", config)
     step_once = trainer._Run._step
 
@@ -202,8 +197,7 @@ def test_without_a_gpu_it_says_so(flight_dataset: Callable[..., Path], tmp_path:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(
-    not torch.cuda.is_available() or importlib.util.find_spec("gsplat") is None,
-    reason="no CUDA device with gsplat",
+    not torch.cuda.is_available() or importlib.util.find_spec("gsplat") is None, reason="no CUDA device with gsplat"
 )
 def test_the_package_itself_trains_on_a_gpu(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
     flight = flight_dataset(tmp_path / "flight", frames=12)

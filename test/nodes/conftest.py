@@ -128,11 +128,7 @@ class Bench:
         return node
 
     def spin(
-        self,
-        node_class: type[Node],
-        namespace: str = "",
-        remap: dict[str, str] | None = None,
-        **parameters: Any,
+        self, node_class: type[Node], namespace: str = "", remap: dict[str, str] | None = None, **parameters: Any
     ) -> Any:
         """A node of ours, running; `remap` gives topics other names."""
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
@@ -253,7 +249,9 @@ class Reports:
 
 @pytest.fixture
 def set_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the steady clock of this process ahead by so many seconds: by it nodes tell how long a topic has been silent."""
+    """Sets the steady clock of this process ahead by so many seconds: by it nodes tell how long a topic has been
+    silent.
+    """
     steady, ahead_s = time.monotonic, [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: steady() + ahead_s[0])
     return lambda seconds: ahead_s.append(ahead_s.pop() + seconds)

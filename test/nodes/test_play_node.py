@@ -76,14 +76,10 @@ def test_dataset_with_recorded_stamps(bench, dataset):
         np.testing.assert_array_equal(conversions.depth_of(got["depth"][index]), recorded.depth(index))
     assert conversions.camera_from_info(got["info"][0]) == recorded.camera
 
-    transforms = {
-        conversions.stamp_ns(t.header.stamp): t for message in got["tf"] for t in message.transforms
-    }
+    transforms = {conversions.stamp_ns(t.header.stamp): t for message in got["tf"] for t in message.transforms}
     for stamp_ns, T in zip(recorded.stamps_ns.tolist(), recorded.T_map_cam, strict=True):
         np.testing.assert_allclose(conversions.matrix_of(transforms[stamp_ns].transform), T, atol=1e-9)
-    assert len(transforms) >= 20, (
-        "50 Hz for 0.9 s, where a busy machine leaves some out; at the images are 10"
-    )
+    assert len(transforms) >= 20, "50 Hz for 0.9 s, where a busy machine leaves some out; at the images are 10"
     assert next(iter(transforms.values())).child_frame_id == "camera_optical"
     ticks = [conversions.stamp_ns(message.clock) for message in clock]
     assert len(ticks) > 20
@@ -116,9 +112,7 @@ def test_loop_begins_again(bench, dataset):
 def test_looped_clock_jumps_back_and_the_render_node_copes(bench, bag, make_checkpoint):
     images = bench.collect(Image, "/render/rgb/image")
     bench.render(make_checkpoint(), use_sim_time=True, camera_frame="camera_optical_frame")
-    bench.spin(
-        PlayNode, recording=str(bag), loop=True, clock=True, images=False, start_delay_s=0.3, map_frame="map"
-    )
+    bench.spin(PlayNode, recording=str(bag), loop=True, clock=True, images=False, start_delay_s=0.3, map_frame="map")
     bench.wait(lambda: images)
     bench.wait_state(RenderStatus.TIME_JUMP)
     count = len(images)

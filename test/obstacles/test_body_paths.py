@@ -21,11 +21,7 @@ twists = arrays(np.float64, 6, elements=st.floats(-3, 3, allow_nan=False, width=
 
 def points_of(position_m, quat_xyzw=None, time_s=None) -> Waypoints:
     position = np.atleast_2d(np.asarray(position_m, float))
-    quat = (
-        np.tile([0.0, 0.0, 0.0, 1.0], (len(position), 1))
-        if quat_xyzw is None
-        else np.asarray(quat_xyzw, float)
-    )
+    quat = np.tile([0.0, 0.0, 0.0, 1.0], (len(position), 1)) if quat_xyzw is None else np.asarray(quat_xyzw, float)
     times = np.full(len(position), np.nan) if time_s is None else np.asarray(time_s, float)
     return Waypoints(position, quat, times)
 

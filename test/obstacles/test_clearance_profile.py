@@ -83,10 +83,7 @@ def build(path, T_body_cam, lower, upper, inside=None, settings=SETTINGS, parts=
 def test_looking_ahead_no_bound_exceeds_the_truth(error):
     path = street()
     lower, upper = views(path, AHEAD, error)
-    lower, upper = (
-        np.nan_to_num(lower, nan=500.0),
-        np.nan_to_num(upper, nan=550.0),
-    )  # a sky that is known to be far
+    lower, upper = (np.nan_to_num(lower, nan=500.0), np.nan_to_num(upper, nan=550.0))  # a sky that is known to be far
     profile = build(path, AHEAD, lower, upper)
     places = path.T_map_body[:, :3, 3]
     room = np.array([room_of(place, np.array([1.0, 0, 0]), 1.0) for place in places])
@@ -142,9 +139,7 @@ def test_what_is_unknown_stays_unknown_whatever_the_neighbours_saw():
     assert np.isnan(profile.ahead_m[[4, 8]]).all()
     assert np.isfinite(np.delete(profile.clearance_m, [4, 8])).all()
     assert profile.first_unknown_m == pytest.approx(12.0)
-    assert (
-        "unknown at 1 of 18 poses, first at 24.0 m: unlike what the model was trained on" in profile.message
-    )
+    assert "unknown at 1 of 18 poses, first at 24.0 m: unlike what the model was trained on" in profile.message
     assert "first at 12.0 m: less than 20% of the view is known" in profile.message
 
 
@@ -152,9 +147,7 @@ def test_a_view_known_too_little_says_nothing():
     path = street()
     lower, upper = views(path, AHEAD)  # a third of it is sky, unknown
     known = np.isfinite(lower).mean(axis=(1, 2))
-    profile = build(
-        path, AHEAD, lower, upper, settings=replace(SETTINGS, min_known=float(known.max()) + 0.01)
-    )
+    profile = build(path, AHEAD, lower, upper, settings=replace(SETTINGS, min_known=float(known.max()) + 0.01))
     assert np.isnan(profile.clearance_m).all()
     assert profile.first_unknown_m == 0.0
     np.testing.assert_allclose(profile.known, known)
@@ -188,9 +181,7 @@ places = arrays(np.float64, 3, elements=coordinates)
 
 
 @settings(max_examples=40)
-@given(
-    arrays(np.float64, (4, 6), elements=coordinates), places, places, st.floats(0.1, 3), st.floats(0.0, 1.0)
-)
+@given(arrays(np.float64, (4, 6), elements=coordinates), places, places, st.floats(0.1, 3), st.floats(0.0, 1.0))
 def test_a_ball_touches_surfaces_when_it_is_said_to(spindles, place, towards, radius_m, reach_m):
     if np.linalg.norm(towards) < 0.1:
         return

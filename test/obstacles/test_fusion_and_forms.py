@@ -13,13 +13,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.clearance import free_distance_along, nearest_obstacle, time_to_collision_s
-from pose2rgbd_ros.obstacles.scan import (
-    ScanSettings,
-    laser_scan,
-    mavros_ranges,
-    obstacle_distances_cm,
-    pooled,
-)
+from pose2rgbd_ros.obstacles.scan import ScanSettings, laser_scan, mavros_ranges, obstacle_distances_cm, pooled
 from pose2rgbd_ros.obstacles.surroundings import (
     LIVE,
     PREDICTED,
@@ -45,9 +39,7 @@ def wall(camera: Camera, distance_m: float) -> np.ndarray:
 
 
 @FEW
-@given(
-    predicted_m=distances, live_m=distances, reading_m=distances, live_range_m=st.sampled_from([10.0, 40.0])
-)
+@given(predicted_m=distances, live_m=distances, reading_m=distances, live_range_m=st.sampled_from([10.0, 40.0]))
 def test_fused_is_never_farther_than_any_source(predicted_m, live_m, reading_m, live_range_m):
     predicted = view_of(wall(PREDICTING, predicted_m), PREDICTING, se3.T_BODY_OPTICAL)
     live_m = math.inf if live_m > live_range_m else live_m
@@ -111,13 +103,9 @@ def test_a_range_too_near_to_measure_is_an_obstacle_at_the_sensor():
     seen = summarize_obstacles(None, None, 10.0, [ahead], FORWARD, CHOSEN)
     assert seen.nearest.distance_m == pytest.approx(0.3)
     assert (seen.ahead_m, seen.time_to_collision_s) == (0.0, 0.0)
-    inside = summarize_obstacles(
-        None, None, 10.0, [RangeMeasurement(0.0, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN
-    )
+    inside = summarize_obstacles(None, None, 10.0, [RangeMeasurement(0.0, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN)
     assert inside.nearest.distance_m == 0.0
-    nothing = summarize_obstacles(
-        None, None, 10.0, [RangeMeasurement(math.inf, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN
-    )
+    nothing = summarize_obstacles(None, None, 10.0, [RangeMeasurement(math.inf, 0.2, 8.0, np.eye(4))], FORWARD, CHOSEN)
     assert np.isnan([nothing.ahead_m, nothing.nearest.distance_m]).all()
 
 
@@ -160,9 +148,7 @@ def test_bins_of_autopilots(values):
             assert counts[i] == 2001
             assert int(ranges[i] * 100) == 2001, "as the plugin of MAVROS converts it"
         else:
-            assert counts[i] == np.floor(about.min() * np.float32(100)), (
-                "in float32, whatever NumPy makes of a scalar"
-            )
+            assert counts[i] == np.floor(about.min() * np.float32(100)), "in float32, whatever NumPy makes of a scalar"
             assert ranges[i] == about.min()
 
 
@@ -180,14 +166,10 @@ def test_clouds():
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 9, (36, 48)).astype(np.float32)
     depth[3:9, 4:12], depth[0, 0] = np.nan, np.inf
-    assert np.isnan(organised_cloud(np.minimum(depth, 1e6), PREDICTING)[0, 0]).all(), (
-        "as DepthView keeps infinity"
-    )
+    assert np.isnan(organised_cloud(np.minimum(depth, 1e6), PREDICTING)[0, 0]).all(), "as DepthView keeps infinity"
     T = se3.make([1.0, 2.0, 3.0], [0.1, 0.2, 0.3, 0.9])
     points = organised_cloud(depth, PREDICTING, T)
-    expected = se3.transform_points(T, (PREDICTING.rays() * depth[..., None]).reshape(-1, 3)).reshape(
-        36, 48, 3
-    )
+    expected = se3.transform_points(T, (PREDICTING.rays() * depth[..., None]).reshape(-1, 3)).reshape(36, 48, 3)
     expected[0, 0] = np.nan
     np.testing.assert_allclose(points, expected, atol=1e-4)
     few = organised_cloud(depth, PREDICTING, every=5)

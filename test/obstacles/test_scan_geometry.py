@@ -122,9 +122,7 @@ def test_the_ball_touches_nothing_on_its_way(seed, camera, roll, pitch):
     direction = sight.T_body_cam[:3, 2] + rng.uniform(-0.15, 0.15, size=3)
     direction /= np.linalg.norm(direction)
     radius_m = 1.0
-    whole = view_of(
-        np.where(np.isnan(sight.lower_m), np.float32(12.0), sight.lower_m), camera, sight.T_body_cam
-    )
+    whole = view_of(np.where(np.isnan(sight.lower_m), np.float32(12.0), sight.lower_m), camera, sight.T_body_cam)
     room_m = free_distance_along(whole, direction, radius_m, 3.0, 30.0)
     assert not math.isnan(room_m)
     points, _ = samples(whole)
@@ -151,9 +149,7 @@ def test_the_scan_equals_rays_cast_in_the_level_frame():
     compared = 0
     for index in np.flatnonzero(np.isfinite(ranges)):
         truth = _cast_level(world, T_map_body[:3, 3], bearings(360)[index] + yaw, 0.2)
-        about = _cast_level(
-            world, T_map_body[:3, 3], bearings(360)[index] + yaw, 0.2 + 0.35
-        )  # as thick as pixels
+        about = _cast_level(world, T_map_body[:3, 3], bearings(360)[index] + yaw, 0.2 + 0.35)  # as thick as pixels
         if np.ptp(truth) < 1.0:  # not at the edge of a block
             compared += 1
             tolerance_m = 0.02 * truth.min() + 0.1

@@ -27,9 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "check_docs_commands", ROOT / "scripts" / "check_docs_commands.py"
-    )
+    spec = importlib.util.spec_from_file_location("check_docs_commands", ROOT / "scripts" / "check_docs_commands.py")
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -48,17 +46,13 @@ def test_there_are_lines_of_every_kind():
         text.startswith("ros2 launch pose2rgbd bringup.launch.py") and "avoid:=true preset:=px4" in text
         for text in texts
     )
-    assert any("--params-file" in text for text in texts), (
-        "lines that go on with a backslash are read to their end"
-    )
+    assert any("--params-file" in text for text in texts), "lines that go on with a backslash are read to their end"
     assert not any("#" in text or text.endswith("\\") for text in texts)
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.where)
 def test_what_becomes_of_every_line_is_said(line):
-    assert SCRIPT.rule_of(line.text) is not None, (
-        f"add a rule for {line.text!r} to scripts/check_docs_commands.py"
-    )
+    assert SCRIPT.rule_of(line.text) is not None, f"add a rule for {line.text!r} to scripts/check_docs_commands.py"
 
 
 @cache
@@ -80,9 +74,7 @@ def test_commands_and_flags_exist(line):
         else (words, [])
     )
     assert own[0] in COMMANDS
-    flags = [
-        word for word in own if word.startswith("--") and word not in ("--help", "--photos.…", "--video.…")
-    ]
+    flags = [word for word in own if word.startswith("--") and word not in ("--help", "--photos.…", "--video.…")]
     if flags:
         command = own[:2] if own[0] in ("sim", "experiments", "synthesize") else own[:1]
         shown = re.sub(r"[\s│]+", " ", help_of(*command))
@@ -104,15 +96,11 @@ def check_ros_arguments(words: list[str], node: str | None) -> None:
 
 def assert_parameter(node: str | None, name: str) -> None:
     assert node in NODES, f"whose parameter is {name}?"
-    assert name == "use_sim_time" or name in settings.flat_fields(_node(node)[1]), (
-        f"{node} has no parameter {name}"
-    )
+    assert name == "use_sim_time" or name in settings.flat_fields(_node(node)[1]), f"{node} has no parameter {name}"
 
 
 @pytest.mark.parametrize(
-    "line",
-    [line for line in LINES if re.match(r"ros2 (launch|run) pose2rgbd", line.text)],
-    ids=lambda line: line.where,
+    "line", [line for line in LINES if re.match(r"ros2 (launch|run) pose2rgbd", line.text)], ids=lambda line: line.where
 )
 def test_launch_files_and_their_arguments_exist(line):
     words = shlex.split(line.text)
@@ -146,6 +134,5 @@ def test_without_ros2_a_launch_line_becomes_the_same_nodes():
     )
     assert made("ros2 run pose2rgbd sim") == "sim live"
     assert (
-        made("pose2rgbd train DATASET --out RUN --model relief")
-        == "train /demo/dataset --out /out/run --model relief"
+        made("pose2rgbd train DATASET --out RUN --model relief") == "train /demo/dataset --out /out/run --model relief"
     )

@@ -59,7 +59,5 @@ def test_a_circle_is_found(tmp_path: Path, late: bool) -> None:
     folder = tmp_path / PACKAGE
     folder.mkdir()
     (folder / "a.py").write_text(f"from {PACKAGE}.b import B\n")
-    (folder / "b.py").write_text(
-        f"def f():\n    from {PACKAGE} import a\n" if late else f"import {PACKAGE}.a\n"
-    )
+    (folder / "b.py").write_text(f"def f():\n    from {PACKAGE} import a\n" if late else f"import {PACKAGE}.a\n")
     assert set(circle(tmp_path)) == {f"{PACKAGE}.a", f"{PACKAGE}.b"}

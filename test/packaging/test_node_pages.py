@@ -19,12 +19,7 @@ from pose2rgbd_ros.cli.nodes import NODES, _node
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "nodes"
-STATUS = {
-    "render": RenderStatus,
-    "avoid": ObstacleStatus,
-    "localize": LocalizationStatus,
-    "record": SyncStatus,
-}
+STATUS = {"render": RenderStatus, "avoid": ObstacleStatus, "localize": LocalizationStatus, "record": SyncStatus}
 NO_STATES = {"PREDICTED", "LIVE"}  # sources, in ObstacleStatus
 COMMON = set("namespace use_sim_time params_file autostart log_level use_respawn fastdds_profile".split())
 
@@ -49,17 +44,11 @@ def test_what_is_stale_is_found(tmp_path):
     for folder in ("docs/nodes", "config", "launch"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     page, file = tmp_path / "docs" / "nodes" / "render.md", tmp_path / "config" / "avoid.yaml"
-    page.write_text(
-        page.read_text().replace("| `rate_hz` | double | `30.0` |", "| `rate_hz` | double | `25.0` |")
-    )
+    page.write_text(page.read_text().replace("| `rate_hz` | double | `30.0` |", "| `rate_hz` | double | `25.0` |"))
     file.write_text(file.read_text().replace("    map_frame:", "    map_fram:"))
     launch = tmp_path / "launch" / "avoid.launch.py"
     launch.write_text(launch.read_text().replace('("avoid", "model")', '("avoid", "max_age_s")'))
-    assert SCRIPT.stale(tmp_path) == [
-        "docs/nodes/render.md",
-        "config/launch_arguments.yaml",
-        "config/avoid.yaml",
-    ]
+    assert SCRIPT.stale(tmp_path) == ["docs/nodes/render.md", "config/launch_arguments.yaml", "config/avoid.yaml"]
     launch.write_text(launch.read_text().replace('("avoid", "max_age_s")', '("avoid", "max_age")'))
     with pytest.raises(ValueError, match=r"avoid.launch.py sets max_age, which is no parameter of avoid"):
         SCRIPT.stale(tmp_path)

@@ -1,4 +1,6 @@
-"""The presets of consumers: complete, of parameters that exist, and none frees space from predicted depth unless it says so."""
+"""The presets of consumers: complete, of parameters that exist, and none frees space from predicted depth unless it
+says so.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,7 @@ def test_distances_and_points_are_at_the_lower_bound(name):
 
 
 def test_octomap_gets_marks_and_no_rays():
-    ours, theirs = (
-        parameters("octomap_server.yaml", "/**/avoid"),
-        parameters("octomap_server_consumer.yaml", "/**"),
-    )
+    ours, theirs = (parameters("octomap_server.yaml", "/**/avoid"), parameters("octomap_server_consumer.yaml", "/**"))
     topics = yaml.safe_load((PRESETS / "remap.yaml").read_text())["octomap_server"]["avoid"]
     assert ours["cloud_marks"] is True
     assert ours["cloud_frame"] == "map", "the tracking server looks at no frame"
@@ -84,9 +83,7 @@ def test_nvblox_says_nothing_of_the_space_before_a_predicted_surface():
     assert static["free_region_occupancy_probability"] == 0.5
     assert static["unobserved_region_occupancy_probability"] == 0.5
     assert static["occupied_region_occupancy_probability"] > 0.5
-    assert static["occupied_region_half_width_m"] >= theirs["voxel_size"] / 2, (
-        "or surfaces fall between voxels"
-    )
+    assert static["occupied_region_half_width_m"] >= theirs["voxel_size"] / 2, "or surfaces fall between voxels"
 
 
 def test_px4_flies_nowhere_without_data():

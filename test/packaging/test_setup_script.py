@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-BASIC_TOOLS = (
-    "bash cat find sort xargs sed awk head df mkdir dirname basename sha256sum flock rm touch grep env tr ln"
-)
+BASIC_TOOLS = "bash cat find sort xargs sed awk head df mkdir dirname basename sha256sum flock rm touch grep env tr ln"
 
 
 @pytest.fixture

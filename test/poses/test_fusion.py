@@ -43,14 +43,10 @@ class Flight:
         t = np.arange(int(self.seconds * 10)) / 10
         self.stamps_ns = np.rint(t * S).astype(np.int64) + 1_700_000_000 * S
         turn = 5.0 / 40.0 * t
-        self.position_m = np.stack(
-            [40 * np.sin(turn), 60 * np.sin(turn / 2), 30 + 5 * np.sin(turn / 3)], axis=1
-        )
+        self.position_m = np.stack([40 * np.sin(turn), 60 * np.sin(turn / 2), 30 + 5 * np.sin(turn / 3)], axis=1)
         velocity = np.gradient(self.position_m, t, axis=0)
         yaw = np.arctan2(velocity[:, 1], velocity[:, 0])
-        self.quat_xyzw = quaternions.from_euler_rpy(
-            np.stack([0.1 * np.sin(t), 0.05 * np.cos(t), yaw], axis=1)
-        )
+        self.quat_xyzw = quaternions.from_euler_rpy(np.stack([0.1 * np.sin(t), 0.05 * np.cos(t), yaw], axis=1))
         drift = self.heading_rad + np.radians(self.yaw_drift_deg_per_min) / 60 * t
         steps = fusion_model.turn(drift[:-1], np.diff(self.position_m, axis=0)) * self.scale
         steps += rng.normal(0, 0.3 / np.sqrt(60 * 10), steps.shape)
@@ -129,9 +125,7 @@ def test_outliers_do_not_pull() -> None:
     )
     assert np.median(np.linalg.norm(spoiled, axis=1)) < np.median(np.linalg.norm(clean, axis=1)) + 0.05
     assert np.linalg.norm(spoiled, axis=1).max() < 1.0
-    assert (
-        fuse(Flight(outliers=60).odometry, Flight(outliers=60).fixes, WHITE, ANTENNA_M).accuracy.outliers > 40
-    )
+    assert fuse(Flight(outliers=60).odometry, Flight(outliers=60).fixes, WHITE, ANTENNA_M).accuracy.outliers > 40
 
 
 def test_the_lever_arm_counts() -> None:
@@ -144,9 +138,7 @@ def test_the_lever_arm_counts() -> None:
 
 def test_without_altitudes_heights_are_the_odometrys() -> None:
     flight = Flight()
-    fixes = FixTrack(
-        flight.fixes.stamps_ns, flight.fixes.position_m * [1, 1, np.nan], flight.fixes.sigma_m, HOME
-    )
+    fixes = FixTrack(flight.fixes.stamps_ns, flight.fixes.position_m * [1, 1, np.nan], flight.fixes.sigma_m, HOME)
     fused = fuse(flight.odometry, fixes, WHITE, ANTENNA_M)
     np.testing.assert_allclose(np.ptp(fused.trajectory.position_m[:, 2]), 10.0, atol=0.5)
     assert fused.accuracy.held_out_vertical_m is None
@@ -167,9 +159,7 @@ def test_a_gap_of_the_odometry_does_not_tear_the_rest() -> None:
     flight = Flight()
     t = (flight.stamps_ns - flight.stamps_ns[0]) / S
     kept = (t < 50) | (t > 60)
-    odometry = Trajectory(
-        *(getattr(flight.odometry, name)[kept] for name in ("stamps_ns", "position_m", "quat_xyzw"))
-    )
+    odometry = Trajectory(*(getattr(flight.odometry, name)[kept] for name in ("stamps_ns", "position_m", "quat_xyzw")))
     fused = fuse(odometry, flight.fixes, WHITE, ANTENNA_M)
     assert np.median(np.linalg.norm(flight.error_m(fused.trajectory), axis=1)) < 0.15
 
@@ -191,10 +181,7 @@ def test_a_gap_of_the_odometry_does_not_tear_the_rest() -> None:
         ),
         (lambda f: (Trajectory(f.stamps_ns[:1], np.zeros((1, 3)), [[0, 0, 0, 1]]), f.fixes), "only one pose"),
         (
-            lambda f: (
-                f.odometry,
-                FixTrack(f.fixes.stamps_ns + 9999 * S, f.fixes.position_m, f.fixes.sigma_m, HOME),
-            ),
+            lambda f: (f.odometry, FixTrack(f.fixes.stamps_ns + 9999 * S, f.fixes.position_m, f.fixes.sigma_m, HOME)),
             "only 0 GPS fixes",
         ),
     ],
@@ -279,9 +266,7 @@ def test_live_agrees_with_the_whole_recording_within_the_sigma_it_reports() -> N
     sigma_m, sigma_yaw = fusion.sigmas()
     apart = np.abs(T[:, :3, 3] - batch.trajectory.position_m[at])
     assert np.mean(apart < 2 * sigma_m) > 0.9
-    angle = quaternions.angle_between_rad(
-        quaternions.from_matrix(T[:, :3, :3]), batch.trajectory.quat_xyzw[at]
-    )
+    angle = quaternions.angle_between_rad(quaternions.from_matrix(T[:, :3, :3]), batch.trajectory.quat_xyzw[at])
     assert np.mean(angle < 2 * sigma_yaw) > 0.9
     error = T[:, :3, 3] - flight.position_m[np.searchsorted(flight.stamps_ns, late)]
     assert np.median(np.linalg.norm(error, axis=1)) < 0.5
@@ -328,11 +313,7 @@ def test_fixes_too_late_or_bad_are_counted_and_left_out() -> None:
 
 def test_a_log_of_fixes_becomes_a_track() -> None:
     log = FixLog()
-    for stamp, north, covariance in (
-        (3, 2.0, np.eye(3) * 4),
-        (1, 0.0, np.zeros((3, 3))),
-        (3, 9.0, np.eye(3)),
-    ):
+    for stamp, north, covariance in ((3, 2.0, np.eye(3) * 4), (1, 0.0, np.zeros((3, 3))), (3, 9.0, np.eye(3))):
         place = (float(value) for value in enu_to_wgs84([0.0, north, 7.0], HOME))
         log.add(FixSample(stamp, "gps", *place, covariance))
     log.add(FixSample(5, "gps", np.nan, 8.0, 400.0, np.eye(3)))

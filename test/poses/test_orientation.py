@@ -28,14 +28,10 @@ def track(n: int, rate_hz: float, velocity) -> tuple[np.ndarray, np.ndarray]:
 
 @given(st.floats(-3.1, 3.1), st.floats(1.5, 30.0), st.sampled_from([1.0, 5.0, 10.0]), st.floats(0.0, 5.0))
 @settings(max_examples=60)
-def test_a_straight_course_is_the_heading(
-    yaw: float, speed: float, rate_hz: float, smoothing_s: float
-) -> None:
+def test_a_straight_course_is_the_heading(yaw: float, speed: float, rate_hz: float, smoothing_s: float) -> None:
     stamps, position = track(30, rate_hz, speed * np.array([np.cos(yaw), np.sin(yaw)]))
     course = orientation.course(stamps, position, 1.0, smoothing_s)
-    turned = quaternions.angle_between_rad(
-        course.trajectory.quat_xyzw, quaternions.from_euler_rpy([0.0, 0.0, yaw])
-    )
+    turned = quaternions.angle_between_rad(course.trajectory.quat_xyzw, quaternions.from_euler_rpy([0.0, 0.0, yaw]))
     assert np.all(turned < 1e-6)
     assert not course.held.any()
 
@@ -80,9 +76,7 @@ def test_a_gimbal_on_a_heading() -> None:
     """Straight down from a body that is rolled and heads 40 degrees: only the heading counts."""
     stamps = np.arange(5) * S
     body = Trajectory(stamps, np.zeros((5, 3)), np.tile(quaternions.from_euler_rpy([0.3, 0.2, 0.7]), (5, 1)))
-    down = Trajectory(
-        stamps, np.zeros((5, 3)), np.tile(quaternions.from_euler_rpy([0.0, np.pi / 2, 0.0]), (5, 1))
-    )
+    down = Trajectory(stamps, np.zeros((5, 3)), np.tile(quaternions.from_euler_rpy([0.0, np.pi / 2, 0.0]), (5, 1)))
     R = quaternions.to_matrix(orientation.gimbal_in_map(down, False, body, S).quat_xyzw)
     np.testing.assert_allclose(R[:, :, 0], np.tile([0, 0, -1], (5, 1)), atol=1e-9)
     np.testing.assert_allclose(R[:, :, 2], np.tile([np.cos(0.7), np.sin(0.7), 0], (5, 1)), atol=1e-9)
@@ -90,9 +84,7 @@ def test_a_gimbal_on_a_heading() -> None:
     with pytest.raises(UserError, match="no orientation of it is recorded"):
         orientation.gimbal_in_map(down, False, None, S)
     with pytest.raises(UserError, match="no time in common"):
-        orientation.gimbal_in_map(
-            Trajectory(stamps + 99 * S, down.position_m, down.quat_xyzw), False, body, S
-        )
+        orientation.gimbal_in_map(Trajectory(stamps + 99 * S, down.position_m, down.quat_xyzw), False, body, S)
 
 
 def test_positions_and_orientations_of_two_sources() -> None:

@@ -25,8 +25,7 @@ methods = st.sampled_from(["linear", "cubic"])
 def random_poses(stamps_ms: list[int], seed: int = 0) -> list[PoseSample]:
     rng = np.random.default_rng(seed)
     return [
-        PoseSample(T0 + ms * MS, "map", "base", rng.normal(size=3) * 50, rng.normal(size=4) * 3)
-        for ms in stamps_ms
+        PoseSample(T0 + ms * MS, "map", "base", rng.normal(size=3) * 50, rng.normal(size=4) * 3) for ms in stamps_ms
     ]
 
 
@@ -67,10 +66,7 @@ def test_what_may_still_come_is_waited_for() -> None:
     assert (buffer.pose_at(T0).reason, buffer.pose_at(T0).wait) == ("no_pose", True)
     for pose in random_poses([0, 100]):
         buffer.add(pose)
-    assert (buffer.pose_at(T0 + 101 * MS).reason, buffer.pose_at(T0 + 101 * MS).wait) == (
-        "after_last_pose",
-        True,
-    )
+    assert (buffer.pose_at(T0 + 101 * MS).reason, buffer.pose_at(T0 + 101 * MS).wait) == ("after_last_pose", True)
     assert not buffer.pose_at(T0 + 50 * MS).wait
     assert (buffer.pose_at(T0 - 1).reason, buffer.pose_at(T0 - 1).wait) == ("before_first_pose", False)
 
@@ -79,12 +75,8 @@ def test_cubic_waits_only_for_a_neighbour_that_counts() -> None:
     assert filled(random_poses([0, 100, 200]), "cubic").pose_at(T0 + 150 * MS).wait
     assert filled(random_poses([0, 100, 200]), "cubic").pose_at(T0 + 150 * MS).T is not None
     assert not filled(random_poses([0, 100, 200, 300]), "cubic").pose_at(T0 + 150 * MS).wait
-    assert (
-        not filled(random_poses([0, 100]), "cubic").pose_at(T0 + 50 * MS).wait
-    )  # none before: linear anyway
-    assert (
-        not filled(random_poses([0, 700, 900]), "cubic").pose_at(T0 + 800 * MS).wait
-    )  # the one before is too far
+    assert not filled(random_poses([0, 100]), "cubic").pose_at(T0 + 50 * MS).wait  # none before: linear anyway
+    assert not filled(random_poses([0, 700, 900]), "cubic").pose_at(T0 + 800 * MS).wait  # the one before is too far
     assert not filled(random_poses([0, 100, 200]), "cubic").pose_at(T0 + 200 * MS).wait  # a pose itself
 
 

@@ -59,9 +59,7 @@ def test_a_chain_of_static_and_moving_transforms_is_their_product(seed: int) -> 
     moving(tree, "odom", "base", stamps_ns, T_odom_base)
     track = tree.trajectory("map", "cam")
     np.testing.assert_array_equal(track.stamps_ns, stamps_ns)
-    np.testing.assert_allclose(
-        track.T, T_map_odom @ T_odom_base @ T_base_mount @ np.linalg.inv(T_cam_mount), atol=1e-9
-    )
+    np.testing.assert_allclose(track.T, T_map_odom @ T_odom_base @ T_base_mount @ np.linalg.inv(T_cam_mount), atol=1e-9)
     backwards = tree.trajectory("cam", "map")
     np.testing.assert_allclose(backwards.T, np.linalg.inv(track.T), atol=1e-9)
     np.testing.assert_allclose(
@@ -115,9 +113,7 @@ def test_two_trees_are_not_connected() -> None:
     tree = TransformTree()
     tree.add(sample(1, "map", "base", np.eye(4)))
     tree.add(sample(1, "lidar", "imu", np.eye(4)), static=True)
-    with pytest.raises(
-        UserError, match="no transforms connect 'imu' to 'map'; frames connected to it: base, map"
-    ):
+    with pytest.raises(UserError, match="no transforms connect 'imu' to 'map'; frames connected to it: base, map"):
         tree.trajectory("map", "imu")
 
 
@@ -178,9 +174,7 @@ def test_live_and_recorded_give_the_same_poses_and_tracks(seed: int) -> None:
         for stamp, T in zip(track.stamps_ns.tolist(), track.T, strict=True):
             np.testing.assert_allclose(source.pose_at(stamp).T, T, atol=1e-12)
         between = source.pose_at(T0 + 123 * MS).T
-        np.testing.assert_allclose(
-            between, trees[0].source("map", "cam").pose_at(T0 + 123 * MS).T, atol=1e-12
-        )
+        np.testing.assert_allclose(between, trees[0].source("map", "cam").pose_at(T0 + 123 * MS).T, atol=1e-12)
         back = tree.source("cam", "map").pose_at(T0 + 123 * MS).T
         np.testing.assert_allclose(back @ between, np.eye(4), atol=1e-12)
         fixed_only = tree.source("base", "cam").pose_at(0)
@@ -222,9 +216,7 @@ def test_frames_that_are_not_known_yet_are_named(make: Callable[[], TransformTre
 
 
 @pytest.mark.parametrize("make", [live, recorded])
-def test_a_static_transform_may_be_corrected_and_a_moving_one_goes_before_it(
-    make: Callable[[], TransformTree],
-) -> None:
+def test_a_static_transform_may_be_corrected_and_a_moving_one_goes_before_it(make: Callable[[], TransformTree]) -> None:
     tree = make()
     T = random_transforms(3, 0)
     for i in range(2):
@@ -238,9 +230,7 @@ def test_a_static_transform_may_be_corrected_and_a_moving_one_goes_before_it(
 
 
 @pytest.mark.parametrize("make", [live, recorded])
-def test_bad_transforms_are_counted_and_named_where_they_are_missing(
-    make: Callable[[], TransformTree],
-) -> None:
+def test_bad_transforms_are_counted_and_named_where_they_are_missing(make: Callable[[], TransformTree]) -> None:
     tree = make()
     nan = np.full(3, np.nan)
     tree.add(PoseSample(T0, "map", "base", nan, UP))
@@ -248,10 +238,7 @@ def test_bad_transforms_are_counted_and_named_where_they_are_missing(
     tree.add(PoseSample(T0, "base", "cam", np.zeros(3), np.zeros(4)), static=True)
     tree.add(PoseSample(T0, "base", "", np.zeros(3), UP))
     tree.add(PoseSample(T0, "base", "/base", np.zeros(3), UP))
-    assert tree.problems() == {
-        "TF": {"non_finite_pose": 2, "bad_frames": 2},
-        "map -> base": {"non_finite_pose": 1},
-    }
+    assert tree.problems() == {"TF": {"non_finite_pose": 2, "bad_frames": 2}, "map -> base": {"non_finite_pose": 1}}
     assert tree.source("map", "cam").pose_at(T0).reason == "no_transform"
     assert tree.source("map", "base").pose_at(T0).reason == "no_pose"
     assert "the static transform of 'cam' in 'base': " in tree.explain("map", "cam")

@@ -36,9 +36,7 @@ DOWN = Rotation.from_euler("x", 180, degrees=True).as_matrix()
 
 def table(seed: int = 0) -> IntervalTable:
     generator = np.random.default_rng(seed)
-    edges = tuple(
-        np.array(values, np.float32) for values in ([0.6, 0.8], [0.05, 0.2, 0.5], [9.0, 11.5], [1.0])
-    )
+    edges = tuple(np.array(values, np.float32) for values in ([0.6, 0.8], [0.05, 0.2, 0.5], [9.0, 11.5], [1.0]))
     shape = tuple(len(edge) + 1 for edge in edges)
     lower = generator.uniform(0, 0.5, shape).astype(np.float32)
     lower[generator.random(shape) < 0.1] = np.nan
@@ -126,9 +124,7 @@ def test_bounds_by_hand():
     assert bounds(10.0, 0.9, 0.0) == pytest.approx([10.0, 9.0, 13.0, 0.9])
     assert bounds(10.0, 0.9, 1.0) == pytest.approx([10.0, 8.0, 16.0, 0.9])
     assert bounds(19.9, 0.9, 0.0)[1] == pytest.approx(0.9 * 19.9)
-    assert bounds(20.0, 0.5, 0.0) == pytest.approx([20.0, 17.0, 26.0, 0.5]), (
-        "an edge belongs to the cell above"
-    )
+    assert bounds(20.0, 0.5, 0.0) == pytest.approx([20.0, 17.0, 26.0, 0.5]), "an edge belongs to the cell above"
     assert bounds(40.0, 0.9, 0.0) == pytest.approx([40.0, 34.0, 52.0, 0.9]), "as far as was calibrated"
     for unknown in ((10.0, 0.2, 0.0), (41.0, 0.9, 0.0)):
         assert bounds(*unknown) == pytest.approx([np.nan, np.nan, np.nan, 0.0], nan_ok=True)
@@ -191,7 +187,9 @@ def test_between_lines_is_inside_beyond_them_and_turned_is_not():
 
 
 def test_the_score_of_a_survey_by_hand():
-    """Lines 20 m apart, headings in turn: at 50 m a pose 40 m off that looks the same way is 10 m turned, as is usual."""
+    """Lines 20 m apart, headings in turn: at 50 m a pose 40 m off that looks the same way is 10 m turned, as is
+    usual.
+    """
     score = PoseScore(survey(), 50.0)
     assert score.usual_m == pytest.approx(10.0, abs=0.01)
     assert score.reach_m == pytest.approx(1.5 * 20.0, abs=0.01)
@@ -201,9 +199,7 @@ def test_the_score_of_a_survey_by_hand():
     turned = score(at(0, 70, 50, yaw_deg=30))
     chord_m = 2 * np.sin(np.radians(15)) * 50
     assert turned.turned_m == pytest.approx(2.5 + chord_m, abs=0.05)
-    assert turned.score == pytest.approx(2.5 + chord_m - 10.0, abs=0.05), (
-        "what exceeds the usual counts whole"
-    )
+    assert turned.score == pytest.approx(2.5 + chord_m - 10.0, abs=0.05), "what exceeds the usual counts whole"
     above = score(at(0, 60, 90))
     assert above.beyond_m == pytest.approx(40.0 + 10.0, abs=0.5), "10 m farther than the reach once more"
     assert above.score == pytest.approx(above.beyond_m + max(above.turned_m - 10.0, 0.1 * above.turned_m))
@@ -221,12 +217,7 @@ def test_a_pose_passes_up_to_the_limit_and_no_farther():
     training, T = survey(), at(0, 60, 70)
     score = PoseScore(training, 50.0)(T).score
     assert score > 15.0
-    for limit, inside in (
-        (score, True),
-        (0.999 * score, False),
-        (1.001 * score, True),
-        (0.51 * score, False),
-    ):
+    for limit, inside in ((score, True), (0.999 * score, False), (1.001 * score, True), (0.51 * score, False)):
         answer = Guard(training, 50.0, limit).check(T)
         assert (answer.inside, answer.score, answer.limit) == (inside, score, limit)
         assert (answer.reason == "") == inside
@@ -290,10 +281,7 @@ def test_files_come_back_as_they_went(tmp_path: Path):
         (lambda folder: replace_text(folder, "guard_limit: 3.0", "guard_limit: .nan"), "damaged"),
         (lambda folder: replace_text(folder, "guard_limit: 3.0", "guard_limit: [1]"), "damaged"),
         (lambda folder: replace_text(folder, "level: 0.9\n", ""), "damaged"),
-        (
-            lambda folder: replace_text(folder, "format_version: 1", "format_version: 7"),
-            "format_version is 7",
-        ),
+        (lambda folder: replace_text(folder, "format_version: 1", "format_version: 7"), "format_version is 7"),
     ],
 )
 def test_damaged_files_are_refused_in_one_line(tmp_path: Path, damage, told: str):
@@ -351,9 +339,7 @@ def test_the_renderer_fills_bounds_withholds_and_refuses(tmp_path: Path):
     assert (images.confidence == 0).all()
     assert np.isfinite(Renderer(path, "cpu", threads=1, guard=False).render(far).depth).any()
     again = renderer.render(loaded.training_T_map_cam[0])
-    assert np.isfinite(renderer.render(loaded.training_T_map_cam[1], out=again).depth).any(), (
-        "out is filled anew"
-    )
+    assert np.isfinite(renderer.render(loaded.training_T_map_cam[1], out=again).depth).any(), "out is filled anew"
 
 
 def test_weights_and_calibration_belong_together(tmp_path: Path):

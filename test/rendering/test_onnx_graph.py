@@ -61,18 +61,14 @@ def network_images(path: Path, T_map_cam: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("config", ALL + OPTIONS, ids=str)
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
-def test_images_are_the_networks(
-    make_checkpoint: Any, poses: np.ndarray, backend: str, config: dict[str, Any]
-) -> None:
+def test_images_are_the_networks(make_checkpoint: Any, poses: np.ndarray, backend: str, config: dict[str, Any]) -> None:
     path = make_checkpoint(**config)
     expected = network_images(path, poses)
     found = Renderer(path, device="cpu", backend=backend).render(poses).present()
     assert found.keys() == expected.keys()
     for name, tolerance in (("rgb", 0.501), ("depth", 27e-5), ("confidence", 1e-4)):
         if name in expected:
-            assert (
-                expected[name].std() > 0.01 * np.ptp(expected[name]) > 0
-            )  # a flat image would match anything
+            assert expected[name].std() > 0.01 * np.ptp(expected[name]) > 0  # a flat image would match anything
             np.testing.assert_allclose(found[name], expected[name], atol=tolerance, rtol=0)
 
 

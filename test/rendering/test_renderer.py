@@ -95,9 +95,7 @@ def test_cuda_asked_for_and_absent(make_checkpoint: Any) -> None:
     assert Renderer(make_checkpoint(), device="auto").device == "cpu"
 
 
-def test_without_onnxruntime(
-    make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_onnxruntime(make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_checkpoint()
     expected = Renderer(path, "cpu", "torch").render(poses)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
@@ -137,22 +135,14 @@ def test_damaged_checkpoint(make_checkpoint: Any) -> None:
         ({"camera": Camera(64, 48, 50.0, 50.0, 31.5, 23.5)}, "64 x 48, but its network makes 32 x 32"),
         ({"normalization": "euler"}, "poses of different kinds"),
         ({"normalization": "no depth"}, "no range of depth"),
-        (
-            {"training_T_map_cam": np.zeros((0, 4, 4)), "training_stamps_ns": np.zeros(0, np.int64)},
-            "no training poses",
-        ),
+        ({"training_T_map_cam": np.zeros((0, 4, 4)), "training_stamps_ns": np.zeros(0, np.int64)}, "no training poses"),
     ],
 )
-def test_checkpoint_that_contradicts_itself(
-    make_checkpoint: Any, change: dict[str, Any], message: str
-) -> None:
+def test_checkpoint_that_contradicts_itself(make_checkpoint: Any, change: dict[str, Any], message: str) -> None:
     path = make_checkpoint()
     checkpoint = load_checkpoint(path)
     T = checkpoint.training_T_map_cam
-    others = {
-        "euler": Normalization.fit(T, np.array([[[1.0, 2.0]]]), "euler"),
-        "no depth": Normalization.fit(T),
-    }
+    others = {"euler": Normalization.fit(T, np.array([[[1.0, 2.0]]]), "euler"), "no depth": Normalization.fit(T)}
     if "normalization" in change:
         change = {"normalization": others[change["normalization"]]}
     save_checkpoint(path, dataclasses.replace(checkpoint, **change))

@@ -27,9 +27,7 @@ def survey(count: int) -> np.ndarray:
     """Circles with the nose forward, drifting along x."""
     angle = np.linspace(0, 200, count)
     T = np.tile(np.eye(4), (count, 1, 1))
-    T[:, :3, 3] = np.stack(
-        [50 * np.cos(angle) + angle / 10, 50 * np.sin(angle), np.full(count, 30.0)], axis=1
-    )
+    T[:, :3, 3] = np.stack([50 * np.cos(angle) + angle / 10, 50 * np.sin(angle), np.full(count, 30.0)], axis=1)
     T[:, :3, :3] = Rotation.from_euler("z", angle[:, None]).as_matrix()
     return T
 
@@ -131,7 +129,5 @@ def test_within_the_margins_is_inside(index: int, share: float, heading_share: f
     volume = TrainedVolume(survey(500))
     T = survey(500)[index]
     T[2, 3] += share * volume.margin_m
-    T[:3, :3] = (
-        T[:3, :3] @ Rotation.from_euler("x", heading_share * volume.heading_deg, degrees=True).as_matrix()
-    )
+    T[:3, :3] = T[:3, :3] @ Rotation.from_euler("x", heading_share * volume.heading_deg, degrees=True).as_matrix()
     assert volume.check(T).inside

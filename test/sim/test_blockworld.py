@@ -60,9 +60,7 @@ def test_culled_and_whole_image_casting_agree(world: BlockWorld) -> None:
     everywhere = Camera(
         CAMERA.width, CAMERA.height, CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy, "plumb_bob", (0.0,) * 5
     )
-    np.testing.assert_allclose(
-        world.render(T_map_cam, CAMERA)[1], world.render(T_map_cam, everywhere)[1], atol=1e-4
-    )
+    np.testing.assert_allclose(world.render(T_map_cam, CAMERA)[1], world.render(T_map_cam, everywhere)[1], atol=1e-4)
 
 
 def test_sky_is_unknown_and_range_is_limited(world: BlockWorld) -> None:

@@ -104,9 +104,7 @@ def test_the_ground_has_no_holes_and_no_gaps(city):
     area = 0.5 * (diagonal1[..., 0] * diagonal2[..., 1] - diagonal1[..., 1] * diagonal2[..., 0])
     assert area.min() > 0, "the plan folds over"
     # All four corners of every cell are vertices of the mesh at the cell's own height.
-    low = np.stack(
-        [xy[:-1, :-1, 0], xy[:-1, :-1, 1], city._ground.z_m[:-1, :-1] + city._ground.lift_m], axis=-1
-    )
+    low = np.stack([xy[:-1, :-1, 0], xy[:-1, :-1, 1], city._ground.z_m[:-1, :-1] + city._ground.lift_m], axis=-1)
     have = {tuple(row) for row in np.round(faces.position_m.astype(float), 2).tolist()}
     want = {tuple(row) for row in np.round(low.reshape(-1, 3).astype(np.float32).astype(float), 2).tolist()}
     assert len(want - have) == 0

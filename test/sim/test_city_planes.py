@@ -15,9 +15,7 @@ CELL_M = 6.0
 
 def cells_of(low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
     """Groups of the boxes that reach into one cell of a grid."""
-    first, last = (
-        np.floor((edge + side) / CELL_M).astype(int) for edge, side in ((low, -0.03), (high, 0.03))
-    )
+    first, last = (np.floor((edge + side) / CELL_M).astype(int) for edge, side in ((low, -0.03), (high, 0.03)))
     groups: dict[tuple[int, int, int], list[int]] = {}
     for index, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
         for x in range(a[0], b[0] + 1):

@@ -51,9 +51,7 @@ def test_every_inner_line_can_be_held_out_and_a_share_of_nought_is_none():
 
 def flights(seed: int) -> list[Flight]:
     town = Town()
-    return [
-        make_flight(FlightConfig(plan=plan, seed=seed), town) for plan in sorted(PLANS) if plan != "waypoints"
-    ]
+    return [make_flight(FlightConfig(plan=plan, seed=seed), town) for plan in sorted(PLANS) if plan != "waypoints"]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -95,9 +93,7 @@ def test_lines_that_cross_a_held_out_one_stay_in_training():
     line, split = flight.line(t), flight.split(t)
     across = (line >= 26) & ~np.isin(line, flight.held_out_lines)
     assert (split[across] == "train").all()
-    assert set(np.array(flight.held_out_lines) >= 26) == {True, False}, (
-        "lines of both directions are held out"
-    )
+    assert set(np.array(flight.held_out_lines) >= 26) == {True, False}, "lines of both directions are held out"
 
 
 def test_a_pass_along_a_held_out_line_is_in_neither_set_and_one_the_other_way_is_trained_on(tmp_path):

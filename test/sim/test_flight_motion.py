@@ -38,9 +38,7 @@ def rotations(flight: Flight, t_s: np.ndarray) -> Rotation:
 
 
 @settings(max_examples=25)
-@given(
-    plan=st.sampled_from(sorted(PLANS)), seed=st.integers(0, 2**31 - 1), jitter=st.sampled_from([0.0, 4.0])
-)
+@given(plan=st.sampled_from(sorted(PLANS)), seed=st.integers(0, 2**31 - 1), jitter=st.sampled_from([0.0, 4.0]))
 def test_velocities_are_the_derivatives_of_the_poses(folder, plan, seed, jitter):
     flight = small_flight(plan, seed, folder, attitude_jitter_deg=jitter)
     h = 1e-4
@@ -103,9 +101,7 @@ def test_the_same_settings_are_the_same_flight_and_a_seed_another(folder, plan):
 
 
 def test_noise_of_one_kind_never_shifts_another():
-    plain, shaken = (
-        make_flight(FlightConfig(plan="survey", attitude_jitter_deg=jitter)) for jitter in (0.0, 5.0)
-    )
+    plain, shaken = (make_flight(FlightConfig(plan="survey", attitude_jitter_deg=jitter)) for jitter in (0.0, 5.0))
     t = np.linspace(0, plain.duration_s, 50)
     np.testing.assert_array_equal(plain.position_m(t), shaken.position_m(t))
     assert plain.held_out_lines == shaken.held_out_lines
@@ -118,9 +114,7 @@ def test_state_tells_the_same_as_the_parts():
     np.testing.assert_array_equal(state.T_map_body, flight.T_map_body([41.3])[0])
     np.testing.assert_array_equal(state.velocity_map_mps, flight.velocity_mps(41.3)[0])
     np.testing.assert_array_equal(state.acceleration_map_mps2, flight.acceleration_mps2(41.3)[0])
-    np.testing.assert_array_equal(
-        state.angular_velocity_body_radps, flight.angular_velocity_body_radps(41.3)[0]
-    )
+    np.testing.assert_array_equal(state.angular_velocity_body_radps, flight.angular_velocity_body_radps(41.3)[0])
     np.testing.assert_allclose(flight.T_map_cam(41.3)[0], state.T_map_body @ flight.T_body_cam)
 
 

@@ -38,8 +38,6 @@ def test_the_city_lies_below(tmp_path):
     draw_flight(flight, tmp_path / "given.png", Town(), background=green)
     heights, given = (cv2.imread(str(tmp_path / name)) for name in ("heights.png", "given.png"))
     assert pixels(given, np.array([20, 160, 60])).sum() > 60_000
-    north, south = (
-        np.argwhere(pixels(given, np.array(rgb)))[:, 0].mean() for rgb in ((160, 20, 60), (20, 160, 60))
-    )
+    north, south = (np.argwhere(pixels(given, np.array(rgb)))[:, 0].mean() for rgb in ((160, 20, 60), (20, 160, 60)))
     assert north < south, "north is up"
     assert len(np.unique(heights[100:600, 900:1400, 0])) > 10, "streets and roofs differ"

@@ -1,4 +1,6 @@
-"""Each plan flies what it says: the paper's facts, parallel lines at one speed, loops that look at their point, streets."""
+"""Each plan flies what it says: the paper's facts, parallel lines at one speed, loops that look at their point,
+streets.
+"""
 
 from __future__ import annotations
 

@@ -102,7 +102,8 @@ def test_a_closed_ring_is_no_crossing(tmp_path):
         ("0 0 50\n50 0 50\n10 0 50\n", r"points\.txt:2: the path turns straight back here"),
         (
             "0 0 50\n50 0 50\n50 50 50\n25 50 50\n25 -50 50\n",
-            r"from line 1 to line 2 and the path from line 4 to line 5 come within 0\.\d m of each other near x 2\d\.\d, y",
+            r"from line 1 to line 2 and the path from line 4 to line 5 come within 0\.\d m of each other near x "
+            r"2\d\.\d, y",
         ),
         (
             "0 0 50\n50 0 50\n50 0.7 55\n0 0.7 50\n",
@@ -151,11 +152,7 @@ def test_a_dense_track_is_no_crossing(tmp_path):
 
 
 def test_waypoints_outside_the_city_or_below_its_roofs(tmp_path):
-    with pytest.raises(
-        UserError, match=r"points\.txt:3: x 20, y 250 lies outside the city, which reaches from -200"
-    ):
+    with pytest.raises(UserError, match=r"points\.txt:3: x 20, y 250 lies outside the city, which reaches from -200"):
         fly(tmp_path, "0 0 50\n20 20 50\n20 250 50\n", Town())
-    with pytest.raises(
-        UserError, match=r"what stands there reaches 2\d\.\d m.*raise the waypoints there to 2\d m"
-    ):
+    with pytest.raises(UserError, match=r"what stands there reaches 2\d\.\d m.*raise the waypoints there to 2\d m"):
         fly(tmp_path, "0 0 50\n20 20 20\n", Town())

@@ -50,9 +50,7 @@ def test_texture_and_ground_colours_are_shown_as_srgb() -> None:
 def test_ground_row_zero_lies_at_v_zero() -> None:
     half = np.zeros((16, 16, 3), np.uint8)
     half[:8, :, 0] = half[:, 8:, 1] = 255  # red in the south, green in the east
-    rgb = picture(
-        plain_scene(light=DARK, ground_rgb=half, ground=ground(20.0)), se3.look_at([0, 0, 40], [0, 0, 0])
-    )
+    rgb = picture(plain_scene(light=DARK, ground_rgb=half, ground=ground(20.0)), se3.look_at([0, 0, 40], [0, 0, 0]))
     south_east, north_west = rgb[40, 45], rgb[8, 18]
     assert (south_east[:2] > 250).all()
     assert north_west.max() < 5
@@ -114,9 +112,7 @@ def test_more_samples_come_closer_to_the_true_mean() -> None:
     assert four < 0.7 * two
 
 
-def _compare_shadows(
-    scene: Scene, caster: MeshCaster, pose: np.ndarray, apart_m: float
-) -> tuple[int, int, int]:
+def _compare_shadows(scene: Scene, caster: MeshCaster, pose: np.ndarray, apart_m: float) -> tuple[int, int, int]:
     """Points of the ground in shadow and in light by the rays, sure within `apart_m`, and those drawn otherwise."""
     sun = np.array(scene.light.sun_direction)
     camera = CAMERA.resized(120, 90)

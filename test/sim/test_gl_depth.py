@@ -58,9 +58,7 @@ def test_depth_of_blocks_is_that_of_the_block_world() -> None:
         with SceneRenderer(scene, CAMERA) as renderer:
             depth_m = renderer.render(pose).depth_m
         step = np.abs(
-            np.diff(
-                np.diff(1 / truth.astype(float), axis=0, prepend=0, append=0), axis=1, prepend=0, append=0
-            )
+            np.diff(np.diff(1 / truth.astype(float), axis=0, prepend=0, append=0), axis=1, prepend=0, append=0)
         )
         edge = step[:-1, :-1] + step[1:, 1:] + step[:-1, 1:] + step[1:, :-1] > 1e-6
         flat = ~edge & np.isfinite(truth)

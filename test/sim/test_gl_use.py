@@ -96,8 +96,7 @@ except UserError as error:
 
 def test_a_driver_that_is_not_installed_is_told_alike() -> None:
     run = python(
-        "from pose2rgbd_ros.sim.gl.camera import open_context; open_context()",
-        LIBGL_DRIVERS_PATH="/nonexistent",
+        "from pose2rgbd_ros.sim.gl.camera import open_context; open_context()", LIBGL_DRIVERS_PATH="/nonexistent"
     )
     if run.returncode == 0:
         pytest.skip("this EGL does not take its drivers from Mesa's folder")

@@ -110,15 +110,9 @@ def test_turning_one_fault_off_leaves_the_other_sensors_alone(sensor: str, fault
             assert list(map(_key, without[name])) == list(map(_key, items))
 
 
-@given(
-    offset_ns=st.integers(-(10**12), 10**12),
-    drift_ppm=st.floats(-1e4, 1e4),
-    elapsed_ns=st.integers(0, 10**13),
-)
+@given(offset_ns=st.integers(-(10**12), 10**12), drift_ppm=st.floats(-1e4, 1e4), elapsed_ns=st.integers(0, 10**13))
 @settings(max_examples=200)
-def test_the_clock_law_is_exact_and_can_be_inverted(
-    offset_ns: int, drift_ppm: float, elapsed_ns: int
-) -> None:
+def test_the_clock_law_is_exact_and_can_be_inverted(offset_ns: int, drift_ppm: float, elapsed_ns: int) -> None:
     clock, true_ns = SensorClock(offset_ns, drift_ppm), START_NS + elapsed_ns
     stamp_ns = clock.stamp_ns(true_ns)
     assert stamp_ns == true_ns + offset_ns + round(drift_ppm * 1e-6 * elapsed_ns)

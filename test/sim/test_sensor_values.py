@@ -39,18 +39,14 @@ SLOW = SensorsConfig(  # sensors that a test does not look at cost it little
 )
 
 
-_STILL = BodyState(
-    0.0, se3.make([1.0, 2.0, 50.0], [0.0, 0.0, 0.0, 1.0]), np.zeros(3), np.zeros(3), np.zeros(3)
-)
+_STILL = BodyState(0.0, se3.make([1.0, 2.0, 50.0], [0.0, 0.0, 0.0, 1.0]), np.zeros(3), np.zeros(3), np.zeros(3))
 
 
 def _hover(t_s: float) -> BodyState:
     return replace(_STILL, t_s=t_s)
 
 
-def _take(
-    sensor: str, part: object, until_s: float, seed: int = 1, state: object = state_at
-) -> list[Measurement]:
+def _take(sensor: str, part: object, until_s: float, seed: int = 1, state: object = state_at) -> list[Measurement]:
     suite = SensorSuite(replace(SLOW, **{sensor: part}), DATUM, seed, T_BODY_CAM)
     return [item for item in suite.advance(state, until_s) if item.sensor == sensor]
 
@@ -86,9 +82,7 @@ def test_jitter_of_trigger_and_stamp() -> None:
     sensor = replace(PERFECT.camera, rate_hz=24.0, trigger_jitter_ms=2.0, stamp_jitter_ms=1.0)
     items = _take("camera", sensor, 100.0)
     nominal = np.array([true_stamp_ns(n / 24 + 0.002) for n in range(len(items))])
-    true_ns, stamp_ns = (
-        np.array([getattr(item, name) for item in items]) for name in ("true_ns", "stamp_ns")
-    )
+    true_ns, stamp_ns = (np.array([getattr(item, name) for item in items]) for name in ("true_ns", "stamp_ns"))
     assert 1.9e6 < (true_ns - nominal)[1:].std() < 2.1e6
     assert 0.95e6 < (stamp_ns - true_ns).std() < 1.05e6
     assert (np.diff(stamp_ns) > 0).all()
@@ -124,9 +118,7 @@ def test_covariance_of_fixes_tells_the_truth() -> None:
     ]
     assert 2.75 < np.mean(nees) < 3.25
     errors = np.array([_gps_error(item) for item in items])
-    np.testing.assert_allclose(
-        errors, _errors(items, "error_east_m", "error_north_m", "error_up_m"), atol=1e-5
-    )
+    np.testing.assert_allclose(errors, _errors(items, "error_east_m", "error_north_m", "error_up_m"), atol=1e-5)
 
 
 def test_wandering_error_has_its_size_and_its_time_constant() -> None:
@@ -210,11 +202,7 @@ def test_drift_keeps_roll_and_pitch_and_is_continuous() -> None:
 def test_random_walk_grows_with_the_root_of_time() -> None:
     sensor = replace(PERFECT.odometry, rate_hz=1.0, walk_m_per_sqrt_min=3.0)
     ends = [
-        _errors(
-            [(items := _take("odometry", sensor, 120.0, seed, _hover))[30], items[120]],
-            "error_x_m",
-            "error_y_m",
-        )
+        _errors([(items := _take("odometry", sensor, 120.0, seed, _hover))[30], items[120]], "error_x_m", "error_y_m")
         for seed in range(100)
     ]
     sooner, later = np.array(ends).std(axis=(0, 2))
@@ -245,9 +233,7 @@ def _integrated(items: list[Measurement]) -> Iterator[tuple[Measurement, np.ndar
         dt = (after.true_ns - before.true_ns) / 1e9
         turn = (before.value.angular_velocity_radps + after.value.angular_velocity_radps) / 2 * dt
         turned = attitude * Rotation.from_rotvec(turn)
-        force = (
-            attitude.apply(before.value.specific_force_mps2) + turned.apply(after.value.specific_force_mps2)
-        ) / 2
+        force = (attitude.apply(before.value.specific_force_mps2) + turned.apply(after.value.specific_force_mps2)) / 2
         position = position + velocity * dt + (force + gravity) * dt**2 / 2
         velocity, attitude = velocity + (force + gravity) * dt, turned
         yield after, position, velocity, attitude
@@ -313,9 +299,7 @@ def test_pressure_gives_the_height_and_its_faults_have_their_size() -> None:
         height = state_at(true_seconds(item.true_ns)).T_map_body[2, 3]
         assert altitude_m(item.value.pressure_pa) - DATUM.altitude_m == pytest.approx(height, abs=1e-6)
     offsets = [
-        _errors(_take("barometer", Barometer(rate_hz=1.0, offset_pa=150.0), 1.0, seed, _hover), "bias_pa")[
-            0, 0
-        ]
+        _errors(_take("barometer", Barometer(rate_hz=1.0, offset_pa=150.0), 1.0, seed, _hover), "bias_pa")[0, 0]
         for seed in range(100)
     ]
     assert 120 < np.std(offsets) < 180

@@ -78,20 +78,14 @@ class Truth:
     def sensor(self, name: str) -> SensorTruth:
         with (self.path / f"{name}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        times = [
-            np.array([int(row.pop(key)) for row in rows]) for key in ("true_ns", "stamp_ns", "arrival_ns")
-        ]
+        times = [np.array([int(row.pop(key)) for row in rows]) for key in ("true_ns", "stamp_ns", "arrival_ns")]
         faults = [row.pop("fault") for row in rows]
-        return SensorTruth(
-            *times, faults, {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
-        )
+        return SensorTruth(*times, faults, {key: np.array([float(row[key]) for row in rows]) for key in rows[0]})
 
     def _trajectory(self, name: str) -> Trajectory:
         lines = [line for line in (self.path / name).read_text().splitlines() if not line.startswith("#")]
         poses = np.array([parse_pose(line) for line in lines])
-        return Trajectory(
-            np.array([parse_stamp(line.split()[0]) for line in lines]), poses[:, :3], poses[:, 3:]
-        )
+        return Trajectory(np.array([parse_stamp(line.split()[0]) for line in lines]), poses[:, :3], poses[:, 3:])
 
 
 class SensorTruth(NamedTuple):
@@ -177,9 +171,7 @@ def test_a_perfect_recording_converts_to_the_true_poses(perfect: Path, tmp_path:
     assert np.linalg.norm(metres, axis=1).max() < 1e-3
     assert degrees.max() < 0.01
     meta = Dataset(tmp_path / "dataset").meta
-    assert meta.simulation == Truth(truth_folder(perfect)).info["settings"], (
-        "what a live simulator flies again"
-    )
+    assert meta.simulation == Truth(truth_folder(perfect)).info["settings"], "what a live simulator flies again"
     datum = meta.datum
     assert datum is not None
     assert datum.sigma_m is not None
@@ -230,7 +222,9 @@ def test_truth_tells_the_clocks_and_every_error(faulty: Path) -> None:
 
 
 def test_drifting_odometry_puts_its_own_error_into_the_dataset(faulty: Path, tmp_path: Path) -> None:
-    """From poses of odometry: off by what the truth says of it. From TF with the true map -> odom: off by the clocks."""
+    """From poses of odometry: off by what the truth says of it. From TF with the true map -> odom: off by the
+    clocks.
+    """
     truth = Truth(truth_folder(faulty))
     convert([faulty], tmp_path / "odom")
     metres, _ = _differences(tmp_path / "odom", truth)
@@ -315,9 +309,7 @@ def _second_process(path: Path) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("name", ["flight.mcap", "flight"])
-def test_an_interrupted_recording_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_interrupted_recording_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(Recorder, "messages", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_sim_bag(tmp_path / name, CONFIG)
@@ -338,9 +330,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
 
     call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "sim", "bag", str(tmp_path / "flight.mcap")]
     options = ["--duration-s", "3", "--flight.plan", "lawnmower"]
-    result = subprocess.run(
-        [*call, *options], text=True, capture_output=True, timeout=400, preexec_fn=small_files_only
-    )
+    result = subprocess.run([*call, *options], text=True, capture_output=True, timeout=400, preexec_fn=small_files_only)
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith(f"error: cannot write {tmp_path}/flight.mcap (")
     assert list(tmp_path.iterdir()) == []

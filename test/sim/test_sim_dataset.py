@@ -72,9 +72,7 @@ def test_the_facts_are_told(quiet):
     assert (meta.map_frame, meta.camera_frame, meta.datum) == (state.MAP, state.CAMERA, state.DATUM)
     assert (meta.depth.kind, meta.depth.storage, meta.depth.unit_m) == ("metric", "counts", 0.01)
     assert (meta.camera.width, meta.camera.height, meta.camera.cx) == (48, 48, 23.5)
-    assert [(source.name, source.frames) for source in meta.sources] == [
-        ("orbit flight over the simulated city", 12)
-    ]
+    assert [(source.name, source.frames) for source in meta.sources] == [("orbit flight over the simulated city", 12)]
     assert {p.suffix for p in (quiet / "rgb").iterdir()} == {".jpg"}
     told = yaml.safe_load((quiet / "sim.yaml").read_text())
     assert told["city"]["extent_m"] == 200.0
@@ -245,13 +243,7 @@ def test_without_opengl_the_one_line_reaches_the_user_and_nothing_hangs(tmp_path
     code = "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(['sim', 'dataset', *sys.argv[1:]]))"
     (tmp_path / "no_vendors").mkdir()
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            str(tmp_path / "set"),
-            *command_line(replace(SMALL, frames=1, processes=2)),
-        ],
+        [sys.executable, "-c", code, str(tmp_path / "set"), *command_line(replace(SMALL, frames=1, processes=2))],
         env={"PATH": "", "__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path / "no_vendors")},
         capture_output=True,
         text=True,
@@ -267,14 +259,7 @@ def test_without_opengl_the_one_line_reaches_the_user_and_nothing_hangs(tmp_path
 def test_a_model_keeps_the_settings_of_the_simulator(quiet, tmp_path):
     """So the live simulator can fly it where it was trained."""
     settings = TrainConfig(
-        model="base",
-        size=32,
-        width=0.125,
-        epochs=1,
-        batch_size=4,
-        device="cpu",
-        tensorboard=False,
-        keep="last",
+        model="base", size=32, width=0.125, epochs=1, batch_size=4, device="cpu", tensorboard=False, keep="last"
     )
     train(quiet, tmp_path / "run", settings)
     flown = load_checkpoint(tmp_path / "run").provenance["simulation"]

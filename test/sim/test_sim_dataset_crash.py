@@ -24,9 +24,7 @@ from pose2rgbd_ros.sim import dataset
 from pose2rgbd_ros.sim import dataset as sim_dataset
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 
-COMMAND = (
-    "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(['sim', 'dataset', *sys.argv[1:]]))"
-)
+COMMAND = "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(['sim', 'dataset', *sys.argv[1:]]))"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,9 +88,7 @@ def test_resuming_gives_the_same_bytes_wherever_it_was_stopped(few, rendered, tm
     assert operation > 30
 
 
-@pytest.mark.parametrize(
-    "lost", ["rgb/*.jpg", "movers/*.png", "mover_free/depth/*.png", "mover_free/rgb/*.jpg"]
-)
+@pytest.mark.parametrize("lost", ["rgb/*.jpg", "movers/*.png", "mover_free/depth/*.png", "mover_free/rgb/*.jpg"])
 def test_files_that_were_lost_are_made_again(few, tmp_path, lost):
     """As after a power cut: the lists are there, some files are empty or gone."""
     config, files = few
@@ -114,9 +110,7 @@ def error_of(path: Path, config: SimDatasetConfig) -> str | None:
     return None
 
 
-def test_a_disk_that_fills_up_at_any_write_is_one_line_and_resuming_completes(
-    few, rendered, tmp_path, monkeypatch
-):
+def test_a_disk_that_fills_up_at_any_write_is_one_line_and_resuming_completes(few, rendered, tmp_path, monkeypatch):
     config, files = few
     write_sim_dataset(tmp_path / "warm", config)
     for operations in itertools.count(0, 4):
@@ -234,9 +228,7 @@ def kill_a_worker(path: Path, config: SimDatasetConfig) -> int:
     with start(path, config) as process:
         wait_for_frames(path, 50, process)
         renderers = [
-            child
-            for child in children(process.pid)
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+            child for child in children(process.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
         ]
         os.kill(renderers[0], signal.SIGKILL)
         _, errors = process.communicate(timeout=400)

@@ -61,9 +61,7 @@ def test_frames_agree_through_depth_poses_and_intrinsics(path, source, target):
 
 @pytest.mark.parametrize(("source", "target"), PAIRS[:2])
 @pytest.mark.parametrize(
-    ("wrong", "worse"),
-    [(lambda p: turned(p, 0.5), 2.0), (lambda p: moved(p, 0.3), 1.3)],
-    ids=["0.5 degrees", "0.3 m"],
+    ("wrong", "worse"), [(lambda p: turned(p, 0.5), 2.0), (lambda p: moved(p, 0.3), 1.3)], ids=["0.5 degrees", "0.3 m"]
 )
 def test_a_slightly_wrong_pose_is_found(path, source, target, wrong, worse):
     dataset = Dataset(path / "mover_free")

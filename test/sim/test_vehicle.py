@@ -14,9 +14,7 @@ from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
 from pose2rgbd_ros.sim.vehicle_route import Router
 
-PLAN = make_flight(
-    FlightConfig(plan="lawnmower", altitude_m=40.0, area_m=60.0, width_m=30.0, line_spacing_m=15.0)
-)
+PLAN = make_flight(FlightConfig(plan="lawnmower", altitude_m=40.0, area_m=60.0, width_m=30.0, line_spacing_m=15.0))
 TOWER_M = 34.0  # a square tower of 20 m around (60, 0), and a hall of 12 m beside it
 
 
@@ -30,11 +28,7 @@ def surface_height_m(xy_m):
 def make_vehicle(**changes):
     config = VehicleConfig(**changes)
     router = Router(
-        config.path_speed_mps,
-        config.max_acceleration_mps2,
-        config.clearance_m,
-        surface_height_m,
-        PLAN.T_body_cam,
+        config.path_speed_mps, config.max_acceleration_mps2, config.clearance_m, surface_height_m, PLAN.T_body_cam
     )
     return Vehicle(config, PLAN, surface_height_m, router)
 
@@ -57,16 +51,12 @@ def check_smooth(states):
     velocity = np.stack([state.velocity_map_mps for state in states])
     rates = np.stack([state.angular_velocity_body_radps for state in states])
     dt = np.diff(t)[:, None]
-    np.testing.assert_allclose(
-        np.diff(T[:, :3, 3], axis=0) / dt, (velocity[1:] + velocity[:-1]) / 2, atol=0.03
-    )
+    np.testing.assert_allclose(np.diff(T[:, :3, 3], axis=0) / dt, (velocity[1:] + velocity[:-1]) / 2, atol=0.03)
     turned = T[:-1, :3, :3].swapaxes(1, 2) @ T[1:, :3, :3]
     small = np.stack([turned[:, 2, 1], turned[:, 0, 2], turned[:, 1, 0]], axis=-1)
     np.testing.assert_allclose(small / dt, (rates[1:] + rates[:-1]) / 2, atol=0.03)
     acceleration = np.stack([state.acceleration_map_mps2 for state in states])
-    np.testing.assert_allclose(
-        np.diff(velocity, axis=0) / dt, (acceleration[1:] + acceleration[:-1]) / 2, atol=0.15
-    )
+    np.testing.assert_allclose(np.diff(velocity, axis=0) / dt, (acceleration[1:] + acceleration[:-1]) / 2, atol=0.15)
     assert np.abs(acceleration).max() < 6
 
 
@@ -238,9 +228,7 @@ def test_it_stops_before_a_wall_and_says_so():
 
 
 COMMANDS = st.lists(
-    st.tuples(
-        st.floats(-15, 15), st.floats(-15, 15), st.floats(-6, 4), st.floats(-1, 1), st.floats(0.3, 3.0)
-    ),
+    st.tuples(st.floats(-15, 15), st.floats(-15, 15), st.floats(-6, 4), st.floats(-1, 1), st.floats(0.3, 3.0)),
     min_size=3,
     max_size=7,
 )
@@ -255,10 +243,7 @@ def test_no_sequence_of_commands_brings_it_near_anything(commands):
     states = []
     for forward, left, up, turn, seconds in commands:
         states += fly(
-            vehicle,
-            seconds,
-            lambda v=(forward, left, up), w=turn: vehicle.command(np.array(v), w),
-            step_s=0.1,
+            vehicle, seconds, lambda v=(forward, left, up), w=turn: vehicle.command(np.array(v), w), step_s=0.1
         )
     states += fly(vehicle, 8.0, step_s=0.1)
     track = np.stack([state.T_map_body[:3, 3] for state in states])

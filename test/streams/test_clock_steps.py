@@ -1,4 +1,6 @@
-"""Clocks that are set while messages arrive: what a gate lets through has the pose of its own time, and nothing else is lost."""
+"""Clocks that are set while messages arrive: what a gate lets through has the pose of its own time, and nothing else
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Live:
 
 
 def record(messages: list[tuple[float, str, float, int]]) -> tuple[list[Settled], Counter[str]]:
-    """What becomes of the images, and why those are refused that never reach the synchroniser; as the recorder does it."""
+    """What becomes of the images, and why those are refused that never reach the synchroniser; as the recorder does
+    it.
+    """
     gate, poses = ClockGate(), PoseBuffer(S // 2)
     sync = Synchronizer(poses, SyncConfig(with_depth=False))
     settled: list[Settled] = []
@@ -132,9 +136,7 @@ def test_two_clocks_that_are_set_at_one_time_by_other_amounts_are_two(by_s: floa
 
 @pytest.mark.parametrize("by_s", [-30.0, -0.7, -0.3, 0.3, 0.7, 30.0])
 @pytest.mark.parametrize("late_s", [0.02, 0.1])
-def test_poses_that_begin_between_a_step_and_the_first_image_that_shows_it(
-    by_s: float, late_s: float
-) -> None:
+def test_poses_that_begin_between_a_step_and_the_first_image_that_shows_it(by_s: float, late_s: float) -> None:
     """They show no step. Images are refused until the stamps of the poses tell on which side of it they began."""
     live = Live(by_s, at_s=2.0, image_hz=2.0, late_s=(late_s, 0.005), poses_from_s=2.05, length_s=8.0)
     frames, refused = frames_of(live)
@@ -193,12 +195,7 @@ def test_a_single_wild_stamp_costs_a_message(topic: str, wild_s: float) -> None:
 def test_stamps_that_are_no_clock_are_refused() -> None:
     rng = np.random.default_rng(3)
     messages = [
-        (
-            at,
-            topic,
-            true_s,
-            stamp + (int(rng.integers(-5 * S, 5 * S)) if topic == IMAGE and true_s > 1 else 0),
-        )
+        (at, topic, true_s, stamp + (int(rng.integers(-5 * S, 5 * S)) if topic == IMAGE and true_s > 1 else 0))
         for at, topic, true_s, stamp in Live(length_s=20.0).messages()
     ]
     settled, _ = record(messages)
@@ -264,7 +261,5 @@ def test_late_lost_and_irregular_messages_are_no_step(
 ) -> None:
     live = Live(image_hz=image_hz, pose_hz=pose_hz, jitter_s=jitter_s, stall=stall, drops=drops, seed=seed)
     _, refused = frames_of(live)
-    assert refused.keys() <= {"pose_gap", "before_first_pose", "after_last_pose", "no_pose", "queue_full"}, (
-        refused
-    )
+    assert refused.keys() <= {"pose_gap", "before_first_pose", "after_last_pose", "no_pose", "queue_full"}, refused
     assert TIME_JUMP not in refused

@@ -17,9 +17,7 @@ from pose2rgbd_ros.streams.samples import compressed_size, decode_compressed, jp
 
 WIDTH, HEIGHT = 6, 4
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-RED = np.broadcast_to(
-    np.array([220, 30, 40], np.uint8), (16, 24, 3)
-)  # flat, so that subsampling loses nothing
+RED = np.broadcast_to(np.array([220, 30, 40], np.uint8), (16, 24, 3))  # flat, so that subsampling loses nothing
 
 
 def send(image: np.ndarray, encoding: str, padding: int = 0, is_bigendian: bool = False) -> np.ndarray:
@@ -32,16 +30,10 @@ def send(image: np.ndarray, encoding: str, padding: int = 0, is_bigendian: bool 
 
 @pytest.mark.parametrize("padding", [0, 1, 5])
 @pytest.mark.parametrize(
-    ("encoding", "order"),
-    [("rgb8", "rgb"), ("bgr8", "bgr"), ("rgba8", "rgba"), ("bgra8", "bgra"), ("8UC3", "bgr")],
+    ("encoding", "order"), [("rgb8", "rgb"), ("bgr8", "bgr"), ("rgba8", "rgba"), ("bgra8", "bgra"), ("8UC3", "bgr")]
 )
 def test_colour_orders(encoding: str, order: str, padding: int) -> None:
-    planes = {
-        "r": RGB[..., 0],
-        "g": RGB[..., 1],
-        "b": RGB[..., 2],
-        "a": np.full((HEIGHT, WIDTH), 7, np.uint8),
-    }
+    planes = {"r": RGB[..., 0], "g": RGB[..., 1], "b": RGB[..., 2], "a": np.full((HEIGHT, WIDTH), 7, np.uint8)}
     image = np.ascontiguousarray(np.stack([planes[name] for name in order], axis=-1))
     back = send(image, encoding, padding)
     np.testing.assert_array_equal(back, RGB)
@@ -75,9 +67,7 @@ def test_bayer_names_the_top_left_pixels(order: str, bits: int) -> None:
     np.testing.assert_array_equal(send(image, f"bayer_{order}{bits}"), RED)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "order"), [("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv"), ("yuyv", "yuyv")]
-)
+@pytest.mark.parametrize(("encoding", "order"), [("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv"), ("yuyv", "yuyv")])
 def test_yuv_422(encoding: str, order: str) -> None:
     red, green, blue = RED[0, 0].astype(float)
     luma = 16 + (65.738 * red + 129.057 * green + 25.064 * blue) / 256  # ITU-R BT.601, video range
@@ -122,11 +112,7 @@ def exif_rotated(jpeg: bytes) -> bytes:
 def test_exif_never_turns_the_picture() -> None:
     plain = cv2.imencode(".jpg", np.ascontiguousarray(RED[..., ::-1]))[1].tobytes()
     turned = exif_rotated(plain)
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (
-        24,
-        16,
-        3,
-    )  # OpenCV would
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (24, 16, 3)  # OpenCV would
     np.testing.assert_array_equal(decode_compressed(turned), decode_compressed(plain))
     assert compressed_size(turned) == ("jpeg", 24, 16)
 
@@ -136,9 +122,7 @@ def test_compressed_colours_are_rgb() -> None:
     np.testing.assert_array_equal(decode_compressed(data), RGB)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"not an image at all"]
-)
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"not an image at all"])
 def test_damaged_heads_have_no_size_and_no_picture(data: bytes) -> None:
     assert compressed_size(data) is None
     with pytest.raises(UserError, match="cannot be decoded"):

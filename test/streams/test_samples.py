@@ -39,9 +39,7 @@ def test_other_image_files_are_decoded() -> None:
 def test_a_damaged_compressed_image_is_named() -> None:
     with pytest.raises(UserError, match="cannot be decoded"):
         ImageSample.from_compressed(7, "cam", b"nothing")
-    truncated = ImageSample.from_compressed(
-        7, "cam", encoded(".png")[:60]
-    )  # the head is there, the rest is not
+    truncated = ImageSample.from_compressed(7, "cam", encoded(".png")[:60])  # the head is there, the rest is not
     with pytest.raises(UserError, match="cannot be decoded"):
         truncated.rgb()
 
@@ -97,9 +95,7 @@ def test_camera_info_distortion(model: str, d: list[float], expected: tuple[str,
 
 def test_camera_info_region_and_binning_describe_the_image() -> None:
     full = Camera(640, 480, 500, 510, 318, 243)
-    assert camera_from_info(640, 480, "plumb_bob", [], K, roi=(20, 10, 400, 300)) == full.cropped(
-        20, 10, 400, 300
-    )
+    assert camera_from_info(640, 480, "plumb_bob", [], K, roi=(20, 10, 400, 300)) == full.cropped(20, 10, 400, 300)
     assert camera_from_info(640, 480, "plumb_bob", [], K, binning=(2, 2)) == full.resized(320, 240)
     assert camera_from_info(640, 480, "plumb_bob", [], K, binning=(1, 1)) == full
 

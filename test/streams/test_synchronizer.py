@@ -120,9 +120,7 @@ def test_images_out_of_order_find_their_depth() -> None:
 
 
 def test_the_tolerance_may_be_nothing() -> None:
-    assert Feed(ANYWHERE, config(True, depth_tolerance_ns=0)).depth(9).image(10).depth(10).settled == [
-        "10 10"
-    ]
+    assert Feed(ANYWHERE, config(True, depth_tolerance_ns=0)).depth(9).image(10).depth(10).settled == ["10 10"]
 
 
 def test_a_silent_depth_topic_holds_nothing_up_for_long() -> None:
@@ -154,12 +152,7 @@ def test_an_image_waits_for_the_pose_after_it() -> None:
     frame = feed.poll(201).last[0]
     assert isinstance(frame, Frame)
     assert frame.T_map_cam[0, 3] == 150.0
-    assert (frame.stamp_ns, frame.received_ns, frame.image, frame.depth) == (
-        T0 + 150 * MS,
-        T0 + 150 * MS,
-        150,
-        None,
-    )
+    assert (frame.stamp_ns, frame.received_ns, frame.image, frame.depth) == (T0 + 150 * MS, T0 + 150 * MS, 150, None)
 
 
 def test_an_image_of_before_the_first_pose_is_told_at_once() -> None:
@@ -235,9 +228,7 @@ def test_after_a_jump_back_no_pose_of_before_is_taken() -> None:
     buffer = live(*range(0, 10_001, 10))
     feed = Feed(buffer, config()).image(9_995).image(10_005)
     assert feed.settled == ["9995"]
-    feed.image(
-        7_000, received=10_040
-    )  # the clock was set back by 3 s; the poses of that time are of the first time
+    feed.image(7_000, received=10_040)  # the clock was set back by 3 s; the poses of that time are of the first time
     assert feed.settled == ["9995", "10005 time_jump"]
     for pose in along_x(6_990, 7_010):
         buffer.add(PoseSample(pose.stamp_ns, "map", "cam", pose.position_m + 5000, UP))
@@ -261,9 +252,7 @@ def test_depth_of_before_a_jump_is_not_taken() -> None:
     feed = Feed(ANYWHERE, config(True)).depth(5000).image(5000).image(5030)
     feed.depth(1000, received=5035)
     assert feed.settled == ["5000 5000", "5030 time_jump"]
-    assert feed.image(1000, received=5036).image(1030, received=5070).depth(1030, received=5071).settled[
-        2:
-    ] == [
+    assert feed.image(1000, received=5036).image(1030, received=5070).depth(1030, received=5071).settled[2:] == [
         "1000 1000",
         "1030 1030",
     ]
@@ -340,11 +329,7 @@ def test_four_threads_at_once_lose_nothing() -> None:
         if isinstance(frame, Frame):
             assert frame.T_map_cam[0, 3] == pytest.approx((frame.stamp_ns - T0) / MS)
             assert abs(frame.depth * 10 - (frame.stamp_ns - T0) // MS) <= 20
-    assert {it.reason for it in settled if isinstance(it, Reject)} <= {
-        "no_depth",
-        "queue_full",
-        "before_first_pose",
-    }
+    assert {it.reason for it in settled if isinstance(it, Reject)} <= {"no_depth", "queue_full", "before_first_pose"}
 
 
 def test_a_pose_source_sees_the_matrix_untouched() -> None:
@@ -362,9 +347,7 @@ def x_of(feed: Feed) -> list[float]:
 
 
 @pytest.mark.parametrize("offset", [40, -40])
-@pytest.mark.parametrize(
-    "way", ["outcome", "queue full", "overdue", "finish", "jump of images", "jump of depth"]
-)
+@pytest.mark.parametrize("way", ["outcome", "queue full", "overdue", "finish", "jump of images", "jump of depth"])
 def test_the_pose_is_that_of_the_stamp_plus_the_offset(way: str, offset: int) -> None:
     settings = config(True, image_time_offset_ns=offset, max_wait_ns=100, max_waiting=2)
     feed = Feed(live(*range(0, 10_000, 50)), settings)

@@ -56,12 +56,7 @@ faults = st.builds(
 
 
 def stream(
-    kind: str,
-    rate_hz: float,
-    seconds: float,
-    bad: Faults,
-    rng: np.random.Generator,
-    clock: Any = lambda ns: ns,
+    kind: str, rate_hz: float, seconds: float, bad: Faults, rng: np.random.Generator, clock: Any = lambda ns: ns
 ) -> list[Message]:
     """Messages of a sender; `clock` gives the stamp of a true time."""
     found = []
@@ -110,9 +105,7 @@ def run(messages: list[Message], poses: Any, config: SyncConfig) -> list[Settled
 def recorded(messages: list[Message], method: Any = "linear") -> RecordedPoses:
     poses = [pose(message) for message in messages if message.kind == "pose"]
     columns = zip(*((p.stamp_ns, p.position_m, p.quat_xyzw) for p in poses), strict=True)
-    return RecordedPoses(
-        Trajectory.from_unsorted(*(np.array(column) for column in columns))[0], GAP_NS, method
-    )
+    return RecordedPoses(Trajectory.from_unsorted(*(np.array(column) for column in columns))[0], GAP_NS, method)
 
 
 def off_by_s(frame: Frame) -> float:
@@ -155,9 +148,7 @@ def test_every_frame_has_the_pose_of_its_time_and_the_depth_beside_it(
 ) -> None:
     rng = np.random.default_rng(seed)
     messages = merged(
-        stream("image", 30, 3, images, rng),
-        stream("depth", 30, 3, depths, rng),
-        stream("pose", 50, 3, odometry, rng),
+        stream("image", 30, 3, images, rng), stream("depth", 30, 3, depths, rng), stream("pose", 50, 3, odometry, rng)
     )
     settled = run(messages, PoseBuffer(GAP_NS, method), SyncConfig(True))
     frames = [it for it in settled if isinstance(it, Frame)]
@@ -177,9 +168,7 @@ def test_every_frame_has_the_pose_of_its_time_and_the_depth_beside_it(
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(-20, 20).filter(lambda s: abs(s) > 1.6), min_size=1, max_size=3), faults, seeds)
-def test_clocks_that_jump_never_give_a_pose_of_another_time(
-    jumps_s: list[float], bad: Faults, seed: int
-) -> None:
+def test_clocks_that_jump_never_give_a_pose_of_another_time(jumps_s: list[float], bad: Faults, seed: int) -> None:
     rng = np.random.default_rng(seed)
     at_ns = [T0 + (i + 1) * 2 * SECOND + int(rng.integers(0, SECOND)) for i in range(len(jumps_s))]
 
@@ -208,9 +197,7 @@ wild = st.one_of(st.integers(0, 3000), st.integers(-(10**7), 10**7)).map(lambda 
 
 
 @settings(max_examples=150)
-@given(
-    st.lists(st.tuples(st.sampled_from(["image", "depth", "pose"]), wild, wild), max_size=120), st.booleans()
-)
+@given(st.lists(st.tuples(st.sampled_from(["image", "depth", "pose"]), wild, wild), max_size=120), st.booleans())
 def test_whatever_comes_nothing_is_lost_and_little_is_kept(
     events: list[tuple[str, int, int]], with_depth: bool
 ) -> None:

@@ -80,9 +80,7 @@ def dji_xmp(
         "GimbalRollDegree": f"{roll_deg:+.2f}",
         **more,
     }
-    return xmp_packet(
-        "http://www.dji.com/drone-dji/1.0/", {f"d:{name}": value for name, value in values.items()}, "d"
-    )
+    return xmp_packet("http://www.dji.com/drone-dji/1.0/", {f"d:{name}": value for name, value in values.items()}, "d")
 
 
 def xmp_packet(address: str, attributes: dict[str, Any], prefix: str) -> str:
@@ -147,9 +145,7 @@ def write_video(
 
     `subtitles` of a tenth of a second are put inside, at their times.
     """
-    times = (
-        list(times_s) if times_s is not None else [i / rate_hz for i in range(round(duration_s * rate_hz))]
-    )
+    times = list(times_s) if times_s is not None else [i / rate_hz for i in range(round(duration_s * rate_hz))]
     with av.open(str(path), "w") as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream("mpeg4", rate=Fraction(rate_hz).limit_denominator(1001))

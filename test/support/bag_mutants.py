@@ -51,9 +51,7 @@ def record(folder: Path, kind: str) -> Path:
                 at = t - STEP + j * STEP // 4
                 pose = make.odometry(at, "map", frame, (i + j / 4, 0, 5), identity[1])
                 bag.write(ODOM, pose, at)
-            info = make.camera_info(
-                t, frame, 128, 96, np.array([[90.0, 0, 63.5], [0, 90.0, 47.5], [0, 0, 1]])
-            )
+            info = make.camera_info(t, frame, 128, 96, np.array([[90.0, 0, 63.5], [0, 90.0, 47.5], [0, 0, 1]]))
             bag.write("/camera/camera_info", info, t)
             bag.write(IMAGE, make.compressed_image(t, frame, jpeg), t + 1)
             bag.write(DEPTH, make.image(t, frame, counts, "16UC1"), t + 2)
@@ -146,17 +144,7 @@ def damaged_head(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 DAMAGES: tuple[Callable[[np.random.Generator, bytes], bytes], ...] = (
-    *(
-        truncated,
-        truncated,
-        flipped_bits,
-        flipped_bytes,
-        zeroed,
-        spliced,
-        huge_lengths,
-        damaged_end,
-        damaged_head,
-    ),
+    *(truncated, truncated, flipped_bits, flipped_bytes, zeroed, spliced, huge_lengths, damaged_end, damaged_head),
 )
 
 

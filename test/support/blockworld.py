@@ -141,14 +141,10 @@ class BlockWorld:
         shape = (-1, width)
         columns = np.pad(columns, (0, padding)).reshape(shape)
         rows = np.pad(rows, (0, padding)).reshape(shape)
-        sampled = cv2.remap(
-            self._ground_rgb, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        )
+        sampled = cv2.remap(self._ground_rgb, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         return sampled.reshape(-1, 3)[: len(point)] * (AMBIENT + (1 - AMBIENT) * SUN[2])
 
-    def _wall_colour(
-        self, point: np.ndarray, direction: np.ndarray, box: np.ndarray, axis: np.ndarray
-    ) -> np.ndarray:
+    def _wall_colour(self, point: np.ndarray, direction: np.ndarray, box: np.ndarray, axis: np.ndarray) -> np.ndarray:
         rgb = self.box_rgb[box].copy()
         along = np.where(axis == 0, point[:, 1], point[:, 0]) / WINDOW_M[0] % 1.0
         height = point[:, 2] / WINDOW_M[1] % 1.0
@@ -176,9 +172,7 @@ def _buildings(
             height = rng.uniform(0.25, 1.0) * max_height_m
             low.append([*(centre - half), 0.0])
             high.append([*(centre + half), height])
-            colours.append(
-                colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.25, 0.75), rng.uniform(0.55, 0.95))
-            )
+            colours.append(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.25, 0.75), rng.uniform(0.55, 0.95)))
     return (
         np.array(low).reshape(-1, 3),
         np.array(high).reshape(-1, 3),

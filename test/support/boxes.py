@@ -31,9 +31,7 @@ def mesh(quads: np.ndarray, tint: Sequence[int] = (255, 255, 255), layer: int = 
     )
 
 
-def box(
-    low: Sequence[float], high: Sequence[float], tint: Sequence[int] = (255, 255, 255), layer: int = 0
-) -> Mesh:
+def box(low: Sequence[float], high: Sequence[float], tint: Sequence[int] = (255, 255, 255), layer: int = 0) -> Mesh:
     """An axis-aligned box with all six faces."""
     corner = np.array([low, high], float)
     quads = []
@@ -59,9 +57,7 @@ def ground(half_m: float = 60.0, tint: Sequence[int] = (255, 255, 255), cells: i
     return replace(plain, uv=((plain.position_m[:, :2] + half_m) / (2 * half_m)).astype(np.float32))
 
 
-def plain_scene(
-    chunks: Sequence[Mesh] = (), light: Light = NOON, movers: Sequence[Mover] = (), **parts: Any
-) -> Scene:
+def plain_scene(chunks: Sequence[Mesh] = (), light: Light = NOON, movers: Sequence[Mover] = (), **parts: Any) -> Scene:
     """White ground and white texture unless given."""
     parts = {"ground": ground(), "ground_rgb": WHITE[0], "textures_rgb": WHITE, **parts}
     return Scene(tuple(chunks), light=light, movers=tuple(movers), **parts)

@@ -35,7 +35,9 @@ def carpet(seed: int) -> np.ndarray:
 
 
 def seen(ground: np.ndarray, T_map_cam: np.ndarray, camera: Camera = CAMERA) -> np.ndarray:
-    """The image (H, W, 3) of a camera at a pose (4, 4); the map's origin is the ground's middle, y points up the image."""
+    """The image (H, W, 3) of a camera at a pose (4, 4); the map's origin is the ground's middle, y points up the
+    image.
+    """
     ray = camera.rays() @ T_map_cam[:3, :3].T
     at = T_map_cam[:3, 3] + ray * (-T_map_cam[2, 3] / ray[..., 2:])
     pixels = SIDE_PX / 2 + np.stack([at[..., 0], -at[..., 1]], axis=-1) * PX_PER_M
@@ -55,12 +57,12 @@ def write_flight(
     begin_ns: int = 10**18,
     T_recorded: np.ndarray | None = None,
 ) -> Path:
-    """A dataset without depth, a frame each 0.1 s; `T_recorded` (N, 4, 4) are the poses it says, the true ones by default."""
+    """A dataset without depth, a frame each 0.1 s; `T_recorded` (N, 4, 4) are the poses it says, the true ones by
+    default.
+    """
     meta = DatasetMeta(camera=CAMERA, depth=None, map_frame="map", camera_frame="camera_optical")
     with DatasetWriter(folder, meta) as writer:
-        for index, (T, told) in enumerate(
-            zip(T_map_cam, T_map_cam if T_recorded is None else T_recorded, strict=True)
-        ):
+        for index, (T, told) in enumerate(zip(T_map_cam, T_map_cam if T_recorded is None else T_recorded, strict=True)):
             writer.add(begin_ns + index * 10**8, told, seen(ground, T), None)
     return folder
 

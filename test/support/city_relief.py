@@ -1,4 +1,6 @@
-"""A relief of the simulated city made from its heights, and a flight to calibrate it on: no training, and real all the same."""
+"""A relief of the simulated city made from its heights, and a flight to calibrate it on: no training, and real all
+the same.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,7 @@ def city_relief(city: City, middle_m: np.ndarray) -> Relief:
     return model.eval()
 
 
-def write_city_relief(
-    path: Path, city: City, T_map_cam: np.ndarray, camera: Camera, middle_m: np.ndarray
-) -> Path:
+def write_city_relief(path: Path, city: City, T_map_cam: np.ndarray, camera: Camera, middle_m: np.ndarray) -> Path:
     """The checkpoint, as if trained on these poses (N, 4, 4)."""
     model = city_relief(city, middle_m)
     save_checkpoint(

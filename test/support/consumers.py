@@ -71,7 +71,9 @@ def mavros(scan: LaserScan) -> ObstacleDistance:
 
 
 def px4_sectors(message: ObstacleDistance) -> np.ndarray:
-    """The 36 sectors in cm that Collision Prevention fills from a first message in BODY_FRD: one bin each, no pooling."""
+    """The 36 sectors in cm that Collision Prevention fills from a first message in BODY_FRD: one bin each, no
+    pooling.
+    """
     factor = np.float32(1) / np.float32(message.increment_deg)
     bearing = np.float32((np.arange(SECTORS) * 10 - message.offset_deg) % 360)
     index = np.ceil(bearing * factor).astype(int)

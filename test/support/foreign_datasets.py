@@ -1,7 +1,7 @@
 """Tiny datasets in the original layout of each format, written from the formats' own pages and not by our exporters.
 
-All show the same flight, in numbers put down by hand: camera i stands at (10 + i, 20, 3), looks along the world's +y with
-the world's z up in the image; in KITTI, whose world is the first camera, it moves to its right.
+All show the same flight, in numbers put down by hand: camera i stands at (10 + i, 20, 3), looks along the world's +y
+    with the world's z up in the image; in KITTI, whose world is the first camera, it moves to its right.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ def colmap(root: Path) -> None:
         rows.append(f"{i + 7} {H} {H} 0 0 {-10 - i} 3 -20 1 frame{i + 1:05d}.png")
         rows.append("8.5 6.5 -1 3.25 4.0 -1" if i else "")  # an image without keypoints has an empty line
     head = "# Image list with two lines of data per image:\n#   IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n"
-    write(
-        root / "sparse/0/images.txt", head + "#   POINTS2D[] as (X, Y, POINT3D_ID)\n" + "\n".join(rows) + "\n"
-    )
+    write(root / "sparse/0/images.txt", head + "#   POINTS2D[] as (X, Y, POINT3D_ID)\n" + "\n".join(rows) + "\n")
     write(
         root / "sparse/0/cameras.txt",
         "# Camera list with one line of data per camera:\n#   CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n"
@@ -122,15 +120,7 @@ def nerfstudio(root: Path) -> None:
             }
         )
     content = {
-        **{
-            "camera_model": "OPENCV",
-            "fl_x": 20.0,
-            "fl_y": 20.5,
-            "cx": 8.0,
-            "cy": 6.0,
-            "w": WIDTH,
-            "h": HEIGHT,
-        },
+        **{"camera_model": "OPENCV", "fl_x": 20.0, "fl_y": 20.5, "cx": 8.0, "cy": 6.0, "w": WIDTH, "h": HEIGHT},
         **{"k1": 0.1, "k2": -0.05, "p1": 0.001, "p2": 0.002},
         **{
             "train_filenames": [frame["file_path"] for frame in frames[:2]],
@@ -163,9 +153,7 @@ def euroc(root: Path) -> None:
         "intrinsics: [20.0, 20.5, 7.5, 5.5] #fu, fv, cu, cv\ndistortion_model: radial-tangential\n"
         "distortion_coefficients: [0.1, -0.05, 0.001, 0.002]\n",
     )
-    head = (
-        "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
-    )
+    head = "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
     write(root / "mav0/state_groundtruth_estimate0/data.csv", head + "\n".join(poses) + "\n")
 
 
@@ -184,7 +172,9 @@ def seven_scenes(root: Path) -> None:
 
 
 def cambridge(root: Path) -> None:
-    """Camera position, and the quaternion w p q r that takes the world's axes to the camera's: a quarter turn about x."""
+    """Camera position, and the quaternion w p q r that takes the world's axes to the camera's: a quarter turn about
+    x.
+    """
     head = "Visual Landmark Dataset V1\nImageFile, Camera Position [X Y Z W P Q R]\n\n"
     rows = [f"seq{i // 2 + 1}/frame{i % 2 + 1:05d}.png {10 + i} 20 3 {H} {H} 0 0\n" for i in range(FRAMES)]
     for i, row in enumerate(rows):

@@ -37,9 +37,7 @@ def device(*streams: bytes) -> bytes:
     return item("DEVC", "", numbers("DVID", "L", [1]) + text("DVNM", "Hero") + b"".join(streams))
 
 
-def gps5(
-    rows: Sequence[Sequence[float]], utc: str = "240501120000.000", fix: int = 3, dop: float = 1.5
-) -> bytes:
+def gps5(rows: Sequence[Sequence[float]], utc: str = "240501120000.000", fix: int = 3, dop: float = 1.5) -> bytes:
     """A stream of latitude, longitude, altitude, speed, speed."""
     scale = (10_000_000, 10_000_000, 1000, 1000, 100)
     values = [round(value * factor) for row in rows for value, factor in zip(row, scale, strict=True)]
@@ -56,12 +54,8 @@ def gps9(rows: Sequence[Sequence[float]]) -> bytes:
     """A stream of latitude, longitude, altitude, two speeds, days since 2000, seconds, DOP, fix."""
     scale = (10_000_000, 10_000_000, 1000, 1000, 100, 1, 1000, 100, 1)
     data = b"".join(
-        struct.pack(">7i2H", *(round(value * factor) for value, factor in zip(row, scale, strict=True)))
-        for row in rows
+        struct.pack(">7i2H", *(round(value * factor) for value, factor in zip(row, scale, strict=True))) for row in rows
     )
     return stream(
-        text("GPSA", "MSLV"),
-        numbers("SCAL", "l", scale),
-        text("TYPE", "lllllllSS"),
-        item("GPS9", "?", data, 32),
+        text("GPSA", "MSLV"), numbers("SCAL", "l", scale), text("TYPE", "lllllllSS"), item("GPS9", "?", data, 32)
     )

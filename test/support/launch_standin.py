@@ -1,7 +1,7 @@
 """What our launch files use of `launch` and `launch_ros`, for machines without: enough to say what would be started.
 
-Scopes follow the original's rules: an argument keeps the value that is set around it, an include sets its arguments where it
-stands, and a group ends what was set inside. With the real packages installed the tests use those.
+Scopes follow the original's rules: an argument keeps the value that is set around it, an include sets its arguments
+where it stands, and a group ends what was set inside. With the real packages installed the tests use those.
 """
 
 from __future__ import annotations
@@ -50,19 +50,9 @@ class LaunchConfiguration:
 
 class DeclareLaunchArgument(LaunchDescriptionEntity):
     def __init__(
-        self,
-        name: str,
-        *,
-        default_value: str | None = None,
-        description: str = "",
-        choices: list[str] | None = None,
+        self, name: str, *, default_value: str | None = None, description: str = "", choices: list[str] | None = None
     ) -> None:
-        self.name, self.default_value, self.description, self.choices = (
-            name,
-            default_value,
-            description,
-            choices,
-        )
+        self.name, self.default_value, self.description, self.choices = (name, default_value, description, choices)
         if choices is not None and default_value is not None and default_value not in choices:
             raise RuntimeError(f"the default {default_value!r} of {name} is none of {choices}")
 
@@ -147,9 +137,7 @@ class PythonLaunchDescriptionSource:
 
 
 class IncludeLaunchDescription(LaunchDescriptionEntity):
-    def __init__(
-        self, source: PythonLaunchDescriptionSource, *, launch_arguments: Iterable[Any] = ()
-    ) -> None:
+    def __init__(self, source: PythonLaunchDescriptionSource, *, launch_arguments: Iterable[Any] = ()) -> None:
         self.launch_description_source, self.launch_arguments = source, list(launch_arguments)
 
     def visit(self, context: LaunchContext) -> list[Any]:

@@ -121,9 +121,7 @@ class LiveDrone:
         jpeg = CompressedImage(format="rgb8; jpeg compressed bgr8")
         jpeg.data.frombytes(self._frames[number % len(self._frames)])
         self._send("/clock", Clock(clock=conversions.to_stamp(now_ns)))
-        self._send(
-            "camera_info", self._stamped("camera_info", conversions.camera_to_info(CAMERA), now_ns, "camera")
-        )
+        self._send("camera_info", self._stamped("camera_info", conversions.camera_to_info(CAMERA), now_ns, "camera"))
         self._send("image/compressed", self._stamped("image/compressed", jpeg, now_ns, "camera"))
         if "depth" in self._publishers:
             metres = np.full((CAMERA.height, CAMERA.width), 50.0, np.float32)
@@ -131,9 +129,7 @@ class LiveDrone:
             self._send("depth", conversions.to_image(metres, stamp_ns, "camera"))
         if "image" in self._publishers:
             pixels = np.full((CAMERA.height, CAMERA.width, 3), number % 256, np.uint8)
-            self._send(
-                "image", conversions.to_image(pixels, now_ns + self.offset_ns.get("image", 0), "camera")
-            )
+            self._send("image", conversions.to_image(pixels, now_ns + self.offset_ns.get("image", 0), "camera"))
 
     def _locate(self) -> None:
         now_ns = self.now_ns()
@@ -151,9 +147,7 @@ class LiveDrone:
         self._send("fix", message)
 
     def _mount(self, now_ns: int) -> TFMessage:
-        return TFMessage(
-            transforms=[conversions.to_transform_stamped(T_BODY_CAM, now_ns, "base_link", "camera")]
-        )
+        return TFMessage(transforms=[conversions.to_transform_stamped(T_BODY_CAM, now_ns, "base_link", "camera")])
 
 
 def _in_namespace(namespace: str, topic: str) -> str:

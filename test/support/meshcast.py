@@ -16,7 +16,9 @@ _EDGE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Cast:
-    """`depth_m` (H, W) along the optical axis, NaN for the sky; `triangle` (H, W) into `MeshCaster.corners`, -1 for the sky."""
+    """`depth_m` (H, W) along the optical axis, NaN for the sky; `triangle` (H, W) into `MeshCaster.corners`, -1 for
+    the sky.
+    """
 
     depth_m: np.ndarray
     triangle: np.ndarray
@@ -100,10 +102,10 @@ def _reaches(corners: np.ndarray, bundle: np.ndarray) -> np.ndarray:
     return ~(outside | (y < top * z).all(axis=1) | (y > bottom * z).all(axis=1))
 
 
-def nearest_hits(
-    origin: np.ndarray, direction: np.ndarray, corners: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First hits of rays (N, 3), (N, 3) on triangles (T, 3, 3) turned towards them: (N,) parameter, NaN; (N,) index, -1."""
+def nearest_hits(origin: np.ndarray, direction: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First hits of rays (N, 3), (N, 3) on triangles (T, 3, 3) turned towards them: (N,) parameter, NaN; (N,) index,
+    -1.
+    """
     if len(corners) == 0:
         return np.full(len(origin), np.nan), np.full(len(origin), -1)
     one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

@@ -42,9 +42,7 @@ def read_page(path: Path) -> ReadPage:
     for link in reader.links:
         scheme, host, _, query, fragment = urlsplit(link)
         assert not any((scheme, host, query, fragment)), f"not beside the page: {link}"
-    page.pictures = [
-        path.parent / unquote_to_bytes(urlsplit(link).path).decode() for link in reader.links[1::2]
-    ]
+    page.pictures = [path.parent / unquote_to_bytes(urlsplit(link).path).decode() for link in reader.links[1::2]]
     for picture in page.pictures:
         assert picture.read_bytes().startswith(b"\x89PNG"), picture
     return page

@@ -10,7 +10,9 @@ from pose2rgbd_ros.models.relief.tiles import TiledRelief, tiled
 
 
 def cut(whole: Relief, rows: int, columns: int) -> TiledRelief:
-    """Tiles with the logits and marks of `whole`; features and shaders are left as they begin. Beyond `whole` its rim goes on."""
+    """Tiles with the logits and marks of `whole`; features and shaders are left as they begin. Beyond `whole` its rim
+    goes on.
+    """
     config = tiled(whole.config, (rows, columns))
     model = TiledRelief(config).eval()
     with torch.no_grad():
@@ -18,9 +20,6 @@ def cut(whole: Relief, rows: int, columns: int) -> TiledRelief:
             x, y = (np.array(config.corner_m(number)[:2]) / config.cell_m).round().astype(int)
             rows = torch.arange(y, y + config.rows).clamp(max=whole.config.rows - 1)
             columns = torch.arange(x, x + config.columns).clamp(max=whole.config.columns - 1)
-            for own, of_whole in (
-                (tile.volume.logits, whole.volume.logits),
-                (tile.volume.seen, whole.volume.seen),
-            ):
+            for own, of_whole in ((tile.volume.logits, whole.volume.logits), (tile.volume.seen, whole.volume.seen)):
                 own.copy_(of_whole[:, rows][:, :, columns])
     return model

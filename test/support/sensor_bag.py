@@ -51,9 +51,7 @@ def sensor_messages(
     """The true flight, and everything sent on it in order of arrival."""
     flight = make_flight(FlightConfig(plan=plan, seed=seed))
     suite = SensorSuite(sensors, DATUM, seed, flight.T_body_cam)
-    plain = View(
-        np.full((24, 32, 3), 128, np.uint8), np.full((24, 32), 50.0, np.float32), np.zeros((24, 32), np.uint8)
-    )
+    plain = View(np.full((24, 32, 3), 128, np.uint8), np.full((24, 32), 50.0, np.float32), np.zeros((24, 32), np.uint8))
     recorder = Recorder(MessageFactory(), CAMERA, lambda _: plain, "none", np.inf, None)
     mounts = recorder.mounts(START_NS, flight.T_body_cam, sensors.gps.antenna_m)
     sent = [(START_NS, topic, message) for topic, message in mounts]

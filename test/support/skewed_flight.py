@@ -66,14 +66,14 @@ class SkewedFlight:
         )
 
     def flow_of_halves(self, rate_hz: float, offsets_s: tuple[float, float]) -> FlowSignal:
-        """Flow whose left and right half of the picture are what is seen at other times: each wants an offset of its own."""
+        """Flow whose left and right half of the picture are what is seen at other times: each wants an offset of its
+        own.
+        """
         flow = self.flow(rate_hz)
         seconds = (flow.stamps_ns - START_NS) / SECOND
         columns = flow.cells.reshape(len(flow), -1).T
         left, right = (
-            np.stack([np.interp(seconds + offset_s, seconds, c) for c in columns], axis=-1).reshape(
-                flow.cells.shape
-            )
+            np.stack([np.interp(seconds + offset_s, seconds, c) for c in columns], axis=-1).reshape(flow.cells.shape)
             for offset_s in offsets_s
         )
         left[:, :, COLUMNS // 2 :] = right[:, :, COLUMNS // 2 :]

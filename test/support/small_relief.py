@@ -30,9 +30,7 @@ def small_relief() -> Relief:
     )  # fmt: skip
     model = Relief(config)
     x, y, z = (np.arange(count, dtype=float) for count in (33, 33, 9))
-    inside = [
-        (HOUSE_M[axis][0] <= values) & (values <= HOUSE_M[axis][1]) for axis, values in ((0, x), (1, y))
-    ]
+    inside = [(HOUSE_M[axis][0] <= values) & (values <= HOUSE_M[axis][1]) for axis, values in ((0, x), (1, y))]
     house = (z <= HOUSE_M[2])[:, None, None] & inside[1][None, :, None] & inside[0][None, None, :]
     with torch.no_grad():
         model.volume.logits.copy_(torch.from_numpy(np.where(house, 4.0, -4.0)))

@@ -1,8 +1,8 @@
 """What is used of the package gsplat, with the same calls, in plain PyTorch and for tiny scenes.
 
 The rasteriser, after Zwicker et al., "EWA splatting" (2001), and Kerbl et al. (2023): each splat's covariance is taken
-to the picture by the local affine map, splats are blended front to back, every splat at every pixel. The strategy does to
-parameters and moments what gsplat's does; copies share the opacity, not the size.
+to the picture by the local affine map, splats are blended front to back, every splat at every pixel. The strategy
+does to parameters and moments what gsplat's does; copies share the opacity, not the size.
 """
 
 from __future__ import annotations
@@ -37,16 +37,7 @@ def rasterization(
     assert sh_degree in (0, 1)
     views = [
         _view(
-            means,
-            _covariances(quats, scales),
-            opacities,
-            colors,
-            T,
-            K,
-            (width, height),
-            near_plane,
-            eps2d,
-            sh_degree,
+            means, _covariances(quats, scales), opacities, colors, T, K, (width, height), near_plane, eps2d, sh_degree
         )
         for T, K in zip(viewmats, Ks, strict=True)
     ]
@@ -133,9 +124,7 @@ class MCMCStrategy:
 
     def _relocate(self, params, optimizers) -> None:
         opacity = params["opacities"].sigmoid()
-        idle, busy = (
-            torch.nonzero(part)[:, 0] for part in (opacity <= self.min_opacity, opacity > self.min_opacity)
-        )
+        idle, busy = (torch.nonzero(part)[:, 0] for part in (opacity <= self.min_opacity, opacity > self.min_opacity))
         if len(idle) == 0:
             return
         onto = busy[torch.multinomial(opacity[busy], len(idle), replacement=True)]

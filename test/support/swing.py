@@ -26,8 +26,4 @@ def state_at(t_s: float) -> BodyState:
 def _swing(waves: np.ndarray, t_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size, frequency, phase = waves.T
     angle = frequency * t_s + phase
-    return (
-        size * np.sin(angle),
-        size * frequency * np.cos(angle),
-        -size * frequency**2 * np.sin(angle),
-    )
+    return (size * np.sin(angle), size * frequency * np.cos(angle), -size * frequency**2 * np.sin(angle))

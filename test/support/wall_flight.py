@@ -1,4 +1,6 @@
-"""A body in front of a wall, as the avoid node sees it: depth of exact geometry, its camera_info, TF, odometry, live sensors."""
+"""A body in front of a wall, as the avoid node sees it: depth of exact geometry, its camera_info, TF, odometry, live
+sensors.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,10 @@ TICK_S = 0.02
 class WallFlight:
     """Publishes at 10 Hz what its switches say, stamped as of now plus `offset_ns`.
 
-    simulated: now is a time of its own on /clock, which runs at `pace`; slow as that may be set, times of a node can be told
-    exactly on a machine of any speed.
-    ahead_m: predicted distance of the wall from the body's origin. live_m, range_m: what the live sensors measure; None: silent.
+    simulated: now is a time of its own on /clock, which runs at `pace`; slow as that may be set, times of a node can
+        be told exactly on a machine of any speed.
+    ahead_m: predicted distance of the wall from the body's origin. live_m, range_m: what the live sensors measure;
+        None: silent.
     """
 
     def __init__(self, bench: Any, ahead_m: float = 12.0, simulated: bool = False, **switches: Any) -> None:

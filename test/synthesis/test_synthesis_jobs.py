@@ -56,18 +56,7 @@ def pictures_in(video: Path) -> list[np.ndarray]:
 def test_route_from_the_command_line(
     relief: Path, flight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [
-        "route",
-        str(relief),
-        "--dataset",
-        str(flight),
-        "--out",
-        str(tmp_path),
-        "--steps",
-        "6",
-        "--columns",
-        "3",
-    ]
+    given = ["route", str(relief), "--dataset", str(flight), "--out", str(tmp_path), "--steps", "6", "--columns", "3"]
     assert synthesize.main([*given, "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
     assert "| linear | relief | – |" in shown
@@ -100,9 +89,7 @@ def test_no_truth_without_the_simulator(relief: Path, flight: Path, tmp_path: Pa
         synthesize_routes([relief], flight, tmp_path, RouteConfig(start=10, device="cpu"))
 
 
-def test_interpolation_scores_left_out_frames_and_films_the_rest(
-    relief: Path, flight: Path, tmp_path: Path
-) -> None:
+def test_interpolation_scores_left_out_frames_and_films_the_rest(relief: Path, flight: Path, tmp_path: Path) -> None:
     config = InterpolateConfig(times=4, start=2, frames=3, columns=3, leave_out=2, device="cpu")
     scores = {score.source: score for score in interpolate([relief], flight, tmp_path, config)}
     assert set(scores) == {"relief", "relief, at its recorded pose", *WAYS}
@@ -133,8 +120,7 @@ def test_optical_flow_moves_what_moved() -> None:
     before, middle, after = (wide[:, x : x + 96] for x in (0, 4, 8))
     inner = (slice(16, 80), slice(16, 80))
     wrong = {
-        name: np.abs(way(before, after, 0.5)[inner].astype(int) - middle[inner]).mean()
-        for name, way in WAYS.items()
+        name: np.abs(way(before, after, 0.5)[inner].astype(int) - middle[inner]).mean() for name, way in WAYS.items()
     }
     assert wrong["optical flow"] < 0.25 * wrong["cross-fade"]
     np.testing.assert_array_equal(hold(before, after, 0.9), before)

@@ -39,9 +39,7 @@ def test_routes_join_the_two_poses(
     straight, bent = linear_route(*ends, 9)[:, :3, 3], parabola_route(*ends, 9, bend)[:, :3, 3]
     np.testing.assert_allclose(np.diff(straight, axis=0), np.tile((b - a) / 8, (8, 1)), atol=1e-9)
     off = bent - straight
-    np.testing.assert_allclose(
-        np.linalg.norm(off, axis=1).max(), abs(bend) * np.linalg.norm(b - a), atol=1e-6
-    )
+    np.testing.assert_allclose(np.linalg.norm(off, axis=1).max(), abs(bend) * np.linalg.norm(b - a), atol=1e-6)
     if np.linalg.norm((b - a)[:2]) > 0.1:
         np.testing.assert_allclose(off[:, :2] @ (b - a)[:2], 0.0, atol=1e-6)
     np.testing.assert_allclose(off[:, 2], 0.0, atol=1e-9)

@@ -108,20 +108,14 @@ def edit_weights(saved: Path, remove: str | None = None, add: str | None = None)
 
 DAMAGE = {
     "no such folder": (lambda p: p.rename(p.with_name("elsewhere")), "no checkpoint at"),
-    "no model.yaml": (
-        lambda p: (p / "model.yaml").unlink(),
-        "has no model.yaml; it holds .*weights.safetensors",
-    ),
+    "no model.yaml": (lambda p: (p / "model.yaml").unlink(), "has no model.yaml; it holds .*weights.safetensors"),
     "broken yaml": (lambda p: (p / "model.yaml").write_text("a: [1,\n b"), "cannot be read as YAML"),
     "binary yaml": (lambda p: (p / "model.yaml").write_bytes(b"\xff\xfe\x00"), "cannot be read as YAML"),
     "not a mapping": (lambda p: (p / "model.yaml").write_text("- 1"), "no YAML mapping"),
     "newer format": (lambda p: edit(p, {"format_version": 99}), "format_version is 99"),
     "yaml without camera": (lambda p: edit(p, {"camera": None}), "camera|incomplete"),
     "yaml without frames": (lambda p: edit(p, {"frames": {}}), "incomplete or damaged"),
-    "unknown network": (
-        lambda p: edit(p, {"architecture": {"network": "gan", "output": "rgb"}}),
-        "unknown network",
-    ),
+    "unknown network": (lambda p: edit(p, {"architecture": {"network": "gan", "output": "rgb"}}), "unknown network"),
     "no weights": (lambda p: (p / "weights.safetensors").unlink(), "cannot be read"),
     "no poses": (lambda p: (p / "training_poses.safetensors").unlink(), "cannot be read"),
     "truncated": (

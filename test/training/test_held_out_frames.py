@@ -60,15 +60,11 @@ def poisoned(flight: Path) -> Callable[[str], Path]:
             rgb = cv2.imread(str(folder / record.rgb))
             cv2.imwrite(str(folder / record.rgb), random.integers(0, 256, rgb.shape, np.uint8))
             depth = cv2.imread(str(folder / record.depth), cv2.IMREAD_UNCHANGED)
-            cv2.imwrite(
-                str(folder / record.depth), random.integers(1, 60_000, depth.shape).astype(depth.dtype)
-            )
+            cv2.imwrite(str(folder / record.depth), random.integers(1, 60_000, depth.shape).astype(depth.dtype))
             file, stamp = folder / layout.GROUNDTRUTH, layout.stamp_text(record.stamp_ns)
             lines = file.read_text().splitlines()
             (line,) = (n for n, text in enumerate(lines) if text.startswith(stamp))
-            lines[line] = (
-                f"{stamp} {' '.join(f'{value:.6f}' for value in random.normal(0, 50, 3))} 0.5 0.5 0.5 0.5"
-            )
+            lines[line] = f"{stamp} {' '.join(f'{value:.6f}' for value in random.normal(0, 50, 3))} 0.5 0.5 0.5 0.5"
             file.write_text("\n".join(lines) + "\n")
         return folder
 

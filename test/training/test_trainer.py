@@ -36,14 +36,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 
 def tiny(**settings: object) -> TrainConfig:
-    values = {
-        "size": 32,
-        "width": 0.125,
-        "device": "cpu",
-        "epochs": 3,
-        "validate_every": 2,
-        "tensorboard": False,
-    }
+    values = {"size": 32, "width": 0.125, "device": "cpu", "epochs": 3, "validate_every": 2, "tensorboard": False}
     return TrainConfig(**{**values, **settings})  # type: ignore[arg-type]
 
 
@@ -51,9 +44,7 @@ def tiny(**settings: object) -> TrainConfig:
 def test_a_run_learns_and_leaves_everything_behind(flight: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "run"
     result = train(
-        flight,
-        out,
-        tiny(model=model, epochs=45, validate_every=15, batch_size=4, tensorboard=True, split="random"),
+        flight, out, tiny(model=model, epochs=45, validate_every=15, batch_size=4, tensorboard=True, split="random")
     )
     assert result.scores["rgb_mae_px"] < 0.8 * result.baseline["rgb_mae_px"]
     assert result.scores["depth_mae"] < 0.8 * result.baseline["depth_mae"]
@@ -109,9 +100,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
             assert torch.equal(tensor, twice[key]), f"{folder}: {key} differs"
 
 
-def test_an_interrupted_run_already_has_a_model(
-    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_already_has_a_model(flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = interrupted_run(monkeypatch, 2, flight, tmp_path / "run", tiny())
     assert result.interrupted
     assert load_checkpoint(result.checkpoint).metrics["rgb_mae_px"] > 0

@@ -7,8 +7,8 @@ import inspect
 
 import pytest
 
-# tf_transformations 1.1.0 and 1.1.1, tf2_ros_py and tf2_py 0.36 (Jazzy), cv_bridge 4.1 (Jazzy), message_filters 4.11.11;
-# `~` is a wait of no length.
+# tf_transformations 1.1.0 and 1.1.1, tf2_ros_py and tf2_py 0.36 (Jazzy), cv_bridge 4.1 (Jazzy), message_filters
+# 4.11.11; `~` is a wait of no length.
 ORIGINALS = """
 tf_transformations concatenate_matrices *matrices
 tf_transformations euler_from_matrix matrix axes='sxyz'
@@ -42,7 +42,8 @@ tf2_ros Buffer.lookup_transform_full target_frame target_time source_frame sourc
 tf2_ros Buffer.lookup_transform_async target_frame source_frame time
 tf2_ros Buffer.lookup_transform_full_async target_frame target_time source_frame source_time fixed_frame
 tf2_ros Buffer.can_transform target_frame source_frame time timeout=~ return_debug_tuple=False
-tf2_ros Buffer.can_transform_full target_frame target_time source_frame source_time fixed_frame timeout=~ return_debug_tuple=False
+tf2_ros Buffer.can_transform_full target_frame target_time source_frame source_time fixed_frame \
+timeout=~ return_debug_tuple=False
 tf2_ros Buffer.wait_for_transform_async target_frame source_frame time
 tf2_ros Buffer.wait_for_transform_full_async target_frame target_time source_frame source_time fixed_frame
 tf2_ros Buffer.transform object_stamped target_frame timeout=~ new_type=None

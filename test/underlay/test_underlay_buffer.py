@@ -108,9 +108,7 @@ def test_full_lookup_carries_the_target_time(moving):
 
 
 def test_results_have_tf2s_quaternion_sign(buffer, make_transform):
-    buffer.set_transform_static(
-        make_transform("map", "a", quat_xyzw=(0.0, 0.0, -0.1, -np.sqrt(0.99))), "test"
-    )
+    buffer.set_transform_static(make_transform("map", "a", quat_xyzw=(0.0, 0.0, -0.1, -np.sqrt(0.99))), "test")
     buffer.set_transform_static(make_transform("map", "b", quat_xyzw=(-0.8, -0.6, 0.0, 0.0)), "test")
     buffer.set_transform_static(make_transform("map", "c", quat_xyzw=(0.6, -0.64, 0.0, -0.48)), "test")
     assert rotation(buffer.lookup_transform("map", "a", LATEST)) == pytest.approx([0, 0, 0.1, np.sqrt(0.99)])
@@ -234,13 +232,11 @@ def test_extrapolation_names_the_times(moving, make_transform):
 
 def test_unknown_frames(moving):
     with pytest.raises(
-        tf2_ros.LookupException,
-        match=r'^"moon" passed to lookupTransform argument source_frame does not exist\. $',
+        tf2_ros.LookupException, match=r'^"moon" passed to lookupTransform argument source_frame does not exist\. $'
     ):
         moving.lookup_transform("map", "moon", LATEST)
     with pytest.raises(
-        tf2_ros.LookupException,
-        match=r'^"moon" passed to lookupTransform argument target_frame does not exist\. $',
+        tf2_ros.LookupException, match=r'^"moon" passed to lookupTransform argument target_frame does not exist\. $'
     ):
         moving.lookup_transform("moon", "sun", LATEST)
     with pytest.raises(tf2_ros.LookupException, match="argument fixed_frame does not exist"):

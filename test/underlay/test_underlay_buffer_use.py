@@ -82,9 +82,7 @@ def test_waiting_in_vain(moving):
     assert time.monotonic() - start >= 0.19
     with pytest.raises(tf2_ros.LookupException):
         moving.lookup_transform("map", "moon", LATEST, Duration(seconds=0.05))
-    assert not moving.can_transform_full(
-        "base", at(13.0), "base", at(10.0), "map", timeout=Duration(seconds=0.05)
-    )
+    assert not moving.can_transform_full("base", at(13.0), "base", at(10.0), "map", timeout=Duration(seconds=0.05))
 
 
 def test_a_future_gets_the_transform(moving, make_transform):

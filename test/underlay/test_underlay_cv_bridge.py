@@ -168,9 +168,7 @@ def test_unknown_encodings(bridge, encoding, color):
 
 
 def test_an_encoding_must_fit_the_array(bridge, color):
-    with pytest.raises(
-        CvBridgeError, match="encoding specified as mono8, but image has incompatible type 8UC3"
-    ):
+    with pytest.raises(CvBridgeError, match="encoding specified as mono8, but image has incompatible type 8UC3"):
         bridge.cv2_to_imgmsg(color, "mono8")
     with pytest.raises(CvBridgeError, match="incompatible type 16UC1"):
         bridge.cv2_to_imgmsg(np.zeros((2, 2), np.uint16), "32FC1")

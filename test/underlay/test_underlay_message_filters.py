@@ -223,9 +223,7 @@ def test_one_nanosecond_apart_is_not_equal():
     assert sets == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "args"), [(TimeSynchronizer, (5,)), (ApproximateTimeSynchronizer, (5, 0.1))]
-)
+@pytest.mark.parametrize(("kind", "args"), [(TimeSynchronizer, (5,)), (ApproximateTimeSynchronizer, (5, 0.1))])
 def test_callbacks_run_under_the_lock(kind, args):
     """So a callback must not feed the synchroniser that calls it."""
     filters, synchronizer, _ = connected(kind, 2, *args)

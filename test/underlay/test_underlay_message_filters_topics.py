@@ -75,31 +75,21 @@ def test_pairs_of_topics_and_a_cache(node):
         Subscriber(node, Image, "left"),
         Subscriber(node, CameraInfo, "info", qos_profile=QoSProfile(depth=20)),
     )
-    exact, near = (
-        TimeSynchronizer([images, infos], 10),
-        ApproximateTimeSynchronizer([images, infos], 10, 0.02),
-    )
+    exact, near = (TimeSynchronizer([images, infos], 10), ApproximateTimeSynchronizer([images, infos], 10, 0.02))
     cache = Cache(images, 10)
     exact_stamps, near_stamps = [], []
     exact.registerCallback(lambda image, info: exact_stamps.append(image.header.stamp.nanosec))
     near.registerCallback(
         lambda image, info: near_stamps.append((image.header.stamp.nanosec, info.header.stamp.nanosec))
     )
-    image_out, info_out = (
-        node.create_publisher(Image, "left", 10),
-        node.create_publisher(CameraInfo, "info", 10),
-    )
-    assert spin_until(
-        node, lambda: image_out.get_subscription_count() == info_out.get_subscription_count() == 1
-    )
+    image_out, info_out = (node.create_publisher(Image, "left", 10), node.create_publisher(CameraInfo, "info", 10))
+    assert spin_until(node, lambda: image_out.get_subscription_count() == info_out.get_subscription_count() == 1)
 
     shifts_ns = [0, 5_000_000, 0, 30_000_000]  # the last is beyond the slop
     for k, shift_ns in enumerate(shifts_ns):
         image_out.publish(stamped(Image, k * 100_000_000))
         info_out.publish(stamped(CameraInfo, k * 100_000_000 + shift_ns))
-    assert spin_until(
-        node, lambda: len(cache.cache_msgs) == 4 and len(near.queues[1]) == 1 and len(near_stamps) == 3
-    )
+    assert spin_until(node, lambda: len(cache.cache_msgs) == 4 and len(near.queues[1]) == 1 and len(near_stamps) == 3)
     assert exact_stamps == [0, 200_000_000]
     assert sorted(near_stamps) == [(0, 0), (100_000_000, 105_000_000), (200_000_000, 200_000_000)]
     assert (

@@ -115,10 +115,7 @@ def test_topics_and_qos(make_node):
     tf2_ros.TransformBroadcaster(node)
     tf2_ros.StaticTransformBroadcaster(node)
     _buffer, _listener = listen(node)
-    for topic, durability in (
-        ("/tf", DurabilityPolicy.VOLATILE),
-        ("/tf_static", DurabilityPolicy.TRANSIENT_LOCAL),
-    ):
+    for topic, durability in (("/tf", DurabilityPolicy.VOLATILE), ("/tf_static", DurabilityPolicy.TRANSIENT_LOCAL)):
         assert spin_until(lambda topic=topic: len(node.get_subscriptions_info_by_topic(topic)) == 1, node)
         for end in (*node.get_publishers_info_by_topic(topic), *node.get_subscriptions_info_by_topic(topic)):
             assert end.topic_type == "tf2_msgs/msg/TFMessage"
@@ -192,9 +189,7 @@ def test_simulated_time_that_jumps_back_clears_the_history(make_node, make_trans
 
 
 def test_interface_definitions():
-    assert TFMessage.get_fields_and_field_types() == {
-        "transforms": "sequence<geometry_msgs/TransformStamped>"
-    }
+    assert TFMessage.get_fields_and_field_types() == {"transforms": "sequence<geometry_msgs/TransformStamped>"}
     assert TF2Error.get_fields_and_field_types() == {"error": "uint8", "error_string": "string"}
     names = ("NO", "LOOKUP", "CONNECTIVITY", "EXTRAPOLATION", "INVALID_ARGUMENT", "TIMEOUT", "TRANSFORM")
     assert [getattr(TF2Error, f"{name}_ERROR") for name in names] == list(range(7))

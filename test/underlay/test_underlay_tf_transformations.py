@@ -48,16 +48,14 @@ def test_euler_there_and_back(roll, pitch, yaw):
     assert tft.euler_from_matrix(matrix) == pytest.approx((roll, pitch, yaw), abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("axes", "scipy_axes"), [("sxyz", "xyz"), ("rzyx", "ZYX"), ("szxz", "zxz"), ("rxyz", "XYZ")]
-)
+@pytest.mark.parametrize(("axes", "scipy_axes"), [("sxyz", "xyz"), ("rzyx", "ZYX"), ("szxz", "zxz"), ("rxyz", "XYZ")])
 def test_axis_sequences(axes, scipy_axes):
     expected = Rotation.from_euler(scipy_axes, [0.3, -0.4, 1.2])
     assert tft.euler_matrix(0.3, -0.4, 1.2, axes)[:3, :3] == pytest.approx(expected.as_matrix())
     assert same_rotation(tft.quaternion_from_euler(0.3, -0.4, 1.2, axes=axes), expected.as_quat())
-    assert tft.euler_matrix(*tft.euler_from_quaternion(expected.as_quat(), axes), axes)[
-        :3, :3
-    ] == pytest.approx(expected.as_matrix())
+    assert tft.euler_matrix(*tft.euler_from_quaternion(expected.as_quat(), axes), axes)[:3, :3] == pytest.approx(
+        expected.as_matrix()
+    )
 
 
 @given(quaternion=unit_quaternions())
@@ -77,9 +75,7 @@ def test_quaternion_from_a_matrix_that_moves_and_scales():
 
 
 def test_quaternion_matrix_normalizes():
-    assert tft.quaternion_matrix((0.0, 0.0, 2.0, 2.0)) == pytest.approx(
-        tft.rotation_matrix(math.pi / 2, (0, 0, 1))
-    )
+    assert tft.quaternion_matrix((0.0, 0.0, 2.0, 2.0)) == pytest.approx(tft.rotation_matrix(math.pi / 2, (0, 0, 1)))
 
 
 @given(first=unit_quaternions(), second=unit_quaternions())
@@ -113,10 +109,7 @@ def test_slerp(first, second, fraction):
 
 def test_slerp_may_take_the_long_way():
     start, end = (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, -math.sin(1.0), -math.cos(1.0))
-    short, long = (
-        tft.quaternion_slerp(start, end, 0.5),
-        tft.quaternion_slerp(start, end, 0.5, shortestpath=False),
-    )
+    short, long = (tft.quaternion_slerp(start, end, 0.5), tft.quaternion_slerp(start, end, 0.5, shortestpath=False))
     assert short == pytest.approx([0.0, 0.0, math.sin(0.5), math.cos(0.5)])
     assert abs(np.dot(short, long)) == pytest.approx(0.0, abs=1e-9)
 

@@ -19,54 +19,17 @@ from pose2rgbd_ros.errors import UserError
 
 # What a column means, and the names that loggers give it, lower case, letters and digits only, without its unit.
 NAMES: dict[str, tuple[str, ...]] = {
-    "elapsed": (
-        "elapsed",
-        "elapsedtime",
-        "offset",
-        "flytime",
-        "boottime",
-        "timems",
-        "t",
-        "customupdatetimeelapsed",
-    ),
-    "time": (
-        "time",
-        "timestamp",
-        "datetime",
-        "utc",
-        "utctime",
-        "gpstime",
-        "gpsdatetime",
-        "datetimeutc",
-        "stamp",
-    ),
+    "elapsed": ("elapsed", "elapsedtime", "offset", "flytime", "boottime", "timems", "t", "customupdatetimeelapsed"),
+    "time": ("time", "timestamp", "datetime", "utc", "utctime", "gpstime", "gpsdatetime", "datetimeutc", "stamp"),
     "date": ("date", "gpsdate"),
     "latitude": ("lat", "latitude", "gpslat", "gpslatitude", "osdlatitude"),
     "longitude": ("lon", "lng", "long", "longitude", "gpslon", "gpslng", "gpslongitude", "osdlongitude"),
     "altitude": (
-        *(
-            "alt",
-            "altitude",
-            "ele",
-            "elevation",
-            "gpsalt",
-            "gpsaltitude",
-            "altitudemsl",
-            "altmsl",
-            "altitudewgs84",
-        ),
+        *("alt", "altitude", "ele", "elevation", "gpsalt", "gpsaltitude", "altitudemsl", "altmsl", "altitudewgs84"),
         *("altitudeabovesealevel", "absolutealtitude", "absalt", "altitudeellipsoid"),
     ),
     "height": (
-        *(
-            "height",
-            "heightabovetakeoff",
-            "relativealtitude",
-            "relalt",
-            "altrel",
-            "relativeheight",
-            "osdheight",
-        ),
+        *("height", "heightabovetakeoff", "relativealtitude", "relalt", "altrel", "relativeheight", "osdheight"),
         *("altituderelative",),
     ),
     "speed": ("speed", "groundspeed", "horizontalspeed", "hspeed", "osdhspeed", "gpsspeed"),
@@ -99,11 +62,10 @@ _UNITS = {
     **dict.fromkeys(("e7", "1e7", "dege7"), 1e-7),
 }
 _SPEED_UNIT = {"m/s": "mps", "km/h": "kmh"}
-_DATES = (
-    *("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y.%m.%d %H:%M:%S", "%Y%m%d %H%M%S"),
-)
+_DATES = (*("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y.%m.%d %H:%M:%S", "%Y%m%d %H%M%S"),)
 TIMES_READ = (
-    "seconds, milliseconds, microseconds or nanoseconds since 1970; seconds since any moment; '2024-05-01T12:00:00.5Z'; "
+    "seconds, milliseconds, microseconds or nanoseconds since 1970; seconds since any moment; "
+    "'2024-05-01T12:00:00.5Z'; "
     "'2024-05-01 12:00:00'; '12:00:00.5'"
 )
 

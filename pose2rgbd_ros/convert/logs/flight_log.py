@@ -105,9 +105,7 @@ class Rows:
         keep, problems = usable_fixes(stamps, numbers[:, :3])
         problems.update(self.problems)
         if not len(keep):
-            raise UserError(
-                f"{name}: no usable position among {counted(len(stamps), 'row')} of this {kind} log"
-            )
+            raise UserError(f"{name}: no usable position among {counted(len(stamps), 'row')} of this {kind} log")
         fixes = numbers[keep]
         return FlightLog(
             name=name,
@@ -143,9 +141,7 @@ def usable_fixes(stamps_ns: Int64, place: Float64) -> tuple[AnyArray, Counter[st
         known &= near
     chosen = np.flatnonzero(known)
     stamps = stamps_ns[chosen]
-    problems["out_of_order"] = (
-        int(np.sum(stamps[1:] < np.maximum.accumulate(stamps)[:-1])) if len(stamps) else 0
-    )
+    problems["out_of_order"] = int(np.sum(stamps[1:] < np.maximum.accumulate(stamps)[:-1])) if len(stamps) else 0
     _, first = np.unique(stamps, return_index=True)
     problems["duplicate_stamp"] = len(stamps) - len(first)
     chosen = chosen[first]

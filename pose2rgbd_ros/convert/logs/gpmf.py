@@ -166,16 +166,20 @@ def read_gpmf(payloads: Sequence[Payload], name: str) -> FlightLog:
 
 
 def _with_unread(log: FlightLog, found: dict[str, list[tuple[Stream, Int64]]]) -> FlightLog:
-    """The log, saying which recorded orientations are not used: those of the camera against its first frame, not north."""
+    """The log, saying which recorded orientations are not used: those of the camera against its first frame, not
+    north.
+    """
     unread = [key for key in ("CORI", "IORI", "GRAV") if key in found]
     if not unread:
         return log
-    note = f"the camera's turning is recorded too ({', '.join(unread)}), but against its first frame, not against north: not read"
+    note = f"the camera's turning ({', '.join(unread)}) is not read: it is against its first frame, not against north"
     return replace(log, notes=(*log.notes, note))
 
 
 def _karma(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:
-    """The drone's own log, stamped by its clock; when a payload came tells only how its clock and the video's differ."""
+    """The drone's own log, stamped by its clock; when a payload came tells only how its clock and the video's
+    differ.
+    """
     key = "GLPI" if "GLPI" in found else "GPRI"
     track = _stack(found[key], 9)
     tied = _stack(found[key], 9, media=True)
@@ -184,9 +188,7 @@ def _karma(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog
     rows = Rows()
     for stamp_ns, row in zip(boot_ns - zero_ns, track, strict=True):
         latitude, longitude, altitude = row[1:4]
-        height, velocity = (
-            (row[4], [row[6], row[5], -row[7]]) if key == "GLPI" else (math.nan, [math.nan] * 3)
-        )
+        height, velocity = (row[4], [row[6], row[5], -row[7]]) if key == "GLPI" else (math.nan, [math.nan] * 3)
         rows.add(int(stamp_ns), [latitude, longitude, altitude, height, *velocity, *[math.nan] * 6])
     body = _attitude(found, zero_ns)
     log = rows.log(
@@ -248,17 +250,11 @@ def _gps5(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:
         utc_ns = _utc_of(stream.text("GPSU"))
         if utc_ns is not None:
             offsets.append(utc_ns - int(spread[0]))
-        if (
-            stream.values.shape[1] < 3
-            or _tag(stream, "GPSF", 3.0) < 2
-            or _tag(stream, "GPSP", 0.0) / 100 > _WORST_DOP
-        ):
+        if stream.values.shape[1] < 3 or _tag(stream, "GPSF", 3.0) < 2 or _tag(stream, "GPSP", 0.0) / 100 > _WORST_DOP:
             rows.problems["no_fix"] += len(stream.values)
             continue
         _add_places(rows, spread, stream.values)
-    return rows.log(
-        name, "GoPro GPMF (GPS5)", "video", reference, utc_at_zero_ns=middle(offsets) if offsets else None
-    )
+    return rows.log(name, "GoPro GPMF (GPS5)", "video", reference, utc_at_zero_ns=middle(offsets) if offsets else None)
 
 
 def _gps9(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:
@@ -275,9 +271,7 @@ def _gps9(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:
         _add_places(rows, spread[good], values[good])
         seconds = _EPOCH_2000_S + values[good, 5] * 86400 + values[good, 6]
         offsets.extend(np.rint(seconds * 1e3).astype(np.int64) * 1_000_000 - spread[good])
-    return rows.log(
-        name, "GoPro GPMF (GPS9)", "video", reference, utc_at_zero_ns=middle(offsets) if offsets else None
-    )
+    return rows.log(name, "GoPro GPMF (GPS9)", "video", reference, utc_at_zero_ns=middle(offsets) if offsets else None)
 
 
 def _add_places(rows: Rows, stamps_ns: Int64, values: Float64) -> None:
@@ -299,8 +293,6 @@ def _utc_of(text: str) -> int | None:
     """GPSU: yymmddhhmmss.sss."""
     try:
         moment = datetime.strptime(text[:12], "%y%m%d%H%M%S")
-        return calendar.timegm(moment.timetuple()) * SECOND + int(
-            float("0" + text[12:]) * 1e9 if text[12:] else 0
-        )
+        return calendar.timegm(moment.timetuple()) * SECOND + int(float("0" + text[12:]) * 1e9 if text[12:] else 0)
     except (ValueError, OverflowError):
         return None

@@ -17,7 +17,9 @@ from pose2rgbd_ros.errors import UserError
 
 
 def read_gpx(path: Path) -> FlightLog:
-    """The points of all tracks, by time. A file cut off is read up to the cut. UserError when there is nothing usable."""
+    """The points of all tracks, by time. A file cut off is read up to the cut. UserError when there is nothing
+    usable.
+    """
     text, cut = _whole(read_text(path), path)
     try:
         gpx = gpxpy.parse(text)

@@ -20,12 +20,7 @@ from pose2rgbd_ros.streams.synchronizer import ChainedPoses, FixedPose, PoseSour
 
 _ORIENTATIONS = ("auto", "gimbal", "pose", "course")
 _LEVEL = (0.0, 0.0, 0.0, 1.0)
-REFERENCES = {
-    "msl": "sea level",
-    "ellipsoid": "the ellipsoid",
-    "takeoff": "take-off",
-    "unknown": "a level not said",
-}
+REFERENCES = {"msl": "sea level", "ellipsoid": "the ellipsoid", "takeoff": "take-off", "unknown": "a level not said"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +127,7 @@ def _turns(log: FlightLog, position_m: Float64, settings: PoseSettings) -> _Turn
         how = f"angles of the aircraft, as logged; {mounted}"
         return _Turns(_trajectory(log.body), T_optical_cam, "pose", how, mounted)
     try:
-        found = course(
-            log.stamps_ns, position_m, settings.course_speed_mps, settings.course_smoothing_s
-        ).trajectory
+        found = course(log.stamps_ns, position_m, settings.course_speed_mps, settings.course_smoothing_s).trajectory
     except UserError as error:
         raise UserError(f"{log.name}: {error}") from error
     how = f"course over ground, level, for no angles against north are logged; {mounted}"

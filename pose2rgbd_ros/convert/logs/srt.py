@@ -41,9 +41,7 @@ def read_srt(path: Path) -> FlightLog:
     if not starts:
         raise UserError(f"{path} holds no subtitles (hh:mm:ss,mmm --> hh:mm:ss,mmm)")
     ends = [start.start() for start in starts[1:]] + [len(text)]
-    blocks = [
-        (_media_time_ns(start), text[start.end() : end]) for start, end in zip(starts, ends, strict=True)
-    ]
+    blocks = [(_media_time_ns(start), text[start.end() : end]) for start, end in zip(starts, ends, strict=True)]
     return log_of_subtitles(blocks, path.name)
 
 

@@ -1,4 +1,5 @@
-"""Splats learn from pictures: start at the recorded surface, then gradient descent that moves idle splats to where they help.
+"""Splats learn from pictures: start at the recorded surface, then gradient descent that moves idle splats to where
+they help.
 
 The number of splats is fixed, so size and memory are. Idle ones are moved and all are shaken by gsplat's own strategy
 (Kheradmand et al., "3D Gaussian Splatting as Markov Chain Monte Carlo", 2024). The start from depth and the weight of
@@ -63,10 +64,7 @@ class GsplatLearner(Learner):
         self._share = 0.0
         self._optimizer: torch.optim.Optimizer | None = None
         self._strategy = load_gsplat(device).MCMCStrategy(
-            cap_max=config.splats,
-            noise_lr=SHAKE / self.scene_distance,
-            refine_start_iter=0,
-            refine_every=1,
+            cap_max=config.splats, noise_lr=SHAKE / self.scene_distance, refine_start_iter=0, refine_every=1
         )
         self._strategy_state = self._strategy.initialize_state()
 
@@ -77,9 +75,7 @@ class GsplatLearner(Learner):
             scale = self.scene_distance if name == "means" else 1.0
             parameter = getattr(self.model, name)
             if parameter.numel():
-                groups.append(
-                    {"params": [parameter], "factor": factor * scale, "weight_decay": 0.0, "eps": 1e-15}
-                )
+                groups.append({"params": [parameter], "factor": factor * scale, "weight_decay": 0.0, "eps": 1e-15})
         return groups
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
@@ -175,9 +171,7 @@ def _require_usable(config: TrainConfig, data: TrainingData, device: torch.devic
     if data.cache.depth is None:
         raise UserError(f"{data.dataset.path} has no depth, where gsplat starts; use model base or relief")
     if data.dataset.depth_kind != "metric":
-        raise UserError(
-            f"{data.dataset.path} has relative depth; gsplat starts at metric depth; use model relief"
-        )
+        raise UserError(f"{data.dataset.path} has relative depth; gsplat starts at metric depth; use model relief")
     if config.output not in ("auto", "rgbd"):
         raise UserError(f"gsplat shows colour and depth; leave --output at auto, not {config.output}")
     require_pinhole(data.cache.camera)

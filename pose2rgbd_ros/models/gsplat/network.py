@@ -132,12 +132,7 @@ def write_ply(path: Path, model: GsplatModel) -> None:
     for name, values in columns.items():
         vertices[name] = values
     origin = " ".join(f"{value:.6f}" for value in model.origin_m.tolist())
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"comment origin_m {origin}",
-        f"element vertex {count}",
-    ]
+    header = ["ply", "format binary_little_endian 1.0", f"comment origin_m {origin}", f"element vertex {count}"]
     header += [f"property float {name}" for name in columns] + ["end_header", ""]
     try:
         path.write_bytes("\n".join(header).encode() + vertices.tobytes())

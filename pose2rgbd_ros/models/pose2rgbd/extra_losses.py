@@ -2,9 +2,9 @@
 
 A view is predicted at a pose near a recorded one and looked up where the predicted depth of the recorded pose says its
 pixels lie; there it must show the recorded colour, at the distance the motion implies. That teaches the network poses
-nobody flew. The paper gives no formula; this is a reconstruction: view synthesis as by Zhou et al. ("Unsupervised Learning
-of Depth and Ego-Motion from Video", 2017), the symmetric relative error of depths as by Bian et al. ("Unsupervised
-Scale-consistent Depth and Ego-motion Learning from Monocular Video", 2019).
+nobody flew. The paper gives no formula; this is a reconstruction: view synthesis as by Zhou et al. ("Unsupervised
+Learning of Depth and Ego-Motion from Video", 2017), the symmetric relative error of depths as by Bian et al.
+("Unsupervised Scale-consistent Depth and Ego-motion Learning from Monocular Video", 2019).
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class PatchDiscriminator(nn.Module):
             before = CHANNELS << stage
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(before, 1, 3, padding=1)))
         for layer in self.layers:
-            if isinstance(
-                layer, nn.Conv2d
-            ):  # PyTorch's begins large beside normalised weights (Miyato et al.: 0)
+            if isinstance(layer, nn.Conv2d):  # PyTorch's begins large beside normalised weights (Miyato et al.: 0)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
@@ -107,7 +105,9 @@ def _frozen(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-STEP_SHARE = 0.05  # standard deviation of the motion along each axis, as a share of the scene's distance: 3 m from 55 m up
+STEP_SHARE = (
+    0.05  # standard deviation of the motion along each axis, as a share of the scene's distance: 3 m from 55 m up
+)
 TURN_DEG = 2.0  # standard deviation of the turn about each axis
 OCCLUDED_SHARE = 0.1  # a point so much farther than what the other view shows there is hidden from it
 
@@ -122,7 +122,9 @@ def nearby_poses(T_map_cam: Float64, distance_m: float, random: np.random.Genera
 
 
 def require_usable(camera: Camera, depth_kind: str | None) -> None:
-    """UserError unless predicted pictures of this camera can be warped: metric depth, calibrated, no lens distortion."""
+    """UserError unless predicted pictures of this camera can be warped: metric depth, calibrated, no lens
+    distortion.
+    """
     if depth_kind != "metric":
         have = "relative depth" if depth_kind else "no depth"
         raise UserError(
@@ -132,7 +134,8 @@ def require_usable(camera: Camera, depth_kind: str | None) -> None:
     if not camera.is_calibrated or camera.is_distorted:
         state = "has lens distortion" if camera.is_calibrated else "is not calibrated"
         raise UserError(
-            f"--consistency-weight needs pinhole images; this dataset's camera {state}; train with --consistency-weight 0"
+            f"--consistency-weight needs pinhole images; this dataset's camera {state}; train with "
+            "--consistency-weight 0"
         )
 
 

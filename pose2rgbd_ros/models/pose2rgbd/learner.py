@@ -18,13 +18,7 @@ from pose2rgbd_ros.models.pose2rgbd.extra_losses import (
     nearby_poses,
     require_usable,
 )
-from pose2rgbd_ros.models.pose2rgbd.network import (
-    OUTPUT_CHANNELS,
-    Pose2RGBD,
-    Pose2RGBDConfig,
-    Prediction,
-    split_image,
-)
+from pose2rgbd_ros.models.pose2rgbd.network import OUTPUT_CHANNELS, Pose2RGBD, Pose2RGBDConfig, Prediction, split_image
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, network_config
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner, require_one_process
@@ -115,7 +109,9 @@ DISCRIMINATOR = {"factor": 0.1, "betas": (0.0, 0.99), "weight_decay": 0.0}
 
 
 class PoseLearner(Learner):
-    """The paper's training: image loss, and cross entropy of the slices; with its further work where weighted above 0."""
+    """The paper's training: image loss, and cross entropy of the slices; with its further work where weighted above
+    0.
+    """
 
     def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         super().__init__()
@@ -153,13 +149,7 @@ class PoseLearner(Learner):
         everything = network(poses)
         prediction = _part(everything, slice(0, count))
         loss = total_loss(
-            prediction,
-            rgb,
-            depth,
-            self._network,
-            self._recipe.image_loss,
-            config.bce_weight,
-            config.bce_reduction,
+            prediction, rgb, depth, self._network, self._recipe.image_loss, config.bce_weight, config.bce_reduction
         )
         if self.discriminator is not None:
             loss = loss + self._adversarial(self.discriminator, prediction.image, rgb, depth)
@@ -179,7 +169,9 @@ class PoseLearner(Learner):
         return self._config.adversarial_weight * ours + its
 
     def _nearby(self, indices: np.ndarray, depth: Tensor | None) -> np.ndarray:
-        """A pose near each frame of the batch. Which, hangs on the frames alone, so that a resumed run draws the same."""
+        """A pose near each frame of the batch. Which, hangs on the frames alone, so that a resumed run draws the
+        same.
+        """
         assert depth is not None
         encoded = torch.nanmedian(depth).nan_to_num(0.0).cpu().numpy()
         distance_m = float(self._data.normalization.decode_depth(encoded))

@@ -58,16 +58,12 @@ class Pose2RGBDConfig:
     # half: true slices are reduced to the prediction's size; full: predicted slices are enlarged (bilinear).
     slice_resolution: Literal["half", "full"] = setting("half", "resolution of the slices")
     # Not in the paper: each pose number x also enters as sin, cos(2^k pi x / 2), k < pose_frequencies (NeRF's idea).
-    pose_frequencies: int = setting(
-        0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12
-    )
+    pose_frequencies: int = setting(0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12)
 
     def __post_init__(self) -> None:
         settings.check(self)
         if self.size & (self.size - 1):
-            raise UserError(
-                f"size is {self.size}; it must be a power of two from 32 up (64, 128, 256, 512, ...)"
-            )
+            raise UserError(f"size is {self.size}; it must be a power of two from 32 up (64, 128, 256, 512, ...)")
         if self.variant == "slice" and self.output == "rgb":
             raise UserError("the slice network needs depth: use output depth or rgbd, or the base network")
 
@@ -155,9 +151,7 @@ class Pose2RGBD(nn.Module):
         if depth is not None:
             lowest, highest = normalization.depth_min, normalization.depth_max
             depth = (depth + 1) / 2 * (highest - lowest) + lowest  # type: ignore[operator]
-        return RenderTensors(
-            rgb, depth, None if prediction.slices is None else confidence(prediction.slices.float())
-        )
+        return RenderTensors(rgb, depth, None if prediction.slices is None else confidence(prediction.slices.float()))
 
     def _add_slices(self, trunk: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features for the image head, slice probabilities and logits."""
@@ -204,9 +198,7 @@ def _activation(config: Pose2RGBDConfig) -> nn.Module:
 def _up_block(inputs: int, outputs: int, config: Pose2RGBDConfig) -> nn.Sequential:
     # 2x2 kernels of stride 2 do not overlap; no bias, the batch normalisation has one.
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False),
-        nn.BatchNorm2d(outputs),
-        _activation(config),
+        nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False), nn.BatchNorm2d(outputs), _activation(config)
     )
 
 

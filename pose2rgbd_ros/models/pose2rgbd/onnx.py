@@ -30,9 +30,7 @@ from pose2rgbd_ros.models.pose2rgbd.network import START_SIZE, Pose2RGBD
 
 OPSET = 17
 IR_VERSION = 9
-DEFERRED_STAGES = (
-    3  # last hidden stages of Base whose pixels stay unshuffled; measured best of 1..6 at 512 px
-)
+DEFERRED_STAGES = 3  # last hidden stages of Base whose pixels stay unshuffled; measured best of 1..6 at 512 px
 
 Array = NDArray[Any]
 
@@ -82,9 +80,7 @@ class Graph:
         """The finished graph, checked."""
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
         opset = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(
-            graph, producer_name="pose2rgbd", ir_version=IR_VERSION, opset_imports=opset
-        )
+        model = helper.make_model(graph, producer_name="pose2rgbd", ir_version=IR_VERSION, opset_imports=opset)
         onnx.checker.check_model(model)
         return model
 
@@ -186,9 +182,7 @@ class _Pose2RGBDGraph(Graph):
             self._finish("confidence", self.conv(slices, np.ones((4, count, 1, 1)), None), 0, 2, size // 2)
             return
         scales = self.constant([1, 1, 2, 2])
-        full = self.add(
-            "Resize", logits, "", scales, mode="linear", coordinate_transformation_mode="half_pixel"
-        )
+        full = self.add("Resize", logits, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
         total = self.conv(self.add("Sigmoid", full), np.ones((1, count, 1, 1)), None)
         self.reshape(total, [1, size, size], output="confidence")
         self._declare("confidence", TensorProto.FLOAT, [1, size, size])

@@ -84,13 +84,7 @@ class Conv(nn.Conv2d):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        resize: str = "",
-        spectral: bool = True,
-        gain: float = 1.0,
+        self, inputs: int, outputs: int, kernel: int, resize: str = "", spectral: bool = True, gain: float = 1.0
     ) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
         self.resize = resize
@@ -148,9 +142,7 @@ class DBlock(nn.Module):
     instead, for PoseNet on the same trunk.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, first: bool, spectral: bool = True, gain: float = 1.0
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, first: bool, spectral: bool = True, gain: float = 1.0) -> None:
         super().__init__()
         self.first = first
         self.norm1 = nn.Identity() if spectral or first else nn.BatchNorm2d(inputs)
@@ -192,9 +184,7 @@ def _convolution(part: Conv) -> nn.Module:
     weight, stride = part.used_weight(), 1
     if part.resize == "down":
         weight, stride = spread_kernel(weight) / 4, 2
-    made = nn.Conv2d(
-        part.in_channels, part.out_channels, weight.shape[-1], stride, padding=1, device=weight.device
-    )
+    made = nn.Conv2d(part.in_channels, part.out_channels, weight.shape[-1], stride, padding=1, device=weight.device)
     made.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
     made.bias = part.bias
     return made
@@ -241,9 +231,7 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         h = functional.relu(self.norm1(self.conv1(x)))

@@ -11,19 +11,16 @@ from pose2rgbd_ros.settings import setting
 
 BLOCKS = 5
 SMALLEST_MAP = 4  # pixels a side, after the last block
-FIRST_CHANNELS, MOST_CHANNELS = (
-    32,
-    512,
-)  # of the discriminator's first block; each further block has twice as many
+FIRST_CHANNELS, MOST_CHANNELS = (32, 512)  # of the discriminator's first block; each further block has twice as many
 Size = Literal[32, 64, 128, 256]
 SIZES = get_args(Size)
 CONFIGS = {"posegan": "full", "posegan-a": "a", "posegan-b": "b", "posegan-c": "c"}  # the paper's table 1
 Trunk = Literal["posegan", "resnet18", "resnet34"]
 POSENETS: dict[str, Trunk] = {"posenet": "posegan", "posenet-resnet": "resnet34"}
 CHANNELS_OF = {"rgb": 3, "rgbd": 4}
-# What a recipe fills in where the user says nothing: ours, for trainings of minutes (docs/decisions/0012-posegan.md), and
-# the paper's. It writes one norm for poses and pictures (Eq. 9): then its 10 weighs pixels as 554 (32 pixels a side) to
-# 2,217 (128) would in front of their root mean square difference.
+# What a recipe fills in where the user says nothing: ours, for trainings of minutes (docs/decisions/0012-posegan.md),
+# and the paper's. It writes one norm for poses and pictures (Eq. 9): then its 10 weighs pixels as 554 (32 pixels a
+# side) to 2,217 (128) would in front of their root mean square difference.
 FIGURES: dict[str, dict[str, float | str]] = {
     "default": {"gain": 2.0, "alpha": 10.0, "beta_pixel": 300.0, "pixel_norm": "mean-absolute"},
     "paper": {"gain": 1.0, "alpha": 0.1, "beta_pixel": 10.0, "pixel_norm": "euclidean"},
@@ -42,10 +39,7 @@ class PoseGANSettings:
         None, "factor on the generator's channels, where it differs from width", ge=1 / 32, le=4.0
     )
     blocks: int | None = setting(
-        None,
-        "blocks of each network (down to 4 x 4 pixels: 3 at 32 pixels, the paper's 5 at 128)",
-        ge=2,
-        le=6,
+        None, "blocks of each network (down to 4 x 4 pixels: 3 at 32 pixels, the paper's 5 at 128)", ge=2, le=6
     )
     pool: Literal["sum", "flatten"] = setting("sum", "how the trunk's last map becomes features")
     gain: float | None = setting(
@@ -89,9 +83,7 @@ class PoseGANConfig:
     generator_width: float = setting(1.0, "factor on the generator's channels", ge=1 / 32, le=4.0)
     blocks: int = setting(BLOCKS, "blocks of each network", ge=2, le=6)
     pool: Literal["sum", "flatten"] = setting("sum", "how the trunk's last map becomes features")
-    pose_frequencies: int = setting(
-        0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12
-    )
+    pose_frequencies: int = setting(0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12)
     gain: float = setting(1.0, "norm of the discriminator's convolutions", ge=0.1, le=10.0)
 
     def __post_init__(self) -> None:

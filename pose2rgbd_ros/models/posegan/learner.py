@@ -4,8 +4,8 @@ Open in the paper and chosen here: poses are compared as the dataset's normalisa
 [-1, 1] on the training set) by their Euclidean distance, pictures by their mean absolute difference, or in the paper's
 recipe by a Euclidean distance as well, since Eq. 9 writes one norm for both. gamma is a number,
 not a way for gradients; F(x) in the second term of Eq. 6 is one, as it is written, unless told otherwise. Eq. 4 is what
-the discriminator makes large; Eq. 8 adds an error to it that has to be small, so what is minimised is -L1 + alpha L2, the
-usual hinge loss.
+the discriminator makes large; Eq. 8 adds an error to it that has to be small, so what is minimised is -L1 + alpha L2,
+the usual hinge loss.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from pose2rgbd_ros.training.learner import Learner, require_one_process
 
 
 class Crops:
-    """Images of a batch, each cut at a place of its own; which, follows from (seed, step), so a resumed run cuts alike."""
+    """Images of a batch, each cut at a place of its own; which, follows from (seed, step), so a resumed run cuts
+    alike.
+    """
 
     def __init__(self, data: TrainingData, device: torch.device, seed: int, random: bool) -> None:
         self._data, self._device, self._seed = data, device, seed
@@ -64,9 +66,7 @@ class Crops:
 
 
 BETAS = (0.0, 0.9)  # of Adam; the paper's, after SN-GAN
-DEPTH_HIDDEN = (
-    0.5  # share of the frames whose depth the discriminator is not shown, as when it finds a camera's pose
-)
+DEPTH_HIDDEN = 0.5  # share of the frames whose depth the discriminator is not shown, as when it finds a camera's pose
 
 
 class PoseGANLearner(Learner):
@@ -126,17 +126,11 @@ class PoseGANLearner(Learner):
             reference = real.pose.detach() if self._chosen.pull == "generated" else real.pose
             loss = loss + (self._distance(fake.pose, reference) - gamma).clamp(min=0).mean()  # Eq. 6
         assert self._chosen.alpha is not None
-        return (
-            adversarial_loss(real.realism, fake.realism, self._chosen.adversary) + self._chosen.alpha * loss
-        )
+        return adversarial_loss(real.realism, fake.realism, self._chosen.adversary) + self._chosen.alpha * loss
 
-    def _generator_loss(
-        self, verdict: Verdict, pose: Tensor, made: Tensor, target: Tensor, known: Tensor
-    ) -> Tensor:
+    def _generator_loss(self, verdict: Verdict, pose: Tensor, made: Tensor, target: Tensor, known: Tensor) -> Tensor:
         """Eq. 9."""
-        fooled = (
-            -verdict.realism if self._chosen.adversary == "hinge" else functional.softplus(-verdict.realism)
-        )
+        fooled = -verdict.realism if self._chosen.adversary == "hinge" else functional.softplus(-verdict.realism)
         assert self._chosen.beta_pixel is not None
         pixels = pixel_difference(made, target, known, self._chosen.pixel_norm)
         poses = self._distance(verdict.pose, pose).mean()
@@ -185,7 +179,9 @@ def joined(colour: Tensor, depth: Tensor | None, has_depth: bool) -> tuple[Tenso
 
 
 def pixel_difference(made: Tensor, target: Tensor, known: Tensor, norm: str | None) -> Tensor:
-    """How far pictures (B, C, S, S) are from the recorded ones, of what is known: a mean over values, or over lengths."""
+    """How far pictures (B, C, S, S) are from the recorded ones, of what is known: a mean over values, or over
+    lengths.
+    """
     difference = (made - target) * known
     if norm == "euclidean":
         return torch.linalg.vector_norm(difference.flatten(1), dim=1).mean()
@@ -221,9 +217,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-def make_posegan(
-    config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device
-) -> PoseGANLearner:
+def make_posegan(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseGANLearner:
     """See :func:`make_learner`."""
     return PoseGANLearner(config, recipe, data, device)
 
@@ -283,8 +277,6 @@ def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
     )
 
 
-def make_posenet(
-    config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device
-) -> PoseNetLearner:
+def make_posenet(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseNetLearner:
     """See :func:`make_learner`."""
     return PoseNetLearner(config, data, device)

@@ -36,23 +36,13 @@ class Trunk(nn.Module):
     """phi1: DBlocks, ReLU, and the last map summed over its pixels (or flattened)."""
 
     def __init__(
-        self,
-        inputs: int,
-        size: int,
-        blocks: int,
-        width: float,
-        pool: str,
-        spectral: bool = True,
-        gain: float = 1.0,
+        self, inputs: int, size: int, blocks: int, width: float, pool: str, spectral: bool = True, gain: float = 1.0
     ) -> None:
         super().__init__()
         widths = channels_of(blocks, width)
         stages = enumerate(itertools.pairwise([inputs, *widths]))
         self.blocks = nn.Sequential(
-            *(
-                DBlock(before, after, first=i == 0, spectral=spectral, gain=gain)
-                for i, (before, after) in stages
-            )
+            *(DBlock(before, after, first=i == 0, spectral=spectral, gain=gain) for i, (before, after) in stages)
         )
         self._pool = pool
         self.features = widths[-1] * ((size >> blocks) ** 2 if pool == "flatten" else 1)
@@ -94,10 +84,7 @@ class Generator(nn.Module):
         stages = itertools.pairwise([widths[0], *widths])
         self.blocks = nn.Sequential(*(GBlock(before, after) for before, after in stages))
         self.image = nn.Sequential(
-            nn.BatchNorm2d(widths[-1]),
-            nn.ReLU(),
-            Conv(widths[-1], CHANNELS_OF[config.output], 3),
-            nn.Tanh(),
+            nn.BatchNorm2d(widths[-1]), nn.ReLU(), Conv(widths[-1], CHANNELS_OF[config.output], 3), nn.Tanh()
         )
 
     def forward(self, pose: Tensor) -> Tensor:
@@ -114,7 +101,8 @@ F = TypeVar("F", bound="PoseFinder")
 class PoseFinder(nn.Module):
     """What PoseGAN and PoseNet have in common: queries go to a copy of the network that is quicker.
 
-    Without gradients and in evaluation mode, that is. The copy is made anew after ``eval``, ``to`` or ``load_state_dict``.
+    Without gradients and in evaluation mode, that is. The copy is made anew after ``eval``, ``to`` or
+    ``load_state_dict``.
     """
 
     def __init__(self) -> None:
@@ -168,9 +156,7 @@ class PoseGAN(PoseFinder):
         if self.config.has_depth:
             image = functional.pad(image, (0, 0, 0, 0, 0, 2))
         verdict = self._plain.of(self.discriminator)(image)
-        return PoseEstimates(
-            decoded(verdict.pose, normalization), verdict.features.float(), verdict.realism.float()
-        )
+        return PoseEstimates(decoded(verdict.pose, normalization), verdict.features.float(), verdict.realism.float())
 
 
 def decoded(pose: Tensor, normalization: Normalization) -> Tensor:
@@ -203,7 +189,9 @@ class Regressor(nn.Module):
 
 
 class PoseNet(PoseFinder):
-    """A trunk and a linear layer: a PoseModel. With `spectral` it is PoseGAN's discriminator without varphi (config A)."""
+    """A trunk and a linear layer: a PoseModel. With `spectral` it is PoseGAN's discriminator without varphi (config
+    A).
+    """
 
     def __init__(self, config: PoseNetConfig) -> None:
         super().__init__()

@@ -75,8 +75,8 @@ def relief_tables(model: Relief) -> ReliefTables:
 def level_sums(features: Features) -> list[Float32]:
     """Per level l the sum of levels l, l + 1, ... at the vertices of level l, (rows, columns, C).
 
-    Each reaches as far as the coarsest level: outside its own extent a level is clamped, which a table of its own extent
-    could not say of a sum.
+    Each reaches as far as the coarsest level: outside its own extent a level is clamped, which a table of its own
+        extent could not say of a sum.
     """
     config = features.config
     maps, sums = _numpy(features.maps), [np.zeros((0, 0, config.channels), np.float32)] * config.levels
@@ -156,9 +156,7 @@ class ReliefBackend:
         """Buffers for views through rays (H, W, 3), z = 1."""
         return Frame(rays_cam, focal_px, self._config.unshuffle, self._shader_channels)
 
-    def render_frame(
-        self, T_map_cam: NDArray[np.float64], frame: Frame, out: RenderedImages, index: int
-    ) -> None:
+    def render_frame(self, T_map_cam: NDArray[np.float64], frame: Frame, out: RenderedImages, index: int) -> None:
         """One pose (4, 4) into images `index` of `out`, and what its rays met into `frame`; one at a time."""
         T_vol_cam = self._T_vol_map @ T_map_cam
         sure = frame.sure if out.confidence is None else out.confidence[index]
@@ -176,9 +174,7 @@ class ReliefBackend:
             first, last = start * s, min(stop * s, height)
             kernels.direct_rows(T_grid_cam, frame.rays, first, last, frame.direction)
             block = (tables.logits, tables.top, tables.around)
-            march_numba.march_rays(
-                *block, origin, direction, first * width, last * width, frame.state, frame.found
-            )
+            march_numba.march_rays(*block, origin, direction, first * width, last * width, frame.state, frame.found)
             seen = (origin, frame.direction, frame.found, focal, scale)
             kernels.look_up_rows(tables, *seen, s, start, stop, frame.shader_input, frame.depth_m, sure)
 
@@ -224,7 +220,8 @@ class ReliefBackend:
 class Frame:
     """Rays of a camera and the buffers of a frame, kept from one to the next.
 
-    After a frame: direction (H, W, 3) of the rays in grid units, state (H W,) and found (5, H W) as the march tells them.
+    After a frame: direction (H, W, 3) of the rays in grid units, state (H W,) and found (5, H W) as the march tells
+        them.
     """
 
     def __init__(self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: int) -> None:

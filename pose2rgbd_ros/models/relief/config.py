@@ -1,4 +1,6 @@
-"""What determines a relief network's tensors (:class:`ReliefConfig`) and what a user may say of one (:class:`ReliefSettings`)."""
+"""What determines a relief network's tensors (:class:`ReliefConfig`) and what a user may say of one
+(:class:`ReliefSettings`).
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,7 @@ class SceneBoxSettings:
         "z of the volume: map: up; view: against the mean viewing direction; auto: up where the flight looks down",
     )
     cell_m: float | None = setting(None, "side of an occupancy cell (0.7 of a pixel's footprint)", ge=1e-4)
-    layer_m: float | None = setting(
-        None, "height of an occupancy layer (1.5 cells, at most 64 layers)", ge=1e-4
-    )
+    layer_m: float | None = setting(None, "height of an occupancy layer (1.5 cells, at most 64 layers)", ge=1e-4)
     feature_m: float | None = setting(None, "side of a feature cell (0.4 of a pixel's footprint)", ge=1e-4)
     floor_m: float | None = setting(None, "z of the volume's floor (below nearly all known surface)")
     top_m: float | None = setting(None, "z of the volume's top (above nearly all known surface)")
@@ -133,15 +133,15 @@ def surface_points(
         step = max(1, len(known) // points)
         known = known[int(index) % step :: step]
         cam = rays[known] * depth[known, None]
-        found.append(
-            (se3.transform_points(T_map_cam[index], cam), depth[known], np.full(len(known), index, np.int64))
-        )
+        found.append((se3.transform_points(T_map_cam[index], cam), depth[known], np.full(len(known), index, np.int64)))
     map_points, depths, owners = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Surface(map_points, depths, owners)
 
 
 def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "auto") -> Float64:
-    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else against their view."""
+    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else against their
+    view.
+    """
     forward = T_map_cam[:, :3, 2]
     mean = forward.mean(axis=0)
     off_nadir_deg = np.degrees(np.arccos(np.clip(-forward[:, 2], -1, 1))).mean()
@@ -150,9 +150,7 @@ def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "au
     if up == "map" or (up == "auto" and looks_down):
         return np.eye(3)
     if common < 1e-3:
-        raise UserError(
-            "the cameras look into all directions, so no volume faces them; use --relief.box.up map"
-        )
+        raise UserError("the cameras look into all directions, so no volume faces them; use --relief.box.up map")
     z = -mean / common
     right = T_map_cam[:, :3, 0].mean(axis=0)
     right = right - z * (right @ z)
@@ -244,9 +242,7 @@ def _box(
     height = float(high[2] - low[2])
     layer_m = config.layer_m or float(
         np.clip(
-            LAYERS_OF_PIXEL * pixel_m * coarser,
-            height / (MOST_LAYERS - 4),
-            max(height / (FEWEST_LAYERS - 4), pixel_m),
+            LAYERS_OF_PIXEL * pixel_m * coarser, height / (MOST_LAYERS - 4), max(height / (FEWEST_LAYERS - 4), pixel_m)
         )
     )
     # One layer below the lowest surface, which is the solid floor, and room for one crossing above the highest.
@@ -288,7 +284,8 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     allowed = config.memory_mb if "train" in what else config.model_mb
     return (
         f"the place is too large: {x:,.0f} x {y:,.0f} x {z:,.0f} m in cells of {box.cell_m:.3g} m takes {what}, and "
-        f"{limit} allows {allowed:,.0f}; use --relief.box.cell-m {cell:.3g} --relief.box.feature-m {feature:.3g}, raise "
+        f"{limit} allows {allowed:,.0f}; use --relief.box.cell-m {cell:.3g} --relief.box.feature-m {feature:.3g}, "
+        "raise "
         f"the limit, cut it into tiles (--relief.tiles), or train a {side:,.0f} m square of it (--relief.box.extent-m "
         f"{side:.0f} with --relief.box.middle-x-m and --relief.box.middle-y-m)"
     )
@@ -315,10 +312,7 @@ class ReliefSettings:
     coarse_channels: int = setting(8, "features a cell of the coarse volume holds", ge=3)
     width: int = setting(32, "channels of the shader's hidden layers", ge=4)
     unshuffle: int | None = setting(
-        None,
-        "pixels per side that the shader takes together (2; 4 for images of 256 pixels or more)",
-        ge=1,
-        le=8,
+        None, "pixels per side that the shader takes together (2; 4 for images of 256 pixels or more)", ge=1, le=8
     )
     start: bool = setting(True, "start from the training depth and colour fused into the volume")
     depth_weight: float = setting(0.02, "weight of the depth error, per metre", ge=0.0)
@@ -331,9 +325,7 @@ class ReliefSettings:
     ground_m: float | None = setting(
         None, "height of the ground, where the pictures tell the geometry (they tell it too)"
     )
-    exposure: bool = setting(
-        False, "learn how light differed from frame to frame; rendered is the average light"
-    )
+    exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
 
@@ -344,9 +336,7 @@ class ReliefConfig:
 
     output: Literal["rgb", "rgbd"] = setting("rgbd", "what the network predicts")
     origin_m: tuple[float, ...] = setting((0.0, 0.0, 0.0), "corner of the volume in the map")
-    quat_xyzw: tuple[float, ...] = setting(
-        (0.0, 0.0, 0.0, 1.0), "axes of the volume in the map; z to the cameras"
-    )
+    quat_xyzw: tuple[float, ...] = setting((0.0, 0.0, 0.0, 1.0), "axes of the volume in the map; z to the cameras")
     layers: int = setting(8, "occupancy layers", ge=2)
     rows: int = setting(8, "occupancy vertices along y", ge=2)
     columns: int = setting(8, "occupancy vertices along x", ge=2)
@@ -361,9 +351,7 @@ class ReliefConfig:
     width: int = setting(32, "channels of the shader's hidden layers", ge=4)
     unshuffle: int = setting(2, "pixels per side that the shader takes together", ge=1, le=8)
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
-    unit_m: float = setting(
-        1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9
-    )
+    unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -389,11 +377,7 @@ class ReliefConfig:
     @property
     def size_m(self) -> tuple[float, float, float]:
         """Extent along x, y, z."""
-        return (
-            (self.columns - 1) * self.cell_m,
-            (self.rows - 1) * self.cell_m,
-            (self.layers - 1) * self.layer_m,
-        )
+        return ((self.columns - 1) * self.cell_m, (self.rows - 1) * self.cell_m, (self.layers - 1) * self.layer_m)
 
     def texel_m(self, level: int) -> float:
         """Texel of a feature map."""
@@ -449,7 +433,9 @@ def relief_config(
 
 
 def coarse_factor(box: SceneBox, chosen: ReliefSettings) -> float:
-    """How many occupancy cells are one of the coarse volume along x and y: as few as COARSE_SHARE allows, 1 at least."""
+    """How many occupancy cells are one of the coarse volume along x and y: as few as COARSE_SHARE allows, 1 at
+    least.
+    """
     values = chosen.coarse_channels * float(np.prod(box.shape))
     allowed = COARSE_SHARE * chosen.channels * float(np.prod(box.feature_shape))
     return float(np.clip((2 * values / allowed) ** (1 / 3), 1.0, MOST_COARSE))

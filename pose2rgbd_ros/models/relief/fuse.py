@@ -2,7 +2,8 @@
 
 Depth is fused as truncated signed distances along the rays (after Curless and Levoy, "A volumetric method for building
 complex models from range images", 1996), colour as means level by level. What no ray tells is as beside it, farther
-off solid below a surface and empty elsewhere. The start of the study behind this model; everything is learned further from here.
+off solid below a surface and empty elsewhere. The start of the study behind this model; everything is learned further
+from here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ RAYS_A_TEXEL, FEWEST_RAYS, MOST_RAYS = 2.0, 1_000_000, 16_000_000
 
 
 class SeenPoints(NamedTuple):
-    """Rays of training pixels in `vol`: origin, direction per unit of depth (M, 3), depth (M,), colour (M, 3) in 0..1."""
+    """Rays of training pixels in `vol`: origin, direction per unit of depth (M, 3), depth (M,), colour (M, 3) in
+    0..1.
+    """
 
     origin: Float32
     direction: Float32
@@ -107,7 +110,8 @@ def occupancy(total: Float32, count: Float32) -> Float32:
 
 
 def spread_out(values: Float32, told: Bool, levels: int = SPREAD_LEVELS) -> None:
-    """Fill what is not told of a layer (Y, X) from what is told about it, the nearest first and in place: few rays would
+    """Fill what is not told of a layer (Y, X) from what is told about it, the nearest first and in place: few rays
+    would
     leave a surface full of holes. By halving the layer (Gortler et al., "The lumigraph", 1996, pull and push)."""
     for _ in range(SPREAD_STEPS):
         _grow(values, told)
@@ -199,9 +203,7 @@ def fuse_colour(relief: Relief, surface: Float32, lacking: Float32) -> None:
         features.maps[start : start + len(rows), :DIRECT_CHANNELS] = torch.from_numpy(rows)
 
 
-def means(
-    points: Float32, values: Float32, step_m: tuple[float, float, float], shape: tuple[int, int, int]
-) -> Float32:
+def means(points: Float32, values: Float32, step_m: tuple[float, float, float], shape: tuple[int, int, int]) -> Float32:
     """Means (cells, 3) of values (M, 3) at the points (M, 3) nearest to each cell of a grid (L, Y, X).
 
     They are drawn to 0 where there are few. What they explain, interpolated, is taken from the values.

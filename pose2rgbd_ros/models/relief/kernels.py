@@ -38,7 +38,8 @@ _INF, _NAN = np.float32(np.inf), np.float32(np.nan)
 def compiled(function: Any) -> Any:
     """`numba.njit` without the interpreter lock, kept on disk where a folder allows; the function itself without numba.
 
-    Numba keeps compiled code in $NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's cache folder.
+    Numba keeps compiled code in $NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's cache
+    folder.
     """
     if numba is None:
         return function

@@ -54,7 +54,8 @@ class Exposures(nn.Module):
     def start(self, indices: np.ndarray, rendered: Tensor, recorded: Tensor) -> None:
         """Set the gains of frames by what a first guess of the place shows: both (B, 3, H, W) in 0..1.
 
-        A run sees each frame a few times only, too few to learn a gain from 1 on. Pixels too dark or clipped say nothing.
+        A run sees each frame a few times only, too few to learn a gain from 1 on. Pixels too dark or clipped say
+        nothing.
         """
         told = (rendered > 0.1) & (recorded > 0.02) & (recorded < 0.98)
         sums = [torch.where(told, image, 0.0).sum(dim=(2, 3)) for image in (recorded, rendered)]
@@ -179,12 +180,7 @@ class PoseCorrections(nn.Module):
     """
 
     def __init__(
-        self,
-        frames: int,
-        train: np.ndarray,
-        position_m: float = 0.5,
-        angle_rad: float = 0.0175,
-        strength: float = 1e-3,
+        self, frames: int, train: np.ndarray, position_m: float = 0.5, angle_rad: float = 0.0175, strength: float = 1e-3
     ) -> None:
         super().__init__()
         # In units of the expected error, so that one learning rate suits both.
@@ -316,9 +312,7 @@ class ReliefLearner(Learner):
         """Where the depth has holes, what training rays meet counts as seen: its colour is learnt like any other."""
         told_by_colour = torch.nonzero(torch.isfinite(made.hits.t) & ~torch.isfinite(truth))[:, 0]
         t = made.hits.t[told_by_colour, None]
-        self.model.volume.mark_seen(
-            (made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach()
-        )
+        self.model.volume.mark_seen((made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach())
         if in_several_processes():  # each has rays of its own, and the checkpoint is of the first
             torch.distributed.all_reduce(self.model.volume.seen, torch.distributed.ReduceOp.MAX)
 
@@ -385,9 +379,7 @@ def depth_loss(made: ReliefOutput, truth: Tensor, reach_m: float) -> Tensor:
     return (of_surface + of_shader).sum() / known.sum().clamp(min=1)
 
 
-def occupancy_loss(
-    model: Relief, made: ReliefOutput, truth: Tensor, generator: np.random.Generator
-) -> Tensor:
+def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: np.random.Generator) -> Tensor:
     """Binary cross entropy of occupancy at samples of some rays: free before the true surface, solid behind it.
 
     Samples of a ray: close before and close behind the surface, one anywhere before it, and where the model met

@@ -25,8 +25,9 @@ Float32 = NDArray[np.float32]
 class Gathered:
     """The gradient of a table on a CPU, kept from step to step: zero but in the blocks that are marked.
 
-    values: (numel,) float32. marks: uint8, one a block of lookup_numba.BLOCK values, not 0 where it was touched. Once it
-    is made, backward passes add to it and leave the parameter's own ``grad`` alone; whoever takes it clears it.
+    values: (numel,) float32. marks: uint8, one a block of lookup_numba.BLOCK values, not 0 where it was touched. Once
+        it is made, backward passes add to it and leave the parameter's own ``grad`` alone; whoever takes it clears
+        it.
     """
 
     def __init__(self, table: nn.Parameter) -> None:
@@ -52,7 +53,9 @@ def compiled_for(table: Tensor, *points: Tensor) -> bool:
 
 
 def sample_grid(table: Tensor, position: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Trilinear values (N, C) of a table (L Y X, C), or any shape of as many, at positions (N, 3) as :func:`trilinear`."""
+    """Trilinear values (N, C) of a table (L Y X, C), or any shape of as many, at positions (N, 3) as
+    :func:`trilinear`.
+    """
     if compiled_for(table, position):
         summed: Tensor = _Grid.apply(table, position, shape)
         return summed

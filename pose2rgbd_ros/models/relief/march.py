@@ -2,7 +2,8 @@
 
 Positions are in grid units: logits[k, j, i] belongs to the point (x, y, z) = (i, j, k), so the block reaches from 0 to
 (X - 1, Y - 1, L - 1). A ray is origin + t * direction. The block is empty where the logits are <= 0 and solid where
-they are > 0, linear in between; below z = 0 all is solid for ever, in all directions, and elsewhere outside all is empty.
+they are > 0, linear in between; below z = 0 all is solid for ever, in all directions, and elsewhere outside all is
+empty.
 
 A ray is sampled where it meets the grid planes of its dominant axis, the one along which it passes most planes, so a
 sample is bilinear in the other two axes. Before them comes the origin itself if it lies in the block, after them the
@@ -72,17 +73,13 @@ def find_planes(shape: tuple[int, ...], origin: Tensor, direction: Tensor) -> Pl
     entry, leave = near.amax(1).clamp(min=0.0), far.amin(1)
 
     axis = direction.abs().argmax(1)
-    o, d, n = (
-        values.gather(1, axis[:, None])[:, 0] for values in (origin, direction, last.expand_as(origin))
-    )
+    o, d, n = (values.gather(1, axis[:, None])[:, 0] for values in (origin, direction, last.expand_as(origin)))
     up = d > 0
     slack = torch.where(entry > 0, TOLERANCE, 0.0)
     at_entry, at_exit = o + entry * d, o + leave * d
     first = torch.where(up, (at_entry - slack).ceil(), (at_entry + slack).floor())
     final = torch.where(up, (at_exit + TOLERANCE).floor(), (at_exit - TOLERANCE).ceil())
-    lowest = (
-        (axis == 2) & ~up
-    ).float()  # plane 0 of a falling ray is the floor, which has a sample of its own
+    lowest = ((axis == 2) & ~up).float()  # plane 0 of a falling ray is the floor, which has a sample of its own
     first = first.clamp(min=0.0).minimum(n)
     final = final.maximum(lowest).minimum(n)
     step = torch.where(up, 1, -1)
@@ -157,11 +154,7 @@ def march(logits: Tensor, origin: Tensor, direction: Tensor) -> Hits:
     done, active = 0, torch.nonzero((planes.total > 0) & ~inside)[:, 0]
     while len(active):
         before, after = (t_before[active], logit_before[active]), (t_after[active], logit_after[active])
-        met, total, axis = (
-            torch.zeros_like(active, dtype=torch.bool),
-            planes.total[active],
-            planes.axis[active],
-        )
+        met, total, axis = (torch.zeros_like(active, dtype=torch.bool), planes.total[active], planes.axis[active])
         for j in range(done, done + _BLOCK):
             t, position = _plane_points(planes, origin, direction, active, j)
             logit = sample_plane(logits, position, axis)
@@ -192,9 +185,7 @@ def refine(t_before: Tensor, t_after: Tensor, logit_before: Tensor, logit_after:
     return t_before + (t_after - t_before) * (logit_before / (logit_before - logit_after))
 
 
-def _plane_points(
-    planes: Planes, origin: Tensor, direction: Tensor, rays: Tensor, j: int
-) -> tuple[Tensor, Tensor]:
+def _plane_points(planes: Planes, origin: Tensor, direction: Tensor, rays: Tensor, j: int) -> tuple[Tensor, Tensor]:
     """t (n,) and position (n, 3) of plane j of some rays."""
     t_first, dt, axis = planes.t_first[rays], planes.dt[rays], planes.axis[rays, None]
     number = (planes.first[rays] + j * planes.step[rays]).float()
@@ -224,10 +215,5 @@ def _hits(
     for number, which in ((HIT, hit), (FLOOR, floor), (INSIDE, inside)):
         state[which] = number
     return Hits(
-        t,
-        state,
-        before,
-        after,
-        torch.where(hit & ~lone, logit_before, zero),
-        torch.where(hit, logit_after, zero),
+        t, state, before, after, torch.where(hit & ~lone, logit_before, zero), torch.where(hit, logit_after, zero)
     )

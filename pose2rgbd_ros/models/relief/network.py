@@ -1,8 +1,8 @@
 """`relief`: a renderer that carries the geometry of the place.
 
-A ray a pixel, from pose and intrinsics, meets a volume of occupancy logits (`OccupancyVolume`) at its first crossing into
-something solid. There features are looked up (`Features`), and a small convolutional network (`Shader`) adds what
-single points cannot know. Nothing in it depends on the camera, so it renders any intrinsics and any pose.
+A ray a pixel, from pose and intrinsics, meets a volume of occupancy logits (`OccupancyVolume`) at its first crossing
+into something solid. There features are looked up (`Features`), and a small convolutional network (`Shader`) adds
+what single points cannot know. Nothing in it depends on the camera, so it renders any intrinsics and any pose.
 
 From the paper (Pose2RGBD) are the slices: binary maps that say where matter is, learned by cross entropy. Of the study
 that proposed this model are: slices that lie in the world; the surface as in relief mapping; colour from a map of the
@@ -61,9 +61,7 @@ class Features(nn.Module):
         """Features (N, C) of the ground-plane map at points (N, 3) that pixels of size `pixel_m` (N,) show."""
         levels = range(self.config.levels)
         shares = torch.stack([self.share(level, pixel_m) for level in levels], 1)
-        shapes, texels_m = zip(
-            *((self.config.map_shape(k), self.config.texel_m(k)) for k in levels), strict=True
-        )
+        shapes, texels_m = zip(*((self.config.map_shape(k), self.config.texel_m(k)) for k in levels), strict=True)
         return sample_maps(self.maps, points[:, :2], shares, self.starts, shapes, texels_m)
 
     def share(self, level: int, pixel_m: Tensor) -> Tensor:
@@ -317,7 +315,8 @@ def _joined(images: tuple[Tensor | None, ...]) -> Tensor | None:
 
 
 def confidence(hits: march.Hits) -> Tensor:
-    """(N,) 0.5..1, how sure a surface is: the probability that matter is there half a sample behind it; 0.5 at the floor.
+    """(N,) 0.5..1, how sure a surface is: the probability that matter is there half a sample behind it; 0.5 at the
+    floor.
 
     By the rise of the logit from the last empty to the first solid sample, not by the latter alone: how deep that lies
     is chance, and would be seen as a pattern.

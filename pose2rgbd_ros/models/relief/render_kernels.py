@@ -1,8 +1,8 @@
 """Relief without autograd: per pixel the ray and the features where it meets something, in passes over a few rows.
 
 The march between them is in kernels.py. The arithmetic is that of models/relief; only the order of some sums differs.
-`s` is the shader's unshuffle: its input is (C s s, ceil(H / s), ceil(W / s)), channel (c s + row) s + column of a patch,
-patches beyond the image repeating its edge.
+`s` is the shader's unshuffle: its input is (C s s, ceil(H / s), ceil(W / s)), channel (c s + row) s + column of a
+patch, patches beyond the image repeating its edge.
 """
 
 from __future__ import annotations
@@ -37,17 +37,12 @@ def look_up_rows(
 ):
     """Rows start..stop of the shader's input (C s s, h, w), and what is known of their pixels before the shader.
 
-    origin (1, 3), direction (H, W, 3) in grid units and found (5, H W) are those of the march. Fills depth_m (H, W), NaN
-    where nothing is met or the place was never seen, and sure (H, W), the confidence.
+    origin (1, 3), direction (H, W, 3) in grid units and found (5, H W) are those of the march. Fills depth_m (H, W),
+    NaN where nothing is met or the place was never seen, and sure (H, W), the confidence.
     """
     # Arrays are taken out of `tables` once, and nothing called for a pixel makes a view of one: each would be counted,
     # which costs more than the arithmetic of a pixel.
-    shape, seen, sky_shape, coarse_shape = (
-        tables.logits.shape,
-        tables.seen,
-        tables.sky.shape,
-        tables.coarse.shape,
-    )
+    shape, seen, sky_shape, coarse_shape = (tables.logits.shape, tables.seen, tables.sky.shape, tables.coarse.shape)
     maps, starts, shapes, texel_m = tables.maps, tables.starts, tables.shapes, tables.texel_m
     coarse, sky = tables.coarse.reshape(-1, coarse_shape[3]), tables.sky.reshape(-1, sky_shape[2])
     coarse_step_m = tables.coarse_step_m
@@ -60,11 +55,7 @@ def look_up_rows(
     for across in range(start * s, stop * s):
         patch, inner, y = across // s, across % s, min(across, height - 1)
         for x in range(width):
-            dx, dy, dz = (
-                direction[y, x, 0] * step_x,
-                direction[y, x, 1] * step_y,
-                direction[y, x, 2] * step_z,
-            )
+            dx, dy, dz = (direction[y, x, 0] * step_x, direction[y, x, 1] * step_y, direction[y, x, 2] * step_z)
             pixel = y * width + x
             t, rise = found[0, pixel], found[4, pixel] - found[3, pixel]
             if not np.isfinite(dx + dy + dz):
@@ -173,8 +164,8 @@ def add_four(table, first, second, u, v, factor, row, pixel, channel):
 def compose_rows(shader_input, residual, channels, metres, unit_m, s, start, stop, depth_m, rgb, depth):
     """Rows start..stop of the finished images from the shader's answer (4 s s, h, w).
 
-    depth_m as :func:`look_up_rows` left it. metres: what 1 of the residual depth means; unit_m: metres in one unit of the
-    finished depth. rgb uint8 (H, W, 3) and depth (H, W) are filled; either may be of no rows if it is not wanted.
+    depth_m as :func:`look_up_rows` left it. metres: what 1 of the residual depth means; unit_m: metres in one unit of
+    the finished depth. rgb uint8 (H, W, 3) and depth (H, W) are filled; either may be of no rows if it is not wanted.
     """
     width = depth_m.shape[1]
     for y in range(start, stop):

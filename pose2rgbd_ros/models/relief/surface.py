@@ -1,4 +1,6 @@
-"""What a relief learns its geometry from: recorded depth in metres, relative depth scaled to them, or the pictures alone."""
+"""What a relief learns its geometry from: recorded depth in metres, relative depth scaled to them, or the pictures
+alone.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,7 @@ class SurfaceDepth:
         source: "recorded" or "pictures".
     """
 
-    def __init__(
-        self, data: TrainingData, unit_m: float = 1.0, swept: dict[int, Float32] | None = None
-    ) -> None:
+    def __init__(self, data: TrainingData, unit_m: float = 1.0, swept: dict[int, Float32] | None = None) -> None:
         self._data, self.unit_m, self._swept = data, unit_m, swept
         self.source = "recorded" if swept is None else "pictures"
 
@@ -48,10 +48,7 @@ class SurfaceDepth:
 
 
 def surface_depth(
-    data: TrainingData,
-    source: DepthSource,
-    up: Literal["auto", "map", "view"] = "auto",
-    ground_m: float | None = None,
+    data: TrainingData, source: DepthSource, up: Literal["auto", "map", "view"] = "auto", ground_m: float | None = None
 ) -> SurfaceDepth:
     """The depth to learn from.
 
@@ -59,7 +56,8 @@ def surface_depth(
         source: "recorded": the dataset's own; "pictures": told by neighbouring frames; "auto": the dataset's where it
             has any.
         up: axis of the relief's volume.
-        ground_m: height of the ground along that axis, where the pictures are to tell the depth; None: they tell it too.
+        ground_m: height of the ground along that axis, where the pictures are to tell the depth; None: they tell it
+            too.
 
     Raises:
         UserError: the scale or the distance of the scene cannot be told from the pictures and poses.
@@ -74,19 +72,14 @@ def surface_depth(
     return SurfaceDepth(data, swept=_sweep(data, up, ground_m))
 
 
-def _sweep(
-    data: TrainingData, up: Literal["auto", "map", "view"], ground_m: float | None
-) -> dict[int, Float32]:
+def _sweep(data: TrainingData, up: Literal["auto", "map", "view"], ground_m: float | None) -> dict[int, Float32]:
     train, T_map_cam = data.split.train, data.T_map_cam
     normal = volume_rotation(T_map_cam[train], up)[:, 2]
     if ground_m is None:
         distance_m = ground_distance(_views(data), normal)
     else:
         distance_m = float(np.median(T_map_cam[train, :3, 3] @ normal)) - ground_m
-    logger.info(
-        "no depth is recorded: it is told by neighbouring pictures, around %.3g m from the cameras",
-        distance_m,
-    )
+    logger.info("no depth is recorded: it is told by neighbouring pictures, around %.3g m from the cameras", distance_m)
     rows = np.unique(np.linspace(0, len(train) - 1, min(SWEPT_FRAMES, len(train))).round().astype(np.int64))
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the pictures are small
@@ -94,11 +87,7 @@ def _sweep(
         # Only training frames are neighbours: held-out ones must not help.
         pictures = _Pictures(data)
         depths = swept_depth(
-            pictures,
-            T_map_cam[train],
-            data.cache.camera,
-            make_sweep(T_map_cam[train], normal, distance_m),
-            rows,
+            pictures, T_map_cam[train], data.cache.camera, make_sweep(T_map_cam[train], normal, distance_m), rows
         )
     finally:
         cv2.setNumThreads(threads)

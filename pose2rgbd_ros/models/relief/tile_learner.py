@@ -32,7 +32,9 @@ LEAST_SHARE = 0.02  # of a frame's pixels that show a tile, for the tile to lear
 
 
 class TiledReliefLearner(Learner):
-    """Each tile has the share of the run that it has of all pixels; its frames come as often as they show much of it."""
+    """Each tile has the share of the run that it has of all pixels; its frames come as often as they show much of
+    it.
+    """
 
     model: TiledRelief
 
@@ -48,10 +50,7 @@ class TiledReliefLearner(Learner):
         """UserError where more is asked for than tiles can learn."""
         super().__init__()
         require_one_process("--relief.tiles")
-        for option, wanted in (
-            ("exposure", config.relief.exposure),
-            ("refine-poses", config.relief.refine_poses),
-        ):
+        for option, wanted in (("exposure", config.relief.exposure), ("refine-poses", config.relief.refine_poses)):
             if wanted:
                 raise UserError(f"--relief.{option} is for one volume; leave it out, or use --relief.tiles 1")
         self.model = TiledRelief(network)
@@ -137,7 +136,9 @@ class TiledReliefLearner(Learner):
 
 
 def frame_shares(network: TiledReliefConfig, data: TrainingData) -> Float64:
-    """(training frames, tiles): how much of a frame's pixels show a tile's ground, were it flat; 0 for next to nothing."""
+    """(training frames, tiles): how much of a frame's pixels show a tile's ground, were it flat; 0 for next to
+    nothing.
+    """
     camera = data.cache.camera
     T_vol_cam = se3.inverse(network.T_map_vol) @ data.T_map_cam[data.split.train]
     every = max(1, camera.width // GLANCE)

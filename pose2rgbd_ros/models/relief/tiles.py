@@ -26,14 +26,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.models.base import RenderTensors
 from pose2rgbd_ros.models.relief.backend import Frame, ReliefBackend
-from pose2rgbd_ros.models.relief.config import (
-    MB,
-    ReliefConfig,
-    ReliefSettings,
-    SceneBox,
-    Surface,
-    choose_scene_box,
-)
+from pose2rgbd_ros.models.relief.config import MB, ReliefConfig, ReliefSettings, SceneBox, Surface, choose_scene_box
 from pose2rgbd_ros.models.relief.march import INSIDE
 from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, focal_px
 from pose2rgbd_ros.settings import setting
@@ -47,7 +40,9 @@ RESTING_BYTES = 4  # a value of a tile whose turn to learn has not come, or is o
 
 @dataclass(frozen=True)
 class TiledReliefConfig(ReliefConfig):
-    """Many reliefs alike. Sizes are those of one tile, `origin_m` is of the first; columns lie along x, rows along y."""
+    """Many reliefs alike. Sizes are those of one tile, `origin_m` is of the first; columns lie along x, rows
+    along y.
+    """
 
     tile_rows: int = setting(1, "tiles along y", ge=1)
     tile_columns: int = setting(1, "tiles along x", ge=1)
@@ -80,10 +75,7 @@ class TiledReliefConfig(ReliefConfig):
         grid = (number % self.tile_columns, number // self.tile_columns)
         last = (self.tile_columns - 1, self.tile_rows - 1)
         low = [-np.inf if at == 0 else half for at in grid]
-        high = [
-            np.inf if at == end else size - half
-            for at, end, size in zip(grid, last, self.size_m[:2], strict=True)
-        ]
+        high = [np.inf if at == end else size - half for at, end, size in zip(grid, last, self.size_m[:2], strict=True)]
         return np.array(low), np.array(high)
 
     def home(self, point_vol: AnyArray) -> int:
@@ -114,14 +106,13 @@ def choose_tiles(
         return box_of(limits), (1, 1)
     x, y, _ = box.size_m
     grid = (
-        asked
-        if isinstance(asked, tuple)
-        else share_out(int(np.ceil(1.1 * needed)) if asked is None else asked, y / x)
+        asked if isinstance(asked, tuple) else share_out(int(np.ceil(1.1 * needed)) if asked is None else asked, y / x)
     )
     count = grid[0] * grid[1]
     if count > MOST_TILES:
         raise UserError(
-            f"the place is too large: {x:,.0f} x {y:,.0f} m in cells of {box.cell_m:.3g} m would be {count:,} tiles, and at "
+            f"the place is too large: {x:,.0f} x {y:,.0f} m in cells of {box.cell_m:.3g} m would be {count:,} tiles, "
+            "and at "
             f"most are {MOST_TILES}; use larger cells (--relief.box.cell-m, --relief.box.feature-m), larger tiles "
             "(--relief.box.model-mb), or train a part (--relief.box.extent-m)"
         )
@@ -130,7 +121,8 @@ def choose_tiles(
     needed_mb = box.trained_mb(chosen.channels) / count + values * (1 - 1 / count) * RESTING_BYTES / MB
     if needed_mb > limits.memory_mb:
         raise UserError(
-            f"the place is too large: {x:,.0f} x {y:,.0f} m in {grid[0]}x{grid[1]} tiles takes {needed_mb:,.0f} MB to train, "
+            f"the place is too large: {x:,.0f} x {y:,.0f} m in {grid[0]}x{grid[1]} tiles takes {needed_mb:,.0f} MB to "
+            "train, "
             f"and --relief.box.memory-mb allows {limits.memory_mb:,.0f}; raise it, or train a part "
             "(--relief.box.extent-m with --relief.box.middle-x-m and --relief.box.middle-y-m)"
         )
@@ -144,9 +136,7 @@ def parse_tiles(text: str) -> int | tuple[int, int] | None:
         return None
     match = re.fullmatch(r"([1-9]\d{0,2})(?:x([1-9]\d{0,2}))?", text)
     if match is None:
-        raise UserError(
-            f"--relief.tiles is {text!r}; write auto, a number such as 4, or rows and columns such as 2x3"
-        )
+        raise UserError(f"--relief.tiles is {text!r}; write auto, a number such as 4, or rows and columns such as 2x3")
     if match[2] is None:
         return int(match[1])
     grid = int(match[1]), int(match[2])
@@ -188,8 +178,8 @@ def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -
     """What a view at T_map_cam (4, 4) with rays (H, W, 3) needs: each pixel is in a window of every tile in whose core,
     between floor and top, its ray is somewhere.
 
-    The tile the camera is over comes first. It also shows what looks up or meets no tile, and where the camera is within
-    the height of the volume it has all of the picture: it says whether the camera is inside something.
+    The tile the camera is over comes first. It also shows what looks up or meets no tile, and where the camera is
+    within the height of the volume it has all of the picture: it says whether the camera is inside something.
     """
     y, x = (np.append(np.arange(0, size - 1, CELL_PX), size - 1) for size in rays_cam.shape[:2])
     T_vol_cam = se3.inverse(config.T_map_vol) @ T_map_cam
@@ -214,9 +204,7 @@ def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -
     if eye[2] <= config.size_m[2]:
         meets[home][:] = True
     found = [
-        Window(number, _pixels(mask.max(1), y), _pixels(mask.max(0), x))
-        for number, mask in meets.items()
-        if mask.any()
+        Window(number, _pixels(mask.max(1), y), _pixels(mask.max(0), x)) for number, mask in meets.items() if mask.any()
     ]
     return sorted(found, key=lambda window: window.tile != home)
 
@@ -225,8 +213,8 @@ def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -
 class _Cells:
     """What the rays of each cell of a picture meet between floor and top, seen from above with the eye at the origin.
 
-    eye_m: (2,) in the first tile's volume. toward: (h, w, 4, 2) horizontal directions of the corners' rays. low_m, high_m:
-    (h, w, 2) rectangle that the rays are in, infinite for none. reach_m: nothing ends beyond.
+    eye_m: (2,) in the first tile's volume. toward: (h, w, 4, 2) horizontal directions of the corners' rays. low_m,
+        high_m: (h, w, 2) rectangle that the rays are in, infinite for none. reach_m: nothing ends beyond.
     """
 
     eye_m: Float64
@@ -249,10 +237,10 @@ class _Cells:
         return np.asarray(met)
 
 
-def _pixels_of(
-    open_cell: Bool, y: AnyArray, x: AnyArray, rays: AnyArray
-) -> tuple[AnyArray, AnyArray, Float64]:
-    """Row and column (n,) of the cell, and ray (n, 3), of every pixel of cells to one of whose corners the lens has no ray."""
+def _pixels_of(open_cell: Bool, y: AnyArray, x: AnyArray, rays: AnyArray) -> tuple[AnyArray, AnyArray, Float64]:
+    """Row and column (n,) of the cell, and ray (n, 3), of every pixel of cells to one of whose corners the lens has
+    no ray.
+    """
     rows = np.minimum(np.arange(rays.shape[0]) // CELL_PX, len(y) - 2)
     columns = np.minimum(np.arange(rays.shape[1]) // CELL_PX, len(x) - 2)
     v, u = np.nonzero(open_cell[np.ix_(rows, columns)] & np.isfinite(rays[..., 0]))
@@ -262,9 +250,7 @@ def _pixels_of(
 def _seen_between(config: TiledReliefConfig, eye: Float64, corner_ray: Float64) -> _Cells:
     """Of cells with rays (h, w, 4, 3) at their corners. The rays within are sums of those at the corners, so what they
     meet at a height is between what those meet there; where some never meet it, what lies between goes on for ever."""
-    reach_m = 4 * float(
-        np.abs(eye[:2]).max() + np.abs(config.corner_m(config.count - 1)).max() + sum(config.size_m)
-    )
+    reach_m = 4 * float(np.abs(eye[:2]).max() + np.abs(config.corner_m(config.count - 1)).max() + sum(config.size_m))
     up = corner_ray[..., 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         first, second = -eye[2] / up, (config.size_m[2] - eye[2]) / up
@@ -288,9 +274,7 @@ def _parted(toward: Float64, rectangle: Float64) -> Bool:
 
     def side(of: Float64) -> Float64:
         """(n, direction, corner): above 0 for what lies to the left of a direction."""
-        return np.asarray(
-            toward[:, :, None, 0] * of[..., None, :, 1] - toward[:, :, None, 1] * of[..., None, :, 0]
-        )
+        return np.asarray(toward[:, :, None, 0] * of[..., None, :, 1] - toward[:, :, None, 1] * of[..., None, :, 0])
 
     cone, box = side(toward), side(rectangle)
     left, right = (cone >= 0).all(-1) & (box < 0).all(-1), (cone <= 0).all(-1) & (box > 0).all(-1)
@@ -351,10 +335,7 @@ class TiledRelief(nn.Module):
 
     def _picture(self, T_map_cam: Tensor, rays: np.ndarray, focal_px: float) -> tuple[Tensor, Tensor, Tensor]:
         device, shape = T_map_cam.device, rays.shape[:2]
-        rgb, depth = (
-            torch.zeros((1, 3, *shape), device=device),
-            torch.full((1, *shape), torch.nan, device=device),
-        )
+        rgb, depth = (torch.zeros((1, 3, *shape), device=device), torch.full((1, *shape), torch.nan, device=device))
         sure = torch.zeros((1, *shape), device=device)
         owners = Owners(shape, device)
         for tile, rows, columns in windows(self.config, T_map_cam[0].cpu().numpy(), rays):
@@ -385,7 +366,8 @@ def off_core(where: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 class Owners:
-    """Which tile shows a pixel: of those whose ray ends in their core the nearest, else the one whose end is least beside.
+    """Which tile shows a pixel: of those whose ray ends in their core the nearest, else the one whose end is least
+    beside.
 
     So a surface at the border of two cores, which each of them may take for the other's, is shown by one. What meets
     nothing stays with the first tile that had it.
@@ -417,9 +399,7 @@ class TiledReliefBackend:
 
     name = "numba"
 
-    def __init__(
-        self, config: TiledReliefConfig, state_dict: dict[str, Tensor], threads: int | None = None
-    ) -> None:
+    def __init__(self, config: TiledReliefConfig, state_dict: dict[str, Tensor], threads: int | None = None) -> None:
         """UserError when a compiled relief cannot be had here (see :class:`ReliefBackend`)."""
         self._config, self._state, self._threads = config, state_dict, threads
         self._ready: dict[int, ReliefBackend] = {}
@@ -436,12 +416,7 @@ class TiledReliefBackend:
                 self._render_one(T, self._camera[1], focal_px(camera), out, index)
 
     def _render_one(
-        self,
-        T_map_cam: NDArray[np.float64],
-        rays: NDArray[np.float64],
-        focal: float,
-        out: RenderedImages,
-        index: int,
+        self, T_map_cam: NDArray[np.float64], rays: NDArray[np.float64], focal: float, out: RenderedImages, index: int
     ) -> None:
         images = {name: batch[index] for name, batch in out.present().items()}
         owners = Owners(rays.shape[:2])
@@ -472,11 +447,7 @@ class TiledReliefBackend:
         if number not in self._ready:
             prefix = f"tiles.{number}."
             relief = Relief(self._config.tile(number))
-            own = {
-                key.removeprefix(prefix): value
-                for key, value in self._state.items()
-                if key.startswith(prefix)
-            }
+            own = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
             relief.load_state_dict(own)
             self._ready[number] = ReliefBackend(relief.eval(), self._threads)
         return self._ready[number]

@@ -37,9 +37,7 @@ def fill_holes(image: NDArray[np.float32], known: NDArray[np.bool_]) -> bool:
     return False
 
 
-def _halved(
-    image: NDArray[np.float32], known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _halved(image: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     height, width = known.shape
     pad = ((0, height % 2), (0, width % 2))
     weight = np.pad(known.astype(np.float32), pad)
@@ -89,9 +87,7 @@ def draw_mesh(depth, source, T_tgt_src, target, z_out, cosine_out):
             the frame saw that surface (1 facing it, 0 edge-on). A solid surface wins over a sheet, then the nearer.
     """
     height, width = depth.shape
-    corner = np.empty(
-        (2, width, 7), np.float32
-    )  # two rows of vertices: u, v, z in the target; x, y, z in the frame
+    corner = np.empty((2, width, 7), np.float32)  # two rows of vertices: u, v, z in the target; x, y, z in the frame
     z_out[:] = 0
     cosine_out[:] = 0
     for row in range(height):
@@ -215,11 +211,7 @@ def fuse_depth(z, cosine, centres, target, spread, significant, angle, sharp, de
                     best = max(best, support[i])
             chosen = -1
             for i in range(count):
-                if (
-                    weight[i] > 0
-                    and support[i] >= significant * best
-                    and (chosen < 0 or z[i, v, u] < z[chosen, v, u])
-                ):
+                if weight[i] > 0 and support[i] >= significant * best and (chosen < 0 or z[i, v, u] < z[chosen, v, u]):
                     chosen = i
             total, mean = np.float32(0), np.float32(0)
             if chosen >= 0:
@@ -243,19 +235,7 @@ def _squared_angle(x, y, z, centre):
 
 @_compiled
 def blend_colour(
-    depth,
-    rgb,
-    frame_depth,
-    source,
-    T_src_tgt,
-    centres,
-    target,
-    tolerance,
-    angle,
-    power,
-    sharp,
-    rgb_out,
-    weight_out,
+    depth, rgb, frame_depth, source, T_src_tgt, centres, target, tolerance, angle, power, sharp, rgb_out, weight_out
 ):
     """Colour of every pixel from the frames that see its surface.
 

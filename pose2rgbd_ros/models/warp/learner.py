@@ -9,13 +9,7 @@ from torch import Tensor, nn
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.surface import surface_depth
-from pose2rgbd_ros.models.warp.network import (
-    MOST_FRAMES,
-    WarpConfig,
-    WarpModel,
-    compiled_kernels,
-    pinhole_around,
-)
+from pose2rgbd_ros.models.warp.network import MOST_FRAMES, WarpConfig, WarpModel, compiled_kernels, pinhole_around
 from pose2rgbd_ros.training.config import Recipe, TrainConfig, numbered
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner
@@ -51,9 +45,7 @@ def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.
 def _require_usable(config: TrainConfig, data: TrainingData) -> None:
     name, path = config.model, data.dataset.path
     if numbered(name, least=1) > MOST_FRAMES:
-        raise UserError(
-            f"{name} warps more frames than the {MOST_FRAMES} there may be; warp-12 is a good choice"
-        )
+        raise UserError(f"{name} warps more frames than the {MOST_FRAMES} there may be; warp-12 is a good choice")
     if data.cache.depth is None:
         raise UserError(f"{path} has no depth, which {name} needs to move pixels; use model base or relief")
     if config.output not in ("auto", "rgbd"):

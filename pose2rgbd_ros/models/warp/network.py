@@ -102,8 +102,7 @@ class FrameChoice:
         """(M, P, 3) points of each frame's surface in the map, NaN where its depth is unknown."""
         height, width = depth.shape[1:]
         rows, columns = (
-            ((np.arange(PROBES_PER_SIDE) + 0.5) / PROBES_PER_SIDE * size).astype(int)
-            for size in (height, width)
+            ((np.arange(PROBES_PER_SIDE) + 0.5) / PROBES_PER_SIDE * size).astype(int) for size in (height, width)
         )
         rays = self._camera.rays()[np.ix_(rows, columns)].reshape(-1, 3)
         some = depth[:, rows][:, :, columns].reshape(len(depth), -1, 1).astype(np.float64)
@@ -188,18 +187,12 @@ class WarpModel(nn.Module):
         self.config = config
         shape = (config.stored, config.height, config.width)
         self.register_buffer("rgb", torch.empty((*shape, 3), dtype=torch.uint8))
-        self.register_buffer(
-            "depth", torch.empty(shape, dtype=torch.float16)
-        )  # NaN unknown; 1/2000 of it at worst
+        self.register_buffer("depth", torch.empty(shape, dtype=torch.float16))  # NaN unknown; 1/2000 of it at worst
         self.register_buffer("T_map_cam", torch.empty((config.stored, 4, 4), dtype=torch.float64))
-        self.register_buffer(
-            "intrinsics", torch.empty(4, dtype=torch.float64)
-        )  # fx, fy, cx, cy of the kept frames
+        self.register_buffer("intrinsics", torch.empty(4, dtype=torch.float64))  # fx, fy, cx, cy of the kept frames
         self._choice: FrameChoice | None = None
 
-    def keep(
-        self, rgb: NDArray[np.uint8], depth: NDArray[np.float32], T_map_cam: NDArray, camera: Camera
-    ) -> None:
+    def keep(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32], T_map_cam: NDArray, camera: Camera) -> None:
         """Take the frames: rgb (M, h, w, 3), depth (M, h, w) in metres with NaN unknown, poses (M, 4, 4), a pinhole.
 
         What is farther than half precision reaches (65 km) counts as unknown, as the sky does.
@@ -242,11 +235,7 @@ class WarpModel(nn.Module):
 
 
 def warp(
-    rgb: NDArray[np.uint8],
-    frame_depth: Float32,
-    T_tgt_src: NDArray[np.float64],
-    source: Camera,
-    target: Camera,
+    rgb: NDArray[np.uint8], frame_depth: Float32, T_tgt_src: NDArray[np.float64], source: Camera, target: Camera
 ) -> tuple[Float32, Float32]:
     """Colour (H, W, 3) in 0..255 and depth (H, W), NaN unknown, of an ideal pinhole `target`.
 

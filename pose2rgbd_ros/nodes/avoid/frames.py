@@ -48,9 +48,7 @@ class BodyFrames:
     def newest_ns(self, camera_frame: str) -> int | None:
         """Up to when the body and its camera are known; None: at any time. UserError says which frame is missing."""
         if not camera_frame:
-            raise UserError(
-                "the depth image names no frame; set header.frame_id to the camera's optical frame"
-            )
+            raise UserError("the depth image names no frame; set header.frame_id to the camera's optical frame")
         settings = self._settings
         found = [self._poses.newest_ns(settings.body_frame, camera_frame)]
         if settings.level or settings.cloud_frame == "map":
@@ -60,16 +58,15 @@ class BodyFrames:
     def camera_at(self, placed: Placed, camera_frame: str) -> Float64:
         """T_level_cam (4, 4) of the camera at the same moment. UserError says which frame is missing."""
         if not camera_frame:
-            raise UserError(
-                "the depth image names no frame; set header.frame_id to the camera's optical frame"
-            )
+            raise UserError("the depth image names no frame; set header.frame_id to the camera's optical frame")
         T_body_cam = self._poses.between(self._settings.body_frame, camera_frame, placed.stamp_ns)
         return _turned(placed.R_level_body) @ T_body_cam
 
     def sensor_at(self, placed: Placed, frame: str, stamp_ns: int) -> Float64:
         """T_level_sensor (4, 4) of a sensor as it was at its own time, so that the body's motion since is heeded.
 
-        Where TF does not reach to that time, the sensor is taken to be where it is on the body. UserError: it is nowhere.
+        Where TF does not reach to that time, the sensor is taken to be where it is on the body. UserError: it is
+        nowhere.
         """
         if placed.T_map_level is not None:
             try:
@@ -84,9 +81,7 @@ class BodyFrames:
         """R_level_frame (3, 3) of a frame fixed to the body. UserError: it is nowhere."""
         if frame in ("", self._settings.body_frame):
             return placed.R_level_body
-        turned: Float64 = (
-            placed.R_level_body @ self._poses.between(self._settings.body_frame, frame, 0)[:3, :3]
-        )
+        turned: Float64 = placed.R_level_body @ self._poses.between(self._settings.body_frame, frame, 0)[:3, :3]
         return turned
 
 

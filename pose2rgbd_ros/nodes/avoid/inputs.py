@@ -1,4 +1,6 @@
-"""What the avoid node listens to for predicted depth: images and camera_info matched by equal stamps, and why none come."""
+"""What the avoid node listens to for predicted depth: images and camera_info matched by equal stamps, and why none
+come.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,8 @@ class DatumCheck:
 
     A datum that was found from GPS is as uncertain as GPS: a distance that this explains is no other map.
 
-    A NavSatFix there is the origin of the map, sent once and kept for whoever comes later. Where either side has no datum
-    nothing can be compared, and nothing is refused.
+    A NavSatFix there is the origin of the map, sent once and kept for whoever comes later. Where either side has no
+    datum nothing can be compared, and nothing is refused.
     """
 
     def __init__(self, node: Node) -> None:
@@ -59,16 +61,12 @@ class DatumCheck:
 
             self._model = load_checkpoint(Path(settings.model).expanduser()).datum
         if self._model is None and (settings.model or settings.map_datum.strip()):
-            lacks = (
-                f"the model {settings.model} has no datum" if settings.model else "map_datum needs model too"
-            )
+            lacks = f"the model {settings.model} has no datum" if settings.model else "map_datum needs model too"
             self._node.get_logger().warning(f"{lacks}: whether the map is that of the model is not compared")
 
     def start(self) -> None:
         """Subscribe."""
-        qos = QoSProfile(
-            depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-        )
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscription = self._node.create_subscription(NavSatFix, "map_origin", self._take, qos)
 
     def stop(self) -> None:
@@ -92,9 +90,7 @@ class DatumCheck:
                     f"model ({self._model}){by_gps}: its obstacles would be elsewhere; use the model's datum, or one "
                     "trained here; max_datum_offset_m allows more"
                 )
-            self._tell(
-                f"the origin of {settings.map_frame} is {offset_m:.1f} m from the model's datum{by_gps}"
-            )
+            self._tell(f"the origin of {settings.map_frame} is {offset_m:.1f} m from the model's datum{by_gps}")
         return ""
 
     def _tell(self, line: str) -> None:
@@ -290,9 +286,7 @@ class LiveDepth:
 
     def sight(self) -> DepthView:
         """What it shows. UserError for an encoding or calibration that cannot be used."""
-        return view_of(
-            live_lower(_raw_depth(self.image)), conversions.camera_from_info(self.info), self.T_body_cam
-        )
+        return view_of(live_lower(_raw_depth(self.image)), conversions.camera_from_info(self.info), self.T_body_cam)
 
 
 class LiveInputs:
@@ -409,16 +403,16 @@ def _raw_depth(image: Image) -> np.ndarray:
     if image.encoding != "32FC1":
         return conversions.depth_of(image)
     data = np.frombuffer(image.data, np.uint8)
-    return pixels(data, np.float32, image.height, image.width, 1, image.step, bool(image.is_bigendian))[
-        ..., 0
-    ]
+    return pixels(data, np.float32, image.height, image.width, 1, image.step, bool(image.is_bigendian))[..., 0]
 
 
 # How fast the body moves, from nav_msgs/Odometry, whose twist is in child_frame_id.
 
 
 class Motion:
-    """The newest velocity on the topic `odometry`; all methods belong to the executor's thread. problem: why there is none."""
+    """The newest velocity on the topic `odometry`; all methods belong to the executor's thread. problem: why there is
+    none.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -443,7 +437,9 @@ class Motion:
             return None
         off_s = (placed.stamp_ns - conversions.stamp_ns(self._newest.header.stamp)) / 1e9
         if abs(off_s) > max_age_s:
-            self.problem = f"the newest odometry is {abs(off_s):.2f} s {'older' if off_s > 0 else 'newer'} than the depth"
+            self.problem = (
+                f"the newest odometry is {abs(off_s):.2f} s {'older' if off_s > 0 else 'newer'} than the depth"
+            )
             return None
         linear = self._newest.twist.twist.linear
         velocity = np.array([linear.x, linear.y, linear.z])

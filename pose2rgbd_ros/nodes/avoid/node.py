@@ -1,4 +1,6 @@
-"""The avoid node: predicted (and live) depth in the forms that obstacle avoidance takes. docs/nodes/avoid.md lists its topics."""
+"""The avoid node: predicted (and live) depth in the forms that obstacle avoidance takes. docs/nodes/avoid.md lists
+its topics.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ class AvoidNode(LifecycleNode):
     # Lifecycle -------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Read the datum of the model, where one is named. A bad model fails the transition with one line in the log."""
+        """Read the datum of the model, where one is named. A bad model fails the transition with one line in the
+        log.
+        """
         self.settings = parameters.read(self, AvoidSettings)
         try:
             self._datum.load(self.settings)
@@ -187,11 +191,7 @@ class AvoidNode(LifecycleNode):
             self._offer(placed, images, T_level_cam, situation)
 
     def _offer(
-        self,
-        placed: Placed,
-        images: dict[str, Any] | None,
-        T_level_cam: Float64 | None,
-        situation: NodeState,
+        self, placed: Placed, images: dict[str, Any] | None, T_level_cam: Float64 | None, situation: NodeState
     ) -> None:
         settings = self.settings
         velocity = self._motion.velocity(self._frames, placed, settings.max_odometry_age_s)
@@ -212,9 +212,7 @@ class AvoidNode(LifecycleNode):
             self._outputs.use(settings)
         predicted = self._predicted(job, settings)
         live = self._live_sight(job)
-        seen = summarize_obstacles(
-            predicted, live, settings.live_range_m, job.readings, job.body, settings.scan
-        )
+        seen = summarize_obstacles(predicted, live, settings.live_range_m, job.readings, job.body, settings.scan)
         situation = job.situation
         if situation.serves and abs(self._age_s(stamp_ns)) > settings.max_age_s:
             return  # it has grown stale meanwhile, and the watch tells that
@@ -270,7 +268,9 @@ class AvoidNode(LifecycleNode):
     # Watching --------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Tell within a tenth of a second that the prediction is stale or a sensor lost; go on saying what is unknown."""
+        """Tell within a tenth of a second that the prediction is stale or a sensor lost; go on saying what is
+        unknown.
+        """
         situation = self._situation()
         changed, unsaid = situation.state != self._state, situation.state != self._offered
         self._state = situation.state
@@ -294,9 +294,7 @@ class AvoidNode(LifecycleNode):
     def _situation(self) -> NodeState:
         """How things stand."""
         if self._worker is None:
-            return NodeState(
-                ObstacleStatus.ERROR if self._failure else ObstacleStatus.WAITING_FOR_DEPTH, self._failure
-            )
+            return NodeState(ObstacleStatus.ERROR if self._failure else ObstacleStatus.WAITING_FOR_DEPTH, self._failure)
         found = self._judge(self._served_ns)
         if found.state not in (ObstacleStatus.WAITING_FOR_DEPTH, ObstacleStatus.STALE):
             return found
@@ -377,9 +375,7 @@ class AvoidNode(LifecycleNode):
 
     def _no_clock(self) -> str:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
-            return (
-                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
-            )
+            return "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
         return ""
 
     def _judge_parameters(self, changed: list[Parameter]) -> SetParametersResult:

@@ -1,4 +1,6 @@
-"""What the avoid node publishes: cloud, scan, distances for autopilots and range below, each made only if somebody listens."""
+"""What the avoid node publishes: cloud, scan, distances for autopilots and range below, each made only if somebody
+listens.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ T_LEVEL_BELOW: Float64 = np.array(
 
 
 class CloudBuffer:
-    """An organised PointCloud2 allocated once, whose points (H, W, 3) float32 are a numpy array; colours (H, W), or None."""
+    """An organised PointCloud2 allocated once, whose points (H, W, 3) float32 are a numpy array; colours (H, W), or
+    None.
+    """
 
     def __init__(self, rows: int, columns: int, coloured: bool) -> None:
         names = ("x", "y", "z", "rgb") if coloured else ("x", "y", "z")
@@ -53,10 +57,7 @@ class CloudBuffer:
 
 def _cloud(rows: int, columns: int, names: Sequence[str]) -> tuple[PointCloud2, Float32]:
     """A PointCloud2 of these float32 fields, and its values (rows, columns, fields), which share its memory."""
-    fields = [
-        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-        for i, name in enumerate(names)
-    ]
+    fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate(names)]
     step = 4 * len(names)
     message = PointCloud2(height=rows, width=columns, fields=fields, point_step=step, row_step=step * columns)
     message.data = array.array("B", bytes(step * columns * rows))
@@ -123,34 +124,23 @@ class Publishers:
             np.copyto(self._mavros.ranges, mavros_ranges(seen.ranges, settings.scan.range_max_m))
             self._send("mavros_scan", self._mavros.message, stamp, self.frame)
         if self.wanted("range_below"):
-            self._below.range = (
-                seen.below_m if seen.below_m < settings.scan.range_max_m else _beyond(seen.below_m)
-            )
+            self._below.range = seen.below_m if seen.below_m < settings.scan.range_max_m else _beyond(seen.below_m)
             self._send("range_below", self._below, stamp, self._below_frame)
         if self.wanted("px4"):
             self._publishers["px4"].publish(self._px4_message(seen, stamp_ns))
 
     def publish_cloud(
-        self,
-        depth_m: Float32,
-        camera: Camera,
-        T: Float64 | None,
-        rgb: UInt8 | None,
-        stamp_ns: int,
-        frame_id: str,
+        self, depth_m: Float32, camera: Camera, T: Float64 | None, rgb: UInt8 | None, stamp_ns: int, frame_id: str
     ) -> None:
-        """The cloud of a depth image (H, W): in its optical frame, or in that to which T (4, 4) takes it; rgb (H, W, 3)."""
+        """The cloud of a depth image (H, W): in its optical frame, or in that to which T (4, 4) takes it; rgb (H, W,
+        3).
+        """
         if rgb is not None and rgb.shape[:2] != depth_m.shape:
             sizes = (f"{image.shape[1]} x {image.shape[0]}" for image in (rgb, depth_m))
-            raise UserError(
-                "colour of {} pixels for depth of {}; remap rgb to the same renderer".format(*sizes)
-            )
+            raise UserError("colour of {} pixels for depth of {}; remap rgb to the same renderer".format(*sizes))
         every = self.settings.cloud_every
         shape, coloured = (*cloud_shape(camera, every), 3), rgb is not None and every == 1
-        if self._cloud is None or (self._cloud.points.shape, self._cloud.colours is not None) != (
-            shape,
-            coloured,
-        ):
+        if self._cloud is None or (self._cloud.points.shape, self._cloud.colours is not None) != (shape, coloured):
             self._cloud = CloudBuffer(shape[0], shape[1], coloured)
         points = organised_cloud(depth_m, camera, T, every, out=self._cloud.points)
         if self.settings.cloud_marks:
@@ -230,11 +220,7 @@ def _publisher(
 
 
 RATE_WINDOW_S = 3.0
-LEVELS = {
-    ObstacleStatus.OK: status.OK,
-    ObstacleStatus.REFUSED: status.ERROR,
-    ObstacleStatus.ERROR: status.ERROR,
-}
+LEVELS = {ObstacleStatus.OK: status.OK, ObstacleStatus.REFUSED: status.ERROR, ObstacleStatus.ERROR: status.ERROR}
 
 
 @dataclass(frozen=True)
@@ -279,12 +265,7 @@ class Stats:
 
 
 def status_message(
-    situation: NodeState,
-    seen: Surroundings,
-    stamp_ns: int,
-    body_frame: str,
-    R_level_body: Float64,
-    latency_s: float,
+    situation: NodeState, seen: Surroundings, stamp_ns: int, body_frame: str, R_level_body: Float64, latency_s: float
 ) -> ObstacleStatus:
     """The status about the depth of `stamp_ns`; directions are turned from the level frame into the body's own."""
     found = ObstacleStatus(

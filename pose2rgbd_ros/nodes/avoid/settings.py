@@ -22,36 +22,25 @@ class AvoidSettings:
     )
     body_frame: str = setting("base_link", "frame of the body: x forward, y left, z up")
     map_frame: str = setting("map", "frame in which up is known")
-    level: bool = setting(
-        True, "scan and distances in the level body frame (only yaw kept); false: in the body's own"
-    )
+    level: bool = setting(True, "scan and distances in the level body frame (only yaw kept); false: in the body's own")
     bound: Literal["lower", "depth"] = setting(
         "lower", "what distances are taken from: the calibrated lower bound of depth, or depth less margin_m"
     )
-    margin_m: float = setting(
-        0.0, "taken off every depth (bound: depth, which needs it above 0)", ge=0.0, le=100.0
-    )
+    margin_m: float = setting(0.0, "taken off every depth (bound: depth, which needs it above 0)", ge=0.0, le=100.0)
     cloud: Literal["lower", "depth"] = setting("lower", "what the points are made of")
     cloud_frame: Literal["camera", "body", "map"] = setting(
         "camera", "frame of the points; rays start at the origin of camera only"
     )
-    cloud_every: int = setting(
-        1, "one point, the nearest, per block of this many pixels along each side", ge=1, le=64
-    )
+    cloud_every: int = setting(1, "one point, the nearest, per block of this many pixels along each side", ge=1, le=64)
     cloud_rgb: bool = setting(False, "points with colour, from the topic rgb (cloud_every: 1)")
     cloud_marks: bool = setting(
         False,
-        "only points of known depth, in one row, with the log-odds of a hit as intensity: marks for a map that no ray may free",
+        "only points of known depth, in one row, with the log-odds of a hit as intensity: marks for a map that no ray "
+        "may free",
     )
-    radius_m: float = setting(
-        0.5, "radius of the body, for free distance and time to collision", ge=0.01, le=50.0
-    )
-    max_age_s: float = setting(
-        0.5, "depth with an older stamp is stale: everything is unknown", ge=0.02, le=60.0
-    )
-    least_known: float = setting(
-        0.05, "share of the view; with less known the state is UNKNOWN", ge=0.0, le=1.0
-    )
+    radius_m: float = setting(0.5, "radius of the body, for free distance and time to collision", ge=0.01, le=50.0)
+    max_age_s: float = setting(0.5, "depth with an older stamp is stale: everything is unknown", ge=0.02, le=60.0)
+    least_known: float = setting(0.05, "share of the view; with less known the state is UNKNOWN", ge=0.0, le=1.0)
     live_timeout_s: float = setting(
         0.3, "a live sensor that is silent for longer, or has older stamps, is lost", ge=0.02, le=60.0
     )
@@ -60,17 +49,15 @@ class AvoidSettings:
         0.5, "a velocity whose stamp differs more from the depth's is not used", ge=0.01, le=60.0
     )
     model: str = setting(
-        "",
-        "folder of the model, to compare its datum with that of the map; empty: not compared",
-        read_only=True,
+        "", "folder of the model, to compare its datum with that of the map; empty: not compared", read_only=True
     )
     map_datum: str = setting(
-        "",
-        "where the origin of map_frame lies: 'latitude longitude altitude', degrees and metres; empty: not known",
+        "", "where the origin of map_frame lies: 'latitude longitude altitude', degrees and metres; empty: not known"
     )
     max_datum_offset_m: float = setting(
         1.0,
-        "the model's datum may be this far from that of the map, and twice the standard deviation of one found from GPS",
+        "the model's datum may be this far from that of the map, and twice the standard deviation of one found from "
+        "GPS",
         ge=0.0,
         le=1e6,
     )

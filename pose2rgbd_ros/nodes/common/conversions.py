@@ -24,10 +24,7 @@ NANOSECONDS = 1_000_000_000
 # encoding -> (numpy type, channels) of the images this package publishes
 PUBLISHED_ENCODINGS = {"rgb8": (np.uint8, 3), "32FC1": (np.float32, 1), "mono8": (np.uint8, 1)}
 # The message that carries each kind of depth: what is not metres cannot be subscribed to as if it were.
-DEPTH_MESSAGES: dict[DepthKind, type[Image] | type[RelativeDepth]] = {
-    "metric": Image,
-    "relative": RelativeDepth,
-}
+DEPTH_MESSAGES: dict[DepthKind, type[Image] | type[RelativeDepth]] = {"metric": Image, "relative": RelativeDepth}
 
 
 def stamp_ns(stamp: Time) -> int:
@@ -89,9 +86,7 @@ def camera_from_info(info: CameraInfo) -> Camera:
     """The camera of a CameraInfo; K[0] = 0 gives an uncalibrated one. UserError for one that makes no sense."""
     roi = (info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height)
     binning = (info.binning_x, info.binning_y)
-    return samples.camera_from_info(
-        info.width, info.height, info.distortion_model, info.d, info.k, binning, roi
-    )
+    return samples.camera_from_info(info.width, info.height, info.distortion_model, info.d, info.k, binning, roi)
 
 
 def camera_to_info(camera: Camera) -> CameraInfo:

@@ -16,12 +16,7 @@ from typing import Any
 import yaml
 from ament_index_python import packages
 from launch import LaunchContext
-from launch.actions import (
-    DeclareLaunchArgument,
-    GroupAction,
-    IncludeLaunchDescription,
-    UnsetLaunchConfiguration,
-)
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, UnsetLaunchConfiguration
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 BOOL = ["true", "false", "True", "False", "1", "0"]
@@ -75,9 +70,7 @@ class Parameter:
     def declare(self) -> DeclareLaunchArgument:
         """The argument for the launch description."""
         choices = ["", *self._choices] if self._choices else None
-        return DeclareLaunchArgument(
-            self.argument, default_value="", description=self.description, choices=choices
-        )
+        return DeclareLaunchArgument(self.argument, default_value="", description=self.description, choices=choices)
 
     def value_of(self, text: str) -> Any:
         """What an argument means, in the type of the parameter. RuntimeError for no number where one is needed."""
@@ -121,14 +114,11 @@ def common_arguments(node: str = "", **descriptions: str | None) -> list[Declare
 def topic_arguments(topics: Mapping[str, str], prefix: str = "") -> list[DeclareLaunchArgument]:
     """Topics of a node, with what each carries; left empty, one keeps its name."""
     return [
-        DeclareLaunchArgument(topic, default_value="", description=f"{prefix}{text}")
-        for topic, text in topics.items()
+        DeclareLaunchArgument(topic, default_value="", description=f"{prefix}{text}") for topic, text in topics.items()
     ]
 
 
-def preset_argument(
-    description: str = "consumer to publish for, one of config/presets",
-) -> DeclareLaunchArgument:
+def preset_argument(description: str = "consumer to publish for, one of config/presets") -> DeclareLaunchArgument:
     """The argument preset."""
     choices = ["", *sorted(presets())]
     return DeclareLaunchArgument("preset", default_value="", description=description, choices=choices)

@@ -9,7 +9,9 @@ from pose2rgbd_ros.nodes.common.runner import interruptible
 
 
 def start_by_itself(node: LifecycleNode, clock: Clock) -> None:
-    """Configure `node`, and activate it if that went well, as soon as it spins. `clock` must run: not a simulated one."""
+    """Configure `node`, and activate it if that went well, as soon as it spins. `clock` must run: not a simulated
+    one.
+    """
 
     def start() -> None:
         node.destroy_timer(timer)

@@ -21,10 +21,10 @@ _UNBOUNDED = {int: (-(2**63), 2**63 - 1), float: (-sys.float_info.max, sys.float
 def declare(node: Node, defaults: T) -> T:
     """Declare every field of a settings dataclass and return the values the node was started with.
 
-    `defaults` are for what ROS (a parameter file, -p) says nothing about: the command line's flags, or the dataclass' own.
-    A field that is itself a dataclass becomes parameters with its name in front: `city.seed`.
-    Values set later are refused, with the reason, when the field's bounds or choices forbid them; what is allowed
-    takes effect when the node reads it with :func:`read`. UserError names a bad value given at the start.
+    `defaults` are for what ROS (a parameter file, -p) says nothing about: the command line's flags, or the dataclass'
+    own. A field that is itself a dataclass becomes parameters with its name in front: `city.seed`. Values set later
+    are refused, with the reason, when the field's bounds or choices forbid them; what is allowed takes effect when
+    the node reads it with :func:`read`. UserError names a bad value given at the start.
     """
     cls, values = type(defaults), settings.to_flat(defaults)
     for name, field in settings.flat_fields(cls).items():
@@ -43,9 +43,7 @@ def declare(node: Node, defaults: T) -> T:
 
 def read(node: Node, cls: type[T]) -> T:
     """The settings as they are now."""
-    return settings.from_flat(
-        cls, {name: node.get_parameter(name).value for name in settings.flat_fields(cls)}
-    )
+    return settings.from_flat(cls, {name: node.get_parameter(name).value for name in settings.flat_fields(cls)})
 
 
 def would_be(node: Node, cls: type[T], changed: list[Parameter]) -> T:

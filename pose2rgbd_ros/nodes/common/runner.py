@@ -101,7 +101,8 @@ def _spin(executor: SingleThreadedExecutor, nodes: list[Node], stop: _SignalStop
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """What a node does in here, in the executor of :func:`run_nodes`, is given up at a signal: loading a model takes long.
+    """What a node does in here, in the executor of :func:`run_nodes`, is given up at a signal: loading a model takes
+    long.
 
     All nodes of the process are then ended in an orderly way.
     """
@@ -133,9 +134,7 @@ class _SignalStop:
     def __init__(self) -> None:
         self.requested = self.may_raise = False
         _SignalStop.current = self
-        self._previous = {
-            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._previous = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

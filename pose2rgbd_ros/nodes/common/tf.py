@@ -50,9 +50,7 @@ class TfLookup:
         self._on_transforms = on_transforms
         self._on_jump = on_jump
         self._newest_ns: dict[str, int] = {}
-        threshold = JumpThreshold(
-            min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False
-        )
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False)
         self._jump_handle = node.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
         self._buffer = tf2_ros.Buffer(node=node)
         self._listener: _Listener | None = None
@@ -111,10 +109,7 @@ class TfLookup:
             reason = "nothing arrives from its publishers" if publishers else "nobody publishes it"
             return f"{head}/tf is silent, {reason}; start the localization or `pose2rgbd play`"
         if missing:
-            return (
-                f"{head}no frame {' or '.join(missing)} in TF; frames there: {', '.join(frames)}; "
-                f"{self._hint}"
-            )
+            return f"{head}no frame {' or '.join(missing)} in TF; frames there: {', '.join(frames)}; {self._hint}"
         return f"{head}{' '.join(str(error).split())}"
 
     def _before(self, message: TFMessage) -> None:
@@ -143,11 +138,7 @@ class _Listener(tf2_ros.TransformListener):
     """A listener that tells when something moved."""
 
     def __init__(
-        self,
-        buffer: tf2_ros.Buffer,
-        node: Node,
-        before: Callable[[TFMessage], None],
-        after: Callable[[], None],
+        self, buffer: tf2_ros.Buffer, node: Node, before: Callable[[TFMessage], None], after: Callable[[], None]
     ) -> None:
         self._before, self._after = before, after
         super().__init__(buffer, node)

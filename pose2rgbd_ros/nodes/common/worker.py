@@ -19,8 +19,8 @@ _Call = tuple[Callable[[], object], Future, Callable[[], None]]
 class LatestWorker(Generic[Job]):
     """Runs `work(job)` in a thread of its own for the newest job offered; older ones still waiting are dropped.
 
-    Calls given to :meth:`call` are never dropped: they run before the waiting job, in order; those `behind` the jobs take
-    turns with them, one and one. An exception of `work` goes to `on_error` and the thread lives on.
+    Calls given to :meth:`call` are never dropped: they run before the waiting job, in order; those `behind` the jobs
+    take turns with them, one and one. An exception of `work` goes to `on_error` and the thread lives on.
     """
 
     def __init__(self, work: Callable[[Job], None], on_error: Callable[[Exception], None]) -> None:

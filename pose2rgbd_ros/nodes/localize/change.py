@@ -1,4 +1,6 @@
-"""Camera against memory as topics: change image, mask of movers, and the view without movers; made only while subscribed."""
+"""Camera against memory as topics: change image, mask of movers, and the view without movers; made only while
+subscribed.
+"""
 
 from __future__ import annotations
 
@@ -120,9 +122,7 @@ class ChangeTopics:
 def _published_camera(camera: Camera, width: int) -> Camera:
     width = width or min(camera.width, LARGEST_WIDTH)
     return (
-        camera
-        if width == camera.width
-        else camera.resized(width, max(1, round(camera.height * width / camera.width)))
+        camera if width == camera.width else camera.resized(width, max(1, round(camera.height * width / camera.width)))
     )
 
 

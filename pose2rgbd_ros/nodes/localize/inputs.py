@@ -53,9 +53,7 @@ class ImageInputs:
     `on_picture` gets each image once its camera is known, `on_jump` a line when stamps went back by a second or more.
     """
 
-    def __init__(
-        self, node: Node, on_picture: Callable[[Picture], None], on_jump: Callable[[str], None]
-    ) -> None:
+    def __init__(self, node: Node, on_picture: Callable[[Picture], None], on_jump: Callable[[str], None]) -> None:
         self._node, self._on_picture, self._on_jump = node, on_picture, on_jump
         self._image: Subscription | None = None
         self._info: Subscription | None = None
@@ -143,13 +141,13 @@ class ImageInputs:
                 )
         last_s = self._arrived_s.get(role)
         since = "nothing arrives" if last_s is None else f"silent for {time.monotonic() - last_s:.0f} s"
-        return f"{topic}: {since}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
+        return (
+            f"{topic}: {since}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
+        )
 
     def _published(self, kind: str) -> bool:
         wanted = f"sensor_msgs/msg/{KINDS[kind].__name__}"
-        return any(
-            info.topic_type == wanted for info in self._node.get_publishers_info_by_topic(self._topic(kind))
-        )
+        return any(info.topic_type == wanted for info in self._node.get_publishers_info_by_topic(self._topic(kind)))
 
     def _topic(self, kind: str) -> str:
         """Full name; the compressed images are beside the raw ones, wherever those were remapped to."""

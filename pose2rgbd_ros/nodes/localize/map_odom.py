@@ -68,9 +68,7 @@ class MapToOdom:
         if not settings.send_tf:
             return
         if self._odom_frame == map_frame:
-            raise UserError(
-                f"odom_frame and the map are both {map_frame!r}; there is nothing to send between"
-            )
+            raise UserError(f"odom_frame and the map are both {map_frame!r}; there is nothing to send between")
         self._broadcaster = tf2_ros.TransformBroadcaster(self._node)
         self._timer = self._node.create_timer(1.0 / settings.tf_rate_hz, self._send, clock=self._steady)
         if settings.odometry == "topic":

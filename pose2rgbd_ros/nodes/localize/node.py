@@ -107,7 +107,8 @@ class LocalizeNode(LifecycleNode):
         self._diagnostics.hardware_id = model_name(Path(self.settings.model))
         if self._finding.localizer.calibration is None:
             self.get_logger().warning(
-                f"{self.settings.model} is not calibrated: its poses have no covariance, and images of other places are not "
+                f"{self.settings.model} is not calibrated: its poses have no covariance, and images of other places "
+                "are not "
                 "told from those of its own; run pose2rgbd calibrate"
             )
         extras = "corrected by rendering" if self._finding.refines else "as the network finds them"
@@ -161,9 +162,7 @@ class LocalizeNode(LifecycleNode):
         self._tally = Stats(model_name(Path(settings.model)))
         self._outputs = PoseOutputs(self, bool(settings.body_frame))
         if VehicleOdometry is not None and not settings.body_frame:
-            self.get_logger().info(
-                "no topic ~/vehicle_visual_odometry: set body_frame, PX4 wants the pose of the body"
-            )
+            self.get_logger().info("no topic ~/vehicle_visual_odometry: set body_frame, PX4 wants the pose of the body")
         if finding.renderer is not None and finding.renderer.output != "depth":
             self._change = ChangeTopics(self, finding.renderer, finding.rendering)
         self._worker = LatestWorker(self._find, self._on_error)
@@ -264,13 +263,7 @@ class LocalizeNode(LifecycleNode):
         T, settings = located.estimate.T_map_cam, self.settings
         assert T is not None
         job = ChangeJob(
-            located.rgb,
-            located.camera,
-            T,
-            located.stamp_ns,
-            located.frame_id,
-            settings.change_width,
-            settings.change,
+            located.rgb, located.camera, T, located.stamp_ns, located.frame_id, settings.change_width, settings.change
         )
         self._change.offer(job)
 
@@ -293,9 +286,7 @@ class LocalizeNode(LifecycleNode):
         if self._map_to_odom.problem:
             return f"{self._map_to_odom.target} is not sent: {self._map_to_odom.problem}"
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
-            return (
-                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
-            )
+            return "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
         age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         if abs(age_s) > self.settings.max_image_age_s:
             when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"

@@ -1,4 +1,6 @@
-"""What the localize node publishes of a pose: PoseWithCovarianceStamped, and PX4's VehicleOdometry where there is px4_msgs."""
+"""What the localize node publishes of a pose: PoseWithCovarianceStamped, and PX4's VehicleOdometry where there is
+px4_msgs.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,9 @@ class PoseOutputs:
         self._px4: Publisher | None = None
         if VehicleOdometry is not None and of_body:
             # Best effort, as the agent of uXRCE-DDS subscribes; a newer one is worth more than one sent again.
-            self._px4 = _publisher(
-                node, VehicleOdometry, "~/vehicle_visual_odometry", ReliabilityPolicy.BEST_EFFORT
-            )
+            self._px4 = _publisher(node, VehicleOdometry, "~/vehicle_visual_odometry", ReliabilityPolicy.BEST_EFFORT)
 
-    def publish(
-        self, T: Float64, covariance: Float64 | None, stamp_ns: int, map_frame: str, px4_frame: str
-    ) -> None:
+    def publish(self, T: Float64, covariance: Float64 | None, stamp_ns: int, map_frame: str, px4_frame: str) -> None:
         """A pose (4, 4) in the map and its covariance (6, 6) as in localization.estimate.Estimate."""
         self._pose.publish(pose_message(T, covariance, stamp_ns, map_frame))
         if self._px4 is not None and self._px4.get_subscription_count() > 0:
@@ -61,9 +59,7 @@ class PoseOutputs:
         self._px4 = None
 
 
-def pose_message(
-    T: Float64, covariance: Float64 | None, stamp_ns: int, frame_id: str
-) -> PoseWithCovarianceStamped:
+def pose_message(T: Float64, covariance: Float64 | None, stamp_ns: int, frame_id: str) -> PoseWithCovarianceStamped:
     """The message of a pose; a covariance that is not known is all zero, as consumers of this message take it."""
     message = PoseWithCovarianceStamped()
     message.header.stamp, message.header.frame_id = conversions.to_stamp(stamp_ns), frame_id
@@ -73,9 +69,7 @@ def pose_message(
     return message
 
 
-def px4_message(
-    T_map_body: Float64, covariance: Float64 | None, stamp_ns: int, now_ns: int, frame: str
-) -> Any:
+def px4_message(T_map_body: Float64, covariance: Float64 | None, stamp_ns: int, now_ns: int, frame: str) -> Any:
     """VehicleOdometry of a body with axes forward, left, up, in microseconds of this computer's clock.
 
     frame "ned": map is east, north, up, and becomes north, east, down. frame "frd": map's heading is arbitrary, and its

@@ -94,9 +94,7 @@ class LocalizationPipeline:
     def find(self, image: Ready) -> Located:
         """The pose of an image; what is wrong with the image is a rejected estimate."""
         if image.rgb is None or image.camera is None or image.prepared is None:
-            return Located(
-                Estimate(None, accepted=False, reason=image.problem), image.stamp_ns, image.frame_id
-            )
+            return Located(Estimate(None, accepted=False, reason=image.problem), image.stamp_ns, image.frame_id)
         started = time.perf_counter()
         estimate = self.localizer.find_prepared(image.prepared)
         regress_ms, refine_ms = image.took_ms + (time.perf_counter() - started) * 1e3, 0.0
@@ -106,9 +104,7 @@ class LocalizationPipeline:
             with self.rendering:
                 estimate = self._refiner.refine(image.rgb, image.camera, estimate)
             refine_ms = (time.perf_counter() - started) * 1e3
-        return Located(
-            estimate, image.stamp_ns, image.frame_id, regress_ms, refine_ms, image.rgb, image.camera
-        )
+        return Located(estimate, image.stamp_ns, image.frame_id, regress_ms, refine_ms, image.rgb, image.camera)
 
 
 def draws(model: Path) -> bool:

@@ -24,7 +24,8 @@ class LocalizeSettings:
     model: str = setting("", "folder of the network that finds poses, as `pose2rgbd train` makes it")
     renderer: str = setting(
         "",
-        "folder of a renderer of the same place, for refinement and change images; empty: pictures by the network itself "
+        "folder of a renderer of the same place, for refinement and change images; empty: pictures by the network "
+        "itself "
         "where it draws any, no refinement",
     )
     refine: bool = setting(True, "correct and verify each pose by rendering it (needs renderer)")
@@ -32,17 +33,13 @@ class LocalizeSettings:
         True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
     )
     image_transport: Literal["auto", "raw", "compressed"] = setting(
-        "auto",
-        "raw: topic image; compressed: image/compressed; auto: raw where it is published, else compressed",
+        "auto", "raw: topic image; compressed: image/compressed; auto: raw where it is published, else compressed"
     )
     map_frame: str = setting("", "frame the poses are in; empty: the one of training")
     body_frame: str = setting(
-        "",
-        "frame whose pose is published, x forward, y left, z up, connected to the camera by TF; empty: the camera",
+        "", "frame whose pose is published, x forward, y left, z up, connected to the camera by TF; empty: the camera"
     )
-    send_tf: bool = setting(
-        False, "send map -> odom (REP-105); needs odometry and, of a body, TF to the camera"
-    )
+    send_tf: bool = setting(False, "send map -> odom (REP-105); needs odometry and, of a body, TF to the camera")
     odom_frame: str = setting("odom", "frame of the odometry (send_tf)")
     odometry: Literal["tf", "topic"] = setting(
         "tf", "where odom -> camera comes from: TF, or the topic odometry and TF from its child frame"

@@ -248,9 +248,7 @@ class CameraRecording:
                 sample.width, sample.height, self._poses.calibration(self.name), config.fov_deg
             )
         except UserError as error:
-            raise UserError(
-                f"camera_info {error}; remap the right one, or set camera_info to false"
-            ) from error
+            raise UserError(f"camera_info {error}; remap the right one, or set camera_info to false") from error
         self._note(note)
         meta = DatasetMeta(
             camera=camera,

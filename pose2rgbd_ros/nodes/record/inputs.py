@@ -1,4 +1,6 @@
-"""What the record node listens to: serialized messages, with the time of their arrival, of topics found by their types."""
+"""What the record node listens to: serialized messages, with the time of their arrival, of topics found by their
+types.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +58,11 @@ class Candidate:
 
 
 class Input:
-    """One thing to listen to: the first of its `candidates` that is published. Static topics keep what they sent before."""
+    """One thing to listen to: the first of its `candidates` that is published. Static topics keep what they sent
+    before.
+    """
 
-    def __init__(
-        self, role: str, camera: str, candidates: list[Candidate], depth: int, static: bool = False
-    ) -> None:
+    def __init__(self, role: str, camera: str, candidates: list[Candidate], depth: int, static: bool = False) -> None:
         self.role, self.camera, self.candidates = role, camera, candidates
         self.chosen: Candidate | None = candidates[0] if len(candidates) == 1 else None
         self.watch = TopicWatch()
@@ -88,9 +90,7 @@ class Input:
 class Subscriptions:
     """The subscriptions of a recorder. `on_arrival` is called in the executor for each message."""
 
-    def __init__(
-        self, node: Node, settings: RecordSettings, on_arrival: Callable[[RawMessage], None]
-    ) -> None:
+    def __init__(self, node: Node, settings: RecordSettings, on_arrival: Callable[[RawMessage], None]) -> None:
         self._node, self._on_arrival = node, on_arrival
         self.all = [item for name in settings.camera_names() for item in _of_camera(node, settings, name)]
         self.all += _of_vehicle(node)
@@ -186,9 +186,7 @@ def _of_camera(node: Node, settings: RecordSettings, name: str) -> list[Input]:
     if settings.depth != "none":
         inputs.append(Input("depth", name, _wanted(depths, settings.depth), IMAGES_KEPT))
     if settings.camera_info:
-        inputs.append(
-            Input("camera_info", name, [Candidate(resolved("camera_info"), CameraInfo)], IMAGES_KEPT)
-        )
+        inputs.append(Input("camera_info", name, [Candidate(resolved("camera_info"), CameraInfo)], IMAGES_KEPT))
     return inputs
 
 
@@ -200,13 +198,7 @@ def _of_vehicle(node: Node) -> list[Input]:
         Input("fix", "", [Candidate(node.resolve_topic_name("fix"), NavSatFix)], MESSAGES_KEPT),
         Input("imu", "", [Candidate(node.resolve_topic_name("imu"), Imu)], MESSAGES_KEPT),
         Input("tf", "", [Candidate(node.resolve_topic_name("/tf"), TFMessage)], MESSAGES_KEPT),
-        Input(
-            "tf_static",
-            "",
-            [Candidate(node.resolve_topic_name("/tf_static"), TFMessage)],
-            MESSAGES_KEPT,
-            True,
-        ),
+        Input("tf_static", "", [Candidate(node.resolve_topic_name("/tf_static"), TFMessage)], MESSAGES_KEPT, True),
     ]
 
 

@@ -1,4 +1,6 @@
-"""The record node: live topics become a dataset, and an mcap if wished. docs/nodes/record.md lists its topics and services."""
+"""The record node: live topics become a dataset, and an mcap if wished. docs/nodes/record.md lists its topics and
+services.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,7 @@ from pose2rgbd_ros.nodes.common.status import OK, WARN, ConditionLog, Diagnostic
 from pose2rgbd_ros.nodes.record.inputs import NO_TIME, RawMessage, Subscriptions
 from pose2rgbd_ros.nodes.record.session import Handover, Session
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
-from pose2rgbd_ros.nodes.record.status import (
-    LEVELS,
-    ProblemLog,
-    Problems,
-    RejectWatch,
-    status_message,
-    status_values,
-)
+from pose2rgbd_ros.nodes.record.status import LEVELS, ProblemLog, Problems, RejectWatch, status_message, status_values
 from pose2rgbd_ros.nodes.record.worker import RecordWorker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -60,9 +55,7 @@ class RecordNode(LifecycleNode):
         self._status = self.create_publisher(SyncStatus, "~/status", 10)
         self._diagnostics = Diagnostics(self, "recorder")
         self._services_of_recording = RecordServices(self)
-        threshold = JumpThreshold(
-            min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False
-        )
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
         # By the wall: when a simulated clock stands still it must speak up too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -242,9 +235,7 @@ class RecordNode(LifecycleNode):
         state, message = self._situation(problems)
         inputs = self._inputs.all if self._inputs else []
         stamp = self.get_clock().now().to_msg()
-        status = status_message(
-            state, message, stamp, self._session, inputs, problems, self.settings.queue_size
-        )
+        status = status_message(state, message, stamp, self._session, inputs, problems, self.settings.queue_size)
         if self._worker is not None and self._worker.poses.alignment is not None:
             found = self._worker.poses.alignment.latest
             status.image_time_offset_s, status.image_time_offset_confidence = found.offset_s, found.confidence
@@ -313,9 +304,7 @@ class RecordNode(LifecycleNode):
         return ""
 
     def _clock_jumped(self, jump: TimeJump) -> None:
-        self._on_jump(
-            f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s; recording goes on from there"
-        )
+        self._on_jump(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s; recording goes on from there")
         if self._worker is not None:
             self._worker.jump()
 

@@ -1,4 +1,6 @@
-"""Which of the live sources gives the positions, which the orientations, and where the camera sits: as `convert` does it."""
+"""Which of the live sources gives the positions, which the orientations, and where the camera sits: as `convert` does
+it.
+"""
 
 from __future__ import annotations
 
@@ -310,11 +312,7 @@ class LivePoses:
     def _transform(self, message: Any, stamp_ns: int, arrival: RawMessage) -> None:
         static = arrival.source.role == "tf_static"
         poses = decode.transform_samples(message)
-        clock = (
-            edge_name(arrival.source.topic, f"{poses[0].parent_frame} -> {poses[0].child_frame}")
-            if poses
-            else ""
-        )
+        clock = edge_name(arrival.source.topic, f"{poses[0].parent_frame} -> {poses[0].child_frame}") if poses else ""
         for pose in poses:
             if not static and len(self._clock_of) < _MOST_CLOCKS:
                 self._clock_of.setdefault((pose.parent_frame, pose.child_frame), clock)
@@ -355,9 +353,7 @@ class LivePoses:
     def _camera_info(self, message: Any, stamp_ns: int, arrival: RawMessage) -> None:
         if message.width and message.height:
             rectified = is_rectified(f"{arrival.source.topic.rpartition('/')[0]}/image")
-            self._calibrations[arrival.source.camera] = decode.camera_info_sample(
-                message, 0, rectified
-            ).camera
+            self._calibrations[arrival.source.camera] = decode.camera_info_sample(message, 0, rectified).camera
 
 
 def _speed_mps(message: Any) -> float:
@@ -521,9 +517,7 @@ class CameraPoses:
         return (live.imu if T is None else ChainedPoses(live.imu, body=FixedPose(T))), body, "imu"
 
     def _from_course(self) -> _Turns:
-        self._live.note(
-            "orientations are the course over ground, level; while it is slow the last heading holds"
-        )
+        self._live.note("orientations are the course over ground, level; while it is slow the last heading holds")
         return self._live.gps.course, self._live.body_frame(), "course"
 
     # The mount -------------------------------------------------------------------------------------------------
@@ -555,9 +549,7 @@ class CameraPoses:
             mount=how,
             interpolation=self._settings.interpolation,
             altitude_reference=reference,
-            topics={
-                key: self._live.topics[role] for key, role in topics.items() if role in self._live.topics
-            },
+            topics={key: self._live.topics[role] for key, role in topics.items() if role in self._live.topics},
             image_time_offset_s=self._settings.image_time_offset_s,
         )
         return ChainedPoses(body, mount=on_body)
@@ -581,7 +573,8 @@ class CameraPoses:
             return FixedPose(np.eye(4)), f"the pose is that of {body_frame}, an optical frame by its name"
         body, eye = body_frame or "the body", camera or "the camera"
         return FixedPose(camera_pose.T_FORWARD), (
-            f"where the camera sits on {body} is not known (TF does not know both {body!r} and {eye!r}): assumed at its "
+            f"where the camera sits on {body} is not known (TF does not know both {body!r} and {eye!r}): assumed at "
+            "its "
             "origin, looking forward; body_to_camera says otherwise"
         )
 

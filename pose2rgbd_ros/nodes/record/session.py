@@ -37,8 +37,8 @@ MESSAGE_OVERHEAD = 200  # bytes a small message costs in the queue
 class BagRecorder:
     """Writes messages in a thread of its own. `lost` counts those that found the queue full, or came after a failure.
 
-    Messages of no known time (static transforms kept from before, all that arrives ahead of a simulated /clock) wait for the
-    first one of a time, and get its time: at 0 they would have a player wait for decades.
+    Messages of no known time (static transforms kept from before, all that arrives ahead of a simulated /clock) wait
+    for the first one of a time, and get its time: at 0 they would have a player wait for decades.
     """
 
     def __init__(self, folder: Path, split_mib: int, queue_mib: int) -> None:
@@ -104,9 +104,7 @@ class BagRecorder:
             with self._changed:
                 self.lost += len(self._queue) + len(self._timeless)
                 self._queue.clear()
-                self.failure = (
-                    f"cannot write the bag {self._bag.folder} ({reason}); the dataset goes on without it"
-                )
+                self.failure = f"cannot write the bag {self._bag.folder} ({reason}); the dataset goes on without it"
 
     def _write(self, arrival: RawMessage) -> None:
         self._write_timeless(arrival.received_ns)
@@ -182,17 +180,15 @@ class MultiCameraSync:
         for (camera, waiting), queue in zip(self._waiting.items(), self._synchronizer.queues, strict=True):
             for late_ns in [known_ns for known_ns in waiting if known_ns < stamp_ns]:
                 del waiting[late_ns]
-                queue.pop(
-                    late_ns, None
-                )  # message_filters lets go of the oldest by itself when there are many
+                queue.pop(late_ns, None)  # message_filters lets go of the oldest by itself when there are many
                 self._tallies[camera].reject(NOT_TOGETHER)
 
 
 class Handover:
     """What a recorder leaves, in the file `settings.session`, to the one that is started again in its place.
 
-    The file names the folder that is recorded into, or nothing after a stop. It is made by this very recorder, so no older
-    dataset of the same name is gone on with. Without a session nothing is left, and nothing is found.
+    The file names the folder that is recorded into, or nothing after a stop. It is made by this very recorder, so no
+    older dataset of the same name is gone on with. Without a session nothing is left, and nothing is found.
     """
 
     def __init__(self, settings: RecordSettings) -> None:
@@ -251,9 +247,7 @@ class Session:
         }
         next(iter(self._cameras.values())).alignment = poses.alignment
         self._together = (
-            MultiCameraSync(settings.cameras_together_s, self.tallies)
-            if settings.cameras_together_s
-            else None
+            MultiCameraSync(settings.cameras_together_s, self.tallies) if settings.cameras_together_s else None
         )
         self._bag: BagRecorder | None = None
         if settings.bag != "none":
@@ -273,11 +267,7 @@ class Session:
         """What is the matter with the bag, "" for nothing."""
         if self._bag is None:
             return ""
-        lost = (
-            f"lost {counted(self._bag.lost, 'message')} of the bag: the disk is too slow"
-            if self._bag.lost
-            else ""
-        )
+        lost = f"lost {counted(self._bag.lost, 'message')} of the bag: the disk is too slow" if self._bag.lost else ""
         return self._bag.failure or lost
 
     @property
@@ -337,9 +327,7 @@ class Session:
 
     def to_bag(self, arrival: RawMessage) -> None:
         """Into the bag, unless paused."""
-        wanted = (
-            self._accepting or arrival.source.role != "image"
-        )  # after the stop: what the last images wait for
+        wanted = self._accepting or arrival.source.role != "image"  # after the stop: what the last images wait for
         if self.paused and arrival.source.role != "tf_static":
             wanted = False
         if self._bag is not None and wanted:
@@ -444,12 +432,7 @@ def _camera(
 ) -> CameraRecording:
     depth = any_of(inputs.all, "depth", name)
     return CameraRecording(
-        name,
-        folder,
-        settings,
-        poses,
-        tally,
-        depth_published=lambda: depth is not None and depth.chosen is not None,
+        name, folder, settings, poses, tally, depth_published=lambda: depth is not None and depth.chosen is not None
     )
 
 
@@ -461,7 +444,8 @@ def _require_room(folder: Path, resume: bool) -> None:
         count = len(read_associations(folder)) if (folder / META).is_file() else 0
     if count and not resume:
         raise UserError(
-            f"{folder} already holds a dataset of {counted(count, 'frame')}; set resume to go on with it, or another out"
+            f"{folder} already holds a dataset of {counted(count, 'frame')}; set resume to go on with it, or another "
+            "out"
         )
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written (permission denied); set another out")

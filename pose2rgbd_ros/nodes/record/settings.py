@@ -69,8 +69,7 @@ class RecordSettings(PoseSettings):
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     sync: Literal["none", "check"] = setting(
-        "none",
-        "check: estimate during the flight how far the images' stamps are off, from optical flow and motion",
+        "none", "check: estimate during the flight how far the images' stamps are off, from optical flow and motion"
     )
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     cameras_together_s: float = setting(
@@ -81,22 +80,15 @@ class RecordSettings(PoseSettings):
     )
     max_wait_s: float = setting(2.0, "how long an image waits for its pose and depth", ge=0.01, le=60)
     queue_size: int = setting(
-        100,
-        "images of a camera that may wait, for their pose or for the disk; more are rejected",
-        ge=1,
-        le=10_000,
+        100, "images of a camera that may wait, for their pose or for the disk; more are rejected", ge=1, le=10_000
     )
     bag: Literal["none", "mcap"] = setting(
         "none", "mcap: also record everything received, as it is, into the folder OUT_bag"
     )
     bag_split_mib: int = setting(2048, "size at which the next file of the bag begins", ge=1, le=1_000_000)
-    bag_queue_mib: int = setting(
-        256, "messages of the bag that may wait for the disk; more are lost and counted", ge=1
-    )
+    bag_queue_mib: int = setting(256, "messages of the bag that may wait for the disk; more are lost and counted", ge=1)
     min_free_mib: int = setting(500, "recording stops when less is free on the disk", ge=0)
-    silence_s: float = setting(
-        5.0, "a topic silent for this long is reported, with the likely reason", ge=0.5, le=3600
-    )
+    silence_s: float = setting(5.0, "a topic silent for this long is reported, with the likely reason", ge=0.5, le=3600)
     filters: FilterConfig = field(default_factory=FilterConfig)
 
     def camera_names(self) -> list[str]:
@@ -106,9 +98,7 @@ class RecordSettings(PoseSettings):
             if not _CAMERA_NAME.fullmatch(name) or names.count(name) > 1:
                 raise UserError(f"cameras is {self.cameras!r}; expected different names like front, down")
         if len(names) > 1 and (self.camera_frame or self.body_to_camera != "auto"):
-            raise UserError(
-                "camera_frame and body_to_camera are of one camera; with several, TF must tell them"
-            )
+            raise UserError("camera_frame and body_to_camera are of one camera; with several, TF must tell them")
         return names or [""]
 
     def check_poses(self) -> None:
@@ -122,9 +112,7 @@ class RecordSettings(PoseSettings):
                 "run pose2rgbd convert; live, a gimbal must be in TF"
             )
         if self.orientation == "course" and self.position not in ("auto", "gps"):
-            raise UserError(
-                "orientation course goes with position gps; poses bring an orientation of their own"
-            )
+            raise UserError("orientation course goes with position gps; poses bring an orientation of their own")
 
     def folder(self) -> Path:
         """The dataset folder of a recording that starts now. UserError for an empty name."""

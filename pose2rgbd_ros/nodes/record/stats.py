@@ -35,7 +35,9 @@ class PoseWatch:
             return ""
         good = [(numbers, speed) for numbers, speed in seen if _is_pose(numbers)]
         if 2 * len(good) < len(seen):
-            return f"{len(seen) - len(good)} of its last {len(seen)} poses are of no use (NaN, or an orientation of zeros)"
+            return (
+                f"{len(seen) - len(good)} of its last {len(seen)} poses are of no use (NaN, or an orientation of zeros)"
+            )
         speeds = [speed for _, speed in good if math.isfinite(speed)]
         if len({numbers for numbers, _ in good}) > 1 or not speeds or statistics.median(speeds) < MOVES_MPS:
             return ""
@@ -56,7 +58,9 @@ LATENCY_WINDOW_S = 3.0
 
 
 class Stats:
-    """Counts of one camera in one recording; safe from any thread. `images == frames + all rejects + waiting`, always."""
+    """Counts of one camera in one recording; safe from any thread. `images == frames + all rejects + waiting`,
+    always.
+    """
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,6 @@
-"""Why a topic is silent or of no use, in one line each: nobody publishes it, its QoS or type does not fit, its clock differs."""
+"""Why a topic is silent or of no use, in one line each: nobody publishes it, its QoS or type does not fit, its clock
+differs.
+"""
 
 from __future__ import annotations
 
@@ -90,9 +92,7 @@ class Problems:
         if published_s is not None and time.monotonic() - published_s < self._silence_s:
             return ""
         what = "nothing arrives" if not item.watch.messages else f"silent for {for_s}"
-        return (
-            f"{what}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
-        )
+        return f"{what}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
 
     def _publishers(self, item: Input) -> list[TopicEndpointInfo]:
         topics = [item.chosen.topic] if item.chosen else list(dict.fromkeys(c.topic for c in item.candidates))
@@ -100,9 +100,7 @@ class Problems:
 
     def _namesakes(self, item: Input) -> list[str]:
         """Published topics of a type that would do, and of the very same last name: likely a missing remapping."""
-        return [
-            topic for topic in self._others(item) if topic.rpartition("/")[2] == item.topic.rpartition("/")[2]
-        ]
+        return [topic for topic in self._others(item) if topic.rpartition("/")[2] == item.topic.rpartition("/")[2]]
 
     def _elsewhere(self, item: Input) -> str:
         others = self._others(item)
@@ -120,9 +118,7 @@ class Problems:
             if set(types) & set(_types(item)) and topic not in own and self._node.count_publishers(topic)
         )
         last = item.topic.rpartition("/")[2]
-        return sorted(
-            others, key=lambda topic: (not topic.startswith(here), topic.rpartition("/")[2] != last, topic)
-        )
+        return sorted(others, key=lambda topic: (not topic.startswith(here), topic.rpartition("/")[2] != last, topic))
 
 
 def _other_clocks(inputs: list[Input], known: dict[str, str]) -> dict[str, str]:
@@ -160,12 +156,7 @@ def _types(item: Input) -> list[str]:
 # What the recorder says: SyncStatus, and the figures for /diagnostics.
 
 
-LEVELS = {
-    SyncStatus.IDLE: OK,
-    SyncStatus.RECORDING: OK,
-    SyncStatus.PAUSED: OK,
-    SyncStatus.ERROR: ERROR,
-}
+LEVELS = {SyncStatus.IDLE: OK, SyncStatus.RECORDING: OK, SyncStatus.PAUSED: OK, SyncStatus.ERROR: ERROR}
 NAMES = {
     SyncStatus.IDLE: "idle",
     SyncStatus.RECORDING: "recording",
@@ -198,8 +189,7 @@ def status_message(
         status.frames_written += frames
         status.waiting += waiting
         status.rejects += [
-            RejectCount(camera=camera, reason=reason, count=count)
-            for reason, count in sorted(rejects.items())
+            RejectCount(camera=camera, reason=reason, count=count) for reason, count in sorted(rejects.items())
         ]
     status.added_latency_s = median_latency_s(list(session.tallies.values()))
     status.bag_bytes = session.bag_bytes
@@ -263,7 +253,9 @@ _WANTED = {
 
 
 class ProblemLog:
-    """Each problem has a name (its topic) and a line; told when it begins, now and then while it lasts, and at its end."""
+    """Each problem has a name (its topic) and a line; told when it begins, now and then while it lasts, and at its
+    end.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -301,12 +293,11 @@ class RejectWatch:
         new = Counter({name: n for name, n in (rejects - before).items() if name not in _WANTED})
         if new[QUEUE_FULL]:
             return (
-                f"images are rejected because {session.queue_size} wait already: poses are late, or the disk or the machine "
+                f"images are rejected because {session.queue_size} wait already: poses are late, or the disk or the "
+                "machine "
                 "too slow (raw_images jpeg is quicker than png; a JPEG topic is best)"
             )
         if session.frames > frames or new.total() < FEWEST or now_s - then_s < WINDOW_S / 2:
             return ""
-        counts = ", ".join(
-            f"{name} {details[name]}" if name in details else name for name, _ in new.most_common()
-        )
+        counts = ", ".join(f"{name} {details[name]}" if name in details else name for name, _ in new.most_common())
         return f"no image becomes a frame: {counts}"

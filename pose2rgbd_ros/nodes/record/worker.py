@@ -28,8 +28,9 @@ class RecordWorker:
     """A thread with an inbox. The executor's callbacks only put messages and commands there.
 
     Poses, transforms and calibrations are listened to always, so that a recording that starts has them; images only
-    while a session is under way; of others (their `data` is empty) only the stamps, so that a clock that is set is known.
-    `warn(message)` is called in the worker when stamps went back, or a clock was set that images and poses do not share.
+    while a session is under way; of others (their `data` is empty) only the stamps, so that a clock that is set is
+    known. `warn(message)` is called in the worker when stamps went back, or a clock was set that images and poses do
+    not share.
     """
 
     def __init__(self, settings: RecordSettings, warn: Callable[[str], None]) -> None:
@@ -69,7 +70,9 @@ class RecordWorker:
         self._command(attach)
 
     def end(self, drain_s: float, done: Callable[[], None]) -> None:
-        """Finish the session, after at most `drain_s` in which poses for the last images may arrive; then call `done`."""
+        """Finish the session, after at most `drain_s` in which poses for the last images may arrive; then call
+        `done`.
+        """
         deadline_s = time.monotonic() + drain_s
         self._command(lambda: self._ends.append((deadline_s, done)))
 

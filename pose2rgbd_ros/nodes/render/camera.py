@@ -42,9 +42,7 @@ class CameraSettings:
         """The camera these settings give in full; None when they give no focal length. UserError: not in full."""
         if self.fx == 0:
             if self.fy or self.cx or self.cy or self.distortion_model != "none" or self.distortion:
-                raise UserError(
-                    "camera.fx is 0, so camera.fy, cx, cy and distortion have no meaning; set camera.fx"
-                )
+                raise UserError("camera.fx is 0, so camera.fy, cx, cy and distortion have no meaning; set camera.fx")
             return None
         if self.width == 0 or self.height == 0:
             raise UserError("camera.fx counts pixels of an image; set camera.width and camera.height too")
@@ -71,9 +69,7 @@ class CameraSettings:
         try:
             return tuple(float(word) for word in self.distortion.replace(",", " ").split())
         except ValueError:
-            raise UserError(
-                f"camera.distortion is {self.distortion!r}; it holds numbers with spaces between"
-            ) from None
+            raise UserError(f"camera.distortion is {self.distortion!r}; it holds numbers with spaces between") from None
 
 
 class CameraChoice:
@@ -137,9 +133,7 @@ class CameraChoice:
         try:
             camera = conversions.camera_from_info(message)
             if not camera.is_calibrated:
-                refused = (
-                    "the camera is not calibrated (K[0] = 0); calibrate it, or leave camera_info_topic empty"
-                )
+                refused = "the camera is not calibrated (K[0] = 0); calibrate it, or leave camera_info_topic empty"
         except UserError as error:
             refused = str(error)
         if (camera, refused) != (self._received, self._refused):

@@ -47,9 +47,7 @@ class LookAheadTopics:
     activation; all methods belong to the executor's thread.
     """
 
-    def __init__(
-        self, node: Node, jobs: PathJobs, active: Callable[[], Active | None], steady: Clock
-    ) -> None:
+    def __init__(self, node: Node, jobs: PathJobs, active: Callable[[], Active | None], steady: Clock) -> None:
         self._node, self._jobs, self._active, self._steady = node, jobs, active, steady
         self._group = ReentrantCallbackGroup()  # a tick that waits for the worker holds up nothing
         self._settings = LookAheadSettings()
@@ -164,9 +162,7 @@ class LookAheadTopics:
             raise UserError("no twist on ~/odometry yet")
         age_s = self._age_s(odometry)
         if abs(age_s) > SILENCE_S:
-            raise UserError(
-                f"the twist on ~/odometry is {age_s:.1f} s old; is it still published, by the same clock?"
-            )
+            raise UserError(f"the twist on ~/odometry is {age_s:.1f} s old; is it still published, by the same clock?")
         return odometry
 
     def _speed_mps(self) -> float:
@@ -219,11 +215,7 @@ class RenderPathAction:
     """Answers in the executor, renders part by part in the worker. Bad goals are aborted with the reason."""
 
     def __init__(
-        self,
-        node: Node,
-        jobs: PathJobs,
-        active: Callable[[], Active | None],
-        settings: Callable[[], LookAheadSettings],
+        self, node: Node, jobs: PathJobs, active: Callable[[], Active | None], settings: Callable[[], LookAheadSettings]
     ) -> None:
         self._node, self._jobs, self._active, self._settings = node, jobs, active, settings
         self._under_way = 0
@@ -287,10 +279,7 @@ class RenderPathAction:
     def _job(self, request: RenderPath.Goal, active: Active) -> PathJob:
         settings = replace(self._settings(), with_rgb=request.with_rgb)
         if request.camera_info.k[0] != 0:
-            active, settings = (
-                active._replace(camera=requested_camera(request, active)),
-                replace(settings, width=0),
-            )
+            active, settings = (active._replace(camera=requested_camera(request, active)), replace(settings, width=0))
         if not 0 <= request.radius_m < float("inf"):
             raise UserError(f"radius_m is {request.radius_m}; give the body's radius in metres")
         if request.radius_m > 0:
@@ -315,9 +304,7 @@ class _Feedback:
         if time.monotonic() - self._told_at >= FEEDBACK_EVERY_S:
             rendering = self._rendering
             self._goal.publish_feedback(
-                RenderPath.Feedback(
-                    rendered=rendering.rendered, total=rendering.total, profile=rendering.profile()
-                )
+                RenderPath.Feedback(rendered=rendering.rendered, total=rendering.total, profile=rendering.profile())
             )
             self._told_at = time.monotonic()
         return True

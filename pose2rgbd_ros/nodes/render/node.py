@@ -1,4 +1,6 @@
-"""The render node: publishes what the camera should be seeing at the current TF pose. docs/nodes/render.md lists its topics."""
+"""The render node: publishes what the camera should be seeing at the current TF pose. docs/nodes/render.md lists its
+topics.
+"""
 
 from __future__ import annotations
 
@@ -261,10 +263,7 @@ class RenderNode(LifecycleNode):
         before, self.settings = self.settings, parameters.read(self, RenderSettings)
         if (before.rate_hz, before.trigger) != (self.settings.rate_hz, self.settings.trigger):
             self._restart_timer()
-        if (before.camera, before.camera_info_topic) != (
-            self.settings.camera,
-            self.settings.camera_info_topic,
-        ):
+        if (before.camera, before.camera_info_topic) != (self.settings.camera, self.settings.camera_info_topic):
             self._choose_camera()
         if self._worker is not None:
             self._look_ahead.change(self.settings.look_ahead)
@@ -296,9 +295,7 @@ class RenderNode(LifecycleNode):
         self._report.pose(check, pose.age_s)
         situation = of_pose(check, pose.age_s, self.settings.max_tf_age_s, self._report.known)
         if situation.state != RenderStatus.STALE_TF and not self._outputs.subscribed():
-            situation = NodeState(
-                RenderStatus.NO_SUBSCRIBERS, "nobody subscribes to the images: not rendering"
-            )
+            situation = NodeState(RenderStatus.NO_SUBSCRIBERS, "nobody subscribes to the images: not rendering")
         elif situation.state == RenderStatus.OK:
             situation = NodeState(RenderStatus.OK, "rendering")
         return situation, pose.stamp_ns
@@ -318,9 +315,7 @@ class RenderNode(LifecycleNode):
 
     def _no_clock(self) -> str | None:
         if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
-            return (
-                "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
-            )
+            return "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
         return None
 
     def _on_jump(self, message: str) -> None:

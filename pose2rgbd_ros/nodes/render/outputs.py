@@ -1,4 +1,6 @@
-"""The images a render node publishes: one image and one camera_info topic each for colour, depth, its bounds and confidence."""
+"""The images a render node publishes: one image and one camera_info topic each for colour, depth, its bounds and
+confidence.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common import status
-from pose2rgbd_ros.nodes.common.conversions import (
-    DEPTH_MESSAGES,
-    ImageBuffer,
-    camera_to_info,
-    depth_message,
-    to_stamp,
-)
+from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES, ImageBuffer, camera_to_info, depth_message, to_stamp
 from pose2rgbd_ros.rendering.trust import GuardAnswer
 
 BOUNDS = ("depth_lower", "depth_upper")
@@ -87,9 +83,7 @@ class Publishers:
 
     def subscribed(self) -> frozenset[str]:
         """The kinds whose images somebody listens to."""
-        return frozenset(
-            kind for kind, (image, _) in self._publishers.items() if image.get_subscription_count() > 0
-        )
+        return frozenset(kind for kind, (image, _) in self._publishers.items() if image.get_subscription_count() > 0)
 
     def publish(self, kinds: frozenset[str], stamp_ns: int, frame_id: str) -> None:
         """Publish the images of `kinds` as they are on the canvas, and camera_info to whoever listens."""
@@ -125,9 +119,7 @@ def known_share(rendered: RenderedImages) -> float | None:
 
 def _publisher(node: Node, kind: type, topic: str) -> Publisher:
     qos = QoSProfile(depth=QUEUE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
-    return node.create_publisher(
-        kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
-    )
+    return node.create_publisher(kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
 
 # What a render node knows about itself, as RenderStatus messages and diagnostics.
@@ -173,7 +165,9 @@ def of_pose(check: GuardAnswer, age_s: float, max_age_s: float, known: float | N
         text = f"outside the trained volume, depth is unknown: {check.reason}"
         return NodeState(RenderStatus.OUTSIDE_VOLUME, text)
     if known is not None and known < LEAST_KNOWN:
-        text = f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside something"
+        text = (
+            f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside a solid"
+        )
         return NodeState(RenderStatus.OUTSIDE_VOLUME, text)
     return NodeState(RenderStatus.OK, "")
 

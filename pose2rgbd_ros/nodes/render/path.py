@@ -22,15 +22,7 @@ from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.tf import StampedPose, TfLookup
 from pose2rgbd_ros.nodes.render.service import Active
 from pose2rgbd_ros.nodes.render.settings import LookAheadSettings
-from pose2rgbd_ros.obstacles.paths import (
-    STANDING_MPS,
-    BodyPath,
-    Waypoints,
-    along,
-    carried_on,
-    faced,
-    resampled,
-)
+from pose2rgbd_ros.obstacles.paths import STANDING_MPS, BodyPath, Waypoints, along, carried_on, faced, resampled
 from pose2rgbd_ros.obstacles.profile import Profile, ProfileBuilder, ProfileSettings
 
 # Paths and twists of messages, judged: frames, stamps and numbers that contradict each other are refused.
@@ -46,9 +38,7 @@ def waypoints_of(path: Path) -> Waypoints:
     for index, stamped in enumerate(path.poses):
         other = stamped.header.frame_id
         if other and other != frame:
-            raise UserError(
-                f"pose {index} of the path is in frame {other!r}, the path in {frame!r}; send one frame"
-            )
+            raise UserError(f"pose {index} of the path is in frame {other!r}, the path in {frame!r}; send one frame")
     numbers = np.array(
         [
             (p.position.x, p.position.y, p.position.z, q.x, q.y, q.z, q.w)
@@ -74,9 +64,7 @@ def seen_from(twist: Float64, T_child_body: Float64) -> Float64:
 
 def _times_s(path: Path) -> Float64:
     """Seconds after the path's stamp (N,); NaN when the poses have none of their own."""
-    stamps_ns = np.array(
-        [conversions.stamp_ns(stamped.header.stamp) for stamped in path.poses], dtype=np.int64
-    )
+    stamps_ns = np.array([conversions.stamp_ns(stamped.header.stamp) for stamped in path.poses], dtype=np.int64)
     unknown = np.full(len(stamps_ns), np.nan)
     if len(stamps_ns) == 0 or not np.ptp(stamps_ns):
         return unknown  # none, or the same everywhere, as planners leave them
@@ -87,7 +75,8 @@ def _times_s(path: Path) -> Float64:
     if back.any():
         index = int(back.argmax()) + 1
         raise UserError(
-            f"the stamps of the path contradict its order: pose {index} is {-np.diff(stamps_ns)[index - 1] / 1e9:.3f} s "
+            f"the stamps of the path contradict its order: pose {index} is {-np.diff(stamps_ns)[index - 1] / 1e9:.3f} "
+            "s "
             "before the one ahead of it"
         )
     begin_ns = conversions.stamp_ns(path.header.stamp) or int(stamps_ns[0])
@@ -280,9 +269,7 @@ class PathJobs:
     def __init__(self, poses: TfLookup, frames: Callable[[], tuple[str, str]]) -> None:
         self._poses, self._frames = poses, frames
 
-    def whole(
-        self, path: Path, spacing_m: float, settings: LookAheadSettings, active: Active, now_ns: int
-    ) -> PathJob:
+    def whole(self, path: Path, spacing_m: float, settings: LookAheadSettings, active: Active, now_ns: int) -> PathJob:
         """All of a path. UserError: it cannot be rendered, and why."""
         points = waypoints_of(path)
         if not np.isfinite(spacing_m) or spacing_m < 0:
@@ -297,8 +284,9 @@ class PathJobs:
     ) -> tuple[PathJob, float]:  # fmt: skip
         """The poses of a path to come, from where the body is now, and how far along that is.
 
-        It is looked for around `from_m`, as far as the look-ahead reaches, so that a path that crosses itself is followed
-        in order. Without a transform of the body the path is taken from `from_m`. UserError: an old one, among others.
+        It is looked for around `from_m`, as far as the look-ahead reaches, so that a path that crosses itself is
+        followed in order. Without a transform of the body the path is taken from `from_m`. UserError: an old one,
+        among others.
         """
         T_map_path = self._T_map(path.header.frame_id)
         body = self._body(settings.body_frame)
@@ -353,9 +341,7 @@ class PathJobs:
     def _times_s(self, part: BodyPath, path: Path, stamp_ns: int, speed_mps: float) -> Float64:
         """After the stamp: by the path's own stamps, else by the speed, else unknown."""
         if np.isfinite(part.time_s).all():
-            begin_ns = conversions.stamp_ns(path.header.stamp) or conversions.stamp_ns(
-                path.poses[0].header.stamp
-            )
+            begin_ns = conversions.stamp_ns(path.header.stamp) or conversions.stamp_ns(path.poses[0].header.stamp)
             return part.time_s + (begin_ns - stamp_ns) / 1e9
         if speed_mps >= STANDING_MPS:
             return part.distance_m / speed_mps

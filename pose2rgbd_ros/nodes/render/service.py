@@ -36,11 +36,7 @@ class RenderPoseService:
     """
 
     def __init__(
-        self,
-        node: Node,
-        poses: TfLookup,
-        active: Callable[[], Active | None],
-        frames: Callable[[], tuple[str, str]],
+        self, node: Node, poses: TfLookup, active: Callable[[], Active | None], frames: Callable[[], tuple[str, str]]
     ) -> None:
         self._node, self._poses, self._active, self._frames = node, poses, active, frames
         # Its own group: an answer that waits for the worker must not hold up the node's other callbacks.
@@ -67,12 +63,7 @@ class RenderPoseService:
         return self._poses.between(map_frame, header.frame_id or map_frame, stamp_ns) @ T_frame_cam
 
     def _render(
-        self,
-        active: Active,
-        T: Float64,
-        camera: Camera,
-        request: RenderPose.Request,
-        response: RenderPose.Response,
+        self, active: Active, T: Float64, camera: Camera, request: RenderPose.Request, response: RenderPose.Response
     ) -> None:
         """In the worker: render and fill the response."""
         renderer = active.renderer

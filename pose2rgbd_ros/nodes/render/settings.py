@@ -39,7 +39,8 @@ class LookAheadSettings:
     body_frame: str = setting("base_link", "frame whose poses a path holds")
     facing: Facing = setting(
         "auto",
-        "which way the body looks along a path: as its poses say, along the path, or auto: along the path where no pose "
+        "which way the body looks along a path: as its poses say, along the path, or auto: along the path where no "
+        "pose "
         "has an orientation",
     )
     range_m: float = setting(100.0, "largest free distance that is reported", ge=1.0, le=10000.0)
@@ -56,9 +57,7 @@ class LookAheadSettings:
         ge=0.0,
         le=1.0,
     )
-    min_known: float = setting(
-        0.5, "share of a view that must be known, or its clearance is unknown", ge=0.01, le=1.0
-    )
+    min_known: float = setting(0.5, "share of a view that must be known, or its clearance is unknown", ge=0.01, le=1.0)
     merged_views: int = setting(
         4, "surfaces in the views of this many poses before and after count for a pose too", ge=0, le=64
     )
@@ -75,12 +74,7 @@ class LookAheadSettings:
     def profile(self, radius_m: float = 0.0) -> ProfileSettings:
         """Of the profile, for a body of another radius where one is given."""
         return ProfileSettings(
-            radius_m or self.radius_m,
-            self.range_m,
-            self.near_m,
-            self.min_known,
-            self.merged_views,
-            self.unknown_share,
+            radius_m or self.radius_m, self.range_m, self.near_m, self.min_known, self.merged_views, self.unknown_share
         )
 
 
@@ -101,21 +95,17 @@ class RenderSettings:
     map_frame: str = setting("", "frame the model lives in; empty: the one it was trained in")
     camera_frame: str = setting("", "optical frame to render for; empty: the one of the training images")
     camera_info_topic: str = setting(
-        "",
-        "topic of the CameraInfo whose camera to render for, such as /camera/camera_info; empty: the trained camera",
+        "", "topic of the CameraInfo whose camera to render for, such as /camera/camera_info; empty: the trained camera"
     )
     trigger: Literal["rate", "tf"] = setting("rate", "render at a fixed rate, or on every new transform")
     rate_hz: float = setting(30.0, "how often to look for a new pose (trigger: rate)", ge=0.1, le=1000.0)
-    republish: bool = setting(
-        False, "publish the last images again when there is no newer pose (trigger: rate)"
-    )
+    republish: bool = setting(False, "publish the last images again when there is no newer pose (trigger: rate)")
     max_tf_age_s: float = setting(1.0, "older transforms are reported as stale", ge=0.001, le=3600.0)
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "torch", "onnx"] = setting("auto", "what runs the network")
     threads: int = setting(0, "CPU threads of the network; 0: a sensible number", ge=0, le=256)
     guard: bool = setting(
-        True,
-        "depth is unknown where held-out frames do not vouch for it; false: as the model gives it, for tests",
+        True, "depth is unknown where held-out frames do not vouch for it; false: as the model gives it, for tests"
     )
     camera: CameraSettings = field(default_factory=CameraSettings)
     look_ahead: LookAheadSettings = field(default_factory=LookAheadSettings)

@@ -305,19 +305,13 @@ class SimNode(LifecycleNode):
         # Best effort takes commands from either kind of publisher; they come again anyway.
         commands = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         return [
-            self.create_subscription(
-                Twist, "cmd_vel", self._on_command, commands, qos_overriding_options=overriding
-            ),
-            self.create_subscription(
-                PathMessage, "path", self._on_path, 1, qos_overriding_options=overriding
-            ),
+            self.create_subscription(Twist, "cmd_vel", self._on_command, commands, qos_overriding_options=overriding),
+            self.create_subscription(PathMessage, "path", self._on_path, 1, qos_overriding_options=overriding),
         ]
 
     def _on_command(self, message: Twist) -> None:
         linear, turn = message.linear, message.angular.z
-        self._ask(
-            lambda world: world.vehicle.command(np.array([linear.x, linear.y, linear.z]), turn), "cmd_vel"
-        )
+        self._ask(lambda world: world.vehicle.command(np.array([linear.x, linear.y, linear.z]), turn), "cmd_vel")
 
     def _on_path(self, message: PathMessage) -> None:
         try:
@@ -340,9 +334,7 @@ class SimNode(LifecycleNode):
 
     def _fly_plan(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._outputs is not None
-        response.message = (
-            "flies to where the plan was left" if response.success else "the node is not active"
-        )
+        response.message = "flies to where the plan was left" if response.success else "the node is not active"
         if response.success:
             self._ask(lambda world: world.vehicle.fly_plan() and None, "fly_plan")
         return response
@@ -383,9 +375,7 @@ class SimNode(LifecycleNode):
             return status.OK, "inactive", "not active"
         asked, achieved = self.settings.real_time_factor, loop.pace.achieved()
         if asked > 0 and achieved is not None and achieved < SLOW * asked:
-            why = (
-                f"a step with an image takes {loop.step_ms:.0f} ms" if loop.step_ms else "the machine is busy"
-            )
+            why = f"a step with an image takes {loop.step_ms:.0f} ms" if loop.step_ms else "the machine is busy"
             return status.WARN, "slow", (
                 f"cannot keep up: real-time factor {achieved:.2f} of {asked:g}; {why}; "
                 "lower camera.rate_hz, width or height, or real_time_factor"

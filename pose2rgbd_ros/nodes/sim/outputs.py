@@ -22,13 +22,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.nodes.common.conversions import (
-    ImageBuffer,
-    camera_to_info,
-    to_pose,
-    to_stamp,
-    to_transform_stamped,
-)
+from pose2rgbd_ros.nodes.common.conversions import ImageBuffer, camera_to_info, to_pose, to_stamp, to_transform_stamped
 from pose2rgbd_ros.sim import topics
 from pose2rgbd_ros.sim.gl.camera import View
 from pose2rgbd_ros.sim.sensors.noise import GpsFix, ImuReading, OdometryReading, PressureReading
@@ -47,7 +41,9 @@ def header_message(stamp_ns: int, frame_id: str) -> Header:
 
 
 def nav_sat_fix_message(fix: GpsFix, stamp_ns: int) -> NavSatFix:
-    """Position of the antenna. Without a fix, or without faults, the covariance is zero: of unknown type, not certain."""
+    """Position of the antenna. Without a fix, or without faults, the covariance is zero: of unknown type, not
+    certain.
+    """
     known = bool(fix.covariance_m2.any())
     kind = NavSatFix.COVARIANCE_TYPE_KNOWN if known else NavSatFix.COVARIANCE_TYPE_UNKNOWN
     return NavSatFix(
@@ -73,9 +69,7 @@ def map_origin(datum: Datum) -> NavSatFix:
 
 def odometry_message(reading: OdometryReading, stamp_ns: int) -> Odometry:
     """Pose in `odom` and twist in the body."""
-    message = _odometry(
-        reading.T_odom_body, reading.linear_mps, reading.angular_radps, header_message(stamp_ns, ODOM)
-    )
+    message = _odometry(reading.T_odom_body, reading.linear_mps, reading.angular_radps, header_message(stamp_ns, ODOM))
     message.pose.covariance = reading.pose_covariance.ravel()
     message.twist.covariance = reading.twist_covariance.ravel()
     return message
@@ -84,9 +78,7 @@ def odometry_message(reading: OdometryReading, stamp_ns: int) -> Odometry:
 def true_odometry_message(state: BodyState, stamp_ns: int) -> Odometry:
     """The exact pose in `map` and twist in the body."""
     linear_mps = state.T_map_body[:3, :3].T @ state.velocity_map_mps
-    return _odometry(
-        state.T_map_body, linear_mps, state.angular_velocity_body_radps, header_message(stamp_ns, MAP)
-    )
+    return _odometry(state.T_map_body, linear_mps, state.angular_velocity_body_radps, header_message(stamp_ns, MAP))
 
 
 def imu_message(reading: ImuReading, stamp_ns: int) -> Imu:
@@ -110,9 +102,7 @@ def imu_message(reading: ImuReading, stamp_ns: int) -> Imu:
 def fluid_pressure_message(reading: PressureReading, stamp_ns: int) -> FluidPressure:
     """Static pressure in Pascal."""
     return FluidPressure(
-        header=header_message(stamp_ns, BASE),
-        fluid_pressure=reading.pressure_pa,
-        variance=reading.variance_pa2,
+        header=header_message(stamp_ns, BASE), fluid_pressure=reading.pressure_pa, variance=reading.variance_pa2
     )
 
 
@@ -186,9 +176,7 @@ class SimOutputs:
         if tf != "none":
             antenna = se3.make(antenna_m, [0.0, 0.0, 0.0, 1.0])
             mounts = [(T_body_cam, CAMERA), (antenna, GPS_ANTENNA)]
-            self._static.sendTransform(
-                [to_transform_stamped(T, START_NS, BASE, child) for T, child in mounts]
-            )
+            self._static.sendTransform([to_transform_stamped(T, START_NS, BASE, child) for T, child in mounts])
 
     def wants_images(self) -> bool:
         """Whether anybody listens to an image."""
@@ -228,9 +216,7 @@ class SimOutputs:
     def _publish_reading(self, arrived: Arrived) -> None:
         item = arrived.measurement
         if self._tf == "odometry" and isinstance(item.value, OdometryReading):
-            self._transforms.sendTransform(
-                to_transform_stamped(item.value.T_odom_body, item.stamp_ns, ODOM, BASE)
-            )
+            self._transforms.sendTransform(to_transform_stamped(item.value.T_odom_body, item.stamp_ns, ODOM, BASE))
         publisher = self._sensors[item.sensor]
         if _has_listener(publisher):
             publisher.publish(_SENSORS[item.sensor][2](item.value, item.stamp_ns))
@@ -245,11 +231,7 @@ class SimOutputs:
                 publisher.publish(self._info)
 
     def _publish_view(self, view: View, stamp_ns: int) -> None:
-        pixels: dict[str, np.ndarray] = {
-            topics.RGB: view.rgb,
-            topics.DEPTH: view.depth_m,
-            LABELS: view.labels,
-        }
+        pixels: dict[str, np.ndarray] = {topics.RGB: view.rgb, topics.DEPTH: view.depth_m, LABELS: view.labels}
         for topic, publisher in self._images.items():
             if _has_listener(publisher):
                 publisher.publish(self._buffers[topic].fill(pixels[topic], stamp_ns, CAMERA))
@@ -267,9 +249,7 @@ def _true_transforms(pose: TruePose) -> list[Any]:
 
 def _publisher(node: Node, kind: type, topic: str, depth: int) -> Publisher:
     qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
-    return node.create_publisher(
-        kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
-    )
+    return node.create_publisher(kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
 
 def _has_listener(publisher: Publisher) -> bool:

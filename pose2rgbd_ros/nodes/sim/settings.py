@@ -39,12 +39,11 @@ class SimSettings:
     real_time_factor: float = setting(
         1.0, "simulated seconds per second, as far as the machine can; 0: as fast as it can", ge=0.0, le=100.0
     )
-    clock_hz: float = setting(
-        100.0, "steps, and messages on /clock, per simulated second", ge=100.0, le=1000.0
-    )
+    clock_hz: float = setting(100.0, "steps, and messages on /clock, per simulated second", ge=100.0, le=1000.0)
     model: str = setting(
         "",
-        "folder of a model trained in a simulated city: its city, flight, sensors and size of image are taken for those that "
+        "folder of a model trained in a simulated city: its city, flight, sensors and size of image are taken for "
+        "those that "
         "are all at their defaults here; empty: none",
     )
     tf: Literal["truth", "odometry", "none"] = setting(
@@ -96,7 +95,8 @@ def world_of(settings: SimSettings) -> tuple[SimSettings, str]:
     flown = (definitions.read_yaml(folder / MODEL_FILE).get("provenance") or {}).get("simulation")
     if not flown:
         return settings, (
-            f"{settings.model} does not say that it was trained in a simulated city: it may not know what is flown over here"
+            f"{settings.model} does not say that it was trained in a simulated city: it may not know what is flown "
+            "over here"
         )
     default, found = SimSettings(), {}
     for name, values in _groups(flown).items():
@@ -110,9 +110,7 @@ def world_of(settings: SimSettings) -> tuple[SimSettings, str]:
             )
     if "city" in found:  # traffic may be added
         now, city = settings.city, found["city"]
-        found["city"] = dataclasses.replace(
-            city, cars=now.cars or city.cars, people=now.people or city.people
-        )
+        found["city"] = dataclasses.replace(city, cars=now.cars or city.cars, people=now.people or city.people)
     return dataclasses.replace(settings, **found), f"flies where {settings.model} was trained"
 
 

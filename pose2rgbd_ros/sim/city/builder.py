@@ -131,9 +131,7 @@ def _square(xy_m: Float64, size_m: float) -> Int64:
 SIZE = 256
 
 
-def noise(
-    rng: np.random.Generator, octaves: tuple[int, ...] = (4, 8, 16, 32, 64), gain: float = 0.6
-) -> Float32:
+def noise(rng: np.random.Generator, octaves: tuple[int, ...] = (4, 8, 16, 32, 64), gain: float = 0.6) -> Float32:
     """Tiling noise (SIZE, SIZE) of about unit spread: lattices of the given cells, each weaker by `gain`."""
     total: Float32 = np.zeros((SIZE, SIZE), np.float32)
     for power, cells in enumerate(octaves):

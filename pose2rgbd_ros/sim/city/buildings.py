@@ -71,9 +71,7 @@ class Built:
         z = ground.plan_height_m(spots)
         self.floor_m = z.max(axis=1) + 0.10
         self.foot_m = z.min(axis=1) - FOUNDATION_M
-        self.eaves_m = np.ceil((self.floor_m + self.column("eaves_m")) / STEP_M) * STEP_M + self.column(
-            "step_m"
-        )
+        self.eaves_m = np.ceil((self.floor_m + self.column("eaves_m")) / STEP_M) * STEP_M + self.column("step_m")
         self.roof = self.column("roof")
         self.rise_m = self.column("rise_m")
         self.top_m = self.eaves_m + self.rise_m
@@ -83,9 +81,7 @@ class Built:
         return np.array([getattr(b, name) for b in self.buildings])
 
 
-def raise_buildings(
-    built: Built, solids: Solids, textures: TextureArray, seed: int, snow: float = 0.0
-) -> None:
+def raise_buildings(built: Built, solids: Solids, textures: TextureArray, seed: int, snow: float = 0.0) -> None:
     """Add walls and roofs of all buildings."""
     _walls(built, solids, textures, stream(seed, FACADES))
     _flat_roofs(built, solids, textures)
@@ -98,19 +94,12 @@ def _walls(built: Built, solids: Solids, textures: TextureArray, rng: np.random.
     floor, tint = built.floor_m, built.column("tint")
     on = built.column("on_m")
     standing = on > 0
-    ring = [
-        solids.ring(built.rects, z)
-        for z in (built.foot_m, floor, floor + on, floor + on + built.column("base_m"))
-    ]
+    ring = [solids.ring(built.rects, z) for z in (built.foot_m, floor, floor + on, floor + on + built.column("base_m"))]
     flat_top = np.where(built.roof == "flat", PARAPET_M, 0.0)
     top = solids.ring(built.rects, built.eaves_m + flat_top)
     below = ~standing
     solids.band(
-        ring[0][below],
-        ring[1][below],
-        metric_uv(ring[0], ring[1], 4.0)[below],
-        textures["plinth"],
-        tint[below] * 0.9,
+        ring[0][below], ring[1][below], metric_uv(ring[0], ring[1], 4.0)[below], textures["plinth"], tint[below] * 0.9
     )
     length = side_lengths(ring[1])
     bays = np.maximum(np.round(length / BAY_M), 1)
@@ -139,11 +128,7 @@ def _flat_roofs(built: Built, solids: Solids, textures: TextureArray) -> None:
     _rims(solids, outer, inner, textures["bare"])
     # Seen from the roof the parapet looks inwards: the ring turned round.
     solids.band(
-        deck[:, ::-1],
-        inner[:, ::-1],
-        metric_uv(deck[:, ::-1], inner[:, ::-1], 4.0),
-        textures["bare"],
-        (215, 212, 206),
+        deck[:, ::-1], inner[:, ::-1], metric_uv(deck[:, ::-1], inner[:, ::-1], 4.0), textures["bare"], (215, 212, 206)
     )
     solids.lid(deck, cover, tint, 6.0)
 
@@ -166,18 +151,14 @@ def _sloped_roofs(built: Built, solids: Solids, textures: TextureArray, snow: fl
         # Eaves overhang; ends do too, unless a neighbour stands there.
         # The gable stands a little before the wall below it, never in its plane.
         end = np.where(party, 0.03, 0.12 if kind == "gable" else 0.45)
-        over = np.where(
-            along_x[:, None], np.stack([end, 0 * end + 0.45], 1), np.stack([0 * end + 0.45, end], 1)
-        )
+        over = np.where(along_x[:, None], np.stack([end, 0 * end + 0.45], 1), np.stack([0 * end + 0.45, end], 1))
         rects = (built.rects + np.concatenate([-over, over], axis=1))[which]
         foot, rise = built.eaves_m[which] - 0.15, built.rise_m[which]
         cover = textures.each(list(built.column("cover")[which]))
         tint = _whitened(built.column("cover_tint")[which], snow)
         if kind == "gable":
             wall = built.column("tint")[which]
-            solids.gables(
-                rects, foot, rise, along_x[which], cover, tint, np.full(len(rects), textures["bare"]), wall
-            )
+            solids.gables(rects, foot, rise, along_x[which], cover, tint, np.full(len(rects), textures["bare"]), wall)
         else:
             solids.hips(rects, foot, rise, cover, tint)
 
@@ -206,9 +187,7 @@ def furnish_roofs(built: Built, solids: Solids, textures: TextureArray, seed: in
     _machines(built, (built.roof == "flat") & wanted, solids, textures, rng)
 
 
-def _chimneys(
-    built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator
-) -> None:
+def _chimneys(built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
     """One or two beside the ridge of a saddle."""
     index = np.repeat(np.nonzero(which)[0], 2)
     share = np.where(
@@ -227,14 +206,10 @@ def _chimneys(
     stacks = np.stack([x - half_x, y - half_y, x + half_x, y + half_y], axis=-1)
     top = built.top_m[index] + rng.uniform(0.4, 1.1, len(index))
     tint = np.array([255, 190, 160]) * rng.uniform(0.7, 1.0, (len(index), 1))
-    solids.boxes(
-        stacks, top - 3.0, top, textures["plinth"], tint, lid=np.full(len(index), textures["bitumen"])
-    )
+    solids.boxes(stacks, top - 3.0, top, textures["plinth"], tint, lid=np.full(len(index), textures["bitumen"]))
 
 
-def _dormers(
-    built: Built, wanted: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator
-) -> None:
+def _dormers(built: Built, wanted: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
     """Windows with a little roof of their own, looking out of steep roofs on both sides."""
     steep = (built.column("pitch") > 0.68) & (built.roof == "gable") & (rng.random(len(built.rects)) < 0.36)
     chosen = np.nonzero(wanted & (steep | (built.roof == "mansard")))[0]
@@ -266,9 +241,7 @@ def _dormers(
     solids.lid(top, textures["metal"], (150, 152, 158))
 
 
-def _machines(
-    built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator
-) -> None:
+def _machines(built: Built, which: AnyArray, solids: Solids, textures: TextureArray, rng: np.random.Generator) -> None:
     """Stair heads and air handling units, clear of each other and of the parapet."""
     stairs: list[tuple[float, ...]] = []
     units: list[tuple[float, ...]] = []
@@ -287,9 +260,7 @@ def _machines(
             cx = x0 + (cell % columns + 0.5) * (x1 - x0) / columns
             cy = y0 + (cell // columns + 0.5) * (y1 - y0) / rows
             half = np.array([1.9, 1.5]) if number == 0 else rng.uniform(0.4, 1.2, 2)
-            (stairs if number == 0 else units).append(
-                (cx - half[0], cy - half[1], cx + half[0], cy + half[1])
-            )
+            (stairs if number == 0 else units).append((cx - half[0], cy - half[1], cx + half[0], cy + half[1]))
             (stair_of if number == 0 else unit_of).append(index)
     for rects, owner, high, layer, tint in (
         (stairs, stair_of, (1.9, 2.5), "bare", (214, 210, 202)),
@@ -300,9 +271,7 @@ def _machines(
             top = deck + rng.uniform(*high, len(rects))
             boxes: Float64 = np.array(rects)
             lid = textures["bitumen"] if layer == "bare" else textures["metal"]
-            solids.boxes(
-                boxes, deck - 0.2, top, textures[layer], tint, lid=lid, tile_m=4.0 if layer == "bare" else 1.2
-            )
+            solids.boxes(boxes, deck - 0.2, top, textures[layer], tint, lid=lid, tile_m=4.0 if layer == "bare" else 1.2)
 
 
 def _carries(built: Built, index: int) -> bool:

@@ -19,12 +19,8 @@ class CityConfig:
     """The same settings give the same city, on every machine to within rounding."""
 
     seed: int = setting(0, "draws the city", ge=0)
-    extent_m: float = setting(
-        420.0, "side of the built square, centred on the map origin", ge=200.0, le=1200.0
-    )
-    relief_m: float = setting(
-        6.0, "height between the lowest and the highest ground of the city", ge=0.0, le=30.0
-    )
+    extent_m: float = setting(420.0, "side of the built square, centred on the map origin", ge=200.0, le=1200.0)
+    relief_m: float = setting(6.0, "height between the lowest and the highest ground of the city", ge=0.0, le=30.0)
     max_height_m: float = setting(38.0, "tallest roof above its ground", ge=14.0, le=150.0)
     sun_azimuth_deg: float = setting(140.0, "sun, clockwise from north", ge=-360.0, le=360.0)
     sun_elevation_deg: float = setting(48.0, "sun above the horizon", ge=3.0, le=90.0)
@@ -35,22 +31,9 @@ class CityConfig:
 
 
 # One stream of random numbers for each purpose, so that more cars never move a house.
-(
-    LAYOUT,
-    RELIEF,
-    BLOCKS,
-    FACADES,
-    TREES,
-    PARKED,
-    TEXTURES,
-    GROUND,
-    OUTSKIRTS,
-    CARS,
-    PEOPLE,
-    ROOFS,
-    CROWNS,
-    WOODS,
-) = range(14)
+(LAYOUT, RELIEF, BLOCKS, FACADES, TREES, PARKED, TEXTURES, GROUND, OUTSKIRTS, CARS, PEOPLE, ROOFS, CROWNS, WOODS) = (
+    range(14)
+)
 
 
 def stream(seed: int, purpose: int) -> np.random.Generator:
@@ -106,9 +89,7 @@ SEASON_COLOURS = {
 def light(config: CityConfig) -> Light:
     """Sun, sky and haze: a low sun is warm and weak and leaves the sky to do the lighting."""
     azimuth, elevation = np.radians(config.sun_azimuth_deg), np.radians(config.sun_elevation_deg)
-    sun = np.array(
-        [np.sin(azimuth) * np.cos(elevation), np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
+    sun = np.array([np.sin(azimuth) * np.cos(elevation), np.cos(azimuth) * np.cos(elevation), np.sin(elevation)])
     height = np.clip(np.sin(elevation) / 0.8, 0.0, 1.0)
     path = 1.0 / (sun[2] + 0.12)  # air masses, roughly
     reddening = np.exp(-np.array([0.05, 0.11, 0.22]) * (path - 1.0))
@@ -118,9 +99,7 @@ def light(config: CityConfig) -> Light:
     warm = (1 - height) * np.array([0.20, 0.05, -0.14])
     if config.season == "winter":  # exposed for the snow, which would else be white without any drawing
         strength, sky, haze = 0.62 * strength, 0.82 * sky, 0.6 * haze + 0.4 * np.array([0.76, 0.79, 0.83])
-    ground = (
-        np.array([0.18, 0.17, 0.15]) * (0.75 + 0.25 * height) * (1.9 if config.season == "winter" else 1.0)
-    )
+    ground = np.array([0.18, 0.17, 0.15]) * (0.75 + 0.25 * height) * (1.9 if config.season == "winter" else 1.0)
     return Light(
         sun_direction=_triple(sun / np.linalg.norm(sun)),
         sun_rgb=_triple(1.4 * strength * reddening),

@@ -16,7 +16,8 @@ CLEARANCE_TEXELS = 1024
 
 
 def poses_on(ground: Ground, plan: Float64, heading_plan: Float64, base_m: float = 0.0) -> Float64:
-    """Poses (N, 4, 4) in the map on the ground at plan points (N, 2), x along a plan heading (N, 2), tilted like the ground.
+    """Poses (N, 4, 4) in the map on the ground at plan points (N, 2), x along a plan heading (N, 2), tilted like the
+    ground.
 
     `base_m`: length over which the tilt is measured; 0 keeps things upright.
     """
@@ -30,9 +31,7 @@ def poses_on(ground: Ground, plan: Float64, heading_plan: Float64, base_m: float
     along = points[0] - points[1]
     if not base_m:
         along[:, 2] = 0.0
-        middle = np.concatenate(
-            [ground.layout.warp.to_map(plan), ground.plan_height_m(plan)[:, None]], axis=-1
-        )
+        middle = np.concatenate([ground.layout.warp.to_map(plan), ground.plan_height_m(plan)[:, None]], axis=-1)
     else:
         middle = (points[0] + points[1]) / 2
     return frames(middle, along)
@@ -78,7 +77,9 @@ class Clearance:
 
 
 def spread(plan: Float64, apart_m: float) -> Bool:
-    """Which of the points (N, 2) to keep so that no two lie in one square of this side, nor very close across its edge."""
+    """Which of the points (N, 2) to keep so that no two lie in one square of this side, nor very close across its
+    edge.
+    """
     keep = np.zeros(len(plan), bool)
     for shift in (0.0, 0.5):
         cell = np.floor(plan / apart_m + shift).astype(int)
@@ -187,9 +188,7 @@ class Skyline:
                 if corners.max() < 0 or corners.min() > self._cells:
                     continue
                 # The higher ones are drawn last, so each cell keeps the highest.
-                cv2.fillConvexPoly(
-                    raster, np.rint(corners * 2**_FINE).astype(np.int32), top, cv2.LINE_8, _FINE
-                )
+                cv2.fillConvexPoly(raster, np.rint(corners * 2**_FINE).astype(np.int32), top, cv2.LINE_8, _FINE)
             # An outline may touch a cell without holding its middle.
             self._raster = cv2.dilate(raster, np.ones((3, 3), np.uint8)).astype(np.float32)
         return self._raster

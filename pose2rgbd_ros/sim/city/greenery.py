@@ -89,9 +89,7 @@ def _on_road(layout: Layout, plan: Float64) -> np.ndarray:
     return hit
 
 
-def grow(
-    trees: Trees, ground: Ground, builder: MeshBuilder, textures: TextureArray, config: CityConfig
-) -> None:
+def grow(trees: Trees, ground: Ground, builder: MeshBuilder, textures: TextureArray, config: CityConfig) -> None:
     """Add the trees to a mesh."""
     rng = stream(config.seed, CROWNS)
     season = SEASON_COLOURS[config.season]
@@ -140,11 +138,7 @@ def woods(
     T[:, 2, 3] -= 4.0  # rooted well below the slope
     evergreen = rng.random(len(at)) < 0.35
     leaf = np.array(season.leaves)[rng.integers(0, len(season.leaves), len(at))]
-    tint = (
-        np.where(evergreen[:, None], np.array(season.conifer), leaf)
-        * rng.uniform(0.85, 1.1, (len(at), 1))
-        * 1.15
-    )
+    tint = np.where(evergreen[:, None], np.array(season.conifer), leaf) * rng.uniform(0.85, 1.1, (len(at), 1)) * 1.15
     shape = shapes.broad_tree(textures, rng, sides=5)
     shape.parts = shape.parts[:1]  # no trunk under a canopy
     shape.place(builder, scaled(T, np.stack([wide, wide, tall], axis=-1)), np.clip(tint, 0, 255))

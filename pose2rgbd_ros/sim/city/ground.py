@@ -83,11 +83,7 @@ class GroundPicture:
 
     def _grain(self) -> Float32:
         tile = self._rng.standard_normal((1024, 1024)).astype(np.float32)
-        tile += (
-            1.2
-            * cv2.GaussianBlur(self._rng.standard_normal((1024, 1024)).astype(np.float32), (0, 0), 1.2)
-            * 4
-        )
+        tile += 1.2 * cv2.GaussianBlur(self._rng.standard_normal((1024, 1024)).astype(np.float32), (0, 0), 1.2) * 4
         return np.tile(tile / tile.std(), (TEXELS // 1024, TEXELS // 1024))
 
     def _corners_of_walls(self) -> UInt8:
@@ -161,12 +157,7 @@ class GroundPicture:
         corner = [low + 1, high - 1, np.array([low[0] + 1, high[1] - 1]), np.array([high[0] - 1, low[1] + 1])]
         for a, b in ((0, 1), (2, 3)):
             across = np.array([-(corner[b] - corner[a])[1], (corner[b] - corner[a])[0]])
-            wave = (
-                0.09
-                * rng.uniform(0.5, 1.2)
-                * np.sin(2 * np.pi * step + rng.uniform(0, 6))
-                * np.sin(np.pi * step)
-            )
+            wave = 0.09 * rng.uniform(0.5, 1.2) * np.sin(2 * np.pi * step + rng.uniform(0, 6)) * np.sin(np.pi * step)
             self._line(corner[a] + step * (corner[b] - corner[a]) + wave * across, 3.0, GRAVEL)
         turn = 2 * np.pi * step[:, 0]
         radius = 0.33 * size * (1 + 0.07 * np.sin(3 * turn + 1.0))[:, None]

@@ -106,9 +106,7 @@ class Layout:
     x: Axis
     y: Axis
     blocks: list[Block]
-    closed: list[tuple[int, int, int]] = field(
-        default_factory=list
-    )  # (axis of the street, its number, block beside)
+    closed: list[tuple[int, int, int]] = field(default_factory=list)  # (axis of the street, its number, block beside)
     warp: Warp = field(kw_only=True)
     half_m: float = field(kw_only=True)
 
@@ -182,9 +180,7 @@ def _blocks(rng: np.random.Generator, x: Axis, y: Axis) -> tuple[list[Block], li
         wide = x.blocks[i, 1] - x.blocks[i, 0] < y.blocks[j, 1] - y.blocks[j, 0]
         a, b = (i + 1, j) if wide else (i, j + 1)
         street = None
-        inside = (
-            0 < j < rows - 1 if wide else 0 < i < columns - 1
-        )  # streets do not end at the edge of the city
+        inside = 0 < j < rows - 1 if wide else 0 < i < columns - 1  # streets do not end at the edge of the city
         if rng.random() < 0.3 and inside and a < columns and b < rows and owner[a, b] < 0:
             street = (0, i, j) if wide else (1, j, i)
             kind = (x if wide else y).streets[street[1]][0]

@@ -16,20 +16,14 @@ from pose2rgbd_ros.sim.city.layout import Block, Layout
 Rect = tuple[float, float, float, float]
 
 WALLS = ((238, 226, 200), (232, 214, 178), (214, 196, 168), (240, 234, 222), (222, 202, 190), (204, 214, 204),
-         (236, 206, 172), (206, 178, 150), (226, 222, 214), (196, 202, 210), (240, 222, 186), (218, 170, 140))  # fmt: skip
+         (236, 206, 172), (206, 178, 150), (226, 222, 214), (196, 202, 210), (240, 222, 186),
+         (218, 170, 140))  # fmt: skip
 TILES = ((206, 122, 92), (190, 104, 80), (214, 140, 108), (172, 98, 80), (196, 128, 104), (160, 108, 92))
 SLATES = ((200, 204, 212), (180, 182, 190), (214, 210, 206))
 OLD = ("wall_plain", "wall_tall", "wall_ornate", "wall_pair", "wall_brick", "wall_stone", "wall_clinker")
 NEW = ("wall_balcony", "wall_panel", "wall_modern", "wall_clinker")
 WORK = ("wall_office", "wall_glass", "wall_panel")
-COLOURED = {
-    "wall_brick",
-    "wall_clinker",
-    "wall_stone",
-    "wall_church",
-    "wall_glass",
-    "wall_office",
-}  # take little tint
+COLOURED = {"wall_brick", "wall_clinker", "wall_stone", "wall_church", "wall_glass", "wall_office"}  # take little tint
 SHOPS = ("shop_a", "shop_b")
 
 
@@ -82,9 +76,7 @@ class _Plot:
     def build(self, use: str) -> None:
         getattr(self, use)()
 
-    def put(
-        self, rect: Rect, storeys: int, facades: tuple[str, ...], roof: str = "flat", **more: Any
-    ) -> None:
+    def put(self, rect: Rect, storeys: int, facades: tuple[str, ...], roof: str = "flat", **more: Any) -> None:
         """A building; its facade, colours and cover are drawn unless they are given."""
         rng = self.rng
         facade = str(rng.choice(facades))
@@ -109,9 +101,7 @@ class _Plot:
         """What covers a roof, and its colour."""
         rng = self.rng
         if roof == "flat":
-            return str(rng.choice(["gravel", "bitumen", "gravel", "metal"])), np.full(3, 235.0) * rng.uniform(
-                0.8, 1.05
-            )
+            return str(rng.choice(["gravel", "bitumen", "gravel", "metal"])), np.full(3, 235.0) * rng.uniform(0.8, 1.05)
         slate = roof == "mansard" or rng.random() < 0.22
         tints = SLATES if slate else TILES
         tint = np.array(tints[rng.integers(len(tints))]) * rng.uniform(0.88, 1.08)
@@ -152,8 +142,8 @@ class _Plot:
             (True, True, False, False),
         ]
         roof = str(self.rng.choice(["hip", "mansard", "flat"], p=[0.5, 0.3, 0.2]))
-        self.put((x, y, x + d, y + d), storeys + int(self.rng.integers(0, 2)), OLD, roof, base=str(self.rng.choice(SHOPS)),
-                 base_m=4.3, blank=blank[side], pitch=0.6, step_m=0.05)  # fmt: skip
+        self.put((x, y, x + d, y + d), storeys + int(self.rng.integers(0, 2)), OLD, roof,
+                 base=str(self.rng.choice(SHOPS)), base_m=4.3, blank=blank[side], pitch=0.6, step_m=0.05)  # fmt: skip
 
     def _row(self, side: int, depth: float, storeys: int, base: int) -> int:
         """The houses between two corners; each differs a little in front line, depth and height from its neighbours."""
@@ -188,9 +178,7 @@ class _Plot:
         if min(width, height) < 16:
             return
         x, y = inner[0] + 0.3 * width, inner[1] + 0.35 * height
-        self.put(
-            (x, y, x + 0.4 * width, y + 0.28 * height), 2, ("wall_brick", "wall_plain"), "gable", pitch=0.5
-        )
+        self.put((x, y, x + 0.4 * width, y + 0.28 * height), 2, ("wall_brick", "wall_plain"), "gable", pitch=0.5)
 
     def terraces(self) -> None:
         """Rows of small houses with gardens between them."""
@@ -249,16 +237,11 @@ class _Plot:
         base_m = 5.0
         rect = (self.x0 + 2.5, self.y0 + 2.5, self.x1 - 2.5, self.y1 - 2.5)
         podium = (rect[0], rect[1], rect[2], rect[1] + min(0.62 * height, 40.0))
-        self.put(
-            podium, 1, WORK, base="shop_a" if rng.random() < 0.5 else "lobby", base_m=base_m, cover="gravel"
-        )
+        self.put(podium, 1, WORK, base="shop_a" if rng.random() < 0.5 else "lobby", base_m=base_m, cover="gravel")
         self.plan.yards.append((rect[0], podium[3] + 2, rect[2], rect[3]))
         slots = 2 if width > 52 and rng.random() < 0.6 else 1
         for k in range(slots):
-            wide, deep = (
-                float(rng.uniform(15, 19)),
-                min(float(rng.uniform(15, 20)), podium[3] - podium[1] - 4),
-            )
+            wide, deep = (float(rng.uniform(15, 19)), min(float(rng.uniform(15, 20)), podium[3] - podium[1] - 4))
             room = (podium[2] - podium[0]) / slots
             x = podium[0] + (k + 0.5) * room - wide / 2 + float(rng.uniform(-2, 2))
             y = podium[1] + float(rng.uniform(1.5, max(podium[3] - podium[1] - deep - 1.5, 1.6)))

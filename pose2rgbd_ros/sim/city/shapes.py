@@ -78,11 +78,11 @@ _SIDES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7)) 
 def frustum(
     low: tuple[float, float, float, float], foot: float, high: tuple[float, float, float, float], top: float
 ) -> Float64:
-    """Five faces (5, 4, 3) of a box whose lid differs from its floor: right, front, left, back, lid. Sides x0, y0, x1, y1."""
+    """Five faces (5, 4, 3) of a box whose lid differs from its floor: right, front, left, back, lid. Sides x0, y0,
+    x1, y1.
+    """
     corners = [
-        (rect[i], rect[j], z)
-        for rect, z in ((low, foot), (high, top))
-        for i, j in ((0, 1), (2, 1), (2, 3), (0, 3))
+        (rect[i], rect[j], z) for rect, z in ((low, foot), (high, top)) for i, j in ((0, 1), (2, 1), (2, 3), (0, 3))
     ]
     return np.array(corners, float)[np.array(_SIDES)]
 
@@ -258,17 +258,15 @@ class Solids:
     ) -> None:
         """Four faces between two rings (N, 4, 3), looking outwards.
 
-        `uv` (N, 4, 4): for each side u at its begin and end, v at its foot and top. `layer` (N, 4) or one, `tint` (N, 3).
-        `sides` (N, 4) tells which sides are wanted.
+        `uv` (N, 4, 4): for each side u at its begin and end, v at its foot and top. `layer` (N, 4) or one, `tint` (N,
+        3). `sides` (N, 4) tells which sides are wanted.
         """
         following = [1, 2, 3, 0]
         faces = np.stack([low, low[:, following], high[:, following], high], axis=2)
         coordinates = np.stack([uv[..., [0, 2]], uv[..., [1, 2]], uv[..., [1, 3]], uv[..., [0, 3]]], axis=2)
         count = len(low)
         layers = (
-            np.broadcast_to(layer, (count, 4))
-            if np.ndim(layer) != 1
-            else np.repeat(np.asarray(layer)[:, None], 4, 1)
+            np.broadcast_to(layer, (count, 4)) if np.ndim(layer) != 1 else np.repeat(np.asarray(layer)[:, None], 4, 1)
         )
         tints = np.repeat(np.broadcast_to(np.asarray(tint, float), (count, 3))[:, None], 4, axis=1)
         keep = np.ones((count, 4), bool) if sides is None else sides
@@ -308,18 +306,10 @@ class Solids:
         tile_m: float = 4.0,
     ) -> None:
         """Closed saddle roofs, their ridges along x or y of the plan."""  # fmt: skip
-        self._roofs(
-            rects, foot_m, rise_m, along_x, np.zeros(len(rects)), layer, tint, gable_layer, gable_tint, tile_m
-        )
+        self._roofs(rects, foot_m, rise_m, along_x, np.zeros(len(rects)), layer, tint, gable_layer, gable_tint, tile_m)
 
     def hips(
-        self,
-        rects: Float64,
-        foot_m: Float64,
-        rise_m: Float64,
-        layer: npt.ArrayLike,
-        tint: Float64,
-        tile_m: float = 4.0,
+        self, rects: Float64, foot_m: Float64, rise_m: Float64, layer: npt.ArrayLike, tint: Float64, tile_m: float = 4.0
     ) -> None:
         """Closed hip roofs, their ridges along the longer side; over squares they end in a point."""
         size = rects[:, 2:] - rects[:, :2]
@@ -334,18 +324,13 @@ class Solids:
         if not len(rects):
             return
         # Turned so that the ridge runs from the middle of side 3 to the middle of side 1.
-        turned = np.where(
-            np.asarray(along_x)[:, None, None], corners(rects), np.roll(corners(rects), -1, axis=1)
-        )
+        turned = np.where(np.asarray(along_x)[:, None, None], corners(rects), np.roll(corners(rects), -1, axis=1))
         foot = self.at(turned, foot_m[:, None])
         begin, end = (turned[:, 0] + turned[:, 3]) / 2, (turned[:, 1] + turned[:, 2]) / 2
         length = np.linalg.norm(end - begin, axis=-1)
-        share = np.minimum(inset / length, 0.499)[
-            :, None
-        ]  # a point is a very short ridge, so that no face collapses
+        share = np.minimum(inset / length, 0.499)[:, None]  # a point is a very short ridge, so that no face collapses
         ridge = self.at(
-            np.stack([begin + share * (end - begin), end - share * (end - begin)], axis=1),
-            (foot_m + rise_m)[:, None],
+            np.stack([begin + share * (end - begin), end - share * (end - begin)], axis=1), (foot_m + rise_m)[:, None]
         )
         slopes = np.concatenate(
             [

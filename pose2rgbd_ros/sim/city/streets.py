@@ -157,9 +157,7 @@ class Surface:
         crops = self._textures.each(["meadow", "crop", "soil", "meadow", "stubble", "crop"])
         crop = crops[rng.integers(0, len(crops), (count, count))]
         colour = 255 * (
-            0.86
-            + 0.14 * rng.random((count, count, 1)) * [1, 1, 0.8]
-            + rng.uniform(-0.05, 0.05, (count, count, 3))
+            0.86 + 0.14 * rng.random((count, count, 1)) * [1, 1, 0.8] + rng.uniform(-0.05, 0.05, (count, count, 3))
         )
         if self._snow:  # no colours of crops below snow
             colour = 255 - 0.1 * (255 - colour.mean(axis=-1, keepdims=True)) * np.ones(3)

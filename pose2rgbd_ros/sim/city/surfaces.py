@@ -31,9 +31,7 @@ def paint_surfaces(textures: TextureArray, rng: np.random.Generator, season: Sea
 
 def _asphalt(rng: np.random.Generator, rgb: tuple[float, float, float] = (98, 98, 99)) -> Float32:
     """Grains, tyre-polished tracks are left to the callers, patches and cracks are here."""
-    image = shade(
-        flat(rgb), 0.045 * noise(rng, (2, 4, 8, 16)) + 0.05 * grain(rng) + 0.03 * noise(rng, (64, 128))
-    )
+    image = shade(flat(rgb), 0.045 * noise(rng, (2, 4, 8, 16)) + 0.05 * grain(rng) + 0.03 * noise(rng, (64, 128)))
     x, y, w, h = rng.integers(20, 120, 4)
     image[y : y + h, x : x + w] *= rng.choice([0.86, 1.08])
     for _ in range(3):
@@ -188,9 +186,7 @@ def _paint_roofs(textures: TextureArray, rng: np.random.Generator, season: Seaso
     textures.put("metal", _powder(rng, metal, 0.9 * season.snow))
 
 
-def _roof_tiles(
-    rng: np.random.Generator, rgb: tuple[float, float, float], pitch: int, spread: float
-) -> Float32:
+def _roof_tiles(rng: np.random.Generator, rgb: tuple[float, float, float], pitch: int, spread: float) -> Float32:
     """Courses of tiles, light at their middles and dark below their edges."""
     image = flat(rgb)
     rows, columns = SIZE // 16, SIZE // 8

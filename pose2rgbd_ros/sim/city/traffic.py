@@ -1,7 +1,8 @@
 """Cars at the kerb, cars that drive and people who walk.
 
 Traffic keeps right and only ever goes round a block clockwise, in the lane next to it: no two rounds share a lane or
-cross, and all cars of one round follow the same course in time, so nothing ever collides. People go round on the pavements.
+cross, and all cars of one round follow the same course in time, so nothing ever collides. People go round on the
+pavements.
 """
 
 from __future__ import annotations
@@ -190,12 +191,7 @@ def people(config: CityConfig, layout: Layout, ground: Ground, textures: Texture
         course, slot = places[index]
         delay = slot * course.period_s / int(course.length_m / PERSON_APART_M)
         movers.append(
-            _mover(
-                "person",
-                model,
-                shapes.COAT_TINTS[rng.integers(len(shapes.COAT_TINTS))],
-                Way(course, delay),
-            )
+            _mover("person", model, shapes.COAT_TINTS[rng.integers(len(shapes.COAT_TINTS))], Way(course, delay))
         )
     return movers
 
@@ -208,9 +204,7 @@ def all_ways(movers: Sequence[Mover]) -> Ways | None:
 
 def _require(wanted: int, places: list[tuple[Round, int]], what: str) -> None:
     if wanted > len(places):
-        raise UserError(
-            f"{what} is {wanted}; the streets of this city hold {len(places)}: fewer, or a larger extent_m"
-        )
+        raise UserError(f"{what} is {wanted}; the streets of this city hold {len(places)}: fewer, or a larger extent_m")
 
 
 def _mover(kind: str, model: shapes.Shape, tint: Float64, way: Way) -> Mover:
@@ -229,9 +223,7 @@ def _car_round(block: Block, layout: Layout, ground: Ground) -> Round:
     step = np.linalg.norm(np.diff(plan, axis=0, append=plan[:1]), axis=1)
     for _ in range(2):  # twice round, since the course is closed
         for k in range(len(plan)):
-            straight[k] = min(
-                straight[k], np.sqrt(straight[k - 1] ** 2 + 2 * ACCELERATION_MPS2 * step[k - 1])
-            )
+            straight[k] = min(straight[k], np.sqrt(straight[k - 1] ** 2 + 2 * ACCELERATION_MPS2 * step[k - 1]))
         for k in range(len(plan) - 1, -1, -1):
             after = (k + 1) % len(plan)
             straight[k] = min(straight[k], np.sqrt(straight[after] ** 2 + 2 * ACCELERATION_MPS2 * step[k]))
@@ -269,14 +261,10 @@ def _rounded(low: Float64, high: Float64, radius: float, step_m: float = 0.8) ->
     """A rectangle with rounded corners, counter-clockwise, as evenly spaced points (K, 2)."""
     turn = np.linspace(0, np.pi / 2, 17)
     outline = []
-    for quarter, corner in enumerate(
-        ((high[0], low[1]), (high[0], high[1]), (low[0], high[1]), (low[0], low[1]))
-    ):
+    for quarter, corner in enumerate(((high[0], low[1]), (high[0], high[1]), (low[0], high[1]), (low[0], low[1]))):
         inward = np.array([(-1, 1), (-1, -1), (1, -1), (1, 1)][quarter])
         angle = turn + (quarter - 1) * np.pi / 2
-        outline.append(
-            np.array(corner) + radius * inward + radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        )
+        outline.append(np.array(corner) + radius * inward + radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1))
     points = np.concatenate(outline)
     closed = np.concatenate([points, points[:1]])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])

@@ -93,14 +93,10 @@ def _base(kind: str, rgb: Rgb, rng: np.random.Generator) -> Float32:
             _darken(image, (0, line, SIZE, line + 1.5), 0.6)
             _darken(image, (line, 0, line + 1.5, SIZE), 0.6)
     # Rain leaves upright stains, dust broad ones.
-    return shade(
-        image, 0.030 * streaks(rng, (4, 64)) + 0.035 * noise(rng, (2, 4, 8, 16)) + 0.015 * grain(rng)
-    )
+    return shade(image, 0.030 * streaks(rng, (4, 64)) + 0.035 * noise(rng, (2, 4, 8, 16)) + 0.015 * grain(rng))
 
 
-def _courses(
-    image: Float32, height: int, width: int, spread: float, joint: Rgb, rng: np.random.Generator
-) -> Float32:
+def _courses(image: Float32, height: int, width: int, spread: float, joint: Rgb, rng: np.random.Generator) -> Float32:
     """Rows of bricks or blocks, each brick a little different, joints half a brick apart from row to row."""
     rows = SIZE // height
     for row in range(rows):

@@ -74,12 +74,7 @@ PLANS: dict[Plan, dict[str, float]] = {
         "wander_m": 0.15,
         "distance_m": 2500.0,
     },
-    "waypoints": {
-        "speed_mps": 5.0,
-        "camera_pitch_deg": 45.0,
-        "attitude_jitter_deg": 0.5,
-        "wander_m": 0.0,
-    },
+    "waypoints": {"speed_mps": 5.0, "camera_pitch_deg": 45.0, "attitude_jitter_deg": 0.5, "wander_m": 0.0},
 }
 OWN = -1.0  # stands for the plan's own value; ROS parameters know no None
 
@@ -117,9 +112,7 @@ class FlightConfig:
         "attitude_jitter_deg", "standard deviation of the smooth noise on roll, pitch and yaw", 20.0
     )
     wander_m: float = _own("wander_m", "standard deviation of the smooth departure from the plan", 10.0)
-    acceleration_mps2: float = setting(
-        2.5, "limit of acceleration, along the way and across it", ge=0.1, le=20.0
-    )
+    acceleration_mps2: float = setting(2.5, "limit of acceleration, along the way and across it", ge=0.1, le=20.0)
     radius_m: float = _own("radius_m", "orbit: radius of the loops", 2000.0)
     loops: int = setting(6, "orbit: how many", ge=1, le=500)
     climb_m: float = _own(
@@ -166,9 +159,7 @@ def _check_used(config: FlightConfig, own: dict[str, float]) -> None:
     for name in own:
         value, lowest = getattr(config, name), least.get(name, 0.0)
         if value < lowest:
-            raise UserError(
-                f"{name} is {value:g}; it must be at least {lowest:g}, or -1 for the plan's own value"
-            )
+            raise UserError(f"{name} is {value:g}; it must be at least {lowest:g}, or -1 for the plan's own value")
     for name, value in (("camera_pitch_deg", config.camera_pitch_deg), ("guard_m", config.guard_m)):
         if value < 0 and value != OWN:
             raise UserError(f"{name} is {value:g}; it must be at least 0, or -1 for the plan's own value")

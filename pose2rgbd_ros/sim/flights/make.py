@@ -13,14 +13,7 @@ from pose2rgbd_ros.sim.flights import plans
 from pose2rgbd_ros.sim.flights.config import OWN, FlightConfig, resolve
 from pose2rgbd_ros.sim.flights.flight import Flight, Lines, choose_lines
 from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion, smooth_noise
-from pose2rgbd_ros.sim.flights.route import (
-    Route,
-    Terrain,
-    check_clearance,
-    check_inside,
-    waypoint_route,
-    without_holes,
-)
+from pose2rgbd_ros.sim.flights.route import Route, Terrain, check_clearance, check_inside, waypoint_route, without_holes
 from pose2rgbd_ros.sim.flights.streets import street
 from pose2rgbd_ros.sim.flights.timing import sample_times_s
 
@@ -60,9 +53,7 @@ def make_flight(config: FlightConfig, city: Terrain | None = None) -> Flight:
     if city is not None:
         advice = f"choose a smaller {_SIZE.get(config.plan, 'area_m or width_m')}, or a larger city"
         check_inside(route.position_m[route.line >= 0], city, advice)
-    level_rad = (
-        route.down_rad.mean() if config.camera_pitch_deg == OWN else np.deg2rad(config.camera_pitch_deg)
-    )
+    level_rad = route.down_rad.mean() if config.camera_pitch_deg == OWN else np.deg2rad(config.camera_pitch_deg)
     time_s = sample_times_s(route, config.speed_mps, config.acceleration_mps2)
     motion = Motion(_control(route, time_s, float(level_rad), config))
     lines = _lines(route, motion.control_time_s(0) + time_s, config)

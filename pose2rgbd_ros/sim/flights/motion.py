@@ -26,9 +26,7 @@ class Motion:
     """
 
     def __init__(self, control: Float64) -> None:
-        padded = np.concatenate(
-            [control[:1].repeat(_PAD, axis=0), control, control[-1:].repeat(_PAD, axis=0)]
-        )
+        padded = np.concatenate([control[:1].repeat(_PAD, axis=0), control, control[-1:].repeat(_PAD, axis=0)])
         # Control point i has its peak at knot i + 3; time 0 is the first at which the spline is defined, knot 5.
         knots = (np.arange(len(padded) + _DEGREE + 1) - _DEGREE) * PERIOD_S
         self.duration_s = float(knots[len(padded)])
@@ -112,7 +110,5 @@ def smooth_noise(rng: np.random.Generator, count: int, every: int, columns: int)
     spline = BSpline(np.arange(nodes + _DEGREE + 1.0) - _DEGREE, control, _DEGREE)
     inside = np.arange(200) / 200
     weights = np.array([BSpline.basis_element(np.arange(7.0))(inside + k) for k in range(6)])
-    spread = np.sqrt(
-        (weights**2).sum(axis=0).mean()
-    )  # what averaging independent nodes leaves of their spread
+    spread = np.sqrt((weights**2).sum(axis=0).mean())  # what averaging independent nodes leaves of their spread
     return np.asarray(spline(np.arange(count) / every) / spread, dtype=np.float64)

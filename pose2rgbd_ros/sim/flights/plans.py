@@ -39,7 +39,9 @@ def orbit(config: FlightConfig) -> Route:
 
 
 def walk(config: FlightConfig) -> Route:
-    """Straight legs of random length, direction and height inside the area, joined by wide bends; each leg is a line."""
+    """Straight legs of random length, direction and height inside the area, joined by wide bends; each leg is a
+    line.
+    """
     check_length(config.distance_m, config.speed_mps)
     wandering = _wander(config, np.random.default_rng([config.seed, _WALK]))
     radius_m = config.speed_mps**2 / config.acceleration_mps2  # of bends that need no slowing down
@@ -92,9 +94,7 @@ def paper(config: FlightConfig) -> Route:
     radius = config.line_spacing_m / 2
     east_west = _lines(config, config.area_m, config.width_m, radius)
     north_south = _lines(config, config.width_m, config.area_m, radius)
-    east = (
-        1.0 if len(east_west) % 2 else -1.0
-    )  # on which side the first part ends; the second begins there, southwards
+    east = 1.0 if len(east_west) % 2 else -1.0  # on which side the first part ends; the second begins there, southwards
     turned = np.stack([-east * north_south[..., 1], -north_south[..., 0]], axis=-1)
     corner = np.array([east_west[-1, -1, 0], turned[0, 0, 1]])
     vertices = np.concatenate([east_west.reshape(-1, 2), corner[None], turned.reshape(-1, 2)])

@@ -28,9 +28,7 @@ _MAP_PX = 700
 _RELIEF_CELLS = 110
 
 
-def draw_flight(
-    flight: Flight, path: Path, city: Terrain | None = None, background: UInt8 | None = None
-) -> None:
+def draw_flight(flight: Flight, path: Path, city: Terrain | None = None, background: UInt8 | None = None) -> None:
     """Write the picture to `path`, its kind by its suffix.
 
     Args:
@@ -59,10 +57,7 @@ def _draw_in_space(axes: Axes3D, position: Float64, role: AnyArray, city: Terrai
     low[2] = min(0.0, low[2])
     if city is not None:
         x, y, height = _heights(city, _RELIEF_CELLS)
-        low, high = (
-            np.minimum(low, [x[0], y[0], height.min()]),
-            np.maximum(high, [x[-1], y[-1], height.max()]),
-        )
+        low, high = (np.minimum(low, [x[0], y[0], height.min()]), np.maximum(high, [x[-1], y[-1], height.max()]))
         axes.plot_surface(
             *np.meshgrid(x, y), height, rcount=_RELIEF_CELLS, ccount=_RELIEF_CELLS, color="0.86", linewidth=0, zorder=1
         )  # fmt: skip
@@ -87,9 +82,7 @@ def _draw_from_above(axes: Axes, flight: Flight, t_s: Float64, position: Float64
     for name, parts in _parts(position[:, :2], role).items():
         zorder = 4 if name == "test" else 3
         axes.add_collection(
-            LineCollection(
-                parts, colors=COLOURS[name], linewidths=_WIDTHS[name], capstyle="round", zorder=zorder
-            )
+            LineCollection(parts, colors=COLOURS[name], linewidths=_WIDTHS[name], capstyle="round", zorder=zorder)
         )
     some = _along(position, _ARROWS)
     view = flight.T_map_cam(t_s[some])[:, :2, 2]
@@ -106,8 +99,8 @@ def _draw_from_above(axes: Axes, flight: Flight, t_s: Float64, position: Float64
         if (role == name).any()
     ]
     handles.append(
-        Line2D([], [], color="black", marker=r"$\rightarrow$", markersize=13, linestyle="none", label="where the camera looks")
-    )  # fmt: skip
+        Line2D([], [], color="black", marker=r"$\rightarrow$", markersize=13, linestyle="none", label="camera looks")
+    )
     for label, place, marker, colour in (("start", 0, "o", "tab:green"), ("end", -1, "s", "tab:red")):
         handles += axes.plot(
             *position[place, :2], marker=marker, color=colour, markersize=8, linestyle="none", label=label, zorder=6

@@ -39,9 +39,7 @@ class Route:
     separation_m: float = np.inf
 
 
-def rounded(
-    vertices_m: npt.ArrayLike, lines: Sequence[int], radius_m: npt.ArrayLike
-) -> tuple[Float64, Int64]:
+def rounded(vertices_m: npt.ArrayLike, lines: Sequence[int], radius_m: npt.ArrayLike) -> tuple[Float64, Int64]:
     """A polyline with its corners replaced by arcs, sampled every 0.25 m.
 
     An arc's radius is `radius_m`, a number or (K,), or less where a neighbouring segment is too short for it.
@@ -62,9 +60,7 @@ def rounded(
     half[1:-1] = np.arccos(np.clip((along[:-1] * along[1:]).sum(axis=1), -1, 1)) / 2
     bent = half > 1e-6
     cut = np.where(bent, np.asarray(radius_m) * np.tan(np.minimum(half, np.pi / 2 - 1e-6)), 0.0)
-    share = np.minimum(
-        1.0, length / np.maximum(cut[:-1] + cut[1:], 1e-12)
-    )  # where two arcs share a short segment
+    share = np.minimum(1.0, length / np.maximum(cut[:-1] + cut[1:], 1e-12))  # where two arcs share a short segment
     cut[1:-1] *= np.minimum(share[:-1], share[1:])
     pieces, labels = [vertices[:1]], [np.array([lines[0]])]
     for k in range(len(along)):
@@ -77,7 +73,9 @@ def rounded(
 
 
 def passing_radii_m(vertices_m: Float64, miss_m: float) -> Float64:
-    """Radius (K,) of the arc at each vertex (K, 3) that passes it at a distance; next to nothing where it turns back."""
+    """Radius (K,) of the arc at each vertex (K, 3) that passes it at a distance; next to nothing where it turns
+    back.
+    """
     along = np.diff(vertices_m, axis=0)
     along /= np.linalg.norm(along, axis=1)[:, None]
     half = np.zeros(len(vertices_m))
@@ -273,9 +271,7 @@ def read_waypoints(path: Path) -> Waypoints:
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark first
     except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist; write x y z [yaw_deg [pitch_deg]], one waypoint a line"
-        ) from None
+        raise UserError(f"{path} does not exist; write x y z [yaw_deg [pitch_deg]], one waypoint a line") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; give a text file of waypoints") from None
     except (OSError, ValueError) as error:  # a ValueError: no UTF-8, or no file name
@@ -294,7 +290,8 @@ def read_waypoints(path: Path) -> Waypoints:
     odd = np.flatnonzero(lengths != lengths[0])
     if len(odd):
         raise UserError(
-            f"{path}:{rows[odd[0]][0]}: {lengths[odd[0]]} numbers, but line {rows[0][0]} has {lengths[0]}; give yaw, or "
+            f"{path}:{rows[odd[0]][0]}: {lengths[odd[0]]} numbers, but line {rows[0][0]} has {lengths[0]}; give yaw, "
+            "or "
             "yaw and pitch, to all waypoints or to none"
         )
     table, line = np.array([row for _, row in rows]), np.array([number for number, _ in rows])
@@ -308,9 +305,7 @@ def _parse(path: Path, number: int, content: str) -> list[float]:
     fields = content.replace(",", " ").split()
     where = f"{path}:{number}"
     if not 3 <= len(fields) <= 5:
-        raise UserError(
-            f"{where}: {len(fields)} numbers in {content!r}; expected x y z [yaw_deg [pitch_deg]]"
-        )
+        raise UserError(f"{where}: {len(fields)} numbers in {content!r}; expected x y z [yaw_deg [pitch_deg]]")
     try:
         values = [float(field) for field in fields]
     except ValueError:
@@ -322,9 +317,7 @@ def _parse(path: Path, number: int, content: str) -> list[float]:
     if len(values) > 3 and abs(values[3]) > 36_000:
         raise UserError(f"{where}: a yaw of {values[3]:g}; give degrees, counter-clockwise from east")
     if len(values) == 5 and not -90 <= values[4] <= 90:
-        raise UserError(
-            f"{where}: a pitch of {values[4]:g}; it must lie between -90 (up) and 90 degrees (down)"
-        )
+        raise UserError(f"{where}: a pitch of {values[4]:g}; it must lie between -90 (up) and 90 degrees (down)")
     return values
 
 

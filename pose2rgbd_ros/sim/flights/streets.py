@@ -123,9 +123,7 @@ class _Planner:
         """The largest radius with which the corner between two blocks is clear; None without any."""
         key = before, after
         if key not in self._corner_m:
-            self._corner_m[key] = next(
-                (r for r in CORNER_RADII_M if self._corner_clear(before, after, r)), None
-            )
+            self._corner_m[key] = next((r for r in CORNER_RADII_M if self._corner_clear(before, after, r)), None)
         return self._corner_m[key]
 
     def _corner_clear(self, before: _Block, after: _Block, radius_m: float) -> bool:

@@ -1,1 +1,3 @@
-"""Pictures of a `sim.scene.Scene` with OpenGL, on a GPU or on Mesa's software renderer; the only place that knows moderngl."""
+"""Pictures of a `sim.scene.Scene` with OpenGL, on a GPU or on Mesa's software renderer; the only place that knows
+moderngl.
+"""

@@ -124,7 +124,8 @@ class SceneRenderer:
             largest = largest_picture(context) // supersample
             if max(camera.width, camera.height) > largest:
                 raise UserError(
-                    f"a picture of {camera.width} x {camera.height} pixels is larger than this OpenGL offers: {largest} a "
+                    f"a picture of {camera.width} x {camera.height} pixels is larger than this OpenGL offers: "
+                    f"{largest} a "
                     f"side at supersample {supersample}"
                 )
             self._targets = Targets(context, camera.width, camera.height, supersample)
@@ -200,9 +201,7 @@ class SceneRenderer:
             low, high = low.copy(), high.copy()
             low[:2] = np.maximum(low[:2], self._chunks.low_m.min(axis=0)[:2])
             high[:2] = np.minimum(high[:2], self._chunks.high_m.max(axis=0)[:2])
-            inside = ((self._chunks.low_m[:, :2] < high[:2]) & (self._chunks.high_m[:, :2] > low[:2])).all(
-                axis=1
-            )
+            inside = ((self._chunks.low_m[:, :2] < high[:2]) & (self._chunks.high_m[:, :2] > low[:2])).all(axis=1)
             low[2] = min(low[2], self._chunks.low_m[inside, 2].min(initial=low[2]))
             high[2] = max(high[2], self._chunks.high_m[inside, 2].max(initial=high[2]))
         low_xy, high_xy = footprint(low[None], high[None], sideways)
@@ -293,7 +292,8 @@ def _check(scene: Scene, camera: Camera, supersample: int, shadows: bool) -> Non
         raise UserError("the simulator needs a calibrated camera: its focal lengths are 0")
     if camera.is_distorted:
         raise UserError(
-            f"the simulator's camera has no distortion; this one is {camera.distortion_model}: render without, and resample"
+            f"the simulator's camera has no distortion; this one is {camera.distortion_model}: render without, and "
+            "resample"
         )
     if min(camera.width, camera.height) < SMALLEST:
         raise UserError(

@@ -75,10 +75,7 @@ class ShadowMap:
 
     def lookup_from(self, other: ShadowMap) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Scale and offset from the coordinates of another map's lookup to those of this one's."""
-        (scale, offset), (other_scale, other_offset) = (
-            map(np.array, self.lookup()),
-            map(np.array, other.lookup()),
-        )
+        (scale, offset), (other_scale, other_offset) = (map(np.array, self.lookup()), map(np.array, other.lookup()))
         ratio = scale / other_scale
         return tuple(ratio), tuple(offset - other_offset * ratio)
 
@@ -112,18 +109,13 @@ def upload(context: moderngl.Context, rgb: UInt8) -> moderngl.Texture | moderngl
         texture = context.texture((width, height), 4, root.tobytes())
         texture.repeat_x = texture.repeat_y = False
     texture.build_mipmaps()
-    # The nearest mipmap: a blend of two costs a tenth of the whole picture in software, and the eye finds no difference.
+    # The nearest mipmap: a blend of two costs a tenth of the whole picture in software, and the eye finds no
+    # difference.
     texture.filter = moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR
     return texture
 
 
-FORMAT = {
-    "position_m": 3,
-    "normal": 3,
-    "uv": 2,
-    "layer": 1,
-    "tint": 3,
-}  # attributes and their floats, in order
+FORMAT = {"position_m": 3, "normal": 3, "uv": 2, "layer": 1, "tint": 3}  # attributes and their floats, in order
 
 
 POSE = "pose_x", "pose_y", "pose_z"  # rows of T_map_mover, one set for each mesh
@@ -168,9 +160,7 @@ class Batch:
             self._queue.write(self._commands[indices].tobytes())
             self._array(program).render_indirect(self._queue, moderngl.TRIANGLES, count=len(indices))
 
-    def draw_either(
-        self, programs: tuple[moderngl.Program, moderngl.Program], indices: Int64, second: Bool
-    ) -> None:
+    def draw_either(self, programs: tuple[moderngl.Program, moderngl.Program], indices: Int64, second: Bool) -> None:
         """Draw those meshes in that order, those of `second` (N,) with the second program, a call for each run."""
         if not len(indices):
             return
@@ -188,9 +178,7 @@ class Batch:
     def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
         if program.glo not in self._arrays:
             # A program has only the attributes that it uses; the others are skipped over.
-            layout = [
-                f"{floats}f" if name in program else f"{4 * floats}x" for name, floats in FORMAT.items()
-            ]
+            layout = [f"{floats}f" if name in program else f"{4 * floats}x" for name, floats in FORMAT.items()]
             names = [name for name in FORMAT if name in program]
             content = [(self._vertices, " ".join(layout), *names)]
             if self._poses:
@@ -203,11 +191,5 @@ class Batch:
 
 def interleaved(mesh: Mesh) -> Float32:
     """(V, 12) in the order of FORMAT, the tint linear."""
-    columns: list[AnyArray] = [
-        mesh.position_m,
-        mesh.normal,
-        mesh.uv,
-        mesh.layer[:, None],
-        LINEAR_OF_SRGB[mesh.tint],
-    ]
+    columns: list[AnyArray] = [mesh.position_m, mesh.normal, mesh.uv, mesh.layer[:, None], LINEAR_OF_SRGB[mesh.tint]]
     return np.concatenate(columns, axis=1, dtype=np.float32)

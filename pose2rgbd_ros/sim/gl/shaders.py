@@ -1,8 +1,9 @@
 """The shaders. Lengths are metres, colours linear RGB; textures hold square roots of linear values (see scene.py).
 
-Variants: MOVER (a mesh with a pose of its own), GROUND (the ground's texture in place of the array), SHADOWS (of what stands
-still), MOVER_SHADOWS (those of movers, too), ROOT (colour is written as its square root, for averaging, in place of sRGB; no
-depth). In software every pixel's arithmetic counts, so light is worked out at the corners of triangles.
+Variants: MOVER (a mesh with a pose of its own), GROUND (the ground's texture in place of the array), SHADOWS (of what
+    stands still), MOVER_SHADOWS (those of movers, too), ROOT (colour is written as its square root, for averaging, in
+    place of sRGB; no depth). In software every pixel's arithmetic counts, so light is worked out at the corners of
+    triangles.
 """
 
 from __future__ import annotations
@@ -242,8 +243,8 @@ class Programs:
     """Programs by name; uniforms are set in all that have them.
 
     chunks, ground, mover, sky: colour, and depth where not `averaged`; shaded_chunks, shaded_ground: the same with the
-    shadows of movers, a program of their own since a look at a second map is dear. resolve, depth, mover_depth: for averaged
-    pictures. shadow, mover_shadow: heights seen from the sun.
+    shadows of movers, a program of their own since a look at a second map is dear. resolve, depth, mover_depth: for
+    averaged pictures. shadow, mover_shadow: heights seen from the sun.
     """
 
     def __init__(self, context: moderngl.Context, averaged: bool, shadows: bool) -> None:

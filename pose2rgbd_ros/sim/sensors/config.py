@@ -51,9 +51,7 @@ class GpsSensor:
     wander_s: float = setting(60.0, "time constant of the wandering error", ge=0.1, le=1e5)
     vertical_factor: float = setting(1.6, "how much larger vertical errors are", ge=0.1, le=10.0)
     outlier_share: float = fault(0.005, "share of the fixes that are outliers", le=0.9)
-    outlier_m: float = setting(
-        15.0, "mean size of an outlier, horizontally, at a random bearing", ge=0.0, le=1e5
-    )
+    outlier_m: float = setting(15.0, "mean size of an outlier, horizontally, at a random bearing", ge=0.0, le=1e5)
     outages_per_min: float = fault(0.2, "how often the receiver loses its fix", le=60.0)
     outage_s: float = setting(4.0, "mean length of such an outage", ge=0.1, le=3600.0)
     silent_outages: bool = setting(False, "no message at all in an outage, instead of fixes of status -1")
@@ -82,9 +80,7 @@ class ImuSensor:
     """Gyroscope and accelerometer at the body's origin, in the body's axes."""
 
     rate_hz: float = setting(200.0, "samples per second", ge=1.0, le=4000.0)
-    orientation: bool = setting(
-        False, "also give an orientation (an AHRS); else its covariance starts with -1"
-    )
+    orientation: bool = setting(False, "also give an orientation (an AHRS); else its covariance starts with -1")
     gyro_noise_radps_sqrt_hz: float = fault(2.4e-4, "noise density of the gyroscope", le=1.0)
     accel_noise_mps2_sqrt_hz: float = fault(1.7e-3, "noise density of the accelerometer", le=10.0)
     gyro_bias_radps: float = fault(2e-3, "sigma of the gyroscope's bias at the start", le=1.0)
@@ -144,9 +140,7 @@ class SensorsConfig:
         settings.check(self)
         antenna_m = np.asarray(self.gps.antenna_m, float)
         if antenna_m.shape != (3,) or not np.linalg.norm(antenna_m) <= 10.0:
-            raise UserError(
-                f"gps.antenna_m is {self.gps.antenna_m}; it must be three numbers within 10 m of the body"
-            )
+            raise UserError(f"gps.antenna_m is {self.gps.antenna_m}; it must be three numbers within 10 m of the body")
         if not 1e-3 * self.camera.exposure_ms <= 1.0 / self.camera.rate_hz:
             raise UserError(
                 f"camera.exposure_ms is {self.camera.exposure_ms:g}, but at {self.camera.rate_hz:g} images "

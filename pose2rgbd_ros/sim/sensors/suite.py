@@ -70,9 +70,7 @@ class ShutterSensor:
     def _middle_ns(self) -> int:
         nominal_s = self._count / self._config.rate_hz + self._config.exposure_ms / 2e3
         jitter_ns = self._jitter_ns(self._trigger, self._config.trigger_jitter_ms)
-        return max(
-            true_stamp_ns(nominal_s) + jitter_ns, true_stamp_ns(0.0)
-        )  # there is no flight before the start
+        return max(true_stamp_ns(nominal_s) + jitter_ns, true_stamp_ns(0.0))  # there is no flight before the start
 
     def _jitter_ns(self, rng: np.random.Generator, sigma_ms: float) -> int:
         limit_ms = _LARGEST_JITTER * 1e3 / self._config.rate_hz
@@ -126,8 +124,7 @@ class SensorSuite:
     def drawn(self) -> dict[str, object]:
         """Every fault that was drawn so far, by sensor, ready for YAML."""
         clocks = {
-            name: {"offset_ns": clock.offset_ns, "drift_ppm": clock.drift_ppm}
-            for name, clock in self.clocks.items()
+            name: {"offset_ns": clock.offset_ns, "drift_ppm": clock.drift_ppm} for name, clock in self.clocks.items()
         }
         return {"clocks": clocks, **{sensor.name: sensor.drawn() for sensor in self._sensors}}
 

@@ -30,9 +30,7 @@ def test_each_side_gets_only_its_own_gradient(kind: str) -> None:
     torch.manual_seed(0)
     discriminator = PatchDiscriminator(4)
     image = torch.randn(2, 4, 32, 32, requires_grad=True)
-    network, own = adversarial_losses(
-        discriminator, image, torch.randn(2, 4, 32, 32), everywhere(image), kind
-    )
+    network, own = adversarial_losses(discriminator, image, torch.randn(2, 4, 32, 32), everywhere(image), kind)
     (of_image,) = torch.autograd.grad(network, image, retain_graph=True)
     assert of_image.abs().sum() > 0
     parameters = list(discriminator.parameters())

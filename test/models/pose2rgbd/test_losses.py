@@ -9,13 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.pose2rgbd.learner import (
-    image_loss,
-    image_target,
-    slice_loss,
-    slice_target,
-    total_loss,
-)
+from pose2rgbd_ros.models.pose2rgbd.learner import image_loss, image_target, slice_loss, slice_target, total_loss
 from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBDConfig, Prediction
 from pose2rgbd_ros.training import metrics
 from pose2rgbd_ros.training.config import TrainConfig, network_config, resolve_recipe
@@ -26,21 +20,14 @@ def constant_rgb(value: int, size: int = 2) -> torch.Tensor:
     return torch.full((1, size, size, 3), value, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize(
-    ("final", "low", "high"), [("tanh", -1.0, 1.0), ("sigmoid", 0.0, 1.0), ("none", -1.0, 1.0)]
-)
+@pytest.mark.parametrize(("final", "low", "high"), [("tanh", -1.0, 1.0), ("sigmoid", 0.0, 1.0), ("none", -1.0, 1.0)])
 def test_targets_lie_in_the_range_of_the_final_activation(final: str, low: float, high: float) -> None:
     config = Pose2RGBDConfig(final=final, size=32)
     depth = torch.tensor([[[-1.0, 1.0], [3.0, float("nan")]]])
     target, known = image_target(constant_rgb(255), depth, config)
     assert target.shape == (1, 4, 2, 2)
     assert (target[:, :3] == high).all()
-    assert target[0, 3].flatten().tolist() == [
-        low,
-        high,
-        high,
-        0.0,
-    ]  # beyond the range is clipped, unknown is 0
+    assert target[0, 3].flatten().tolist() == [low, high, high, 0.0]  # beyond the range is clipped, unknown is 0
     assert known[0, 3].flatten().tolist() == [True, True, True, False]
     assert known[0, :3].all()
 
@@ -51,11 +38,7 @@ def test_unknown_depth_costs_nothing() -> None:
     target, known = image_target(constant_rgb(0), depth, config)
     image = torch.full((1, 1, 2, 2), 100.0)
     image[0, 0, 0, 0] = 0.7
-    for kind, expected in (
-        ("mse", 0.04),
-        ("mse+l1", 0.14),
-        ("charbonnier", (0.04 + 1e-3) ** 0.5 - 1e-3**0.5),
-    ):
+    for kind, expected in (("mse", 0.04), ("mse+l1", 0.14), ("charbonnier", (0.04 + 1e-3) ** 0.5 - 1e-3**0.5)):
         assert float(image_loss(image, target, known, kind)) == pytest.approx(expected, rel=1e-4)
     nothing = image_loss(image, target, torch.zeros_like(known), "mse")
     assert float(nothing) == 0.0
@@ -94,9 +77,7 @@ def test_slice_loss_joins_the_slices_as_told() -> None:
 def test_total_loss_adds_the_weighted_slices() -> None:
     config = Pose2RGBDConfig(variant="slice", slices=5, size=32, slice_resolution="full")
     depth = torch.zeros(1, 32, 32)
-    prediction = Prediction(
-        torch.zeros(1, 4, 32, 32), torch.full((1, 5, 32, 32), 0.5), torch.zeros(1, 5, 32, 32)
-    )
+    prediction = Prediction(torch.zeros(1, 4, 32, 32), torch.full((1, 5, 32, 32), 0.5), torch.zeros(1, 5, 32, 32))
     plain = total_loss(prediction, constant_rgb(0, 32), depth, config, bce_weight=0.0)
     weighted = total_loss(prediction, constant_rgb(0, 32), depth, config, bce_weight=3.0)
     assert float(plain) == pytest.approx(0.75)  # three of four channels are off by 1
@@ -107,9 +88,7 @@ def test_measures_in_the_papers_units() -> None:
     truth = torch.rand(2, 3, 16, 16) * 0.5
     rgb = truth + 10 / 255
     torch.testing.assert_close(metrics.rgb_mae_px(rgb, truth), torch.full((2,), 10.0), rtol=1e-4, atol=0)
-    torch.testing.assert_close(
-        metrics.psnr_db(rgb, truth), torch.full((2,), 20 * np.log10(25.5)), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(metrics.psnr_db(rgb, truth), torch.full((2,), 20 * np.log10(25.5)), rtol=1e-4, atol=0)
     assert metrics.ssim(truth, truth).tolist() == pytest.approx([1.0, 1.0])
     assert (metrics.ssim(rgb * 0.5, truth) < 0.99).all()
     depth = torch.full((2, 2, 2), 5.0)
@@ -172,12 +151,7 @@ def test_progress_is_the_larger_of_steps_and_time() -> None:
 
 def test_the_papers_recipe_is_the_papers() -> None:
     recipe = resolve_recipe(TrainConfig(recipe="paper"))
-    assert (recipe.learning_rate, recipe.schedule, recipe.epochs, recipe.image_loss) == (
-        0.01,
-        "fixed",
-        100,
-        "mse",
-    )
+    assert (recipe.learning_rate, recipe.schedule, recipe.epochs, recipe.image_loss) == (0.01, "fixed", 100, "mse")
     assert recipe.pose_frequencies == 0
     assert resolve_recipe(TrainConfig(recipe="paper", batch_size=4, epochs=7)).epochs == 7
     assert resolve_recipe(TrainConfig(recipe="paper", max_minutes=5.0)).epochs == 100

@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.pose2rgbd.network import (
-    Pose2RGBD,
-    Pose2RGBDConfig,
-    confidence,
-    fourier_features,
-    split_image,
-)
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig, confidence, fourier_features, split_image
 from pose2rgbd_ros.models.registry import architecture_of, build_model
 
 

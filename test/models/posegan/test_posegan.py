@@ -26,9 +26,7 @@ RESNET18 = 11_176_512
 def poses(count: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     quats = random.normal(size=(count, 4)) * 0.2 + [0.0, 0.0, 0.0, 1.0]
-    return np.asarray(
-        se3.make(random.uniform(-5, 5, (count, 3)), quats / np.linalg.norm(quats, axis=1)[:, None])
-    )
+    return np.asarray(se3.make(random.uniform(-5, 5, (count, 3)), quats / np.linalg.norm(quats, axis=1)[:, None]))
 
 
 def detached(value: torch.Tensor | None) -> torch.Tensor | None:
@@ -39,17 +37,9 @@ def count_parameters(*modules: nn.Module) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-@given(
-    st.integers(1, 5),
-    st.integers(1, 5),
-    st.integers(1, 6),
-    st.sampled_from(["down", "up"]),
-    st.integers(0, 99),
-)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 6), st.sampled_from(["down", "up"]), st.integers(0, 99))
 @settings(max_examples=40)
-def test_strided_convolutions_are_the_plain_ones(
-    inputs: int, outputs: int, half: int, resize: str, seed: int
-) -> None:
+def test_strided_convolutions_are_the_plain_ones(inputs: int, outputs: int, half: int, resize: str, seed: int) -> None:
     torch.manual_seed(seed)
     for kernel in (1, 3):
         layer = Conv(inputs, outputs, kernel, resize, spectral=False)
@@ -110,9 +100,7 @@ def test_every_weight_of_both_players_has_a_spectral_norm_of_one(gain: float) ->
     model.eval()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model("discriminator", model("generator", torch.rand(4, 7)))
-    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers()), (
-        "a query moves it"
-    )
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers()), "a query moves it"
 
 
 def test_no_gradient_of_a_normalised_weight_is_along_it() -> None:
@@ -164,9 +152,7 @@ def test_every_bias_begins_at_zero(architecture: dict[str, object]) -> None:
 def test_it_shows_and_finds_poses_of_the_normalisation(rotation: str) -> None:
     T = poses(6)
     normalization = Normalization.fit(T, rotation=rotation)  # type: ignore[arg-type]
-    model = build_model(
-        {"network": "posegan", "size": 32, "width": 0.125, "pose_dim": normalization.pose_dim}
-    ).eval()
+    model = build_model({"network": "posegan", "size": 32, "width": 0.125, "pose_dim": normalization.pose_dim}).eval()
     assert isinstance(model, RenderModel)
     assert isinstance(model, PoseModel)
     rgb = torch.rand(3, 3, 32, 32)
@@ -202,12 +188,8 @@ def test_a_query_is_the_network_s_own_answer_however_it_is_changed(architecture:
     def differs() -> float:
         with torch.no_grad():
             quick = model.poses(rgb, normalization)
-        slow = PoseEstimates(
-            *map(detached, model.poses(rgb, normalization))
-        )  # with gradients: the network itself
-        return float(
-            (quick.features - slow.features).abs().max() + (quick.T_map_cam - slow.T_map_cam).abs().max()
-        )
+        slow = PoseEstimates(*map(detached, model.poses(rgb, normalization)))  # with gradients: the network itself
+        return float((quick.features - slow.features).abs().max() + (quick.T_map_cam - slow.T_map_cam).abs().max())
 
     model.eval()
     assert differs() < 1e-4

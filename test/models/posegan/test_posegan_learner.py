@@ -159,9 +159,7 @@ def test_a_step_s_losses_are_of_the_pictures_they_are_named_after(flight: Path, 
 
 
 @pytest.mark.parametrize("weights", [{"beta_pose": 0.0}, {"beta_pose": 1e4}])
-def test_the_generator_learns_from_what_the_discriminator_says(
-    flight: Path, weights: dict[str, float]
-) -> None:
+def test_the_generator_learns_from_what_the_discriminator_says(flight: Path, weights: dict[str, float]) -> None:
     """Without a word on pixels: in small steps its pictures look more recorded, or their poses are found better."""
     learner, data = made(flight, posegan={"beta_pixel": 0.0, **weights})
     learner.eval()
@@ -226,15 +224,11 @@ def test_telling_recorded_from_generated_lowers_the_loss(kind: str) -> None:
 def test_each_player_moves_in_its_turn_and_alone(flight: Path) -> None:
     learner, data = made(flight, posegan={"n_critic": 2})
     players = {"G": learner.model.generator, "D": learner.model.discriminator}
-    optimizer = torch.optim.AdamW(
-        learner.parameter_groups(resolve_recipe(small())), lr=1e-2, weight_decay=0.0
-    )
+    optimizer = torch.optim.AdamW(learner.parameter_groups(resolve_recipe(small())), lr=1e-2, weight_decay=0.0)
     turns = []
     for _ in range(4):
         for loss in learner.losses(learner.model, data.split.train[:4], 0.0):
-            before = {
-                name: [p.detach().clone() for p in player.parameters()] for name, player in players.items()
-            }
+            before = {name: [p.detach().clone() for p in player.parameters()] for name, player in players.items()}
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -277,9 +271,7 @@ def test_crops_are_of_the_larger_frames_and_a_camera_of_their_middle(flight: Pat
     assert len(found) > 3
     fixed = make_learner(small(posegan={"crop": "centre"}), resolve_recipe(config), data)
     middle, _ = fixed._crops.images(indices, 3)
-    np.testing.assert_array_equal(
-        ((middle + 1) * 127.5).round().byte().permute(0, 2, 3, 1), data.cache.rgb[indices]
-    )
+    np.testing.assert_array_equal(((middle + 1) * 127.5).round().byte().permute(0, 2, 3, 1), data.cache.rgb[indices])
 
 
 def test_depth_is_cut_where_its_picture_is(flight: Path) -> None:
@@ -300,13 +292,7 @@ def test_depth_is_cut_where_its_picture_is(flight: Path) -> None:
 def test_a_run_finds_poses_and_leaves_everything_behind(flight: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "run"
     config = small(
-        model,
-        epochs=15,
-        validate_every=5,
-        split="random",
-        learning_rate=3e-3,
-        batch_size=8,
-        posegan={"alpha": 1.0},
+        model, epochs=15, validate_every=5, split="random", learning_rate=3e-3, batch_size=8, posegan={"alpha": 1.0}
     )
     result = train(flight, out, config)
     assert result.scores["position_median_m"] < 0.8 * result.baseline["position_median_m"]
@@ -364,9 +350,7 @@ def test_depth_joins_the_picture_and_half_of_what_the_discriminator_sees(flight:
     learner, data = made(flight, output="rgbd")
     assert data.normalization.depth_min is not None
     seen: list[torch.Tensor] = []
-    learner.model.discriminator.register_forward_pre_hook(
-        lambda _, arguments: seen.append(arguments[0].detach())
-    )
+    learner.model.discriminator.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
     for loss in learner.losses(learner.model, data.split.train[:8], 0.0):
         loss.backward()
     both, generated = seen
@@ -473,11 +457,7 @@ def test_a_run_from_before_the_recipe_had_these_figures_goes_on(flight: Path, tm
         out = tmp_path / config.model
         train(flight, out, config)
         kept = read_yaml(out / "config.yaml")
-        assert (kept["posegan"]["gain"], kept["posegan"]["alpha"], kept["posegan"]["beta_pixel"]) == (
-            2,
-            10,
-            300,
-        )
+        assert (kept["posegan"]["gain"], kept["posegan"]["alpha"], kept["posegan"]["beta_pixel"]) == (2, 10, 300)
         del kept["posegan"]["pixel_norm"]
         write_yaml(out / "config.yaml", kept)
         assert train(flight, out, dataclasses.replace(config, epochs=2), resume=True).epochs == 2

@@ -124,9 +124,7 @@ def test_without_numba_torch_renders_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kernels, "AVAILABLE", False)
-    monkeypatch.setattr(
-        kernels, "REASON", "numba is not usable here (No module named 'numba')", raising=False
-    )
+    monkeypatch.setattr(kernels, "REASON", "numba is not usable here (No module named 'numba')", raising=False)
     path = relief_checkpoint(tmp_path / "model", random_relief(), CAMERA)
     with caplog.at_level(logging.WARNING):
         renderer = Renderer(path, "cpu")

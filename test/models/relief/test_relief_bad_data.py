@@ -30,9 +30,7 @@ from pose2rgbd_ros.training.trainer import train
 
 
 @pytest.fixture(scope="module")
-def write(
-    tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]
-) -> Callable[..., Path]:
+def write(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Callable[..., Path]:
     def make(depth_kind: str | None = "metric") -> Path:
         return flight_dataset(tmp_path_factory.mktemp("bad") / "flight", frames=36, depth_kind=depth_kind)
 

@@ -20,7 +20,9 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
-INSTEAD = "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto or torch"
+INSTEAD = (
+    "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto or torch"
+)
 
 
 @pytest.mark.parametrize("tiles", [False, True])

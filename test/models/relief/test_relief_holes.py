@@ -14,9 +14,7 @@ from pose2rgbd_ros.models.relief.fuse import occupancy, spread_out
 @settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 33), st.integers(1, 33)).flatmap(
-        lambda shape: st.tuples(
-            arrays(np.float32, shape, elements=st.floats(-1, 1, width=32)), arrays(np.bool_, shape)
-        )
+        lambda shape: st.tuples(arrays(np.float32, shape, elements=st.floats(-1, 1, width=32)), arrays(np.bool_, shape))
     )
 )
 def test_what_is_told_stays_and_all_else_is_between(layer: tuple[np.ndarray, np.ndarray]) -> None:
@@ -42,7 +40,9 @@ def test_a_slope_is_found_again_from_few_of_its_points(share: float, most: float
 
 
 def test_a_ground_hit_here_and_there_has_no_holes() -> None:
-    """Layers 0 to 2 behind the surface, 3 and above before it; one column in thirty is hit, and nothing in one corner."""
+    """Layers 0 to 2 behind the surface, 3 and above before it; one column in thirty is hit, and nothing in one
+    corner.
+    """
     total, count = np.zeros((6, 150, 150), np.float32), np.zeros((6, 150, 150), np.float32)
     hit = np.random.default_rng(1).random((150, 150)) < 1 / 30
     hit[100:, 100:] = False

@@ -32,14 +32,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 
 def tiny(relief: ReliefSettings | None = None, **settings: object) -> TrainConfig:
-    values = {
-        "model": "relief",
-        "size": 32,
-        "device": "cpu",
-        "epochs": 4,
-        "tensorboard": False,
-        "split": "random",
-    }
+    values = {"model": "relief", "size": 32, "device": "cpu", "epochs": 4, "tensorboard": False, "split": "random"}
     return TrainConfig(relief=relief or ReliefSettings(), **{**values, **settings})  # type: ignore[arg-type]
 
 

@@ -30,9 +30,7 @@ from pose2rgbd_ros.models.relief.march import (
 MARCHES = [
     pytest.param(march, id="reference"),
     pytest.param(
-        march_fast,
-        id="compiled",
-        marks=pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed"),
+        march_fast, id="compiled", marks=pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
     ),
 ]
 
@@ -169,14 +167,9 @@ def test_highest_layer_of_each_cell(seed: int) -> None:
 
 def test_gradients_of_the_refined_surface() -> None:
     logits = tower().requires_grad_()
-    origin, direction = (
-        torch.tensor([[4.2, 4.3, 20.0], [-3.0, 4.1, 2.2]]),
-        torch.tensor([[0, 0, -1.0], [1, 0, 0]]),
-    )
+    origin, direction = (torch.tensor([[4.2, 4.3, 20.0], [-3.0, 4.1, 2.2]]), torch.tensor([[0, 0, -1.0], [1, 0, 0]]))
     hits, axis = march(logits, origin, direction), torch.tensor([2, 0])
-    ends = [
-        sample_plane(logits, origin + t[:, None] * direction, axis) for t in (hits.t_before, hits.t_after)
-    ]
+    ends = [sample_plane(logits, origin + t[:, None] * direction, axis) for t in (hits.t_before, hits.t_after)]
     t = refine(hits.t_before, hits.t_after, *ends)
     torch.testing.assert_close(t.detach(), hits.t)
     t.sum().backward()

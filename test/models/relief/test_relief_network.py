@@ -89,9 +89,7 @@ def test_confidence_does_not_tell_where_between_two_layers_the_ground_lies() -> 
 
 
 def test_many_pixels_are_rendered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    poses = torch.from_numpy(
-        np.stack([se3.look_at([x, 10.0, 15.0], [10.0, 10.0, 0.0]) for x in (8.0, 9.0, 10.0)])
-    )
+    poses = torch.from_numpy(np.stack([se3.look_at([x, 10.0, 15.0], [10.0, 10.0, 0.0]) for x in (8.0, 9.0, 10.0)]))
     whole = flat_ground().pictures(poses, CAMERA, NORMALIZATION)
     monkeypatch.setattr(network, "PIXELS_AT_ONCE", 1000)  # two views
     for together, in_parts in zip(whole, flat_ground().pictures(poses, CAMERA, NORMALIZATION), strict=True):
@@ -132,9 +130,7 @@ def test_a_lens_without_rays_in_its_corners() -> None:
     assert torch.isfinite(shown.depth[0, 10, 10])
 
 
-@pytest.mark.parametrize(
-    "eye", [[10.0, 10.0, 2.0], [10.0, 10.0, -5.0]], ids=["inside the ground", "below everything"]
-)
+@pytest.mark.parametrize("eye", [[10.0, 10.0, 2.0], [10.0, 10.0, -5.0]], ids=["inside the ground", "below everything"])
 def test_a_camera_inside_something_sees_nothing_it_knows(eye: list[float]) -> None:
     shown = show(flat_ground(3.3), se3.look_at(eye, [10.0, 10.0, eye[2] - 9.0]))
     assert shown.depth is not None

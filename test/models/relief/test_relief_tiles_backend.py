@@ -1,4 +1,6 @@
-"""Compiled rendering of a relief in tiles shows what the network shows, makes ready what it meets, and says what it cannot."""
+"""Compiled rendering of a relief in tiles shows what the network shows, makes ready what it meets, and says what it
+cannot.
+"""
 
 from __future__ import annotations
 

@@ -46,9 +46,7 @@ def test_every_point_is_in_one_core_that_of_its_home(rows: int, columns: int, x:
         if ((low <= at) & (at < high)).all():
             inside.append(number)
     assert (
-        len(inside) == 1
-        or np.isclose((x - 3) % config.stride_m[0], 0)
-        or np.isclose((y - 3) % config.stride_m[1], 0)
+        len(inside) == 1 or np.isclose((x - 3) % config.stride_m[0], 0) or np.isclose((y - 3) % config.stride_m[1], 0)
     )
     assert config.home(np.array([x, y, 0.0])) in inside or len(inside) != 1
 
@@ -87,12 +85,8 @@ def test_from_inside_something_nothing_is_known() -> None:
 def test_the_nearest_end_in_its_own_core_is_shown() -> None:
     owners, everything = Owners((1, 4)), (slice(0, 1), slice(0, 4))
     nothing = float("nan")
-    first = owners.take(
-        *everything, torch.tensor([[9.0, 5.0, nothing, nothing]]), torch.tensor([[0.0, 0.0, 0.0, 0.0]])
-    )
-    second = owners.take(
-        *everything, torch.tensor([[4.0, 4.0, 7.0, nothing]]), torch.tensor([[0.0, 2.0, 3.0, 0.0]])
-    )
+    first = owners.take(*everything, torch.tensor([[9.0, 5.0, nothing, nothing]]), torch.tensor([[0.0, 0.0, 0.0, 0.0]]))
+    second = owners.take(*everything, torch.tensor([[4.0, 4.0, 7.0, nothing]]), torch.tensor([[0.0, 2.0, 3.0, 0.0]]))
     assert first.all()
     assert second.tolist() == [[True, False, True, False]]
 
@@ -115,9 +109,7 @@ def flat_place(side_m: float) -> Surface:
 
 def chosen(side_m: float, tiles: str, **box: float) -> tuple[float, tuple[int, int], float]:
     """Cell, grid and MB of a tile."""
-    T = se3.look_at(
-        np.array([[0, 0, 50.0], [side_m, side_m, 50.0]]), np.array([[0, 1, 0.0], [side_m, 0, 0.0]])
-    )
+    T = se3.look_at(np.array([[0, 0, 50.0], [side_m, side_m, 50.0]]), np.array([[0, 1, 0.0], [side_m, 0, 0.0]]))
     settings = ReliefSettings(tiles=tiles, box=SceneBoxSettings(**box))  # type: ignore[arg-type]
     box, cells = choose_tiles(T, CAMERA, flat_place(side_m), settings)
     return box.cell_m, cells, box.stored_mb(8) / (cells[0] * cells[1])

@@ -14,12 +14,8 @@ from pose2rgbd_ros.models.relief.tiles import TiledReliefConfig, Window, windows
 TURNED = (0.0, 0.0, float(np.sin(0.3)), float(np.cos(0.3)))
 CAMERA = Camera.from_fov(48, 40, 80.0)
 LENS = Camera.from_fov(52, 40, 100.0)
-LENS = Camera(
-    LENS.width, LENS.height, LENS.fx, LENS.fy, LENS.cx, LENS.cy, "plumb_bob", (-0.25, 0.05, 0.0, 0.0, 0.0)
-)
-DARK = Camera(
-    52, 40, 45.0, 45.0, 25.5, 19.5, "plumb_bob", (-0.35, 0.0, 0.0, 0.0, 0.0)
-)  # its corners have no ray
+LENS = Camera(LENS.width, LENS.height, LENS.fx, LENS.fy, LENS.cx, LENS.cy, "plumb_bob", (-0.25, 0.05, 0.0, 0.0, 0.0))
+DARK = Camera(52, 40, 45.0, 45.0, 25.5, 19.5, "plumb_bob", (-0.35, 0.0, 0.0, 0.0, 0.0))  # its corners have no ray
 CONFIG = TiledReliefConfig(
     origin_m=(5.0, -30.0, 2.0), quat_xyzw=TURNED, layers=8, rows=30, columns=26,
     tile_rows=3, tile_columns=4, overlap=6,
@@ -73,9 +69,7 @@ def test_the_tile_about_the_camera_has_all_of_the_picture_and_comes_first(
 ) -> None:
     eye = (*eye[:2], min(eye[2], CONFIG.size_m[2] - 1e-6))
     first = windows(CONFIG, CONFIG.T_map_vol @ looking(eye, aim), CAMERA.rays())[0]
-    beside = np.array(eye) + 1e-9 * np.array(
-        [[x, y, 0] for x in (-1, 1) for y in (-1, 1)]
-    )  # rounding at borders
+    beside = np.array(eye) + 1e-9 * np.array([[x, y, 0] for x in (-1, 1) for y in (-1, 1)])  # rounding at borders
     assert first.tile in [CONFIG.home(place) for place in beside]
     assert (first.rows, first.columns) == (slice(0, CAMERA.height), slice(0, CAMERA.width))
 

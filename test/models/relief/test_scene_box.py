@@ -110,9 +110,7 @@ def test_a_flight_that_looks_all_around_stays_upright():
 
 def test_settings_override_each_choice():
     T = survey()
-    box = box_of(
-        T, flat_depth(T), cell_m=3.0, layer_m=2.0, feature_m=1.5, floor_m=-4.0, top_m=20.0, extent_m=90.0
-    )
+    box = box_of(T, flat_depth(T), cell_m=3.0, layer_m=2.0, feature_m=1.5, floor_m=-4.0, top_m=20.0, extent_m=90.0)
     assert (box.cell_m, box.layer_m, box.feature_m) == (3.0, 2.0, 1.5)
     assert box.T_map_vol[2, 3] == -4.0
     assert 24 <= box.size_m[2] <= 26

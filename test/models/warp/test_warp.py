@@ -19,14 +19,10 @@ from pose2rgbd_ros.models.warp.kernels import fill_holes
 from pose2rgbd_ros.models.warp.network import FrameChoice, WarpConfig, WarpModel, pinhole_around, warp
 
 CAMERA = Camera.from_fov(64, 64, 70.0)
-DOWN = Rotation.from_euler(
-    "x", 180, degrees=True
-).as_matrix()  # optical axis to the ground, image top to the north
+DOWN = Rotation.from_euler("x", 180, degrees=True).as_matrix()  # optical axis to the ground, image top to the north
 
 
-def looking_down(
-    position_m: tuple[float, float, float], tilt_deg: float = 0.0, turn_deg: float = 0.0
-) -> np.ndarray:
+def looking_down(position_m: tuple[float, float, float], tilt_deg: float = 0.0, turn_deg: float = 0.0) -> np.ndarray:
     T = np.eye(4)
     T[:3, :3] = DOWN @ Rotation.from_euler("zx", [turn_deg, tilt_deg], degrees=True).as_matrix()
     T[:3, 3] = position_m
@@ -66,11 +62,7 @@ def blocks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @settings(max_examples=25)
-@given(
-    st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(17, 24)),
-    st.floats(-12, 12),
-    st.floats(-180, 180),
-)
+@given(st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(17, 24)), st.floats(-12, 12), st.floats(-180, 180))
 def test_a_plane_is_seen_from_anywhere_as_it_is(
     position_m: tuple[float, float, float], tilt_deg: float, turn_deg: float
 ) -> None:
@@ -84,8 +76,7 @@ def test_a_plane_is_seen_from_anywhere_as_it_is(
     # Together the frames see the square of 26 m about the origin; a pixel short of its edge a mesh may end.
     rays = CAMERA.rays() @ target[:3, :3].T
     seen = (
-        np.abs(target[:3, 3] + rays * z_true[..., None])[..., :2].max(axis=-1)
-        < 12 + 20 * np.tan(np.radians(35)) - 1.0
+        np.abs(target[:3, 3] + rays * z_true[..., None])[..., :2].max(axis=-1) < 12 + 20 * np.tan(np.radians(35)) - 1.0
     )
     assert known[seen].all()
     np.testing.assert_allclose(z[known], z_true[known], rtol=2e-4)

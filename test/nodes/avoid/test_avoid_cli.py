@@ -17,11 +17,7 @@ pytestmark = pytest.mark.ros
 def test_topics_of_the_renderer_beside_it(bench, ros_domain):
     command = "import sys; from pose2rgbd_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["avoid", "--max-age-s", "0.2", "--ros-args", "-r", "camera_info:=/mine/camera_info"]
-    environment = {
-        **os.environ,
-        "ROS_DOMAIN_ID": str(ros_domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(ros_domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     process = subprocess.Popen([sys.executable, "-c", command, *arguments], env=environment)
     try:
         wanted = {"/render/depth_lower/image", "/mine/camera_info", "/render/status", "/odometry"}

@@ -79,9 +79,7 @@ def test_a_wall_ahead_of_a_tilted_body(bench, avoid):
     points = np.frombuffer(clouds[-1].data, np.float32).reshape(48, 64, 3)
     np.testing.assert_allclose(points[..., 2], 11.9, atol=1e-3)
     assert np.isnan(ranges[-1].range)
-    health = bench.wait(
-        lambda: [m.status[0] for m in told if m.status[0].message == "" and m.status[0].values]
-    )[-1]
+    health = bench.wait(lambda: [m.status[0] for m in told if m.status[0].message == "" and m.status[0].values])[-1]
     assert health.name == "avoid: obstacles"
     assert {"compute_ms", "latency_s", "stamps_incomplete"} <= {value.key for value in health.values}
     assert {m.header.stamp.nanosec for m in scans} & {m.header.stamp.nanosec for m in bench.status}
@@ -97,9 +95,7 @@ def test_marks_are_known_points_in_the_map_with_the_weight_of_a_hit(bench, avoid
     clouds = bench.collect(PointCloud2, "/avoid/points")
     flight, _ = avoid(cloud_marks=True, cloud_frame="map", cloud_every=4)
     flight.unknown_rows = 12
-    cloud = bench.wait(
-        lambda: next((m for m in clouds if m.width == 9 * 16), None), what="marks of the known"
-    )
+    cloud = bench.wait(lambda: next((m for m in clouds if m.width == 9 * 16), None), what="marks of the known")
     assert [field.name for field in cloud.fields] == ["x", "y", "z", "intensity"]
     assert (cloud.height, cloud.is_dense, cloud.header.frame_id) == (1, True, "map")
     marks = np.frombuffer(cloud.data, np.float32).reshape(-1, 4)
@@ -170,9 +166,7 @@ def test_a_sensor_that_dies_is_told_before_the_next_image(bench, avoid):
     lost = lambda m: m.state == State.SENSOR_LOST and "range fell silent" in m.message  # noqa: E731
     assert 0.3 < after_s(bench, flight, "range", lost) < 0.3 + 0.1, "live_timeout_s, and 0.1 s"
     status = next(m for m in bench.status if lost(m))
-    assert conversions.stamp_ns(status.header.stamp) == flight.last_ns["depth_lower"], (
-        "the last depth once more"
-    )
+    assert conversions.stamp_ns(status.header.stamp) == flight.last_ns["depth_lower"], "the last depth once more"
     assert (status.sources, round(status.nearest_m)) == (State.PREDICTED, 12)
     bench.wait(lambda: scans[-1].ranges[180] == pytest.approx(12.0, abs=0.1), what="a scan without it")
 

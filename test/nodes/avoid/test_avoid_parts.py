@@ -1,4 +1,5 @@
-"""Parts of the avoid node by themselves: the body and its sensors from TF, its velocity, what live sensors say, sets by stamp.
+"""Parts of the avoid node by themselves: the body and its sensors from TF, its velocity, what live sensors say, sets
+by stamp.
 
 Transforms lie in a real buffer, and messages are handed over as a subscription does.
 """
@@ -40,9 +41,7 @@ class Frames:
 
     def know(self, T: np.ndarray, stamp_ns: int, parent: str, child: str, static: bool = False) -> None:
         message = conversions.to_transform_stamped(T, stamp_ns, parent, child)
-        (self._poses._buffer.set_transform_static if static else self._poses._buffer.set_transform)(
-            message, "test"
-        )
+        (self._poses._buffer.set_transform_static if static else self._poses._buffer.set_transform)(message, "test")
 
 
 @pytest.fixture
@@ -76,9 +75,7 @@ def test_the_body_and_its_camera_are_known_up_to_the_older_of_the_two(make_frame
         frames.know(ON_BODY, stamp_ns * SECOND, parent, child)
     frames.know(ON_BODY, 0, "base_link", "fixed", static=True)
     assert frames.of.newest_ns("gimbal") == 2 * SECOND
-    assert frames.of.newest_ns("fixed") == (3 * SECOND if level else None), (
-        "in the body's own frame, at any time"
-    )
+    assert frames.of.newest_ns("fixed") == (3 * SECOND if level else None), "in the body's own frame, at any time"
 
 
 def twist(stamp_ns: int, child: str = "base_link") -> Odometry:
@@ -93,11 +90,7 @@ def test_a_velocity_is_turned_from_its_own_frame_to_the_level_one(make_node, mak
     motion, frames = Motion(make_node()), make_frames()
     frames.know(se3.make([0.0, 0.0, 10.0], NORTH), 2 * SECOND, "map", "base_link")
     frames.know(
-        se3.make([0.0, 0.0, 0.0], [0.0, 0.0, math.sqrt(0.5), math.sqrt(0.5)]),
-        0,
-        "base_link",
-        "imu",
-        static=True,
+        se3.make([0.0, 0.0, 0.0], [0.0, 0.0, math.sqrt(0.5), math.sqrt(0.5)]), 0, "base_link", "imu", static=True
     )
     now = frames.of.body_at(2 * SECOND)
     c, s = math.cos(PITCH), math.sin(PITCH)
@@ -161,7 +154,9 @@ def test_a_range_beyond_the_limits_of_its_sensor_is_infinite(make_node, make_fra
 
 
 def test_sets_of_one_stamp_are_used_in_order(make_node):
-    """One that is complete after a newer one is counted and left out; a second back is a jump, after which all is new."""
+    """One that is complete after a newer one is counted and left out; a second back is a jump, after which all is
+    new.
+    """
     matched: list[int] = []
     jumps: list[str] = []
     inputs = DepthInputs(make_node(), lambda stamp_ns, found: matched.append(stamp_ns), jumps.append)

@@ -43,9 +43,7 @@ bench.close()
 def test_obstacle_distance(tmp_path, repository, ros_domain):
     environment = build_px4_msgs(tmp_path)
     script = SCRIPT.format(paths=[str(repository / "test")], domain=ros_domain)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=800
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "px4_msgs is not installed" not in done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

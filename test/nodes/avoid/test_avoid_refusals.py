@@ -99,9 +99,7 @@ def test_a_datum_found_from_gps_may_be_as_far_off_as_gps(bench, make_checkpoint)
 
 
 def test_an_origin_is_as_uncertain_as_its_covariance_says(bench, make_checkpoint):
-    settings = AvoidSettings(
-        model=str(make_checkpoint("given_datum", datum=Datum(47.0 + 1.2 / 111_200, 8.0, 400.0)))
-    )
+    settings = AvoidSettings(model=str(make_checkpoint("given_datum", datum=Datum(47.0 + 1.2 / 111_200, 8.0, 400.0))))
     for variance_m2, kind, refused in (
         (1.0, NavSatFix.COVARIANCE_TYPE_DIAGONAL_KNOWN, False), (1.0, NavSatFix.COVARIANCE_TYPE_UNKNOWN, True),
         (0.0, NavSatFix.COVARIANCE_TYPE_KNOWN, True),

@@ -139,11 +139,7 @@ def test_bad_model_is_told_and_the_process_stays_until_interrupted_twice(ros_dom
 def mapped(process, text):
     """Files in the memory of a process whose path holds `text`."""
     lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
-    return {
-        words[5]
-        for words in (line.split(maxsplit=5) for line in lines)
-        if len(words) > 5 and text in words[5]
-    }
+    return {words[5] for words in (line.split(maxsplit=5) for line in lines) if len(words) > 5 and text in words[5]}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -282,10 +278,7 @@ def test_several_nodes_in_one_process(ros_domain, make_checkpoint, flight, tmp_p
     ("arguments", "said"),
     [
         (["render", "--rate-hz", "9999"], "rate_hz is 9999.0; it must be at most 1000.0"),
-        (
-            ["render", "--ros-args", "-p", "rate_hz:=30"],
-            "parameter rate_hz must be of type float; write it like 1.0",
-        ),
+        (["render", "--ros-args", "-p", "rate_hz:=30"], "parameter rate_hz must be of type float; write it like 1.0"),
         (["render", "--ros-args", "-p", "rate_hz:=-3.0"], "out of range"),
         (["render", "--ros-args", "-p", "trigger:=whim"], "choose one of: rate, tf"),
         (["render", "--ros-args", "-p", "nonsense"], "ROS refuses the arguments"),

@@ -47,9 +47,7 @@ class Seen:
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Those that the launch file sets itself, above all files."""
-        return {
-            key: getattr(value, "value", value) for key, value in self.node(name)["parameters"][-1].items()
-        }
+        return {key: getattr(value, "value", value) for key, value in self.node(name)["parameters"][-1].items()}
 
 
 class Reader:
@@ -118,13 +116,10 @@ class Reader:
 def reader(repository, tmp_path, monkeypatch):
     for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(
-        "ament_index_python.packages.get_package_share_directory", lambda name: str(repository)
-    )
+    monkeypatch.setattr("ament_index_python.packages.get_package_share_directory", lambda name: str(repository))
     prefix = ament_index_python.packages.get_package_prefix
     monkeypatch.setattr(
-        "ament_index_python.packages.get_package_prefix",
-        lambda name: "/usr" if name == "rviz2" else prefix(name),
+        "ament_index_python.packages.get_package_prefix", lambda name: "/usr" if name == "rviz2" else prefix(name)
     )
     if not REAL:
         launch_standin.install(tmp_path)
@@ -289,23 +284,14 @@ def test_bringup_gives_each_part_its_own(reader):
     assert "depth" not in given["avoid"]
     assert all("rviz" not in values for values in given.values())
     assert sum(node["executable"] == "rviz2" for node in seen.nodes) == 1
-    assert [node["executable"] for node in seen.nodes] == [
-        "sim",
-        "render",
-        "avoid",
-        "localize",
-        "record",
-        "rviz2",
-    ]
+    assert [node["executable"] for node in seen.nodes] == ["sim", "render", "avoid", "localize", "record", "rviz2"]
     assert all(node["namespace"] == "drone1" for node in seen.nodes)
     assert dict(seen.node("avoid")["remappings"])["depth_lower"] == "render/depth_lower/image"
     assert dict(seen.node("record")["remappings"]) == {
         "image": "c", "depth": "e", "camera_info": "d", "odom": "g", "fix": "h", "imu": "i"
     }  # fmt: skip
     assert not any(
-        "config/presets" in file
-        for node in ("sim", "record")
-        for file in map(str, seen.node(node)["parameters"])
+        "config/presets" in file for node in ("sim", "record") for file in map(str, seen.node(node)["parameters"])
     )
     assert {name: seen.parameters("sim")[name] for name in ("flight.plan", "city.seed", "tf", "city.cars")} == {
         "flight.plan": "survey", "city.seed": 3, "tf": "odometry", "city.cars": 4
@@ -323,7 +309,8 @@ def test_bringup_flies_the_models_world_unless_told_otherwise(reader, tmp_path):
 
 def test_bringup_and_up_listen_to_the_same_topics(reader):
     seen = reader.read(
-        "bringup", model=str(reader.model), avoid="true", localize="true", localize_model=str(reader.model), record="true"
+        "bringup", model=str(reader.model), avoid="true", localize="true", localize_model=str(reader.model),
+        record="true"
     )  # fmt: skip
     for name in ("avoid", "localize", "record"):
         assert dict(seen.node(name)["remappings"]) == BESIDE.get(name, {}) | BESIDE_SIM[name]
@@ -420,10 +407,7 @@ def test_only_a_recorder_that_may_be_started_again_has_a_session(reader):
 def test_fastdds_profile_is_set_for_the_node_and_not_beyond(reader, repository):
     node = reader.read("sim").node("sim")
     assert node["environment"]["FASTDDS_DEFAULT_PROFILES_FILE"] == str(repository / "config" / "fastdds.xml")
-    assert (
-        reader.read("sim", fastdds_profile="false").node("sim")["environment"]["POSE2RGBD_NO_FASTDDS_PROFILE"]
-        == "1"
-    )
+    assert reader.read("sim", fastdds_profile="false").node("sim")["environment"]["POSE2RGBD_NO_FASTDDS_PROFILE"] == "1"
     reader.read("bringup", fastdds_profile="false", model=str(reader.model))
     assert "POSE2RGBD_NO_FASTDDS_PROFILE" not in os.environ
 
@@ -474,10 +458,7 @@ def test_a_node_without_a_model_ends_at_once(ros_domain, capsys, spun, command):
         (["render", "--model", "/some/where"], ["render"]),
         (["localize", "--ros-args", "-p", "model:=/some/where"], ["localize"]),
         (["render", "--ros-args", "-p", "autostart:=false"], ["render"]),
-        (
-            ["up", "avoid", "localize", "--ros-args", "-p", "localize:model:=/some/where"],
-            ["avoid", "localize"],
-        ),
+        (["up", "avoid", "localize", "--ros-args", "-p", "localize:model:=/some/where"], ["avoid", "localize"]),
     ],
 )
 def test_a_node_with_a_model_or_that_waits_for_one_runs(ros_domain, spun, command, names):

@@ -1,4 +1,6 @@
-"""The localize node over DDS: a small network, trained here, finds the camera over a block world in its images alone."""
+"""The localize node over DDS: a small network, trained here, finds the camera over a block world in its images
+alone.
+"""
 
 from __future__ import annotations
 
@@ -95,9 +97,7 @@ def test_other_encodings_and_sizes_find_the_same_pose(bench, place, localize_nod
     camera.wait_for_listener(bench)
     T = place.T[10]
     rgb = place.view(T, LARGE)
-    send_until(
-        bench, lambda: camera.send(rgb, "rgb8" if encoding == "jpeg" else encoding), lambda: bench.poses
-    )
+    send_until(bench, lambda: camera.send(rgb, "rgb8" if encoding == "jpeg" else encoding), lambda: bench.poses)
     expected = Localizer(place.model).find(rgb, LARGE).T_map_cam
     np.testing.assert_allclose(matrix(bench.poses[0]), expected, atol=1.5 if encoding == "jpeg" else 1e-3)
 
@@ -106,18 +106,12 @@ def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, mo
     monkeypatch.setattr(localize, "SILENT_S", 1.2)
     camera = CameraStream(bench, CAMERA)
     node = localize_node()
-    assert "nothing arrives, though /tester publishes it" in _told(
-        bench, State.WAITING_FOR_IMAGE, "nothing arrives"
-    )
+    assert "nothing arrives, though /tester publishes it" in _told(bench, State.WAITING_FOR_IMAGE, "nothing arrives")
     camera.info_on = False
     view = place.view(place.T[5])
-    send_until(
-        bench, lambda: camera.send(view), lambda: seen(bench, State.WAITING_FOR_CAMERA, "no CameraInfo")
-    )
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.WAITING_FOR_CAMERA, "no CameraInfo"))
     camera.info_on, camera.camera = True, Camera(36, 36, 0.0, 0.0, 0.0, 0.0)
-    send_until(
-        bench, lambda: camera.send(view), lambda: seen(bench, State.WAITING_FOR_CAMERA, "not calibrated")
-    )
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.WAITING_FOR_CAMERA, "not calibrated"))
     assert not bench.poses
     camera.camera = CAMERA.resized(72, 72)
     send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.REJECTED, "72 x 72"))
@@ -128,16 +122,12 @@ def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, mo
     assert bench.status[-1].images_rejected > 2
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
     camera.offset_ns = -5_000_000_000
-    jumped = send_until(
-        bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "went back by")
-    )
+    jumped = send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "went back by"))
     assert jumped
     before = len(bench.poses)
     send_until(bench, lambda: camera.send(view), lambda: len(bench.poses) > before)
     assert "images arrive 5" in bench.status[-1].message, "localized all the same"
-    fixed = node.set_parameters(
-        [Parameter("model", value="other"), Parameter("body_frame", value="base_link")]
-    )
+    fixed = node.set_parameters([Parameter("model", value="other"), Parameter("body_frame", value="base_link")])
     assert ["clean it up" in fixed[0].reason, "deactivate" in fixed[1].reason] == [True, True]
 
 

@@ -61,9 +61,7 @@ def rotated(q_wxyz: list[float], vector: list[float]) -> np.ndarray:
 def test_vehicle_odometry(tmp_path, repository, ros_domain):
     environment = build_px4_msgs(tmp_path)
     script = SCRIPT.format(paths=[str(repository / "test")], domain=ros_domain)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=800
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr[-2000:]
     ned, frd, of_camera = json.loads(done.stdout.splitlines()[-1])
     assert not of_camera, "the pose of a camera is none for PX4"

@@ -36,8 +36,7 @@ def test_poses_are_corrected_by_rendering_and_another_place_is_refused(bench, or
         assert np.linalg.eigvalsh(covariance).min() > 0
     rough = Localizer(orbit_place.model)
     before_m = [
-        np.linalg.norm(rough.find(orbit_place.view(T, LARGE), LARGE).T_map_cam[:3, 3] - T[:3, 3])
-        for T in poses
+        np.linalg.norm(rough.find(orbit_place.view(T, LARGE), LARGE).T_map_cam[:3, 3] - T[:3, 3]) for T in poses
     ]
     assert np.median(off_m) < np.median(before_m) / 4
     assert np.median(off_m) < 0.6
@@ -47,7 +46,5 @@ def test_poses_are_corrected_by_rendering_and_another_place_is_refused(bench, or
 
     elsewhere = BlockWorld(seed=9).render(poses[2], LARGE, max_depth_m=45.0)[0]
     accepted = len(bench.poses)
-    send_until(
-        bench, lambda: camera.send(elsewhere), lambda: seen(bench, LocalizationStatus.REJECTED, "likeness")
-    )
+    send_until(bench, lambda: camera.send(elsewhere), lambda: seen(bench, LocalizationStatus.REJECTED, "likeness"))
     assert len(bench.poses) == accepted

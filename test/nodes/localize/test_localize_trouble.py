@@ -1,4 +1,6 @@
-"""Localize over DDS when things go wrong around it: another sender, time that goes back, parameters at the wrong moment."""
+"""Localize over DDS when things go wrong around it: another sender, time that goes back, parameters at the wrong
+moment.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +59,7 @@ def test_somebody_else_sends_map_to_odom_until_they_end(bench, orbit_place, loca
     send_until(bench, fly, lambda: corrections(broadcast))  # they have ended
 
 
-def test_images_that_are_silent_for_five_seconds_are_told_with_the_reason(
-    bench, orbit_place, localize_node, set_ahead
-):
+def test_images_that_are_silent_for_five_seconds_are_told_with_the_reason(bench, orbit_place, localize_node, set_ahead):
     node = localize_node()
     reports = Reports(bench, node)
     bench.wait(lambda: bench.state_of("/localize") == "active")
@@ -121,9 +121,7 @@ def test_what_was_looked_at_while_time_jumped_is_dropped(bench, orbit_place, loc
 def test_parameters_that_would_have_no_effect_are_refused(bench, orbit_place, localize_node):
     node = localize_node()
     bench.wait(lambda: bench.state_of("/localize") == "active")
-    refused = node.set_parameters(
-        [Parameter("refinement.side_px", value=64), Parameter("tf_rate_hz", value=5.0)]
-    )
+    refused = node.set_parameters([Parameter("refinement.side_px", value=64), Parameter("tf_rate_hz", value=5.0)])
     assert ["clean it up" in refused[0].reason, "deactivate" in refused[1].reason] == [True, True]
     assert node.set_parameters([Parameter("correction.agreeing", value=9)])[0].successful
     bench.wait(lambda: node._map_to_odom.settings.correction.agreeing == 9)

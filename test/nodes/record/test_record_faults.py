@@ -127,16 +127,7 @@ class Recorder:
                 self.set_clock(SIM_NS)
                 self.drone.start_ns = SIM_NS
         if case.process:
-            words = [
-                sys.executable,
-                "-m",
-                "pose2rgbd_ros.cli.main",
-                "record",
-                "--out",
-                str(out),
-                "--depth",
-                "none",
-            ]
+            words = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "record", "--out", str(out), "--depth", "none"]
             words += ["--min-free-mib", "0", "--ros-args", "-r", f"__ns:=/{name}"]
             environment = {**os.environ, "ROS_DOMAIN_ID": str(bench._domain)}
             self.process = subprocess.Popen(words, env=environment)
@@ -202,9 +193,7 @@ def describe(messages: list[SyncStatus]) -> str:
 
 
 def conserved(status: SyncStatus) -> bool:
-    return (
-        status.images == status.frames_written + sum(item.count for item in status.rejects) + status.waiting
-    )
+    return status.images == status.frames_written + sum(item.count for item in status.rejects) + status.waiting
 
 
 def of_truth(dataset: Dataset, drone: LiveDrone) -> None:
@@ -293,9 +282,7 @@ def test_poses_that_stop(case):
     case.drone.silence("odom")
     line = case.until_told("^/stops/odom", "silent for", "/tester", "reliable, volatile")
     assert re.search(r"silent for [0-9]+ s", line)
-    case.until(
-        lambda status: {item.reason for item in status.rejects} & {"no_pose", "after_last_pose"}, "rejects"
-    )
+    case.until(lambda status: {item.reason for item in status.rejects} & {"no_pose", "after_last_pose"}, "rejects")
     del case.drone.spoil["odom"]
     frames = case.status[-1].frames_written
     case.until_frames(frames + 3)
@@ -312,9 +299,7 @@ def test_a_camera_that_stops(case):
 
 @of("nobody")
 def test_nobody_at_all(case):
-    case.until_told(
-        "^/nobody/image/compressed", "nobody publishes it", "would fit", "remap image:=/[a-z_]+/image$"
-    )
+    case.until_told("^/nobody/image/compressed", "nobody publishes it", "would fit", "remap image:=/[a-z_]+/image$")
     answer = case.ask("stop")
     assert "\n" not in answer.message
     assert not (case.out / "meta.yaml").exists()
@@ -384,9 +369,7 @@ def test_a_clock_of_the_poses_alone_that_is_set(case):
     drone = case.drone
     case.until_frames(15)
     drone.offset_ns["odom"] = -500_000_000
-    stated = case.until_told(
-        "no image becomes a frame: time_jump the stamps of /set_apart/odom step by -0.[45]"
-    )
+    stated = case.until_told("no image becomes a frame: time_jump the stamps of /set_apart/odom step by -0.[45]")
     assert "not so those of the other topics" in stated
     set_ns = drone.now_ns()
     case.bench.wait(lambda: [line for line in case.said if "are left out" in line], what="told in the log")

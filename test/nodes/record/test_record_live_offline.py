@@ -1,4 +1,6 @@
-"""One flight, three roads to a dataset: recorded live, converted from the recorder's bag, converted from a simulated bag."""
+"""One flight, three roads to a dataset: recorded live, converted from the recorder's bag, converted from a simulated
+bag.
+"""
 
 from __future__ import annotations
 
@@ -90,12 +92,7 @@ def test_live_is_offline(roads):
         assert (roads.live / ours.rgb).read_bytes() == (roads.converted / theirs.rgb).read_bytes()
         assert (roads.live / ours.depth).read_bytes() == (roads.converted / theirs.depth).read_bytes()
     a, b = live.meta, offline.meta
-    assert (a.camera, a.map_frame, a.camera_frame, a.depth) == (
-        b.camera,
-        b.map_frame,
-        b.camera_frame,
-        b.depth,
-    )
+    assert (a.camera, a.map_frame, a.camera_frame, a.depth) == (b.camera, b.map_frame, b.camera_frame, b.depth)
     assert metres_apart(a.datum, b.datum) < 0.02
     assert rejects_live(roads.live) == roads.report.rejects
 

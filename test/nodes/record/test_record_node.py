@@ -1,4 +1,6 @@
-"""The record node over DDS: what is published becomes frames, byte for byte and in place; every image is accounted for."""
+"""The record node over DDS: what is published becomes frames, byte for byte and in place; every image is accounted
+for.
+"""
 
 from __future__ import annotations
 
@@ -171,10 +173,7 @@ def test_depth_and_the_datum(bench, tmp_path):
     np.testing.assert_array_equal(dataset.depth(5), np.full((CAMERA.height, CAMERA.width), 50.0))
     datum = dataset.meta.datum
     assert datum is not None
-    offset_m = (
-        np.subtract([datum.latitude_deg, datum.longitude_deg], [DATUM.latitude_deg, DATUM.longitude_deg])
-        * 1e5
-    )
+    offset_m = np.subtract([datum.latitude_deg, datum.longitude_deg], [DATUM.latitude_deg, DATUM.longitude_deg]) * 1e5
     assert np.abs(offset_m).max() < 1.0
     recorder.status.clear()
     assert recorder.start().success
@@ -234,7 +233,9 @@ def times_ns(path):
 
 
 def test_a_bag_of_simulated_time_begins_with_the_first_clock(bench, tmp_path):
-    """What comes ahead of /clock has no time; at 0 a player would wait for decades. Also once the recorder has idled."""
+    """What comes ahead of /clock has no time; at 0 a player would wait for decades. Also once the recorder has
+    idled.
+    """
     drone = LiveDrone(bench.node, without=("image", "depth", "camera_info", "fix"))
     real = bench.node.get_clock()
     began_ns = real.now().nanoseconds
@@ -244,13 +245,7 @@ def test_a_bag_of_simulated_time_begins_with_the_first_clock(bench, tmp_path):
     drone.silence("/clock")
     timer = bench.node.create_timer(0.05, lambda: bench.send(np.eye(4), drone.now_ns(), "odom", "base_link"))
     recorder = Recorder(
-        bench,
-        tmp_path / "flight",
-        bag="mcap",
-        depth="none",
-        camera_info=False,
-        use_sim_time=True,
-        resume=True,
+        bench, tmp_path / "flight", bag="mcap", depth="none", camera_info=False, use_sim_time=True, resume=True
     )
     before = lambda s: {t.topic for t in s.topics if t.messages} >= {"/tf", "/tf_static", "/odom"}  # noqa: E731
     told = recorder.wait(before, what="transforms ahead of the clock")
@@ -291,9 +286,7 @@ def test_several_cameras(bench, tmp_path):
     down = LiveDrone(bench.node, without=("image", "depth", "/clock", "odom", "fix"), renamed=below)
     missing = iter(range(10**9))
     front.spoil["image/compressed"] = lambda message: None if next(missing) % 4 == 3 else message
-    recorder = Recorder(
-        bench, tmp_path / "flight", cameras="front,down", cameras_together_s=0.04, depth="none"
-    )
+    recorder = Recorder(bench, tmp_path / "flight", cameras="front,down", cameras_together_s=0.04, depth="none")
     told = recorder.wait(lambda s: s.frames_written >= 40 and rejects(s, "down").get("not_together", 0) >= 5)
     assert_conserved(told)
     assert recorder.stop().success
@@ -301,9 +294,7 @@ def test_several_cameras(bench, tmp_path):
     alone = sum(np.abs(down_ns - stamp).min() > 4e7 for stamp in front_ns)
     alone += sum(np.abs(front_ns - stamp).min() > 4e7 for stamp in down_ns)
     assert alone <= 2, "the first or last pose may lie between the two images"
-    assert len(down_ns) < 0.9 * len(down.sent["image/compressed"]), (
-        "those that the front did not take are left out"
-    )
+    assert len(down_ns) < 0.9 * len(down.sent["image/compressed"]), "those that the front did not take are left out"
 
 
 def test_lifecycle_and_settings(bench, tmp_path):

@@ -1,4 +1,6 @@
-"""Parts of the recorder by themselves: counts that conserve, figures of topics, stamps of serialized messages, bags in pieces."""
+"""Parts of the recorder by themselves: counts that conserve, figures of topics, stamps of serialized messages, bags
+in pieces.
+"""
 
 from __future__ import annotations
 

@@ -18,13 +18,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
 from pose2rgbd_ros.nodes.common.conversions import to_pose, to_stamp, to_transform_stamped
-from pose2rgbd_ros.nodes.record.inputs import (
-    Candidate,
-    Input,
-    RawMessage,
-    _header_stamp_ns,
-    _transform_stamp_ns,
-)
+from pose2rgbd_ros.nodes.record.inputs import Candidate, Input, RawMessage, _header_stamp_ns, _transform_stamp_ns
 from pose2rgbd_ros.nodes.record.poses import CameraPoses, LivePoses
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
 from pose2rgbd_ros.poses.camera_pose import T_NADIR

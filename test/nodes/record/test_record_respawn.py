@@ -1,4 +1,6 @@
-"""A recorder that is killed and started again, as use_respawn does: it goes on with what this launch began, and no more."""
+"""A recorder that is killed and started again, as use_respawn does: it goes on with what this launch began, and no
+more.
+"""
 
 from __future__ import annotations
 

@@ -60,9 +60,7 @@ def test_what_was_asked_for_is_no_problem(recording):
 
 def test_a_full_queue_is_told_at_once_and_for_a_while(recording):
     recording.second(frames=10)
-    assert recording.second(frames=10, queue_full=1).startswith(
-        "images are rejected because 1000 wait already"
-    )
+    assert recording.second(frames=10, queue_full=1).startswith("images are rejected because 1000 wait already")
     assert [bool(recording.second(frames=10)) for _ in range(8)] == [True] * 4 + [False] * 4
 
 

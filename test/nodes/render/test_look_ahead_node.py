@@ -147,7 +147,9 @@ def test_where_the_body_was_is_not_where_it_is(bench, hamlet):
 
 
 def test_live_images_are_not_held_up(bench, hamlet):
-    """Where the node has all it can do, a live image is shown between any two parts of a look: a dozen while one takes place."""
+    """Where the node has all it can do, a live image is shown between any two parts of a look: a dozen while one
+    takes place.
+    """
     images = bench.collect(Image, "/render/depth/image", 1000)
     flight = Flight(
         bench, hamlet, look_ahead__mode="twist", look_ahead__poses=24, look_ahead__rate_hz=100.0,

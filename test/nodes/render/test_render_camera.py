@@ -40,16 +40,8 @@ def test_a_camera_by_parameters() -> None:
         (CameraSettings(cx=3.0), "", "camera.fx is 0"),
         (CameraSettings(distortion="0.1"), "", "camera.fx is 0"),
         (CameraSettings(640, 480, 500.0), "/camera_info", "both give a camera"),
-        (
-            CameraSettings(640, 480, 500.0, distortion_model="plumb_bob", distortion="a b"),
-            "",
-            "holds numbers",
-        ),
-        (
-            CameraSettings(640, 480, 500.0, distortion_model="plumb_bob", distortion="1 2"),
-            "",
-            "expected 4 or 5",
-        ),
+        (CameraSettings(640, 480, 500.0, distortion_model="plumb_bob", distortion="a b"), "", "holds numbers"),
+        (CameraSettings(640, 480, 500.0, distortion_model="plumb_bob", distortion="1 2"), "", "expected 4 or 5"),
     ],
 )
 def test_settings_without_sense(settings: CameraSettings, topic: str, said: str) -> None:

@@ -72,9 +72,7 @@ def test_bad_model_fails_the_transition_and_is_told(bench, make_checkpoint, tmp_
     assert said in bench.wait_state(RenderStatus.ERROR).message
     assert bench.status[0].state == RenderStatus.ERROR, "at once"
     assert bench.state_of() == "unconfigured"
-    level = bench.wait(
-        lambda: [array.status[0] for array in diagnostics if array.status[0].level != b"\x00"]
-    )[-1]
+    level = bench.wait(lambda: [array.status[0] for array in diagnostics if array.status[0].level != b"\x00"])[-1]
     assert level.level == DiagnosticStatus.ERROR
     assert said in level.message
     errors = [line for line in capfd.readouterr().err.splitlines() if "[ERROR]" in line]
@@ -239,9 +237,7 @@ def test_parameters_are_described_and_checked(bench, make_checkpoint, poses):
     images = bench.collect(Image, "/render/rgb/image")
     bench.render(make_checkpoint())
     request = DescribeParameters.Request(names=["rate_hz", "trigger", "autostart"])
-    rate, trigger, autostart = bench.call(
-        DescribeParameters, "/render/describe_parameters", request
-    ).descriptors
+    rate, trigger, autostart = bench.call(DescribeParameters, "/render/describe_parameters", request).descriptors
     assert (rate.floating_point_range[0].from_value, rate.floating_point_range[0].to_value) == (0.1, 1000.0)
     assert "how often" in rate.description
     assert trigger.additional_constraints == "one of: rate, tf"

@@ -47,9 +47,7 @@ def test_images_carry_stamp_frame_and_pixels_of_their_pose(bench, make_checkpoin
             T = conversions.matrix_of(conversions.to_transform(bench.sent[stamp_ns]))
             expected = getattr(renderer.render(T), kind)[0]
             pixels = conversions.rgb_of(message) if kind == "rgb" else np.frombuffer(message.data, np.float32)
-            np.testing.assert_allclose(
-                pixels.reshape(expected.shape), expected, atol=1 if kind == "rgb" else 1e-5
-            )
+            np.testing.assert_allclose(pixels.reshape(expected.shape), expected, atol=1 if kind == "rgb" else 1e-5)
         assert conversions.camera_from_info(infos[kind][0]) == renderer.camera
     assert (status.model, status.backend, status.metric_depth, status.inside_volume) == (
         "meadow",
@@ -119,9 +117,7 @@ def test_every_new_transform_triggers(bench, make_checkpoint, poses):
     sent = sorted(bench.sent)
     got = sorted(by_stamp(images))
     among = [stamp for stamp in sent if got[10] <= stamp <= got[-1]]
-    assert len(got[10:]) > 0.5 * len(among), (
-        "at the rate it would be one in ten; a busy machine may overtake some"
-    )
+    assert len(got[10:]) > 0.5 * len(among), "at the rate it would be one in ten; a busy machine may overtake some"
 
 
 def test_late_subscriber_gets_the_last_pose_once(bench, make_checkpoint, poses):
@@ -180,9 +176,7 @@ def test_diagnostics_every_second(bench, make_checkpoint, poses):
     bench.render(make_checkpoint())
     bench.stream(poses)
     bench.wait_state(RenderStatus.OK)
-    status = bench.wait(
-        lambda: next((a.status[0] for a in arrays if a.status[0].message == "rendering"), None)
-    )
+    status = bench.wait(lambda: next((a.status[0] for a in arrays if a.status[0].message == "rendering"), None))
     assert (status.level, status.name, status.hardware_id) == (b"\x00", "render: renderer", "meadow")
     values = {pair.key: pair.value for pair in status.values}
     assert values["backend"] == "onnx-cpu"

@@ -98,12 +98,7 @@ def test_resampled_with_stamps_for_another_camera(shared_bench, client):
     camera = Camera.from_fov(40, 24, 80.0)
     path = straight(2, stamps_ns=[5 * 10**9, 7 * 10**9])
     result = ask(
-        shared_bench,
-        client,
-        path,
-        spacing_m=0.5,
-        radius_m=9.0,
-        camera_info=conversions.camera_to_info(camera),
+        shared_bench, client, path, spacing_m=0.5, radius_m=9.0, camera_info=conversions.camera_to_info(camera)
     ).result
     assert result.success, result.message
     assert conversions.camera_from_info(result.images.camera_info) == camera
@@ -140,10 +135,7 @@ def test_images_that_fit_no_message_are_left_out(shared_bench, client, monkeypat
     monkeypatch.setattr(path_rendering, "MESSAGE_BYTES", 5 * 32 * 32 * 8 - 1)
     result = ask(shared_bench, client, straight(5)).result
     assert result.success
-    assert (
-        "the images of 5 poses take 0.0391 MiB and a message holds 0.0391: the profile alone"
-        in result.message
-    )
+    assert "the images of 5 poses take 0.0391 MiB and a message holds 0.0391: the profile alone" in result.message
     assert not result.images.depth
     assert len(result.profile.clearance_m) == 5
 
@@ -174,16 +166,8 @@ def half_zero():
         (nan_path(), {}, "pose 3 of the path holds NaN or infinity (1 of 5 do)"),
         (two_frames(), {}, "pose 2 of the path is in frame 'odom', the path in 'map'"),
         (half_zero(), {}, "pose 1 of the path has an orientation that is all zero"),
-        (
-            straight(3, stamps_ns=[4 * 10**9, 6 * 10**9, 5 * 10**9]),
-            {},
-            "pose 2 is 1.000 s before the one ahead",
-        ),
-        (
-            straight(3, stamps_ns=[4 * 10**9, 0, 5 * 10**9]),
-            {},
-            "pose 1 of the path has no stamp and others have one",
-        ),
+        (straight(3, stamps_ns=[4 * 10**9, 6 * 10**9, 5 * 10**9]), {}, "pose 2 is 1.000 s before the one ahead"),
+        (straight(3, stamps_ns=[4 * 10**9, 0, 5 * 10**9]), {}, "pose 1 of the path has no stamp and others have one"),
         (straight(frame="moon"), {}, "no transform map -> moon"),
         (straight(10001), {}, "10001 poses; at most 10000 are rendered for one path"),
         (straight(), {"spacing_m": 1e-6}, "at most 10000 are rendered for one path"),
@@ -207,9 +191,7 @@ def test_live_images_go_on_beside_a_long_path(shared_bench, client):
     timer = shared_bench.node.create_timer(0.05, lambda: shared_bench.send(T_map_base, child="base_link"))
     shared_bench.wait(lambda: images)
     heard = []
-    handle = send(
-        shared_bench, client, straight(10_000), lambda message: heard.append(message.feedback.rendered)
-    )
+    handle = send(shared_bench, client, straight(10_000), lambda message: heard.append(message.feedback.rendered))
     shared_bench.wait(lambda: heard)
     count = len(images)
     shared_bench.wait(lambda: len(images) > count + 5)
@@ -257,6 +239,4 @@ def test_relative_depth_is_refused(bench, tmp_path):
     assert client.wait_for_server(60.0)
     bench.node.create_timer(0.05, lambda: bench.send(LOOKS_DOWN, parent="base_link", child="camera_optical"))
     told = lambda: ask(bench, client, straight()).result.message  # noqa: E731
-    bench.wait(
-        lambda: "the model's depth has no unit (relative); a clearance needs depth in metres" in told()
-    )
+    bench.wait(lambda: "the model's depth has no unit (relative); a clearance needs depth in metres" in told())

@@ -57,9 +57,7 @@ def set_camera(bench, *names_and_values):
     request = SetParameters.Request()
     for name, value in zip(names_and_values[::2], names_and_values[1::2], strict=True):
         field, type_id = kinds[type(value)]
-        request.parameters.append(
-            ParameterMessage(name=name, value=ParameterValue(type=type_id, **{field: value}))
-        )
+        request.parameters.append(ParameterMessage(name=name, value=ParameterValue(type=type_id, **{field: value})))
     return bench.call(SetParameters, "/render/set_parameters", request).results[-1]
 
 
@@ -87,9 +85,7 @@ def test_what_was_not_seen_is_unknown_inside_the_picture(bench, relief, referenc
 
     def told():
         values = [{pair.key: pair.value for pair in array.status[0].values} for array in diagnostics]
-        return next(
-            (float(each["known_percent"]) for each in values if each.get("known_percent", "nan") != "nan"), 0
-        )
+        return next((float(each["known_percent"]) for each in values if each.get("known_percent", "nan") != "nan"), 0)
 
     assert bench.wait(told) == pytest.approx(100 * known.mean(), abs=0.1)
 
@@ -198,10 +194,7 @@ def test_a_calibrated_model_publishes_bounds_and_withholds_outside(bench, tmp_pa
     assert status.guard_score < 3.0
 
     def together():
-        of_kind = [
-            {conversions.stamp_ns(message.header.stamp): message for message in images[kind]}
-            for kind in topics
-        ]
+        of_kind = [{conversions.stamp_ns(message.header.stamp): message for message in images[kind]} for kind in topics]
         shared = set.intersection(*(set(each) for each in of_kind))
         return [each[max(shared)] for each in of_kind] if shared else None
 

@@ -85,17 +85,13 @@ def test_bad_requests_are_answered_with_the_reason(bench, active, poses):
     request.pose.pose.orientation.w = float("nan")
     answers.append((bench.call(RenderPose, "/render/render_pose", request), "NaN"))
     answers.append((ask(bench, poses[0], "moon"), "no transform map -> moon"))
-    answers.append(
-        (ask(bench, poses[0], camera=Camera(20000, 20000, 1e4, 1e4, 1e4, 1e4)), "pixels are more than")
-    )
+    answers.append((ask(bench, poses[0], camera=Camera(20000, 20000, 1e4, 1e4, 1e4, 1e4)), "pixels are more than"))
     odd = RenderPose.Request(
         pose=PoseStamped(pose=conversions.to_pose(poses[0])), camera_info=CameraInfo(width=9, height=9)
     )
     odd.camera_info.k[0] = odd.camera_info.k[4] = 9.0
     odd.camera_info.distortion_model, odd.camera_info.d = "thin_prism", [0.1]
-    answers.append(
-        (bench.call(RenderPose, "/render/render_pose", odd), "unknown distortion model 'thin_prism'")
-    )
+    answers.append((bench.call(RenderPose, "/render/render_pose", odd), "unknown distortion model 'thin_prism'"))
     for answer, said in answers:
         assert not answer.success
         assert said in answer.message

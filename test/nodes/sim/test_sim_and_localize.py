@@ -1,4 +1,6 @@
-"""Simulator and localizer together, as bringup.launch.py starts them: images and time of the one, poses of the other."""
+"""Simulator and localizer together, as bringup.launch.py starts them: images and time of the one, poses of the
+other.
+"""
 
 from __future__ import annotations
 

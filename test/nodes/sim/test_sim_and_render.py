@@ -27,9 +27,7 @@ def test_rendered_are_the_poses_that_are_flown(bench, make_checkpoint):
     flight = make_flight(FLIGHT)
     trained = flight.T_map_cam(TRAINED_S)
     model = make_checkpoint("orbit", T=trained, camera_frame="camera_optical_frame")
-    images = {
-        topic: bench.collect(Image, topic, 300) for topic in ("/render/rgb/image", "/render/depth/image")
-    }
+    images = {topic: bench.collect(Image, topic, 300) for topic in ("/render/rgb/image", "/render/depth/image")}
     seen = bench.collect(Image, "/camera/image")
     render = bench.render(model, use_sim_time=True, rate_hz=60.0)
     waiting = bench.wait_state(RenderStatus.WAITING_FOR_TF)

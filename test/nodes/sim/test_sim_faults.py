@@ -55,19 +55,14 @@ def test_a_life_in_a_namespace(bench):
     assert bench.change(Transition.TRANSITION_ACTIVATE, "/drone1/sim")
     bench.wait(lambda: len(infos) > 5)
     assert node._loop.images == 0, "nobody listens: nothing is rendered, time and camera_info go on"
-    fixes, images = (
-        bench.collect(NavSatFix, "/drone1/gps/fix"),
-        bench.collect(Image, "/drone1/camera/depth/image"),
-    )
+    fixes, images = (bench.collect(NavSatFix, "/drone1/gps/fix"), bench.collect(Image, "/drone1/camera/depth/image"))
     bench.wait(lambda: len(images) > 3 and fixes)
     assert node._loop.images >= len(images)
 
     assert bench.change(Transition.TRANSITION_DEACTIVATE, "/drone1/sim")
     time.sleep(0.1)
     last_ns = conversions.stamp_ns(clock[-1].clock)
-    bench.wait(
-        lambda: "/drone1/gps/fix" not in dict(node.get_publisher_names_and_types_by_node("sim", "/drone1"))
-    )
+    bench.wait(lambda: "/drone1/gps/fix" not in dict(node.get_publisher_names_and_types_by_node("sim", "/drone1")))
     assert bench.change(Transition.TRANSITION_ACTIVATE, "/drone1/sim")
     bench.wait(lambda: conversions.stamp_ns(clock[-1].clock) > last_ns)
     ticks = np.diff([conversions.stamp_ns(message.clock) for message in clock])
@@ -83,9 +78,7 @@ def test_a_life_in_a_namespace(bench):
     bench.wait(lambda: len(transforms) > 20)
     frames = {(t.header.frame_id, t.child_frame_id) for message in transforms for t in message.transforms}
     assert frames == {("odom", "base_link")}
-    assert conversions.stamp_ns(transforms[0].transforms[0].header.stamp) < START_NS + 10**9, (
-        "time begins anew"
-    )
+    assert conversions.stamp_ns(transforms[0].transforms[0].header.stamp) < START_NS + 10**9, "time begins anew"
     # With faults, stamps are those of clocks that are off, and images are some 40 ms late.
     stamp_ns = images[-1].header.stamp.nanosec
     assert stamp_ns % 1000 != 0 or stamps(images)[-1] != stamps(images)[-2] + 33_333_333
@@ -119,15 +112,9 @@ def test_a_slow_machine_is_told_honestly(bench):
 
 
 def test_without_opengl_the_packages_are_named(ros_domain):
-    environment = {
-        **os.environ,
-        "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere.json",
-        "LIBGL_ALWAYS_SOFTWARE": "1",
-    }
+    environment = {**os.environ, "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere.json", "LIBGL_ALWAYS_SOFTWARE": "1"}
     command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "sim", "live", "--flight.plan", "orbit"]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = threading.Timer(400.0, process.kill)
     deadline.start()
     try:

@@ -123,11 +123,7 @@ def test_every_image_is_what_the_camera_sees_from_where_tf_has_it(flying, flight
         assert colour[stamp_ns].header == infos[0][stamp_ns].header == depth[stamp_ns].header
         assert infos[1][stamp_ns].header == depth[stamp_ns].header
     renderer.close()
-    assert (colour[both[0]].encoding, depth[both[0]].encoding, labels[both[0]].encoding) == (
-        "rgb8",
-        "32FC1",
-        "mono8",
-    )
+    assert (colour[both[0]].encoding, depth[both[0]].encoding, labels[both[0]].encoding) == ("rgb8", "32FC1", "mono8")
     assert conversions.camera_from_info(flying.got["camera/camera_info"][0]) == CAMERA
     compressed = by_stamp(flying.got["camera/image/compressed"])
     stamp_ns = max(set(compressed) & set(colour))
@@ -195,9 +191,7 @@ def test_parameters_are_judged_while_it_flies(flying):
 
 def test_commands_move_the_drone_and_time_out(flying):
     height_m = flying.true_state().pose.pose.position.z
-    flying.command_until(
-        lambda message: np.allclose(_linear(message), [0.0, 3.0, -1.0], atol=0.2), y=3.0, z=-1.0
-    )
+    flying.command_until(lambda message: np.allclose(_linear(message), [0.0, 3.0, -1.0], atol=0.2), y=3.0, z=-1.0)
     assert flying.true_state().pose.pose.position.z < height_m
     speed = lambda: np.linalg.norm(_linear(flying.true_state()))  # noqa: E731
     flying.bench.wait(lambda: speed() < 0.1, what="hover")
@@ -229,9 +223,7 @@ def test_back_to_the_plan_on_request(flying, flight):
     times = np.linspace(0.0, flight.duration_s, 5000)
     track = flight.position_m(times)
     flying.bench.wait(
-        lambda: np.linalg.norm(track - _position(flying.true_state()), axis=1).min() < 0.2,
-        10.0,
-        "on its track",
+        lambda: np.linalg.norm(track - _position(flying.true_state()), axis=1).min() < 0.2, 10.0, "on its track"
     )
     assert not [entry for entry in flying.log if "Traceback" in entry.msg]
 

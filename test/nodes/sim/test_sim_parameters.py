@@ -41,10 +41,7 @@ def test_parts_have_their_name_in_front(make_node):
         ({"city__season": "monsoon"}, "city.season is 'monsoon'; choose one of: spring"),
         ({"camera__rate_hz": 0.0}, "parameter camera.rate_hz: "),
         ({"gps__rate_hz": 5}, "parameter gps.rate_hz must be of type float; write it like 1.0"),
-        (
-            {"gps__antenna_m": [0, 0, 1]},
-            r"antenna_m must be of type tuple; write it like \[1\.0, 2\.0, 3\.0\]",
-        ),
+        ({"gps__antenna_m": [0, 0, 1]}, r"antenna_m must be of type tuple; write it like \[1\.0, 2\.0, 3\.0\]"),
         ({"real_time_factor": -1.0}, "parameter real_time_factor: "),
     ],
 )

@@ -1,4 +1,5 @@
-"""Simulator, renderer and avoid together: what a pipeline receives over DDS, read as its consumers do, against the truth.
+"""Simulator, renderer and avoid together: what a pipeline receives over DDS, read as its consumers do, against the
+truth.
 
 The model is a relief of the city's heights, calibrated on a flight over it; the city's north-east was never seen.
 """
@@ -97,9 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def got(shared_bench: Any, place: Place) -> dict[str, Any]:
     """All three nodes running, and what they sent until a dozen scans had come."""
     bench = shared_bench
-    got: dict[str, Any] = {
-        name: bench.collect(kind, topic, qos) for name, (topic, kind, qos) in TOPICS.items()
-    }
+    got: dict[str, Any] = {name: bench.collect(kind, topic, qos) for name, (topic, kind, qos) in TOPICS.items()}
     got["diagnostics"] = bench.collect(DiagnosticArray, "/diagnostics")
     bench.render(place.model, use_sim_time=True, rate_hz=10.0)
     bench.spin(AvoidNode, remap=BESIDE["avoid"], use_sim_time=True, scan__range_max_m=REACH_M, max_age_s=2.0)
@@ -157,10 +156,7 @@ def test_topics_encodings_frames_and_stamps(got, place):
 
 def test_every_depth_image_becomes_a_scan_in_order(got):
     # Those that say that nothing is known are of no image; on a coarse clock they may have the stamp of one to come.
-    lower, scans = (
-        sorted(by_stamp(got["lower"])),
-        [m for m in list(got["scan"]) if not np.isnan(m.ranges).all()],
-    )
+    lower, scans = (sorted(by_stamp(got["lower"])), [m for m in list(got["scan"]) if not np.isnan(m.ranges).all()])
     served = [at_ns for at_ns in (stamp_ns(m.header.stamp) for m in scans) if at_ns in set(lower)]
     assert served == sorted(set(served))
     window = [at_ns for at_ns in lower if served[0] <= at_ns <= served[-1]]

@@ -25,9 +25,7 @@ class CvBridge:
             for depth in _encodings.DTYPES
             for channels in (1, 2, 3, 4)
         }
-        self.cvdepth_to_numpy_depth = {
-            getattr(cv2, f"CV_{depth}"): dtype for depth, dtype in _encodings.DTYPES.items()
-        }
+        self.cvdepth_to_numpy_depth = {getattr(cv2, f"CV_{depth}"): dtype for depth, dtype in _encodings.DTYPES.items()}
         self.numpy_type_to_cvtype = {dtype: depth for depth, dtype in _encodings.DTYPES.items()}
         self.numpy_type_to_cvtype.update(_encodings.DTYPES)
 
@@ -67,11 +65,7 @@ class CvBridge:
         image = np.ascontiguousarray(image)
         if bool(img_msg.is_bigendian) == (sys.byteorder == "little"):
             image = image.astype(dtype.newbyteorder("="))
-        return (
-            image
-            if desired_encoding == "passthrough"
-            else _convert(image, img_msg.encoding, desired_encoding)
-        )
+        return image if desired_encoding == "passthrough" else _convert(image, img_msg.encoding, desired_encoding)
 
     def compressed_imgmsg_to_cv2(
         self, cmprs_img_msg: CompressedImage, desired_encoding: str = "passthrough"
@@ -84,9 +78,7 @@ class CvBridge:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         return image if desired_encoding == "passthrough" else _convert(image, "bgr8", desired_encoding)
 
-    def cv2_to_imgmsg(
-        self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None
-    ) -> Image:
+    def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None) -> Image:
         """A message with the image as it is, under its OpenCV type (`8UC3`) or the given encoding.
 
         TypeError for anything but a numpy array, CvBridgeError when its type does not fit the encoding.

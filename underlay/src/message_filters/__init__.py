@@ -4,11 +4,4 @@ from message_filters.cache import Cache
 from message_filters.simple_filter import Chain, SimpleFilter, Subscriber
 from message_filters.synchronizers import ApproximateTimeSynchronizer, TimeSynchronizer
 
-__all__ = [
-    "ApproximateTimeSynchronizer",
-    "Cache",
-    "Chain",
-    "SimpleFilter",
-    "Subscriber",
-    "TimeSynchronizer",
-]
+__all__ = ["ApproximateTimeSynchronizer", "Cache", "Chain", "SimpleFilter", "Subscriber", "TimeSynchronizer"]

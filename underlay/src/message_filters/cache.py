@@ -40,9 +40,7 @@ class Cache(SimpleFilter):
     def getInterval(self, from_stamp: Time, to_stamp: Time) -> list[Any]:
         """The messages of an interval of time, its ends included, in the order they came in."""
         assert from_stamp <= to_stamp
-        return [
-            m for m, t in zip(self.cache_msgs, self.cache_times, strict=True) if from_stamp <= t <= to_stamp
-        ]
+        return [m for m, t in zip(self.cache_msgs, self.cache_times, strict=True) if from_stamp <= t <= to_stamp]
 
     def getElemAfterTime(self, stamp: Time) -> Any | None:
         """The message that came in first of those at or after a time."""

@@ -97,9 +97,7 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
         return sorted(near, key=lambda t: abs(t - stamp_ns))
 
 
-def _within(
-    candidates: list[list[int]], slop_ns: int, chosen: tuple[int, ...] = ()
-) -> Iterator[tuple[int, ...]]:
+def _within(candidates: list[list[int]], slop_ns: int, chosen: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
     """The choices of one stamp per queue that span less than the slop, in the order of the candidates.
 
     The originals try every combination; here one that spans too much already is not gone on with.

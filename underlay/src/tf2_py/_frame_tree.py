@@ -25,9 +25,7 @@ class FrameTree:
         self.caches: dict[str, TimeCache | StaticCache | None] = {}
         self.authorities: dict[str, str] = {}
 
-    def insert(
-        self, parent: str, child: str, stamp_ns: int, rigid: Rigid, is_static: bool, authority: str
-    ) -> bool:
+    def insert(self, parent: str, child: str, stamp_ns: int, rigid: Rigid, is_static: bool, authority: str) -> bool:
         """Add T_parent_child; False when it is older than the history reaches."""
         cache = self.caches.get(child)
         if cache is None or cache.is_static != is_static:
@@ -109,14 +107,10 @@ class FrameTree:
             if second_gap is None and gap is None:
                 raise ConnectivityException(_not_connected(target, source))
             text = second_gap if second_gap is not None else gap
-            raise ExtrapolationException(
-                f"{text}, when looking up transform from frame [{source}] to frame [{target}]"
-            )
+            raise ExtrapolationException(f"{text}, when looking up transform from frame [{source}] to frame [{target}]")
         return T_top_source, T_top_target, stamp_ns
 
-    def _climb(
-        self, frame: str, stop: str, stamp_ns: int, other_stop: str = ""
-    ) -> tuple[Rigid, str, str | None]:
+    def _climb(self, frame: str, stop: str, stamp_ns: int, other_stop: str = "") -> tuple[Rigid, str, str | None]:
         """Climb from `frame` to a stop, to the root, or to a gap in the history.
 
         Returns T_end_frame, the end, and for a gap tf2's words for it.
@@ -168,9 +162,7 @@ class FrameTree:
         raise LookupException(self._loop())
 
     def _loop(self) -> str:
-        return (
-            "The tf tree is invalid because it contains a loop.\n" + _frame_text.as_lines(self.caches) + "\n"
-        )
+        return "The tf tree is invalid because it contains a loop.\n" + _frame_text.as_lines(self.caches) + "\n"
 
 
 def _until(times: dict[str, int], frame: str) -> list[int]:

@@ -113,9 +113,7 @@ class Buffer(BufferCore, BufferInterface):
         result = self.can_transform_full_core(*request)
         return result if return_debug_tuple else result[0]
 
-    async def lookup_transform_async(
-        self, target_frame: str, source_frame: str, time: Time
-    ) -> TransformStamped:
+    async def lookup_transform_async(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
         """T_target_source, as soon as it can be known."""
         await self.wait_for_transform_async(target_frame, source_frame, time)
         return self.lookup_transform_core(target_frame, source_frame, time)
@@ -141,8 +139,7 @@ class Buffer(BufferCore, BufferInterface):
         """A future that gets the transform between two times as soon as it can be known."""
         request = (target_frame, target_time, source_frame, source_time, fixed_frame)
         return self._future(
-            lambda: bool(self.can_transform_full_core(*request)[0]),
-            lambda: self.lookup_transform_full_core(*request),
+            lambda: bool(self.can_transform_full_core(*request)[0]), lambda: self.lookup_transform_full_core(*request)
         )
 
     def _wait(self, timeout: Duration, can_transform: Callable[[], tuple[int, str]]) -> None:

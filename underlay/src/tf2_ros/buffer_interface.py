@@ -114,11 +114,7 @@ class BufferInterface:
         self.registration = TransformRegistration()
 
     def transform(
-        self,
-        object_stamped: Any,
-        target_frame: str,
-        timeout: Duration = NO_WAIT,
-        new_type: type | None = None,
+        self, object_stamped: Any, target_frame: str, timeout: Duration = NO_WAIT, new_type: type | None = None
     ) -> Any:
         """The object in the target frame, as a `new_type` if given.
 
@@ -164,9 +160,7 @@ class BufferInterface:
         """T_target_source between two times, by way of a fixed frame."""
         raise NotImplementedException
 
-    def can_transform(
-        self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT
-    ) -> bool:
+    def can_transform(self, target_frame: str, source_frame: str, time: Time, timeout: Duration = NO_WAIT) -> bool:
         """Whether the lookup would succeed."""
         raise NotImplementedException
 

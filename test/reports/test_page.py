@@ -14,9 +14,7 @@ from pose2rgbd_ros.reports.page import Page, Picture, Section
 from pose2rgbd_ros.reports.table import Column, Table
 
 PNG = b"\x89PNG\r\n\x1a\n"
-HOSTILE = (
-    """<img src=x onerror=alert(1)> "' & {{ 7*7 }} {% raw %} %41 #? javascript:alert(1) | <!-- </title>"""
-)
+HOSTILE = """<img src=x onerror=alert(1)> "' & {{ 7*7 }} {% raw %} %41 #? javascript:alert(1) | <!-- </title>"""
 
 
 def written(folder: Path, text: str) -> Path:
@@ -24,10 +22,7 @@ def written(folder: Path, text: str) -> Path:
     name = f"{text.replace('/', '_')}.png"
     (folder / name).write_bytes(PNG)
     table = Table(
-        [Column("a", text, unit=text), Column("b", format=".1f")],
-        [{"a": text, "b": 1.0}, {"a": "c"}],
-        [0],
-        [1],
+        [Column("a", text, unit=text), Column("b", format=".1f")], [{"a": text, "b": 1.0}, {"a": "c"}], [0], [1]
     )
     section = Section(text, table, [text], [Picture(name, text)])
     path = folder / "index.html"
@@ -68,9 +63,7 @@ def test_the_template_is_installed_with_the_package(repository: Path, tmp_path: 
     command = [sys.executable, "setup.py", "-q", "build_py", "-d", str(tmp_path)]
     subprocess.run(command, cwd=repository, check=True, capture_output=True)
     code = "from pose2rgbd_ros.reports import page; print(page.__file__, page.Page('a <b>', 'c', []).html())"
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
-    ).stdout
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert told.startswith(str(tmp_path))
     assert "<h1>a &lt;b&gt;</h1>" in told
 
@@ -80,11 +73,6 @@ def test_every_part_is_shown_once_in_the_order_given(tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     path.write_bytes(Page("t", "v", sections, ["note0", "note1"], {"p": "q"}).html())
     text = read_page(path).text
-    parts = [
-        "note0",
-        "note1",
-        *itertools.chain(*((f"title{i}", f"column{i}", f"text{i}") for i in range(3))),
-        "q",
-    ]
+    parts = ["note0", "note1", *itertools.chain(*((f"title{i}", f"column{i}", f"text{i}") for i in range(3))), "q"]
     assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
     assert all(text.count(part) == 1 for part in parts[:-1])

@@ -60,9 +60,7 @@ def test_what_several_seeds_gave_comes_with_its_spread(values: list[float], text
     assert mean_spread(".2f", " %")(values) == f"{text} %"
 
 
-@given(
-    st.lists(st.lists(st.text(string.printable + "|\\äµ", max_size=12), min_size=2, max_size=2), max_size=4)
-)
+@given(st.lists(st.lists(st.text(string.printable + "|\\äµ", max_size=12), min_size=2, max_size=2), max_size=4))
 def test_no_cell_breaks_out_of_its_place(rows: list[list[str]]) -> None:
     table = Table([Column("a"), Column("b")], [dict(zip("ab", row, strict=True)) for row in rows])
     read = list(csv.reader(io.StringIO(table.csv(), newline="")))
