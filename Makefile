@@ -18,24 +18,28 @@ demo: setup         ## recording -> dataset -> model -> live ROS node -> report;
 JOBS ?= 2
 
 test: setup         ## the default tests; SLOW=1 adds the long ones; JOBS=n processes; ARGS='-k word' goes to pytest
-	@$(ACTIVATE) && python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow and not gpu") $(ARGS)
+	@$(ACTIVATE) && python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		$(if $(SLOW),,-m "not slow and not gpu") $(ARGS)
 
 ROUNDS ?= 10
 
 search: setup       ## property tests with examples that were never tried; ROUNDS=n
-	@$(ACTIVATE) && for round in $$(seq $(ROUNDS)); do python -m pytest -q -n $(JOBS) -m "hypothesis and not slow and not gpu" --hypothesis-profile=search $(ARGS) || exit 1; done
+	@$(ACTIVATE) && for round in $$(seq $(ROUNDS)); do python -m pytest -q -n $(JOBS) \
+		-m "hypothesis and not slow and not gpu" --hypothesis-profile=search $(ARGS) || exit 1; done
 
 lint: setup         ## ruff, mypy, import contracts
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports
 
 # What is measured, quick ones first; an hour in all.
-BENCHES := render_speed render_node sim_speed sim_dataset sim_node synchronizer convert_speed fusion sync_accuracy fuzz_bags record_kill record_load
+BENCHES := render_speed render_node sim_speed sim_dataset sim_node synchronizer convert_speed \
+	fusion sync_accuracy fuzz_bags record_kill record_load
 
 bench: setup        ## speed, accuracy and endurance, about an hour (BENCHES=name for one); writes bench/results/
 	@$(ACTIVATE) && for bench in $(BENCHES); do python bench/$$bench.py || exit 1; done
 
 lock: setup         ## pin what is installed now into requirements/python.lock
-	@$(ACTIVATE) && python scripts/lock.py > requirements/python.lock.new && mv requirements/python.lock.new requirements/python.lock
+	@$(ACTIVATE) && python scripts/lock.py > requirements/python.lock.new \
+		&& mv requirements/python.lock.new requirements/python.lock
 
 clean:              ## remove everything that was built
 	rm -rf .venv build install log out *.egg-info underlay/*.egg-info underlay/src/*.egg-info

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 venv=$PWD/.venv
 stamps=$venv/.stamps
 
-fail() { printf 'setup: %s\n' "$1" >&2; exit 1; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$1"; }
 
 # `stage ... || fail` would switch errexit off inside the stage, so a trap tells which one broke.
@@ -20,18 +20,22 @@ choose_home() {
   python=${PYTHON:-python3}
   command -v "$python" >/dev/null || fail "no $python found; install Python 3.11 or set PYTHON=/path/to/python3"
   # In an activated .venv $python is the venv's own, and make_venv may remove that: take the one it was made from.
-  python=$("$python" -c 'import sys; print(sys._base_executable if sys.prefix == sys.argv[1] else sys.executable)' "$venv")
+  python=$("$python" -c \
+    'import sys; print(sys._base_executable if sys.prefix == sys.argv[1] else sys.executable)' "$venv")
   if [ -n "${ROS_DISTRO:-}" ] && [ -z "${POSE2RGBD_VENV_ROS:-}" ]; then
     home=ros
     local problem
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' ||
-      fail "ROS 2 $ROS_DISTRO is sourced, whose $("$python" -V) is too old; Python 3.11 and NumPy 1.26 are needed: ROS 2 Jazzy or later"
+      fail "ROS 2 $ROS_DISTRO is sourced, whose $("$python" -V) is too old;" \
+        "Python 3.11 and NumPy 1.26 are needed: ROS 2 Jazzy or later"
     problem=$("$python" -c 'import rclpy, tf2_ros, cv_bridge' 2>&1) ||
-      fail "ROS 2 $ROS_DISTRO is sourced, but $python says: ${problem##*$'\n'}; run rosdep install --from-paths . --ignore-src, or start from a shell without ROS"
+      fail "ROS 2 $ROS_DISTRO is sourced, but $python says: ${problem##*$'\n'};" \
+        "run rosdep install --from-paths . --ignore-src, or start from a shell without ROS"
   else
     home=wheels
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
-      python=$(command -v python3.11) || fail "the ROS 2 wheels need Python 3.11 and $("$python" -V) was found; install python3.11 or set PYTHON=, or source a ROS 2 installation"
+      python=$(command -v python3.11) || fail "the ROS 2 wheels need Python 3.11 and $("$python" -V) was found;" \
+        "install python3.11 or set PYTHON=, or source a ROS 2 installation"
     }
   fi
 }
@@ -39,18 +43,23 @@ choose_home() {
 check_machine() {
   local tool free_mib needed_mib=5000
   for tool in cmake c++ cc; do
-    command -v $tool >/dev/null || fail "$tool is missing; install it (Debian/Ubuntu: apt install build-essential cmake)"
+    command -v $tool >/dev/null ||
+      fail "$tool is missing; install it (Debian/Ubuntu: apt install build-essential cmake)"
   done
   cmake_version=$(cmake --version | sed -n '1s/.* //p')
-  [ "$(printf '%s\n3.22\n' "$cmake_version" | sort -V | head -1)" = 3.22 ] || fail "cmake $cmake_version is too old; 3.22 or newer is needed"
-  "$python" -c 'import ensurepip' 2>/dev/null || fail "$python has no venv module; install it (Debian/Ubuntu: apt install python3-venv)"
+  [ "$(printf '%s\n3.22\n' "$cmake_version" | sort -V | head -1)" = 3.22 ] ||
+    fail "cmake $cmake_version is too old; 3.22 or newer is needed"
+  "$python" -c 'import ensurepip' 2>/dev/null ||
+    fail "$python has no venv module; install it (Debian/Ubuntu: apt install python3-venv)"
   [ -d "$venv/lib" ] && needed_mib=500
   free_mib=$(df -Pm . | awk 'NR == 2 {print $4}')
-  [ "$free_mib" -ge "$needed_mib" ] || fail "$free_mib MiB free on this disk; setting up needs $needed_mib MiB: free some space"
+  [ "$free_mib" -ge "$needed_mib" ] ||
+    fail "$free_mib MiB free on this disk; setting up needs $needed_mib MiB: free some space"
 }
 
-# Only a warning: a recording of one's own is trained on and rendered without OpenGL. The simulator needs it (so `make demo`
-# without BAG, and `make test`) and says so itself when it starts. Asked every time, since a system changes under a .venv.
+# Only a warning: a recording of one's own is trained on and rendered without OpenGL. The simulator needs it (so
+# `make demo` without BAG, and `make test`) and says so itself when it starts. Asked every time, since a system changes
+# under a .venv.
 check_opengl() {
   local problem
   problem=$("$python" scripts/check_opengl.py 2>/dev/null) ||
@@ -62,7 +71,8 @@ stage() {
   local name=$1 key=$home part; shift
   while [ "$1" != -- ]; do
     part=$1; shift
-    if [ -d "$part" ]; then key+=$(find "$part" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0r cat | sha256sum)
+    if [ -d "$part" ]; then
+      key+=$(find "$part" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0r cat | sha256sum)
     elif [ -f "$part" ]; then key+=$(sha256sum <"$part"); else key+=$part; fi
   done
   shift
@@ -83,7 +93,9 @@ make_venv() {
   printf '\n. "%s/scripts/ros_env.sh"\n' "$PWD" >>"$venv/bin/activate"
 }
 
-pip_install() { "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" 2> >(sed '/^WARNING: Location/d' >&2); }
+pip_install() {
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" 2> >(sed '/^WARNING: Location/d' >&2)
+}
 
 install_ros_wheels() {
   pip_install -r requirements/ros-jazzy.lock
@@ -121,12 +133,14 @@ install_python_libraries() {
 }
 
 build_interfaces() {   # build_interfaces SOURCE_DIR
-  local build=$PWD/build/interfaces/$(basename "$1") generator=()
+  local build=$PWD/build/interfaces/$(basename "$1") generator=() purelib
+  purelib=$("$venv/bin/python" -c \
+    'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""})[1:])')   # below the prefix
   command -v ninja >/dev/null && generator=(-G Ninja)
   # shellcheck disable=SC1091
   (set +u; . "$venv/bin/activate"
-   cmake "${generator[@]}" -S "$1" -B "$build" -DCMAKE_INSTALL_PREFIX="$venv" -DBUILD_TESTING=OFF -DPOSE2RGBD_INSTALL_PYTHON=OFF \
-     -DPYTHON_INSTALL_DIR="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""})[1:])')" \
+   cmake "${generator[@]}" -S "$1" -B "$build" -DCMAKE_INSTALL_PREFIX="$venv" -DPYTHON_INSTALL_DIR="$purelib" \
+     -DBUILD_TESTING=OFF -DPOSE2RGBD_INSTALL_PYTHON=OFF \
      -DPython3_EXECUTABLE="$venv/bin/python" -Wno-dev --log-level=WARNING >"$build.log" 2>&1 &&
    cmake --build "$build" >>"$build.log" 2>&1 && cmake --install "$build" >>"$build.log" 2>&1) ||
     { tail -n 20 "$build.log" >&2; return 1; }
@@ -147,8 +161,11 @@ from importlib.metadata import distribution
 print(*(entry.name for entry in distribution("pose2rgbd-ros").entry_points.select(group="console_scripts")))')
   rm -rf "$venv/lib/pose2rgbd"
   mkdir -p "$venv/lib/pose2rgbd" "$venv/lib/interfaces"
-  for executable in $executables; do ln -s "$venv/bin/$executable" "$venv/lib/pose2rgbd/"; done   # where ros2 run and launch look
-  ln -sfn "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pose2rgbd" "$venv/lib/interfaces/pose2rgbd"
+  # Where ros2 run and launch look.
+  for executable in $executables; do ln -s "$venv/bin/$executable" "$venv/lib/pose2rgbd/"; done
+  local purelib
+  purelib=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  ln -sfn "$purelib/pose2rgbd" "$venv/lib/interfaces/pose2rgbd"
   ln -sfn "$PWD/pose2rgbd_ros" "$venv/lib/interfaces/pose2rgbd_ros"   # launch files import a part that needs no library
 }
 
