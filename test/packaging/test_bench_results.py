@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+
+from pose2rgbd_ros.cli.main import COMMANDS
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 WRITING = [path for path in sorted(BENCH.glob("*.py")) if 'results" /' in path.read_text()]
@@ -21,6 +24,7 @@ def test_a_bench_that_writes_a_result_names_command_and_machine(path: Path) -> N
 @pytest.mark.parametrize("path", sorted(BENCH.glob("results/*.md")), ids=lambda path: path.stem)
 def test_a_result_names_a_command_that_is_there(path: Path) -> None:
     head = "\n".join(path.read_text().splitlines()[:8])
-    commands = [line.split("python bench/", 1)[1] for line in head.splitlines() if "`python bench/" in line]
-    assert commands, "which command made these figures?"
-    assert (BENCH / commands[0].split("`")[0].split()[0]).is_file()
+    benches, commands = re.findall(r"`python bench/(\S+?\.py)", head), re.findall(r"`pose2rgbd (\w+)", head)
+    assert benches or commands, "which command made these figures?"
+    assert all((BENCH / bench).is_file() for bench in benches)
+    assert set(commands) <= set(COMMANDS)
