@@ -17,13 +17,11 @@ from pose2rgbd_ros.bags.topics import FIX_TYPES, RequestedTopics, TopicChoice, c
 from pose2rgbd_ros.convert.bag_poses import BagPoses, TrackOptions
 from pose2rgbd_ros.convert.clocks import StampCorrections, find_clocks
 from pose2rgbd_ros.convert.image_clock import ImageTimeOffset, find_image_clock
-from pose2rgbd_ros.convert.report import BagReport
-from pose2rgbd_ros.convert.report import ConvertReport as ConvertReport
+from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig
-from pose2rgbd_ros.convert.sink import FrameSink, Target
 from pose2rgbd_ros.dataset.encode import camera_of_images
-from pose2rgbd_ros.dataset.filters import FrameFilter, flight_phase, ground_z_m, tell_phase
-from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.filters import flight_filter
+from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta, simulation_of
 from pose2rgbd_ros.errors import UserError, counted
@@ -45,9 +43,9 @@ _GOOD = 0.5
 class Recording:
     """One recording on its way into a dataset. UserError when it lacks what is needed."""
 
-    def __init__(self, target: Target, reader: BagReader, report: BagReport) -> None:
-        self._target = target
-        self._config = target.config
+    def __init__(self, ingest: FrameIngest, reader: BagReader, config: ConvertConfig, report: BagReport) -> None:
+        self._ingest = ingest
+        self._config = config
         self._reader = reader
         self._report = report
         self._first_pass = read_poses(reader, self._config)
@@ -57,6 +55,7 @@ class Recording:
         self._track, self._datum = self._place_on_earth()
         self._image_received_ns: tuple[int, int] | None = None
         self._image_clock = self._find_image_clock()
+        self._begun = False  # the recording's part of the dataset, with its first frame
 
     def _find_image_clock(self) -> ImageTimeOffset:
         config = self._config
@@ -68,7 +67,7 @@ class Recording:
 
     def _place_on_earth(self) -> tuple[CameraTrajectory, Datum | None]:
         """The track, and the datum of the dataset's map; poses with another origin are moved there."""
-        config, stored, first = self._config, self._target.stored_meta(), self._first_pass
+        config, stored, first = self._config, self._ingest.meta, self._first_pass
         common = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
         track = first.track(str(self._reader.path), common)
         if track.datum is not None:  # positions are GPS's: they are about it already
@@ -101,27 +100,29 @@ class Recording:
         if unplaced:
             raise UserError(
                 f"{self._reader.path}: the dataset's place on Earth is unknown, so GPS positions cannot be added; "
-                "choose "
-                "another folder, or --position pose"
+                "choose another folder, or --position pose"
             )
-        away_m = float(np.median(np.linalg.norm(track.body.position_m[:, :2], axis=1)))
-        if away_m > gps.FARTHEST_ORIGIN_M:
-            raise UserError(
-                f"{self._reader.path}: by GPS the recording lies {away_m / 1000:.0f} km from the map's datum; check "
-                "--datum, or choose another folder for another place"
-            )
+        assert track.datum is not None
+        gps.require_near(track.body.position_m, self._reader.path, track.datum)
 
     def run(self) -> None:
         """Convert; the report is filled on the way, also when it ends early."""
         self._describe()
+        body = self._track.body
+        self._filter, note = flight_filter(
+            self._config, self._config.trim_ground, body.stamps_ns, body.position_m[:, 2]
+        )
+        if note:
+            self._report.note(note)
         self._require_known_depth_encoding()
         try:
-            with self._sink() as sink:
-                for settled in self._settled():
-                    if isinstance(settled, Reject):
-                        self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
-                    else:
-                        self._frame(sink, settled)
+            for settled in self._settled():
+                if isinstance(settled, Reject):
+                    self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+                else:
+                    self._offer(settled)
+            while outcomes := self._ingest.settled(wait=True):
+                self._report.count(outcomes)
         finally:
             for problem in self._reader.problems:
                 self._report.warn(problem)
@@ -129,15 +130,6 @@ class Recording:
             for topic, count in self._reader.unreadable.items():
                 self._report.warn(f"{topic}: {counted(count, 'message')} cannot be read and left out")
         self._check_overlap()
-
-    def _sink(self) -> FrameSink:
-        body, config = self._track.body, self._config
-        phases = flight_phase(body.stamps_ns, body.position_m[:, 2]) if config.trim_ground else None
-        if config.trim_ground:
-            self._report.note(tell_phase(body.stamps_ns, phases))
-        frame_filter = FrameFilter(config, ground_z_m(body.position_m[:, 2], config.height_above), phases)
-        jobs = jobs_of(config.jobs)
-        return FrameSink(self._target, self._report, self._reader.path, self._meta, frame_filter, jobs)
 
     def _describe(self) -> None:
         topics, track, report = self._topics, self._track, self._report
@@ -209,17 +201,22 @@ class Recording:
         first, last = self._image_received_ns or (received_ns, received_ns)
         self._image_received_ns = min(first, received_ns), max(last, received_ns)
 
-    def _frame(self, sink: FrameSink, frame: Frame) -> None:
-        """Hand one frame on, or count why not."""
-        assert self._image_received_ns is not None
-        sink.recorded_from_ns = self._image_received_ns[0]
+    def _offer(self, frame: Frame) -> None:
+        """A frame to the dataset, and what became of it and of ones before it to the report."""
         try:
             image = decode.image_sample(frame.image, frame.stamp_ns)
         except UserError as error:
             self._report.reject(frame.stamp_ns, "image_unreadable", str(error))
             return
+        if not self._begun:
+            self._begin(image)
         depth = None if frame.depth is None else functools.partial(decode.depth_sample, frame.depth, frame.stamp_ns)
-        sink.add(frame.stamp_ns, frame.T_map_cam, image, depth)
+        self._report.count(self._ingest.offer(frame.stamp_ns, frame.T_map_cam, image, depth))
+
+    def _begin(self, image: ImageSample) -> None:
+        assert self._image_received_ns is not None
+        self._begun = True
+        self._ingest.begin(self._meta(image), self._reader.path, self._filter, self._image_received_ns[0])
 
     def _meta(self, sample: ImageSample) -> DatasetMeta:
         return DatasetMeta(
@@ -422,27 +419,10 @@ def convert(bags: Sequence[Path | str], out: Path | str, config: ConvertConfig |
     if not bags:
         raise UserError("no recording was given")
     require_distinct(map(Path, bags))
-    report = ConvertReport(str(out), settings.to_yaml_dict(config))
-    target = Target(Path(out), config)
-    with target.closing(report):
+    with conversion(out, config, settings.to_yaml_dict(config)) as (ingest, report):
         for bag in bags:
             part = report.begin(bag)
             with open_bag(bag) as reader:
-                Recording(target, reader, part).run()
-        if not report.frames_written and not report.frames_already_there:
-            raise UserError(_why_nothing(report))
+                Recording(ingest, reader, config, part).run()
+        report.require_frames("image", _WAYS_OUT)
     return report
-
-
-def _why_nothing(report: ConvertReport) -> str:
-    """One line on why there is not one frame."""
-    hints = [bag.clock_hint for bag in report.bags if bag.clock_hint]
-    if hints:
-        return hints[0]
-    images = sum(bag.images for bag in report.bags)
-    counts = ", ".join(f"{count} {reason}" for reason, count in report.rejects.items())
-    examples = {run.example: None for bag in report.bags for run in bag.rejected if run.example}
-    example = f"; for example: {next(iter(examples))}" if examples else ""
-    commonest = max(report.rejects, key=lambda reason: report.rejects[reason], default="")
-    way_out = f"; {_WAYS_OUT[commonest]}" if commonest in _WAYS_OUT else ""
-    return f"none of {counted(images, 'image')} became a frame ({counts or 'no image could be read'}){example}{way_out}"

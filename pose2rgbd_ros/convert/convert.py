@@ -14,18 +14,24 @@ from pose2rgbd_ros.convert.logs import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.convert.photos import convert_photos, is_photo
 from pose2rgbd_ros.convert.report import ConvertReport
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.convert.sink import COMMON
 from pose2rgbd_ros.convert.video import SUFFIXES as VIDEO_SUFFIXES
 from pose2rgbd_ros.convert.video import convert_videos
+from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.errors import UserError
 
 BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")
+# Settings of ConvertConfig that mean something for every kind of source.
+_COMMON = (
+    *("orientation", "body_to_camera", "altitude", "altitude_reference", "map_frame", "camera_frame"),
+    *("fov_deg", "datum", "resume", "jobs"),
+    *FilterConfig.__dataclass_fields__,
+)
 # Settings of ConvertConfig that mean nothing for a kind of source are refused; these mean something.
 _USED = {
-    PHOTOS: {*COMMON, "raw_images", "jpeg_quality"},
+    PHOTOS: {*_COMMON, "raw_images", "jpeg_quality"},
     VIDEO: {
-        *COMMON,
+        *_COMMON,
         "jpeg_quality",
         "image_time_offset_s",
         "max_fix_gap_s",

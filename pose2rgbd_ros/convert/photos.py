@@ -16,18 +16,17 @@ from pose2rgbd_ros.convert import photo_poses as photos_poses
 from pose2rgbd_ros.convert import photo_poses as photos_yaw_check
 from pose2rgbd_ros.convert.exif import SUFFIXES, Lens, Photo, read_photo
 from pose2rgbd_ros.convert.photo_poses import PhotoPoses, YawCheck
-from pose2rgbd_ros.convert.report import BagReport, ConvertReport
+from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.convert.settings import PhotoSettings as PhotoSettings
-from pose2rgbd_ros.convert.sink import FrameSink, Target, require_near
 from pose2rgbd_ros.dataset.filters import FrameFilter, ground_z_m
-from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Bool, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.poses import camera_pose
+from pose2rgbd_ros.poses import camera_pose, gps
 from pose2rgbd_ros.streams.samples import ImageSample
 
 # The camera of photographs, from what their EXIF and XMP say about the lens.
@@ -216,14 +215,12 @@ def convert_photos(
     if config.body_to_camera != "auto":
         camera_pose.parse_mount(config.body_to_camera)
     sets = photo_sets(sources)
-    report = ConvertReport(str(out), {**settings.to_yaml_dict(config), "photos": settings.to_yaml_dict(options)})
-    target = Target(Path(out), config)
-    with target.closing(report):
+    values = {**settings.to_yaml_dict(config), "photos": settings.to_yaml_dict(options)}
+    with conversion(out, config, values) as (ingest, report):
         for source, paths in sets.items():
             part = report.begin(source)
-            _PhotoSet(target, options, source, paths, part).run()
-        if not report.frames_written and not report.frames_already_there:
-            raise UserError(_why_nothing(report))
+            _PhotoSet(ingest, config, options, source, paths, part).run()
+        report.require_frames("photo", {})
     return report
 
 
@@ -257,9 +254,15 @@ class _PhotoSet:
     """One folder of photos on its way into the dataset."""
 
     def __init__(
-        self, target: Target, options: PhotoSettings, source: Path, paths: list[Path], report: BagReport
+        self,
+        ingest: FrameIngest,
+        config: ConvertConfig,
+        options: PhotoSettings,
+        source: Path,
+        paths: list[Path],
+        report: BagReport,
     ) -> None:
-        self._target, self._config, self._options = target, target.config, options
+        self._ingest, self._config, self._options = ingest, config, options
         self._source, self._paths, self._report = source, paths, report
 
     def run(self) -> None:
@@ -278,11 +281,17 @@ class _PhotoSet:
             datum=datum,
             poses=poses.facts,
         )
-        jobs, frame_filter = jobs_of(self._config.jobs), self._filter(T_map_cam)
-        with FrameSink(self._target, self._report, self._source, lambda _: meta, frame_filter, jobs) as sink:
-            sink.recorded_from_ns = photos[0][1]
-            for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
-                self._store(sink, photo, stamp_ns, T, poses.source)
+        frame_filter, begun = self._filter(T_map_cam), False
+        for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
+            image = self._image(photo, stamp_ns, T, poses.source)
+            if image is None:
+                continue
+            if not begun:
+                self._ingest.begin(meta, self._source, frame_filter, photos[0][1])
+                begun = True
+            self._report.count(self._ingest.offer(stamp_ns, T, image))
+        while outcomes := self._ingest.settled(wait=True):
+            self._report.count(outcomes)
 
     def _usable(self) -> list[Photo]:
         """The photos that can be read."""
@@ -343,7 +352,7 @@ class _PhotoSet:
         sizes = [(photo.width, photo.height) for photo in photos]
         width, height = Counter(sizes).most_common(1)[0][0]
         found = camera_of(photos, width, height, self._config.fov_deg, self._options.sensor_width_mm)
-        camera, how, stored = found.camera, found.how, self._target.stored_meta()
+        camera, how, stored = found.camera, found.how, self._ingest.meta
         if stored is not None and math.isclose(stored.camera.fx, camera.fx, rel_tol=SAME_FOCAL_LENGTH):
             camera, how = stored.camera, "the dataset's"
         models = sorted({photo.model for photo in photos if photo.model})
@@ -360,7 +369,7 @@ class _PhotoSet:
         return camera, kept
 
     def _poses(self, photos: list[Photo]) -> tuple[Datum | None, PhotoPoses]:
-        config, stored = self._config, self._target.stored_meta()
+        config, stored = self._config, self._ingest.meta
         datum = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
         if self._options.poses is not None:
             return datum, photos_poses.from_file(self._options.poses, photos)
@@ -374,7 +383,7 @@ class _PhotoSet:
         poses = photos_poses.poses(photos, datum, config, zero)
         if poses.source == "camera":
             poses = replace(poses, orientation_how=f"{poses.orientation_how} ({why})")
-        require_near(poses.T_map_cam[:, :3, 3], self._source, datum)
+        gps.require_near(poses.T_map_cam[:, :3, 3], self._source, datum)
         return datum, poses
 
     def _pitch_zero(self, photos: list[Photo], datum: Datum) -> tuple[str, str]:
@@ -489,17 +498,17 @@ class _PhotoSet:
             known = np.asarray(stamps_ns)[placed]
             report.poses_stamps_ns = int(known.min()), int(known.max())
 
-    def _store(self, sink: FrameSink, photo: Photo, stamp_ns: int, T_map_cam: Float64, source: str) -> None:
+    def _image(self, photo: Photo, stamp_ns: int, T_map_cam: Float64, source: str) -> ImageSample | None:
+        """The photo as an image; None, counted, where it cannot become a frame."""
         self._report.saw_image(stamp_ns)
         if not np.isfinite(T_map_cam).all():
             self._report.reject(stamp_ns, *_why_no_pose(photo, source))
-            return
+            return None
         try:
-            image = ImageSample.from_compressed(stamp_ns, "", photo.path.read_bytes())
+            return ImageSample.from_compressed(stamp_ns, "", photo.path.read_bytes())
         except (OSError, UserError) as error:
             self._report.reject(stamp_ns, "image_unreadable", f"{photo.path.name}: {error}")
-            return
-        sink.add(stamp_ns, T_map_cam, image)
+            return None
 
 
 def _why_no_pose(photo: Photo, source: str) -> tuple[str, str]:
@@ -508,13 +517,6 @@ def _why_no_pose(photo: Photo, source: str) -> tuple[str, str]:
     if not photo.has_position:
         return "no_position", f"{photo.path.name} has no GPS position"
     return "no_orientation", f"{photo.path.name} does not tell its angles ({source}), or its height"
-
-
-def _why_nothing(report: ConvertReport) -> str:
-    counts = ", ".join(f"{count} {reason}" for reason, count in report.rejects.items())
-    example = next((run.example for part in report.bags for run in part.rejected if run.example), "")
-    images = sum(part.images for part in report.bags)
-    return f"none of {counted(images, 'photo')} became a frame ({counts}); for example: {example}"
 
 
 def _all_alike(error_deg: Float64) -> str:

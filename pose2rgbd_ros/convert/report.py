@@ -1,4 +1,4 @@
-"""What a conversion did: frames written, frames rejected and why, and what had to be assumed."""
+"""A conversion's dataset, and its report: frames written, frames rejected and why, and what had to be assumed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import csv
 import functools
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pose2rgbd_ros.errors import counted
+from pose2rgbd_ros.convert.settings import ConvertConfig
+from pose2rgbd_ros.dataset.filters import NOT_WANTED
+from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, FrameIngest, Outcome
+from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.settings import write_yaml
 
 # rejects.csv: every rejected image with its reason, one a line, in bounded memory.
@@ -75,6 +78,8 @@ REPORT = "convert_report.yaml"
 _FAULTS = ("non_finite_pose", "time_jump", "bad_frames", "unreadable_row", "wrong_time")
 # Runs of rejected images that the report lists; rejects.csv has them all.
 _MOST_RUNS = 1000
+# More lost than this part of the images that were wanted is worth a warning.
+_MOST_LOST = 0.5
 
 
 @dataclass
@@ -116,6 +121,14 @@ class BagReport:
         self.images += 1
         first, last = self.images_stamps_ns or (stamp_ns, stamp_ns)
         self.images_stamps_ns = min(first, stamp_ns), max(last, stamp_ns)
+
+    def count(self, outcomes: list[Outcome]) -> None:
+        """Count what became of frames that were offered."""
+        for outcome in outcomes:
+            self.frames_written += outcome.result == WRITTEN
+            self.frames_already_there += outcome.result == PRESENT
+            if outcome.result not in (WRITTEN, PRESENT):
+                self.reject(outcome.stamp_ns, outcome.result, outcome.detail)
 
     def reject(self, stamp_ns: int, reason: str, example: str = "") -> None:
         """Count an image that gives no frame."""
@@ -188,6 +201,46 @@ class ConvertReport:
         """What is wrong with the recordings, or makes the dataset worse than it looks, in words; each once."""
         return list(dict.fromkeys(warning for bag in self.bags for warning in bag.warnings))
 
+    def require_frames(self, noun: str, ways_out: dict[str, str]) -> None:
+        """UserError without a single frame: one line on why, with the way out of the commonest reason."""
+        if self.frames_written or self.frames_already_there:
+            return
+        if hints := [bag.clock_hint for bag in self.bags if bag.clock_hint]:
+            raise UserError(hints[0])
+        rejects = self.rejects
+        counts = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+        example = next((run.example for bag in self.bags for run in bag.rejected if run.example), "")
+        way_out = ways_out.get(max(rejects, key=lambda reason: rejects[reason], default=""), "")
+        raise UserError(
+            f"none of {counted(sum(bag.images for bag in self.bags), noun)} became a frame "
+            f"({counts or f'no {noun} could be read'})"
+            + (f"; for example: {example}" if example else "")
+            + (f"; {way_out}" if way_out else "")
+        )
+
+    def warn_of_dataset(self, ingest: FrameIngest) -> None:
+        """What `inspect` would warn of in the dataset that was made, and what of the images is not in it."""
+        from pose2rgbd_ros.dataset.inspect import look_over  # with it comes matplotlib
+
+        if ingest.writer is None:
+            return
+        part = self.bags[-1]
+        if pixels := ingest.writer.too_far_pixels:
+            part.warn(
+                f"{counted(pixels, 'depth pixel')} beyond the reach of --depth-format "
+                f"{self.settings.get('depth_format')} stored as unknown; auto loses none"
+            )
+        for warning in look_over(ingest.out):
+            part.warn(warning)
+        lost = {reason: count for reason, count in self.rejects.items() if reason not in NOT_WANTED}
+        images = self.frames_written + self.frames_already_there + sum(lost.values())
+        if sum(lost.values()) > _MOST_LOST * images:
+            reason = max(lost, key=lambda name: lost[name])
+            part.warn(
+                f"{sum(lost.values())} of {counted(images, 'image')} gave no frame, most of them for {reason}: see "
+                f"{REJECTS}"
+            )
+
     def problem(self, strict: bool) -> str:
         """With `strict`, warnings as an error in one line; else, or without any, ""."""
         count = len(self.warnings)
@@ -224,6 +277,36 @@ class ConvertReport:
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+
+@contextmanager
+def conversion(
+    out: Path | str, config: ConvertConfig, settings: dict[str, Any]
+) -> Iterator[tuple[FrameIngest, ConvertReport]]:
+    """The way into the dataset `out`, and the report; however the conversion ends, both are closed and written.
+
+    `settings` is what the report says of them. UserError when `out` cannot take frames.
+    """
+    ingest = FrameIngest(
+        Path(out),
+        config.resume,
+        depth_format=config.depth_format,
+        raw_images=config.raw_images,
+        jpeg_quality=config.jpeg_quality,
+        jobs=config.jobs,
+    )
+    report = ConvertReport(str(out), settings)
+    try:
+        yield ingest, report
+        ingest.close()
+        report.warn_of_dataset(ingest)
+    finally:
+        # After a failure: put in order what is there, if the disk lets us.
+        with suppress(UserError):
+            ingest.close()
+        if ingest.writer is not None:
+            with suppress(OSError):
+                report.write(ingest.out)
 
 
 def _plain(value: Any) -> Any:

@@ -20,19 +20,18 @@ from pose2rgbd_ros.convert.logs.flight_log import SECOND, FlightLog
 from pose2rgbd_ros.convert.logs.gpmf import read_gpmf
 from pose2rgbd_ros.convert.logs.poses import LogPoses, poses_of
 from pose2rgbd_ros.convert.logs.srt import log_of_subtitles
-from pose2rgbd_ros.convert.report import BagReport, ConvertReport
+from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
-from pose2rgbd_ros.convert.sink import FrameSink, Target, require_near
 from pose2rgbd_ros.convert.video_file import VideoFile, VideoFrame
 from pose2rgbd_ros.dataset.encode import camera_of_images
-from pose2rgbd_ros.dataset.filters import FrameFilter, flight_phase, ground_z_m, tell_phase
-from pose2rgbd_ros.dataset.ingest import jobs_of
+from pose2rgbd_ros.dataset.filters import flight_filter
+from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.poses import camera_pose
+from pose2rgbd_ros.poses import camera_pose, gps
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
 
@@ -208,14 +207,11 @@ def convert_videos(
     require_distinct(map(Path, sources))
     pairs = pair_with_logs([Path(source) for source in sources])
     values = {**settings.to_yaml_dict(config), "video": settings.to_yaml_dict(options)}
-    report = ConvertReport(str(out), values)
-    target = Target(Path(out), replace(config, raw_images=options.images))
-    with target.closing(report):
+    with conversion(out, replace(config, raw_images=options.images), values) as (ingest, report):
         for video, log in pairs:
             part = report.begin(video)
-            _Video(target, options, video, log, part).run()
-        if not report.frames_written and not report.frames_already_there:
-            raise UserError(_why_nothing(report))
+            _Video(ingest, config, options, video, log, part).run()
+        report.require_frames("frame", _ways_out(report))
     return report
 
 
@@ -247,9 +243,15 @@ class _Video:
     """One video on its way into the dataset."""
 
     def __init__(
-        self, target: Target, options: VideoSettings, path: Path, log_path: Path | None, report: BagReport
+        self,
+        ingest: FrameIngest,
+        config: ConvertConfig,
+        options: VideoSettings,
+        path: Path,
+        log_path: Path | None,
+        report: BagReport,
     ) -> None:
-        self._target, self._config, self._options, self._report = target, target.config, options, report
+        self._ingest, self._config, self._options, self._report = ingest, config, options, report
         self._video = VideoFile(path)
         if 0 < self._video.duration_s <= options.start_s:
             raise UserError(
@@ -258,7 +260,7 @@ class _Video:
         self._log = self._read_log(log_path)
         self._datum = self._place()
         position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)
-        require_near(position_m, self._video.path, self._datum)
+        gps.require_near(position_m, self._video.path, self._datum)
         self._clock: VideoClock = clock_of(
             self._video, self._log, position_m, options, self._config.image_time_offset_s
         )
@@ -280,7 +282,7 @@ class _Video:
         )
 
     def _place(self) -> Datum:
-        stored = self._target.stored_meta()
+        stored = self._ingest.meta
         if self._config.datum:
             return Datum(*self._config.datum)
         if stored is not None and stored.datum is not None:
@@ -290,8 +292,7 @@ class _Video:
     def run(self) -> None:
         """Frames stream by, get their poses, and are stored."""
         self._describe()
-        with self._sink() as sink:
-            self._stream(sink)
+        self._stream()
         if self._video.damaged:
             self._report.warn(f"{counted(self._video.damaged, 'damaged packet')} of the video could not be decoded")
         if self._video.missing_s and not (self._options.end_s or self._options.keyframes):
@@ -303,28 +304,28 @@ class _Video:
         if self._video.frames_without_time:
             self._report.warn(f"{counted(self._video.frames_without_time, 'frame')} without a time left out")
 
-    def _sink(self) -> FrameSink:
-        """The frames' way into the dataset; the flight is known as a whole."""
-        track, config = self._poses.track, self._config
-        phases = flight_phase(track.stamps_ns, track.position_m[:, 2]) if config.trim_ground else None
-        if config.trim_ground:
-            self._report.note(tell_phase(track.stamps_ns, phases))
-        frame_filter = FrameFilter(config, ground_z_m(track.position_m[:, 2], config.height_above), phases)
-        sink = FrameSink(self._target, self._report, self._video.path, self._meta, frame_filter, jobs_of(config.jobs))
-        sink.recorded_from_ns = self._clock.zero_ns
-        return sink
-
-    def _stream(self, sink: FrameSink) -> None:
+    def _stream(self) -> None:
+        """Offer each frame wanted that has a pose; count what becomes of them."""
+        track, config, begun = self._poses.track, self._config, False
+        frame_filter, note = flight_filter(config, config.trim_ground, track.stamps_ns, track.position_m[:, 2])
+        if note:
+            self._report.note(note)
         sync = Synchronizer(self._poses.source, SyncConfig(with_depth=False))
         for frame in self._chosen():
             stamp_ns = self._clock.zero_ns + frame.media_ns
             self._report.saw_image(stamp_ns)
             sync.image_time_offset_ns = self._clock.offset_ns(stamp_ns)
             for settled in sync.add_image(stamp_ns, stamp_ns, frame):
-                if isinstance(settled, Frame):
-                    sink.add(stamp_ns, settled.T_map_cam, self._image(stamp_ns, settled.image))
-                else:
+                if not isinstance(settled, Frame):
                     self._report.reject(settled.stamp_ns, settled.reason, settled.detail)
+                    continue
+                image = self._image(stamp_ns, settled.image)
+                if not begun:
+                    self._ingest.begin(self._meta(image), self._video.path, frame_filter, self._clock.zero_ns)
+                    begun = True
+                self._report.count(self._ingest.offer(stamp_ns, settled.T_map_cam, image))
+        while outcomes := self._ingest.settled(wait=True):
+            self._report.count(outcomes)
 
     def _chosen(self) -> Iterator[VideoFrame]:
         """The frames wanted, at most `max_rate_hz` of them a second."""
@@ -382,15 +383,11 @@ class _Video:
             report.note(note)
 
 
-def _why_nothing(report: ConvertReport) -> str:
-    """One line on why there is not one frame, with the way out of the commonest reason."""
-    part, rejects = report.bags[0], report.rejects
-    counts = ", ".join(f"{count} {reason}" for reason, count in rejects.items()) or "none could be decoded"
-    commonest, way_out = max(rejects, key=lambda reason: rejects[reason], default=""), ""
-    if commonest == "pose_gap":
-        way_out = "; --max-fix-gap-s bridges longer silences of the log"
-    elif commonest in ("before_first_pose", "after_last_pose") and part.images_stamps_ns and part.poses_stamps_ns:
+def _ways_out(report: ConvertReport) -> dict[str, str]:
+    """What to do where one reason is why there is not one frame."""
+    ways_out, part = {"pose_gap": "--max-fix-gap-s bridges longer silences of the log"}, report.bags[0]
+    if part.images_stamps_ns and part.poses_stamps_ns:
         apart_s = (part.images_stamps_ns[0] - part.poses_stamps_ns[0]) / SECOND
-        way_out = f"; the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
-    frames = counted(sum(bag.images for bag in report.bags), "frame")
-    return f"none of {frames} has a place in the dataset ({counts}){way_out}"
+        shift = f"the video begins {apart_s:+.1f} s after its log, --image-time-offset-s shifts it"
+        ways_out |= dict.fromkeys(("before_first_pose", "after_last_pose"), shift)
+    return ways_out

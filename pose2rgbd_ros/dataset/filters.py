@@ -57,7 +57,7 @@ def flight_phase(stamps_ns: Int64, z_m: Float64) -> tuple[int, int] | None:
     return int(stamps_ns[0]) + begin, int(stamps_ns[0]) + end
 
 
-def tell_phase(stamps_ns: Int64, phase: tuple[int, int] | None) -> str:
+def _phase_note(stamps_ns: Int64, phase: tuple[int, int] | None) -> str:
     """What was cut, in words."""
     if phase is None:
         return "no take-off or landing is seen in the heights: nothing is cut"
@@ -261,6 +261,13 @@ class FrameFilter:
             way.append((stamp_ns, position_m))
             return None
         return float(np.linalg.norm(position_m - then_m)) * 1e9 / (stamp_ns - then_ns)
+
+
+def flight_filter(config: FilterConfig, trim_ground: bool, stamps_ns: Int64, z_m: Float64) -> tuple[FrameFilter, str]:
+    """The filter of a flight that is known as a whole by its heights, and a note on what it cuts ("" for nothing)."""
+    phase = flight_phase(stamps_ns, z_m) if trim_ground else None
+    note = _phase_note(stamps_ns, phase) if trim_ground else ""
+    return FrameFilter(config, ground_z_m(z_m, config.height_above), phase), note
 
 
 def _angle_deg(a: Float64, b: Float64) -> float:

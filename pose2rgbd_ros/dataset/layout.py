@@ -85,13 +85,22 @@ def require_distinct(sources: Iterable[Path]) -> None:
             raise UserError(f"{path} is given {count} times; name each source once")
 
 
-def require_unused(folder: Path) -> None:
-    """UserError when `folder` is a file or holds somebody else's things. Nothing is touched; it need not exist.
+def require_room(folder: Path, resume: bool) -> int:
+    """How many frames there are to go on with. Nothing is touched; the folder need not exist.
 
-    OSError passes through.
+    UserError when it is a file, holds other things than a dataset, or frames although `resume` is off. OSError passes
+    through.
     """
-    if not folder.exists() or (folder / META).is_file():
-        return
+    if (folder / META).is_file():
+        count = len(read_associations(folder))
+        if count and not resume:
+            raise UserError(
+                f"{folder} already holds a dataset of {counted(count, 'frame')}; --resume (of a node: its parameter "
+                "resume) goes on with it, or choose another folder"
+            )
+        return count
+    if not folder.exists():
+        return 0
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder for the dataset")
     ours = {RGB, *DEPTH.values(), GROUNDTRUTH, ASSOCIATIONS}
@@ -99,6 +108,7 @@ def require_unused(folder: Path) -> None:
     rgb = folder / RGB
     if others or (rgb.is_dir() and any(rgb.iterdir())):
         raise UserError(f"{folder} is not empty and holds no dataset of ours; choose another folder")
+    return 0
 
 
 def atomic_write(path: Path, data: bytes) -> None:

@@ -171,7 +171,7 @@ class DatasetWriter:
         self._depth_size: tuple[int, int] | None = None
         self._descriptors: list[int] = []
         with self.disk():
-            layout.require_unused(self.path)
+            layout.require_room(self.path, resume)
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = layout.FolderLock(self.path)
         try:
@@ -217,7 +217,7 @@ class DatasetWriter:
         self,
         stamp_ns: int,
         T_map_cam: npt.ArrayLike,
-        image: ImageSample | AnyArray,
+        image: ImageSample | AnyArray | EncodedFrame,
         depth: DepthSample | AnyArray | None = None,
     ) -> Added:
         """Store one frame; when this returns "written", it is on disk as a whole.
@@ -225,7 +225,8 @@ class DatasetWriter:
         Args:
             stamp_ns: when the image was taken; the frame's name.
             T_map_cam: (4, 4) pose of the optical frame in the map.
-            image: a sample, or RGB uint8 (H, W, 3).
+            image: a sample, or RGB uint8 (H, W, 3); or the files of the frame, as `encode` makes them, say in another
+                process: the caller vouches for what is in them, and `depth` is among them.
             depth: a sample, or float (H, W) with NaN unknown; wanted exactly when the dataset has depth.
 
         Returns:
@@ -235,7 +236,12 @@ class DatasetWriter:
             BadFrame: this frame cannot be stored; others still can.
             UserError: the disk is full or failing; all earlier frames are safe.
         """
-        return self.seen(stamp_ns, T_map_cam) or self.add_encoded(stamp_ns, T_map_cam, self.encode(image, depth))
+        seen = self.seen(stamp_ns, T_map_cam)
+        if seen is not None:
+            return seen
+        frame = image if isinstance(image, EncodedFrame) else self.encode(image, depth)
+        self.commit(self.stage(checked_stamp(stamp_ns), frame), checked_pose(T_map_cam))
+        return "written"
 
     @property
     def is_settled(self) -> bool:
@@ -244,17 +250,9 @@ class DatasetWriter:
         return depth is None or (depth.storage != "undecided" and self._depth_size is not None)
 
     def encode(self, image: ImageSample | AnyArray, depth: DepthSample | AnyArray | None) -> EncodedFrame:
-        """The files of one frame, to be stored by `add_encoded`. BadFrame as `add` raises it."""
+        """The files of one frame, to be added or staged. BadFrame as `add` raises it."""
         colour = encode_image(image, self.meta.camera, self._raw_images, self._jpeg_quality)
         return EncodedFrame(colour, self._depth_file(depth))
-
-    def add_encoded(self, stamp_ns: int, T_map_cam: npt.ArrayLike, frame: EncodedFrame) -> Added:
-        """Like `add`, of files encoded elsewhere, say in another process; the caller vouches for what is in them."""
-        seen = self.seen(stamp_ns, T_map_cam)
-        if seen is not None:
-            return seen
-        self.commit(self.stage(checked_stamp(stamp_ns), frame), checked_pose(T_map_cam))
-        return "written"
 
     def stage(self, stamp_ns: int, frame: EncodedFrame) -> Record:
         """Write the files of a frame that is to come; several threads may, each for stamps that nobody has.
@@ -380,13 +378,7 @@ class DatasetWriter:
     def _begin(self, meta: DatasetMeta, resume: bool) -> DatasetMeta:
         """The facts in force, with the folder ready to append to."""
         stored = read_meta(self.path) if (self.path / layout.META).is_file() else None
-        count = len(read_associations(self.path)) if stored else 0
-        if stored and count:
-            if not resume:
-                raise UserError(
-                    f"{self.path} already holds a dataset of {counted(count, 'frame')}; resume it, or choose another "
-                    "folder"
-                )
+        if layout.require_room(self.path, resume) and stored:
             check_same_place(stored, meta, self.path)
             self._recover(stored)
             stored.software, stored.datum = software(), stored.datum or meta.datum

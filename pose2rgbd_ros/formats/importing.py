@@ -124,7 +124,7 @@ def import_datasets(sources: Sequence[Path | str], out: Path | str, config: Impo
     if not paths:
         raise UserError("no source was given")
     layout.require_distinct(paths)
-    _require_room(Path(out), config.resume)
+    layout.require_room(Path(out), config.resume)
     report = ImportReport(str(out), settings.to_yaml_dict(config))
     scenes = _load_all(paths, config, report)
     _write_all(scenes, Path(out), config, report)
@@ -132,17 +132,6 @@ def import_datasets(sources: Sequence[Path | str], out: Path | str, config: Impo
     with contextlib.suppress(OSError):
         report.write(Path(out))
     return report
-
-
-def _require_room(out: Path, resume: bool) -> None:
-    """Before long work, what the writer would say after it."""
-    layout.require_unused(out)
-    if not resume and (out / layout.META).is_file() and (count := len(read_associations(out))):
-        raise UserError(
-            f"{out} already holds a dataset of {counted(count, 'frame')}; --resume goes on with it or adds to it, or "
-            "choose "
-            "another folder"
-        )
 
 
 def _load_all(paths: Sequence[Path], config: ImportConfig, report: ImportReport) -> list[Scene]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -275,3 +276,14 @@ def shift_m(own: Datum, common: Datum) -> Float64:
             "check --datum, or choose another folder for another place"
         )
     return offset if distance_m > SAME_ORIGIN_M else np.zeros(3)
+
+
+def require_near(position_m: Float64, source: Path, datum: Datum) -> None:
+    """UserError when positions (N, 3) of `source` in the map of `datum` are those of another place on Earth."""
+    known_m = position_m[np.isfinite(position_m[:, :2]).all(axis=1), :2]
+    away_m = float(np.median(np.linalg.norm(known_m, axis=1))) if len(known_m) else 0.0
+    if away_m > FARTHEST_ORIGIN_M:
+        raise UserError(
+            f"{source}: by GPS it lies {away_m / 1000:.0f} km from the map's datum ({datum}); check --datum, or choose "
+            "another folder for another place"
+        )

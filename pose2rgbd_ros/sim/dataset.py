@@ -28,7 +28,7 @@ from tqdm import tqdm
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.encode import DepthEncoder, EncodedFrame, RawImages, encode_image
-from pose2rgbd_ros.dataset.layout import read_associations, write_split
+from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, software
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError, counted
@@ -195,14 +195,7 @@ def check_folder(out: Path, values: dict[str, Any], resume: bool) -> None:
 
     UserError: it holds something else, frames without `resume`, or frames of other settings (the first one is named).
     """
-    layout.require_unused(out)
-    begun = (out / layout.META).is_file() and (out / layout.ASSOCIATIONS).is_file()
-    frames = len(read_associations(out)) if begun else 0
-    if frames and not resume:
-        raise UserError(
-            f"{out} already holds a dataset of {counted(frames, 'frame')}; complete it with --resume, or choose "
-            "another folder"
-        )
+    frames = layout.require_room(out, resume)
     if frames and not (out / SETTINGS).is_file():
         raise UserError(f"{out} holds a dataset that no simulator made (no {SETTINGS}); choose another folder")
     if resume and (out / SETTINGS).is_file():
@@ -253,7 +246,7 @@ class SimFolder:
             self._frames.write_file(_labels(shot), taken.labels)
         for writer in reversed(self._writers):
             frame = taken.frame if writer is self._frames else taken.mover_free or taken.frame
-            self._require_same_pose(writer.add_encoded(shot.stamp_ns, shot.T_map_cam, frame), shot)
+            self._require_same_pose(writer.add(shot.stamp_ns, shot.T_map_cam, frame), shot)
         if self._movers and taken.mover_free is None:
             for name in _files(shot, taken.frame):
                 _share(self._out / name, self._out / MOVER_FREE / name)

@@ -150,34 +150,40 @@ def test_a_place_seen_blurred_is_taken_with_the_next_sharp_image() -> None:
 @pytest.fixture
 def ingest(tmp_path: Path):
     """Makes an ingest into a new colour dataset."""
-    writers = []
+    made = []
 
     def make(**filters) -> FrameIngest:
         meta = DatasetMeta(camera=Camera(WIDTH, HEIGHT, 40.0, 40.0, 31.5, 23.5))
-        writers.append(DatasetWriter(tmp_path / "set", meta, resume=True))
-        return FrameIngest(writers[-1], FilterConfig(**filters))
+        made.append(FrameIngest(tmp_path / "set", resume=True))
+        made[-1].begin(meta, "flight", FrameFilter(FilterConfig(**filters)))
+        return made[-1]
 
     yield make
-    for writer in writers:
-        writer.close()
+    for one in made:
+        one.close()
+
+
+def offered(ingest: FrameIngest, *frame) -> tuple[str, str]:
+    """What becomes of a frame, and why."""
+    outcome = [*ingest.offer(*frame), *ingest.settled(wait=True)][-1]
+    return outcome.result, outcome.detail
 
 
 def test_ingest_tells_what_became_of_each_frame(ingest, tmp_path: Path) -> None:
     line = ingest(min_move_m=1.0)
     image = raw(textured())
-    assert line.add(1 * S, pose(0), image) == "written"
-    assert line.add(2 * S, pose(0.5), image) == "near_duplicate"
-    assert "0.500 m" in line.detail
-    assert line.add(3 * S, pose(2), image) == "written"
-    assert line.detail == ""
-    assert line.add(3 * S, pose(4), image) == "duplicate_stamp"
-    assert line.add(4 * S, pose(6), raw(np.zeros((8, 8, 3), np.uint8))) == "image_size"
-    assert "8 x 8 pixels" in line.detail
-    assert line.add(5 * S, np.full((4, 4), np.nan), image) == "pose_invalid"
-    assert line.add(-1, pose(8), image) == "stamp_invalid"
+    assert offered(line, 1 * S, pose(0), image) == ("written", "")
+    result, detail = offered(line, 2 * S, pose(0.5), image)
+    assert (result, "0.500 m" in detail) == ("near_duplicate", True)
+    assert offered(line, 3 * S, pose(2), image) == ("written", "")
+    assert offered(line, 3 * S, pose(4), image)[0] == "duplicate_stamp"
+    result, detail = offered(line, 4 * S, pose(6), raw(np.zeros((8, 8, 3), np.uint8)))
+    assert (result, "8 x 8 pixels" in detail) == ("image_size", True)
+    assert offered(line, 5 * S, np.full((4, 4), np.nan), image)[0] == "pose_invalid"
+    assert offered(line, -1, pose(8), image)[0] == "stamp_invalid"
     cut = ImageSample(6 * S, "cam", "jpeg", b"\xff\xd8\xff", WIDTH, HEIGHT)
-    assert line.add(6 * S, pose(10), cut) == "image_unreadable"
-    line.writer.close()
+    assert offered(line, 6 * S, pose(10), cut)[0] == "image_unreadable"
+    line.close()
     assert list(Dataset(tmp_path / "set").stamps_ns) == [1 * S, 3 * S]
 
 
@@ -185,10 +191,10 @@ def test_a_resumed_recording_is_filtered_as_if_it_had_not_been_interrupted(inges
     image = raw(textured())
     frames = [(i * S, pose(0.4 * i)) for i in range(9)]
     first = ingest(min_move_m=1.0)
-    whole = [first.add(*frame, image) for frame in frames[:5]]
-    first.writer.close()
+    whole = [offered(first, *frame, image)[0] for frame in frames[:5]]
+    first.close()
     again = ingest(min_move_m=1.0)
-    resumed = [again.add(*frame, image) for frame in frames]
+    resumed = [offered(again, *frame, image)[0] for frame in frames]
     assert resumed[:5] == [name.replace("written", "present") for name in whole]
     assert resumed[5:] == ["near_duplicate", "written", "near_duplicate", "near_duplicate"]
 
@@ -201,8 +207,36 @@ def test_depth_is_decoded_only_for_frames_that_are_kept(ingest) -> None:
         raise UserError("damaged")
 
     image = raw(textured())
-    line.add(0, pose(z=0.0), image)
-    assert line.add(1 * S, pose(z=1.0), image, depth) == "altitude"
+    offered(line, 0, pose(z=0.0), image)
+    assert offered(line, 1 * S, pose(z=1.0), image, depth)[0] == "altitude"
     assert not calls
-    assert line.add(2 * S, pose(z=20.0), image, depth) == "depth_unreadable"
+    assert offered(line, 2 * S, pose(z=20.0), image, depth)[0] == "depth_unreadable"
     assert calls
+
+
+def test_a_disk_that_fills_up_at_the_last_frames_is_reported_after_those_that_were_written(tmp_path, monkeypatch):
+    """Several threads encode: the failure comes when nothing more is offered, behind frames that are safe."""
+    stage = DatasetWriter.stage
+
+    def until_full(writer, stamp_ns, frame):
+        if stamp_ns >= 4 * S:
+            raise UserError("no space left")
+        return stage(writer, stamp_ns, frame)
+
+    monkeypatch.setattr(DatasetWriter, "stage", until_full)
+    ingest, image = FrameIngest(tmp_path / "set", jobs=8), raw(textured())
+    camera = Camera(WIDTH, HEIGHT, 40.0, 40.0, 31.5, 23.5)
+    ingest.begin(DatasetMeta(camera), "flight", FrameFilter(FilterConfig()))
+    written = []
+
+    def offer_all() -> None:
+        for i in range(6):
+            written.extend(ingest.offer(i * S, pose(i), image))
+        while outcomes := ingest.settled(wait=True):
+            written.extend(outcomes)
+
+    with pytest.raises(UserError, match="no space left"):
+        offer_all()
+    ingest.close()
+    assert [(outcome.stamp_ns, outcome.result) for outcome in written] == [(i * S, "written") for i in range(4)]
+    assert len(list((tmp_path / "set" / "rgb").iterdir())) == 4

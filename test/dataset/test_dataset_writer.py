@@ -80,12 +80,12 @@ def test_frames_encoded_elsewhere_are_stored_as_they_are(toy, tmp_path):
     meta = DatasetMeta(toy.camera, depth=DepthMeta("metric", "counts", 0.001))
     with DatasetWriter(tmp_path / "set", meta) as w:
         assert w.seen(t, toy.pose(t)) is None
-        assert w.add_encoded(t, toy.pose(t), frame) == "written"
-        assert w.add_encoded(t, toy.pose(t), frame) == "present"
+        assert w.add(t, toy.pose(t), frame) == "written"
+        assert w.add(t, toy.pose(t), frame) == "present"
         assert w.seen(t, toy.pose(t)) == "present"
         assert w.seen(t, toy.pose(later + 10**9)) == "collision"
         with pytest.raises(BadFrame, match="all frames or none"):
-            w.add_encoded(later, toy.pose(later), EncodedFrame(frame.image))
+            w.add(later, toy.pose(later), EncodedFrame(frame.image))
         w.write_file("beside/note.txt", b"kept")
     assert (tmp_path / "set" / "rgb" / f"{t}.jpg").read_bytes() == frame.image[1]
     assert (tmp_path / "set" / "beside" / "note.txt").read_bytes() == b"kept"

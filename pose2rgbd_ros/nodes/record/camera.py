@@ -16,10 +16,9 @@ from pose2rgbd_ros.alignment.live import AlignmentCheck
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import UNREADABLE, typestore
 from pose2rgbd_ros.dataset.encode import camera_of_images
-from pose2rgbd_ros.dataset.ingest import WRITTEN, FrameIngest, Outcome, jobs_of
-from pose2rgbd_ros.dataset.layout import META, read_associations
-from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, read_meta
-from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.dataset.filters import FrameFilter
+from pose2rgbd_ros.dataset.ingest import WRITTEN, FrameIngest, Outcome
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.record.inputs import RawMessage
@@ -37,7 +36,8 @@ class CameraRecording:
     """Belongs to the recorder's worker thread, but for `tally`.
 
     Images wait until it is known whether there is depth and a calibration (see `_ready`), then in the synchroniser for
-    their depth and pose. `depth_published` tells whether anybody publishes depth.
+    their depth and pose. `depth_published` tells whether anybody publishes depth. UserError when the folder cannot take
+    a recording: it holds frames and `resume` is off, or is no dataset.
     """
 
     def __init__(
@@ -59,9 +59,14 @@ class CameraRecording:
         self._frame_id = ""
         self._source: CameraPoses | None = None
         self._sync: Synchronizer | None = None
-        self._ingest: FrameIngest | None = None
+        self._ingest = FrameIngest(
+            folder,
+            settings.resume,
+            depth_format=settings.depth_format,
+            raw_images=settings.raw_images,
+            jobs=settings.jobs,
+        )
         self._under_way: deque[RawMessage] = deque()  # what the ingest has, the oldest first
-        self._stored = _stored_meta(folder) if settings.resume else None
 
     # What arrives ----------------------------------------------------------------------------------------------
 
@@ -99,8 +104,7 @@ class CameraRecording:
             self._begin()
         assert self._sync is not None
         self._settle(self._sync.poll(round(now_s * 1e9)))
-        if self._ingest is not None:
-            self._tell(self._ingest.ready())
+        self._count(self._ingest.settled())
 
     def jumped(self) -> None:
         """The clock went back: what waits is rejected, and what comes begins anew."""
@@ -122,8 +126,8 @@ class CameraRecording:
         self.decide()
         if self._sync is not None:
             self._settle(self._sync.finish())
-        while self._under_way and self._ingest is not None:
-            self._tell(self._ingest.finish())
+        while outcomes := self._ingest.settled(wait=True):
+            self._count(outcomes)
 
     def abandon(self, reason: str) -> None:
         """After a failure: count what waits as rejected."""
@@ -133,12 +137,11 @@ class CameraRecording:
 
     def close(self) -> None:
         """Put the dataset in order, with its datum and a report. UserError when the disk fails; the frames are safe."""
-        if self._ingest is None:
-            return
-        self._ingest.close()
         writer = self._ingest.writer
+        if writer is None:
+            return
         try:
-            self._note(place_on_earth(writer.meta, self._poses, resumed=self._stored is not None))
+            self._note(place_on_earth(writer.meta, self._poses, resumed=self._ingest.stored is not None))
         except UserError as error:
             self._note(str(error))
         self._note(*self._poses.notes)
@@ -154,14 +157,14 @@ class CameraRecording:
         try:
             writer.write_file(REPORT, yaml.safe_dump(report, sort_keys=False, allow_unicode=True).encode())
         finally:
-            writer.close()
+            self._ingest.close()
 
     # Between ---------------------------------------------------------------------------------------------------
 
     @property
     def stored_datum(self) -> Datum | None:
         """Of the dataset that is gone on with."""
-        return self._stored.datum if self._stored else None
+        return self._ingest.stored.datum if self._ingest.stored else None
 
     @property
     def patience_s(self) -> float:
@@ -177,8 +180,8 @@ class CameraRecording:
         return not wants_info and not wants_depth
 
     def _with_depth(self) -> bool:
-        if self._stored is not None:
-            return self._stored.depth is not None
+        if self._ingest.stored is not None:
+            return self._ingest.stored.depth is not None
         if self._settings.depth == "none":
             return False
         return self._settings.depth != "auto" or self._depth_published()
@@ -216,20 +219,21 @@ class CameraRecording:
             if isinstance(item, Reject):
                 self.tally.reject(item.reason, item.detail)
             else:
-                self._write(item)
+                self._offer(item)
 
-    def _write(self, frame: Frame) -> None:
+    def _offer(self, frame: Frame) -> None:
         try:
             sample = decode.image_sample(_message(frame.image), frame.stamp_ns)
         except (UserError, *UNREADABLE) as error:
             self.tally.reject("image_unreadable", str(error))
             return
-        ingest = self._ingest or self._open(sample)
+        if self._ingest.writer is None:
+            self._begin_dataset(sample)
         depth = (lambda: _depth_sample(frame.depth, frame.stamp_ns)) if frame.depth is not None else None
         self._under_way.append(frame.image)
-        self._tell(ingest.put(frame.stamp_ns, frame.T_map_cam, sample, depth))
+        self._count(self._ingest.offer(frame.stamp_ns, frame.T_map_cam, sample, depth))
 
-    def _tell(self, outcomes: list[Outcome]) -> None:
+    def _count(self, outcomes: list[Outcome]) -> None:
         """Count what became of the frames that were given to the ingest, the oldest first."""
         for outcome in outcomes:
             arrival = self._under_way.popleft()
@@ -238,8 +242,8 @@ class CameraRecording:
             else:
                 self.tally.reject(outcome.result, outcome.detail)
 
-    def _open(self, sample: ImageSample) -> FrameIngest:
-        """Begin the dataset with its first frame. UserError when the folder cannot take it."""
+    def _begin_dataset(self, sample: ImageSample) -> None:
+        """With its first frame. UserError when the folder cannot take it."""
         config = self._settings
         assert self._sync is not None
         assert self._source is not None
@@ -258,20 +262,10 @@ class CameraRecording:
             datum=self._source.datum(),
             poses=copy.deepcopy(self._source.facts),
         )
-        writer = DatasetWriter(
-            self.folder, meta, config.resume, depth_format=config.depth_format, raw_images=config.raw_images
-        )
-        writer.begin_source(time.strftime("recorded %Y-%m-%d %H:%M:%S"))
-        self._ingest = FrameIngest(writer, config.filters, jobs=jobs_of(config.jobs))
-        return self._ingest
+        self._ingest.begin(meta, time.strftime("recorded %Y-%m-%d %H:%M:%S"), FrameFilter(config.filters))
 
     def _note(self, *texts: str) -> None:
         self.notes += [text for text in texts if text and text not in self.notes]
-
-
-def _stored_meta(folder: Path) -> DatasetMeta | None:
-    """What the frames that are there hold; None without any."""
-    return read_meta(folder) if (folder / META).is_file() and read_associations(folder) else None
 
 
 def _steady_ns(arrival: RawMessage) -> int:

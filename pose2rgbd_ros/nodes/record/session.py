@@ -16,7 +16,6 @@ from message_filters import ApproximateTimeSynchronizer, SimpleFilter
 from std_msgs.msg import Header
 
 from pose2rgbd_ros.bags.writer import SplitBagWriter
-from pose2rgbd_ros.dataset.layout import META, read_associations, require_unused
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
@@ -238,13 +237,14 @@ class Session:
         self._settings, self._poses, self._inputs = settings, poses, inputs
         names = settings.camera_names()
         folders = {name: self.folder / name if name else self.folder for name in names}
-        for folder in folders.values():
-            _require_room(folder, settings.resume)
-        self.require_space()
         self.tallies = {name: Stats(settings.queue_size) for name in names}
-        self._cameras = {
-            name: _camera(name, folders[name], settings, inputs, poses, self.tallies[name]) for name in names
-        }
+        with _told(self.folder):
+            self._cameras = {
+                name: _camera(name, folders[name], settings, inputs, poses, self.tallies[name]) for name in names
+            }
+        for folder in folders.values():
+            _require_writable(folder)
+        self.require_space()
         next(iter(self._cameras.values())).alignment = poses.alignment
         self._together = (
             MultiCameraSync(settings.cameras_together_s, self.tallies) if settings.cameras_together_s else None
@@ -436,17 +436,9 @@ def _camera(
     )
 
 
-def _require_room(folder: Path, resume: bool) -> None:
-    """Before the first frame, what the writer would say at it."""
+def _require_writable(folder: Path) -> None:
     with _told(folder):
-        require_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        count = len(read_associations(folder)) if (folder / META).is_file() else 0
-    if count and not resume:
-        raise UserError(
-            f"{folder} already holds a dataset of {counted(count, 'frame')}; set resume to go on with it, or another "
-            "out"
-        )
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written (permission denied); set another out")
 
