@@ -14,9 +14,8 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.alignment.align import AlignOptions, estimate_offset
 from pose2rgbd_ros.alignment.flow import FlowConfig
 from pose2rgbd_ros.alignment.plot import draw
-from pose2rgbd_ros.convert.convert import convert_sources
+from pose2rgbd_ros.convert.convert import convert_sources, measure
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.convert.signals import measure
 from pose2rgbd_ros.dataset.inspect import draw_slices, inspect
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted

@@ -1,22 +1,27 @@
-"""What a source is (a bag, photographs, a video, its log), and the converter for it."""
+"""What a source is (a bag, photographs, a video, its log), the converter for it, and its signals for alignment."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pose2rgbd_ros.convert.bag import convert
+from pose2rgbd_ros.alignment.flow import FlowConfig, FlowSignal
+from pose2rgbd_ros.alignment.signals import MotionSignal
+from pose2rgbd_ros.bags.reader import BagReader, open_bag
+from pose2rgbd_ros.convert.bag import convert, measure_bag, measure_dataset, read_poses
 from pose2rgbd_ros.convert.exif import SUFFIXES as PHOTO_SUFFIXES
-from pose2rgbd_ros.convert.logs import SUFFIXES as LOG_SUFFIXES
+from pose2rgbd_ros.convert.logs.text import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.convert.photos import convert_photos, is_photo
 from pose2rgbd_ros.convert.report import ConvertReport
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.convert.video import SUFFIXES as VIDEO_SUFFIXES
 from pose2rgbd_ros.convert.video import convert_videos
 from pose2rgbd_ros.dataset.filters import FilterConfig
+from pose2rgbd_ros.dataset.layout import META
 from pose2rgbd_ros.errors import UserError
 
 BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
@@ -107,7 +112,47 @@ def _refuse_settings(kind: str, config: ConvertConfig, photos: PhotoSettings, vi
 
 
 def _refuse_given(settings: Any, used: set[str], inside: str, kind: str) -> None:
-    for field in dataclasses.fields(settings):
-        if field.name not in used and getattr(settings, field.name) != field.default:
-            option = f"{inside}{field.name}".replace("_", "-")
+    for own in dataclasses.fields(settings):
+        if own.name not in used and getattr(settings, own.name) != own.default:
+            option = f"{inside}{own.name}".replace("_", "-")
             raise UserError(f"--{option} means nothing for a source of kind {kind}; leave it out")
+
+
+# Any recording, or dataset, to the signals of alignment, read as the converter would read it.
+
+# What is no recording and no dataset, and what to do with it.
+_OTHER = {
+    VIDEO: "a video; `pose2rgbd convert VIDEO LOG OUT` makes a dataset of it and its log, and finds how their "
+    "clocks lie (--video.clock flow: by the motion of the picture); sync takes that dataset, too",
+    PHOTOS: "photographs; `pose2rgbd convert PHOTOS OUT` makes a dataset of them, each with the pose of its EXIF tags",
+    LOG: "a flight log; name it beside its video: `pose2rgbd convert VIDEO LOG OUT` finds how their clocks lie",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """Flow of the images and motion of the poses, what was assumed, and what is wrong with the recording."""
+
+    flow: FlowSignal
+    motion: MotionSignal
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def measure(path: Path, config: ConvertConfig, flow: FlowConfig | None = None) -> Signals:
+    """The signals of a recording or a dataset. UserError when something is missing."""
+    if (path / META).is_file():
+        return Signals(*measure_dataset(path, flow))
+    if path.exists() and (kind := kind_of(path)) != BAG:
+        raise UserError(f"{path}: sync takes recordings and datasets, and this is {_OTHER[kind]}")
+    with open_bag(path) as reader:
+        return _measure_bag(reader, config, flow)
+
+
+def _measure_bag(reader: BagReader, config: ConvertConfig, flow: FlowConfig | None) -> Signals:
+    first = read_poses(reader, config)
+    topics, clocks = first.topics, first.options.clocks
+    track = first.track(str(reader.path))
+    signals = measure_bag(reader, topics, clocks, track, flow)
+    warnings = dict.fromkeys([*first.warnings, *clocks.warnings, *reader.problems])
+    return Signals(*signals, [*topics.notes, *topics.pose_notes, *first.notes], list(warnings))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset.encode import BadFrame
-from pose2rgbd_ros.formats import text
+from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.scene import (
     Flight,
     Frame,
@@ -56,23 +56,23 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     )
     scene.note(f"stamps are from {how}")
     for stamp, (fields, label, where, number) in zip(found, entries, strict=True):
-        x, y, z, w, p, q, r = text.numbers(path / _LISTS[label], number, fields[1:8])
+        x, y, z, w, p, q, r = reading.numbers(path / _LISTS[label], number, fields[1:8])
         try:
             T = pose_of_quaternion([x, y, z], [p, q, r, w])
         except BadFrame as error:
             scene.reject(error.reason, f"{where}: {error}")
             continue
         T[:3, :3] = T[:3, :3].T
-        scene.views.append(View(stamp, T, text.inside(path, fields[0], where, config.outside), None, label))
+        scene.views.append(View(stamp, T, reading.inside(path, fields[0], where, config.outside), None, label))
     return scene
 
 
 def _rows(file: Path) -> Iterable[tuple[int, list[str]]]:
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         if number <= 3 and line.startswith(_TITLES):
             continue
         fields = line.split()
-        text.expect(file, number, fields, 8, "image x y z w p q r")
+        reading.expect(file, number, fields, 8, "image x y z w p q r")
         yield number, fields
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.encode import BadFrame
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.formats import text
+from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.scene import (
     Flight,
     Layout,
@@ -198,13 +198,13 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
         if fields[8] != main and cameras.get(fields[8]) != cameras[main]:
             scene.reject("other_camera", f"{where}: camera {fields[8]}, not {main}")
             continue
-        qw, qx, qy, qz, x, y, z = text.numbers(model / _IMAGES, number, fields[1:8])
+        qw, qx, qy, qz, x, y, z = reading.numbers(model / _IMAGES, number, fields[1:8])
         try:
             T_cam_map = pose_of_quaternion([x, y, z], [qx, qy, qz, qw])
         except BadFrame as error:
             scene.reject(error.reason, f"{where}: {error}")
             continue
-        image = text.inside(pictures, fields[9], where, config.outside)
+        image = reading.inside(pictures, fields[9], where, config.outside)
         label = "" if held_out is None else "test" if fields[9] in held_out else "train"
         scene.views.append(View(stamp, se3.inverse(T_cam_map), image, None, label))
     return scene
@@ -227,9 +227,9 @@ def _model(path: Path) -> Path:
 def _read_cameras(file: Path) -> dict[str, tuple[int, list[str]]]:
     """Line and fields of each camera by its number."""
     found = {}
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         fields = line.split()
-        text.expect(file, number, fields, 5, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]")
+        reading.expect(file, number, fields, 5, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]")
         found[fields[0]] = (number, fields)
     return found
 
@@ -241,20 +241,20 @@ def _camera(cameras: dict[str, tuple[int, list[str]]], name: str, model: Path) -
     try:
         return parse_camera(fields[1:])
     except (ValueError, UserError) as error:
-        raise text.wrong(model / _CAMERAS, number, str(error)) from error
+        raise reading.wrong(model / _CAMERAS, number, str(error)) from error
 
 
 def _read_images(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Line and ten fields of each image: every other line, for the second one lists its points and may be empty."""
     points_next = False
-    for number, line in text.lines(file, blank=True):
+    for number, line in reading.lines(file, blank=True):
         if points_next:
             points_next = False
             continue
         if not line:
             continue
         fields = line.split(maxsplit=9)
-        text.expect(file, number, fields, 10, "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME")
+        reading.expect(file, number, fields, 10, "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME")
         points_next = True
         yield number, fields
 
@@ -263,11 +263,11 @@ def _picture_folder(path: Path, model: Path, names: list[str]) -> Path:
     """Where the images lie: of the usual places the one with most of the first fifty."""
     places = [path / "images", *(model / place for place in _PICTURES)]
     safe = [name.replace("\\", "/") for name in names[:50]]
-    return max(places, key=lambda place: sum(text.is_file(place / name) for name in safe))
+    return max(places, key=lambda place: sum(reading.is_file(place / name) for name in safe))
 
 
 def _held_out(file: Path) -> set[str] | None:
-    return {line for _, line in text.lines(file)} if file.is_file() else None
+    return {line for _, line in reading.lines(file)} if file.is_file() else None
 
 
 def lay_out(flight: Flight) -> Layout:

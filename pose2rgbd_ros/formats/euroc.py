@@ -12,7 +12,7 @@ import numpy as np
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.formats import text
+from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.scene import (
     MAX_STAMP_NS,
     Flight,
@@ -60,15 +60,15 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     if (truth / "sensor.yaml").is_file():  # the truth may be of a sensor that is not the body itself
         T_body_cam = se3.inverse(_mount(settings.read_yaml(truth / "sensor.yaml"), truth)) @ T_body_cam
     file = root / _CAMERA / "data.csv"
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         fields, where = [field.strip() for field in line.split(",")], f"{file}, line {number}"
-        text.expect(file, number, fields, 2, "timestamp, filename")
+        reading.expect(file, number, fields, 2, "timestamp, filename")
         stamp = _stamp(file, number, fields[0])
         T_map_body, reason = track.pose_at(stamp)
         if T_map_body is None:
             scene.reject(reason, where)
             continue
-        image = text.inside(root / _CAMERA / "data", fields[1], where, config.outside)
+        image = reading.inside(root / _CAMERA / "data", fields[1], where, config.outside)
         scene.views.append(View(stamp, T_map_body @ T_body_cam, image))
     return scene
 
@@ -79,16 +79,16 @@ def _root(path: Path) -> Path:
 
 def _stamp(file: Path, number: int, field: str) -> int:
     if not field.isdecimal() or len(field) > 19 or int(field) > MAX_STAMP_NS:
-        raise text.wrong(file, number, f"{field!r} is no stamp in nanoseconds")
+        raise reading.wrong(file, number, f"{field!r} is no stamp in nanoseconds")
     return int(field)
 
 
 def _poses(file: Path) -> tuple[list[int], list[list[float]], list[list[float]]]:
     stamps, positions, quats = list[int](), list[list[float]](), list[list[float]]()
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         fields = [field.strip() for field in line.split(",")]
-        text.expect(file, number, fields, 8, "timestamp, position x y z, quaternion w x y z")
-        x, y, z, qw, qx, qy, qz = text.numbers(file, number, fields[1:8])
+        reading.expect(file, number, fields, 8, "timestamp, position x y z, quaternion w x y z")
+        x, y, z, qw, qx, qy, qz = reading.numbers(file, number, fields[1:8])
         stamps.append(_stamp(file, number, fields[0]))
         positions.append([x, y, z])
         quats.append([qx, qy, qz, qw])
@@ -101,7 +101,7 @@ def _mount(values: dict[str, Any], where: Path) -> Float64:
         matrix = np.array(values["T_BS"]["data"], dtype=np.float64).reshape(4, 4)
         return pose_of_matrix(matrix)
     except (KeyError, TypeError, ValueError, UserError) as error:
-        raise UserError(f"{where}: T_BS is no pose of 16 numbers ({text.short(error)})") from error
+        raise UserError(f"{where}: T_BS is no pose of 16 numbers ({reading.short(error)})") from error
 
 
 def _camera(values: dict[str, Any], where: Path) -> Camera:
@@ -115,7 +115,7 @@ def _camera(values: dict[str, Any], where: Path) -> Camera:
             raise ValueError(f"distortion_model {name!r}; known: {', '.join(_MODELS)}")
         coefficients = tuple(float(value) for value in values.get("distortion_coefficients") or ())
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else text.short(error)
+        what = f"{error} is missing" if isinstance(error, KeyError) else reading.short(error)
         raise UserError(f"{where}: {what}") from error
     model = _MODELS[name]
     if model == "none" or (model == "plumb_bob" and not any(coefficients)):

@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset.layout import WORDS, read_associations, write_split
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, check_same_place
 from pose2rgbd_ros.dataset.writer import Added, DatasetWriter
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.formats import pictures, text
+from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.registry import FORMATS, recognise
 from pose2rgbd_ros.formats.scene import MAX_STAMP_NS, Scene, View, camera_of_text, stamp_after, turned_up
 from pose2rgbd_ros.formats.settings import ImportConfig
@@ -172,7 +172,7 @@ def _complete(scene: Scene, config: ImportConfig) -> None:
     if not scene.views:
         return
     if config.camera or config.fov_deg or scene.camera is None:
-        width, height = pictures.first_size([view.image for view in scene.views])
+        width, height = reading.first_size([view.image for view in scene.views])
         scene.camera = _camera(config, width, height, scene)
 
 
@@ -250,7 +250,7 @@ def _add(writer: DatasetWriter, scene: Scene, view: View, report: SourceReport) 
             image = _image(view)
             depth = None
             if view.depth is not None and writer.meta.depth is not None:
-                depth = pictures.read_depth(view.stamp_ns, view.depth, scene.depth_unit_m, scene.depth_unknown)
+                depth = reading.read_depth(view.stamp_ns, view.depth, scene.depth_unit_m, scene.depth_unknown)
             added = writer.add(view.stamp_ns, view.T_map_cam, image, depth)
     except BadFrame as error:
         report.reject(error.reason, f"{view.image}: {error}")
@@ -268,7 +268,7 @@ def _add(writer: DatasetWriter, scene: Scene, view: View, report: SourceReport) 
 
 
 def _image(view: View) -> ImageSample:
-    data = pictures.read_bytes(view.image)
+    data = reading.read_bytes(view.image)
     try:
         return ImageSample.from_compressed(view.stamp_ns, "", data)
     except UserError as error:
@@ -302,7 +302,7 @@ def _write_split(out: Path, labels: dict[int, str], report: ImportReport) -> Non
 
 def _known(path: Path) -> dict[int, str]:
     """The words of a split.txt, which need not name every frame yet."""
-    rows = [line.split() for _, line in text.lines(path)]
+    rows = [line.split() for _, line in reading.lines(path)]
     try:
         return {layout.parse_stamp(stamp): word for stamp, word in rows if word in WORDS}
     except ValueError as error:

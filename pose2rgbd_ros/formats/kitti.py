@@ -13,8 +13,8 @@ import numpy as np
 
 from pose2rgbd_ros.dataset.encode import BadFrame
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.formats import text
-from pose2rgbd_ros.formats.pictures import image_files, image_size
+from pose2rgbd_ros.formats import reading
+from pose2rgbd_ros.formats.reading import image_files, image_size
 from pose2rgbd_ros.formats.scene import (
     MAX_STAMP_NS,
     Flight,
@@ -59,9 +59,9 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     if not times:
         scene.note(f"{path} has no times.txt; stamps count frames at {rate_hz:g} a second (--rate-hz)")
     count = 0
-    for i, (number, line) in enumerate(text.lines(poses_file)):
+    for i, (number, line) in enumerate(reading.lines(poses_file)):
         fields, where = line.split(), f"{poses_file}, line {number}"
-        text.expect(poses_file, number, fields, 12, "a 3 x 4 matrix, row by row")
+        reading.expect(poses_file, number, fields, 12, "a 3 x 4 matrix, row by row")
         count = i + 1
         image = files.get(i)
         if image is None:
@@ -72,7 +72,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
                 f"{path / 'times.txt'} has {counted(len(times), 'line')}, but there is a pose for frame {i}"
             )
         try:
-            T = pose_of_matrix(np.array(text.numbers(poses_file, number, fields[:12])).reshape(3, 4))
+            T = pose_of_matrix(np.array(reading.numbers(poses_file, number, fields[:12])).reshape(3, 4))
         except BadFrame as error:
             scene.reject(error.reason, f"{where}: {error}")
             continue
@@ -131,15 +131,15 @@ def _projection(file: Path, folder: str) -> Float64:
     """The 3 x 4 matrix of an image folder: line P2 for image_2; without labels the lines count."""
     wanted = {"image_1": 1, "image_2": 2, "image_3": 3}.get(folder, 0)
     unlabelled: list[Float64] = []
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         label, _, rest = line.rpartition(":")
         if label and label.strip() != f"P{wanted}":
             continue
         fields = rest.split()
-        text.expect(file, number, fields, 12, "a 3 x 4 projection matrix, row by row")
-        P = np.array(text.numbers(file, number, fields[:12])).reshape(3, 4)
+        reading.expect(file, number, fields, 12, "a 3 x 4 projection matrix, row by row")
+        P = np.array(reading.numbers(file, number, fields[:12])).reshape(3, 4)
         if not np.isfinite(P).all() or P[0, 0] <= 0 or P[1, 1] <= 0 or abs(P[2, 2] - 1) > 1e-6:
-            raise text.wrong(file, number, "no projection matrix K [I | t]")
+            raise reading.wrong(file, number, "no projection matrix K [I | t]")
         if label:
             return P
         unlabelled.append(P)
@@ -153,10 +153,10 @@ def _times(file: Path) -> list[int]:
     if not file.is_file():
         return []
     found: list[int] = []
-    for number, line in text.lines(file):
-        seconds = text.numbers(file, number, [line])[0]
+    for number, line in reading.lines(file):
+        seconds = reading.numbers(file, number, [line])[0]
         if not 0 <= seconds < MAX_STAMP_NS / 1e9 or (found and round(seconds * 1e9) <= found[-1]):
-            raise text.wrong(file, number, f"the time {line} does not come after the one before")
+            raise reading.wrong(file, number, f"the time {line} does not come after the one before")
         found.append(round(seconds * 1e9))
     return found
 

@@ -21,8 +21,8 @@ from pose2rgbd_ros.dataset.transforms_json import (
     transforms_json,
 )
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.formats import text
-from pose2rgbd_ros.formats.pictures import first_size
+from pose2rgbd_ros.formats import reading
+from pose2rgbd_ros.formats.reading import first_size
 from pose2rgbd_ros.formats.scene import (
     Flight,
     Layout,
@@ -76,7 +76,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
             scene.reject(error.reason, f"{where}: {error}")
             continue
         name = values.get("depth_file_path")
-        depth = text.inside(root, str(name), where, config.outside) if name else None
+        depth = reading.inside(root, str(name), where, config.outside) if name else None
         scene.views.append(View(stamp, T, image, depth, label))
     return scene
 
@@ -91,7 +91,7 @@ def _entries(path: Path, scene: Scene) -> list[_Entry]:
 
 
 def _file_entries(file: Path, label: str, scene: Scene) -> list[_Entry]:
-    content = text.read_json(file)
+    content = reading.read_json(file)
     frames = content.pop("frames", None)
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise UserError(f"{file} has no list of frames")
@@ -127,7 +127,7 @@ def _depth_unit(content: dict[str, Any], file: Path) -> float:
 
 def _image(root: Path, values: dict[str, Any], where: str, config: ImportConfig) -> Path:
     """The image's path; names without an ending (Blender's) mean PNG."""
-    image = text.inside(root, values["file_path"], where, config.outside)
+    image = reading.inside(root, values["file_path"], where, config.outside)
     return image if image.suffix else image.with_name(f"{image.name}.png")
 
 

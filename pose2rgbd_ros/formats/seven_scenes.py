@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pose2rgbd_ros.dataset.encode import BadFrame
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.formats import text
-from pose2rgbd_ros.formats.pictures import first_size
+from pose2rgbd_ros.formats import reading
+from pose2rgbd_ros.formats.reading import first_size
 from pose2rgbd_ros.formats.scene import (
     Flight,
     Layout,
@@ -80,7 +80,7 @@ def _add(scene: Scene, file: Path, stamp_ns: int, label: str) -> None:
         scene.reject("image_missing", f"{base}.color.png does not exist")
         return
     try:
-        T = pose_of_matrix(text.matrix(file, 4, 4))
+        T = pose_of_matrix(reading.matrix(file, 4, 4))
     except BadFrame as error:
         scene.reject(error.reason, f"{file}: {error}")
         return
@@ -95,10 +95,10 @@ def _labels(path: Path, folders: list[Path]) -> dict[Path, str]:
     for label, name in _LISTS.items():
         if not (path / name).is_file():
             continue
-        for number, line in text.lines(path / name):
+        for number, line in reading.lines(path / name):
             digits = re.findall(r"\d{1,9}", line)
             if not digits:
-                raise text.wrong(path / name, number, f"{line!r} names no sequence (sequence1)")
+                raise reading.wrong(path / name, number, f"{line!r} names no sequence (sequence1)")
             folder = by_number.get(int(digits[-1]))
             if folder is not None:  # a part of the data may have been left away
                 labels[folder] = label
@@ -112,7 +112,7 @@ def _camera(path: Path, scene: Scene, about: Sidecar | None) -> Camera | None:
     for folder in (path, path.parent):
         file = folder / _INTRINSICS
         if file.is_file():
-            K = text.matrix(file, 3, 3)
+            K = reading.matrix(file, 3, 3)
             if K[0, 0] <= 0 or K[1, 1] <= 0 or K[2].tolist() != [0, 0, 1]:
                 raise UserError(f"{file} is no matrix of intrinsics (fx 0 cx; 0 fy cy; 0 0 1)")
             return pinhole(K, width, height)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.formats import text
+from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.scene import MAX_STAMP_NS, Flight, Layout, Scene, Track, View, read_sidecar
 from pose2rgbd_ros.formats.settings import ImportConfig
 
@@ -35,8 +35,8 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
         if T is None:
             scene.reject(reason, where)
             continue
-        image = text.inside(path, name, where, config.outside)
-        depth_path = text.inside(path, depth[1], depth[2], config.outside) if depth else None
+        image = reading.inside(path, name, where, config.outside)
+        depth_path = reading.inside(path, depth[1], depth[2], config.outside) if depth else None
         scene.views.append(View(stamp, T, image, depth_path))
     return scene
 
@@ -54,9 +54,9 @@ def _images_and_depths(path: Path, config: ImportConfig) -> tuple[_Stamped, list
 def _stamped(file: Path) -> _Stamped:
     """The first stamp and file of each line."""
     found: _Stamped = []
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         fields = line.split()
-        text.expect(file, number, fields, 2, "timestamp file")
+        reading.expect(file, number, fields, 2, "timestamp file")
         found.append((_stamp(file, number, fields[0]), fields[1], f"{file}, line {number}"))
     return found
 
@@ -64,9 +64,9 @@ def _stamped(file: Path) -> _Stamped:
 def _seconds(file: Path) -> list[tuple[tuple[int, str], str]]:
     """The second stamp and file of each line of an associations.txt."""
     found = []
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         fields = line.split()
-        text.expect(file, number, fields, 4, "timestamp rgb timestamp depth")
+        reading.expect(file, number, fields, 4, "timestamp rgb timestamp depth")
         found.append(((_stamp(file, number, fields[2]), fields[3]), f"{file}, line {number}"))
     return found
 
@@ -75,9 +75,9 @@ def _stamp(file: Path, number: int, field: str) -> int:
     try:
         stamp = layout.parse_stamp(field)
     except ValueError as error:
-        raise text.wrong(file, number, str(error)) from None
+        raise reading.wrong(file, number, str(error)) from None
     if stamp > MAX_STAMP_NS:
-        raise text.wrong(file, number, f"the stamp {field} s is too large")
+        raise reading.wrong(file, number, f"the stamp {field} s is too large")
     return stamp
 
 
@@ -108,10 +108,10 @@ def _nearest(asked: np.ndarray, stamps: np.ndarray) -> np.ndarray:
 
 def _poses(file: Path) -> tuple[list[int], list[list[float]], list[list[float]]]:
     stamps, positions, quats = list[int](), list[list[float]](), list[list[float]]()
-    for number, line in text.lines(file):
+    for number, line in reading.lines(file):
         fields = line.split()
-        text.expect(file, number, fields, 8, "timestamp tx ty tz qx qy qz qw")
-        values = text.numbers(file, number, fields[1:8])
+        reading.expect(file, number, fields, 8, "timestamp tx ty tz qx qy qz qw")
+        values = reading.numbers(file, number, fields[1:8])
         stamps.append(_stamp(file, number, fields[0]))
         positions.append(values[:3])
         quats.append(values[3:])

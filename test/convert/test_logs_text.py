@@ -9,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pose2rgbd_ros.convert.logs import read_log
-from pose2rgbd_ros.convert.logs.csv import meaning_of, time_of
 from pose2rgbd_ros.convert.logs.flight_log import FlightLog
+from pose2rgbd_ros.convert.logs.text import meaning_of, read_log, time_of
 from pose2rgbd_ros.errors import UserError
 
 NOON_NS = 1_714_564_800_000_000_000  # 2024-05-01 12:00:00 UTC

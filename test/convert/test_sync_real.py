@@ -12,8 +12,8 @@ from pose2rgbd_ros.alignment.flow import FlowConfig, FlowSignal
 from pose2rgbd_ros.alignment.signals import SECOND, MotionSignal, Samples, motion_from_fixes
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import open_bag
+from pose2rgbd_ros.convert.convert import measure
 from pose2rgbd_ros.convert.settings import ConvertConfig
-from pose2rgbd_ros.convert.signals import measure
 
 STEADY = AlignOptions(drift=False)
 

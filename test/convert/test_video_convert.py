@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from support.aerial import DATUM, nadir_pose, write_video
 
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
-from pose2rgbd_ros.convert.video import convert_videos, pair_with_logs
-from pose2rgbd_ros.convert.video_file import VideoFile
+from pose2rgbd_ros.convert.video import VideoFile, convert_videos, pair_with_logs
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import enu_to_wgs84

@@ -22,7 +22,7 @@ from pose2rgbd_ros.dataset.encode import BadFrame
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.formats.importing import ImportReport, import_datasets
-from pose2rgbd_ros.formats.pictures import read_depth
+from pose2rgbd_ros.formats.reading import read_depth
 from pose2rgbd_ros.formats.settings import NAMES, ImportConfig
 
 
