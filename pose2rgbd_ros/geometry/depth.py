@@ -188,7 +188,7 @@ def raw_counts(
     data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> UInt16 | None:
     """The counts (H, W), in millimetres, of a 16UC1 image, losslessly; None for a float image."""
-    _require_known(encoding)
+    require_known(encoding)
     if encoding in FLOAT_ENCODINGS:
         return None
     return pixels(data, np.uint16, height, width, 1, step, is_bigendian)[..., 0]
@@ -254,7 +254,7 @@ def encode_compressed_depth(
     16UC1 stores millimetres (all that fit; `depth_max_m` does not apply). 32FC1 stores inverse depth up to
     `depth_max_m`, finest near the camera: one step at depth z is z^2 / A with A = quantization * (quantization + 1).
     """
-    _require_known(encoding)
+    require_known(encoding)
     a = b = 0.0
     if encoding in COUNT_ENCODINGS:
         image = to_counts(depth_m)
@@ -285,7 +285,8 @@ def _quantize_inverse(depth: Float32, a: float, b: float, depth_max_m: float) ->
     return np.where((depth < depth_max_m) & (q >= 1) & (q <= MAX_COUNT), q, 0).astype(np.uint16)
 
 
-def _require_known(encoding: str) -> None:
+def require_known(encoding: str) -> None:
+    """UserError unless depth images may have this encoding."""
     if encoding not in ENCODINGS:
         raise UserError(
             f"depth image of encoding {encoding!r}; accepted: 32FC1 (metres), 16UC1 or mono16 (millimetres)"
@@ -298,7 +299,7 @@ def _split_compressed(data: Any, format: str) -> tuple[str, bytes, tuple[float, 
     encoding, _, method = (part.strip() for part in format.partition(";"))
     if data.startswith((_PNG_MAGIC, *_TIFF_MAGIC)):
         return (encoding if encoding in ENCODINGS else "16UC1"), data, None
-    _require_known(encoding)
+    require_known(encoding)
     if method not in _METHODS:
         raise UserError(f"compressed depth of format {format!r}; accepted: '<encoding>; compressedDepth png' or rvl")
     if len(data) <= _HEADER.size:

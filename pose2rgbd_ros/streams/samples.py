@@ -68,7 +68,7 @@ def raw_image_to_rgb(
         base = encoding
         image = pixels(data, np.uint8, height, width, _CONVERSIONS[base][0], step)
     else:
-        raise UserError(f"colour image of encoding {encoding!r}; accepted: {', '.join(RAW_ENCODINGS)}")
+        raise UserError(no_colour(encoding))
     code = _CONVERSIONS[base][1]
     if code is None:
         return np.array(image, order="C")
@@ -89,7 +89,12 @@ def decode_compressed(data: bytes) -> UInt8:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def undecodable(data: bytes) -> str:
+def no_colour(encoding: str) -> str:
+    """What to tell of an encoding that is no colour or grey image."""
+    return f"colour image of encoding {encoding!r}; accepted: {', '.join(RAW_ENCODINGS)}"
+
+
+def undecodable(data: Any) -> str:
     """What to tell of compressed bytes that are no readable image."""
     return f"a compressed image of {len(data)} bytes cannot be decoded; it is damaged or no JPEG, PNG or the like"
 

@@ -1,24 +1,29 @@
-"""The only bridge between ROS messages and this package's arrays, cameras and transforms."""
+"""The only bridge between ROS messages and this package's arrays, cameras and transforms.
+
+Images that arrive are decoded by cv_bridge; those that are published are drawn straight into their messages
+(docs/decisions/0003).
+"""
 
 from __future__ import annotations
 
 import array
-from typing import Any
+import contextlib
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
+from cv_bridge import CvBridge, CvBridgeError
 from geometry_msgs.msg import Pose, Transform, TransformStamped
 from pose2rgbd.msg import RelativeDepth
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth as depth_contract
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import COEFFICIENTS, Camera
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.streams import samples
-from pose2rgbd_ros.streams.samples import raw_image_to_rgb
 
 NANOSECONDS = 1_000_000_000
 # encoding -> (numpy type, channels) of the images this package publishes
@@ -132,22 +137,72 @@ def to_image(pixels: np.ndarray, nanoseconds: int, frame_id: str) -> Image:
     return ImageBuffer(pixels.shape[1], pixels.shape[0], encoding).fill(pixels, nanoseconds, frame_id)
 
 
-def rgb_of(message: Image) -> UInt8:
-    """RGB (H, W, 3) uint8 of an Image in any encoding the bag reader knows too; UserError otherwise."""
-    return raw_image_to_rgb(**_fields(message))
+BRIDGE = CvBridge()
+# Encodings that cv_bridge gives no colour or knows under another name, and what it is to take them for.
+_TAKEN_FOR = {
+    "8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16", "uyvy": "yuv422", "yuyv": "yuv422_yuy2",
+}  # fmt: skip
+
+
+def rgb_of(message: Image | CompressedImage) -> UInt8:
+    """RGB (H, W, 3) uint8 of an image, raw in any encoding the bag reader knows too, or compressed as JPEG, PNG or
+    the like.
+
+    UserError for another encoding or damaged data.
+    """
+    if isinstance(message, CompressedImage):
+        return _rgb_of_file(message)
+    if message.encoding not in samples.RAW_ENCODINGS:
+        raise UserError(samples.no_colour(message.encoding))
+    return _decoded(message, _TAKEN_FOR.get(message.encoding, message.encoding), "rgb8")
 
 
 def depth_of(message: Image) -> Float32:
     """Depth (H, W) float32, NaN where unknown, of an Image of depth; UserError for another encoding."""
-    return depth_contract.decode_depth(**_fields(message))
+    depth_m = measured_depth_of(message)
+    return depth_contract.known(depth_m) if message.encoding in depth_contract.FLOAT_ENCODINGS else depth_m
 
 
-def _fields(message: Image) -> dict[str, Any]:
-    return {
-        "data": np.frombuffer(message.data, np.uint8),
-        "height": message.height,
-        "width": message.width,
-        "encoding": message.encoding,
-        "step": message.step,
-        "is_bigendian": bool(message.is_bigendian),
-    }
+def measured_depth_of(message: Image) -> Float32:
+    """As `depth_of`, with what a sensor says of no surface in range kept: +inf and -inf (REP-117), zero, negative.
+
+    It may share memory with the message.
+    """
+    depth_contract.require_known(message.encoding)
+    image = _decoded(message, message.encoding, "passthrough")
+    return image if message.encoding in depth_contract.FLOAT_ENCODINGS else depth_contract.from_counts(image)
+
+
+def _decoded(message: Image, encoding: str, wanted: str) -> AnyArray:
+    """By cv_bridge, which is handed rows without padding in native byte order: it takes rows for whole numbers of
+    pixels and their data for complete.
+    """
+    width, height, step, tight = message.width, message.height, message.step, message
+    try:
+        dtype, channels = BRIDGE.encoding_to_dtype_with_channels(encoding)
+        rows = depth_contract.pixels(message.data, dtype, height, width, channels, step, bool(message.is_bigendian))
+        if encoding != message.encoding or step != rows[0].nbytes or message.is_bigendian:
+            as_sent = rows.flags.c_contiguous and not message.is_bigendian
+            data = message.data if as_sent else array.array("B", rows.tobytes())
+            tight = Image(height=height, width=width, encoding=encoding, step=rows[0].nbytes, data=data)
+        image: AnyArray = BRIDGE.imgmsg_to_cv2(tight, wanted)
+        return image
+    except (CvBridgeError, RuntimeError, cv2.error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"a {width} x {height} image cannot be read as {message.encoding}: {reason}") from error
+
+
+def _rgb_of_file(message: CompressedImage) -> UInt8:
+    """Passed through by cv_bridge, for it takes any file for 8 bit BGR, a grey one too."""
+    image: AnyArray | None = None
+    if not depth_contract.is_cut_off_jpeg(message.data):
+        with contextlib.suppress(cv2.error):  # a damaged head may ask for absurd sizes
+            image = BRIDGE.compressed_imgmsg_to_cv2(message)
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise UserError(samples.undecodable(message.data))
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    code = {2: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB}[image.ndim]
+    if image.ndim == 3 and image.shape[2] == 4:
+        code = cv2.COLOR_BGRA2RGB
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)

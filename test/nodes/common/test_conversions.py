@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import array
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from geometry_msgs.msg import Pose
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.streams.samples import RAW_ENCODINGS, decode_compressed, raw_image_to_rgb
 
 CAMERAS = [
     Camera(640, 480, 500.0, 510.0, 319.5, 239.5),
@@ -86,3 +89,71 @@ def test_images_are_read_in_their_encoding():
     np.testing.assert_array_equal(conversions.rgb_of(conversions.to_image(rgb, 0, "cam")), rgb)
     with pytest.raises(UserError, match="bgr8"):
         conversions.depth_of(bgr)
+
+
+def image_of(row_bytes: int, encoding_: str, padding: int = 0, is_bigendian: bool = False, **fields: Any) -> Image:
+    """Eight rows of random bytes and their padding, 8 pixels wide."""
+    data = np.random.default_rng(0).integers(0, 256, 8 * (row_bytes + padding), np.uint8)
+    message = Image(height=8, width=8, encoding=encoding_, step=row_bytes + padding, is_bigendian=is_bigendian)
+    message.data = array.array("B", data.tobytes())
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize("is_bigendian", [False, True])
+@pytest.mark.parametrize("padding", [0, 1, 6])
+def test_live_images_are_read_as_recorded_ones(padding, is_bigendian):
+    """In every encoding, padded by what is no whole pixel too, of either byte order."""
+    for encoding in RAW_ENCODINGS:
+        names = {"rgba": 4, "bgra": 4, "rgb": 3, "bgr": 3, "8UC3": 3, "8UC4": 4, "yu": 2, "uy": 2, "": 1}
+        channels = next(count for name, count in names.items() if encoding.startswith(name))
+        message = image_of(8 * channels * (2 if "16" in encoding else 1), encoding, padding, is_bigendian)
+        fields = {name: getattr(message, name) for name in ("data", "height", "width", "encoding", "step")}
+        recorded = raw_image_to_rgb(**fields, is_bigendian=is_bigendian).astype(int)
+        apart = 1 if "bayer" in encoding and "16" in encoding else 0  # its colours are found before it has 8 bits
+        assert np.abs(conversions.rgb_of(message) - recorded).max() <= apart, encoding
+
+
+def test_rows_without_a_step_and_infinite_depth():
+    rgb = image_of(24, "rgb8")
+    with_step = conversions.rgb_of(rgb)
+    rgb.step = 0
+    np.testing.assert_array_equal(conversions.rgb_of(rgb), with_step)
+    depth = conversions.to_image(np.array([[1.5, np.inf, -np.inf, 0.0]], np.float32), 0, "cam")
+    np.testing.assert_array_equal(conversions.measured_depth_of(depth), [[1.5, np.inf, -np.inf, 0.0]])
+    np.testing.assert_array_equal(conversions.depth_of(depth), [[1.5, np.nan, np.nan, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"encoding": "nv12"}, "'nv12'; accepted: rgb8, bgr8"),
+        ({"encoding": "32FC1"}, "'32FC1'; accepted: rgb8, bgr8"),
+        ({"width": 0}, "0 x 8 pixels: both must be positive"),
+        ({"step": 23}, "in rows of 23 bytes does not fit its 192 bytes"),
+        ({"height": 9}, "does not fit its 192 bytes of data"),
+        ({"width": 7, "encoding": "yuyv"}, "a 7 x 8 image cannot be read as yuyv: "),
+    ],
+)
+def test_damaged_images_are_one_line(fields, said):
+    with pytest.raises(UserError, match=said) as caught:
+        conversions.rgb_of(image_of(24, "rgb8", **fields))
+    assert "\n" not in str(caught.value)
+    if "encoding" not in fields:
+        with pytest.raises(UserError, match=said.replace("23", "31").replace("192", "256")):
+            fields = {name: 31 if name == "step" else value for name, value in fields.items()}
+            conversions.depth_of(image_of(32, "32FC1", **fields))
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3), (6, 8, 4)])
+@pytest.mark.parametrize(("extension", "dtype"), [(".png", np.uint8), (".png", np.uint16), (".jpg", np.uint8)])
+def test_compressed_images_of_any_kind(shape, extension, dtype):
+    deep = np.random.default_rng(0).integers(0, 256, shape).astype(dtype) * dtype(257 if dtype == np.uint16 else 1)
+    data = cv2.imencode(extension, deep)[1].tobytes()
+    message = CompressedImage(format="told wrongly", data=array.array("B", data))
+    np.testing.assert_array_equal(conversions.rgb_of(message), decode_compressed(data))
+    for damaged in (data[: len(data) // 2], b"", b"no image"):
+        message.data = array.array("B", damaged)
+        with pytest.raises(UserError, match=f"of {len(damaged)} bytes cannot be decoded"):
+            conversions.rgb_of(message)
