@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from message_filters import Subscriber, TimeSynchronizer
 from nav_msgs.msg import Odometry
 from pose2rgbd.msg import RenderStatus
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix, Range
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.geometry.depth import pixels
 from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
 from pose2rgbd_ros.nodes.avoid.frames import BodyFrames, Placed
 from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.common.topics import StampMatcher, incompatible, node_of, qos_words
+from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscribe
 from pose2rgbd_ros.obstacles.surroundings import RangeMeasurement, live_lower
 from pose2rgbd_ros.obstacles.view import DepthView, view_of
 
@@ -118,17 +117,14 @@ def _sigma_m(message: NavSatFix) -> float | None:
 JUMP_BACK_NS = 1_000_000_000
 SILENT_S = 5.0
 RELATIVE_TYPE = "pose2rgbd/msg/RelativeDepth"
-QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-
-def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> Subscription:
-    """A subscription for sensors: best effort, so that any publisher fits; its QoS can be overridden."""
-    options = QoSOverridingOptions.with_default_policies()
-    return node.create_subscription(kind, topic, callback, QOS, qos_overriding_options=options)
+QUEUE = 8  # messages of a topic that wait for those of the others; one that lags further behind never catches up
 
 
 class DepthInputs:
     """Subscriptions to what a render node publishes; all methods belong to the executor's thread.
+
+    message_filters finds what has one stamp. Around it stand, on each topic, `_arrived`, which knows which of them lags
+    or jumped, and `_hand_on`, so that a match is worked on when the synchroniser's lock is free again.
 
     `on_match` gets the messages of one stamp by role, `on_jump` a line when stamps went back by a second or more.
     """
@@ -137,11 +133,15 @@ class DepthInputs:
         self, node: Node, on_match: Callable[[int, dict[str, Any]], None], on_jump: Callable[[str], None]
     ) -> None:
         self._node, self._on_match, self._on_jump = node, on_match, on_jump
-        self._subscriptions: dict[str, Subscription] = {}
-        self._arrived_s: dict[str, float] = {}
+        self._topics: dict[str, Subscriber] = {}  # by role, that of the image that distances are taken from first
+        self._status: Subscriber | None = None
+        self._synchronizer = TimeSynchronizer([], QUEUE)
+        self._match: dict[str, Any] | None = None
         self._began_s = 0.0
-        self._matcher = StampMatcher(())
+        self._arrived_s: dict[str, float] = {}
+        self._newest_ns: dict[str, int] = {}
         self._last_ns = -1
+        self._messages = self._matched_messages = 0
         self.out_of_order = 0  # sets older than the one before
         self.render_status: RenderStatus | None = None
 
@@ -152,37 +152,47 @@ class DepthInputs:
             roles.append("depth")
         if settings.cloud_rgb:
             roles.append("rgb")
-        self._matcher, self._last_ns = StampMatcher(roles), -1
         self._began_s, self._arrived_s = time.monotonic(), {}
         for role in roles:
             kind = CameraInfo if role == "camera_info" else Image
-            self._subscriptions[role] = subscribe(self._node, kind, role, self._taker(role))
-        self._subscriptions["status"] = subscribe(self._node, RenderStatus, "status", self._take_status)
+            self._topics[role] = subscribe(self._node, kind, role, self._arrived, role)
+        self._synchronizer = TimeSynchronizer(list(self._topics.values()), QUEUE)
+        self._synchronizer.registerCallback(self._matched)
+        for topic in self._topics.values():
+            topic.registerCallback(self._hand_on)
+        self._status = subscribe(self._node, RenderStatus, "status", self._take_status)
+        self.forget_stamps()
 
     def stop(self) -> None:
         """Unsubscribe."""
-        for subscription in self._subscriptions.values():
-            self._node.destroy_subscription(subscription)
-        self._subscriptions, self.render_status = {}, None
+        for subscriber in (*self._topics.values(), *filter(None, [self._status])):
+            self._node.destroy_subscription(subscriber.sub)
+        self._topics, self._status, self.render_status = {}, None, None
 
     def forget_stamps(self) -> None:
         """Time jumped: what comes next is not compared with what came before."""
-        self._matcher.clear()
+        for queue in self._synchronizer.queues:
+            queue.clear()
+        self._newest_ns.clear()
         self._last_ns = -1
 
     @property
     def incomplete(self) -> int:
-        """Stamps for which not all topics sent something."""
-        return self._matcher.incomplete
+        """Messages of stamps that not all topics sent."""
+        return self._messages - self._matched_messages - sum(map(len, self._synchronizer.queues))
+
+    @property
+    def _image(self) -> str:
+        return next(iter(self._topics), "depth_lower")
 
     @property
     def image_arrived(self) -> bool:
         """Whether the image that distances are taken from ever came."""
-        return self._matcher.roles[0] in self._arrived_s
+        return self._image in self._arrived_s
 
     def refusal(self) -> str:
         """Why this depth cannot be used at all; empty: it can, as far as is known."""
-        topic = self._topic(self._matcher.roles[0])
+        topic = self._topic(self._image)
         types = [info.topic_type for info in self._node.get_publishers_info_by_topic(topic)]
         if RELATIVE_TYPE in types:
             return f"{topic} is relative depth, without a unit: distances cannot be had from it; train on metric depth"
@@ -194,7 +204,7 @@ class DepthInputs:
                 f"the depth of model {status.model} is relative, without a unit, or it has none: "
                 "distances cannot be had from it; train on metric depth"
             )
-        if self._matcher.roles[0] == "depth_lower" and not status.calibrated and not self.image_arrived:
+        if self._image == "depth_lower" and not status.calibrated and not self.image_arrived:
             return (
                 f"model {status.model} is not calibrated, so there is no lower bound of its depth; run "
                 "`pose2rgbd calibrate`, or set bound to depth and margin_m to what is to be taken off"
@@ -204,12 +214,13 @@ class DepthInputs:
     def explain(self) -> str:
         """Why nothing is matched; to be asked while nothing is."""
         silent_s = time.monotonic() - self._began_s
-        for role in self._matcher.roles:
+        for role in self._topics:
             last_s = self._arrived_s.get(role)
             if last_s is None or time.monotonic() - last_s > SILENT_S:
                 return self._why_silent(role, last_s) if silent_s > SILENT_S else "nothing has arrived yet"
-        gap_s = self._matcher.gap_s()
-        topics = " and ".join(self._topic(role) for role in self._matcher.roles)
+        newest_ns = self._newest_ns.values()
+        gap_s = (max(newest_ns) - min(newest_ns)) / 1e9 if len(newest_ns) == len(self._topics) else 0.0
+        topics = " and ".join(self._topic(role) for role in self._topics)
         return (
             f"{topics} arrive, but with no stamp in common: their newest differ by {gap_s:.3f} s; "
             "remap both to one render node"
@@ -225,7 +236,7 @@ class DepthInputs:
         for info in publishers:
             if info.topic_type != wanted:
                 return f"{topic} is published as {info.topic_type} by {node_of(info)}, not as {wanted}"
-            reason = incompatible(info.qos_profile, QOS)
+            reason = incompatible(info.qos_profile, SENSOR_QOS)
             if reason:
                 return (
                     f"{topic}: QoS does not fit: {node_of(info)} offers {qos_words(info.qos_profile)} ({reason}); "
@@ -243,16 +254,14 @@ class DepthInputs:
         return f"; the render node says: {status.message}" if status is not None and status.message else ""
 
     def _topic(self, role: str) -> str:
-        subscription = self._subscriptions.get(role)
-        return subscription.topic_name if subscription is not None else role
+        subscriber = self._topics.get(role)
+        return str(subscriber.sub.topic_name) if subscriber is not None else role
 
-    def _taker(self, role: str) -> Callable[[Any], None]:
-        return lambda message: self._take(role, message)
-
-    def _take(self, role: str, message: Any) -> None:
+    def _arrived(self, message: Any, role: str) -> None:
+        """Ahead of the synchroniser: note the message, and a jump of time."""
         stamp_ns = conversions.stamp_ns(message.header.stamp)
         self._arrived_s[role] = time.monotonic()
-        newest_ns = self._matcher.newest_ns.get(role, stamp_ns)
+        newest_ns = self._newest_ns.get(role, stamp_ns)
         if stamp_ns < newest_ns - JUMP_BACK_NS:
             self.forget_stamps()
             count = self._node.count_publishers(self._topic(role))
@@ -260,14 +269,25 @@ class DepthInputs:
             self._on_jump(
                 f"the stamps of {self._topic(role)} went back by {(newest_ns - stamp_ns) / 1e9:.1f} s{several}"
             )
-        found = self._matcher.add(role, stamp_ns, message)
-        if found is None:
+        self._newest_ns[role] = stamp_ns
+        self._messages += 1
+
+    def _matched(self, *messages: Any) -> None:
+        """Under the synchroniser's lock."""
+        self._match = dict(zip(self._topics, messages, strict=True))
+        self._matched_messages += len(messages)
+
+    def _hand_on(self, message: Any) -> None:
+        """After the synchroniser: serve the match that this message completed."""
+        match, self._match = self._match, None
+        if match is None:
             return
+        stamp_ns = conversions.stamp_ns(message.header.stamp)
         if stamp_ns <= self._last_ns:
             self.out_of_order += 1
             return
         self._last_ns = stamp_ns
-        self._on_match(stamp_ns, found)
+        self._on_match(stamp_ns, match)
 
     def _take_status(self, message: RenderStatus) -> None:
         self.render_status = message
@@ -286,7 +306,11 @@ class LiveDepth:
 
     def sight(self) -> DepthView:
         """What it shows. UserError for an encoding or calibration that cannot be used."""
-        return view_of(live_lower(_raw_depth(self.image)), conversions.camera_from_info(self.info), self.T_body_cam)
+        return view_of(
+            live_lower(conversions.measured_depth_of(self.image)),
+            conversions.camera_from_info(self.info),
+            self.T_body_cam,
+        )
 
 
 class LiveInputs:
@@ -294,25 +318,24 @@ class LiveInputs:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._subscriptions: list[Subscription] = []
+        self._subscribers: list[Subscriber] = []
         self._newest: dict[str, tuple[int, Image | Range]] = {}  # time of arrival, message
         self._info: CameraInfo | None = None
         self._problems = dict.fromkeys(PROBLEMS, "")  # why what arrives is not used
 
     def start(self) -> None:
         """Subscribe."""
-        take_depth, take_range = (lambda message, role=role: self._take(role, message) for role in ROLES)
-        self._subscriptions = [
-            subscribe(self._node, Image, "live_depth", take_depth),
+        self._subscribers = [
+            subscribe(self._node, Image, "live_depth", self._take, "live_depth"),
             subscribe(self._node, CameraInfo, "live_camera_info", self._take_info),
-            subscribe(self._node, Range, "range", take_range),
+            subscribe(self._node, Range, "range", self._take, "range"),
         ]
 
     def stop(self) -> None:
         """Unsubscribe, and forget that there were sensors."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions, self._info = [], None
+        for subscriber in self._subscribers:
+            self._node.destroy_subscription(subscriber.sub)
+        self._subscribers, self._info = [], None
         self.forget()
 
     def lost(self, settings: AvoidSettings) -> str:
@@ -380,14 +403,13 @@ class LiveInputs:
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
-    def _take(self, role: str, message: Image | Range) -> None:
+    def _take(self, message: Image | Range, role: str) -> None:
         self._newest[role] = (self._now_ns(), message)
 
     def _take_info(self, message: CameraInfo) -> None:
         self._info = message
 
 
-ROLES = ("live_depth", "range")
 PROBLEMS = ("depth", "image", "range")  # where the camera is, what its image holds, where the range finder is
 
 
@@ -396,14 +418,6 @@ def _by_rep117(message: Range) -> float:
     if message.range > message.max_range:
         return float("inf")
     return float("-inf") if message.range < message.min_range else float(message.range)
-
-
-def _raw_depth(image: Image) -> np.ndarray:
-    """Depth (H, W) float32 in metres, +-inf kept; millimetres of 0 are NaN. UserError for another encoding."""
-    if image.encoding != "32FC1":
-        return conversions.depth_of(image)
-    data = np.frombuffer(image.data, np.uint8)
-    return pixels(data, np.float32, image.height, image.width, 1, image.step, bool(image.is_bigendian))[..., 0]
 
 
 # How fast the body moves, from nav_msgs/Odometry, whose twist is in child_frame_id.
@@ -416,19 +430,19 @@ class Motion:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._subscription: Subscription | None = None
+        self._subscriber: Subscriber | None = None
         self._newest: Odometry | None = None
         self.problem = ""
 
     def start(self) -> None:
         """Subscribe."""
-        self._subscription = subscribe(self._node, Odometry, "odometry", self._take)
+        self._subscriber = subscribe(self._node, Odometry, "odometry", self._take)
 
     def stop(self) -> None:
         """Unsubscribe, and forget."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._subscription = self._newest = None
+        if self._subscriber is not None:
+            self._node.destroy_subscription(self._subscriber.sub)
+        self._subscriber = self._newest = None
 
     def velocity(self, frames: BodyFrames, placed: Placed, max_age_s: float) -> Float64 | None:
         """Velocity (3,) in m/s in the level frame about the time of `placed`; None: not known, `problem` says why."""

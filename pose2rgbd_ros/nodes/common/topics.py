@@ -1,15 +1,15 @@
-"""Messages of several topics that belong together because their stamps are equal."""
+"""Subscriptions as filters of message_filters; publishers of a topic and their QoS, in words."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from message_filters import Subscriber
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-
-# Publishers of a topic and their QoS, in words.
 
 
 def incompatible(offered: QoSProfile, asked: QoSProfile) -> str:
@@ -28,43 +28,12 @@ def node_of(info: TopicEndpointInfo) -> str:
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
-KEPT = 8  # incomplete sets; a topic that lags further behind than that never catches up
+SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # any publisher's fits
 
 
-class StampMatcher:
-    """Gathers messages by stamp and role; belongs to one thread. Never waits: what is not complete is overtaken.
-
-    Unlike message_filters it holds no lock while somebody works on a match, and it can say what is missing.
-    """
-
-    def __init__(self, roles: Sequence[str]) -> None:
-        self.roles = tuple(roles)
-        self.newest_ns: dict[str, int] = {}
-        self.incomplete = 0  # sets given up
-        self._waiting: OrderedDict[int, dict[str, Any]] = OrderedDict()
-
-    def add(self, role: str, stamp_ns: int, message: Any) -> dict[str, Any] | None:
-        """Take in a message; the complete set by role when it was the last one missing."""
-        self.newest_ns[role] = stamp_ns
-        found = self._waiting.setdefault(stamp_ns, {})
-        found[role] = message
-        if len(found) == len(self.roles):
-            for older_ns in [waiting for waiting in self._waiting if waiting <= stamp_ns]:
-                self.incomplete += older_ns != stamp_ns
-                del self._waiting[older_ns]
-            return found
-        while len(self._waiting) > KEPT:
-            self._waiting.popitem(last=False)
-            self.incomplete += 1
-        return None
-
-    def clear(self) -> None:
-        """Forget everything, as after a jump of time."""
-        self._waiting.clear()
-        self.newest_ns.clear()
-
-    def gap_s(self) -> float:
-        """By how much the newest stamps of the topics differ; 0 unless all have sent something."""
-        if len(self.newest_ns) < len(self.roles):
-            return 0.0
-        return (max(self.newest_ns.values()) - min(self.newest_ns.values())) / 1e9
+def subscribe(node: Node, kind: type, topic: str, callback: Callable[..., None], *args: Any) -> Subscriber:
+    """A subscription for sensors as a filter, whose messages `callback` gets first; its QoS can be overridden."""
+    options = QoSOverridingOptions.with_default_policies()
+    subscriber = Subscriber(node, kind, topic, qos_profile=SENSOR_QOS, qos_overriding_options=options)
+    subscriber.registerCallback(callback, *args)
+    return subscriber

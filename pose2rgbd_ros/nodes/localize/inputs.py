@@ -6,20 +6,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from message_filters import Cache, Subscriber
 from rclpy.node import Node
-from rclpy.subscription import Subscription
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes.avoid.inputs import JUMP_BACK_NS, QOS, subscribe
+from pose2rgbd_ros.nodes.avoid.inputs import JUMP_BACK_NS
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.common.topics import incompatible, node_of, qos_words
-from pose2rgbd_ros.streams.samples import decode_compressed
+from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscribe
 
 LOOK_S = 0.25  # how often it is looked which kind of image is published
 PATIENCE_S = 0.5  # so long raw images may turn up after compressed ones
+INFOS = 30  # CameraInfo messages that are kept to be found by an image's stamp
 KINDS = {"raw": Image, "compressed": CompressedImage}
 
 
@@ -42,8 +43,6 @@ class Picture:
 
     def rgb(self) -> UInt8:
         """(H, W, 3) uint8. UserError for an encoding that is no picture, or damaged data."""
-        if isinstance(self.message, CompressedImage):
-            return decode_compressed(bytes(self.message.data))
         return conversions.rgb_of(self.message)
 
 
@@ -55,8 +54,9 @@ class ImageInputs:
 
     def __init__(self, node: Node, on_picture: Callable[[Picture], None], on_jump: Callable[[str], None]) -> None:
         self._node, self._on_picture, self._on_jump = node, on_picture, on_jump
-        self._image: Subscription | None = None
-        self._info: Subscription | None = None
+        self._image: Subscriber | None = None
+        self._info: Subscriber | None = None
+        self._infos: Cache | None = None
         self._needs_camera = True
         self._looked_at = self._compressed_since_s = -float("inf")
         self._camera: Camera | None = None
@@ -72,16 +72,17 @@ class ImageInputs:
         self._began_s, self._arrived_s, self._newest_ns = time.monotonic(), {}, -1
         self._camera, self._bad_camera, self._compressed_since_s = None, "", -float("inf")
         self._info = subscribe(self._node, CameraInfo, "camera_info", self._take_info)
+        self._infos = Cache(self._info, INFOS)
         if transport != "auto":
             self._listen(transport)
         self.look()
 
     def stop(self) -> None:
         """Unsubscribe."""
-        for subscription in (self._image, self._info):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
-        self._image = self._info = None
+        for subscriber in (self._image, self._info):
+            if subscriber is not None:
+                self._node.destroy_subscription(subscriber.sub)
+        self._image = self._info = self._infos = None
 
     def forget_stamps(self) -> None:
         """Time jumped: what comes next is not compared with what came before."""
@@ -124,7 +125,7 @@ class ImageInputs:
         why = self._explain(self._info, "camera_info", "remap camera_info to the camera's topic")
         return f"images arrive, but no CameraInfo: {why}"
 
-    def _explain(self, subscription: Subscription, role: str, remedy: str) -> str:
+    def _explain(self, subscription: Subscriber, role: str, remedy: str) -> str:
         topic, kind = subscription.topic_name, getattr(subscription.msg_type, "__name__", "")
         wanted = f"sensor_msgs/msg/{kind}"
         publishers = self._node.get_publishers_info_by_topic(topic)
@@ -133,7 +134,7 @@ class ImageInputs:
         for info in publishers:
             if info.topic_type != wanted:
                 return f"{topic} is published as {info.topic_type} by {node_of(info)}, not as {wanted}"
-            reason = incompatible(info.qos_profile, QOS)
+            reason = incompatible(info.qos_profile, SENSOR_QOS)
             if reason:
                 return (
                     f"{topic}: QoS does not fit: {node_of(info)} offers {qos_words(info.qos_profile)} ({reason}); "
@@ -171,6 +172,7 @@ class ImageInputs:
             self._newest_ns = stamp_ns
             self._on_jump(f"the stamps of the images went back by {back_s:.1f} s{self._several()}")
         self._newest_ns = max(self._newest_ns, stamp_ns)
+        self._camera = self._camera_at(Time.from_msg(message.header.stamp))
         if self._needs_camera and self._camera is None:
             self.without_camera += 1
             return
@@ -183,12 +185,22 @@ class ImageInputs:
 
     def _take_info(self, message: CameraInfo) -> None:
         self._arrived_s["camera_info"] = time.monotonic()
-        self._bad_camera = ""
+
+    def _camera_at(self, stamp: Time) -> Camera | None:
+        """By the CameraInfo of the image's stamp, else by the last before it, else by the newest: some cameras send it
+        once, or under stamps of its own.
+        """
+        assert self._infos is not None
+        newest = self._infos.getLastestTime()
+        if newest is None:
+            return None
+        info = self._infos.getElemBeforeTime(stamp) or self._infos.getElemBeforeTime(newest)
         try:
-            camera = conversions.camera_from_info(message)
+            camera = conversions.camera_from_info(info)
             if self._needs_camera and not camera.is_calibrated:
                 raise UserError("the camera is not calibrated (K[0] = 0); calibrate it")
         except UserError as error:
-            self._camera, self._bad_camera = None, str(error)
-            return
-        self._camera = camera
+            self._bad_camera = str(error)
+            return None
+        self._bad_camera = ""
+        return camera

@@ -7,19 +7,19 @@ from collections import deque
 from dataclasses import dataclass
 
 import tf2_ros
+from message_filters import Subscriber
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock
 from rclpy.node import Node
-from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.localization.map_correction import MapCorrection
-from pose2rgbd_ros.nodes.avoid.inputs import subscribe
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.tf import TfLookup
+from pose2rgbd_ros.nodes.common.topics import subscribe
 from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
 from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import PoseSample
@@ -54,7 +54,7 @@ class MapToOdom:
         self._correction: MapCorrection | None = None
         self._broadcaster: tf2_ros.TransformBroadcaster | None = None
         self._timer: Timer | None = None
-        self._subscription: Subscription | None = None
+        self._subscriber: Subscriber | None = None
         self._odometry = PoseBuffer(MAX_GAP_NS)
         self._waiting: deque[FoundPose] = deque(maxlen=WAITING)
         self._sent_ns = 0
@@ -72,17 +72,17 @@ class MapToOdom:
         self._broadcaster = tf2_ros.TransformBroadcaster(self._node)
         self._timer = self._node.create_timer(1.0 / settings.tf_rate_hz, self._send, clock=self._steady)
         if settings.odometry == "topic":
-            self._subscription = subscribe(self._node, Odometry, "odometry", self._take)
+            self._subscriber = subscribe(self._node, Odometry, "odometry", self._take)
 
     def stop(self) -> None:
         """Send no more."""
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+        if self._subscriber is not None:
+            self._node.destroy_subscription(self._subscriber.sub)
         if self._broadcaster is not None:
             self._node.destroy_publisher(self._broadcaster.pub_tf)
-        self._timer = self._subscription = self._broadcaster = None
+        self._timer = self._subscriber = self._broadcaster = None
         self.forget()
 
     def forget(self) -> None:
@@ -147,8 +147,8 @@ class MapToOdom:
             return self._poses.between(self._odom_frame, found.frame_id, found.stamp_ns)
         answer = self._odometry.pose_at(found.stamp_ns)
         if answer.T is None:
-            assert self._subscription is not None
-            topic = self._subscription.topic_name
+            assert self._subscriber is not None
+            topic = self._subscriber.topic_name
             said = (answer.reason or "").replace("_", " ")
             if not self._node.count_publishers(topic):
                 said = "nobody publishes it; remap odometry to the topic it comes on"

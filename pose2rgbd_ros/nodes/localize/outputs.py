@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from tf_transformations import euler_from_matrix, euler_matrix
 
 from pose2rgbd_ros.geometry import geodesy, quaternions
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
@@ -96,10 +97,8 @@ def px4_message(T_map_body: Float64, covariance: Float64 | None, stamp_ns: int, 
     )
     if covariance is not None:
         along = np.diag(covariance)[:3]
-        yaw = math.atan2(T_map_body[1, 0], T_map_body[0, 0])
-        R_level_map = np.array(
-            [[math.cos(yaw), math.sin(yaw), 0.0], [-math.sin(yaw), math.cos(yaw), 0.0], [0.0, 0.0, 1.0]]
-        )
+        _, _, yaw_rad = euler_from_matrix(T_map_body)
+        R_level_map = euler_matrix(0.0, 0.0, -yaw_rad)[:3, :3]
         about = np.diag(R_level_map @ covariance[3:, 3:] @ R_level_map.T)
         message.position_variance = np.asarray(along[[1, 0, 2]] if frame == "ned" else along, np.float32)
         message.orientation_variance = np.asarray(about, np.float32)

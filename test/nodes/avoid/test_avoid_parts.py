@@ -128,7 +128,7 @@ def test_a_live_sensor_of_another_clock_is_lost_and_not_used(make_node, make_fra
     for stamp_ns, used in ((now_ns + round(off_s * SECOND), False), (now_ns, True)):
         for role, each in (("range", message), ("live_depth", image)):
             each.header.stamp, each.header.frame_id = conversions.to_stamp(stamp_ns), "lidar"
-            live._take(role, each)
+            live._take(each, role)
         live._take_info(info)
         now = Placed(now_ns, None, np.eye(3))
         assert bool(live.readings(frames.settings, frames.of, now)) is used
@@ -146,7 +146,7 @@ def test_a_range_beyond_the_limits_of_its_sensor_is_infinite(make_node, make_fra
     for metres in (0.1, 0.2, 4.0, 8.0, 8.1, math.inf, -math.inf):
         message = Range(field_of_view=0.2, min_range=0.2, max_range=8.0, range=metres)
         message.header.stamp, message.header.frame_id = node.get_clock().now().to_msg(), "lidar"
-        live._take("range", message)
+        live._take(message, "range")
         (reading,) = live.readings(frames.settings, frames.of, Placed(0, None, np.eye(3)))
         found.append(reading.range_m)
         assert np.allclose(reading.T_body_sensor, ON_BODY)
@@ -165,7 +165,7 @@ def test_sets_of_one_stamp_are_used_in_order(make_node):
     def take(stamp_ns: int) -> None:
         for role, message in (("depth_lower", Image()), ("camera_info", CameraInfo())):
             message.header.stamp = conversions.to_stamp(stamp_ns)
-            inputs._take(role, message)
+            inputs._topics[role].callback(message)
 
     for stamp_ns in (10 * SECOND, 11 * SECOND, 11 * SECOND - 1, 12 * SECOND):
         take(stamp_ns)

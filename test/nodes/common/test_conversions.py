@@ -140,10 +140,19 @@ def test_damaged_images_are_one_line(fields, said):
     with pytest.raises(UserError, match=said) as caught:
         conversions.rgb_of(image_of(24, "rgb8", **fields))
     assert "\n" not in str(caught.value)
-    if "encoding" not in fields:
-        with pytest.raises(UserError, match=said.replace("23", "31").replace("192", "256")):
-            fields = {name: 31 if name == "step" else value for name, value in fields.items()}
-            conversions.depth_of(image_of(32, "32FC1", **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"encoding": "rgb8"}, "depth image of encoding 'rgb8'"),
+        ({"step": 31}, "in rows of 31 bytes does not fit its 256 bytes"),
+        ({"height": 9}, "does not fit its 256 bytes of data"),
+    ],
+)
+def test_damaged_depth_is_one_line(fields, said):
+    with pytest.raises(UserError, match=said):
+        conversions.depth_of(image_of(32, "32FC1", **fields))
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3), (6, 8, 4)])

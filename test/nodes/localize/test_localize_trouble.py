@@ -17,6 +17,7 @@ from lifecycle_msgs.msg import Transition
 from nodes.conftest import Reports
 from pose2rgbd.msg import LocalizationStatus
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 from support.camera_stream import OPTICAL, CameraStream
 from support.localizing import seen, send_until
 from support.orbit_place import CAMERA
@@ -24,6 +25,7 @@ from tf2_msgs.msg import TFMessage
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.localize.inputs import ImageInputs
 
 pytestmark = pytest.mark.ros
 State = LocalizationStatus
@@ -116,6 +118,23 @@ def test_what_was_looked_at_while_time_jumped_is_dropped(bench, orbit_place, loc
     found = {conversions.stamp_ns(message.header.stamp) for message in bench.poses}
     assert stamps
     assert stamps[0] not in found
+
+
+def test_an_image_has_the_camera_of_its_stamp(make_node):
+    """A zoom: by the CameraInfo of its stamp or the last before it; older than all, by the newest."""
+    pictures: list[Any] = []
+    inputs = ImageInputs(make_node(), pictures.append, lambda message: None)
+    inputs.start("raw", needs_camera=True)
+    for second, camera in ((10, CAMERA), (12, CAMERA.resized(72, 72))):
+        info = conversions.camera_to_info(camera)
+        info.header.stamp = conversions.to_stamp(second * 10**9)
+        inputs._info.callback(info)
+    for second in (10, 11, 12, 13, 9.5):
+        message = Image()
+        message.header.stamp = conversions.to_stamp(int(second * 1e9))
+        inputs._image.callback(message)
+    assert [picture.camera.width for picture in pictures] == [CAMERA.width, CAMERA.width, 72, 72, 72]
+    inputs.stop()
 
 
 def test_parameters_that_would_have_no_effect_are_refused(bench, orbit_place, localize_node):
