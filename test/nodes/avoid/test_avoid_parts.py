@@ -159,7 +159,16 @@ def test_sets_of_one_stamp_are_used_in_order(make_node):
     """
     matched: list[int] = []
     jumps: list[str] = []
-    inputs = DepthInputs(make_node(), lambda stamp_ns, found: matched.append(stamp_ns), jumps.append)
+    unlocked: list[bool] = []
+    widths: set[int] = set()
+
+    def on_match(stamp_ns: int, found: dict[str, Any]) -> None:
+        unlocked.append(inputs._synchronizer.lock.acquire(blocking=False))
+        inputs._synchronizer.lock.release()
+        matched.append(stamp_ns)
+        widths.add(found["camera_info"].width)
+
+    inputs = DepthInputs(make_node(), on_match, jumps.append)
     inputs.start(AvoidSettings())
 
     def take(stamp_ns: int) -> None:
@@ -170,10 +179,17 @@ def test_sets_of_one_stamp_are_used_in_order(make_node):
     for stamp_ns in (10 * SECOND, 11 * SECOND, 11 * SECOND - 1, 12 * SECOND):
         take(stamp_ns)
     assert matched == [10 * SECOND, 11 * SECOND, 12 * SECOND]
-    assert (inputs.out_of_order, jumps) == (1, [])
+    assert (inputs.out_of_order, inputs.incomplete, jumps) == (1, 0, [])
+    lone = CameraInfo(width=99)
+    lone.header.stamp = conversions.to_stamp(13 * SECOND)
+    inputs._topics["camera_info"].callback(lone)
     take(5 * SECOND)
     assert len(jumps) == 1
     assert "went back by 7.0 s" in jumps[0]
     take(6 * SECOND)
-    assert matched[3:] == [5 * SECOND, 6 * SECOND]
+    take(13 * SECOND)
+    assert matched[3:] == [5 * SECOND, 6 * SECOND, 13 * SECOND]
+    assert widths == {0}, "none from before the jump"
+    assert inputs.incomplete == 1
+    assert all(unlocked), "worked on while message_filters holds no lock"
     inputs.stop()
