@@ -25,7 +25,7 @@ from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
 from pose2rgbd_ros.nodes.avoid.frames import BodyFrames, Placed
 from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscribe
+from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscriber
 from pose2rgbd_ros.obstacles.surroundings import RangeMeasurement, live_lower
 from pose2rgbd_ros.obstacles.view import DepthView, view_of
 
@@ -155,18 +155,18 @@ class DepthInputs:
         self._began_s, self._arrived_s = time.monotonic(), {}
         for role in roles:
             kind = CameraInfo if role == "camera_info" else Image
-            self._topics[role] = subscribe(self._node, kind, role, self._arrived, role)
+            self._topics[role] = subscriber(self._node, kind, role, self._arrived, role)
         self._synchronizer = TimeSynchronizer(list(self._topics.values()), QUEUE)
         self._synchronizer.registerCallback(self._matched)
         for topic in self._topics.values():
             topic.registerCallback(self._hand_on)
-        self._status = subscribe(self._node, RenderStatus, "status", self._take_status)
+        self._status = subscriber(self._node, RenderStatus, "status", self._take_status)
         self.forget_stamps()
 
     def stop(self) -> None:
         """Unsubscribe."""
-        for subscriber in (*self._topics.values(), *filter(None, [self._status])):
-            self._node.destroy_subscription(subscriber.sub)
+        for each in (*self._topics.values(), *filter(None, [self._status])):
+            self._node.destroy_subscription(each.sub)
         self._topics, self._status, self.render_status = {}, None, None
 
     def forget_stamps(self) -> None:
@@ -326,15 +326,15 @@ class LiveInputs:
     def start(self) -> None:
         """Subscribe."""
         self._subscribers = [
-            subscribe(self._node, Image, "live_depth", self._take, "live_depth"),
-            subscribe(self._node, CameraInfo, "live_camera_info", self._take_info),
-            subscribe(self._node, Range, "range", self._take, "range"),
+            subscriber(self._node, Image, "live_depth", self._take, "live_depth"),
+            subscriber(self._node, CameraInfo, "live_camera_info", self._take_info),
+            subscriber(self._node, Range, "range", self._take, "range"),
         ]
 
     def stop(self) -> None:
         """Unsubscribe, and forget that there were sensors."""
-        for subscriber in self._subscribers:
-            self._node.destroy_subscription(subscriber.sub)
+        for each in self._subscribers:
+            self._node.destroy_subscription(each.sub)
         self._subscribers, self._info = [], None
         self.forget()
 
@@ -436,7 +436,7 @@ class Motion:
 
     def start(self) -> None:
         """Subscribe."""
-        self._subscriber = subscribe(self._node, Odometry, "odometry", self._take)
+        self._subscriber = subscriber(self._node, Odometry, "odometry", self._take)
 
     def stop(self) -> None:
         """Unsubscribe, and forget."""

@@ -31,9 +31,9 @@ def node_of(info: TopicEndpointInfo) -> str:
 SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # any publisher's fits
 
 
-def subscribe(node: Node, kind: type, topic: str, callback: Callable[..., None], *args: Any) -> Subscriber:
+def subscriber(node: Node, kind: type, topic: str, callback: Callable[..., None], *args: Any) -> Subscriber:
     """A subscription for sensors as a filter, whose messages `callback` gets first; its QoS can be overridden."""
     options = QoSOverridingOptions.with_default_policies()
-    subscriber = Subscriber(node, kind, topic, qos_profile=SENSOR_QOS, qos_overriding_options=options)
-    subscriber.registerCallback(callback, *args)
-    return subscriber
+    found = Subscriber(node, kind, topic, qos_profile=SENSOR_QOS, qos_overriding_options=options)
+    found.registerCallback(callback, *args)
+    return found

@@ -16,7 +16,7 @@ from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes.avoid.inputs import JUMP_BACK_NS
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscribe
+from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscriber
 
 LOOK_S = 0.25  # how often it is looked which kind of image is published
 PATIENCE_S = 0.5  # so long raw images may turn up after compressed ones
@@ -71,7 +71,7 @@ class ImageInputs:
         self._needs_camera = needs_camera
         self._began_s, self._arrived_s, self._newest_ns = time.monotonic(), {}, -1
         self._camera, self._bad_camera, self._compressed_since_s = None, "", -float("inf")
-        self._info = subscribe(self._node, CameraInfo, "camera_info", self._take_info)
+        self._info = subscriber(self._node, CameraInfo, "camera_info", self._take_info)
         self._infos = Cache(self._info, INFOS)
         if transport != "auto":
             self._listen(transport)
@@ -79,9 +79,9 @@ class ImageInputs:
 
     def stop(self) -> None:
         """Unsubscribe."""
-        for subscriber in (self._image, self._info):
-            if subscriber is not None:
-                self._node.destroy_subscription(subscriber.sub)
+        for each in (self._image, self._info):
+            if each is not None:
+                self._node.destroy_subscription(each.sub)
         self._image = self._info = self._infos = None
 
     def forget_stamps(self) -> None:
@@ -162,7 +162,7 @@ class ImageInputs:
         return str(own) if remapped else f"{raw}/compressed"
 
     def _listen(self, kind: str) -> None:
-        self._image = subscribe(self._node, KINDS[kind], self._topic(kind), self._take_image)
+        self._image = subscriber(self._node, KINDS[kind], self._topic(kind), self._take_image)
 
     def _take_image(self, message: Image | CompressedImage) -> None:
         stamp_ns = conversions.stamp_ns(message.header.stamp)

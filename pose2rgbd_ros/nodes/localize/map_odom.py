@@ -19,7 +19,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.localization.map_correction import MapCorrection
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.tf import TfLookup
-from pose2rgbd_ros.nodes.common.topics import subscribe
+from pose2rgbd_ros.nodes.common.topics import subscriber
 from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
 from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import PoseSample
@@ -72,7 +72,7 @@ class MapToOdom:
         self._broadcaster = tf2_ros.TransformBroadcaster(self._node)
         self._timer = self._node.create_timer(1.0 / settings.tf_rate_hz, self._send, clock=self._steady)
         if settings.odometry == "topic":
-            self._subscriber = subscribe(self._node, Odometry, "odometry", self._take)
+            self._subscriber = subscriber(self._node, Odometry, "odometry", self._take)
 
     def stop(self) -> None:
         """Send no more."""
