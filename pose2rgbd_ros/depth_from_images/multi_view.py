@@ -1,75 +1,118 @@
-"""How far the scene is, told by two views of it alone: the true distance is the one at which neighbours agree.
+"""How far the scene is, by two views of it alone: the true distance is the one at which neighbours agree.
 
-For training without depth (:func:`ground_distance`) and with depth whose unit is unknown (:func:`depth_unit_m`).
+For images without depth (:func:`ground_distance`) and with depth whose unit is unknown (:class:`ScaledDepth`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from scipy.spatial import KDTree
 
+from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
+from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames
-from pose2rgbd_ros.geometry.camera import Camera, resample
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames, Int64
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.geometry.depth import resize_nearest
 
 # Of the distance: nearer views hardly move against each other, farther ones share nothing.
 BASELINE = 0.3
 MOST_TURN_DEG = 40.0
+MOST_FRAMES = 400  # that are looked at
 PAIRS = 24
 CANDIDATES = 64
 # Normalised correlation of the best candidate, and by how much it must stand out from those 1.3 times off or more.
 LEAST_AGREEMENT, LEAST_CONTRAST = 0.35, 0.02
+LEAST_OVERLAP = 0.15
 
 
-class Views(NamedTuple):
-    """Pictures (N, H, W) float32 grey, poses (N, 4, 4), and the rays (H, W, 3) of their camera."""
+@dataclass(frozen=True, eq=False)
+class GreyViews:
+    """Small images (N, H, W) float32 of an ideal pinhole, their numbers (N,) in the sequence and poses (N, 4, 4).
 
-    grey: Float32
-    T_map_cam: Float64
-    camera: Camera
-
-
-def grey_views(rgb: Iterable[AnyArray], T_map_cam: Float64, camera: Camera, size: int = 64) -> Views:
-    """Small grey copies of frames, N of (H, W, 3) uint8."""
-    small = camera.resized(size, size)
-    grey = np.stack(
-        [cv2.resize(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY), (size, size), interpolation=cv2.INTER_AREA)
-         for image in rgb]
-    ).astype(np.float32)  # fmt: skip
-    return Views(grey, T_map_cam, small)
-
-
-def depth_unit_m(views: Views, depth: Frames) -> float:
-    """Metres in one unit of relative depth, N of (h, w), the same for all frames; NaN unknown.
-
-    Raises:
-        UserError: no unit makes neighbouring frames agree, or several do: then the scale must be given.
+    undistort: (H, W, 2) where the pixels lie in an image of this size as it was taken; None: there.
     """
 
-    def shape_of(index: int) -> Float64:
-        return np.asarray(resize_nearest(depth[index], views.camera.width, views.camera.height), np.float64)
+    grey: Float32
+    frames: Int64
+    T_map_cam: Float64
+    camera: Camera
+    undistort: Float32 | None
 
-    known = [np.nanmedian(shape) for shape in map(shape_of, _spread(len(views.grey), 32)) if np.isfinite(shape).any()]
-    if not known:
-        raise UserError("no pixel of the training frames has a known depth; train with --relief.depth pictures")
-    median = float(np.median(known))
-    found = _best_distance(
-        views, lambda index, distance: shape_of(index) * (distance / median), "the unit of the depth"
-    )
-    return found / median
+    @classmethod
+    def of(cls, rgb: ImageSequence, camera: Camera, T_map_cam: Float64, size: int = 64) -> GreyViews:
+        """At most MOST_FRAMES frames or a few more: stretches of the sequence, so that neighbours are among them."""
+        frames = np.arange(len(rgb))[:: max(1, len(rgb) // MOST_FRAMES)]
+        taken = camera.resized(size, size)
+        ideal = replace(taken, distortion_model="none", distortion=())
+        undistort = resample_map(taken, ideal) if taken.is_distorted else None
+        grey = []
+        for index in frames:
+            image = cv2.cvtColor(np.asarray(rgb[int(index)]), cv2.COLOR_RGB2GRAY)
+            small = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+            grey.append(small if undistort is None else resample(small, undistort, nearest=False))
+        return cls(np.stack(grey).astype(np.float32), frames, T_map_cam[frames], ideal, undistort)
 
 
-def ground_distance(views: Views, normal: Float64) -> float:
+class ScaledDepth:
+    """Depth of another source, whose unit is unknown but the same for all frames, in the metres of the poses.
+
+    Args:
+        depth: N of (h, w), NaN unknown, for the frames of the sequence.
+    """
+
+    name = "scaled"
+
+    def __init__(self, depth: Frames) -> None:
+        self._depth = depth
+
+    def unit_m(self, rgb: ImageSequence, camera: Camera, T_map_cam: Float64) -> float:
+        """Metres in one unit of the depth.
+
+        Raises:
+            UserError: no unit makes neighbouring frames agree, or several do: then the scale must be given.
+        """
+        views = GreyViews.of(rgb, camera, T_map_cam)
+
+        def shape_of(index: int) -> Float64:
+            whole = np.asarray(self._depth[int(views.frames[index])], np.float32)
+            small = resize_nearest(whole, views.camera.width, views.camera.height)
+            if views.undistort is not None:
+                small = resample(small, views.undistort, nearest=True, fill=np.nan)
+            return np.asarray(small, np.float64)
+
+        shapes = map(shape_of, _spread(len(views.frames), 32))
+        known = [np.nanmedian(shape) for shape in shapes if np.isfinite(shape).any()]
+        if not known:
+            raise UserError("no pixel of the training frames has a known depth; train with --relief.depth pictures")
+        median = float(np.median(known))
+        found = _best_distance(
+            views, lambda index, distance: shape_of(index) * (distance / median), "the unit of the depth"
+        )
+        return found / median
+
+    def estimate(
+        self, rgb: ImageSequence, camera: Camera, T_map_cam: Float64 | None, frames: Int64
+    ) -> Iterator[DepthEstimate]:
+        """See :class:`DepthFromImages`; confidence is 1 where depth is known."""
+        if T_map_cam is None:
+            raise UserError("depth cannot be scaled to metres without the poses of the images")
+        unit_m = self.unit_m(rgb, camera, T_map_cam)
+        scaled = ((int(index), np.asarray(self._depth[int(index)] * unit_m, np.float32)) for index in frames)
+        return (DepthEstimate(index, depth, np.isfinite(depth).astype(np.float32), 1.0) for index, depth in scaled)
+
+
+def ground_distance(views: GreyViews, normal: Float64) -> float:
     """Typical distance (m) from the cameras to a plane that neighbours agree to see, across `normal` (3,) in the map.
 
-    UserError as :func:`depth_unit_m`.
+    UserError as :meth:`ScaledDepth.unit_m`.
     """
     along = views.T_map_cam[:, :3, 3] @ normal
     rays = views.camera.rays()
@@ -84,26 +127,24 @@ def ground_distance(views: Views, normal: Float64) -> float:
     return _best_distance(views, shape_of, "how far the ground is")
 
 
-def agreement(views: Views, pairs: list[tuple[int, int]], shape_of: Callable[[int], Float64]) -> float:
-    """Mean normalised correlation of frames with what their partners show of the surface at these depths; 0 at
-    worst.
+def agreement(views: GreyViews, pairs: list[tuple[int, int]], shape_of: Callable[[int], Float64]) -> float:
+    """Mean normalised correlation (N frames with their partners) of what the one shows with what the other shows of the
+    surface at these depths; 0 at worst.
     """
-    rays = views.camera.rays()
-    scores = []
-    for one, other in pairs:
-        depth = shape_of(one)
-        points = se3.transform_points(
-            se3.inverse(views.T_map_cam[other]) @ views.T_map_cam[one], rays * depth[..., None]
-        )
-        uv = views.camera.project(points).astype(np.float32)
-        height, width = views.grey.shape[1:]
-        inside = (uv > 0).all(axis=-1) & (uv[..., 0] < width - 1) & (uv[..., 1] < height - 1)
-        if inside.mean() < 0.15:
-            scores.append(0.0)
-            continue
-        seen = resample(views.grey[other], uv, nearest=False)
-        scores.append(max(0.0, correlation(views.grey[one][inside], seen[inside])))
-    return float(np.mean(scores)) if scores else 0.0
+    if not pairs:
+        return 0.0
+    ones, others = (list(numbers) for numbers in zip(*pairs, strict=True))
+    warped = inverse_warp(
+        torch.from_numpy(views.grey[others, None]),
+        torch.from_numpy(np.stack([shape_of(one) for one in ones]).astype(np.float32)),
+        torch.from_numpy(se3.inverse(views.T_map_cam[others]) @ views.T_map_cam[ones]).float(),
+        torch.from_numpy(views.camera.K).float(),
+    )
+    scores = [
+        max(0.0, correlation(grey[valid], seen[valid])) if valid.mean() >= LEAST_OVERLAP else 0.0
+        for grey, seen, valid in zip(views.grey[ones], warped.image[:, 0].numpy(), warped.valid.numpy(), strict=True)
+    ]
+    return float(np.mean(scores))
 
 
 def correlation(a: Float32, b: Float32) -> float:
@@ -128,12 +169,12 @@ def find_pairs(T_map_cam: Float64, distance_m: float, count: int = PAIRS) -> lis
     return pairs
 
 
-def _best_distance(views: Views, shape_of: Callable[..., Float64], what: str) -> float:
+def _best_distance(views: GreyViews, shape_of: Callable[..., Float64], what: str) -> float:
     """The typical distance (m) at which pairs agree best, refined once; UserError where none stands out."""
     position = views.T_map_cam[:, :3, 3]
     extent = float(np.linalg.norm(np.ptp(position, axis=0)))
     if not extent > 0:
-        raise UserError(f"all training frames were taken at one place, from which nobody can tell {what}")
+        raise UserError(f"all training frames were taken at one place, which does not tell {what}")
     candidates = np.geomspace(extent / 300, 3 * extent, CANDIDATES)
     scores = np.array([_score(views, shape_of, distance) for distance in candidates])
     best = int(scores.argmax())
@@ -142,8 +183,7 @@ def _best_distance(views: Views, shape_of: Callable[..., Float64], what: str) ->
         raise UserError(
             f"the frames do not tell {what}: neighbouring views agree with a correlation of {scores[best]:.2f} at best "
             f"(at {candidates[best]:.3g} m) and {others.max(initial=0.0):.2f} elsewhere; poses too inexact, or views "
-            "too "
-            "few and too alike. Give metric depth"
+            "too few and too alike. Give metric depth"
         )
     fine = candidates[best] * np.geomspace(1 / 1.12, 1.12, 25)
     pairs = find_pairs(views.T_map_cam, float(candidates[best]))
@@ -151,7 +191,7 @@ def _best_distance(views: Views, shape_of: Callable[..., Float64], what: str) ->
     return float(fine[int(np.argmax(refined))])
 
 
-def _score(views: Views, shape_of: Callable[..., Float64], distance: float) -> float:
+def _score(views: GreyViews, shape_of: Callable[..., Float64], distance: float) -> float:
     pairs = find_pairs(views.T_map_cam, distance)
     # A distance at which few frames have a partner at all is not supported by the flight.
     share = min(1.0, 4 * len(pairs) / min(PAIRS, len(views.grey)))

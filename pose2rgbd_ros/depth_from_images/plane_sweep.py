@@ -1,4 +1,4 @@
-"""Depth from the pictures and poses alone: every frame against its neighbours, plane by plane across the volume's axis.
+"""Depth from images and poses alone: every frame against its neighbours, plane by plane across the volume's axis.
 
 The planes are those the relief is made of. After Collins, "A space-sweep approach to true multi-image matching", 1996;
 the best half of the neighbours counts, so that what one of them cannot see does no harm (Kang et al., "Handling
@@ -7,19 +7,26 @@ occlusions in dense multi-view stereo", 2001).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
-from pose2rgbd_ros.depth_from_images.multi_view import MOST_TURN_DEG
+from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
+from pose2rgbd_ros.depth_from_images.multi_view import MOST_TURN_DEG, GreyViews, ground_distance
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 
+logger = logging.getLogger(__name__)
+
 NEIGHBOURS = 4
+KEPT_IMAGES = 256  # ready to be compared; others are read again
 # Shares of the distance to the plane agreed on: how far below it and above it surfaces are looked for.
 BELOW, ABOVE = 0.15, 0.75
 PLANES = 64
@@ -30,65 +37,68 @@ LARGEST_COST = 1.5  # of locally normalised grey: a worse match is as bad as non
 MOST_COST, MOST_RATIO = 0.75, 0.85
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Planes normal . p = heights_m, from the nearest to the cameras to the farthest."""
+@dataclass(frozen=True, eq=False)
+class PlaneSweep:
+    """Depth on planes normal . p = height, an equal step of disparity from each other.
 
-    normal: Float64  # (3,)
-    heights_m: Float64  # (P,)
-    distance_m: float  # of the cameras from the plane agreed on
-
-
-def make_sweep(T_map_cam: Float64, normal: Float64, distance_m: float, planes: int = PLANES) -> Sweep:
-    """Planes around the one `distance_m` below the cameras (N, 4, 4), equal steps of disparity apart."""
-    camera_height = float(np.median(T_map_cam[:, :3, 3] @ normal))
-    distances = 1.0 / np.linspace(1 / ((1 - ABOVE) * distance_m), 1 / ((1 + BELOW) * distance_m), planes)
-    return Sweep(normal, camera_height - distances, distance_m)
-
-
-def swept_depth(rgb: Frames, T_map_cam: Float64, camera: Camera, sweep: Sweep, frames: Int64) -> Float32:
-    """Depth (len(frames), H, W) of frames, NaN where no plane stands out.
-
-    Args:
-        rgb: N of (H, W, 3) uint8, all frames that may serve as neighbours.
-        T_map_cam: (N, 4, 4).
-        camera: of these images; distortion is undone before and redone after.
-        frames: whose depth is wanted.
+    normal: (3,) away from the ground. distance_m: of the cameras from the plane that the planes lie about; None: from
+    the one that neighbouring frames agree to see.
     """
-    ideal = replace(camera, distortion_model="none", distortion=())
-    to_ideal = resample_map(camera, ideal) if camera.is_distorted else None
-    normalized: dict[int, Float32] = {}
 
-    def picture(index: int) -> Float32:
-        if index not in normalized:
-            image = np.asarray(rgb[index])
-            normalized[index] = _normalized(image if to_ideal is None else resample(image, to_ideal, nearest=False))
-        return normalized[index]
+    normal: Float64
+    distance_m: float | None = None
+    planes: int = PLANES
+    name = "plane sweep"
 
-    partners = neighbours(T_map_cam, sweep.distance_m)
-    rays = ideal.rays()
-    depths = np.full((len(frames), camera.height, camera.width), np.nan, np.float32)
-    for row, index in enumerate(frames):
-        others = partners(int(index))
-        if len(others) < 2:
-            continue
-        cost = _costs(
-            picture(int(index)), [picture(other) for other in others], T_map_cam, int(index), others, ideal, sweep
+    def estimate(
+        self, rgb: ImageSequence, camera: Camera, T_map_cam: Float64 | None, frames: Int64
+    ) -> Iterator[DepthEstimate]:
+        """See :class:`DepthFromImages`. Confidence is how far the best plane's cost lies below that of others."""
+        if T_map_cam is None:
+            raise UserError("a plane sweep needs the poses of the images")
+        distance_m = self.distance_m or ground_distance(GreyViews.of(rgb, camera, T_map_cam), self.normal)
+        logger.info("depth comes from neighbouring images, around %.3g m from the cameras", distance_m)
+        return self._swept(rgb, camera, T_map_cam, frames, distance_m)
+
+    def _swept(
+        self, rgb: ImageSequence, camera: Camera, T_map_cam: Float64, frames: Int64, distance_m: float
+    ) -> Iterator[DepthEstimate]:
+        ideal = replace(camera, distortion_model="none", distortion=())
+        undistort, distort = (
+            (resample_map(camera, ideal), resample_map(ideal, camera)) if camera.is_distorted else (None, None)
         )
-        height = _best_height(cost, sweep.heights_m)
-        T = T_map_cam[index]
-        depth = (height - T[:3, 3] @ sweep.normal) / (rays @ (T[:3, :3].T @ sweep.normal))
-        depths[row] = np.where(depth > 0, depth, np.nan)
-    if camera.is_distorted:
-        back = resample_map(ideal, camera)
-        depths = np.stack([resample(depth, back, nearest=True, fill=np.nan) for depth in depths])
-    return depths
+
+        @functools.lru_cache(KEPT_IMAGES)
+        def normalized(index: int) -> Float32:
+            image = np.asarray(rgb[index])
+            return _normalized(image if undistort is None else resample(image, undistort, nearest=False))
+
+        partners = neighbours(T_map_cam, distance_m)
+        nearest_m, farthest_m = (1 - ABOVE) * distance_m, (1 + BELOW) * distance_m
+        below_m = 1.0 / np.linspace(1 / nearest_m, 1 / farthest_m, self.planes)
+        heights_m = float(np.median(T_map_cam[:, :3, 3] @ self.normal)) - below_m
+        rays = ideal.rays()
+        for index in map(int, frames):
+            others, T = partners(index), T_map_cam[index]
+            depth = np.full((camera.height, camera.width), np.nan, np.float32)
+            confidence = np.zeros_like(depth)
+            if len(others) >= 2:
+                seen = [(normalized(other), se3.inverse(T_map_cam[other]) @ T) for other in others]
+                # n_cam . x_cam = offset for each plane
+                n_cam, offsets = T[:3, :3].T @ self.normal, heights_m - T[:3, 3] @ self.normal
+                cost = _costs(normalized(index), seen, n_cam, offsets, ideal.K)
+                offset, confidence = _best_plane(cost, offsets)
+                depth = (offset / (rays @ n_cam)).astype(np.float32)
+                depth[~(depth > 0)] = np.nan
+                confidence[np.isnan(depth)] = 0
+                if distort is not None:
+                    depth = resample(depth, distort, nearest=True, fill=np.nan)
+                    confidence = resample(confidence, distort, nearest=True)
+            yield DepthEstimate(index, depth, confidence, unit_m=1.0)
 
 
 def neighbours(T_map_cam: Float64, distance_m: float) -> Callable[[int], list[int]]:
-    """A function: index of a frame -> list of at most NEIGHBOURS others that look the same way, from different
-    sides.
-    """
+    """A function: index of a frame -> at most NEIGHBOURS others that look the same way, from different sides."""
     position, forward = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
     tree = KDTree(position)
     least, best, most = (share * distance_m for share in BASELINES)
@@ -123,27 +133,17 @@ def _normalized(image: AnyArray) -> Float32:
 
 
 def _costs(
-    one: Float32,
-    pictures: list[Float32],
-    T_map_cam: Float64,
-    index: int,
-    others: list[int],
-    camera: Camera,
-    sweep: Sweep,
+    one: Float32, others: list[tuple[Float32, Float64]], n_cam: Float64, offsets: Float64, K: Float64
 ) -> Float32:
-    """(P, H, W) matching costs, averaged over the better half of the neighbours."""
-    K, K_inverse = camera.K, np.linalg.inv(camera.K)
-    T = T_map_cam[index]
-    n_cam = T[:3, :3].T @ sweep.normal
-    to_other = [se3.inverse(T_map_cam[other]) @ T for other in others]
-    size = (camera.width, camera.height)
-    result = np.empty((len(sweep.heights_m), camera.height, camera.width), np.float32)
-    for p, height in enumerate(sweep.heights_m):
-        offset = float(height - T[:3, 3] @ sweep.normal)  # n_cam . x_cam = offset
+    """(P, H, W) matching costs of an image with others, each with its T_other_one, over planes n_cam . x_cam = offset:
+    averaged over the better half of the others."""
+    K_inverse, size = np.linalg.inv(K), one.shape[::-1]
+    result = np.empty((len(offsets), *one.shape), np.float32)
+    for p, offset in enumerate(offsets):
         each = []
-        for there, T_other in zip(pictures, to_other, strict=True):
-            H = K @ (T_other[:3, :3] + np.outer(T_other[:3, 3], n_cam) / offset) @ K_inverse
-            seen = cv2.warpPerspective(there, H, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=1e3)
+        for other, T in others:
+            H = K @ (T[:3, :3] + np.outer(T[:3, 3], n_cam) / offset) @ K_inverse
+            seen = cv2.warpPerspective(other, H, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=1e3)
             each.append(np.minimum(cv2.absdiff(one, seen), LARGEST_COST))
         best = _lower_half([np.asarray(cv2.blur(cost, (WINDOW_PX, WINDOW_PX)), np.float32) for cost in each])
         result[p] = (2 * best + cv2.blur(best, (WIDE_PX, WIDE_PX))) / 3
@@ -161,8 +161,9 @@ def _lower_half(costs: list[Float32]) -> Float32:
     return np.asarray((first + second) / 2, np.float32)
 
 
-def _best_height(cost: Float32, heights_m: Float64) -> Float64:
-    """(H, W) height of the best plane, between planes by a parabola; NaN where it does not stand out."""
+def _best_plane(cost: Float32, offsets: Float64) -> tuple[Float64, Float32]:
+    """(H, W) offset of the best plane, between planes by a parabola, and confidence; NaN where it does not stand
+    out."""
     count = len(cost)
     best = cost.argmin(axis=0)
     inner = best.clip(1, count - 2)
@@ -170,9 +171,9 @@ def _best_height(cost: Float32, heights_m: Float64) -> Float64:
     bend = before - 2 * here + after
     between = np.where(bend > 1e-6, 0.5 * (before - after) / np.maximum(bend, 1e-6), 0.0).clip(-0.5, 0.5)
     # Planes are equal steps of disparity apart, so positions between them are nearly linear in height too.
-    height = np.interp((inner + between).ravel(), np.arange(count), heights_m).reshape(best.shape)
+    offset = np.interp((inner + between).ravel(), np.arange(count), offsets).reshape(best.shape)
     apart = np.abs(np.arange(count)[:, None, None] - best) >= 3
     second = np.where(apart, cost, np.inf).min(axis=0)
     lowest = cost.min(axis=0)
     sure = (lowest < MOST_COST) & (lowest < MOST_RATIO * second) & (best > 0) & (best < count - 1)
-    return np.where(sure, height, np.nan)
+    return np.where(sure, offset, np.nan), (1 - lowest / second).astype(np.float32)

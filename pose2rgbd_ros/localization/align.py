@@ -12,13 +12,17 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
+from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.views import Picture, RenderedMemory
 
 HUBER = 1.345
 LEAST_PIXELS = 40
+NEAREST_M = 0.1
 BLOCKS = 8  # per side; differences are alike within a block, so a block counts as one observation
 _LEAST_SIGMA = 0.5  # levels: rounding alone makes as much
 _MOST_DAMPING = 1e3
@@ -89,7 +93,7 @@ def normal_equations(
         block: (N,) of the picture, below BLOCKS ** 2.
         used: share of the picture's pixels.
     """
-    H, g = np.zeros((6, 6)), np.zeros(6)
+    H = np.zeros((6, 6))
     scores = np.zeros((BLOCKS * BLOCKS, 6))
     cost = spread = 0.0
     for channel in range(3):
@@ -103,12 +107,12 @@ def normal_equations(
         J = J - light @ np.linalg.lstsq(weighted.T @ light, weighted.T @ J, rcond=None)[0]
         # The share that is unexplained: pictures that overlap less do not win by it.
         cost += float((weight * difference**2).mean()) / max(float(levels.var()), 1.0)
-        per_pixel = (weight * difference / sigma**2)[:, None] * J
-        H += (weight[:, None] / sigma**2 * J).T @ J
-        g += per_pixel.sum(axis=0)
-        scores += np.stack([np.bincount(block, column, BLOCKS**2) for column in per_pixel.T], axis=1)
+        certain = (weight / sigma**2)[:, None] * J
+        H += certain.T @ J
+        pulls = (difference[:, None] * certain).T
+        scores += np.stack([np.bincount(block, pull, BLOCKS**2) for pull in pulls], axis=1)
         spread += sigma / 3
-    return System(H, g, scores, cost, used, spread)
+    return System(H, scores.sum(axis=0), scores, cost, used, spread)
 
 
 def total(systems: Sequence[System]) -> System | None:
@@ -203,31 +207,29 @@ class _Pair:
     """What does not change from step to step."""
 
     def __init__(self, query: Picture, memory: RenderedMemory) -> None:
-        known = np.isfinite(memory.depth_m) & (memory.depth_m > 0)
-        self._camera = query.camera
-        height, width = known.shape
-        points_cam = (memory.camera.rays() * memory.depth_m[..., None])[known]
-        self._points_map = se3.transform_points(memory.T_map_cam, points_cam)
-        self.distance_m = float(np.median(points_cam[:, 2])) if len(points_cam) else 1.0
-        values = memory.rgb.astype(np.float32)
-        self._memory = values[known]
-        self._gradient = [part[known] for part in _gradients(values)]
+        depth = np.where(memory.depth_m > 0, memory.depth_m, np.nan).astype(np.float32)
+        known = np.isfinite(depth)
+        self.distance_m = float(np.median(depth[known])) if known.any() else 1.0
+        self._T_map_memory, self._camera = memory.T_map_cam, query.camera
+        self._depth, self._size = torch.from_numpy(depth)[None], known.size
+        self._K = tuple(torch.from_numpy(camera.K).float() for camera in (memory.camera, query.camera))
+        levels = memory.rgb.astype(np.float32)
+        self._memory, *self._gradients = (part.reshape(-1, 3) for part in (levels, *_gradients(levels)))
         image = query.rgb.astype(np.float32)
-        self._query = (image, *_gradients(image))
-        self._seen = query.seen.astype(np.float32)
-        rows, columns = np.nonzero(known)
-        self._block = block_of(rows, columns, height, width)
-        self._size = height * width
+        layers = np.dstack([image, *_gradients(image), query.seen.astype(np.float32)])
+        self._query = torch.from_numpy(layers).permute(2, 0, 1)[None]
+        self._block = block_of(*np.indices(known.shape), *known.shape).ravel()
 
     def system(self, T_cam_map: Float64) -> System | None:
-        points = se3.transform_points(T_cam_map, self._points_map)
-        pixels, inside = self._project(points)
-        if inside.sum() < LEAST_PIXELS:
+        T_query_memory = torch.from_numpy((T_cam_map @ self._T_map_memory)[None]).float()
+        seen = inverse_warp(self._query, self._depth, T_query_memory, *self._K)
+        layers, valid, depth_m, pixels = (part[0].numpy() for part in seen)
+        at = np.flatnonzero(valid & (layers[9] > 0.99) & (depth_m > NEAREST_M))
+        if len(at) < LEAST_PIXELS:
             return None
-        points, pixels = points[inside], pixels[inside]
-        image, du, dv = (_look_up(part, pixels) for part in self._query)
-        shown_du, shown_dv = (part[inside] for part in self._gradient)
-        along_u, along_v = _motion(points, self._camera.fx, self._camera.fy)
+        image, du, dv = np.split(layers[:9].reshape(9, -1)[:, at].T, 3, axis=1)
+        shown_du, shown_dv = (part[at] for part in self._gradients)
+        along_u, along_v = _motion(pixels.reshape(-1, 2)[at], depth_m.ravel()[at], self._camera)
 
         def jacobian(channel: int, gain: float) -> Float64:
             gu = 0.5 * (du[:, channel] + gain * shown_du[:, channel])
@@ -235,30 +237,7 @@ class _Pair:
             J: Float64 = gu[:, None] * along_u + gv[:, None] * along_v
             return J
 
-        used = len(points) / self._size
-        return normal_equations(image, self._memory[inside], jacobian, self._block[inside], used)
-
-    def _project(self, points: Float64) -> tuple[Float32, Bool]:
-        camera, z = self._camera, np.maximum(points[:, 2], 1e-6)
-        u = camera.fx * points[:, 0] / z + camera.cx
-        v = camera.fy * points[:, 1] / z + camera.cy
-        inside = (points[:, 2] > 0.1) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
-        pixels = np.stack([u, v], axis=1).astype(np.float32)
-        inside[inside] = _look_up(self._seen, pixels[inside]) > 0.99
-        return pixels, inside
-
-
-def _look_up(image: Float32, pixels: Float32) -> Float32:
-    """Values (N[, C]) at pixels (N, 2)."""
-    count = len(pixels)
-    if count == 0:
-        return np.zeros((0, *image.shape[2:]), np.float32)
-    rows = -(-count // 1024)  # OpenCV refuses maps of more than 32767 rows or columns
-    padded = np.zeros((rows * 1024, 2), np.float32)
-    padded[:count] = pixels
-    u, v = (np.ascontiguousarray(axis.reshape(rows, 1024)) for axis in padded.T)
-    found = cv2.remap(image, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.float32).reshape(rows * 1024, *image.shape[2:])[:count]
+        return normal_equations(image, self._memory[at], jacobian, self._block[at], len(at) / self._size)
 
 
 def _gradients(image: Float32) -> tuple[Float32, Float32]:
@@ -269,10 +248,10 @@ def _gradients(image: Float32) -> tuple[Float32, Float32]:
     )
 
 
-def _motion(points: Float64, fx: float, fy: float) -> tuple[Float64, Float64]:
-    """How a pixel's u and v move (N, 6) with a twist of the points: shift, then turn."""
-    x, y, z = points.T
-    zero = np.zeros_like(z)
-    along_u = np.stack([fx / z, zero, -fx * x / z**2, -fx * x * y / z**2, fx * (1 + x**2 / z**2), -fx * y / z], axis=1)
-    along_v = np.stack([zero, fy / z, -fy * y / z**2, -fy * (1 + y**2 / z**2), fy * x * y / z**2, fy * x / z], axis=1)
+def _motion(pixels: Float32, z: Float32, camera: Camera) -> tuple[Float64, Float64]:
+    """How u and v of pixels (N, 2) at depth (N,) move (N, 6) with a twist of their points: shift, then turn."""
+    x, y = ((pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)).T  # of z = 1
+    zero, fx, fy = np.zeros_like(z), camera.fx, camera.fy
+    along_u = np.stack([fx / z, zero, -fx * x / z, -fx * x * y, fx * (1 + x**2), -fx * y], axis=1)
+    along_v = np.stack([zero, fy / z, -fy * y / z, -fy * (1 + y**2), fy * x * y, fy * x], axis=1)
     return along_u, along_v

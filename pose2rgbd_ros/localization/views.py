@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 
+from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, UInt8
@@ -38,13 +40,17 @@ class Picture:
         """The image of a camera at `T_map_cam` (4, 4), moved to where the rendering was made, by its depth."""
         if np.array_equal(memory.T_map_cam, T_map_cam):
             return self
-        points_cam = memory.camera.rays() * memory.depth_m[..., None]
-        points = se3.transform_points(se3.inverse(T_map_cam) @ memory.T_map_cam, points_cam.reshape(-1, 3))
-        where = self.camera.project(points).reshape(*points_cam.shape[:2], 2)
-        last = (self.camera.width - 1, self.camera.height - 1)
-        where[~((where >= 0) & (where <= last)).all(axis=-1)] = np.nan
-        seen = resample(self.seen.astype(np.float32), where.astype(np.float32), nearest=False)
-        return Picture(resample(self.rgb, where.astype(np.float32), nearest=False), seen > 0.99, memory.camera)
+        layers = np.dstack([self.rgb, self.seen]).astype(np.float32)
+        there = inverse_warp(
+            torch.from_numpy(layers).permute(2, 0, 1)[None],
+            torch.from_numpy(np.asarray(memory.depth_m, np.float32))[None],
+            torch.from_numpy((se3.inverse(T_map_cam) @ memory.T_map_cam)[None]).float(),
+            torch.from_numpy(memory.camera.K).float(),
+            torch.from_numpy(self.camera.K).float(),
+        )
+        seen = (there.valid & (there.image[:, 3] > 0.99))[0]
+        rgb = (there.image[0, :3] * seen).round().byte().permute(1, 2, 0)
+        return Picture(rgb.numpy(), seen.numpy(), memory.camera)
 
 
 @dataclass(frozen=True, eq=False)

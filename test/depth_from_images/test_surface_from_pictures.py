@@ -7,8 +7,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from support.blockworld import BlockWorld
 
-from pose2rgbd_ros.depth_from_images.multi_view import Views, depth_unit_m, grey_views, ground_distance
-from pose2rgbd_ros.depth_from_images.plane_sweep import make_sweep, neighbours, swept_depth
+from pose2rgbd_ros.depth_from_images import DepthFromImages
+from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ScaledDepth, ground_distance
+from pose2rgbd_ros.depth_from_images.plane_sweep import PlaneSweep, neighbours
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
@@ -43,13 +44,20 @@ def through_lens(images: np.ndarray, nearest: bool) -> np.ndarray:
     return np.stack([resample(image, show, nearest, fill=0 if image.ndim == 3 else np.nan) for image in images])
 
 
-def views_of(T: np.ndarray, rgb: np.ndarray) -> Views:
-    return grey_views(rgb, T, PINHOLE, size=48)
+def views_of(T: np.ndarray, rgb: np.ndarray) -> GreyViews:
+    return GreyViews.of(rgb, PINHOLE, T, size=48)
 
 
-def test_the_unit_of_relative_depth_is_found(flight):
+@pytest.mark.parametrize("camera", [PINHOLE, BENT], ids=["pinhole", "distorted"])
+def test_the_unit_of_relative_depth_is_found(flight, camera):
     T, rgb, depth = flight
-    assert depth_unit_m(views_of(T, rgb), depth / 31.0) == pytest.approx(31.0, rel=0.02)
+    if camera is BENT:
+        rgb, depth = through_lens(rgb, nearest=False), through_lens(depth, nearest=True)
+    method: DepthFromImages = ScaledDepth(depth / 31.0)
+    (found,) = method.estimate(rgb, camera, T, np.array([7]))
+    assert (found.frame, found.unit_m) == (7, 1.0)
+    assert np.nanmedian(found.depth / depth[7]) == pytest.approx(1.0, rel=0.03)
+    assert np.array_equal(found.confidence > 0, np.isfinite(depth[7]))
 
 
 def test_the_distance_of_the_ground_is_found(flight):
@@ -62,7 +70,7 @@ def test_poses_that_do_not_belong_to_the_pictures_are_refused(flight):
     T, rgb, depth = flight
     shuffled = T[np.random.default_rng(0).permutation(len(T))]
     with pytest.raises(UserError, match="do not tell the unit of the depth"):
-        depth_unit_m(views_of(shuffled, rgb), depth / 31.0)
+        ScaledDepth(depth / 31.0).unit_m(rgb, PINHOLE, shuffled)
     with pytest.raises(UserError, match="do not tell how far the ground is"):
         ground_distance(views_of(shuffled, rgb), UP)
 
@@ -73,7 +81,7 @@ def test_a_camera_that_stands_still_tells_no_distance(flight):
     with pytest.raises(UserError, match="taken at one place"):
         ground_distance(views_of(still, rgb), UP)
     with pytest.raises(UserError, match="no pixel of the training frames has a known depth"):
-        depth_unit_m(views_of(T, rgb), np.full_like(depth, np.nan))
+        ScaledDepth(np.full_like(depth, np.nan)).unit_m(rgb, PINHOLE, T)
 
 
 @pytest.mark.parametrize("camera", [PINHOLE, BENT], ids=["pinhole", "distorted"])
@@ -82,12 +90,33 @@ def test_planes_swept_give_the_depth_of_most_pixels(flight, camera):
     if camera is BENT:
         rgb, depth = through_lens(rgb, nearest=False), through_lens(depth, nearest=True)
     frames = np.array([7, 12, 16])
-    found = swept_depth(rgb, T, camera, make_sweep(T, UP, 20.0, planes=32), frames)
-    error = np.abs(found - depth[frames])
+    method: DepthFromImages = PlaneSweep(UP, 20.0, planes=32)
+    found = list(method.estimate(rgb, camera, T, frames))
+    assert [one.frame for one in found] == frames.tolist()
+    confidence = np.stack([one.confidence for one in found])
+    error = np.abs(np.stack([one.depth for one in found]) - depth[frames])
     known = np.isfinite(error)
     assert known.mean() > 0.4
     assert np.median(error[known]) < 0.8  # planes are 0.7 m apart
     assert (error[known] > 3.0).mean() < 0.15
+    # Who claims to be sure is more often right.
+    sure = confidence > np.median(confidence[known])
+    assert (error[known & sure] > 3.0).mean() < 0.8 * (error[known & ~sure] > 3.0).mean()
+    assert not confidence[np.isnan(np.stack([one.depth for one in found]))].any()
+
+
+def test_a_sweep_finds_its_planes_itself(flight):
+    T, rgb, depth = flight
+    (found,) = PlaneSweep(UP).estimate(rgb, PINHOLE, T, np.array([12]))
+    assert np.nanmedian(np.abs(found.depth - depth[12])) < 0.8
+    assert found.unit_m == 1.0
+
+
+def test_without_poses_nothing_is_metric(flight):
+    _, rgb, depth = flight
+    for method in (PlaneSweep(UP, 20.0), ScaledDepth(depth)):
+        with pytest.raises(UserError, match="poses"):
+            method.estimate(rgb, PINHOLE, None, np.array([12]))
 
 
 def test_neighbours_stand_apart_and_look_alike(flight):

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
+from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
@@ -139,51 +139,25 @@ def require_usable(camera: Camera, depth_kind: str | None) -> None:
         )
 
 
-def moved_points(rays: Tensor, depth: Tensor, T_near_here: Tensor) -> Tensor:
-    """Points (B, H, W, 3) seen at `depth` (B, H, W) along `rays` (H, W, 3; z = 1), in the other camera's frame."""
-    points = (rays * depth[..., None]).flatten(1, 2)
-    moved = points @ T_near_here[:, :3, :3].transpose(1, 2) + T_near_here[:, None, :3, 3]
-    return moved.reshape(*depth.shape, 3)
-
-
-def look_up(image: Tensor, points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """What `image` (B, C, H, W) of a pinhole `camera` shows at `points` (B, h, w, 3) of its frame, bilinear.
-
-    Returns:
-        (B, C, h, w), and (B, h, w) bool: whether the point lies before the camera and within the image.
-    """
-    z = points[..., 2]
-    in_front = z > 1e-6
-    safe = torch.where(in_front, z, 1.0)
-    # From the centre of the first pixel at 0 to the image's edges at -1 and 1.
-    x = ((points[..., 0] / safe * camera.fx + camera.cx) + 0.5) * (2 / camera.width) - 1
-    y = ((points[..., 1] / safe * camera.fy + camera.cy) + 0.5) * (2 / camera.height) - 1
-    inside = in_front & (x.abs() <= 1) & (y.abs() <= 1)
-    place = torch.stack([x, y], dim=-1).clamp(-2, 2)
-    return functional.grid_sample(image, place, padding_mode="border", align_corners=False), inside
-
-
 def consistency_loss(
-    rgb: Tensor | None, depth: Tensor, rgb_near: Tensor | None, depth_near: Tensor, T_near_here: Tensor,
-    rays: Tensor, camera: Camera,
-) -> Tensor:  # fmt: skip
+    rgb: Tensor | None, depth: Tensor, rgb_near: Tensor | None, depth_near: Tensor, T_near_here: Tensor, K: Tensor
+) -> Tensor:
     """How little the view predicted nearby shows what is here: mean error of colour (0..2) and of depth (0..1).
 
     Args:
         rgb: (B, 3, H, W) in [0, 1], recorded here; `rgb_near`: predicted at the nearby pose; None: depth alone.
         depth, depth_near: (B, H, W) in metres, predicted here and at the nearby pose.
         T_near_here: (B, 4, 4) takes points of the camera here to the nearby one's frame.
-        rays: (H, W, 3) of `camera`, the same for both.
+        K: (3, 3) of the camera, the same for both.
     """
-    points = moved_points(rays, depth, T_near_here)
     shown = depth_near[:, None] if rgb_near is None else torch.cat([depth_near[:, None], rgb_near], dim=1)
-    there, inside = look_up(shown, points, camera)
-    implied, seen = points[..., 2], there[:, 0]
-    visible = (inside & (implied < seen * (1 + OCCLUDED_SHARE))).detach()
+    there = inverse_warp(shown, depth, T_near_here, K)
+    implied, seen = there.depth, there.image[:, 0]
+    visible = (there.valid & (implied < seen * (1 + OCCLUDED_SHARE))).detach()
     apart = (implied - seen).abs() / (implied + seen).clamp(min=1e-6)
     loss = _mean(apart, visible)
     if rgb is not None and rgb_near is not None:
-        loss = loss + _mean(2 * (there[:, 1:] - rgb).abs().mean(dim=1), visible)
+        loss = loss + _mean(2 * (there.image[:, 1:] - rgb).abs().mean(dim=1), visible)
     return loss
 
 

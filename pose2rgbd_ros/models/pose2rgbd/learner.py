@@ -128,7 +128,7 @@ class PoseLearner(Learner):
             if not self._network.has_depth:
                 raise UserError("--consistency-weight needs predicted depth; use output depth or rgbd")
             require_usable(data.cache.camera, data.dataset.depth_kind)
-            self._rays = torch.from_numpy(data.cache.camera.rays()).float().to(device)
+            self._K = torch.from_numpy(data.cache.camera.K).float().to(device)
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """The network, and with other settings its adversary."""
@@ -190,8 +190,7 @@ class PoseLearner(Learner):
             rgb_near,
             depth_near,
             torch.from_numpy(T_near_here).float().to(self._device),
-            self._rays,
-            self._data.cache.camera,
+            self._K,
         )
 
     def _decoded(self, image: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -10,8 +10,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.depth_from_images.multi_view import Views, depth_unit_m, grey_views, ground_distance
-from pose2rgbd_ros.depth_from_images.plane_sweep import make_sweep, swept_depth
+from pose2rgbd_ros.depth_from_images.multi_view import ScaledDepth
+from pose2rgbd_ros.depth_from_images.plane_sweep import PlaneSweep
 from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.models.relief.config import volume_rotation
 from pose2rgbd_ros.training.data import TrainingData
@@ -19,8 +19,7 @@ from pose2rgbd_ros.training.data import TrainingData
 logger = logging.getLogger(__name__)
 
 DepthSource = Literal["auto", "recorded", "pictures"]
-# Frames that the scale is told by, and at most so many that are swept: more see the same surfaces again.
-SCALE_FRAMES, SWEPT_FRAMES = 400, 240
+SWEPT_FRAMES = 240  # at most: more see the same surfaces again
 
 
 class SurfaceDepth:
@@ -66,60 +65,43 @@ def surface_depth(
     if source == "recorded" or (source == "auto" and recorded):
         if data.dataset.depth_kind == "metric":
             return SurfaceDepth(data)
-        unit_m = depth_unit_m(_views(data), _Rows(data))
+        train = data.split.train
+        unit_m = ScaledDepth(_Depth(data)).unit_m(_Images(data), data.cache.camera, data.T_map_cam[train])
         logger.info("one unit of the relative depth was found to be %.4g m", unit_m)
         return SurfaceDepth(data, unit_m)
     return SurfaceDepth(data, swept=_sweep(data, up, ground_m))
 
 
 def _sweep(data: TrainingData, up: Literal["auto", "map", "view"], ground_m: float | None) -> dict[int, Float32]:
-    train, T_map_cam = data.split.train, data.T_map_cam
-    normal = volume_rotation(T_map_cam[train], up)[:, 2]
-    if ground_m is None:
-        distance_m = ground_distance(_views(data), normal)
-    else:
-        distance_m = float(np.median(T_map_cam[train, :3, 3] @ normal)) - ground_m
-    logger.info("no depth is recorded: it is told by neighbouring pictures, around %.3g m from the cameras", distance_m)
+    train, T_map_cam = data.split.train, data.T_map_cam[data.split.train]
+    normal = volume_rotation(T_map_cam, up)[:, 2]
+    distance_m = None if ground_m is None else float(np.median(T_map_cam[:, :3, 3] @ normal)) - ground_m
     rows = np.unique(np.linspace(0, len(train) - 1, min(SWEPT_FRAMES, len(train))).round().astype(np.int64))
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pictures are small
+    cv2.setNumThreads(1)  # the images are small
     try:
         # Only training frames are neighbours: held-out ones must not help.
-        pictures = _Pictures(data)
-        depths = swept_depth(
-            pictures, T_map_cam[train], data.cache.camera, make_sweep(T_map_cam[train], normal, distance_m), rows
-        )
+        found = PlaneSweep(normal, distance_m).estimate(_Images(data), data.cache.camera, T_map_cam, rows)
+        return {int(train[one.frame]): one.depth for one in found}
     finally:
         cv2.setNumThreads(threads)
-    return {int(train[row]): depth for row, depth in zip(rows, depths, strict=True)}
 
 
-class _Pictures:
+class _Images:
     """Colour of the training frames by their row."""
 
     def __init__(self, data: TrainingData) -> None:
         self._data = data
 
+    def __len__(self) -> int:
+        return len(self._data.split.train)
+
     def __getitem__(self, row: int) -> np.ndarray:
         return np.asarray(self._data.cache.rgb[self._data.split.train[row]])
 
 
-class _Rows(_Pictures):
-    """Depth of the frames that tell the scale, by their row among them."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (0, *self._data.cache.rgb.shape[1:3])
+class _Depth(_Images):
+    """Their depth."""
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return np.asarray(self._data.depth(np.array([_scale_frames(self._data)[row]]))[0])
-
-
-def _scale_frames(data: TrainingData) -> np.ndarray:
-    """At most SCALE_FRAMES training frames: stretches of neighbours, so that pairs are found."""
-    return data.split.train[:: max(1, len(data.split.train) // SCALE_FRAMES)]
-
-
-def _views(data: TrainingData) -> Views:
-    frames = _scale_frames(data)
-    return grey_views([data.cache.rgb[i] for i in frames], data.T_map_cam[frames], data.cache.camera)
+        return np.asarray(self._data.depth(self._data.split.train[[row]])[0])

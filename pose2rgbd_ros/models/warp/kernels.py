@@ -2,6 +2,9 @@
 
 Depth is float32 along the optical axis and 0 where unknown in here. A camera is float32 (4,): fx, fy, cx, cy, an ideal
 pinhole. `T_to_from` are float32 (4, 4).
+
+Not `depth_from_images.inverse_warp`, which looks one image up by known depth: here the target's depth is unknown at
+first and drawn forward from the frames' meshes, and every pixel of every frame is weighed by how well it fits.
 """
 
 from __future__ import annotations

@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.blockworld import BlockWorld
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.pose2rgbd import extra_losses
-from pose2rgbd_ros.models.pose2rgbd.extra_losses import consistency_loss, look_up, moved_points, nearby_poses
+from pose2rgbd_ros.models.pose2rgbd.extra_losses import consistency_loss, nearby_poses
 
 CAMERA = Camera.from_fov(64, 64, 60.0)
-RAYS = torch.from_numpy(CAMERA.rays()).float()
+K = torch.from_numpy(CAMERA.K).float()
 
 
 def as_batch(rgb: np.ndarray, depth: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,9 +35,9 @@ def views(step_m: float) -> tuple[torch.Tensor, ...]:
 
 def test_true_views_agree_and_others_do_not() -> None:
     rgb, depth, rgb_near, depth_near, T_near_here = views(1.0)
-    true = consistency_loss(rgb, depth, rgb_near, depth_near, T_near_here, RAYS, CAMERA)
-    still = consistency_loss(rgb, depth, rgb, depth, T_near_here, RAYS, CAMERA)  # as if it had not moved
-    farther = consistency_loss(rgb, depth * 1.15, rgb_near, depth_near, T_near_here, RAYS, CAMERA)
+    true = consistency_loss(rgb, depth, rgb_near, depth_near, T_near_here, K)
+    still = consistency_loss(rgb, depth, rgb, depth, T_near_here, K)  # as if it had not moved
+    farther = consistency_loss(rgb, depth * 1.15, rgb_near, depth_near, T_near_here, K)
     assert float(true) < 0.5 * float(still)
     assert float(true) < 0.8 * float(farther)
 
@@ -53,47 +51,15 @@ def test_what_is_hidden_from_the_other_view_does_not_count() -> None:
     rgb_near = rgb.clone()
     rgb_near[:, :, :, 24:40] = 1.0
     same = torch.eye(4)[None]
-    assert float(consistency_loss(rgb, depth, rgb_near, depth_near, same, RAYS, CAMERA)) < 1e-5
+    assert float(consistency_loss(rgb, depth, rgb_near, depth_near, same, K)) < 1e-5
     # The other way round nothing hides the pillar from the wall's view: a contradiction.
-    assert float(consistency_loss(rgb, depth_near, rgb, depth, same, RAYS, CAMERA)) > 0.05
-
-
-@settings(max_examples=25)
-@given(st.tuples(*[st.floats(-1.5, 1.5)] * 3), st.tuples(*[st.floats(-0.15, 0.15)] * 3), st.floats(5.0, 60.0))
-def test_points_are_looked_up_where_the_camera_projects_them(
-    step_m: tuple[float, ...], turn: tuple[float, ...], distance_m: float
-) -> None:
-    quat = np.array([*turn, 1.0]) / np.linalg.norm([*turn, 1.0])
-    T_near_here = se3.make(step_m, quat)
-    points = moved_points(
-        torch.from_numpy(CAMERA.rays()),
-        torch.full((1, 64, 64), distance_m, dtype=torch.float64),
-        torch.from_numpy(T_near_here)[None],
-    )
-    expected = se3.transform_points(T_near_here, CAMERA.rays() * distance_m)
-    assert np.allclose(points[0].numpy(), expected)
-    u, v = np.meshgrid(np.arange(64.0), np.arange(64.0))
-    image = torch.from_numpy(np.stack([u, v]))[None]  # shows the coordinates of its own pixels
-    found, inside = look_up(image, points, CAMERA)
-    pixels = CAMERA.project(expected)
-    inner = ((pixels >= 0) & (pixels <= 63)).all(axis=-1)
-    assert np.allclose(found[0].permute(1, 2, 0).numpy()[inner], pixels[inner], atol=1e-6)
-    assert inside[0].numpy()[inner].all()
-    assert not inside[0].numpy()[~((pixels >= -0.51) & (pixels <= 63.51)).all(axis=-1)].any()
-
-
-def test_points_behind_the_camera_are_outside_and_harmless() -> None:
-    points = torch.tensor([[[[0.0, 0.0, -1.0], [0.0, 0.0, 0.0]]]], requires_grad=True)
-    found, inside = look_up(torch.ones(1, 1, 64, 64), points, CAMERA)
-    assert not inside.any()
-    found.sum().backward()
-    assert torch.isfinite(points.grad).all()
+    assert float(consistency_loss(rgb, depth_near, rgb, depth, same, K)) > 0.05
 
 
 def test_gradients_reach_the_depth_here_and_the_picture_there() -> None:
     rgb, depth, rgb_near, depth_near, T_near_here = views(1.0)
     learnt = [image.clone().requires_grad_() for image in (depth * 1.03, rgb_near, depth_near)]
-    consistency_loss(rgb, *learnt, T_near_here, RAYS, CAMERA).backward()
+    consistency_loss(rgb, *learnt, T_near_here, K).backward()
     assert all(image.grad is not None and image.grad.abs().sum() > 0 for image in learnt)
     assert all(torch.isfinite(image.grad).all() for image in learnt)
 

@@ -1,0 +1,69 @@
+"""View synthesis: what a camera should see, looked up in the image of another one; differentiable.
+
+A pixel p_t of the target lies at p_s ~ K_s T_s_t D_t(p_t) K_t^-1 p_t of the source (Zhou et al., "Unsupervised Learning
+of Depth and Ego-Motion from Video", 2017, Eq. 2), between whose pixels it is interpolated (Jaderberg et al., "Spatial
+Transformer Networks", 2015).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+NEAR = 1e-6  # of the source's camera: nothing nearer its plane is looked up
+
+
+class Warped(NamedTuple):
+    """Of B targets of H x W pixels.
+
+    image: (B, C, H, W), the source at the target's pixels; beyond its edge the edge goes on, without a gradient to the
+        place. valid: (B, H, W) bool, where depth is known and its point lies in front of the source's camera and within
+        its image. depth: (B, H, W) of that point in the source's camera. pixels: (B, H, W, 2), u and v in the source;
+        these two mean nothing where depth is unknown.
+    """
+
+    image: Tensor
+    valid: Tensor
+    depth: Tensor
+    pixels: Tensor
+
+
+def inverse_warp(source: Tensor, depth: Tensor, T_src_tgt: Tensor, K: Tensor, K_source: Tensor | None = None) -> Warped:
+    """The source image as the target's camera would have taken it.
+
+    Gradients reach all arguments. Pixel centres lie at integers, so an image of W columns ends at -0.5 and W - 0.5, and
+    the intrinsics of a smaller scale are those of `geometry.camera.Camera.resized`. Pinholes only.
+
+    Args:
+        source: (B, C, h, w) any values: colours, features, depth.
+        depth: (B, H, W) of the target; unknown where it is not finite or not positive.
+        T_src_tgt: (B, 4, 4) takes points of the target's camera to the source's.
+        K: (3, 3) or (B, 3, 3) of the target at the size of `depth`.
+        K_source: of the source at its size; None: the same as K.
+    """
+    height, width = source.shape[-2:]
+    known = torch.isfinite(depth) & (depth > 0)
+    K_source = K if K_source is None else K_source
+    v, u = torch.meshgrid(
+        torch.arange(depth.shape[-2], dtype=depth.dtype, device=depth.device),
+        torch.arange(depth.shape[-1], dtype=depth.dtype, device=depth.device),
+        indexing="ij",
+    )
+    grid = torch.stack([u, v, torch.ones_like(u)]).flatten(1)
+    # A pixel's ray in the source's homogeneous pixels grows with depth from where the target's camera stands there.
+    with torch.autocast(depth.device.type, enabled=False):  # 8 bits do not hold the number of a pixel
+        rays = (K_source @ T_src_tgt[:, :3, :3] @ torch.linalg.inv(K)) @ grid
+        start = (K_source @ T_src_tgt[:, :3, 3:])[..., None]
+    rays = rays.reshape(-1, 3, *depth.shape[-2:])
+    x, y, z = (rays * torch.where(known, depth, 1.0)[:, None] + start).unbind(1)
+    in_front = known & (z > NEAR)
+    safe = torch.where(in_front, z, 1.0)
+    pixels = torch.stack([x / safe, y / safe], dim=-1)
+    # From pixel centres at integers to edges at -1 and 1.
+    place = (pixels + 0.5) * pixels.new_tensor([2 / width, 2 / height]) - 1
+    valid = in_front & (place.abs() <= 1).all(dim=-1)
+    image = functional.grid_sample(source, place.clamp(-2, 2), padding_mode="border", align_corners=False)
+    return Warped(image, valid, z, pixels)
