@@ -2,7 +2,7 @@
 
 Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All
 but the simulator follow /clock while it runs. Where the model was trained in a simulated city, that city and flight are
-flown, unless plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the simulator's
+flown, unless world, plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the simulator's
 topics by itself. avoid:=true adds clouds, scans and distances for obstacle avoidance; preset:=CONSUMER makes them fit
 one (docs/consumers/). localize:=true localize_model:=RUN finds the camera in its images alone; render:=false leaves the
 renderer out.
@@ -17,7 +17,7 @@ from pose2rgbd_ros.nodes.common import launch_files as ours
 
 # Part -> the arguments of its own that are passed on, and no others; its launch file is PART.launch.py.
 PARTS = {
-    "sim": ("model", "real_time_factor", "plan", "seed", "cars", "people", "tf"),
+    "sim": ("model", "real_time_factor", "world", "plan", "seed", "cars", "people", "tf"),
     "render": ("model", "camera_info_topic", "preset"),
     "avoid": ("model", "preset", "odometry"),
     "localize": (
@@ -75,7 +75,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if part == "localize":
             arguments["model"] = arguments.pop("localize_model")  # model is the renderer's
         if part == "sim":
-            flown_otherwise = given["plan"] or given["seed"] or given["sim_params_file"] != ours.default_file("sim")
+            own_file = given["sim_params_file"] != ours.default_file("sim")
+            flown_otherwise = own_file or any(given[name] for name in ("world", "plan", "seed"))
             arguments["model"] = "" if flown_otherwise else given["model"]
         else:
             arguments["use_sim_time"] = sim_time

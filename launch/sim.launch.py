@@ -10,11 +10,12 @@ from pose2rgbd_ros.nodes.common import launch_files as ours
 
 PARAMETERS = [
     ours.Parameter("sim", "real_time_factor"),
-    ours.Parameter("sim", "flight.plan"),
+    ours.Parameter("sim", "world"),
+    ours.Parameter("sim", "plan"),
     ours.Parameter("sim", "model"),
-    ours.Parameter("sim", "city.seed", "flight.seed", "sensor_seed", description="draws city, flight and faults"),
-    ours.Parameter("sim", "city.cars"),
-    ours.Parameter("sim", "city.people"),
+    ours.Parameter("sim", "seed"),
+    ours.Parameter("sim", "cars"),
+    ours.Parameter("sim", "people"),
     ours.Parameter("sim", "tf"),
 ]
 

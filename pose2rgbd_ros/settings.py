@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import math
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import NoneType
@@ -79,6 +81,94 @@ def from_flat(cls: type[T], values: dict[str, Any], inside: str = "") -> T:
         else:
             made[field.name] = tuple(values[name]) if isinstance(field.default, tuple) else values[name]
     return cls(**made)
+
+
+# Profiles: settings of a node that are no ROS parameters ------------------------------------------------------------
+
+
+def profile_fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """What a node reads from its profile, a YAML file: the fields that IN_PROFILE of its settings names, and the parts
+    with all of theirs.
+
+    All other fields are ROS parameters; the one called PROFILE names the file.
+    """
+    chosen = getattr(cls, "IN_PROFILE", ())
+    return {name: field for name, field in flat_fields(cls).items() if {name, name.partition(".")[0]} & set(chosen)}
+
+
+def parameter_fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """The fields that are ROS parameters."""
+    return {name: field for name, field in flat_fields(cls).items() if name not in profile_fields(cls)}
+
+
+def with_profile(config: T, file: Path) -> T:
+    """The settings with those of a profile. UserError names the file and what is wrong in it."""
+    cls = type(config)
+    fields, values = profile_fields(cls), to_flat(config)
+    for name, value in flat_dict(read_yaml(file)).items():
+        if name not in fields:
+            raise UserError(f"{file}: {_unknown(name, cls)}")
+        values[name] = _typed(f"{file}: {name}", value, default_of(fields[name]))
+    made = from_flat(cls, values)
+    try:
+        check(made)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return made
+
+
+def profile_of(config: Any) -> dict[str, Any]:
+    """The settings of a profile that are not at their defaults, as :func:`with_profile` reads them."""
+    nested: dict[str, Any] = {}
+    for name, value in to_flat(config).items():
+        field = profile_fields(type(config)).get(name)
+        if field is not None and value != default_of(field):
+            part, _, last = name.rpartition(".")
+            (nested.setdefault(part, {}) if part else nested)[last] = list(value) if isinstance(value, tuple) else value
+    return nested
+
+
+def _unknown(name: str, cls: type[Any]) -> str:
+    if name in parameter_fields(cls):
+        return f"{name} is a ROS parameter; set it in a parameter file or with -p"
+    return f"there is no setting {name}{nearest(name, profile_fields(cls))}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by an unknown name, for messages; empty: nothing is near."""
+    found = difflib.get_close_matches(name, known, 1)
+    return f"; the nearest is {found[0]}" if found else ""
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """A value from YAML in the type of its setting. UserError when it is of another one."""
+    kind = type(default)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # 2e-05 is text to PyYAML
+        except ValueError:
+            pass
+    elif kind is tuple and isinstance(value, list):
+        return tuple(_typed(name, item, default[0]) for item in value)
+    if type(value) is not kind:
+        raise UserError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+    return value
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def flat_dict(values: dict[str, Any], inside: str = "") -> dict[str, Any]:
+    """Settings by their full names: {"city": {"seed": 0}} -> {"city.seed": 0}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(flat_dict(value, f"{inside}{name}.") if isinstance(value, dict) else {f"{inside}{name}": value})
+    return flat
+
+
+# Checks and files ----------------------------------------------------------------------------------------------------
 
 
 def check(config: Any, inside: str = "") -> None:

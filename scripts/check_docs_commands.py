@@ -245,7 +245,7 @@ def _without_ros2(words: list[str]) -> list[str]:
         elif name in ("image", "camera_info", "depth", "odometry", "odom", "fix", "imu"):
             up += ["-r", f"{nodes[-1]}:{name}:={value}"]
         else:
-            up += ["-p", f"{nodes[-1]}:{ {'plan': 'flight.plan'}.get(name, name) }:={value}"]
+            up += ["-p", f"{nodes[-1]}:{name}:={value}"]
     return up
 
 

@@ -4,7 +4,7 @@
     only
 
 Lines are those of the files below pose2rgbd_ros/; circles are groups of files that import each other, late imports and
-those for types included. Parameters are the fields of each node's settings.
+those for types included. Parameters are the fields of each node's settings but for those of its profile.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 def parameters(folder: Path) -> dict[str, int]:
     """Parameters of each node, as it declares them."""
-    from pose2rgbd_ros.settings import flat_fields
+    from pose2rgbd_ros.settings import parameter_fields
 
     found = {}
     for path in sorted((folder / "nodes").rglob("*.py")):
         for name in re.findall(r"declare\(self, settings or (\w+Settings)\(\)", path.read_text()):
             parts = path.relative_to(folder).with_suffix("").parts
-            found[name] = len(flat_fields(getattr(importlib.import_module(".".join((PACKAGE, *parts))), name)))
+            found[name] = len(parameter_fields(getattr(importlib.import_module(".".join((PACKAGE, *parts))), name)))
     return found
 
 

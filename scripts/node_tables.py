@@ -1,7 +1,8 @@
 """The parameters of every node, from its settings dataclass.
 
 They go into the tables of docs/nodes/, the files config/NODE.yaml, and what launch files say of those they set
-(config/launch_arguments.yaml).
+(config/launch_arguments.yaml). Settings of a node's profile follow its parameters in the tables; those of the
+simulator's are in config/worlds/default.yaml, too.
 
     python scripts/node_tables.py            # which of them are stale; exit status 1 when one is
     python scripts/node_tables.py --write    # bring them up to date
@@ -42,24 +43,26 @@ UNITS = {
 # What the definition says of a parameter ------------------------------------------------------------------------------
 
 
-def parts_of(cls: type[Any], inside: str = "") -> Iterator[tuple[str, str, dict[str, dataclasses.Field[Any]]]]:
-    """Each dataclass within `cls`, itself first: (prefix of its names, first line of its docstring, its own
-    settings).
+Fields = dict[str, dataclasses.Field[Any]]
+
+
+def parts_of(cls: type[Any], wanted: Fields, inside: str = "") -> Iterator[tuple[str, str, Fields]]:
+    """Each dataclass within `cls` that has any of the settings wanted, itself first: (prefix of its names, first line
+    of its docstring, those settings).
     """
-    fields = settings.flat_fields(cls)
-    own = {name: field for name, field in fields.items() if "." not in name}
+    own = [field.name for field in dataclasses.fields(cls)]
     first = vars(cls).get("__annotations__", {})  # before those it inherits
-    ordered = sorted(own, key=lambda name: name not in first)
-    yield inside, (cls.__doc__ or "").strip().splitlines()[0], {inside + name: own[name] for name in ordered}
+    ordered = [inside + name for name in sorted(own, key=lambda name: name not in first)]
+    if found := {name: wanted[name] for name in ordered if name in wanted}:
+        yield inside, (cls.__doc__ or "").strip().splitlines()[0], found
     for field in dataclasses.fields(cls):
         if isinstance(field.default_factory, type) and dataclasses.is_dataclass(field.default_factory):
-            yield from parts_of(field.default_factory, f"{inside}{field.name}.")
+            yield from parts_of(field.default_factory, wanted, f"{inside}{field.name}.")
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
-    """The default, as ROS has it."""
-    factory = field.default_factory
-    value = field.default if factory is dataclasses.MISSING else factory()
+    """The default, as ROS and YAML have it."""
+    value = settings.default_of(field)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -97,17 +100,29 @@ def described(field: dataclasses.Field[Any]) -> str:
 
 
 def tables(cls: type[Any]) -> str:
-    """All parameters as Markdown, a table for each part."""
+    """All parameters as Markdown, a table for each part, and those of the profile."""
+    blocks = _tables(cls, settings.parameter_fields(cls), ("parameter", "type", "default", "allowed", "what it does"))
+    if profile := settings.profile_fields(cls):
+        blocks += [
+            f"### Settings of the {cls.PROFILE}\n\nNo ROS parameters: they are flags of `pose2rgbd`, and stand in the YAML "
+            f"file that the parameter `{cls.PROFILE}` names."
+        ]
+        blocks += _tables(cls, profile, ("setting", "default", "allowed", "what it does"))
+    return "\n\n".join(blocks)
+
+
+def _tables(cls: type[Any], fields: Fields, columns: tuple[str, ...]) -> list[str]:
     blocks = []
-    for prefix, title, fields in parts_of(cls):
-        table = Table.of(dict.fromkeys(("parameter", "type", "default", "allowed", "what it does"), ""))
-        for name, field in fields.items():
+    for prefix, title, part in parts_of(cls, fields):
+        table = Table.of(dict.fromkeys(columns, ""))
+        for name, field in part.items():
             default = default_of(field)
             kind = "tuple" if isinstance(default, list) else type(default).__name__
             shown = json.dumps(default, ensure_ascii=False)
-            table.add(f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field))
+            row = [f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field)]
+            table.add(*(row if "type" in columns else [row[0], *row[2:]]))
         blocks += [f"**{prefix}\\*** {title}", table.markdown()] if prefix else [table.markdown()]
-    return "\n\n".join(blocks)
+    return blocks
 
 
 def page_of(node: str, text: str) -> str:
@@ -123,23 +138,35 @@ def page_of(node: str, text: str) -> str:
 
 def parameter_file(node: str) -> str:
     """config/NODE.yaml: every parameter with its default. `autostart` is a launch argument."""
-    lines = [
-        f"# Parameters of the {node} node and their defaults, as docs/nodes/{node}.md lists them; written by",
-        "# scripts/node_tables.py from the node's settings. Copy what you change:",
-        f"# ros2 launch pose2rgbd {node}.launch.py params_file:=/your/copy.yaml",
-        "/**:",
-        "  ros__parameters:",
-    ]
-    for prefix, title, fields in parts_of(_node(node)[1]):
-        indent = "    " + "  " * prefix.count(".")
+    heading = f"""# Parameters of the {node} node and their defaults, as docs/nodes/{node}.md lists them; written by
+# scripts/node_tables.py from the node's settings. Copy what you change:
+# ros2 launch pose2rgbd {node}.launch.py params_file:=/your/copy.yaml
+/**:
+  ros__parameters:"""
+    cls = _node(node)[1]
+    fields = {name: field for name, field in settings.parameter_fields(cls).items() if name != "autostart"}
+    return "\n".join([heading, *_yaml_lines(cls, fields, "    ")]) + "\n"
+
+
+def default_world() -> str:
+    """config/worlds/default.yaml: everything that a world may say."""
+    heading = """# A world of the simulator with every setting at its default, as docs/nodes/sim.md lists them; written by
+# scripts/node_tables.py. What a file leaves out stays so. Copy what you change:
+# ros2 launch pose2rgbd sim.launch.py world:=/your/copy.yaml"""
+    cls = _node("sim")[1]
+    return "\n".join([heading, *_yaml_lines(cls, settings.profile_fields(cls), "")]) + "\n"
+
+
+def _yaml_lines(cls: type[Any], fields: Fields, outer: str) -> Iterator[str]:
+    """Settings with their defaults, what they do and what they may be."""
+    for prefix, title, part in parts_of(cls, fields):
+        indent = outer + "  " * prefix.count(".")
         if prefix:
-            lines += ["", *_comment(title, indent[2:]), f"{indent[2:]}{prefix.split('.')[-2]}:"]
-        for name, field in fields.items():
-            if name != "autostart":
-                limits = allowed(name, field)
-                lines += _comment(described(field) + (f" [{limits}]" if limits else ""), indent)
-                lines.append(f"{indent}{name.rpartition('.')[2]}: {_yaml(default_of(field))}")
-    return "\n".join(lines) + "\n"
+            yield from ["", *_comment(title, indent[2:]), f"{indent[2:]}{prefix.split('.')[-2]}:"]
+        for name, field in part.items():
+            limits = allowed(name, field)
+            yield from _comment(described(field) + (f" [{limits}]" if limits else ""), indent)
+            yield f"{indent}{name.rpartition('.')[2]}: {_yaml(default_of(field))}"
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -163,7 +190,7 @@ def launch_arguments(root: Path) -> str:
     found: dict[str, dict[str, Any]] = {}
     for file in sorted((root / "launch").glob("*.launch.py")):
         for node, name in re.findall(r'\bParameter\(\s*"(\w+)",\s*"([\w.]+)"', file.read_text()):
-            field = settings.flat_fields(_node(node)[1]).get(name)
+            field = settings.parameter_fields(_node(node)[1]).get(name)
             if field is None:
                 raise ValueError(f"{file.name} sets {name}, which is no parameter of {node}")
             choices = settings.choices(field)
@@ -188,6 +215,7 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
             raise ValueError(f"the node {node} has no page docs/nodes/{node}.md")
         found[page] = page_of(node, page.read_text())
     found[root / "config" / "launch_arguments.yaml"] = launch_arguments(root)
+    found[root / "config" / "worlds" / "default.yaml"] = default_world()
     return found | {root / "config" / f"{node}.yaml": parameter_file(node) for node in WITH_FILE}
 
 

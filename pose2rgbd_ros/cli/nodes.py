@@ -14,7 +14,7 @@ import tyro
 import yaml
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
 
 NODES = ("render", "avoid", "localize", "record", "play", "monitor", "sim")
 NEED_A_MODEL = ("render", "localize")
@@ -76,10 +76,10 @@ def main(argv: list[str]) -> int:
         names = _names(config)
         before, after = _together(config)
         return run_nodes([_factory(name, _settings_of(name, config)) for name in names], [*before, *ros, *after])
-    _, settings_class = _node(command)
-    program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
-    chosen = tyro.cli(settings_class, args=own, prog=program)
-    settings.check(chosen)
+    chosen, written = _chosen(command, own)
+    if written:
+        print(written)
+        return 0
     rules = _remappings({command: BESIDE.get(command, {})})
     return run_nodes([_factory(command, chosen)], [*ros, *rules])
 
@@ -99,6 +99,38 @@ def require_ros(what: str, way_out: str = "") -> None:
             "run `make setup` and source .venv/bin/activate, or build and source your "
             f"workspace{way_out and ','}{way_out}"
         ) from error
+
+
+def _chosen(command: str, arguments: list[str]) -> tuple[Any, str]:
+    """The settings of a node from its flags, which win over those of the profile that one of them names; and what is
+    to be said when the others were to be written as a profile.
+    """
+    _, cls = _node(command)
+    program = "pose2rgbd sim live" if command == "sim" else f"pose2rgbd {command}"
+    if not (profile := getattr(cls, "PROFILE", "")):
+        chosen = tyro.cli(cls, args=arguments, prog=program)
+        settings.check(chosen)
+        return chosen, ""
+    from pose2rgbd_ros.nodes.common.parameters import profile_file
+
+    about = f"write the settings that are no ROS parameters into this YAML file, for --{profile}, and end"
+    file = Annotated[Path | None, tyro.conf.arg(name=f"write-{profile}", metavar="FILE", help=about)]
+    both = tuple[Annotated[cls, tyro.conf.arg(name="")], file]
+    default = cls()
+    chosen, out = tyro.cli(both, args=arguments, prog=program, description=cls.__doc__, default=(default, None))
+    if name := getattr(chosen, profile):
+        default = settings.with_profile(default, profile_file(cls, name))
+        chosen, out = tyro.cli(both, args=arguments, prog=program, default=(default, None))
+    settings.check(chosen)
+    if out is None:
+        return chosen, ""
+    if command == "sim":  # plan, seed, traffic and a model's world are of the world that is written
+        from pose2rgbd_ros.nodes.sim.settings import world_of
+
+        chosen, _ = world_of(chosen)
+    values = settings.profile_of(chosen)
+    settings.write_yaml(out, values)
+    return chosen, f"{out}: {counted(len(settings.flat_dict(values)), 'setting')}; --{profile} {out} reads them"
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -199,7 +199,7 @@ def check_folder(out: Path, values: dict[str, Any], resume: bool) -> None:
     if frames and not (out / SETTINGS).is_file():
         raise UserError(f"{out} holds a dataset that no simulator made (no {SETTINGS}); choose another folder")
     if resume and (out / SETTINGS).is_file():
-        _check_same(_flat(settings.read_yaml(out / SETTINGS)), _flat(values), out)
+        _check_same(settings.flat_dict(settings.read_yaml(out / SETTINGS)), settings.flat_dict(values), out)
 
 
 class SimFolder:
@@ -297,14 +297,6 @@ def _share(path: Path, copy: Path) -> None:
 
 def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def _flat(values: dict[str, Any], inside: str = "") -> dict[str, Any]:
-    """Settings by their full names: {"city": {"seed": 0}} -> {"city.seed": 0}."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{inside}{name}.") if isinstance(value, dict) else {inside + name: value})
-    return flat
 
 
 def _check_same(stored: dict[str, Any], given: dict[str, Any], out: Path) -> None:

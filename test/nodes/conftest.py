@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 import rclpy
 import tf2_ros
 import torch
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -24,6 +26,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from support.orbit_place import OrbitPlace
 
+from pose2rgbd_ros.cli.nodes import NODES, _node
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
@@ -31,6 +34,7 @@ from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.localize.node import LocalizeNode
 from pose2rgbd_ros.nodes.render.node import RenderNode
+from pose2rgbd_ros.settings import profile_fields
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 
 SIZE = 32
@@ -103,6 +107,7 @@ class Bench:
         # node of the same name would fall silent in the middle of a test.
         gc.collect()
         self._domain = domain
+        self._folder = tempfile.TemporaryDirectory()
         self._running: list[tuple[rclpy.Context, SingleThreadedExecutor, Node, threading.Thread]] = []
         self.node = self._spin(lambda context: rclpy.create_node("tester", context=context))
         self.broadcaster = tf2_ros.TransformBroadcaster(self.node)
@@ -130,8 +135,8 @@ class Bench:
     def spin(
         self, node_class: type[Node], namespace: str = "", remap: dict[str, str] | None = None, **parameters: Any
     ) -> Any:
-        """A node of ours, running; `remap` gives topics other names."""
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+        """A node of ours, running; `remap` gives topics other names. Settings of its profile go into a file."""
+        overrides = self.overrides(node_class, {name.replace("__", "."): value for name, value in parameters.items()})
         rules = [word for pair in (remap or {}).items() for word in ("-r", ":=".join(pair))]
         return self._spin(
             lambda context: node_class(
@@ -142,6 +147,16 @@ class Bench:
                 cli_args=["--ros-args", *rules] if rules else None,
             )
         )
+
+    def overrides(self, node_class: type[Node], values: dict[str, Any]) -> list[Parameter]:
+        """Parameters, with a profile of those that are none."""
+        cls = next((kind for node, kind in map(_node, NODES) if node is node_class), None)
+        profile = {name: values[name] for name in values if cls is not None and name in profile_fields(cls)}
+        if cls is not None and profile:
+            file = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}.yaml"
+            file.write_text(yaml.safe_dump(profile))
+            values = {name: value for name, value in values.items() if name not in profile} | {cls.PROFILE: str(file)}
+        return [Parameter(name, value=value) for name, value in values.items()]
 
     def beside(self, name: str) -> Node:
         """A plain node with a DDS participant of its own, which may give a topic another type than the tester does."""
@@ -224,6 +239,7 @@ class Bench:
             thread.join(60.0)
             node.destroy_node()
             rclpy.shutdown(context=context)
+        self._folder.cleanup()
 
 
 class Reports:

@@ -96,7 +96,9 @@ def check_ros_arguments(words: list[str], node: str | None) -> None:
 
 def assert_parameter(node: str | None, name: str) -> None:
     assert node in NODES, f"whose parameter is {name}?"
-    assert name == "use_sim_time" or name in settings.flat_fields(_node(node)[1]), f"{node} has no parameter {name}"
+    assert name == "use_sim_time" or name in settings.parameter_fields(_node(node)[1]), (
+        f"{node} has no parameter {name}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_what_is_stale_is_found(tmp_path):
 @pytest.mark.parametrize("node", SCRIPT.WITH_FILE)
 def test_a_parameter_file_says_what_the_node_does_without_it(node):
     values = yaml.safe_load((ROOT / "config" / f"{node}.yaml").read_text())["/**"]["ros__parameters"]
-    defaults = settings.to_flat(_node(node)[1]())
+    cls = _node(node)[1]
+    defaults = {name: settings.to_flat(cls())[name] for name in settings.parameter_fields(cls)}
     given = dict(_flat(values))
     assert set(defaults) - set(given) == {"autostart"}
     for name, value in given.items():

@@ -1,4 +1,4 @@
-"""The world that config/sim_demo.yaml shows live is the one the demo recorded."""
+"""The world that config/worlds/demo.yaml shows live is the one the demo recorded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pose2rgbd_ros.sim.flights.config import FlightConfig
 
 
 def test_live_world_is_the_recorded_one(repository):
-    file = yaml.safe_load((repository / "config" / "sim_demo.yaml").read_text())
-    live, demo = file["/**/sim"]["ros__parameters"], demo_config()
+    live, demo = yaml.safe_load((repository / "config" / "worlds" / "demo.yaml").read_text()), demo_config()
     assert FlightConfig(**live["flight"]) == demo.flight
     for name in ("width", "height", "fov_deg"):
         assert live[name] == getattr(demo, name)

@@ -52,16 +52,12 @@ _READ: dict[str, Callable[[str], Any]] = {"str": str, "bool": is_true, "int": in
 
 
 class Parameter:
-    """An argument that sets parameters of a node, with the name, description and choices of the first of them.
+    """An argument that sets the parameter of its name; left empty, it leaves that as the parameter file has it."""
 
-    Left empty, it leaves them as the parameter file has them.
-    """
-
-    def __init__(self, node: str, *names: str, description: str = "", needed: bool = False) -> None:
-        definition = _definitions(share() / "config" / "launch_arguments.yaml")[node][names[0]]
-        self.names, self.argument = names, names[0].rpartition(".")[2]
-        text = definition["description"].replace("; empty: ", "; empty here and in params_file: ")
-        self.description = description or text
+    def __init__(self, node: str, name: str, needed: bool = False) -> None:
+        definition = _definitions(share() / "config" / "launch_arguments.yaml")[node][name]
+        self.name = name
+        self.description = definition["description"].replace("; empty: ", "; empty here and in params_file: ")
         if needed:
             self.description += " (needed, here or in params_file)"
         self._type = definition["type"]
@@ -70,16 +66,16 @@ class Parameter:
     def declare(self) -> DeclareLaunchArgument:
         """The argument for the launch description."""
         choices = ["", *self._choices] if self._choices else None
-        return DeclareLaunchArgument(self.argument, default_value="", description=self.description, choices=choices)
+        return DeclareLaunchArgument(self.name, default_value="", description=self.description, choices=choices)
 
     def value_of(self, text: str) -> Any:
         """What an argument means, in the type of the parameter. RuntimeError for no number where one is needed."""
-        if self.argument in _PATHS:
-            return str(_PATHS[self.argument](Path(text).expanduser()))
+        if self.name in _PATHS:
+            return str(_PATHS[self.name](Path(text).expanduser()))
         try:
             return _READ[self._type](text)
         except ValueError:
-            raise RuntimeError(f"{self.argument}:={text} is no number: {self.description}") from None
+            raise RuntimeError(f"{self.name}:={text} is no number: {self.description}") from None
 
 
 @cache
@@ -90,10 +86,7 @@ def _definitions(file: Path) -> dict[str, Any]:
 def values(parameters: Iterable[Parameter], given: Mapping[str, str]) -> dict[str, Any]:
     """The parameters that are set by arguments that are not empty."""
     return {
-        name: parameter.value_of(given[parameter.argument])
-        for parameter in parameters
-        if given[parameter.argument]
-        for name in parameter.names
+        parameter.name: parameter.value_of(given[parameter.name]) for parameter in parameters if given[parameter.name]
     }
 
 

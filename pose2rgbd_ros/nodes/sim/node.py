@@ -378,7 +378,7 @@ class SimNode(LifecycleNode):
             why = f"a step with an image takes {loop.step_ms:.0f} ms" if loop.step_ms else "the machine is busy"
             return status.WARN, "slow", (
                 f"cannot keep up: real-time factor {achieved:.2f} of {asked:g}; {why}; "
-                "lower camera.rate_hz, width or height, or real_time_factor"
+                "lower real_time_factor, or the world's camera.rate_hz, width or height"
             )  # fmt: skip
         if loop.last.notice is not None:
             return status.WARN, "held back", f"the drone {loop.last.notice}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
-from pose2rgbd_ros.sim.flights.config import FlightConfig
+from pose2rgbd_ros.sim.flights.config import FlightConfig, Plan
 from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.sensors.config import (
     Barometer,
@@ -31,7 +31,17 @@ LIVE = ("real_time_factor",)  # may change at any time; the others while the nod
 
 @dataclass
 class SimSettings:
-    """Parameters of the sim node; those of its parts have the part's name in front, as in city.seed."""
+    """Parameters of the sim node, and its world; settings of a part have the part's name in front, as in city.seed."""
+
+    PROFILE: ClassVar = "world"
+    IN_PROFILE: ClassVar = (
+        "width", "height", "fov_deg", "supersample", "shadows", "faults", "sensor_seed", "city", "flight", "vehicle",
+        "camera", "gps", "odometry", "imu", "barometer", "clocks",
+    )  # fmt: skip
+    INSTEAD: ClassVar = {
+        "flight.plan": "plan", "city.seed": "seed", "flight.seed": "seed", "sensor_seed": "seed", "city.cars": "cars",
+        "city.people": "people",
+    }  # fmt: skip
 
     autostart: bool = setting(
         True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
@@ -40,17 +50,25 @@ class SimSettings:
         1.0, "simulated seconds per second, as far as the machine can; 0: as fast as it can", ge=0.0, le=100.0
     )
     clock_hz: float = setting(100.0, "steps, and messages on /clock, per simulated second", ge=100.0, le=1000.0)
+    world: str = setting(
+        "",
+        "city, flight, drone and sensors: a YAML file, or the name of one in config/worlds; empty: that of the model, "
+        "or default",
+    )
     model: str = setting(
         "",
         "folder of a model trained in a simulated city: its city, flight, sensors and size of image are taken for "
-        "those that "
-        "are all at their defaults here; empty: none",
+        "those that are all at their defaults in the world; empty: none",
     )
     tf: Literal["truth", "odometry", "none"] = setting(
         "truth",
         "truth: map -> odom -> base_link, together exact; odometry: odom -> base_link alone, as odometry drifts "
         "(a localization sends map -> odom); none",
     )
+    plan: Literal["world", Plan] = setting("world", "what is flown; world: as that says")
+    seed: int = setting(-1, "draws city, flight and faults; -1: as the world says", ge=-1, le=2**31 - 1)
+    cars: int = setting(-1, "cars that drive; -1: as the world says", ge=-1, le=2000)
+    people: int = setting(-1, "people who walk; -1: as the world says", ge=-1, le=5000)
     width: int = setting(512, "width of the images in pixels", ge=16, le=4096)
     height: int = setting(512, "height of the images in pixels", ge=16, le=4096)
     fov_deg: float = setting(60.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
@@ -79,11 +97,31 @@ class SimSettings:
 
 
 def world_of(settings: SimSettings) -> tuple[SimSettings, str]:
-    """The settings with those of the world that `settings.model` was trained in, and what to tell.
+    """The settings with those of the world that `settings.model` was trained in, then plan, seed and traffic where
+    they are given, and what to report.
 
     A group of settings (city, flight, each sensor, the size of images) that differs from its defaults stays as it is. A
     model that was not trained in a simulated city changes nothing. UserError when the model cannot be read.
     """
+    settings, own = _chosen(settings)
+    settings, report = _trained_in(settings, own)
+    city = settings.city
+    traffic = {name: count for name in ("cars", "people") if (count := getattr(settings, name)) >= 0}
+    return dataclasses.replace(settings, city=dataclasses.replace(city, **traffic), cars=-1, people=-1), report
+
+
+def _chosen(settings: SimSettings) -> tuple[SimSettings, set[str]]:
+    """The settings with plan and seed in the groups they are of, and those groups."""
+    city, flight, changed = settings.city, settings.flight, {}
+    if settings.plan != "world":
+        changed["flight"] = flight = dataclasses.replace(flight, plan=settings.plan)
+    if (seed := settings.seed) >= 0:
+        changed |= {"city": dataclasses.replace(city, seed=seed), "flight": dataclasses.replace(flight, seed=seed)}
+        changed["sensor_seed"] = seed
+    return dataclasses.replace(settings, plan="world", seed=-1, **changed), set(changed)
+
+
+def _trained_in(settings: SimSettings, own: set[str]) -> tuple[SimSettings, str]:
     if not settings.model:
         return settings, ""
     from pose2rgbd_ros.training.checkpoint import (
@@ -101,16 +139,13 @@ def world_of(settings: SimSettings) -> tuple[SimSettings, str]:
     default, found = SimSettings(), {}
     for name, values in _groups(flown).items():
         now = getattr(settings, name)
-        if now == getattr(default, name):
+        if now == getattr(default, name) and name not in own:
             kind = type(now)
             found[name] = (
                 definitions.from_yaml_dict(kind, values, f"{folder / MODEL_FILE}, simulation")
                 if dataclasses.is_dataclass(now)
                 else kind(values)
             )
-    if "city" in found:  # traffic may be added
-        now, city = settings.city, found["city"]
-        found["city"] = dataclasses.replace(city, cars=now.cars or city.cars, people=now.people or city.people)
     return dataclasses.replace(settings, **found), f"flies where {settings.model} was trained"
 
 

@@ -171,7 +171,7 @@ def test_nodes_executables_files_and_parameters_exist(reader, repository, name):
                 continue
             assert (node["package"], node["name"]) == ("pose2rgbd", node["executable"])
             assert node["executable"] in NODES
-            known = settings.flat_fields(_node(node["executable"])[1])
+            known = settings.parameter_fields(_node(node["executable"])[1])
             for file in node["parameters"][:-1]:
                 assert Path(file).is_relative_to(repository)
                 flat(yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"], known)
@@ -198,7 +198,7 @@ def test_every_argument_says_what_it_is(reader, name):
 
 def test_choices_and_descriptions_are_those_of_the_nodes(reader):
     for name, cls, arguments in (
-        ("sim", SimSettings, {"plan": "flight.plan", "tf": "tf", "cars": "city.cars"}),
+        ("sim", SimSettings, {"plan": "plan", "tf": "tf", "cars": "cars"}),
         ("record", RecordSettings, {"bag": "bag", "position": "position", "out": "out"}),
     ):
         for argument, parameter in arguments.items():
@@ -293,8 +293,8 @@ def test_bringup_gives_each_part_its_own(reader):
     assert not any(
         "config/presets" in file for node in ("sim", "record") for file in map(str, seen.node(node)["parameters"])
     )
-    assert {name: seen.parameters("sim")[name] for name in ("flight.plan", "city.seed", "tf", "city.cars")} == {
-        "flight.plan": "survey", "city.seed": 3, "tf": "odometry", "city.cars": 4
+    assert {name: seen.parameters("sim")[name] for name in ("plan", "seed", "tf", "cars")} == {
+        "plan": "survey", "seed": 3, "tf": "odometry", "cars": 4
     }  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def test_bringup_flies_the_models_world_unless_told_otherwise(reader, tmp_path):
     assert reader.read("bringup", model=model).parameters("sim")["model"] == model
     own = tmp_path / "sim.yaml"
     own.write_text("{}")
-    for otherwise in ({"plan": "paper"}, {"seed": "0"}, {"sim_params_file": str(own)}):
+    for otherwise in ({"plan": "paper"}, {"seed": "0"}, {"world": "demo"}, {"sim_params_file": str(own)}):
         assert "model" not in reader.read("bringup", model=model, **otherwise).parameters("sim")
 
 

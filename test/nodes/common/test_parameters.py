@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import pytest
+from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
 from pose2rgbd_ros.errors import UserError
@@ -13,6 +14,26 @@ from pose2rgbd_ros.nodes.common import parameters
 from pose2rgbd_ros.settings import setting
 
 pytestmark = pytest.mark.ros
+
+
+@dataclass
+class Part:
+    """Some that nobody tunes."""
+
+    deep_m: float = setting(1.0, "a length", ge=0.0)
+
+
+@dataclass
+class Profiled:
+    """Parameters, and settings that went from there into a profile."""
+
+    PROFILE: ClassVar = "profile"
+    IN_PROFILE: ClassVar = ("part", "fine")
+    INSTEAD: ClassVar = {"fine": "count"}
+    count: int = setting(3, "a number", ge=1)
+    profile: str = setting("", "a file")
+    fine: bool = setting(True, "a switch")
+    part: Part = field(default_factory=Part)
 
 
 @dataclass
@@ -68,3 +89,41 @@ def test_later_values(make_node):
     assert "choose one of" in bad.reason
     assert not fixed.successful
     assert parameters.read(node, Settings) == Settings(count=5)
+
+
+GONE = "part.deep_m is no ROS parameter any more; set part.deep_m in the YAML file that the parameter profile names"
+
+
+def test_parameters_that_went_into_a_profile_are_refused(make_node, bench):
+    """rclpy itself would ignore them."""
+    for values, said in (
+        ({"part__deep_m": 2.0}, f"node tester: {GONE}"),
+        ({"fine": False}, "node tester: fine is no ROS parameter any more; set count, or fine in the YAML file that"),
+    ):
+        with pytest.raises(UserError) as caught:
+            parameters.declare(make_node(**values), Profiled())
+        assert str(caught.value).startswith(said)
+    parameters.declare(bench.beside("later"), Profiled())
+    request = SetParameters.Request(parameters=[Parameter("part.deep_m", value=2.0).to_parameter_msg()])
+    answer = bench.call(SetParameters, "/later/set_parameters", request)
+    assert (answer.results[0].successful, answer.results[0].reason) == (False, GONE)
+
+
+def test_a_parameter_nobody_knows_is_reported(make_node):
+    node = make_node(coumt=2, use_sim_time=False, **{"qos_overrides./a.publisher.depth": 3})
+    said: list[str] = []
+    node.get_logger().warning = said.append
+    logger = node.get_logger()
+    node.get_logger = lambda: logger
+    parameters.declare(node, Profiled())
+    assert said == ["there is no parameter coumt; the nearest is count"]
+
+
+def test_flags_and_a_profile(make_node, tmp_path):
+    """Flags are the defaults; what a profile says that ROS names goes above them."""
+    file = tmp_path / "profile.yaml"
+    file.write_text("fine: false")
+    flags = Profiled(count=4, part=Part(2.0))
+    assert parameters.declare(make_node(profile=str(file)), flags) == Profiled(4, str(file), False, Part(2.0))
+    merged = Profiled(4, str(file), False, Part(2.0))
+    assert parameters.declare(make_node(), merged) == merged, "flags above the file: the command line did that"

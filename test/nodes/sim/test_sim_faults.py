@@ -42,14 +42,16 @@ def test_a_life_in_a_namespace(bench):
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
     node = bench.spin(SimNode, namespace="drone1", autostart=False, **SMALL)
     assert bench.state_of("/drone1/sim") == "unconfigured"
-    (bad,) = node.set_parameters([Parameter("flight.altitude_m", value=12.0)])
+    small = {name.replace("__", "."): value for name, value in SMALL.items()}
+    low, high = (bench.overrides(SimNode, small | {"flight.altitude_m": up_m}) for up_m in (12.0, 70.0))
+    (bad,) = node.set_parameters(low)
     assert bad.successful, "whether it is too low shows when the city is there"
     assert not bench.change(Transition.TRANSITION_CONFIGURE, "/drone1/sim")
     told = bench.wait(lambda: [a.status[0] for a in diagnostics if a.status[0].level == b"\x02"])[0]
     assert told.name == "drone1/sim: simulator"
     assert "fly with altitude_m" in told.message
     assert "\n" not in told.message
-    node.set_parameters([Parameter("flight.altitude_m", value=70.0)])
+    node.set_parameters(high)
     clock, infos = bench.collect(Clock, "/clock"), bench.collect(CameraInfo, "/drone1/camera/camera_info")
     assert bench.change(Transition.TRANSITION_CONFIGURE, "/drone1/sim")
     assert bench.change(Transition.TRANSITION_ACTIVATE, "/drone1/sim")
