@@ -1,11 +1,11 @@
 """Start the simulated city and what works on it: ros2 launch pose2rgbd bringup.launch.py model:=/path/to/run
 
-Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All
-but the simulator follow /clock while it runs. Where the model was trained in a simulated city, that city and flight are
-flown, unless world, plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the simulator's
-topics by itself. avoid:=true adds clouds, scans and distances for obstacle avoidance; preset:=CONSUMER makes them fit
-one (docs/consumers/). localize:=true localize_model:=RUN finds the camera in its images alone; render:=false leaves the
-renderer out.
+Each part can be left out (sim:=false, for a real drone) and has a launch file of its own for all its arguments. All but
+the simulator follow /clock while it runs. Where the model was trained in a simulated city, that city and flight are
+flown, unless world, plan, seed or sim_params_file say otherwise. record:=true records a dataset; it finds the topics of
+the simulator by itself. avoid:=true adds clouds, scans and distances for obstacle avoidance; preset:=CONSUMER makes
+them fit one (docs/consumers/). localize:=true localize_model:=RUN finds the camera in its images alone; render:=false
+leaves the renderer out.
 """
 
 from pathlib import Path

@@ -104,8 +104,8 @@ def tables(cls: type[Any]) -> str:
     blocks = _tables(cls, settings.parameter_fields(cls), ("parameter", "type", "default", "allowed", "what it does"))
     if profile := settings.profile_fields(cls):
         blocks += [
-            f"### Settings of the {cls.PROFILE}\n\nNo ROS parameters: they are flags of `pose2rgbd`, and stand in the YAML "
-            f"file that the parameter `{cls.PROFILE}` names."
+            f"### Settings of the {cls.PROFILE}\n\nNo ROS parameters: they are flags of `pose2rgbd`, and stand in the "
+            f"YAML file that the parameter `{cls.PROFILE}` names."
         ]
         blocks += _tables(cls, profile, ("setting", "default", "allowed", "what it does"))
     return "\n\n".join(blocks)
@@ -150,8 +150,8 @@ def parameter_file(node: str) -> str:
 
 def default_world() -> str:
     """config/worlds/default.yaml: everything that a world may say."""
-    heading = """# A world of the simulator with every setting at its default, as docs/nodes/sim.md lists them; written by
-# scripts/node_tables.py. What a file leaves out stays so. Copy what you change:
+    heading = """# A world of the simulator with every setting at its default, as docs/nodes/sim.md lists them; written
+# by scripts/node_tables.py. What a file leaves out stays so. Copy what you change:
 # ros2 launch pose2rgbd sim.launch.py world:=/your/copy.yaml"""
     cls = _node("sim")[1]
     return "\n".join([heading, *_yaml_lines(cls, settings.profile_fields(cls), "")]) + "\n"

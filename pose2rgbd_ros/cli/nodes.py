@@ -115,7 +115,7 @@ def _chosen(command: str, arguments: list[str]) -> tuple[Any, str]:
 
     about = f"write the settings that are no ROS parameters into this YAML file, for --{profile}, and end"
     file = Annotated[Path | None, tyro.conf.arg(name=f"write-{profile}", metavar="FILE", help=about)]
-    both = tuple[Annotated[cls, tyro.conf.arg(name="")], file]
+    both: Any = tuple[Annotated[cls, tyro.conf.arg(name="")], file]  # type: ignore[valid-type]
     default = cls()
     chosen, out = tyro.cli(both, args=arguments, prog=program, description=cls.__doc__, default=(default, None))
     if name := getattr(chosen, profile):

@@ -112,7 +112,8 @@ def world_of(settings: SimSettings) -> tuple[SimSettings, str]:
 
 def _chosen(settings: SimSettings) -> tuple[SimSettings, set[str]]:
     """The settings with plan and seed in the groups they are of, and those groups."""
-    city, flight, changed = settings.city, settings.flight, {}
+    changed: dict[str, Any] = {}
+    city, flight = settings.city, settings.flight
     if settings.plan != "world":
         changed["flight"] = flight = dataclasses.replace(flight, plan=settings.plan)
     if (seed := settings.seed) >= 0:

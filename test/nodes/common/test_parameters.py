@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import pytest
+import rclpy
+import yaml
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
+from pose2rgbd_ros.cli.nodes import NODES, _node
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.common import parameters
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.settings import profile_fields, setting
 
 pytestmark = pytest.mark.ros
 
@@ -107,6 +110,20 @@ def test_parameters_that_went_into_a_profile_are_refused(make_node, bench):
     request = SetParameters.Request(parameters=[Parameter("part.deep_m", value=2.0).to_parameter_msg()])
     answer = bench.call(SetParameters, "/later/set_parameters", request)
     assert (answer.results[0].successful, answer.results[0].reason) == (False, GONE)
+
+
+@pytest.mark.parametrize("name", [name for name in NODES if profile_fields(_node(name)[1])])
+def test_a_parameter_file_with_old_names_is_refused(ros_domain, tmp_path, name):
+    """By the real node, as launch and ros2 run start it: the last that went of each part, and of the node itself."""
+    (node_class, cls), context = _node(name), rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    for old in {name.rpartition(".")[0]: name for name in profile_fields(cls)}.values():
+        part, _, last = old.rpartition(".")
+        values = {part: {last: 0}} if part else {last: 0}
+        (tmp_path / "old.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+        with pytest.raises(UserError, match=rf"^node {name}: {old} is no ROS parameter any more; set .*{cls.PROFILE} "):
+            node_class(context=context, cli_args=["--ros-args", "--params-file", str(tmp_path / "old.yaml")])
+    rclpy.shutdown(context=context)
 
 
 def test_a_parameter_nobody_knows_is_reported(make_node):
