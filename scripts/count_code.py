@@ -58,7 +58,7 @@ def parameters(folder: Path) -> dict[str, int]:
 
     found = {}
     for path in sorted((folder / "nodes").rglob("*.py")):
-        for name in re.findall(r"declare\(self, settings or (\w+Settings)\(\)", path.read_text()):
+        for name in re.findall(r"(?:self|\"\w+\"), settings or (\w+Settings)\(\)", path.read_text()):
             parts = path.relative_to(folder).with_suffix("").parts
             found[name] = len(parameter_fields(getattr(importlib.import_module(".".join((PACKAGE, *parts))), name)))
     return found

@@ -32,7 +32,7 @@ from pose2rgbd_ros.nodes.avoid.outputs import (
 )
 from pose2rgbd_ros.nodes.avoid.settings import FIXED_WHILE_ACTIVE, AvoidSettings
 from pose2rgbd_ros.nodes.common import conversions, parameters
-from pose2rgbd_ros.nodes.common.node import start_by_itself
+from pose2rgbd_ros.nodes.common.node import start_by_itself, watch_clock
 from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics
 from pose2rgbd_ros.nodes.common.tf import TfLookup
 from pose2rgbd_ros.nodes.common.worker import LatestWorker
@@ -86,6 +86,7 @@ class AvoidNode(LifecycleNode):
         self._status = self.create_publisher(ObstacleStatus, "~/status", 10)
         self._diagnostics = Diagnostics(self, "obstacles")
         self._poses = TfLookup(self, self._retry, self._on_jump, "set body_frame and map_frame")
+        self._jump_handle = watch_clock(self, self._on_jump)
         self._frames = BodyFrames(self._poses, self.settings)
         self._inputs = DepthInputs(self, self._on_match, self._on_jump)
         self._live, self._motion, self._datum = LiveInputs(self), Motion(self), DatumCheck(self)
@@ -275,7 +276,7 @@ class AvoidNode(LifecycleNode):
         changed, unsaid = situation.state != self._state, situation.state != self._offered
         self._state = situation.state
         if changed:
-            self._log.tell(situation.level, situation.state, situation.message or SERVED)
+            self._log.log(situation.level, situation.state, situation.message or SERVED)
         if situation.serves:
             if unsaid and situation.state == ObstacleStatus.SENSOR_LOST and self._last is not None:
                 self._offer(*self._last, situation)  # once more, without what the sensor said
@@ -348,9 +349,10 @@ class AvoidNode(LifecycleNode):
         )
         self._diagnostics.publish(situation.level, situation.message, figures)
         if self._worker is not None or self._failure:
-            self._log.tell(situation.level, situation.state, situation.message or SERVED)
+            self._log.log(situation.level, situation.state, situation.message or SERVED)
 
     def _on_jump(self, message: str) -> None:
+        self._poses.forget()
         self._forget()
         self._jumped, self._jumped_at = message, time.monotonic()
         self._inputs.forget_stamps()

@@ -1,8 +1,9 @@
-"""What a node tells people: /diagnostics, and a log that names each condition once and then only now and then."""
+"""What a node tells people: its state, /diagnostics, and a log that names each condition once, then now and then."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -13,6 +14,18 @@ from pose2rgbd_ros.errors import UserError
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 REPEAT_AFTER_S = 30.0
 FLAPPING_S = 5.0
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """How a node stands: a constant of its status message (0 is the good one) and the line that explains it.
+
+    `stamp_ns` is the time it is about, 0 for none.
+    """
+
+    state: Any
+    message: str = ""
+    stamp_ns: int = 0
 
 
 class Diagnostics:
@@ -38,7 +51,7 @@ class Diagnostics:
 class ConditionLog:
     """Logs a condition when it begins, and again every half minute while it lasts.
 
-    One that comes and goes is told at most every five seconds.
+    One that comes and goes is logged at most every five seconds.
     """
 
     def __init__(self, node: Node) -> None:
@@ -46,7 +59,7 @@ class ConditionLog:
         self._condition: Any = None
         self._said_at: dict[Any, float] = {}
 
-    def tell(self, level: bytes, condition: Any, message: str) -> None:
+    def log(self, level: bytes, condition: Any, message: str) -> None:
         """`condition` names what is the matter, e.g. an enum; `message` may carry figures that change."""
         now, lasts = time.monotonic(), condition == self._condition
         silence_s = now - self._said_at.get(condition, -float("inf"))
@@ -67,6 +80,11 @@ def one_line(error: Exception, what: str) -> str:
     """An error for people: a UserError as it is, another one with its type after `what` has happened."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{what}: {type(error).__name__}: {text}"
+
+
+def how_old(age_s: float, digits: int = 1) -> str:
+    """An age for people, also one in the future."""
+    return f"{age_s:.{digits}f} s old" if age_s > 0 else f"{-age_s:.{digits}f} s in the future"
 
 
 def _text(value: Any) -> str:

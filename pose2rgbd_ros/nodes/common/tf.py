@@ -9,8 +9,6 @@ import numpy as np
 import tf2_ros
 import yaml
 from geometry_msgs.msg import TransformStamped
-from rclpy.clock import JumpThreshold, TimeJump
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
@@ -18,9 +16,7 @@ from tf2_msgs.msg import TFMessage
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.nodes.common import conversions
-
-# The same second that tf2_ros.Buffer allows before it takes a step back for a jump.
-JUMP_BACK_S = 1.0
+from pose2rgbd_ros.nodes.common.topics import JUMP_BACK_S
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +31,8 @@ class StampedPose:
 class TfLookup:
     """Transforms of /tf and /tf_static; all methods belong to the executor's thread.
 
-    `on_transforms` is called after new transforms arrived, `on_jump(message)` after the clock or the transforms
-    jumped back and the buffer was cleared. `hint` ends the message about a frame that is not there.
+    `on_transforms` is called after new transforms arrived, `on_jump(message)` after the transforms jumped back and the
+    buffer was cleared; when the clock does, call `forget`. `hint` ends the message about a frame that is not there.
     """
 
     def __init__(
@@ -50,8 +46,6 @@ class TfLookup:
         self._on_transforms = on_transforms
         self._on_jump = on_jump
         self._newest_ns: dict[str, int] = {}
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False)
-        self._jump_handle = node.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
         self._buffer = tf2_ros.Buffer(node=node)
         self._listener: _Listener | None = None
 
@@ -64,7 +58,7 @@ class TfLookup:
         if self._listener is not None:
             self._listener.unregister()
             self._listener = None
-        self._forget()
+        self.forget()
 
     def latest(self, map_frame: str, camera_frame: str) -> StampedPose:
         """The newest pose of the camera. UserError says why there is none. A static pose is as old as now."""
@@ -118,18 +112,16 @@ class TfLookup:
             child, stamp_ns = transform.child_frame_id, conversions.stamp_ns(transform.header.stamp)
             newest_ns = self._newest_ns.get(child, stamp_ns)
             if stamp_ns < newest_ns - JUMP_BACK_S * 1e9:
-                self._jumped(f"the transforms of {child} jumped back by {(newest_ns - stamp_ns) / 1e9:.1f} s")
+                self.forget()
+                self._on_jump(
+                    f"the transforms of {child} jumped back by {(newest_ns - stamp_ns) / 1e9:.1f} s; earlier ones were "
+                    "dropped"
+                )
                 newest_ns = stamp_ns
             self._newest_ns[child] = max(newest_ns, stamp_ns)
 
-    def _clock_jumped(self, jump: TimeJump) -> None:
-        self._jumped(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s")
-
-    def _jumped(self, what: str) -> None:
-        self._forget()
-        self._on_jump(f"{what}; earlier transforms were dropped")
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Time jumped back: what moved before is dropped."""
         self._buffer.clear()
         self._newest_ns.clear()
 

@@ -21,7 +21,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.localization.map_correction import covariance_at
 from pose2rgbd_ros.nodes.avoid.inputs import SILENT_S
 from pose2rgbd_ros.nodes.common import parameters
-from pose2rgbd_ros.nodes.common.node import start_by_itself
+from pose2rgbd_ros.nodes.common.node import start_by_itself, watch_clock
 from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics, one_line
 from pose2rgbd_ros.nodes.common.tf import TfLookup
 from pose2rgbd_ros.nodes.common.worker import LatestWorker
@@ -84,6 +84,7 @@ class LocalizeNode(LifecycleNode):
         # Waiting follows the wall: when a simulated clock stands still it must go on too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._poses = TfLookup(self, self._on_transforms, self._on_jump, "set body_frame and odom_frame")
+        self._jump_handle = watch_clock(self, self._on_jump)
         self._inputs = ImageInputs(self, self._on_picture, self._on_jump)
         self._map_to_odom = MapToOdom(self, self._poses, self._steady)
         self._ready = self.create_guard_condition(self._publish_found)
@@ -278,7 +279,7 @@ class LocalizeNode(LifecycleNode):
         latency_s = (self.get_clock().now().nanoseconds - located.stamp_ns) / 1e9
         self._tally.told(located, latency_s, situation.state == State.OK)
         self._status.publish(self._tally.message(situation, located.stamp_ns, located.frame_id))
-        self._log.tell(situation.level, situation.state, situation.message or LOCALIZING)
+        self._log.log(situation.level, situation.state, situation.message or LOCALIZING)
         self._situation = situation
 
     def _remark(self, stamp_ns: int) -> str:
@@ -303,7 +304,7 @@ class LocalizeNode(LifecycleNode):
         if self._worker is None and not self._failure:
             return  # not active because nobody asked for it: nothing to say
         if self._tally.silent_for_s > 1.0:
-            self._log.tell(situation.level, situation.state, situation.message or LOCALIZING)
+            self._log.log(situation.level, situation.state, situation.message or LOCALIZING)
             self._status.publish(message)
 
     def _how_things_stand(self) -> NodeState:
@@ -331,6 +332,7 @@ class LocalizeNode(LifecycleNode):
         self._map_to_odom.retry()
 
     def _on_jump(self, message: str) -> None:
+        self._poses.forget()
         self._forget()
         self._map_to_odom.forget()
         self._inputs.forget_stamps()
@@ -338,7 +340,7 @@ class LocalizeNode(LifecycleNode):
         self._tally.jumps += 1
         if self._worker is not None:
             situation = NodeState(State.TIME_JUMP, message)
-            self._log.tell(situation.level, situation.state, message)
+            self._log.log(situation.level, situation.state, message)
             self._status.publish(self._tally.message(situation))
 
     def _forget(self) -> None:

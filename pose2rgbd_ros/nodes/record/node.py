@@ -248,8 +248,8 @@ class RecordNode(LifecycleNode):
             return  # not active because nobody asked for it: nothing to say
         self._status.publish(status)
         if state == SyncStatus.ERROR:
-            self._log.tell(level, message, message)
-        self._problem_log.tell(problems)
+            self._log.log(level, message, message)
+        self._problem_log.log(problems)
 
     def _of_recording(self) -> dict[str, str]:
         """What is the matter beyond the topics that it takes."""

@@ -253,22 +253,22 @@ _WANTED = {
 
 
 class ProblemLog:
-    """Each problem has a name (its topic) and a line; told when it begins, now and then while it lasts, and at its
-    end.
+    """Each problem has a name (its topic) and a line; logged when it begins, now and then while it lasts, and at
+    its end.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._logs: dict[str, ConditionLog] = {}
 
-    def tell(self, problems: dict[str, str]) -> None:
+    def log(self, problems: dict[str, str]) -> None:
         """The problems there are now."""
         for name, text in problems.items():
             log = self._logs.setdefault(name, ConditionLog(self._node))
-            log.tell(status.WARN, _FIGURES.sub("", text), f"{name}: {text}")
+            log.log(status.WARN, _FIGURES.sub("", text), f"{name}: {text}")
         for name in self._logs.keys() - problems.keys():
             again = "arrives" if name.startswith("/") else "good again"
-            self._logs[name].tell(status.OK, "", f"{name}: {again}")
+            self._logs[name].log(status.OK, "", f"{name}: {again}")
 
 
 class RejectWatch:

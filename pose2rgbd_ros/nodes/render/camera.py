@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, DistortionModel
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth
 from pose2rgbd_ros.rendering.renderer import check_camera
 from pose2rgbd_ros.settings import setting
 
@@ -81,7 +80,7 @@ class CameraChoice:
     def __init__(self, node: Node, on_message: Callable[[], None]) -> None:
         """`on_message` is called after another calibration than the last arrived; it is to choose anew."""
         self._node, self._on_message = node, on_message
-        self._subscription: Subscription | None = None
+        self._health: TopicHealth | None = None
         self._topic = ""
         self._received: Camera | None = None
         self._refused = ""  # what is wrong with the newest calibration
@@ -92,13 +91,12 @@ class CameraChoice:
         """Subscribe to this topic instead of the one before; empty: to none."""
         if topic == self._topic:
             return
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._topic, self._received, self._refused, self._subscription = topic, None, "", None
+        if self._health is not None:
+            self._health.stop()
+        self._topic, self._received, self._refused, self._health = topic, None, "", None
         if topic:
-            self._subscription = self._node.create_subscription(
-                CameraInfo, topic, self._receive, qos_profile_sensor_data
-            )
+            self._health = TopicHealth(self._node, Candidate(topic, CameraInfo))
+            self._health.listen(self._receive)
 
     def choose(self, settings: CameraSettings, trained: Camera, any_camera: bool) -> bool:
         """Choose for a model; returns whether the camera is another than before."""
@@ -124,11 +122,11 @@ class CameraChoice:
         """Why there is no camera."""
         if self.problem:
             return self.problem
-        publishers = self._node.count_publishers(self._topic)
-        said = "its publisher has sent nothing yet" if publishers else "nobody publishes it"
-        return f"no calibration on camera_info_topic {self._topic}: {said}"
+        return f"no calibration on camera_info_topic {self._health.problem() if self._health else ''}"
 
     def _receive(self, message: CameraInfo) -> None:
+        assert self._health is not None
+        self._health.saw()
         camera, refused = None, ""
         try:
             camera = conversions.camera_from_info(message)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Odometry, Path
@@ -14,16 +15,16 @@ from pose2rgbd.msg import ClearanceProfile, LookAhead
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import qos_profile_sensor_data
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes.common import conversions, status
+from pose2rgbd_ros.nodes.common.node import ManagedNode
 from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.common.topics import subscribe
 from pose2rgbd_ros.nodes.render.path import (
     SILENCE_S,
     PathJob,
@@ -47,8 +48,8 @@ class LookAheadTopics:
     activation; all methods belong to the executor's thread.
     """
 
-    def __init__(self, node: Node, jobs: PathJobs, active: Callable[[], Active | None], steady: Clock) -> None:
-        self._node, self._jobs, self._active, self._steady = node, jobs, active, steady
+    def __init__(self, node: ManagedNode[Any], jobs: PathJobs, active: Callable[[], Active | None]) -> None:
+        self._node, self._jobs, self._active = node, jobs, active
         self._group = ReentrantCallbackGroup()  # a tick that waits for the worker holds up nothing
         self._settings = LookAheadSettings()
         self._images: Publisher | None = None
@@ -71,13 +72,10 @@ class LookAheadTopics:
             return
         self._images = self._node.create_publisher(LookAhead, "~/look_ahead", QUEUE_DEPTH)
         self._clearance = self._node.create_publisher(ClearanceProfile, "~/clearance", QUEUE_DEPTH)
-        listen = self._node.create_subscription
-        self._subscriptions = [listen(Odometry, "~/odometry", self._on_odometry, qos_profile_sensor_data)]
+        self._subscriptions = [subscribe(self._node, Odometry, "~/odometry", self._on_odometry)]
         if settings.mode == "path":
-            self._subscriptions.append(listen(Path, "~/path", self._on_path, 1))
-        self._timer = self._node.create_timer(
-            1 / settings.rate_hz, self._tick, callback_group=self._group, clock=self._steady
-        )
+            self._subscriptions.append(self._node.create_subscription(Path, "~/path", self._on_path, 1))
+        self._timer = self._node.every(1 / settings.rate_hz, self._tick, callback_group=self._group)
 
     def change(self, settings: LookAheadSettings) -> None:
         """Take over changed settings; a path goes on being followed."""
@@ -195,7 +193,7 @@ class LookAheadTopics:
         self._say(status.WARN, problem, 0)
 
     def _say(self, level: bytes, message: str, poses: int) -> None:
-        self._log.tell(level, message if level != status.OK else "", f"look-ahead: {message}")
+        self._log.log(level, message if level != status.OK else "", f"look-ahead: {message}")
         self._diagnostics.publish(level, message, {"mode": self._settings.mode, "poses": poses})
 
     def _wake(self) -> None:

@@ -15,19 +15,17 @@ import numpy as np
 from pose2rgbd.msg import RenderStatus
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo
 
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.models.backends import RenderedImages
-from pose2rgbd_ros.nodes.common import status
 from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES, ImageBuffer, camera_to_info, depth_message, to_stamp
+from pose2rgbd_ros.nodes.common.status import NodeState, how_old
+from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.rendering.trust import GuardAnswer
 
 BOUNDS = ("depth_lower", "depth_upper")
-QUEUE_DEPTH = 5  # 5 x (RGB + depth + confidence) of 1024 x 1024 still fit the shared-memory segment
 
 
 @dataclass
@@ -64,10 +62,7 @@ class Publishers:
         for kind in kinds:
             topic, message = topics(depth_kind)[kind], DEPTH_MESSAGES[self._unit(kind)]
             info = topic.replace("/image", "/camera_info")
-            self._publishers[kind] = (
-                _publisher(node, message, f"~/{topic}"),
-                _publisher(node, CameraInfo, f"~/{info}"),
-            )
+            self._publishers[kind] = (advertise(node, message, f"~/{topic}"), advertise(node, CameraInfo, f"~/{info}"))
         self.use(camera)
 
     def use(self, camera: Camera) -> None:
@@ -117,59 +112,32 @@ def known_share(rendered: RenderedImages) -> float | None:
     return None if rendered.confidence is None else float((rendered.confidence > 0).mean())
 
 
-def _publisher(node: Node, kind: type, topic: str) -> Publisher:
-    qos = QoSProfile(depth=QUEUE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
-    return node.create_publisher(kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies())
-
-
 # What a render node knows about itself, as RenderStatus messages and diagnostics.
 
 
 RATE_WINDOW_S = 3.0
 LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
-LEVELS = {
-    RenderStatus.OK: status.OK,
-    RenderStatus.NO_SUBSCRIBERS: status.OK,
-    RenderStatus.WAITING_FOR_TF: status.WARN,
-    RenderStatus.WAITING_FOR_CAMERA: status.WARN,
-    RenderStatus.STALE_TF: status.WARN,
-    RenderStatus.OUTSIDE_VOLUME: status.WARN,
-    RenderStatus.TIME_JUMP: status.WARN,
-    RenderStatus.ERROR: status.ERROR,
-}
 
 
-@dataclass(frozen=True)
-class NodeState:
-    """A state of RenderStatus and the line that explains it."""
-
-    state: int
-    message: str
-
-    @property
-    def level(self) -> bytes:
-        """The level of DiagnosticStatus."""
-        return LEVELS[self.state]
-
-
-def of_pose(check: GuardAnswer, age_s: float, max_age_s: float, known: float | None = None) -> NodeState:
-    """The situation as far as the pose at hand, its age and its picture tell it.
+def of_pose(
+    check: GuardAnswer, age_s: float, max_age_s: float, known: float | None = None, stamp_ns: int = 0
+) -> NodeState:
+    """The state as far as the pose at hand, of `stamp_ns`, its age and its picture tell it.
 
     known: share of the picture whose depth is known; None: not such a model; NaN: not rendered yet.
     """
     if abs(age_s) > max_age_s:
-        when = f"{age_s:.1f} s old" if age_s > 0 else f"{-age_s:.1f} s in the future"
         hint = "is it still published, and by the same clock (use_sim_time)?"
-        return NodeState(RenderStatus.STALE_TF, f"the newest transform is {when}; {hint}")
+        return NodeState(RenderStatus.STALE_TF, f"the newest transform is {how_old(age_s)}; {hint}", stamp_ns)
     if not check.inside:
         text = f"outside the trained volume, depth is unknown: {check.reason}"
-        return NodeState(RenderStatus.OUTSIDE_VOLUME, text)
+        return NodeState(RenderStatus.OUTSIDE_VOLUME, text, stamp_ns)
     if known is not None and known < LEAST_KNOWN:
         text = (
             f"depth is known in {known:.0%} of the view: the camera looks at what was never seen, or is inside a solid"
         )
-        return NodeState(RenderStatus.OUTSIDE_VOLUME, text)
-    return NodeState(RenderStatus.OK, "")
+        return NodeState(RenderStatus.OUTSIDE_VOLUME, text, stamp_ns)
+    return NodeState(RenderStatus.OK, "", stamp_ns)
 
 
 class Report:
@@ -186,7 +154,6 @@ class Report:
         self._rendered = 0
         self.known: float | None = None  # share of the last picture with known depth
         self.skipped = 0  # poses overtaken by a newer one
-        self.jumps = 0  # times the clock or TF went back
 
     def pose(self, check: GuardAnswer, tf_age_s: float) -> None:
         """Take down the pose at hand."""
@@ -207,28 +174,26 @@ class Report:
         with self._lock:
             return time.monotonic() - self._published_at[-1] if self._published_at else math.inf
 
-    def message(
-        self, situation: NodeState, stamp_ns: int, frame_id: str, check: GuardAnswer | None = None
-    ) -> RenderStatus:
-        """The status about the images of `stamp_ns`; `check` is that of the newest pose unless given."""
+    def message(self, state: NodeState, frame_id: str, check: GuardAnswer | None = None) -> RenderStatus:
+        """The status about the images of the state's stamp; `check` is that of the newest pose unless given."""
         with self._lock:
             check = check or self._check
             message = RenderStatus(
-                state=situation.state, message=situation.message, **self._model, **_guarded(check),
+                state=state.state, message=state.message, **self._model, **_guarded(check),
                 distance_to_training_m=check.distance_m, heading_to_training_deg=check.heading_deg,
                 known=math.nan if self.known is None else self.known,
                 tf_age_s=self._tf_age_s, render_ms=self._render_ms, rate_hz=self._rate_hz(),
                 frames_rendered=self._rendered, frames_skipped=self.skipped,
             )  # fmt: skip
-        message.header.stamp, message.header.frame_id = to_stamp(stamp_ns), frame_id
+        message.header.stamp, message.header.frame_id = to_stamp(state.stamp_ns), frame_id
         return message
 
-    def values(self, message: RenderStatus) -> dict[str, Any]:
+    def values(self, message: RenderStatus, **more: Any) -> dict[str, Any]:
         """The figures for /diagnostics."""
         names = ("model", "backend", "metric_depth", "rate_hz", "render_ms", "tf_age_s", "inside_volume",
                  "distance_to_training_m", "heading_to_training_deg", "calibrated", "guard_score", "guard_limit",
                  "frames_rendered", "frames_skipped")  # fmt: skip
-        figures = {**{name: getattr(message, name) for name in names}, "time_jumps": self.jumps}
+        figures = {**{name: getattr(message, name) for name in names}, **more}
         return figures if self.known is None else {**figures, "known_percent": round(100 * self.known, 1)}
 
     def _rate_hz(self) -> float:

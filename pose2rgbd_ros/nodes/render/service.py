@@ -82,10 +82,10 @@ class RenderPoseService:
         response.camera_info = conversions.camera_to_info(camera)
         response.camera_info.header.stamp = request.pose.header.stamp
         response.camera_info.header.frame_id = frame
-        situation = of_pose(check, 0.0, float("inf"), known)
-        response.status = active.report.message(situation, stamp_ns, frame, check)
+        state = of_pose(check, 0.0, float("inf"), known, stamp_ns)
+        response.status = active.report.message(state, frame, check)
         response.status.known = float("nan") if known is None else known
-        response.success, response.message = True, situation.message
+        response.success, response.message = True, state.message
 
     def _wake(self) -> None:
         if self._node.executor is not None:

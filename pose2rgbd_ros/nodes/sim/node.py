@@ -362,7 +362,7 @@ class SimNode(LifecycleNode):
         level, condition, message = self._situation()
         self._diagnostics.publish(level, message, self._values())
         if condition != "inactive":  # not active because nobody asked for it, or only just: nothing to say
-            self._log.tell(level, condition, message)
+            self._log.log(level, condition, message)
 
     def _situation(self) -> tuple[bytes, str, str]:
         """Level, condition and message."""

@@ -152,17 +152,21 @@ def test_a_signal_while_it_imports_ends_it_well(ros_domain, number):
 
 SLOW_TO_CONFIGURE = """
 import sys, time
-from rclpy.clock import Clock
-from rclpy.lifecycle import LifecycleNode
-from pose2rgbd_ros.nodes.common.node import start_by_itself
+from dataclasses import dataclass
+from pose2rgbd_ros.nodes.common.node import ManagedNode
 from pose2rgbd_ros.nodes.common.runner import run_nodes
 
-class Slow(LifecycleNode):
-    def __init__(self):
-        super().__init__("slow")
-        start_by_itself(self, Clock())
+@dataclass
+class Settings:
+    pass
 
-    def on_configure(self, state):
+class Slow(ManagedNode):
+    diagnostics_name = "slow"
+
+    def __init__(self):
+        super().__init__("slow", Settings())
+
+    def load(self):
         print("begins", flush=True)
         time.sleep(3600)
 
