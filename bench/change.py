@@ -31,8 +31,7 @@ from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
-from pose2rgbd_ros.sim.gl.camera import MOVER, SHADOW
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import MOVER, SHADOW, SceneRenderer
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 RESULTS = Path(__file__).resolve().parent / "results" / "change.md"

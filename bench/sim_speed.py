@@ -33,8 +33,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
-from pose2rgbd_ros.sim.gl.camera import open_context
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer, open_context
 
 RESULT = Path(__file__).parent / "results" / "sim_speed.md"
 BAR_MS = 45.0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import heapq
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from types import TracebackType
+from typing import Any, Literal, TextIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,7 @@ from tqdm import tqdm
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.bags.messages import MessageFactory, StampedTransform
 from pose2rgbd_ros.bags.writer import BagWriter
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.encode import encode_image
 from pose2rgbd_ros.dataset.layout import truth_folder
 from pose2rgbd_ros.dataset.meta import software
@@ -32,13 +36,88 @@ from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig, resolve
 from pose2rgbd_ros.sim.flights.flight import Flight
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.gl.camera import View, require_opengl
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer, View, require_opengl
 from pose2rgbd_ros.sim.sensors.config import CameraSensor, ImuSensor, SensorsConfig
 from pose2rgbd_ros.sim.sensors.noise import Exposure, GpsFix, ImuReading, Measurement, OdometryReading, PressureReading
 from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
 from pose2rgbd_ros.sim.state import BASE, CAMERA, DATUM, GPS_ANTENNA, MAP, ODOM, START_NS, true_seconds, true_stamp_ns
-from pose2rgbd_ros.sim.truth import TruthWriter, mount_dict
+
+FORMAT_VERSION = 1
+TRUE_BODY, TRUE_CAMERA = "groundtruth.txt", "camera.txt"
+_COLUMNS = ("true_ns", "stamp_ns", "arrival_ns", "fault")
+
+
+class TruthWriter:
+    """Writes the truth beside a recording into the folder `path`; a context manager, which leaves nothing on failure.
+
+    truth.yaml          the settings, the clocks, and every fault that was drawn
+    groundtruth.txt     TUM: true time, pose of the body in the map
+    camera.txt          TUM: stamp of each image, pose of the camera's optical frame in the middle of its exposure
+    camera.csv, ...     one line per message of a sensor: true_ns, stamp_ns, arrival_ns, fault, errors with their units
+
+    UserError when it exists, or another process is writing it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            raise UserError(f"{path} exists already; choose another path or remove it")
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._files = ExitStack()
+        self._tables: dict[str, Any] = {}
+
+    def __enter__(self) -> TruthWriter:
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._lock = layout.FolderLock(self._partial)
+        for left_over in self._partial.glob("[!.]*"):  # of a run that was killed
+            left_over.unlink()
+        self._body = self._open(TRUE_BODY, "# T_map_body at true time: timestamp tx ty tz qx qy qz qw\n")
+        self._camera = self._open(
+            TRUE_CAMERA, "# T_map_cam in mid-exposure, by image stamp: timestamp tx ty tz qx qy qz qw\n"
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._files.close()
+            if kind is None:
+                (self._partial / layout.LOCK).unlink()
+                self._partial.replace(self.path)
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._lock.release()
+
+    def pose(self, true_ns: int, T_map_body: Float64) -> None:
+        """A true pose of the body."""
+        self._body.write(layout.pose_line(true_ns, T_map_body))
+
+    def measurement(self, item: Measurement) -> None:
+        """What is true about one message."""
+        if item.sensor not in self._tables:
+            self._tables[item.sensor] = csv.writer(self._open(f"{item.sensor}.csv"), lineterminator="\n")
+            self._tables[item.sensor].writerow([*_COLUMNS, *item.errors])
+        row = [item.true_ns, item.stamp_ns, item.arrival_ns, item.fault]
+        self._tables[item.sensor].writerow([*row, *(f"{value:.9g}" for value in item.errors.values())])
+        if isinstance(item.value, Exposure):
+            self._camera.write(layout.pose_line(item.stamp_ns, item.value.T_map_cam))
+
+    def finish(self, truth: dict[str, Any]) -> None:
+        """What holds for the whole recording."""
+        settings.write_yaml(self._partial / layout.TRUTH, {"format_version": FORMAT_VERSION, **truth})
+
+    def _open(self, name: str, header: str = "") -> TextIO:
+        file = self._files.enter_context((self._partial / name).open("w", newline=""))
+        file.write(header)
+        return file
+
+
+def mount_dict(T_body_cam: Float64) -> dict[str, list[float]]:
+    """A mount ready for YAML."""
+    position_m, quat_xyzw = se3.split(T_body_cam)
+    return {"position_m": position_m.tolist(), "quat_xyzw": quat_xyzw.tolist()}
+
 
 # Measurements become the messages that a drone's own recorder would have written.
 

@@ -40,8 +40,7 @@ from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig, resolve
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.gl.camera import View, require_opengl
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer, View, require_opengl
 
 # Frames of a synthetic dataset, rendered and encoded, by one process or several: the same bytes either way.
 

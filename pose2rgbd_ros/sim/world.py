@@ -14,14 +14,12 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.flights.flight import Flight
-from pose2rgbd_ros.sim.gl.camera import View
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer, View
 from pose2rgbd_ros.sim.sensors.config import SensorsConfig
 from pose2rgbd_ros.sim.sensors.noise import Exposure, Measurement, OdometryReading, Value
 from pose2rgbd_ros.sim.sensors.suite import Arrivals, SensorSuite
 from pose2rgbd_ros.sim.state import DATUM, BodyState, true_seconds, true_stamp_ns
-from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
-from pose2rgbd_ros.sim.vehicle_route import Router
+from pose2rgbd_ros.sim.vehicle import Router, Vehicle, VehicleConfig
 
 
 @dataclass(frozen=True, eq=False)

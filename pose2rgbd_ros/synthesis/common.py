@@ -27,8 +27,7 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.dataset import SETTINGS
-from pose2rgbd_ros.sim.gl.camera import require_opengl
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer, require_opengl
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 # The recorded frame whose view is most like that of a pose, with a frame left out.

@@ -7,7 +7,7 @@ import pytest
 
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
-from pose2rgbd_ros.sim.city.terrain import PAVEMENT, ROADWAY
+from pose2rgbd_ros.sim.city.layout import PAVEMENT, ROADWAY
 
 CONFIG = CityConfig(seed=4, extent_m=300.0, cars=20, people=30)
 

@@ -11,9 +11,8 @@ from support.town import Town
 
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.sim.flights.config import PLANS, FlightConfig
-from pose2rgbd_ros.sim.flights.flight import Flight
+from pose2rgbd_ros.sim.flights.flight import PERIOD_S, Flight, Motion, smooth_noise
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.flights.motion import PERIOD_S, Motion, smooth_noise
 
 WAYPOINTS = "0 0 60\n90 0 60\n90 70 70\n-40 70 60\n-40 70 95\n-40 -60 95\n"
 SMALL = {"area_m": 90.0, "width_m": 60.0, "distance_m": 500.0, "radius_m": 25.0, "loops": 2}

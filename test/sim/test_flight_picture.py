@@ -9,7 +9,7 @@ from support.town import Town
 
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.flights.plot import draw_flight
+from pose2rgbd_ros.sim.gallery import draw_flight
 
 ORANGE, BLUE = np.array([255, 127, 14]), np.array([31, 119, 180])  # tab:orange, tab:blue
 

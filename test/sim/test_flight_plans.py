@@ -12,7 +12,7 @@ from support.town import STREET_HALF_M, STREET_MIDDLES_M, Town
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions
-from pose2rgbd_ros.sim.flights import streets
+from pose2rgbd_ros.sim.flights import make
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.flight import Flight
 from pose2rgbd_ros.sim.flights.make import make_flight
@@ -193,7 +193,7 @@ def test_narrow_streets_have_narrow_corners():
 
 
 def test_a_street_flight_that_cannot_turn_says_how_far_it_gets(monkeypatch):
-    monkeypatch.setattr(streets, "CORNER_RADII_M", (30.0,))  # cuts through the houses of every corner
+    monkeypatch.setattr(make, "CORNER_RADII_M", (30.0,))  # cuts through the houses of every corner
     with pytest.raises(UserError, match=r"with room 12 m above the ground lead 320 m far, not 2500 m"):
         make_flight(FlightConfig(plan="street"), Town())
 

@@ -13,8 +13,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
-from pose2rgbd_ros.sim.gl.camera import MOVER, SHADOW, STATIC, View
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import MOVER, SHADOW, STATIC, SceneRenderer, View
 from pose2rgbd_ros.sim.scene import Mover
 
 CAMERA = Camera(96, 80, fx=80.0, fy=84.0, cx=45.0, cy=41.0)

@@ -16,8 +16,7 @@ from support.boxes import NOON, box, plain_scene
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.sim.gl.camera import open_context
-from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
+from pose2rgbd_ros.sim.gl.renderer import SceneRenderer, open_context
 
 CAMERA = Camera(64, 48, fx=50.0, fy=50.0, cx=31.5, cy=23.5)
 POSE = se3.look_at([-20, -30, 25], [0, 0, 0])
@@ -81,7 +80,7 @@ def test_a_machine_without_egl_is_told_what_to_install(missing: str) -> None:
     name = "libEGL.so.1" if missing == "device" else "libNotThereEGL.so.1"
     code = f"""
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.sim.gl.camera import open_context
+from pose2rgbd_ros.sim.gl.renderer import open_context
 try:
     open_context(libegl={name!r})
 except UserError as error:
@@ -96,7 +95,7 @@ except UserError as error:
 
 def test_a_driver_that_is_not_installed_is_told_alike() -> None:
     run = python(
-        "from pose2rgbd_ros.sim.gl.camera import open_context; open_context()", LIBGL_DRIVERS_PATH="/nonexistent"
+        "from pose2rgbd_ros.sim.gl.renderer import open_context; open_context()", LIBGL_DRIVERS_PATH="/nonexistent"
     )
     if run.returncode == 0:
         pytest.skip("this EGL does not take its drivers from Mesa's folder")

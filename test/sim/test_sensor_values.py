@@ -22,9 +22,8 @@ from pose2rgbd_ros.sim.sensors.config import (
     OdometrySensor,
     SensorsConfig,
 )
-from pose2rgbd_ros.sim.sensors.gps import altitude_m, pressure_pa
 from pose2rgbd_ros.sim.sensors.noise import GaussMarkov, Measurement
-from pose2rgbd_ros.sim.sensors.suite import SensorSuite
+from pose2rgbd_ros.sim.sensors.suite import SensorSuite, altitude_m, pressure_pa
 from pose2rgbd_ros.sim.state import DATUM, BodyState, true_seconds, true_stamp_ns
 
 T_BODY_CAM = se3.make([0.1, 0.0, -0.05], [0.0, 0.17, 0.0, 0.98]) @ se3.T_BODY_OPTICAL

@@ -11,8 +11,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.vehicle import Vehicle, VehicleConfig
-from pose2rgbd_ros.sim.vehicle_route import Router
+from pose2rgbd_ros.sim.vehicle import Router, Vehicle, VehicleConfig
 
 PLAN = make_flight(FlightConfig(plan="lawnmower", altitude_m=40.0, area_m=60.0, width_m=30.0, line_spacing_m=15.0))
 TOWER_M = 34.0  # a square tower of 20 m around (60, 0), and a hall of 12 m beside it

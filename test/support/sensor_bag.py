@@ -16,7 +16,7 @@ from pose2rgbd_ros.sim.bag import Recorder
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.flight import Flight
 from pose2rgbd_ros.sim.flights.make import make_flight
-from pose2rgbd_ros.sim.gl.camera import View
+from pose2rgbd_ros.sim.gl.renderer import View
 from pose2rgbd_ros.sim.sensors.config import (
     Barometer,
     CameraSensor,

@@ -24,7 +24,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.common.conversions import ImageBuffer, camera_to_info, to_pose, to_stamp, to_transform_stamped
 from pose2rgbd_ros.sim import topics
-from pose2rgbd_ros.sim.gl.camera import View
+from pose2rgbd_ros.sim.gl.renderer import View
 from pose2rgbd_ros.sim.sensors.noise import GpsFix, ImuReading, OdometryReading, PressureReading
 from pose2rgbd_ros.sim.state import BASE, CAMERA, DATUM, GPS_ANTENNA, MAP, ODOM, START_NS, BodyState
 from pose2rgbd_ros.sim.world import Arrived, Step, TruePose

@@ -9,8 +9,8 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.sim.city.builder import TextureArray
 from pose2rgbd_ros.sim.city.config import FACADES, ROOFS, stream
+from pose2rgbd_ros.sim.city.layout import Ground
 from pose2rgbd_ros.sim.city.shapes import Solids, corners, grown, metric_uv, side_lengths
-from pose2rgbd_ros.sim.city.terrain import Ground
 
 BAY_M = 3.0
 STOREY_M = 3.1

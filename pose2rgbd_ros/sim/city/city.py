@@ -10,17 +10,14 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
 from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, furnish_roofs, raise_buildings
 from pose2rgbd_ros.sim.city.config import SEASON_COLOURS, TEXTURES, CityConfig, light, stream
-from pose2rgbd_ros.sim.city.extras import HEIGHT_M, REACH_M, Clearance, Skyline, lamps
-from pose2rgbd_ros.sim.city.greenery import grow, plant, woods
+from pose2rgbd_ros.sim.city.greenery import HEIGHT_M, REACH_M, Clearance, Skyline, grow, lamps, plant, woods
 from pose2rgbd_ros.sim.city.ground import GroundPicture
-from pose2rgbd_ros.sim.city.layout import make_layout
+from pose2rgbd_ros.sim.city.layout import Ground, Relief, make_layout
 from pose2rgbd_ros.sim.city.plots import Plan, make_plan
 from pose2rgbd_ros.sim.city.shapes import Solids, corners, grown
 from pose2rgbd_ros.sim.city.streets import Street, Surface, streets
-from pose2rgbd_ros.sim.city.surfaces import paint_surfaces
-from pose2rgbd_ros.sim.city.terrain import Ground, Relief
+from pose2rgbd_ros.sim.city.surfaces import paint_surfaces, paint_walls
 from pose2rgbd_ros.sim.city.traffic import VAN_HEIGHT_M, all_ways, cars, park, people, set_down
-from pose2rgbd_ros.sim.city.walls import paint_walls
 from pose2rgbd_ros.sim.scene import Scene
 
 CHUNK_M = 50.0

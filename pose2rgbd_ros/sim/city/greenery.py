@@ -1,20 +1,205 @@
-"""Trees: rows along avenues, groves in parks and gardens, woods in the country."""
+"""What is set down many times: lamps, and trees in rows along avenues, in groves, gardens and woods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
-from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
 from pose2rgbd_ros.sim.city import shapes
 from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
 from pose2rgbd_ros.sim.city.config import CROWNS, SEASON_COLOURS, TREES, WOODS, CityConfig, stream
-from pose2rgbd_ros.sim.city.extras import Clearance, poses_on, scaled, spread
 from pose2rgbd_ros.sim.city.ground import GRASS, PAVED, GroundPicture
-from pose2rgbd_ros.sim.city.layout import AVENUE, Layout
+from pose2rgbd_ros.sim.city.layout import ALLEY, AVENUE, KERB_M, Ground, Layout
 from pose2rgbd_ros.sim.city.plots import Plan
-from pose2rgbd_ros.sim.city.terrain import Ground
+from pose2rgbd_ros.sim.city.shapes import UNIT_UV, Shape, frustum
+
+CLEARANCE_TEXELS = 1024
+
+
+def poses_on(ground: Ground, plan: Float64, heading_plan: Float64, base_m: float = 0.0) -> Float64:
+    """Poses (N, 4, 4) in the map on the ground at plan points (N, 2), x along a plan heading (N, 2), tilted like the
+    ground.
+
+    `base_m`: length over which the tilt is measured; 0 keeps things upright.
+    """
+    heading = heading_plan / np.linalg.norm(heading_plan, axis=-1, keepdims=True)
+    reach = max(base_m / 2, 0.5)
+    ahead, behind = plan + reach * heading, plan - reach * heading
+    points = [
+        np.concatenate([ground.layout.warp.to_map(p), ground.plan_height_m(p)[:, None]], axis=-1)
+        for p in (ahead, behind)
+    ]
+    along = points[0] - points[1]
+    if not base_m:
+        along[:, 2] = 0.0
+        middle = np.concatenate([ground.layout.warp.to_map(plan), ground.plan_height_m(plan)[:, None]], axis=-1)
+    else:
+        middle = (points[0] + points[1]) / 2
+    return frames(middle, along)
+
+
+def frames(origin_m: Float64, forward: Float64) -> Float64:
+    """Poses (N, 4, 4) with x along `forward` (N, 3) and y level."""
+    T = np.zeros((len(forward), 4, 4))
+    level = np.sqrt(forward[:, 0] ** 2 + forward[:, 1] ** 2)
+    length = np.sqrt(level**2 + forward[:, 2] ** 2)
+    cosine, sine = level / length, forward[:, 2] / length
+    T[:, :3, 0] = forward / length[:, None]
+    T[:, 0, 1], T[:, 1, 1] = -forward[:, 1] / level, forward[:, 0] / level
+    T[:, 0, 2], T[:, 1, 2], T[:, 2, 2] = -sine * T[:, 1, 1], sine * T[:, 0, 1], cosine
+    T[:, :3, 3] = origin_m
+    T[:, 3, 3] = 1.0
+    return T
+
+
+def scaled(T: Float64, scale: npt.ArrayLike) -> Float64:
+    """Poses with their axes stretched: by (N,) or by (N, 3)."""
+    scale = np.asarray(scale, float)
+    T = T.copy()
+    T[:, :3, :3] *= (scale[:, None] if scale.ndim == 1 else scale)[:, None, :]
+    return T
+
+
+class Clearance:
+    """Distance from any point of the plan to the nearest building, on a raster."""
+
+    def __init__(self, rects: Float64, half_m: float) -> None:
+        self._half, self._per_m = half_m, CLEARANCE_TEXELS / (2 * half_m)
+        free = np.full((CLEARANCE_TEXELS, CLEARANCE_TEXELS), 255, np.uint8)
+        for x0, y0, x1, y1 in np.rint((rects + half_m) * self._per_m).astype(int).tolist():
+            free[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = 0
+        distance = cv2.distanceTransform(free, cv2.DIST_L2, 5)
+        self._distance_m: Float32 = (distance / self._per_m).astype(np.float32)
+
+    def m(self, plan: Float64) -> Float32:
+        """(N,) of (N, 2), short by up to a texel."""
+        column, row = np.clip((plan + self._half) * self._per_m, 0, CLEARANCE_TEXELS - 1).astype(int).T
+        return self._distance_m[row, column]
+
+
+def spread(plan: Float64, apart_m: float) -> Bool:
+    """Which of the points (N, 2) to keep so that no two lie in one square of this side, nor very close across its
+    edge.
+    """
+    keep = np.zeros(len(plan), bool)
+    for shift in (0.0, 0.5):
+        cell = np.floor(plan / apart_m + shift).astype(int)
+        _, first = np.unique(cell, axis=0, return_index=True)
+        mask = np.zeros(len(plan), bool)
+        mask[first] = True
+        keep = mask if shift == 0.0 else keep & mask
+    return keep
+
+
+# Street lamps.
+
+
+HEIGHT_M = 6.4
+REACH_M = 1.6  # how far the arm reaches, about
+APART_M = 28.5
+FROM_KERB_M = 0.4
+
+
+def lamps(layout: Layout, ground: Ground, builder: MeshBuilder) -> Float64:
+    """Add lamps at the kerbs, on either side in turn; returns their feet (N, 3) in the map."""
+    spots, headings = [], []
+    for axis, (along, across) in enumerate(((layout.y, layout.x), (layout.x, layout.y))):
+        for number, (kind, middle) in enumerate(across.streets):
+            if kind is ALLEY:
+                continue
+            for index, (begin, end) in enumerate(along.blocks):
+                if (axis, number, index) in layout.closed:
+                    continue
+                run = np.arange(begin + 3.0, end - 2.0, APART_M / 2)
+                side = np.where(np.arange(len(run)) % 2, 1.0, -1.0)
+                cross = middle + side * (kind.road_m / 2 + FROM_KERB_M)
+                spots.append(np.stack([cross, run] if axis == 0 else [run, cross], axis=-1))
+                nothing = np.zeros_like(side)
+                headings.append(np.stack([-side, nothing] if axis == 0 else [nothing, -side], axis=-1))
+    if not spots:
+        return np.zeros((0, 3))
+    T = poses_on(ground, np.concatenate(spots), np.concatenate(headings))
+    _lamp().place(builder, T, np.tile([92.0, 96.0, 100.0], (len(T), 1)))
+    return T[:, :3, 3]
+
+
+def _lamp() -> Shape:
+    """A mast, and an arm with a head along x."""
+    shape = Shape()
+    turn = 2 * np.pi * np.arange(3) / 3
+    foot = np.stack([0.085 * np.cos(turn), 0.085 * np.sin(turn), np.full(3, -0.1)], axis=-1)
+    top = foot * [0.6, 0.6, 0] + [0, 0, HEIGHT_M]
+    following = [1, 2, 0]
+    shape.add(np.stack([foot, foot[following], top[following], top], axis=1), UNIT_UV, 0)
+    arm = frustum((-0.1, -0.06, 1.4, 0.06), HEIGHT_M - 0.16, (-0.05, -0.05, 1.35, 0.05), HEIGHT_M + 0.04)
+    shape.add(arm, UNIT_UV, 0)
+    below = arm[0][[0, 1]], arm[2][[0, 1]]
+    floor = np.array([[below[0][1], below[0][0], below[1][1], below[1][0]]])
+    shape.add(floor, UNIT_UV, 0, np.array([250, 240, 210]) / 255, tinted=False)
+    return shape
+
+
+# How high things reach: a raster over the built square and its surroundings that no static thing rises above.
+
+
+CELL_M = 0.5
+MARGIN_M = 120.0
+WOODS_M = 18.0  # taller than any tree beyond the raster
+_FINE = 4
+
+
+class Skyline:
+    """Upper bounds of the surface.
+
+    Outlines are convex polygons (K, 2) in the map, with the height of the highest point above each.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._reach = ground.layout.half_m * 1.12 + MARGIN_M
+        self._cells = int(np.ceil(2 * self._reach / CELL_M))
+        self._outlines: list[tuple[float, Float64]] = []
+        self._raster: Float32 | None = None
+
+    def add(self, outlines_m: Float64, top_m: Float64) -> None:
+        """Polygons (N, K, 2) and their tops (N,)."""
+        self._outlines += [(float(top), outline) for outline, top in zip(outlines_m, top_m, strict=True)]
+        self._raster = None
+
+    def add_discs(self, centre_m: Float64, radius_m: Float64, top_m: Float64) -> None:
+        """Discs around (N, 2)."""
+        turn = 2 * np.pi * np.arange(12) / 12
+        circle = np.stack([np.cos(turn), np.sin(turn)], axis=-1) / np.cos(np.pi / 12)
+        self.add(centre_m[:, None] + radius_m[:, None, None] * circle, top_m)
+
+    def height_m(self, xy_m: Float64) -> Float64:
+        """Upper bounds (N,) at (N, 2)."""
+        raster = self._drawn()
+        ground = self._ground.height_m(xy_m) + KERB_M + 0.05  # a kerb may be anywhere within rounding
+        cell = np.floor((xy_m + self._reach) / CELL_M).astype(int)
+        inside = ((cell >= 0) & (cell < self._cells)).all(axis=-1)
+        column, row = np.clip(cell, 0, self._cells - 1).T
+        return np.where(inside, np.maximum(ground, raster[row, column]), ground + WOODS_M)
+
+    def _drawn(self) -> Float32:
+        if self._raster is None:
+            raster = np.full((self._cells, self._cells), -1000.0, np.float32)
+            for top, outline in sorted(self._outlines, key=lambda item: item[0]):
+                corners = (outline + self._reach) / CELL_M - 0.5
+                if corners.max() < 0 or corners.min() > self._cells:
+                    continue
+                # The higher ones are drawn last, so each cell keeps the highest.
+                cv2.fillConvexPoly(raster, np.rint(corners * 2**_FINE).astype(np.int32), top, cv2.LINE_8, _FINE)
+            # An outline may touch a cell without holding its middle.
+            self._raster = cv2.dilate(raster, np.ones((3, 3), np.uint8)).astype(np.float32)
+        return self._raster
+
+
+# Trees: rows along avenues, groves in parks and gardens, woods in the country.
 
 BROAD, TALL, CONIFER = range(3)
 VARIANTS = 3  # crowns modelled of each kind

@@ -1,32 +1,334 @@
-"""Colour, depth and labels of a scene from any pose."""
+"""Colour, depth and labels of a scene from any pose: the lens, buffers on the GPU, culling, the passes."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
+import cv2
 import moderngl
 import numpy as np
 import numpy.typing as npt
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sim.gl import shaders as units
-from pose2rgbd_ros.sim.gl.camera import (
-    NEAR_M,
-    Targets,
-    View,
-    boxes_in_view,
-    clip_from_camera,
-    largest_picture,
-    open_context,
-    whole_picture,
-)
-from pose2rgbd_ros.sim.gl.scene import Batch, ShadowMap, footprint, shear, upload
-from pose2rgbd_ros.sim.gl.shaders import Programs
-from pose2rgbd_ros.sim.scene import Scene
+from pose2rgbd_ros.sim.gl.shaders import DEPTH, SAMPLES, Programs
+from pose2rgbd_ros.sim.scene import Light, Mesh, Scene, merge
+
+# An OpenGL context without a window.
+
+
+PACKAGES = "libgl1 libegl1 libgl1-mesa-dri"
+
+
+def open_context(libgl: str = "libGL.so.1", libegl: str = "libEGL.so.1") -> moderngl.Context:
+    """A new context on EGL's first device: a GPU, or Mesa's software renderer.
+
+    UserError when there is no EGL, no device, or no OpenGL 4.3.
+    """
+    try:
+        options: dict[str, Any] = {"backend": "egl", "libgl": libgl, "libegl": libegl}
+        return moderngl.create_context(require=430, standalone=True, **options)
+    except Exception as error:  # moderngl raises plain Exception here
+        raise UserError(
+            f"the simulator needs OpenGL 4.3 through EGL, and opening it failed ({error}); without a GPU, install "
+            f"Mesa's software renderer: sudo apt install {PACKAGES}"
+        ) from error
+
+
+def require_opengl() -> None:
+    """UserError where the simulator could not draw; for jobs that would learn it only after much other work."""
+    open_context().release()
+
+
+def largest_picture(context: moderngl.Context) -> int:
+    """Pixels a side that this OpenGL can draw."""
+    return min(context.info["GL_MAX_TEXTURE_SIZE"], *context.info["GL_MAX_VIEWPORT_DIMS"])
+
+
+# From OpenCV's camera to OpenGL's clip space, and what of a scene lies in it.
+
+
+NEAR_M = 0.3
+
+
+def clip_from_camera(camera: Camera, far_m: float, near_m: float = NEAR_M) -> Float64:
+    """(4, 4): points of the optical frame to clip coordinates; w is the depth along the optical axis.
+
+    Image row 0 is OpenGL's row 0, its bottom one, so that buffers are read without turning them over; triangles change
+    their sense of rotation by it. Pixel centres at integers are OpenGL's at halves.
+    """
+    matrix = np.zeros((4, 4))
+    matrix[0, 0], matrix[0, 2] = 2 * camera.fx / camera.width, 2 * (camera.cx + 0.5) / camera.width - 1
+    matrix[1, 1], matrix[1, 2] = 2 * camera.fy / camera.height, 2 * (camera.cy + 0.5) / camera.height - 1
+    matrix[2, 2] = (far_m + near_m) / (far_m - near_m)
+    matrix[2, 3] = -2 * far_m * near_m / (far_m - near_m)
+    matrix[3, 2] = 1.0
+    return matrix
+
+
+def boxes_in_view(clip_from_map: Float64, low_m: Float64, high_m: Float64) -> Bool:
+    """Which of the axis-aligned boxes (N, 3), (N, 3) may be seen: (N,); False only for those that surely are not."""
+    planes = clip_from_map[3] + np.concatenate([clip_from_map[:3], -clip_from_map[:3]])  # (6, 4), inside >= 0
+    centre, half = (low_m + high_m) / 2, (high_m - low_m) / 2
+    reach = centre @ planes[:, :3].T + planes[:, 3] + half @ np.abs(planes[:, :3]).T
+    return np.asarray((reach >= 0).all(axis=1))
+
+
+# What the simulated camera sees at one instant.
+
+
+STATIC, MOVER, SHADOW = 0, 1, 2  # labels of pixels
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture, row 0 on top; the arrays are the caller's own.
+
+    `rgb` (H, W, 3) uint8. `depth_m` (H, W) float32 along the optical axis, NaN where there is only sky. `labels`
+    (H, W) uint8: MOVER where a mover is seen by any sample of the pixel, SHADOW where only its shadow is (it takes
+    sunlight away there), else STATIC. Where the label is STATIC, colour and depth are bit for bit those of the world
+    without movers.
+    """
+
+    rgb: UInt8
+    depth_m: Float32
+    labels: UInt8
+
+
+class Targets:
+    """Buffers for pictures of `width` x `height` with `across` x `across` samples of colour.
+
+    Depth is never averaged: with several samples it is a picture of its own, in `depth`, else the second output of
+    `colour`.
+    """
+
+    def __init__(self, context: moderngl.Context, width: int, height: int, across: int) -> None:
+        size, fine = (width, height), (width * across, height * across)
+        self._shape = height, width
+        self._depth = context.texture(size, 1, dtype="f4")
+        self._final = context.texture(size, 4)
+        self.averaged = across > 1
+        if self.averaged:
+            self._samples = context.texture(fine, 4)
+            self.colour = context.framebuffer([self._samples], context.depth_renderbuffer(fine))
+            self.depth = context.framebuffer([self._depth], context.depth_renderbuffer(size))
+            self._mean = context.framebuffer([self._final])
+        else:
+            self.colour = context.framebuffer([self._final, self._depth], context.depth_renderbuffer(size))
+        self._rgba = np.empty((height, width, 4), np.uint8)
+
+    def resolve(self, context: moderngl.Context, whole: moderngl.VertexArray) -> None:
+        """Average the samples; `whole` draws with the program resolve."""
+        context.enable_only(moderngl.NOTHING)
+        self._samples.use(SAMPLES)
+        self._depth.use(DEPTH)
+        self._mean.use()
+        whole.render(moderngl.TRIANGLES, vertices=3)
+
+    def read(self) -> View:
+        """The finished picture, in new arrays."""
+        depth_m = np.empty(self._shape, np.float32)
+        rgb, labels = np.empty((*self._shape, 3), np.uint8), np.empty(self._shape, np.uint8)
+        self._final.read_into(self._rgba)
+        self._depth.read_into(depth_m)
+        cv2.mixChannels([self._rgba], [rgb, labels], [0, 0, 1, 1, 2, 2, 3, 3])
+        if self.averaged:
+            np.abs(depth_m, out=depth_m)  # movers' is negative, for `resolve`
+        return View(rgb, depth_m, labels)
+
+
+def whole_picture(context: moderngl.Context, program: moderngl.Program) -> moderngl.VertexArray:
+    """A triangle over the whole picture; it needs no vertices."""
+    return context.vertex_array(program, [])
+
+
+# Shadow maps: of each of the sun's rays, the height of the first surface it meets.
+#
+# A map is laid out on the horizontal plane z = 0, to which every point goes along the sun's rays (`on_plane` in the
+# shaders). So its texels are squares on the ground whatever the sun's height, and no texel is spent outside the town.
+
+
+Bounds = tuple[Float64, Float64]
+_SLACK_M = 0.01  # a surface at most this far below another is not in its shadow
+
+
+def shear(light: Light) -> Float64:
+    """(2,): metres a shadow travels sideways for each metre down."""
+    sun = np.array(light.sun_direction)
+    return sun[:2] / sun[2]
+
+
+def footprint(low_m: Float64, high_m: Float64, sideways: Float64) -> Bounds:
+    """Boxes (N, 3), (N, 3) on the map's plane: bounds (N, 2), (N, 2)."""
+    one, other = sideways * low_m[:, 2:], sideways * high_m[:, 2:]
+    return low_m[:, :2] - np.maximum(one, other), high_m[:, :2] - np.minimum(one, other)
+
+
+class ShadowMap:
+    """A square map of `size` texels a side and the part of the world it shows."""
+
+    def __init__(self, context: moderngl.Context, size: int) -> None:
+        self._size = size
+        self._texture = context.depth_texture((size, size))
+        self._frame = context.framebuffer(depth_attachment=self._texture)
+        self._sampler = context.sampler(
+            texture=self._texture,
+            filter=(moderngl.LINEAR, moderngl.LINEAR),
+            compare_func="<=",
+            border_color=(1.0, 1.0, 1.0, 1.0),  # outside there is light
+        )
+        self._frame.clear()
+        self.texel_m = 0.0
+
+    def fit(self, low_m: Float64, high_m: Float64, finest_m: float = 0.0) -> None:
+        """Show the plane from low_m to high_m (3,), and their heights; texels no smaller than asked for."""
+        texel = np.maximum((high_m - low_m)[:2] / (self._size - 4), max(finest_m, 1e-3))
+        self.texel_m = float(texel.max())
+        width = np.array([*(texel * self._size), low_m[2] - high_m[2] - 2.0])  # 1 is the lowest
+        centre = (low_m + high_m) / 2
+        self._scale = 1 / width
+        self._offset = 0.5 - centre / width
+
+    def begin(self, program: moderngl.Program) -> None:
+        """Clear, and draw with `program` from here on."""
+        program["map_scale"].value = tuple(self._scale)  # type: ignore[union-attr]
+        program["map_offset"].value = tuple(self._offset)  # type: ignore[union-attr]
+        self._frame.use()
+        self._frame.clear()
+
+    def lookup(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and offset that take points on the plane to texture coordinates and the height to compare."""
+        offset = self._offset + np.array([0.0, 0.0, _SLACK_M]) * self._scale
+        return tuple(self._scale), tuple(offset)
+
+    def lookup_from(self, other: ShadowMap) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and offset from the coordinates of another map's lookup to those of this one's."""
+        (scale, offset), (other_scale, other_offset) = (map(np.array, self.lookup()), map(np.array, other.lookup()))
+        ratio = scale / other_scale
+        return tuple(ratio), tuple(offset - other_offset * ratio)
+
+    def use(self, unit: int) -> None:
+        """Bind to a texture unit."""
+        self._sampler.use(unit)
+
+
+# Textures as the shaders want them: square roots of linear values.
+#
+# Eight bits of linear light are too few in the dark, and sRGB costs a power per texel in software. The square root is
+# close to sRGB, and squaring undoes it.
+
+
+_SRGB = np.arange(256) / 255.0
+LINEAR_OF_SRGB: Float64 = np.where(_SRGB <= 0.04045, _SRGB / 12.92, ((_SRGB + 0.055) / 1.055) ** 2.4)
+_ROOT_OF_SRGB: UInt8 = np.rint(255 * np.sqrt(LINEAR_OF_SRGB)).astype(np.uint8)
+
+
+def upload(context: moderngl.Context, rgb: UInt8) -> moderngl.Texture | moderngl.TextureArray:
+    """A texture of (H, W, 3) sRGB, or an array of them of (L, H, W, 3); with mipmaps. The array's textures repeat."""
+    root = np.full((*rgb.shape[:-1], 4), 255, np.uint8)
+    root[..., :3] = _ROOT_OF_SRGB[rgb]
+    height, width = rgb.shape[-3:-1]
+    texture: moderngl.Texture | moderngl.TextureArray
+    if rgb.ndim == 4:
+        texture = context.texture_array((width, height, len(rgb)), 4, root.tobytes())
+        texture.repeat_x = texture.repeat_y = True
+    else:
+        texture = context.texture((width, height), 4, root.tobytes())
+        texture.repeat_x = texture.repeat_y = False
+    texture.build_mipmaps()
+    # The nearest mipmap: a blend of two costs a tenth of the whole picture in software, and the eye finds no
+    # difference.
+    texture.filter = moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR
+    return texture
+
+
+FORMAT = {"position_m": 3, "normal": 3, "uv": 2, "layer": 1, "tint": 3}  # attributes and their floats, in order
+
+
+POSE = "pose_x", "pose_y", "pose_z"  # rows of T_map_mover, one set for each mesh
+
+
+class Batch:
+    """Meshes of at least one triangle each, and their bounds `low_m`, `high_m` (N, 3).
+
+    When `posed`, each has a pose of its own, and the bounds are in its own frame.
+    """
+
+    def __init__(self, context: moderngl.Context, meshes: Sequence[Mesh], posed: bool = False) -> None:
+        self._context = context
+        whole = merge(meshes)
+        self._vertices = context.buffer(interleaved(whole).tobytes())
+        self._indices = context.buffer(whole.triangles.astype(np.uint32).tobytes())
+        bounds = [mesh.bounds_m() for mesh in meshes]
+        self.low_m: Float64 = np.array([low for low, _ in bounds])
+        self.high_m: Float64 = np.array([high for _, high in bounds])
+        counts = np.array([3 * len(mesh.triangles) for mesh in meshes])
+        # Of each: count, instances, first index, base vertex, base instance, as glMultiDrawElementsIndirect reads them.
+        self._commands = np.zeros((len(meshes), 5), np.uint32)
+        self._commands[:, 0], self._commands[:, 1] = counts, 1
+        self._commands[:, 2] = np.cumsum([0, *counts[:-1]])
+        self._commands[:, 4] = np.arange(len(meshes)) if posed else 0
+        self._poses = context.buffer(reserve=48 * len(meshes), dynamic=True) if posed else None
+        self._queue = context.buffer(reserve=self._commands.nbytes, dynamic=True)
+        self._arrays: dict[int, moderngl.VertexArray] = {}
+
+    def in_view(self, clip_from_map: Float64, eye_m: Float64) -> Int64:
+        """Indices of what `clip_from_map` (4, 4) does not exclude, the nearest to `eye_m` (3,) first.
+
+        In this order few hidden surfaces are shaded.
+        """
+        seen = np.flatnonzero(boxes_in_view(clip_from_map, self.low_m, self.high_m))
+        gap = np.maximum(np.maximum(self.low_m[seen] - eye_m, eye_m - self.high_m[seen]), 0)
+        return seen[np.argsort((gap**2).sum(axis=1), kind="stable")]
+
+    def draw(self, program: moderngl.Program, indices: Int64) -> None:
+        """Draw those meshes in that order, with one call."""
+        if len(indices):
+            self._queue.write(self._commands[indices].tobytes())
+            self._array(program).render_indirect(self._queue, moderngl.TRIANGLES, count=len(indices))
+
+    def draw_either(self, programs: tuple[moderngl.Program, moderngl.Program], indices: Int64, second: Bool) -> None:
+        """Draw those meshes in that order, those of `second` (N,) with the second program, a call for each run."""
+        if not len(indices):
+            return
+        self._queue.write(self._commands[indices].tobytes())
+        ends = [0, *(np.flatnonzero(np.diff(second)) + 1).tolist(), len(indices)]
+        for first, end in itertools.pairwise(ends):
+            array = self._array(programs[int(second[first])])
+            array.render_indirect(self._queue, moderngl.TRIANGLES, count=end - first, first=first)
+
+    def place(self, T_map_mesh: Float64) -> None:
+        """Move all meshes to these poses (N, 4, 4)."""
+        if self._poses:
+            self._poses.write(T_map_mesh[:, :3].astype(np.float32).tobytes())
+
+    def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
+        if program.glo not in self._arrays:
+            # A program has only the attributes that it uses; the others are skipped over.
+            layout = [f"{floats}f" if name in program else f"{4 * floats}x" for name, floats in FORMAT.items()]
+            names = [name for name in FORMAT if name in program]
+            content = [(self._vertices, " ".join(layout), *names)]
+            if self._poses:
+                content.append((self._poses, "4f 4f 4f /i", *POSE))
+            self._arrays[program.glo] = self._context.vertex_array(
+                program, content, self._indices, index_element_size=4
+            )
+        return self._arrays[program.glo]
+
+
+def interleaved(mesh: Mesh) -> Float32:
+    """(V, 12) in the order of FORMAT, the tint linear."""
+    columns: list[AnyArray] = [mesh.position_m, mesh.normal, mesh.uv, mesh.layer[:, None], LINEAR_OF_SRGB[mesh.tint]]
+    return np.concatenate(columns, axis=1, dtype=np.float32)
+
 
 # The movers of a scene at one time, and the shadows they cast.
 
