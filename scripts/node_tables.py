@@ -1,8 +1,8 @@
 """The parameters of every node, from its settings dataclass.
 
 They go into the tables of docs/nodes/, the files config/NODE.yaml, and what launch files say of those they set
-(config/launch_arguments.yaml). Settings of a node's profile follow its parameters in the tables; those of the
-simulator's are in config/worlds/default.yaml, too.
+(config/launch_arguments.yaml). Settings of a node's profile, which are no parameters, stand in a file of their own
+(config/profiles/NODE.yaml, config/worlds/default.yaml), to which the page links.
 
     python scripts/node_tables.py            # which of them are stale; exit status 1 when one is
     python scripts/node_tables.py --write    # bring them up to date
@@ -99,30 +99,29 @@ def described(field: dataclasses.Field[Any]) -> str:
 # Pages ---------------------------------------------------------------------------------------------------------------
 
 
-def tables(cls: type[Any]) -> str:
-    """All parameters as Markdown, a table for each part, and those of the profile."""
-    blocks = _tables(cls, settings.parameter_fields(cls), ("parameter", "type", "default", "allowed", "what it does"))
-    if profile := settings.profile_fields(cls):
-        blocks += [
-            f"### Settings of the {cls.PROFILE}\n\nNo ROS parameters: they are flags of `pose2rgbd`, and stand in the "
-            f"YAML file that the parameter `{cls.PROFILE}` names."
-        ]
-        blocks += _tables(cls, profile, ("setting", "default", "allowed", "what it does"))
-    return "\n\n".join(blocks)
-
-
-def _tables(cls: type[Any], fields: Fields, columns: tuple[str, ...]) -> list[str]:
+def tables(node: str) -> str:
+    """All parameters as Markdown, a table for each part, and where the settings of the profile are."""
+    cls = _node(node)[1]
     blocks = []
-    for prefix, title, part in parts_of(cls, fields):
-        table = Table.of(dict.fromkeys(columns, ""))
+    for prefix, title, part in parts_of(cls, settings.parameter_fields(cls)):
+        table = Table.of(dict.fromkeys(("parameter", "type", "default", "allowed", "what it does"), ""))
         for name, field in part.items():
             default = default_of(field)
             kind = "tuple" if isinstance(default, list) else type(default).__name__
             shown = json.dumps(default, ensure_ascii=False)
-            row = [f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field)]
-            table.add(*(row if "type" in columns else [row[0], *row[2:]]))
-        blocks += [f"**{prefix}\\*** {title}", table.markdown()] if prefix else [table.markdown()]
-    return blocks
+            table.add(f"`{name}`", TYPES[kind], f"`{shown}`", allowed(name, field), described(field))
+        blocks += [*_wrapped(f"**{prefix}\\*** {title}"), table.markdown()] if prefix else [table.markdown()]
+    if settings.profile_fields(cls):
+        file = profile_path(node).as_posix()
+        blocks += _wrapped(
+            f"Settings of the {cls.PROFILE} are no ROS parameters: [{file}](../../{file}) has each with default and "
+            f"range. Give a copy of what you change as `{cls.PROFILE}`, or flags to `pose2rgbd`."
+        )
+    return "\n\n".join(blocks)
+
+
+def _wrapped(text: str) -> list[str]:
+    return ["\n".join(textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False))]
 
 
 def page_of(node: str, text: str) -> str:
@@ -130,7 +129,7 @@ def page_of(node: str, text: str) -> str:
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"the page of {node} needs one line {BEGIN} and one line {END} after it")
     before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{tables(_node(node)[1])}\n\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n\n{tables(node)}\n\n{END}{rest.partition(END)[2]}"
 
 
 # Parameter files -----------------------------------------------------------------------------------------------------
@@ -148,12 +147,18 @@ def parameter_file(node: str) -> str:
     return "\n".join([heading, *_yaml_lines(cls, fields, "    ")]) + "\n"
 
 
-def default_world() -> str:
-    """config/worlds/default.yaml: everything that a world may say."""
-    heading = """# A world of the simulator with every setting at its default, as docs/nodes/sim.md lists them; written
-# by scripts/node_tables.py. What a file leaves out stays so. Copy what you change:
-# ros2 launch pose2rgbd sim.launch.py world:=/your/copy.yaml"""
-    cls = _node("sim")[1]
+def profile_path(node: str) -> Path:
+    """Where the settings of a node's profile stand with their defaults, in the repository."""
+    profile = _node(node)[1].PROFILE
+    return Path("config", f"{profile}s", f"{'default' if profile == 'world' else node}.yaml")
+
+
+def profile_of(node: str) -> str:
+    """A profile with everything it may say, at its default."""
+    cls = _node(node)[1]
+    heading = f"""# The {cls.PROFILE} of the {node} node: its settings that are no ROS parameters, at their defaults;
+# written by scripts/node_tables.py. What a file leaves out stays so. Copy what you change, and name the
+# copy by the parameter {cls.PROFILE}."""
     return "\n".join([heading, *_yaml_lines(cls, settings.profile_fields(cls), "")]) + "\n"
 
 
@@ -215,7 +220,7 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
             raise ValueError(f"the node {node} has no page docs/nodes/{node}.md")
         found[page] = page_of(node, page.read_text())
     found[root / "config" / "launch_arguments.yaml"] = launch_arguments(root)
-    found[root / "config" / "worlds" / "default.yaml"] = default_world()
+    found |= {root / profile_path(node): profile_of(node) for node in NODES if settings.profile_fields(_node(node)[1])}
     return found | {root / "config" / f"{node}.yaml": parameter_file(node) for node in WITH_FILE}
 
 
@@ -237,6 +242,7 @@ def main() -> int:
         old = stale()
         if write:
             for file, text in generated().items():
+                file.parent.mkdir(exist_ok=True)
                 file.write_text(text)
     except ValueError as error:
         print(error, file=sys.stderr)
