@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.reports.table import aligned
@@ -34,7 +35,7 @@ COMMANDS = {
         "pose2rgbd_ros.cli.synthesize",
         "virtual routes, more frames, views without traffic: sheets, videos, scores",
     ),
-    "experiments": ("pose2rgbd_ros.experiments.__main__", "the paper's tables; models side by side at equal time"),
+    "experiments": ("pose2rgbd_ros.cli.experiments", "the paper's tables; models side by side at equal time"),
     "export": ("pose2rgbd_ros.cli.learn:export_main", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),
@@ -43,7 +44,7 @@ COMMANDS = {
     "record": ("pose2rgbd_ros.cli.nodes", "ROS node: live topics -> dataset, and an mcap if wished"),
     "play": ("pose2rgbd_ros.cli.nodes", "ROS node: replay a recording's images and TF"),
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
-    "sim": ("pose2rgbd_ros.sim.cli", "a simulated city: dataset, recording, or live world (sim live: ROS node)"),
+    "sim": ("pose2rgbd_ros.cli.sim", "a simulated city: dataset, recording, or live world (sim live: ROS node)"),
     "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
 }
 
@@ -101,6 +102,33 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+# A job of a command: its arguments for tyro (None: it takes the words as they are), what does it, a line about it.
+Job = tuple[type[Any] | None, Callable[[Any], int], str]
+
+
+def one_of(jobs: Mapping[str, Job], command: str, argv: list[str]) -> int:
+    """`pose2rgbd COMMAND WHAT ...`: the exit status of one job; 2 where there is no such job.
+
+    A job imports torch and the like by itself, so that the help of all stays quick.
+    """
+    rows = aligned((name, text) for name, (_, _, text) in jobs.items())
+    usage = f"usage: pose2rgbd {command} WHAT [options]   (pose2rgbd {command} WHAT --help tells its options)\n\n{rows}"
+    what = argv[0] if argv else ""
+    if what in ("-h", "--help", "help"):
+        print(usage)
+        return 0
+    if what not in jobs:
+        wrong = f"pose2rgbd {command} has no '{what}'" if what else f"pose2rgbd {command} what?"
+        print(f"error: {wrong}\n\n{usage}", file=sys.stderr)
+        return 2
+    import tyro
+
+    arguments, run, _ = jobs[what]
+    if arguments is None:
+        return run(argv[1:])
+    return run(tyro.cli(arguments, args=argv[1:], prog=f"pose2rgbd {command} {what}"))
 
 
 def node() -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.reports.table import aligned
+from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.synthesis.settings import InterpolateConfig, MoversConfig, RouteConfig
 
 Runs = Annotated[
@@ -51,38 +51,25 @@ class Movers:
     options: Annotated[MoversConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=MoversConfig)
 
 
-# What there is: its arguments, the module and function that do it, and a line about it.
-KINDS: dict[str, tuple[Any, str, str, str]] = {
-    "route": (Route, "route", "synthesize_routes", "views along virtual routes: sheet with a map, videos"),
-    "interpolate": (Interpolate, "interpolate", "interpolate", "more frames: video, sheet, scores of left-out frames"),
-    "movers": (Movers, "movers", "remove_movers", "views without cars and people, scored inside their masks"),
-}
-
-
-def usage() -> str:
-    """The list of kinds."""
-    rows = aligned((name, text) for name, (*_, text) in KINDS.items())
-    return (
-        f"usage: pose2rgbd synthesize WHAT [options]   (pose2rgbd synthesize WHAT --help tells its options)\n\n{rows}"
-    )
-
-
-def main(argv: list[str]) -> int:
-    """Do one kind, print its table and where the pictures are; 2 when there is no such kind. UserError for bad
-    input.
-    """
-    if argv and argv[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if not argv or argv[0] not in KINDS:
-        wrong = f"there is no '{argv[0]}' to synthesize" if argv else "synthesize what?"
-        print(f"error: {wrong}\n\n{usage()}", file=sys.stderr)
-        return 2
-    kind, file, function, _ = KINDS[argv[0]]
-    arguments: Any = tyro.cli(kind, args=argv[1:], prog=f"pose2rgbd synthesize {argv[0]}")
-    module = importlib.import_module(f"pose2rgbd_ros.synthesis.{file}")  # torch only once it is needed
-    scores = getattr(module, function)(arguments.runs, arguments.dataset, arguments.out, arguments.options)
-    text = module.table(scores)
+def _make(module: str, function: str, arguments: Route | Interpolate | Movers) -> int:
+    """Do one job, print its table and where the pictures are. UserError for bad input."""
+    made = importlib.import_module(f"pose2rgbd_ros.synthesis.{module}")  # torch only once it is needed
+    scores = getattr(made, function)(arguments.runs, arguments.dataset, arguments.out, arguments.options)
+    text = made.table(scores)
     (arguments.out / "table.md").write_text(text + "\n")
     print(f"{text}\n\nlook at {arguments.out / 'sheet.png'}")
     return 0
+
+
+_route, _interpolate = partial(_make, "route", "synthesize_routes"), partial(_make, "interpolate", "interpolate")
+_movers = partial(_make, "movers", "remove_movers")
+JOBS: dict[str, Job] = {
+    "route": (Route, _route, "views along virtual routes: sheet with a map, videos"),
+    "interpolate": (Interpolate, _interpolate, "more frames: video, sheet, scores of left-out frames"),
+    "movers": (Movers, _movers, "views without cars and people, scored inside their masks"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """One of them."""
+    return one_of(JOBS, "synthesize", argv)

@@ -170,4 +170,4 @@ def test_what_cannot_be_asked(
     assert main(["experiments", "tables", "--scale", "paper", "--device", "cpu"]) == 2
     assert "--scale cpu, or --force" in capsys.readouterr().err
     assert main(["experiments", "chairs"]) == 2
-    assert "there is no experiment 'chairs'" in capsys.readouterr().err
+    assert "experiments has no 'chairs'" in capsys.readouterr().err

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from support.small_relief import small_relief, write_small_relief
 
+from pose2rgbd_ros.cli import experiments
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import evaluate
-from pose2rgbd_ros.experiments import __main__
 from pose2rgbd_ros.experiments.pictures import held_out_by_all, show, worst_of
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 
@@ -66,7 +66,7 @@ def test_only_frames_that_nobody_was_trained_on(relief: Path, dataset: Path) -> 
 @pytest.mark.parametrize("options", [[], ["--worst", "--size", "48"]])
 def test_the_command(relief: Path, dataset: Path, tmp_path: Path, options: list[str]) -> None:
     call = [str(dataset), str(relief), str(relief), "--out", str(tmp_path / "models.png"), "--frames", "2"]
-    assert __main__.pictures_main([*call, *options, "--device", "cpu"]) == 0
+    assert experiments.main(["pictures", *call, *options, "--device", "cpu"]) == 0
     picture = cv2.imread(str(tmp_path / "models.png"))
     assert picture.shape[1] > picture.shape[0] > 500, "five columns; two rows of colour, two of depth"
     assert picture.std() > 10
@@ -84,12 +84,12 @@ def test_the_command(relief: Path, dataset: Path, tmp_path: Path, options: list[
 )
 def test_bad_options_are_told(relief: Path, dataset: Path, options: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        __main__.pictures_main([str(dataset), str(relief), "--device", "cpu", *options])
+        experiments.main(["pictures", str(dataset), str(relief), "--device", "cpu", *options])
 
 
 def test_nothing_to_draw(dataset: Path) -> None:
     with pytest.raises(UserError, match="at least one checkpoint"):
-        __main__.pictures_main([str(dataset)])
+        experiments.main(["pictures", str(dataset)])
 
 
 @pytest.mark.parametrize("size", [0, 8, -5, 100_000])

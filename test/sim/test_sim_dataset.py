@@ -13,14 +13,13 @@ import pytest
 import yaml
 from support.sim_datasets import BUSY, SMALL, city_of, command_line, files_of, share_world
 
+from pose2rgbd_ros.cli import sim as sim_command
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import inspect
 from pose2rgbd_ros.dataset.layout import read_split
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.sim import cli as sim_command
 from pose2rgbd_ros.sim import state
-from pose2rgbd_ros.sim.cli import dataset_main as command
 from pose2rgbd_ros.sim.dataset import write_sim_dataset
 from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
@@ -151,7 +150,7 @@ def test_readers_do_not_stumble_over_the_folders_of_movers(busy, tmp_path):
 )
 def test_absurd_settings_are_refused_before_any_work(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        command([str(tmp_path / "set"), *options])
+        sim_command.main(["dataset", str(tmp_path / "set"), *options])
     assert not (tmp_path / "set").exists()
 
 
@@ -223,7 +222,7 @@ def test_the_command_says_what_it_made(tmp_path, capsys):
 
 def test_help_tells_the_settings_of_all_parts(capsys):
     with pytest.raises(SystemExit):
-        command(["--help"])
+        sim_command.main(["dataset", "--help"])
     shown = capsys.readouterr().out
     for text in ("--frames", "11085", "--city.seed", "--flight.plan", "draws the city", "complete a dataset"):
         assert text in shown
@@ -233,7 +232,7 @@ def test_an_unknown_kind_is_told_with_the_known_ones(capsys):
     assert sim_command.main(["datset"]) == 2
     assert sim_command.main([]) == 2
     shown = capsys.readouterr().err
-    assert "no 'datset' to simulate" in shown
+    assert "sim has no 'datset'" in shown
     assert "dataset" in shown
     assert sim_command.main(["--help"]) == 0
 

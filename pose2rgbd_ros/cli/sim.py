@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from pose2rgbd_ros.reports.table import aligned
+from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.gallery import GalleryConfig, draw_gallery
@@ -32,9 +30,8 @@ class BagArguments:
     options: Annotated[SimBagConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=SimBagConfig)
 
 
-def bag_main(argv: list[str]) -> int:
+def bag(arguments: BagArguments) -> int:
     """Record, and say what was written. UserError when the input is wrong."""
-    arguments = tyro.cli(BagArguments, args=argv, prog="pose2rgbd sim bag")
     print(write_sim_bag(arguments.out, arguments.options).summary())
     return 0
 
@@ -50,9 +47,8 @@ class DatasetArguments:
     options: Annotated[SimDatasetConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=SimDatasetConfig)
 
 
-def dataset_main(argv: list[str]) -> int:
+def dataset(arguments: DatasetArguments) -> int:
     """Make the dataset, and say what was done. UserError when the input is wrong."""
-    arguments = tyro.cli(DatasetArguments, args=argv, prog="pose2rgbd sim dataset")
     print(write_sim_dataset(arguments.out, arguments.options).summary())
     return 0
 
@@ -68,41 +64,28 @@ class GalleryArguments:
     options: Annotated[GalleryConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=GalleryConfig)
 
 
-def gallery_main(argv: list[str]) -> int:
+def gallery(arguments: GalleryArguments) -> int:
     """Draw them and print where they are. UserError when the input is wrong."""
-    arguments = tyro.cli(GalleryArguments, args=argv, prog="pose2rgbd sim gallery")
     for path in draw_gallery(arguments.out, arguments.options):
         print(path)
     return 0
 
 
-def live_main(argv: list[str]) -> int:
-    """`pose2rgbd sim live`: the simulator as a ROS node; only the command line knows the nodes."""
-    return int(importlib.import_module("pose2rgbd_ros.cli.nodes").main(["sim", *argv]))
+def live(argv: list[str]) -> int:
+    """The simulator as a ROS node."""
+    from pose2rgbd_ros.cli.nodes import main as start_node
+
+    return start_node(["sim", *argv])
 
 
-# What there is, with the function that makes it.
-KINDS = {
-    "dataset": (dataset_main, "a flight as a dataset: frames with exact poses and depth"),
-    "bag": (bag_main, "a flight as a ROS 2 recording, with the faults of real sensors"),
-    "gallery": (gallery_main, "pictures of the city and of the flight"),
-    "live": (live_main, "the world as a ROS node: images, sensors and TF; takes commands to fly"),
+JOBS: dict[str, Job] = {
+    "dataset": (DatasetArguments, dataset, "a flight as a dataset: frames with exact poses and depth"),
+    "bag": (BagArguments, bag, "a flight as a ROS 2 recording, with the faults of real sensors"),
+    "gallery": (GalleryArguments, gallery, "pictures of the city and of the flight"),
+    "live": (None, live, "the world as a ROS node: images, sensors and TF; takes commands to fly"),
 }
 
 
-def usage() -> str:
-    """The list of kinds."""
-    rows = aligned((name, text) for name, (_, text) in KINDS.items())
-    return f"usage: pose2rgbd sim WHAT [options]   (pose2rgbd sim WHAT --help tells its options)\n\n{rows}"
-
-
 def main(argv: list[str]) -> int:
-    """Hand over to one kind; its exit status. 2 when there is no such kind."""
-    if argv and argv[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if not argv or argv[0] not in KINDS:
-        wrong = f"there is no '{argv[0]}' to simulate" if argv else "simulate what?"
-        print(f"error: {wrong}\n\n{usage()}", file=sys.stderr)
-        return 2
-    return int(KINDS[argv[0]][0](argv[1:]) or 0)
+    """One of them."""
+    return one_of(JOBS, "sim", argv)

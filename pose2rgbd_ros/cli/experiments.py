@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.experiments.compare import CompareConfig
 from pose2rgbd_ros.experiments.localization import LocalizationConfig
 from pose2rgbd_ros.experiments.tables import TablesConfig
-from pose2rgbd_ros.reports.table import aligned
 
 # `pose2rgbd experiments compare DATASET`: models side by side, at equal training time.
 
@@ -28,16 +27,12 @@ class CompareArguments:
     options: Annotated[CompareConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=CompareConfig)
 
 
-def compare_main(argv: list[str]) -> int:
+def compare(arguments: CompareArguments) -> int:
     """Print the comparison and where it is. Exit status 1 when a model could not be trained."""
-    arguments = tyro.cli(CompareArguments, args=argv, prog="pose2rgbd experiments compare")
-    from pose2rgbd_ros.experiments.compare import (
-        compare,  # torch only once it is needed
-        markdown,
-    )
+    from pose2rgbd_ros.experiments import compare as made  # torch only once it is needed
 
-    comparison = compare(arguments.dataset, arguments.out, arguments.options)
-    print(markdown(comparison))
+    comparison = made.compare(arguments.dataset, arguments.out, arguments.options)
+    print(made.markdown(comparison))
     print(f"look at {arguments.out / 'compare.png'}; {arguments.out / 'compare.md'} is the text above")
     return 1 if any(each.error for each in comparison.models) else 0
 
@@ -62,13 +57,9 @@ class LocalizationArguments:
     )
 
 
-def localization_main(argv: list[str]) -> int:
+def localization(arguments: LocalizationArguments) -> int:
     """Print the tables and where they are. Exit status 1 when a row could not be trained."""
-    arguments = tyro.cli(LocalizationArguments, args=argv, prog="pose2rgbd experiments localization")
-    from pose2rgbd_ros.experiments.localization import (
-        markdown,
-        run_localization,  # torch only once needed
-    )
+    from pose2rgbd_ros.experiments.localization import markdown, run_localization  # torch only once it is needed
 
     outcome = run_localization(arguments.out, arguments.options, list(arguments.dataset))
     print(markdown(outcome))
@@ -98,9 +89,8 @@ class PicturesArguments:
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = "auto"
 
 
-def pictures_main(argv: list[str]) -> int:
+def pictures(arguments: PicturesArguments) -> int:
     """Write the picture and say where. UserError for a bad checkpoint or dataset, or no frame to show."""
-    arguments = tyro.cli(PicturesArguments, args=argv, prog="pose2rgbd experiments pictures")
     from pose2rgbd_ros.dataset.reader import Dataset  # and torch, only once they are needed
     from pose2rgbd_ros.errors import UserError
     from pose2rgbd_ros.experiments.pictures import draw_side_by_side, held_out_by_all, show, worst_of
@@ -159,13 +149,9 @@ class TablesArguments:
     options: Annotated[TablesConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TablesConfig)
 
 
-def tables_main(argv: list[str]) -> int:
+def tables(arguments: TablesArguments) -> int:
     """Print the tables and where they are. Exit status 1 when a row could not be trained."""
-    arguments = tyro.cli(TablesArguments, args=argv, prog="pose2rgbd experiments tables")
-    from pose2rgbd_ros.experiments.tables import (
-        markdown,
-        run_tables,  # torch only once it is needed
-    )
+    from pose2rgbd_ros.experiments.tables import markdown, run_tables  # torch only once it is needed
 
     outcome = run_tables(arguments.out, arguments.options, arguments.dataset, arguments.real)
     print(markdown(outcome))
@@ -173,30 +159,14 @@ def tables_main(argv: list[str]) -> int:
     return 1 if outcome.failed else 0
 
 
-# What there is, with the function that makes it.
-KINDS = {
-    "tables": (tables_main, "the paper's tables 1, 2 and 3 on our data"),
-    "compare": (compare_main, "models side by side at equal training time"),
-    "localization": (localization_main, "ways of finding a camera side by side"),
-    "pictures": (pictures_main, "held-out frames as trained models show them"),
+JOBS: dict[str, Job] = {
+    "tables": (TablesArguments, tables, "the paper's tables 1, 2 and 3 on our data"),
+    "compare": (CompareArguments, compare, "models side by side at equal training time"),
+    "localization": (LocalizationArguments, localization, "ways of finding a camera side by side"),
+    "pictures": (PicturesArguments, pictures, "held-out frames as trained models show them"),
 }
 
 
-def usage() -> str:
-    """The list of kinds."""
-    rows = aligned((name, text) for name, (_, text) in KINDS.items())
-    return (
-        f"usage: pose2rgbd experiments WHAT [options]   (pose2rgbd experiments WHAT --help tells its options)\n\n{rows}"
-    )
-
-
 def main(argv: list[str]) -> int:
-    """Hand over to one kind; its exit status. 2 when there is no such kind."""
-    if argv and argv[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if not argv or argv[0] not in KINDS:
-        wrong = f"there is no experiment '{argv[0]}'" if argv else "which experiment?"
-        print(f"error: {wrong}\n\n{usage()}", file=sys.stderr)
-        return 2
-    return int(KINDS[argv[0]][0](argv[1:]) or 0)
+    """One of them."""
+    return one_of(JOBS, "experiments", argv)
