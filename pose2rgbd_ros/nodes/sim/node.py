@@ -11,20 +11,16 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Path as PathMessage
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.nodes.common import conversions, parameters, status
-from pose2rgbd_ros.nodes.common.node import start_by_itself
-from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.node import OK, ManagedNode
+from pose2rgbd_ros.nodes.common.status import NodeState
+from pose2rgbd_ros.nodes.common.topics import subscribe
 from pose2rgbd_ros.nodes.sim.outputs import SimOutputs
 from pose2rgbd_ros.nodes.sim.settings import LIVE, SimSettings, make_world, world_of
 from pose2rgbd_ros.sim.state import MAP
@@ -190,100 +186,60 @@ class SimLoop:
             self.step_ms += (took_ms - self.step_ms) * (RENDER_SHARE if self.step_ms else 1.0)
 
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 SLOW = 0.95  # of the real-time factor asked for: below that it is told
 
 
-class SimNode(LifecycleNode):
-    """The world lives in a thread of its own, see SimLoop; the executor stays free for parameters and services."""
+class SimNode(ManagedNode[SimSettings]):
+    """The world lives in a thread of its own, see SimLoop; the executor stays free for parameters and services.
+
+    This node makes the simulated time and does not wait for it.
+    """
+
+    diagnostics_name = "simulator"
+    fixed_while_configured = frozenset(definitions.flat_fields(SimSettings)) - set(LIVE)
+    good_states = ("plan", "path", "command", "hover")
 
     def __init__(self, settings: SimSettings | None = None, **options: Any) -> None:
-        super().__init__("sim", **options)
-        self.settings = parameters.declare(self, settings or SimSettings())
-        self.add_on_set_parameters_callback(self._refuse_while_configured)
+        super().__init__("sim", settings or SimSettings(), **options)
+        self._flown = self.settings  # with what the model was trained in
         self._loop: SimLoop | None = None
         self._outputs: SimOutputs | None = None
         self._inputs: list[Subscription] = []
-        self._failure: str | None = None
-        self._log = ConditionLog(self)
-        self._diagnostics = Diagnostics(self, "simulator")
         self.create_service(Trigger, "~/fly_plan", self._fly_plan)
-        # By the wall: this node makes the simulated time and must not wait for it.
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._housekeep, clock=self._steady)
-        if self.settings.autostart:
-            start_by_itself(self, self._steady)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Build the world. Settings that make none fail the transition with one line in the log."""
-        try:
-            self.settings, said = world_of(parameters.read(self, SimSettings))
-            settings = self.settings
-            loop = SimLoop(
-                lambda: make_world(settings), 1.0 / settings.clock_hz, RealTimePace(settings.real_time_factor)
-            )
-            world = loop.wait_made()
-        except Exception as error:
-            known = isinstance(error, UserError)
-            self._failure = str(error) if known else f"no world: {type(error).__name__}: {error}"
-            self._housekeep()
-            return FAILURE
-        self._loop, self._failure = loop, None
+    def load(self) -> None:
+        """The world."""
+        self._flown, said = world_of(self.settings)
+        flown, city = self._flown, self._flown.city
+        loop = SimLoop(lambda: make_world(flown), 1.0 / flown.clock_hz, RealTimePace(flown.real_time_factor))
+        flight = loop.wait_made().flight
+        self._loop = loop
         if said:
             self.get_logger().info(said)
-        self._diagnostics.hardware_id = f"{world.flight.name} flight, city of seed {settings.city.seed}"
+        self.diagnostics.hardware_id = f"{flight.name} flight, city of seed {city.seed}"
         self.get_logger().info(
-            f"made: {self._diagnostics.hardware_id}; {world.flight.duration_s:.0f} s, images of "
-            f"{settings.width}x{settings.height} at {settings.camera.rate_hz:g} Hz"
+            f"made: {self.diagnostics.hardware_id}; {flight.duration_s:.0f} s, images of "
+            f"{flown.width}x{flown.height} at {flown.camera.rate_hz:g} Hz"
         )
-        return super().on_configure(state)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def start(self) -> None:
         """Let time go on, publish, and listen to commands."""
         assert self._loop is not None
-        world, settings = self._loop.wait_made(), self.settings
-        try:
-            self._outputs = SimOutputs(
-                self, settings.image_camera(), settings.tf, world.flight.T_body_cam, settings.gps.antenna_m
-            )
-            self._inputs = self._subscribe()
-        except Exception as error:
-            self._stop()
-            self._failure = f"cannot start: {error}"
-            self._housekeep()
-            return FAILURE
+        flown, T_body_cam = self._flown, self._loop.wait_made().flight.T_body_cam
+        self._outputs = SimOutputs(self, flown.image_camera(), flown.tf, T_body_cam, flown.gps.antenna_m)
+        # Best effort takes commands from either kind of publisher; they come again anyway.
+        commands = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._inputs = [
+            subscribe(self, Twist, "cmd_vel", self._on_command, commands),
+            subscribe(self, PathMessage, "path", self._on_path, QoSProfile(depth=1)),
+        ]
         self._loop.run(self._outputs.publish, self._outputs.wants_images)
-        self.get_logger().info(f"active: real-time factor {settings.real_time_factor:g}, tf: {settings.tf}")
-        return super().on_activate(state)
+        self.get_logger().info(f"active: real-time factor {self.settings.real_time_factor:g}, tf: {flown.tf}")
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def stop(self) -> None:
         """Stop time and remove the topics; the world stays as it is."""
-        self._stop()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Forget the world."""
-        self._forget()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and forget, from any state."""
-        self._forget()
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a transition that raised: back to unconfigured, ready to be tried again."""
-        self._forget()
-        return SUCCESS
-
-    def destroy_node(self) -> None:
-        """End the world before what it publishes with goes away."""
-        self._forget()
-        super().destroy_node()
-
-    def _stop(self) -> None:
         if self._loop is not None:
             self._loop.pause()
         for subscription in self._inputs:
@@ -292,22 +248,13 @@ class SimNode(LifecycleNode):
             self._outputs.destroy()
         self._inputs, self._outputs = [], None
 
-    def _forget(self) -> None:
-        self._stop()
+    def forget(self) -> None:
+        """The world."""
         if self._loop is not None:
             self._loop.stop()
-        self._loop = self._failure = None
+        self._loop = None
 
     # Commands --------------------------------------------------------------------------------------------------
-
-    def _subscribe(self) -> list[Subscription]:
-        overriding = QoSOverridingOptions.with_default_policies()
-        # Best effort takes commands from either kind of publisher; they come again anyway.
-        commands = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        return [
-            self.create_subscription(Twist, "cmd_vel", self._on_command, commands, qos_overriding_options=overriding),
-            self.create_subscription(PathMessage, "path", self._on_path, 1, qos_overriding_options=overriding),
-        ]
 
     def _on_command(self, message: Twist) -> None:
         linear, turn = message.linear, message.angular.z
@@ -352,40 +299,30 @@ class SimNode(LifecycleNode):
         if self._loop is not None and self._outputs is not None:
             self._loop.ask(attempt)
 
-    # Housekeeping ----------------------------------------------------------------------------------------------
+    # How it stands, and what changes it ---------------------------------------------------------------------------
 
-    def _housekeep(self) -> None:
-        """Once a second: take over a changed real-time factor, and tell how things stand."""
-        self.settings.real_time_factor = self.get_parameter("real_time_factor").value
-        if self._loop is not None:
-            self._loop.pace.factor = self.settings.real_time_factor
-        level, condition, message = self._situation()
-        self._diagnostics.publish(level, message, self._values())
-        if condition != "inactive":  # not active because nobody asked for it, or only just: nothing to say
-            self._log.log(level, condition, message)
-
-    def _situation(self) -> tuple[bytes, str, str]:
-        """Level, condition and message."""
-        loop = self._loop
-        failure = loop.failure if loop is not None else None
-        if self._failure is not None or failure is not None:
-            said = self._failure or f"the world broke down: {type(failure).__name__}: {failure}"
-            return status.ERROR, "failure", said
-        if loop is None or loop.last is None or self._outputs is None:
-            return status.OK, "inactive", "not active"
-        asked, achieved = self.settings.real_time_factor, loop.pace.achieved()
+    def state(self) -> NodeState:
+        """What is flown, and whether the machine keeps up."""
+        loop, asked = self._loop, self.settings.real_time_factor
+        assert loop is not None
+        if loop.failure is not None:
+            return NodeState("ERROR", f"the world broke down: {type(loop.failure).__name__}: {loop.failure}")
+        if loop.last is None:
+            return NodeState(OK, "makes the first step")
+        achieved = loop.pace.achieved()
         if asked > 0 and achieved is not None and achieved < SLOW * asked:
             why = f"a step with an image takes {loop.step_ms:.0f} ms" if loop.step_ms else "the machine is busy"
-            return status.WARN, "slow", (
+            return NodeState(
+                "slow",
                 f"cannot keep up: real-time factor {achieved:.2f} of {asked:g}; {why}; "
-                "lower real_time_factor, or the world's camera.rate_hz, width or height"
-            )  # fmt: skip
+                "lower camera.rate_hz, width or height, or real_time_factor",
+            )
         if loop.last.notice is not None:
-            return status.WARN, "held back", f"the drone {loop.last.notice}"
-        return status.OK, loop.last.mode, f"flying: {loop.last.mode}"
+            return NodeState("held back", f"the drone {loop.last.notice}")
+        return NodeState(loop.last.mode, f"flying: {loop.last.mode}")
 
-    def _values(self) -> dict[str, Any]:
-        """Figures for /diagnostics."""
+    def figures(self, state: NodeState) -> dict[str, Any]:
+        """Time, and what it costs."""
         values: dict[str, Any] = {"real_time_factor_asked": self.settings.real_time_factor}
         loop = self._loop
         if loop is not None and loop.last is not None:
@@ -395,10 +332,7 @@ class SimNode(LifecycleNode):
             values |= {"images_rendered": loop.images, "step_with_image_ms": loop.step_ms}
         return values
 
-    def _refuse_while_configured(self, changed: list[Parameter]) -> SetParametersResult:
-        fixed = set(definitions.flat_fields(SimSettings)) - set(LIVE)
-        names = [parameter.name for parameter in changed if parameter.name in fixed]
-        if self._loop is not None and names:
-            reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
-            return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+    def change(self, before: SimSettings) -> None:
+        """The pace may change at any time."""
+        if self._loop is not None:
+            self._loop.pace.factor = self.settings.real_time_factor

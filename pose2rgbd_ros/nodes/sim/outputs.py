@@ -12,8 +12,7 @@ from geometry_msgs.msg import Vector3
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, FluidPressure, Image, Imu, NavSatFix, NavSatStatus
 from std_msgs.msg import Header
@@ -23,6 +22,7 @@ from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.common.conversions import ImageBuffer, camera_to_info, to_pose, to_stamp, to_transform_stamped
+from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.sim import topics
 from pose2rgbd_ros.sim.gl.renderer import View
 from pose2rgbd_ros.sim.sensors.noise import GpsFix, ImuReading, OdometryReading, PressureReading
@@ -132,7 +132,7 @@ def _diagonal(variance: float) -> Float64:
 
 
 TRUE_ODOMETRY, LABELS, MAP_ORIGIN = "truth/odometry", "truth/labels", "map_origin"
-IMAGES_KEPT, MESSAGES_KEPT = 5, 100  # images as in nodes.outputs: they must fit the shared-memory segment
+MESSAGES_KEPT = 100
 _SENSORS: dict[str, tuple[type, str, Callable[[Any, int], Any]]] = {
     "gps": (NavSatFix, topics.FIX, nav_sat_fix_message),
     "odometry": (Odometry, topics.ODOMETRY, odometry_message),
@@ -153,19 +153,17 @@ class SimOutputs:
         self._node, self._tf = node, tf
         self._clock = node.create_publisher(Clock, topics.CLOCK, 10)
         self._sensors = {
-            name: _publisher(node, kind, topic, MESSAGES_KEPT) for name, (kind, topic, _) in _SENSORS.items()
+            name: advertise(node, kind, topic, depth=MESSAGES_KEPT) for name, (kind, topic, _) in _SENSORS.items()
         }
-        self._truth = _publisher(node, Odometry, TRUE_ODOMETRY, MESSAGES_KEPT)
+        self._truth = advertise(node, Odometry, TRUE_ODOMETRY, depth=MESSAGES_KEPT)
         self._buffers = {
             topics.RGB: ImageBuffer(camera.width, camera.height, "rgb8"),
             topics.DEPTH: ImageBuffer(camera.width, camera.height, "32FC1"),
             LABELS: ImageBuffer(camera.width, camera.height, "mono8"),
         }
-        self._images = {topic: _publisher(node, Image, topic, IMAGES_KEPT) for topic in self._buffers}
-        self._jpeg = _publisher(node, CompressedImage, topics.RGB_COMPRESSED, IMAGES_KEPT)
-        self._infos = [
-            _publisher(node, CameraInfo, topic, IMAGES_KEPT) for topic in (topics.RGB_INFO, topics.DEPTH_INFO)
-        ]
+        self._images = {topic: advertise(node, Image, topic) for topic in self._buffers}
+        self._jpeg = advertise(node, CompressedImage, topics.RGB_COMPRESSED)
+        self._infos = [advertise(node, CameraInfo, topic) for topic in (topics.RGB_INFO, topics.DEPTH_INFO)]
         self._info = camera_to_info(camera)
         self._transforms = tf2_ros.TransformBroadcaster(node)
         self._static = tf2_ros.StaticTransformBroadcaster(node)
@@ -245,11 +243,6 @@ def _true_transforms(pose: TruePose) -> list[Any]:
         to_transform_stamped(pose.T_map_odom, pose.stamp_ns, MAP, ODOM),
         to_transform_stamped(T_odom_body, pose.stamp_ns, ODOM, BASE),
     ]
-
-
-def _publisher(node: Node, kind: type, topic: str, depth: int) -> Publisher:
-    qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
-    return node.create_publisher(kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
 
 def _has_listener(publisher: Publisher) -> bool:

@@ -69,12 +69,12 @@ def test_a_problem_is_told_once_though_its_figures_change(monkeypatch):
     logger = SimpleNamespace(info=log.append, warning=log.append)
     told = ProblemLog(SimpleNamespace(get_logger=lambda: logger))
     for i in range(20):
-        told.tell(
+        told.log(
             {
                 "bag": f"lost {100 + i} messages of the bag: the disk is too slow",
                 "/fix": f"its stamps are {0.1 * i:.3f} s before its arrival",
             }
         )
-    told.tell({"/fix": "silent for 7 s: its publisher is gone"})
+    told.log({"/fix": "silent for 7 s: its publisher is gone"})
     assert [line.split(":")[0] for line in log] == ["bag", "/fix", "/fix", "bag"]
     assert log[-1] == "bag: good again"
