@@ -1,5 +1,5 @@
 """What the avoid node publishes: cloud, scan, distances for autopilots and range below, each made only if somebody
-listens.
+listens; and what it says about itself.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import tf2_ros
 from pose2rgbd.msg import ObstacleStatus
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import LaserScan, PointCloud2, PointField, Range
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
-from pose2rgbd_ros.nodes.common import conversions, status
+from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
+from pose2rgbd_ros.nodes.common.status import NodeState
+from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.obstacles.scan import BINS, INCREMENT_DEG, LARGEST_M, mavros_ranges, obstacle_distances_cm
 from pose2rgbd_ros.obstacles.surroundings import Surroundings
 from pose2rgbd_ros.obstacles.view import cloud_shape, colours_of, marks_of, organised_cloud
@@ -36,7 +37,6 @@ try:
 except ImportError:  # PX4's messages are no part of ROS
     ObstacleDistance = None
 
-QUEUE_DEPTH = 5
 # The x axis of the frame of range_below points down, as sensor_msgs/Range wants it.
 T_LEVEL_BELOW: Float64 = np.array(
     [[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
@@ -83,14 +83,14 @@ class Publishers:
     def __init__(self, node: Node, settings: AvoidSettings) -> None:
         self._node = node
         self._publishers: dict[str, Publisher] = {
-            "points": _publisher(node, PointCloud2, "~/points"),
-            "scan": _publisher(node, LaserScan, "~/scan"),
-            "mavros_scan": _publisher(node, LaserScan, "~/mavros_scan"),
-            "range_below": _publisher(node, Range, "~/range_below"),
+            "points": advertise(node, PointCloud2, "~/points"),
+            "scan": advertise(node, LaserScan, "~/scan"),
+            "mavros_scan": advertise(node, LaserScan, "~/mavros_scan"),
+            "range_below": advertise(node, Range, "~/range_below"),
         }
         if ObstacleDistance is not None:
             # Best effort, as the agent of uXRCE-DDS subscribes; a newer one is worth more than one sent again.
-            self._publishers["px4"] = _publisher(
+            self._publishers["px4"] = advertise(
                 node, ObstacleDistance, "~/obstacle_distance", ReliabilityPolicy.BEST_EFFORT
             )
         self._broadcaster = tf2_ros.TransformBroadcaster(node)
@@ -207,38 +207,7 @@ def _beyond(below_m: float) -> float:
     return math.nan if math.isnan(below_m) else math.inf
 
 
-def _publisher(
-    node: Node, kind: type, topic: str, reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE
-) -> Publisher:
-    qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-    options = QoSOverridingOptions.with_default_policies()
-    return node.create_publisher(kind, topic, qos, qos_overriding_options=options)
-
-
-# What the avoid node says about itself: the state and figures of ObstacleStatus, and the values for
-# /diagnostics.
-
-
 RATE_WINDOW_S = 3.0
-LEVELS = {ObstacleStatus.OK: status.OK, ObstacleStatus.REFUSED: status.ERROR, ObstacleStatus.ERROR: status.ERROR}
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """A state of ObstacleStatus and the line that explains it."""
-
-    state: int
-    message: str = ""
-
-    @property
-    def level(self) -> bytes:
-        """The level of DiagnosticStatus."""
-        return LEVELS.get(self.state, status.WARN)
-
-    @property
-    def serves(self) -> bool:
-        """Whether predicted depth is used in this state; otherwise everything it would say is unknown."""
-        return self.state in (ObstacleStatus.OK, ObstacleStatus.UNKNOWN, ObstacleStatus.SENSOR_LOST)
 
 
 @dataclass
@@ -263,13 +232,23 @@ class Stats:
         times = [at for at in list(self._at) if at > monotonic() - RATE_WINDOW_S]
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
+    def values(self) -> dict[str, Any]:
+        """The figures for /diagnostics."""
+        return {
+            "rate_hz": self.rate_hz,
+            "compute_ms": self.compute_ms,
+            "latency_s": self.latency_s,
+            "known_percent": round(100 * self.known, 1),
+            "images_served": self.published,
+        }
+
 
 def status_message(
-    situation: NodeState, seen: Surroundings, stamp_ns: int, body_frame: str, R_level_body: Float64, latency_s: float
+    state: NodeState, seen: Surroundings, stamp_ns: int, body_frame: str, R_level_body: Float64, latency_s: float
 ) -> ObstacleStatus:
     """The status about the depth of `stamp_ns`; directions are turned from the level frame into the body's own."""
     found = ObstacleStatus(
-        state=situation.state, message=situation.message, nearest_m=seen.nearest.distance_m,
+        state=state.state, message=state.message, nearest_m=seen.nearest.distance_m,
         time_to_collision_s=seen.time_to_collision_s, clearance_below_m=seen.below_m,
         clearance_ahead_m=seen.ahead_m, speed_mps=seen.speed_mps, known=seen.known,
         sources=seen.sources, latency_s=latency_s,
@@ -278,15 +257,3 @@ def status_message(
     found.direction.x, found.direction.y, found.direction.z = direction.tolist()
     found.header.stamp, found.header.frame_id = to_stamp(stamp_ns), body_frame
     return found
-
-
-def status_values(tally: Stats, **more: Any) -> dict[str, Any]:
-    """The figures for /diagnostics."""
-    return {
-        "rate_hz": tally.rate_hz,
-        "compute_ms": tally.compute_ms,
-        "latency_s": tally.latency_s,
-        "known_percent": round(100 * tally.known, 1),
-        "images_served": tally.published,
-        **more,
-    }

@@ -63,6 +63,11 @@ class AvoidSettings:
     )
     scan: ScanSettings = field(default_factory=ScanSettings)
 
+    @property
+    def bound_role(self) -> str:
+        """The image that distances are taken from."""
+        return "depth_lower" if self.bound == "lower" else "depth"
+
     def datum(self) -> Datum | None:
         """The datum of the map, where one is given. UserError for words that make none."""
         if not self.map_datum.strip():

@@ -104,6 +104,17 @@ class TopicHealth:
         assert self.chosen is not None
         self.subscription = subscribe(self._node, self.chosen.kind, self.chosen.topic, callback, self._qos, **options)
 
+    def filter(self, callback: Callable[..., Any], *args: Any) -> Subscriber:
+        """As `listen`, by a filter of message_filters, to be matched with others; `callback` comes first."""
+        assert self.chosen is not None
+        overriding = QoSOverridingOptions.with_default_policies()
+        found = Subscriber(
+            self._node, self.chosen.kind, self.chosen.topic, qos_profile=self._qos, qos_overriding_options=overriding
+        )
+        found.registerCallback(callback, *args)
+        self.subscription = found.sub
+        return found
+
     def stop(self) -> None:
         """Unsubscribe."""
         if self.subscription is not None:

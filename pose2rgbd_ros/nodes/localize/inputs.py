@@ -14,9 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes.avoid.inputs import JUMP_BACK_NS
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, incompatible, node_of, qos_words, subscriber
+from pose2rgbd_ros.nodes.common.topics import JUMP_BACK_S, SENSOR_QOS, incompatible, node_of, qos_words, subscriber
 
 LOOK_S = 0.25  # how often it is looked which kind of image is published
 PATIENCE_S = 0.5  # so long raw images may turn up after compressed ones
@@ -167,7 +166,7 @@ class ImageInputs:
     def _take_image(self, message: Image | CompressedImage) -> None:
         stamp_ns = conversions.stamp_ns(message.header.stamp)
         self._arrived_s["image"] = time.monotonic()
-        if stamp_ns < self._newest_ns - JUMP_BACK_NS:
+        if stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:
             back_s = (self._newest_ns - stamp_ns) / 1e9
             self._newest_ns = stamp_ns
             self._on_jump(f"the stamps of the images went back by {back_s:.1f} s{self._several()}")

@@ -19,11 +19,11 @@ from rclpy.timer import Timer
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.localization.map_correction import covariance_at
-from pose2rgbd_ros.nodes.avoid.inputs import SILENT_S
 from pose2rgbd_ros.nodes.common import parameters
 from pose2rgbd_ros.nodes.common.node import start_by_itself, watch_clock
 from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics, one_line
 from pose2rgbd_ros.nodes.common.tf import TfLookup
+from pose2rgbd_ros.nodes.common.topics import SILENT_S
 from pose2rgbd_ros.nodes.common.worker import LatestWorker
 from pose2rgbd_ros.nodes.localize.change import ChangeJob, ChangeTopics
 from pose2rgbd_ros.nodes.localize.inputs import ImageInputs, Picture

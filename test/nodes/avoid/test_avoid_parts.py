@@ -18,8 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, Range
 
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.nodes.avoid.frames import BodyFrames, Placed
-from pose2rgbd_ros.nodes.avoid.inputs import DepthInputs, LiveInputs, Motion
+from pose2rgbd_ros.nodes.avoid.inputs import BodyFrames, DepthInputs, LiveInputs, Motion, Placed
 from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.tf import TfLookup
@@ -131,7 +130,7 @@ def test_a_live_sensor_of_another_clock_is_lost_and_not_used(make_node, make_fra
             live._take(each, role)
         live._take_info(info)
         now = Placed(now_ns, None, np.eye(3))
-        assert bool(live.readings(frames.settings, frames.of, now)) is used
+        assert bool(live.ranges(frames.settings, frames.of, now)) is used
         assert (live.depth(frames.settings, frames.of, now) is not None) is used
         lost = live.lost(frames.settings)
         assert (lost == "") is used
@@ -147,7 +146,7 @@ def test_a_range_beyond_the_limits_of_its_sensor_is_infinite(make_node, make_fra
         message = Range(field_of_view=0.2, min_range=0.2, max_range=8.0, range=metres)
         message.header.stamp, message.header.frame_id = node.get_clock().now().to_msg(), "lidar"
         live._take(message, "range")
-        (reading,) = live.readings(frames.settings, frames.of, Placed(0, None, np.eye(3)))
+        (reading,) = live.ranges(frames.settings, frames.of, Placed(0, None, np.eye(3)))
         found.append(reading.range_m)
         assert np.allclose(reading.T_body_sensor, ON_BODY)
     assert found == pytest.approx([-math.inf, 0.2, 4.0, 8.0, math.inf, math.inf, -math.inf])
@@ -174,7 +173,7 @@ def test_sets_of_one_stamp_are_used_in_order(make_node):
     def take(stamp_ns: int) -> None:
         for role, message in (("depth_lower", Image()), ("camera_info", CameraInfo())):
             message.header.stamp = conversions.to_stamp(stamp_ns)
-            inputs._topics[role].callback(message)
+            inputs._filters[role].callback(message)
 
     for stamp_ns in (10 * SECOND, 11 * SECOND, 11 * SECOND - 1, 12 * SECOND):
         take(stamp_ns)
@@ -182,10 +181,10 @@ def test_sets_of_one_stamp_are_used_in_order(make_node):
     assert (inputs.out_of_order, inputs.incomplete, jumps) == (1, 0, [])
     lone = CameraInfo(width=99)
     lone.header.stamp = conversions.to_stamp(13 * SECOND)
-    inputs._topics["camera_info"].callback(lone)
+    inputs._filters["camera_info"].callback(lone)
     take(5 * SECOND)
     assert len(jumps) == 1
-    assert "went back by 7.0 s" in jumps[0]
+    assert "jumped back by 7.0 s" in jumps[0]
     take(6 * SECOND)
     take(13 * SECOND)
     assert matched[3:] == [5 * SECOND, 6 * SECOND, 13 * SECOND]

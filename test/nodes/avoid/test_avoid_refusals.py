@@ -57,7 +57,7 @@ def test_depth_that_is_silent_for_five_seconds_is_told_with_the_reason(bench, se
     set_ahead(5.0)
     told = reports.next()
     assert told.level == DiagnosticStatus.WARN
-    assert told.message.startswith("nobody publishes /depth_lower; remap depth_lower")
+    assert told.message.startswith("/depth_lower: nobody publishes it; remap depth_lower")
     flight = WallFlight(bench, info_offset_ns=7)
     bench.wait(lambda: "no stamp in common" in bench.status[-1].message)
     flight.images_on = False
