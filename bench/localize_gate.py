@@ -17,7 +17,7 @@ The published table, in 10 CPU minutes (SIM: `pose2rgbd sim dataset`; DATA: the 
 
 RUN is calibrated on the held-out frames of its dataset that choose; OTHER is another flight over the same place, on
 which no weights, covariance or limit were chosen. Accepted: the share of its frames (true accepts), of the same frames
-spoilt (localization/corruptions.py), and of other places' frames (false accepts), each once with its own camera and
+spoilt (evaluation/calibrate_poses.py), and of other places' frames (false accepts), each once with its own camera and
 once as if the trained camera had taken it. Coverage: accepted frames of OTHER within the regions of 50, 90 and 95 %;
 in brackets 95 % by resampling lines. Doubts: how well each tells frames of OTHER from those of another place by
 itself (AUROC). Without a doubt: shares accepted when one of the five is left out, at a limit set on every other line
@@ -42,17 +42,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.evaluation.calibrate_poses import RED, Example, JudgedPoses, examples_picture
+from pose2rgbd_ros.evaluation.calibrate_poses import CORRUPTIONS, RED, Example, JudgedPoses, examples_picture
 from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval as Share
 from pose2rgbd_ros.evaluation.held_out import Units, units_of
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.corruptions import CORRUPTIONS
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.gate import DOUBTS, Gate, novelty_cues
-from pose2rgbd_ros.localization.localizer import ImageEncoder, Localizer, pose_network
+from pose2rgbd_ros.localization.localizer import Localizer, pose_network
+from pose2rgbd_ros.localization.predict import ImageEncoder
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
@@ -137,17 +137,16 @@ class Doubter:
         loaded = load_checkpoint(checkpoint_directory(run))
         assert localizer.calibration is not None
         self.known = localizer.calibration
-        self._eye = ImageEncoder(loaded, pose_network(loaded), "cpu", self.known.crops)
+        self._encoder = ImageEncoder(loaded, pose_network(loaded), "cpu", self.known.crops)
 
     def __call__(self, images: list[UInt8], camera: Camera) -> np.ndarray:
         """NaN for an image that shows nothing."""
-        rows = [
-            np.full(len(DOUBTS), np.nan)
-            if one.reading is None
-            else novelty_cues(one.reading, one.view, self.known.features, self.known.memory)
-            for one in self._eye.look(images, camera)
-        ]
-        return np.array(rows)
+        queries = [self._encoder.prepare(rgb, camera) for rgb in images]
+        rows = np.full((len(queries), len(DOUBTS)), np.nan)
+        shown = [place for place, query in enumerate(queries) if not query.reason]
+        for place, found in zip(shown, self._encoder.read([queries[place] for place in shown]), strict=True):
+            rows[place] = novelty_cues(found, self.known.features, self.known.memory)
+        return rows
 
 
 def rows_doubts(own: np.ndarray, foreign: dict[str, np.ndarray]) -> str:

@@ -4,10 +4,12 @@ frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -17,29 +19,16 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.evaluation.calibrate_depth import check_place
 from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval, deals, estimate
-from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval as Share
 from pose2rgbd_ros.evaluation.held_out import HeldOut, Units, held_out
 from pose2rgbd_ros.evaluation.pictures_report import provenance
 from pose2rgbd_ros.evaluation.sheets import new_figure, png
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.calibration import (
-    LocalizerCalibration,
-    remove_localizer_calibration,
-    save_localizer_calibration,
-)
-from pose2rgbd_ros.localization.corruptions import CORRUPTIONS
+from pose2rgbd_ros.localization.calibration import FILES, LocalizerCalibration, save_localizer_calibration
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.estimate import Estimate as Answer
-from pose2rgbd_ros.localization.gate import (
-    MOST_FRAMES,
-    FeatureModel,
-    Gate,
-    KeyframeFeatures,
-    image_figures,
-    novelty_cues,
-)
-from pose2rgbd_ros.localization.localizer import Encoded, ImageEncoder, Localizer, pose_network
+from pose2rgbd_ros.localization.gate import MOST_FRAMES, FeatureModel, Gate, KeyframeFeatures, novelty_cues
+from pose2rgbd_ros.localization.localizer import Localizer, pose_network
+from pose2rgbd_ros.localization.predict import ImageEncoder, PosePrediction, image_figures
 from pose2rgbd_ros.rendering.renderer import choose_device
 from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.reports.table import Column, Table
@@ -109,7 +98,7 @@ class JudgedPoses:
     kind: str
 
     @classmethod
-    def of(cls, answers: list[Answer], T_true: Float64, units: Units) -> JudgedPoses:
+    def of(cls, answers: list[Estimate], T_true: Float64, units: Units) -> JudgedPoses:
         """Of the answers to frames, their true poses (N, 4, 4) and their lines."""
         numbers, place = np.unique(units.unit, return_inverse=True)
         accepted = np.array([one.accepted for one in answers], bool)
@@ -200,21 +189,21 @@ def calibrate_localizer(
     data, training = Dataset(dataset), Dataset(training_dataset or dataset)
     for one in (data, training):
         check_place(loaded, one)
-    eye = ImageEncoder(loaded, pose_network(loaded), choose_device(device), goal.crops)
+    encoder = ImageEncoder(loaded, pose_network(loaded), choose_device(device), goal.crops)
     known = _training_frames(loaded, training)
     chosen = _at_most(held_out(loaded, data))
-    learnt = _look(eye, training, known)
-    features = FeatureModel.of(np.stack([one.reading.features for one in learnt if one.reading is not None]))
-    memory = KeyframeFeatures.of((one.view for one in learnt), training.T_map_cam[known])
-    figures = np.stack([image_figures(one.reading.rgb) for one in learnt if one.reading is not None])
-    seen = _look(eye, data, chosen.frames)
+    learnt = _look(encoder, training, known)
+    features = FeatureModel.of(np.stack([one.features for one in learnt]))
+    memory = KeyframeFeatures.of((one.features_view for one in learnt), training.T_map_cam[known])
+    figures = np.stack([image_figures(one.rgb) for one in learnt])
+    seen = _look(encoder, data, chosen.frames)
     frames = _frames(seen, data.T_map_cam[chosen.frames], chosen.unit, features, memory)
     model, gate = _fit(frames, figures, goal.true_accept)
     measured = _measure(frames, figures, goal.true_accept)
     calibration = LocalizerCalibration(
         loaded.weights_sha256, goal.crops, goal.true_accept, model, gate, features, memory,
     )  # fmt: skip
-    remove_localizer_calibration(directory)
+    FILES.remove(directory)
     save_localizer_calibration(directory, calibration)
     judged = judge(Localizer(directory, device), data, chosen.judge)
     calibration = replace(calibration, figures=_told(data, chosen, measured, judged))
@@ -300,26 +289,26 @@ def _accepted(gate: Gate, frames: Frames) -> np.ndarray:
     ])  # fmt: skip
 
 
-def _look(eye: ImageEncoder, data: Dataset, frames: np.ndarray) -> list[Encoded]:
+def _look(encoder: ImageEncoder, data: Dataset, frames: np.ndarray) -> list[PosePrediction]:
     """Frames as read; UserError for one that shows nothing or another view."""
-    seen: list[Encoded] = []
+    found: list[PosePrediction] = []
+    bad: list[str] = []
     for start in range(0, len(frames), _CHUNK):
-        chunk = frames[start : start + _CHUNK]
-        seen += eye.look((data.rgb(int(frame)) for frame in chunk), data.camera)
-    bad = [(int(frame), one.reason) for frame, one in zip(frames, seen, strict=True) if one.reading is None]
+        queries = {int(frame): encoder.prepare(data.rgb(int(frame)), data.camera) for frame in frames[start:][:_CHUNK]}
+        bad += [f"frame {frame}: {query.reason}" for frame, query in queries.items() if query.reason]
+        found += encoder.read([query for query in queries.values() if not query.reason])
     if bad:
-        raise UserError(f"{data.path}: frame {bad[0][0]}: {bad[0][1]} ({counted(len(bad), 'frame')} like this one)")
-    return seen
+        raise UserError(f"{data.path}: {bad[0]} ({counted(len(bad), 'frame')} like this one)")
+    return found
 
 
 def _frames(
-    seen: list[Encoded], T_true: Float64, unit: np.ndarray, features: FeatureModel, memory: KeyframeFeatures
+    found: list[PosePrediction], T_true: Float64, unit: np.ndarray, features: FeatureModel, memory: KeyframeFeatures
 ) -> Frames:
-    readings = [one.reading for one in seen if one.reading is not None]
     return Frames(
-        covariance.errors(np.stack([one.T_map_cam for one in readings]), T_true),
-        np.stack([novelty_cues(one.reading, one.view, features, memory) for one in seen if one.reading is not None]),
-        np.stack([image_figures(one.rgb) for one in readings]),
+        covariance.errors(np.stack([one.T_map_cam for one in found]), T_true),
+        np.stack([novelty_cues(one, features, memory) for one in found]),
+        np.stack([image_figures(one.rgb) for one in found]),
         unit,
     )
 
@@ -389,6 +378,54 @@ def _told(data: Dataset, chosen: HeldOut, measured: MeasuredPoses, judged: Judge
         "median_sigma_m": round(float(np.median(measured.sigma_m[accepted])), 4),
         "judged": judged.to_dict(),
     }
+
+
+# Images as a failing camera gives them, to show and to measure what is rejected; nothing is fitted to them.
+
+
+def _black(rgb: UInt8) -> UInt8:
+    """A covered lens: sensor noise of a grey level or two."""
+    noise = np.random.default_rng(0).normal(2.0, 1.5, rgb.shape)
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+def _dark(rgb: UInt8) -> UInt8:
+    return np.asarray(rgb * 0.2, np.uint8)
+
+
+def _overexposed(rgb: UInt8) -> UInt8:
+    return np.clip(rgb * 3.0 + 60.0, 0, 255).astype(np.uint8)
+
+
+def _blurred(rgb: UInt8) -> UInt8:
+    """Out of focus: a blur of 2 % of the image's width (standard deviation)."""
+    return np.asarray(cv2.GaussianBlur(rgb, (0, 0), 0.02 * rgb.shape[1]), np.uint8)
+
+
+def _moved(rgb: UInt8) -> UInt8:
+    """Motion blur over 6 % of the width."""
+    length = max(3, round(0.06 * rgb.shape[1]))
+    kernel = np.full((1, length), 1.0 / length, np.float32)
+    return np.asarray(cv2.filter2D(rgb, -1, kernel), np.uint8)
+
+
+def _noise(rgb: UInt8) -> UInt8:
+    return np.random.default_rng(0).integers(0, 256, rgb.shape, dtype=np.uint8)
+
+
+def _upside_down(rgb: UInt8) -> UInt8:
+    return np.ascontiguousarray(rgb[::-1])
+
+
+CORRUPTIONS: dict[str, Callable[[UInt8], UInt8]] = {
+    "black": _black,
+    "dark": _dark,
+    "overexposed": _overexposed,
+    "out of focus": _blurred,
+    "motion blur": _moved,
+    "noise": _noise,
+    "mirrored": _upside_down,
+}
 
 
 # The page of a localizer's calibration: do regions hold what they promise, are errors as large as said, what
@@ -462,7 +499,7 @@ def _judged(judged: JudgedPoses) -> Table | None:
     if judged.frames == 0:
         return None
 
-    def cell(one: Share) -> str:
+    def cell(one: ShareInterval) -> str:
         return f"{one.value:.1%} ({one.low:.1%} to {one.high:.1%})"
 
     columns = [Column("level", "region of", ".0%"), *(Column(part, f"{part} held", cell) for part in PARTS)]

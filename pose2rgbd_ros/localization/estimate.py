@@ -13,7 +13,7 @@ import numpy as np
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 
@@ -91,6 +91,14 @@ class LocatedImage:
     estimate: Estimate
     T_true: Float64 | None = None
 
+    @property
+    def error(self) -> tuple[float, float] | None:
+        """Metres from the recorded pose and degrees of the turn; None where one of the two is not known."""
+        if self.estimate.T_map_cam is None or self.T_true is None:
+            return None
+        metres, radians = se3.apart(self.estimate.T_map_cam, self.T_true)
+        return float(metres), float(np.degrees(radians))
+
     def line(self) -> str:
         """For the console."""
         answer = self.estimate
@@ -103,8 +111,8 @@ class LocatedImage:
             parts.append(f"sigma {answer.position_sigma_m:.2f} m {sigma_deg:.2f} deg")
         if np.isfinite(answer.verification):
             parts.append(f"likeness {answer.verification:.2f}")
-        if self.T_true is not None:
-            parts.append("error {:.2f} m {:.2f} deg".format(*errors(answer.T_map_cam, self.T_true)))
+        if self.error is not None:
+            parts.append("error {:.2f} m {:.2f} deg".format(*self.error))
         parts.append("accepted" if answer.accepted else f"rejected: {answer.reason}")
         return "  ".join(parts)
 
@@ -127,21 +135,11 @@ def summary(found: list[LocatedImage]) -> str:
     """One line of all images, with the median error where poses are recorded."""
     accepted = [one for one in found if one.estimate.accepted]
     text = f"{len(accepted)} of {counted(len(found), 'image')} accepted"
-    known = [
-        errors(one.estimate.T_map_cam, one.T_true)
-        for one in accepted
-        if one.estimate.T_map_cam is not None and one.T_true is not None
-    ]
+    known = [one.error for one in accepted if one.error is not None]
     if known:
         metres, degrees = np.median(known, axis=0)
         text += f"; median error {metres:.2f} m {degrees:.2f} deg"
     return text
-
-
-def errors(T_found: Float64, T_true: Float64) -> tuple[float, float]:
-    """Metres between two poses (4, 4), and degrees of the turn between them."""
-    turn = quaternions.angle_between_rad(se3.split(T_found)[1], se3.split(T_true)[1])
-    return float(np.linalg.norm(T_found[:3, 3] - T_true[:3, 3])), float(np.degrees(turn))
 
 
 def heading_deg(T_map_cam: Float64) -> float:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.dataset.filters import sharpness
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.localization.predict import PosePrediction
 
@@ -27,7 +26,6 @@ from pose2rgbd_ros.localization.predict import PosePrediction
 # none.
 
 
-SIDE_PX = 128  # of the views that features are taken from, whatever the network's size
 MOST_FRAMES, MOST_FEATURES = 600, 100
 NEAR_FRAMES, CHECKED_FRAMES = 16, 3
 FEWEST_MATCHES = 6
@@ -162,24 +160,16 @@ class FeatureModel:
         return float(np.sqrt(squared / len(away)))
 
 
-def novelty_cues(reading: PosePrediction, view: UInt8, features: FeatureModel, memory: KeyframeFeatures) -> Float64:
-    """The figures (5,) of DOUBTS, on scales on which their errors are even; `view` as `Memory` takes it."""
-    again = memory.found_again(view, reading.T_map_cam)
-    return np.array(
-        [
-            np.log(max(features.unlikeness(reading.features), 1e-6)),
-            np.log(max(float(np.linalg.norm(reading.spread[:3])), _LEAST_M)),
-            np.log(max(float(np.linalg.norm(reading.spread[3:])), _LEAST_RAD)),
-            0.0 if np.isnan(reading.realism) else -reading.realism,
-            -np.log1p(again),
-        ]
-    )
-
-
-def image_figures(rgb: UInt8) -> Float64:
-    """Mean and standard deviation of grey, and sharpness, of an image (S, S, 3): (3,), see gate.FIGURES."""
-    grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-    return np.array([float(grey.mean()), float(grey.std()), sharpness(grey)])
+def novelty_cues(found: PosePrediction, features: FeatureModel, memory: KeyframeFeatures) -> Float64:
+    """The figures (5,) of DOUBTS, on scales on which their errors are even."""
+    shift_m, turn_rad = (float(np.linalg.norm(part)) for part in np.split(found.spread, 2))
+    return np.array([
+        np.log(max(features.unlikeness(found.features), 1e-6)),
+        np.log(max(shift_m, _LEAST_M)),
+        np.log(max(turn_rad, _LEAST_RAD)),
+        0.0 if np.isnan(found.realism) else -found.realism,
+        -np.log1p(memory.found_again(found.features_view, found.T_map_cam)),
+    ])  # fmt: skip
 
 
 # What image_figures tells: (what is too little, what is too much, factors by which it may lie beyond the training
@@ -190,7 +180,6 @@ FIGURES = {
     "sharpness": ("blurred", "sharper than an image of the place", 0.6, 1.7),
 }
 TAIL = 0.005  # share of the training frames on each side that does not count
-LEAST_CONTRAST = 2.0  # grey levels; less is nothing at all, calibrated or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,12 +228,3 @@ class Gate:
     def _excess(self, doubts: Float64) -> Float64:
         told = self.spread > 1e-9  # a doubt that is the same for all frames tells nothing
         return np.where(told, np.maximum(doubts - self.usual, 0.0) / np.where(told, self.spread, 1.0), 0.0)
-
-
-def blank(figures: Float64) -> str:
-    """Why an image of these figures shows nothing, whatever the place; empty when it shows something."""
-    mean, contrast = float(figures[0]), float(figures[1])
-    if contrast >= LEAST_CONTRAST:
-        return ""
-    what = "black" if mean < 64 else "overexposed" if mean > 192 else "blank"
-    return f"the image is {what}: mean {mean:.0f} of 255, contrast {contrast:.1f}"

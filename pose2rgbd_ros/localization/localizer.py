@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pose2rgbd_ros.errors import UserError
@@ -14,68 +12,11 @@ from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.calibration import load_localizer_calibration
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.gate import SIDE_PX, blank, image_figures, novelty_cues
-from pose2rgbd_ros.localization.predict import PosePrediction, PosePredictor, Query, QueryView
+from pose2rgbd_ros.localization.gate import novelty_cues
+from pose2rgbd_ros.localization.predict import ImageEncoder, PosePrediction, Query, image_figures
 from pose2rgbd_ros.models.base import PoseModel
 from pose2rgbd_ros.rendering.renderer import choose_device
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
-
-# From images of any camera to what the network reads in them.
-
-
-_NOTHING = np.zeros((0, 0, 3), np.uint8)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """An image as the trained camera would have seen it, ready to be read; with a reason, it cannot be. view: as in
-    Seen.
-    """
-
-    query: Query
-    view: UInt8
-    reason: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """An image as read; without a reading, why not. view: (SIDE_PX, SIDE_PX, 3), what the trained camera sees of it."""
-
-    reading: PosePrediction | None
-    view: UInt8
-    reason: str = ""
-
-
-class ImageEncoder:
-    """A checkpoint's network and camera. `crops` is a key of reading.CROPS."""
-
-    def __init__(self, loaded: Checkpoint, model: PoseModel, device: str, crops: int) -> None:
-        camera, fit = loaded.camera, loaded.provenance.get("fit", "square")
-        margin_px = int(loaded.provenance.get("margin", 0))
-        self._reader = PosePredictor(model, loaded.normalization, device, crops)
-        self._query = QueryView(camera, margin_px, fit)
-        # An uncalibrated image that became square by its whole is enlarged with its margin, so that both show the same.
-        wide = round(margin_px * SIDE_PX / camera.width)
-        same = camera.width == SIDE_PX
-        self._view = self._query if same else QueryView(camera.resized(SIDE_PX, SIDE_PX), wide, fit)
-
-    def look(self, images: Iterable[UInt8], camera: Camera) -> list[Encoded]:
-        """What is seen in images (H, W, 3) uint8 of one camera; what is wrong with one is its reason."""
-        return self.read([self.prepare(rgb, camera) for rgb in images])
-
-    def prepare(self, rgb: UInt8, camera: Camera) -> Prepared:
-        """All that comes before the network; it may be done in another thread while the network reads."""
-        query = self._query.query(rgb, camera)
-        reason = query.reason or blank(image_figures(query.crop()))
-        if reason:
-            return Prepared(query, _NOTHING, reason)
-        view = query if self._view is self._query else self._view.query(rgb, camera)
-        return Prepared(query, view.crop())
-
-    def read(self, images: Sequence[Prepared]) -> list[Encoded]:
-        """What is seen in prepared images."""
-        readings = iter(self._reader.read([image.query for image in images if not image.reason]))
-        return [Encoded(None if image.reason else next(readings), image.view, image.reason) for image in images]
 
 
 def pose_network(loaded: Checkpoint) -> PoseModel:
@@ -135,7 +76,7 @@ class Localizer:
         self.map_frame, self.camera_frame = loaded.map_frame, loaded.camera_frame
         self._fit = loaded.provenance.get("fit", "square")
         self._margin_px = int(loaded.provenance.get("margin", 0))
-        self._eye = ImageEncoder(loaded, model, self.device, self.calibration.crops if self.calibration else 1)
+        self._encoder = ImageEncoder(loaded, model, self.device, self.calibration.crops if self.calibration else 1)
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
         """See :class:`Finder`."""
@@ -143,17 +84,21 @@ class Localizer:
 
     def find_all(self, images: Iterable[UInt8], camera: Camera) -> list[Estimate]:
         """The estimates of several images of one camera, together and so quicker on a GPU."""
-        return [self._estimate(one) for one in self._eye.look(images, camera)]
+        return self.answer([self.prepare(rgb, camera) for rgb in images])
 
-    def prepare(self, rgb: UInt8, camera: Camera) -> Prepared:
+    def prepare(self, rgb: UInt8, camera: Camera) -> Query:
         """The part of `find` before the network, for a thread that does it while the network is busy with another
         image.
         """
-        return self._eye.prepare(rgb, camera)
+        return self._encoder.prepare(rgb, camera)
 
-    def find_prepared(self, image: Prepared) -> Estimate:
+    def answer(self, queries: Sequence[Query]) -> list[Estimate]:
         """The rest of `find`."""
-        return self._estimate(self._eye.read([image])[0])
+        read = iter(self._encoder.read([query for query in queries if not query.reason]))
+        return [
+            Estimate(None, accepted=False, reason=query.reason) if query.reason else self._estimate(next(read))
+            for query in queries
+        ]
 
     def recording_camera(self, width: int, height: int) -> Camera:
         """The camera of images `width` x `height` in size, taken to be the one that recorded the training frames."""
@@ -165,20 +110,18 @@ class Localizer:
         square = wide.resized(inner, inner)
         return square.cropped(-((width - inner) // 2), -((height - inner) // 2), width, height)
 
-    def _estimate(self, seen: Encoded) -> Estimate:
-        if seen.reading is None:
-            return Estimate(None, accepted=False, reason=seen.reason)
-        T_map_cam, known = seen.reading.T_map_cam, self.calibration
+    def _estimate(self, found: PosePrediction) -> Estimate:
+        known = self.calibration
         if known is None:
-            return Estimate(T_map_cam)
-        figures = novelty_cues(seen.reading, seen.view, known.features, known.memory)
-        reason = known.gate.look(image_figures(seen.reading.rgb)) or known.gate.reason(figures)
+            return Estimate(found.T_map_cam)
+        cues = novelty_cues(found, known.features, known.memory)
+        reason = known.gate.look(image_figures(found.rgb)) or known.gate.reason(cues)
         rejected = self._gated and bool(reason)
         return Estimate(
-            T_map_cam,
-            known.covariance.covariance_map(figures, T_map_cam),
+            found.T_map_cam,
+            known.covariance.covariance_map(cues, found.T_map_cam),
             accepted=not rejected,
             reason=reason if rejected else "",
-            score=known.gate.score(figures),
+            score=known.gate.score(cues),
             limit=known.gate.limit,
         )

@@ -1,9 +1,9 @@
-"""An image from any camera, as the camera of the training frames would have seen it."""
+"""An image from any camera, as the camera of the training frames would have seen it, and what a network reads in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.dataset.filters import sharpness
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.localization.covariance import errors
 from pose2rgbd_ros.models.base import PoseModel
+from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 LEAST_COVERAGE = 0.9
 
@@ -26,7 +28,8 @@ class Query:
 
     rgb: (S + 2 m, S + 2 m, 3) uint8, the view of S pixels in a margin of m; None with a `reason`. What the image does
         not show repeats its edge. coverage: share of the view that it shows. has_margin: whether it shows the margin
-        as well.
+        as well. features_view: (SIDE_PX, SIDE_PX, 3), the view at the size of local features; None until
+        `ImageEncoder.prepare`.
     """
 
     rgb: UInt8 | None
@@ -34,6 +37,7 @@ class Query:
     coverage: float = 0.0
     has_margin: bool = False
     reason: str = ""
+    features_view: UInt8 | None = None
 
     def crop(self, right_px: int = 0, down_px: int = 0) -> UInt8:
         """The view (S, S, 3), moved within the margin."""
@@ -122,7 +126,28 @@ def _unfit(rgb: AnyArray, camera: Camera) -> str:
     return ""
 
 
-# What a network reads from an image: a pose from each of several crops, and the trunk's features.
+# What is wrong with an image whatever the place, and figures of what is wrong with it here (gate.FIGURES).
+
+
+LEAST_CONTRAST = 2.0  # grey levels; less is nothing at all
+
+
+def image_figures(rgb: UInt8) -> Float64:
+    """Mean and standard deviation of grey, and sharpness, of an image (S, S, 3): (3,)."""
+    grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.array([float(grey.mean()), float(grey.std()), sharpness(grey)])
+
+
+def blank(figures: Float64) -> str:
+    """Why an image of these figures shows nothing, whatever the place; empty when it shows something."""
+    mean, contrast = float(figures[0]), float(figures[1])
+    if contrast >= LEAST_CONTRAST:
+        return ""
+    what = "black" if mean < 64 else "overexposed" if mean > 192 else "blank"
+    return f"the image is {what}: mean {mean:.0f} of 255, contrast {contrast:.1f}"
+
+
+# What a network reads in an image: a pose from each of several crops, and the trunk's features.
 
 
 # Where crops lie within the margin, as shares of it, centre first. The network learnt on crops from anywhere in it.
@@ -131,6 +156,7 @@ CROPS = {
     5: ((0.0, 0.0), (-0.75, -0.75), (0.75, -0.75), (-0.75, 0.75), (0.75, 0.75)),
     9: tuple((right, down) for right in (0.0, -0.75, 0.75) for down in (0.0, -0.75, 0.75)),
 }
+SIDE_PX = 128  # of the views that local features are taken from, whatever the network's size
 _BATCH = {"cpu": 8, "cuda": 256}
 
 
@@ -138,37 +164,65 @@ _BATCH = {"cpu": 8, "cuda": 256}
 class PosePrediction:
     """Of one image.
 
-    rgb: (S, S, 3), its view. T_map_cam: (4, 4), mean of the crops' poses. spread: (6,), standard deviation among them
-    along the camera's level axes (m) and about them (rad); 0 of one crop. features: (F,) and realism: of the centre
-    crop, the latter NaN for networks without a discriminator.
+    rgb: (S, S, 3), its view; features_view: as in Query. T_map_cam: (4, 4), mean of the crops' poses. spread: (6,),
+    standard deviation among them along the camera's level axes (m) and about them (rad); 0 of one crop. features: (F,)
+    and realism: of the centre crop, the latter NaN for networks without a discriminator.
     """
 
     rgb: UInt8
+    features_view: UInt8
     T_map_cam: Float64
     spread: Float64
     features: Float32
     realism: float
 
+    @classmethod
+    def of(cls, query: Query, T_map_cam: Float64, features: Float32, realism: float) -> PosePrediction:
+        """From the poses (K, 4, 4) of an image's crops."""
+        assert query.features_view is not None
+        mean = se3.mean(T_map_cam)
+        spread = np.sqrt(np.mean(errors(np.broadcast_to(mean, T_map_cam.shape), T_map_cam) ** 2, axis=0))
+        return cls(np.ascontiguousarray(query.crop()), query.features_view, mean, spread, features, realism)
 
-class PosePredictor:
-    """A network, ready to read. `crops` is a key of CROPS."""
 
-    def __init__(self, model: PoseModel, normalization: Normalization, device: str, crops: int) -> None:
+class ImageEncoder:
+    """A checkpoint's network and camera, ready to read images. `crops` is a key of CROPS."""
+
+    def __init__(self, loaded: Checkpoint, model: PoseModel, device: str, crops: int) -> None:
         network: Any = model
         self._network = network.eval().to(device)
-        self._normalization, self._device, self._crops = normalization, torch.device(device), CROPS[crops]
+        self._normalization, self._device, self._crops = loaded.normalization, torch.device(device), CROPS[crops]
+        camera, fit = loaded.camera, loaded.provenance.get("fit", "square")
+        margin_px = int(loaded.provenance.get("margin", 0))
+        self._query = QueryView(camera, margin_px, fit)
+        # An uncalibrated image that became square by its whole is enlarged with its margin, so that both show the same.
+        wide = round(margin_px * SIDE_PX / camera.width)
+        same = camera.width == SIDE_PX
+        self._view = self._query if same else QueryView(camera.resized(SIDE_PX, SIDE_PX), wide, fit)
+
+    def prepare(self, rgb: UInt8, camera: Camera) -> Query:
+        """All that comes before the network; it may be done in another thread while the network reads."""
+        query = self._query.query(rgb, camera)
+        reason = query.reason or blank(image_figures(query.crop()))
+        if reason:
+            return replace(query, reason=reason)
+        view = query if self._view is self._query else self._view.query(rgb, camera)
+        return replace(query, features_view=view.crop())
 
     def read(self, queries: Sequence[Query]) -> list[PosePrediction]:
-        """Readings of queries without a reason against them."""
-        count = len(self._crops)
-        images = [_crop(query, place) for query in queries for place in self._crops]
-        step = _BATCH[self._device.type]
+        """Predictions for prepared queries without a reason against them."""
+        count, step = len(self._crops), _BATCH[self._device.type]
+        images = [
+            query.crop(round(right * query.margin_px), round(down * query.margin_px))
+            for query in queries
+            for right, down in self._crops
+        ]
         found = [self._infer(images[start : start + step]) for start in range(0, len(images), step)]
         if not found:
             return []
         T, features, realism = (np.concatenate(part) for part in zip(*found, strict=True))
         return [
-            _reading(query.crop(), T[i : i + count], features[i], float(realism[i]))
+            PosePrediction.of(query, T[i : i + count], features[i], float(realism[i]))
             for query, i in zip(queries, range(0, len(images), count), strict=True)
         ]
 
@@ -179,23 +233,3 @@ class PosePredictor:
         realism = torch.full((len(images),), float("nan")) if found.realism is None else found.realism
         T = found.T_map_cam.double().cpu().numpy()
         return T, found.features.float().cpu().numpy(), realism.float().reshape(-1).cpu().numpy()
-
-
-def mean_pose(T_map_cam: Float64) -> Float64:
-    """The mean (4, 4) of poses (K, 4, 4): of positions, and the rotation nearest to the mean of the matrices."""
-    mean = np.eye(4)
-    mean[:3, 3] = T_map_cam[:, :3, 3].mean(axis=0)
-    U, _, Vt = np.linalg.svd(T_map_cam[:, :3, :3].mean(axis=0))
-    mean[:3, :3] = U @ np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))]) @ Vt
-    return mean
-
-
-def _crop(query: Query, place: tuple[float, float]) -> UInt8:
-    right, down = (round(share * query.margin_px) for share in place)
-    return query.crop(right, down)
-
-
-def _reading(rgb: UInt8, T: Float64, features: Float32, realism: float) -> PosePrediction:
-    mean = mean_pose(T)
-    spread = np.sqrt(np.mean(errors(np.broadcast_to(mean, T.shape), T) ** 2, axis=0))
-    return PosePrediction(np.ascontiguousarray(rgb), mean, spread, features, realism)

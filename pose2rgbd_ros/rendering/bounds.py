@@ -8,15 +8,17 @@ the surface may be. A cell of which held-out frames say nothing, or nothing good
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from safetensors.torch import save
 
+from pose2rgbd_ros.dataset.layout import atomic_write
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.models.relief.kernels import compiled
@@ -129,18 +131,76 @@ def fill_bounds(depth, confidence, spread, at_score, edges, lower_share, upper_s
 
 
 # What held-out data taught about a checkpoint: how far its poses and its depth can be trusted.
-#
-#     calibration.yaml          for people: on which frames, what was reached, the limits
-#     calibration.safetensors   the tables
-#
-# Both lie in the checkpoint's folder and belong to one file of weights; whoever trains anew makes a new
-# folder, without
-# them. docs/uncertainty.md says what the figures mean.
 
 
-CALIBRATION_FILE = "calibration.yaml"
-TABLES_FILE = "calibration.safetensors"
 FORMAT_VERSION = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CalibrationFiles:
+    """What a calibration leaves in a checkpoint's folder: NAME.yaml for people, NAME.safetensors with the arrays.
+
+    Both belong to one file of weights; training anew makes a new folder, without them. docs/uncertainty.md says what
+    the figures mean. `arrays_key` is the arrays' SHA-256 in the other file.
+    """
+
+    name: str
+    arrays_key: str
+
+    @property
+    def yaml(self) -> str:
+        return f"{self.name}.yaml"
+
+    @property
+    def arrays(self) -> str:
+        return f"{self.name}.safetensors"
+
+    def save(
+        self, directory: Path, weights_sha256: str, values: dict[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write both; UserError when that fails. The arrays come first, so that halves of two calibrations show."""
+        data = save({name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()})
+        head = {"format_version": FORMAT_VERSION, "weights_sha256": weights_sha256}
+        try:
+            atomic_write(directory / self.arrays, data)
+            write_yaml(directory / self.yaml, head | values | {self.arrays_key: hashlib.sha256(data).hexdigest()})
+        except OSError as error:
+            raise UserError(f"cannot write the calibration into {directory} ({error.strerror})") from error
+
+    def load(
+        self, directory: Path, weights_sha256: str, build: Callable[[dict[str, Any], dict[str, np.ndarray]], T]
+    ) -> T | None:
+        """What `build` makes of values and arrays; None where there is no calibration.
+
+        Raises:
+            UserError: it is damaged (KeyError, TypeError or ValueError of `build`), of a newer format, or of other
+                weights.
+        """
+        path, again = directory / self.yaml, "run pose2rgbd calibrate again"
+        if not path.exists() and not (directory / self.arrays).exists():
+            return None
+        values = read_yaml(path)
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise UserError(f"{path}: format_version is {version!r}, this program reads {FORMAT_VERSION}; {again}")
+        if values.get("weights_sha256") != weights_sha256:
+            raise UserError(f"{path} is of other weights than the checkpoint's; {again}")
+        tensors, arrays_sha256 = read_safetensors(directory / self.arrays)
+        if values.get(self.arrays_key) != arrays_sha256:
+            raise UserError(f"{path} and {self.arrays} are not of one calibration; {again}")
+        try:
+            return build(values, {name: tensor.numpy() for name, tensor in tensors.items()})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {again}") from error
+
+    def remove(self, directory: Path) -> None:
+        """Delete both, if there."""
+        for name in (self.yaml, self.arrays):
+            (directory / name).unlink(missing_ok=True)
+
+
+FILES = CalibrationFiles("calibration", "tables_sha256")
 
 
 @dataclass(frozen=True)
@@ -163,68 +223,26 @@ class Calibration:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def save_calibration(directory: Path, calibration: Calibration) -> None:
-    """Write both files into a checkpoint's folder; UserError when it cannot be written.
+_NUMBERS = ("level", "false_safe", "margin_m", "guard_limit", "distance_m")
 
-    The tables come first: their SHA-256 is in the other file, so that halves of two calibrations are told.
-    """
-    table = calibration.table
-    arrays = {f"edges_{name}": edges for name, edges in zip(FEATURES, table.edges, strict=True)}
-    arrays.update(lower=table.lower, upper=table.upper)
-    data = save({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()})
-    values = {
-        "format_version": FORMAT_VERSION,
-        "weights_sha256": calibration.weights_sha256,
-        "level": calibration.level,
-        "false_safe": calibration.false_safe,
-        "margin_m": calibration.margin_m,
-        "guard_limit": calibration.guard_limit,
-        "distance_m": calibration.distance_m,
-        "farthest": table.farthest,
-        "focal_px": table.focal_px,
-        "figures": calibration.figures,
-        "tables_sha256": hashlib.sha256(data).hexdigest(),
-    }
-    try:
-        temporary = directory / f".{TABLES_FILE}.tmp"
-        temporary.write_bytes(data)
-        temporary.replace(directory / TABLES_FILE)
-        write_yaml(directory / CALIBRATION_FILE, values)
-    except OSError as error:
-        raise UserError(f"cannot write the calibration into {directory} ({error.strerror})") from error
+
+def save_calibration(directory: Path, calibration: Calibration) -> None:
+    """Write it into a checkpoint's folder; UserError when it cannot be written."""
+    table, names = calibration.table, (*_NUMBERS, "figures")
+    edges = {f"edges_{name}": edges for name, edges in zip(FEATURES, table.edges, strict=True)}
+    values = {name: getattr(calibration, name) for name in names}
+    values |= {"farthest": table.farthest, "focal_px": table.focal_px}
+    FILES.save(directory, calibration.weights_sha256, values, edges | {"lower": table.lower, "upper": table.upper})
 
 
 def load_calibration(directory: Path, weights_sha256: str) -> Calibration | None:
-    """The calibration of a checkpoint's folder; None without one.
-
-    Raises:
-        UserError: it is damaged, of a newer format, or of other weights.
-    """
-    path = directory / CALIBRATION_FILE
-    if not path.exists() and not (directory / TABLES_FILE).exists():
-        return None
-    values = read_yaml(path)
-    if values.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format_version is {values.get('format_version')!r}, this program reads {FORMAT_VERSION}; "
-            "run pose2rgbd calibrate again"
-        )
-    if values.get("weights_sha256") != weights_sha256:
-        raise UserError(f"{path} is of other weights than the checkpoint's; run pose2rgbd calibrate again")
-    tensors, tables_sha256 = read_safetensors(directory / TABLES_FILE)
-    if values.get("tables_sha256") != tables_sha256:
-        raise UserError(f"{path} and {TABLES_FILE} are not of one calibration; run pose2rgbd calibrate again")
-    try:
-        return _from(values, {name: tensor.numpy() for name, tensor in tensors.items()})
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {error}); run pose2rgbd calibrate again"
-        ) from error
+    """The calibration of a checkpoint's folder; None without one. UserError as of :meth:`CalibrationFiles.load`."""
+    return FILES.load(directory, weights_sha256, _from)
 
 
 def _from(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibration:
     edges = tuple(arrays[f"edges_{name}"].astype(np.float32) for name in FEATURES)
-    numbers = {name: float(values[name]) for name in ("level", "false_safe", "margin_m", "guard_limit", "distance_m")}
+    numbers = {name: float(values[name]) for name in _NUMBERS}
     shape = tuple(len(edge) + 1 for edge in edges)
     lower, upper = (arrays[name].astype(np.float32).reshape(shape) for name in ("lower", "upper"))
     table = IntervalTable(edges, lower, upper, float(values["farthest"]), float(values["focal_px"]))

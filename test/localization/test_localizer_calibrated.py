@@ -31,13 +31,19 @@ from pose2rgbd_ros.evaluation.depth_bounds import deals
 from pose2rgbd_ros.evaluation.held_out import Units
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.calibration import ARRAYS_FILE, CALIBRATION_FILE
+from pose2rgbd_ros.localization.calibration import FILES
 from pose2rgbd_ros.localization.estimate import Estimate, heading_deg
 from pose2rgbd_ros.localization.gate import DOUBTS, novelty_cues
-from pose2rgbd_ros.localization.localizer import ImageEncoder, Localizer, pose_network
-from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from pose2rgbd_ros.localization.localizer import Localizer, pose_network
+from pose2rgbd_ros.localization.predict import ImageEncoder, PosePrediction
+from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 FRAMES, REALISM = 120, list(DOUBTS).index("realism")
+
+
+def predictions(loaded: Checkpoint, crops: int, data: Dataset, frames: list[int]) -> list[PosePrediction]:
+    encoder = ImageEncoder(loaded, pose_network(loaded), "cpu", crops)
+    return encoder.read([encoder.prepare(data.rgb(frame), data.camera) for frame in frames])
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_it_writes_figures_arrays_and_a_page(place: tuple[Path, Path]):
     run, _ = place
-    figures = yaml.safe_load((run / "checkpoint" / CALIBRATION_FILE).read_text())["figures"]
+    figures = yaml.safe_load((run / "checkpoint" / FILES.yaml).read_text())["figures"]
     assert figures["frames"] >= 16
     assert 0.5 < figures["accepted"][0] <= 1.0
     assert set(figures["coverage"]) == {"0.5", "0.9", "0.95"}
@@ -236,14 +242,14 @@ def test_estimates_have_a_covariance_and_bad_images_a_reason(place: tuple[Path, 
 def test_a_calibration_of_other_weights_or_damaged_is_refused(place: tuple[Path, Path], tmp_path: Path):
     run, dataset = place
     copy = carpet.write_posenet(tmp_path / "copy", dataset, seed=1)
-    for name in (CALIBRATION_FILE, ARRAYS_FILE):
+    for name in (FILES.yaml, FILES.arrays):
         (copy / name).write_bytes((run / "checkpoint" / name).read_bytes())
     with pytest.raises(UserError, match="of other weights"):
         Localizer(copy, "cpu")
     again = carpet.write_posenet(tmp_path / "again", dataset)
-    (again / CALIBRATION_FILE).write_bytes((run / "checkpoint" / CALIBRATION_FILE).read_bytes())
-    arrays = load_file(run / "checkpoint" / ARRAYS_FILE)
-    save_file({**arrays, "gate.limit": np.array(np.nan)}, again / ARRAYS_FILE)
+    (again / FILES.yaml).write_bytes((run / "checkpoint" / FILES.yaml).read_bytes())
+    arrays = load_file(run / "checkpoint" / FILES.arrays)
+    save_file({**arrays, "gate.limit": np.array(np.nan)}, again / FILES.arrays)
     with pytest.raises(UserError, match="not of one calibration"):
         Localizer(again, "cpu")
 
@@ -262,12 +268,12 @@ def test_a_calibration_that_says_the_impossible_is_refused(
 ):
     """Files that belong together, of values that cannot be."""
     copy = carpet.write_posenet(tmp_path / "copy", place[1])
-    values = yaml.safe_load((place[0] / "checkpoint" / CALIBRATION_FILE).read_text())
-    arrays = load_file(place[0] / "checkpoint" / ARRAYS_FILE)
+    values = yaml.safe_load((place[0] / "checkpoint" / FILES.yaml).read_text())
+    arrays = load_file(place[0] / "checkpoint" / FILES.arrays)
     (arrays if key in arrays else values)[key] = value
-    save_file(arrays, copy / ARRAYS_FILE)
-    values["arrays_sha256"] = hashlib.sha256((copy / ARRAYS_FILE).read_bytes()).hexdigest()
-    (copy / CALIBRATION_FILE).write_text(yaml.safe_dump(values))
+    save_file(arrays, copy / FILES.arrays)
+    values["arrays_sha256"] = hashlib.sha256((copy / FILES.arrays).read_bytes()).hexdigest()
+    (copy / FILES.yaml).write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=word):
         Localizer(copy, "cpu")
 
@@ -282,23 +288,22 @@ def test_a_calibration_comes_back_as_it_was_and_with_its_crops(place: tuple[Path
         for name, value in vars(getattr(made, part)).items():
             assert np.array_equal(getattr(getattr(read, part), name), value), (part, name)
     loaded = load_checkpoint(checkpoint)
-    seen = ImageEncoder(loaded, pose_network(loaded), "cpu", 5).look([data.rgb(6)], data.camera)[0]
+    (seen,) = predictions(loaded, 5, data, [6])
     found = Localizer(checkpoint, "cpu").find(data.rgb(6), data.camera)
-    assert np.allclose(found.T_map_cam, seen.reading.T_map_cam, atol=1e-4)
-    figures = novelty_cues(seen.reading, seen.view, made.features, made.memory)
+    assert np.allclose(found.T_map_cam, seen.T_map_cam, atol=1e-4)
+    figures = novelty_cues(seen, made.features, made.memory)
     assert found.score == pytest.approx(made.gate.score(figures), rel=1e-3)
     assert found.limit == made.gate.limit
-    assert np.allclose(found.covariance, made.covariance.covariance_map(figures, seen.reading.T_map_cam), rtol=1e-3)
+    assert np.allclose(found.covariance, made.covariance.covariance_map(figures, seen.T_map_cam), rtol=1e-3)
 
 
 def test_what_the_network_sees_is_that_of_the_centre_crop(place: tuple[Path, Path]):
     loaded, data = load_checkpoint(place[0] / "checkpoint"), Dataset(place[1])
-    images = [data.rgb(6), data.rgb(40)]
-    one, five = (ImageEncoder(loaded, pose_network(loaded), "cpu", crops).look(images, data.camera) for crops in (1, 5))
-    features = [[seen.reading.features for seen in each] for each in (one, five)]
+    one, five = (predictions(loaded, crops, data, [6, 40]) for crops in (1, 5))
+    features = [[seen.features for seen in each] for each in (one, five)]
     assert np.allclose(*features, atol=1e-4)
     assert not np.allclose(features[0][0], features[0][1], atol=1e-2)
-    assert all(seen.reading.spread.min() > 0 for seen in five)
+    assert all(seen.spread.min() > 0 for seen in five)
 
 
 def test_another_recording_needs_the_dataset_trained_on(place: tuple[Path, Path], tmp_path: Path):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.predict import _reading, mean_pose
+from pose2rgbd_ros.localization.predict import PosePrediction, Query
 
 SHAPE = np.diag([2.0, 1.0, 0.1, 0.02, 0.03, 0.1]) ** 2
 
@@ -221,16 +222,18 @@ def test_the_mean_of_poses():
     for one, angle in zip(around, (0.2, -0.2), strict=True):
         one[:3, :3] = T[:3, :3] @ Rotation.from_rotvec([0, angle, 0]).as_matrix()
         one[:3, 3] += [angle, 0, 0]
-    assert np.allclose(mean_pose(around), T)
+    assert np.allclose(se3.mean(around), T)
 
 
-def test_a_reading_by_hand():
+def test_a_prediction_by_hand():
     """Of three crops: their mean pose, and how far they lie from that."""
     T = np.stack([np.eye(4)] * 3)
     T[:, 0, 3], T[:, 1, 3] = [0.0, 3.0, 6.0], [1.0, 1.0, 1.0]
     for one, angle in zip(T, (0.0, 0.1, -0.1), strict=True):
         one[:3, :3] = Rotation.from_euler("z", angle).as_matrix()
-    found = _reading(np.zeros((2, 2, 3), np.uint8), T, np.ones(4, np.float32), 0.5)
+    image = np.zeros((2, 2, 3), np.uint8)
+    query = Query(image, 0, features_view=image)
+    found = PosePrediction.of(query, T, np.ones(4, np.float32), 0.5)
     assert np.allclose(found.T_map_cam[:3, 3], [3.0, 1.0, 0.0])
     assert np.allclose(found.T_map_cam[:3, :3], np.eye(3))
     assert np.allclose(found.spread, [np.sqrt(6), 0, 0, 0, 0, 0.1 * np.sqrt(2 / 3)])

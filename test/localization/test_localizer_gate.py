@@ -7,17 +7,9 @@ import pytest
 import support.carpet as carpet
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.localization.corruptions import CORRUPTIONS
-from pose2rgbd_ros.localization.gate import (
-    DOUBTS,
-    FeatureModel,
-    Gate,
-    KeyframeFeatures,
-    blank,
-    image_figures,
-    novelty_cues,
-)
-from pose2rgbd_ros.localization.predict import PosePrediction
+from pose2rgbd_ros.evaluation.calibrate_poses import CORRUPTIONS
+from pose2rgbd_ros.localization.gate import DOUBTS, FeatureModel, Gate, KeyframeFeatures, novelty_cues
+from pose2rgbd_ros.localization.predict import PosePrediction, blank, image_figures
 
 VIEW = carpet.CAMERA.resized(128, 128)
 
@@ -108,18 +100,17 @@ def test_doubts_by_hand(memory: KeyframeFeatures):
     view, features = carpet.seen(carpet.carpet(0), T, VIEW), np.array([0.0, 6.0], np.float32)
     model = FeatureModel(np.zeros(2), np.array([[0.0, 1.0]]), np.array([2.0]), 1.0)
     spread = np.array([3.0, -4.0, 12.0, 0.03, 0.04, 0.12])
-    reading = PosePrediction(view, T, spread, features, 0.7)
-    found = dict(zip(DOUBTS, novelty_cues(reading, view, model, memory), strict=True))
+    prediction = PosePrediction(view, view, T, spread, features, 0.7)
+    found = dict(zip(DOUBTS, novelty_cues(prediction, model, memory), strict=True))
     again = memory.found_again(view, T)
     assert again > 20
     assert found == pytest.approx({
         "features": np.log(3.0 / np.sqrt(2.0)), "shift": np.log(13.0), "turn": np.log(0.13), "realism": -0.7,
         "memory": -np.log(1.0 + again),
     })  # fmt: skip
-    alone = PosePrediction(
-        view, carpet.poses(np.array([1e3]), np.zeros(1))[0], np.zeros(6), np.zeros(2, np.float32), np.nan
-    )
-    least = novelty_cues(alone, np.zeros_like(view), model, memory)
+    T_away, nothing = carpet.poses(np.array([1e3]), np.zeros(1))[0], np.zeros_like(view)
+    alone = PosePrediction(view, nothing, T_away, np.zeros(6), np.zeros(2, np.float32), np.nan)
+    least = novelty_cues(alone, model, memory)
     assert np.isfinite(least).all()
     assert np.array_equal(least[3:], [0.0, 0.0]), "no discriminator, nothing found again"
     assert (least[:3] < [found[name] for name in ("features", "shift", "turn")]).all()

@@ -13,7 +13,8 @@ from pose2rgbd_ros.cli import locate
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.calibrate_poses import LocalizerGoal, calibrate_localizer
 from pose2rgbd_ros.localization.gate import DOUBTS, novelty_cues
-from pose2rgbd_ros.localization.localizer import ImageEncoder, Localizer, pose_network
+from pose2rgbd_ros.localization.localizer import Localizer, pose_network
+from pose2rgbd_ros.localization.predict import ImageEncoder
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 FRAMES, REALISM = 120, list(DOUBTS).index("realism")
@@ -35,13 +36,12 @@ def test_what_the_discriminator_says_is_measured_and_judged(place: tuple[Path, P
     known, data, loaded = (Localizer(checkpoint, "cpu").calibration, Dataset(dataset), load_checkpoint(checkpoint))
     assert known is not None
     assert known.gate.spread[REALISM] > 0
-    seen = ImageEncoder(loaded, pose_network(loaded), "cpu", 1).look([data.rgb(3)], data.camera)[0]
-    reading = seen.reading
-    assert reading is not None
-    assert np.isfinite(reading.realism)
-    as_it_is = novelty_cues(reading, seen.view, known.features, known.memory)
-    assert as_it_is[REALISM] == -reading.realism, "more realism is less doubt"
-    generated = novelty_cues(replace(reading, realism=reading.realism - 1e3), seen.view, known.features, known.memory)
+    encoder = ImageEncoder(loaded, pose_network(loaded), "cpu", 1)
+    (found,) = encoder.read([encoder.prepare(data.rgb(3), data.camera)])
+    assert np.isfinite(found.realism)
+    as_it_is = novelty_cues(found, known.features, known.memory)
+    assert as_it_is[REALISM] == -found.realism, "more realism is less doubt"
+    generated = novelty_cues(replace(found, realism=found.realism - 1e3), known.features, known.memory)
     assert known.gate.score(generated) > known.gate.score(as_it_is)
     assert "the discriminator does not take it for a recorded image" in known.gate.reason(generated)
 

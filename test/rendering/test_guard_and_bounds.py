@@ -17,9 +17,8 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.depth_bounds import Pixels, bounds_of
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.rendering.bounds import (
-    CALIBRATION_FILE,
     FEATURES,
-    TABLES_FILE,
+    FILES,
     Calibration,
     IntervalTable,
     depth_spread,
@@ -274,9 +273,9 @@ def test_files_come_back_as_they_went(tmp_path: Path):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda folder: (folder / TABLES_FILE).unlink(), "cannot be read"),
-        (lambda folder: (folder / CALIBRATION_FILE).unlink(), "does not exist"),
-        (lambda folder: (folder / TABLES_FILE).write_bytes(b"\x80\x04pickle"), "pickle"),
+        (lambda folder: (folder / FILES.arrays).unlink(), "cannot be read"),
+        (lambda folder: (folder / FILES.yaml).unlink(), "does not exist"),
+        (lambda folder: (folder / FILES.arrays).write_bytes(b"\x80\x04pickle"), "pickle"),
         (lambda folder: save_tables_of_another(folder), "not of one calibration"),
         (lambda folder: replace_text(folder, "guard_limit: 3.0", "guard_limit: .nan"), "damaged"),
         (lambda folder: replace_text(folder, "guard_limit: 3.0", "guard_limit: [1]"), "damaged"),
@@ -301,15 +300,15 @@ def test_a_bound_on_the_wrong_side_of_depth_is_refused(tmp_path: Path, side: str
 
 
 def save_tables_of_another(folder: Path) -> None:
-    text = (folder / CALIBRATION_FILE).read_text()
+    text = (folder / FILES.yaml).read_text()
     save_calibration(folder, dataclasses.replace(calibration("abc"), table=table(1)))
-    (folder / CALIBRATION_FILE).write_text(text)
+    (folder / FILES.yaml).write_text(text)
 
 
 def replace_text(folder: Path, old: str, new: str) -> None:
-    text = (folder / CALIBRATION_FILE).read_text()
+    text = (folder / FILES.yaml).read_text()
     assert old in text
-    (folder / CALIBRATION_FILE).write_text(text.replace(old, new))
+    (folder / FILES.yaml).write_text(text.replace(old, new))
 
 
 def test_the_renderer_fills_bounds_withholds_and_refuses(tmp_path: Path):
@@ -349,5 +348,5 @@ def test_weights_and_calibration_belong_together(tmp_path: Path):
         Renderer(path, "cpu")
     loaded = load_checkpoint(path)
     save_checkpoint(path, loaded)
-    assert not (path / CALIBRATION_FILE).exists(), "a checkpoint written anew has no calibration"
+    assert not (path / FILES.yaml).exists(), "a checkpoint written anew has no calibration"
     assert Renderer(path, "cpu", threads=1).calibration is None

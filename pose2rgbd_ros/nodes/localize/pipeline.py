@@ -13,7 +13,8 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.localization.localizer import Localizer, Prepared
+from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.localization.predict import Query
 from pose2rgbd_ros.localization.refine import Refiner
 from pose2rgbd_ros.models.backends import default_threads
 from pose2rgbd_ros.nodes.localize.inputs import Picture
@@ -32,7 +33,7 @@ class Ready:
     took_ms: float = 0.0
     rgb: UInt8 | None = None
     camera: Camera | None = None
-    prepared: Prepared | None = None
+    query: Query | None = None
     problem: str = ""
 
 
@@ -88,15 +89,15 @@ class LocalizationPipeline:
         except UserError as error:
             return Ready(stamp_ns, frame_id, problem=str(error))
         camera = picture.camera or Camera(rgb.shape[1], rgb.shape[0], 0.0, 0.0, 0.0, 0.0)
-        prepared = self.localizer.prepare(rgb, camera)
-        return Ready(stamp_ns, frame_id, (time.perf_counter() - started) * 1e3, rgb, camera, prepared)
+        query = self.localizer.prepare(rgb, camera)
+        return Ready(stamp_ns, frame_id, (time.perf_counter() - started) * 1e3, rgb, camera, query)
 
     def find(self, image: Ready) -> Located:
         """The pose of an image; what is wrong with the image is a rejected estimate."""
-        if image.rgb is None or image.camera is None or image.prepared is None:
+        if image.rgb is None or image.camera is None or image.query is None:
             return Located(Estimate(None, accepted=False, reason=image.problem), image.stamp_ns, image.frame_id)
         started = time.perf_counter()
-        estimate = self.localizer.find_prepared(image.prepared)
+        (estimate,) = self.localizer.answer([image.query])
         regress_ms, refine_ms = image.took_ms + (time.perf_counter() - started) * 1e3, 0.0
         # Refused for its looks alone, it may be right all the same: the rendering tells.
         if self._refiner is not None and estimate.T_map_cam is not None:
