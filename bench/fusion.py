@@ -30,8 +30,9 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.poses.fusion_batch import fuse
 from pose2rgbd_ros.poses.fusion_live import FixedLagFusion
-from pose2rgbd_ros.poses.gps import OfflineFixLog, PoseLog
+from pose2rgbd_ros.poses.gps import FixLog
 from pose2rgbd_ros.poses.settings import PoseSettings
+from pose2rgbd_ros.poses.sources import PoseLog
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.sim.flights.make import make_flight
@@ -55,7 +56,7 @@ class Flown:
     """What was measured on a flight, in order of arrival, and the truth at the odometry's stamps."""
 
     odometry: Trajectory
-    fixes: OfflineFixLog
+    fixes: FixLog
     arrivals: list[tuple[int, PoseSample | FixSample]]
     T_map_body: Float64
     antenna_m: Float64
@@ -74,7 +75,7 @@ def fly(plan: str, seed: int, turned_rad: float) -> Flown:
     )
     suite = SensorSuite(config, DATUM, seed, flight.T_body_cam)
     turn = se3.make([0, 0, 0], quaternions.from_euler_rpy([0.0, 0.0, turned_rad]))
-    log, poses, true_s, arrivals = OfflineFixLog(), PoseLog(), [], []
+    log, poses, true_s, arrivals = FixLog(), PoseLog(), [], []
     for item in suite.advance(flight.state, min(600.0, flight.duration_s)):
         value = item.value
         if isinstance(value, GpsFix) and value.status >= 0:
@@ -85,12 +86,12 @@ def fly(plan: str, seed: int, turned_rad: float) -> Flown:
             arrivals.append((item.arrival_ns, fix))
         elif isinstance(value, OdometryReading):
             pose = PoseSample(item.stamp_ns, "odom", "base_link", *se3.split(turn @ value.T_odom_body))
-            poses.add(pose, item.arrival_ns)
+            poses.add(pose)
             true_s.append(true_seconds(item.true_ns))
             arrivals.append((item.arrival_ns, pose))
     arrivals.sort(key=lambda arrival: arrival[0])
     antenna_m = np.asarray(config.gps.antenna_m)
-    return Flown(poses.trajectory()[0], log, arrivals, flight.T_map_body(np.array(true_s)), antenna_m)
+    return Flown(poses.trajectory(), log, arrivals, flight.T_map_body(np.array(true_s)), antenna_m)
 
 
 def measure(flown: Flown, errors: Errors, within: dict[str, list[Float64]]) -> tuple[float, float]:
@@ -178,17 +179,17 @@ def row(name: str, parts: list[Float64], within: list[Float64]) -> tuple[str | f
 
 def bag_row(bag: Path) -> tuple[str | float, ...]:
     """Held-out fixes of a recording: fused, and with the odometry turned and moved as a whole."""
-    poses, log = PoseLog(), OfflineFixLog()
+    poses, log = PoseLog(), FixLog()
     with open_bag(bag) as reader:
         kinds = {info.type: topic for topic, info in reader.topics.items()}
         fix, odom = kinds[decode.NAV_SAT_FIX], kinds[decode.ODOMETRY]
-        for topic, received_ns, message in reader.messages([fix, odom]):
+        for topic, _, message in reader.messages([fix, odom]):
             stamp_ns = decode.header_stamp_ns(message.header)
             if topic == fix and message.status.status >= 0:
                 log.add(decode.fix_sample(message, stamp_ns))
             elif topic == odom:
-                poses.add(decode.pose_sample(message, stamp_ns), received_ns)
-    odometry, fixes = poses.trajectory()[0], log.track()
+                poses.add(decode.pose_sample(message, stamp_ns))
+    odometry, fixes = poses.trajectory(), log.track()
     try:
         told = fuse(odometry, fixes, SETTINGS).accuracy
     except UserError as error:

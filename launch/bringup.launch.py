@@ -24,7 +24,8 @@ PARTS = {
         "localize_model", "renderer", "image", "camera_info", "odometry", "body_frame", "send_tf", "preset"
     ),
     "record": (
-        "out", "resume", "start_recording", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu"
+        "out", "resume", "start_recording", "bag", "position", "image", "depth", "camera_info", "odom", "fix", "imu",
+        "gimbal",
     ),
 }  # fmt: skip
 LEFT_OUT = ("avoid", "localize", "record")  # unless asked for

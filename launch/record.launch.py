@@ -24,6 +24,7 @@ TOPICS = {
     "odom": "odometry, or poses",
     "fix": "GPS",
     "imu": "IMU",
+    "gimbal": "attitude of the camera's gimbal, in east, north, up",
 }
 
 

@@ -242,7 +242,7 @@ def _without_ros2(words: list[str]) -> list[str]:
             up += ["--params-file", value]
         elif name == "localize_model":
             up += ["-p", f"localize:model:={value}"]
-        elif name in ("image", "camera_info", "depth", "odometry", "odom", "fix", "imu"):
+        elif name in ("image", "camera_info", "depth", "odometry", "odom", "fix", "imu", "gimbal"):
             up += ["-r", f"{nodes[-1]}:{name}:={value}"]
         else:
             up += ["-p", f"{nodes[-1]}:{name}:={value}"]

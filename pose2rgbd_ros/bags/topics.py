@@ -347,11 +347,13 @@ def _choose_imu(reader: BagReader, requested: str, notes: list[str]) -> str | No
 
 
 def _choose_other(reader: BagReader, requested: str, types: tuple[str, ...], what: str, notes: list[str]) -> str | None:
-    """A topic of one of some types; of the first type only, when it is not named."""
+    """A topic of one of some types; when not asked for, of the first type, or of the name that the recorder takes."""
     if requested not in (AUTO, NONE):
         _require_type(reader, requested, types, what)
         return requested
     topics = _of_type(reader, types[0]) if requested == AUTO else []
+    if requested == AUTO and not topics:
+        topics = [topic for topic in _of_type(reader, *types[1:]) if posixpath.basename(topic) == "gimbal"]
     return min(topics, key=lambda topic: (-reader.topics[topic].count, topic)) if topics else None
 
 

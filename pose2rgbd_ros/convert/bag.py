@@ -37,7 +37,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.poses import camera_pose, gps
-from pose2rgbd_ros.poses.camera_pose import CameraTrajectory
+from pose2rgbd_ros.poses.camera_pose import CameraPoses
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP, Frame, Reject, Settled, SyncConfig, Synchronizer
 
@@ -49,7 +49,7 @@ def measure_bag(
     reader: BagReader,
     topics: TopicChoice,
     clocks: StampCorrections,
-    track: CameraTrajectory,
+    track: CameraPoses,
     config: FlowConfig | None = None,
 ) -> tuple[FlowSignal, MotionSignal]:
     """Flow of the images, by their stamps, and motion of the track, by those of the poses.
@@ -80,7 +80,7 @@ def measure_bag(
     return meter.signal(), motion.with_rates(rates) if len(rates) >= 3 else motion
 
 
-def motion_of(track: CameraTrajectory) -> MotionSignal:
+def motion_of(track: CameraPoses) -> MotionSignal:
     """The motion of a track; orientations count only where they were measured with the positions."""
     if track.facts.position == "gps":
         return motion_from_positions("GPS", track.body.stamps_ns, track.body.position_m)
@@ -129,7 +129,7 @@ class ImageTimeOffset:
 
 
 def find_image_clock(
-    reader: BagReader, topics: TopicChoice, clocks: StampCorrections, track: CameraTrajectory, sync: Sync, given_ns: int
+    reader: BagReader, topics: TopicChoice, clocks: StampCorrections, track: CameraPoses, sync: Sync, given_ns: int
 ) -> ImageTimeOffset:
     """Estimate the offset as `sync` says; with "auto" only where the clocks look as if they differed."""
     if sync == "none":
@@ -157,7 +157,7 @@ def find_image_clock(
 
 
 def _suspicion(
-    reader: BagReader, topics: TopicChoice, clocks: StampCorrections, track: CameraTrajectory, given_ns: int
+    reader: BagReader, topics: TopicChoice, clocks: StampCorrections, track: CameraPoses, given_ns: int
 ) -> tuple[str, bool]:
     """Why the clocks of images and poses may differ, "" if nothing says so; and whether they never meet."""
     source = topics.fix if track.facts.position == "gps" else topics.pose or next(iter(topics.tf), None)
@@ -219,7 +219,7 @@ class Recording:
             (self._report.warn if clock.doubtful else self._report.note)(clock.note)
         return clock
 
-    def _place_on_earth(self) -> tuple[CameraTrajectory, Datum | None]:
+    def _place_on_earth(self) -> tuple[CameraPoses, Datum | None]:
         """The track, and the datum of the dataset's map; poses with another origin are moved there."""
         config, stored, first = self._config, self._ingest.meta, self._first_pass
         common = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
@@ -227,10 +227,9 @@ class Recording:
         if track.datum is not None:  # positions are GPS's: they are about it already
             self._require_near(track, stored is not None and stored.datum is None)
             return track, track.datum
-        fixes = first.fixes
-        if not len(fixes):
+        if not first.evidence.has_fixes:
             return track, common
-        found = fixes.georeference(track.body, track.gap_ns, first.antenna_m(first.body_frame()))
+        found = first.evidence.fixes.georeference(track.body, track.gap_ns, first.evidence.antenna_m())
         self._report.note(found.how)
         if found.datum is None:
             return track, common
@@ -249,7 +248,7 @@ class Recording:
             track.shift(offset_m)
         return track, common
 
-    def _require_near(self, track: CameraTrajectory, unplaced: bool) -> None:
+    def _require_near(self, track: CameraPoses, unplaced: bool) -> None:
         """UserError when GPS positions do not belong into the map."""
         if unplaced:
             raise UserError(
@@ -298,7 +297,7 @@ class Recording:
         report.poses = track.pose_count
         report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
         pose_notes = topics.pose_notes if track.facts.position != "gps" else []
-        for note in (*topics.notes, *pose_notes, *self._first_pass.notes, track.mount.how):
+        for note in (*topics.notes, *pose_notes, *self._first_pass.notes):
             report.note(note)
         for warning in (*topics.warnings, *self._first_pass.warnings):  # also those of the track
             report.warn(warning)
@@ -321,7 +320,7 @@ class Recording:
         """Frames and rejects, as images, depth images and poses meet."""
         config, image_topic, depth_topic = self._config, self._topics.image, self._topics.depth
         sync = Synchronizer(
-            self._track.poses(config.interpolation),
+            self._track,
             SyncConfig(
                 with_depth=depth_topic is not None,
                 depth_tolerance_ns=round(config.depth_tolerance_s * _SECOND),
@@ -494,12 +493,12 @@ def _source(first: BagPoses) -> str:
 def _worth(first: BagPoses, given_ns: int) -> tuple[float, str]:
     """For which share of the images there are poses that can be; and in words what is wrong with them."""
     topics, images_ns = first.topics, first.options.clocks.images_ns + given_ns
-    valid = first.poses.valid_share() if topics.pose else 1.0
+    valid = first.evidence.odometry.valid_share() if topics.pose else 1.0
     try:
-        track = first.track("").body if not topics.pose else first.poses.trajectory()[0]
+        track = first.track("").body if not topics.pose else first.evidence.odometry.trajectory()
     except UserError as error:
         return 0.0, str(error).removeprefix(": ")
-    gap_ns = first.options.max_gap_ns
+    gap_ns = first.evidence.gap_ns
     if topics.gps_only:
         gap_ns = max(gap_ns, round(first.options.poses.max_fix_gap_s * _SECOND))
     after = np.searchsorted(track.stamps_ns, images_ns)

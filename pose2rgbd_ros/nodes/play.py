@@ -120,8 +120,7 @@ class BagRecording:
 
     def T_map_cam(self, stamp_ns: int) -> Float64 | None:
         """The pose at a time, None in a gap."""
-        T, missing = self._track.T_map_cam(stamp_ns)
-        return None if missing else T
+        return self._track.pose_at(stamp_ns).T
 
     def events(self, first_ns: int, last_ns: int) -> Iterator[Event]:
         """Images of the colour and depth topics in the order they were recorded."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.geometry.geodesy import Datum, wgs84_to_enu
+from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.poses import fusion_model
 from pose2rgbd_ros.poses.fusion_model import (
     NODE_NS,
@@ -25,7 +25,7 @@ from pose2rgbd_ros.poses.fusion_model import (
     require_observable,
     standard_deviations,
 )
-from pose2rgbd_ros.poses.gps import heights, sigmas
+from pose2rgbd_ros.poses.gps import AntennaPlace, is_on_earth, sigmas
 from pose2rgbd_ros.poses.settings import PoseSettings
 from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import FixSample, PoseSample
@@ -68,14 +68,13 @@ class FixedLagFusion:
         window: int = WINDOW_NODES,
     ) -> None:
         self.problems: Counter[str] = Counter()
-        self.datum = datum
         self.why = "there is no odometry yet"
         self._settings, self._model = settings, FusionModel.of(settings)
         self._antenna_m = np.zeros(3) if antenna_m is None else antenna_m
         self._lag_ns, self._window = round(lag_s * _SECOND), window
         self._gap_ns = round(settings.max_pose_gap_s * _SECOND)
         self._lock = threading.Lock()
-        self._first_up_m: float | None = None
+        self._place = AntennaPlace(datum, settings.altitude)
         self._reset()
 
     def _reset(self) -> None:
@@ -89,6 +88,11 @@ class FixedLagFusion:
         self._x: Float64 | None = None
         self._prior: Prior | None = None
         self._normal: Normal | None = None
+
+    @property
+    def datum(self) -> Datum | None:
+        """What positions are about; None before the first fix."""
+        return self._place.datum
 
     def add_odometry(self, pose: PoseSample) -> None:
         """Take in a pose of the odometry; once a second a new solution is made."""
@@ -106,25 +110,13 @@ class FixedLagFusion:
 
     def add_fix(self, fix: FixSample) -> None:
         """Take in a fix; one without a position is left out."""
-        if not (abs(fix.latitude_deg) <= 90 and abs(fix.longitude_deg) <= 360):  # also NaN
+        if not is_on_earth(fix):
             return
         with self._lock:
-            if self.datum is None:
-                altitude = fix.altitude_m if np.isfinite(fix.altitude_m) else 0.0
-                self.datum = Datum(fix.latitude_deg, fix.longitude_deg, altitude)
-            enu = wgs84_to_enu(fix.latitude_deg, fix.longitude_deg, fix.altitude_m, self.datum)
             variance = np.diagonal(fix.covariance_enu_m2)[None]
             sigma = sigmas(variance, self._settings.fix_sigma_m)[0]
-            self._pending = [*self._pending[-_MOST_PENDING:], (fix.stamp_ns, self._height(enu), sigma)]
+            self._pending = [*self._pending[-_MOST_PENDING:], (fix.stamp_ns, self._place.position_m(fix), sigma)]
             self._settle_pending()
-
-    def _height(self, enu: Float64) -> Float64:
-        """With the height asked for."""
-        if self._settings.altitude == "relative" and np.isfinite(enu[2]):
-            self._first_up_m = enu[2] if self._first_up_m is None else self._first_up_m
-            return np.array([enu[0], enu[1], enu[2] - self._first_up_m])
-        known: Float64 = heights(enu[None], self._settings.altitude)[0]
-        return known
 
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
         """The body in the map."""

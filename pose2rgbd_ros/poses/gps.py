@@ -1,66 +1,27 @@
-"""GPS fixes over time: collected as they come, then as positions of the antenna about one point on Earth."""
+"""GPS fixes over time as positions of the antenna about one point on Earth: of a whole recording, and live."""
 
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.poses.settings import Altitude
+from pose2rgbd_ros.poses.orientation import course
+from pose2rgbd_ros.poses.settings import Altitude, PoseSettings
+from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import FixSample, PoseSample
-
-# Recorded poses, collected as they come.
-
+from pose2rgbd_ros.streams.synchronizer import PoseSource
 
 # Autopilots count microseconds since boot; kept in step with the computer they are this near to its clock.
 _SAME_CLOCK_NS = 60_000_000_000
-_UNIT_WITHIN = 0.05
-
-
-class PoseLog:
-    """Recorded poses in compact arrays, 64 bytes each."""
-
-    def __init__(self) -> None:
-        self.parent_frame = ""
-        self.child_frame = ""
-        self._stamps_ns = array("q")
-        self._numbers = array("d")
-        self.received_ns: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self._stamps_ns)
-
-    def add(self, pose: PoseSample, received_ns: int) -> None:
-        """Append a pose as received."""
-        if not self:
-            self.parent_frame, self.child_frame = pose.parent_frame, pose.child_frame
-        self._stamps_ns.append(pose.stamp_ns)
-        self._numbers.extend(pose.position_m)
-        self._numbers.extend(pose.quat_xyzw)
-        first, last = self.received_ns or (received_ns, received_ns)
-        self.received_ns = min(first, received_ns), max(last, received_ns)
-
-    def shift(self, offset_ns: int) -> None:
-        """Add to all stamps."""
-        self._stamps_ns = array("q", (np.frombuffer(self._stamps_ns, np.int64) + offset_ns).tobytes())
-
-    def valid_share(self) -> float:
-        """The part of the poses that is finite and whose quaternion is of unit length."""
-        numbers = np.frombuffer(self._numbers).reshape(-1, 7)
-        with np.errstate(over="ignore", invalid="ignore"):
-            unit = np.abs(np.linalg.norm(numbers[:, 3:], axis=1) - 1) < _UNIT_WITHIN
-        return float((np.isfinite(numbers).all(axis=1) & unit).mean()) if len(self) else 0.0
-
-    def trajectory(self) -> tuple[Trajectory, dict[str, int]]:
-        """The cleaned trajectory and what was wrong. UserError when no pose is usable."""
-        numbers = np.frombuffer(self._numbers).reshape(-1, 7)
-        return Trajectory.from_recording(np.frombuffer(self._stamps_ns, dtype=np.int64), numbers[:, :3], numbers[:, 3:])
 
 
 class BootClock:
@@ -128,8 +89,29 @@ class FixTrack:
         return Trajectory(self.stamps_ns, np.nan_to_num(self.position_m), level)
 
 
+# Where the origin of recorded poses lies on Earth, from the GPS fixes recorded beside them.
+
+
+_FEWEST_FIXES = 5
+_SHORTEST_TRACK_M = 10.0
+# Poses fit the fixes when the differences scatter by less than a GPS does, or than this part of the track.
+_SCATTER_M, _SCATTER_PART = 2.0, 0.05
+# Origins nearer than this are the same within what a GPS knows from one day to the next.
+SAME_ORIGIN_M = 5.0
+# Poses are moved, not turned: this far away, east, north and up differ by half a degree, so it is another place.
+FARTHEST_ORIGIN_M = 50_000.0
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """The origin of the poses, or None, and how that was found, in words."""
+
+    datum: Datum | None
+    how: str
+
+
 class FixLog:
-    """GPS fixes in compact arrays, 64 bytes each, in the order of their coming."""
+    """GPS fixes of a recording in compact arrays, 64 bytes each, in the order of their coming."""
 
     def __init__(self) -> None:
         self.frame = ""
@@ -141,7 +123,7 @@ class FixLog:
 
     def add(self, fix: FixSample) -> None:
         """Append a fix; one without a position on Earth is left out."""
-        if abs(fix.latitude_deg) <= 90 and abs(fix.longitude_deg) <= 360:  # not for NaN
+        if is_on_earth(fix):
             self.frame = self.frame or fix.frame_id
             self._stamps_ns.append(fix.stamp_ns)
             self._numbers.extend((fix.latitude_deg, fix.longitude_deg, fix.altitude_m))
@@ -186,51 +168,6 @@ class FixLog:
         stamps, first = np.unique(np.frombuffer(self._stamps_ns, dtype=np.int64), return_index=True)
         return stamps, np.frombuffer(self._numbers).reshape(-1, 6)[first]
 
-
-def heights(position_m: Float64, altitude: Altitude) -> Float64:
-    """Positions (N, 3) with the heights asked for: as they are, from the first one on, or unknown (NaN)."""
-    position_m = position_m.copy()
-    known = np.flatnonzero(np.isfinite(position_m[:, 2]))
-    if altitude == "relative" and len(known):
-        position_m[:, 2] -= position_m[known[0], 2]
-    if altitude == "none":
-        position_m[:, 2] = np.nan
-    return position_m
-
-
-def sigmas(variance_m2: Float64, fix_sigma_m: float) -> Float64:
-    """Standard deviations (N, 3) from variances (N, 3), which are zero or not finite where unknown."""
-    told = np.isfinite(variance_m2) & (variance_m2 > 0)
-    axes = np.array([1.0, 1.0, VERTICAL_FACTOR])
-    if fix_sigma_m > 0:
-        return np.broadcast_to(fix_sigma_m * axes, variance_m2.shape).copy()
-    return np.where(told, np.sqrt(np.where(told, variance_m2, 1.0)), UNKNOWN_SIGMA_M * axes)
-
-
-# Where the origin of recorded poses lies on Earth, from the GPS fixes recorded beside them.
-
-
-_FEWEST_FIXES = 5
-_SHORTEST_TRACK_M = 10.0
-# Poses fit the fixes when the differences scatter by less than a GPS does, or than this part of the track.
-_SCATTER_M, _SCATTER_PART = 2.0, 0.05
-# Origins nearer than this are the same within what a GPS knows from one day to the next.
-SAME_ORIGIN_M = 5.0
-# Poses are moved, not turned: this far away, east, north and up differ by half a degree, so it is another place.
-FARTHEST_ORIGIN_M = 50_000.0
-
-
-@dataclass(frozen=True)
-class Georeference:
-    """The origin of the poses, or None, and how that was found, in words."""
-
-    datum: Datum | None
-    how: str
-
-
-class OfflineFixLog(FixLog):
-    """GPS fixes in compact arrays, which may tell where the origin of poses lies."""
-
     def georeference(self, body: Trajectory, max_gap_ns: int, antenna_m: Float64 | None = None) -> Georeference:
         """The point on Earth where the poses' origin lies, if their axes are east, north and up.
 
@@ -263,6 +200,51 @@ class OfflineFixLog(FixLog):
         return Georeference(datum, f"datum from {at.valid.sum()} GPS fixes, which fit the poses to {scatter:.2f} m")
 
 
+def is_on_earth(fix: FixSample) -> bool:
+    """Whether it has a position."""
+    return abs(fix.latitude_deg) <= 90 and abs(fix.longitude_deg) <= 360  # not for NaN
+
+
+class AntennaPlace:
+    """Fixes one by one, as positions about `datum` (None: the first fix), with the heights asked for (NaN: unknown)."""
+
+    def __init__(self, datum: Datum | None, altitude: Altitude) -> None:
+        self.datum = datum
+        self._altitude = altitude
+        self._first_up_m: float | None = None
+
+    def position_m(self, fix: FixSample) -> Float64:
+        """Of the antenna (3,)."""
+        if self.datum is None:
+            self.datum = Datum(fix.latitude_deg, fix.longitude_deg, float(np.nan_to_num(fix.altitude_m)))
+        enu = wgs84_to_enu(fix.latitude_deg, fix.longitude_deg, fix.altitude_m, self.datum)
+        if self._altitude == "relative" and np.isfinite(enu[2]):
+            self._first_up_m = enu[2] if self._first_up_m is None else self._first_up_m
+            return np.array([enu[0], enu[1], enu[2] - self._first_up_m])
+        known: Float64 = heights(enu[None], self._altitude)[0]
+        return known
+
+
+def heights(position_m: Float64, altitude: Altitude) -> Float64:
+    """Positions (N, 3) with the heights asked for: as they are, from the first one on, or unknown (NaN)."""
+    position_m = position_m.copy()
+    known = np.flatnonzero(np.isfinite(position_m[:, 2]))
+    if altitude == "relative" and len(known):
+        position_m[:, 2] -= position_m[known[0], 2]
+    if altitude == "none":
+        position_m[:, 2] = np.nan
+    return position_m
+
+
+def sigmas(variance_m2: Float64, fix_sigma_m: float) -> Float64:
+    """Standard deviations (N, 3) from variances (N, 3), which are zero or not finite where unknown."""
+    told = np.isfinite(variance_m2) & (variance_m2 > 0)
+    axes = np.array([1.0, 1.0, VERTICAL_FACTOR])
+    if fix_sigma_m > 0:
+        return np.broadcast_to(fix_sigma_m * axes, variance_m2.shape).copy()
+    return np.where(told, np.sqrt(np.where(told, variance_m2, 1.0)), UNKNOWN_SIGMA_M * axes)
+
+
 def shift_m(own: Datum, common: Datum) -> Float64:
     """Where the origin `own` lies in the map of `common`: (3,) to add to the poses; zero when both are the same place.
 
@@ -287,3 +269,124 @@ def require_near(position_m: Float64, source: Path, datum: Datum) -> None:
             f"{source}: by GPS it lies {away_m / 1000:.0f} km from the map's datum ({datum}); check --datum, or choose "
             "another folder for another place"
         )
+
+
+# The same live: only the past is known, and little of it is kept.
+
+
+_SECOND = 1e9
+_LEVEL = np.array([0.0, 0.0, 0.0, 1.0])
+_PENDING_FIXES = 1000
+
+
+class LiveFixes:
+    """The antenna about `datum` (None: the first fix): `positions`, without turns, and `course`, without positions.
+
+    The course of a fix is known `course_smoothing_s` after it. Memory is bounded.
+    """
+
+    def __init__(self, settings: PoseSettings, datum: Datum | None = None) -> None:
+        self.frame = ""
+        self._antenna = AntennaPlace(datum, settings.altitude)
+        self._settings = settings
+        gap_ns = round(max(settings.max_fix_gap_s, settings.max_pose_gap_s) * _SECOND)
+        self.positions = PoseBuffer(gap_ns, settings.interpolation)
+        self.course = PoseBuffer(gap_ns, settings.interpolation)
+        self._window: deque[tuple[int, Float64]] = deque()
+        self._courses_ns = -1  # of the newest fix whose course is known
+        self._heading: Float64 | None = None
+
+    @property
+    def datum(self) -> Datum | None:
+        """What positions are about; None before the first fix."""
+        return self._antenna.datum
+
+    def add(self, fix: FixSample) -> None:
+        """Take in a fix that has a position."""
+        position_m = np.nan_to_num(self._antenna.position_m(fix))
+        self.frame = self.frame or fix.frame_id
+        self.positions.add(PoseSample(fix.stamp_ns, "map", fix.frame_id, position_m, _LEVEL))
+        self._follow(fix.stamp_ns, position_m)
+
+    def clear(self) -> None:
+        """Forget everything but the datum: time jumped."""
+        self.positions.clear()
+        self.course.clear()
+        self._window.clear()
+        self._courses_ns = -1
+
+    def _follow(self, stamp_ns: int, position_m: Float64) -> None:
+        """The course of the fixes whose neighbours on both sides are known by now."""
+        if self._window and stamp_ns <= self._window[-1][0]:
+            return
+        self._window.append((stamp_ns, position_m))
+        smoothing_ns = self._settings.course_smoothing_s * _SECOND
+        if len(self._window) < 3:
+            return
+        stamps = np.array([at for at, _ in self._window], dtype=np.int64)
+        ready = [i for i in range(len(stamps) - 1) if stamps[i] > self._courses_ns]
+        ready = [i for i in ready if stamps[i] + smoothing_ns <= stamp_ns]
+        for i in ready:
+            self._turn(i, stamps)
+        while len(self._window) > 3 and self._window[1][0] < stamp_ns - 3 * smoothing_ns:
+            self._window.popleft()
+
+    def _turn(self, i: int, stamps: np.ndarray) -> None:
+        settings = self._settings
+        self._courses_ns = int(stamps[i])
+        try:
+            found = course(
+                stamps,
+                np.array([at for _, at in self._window]),
+                settings.course_speed_mps,
+                settings.course_smoothing_s,
+                settings.fix_sigma_m or 0.5,
+            )
+        except UserError:  # it does not move
+            held = True
+        else:
+            held = bool(found.held[i])
+        if not held:
+            self._heading = found.trajectory.quat_xyzw[i]
+        if self._heading is not None:
+            self.course.add(PoseSample(int(stamps[i]), "map", "", np.zeros(3), self._heading))
+
+
+class PlaceOnEarth:
+    """GPS fixes, each with the pose of `body` at its time, to tell at the end where the origin of the poses is."""
+
+    def __init__(self, gap_ns: int) -> None:
+        self.body: PoseSource | None = None
+        self._gap_ns = gap_ns
+        self._fixes = FixLog()
+        self._pending: list[FixSample] = []
+        self._stamps_ns, self._T = array("q"), array("d")  # compact: a flight has many
+
+    def add(self, fix: FixSample) -> None:
+        """Take a fix; its pose is looked up when it is known."""
+        self._pending.append(fix)
+        del self._pending[:-_PENDING_FIXES]
+        self._look_up()
+
+    def find(self, antenna_m: Float64) -> Georeference | None:
+        """Where the origin is, as `pose2rgbd convert` finds it; None without fixes."""
+        self._look_up(last=True)
+        if not self._stamps_ns:
+            return None
+        position_m, quat_xyzw = se3.split(np.reshape(self._T, (-1, 4, 4)))
+        body, _ = Trajectory.from_unsorted(self._stamps_ns, position_m, quat_xyzw)
+        return self._fixes.georeference(body, self._gap_ns, antenna_m)
+
+    def _look_up(self, last: bool = False) -> None:
+        if self.body is None:
+            return
+        waiting = []
+        for fix in self._pending:
+            answer = self.body.pose_at(fix.stamp_ns)
+            if answer.wait and not last:
+                waiting.append(fix)
+            elif answer.T is not None:
+                self._fixes.add(fix)
+                self._stamps_ns.append(fix.stamp_ns)
+                self._T.extend(answer.T.ravel())
+        self._pending = waiting

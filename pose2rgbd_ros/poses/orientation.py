@@ -5,7 +5,6 @@ Orientations are trajectories without a way: positions are zero.
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,39 +18,6 @@ from pose2rgbd_ros.streams.synchronizer import PoseAnswer, PoseSource
 _SECOND = 1e9
 # A longer silence counts as this long: with a stamp of 1970 the sums of squared times would have no digits left.
 _LONGEST_SILENCE_NS = 3_600_000_000_000
-
-
-class OrientationLog:
-    """Recorded orientations in compact arrays, 40 bytes each; `flags` may say something of each."""
-
-    def __init__(self) -> None:
-        self.frame = ""
-        self._stamps_ns = array("q")
-        self._quats = array("d")
-        self._flags = array("b")
-
-    def __len__(self) -> int:
-        return len(self._stamps_ns)
-
-    def add(self, stamp_ns: int, quat_xyzw: Float64, frame: str = "", flag: bool = False) -> None:
-        """Append an orientation as received."""
-        self.frame = self.frame or frame
-        self._stamps_ns.append(stamp_ns)
-        self._quats.extend(quat_xyzw)
-        self._flags.append(flag)
-
-    def shift(self, offset_ns: int) -> None:
-        """Add to all stamps."""
-        self._stamps_ns = array("q", (np.frombuffer(self._stamps_ns, np.int64) + offset_ns).tobytes())
-
-    def trajectory(self) -> Trajectory:
-        """By increasing stamps. UserError when no orientation is usable."""
-        quats = np.frombuffer(self._quats).reshape(-1, 4)
-        return Trajectory.from_recording(np.frombuffer(self._stamps_ns, np.int64), np.zeros((len(quats), 3)), quats)[0]
-
-    def flagged(self) -> bool:
-        """Whether most carry their flag."""
-        return bool(np.mean(np.frombuffer(self._flags, np.int8)) > 0.5) if len(self) else False
 
 
 class TurnedPoses:
@@ -81,6 +47,29 @@ class TurnedPoses:
         """Tell both sources."""
         self._position.jumped_back(stamp_ns)
         self._orientation.jumped_back(stamp_ns)
+
+
+class GimbalPoses:
+    """A gimbal's orientations whose yaw counts from where the body heads, on top of that heading."""
+
+    def __init__(self, gimbal: PoseSource, body: PoseSource) -> None:
+        self._gimbal, self._body = gimbal, body
+
+    def pose_at(self, stamp_ns: int) -> PoseAnswer:
+        """The gimbal in the map; roll and pitch of the body do not matter."""
+        at = self._gimbal.pose_at(stamp_ns)
+        on = self._body.pose_at(stamp_ns) if at.T is not None else at
+        if at.T is None or on.T is None:
+            return on
+        yaw = np.arctan2(on.T[1, 0], on.T[0, 0])
+        T = np.eye(4)
+        T[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+        return PoseAnswer(T @ at.T, wait=at.wait or on.wait)
+
+    def jumped_back(self, stamp_ns: int) -> None:
+        """Tell both sources."""
+        self._gimbal.jumped_back(stamp_ns)
+        self._body.jumped_back(stamp_ns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,28 +127,3 @@ def _slopes(t_s: Float64, xy: Float64, low: Int64, high: Int64) -> tuple[Float64
     spread = windows(t * t) - st**2 / n
     slope = (windows(t[:, None] * at) - st[:, None] * sxy / n[:, None]) / np.maximum(spread, 1e-12)[:, None]
     return slope, spread
-
-
-def gimbal_in_map(gimbal: Trajectory, yaw_in_earth: bool, body: Trajectory | None, max_gap_ns: int) -> Trajectory:
-    """A gimbal's orientations in the map: as they are, or on top of the body's heading where they count from it.
-
-    UserError when the heading is needed and there is none.
-    """
-    if yaw_in_earth:
-        return gimbal
-    if body is None:
-        raise UserError("the gimbal's yaw counts from the vehicle's heading, and no orientation of it is recorded")
-    at = body.interpolate(gimbal.stamps_ns, max_gap_ns)
-    if not at.valid.any():
-        raise UserError("the gimbal's yaw counts from the vehicle's heading, and they have no time in common")
-    ahead = at.T[at.valid, :3, 0]
-    yaw = np.arctan2(ahead[:, 1], ahead[:, 0])
-    level = quaternions.from_euler_rpy(np.stack([0 * yaw, 0 * yaw, yaw], axis=1))
-    quats = quaternions.multiply(level, gimbal.quat_xyzw[at.valid])
-    return Trajectory(gimbal.stamps_ns[at.valid], np.zeros((len(quats), 3)), quats)
-
-
-def turned_by(orientation: Trajectory, T_child_body: Float64) -> Trajectory:
-    """The orientations of a body of which another part was measured: R_map_child @ R_child_body."""
-    quats = quaternions.multiply(orientation.quat_xyzw, quaternions.from_matrix(T_child_body[:3, :3]))
-    return Trajectory(orientation.stamps_ns, orientation.position_m, quats)

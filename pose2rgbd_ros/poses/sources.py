@@ -1,8 +1,9 @@
-"""Poses as they arrive live, kept for a while: the pose source of a recording that is still going on."""
+"""Poses of one thing over time, added as they were received: a recording's are kept whole, live ones for a while."""
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from array import array
 from bisect import bisect_left
@@ -10,14 +11,85 @@ from collections import Counter
 
 import numpy as np
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.trajectory import AFTER_LAST_POSE, JUMP_NS, Method, Trajectory, look_up
 from pose2rgbd_ros.streams.samples import PoseSample
-from pose2rgbd_ros.streams.synchronizer import PoseAnswer
+from pose2rgbd_ros.streams.synchronizer import PoseAnswer, RecordedPoses
 
 KEEP_NS = 30_000_000_000
 _MOST = 100_000  # poses, however fast they come
 _NONE_YET = PoseAnswer(None, "no_pose", wait=True)
 _NOT_YET = PoseAnswer(None, AFTER_LAST_POSE, wait=True)
+_UNIT_WITHIN = 0.05
+
+
+class PoseLog:
+    """All poses of a recording in compact arrays, 64 bytes each, cleaned when they are asked for; nothing to wait for.
+
+    `problems` counts by reason what was wrong (see Trajectory.from_recording).
+    """
+
+    def __init__(self, max_gap_ns: int = sys.maxsize, method: Method = "linear") -> None:
+        self._max_gap_ns, self._method = max_gap_ns, method
+        self._stamps_ns = array("q")
+        self._numbers = array("d")  # seven per pose
+        self._cleaned: tuple[RecordedPoses, dict[str, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._stamps_ns)
+
+    def add(self, pose: PoseSample) -> None:
+        """Append a pose as received."""
+        self._stamps_ns.append(pose.stamp_ns)
+        self._numbers.extend(pose.position_m)
+        self._numbers.extend(pose.quat_xyzw)
+        self._cleaned = None
+
+    def shift(self, offset_ns: int) -> None:
+        """Add to all stamps."""
+        self._stamps_ns = array("q", (np.array(self._stamps_ns) + offset_ns).tobytes())
+        self._cleaned = None
+
+    def valid_share(self) -> float:
+        """The part of the poses that is finite and whose quaternion is of unit length."""
+        numbers = np.array(self._numbers).reshape(-1, 7)
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = np.abs(np.linalg.norm(numbers[:, 3:], axis=1) - 1) < _UNIT_WITHIN
+        return float((np.isfinite(numbers).all(axis=1) & unit).mean()) if len(self) else 0.0
+
+    def trajectory(self) -> Trajectory:
+        """The cleaned poses. UserError when none is usable."""
+        return self._clean()[0].trajectory
+
+    @property
+    def problems(self) -> dict[str, int]:
+        """What was wrong."""
+        try:
+            return self._clean()[1]
+        except UserError:  # not one usable pose
+            return {"non_finite_pose": len(self)}
+
+    def pose_at(self, stamp_ns: int) -> PoseAnswer:
+        """The interpolated pose."""
+        try:
+            return self._clean()[0].pose_at(stamp_ns)
+        except UserError:
+            return PoseAnswer(None, "no_pose")
+
+    def jumped_back(self, stamp_ns: int) -> None:
+        """Changes nothing: what is recorded holds for all images."""
+
+    def clear(self) -> None:
+        """Forget all poses."""
+        del self._stamps_ns[:], self._numbers[:]
+        self._cleaned = None
+
+    def _clean(self) -> tuple[RecordedPoses, dict[str, int]]:
+        if self._cleaned is None:
+            numbers = np.array(self._numbers).reshape(-1, 7)
+            track, problems = Trajectory.from_recording(np.array(self._stamps_ns), numbers[:, :3], numbers[:, 3:])
+            self._cleaned = RecordedPoses(track, self._max_gap_ns, self._method), problems
+        return self._cleaned
 
 
 class PoseBuffer:

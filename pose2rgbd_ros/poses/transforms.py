@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from array import array
 from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Iterable
 
@@ -14,7 +13,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.trajectory import Method, Trajectory
-from pose2rgbd_ros.poses.sources import PoseBuffer
+from pose2rgbd_ros.poses.sources import PoseBuffer, PoseLog
 from pose2rgbd_ros.streams.samples import PoseSample
 from pose2rgbd_ros.streams.synchronizer import FixedPose, PoseAnswer, PoseSource
 
@@ -38,7 +37,7 @@ class TransformTree:
         self._lock = threading.Lock()
         self._static: dict[Pair, FixedPose] = {}
         self._unusable: dict[Pair, str] = {}  # of static ones: what is wrong
-        self._moving: OrderedDict[Pair, PoseBuffer | _Recorded] = OrderedDict()  # who moved last is the last
+        self._moving: OrderedDict[Pair, PoseBuffer | PoseLog] = OrderedDict()  # who moved last is the last
         self._problems: Counter[str] = Counter()
         self._paths: dict[tuple[str, str], list[_Step] | str] = {}  # as asked for; or why there is none
 
@@ -138,9 +137,7 @@ class TransformTree:
                 if pairs is None or pair in pairs:
                     poses.clear()
 
-    def steps(
-        self, target_frame: str, source_frame: str
-    ) -> list[tuple[Pair, FixedPose | PoseBuffer | _Recorded, bool]]:
+    def steps(self, target_frame: str, source_frame: str) -> list[tuple[Pair, FixedPose | PoseBuffer | PoseLog, bool]]:
         """The transforms from target down to source, and whether each is to be inverted.
 
         UserError when a frame is unknown or nothing connects the two.
@@ -176,11 +173,11 @@ class TransformTree:
             self._paths.clear()
         self._static[pair] = FixedPose(T)
 
-    def _moving_pair(self, pair: Pair) -> PoseBuffer | _Recorded:
+    def _moving_pair(self, pair: Pair) -> PoseBuffer | PoseLog:
         poses = self._moving.get(pair)
         if poses is None:
             poses = (
-                _Recorded(self._max_gap_ns, self._method)
+                PoseLog(self._max_gap_ns, self._method)
                 if self._keep_ns is None
                 else PoseBuffer(self._max_gap_ns, self._method, self._keep_ns)
             )
@@ -191,52 +188,6 @@ class TransformTree:
             self._moving.popitem(last=False)
             self._paths.clear()
         return poses
-
-
-class _Recorded:
-    """All poses of a pair of frames as received, cleaned when they are asked for; there is nothing to wait for."""
-
-    def __init__(self, max_gap_ns: int, method: Method) -> None:
-        self._max_gap_ns, self._method = max_gap_ns, method
-        self._stamps_ns, self._numbers = array("q"), array("d")  # seven numbers per pose
-        self._cleaned: tuple[Trajectory, dict[str, int]] | None = None
-
-    def add(self, pose: PoseSample) -> None:
-        self._stamps_ns.append(pose.stamp_ns)
-        self._numbers.extend(pose.position_m)
-        self._numbers.extend(pose.quat_xyzw)
-        self._cleaned = None
-
-    def trajectory(self) -> Trajectory:
-        """UserError when no pose is usable."""
-        return self._clean()[0]
-
-    @property
-    def problems(self) -> dict[str, int]:
-        try:
-            return self._clean()[1]
-        except UserError:  # not one usable pose
-            return {"non_finite_pose": len(self._stamps_ns)}
-
-    def pose_at(self, stamp_ns: int) -> PoseAnswer:
-        try:
-            at = self.trajectory().interpolate([stamp_ns], self._max_gap_ns, self._method)
-        except UserError:
-            return PoseAnswer(None, "no_pose")
-        return PoseAnswer(at.T[0] if at.valid[0] else None, at.reason[0])
-
-    def jumped_back(self, stamp_ns: int) -> None:
-        """Changes nothing: what is recorded holds for all images."""
-
-    def clear(self) -> None:
-        del self._stamps_ns[:], self._numbers[:]
-        self._cleaned = None
-
-    def _clean(self) -> tuple[Trajectory, dict[str, int]]:
-        if self._cleaned is None:
-            numbers = np.array(self._numbers).reshape(-1, 7)
-            self._cleaned = Trajectory.from_recording(np.array(self._stamps_ns), numbers[:, :3], numbers[:, 3:])
-        return self._cleaned
 
 
 class _Chain:

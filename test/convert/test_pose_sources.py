@@ -22,7 +22,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import geodesy, quaternions, se3
 from pose2rgbd_ros.geometry.geodesy import enu_to_wgs84
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.poses.gps import OfflineFixLog
+from pose2rgbd_ros.poses.gps import FixLog
 from pose2rgbd_ros.sim.state import DATUM, START_NS, true_seconds
 from pose2rgbd_ros.streams.samples import FixSample
 
@@ -303,7 +303,7 @@ def test_a_dataset_of_before_has_no_word_on_its_poses(whole: Path, tmp_path: Pat
 def test_the_datum_is_that_of_the_body_not_of_its_antenna(flight) -> None:
     """Poses in east, north, up: the origin is found without the antenna's 8 cm."""
     t_s = np.linspace(0.0, 60.0, 200)
-    T, log = flight.T_map_body(t_s), OfflineFixLog()
+    T, log = flight.T_map_body(t_s), FixLog()
     stamps = START_NS + np.rint(t_s * 1e9).astype(np.int64)
     antenna_m = np.array([0.5, 0.0, 0.3])
     for stamp, pose in zip(stamps.tolist(), T, strict=True):

@@ -342,18 +342,18 @@ def test_real_wheel_odometry_and_gps(real_data) -> None:
     """A Husky outdoors: odometry in a heading of its own that drifts, GPS good to metres."""
     from pose2rgbd_ros.bags import decode
     from pose2rgbd_ros.bags.reader import open_bag
-    from pose2rgbd_ros.poses.gps import PoseLog
+    from pose2rgbd_ros.poses.sources import PoseLog
 
     poses, log = PoseLog(), FixLog()
     fix, odom = "/fix", "/husky_velocity_controller/odom"
     with open_bag(real_data / "rosbags" / "husky_gps_odom_imu_ros1.bag") as reader:
-        for topic, received_ns, message in reader.messages([fix, odom]):
+        for topic, _, message in reader.messages([fix, odom]):
             stamp_ns = decode.header_stamp_ns(message.header)
             if topic == fix:
                 log.add(decode.fix_sample(message, stamp_ns))
             else:
-                poses.add(decode.pose_sample(message, stamp_ns), received_ns)
-    odometry, fixes = poses.trajectory()[0], log.track()
+                poses.add(decode.pose_sample(message, stamp_ns))
+    odometry, fixes = poses.trajectory(), log.track()
     fused = fuse(odometry, fixes, PoseSettings())
     assert fused.accuracy.held_out_horizontal_m < 0.2 * _rigid_residual_m(odometry, fixes)
     assert np.all(np.diff(fused.trajectory.stamps_ns) > 0)

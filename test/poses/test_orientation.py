@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import quaternions, se3
+from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.poses import orientation
 from pose2rgbd_ros.poses.settings import PoseSettings
@@ -74,17 +74,18 @@ def test_a_body_that_never_moves_has_no_course() -> None:
 
 def test_a_gimbal_on_a_heading() -> None:
     """Straight down from a body that is rolled and heads 40 degrees: only the heading counts."""
+
+    def turned(rpy: list[float], stamps: np.ndarray) -> RecordedPoses:
+        quats = np.tile(quaternions.from_euler_rpy(rpy), (len(stamps), 1))
+        return RecordedPoses(Trajectory(stamps, np.zeros((len(stamps), 3)), quats), S)
+
     stamps = np.arange(5) * S
-    body = Trajectory(stamps, np.zeros((5, 3)), np.tile(quaternions.from_euler_rpy([0.3, 0.2, 0.7]), (5, 1)))
-    down = Trajectory(stamps, np.zeros((5, 3)), np.tile(quaternions.from_euler_rpy([0.0, np.pi / 2, 0.0]), (5, 1)))
-    R = quaternions.to_matrix(orientation.gimbal_in_map(down, False, body, S).quat_xyzw)
-    np.testing.assert_allclose(R[:, :, 0], np.tile([0, 0, -1], (5, 1)), atol=1e-9)
-    np.testing.assert_allclose(R[:, :, 2], np.tile([np.cos(0.7), np.sin(0.7), 0], (5, 1)), atol=1e-9)
-    assert orientation.gimbal_in_map(down, True, None, S) is down
-    with pytest.raises(UserError, match="no orientation of it is recorded"):
-        orientation.gimbal_in_map(down, False, None, S)
-    with pytest.raises(UserError, match="no time in common"):
-        orientation.gimbal_in_map(Trajectory(stamps + 99 * S, down.position_m, down.quat_xyzw), False, body, S)
+    poses = orientation.GimbalPoses(turned([0.0, np.pi / 2, 0.0], stamps), turned([0.3, 0.2, 0.7], stamps[:4]))
+    R = poses.pose_at(S // 3).T[:3, :3]
+    np.testing.assert_allclose(R[:, 0], [0, 0, -1], atol=1e-9)
+    np.testing.assert_allclose(R[:, 2], [np.cos(0.7), np.sin(0.7), 0], atol=1e-9)
+    assert poses.pose_at(4 * S).reason == "after_last_pose", "of the heading"
+    assert poses.pose_at(-1).reason == "before_first_pose"
 
 
 def test_positions_and_orientations_of_two_sources() -> None:
@@ -123,26 +124,9 @@ def test_two_live_sources_wait_together() -> None:
     assert parts[0].heard == parts[1].heard == [7]
 
 
-def test_logs_of_orientations() -> None:
-    log = orientation.OrientationLog()
-    for stamp, flag in ((2 * S, True), (S, True), (3 * S, False)):
-        log.add(stamp, np.array([0.0, 0.0, 0.0, 2.0]), "gimbal", flag)
-    log.shift(5)
-    assert log.trajectory().stamps_ns.tolist() == [S + 5, 2 * S + 5, 3 * S + 5]
-    assert log.flagged()
-    assert not orientation.OrientationLog().flagged()
-
-
 def test_a_lever_arm_as_text() -> None:
     assert PoseSettings().antenna() is None
     np.testing.assert_array_equal(PoseSettings(antenna_m="0.1 -0.2, 0.3").antenna(), [0.1, -0.2, 0.3])
     for bad in ("0 0", "a b c", "0 0 nan"):
         with pytest.raises(UserError, match="expected auto or 'x y z'"):
             PoseSettings(antenna_m=bad).antenna()
-
-
-def test_turned_by_a_fixed_part() -> None:
-    """The orientation of a body whose IMU sits on it a quarter turn around."""
-    T_imu_body = se3.make([0, 0, 0], quaternions.from_euler_rpy([0.0, 0.0, np.pi / 2]))
-    imu = Trajectory(np.array([0]), np.zeros((1, 3)), quaternions.from_euler_rpy([[0.0, 0.0, 0.5]]))
-    assert yaws(orientation.turned_by(imu, T_imu_body))[0] == pytest.approx(0.5 + np.pi / 2)

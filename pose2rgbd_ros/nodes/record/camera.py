@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,9 +22,10 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.record.inputs import RawMessage
-from pose2rgbd_ros.nodes.record.poses import CameraPoses, LivePoses, place_on_earth
+from pose2rgbd_ros.nodes.record.poses import LivePoses, place_on_earth
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
 from pose2rgbd_ros.nodes.record.stats import Stats
+from pose2rgbd_ros.poses.camera_pose import PendingCameraPoses
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
 
@@ -57,7 +58,7 @@ class CameraRecording:
         self._early: deque[tuple[str, _Pair]] = deque()
         self._first_s: float | None = None
         self._frame_id = ""
-        self._source: CameraPoses | None = None
+        self._source: PendingCameraPoses | None = None
         self._sync: Synchronizer | None = None
         self._ingest = FrameIngest(
             folder,
@@ -192,9 +193,7 @@ class CameraRecording:
         with_depth = self._with_depth()
         if config.depth == "auto" and not with_depth:
             self._note("nobody published depth at the start: a dataset of colour only")
-        self._source = CameraPoses(
-            self._poses, config.camera_frame or self._frame_id, time.monotonic() + self.patience_s
-        )
+        self._source = self._poses.camera(config.camera_frame or self._frame_id, time.monotonic() + self.patience_s)
         self._sync = Synchronizer(
             self._source,
             SyncConfig(
@@ -247,6 +246,8 @@ class CameraRecording:
         config = self._settings
         assert self._sync is not None
         assert self._source is not None
+        found = self._source.decided
+        assert found is not None
         try:
             camera, note = camera_of_images(
                 sample.width, sample.height, self._poses.calibration(self.name), config.fov_deg
@@ -256,11 +257,11 @@ class CameraRecording:
         self._note(note)
         meta = DatasetMeta(
             camera=camera,
-            map_frame=self._source.map_frame,
-            camera_frame=self._source.camera_frame or "camera_optical_frame",
+            map_frame=found.map_frame,
+            camera_frame=found.camera_frame,
             depth=DepthMeta(kind=config.depth_kind) if self._sync.config.with_depth else None,
-            datum=self._source.datum(),
-            poses=copy.deepcopy(self._source.facts),
+            datum=found.datum,
+            poses=dataclasses.replace(found.facts, image_time_offset_s=config.image_time_offset_s),
         )
         self._ingest.begin(meta, time.strftime("recorded %Y-%m-%d %H:%M:%S"), FrameFilter(config.filters))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, QuaternionStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -197,6 +197,7 @@ def _of_vehicle(node: Node) -> list[Input]:
         Input("odom", "", poses, MESSAGES_KEPT),
         Input("fix", "", [Candidate(node.resolve_topic_name("fix"), NavSatFix)], MESSAGES_KEPT),
         Input("imu", "", [Candidate(node.resolve_topic_name("imu"), Imu)], MESSAGES_KEPT),
+        Input("gimbal", "", [Candidate(node.resolve_topic_name("gimbal"), QuaternionStamped)], MESSAGES_KEPT),
         Input("tf", "", [Candidate(node.resolve_topic_name("/tf"), TFMessage)], MESSAGES_KEPT),
         Input("tf_static", "", [Candidate(node.resolve_topic_name("/tf_static"), TFMessage)], MESSAGES_KEPT, True),
     ]

@@ -106,11 +106,6 @@ class RecordSettings(PoseSettings):
         if self.body_to_camera != "auto":
             camera_pose.parse_mount(self.body_to_camera)
         self.antenna()
-        if self.orientation == "gimbal":
-            raise UserError(
-                "orientation gimbal is for recordings: record with bag mcap (and the gimbal's topic by ros2 bag), then "
-                "run pose2rgbd convert; live, a gimbal must be in TF"
-            )
         if self.orientation == "course" and self.position not in ("auto", "gps"):
             raise UserError("orientation course goes with position gps; poses bring an orientation of their own")
 

@@ -146,8 +146,8 @@ def everything(reader: Reader) -> dict[str, str]:
         **OTHERS, "model": str(reader.model), "localize_model": str(reader.model), "renderer": str(reader.model),
         "camera_info_topic": "a", "preset": "px4", "odometry": "b", "image": "c", "camera_info": "d", "depth": "e",
         "body_frame": "f", "send_tf": "true", "out": "flight", "bag": "mcap", "position": "gps", "resume": "true",
-        "start_recording": "false", "odom": "g", "fix": "h", "imu": "i", "real_time_factor": "2", "plan": "survey",
-        "seed": "3", "cars": "4", "people": "5", "tf": "odometry", "fastdds_profile": "false",
+        "start_recording": "false", "odom": "g", "fix": "h", "imu": "i", "gimbal": "j", "real_time_factor": "2",
+        "plan": "survey", "seed": "3", "cars": "4", "people": "5", "tf": "odometry", "fastdds_profile": "false",
     }  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def test_bringup_gives_each_part_its_own(reader):
     assert all(node["namespace"] == "drone1" for node in seen.nodes)
     assert dict(seen.node("avoid")["remappings"])["depth_lower"] == "render/depth_lower/image"
     assert dict(seen.node("record")["remappings"]) == {
-        "image": "c", "depth": "e", "camera_info": "d", "odom": "g", "fix": "h", "imu": "i"
+        "image": "c", "depth": "e", "camera_info": "d", "odom": "g", "fix": "h", "imu": "i", "gimbal": "j"
     }  # fmt: skip
     assert not any(
         "config/presets" in file for node in ("sim", "record") for file in map(str, seen.node(node)["parameters"])

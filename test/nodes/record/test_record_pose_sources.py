@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Quaternion
+from geometry_msgs.msg import Quaternion, QuaternionStamped
 from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
 from scipy.integrate import trapezoid
@@ -15,11 +15,11 @@ from sensor_msgs.msg import Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84, wgs84_to_enu
 from pose2rgbd_ros.nodes.common.conversions import to_pose, to_stamp, to_transform_stamped
 from pose2rgbd_ros.nodes.record.inputs import Candidate, Input, RawMessage, _header_stamp_ns, _transform_stamp_ns
-from pose2rgbd_ros.nodes.record.poses import CameraPoses, LivePoses
+from pose2rgbd_ros.nodes.record.poses import LivePoses
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
 from pose2rgbd_ros.poses.camera_pose import T_NADIR
 from pose2rgbd_ros.poses.orientation import course
@@ -28,7 +28,10 @@ pytestmark = pytest.mark.ros
 DATUM = Datum(47.0, 8.0, 400.0)
 START_NS = 1_700_000_000_000_000_000
 ANTENNA_M = np.array([0.3, -0.1, 0.2])
-KINDS = {"odom": Odometry, "fix": NavSatFix, "imu": Imu, "tf": TFMessage, "tf_static": TFMessage}
+KINDS = {
+    "odom": Odometry, "fix": NavSatFix, "imu": Imu, "gimbal": QuaternionStamped, "tf": TFMessage,
+    "tf_static": TFMessage,
+}  # fmt: skip
 INPUTS = {role: Input(role, "", [Candidate(f"/{role}", kind)], 10) for role, kind in KINDS.items()}
 
 
@@ -82,7 +85,7 @@ class Flight:
         self.send(role, TFMessage(transforms=[to_transform_stamped(T, stamp_ns, parent, child)]))
 
     def camera(self, patience_s=0.0):
-        return CameraPoses(self.live, "camera", time.monotonic() + patience_s)
+        return self.live.camera("camera", time.monotonic() + patience_s)
 
 
 def error(poses, t_s):
@@ -111,12 +114,12 @@ def test_gps_and_course_have_the_numbers_of_the_converter():
     positions = np.stack([T_map_body(t)[:3, 3] - T_map_body(0.0)[:3, 3] for t in times])
     offline = course(stamps, positions, 1.0, 1.0, 0.5).trajectory
     for i in (3, 20, 50, 80):
-        live = flight.live.gps.course.pose_at(int(stamps[i])).T
+        live = flight.live.evidence.gps.course.pose_at(int(stamps[i])).T
         np.testing.assert_allclose(live[:3, :3], offline.T[i, :3, :3], atol=1e-6)
-    assert (poses.facts.position, poses.facts.orientation, poses.facts.altitude_reference) == (
+    assert (poses.decided.facts.position, poses.decided.facts.orientation, poses.decided.facts.altitude_reference) == (
         "gps", "course", "ellipsoid",
     )  # fmt: skip
-    assert poses.datum() == flight.live.gps.datum
+    assert poses.decided.datum == flight.live.evidence.gps.datum
 
 
 def test_without_a_course_there_is_no_pose():
@@ -145,14 +148,14 @@ def test_gps_with_an_imu_and_its_antenna():
     poses = flight.camera()
     metres, degrees = error(poses, 3.33)
     assert metres < 0.4, "the datum is the antenna's first place"
-    first = flight.live.gps.datum
+    first = flight.live.evidence.gps.datum
     offset = wgs84_to_enu(first.latitude_deg, first.longitude_deg, first.altitude_m, DATUM)
     np.testing.assert_allclose(offset, T_map_body(0.0)[:3, :3] @ ANTENNA_M, atol=1e-6)
     answer = poses.pose_at(START_NS + round(3.33e9))
     true = T_map_body(3.33)[:3, 3] - T_map_body(0.0)[:3, 3] - offset
     np.testing.assert_allclose(answer.T[:3, 3], true, atol=0.01)
     assert degrees < 0.01
-    assert poses.facts.topics == {"fix": "/fix", "imu": "/imu"}
+    assert poses.decided.facts.topics == {"fix": "/fix", "imu": "/imu"}
 
 
 def test_the_antenna_and_the_orientation_from_tf():
@@ -162,10 +165,10 @@ def test_the_antenna_and_the_orientation_from_tf():
     for t_s in np.arange(0.0, 4.0, 0.1):
         flight.transform("tf", t_s, T_map_body(t_s), "map", "base_link")
         flight.fix(t_s, ANTENNA_M)
-    np.testing.assert_allclose(flight.live.antenna_m(), ANTENNA_M)
+    np.testing.assert_allclose(flight.live.evidence.antenna_m(), ANTENNA_M)
     poses = flight.camera()
     assert error(poses, 2.05)[1] < 0.01
-    assert poses.facts.orientation == "tf"
+    assert poses.decided.facts.orientation == "tf"
 
 
 def test_gps_and_odometry_fused():
@@ -179,8 +182,8 @@ def test_gps_and_odometry_fused():
     metres, degrees = error(poses, 25.03)
     assert metres < 0.3
     assert degrees < 1.0
-    assert poses.facts.position == "fused"
-    assert poses.datum() is not None
+    assert poses.decided.facts.position == "fused"
+    assert poses.decided.datum is not None
 
 
 def test_gps_takes_over_where_nobody_publishes_poses():
@@ -190,12 +193,31 @@ def test_gps_takes_over_where_nobody_publishes_poses():
         flight.fix(t_s)
     assert poses.pose_at(START_NS + 4 * 10**9).wait, "odometry may still come"
     assert error(flight.camera(), 4.0)[0] < 0.01
-    assert "positions are GPS's, for nobody publishes poses" in flight.live.notes
+    assert any("positions are GPS's, for TF gives none" in note for note in flight.live.notes)
 
 
-def test_what_exists_offline_only_is_refused():
+def test_a_gimbal_turns_the_camera_where_nothing_else_does():
+    """Its attitude is in east, north, up; the camera looks along it, and the positions are the odometry's."""
+    flight = Flight(orientation="gimbal")
+    poses = flight.camera()
+    flight.odometry(0.0)
+    assert poses.pose_at(START_NS).wait, "the gimbal was asked for"
+    for t_s in np.arange(0.0, 4.0, 0.1):
+        flight.odometry(t_s)
+        x, y, z, w = quaternions.from_euler_rpy([0.0, 0.0, heading(t_s)]).tolist()
+        message = QuaternionStamped(quaternion=Quaternion(x=x, y=y, z=z, w=w))
+        message.header.stamp = to_stamp(START_NS + round(t_s * 1e9))
+        flight.send("gimbal", message)
+    assert error(poses, 2.05)[1] < 0.01
+    np.testing.assert_allclose(poses.pose_at(START_NS + 2 * 10**9).T[:3, 3], T_map_body(2.0)[:3, 3], atol=1e-6)
+    assert poses.decided.facts.topics == {"pose": "/odom", "gimbal": "/gimbal"}
+    assert "/gimbal" in flight.live.clocks_in_use()
+    flight.live.clock_set("gimbal", "/gimbal")
+    assert poses.pose_at(START_NS + 2 * 10**9).reason == "orientation_no_pose", "its old clock is forgotten"
+
+
+def test_settings_that_contradict_each_other_are_refused():
     for settings, said in (
-        ({"orientation": "gimbal"}, "for recordings"),
         ({"orientation": "course", "position": "pose"}, "goes with position gps"),
         ({"antenna_m": "1 2"}, "expected auto or 'x y z'"),
         ({"body_to_camera": "sideways"}, "body-to-camera is 'sideways'"),
@@ -209,5 +231,5 @@ def test_a_jump_forgets_what_moved():
     flight.odometry(5.0)
     flight.transform("tf_static", 0.0, T_NADIR, "base_link", "camera")
     flight.live.jumped()
-    assert flight.live.odometry.pose_at(START_NS + 5 * 10**9).T is None
-    assert flight.live.connects("base_link", "camera"), "what is static stays"
+    assert flight.live.evidence.odometry.pose_at(START_NS + 5 * 10**9).T is None
+    assert not flight.live.evidence.tree.explain("base_link", "camera"), "what is static stays"
