@@ -183,12 +183,10 @@ def _xyzw(quaternion: Any) -> np.ndarray:
     return np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w], dtype=np.float64)
 
 
-# Messages of PX4 (px4_msgs): GPS, attitude, odometry and gimbal; north-east-down and w, x, y, z turned into
-# ours.
+# Messages of PX4 (px4_msgs): GPS, attitude, odometry and gimbal; north-east-down and w, x, y, z turned into ours.
 #
-# Recordings without embedded definitions (sqlite3 before Iron) are read by the beginning of each message,
-# which has been
-# the same since PX4 1.14; what comes after it differs from release to release and is not needed.
+# Recordings without embedded definitions (sqlite3 before Iron) are read by the beginning of each message, which has
+# been the same since PX4 1.14; what comes after it differs from release to release and is not needed.
 
 
 PX4_GPS = "px4_msgs/msg/SensorGps"

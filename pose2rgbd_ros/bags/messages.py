@@ -62,9 +62,7 @@ class MessageFactory:
         return self.new("rosgraph_msgs/msg/Clock", clock=self._time(stamp_ns))
 
     def image(self, stamp_ns: int, frame_id: str, pixels: np.ndarray, encoding: str) -> Any:
-        """sensor_msgs/Image of `pixels` (H, W) or (H, W, C), little-endian. UserError when it does not fit
-        `encoding`.
-        """
+        """sensor_msgs/Image of `pixels` (H, W) or (H, W, C), little-endian. UserError unless it fits `encoding`."""
         if encoding not in RAW_ENCODINGS:
             raise UserError(f"image encoding {encoding!r} cannot be written; known: {', '.join(RAW_ENCODINGS)}")
         dtype, channels = RAW_ENCODINGS[encoding]

@@ -338,8 +338,7 @@ def _heads_of_sqlite(reader: Sqlite3Reader, wanted: dict[int, Any]) -> Iterator[
 
 # The message types of ROS 1 (Noetic) and ROS 2 (Jazzy), from the definitions that come with rosbags.
 #
-# The types this package reads have the same layout in every ROS 2 distribution, so bags without embedded
-# definitions
+# The types this package reads have the same layout in every ROS 2 distribution, so bags without embedded definitions
 # (sqlite3 before Iron) are read as well.
 
 

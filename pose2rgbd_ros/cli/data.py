@@ -69,9 +69,7 @@ def convert_main(argv: list[str]) -> int:
 
 @dataclasses.dataclass
 class ImportArguments:
-    """Import datasets of one place: nerfstudio, TUM RGB-D, KITTI odometry, EuRoC, 7-Scenes, Cambridge, COLMAP
-    (text).
-    """
+    """Import datasets of one place: nerfstudio, TUM RGB-D, KITTI odometry, EuRoC, 7-Scenes, Cambridge, COLMAP text."""
 
     paths: Annotated[
         tuple[Path, ...],

@@ -37,8 +37,7 @@ def compare(arguments: CompareArguments) -> int:
     return 1 if any(each.error for each in comparison.models) else 0
 
 
-# `pose2rgbd experiments localization`: ways of finding a camera side by side, as in the PoseGAN paper's
-# tables 1 and 2.
+# `pose2rgbd experiments localization`: ways of finding a camera side by side, as in the PoseGAN paper's tables 1 and 2.
 
 
 @dataclasses.dataclass

@@ -55,8 +55,7 @@ def train_main(argv: list[str]) -> int:
     return 0
 
 
-# `pose2rgbd evaluate CHECKPOINT DATASET`: a table, pictures and a page, of the pictures or of the poses a
-# model gives.
+# `pose2rgbd evaluate CHECKPOINT DATASET`: a table, pictures and a page, of the pictures or of the poses a model gives.
 
 
 @dataclass(frozen=True)
@@ -187,8 +186,7 @@ def _poses(arguments: CalibrateArguments, device: str, out: Path) -> str:
     ).line()
 
 
-# `pose2rgbd export`: of a checkpoint, its fast ONNX graph; of a dataset, another tool's dataset
-# (`export_dataset`).
+# `pose2rgbd export`: of a checkpoint, its fast ONNX graph; of a dataset, another tool's dataset (`export_dataset`).
 
 
 @dataclass(frozen=True)

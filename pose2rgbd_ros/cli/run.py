@@ -138,9 +138,7 @@ def serve(chosen: Trained, link: Path) -> None:
 
 
 def calibrate_served(run_step: RunStep, dataset: Path, chosen: Trained) -> None:
-    """Bounds of depth and a guard for the served model, from the frames that choose; one line where there can be
-    none.
-    """
+    """Bounds of depth and a guard for the served model, from the frames that choose; one line where none can be."""
 
     def job(begun: bool) -> None:
         from pose2rgbd_ros.evaluation.calibrate_depth import calibrate
@@ -288,9 +286,7 @@ class Steps:
 
 
 def main(argv: list[str]) -> int:
-    """Run all steps; 1 when there are warnings and --strict, the node did not deliver, or the model is not good
-    enough.
-    """
+    """Run all steps; 1 on warnings with --strict, when the node did not deliver or the model is not good enough."""
     config = tyro.cli(RunConfig, args=argv, prog="pose2rgbd run")
     missing = [str(source) for source in config.sources if not source.exists()]
     if missing:

@@ -36,13 +36,12 @@ from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.geometry.trajectory import Trajectory
-from pose2rgbd_ros.poses import camera_pose, gps
+from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.poses.camera_pose import CameraPoses
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP, Frame, Reject, Settled, SyncConfig, Synchronizer
 
-# Recordings and datasets to the two signals that alignment compares: how the picture moves, how the vehicle
-# does.
+# Recordings and datasets to the two signals that alignment compares: how the picture moves, how the vehicle does.
 
 
 def measure_bag(
@@ -222,7 +221,7 @@ class Recording:
     def _place_on_earth(self) -> tuple[CameraPoses, Datum | None]:
         """The track, and the datum of the dataset's map; poses with another origin are moved there."""
         config, stored, first = self._config, self._ingest.meta, self._first_pass
-        common = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
+        common = config.datum_of_map(stored)
         track = first.track(str(self._reader.path), common)
         if track.datum is not None:  # positions are GPS's: they are about it already
             self._require_near(track, stored is not None and stored.datum is None)
@@ -566,9 +565,6 @@ def convert(bags: Sequence[Path | str], out: Path | str, config: ConvertConfig |
             written before stay.
     """
     config = config or ConvertConfig()
-    settings.check(config)
-    if config.body_to_camera != "auto":
-        camera_pose.parse_mount(config.body_to_camera)
     if not bags:
         raise UserError("no recording was given")
     require_distinct(map(Path, bags))

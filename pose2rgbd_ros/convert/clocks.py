@@ -441,9 +441,7 @@ def _joined(
 
 
 def _straight(name: str, log: StampLog, settings: list[_Setting], kept: int) -> tuple[StampLog, Correction | None]:
-    """The stamps of one topic as its clock would have gone on that ran after `kept` of the settings; and what to
-    add.
-    """
+    """A topic's stamps as its clock, running after `kept` of the settings, would have gone on; and what to add."""
     own = sorted((it.steps[name].at, i, it.by_ns) for i, it in enumerate(settings) if name in it.steps)
     if not own:
         return log, None
@@ -495,9 +493,7 @@ def _tell_unsure(
 
 
 def _apart_before(setting: _Setting, logs: dict[str, StampLog], images: StampLog) -> bool:
-    """Whether clocks differ more before than after the setting; where that does not show, which side has fewer
-    images.
-    """
+    """Whether clocks differ more before than after the setting; where that is not seen, which side has fewer images."""
     step = max(setting.steps.values(), key=lambda it: len(logs[it.name].header_ns))
     log, at = logs[step.name], step.at
     others = [logs[name] for name in logs if name not in setting.steps]

@@ -327,17 +327,12 @@ def _pose_of_row(row: list[str], where: str) -> Float64:
     return se3.make(numbers[:3], quaternions.normalize(numbers[3:]))
 
 
-# Do the pixels of photographs agree with their recorded yaw? Photos that look straight down, matched pair by
-# pair.
+# Do the pixels of photographs agree with their recorded yaw? Photos that look straight down, matched pair by pair.
 #
-# A drone's yaw is ambiguous when its camera looks straight down, and some firmware stores such photos turned
-# by half a
-# turn. Two matched photos tell whether one of them is turned against the other; and the place in photo A
-# where the
-# middle of photo B lies must be in the direction that the recorded positions and A's orientation predict,
-# which tells
-# whether both are. The same matches tell how the heights of two photos over the ground that both show
-# compare, so that
+# A drone's yaw is ambiguous when its camera looks straight down, and some firmware stores such photos turned by half a
+# turn. Two matched photos tell whether one of them is turned against the other; and the place in photo A where the
+# middle of photo B lies must be in the direction that the recorded positions and A's orientation predict, which tells
+# whether both are. The same matches tell how the heights of two photos over the ground that both show compare, so that
 # recorded heights which drift are seen.
 
 

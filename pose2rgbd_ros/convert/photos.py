@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.convert import photo_poses as photos_poses
-from pose2rgbd_ros.convert import photo_poses as photos_yaw_check
+from pose2rgbd_ros.convert import photo_poses
 from pose2rgbd_ros.convert.exif import SUFFIXES, Lens, Photo, read_photo
 from pose2rgbd_ros.convert.photo_poses import PhotoPoses, YawCheck
 from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
-from pose2rgbd_ros.convert.settings import ConvertConfig
-from pose2rgbd_ros.convert.settings import PhotoSettings as PhotoSettings
+from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings
 from pose2rgbd_ros.dataset.filters import FrameFilter, ground_z_m
 from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.meta import DatasetMeta
@@ -26,7 +24,7 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Bool, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.poses import camera_pose, gps
+from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.streams.samples import ImageSample
 
 # The camera of photographs, from what their EXIF and XMP say about the lens.
@@ -210,10 +208,7 @@ def convert_photos(
         UserError: there is no photo, none has a pose, the settings contradict the photos, or the disk is full.
     """
     config, options = config or ConvertConfig(), options or PhotoSettings()
-    settings.check(config)
     settings.check(options)
-    if config.body_to_camera != "auto":
-        camera_pose.parse_mount(config.body_to_camera)
     sets = photo_sets(sources)
     values = {**settings.to_yaml_dict(config), "photos": settings.to_yaml_dict(options)}
     with conversion(out, config, values) as (ingest, report):
@@ -369,18 +364,17 @@ class _PhotoSet:
         return camera, kept
 
     def _poses(self, photos: list[Photo]) -> tuple[Datum | None, PhotoPoses]:
-        config, stored = self._config, self._ingest.meta
-        datum = Datum(*config.datum) if config.datum else (stored.datum if stored else None)
+        config, datum = self._config, self._config.datum_of_map(self._ingest.meta)
         if self._options.poses is not None:
-            return datum, photos_poses.from_file(self._options.poses, photos)
-        datum = datum or photos_poses.datum_of(photos, config.altitude)
+            return datum, photo_poses.from_file(self._options.poses, photos)
+        datum = datum or photo_poses.datum_of(photos, config.altitude)
         if datum is None:
             raise UserError(
                 f"{self._source}: none of {counted(len(photos), 'photo')} has a GPS position; --photos.poses gives "
                 "their poses"
             )
         zero, why = self._pitch_zero(photos, datum)
-        poses = photos_poses.poses(photos, datum, config, zero)
+        poses = photo_poses.poses(photos, datum, config, zero)
         if poses.source == "camera":
             poses = replace(poses, orientation_how=f"{poses.orientation_how} ({why})")
         gps.require_near(poses.T_map_cam[:, :3, 3], self._source, datum)
@@ -388,17 +382,17 @@ class _PhotoSet:
 
     def _pitch_zero(self, photos: list[Photo], datum: Datum) -> tuple[str, str]:
         """Where cameras look at pitch 0, by the option, else by the tags unless the pictures contradict; and why."""
-        of_camera = photos_poses.source_of(photos, self._config.orientation) == "camera"
+        of_camera = photo_poses.source_of(photos, self._config.orientation) == "camera"
         if self._options.pitch_zero != "auto":
             if not of_camera:
                 self._report.note("--photos.pitch-zero is of angles of the camera; these photos' poses have none")
             return self._options.pitch_zero, "as given"
         if not of_camera:
             return "horizon", ""
-        zero, why = photos_poses.pitch_zero(photos)
+        zero, why = photo_poses.pitch_zero(photos)
         some = [photo for photo in photos if photo.has_position][:_MOST_FOR_PITCH]
-        T_map_cam = photos_poses.poses(some, datum, self._config, "nadir").T_map_cam
-        down = photos_yaw_check.look_down([photo.path for photo in some], T_map_cam)
+        T_map_cam = photo_poses.poses(some, datum, self._config, "nadir").T_map_cam
+        down = photo_poses.look_down([photo.path for photo in some], T_map_cam)
         if down is None:
             return zero, f"{why}; --photos.pitch-zero says otherwise"
         if down == (zero == "nadir"):
@@ -419,7 +413,7 @@ class _PhotoSet:
         if self._options.yaw_check == "off":
             return poses.T_map_cam
         paths, stamps_ns = [photo.path for photo in photos], [stamp_ns for _, stamp_ns in timed]
-        check = photos_yaw_check.check_yaw(paths, poses.T_map_cam, camera, stamps_ns)
+        check = photo_poses.check_yaw(paths, poses.T_map_cam, camera, stamps_ns)
         if not check.checked:
             self._report.note("yaw could not be checked: no two photos looking down show the same ground")
             return poses.T_map_cam
@@ -464,7 +458,7 @@ class _PhotoSet:
             (self._report.warn if left else self._report.note)(
                 f"{text}pixels and poses differ by {median_deg:.1f} degrees (median)"
             )
-        return photos_yaw_check.turn(poses.T_map_cam, check.turned) if fix else poses.T_map_cam
+        return photo_poses.turn(poses.T_map_cam, check.turned) if fix else poses.T_map_cam
 
     def _check_barometer(self, photos: list[Photo]) -> None:
         """Heights above take-off and those of the GPS should differ by the same all along."""

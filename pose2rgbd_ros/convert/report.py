@@ -16,7 +16,8 @@ from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.dataset.filters import NOT_WANTED
 from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, FrameIngest, Outcome
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.settings import write_yaml
+from pose2rgbd_ros.poses import camera_pose
+from pose2rgbd_ros.settings import check, write_yaml
 
 # rejects.csv: every rejected image with its reason, one a line, in bounded memory.
 
@@ -285,8 +286,11 @@ def conversion(
 ) -> Iterator[tuple[FrameIngest, ConvertReport]]:
     """The way into the dataset `out`, and the report; however the conversion ends, both are closed and written.
 
-    `settings` is what the report says of them. UserError when `out` cannot take frames.
+    `settings` is what the report says of them. UserError when one is wrong, or `out` cannot take frames.
     """
+    check(config)
+    if config.body_to_camera != "auto":
+        camera_pose.parse_mount(config.body_to_camera)
     ingest = FrameIngest(
         Path(out),
         config.resume,

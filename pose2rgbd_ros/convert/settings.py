@@ -1,4 +1,4 @@
-"""The settings that only photographs have."""
+"""The settings of conversions, and those that only photographs or videos have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal
 
 from pose2rgbd_ros.dataset.encode import DepthFormat
 from pose2rgbd_ros.dataset.filters import FilterConfig
+from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.geometry.depth import DepthKind
+from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.poses.settings import PoseSettings
 from pose2rgbd_ros.settings import setting
 
@@ -68,6 +70,10 @@ class ConvertConfig(PoseSettings, FilterConfig):
         0, "threads that check and encode images, whose number changes no byte; 0: one per core", ge=0, le=256
     )
     resume: bool = setting(False, "go on with a dataset that is there, or add a recording to it")
+
+    def datum_of_map(self, stored: DatasetMeta | None) -> Datum | None:
+        """Where the map's origin lies: as given, or as frames that are there have it; None where neither tells."""
+        return Datum(*self.datum) if self.datum else (stored.datum if stored else None)
 
 
 YawCheck = Literal["fix", "warn", "off"]

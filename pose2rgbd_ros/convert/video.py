@@ -33,7 +33,7 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.poses import camera_pose, gps
+from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
 
@@ -400,12 +400,9 @@ def convert_videos(
         UserError: a file cannot be read, a video has no log or no frame a pose, or the disk is full.
     """
     config, options = config or ConvertConfig(), options or VideoSettings()
-    settings.check(config)
     settings.check(options)
     if options.end_s and options.end_s <= options.start_s:
         raise UserError(f"the video's end_s, {options.end_s:g}, must be later than its start_s, {options.start_s:g}")
-    if config.body_to_camera != "auto":
-        camera_pose.parse_mount(config.body_to_camera)
     require_distinct(map(Path, sources))
     pairs = pair_with_logs([Path(source) for source in sources])
     values = {**settings.to_yaml_dict(config), "video": settings.to_yaml_dict(options)}
@@ -484,12 +481,7 @@ class _Video:
         )
 
     def _place(self) -> Datum:
-        stored = self._ingest.meta
-        if self._config.datum:
-            return Datum(*self._config.datum)
-        if stored is not None and stored.datum is not None:
-            return stored.datum
-        return logs_poses.datum_of(self._log, self._config.altitude)
+        return self._config.datum_of_map(self._ingest.meta) or logs_poses.datum_of(self._log, self._config.altitude)
 
     def run(self) -> None:
         """Frames stream by, get their poses, and are stored."""

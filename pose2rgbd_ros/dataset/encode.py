@@ -50,8 +50,7 @@ def camera_of_images(width: int, height: int, calibration: Camera | None, fov_de
     return camera, f"{why}: focal length from a field of view of {fov_deg:g} degrees"
 
 
-# PNG files several times faster than OpenCV writes them, and no larger: ISA-L packs, numpy takes the
-# differences.
+# PNG files several times faster than OpenCV writes them, and no larger: ISA-L packs, numpy takes the differences.
 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -287,9 +286,7 @@ def _verbatim(image: ImageSample, compressed: bytes, camera: Camera) -> tuple[st
 
 
 def _decodable(encoding: str, compressed: bytes) -> bool:
-    """Whether OpenCV reads the file. JPEG is tried once per head: of damage behind it a decoder takes no notice
-    anyway.
-    """
+    """Whether OpenCV reads the file. JPEG is tried once per head: damage behind it no decoder notices anyway."""
     tables = jpeg_tables(compressed) if encoding == "jpeg" else None
     if tables is not None and tables in _decoded_heads:
         return True

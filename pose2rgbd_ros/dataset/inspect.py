@@ -140,9 +140,7 @@ def _along(position: Float64, count: int) -> list[int]:
 
 
 def _directions(T_map_cam: Float64) -> tuple[Float64, str]:
-    """Unit vectors (n, 2) from above: where the cameras look or, for ones looking along z, where their image's top
-    is.
-    """
+    """Unit vectors (n, 2) from above: where the cameras look; of ones looking along z, where the image's top is."""
     view, top = T_map_cam[:, :2, 2], -T_map_cam[:, :2, 1]
     along_z = np.median(np.linalg.norm(view, axis=1)) < 0.3
     arrows = top if along_z else view
@@ -377,9 +375,7 @@ def _of_jumps(steps_m: Float64, turns_rad: Float64, seconds: Float64, joined: Bo
 
 
 def _suddenness(rate: Float64, size: Float64, seconds: Float64, joined: Bool, alias: float) -> Float64:
-    """By how much (N-1,) each rate (N-1, 3) differs from the ones before and after it, a second; of the two the
-    less.
-    """
+    """By how much (N-1,) each rate (N-1, 3) differs from those before and after it, a second; of the two the less."""
     confirming = np.where(size[:, None] > alias, 0.0, rate)
     between_s = (seconds[1:] + seconds[:-1]) / 2
     pairs = joined[1:] & joined[:-1]

@@ -104,11 +104,10 @@ def held_out_segments(
 ) -> Split:
     """Hold out `segments` stretches of track, each contiguous in time, together `fraction` of the frames.
 
-    One stretch is placed at random in each of `segments` equal parts of the data, inside one recording; fewer where
-    a stretch would fall below 4 frames. The guard on
-    each side is at least `guard_frames` (default: a quarter of a stretch) and goes on while the camera is within 1 %
-    of the track's extent of the stretch's end (a hovering drone sees the same for seconds), at most one stretch long.
-    Whole stretches choose, and whole stretches judge.
+    One stretch is placed at random in each of `segments` equal parts of the data, inside one recording; fewer where a
+    stretch would fall below 4 frames. The guard on each side is at least `guard_frames` (default: a quarter of a
+    stretch) and goes on while the camera is within 1 % of the track's extent of the stretch's end (a hovering drone
+    sees the same for seconds), at most one stretch long. Whole stretches choose, and whole stretches judge.
 
     Args:
         stamps_ns: (N,) strictly increasing.

@@ -277,9 +277,7 @@ class DatasetWriter:
         return record
 
     def commit(self, record: Record, T_map_cam: Float64) -> None:
-        """Make a staged frame exist, with its (checked) pose. UserError when the disk is full; its files are gone
-        then.
-        """
+        """Make a staged frame exist, with its (checked) pose. UserError when the disk is full: its files are gone."""
         pose = layout.pose_line(record.stamp_ns, T_map_cam)
         groundtruth, associations = self._descriptors
         poses_end, records_end = os.fstat(groundtruth).st_size, os.fstat(associations).st_size
@@ -305,9 +303,7 @@ class DatasetWriter:
                 (self.path / name).unlink(missing_ok=True)
 
     def seen(self, stamp_ns: int, T_map_cam: npt.ArrayLike) -> Literal["present", "collision"] | None:
-        """What `add` would answer of a stamp that is there already (and count), without its images; None of a new
-        one.
-        """
+        """What `add` would answer of a stamp that is there already (and count), without its images; None: it is new."""
         if not self._descriptors:
             raise UserError(f"{self.path}: this writer is closed")
         stamp = checked_stamp(stamp_ns)
@@ -332,9 +328,7 @@ class DatasetWriter:
 
     @contextlib.contextmanager
     def disk(self) -> Iterator[None]:
-        """Context in which an OSError becomes one line for the user (UserError), who is told that the frames are
-        safe.
-        """
+        """Context in which an OSError becomes one line for the user (UserError) that says that the frames are safe."""
         try:
             yield
         except OSError as error:

@@ -100,9 +100,7 @@ _MOST_FRAMES = 200  # spread over the flight; more would only cost time
 
 @dataclass(eq=False)
 class Points:
-    """Points (n, 3) in the map, colours (n, 3) and pixels (n, 2) in COLMAP's convention, by the frame they come
-    from.
-    """
+    """Points (n, 3) in the map, colours (n, 3) and pixels (n, 2) in COLMAP's convention, by their frame."""
 
     by_frame: dict[int, tuple[Float64, UInt8, Float64]] = field(default_factory=dict)
 

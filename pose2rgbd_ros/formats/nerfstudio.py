@@ -1,6 +1,4 @@
-"""nerfstudio: transforms.json with images and depth files. Its words for cameras are in
-`dataset/transforms_json.py`.
-"""
+"""nerfstudio: transforms.json with images and depth files; words for cameras are in `dataset/transforms_json.py`."""
 
 from __future__ import annotations
 

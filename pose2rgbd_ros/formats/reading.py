@@ -188,9 +188,7 @@ def read_depth(stamp_ns: int, file: Path, unit_m: float, unknown: int | None) ->
 
 
 def _pixels(file: Path, data: bytes) -> AnyArray:
-    """The array of an image or .npy file, without a last axis of one channel. ValueError when it is none, or cut
-    off.
-    """
+    """The array of an image or .npy file, without a last axis of one channel. ValueError: it is none, or cut off."""
     if file.suffix.lower() == ".npy":
         image: AnyArray | None = np.load(io.BytesIO(data), allow_pickle=False)
     else:

@@ -24,8 +24,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 
-# What exporters are given, and what they answer: the names of files and the text of lists. Images are not
-# their job.
+# What exporters are given, and what they answer: the names of files and the text of lists. Images are not their job.
 
 
 @dataclass(frozen=True, eq=False)

@@ -153,9 +153,7 @@ def cores() -> int:
 
 
 def _begin_process() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends; Mesa's threads would only be in each other's
-    way.
-    """
+    """Leave Ctrl-C to the parent, and end with it, however it ends; Mesa's threads would be in each other's way."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("LP_NUM_THREADS", "1")
     parent = multiprocessing.parent_process()

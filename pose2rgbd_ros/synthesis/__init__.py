@@ -1,3 +1,1 @@
-"""What a model that shows poses is good for besides a node: virtual routes, more frames, a place without its
-traffic.
-"""
+"""What a model that shows poses is good for beside a node: virtual routes, more frames, a place without its traffic."""

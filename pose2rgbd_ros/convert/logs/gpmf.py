@@ -16,8 +16,7 @@ from pose2rgbd_ros.convert.logs.flight_log import SECOND, Angles, FlightLog, Row
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 
-# GPMF, GoPro's metadata: keys, lengths and values, nested, with scales and structures (github.com/gopro/gpmf-
-# parser).
+# GPMF, GoPro's metadata: keys, lengths and values, nested, with scales and structures (github.com/gopro/gpmf- parser).
 
 
 # Type characters to numpy's big-endian types; those that hold no numbers (c text, F fourcc, G id) are not here.
@@ -166,9 +165,7 @@ def read_gpmf(payloads: Sequence[Payload], name: str) -> FlightLog:
 
 
 def _with_unread(log: FlightLog, found: dict[str, list[tuple[Stream, Int64]]]) -> FlightLog:
-    """The log, saying which recorded orientations are not used: those of the camera against its first frame, not
-    north.
-    """
+    """The log, saying which recorded orientations are not used: the camera's against its first frame, not north."""
     unread = [key for key in ("CORI", "IORI", "GRAV") if key in found]
     if not unread:
         return log
@@ -177,9 +174,7 @@ def _with_unread(log: FlightLog, found: dict[str, list[tuple[Stream, Int64]]]) -
 
 
 def _karma(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:
-    """The drone's own log, stamped by its clock; when a payload came tells only how its clock and the video's
-    differ.
-    """
+    """The drone's own log, stamped by its clock; when a payload came tells how its clock and the video's differ."""
     key = "GLPI" if "GLPI" in found else "GPRI"
     track = _stack(found[key], 9)
     tied = _stack(found[key], 9, media=True)

@@ -321,9 +321,7 @@ def _runs(stamps_ns: Sequence[int], recording: Sequence[bool]) -> tuple[tuple[in
 
 
 def read_gpx(path: Path) -> FlightLog:
-    """The points of all tracks, by time. A file cut off is read up to the cut. UserError when there is nothing
-    usable.
-    """
+    """The points of all tracks, by time. A file cut off is read up to the cut. UserError without anything usable."""
     text, cut = _whole(read_text(path), path)
     try:
         gpx = gpxpy.parse(text)

@@ -82,9 +82,7 @@ class Clearance:
 
 
 def spread(plan: Float64, apart_m: float) -> Bool:
-    """Which of the points (N, 2) to keep so that no two lie in one square of this side, nor very close across its
-    edge.
-    """
+    """Which of the points (N, 2) to keep so that no two lie in a square of this side, or close across its edge."""
     keep = np.zeros(len(plan), bool)
     for shift in (0.0, 0.5):
         cell = np.floor(plan / apart_m + shift).astype(int)

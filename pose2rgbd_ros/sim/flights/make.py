@@ -59,9 +59,7 @@ def orbit(config: FlightConfig) -> Route:
 
 
 def walk(config: FlightConfig) -> Route:
-    """Straight legs of random length, direction and height inside the area, joined by wide bends; each leg is a
-    line.
-    """
+    """Straight legs of random length, direction and height inside the area, joined by wide bends; a leg is a line."""
     check_length(config.distance_m, config.speed_mps)
     wandering = _wander(config, np.random.default_rng([config.seed, _WALK]))
     radius_m = config.speed_mps**2 / config.acceleration_mps2  # of bends that need no slowing down

@@ -73,9 +73,7 @@ def rounded(vertices_m: npt.ArrayLike, lines: Sequence[int], radius_m: npt.Array
 
 
 def passing_radii_m(vertices_m: Float64, miss_m: float) -> Float64:
-    """Radius (K,) of the arc at each vertex (K, 3) that passes it at a distance; next to nothing where it turns
-    back.
-    """
+    """Radius (K,) of the arc at each vertex (K, 3) that passes it at a distance; nearly 0 where it turns back."""
     along = np.diff(vertices_m, axis=0)
     along /= np.linalg.norm(along, axis=1)[:, None]
     half = np.zeros(len(vertices_m))
