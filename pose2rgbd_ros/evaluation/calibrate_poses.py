@@ -24,10 +24,15 @@ from pose2rgbd_ros.evaluation.pictures_report import provenance
 from pose2rgbd_ros.evaluation.sheets import new_figure, png
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.calibration import FILES, LocalizerCalibration, save_localizer_calibration
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.gate import MOST_FRAMES, FeatureModel, Gate, KeyframeFeatures, novelty_cues
-from pose2rgbd_ros.localization.localizer import Localizer, pose_network
+from pose2rgbd_ros.localization.localizer import (
+    FILES,
+    Localizer,
+    LocalizerCalibration,
+    pose_network,
+    save_localizer_calibration,
+)
 from pose2rgbd_ros.localization.predict import ImageEncoder, PosePrediction, image_figures
 from pose2rgbd_ros.rendering.renderer import choose_device
 from pose2rgbd_ros.reports.page import Mood, Page, Section

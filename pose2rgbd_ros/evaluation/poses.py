@@ -30,8 +30,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate, PoseEstimator
 from pose2rgbd_ros.localization.localizer import Localizer
-from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
-from pose2rgbd_ros.localization.structure import Structure
+from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval, Structure
 from pose2rgbd_ros.models.base import RenderModel
 from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.reports.table import Column, Table

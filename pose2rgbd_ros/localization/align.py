@@ -17,7 +17,7 @@ import torch
 from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
-from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.match import pixel_motion
 from pose2rgbd_ros.localization.views import Picture, RenderedMemory
 
 HUBER = 1.345
@@ -211,6 +211,8 @@ class _Pair:
         known = np.isfinite(depth)
         self.distance_m = float(np.median(depth[known])) if known.any() else 1.0
         self._T_map_memory, self._camera = memory.T_map_cam, query.camera
+        self._centre = np.array([query.camera.cx, query.camera.cy], np.float32)
+        self._focal = np.array([query.camera.fx, query.camera.fy], np.float32)
         self._depth, self._size = torch.from_numpy(depth)[None], known.size
         self._K = tuple(torch.from_numpy(camera.K).float() for camera in (memory.camera, query.camera))
         levels = memory.rgb.astype(np.float32)
@@ -229,7 +231,8 @@ class _Pair:
             return None
         image, du, dv = np.split(layers[:9].reshape(9, -1)[:, at].T, 3, axis=1)
         shown_du, shown_dv = (part[at] for part in self._gradients)
-        along_u, along_v = _motion(pixels.reshape(-1, 2)[at], depth_m.ravel()[at], self._camera)
+        x, y = ((pixels.reshape(-1, 2)[at] - self._centre) / self._focal).T
+        along_u, along_v = pixel_motion(x, y, depth_m.ravel()[at], self._camera)
 
         def jacobian(channel: int, gain: float) -> Float64:
             gu = 0.5 * (du[:, channel] + gain * shown_du[:, channel])
@@ -246,12 +249,3 @@ def _gradients(image: Float32) -> tuple[Float32, Float32]:
         np.asarray(cv2.Scharr(image, cv2.CV_32F, *way, scale=1 / 32, borderType=cv2.BORDER_REPLICATE))
         for way in ((1, 0), (0, 1))
     )
-
-
-def _motion(pixels: Float32, z: Float32, camera: Camera) -> tuple[Float64, Float64]:
-    """How u and v of pixels (N, 2) at depth (N,) move (N, 6) with a twist of their points: shift, then turn."""
-    x, y = ((pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)).T  # of z = 1
-    zero, fx, fy = np.zeros_like(z), camera.fx, camera.fy
-    along_u = np.stack([fx / z, zero, -fx * x / z, -fx * x * y, fx * (1 + x**2), -fx * y], axis=1)
-    along_v = np.stack([zero, fy / z, -fy * y / z, -fy * (1 + y**2), fy * x * y, fy * x], axis=1)
-    return along_u, along_v

@@ -1,5 +1,5 @@
-"""From matched pixels of the camera's image and of a rendering with depth to a pose: features for large errors, flow
-for small.
+"""From matched pixels of an image and of a rendering or frame with depth to a pose: features for large errors, flow for
+small.
 
 Each match is a pixel of the image and a point of the map; the pose comes from them by perspective-n-point in RANSAC
 (Fischler and Bolles 1981) and from its inliers by Levenberg-Marquardt.
@@ -14,6 +14,7 @@ import numpy as np
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, UInt8
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.views import Picture, RenderedMemory
 
 # Local features of images: SIFT keypoints and square-rooted descriptors (Lowe 2004; Arandjelovic and
@@ -74,6 +75,125 @@ def match_features(query: Features, other: Features) -> np.ndarray:
     return np.stack([kept, best[kept]], axis=1)
 
 
+# The pose of a camera from points of the map and their pixels: robust start, refinement on its inliers, covariance.
+
+
+FEWEST_POINTS = 6
+LEAST_SIGMA_PX = 0.5  # matches are no better than this, however well a few of them agree
+_CONFIDENCE = 0.9999
+_ROUNDS = 3  # refinement and choice of inliers in turn
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """T_map_cam (4, 4), which points agree with it (N,), covariance (6, 6) as in `Estimate`, root mean square in
+    pixels.
+    """
+
+    T_map_cam: Float64
+    inliers: Bool
+    covariance: Float64
+    rms_px: float
+
+
+def solve(
+    points_map: Float64, pixels: Float64, camera: Camera, threshold_px: float, iterations: int, seed: int
+) -> Solved | None:
+    """P3P in RANSAC (MAGSAC++ scores), then least squares on the inliers; None where nothing agrees.
+
+    Args:
+        points_map: (N, 3) metres.
+        pixels: (N, 2) of a calibrated camera, distorted or not.
+        threshold_px: an inlier's largest distance between pixel and projection, in the undistorted image.
+    """
+    pixels = _undistorted(pixels, camera)
+    usable = np.asarray(np.isfinite(pixels).all(axis=1) & np.isfinite(points_map).all(axis=1))
+    if usable.sum() < FEWEST_POINTS:
+        return None
+    points, seen = np.ascontiguousarray(points_map[usable]), np.ascontiguousarray(pixels[usable])
+    centre = np.median(points, axis=0)  # small numbers keep their digits
+    found = _ransac(points - centre, seen, camera, threshold_px, iterations, seed)
+    if found is None:
+        return None
+    rotation, translation, inside = found
+    for _ in range(_ROUNDS):
+        if inside.sum() < FEWEST_POINTS:
+            return None
+        refined = cv2.solvePnPRefineLM(points[inside] - centre, seen[inside], camera.K, None, rotation, translation)
+        rotation, translation = (np.asarray(part, np.float64) for part in refined)
+        error = _errors_px(points - centre, seen, camera, rotation, translation)
+        inside = np.asarray(error < threshold_px)
+    T_cam_map = np.eye(4)
+    T_cam_map[:3, :3], T_cam_map[:3, 3] = cv2.Rodrigues(rotation)[0], translation.ravel()
+    T_map_cam = se3.inverse(T_cam_map)
+    T_map_cam[:3, 3] += centre
+    if inside.sum() < FEWEST_POINTS or not np.isfinite(T_map_cam).all():
+        return None
+    inliers = np.zeros(len(points_map), np.bool_)
+    inliers[np.flatnonzero(usable)[inside]] = True
+    rms_px = float(np.sqrt(np.mean(error[inside] ** 2)))
+    return Solved(T_map_cam, inliers, covariance(T_map_cam, points[inside], camera, rms_px), rms_px)
+
+
+def covariance(T_map_cam: Float64, points_map: Float64, camera: Camera, rms_px: float) -> Float64:
+    """(6, 6) of position (m) and rotation (rad) about the map's axes, from how the pixels of the points depend on
+    them.
+    """
+    R_t = T_map_cam[:3, :3].T
+    x, y, z = ((points_map - T_map_cam[:3, 3]) @ R_t.T).T
+    jacobian = np.concatenate(pixel_motion(x / z, y / z, z, camera)) @ np.kron(np.eye(2), R_t)
+    scale = np.linalg.norm(jacobian, axis=0)  # metres and radians differ by the scene's size
+    information = (jacobian / scale).T @ (jacobian / scale)
+    sigma_px = max(rms_px / np.sqrt(2), LEAST_SIGMA_PX)
+    result: Float64 = sigma_px**2 * np.linalg.pinv(information, hermitian=True) / np.outer(scale, scale)
+    return result
+
+
+def pixel_motion(x: Float64, y: Float64, z: Float64, camera: Camera) -> tuple[Float64, Float64]:
+    """How u and v of points (x, y, 1) * z, each (N,), move (N, 6) with a twist of the points: shift, then turn."""
+    zero, fx, fy = np.zeros_like(z), camera.fx, camera.fy
+    along_u = np.stack([fx / z, zero, -fx * x / z, -fx * x * y, fx * (1 + x**2), -fx * y], axis=1)
+    along_v = np.stack([zero, fy / z, -fy * y / z, -fy * (1 + y**2), fy * x * y, fy * x], axis=1)
+    return along_u, along_v
+
+
+def _ransac(
+    points: Float64, pixels: Float64, camera: Camera, threshold_px: float, iterations: int, seed: int
+) -> tuple[Float64, Float64, Bool] | None:
+    settings = cv2.UsacParams()
+    settings.threshold, settings.confidence, settings.maxIterations = threshold_px, _CONFIDENCE, iterations
+    settings.randomGeneratorState = seed
+    settings.score, settings.sampler = cv2.SCORE_METHOD_MAGSAC, cv2.SAMPLING_UNIFORM
+    settings.loMethod, settings.loIterations = cv2.LOCAL_OPTIM_INNER_LO, 10
+    try:
+        answer = cv2.solvePnPRansac(points, pixels, camera.K.copy(), np.zeros(4), params=settings)
+    except cv2.error:  # no three points that give a pose
+        return None
+    is_found, _, rotation, translation, inliers = answer
+    if not is_found or inliers is None or len(inliers) < FEWEST_POINTS:
+        return None
+    inside = np.zeros(len(points), bool)
+    inside[np.asarray(inliers).ravel()] = True
+    return np.asarray(rotation, np.float64), np.asarray(translation, np.float64), inside
+
+
+def _errors_px(points: Float64, pixels: Float64, camera: Camera, rotation: Float64, translation: Float64) -> Float64:
+    """(N,) infinite for points behind the camera."""
+    at_camera = points @ cv2.Rodrigues(rotation)[0].T + translation.ravel()
+    depth = np.where(at_camera[:, 2] > 0, at_camera[:, 2], np.nan)
+    projected = at_camera[:, :2] / depth[:, None] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+    return np.nan_to_num(np.linalg.norm(projected - pixels, axis=1), nan=np.inf)
+
+
+def _undistorted(pixels: Float64, camera: Camera) -> Float64:
+    """The pixels as the same camera would see them without its lens's distortion; NaN beyond its field."""
+    return camera.unproject(pixels)[:, :2] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+
+
+# The pose of an image from one rendering.
+
+
+_FAST_ITERATIONS = 200  # of RANSAC: most matches are right
 FEWEST = 10  # matches that agree with a pose
 FEATURES = 600
 FLOW_STEP = 4  # every fourth pixel both ways is a match
@@ -117,23 +237,12 @@ def _pose(
     inside = known & _seen_at(query, pixels)
     if inside.sum() < FEWEST:
         return None
-    pixels, depth_m = pixels[inside], depth_m[inside]
-    points_cam = memory.camera.unproject(remembered[inside]) * depth_m[:, None]
     # About the rendering's camera: map coordinates may be large.
-    cv2.setRNGSeed(seed)
-    done, turn, shift, inliers = cv2.solvePnPRansac(
-        points_cam, pixels, query.camera.K, np.zeros(4), iterationsCount=200, reprojectionError=error_px,
-        confidence=0.999, flags=cv2.SOLVEPNP_SQPNP,
-    )  # fmt: skip
-    if not done or inliers is None or len(inliers) < FEWEST:
+    points = memory.camera.unproject(remembered[inside]) * depth_m[inside, None]
+    solved = solve(points, pixels[inside], query.camera, error_px, _FAST_ITERATIONS, seed)
+    if solved is None or solved.inliers.sum() < FEWEST:
         return None
-    kept = inliers.ravel()
-    turn, shift = cv2.solvePnPRefineLM(points_cam[kept], pixels[kept], query.camera.K, np.zeros(4), turn, shift)
-    T_query_memory = np.eye(4)
-    T_query_memory[:3, :3], T_query_memory[:3, 3] = cv2.Rodrigues(turn)[0], shift.ravel()
-    if not np.isfinite(T_query_memory).all():
-        return None
-    found: Float64 = memory.T_map_cam @ se3.inverse(T_query_memory)
+    found: Float64 = memory.T_map_cam @ solved.T_map_cam
     return found
 
 

@@ -31,10 +31,9 @@ from pose2rgbd_ros.evaluation.depth_bounds import deals
 from pose2rgbd_ros.evaluation.held_out import Units
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization import covariance
-from pose2rgbd_ros.localization.calibration import FILES
 from pose2rgbd_ros.localization.estimate import Estimate, heading_deg
 from pose2rgbd_ros.localization.gate import DOUBTS, novelty_cues
-from pose2rgbd_ros.localization.localizer import Localizer, pose_network
+from pose2rgbd_ros.localization.localizer import FILES, Localizer, pose_network
 from pose2rgbd_ros.localization.predict import ImageEncoder, PosePrediction
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 

@@ -16,10 +16,8 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.poses import localize
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.localization import pnp
-from pose2rgbd_ros.localization.match import Features, match_features
-from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval
-from pose2rgbd_ros.localization.structure import Structure, StructureSettings
+from pose2rgbd_ros.localization.match import Features, match_features, solve
+from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval, Structure, StructureSettings
 
 CAMERA = Camera(160, 120, 110.0, 112.0, 79.0, 60.5)
 LENS = Camera(160, 120, 110.0, 112.0, 79.0, 60.5, "plumb_bob", (-0.2, 0.05, 0.001, -0.001))
@@ -50,14 +48,14 @@ def test_a_pose_is_found_among_wrong_matches(seed: int, camera: Camera) -> None:
     points, pixels = seen(T, camera, rng, 60)
     pixels[40:] = rng.uniform(0, 100, (20, 2))
     noisy = pixels + rng.normal(0, 0.3, pixels.shape)
-    solved = pnp.solve(points, noisy, camera, threshold_px=2.0, iterations=2000, seed=1)
+    solved = solve(points, noisy, camera, threshold_px=2.0, iterations=2000, seed=1)
     assert solved is not None
     assert solved.inliers[:40].mean() > 0.9
     assert solved.inliers[40:].mean() < 0.3
     apart_m = np.linalg.norm(solved.T_map_cam[:3, 3] - T[:3, 3])
     assert apart_m < 5 * np.sqrt(np.trace(solved.covariance[:3, :3]))
     assert apart_m < 1.0
-    again = pnp.solve(points, noisy, camera, threshold_px=2.0, iterations=2000, seed=1)
+    again = solve(points, noisy, camera, threshold_px=2.0, iterations=2000, seed=1)
     assert again is not None
     np.testing.assert_array_equal(again.T_map_cam, solved.T_map_cam)
 
@@ -70,7 +68,7 @@ def test_the_covariance_is_that_of_the_errors() -> None:
     errors, told = [], []
     for draw in range(120):
         noisy = pixels + rng.normal(0, 1.0, pixels.shape)
-        solved = pnp.solve(points, noisy, CAMERA, threshold_px=8.0, iterations=50, seed=draw)
+        solved = solve(points, noisy, CAMERA, threshold_px=8.0, iterations=50, seed=draw)
         assert solved is not None
         turn = Rotation.from_matrix(T[:3, :3] @ solved.T_map_cam[:3, :3].T).as_rotvec()
         errors.append(np.concatenate([T[:3, 3] - solved.T_map_cam[:3, 3], turn]))
@@ -82,9 +80,9 @@ def test_the_covariance_is_that_of_the_errors() -> None:
 def test_nothing_is_found_where_nothing_agrees() -> None:
     rng = np.random.default_rng(0)
     points, pixels = rng.uniform(-20, 20, (30, 3)), rng.uniform(0, 120, (30, 2))
-    solved = pnp.solve(points, pixels, CAMERA, threshold_px=1.0, iterations=500, seed=0)
+    solved = solve(points, pixels, CAMERA, threshold_px=1.0, iterations=500, seed=0)
     assert solved is None or solved.inliers.sum() < 10
-    assert pnp.solve(points[:5], pixels[:5], CAMERA, 1.0, 500, 0) is None
+    assert solve(points[:5], pixels[:5], CAMERA, 1.0, 500, 0) is None
 
 
 def test_matches_are_mutual_and_clear() -> None:
