@@ -67,7 +67,7 @@ class Curve:
 class Alignment:
     """Add `offset_s` + `drift_ppm` * 1e-6 * (seconds since `reference_ns`) to image stamps.
 
-    `observable` False: do not; `why` says why not, and what was found is told for the record. `sigma_s` is of the
+    `observable` False: do not; `why` says why not, and what was found is reported for the record. `sigma_s` is of the
     offset at the reference, which lies in the middle: noise, how far parts of the picture answer apart, and how far the
     answer of `refine` is from `peak_s`, where the scores of all evidence peak. `looked_s`: first and last offset
     looked at. `confidence`, 0 to 1, is the probability that this peak is the right one: against all other lags, and
@@ -97,15 +97,15 @@ class Alignment:
         if not np.isfinite(self.offset_s):
             return f"image time offset not observable: {self.why}"
         drift = f", drift {self.drift_ppm:+.0f} ppm" if self.drift_ppm else ""
-        told = (
+        summary = (
             f"{self.offset_s:+.3f} s{drift} (sigma {self.sigma_s:.3f} s, confidence {self.confidence:.2f}, "
             f"correlation {self.correlation:.2f})"
         )
         if self.left_out:
-            told += f"; {counted(self.left_out, 'sample')} left out, whose stamps lie hours from all others"
+            summary += f"; {counted(self.left_out, 'sample')} left out, whose stamps lie hours from all others"
         if self.observable:
-            return f"image time offset {told}"
-        return f"image time offset not observable: {self.why}; the best was {told}"
+            return f"image time offset {summary}"
+        return f"image time offset not observable: {self.why}; the best was {summary}"
 
     def looked(self, options: AlignOptions) -> str:
         """Which offsets were looked at, and what bounded them; "" when none was."""
@@ -166,7 +166,7 @@ def estimate_offset(flow: FlowSignal, motion: MotionSignal, options: AlignOption
 
 
 def _parts(flow: FlowSignal) -> list[FlowSignal]:
-    """The same flow with half of what it tells: the halves of the picture, whose scene and errors are not the same, and
+    """The same flow with half of what it holds: the halves of the picture, whose scene and errors are not the same, and
     half as many images a second."""
     rows, columns = flow.cells.shape[1:3]
     every = slice(None)
@@ -282,9 +282,9 @@ def _answer(evidences: list[Evidence], curves: list[Curve], times_ns: Int64, opt
     duration_s = float(times_ns[-1] - times_ns[0]) / SECOND
     reach_s = min(0.5, 0.1 * duration_s)
     max_drift = 1e-6 * options.max_drift_ppm if options.drift and duration_s >= _LEAST_S_FOR_DRIFT else 0.0
-    # What tells nothing about this lag in the large has no say in the small.
-    telling = [item for item, curve in zip(evidences, curves, strict=False) if curve.score[best] > 0]
-    refined = refine(telling, times_ns, float(total.lag_s[best]), reach_s, max_drift, options.seed)
+    # What says nothing about this lag in the large has no say in the small.
+    informative = [item for item, curve in zip(evidences, curves, strict=False) if curve.score[best] > 0]
+    refined = refine(informative, times_ns, float(total.lag_s[best]), reach_s, max_drift, options.seed)
     refined = replace(refined, sigma_s=refined.sigma_s * _disagreement(curves[:-1], best))
     line = refined.line
     near_s = max(_NEAR_S, 4 * min(refined.sigma_s, options.most_sigma_s))

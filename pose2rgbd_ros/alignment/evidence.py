@@ -350,7 +350,7 @@ def _fast_part(rates: Float64, at_ns: Int64, slow_s: float, summed: bool) -> Flo
 
 
 def _without_spikes(size: Float64) -> Float64:
-    """Clipped at 6 deviations from the median: a camera that pans by itself tells nothing about speed."""
+    """Clipped at 6 deviations from the median: a camera that pans by itself says nothing about speed."""
     middle = float(np.nanmedian(size)) if np.isfinite(size).any() else 0.0
     spread = 1.4826 * float(np.nanmedian(np.abs(size - middle))) if np.isfinite(size).any() else 0.0
     return np.asarray(np.clip(size, middle - 6 * spread, middle + 6 * spread))

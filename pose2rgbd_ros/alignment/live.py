@@ -38,7 +38,7 @@ class LiveAlignment:
     """Estimates the offset of the images' stamps while they come in.
 
     Every method may be called from any thread. `add_image` takes some milliseconds for an image that it wants,
-    `estimate` some tenths of a second, a second or two where there is an answer: call both where nobody waits.
+    `estimate` some tenths of a second, a second or two where there is an answer: call both where nothing waits.
     """
 
     def __init__(self, config: LiveConfig | None = None) -> None:
@@ -134,7 +134,7 @@ class _Log:
         del self._stamps_ns[:], self._numbers[:]
 
 
-# Whether the images' stamps fit the poses': an estimate on the way, in a thread where nobody waits.
+# Whether the images' stamps fit the poses': an estimate on the way, in a thread where nothing waits.
 
 
 Decode = Callable[[], ImageSample]

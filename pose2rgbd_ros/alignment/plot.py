@@ -24,7 +24,7 @@ _TITLE_COLUMNS = 140
 
 
 def draw(flow: FlowSignal, motion: MotionSignal, found: Alignment, path: Path, options: AlignOptions) -> None:
-    """Write a PNG: for the most telling evidence both signals before and after, below the score of each offset."""
+    """Write a PNG: for the most informative evidence both signals before and after, below the score of each offset."""
     named = {item.name: item for item in evidence.of_flow(flow, motion, options.rotation)}
     scores = {curve.name: float(curve.score.max(initial=0.0)) for curve in found.curves if curve.name in named}
     shown = [named["speed"]]
@@ -53,7 +53,7 @@ def _signals(axes: Any, item: Evidence, times_ns: Int64, offset_ns: Int64, found
     aligned = found.offsets_ns(times_ns) if np.isfinite(found.offset_s) else np.zeros(len(times_ns), np.int64)
     gain = fit(follower, _at(item, times_ns, aligned), item.through_zero).gain
     leader = _at(item, times_ns, offset_ns)
-    told = gain[0] + leader @ gain[1:]
+    predicted = gain[0] + leader @ gain[1:]
     at_best = gain[0] + _at(item, times_ns, aligned) @ gain[1:]
     with np.errstate(invalid="ignore"):
         share = np.nanvar(at_best, axis=0) / np.maximum(np.nanvar(follower, axis=0), 1e-12)
@@ -64,7 +64,7 @@ def _signals(axes: Any, item: Evidence, times_ns: Int64, offset_ns: Int64, found
         raw = (item.raw.values[:, 0] - middle) / spread
         axes.plot(item.raw.seconds(int(times_ns[0])), raw, color=PICTURE, lw=0.8, alpha=0.3)
     axes.plot(seconds, (follower[:, column] - middle) / spread, color=PICTURE, lw=1.1, label=item.labels[0])
-    axes.plot(seconds, (told[:, column] - middle) / spread, color=VEHICLE, lw=1.1, label=f"from {item.labels[1]}")
+    axes.plot(seconds, (predicted[:, column] - middle) / spread, color=VEHICLE, lw=1.1, label=f"from {item.labels[1]}")
     axes.set_ylim(*_limits((follower[:, column] - middle) / spread, (at_best[:, column] - middle) / spread))
     axes.set_title(f"{item.name}: {when}", loc="left", fontsize=9, pad=3)
     axes.set_ylabel("deviations", fontsize=8)

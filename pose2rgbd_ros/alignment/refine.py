@@ -177,7 +177,7 @@ def _step(pairs: list[Pair], times_ns: Int64, line: Line) -> _Step:
 
 
 def _uncertainty(step: _Step, use: int, seed: int) -> tuple[float, float]:
-    """Sigma of offset and drift: the larger of what the residuals' size tells and a bootstrap that weights the
+    """Sigma of offset and drift: the larger of what the residuals' size says and a bootstrap that weights the
     blocks.
     """
     gradient, normal = step.gradient[:, :use], step.curvature[:, :use, :use]
@@ -185,12 +185,12 @@ def _uncertainty(step: _Step, use: int, seed: int) -> tuple[float, float]:
     if not np.all(np.linalg.eigvalsh(whole) > 0):
         return float("inf"), float("inf")
     inverse = np.linalg.inv(whole)
-    told = np.sqrt(np.diag(inverse))
+    formal = np.sqrt(np.diag(inverse))
     weight = np.random.default_rng(seed).exponential(size=(_REPLICATES, len(gradient)))
     # Resampled blocks pull at the peak; how it bends is better known from all of them.
     replicate = (weight - weight.mean(axis=1, keepdims=True)) @ gradient @ inverse
     low, high = np.quantile(replicate, [0.1587, 0.8413], axis=0)
-    sigma = np.maximum(told, (high - low) / 2)
+    sigma = np.maximum(formal, (high - low) / 2)
     return float(np.hypot(sigma[0], _FLOOR_S)), float(sigma[1]) if use > 1 else float("nan")
 
 

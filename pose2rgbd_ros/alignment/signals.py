@@ -119,7 +119,7 @@ def gaussian_slope(time_s: Float64, values: Float64, at_s: Float64, width_s: flo
 def _thinned(
     time_s: Float64, values: Float64, weight: Float64 | None, width_s: float
 ) -> tuple[Float64, Float64, Float64 | None]:
-    """Fewer samples where there are many more than the Gaussian can tell apart: means of a sixth of its width."""
+    """Fewer samples where there are many more than the Gaussian can resolve: means of a sixth of its width."""
     if len(time_s) < 100 or (time_s[-1] - time_s[0]) / len(time_s) > width_s / 18:
         return time_s, values, weight
     part = np.floor((time_s - time_s[0]) / (width_s / 6)).astype(np.int64)
@@ -196,7 +196,7 @@ class MotionSignal:
 
     @property
     def smoothing_s(self) -> float:
-        """The least width of the Gaussian over which velocities are told: what rate and noise of the source allow."""
+        """The least width of the Gaussian over which velocities are known: what rate and noise of the source allow."""
         period_s = self._base.period_s
         width_s = 0.7 * period_s
         if self.velocities is None:

@@ -465,7 +465,7 @@ class BagReader:
         header.
 
         The messages themselves are not read; ones that are too short are left out. With `by_edge` messages of TF, whose
-        publishers may stamp by different clocks, are told apart: their topic is followed by the edge (`edge_name`).
+        publishers may stamp by different clocks, are kept apart: their topic is followed by the edge (`edge_name`).
         """
         parts = [self._part_stamps(index, frozenset(topics), by_edge) for index in range(len(self._files))]
         return heapq.merge(*parts, key=lambda item: item[1])
@@ -518,7 +518,7 @@ class BagReader:
             yield connection.topic, stamp_ns, message
 
     def _serialized(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
-        """The messages of one file, serialized. Damage on the way is told in `problems`, and what follows it read."""
+        """The messages of one file, serialized. Damage is reported in `problems`, and what follows it read."""
         reader, ros = self._files[index]
         newest_ns = -1
         with ExitStack() as stack:

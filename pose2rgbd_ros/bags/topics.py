@@ -1,7 +1,7 @@
 """Which topics of a recording are the camera, its depth, its calibration and its pose.
 
 Named topics win. The others are found by message type, encoding and the words in their names, and where several fit,
-the choice and the alternatives are told in `notes`.
+the choice and the alternatives are reported in `notes`.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ def _choose_fix(reader: BagReader, requested: str, notes: list[str]) -> str | No
 
 
 def _choose_imu(reader: BagReader, requested: str, notes: list[str]) -> str | None:
-    """An Imu that tells its orientation."""
+    """An Imu that gives its orientation."""
     if requested not in (AUTO, NONE):
         _require_type(reader, requested, (decode.IMU,), "an orientation")
         return requested

@@ -73,9 +73,9 @@ def write_page(
     frames: list[ShownFrame],
 ) -> None:
     """Write calibration.html and its two pictures into `out`; UserError when it cannot be written."""
-    calibrated, told = f"{measured.line(calibration, kind)}.", f"{judged.line(calibration.level)}."
+    calibrated, judged_line = f"{measured.line(calibration, kind)}.", f"{judged.line(calibration.level)}."
     sections = [
-        Section("Judged, on frames that nothing was chosen on", _judged(judged, calibration.level), [told]),
+        Section("Judged, on frames that nothing was chosen on", _judged(judged, calibration.level), [judged_line]),
         Section.showing(
             "Promise and risk, on lines dealt anew among those that calibrate", CURVES_FILE, "reliability and risk",
             calibrated,
@@ -89,7 +89,7 @@ def write_page(
             "margin) or farther than the upper one (blue).",
         ),
     ]  # fmt: skip
-    verdict = told if judged.frames and calibration.guard_limit >= 0 else calibrated
+    verdict = judged_line if judged.frames and calibration.guard_limit >= 0 else calibrated
     notes, mood = calibration.figures.get("notes", []), _mood(calibration, judged)
     page = Page(title, verdict, sections, notes, provenance(checkpoint), mood)
     try:
@@ -171,7 +171,7 @@ def _curves(measured: MeasuredDepth) -> bytes:
     return png(figure)
 
 
-MOST_FRAMES = 160  # more tell little more
+MOST_FRAMES = 160  # more add little
 MOST_PIXELS = 200_000
 SHOWN_FRAMES = 5
 

@@ -50,7 +50,7 @@ class LocalizerGoal:
 
     true_accept: float = setting(0.95, "share of held-out images that should be accepted", ge=0.5, le=1.0)
     crops: Literal[1, 5, 9] = setting(
-        5, "crops of an image that are looked at: 1 is quickest, more tell doubts by their spread"
+        5, "crops of an image that are looked at: 1 is quickest; of more the spread of their poses counts, too"
     )
 
 
@@ -445,7 +445,7 @@ PARTS = ("position", "rotation", "both")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image, the answer to it, and how far its position is off (NaN where nobody knows)."""
+    """An image, the answer to it, and how far its position is off (NaN where unknown)."""
 
     label: str
     rgb: UInt8

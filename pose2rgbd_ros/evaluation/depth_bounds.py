@@ -37,7 +37,7 @@ QUANTILES = {
     "depth": (0.1, 0.35, 0.65, 0.9),
     "score": (0.35, 0.7),
 }
-PRIOR_PIXELS = 100.0  # weight of what the features tell one by one against a cell's own pixels
+PRIOR_PIXELS = 100.0  # weight of what the features say one by one against a cell's own pixels
 LEAST_SHARE = 0.0005  # of depth, for a bound: a factor moves nothing that is 0
 MOST_LOWER = 0.75  # a lower bound nearer than a quarter of depth says nothing: unknown
 ERRORS = 1.0  # standard errors that are added to what left-out units miss
@@ -146,7 +146,7 @@ class _Depth:
 
 @dataclass(frozen=True, eq=False)
 class _Groups:
-    """Pixels by difficulty. group: (cells,) of each cell, -1 where no pixel tells anything.
+    """Pixels by difficulty. group: (cells,) of each cell, -1 where no pixel says anything.
 
     safe, lower, upper: (groups, len(TAILS)) quantiles of what is wanted, a column a tail.
     """
@@ -162,13 +162,13 @@ class _Groups:
         of_pixel = difficulty[cell]
         cuts = np.unique(np.quantile(of_pixel, GROUPS))
         place = np.searchsorted(cuts, of_pixel, side="right")
-        told = np.isfinite(difficulty)
-        group = np.where(told, np.searchsorted(cuts, np.where(told, difficulty, 0.0), side="right"), -1)
+        known = np.isfinite(difficulty)
+        group = np.where(known, np.searchsorted(cuts, np.where(known, difficulty, 0.0), side="right"), -1)
         parts = [np.flatnonzero(place == number) for number in range(len(cuts) + 1)]
         return cls(group, *(_quantiles(values, parts) for values in (wanted.safe, wanted.lower, wanted.upper)))
 
     def bounds(self, depth: _Depth) -> tuple[Float64, Float64]:
-        """Shares of depth (cells,) nearer and farther; NaN in cells of which no pixel tells anything."""
+        """Shares of depth (cells,) nearer and farther; NaN in cells of which no pixel says anything."""
         down = np.maximum(self.safe[:, depth.safe], self.lower[:, depth.lower])
         both = down, self.upper[:, depth.upper]
         rising = (np.maximum.accumulate(np.maximum(side * depth.stretch, LEAST_SHARE)) for side in both)
@@ -236,7 +236,7 @@ def _likely_share(found: Float64, known: Float64) -> float:
 
 
 def _difficulty(cell: np.ndarray, error: Float64, shape: tuple[int, ...]) -> Float64:
-    """Mean error (cells,), drawn to the product of what each feature tells by itself; NaN where one tells nothing."""
+    """Mean error (cells,), drawn to the product of what each feature says by itself; NaN where one says nothing."""
     size = int(np.prod(shape))
     total = np.bincount(cell, error, size).reshape(shape)
     count = np.bincount(cell, minlength=size).reshape(shape).astype(np.float64)

@@ -77,7 +77,7 @@ def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:
     if split.name == "random":
         notes = ("held out at random: each frame has trained neighbours, so the figures flatter",)
     elif chosen.kind != "lines":
-        notes = (f"{chosen.kind} share ground, light and heading: another line may be off by far more than these tell",)
+        notes = (f"{chosen.kind} share ground, light and heading: another line may be off by far more than these say",)
     return HeldOut(
         np.concatenate([chosen.frames, others]),
         np.concatenate([chosen.unit, np.full(len(others), -1)]),

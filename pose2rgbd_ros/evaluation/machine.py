@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name, or its maker, family and vector units, or its architecture where the system tells no
+    """The processor's name, or its maker, family and vector units, or its architecture where the system names no
     more.
     """
     info = Path("/proc/cpuinfo")

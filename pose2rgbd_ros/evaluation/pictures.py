@@ -231,7 +231,7 @@ class _Measurement:
     def _baselines(self, folder: Path | None) -> Baselines | None:
         """None when the frames trained on are neither in the dataset nor in `folder`."""
         recorded, train = self.recorded, self.train
-        other = None if folder is None else Dataset(folder)  # a wrong folder is told, needed or not
+        other = None if folder is None else Dataset(folder)  # a wrong folder is reported, needed or not
         if other is not None and len(train) == 0:
             recorded = self._recorded(other)
             train = np.flatnonzero(np.isin(recorded.dataset.stamps_ns, self.checkpoint.training_stamps_ns))

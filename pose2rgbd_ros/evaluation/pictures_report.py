@@ -41,9 +41,9 @@ def write_report(out: Path, evaluation: Evaluation) -> None:
 
 def model_name(checkpoint: Checkpoint) -> str:
     """Such as "slice-10", "relief" or "warp-12"."""
-    told = checkpoint.provenance.get("config", {}).get("model")
-    if told:
-        return str(told)
+    model = checkpoint.provenance.get("config", {}).get("model")
+    if model:
+        return str(model)
     architecture = checkpoint.architecture
     name = architecture.get("variant", architecture["network"])
     return f"slice-{architecture['slices']}" if name == "slice" else str(name)
@@ -58,15 +58,15 @@ def _title(evaluation: Evaluation) -> str:
 
 def provenance(checkpoint: Checkpoint) -> dict[str, str]:
     """What a page says of the model that its figures are of."""
-    told = checkpoint.provenance
-    frames = told.get("frames", {})
+    made = checkpoint.provenance
+    frames = made.get("frames", {})
     camera = checkpoint.camera
     is_slice = checkpoint.architecture.get("variant") == "slice"
-    recipe = {key: value for key, value in told.get("recipe", {}).items() if value != UNLIMITED_EPOCHS}
+    recipe = {key: value for key, value in made.get("recipe", {}).items() if value != UNLIMITED_EPOCHS}
     network = {key: value for key, value in checkpoint.architecture.items() if is_slice or "slice" not in key}
     return {
-        "trained on": f"{told.get('dataset', '?')}: {frames.get('train', '?')} of {frames.get('all', '?')} frames",
-        "effort": f"{told.get('images', '?')} images in {told.get('seconds', '?')} s on {told.get('device', '?')}",
+        "trained on": f"{made.get('dataset', '?')}: {frames.get('train', '?')} of {frames.get('all', '?')} frames",
+        "effort": f"{made.get('images', '?')} images in {made.get('seconds', '?')} s on {made.get('device', '?')}",
         "recipe": listed(recipe) or "?",
         "network": listed(network),
         "camera": f"{camera.width} x {camera.height} px, fx {camera.fx:.1f}, fy {camera.fy:.1f}",

@@ -39,10 +39,8 @@ from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 
 # How far off a way of finding the camera is, on frames it was not built from.
 #
-# Errors are the paper's: metres between the positions, and degrees of the rotation between the orientations.
-# A frame whose
-# pose is rejected has no error; it counts in the shares of all frames (nobody gains by refusing the hard
-# ones).
+# Errors are the paper's: metres between the positions, and degrees of the rotation between the orientations. A frame
+# whose pose is rejected has no error; it counts in the shares of all frames, so refusing the hard ones gains nothing.
 
 
 # (m, deg): usual for 7-Scenes; the three of the long-term localization benchmark (Sattler et al. 2018); for coarse
@@ -279,8 +277,8 @@ class PoseEvaluation:
     @property
     def name(self) -> str:
         """Of the network, such as "posegan-b"."""
-        told = self.checkpoint.provenance.get("config", {}).get("model")
-        return str(told or self.checkpoint.architecture["network"])
+        model = self.checkpoint.provenance.get("config", {}).get("model")
+        return str(model or self.checkpoint.architecture["network"])
 
     def measured_on(self) -> str:
         """In words."""
@@ -404,15 +402,15 @@ def evaluate_poses(
 
 def kept_weights(checkpoint: Checkpoint) -> str:
     """ "best" or "last": which weights of its training a checkpoint holds."""
-    told = checkpoint.provenance
-    return str(told.get("kept", told.get("config", {}).get("keep", "best")))
+    provenance = checkpoint.provenance
+    return str(provenance.get("kept", provenance.get("config", {}).get("keep", "best")))
 
 
 def _training(
     checkpoint: Checkpoint, dataset: Dataset, chosen: EvalSplit, folder: Path | None
 ) -> tuple[Dataset | None, np.ndarray]:
     """The dataset that holds frames trained on, and which; None where it is not at hand."""
-    other = None if folder is None else Dataset(folder)  # a wrong folder is told, needed or not
+    other = None if folder is None else Dataset(folder)  # a wrong folder is reported, needed or not
     if len(chosen.train):
         return dataset, chosen.train
     if other is None:

@@ -2,7 +2,7 @@
 
 Depth is float32, measured along the optical z axis (REP-118), and NaN where it is unknown. Integer counts are uint16
 with 0 for unknown and a stated unit. "metric" depth is in metres; "relative" depth (from video without a scale) has
-no unit, and its topic is named so that nobody takes it for metres.
+no unit, and its topic is named so that it is not taken for metres.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def free_distance_along(
             way.
 
     NaN, unknown, where the tube at `near_m` is not wholly in the image, or more of its rays are of unknown depth, or
-    where any is and nothing known ends the way: room is never told beyond what is known.
+    where any is and nothing known ends the way: no distance is given beyond what is known.
     """
     axis = np.asarray(direction, np.float64) / np.linalg.norm(direction)
     if not sight.sees(_tube_corners(axis, radius_m, near_m, range_max_m)).all():

@@ -1,4 +1,4 @@
-"""All that is told about obstacles at one moment, from a prediction and from live sensors: the nearer of both."""
+"""All that is reported about obstacles at one moment, from a prediction and from live sensors: the nearer of both."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float64
 
 SECOND_NS = 1_000_000_000
 # A stamp that goes another way than the reception by this much, while messages keep coming, is a clock that was set;
-# from the first where reception is regular, from the last always. Less cannot be told from jitter.
+# from the first where reception is regular, from the last always. Less cannot be distinguished from jitter.
 LEAST_STEP_NS, SURE_STEP_NS = SECOND_NS // 10, SECOND_NS
 # Steps are looked for beyond this many times the usual difference of the two; uniform jitter reaches 3.5 times.
 _NOISE_FACTOR = 5.0
@@ -32,7 +32,7 @@ STEADY_NS = SECOND_NS // 2
 NEIGHBOURS, ENOUGH = 20, 3
 # More steps than these are no clock at all.
 _ERRATIC, _ERRATIC_SHARE = 20, 0.2
-# Live: the promptest messages of this time before a step, and of that after it, tell how early stamps are.
+# Live: the promptest messages of this time before a step, and of that after it, show how early stamps are.
 _BEFORE_NS, _AFTER_NS = 5 * SECOND_NS, 2 * SECOND_NS
 
 
@@ -43,7 +43,7 @@ def pace_of(usual_step_ns: float, usual_gap_ns: float, count: int) -> float:
 
 
 def least_step_ns(noise_ns: float) -> float:
-    """The least step that can be told from the jitter of the reception, whose median is given."""
+    """The least step that can be distinguished from the jitter of the reception, whose median is given."""
     return min(max(_NOISE_FACTOR * noise_ns, LEAST_STEP_NS), SURE_STEP_NS)
 
 
@@ -306,7 +306,7 @@ class _Topic:
 
 
 def _is_old(seen: _Seen, now: _Seen) -> bool:
-    """By both clocks: after a stall of the reception the messages of before it still tell what is prompt."""
+    """By both clocks: after a stall of the reception the messages of before it still show what is prompt."""
     age_ns = min(now.stamp_ns - seen.stamp_ns, now.received_ns - seen.received_ns)
     return age_ns > _BEFORE_NS
 

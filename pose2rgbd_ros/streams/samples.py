@@ -90,12 +90,12 @@ def decode_compressed(data: bytes) -> UInt8:
 
 
 def no_colour(encoding: str) -> str:
-    """What to tell of an encoding that is no colour or grey image."""
+    """What to say of an encoding that is no colour or grey image."""
     return f"colour image of encoding {encoding!r}; accepted: {', '.join(RAW_ENCODINGS)}"
 
 
 def undecodable(data: Any) -> str:
-    """What to tell of compressed bytes that are no readable image."""
+    """What to say of compressed bytes that are no readable image."""
     return f"a compressed image of {len(data)} bytes cannot be decoded; it is damaged or no JPEG, PNG or the like"
 
 
@@ -167,7 +167,7 @@ class ImageSample:
 
     @classmethod
     def from_compressed(cls, stamp_ns: int, frame_id: str, data: Any) -> ImageSample:
-        """The sample of a CompressedImage. The bytes tell JPEG and PNG apart; its format text is too varied to trust.
+        """The sample of a CompressedImage. The bytes distinguish JPEG and PNG; its format text is too varied to trust.
 
         Other files that OpenCV reads are decoded to rgb8. UserError when the bytes are no image.
         """

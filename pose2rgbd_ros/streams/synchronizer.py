@@ -92,7 +92,7 @@ class ChainedPoses:
         self._others = others
 
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
-        """The product; the first part that has no pose tells why, and waits if any part that is missing does."""
+        """The product; the first part that has no pose says why, and waits if any part that is missing does."""
         answer = self._first.pose_at(stamp_ns)
         if answer.T is None:
             return answer
@@ -105,7 +105,7 @@ class ChainedPoses:
         return PoseAnswer(T, wait=wait)
 
     def jumped_back(self, stamp_ns: int) -> None:
-        """Tell all parts."""
+        """Notify all parts."""
         for source in (self._first, *self._others.values()):
             source.jumped_back(stamp_ns)
 
@@ -188,8 +188,8 @@ class Synchronizer:
     later stamp has arrived; or when it has waited too long (see SyncConfig). One depth image may serve several images.
 
     Stamps of images or depth images that go back by more than a second are a jump of the clock: what waits leaves with
-    what it has (else "time_jump"), depth and stamps of before are forgotten, and the pose source is told, so that no
-    frame mixes the times before and after. `images` is the sum of `counts` and `waiting`, always. Any thread may call
+    what it has (else "time_jump"), depth and stamps of before are forgotten, and the pose source is notified: no frame
+    mixes the times before and after. `images` is the sum of `counts` and `waiting`, always. Any thread may call
     any method.
     """
 
@@ -253,7 +253,7 @@ class Synchronizer:
     def clock_set(self) -> list[Settled]:
         """The clock of the stamps was set: what waits is settled with what it has, and a new time counts.
 
-        Of it the pose source is to be told beside this: its clock may be another.
+        Of it the pose source is to be notified beside this: its clock may be another.
         """
         with self._lock:
             settled = self._settle_all(TIME_JUMP)
@@ -273,7 +273,7 @@ class Synchronizer:
     def _settle(self, now_ns: int) -> list[Settled]:
         """The images at the head of the queue that need not, or must not, wait any more."""
         if self._now_ns is not None and now_ns < self._now_ns - JUMP_NS:
-            # The clock of reception was set back: nobody waits until it has caught up.
+            # The clock of reception was set back: nothing waits until it has caught up.
             for waiting in self._waiting:
                 waiting.deadline_ns = min(waiting.deadline_ns, now_ns + self.config.max_wait_ns)
         self._now_ns = now_ns

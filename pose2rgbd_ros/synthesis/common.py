@@ -74,7 +74,7 @@ class Shower:
 
 
 def load(runs: Sequence[Path], device: str = "auto") -> list[Shower]:
-    """The models of checkpoints, with titles that tell them apart.
+    """The models of checkpoints, with distinct titles.
 
     UserError: none given, a bad checkpoint, one that shows no colour, or whose camera is not calibrated.
     """
@@ -224,7 +224,7 @@ def _draw_tile(axes: Axes, strip: Strip, column: int, image: AnyArray) -> None:
         axes.add_patch(Circle((x, y), radius, fill=False, color="red", linewidth=1.1))
 
 
-# What the simulator's world looks like where nobody flew: the truth beside a synthesised view.
+# What the simulator's world looks like off the flown track: the truth beside a synthesised view.
 
 
 def true_views(dataset: Dataset, T_map_cam: Float64, camera: Camera) -> UInt8:

@@ -95,7 +95,7 @@ class InterpolationScore:
 def interpolate(runs: Sequence[Path], folder: Path, out: Path, config: InterpolateConfig) -> list[InterpolationScore]:
     """Write sheet.png and interpolated.mp4 into `out`; returns the scores on frames that were left out.
 
-    Poses of frames between are interpolated as the paper does: they are not looked up. "at its recorded pose" tells
+    Poses of frames between are interpolated as the paper does: they are not looked up. "at its recorded pose" says
     how much of an error is that.
 
     UserError: bad checkpoints or dataset, no frames to join, all of them trained on.

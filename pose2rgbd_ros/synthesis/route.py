@@ -1,4 +1,4 @@
-"""`pose2rgbd synthesize route`: what models show along routes that nobody flew (PoseGAN, section 5.3 and figure 5)."""
+"""`pose2rgbd synthesize route`: what models show along routes never flown (PoseGAN, section 5.3 and figure 5)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pose2rgbd_ros.synthesis.common import (
 from pose2rgbd_ros.synthesis.settings import RouteConfig
 from pose2rgbd_ros.training.metrics import spread
 
-# Virtual routes: poses where nobody was.
+# Virtual routes: poses never flown.
 
 
 DOWN_RAD = np.deg2rad(50.0)  # how far cameras look below the horizon where a waypoint file does not say
@@ -150,7 +150,7 @@ def synthesize_routes(runs: Sequence[Path], folder: Path, out: Path, config: Rou
     draw_strips(
         out / "sheet.png",
         strips,
-        f"{dataset.path.resolve().name}: views along routes that nobody flew",
+        f"{dataset.path.resolve().name}: views along routes never flown",
         lambda axes: _draw_map(axes, dataset, ways, config.columns),
     )
     return scores
