@@ -33,7 +33,7 @@ from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_
 from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.decode import beginning_of
 from pose2rgbd_ros.bags.salvage import UnfinishedMcap, UnfinishedRos1Bag, UnfinishedSqlite
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.settings import read_yaml
 
 # The files of a recording: which they are, in which order, and a reader for each, whole or damaged.
@@ -91,10 +91,8 @@ def recording_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():  # reading a pipe or /dev/zero would never end
         raise UserError(f"{path} is a device, a pipe or a socket; give a file or a folder")
-    try:
+    with os_errors(f"{path} cannot be read"):
         files = _listed_files(path) or _recordings_in(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     if not files:
         raise UserError(f"{path} holds no .db3, .mcap or .bag file; is it the folder of a recording?")
     return files

@@ -18,7 +18,7 @@ from pose2rgbd_ros.convert.convert import convert_sources, measure
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.dataset.inspect import draw_slices, inspect
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.exporting import export_dataset
 from pose2rgbd_ros.formats.importing import import_datasets
 from pose2rgbd_ros.formats.settings import ExportConfig, ImportConfig
@@ -130,10 +130,8 @@ def sync_main(argv: list[str]) -> int:
     for config in (arguments.align, arguments.flow, arguments.reading):
         settings.check(config)
     out = arguments.out or Path()
-    try:
+    with os_errors(f"{out} cannot be made a folder"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out} cannot be made a folder ({error.strerror or error})") from error
     signals = measure(arguments.recording, arguments.reading, arguments.flow)
     flow, motion = signals.flow, signals.motion
     found = estimate_offset(flow, motion, arguments.align)

@@ -26,7 +26,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.settings import read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 
@@ -248,10 +248,8 @@ class Steps:
     """
 
     def __init__(self, out: Path, fresh: bool) -> None:
-        try:
+        with os_errors(f"cannot make the folder {out}", "choose another --out"):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
         self._path = out / "steps.yaml"
         foreign = [name for name in MADE if (out / name).exists()]
         if foreign and not self._path.exists():

@@ -22,7 +22,7 @@ from pose2rgbd_ros.convert.video import SUFFIXES as VIDEO_SUFFIXES
 from pose2rgbd_ros.convert.video import convert_videos
 from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.dataset.layout import META
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 
 BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")
@@ -66,10 +66,8 @@ def kind_of(source: Path) -> str:
 
 
 def _kind_of_folder(folder: Path) -> str:
-    try:
+    with os_errors(f"{folder} cannot be read"):
         names = [item.name for item in folder.iterdir()]
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror})") from error
     if "metadata.yaml" in names or any(_BAG_FILE.search(name) for name in names):
         return BAG
     if any(is_photo(path) for path in folder.rglob("*")):

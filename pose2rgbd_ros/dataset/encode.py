@@ -15,7 +15,7 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from pose2rgbd_ros.dataset.meta import DepthMeta
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry import depth as rules
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, UInt8, UInt16
 from pose2rgbd_ros.geometry.camera import Camera
@@ -186,10 +186,8 @@ def read_depth(path: Path, meta: DepthMeta) -> Float32:
 
 def read_image(path: Path, flags: int) -> AnyArray:
     """An image file, as OpenCV decodes it with `flags`. UserError when it is missing or damaged."""
-    try:
+    with os_errors(f"{path} cannot be read", "restore it or convert again"):
         data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); restore it or convert again") from error
     image = cv2.imdecode(data, flags) if data.size else None
     if image is None:
         raise UserError(f"{path} is not a readable image ({data.size} bytes); restore it or convert again")

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 from pose2rgbd_ros.dataset import layout, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import resize_nearest
@@ -253,14 +253,12 @@ def inspect(dataset: Dataset, out: Path | None = None, frames: int = 12) -> Insp
     folder = out if out is not None else dataset.path / "inspect"
     split = held_out(dataset)
     text = summary(dataset, split)
-    try:
+    with os_errors(f"cannot write to {folder}", "choose another folder with --out"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.txt").write_text(text + "\n")
         sheet, track = folder / "contact_sheet.png", folder / "track.png"
         draw_contact_sheet(dataset, sheet, frames)
         draw_track(dataset, split, track)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
     return Inspection(text, sheet, track, text.count("\nwarning: "))
 
 

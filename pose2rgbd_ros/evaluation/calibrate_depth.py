@@ -11,7 +11,7 @@ import numpy as np
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.depth_bounds import Goal, Judged, Look, MeasuredDepth, Pixels, edges_of, fit, measure
 from pose2rgbd_ros.evaluation.held_out import FEWEST_UNITS, HeldOut, Units, held_out
 from pose2rgbd_ros.evaluation.pictures_report import model_name, provenance
@@ -92,13 +92,11 @@ def write_page(
     verdict = judged_line if judged.frames and calibration.guard_limit >= 0 else calibrated
     notes, mood = calibration.figures.get("notes", []), _mood(calibration, judged)
     page = Page(title, verdict, sections, notes, provenance(checkpoint), mood)
-    try:
+    with os_errors(f"cannot write the page into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         draw_blocks(out / SHEET_FILE, [_block(frames, calibration.margin_m)], title)
         layout.atomic_write(out / CURVES_FILE, _curves(measured))
         layout.atomic_write(out / PAGE_FILE, page.html())
-    except OSError as error:
-        raise UserError(f"cannot write the page into {out} ({error.strerror or error})") from error
 
 
 def _mood(calibration: Calibration, judged: Judged) -> Mood:

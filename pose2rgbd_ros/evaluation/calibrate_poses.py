@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.calibrate_depth import check_place
 from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval, deals, estimate
 from pose2rgbd_ros.evaluation.held_out import HeldOut, Units, held_out
@@ -482,13 +482,11 @@ def write_page(
     ]  # fmt: skip
     verdict = judged if found.judged.frames else calibrated
     page = Page(title, verdict, sections, found.held_out.notes, provenance(checkpoint), _mood(found.judged))
-    try:
+    with os_errors(f"cannot write the page into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         layout.atomic_write(out / CURVES_FILE, curves_picture(found.measured))
         layout.atomic_write(out / EXAMPLES_FILE, examples_picture(examples))
         layout.atomic_write(out / PAGE_FILE, page.html())
-    except OSError as error:
-        raise UserError(f"cannot write the page into {out} ({error.strerror or error})") from error
 
 
 def _mood(judged: JudgedPoses) -> Mood:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import counted, os_errors
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import draw_sheet, new_figure, png
 from pose2rgbd_ros.reports.page import Mood, Page, Section, listed
@@ -22,7 +22,7 @@ PAGE, SHEET, FAILURES, CURVES = "index.html", "sheet.png", "failures.png", "curv
 def write_report(out: Path, evaluation: Evaluation) -> None:
     """Write the files. UserError when the folder cannot be written."""
     title = _title(evaluation)
-    try:
+    with os_errors(f"cannot write the report into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(out / "metrics.yaml", evaluation.to_dict())
         (out / "table.md").write_text(evaluation.table() + "\n")
@@ -35,8 +35,6 @@ def write_report(out: Path, evaluation: Evaluation) -> None:
             )  # fmt: skip
         layout.atomic_write(out / CURVES, _curves(evaluation))
         layout.atomic_write(out / PAGE, _page(evaluation, title).html())
-    except OSError as error:
-        raise UserError(f"cannot write the report into {out} ({error.strerror or error})") from error
 
 
 def model_name(checkpoint: Checkpoint) -> str:

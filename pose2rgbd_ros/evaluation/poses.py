@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.held_out import EvalSplit, choose_frames
 from pose2rgbd_ros.evaluation.pictures import NearestFrame
 from pose2rgbd_ros.evaluation.pictures_report import provenance
@@ -465,7 +465,7 @@ SHOWN = 4  # best frames, and worst
 def write_report(out: Path, evaluation: PoseEvaluation) -> None:
     """Write the files. UserError when the folder cannot be written."""
     title = f"{evaluation.name} {evaluation.checkpoint.camera.width} px on {evaluation.dataset.path.resolve().name}"
-    try:
+    with os_errors(f"cannot write the report into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(out / "metrics.yaml", evaluation.to_dict())
         (out / "table.md").write_text(evaluation.table() + "\n")
@@ -475,8 +475,6 @@ def write_report(out: Path, evaluation: PoseEvaluation) -> None:
         layout.atomic_write(out / MAP, _map(evaluation))
         _draw_frames(out / SHEET, evaluation, title)
         layout.atomic_write(out / "index.html", _page(evaluation, title).html())
-    except OSError as error:
-        raise UserError(f"cannot write the report into {out} ({error.strerror or error})") from error
 
 
 def _page(evaluation: PoseEvaluation, title: str) -> Page:

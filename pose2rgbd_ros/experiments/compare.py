@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
 from pose2rgbd_ros.experiments.run import Job, Measured, measure, render_cost
@@ -219,15 +219,13 @@ BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
 def write_report(out: Path, comparison: Comparison, picture: bool) -> None:
     """Write what is measured so far; `picture`: draw the models' pictures too. UserError: cannot be written."""
 
-    try:
+    with os_errors(f"cannot write the comparison into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         layout.atomic_write(out / "compare.md", markdown(comparison).encode())
         layout.atomic_write(out / "compare.csv", _csv(comparison).encode())
         write_yaml(out / "compare.yaml", _values(comparison))
         if picture:
             draw_comparison(out / "compare.png", comparison)
-    except OSError as error:
-        raise UserError(f"cannot write the comparison into {out} ({error.strerror or error})") from error
 
 
 def markdown(comparison: Comparison) -> str:

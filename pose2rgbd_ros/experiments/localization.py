@@ -26,7 +26,7 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.dataset.splits import Split
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation import poses
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.evaluation.poses import NAMES as FINDERS
@@ -644,7 +644,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
     written.
     """
 
-    try:
+    with os_errors(f"cannot write the comparison into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         if pictures:
             for place in outcome.places:
@@ -656,8 +656,6 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", _values(outcome))
         layout.atomic_write(out / "index.html", _page(out, outcome, pictures).html())
-    except OSError as error:
-        raise UserError(f"cannot write the comparison into {out} ({error.strerror or error})") from error
 
 
 def markdown(outcome: Outcome, finished: bool = True) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.held_out import choose_frames
 from pose2rgbd_ros.evaluation.pictures import LEAST_SIZE, MOST_SIZE, Recorded, worst_frames
 from pose2rgbd_ros.evaluation.pictures_report import model_name
@@ -113,10 +113,8 @@ def draw_side_by_side(
         if errors:
             columns += _error_columns(models, [model.depth_errors() for model in models], depth_unit)
         blocks.append(Block(columns, labels))
-    try:
+    with os_errors(f"cannot write {path}"):
         draw_blocks(path, blocks, title)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror or error})") from error
 
 
 def _error_columns(models: list[Shown], errors: list[list[np.ndarray | None]], unit: str) -> list[SheetColumn]:

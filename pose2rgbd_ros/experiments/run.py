@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, WEIGHTS_FILE, Checkpoint, with_defaults
@@ -200,10 +200,8 @@ def effort_of(checkpoint: Checkpoint, run: Path) -> dict[str, Any]:
 
 def make_folder(folder: Path) -> None:
     """The folder of the runs; UserError where there can be none, which ends an experiment."""
-    try:
+    with os_errors(f"cannot make the folder {folder}", "choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder} ({error.strerror}); choose another --out") from error
 
 
 def train_job(job: Job, run: Path) -> None:

@@ -18,7 +18,7 @@ from pose2rgbd_ros.dataset import layout, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
 from pose2rgbd_ros.experiments.run import Job, Measured, measure
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
@@ -442,7 +442,7 @@ CSV_COLUMNS = (
 def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
     """Write the files of what is measured so far; `pictures`: also draw each table's. UserError: cannot be written."""
 
-    try:
+    with os_errors(f"cannot write the tables into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         if pictures:
             for filled in outcome.tables:
@@ -451,8 +451,6 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", _values(outcome))
         layout.atomic_write(out / "index.html", _page(out, outcome).html())
-    except OSError as error:
-        raise UserError(f"cannot write the tables into {out} ({error.strerror or error})") from error
 
 
 def markdown(outcome: Outcome) -> str:

@@ -19,7 +19,7 @@ from pose2rgbd_ros.dataset.inspect import look_over
 from pose2rgbd_ros.dataset.layout import WORDS, read_associations, write_split
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, check_same_place
 from pose2rgbd_ros.dataset.writer import Added, DatasetWriter
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.registry import FORMATS, recognise
 from pose2rgbd_ros.formats.scene import MAX_STAMP_NS, Scene, View, camera_of_text, stamp_after, turned_up
@@ -294,10 +294,8 @@ def _write_split(out: Path, labels: dict[int, str], report: ImportReport) -> Non
     silent = sum(not (labels.get(stamp) or known.get(stamp)) for stamp in frames)
     if silent:
         report.sources[-1].notes.append(f"{counted(silent, 'frame')} of no split: for training (split.txt)")
-    try:
+    with os_errors(f"cannot write {path}", "import again with --resume"):
         write_split(path, np.array(frames), np.array(words))
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); import again with --resume") from error
 
 
 def _known(path: Path) -> dict[int, str]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.dataset.encode import BadFrame
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import depth as rules
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 from pose2rgbd_ros.geometry.depth import decode_file
@@ -129,14 +129,12 @@ def image_files(folder: Path) -> list[Path]:
 
 def image_size(file: Path) -> tuple[int, int]:
     """Width and height of an image. UserError when it is none."""
-    try:
+    with os_errors(f"{file} cannot be read"):
         with file.open("rb") as stream:
             found = compressed_size(stream.read(_HEAD))
         if found is not None:
             return found[1], found[2]
         data = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror})") from error
     image = decode_file(data, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise UserError(f"{file} is no readable image")

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
@@ -163,18 +163,15 @@ def write_poses(path: Path, found: Iterable[LocatedImage]) -> int:
     """Write a .csv of all images, or a .txt or .tum of the accepted poses in TUM's format (stamp, position, quaternion
     xyzw); how many rows. UserError for another suffix, or when it cannot be written."""
     check_poses_path(path)
-    try:
-        with path.open("w", newline="") as stream:
-            if path.suffix == ".csv":
-                rows = [one.row() for one in found]
-                csv.writer(stream).writerows([COLUMNS, *rows])
-                return len(rows)
-            lines = [
-                layout.pose_line(one.stamp_ns, one.estimate.T_map_cam)
-                for one in found
-                if one.estimate.accepted and one.estimate.T_map_cam is not None
-            ]
-            stream.writelines(lines)
-            return len(lines)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror or error})") from error
+    with os_errors(f"cannot write {path}"), path.open("w", newline="") as stream:
+        if path.suffix == ".csv":
+            rows = [one.row() for one in found]
+            csv.writer(stream).writerows([COLUMNS, *rows])
+            return len(rows)
+        lines = [
+            layout.pose_line(one.stamp_ns, one.estimate.T_map_cam)
+            for one in found
+            if one.estimate.accepted and one.estimate.T_map_cam is not None
+        ]
+        stream.writelines(lines)
+        return len(lines)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 
 from pose2rgbd_ros.dataset.layout import atomic_write
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.models.relief.kernels import compiled
 from pose2rgbd_ros.settings import read_yaml, write_yaml
@@ -162,11 +162,9 @@ class CalibrationFiles:
         """Write both; UserError when that fails. The arrays come first, so that halves of two calibrations show."""
         data = save({name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()})
         head = {"format_version": FORMAT_VERSION, "weights_sha256": weights_sha256}
-        try:
+        with os_errors(f"cannot write the calibration into {directory}"):
             atomic_write(directory / self.arrays, data)
             write_yaml(directory / self.yaml, head | values | {self.arrays_key: hashlib.sha256(data).hexdigest()})
-        except OSError as error:
-            raise UserError(f"cannot write the calibration into {directory} ({error.strerror})") from error
 
     def load(
         self, directory: Path, weights_sha256: str, build: Callable[[dict[str, Any], dict[str, np.ndarray]], T]

@@ -18,7 +18,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import os_errors
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
@@ -197,11 +197,9 @@ def draw_gallery(out: Path, config: GalleryConfig) -> list[Path]:
     UserError: settings out of bounds, a flight below the roofs, no OpenGL, a folder that cannot be written.
     """
     settings.check(config)
-    try:
+    with os_errors(f"cannot write pictures to {out}"):
         out.mkdir(parents=True, exist_ok=True)
         return _draw_all(out, config)
-    except OSError as error:
-        raise UserError(f"cannot write pictures to {out} ({error.strerror or error})") from error
 
 
 def _draw_all(out: Path, config: GalleryConfig) -> list[Path]:

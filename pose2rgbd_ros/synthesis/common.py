@@ -18,7 +18,7 @@ from matplotlib.patches import Circle
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.pictures import NearestFrame, scene_distance_m
 from pose2rgbd_ros.evaluation.pictures_report import model_name
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Int64, UInt8
@@ -206,11 +206,9 @@ def draw_strips(path: Path, strips: Sequence[Strip], title: str, beside: Callabl
             axes = figure.add_axes((x / wide, (top - side) / high, side / wide, side / high))
             _draw_tile(axes, strip, column, image)
         top -= TILE_INCH
-    try:
+    with os_errors(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror or error})") from error
 
 
 def _draw_tile(axes: Axes, strip: Strip, column: int, image: AnyArray) -> None:

@@ -25,7 +25,7 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor, nn, optim
 
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.models.registry import build_model
@@ -163,10 +163,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and SHA-256 of a safetensors file; UserError when missing, damaged or a pickle in disguise."""
-    try:
+    with os_errors(f"{path} cannot be read"):
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
     # A safetensors file begins with the length of its header, eight bytes that may look like a pickle's, and a "{".
     if data.startswith(PICKLE_MAGIC) and data[8:9] != b"{":
         raise UserError(f"{path} is a pickle, which could run code; it was not opened. Only safetensors are read")

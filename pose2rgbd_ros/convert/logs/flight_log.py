@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64
 
 # utc: since 1970. video: since the first frame of the video that the log rides on. own: since some moment of its own.
@@ -172,12 +172,10 @@ def middle(values: Sequence[int]) -> int:
 
 def read_text(path: Path) -> str:
     """A log's text; UTF-8, else Latin-1. UserError when it cannot be read or is no text at all."""
-    try:
+    with os_errors(f"{path} cannot be read"):
         if path.stat().st_size > LARGEST_TEXT:
             raise UserError(f"{path} is larger than {LARGEST_TEXT // 1_000_000} MB; is it a flight log?")
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", "replace")
     if b"\0" in data[:4096]:

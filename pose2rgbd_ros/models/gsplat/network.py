@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.base import RenderTensors
 from pose2rgbd_ros.settings import setting
@@ -134,7 +134,5 @@ def write_ply(path: Path, model: GsplatModel) -> None:
     origin = " ".join(f"{value:.6f}" for value in model.origin_m.tolist())
     header = ["ply", "format binary_little_endian 1.0", f"comment origin_m {origin}", f"element vertex {count}"]
     header += [f"property float {name}" for name in columns] + ["end_header", ""]
-    try:
+    with os_errors(f"cannot write {path}"):
         path.write_bytes("\n".join(header).encode() + vertices.tobytes())
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})") from error

@@ -16,7 +16,7 @@ from message_filters import ApproximateTimeSynchronizer, SimpleFilter
 from std_msgs.msg import Header
 
 from pose2rgbd_ros.bags.writer import SplitBagWriter
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
 from pose2rgbd_ros.nodes.record.camera import CameraRecording
@@ -30,6 +30,7 @@ from pose2rgbd_ros.streams.synchronizer import TIME_JUMP
 
 
 _MIB = 1 << 20
+_OTHER_OUT = "set another out"
 MESSAGE_OVERHEAD = 200  # bytes a small message costs in the queue
 
 
@@ -238,7 +239,7 @@ class Session:
         names = settings.camera_names()
         folders = {name: self.folder / name if name else self.folder for name in names}
         self.tallies = {name: Stats(settings.queue_size) for name in names}
-        with _told(self.folder):
+        with os_errors(f"{self.folder} cannot be written", _OTHER_OUT):
             self._cameras = {
                 name: _camera(name, folders[name], settings, inputs, poses, self.tallies[name]) for name in names
             }
@@ -251,7 +252,7 @@ class Session:
         )
         self._bag: BagRecorder | None = None
         if settings.bag != "none":
-            with _told(self.folder):
+            with os_errors(f"{self.folder} cannot be written", _OTHER_OUT):
                 bag = self.folder.with_name(f"{self.folder.name}_bag")
                 self._bag = BagRecorder(bag, settings.bag_split_mib, settings.bag_queue_mib)
 
@@ -437,16 +438,7 @@ def _camera(
 
 
 def _require_writable(folder: Path) -> None:
-    with _told(folder):
+    with os_errors(f"{folder} cannot be written", _OTHER_OUT):
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder} cannot be written (permission denied); set another out")
-
-
-@contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """A disk's refusal becomes one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror or error}); set another out") from error
+        raise UserError(f"{folder} cannot be written (permission denied); {_OTHER_OUT}")
