@@ -460,6 +460,5 @@ def _why(
         return f"the picture's motion hardly follows the vehicle's (correlation {correlation:.2f})"
     return (
         f"the motions are alike (correlation {correlation:.2f}), but change too little in {duration_s:.1f} s to rule "
-        "out "
-        f"chance or another offset (confidence {confidence:.2f} of the {options.least_confidence:.2f} needed)"
+        f"out chance or another offset (confidence {confidence:.2f} of the {options.least_confidence:.2f} needed)"
     )

@@ -34,8 +34,7 @@ from pose2rgbd_ros.reports import table
 from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
-# The page of a calibration: do intervals hold what they promise, do narrow ones err less, and how it looks in
-# frames.
+# The page of a calibration: do intervals hold what they promise, do narrow ones err less, and how it looks in frames.
 
 
 PAGE_FILE, SHEET_FILE, CURVES_FILE = "calibration.html", "calibration.png", "calibration_curves.png"

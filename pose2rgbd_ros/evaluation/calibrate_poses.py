@@ -324,8 +324,7 @@ def _training_frames(loaded: Checkpoint, data: Dataset) -> np.ndarray:
     if len(trained) < 2:
         raise UserError(
             f"{data.path} holds no frames that the model was trained on; what the place looks like is learnt from "
-            "them: "
-            "give the dataset trained on with --training-dataset"
+            "them: give the dataset trained on with --training-dataset"
         )
     return trained[np.linspace(0, len(trained) - 1, min(len(trained), MOST_FRAMES)).astype(int)]
 

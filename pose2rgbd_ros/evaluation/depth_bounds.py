@@ -14,19 +14,14 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
 from pose2rgbd_ros.rendering.bounds import Calibration, IntervalTable, cells_of
 
-# From held-out pixels to a table of bounds: difficulty by features, quantiles by difficulty, how deep by
-# other lines.
+# From held-out pixels to a table of bounds: difficulty by features, quantiles by difficulty, how deep by other lines.
 #
-# Conformal prediction made to measure (after Romano, Patterson, Candes, "Conformalized quantile regression",
-# 2019, and
-# Angelopoulos et al., "Conformal risk control", 2022). Pixels are grouped by difficulty, and the bounds of a
-# group are
-# quantiles of what its pixels would have needed. Which quantiles is decided on lines left out in turn: the
-# lower bound
-# goes as deep as keeps false-safe pixels rare there, the upper one as far as the interval then has to, by a
-# standard
-# error among these lines more than their mean asks for. What is fitted and
-# what it is checked on are never of the same line.
+# Conformal prediction made to measure (after Romano, Patterson, Candes, "Conformalized quantile regression", 2019, and
+# Angelopoulos et al., "Conformal risk control", 2022). Pixels are grouped by difficulty, and the bounds of a group are
+# quantiles of what its pixels would have needed. Which quantiles is decided on lines left out in turn: the lower bound
+# goes as deep as keeps false-safe pixels rare there, the upper one as far as the interval then has to, by a standard
+# error among these lines more than their mean asks for. What is fitted and what it is checked on are never of the same
+# line.
 
 
 # Shares of the pixels, easiest first, that are given one pair of bounds each: few of the hardest make most of the risk.
@@ -361,8 +356,7 @@ class Judged:
         return (
             f"judged on {self.frames} other held-out frames ({self.units} {self.kind}): the guard passes "
             f"{self.passed.value:.0%}, {level:.0%} interval holds {self.coverage.value:.1%} ({self.coverage.low:.1%} "
-            "to "
-            f"{self.coverage.high:.1%}), false-safe {self.false_safe.value:.2%} (up to {self.false_safe.high:.2%}), "
+            f"to {self.coverage.high:.1%}), false-safe {self.false_safe.value:.2%} (up to {self.false_safe.high:.2%}), "
             f"known {self.known.value:.0%}"
         )
 

@@ -91,11 +91,9 @@ def _check_enough(chosen: Units, dataset: Dataset) -> None:
     if len(chosen.frames) >= FEWEST_FRAMES and len(chosen.units) >= FEWEST_UNITS:
         return
     raise UserError(
-        f"{dataset.path}: {len(chosen.frames)} held-out frames ({len(chosen.units)} {chosen.kind}) that may choose "
-        "are too "
-        f"few to calibrate on, {FEWEST_FRAMES} in {FEWEST_UNITS} are needed; hold more out, train with --split "
-        "segments or "
-        "lines+random, or give another recording of the place"
+        f"{dataset.path}: {len(chosen.frames)} held-out frames ({len(chosen.units)} {chosen.kind}) that may choose are "
+        f"too few to calibrate on, {FEWEST_FRAMES} in {FEWEST_UNITS} are needed; hold more out, train with --split "
+        "segments or lines+random, or give another recording of the place"
     )
 
 

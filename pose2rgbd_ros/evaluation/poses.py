@@ -454,8 +454,7 @@ def plot_curves(axes: Axes, errors: Float64, accepted: Bool, label: str, colour:
     axes.plot(at, cumulative(errors, accepted, at), style, color=colour, label=label, lw=1.5)
 
 
-# An evaluation of found poses as files: metrics.yaml, table.md, a line a frame, and index.html to look at
-# first.
+# An evaluation of found poses as files: metrics.yaml, table.md, a line a frame, and index.html to look at first.
 
 
 SHEET, CURVES, MAP = "frames.png", "curves.png", "map.png"

@@ -321,8 +321,7 @@ def _remarks(comparison: Comparison) -> list[str]:
     threads = comparison.config.render_threads
     notes = [
         f"Rendering: through the Renderer, {threads} thread{'s' if threads > 1 else ''}, median; the peak is that of "
-        "the "
-        "whole process, libraries included, rendering the sizes in rising order. Base and Slice have one size."
+        "the whole process, libraries included, rendering the sizes in rising order. Base and Slice have one size."
     ]
     collapsed = [each.entry.name for each in comparison.models if any(seed.collapsed for seed in each.measured)]
     if collapsed:

@@ -622,8 +622,7 @@ def _keypoints(rgb: UInt8) -> UInt8:
     return np.asarray(large, np.uint8)
 
 
-# The comparison as files: tables.md to paste, tables.csv and tables.yaml for programs, index.html to look at
-# first.
+# The comparison as files: tables.md to paste, tables.csv and tables.yaml for programs, index.html to look at first.
 
 
 METRES, DEGREES = "median_position_m", "median_rotation_deg"
@@ -632,10 +631,8 @@ ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of loc
 
 FOCUS_WORDS = (
     "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of "
-    "its "
-    "texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out "
-    "frames, and "
-    "over seeds. The paper says that PoseGAN looks at structure, its config A and PoseNet at texture."
+    "its texture (relative total variation), and of the maps of one image in colour and in grey; mean over held-out "
+    "frames, and over seeds. The paper says that PoseGAN looks at structure, its config A and PoseNet at texture."
 )
 
 
@@ -677,12 +674,10 @@ def effort(outcome: Outcome) -> str:
     spread = f"mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else "one seed"
     return (
         f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's "
-        "width, "
-        f"the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in degrees. "
-        "Rejected frames are in no median but in the shares of all frames within a bound. "
-        "Grey: the same frames, their images turned to grey. PoseGAN's weights count its generator, which finding a "
-        "camera "
-        "does not need (config A has none)."
+        f"width, the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in "
+        "degrees. Rejected frames are in no median but in the shares of all frames within a bound. Grey: the same "
+        "frames, their images turned to grey. PoseGAN's weights count its generator, which finding a camera does not "
+        "need (config A has none)."
     )
 
 

@@ -20,14 +20,12 @@ from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.models.posegan.network import PoseGAN, PoseNet
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
-# An image as structure and texture: relative total variation (Xu, Yan, Xia, Jia, "Structure extraction from
-# texture via
+# An image as structure and texture: relative total variation (Xu, Yan, Xia, Jia, "Structure extraction from texture via
 # relative total variation", 2012).
 #
-# Texture is what varies to and fro within a window: there the sum of absolute derivatives is large and the
-# absolute value of
-# their sum is small. Their ratio, the relative total variation, is minimised together with the distance to
-# the image.
+# Texture is what varies to and fro within a window: there the sum of absolute derivatives is large and the absolute
+# value of their sum is small. Their ratio, the relative total variation, is minimised together with the distance to the
+# image.
 
 
 # As the paper has it: rounds in which the window halves, and what keeps ratios finite.

@@ -30,8 +30,7 @@ from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.trainer import pick_device
 
-# Depth without a unit, as a monocular depth network gives it: a stand-in made from a dataset with metric
-# depth.
+# Depth without a unit, as a monocular depth network gives it: a stand-in made from a dataset with metric depth.
 
 
 FACTORS = (10.0, 1000.0)  # metres that one unit of a recording may stand for
@@ -213,8 +212,7 @@ def _table_3() -> PaperTable:
     rows = tuple(_row(model, output, figures) for (model, output), figures in paper.items())
     remark = (
         "Depth here is relative: an error has no unit and is not comparable with another dataset's, nor with the "
-        "paper's, "
-        "whose depths came from a network of unknown scale. It compares the rows."
+        "paper's, whose depths came from a network of unknown scale. It compares the rows."
     )
     return PaperTable(3, "Base against Slice, relative depth", ("Model", "Output"), "real", rows, (remark,))
 
@@ -426,8 +424,7 @@ def draw_table(path: Path, filled: Filled) -> None:
     draw_side_by_side(path, models, labels, title, unit, errors=False)
 
 
-# The tables as files: tables.md to paste, tables.csv and tables.yaml for programs, index.html to look at
-# first.
+# The tables as files: tables.md to paste, tables.csv and tables.yaml for programs, index.html to look at first.
 
 
 BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
@@ -480,8 +477,7 @@ def effort(outcome: Outcome) -> str:
     return (
         f"Scale {config.scale}: {', '.join(parts)}; {outcome.machine}. Mean absolute errors, colour in 0..255. "
         "*Random*: frames held out at random, whose neighbours were trained on (the paper's split); *lines*: whole "
-        "lines "
-        "of the flight (or stretches of it) that nobody saw. One training serves both."
+        "lines of the flight (or stretches of it) that nobody saw. One training serves both."
     )
 
 

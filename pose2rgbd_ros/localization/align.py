@@ -184,9 +184,8 @@ def _covariance(system: System, R_map_cam: Float64) -> Float64 | None:
 
 # Direct alignment: the pose at which a rendering with depth, moved there, looks most like the camera's image.
 #
-# Gauss-Newton on SE(3) over the differences of brightness (Lucas and Kanade 1981; Baker and Matthews 2004),
-# with the mean
-# of both pictures' gradients (Malis 2004, "efficient second-order minimisation").
+# Gauss-Newton on SE(3) over the differences of brightness (Lucas and Kanade 1981; Baker and Matthews 2004), with the
+# mean of both pictures' gradients (Malis 2004, "efficient second-order minimisation").
 
 
 def align(query: Picture, memories: Sequence[RenderedMemory], T_map_cam: Float64, iterations: int) -> Alignment | None:

@@ -17,12 +17,10 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
 from pose2rgbd_ros.localization.predict import PosePrediction
 
-# What some training frames looked like, as a few local features each: is the image of what lies near the
-# pose?
+# What some training frames looked like, as a few local features each: is the image of what lies near the pose?
 #
-# A regressor answers for every image. Features of the image that are found again, in one plane's arrangement,
-# in training
-# frames about the answered pose speak for both the place and the pose; another place, alike in style, has
+# A regressor answers for every image. Features of the image that are found again, in one plane's arrangement, in
+# training frames about the answered pose speak for both the place and the pose; another place, alike in style, has
 # none.
 
 

@@ -17,8 +17,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.views import Picture, RenderedMemory
 
-# Local features of images: SIFT keypoints and square-rooted descriptors (Lowe 2004; Arandjelovic and
-# Zisserman 2012).
+# Local features of images: SIFT keypoints and square-rooted descriptors (Lowe 2004; Arandjelovic and Zisserman 2012).
 
 
 LONGEST_PX = 480  # larger images are shrunk first: more pixels cost time and find no more places

@@ -192,8 +192,7 @@ def _contact(sight: DepthView, axis: Float64, radius_m: float, tube: _Tube) -> f
     return max(float(touch.min()), 0.0)
 
 
-# Where the surfaces that one view shows may be, for poses elsewhere: between the bounds of depth along each
-# ray.
+# Where the surfaces that one view shows may be, for poses elsewhere: between the bounds of depth along each ray.
 
 
 FARTHEST_M = 1e4  # what lies farther is no surface to heed
@@ -207,8 +206,7 @@ class Surfaces:
     """M spindles in the map: from `start_m` (M, 3) along `way_m` (M, 3), `reach_m` (M,) to all sides.
 
     Seen from the camera a surface lies no nearer than the lower bound. Seen from elsewhere that point bounds nothing:
-    the surface may lie anywhere up to the upper bound, and so nearer to who stands there. Hence the whole way
-    between.
+    the surface may lie anywhere up to the upper bound, and so nearer to who stands there. Hence the whole way between.
     """
 
     start_m: Float64

@@ -76,8 +76,7 @@ class ProfileBuilder:
     """Gathers a profile while the poses of a path are rendered, in order and in parts of any size.
 
     What a later view shows to an earlier pose is taken over, so the parts make no difference to the end. Time grows
-    with
-    the number of poses alone: surfaces are kept for `merged` poses.
+    with the number of poses alone: surfaces are kept for `merged` poses.
     """
 
     def __init__(self, path: BodyPath, camera: Camera, T_body_cam: Float64, settings: ProfileSettings) -> None:

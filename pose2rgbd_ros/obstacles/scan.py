@@ -1,9 +1,8 @@
 """A slice through what a camera sees, as ranges per bearing around the body: for cameras that look ahead.
 
-The slice is a slab around the horizontal plane of the level body frame. An obstacle counts wherever it is in the
-slab. A bin is said to be free only where every ray that is still in the slab at `near_m` is known: nearer than that a
-camera sees too little above and below for any such word, and the sky right above the horizon would leave nothing
-known.
+The slice is a slab around the horizontal plane of the level body frame. An obstacle counts wherever it is in the slab.
+A bin is said to be free only where every ray that is still in the slab at `near_m` is known: nearer than that a camera
+sees too little above and below for any such word, and the sky right above the horizon would leave nothing known.
 """
 
 from __future__ import annotations

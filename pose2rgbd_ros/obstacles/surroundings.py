@@ -24,9 +24,8 @@ from pose2rgbd_ros.obstacles.view import DepthView
 
 # A prediction beside what a live sensor measures: the nearer of both, and unknown only where neither knows.
 #
-# A live sensor may say that space is free where the prediction knows nothing; the other way round the
-# prediction only says so up to
-# its lower bound.
+# A live sensor may say that space is free where the prediction knows nothing; the other way round the prediction only
+# says so up to its lower bound.
 
 
 def live_lower(depth: AnyArray) -> Float32:

@@ -23,9 +23,8 @@ class DepthView:
     """A depth image in a frame of the body, usually the level one (x forward, y left, z up, only yaw kept).
 
     lower_m (H, W) float32: lower bound of depth along the optical axis, NaN unknown. rays (H, W, 3) float32: the way
-    per metre of depth, in the body frame; NaN where the lens has no ray. origin_m (3,): the optical centre in the
-    body frame. step_u, step_v, (3,) or (H, W, 3): by how much a ray differs from its neighbour to the right, and
-    below.
+    per metre of depth, in the body frame; NaN where the lens has no ray. origin_m (3,): the optical centre in the body
+    frame. step_u, step_v, (3,) or (H, W, 3): by how much a ray differs from its neighbour to the right, and below.
     """
 
     camera: Camera
