@@ -29,14 +29,6 @@ def subscribe(
     return node.create_subscription(kind, topic, callback, qos, qos_overriding_options=overriding, **options)
 
 
-def subscriber(node: Node, kind: type, topic: str, callback: Callable[..., None], *args: Any) -> Subscriber:
-    """A subscription for sensors as a filter, whose messages `callback` gets first; its QoS can be overridden."""
-    options = QoSOverridingOptions.with_default_policies()
-    found = Subscriber(node, kind, topic, qos_profile=SENSOR_QOS, qos_overriding_options=options)
-    found.registerCallback(callback, *args)
-    return found
-
-
 def advertise(
     node: Node, kind: type, topic: str, reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, depth: int = 5
 ) -> Publisher:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
 
 import tf2_ros
-from message_filters import Subscriber
 from nav_msgs.msg import Odometry
-from rclpy.clock import Clock
-from rclpy.node import Node
-from rclpy.timer import Timer
+from rclpy.subscription import Subscription
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.localization.map_correction import MapCorrection
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.node import ManagedNode
 from pose2rgbd_ros.nodes.common.tf import TfLookup
-from pose2rgbd_ros.nodes.common.topics import subscriber
+from pose2rgbd_ros.nodes.common.topics import SILENT_S, subscribe
+from pose2rgbd_ros.nodes.localize.pipeline import Located
 from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
 from pose2rgbd_ros.poses.sources import PoseBuffer
 from pose2rgbd_ros.streams.samples import PoseSample
@@ -27,18 +25,6 @@ from pose2rgbd_ros.streams.samples import PoseSample
 WAITING = 64  # poses that may wait for their odometry
 MAX_GAP_NS = 500_000_000  # odometry is not interpolated over a longer silence
 REMEMBERED = 100  # of our own stamps
-SILENT_S = 5.0  # whoever else sent map -> odom has ended after that
-
-
-@dataclass(frozen=True, eq=False)
-class FoundPose:
-    """T_map_cam (4, 4) found in an image of `frame_id`, its covariance (6, 6) if known, and when it was handed over."""
-
-    T_map_cam: Float64
-    covariance: Float64 | None
-    frame_id: str
-    stamp_ns: int
-    arrived_s: float
 
 
 class MapToOdom:
@@ -47,43 +33,28 @@ class MapToOdom:
     All methods belong to the executor's thread. settings: as they are now, but for those fixed while active.
     """
 
-    def __init__(self, node: Node, poses: TfLookup, steady: Clock) -> None:
-        self._node, self._poses, self._steady = node, poses, steady
-        self.settings = LocalizeSettings()
-        self._map_frame = self._odom_frame = self._child_frame = ""
-        self._correction: MapCorrection | None = None
-        self._broadcaster: tf2_ros.TransformBroadcaster | None = None
-        self._timer: Timer | None = None
-        self._subscriber: Subscriber | None = None
-        self._odometry = PoseBuffer(MAX_GAP_NS)
-        self._waiting: deque[FoundPose] = deque(maxlen=WAITING)
-        self._sent_ns = 0
-        self._own_ns: deque[int] = deque(maxlen=REMEMBERED)
-        self._problem, self._rival = "", False
-
-    def start(self, settings: LocalizeSettings, map_frame: str) -> None:
-        """Listen to odometry and send, if the settings ask for it."""
-        self.settings, self._map_frame, self._odom_frame = settings, map_frame, settings.odom_frame
-        self.forget()
-        if not settings.send_tf:
-            return
+    def __init__(self, node: ManagedNode[LocalizeSettings], poses: TfLookup, map_frame: str) -> None:
+        self._node, self._poses, self._map_frame = node, poses, map_frame
+        self.settings = settings = node.settings
+        self._odom_frame, self._child_frame = settings.odom_frame, ""
         if self._odom_frame == map_frame:
             raise UserError(f"odom_frame and the map are both {map_frame!r}; there is nothing to send between")
-        self._broadcaster = tf2_ros.TransformBroadcaster(self._node)
-        self._timer = self._node.create_timer(1.0 / settings.tf_rate_hz, self._send, clock=self._steady)
+        self._odometry = PoseBuffer(MAX_GAP_NS)
+        self._waiting: deque[tuple[Located, float]] = deque(maxlen=WAITING)  # and since when
+        self._own_ns: deque[int] = deque(maxlen=REMEMBERED)
+        self.forget()
+        self._broadcaster = tf2_ros.TransformBroadcaster(node)
+        self._timer = node.every(1.0 / settings.tf_rate_hz, self._send)
+        self._subscription: Subscription | None = None
         if settings.odometry == "topic":
-            self._subscriber = subscriber(self._node, Odometry, "odometry", self._take)
+            self._subscription = subscribe(node, Odometry, "odometry", self._take)
 
     def stop(self) -> None:
         """Send no more."""
-        if self._timer is not None:
-            self._node.destroy_timer(self._timer)
-        if self._subscriber is not None:
-            self._node.destroy_subscription(self._subscriber.sub)
-        if self._broadcaster is not None:
-            self._node.destroy_publisher(self._broadcaster.pub_tf)
-        self._timer = self._subscriber = self._broadcaster = None
-        self.forget()
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_publisher(self._broadcaster.pub_tf)
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
 
     def forget(self) -> None:
         """Time jumped, or it begins anew: what was known before is of no use."""
@@ -95,60 +66,55 @@ class MapToOdom:
 
     @property
     def problem(self) -> str:
-        """Why nothing new is sent; empty: it is, or was not asked for."""
-        if self._broadcaster is None:
-            return ""
+        """Why nothing new is sent; empty: it is."""
         if self._rival:
-            return f"somebody else already sends {self.target}; end the other localization, or set send_tf to false"
-        return self._problem
-
-    @property
-    def target(self) -> str:
-        """What is sent."""
-        return f"{self._map_frame} -> {self._odom_frame}"
+            target = f"{self._map_frame} -> {self._odom_frame}"
+            why = f"another node already sends {target}; end the other localization, or set send_tf to false"
+        else:
+            why = self._problem
+        return why and f"{self._map_frame} -> {self._odom_frame} is not sent: {why}"
 
     @property
     def figures(self) -> dict[str, int]:
         """For /diagnostics."""
-        if self._broadcaster is None or self._correction is None:
-            return {}
         return {"poses_set_aside": self._correction.set_aside, "corrections_jumped": self._correction.jumps}
 
-    def add(self, T_map_cam: Float64, covariance: Float64 | None, frame_id: str, stamp_ns: int) -> None:
+    def add(self, located: Located) -> None:
         """A pose that was found."""
-        if self._broadcaster is not None:
-            self._waiting.append(FoundPose(T_map_cam, covariance, frame_id, stamp_ns, time.monotonic()))
-            self.retry()
+        self._waiting.append((located, time.monotonic()))
+        self.retry()
 
     def retry(self) -> None:
         """Use the poses that there is odometry for, in order; give up those that waited too long."""
         correction = self._correction
-        while self._waiting and correction is not None:
-            found = self._waiting[0]
+        while self._waiting:
+            found, since_s = self._waiting[0]
             try:
                 T_odom_cam = self._odom_to_camera(found)
             except UserError as error:
-                if time.monotonic() - found.arrived_s < self.settings.max_wait_s:
+                if time.monotonic() - since_s < self.settings.max_wait_s:
                     return
                 self._problem = str(error)
                 self._waiting.popleft()
                 continue
             self._waiting.popleft()
             correction.settings = self.settings.correction
-            believed = correction.add(found.T_map_cam, found.covariance, T_odom_cam, found.stamp_ns)
+            estimate = found.estimate
+            assert estimate.T_map_cam is not None
+            believed = correction.add(estimate.T_map_cam, estimate.covariance, T_odom_cam, found.stamp_ns)
             if believed:
                 self._problem = ""
             elif correction.current is None:
                 self._problem = f"waiting for {self.settings.correction.agreeing} poses in a row that agree"
 
-    def _odom_to_camera(self, found: FoundPose) -> Float64:
+    def _odom_to_camera(self, found: Located) -> Float64:
         """T_odom_cam (4, 4) at the image's time. UserError says what is missing."""
         if self.settings.odometry == "tf":
             return self._poses.between(self._odom_frame, found.frame_id, found.stamp_ns)
         answer = self._odometry.pose_at(found.stamp_ns)
         if answer.T is None:
-            assert self._subscriber is not None
-            topic = self._subscriber.topic_name
+            assert self._subscription is not None
+            topic = self._subscription.topic_name
             said = (answer.reason or "").replace("_", " ")
             if not self._node.count_publishers(topic):
                 said = "nobody publishes it; remap odometry to the topic it comes on"
@@ -171,7 +137,7 @@ class MapToOdom:
         """Send the correction in force as of now, though no later than it is to be there for."""
         if self._waiting:
             self.retry()
-        if self._broadcaster is None or self._correction is None or self._correction.current is None:
+        if self._correction.current is None:
             return
         stamp_ns = self._node.get_clock().now().nanoseconds + round(self.settings.tf_ahead_s * 1e9)
         if stamp_ns <= self._sent_ns:
@@ -195,5 +161,4 @@ class MapToOdom:
             return False
         if newest_ns is None:
             return True  # static
-        age_s = (self._node.get_clock().now().nanoseconds - newest_ns) / 1e9
-        return newest_ns not in self._own_ns and age_s < SILENT_S
+        return newest_ns not in self._own_ns and self._node.age_s(newest_ns) < SILENT_S

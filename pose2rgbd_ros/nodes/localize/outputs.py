@@ -1,37 +1,43 @@
-"""What the localize node publishes of a pose: PoseWithCovarianceStamped, and PX4's VehicleOdometry where there is
-px4_msgs.
-"""
+"""What the localize node publishes: poses (PX4's VehicleOdometry too, where there is px4_msgs), change images, figures."""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from pose2rgbd.msg import LocalizationStatus
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
 from tf_transformations import euler_from_matrix, euler_matrix
 
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import geodesy, quaternions
-from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.localization.change import compare
 from pose2rgbd_ros.localization.estimate import Estimate
-from pose2rgbd_ros.nodes.common import conversions, status
+from pose2rgbd_ros.models.backends import RenderedImages
+from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
+from pose2rgbd_ros.nodes.common.status import NodeState, one_line
+from pose2rgbd_ros.nodes.common.topics import advertise
+from pose2rgbd_ros.nodes.common.worker import LatestWorker
+from pose2rgbd_ros.nodes.localize.pipeline import Located
+from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
+from pose2rgbd_ros.rendering.renderer import Renderer
 
 try:
     from px4_msgs.msg import VehicleOdometry
 except ImportError:  # PX4's messages are no part of ROS
     VehicleOdometry = None
-
-QUEUE_DEPTH = 10
 
 
 class PoseOutputs:
@@ -39,11 +45,13 @@ class PoseOutputs:
 
     def __init__(self, node: Node, of_body: bool) -> None:
         self._node = node
-        self._pose = _publisher(node, PoseWithCovarianceStamped, "~/pose", ReliabilityPolicy.RELIABLE)
+        self._pose = advertise(node, PoseWithCovarianceStamped, "~/pose", depth=10)
         self._px4: Publisher | None = None
         if VehicleOdometry is not None and of_body:
             # Best effort, as the agent of uXRCE-DDS subscribes; a newer one is worth more than one sent again.
-            self._px4 = _publisher(node, VehicleOdometry, "~/vehicle_visual_odometry", ReliabilityPolicy.BEST_EFFORT)
+            self._px4 = advertise(
+                node, VehicleOdometry, "~/vehicle_visual_odometry", ReliabilityPolicy.BEST_EFFORT, depth=10
+            )
 
     def publish(self, T: Float64, covariance: Float64 | None, stamp_ns: int, map_frame: str, px4_frame: str) -> None:
         """A pose (4, 4) in the map and its covariance (6, 6) as in localization.estimate.Estimate."""
@@ -105,46 +113,114 @@ def px4_message(T_map_body: Float64, covariance: Float64 | None, stamp_ns: int, 
     return message
 
 
-def _publisher(node: Node, kind: type, topic: str, reliability: ReliabilityPolicy) -> Publisher:
-    qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-    options = QoSOverridingOptions.with_default_policies()
-    return node.create_publisher(kind, topic, qos, qos_overriding_options=options)
+# Camera against memory as topics: change image, mask of movers, and the view without movers; made only while
+# subscribed.
 
 
-# What the localize node says about itself: the state and figures of LocalizationStatus, and the values for
-# /diagnostics.
+LARGEST_WIDTH = 640  # unless asked for: larger ones take long
+IMAGES = {"change/image": "rgb8", "change/mask": "mono8", "reference/image": "rgb8"}
+INFOS = {"change": "change/camera_info", "reference": "reference/camera_info"}
+
+
+class ChangeTopics:
+    """Publishers, and a thread of their own: poses do not wait for pictures. `offer` belongs to the executor's thread.
+
+    Whoever renders with the same renderer holds `rendering`. problem: what the last comparison stumbled over.
+    """
+
+    def __init__(self, node: Node, renderer: Renderer, rendering: threading.Lock) -> None:
+        self._node, self._renderer, self._rendering = node, renderer, rendering
+        self._publishers = {topic: advertise(node, Image, f"~/{topic}") for topic in IMAGES}
+        self._publishers |= {topic: advertise(node, CameraInfo, f"~/{topic}") for topic in INFOS.values()}
+        self._buffers: dict[str, conversions.ImageBuffer] = {}
+        self._worker: LatestWorker[tuple[Located, LocalizeSettings]] = LatestWorker(self._compare, self._on_error)
+        self.problem = ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens."""
+        return any(self._listens(topic) for topic in IMAGES)
+
+    def offer(self, located: Located, settings: LocalizeSettings) -> None:
+        """Compare the image of a pose next, unless a newer one comes before its turn."""
+        self._worker.offer((located, settings))
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        self._worker.stop()
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers = {}
+
+    def _compare(self, job: tuple[Located, LocalizeSettings]) -> None:
+        """In the worker: render, compare, publish."""
+        located, settings = job
+        T_map_cam, rgb, own = located.estimate.T_map_cam, located.rgb, located.camera
+        assert T_map_cam is not None
+        assert rgb is not None
+        assert own is not None
+        camera = _published_camera(own, settings.change_width)
+        size = camera.width, camera.height
+        if size != (own.width, own.height):
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        with self._rendering:
+            rendered = self._renderer.render_for_camera(T_map_cam, camera)
+            trust = self._renderer.guard_score(T_map_cam)
+        if not trust.inside:
+            raise UserError(f"no change image, memory does not reach there: {trust.reason}")
+        assert rendered.rgb is not None
+        found = compare(rgb, rendered.rgb[0], _known(rendered), settings.change)
+        pictures: dict[str, UInt8] = {"reference/image": found.reference}
+        if self._listens("change/image"):
+            pictures["change/image"] = found.picture(rgb)
+        if self._listens("change/mask"):
+            pictures["change/mask"] = found.mask.astype(np.uint8) * np.uint8(255)
+        for topic, picture in pictures.items():
+            self._publish_image(topic, picture, located)
+        info = conversions.camera_to_info(camera)
+        info.header.stamp, info.header.frame_id = conversions.to_stamp(located.stamp_ns), located.frame_id
+        for topic in INFOS.values():
+            if self._listens(topic):
+                self._publishers[topic].publish(info)
+        self.problem = ""
+
+    def _publish_image(self, topic: str, pixels: UInt8, located: Located) -> None:
+        if not self._listens(topic):
+            return
+        buffer = self._buffers.get(topic)
+        if buffer is None or buffer.pixels.shape != pixels.shape:
+            buffer = conversions.ImageBuffer(pixels.shape[1], pixels.shape[0], IMAGES[topic])
+            self._buffers[topic] = buffer
+        self._publishers[topic].publish(buffer.fill(pixels, located.stamp_ns, located.frame_id))
+
+    def _listens(self, topic: str) -> bool:
+        return bool(self._publishers[topic].get_subscription_count())
+
+    def _on_error(self, error: Exception) -> None:
+        if self._node.context.ok():  # publishing fails when the process is on its way out
+            self.problem = one_line(error, "no change image")
+
+
+def _published_camera(camera: Camera, width: int) -> Camera:
+    width = width or min(camera.width, LARGEST_WIDTH)
+    return (
+        camera if width == camera.width else camera.resized(width, max(1, round(camera.height * width / camera.width)))
+    )
+
+
+def _known(rendered: RenderedImages) -> Bool | None:
+    """Where the rendering shows the place, as far as the model says so."""
+    assert rendered.rgb is not None
+    shown: Bool = rendered.rgb[0].any(axis=-1)
+    if rendered.depth is not None:
+        shown = shown & np.isfinite(rendered.depth[0])
+    return shown
+
+
+# What the localize node says about itself: the figures of LocalizationStatus and of /diagnostics.
 
 
 RATE_WINDOW_S = 3.0
-LEVELS = {LocalizationStatus.OK: status.OK, LocalizationStatus.ERROR: status.ERROR}
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """A state of LocalizationStatus and the line that explains it."""
-
-    state: int
-    message: str = ""
-
-    @property
-    def level(self) -> bytes:
-        """The level of DiagnosticStatus; a pose that comes with a remark is a warning."""
-        if self.state == LocalizationStatus.OK and self.message:
-            return status.WARN
-        return LEVELS.get(self.state, status.WARN)
-
-
-@dataclass(frozen=True, eq=False)
-class Located:
-    """What was found for the image `rgb` of `stamp_ns`, taken by `camera` in `frame_id`, and in what time."""
-
-    estimate: Estimate
-    stamp_ns: int
-    frame_id: str
-    regress_ms: float = math.nan
-    refine_ms: float = 0.0
-    rgb: UInt8 | None = None
-    camera: Camera | None = None
 
 
 class Stats:
@@ -152,32 +228,32 @@ class Stats:
 
     def __init__(self, model: str = "") -> None:
         self.model = model
-        self.located = self.rejected = self.skipped = self.jumps = 0
+        self.located = self.rejected = self.skipped = 0
         self.without_transform = 0  # poses given up, for it was not known where the body is
         self.last: Located | None = None
         self.latency_s = math.nan
         self._at: deque[float] = deque()
-        self._told_at = -math.inf
+        self._answered_at = -math.inf
 
-    def told(self, located: Located, latency_s: float, published: bool) -> None:
+    def answered(self, located: Located, latency_s: float, published: bool) -> None:
         """Take down what was found for an image, how long after its stamp, and whether its pose was published."""
         self.located += published
         self.rejected += not located.estimate.accepted
-        self.last, self.latency_s, self._told_at = located, latency_s, time.monotonic()
+        self.last, self.latency_s, self._answered_at = located, latency_s, time.monotonic()
         if published:
-            self._at.append(self._told_at)
+            self._at.append(self._answered_at)
 
     @property
     def silent_for_s(self) -> float:
         """Seconds since an image was looked at."""
-        return time.monotonic() - self._told_at
+        return time.monotonic() - self._answered_at
 
-    def message(self, situation: NodeState, stamp_ns: int = 0, frame_id: str = "") -> LocalizationStatus:
+    def message(self, state: NodeState, stamp_ns: int = 0, frame_id: str = "") -> LocalizationStatus:
         """The status, with the figures of the last image looked at."""
         last = self.last
         found = last.estimate if last is not None else Estimate(None)
         message = LocalizationStatus(
-            state=situation.state, message=situation.message, model=self.model,
+            state=state.state, message=state.message, model=self.model,
             score=found.score, limit=found.limit, verification=found.verification, refined=found.refined,
             position_sigma_m=found.position_sigma_m, rotation_sigma_deg=float(np.degrees(found.rotation_sigma_rad)),
             latency_s=self.latency_s, rate_hz=self._rate_hz(),
@@ -192,8 +268,8 @@ class Stats:
         names = ("model", "rate_hz", "latency_s", "regress_ms", "refine_ms", "score", "limit", "verification",
                  "position_sigma_m", "rotation_sigma_deg", "images_located", "images_rejected",
                  "images_skipped")  # fmt: skip
-        own = {"poses_without_transform": self.without_transform, "time_jumps": self.jumps}
-        return {**{name: getattr(message, name) for name in names}, **own, **more}
+        figures = {name: getattr(message, name) for name in names}
+        return {**figures, "poses_without_transform": self.without_transform, **more}
 
     def _rate_hz(self) -> float:
         while self._at and self._at[0] < time.monotonic() - RATE_WINDOW_S:

@@ -1,13 +1,15 @@
-"""From an image to a pose: the network, and the renderer that corrects it. Belongs to the localize node's workers."""
+"""From an image to a pose, LiveImage to Located: the network, and the renderer that corrects it. For the node's workers."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import UInt8
@@ -17,24 +19,46 @@ from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.localization.predict import Query
 from pose2rgbd_ros.localization.refine import Refiner
 from pose2rgbd_ros.models.backends import default_threads
-from pose2rgbd_ros.nodes.localize.inputs import Picture
-from pose2rgbd_ros.nodes.localize.outputs import Located
+from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpoint
 
 
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """An image that waits for the network; with a problem, it is none."""
+@dataclass(eq=False)
+class LiveImage:
+    """An image as it came, taken by `camera` (None: not known, and not needed) after `era` jumps of time; `prepare` adds
+    what the network takes.
+    """
 
+    message: Image | CompressedImage
+    camera: Camera | None
+    era: int
+    rgb: UInt8 | None = None  # (H, W, 3)
+    query: Query | None = None
+    problem: str = ""  # why it is no picture
+    took_ms: float = 0.0
+
+    @property
+    def stamp_ns(self) -> int:
+        """Of its header."""
+        return conversions.stamp_ns(self.message.header.stamp)
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """What was found for the image of `stamp_ns`, taken in `frame_id`, and in what time; `rgb` and `camera` are its own,
+    as long as they are wanted.
+    """
+
+    estimate: Estimate
     stamp_ns: int
     frame_id: str
-    took_ms: float = 0.0
+    era: int
+    regress_ms: float = math.nan
+    refine_ms: float = 0.0
     rgb: UInt8 | None = None
     camera: Camera | None = None
-    query: Query | None = None
-    problem: str = ""
 
 
 class LocalizationPipeline:
@@ -80,22 +104,25 @@ class LocalizationPipeline:
         if self.renderer is not None:
             self.renderer.render(self.renderer.guard.example_T_map_cam)
 
-    def prepare(self, picture: Picture) -> Ready:
-        """Decode an image and bring it to the network's size; one thread may do so while another is in `find`."""
+    def prepare(self, image: LiveImage) -> None:
+        """Decode an image and bring it to the network's size; one thread may do so while another is in `locate`."""
         started = time.perf_counter()
-        stamp_ns, frame_id = picture.stamp_ns, picture.frame_id
         try:
-            rgb = picture.rgb()
+            image.rgb = conversions.rgb_of(image.message)
         except UserError as error:
-            return Ready(stamp_ns, frame_id, problem=str(error))
-        camera = picture.camera or Camera(rgb.shape[1], rgb.shape[0], 0.0, 0.0, 0.0, 0.0)
-        query = self.localizer.prepare(rgb, camera)
-        return Ready(stamp_ns, frame_id, (time.perf_counter() - started) * 1e3, rgb, camera, query)
+            image.problem = str(error)
+            return
+        image.camera = image.camera or Camera(image.rgb.shape[1], image.rgb.shape[0], 0.0, 0.0, 0.0, 0.0)
+        image.query = self.localizer.prepare(image.rgb, image.camera)
+        image.took_ms = (time.perf_counter() - started) * 1e3
 
-    def find(self, image: Ready) -> Located:
+    def locate(self, image: LiveImage) -> Located:
         """The pose of an image; what is wrong with the image is a rejected estimate."""
+        if image.query is None and not image.problem:
+            self.prepare(image)
+        stamp_ns, frame_id, era = image.stamp_ns, str(image.message.header.frame_id), image.era
         if image.rgb is None or image.camera is None or image.query is None:
-            return Located(Estimate(None, accepted=False, reason=image.problem), image.stamp_ns, image.frame_id)
+            return Located(Estimate(None, accepted=False, reason=image.problem), stamp_ns, frame_id, era)
         started = time.perf_counter()
         (estimate,) = self.localizer.answer([image.query])
         regress_ms, refine_ms = image.took_ms + (time.perf_counter() - started) * 1e3, 0.0
@@ -105,7 +132,7 @@ class LocalizationPipeline:
             with self.rendering:
                 estimate = self._refiner.refine(image.rgb, image.camera, estimate)
             refine_ms = (time.perf_counter() - started) * 1e3
-        return Located(estimate, image.stamp_ns, image.frame_id, regress_ms, refine_ms, image.rgb, image.camera)
+        return Located(estimate, stamp_ns, frame_id, era, regress_ms, refine_ms, image.rgb, image.camera)
 
 
 def draws(model: Path) -> bool:

@@ -122,7 +122,7 @@ def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, mo
     assert bench.status[-1].images_rejected > 2
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
     camera.offset_ns = -5_000_000_000
-    jumped = send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "went back by"))
+    jumped = send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "jumped back by"))
     assert jumped
     before = len(bench.poses)
     send_until(bench, lambda: camera.send(view), lambda: len(bench.poses) > before)
@@ -162,7 +162,7 @@ def test_a_body_and_its_missing_transform(bench, place, localize_node):
     view = place.view(place.T[7])
     send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.ERROR, "base_link"))
     assert not bench.poses
-    assert node._tally.without_transform > 0
+    assert node._stats.without_transform > 0
     static = tf2_ros.StaticTransformBroadcaster(bench.node)
     static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
@@ -176,13 +176,13 @@ def test_the_covariance_is_that_of_the_bodys_place(bench, place, localize_node):
     node = localize_node(body_frame="base_link")
     camera.wait_for_listener(bench)
     of_camera = np.diag([4.0, 5.0, 6.0, 0.0, 0.0, 0.01])
-    find = node._finding.find
+    find = node._pipeline.locate
 
     def certain(image: Any) -> Any:
         located = find(image)
         return replace(located, estimate=replace(located.estimate, covariance=of_camera))
 
-    node._finding.find = certain
+    node._pipeline.locate = certain
     static = tf2_ros.StaticTransformBroadcaster(bench.node)
     static.sendTransform(conversions.to_transform_stamped(T_BODY_CAM, 1, "base_link", OPTICAL))
     view = place.view(place.T[7])
@@ -248,8 +248,8 @@ def test_change_and_reference_images_on_demand(bench, place, localize_node, tmp_
     camera.wait_for_listener(bench)
     view = place.view(place.T[7])
     rendered: list[int] = []
-    drawn = node._finding.renderer.render_for_camera
-    node._finding.renderer.render_for_camera = lambda *given: rendered.append(1) or drawn(*given)
+    drawn = node._pipeline.renderer.render_for_camera
+    node._pipeline.renderer.render_for_camera = lambda *given: rendered.append(1) or drawn(*given)
     send_until(bench, lambda: camera.send(view), lambda: len(bench.poses) > 5)
     assert not rendered, "nobody asked for pictures"
     got = {

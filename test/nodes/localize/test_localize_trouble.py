@@ -55,7 +55,7 @@ def test_somebody_else_sends_map_to_odom_until_they_end(bench, orbit_place, loca
         fly()
 
     bench.wait(lambda: other.pub_tf.get_subscription_count())
-    both_seen = lambda: len(seen(bench, State.OK, "somebody else already sends map -> odom")) > 5  # noqa: E731
+    both_seen = lambda: len(seen(bench, State.OK, "another node already sends map -> odom")) > 5  # noqa: E731
     send_until(bench, both, both_seen)
     broadcast = bench.collect(TFMessage, "/tf", 200)
     send_until(bench, fly, lambda: corrections(broadcast))  # they have ended
@@ -68,7 +68,7 @@ def test_images_that_are_silent_for_five_seconds_are_told_with_the_reason(bench,
     set_ahead(5.0)
     told = reports.next()
     assert told.level == DiagnosticStatus.WARN
-    assert told.message.startswith("nobody publishes /image or /image/compressed; remap image")
+    assert told.message.startswith("/image: nobody publishes it, nor /image/compressed; remap image")
     camera = CameraStream(bench, CAMERA)
     camera.wait_for_listener(bench)
     view = orbit_place.view(orbit_place.T[10])
@@ -90,11 +90,11 @@ def test_images_that_jump_back_do_not_stop_the_correction(bench, orbit_place, lo
     send_until(bench, fly, lambda: len(corrections(broadcast)) > 5)
     camera.offset_ns = -3_000_000_000
     view = orbit_place.view(orbit_place.T[10])
-    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "stamps of the images"))
+    send_until(bench, lambda: camera.send(view), lambda: seen(bench, State.TIME_JUMP, "stamps of /image jumped back"))
     camera.offset_ns = 0
     before = len(corrections(broadcast))
     send_until(bench, fly, lambda: len(corrections(broadcast)) > before + 5)
-    assert not seen(bench, State.OK, "somebody else")
+    assert not seen(bench, State.OK, "another node")
 
 
 def test_what_was_looked_at_while_time_jumped_is_dropped(bench, orbit_place, localize_node):
@@ -103,16 +103,16 @@ def test_what_was_looked_at_while_time_jumped_is_dropped(bench, orbit_place, loc
     camera.wait_for_listener(bench)
     view = orbit_place.view(orbit_place.T[10])
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
-    find, stamps = node._finding.find, []
+    find, stamps = node._pipeline.locate, []
 
     def jump_meanwhile(picture: Any) -> Any:
         found = find(picture)
         if not stamps:
             stamps.append(picture.stamp_ns)
-            node._on_jump("the clock jumped back by 9.0 s")
+            node.time_jumped("the clock jumped back by 9.0 s")
         return found
 
-    node._finding.find = jump_meanwhile
+    node._pipeline.locate = jump_meanwhile
     bench.poses.clear()
     send_until(bench, lambda: camera.send(view), lambda: len(bench.poses) > 3)
     found = {conversions.stamp_ns(message.header.stamp) for message in bench.poses}
@@ -122,23 +122,22 @@ def test_what_was_looked_at_while_time_jumped_is_dropped(bench, orbit_place, loc
 
 def test_an_image_has_the_camera_of_its_stamp(make_node):
     """A zoom: by the CameraInfo of its stamp or the last before it; older than all, by the newest."""
-    pictures: list[Any] = []
-    inputs = ImageInputs(make_node(), pictures.append, lambda message: None)
-    inputs.start("raw", needs_camera=True)
+    widths: list[int] = []
+    inputs = ImageInputs(make_node(), "raw", True, lambda image, camera: widths.append(camera.width), widths.append)
     for second, camera in ((10, CAMERA), (12, CAMERA.resized(72, 72))):
         info = conversions.camera_to_info(camera)
         info.header.stamp = conversions.to_stamp(second * 10**9)
-        inputs._info.callback(info)
+        inputs._infos.add(info)
     for second in (10, 11, 12, 13, 9.5):
         message = Image()
         message.header.stamp = conversions.to_stamp(int(second * 1e9))
-        inputs._image.callback(message)
-    assert [picture.camera.width for picture in pictures] == [CAMERA.width, CAMERA.width, 72, 72, 72]
+        inputs._take_image(message)
+    assert widths == [CAMERA.width, CAMERA.width, 72, 72, 72]
     inputs.stop()
 
 
 def test_parameters_that_would_have_no_effect_are_refused(bench, orbit_place, localize_node):
-    node = localize_node()
+    node = localize_node(send_tf=True)
     bench.wait(lambda: bench.state_of("/localize") == "active")
     refused = node.set_parameters([Parameter("refinement.side_px", value=64), Parameter("tf_rate_hz", value=5.0)])
     assert ["clean it up" in refused[0].reason, "deactivate" in refused[1].reason] == [True, True]
@@ -152,12 +151,12 @@ def test_cleanup_lets_go_of_networks_and_pictures(bench, orbit_place, localize_n
     camera.wait_for_listener(bench)
     view = orbit_place.view(orbit_place.T[7])
     send_until(bench, lambda: camera.send(view), lambda: bench.poses)
-    finding = weakref.ref(node._finding)
+    finding = weakref.ref(node._pipeline)
     assert bench.change(Transition.TRANSITION_DEACTIVATE, "/localize")
     assert bench.change(Transition.TRANSITION_CLEANUP, "/localize")
     gc.collect()
     assert finding() is None
-    assert node._tally.last is None
+    assert node._stats.last is None
     assert bench.node.count_publishers("/localize/pose") == 0
     assert bench.change(Transition.TRANSITION_CONFIGURE, "/localize")
     assert bench.change(Transition.TRANSITION_ACTIVATE, "/localize")
