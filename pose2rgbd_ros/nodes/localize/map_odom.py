@@ -67,12 +67,10 @@ class MapToOdom:
     @property
     def problem(self) -> str:
         """Why nothing new is sent; empty: it is."""
+        target, why = f"{self._map_frame} -> {self._odom_frame}", self._problem
         if self._rival:
-            target = f"{self._map_frame} -> {self._odom_frame}"
             why = f"another node already sends {target}; end the other localization, or set send_tf to false"
-        else:
-            why = self._problem
-        return why and f"{self._map_frame} -> {self._odom_frame} is not sent: {why}"
+        return why and f"{target} is not sent: {why}"
 
     @property
     def figures(self) -> dict[str, int]:

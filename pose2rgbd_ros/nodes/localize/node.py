@@ -1,7 +1,7 @@
 """The localize node: finds the camera's pose in its images alone. docs/nodes/localize.md lists its topics.
 
-An image (`_on_image`) is prepared and located in worker threads, the newest first. The executor takes over what was found
-(`_take_located`) and publishes each pose once the transform of its body is there (`_publish_waiting`).
+An image (`_on_image`) is prepared and located in worker threads, the newest first. The executor takes over what was
+found (`_take_located`) and publishes each pose once the transform of its body is there (`_publish_waiting`).
 """
 
 from __future__ import annotations

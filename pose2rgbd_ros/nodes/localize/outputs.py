@@ -1,4 +1,4 @@
-"""What the localize node publishes: poses (PX4's VehicleOdometry too, where there is px4_msgs), change images, figures."""
+"""What the localize node publishes: poses (PX4's VehicleOdometry too, with px4_msgs), change images, figures."""
 
 from __future__ import annotations
 

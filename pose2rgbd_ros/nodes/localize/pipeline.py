@@ -1,4 +1,4 @@
-"""From an image to a pose, LiveImage to Located: the network, and the renderer that corrects it. For the node's workers."""
+"""From an image to a pose, LiveImage to Located: the network, and the renderer that corrects it. For workers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from pose2rgbd_ros.training.checkpoint import checkpoint_directory, load_checkpo
 
 @dataclass(eq=False)
 class LiveImage:
-    """An image as it came, taken by `camera` (None: not known, and not needed) after `era` jumps of time; `prepare` adds
-    what the network takes.
+    """An image as it came, taken by `camera` (None: not known, and not needed) after `era` jumps of time; `prepare`
+    adds what the network takes.
     """
 
     message: Image | CompressedImage
@@ -47,8 +47,8 @@ class LiveImage:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """What was found for the image of `stamp_ns`, taken in `frame_id`, and in what time; `rgb` and `camera` are its own,
-    as long as they are wanted.
+    """What was found for the image of `stamp_ns`, taken in `frame_id`, and in what time; `rgb` and `camera` are its
+    own, as long as they are wanted.
     """
 
     estimate: Estimate

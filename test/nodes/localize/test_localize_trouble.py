@@ -123,7 +123,8 @@ def test_what_was_looked_at_while_time_jumped_is_dropped(bench, orbit_place, loc
 def test_an_image_has_the_camera_of_its_stamp(make_node):
     """A zoom: by the CameraInfo of its stamp or the last before it; older than all, by the newest."""
     widths: list[int] = []
-    inputs = ImageInputs(make_node(), "raw", True, lambda image, camera: widths.append(camera.width), widths.append)
+    jumps: list[str] = []
+    inputs = ImageInputs(make_node(), "raw", True, lambda image, camera: widths.append(camera.width), jumps.append)
     for second, camera in ((10, CAMERA), (12, CAMERA.resized(72, 72))):
         info = conversions.camera_to_info(camera)
         info.header.stamp = conversions.to_stamp(second * 10**9)
@@ -133,6 +134,7 @@ def test_an_image_has_the_camera_of_its_stamp(make_node):
         message.header.stamp = conversions.to_stamp(int(second * 1e9))
         inputs._take_image(message)
     assert widths == [CAMERA.width, CAMERA.width, 72, 72, 72]
+    assert jumps == ["the stamps of /image jumped back by 3.5 s"]
     inputs.stop()
 
 
