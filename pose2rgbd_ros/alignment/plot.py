@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros.alignment import evidence
@@ -43,7 +42,6 @@ def draw(flow: FlowSignal, motion: MotionSignal, found: Alignment, path: Path, o
         else:
             axes[2 * number + 1].set_axis_off()
     _curve(axes[-1], found)
-    FigureCanvasAgg(figure)
     figure.savefig(path)
 
 

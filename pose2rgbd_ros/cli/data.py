@@ -58,10 +58,15 @@ def convert_main(argv: list[str]) -> int:
     *sources, out = arguments.paths
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
     print(report.summary())
-    if problem := report.problem(arguments.strict):
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return _status(arguments.strict, len(report.warnings), out)
+
+
+def _status(strict: bool, warnings: int, kept: Path | None = None) -> int:
+    """The exit status of a job with so many warnings, which --strict makes errors."""
+    if not strict or not warnings:
+        return 0
+    print(f"error: {counted(warnings, 'warning')} (--strict){f'; {kept} is kept' if kept else ''}", file=sys.stderr)
+    return 1
 
 
 # `pose2rgbd import SOURCE [SOURCE ...] DATASET`: other tools' datasets to one of ours.
@@ -93,10 +98,7 @@ def import_main(argv: list[str]) -> int:
     *sources, out = arguments.paths
     report = import_datasets(sources, out, arguments.options)
     print(report.summary())
-    if arguments.strict and report.warnings:
-        print(f"error: {counted(len(report.warnings), 'warning')} (--strict); {out} is kept", file=sys.stderr)
-        return 1
-    return 0
+    return _status(arguments.strict, len(report.warnings), out)
 
 
 # `pose2rgbd sync RECORDING`: how far the clock of the images is from that of the poses.
@@ -151,10 +153,7 @@ def sync_main(argv: list[str]) -> int:
         print(f"note: {note}")
     for warning in signals.warnings:
         print(f"warning: {warning}")
-    if arguments.strict and signals.warnings:
-        print(f"error: {counted(len(signals.warnings), 'warning')} (--strict)", file=sys.stderr)
-        return 1
-    return 0 if found.observable else 1
+    return _status(arguments.strict, len(signals.warnings)) or int(not found.observable)
 
 
 # `pose2rgbd inspect DATASET`: what is in it.
@@ -192,10 +191,7 @@ def inspect_main(argv: list[str]) -> int:
         path = result.track.with_name("slices.png")
         draw_slices(dataset, path, arguments.slices)
         print(f"{'':<9} {path}")
-    if arguments.strict and result.warnings:
-        print(f"error: {counted(result.warnings, 'warning')} (--strict)", file=sys.stderr)
-        return 1
-    return 0
+    return _status(arguments.strict, result.warnings)
 
 
 # `pose2rgbd export DATASET OUT --format NAME`: a dataset in another tool's format.

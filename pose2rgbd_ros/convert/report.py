@@ -242,13 +242,6 @@ class ConvertReport:
                 f"{REJECTS}"
             )
 
-    def problem(self, strict: bool) -> str:
-        """With `strict`, warnings as an error in one line; else, or without any, ""."""
-        count = len(self.warnings)
-        if not strict or not count:
-            return ""
-        return f"{counted(count, 'warning')} (--strict); {self.out} is kept"
-
     @property
     def notes(self) -> list[str]:
         """What was chosen and assumed, in words; each once."""

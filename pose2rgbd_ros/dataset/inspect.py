@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
@@ -214,7 +213,6 @@ def _at_least(axes: Axes, axis: str, span: float) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)  # the canvas belongs to the figure: no display, no global state
     figure.savefig(path)
 
 
@@ -601,7 +599,6 @@ def draw_slices(dataset: Dataset, path: Path, slices: int = 4, frames: int = 3) 
             axes.imshow(image, cmap=depth_colours(), vmin=nearest, vmax=farthest)
             if row == 0:
                 axes.set_title(titles[column], fontsize=9, pad=4)
-    FigureCanvasAgg(figure)
     figure.savefig(path)
 
 

@@ -9,7 +9,6 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -72,7 +71,6 @@ def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110
     head = 0.3 + LINE_INCH * max(len(lines) - 1, 0)
     high = sum(heights) + head
     figure = Figure(figsize=(whole, high), dpi=dpi)
-    FigureCanvasAgg(figure)
     top = high - head
     for block, height in zip(blocks, heights, strict=True):
         grid = figure.add_gridspec(
@@ -91,7 +89,6 @@ def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110
 def new_figure(width_inch: float, height_inch: float, dpi: int = 90) -> Figure:
     """A figure that needs no window."""
     figure = Figure(figsize=(width_inch, height_inch), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure
 
 

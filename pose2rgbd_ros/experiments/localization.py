@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros import settings
@@ -447,7 +446,6 @@ def draw_curves(path: Path, place: Place) -> None:
         return
     sizes: list[int | None] = list(dict.fromkeys(row.size for row in rows if row.size)) or [None]
     figure = Figure(figsize=(6.2 * len(sizes), 8), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(2, len(sizes), squeeze=False)
     for column, size in enumerate(sizes):
         shown = sorted((row for row in rows if row.size in (size, None)), key=_row_order)

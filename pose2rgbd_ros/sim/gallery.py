@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -62,7 +61,6 @@ def draw_flight(flight: Flight, path: Path, city: Terrain | None = None, backgro
     if city is not None:
         _draw_ground(above, city, background)
     _draw_from_above(above, flight, t_s, position, role)
-    FigureCanvasAgg(figure)  # the canvas belongs to the figure: no display, no global state
     figure.savefig(path)
 
 
@@ -321,5 +319,4 @@ def _save_grid(path: Path, images: dict[str, np.ndarray], columns: int, tile_inc
         axes.set_title(name, fontsize=9, pad=4)
     for axes in grid.flat:
         axes.set_axis_off()
-    FigureCanvasAgg(figure)
     figure.savefig(path, pil_kwargs={"quality": 88})

@@ -12,7 +12,6 @@ import av
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
@@ -191,7 +190,6 @@ def draw_strips(path: Path, strips: Sequence[Strip], title: str, beside: Callabl
     left = map_inch + (0.75 if beside else 0.1)
     wide = left + 0.25 + TILE_INCH * columns + 0.05
     figure = Figure(figsize=(wide, high), dpi=110)
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, y=1 - 0.1 / high, va="top", parse_math=False)
     if beside:
         middle = (high - 0.35) / 2 + 0.1
