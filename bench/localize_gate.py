@@ -11,7 +11,7 @@ The published table, in 10 CPU minutes (SIM: `pose2rgbd sim dataset`; DATA: the 
     SIM city11 $PLAN --frames 300 --city.seed 11
     SIM city12 $PLAN --frames 300 --city.seed 12
     pose2rgbd import DATA kitchen
-    pose2rgbd train place --model posenet --size 64 --posegan.width 0.5 --max-minutes 2.5 --clock cpu --out run
+    pose2rgbd train posenet place --size 64 --width 0.5 --max-minutes 2.5 --clock cpu --out run
     pose2rgbd calibrate run place
     python bench/localize_gate.py run other --foreign "another city"=city11 "a third city"=city12 "red kitchen"=kitchen
 

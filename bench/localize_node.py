@@ -31,9 +31,9 @@ from render_node import cpu_s, flight
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 RESULTS = Path(__file__).resolve().parent / "results" / "localize_node.md"
 RATE_HZ, LATENCY_MS, CORES = 30.0, 100.0, 2

@@ -22,8 +22,8 @@ import torch
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.models.registry import build_model
 from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.training.families import build_model
 
 BAR_MS, BAR_SHARE = 30.0, 0.3
 QUERIES = 10  # of each network a round

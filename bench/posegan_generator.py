@@ -25,8 +25,9 @@ from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseGANSettings, 
 from pose2rgbd_ros.models.posegan.learner import BETAS
 from pose2rgbd_ros.models.posegan.network import Generator
 from pose2rgbd_ros.reports.table import Table
-from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
+from pose2rgbd_ros.training.config import resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import batches
 from pose2rgbd_ros.training.trainer import learning_rate
 
@@ -67,7 +68,7 @@ def targets(data: TrainingData, indices: np.ndarray) -> Tensor:
 
 def train(generator: Generator, data: TrainingData, steps: int, batch: int, seed: int) -> None:
     """By the mean absolute difference of the pixels."""
-    recipe = resolve_recipe(TrainConfig(model="posegan"))
+    recipe = resolve_recipe(train_config(model="posegan"))
     optimizer = torch.optim.Adam(generator.parameters(), recipe.learning_rate, betas=BETAS, fused=True)
     random, order = np.random.default_rng(seed), np.empty(0, np.int64)
     for step in range(steps):
@@ -111,7 +112,7 @@ def main() -> None:
         }
     )  # fmt: skip
     for seed in range(arguments.seeds):
-        config = TrainConfig(model="posegan", size=arguments.size, seed=seed, split="segments")
+        config = train_config(model="posegan", size=arguments.size, seed=seed, split="segments")
         data = open_training_data(arguments.dataset, config)
         mean = targets(data, data.split.train).mean(dim=0)
         parts = (data.split.train, data.split.choose)

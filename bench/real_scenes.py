@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.trainer import train
 
@@ -119,12 +118,12 @@ def measure_models(
 ) -> tuple[str, Table]:
     """Train the models on one dataset, measure them on the other's frames that judge, draw them; how many frames, and
     the scores."""
-    config = TrainConfig(size=size, max_minutes=minutes, clock="cpu", split="segments", seed=seed, tensorboard=False)
+    common = {"size": size, "max_minutes": minutes, "clock": "cpu", "split": "segments", "seed": seed}
     runs = {name: out / name for name in MODELS}
     found: dict[str, dict[str, float]] = {}
     for name, run in runs.items():
-        extra: dict[str, Any] = {"width": 0.5} if name == "base" else {}
-        train(learned, run, replace(config, model=name, relief=relief, **extra))
+        own: dict[str, Any] = {"base": {"width": 0.5}, "relief": {"relief": relief}}.get(name, {})
+        train(learned, run, train_config(name, tensorboard=False, **common, **own))
         evaluation = measure(run, judged, device="cpu")
         found |= {METHODS[method]: scores for method, scores in evaluation.scores.items() if method != "model"}
         found[name] = evaluation.scores["model"]

@@ -10,8 +10,8 @@ The data of the published tables, and of those of bench/change.py (SIM: `pose2rg
     PLAN="--size 144 --fov-deg 90 --flight.plan paper --flight.area-m 140 --flight.width-m 140 --flight.altitude-m 45"
     PLAN="$PLAN --flight.line-spacing-m 10 --flight.camera-pitch-deg 50 --flight.attitude-jitter-deg 4
     --flight.wander-m 0.5" SIM place $PLAN --frames 3000 --flight.holdout 0.15 SIM foreign $PLAN --frames 100
-    --flight.holdout 0 --city.seed 7 pose2rgbd train place --out relief --model relief --size 128 --max-minutes 3
-    --clock cpu pose2rgbd train place --out posenet --model posenet --size 64 --posegan.width 0.5 --max-minutes 3
+    --flight.holdout 0 --city.seed 7 pose2rgbd train relief place --out relief --size 128 --max-minutes 3
+    --clock cpu pose2rgbd train posenet place --out posenet --size 64 --width 0.5 --max-minutes 3
     --clock cpu python bench/refine.py place relief --regressor posenet --foreign foreign --frames 24 --skip 24
     --pictures
 

@@ -35,7 +35,7 @@ from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.reports.table import Table
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 RESULT = Path(__file__).parent / "results" / "relief_robustness.md"
@@ -167,7 +167,7 @@ def measure_row(
     row: Row, dataset: Dataset, judge: Path, size: int, minutes: float, seed: int
 ) -> tuple[float | str | None, ...]:
     """Of the table, behind the name."""
-    config = TrainConfig(
+    config = train_config(
         model="relief", size=size, max_minutes=minutes, clock="cpu", seed=seed, tensorboard=False, relief=row.settings
     )
     with tempfile.TemporaryDirectory() as folder:

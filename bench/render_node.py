@@ -30,10 +30,10 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 RESULTS = Path(__file__).resolve().parent / "results" / "render_node.md"
 RATE_HZ, LATENCY_MS = 30.0, 100.0

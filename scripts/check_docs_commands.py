@@ -88,10 +88,10 @@ RULES = (
          makes=("{out}/again/run/checkpoint/model.yaml",)),
     Rule(r"pose2rgbd experiments\b", left="tables of hours"),
     Rule(r"pose2rgbd sim dataset (survey|data/)", left="a survey of hours"),
-    Rule(r"pose2rgbd (train|calibrate) (survey|run)\b", left="on a survey of hours"),
+    Rule(r"pose2rgbd (train \w+|calibrate) (survey|run)\b", left="on a survey of hours"),
     Rule(r"pose2rgbd convert BAG", makes=("{out}/dataset/meta.yaml",)),
     Rule(r"pose2rgbd inspect", makes=("{demo}/dataset/inspect/contact_sheet.png",)),
-    Rule(r"pose2rgbd train .*(posegan|posenet)", quick="--max-minutes 0.4", makes=("{out}/loc/checkpoint/model.yaml",)),
+    Rule(r"pose2rgbd train pose(gan|net)", quick="--max-minutes 0.4", makes=("{out}/loc/checkpoint/model.yaml",)),
     Rule(r"pose2rgbd train", quick="--max-minutes 0.3", makes=("{out}/run/checkpoint/model.yaml",)),
     Rule(r"pose2rgbd evaluate .*--finders", left="structure takes long"),
     Rule(r"pose2rgbd evaluate"),
@@ -201,9 +201,7 @@ def command_of(line: str, demo: Path, out: Path, with_ros2: bool) -> list[str]:
     new = re.match(r"pose2rgbd train", line) is not None
     line = re.sub(r"\[[^]]*\]|\.\.\.| \| DATASET", "", line)  # what may be left out
     if new:
-        line = re.sub(
-            r"--out (RUN|LOC)", f"--out {out}/{'loc' if 'pose' in line.split('--model')[-1] else 'run'}", line
-        )
+        line = re.sub(r"--out (RUN|LOC)", f"--out {out}/{'loc' if ' train pose' in line else 'run'}", line)
     if re.match(LAUNCH + "record", line):
         line = re.sub(r"(out:=|--out )DATASET", r"\1FOLDER", line)
     for word, meant in stands_for(demo, out).items():

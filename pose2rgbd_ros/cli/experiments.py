@@ -10,9 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pose2rgbd_ros.cli.main import Job, one_of
-from pose2rgbd_ros.experiments.compare import CompareConfig
-from pose2rgbd_ros.experiments.localization import LocalizationConfig
-from pose2rgbd_ros.experiments.tables import TablesConfig
+from pose2rgbd_ros.experiments.settings import CompareConfig, LocalizationConfig, TablesConfig
 
 # `pose2rgbd experiments compare DATASET`: models side by side, at equal training time.
 

@@ -1,37 +1,96 @@
-"""`pose2rgbd train DATASET`: a dataset becomes a model."""
+"""`pose2rgbd train MODEL DATASET`: a dataset becomes a model; then what it is worth, and what else becomes of it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
+import re
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
-from pose2rgbd_ros.errors import counted
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import (
+    FAMILIES,
+    family_of,
+    has_part,
+    model_names,
+    network_family,
+    part_of,
+    settings_of,
+)
+
+
+def train_usage() -> str:
+    """The models there are."""
+    rows = aligned((", ".join(family.models), family.text) for family in FAMILIES.values())
+    return (
+        "usage: pose2rgbd train MODEL DATASET [options]   (pose2rgbd train MODEL --help: its settings)\n\n"
+        f"{rows}\n\nN is a number: slice-10, warp-12."
+    )
+
+
+def chosen_model(argv: list[str]) -> str:
+    """The model that a command line begins with. UserError: it begins otherwise, maybe in the words of an old one."""
+    for at, word in enumerate(argv):
+        option, _, model = word.partition("=")
+        if option == "--model":
+            rest = argv[:at] + argv[at + 1 :]
+            model = model or (rest.pop(at) if at < len(rest) else "MODEL")
+            raise UserError(f"the model is a word of its own now: pose2rgbd train {shlex.join([model, *rest])}")
+    model = argv[0]
+    if model.startswith("-") or "/" in model or Path(model).is_dir():
+        raise UserError(f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names()}")
+    for word in argv:
+        group = re.match(r"--(relief|posegan)\.", word)
+        if group:
+            raise UserError(f"{word} is --{word[group.end() :]} now")
+    family_of(model)
+    return model
+
+
+def settings_shown(model: str) -> TrainConfig:
+    """The settings of a model's training for the command line: the model is chosen, its own group has no prefix."""
+    cls = settings_of(model)
+    hints = get_type_hints(cls)
+    fields: list[Any] = [("model", tyro.conf.Suppress[str], dataclasses.field(default=model))]
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            default = dataclasses.field(default_factory=hints[field.name])
+            fields.append((field.name, Annotated[hints[field.name], tyro.conf.arg(name="")], default))
+    shown: Any = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=True)
+    made: TrainConfig = shown()
+    return made
 
 
 @dataclasses.dataclass
 class TrainArguments:
-    """Train a network on a dataset. Ctrl-C saves; --resume goes on. With torchrun it trains on several devices."""
+    """Train a model on a dataset. Ctrl-C saves; --resume goes on. With torchrun it trains on several devices."""
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
+    options: Annotated[TrainConfig, tyro.conf.arg(name="")]  # of the model's family
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the run (default: runs/DATASET-MODEL)")] = None
     resume: Annotated[bool, tyro.conf.arg(help="go on with the run in this folder")] = False
-    options: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
 
 
 def train_main(argv: list[str]) -> int:
-    """Train, and say how good the model is. Exit status 1 when it collapsed, 130 when interrupted."""
-    arguments = tyro.cli(TrainArguments, args=argv, prog="pose2rgbd train")
+    """Train, and say how good the model is. Exit status 1: it collapsed; 2: no model was named; 130: interrupted."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(train_usage(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    model = chosen_model(argv)
+    shown = TrainArguments(dataset=tyro.MISSING, options=settings_shown(model))
+    arguments = tyro.cli(TrainArguments, args=argv[1:], default=shown, prog=f"pose2rgbd train {model}")
     from pose2rgbd_ros.training.trainer import train  # torch only once it is needed
 
-    name = f"{arguments.dataset.resolve().name}-{arguments.options.model}"
+    name = f"{arguments.dataset.resolve().name}-{model}"
     out = arguments.out or Path("runs") / name
     result = train(arguments.dataset, out, arguments.options, arguments.resume)
     if not result.scores:  # process 0 of several has told it
@@ -95,8 +154,8 @@ def evaluate_main(argv: list[str]) -> int:
     arguments = tyro.cli(EvaluateArguments, args=argv, prog="pose2rgbd evaluate")
     from pose2rgbd_ros.evaluation.pictures import evaluate  # torch only once it is needed
     from pose2rgbd_ros.evaluation.poses import evaluate_poses
-    from pose2rgbd_ros.models.base import PoseModel, RenderModel
     from pose2rgbd_ros.training.checkpoint import load_checkpoint
+    from pose2rgbd_ros.training.families import PoseModel, RenderModel
 
     is_run = (arguments.checkpoint / "checkpoint").is_dir()
     out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
@@ -157,8 +216,8 @@ class CalibrateArguments:
 def calibrate_main(argv: list[str]) -> int:
     """Calibrate, print the figures and where the page is. UserError for a bad checkpoint, dataset or goal."""
     arguments = tyro.cli(CalibrateArguments, args=argv, prog="pose2rgbd calibrate")
-    from pose2rgbd_ros.models.base import PoseModel  # torch only once it is needed
     from pose2rgbd_ros.training.checkpoint import load_checkpoint
+    from pose2rgbd_ros.training.families import PoseModel  # torch only once it is needed
     from pose2rgbd_ros.training.trainer import pick_device
 
     is_run = (arguments.checkpoint / "checkpoint").is_dir()
@@ -213,18 +272,15 @@ def export_main(argv: list[str]) -> int:
 
         return data.export_dataset_main(argv)
     config = tyro.cli(ExportConfig, args=argv, prog="pose2rgbd export")
-    from pose2rgbd_ros.models.gsplat.export import export_splats
-    from pose2rgbd_ros.rendering.export import export_checkpoint  # torch only once it is needed
+    from pose2rgbd_ros.models.backends import check_renderable  # torch only once it is needed
+    from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
-    splats = export_splats(config.checkpoint)
-    if splats is not None:
-        print(f"{splats} written ({splats.stat().st_size / 1e6:.1f} MB); other viewers of splats read it")
-        return 0
-    started = time.perf_counter()
-    exported = export_checkpoint(config.checkpoint, force=config.force)
-    verb = "is current" if exported.reused else f"written in {time.perf_counter() - started:.1f} s"
-    print(f"{exported.path} {verb} ({len(exported.graph) / 1e6:.1f} MB)")
-    print(exported.comparison)
+    checkpoint = load_checkpoint(config.checkpoint)
+    check_renderable(checkpoint)
+    network = checkpoint.architecture["network"]
+    if not has_part(network_family(network), "export"):
+        raise UserError(f"{network} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
+    print("\n".join(part_of(network_family(network), "export").export(config.checkpoint, config.force)))
     return 0
 
 

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,13 +22,13 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.errors import UserError, os_errors
-from pose2rgbd_ros.settings import read_yaml, setting, to_yaml_dict, write_yaml
+from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
 
 # The models of `pose2rgbd run`: each is trained and measured; the best on the frames that choose is served.
 #
@@ -45,22 +45,53 @@ CHOICE = "choice.yaml"  # in a run's folder: how good the model is on the frames
 RunStep = Callable[[str, Any, Callable[[bool], Any]], None]
 
 
-@dataclass(frozen=True)
-class RunTraining(TrainConfig):
-    """Settings of `pose2rgbd train`, and a choice among models."""
+# A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
+DEMO_MINUTES, DEMO_WIDTH = 1.5, 0.5
 
-    model: str = setting(
-        BEST,
-        "best: relief and base share the time, warp-12 learns nothing, and what is best on the held-out frames that "
-        "choose is served; "
-        "or a model of `pose2rgbd train`, such as base, slice-10, relief or warp-12",
-    )
 
-    def __post_init__(self) -> None:
-        if self.model == BEST:
-            settings.check(self)
-        else:
-            super().__post_init__()
+def settings_of_models(config: TrainConfig, names: Sequence[str]) -> dict[str, TrainConfig]:
+    """What each model has of the settings. UserError: an unknown model, or something set that none of them has."""
+    made, used = {}, {"model"}
+    for name in names:
+        own = {each.name for each in fields(settings_of(name))} - {"model"}
+        made[name] = settings_of(name)(name, **{each: getattr(config, each) for each in own})
+        used |= own
+    for each in fields(config):
+        usual = each.default if each.default_factory is MISSING else each.default_factory()
+        if each.name not in used and getattr(config, each.name) not in (usual, DEMO_WIDTH):
+            raise UserError(f"--train.{each.name.replace('_', '-')} means nothing to {', '.join(names)}; leave it out")
+    return made
+
+
+def _check(config: TrainConfig) -> None:
+    check(config)
+    settings_of_models(config, CANDIDATES if config.model == BEST else [config.model])
+
+
+# The settings of every family together, and a choice among all models.
+RunTraining: Any = make_dataclass(
+    "RunTraining",
+    [
+        (
+            "model",
+            str,
+            setting(
+                BEST,
+                "best: relief and base share the time, warp-12 learns nothing, and what is best on the held-out frames "
+                "that choose is served; or a model of `pose2rgbd train`, such as base, slice-10, relief or warp-12",
+            ),
+        )
+    ],
+    bases=tuple(part_of(family, "config").Settings for family in FAMILIES),
+    namespace={"__doc__": "Settings of `pose2rgbd train`, and a choice among models.", "__post_init__": _check},
+    frozen=True,
+)
+
+
+def demo_training() -> TrainConfig:
+    """The defaults of `pose2rgbd run`."""
+    chosen: TrainConfig = RunTraining(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -77,7 +108,7 @@ class Trained:
     figures: str
 
 
-def train_models(run_step: RunStep, dataset: Path, runs: Path, config: RunTraining) -> list[Trained]:
+def train_models(run_step: RunStep, dataset: Path, runs: Path, config: TrainConfig) -> list[Trained]:
     """Train and evaluate the model of `config`, or all candidates; what one leaves of the time is the next one's.
 
     A candidate that cannot be trained on this dataset is left out with one line.
@@ -87,12 +118,13 @@ def train_models(run_step: RunStep, dataset: Path, runs: Path, config: RunTraini
         KeyboardInterrupt: the training was interrupted; it may be resumed.
     """
     names = _candidates(dataset) if config.model == BEST else [config.model]
+    chosen = settings_of_models(config, names)
     minutes = config.max_minutes
     trained: list[Trained] = []
     for index, name in enumerate(names):
         learning = [later for later in names[index:] if later not in UNTRAINED]
         share = minutes if minutes is None or name in UNTRAINED else minutes / len(learning)
-        one = replace(config, model=name, max_minutes=share)
+        one = replace(chosen[name], max_minutes=share)
         try:
             run_step(f"train {name}", to_yaml_dict(one), _training(dataset, runs / name, one))
         except UserError as error:
@@ -210,8 +242,6 @@ def _read(name: str, run: Path) -> Trained:
     return Trained(name, run, float(choice["error_share"]), bool(choice["collapsed"]), str(choice["figures"]))
 
 
-# A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
-DEMO_MINUTES, DEMO_WIDTH = 1.5, 0.5
 MADE = ("dataset", "runs", "run")  # in the folder of a run, and deleted to be made anew
 
 
@@ -238,7 +268,7 @@ class RunConfig:
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     photos: PhotoSettings = field(default_factory=PhotoSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
-    train: RunTraining = field(default_factory=lambda: RunTraining(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH))
+    train: TrainConfig = field(default_factory=demo_training)
 
 
 class Steps:

@@ -91,7 +91,7 @@ class ScaledDepth:
         shapes = map(shape_of, _spread(len(views.frames), 32))
         known = [np.nanmedian(shape) for shape in shapes if np.isfinite(shape).any()]
         if not known:
-            raise UserError("no pixel of the training frames has a known depth; train with --relief.depth pictures")
+            raise UserError("no pixel of the training frames has a known depth; train with --depth pictures")
         median = float(np.median(known))
         found = _best_distance(
             views, lambda index, distance: shape_of(index) * (distance / median), "the unit of the depth"

@@ -19,9 +19,9 @@ from pose2rgbd_ros.evaluation.pictures_report import write_report
 from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
 from pose2rgbd_ros.evaluation.sheets import SheetRow
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.models.base import RenderTensors
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 from pose2rgbd_ros.training.data import mean_image
+from pose2rgbd_ros.training.families import RenderTensors
 from pose2rgbd_ros.training.metrics import Scores, batches, spread
 from pose2rgbd_ros.training.trainer import pick_device
 

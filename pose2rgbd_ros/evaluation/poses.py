@@ -31,11 +31,11 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.estimate import Estimate, PoseEstimator
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.localization.retrieval import FrameIndex, Retrieval, Structure
-from pose2rgbd_ros.models.base import RenderModel
 from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import write_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
+from pose2rgbd_ros.training.families import UNTRAINED, RenderModel
 
 # How far off a way of finding the camera is, on frames it was not built from.
 #
@@ -218,7 +218,6 @@ def _numbers(T: Float64) -> list[str]:
 # What a network that finds cameras has to beat, by name.
 
 
-NAMES = ("retrieval", "retrieval-inter", "structure", "mean-pose")
 NEIGHBOURS = 10  # that a pose is interpolated between
 
 
@@ -229,7 +228,7 @@ class PoseEstimators:
         self._dataset, self._frames = dataset, np.asarray(frames)
 
     def named(self, name: str) -> PoseEstimator:
-        """One of NAMES. UserError where the dataset has not what it takes (structure: metric depth)."""
+        """One of UNTRAINED. UserError where the dataset has not what it takes (structure: metric depth)."""
         if name == "mean-pose":
             return MeanPose(self._dataset.T_map_cam[self._frames])
         if name == "structure":
@@ -367,15 +366,15 @@ def evaluate_poses(
     Args:
         split: as of :func:`evaluate.evaluate`.
         training_dataset: where the frames trained on are, when `dataset` is another recording.
-        finders: what it is compared with, of finders.NAMES; they are built from the training frames.
+        finders: what it is compared with, of UNTRAINED; they are built from the training frames.
 
     Raises:
         UserError: a bad checkpoint or dataset, one that finds no poses, no frames to evaluate on, an unknown finder.
     """
 
-    wrong = [name for name in finders if name not in NAMES]
+    wrong = [name for name in finders if name not in UNTRAINED]
     if wrong:
-        raise UserError(f"there is no way {wrong[0]!r} of finding a camera; choose from {', '.join(NAMES)}")
+        raise UserError(f"there is no way {wrong[0]!r} of finding a camera; choose from {', '.join(UNTRAINED)}")
     loaded, data = load_checkpoint(checkpoint), Dataset(dataset)
     localizer = Localizer(checkpoint, device)
     chosen = choose_frames(loaded, data, split)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,31 +21,29 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.dataset.splits import Split
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation import poses
 from pose2rgbd_ros.evaluation.machine import machine
-from pose2rgbd_ros.evaluation.poses import NAMES as FINDERS
 from pose2rgbd_ros.evaluation.poses import PoseEstimators, localize, to_grey, write_csv
 from pose2rgbd_ros.evaluation.sheets import Block, SheetColumn, draw_blocks
 from pose2rgbd_ros.experiments.run import Job, effort_of, make_folder, read_result, train_job
 from pose2rgbd_ros.experiments.saliency import Focus, Saliency, focus, structure_of
+from pose2rgbd_ros.experiments.settings import LocalizationConfig
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, UInt8
 from pose2rgbd_ros.localization.estimate import PoseEstimator
 from pose2rgbd_ros.localization.localizer import Localizer
-from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, SIZES, PoseGANSettings
 from pose2rgbd_ros.reports import table
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
-from pose2rgbd_ros.settings import read_yaml, setting, to_flat, to_yaml_dict, write_yaml
+from pose2rgbd_ros.settings import read_yaml, to_flat, to_yaml_dict, write_yaml
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import make_split
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.trainer import pick_device
 
@@ -113,7 +111,6 @@ def printed(method: str, scene: str | None, grey: bool = False) -> Figures | Non
 # Which ways of finding a camera are compared, at which cost.
 
 
-MODELS = (*CONFIGS, *POSENETS)
 TITLES = {
     "posegan": "PoseGAN",
     "posegan-a": "PoseGAN-configA",
@@ -128,57 +125,10 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class LocalizationConfig:
-    """Settings of `pose2rgbd experiments localization`."""
-
-    models: tuple[str, ...] = setting(MODELS, "the networks to train")
-    finders: tuple[str, ...] = setting(FINDERS, "what is compared with them and not trained")
-    sizes: tuple[int, ...] = setting((32, 64), "sides of the networks' images in pixels: 32, 64, 128, 256")
-    seeds: int = setting(3, "runs of each model and size, with seeds 0, 1, ...", ge=1, le=100)
-    minutes: float = setting(5.0, "training time of each run, in minutes of the clock", ge=0.0)
-    epochs: int | None = setting(None, "at most so many epochs a run", ge=1)
-    clock: Literal["auto", "cpu", "wall"] = setting(
-        "auto", "what --minutes counts; auto: processor time on a CPU, time on the wall on a GPU"
-    )
-    width: float = setting(0.5, "factor on the networks' channels (1: the paper's)", ge=1 / 32, le=4.0)
-    split: Literal["auto", "dataset", "segments", "random"] = setting(
-        "auto",
-        "held-out frames; dataset: its own (7-Scenes and Cambridge: the official one); segments: stretches of track; "
-        "auto: the first, where there is one",
-    )
-    frames: int = setting(1500, "frames of the flight that is simulated where no dataset is given", ge=20)
-    saliency: int = setting(3, "held-out frames of a saliency sheet; 0: no sheets", ge=0, le=20)
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
-    posegan: PoseGANSettings = field(default_factory=PoseGANSettings)
-
-    def __post_init__(self) -> None:
-        settings.check(self)
-        for given, known, option in (
-            (self.models, MODELS, "--models"),
-            (self.finders, FINDERS, "--finders"),
-            (self.sizes, SIZES, "--sizes"),
-        ):
-            wrong = [each for each in given if each not in known]
-            if wrong or len(set(given)) < len(given):
-                problem = f"{wrong[0]!r} is unknown" if wrong else "something is there twice"
-                raise UserError(f"{option}: {problem}; choose from {', '.join(map(str, known))}")
-        if not self.sizes or not (self.models or self.finders):
-            raise UserError("nothing to compare; give --sizes, and --models or --finders")
-        if self.posegan.width not in (1.0, self.width):
-            raise UserError(f"give the width as --width {self.posegan.width:g}, not with --posegan.width")
-
-    def clock_on(self, device: str) -> Literal["cpu", "wall"]:
-        """The clock of the trainings on "cpu" or "cuda"."""
-        if self.clock == "auto":
-            return "cpu" if device == "cpu" else "wall"
-        return self.clock
-
-
 def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationConfig) -> Job:
     """One training. All are given the same time, by the same clock; the frames they are measured on choose nothing."""
-    chosen = TrainConfig(
-        model=model,
+    chosen = train_config(
+        model,
         size=size,
         max_minutes=config.minutes,
         epochs=config.epochs,
@@ -278,7 +228,7 @@ def run_localization(out: Path, config: LocalizationConfig, datasets: list[Path]
 
 def split_of(dataset: Dataset, config: LocalizationConfig, seed: int) -> Split:
     """The frames that every method of a seed has, and those it is measured on."""
-    return make_split(dataset, config.split, TrainConfig().test_fraction, seed)
+    return make_split(dataset, config.split, train_config("posenet").test_fraction, seed)
 
 
 def _rows(folder: Path, place: Place, seed: int, config: LocalizationConfig) -> Iterator[Row]:

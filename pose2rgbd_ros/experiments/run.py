@@ -17,8 +17,8 @@ from typing import Any
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
-from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, WEIGHTS_FILE, Checkpoint, with_defaults
-from pose2rgbd_ros.training.config import TrainConfig, resolved
+from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, WEIGHTS_FILE, Checkpoint
+from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.trainer import train
 
 # What rendering costs, measured in a process of its own: milliseconds a frame and the most memory it took.
@@ -123,7 +123,6 @@ logger = logging.getLogger(__name__)
 
 RESULT_FILE = "measured.yaml"  # in a run's folder, once it is trained and measured
 REPORT = "report"
-RELIEF = "relief"  # a model, and the name of its settings
 
 # group of held-out frames -> "model", "mean_image" or "nearest_frame" -> measure -> mean
 GroupScores = dict[str, dict[str, dict[str, float]]]
@@ -139,7 +138,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to tell whether a job is the one that was done."""
-        return {"dataset": str(self.dataset), **resolved(self.config)}
+        return {"dataset": str(self.dataset), **self.config.resolved()}
 
 
 @dataclass
@@ -220,9 +219,7 @@ def train_job(job: Job, run: Path) -> None:
 def read_result(file: Path, job: Job) -> dict[str, Any]:
     """What a finished job wrote; UserError when it was done with other settings."""
     values, begun = read_yaml(file), job.to_dict()
-    before = with_defaults(values.pop("job"))
-    if begun["model"] != RELIEF:
-        del begun[RELIEF]  # settings of a model that this is not
+    before = job.config.with_defaults(values.pop("job"))
     for name, value in begun.items():
         if before.get(name) != value:
             raise UserError(

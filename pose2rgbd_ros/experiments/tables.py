@@ -21,13 +21,15 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
 from pose2rgbd_ros.experiments.run import Job, Measured, measure
+from pose2rgbd_ros.experiments.settings import TablesConfig
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table
-from pose2rgbd_ros.settings import check, setting, to_flat, to_yaml_dict, write_yaml
+from pose2rgbd_ros.settings import to_flat, to_yaml_dict, write_yaml
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.flights.config import FlightConfig, Plan
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import pick_device
 
 # Depth without a unit, as a monocular depth network gives it: a stand-in made from a dataset with metric depth.
@@ -68,48 +70,6 @@ def write_relative_twin(source: Path, out: Path, seed: int) -> None:
 Place = Literal["synthetic", "real"]
 OUTPUTS = {"Depth": "depth", "RGB": "rgb", "RGBD": "rgbd"}
 INPUTS = {"6DoF": "euler", "6DoF-Quat": "quaternion"}
-
-
-@dataclass(frozen=True)
-class TablesConfig:
-    """Settings of `pose2rgbd experiments tables`."""
-
-    scale: Literal["cpu", "paper"] = setting(
-        "cpu", "cpu: 128 px, 1,500 frames, some processor minutes a row; paper: 512 px, 11,085 frames, 100 epochs (GPU)"
-    )
-    tables: Literal["all", "1", "2", "3"] = setting("all", "which of the paper's tables")
-    minutes: float | None = setting(
-        None, "training time of each row in minutes of the processor (on a GPU: of the wall); cpu scale: 5", ge=0.0
-    )
-    epochs: int | None = setting(None, "at most so many epochs a row; paper scale: 100", ge=1)
-    size: int | None = setting(None, "side of the images in pixels; cpu scale: 128, paper scale: 512", ge=32)
-    width: float = setting(1.0, "factor on the networks' channels (1: the paper's)", ge=1 / 64)
-    frames: int | None = setting(
-        None, "frames of each flight that is simulated; cpu scale: 1,500, paper scale: 11,085", ge=20
-    )
-    recipe: Literal["default", "paper"] | None = setting(
-        None, "optimisation; cpu scale: default, which is further after minutes; paper scale: paper"
-    )
-    adversarial_weight: float = setting(0.003, "of the rows with the adversarial loss", ge=0.0)
-    consistency_weight: float = setting(0.5, "of the rows with the consistency loss", ge=0.0)
-    further: bool = setting(True, "add the rows of the paper's further work to table 2")
-    seed: int = setting(0, "of the weights, the split, the order of the frames and the flights", ge=0)
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
-    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU")
-    force: bool = setting(False, "paper scale without a GPU, which takes weeks")
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def resolved(self) -> TablesConfig:
-        """With the scale's own values for what was not given."""
-        own: dict[str, Any] = (
-            {"minutes": 5.0, "size": 128, "frames": 1500, "recipe": "default"}
-            if self.scale == "cpu"
-            else {"epochs": 100, "size": 512, "frames": 11085, "recipe": "paper"}
-        )
-        missing = {name: value for name, value in own.items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **missing)
 
 
 @dataclass(frozen=True)
@@ -272,7 +232,7 @@ def run_tables(out: Path, config: TablesConfig, dataset: Path | None = None, rea
         filled = Filled(table, place, words)
         outcome.tables.append(filled)
         for row in table.rows:
-            job = Job(f"{table.place}-{row.name}", place, train_config(row, config))
+            job = Job(f"{table.place}-{row.name}", place, config_of(row, config))
             logger.info("table %d: %s", table.number, ", ".join(row.cells))
             filled.rows.append((row, measure(job, out / RUNS)))
             write_report(out, outcome, pictures=False)
@@ -280,9 +240,9 @@ def run_tables(out: Path, config: TablesConfig, dataset: Path | None = None, rea
     return outcome
 
 
-def train_config(row: Row, config: TablesConfig) -> TrainConfig:
+def config_of(row: Row, config: TablesConfig) -> TrainConfig:
     """The settings of a row's training; `config` has its scale's values."""
-    return TrainConfig(
+    return train_config(
         **row.settings,
         size=config.size or 128,
         width=config.width,

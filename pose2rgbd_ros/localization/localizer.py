@@ -18,10 +18,10 @@ from pose2rgbd_ros.localization.covariance import CovarianceModel
 from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.gate import FeatureModel, Gate, KeyframeFeatures, novelty_cues
 from pose2rgbd_ros.localization.predict import CROPS, ImageEncoder, PosePrediction, Query, image_figures
-from pose2rgbd_ros.models.base import PoseModel
 from pose2rgbd_ros.rendering.bounds import CalibrationFiles
 from pose2rgbd_ros.rendering.renderer import choose_device
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.training.families import PoseModel
 
 
 def pose_network(loaded: Checkpoint) -> PoseModel:
@@ -29,7 +29,7 @@ def pose_network(loaded: Checkpoint) -> PoseModel:
     if not isinstance(loaded.network(), PoseModel):
         raise UserError(
             f"a network {loaded.architecture['network']!r} finds no poses; give a model trained with "
-            "--model posegan or posenet"
+            "pose2rgbd train posegan or posenet"
         )
     model = loaded.build_model()
     assert isinstance(model, PoseModel)

@@ -16,8 +16,8 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.localization.covariance import errors
-from pose2rgbd_ros.models.base import PoseModel
 from pose2rgbd_ros.training.checkpoint import Checkpoint
+from pose2rgbd_ros.training.families import PoseModel
 
 LEAST_COVERAGE = 0.9
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.base import RenderTensors
+from pose2rgbd_ros.training.checkpoint import Checkpoint
+from pose2rgbd_ros.training.families import RenderTensors
 
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 GPU_BATCH = 16  # frames at once; bounds the memory of a large request
@@ -28,7 +29,7 @@ class RenderedImages:
     """Images of B poses; None for what the model does not predict.
 
     rgb: uint8 (B, H, W, 3). depth: float32 (B, H, W), metres or relative as the model's `depth_kind` says.
-    confidence: float32 (B, H, W), as ``models.base.Pictures`` says, enlarged to the image.
+    confidence: float32 (B, H, W), as ``training.families.Pictures`` says, enlarged to the image.
     depth_lower, depth_upper: float32 (B, H, W), the calibrated interval around depth; None without a calibration.
     """
 
@@ -48,6 +49,37 @@ class RenderedImages:
             "depth_upper": self.depth_upper,
         }
         return {name: images for name, images in named.items() if images is not None}
+
+
+def check_renderable(checkpoint: Checkpoint) -> None:
+    """UserError when the parts of a checkpoint, each of them sound, do not fit together."""
+    if checkpoint.output == "pose":
+        raise UserError("this model finds poses and shows no pictures; render with posegan, base or relief")
+    camera, size = checkpoint.camera, checkpoint.architecture.get("size")
+    fixed = not checkpoint.network().any_camera
+    if fixed and (camera.width, camera.height) != (size, size):
+        problem = f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
+    elif fixed and checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
+        problem = "its network and its normalization take poses of different kinds"
+    elif not fixed and not camera.is_calibrated:
+        problem = "its model needs intrinsics, but its camera has none"
+    elif checkpoint.output != "rgb" and checkpoint.normalization.depth_min is None:
+        problem = "its network predicts depth, but its normalization has no range of depth"
+    elif len(checkpoint.training_T_map_cam) == 0:
+        problem = "it holds no training poses, so nobody knows where it is valid"
+    else:
+        return
+    raise UserError(f"the checkpoint contradicts itself: {problem}; train again")
+
+
+def empty_images(checkpoint: Checkpoint, camera: Camera, count: int) -> RenderedImages:
+    """Unfilled images of everything the checkpoint's model predicts, `count` of each, as large as the camera's."""
+    shape, output = (count, camera.height, camera.width), checkpoint.output
+    return RenderedImages(
+        np.empty((*shape, 3), np.uint8) if output != "depth" else None,
+        np.empty(shape, np.float32) if output != "rgb" else None,
+        np.empty(shape, np.float32) if checkpoint.network().has_confidence else None,
+    )
 
 
 class Backend(Protocol):

@@ -11,12 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.models.backends import PRECISIONS, Backend, OnnxBackend, RenderedImages, TorchBackend
+from pose2rgbd_ros.models.backends import (
+    PRECISIONS,
+    Backend,
+    RenderedImages,
+    TorchBackend,
+    check_renderable,
+    empty_images,
+)
 from pose2rgbd_ros.models.relief.network import focal_px
 from pose2rgbd_ros.rendering.bounds import load_calibration
-from pose2rgbd_ros.rendering.export import check_renderable, current_or_new_graph, empty_images
 from pose2rgbd_ros.rendering.trust import Guard, GuardAnswer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.training.families import has_part, network_family, part_of
 
 # Can a model be rendered for a camera, and what is to be known of its pictures?
 
@@ -62,8 +69,6 @@ def _share_inside(camera: Camera, trained: Camera) -> float:
 
 
 BACKENDS = ("auto", "torch", "onnx")
-RELIEFS = ("relief", "relief-tiles")
-FAST_ON_CPU = ("pose2rgbd", *RELIEFS)  # networks with a quicker way than PyTorch there
 # Outside the trained field of view: black, unknown depth, no confidence.
 OUTSIDE = {"rgb": 0, "depth": np.nan, "confidence": 0, "depth_lower": np.nan, "depth_upper": np.nan}
 BOUNDS = ("depth_lower", "depth_upper")
@@ -252,12 +257,14 @@ class Renderer:
         self, directory: Path, loaded: Checkpoint, backend: str, threads: int | None, precision: str
     ) -> Backend:
         network = loaded.architecture["network"]
-        if backend == "onnx" or (backend == "auto" and self.device == "cpu" and network in FAST_ON_CPU):
+        family = network_family(network)
+        fast = part_of(family, "backend") if has_part(family, "backend") else None
+        if backend == "onnx" and (fast is None or fast.NAME != "onnx"):
+            raise UserError(f"{network} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
+        if fast is not None and (backend == "onnx" or (backend == "auto" and self.device == "cpu")):
             try:
-                if network in RELIEFS and backend == "auto":
-                    return _relief_backend(loaded, threads)
-                graph = current_or_new_graph(directory, loaded).graph
-                return OnnxBackend(graph, loaded.normalization, threads)
+                made: Backend = fast.make(directory, loaded, threads)
+                return made
             except UserError as error:
                 if backend == "onnx":
                     raise
@@ -291,18 +298,6 @@ def typical_depth(loaded: Checkpoint) -> float:
         return float(np.sqrt(max(lowest, 0.1) * max(highest, 0.1)))
     span = np.subtract(loaded.normalization.position_max_m, loaded.normalization.position_min_m)
     return max(float(np.linalg.norm(span)) / 2, 0.1)
-
-
-def _relief_backend(loaded: Checkpoint, threads: int | None) -> Backend:
-    from pose2rgbd_ros.models.relief.backend import ReliefBackend
-    from pose2rgbd_ros.models.relief.network import Relief
-    from pose2rgbd_ros.models.relief.tiles import TiledReliefBackend
-
-    if loaded.architecture["network"] == "relief-tiles":
-        return TiledReliefBackend(loaded.network().config, loaded.state_dict, threads)
-    model = loaded.build_model()
-    assert isinstance(model, Relief)
-    return ReliefBackend(model, threads)
 
 
 def choose_device(device: str) -> str:

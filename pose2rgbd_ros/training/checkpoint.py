@@ -28,9 +28,9 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.models.registry import build_model
 from pose2rgbd_ros.settings import read_yaml, write_yaml
-from pose2rgbd_ros.training.config import TrainConfig, resolved
+from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import build_model
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.yaml"
@@ -78,12 +78,12 @@ class Checkpoint:
         return found
 
     def network(self) -> Any:
-        """The network without memory or weights: enough to ask what it can do (see models.base.ViewModel)."""
+        """The network without memory or weights: enough to ask what it can do (see training.families.RenderModel)."""
         with torch.device("meta"):
             return build_model(self.architecture)
 
     def build_model(self) -> nn.Module:
-        """The network with its weights, in evaluation mode, on the CPU. It is a models.base.ViewModel."""
+        """The network with its weights, in evaluation mode, on the CPU. It is a training.families.RenderModel."""
         model = build_model(self.architecture)
         model.load_state_dict(self.state_dict)
         return model.eval()
@@ -267,34 +267,20 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
         UserError: the folder holds a run and `resume` is not set, or holds another run than the resumed one.
     """
     file = out / CONFIG_FILE
-    values = {"dataset": str(dataset), **resolved(config)}
+    values = {"dataset": str(dataset), **config.resolved()}
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} exists and is not empty; continue that run with --resume, or choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(file, values)
         return
-    before = with_defaults(read_yaml(file))
+    before = config.with_defaults(read_yaml(file))
     for name, value in values.items():
         if name not in FREE_ON_RESUME | {"dataset"} and before.get(name, value) != value:
             raise UserError(
                 f"{out} was started with {name}={before.get(name)}, now it is {value}; resume with the same settings"
             )
     write_yaml(file, values)
-
-
-def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of an earlier run, those that came later than it at their defaults: so it was trained."""
-    return _filled(values, resolved(TrainConfig()))
-
-
-def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    parts = {
-        name: _filled(value, defaults[name])
-        for name, value in values.items()
-        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
-    }
-    return {**defaults, **values, **parts}
 
 
 class RunLog:

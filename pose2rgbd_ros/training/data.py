@@ -19,7 +19,7 @@ from pose2rgbd_ros.dataset.splits import (
     random_split,
     with_random_frames,
 )
-from pose2rgbd_ros.training.config import POSE_FAMILIES, TrainConfig, family_of, network_config, output_of
+from pose2rgbd_ros.training.config import TrainConfig
 
 _CHUNK = 64  # frames looked at together where the whole set is read
 
@@ -106,14 +106,12 @@ def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> 
 def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     """Open a dataset for a run. UserError: no dataset, impossible network, too few frames, no known depth."""
     dataset = Dataset(path)
-    output_of(config, dataset.has_depth)  # what cannot be trained is told before the frames are cached
-    if family_of(config.model) == "pose2rgbd":
-        network_config(config, dataset.has_depth)
+    config.check_trainable(dataset.has_depth)  # what cannot be trained is reported before the frames are cached
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
-    margin = config.size // 16 if family_of(config.model) in POSE_FAMILIES else 0  # the paper: 144 for 128 pixels
+    margin = config.size // 16 if config.finds_poses else 0  # the paper: 144 for 128 pixels
     wide = frame_cache(dataset, config.size + 2 * margin, config.fit)
     cache = centre(wide, margin) if margin else wide
-    wants_depth = dataset.has_depth and output_of(config, dataset.has_depth) != "rgb"
+    wants_depth = dataset.has_depth and config.output_for(dataset.has_depth) != "rgb"
     extremes = _depth_extremes(cache, split.train, config.max_depth) if wants_depth else None
     T_map_cam = dataset.T_map_cam
     normalization = Normalization.fit(T_map_cam[split.train], extremes, config.rotation)

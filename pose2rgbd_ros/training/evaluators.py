@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.meta import software
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.models.base import RenderModel
-from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.training import metrics
 from pose2rgbd_ros.training.checkpoint import Checkpoint
-from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe, resolved
+from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.families import RenderModel, architecture_of
 from pose2rgbd_ros.training.metrics import pictures_of, poses_of, spread, validate, validate_mean_image
 
 # Quick pictures from a running training: recorded above predicted, one column a frame.
@@ -113,7 +112,7 @@ def make_checkpoint(
             "fit": config.fit,
             "margin": data.margin,
             "split": data.split.to_dict(),
-            "config": resolved(config),
+            "config": config.resolved(),
             "recipe": dataclasses.asdict(resolve_recipe(config)),
             **effort,
             "software": {"pose2rgbd": software(), "torch": str(torch.__version__), "python": platform.python_version()},

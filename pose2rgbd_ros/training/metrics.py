@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from pose2rgbd_ros.models.base import RenderTensors
 from pose2rgbd_ros.training.data import TrainingData, mean_image
+from pose2rgbd_ros.training.families import RenderTensors
 
 
 def rgb_mae_px(rgb: Tensor, truth: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.models.learners import make_learner
 from pose2rgbd_ros.training import evaluators, metrics
 from pose2rgbd_ros.training.checkpoint import (
     CHECKPOINT,
@@ -35,8 +34,10 @@ from pose2rgbd_ros.training.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
+from pose2rgbd_ros.training.config import Recipe, TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
+from pose2rgbd_ros.training.families import family_of, part_of
+from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import spread
 
 # Where to train: Lightning Fabric set up from the settings, or from torchrun's environment.
@@ -75,8 +76,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
 
 
 def _strategy(config: TrainConfig) -> str:
-    """With `slice_features="first"` the second bottleneck layer feeds nothing, which DDP has to be told."""
-    return "ddp_find_unused_parameters_true" if config.slice_features == "first" else "ddp"
+    return "ddp_find_unused_parameters_true" if config.leaves_unused else "ddp"
 
 
 # Ctrl-C and SIGTERM as a wish the training loop grants between two steps, so that nothing is saved half
@@ -237,6 +237,22 @@ def _check_can_choose(data: TrainingData, config: TrainConfig) -> None:
         raise UserError(f"{held_out}; leave out --early-stop, or hold out more with --test-fraction")
     if config.keep == "best":
         logger.warning("%s, and the latest weights are kept", held_out)
+
+
+def make_learner(
+    config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device | None = None
+) -> Learner:
+    """The learner of a run, its weights drawn from PyTorch's generator as it stands.
+
+    Args:
+        device: where it will train; what a learner computes in advance from the data is computed there.
+
+    Raises:
+        UserError: a model that cannot be trained on this data, or not on this machine.
+    """
+    family = part_of(family_of(config.model), "learner")
+    learner: Learner = family.make(config, recipe, data, device or torch.device("cpu"))
+    return learner
 
 
 class _Run:

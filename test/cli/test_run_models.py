@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_trained_is_left_out(
     assert "relief is left out: no room here" in capsys.readouterr().out
     assert asked == [("train relief", 0.005), ("train warp-12", 0.01), ("train base", 0.01)], "no time is lost"
     with pytest.raises(UserError, match="no room"):
-        train_models(refuse_relief, dataset, tmp_path / "runs", replace(TINY, model="relief"))
+        train_models(refuse_relief, dataset, tmp_path / "runs", replace(TINY, model="relief", width=1.0))
 
 
 def test_the_best_that_did_not_collapse_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,3 +112,5 @@ def test_one_model_can_be_chosen() -> None:
     assert RunTraining(model="warp-12").model == "warp-12"
     with pytest.raises(UserError, match="unknown model"):
         RunTraining(model="better")
+    with pytest.raises(UserError, match=r"--train\.width means nothing to relief"):
+        RunTraining(model="relief", width=0.3)

@@ -33,7 +33,7 @@ from pose2rgbd_ros.evaluation.sheets import turn_labels_inward
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 
@@ -47,7 +47,7 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     dataset = flight_dataset(folder / "flight", frames=80)  # held out at random: 8 choose and 8 judge
-    config = TrainConfig(
+    config = train_config(
         model="slice-4", size=32, width=0.125, device="cpu", epochs=30, batch_size=4, split="random", tensorboard=False
     )
     train(dataset, folder / "run", config)
@@ -159,7 +159,7 @@ def test_the_baselines_are_the_same_whatever_model_stands_beside_them(
     }  # fmt: skip
     if "model" in other:
         del values["width"]
-    train(trained.dataset, tmp_path / "run", TrainConfig(**{**values, **other}))
+    train(trained.dataset, tmp_path / "run", train_config(**{**values, **other}))
     recorded: list[list[int]] = []
     for run in (trained.run, tmp_path / "run"):
         checkpoint, dataset = load_checkpoint(run), Dataset(trained.dataset)
@@ -290,7 +290,7 @@ def test_relative_depth_is_not_called_metres(
     tmp_path: Path, flight_dataset: Callable[..., Path], trained: Trained
 ) -> None:
     relative = flight_dataset(tmp_path / "relative", frames=12, depth_kind="relative")
-    config = TrainConfig(size=32, width=0.125, device="cpu", epochs=2, tensorboard=False)
+    config = train_config("base", size=32, width=0.125, device="cpu", epochs=2, tensorboard=False)
     train(relative, tmp_path / "run", config)
     result = evaluate(tmp_path / "run", relative, tmp_path / "report", device="cpu")
     assert "depth MAE (relative)" in result.table()
@@ -303,7 +303,7 @@ def test_relative_depth_is_not_called_metres(
 def test_a_depth_model_needs_its_kind_of_depth(
     tmp_path: Path, flight_dataset: Callable[..., Path], trained: Trained
 ) -> None:
-    config = TrainConfig(size=32, width=0.125, device="cpu", epochs=2, tensorboard=False, output="depth")
+    config = train_config("base", size=32, width=0.125, device="cpu", epochs=2, tensorboard=False, output="depth")
     train(trained.dataset, tmp_path / "run", config)
     for kind in (None, "relative"):
         other = flight_dataset(tmp_path / f"{kind}", frames=7, depth_kind=kind)

@@ -17,6 +17,7 @@ from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 LABELS = np.array(["train"] * 16 + ["unused"] * 2 + ["test"] * 4 + ["unused"] * 2)
@@ -36,8 +37,8 @@ def run(dataset: Path) -> Path:
 
 
 def tiny(**changes: object) -> TrainConfig:
-    values = {"size": 32, "width": 0.125, "device": "cpu", "epochs": 2, "tensorboard": False}
-    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
+    values = {"model": "base", "size": 32, "width": 0.125, "device": "cpu", "epochs": 2, "tensorboard": False}
+    return train_config(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def label(folder: Path, labels: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from pose2rgbd_ros.models.posegan.config import PoseGANSettings
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 LABELS = ["train"] * 10 + ["test"] * 5 + ["unused"] * 2 + ["train"] * 7  # Cambridge knows no unused frames
@@ -35,7 +36,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 def tiny(**changes: object) -> TrainConfig:
     values = {"model": "posenet", "size": 32, "epochs": 2, "device": "cpu", "tensorboard": False}
-    return TrainConfig(**{**values, "posegan": PoseGANSettings(width=0.125), **changes})  # type: ignore[arg-type]
+    return train_config(**{**values, "posegan": PoseGANSettings(width=0.125), **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["7scenes", "cambridge"])

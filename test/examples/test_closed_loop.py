@@ -17,7 +17,7 @@ from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 SURVEY = FlightConfig(plan="street", altitude_m=8.0, distance_m=400.0, holdout=0.0, camera_pitch_deg=15.0)
@@ -43,7 +43,7 @@ def place(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         folder, SimDatasetConfig(frames=80, size=64, fov_deg=90.0, supersample=1, processes=1, city=city, flight=SURVEY)
     )
     run = folder.with_name("run")
-    config = TrainConfig(model="warp-2", size=32, split="random", test_fraction=0.25, device="cpu", tensorboard=False)
+    config = train_config(model="warp-2", size=32, split="random", test_fraction=0.25, device="cpu", tensorboard=False)
     train(folder, run, config)
     return bench.Place(bench.Setup(run, folder, 0.1, 0.0, 0.0, 0, 10.0, 0.0))
 

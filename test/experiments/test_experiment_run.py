@@ -16,7 +16,7 @@ from pose2rgbd_ros.experiments.run import Job, measure
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training import trainer
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,16 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 
 def job(flight: Path, **settings: object) -> Job:
-    values = {"size": 32, "width": 0.125, "device": "cpu", "epochs": 2, "split": "lines+random", "batch_size": 8}
-    return Job("row", flight, TrainConfig(tensorboard=False, **{**values, **settings}))  # type: ignore[arg-type]
+    values = {
+        "model": "base",
+        "size": 32,
+        "width": 0.125,
+        "device": "cpu",
+        "epochs": 2,
+        "split": "lines+random",
+        "batch_size": 8,
+    }
+    return Job("row", flight, train_config(tensorboard=False, **{**values, **settings}))  # type: ignore[arg-type]
 
 
 def test_a_row_is_measured_by_groups_once(flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

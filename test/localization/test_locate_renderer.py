@@ -18,10 +18,10 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.posegan.config import PoseNetConfig
 from pose2rgbd_ros.models.posegan.network import PoseNet
-from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 CAMERA = Camera.from_fov(96, 96, 80.0)
 TRUE = se3.look_at(np.array([-4.0, -6.0, 8.0]), np.array([1.0, 1.0, 0.0]))

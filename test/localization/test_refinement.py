@@ -21,10 +21,11 @@ from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.localization.refine import Refiner, RefineSettings
 from pose2rgbd_ros.localization.views import Picture, RenderedMemory, similarity
 from pose2rgbd_ros.models.backends import RenderedImages
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig
-from pose2rgbd_ros.models.registry import architecture_of
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 CAMERA = Camera.from_fov(96, 96, 80.0)
 TRUE = se3.look_at(np.array([-4.0, -6.0, 8.0]), np.array([1.0, 1.0, 0.0]))

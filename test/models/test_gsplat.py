@@ -20,12 +20,14 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.experiments.run import Job, measure
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.gsplat import learner, network
-from pose2rgbd_ros.models.gsplat.export import export_splats
-from pose2rgbd_ros.models.gsplat.network import GsplatConfig, GsplatModel, write_ply
+from pose2rgbd_ros.models.gsplat.config import GsplatConfig
+from pose2rgbd_ros.models.gsplat.export import export, write_ply
+from pose2rgbd_ros.models.gsplat.network import GsplatModel
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import open_training_data
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import validate
 from pose2rgbd_ros.training.trainer import train
 
@@ -88,7 +90,7 @@ def tiny(**settings: object) -> TrainConfig:
         "model": "gsplat", "size": 32, "splats": 150, "device": "cpu", "tensorboard": False, "split": "random",
         "epochs": 5, "validate_every": 5,
     }  # fmt: skip
-    return TrainConfig(**{**values, **settings})  # type: ignore[arg-type]
+    return train_config(**{**values, **settings})  # type: ignore[arg-type]
 
 
 def test_it_learns_a_small_place(on_cpu: None, flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
@@ -101,7 +103,8 @@ def test_it_learns_a_small_place(on_cpu: None, flight_dataset: Callable[..., Pat
     found = validate(trained, unsealed(data), data.split.test)
     assert found["rgb_mae_px"] < 0.95 * untrained["rgb_mae_px"]
     assert found["depth_mae"] < untrained["depth_mae"]
-    ply = export_splats(tmp_path / "run")
+    export(tmp_path / "run")
+    ply = tmp_path / "run" / "checkpoint" / "splats.ply"
     assert ply is not None
     header, _, body = ply.read_bytes().partition(b"end_header\n")
     names = [line.split()[-1].decode() for line in header.splitlines() if line.startswith(b"property")]

@@ -30,12 +30,12 @@ from pose2rgbd_ros.cli.nodes import NODES, _node
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.localize.node import LocalizeNode
 from pose2rgbd_ros.nodes.render.node import RenderNode
 from pose2rgbd_ros.settings import profile_fields
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 SIZE = 32
 # A machine with other work may take so long for anything; nothing is measured by it, that is what bench/ is for.

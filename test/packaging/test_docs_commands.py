@@ -76,7 +76,7 @@ def test_commands_and_flags_exist(line):
     assert own[0] in COMMANDS
     flags = [word for word in own if word.startswith("--") and word not in ("--help", "--photos.…", "--video.…")]
     if flags:
-        command = own[:2] if own[0] in ("sim", "experiments", "synthesize") else own[:1]
+        command = own[:2] if own[0] in ("sim", "experiments", "synthesize", "train") else own[:1]
         shown = re.sub(r"[\s│]+", " ", help_of(*command))
         for flag in flags:
             assert re.search(rf"{re.escape(flag)}(?![\w.-])", shown), f"{' '.join(command)} has no {flag}"
@@ -135,6 +135,4 @@ def test_without_ros2_a_launch_line_becomes_the_same_nodes():
         "up localize --ros-args -p localize:model:=/out/loc -p localize:renderer:=/demo/run"
     )
     assert made("ros2 run pose2rgbd sim") == "sim live"
-    assert (
-        made("pose2rgbd train DATASET --out RUN --model relief") == "train /demo/dataset --out /out/run --model relief"
-    )
+    assert made("pose2rgbd train relief DATASET --out RUN") == "train relief /demo/dataset --out /out/run"

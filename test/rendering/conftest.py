@@ -14,9 +14,10 @@ from torch import nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig
-from pose2rgbd_ros.models.registry import architecture_of
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 MakeCheckpoint = Callable[..., Path]
 

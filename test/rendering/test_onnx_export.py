@@ -12,7 +12,7 @@ import yaml
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.pose2rgbd import onnx
-from pose2rgbd_ros.rendering.export import GRAPH_FILE, RECORD_FILE, export_checkpoint
+from pose2rgbd_ros.models.pose2rgbd.export import GRAPH_FILE, RECORD_FILE, export_checkpoint
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 

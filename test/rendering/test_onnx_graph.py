@@ -12,7 +12,8 @@ import torch
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.backends import OnnxBackend
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBDConfig, confidence, split_image
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.network import confidence, split_image
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 

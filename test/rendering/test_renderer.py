@@ -13,7 +13,7 @@ import torch
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.rendering.export import export_checkpoint
+from pose2rgbd_ros.models.pose2rgbd.export import export_checkpoint
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 

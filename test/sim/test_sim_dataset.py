@@ -24,7 +24,7 @@ from pose2rgbd_ros.sim.dataset import write_sim_dataset
 from pose2rgbd_ros.sim.flights.make import make_flight
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 
@@ -257,7 +257,7 @@ def test_without_opengl_the_one_line_reaches_the_user_and_nothing_hangs(tmp_path
 
 def test_a_model_keeps_the_settings_of_the_simulator(quiet, tmp_path):
     """So the live simulator can fly it where it was trained."""
-    settings = TrainConfig(
+    settings = train_config(
         model="base", size=32, width=0.125, epochs=1, batch_size=4, device="cpu", tensorboard=False, keep="last"
     )
     train(quiet, tmp_path / "run", settings)

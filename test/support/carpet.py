@@ -17,8 +17,8 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
 from pose2rgbd_ros.models.posegan.network import PoseGAN, PoseNet
-from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 CAMERA = Camera.from_fov(144, 144, 90.0)
 HEIGHT_M, PX_PER_M, SIDE_PX = 10.0, 12.0, 900

@@ -13,12 +13,12 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.gl.renderer import SceneRenderer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 CELL_M, LAYER_M, FLOOR_M, LAYERS, HALF_M = 2.0, 2.0, -8.0, 28, 100.0
 UNSEEN_M = 25.0  # nothing was seen of what lies both so far east and so far north of the middle

@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.posegan.config import PoseGANSettings
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 CAMERA = Camera.from_fov(36, 36, 90.0)
@@ -30,7 +30,7 @@ class OrbitPlace:
         self._folder = folder
         times_s = np.linspace(0.0, 90.0, 120)
         self.dataset = Dataset(self._fly("flight", times_s, CAMERA))
-        config = TrainConfig(model="posenet", size=32, epochs=60, posegan=PoseGANSettings(width=0.25))
+        config = train_config(model="posenet", size=32, epochs=60, posegan=PoseGANSettings(width=0.25))
         train(folder / "flight", folder / "run", config)
         self.model = folder / "run"
         self.T = FLIGHT.T_map_cam(times_s[8:-8:4] + 0.38)
@@ -39,7 +39,7 @@ class OrbitPlace:
     def relief(self) -> Path:
         """Run of a renderer of the place."""
         data = self._fly("flight_rgbd", np.linspace(0.0, 90.0, 60), SHARP, DepthMeta(kind="metric"))
-        config = TrainConfig(model="relief", size=48, epochs=6, tensorboard=False)
+        config = train_config(model="relief", size=48, epochs=6, tensorboard=False)
         train(data, self._folder / "relief", config)
         return self._folder / "relief"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pose2rgbd_ros.models.relief.network import Relief
-from pose2rgbd_ros.models.relief.tiles import TiledRelief, tiled
+from pose2rgbd_ros.models.relief.config import tiled
+from pose2rgbd_ros.models.relief.network import Relief, TiledRelief
 
 
 def cut(whole: Relief, rows: int, columns: int) -> TiledRelief:

@@ -10,10 +10,10 @@ import torch
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 GROUND_Z = -2.0  # of the volume's floor in the map
 HOUSE_M = ((14.0, 18.0), (14.0, 18.0), 4.0)  # x, y and height in the volume

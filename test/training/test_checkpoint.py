@@ -15,9 +15,10 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig
-from pose2rgbd_ros.models.registry import architecture_of
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, read_safetensors, save_checkpoint
+from pose2rgbd_ros.training.families import architecture_of
 
 
 def make_checkpoint(seed: int = 0) -> Checkpoint:

@@ -18,9 +18,10 @@ from pose2rgbd_ros.dataset.reader import Dataset, SealedFrameError
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.evaluation.result import Evaluation
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig, family_of
+from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import TrainingData, mean_image, open_training_data
 from pose2rgbd_ros.training.evaluators import PictureEvaluator, PoseEvaluator
+from pose2rgbd_ros.training.families import family_of, train_config
 from pose2rgbd_ros.training.trainer import train
 
 # The frames of a flight of 24, by what they do; between the sets lies a frame in none of them.
@@ -35,7 +36,7 @@ def config(model: str, **changes: object) -> TrainConfig:
     }  # fmt: skip
     if family_of(model) == "pose2rgbd":
         values["width"] = 0.125
-    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
+    return train_config(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import open_training_data
 from pose2rgbd_ros.training.evaluators import PictureEvaluator
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import TrainResult, train
 
 
@@ -36,8 +37,8 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 
 def tiny(**settings: object) -> TrainConfig:
-    values = {"size": 32, "width": 0.125, "device": "cpu", "epochs": 3, "validate_every": 2, "tensorboard": False}
-    return TrainConfig(**{**values, **settings})  # type: ignore[arg-type]
+    values = {"model": "base", "size": 32, "width": 0.125, "device": "cpu", "epochs": 3, "validate_every": 2}
+    return train_config(**{**values, "tensorboard": False, **settings})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("model", ["base", "slice-4"])
@@ -317,9 +318,9 @@ COUNT_THREADS = (
 def test_the_process_group_is_left_after_an_error_too(flight: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from pose2rgbd_ros.errors import UserError; "
-        "from pose2rgbd_ros.training.trainer import train; from pose2rgbd_ros.training.config import TrainConfig\n"
+        "from pose2rgbd_ros.training.trainer import train; from pose2rgbd_ros.training.families import train_config\n"
         "try:\n"
-        "    train(Path(sys.argv[1]), Path(sys.argv[2]), TrainConfig(size=32, device='cpu', model='posegan'))\n"
+        "    train(Path(sys.argv[1]), Path(sys.argv[2]), train_config(size=32, device='cpu', model='posegan'))\n"
         "except UserError as error:\n"
         "    print(f'refused: {error}\\n', end='', flush=True)\n"
         f"{COUNT_THREADS}"
@@ -333,8 +334,8 @@ def test_the_process_group_is_left_after_an_error_too(flight: Path, tmp_path: Pa
 def test_two_processes_train_one_model(flight: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from pose2rgbd_ros.training.trainer import train; "
-        "from pose2rgbd_ros.training.config import TrainConfig; "
-        "c = TrainConfig(size=32, width=0.125, device='cpu', epochs=60, validate_every=30, tensorboard=False,"
+        "from pose2rgbd_ros.training.families import train_config; "
+        "c = train_config(size=32, width=0.125, device='cpu', epochs=60, validate_every=30, tensorboard=False,"
         " model='slice-3', slice_features='first', split='random'); "
         "print(f'epochs {train(Path(sys.argv[1]), Path(sys.argv[2]), c).epochs}\\n', end='', flush=True); "
         f"{COUNT_THREADS}"

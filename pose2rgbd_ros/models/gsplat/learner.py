@@ -18,8 +18,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.models.gsplat.network import SH_C0, GsplatConfig, GsplatModel, load_gsplat, require_pinhole
-from pose2rgbd_ros.training.config import Recipe, TrainConfig
+from pose2rgbd_ros.models.gsplat.config import GsplatConfig, Settings
+from pose2rgbd_ros.models.gsplat.network import SH_C0, GsplatModel, load_gsplat, require_pinhole
+from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner
 
@@ -54,7 +55,7 @@ class GsplatLearner(Learner):
     model: GsplatModel
     step: Tensor
 
-    def __init__(self, config: TrainConfig, data: TrainingData, device: torch.device) -> None:
+    def __init__(self, config: Settings, data: TrainingData, device: torch.device) -> None:
         super().__init__()
         _require_usable(config, data, device)
         self._data, self._device, self._seed = data, device, config.seed
@@ -125,8 +126,8 @@ class GsplatLearner(Learner):
                 parameter.copy_(theirs[name])
 
 
-def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> GsplatLearner:
-    """See :func:`make_learner`. UserError: no depth, no pinhole, no GPU or no gsplat."""
+def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> GsplatLearner:
+    """See training/families.py. UserError: no depth, no pinhole, no GPU or no gsplat."""
     return GsplatLearner(config, data, device)
 
 
@@ -167,7 +168,7 @@ def start_from_depth(model: GsplatModel, data: TrainingData, random: np.random.G
     return scene_distance
 
 
-def _require_usable(config: TrainConfig, data: TrainingData, device: torch.device) -> None:
+def _require_usable(config: Settings, data: TrainingData, device: torch.device) -> None:
     if data.cache.depth is None:
         raise UserError(f"{data.dataset.path} has no depth, where gsplat starts; use model base or relief")
     if data.dataset.depth_kind != "metric":

@@ -6,35 +6,19 @@ Not a dependency: `pip install gsplat` where there is a GPU. Everything here but
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.errors import UserError, os_errors
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.base import RenderTensors
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.models.gsplat.config import GsplatConfig
+from pose2rgbd_ros.training.families import RenderTensors
 
 SURFACE_ALPHA = 0.5  # a ray that is stopped less than this has no surface
 SH_C0 = 0.28209479177387814  # the constant spherical harmonic
-
-
-@dataclass(frozen=True)
-class GsplatConfig:
-    """How many splats there are, and how their colour may change with the direction."""
-
-    splats: int = setting(300_000, "number of splats", ge=1)
-    sh_degree: int = setting(1, "degree of the spherical harmonics of a splat's colour", ge=0, le=3)
-    output: Literal["rgbd"] = setting("rgbd", "what is shown")
-
-    def __post_init__(self) -> None:
-        settings.check(self)
 
 
 class GsplatModel(nn.Module):
@@ -113,26 +97,5 @@ def require_pinhole(camera: Camera) -> None:
         raise UserError("model gsplat renders cameras without lens distortion only; use relief, or warp-12")
 
 
-def write_ply(path: Path, model: GsplatModel) -> None:
-    """The splats in the layout of Kerbl et al., which other viewers read; positions are relative to the model's origin.
-
-    Raises UserError: the file cannot be written.
-    """
-    state = {name: value.detach().cpu().float().numpy() for name, value in model.state_dict().items()}
-    count = model.config.splats
-    columns: dict[str, np.ndarray] = dict(zip("xyz", state["means"].T, strict=True))
-    columns |= dict.fromkeys(("nx", "ny", "nz"), np.zeros(count, np.float32))
-    columns |= {f"f_dc_{i}": state["sh_0"][:, 0, i] for i in range(3)}
-    rest = state["sh_rest"].transpose(0, 2, 1).reshape(count, -1)  # all of red, then of green, then of blue
-    columns |= {f"f_rest_{i}": rest[:, i] for i in range(rest.shape[1])}
-    columns["opacity"] = state["opacity_logits"]
-    columns |= {f"scale_{i}": state["log_scales"][:, i] for i in range(3)}
-    columns |= {f"rot_{i}": state["quats"][:, i] for i in range(4)}
-    vertices = np.empty(count, dtype=[(name, "<f4") for name in columns])
-    for name, values in columns.items():
-        vertices[name] = values
-    origin = " ".join(f"{value:.6f}" for value in model.origin_m.tolist())
-    header = ["ply", "format binary_little_endian 1.0", f"comment origin_m {origin}", f"element vertex {count}"]
-    header += [f"property float {name}" for name in columns] + ["end_header", ""]
-    with os_errors(f"cannot write {path}"):
-        path.write_bytes("\n".join(header).encode() + vertices.tobytes())
+# The family's networks by the names that checkpoints have for them, each with its configuration.
+NETWORKS = {"gsplat": (GsplatConfig, GsplatModel)}

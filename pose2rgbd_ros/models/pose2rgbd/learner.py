@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig, Settings, network_config
 from pose2rgbd_ros.models.pose2rgbd.extra_losses import (
     PatchDiscriminator,
     adversarial_losses,
@@ -18,8 +19,8 @@ from pose2rgbd_ros.models.pose2rgbd.extra_losses import (
     nearby_poses,
     require_usable,
 )
-from pose2rgbd_ros.models.pose2rgbd.network import OUTPUT_CHANNELS, Pose2RGBD, Pose2RGBDConfig, Prediction, split_image
-from pose2rgbd_ros.training.config import Recipe, TrainConfig, network_config
+from pose2rgbd_ros.models.pose2rgbd.network import OUTPUT_CHANNELS, Pose2RGBD, Prediction, split_image
+from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner, require_one_process
 
@@ -113,7 +114,7 @@ class PoseLearner(Learner):
     0.
     """
 
-    def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
+    def __init__(self, config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         super().__init__()
         self._config, self._recipe, self._data, self._device = config, recipe, data, device
         self._network = network_config(config, data.dataset.has_depth)
@@ -201,8 +202,8 @@ class PoseLearner(Learner):
         return rgb, (encoded + 1) / 2 * (highest - lowest) + lowest
 
 
-def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseLearner:
-    """See :func:`make_learner`."""
+def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseLearner:
+    """See training/families.py."""
     return PoseLearner(config, recipe, data, device)
 
 

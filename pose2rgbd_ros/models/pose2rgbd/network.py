@@ -14,82 +14,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.base import RenderTensors
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.models.pose2rgbd.config import START_SIZE, Pose2RGBDConfig
+from pose2rgbd_ros.training.families import RenderTensors
 
-START_SIZE = 4
-START_CHANNELS = 1024
-SMALLEST_CHANNELS = 16
 BOTTLENECK_CHANNELS = 60
 OUTPUT_CHANNELS = {"depth": 1, "rgb": 3, "rgbd": 4}
-
-
-@dataclass(frozen=True)
-class Pose2RGBDConfig:
-    """Everything that determines the network's layers."""
-
-    variant: Literal["base", "slice"] = setting("base", "network of the paper")
-    slices: int = setting(10, "number of depth slices (slice only; the paper uses 10, 32, 64)", ge=2)
-    output: Literal["depth", "rgb", "rgbd"] = setting("rgbd", "what the network predicts")
-    pose_dim: Literal[6, 7] = setting(7, "7: position + quaternion, 6: position + Euler angles")
-    size: int = setting(512, "side of the square image in pixels, a power of two", ge=32)
-    width: float = setting(1.0, "factor on the number of channels (1: the paper's)", ge=1 / 64)
-    # The paper: "we also tried [0, 1] or removing the activation of the final layer; results were very similar".
-    final: Literal["tanh", "sigmoid", "none"] = setting("tanh", "final activation")
-    # Open in the paper: hidden activations are not named. DCGAN, its model, has ReLU in the generator.
-    activation: Literal["relu", "leaky_relu"] = setting("relu", "hidden activation")
-    # Open in the paper: whether an activation follows the dense layer. It has no batch normalisation (counts).
-    dense_activation: bool = setting(True, "activation after the dense layer")
-    # Open in the paper: "concatenated to the feature maps of the penultimate layer of the bottleneck" can mean the
-    # first or the second 3x3 convolution; both have 60 channels, so the counts agree. This chooses which one feeds
-    # the slices and the last layer; the first leaves the second unused by the output (kept for its parameters).
-    slice_features: Literal["second", "first"] = setting("second", "bottleneck layer under the slices")
-    # Open in the paper: slices live on the last hidden map, at half resolution, though "all outputs have 512x512".
-    # half: true slices are reduced to the prediction's size; full: predicted slices are enlarged (bilinear).
-    slice_resolution: Literal["half", "full"] = setting("half", "resolution of the slices")
-    # Not in the paper: each pose number x also enters as sin, cos(2^k pi x / 2), k < pose_frequencies (NeRF's idea).
-    pose_frequencies: int = setting(0, "octaves of Fourier features of the pose (0: the paper's)", ge=0, le=12)
-
-    def __post_init__(self) -> None:
-        settings.check(self)
-        if self.size & (self.size - 1):
-            raise UserError(f"size is {self.size}; it must be a power of two from 32 up (64, 128, 256, 512, ...)")
-        if self.variant == "slice" and self.output == "rgb":
-            raise UserError("the slice network needs depth: use output depth or rgbd, or the base network")
-
-    @property
-    def has_rgb(self) -> bool:
-        return self.output != "depth"
-
-    @property
-    def has_depth(self) -> bool:
-        return self.output != "rgb"
-
-    @property
-    def target_range(self) -> tuple[float, float]:
-        """Range of the network's image values: [0, 1] under a sigmoid, else the paper's [-1, 1]."""
-        return (0.0, 1.0) if self.final == "sigmoid" else (-1.0, 1.0)
-
-    @property
-    def slice_size(self) -> int:
-        """Side of the predicted slices in pixels."""
-        return self.size if self.slice_resolution == "full" else self.size // 2
-
-    def channels(self) -> list[int]:
-        """Channels of the trunk: the dense layer's map, then one per hidden transposed convolution."""
-        stages = int(math.log2(self.size // START_SIZE)) - 1
-        full = [max(START_CHANNELS >> stage, SMALLEST_CHANNELS) for stage in range(stages + 1)]
-        return [max(1, round(count * self.width)) for count in full]
 
 
 class Prediction(NamedTuple):
@@ -206,3 +142,7 @@ def _conv_block(inputs: int, outputs: int, config: Pose2RGBDConfig) -> nn.Sequen
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), _activation(config)
     )
+
+
+# The family's networks by the names that checkpoints have for them, each with its configuration.
+NETWORKS = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}

@@ -26,7 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.models.pose2rgbd.network import START_SIZE, Pose2RGBD
+from pose2rgbd_ros.models.pose2rgbd.config import START_SIZE
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 
 OPSET = 17
 IR_VERSION = 9

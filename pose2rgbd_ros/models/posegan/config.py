@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, get_args
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.training.config import Recipe, TrainConfig
 
 BLOCKS = 5
 SMALLEST_MAP = 4  # pixels a side, after the last block
@@ -31,7 +32,7 @@ FIGURES: dict[str, dict[str, float | str]] = {
 class PoseGANSettings:
     """Settings of PoseGAN and PoseNet in a training run; weights without a remark are the paper's (section 4).
 
-    None: as the recipe says, or as another setting has it. :func:`filled` puts the recipe's figures in.
+    None: as the recipe says, or as another setting has it.
     """
 
     width: float = setting(1.0, "factor on the networks' channels", ge=1 / 32, le=4.0)
@@ -70,6 +71,63 @@ class PoseGANSettings:
     trunk: Trunk | None = setting(
         None, "posenet: the network under the pose (posenet: posegan; posenet-resnet: resnet34)"
     )
+
+
+# Ours, for trainings of minutes: five times the paper's rate, falling. Adam's momenta are the learner's.
+_OURS = Recipe(
+    learning_rate=1e-3, schedule="cosine", warmup=0.0, batch_size=16, epochs=100, weight_decay=0.0, pose_frequencies=3
+)
+
+
+@dataclass(frozen=True)
+class Settings(TrainConfig):
+    """Settings of a training of PoseGAN, its configs or PoseNet. Their losses are the paper's (Eq. 9)."""
+
+    RECIPES: ClassVar[dict[str, Recipe]] = {
+        "default": _OURS,
+        # The paper's: 100,000 iterations at a fixed rate, whatever the number of frames.
+        "paper": replace(_OURS, learning_rate=2e-4, schedule="fixed", steps=100_000, pose_frequencies=0),
+    }
+    finds_poses: ClassVar[bool] = True
+
+    recipe: Literal["default", "paper"] = setting(
+        "default", "optimisation, and weights of the losses; paper: its own, for posegan and its configs; default: ours"
+    )
+    pose_frequencies: int | None = setting(
+        None, "Fourier features of the pose that is shown; 0: none, the paper's network; recipe default: 3", ge=0, le=12
+    )
+    posegan: PoseGANSettings = field(default_factory=PoseGANSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe == "paper" and self.model not in CONFIGS:
+            raise UserError(f"the paper has no recipe for {self.model}; leave out --recipe")
+        for name in () if self.shows_images else ("output", "max_depth", "pose_frequencies"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise UserError(f"--{name.replace('_', '-')} means nothing to {self.model}; leave it out")
+        if self.size not in SIZES:
+            raise UserError(f"{self.model} takes images of {', '.join(map(str, SIZES))} pixels, not {self.size}")
+        check_blocks(self.size, blocks_of(self.posegan, self.size))
+        if self.output == "depth":
+            raise UserError(f"{self.model} shows colour, with or without depth; use output rgb or rgbd")
+        if self.posegan.trunk is not None and self.model not in POSENETS:
+            raise UserError(f"--trunk is for posenet; {self.model} has the paper's trunk")
+        if self.max_depth is not None and self.output != "rgbd":
+            raise UserError(f"--max-depth is for depth, which {self.model} learns with --output rgbd only")
+
+    @property
+    def shows_images(self) -> bool:
+        return CONFIGS.get(self.model, "a") != "a"
+
+    @property
+    def filled(self) -> PoseGANSettings:
+        """What was chosen, with the figures of the recipe where the user said nothing."""
+        missing = {name: value for name, value in FIGURES[self.recipe].items() if getattr(self.posegan, name) is None}
+        return replace(self.posegan, **missing)  # type: ignore[arg-type]
+
+    def resolved(self) -> dict[str, Any]:
+        """With figures, whatever they came from: so a run from before a recipe said them is the same run still."""
+        return {**super().resolved(), "posegan": settings.to_yaml_dict(self.filled)}
 
 
 @dataclass(frozen=True)
@@ -116,12 +174,6 @@ class PoseNetConfig:
     def __post_init__(self) -> None:
         settings.check(self)
         check_blocks(self.size, self.blocks)
-
-
-def filled(chosen: PoseGANSettings, recipe: str) -> PoseGANSettings:
-    """The settings with the figures of a recipe ("default" or "paper") where nothing was chosen."""
-    missing = {name: value for name, value in FIGURES[recipe].items() if getattr(chosen, name) is None}
-    return replace(chosen, **missing)  # type: ignore[arg-type]
 
 
 def channels_of(blocks: int, width: float) -> list[int]:

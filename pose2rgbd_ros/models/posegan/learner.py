@@ -25,10 +25,11 @@ from pose2rgbd_ros.models.posegan.config import (
     PoseGANConfig,
     PoseGANSettings,
     PoseNetConfig,
+    Settings,
     blocks_of,
 )
 from pose2rgbd_ros.models.posegan.network import PoseGAN, PoseNet, Verdict
-from pose2rgbd_ros.training.config import Recipe, TrainConfig, output_of, posegan_settings
+from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.evaluators import Evaluator, PoseEvaluator
 from pose2rgbd_ros.training.learner import Learner, require_one_process
@@ -75,10 +76,10 @@ class PoseGANLearner(Learner):
     model: PoseGAN
     steps: Tensor
 
-    def __init__(self, config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
+    def __init__(self, config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         super().__init__()
         require_one_process(config.model)
-        self._chosen, self._kind, self._seed = posegan_settings(config), CONFIGS[config.model], config.seed
+        self._chosen, self._kind, self._seed = config.filled, CONFIGS[config.model], config.seed
         self._data, self._device = data, device
         self._crops = Crops(data, device, config.seed, config.posegan.crop == "random")
         self.model = PoseGAN(posegan_config(config, recipe, data))
@@ -145,12 +146,12 @@ class PoseGANLearner(Learner):
         return known[:, 3:] * visible[:, None, None, None]
 
 
-def posegan_config(config: TrainConfig, recipe: Recipe, data: TrainingData) -> PoseGANConfig:
+def posegan_config(config: Settings, recipe: Recipe, data: TrainingData) -> PoseGANConfig:
     """The network of a run."""
-    chosen = posegan_settings(config)
+    chosen = config.filled
     assert chosen.gain is not None
     return PoseGANConfig(
-        output=output_of(config, data.dataset.has_depth),  # type: ignore[arg-type]
+        output=config.output_for(data.dataset.has_depth),  # type: ignore[arg-type]
         pose_dim=data.normalization.pose_dim,
         size=config.size,  # type: ignore[arg-type]
         width=chosen.width,
@@ -217,11 +218,6 @@ def frozen(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-def make_posegan(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseGANLearner:
-    """See :func:`make_learner`."""
-    return PoseGANLearner(config, recipe, data, device)
-
-
 # Regressors of poses: PoseNet, and config A of the PoseGAN paper, its discriminator with nobody to play
 # against.
 
@@ -232,7 +228,7 @@ class PoseNetLearner(Learner):
     model: PoseNet
     steps: Tensor
 
-    def __init__(self, config: TrainConfig, data: TrainingData, device: torch.device) -> None:
+    def __init__(self, config: Settings, data: TrainingData, device: torch.device) -> None:
         super().__init__()
         self._data, self._device = data, device
         self._is_config_a = config.model == "posegan-a"
@@ -261,9 +257,9 @@ class PoseNetLearner(Learner):
         self.steps += 1
 
 
-def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
+def posenet_config(config: Settings, data: TrainingData) -> PoseNetConfig:
     """The network of a run."""
-    is_config_a, chosen = config.model == "posegan-a", posegan_settings(config)
+    is_config_a, chosen = config.model == "posegan-a", config.filled
     assert chosen.gain is not None
     return PoseNetConfig(
         trunk="posegan" if is_config_a else chosen.trunk or POSENETS[config.model],
@@ -277,6 +273,8 @@ def posenet_config(config: TrainConfig, data: TrainingData) -> PoseNetConfig:
     )
 
 
-def make_posenet(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> PoseNetLearner:
-    """See :func:`make_learner`."""
+def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> Learner:
+    """See training/families.py."""
+    if config.shows_images:
+        return PoseGANLearner(config, recipe, data, device)
     return PoseNetLearner(config, data, device)

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.base import PoseEstimates, RenderTensors
 from pose2rgbd_ros.models.pose2rgbd.network import fourier_features
 from pose2rgbd_ros.models.posegan.blocks import Conv, DBlock, GBlock, Linear, PlainCopy, ResNet
 from pose2rgbd_ros.models.posegan.config import CHANNELS_OF, PoseGANConfig, PoseNetConfig, channels_of
+from pose2rgbd_ros.training.families import PoseEstimates, RenderTensors
 
 # D: an image in; whether it was recorded, and the pose it was taken at, out (Eq. 3 of the paper).
 
@@ -209,3 +209,7 @@ class PoseNet(PoseFinder):
         """See :class:`PoseModel`."""
         pose, features = self._plain.of(self.regressor)(rgb * 2 - 1)
         return PoseEstimates(decoded(pose, normalization), features.float(), None)
+
+
+# The family's networks by the names that checkpoints have for them, each with its configuration.
+NETWORKS = {"posegan": (PoseGANConfig, PoseGAN), "posenet": (PoseNetConfig, PoseNet)}

@@ -5,19 +5,35 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.backends import RenderedImages, all_threads, onnx_session
+from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads, onnx_session
 from pose2rgbd_ros.models.relief import kernels as march_numba
+from pose2rgbd_ros.models.relief.config import TiledReliefConfig
 from pose2rgbd_ros.models.relief.kernels import highest_layers
-from pose2rgbd_ros.models.relief.network import SKY_COLUMNS, SKY_ROWS, Features, Relief, focal_px
+from pose2rgbd_ros.models.relief.march import INSIDE
+from pose2rgbd_ros.models.relief.network import (
+    SKY_COLUMNS,
+    SKY_ROWS,
+    Features,
+    Owners,
+    Relief,
+    Shader,
+    Window,
+    focal_px,
+    off_core,
+    windows,
+)
+from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 # A relief network's tables as the compiled kernels read them: the same functions, fewer lookups.
 #
@@ -27,6 +43,9 @@ from pose2rgbd_ros.models.relief.network import SKY_COLUMNS, SKY_ROWS, Features,
 # table with
 # the same values in between: instead of every level two tables are looked up where a level fades out,
 # elsewhere one.
+
+
+NAME = "numba"
 
 
 class ReliefTables(NamedTuple):
@@ -113,6 +132,38 @@ _ROWS_A_TASK = 8  # rows of the shader's input
 Float32 = NDArray[np.float32]
 
 
+def shader_graph(shader: Shader) -> bytes:
+    """The shader as an ONNX graph, the part that ONNX Runtime does.
+
+    Its layers: `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled.
+
+    UserError: onnx is missing, or a layer is neither a convolution nor a ReLU.
+    """
+    try:
+        from onnx import TensorProto, helper
+
+        from pose2rgbd_ros.models.pose2rgbd.onnx import Graph
+    except ImportError as error:
+        raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
+    graph, value = Graph(), "input"
+    for number, layer in enumerate(shader.layers):
+        output = "residual" if number == len(shader.layers) - 1 else ""
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            weight, bias = (part.detach().cpu().numpy() for part in (layer.weight, layer.bias))
+            value = graph.conv(value, weight, bias, layer.groups, output=output)
+        elif isinstance(layer, nn.ReLU):
+            value = graph.add("Relu", value, output=output)
+        else:
+            raise UserError(f"there is no ONNX form of {type(layer).__name__}; use backend torch")
+    channels = [layer for layer in shader.layers if isinstance(layer, nn.Conv2d)]
+    made = graph.finished(
+        "shader",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, channels[0].in_channels, "h", "w"])],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, channels[-1].out_channels, "h", "w"])],
+    )
+    return bytes(made.SerializeToString())
+
+
 class ReliefBackend:
     """A relief network on a CPU, frame by frame.
 
@@ -121,22 +172,18 @@ class ReliefBackend:
     cores, at most 4: a frame takes long enough to be worth them.
     """
 
-    name = "numba"
+    name = NAME
 
     def __init__(self, model: Relief, threads: int | None = None) -> None:
         """UserError when numba, onnx or ONNX Runtime is missing, or there is no ONNX form of the shader."""
         if not march_numba.AVAILABLE:
             raise UserError(f"{march_numba.REASON}; install numba")
-        try:
-            from pose2rgbd_ros.models.relief.shader_onnx import shader_graph
-        except ImportError as error:
-            raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
         from pose2rgbd_ros.models.relief import render_kernels
 
         self._kernels = render_kernels
         self._threads = threads or all_threads()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._session = onnx_session(bytes(shader_graph(model.shader).SerializeToString()), self._threads)
+        self._session = onnx_session(shader_graph(model.shader), self._threads)
         self._config = model.config
         self._T_vol_map = se3.inverse(model.config.T_map_vol)
         self._tables = relief_tables(model)
@@ -236,3 +283,91 @@ class Frame:
         self.residual: Float32 = np.empty((4 * s * s, h, w), np.float32)
         self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))
         self.no_rgb, self.no_depth = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.float32)
+
+
+# A relief in tiles on a CPU: per view the tiles it meets, each rendering its part of the picture, compiled.
+
+
+class TiledReliefBackend:
+    """A relief in tiles on a CPU, frame by frame.
+
+    A tile is made ready when a view first meets it, which takes part of a second; until then it costs what it is stored
+    in, half precision.
+    """
+
+    name = NAME
+
+    def __init__(self, config: TiledReliefConfig, state_dict: dict[str, Tensor], threads: int | None = None) -> None:
+        """UserError when a compiled relief cannot be had here (see :class:`ReliefBackend`)."""
+        self._config, self._state, self._threads = config, state_dict, threads
+        self._ready: dict[int, ReliefBackend] = {}
+        self._camera: tuple[Camera, NDArray[np.float64]] | None = None
+        self._lock = threading.Lock()
+        self._backend(0)  # what is missing is told now
+
+    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
+        """Poses (B, 4, 4) float64 seen by any calibrated camera, into `out`."""
+        with self._lock:
+            if self._camera is None or self._camera[0] != camera:
+                self._camera = camera, camera.rays()
+            for index, T in enumerate(T_map_cam):
+                self._render_one(T, self._camera[1], focal_px(camera), out, index)
+
+    def _render_one(
+        self, T_map_cam: NDArray[np.float64], rays: NDArray[np.float64], focal: float, out: RenderedImages, index: int
+    ) -> None:
+        images = {name: batch[index] for name, batch in out.present().items()}
+        owners = Owners(rays.shape[:2])
+        for window in windows(self._config, T_map_cam, rays):
+            backend = self._backend(window.tile)
+            frame = backend.frame(rays[window.rows, window.columns], focal)
+            part = _like(out, *frame.direction.shape[:2])
+            backend.render_frame(T_map_cam, frame, part, 0)
+            t, off = self._ends(T_map_cam, window, frame)
+            mine = owners.take(window.rows, window.columns, t, off).numpy()
+            for name, made in part.present().items():
+                image = images[name][window.rows, window.columns]
+                image[mine] = made[0][mine]
+            if frame.state[0] == INSIDE:
+                break  # the tile the camera is in comes first, and has the whole picture
+
+    def _ends(self, T_map_cam: NDArray[np.float64], window: Window, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Of the rays of a frame the t (h, w) at which they end, and how far that is beside the tile's core."""
+        config, shape = self._config.tile(window.tile), frame.direction.shape[:2]
+        step = np.array(config.step_m[:2], np.float32)
+        origin = (se3.inverse(config.T_map_vol) @ T_map_cam)[:2, 3].astype(np.float32)
+        t = frame.found[0].reshape(shape)
+        where = torch.from_numpy(origin + t[..., None] * (frame.direction[..., :2] * step))
+        low, high = (where.new_tensor(bound) for bound in self._config.core_m(window.tile))
+        return torch.from_numpy(t), off_core(where, low, high)
+
+    def _backend(self, number: int) -> ReliefBackend:
+        if number not in self._ready:
+            prefix = f"tiles.{number}."
+            relief = Relief(self._config.tile(number))
+            own = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
+            relief.load_state_dict(own)
+            self._ready[number] = ReliefBackend(relief.eval(), self._threads)
+        return self._ready[number]
+
+
+def _like(out: RenderedImages, height: int, width: int) -> RenderedImages:
+    """Unfilled images of one part of a picture, of the kinds that `out` has."""
+    kinds = ("rgb", "depth", "confidence")
+    return RenderedImages(
+        *(
+            None
+            if (images := getattr(out, kind)) is None
+            else np.empty((1, height, width, *images.shape[3:]), images.dtype)
+            for kind in kinds
+        )
+    )
+
+
+def make(directory: Path, checkpoint: Checkpoint, threads: int | None) -> Backend:
+    """See training/families.py. UserError when a compiled relief cannot be had here."""
+    if checkpoint.architecture["network"] == "relief-tiles":
+        return TiledReliefBackend(checkpoint.network().config, checkpoint.state_dict, threads)
+    model = checkpoint.build_model()
+    assert isinstance(model, Relief)
+    return ReliefBackend(model, threads)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.surface import surface_depth
-from pose2rgbd_ros.models.warp.network import MOST_FRAMES, WarpConfig, WarpModel, compiled_kernels, pinhole_around
-from pose2rgbd_ros.training.config import Recipe, TrainConfig, numbered
+from pose2rgbd_ros.models.warp.config import Settings, WarpConfig
+from pose2rgbd_ros.models.warp.network import WarpModel, compiled_kernels, pinhole_around
+from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner
 
@@ -20,14 +21,16 @@ class WarpLearner(Learner):
 
     trains = False
 
-    def __init__(self, config: TrainConfig, data: TrainingData) -> None:
+    def __init__(self, config: Settings, data: TrainingData) -> None:
         super().__init__()
         camera, train = data.cache.camera, data.split.train
-        _require_usable(config, data)
+        if not camera.is_calibrated:
+            raise UserError(
+                f"the camera of {data.dataset.path} is not calibrated, which {config.model} needs; use model base"
+            )
         compiled_kernels()  # what cannot be rendered need not be kept
         unit_m = _depth_unit_m(config, data)
-        frames = numbered(config.model, least=1)
-        self.model = WarpModel(WarpConfig(frames, len(train), camera.width, camera.height, unit_m))
+        self.model = WarpModel(WarpConfig(config.frames, len(train), camera.width, camera.height, unit_m))
         rgb, depth = np.array(data.cache.rgb[train]), data.depth(train) * np.float32(unit_m)
         if camera.is_distorted:
             camera = _undistort(rgb, depth, camera)
@@ -37,24 +40,12 @@ class WarpLearner(Learner):
         raise NotImplementedError("warping learns nothing")
 
 
-def make(config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device) -> WarpLearner:
-    """See :func:`make_learner`. UserError: no depth, or no intrinsics."""
+def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> WarpLearner:
+    """See training/families.py. UserError: no intrinsics, or depth without a scale."""
     return WarpLearner(config, data)
 
 
-def _require_usable(config: TrainConfig, data: TrainingData) -> None:
-    name, path = config.model, data.dataset.path
-    if numbered(name, least=1) > MOST_FRAMES:
-        raise UserError(f"{name} warps more frames than the {MOST_FRAMES} there may be; warp-12 is a good choice")
-    if data.cache.depth is None:
-        raise UserError(f"{path} has no depth, which {name} needs to move pixels; use model base or relief")
-    if config.output not in ("auto", "rgbd"):
-        raise UserError(f"{name} shows colour and depth; leave --output at auto, not {config.output}")
-    if not data.cache.camera.is_calibrated:
-        raise UserError(f"the camera of {path} is not calibrated, which {name} needs; use model base")
-
-
-def _depth_unit_m(config: TrainConfig, data: TrainingData) -> float:
+def _depth_unit_m(config: Settings, data: TrainingData) -> float:
     """1 for metric depth; relative depth is scaled to the poses by what neighbouring frames show."""
     try:
         return surface_depth(data, "recorded").unit_m

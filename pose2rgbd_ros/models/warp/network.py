@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.models.base import RenderTensors
+from pose2rgbd_ros.models.warp.config import WarpConfig
 from pose2rgbd_ros.models.warp.kernels import fill_holes
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.training.families import RenderTensors
 
 # Which recorded frames to warp: those that see what the target sees, from nearly where it is.
 
@@ -135,7 +133,6 @@ def _inside(camera: Camera, points_cam: Float64) -> NDArray[np.bool_]:
 
 
 Float32 = NDArray[np.float32]
-MOST_FRAMES = 32
 WIDEST = 3.0  # |x/z|, |y/z|: an ideal pinhole in the place of a distorted target ends here (71.6 degrees off the axis)
 # Chosen on another city (--city.seed 5) than the one reported on.
 DEPTH_SPREAD = 0.015
@@ -147,22 +144,6 @@ COLOUR_POWER = 1.5
 COLOUR_SHARP = 6.0
 DEPTH_SHARP = 2.0
 FARTHEST_M = float(torch.finfo(torch.float16).max)
-
-
-@dataclass(frozen=True)
-class WarpConfig:
-    """How many frames are kept, of what size, and how many make one view."""
-
-    frames: int = setting(12, "recorded frames warped into one view", ge=1, le=MOST_FRAMES)
-    stored: int = setting(1, "recorded frames kept", ge=1)
-    width: int = setting(128, "width of the kept frames in pixels", ge=2)
-    height: int = setting(128, "height of the kept frames in pixels", ge=2)
-    # Relative depth has a unit of its own; the frames are kept in that of the poses.
-    unit_m: float = setting(1.0, "metres in one unit of the dataset's depth", ge=1e-9)
-    output: Literal["rgbd"] = setting("rgbd", "what is shown")
-
-    def __post_init__(self) -> None:
-        settings.check(self)
 
 
 class WarpModel(nn.Module):
@@ -290,3 +271,7 @@ def pinhole_around(camera: Camera, finer: int = 1) -> Camera:
 
 def _pinhole(camera: Camera) -> Float32:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+# The family's networks by the names that checkpoints have for them, each with its configuration.
+NETWORKS = {"warp": (WarpConfig, WarpModel)}

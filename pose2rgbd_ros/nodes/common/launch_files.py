@@ -139,7 +139,7 @@ def refuse_missing_model(
     node: str, given: Mapping[str, str], model: str = "model", file: str = "params_file", otherwise: str = ""
 ) -> None:
     """RuntimeError when neither the argument `model` nor a parameter file of the user can name one."""
-    how = {"render": "pose2rgbd train", "localize": "pose2rgbd train --model posegan"}[node]
+    how = {"render": "pose2rgbd train relief", "localize": "pose2rgbd train posegan"}[node]
     if not given[model] and given[file] == default_file(node):
         raise RuntimeError(f"{node} needs {model}:=FOLDER, made by `{how}`{otherwise}")
 

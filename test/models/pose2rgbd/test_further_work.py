@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.learners import make_learner
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import open_training_data
-from pose2rgbd_ros.training.trainer import train
+from pose2rgbd_ros.training.families import train_config
+from pose2rgbd_ros.training.trainer import make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,16 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 
 def tiny(**settings: object) -> TrainConfig:
-    values = {"size": 32, "width": 0.125, "device": "cpu", "epochs": 2, "validate_every": 2, "batch_size": 6}
-    return TrainConfig(**{**values, "tensorboard": False, **settings})  # type: ignore[arg-type]
+    values = {
+        "model": "base",
+        "size": 32,
+        "width": 0.125,
+        "device": "cpu",
+        "epochs": 2,
+        "validate_every": 2,
+        "batch_size": 6,
+    }
+    return train_config(**{**values, "tensorboard": False, **settings})  # type: ignore[arg-type]
 
 
 def losses(flight: Path, **settings: object) -> tuple[float, ...]:
@@ -119,7 +127,7 @@ def test_what_cannot_work_is_told(
     relative = flight_dataset(tmp_path / "relative", frames=8, depth_kind="relative")
     with pytest.raises(UserError, match="metric depth"):
         train(relative, tmp_path / "b", tiny(consistency_weight=1.0))
-    with pytest.raises(UserError, match="not for warp-4"):
+    with pytest.raises(UserError, match="warp-4 has no setting adversarial_weight"):
         tiny(model="warp-4", adversarial_weight=1.0)
     data = open_training_data(flight, tiny())
     monkeypatch.setenv("WORLD_SIZE", "2")

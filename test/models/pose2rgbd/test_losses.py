@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig, network_config
 from pose2rgbd_ros.models.pose2rgbd.learner import image_loss, image_target, slice_loss, slice_target, total_loss
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBDConfig, Prediction
+from pose2rgbd_ros.models.pose2rgbd.network import Prediction
 from pose2rgbd_ros.training import metrics
-from pose2rgbd_ros.training.config import TrainConfig, network_config, resolve_recipe
+from pose2rgbd_ros.training.config import resolve_recipe
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import Progress, learning_rate
 
 
@@ -150,23 +152,23 @@ def test_progress_is_the_larger_of_steps_and_time() -> None:
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
-    recipe = resolve_recipe(TrainConfig(recipe="paper"))
+    recipe = resolve_recipe(train_config("base", recipe="paper"))
     assert (recipe.learning_rate, recipe.schedule, recipe.epochs, recipe.image_loss) == (0.01, "fixed", 100, "mse")
     assert recipe.pose_frequencies == 0
-    assert resolve_recipe(TrainConfig(recipe="paper", batch_size=4, epochs=7)).epochs == 7
-    assert resolve_recipe(TrainConfig(recipe="paper", max_minutes=5.0)).epochs == 100
-    assert resolve_recipe(TrainConfig(max_minutes=5.0)).epochs > 10**5, "the time ends it"
+    assert resolve_recipe(train_config("base", recipe="paper", batch_size=4, epochs=7)).epochs == 7
+    assert resolve_recipe(train_config("base", recipe="paper", max_minutes=5.0)).epochs == 100
+    assert resolve_recipe(train_config("base", max_minutes=5.0)).epochs > 10**5, "the time ends it"
 
 
 @pytest.mark.parametrize("model", ["slice", "slice-0", "slice-1", "slice-x", "Base", ""])
 def test_unknown_models_are_named(model: str) -> None:
-    with pytest.raises(UserError, match="choose base, slice-S"):
-        TrainConfig(model=model)
+    with pytest.raises(UserError, match=r"choose base, slice-N|S at least 2"):
+        train_config(model)
 
 
 def test_network_of_a_run() -> None:
-    network = network_config(TrainConfig(model="slice-32", rotation="euler", size=64), has_depth=True)
+    network = network_config(train_config(model="slice-32", rotation="euler", size=64), has_depth=True)
     assert (network.variant, network.slices, network.pose_dim, network.output) == ("slice", 32, 6, "rgbd")
-    assert network_config(TrainConfig(), has_depth=False).output == "rgb"
-    assert network_config(TrainConfig(recipe="paper"), has_depth=True).pose_frequencies == 0
-    assert network_config(TrainConfig(pose_frequencies=0), has_depth=True).pose_frequencies == 0
+    assert network_config(train_config("base"), has_depth=False).output == "rgb"
+    assert network_config(train_config("base", recipe="paper"), has_depth=True).pose_frequencies == 0
+    assert network_config(train_config("base", pose_frequencies=0), has_depth=True).pose_frequencies == 0

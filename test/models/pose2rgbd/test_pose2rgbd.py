@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, Pose2RGBDConfig, confidence, fourier_features, split_image
-from pose2rgbd_ros.models.registry import architecture_of, build_model
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD, confidence, fourier_features, split_image
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 
 def parameters(**settings: object) -> int:

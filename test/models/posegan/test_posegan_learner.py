@@ -18,8 +18,6 @@ from support.held_out import unsealed
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.poses import kept_weights
-from pose2rgbd_ros.models.base import RenderModel
-from pose2rgbd_ros.models.learners import make_learner
 from pose2rgbd_ros.models.posegan.config import PoseGANSettings, blocks_of
 from pose2rgbd_ros.models.posegan.learner import PoseGANLearner, adversarial_loss
 from pose2rgbd_ros.models.posegan.network import Verdict
@@ -27,10 +25,11 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig, posegan_settings, resolve_recipe
+from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
 from pose2rgbd_ros.training.evaluators import PoseEvaluator
-from pose2rgbd_ros.training.trainer import make_fabric, train
+from pose2rgbd_ros.training.families import RenderModel, train_config
+from pose2rgbd_ros.training.trainer import make_fabric, make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 def small(model: str = "posegan", posegan: dict[str, Any] | None = None, **values: Any) -> TrainConfig:
     part = PoseGANSettings(**{"width": 0.125, "blocks": 3, "pool": "flatten", **(posegan or {})})
     common = {"size": 32, "device": "cpu", "epochs": 3, "validate_every": 2, "tensorboard": False}
-    return TrainConfig(model=model, posegan=part, **{**common, **values})
+    return train_config(model=model, posegan=part, **{**common, **values})
 
 
 def made(flight: Path, **values: Any) -> tuple[PoseGANLearner, TrainingData]:
@@ -401,9 +400,9 @@ def test_a_diverging_run_is_named(flight: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"width": 0.5}, "use --posegan.width"),
+        ({"splats": 5}, "posegan has no setting splats"),
         ({"size": 48}, "32, 64, 128, 256"),
-        ({"image_loss": "mse"}, "--image-loss means nothing"),
+        ({"image_loss": "mse"}, "posegan has no setting image_loss"),
         ({"output": "depth"}, "with or without depth"),
         ({"max_depth": 5.0}, "with --output rgbd only"),
         ({"model": "posenet", "output": "rgb"}, "--output means nothing"),
@@ -421,8 +420,8 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], says: s
 
 def test_the_paper_s_recipe_and_size() -> None:
     """Sections 4 and 5.1, every figure that stands there."""
-    config = TrainConfig(model="posegan", recipe="paper")
-    recipe, chosen = resolve_recipe(config), posegan_settings(config)
+    config = train_config(model="posegan", recipe="paper")
+    recipe, chosen = resolve_recipe(config), config.filled
     assert (recipe.learning_rate, recipe.schedule, recipe.warmup) == (2e-4, "fixed", 0.0)
     assert (recipe.steps, recipe.batch_size, recipe.weight_decay, recipe.ema_decay) == (100_000, 16, 0, 0)
     assert recipe.pose_frequencies == 0
@@ -443,7 +442,7 @@ def test_a_recipe_s_figures_reach_the_training_unless_others_are_asked_for(fligh
     own = {"alpha": 10.0, "beta_pixel": 300.0, "pixel_norm": "mean-absolute"}
     for posegan in ({}, own):
         config = small(recipe="paper", posegan=posegan)
-        chosen = posegan_settings(config)
+        chosen = config.filled
         figures = (chosen.alpha, chosen.beta_pixel, chosen.pixel_norm)
         assert figures == (tuple(own.values()) if posegan else (0.1, 10.0, "euclidean"))
         assert made(flight, recipe="paper", posegan=posegan)[0]._chosen == chosen
@@ -451,31 +450,29 @@ def test_a_recipe_s_figures_reach_the_training_unless_others_are_asked_for(fligh
 
 
 def test_a_run_from_before_the_recipe_had_these_figures_goes_on(flight: Path, tmp_path: Path) -> None:
-    """They stood in its config.yaml, where there was no norm of pixels yet; of any model."""
-    base = TrainConfig(size=32, width=1 / 64, epochs=1, device="cpu", tensorboard=False)
-    for config in (small(epochs=1), base):
-        out = tmp_path / config.model
-        train(flight, out, config)
-        kept = read_yaml(out / "config.yaml")
-        assert (kept["posegan"]["gain"], kept["posegan"]["alpha"], kept["posegan"]["beta_pixel"]) == (2, 10, 300)
-        del kept["posegan"]["pixel_norm"]
-        write_yaml(out / "config.yaml", kept)
-        assert train(flight, out, dataclasses.replace(config, epochs=2), resume=True).epochs == 2
+    """They stood in its config.yaml, where there was no norm of pixels yet."""
+    out, config = tmp_path / "posegan", small(epochs=1)
+    train(flight, out, config)
+    kept = read_yaml(out / "config.yaml")
+    assert (kept["posegan"]["gain"], kept["posegan"]["alpha"], kept["posegan"]["beta_pixel"]) == (2, 10, 300)
+    del kept["posegan"]["pixel_norm"]
+    write_yaml(out / "config.yaml", kept)
+    assert train(flight, out, dataclasses.replace(config, epochs=2), resume=True).epochs == 2
     with pytest.raises(UserError, match="was started with recipe=default"):
         train(flight, tmp_path / "posegan", small(recipe="paper", epochs=2), resume=True)
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
 def test_the_paper_s_run_is_as_long_as_its_iterations(flight: Path, tmp_path: Path, recipe: str) -> None:
-    config = TrainConfig(model="posegan-a", size=32, recipe=recipe, device="cpu", tensorboard=False)
+    config = train_config(model="posegan-a", size=32, recipe=recipe, device="cpu", tensorboard=False)
     data = open_training_data(flight, config)
     run = trainer._Run(make_fabric(config), data, tmp_path, config)
     assert run.progress.total_steps == (100_000 if recipe == "paper" else 100 * run.steps_per_epoch)
 
 
 def test_settings_of_posegan_are_refused_for_others() -> None:
-    with pytest.raises(UserError, match="not for base"):
-        TrainConfig(posegan=PoseGANSettings(alpha=1.0))
+    with pytest.raises(UserError, match="base has no setting posegan"):
+        train_config("base", posegan=PoseGANSettings(alpha=1.0))
 
 
 def test_depth_is_needed_for_depth(flight_dataset: Callable[..., Path], tmp_path: Path) -> None:

@@ -18,15 +18,15 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.learners import make_learner
 from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, SceneBoxSettings
 from pose2rgbd_ros.models.relief.learner import ReliefLearner
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import open_training_data
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import pictures_of
-from pose2rgbd_ros.training.trainer import train
+from pose2rgbd_ros.training.trainer import make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def flight(write: Callable[..., Path]) -> Path:
 
 
 def config(**relief: object) -> TrainConfig:
-    return TrainConfig(
+    return train_config(
         model="relief", size=32, device="cpu", epochs=1, tensorboard=False, split="random",
         relief=ReliefSettings(**relief),  # type: ignore[arg-type]
     )  # fmt: skip

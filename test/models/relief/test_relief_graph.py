@@ -14,15 +14,13 @@ from support.relief_tiles import cut
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.relief import shader_onnx
-from pose2rgbd_ros.rendering.export import GRAPH_FILE, RECORD_FILE, source_fingerprint
+from pose2rgbd_ros.models.pose2rgbd.export import GRAPH_FILE, RECORD_FILE, source_fingerprint
+from pose2rgbd_ros.models.relief.backend import shader_graph
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
-INSTEAD = (
-    "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto or torch"
-)
+INSTEAD = "has no ONNX graph: use the checkpoint as it is, with backend auto or torch"
 
 
 @pytest.mark.parametrize("tiles", [False, True])
@@ -41,7 +39,7 @@ def test_relief_is_not_exported_and_one_line_says_what_to_use(
             }
             (path / RECORD_FILE).write_text(yaml.safe_dump(record))
         assert main(["export", str(path)]) == 2
-        assert capsys.readouterr().err == f"error: {INSTEAD}\n"
+        assert capsys.readouterr().err == f"error: {'relief-tiles' if tiles else 'relief'} {INSTEAD}\n"
         with pytest.raises(UserError, match="with backend auto or torch"):
             Renderer(path, "cpu", "onnx")
     assert Renderer(path, "cpu", "torch").render(views()[:1]).rgb is not None
@@ -51,4 +49,4 @@ def test_a_layer_without_a_counterpart_is_named() -> None:
     model = random_relief()
     model.shader.layers[1] = torch.nn.GELU()  # type: ignore[assignment]
     with pytest.raises(UserError, match="no ONNX form of GELU"):
-        shader_onnx.shader_graph(model.shader)
+        shader_graph(model.shader)

@@ -15,15 +15,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
-from pose2rgbd_ros.models.learners import make_learner
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import pictures_of
-from pose2rgbd_ros.training.trainer import train
+from pose2rgbd_ros.training.trainer import make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 
 def tiny(relief: ReliefSettings | None = None, **settings: object) -> TrainConfig:
     values = {"model": "relief", "size": 32, "device": "cpu", "epochs": 4, "tensorboard": False, "split": "random"}
-    return TrainConfig(relief=relief or ReliefSettings(), **{**values, **settings})  # type: ignore[arg-type]
+    return train_config(relief=relief or ReliefSettings(), **{**values, **settings})  # type: ignore[arg-type]
 
 
 def test_a_run_learns_and_its_checkpoint_renders(flight: Path, tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_two_processes_keep_the_same_tables(flight: Path, tmp_path: Path) -> Non
     """The tables have an optimiser of their own, so that this is not Lightning's doing alone."""
     program = (
         "import sys; from pathlib import Path; from safetensors.torch import save_file\n"
-        "from pose2rgbd_ros.training import trainer; from pose2rgbd_ros.training.config import TrainConfig\n"
+        "from pose2rgbd_ros.training import trainer; from pose2rgbd_ros.training.families import train_config\n"
         "class Run(trainer._Run):\n"
         "    def finish(self):\n"
         "        save_file(self.learner.state_dict(), f'{sys.argv[2]}-{self.fabric.global_rank}')\n"
         "        return super().finish()\n"
         "trainer._Run = Run\n"
-        "c = TrainConfig(model='relief', size=32, device='cpu', epochs=3, tensorboard=False, split='random')\n"
+        "c = train_config(model='relief', size=32, device='cpu', epochs=3, tensorboard=False, split='random')\n"
         "trainer.train(Path(sys.argv[1]), Path(sys.argv[2]), c)\n"
     )
     run_on_two_processes(program, tmp_path, flight, tmp_path / "run", timeout_s=800)

@@ -14,7 +14,6 @@ from torch.nn import functional
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of, build_model
 from pose2rgbd_ros.models.relief import march, network
 from pose2rgbd_ros.models.relief.config import (
     ReliefConfig,
@@ -27,6 +26,7 @@ from pose2rgbd_ros.models.relief.config import (
 from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
 from pose2rgbd_ros.models.relief.lookup import lookup, trilinear
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 CAMERA = Camera.from_fov(24, 20, 70.0)
 LOOKING_DOWN = se3.look_at([10.0, 10.0, 15.0], [10.0, 10.0, 0.0])

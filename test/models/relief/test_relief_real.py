@@ -12,7 +12,7 @@ import pytest
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 
@@ -40,7 +40,7 @@ def test_sparse_points_become_depth(scenes: ModuleType, real_data: Path, tmp_pat
 @pytest.mark.slow
 def test_a_real_survey(scenes: ModuleType, real_data: Path, tmp_path: Path) -> None:
     scenes.seneca_dataset(real_data / "aerial_seneca", tmp_path / "seneca", scenes.TO_LEARN)
-    config = TrainConfig(model="relief", size=64, epochs=8, device="cpu", tensorboard=False, split="segments")
+    config = train_config(model="relief", size=64, epochs=8, device="cpu", tensorboard=False, split="segments")
     result = train(tmp_path / "seneca", tmp_path / "run", config)
     scenes.seneca_dataset(real_data / "aerial_seneca", tmp_path / "judged", scenes.TO_JUDGE)
     scores = measure(tmp_path / "run", tmp_path / "judged", device="cpu").scores

@@ -14,10 +14,9 @@ from support.relief_tiles import cut
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.backends import TorchBackend
+from pose2rgbd_ros.models.backends import TorchBackend, empty_images
 from pose2rgbd_ros.models.relief import kernels
-from pose2rgbd_ros.models.relief.tiles import TiledReliefBackend
-from pose2rgbd_ros.rendering.export import empty_images
+from pose2rgbd_ros.models.relief.backend import TiledReliefBackend
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 CAMERA = Camera.from_fov(48, 40, 80.0)

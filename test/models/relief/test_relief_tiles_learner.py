@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
-from pose2rgbd_ros.models.learners import make_learner
 from pose2rgbd_ros.models.relief.config import ReliefSettings
-from pose2rgbd_ros.models.relief.tile_learner import TiledReliefLearner
-from pose2rgbd_ros.models.relief.tiles import TiledRelief
+from pose2rgbd_ros.models.relief.learner import TiledReliefLearner
+from pose2rgbd_ros.models.relief.network import TiledRelief
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import open_training_data
-from pose2rgbd_ros.training.trainer import train
+from pose2rgbd_ros.training.families import train_config
+from pose2rgbd_ros.training.trainer import make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..
 def tiny(**settings: object) -> TrainConfig:
     values = {"model": "relief", "size": 32, "device": "cpu", "tensorboard": False, "split": "random"}
     relief = ReliefSettings(tiles="1x2", **settings.pop("relief", {}))  # type: ignore[arg-type]
-    return TrainConfig(relief=relief, **{**values, **settings})  # type: ignore[arg-type]
+    return train_config(relief=relief, **{**values, **settings})  # type: ignore[arg-type]
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_and_the_place_is_learnt(
@@ -91,11 +91,11 @@ def test_only_the_tile_whose_turn_it_is_learns(flight: Path) -> None:
 @pytest.mark.parametrize("part", ["exposure", "refine_poses"])
 def test_what_is_one_for_all_tiles_is_refused(flight: Path, part: str) -> None:
     config = tiny(relief={part: True})
-    with pytest.raises(UserError, match=r"is for one volume; .* --relief\.tiles 1"):
+    with pytest.raises(UserError, match=r"is for one volume; .* --tiles 1"):
         make_learner(config, resolve_recipe(config), open_training_data(flight, config))
 
 
 def test_several_processes_are_refused(flight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=r"relief\.tiles .* one process"):
+    with pytest.raises(UserError, match=r"--tiles .* one process"):
         make_learner(tiny(), resolve_recipe(tiny()), open_training_data(flight, tiny()))

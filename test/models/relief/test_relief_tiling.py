@@ -14,17 +14,18 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of, build_model
-from pose2rgbd_ros.models.relief.config import ReliefSettings, SceneBoxSettings, Surface
-from pose2rgbd_ros.models.relief.tiles import (
-    Owners,
-    TiledRelief,
+from pose2rgbd_ros.models.relief.config import (
+    ReliefSettings,
+    SceneBoxSettings,
+    Surface,
     TiledReliefConfig,
     choose_tiles,
     parse_tiles,
     share_out,
     tiled,
 )
+from pose2rgbd_ros.models.relief.network import Owners, TiledRelief
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
 TURNED = (0.0, 0.0, float(np.sin(0.3)), float(np.cos(0.3)))
@@ -141,7 +142,7 @@ def test_too_large_even_in_tiles_says_how_large() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "2x", "x2", "2x0", "many", "2.5", ""])
 def test_tiles_that_cannot_be_read_are_told(text: str) -> None:
-    with pytest.raises(UserError, match=r"--relief\.tiles"):
+    with pytest.raises(UserError, match=r"--tiles"):
         parse_tiles(text)
 
 

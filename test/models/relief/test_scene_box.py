@@ -104,7 +104,7 @@ def test_a_flight_that_looks_all_around_stays_upright():
     eyes = np.stack([np.cos(angle), np.sin(angle), np.zeros(36)], axis=-1) * 30
     T = se3.look_at(eyes, 2 * eyes)
     np.testing.assert_array_equal(volume_rotation(T), np.eye(3))
-    with pytest.raises(UserError, match=r"--relief\.box\.up map"):
+    with pytest.raises(UserError, match=r"--box\.up map"):
         volume_rotation(T, "view")
 
 
@@ -133,13 +133,13 @@ def test_a_place_too_large_is_refused_with_what_would_fit():
     advised = {
         words[i]: float(words[i + 1].rstrip(",).").replace(",", ""))
         for i in range(len(words) - 1)
-        if words[i] in ("--relief.box.cell-m", "--relief.box.feature-m")
+        if words[i] in ("--box.cell-m", "--box.feature-m")
     }
     box_of(
         T,
         flat_depth(T),
-        cell_m=advised["--relief.box.cell-m"],
-        feature_m=advised["--relief.box.feature-m"],
+        cell_m=advised["--box.cell-m"],
+        feature_m=advised["--box.feature-m"],
         layer_m=1.0,
         memory_mb=500.0,
         model_mb=1e5,
@@ -152,7 +152,7 @@ def test_automatic_cells_are_coarsened_to_the_model_size_and_not_without_end():
     coarse = box_of(T, flat_depth(T), model_mb=fine.stored_mb(8) / 4)
     assert coarse.stored_mb(8) <= fine.stored_mb(8) / 4
     assert 1.5 < coarse.cell_m / fine.cell_m < 3
-    with pytest.raises(UserError, match=r"--relief\.box\.model-mb allows 1"):
+    with pytest.raises(UserError, match=r"--box\.model-mb allows 1"):
         box_of(survey(5000.0, spacing_m=500.0), flat_depth(survey(5000.0, spacing_m=500.0)), model_mb=1.0)
 
 

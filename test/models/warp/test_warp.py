@@ -14,9 +14,10 @@ from support.orbit_flight import OrbitFlight
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.registry import architecture_of, build_model
+from pose2rgbd_ros.models.warp.config import WarpConfig
 from pose2rgbd_ros.models.warp.kernels import fill_holes
-from pose2rgbd_ros.models.warp.network import FrameChoice, WarpConfig, WarpModel, pinhole_around, warp
+from pose2rgbd_ros.models.warp.network import FrameChoice, WarpModel, pinhole_around, warp
+from pose2rgbd_ros.training.families import architecture_of, build_model
 
 CAMERA = Camera.from_fov(64, 64, 70.0)
 DOWN = Rotation.from_euler("x", 180, degrees=True).as_matrix()  # optical axis to the ground, image top to the north

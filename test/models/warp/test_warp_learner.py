@@ -17,12 +17,13 @@ from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import open_training_data
+from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 
 
 def config(**settings: object) -> TrainConfig:
     values = {"model": "warp-6", "size": 32, "device": "cpu", "tensorboard": False, "split": "random"}
-    return TrainConfig(**{**values, **settings})  # type: ignore[arg-type]
+    return train_config(**{**values, **settings})  # type: ignore[arg-type]
 
 
 def test_it_is_trained_evaluated_and_rendered_like_the_others(

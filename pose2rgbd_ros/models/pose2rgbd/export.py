@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.backends import OnnxBackend, RenderedImages, TorchBackend
+from pose2rgbd_ros.models.backends import OnnxBackend, TorchBackend, check_renderable, empty_images
 from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint_directory, load_checkpoint
@@ -75,12 +75,19 @@ class Exported:
     reused: bool
 
 
+def export(checkpoint: Path, force: bool = False) -> list[str]:
+    """See training/families.py: where the graph is, and how closely it follows the network."""
+    started = time.perf_counter()
+    exported = export_checkpoint(checkpoint, force)
+    verb = "is current" if exported.reused else f"written in {time.perf_counter() - started:.1f} s"
+    return [f"{exported.path} {verb} ({len(exported.graph) / 1e6:.1f} MB)", str(exported.comparison)]
+
+
 def export_checkpoint(path: Path, force: bool = False) -> Exported:
     """Make sure the checkpoint has a current graph; `force` makes a new one even then.
 
     Raises:
-        UserError: bad checkpoint, one of a model that has no graph, the graph differs from the network, onnx or
-            onnxruntime missing, disk full.
+        UserError: bad checkpoint, the graph differs from the network, onnx or onnxruntime missing, disk full.
     """
     checkpoint = load_checkpoint(path)
     check_renderable(checkpoint)
@@ -95,7 +102,6 @@ def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = 
 
     UserError as :func:`export_checkpoint`.
     """
-    _require_exportable(checkpoint)  # before a look at what is stored: relief was exported once
     source = source_fingerprint(directory, checkpoint)
     if not force:
         stored = _stored_graph(directory, source)
@@ -135,37 +141,6 @@ def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
     return Comparison(**differences)
 
 
-def check_renderable(checkpoint: Checkpoint) -> None:
-    """UserError when the parts of a checkpoint, each of them sound, do not fit together."""
-    if checkpoint.output == "pose":
-        raise UserError("this model finds poses and shows no pictures; render with posegan, base or relief")
-    camera, size = checkpoint.camera, checkpoint.architecture.get("size")
-    fixed = not checkpoint.network().any_camera
-    if fixed and (camera.width, camera.height) != (size, size):
-        problem = f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
-    elif fixed and checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
-        problem = "its network and its normalization take poses of different kinds"
-    elif not fixed and not camera.is_calibrated:
-        problem = "its model needs intrinsics, but its camera has none"
-    elif checkpoint.output != "rgb" and checkpoint.normalization.depth_min is None:
-        problem = "its network predicts depth, but its normalization has no range of depth"
-    elif len(checkpoint.training_T_map_cam) == 0:
-        problem = "it holds no training poses, so nobody knows where it is valid"
-    else:
-        return
-    raise UserError(f"the checkpoint contradicts itself: {problem}; train again")
-
-
-def empty_images(checkpoint: Checkpoint, camera: Camera, count: int) -> RenderedImages:
-    """Unfilled images of everything the checkpoint's model predicts, `count` of each, as large as the camera's."""
-    shape, output = (count, camera.height, camera.width), checkpoint.output
-    return RenderedImages(
-        np.empty((*shape, 3), np.uint8) if output != "depth" else None,
-        np.empty(shape, np.float32) if output != "rgb" else None,
-        np.empty(shape, np.float32) if checkpoint.network().has_confidence else None,
-    )
-
-
 def _make_graph(checkpoint: Checkpoint) -> bytes:
     try:
         from pose2rgbd_ros.models.pose2rgbd.onnx import build_graph
@@ -174,17 +149,6 @@ def _make_graph(checkpoint: Checkpoint) -> bytes:
     model = checkpoint.build_model()
     assert isinstance(model, Pose2RGBD)
     return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
-
-
-def _require_exportable(checkpoint: Checkpoint) -> None:
-    name = checkpoint.architecture["network"]
-    if name in ("relief", "relief-tiles"):
-        raise UserError(
-            "relief has no ONNX graph, its renderer compiles itself: use the checkpoint as it is, with backend auto "
-            "or torch"
-        )
-    if name != "pose2rgbd":
-        raise UserError(f"{name} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
 
 
 def _stored_graph(directory: Path, source: str) -> Exported | None:

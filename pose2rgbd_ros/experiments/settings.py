@@ -1,0 +1,172 @@
+"""Settings of the experiments; nothing here loads torch, so that their help is quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, SIZES, PoseGANSettings
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.training.families import UNTRAINED, train_config
+
+# The models of a comparison, side by side.
+
+
+COMPARED = ("base", "slice-10", "relief", "warp-12")
+LEAST_SIZE, MOST_SIZE = 32, 4096
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of `pose2rgbd experiments compare`."""
+
+    models: tuple[str, ...] = setting(
+        COMPARED, "the models, such as base or warp-12; relief@512 is relief trained and measured at 512 px"
+    )
+    minutes: float = setting(
+        10.0, "training time of each run in minutes of the processor (on a GPU: of the wall)", ge=0.0
+    )
+    epochs: int | None = setting(None, "at most so many epochs a run", ge=1)
+    seeds: int = setting(3, "runs of each model, with seeds 0, 1, ...", ge=1, le=100)
+    size: int = setting(
+        128, "side of the images in pixels, where the model's name has none", ge=LEAST_SIZE, le=MOST_SIZE
+    )
+    render_sizes: tuple[int, ...] = setting(
+        (128, 256, 512), "sides of the pictures whose rendering is timed; Base and Slice have one size only"
+    )
+    render_threads: int = setting(1, "threads of the processor that render", ge=1)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train and render")
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        if not self.models:
+            raise UserError("no models to compare; such as --models relief warp-12")
+        if len({(entry.model, entry.size) for entry in self.entries()}) < len(self.models):
+            raise UserError("a model is named twice in --models, with the same size")
+        for entry in self.entries():
+            if not train_config(entry.model).shows_images:
+                raise UserError(f"{entry.model} shows no pictures; compare poses with experiments localization")
+        if not all(LEAST_SIZE <= size <= MOST_SIZE for size in self.render_sizes):
+            raise UserError(f"--render-sizes must lie in {LEAST_SIZE}..{MOST_SIZE}: {self.render_sizes}")
+
+    def entries(self) -> list[Entry]:
+        """The models, in the order given."""
+        return [_entry(name, self.size) for name in self.models]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the comparison: a model and the side of its images in pixels."""
+
+    name: str
+    model: str
+    size: int
+
+
+def _entry(name: str, size: int) -> Entry:
+    match = re.fullmatch(r"([^@]+)(?:@([1-9]\d{1,3}))?", name)
+    if match is None or not LEAST_SIZE <= int(match[2] or size) <= MOST_SIZE:
+        raise UserError(f"--models has {name!r}; write a model, or model@pixels such as relief@512")
+    return Entry(name, match[1], int(match[2] or size))
+
+
+# Ways of finding a camera, side by side.
+
+
+NETWORKS = (*CONFIGS, *POSENETS)
+
+
+@dataclass(frozen=True)
+class LocalizationConfig:
+    """Settings of `pose2rgbd experiments localization`."""
+
+    models: tuple[str, ...] = setting(NETWORKS, "the networks to train")
+    finders: tuple[str, ...] = setting(UNTRAINED, "what is compared with them and not trained")
+    sizes: tuple[int, ...] = setting((32, 64), "sides of the networks' images in pixels: 32, 64, 128, 256")
+    seeds: int = setting(3, "runs of each model and size, with seeds 0, 1, ...", ge=1, le=100)
+    minutes: float = setting(5.0, "training time of each run, in minutes of the clock", ge=0.0)
+    epochs: int | None = setting(None, "at most so many epochs a run", ge=1)
+    clock: Literal["auto", "cpu", "wall"] = setting(
+        "auto", "what --minutes counts; auto: processor time on a CPU, time on the wall on a GPU"
+    )
+    width: float = setting(0.5, "factor on the networks' channels (1: the paper's)", ge=1 / 32, le=4.0)
+    split: Literal["auto", "dataset", "segments", "random"] = setting(
+        "auto",
+        "held-out frames; dataset: its own (7-Scenes and Cambridge: the official one); segments: stretches of track; "
+        "auto: the first, where there is one",
+    )
+    frames: int = setting(1500, "frames of the flight that is simulated where no dataset is given", ge=20)
+    saliency: int = setting(3, "held-out frames of a saliency sheet; 0: no sheets", ge=0, le=20)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+    posegan: PoseGANSettings = field(default_factory=PoseGANSettings)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        for given, known, option in (
+            (self.models, NETWORKS, "--models"),
+            (self.finders, UNTRAINED, "--finders"),
+            (self.sizes, SIZES, "--sizes"),
+        ):
+            wrong = [each for each in given if each not in known]
+            if wrong or len(set(given)) < len(given):
+                problem = f"{wrong[0]!r} is unknown" if wrong else "something is there twice"
+                raise UserError(f"{option}: {problem}; choose from {', '.join(map(str, known))}")
+        if not self.sizes or not (self.models or self.finders):
+            raise UserError("nothing to compare; give --sizes, and --models or --finders")
+        if self.posegan.width not in (1.0, self.width):
+            raise UserError(f"give the width as --width {self.posegan.width:g}, not with --posegan.width")
+
+    def clock_on(self, device: str) -> Literal["cpu", "wall"]:
+        """The clock of the trainings on "cpu" or "cuda"."""
+        if self.clock == "auto":
+            return "cpu" if device == "cpu" else "wall"
+        return self.clock
+
+
+# The paper's tables.
+
+
+@dataclass(frozen=True)
+class TablesConfig:
+    """Settings of `pose2rgbd experiments tables`."""
+
+    scale: Literal["cpu", "paper"] = setting(
+        "cpu", "cpu: 128 px, 1,500 frames, some processor minutes a row; paper: 512 px, 11,085 frames, 100 epochs (GPU)"
+    )
+    tables: Literal["all", "1", "2", "3"] = setting("all", "which of the paper's tables")
+    minutes: float | None = setting(
+        None, "training time of each row in minutes of the processor (on a GPU: of the wall); cpu scale: 5", ge=0.0
+    )
+    epochs: int | None = setting(None, "at most so many epochs a row; paper scale: 100", ge=1)
+    size: int | None = setting(None, "side of the images in pixels; cpu scale: 128, paper scale: 512", ge=32)
+    width: float = setting(1.0, "factor on the networks' channels (1: the paper's)", ge=1 / 64)
+    frames: int | None = setting(
+        None, "frames of each flight that is simulated; cpu scale: 1,500, paper scale: 11,085", ge=20
+    )
+    recipe: Literal["default", "paper"] | None = setting(
+        None, "optimisation; cpu scale: default, which is further after minutes; paper scale: paper"
+    )
+    adversarial_weight: float = setting(0.003, "of the rows with the adversarial loss", ge=0.0)
+    consistency_weight: float = setting(0.5, "of the rows with the consistency loss", ge=0.0)
+    further: bool = setting(True, "add the rows of the paper's further work to table 2")
+    seed: int = setting(0, "of the weights, the split, the order of the frames and the flights", ge=0)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+    precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU")
+    force: bool = setting(False, "paper scale without a GPU, which takes weeks")
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+    def resolved(self) -> TablesConfig:
+        """With the scale's own values for what was not given."""
+        own: dict[str, Any] = (
+            {"minutes": 5.0, "size": 128, "frames": 1500, "recipe": "default"}
+            if self.scale == "cpu"
+            else {"epochs": 100, "size": 512, "frames": 11085, "recipe": "paper"}
+        )
+        missing = {name: value for name, value in own.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)

@@ -1,0 +1,191 @@
+"""The families of models, a folder of models/ each; and what a model of any of them can do.
+
+A family's folder holds these modules, imported when they are needed (docs/architecture.md, "Add a model family"):
+
+    config.py    Settings: a TrainConfig with the family's own settings and its recipes; loads no torch
+    network.py   NETWORKS: {name: (configuration, network)}, by the names of the family's line below
+    learner.py   make(config, recipe, data, device): the Learner of a run
+    backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend
+    export.py    where there is something to export: export(checkpoint, force), the lines to print
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.normalization import Normalization
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.training.config import TrainConfig
+
+if TYPE_CHECKING:  # the command line lists the families before it needs torch
+    from torch import Tensor, nn
+
+
+class Family(NamedTuple):
+    """The names of a family's models (N: a number) and of its networks in checkpoints, and what they are."""
+
+    models: tuple[str, ...]
+    networks: tuple[str, ...]
+    text: str
+
+
+MODELS = "pose2rgbd_ros.models"
+POSEGAN = ("posegan", "posegan-a", "posegan-b", "posegan-c", "posenet", "posenet-resnet")
+# The registry: folder of models/ -> its line.
+FAMILIES = {
+    "pose2rgbd": Family(("base", "slice-N"), ("pose2rgbd",), "the paper's: pose -> whole image; N slices of depth"),
+    "relief": Family(("relief",), ("relief", "relief-tiles"), "the geometry of the place inside; renders any camera"),
+    "warp": Family(("warp-N",), ("warp",), "the N nearest frames, warped; nothing is learnt"),
+    "gsplat": Family(("gsplat",), ("gsplat",), "Gaussian splats; needs a GPU"),
+    "posegan": Family(POSEGAN, ("posegan", "posenet"), "finds the poses of images; posegan, -b and -c show images too"),
+}
+# What finds poses without a training (evaluation/poses.py).
+UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")
+
+
+def family_of(model: str) -> str:
+    """The family of a model's name; UserError for an unknown one."""
+    for family, (models, _, _) in FAMILIES.items():
+        if any(re.fullmatch(re.escape(name).replace("N", r"[1-9]\d{0,3}"), model) for name in models):
+            return family
+    if model in UNTRAINED:
+        raise UserError(
+            f"{model} is not trained: train a model that finds poses (pose2rgbd train posenet DATASET), then "
+            f"`pose2rgbd evaluate RUN DATASET --finders {model}` sets it beside that one, made from the same frames"
+        )
+    raise UserError(f"unknown model {model!r}; choose {model_names()}")
+
+
+def model_names() -> str:
+    """All models in words."""
+    names = ", ".join(name for family in FAMILIES.values() for name in family.models)
+    return f"{names} (N: a number, such as slice-10 or warp-12)"
+
+
+def has_part(family: str, part: str) -> bool:
+    """Whether the family's folder holds a module."""
+    return importlib.util.find_spec(f"{MODELS}.{family}.{part}") is not None
+
+
+def part_of(family: str, part: str) -> ModuleType:
+    """A module of the family's folder."""
+    return importlib.import_module(f"{MODELS}.{family}.{part}")
+
+
+def settings_of(model: str) -> type[TrainConfig]:
+    """The class of the settings of a model's training."""
+    found: type[TrainConfig] = part_of(family_of(model), "config").Settings
+    return found
+
+
+def train_config(model: str, **values: Any) -> TrainConfig:
+    """The settings of a model's training. UserError: an unknown model, a setting that it does not have, a bad value."""
+    cls = settings_of(model)
+    unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+    if unknown:
+        raise UserError(f"{model} has no setting {', '.join(unknown)}")
+    return cls(model=model, **values)
+
+
+# A checkpoint's `architecture` mapping says which network is built.
+
+
+def network_family(network: str) -> str:
+    """The family of a network's name in a checkpoint; UserError for an unknown one."""
+    for family, (_, networks, _) in FAMILIES.items():
+        if network in networks:
+            return family
+    known = ", ".join(name for family in FAMILIES.values() for name in family.networks)
+    raise UserError(f"unknown network {network!r}; known: {known} (a newer pose2rgbd may know it)")
+
+
+def build_model(architecture: dict[str, Any]) -> nn.Module:
+    """Network of an architecture mapping ``{"network": name, **configuration}``.
+
+    Raises:
+        UserError: unknown network, unknown or out-of-bounds settings.
+    """
+    if not isinstance(architecture, dict) or "network" not in architecture:
+        raise UserError("the architecture names no network; is this a pose2rgbd model?")
+    values = dict(architecture)
+    name = values.pop("network")
+    config_class, network = part_of(network_family(name), "network").NETWORKS[name]
+    model: nn.Module = network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
+    return model
+
+
+def architecture_of(model: nn.Module) -> dict[str, Any]:
+    """The mapping from which :func:`build_model` makes this network again (without its weights)."""
+    for family in FAMILIES:
+        for name, (_, network) in part_of(family, "network").NETWORKS.items():
+            if isinstance(model, network):
+                config: Any = model.config
+                return {"network": name, **vars(config)}
+    raise UserError(f"{type(model).__name__} is not a registered network")
+
+
+# What every renderer of a place can do, whatever is inside: show what a camera at a pose would see.
+
+
+class RenderTensors(NamedTuple):
+    """What a model shows of B views; None for what it does not predict.
+
+    rgb: (B, 3, H, W) in [0, 1].
+    depth: (B, H, W) along the optical axis in the dataset's unit, NaN where the model does not know.
+    confidence: (B, h, w). Slice networks: the sum of the slices, 1 ideal, 0 no slice claims the pixel, above 1
+        ambiguous. Renderers with geometry: 0..1, how sure the surface is.
+    """
+
+    rgb: Tensor | None
+    depth: Tensor | None
+    confidence: Tensor | None
+
+
+@runtime_checkable
+class RenderModel(Protocol):
+    """A network that shows images: an ``nn.Module`` with these."""
+
+    any_camera: bool  # renders any intrinsics; otherwise only those it was trained with
+    has_confidence: bool
+
+    def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
+        """Render poses (B, 4, 4) float64 on the model's device, as `camera` sees them; call ``eval()`` first.
+
+        `camera` is the trained one unless ``any_camera``; `normalization` is that of the training set.
+        """
+        ...
+
+
+# What every network that finds a pose can do, whatever is inside.
+
+
+class PoseEstimates(NamedTuple):
+    """What a network reads from B images.
+
+    T_map_cam: (B, 4, 4) float64.
+    features: (B, F), the trunk's output before the pose is read from it: alike for images of like content.
+    realism: (B,) the discriminator's verdict, above 0 for "recorded"; None for networks without one.
+    """
+
+    T_map_cam: Tensor
+    features: Tensor
+    realism: Tensor | None
+
+
+@runtime_checkable
+class PoseModel(Protocol):
+    """A network that finds poses: an ``nn.Module`` with these."""
+
+    image_size: int  # side in pixels of the square images it takes
+
+    def poses(self, rgb: Tensor, normalization: Normalization) -> PoseEstimates:
+        """Poses of images (B, 3, S, S) in [0, 1], S = image_size, as the checkpoint's camera sees; call ``eval()``
+        first.
+        """
+        ...
