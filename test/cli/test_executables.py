@@ -57,9 +57,12 @@ def test_the_list_of_commands_is_there_at_once():
     assert "tyro" in imported("export", "--help")
 
 
-@pytest.mark.parametrize("command", ["train", "run"])
+@pytest.mark.parametrize(
+    "command", ["train", "train base", "train relief", "train posegan", "run", "experiments compare",
+                "experiments localization", "experiments tables", "experiments pictures"]
+)  # fmt: skip
 def test_the_settings_of_a_training_are_shown_without_torch(command):
-    assert not {"torch", "matplotlib", "rclpy"} & imported(command, "--help")
+    assert not {"torch", "matplotlib", "rclpy"} & imported(*command.split(), "--help")
 
 
 def test_an_interrupt_while_libraries_load_leaves_no_traceback(monkeypatch, capsys):

@@ -354,7 +354,7 @@ def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFi
     dataset = tmp_path / "flight"
     shutil.copytree(trained.dataset, dataset)
     run = ["--out", str(tmp_path / "run"), "--size", "32", "--width", "0.125", "--device", "cpu", "--no-tensorboard"]
-    status = train_command.train_main([str(dataset), *run, "--epochs", "3"])
+    status = train_command.train_main(["base", str(dataset), *run, "--epochs", "3"])
     told = capsys.readouterr().out
     assert status in (0, 1), "1: so short a training may well have collapsed"
     assert "held-out frames that may choose the weights: RGB" in told
@@ -363,4 +363,4 @@ def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFi
     assert "| nearest training frame |" in told
     assert (tmp_path / "run" / "report" / "index.html").exists()
     with pytest.raises(UserError, match="not empty"):
-        train_command.train_main([str(dataset), *run])
+        train_command.train_main(["base", str(dataset), *run])

@@ -19,11 +19,11 @@ from pose2rgbd_ros.experiments.tables import (
     Filled,
     Outcome,
     TablesConfig,
+    config_of,
     finding,
     markdown,
     run_tables,
     tables,
-    train_config,
     write_relative_twin,
     write_report,
 )
@@ -61,9 +61,9 @@ def test_each_row_is_a_training_of_its_own_name() -> None:
     rows = {row.name: row.settings for table in tables(TablesConfig())[:2] for row in table.rows}
     assert len(rows) == 6 + 8 - 2 + 3
     assert rows["base-quaternion-rgbd-adversarial-consistency"]["adversarial_weight"] == 0.003
-    paper = train_config(tables(TablesConfig())[0].rows[0], TablesConfig(scale="paper").resolved())
+    paper = config_of(tables(TablesConfig())[0].rows[0], TablesConfig(scale="paper").resolved())
     assert (paper.size, paper.epochs, paper.recipe, paper.max_minutes) == (512, 100, "paper", None)
-    small = train_config(tables(TablesConfig())[0].rows[0], TablesConfig(minutes=2.0, device="cpu").resolved())
+    small = config_of(tables(TablesConfig())[0].rows[0], TablesConfig(minutes=2.0, device="cpu").resolved())
     assert (small.size, small.max_minutes, small.clock, small.rotation) == (128, 2.0, "cpu", "euler")
 
 
