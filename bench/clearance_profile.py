@@ -28,8 +28,15 @@ from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.paths import BodyPath, Waypoints, faced, resampled
-from pose2rgbd_ros.obstacles.profile import Profile, ProfileBuilder, ProfileSettings
+from pose2rgbd_ros.obstacles.paths import (
+    BodyPath,
+    Profile,
+    ProfileBuilder,
+    ProfileSettings,
+    Waypoints,
+    faced,
+    resampled,
+)
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.settings import read_yaml

@@ -7,7 +7,7 @@ avoidance.
 DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on: it names the
 city, the camera and the height above the ground, and starts and goals are places that it passed, none of them frames
 that weights, bounds or the guard's limit were chosen on. The three ways share vehicle (sim.vehicle, its own guard
-off), planner (examples/reactive_planner.py), scan (obstacles.scan) and delay; they differ in depth:
+off), planner (examples/reactive_planner.py), scan (obstacles.surroundings) and delay; they differ in depth:
 predicted: the renderer's lower bound at the drone's pose. truth: the simulator's depth. none: straight to the goal.
 A collision is a body of 0.5 m radius touching any triangle of the city, 20 times a second.
 Nothing moves there. Every so often a predicted view is compared with the truth, unless the frame of DATASET nearest
@@ -35,7 +35,7 @@ from pose2rgbd_ros.evaluation.held_out import choose_frames
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
+from pose2rgbd_ros.obstacles.surroundings import ScanSettings, bearings, laser_scan
 from pose2rgbd_ros.obstacles.view import level, view_of
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table

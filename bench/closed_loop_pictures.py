@@ -17,7 +17,7 @@ import numpy as np
 from closed_loop import WAYS, Flight, Place, Setup, read_rows
 
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
+from pose2rgbd_ros.obstacles.surroundings import ScanSettings, bearings, laser_scan
 from pose2rgbd_ros.obstacles.view import view_of
 from pose2rgbd_ros.settings import read_yaml
 

@@ -30,7 +30,7 @@ from pose2rgbd_ros.evaluation.calibrate_depth import judge
 from pose2rgbd_ros.evaluation.depth_bounds import Judged
 from pose2rgbd_ros.evaluation.held_out import Units, held_out, units_of
 from pose2rgbd_ros.evaluation.machine import described
-from pose2rgbd_ros.evaluation.pictures_report import model_name
+from pose2rgbd_ros.evaluation.pictures import model_name
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.rendering.trust import hull_distance
 from pose2rgbd_ros.reports.table import Table

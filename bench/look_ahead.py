@@ -37,8 +37,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.runner import use_fastdds_profile
 from pose2rgbd_ros.nodes.render.node import RenderNode
-from pose2rgbd_ros.obstacles.paths import carried_on
-from pose2rgbd_ros.obstacles.profile import ProfileBuilder, ProfileSettings
+from pose2rgbd_ros.obstacles.paths import ProfileBuilder, ProfileSettings, carried_on
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table
 

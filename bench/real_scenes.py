@@ -30,8 +30,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.held_out import choose_frames
 from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.evaluation.pictures import measure
-from pose2rgbd_ros.evaluation.result import METHODS
+from pose2rgbd_ros.evaluation.pictures import METHODS, measure
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, show
 from pose2rgbd_ros.formats.importing import import_datasets
 from pose2rgbd_ros.geometry import se3

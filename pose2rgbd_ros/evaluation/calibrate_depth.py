@@ -14,7 +14,7 @@ from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.depth_bounds import Goal, Judged, Look, MeasuredDepth, Pixels, edges_of, fit, measure
 from pose2rgbd_ros.evaluation.held_out import FEWEST_UNITS, HeldOut, Units, held_out
-from pose2rgbd_ros.evaluation.pictures_report import model_name, provenance
+from pose2rgbd_ros.evaluation.pictures import model_name, provenance
 from pose2rgbd_ros.evaluation.sheets import (
     DEPTH_COLOURS,
     ERROR_COLOURS,

@@ -20,7 +20,7 @@ from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.calibrate_depth import check_place
 from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval, deals, estimate
 from pose2rgbd_ros.evaluation.held_out import HeldOut, Units, held_out
-from pose2rgbd_ros.evaluation.pictures_report import provenance
+from pose2rgbd_ros.evaluation.pictures import provenance
 from pose2rgbd_ros.evaluation.sheets import new_figure, png
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.localization import covariance

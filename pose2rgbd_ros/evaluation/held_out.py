@@ -165,7 +165,7 @@ class EvalSplit:
     """test: indices of the frames. train, choose: of those trained on, and of those held out that may have chosen the
     weights; `test` may hold some of both when the split is a new one.
 
-    split: a key of result.SPLIT_WORDS. groups: parts of `test` that are scored apart. notes: what a reader should know.
+    split: a key of pictures.SPLIT_WORDS. groups: parts of `test` that are scored apart. notes: for the reader.
     """
 
     test: Int64

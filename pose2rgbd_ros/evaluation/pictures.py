@@ -1,9 +1,9 @@
-"""A model against the mean image and the nearest training frame, on frames it has not seen."""
+"""A model against the mean image and the nearest training frame, on frames it has not seen: figures and report."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,186 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.held_out import choose_frames
-from pose2rgbd_ros.evaluation.pictures_report import write_report
-from pose2rgbd_ros.evaluation.result import METHODS, Evaluation
-from pose2rgbd_ros.evaluation.sheets import SheetRow
+from pose2rgbd_ros.evaluation.sheets import SheetRow, draw_sheet, new_figure, png
 from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.reports.page import Mood, Page, Section, listed
+from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.settings import write_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
+from pose2rgbd_ros.training.config import UNLIMITED_EPOCHS
 from pose2rgbd_ros.training.data import mean_image
 from pose2rgbd_ros.training.families import RenderTensors
-from pose2rgbd_ros.training.metrics import Scores, batches, spread
+from pose2rgbd_ros.training.metrics import Scores, batches, is_collapsed, spread
 from pose2rgbd_ros.training.trainer import pick_device
+
+# The outcome, as numbers and as a table.
+
+
+METHODS = {"model": "this model", "mean_image": "mean training image", "nearest_frame": "nearest training frame"}
+SPLIT_WORDS = {
+    "held_out_segments": "held-out stretches of the track",
+    "dataset": "lines the dataset holds out",
+    "random": "frames held out at random (their neighbours were trained on)",
+    "lines+random": "held-out lines, and frames held out at random",
+    "all": "all frames",
+}
+
+
+@dataclass
+class Evaluation:
+    """Scores of each method (see METHODS) and what they were measured on."""
+
+    scores: dict[str, dict[str, float]]
+    per_frame: dict[str, dict[str, np.ndarray]]  # method -> measure -> (frames,)
+    stamps_ns: np.ndarray  # of the frames measured on
+    start_ns: int  # of the dataset: time 0 of the pictures and curves
+    split: str  # a key of SPLIT_WORDS
+    trained_on: int  # how many of the frames the model was trained on
+    chosen_by: int  # how many of the frames may have chosen its weights
+    seen: str  # both, in words
+    # medians, metres and degrees, to the training frame nearest in view; None without training frames at hand
+    from_training: tuple[float, float] | None
+    depth_unit: str
+    checkpoint: Checkpoint
+    dataset: str
+    notes: list[str] = field(default_factory=list)
+    rows: list[SheetRow] = field(default_factory=list)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (frames,) bool: parts scored apart
+    worst: np.ndarray = field(default_factory=lambda: np.array([], int))  # frames of the largest errors
+    worst_rows: list[SheetRow] = field(default_factory=list)
+    size: int | None = None  # side of the pictures; None: as trained
+    has_geometry: bool = False  # renders any camera; its confidence is a probability
+
+    @property
+    def collapsed(self) -> bool:
+        """The network answers nearly the same image whatever the pose."""
+        return is_collapsed(self.scores["model"])
+
+    def group_scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Group -> method -> measure -> mean over the group's frames (NaN left out)."""
+
+        def mean(values: np.ndarray) -> float:
+            finite = values[np.isfinite(values)]
+            return float(finite.mean()) if len(finite) else float("nan")
+
+        return {
+            group: {
+                method: {name: mean(values[inside]) for name, values in measures.items()}
+                for method, measures in self.per_frame.items()
+            }
+            for group, inside in self.groups.items()
+        }
+
+    def error_share(self) -> float:
+        """Error as a share of the mean image's, colour and depth averaged: 0 perfect, 1 no better than it.
+
+        Pixels without a depth count as the mean image's, so that answering less makes nothing better. NaN without
+        baseline.
+        """
+        mean, model = self.scores.get("mean_image", {}), self.scores["model"]
+        shares = []
+        for name in ("rgb_mae_px", "depth_mae"):
+            if name in model and mean.get(name, 0.0) > 0:
+                known = model.get("depth_known", 1.0) if name == "depth_mae" else 1.0
+                share = model[name] / mean[name] if known > 0 else 0.0
+                shares.append(known * share + 1.0 - known)
+        return float(np.mean(shares)) if shares else float("nan")
+
+    def better_than_mean_image(self) -> dict[str, float]:
+        """Share by which the model's mean absolute errors are below the mean image's (negative: worse)."""
+        mean = self.scores.get("mean_image", {})
+        return {
+            name: 1.0 - self.scores["model"][name] / mean[name]
+            for name in ("rgb_mae_px", "depth_mae")
+            if name in self.scores["model"] and mean.get(name, 0.0) > 0
+        }
+
+    def verdict(self) -> str:
+        """One sentence: by how much the model beats the mean image, and whether it collapsed."""
+        names = {"rgb_mae_px": "RGB", "depth_mae": "depth"}
+        parts = [
+            f"{names[name]} error {abs(share):.0%} {'below' if share >= 0 else 'ABOVE'} the mean image's"
+            for name, share in self.better_than_mean_image().items()
+        ]
+        if self.collapsed:
+            parts.append(
+                "COLLAPSED: the network answers nearly one image, whatever the pose; train longer or otherwise"
+            )
+        return "; ".join(parts) or "no baseline: the training frames are not in this dataset"
+
+    def measured_on(self) -> str:
+        """What the numbers were measured on, in words."""
+        split = SPLIT_WORDS.get(self.split, self.split)
+        text = f"{counted(len(self.stamps_ns), 'frame')} of {self.dataset}: {split}, {self.seen}"
+        if self.from_training is not None:
+            moved_m, turned_deg = self.from_training
+            text += f"; the nearest training frame is {moved_m:.2g} m and {turned_deg:.2g} degrees away (medians)"
+        return text
+
+    def table(self) -> str:
+        """Markdown: a row a method, what it was measured on, the verdict, and each group of frames by itself."""
+        parts = [self.scored().markdown(), f"Measured on {self.measured_on()}.", self.verdict() + "."]
+        for group, inside in self.groups.items():
+            scored = self.scored(self.group_scores()[group])
+            parts.append(f"{group}, {counted(int(inside.sum()), 'frame')}:\n\n{scored.markdown()}")
+        return "\n\n".join([*parts, *self.notes])
+
+    def scored(self, scores: dict[str, dict[str, float]] | None = None) -> Table:
+        """A table of scores, all frames' or those given: a row a method."""
+        scores = self.scores if scores is None else scores
+        columns = (
+            Column("rgb_mae_px", "RGB MAE", ".2f", "of 255"),
+            Column("psnr_db", "PSNR", ".2f", "dB"),
+            Column("ssim", "SSIM", ".3f"),
+            Column("depth_mae", "depth MAE", ".3g", self.depth_unit.strip("()")),
+            Column("depth_known", "depth known", ".3f"),
+            Column("variation", "variation", ".2f"),
+        )
+        shown = [column for column in columns if column.key in scores["model"]]
+        rows = [{"method": METHODS[method], **values} for method, values in scores.items()]
+        return Table([Column("method", ""), *shown], rows, strong=[list(scores).index("model")])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for metrics.yaml."""
+
+        def rounded(values: dict[str, float]) -> dict[str, float]:
+            return {name: round(float(value), 5) for name, value in values.items()}
+
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "frames": len(self.stamps_ns),
+            "frames_trained_on": self.trained_on,
+            "frames_chosen_by": self.chosen_by,
+            "from_training_m_deg": None if self.from_training is None else [round(v, 4) for v in self.from_training],
+            "depth_unit": self.depth_unit,
+            "size": self.size or self.checkpoint.camera.width,
+            "scores": {method: rounded(scores) for method, scores in self.scores.items()},
+            "group_scores": {
+                group: {method: rounded(scores) for method, scores in methods.items()}
+                for group, methods in self.group_scores().items()
+            },
+            "error_share": round(self.error_share(), 5),
+            "worst_frames": [
+                {
+                    "stamp_ns": int(self.stamps_ns[index]),
+                    **rounded({name: values[index] for name, values in self.per_frame["model"].items()}),
+                }
+                for index in self.worst
+            ],
+            "better_than_mean_image": rounded(self.better_than_mean_image()),
+            "collapsed": self.collapsed,
+            "notes": self.notes,
+            "checkpoint": {
+                "architecture": self.checkpoint.architecture,
+                "weights_sha256": self.checkpoint.weights_sha256,
+            },
+        }
+
 
 # Recorded frames as a model's pictures are compared with them.
 
@@ -355,3 +523,108 @@ def worst_frames(per_frame: dict[str, np.ndarray], count: int) -> np.ndarray:
 
 def _add(scores: Scores, predicted: Images, truth: Images) -> None:
     scores.add(predicted[0], truth[0], predicted[1], truth[1])
+
+
+# An evaluation as files: metrics.yaml for programs, table.md and sheets for notes, index.html to look at first.
+
+
+COLOURS = {"model": "#0b6e4f", "mean_image": "#999999", "nearest_frame": "#d1781e"}
+PAGE, SHEET, FAILURES, CURVES = "index.html", "sheet.png", "failures.png", "curves.png"
+
+
+def write_report(out: Path, evaluation: Evaluation) -> None:
+    """Write the files. UserError when the folder cannot be written."""
+    title = _title(evaluation)
+    with os_errors(f"cannot write the report into {out}"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_yaml(out / "metrics.yaml", evaluation.to_dict())
+        (out / "table.md").write_text(evaluation.table() + "\n")
+        draw_sheet(out / SHEET, evaluation.rows, title, evaluation.depth_unit, is_share=evaluation.has_geometry)
+        (out / FAILURES).unlink(missing_ok=True)
+        if evaluation.worst_rows:
+            draw_sheet(
+                out / FAILURES, evaluation.worst_rows, f"largest errors: {title}", evaluation.depth_unit,
+                is_share=evaluation.has_geometry,
+            )  # fmt: skip
+        layout.atomic_write(out / CURVES, _curves(evaluation))
+        layout.atomic_write(out / PAGE, _page(evaluation, title).html())
+
+
+def model_name(checkpoint: Checkpoint) -> str:
+    """Such as "slice-10", "relief" or "warp-12"."""
+    model = checkpoint.provenance.get("config", {}).get("model")
+    if model:
+        return str(model)
+    architecture = checkpoint.architecture
+    name = architecture.get("variant", architecture["network"])
+    return f"slice-{architecture['slices']}" if name == "slice" else str(name)
+
+
+def _title(evaluation: Evaluation) -> str:
+    """Such as "slice-10 rgbd 128 px on flight"."""
+    checkpoint = evaluation.checkpoint
+    size = evaluation.size or checkpoint.camera.width
+    return f"{model_name(checkpoint)} {checkpoint.output} {size} px on {evaluation.dataset}"
+
+
+def provenance(checkpoint: Checkpoint) -> dict[str, str]:
+    """What a page says of the model that its figures are of."""
+    made = checkpoint.provenance
+    frames = made.get("frames", {})
+    camera = checkpoint.camera
+    is_slice = checkpoint.architecture.get("variant") == "slice"
+    recipe = {key: value for key, value in made.get("recipe", {}).items() if value != UNLIMITED_EPOCHS}
+    network = {key: value for key, value in checkpoint.architecture.items() if is_slice or "slice" not in key}
+    return {
+        "trained on": f"{made.get('dataset', '?')}: {frames.get('train', '?')} of {frames.get('all', '?')} frames",
+        "effort": f"{made.get('images', '?')} images in {made.get('seconds', '?')} s on {made.get('device', '?')}",
+        "recipe": listed(recipe) or "?",
+        "network": listed(network),
+        "camera": f"{camera.width} x {camera.height} px, fx {camera.fx:.1f}, fy {camera.fy:.1f}",
+        "frames": f"{checkpoint.map_frame} / {checkpoint.camera_frame}",
+        "weights": f"SHA-256 {checkpoint.weights_sha256[:16]}...",
+    }
+
+
+def _page(evaluation: Evaluation, title: str) -> Page:
+    better = evaluation.better_than_mean_image().values()
+    mood: Mood = "good" if better else "neutral"  # nothing to compare with
+    if evaluation.collapsed or any(share <= 0 for share in better):
+        mood = "bad"
+    measured_on = (
+        f"Measured on {evaluation.measured_on()}. Smaller errors are better, larger PSNR and SSIM are. "
+        "Variation is how much the pictures change from frame to frame, as a share of how much the recording does; "
+        "near 0 the network has collapsed."
+    )
+    sections = [Section(table=evaluation.scored(), text=[measured_on])]
+    for group, scores in evaluation.group_scores().items():
+        frames = int(evaluation.groups[group].sum())
+        sections.append(Section(f"{group}, {counted(frames, 'frame')}", evaluation.scored(scores)))
+    sections.append(Section.showing("Pictures", SHEET, "recorded, predicted and error"))
+    if evaluation.worst_rows:
+        sections.append(Section.showing("Largest errors", FAILURES, "the frames of the largest errors"))
+    sections.append(Section.showing("Error over time", CURVES, "error of each frame"))
+    facts = provenance(evaluation.checkpoint)
+    return Page(title, f"{evaluation.verdict()}.", sections, evaluation.notes, facts, mood)
+
+
+def _curves(evaluation: Evaluation) -> bytes:
+    """PNG: the error of each frame over time, one line a method; held-out stretches are parted where time jumps."""
+    unit = "(m)" if evaluation.depth_unit == "m" else evaluation.depth_unit
+    labels = {"rgb_mae_px": "RGB MAE (of 255)", "depth_mae": f"depth MAE {unit}"}
+    names = [name for name in labels if name in evaluation.scores["model"]]
+    figure = new_figure(10, 2.3 * len(names))
+    seconds = (evaluation.stamps_ns - evaluation.start_ns) / 1e9
+    steps = np.diff(seconds)
+    gaps = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(steps) else np.array([], int)
+    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1, sharex=True)), names, strict=True):
+        for method, measures in evaluation.per_frame.items():
+            # NaN between stretches keeps the line from crossing what was not measured.
+            x, y = (np.insert(values.astype(float), gaps, np.nan) for values in (seconds, measures[name]))
+            axes.plot(x, y, color=COLOURS[method], label=METHODS[method], lw=1.3, marker=".", ms=2)
+        axes.set_ylabel(labels[name])
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    axes.set_xlabel("time (s)")
+    figure.axes[0].legend(fontsize=8, ncols=3)
+    return png(figure)

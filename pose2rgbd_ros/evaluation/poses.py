@@ -21,9 +21,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.held_out import EvalSplit, choose_frames
-from pose2rgbd_ros.evaluation.pictures import NearestFrame
-from pose2rgbd_ros.evaluation.pictures_report import provenance
-from pose2rgbd_ros.evaluation.result import SPLIT_WORDS
+from pose2rgbd_ros.evaluation.pictures import SPLIT_WORDS, NearestFrame, provenance
 from pose2rgbd_ros.evaluation.sheets import Block, SheetColumn, draw_blocks, new_figure, png
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8

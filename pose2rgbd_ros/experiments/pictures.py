@@ -10,8 +10,7 @@ import numpy as np
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.evaluation.held_out import choose_frames
-from pose2rgbd_ros.evaluation.pictures import LEAST_SIZE, MOST_SIZE, Recorded, worst_frames
-from pose2rgbd_ros.evaluation.pictures_report import model_name
+from pose2rgbd_ros.evaluation.pictures import LEAST_SIZE, MOST_SIZE, Recorded, model_name, worst_frames
 from pose2rgbd_ros.evaluation.sheets import (
     DEPTH_COLOURS,
     ERROR_COLOURS,

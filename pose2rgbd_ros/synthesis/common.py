@@ -18,8 +18,7 @@ from matplotlib.patches import Circle
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, os_errors
-from pose2rgbd_ros.evaluation.pictures import NearestFrame, scene_distance_m
-from pose2rgbd_ros.evaluation.pictures_report import model_name
+from pose2rgbd_ros.evaluation.pictures import NearestFrame, model_name, scene_distance_m
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.rendering.renderer import Renderer

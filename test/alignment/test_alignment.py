@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from support.skewed_flight import START_NS, SkewedFlight
 
 from pose2rgbd_ros.alignment import align, plot
-from pose2rgbd_ros.alignment.align import AlignOptions, align_samples, estimate_offset
+from pose2rgbd_ros.alignment.align import AlignOptions, Refined, align_samples, estimate_offset
 from pose2rgbd_ros.alignment.live import LiveAlignment, LiveConfig
-from pose2rgbd_ros.alignment.refine import Refined
 from pose2rgbd_ros.alignment.signals import SECOND, Samples, motion_from_coordinates, motion_from_velocities
 from pose2rgbd_ros.streams.samples import FixSample
 

@@ -14,8 +14,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.clearance import SurfaceFinder, Surfaces, coarser
-from pose2rgbd_ros.obstacles.paths import Waypoints, faced, resampled
-from pose2rgbd_ros.obstacles.profile import ProfileBuilder, ProfileSettings
+from pose2rgbd_ros.obstacles.paths import ProfileBuilder, ProfileSettings, Waypoints, faced, resampled
 
 # Two rows of houses along the x axis, one across its end, and the ground: corners low and high, metres.
 BOXES = np.array(

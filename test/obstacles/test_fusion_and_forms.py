@@ -13,14 +13,18 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.clearance import free_distance_along, nearest_obstacle, time_to_collision_s
-from pose2rgbd_ros.obstacles.scan import ScanSettings, laser_scan, mavros_ranges, obstacle_distances_cm, pooled
 from pose2rgbd_ros.obstacles.surroundings import (
     LIVE,
     PREDICTED,
     Body,
     RangeMeasurement,
+    ScanSettings,
+    laser_scan,
     live_lower,
+    mavros_ranges,
     nearer,
+    obstacle_distances_cm,
+    pooled,
     range_along,
     range_in_scan,
     summarize_obstacles,

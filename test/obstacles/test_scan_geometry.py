@@ -13,7 +13,7 @@ from support.blockworld import BlockWorld
 from pose2rgbd_ros.geometry import quaternions, se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.obstacles.clearance import DOWN, free_distance_along, height_above_ground, nearest_obstacle
-from pose2rgbd_ros.obstacles.scan import ScanSettings, bearings, laser_scan
+from pose2rgbd_ros.obstacles.surroundings import ScanSettings, bearings, laser_scan
 from pose2rgbd_ros.obstacles.view import DepthView, level, view_of
 
 FEW = settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], derandomize=True)

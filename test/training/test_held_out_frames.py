@@ -15,8 +15,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset, SealedFrameError
-from pose2rgbd_ros.evaluation.pictures import measure
-from pose2rgbd_ros.evaluation.result import Evaluation
+from pose2rgbd_ros.evaluation.pictures import Evaluation, measure
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import TrainingData, mean_image, open_training_data

@@ -28,8 +28,14 @@ from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
 from pose2rgbd_ros.nodes.common.status import NodeState
 from pose2rgbd_ros.nodes.common.topics import advertise
-from pose2rgbd_ros.obstacles.scan import BINS, INCREMENT_DEG, LARGEST_M, mavros_ranges, obstacle_distances_cm
-from pose2rgbd_ros.obstacles.surroundings import Surroundings
+from pose2rgbd_ros.obstacles.surroundings import (
+    BINS,
+    INCREMENT_DEG,
+    LARGEST_M,
+    Surroundings,
+    mavros_ranges,
+    obstacle_distances_cm,
+)
 from pose2rgbd_ros.obstacles.view import cloud_shape, colours_of, marks_of, organised_cloud
 
 try:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
-from pose2rgbd_ros.obstacles.scan import ScanSettings
+from pose2rgbd_ros.obstacles.surroundings import ScanSettings
 from pose2rgbd_ros.settings import setting
 
 FIXED_WHILE_ACTIVE = ("bound", "cloud", "cloud_rgb", "body_frame", "level")

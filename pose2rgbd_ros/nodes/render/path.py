@@ -22,8 +22,18 @@ from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.tf import StampedPose, TfLookup
 from pose2rgbd_ros.nodes.render.service import Active
 from pose2rgbd_ros.nodes.render.settings import LookAheadSettings
-from pose2rgbd_ros.obstacles.paths import STANDING_MPS, BodyPath, Waypoints, along, carried_on, faced, resampled
-from pose2rgbd_ros.obstacles.profile import Profile, ProfileBuilder, ProfileSettings
+from pose2rgbd_ros.obstacles.paths import (
+    STANDING_MPS,
+    BodyPath,
+    Profile,
+    ProfileBuilder,
+    ProfileSettings,
+    Waypoints,
+    along,
+    carried_on,
+    faced,
+    resampled,
+)
 
 # Paths and twists of messages, judged: frames, stamps and numbers that contradict each other are refused.
 

@@ -8,8 +8,7 @@ from typing import Literal
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.render.camera import CameraSettings
-from pose2rgbd_ros.obstacles.paths import Facing
-from pose2rgbd_ros.obstacles.profile import ProfileSettings
+from pose2rgbd_ros.obstacles.paths import Facing, ProfileSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import setting
 
