@@ -28,7 +28,7 @@ class Settings(TrainConfig):
             weight_decay=0.01,
             image_loss="mse",
         ),
-        # Ours, better at equal time: docs/models.md has the figures. The Fourier features are not in the paper: with
+        # Ours, better at equal time (bench/results/models.md). The Fourier features are not in the paper: with
         # them the first layer has more inputs; pose_frequencies 0 is the published network to the letter.
         "default": Recipe(
             learning_rate=3e-3,

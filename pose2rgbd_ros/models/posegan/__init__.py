@@ -2,5 +2,5 @@
 Pose-to-Image Translation Framework for Camera Localization" (2020); PoseNet beside it, the regressor it is compared
 with.
 
-The paper gives the figure of the blocks, not their widths: docs/models.md says what is a reconstruction.
+The paper gives the blocks, not their widths: docs/decisions/0012-posegan.md says what is a reconstruction.
 """
