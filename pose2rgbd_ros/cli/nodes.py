@@ -95,9 +95,8 @@ def require_ros(what: str, way_out: str = "") -> None:
             raise ImportError("they are older than this program")
     except ImportError as error:
         raise UserError(
-            f"{what} needs ROS 2 and this package's messages ({str(error).split(' (')[0]}); "
-            "run `make setup` and source .venv/bin/activate, or build and source your "
-            f"workspace{way_out and ','}{way_out}"
+            f"{what} needs ROS 2 and this package's messages ({str(error).split(' (')[0]}); run `make setup` and "
+            f"source .venv/bin/activate, or build and source your workspace{way_out and ','}{way_out}"
         ) from error
 
 

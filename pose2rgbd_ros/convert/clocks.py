@@ -174,8 +174,7 @@ def find_clocks(
         clocks.unsure_ns.append((first_ns - around_ns, last_ns + around_ns, why))
         clocks.warnings.append(
             f"the recorder's own clock was set back by about {(last_ns - first_ns) / SECOND_NS:.3f} s while it "
-            "recorded: what "
-            f"it received at times that came twice is left out ({TIME_JUMP})"
+            f"recorded: what it received at times that came twice is left out ({TIME_JUMP})"
         )
     if clocks.received:
         received_ns = [at for _, at, _ in reader.stamps([image_topic])]
@@ -486,9 +485,8 @@ def _tell_unsure(
             after_ns, until_ns = until_ns, after_ns
         clocks.unsure_ns.append((0, after_ns, why) if earlier else (until_ns, 2**63 - 1, why))
         clocks.warnings.append(
-            f"{why}: images {'before' if earlier else 'after'} that are left out ({TIME_JUMP}); --stamps received "
-            "uses the "
-            "recorder's clock"
+            f"{why}: images {'before' if earlier else 'after'} that are left out ({TIME_JUMP}); --stamps received uses "
+            "the recorder's clock"
         )
 
 

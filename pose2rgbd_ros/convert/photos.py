@@ -401,8 +401,7 @@ class _PhotoSet:
         shown = "show the ground from above" if down else "do not show the ground from above"
         self._report.warn(
             f"by their tags pitch 0 is the {'horizon' if down else 'nadir'} ({why}), but the pictures {shown}: it is "
-            "taken "
-            f"as the {zero}; --photos.pitch-zero says otherwise"
+            f"taken as the {zero}; --photos.pitch-zero says otherwise"
         )
         return zero, "by the pictures"
 
@@ -420,10 +419,8 @@ class _PhotoSet:
         if check.drift_m > max(_LEAST_DRIFT_M, _DRIFT_OF_HEIGHT * check.height_m):
             self._report.warn(
                 f"heights drift: they change by {check.drift_m:.0f} m within {check.drift_s:.0f} s, which the "
-                "pictures, some "
-                f"{check.height_m:.0f} m above ground, do not show; --altitude relative or none, or --photos.poses "
-                "does "
-                "without them"
+                f"pictures, some {check.height_m:.0f} m above ground, do not show; --altitude relative or none, or "
+                "--photos.poses does without them"
             )
         return self._with_yaw(photos, poses, check)
 
@@ -520,9 +517,8 @@ def _all_alike(error_deg: Float64) -> str:
     if abs(mean) < _ALIKE:
         return ""
     return (
-        f"; most are turned by some {np.degrees(np.angle(mean)):+.0f} degrees (clockwise in the image), as a camera "
-        "is that "
-        "sits turned on the aircraft: --body-to-camera says how"
+        f"; most are turned by some {np.degrees(np.angle(mean)):+.0f} degrees (clockwise in the image), as a camera is "
+        "that sits turned on the aircraft: --body-to-camera says how"
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.dataset.filters import NOT_WANTED
 from pose2rgbd_ros.dataset.ingest import PRESENT, WRITTEN, FrameIngest, Outcome
+from pose2rgbd_ros.dataset.layout import stamp_text
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.poses import camera_pose
 from pose2rgbd_ros.settings import check, write_yaml
@@ -40,8 +41,7 @@ class RejectTable:
 
     def add(self, recording: str, stamp_ns: int, reason: str, detail: str) -> None:
         """A rejected image."""
-        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
-        self._csv.writerow((recording, f"{seconds}.{nanoseconds:09d}", reason, " ".join(detail.split())))
+        self._csv.writerow((recording, stamp_text(stamp_ns), reason, " ".join(detail.split())))
 
     def write(self, folder: Path) -> None:
         """Write or atomically replace rejects.csv; rows of recordings that were not read this time stay."""

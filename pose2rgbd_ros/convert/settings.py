@@ -45,8 +45,7 @@ class ConvertConfig(PoseSettings, FilterConfig):
     sync: Sync = setting(
         "auto",
         "estimate the offset of the image stamps from the pictures' motion and apply it: auto (only where the clocks "
-        "look "
-        "as if they differed), apply (where it can be observed), check (only tell), none",
+        "look as if they differed), apply (where it can be observed), check (only tell), none",
     )
     image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
@@ -97,8 +96,7 @@ class PhotoSettings:
     pitch_zero: PitchZero = setting(
         "auto",
         "where a camera of XMP Camera:Pitch 0 looks (Pix4D's tags, Parrot's): horizon, nadir, or auto: by the make, "
-        "the "
-        "tags, their values and the pictures",
+        "the tags, their values and the pictures",
     )
     sensor_width_mm: float = setting(
         0.0, "width of the sensor, which makes pixels of EXIF's focal length; 0: not known", ge=0, le=200

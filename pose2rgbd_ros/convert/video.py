@@ -334,9 +334,8 @@ def _by_flow(
         )
     raise UserError(
         f"{video.path}: when it was taken cannot be told from its pictures "
-        f"({found.why}){_difference(begun, video, log)}; "
-        "--video.clock creation takes the file's creation time, --video.clock log lets both begin together, and "
-        "--image-time-offset-s adds to either"
+        f"({found.why}){_difference(begun, video, log)}; --video.clock creation takes the file's creation time, "
+        "--video.clock log lets both begin together, and --image-time-offset-s adds to either"
     )
 
 
@@ -476,8 +475,7 @@ class _Video:
             return log_of_subtitles(subtitles, video.path.name)
         raise UserError(
             f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, "
-            "and "
-            "it has neither GoPro metadata nor subtitles inside"
+            "and it has neither GoPro metadata nor subtitles inside"
         )
 
     def _place(self) -> Datum:
@@ -492,8 +490,7 @@ class _Video:
         if self._video.missing_s and not (self._options.end_s or self._options.keyframes):
             self._report.warn(
                 f"the video's pictures end at {self._video.reached_s:.1f} s, {self._video.missing_s:.1f} s before it "
-                "does: the "
-                "rest is damaged or missing"
+                "does: the rest is damaged or missing"
             )
         if self._video.frames_without_time:
             self._report.warn(f"{counted(self._video.frames_without_time, 'frame')} without a time left out")

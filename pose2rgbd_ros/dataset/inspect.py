@@ -308,16 +308,13 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
         if whole or np.median(known) > 1000:
             found.append(
                 f"98 % of the depth is {low:,.0f} to {high:,.0f} m{', in whole numbers' if whole else ''}: these look "
-                "like "
-                "millimetres taken for metres: record them as 16UC1, or divide them by 1000, and convert anew "
-                "(--depth-kind "
-                "relative keeps them without a unit), or import anew with --depth-unit-m 0.001"
+                "like millimetres taken for metres: record them as 16UC1, or divide them by 1000, and convert anew "
+                "(--depth-kind relative keeps them without a unit), or import anew with --depth-unit-m 0.001"
             )
     if known.size and known.max() > OUTLIER_FACTOR * np.percentile(known, 99):
         found.append(
             f"single depths reach {known.max():.2f}, 99 % end at {np.percentile(known, 99):.2f}: if that is the "
-            "source's "
-            "mark for unknown (65535?), make it 0 there: training scales depth by its extremes"
+            "source's mark for unknown (65535?), make it 0 there: training scales depth by its extremes"
         )
     return found
 
@@ -355,8 +352,8 @@ def _of_jumps(steps_m: Float64, turns_rad: Float64, seconds: Float64, joined: Bo
             worst = int(jumps[size[jumps].argmax()])
             found.append(
                 f"the camera {name} {size[worst]:.2f} {unit} within {seconds[worst]:.2f} s from frame {worst} to "
-                f"{worst + 1} "
-                f"(usually {usual * seconds[worst]:.3g}); {counted(len(jumps), 'such jump')}: check the poses"
+                f"{worst + 1} (usually {usual * seconds[worst]:.3g}); {counted(len(jumps), 'such jump')}: check the "
+                "poses"
             )
     if joined.any():
         size = np.linalg.norm(turns_deg, axis=1)[joined]
@@ -364,8 +361,7 @@ def _of_jumps(steps_m: Float64, turns_rad: Float64, seconds: Float64, joined: Bo
         if usual > WILD_DEG or speed_degps > FASTEST_DEGPS:
             found.append(
                 f"the camera turns {usual:.0f} degrees from frame to frame, {speed_degps:,.0f} a second (medians): "
-                "check the "
-                "orientations"
+                "check the orientations"
             )
     return found
 

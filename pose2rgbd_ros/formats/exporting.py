@@ -270,17 +270,12 @@ def _appearing(out: Path, dataset: Path, force: bool) -> Iterator[Path]:
         (partial / layout.LOCK).unlink()
         _put_in_place(partial, out)
     except OSError as error:
-        if lock is not None:
-            shutil.rmtree(partial, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left for {out}; nothing was left behind: free some space") from error
         raise UserError(f"cannot write {partial} ({error.strerror or error})") from error
-    except BaseException:
-        if lock is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
     finally:
         if lock is not None:
+            shutil.rmtree(partial, ignore_errors=True)  # in its place by now, if all went well
             lock.release()
 
 

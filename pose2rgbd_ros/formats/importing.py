@@ -232,8 +232,7 @@ def _writing(
         if writer.too_far_pixels:
             report.sources[-1].notes.append(
                 f"{counted(writer.too_far_pixels, 'depth pixel')} beyond the reach of the dataset's depth unit stored "
-                "as "
-                "unknown"
+                "as unknown"
             )
     finally:
         if out.is_dir():

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pose2rgbd_ros.dataset.encode import BadFrame
+from pose2rgbd_ros.dataset.layout import stamp_text
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.reading import image_files, image_size
@@ -170,14 +171,10 @@ def lay_out(flight: Flight) -> Layout:
     P = format_row(np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1))
     T_first_map = se3.inverse(frames[0].T_map_cam)
     poses = [format_row((T_first_map @ frame.T_map_cam)[:3].reshape(-1)) for frame in frames]
-    times = [_seconds(frame.stamp_ns - frames[0].stamp_ns) for frame in frames]
+    times = [stamp_text(frame.stamp_ns - frames[0].stamp_ns) for frame in frames]
     texts = {
         f"{folder}/calib.txt": "".join(f"P{i}: {P}\n" for i in range(4)),
         f"{folder}/times.txt": "".join(f"{time}\n" for time in times),
         f"poses/{_SEQUENCE}.txt": "".join(f"{pose}\n" for pose in poses),
     }
     return Layout([f"{folder}/image_2/{i:06d}{frame.suffix}" for i, frame in enumerate(frames)], None, texts)
-
-
-def _seconds(duration_ns: int) -> str:
-    return f"{duration_ns // 1_000_000_000}.{duration_ns % 1_000_000_000:09d}"

@@ -56,10 +56,8 @@ class Accuracy:
         """In one line."""
         text = (
             f"GPS and odometry fused: {counted(self.fixes, 'fix', 'fixes')}, outliers among them: {self.outliers}; by "
-            "its own "
-            f"account good to {self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m vertically "
-            "and "
-            f"{self.yaw_sigma_deg:.2f} degrees of heading (standard deviations)"
+            f"its own account good to {self.horizontal_sigma_m:.2f} m horizontally, {self.vertical_sigma_m:.2f} m "
+            f"vertically and {self.yaw_sigma_deg:.2f} degrees of heading (standard deviations)"
         )
         if self.odometry_factor > 1:
             text += f"; the odometry drifts about {self.odometry_factor:g} times as much as the settings say"

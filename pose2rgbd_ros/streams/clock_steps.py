@@ -84,8 +84,7 @@ def not_shared(topics: Collection[str], by_ns: float) -> str:
     """In words: a step that not all show, or not by that."""
     return (
         f"the stamps of {', '.join(topics)} step by {by_ns / SECOND_NS:+.3f} s against their reception, not so those "
-        "of the "
-        "other topics"
+        "of the other topics"
     )
 
 

@@ -70,8 +70,7 @@ _SPEED_UNIT = {"m/s": "mps", "km/h": "kmh"}
 _DATES = (*("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y:%m:%d %H:%M:%S", "%Y.%m.%d %H:%M:%S", "%Y%m%d %H%M%S"),)
 TIMES_READ = (
     "seconds, milliseconds, microseconds or nanoseconds since 1970; seconds since any moment; "
-    "'2024-05-01T12:00:00.5Z'; "
-    "'2024-05-01 12:00:00'; '12:00:00.5'"
+    "'2024-05-01T12:00:00.5Z'; '2024-05-01 12:00:00'; '12:00:00.5'"
 )
 
 

@@ -289,8 +289,7 @@ def read_waypoints(path: Path) -> Waypoints:
     if len(odd):
         raise UserError(
             f"{path}:{rows[odd[0]][0]}: {lengths[odd[0]]} numbers, but line {rows[0][0]} has {lengths[0]}; give yaw, "
-            "or "
-            "yaw and pitch, to all waypoints or to none"
+            "or yaw and pitch, to all waypoints or to none"
         )
     table, line = np.array([row for _, row in rows]), np.array([number for number, _ in rows])
     for k in np.flatnonzero(np.linalg.norm(np.diff(table[:, :3], axis=0), axis=1) < _SAME_M):

@@ -427,8 +427,7 @@ class SceneRenderer:
             if max(camera.width, camera.height) > largest:
                 raise UserError(
                     f"a picture of {camera.width} x {camera.height} pixels is larger than this OpenGL offers: "
-                    f"{largest} a "
-                    f"side at supersample {supersample}"
+                    f"{largest} a side at supersample {supersample}"
                 )
             self._targets = Targets(context, camera.width, camera.height, supersample)
             self._programs = Programs(context, self._targets.averaged, shadows)
