@@ -56,7 +56,7 @@ class Settings(TrainConfig):
     # Open in the paper: how the per-slice cross entropies are joined and weighed against the squared error.
     bce_reduction: Literal["mean", "sum"] = setting("mean", "cross entropy over the slices")
     bce_weight: float = setting(1.0, "weight of the slices' cross entropy", ge=0.0)
-    # The paper's further work; how, is a reconstruction: extra_losses.py.
+    # The paper's further work; how, is a reconstruction: learner.py.
     adversarial_weight: float = setting(0.0, "weight of a discriminator's verdict on patches; 0: none", ge=0.0)
     adversarial_loss: Literal["hinge", "least-squares"] = setting("hinge", "what the discriminator is trained by")
     consistency_weight: float = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pose2rgbd_ros.models.pose2rgbd.extra_losses import (
+from pose2rgbd_ros.models.pose2rgbd.learner import (
     PatchDiscriminator,
     adversarial_losses,
     discriminator_loss,

@@ -10,8 +10,8 @@ from support.blockworld import BlockWorld
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.pose2rgbd import extra_losses
-from pose2rgbd_ros.models.pose2rgbd.extra_losses import consistency_loss, nearby_poses
+from pose2rgbd_ros.models.pose2rgbd import learner
+from pose2rgbd_ros.models.pose2rgbd.learner import consistency_loss, nearby_poses
 
 CAMERA = Camera.from_fov(64, 64, 60.0)
 K = torch.from_numpy(CAMERA.K).float()
@@ -69,7 +69,7 @@ def test_nearby_poses_are_near_rigid_and_seeded() -> None:
     near = nearby_poses(T, 55.0, np.random.default_rng(3))
     assert np.allclose(near[:, :3, :3] @ near[:, :3, :3].swapaxes(1, 2), np.eye(3))
     step = (near - T)[:, :3, 3]
-    assert step.std() == pytest.approx(extra_losses.STEP_SHARE * 55.0, rel=0.1)
+    assert step.std() == pytest.approx(learner.STEP_SHARE * 55.0, rel=0.1)
     cosine = (np.einsum("bij,bij->b", near[:, :3, :3], T[:, :3, :3]) - 1) / 2
     assert 1.0 < np.rad2deg(np.arccos(cosine)).mean() < 6.0
     assert np.array_equal(near, nearby_poses(T, 55.0, np.random.default_rng(3)))
@@ -87,5 +87,5 @@ def test_nearby_poses_are_near_rigid_and_seeded() -> None:
 )
 def test_what_cannot_be_warped_is_refused(camera: Camera, kind: str | None, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        extra_losses.require_usable(camera, kind)
-    extra_losses.require_usable(CAMERA, "metric")
+        learner.require_usable(camera, kind)
+    learner.require_usable(CAMERA, "metric")

@@ -13,9 +13,8 @@ from torch.nn import functional
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.models.posegan.blocks import Conv, Linear
 from pose2rgbd_ros.models.posegan.config import PoseGANConfig, PoseNetConfig
-from pose2rgbd_ros.models.posegan.network import Generator, PoseGAN, PoseNet
+from pose2rgbd_ros.models.posegan.network import Conv, Generator, Linear, PoseGAN, PoseNet
 from pose2rgbd_ros.training.families import PoseEstimates, PoseModel, RenderModel, architecture_of, build_model
 
 RESNET34 = 21_284_672  # parameters of the published network without its last layer
