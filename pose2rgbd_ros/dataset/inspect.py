@@ -69,7 +69,7 @@ def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
             image_axes(figure, cell[1]).imshow(depths[place], cmap=depth_colours(), norm=scale)
     if dataset.has_depth:
         _depth_legend(figure, dataset, scale, height_in)
-    _save(figure, path)
+    figure.savefig(path)
 
 
 def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None:
@@ -87,12 +87,12 @@ def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None
     height.set_title("height", fontsize=10)
     _at_least(height, "y", max(0.1, 0.02 * float(np.ptp(position[:, :2], axis=0).max())))
     height.grid(alpha=0.3)
-    _save(figure, path)
+    figure.savefig(path)
 
 
 def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyArray, runs: Int64) -> None:
     _draw_parts(axes, position[:, 0], position[:, 1], role, runs)
-    some = _along(position, _ARROWS)
+    some = along(position, _ARROWS)
     arrows, meaning = _directions(dataset.T_map_cam[some])
     drawn = axes.quiver(
         position[some, 0], position[some, 1], arrows[:, 0], arrows[:, 1],
@@ -132,8 +132,8 @@ def _draw_parts(axes: Axes, x: AnyArray, y: AnyArray, role: AnyArray, runs: Int6
         axes.plot([], [], color=styles[name][0], linewidth=styles[name][1], label=names[name])
 
 
-def _along(position: Float64, count: int) -> list[int]:
-    """At most `count` frames, evenly spaced along the way and not in time: where the camera waits, one is enough."""
+def along(position: Float64, count: int) -> list[int]:
+    """At most `count` places, evenly spaced along the way and not in time: where the camera waits, one is enough."""
     way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1))])
     return sorted({int(i) for i in np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1)})
 
@@ -210,10 +210,6 @@ def _at_least(axes: Axes, axis: str, span: float) -> None:
         middle = (low + high) / 2
         limits = (middle - span / 2, middle + span / 2)
         _ = axes.set_xlim(limits) if axis == "x" else axes.set_ylim(limits)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path)
 
 
 LOOK_EVERY = 4  # pixels across and down: a look over the depth takes little memory

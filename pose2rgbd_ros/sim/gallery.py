@@ -17,6 +17,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.dataset.inspect import along
 from pose2rgbd_ros.errors import os_errors
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
@@ -96,7 +97,7 @@ def _draw_from_above(axes: Axes, flight: Flight, t_s: Float64, position: Float64
         axes.add_collection(
             LineCollection(parts, colors=COLOURS[name], linewidths=_WIDTHS[name], capstyle="round", zorder=zorder)
         )
-    some = _along(position, _ARROWS)
+    some = along(position, _ARROWS)
     view = flight.T_map_cam(t_s[some])[:, :2, 2]
     flat = np.linalg.norm(view, axis=1) < 0.05
     heading = np.where(flat[:, None], flight.T_map_body(t_s[some])[:, :2, 0], view)
@@ -155,12 +156,6 @@ def _parts(position: Float64, role: AnyArray) -> dict[str, list[Float64]]:
     for start, stop in zip([0, *breaks], [*breaks, len(role)], strict=True):
         parts.setdefault(str(role[start]), []).append(position[start : stop + 1])
     return parts
-
-
-def _along(position: Float64, count: int) -> AnyArray:
-    """Places of at most `count` samples, evenly spaced along the way."""
-    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1))])
-    return np.unique(np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1))
 
 
 def _title(flight: Flight, position: Float64, role: AnyArray) -> str:
