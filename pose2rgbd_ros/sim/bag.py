@@ -25,7 +25,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.encode import encode_image
 from pose2rgbd_ros.dataset.layout import truth_folder
 from pose2rgbd_ros.dataset.meta import software
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import depth, se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
@@ -324,7 +324,7 @@ def write_sim_bag(out: Path, config: SimBagConfig) -> Recorded:
     flight = make_flight(config.flight, city)
     duration_s = min(config.duration_s or np.inf, flight.duration_s)
     with (
-        _writing(out),
+        os_errors(f"cannot write {out}", "nothing was kept: make room or choose another disk"),
         SceneRenderer(city.scene, config.camera(), config.supersample) as renderer,
         TruthWriter(truth_folder(out)) as truth,  # before the recording: it keeps a second process out
         _removed_on_failure(out),
@@ -342,19 +342,6 @@ def _require_new(out: Path) -> None:
     for path in (out, truth_folder(out)):
         if path.exists():
             raise UserError(f"{path} exists already; choose another path or remove it")
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """A full disk is told in one line."""
-    try:
-        yield
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out} ({error.strerror}); nothing was kept: make room or choose another disk"
-        ) from error
 
 
 @contextlib.contextmanager
