@@ -436,7 +436,7 @@ class DatumCheck:
 
     A datum that was found from GPS is as uncertain as GPS: a distance that this explains is no other map.
 
-    A NavSatFix there is the origin of the map, sent once and kept for whoever comes later. Where either side has no
+    A NavSatFix there is the origin of the map, sent once and kept for later subscribers. Where either side has no
     datum nothing can be compared, and nothing is refused.
     """
 
@@ -445,7 +445,7 @@ class DatumCheck:
         self._model: Datum | None = None
         self._received: Datum | None = None
         self._subscription: Subscription | None = None
-        self._told = ""
+        self._logged = ""
 
     def load(self, settings: AvoidSettings) -> None:
         """Read the model's datum. UserError when the model or map_datum cannot be read."""
@@ -485,13 +485,13 @@ class DatumCheck:
                     f"model ({self._model}){by_gps}: its obstacles would be elsewhere; use the model's datum, or one "
                     "trained here; max_datum_offset_m allows more"
                 )
-            self._tell(f"the origin of {settings.map_frame} is {offset_m:.1f} m from the model's datum{by_gps}")
+            self._log(f"the origin of {settings.map_frame} is {offset_m:.1f} m from the model's datum{by_gps}")
         return ""
 
-    def _tell(self, line: str) -> None:
-        if line != self._told:
+    def _log(self, line: str) -> None:
+        if line != self._logged:
             self._node.get_logger().info(line)
-        self._told = line
+        self._logged = line
 
     def _take(self, message: NavSatFix) -> None:
         altitude_m = message.altitude if np.isfinite(message.altitude) else None

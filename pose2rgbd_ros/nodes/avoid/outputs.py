@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import array
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
-from pose2rgbd_ros.nodes.common.status import NodeState
+from pose2rgbd_ros.nodes.common.status import NodeState, Rate
 from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.obstacles.surroundings import (
     BINS,
@@ -213,9 +211,6 @@ def _beyond(below_m: float) -> float:
     return math.nan if math.isnan(below_m) else math.inf
 
 
-RATE_WINDOW_S = 3.0
-
-
 @dataclass
 class Stats:
     """Figures of the last images; written by the worker, read by the executor."""
@@ -224,24 +219,18 @@ class Stats:
     latency_s: float = float("nan")
     published: int = 0
     known: float = float("nan")
-    _at: deque[float] = field(default_factory=lambda: deque(maxlen=400))
+    rate: Rate = field(default_factory=Rate)  # of images
 
     def served(self, known: float, compute_ms: float, latency_s: float) -> None:
         """Take down that what a depth image shows went out."""
         self.known, self.compute_ms, self.latency_s = known, compute_ms, latency_s
         self.published += 1
-        self._at.append(monotonic())
-
-    @property
-    def rate_hz(self) -> float:
-        """Images a second over the last seconds."""
-        times = [at for at in list(self._at) if at > monotonic() - RATE_WINDOW_S]
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+        self.rate.count()
 
     def values(self) -> dict[str, Any]:
         """The figures for /diagnostics."""
         return {
-            "rate_hz": self.rate_hz,
+            "rate_hz": self.rate.hz,
             "compute_ms": self.compute_ms,
             "latency_s": self.latency_s,
             "known_percent": round(100 * self.known, 1),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from pose2rgbd_ros.errors import UserError
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 REPEAT_AFTER_S = 30.0
 FLAPPING_S = 5.0
+RATE_WINDOW_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,29 @@ class ConditionLog:
             self._logger.warning(message)
         else:
             self._logger.error(message)
+
+
+class Rate:
+    """How often something happened in the last seconds; one thread may count while another reads."""
+
+    def __init__(self) -> None:
+        self._at: deque[float] = deque(maxlen=1000)
+
+    def count(self) -> None:
+        """It has just happened."""
+        self._at.append(time.monotonic())
+
+    @property
+    def hz(self) -> float:
+        """Times a second."""
+        start_s = time.monotonic() - RATE_WINDOW_S
+        times = [at for at in list(self._at) if at > start_s]
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+
+    @property
+    def silent_for_s(self) -> float:
+        """Since it last happened; infinite where it never did."""
+        return time.monotonic() - self._at[-1] if self._at else math.inf
 
 
 def one_line(error: Exception, what: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections import deque
 from typing import Any
 
 import cv2
@@ -27,7 +25,7 @@ from pose2rgbd_ros.localization.estimate import Estimate
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.conversions import to_stamp
-from pose2rgbd_ros.nodes.common.status import NodeState, one_line
+from pose2rgbd_ros.nodes.common.status import NodeState, Rate, one_line
 from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.nodes.common.worker import LatestWorker
 from pose2rgbd_ros.nodes.localize.pipeline import Located
@@ -220,9 +218,6 @@ def _known(rendered: RenderedImages) -> Bool | None:
 # What the localize node says about itself: the figures of LocalizationStatus and of /diagnostics.
 
 
-RATE_WINDOW_S = 3.0
-
-
 class Stats:
     """Figures of the last images; all methods belong to the executor's thread."""
 
@@ -232,21 +227,21 @@ class Stats:
         self.without_transform = 0  # poses given up, for it was not known where the body is
         self.last: Located | None = None
         self.latency_s = math.nan
-        self._at: deque[float] = deque()
-        self._answered_at = -math.inf
+        self._answered, self._published = Rate(), Rate()
 
     def answered(self, located: Located, latency_s: float, published: bool) -> None:
         """Take down what was found for an image, how long after its stamp, and whether its pose was published."""
         self.located += published
         self.rejected += not located.estimate.accepted
-        self.last, self.latency_s, self._answered_at = located, latency_s, time.monotonic()
+        self.last, self.latency_s = located, latency_s
+        self._answered.count()
         if published:
-            self._at.append(self._answered_at)
+            self._published.count()
 
     @property
     def silent_for_s(self) -> float:
         """Seconds since an image was looked at."""
-        return time.monotonic() - self._answered_at
+        return self._answered.silent_for_s
 
     def message(self, state: NodeState, stamp_ns: int = 0, frame_id: str = "") -> LocalizationStatus:
         """The status, with the figures of the last image looked at."""
@@ -256,7 +251,7 @@ class Stats:
             state=state.state, message=state.message, model=self.model,
             score=found.score, limit=found.limit, verification=found.verification, refined=found.refined,
             position_sigma_m=found.position_sigma_m, rotation_sigma_deg=float(np.degrees(found.rotation_sigma_rad)),
-            latency_s=self.latency_s, rate_hz=self._rate_hz(),
+            latency_s=self.latency_s, rate_hz=self._published.hz,
             regress_ms=last.regress_ms if last else math.nan, refine_ms=last.refine_ms if last else math.nan,
             images_located=self.located, images_rejected=self.rejected, images_skipped=self.skipped,
         )  # fmt: skip
@@ -270,8 +265,3 @@ class Stats:
                  "images_skipped")  # fmt: skip
         figures = {name: getattr(message, name) for name in names}
         return {**figures, "poses_without_transform": self.without_transform, **more}
-
-    def _rate_hz(self) -> float:
-        while self._at and self._at[0] < time.monotonic() - RATE_WINDOW_S:
-            self._at.popleft()
-        return (len(self._at) - 1) / (self._at[-1] - self._at[0]) if len(self._at) > 1 else 0.0

@@ -64,7 +64,7 @@ class Located:
 class LocalizationPipeline:
     """Loads what the settings name. UserError says in one line what is wrong with it.
 
-    `renderer` draws the place from memory, None where nothing does; whoever renders holds `rendering`.
+    `renderer` draws the place from memory, None where nothing does; to render, hold `rendering`.
     """
 
     def __init__(self, settings: LocalizeSettings) -> None:

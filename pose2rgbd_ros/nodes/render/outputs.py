@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +19,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES, ImageBuffer, camera_to_info, depth_message, to_stamp
-from pose2rgbd_ros.nodes.common.status import NodeState, how_old
+from pose2rgbd_ros.nodes.common.status import NodeState, Rate, how_old
 from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.rendering.trust import GuardAnswer
 
@@ -115,7 +113,6 @@ def known_share(rendered: RenderedImages) -> float | None:
 # What a render node knows about itself, as RenderStatus messages and diagnostics.
 
 
-RATE_WINDOW_S = 3.0
 LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
 
 
@@ -148,7 +145,7 @@ class Report:
     ) -> None:
         self._lock = threading.Lock()
         self._model = {"model": model, "backend": backend, "metric_depth": metric_depth}
-        self._published_at: deque[float] = deque()
+        self._rate = Rate()  # of images
         self._check = GuardAnswer(False, math.nan, guard_limit, "")  # no pose yet
         self._tf_age_s = self._render_ms = math.nan
         self._rendered = 0
@@ -165,14 +162,13 @@ class Report:
         with self._lock:
             if is_new:
                 self._rendered += 1
-                self._published_at.append(time.monotonic())
+                self._rate.count()
             self._render_ms = self._render_ms if render_ms is None else render_ms
 
     @property
     def silent_for_s(self) -> float:
-        """Seconds since images went out, infinite if none did lately."""
-        with self._lock:
-            return time.monotonic() - self._published_at[-1] if self._published_at else math.inf
+        """Seconds since images went out."""
+        return self._rate.silent_for_s
 
     def message(self, state: NodeState, frame_id: str, check: GuardAnswer | None = None) -> RenderStatus:
         """The status about the images of the state's stamp; `check` is that of the newest pose unless given."""
@@ -182,7 +178,7 @@ class Report:
                 state=state.state, message=state.message, **self._model, **_guarded(check),
                 distance_to_training_m=check.distance_m, heading_to_training_deg=check.heading_deg,
                 known=math.nan if self.known is None else self.known,
-                tf_age_s=self._tf_age_s, render_ms=self._render_ms, rate_hz=self._rate_hz(),
+                tf_age_s=self._tf_age_s, render_ms=self._render_ms, rate_hz=self._rate.hz,
                 frames_rendered=self._rendered, frames_skipped=self.skipped,
             )  # fmt: skip
         message.header.stamp, message.header.frame_id = to_stamp(state.stamp_ns), frame_id
@@ -195,12 +191,6 @@ class Report:
                  "frames_rendered", "frames_skipped")  # fmt: skip
         figures = {**{name: getattr(message, name) for name in names}, **more}
         return figures if self.known is None else {**figures, "known_percent": round(100 * self.known, 1)}
-
-    def _rate_hz(self) -> float:
-        times = self._published_at
-        while times and times[0] < time.monotonic() - RATE_WINDOW_S:
-            times.popleft()
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
 def _guarded(check: GuardAnswer) -> dict[str, Any]:

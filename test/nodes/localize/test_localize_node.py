@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tf2_ros
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from nav_msgs.msg import Odometry
@@ -29,6 +29,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.localization.localizer import Localizer
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.status import NodeState
 from pose2rgbd_ros.nodes.localize import node as localize
 from pose2rgbd_ros.nodes.localize.pipeline import LocalizationPipeline
 from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
@@ -127,6 +128,8 @@ def test_what_is_wrong_is_told_and_no_pose_comes(bench, place, localize_node, mo
     before = len(bench.poses)
     send_until(bench, lambda: camera.send(view), lambda: len(bench.poses) > before)
     assert "images arrive 5" in bench.status[-1].message, "localized all the same"
+    levels = [node.level_of(NodeState(State.OK, message)) for message in ("", bench.status[-1].message)]
+    assert levels == [DiagnosticStatus.OK, DiagnosticStatus.WARN], "a pose with a remark is a warning"
     fixed = node.set_parameters([Parameter("model", value="other"), Parameter("body_frame", value="base_link")])
     assert ["clean it up" in fixed[0].reason, "deactivate" in fixed[1].reason] == [True, True]
 
