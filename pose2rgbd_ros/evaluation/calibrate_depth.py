@@ -33,6 +33,7 @@ from pose2rgbd_ros.rendering.trust import NOWHERE, PoseScore
 from pose2rgbd_ros.reports import table
 from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.training.metrics import spread
 
 # The page of a calibration: do intervals hold what they promise, do narrow ones err less, and how it looks in frames.
 
@@ -203,7 +204,7 @@ def calibrate(
     data = Dataset(dataset)
     _check_depth(loaded, data)
     check_place(loaded, data)
-    chosen = _at_most(held_out(loaded, data), MOST_FRAMES)
+    chosen = held_out(loaded, data).at_most(MOST_FRAMES, widened=True)
     source = _Source(directory, loaded, data, device)
     pixels, asked = source.pixels(chosen)
     edges = edges_of(pixels, FEATURES)
@@ -220,12 +221,12 @@ def calibrate(
     )
     save_calibration(directory, calibration)
     judged = source.judge(Renderer(directory, device), chosen.judge, goal.margin_m)
-    calibration = replace(calibration, figures=_figures(data, chosen, measured, judged))
+    calibration = replace(calibration, figures={**chosen.facts(data), **measured.to_dict(), "judged": judged.to_dict()})
     save_calibration(directory, calibration)
     if page is not None:
         title = f"Calibration of {model_name(loaded)} {loaded.camera.width} px on {data.path.resolve().name}"
         own = chosen.judge.frames if judged.frames else chosen.frames[chosen.unit >= 0]
-        frames = source.shown(Renderer(directory, device), _spread(own, SHOWN_FRAMES))
+        frames = source.shown(Renderer(directory, device), spread(own, SHOWN_FRAMES))
         write_page(page, title, loaded, calibration, chosen.kind, measured, judged, frames)
     return Calibrated(calibration, measured, judged, chosen)
 
@@ -364,9 +365,9 @@ class _Source:
         depth = images.depth[0]
         none = np.zeros(depth.size, np.float32)
         confidence = none if images.confidence is None else images.confidence[0].reshape(-1)
-        spread = depth_spread(depth, SPREAD_RADIUS_PX).reshape(-1)
+        around = depth_spread(depth, SPREAD_RADIUS_PX).reshape(-1)
         return depth.reshape(-1), (
-            confidence, spread, depth.reshape(-1), np.full(depth.size, score, np.float32),
+            confidence, around, depth.reshape(-1), np.full(depth.size, score, np.float32),
         )  # fmt: skip
 
 
@@ -390,31 +391,3 @@ def check_place(loaded: Checkpoint, data: Dataset) -> None:
         )
     if ours[1] is not None and theirs[1] is not None and ours[1] != theirs[1]:
         raise UserError(f"the datum of {data.path} is {theirs[1]}, the model's is {ours[1]}; give poses of its map")
-
-
-def _at_most(chosen: HeldOut, most: int) -> HeldOut:
-    """Evenly spaced frames when there are more; those that only widen the evidence give way first."""
-    mine, others = np.flatnonzero(chosen.unit >= 0), np.flatnonzero(chosen.unit < 0)
-    kept = [_spread(mine, most), _spread(others, max(most - len(mine), most // 4))]
-    taken = np.concatenate(kept)
-    judging = _spread(np.arange(len(chosen.judge.frames)), most)
-    judge = replace(chosen.judge, frames=chosen.judge.frames[judging], unit=chosen.judge.unit[judging])
-    return replace(chosen, frames=chosen.frames[taken], unit=chosen.unit[taken], judge=judge)
-
-
-def _spread(indices: np.ndarray, most: int) -> np.ndarray:
-    if len(indices) <= most:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
-
-
-def _figures(data: Dataset, chosen: HeldOut, measured: MeasuredDepth, judged: Judged) -> dict[str, Any]:
-    return {
-        "dataset": data.path.resolve().name,
-        "frames": len(chosen.frames),
-        "units": len(chosen.units),
-        "unit": chosen.kind,
-        "notes": list(chosen.notes),
-        **measured.to_dict(),
-        "judged": judged.to_dict(),
-    }

@@ -39,6 +39,7 @@ from pose2rgbd_ros.reports.page import Mood, Page, Section
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.training.metrics import spread
 
 MOST_HELD_OUT = 600
 _CHUNK = 64
@@ -196,7 +197,7 @@ def calibrate_localizer(
         check_place(loaded, one)
     encoder = ImageEncoder(loaded, pose_network(loaded), choose_device(device), goal.crops)
     known = _training_frames(loaded, training)
-    chosen = _at_most(held_out(loaded, data))
+    chosen = held_out(loaded, data).at_most(MOST_HELD_OUT, widened=False)
     learnt = _look(encoder, training, known)
     features = FeatureModel.of(np.stack([one.features for one in learnt]))
     memory = KeyframeFeatures.of((one.features_view for one in learnt), training.T_map_cam[known])
@@ -326,18 +327,7 @@ def _training_frames(loaded: Checkpoint, data: Dataset) -> np.ndarray:
             f"{data.path} holds no frames that the model was trained on; what the place looks like is learnt from "
             "them: give the dataset trained on with --training-dataset"
         )
-    return trained[np.linspace(0, len(trained) - 1, min(len(trained), MOST_FRAMES)).astype(int)]
-
-
-def _at_most(chosen: HeldOut) -> HeldOut:
-    """Frames of whole lines only, evenly spaced ones where there are more than needed."""
-    own = np.flatnonzero(chosen.unit >= 0)
-    some = [
-        indices[np.linspace(0, len(indices) - 1, min(len(indices), MOST_HELD_OUT)).round().astype(int)]
-        for indices in (own, np.arange(len(chosen.judge.frames)))
-    ]
-    judge = replace(chosen.judge, frames=chosen.judge.frames[some[1]], unit=chosen.judge.unit[some[1]])
-    return replace(chosen, frames=chosen.frames[some[0]], unit=chosen.unit[some[0]], judge=judge)
+    return spread(trained, MOST_FRAMES)
 
 
 def _examples(directory: Path, device: str, data: Dataset, chosen: HeldOut) -> list[Example]:
@@ -346,7 +336,7 @@ def _examples(directory: Path, device: str, data: Dataset, chosen: HeldOut) -> l
     the calibrated localizer answers."""
     localizer = Localizer(directory, device)
     frames = chosen.judge.frames if len(chosen.judge.frames) else chosen.frames
-    some = frames[np.linspace(0, len(frames) - 1, min(60, len(frames))).astype(int)]
+    some = spread(frames, 60)
     found = localizer.find_all((data.rgb(int(frame)) for frame in some), data.camera)
     order = np.argsort([one.score for one in found])
     shown: list[Example] = []
@@ -370,11 +360,7 @@ def _example(label: str, rgb: UInt8, answer: Any, T_true: Float64 | None) -> Exa
 def _told(data: Dataset, chosen: HeldOut, measured: MeasuredPoses, judged: JudgedPoses) -> dict[str, Any]:
     accepted = measured.accepted_at
     return {
-        "dataset": data.path.resolve().name,
-        "frames": len(chosen.frames),
-        "units": len(chosen.units),
-        "unit": chosen.kind,
-        "notes": list(chosen.notes),
+        **chosen.facts(data),
         "accepted": measured.accepted.to_list(),
         "coverage": _coverage(measured.coverage),
         "median_position_m": round(float(np.median(measured.position_m[accepted])), 4),

@@ -6,7 +6,8 @@ What calibrates are the held-out frames that may choose. Those that judge are lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.data import make_split
+from pose2rgbd_ros.training.metrics import spread
 
 FEWEST_FRAMES = 16
 FEWEST_UNITS = 4  # they are dealt into halves, and of a half one is left out in turn
@@ -48,6 +50,26 @@ class HeldOut(Units):
 
     judge: Units
     notes: tuple[str, ...] = ()
+
+    def at_most(self, most: int, widened: bool) -> HeldOut:
+        """Evenly spaced frames when there are more; those that only widen the evidence give way first, or all of them
+        where it shall not be `widened`."""
+        mine, others = np.flatnonzero(self.unit >= 0), np.flatnonzero(self.unit < 0)
+        others = spread(others, max(most - len(mine), most // 4)) if widened else others[:0]
+        taken = np.concatenate([spread(mine, most), others])
+        judging = spread(np.arange(len(self.judge.frames)), most)
+        judge = replace(self.judge, frames=self.judge.frames[judging], unit=self.judge.unit[judging])
+        return replace(self, frames=self.frames[taken], unit=self.unit[taken], judge=judge)
+
+    def facts(self, dataset: Dataset) -> dict[str, Any]:
+        """What a calibration was made on, as plain values for its file."""
+        return {
+            "dataset": dataset.path.resolve().name,
+            "frames": len(self.frames),
+            "units": len(self.units),
+            "unit": self.kind,
+            "notes": list(self.notes),
+        }
 
 
 def held_out(checkpoint: Checkpoint, dataset: Dataset) -> HeldOut:

@@ -29,7 +29,7 @@ from pose2rgbd_ros.evaluation import poses
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.evaluation.poses import PoseEstimators, localize, to_grey, write_csv
 from pose2rgbd_ros.evaluation.sheets import Block, SheetColumn, draw_blocks
-from pose2rgbd_ros.experiments.run import Job, effort_of, make_folder, read_result, train_job
+from pose2rgbd_ros.experiments.run import Job, effort_of, make_folder, read_result, simulated, train_job
 from pose2rgbd_ros.experiments.saliency import Focus, Saliency, focus, structure_of
 from pose2rgbd_ros.experiments.settings import LocalizationConfig
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, UInt8
@@ -39,7 +39,7 @@ from pose2rgbd_ros.reports import table
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.settings import read_yaml, to_flat, to_yaml_dict, write_yaml
-from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
+from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 from pose2rgbd_ros.training.data import make_split
@@ -320,15 +320,12 @@ def _words(dataset: Dataset, config: LocalizationConfig) -> str:
 
 def _simulated(path: Path, config: LocalizationConfig) -> Path:
     """A flight over the simulated city whose frames see far, as those of a room do."""
-    if (path / layout.SPLIT).exists():  # written last
-        return path
     flight = FlightConfig(
         plan="paper", area_m=140.0, width_m=140.0, altitude_m=45.0, line_spacing_m=10.0, camera_pitch_deg=50.0,
         attitude_jitter_deg=4.0, wander_m=0.5, holdout=0.15,
     )  # fmt: skip
     size = max(72, 9 * max(config.sizes) // 4)  # twice the side that is cropped from, averaged
-    write_sim_dataset(path, SimDatasetConfig(frames=config.frames, size=size, fov_deg=90.0, resume=True, flight=flight))
-    return path
+    return simulated(path, SimDatasetConfig(config.frames, size=size, fov_deg=90.0, resume=True, flight=flight))
 
 
 # Whether what the paper concludes from its tables holds in ours: counted, not judged.

@@ -12,9 +12,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pose2rgbd_ros.errors import UserError, os_errors
+from pose2rgbd_ros.dataset.layout import SPLIT
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, WEIGHTS_FILE, Checkpoint
@@ -119,6 +121,9 @@ if __name__ == "__main__":
     print(json.dumps(told))
 
 
+if TYPE_CHECKING:
+    from pose2rgbd_ros.sim.dataset import SimDatasetConfig
+
 logger = logging.getLogger(__name__)
 
 RESULT_FILE = "measured.yaml"  # in a run's folder, once it is trained and measured
@@ -184,6 +189,18 @@ def measure(job: Job, folder: Path) -> Measured:
     kept = {key: value for key, value in dataclasses.asdict(measured).items() if key not in ("run", "error")}
     write_yaml(run / RESULT_FILE, {"job": job.to_dict(), **kept})
     return measured
+
+
+def simulated(path: Path, config: SimDatasetConfig) -> Path:
+    """A dataset of the simulator for an experiment, made once; UserError where it has another number of frames."""
+    from pose2rgbd_ros.sim.dataset import write_sim_dataset  # no part of what rendering costs
+
+    if not (path / SPLIT).exists():  # written last
+        write_sim_dataset(path, config)
+    elif len(Dataset(path)) != config.frames:
+        made = counted(len(Dataset(path)), "frame")
+        raise UserError(f"{path} was made with {made}; choose another --out, or remove it")
+    return path
 
 
 def effort_of(checkpoint: Checkpoint, run: Path) -> dict[str, Any]:

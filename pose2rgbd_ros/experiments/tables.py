@@ -20,12 +20,12 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
-from pose2rgbd_ros.experiments.run import Job, Measured, measure
+from pose2rgbd_ros.experiments.run import Job, Measured, measure, simulated
 from pose2rgbd_ros.experiments.settings import TablesConfig
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import to_flat, to_yaml_dict, write_yaml
-from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
+from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig, Plan
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.training.config import TrainConfig
@@ -295,17 +295,9 @@ def _without_unit(source: Path, folder: Path, config: TablesConfig) -> Path:
 
 
 def _simulated(path: Path, plan: Plan, config: TablesConfig) -> Path:
-    frames = config.frames or 1500
-    if (path / layout.SPLIT).exists():  # written last
-        if len(Dataset(path)) != frames:
-            raise UserError(
-                f"{path} was made with {counted(len(Dataset(path)), 'frame')}; choose another --out, or remove it"
-            )
-        return path
     size = min(512, 2 * (config.size or 128))  # averaged when it is made small; larger files serve nobody
-    settings = SimDatasetConfig(frames=frames, size=size, resume=True, flight=FlightConfig(plan=plan, seed=config.seed))
-    write_sim_dataset(path, settings)
-    return path
+    flight = FlightConfig(plan=plan, seed=config.seed)
+    return simulated(path, SimDatasetConfig(frames=config.frames or 1500, size=size, resume=True, flight=flight))
 
 
 def _machine(device: str) -> str:
