@@ -1,6 +1,22 @@
-"""How the consumers of our topics read them, restated from their sources; docs/consumers/ names file and commit.
+"""How the consumers of our topics read them, restated from their sources; no code was copied (EGO-Planner is GPL-3).
 
-Each function takes a message as it came over DDS, and gives what the consumer would make of it.
+Each function takes a message as it came over DDS, and gives what the consumer would make of it. Read were:
+
+depth_image_proc: ros-perception/image_pipeline (rolling, 5.0.1) at 30b982a: point_cloud_xyz.cpp, conversions.hpp,
+    depth_traits.hpp
+EGO-Planner: ZJU-FAST-Lab/ego-planner-swarm (branch ros2_version) at 23a8d5a: grid_map.cpp, grid_map.h,
+    ego_replan_fsm.cpp, advanced_param.launch.py
+MAVROS: mavlink/mavros (branch ros2, 2.12.0) at f8f462d: mavros_extras/src/plugins/obstacle_distance.cpp;
+    PX4/PX4-Autopilot: mavlink_receiver.cpp
+Nav2: ros-navigation/navigation2 (branch jazzy) at f4108e5: obstacle_layer.cpp, voxel_layer.cpp,
+    observation_buffer.cpp, voxel_grid.hpp, nav2_params.yaml
+nvblox: NVIDIA-ISAAC-ROS/isaac_ros_nvblox (4.3) at 319438a: nvblox_node.cpp, image_conversions.cpp, node_params.hpp,
+    nvblox_base.yaml; nvidia-isaac/nvblox (0.0.5, perhaps not the core of 4.3) at 7c76f90
+octomap_server: OctoMap/octomap_mapping (branch ros2, 2.1.0) at 72141b9: octomap_server.cpp,
+    tracking_octomap_server.cpp, octomap_tracking_client.launch.xml; octomap 1.9.7: OccupancyOcTreeBase.hxx,
+    AbstractOccupancyOcTree.h
+PX4: PX4/PX4-Autopilot: CollisionPrevention.cpp at 970e500 and 001d722, collisionprevention_params.yaml at 6ffdc93,
+    dds_topics.yaml at 00743c6; PX4/px4_msgs at a4a9864
 """
 
 from __future__ import annotations
