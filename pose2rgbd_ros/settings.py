@@ -101,6 +101,11 @@ def parameter_fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     return {name: field for name, field in flat_fields(cls).items() if name not in profile_fields(cls)}
 
 
+def profile_setting() -> Any:
+    """The field that names the profile of a node."""
+    return setting("", "YAML file with the settings that are no ROS parameters; empty: all of them at their defaults")
+
+
 def with_profile(config: T, file: Path) -> T:
     """The settings with those of a profile. UserError names the file and what is wrong in it."""
     cls = type(config)

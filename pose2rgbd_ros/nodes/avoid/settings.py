@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.obstacles.surroundings import ScanSettings
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.settings import profile_setting, setting
 
 FIXED_WHILE_ACTIVE = ("bound", "cloud", "cloud_rgb", "body_frame", "level")
 
 
 @dataclass
 class AvoidSettings:
-    """Parameters of the avoid node; those of the scan have its name in front, as in scan.range_max_m."""
+    """Parameters of the avoid node, and its profile; those of the scan have its name in front: scan.range_max_m."""
+
+    PROFILE: ClassVar = "profile"
+    IN_PROFILE: ClassVar = (
+        "least_known", "live_timeout_s", "max_odometry_age_s", "max_datum_offset_m", "scan.near_m", "scan.unknown_share"
+    )  # fmt: skip
 
     autostart: bool = setting(
         True, "configure and activate at once; false leaves that to a lifecycle manager", read_only=True
@@ -61,6 +66,7 @@ class AvoidSettings:
         ge=0.0,
         le=1e6,
     )
+    profile: str = profile_setting()
     scan: ScanSettings = field(default_factory=ScanSettings)
 
     @property

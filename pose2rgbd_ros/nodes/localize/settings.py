@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pose2rgbd_ros.localization.change import ChangeSettings
 from pose2rgbd_ros.localization.map_correction import CorrectionSettings
 from pose2rgbd_ros.localization.refine import RefineSettings
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.settings import profile_setting, setting
 
-# Parameters, or parts with all of theirs.
-FIXED_WHILE_CONFIGURED = ("model", "renderer", "refine", "refinement", "device", "threads")
+FIXED_WHILE_CONFIGURED = ("model", "renderer", "refine", "device", "threads", "profile")
 FIXED_WHILE_ACTIVE = (
     "image_transport", "body_frame", "map_frame", "odom_frame", "send_tf", "odometry", "tf_rate_hz",
 )  # fmt: skip
@@ -19,7 +18,14 @@ FIXED_WHILE_ACTIVE = (
 
 @dataclass
 class LocalizeSettings:
-    """Parameters of the localize node; those of a part have its name in front, as in correction.gate."""
+    """Parameters of the localize node, and its profile; those of a part have its name in front: correction.gate."""
+
+    PROFILE: ClassVar = "profile"
+    IN_PROFILE: ClassVar = (
+        "refinement", "correction.agreeing", "correction.memory_s", "correction.sigma_m", "correction.sigma_deg",
+        "correction.drift", "correction.walk_m_per_sqrt_s", "correction.turn_deg_per_sqrt_s", "change.edge",
+        "change.least_levels", "change.tolerance_px", "change.smoothing_px", "change.least_area_px", "change.align_px",
+    )  # fmt: skip
 
     model: str = setting("", "folder of the network that finds poses, as `pose2rgbd train` makes it")
     renderer: str = setting(
@@ -60,6 +66,7 @@ class LocalizeSettings:
     )
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     threads: int = setting(0, "CPU threads of the network; 0: half the cores, four at most", ge=0, le=256)
+    profile: str = profile_setting()
     refinement: RefineSettings = field(default_factory=RefineSettings)
     correction: CorrectionSettings = field(default_factory=CorrectionSettings)
     change: ChangeSettings = field(default_factory=ChangeSettings)

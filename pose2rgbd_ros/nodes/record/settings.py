@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pose2rgbd_ros.dataset.encode import DepthFormat
 from pose2rgbd_ros.dataset.filters import FilterConfig
@@ -14,14 +14,27 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.poses import camera_pose
 from pose2rgbd_ros.poses.settings import PoseSettings
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.settings import profile_setting, setting
 
 _CAMERA_NAME = re.compile(r"[A-Za-z]\w*")
 
 
 @dataclass(frozen=True)
 class RecordSettings(PoseSettings):
-    """Parameters of the record node."""
+    """Parameters of the record node, and its profile."""
+
+    PROFILE: ClassVar = "profile"
+    IN_PROFILE: ClassVar = (
+        # What the sensors do, and how poses are made of that.
+        "max_pose_gap_s", "max_fix_gap_s", "interpolation", "altitude_reference", "fix_sigma_m", "fix_wander_s",
+        "fix_wander_share", "odometry_drift", "odometry_walk_m_per_sqrt_min", "odometry_yaw_walk_deg_per_sqrt_min",
+        "course_speed_mps", "course_smoothing_s",
+        # The machine, and what is stored on it.
+        "depth_format", "jobs", "queue_size", "bag_split_mib", "bag_queue_mib", "min_free_mib", "silence_s",
+        # Which images are left out; their number and distance are parameters.
+        "filters.min_height_m", "filters.max_height_m", "filters.height_above", "filters.min_speed_mps",
+        "filters.min_turn_deg", "filters.min_sharpness",
+    )  # fmt: skip
 
     out: str = setting(
         "flight_%Y-%m-%d_%H-%M-%S",
@@ -89,6 +102,7 @@ class RecordSettings(PoseSettings):
     bag_queue_mib: int = setting(256, "messages of the bag that may wait for the disk; more are lost and counted", ge=1)
     min_free_mib: int = setting(500, "recording stops when less is free on the disk", ge=0)
     silence_s: float = setting(5.0, "a topic silent for this long is reported, with the likely reason", ge=0.5, le=3600)
+    profile: str = profile_setting()
     filters: FilterConfig = field(default_factory=FilterConfig)
 
     def camera_names(self) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.render.camera import CameraSettings
 from pose2rgbd_ros.obstacles.paths import Facing, ProfileSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.settings import profile_setting, setting
 
 
 @dataclass
@@ -80,12 +80,19 @@ class LookAheadSettings:
 # The parameters of the render node, and the model they name.
 
 
-FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads", "guard")
+FIXED_WHILE_CONFIGURED = ("model", "device", "backend", "threads", "profile")
 
 
 @dataclass
 class RenderSettings:
-    """Parameters of the render node; those of a part have its name in front, as in camera.width."""
+    """Parameters of the render node, and its profile; those of a part have its name in front, as in camera.width."""
+
+    PROFILE: ClassVar = "profile"
+    IN_PROFILE: ClassVar = (
+        "guard", "camera.fx", "camera.fy", "camera.cx", "camera.cy", "camera.distortion_model", "camera.distortion",
+        "look_ahead.facing", "look_ahead.range_m", "look_ahead.near_m", "look_ahead.unknown_share",
+        "look_ahead.min_known", "look_ahead.merged_views", "look_ahead.chunk_ms",
+    )  # fmt: skip
 
     model: str = setting("", "folder of the model to render, as `pose2rgbd train` makes it")
     autostart: bool = setting(
@@ -106,6 +113,7 @@ class RenderSettings:
     guard: bool = setting(
         True, "depth is unknown where held-out frames do not vouch for it; false: as the model gives it, for tests"
     )
+    profile: str = profile_setting()
     camera: CameraSettings = field(default_factory=CameraSettings)
     look_ahead: LookAheadSettings = field(default_factory=LookAheadSettings)
 

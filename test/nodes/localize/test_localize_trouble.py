@@ -141,10 +141,10 @@ def test_an_image_has_the_camera_of_its_stamp(make_node):
 def test_parameters_that_would_have_no_effect_are_refused(bench, orbit_place, localize_node):
     node = localize_node(send_tf=True)
     bench.wait(lambda: bench.state_of("/localize") == "active")
-    refused = node.set_parameters([Parameter("refinement.side_px", value=64), Parameter("tf_rate_hz", value=5.0)])
+    refused = node.set_parameters([Parameter("refine", value=False), Parameter("tf_rate_hz", value=5.0)])
     assert ["clean it up" in refused[0].reason, "deactivate" in refused[1].reason] == [True, True]
-    assert node.set_parameters([Parameter("correction.agreeing", value=9)])[0].successful
-    bench.wait(lambda: node._map_to_odom.settings.correction.agreeing == 9)
+    assert node.set_parameters([Parameter("correction.gate", value=9.0)])[0].successful
+    bench.wait(lambda: node._map_to_odom.settings.correction.gate == 9)
 
 
 def test_cleanup_lets_go_of_networks_and_pictures(bench, orbit_place, localize_node):

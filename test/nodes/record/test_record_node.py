@@ -306,7 +306,7 @@ def test_lifecycle_and_settings(bench, tmp_path):
     (good,) = recorder.node.set_parameters([Parameter("cameras", value="")])
     assert good.successful
     assert bench.change(Transition.TRANSITION_CONFIGURE, "/record")
-    (late,) = recorder.node.set_parameters([Parameter("queue_size", value=7)])
+    (late,) = recorder.node.set_parameters([Parameter("max_wait_s", value=7.0)])
     assert "can only change while the node is unconfigured" in late.reason
     assert not recorder.start().success
     assert bench.change(Transition.TRANSITION_ACTIVATE, "/record")
@@ -338,9 +338,8 @@ def test_folders_that_cannot_take_it(bench, tmp_path):
     ):  # fmt: skip
         bench.change(Transition.TRANSITION_DEACTIVATE, "/record")
         bench.change(Transition.TRANSITION_CLEANUP, "/record")
-        recorder.node.set_parameters(
-            [Parameter("out", value=str(tmp_path / out)), Parameter("min_free_mib", value=min_free_mib)]
-        )
+        values = {"out": str(tmp_path / out), "min_free_mib": min_free_mib}
+        recorder.node.set_parameters(bench.overrides(RecordNode, values))
         bench.change(Transition.TRANSITION_CONFIGURE, "/record")
         bench.change(Transition.TRANSITION_ACTIVATE, "/record")
         assert recorder.wait(lambda s, said=said: s.state == SyncStatus.ERROR and said in s.message)
