@@ -32,7 +32,6 @@ from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
-from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
@@ -456,7 +455,7 @@ class _Video:
                 f"{path} is {self._video.duration_s:.1f} s long; --video.start-s {options.start_s:g} is after its end"
             )
         self._log = self._read_log(log_path)
-        self._datum = self._place()
+        self._datum = config.datum_of_map(ingest.meta) or logs_poses.datum_of(self._log, config.altitude)
         position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)
         gps.require_near(position_m, self._video.path, self._datum)
         self._clock: VideoClock = clock_of(
@@ -477,9 +476,6 @@ class _Video:
             f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, "
             "and it has neither GoPro metadata nor subtitles inside"
         )
-
-    def _place(self) -> Datum:
-        return self._config.datum_of_map(self._ingest.meta) or logs_poses.datum_of(self._log, self._config.altitude)
 
     def run(self) -> None:
         """Frames stream by, get their poses, and are stored."""

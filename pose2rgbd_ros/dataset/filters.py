@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.depth import decode_file
 from pose2rgbd_ros.settings import setting
@@ -224,8 +226,8 @@ class FrameFilter:
         least_m, least_deg = self._config.min_move_m, self._config.min_turn_deg
         if self._kept is None or not (least_m or least_deg):
             return None
-        moved_m = float(np.linalg.norm(T_map_cam[:3, 3] - self._kept[:3, 3]))
-        turned_deg = _angle_deg(self._kept[:3, :3], T_map_cam[:3, :3])
+        moved_m, turned_rad = (float(value) for value in se3.apart(self._kept, T_map_cam))
+        turned_deg = math.degrees(turned_rad)
         if (least_m and moved_m >= least_m) or (least_deg and turned_deg >= least_deg):
             return None
         return NEAR_DUPLICATE, f"{moved_m:.3f} m and {turned_deg:.2f} degrees from the last frame kept"
@@ -268,8 +270,3 @@ def flight_filter(config: FilterConfig, trim_ground: bool, stamps_ns: Int64, z_m
     phase = flight_phase(stamps_ns, z_m) if trim_ground else None
     note = _phase_note(stamps_ns, phase) if trim_ground else ""
     return FrameFilter(config, ground_z_m(z_m, config.height_above), phase), note
-
-
-def _angle_deg(a: Float64, b: Float64) -> float:
-    """The angle between two rotations (3, 3)."""
-    return float(np.degrees(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1))))

@@ -111,6 +111,11 @@ def require_room(folder: Path, resume: bool) -> int:
     return 0
 
 
+def has_content(path: Path) -> bool:
+    """Whether there is a file that is not empty."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that under its name there is all of it or nothing (or, when replaced, the old one).
 

@@ -61,7 +61,7 @@ def recover(folder: Path, depth_folder: str | None) -> Recovery:
     result = Recovery()
     poses = read_pose_lines(folder)
     for record in read_associations(folder):
-        if record.stamp_ns in poses and all(_has_content(folder / name) for name in _files(record)):
+        if record.stamp_ns in poses and all(layout.has_content(folder / name) for name in _files(record)):
             result.frames[record.stamp_ns] = (record, poses[record.stamp_ns])
         else:
             result.lost.append(record.stamp_ns)
@@ -111,10 +111,6 @@ def unify_depth(folder: Path, meta: DatasetMeta, frames: Frames) -> Frames:
 
 def _files(record: Record) -> list[str]:
     return [record.rgb, record.depth] if record.depth else [record.rgb]
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _remove_others(folder: Path, name: str, wanted: set[str]) -> None:

@@ -231,7 +231,7 @@ class SimFolder:
         """Whether this frame is there in full; then it is counted. UserError when it was taken from elsewhere."""
         if not all(shot.stamp_ns in writer for writer in self._writers):
             return False
-        if self._movers and not _has_content(self._out / _labels(shot)):
+        if self._movers and not layout.has_content(self._out / _labels(shot)):
             return False
         for writer in self._writers:
             self._require_same_pose(writer.seen(shot.stamp_ns, shot.T_map_cam), shot)
@@ -290,10 +290,6 @@ def _share(path: Path, copy: Path) -> None:
             temporary.unlink(missing_ok=True)
             os.link(path, temporary)
             temporary.replace(copy)
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _check_same(stored: dict[str, Any], given: dict[str, Any], out: Path) -> None:
