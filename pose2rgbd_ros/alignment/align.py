@@ -631,9 +631,7 @@ def _step(pairs: list[Pair], times_ns: Int64, line: Line) -> _Step:
 
 
 def _uncertainty(step: _Step, use: int, seed: int) -> tuple[float, float]:
-    """Sigma of offset and drift: the larger of what the residuals' size says and a bootstrap that weights the
-    blocks.
-    """
+    """Sigma of offset and drift: the larger of what the residuals' size says and a bootstrap that weights blocks."""
     gradient, normal = step.gradient[:, :use], step.curvature[:, :use, :use]
     whole = normal.sum(axis=0)
     if not np.all(np.linalg.eigvalsh(whole) > 0):

@@ -185,7 +185,5 @@ def grey_file(data: bytes, width_px: int) -> UInt8:
 
 
 def _texture(grey: UInt8) -> Float32:
-    """How well each pixel's motion can be known (H, W): the smaller eigenvalue of the mean outer product of
-    gradients.
-    """
+    """How well a pixel's motion can be known (H, W): the smaller eigenvalue of the mean outer product of gradients."""
     return np.asarray(cv2.cornerMinEigenVal(grey, 5, ksize=3), dtype=np.float32) * 255.0**2

@@ -252,9 +252,7 @@ def course_rate(velocity_mps: Float64, step_s: float) -> Float64:
 
 
 def motion_from_positions(source: str, stamps_ns: Int64, position_m: Float64) -> MotionSignal:
-    """Motion from positions (N, 3). Outliers are left out; the white noise is measured from the positions
-    themselves.
-    """
+    """Motion from positions (N, 3). Outliers are left out; white noise is measured from the positions themselves."""
     samples = Samples(stamps_ns, position_m)
     if len(samples) >= 7:
         samples = Samples(samples.stamps_ns[_inliers(samples)], samples.values[_inliers(samples)])

@@ -1,6 +1,4 @@
-"""Do bounds fitted on lines A hold on lines B? Measured by dealing the lines anew, with an error by resampling
-lines.
-"""
+"""Do bounds fitted on lines A hold on lines B? Measured by dealing lines anew, with an error by resampling them."""
 
 from __future__ import annotations
 
@@ -129,9 +127,7 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Depth:
-    """Which quantiles the bounds are: places in TAILS. stretch: what both are multiplied by where none is deep
-    enough.
-    """
+    """Which quantiles the bounds are: places in TAILS. stretch: what multiplies both where none is deep enough."""
 
     safe: int
     lower: int

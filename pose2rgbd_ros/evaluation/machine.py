@@ -8,9 +8,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name, or its maker, family and vector units, or its architecture where the system names no
-    more.
-    """
+    """The processor's name, or its maker, family and vector units, or its architecture where no more is named."""
     info = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     for line in info.read_text().splitlines() if info.exists() else []:

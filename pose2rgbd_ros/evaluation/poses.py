@@ -135,9 +135,7 @@ def scores(
 def localize(
     finder: PoseEstimator, dataset: Dataset, frames: Int64, grey: bool = False, label: str = "localizing"
 ) -> Localized:
-    """Ask a finder where each of some frames was taken. `grey`: of their images turned to grey (the paper's Table
-    2).
-    """
+    """Ask a finder where each of some frames was taken. `grey`: of their images made grey (the paper's Table 2)."""
     n, camera = len(frames), dataset.camera
     T_found, covariance = np.full((n, 4, 4), np.nan), np.full((n, 6, 6), np.nan)
     accepted, reasons, milliseconds = np.zeros(n, bool), [""] * n, np.zeros(n)
@@ -182,9 +180,7 @@ class MeanPose:
 
 
 def write_csv(path: Path, localized: Localized) -> None:
-    """One line a frame: stamp, true and found position and quaternion, errors, whether accepted and why not.
-    OSError.
-    """
+    """One line a frame: stamp, true and found position and quaternion, errors, whether accepted, why not. OSError."""
     numbers = ("x", "y", "z", "qx", "qy", "qz", "qw")
     columns = ["stamp_ns", *(f"{which}_{name}" for which in ("true", "found") for name in numbers)]
     columns += ["position_error_m", "rotation_error_deg", "ms", "accepted", "reason"]
@@ -532,9 +528,7 @@ def _map(evaluation: PoseEvaluation) -> bytes:
 
 
 def _draw_frames(path: Path, evaluation: PoseEvaluation, title: str) -> None:
-    """The best frames above the worst: the image, what the network shows at the pose it found, the frame nearest
-    there.
-    """
+    """The best frames above the worst: the image, what the network shows at its pose, the frame nearest there."""
     found = evaluation.colour[MODEL]
     known = np.flatnonzero(np.isfinite(found.position_m))
     order = known[np.argsort(found.position_m[known], kind="stable")]

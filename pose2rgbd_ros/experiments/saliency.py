@@ -74,9 +74,7 @@ def _variation(structure: Float64, sigma_px: float) -> sparse.spmatrix:
 
 
 def _weights(structure: Float64, axis: int, sigma_px: float) -> Float64:
-    """Weights of the derivatives along an axis: (H - 1, W) or (H, W - 1), smaller where the window agrees on a
-    change.
-    """
+    """Weights of the derivatives along an axis: (H - 1, W) or (H, W - 1), smaller where a window agrees on a change."""
     steps = np.diff(structure, axis=axis)
     blur = (sigma_px, sigma_px, 0)
     inherent = np.abs(gaussian_filter(steps, blur)).mean(axis=-1)

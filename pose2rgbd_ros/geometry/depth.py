@@ -72,10 +72,8 @@ def is_cut_off_jpeg(data: bytes) -> bool:
 
 # RVL, the lossless depth codec of Wilson, "Fast Lossless Depth Image Compression" (ISS 2017): decoding.
 #
-# compressed_depth_image_transport writes it as width and height (uint32) and then the code: runs of zeros and
-# runs of
-# differences between non-zero pixels, all as numbers of 3 bits per nibble, the nibble's top bit meaning "more
-# follows".
+# compressed_depth_image_transport writes it as width and height (uint32) and then the code: runs of zeros and runs of
+# differences between non-zero pixels, all as numbers of 3 bits per nibble, the nibble's top bit meaning "more follows".
 
 
 _SIZE = struct.Struct("<II")
@@ -163,9 +161,7 @@ def known(depth: AnyArray) -> Float32:
 
 
 def to_counts(depth_m: AnyArray, unit_m: float = MILLIMETRE) -> UInt16:
-    """uint16 counts of `unit_m`; 0 where unknown, and where the depth does not fit (nearer than half a unit, or
-    far).
-    """
+    """uint16 counts of `unit_m`; 0 where unknown, and where depth does not fit (nearer than half a unit, or far)."""
     if not unit_m > 0:
         raise UserError(f"the depth unit must be positive, not {unit_m} m")
     depth = np.asarray(depth_m)

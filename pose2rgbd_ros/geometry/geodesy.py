@@ -16,8 +16,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 
 # Aviation's axes to those of ROS: north-east-down to east-north-up, forward-right-down to forward-left-up.
 #
-# Autopilots (PX4, ArduPilot) and camera drones (DJI, GoPro) speak the former, everything here the latter
-# (REP-103).
+# Autopilots (PX4, ArduPilot) and camera drones (DJI, GoPro) speak the former, everything here the latter (REP-103).
 
 
 R_ENU_NED: Float64 = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])

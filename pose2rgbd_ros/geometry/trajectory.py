@@ -22,8 +22,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 
 # Between two poses: along a line and an arc, or along a smooth curve that heeds the poses before and after.
 #
-# Poses are seven numbers: x, y, z and a unit quaternion qx, qy, qz, qw. The formulas are written out so that
-# the same
+# Poses are seven numbers: x, y, z and a unit quaternion qx, qy, qz, qw. The formulas are written out so that the same
 # lines serve single floats (`xp` is math; a lookup costs microseconds) and arrays (`xp` is numpy).
 
 
@@ -50,9 +49,8 @@ def interpolate_cubic(xp: Any, poses: Sequence[Pose], a: Number, c: Number, u: N
     """The pose a part `u` of the way from the second to the third of four, on a Hermite curve that is C1 throughout.
 
     `a`, `c`: the spans before and after, in units of the one between. The speed at a pose is that of the parabola
-    through it and its two neighbours, also for uneven spans. Orientations follow the same curve in the rotation
-    vector from `start`, where the angular velocity at `end` becomes a slope through the inverse right Jacobian of
-    SO(3).
+    through it and its two neighbours, also for uneven spans. Orientations follow the same curve in the rotation vector
+    from `start`, where the angular velocity at `end` becomes a slope through the inverse right Jacobian of SO(3).
     """
     before, start, end, after = poses
     weights = _hermite(u)

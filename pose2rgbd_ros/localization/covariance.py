@@ -112,9 +112,7 @@ def probabilities(squared: Float64) -> Float64:
 
 
 def inside(squared: Float64) -> Bool:
-    """Whether errors lie within the regions of LEVELS: (N, levels, 3) of position, rotation and both; squared (N,
-    3).
-    """
+    """Whether errors lie within the regions of LEVELS: (N, levels, 3) of position, rotation, both; squared (N, 3)."""
     return np.asarray(probabilities(squared)[:, None, :] <= np.array(LEVELS)[:, None])
 
 

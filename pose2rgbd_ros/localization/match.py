@@ -135,9 +135,7 @@ def solve(
 
 
 def covariance(T_map_cam: Float64, points_map: Float64, camera: Camera, rms_px: float) -> Float64:
-    """(6, 6) of position (m) and rotation (rad) about the map's axes, from how the pixels of the points depend on
-    them.
-    """
+    """(6, 6) of position (m) and rotation (rad) about the map's axes, from how pixels of the points depend on them."""
     R_t = T_map_cam[:3, :3].T
     x, y, z = ((points_map - T_map_cam[:3, 3]) @ R_t.T).T
     jacobian = np.concatenate(pixel_motion(x / z, y / z, z, camera)) @ np.kron(np.eye(2), R_t)

@@ -202,9 +202,7 @@ class Structure:
         )
 
     def _correspondences(self, features: Features) -> tuple[np.ndarray, Float64]:
-        """Which of the image's features (M,) may be which points of the map (M, 3); a feature may come several
-        times.
-        """
+        """Which of the image's features (M,) may be which points of the map (M, 3); one may come several times."""
         places, _ = self.index.shortlist(self.index.describe(features), self.settings.shortlist)
         rows, points = [np.zeros(0, int)], [np.zeros((0, 3))]
         for place in places:

@@ -21,9 +21,7 @@ _RING = np.array([(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * np.pi, 
 
 
 class Nearest(NamedTuple):
-    """Distance to the nearest known obstacle from the body's origin, and the unit vector (3,) to it; NaN: none
-    known.
-    """
+    """Distance to the nearest known obstacle from the body's origin, and its direction (3,); NaN: none known."""
 
     distance_m: float
     direction: Float64
@@ -322,9 +320,7 @@ class SurfaceFinder:
 
 
 def coarser(lower_m: Float32, camera: Camera, most: int) -> tuple[Float32, Camera]:
-    """Lower bounds (H, W) in blocks, at most `most` a side, and their camera: the least of each, NaN if one is
-    unknown.
-    """
+    """Lower bounds (H, W) in blocks, at most `most` a side, and the camera: the least of each, NaN if one is NaN."""
     block = -(-max(camera.width, camera.height) // most)
     if block == 1:
         return lower_m, camera

@@ -247,9 +247,7 @@ def _bins(first: AnyArray, last: AnyArray, half: AnyArray, count: int) -> tuple[
 
 
 def _in_view(sight: DepthView, settings: ScanSettings) -> Bool:
-    """Which bins (bins,) lie wholly inside the image: their edges, over the slab's height at near_m and at
-    range_max_m.
-    """
+    """Which bins (bins,) lie wholly inside the image: their edges, over the slab's height at near_m and range_max_m."""
     edges = (np.arange(settings.bins + 1) - 0.5) * (2 * np.pi / settings.bins) - np.pi
     heights = np.array([settings.above_m, 0.0, -settings.below_m])
     corners = []
@@ -365,9 +363,7 @@ class RangeMeasurement:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """ranges (bins,): as of :func:`laser_scan`. The other figures are those of the message ObstacleStatus, NaN
-    unknown.
-    """
+    """ranges (bins,): as of :func:`laser_scan`. The others are those of the message ObstacleStatus, NaN unknown."""
 
     ranges: Float32
     nearest: Nearest = NONE_KNOWN

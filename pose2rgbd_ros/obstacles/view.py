@@ -119,9 +119,7 @@ def level(R_map_body: Float64) -> Float64:
 
 @functools.lru_cache(maxsize=8)
 def _rays_and_steps(camera: Camera) -> tuple[Float32, Float32, Float32]:
-    """Rays (H, W, 3) in the optical frame and what they change by per pixel to the right and down, (3,) or (H, W,
-    3).
-    """
+    """Rays (H, W, 3) in the optical frame and their change per pixel to the right and down, (3,) or (H, W, 3)."""
     rays = camera.rays()
     if camera.is_distorted:
         grid = pixel_grid(camera.width, camera.height)
@@ -163,9 +161,7 @@ def organised_cloud(
 
 
 def cloud_shape(camera: Camera, every: int = 1) -> tuple[int, int]:
-    """Rows and columns of a cloud of one point per block of `every` x `every` pixels; what is left at the edges
-    counts.
-    """
+    """Rows and columns of a cloud of one point per block of `every` x `every` pixels; what is left at edges counts."""
     return -(-camera.height // every), -(-camera.width // every)
 
 

@@ -74,9 +74,7 @@ class GimbalPoses:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """A body that points where it moves, level. `sigma_rad` (N,); where it was slow (`held`), the last heading
-    holds.
-    """
+    """A body that points where it moves, level. `sigma_rad` (N,); where slow (`held`), the last heading holds."""
 
     trajectory: Trajectory
     sigma_rad: Float64
@@ -111,9 +109,7 @@ def course(stamps_ns: Int64, position_m: Float64, slow_mps: float, smoothing_s: 
 
 
 def _slopes(t_s: Float64, xy: Float64, low: Int64, high: Int64) -> tuple[Float64, Float64]:
-    """Slopes (N, 2) of lines fitted to the samples low..high-1, and the sums (N,) of squared times about their
-    means.
-    """
+    """Slopes (N, 2) of lines fitted to the samples low..high-1, and sums (N,) of squared times about their means."""
 
     def windows(values: Float64) -> Float64:
         sums = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])

@@ -215,9 +215,7 @@ class _Topic:
         return [step for step in known if abs(step.by_ns) > LEAST_STEP_NS / 2]
 
     def began_behind(self, step: SetClock) -> bool:
-        """Whether this topic began after the clock of another was set, or about then with stamps as those after
-        that.
-        """
+        """Whether this topic began after the clock of another was set, or about then with stamps like those after."""
         if self.first_ns >= step.between_ns[1]:
             return True
         if not self._first or self.first_ns <= step.between_ns[0] - STRAY_NS // 2:

@@ -17,8 +17,7 @@ import numpy as np
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.trajectory import JUMP_NS, Method, Trajectory, look_up
 
-# Where a frame is at a time: the question that the synchroniser asks, live and offline, and its simplest
-# answers.
+# Where a frame is at a time: the question that the synchroniser asks, live and offline, and its simplest answers.
 
 
 @dataclass(frozen=True, eq=False)

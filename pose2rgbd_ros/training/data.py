@@ -89,9 +89,7 @@ class TrainingData:
 
 
 def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> Split:
-    """A split by the name it has in `TrainConfig.split`. UserError: the dataset has none of its own, or a broken
-    one.
-    """
+    """A split by the name it has in `TrainConfig.split`. UserError: the dataset has none, or a broken one."""
     if name == "dataset":
         return own_split(dataset.path, dataset.stamps_ns)
     if name == "auto":

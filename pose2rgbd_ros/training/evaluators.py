@@ -316,9 +316,7 @@ class PoseEvaluator:
         return text + (f"  PSNR {scores['psnr_db']:.1f}" if "psnr_db" in scores else "")
 
     def draw(self, model: nn.Module, indices: np.ndarray, path: Path) -> None:
-        """Recorded above shown pictures of some frames, and a map of the true and found positions of the watched
-        ones.
-        """
+        """Recorded above shown pictures of some frames, and a map of true and found positions of the watched ones."""
         draw_pose_samples(model, self._data, indices, path, self._device)
 
     def _errors(self, found: np.ndarray, indices: np.ndarray) -> dict[str, float]:

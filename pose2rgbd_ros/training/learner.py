@@ -56,9 +56,7 @@ class Learner(nn.Module, ABC):
         return PictureEvaluator(data, device)
 
     def schedule_share(self, share: float) -> float:
-        """How much of the learning rate's schedule is done at `share` of the run; one that learns in parts begins
-        anew.
-        """
+        """How much of the learning rate's schedule is done at `share` of the run; with parts it begins anew."""
         return share
 
     def optimized_by(self, optimizer: torch.optim.Optimizer) -> None:

@@ -22,9 +22,7 @@ def rgb_mae_px(rgb: Tensor, truth: Tensor) -> Tensor:
 
 
 def depth_mae(depth: Tensor, truth: Tensor) -> Tensor:
-    """(B,) mean absolute error of each depth image (B, H, W) in its own unit where both are known; NaN where
-    nowhere.
-    """
+    """(B,) mean absolute error of each depth image (B, H, W) in its own unit where both are known; NaN: nowhere."""
     known = torch.isfinite(truth) & torch.isfinite(depth)
     error = torch.where(known, (depth - truth).abs(), 0.0)
     return error.sum(dim=(1, 2)) / known.sum(dim=(1, 2))

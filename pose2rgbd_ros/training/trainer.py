@@ -79,8 +79,7 @@ def _strategy(config: TrainConfig) -> str:
     return "ddp_find_unused_parameters_true" if config.leaves_unused else "ddp"
 
 
-# Ctrl-C and SIGTERM as a wish the training loop grants between two steps, so that nothing is saved half
-# updated.
+# Ctrl-C and SIGTERM as a wish the training loop grants between two steps, so that nothing is saved half updated.
 
 
 class Interruptible:

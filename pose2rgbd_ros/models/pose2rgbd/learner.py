@@ -24,8 +24,7 @@ from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner, require_one_process
 
-# The paper's two losses: squared error on the image, binary cross entropy on each depth slice; both skip
-# unknown depth.
+# The paper's two losses: squared error on the image, binary cross entropy on each depth slice; both skip unknown depth.
 
 
 def image_target(rgb: Tensor, depth: Tensor | None, config: Pose2RGBDConfig) -> tuple[Tensor, Tensor]:
@@ -208,9 +207,7 @@ def nearby_poses(T_map_cam: Float64, distance_m: float, random: np.random.Genera
 
 
 def require_usable(camera: Camera, depth_kind: str | None) -> None:
-    """UserError unless predicted pictures of this camera can be warped: metric depth, calibrated, no lens
-    distortion.
-    """
+    """UserError unless predicted pictures of this camera can be warped: metric depth, calibrated, no distortion."""
     if depth_kind != "metric":
         have = "relative depth" if depth_kind else "no depth"
         raise UserError(
@@ -260,9 +257,7 @@ DISCRIMINATOR = {"factor": 0.1, "betas": (0.0, 0.99), "weight_decay": 0.0}
 
 
 class PoseLearner(Learner):
-    """The paper's training: image loss, and cross entropy of the slices; with its further work where weighted above
-    0.
-    """
+    """The paper's training: image loss and cross entropy of the slices, with its further work where that has weight."""
 
     def __init__(self, config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         super().__init__()
@@ -320,9 +315,7 @@ class PoseLearner(Learner):
         return self._config.adversarial_weight * ours + its
 
     def _nearby(self, indices: np.ndarray, depth: Tensor | None) -> np.ndarray:
-        """A pose near each frame of the batch. Which, hangs on the frames alone, so that a resumed run draws the
-        same.
-        """
+        """A pose near each frame of the batch. Which, hangs on the frames alone, so a resumed run draws the same."""
         assert depth is not None
         encoded = torch.nanmedian(depth).nan_to_num(0.0).cpu().numpy()
         distance_m = float(self._data.normalization.decode_depth(encoded))

@@ -34,14 +34,11 @@ from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.evaluators import Evaluator, PoseEvaluator
 from pose2rgbd_ros.training.learner import Learner, require_one_process
 
-# Random crops of frames cached at 9/8 of the size: what networks that find poses learn from (section 5.1 of
-# PoseGAN).
+# Random crops of frames cached at 9/8 of the size: what networks that find poses learn from (section 5.1 of PoseGAN).
 
 
 class Crops:
-    """Images of a batch, each cut at a place of its own; which, follows from (seed, step), so a resumed run cuts
-    alike.
-    """
+    """Images of a batch, each cut at its own place; which, follows from (seed, step), so a resumed run cuts alike."""
 
     def __init__(self, data: TrainingData, device: torch.device, seed: int, random: bool) -> None:
         self._data, self._device, self._seed = data, device, seed
@@ -180,9 +177,7 @@ def joined(colour: Tensor, depth: Tensor | None, has_depth: bool) -> tuple[Tenso
 
 
 def pixel_difference(made: Tensor, target: Tensor, known: Tensor, norm: str | None) -> Tensor:
-    """How far pictures (B, C, S, S) are from the recorded ones, of what is known: a mean over values, or over
-    lengths.
-    """
+    """How far pictures (B, C, S, S) are from the recorded ones, of what is known: a mean of values, or of lengths."""
     difference = (made - target) * known
     if norm == "euclidean":
         return torch.linalg.vector_norm(difference.flatten(1), dim=1).mean()
@@ -218,8 +213,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-# Regressors of poses: PoseNet, and config A of the PoseGAN paper, its discriminator with nobody to play
-# against.
+# Regressors of poses: PoseNet, and config A of the PoseGAN paper, its discriminator with nobody to play against.
 
 
 class PoseNetLearner(Learner):

@@ -167,8 +167,7 @@ class DBlock(nn.Module):
         return out
 
 
-# A discriminator or regressor with its weights worked out: the same answers, without normalising them at each
-# query.
+# A discriminator or regressor with its weights worked out: the same answers, without normalising them at each query.
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -425,8 +424,7 @@ def decoded(pose: Tensor, normalization: Normalization) -> Tensor:
     return torch.from_numpy(T_map_cam).to(pose.device)
 
 
-# PoseNet: a regressor of poses, after Kendall et al., "PoseNet: A Convolutional Network for Real-Time 6-DOF
-# Camera
+# PoseNet: a regressor of poses, after Kendall et al., "PoseNet: A Convolutional Network for Real-Time 6-DOF Camera
 # Relocalization" (2015), on PoseGAN's trunk or a ResNet.
 
 
@@ -449,9 +447,7 @@ class Regressor(nn.Module):
 
 
 class PoseNet(PoseFinder):
-    """A trunk and a linear layer: a PoseModel. With `spectral` it is PoseGAN's discriminator without varphi (config
-    A).
-    """
+    """A trunk and a linear layer: a PoseModel. With `spectral` it is PoseGAN's discriminator, no varphi (config A)."""
 
     def __init__(self, config: PoseNetConfig) -> None:
         super().__init__()

@@ -37,12 +37,10 @@ from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 # A relief network's tables as the compiled kernels read them: the same functions, fewer lookups.
 #
-# The ground-plane map is a sum of levels, and level l has a vertex at every 2^l-th vertex of level 0. A
-# bilinear
-# function stays bilinear on a finer grid, so levels l, l + 1, ... added up at the vertices of level l are one
-# table with
-# the same values in between: instead of every level two tables are looked up where a level fades out,
-# elsewhere one.
+# The ground-plane map is a sum of levels, and level l has a vertex at every 2^l-th vertex of level 0. A bilinear
+# function stays bilinear on a finer grid, so levels l, l + 1, ... added up at the vertices of level l are one table
+# with the same values in between: instead of every level two tables are looked up where a level fades out, elsewhere
+# one.
 
 
 NAME = "numba"

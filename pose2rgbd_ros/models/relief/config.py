@@ -20,11 +20,9 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.training.config import Recipe, TrainConfig
 
-# Where the relief's volume lies, how large it is and how fine, from the training poses and what depth there
-# is.
+# Where the relief's volume lies, how large it is and how fine, from the training poses and what depth there is.
 #
-# The volume's frame `vol` has z towards the cameras and its origin at the lowest corner of the box. Sizes
-# follow from
+# The volume's frame `vol` has z towards the cameras and its origin at the lowest corner of the box. Sizes follow from
 # the footprint of a pixel on the surface: what is much finer than the images show cannot be learnt.
 
 
@@ -142,9 +140,7 @@ def surface_points(
 
 
 def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "auto") -> Float64:
-    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else against their
-    view.
-    """
+    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else towards them."""
     forward = T_map_cam[:, :3, 2]
     mean = forward.mean(axis=0)
     off_nadir_deg = np.degrees(np.arccos(np.clip(-forward[:, 2], -1, 1))).mean()
@@ -287,10 +283,9 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     allowed = config.memory_mb if "train" in what else config.model_mb
     return (
         f"the place is too large: {x:,.0f} x {y:,.0f} x {z:,.0f} m in cells of {box.cell_m:.3g} m takes {what}, and "
-        f"{limit} allows {allowed:,.0f}; use --box.cell-m {cell:.3g} --box.feature-m {feature:.3g}, "
-        "raise "
-        f"the limit, cut it into tiles (--tiles), or train a {side:,.0f} m square of it (--box.extent-m "
-        f"{side:.0f} with --box.middle-x-m and --box.middle-y-m)"
+        f"{limit} allows {allowed:,.0f}; use --box.cell-m {cell:.3g} --box.feature-m {feature:.3g}, raise the limit, "
+        f"cut it into tiles (--tiles), or train a {side:,.0f} m square of it (--box.extent-m {side:.0f} with "
+        "--box.middle-x-m and --box.middle-y-m)"
     )
 
 
@@ -454,9 +449,7 @@ def relief_config(
 
 
 def coarse_factor(box: SceneBox, chosen: ReliefSettings) -> float:
-    """How many occupancy cells are one of the coarse volume along x and y: as few as COARSE_SHARE allows, 1 at
-    least.
-    """
+    """How many occupancy cells are a coarse one along x and y: as few as COARSE_SHARE allows, at least 1."""
     values = chosen.coarse_channels * float(np.prod(box.shape))
     allowed = COARSE_SHARE * chosen.channels * float(np.prod(box.feature_shape))
     return float(np.clip((2 * values / allowed) ** (1 / 3), 1.0, MOST_COARSE))
@@ -479,9 +472,7 @@ RESTING_BYTES = 4  # a value of a tile whose turn to learn has not come, or is o
 
 @dataclass(frozen=True)
 class TiledReliefConfig(ReliefConfig):
-    """Many reliefs alike. Sizes are those of one tile, `origin_m` is of the first; columns lie along x, rows
-    along y.
-    """
+    """Many reliefs alike. Sizes are those of one tile, `origin_m` is the first's; columns lie along x, rows along y."""
 
     tile_rows: int = setting(1, "tiles along y", ge=1)
     tile_columns: int = setting(1, "tiles along x", ge=1)
@@ -551,8 +542,7 @@ def choose_tiles(
     if count > MOST_TILES:
         raise UserError(
             f"the place is too large: {x:,.0f} x {y:,.0f} m in cells of {box.cell_m:.3g} m would be {count:,} tiles, "
-            "and at "
-            f"most are {MOST_TILES}; use larger cells (--box.cell-m, --box.feature-m), larger tiles "
+            f"and at most are {MOST_TILES}; use larger cells (--box.cell-m, --box.feature-m), larger tiles "
             "(--box.model-mb), or train a part (--box.extent-m)"
         )
     box = box_of(dataclasses.replace(at_will, model_mb=count * limits.model_mb))
@@ -561,9 +551,8 @@ def choose_tiles(
     if needed_mb > limits.memory_mb:
         raise UserError(
             f"the place is too large: {x:,.0f} x {y:,.0f} m in {grid[0]}x{grid[1]} tiles takes {needed_mb:,.0f} MB to "
-            "train, "
-            f"and --box.memory-mb allows {limits.memory_mb:,.0f}; raise it, or train a part "
-            "(--box.extent-m with --box.middle-x-m and --box.middle-y-m)"
+            f"train, and --box.memory-mb allows {limits.memory_mb:,.0f}; raise it, or train a part (--box.extent-m "
+            "with --box.middle-x-m and --box.middle-y-m)"
         )
     return box, grid
 

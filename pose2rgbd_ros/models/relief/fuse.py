@@ -33,9 +33,7 @@ RAYS_A_TEXEL, FEWEST_RAYS, MOST_RAYS = 2.0, 1_000_000, 16_000_000
 
 
 class SeenPoints(NamedTuple):
-    """Rays of training pixels in `vol`: origin, direction per unit of depth (M, 3), depth (M,), colour (M, 3) in
-    0..1.
-    """
+    """Rays of pixels in `vol`: origin, direction per unit of depth (M, 3), depth (M,), colour (M, 3) in 0..1."""
 
     origin: Float32
     direction: Float32

@@ -35,12 +35,10 @@ from pose2rgbd_ros.training.learner import Learner, in_several_processes, requir
 from pose2rgbd_ros.training.metrics import batches
 from pose2rgbd_ros.training.trainer import learning_rate
 
-# Light that changes from frame to frame, learnt beside the place: an auto-exposed camera would smear it over
-# the maps.
+# Light that changes from frame to frame, learnt beside the place: an auto-exposed camera would smear it over the maps.
 #
-# The corrections belong to training frames. They are centred, so that the place keeps the average light and a
-# picture is
-# rendered without any; they never reach the checkpoint.
+# The corrections belong to training frames. They are centred, so that the place keeps the average light and a picture
+# is rendered without any; they never reach the checkpoint.
 
 
 class Exposures(nn.Module):
@@ -95,14 +93,11 @@ class Exposures(nn.Module):
 
 # Adam for large tables of which a step touches little.
 #
-# Plain Adam goes on moving an entry by its momentum for as long as nobody looks at it, and by a multiple of
-# the learning
-# rate that grows with the time between visits: thirtyfold at its usual settings. Here only entries with a
-# gradient move,
-# about one learning rate a visit, as in PyTorch's ``SparseAdam``. On a CPU the gradients are gathered with
-# marks of what
-# was touched (models/relief/lookup.py), so that the rest costs nothing: tables may be as fine as memory
-# allows.
+# Plain Adam goes on moving an entry by its momentum for as long as nobody looks at it, and by a multiple of the
+# learning rate that grows with the time between visits: thirtyfold at its usual settings. Here only entries with a
+# gradient move, about one learning rate a visit, as in PyTorch's ``SparseAdam``. On a CPU the gradients are gathered
+# with marks of what was touched (models/relief/lookup.py), so that the rest costs nothing: tables may be as fine as
+# memory allows.
 
 
 # With these a first visit moves an entry by one learning rate: (1 - KEEP_MEAN) = sqrt(1 - KEEP_SQUARE).
@@ -174,11 +169,9 @@ def move(gradient, marks, table, mean, square, rate):
                 table[i] -= rate * mean[i] / (np.sqrt(square[i]) + least)
 
 
-# Small corrections of the training poses, learnt beside the place: GPS is off by decimetres, attitude by a
-# degree.
+# Small corrections of the training poses, learnt beside the place: GPS is off by decimetres, attitude by a degree.
 #
-# A correction moves the camera in the map and turns it in its own frame. Corrections are centred, because a
-# pose asked
+# A correction moves the camera in the map and turns it in its own frame. Corrections are centred, because a pose asked
 # for later comes uncorrected and must find the place where the average training pose says it is.
 
 
@@ -435,9 +428,7 @@ LEAST_SHARE = 0.02  # of a frame's pixels that show a tile, for the tile to lear
 
 
 class TiledReliefLearner(Learner):
-    """Each tile has the share of the run that it has of all pixels; its frames come as often as they show much of
-    it.
-    """
+    """Each tile has the share of the run that it has of all pixels; frames come as often as they show much of it."""
 
     model: TiledRelief
 
@@ -539,9 +530,7 @@ class TiledReliefLearner(Learner):
 
 
 def frame_shares(network: TiledReliefConfig, data: TrainingData) -> Float64:
-    """(training frames, tiles): how much of a frame's pixels show a tile's ground, were it flat; 0 for next to
-    nothing.
-    """
+    """(training frames, tiles): how much of a frame's pixels show a tile's ground, were it flat; 0 for hardly any."""
     camera = data.cache.camera
     T_vol_cam = se3.inverse(network.T_map_vol) @ data.T_map_cam[data.split.train]
     every = max(1, camera.width // GLANCE)

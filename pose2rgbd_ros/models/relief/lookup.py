@@ -53,9 +53,7 @@ def compiled_for(table: Tensor, *points: Tensor) -> bool:
 
 
 def sample_grid(table: Tensor, position: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Trilinear values (N, C) of a table (L Y X, C), or any shape of as many, at positions (N, 3) as
-    :func:`trilinear`.
-    """
+    """Trilinear values (N, C) of a table (L Y X, C), or a shape of as many, at positions (N, 3): :func:`trilinear`."""
     if compiled_for(table, position):
         summed: Tensor = _Grid.apply(table, position, shape)
         return summed

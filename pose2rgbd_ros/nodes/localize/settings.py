@@ -31,8 +31,7 @@ class LocalizeSettings:
     renderer: str = setting(
         "",
         "folder of a renderer of the same place, for refinement and change images; empty: pictures by the network "
-        "itself "
-        "where it draws any, no refinement",
+        "itself where it draws any, no refinement",
     )
     refine: bool = setting(True, "correct and verify each pose by rendering it (needs renderer)")
     autostart: bool = setting(

@@ -70,9 +70,7 @@ class RecordWorker:
         self._command(attach)
 
     def end(self, drain_s: float, done: Callable[[], None]) -> None:
-        """Finish the session, after at most `drain_s` in which poses for the last images may arrive; then call
-        `done`.
-        """
+        """Finish the session, after at most `drain_s` in which poses of the last images may come; then call `done`."""
         deadline_s = time.monotonic() + drain_s
         self._command(lambda: self._ends.append((deadline_s, done)))
 

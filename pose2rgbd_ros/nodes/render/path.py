@@ -86,8 +86,7 @@ def _times_s(path: Path) -> Float64:
         index = int(back.argmax()) + 1
         raise UserError(
             f"the stamps of the path contradict its order: pose {index} is {-np.diff(stamps_ns)[index - 1] / 1e9:.3f} "
-            "s "
-            "before the one ahead of it"
+            "s before the one ahead of it"
         )
     begin_ns = conversions.stamp_ns(path.header.stamp) or int(stamps_ns[0])
     seconds: Float64 = (stamps_ns - begin_ns) / 1e9

@@ -39,8 +39,7 @@ class LookAheadSettings:
     facing: Facing = setting(
         "auto",
         "which way the body looks along a path: as its poses say, along the path, or auto: along the path where no "
-        "pose "
-        "has an orientation",
+        "pose has an orientation",
     )
     range_m: float = setting(100.0, "largest free distance that is reported", ge=1.0, le=10000.0)
     near_m: float = setting(

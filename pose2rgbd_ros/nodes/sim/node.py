@@ -88,8 +88,7 @@ class RealTimePace:
                 self._samples.popleft()
 
 
-# The thread in which a simulated world lives: it makes it, steps it at its pace, and takes requests in
-# between.
+# The thread in which a simulated world lives: it makes it, steps it at its pace, and takes requests in between.
 
 
 IDLE_POLL_S = 0.05

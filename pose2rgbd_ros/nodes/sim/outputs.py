@@ -41,9 +41,7 @@ def header_message(stamp_ns: int, frame_id: str) -> Header:
 
 
 def nav_sat_fix_message(fix: GpsFix, stamp_ns: int) -> NavSatFix:
-    """Position of the antenna. Without a fix, or without faults, the covariance is zero: of unknown type, not
-    certain.
-    """
+    """Position of the antenna. Without a fix or faults the covariance is zero: of unknown type, not certain."""
     known = bool(fix.covariance_m2.any())
     kind = NavSatFix.COVARIANCE_TYPE_KNOWN if known else NavSatFix.COVARIANCE_TYPE_UNKNOWN
     return NavSatFix(
