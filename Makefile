@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up what they need by themselves; docs/install.md tells how.
+# `make demo` and `make test` set up what they need by themselves; docs/install.md says how.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test search lint bench lock clean

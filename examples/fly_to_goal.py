@@ -33,7 +33,7 @@ CLIMB_MPS = 1.0
 
 
 class FlyToGoal(Node):
-    """Topics: scan (remapped to /avoid/scan unless told otherwise), goal_pose; publishes cmd_vel."""
+    """Topics: scan (remapped to /avoid/scan by default), goal_pose; publishes cmd_vel."""
 
     def __init__(self) -> None:
         super().__init__("fly_to_goal")

@@ -63,7 +63,7 @@ class ReactivePlanner:
         self._low = ends.min(axis=0) - config.margin_m
         size = np.ceil((ends.max(axis=0) + config.margin_m - self._low) / config.cell_m).astype(int)
         self.cells = np.full((size[1], size[0]), UNKNOWN, np.uint8)  # row: y, column: x
-        self._seen_from_m = np.full(self.cells.shape, np.inf, np.float32)  # what is told from nearby counts
+        self._seen_from_m = np.full(self.cells.shape, np.inf, np.float32)  # what is seen from nearby counts
         self._given_up = np.zeros(self.cells.shape, bool)
         self._to_go: Float64 | None = None
         self._planned_s = -math.inf

@@ -1,6 +1,6 @@
 """Start the avoid node: ros2 launch pose2rgbd avoid.launch.py odometry:=/odometry
 
-It listens to the render node of the same namespace unless told otherwise; an argument left empty takes the value of the
+It listens to the render node of the same namespace by default; an argument left empty takes the value of the
 parameter file, or keeps the topic's name. preset:=CONSUMER makes what it publishes fit one (docs/consumers/).
 """
 

@@ -29,7 +29,7 @@ PARTS = {
     ),
 }  # fmt: skip
 LEFT_OUT = ("avoid", "localize", "record")  # unless asked for
-# Part -> what it listens to while the simulator runs, unless told otherwise.
+# Part -> what it listens to while the simulator runs, unless remapped.
 SIM_TOPICS = {
     "avoid": {"odometry": "truth/odometry"},
     "localize": {"image": "camera/image", "camera_info": "camera/camera_info", "odometry": "odom"},

@@ -78,7 +78,7 @@ RULES = (
     Rule(r"ros2 run (?!pose2rgbd)", left="a consumer's own node"),
     Rule(r"ros2 (action|topic|service|bag)\b", left="needs the ros2 command"),
     Rule(r"ros2 launch .*--show-args", left="needs the ros2 command"),
-    Rule(r"python bench/", left="a measurement; its page tells how long"),
+    Rule(r"python bench/", left="a measurement; its page says how long"),
     Rule(r"python3? scripts/check_opengl"),
     Rule(r".*namespace:=", left="topics in a namespace; the launch tests have them"),
     Rule(r"pose2rgbd convert .*gimbal", left="needs a recording with a gimbal"),
@@ -337,7 +337,7 @@ def main() -> int:
         "--out", type=Path, default=ROOT / "out" / "docs", help="folder for what the lines make; emptied"
     )
     parser.add_argument("--quick", action="store_true", help="cut trainings and flights short")
-    parser.add_argument("--list", action="store_true", help="only tell what would be done")
+    parser.add_argument("--list", action="store_true", help="only show what would be done")
     parser.add_argument("--only", default="", help="lines that hold this text")
     arguments = parser.parse_args()
     demo, out = arguments.demo.absolute(), arguments.out.absolute()

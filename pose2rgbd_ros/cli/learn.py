@@ -203,9 +203,7 @@ class CalibrateArguments:
     true_accept: Annotated[float, tyro.conf.arg(help="poses: share of held-out images that should be accepted")] = 0.95
     crops: Annotated[
         Literal[1, 5, 9],
-        tyro.conf.arg(
-            help="poses: crops of an image that are looked at; 1 is quickest, more tell doubts by their spread"
-        ),
+        tyro.conf.arg(help="poses: crops of an image; 1 is quickest, and of more the spread of their poses counts"),
     ] = 5
     training_dataset: Annotated[
         Path | None, tyro.conf.arg(help="poses: the dataset trained on, when DATASET is another recording of the place")

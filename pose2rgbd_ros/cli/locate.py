@@ -44,7 +44,7 @@ class Arguments:
         ),
     ] = ""
     fov_deg: Annotated[float, tyro.conf.arg(help="or their horizontal field of view")] = 0.0
-    every: Annotated[int, tyro.conf.arg(help="of a dataset, each so-manieth frame")] = 1
+    every: Annotated[int, tyro.conf.arg(help="of a dataset, every n-th frame")] = 1
     renderer: Annotated[
         Path | None, tyro.conf.arg(help="a renderer of the same place, whose pictures correct and verify each pose")
     ] = None

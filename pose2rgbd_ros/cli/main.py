@@ -52,7 +52,7 @@ COMMANDS = {
 def usage() -> str:
     """The list of commands."""
     rows = aligned((name, text) for name, (_, text) in COMMANDS.items())
-    return f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help tells a command's options)\n\n{rows}"
+    return f"usage: pose2rgbd COMMAND [options]   (pose2rgbd COMMAND --help: its options)\n\n{rows}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,7 +114,7 @@ def one_of(jobs: Mapping[str, Job], command: str, argv: list[str]) -> int:
     A job imports torch and the like by itself, so that the help of all stays quick.
     """
     rows = aligned((name, text) for name, (_, _, text) in jobs.items())
-    usage = f"usage: pose2rgbd {command} WHAT [options]   (pose2rgbd {command} WHAT --help tells its options)\n\n{rows}"
+    usage = f"usage: pose2rgbd {command} WHAT [options]   (pose2rgbd {command} WHAT --help: its options)\n\n{rows}"
     what = argv[0] if argv else ""
     if what in ("-h", "--help", "help"):
         print(usage)

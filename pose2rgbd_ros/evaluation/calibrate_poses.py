@@ -51,7 +51,7 @@ class LocalizerGoal:
 
     true_accept: float = setting(0.95, "share of held-out images that should be accepted", ge=0.5, le=1.0)
     crops: Literal[1, 5, 9] = setting(
-        5, "crops of an image that are looked at: 1 is quickest; of more the spread of their poses counts, too"
+        5, "crops of an image: 1 is quickest, and of more the spread of their poses counts"
     )
 
 

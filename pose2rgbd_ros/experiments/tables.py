@@ -180,7 +180,7 @@ def _table_3() -> PaperTable:
 logger = logging.getLogger(__name__)
 
 RUNS, DATASETS = "runs", "datasets"
-HIDDEN_UNIT = "divided by a factor that nobody is told"
+HIDDEN_UNIT = "divided by an unknown factor"
 
 
 @dataclass

@@ -66,7 +66,7 @@ def check_renderable(checkpoint: Checkpoint) -> None:
     elif checkpoint.output != "rgb" and checkpoint.normalization.depth_min is None:
         problem = "its network predicts depth, but its normalization has no range of depth"
     elif len(checkpoint.training_T_map_cam) == 0:
-        problem = "it holds no training poses, so nobody knows where it is valid"
+        problem = "it holds no training poses, so it is unknown where it is valid"
     else:
         return
     raise UserError(f"the checkpoint contradicts itself: {problem}; train again")

@@ -150,7 +150,7 @@ def test_table_three_in_small_and_again(
     assert {file.name for file in out.iterdir()} == {
         "index.html", "datasets", "runs", "table3.png", "tables.csv", "tables.md", "tables.yaml",
     }  # fmt: skip
-    assert "its depth divided by a factor that nobody is told: 16 frames" in printed
+    assert "its depth divided by an unknown factor: 16 frames" in printed
     trained = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/checkpoint/weights.safetensors")}
     assert len(trained) == 4
     assert main(command) == 0
