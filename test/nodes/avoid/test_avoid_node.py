@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
 from pose2rgbd.msg import ObstacleStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
@@ -106,6 +107,24 @@ def test_marks_are_known_points_in_the_map_with_the_weight_of_a_hit(bench, avoid
 def test_the_bound_may_be_depth_less_a_margin(bench, avoid):
     avoid(bound="depth", margin_m=1.5, remap={"depth": "depth_lower"})
     assert bench.wait_state(State.OK).nearest_m == pytest.approx(12.0 - 1.5, abs=0.02)
+
+
+def test_lifecycle(bench, avoid):
+    """A node that is inactive has no topics and is silent; active again it begins anew."""
+    scans = bench.collect(LaserScan, "/avoid/scan")
+    avoid()
+    for cleaned_up in (False, True):
+        bench.wait_state(State.OK)
+        bench.wait(lambda: scans)
+        assert bench.change(Transition.TRANSITION_DEACTIVATE, "/avoid")
+        bench.wait(lambda: not bench.node.count_publishers("/avoid/scan"))
+        if cleaned_up:
+            assert bench.change(Transition.TRANSITION_CLEANUP, "/avoid")
+            assert bench.change(Transition.TRANSITION_CONFIGURE, "/avoid")
+        bench.status.clear()
+        scans.clear()
+        assert bench.change(Transition.TRANSITION_ACTIVATE, "/avoid")
+    assert bench.wait_state(State.OK).nearest_m == pytest.approx(12.0, abs=0.02)
 
 
 def test_the_cloud_in_the_frame_of_a_tilted_body(bench, avoid):
