@@ -188,13 +188,13 @@ class AvoidNode(ManagedNode[AvoidSettings]):
         self._no_transform = ""
         while self._waiting and self._waiting[0][0] <= stamp_ns:
             self._waiting.popleft()
-        state = self._how_things_stand()
+        state = self.current_state()
         if state.state in SERVING:
             self._offer(state, self._depth.placed, self._depth)
 
     def _watch(self) -> None:
         """Have it published in time that depth is stale or a sensor lost; go on saying what is unknown."""
-        state = self._how_things_stand()
+        state = self.current_state()
         offered, offered_s = self._offered
         if state.state != offered:
             self.log(state)

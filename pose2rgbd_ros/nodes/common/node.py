@@ -12,7 +12,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.timer import Timer
 
@@ -20,7 +19,7 @@ from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.nodes.common import parameters, status
 from pose2rgbd_ros.nodes.common.runner import interruptible
-from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics, NodeState, one_line
+from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics, NodeState, one_line, without_figures
 from pose2rgbd_ros.nodes.common.topics import JUMP_BACK_S
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -62,7 +61,8 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
         self.diagnostics = Diagnostics(self, self.diagnostics_name)
         self.status = self.create_publisher(self.status_type, "~/status", 10) if self.status_type else None
         self.add_on_set_parameters_callback(self._judge_parameters)
-        self._jump_handle = watch_clock(self, self.time_jumped)
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False)
+        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.every(1.0, self._housekeep)
         if getattr(self.settings, "autostart", True):
@@ -120,12 +120,13 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
             self.failure, self._failed_at = one_line(error, what), time.monotonic()
 
     def log(self, state: NodeState) -> None:
-        """Log a state when it begins, and now and then while it lasts."""
-        self._log.log(self.level_of(state), state.state, state.message or self.good_news)
+        """Log a state when it begins, or gets another reason, and now and then while it lasts."""
+        condition = state.state, without_figures(state.message)
+        self._log.log(self.level_of(state), condition, state.message or self.good_news)
 
     def report(self) -> None:
         """Tell how things stand, wherever people look."""
-        state = self._how_things_stand()
+        state = self.current_state()
         self.diagnostics.publish(self.level_of(state), state.message, self.figures(state))
         if self.active or self.failure:  # else it is not active because nobody asked for it: nothing to say
             self.log(state)
@@ -137,6 +138,12 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
         message = self.status_message(state)
         if self.status is not None and message is not None:
             self.status.publish(message)
+
+    def current_state(self) -> NodeState:
+        """What went wrong, else how things stand with the active node."""
+        if self.failure and (not self.active or time.monotonic() - self._failed_at < self.failure_shown_s):
+            return NodeState(self.state_named("ERROR"), self.failure)
+        return self.state() if self.active else NodeState(OK, "not active")
 
     def level_of(self, state: NodeState) -> bytes:
         """The level of DiagnosticStatus."""
@@ -186,8 +193,8 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load."""
-        self.settings = parameters.read(self, type(self.settings))
         try:
+            self.settings = parameters.read(self, type(self.settings))
             self.load()
         except Exception as error:
             self.forget()
@@ -270,10 +277,8 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
             self.change(before)
         self.report()
 
-    def _how_things_stand(self) -> NodeState:
-        if self.failure and (not self.active or time.monotonic() - self._failed_at < self.failure_shown_s):
-            return NodeState(self.state_named("ERROR"), self.failure)
-        return self.state() if self.active else NodeState(OK, "not active")
+    def _clock_jumped(self, jump: TimeJump) -> None:
+        self.time_jumped(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s")
 
     def _judge_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         own = definitions.flat_fields(type(self.settings))
@@ -292,28 +297,3 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
-
-
-def watch_clock(node: Node, on_jump: Callable[[str], None]) -> Any:
-    """Call `on_jump` with a line when the node's clock goes back by more than a second, as long as the handle lives."""
-
-    def jumped(jump: TimeJump) -> None:
-        on_jump(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s")
-
-    threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False)
-    return node.get_clock().create_jump_callback(threshold, post_callback=jumped)
-
-
-def start_by_itself(node: LifecycleNode, clock: Clock) -> None:
-    """Configure `node`, and activate it if that went well, as soon as it spins. `clock` must run: not a simulated
-    one.
-    """
-
-    def start() -> None:
-        node.destroy_timer(timer)
-        with interruptible():
-            configured = node.trigger_configure()
-        if configured == TransitionCallbackReturn.SUCCESS:
-            node.trigger_activate()
-
-    timer = node.create_timer(0.0, start, clock=clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 REPEAT_AFTER_S = 30.0
 FLAPPING_S = 5.0
 RATE_WINDOW_S = 3.0
+_FIGURES = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def one_line(error: Exception, what: str) -> str:
     """An error for people: a UserError as it is, another one with its type after `what` has happened."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{what}: {type(error).__name__}: {text}"
+
+
+def without_figures(text: str) -> str:
+    """What names a condition whose figures change while it lasts."""
+    return _FIGURES.sub("", text)
 
 
 def how_old(age_s: float, digits: int = 1) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)  # a
 def subscribe(
     node: Node, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile = SENSOR_QOS, **options: Any
 ) -> Subscription:
-    """A subscription whose QoS can be overridden by parameters."""
-    overriding = QoSOverridingOptions.with_default_policies()
+    """A subscription whose QoS can be overridden by parameters, which rclpy writes into the profile it is given."""
+    qos, overriding = copy.copy(qos), QoSOverridingOptions.with_default_policies()
     return node.create_subscription(kind, topic, callback, qos, qos_overriding_options=overriding, **options)
 
 
@@ -62,7 +63,7 @@ class TopicHealth:
     """
 
     def __init__(self, node: Node, *candidates: Candidate, qos: QoSProfile = SENSOR_QOS, remedy: str = "") -> None:
-        self._node, self._qos, self._remedy = node, qos, remedy
+        self._node, self._qos, self._remedy = node, copy.copy(qos), remedy
         self.candidates = [Candidate(node.resolve_topic_name(c.topic), c.kind) for c in candidates]
         self.chosen: Candidate | None = self.candidates[0] if len(candidates) == 1 else None
         self.subscription: Subscription | None = None
@@ -151,11 +152,17 @@ class TopicHealth:
             others = [one.topic for one in self._possible() if one.topic != self.topic]
             nor = f", nor {' or '.join(dict.fromkeys(others))}" if others else ""
             return f"nobody publishes it{nor}{self._remedy and '; '}{self._remedy}"
+        since = f"silent for {self.silent_for_s:.0f} s" if self.arrived else "nothing arrives"
+        info = publishers[0]
+        return self.mismatch() or f"{since}, though {node_of(info)} publishes it ({qos_words(info.qos_profile)})"
+
+    def mismatch(self) -> str:
+        """Why what is published cannot arrive, its type or its QoS; empty: it can, or nobody publishes it."""
+        publishers = self.publishers()
         usable = [info for info in publishers if info.topic_type in self.types]
-        if not usable:
-            return (
-                f"published as {publishers[0].topic_type} by {node_of(publishers[0])}, not as {' or '.join(self.types)}"
-            )
+        if publishers and not usable:
+            wrong = publishers[0]
+            return f"published as {wrong.topic_type} by {node_of(wrong)}, not as {' or '.join(self.types)}"
         asked = self.subscription.qos_profile if self.subscription is not None else self._qos
         for info in usable:
             compatibility, reason = qos_check_compatible(info.qos_profile, asked)
@@ -164,8 +171,7 @@ class TopicHealth:
                     f"QoS does not fit: {node_of(info)} offers {qos_words(info.qos_profile)}, asked for is "
                     f"{qos_words(asked)} ({reason.strip().rstrip(';')}); set qos_overrides.{self.topic}.subscription.*"
                 )
-        since = f"silent for {self.silent_for_s:.0f} s" if self.arrived else "nothing arrives"
-        return f"{since}, though {node_of(usable[0])} publishes it ({qos_words(usable[0].qos_profile)})"
+        return ""
 
     def publishers(self) -> list[TopicEndpointInfo]:
         """Of all that would do."""
@@ -188,12 +194,6 @@ def transported(node: Node, topic: str, transport: str) -> str:
     there = str(node.resolve_topic_name(own))
     remapped = there != node.resolve_topic_name(own, only_expand=True)
     return there if remapped else f"{node.resolve_topic_name(topic)}/{transport}"
-
-
-def incompatible(offered: QoSProfile, asked: QoSProfile) -> str:
-    """Why a subscription gets nothing from a publisher; empty: it does."""
-    compatibility, reason = qos_check_compatible(offered, asked)
-    return reason.strip().rstrip(";") if compatibility == QoSCompatibility.ERROR else ""
 
 
 def qos_words(profile: QoSProfile) -> str:

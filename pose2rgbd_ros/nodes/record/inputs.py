@@ -7,18 +7,17 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, QuaternionStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, NavSatFix
 from tf2_msgs.msg import TFMessage
 
+from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth, transported
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
 from pose2rgbd_ros.nodes.record.stats import TopicWatch
 
@@ -27,7 +26,6 @@ IMAGES_KEPT, MESSAGES_KEPT = 60, 1000
 BURST = 100  # messages of a topic that are taken in one go
 NO_STAMP = -1
 NO_TIME = 0  # what a simulated clock says before the first /clock
-PATIENCE_S = 0.5  # so long a better topic may turn up after another
 
 
 class RawMessage(NamedTuple):
@@ -43,20 +41,6 @@ class RawMessage(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A topic, by its full name, that would do."""
-
-    topic: str
-    kind: type
-
-    @property
-    def type_name(self) -> str:
-        """As in "sensor_msgs/msg/Image"."""
-        package, middle, name = self.kind.__module__.split(".")[0], "msg", self.kind.__name__
-        return f"{package}/{middle}/{name}"
-
-
 class Input:
     """One thing to listen to: the first of its `candidates` that is published. Static topics keep what they sent
     before.
@@ -64,13 +48,16 @@ class Input:
 
     def __init__(self, role: str, camera: str, candidates: list[Candidate], depth: int, static: bool = False) -> None:
         self.role, self.camera, self.candidates = role, camera, candidates
-        self.chosen: Candidate | None = candidates[0] if len(candidates) == 1 else None
         self.watch = TopicWatch()
         reliability = ReliabilityPolicy.RELIABLE if static else ReliabilityPolicy.BEST_EFFORT
         durability = DurabilityPolicy.TRANSIENT_LOCAL if static else DurabilityPolicy.VOLATILE
         self.qos = QoSProfile(depth=depth, reliability=reliability, durability=durability)
-        self.subscription: Subscription | None = None
-        self.second_best_s: float | None = None  # since when another than the first candidate is published
+        self.health: TopicHealth | None = None  # once somebody listens
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate in use."""
+        return self.health.chosen if self.health is not None else None
 
     @property
     def topic(self) -> str:
@@ -82,10 +69,6 @@ class Input:
         """Its type."""
         return (self.chosen or self.candidates[0]).type_name
 
-    def qos_in_force(self) -> QoSProfile:
-        """With what was overridden by parameters."""
-        return self.subscription.qos_profile if self.subscription is not None else self.qos
-
 
 class Subscriptions:
     """The subscriptions of a recorder. `on_arrival` is called in the executor for each message."""
@@ -94,52 +77,31 @@ class Subscriptions:
         self._node, self._on_arrival = node, on_arrival
         self.all = [item for name in settings.camera_names() for item in _of_camera(node, settings, name)]
         self.all += _of_vehicle(node)
-
-    def start(self) -> None:
-        """Subscribe to what is clear, and to what is published."""
-        self.look()
+        for item in self.all:
+            item.health = TopicHealth(node, *item.candidates, qos=item.qos)
 
     def look(self) -> list[Input]:
         """Subscribe to inputs whose topic has turned up since; returns them."""
-        found = []
-        for item in self.all:
-            if item.subscription is not None:
-                continue
-            item.chosen = item.chosen or self._choose(item)
-            if item.chosen is not None:
-                item.subscription = self._subscribe(item, item.chosen)
-                found.append(item)
+        found = [item for item in self.all if item.health and not item.health.subscription and item.health.choose()]
+        for item in found:
+            self._subscribe(item)
         return found
 
     def destroy(self) -> None:
         """Unsubscribe."""
         for item in self.all:
-            if item.subscription is not None:
-                self._node.destroy_subscription(item.subscription)
-                item.subscription = None
+            if item.health is not None:
+                item.health.stop()
         self.all = []
 
-    def _choose(self, item: Input) -> Candidate | None:
-        """What is published; what is not the first choice only after a while: topics of one node turn up one by one."""
-        found = self._published(item)
-        if found is None or found is item.candidates[0]:
-            return found
-        item.second_best_s = item.second_best_s or time.monotonic()
-        return found if time.monotonic() - item.second_best_s >= PATIENCE_S else None
-
-    def _published(self, item: Input) -> Candidate | None:
-        for candidate in item.candidates:
-            for publisher in self._node.get_publishers_info_by_topic(candidate.topic):
-                if publisher.topic_type == candidate.type_name:
-                    return candidate
-        return None
-
-    def _subscribe(self, item: Input, chosen: Candidate) -> Subscription:
-        clock, on_arrival, watch = self._node.get_clock(), self._on_arrival, item.watch
-        read_stamp = _transform_stamp_ns if chosen.kind is TFMessage else _header_stamp_ns
+    def _subscribe(self, item: Input) -> None:
+        clock, on_arrival, watch, health = self._node.get_clock(), self._on_arrival, item.watch, item.health
+        assert health is not None
+        read_stamp = _transform_stamp_ns if item.role in ("tf", "tf_static") else _header_stamp_ns
 
         def hand_on(data: bytes) -> None:
             received_ns, arrived_s = clock.now().nanoseconds, time.monotonic()
+            health.last_s = arrived_s
             stamp_ns = read_stamp(data)
             watch.saw(stamp_ns, received_ns, arrived_s)
             on_arrival(RawMessage(item, stamp_ns, received_ns, arrived_s, data))
@@ -148,39 +110,28 @@ class Subscriptions:
             """All that has arrived: one message a turn of the executor is too few for fast topics on a busy machine."""
             hand_on(data)
             for _ in range(BURST):
-                more = _take(item.subscription)
+                more = _take(health.subscription)
                 if more is None:
                     return
                 hand_on(more)
 
-        return self._node.create_subscription(
-            chosen.kind,
-            chosen.topic,
-            take,
-            item.qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            raw=True,
-        )
+        health.listen(take, raw=True)
 
 
 def _of_camera(node: Node, settings: RecordSettings, name: str) -> list[Input]:
     def resolved(topic: str) -> str:
         return node.resolve_topic_name(f"{name}/{topic}" if name else topic)
 
-    def transported(topic: str, transport: str) -> str:
-        """Where a transport of an image topic is: beside it, wherever that was remapped to, unless itself remapped."""
-        own = f"{name}/{topic}/{transport}" if name else f"{topic}/{transport}"
-        there = node.resolve_topic_name(own)
-        remapped = there != node.resolve_topic_name(own, only_expand=True)
-        return there if remapped else f"{resolved(topic)}/{transport}"
+    def beside(topic: str, transport: str) -> str:
+        return transported(node, f"{name}/{topic}" if name else topic, transport)
 
     images = {
-        "compressed": Candidate(transported("image", "compressed"), CompressedImage),
+        "compressed": Candidate(beside("image", "compressed"), CompressedImage),
         "raw": Candidate(resolved("image"), Image),
     }
     depths = {
         "raw": Candidate(resolved("depth"), Image),
-        "compressed": Candidate(transported("depth", "compressedDepth"), CompressedImage),
+        "compressed": Candidate(beside("depth", "compressedDepth"), CompressedImage),
     }
     inputs = [Input("image", name, _wanted(images, settings.image_transport), IMAGES_KEPT)]
     if settings.depth != "none":

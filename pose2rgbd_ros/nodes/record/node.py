@@ -8,118 +8,90 @@ import contextlib
 from typing import Any
 
 from pose2rgbd.msg import SyncStatus
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.nodes.common import parameters
-from pose2rgbd_ros.nodes.common.node import start_by_itself
-from pose2rgbd_ros.nodes.common.status import OK, WARN, ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.common.node import ManagedNode
+from pose2rgbd_ros.nodes.common.status import OK, WARN, NodeState
 from pose2rgbd_ros.nodes.record.inputs import NO_TIME, RawMessage, Subscriptions
 from pose2rgbd_ros.nodes.record.session import Handover, Session
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
-from pose2rgbd_ros.nodes.record.status import LEVELS, ProblemLog, Problems, RejectWatch, status_message, status_values
+from pose2rgbd_ros.nodes.record.status import ProblemLog, Problems, RejectWatch, status_message, status_values
 from pose2rgbd_ros.nodes.record.worker import RecordWorker
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DRAIN_S = 1.0  # ~/stop waits so long for the poses of the last images
-JUMP_BACK_S = 1.0
 LOOK_S = 0.2  # how often topics that nobody published yet are looked for
 
 
-class RecordNode(LifecycleNode):
+class RecordNode(ManagedNode[RecordSettings]):
     """Callbacks only stamp and hand over; one worker thread matches and writes (RecordWorker), another the bag."""
 
+    diagnostics_name = "recorder"
+    status_type = SyncStatus
+    good_states = (SyncStatus.RECORDING, SyncStatus.PAUSED)
+    fixed_while_configured = frozenset(definitions.flat_fields(RecordSettings))
+    failure_shown_s = float("inf")  # until the next start
+
     def __init__(self, settings: RecordSettings | None = None, **options: Any) -> None:
-        super().__init__("record", **options)
-        self.settings = parameters.declare(self, settings or RecordSettings())
-        self.add_on_set_parameters_callback(self._refuse_while_configured)
-        self._configured = False
+        super().__init__("record", settings or RecordSettings(), **options)
         self._inputs: Subscriptions | None = None
         self._worker: RecordWorker | None = None
         self._session: Session | None = None  # under way, or the last one
         self._handover: Handover | None = None
         self._recording = False
-        self._failure: str | None = None
         self._static: dict[tuple[str, bytes], RawMessage] = {}
-        self._told: set[str] = set()
-        self._log = ConditionLog(self)
+        self._notes: set[str] = set()  # of the session, already logged
+        self._problems: dict[str, str] = {}
         self._problem_log, self._rejects = ProblemLog(self), RejectWatch()
-        self._status = self.create_publisher(SyncStatus, "~/status", 10)
-        self._diagnostics = Diagnostics(self, "recorder")
         self._services_of_recording = RecordServices(self)
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-JUMP_BACK_S), on_clock_change=False)
-        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
-        # By the wall: when a simulated clock stands still it must speak up too.
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._housekeep, clock=self._steady)
-        self.create_timer(LOOK_S, self._look, clock=self._steady)
-        if self.settings.autostart:
-            start_by_itself(self, self._steady)
+        self.every(LOOK_S, self._look)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Check the settings. Bad ones fail the transition with one line in the log."""
-        self.settings = parameters.read(self, RecordSettings)
-        try:
-            self.settings.camera_names()
-            self.settings.check_poses()
-            self._handover = Handover(self.settings)
-        except UserError as error:
-            self._failure = str(error)
-            self._housekeep()
-            return FAILURE
-        self._failure, self._configured = None, True
-        return super().on_configure(state)
+    def load(self) -> None:
+        """Whether the settings make sense."""
+        self.settings.camera_names()
+        self.settings.check_poses()
+        self._handover = Handover(self.settings)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def start(self) -> None:
         """Listen, and record if `start_recording` says so."""
-        self._failure = self._session = None
-        self._worker = RecordWorker(self.settings, self._on_jump)
+        assert self._handover is not None
+        self._session, self.diagnostics.hardware_id = None, ""
+        self._worker = RecordWorker(self.settings, self._warn)
         self._inputs = Subscriptions(self, self.settings, self._on_arrival)
         self._look()
         self.get_logger().info(f"listens to {', '.join(item.topic for item in self._inputs.all)}")
-        if self._handover is not None and self._handover.starts:
-            with contextlib.suppress(UserError):  # it is told
+        if self._handover.starts:
+            with contextlib.suppress(UserError):  # it is reported
                 self.start_recording()
-        return super().on_activate(state)
+
+    def stop(self) -> None:
+        """Finish the recording and listen no more."""
+        worker, self._worker = self._worker, None
+        session = self._session if self._recording else None
+        self._recording = False
+        if session is not None:
+            session.stop_accepting()
+        if worker is not None:
+            worker.stop()
+        if self._inputs is not None:
+            self._inputs.destroy()
+        self._inputs = None
+        self._static.clear()
+        if session is not None:
+            self._tell_end(session)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Finish the recording and listen no more."""
-        self._stop_all()
+        """A recorder that is started again in this one's place does not go on recording."""
+        result = super().on_deactivate(state)
         if self._handover is not None:
             self._handover.leave(None)
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Settings may change again."""
-        self._configured, self._failure = False, None
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Finish, from any state."""
-        self._stop_all()
-        self._configured = False
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a transition that raised: back to unconfigured, ready to be tried again."""
-        self._stop_all()
-        self._configured = False
-        return SUCCESS
-
-    def destroy_node(self) -> None:
-        """Finish the recording first."""
-        self._stop_all()
-        super().destroy_node()
+        return result
 
     # Recording -------------------------------------------------------------------------------------------------
 
@@ -149,16 +121,17 @@ class RecordNode(LifecycleNode):
         try:
             session = Session(self._handover.settings(), self._inputs, self._worker.poses)
         except UserError as error:
-            self._fail(str(error))
+            self._give_up(error)
             raise
         for arrival in self._static.values():  # at the bag's beginning, which may be long after they came
             session.to_bag(arrival._replace(received_ns=NO_TIME))
         self._worker.begin(session)
-        self._session, self._recording, self._failure = session, True, None
+        self._session, self._recording, self.failure = session, True, ""
+        self.diagnostics.hardware_id = str(session.folder)
         self._handover.leave(session.folder)
-        self._told.clear()
+        self._notes.clear()
         self.get_logger().info(f"records into {session.folder}")
-        self._housekeep()
+        self.report()
         return str(session.folder)
 
     async def stop_recording(self) -> str:
@@ -178,7 +151,7 @@ class RecordNode(LifecycleNode):
         self._worker.end(DRAIN_S, wake)
         await done
         self._tell_end(session)
-        self._housekeep()
+        self.report()
         if session.failure is not None:
             raise UserError(session.failure)
         self._handover.leave(None)
@@ -190,7 +163,7 @@ class RecordNode(LifecycleNode):
         if session.paused != paused:
             self.get_logger().info("paused" if paused else "goes on recording")
         session.paused = paused
-        self._housekeep()
+        self.report()
         return state
 
     def _under_way(self) -> Session:
@@ -198,62 +171,67 @@ class RecordNode(LifecycleNode):
             raise UserError("nothing is being recorded")
         return self._session
 
-    def _stop_all(self) -> None:
-        worker, self._worker = self._worker, None
-        session = self._session if self._recording else None
-        self._recording = False
-        if session is not None:
-            session.stop_accepting()
-        if worker is not None:
-            worker.stop()
-        if self._inputs is not None:
-            self._inputs.destroy()
-        self._inputs = None
-        self._static.clear()
-        if session is not None:
-            self._tell_end(session)
-
     def _tell_end(self, session: Session) -> None:
         if session.failure:
-            self._fail(session.failure)
+            self._give_up(UserError(session.failure))
         elif self.context.ok():
             self.get_logger().info(session.summary())
 
-    def _fail(self, reason: str) -> None:
-        self._failure, self._recording = reason, False
-        self._housekeep()
+    def _give_up(self, error: UserError) -> None:
+        self._recording = False
+        self.fail(error, "recording failed")
+        self.report()
 
-    # Housekeeping ----------------------------------------------------------------------------------------------
+    # How it stands ---------------------------------------------------------------------------------------------
 
-    def _housekeep(self) -> None:
-        """Once a second, and when something changed: watch the disk, tell how things stand."""
-        problems: dict[str, str] = {}
+    def report(self) -> None:
+        """Once a second, and when something changed: watch the disk, look for problems."""
+        self._problems = {}
         if self._inputs is not None:
             self._watch_session()
             of_topics = Problems(self, self.settings).find(self._inputs.all) | self._poses_of_no_use()
-            problems = self._of_recording() | of_topics  # the first is the likeliest cause
-        state, message = self._situation(problems)
+            self._problems = self._of_recording() | of_topics  # the first is the likeliest cause
+        super().report()
+        if self.active or self.failure:
+            self._problem_log.log(self._problems)
+
+    def state(self) -> NodeState:
+        """What is done, and what is the matter."""
+        said = "; ".join(f"{topic}: {text}" for topic, text in self._problems.items())
+        session = self._session
+        if not self._recording or session is None:
+            return NodeState(SyncStatus.IDLE, said or "not recording; call ~/start")
+        if session.paused:
+            return NodeState(SyncStatus.PAUSED, said or "paused")
+        return NodeState(SyncStatus.RECORDING, said or f"{counted(session.frames, 'frame')}")
+
+    def level_of(self, state: NodeState) -> bytes:
+        """A problem is a warning in any state."""
+        level = super().level_of(state)
+        return WARN if level == OK and self._problems else level
+
+    def log(self, state: NodeState) -> None:
+        """Problems have a log of their own."""
+        if state.state == SyncStatus.ERROR:
+            super().log(state)
+
+    def status_message(self, state: NodeState) -> SyncStatus:
+        """With the figures of the session and of each topic."""
         inputs = self._inputs.all if self._inputs else []
         stamp = self.get_clock().now().to_msg()
-        status = status_message(state, message, stamp, self._session, inputs, problems, self.settings.queue_size)
+        status = status_message(state, stamp, self._session, inputs, self._problems, self.settings.queue_size)
         if self._worker is not None and self._worker.poses.alignment is not None:
             found = self._worker.poses.alignment.latest
             status.image_time_offset_s, status.image_time_offset_confidence = found.offset_s, found.confidence
-        level = LEVELS[state]
-        if level == OK and problems:
-            level = WARN
-        self._diagnostics.hardware_id = status.dataset
-        self._diagnostics.publish(level, message, status_values(status))
-        if self._worker is None and self._failure is None:
-            return  # not active because nobody asked for it: nothing to say
-        self._status.publish(status)
-        if state == SyncStatus.ERROR:
-            self._log.log(level, message, message)
-        self._problem_log.log(problems)
+        return status
+
+    def figures(self, state: NodeState) -> dict[str, Any]:
+        """Those of the status."""
+        return status_values(self.status_message(state))
 
     def _of_recording(self) -> dict[str, str]:
         """What is the matter beyond the topics that it takes."""
-        found = {"/clock": self._no_clock()}
+        found = {"/clock": self.no_clock}
         if self._recording and self._session is not None:
             found |= {"bag": self._session.bag_problem, "frames": self._rejects.problem(self._session)}
         return {name: text for name, text in found.items() if text}
@@ -274,50 +252,27 @@ class RecordNode(LifecycleNode):
         if session is None or not self._recording:
             return
         for note in session.notes():
-            if note not in self._told:
+            if note not in self._notes:
                 self.get_logger().info(note)
-                self._told.add(note)
+                self._notes.add(note)
         try:
             session.require_space()
         except UserError as error:
             session.fail(str(error))
         if session.failure is not None:
-            self._recording, self._failure = False, session.failure
+            self._recording = False
+            self.fail(UserError(session.failure), "recording failed")
             if self._worker is not None:
                 self._worker.end(0.0, lambda: None)
 
-    def _situation(self, problems: dict[str, str]) -> tuple[int, str]:
-        """State and message."""
-        if self._failure is not None:
-            return SyncStatus.ERROR, self._failure
-        said = "; ".join(f"{topic}: {text}" for topic, text in problems.items())
-        session = self._session
-        if not self._recording or session is None:
-            return SyncStatus.IDLE, said or ("not recording; call ~/start" if self._worker else "not active")
-        if session.paused:
-            return SyncStatus.PAUSED, said or "paused"
-        return SyncStatus.RECORDING, said or f"{counted(session.frames, 'frame')}"
-
-    def _no_clock(self) -> str:
-        if self.get_parameter("use_sim_time").value and self.get_clock().now().nanoseconds == 0:
-            return "use_sim_time is set but nothing arrives; publish it or set use_sim_time to false"
-        return ""
-
-    def _clock_jumped(self, jump: TimeJump) -> None:
-        self._on_jump(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.1f} s; recording goes on from there")
+    def time_jumped(self, message: str) -> None:
+        """Recording goes on."""
+        self._warn(f"{message}; recording goes on from there")
         if self._worker is not None:
             self._worker.jump()
 
-    def _on_jump(self, message: str) -> None:
+    def _warn(self, message: str) -> None:
         self.get_logger().warning(message)
-
-    def _refuse_while_configured(self, changed: list[Parameter]) -> SetParametersResult:
-        fixed = set(definitions.flat_fields(RecordSettings))
-        names = [parameter.name for parameter in changed if parameter.name in fixed]
-        if self._configured and names:
-            reason = f"{', '.join(names)} can only change while the node is unconfigured; clean it up first"
-            return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
 
 
 # The services of the recorder: start, stop, pause. What cannot be done is answered with success = false and

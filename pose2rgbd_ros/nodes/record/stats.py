@@ -131,7 +131,6 @@ class TopicWatch:
         self.messages = 0
         self.lost = 0  # received, and dropped before they were looked at: the recorder was too slow
         self.longest_gap_s = 0.0
-        self.began_s = time.monotonic()
         self.last_s: float | None = None
         self.published_s: float | None = None  # since when somebody publishes it, as long as nothing arrives
         self.last_stamp_ns = -1
@@ -165,11 +164,6 @@ class TopicWatch:
     def silence_s(self) -> float:
         """Since the last message; -1 when none came yet."""
         return -1.0 if self.last_s is None else time.monotonic() - self.last_s
-
-    @property
-    def silent_for_s(self) -> float:
-        """Since the last message, or since somebody listens."""
-        return time.monotonic() - (self.began_s if self.last_s is None else self.last_s)
 
     def rate_hz(self) -> float:
         """Messages per second lately."""

@@ -5,22 +5,21 @@ differs.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import Counter, deque
 from typing import Any
 
 from builtin_interfaces.msg import Time
-from pose2rgbd.msg import RejectCount, SyncStatus, TopicHealth
+from pose2rgbd.msg import RejectCount, SyncStatus
+from pose2rgbd.msg import TopicHealth as TopicHealthMessage
 from rclpy.node import Node
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 from std_msgs.msg import Header
 
 from pose2rgbd_ros.dataset import filters
 from pose2rgbd_ros.errors import counted
 from pose2rgbd_ros.nodes.common import status
-from pose2rgbd_ros.nodes.common.status import ERROR, OK, ConditionLog
-from pose2rgbd_ros.nodes.common.topics import incompatible, node_of, qos_words
+from pose2rgbd_ros.nodes.common.status import ConditionLog, NodeState
+from pose2rgbd_ros.nodes.common.topics import TopicHealth
 from pose2rgbd_ros.nodes.record.inputs import Input
 from pose2rgbd_ros.nodes.record.session import Session
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
@@ -44,11 +43,13 @@ class Problems:
         found = {}
         arrives = {item.role for item in inputs if item.watch.messages}
         for item in inputs:
-            self._look_for_publishers(item)
+            health = item.health
+            assert health is not None
+            self._look_for_publishers(item, health)
             if item.role == "tf" and "odom" in arrives:
                 continue
             needed = item.role in REQUIRED or (item.role == "odom" and self._lacks_poses(item, arrives))
-            text = self._silent(item, needed) if item.watch.silent_for_s > self._silence_s else ""
+            text = self._silent(item, health, needed) if health.silent_for_s > self._silence_s else ""
             if item.watch.lost:
                 text = text or f"lost {counted(item.watch.lost, 'message')}: the recorder could not keep up"
             if text:
@@ -62,41 +63,22 @@ class Problems:
             return False
         return "fix" not in arrives or bool(self._others(odometry))
 
-    def _look_for_publishers(self, item: Input) -> None:
+    def _look_for_publishers(self, item: Input, health: TopicHealth) -> None:
         """A topic that has only just turned up is not silent."""
-        if item.watch.messages or not self._publishers(item):
+        if health.arrived or not health.publishers():
             item.watch.published_s = None
         elif item.watch.published_s is None:
             item.watch.published_s = time.monotonic()
 
-    def _silent(self, item: Input, needed: bool) -> str:
-        for_s = f"{item.watch.silent_for_s:.0f} s"
-        publishers = self._publishers(item)
-        if not publishers:
-            if item.watch.messages:
-                return f"silent for {for_s}: its publisher is gone" if item.role != "tf_static" else ""
-            return f"nobody publishes it{self._elsewhere(item)}" if needed or self._namesakes(item) else ""
-        if item.role == "tf_static" and item.watch.messages:
+    def _silent(self, item: Input, health: TopicHealth, needed: bool) -> str:
+        if item.role == "tf_static" and health.arrived:
             return ""
-        wrong = [info for info in publishers if info.topic_type not in _types(item)]
-        if len(wrong) == len(publishers):
-            return f"published as {wrong[0].topic_type} by {node_of(wrong[0])}, not as {' or '.join(_types(item))}"
-        for info in publishers:
-            reason = incompatible(info.qos_profile, item.qos_in_force())
-            if reason:
-                return (
-                    f"QoS does not fit: {node_of(info)} offers {qos_words(info.qos_profile)}, asked for is "
-                    f"{qos_words(item.qos_in_force())} ({reason}); set qos_overrides.{item.topic}.subscription.*"
-                )
+        if not health.publishers() and not health.arrived:
+            return f"{health.why_silent()}{self._elsewhere(item)}" if needed or self._namesakes(item) else ""
         published_s = item.watch.published_s
         if published_s is not None and time.monotonic() - published_s < self._silence_s:
-            return ""
-        what = "nothing arrives" if not item.watch.messages else f"silent for {for_s}"
-        return f"{what}, though {node_of(publishers[0])} publishes it ({qos_words(publishers[0].qos_profile)})"
-
-    def _publishers(self, item: Input) -> list[TopicEndpointInfo]:
-        topics = [item.chosen.topic] if item.chosen else list(dict.fromkeys(c.topic for c in item.candidates))
-        return [info for topic in topics for info in self._node.get_publishers_info_by_topic(topic)]
+            return health.mismatch()
+        return health.why_silent()
 
     def _namesakes(self, item: Input) -> list[str]:
         """Published topics of a type that would do, and of the very same last name: likely a missing remapping."""
@@ -156,7 +138,6 @@ def _types(item: Input) -> list[str]:
 # What the recorder says: SyncStatus, and the figures for /diagnostics.
 
 
-LEVELS = {SyncStatus.IDLE: OK, SyncStatus.RECORDING: OK, SyncStatus.PAUSED: OK, SyncStatus.ERROR: ERROR}
 NAMES = {
     SyncStatus.IDLE: "idle",
     SyncStatus.RECORDING: "recording",
@@ -166,8 +147,7 @@ NAMES = {
 
 
 def status_message(
-    state: int,
-    message: str,
+    state: NodeState,
     stamp: Time,
     session: Session | None,
     inputs: list[Input],
@@ -175,7 +155,7 @@ def status_message(
     queue_size: int,
 ) -> SyncStatus:
     """How things stand; `session` is the one under way, or the last one. `problems` by topic."""
-    status = SyncStatus(header=Header(stamp=stamp), state=state, message=message, queue_size=queue_size)
+    status = SyncStatus(header=Header(stamp=stamp), state=state.state, message=state.message, queue_size=queue_size)
     status.image_time_offset_s = status.image_time_offset_confidence = math.nan
     status.added_latency_s = math.nan
     status.topics = [topic_health(item, problems.get(item.topic, "")) for item in inputs]
@@ -197,10 +177,10 @@ def status_message(
     return status
 
 
-def topic_health(item: Input, problem: str) -> TopicHealth:
+def topic_health(item: Input, problem: str) -> TopicHealthMessage:
     """Figures of one topic."""
     watch = item.watch
-    return TopicHealth(
+    return TopicHealthMessage(
         topic=item.topic,
         type=item.type_name,
         messages=watch.messages,
@@ -244,7 +224,6 @@ def status_values(status: SyncStatus) -> dict[str, Any]:
 
 WINDOW_S = 5.0
 FEWEST = 5
-_FIGURES = re.compile(r"\d+(\.\d+)?")  # they change while the problem stays the same
 # Rejects that were asked for.
 _WANTED = {
     *("paused", "present", filters.SKIPPED, filters.GROUND_PHASE, filters.ALTITUDE, filters.STATIC),
@@ -265,7 +244,7 @@ class ProblemLog:
         """The problems there are now."""
         for name, text in problems.items():
             log = self._logs.setdefault(name, ConditionLog(self._node))
-            log.log(status.WARN, _FIGURES.sub("", text), f"{name}: {text}")
+            log.log(status.WARN, status.without_figures(text), f"{name}: {text}")
         for name in self._logs.keys() - problems.keys():
             again = "arrives" if name.startswith("/") else "good again"
             self._logs[name].log(status.OK, "", f"{name}: {again}")

@@ -10,7 +10,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth, transported
+from pose2rgbd_ros.nodes.common.topics import SENSOR_QOS, Candidate, TopicHealth, transported
 
 pytestmark = pytest.mark.ros
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -113,5 +113,6 @@ def test_an_override_of_the_qos_is_what_is_asked_for(bench):
     bench.node.create_publisher(Image, "image", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
     published(bench, health)
     assert "asked for is reliable, volatile" in health.why_silent()
+    assert SENSOR_QOS.reliability == ReliabilityPolicy.BEST_EFFORT, "of this topic alone"
     health.stop()
     bench.wait(lambda: node.count_subscribers("/image") == 0)
