@@ -226,7 +226,7 @@ class Recording:
         if track.datum is not None:  # positions are GPS's: they are about it already
             self._require_near(track, stored is not None and stored.datum is None)
             return track, track.datum
-        if not first.evidence.has_fixes:
+        if not len(first.evidence.fixes):
             return track, common
         found = first.evidence.fixes.georeference(track.body, track.gap_ns, first.evidence.antenna_m())
         self._report.note(found.how)

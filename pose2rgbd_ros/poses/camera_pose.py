@@ -20,6 +20,7 @@ from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.poses.evidence import BODY_FRAMES, Body, Evidence
 from pose2rgbd_ros.poses.orientation import GimbalPoses, TurnedPoses
+from pose2rgbd_ros.poses.sources import PoseBuffer, PoseLog
 from pose2rgbd_ros.streams.synchronizer import ChainedPoses, FixedPose, PoseAnswer, PoseSource
 
 # Where maps are rooted, the most global first (REP-105 and habit).
@@ -234,7 +235,7 @@ class _Resolver:
                 )
             map_frame, found = self._moving_in(MAP_FRAMES, frame)
         except UserError as error:
-            if self._settings.position != "auto" or not evidence.has_fixes:
+            if self._settings.position != "auto" or not len(evidence.fixes):
                 raise
             self._notes.append(f"positions are GPS's, for TF gives none ({error})")
             return self._by_gps()
@@ -342,10 +343,23 @@ class _Resolver:
             raise UserError(f"no attitude of a gimbal is recorded; {evidence.option('gimbal_topic')} picks a topic")
         evidence.gimbal.trajectory()  # UserError: none of them is usable
         from_north = evidence.gimbal_yaw_in_earth
-        source = evidence.gimbal if from_north else GimbalPoses(evidence.gimbal, evidence.heading())
+        source: PoseSource = evidence.gimbal
+        if not from_north:
+            if not len(evidence.imu):
+                self._wait_for("an Imu's orientation")
+            source = GimbalPoses(source, self._heading(evidence.imu if len(evidence.imu) else evidence.odometry))
         yaw = "north" if from_north else "the vehicle's heading"
         how = f"orientations are those of {evidence.topics['gimbal']}, its yaw from {yaw}"
         return _Turns(source, "gimbal", "gimbal", how)
+
+    def _heading(self, body: PoseLog | PoseBuffer) -> PoseSource:
+        why = "the gimbal's yaw counts from the vehicle's heading, and"
+        if not len(body):
+            raise UserError(f"{why} no orientation of it is recorded")
+        gimbal_ns, body_ns = self._evidence.gimbal.trajectory().stamps_ns, body.trajectory().stamps_ns
+        if gimbal_ns[-1] < body_ns[0] or body_ns[-1] < gimbal_ns[0]:
+            raise UserError(f"{why} they have no time in common")
+        return body
 
     def _from_course(self, body: Body) -> _Turns:
         source, how = self._evidence.course(body)

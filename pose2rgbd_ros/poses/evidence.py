@@ -64,13 +64,14 @@ class Body:
     how: str = ""
 
 
-class Evidence:
+class _Evidence:
     """What is known so far. `topics` tells by role where it comes from, `gps_only` that there are no poses but fixes.
 
-    Every method that gives poses raises UserError, saying what is missing, where there are none (yet).
+    `from_odometry`, `from_tf`, `from_gps`, `fused` and `course` raise UserError where there is nothing (yet) of it.
     """
 
     is_live = False
+    fixes: FixLog | LiveFixes
 
     def __init__(self, settings: PoseSettings, map_frame: str = "", pose_frame: str = "") -> None:
         self.settings = settings
@@ -78,6 +79,7 @@ class Evidence:
         self.topics: dict[Role, str] = {}
         self.gps_only = False
         self.gap_ns = round(settings.max_pose_gap_s * _SECOND)
+        self.fix_gap_ns = max(round(settings.max_fix_gap_s * _SECOND), self.gap_ns)
         self.tree = TransformTree(self.gap_ns, settings.interpolation, LIVE_NS if self.is_live else None)
         self.odometry, self.imu, self.gimbal = self._log(), self._log(), self._log()
         self.odometry_frames = "", ""
@@ -100,20 +102,7 @@ class Evidence:
             self._gimbals[sample.yaw_in_earth] += 1
             self.gimbal.add(PoseSample(sample.stamp_ns, "map", "gimbal", np.zeros(3), sample.quat_xyzw))
         elif is_on_earth(sample):
-            self._add_fix(sample)
-
-    def _add_fix(self, fix: FixSample) -> None:
-        raise NotImplementedError
-
-    @property
-    def fix_frame(self) -> str:
-        """Of the GPS antenna."""
-        raise NotImplementedError
-
-    @property
-    def has_fixes(self) -> bool:
-        """Whether there is a position of GPS."""
-        raise NotImplementedError
+            self.fixes.add(sample)
 
     @property
     def gimbal_yaw_in_earth(self) -> bool:
@@ -141,45 +130,14 @@ class Evidence:
         given = self.settings.antenna()
         if given is not None:
             return given
-        T = self.static_transform(self.body_frame(), self.fix_frame) if self.fix_frame else None
+        T = self.static_transform(self.body_frame(), self.fixes.frame) if self.fixes.frame else None
         return np.zeros(3) if T is None else np.asarray(T[:3, 3])
 
-    def heading(self) -> PoseSource:
-        """How the body is turned, for a gimbal whose yaw counts from there."""
-        known = self.imu if len(self.imu) else self.odometry
-        if not len(known):
-            raise UserError("the gimbal's yaw counts from the vehicle's heading, and no orientation of it is recorded")
-        gimbal, body = self.gimbal.trajectory().stamps_ns, known.trajectory().stamps_ns
-        if gimbal[-1] < body[0] or body[-1] < gimbal[0]:
-            raise UserError("the gimbal's yaw counts from the vehicle's heading, and they have no time in common")
-        return known
 
-    # What a recording knows as a whole, and live only as it goes on --------------------------------------------
-
-    def from_odometry(self) -> Body:
-        """The recorded poses."""
-        raise NotImplementedError
-
-    def from_tf(self, map_frame: str, frame: str) -> Body:
-        """The way of a frame through a map that TF tells."""
-        raise NotImplementedError
-
-    def from_gps(self) -> Body:
-        """The antenna's positions."""
-        raise NotImplementedError
-
-    def fused(self, odometry: Body) -> Body:
-        """GPS and odometry as one."""
-        raise NotImplementedError
-
-    def course(self, body: Body) -> tuple[PoseSource, str]:
-        """Orientations along the way of a body, and how they were found."""
-        raise NotImplementedError
-
-
-class RecordedEvidence(Evidence):
+class RecordedEvidence(_Evidence):
     """Everything is kept. GPS positions are about `datum` (None: the first fix)."""
 
+    fixes: FixLog
     odometry: PoseLog
     imu: PoseLog
     gimbal: PoseLog
@@ -189,29 +147,11 @@ class RecordedEvidence(Evidence):
         self.fixes = FixLog()
         self.datum: Datum | None = None
 
-    def _add_fix(self, fix: FixSample) -> None:
-        self.fixes.add(fix)
-
-    @property
-    def fix_frame(self) -> str:
-        """Of the GPS antenna."""
-        return self.fixes.frame
-
-    @property
-    def has_fixes(self) -> bool:
-        """Whether there is a position of GPS."""
-        return len(self.fixes) > 0
-
     def shift(self, roles: Sequence[Role], offset_ns: int) -> None:
         """Add to all stamps of what came by those roles."""
-        logs: dict[Role, PoseLog | FixLog] = {
-            "pose": self.odometry,
-            "fix": self.fixes,
-            "imu": self.imu,
-            "gimbal": self.gimbal,
-        }
         for role in roles:
-            logs[role].shift(offset_ns)
+            log: PoseLog | FixLog = self.fixes if role == "fix" else self.odometry if role == "pose" else self.imu
+            (self.gimbal if role == "gimbal" else log).shift(offset_ns)
 
     def from_odometry(self) -> Body:
         """The recorded poses."""
@@ -229,7 +169,7 @@ class RecordedEvidence(Evidence):
 
     def from_gps(self) -> Body:
         """The antenna's positions, without outliers."""
-        if not self.has_fixes:
+        if not len(self.fixes):
             raise UserError(
                 "there is no GPS fix with a position; --fix-topic picks another topic, --position pose does without"
             )
@@ -237,15 +177,12 @@ class RecordedEvidence(Evidence):
         fixes = self.fixes.track(self.datum, settings.altitude, settings.fix_sigma_m)
         good = fixes.plausible()
         problems = {"fix_outlier": len(fixes) - len(good)} if len(good) < len(fixes) else {}
-        return self._of_gps(good.trajectory(), fixes.datum, len(self.fixes), problems)
-
-    def _of_gps(self, track: Trajectory, datum: Datum, count: int, problems: dict[str, int]) -> Body:
-        gap_ns = max(round(self.settings.max_fix_gap_s * _SECOND), self.gap_ns)
-        return Body(RecordedPoses(track, gap_ns, self.settings.interpolation), track, count, problems, datum)
+        source = RecordedPoses(good.trajectory(), self.fix_gap_ns, settings.interpolation)
+        return Body(source, source.trajectory, len(self.fixes), problems, fixes.datum)
 
     def fused(self, odometry: Body) -> Body:
         """GPS and odometry as one; the odometry alone, telling why, where that cannot be."""
-        if not self.has_fixes:
+        if not len(self.fixes):
             raise UserError("--position fused needs GPS fixes, and there are none; --fix-topic picks another topic")
         settings = self.settings
         fixes = self.fixes.track(self.datum, settings.altitude, settings.fix_sigma_m)
@@ -265,16 +202,17 @@ class RecordedEvidence(Evidence):
         speed_mps, smoothing_s = settings.course_speed_mps, settings.course_smoothing_s
         found = course(track.stamps_ns, track.position_m, speed_mps, smoothing_s, settings.fix_sigma_m or 0.5)
         usual = np.degrees(np.median(found.sigma_rad[~found.held]))
-        gap_ns = max(round(settings.max_fix_gap_s * _SECOND), self.gap_ns) if body.datum else self.gap_ns
+        gap_ns = self.fix_gap_ns if body.datum else self.gap_ns
         return RecordedPoses(found.trajectory, gap_ns, settings.interpolation), (
             f"orientations are the course over ground, level, good to about {usual:.0f} degrees; below "
             f"{speed_mps:g} m/s ({100 * found.held.mean():.0f} % of the time) the last heading holds"
         )
 
 
-class LiveEvidence(Evidence):
+class LiveEvidence(_Evidence):
     """The last seconds are kept. `fusion` is there with position fused, from the first fixes on."""
 
+    fixes: LiveFixes
     odometry: PoseBuffer
     imu: PoseBuffer
     gimbal: PoseBuffer
@@ -282,36 +220,32 @@ class LiveEvidence(Evidence):
 
     def __init__(self, settings: PoseSettings, map_frame: str = "", pose_frame: str = "") -> None:
         super().__init__(settings, map_frame, pose_frame)
-        self.gps = LiveFixes(settings)
+        self.fixes = LiveFixes(settings)
         self.fusion: FixedLagFusion | None = None
-        self._fixes = 0
+        self._fix_count = 0
 
     def begin(self, datum: Datum | None) -> None:
         """A recording begins; `datum` is that of the dataset it goes on with."""
-        if datum is not None and datum != self.gps.datum:
-            self.gps, self.fusion, self._fixes = LiveFixes(self.settings, datum), None, 0
+        if datum is not None and datum != self.fixes.datum:
+            self.fixes, self.fusion, self._fix_count = LiveFixes(self.settings, datum), None, 0
 
     def add(self, role: Role, sample: Sample) -> None:
         """Take in what a message said."""
         super().add(role, sample)
         if isinstance(sample, PoseSample) and self.fusion is not None:
             self.fusion.add_odometry(sample)
-
-    def _add_fix(self, fix: FixSample) -> None:
-        self.gps.add(fix)
-        if self.settings.position != "fused":
-            return
-        self._fixes += 1
-        if self.fusion is None and len(self.odometry) and self._fixes > _STATIC_PATIENCE:
-            self.fusion = FixedLagFusion(self.settings, self.antenna_m(), self.gps.datum)
-        if self.fusion is not None:
-            self.fusion.add_fix(fix)
+        elif isinstance(sample, FixSample) and self.settings.position == "fused":
+            self._fix_count += 1
+            if self.fusion is None and len(self.odometry) and self._fix_count > _STATIC_PATIENCE:
+                self.fusion = FixedLagFusion(self.settings, self.antenna_m(), self.fixes.datum)
+            if self.fusion is not None:
+                self.fusion.add_fix(sample)
 
     def clear(self, role: Role | None = None) -> None:
         """The clock of a role (None: every clock) was set: what it said before is of another time."""
         of_role: dict[Role, tuple[Any, ...]] = {
             "pose": (self.odometry, self.fusion),
-            "fix": (self.gps, self.fusion),
+            "fix": (self.fixes, self.fusion),
             "imu": (self.imu,),
             "gimbal": (self.gimbal,),
         }
@@ -320,16 +254,6 @@ class LiveEvidence(Evidence):
                 known.clear()
         if role is None:
             self.tree.clear()
-
-    @property
-    def fix_frame(self) -> str:
-        """Of the GPS antenna."""
-        return self.gps.frame
-
-    @property
-    def has_fixes(self) -> bool:
-        """Whether there is a position of GPS."""
-        return self.gps.datum is not None
 
     def from_odometry(self) -> Body:
         """The poses that arrive."""
@@ -344,17 +268,20 @@ class LiveEvidence(Evidence):
 
     def from_gps(self) -> Body:
         """The antenna's positions as they arrive, outliers too."""
-        if self.gps.datum is None:
+        if not len(self.fixes):
             raise UserError("there is no GPS fix with a position")
-        return Body(self.gps.positions, datum=self.gps.datum)
+        return Body(self.fixes.positions, datum=self.fixes.datum)
 
     def fused(self, odometry: Body) -> Body:
         """GPS and odometry as one, as far as they are known."""
         if self.fusion is None:
             raise UserError("GPS and odometry cannot be fused before there are both")
-        return Body(self.fusion, datum=self.gps.datum)
+        return Body(self.fusion, datum=self.fixes.datum)
 
     def course(self, body: Body) -> tuple[PoseSource, str]:
         """Orientations along the way of the antenna."""
         how = "orientations are the course over ground, level; while it is slow the last heading holds"
-        return self.gps.course, how
+        return self.fixes.course, how
+
+
+Evidence = RecordedEvidence | LiveEvidence

@@ -301,6 +301,9 @@ class LiveFixes:
         """What positions are about; None before the first fix."""
         return self._antenna.datum
 
+    def __len__(self) -> int:
+        return len(self.positions)
+
     def add(self, fix: FixSample) -> None:
         """Take in a fix that has a position."""
         position_m = np.nan_to_num(self._antenna.position_m(fix))

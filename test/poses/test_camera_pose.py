@@ -148,16 +148,16 @@ def sent(live: Evidence, *sources: str) -> Evidence:
 
 
 @pytest.mark.parametrize(
-    ("first", "best", "config", "expected"),
+    ("first", "best", "config", "expected", "is_best"),
     [
-        (("fix", "imu"), ("earth gimbal",), PoseSettings("gps"), ("gps", "gimbal")),
-        (("fix", "imu"), ("correction", "tf"), PoseSettings("gps"), ("gps", "tf")),
-        (("odometry",), ("earth gimbal",), PoseSettings(), ("pose", "gimbal")),
-        (("odometry", "earth gimbal"), ("mount",), PoseSettings(), ("pose", "pose")),
-        (("fix", "correction", "tf", "mount"), ("odometry",), PoseSettings(), ("pose", "pose")),
+        (("fix", "imu"), ("earth gimbal",), PoseSettings("gps", body_to_camera="nadir"), ("gps", "gimbal"), True),
+        (("fix", "imu"), ("correction", "tf"), PoseSettings("gps", body_to_camera="nadir"), ("gps", "tf"), False),
+        (("odometry",), ("earth gimbal",), PoseSettings(), ("pose", "gimbal"), False),
+        (("odometry", "earth gimbal"), ("mount",), PoseSettings(), ("pose", "pose"), True),
+        (("fix", "correction", "tf", "mount"), ("odometry",), PoseSettings(), ("pose", "pose"), True),
     ],
 )
-def test_what_is_better_than_what_is_there_is_waited_for(first, best, config, expected) -> None:
+def test_what_is_better_than_what_is_there_is_waited_for(first, best, config, expected, is_best) -> None:
     """Until the deadline; then one does with what there is."""
     live, late = sent(LiveEvidence(config), *first), False
     poses = PendingCameraPoses(live, "camera", lambda: late)
@@ -166,7 +166,7 @@ def test_what_is_better_than_what_is_there_is_waited_for(first, best, config, ex
     assert answer.wait
     late = True
     assert PendingCameraPoses(live, "camera", lambda: late).pose_at(T0 + 550 * MS).T is not None
-    late = not {"mount", "odometry"} & set(best)
+    late = not is_best
     sent(live, *best)
     assert poses.pose_at(T0 + 550 * MS).T is not None
     assert (poses.decided.facts.position, poses.decided.facts.orientation) == expected
@@ -208,3 +208,18 @@ def test_a_gimbal_that_counts_from_the_vehicle_needs_its_heading() -> None:
     Sender(evidence).send("imu", 99_000)
     with pytest.raises(UserError, match="no time in common"):
         resolve(evidence, "camera")
+
+
+def test_a_dataset_that_goes_on_waits_for_its_first_fix() -> None:
+    """Its datum is known before; where the antenna is, only TF and the fix's frame tell."""
+    live = LiveEvidence(PoseSettings("gps", "imu"))
+    sent(live, "imu", "mount")
+    T_body_gps = PoseSample(0, "base_link", "gps", ANTENNA_M, np.array([0.0, 0.0, 0.0, 1.0]))
+    live.tree.add(T_body_gps, static=True)
+    live.begin(DATUM)
+    poses = PendingCameraPoses(live, "camera", lambda: True)
+    assert poses.pose_at(T0).wait
+    sent(live, "fix")
+    expected = T_map_body(500) @ live.static_transform("base_link", "camera")
+    np.testing.assert_allclose(poses.pose_at(T0 + 500 * MS).T, expected, atol=1e-3)
+    assert poses.decided.datum == DATUM

@@ -114,12 +114,12 @@ def test_gps_and_course_have_the_numbers_of_the_converter():
     positions = np.stack([T_map_body(t)[:3, 3] - T_map_body(0.0)[:3, 3] for t in times])
     offline = course(stamps, positions, 1.0, 1.0, 0.5).trajectory
     for i in (3, 20, 50, 80):
-        live = flight.live.evidence.gps.course.pose_at(int(stamps[i])).T
+        live = flight.live.evidence.fixes.course.pose_at(int(stamps[i])).T
         np.testing.assert_allclose(live[:3, :3], offline.T[i, :3, :3], atol=1e-6)
     assert (poses.decided.facts.position, poses.decided.facts.orientation, poses.decided.facts.altitude_reference) == (
         "gps", "course", "ellipsoid",
     )  # fmt: skip
-    assert poses.decided.datum == flight.live.evidence.gps.datum
+    assert poses.decided.datum == flight.live.evidence.fixes.datum
 
 
 def test_without_a_course_there_is_no_pose():
@@ -148,7 +148,7 @@ def test_gps_with_an_imu_and_its_antenna():
     poses = flight.camera()
     metres, degrees = error(poses, 3.33)
     assert metres < 0.4, "the datum is the antenna's first place"
-    first = flight.live.evidence.gps.datum
+    first = flight.live.evidence.fixes.datum
     offset = wgs84_to_enu(first.latitude_deg, first.longitude_deg, first.altitude_m, DATUM)
     np.testing.assert_allclose(offset, T_map_body(0.0)[:3, :3] @ ANTENNA_M, atol=1e-6)
     answer = poses.pose_at(START_NS + round(3.33e9))
