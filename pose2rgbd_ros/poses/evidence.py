@@ -27,6 +27,7 @@ Role = Literal["pose", "fix", "imu", "gimbal"]
 Sample = PoseSample | FixSample | OrientationSample | GimbalSample
 BODY_FRAMES = ("base_link", "base_footprint", "body")
 _SECOND = 1e9
+_NOWHERE = np.zeros(3)
 _STATIC_PATIENCE = 10  # fixes that come before a live fusion begins, so that static TF may tell of the antenna
 
 
@@ -97,10 +98,10 @@ class _Evidence:
             self.odometry.add(sample)
         elif isinstance(sample, OrientationSample):
             self.imu_frame = self.imu_frame or sample.child_frame
-            self.imu.add(PoseSample(sample.stamp_ns, "map", sample.child_frame, np.zeros(3), sample.quat_xyzw))
+            self.imu.add(PoseSample(sample.stamp_ns, "map", sample.child_frame, _NOWHERE, sample.quat_xyzw))
         elif isinstance(sample, GimbalSample):
             self._gimbals[sample.yaw_in_earth] += 1
-            self.gimbal.add(PoseSample(sample.stamp_ns, "map", "gimbal", np.zeros(3), sample.quat_xyzw))
+            self.gimbal.add(PoseSample(sample.stamp_ns, "map", "gimbal", _NOWHERE, sample.quat_xyzw))
         elif is_on_earth(sample):
             self.fixes.add(sample)
 
