@@ -156,8 +156,7 @@ def speed_evidence(flow: FlowSignal, motion: MotionSignal, compensated: Float64 
         _flow_means(flow, size[:, None], width_s),
         leader,
         width_s,
-        _span(flow.stamps_ns),
-        _span(motion.stamps_ns),
+        *_spans(flow, motion),
         unmodelled=_DEPTH_CHANGES,
         labels=("optical flow, px/s", "speed, m/s"),
         raw=_raw(flow, size[:, None]),
@@ -176,8 +175,7 @@ def growth_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         _flow_means(flow, growth, width_s),
         lambda at_ns: _speed(motion.velocity(at_ns, width_s)),
         width_s,
-        _span(flow.stamps_ns),
-        _span(motion.stamps_ns),
+        *_spans(flow, motion),
         through_zero=True,
         unmodelled=_DEPTH_CHANGES,
         labels=("picture grows, px/s", "speed, m/s"),
@@ -207,8 +205,7 @@ def turn_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         lambda at_ns: _fast_part(means(at_ns), at_ns, slow_s, summed=False),
         _padded(leader, slow_s, summed=False),
         width_s,
-        _span(flow.stamps_ns),
-        _span(motion.stamps_ns),
+        *_spans(flow, motion),
         through_zero=True,
         labels=("picture slides, px/s", "turn rate, rad/s"),
     )
@@ -234,8 +231,7 @@ def heading_evidence(flow: FlowSignal, motion: MotionSignal) -> Evidence:
         lambda at_ns: _fast_part(means(at_ns), at_ns, slow_s, summed=True),
         _padded(leader, slow_s, summed=True),
         width_s,
-        _span(flow.stamps_ns),
-        _span(motion.stamps_ns),
+        *_spans(flow, motion),
         through_zero=True,
         labels=("picture has slid, px", "course, rad"),
     )
@@ -275,15 +271,7 @@ def of_samples(name: str, follower: Samples, leader: Samples) -> Evidence:
             samples.seconds(origin_ns), samples.values, (at_ns - origin_ns) / SECOND, width_s
         )
 
-    return Evidence(
-        name,
-        means(follower),
-        means(leader),
-        width_s,
-        _span(follower.stamps_ns),
-        _span(leader.stamps_ns),
-        labels=(name, name),
-    )
+    return Evidence(name, means(follower), means(leader), width_s, *_spans(follower, leader), labels=(name, name))
 
 
 def _raw(flow: FlowSignal, values: Float64) -> Samples:
@@ -379,5 +367,10 @@ def _flow_width_s(flow: FlowSignal) -> float:
     return max(_SHARPEST_S, 0.8 * float(np.median(flow.interval_s))) if len(flow) else _SHARPEST_S
 
 
-def _span(stamps_ns: Int64) -> tuple[int, int]:
-    return (int(stamps_ns[0]), int(stamps_ns[-1])) if len(stamps_ns) else (0, 0)
+def _spans(follower: FlowSignal | Samples, leader: MotionSignal | Samples) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last time of both, 0 where there is none."""
+    of, to = (
+        (int(stamps_ns[0]), int(stamps_ns[-1])) if len(stamps_ns) else (0, 0)
+        for stamps_ns in (follower.stamps_ns, leader.stamps_ns)
+    )
+    return of, to

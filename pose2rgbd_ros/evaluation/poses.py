@@ -51,24 +51,31 @@ _QUIET_FRAMES = 100
 
 @dataclass
 class Localized:
-    """What a finder said of N frames.
+    """What a method answered to N frames.
 
-    T_true, T_found: (N, 4, 4) camera to map; NaN where nothing was found. accepted: (N,). reasons: why not, ""
-        elsewhere.
-    milliseconds: wall time a frame took, its reading left out. covariance: (N, 6, 6), NaN without one.
+    T_true: (N, 4, 4) camera to map. milliseconds: (N,) wall time a frame took, its reading left out.
     """
 
     name: str
     stamps_ns: Int64
     T_true: Float64
-    T_found: Float64
-    accepted: Bool
-    reasons: list[str]
+    estimates: list[Estimate]
     milliseconds: Float64
-    covariance: Float64
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
+
+    @functools.cached_property
+    def T_found(self) -> Float64:
+        """(N, 4, 4) NaN where nothing was found."""
+        nothing = np.full((4, 4), np.nan)
+        found = [nothing if one.T_map_cam is None else one.T_map_cam for one in self.estimates]
+        return np.array(found).reshape(-1, 4, 4)
+
+    @functools.cached_property
+    def accepted(self) -> Bool:
+        """Which frames (N,) have a pose that may be used."""
+        return np.array([one.accepted and one.T_map_cam is not None for one in self.estimates], bool)
 
     @property
     def position_m(self) -> Float64:
@@ -94,16 +101,9 @@ class Localized:
 
     def part(self, inside: Bool) -> Localized:
         """Of some of the frames."""
-        return Localized(
-            self.name,
-            self.stamps_ns[inside],
-            self.T_true[inside],
-            self.T_found[inside],
-            self.accepted[inside],
-            [reason for reason, kept in zip(self.reasons, inside, strict=True) if kept],
-            self.milliseconds[inside],
-            self.covariance[inside],
-        )
+        rows = np.flatnonzero(inside)
+        estimates = [self.estimates[row] for row in rows]
+        return Localized(self.name, self.stamps_ns[rows], self.T_true[rows], estimates, self.milliseconds[rows])
 
 
 def scores(
@@ -136,22 +136,16 @@ def localize(
     finder: PoseEstimator, dataset: Dataset, frames: Int64, grey: bool = False, label: str = "localizing"
 ) -> Localized:
     """Ask a finder where each of some frames was taken. `grey`: of their images made grey (the paper's Table 2)."""
-    n, camera = len(frames), dataset.camera
-    T_found, covariance = np.full((n, 4, 4), np.nan), np.full((n, 6, 6), np.nan)
-    accepted, reasons, milliseconds = np.zeros(n, bool), [""] * n, np.zeros(n)
-    shown = tqdm(frames, label, unit="frame", disable=n < _QUIET_FRAMES or None, leave=False)
-    for i, index in enumerate(shown):
+    estimates, milliseconds = [], []
+    quiet = len(frames) < _QUIET_FRAMES or None
+    for index in tqdm(frames, label, unit="frame", disable=quiet, leave=False):
         rgb = dataset.rgb(int(index))
-        estimate, milliseconds[i] = _timed(finder, to_grey(rgb) if grey else rgb, camera)
-        if estimate.T_map_cam is not None:
-            T_found[i] = estimate.T_map_cam
-        if estimate.covariance is not None:
-            covariance[i] = estimate.covariance
-        accepted[i] = estimate.accepted and estimate.T_map_cam is not None
-        reasons[i] = estimate.reason
-    T_true = dataset.T_map_cam[frames]
-    stamps_ns = dataset.stamps_ns[frames]
-    return Localized(finder.name, stamps_ns, T_true, T_found, accepted, reasons, milliseconds, covariance)
+        rgb = to_grey(rgb) if grey else rgb
+        start_s = time.perf_counter()
+        estimates.append(finder.find(rgb, dataset.camera))
+        milliseconds.append(1e3 * (time.perf_counter() - start_s))
+    T_true, stamps_ns = dataset.T_map_cam[frames], dataset.stamps_ns[frames]
+    return Localized(finder.name, stamps_ns, T_true, estimates, np.array(milliseconds))
 
 
 def to_grey(rgb: UInt8) -> UInt8:
@@ -186,20 +180,14 @@ def write_csv(path: Path, localized: Localized) -> None:
     columns += ["position_error_m", "rotation_error_deg", "ms", "accepted", "reason"]
     frames = zip(
         localized.stamps_ns, localized.T_true, localized.T_found, localized.position_m, localized.rotation_deg,
-        localized.milliseconds, localized.accepted, localized.reasons, strict=True,
+        localized.milliseconds, localized.accepted, localized.estimates, strict=True,
     )  # fmt: skip
     rows = []
-    for stamp_ns, true, found, metres, degrees, ms, accepted, reason in frames:
+    for stamp_ns, true, found, metres, degrees, ms, accepted, estimate in frames:
         errors = [f"{metres:.6g}", f"{degrees:.6g}", f"{ms:.2f}"]
-        values = [int(stamp_ns), *_numbers(true), *_numbers(found), *errors, int(accepted), reason]
+        values = [int(stamp_ns), *_numbers(true), *_numbers(found), *errors, int(accepted), estimate.reason]
         rows.append(dict(zip(columns, values, strict=True)))
     layout.atomic_write(path, Table([*map(Column, columns)], rows).csv().encode())
-
-
-def _timed(finder: PoseEstimator, rgb: UInt8, camera: Camera) -> tuple[Estimate, float]:
-    start_s = time.perf_counter()
-    estimate = finder.find(rgb, camera)
-    return estimate, 1e3 * (time.perf_counter() - start_s)
 
 
 def _numbers(T: Float64) -> list[str]:

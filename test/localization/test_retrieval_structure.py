@@ -115,7 +115,8 @@ def test_structure_beats_interpolation_and_that_beats_the_nearest_frame(flight: 
     assert np.median(mixed.position_m) < np.median(nearest.position_m)
     assert structure.accepted.mean() > 0.6
     assert np.median(structure.position_m[structure.accepted]) < 0.5 * np.median(nearest.position_m)
-    assert np.isfinite(structure.covariance[structure.accepted]).all()
+    covariances = [one.covariance for one in structure.estimates if one.accepted]
+    assert all(one is not None and np.isfinite(one).all() for one in covariances)
 
 
 def test_what_is_no_place_is_rejected_with_a_reason(flight: Dataset, index: FrameIndex) -> None:
