@@ -284,14 +284,7 @@ def conversion(
     check(config)
     if config.body_to_camera != "auto":
         camera_pose.parse_mount(config.body_to_camera)
-    ingest = FrameIngest(
-        Path(out),
-        config.resume,
-        depth_format=config.depth_format,
-        raw_images=config.raw_images,
-        jpeg_quality=config.jpeg_quality,
-        jobs=config.jobs,
-    )
+    ingest = FrameIngest(Path(out), config, config.jpeg_quality)
     report = ConvertReport(str(out), settings)
     try:
         yield ingest, report

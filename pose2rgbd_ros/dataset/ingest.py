@@ -17,10 +17,36 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, check_same_place, read_meta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.depth import DepthKind
+from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 
 WRITTEN, PRESENT, DUPLICATE_STAMP = "written", "present", "duplicate_stamp"
 Depth = DepthSample | Callable[[], DepthSample] | None
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """How images with poses become a dataset, live and offline."""
+
+    resume: bool = setting(False, "go on with a dataset that is there, or add a recording to it; else it is refused")
+    map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
+    pose_frame: str = setting("", "frame whose pose is recorded, where the message names none or a wrong one")
+    camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")
+    image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
+    depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
+    fov_deg: float = setting(
+        0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
+    )
+    depth_kind: DepthKind = setting("metric", "relative: depth without a unit, stored as it is")
+    depth_format: DepthFormat = setting("auto", "how float depth is stored; auto loses no range")
+    raw_images: RawImages = setting(
+        "png",
+        "how uncompressed images are stored; JPEG and PNG are kept as they come. jpeg loses a little and is faster",
+    )
+    jobs: int = setting(
+        0, "threads that check and encode images, whose number changes no byte; 0: one per core", ge=0, le=256
+    )
 
 
 @dataclass(frozen=True)
@@ -43,31 +69,20 @@ class FrameIngest:
     """The frames of one recording after the other on their way into the dataset `out`.
 
     Each recording is begun with `begin`, its frames are offered in the order they come, from one thread at a time, and
-    that order decides, whatever `jobs` is. With `jobs` above 1 (0: one per core this process may use), as many threads
-    check and encode images (OpenCV lets go of the interpreter meanwhile), and no more than twice as many frames are
-    under way. Nothing is written before the first `begin`; the rest of the arguments is the writer's.
+    that order decides, whatever the number of jobs is. With several, as many threads check and encode images (OpenCV
+    lets go of the interpreter meanwhile), and no more than twice as many frames are under way. Nothing is written
+    before the first `begin`.
 
     UserError when `out` cannot take frames: it holds other things, or frames although `resume` is off, or is damaged.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        resume: bool = False,
-        *,
-        depth_format: DepthFormat = "auto",
-        raw_images: RawImages = "png",
-        jpeg_quality: int = JPEG_QUALITY,
-        jobs: int = 1,
-    ) -> None:
+    def __init__(self, out: Path, settings: IngestSettings, jpeg_quality: int = JPEG_QUALITY) -> None:
         self.out = out
         self.writer: DatasetWriter | None = None
-        self.stored = read_meta(out) if require_room(out, resume) else None  # of the frames that were there before
-        self._resume, self._jpeg_quality = resume, jpeg_quality
-        self._depth_format: DepthFormat = depth_format
-        self._raw_images: RawImages = raw_images
+        self.stored = read_meta(out) if require_room(out, settings.resume) else None  # of the frames there before
+        self._settings, self._jpeg_quality = settings, jpeg_quality
         self._filter: FrameFilter | None = None
-        jobs = jobs or len(os.sched_getaffinity(0))
+        jobs = settings.jobs or len(os.sched_getaffinity(0))
         self._most_under_way = 2 * jobs if jobs > 1 else 0
         self._pool = ThreadPoolExecutor(jobs, "encode") if jobs > 1 else None
         self._queue: deque[_UnderWay | Outcome] = deque()
@@ -90,9 +105,9 @@ class FrameIngest:
             self.writer = DatasetWriter(
                 self.out,
                 meta,
-                self._resume,
-                depth_format=self._depth_format,
-                raw_images=self._raw_images,
+                self._settings.resume,
+                depth_format=self._settings.depth_format,
+                raw_images=self._settings.raw_images,
                 jpeg_quality=self._jpeg_quality,
             )
         else:

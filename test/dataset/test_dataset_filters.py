@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.dataset.filters import FilterConfig, FrameFilter
-from pose2rgbd_ros.dataset.ingest import FrameIngest
+from pose2rgbd_ros.dataset.ingest import FrameIngest, IngestSettings
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
@@ -154,7 +154,7 @@ def ingest(tmp_path: Path):
 
     def make(**filters) -> FrameIngest:
         meta = DatasetMeta(camera=Camera(WIDTH, HEIGHT, 40.0, 40.0, 31.5, 23.5))
-        made.append(FrameIngest(tmp_path / "set", resume=True))
+        made.append(FrameIngest(tmp_path / "set", IngestSettings(resume=True, jobs=1)))
         made[-1].begin(meta, "flight", FrameFilter(FilterConfig(**filters)))
         return made[-1]
 
@@ -224,7 +224,7 @@ def test_a_disk_that_fills_up_at_the_last_frames_is_reported_after_those_that_we
         return stage(writer, stamp_ns, frame)
 
     monkeypatch.setattr(DatasetWriter, "stage", until_full)
-    ingest, image = FrameIngest(tmp_path / "set", jobs=8), raw(textured())
+    ingest, image = FrameIngest(tmp_path / "set", IngestSettings(jobs=8)), raw(textured())
     camera = Camera(WIDTH, HEIGHT, 40.0, 40.0, 31.5, 23.5)
     ingest.begin(DatasetMeta(camera), "flight", FrameFilter(FilterConfig()))
     written = []

@@ -60,13 +60,7 @@ class CameraRecording:
         self._frame_id = ""
         self._source: PendingCameraPoses | None = None
         self._sync: Synchronizer | None = None
-        self._ingest = FrameIngest(
-            folder,
-            settings.resume,
-            depth_format=settings.depth_format,
-            raw_images=settings.raw_images,
-            jobs=settings.jobs,
-        )
+        self._ingest = FrameIngest(folder, settings)
         self._under_way: deque[RawMessage] = deque()  # what the ingest has, the oldest first
 
     # What arrives ----------------------------------------------------------------------------------------------

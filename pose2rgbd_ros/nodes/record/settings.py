@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pose2rgbd_ros.dataset.encode import DepthFormat
 from pose2rgbd_ros.dataset.filters import FilterConfig
+from pose2rgbd_ros.dataset.ingest import IngestSettings
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.depth import DepthKind
 from pose2rgbd_ros.poses import camera_pose
 from pose2rgbd_ros.poses.settings import PoseSettings
 from pose2rgbd_ros.settings import profile_setting, setting
@@ -20,7 +19,7 @@ _CAMERA_NAME = re.compile(r"[A-Za-z]\w*")
 
 
 @dataclass(frozen=True)
-class RecordSettings(PoseSettings):
+class RecordSettings(IngestSettings, PoseSettings):
     """Parameters of the record node, and its profile."""
 
     PROFILE: ClassVar = "profile"
@@ -40,7 +39,6 @@ class RecordSettings(PoseSettings):
         "flight_%Y-%m-%d_%H-%M-%S",
         "dataset folder to write; %Y and the like are the local time of the start, as in strftime",
     )
-    resume: bool = setting(False, "go on with a dataset that is there, instead of refusing its folder")
     session: str = setting(
         "",
         "file in which the recorder notes what it records into, to go on there when it is started again with the same "
@@ -64,27 +62,12 @@ class RecordSettings(PoseSettings):
         "publishes depth at the start",
     )
     camera_info: bool = setting(True, "take the calibration from camera_info; false: uncalibrated")
-    fov_deg: float = setting(
-        0.0, "horizontal field of view, for a camera without calibration; 0: unknown", ge=0, le=175
-    )
-    depth_kind: DepthKind = setting("metric", "relative: depth without a unit, stored as it is")
-    depth_format: DepthFormat = setting("auto", "how float depth is stored; auto loses no range")
-    raw_images: Literal["png", "jpeg"] = setting(
-        "png",
-        "how uncompressed images are stored; JPEG and PNG are kept as received. jpeg loses a little and is faster",
-    )
-    jobs: int = setting(0, "threads that check and encode images; 0: one per core", ge=0, le=64)
-    map_frame: str = setting("", "frame of the poses; needed with TF when it is none of the usual names")
-    pose_frame: str = setting("", "frame whose pose arrives, where the message names none or a wrong one")
-    camera_frame: str = setting("", "optical frame of the camera, where the images name none or a wrong one")
     stamps: Literal["header", "received"] = setting(
         "header", "which clock counts: the messages' own or that of their arrival"
     )
-    image_time_offset_s: float = setting(0.0, "added to image stamps when their pose is looked up")
     sync: Literal["none", "check"] = setting(
         "none", "check: estimate during the flight how far the images' stamps are off, from optical flow and motion"
     )
-    depth_tolerance_s: float = setting(0.02, "largest time between an image and its depth", ge=0)
     cameras_together_s: float = setting(
         0.0,
         "with several cameras: only images of all of them, stamped within this time, are taken; 0: each by itself",
