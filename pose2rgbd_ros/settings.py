@@ -134,6 +134,8 @@ def profile_of(config: Any) -> dict[str, Any]:
 
 
 def _unknown(name: str, cls: type[Any]) -> str:
+    if ".ros__parameters." in name:
+        return "this is a file of ROS parameters (params_file, --params-file); a profile holds settings by themselves"
     if name in parameter_fields(cls):
         return f"{name} is a ROS parameter; set it in a parameter file or with -p"
     return f"there is no setting {name}{nearest(name, profile_fields(cls))}"

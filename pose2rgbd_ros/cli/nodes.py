@@ -14,7 +14,7 @@ import tyro
 import yaml
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 
 NODES = ("render", "avoid", "localize", "record", "play", "monitor", "sim")
 NEED_A_MODEL = ("render", "localize")
@@ -128,7 +128,10 @@ def _chosen(command: str, arguments: list[str]) -> tuple[Any, str]:
 
         chosen, _ = world_of(chosen)
     values = settings.profile_of(chosen)
-    settings.write_yaml(out, values)
+    if out.exists():
+        raise UserError(f"{out} exists already; name another file")
+    with os_errors(f"cannot write {out}"):
+        settings.write_yaml(out, values)
     return chosen, f"{out}: {counted(len(settings.flat_dict(values)), 'setting')}; --{profile} {out} reads them"
 
 

@@ -67,6 +67,7 @@ def test_plan_seed_and_traffic_win_over_the_world(make_node):
         ("faults: 1", "mine.yaml: faults is 1; it must be of type bool"),
         ("city: {sead: 3}", "mine.yaml: there is no setting city.sead; the nearest is city.seed"),
         ("real_time_factor: 2.0", "mine.yaml: real_time_factor is a ROS parameter; set it in a parameter file or with"),
+        ("/**: {ros__parameters: {city: {seed: 3}}}", "mine.yaml: this is a file of ROS parameters"),
         ("[", "mine.yaml cannot be read as YAML"),
     ],
 )
@@ -93,6 +94,9 @@ def test_a_world_is_written_from_flags(tmp_path, capsys):
     flags = ["--world", "demo", "--seed", "3", "--gps.antenna-m", "0", "0", "1", "--write-world", str(file)]
     assert nodes.main(["sim", *flags]) == 0
     assert capsys.readouterr().out == f"{file}: 16 settings; --world {file} reads them\n"
+    for bad, said in ((file, "exists already"), (tmp_path / "no" / "world.yaml", "cannot write .*No such file")):
+        with pytest.raises(UserError, match=said):
+            nodes.main(["sim", "--write-world", str(bad)])
     chosen, _ = nodes._chosen("sim", ["--world", str(file), "--city.seed", "0", "--gps.noise-m", "1"])
     assert (chosen.city.seed, chosen.flight.seed, chosen.flight.plan) == (0, 3, "orbit")
     assert (chosen.gps.antenna_m, chosen.gps.noise_m, chosen.width) == ((0.0, 0.0, 1.0), 1.0, 320)
