@@ -9,7 +9,7 @@ from launch.actions import OpaqueFunction
 
 from pose2rgbd_ros.nodes.common import launch_files as ours
 
-PARAMETERS = [ours.Parameter("avoid", "model"), ours.Parameter("avoid", "map_datum")]
+PARAMETERS = ours.parameters("avoid", "model", "map_datum", "profile")
 # Topic of the node -> what it is called unless the argument of that name says otherwise, and what it carries.
 TOPICS = {
     "depth": ("render/depth/image", "predicted depth"),

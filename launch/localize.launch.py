@@ -9,12 +9,7 @@ from launch.actions import OpaqueFunction
 
 from pose2rgbd_ros.nodes.common import launch_files as ours
 
-PARAMETERS = [
-    ours.Parameter("localize", "model", needed=True),
-    ours.Parameter("localize", "renderer"),
-    ours.Parameter("localize", "body_frame"),
-    ours.Parameter("localize", "send_tf"),
-]
+PARAMETERS = ours.parameters("localize", "model", "renderer", "body_frame", "send_tf", "profile", needed="model")
 TOPICS = {
     "image": "images of the camera; compressed ones are looked for beside it",
     "camera_info": "calibration of the camera",

@@ -8,15 +8,9 @@ from launch.actions import OpaqueFunction
 
 from pose2rgbd_ros.nodes.common import launch_files as ours
 
-PARAMETERS = [
-    ours.Parameter("record", "out"),
-    ours.Parameter("record", "resume"),
-    ours.Parameter("record", "start_recording"),
-    ours.Parameter("record", "cameras"),
-    ours.Parameter("record", "bag"),
-    ours.Parameter("record", "position"),
-    ours.Parameter("record", "body_to_camera"),
-]
+PARAMETERS = ours.parameters(
+    "record", "out", "resume", "start_recording", "cameras", "bag", "position", "body_to_camera", "profile"
+)
 TOPICS = {
     "image": "colour images; their compressed ones are looked for beside them",
     "depth": "depth images",

@@ -5,7 +5,7 @@ from launch.actions import OpaqueFunction
 
 from pose2rgbd_ros.nodes.common import launch_files as ours
 
-PARAMETERS = [ours.Parameter("render", "model", needed=True), ours.Parameter("render", "camera_info_topic")]
+PARAMETERS = ours.parameters("render", "model", "camera_info_topic", "profile", needed="model")
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -8,16 +8,7 @@ from launch.actions import OpaqueFunction
 
 from pose2rgbd_ros.nodes.common import launch_files as ours
 
-PARAMETERS = [
-    ours.Parameter("sim", "real_time_factor"),
-    ours.Parameter("sim", "world"),
-    ours.Parameter("sim", "plan"),
-    ours.Parameter("sim", "model"),
-    ours.Parameter("sim", "seed"),
-    ours.Parameter("sim", "cars"),
-    ours.Parameter("sim", "people"),
-    ours.Parameter("sim", "tf"),
-]
+PARAMETERS = ours.parameters("sim", "real_time_factor", "world", "plan", "model", "seed", "cars", "people", "tf")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -34,7 +25,4 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, which makes the time and does not follow it, once the arguments are known."""
     parameters = ours.values(PARAMETERS, context.launch_configurations)
-    return [
-        ours.node(context, "sim", parameters, use_sim_time="false"),
-        *ours.rviz(context, "sim", use_sim_time="true"),
-    ]
+    return [ours.node(context, "sim", parameters, follows_clock=False), *ours.rviz(context, "sim", use_sim_time="true")]

@@ -187,14 +187,17 @@ def _yaml(value: Any) -> str:
 
 
 def launch_arguments(root: Path) -> str:
-    """config/launch_arguments.yaml: type, description and choices of each Parameter("NODE", "NAME" of a launch file.
+    """config/launch_arguments.yaml: type, description and choices of each name in ours.parameters("NODE", "NAME", ...
+    of a launch file.
 
     ROS' own Python runs launch files and cannot import the dataclasses, which bring the nodes' libraries along.
     ValueError for a parameter that the node has not.
     """
     found: dict[str, dict[str, Any]] = {}
     for file in sorted((root / "launch").glob("*.launch.py")):
-        for node, name in re.findall(r'\bParameter\(\s*"(\w+)",\s*"([\w.]+)"', file.read_text()):
+        words = re.findall(r"\bours\.parameters\(([^)]*)\)", file.read_text())
+        node, *names = re.findall(r'"(\w+)"', words[0].partition("needed")[0]) if words else [""]
+        for name in names:
             field = settings.parameter_fields(_node(node)[1]).get(name)
             if field is None:
                 raise ValueError(f"{file.name} sets {name}, which is no parameter of {node}")

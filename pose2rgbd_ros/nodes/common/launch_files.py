@@ -7,7 +7,8 @@ config/launch_arguments.yaml, which scripts/node_tables.py writes from the param
 
 from __future__ import annotations
 
-import json
+import os
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,11 +17,26 @@ from typing import Any
 import yaml
 from ament_index_python import packages
 from launch import LaunchContext
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, UnsetLaunchConfiguration
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    SetEnvironmentVariable,
+    UnsetLaunchConfiguration,
+)
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.logging import launch_config
+from launch_ros import actions as ros_actions
+from launch_ros.parameter_descriptions import ParameterValue
 
+REFUSED = 2  # exit status of a node that does not start with these parameters
+# Seconds from SIGINT to SIGTERM, and on to SIGKILL. launch's own 5 are too few on a busy machine; a recorder may hold
+# frames, and as much of a bag as its queues take, that a slow disk has not taken yet: it is not killed.
+PATIENCE_S = {"record": (60.0, 3600.0), "others": (20.0, 20.0)}
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 BOOL = ["true", "false", "True", "False", "1", "0"]
-# Argument -> default, description, choices. They reach the node by node.launch.py.
+# Argument -> default, description, choices.
 COMMON: dict[str, tuple[str, str, list[str] | None]] = {
     "params_file": ("", "parameters of the node", None),
     "namespace": ("", "namespace of the node and its topics, but for /tf", None),
@@ -54,7 +70,7 @@ _READ: dict[str, Callable[[str], Any]] = {"str": str, "bool": is_true, "int": in
 class Parameter:
     """An argument that sets the parameter of its name; left empty, it leaves that as the parameter file has it."""
 
-    def __init__(self, node: str, name: str, needed: bool = False) -> None:
+    def __init__(self, node: str, name: str, needed: bool) -> None:
         definition = _definitions(share() / "config" / "launch_arguments.yaml")[node][name]
         self.name = name
         self.description = definition["description"].replace("; empty: ", "; empty here and in params_file: ")
@@ -76,6 +92,11 @@ class Parameter:
             return _READ[self._type](text)
         except ValueError:
             raise RuntimeError(f"{self.name}:={text} is no number: {self.description}") from None
+
+
+def parameters(node: str, *names: str, needed: str = "") -> list[Parameter]:
+    """Arguments for parameters of a node; the one `needed` must be given, here or in the parameter file."""
+    return [Parameter(node, name, name == needed) for name in names]
 
 
 @cache
@@ -151,7 +172,7 @@ def refuse_missing_folders(given: Mapping[str, str], *names: str) -> None:
             raise RuntimeError(f"{name}:={given[name]} is not a folder; give one made by `pose2rgbd train`")
 
 
-# Including one another -----------------------------------------------------------------------------------------------
+# Nodes, and other launch files ---------------------------------------------------------------------------------------
 
 
 def node(
@@ -159,13 +180,61 @@ def node(
     name: str,
     parameters: dict[str, Any],
     remappings: dict[str, str] | None = None,
-    **arguments: str,
+    preset: str = "",
+    follows_clock: bool = True,
 ) -> GroupAction:
-    """A node with these parameters above its parameter file; `arguments` of node.launch.py win over the common ones."""
-    given = context.launch_configurations
-    common = {argument: given[argument] for argument in COMMON if argument not in arguments}
-    own = {"node": name, "overrides": json.dumps(parameters), "remappings": json.dumps(remappings or {})}
-    return include(context, "node.launch.py", {**own, **common, **arguments})
+    """One of our nodes with the common arguments: its parameter file, above it what a preset sets, above that
+    `parameters`.
+
+    With autostart:=false a lifecycle manager configures and activates it. RuntimeError for a parameter file that is not
+    there: launch itself only warns, and starts the node with its defaults. One that refuses its parameters ends the
+    launch, with an error. At the end of a launch it has sigterm_timeout, then sigkill_timeout seconds: launch arguments
+    of every file, as everywhere in ROS.
+    """
+    given, config = context.launch_configurations, share() / "config"
+    file, respawn = Path(given["params_file"]).expanduser(), is_true(given["use_respawn"])
+    if not file.is_file():
+        raise RuntimeError(f"params_file:={file} is not a file; see {config} for one to copy")
+    follows = follows_clock and is_true(given["use_sim_time"])
+    own = {"use_sim_time": follows, "autostart": is_true(given["autostart"]), **parameters}
+    if name == "record" and respawn:
+        own["session"] = str(Path(launch_config.log_dir) / f"record_{uuid.uuid4().hex}")
+    sigterm_s, sigkill_s = PATIENCE_S.get(name, PATIENCE_S["others"])
+    started = ros_actions.LifecycleNode(
+        package="pose2rgbd",
+        executable=name,
+        name=name,
+        namespace=given["namespace"],
+        parameters=[
+            str(file),
+            *([str(config / "presets" / f"{preset}.yaml")] if preset else []),
+            {key: ParameterValue(value, value_type=type(value)) for key, value in own.items()},
+        ],
+        remappings=list(((remappings or {}) | presets().get(preset, {}).get(name, {})).items()),
+        arguments=["--ros-args", "--log-level", given["log_level"]],
+        respawn=respawn,
+        respawn_delay=2.0,
+        on_exit=end_when_refused,
+        sigterm_timeout=given.get("sigterm_timeout", str(sigterm_s)),
+        sigkill_timeout=given.get("sigkill_timeout", str(sigkill_s)),
+        output="screen",
+    )
+    return GroupAction([*_fastdds_profile(is_true(given["fastdds_profile"]), config), started])
+
+
+def _fastdds_profile(wanted: bool, config: Path) -> list[SetEnvironmentVariable]:
+    """Our profile for the node started here, unless the user chose one or turned it off."""
+    if not wanted:
+        return [SetEnvironmentVariable("POSE2RGBD_NO_FASTDDS_PROFILE", "1")]
+    if any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
+        return []
+    return [SetEnvironmentVariable(variable, str(config / "fastdds.xml")) for variable in PROFILE_VARIABLES]
+
+
+def end_when_refused(event: ProcessExited, context: LaunchContext) -> None:
+    """RuntimeError, which ends the launch with an error, when a node that has only just started will never run."""
+    if event.returncode == REFUSED and not context.is_shutdown:
+        raise RuntimeError(f"{event.process_name} does not start with these parameters; its error is above")
 
 
 def rviz(context: LaunchContext, view: str, use_sim_time: str) -> list[GroupAction]:

@@ -209,8 +209,15 @@ def test_choices_and_descriptions_are_those_of_the_nodes(reader):
     said = reader.declared("render")["camera_info_topic"].description
     assert said.endswith("; empty here and in params_file: the trained camera"), "empty leaves it to the file"
     presets = yaml.safe_load((reader.repository / "config" / "presets" / "remap.yaml").read_text())
-    for name in ("avoid", "localize", "render", "node"):
+    for name in ("avoid", "localize", "render"):
         assert set(reader.declared(name)["preset"].choices) == {"", *presets}
+
+
+@pytest.mark.parametrize("name", ["avoid", "localize", "record", "render", "sim"])
+def test_a_profile_reaches_its_node(reader, name):
+    parameter = "world" if name == "sim" else "profile"
+    seen = reader.read(name, **{parameter: "mine.yaml"}, **minimal(reader, name))
+    assert seen.parameters(name)[parameter] == "mine.yaml"
 
 
 def test_only_the_shared_include_includes(repository):
@@ -259,7 +266,7 @@ def test_an_included_file_gets_what_is_named_for_it_and_nothing_else(reader, nam
     """Whatever is declared by ourselves, typed for nobody, or set by a file that includes us."""
     around = {
         argument: SURROUNDING
-        for other in (*FILES, "node")
+        for other in FILES
         for argument in reader.declared(other)
         if argument not in reader.declared(name)
     }
@@ -276,7 +283,7 @@ def test_bringup_gives_each_part_its_own(reader):
     arguments = everything(reader)
     seen = reader.read("bringup", **arguments)
     check_reached(reader, seen)
-    given = {name: values for name, values, _ in seen.reached[1:] if name not in ("node", "rviz")}
+    given = {name: values for name, values, _ in seen.reached[1:] if name != "rviz"}
     assert set(given) == {"sim", "render", "avoid", "localize", "record"}
     model = str(reader.model)
     assert (given["render"]["model"], given["avoid"]["model"], given["localize"]["model"]) == (model,) * 3
