@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros.alignment.flow import grey_file
 from pose2rgbd_ros.convert.exif import Photo
-from pose2rgbd_ros.convert.logs.poses import REFERENCES
+from pose2rgbd_ros.convert.logs.flight_log import REFERENCES
 from pose2rgbd_ros.dataset.meta import PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import quaternions, se3

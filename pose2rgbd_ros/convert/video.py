@@ -17,10 +17,9 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.alignment.align import Alignment, AlignOptions, estimate_offset
 from pose2rgbd_ros.alignment.flow import FlowMeter, FlowSignal
 from pose2rgbd_ros.alignment.signals import MotionSignal, motion_from_positions, motion_from_velocities
-from pose2rgbd_ros.convert.logs import poses as logs_poses
-from pose2rgbd_ros.convert.logs.flight_log import SECOND, FlightLog
+from pose2rgbd_ros.convert.logs import flight_log
+from pose2rgbd_ros.convert.logs.flight_log import SECOND, FlightLog, LogPoses, poses_of
 from pose2rgbd_ros.convert.logs.gpmf import read_gpmf
-from pose2rgbd_ros.convert.logs.poses import LogPoses, poses_of
 from pose2rgbd_ros.convert.logs.text import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.convert.logs.text import log_of_subtitles, read_log
 from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
@@ -455,8 +454,8 @@ class _Video:
                 f"{path} is {self._video.duration_s:.1f} s long; --video.start-s {options.start_s:g} is after its end"
             )
         self._log = self._read_log(log_path)
-        self._datum = config.datum_of_map(ingest.meta) or logs_poses.datum_of(self._log, config.altitude)
-        position_m, *_ = logs_poses.positions(self._log, self._datum, self._config)
+        self._datum = config.datum_of_map(ingest.meta) or flight_log.datum_of(self._log, config.altitude)
+        position_m, *_ = flight_log.positions(self._log, self._datum, self._config)
         gps.require_near(position_m, self._video.path, self._datum)
         self._clock: VideoClock = clock_of(
             self._video, self._log, position_m, options, self._config.image_time_offset_s

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pose2rgbd_ros.sim.city.buildings import Built
+from pose2rgbd_ros.sim.city.buildings import Built, make_plan
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.city.layout import LAND, Ground, Relief, make_layout
-from pose2rgbd_ros.sim.city.plots import make_plan
 from pose2rgbd_ros.sim.city.shapes import corners, grown
 from pose2rgbd_ros.sim.city.streets import streets
 from pose2rgbd_ros.sim.scene import merge

@@ -7,14 +7,12 @@ import numpy.typing as npt
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
-from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, furnish_roofs, raise_buildings
+from pose2rgbd_ros.sim.city.buildings import CLUTTER_M, Built, Plan, furnish_roofs, make_plan, raise_buildings
 from pose2rgbd_ros.sim.city.config import SEASON_COLOURS, TEXTURES, CityConfig, light, stream
 from pose2rgbd_ros.sim.city.greenery import HEIGHT_M, REACH_M, Clearance, Skyline, grow, lamps, plant, woods
 from pose2rgbd_ros.sim.city.ground import GroundPicture
 from pose2rgbd_ros.sim.city.layout import Ground, Relief, make_layout
-from pose2rgbd_ros.sim.city.plots import Plan, make_plan
-from pose2rgbd_ros.sim.city.shapes import Solids, corners, grown
+from pose2rgbd_ros.sim.city.shapes import MeshBuilder, Solids, TextureArray, corners, grown
 from pose2rgbd_ros.sim.city.streets import Street, Surface, streets
 from pose2rgbd_ros.sim.city.surfaces import paint_surfaces, paint_walls
 from pose2rgbd_ros.sim.city.traffic import VAN_HEIGHT_M, all_ways, cars, park, people, set_down

@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
 from pose2rgbd_ros.sim.city import shapes
-from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
+from pose2rgbd_ros.sim.city.buildings import Plan
 from pose2rgbd_ros.sim.city.config import CROWNS, SEASON_COLOURS, TREES, WOODS, CityConfig, stream
 from pose2rgbd_ros.sim.city.ground import GRASS, PAVED, GroundPicture
 from pose2rgbd_ros.sim.city.layout import ALLEY, AVENUE, KERB_M, Ground, Layout
-from pose2rgbd_ros.sim.city.plots import Plan
-from pose2rgbd_ros.sim.city.shapes import UNIT_UV, Shape, frustum
+from pose2rgbd_ros.sim.city.shapes import UNIT_UV, MeshBuilder, Shape, TextureArray, frustum
 
 CLEARANCE_TEXELS = 1024
 

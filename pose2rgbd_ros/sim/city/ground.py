@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, UInt8
+from pose2rgbd_ros.sim.city.buildings import Plan, Rect
 from pose2rgbd_ros.sim.city.config import GROUND, SEASON_COLOURS, CityConfig, Season, stream
-from pose2rgbd_ros.sim.city.plots import Plan, Rect
 
 GRASS, GRAVEL, PAVED, ASPHALT, BED, WATER, SAND, PAINT, JOINT, HEDGE = range(10)
 TEXELS = 4096

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
-from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
 from pose2rgbd_ros.sim.city.config import OUTSKIRTS, stream
 from pose2rgbd_ros.sim.city.layout import BLOCK, FIELD, LAND, PAVEMENT, ROAD, ROADWAY, WALK, Axis, Ground, Layout
+from pose2rgbd_ros.sim.city.shapes import MeshBuilder, TextureArray
 
 ROAD_TILE_M = 8.0  # length of street in one repeat of a road texture
 PAVING_TILE_M = 3.0

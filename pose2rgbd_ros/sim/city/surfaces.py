@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float32
-from pose2rgbd_ros.sim.city.builder import SIZE, TextureArray, flat, grain, noise, shade, streaks
 from pose2rgbd_ros.sim.city.config import Season
 from pose2rgbd_ros.sim.city.layout import ALLEY, AVENUE, STOP_M, STREET, StreetType
+from pose2rgbd_ros.sim.city.shapes import SIZE, TextureArray, flat, grain, noise, shade, streaks
 from pose2rgbd_ros.sim.city.streets import ROAD_TILE_M
 
 BAYS = STOREYS = 4  # in one repeat

@@ -16,11 +16,11 @@ from scipy.interpolate import CubicSpline
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.sim.city import shapes
-from pose2rgbd_ros.sim.city.builder import MeshBuilder, TextureArray
+from pose2rgbd_ros.sim.city.buildings import Plan
 from pose2rgbd_ros.sim.city.config import CARS, PARKED, PEOPLE, CityConfig, stream
 from pose2rgbd_ros.sim.city.greenery import frames, poses_on
 from pose2rgbd_ros.sim.city.layout import Axis, Block, Ground, Layout
-from pose2rgbd_ros.sim.city.plots import Plan
+from pose2rgbd_ros.sim.city.shapes import MeshBuilder, TextureArray
 from pose2rgbd_ros.sim.scene import Mover
 
 HEADWAY_S = 3.2  # least time between two cars of one round
