@@ -5,6 +5,7 @@ Settings are flags, ROS' own come after --ros-args.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,38 +175,9 @@ def _factory(name: str, chosen: Any) -> Callable[[], Any]:
 
 def _node(name: str) -> tuple[Any, Any]:
     """Node class and settings dataclass; imported when asked for, since each pulls in a part of the house."""
-    if name == "render":
-        from pose2rgbd_ros.nodes.render.node import RenderNode
-        from pose2rgbd_ros.nodes.render.settings import RenderSettings
-
-        return RenderNode, RenderSettings
-    if name == "avoid":
-        from pose2rgbd_ros.nodes.avoid.node import AvoidNode
-        from pose2rgbd_ros.nodes.avoid.settings import AvoidSettings
-
-        return AvoidNode, AvoidSettings
-    if name == "localize":
-        from pose2rgbd_ros.nodes.localize.node import LocalizeNode
-        from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
-
-        return LocalizeNode, LocalizeSettings
-    if name == "record":
-        from pose2rgbd_ros.nodes.record.node import RecordNode
-        from pose2rgbd_ros.nodes.record.settings import RecordSettings
-
-        return RecordNode, RecordSettings
-    if name == "play":
-        from pose2rgbd_ros.nodes.play import PlayNode, PlaySettings
-
-        return PlayNode, PlaySettings
-    if name == "sim":
-        from pose2rgbd_ros.nodes.sim.node import SimNode
-        from pose2rgbd_ros.nodes.sim.settings import SimSettings
-
-        return SimNode, SimSettings
-    from pose2rgbd_ros.nodes.monitor import MonitorNode, MonitorSettings
-
-    return MonitorNode, MonitorSettings
+    file = name if name in ("play", "monitor") else f"{name}.node"
+    module = importlib.import_module(f"pose2rgbd_ros.nodes.{file}")
+    return getattr(module, f"{name.capitalize()}Node"), getattr(module, f"{name.capitalize()}Settings")
 
 
 def _settings_of(name: str, config: UpConfig) -> Any:
