@@ -596,7 +596,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
                     draw_saliency(out, place, others, outcome.config)
         layout.atomic_write(out / "tables.md", markdown(outcome, pictures).encode())
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
-        write_yaml(out / "tables.yaml", _values(outcome))
+        write_yaml(out / "tables.yaml", to_yaml_dict(outcome))
         layout.atomic_write(out / "index.html", _page(out, outcome, pictures).html())
 
 
@@ -743,29 +743,6 @@ def _csv(outcome: Outcome) -> str:
         for kind, scores in row.scores.items()
     ]  # fmt: skip
     return Table([*map(Column, dict.fromkeys(name for line in lines for name in line))], lines).csv()
-
-
-def _values(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "config": to_yaml_dict(outcome.config),
-        "machine": outcome.machine,
-        "clock": outcome.clock,
-        "places": [
-            {
-                "dataset": str(place.dataset),
-                "words": place.words,
-                "scene": place.scene,
-                "rows": [
-                    {
-                        "method": row.method, "size": row.size, "seed": row.seed, "run": row.run.name,
-                        "scores": row.scores, "effort": row.effort, "error": row.error,
-                    }
-                    for row in place.rows
-                ],
-            }
-            for place in outcome.places
-        ],
-    }  # fmt: skip
 
 
 def _page(out: Path, outcome: Outcome, finished: bool) -> Page:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pose2rgbd_ros.dataset.meta import DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError, counted, os_errors
+from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
 from pose2rgbd_ros.experiments.run import Job, Measured, measure, simulated
 from pose2rgbd_ros.experiments.settings import TablesConfig
@@ -200,6 +200,7 @@ class Outcome:
     config: TablesConfig
     machine: str
     tables: list[Filled] = field(default_factory=list)
+    device: str = "cpu"
 
     @property
     def failed(self) -> list[tuple[Row, Measured]]:
@@ -226,7 +227,7 @@ def run_tables(out: Path, config: TablesConfig, dataset: Path | None = None, rea
             "a GPU, use --scale cpu, or --force if you mean it"
         )
     given = {"synthetic": dataset, "real": real}
-    outcome = Outcome(config, _machine(device))
+    outcome = Outcome(config, machine(device), device=device)
     for table in tables(config):
         place, words = _place(out / DATASETS, table.place, given[table.place], config)
         filled = Filled(table, place, words)
@@ -298,15 +299,6 @@ def _simulated(path: Path, plan: Plan, config: TablesConfig) -> Path:
     size = min(512, 2 * (config.size or 128))  # averaged when it is made small; larger files serve nobody
     flight = FlightConfig(plan=plan, seed=config.seed)
     return simulated(path, SimDatasetConfig(frames=config.frames or 1500, size=size, resume=True, flight=flight))
-
-
-def _machine(device: str) -> str:
-    if device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return f"processor with {os.cpu_count()} cores" + (f", {threads} used" if threads else "")
 
 
 # Whether what the paper concludes from a table holds in ours: counted, not judged.
@@ -418,7 +410,7 @@ def heading(filled: Filled) -> str:
 def effort(outcome: Outcome) -> str:
     """One sentence on scale, training time and machine."""
     config = outcome.config
-    clock = "processor" if "processor" in outcome.machine else "wall"
+    clock = "processor" if outcome.device == "cpu" else "wall"
     parts = [f"{config.size} px", f"recipe {config.recipe}", f"seed {config.seed}"]
     if config.width != 1:
         parts.append(f"networks of {config.width:g} times the paper's width")

@@ -11,7 +11,7 @@ regression", 2018) with an ellipsoid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
@@ -91,8 +91,8 @@ def fit(errors: Float64, features: Float64, unit: np.ndarray) -> CovarianceModel
         for left_out in units:
             mine = unit != left_out
             squared[~mine] = squared_distances(_fit(errors[mine], features[mine]), errors[~mine], features[~mine])
-    factors = [_factor(squared[:, part], unit) for part in (0, 1)]
-    return _scaled(model, np.repeat(factors, 3))
+    scale = np.repeat([_factor(squared[:, part], unit) for part in (0, 1)], 3)
+    return replace(model, scatter=model.scatter * scale[:, None] * scale)
 
 
 def squared_distances(model: CovarianceModel, errors: Float64, features: Float64) -> Float64:
@@ -147,12 +147,7 @@ def _with_scatter(model: CovarianceModel, errors: Float64) -> CovarianceModel:
     for _ in range(20):
         weight = (TAIL + 6) / (TAIL + np.einsum("ni,ij,nj->n", errors, np.linalg.inv(scatter), errors))
         scatter = (errors * weight[:, None]).T @ errors / len(errors) + 1e-12 * np.eye(6)
-    return CovarianceModel(scatter, model.weights, model.centre, model.spread, model.least, model.most)
-
-
-def _scaled(model: CovarianceModel, scale: Float64) -> CovarianceModel:
-    scatter = model.scatter * scale[:, None] * scale[None, :]
-    return CovarianceModel(scatter, model.weights, model.centre, model.spread, model.least, model.most)
+    return replace(model, scatter=scatter)
 
 
 def _squared(covariance: Float64, errors: Float64) -> Float64:

@@ -230,8 +230,14 @@ def _pose(
     query: Picture, memory: RenderedMemory, pixels: Float64, remembered: Float64, error_px: float, seed: int
 ) -> Float64 | None:
     """From pixels (N, 2) of the query and of the rendering."""
-    depth_m, known = _depth_at(memory, remembered)
-    inside = known & _seen_at(query, pixels)
+    height, width = memory.depth_m.shape
+    u, v = np.clip(np.rint(remembered).astype(int), 0, (width - 1, height - 1)).T
+    depth_m = memory.depth_m[v, u].astype(np.float64)
+    height, width = query.seen.shape
+    whole = np.rint(pixels).astype(int)
+    inside = np.isfinite(depth_m) & (depth_m > 0) & ((whole >= 0) & (whole < (width, height))).all(axis=1)
+    u, v = np.clip(whole, 0, (width - 1, height - 1)).T
+    inside &= query.seen[v, u]
     if inside.sum() < FEWEST:
         return None
     # About the rendering's camera: map coordinates may be large.
@@ -240,24 +246,6 @@ def _pose(
     if solved is None or solved.inliers.sum() < FEWEST:
         return None
     found: Float64 = memory.T_map_cam @ solved.T_map_cam
-    return found
-
-
-def _depth_at(memory: RenderedMemory, pixels: Float64) -> tuple[Float64, Bool]:
-    """Depth at the nearest pixel, and whether it is known."""
-    height, width = memory.depth_m.shape
-    u = np.clip(np.rint(pixels[:, 0]).astype(int), 0, width - 1)
-    v = np.clip(np.rint(pixels[:, 1]).astype(int), 0, height - 1)
-    depth_m = memory.depth_m[v, u].astype(np.float64)
-    return depth_m, np.isfinite(depth_m) & (depth_m > 0)
-
-
-def _seen_at(query: Picture, pixels: Float64) -> Bool:
-    height, width = query.seen.shape
-    whole = np.rint(pixels).astype(int)
-    inside = ((whole >= 0) & (whole < (width, height))).all(axis=1)
-    u, v = np.clip(whole, 0, (width - 1, height - 1)).T
-    found: Bool = inside & query.seen[v, u]
     return found
 
 

@@ -155,36 +155,25 @@ def similarity(query: Picture, memory: RenderedMemory) -> float:
     by how many of those they hold, and flat ones of the camera's image not at all. NaN where nothing can be compared.
     """
     known = (np.isfinite(memory.depth_m) & query.seen).astype(np.float32)
-    side = max(known.shape)
-    sigma = WINDOW_SHARE * side
-    correlation, weight = [], []
+    sigma = WINDOW_SHARE * max(known.shape)
     inside = _blur(known, sigma)
-    for channel in _channels(query.rgb, memory.rgb):
-        seen, shown = channel
-        mean_a, mean_b = (_mean(values * known, inside, sigma) for values in (seen, shown))
-        var_a = _mean(seen**2 * known, inside, sigma) - mean_a**2
-        var_b = _mean(shown**2 * known, inside, sigma) - mean_b**2
-        both = _mean(seen * shown * known, inside, sigma) - mean_a * mean_b
-        spread = np.sqrt(np.maximum(var_a, 0) + _NOISE**2) * np.sqrt(np.maximum(var_b, 0) + _NOISE**2)
-        correlation.append(both / spread)
-        weight.append(inside * (var_a > _NOISE**2))
-    values, weights = np.stack(correlation).ravel(), np.stack(weight).ravel()
-    if weights.sum() < 0.1 * known.size:
+    # Grey, slightly smoothed: a pixel of misalignment is no other place.
+    smooth_px = max(query.rgb.shape[1] / 128, 0.3)
+    greys = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) for rgb in (query.rgb, memory.rgb))
+    seen, shown = (_blur(grey, smooth_px, cv2.BORDER_DEFAULT) for grey in greys)
+    mean_a, mean_b = (_mean(values * known, inside, sigma) for values in (seen, shown))
+    var_a = _mean(seen**2 * known, inside, sigma) - mean_a**2
+    var_b = _mean(shown**2 * known, inside, sigma) - mean_b**2
+    both = _mean(seen * shown * known, inside, sigma) - mean_a * mean_b
+    spread = np.sqrt(np.maximum(var_a, 0) + _NOISE**2) * np.sqrt(np.maximum(var_b, 0) + _NOISE**2)
+    weight = inside * (var_a > _NOISE**2)
+    if weight.sum() < 0.1 * known.size:
         return float("nan")
-    return float(np.clip(np.average(values, weights=weights), -1.0, 1.0))
+    return float(np.clip(np.average(both / spread, weights=weight), -1.0, 1.0))
 
 
-def _channels(seen: np.ndarray, shown: np.ndarray) -> list[tuple[Float32, Float32]]:
-    """Grey pictures, slightly smoothed: a pixel of misalignment is no other place."""
-    smooth = [
-        cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), max(rgb.shape[1] / 128, 0.3))
-        for rgb in (seen, shown)
-    ]
-    return [(np.asarray(smooth[0], np.float32), np.asarray(smooth[1], np.float32))]
-
-
-def _blur(values: Float32, sigma: float) -> Float32:
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT), np.float32)
+def _blur(values: Float32, sigma: float, border: int = cv2.BORDER_CONSTANT) -> Float32:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma, borderType=border), np.float32)
 
 
 def _mean(values: Float32, inside: Float32, sigma: float) -> Float32:

@@ -10,7 +10,7 @@ would leave nothing known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -399,7 +399,9 @@ def summarize_obstacles(
 
     predicted, live: None where there is none at the moment. live_range_m: how far the live camera sees at most.
     """
-    said = [*_all_said(predicted, live, live_range_m, readings, body, settings)]
+    sights = (predicted, settings.range_max_m, PREDICTED), (live, live_range_m, LIVE)
+    said = [_by_sight(sight, reach_m, source, body, settings) for sight, reach_m, source in sights if sight is not None]
+    said += [_by_reading(reading, body, settings) for reading in readings]
     ranges, nearest = np.full(settings.bins, np.nan, np.float32), NONE_KNOWN
     rooms = np.full(2, np.nan)
     for part in said:
@@ -417,22 +419,6 @@ def summarize_obstacles(
         0.0 if predicted is None else predicted.known,
         sum({part.source for part in said}),
     )
-
-
-def _all_said(
-    predicted: DepthView | None,
-    live: DepthView | None,
-    live_range_m: float,
-    readings: Sequence[RangeMeasurement],
-    body: Body,
-    settings: ScanSettings,
-) -> Iterator[_SourceResult]:
-    if predicted is not None:
-        yield _by_sight(predicted, settings.range_max_m, PREDICTED, body, settings)
-    if live is not None:
-        yield _by_sight(live, live_range_m, LIVE, body, settings)
-    for reading in readings:
-        yield _by_reading(reading, body, settings)
 
 
 def _by_sight(sight: DepthView, reach_m: float, source: int, body: Body, settings: ScanSettings) -> _SourceResult:
