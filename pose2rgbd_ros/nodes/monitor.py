@@ -15,7 +15,6 @@ from pose2rgbd.msg import RenderStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from pose2rgbd_ros.errors import UserError
@@ -23,6 +22,8 @@ from pose2rgbd_ros.geometry.arrays import Float32, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.geometry.depth import depth_topic, resize_nearest
 from pose2rgbd_ros.nodes.common import conversions, parameters
+from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES
+from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth, subscribe
 from pose2rgbd_ros.settings import setting, write_yaml
 
 # What a monitor counts: rate, latency, delivery, and errors against recorded images. Numpy only.
@@ -212,20 +213,18 @@ class MonitorNode(Node):
 
     def _subscribe(self) -> None:
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        sensor = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._listen(Image, "render/rgb/image", self._on_rendered("rendered_rgb"), reliable)
-        self._listen(Image, "play/rgb/image", self._keep("recorded_rgb"), sensor)
-        for kind, message in conversions.DEPTH_MESSAGES.items():
+        subscribe(self, Image, "render/rgb/image", self._on_rendered("rendered_rgb"), reliable)
+        subscribe(self, Image, "play/rgb/image", self._keep("recorded_rgb"))
+        for kind, message in DEPTH_MESSAGES.items():
             topic = depth_topic(kind)
-            self._listen(message, f"render/{topic}", self._on_rendered("rendered_depth"), reliable)
-            self._listen(message, f"play/{topic}", self._keep("recorded_depth"), sensor)
+            subscribe(self, message, f"render/{topic}", self._on_rendered("rendered_depth"), reliable)
+            subscribe(self, message, f"play/{topic}", self._keep("recorded_depth"))
         for owner, base in (("render", "rgb"), ("render", "depth"), ("render", "depth_relative"), ("play", "rgb")):
-            self._listen(CameraInfo, f"{owner}/{base}/camera_info", self._on_info(owner), sensor)
-        self._listen(RenderStatus, "render/status", self._on_status, reliable)
-
-    def _listen(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
-        overriding = QoSOverridingOptions.with_default_policies()
-        self.create_subscription(kind, topic, callback, qos, qos_overriding_options=overriding)
+            subscribe(self, CameraInfo, f"{owner}/{base}/camera_info", self._on_info(owner))
+        subscribe(self, RenderStatus, "render/status", self._on_status, reliable)
+        rendered = [Candidate("render/rgb/image", Image)]
+        rendered += [Candidate(f"render/{depth_topic(kind)}", type_) for kind, type_ in DEPTH_MESSAGES.items()]
+        self._rendered = TopicHealth(self, *rendered, qos=reliable, remedy="remap it to that of the render node")
 
     def _on_rendered(self, name: str) -> Callable[[Image], None]:
         keep = self._keep(name)
@@ -331,7 +330,8 @@ class MonitorNode(Node):
 
     def _tell(self) -> None:
         if not self.figures.received:
-            self.get_logger().info("no rendered image yet")
+            self._rendered.choose()
+            self.get_logger().info(f"no rendered image yet: {self._rendered.problem()}")
             return
         published, delivered = self.figures.published(), self.figures.delivered(self.figures.received)
         summary = self.figures.summary()
@@ -367,7 +367,8 @@ class MonitorNode(Node):
             for stamp_ns, images in self._samples.items():
                 np.savez_compressed(folder / f"{stamp_ns}.npz", **images)  # type: ignore[arg-type]
         if not self.figures.received:
-            self.get_logger().error(f"no rendered image came within {time.monotonic() - self._started:.0f} s")
+            within_s, why = time.monotonic() - self._started, self._rendered.problem()
+            self.get_logger().error(f"no rendered image came within {within_s:.0f} s: {why}")
         elif self.figures.rate_hz() < self.settings.min_rate_hz:
             self.get_logger().error(f"{self.figures.rate_hz():.1f} Hz is below {self.settings.min_rate_hz:g} Hz")
         else:

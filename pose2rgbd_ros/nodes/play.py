@@ -15,8 +15,6 @@ import tf2_ros
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -33,6 +31,8 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.nodes.common import conversions, parameters
+from pose2rgbd_ros.nodes.common.status import one_line
+from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.poses.settings import PoseSettings
 from pose2rgbd_ros.settings import setting
 
@@ -221,7 +221,7 @@ class PlayNode(Node):
         self._camera_frame = settings.camera_frame or recording.camera_frame
         self._tf = tf2_ros.TransformBroadcaster(self)
         self._clock_publisher = self.create_publisher(Clock, "/clock", 1) if settings.clock else None
-        self._odometry = self._advertise(Odometry, "~/odometry") if settings.odometry else None
+        self._odometry = advertise(self, Odometry, "~/odometry") if settings.odometry else None
         self._images, self._infos = self._advertise_images()
         self._player = threading.Thread(target=self._play, name="play", daemon=True)
         self._player.start()
@@ -233,10 +233,6 @@ class PlayNode(Node):
             self._player.join()
         super().destroy_node()
 
-    def _advertise(self, kind: type, topic: str) -> Publisher:
-        overriding = QoSOverridingOptions.with_default_policies()
-        return self.create_publisher(kind, topic, QoSProfile(depth=5), qos_overriding_options=overriding)
-
     def _advertise_images(self) -> tuple[dict[str, Publisher], dict[str, Publisher]]:
         if not self.settings.images:
             return {}, {}
@@ -245,12 +241,12 @@ class PlayNode(Node):
         if kind is not None:
             topics["depth"] = f"~/{depth_topic(kind)}"
         infos = {
-            name: self._advertise(CameraInfo, topic.replace("/image", "/camera_info"))
+            name: advertise(self, CameraInfo, topic.replace("/image", "/camera_info"))
             for name, topic in topics.items()
             if self._recording.camera is not None
         }
         kinds = {"rgb": Image, "depth": conversions.DEPTH_MESSAGES[kind or "metric"]}
-        return {name: self._advertise(kinds[name], topic) for name, topic in topics.items()}, infos
+        return {name: advertise(self, kinds[name], topic) for name, topic in topics.items()}, infos
 
     def _play(self) -> None:
         settings, spans = self.settings, self._recording.spans_ns
@@ -269,8 +265,7 @@ class PlayNode(Node):
                     break
         except Exception as error:
             if self.context.ok():
-                known = isinstance(error, UserError)
-                self.get_logger().error(str(error) if known else f"{type(error).__name__}: {error}")
+                self.get_logger().error(one_line(error, "playing failed"))
                 status = 1
         self.exit_status = status
 

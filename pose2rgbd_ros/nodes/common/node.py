@@ -1,5 +1,5 @@
-"""What every node that is more than a tool stands on: its lifecycle, its parameters, its state in all the places where
-people look, and the checks of the clock.
+"""What every node stands on: its lifecycle, its parameters, its state in all the places where people look, and the
+checks of the clock. Not play and monitor: these are tools that end by themselves, with an exit status.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pose2rgbd_ros.nodes.common.topics import JUMP_BACK_S
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 SHOWN_S = 5.0  # how long a jump of time is shown, and what went wrong in an active node
 OK = 0  # of every status message
+NOT_ACTIVE = "the node is not active; activate it first"
 NO_CLOCK = "use_sim_time is set but nothing arrives on /clock; publish it or set use_sim_time to false"
 
 Settings = TypeVar("Settings")
@@ -113,6 +114,11 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
     def every(self, period_s: float, callback: Callable[[], Any], **options: Any) -> Timer:
         """A timer by the wall: when a simulated clock stands still it goes on."""
         return self.create_timer(period_s, callback, clock=self.steady, **options)
+
+    def wake(self) -> None:
+        """Have the executor look at futures that a thread has just finished. From any thread."""
+        if self.executor is not None:
+            self.executor.wake()
 
     def fail(self, error: Exception, what: str) -> None:
         """Take down what went wrong; `what` failed, of an error that nobody foresaw. From any thread."""

@@ -7,7 +7,6 @@ from collections import deque
 
 import tf2_ros
 from nav_msgs.msg import Odometry
-from rclpy.subscription import Subscription
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
@@ -16,7 +15,7 @@ from pose2rgbd_ros.localization.map_correction import MapCorrection
 from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.common.node import ManagedNode
 from pose2rgbd_ros.nodes.common.tf import TfLookup
-from pose2rgbd_ros.nodes.common.topics import SILENT_S, subscribe
+from pose2rgbd_ros.nodes.common.topics import SILENT_S, Candidate, TopicHealth
 from pose2rgbd_ros.nodes.localize.pipeline import Located
 from pose2rgbd_ros.nodes.localize.settings import LocalizeSettings
 from pose2rgbd_ros.poses.sources import PoseBuffer
@@ -45,16 +44,16 @@ class MapToOdom:
         self.forget()
         self._broadcaster = tf2_ros.TransformBroadcaster(node)
         self._timer = node.every(1.0 / settings.tf_rate_hz, self._send)
-        self._subscription: Subscription | None = None
+        remedy = "remap odometry to the topic it comes on"
+        self._health = TopicHealth(node, Candidate("odometry", Odometry), remedy=remedy)
         if settings.odometry == "topic":
-            self._subscription = subscribe(node, Odometry, "odometry", self._take)
+            self._health.listen(self._take)
 
     def stop(self) -> None:
         """Send no more."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._broadcaster.pub_tf)
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+        self._health.stop()
 
     def forget(self) -> None:
         """Time jumped, or it begins anew: what was known before is of no use."""
@@ -111,15 +110,13 @@ class MapToOdom:
             return self._poses.between(self._odom_frame, found.frame_id, found.stamp_ns)
         answer = self._odometry.pose_at(found.stamp_ns)
         if answer.T is None:
-            assert self._subscription is not None
-            topic = self._subscription.topic_name
-            said = (answer.reason or "").replace("_", " ")
-            if not self._node.count_publishers(topic):
-                said = "nobody publishes it; remap odometry to the topic it comes on"
-            raise UserError(f"no odometry of the image's time on {topic}: {said}")
+            silent = not self._health.arrived or self._health.silent_for_s > SILENT_S
+            why = self._health.why_silent() if silent else (answer.reason or "").replace("_", " ")
+            raise UserError(f"no odometry of the image's time on {self._health.topic}: {why}")
         return se3.compose(answer.T, self._poses.between(self._child_frame, found.frame_id, found.stamp_ns))
 
     def _take(self, message: Odometry) -> None:
+        self._health.saw()
         try:
             position, quat = se3.split(conversions.matrix_of(message.pose.pose))
         except UserError as error:

@@ -15,7 +15,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.nodes.common.node import ManagedNode
+from pose2rgbd_ros.nodes.common.node import NOT_ACTIVE, ManagedNode
 from pose2rgbd_ros.nodes.common.status import OK, WARN, NodeState
 from pose2rgbd_ros.nodes.record.inputs import NO_TIME, RawMessage, Subscriptions
 from pose2rgbd_ros.nodes.record.session import Handover, Session
@@ -115,7 +115,7 @@ class RecordNode(ManagedNode[RecordSettings]):
     def start_recording(self) -> str:
         """Begin a recording; the folder. UserError says why there is none."""
         if self._worker is None or self._inputs is None or self._handover is None:
-            raise UserError("the node is not active; activate it first")
+            raise UserError(NOT_ACTIVE)
         if self._recording and self._session is not None:
             raise UserError(f"records already, into {self._session.folder}")
         try:
@@ -141,8 +141,7 @@ class RecordNode(ManagedNode[RecordSettings]):
 
         def wake() -> None:
             done.set_result(None)
-            if self.executor is not None:
-                self.executor.wake()
+            self.wake()
 
         assert self._worker is not None
         assert self._handover is not None

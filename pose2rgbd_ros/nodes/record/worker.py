@@ -205,7 +205,7 @@ class RecordWorker:
         newest_ns = self._newest_ns.get(topic, stamp_ns)
         if stamp_ns < newest_ns - JUMP_NS:
             back_s = (newest_ns - stamp_ns) / 1e9
-            self._warn(f"the stamps of {topic} went back by {back_s:.1f} s; recording goes on from there")
+            self._warn(f"the stamps of {topic} jumped back by {back_s:.1f} s; recording goes on from there")
             newest_ns = stamp_ns
             arrival.source.watch.forget_stamps()
             if self._session is not None and role == "image":

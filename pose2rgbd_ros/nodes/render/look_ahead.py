@@ -15,16 +15,15 @@ from pose2rgbd.msg import ClearanceProfile, LookAhead
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.subscription import Subscription
+from rclpy.qos import QoSProfile
 from rclpy.timer import Timer
 
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes.common import conversions, status
-from pose2rgbd_ros.nodes.common.node import ManagedNode
+from pose2rgbd_ros.nodes.common.node import NOT_ACTIVE, ManagedNode
 from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics
-from pose2rgbd_ros.nodes.common.topics import subscribe
+from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth
 from pose2rgbd_ros.nodes.render.path import (
     SILENCE_S,
     PathJob,
@@ -54,7 +53,8 @@ class LookAheadTopics:
         self._settings = LookAheadSettings()
         self._images: Publisher | None = None
         self._clearance: Publisher | None = None
-        self._subscriptions: list[Subscription] = []
+        self._twists = TopicHealth(node, Candidate("~/odometry", Odometry))
+        self._paths = TopicHealth(node, Candidate("~/path", Path), qos=QoSProfile(depth=1))
         self._timer: Timer | None = None
         self._log, self._diagnostics = ConditionLog(node), Diagnostics(node, "look-ahead")
         self._busy = False
@@ -72,9 +72,9 @@ class LookAheadTopics:
             return
         self._images = self._node.create_publisher(LookAhead, "~/look_ahead", QUEUE_DEPTH)
         self._clearance = self._node.create_publisher(ClearanceProfile, "~/clearance", QUEUE_DEPTH)
-        self._subscriptions = [subscribe(self._node, Odometry, "~/odometry", self._on_odometry)]
+        self._twists.listen(self._on_odometry)
         if settings.mode == "path":
-            self._subscriptions.append(self._node.create_subscription(Path, "~/path", self._on_path, 1))
+            self._paths.listen(self._on_path)
         self._timer = self._node.every(1 / settings.rate_hz, self._tick, callback_group=self._group)
 
     def change(self, settings: LookAheadSettings) -> None:
@@ -89,14 +89,14 @@ class LookAheadTopics:
 
     def stop(self) -> None:
         """Remove topics and timer."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        self._twists.stop()
+        self._paths.stop()
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
         for publisher in (self._images, self._clearance):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
-        self._subscriptions, self._timer, self._images, self._clearance = [], None, None, None
+        self._timer = self._images = self._clearance = None
         self._settings = LookAheadSettings()
         self._forget()
 
@@ -104,6 +104,7 @@ class LookAheadTopics:
         self._path, self._points, self._problem, self._along_m, self._odometry = None, None, "", 0.0, None
 
     def _on_path(self, path: Path) -> None:
+        self._paths.saw()
         self._path, self._points, self._problem, self._along_m = path, None, "", 0.0
         try:
             self._points = faced(waypoints_of(path), self._settings.facing)
@@ -111,6 +112,7 @@ class LookAheadTopics:
             self._problem = str(error)
 
     def _on_odometry(self, odometry: Odometry) -> None:
+        self._twists.saw()
         self._odometry = odometry
 
     async def _tick(self) -> None:
@@ -128,7 +130,7 @@ class LookAheadTopics:
         try:
             job = self._job(active, wants_images)
             rendering = PathRendering(active, job)
-            await rendering.run(self._wake)
+            await rendering.run(self._node.wake)
             if self._clearance is clearance:  # else the node was deactivated or set otherwise meanwhile
                 self._publish(rendering, job, wants_images)
         except UserError as error:
@@ -147,7 +149,7 @@ class LookAheadTopics:
             if self._problem:
                 raise UserError(self._problem)
             if self._path is None or self._points is None:
-                raise UserError("no path on ~/path yet")
+                raise UserError(f"no path on ~/path yet: {self._paths.why_silent()}")
             now_ns, speed_mps = self._node.get_clock().now().nanoseconds, self._speed_mps()
             job, self._along_m = self._jobs.next_of(
                 self._path, self._points, self._along_m, settings, active, now_ns, speed_mps
@@ -157,7 +159,7 @@ class LookAheadTopics:
     def _recent_odometry(self) -> Odometry:
         odometry = self._odometry
         if odometry is None:
-            raise UserError("no twist on ~/odometry yet")
+            raise UserError(f"no twist on ~/odometry yet: {self._twists.why_silent()}")
         age_s = self._age_s(odometry)
         if abs(age_s) > SILENCE_S:
             raise UserError(f"the twist on ~/odometry is {age_s:.1f} s old; is it still published, by the same clock?")
@@ -196,10 +198,6 @@ class LookAheadTopics:
         self._log.log(level, message if level != status.OK else "", f"look-ahead: {message}")
         self._diagnostics.publish(level, message, {"mode": self._settings.mode, "poses": poses})
 
-    def _wake(self) -> None:
-        if self._node.executor is not None:
-            self._node.executor.wake()
-
 
 # The action render_path: a whole path on demand, with feedback after each part.
 
@@ -213,7 +211,11 @@ class RenderPathAction:
     """Answers in the executor, renders part by part in the worker. Bad goals are aborted with the reason."""
 
     def __init__(
-        self, node: Node, jobs: PathJobs, active: Callable[[], Active | None], settings: Callable[[], LookAheadSettings]
+        self,
+        node: ManagedNode[Any],
+        jobs: PathJobs,
+        active: Callable[[], Active | None],
+        settings: Callable[[], LookAheadSettings],
     ) -> None:
         self._node, self._jobs, self._active, self._settings = node, jobs, active, settings
         self._under_way = 0
@@ -254,14 +256,14 @@ class RenderPathAction:
         """Render and fill the result. UserError: it cannot be done."""
         active = self._active()
         if active is None:
-            raise UserError("the node is not active; activate it first")
+            raise UserError(NOT_ACTIVE)
         if self._under_way > MOST_GOALS:
             raise UserError(f"{MOST_GOALS} paths are being rendered already; wait for one of them")
         job = self._job(goal.request, active)
         rendering = PathRendering(active, job)
         feedback = _Feedback(goal, rendering)
         try:
-            finished = await rendering.run(self._wake, feedback.goes_on)
+            finished = await rendering.run(self._node.wake, feedback.goes_on)
         finally:
             result.profile = rendering.profile()
         result.success = finished and not goal.is_cancel_requested
@@ -284,10 +286,6 @@ class RenderPathAction:
             settings = replace(settings, radius_m=float(request.radius_m))
         now_ns = self._node.get_clock().now().nanoseconds
         return self._jobs.whole(request.path, float(request.spacing_m), settings, active, now_ns)
-
-    def _wake(self) -> None:
-        if self._node.executor is not None:
-            self._node.executor.wake()
 
 
 class _Feedback:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pose2rgbd.srv import RenderPose
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.node import NOT_ACTIVE, ManagedNode
 from pose2rgbd_ros.nodes.common.tf import TfLookup
 from pose2rgbd_ros.nodes.common.worker import LatestWorker
 from pose2rgbd_ros.nodes.render.outputs import BOUNDS, Report, known_share, of_pose
@@ -36,7 +36,11 @@ class RenderPoseService:
     """
 
     def __init__(
-        self, node: Node, poses: TfLookup, active: Callable[[], Active | None], frames: Callable[[], tuple[str, str]]
+        self,
+        node: ManagedNode[Any],
+        poses: TfLookup,
+        active: Callable[[], Active | None],
+        frames: Callable[[], tuple[str, str]],
     ) -> None:
         self._node, self._poses, self._active, self._frames = node, poses, active, frames
         # Its own group: an answer that waits for the worker must not hold up the node's other callbacks.
@@ -46,9 +50,9 @@ class RenderPoseService:
         try:
             active = self._active()
             if active is None:
-                raise UserError("the node is not active; activate it first")
+                raise UserError(NOT_ACTIVE)
             T, camera = self._requested_pose(request), requested_camera(request, active)
-            await active.worker.call(lambda: self._render(active, T, camera, request, response), self._wake)
+            await active.worker.call(lambda: self._render(active, T, camera, request, response), self._node.wake)
         except UserError as error:
             response.success, response.message = False, str(error)
         except Exception as error:
@@ -86,10 +90,6 @@ class RenderPoseService:
         response.status = active.report.message(state, frame, check)
         response.status.known = float("nan") if known is None else known
         response.success, response.message = True, state.message
-
-    def _wake(self) -> None:
-        if self._node.executor is not None:
-            self._node.executor.wake()
 
 
 def requested_camera(request: RenderPose.Request, active: Active) -> Camera:

@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.common.node import OK, ManagedNode
+from pose2rgbd_ros.nodes.common.node import NOT_ACTIVE, OK, ManagedNode
 from pose2rgbd_ros.nodes.common.status import NodeState
 from pose2rgbd_ros.nodes.common.topics import subscribe
 from pose2rgbd_ros.nodes.sim.outputs import SimOutputs
@@ -280,7 +280,7 @@ class SimNode(ManagedNode[SimSettings]):
 
     def _fly_plan(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._outputs is not None
-        response.message = "flies to where the plan was left" if response.success else "the node is not active"
+        response.message = "flies to where the plan was left" if response.success else NOT_ACTIVE
         if response.success:
             self._ask(lambda world: world.vehicle.fly_plan() and None, "fly_plan")
         return response

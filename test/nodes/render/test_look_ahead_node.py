@@ -81,7 +81,7 @@ def xs(profile):
 
 def test_along_a_path_from_where_the_body_is(bench, hamlet):
     flight = Flight(bench, hamlet, look_ahead__mode="path", look_ahead__spacing_m=0.5, look_ahead__poses=4)
-    nothing = flight.told("no path on ~/path yet")
+    nothing = flight.told("no path on ~/path yet: nothing arrives, though /tester publishes it")
     assert len(nothing.poses) == 0
     assert nothing.first_unknown_m == 0.0
     flight.T_map_body = body_at(-1.0)
@@ -118,7 +118,7 @@ def test_along_a_path_from_where_the_body_is(bench, hamlet):
 
 def test_along_a_twist_that_turns(bench, hamlet):
     flight = Flight(bench, hamlet, look_ahead__mode="twist", look_ahead__horizon_s=2.0, look_ahead__poses=5)
-    flight.told("no twist on ~/odometry yet")
+    flight.told("no twist on ~/odometry yet: nothing arrives, though /tester publishes it")
     flight.twist = [1.0, 0, 0, 0, 0, 0.5]
     profile = flight.profile(lambda p: len(p.poses) == 5)
     expected = se3.exponential(np.array([0, 0.5, 1, 1.5, 2])[:, None] * [1, 0, 0, 0, 0, 0.5])
