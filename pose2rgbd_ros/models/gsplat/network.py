@@ -97,5 +97,4 @@ def require_pinhole(camera: Camera) -> None:
         raise UserError("model gsplat renders cameras without lens distortion only; use relief, or warp-12")
 
 
-# The family's networks by the names that checkpoints have for them, each with its configuration.
 NETWORKS = {"gsplat": (GsplatConfig, GsplatModel)}

@@ -144,5 +144,4 @@ def _conv_block(inputs: int, outputs: int, config: Pose2RGBDConfig) -> nn.Sequen
     )
 
 
-# The family's networks by the names that checkpoints have for them, each with its configuration.
 NETWORKS = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}

@@ -467,5 +467,4 @@ class PoseNet(PoseFinder):
         return PoseEstimates(decoded(pose, normalization), features.float(), None)
 
 
-# The family's networks by the names that checkpoints have for them, each with its configuration.
 NETWORKS = {"posegan": (PoseGANConfig, PoseGAN), "posenet": (PoseNetConfig, PoseNet)}

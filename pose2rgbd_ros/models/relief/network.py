@@ -558,5 +558,4 @@ class Owners:
         return mine
 
 
-# The family's networks by the names that checkpoints have for them, each with its configuration.
 NETWORKS = {"relief": (ReliefConfig, Relief), "relief-tiles": (TiledReliefConfig, TiledRelief)}

@@ -273,5 +273,4 @@ def _pinhole(camera: Camera) -> Float32:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
 
 
-# The family's networks by the names that checkpoints have for them, each with its configuration.
 NETWORKS = {"warp": (WarpConfig, WarpModel)}
