@@ -39,19 +39,19 @@ def train_usage() -> str:
 
 def chosen_model(argv: list[str]) -> str:
     """The model that a command line begins with. UserError: it begins otherwise, maybe in the words of an old one."""
-    for at, word in enumerate(argv):
+    new = [re.sub(r"^--(relief|posegan)\.", "--", word) for word in argv]
+    for at, word in enumerate(new):
         option, _, model = word.partition("=")
         if option == "--model":
-            rest = argv[:at] + argv[at + 1 :]
+            rest = new[:at] + new[at + 1 :]
             model = model or (rest.pop(at) if at < len(rest) else "MODEL")
             raise UserError(f"the model is a word of its own now: pose2rgbd train {shlex.join([model, *rest])}")
     model = argv[0]
     if model.startswith("-") or "/" in model or Path(model).is_dir():
         raise UserError(f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names()}")
-    for word in argv:
-        group = re.match(r"--(relief|posegan)\.", word)
-        if group:
-            raise UserError(f"{word} is --{word[group.end() :]} now")
+    for word, now in zip(argv, new, strict=True):
+        if word != now:
+            raise UserError(f"{word} is {now} now")
     family_of(model)
     return model
 
@@ -83,7 +83,7 @@ class TrainArguments:
 def train_main(argv: list[str]) -> int:
     """Train, and say how good the model is. Exit status 1: it collapsed; 2: no model was named; 130: interrupted."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(train_usage(), file=sys.stdout if argv else sys.stderr)
+        print(train_usage() if argv else f"error: which model?\n\n{train_usage()}", file=None if argv else sys.stderr)
         return 0 if argv else 2
     model = chosen_model(argv)
     shown = TrainArguments(dataset=tyro.MISSING, options=settings_shown(model))

@@ -196,6 +196,7 @@ def test_a_folder_that_does_not_fit_says_what_is_missing(
     [
         ("FLIGHT --model relief --out RUN", "pose2rgbd train relief FLIGHT --out RUN"),
         ("FLIGHT --out RUN --model=slice-10", "pose2rgbd train slice-10 FLIGHT --out RUN"),
+        ("FLIGHT --model relief --relief.tiles 2x3", "pose2rgbd train relief FLIGHT --tiles 2x3"),
         ("FLIGHT --model", "pose2rgbd train MODEL FLIGHT"),
         ("relief FLIGHT --relief.box.extent-m 40", "--relief.box.extent-m is --box.extent-m now"),
         ("posegan FLIGHT --posegan.width=0.5", "--posegan.width=0.5 is --width=0.5 now"),
@@ -213,6 +214,13 @@ def test_a_line_without_a_model_or_in_old_words_is_refused(
     assert says in told
     assert told.startswith("error: ")
     assert told.count("\n") == 1
+
+
+def test_without_a_word_the_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: which model?\n")
+    assert all(name in told for family in FAMILIES.values() for name in family.models)
 
 
 def test_a_family_shows_its_own_settings_only(capsys: pytest.CaptureFixture[str]) -> None:
