@@ -117,6 +117,10 @@ class PendingCameraPoses:
         self._evidence, self._camera_frame = evidence, camera_frame
         self._is_late, self._on_decided = is_late, on_decided
 
+    def wait_no_longer(self) -> None:
+        """The deadline has passed: nothing more will come."""
+        self._is_late = lambda: True
+
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
         """The pose of the camera."""
         if self.decided is None:

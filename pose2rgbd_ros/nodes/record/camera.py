@@ -119,7 +119,8 @@ class CameraRecording:
     def finish(self) -> None:
         """Nothing more will come: settle what waits."""
         self.decide()
-        if self._sync is not None:
+        if self._sync is not None and self._source is not None:
+            self._source.wait_no_longer()
             self._settle(self._sync.finish())
         while outcomes := self._ingest.settled(wait=True):
             self._count(outcomes)
@@ -187,7 +188,8 @@ class CameraRecording:
         with_depth = self._with_depth()
         if config.depth == "auto" and not with_depth:
             self._note("nobody published depth at the start: a dataset of colour only")
-        self._source = self._poses.camera(config.camera_frame or self._frame_id, time.monotonic() + self.patience_s)
+        assert self._first_s is not None
+        self._source = self._poses.camera(config.camera_frame or self._frame_id, self._first_s + self.patience_s)
         self._sync = Synchronizer(
             self._source,
             SyncConfig(

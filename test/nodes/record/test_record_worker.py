@@ -33,12 +33,13 @@ START_NS = 1_700_000_000_000_000_000
 class Desk:
     """A worker, and messages for it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, body_to_camera="identity", **settings):
         self.folder, self.said = folder, []
         self.began_s = None  # else messages arrive when they are sent, counted from then
         self.settings = RecordSettings(
-            out=str(folder / "1"), depth="none", camera_info=False, body_to_camera="identity", min_free_mib=0
-        )
+            out=str(folder / "1"), depth="none", min_free_mib=0, body_to_camera=body_to_camera,
+            **{"camera_info": False, **settings},
+        )  # fmt: skip
         self.worker = RecordWorker(self.settings, self.said.append)
 
     def begin(self, name):
@@ -99,6 +100,33 @@ def test_the_end_waits_for_the_poses_of_the_last_images(desk):
     assert session.failure is None
     assert (session.frames, session.waiting) == (10, 0)
     assert len(Dataset(desk.folder / "1")) == 10
+
+
+def test_all_that_may_be_missing_is_waited_for_at_once(tmp_path):
+    """A calibration and where the camera sits: not for one after the other, or the first image would wait too long."""
+    desk = Desk(tmp_path, "auto", camera_info=True, max_wait_s=1.0)
+    session = desk.begin("1")
+    desk.began_s = time.monotonic() - 0.7  # of the second that an image may wait
+    for i in range(5):
+        desk.pose(0.02 * i)
+        desk.image(session, 0.02 * i)
+    deadline_s = time.monotonic() + 60
+    while session.waiting and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert (session.frames, session.tallies[""].rejects) == (5, {})
+    desk.worker.stop()
+
+
+def test_a_recording_too_short_to_wait_is_kept(tmp_path):
+    """At its end it is decided with what there is."""
+    desk = Desk(tmp_path, "auto", max_wait_s=60.0)
+    session = desk.begin("1")
+    for i in range(5):
+        desk.pose(0.1 * i)
+        desk.image(session, 0.1 * i)
+    assert desk.end(0.0).wait(60.0)
+    assert (session.frames, session.tallies[""].rejects) == (5, {})
+    desk.worker.stop()
 
 
 def test_the_end_does_not_wait_forever(desk):
