@@ -22,8 +22,9 @@ from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames, In
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.geometry.depth import resize_nearest
 
-# Of the distance: nearer views hardly move against each other, farther ones share nothing.
-BASELINE = 0.3
+# Of the distance, least, best and most: nearer views hardly move against each other, farther ones share nothing.
+BASELINES = (0.12, 0.3, 0.6)
+NEIGHBOURS = 4
 MOST_TURN_DEG = 40.0
 MOST_FRAMES = 400  # that are looked at
 PAIRS = 24
@@ -155,18 +156,35 @@ def correlation(a: Float32, b: Float32) -> float:
 
 
 def find_pairs(T_map_cam: Float64, distance_m: float, count: int = PAIRS) -> list[tuple[int, int]]:
-    """Frames, evenly spaced, each with one about BASELINE * distance_m away that looks the same way."""
+    """Frames, evenly spaced, each with the neighbour whose baseline is best for this distance."""
+    partner = neighbours(T_map_cam, distance_m, 1)
+    return [(one, other) for one in map(int, _spread(len(T_map_cam), count)) for other in partner(one)]
+
+
+def neighbours(T_map_cam: Float64, distance_m: float, most_of: int = NEIGHBOURS) -> Callable[[int], list[int]]:
+    """A function: index of a frame -> at most `most_of` others that look the same way, from different sides."""
     position, forward = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
     tree = KDTree(position)
-    pairs = []
-    for one in _spread(len(T_map_cam), count):
-        near = np.array(tree.query_ball_point(position[one], 2 * BASELINE * distance_m))
-        alike = near[(forward[near] @ forward[one] > np.cos(np.radians(MOST_TURN_DEG))) & (near != one)]
-        baseline = np.linalg.norm(position[alike] - position[one], axis=1)
-        alike, baseline = (alike[baseline > BASELINE / 2 * distance_m], baseline[baseline > BASELINE / 2 * distance_m])
-        if len(alike):
-            pairs.append((int(one), int(alike[np.abs(baseline - BASELINE * distance_m).argmin()])))
-    return pairs
+    least, best, most = (share * distance_m for share in BASELINES)
+
+    def of(index: int) -> list[int]:
+        near = np.array(tree.query_ball_point(position[index], most))
+        offset = position[near] - position[index]
+        length = np.linalg.norm(offset, axis=1)
+        good = (length > least) & (forward[near] @ forward[index] > np.cos(np.radians(MOST_TURN_DEG)))
+        near, offset, length = near[good], offset[good], length[good]
+        chosen: list[int] = []
+        taken = np.zeros(len(near))
+        for _ in range(min(most_of, len(near))):
+            # As near to the best baseline as can be, and not in a direction that is taken already.
+            at = int((np.abs(np.log(length / best)) + taken).argmin())
+            chosen.append(int(near[at]))
+            along = offset @ offset[at] / (length * length[at])
+            taken += np.maximum(along, 0.0)
+            taken[at] = np.inf
+        return chosen
+
+    return of
 
 
 def _best_distance(views: GreyViews, shape_of: Callable[..., Float64], what: str) -> float:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy.spatial import KDTree
 
 from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
-from pose2rgbd_ros.depth_from_images.multi_view import MOST_TURN_DEG, GreyViews, ground_distance
+from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ground_distance, neighbours
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
@@ -25,12 +24,10 @@ from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 
 logger = logging.getLogger(__name__)
 
-NEIGHBOURS = 4
 KEPT_IMAGES = 256  # ready to be compared; others are read again
 # Shares of the distance to the plane agreed on: how far below it and above it surfaces are looked for.
 BELOW, ABOVE = 0.15, 0.75
 PLANES = 64
-BASELINES = (0.12, 0.3, 0.6)  # of the distance: least, best, most
 WINDOW_PX, WIDE_PX = 5, 11
 LARGEST_COST = 1.5  # of locally normalised grey: a worse match is as bad as none
 # A match is kept whose cost is at most this, and at most this share of the best cost three planes off or more.
@@ -95,32 +92,6 @@ class PlaneSweep:
                     depth = resample(depth, distort, nearest=True, fill=np.nan)
                     confidence = resample(confidence, distort, nearest=True)
             yield DepthEstimate(index, depth, confidence, unit_m=1.0)
-
-
-def neighbours(T_map_cam: Float64, distance_m: float) -> Callable[[int], list[int]]:
-    """A function: index of a frame -> at most NEIGHBOURS others that look the same way, from different sides."""
-    position, forward = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
-    tree = KDTree(position)
-    least, best, most = (share * distance_m for share in BASELINES)
-
-    def of(index: int) -> list[int]:
-        near = np.array(tree.query_ball_point(position[index], most))
-        offset = position[near] - position[index]
-        length = np.linalg.norm(offset, axis=1)
-        good = (length > least) & (forward[near] @ forward[index] > np.cos(np.radians(MOST_TURN_DEG)))
-        near, offset, length = near[good], offset[good], length[good]
-        chosen: list[int] = []
-        taken = np.zeros(len(near))
-        for _ in range(min(NEIGHBOURS, len(near))):
-            # As near to the best baseline as can be, and not in a direction that is taken already.
-            at = int((np.abs(np.log(length / best)) + taken).argmin())
-            chosen.append(int(near[at]))
-            along = offset @ offset[at] / (length * length[at])
-            taken += np.maximum(along, 0.0)
-            taken[at] = np.inf
-        return chosen
-
-    return of
 
 
 def _normalized(image: AnyArray) -> Float32:

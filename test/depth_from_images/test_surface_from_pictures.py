@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 from support.blockworld import BlockWorld
 
 from pose2rgbd_ros.depth_from_images import DepthFromImages
-from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ScaledDepth, ground_distance
-from pose2rgbd_ros.depth_from_images.plane_sweep import PlaneSweep, neighbours
+from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ScaledDepth, ground_distance, neighbours
+from pose2rgbd_ros.depth_from_images.plane_sweep import PlaneSweep
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
