@@ -7,6 +7,7 @@ What calibrates are the held-out frames that may choose. Those that judge are lo
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,3 +271,21 @@ def frames_that_chose(checkpoint: Checkpoint, dataset: Dataset, split: Split) ->
         return np.flatnonzero(np.isin(dataset.stamps_ns, checkpoint.choosing_stamps_ns))
     kept = checkpoint.provenance.get("config", {}).get("keep", "best")
     return split.test[:0] if kept == "last" else split.test
+
+
+def training_frames(
+    checkpoint: Checkpoint, dataset: Dataset, chosen: EvalSplit, folder: Path | None
+) -> tuple[Dataset | None, Int64]:
+    """The dataset that holds frames trained on, this one or that of a `folder`, and which; None where none is at hand.
+
+    UserError: the folder holds none of them.
+    """
+    other = None if folder is None else Dataset(folder)  # a wrong folder is reported, needed or not
+    if len(chosen.train):
+        return dataset, chosen.train
+    if other is None:
+        return None, np.zeros(0, int)
+    train = np.flatnonzero(checkpoint.trained_on(other.stamps_ns, other.T_map_cam[:, :3, 3]))
+    if len(train) == 0:
+        raise UserError(f"{folder} holds none of the frames that the model was trained on")
+    return other, train

@@ -15,7 +15,7 @@ from torch import Tensor
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
 from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.held_out import choose_frames
+from pose2rgbd_ros.evaluation.held_out import choose_frames, training_frames
 from pose2rgbd_ros.evaluation.sheets import SheetRow, draw_sheet, new_figure, png
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.reports.page import Mood, Page, Section, listed
@@ -398,14 +398,10 @@ class _Measurement:
 
     def _baselines(self, folder: Path | None) -> Baselines | None:
         """None when the frames trained on are neither in the dataset nor in `folder`."""
-        recorded, train = self.recorded, self.train
-        other = None if folder is None else Dataset(folder)  # a wrong folder is reported, needed or not
-        if other is not None and len(train) == 0:
-            recorded = self._recorded(other)
-            train = np.flatnonzero(np.isin(recorded.dataset.stamps_ns, self.checkpoint.training_stamps_ns))
-            if len(train) == 0:
-                raise UserError(f"{folder} holds none of the frames that the model was trained on")
-        return Baselines(recorded, train) if len(train) else None
+        dataset, train = training_frames(self.checkpoint, self.dataset, self.chosen, folder)
+        if dataset is None:
+            return None
+        return Baselines(self.recorded if dataset is self.dataset else self._recorded(dataset), train)
 
     def _check_fit(self) -> None:
         ours, theirs = self.checkpoint.camera, self.recorded.cache.camera

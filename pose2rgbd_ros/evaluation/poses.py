@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.held_out import EvalSplit, choose_frames
+from pose2rgbd_ros.evaluation.held_out import EvalSplit, choose_frames, training_frames
 from pose2rgbd_ros.evaluation.pictures import SPLIT_WORDS, NearestFrame, provenance
 from pose2rgbd_ros.evaluation.sheets import Block, SheetColumn, draw_blocks, new_figure, png
 from pose2rgbd_ros.geometry import se3
@@ -365,7 +365,7 @@ def evaluate_poses(
         notes.append(f"poses are in {data.meta.map_frame!r}, the model's in {loaded.map_frame!r}")
     if len(chosen.train):
         notes.append(KEPT[kept_weights(loaded)])
-    training, train = _training(loaded, data, chosen, training_dataset)
+    training, train = training_frames(loaded, data, chosen, training_dataset)
     methods: dict[str, Any] = {MODEL: localizer}
     if training is None and finders:
         notes.append("the training frames are not in this dataset, so there is no baseline (--training-dataset)")
@@ -385,21 +385,6 @@ def kept_weights(checkpoint: Checkpoint) -> str:
     """ "best" or "last": which weights of its training a checkpoint holds."""
     provenance = checkpoint.provenance
     return str(provenance.get("kept", provenance.get("config", {}).get("keep", "best")))
-
-
-def _training(
-    checkpoint: Checkpoint, dataset: Dataset, chosen: EvalSplit, folder: Path | None
-) -> tuple[Dataset | None, np.ndarray]:
-    """The dataset that holds frames trained on, and which; None where it is not at hand."""
-    other = None if folder is None else Dataset(folder)  # a wrong folder is reported, needed or not
-    if len(chosen.train):
-        return dataset, chosen.train
-    if other is None:
-        return None, np.zeros(0, int)
-    train = np.flatnonzero(checkpoint.trained_on(other.stamps_ns, other.T_map_cam[:, :3, 3]))
-    if len(train) == 0:
-        raise UserError(f"{folder} holds none of the frames that the model was trained on")
-    return other, train
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
