@@ -43,7 +43,7 @@ def test_a_world_is_one_file(make_node, tmp_path):
 
 
 def test_worlds_that_come_with_the_package(make_node):
-    for name in ("default", "demo"):
+    for name in ("default", "demo", "perfect"):
         world = parameters.declare(make_node(world=name), SimSettings())
         world_of(world)[0].sensors().check()
         assert name != "default" or world == SimSettings(world="default")
@@ -82,7 +82,7 @@ def test_bad_parameters_are_named(make_node):
     for values, said in (
         ({"real_time_factor": -1.0}, "parameter real_time_factor: "),
         ({"clock_hz": 100}, "parameter clock_hz must be of type float; write it like 1.0"),
-        ({"world": "demu"}, "world is 'demu'; give a YAML file, or one of: default, demo"),
+        ({"world": "demu"}, "world is 'demu'; give a YAML file, or one of: default, demo, perfect"),
     ):
         with pytest.raises(UserError, match=said):
             parameters.declare(make_node(**values), SimSettings())
