@@ -220,6 +220,15 @@ def test_a_profile_reaches_its_node(reader, name):
     assert seen.parameters(name)[parameter] == "mine.yaml"
 
 
+def test_a_preset_stands_above_the_parameter_file_and_renames_topics(reader, repository):
+    renamed = yaml.safe_load((repository / "config" / "presets" / "remap.yaml").read_text())["octomap_server"]["avoid"]
+    node = reader.read("avoid", preset="octomap_server", autostart="false").node("avoid")
+    assert renamed.items() <= dict(node["remappings"]).items()
+    files = [str(repository / "config" / name) for name in ("avoid.yaml", "presets/octomap_server.yaml")]
+    assert node["parameters"][:2] == files
+    assert node["parameters"][2]["autostart"].value is False, "an argument is above both"
+
+
 def test_only_the_shared_include_includes(repository):
     """Another way would hand on whatever is set around it."""
     for file in (repository / "launch").glob("*.launch.py"):
