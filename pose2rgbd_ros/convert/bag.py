@@ -224,7 +224,8 @@ class Recording:
         common = config.datum_of_map(stored)
         track = first.track(str(self._reader.path), common)
         if track.datum is not None:  # positions are GPS's: they are about it already
-            self._require_near(track, stored is not None and stored.datum is None)
+            unplaced = stored is not None and stored.datum is None
+            gps.require_near(track.body.position_m, self._reader.path, track.datum, unplaced)
             return track, track.datum
         if not len(first.evidence.fixes):
             return track, common
@@ -246,16 +247,6 @@ class Recording:
             )
             track.shift(offset_m)
         return track, common
-
-    def _require_near(self, track: CameraPoses, unplaced: bool) -> None:
-        """UserError when GPS positions do not belong into the map."""
-        if unplaced:
-            raise UserError(
-                f"{self._reader.path}: the dataset's place on Earth is unknown, so GPS positions cannot be added; "
-                "choose another folder, or --position pose"
-            )
-        assert track.datum is not None
-        gps.require_near(track.body.position_m, self._reader.path, track.datum)
 
     def run(self) -> None:
         """Convert; the report is filled on the way, also when it ends early."""

@@ -260,8 +260,15 @@ def shift_m(own: Datum, common: Datum) -> Float64:
     return offset if distance_m > SAME_ORIGIN_M else np.zeros(3)
 
 
-def require_near(position_m: Float64, source: Path, datum: Datum) -> None:
-    """UserError when positions (N, 3) of `source` in the map of `datum` are those of another place on Earth."""
+def require_near(position_m: Float64, source: Path, datum: Datum, into_unplaced: bool = False) -> None:
+    """UserError when positions (N, 3) of `source` about `datum` do not belong into a dataset: they are of another place
+    on Earth, or `into_unplaced`, it has frames and no datum.
+    """
+    if into_unplaced:
+        raise UserError(
+            f"{source}: the dataset's place on Earth is unknown, so GPS positions cannot be added; choose another "
+            "folder, or position pose"
+        )
     known_m = position_m[np.isfinite(position_m[:, :2]).all(axis=1), :2]
     away_m = float(np.median(np.linalg.norm(known_m, axis=1))) if len(known_m) else 0.0
     if away_m > FARTHEST_ORIGIN_M:

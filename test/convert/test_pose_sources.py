@@ -186,6 +186,12 @@ def test_a_second_flight_joins_a_map_of_gps(gps_only: Path, flight, tmp_path: Pa
     assert np.ptp(shift[:, :2], axis=0).max() < 4.0  # one origin: the first fix
 
 
+def test_gps_does_not_join_a_map_of_unknown_place(gps_only: Path, tmp_path: Path) -> None:
+    unplaced = write_bag(tmp_path / "unplaced", sensor_messages()[1], without=("/gps/fix",))
+    with pytest.raises(UserError, match="the dataset's place on Earth is unknown, so GPS positions cannot be added"):
+        convert([unplaced, gps_only], tmp_path / "out", ConvertConfig(every=40))
+
+
 def test_orientation_from_tf_with_positions_of_gps(flight, tmp_path: Path) -> None:
     make, sent = MessageFactory(), []
     for item in sensor_messages()[1]:

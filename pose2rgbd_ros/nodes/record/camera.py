@@ -20,11 +20,13 @@ from pose2rgbd_ros.dataset.filters import FrameFilter
 from pose2rgbd_ros.dataset.ingest import WRITTEN, FrameIngest, Outcome
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.nodes.record.inputs import RawMessage
 from pose2rgbd_ros.nodes.record.poses import LivePoses, place_on_earth
 from pose2rgbd_ros.nodes.record.settings import RecordSettings
 from pose2rgbd_ros.nodes.record.stats import Stats
+from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.poses.camera_pose import PendingCameraPoses
 from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, Reject, Settled, SyncConfig, Synchronizer
@@ -223,7 +225,7 @@ class CameraRecording:
             self.tally.reject("image_unreadable", str(error))
             return
         if self._ingest.writer is None:
-            self._begin_dataset(sample)
+            self._begin_dataset(sample, frame.T_map_cam)
         depth = (lambda: _depth_sample(frame.depth, frame.stamp_ns)) if frame.depth is not None else None
         self._under_way.append(frame.image)
         self._count(self._ingest.offer(frame.stamp_ns, frame.T_map_cam, sample, depth))
@@ -237,13 +239,15 @@ class CameraRecording:
             else:
                 self.tally.reject(outcome.result, outcome.detail)
 
-    def _begin_dataset(self, sample: ImageSample) -> None:
+    def _begin_dataset(self, sample: ImageSample, T_map_cam: Float64) -> None:
         """With its first frame. UserError when the folder cannot take it."""
         config = self._settings
         assert self._sync is not None
         assert self._source is not None
         found = self._source.decided
         assert found is not None
+        if found.datum is not None and self._ingest.stored is not None:
+            gps.require_near(T_map_cam[None, :3, 3], self.folder, found.datum, self._ingest.stored.datum is None)
         try:
             camera, note = camera_of_images(
                 sample.width, sample.height, self._poses.calibration(self.name), config.fov_deg

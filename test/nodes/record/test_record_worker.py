@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, NavSatFix
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.ros
 IMAGE = Input("image", "", [Candidate("/image/compressed", CompressedImage)], 10)
 RAW = Input("image", "", [Candidate("/image", Image)], 10)
 ODOM = Input("odom", "", [Candidate("/odom", Odometry)], 10)
+FIX = Input("fix", "", [Candidate("/fix", NavSatFix)], 10)
 JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))[1].tobytes()
 START_NS = 1_700_000_000_000_000_000
 
@@ -69,6 +70,11 @@ class Desk:
         message.pose.pose.orientation.w = 1.0
         message.pose.pose.position.x = t_s
         assert self.worker.put(self._arrival(ODOM, message, t_s, set_s))
+
+    def fix(self, t_s, latitude_deg):
+        message = NavSatFix(latitude=latitude_deg, longitude=8.0 + 1e-5 * t_s, altitude=400.0)
+        message.header.stamp, message.status.status = to_stamp(START_NS + round(t_s * 1e9)), 0
+        assert self.worker.put(self._arrival(FIX, message, t_s, 0.0))
 
     def _arrival(self, source, message, t_s, set_s):
         stamp_ns = START_NS + round((t_s + set_s) * 1e9)
@@ -127,6 +133,44 @@ def test_a_recording_too_short_to_wait_is_kept(tmp_path):
     assert desk.end(0.0).wait(60.0)
     assert (session.frames, session.tallies[""].rejects) == (5, {})
     desk.worker.stop()
+
+
+def flown(folder, began_s, latitude_deg=0.0, **settings):
+    """What became of a recording of a few images, each with a pose and, at a latitude, a fix."""
+    desk = Desk(folder, resume=True, **settings)
+    session = desk.begin("1")
+    for i in range(5):
+        t_s = began_s + 0.1 * i
+        desk.pose(t_s)
+        if latitude_deg:
+            desk.fix(t_s, latitude_deg)
+        desk.image(session, t_s)
+    assert desk.end(0.0).wait(60.0)
+    desk.worker.stop()
+    return session
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({}, {"latitude_deg": 47.0, "position": "gps", "orientation": "pose"}, "place on Earth is unknown"),
+        (
+            {"latitude_deg": 47.0, "position": "gps", "orientation": "pose"},
+            {"latitude_deg": 48.0, "position": "gps", "orientation": "pose"},
+            "111 km from the map's datum",
+        ),
+    ],
+)
+def test_gps_positions_that_do_not_belong_into_a_dataset_are_refused(tmp_path, first, second, said):
+    """As in the converter: their map is another one than that of the frames which are there."""
+    assert flown(tmp_path, 0.0, **first).frames == 5
+    session = flown(tmp_path, 100.0, **second)
+    assert said in (session.failure or "")
+    assert session.frames == 0
+    assert len(Dataset(tmp_path / "1")) == 5
+    if first:
+        assert flown(tmp_path, 200.0, **first).failure is None
+        assert len(Dataset(tmp_path / "1")) == 10
 
 
 def test_the_end_does_not_wait_forever(desk):
@@ -258,7 +302,7 @@ def test_stamps_that_go_back_are_told_and_gone_on_from(desk):
         desk.pose(t_s)
         desk.image(session, t_s)
     assert desk.end(5.0).wait(60.0)
-    assert [line.split(" went")[0] for line in desk.said] == ["the stamps of /odom", "the stamps of /image/compressed"]
+    assert [line.split(" jumped")[0] for line in desk.said] == ["the stamps of /odom", "the stamps of /image/compressed"]
     assert session.failure is None
     dataset = Dataset(desk.folder / "1")
     assert set(dataset.T_map_cam[:, 0, 3].round(6)) <= {5.0, 5.1, 5.2, 5.3, 100.0, 100.1, 100.2}
