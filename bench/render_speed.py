@@ -158,11 +158,11 @@ def measure_relief(size: int, rounds: int) -> dict[str, float]:
         images = one.render(T_map_cam)
 
         def without_numba() -> None:
-            compiled, kernels.AVAILABLE = kernels.AVAILABLE, False
+            compiled, kernels.HAS_NUMBA = kernels.HAS_NUMBA, False
             try:
                 torch_.render(T_map_cam, images)
             finally:
-                kernels.AVAILABLE = compiled
+                kernels.HAS_NUMBA = compiled
 
         contestants: dict[str, Callable[[], object]] = {
             "torch": without_numba,

@@ -26,7 +26,6 @@ from pose2rgbd_ros.evaluation.sheets import (
 )
 from pose2rgbd_ros.geometry.arrays import Float32, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.relief.network import focal_px
 from pose2rgbd_ros.rendering.bounds import FEATURES, SPREAD_RADIUS_PX, Calibration, depth_spread, save_calibration
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.rendering.trust import NOWHERE, PoseScore
@@ -281,7 +280,7 @@ class _Source:
         if not self.camera.is_calibrated and (self._renderer.any_camera or self.camera != loaded.camera):
             raise UserError(f"the camera of {data.path} is not calibrated, so this model cannot look through it")
         own = self.camera if self._renderer.any_camera else loaded.camera  # what bounds are made at
-        self.focal_px = focal_px(own) if own.is_calibrated else 0.0
+        self.focal_px = own.focal_px if own.is_calibrated else 0.0
         self._training = loaded.training_T_map_cam
         self.frame_scores: dict[int, float] = {}
         self.score = PoseScore(self._training, 1.0)

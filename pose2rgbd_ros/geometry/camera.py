@@ -75,6 +75,11 @@ class Camera:
         return self.fx > 0 and self.fy > 0
 
     @property
+    def focal_px(self) -> float:
+        """Focal length of pixels that may not be square."""
+        return float((self.fx * self.fy) ** 0.5)
+
+    @property
     def is_distorted(self) -> bool:
         """Whether pixels deviate from an ideal pinhole (an equidistant lens does even with zero coefficients)."""
         return self.distortion_model == "equidistant" or any(self.distortion)

@@ -1,6 +1,4 @@
-"""Two ways to run a model: PyTorch (the reference, any model, and the GPU) and ONNX Runtime (Base and Slice on a
-CPU).
-"""
+"""Ways to run a model: PyTorch (the reference, any model, and the GPU), ONNX Runtime and Numba (on a CPU)."""
 
 from __future__ import annotations
 
@@ -19,6 +17,15 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 from pose2rgbd_ros.training.families import RenderTensors
 
+WHY_NO_NUMBA = ""
+try:
+    import numba
+except (ImportError, OSError, SystemError) as error:  # missing, or built for another NumPy
+    numba: Any = None  # type: ignore[no-redef]
+    WHY_NO_NUMBA = f"numba is not usable here ({error})"
+
+HAS_NUMBA = numba is not None
+
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 GPU_BATCH = 16  # frames at once; bounds the memory of a large request
 MOST_DEFAULT_THREADS = 4  # the layers are small: more threads only wait for each other
@@ -29,7 +36,7 @@ class RenderedImages:
     """Images of B poses; None for what the model does not predict.
 
     rgb: uint8 (B, H, W, 3). depth: float32 (B, H, W), metres or relative as the model's `depth_kind` says.
-    confidence: float32 (B, H, W), as ``training.families.Pictures`` says, enlarged to the image.
+    confidence: float32 (B, H, W), as ``training.families.RenderTensors`` says, enlarged to the image.
     depth_lower, depth_upper: float32 (B, H, W), the calibrated interval around depth; None without a calibration.
     """
 
@@ -183,6 +190,20 @@ class TorchBackend:
         if known is None or len(known) < len(tensor):
             known = self._pinned[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return known[: len(tensor)]
+
+
+def compiled(function: Any) -> Any:
+    """`numba.njit` without the interpreter lock, kept on disk where a folder allows; the function itself without numba.
+
+    Numba keeps compiled code in $NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's cache
+    folder.
+    """
+    if numba is None:
+        return function
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # none of these folders can be written to: compiled at every start
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def onnx_session(graph: bytes, threads: int) -> Any:

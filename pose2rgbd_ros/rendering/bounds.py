@@ -21,7 +21,7 @@ from safetensors.torch import save
 from pose2rgbd_ros.dataset.layout import atomic_write
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.arrays import Float32
-from pose2rgbd_ros.models.relief.kernels import compiled
+from pose2rgbd_ros.models.backends import compiled
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import read_safetensors
 

@@ -19,7 +19,6 @@ from pose2rgbd_ros.models.backends import (
     check_renderable,
     empty_images,
 )
-from pose2rgbd_ros.models.relief.network import focal_px
 from pose2rgbd_ros.rendering.bounds import load_calibration
 from pose2rgbd_ros.rendering.trust import Guard, GuardAnswer
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
@@ -228,7 +227,7 @@ class Renderer:
             confidence = None if images.confidence is None else images.confidence[index]
             bounds = images.depth_lower[index], images.depth_upper[index]
             self.calibration.table.bound(
-                depth, confidence, answer.score, focal_px(camera), *bounds, forget=self._guarded
+                depth, confidence, answer.score, camera.focal_px, *bounds, forget=self._guarded
             )
 
     def _make_guard(self, loaded: Checkpoint) -> Guard:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.models.relief.kernels import compiled
+from pose2rgbd_ros.models.backends import compiled
 
 OTHER_PASS = 3.0  # poses are of another pass when the way between them is so many times their distance
 REACH_QUANTILE = 0.95

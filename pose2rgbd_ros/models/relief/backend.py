@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models import backends
 from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads, onnx_session
 from pose2rgbd_ros.models.relief import kernels as march_numba
 from pose2rgbd_ros.models.relief.config import TiledReliefConfig
@@ -29,7 +30,6 @@ from pose2rgbd_ros.models.relief.network import (
     Relief,
     Shader,
     Window,
-    focal_px,
     off_core,
     windows,
 )
@@ -166,7 +166,7 @@ class ReliefBackend:
     """A relief network on a CPU, frame by frame.
 
     The first one on a machine compiles the kernels, which takes about ten seconds; the code is kept (see
-    :func:`march_numba.compiled`), and loading it takes part of a second. Unless `threads` says otherwise it takes all
+    :func:`backends.compiled`), and loading it takes part of a second. Unless `threads` says otherwise it takes all
     cores, at most 4: a frame takes long enough to be worth them.
     """
 
@@ -174,8 +174,8 @@ class ReliefBackend:
 
     def __init__(self, model: Relief, threads: int | None = None) -> None:
         """UserError when numba, onnx or ONNX Runtime is missing, or there is no ONNX form of the shader."""
-        if not march_numba.AVAILABLE:
-            raise UserError(f"{march_numba.REASON}; install numba")
+        if not backends.HAS_NUMBA:
+            raise UserError(f"{backends.WHY_NO_NUMBA}; install numba")
         from pose2rgbd_ros.models.relief import render_kernels
 
         self._kernels = render_kernels
@@ -193,7 +193,7 @@ class ReliefBackend:
         """Poses (B, 4, 4) float64 seen by any calibrated camera, straight into `out`."""
         with self._lock:
             if self._frame is None or self._frame[0] != camera:
-                self._frame = camera, self.frame(camera.rays(), focal_px(camera))
+                self._frame = camera, self.frame(camera.rays(), camera.focal_px)
             for index, T in enumerate(T_map_cam):
                 self.render_frame(T, self._frame[1], out, index)
 
@@ -309,7 +309,7 @@ class TiledReliefBackend:
             if self._camera is None or self._camera[0] != camera:
                 self._camera = camera, camera.rays()
             for index, T in enumerate(T_map_cam):
-                self._render_one(T, self._camera[1], focal_px(camera), out, index)
+                self._render_one(T, self._camera[1], camera.focal_px, out, index)
 
     def _render_one(
         self, T_map_cam: NDArray[np.float64], rays: NDArray[np.float64], focal: float, out: RenderedImages, index: int

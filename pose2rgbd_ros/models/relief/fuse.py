@@ -19,8 +19,9 @@ from torch import Tensor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Frames
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import compiled
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
-from pose2rgbd_ros.models.relief.kernels import cell, compiled
+from pose2rgbd_ros.models.relief.kernels import cell
 from pose2rgbd_ros.models.relief.network import Relief
 
 TRUNCATION_LAYERS = 1.5

@@ -2,30 +2,22 @@
 
 Per cell of the ground, and per block of cells with those around it, the number of the highest layer with anything solid
 is kept. Above it samples are empty without being looked up, and above the blocks several planes are passed at once.
-Numba is optional: without it `AVAILABLE` is False and :mod:`march` does the work.
+Numba is optional: without it `HAS_NUMBA` is False and :mod:`march` does the work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.march import FLOOR, HIT, INSIDE, SKY, TOLERANCE, Hits, march
 
-REASON = ""  # why numba cannot be used
-try:
-    import numba
-except (ImportError, OSError, SystemError) as error:  # missing, or built for another NumPy
-    numba: Any = None  # type: ignore[no-redef]
-    REASON = f"numba is not usable here ({error})"
-
-AVAILABLE = numba is not None
 _RAYS_A_TASK = 8192
 _ZERO, _ONE, _TOLERANCE = np.float32(0), np.float32(1), np.float32(TOLERANCE)
 _NO_PLANE = -9
@@ -33,20 +25,6 @@ _SHIFT = 3  # a block is 8 cells wide
 _REACH = np.float32(7.9)  # cells a ray may move across before it can leave the blocks beside its own
 _LEAST, _ABOVE = np.float32(1e-2), np.float32(1.01)
 _INF, _NAN = np.float32(np.inf), np.float32(np.nan)
-
-
-def compiled(function: Any) -> Any:
-    """`numba.njit` without the interpreter lock, kept on disk where a folder allows; the function itself without numba.
-
-    Numba keeps compiled code in $NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's cache
-    folder.
-    """
-    if numba is None:
-        return function
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # none of these folders can be written to: compiled at every start
-        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @compiled
@@ -237,7 +215,7 @@ def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int =
 
     The first call of a process loads the compiled code (0.1 s), the first on a machine compiles it (some seconds).
     """
-    if not AVAILABLE or logits.device.type != "cpu":
+    if not HAS_NUMBA or logits.device.type != "cpu":
         return march(logits, origin, direction)
     block = np.ascontiguousarray(logits.detach().numpy())
     rays = [np.ascontiguousarray(values.detach().numpy(), dtype=np.float32) for values in (origin, direction)]

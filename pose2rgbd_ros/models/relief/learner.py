@@ -14,6 +14,7 @@ from torch.nn import functional
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.config import (
     ReliefConfig,
     ReliefSettings,
@@ -25,9 +26,9 @@ from pose2rgbd_ros.models.relief.config import (
     tiled,
 )
 from pose2rgbd_ros.models.relief.fuse import SeenPoints, fuse, seen_points
-from pose2rgbd_ros.models.relief.kernels import AVAILABLE, BLOCK, compiled
+from pose2rgbd_ros.models.relief.kernels import BLOCK
 from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
-from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief, focal_px
+from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief
 from pose2rgbd_ros.models.relief.surface import SurfaceDepth, surface_depth
 from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
@@ -118,7 +119,7 @@ class LazyAdam(nn.Module):
         for name, table in self._tables.items():
             self.register_buffer(f"mean_{name}", torch.zeros_like(table, requires_grad=False))
             self.register_buffer(f"square_{name}", torch.zeros_like(table, requires_grad=False))
-            if gather and AVAILABLE:
+            if gather and HAS_NUMBA:
                 Gathered(table)
 
     def release(self) -> None:
@@ -272,7 +273,7 @@ class ReliefLearner(Learner):
         self.exposures = Exposures(frames, train) if chosen.exposure else None
         self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
         camera = data.cache.camera
-        self._focal_px = focal_px(camera)
+        self._focal_px = camera.focal_px
         self._rays = torch.from_numpy(camera.rays()).float().to(device)
         if self.exposures is not None and chosen.start:
             self._start_exposures(self.exposures)

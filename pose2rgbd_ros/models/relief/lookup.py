@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pose2rgbd_ros.models.backends import HAS_NUMBA
 from pose2rgbd_ros.models.relief import kernels
-from pose2rgbd_ros.models.relief.kernels import AVAILABLE
 
 Float32 = NDArray[np.float32]
 
@@ -49,7 +49,7 @@ def gathered(table: Tensor) -> Gathered | None:
 def compiled_for(table: Tensor, *points: Tensor) -> bool:
     """Whether compiled code reads `table` at `points`, which then are constants."""
     plain = table.device.type == "cpu" and table.dtype == torch.float32
-    return AVAILABLE and plain and not any(each.requires_grad for each in points)
+    return HAS_NUMBA and plain and not any(each.requires_grad for each in points)
 
 
 def sample_grid(table: Tensor, position: Tensor, shape: tuple[int, int, int]) -> Tensor:

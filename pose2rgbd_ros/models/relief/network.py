@@ -293,7 +293,7 @@ class Relief(nn.Module):
         at_once = len(T_map_cam)
         if T_map_cam.device.type == "cpu":
             at_once = max(1, PIXELS_AT_ONCE // (camera.width * camera.height))
-        parts = [self._pictures(some, rays, focal_px(camera)) for some in T_map_cam.split(at_once)]
+        parts = [self._pictures(some, rays, camera.focal_px) for some in T_map_cam.split(at_once)]
         return RenderTensors(*map(_joined, zip(*parts, strict=True)))
 
     def _pictures(self, T_map_cam: Tensor, rays: Tensor, focal_px: float) -> RenderTensors:
@@ -324,11 +324,6 @@ def confidence(hits: march.Hits) -> Tensor:
     is chance, and would be seen as a pattern.
     """
     return torch.sigmoid((hits.logit_after - hits.logit_before) / 2)
-
-
-def focal_px(camera: Camera) -> float:
-    """Focal length of pixels that may not be square."""
-    return float((camera.fx * camera.fy) ** 0.5)
 
 
 # Which tiles of a place a view needs, and in which part of its picture.
@@ -500,7 +495,7 @@ class TiledRelief(nn.Module):
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
         """See :class:`RenderModel`."""
         rays = camera.rays()
-        views = [self._picture(T[None], rays, focal_px(camera)) for T in T_map_cam]
+        views = [self._picture(T[None], rays, camera.focal_px) for T in T_map_cam]
         rgb, depth, confidence = (torch.cat(images) for images in zip(*views, strict=True))
         return RenderTensors(rgb, depth if self.config.output == "rgbd" else None, confidence)
 

@@ -37,7 +37,7 @@ def test_only_what_has_a_gradient_moves_and_not_by_momentum() -> None:
 def test_compiled_and_plain_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for compiled in (True, False):
-        monkeypatch.setattr(learner, "AVAILABLE", compiled and learner.AVAILABLE)
+        monkeypatch.setattr(learner, "HAS_NUMBA", compiled and learner.HAS_NUMBA)
         generator = torch.Generator().manual_seed(0)
         table = nn.Parameter(torch.zeros(5, 7, 3))
         tables = LazyAdam({"table": table}, gather=compiled)

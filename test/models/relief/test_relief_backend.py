@@ -13,13 +13,14 @@ from support.random_relief import random_relief, relief_checkpoint, views
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models import backends
 from pose2rgbd_ros.models.backends import RenderedImages, TorchBackend
 from pose2rgbd_ros.models.relief import kernels
 from pose2rgbd_ros.models.relief.backend import level_sums
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.rendering.renderer import Renderer
 
-needs_numba = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 CAMERA = Camera.from_fov(48, 40, 80.0)
 # Both march through the same logits in float32, but on directions rounded differently in the last bit, and add features
 # up in another order: a pixel's colour may round to the next level, and a ray that grazes an edge may pass it.
@@ -123,8 +124,8 @@ def test_renderer_takes_it_on_a_cpu_and_renders_other_cameras(tmp_path: Path) ->
 def test_without_numba_torch_renders_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(kernels, "AVAILABLE", False)
-    monkeypatch.setattr(kernels, "REASON", "numba is not usable here (No module named 'numba')", raising=False)
+    monkeypatch.setattr(backends, "HAS_NUMBA", False)
+    monkeypatch.setattr(backends, "WHY_NO_NUMBA", "numba is not usable here (No module named 'numba')")
     path = relief_checkpoint(tmp_path / "model", random_relief(), CAMERA)
     with caplog.at_level(logging.WARNING):
         renderer = Renderer(path, "cpu")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pose2rgbd_ros.models.relief import lookup
-from pose2rgbd_ros.models.relief.kernels import AVAILABLE
+from pose2rgbd_ros.models.relief.kernels import HAS_NUMBA
 from pose2rgbd_ros.models.relief.lookup import Gathered, sample_grid, sample_maps
 
 SHAPES, TEXELS_M = ((7, 9), (5, 6), (3, 4)), (0.5, 1.0, 2.0)
@@ -33,13 +33,13 @@ def of_maps(table: Tensor) -> Tensor:
     return sample_maps(table, points(400, (4.0, 3.0)), shares, STARTS, SHAPES, TEXELS_M)
 
 
-@pytest.mark.skipif(not AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")
 @pytest.mark.parametrize(("read", "rows"), [(of_grid, 105), (of_maps, 105)])
 def test_compiled_plain_and_gathered_agree(read: object, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(read)
     answers = []
     for compiled, gather in ((True, False), (False, False), (True, True)):
-        monkeypatch.setattr(lookup, "AVAILABLE", compiled)
+        monkeypatch.setattr(lookup, "HAS_NUMBA", compiled)
         table = nn.Parameter(torch.randn(rows, 8, generator=torch.Generator().manual_seed(0)))
         kept = Gathered(table) if gather else None
         for _ in range(2):  # gradients add up

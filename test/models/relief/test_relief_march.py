@@ -30,7 +30,7 @@ from pose2rgbd_ros.models.relief.march import (
 MARCHES = [
     pytest.param(march, id="reference"),
     pytest.param(
-        march_fast, id="compiled", marks=pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+        march_fast, id="compiled", marks=pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
     ),
 ]
 
@@ -135,7 +135,7 @@ def test_surface_lies_on_the_zero_of_the_samples_and_nothing_solid_before_it(mar
     shape=st.tuples(st.integers(2, 14), st.integers(2, 20), st.integers(2, 20)),
     threads=st.sampled_from([1, 2]),
 )
-@pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 def test_compiled_equals_reference(seed: int, shape: tuple[int, int, int], threads: int) -> None:
     logits, (origin, direction) = block(seed, shape), rays(seed + 1, shape)
     expected, found = march(logits, origin, direction), march_fast(logits, origin, direction, threads)
@@ -146,7 +146,7 @@ def test_compiled_equals_reference(seed: int, shape: tuple[int, int, int], threa
         )
 
 
-@pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 def test_rays_are_shared_among_threads_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_RAYS_A_TASK", 7)
     logits, (origin, direction) = block(1, (6, 9, 9)), rays(2, (6, 9, 9))
@@ -154,7 +154,7 @@ def test_rays_are_shared_among_threads_in_full(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(found.t, expected.t, equal_nan=True)
 
 
-@pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 @settings(max_examples=20, derandomize=True)
 @given(seed=st.integers(0, 10**6))
 def test_highest_layer_of_each_cell(seed: int) -> None:
@@ -180,7 +180,7 @@ def test_gradients_of_the_refined_surface() -> None:
 
 
 def test_works_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    monkeypatch.setattr(kernels, "HAS_NUMBA", False)
     monkeypatch.setattr(kernels, "march_rays", None)
     logits, (origin, direction) = block(1, (6, 9, 9)), rays(2, (6, 9, 9))
     expected, found = march(logits, origin, direction), march_fast(logits, origin, direction)
@@ -192,12 +192,13 @@ def test_imports_without_numba() -> None:
         "import sys; sys.modules['numba'] = None\n"
         "from pose2rgbd_ros.models.relief import kernels as m\n"
         "import pose2rgbd_ros.models.relief.render_kernels\n"
-        "assert not m.AVAILABLE and 'numba' in m.REASON\n"
+        "from pose2rgbd_ros.models import backends\n"
+        "assert not m.HAS_NUMBA and 'numba' in backends.WHY_NO_NUMBA\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 def test_compiles_where_no_folder_can_be_written_to() -> None:
     """As in a container whose package and home are read-only: compiled at every start, not an error."""
     code = (

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return relief_checkpoint(tmp_path_factory.mktemp("tiles") / "checkpoint", model, CAMERA)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 @pytest.mark.parametrize(
     "camera", [CAMERA, Camera(45, 33, 30.0, 31.0, 22.0, 15.0, "plumb_bob", (-0.1, 0.02, 0.0, 0.0))]
 )
@@ -51,7 +51,7 @@ def test_compiled_and_plain_show_the_same(folder: Path, camera: Camera) -> None:
     assert np.isfinite(found.depth).mean() > 0.3
 
 
-@pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 def test_a_view_of_one_tile_makes_no_other_ready(folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
     config = checkpoint.network().config
