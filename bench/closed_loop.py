@@ -1,8 +1,8 @@
-"""A drone flies between buildings on predicted depth: collisions and goals, against true depth and against no
+r"""A drone flies between buildings on predicted depth: collisions and goals, against true depth and against no
 avoidance.
 
-    python bench/closed_loop.py RUN DATASET                # 100 seeded flights in each of three ways; the same
-    command goes on python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
+    python bench/closed_loop.py RUN DATASET     # 100 seeded flights in each of three ways; the same command goes on
+    python bench/closed_loop.py RUN DATASET --flights 10 --out runs/loop --pose-noise-m 0.3
 
 DATASET is the low flight (`pose2rgbd sim dataset ... --flight.plan street`) that RUN was trained on: it names the
 city, the camera and the height above the ground, and starts and goals are places that it passed, none of them frames
@@ -13,6 +13,18 @@ A collision is a body of 0.5 m radius touching any triangle of the city, 20 time
 Nothing moves there. Every so often a predicted view is compared with the truth, unless the frame of DATASET nearest
 to it is one that something was chosen on. Shares are of pixels: known of all that were compared, false-safe of the
 known ones.
+
+The figures of docs/closed_loop.md:
+
+    pose2rgbd sim dataset survey --frames 4000 --size 128 --fov-deg 90 --city.extent-m 320 --city.seed 1 \
+        --flight.plan street --flight.altitude-m 10 --flight.distance-m 8000 --flight.attitude-jitter-deg 5 \
+        --flight.wander-m 0.4 --flight.camera-pitch-deg 15 --flight.holdout 0.1
+    pose2rgbd train relief survey --out run --max-minutes 2.5 --clock cpu --max-depth 150 \
+        --box.extent-m 460 --box.middle-x-m 0 --box.middle-y-m 0 --box.top-m 50 \
+        --box.cell-m 0.82 --box.layer-m 1.21 --box.feature-m 0.41
+    pose2rgbd calibrate run survey
+    python bench/closed_loop.py run survey --jobs 2
+    python bench/closed_loop_pictures.py runs/closed_loop survey
 """
 
 from __future__ import annotations
