@@ -5,6 +5,7 @@ services.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pose2rgbd.msg import SyncStatus
@@ -47,7 +48,14 @@ class RecordNode(ManagedNode[RecordSettings]):
         self._notes: set[str] = set()  # of the session, already logged
         self._problems: dict[str, str] = {}
         self._problem_log, self._rejects = ProblemLog(self), RejectWatch()
-        self._services_of_recording = RecordServices(self)
+        # A group of their own: an answer that waits for the worker must not hold up the images.
+        group = ReentrantCallbackGroup()
+        for kind, name, do in (
+            (Trigger, "~/start", lambda request: self.start_recording()),
+            (Trigger, "~/stop", lambda request: self.stop_recording()),
+            (SetBool, "~/pause", lambda request: self.pause_recording(request.data)),
+        ):
+            self.create_service(kind, name, answered(do), callback_group=group)
         self.every(LOOK_S, self._look)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
@@ -274,37 +282,15 @@ class RecordNode(ManagedNode[RecordSettings]):
         self.get_logger().warning(message)
 
 
-# The services of the recorder: start, stop, pause. What cannot be done is answered with success = false and
-# the reason.
+def answered(do: Callable[[Any], str | Awaitable[str]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """A service whose answer is what `do` returns; success = false and the reason where it cannot be done."""
 
-
-class RecordServices:
-    """In a group of their own: an answer that waits for the worker must not hold up the images."""
-
-    def __init__(self, node: RecordNode) -> None:
-        self._node = node
-        group = ReentrantCallbackGroup()
-        node.create_service(Trigger, "~/start", self._start, callback_group=group)
-        node.create_service(Trigger, "~/stop", self._stop, callback_group=group)
-        node.create_service(SetBool, "~/pause", self._pause, callback_group=group)
-
-    def _start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    async def serve(request: Any, response: Any) -> Any:
         try:
-            response.success, response.message = True, self._node.start_recording()
+            said = do(request)
+            response.success, response.message = True, said if isinstance(said, str) else await said
         except UserError as error:
             response.success, response.message = False, str(error)
         return response
 
-    async def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            response.success, response.message = True, await self._node.stop_recording()
-        except UserError as error:
-            response.success, response.message = False, str(error)
-        return response
-
-    def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        try:
-            response.success, response.message = True, self._node.pause_recording(request.data)
-        except UserError as error:
-            response.success, response.message = False, str(error)
-        return response
+    return serve
