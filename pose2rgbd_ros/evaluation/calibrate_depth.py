@@ -358,7 +358,7 @@ class _Source:
         return rows
 
     def _features(self, T_map_cam: Any, score: float) -> tuple[Float32, tuple[Float32, ...]]:
-        """Depth (H W,) of a view and its features, each (H W,), in the order of intervals.FEATURES."""
+        """Depth (H W,) of a view and its features, each (H W,), in the order of bounds.FEATURES."""
         images = self._renderer.render_for_camera(T_map_cam, self.camera)
         assert images.depth is not None
         depth = images.depth[0]

@@ -90,7 +90,7 @@ class MeasuredPoses:
 class JudgedPoses:
     """What the calibrated localizer answers to frames that no weights, covariance or limit were chosen on.
 
-    coverage, accepted: as in `Measured`. position_m, rotation_deg: median errors of accepted frames. frames, units,
+    coverage, accepted: as in `MeasuredPoses`. position_m, rotation_deg: medians of accepted frames. frames, units,
         kind: how many frames, of how many lines or stretches; no frame when nothing was left to judge on, and then
         the rest is NaN.
     """

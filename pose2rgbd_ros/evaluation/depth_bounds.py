@@ -44,7 +44,7 @@ MOST_STRETCH = 8.0
 class Pixels:
     """Held-out pixels whose depth the model and the recording know; all (N,).
 
-    features: as intervals.FEATURES. unit: of the frame, -1 for frames that only widen the evidence. frame: its index.
+    features: as bounds.FEATURES. unit: of the frame, -1 for frames that only widen the evidence. frame: its index.
     """
 
     features: tuple[Float32, ...]
@@ -307,7 +307,7 @@ class MeasuredDepth:
 class Judged:
     """What the calibrated renderer, guard and all, makes of frames that no calibration, weights or limit was chosen on.
 
-    coverage, below, false_safe, known: as in `Measured`, of the depth that the renderer gives. passed: share of frames
+    coverage, below, false_safe, known: as in `MeasuredDepth`, of the renderer's depth. passed: share of frames
     that are in the guard. frames, units, kind: how many frames, of how many lines or stretches; no frame when nothing
     was left to judge on, and then all shares are NaN.
     """
@@ -452,7 +452,7 @@ def _reliability(pixels: Pixels, edges: tuple[Float32, ...], goal: Goal, focal_p
 
 
 def _risk_coverage(width: Float32, error_m: Float32, margin_m: float) -> list[tuple[float, float, float]]:
-    """See :class:`Measured`; width and error_m (N,)."""
+    """See :class:`MeasuredDepth`; width and error_m (N,)."""
     by_width = error_m[np.argsort(width, kind="stable")]
     rows = []
     for share in RISK_SHARES:

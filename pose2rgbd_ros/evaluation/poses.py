@@ -169,7 +169,7 @@ class MeanPose:
         self._estimate = Estimate(se3.mean(T_map_cam))
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
-        """See `Finder`; the image is not looked at."""
+        """See `PoseEstimator`; the image is not looked at."""
         return self._estimate
 
 
@@ -346,7 +346,7 @@ def evaluate_poses(
     """Measure a checkpoint that finds poses; write metrics.yaml, table.md, frames.csv and index.html into `out`.
 
     Args:
-        split: as of :func:`evaluate.evaluate`.
+        split: as of :func:`pictures.evaluate`.
         training_dataset: where the frames trained on are, when `dataset` is another recording.
         finders: what it is compared with, of UNTRAINED; they are built from the training frames.
 

@@ -159,7 +159,7 @@ FRAMES_FILES = {"colour": "frames.csv", "grey": "frames_grey.csv"}
 class Row:
     """What came of one method (and size and seed, of networks).
 
-    scores: "colour" and "grey" -> measure -> number, as :func:`evaluation.localization.scores` has them.
+    scores: "colour" and "grey" -> measure -> number, as :func:`evaluation.poses.scores` has them.
     run: its folder, with a line a frame in FRAMES_FILES. error: why there are no scores.
     """
 
@@ -572,7 +572,7 @@ def _keypoints(rgb: UInt8) -> UInt8:
 
 METRES, DEGREES = "median_position_m", "median_rotation_deg"
 ROOM_M = 2.0  # where even the worst method's median is below this, the place is a room
-ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of localization.THRESHOLDS
+ROOM, OUTDOORS = ((0.05, 5.0), (0.25, 2.0)), ((0.5, 5.0), (5.0, 10.0))  # of poses.THRESHOLDS
 
 FOCUS_WORDS = (
     "Where the networks look: rank correlation of the saliency map with the strength of the image's structure and of "
@@ -722,7 +722,7 @@ def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> dict[str
 
 
 def _share(metres: float, degrees: float) -> str:
-    """The measure's name, as localization.scores has it."""
+    """The measure's name, as poses.scores has it."""
     return f"within_{metres:g}_m_{degrees:g}_deg"
 
 

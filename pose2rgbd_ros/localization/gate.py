@@ -2,7 +2,7 @@
 
 Two checks, both made of recorded frames alone; no image of another place is needed. First the image itself: brightness,
 contrast and sharpness may lie a little beyond those of the training frames, no more. Then a score of how unlike it is:
-the mean over the doubts (evidence.py) of their excess above the usual, each in units of its own spread among held-out
+the mean over the doubts of their excess above the usual, each in units of its own spread among held-out
 frames. Its limit lets a wanted share of the held-out frames pass.
 """
 

@@ -37,7 +37,7 @@ def pose_network(loaded: Checkpoint) -> PoseModel:
 
 
 class Localizer:
-    """A trained pose network, ready to find cameras: a `Finder`.
+    """A trained pose network, ready to find cameras: a `PoseEstimator`.
 
     Attributes: `name` (the network's), `camera` (the trained intrinsics, of `image_size` pixels), `map_frame`,
     `camera_frame`, `device`, `calibration` (None without).
@@ -84,7 +84,7 @@ class Localizer:
         self._encoder = ImageEncoder(loaded, model, self.device, self.calibration.crops if self.calibration else 1)
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
-        """See :class:`Finder`."""
+        """See :class:`PoseEstimator`."""
         return self.find_all([rgb], camera)[0]
 
     def find_all(self, images: Iterable[UInt8], camera: Camera) -> list[Estimate]:

@@ -118,7 +118,7 @@ class Retrieval:
         self.name = "retrieval" if neighbours == 1 else "retrieval + interpolation"
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
-        """See `Finder`. The score is 1 - likeness of the best frame; the camera is not looked at."""
+        """See `PoseEstimator`. The score is 1 - likeness of the best frame; the camera is not looked at."""
         features = self.index.extract(rgb)
         if len(features) < FEWEST_FEATURES:
             return Estimate(
@@ -177,7 +177,7 @@ class Structure:
             raise UserError(f"{dataset.path}: points of the map need metric depth and a calibrated camera")
 
     def find(self, rgb: UInt8, camera: Camera) -> Estimate:
-        """See `Finder`. The score is the share of `least_inliers` that is missing."""
+        """See `PoseEstimator`. The score is the share of `least_inliers` that is missing."""
         if not camera.is_calibrated:
             return Estimate(None, accepted=False, reason="the image's camera is not calibrated")
         features = self.index.extract(rgb)
