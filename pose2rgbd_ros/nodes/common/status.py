@@ -120,5 +120,12 @@ def how_old(age_s: float, digits: int = 1) -> str:
     return f"{age_s:.{digits}f} s old" if age_s > 0 else f"{-age_s:.{digits}f} s in the future"
 
 
+def stale(what: str, age_s: float, max_age_s: float) -> str:
+    """Why something is too old, or too far in the future, to be of use; empty: it is not."""
+    if abs(age_s) <= max_age_s:
+        return ""
+    return f"{what} is {how_old(age_s)}; is it still published, and by the same clock (use_sim_time)?"
+
+
 def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -22,7 +22,7 @@ from rclpy.timer import Timer
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.nodes.common import conversions, status
 from pose2rgbd_ros.nodes.common.node import NOT_ACTIVE, ManagedNode
-from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics
+from pose2rgbd_ros.nodes.common.status import ConditionLog, Diagnostics, stale
 from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth
 from pose2rgbd_ros.nodes.render.path import (
     SILENCE_S,
@@ -160,9 +160,8 @@ class LookAheadTopics:
         odometry = self._odometry
         if odometry is None:
             raise UserError(f"no twist on ~/odometry yet: {self._twists.why_silent()}")
-        age_s = self._age_s(odometry)
-        if abs(age_s) > SILENCE_S:
-            raise UserError(f"the twist on ~/odometry is {age_s:.1f} s old; is it still published, by the same clock?")
+        if why := stale("the twist on ~/odometry", self._age_s(odometry), SILENCE_S):
+            raise UserError(why)
         return odometry
 
     def _speed_mps(self) -> float:
@@ -172,7 +171,7 @@ class LookAheadTopics:
         return float(np.linalg.norm(twist_of(self._odometry)[:3]))
 
     def _age_s(self, odometry: Odometry) -> float:
-        return (self._node.get_clock().now().nanoseconds - conversions.stamp_ns(odometry.header.stamp)) / 1e9
+        return self._node.age_s(conversions.stamp_ns(odometry.header.stamp))
 
     def _publish(self, rendering: PathRendering, job: PathJob, wants_images: bool) -> None:
         assert self._images is not None

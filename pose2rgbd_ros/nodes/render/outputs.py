@@ -19,7 +19,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES, ImageBuffer, camera_to_info, depth_message, to_stamp
-from pose2rgbd_ros.nodes.common.status import NodeState, Rate, how_old
+from pose2rgbd_ros.nodes.common.status import NodeState, Rate, stale
 from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.rendering.trust import GuardAnswer
 
@@ -123,9 +123,8 @@ def of_pose(
 
     known: share of the picture whose depth is known; None: not such a model; NaN: not rendered yet.
     """
-    if abs(age_s) > max_age_s:
-        hint = "is it still published, and by the same clock (use_sim_time)?"
-        return NodeState(RenderStatus.STALE_TF, f"the newest transform is {how_old(age_s)}; {hint}", stamp_ns)
+    if why := stale("the newest transform", age_s, max_age_s):
+        return NodeState(RenderStatus.STALE_TF, why, stamp_ns)
     if not check.inside:
         text = f"outside the trained volume, depth is unknown: {check.reason}"
         return NodeState(RenderStatus.OUTSIDE_VOLUME, text, stamp_ns)

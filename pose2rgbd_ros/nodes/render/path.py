@@ -19,6 +19,7 @@ from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common import conversions
+from pose2rgbd_ros.nodes.common.status import stale
 from pose2rgbd_ros.nodes.common.tf import StampedPose, TfLookup
 from pose2rgbd_ros.nodes.render.service import Active
 from pose2rgbd_ros.nodes.render.settings import LookAheadSettings
@@ -359,10 +360,8 @@ class PathJobs:
 
 def _fresh(body: StampedPose, body_frame: str) -> StampedPose:
     """UserError: it is too old, or too far ahead, to say where the body is."""
-    if abs(body.age_s) > SILENCE_S:
-        raise UserError(
-            f"the pose of {body_frame} is {body.age_s:.1f} s old; is the localization still running, by the same clock?"
-        )
+    if why := stale(f"the pose of {body_frame}", body.age_s, SILENCE_S):
+        raise UserError(why)
     return body
 
 

@@ -133,7 +133,7 @@ def test_along_a_twist_that_turns(bench, hamlet):
     flight.twist = [math.nan, 0, 0, 0, 0, 0]
     flight.told("the twist holds NaN")
     flight.twist = None
-    flight.told("s old; is it still published, by the same clock?")
+    flight.told("s old; is it still published, and by the same clock (use_sim_time)?")
 
 
 def test_where_the_body_was_is_not_where_it_is(bench, hamlet):
@@ -141,7 +141,7 @@ def test_where_the_body_was_is_not_where_it_is(bench, hamlet):
     flight.follow(path_of([[-2, 0, 10], [2, 0, 10]]))
     flight.profile(lambda p: p.poses)
     flight.timer.cancel()
-    nothing = flight.told("s old; is the localization still running")
+    nothing = flight.told("s old; is it still published, and by the same clock (use_sim_time)?")
     assert not nothing.poses
     assert nothing.first_unknown_m == 0.0
 
