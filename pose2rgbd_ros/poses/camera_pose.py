@@ -112,10 +112,13 @@ class PendingCameraPoses:
         camera_frame: str,
         is_late: Callable[[], bool],
         on_decided: Callable[[CameraPoses], None] = lambda decided: None,
+        on_missing: Callable[[str], None] = lambda why: None,
     ) -> None:
+        """`on_decided` is called once, as is `on_missing` when it is late and there is still no pose."""
         self.decided: CameraPoses | None = None
         self._evidence, self._camera_frame = evidence, camera_frame
-        self._is_late, self._on_decided = is_late, on_decided
+        self._is_late, self._on_decided, self._on_missing = is_late, on_decided, on_missing
+        self._explained = False
 
     def wait_no_longer(self) -> None:
         """The deadline has passed: nothing more will come."""
@@ -126,7 +129,10 @@ class PendingCameraPoses:
         if self.decided is None:
             try:
                 self.decided = resolve(self._evidence, self._camera_frame, self._is_late())
-            except UserError:
+            except UserError as error:
+                if self._is_late() and not self._explained:
+                    self._explained = True
+                    self._on_missing(f"images have no pose: {error}")
                 return PoseAnswer(None, "no_pose", wait=True)
             self._on_decided(self.decided)
         return self.decided.pose_at(stamp_ns)

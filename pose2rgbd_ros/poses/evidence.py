@@ -275,8 +275,10 @@ class LiveEvidence(_Evidence):
 
     def fused(self, odometry: Body) -> Body:
         """GPS and odometry as one, as far as they are known."""
+        if odometry.source is not self.odometry:
+            raise UserError("position fused takes messages of odometry live, not TF; convert the recording's mcap")
         if self.fusion is None:
-            raise UserError("GPS and odometry cannot be fused before there are both")
+            raise UserError("position fused needs odometry and GPS fixes")
         return Body(self.fusion, datum=self.fixes.datum)
 
     def course(self, body: Body) -> tuple[PoseSource, str]:

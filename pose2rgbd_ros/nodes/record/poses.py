@@ -54,8 +54,9 @@ class LivePoses:
 
     def camera(self, camera_frame: str, deadline_s: float) -> PendingCameraPoses:
         """The poses of a camera; what is not there by `deadline_s` (steady clock) is done without."""
+        frame = decode.frame_name(camera_frame)
         return PendingCameraPoses(
-            self.evidence, decode.frame_name(camera_frame), lambda: time.monotonic() >= deadline_s, self._decided
+            self.evidence, frame, lambda: time.monotonic() >= deadline_s, self._decided, self.note
         )
 
     def _decided(self, camera: CameraPoses) -> None:

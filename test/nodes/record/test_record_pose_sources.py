@@ -216,6 +216,27 @@ def test_a_gimbal_turns_the_camera_where_nothing_else_does():
     assert poses.pose_at(START_NS + 2 * 10**9).reason == "orientation_no_pose", "its old clock is forgotten"
 
 
+def test_why_images_have_no_pose_is_said_once():
+    flight = Flight(position="fused")
+    poses = flight.camera()
+    flight.fix(0.0)
+    flight.transform("tf", 0.0, T_map_body(0.0), "map", "base_link")
+    for _ in range(2):
+        assert poses.pose_at(START_NS).wait
+    why = "position fused takes messages of odometry live, not TF; convert the recording's mcap"
+    assert flight.live.notes == [f"images have no pose: {why}"]
+    assert flight.camera(patience_s=60.0).pose_at(START_NS).wait
+    flight.odometry(0.0)
+    assert flight.camera().pose_at(START_NS).wait
+    assert flight.live.notes[1:] == ["images have no pose: position fused needs odometry and GPS fixes"]
+    flight = Flight(position="pose")
+    poses = flight.camera()
+    for i in range(3):
+        flight.transform("tf", 0.1 * i, np.eye(4), "nowhere", f"detection_{i}")
+        assert poses.pose_at(START_NS).wait
+    assert len(flight.live.notes) == 1, "though the list of frames grows"
+
+
 def test_settings_that_contradict_each_other_are_refused():
     for settings, said in (
         ({"orientation": "course", "position": "pose"}, "goes with position gps"),
