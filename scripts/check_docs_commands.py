@@ -97,6 +97,7 @@ RULES = (
     Rule(r"pose2rgbd calibrate"),
     Rule(r"pose2rgbd locate", makes=()),
     Rule(r"pose2rgbd export"),
+    Rule(r"pose2rgbd align", left="takes minutes; test/sfm runs it"),
     Rule(r"pose2rgbd sync"),
     Rule(r"pose2rgbd synthesize", left="needs a model of each kind"),
     Rule(r"pose2rgbd sim gallery", makes=("{out}/sim",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.exporting import export_dataset
 from pose2rgbd_ros.formats.importing import import_datasets
 from pose2rgbd_ros.formats.settings import ExportConfig, ImportConfig
+from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset, restore
+from pose2rgbd_ros.sfm.reconstruct import AlignSettings
+from pose2rgbd_ros.sfm.report import write as write_align_report
 
 
 @dataclasses.dataclass
@@ -154,6 +158,40 @@ def sync_main(argv: list[str]) -> int:
     for warning in signals.warnings:
         print(f"warning: {warning}")
     return _status(arguments.strict, len(signals.warnings)) or int(not found.observable)
+
+
+# `pose2rgbd align DATASET`: poses, lens and sparse points from the images themselves.
+
+
+@dataclass
+class AlignArguments:
+    """Replace a dataset's rough poses and lens by those of structure from motion (pycolmap, on the CPU).
+
+    Recorded positions place and size the map; what was recorded is kept in the dataset's folder recorded/.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """the dataset's folder"""
+    restore: bool = False
+    """give the dataset its recorded poses and camera back"""
+    align: Annotated[AlignSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=AlignSettings)
+
+
+def align_main(argv: list[str]) -> int:
+    """Align, and print what came out. UserError when nothing could be joined; the dataset is then as before."""
+    arguments = tyro.cli(AlignArguments, args=argv, prog="pose2rgbd align")
+    if arguments.restore:
+        restore(arguments.dataset)
+        print(f"{arguments.dataset} has its recorded poses and camera again")
+        return 0
+    settings.check(arguments.align)
+    pairs, minutes = plan(recorded_dataset(arguments.dataset), arguments.align, os.cpu_count() or 1)
+    print(f"aligning {arguments.dataset}: {counted(len(pairs), 'pair')} of images, about {max(1, round(minutes))} min")
+    found = align(arguments.dataset, arguments.align)
+    page = write_align_report(arguments.dataset, found, arguments.align)
+    print(found.summary())
+    print(f"report    {page}")
+    return 0
 
 
 # `pose2rgbd inspect DATASET`: what is in it.

@@ -101,7 +101,7 @@ for command in {commands!r}:
 LIBRARIES = {
     "av": "av", "defusedxml": "defusedxml", "gpxpy": "gpxpy", "isal": "isal", "lightning-fabric": "lightning_fabric",
     "moderngl": "moderngl", "numba": "numba", "onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript",
-    "Pillow": "PIL", "pymap3d": "pymap3d", "rosbags": "rosbags", "safetensors": "safetensors",
+    "Pillow": "PIL", "pycolmap": "pycolmap", "pymap3d": "pymap3d", "rosbags": "rosbags", "safetensors": "safetensors",
     "tensorboard": "tensorboard", "torchmetrics": "torchmetrics", "transforms3d": "transforms3d", "tyro": "tyro",
 }  # fmt: skip
 OF_ROSDEP = {  # key of package.xml: distribution

@@ -1,0 +1,372 @@
+"""`pose2rgbd align`: a dataset's rough poses and lens replaced by those of structure from motion.
+
+What was recorded is kept in the dataset's folder `recorded/`, and each alignment begins from there: aligning twice is
+aligning once, and `restore` gives the recorded poses back.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose2rgbd_ros import settings as definitions
+from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.layout import Record
+from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, read_meta, software, write_meta
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.transforms_json import transforms_json
+from pose2rgbd_ros.dataset.writer import write_lists
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.sfm.georeference import Georeference, georeference
+from pose2rgbd_ros.sfm.reconstruct import (
+    LEAST_MAP,
+    LEAST_MATCHES,
+    AlignSettings,
+    FeatureDatabase,
+    SparseMap,
+    choose_pairs,
+    refine,
+)
+from pose2rgbd_ros.sfm.uncertainty import camera_covariance
+
+RECORDED = "recorded"  # folder in the dataset: lists and meta.yaml as they were converted
+SIGMAS = "pose_sigma.csv"
+POINTS = "sparse_points.npz"
+REPORT = "align"  # folder of the report
+FEW_FEATURES = 100
+FEW_POINTS = 20  # a pose from fewer is a guess
+WEAK = 3.0  # times the recorded sigma
+ENOUGH = 0.9  # share of frames in a map that agrees with GPS; with fewer the other mapper is tried
+SECOND_TRY = 0.05  # share of frames left out that calls for comparing them with all others
+MOST_SECOND_PAIRS = 6000
+# CPU seconds, measured on one core of an AMD EPYC at 1024 px and 4096 features (docs/align.md).
+EXTRACT_S, MATCH_S, MAP_S = 0.7, 0.06, 0.8
+
+
+@dataclass(eq=False)
+class Alignment:
+    """What came out.
+
+    Attributes:
+        frames: (N,) indices of the recorded frames that have a pose now.
+        T_map_cam: (N, 4, 4); sigma_m (N, 3) of their positions, sigma_deg (N,) of their orientations.
+        reference: how the map was tied to the recorded positions; of several maps, the largest.
+        left_out: reason by index of recorded frame.
+        notes: what a user should know, warnings first.
+    """
+
+    recorded: Dataset
+    camera: Camera
+    frames: Int64
+    T_map_cam: Float64
+    sigma_m: Float64
+    sigma_deg: Float64
+    reference: Georeference
+    maps: list[SparseMap]
+    left_out: dict[int, str]
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        main = self.maps[0]
+        offset = np.linalg.norm(self.T_map_cam[:, :3, 3] - self.recorded.T_map_cam[self.frames, :3, 3], axis=1)
+        lines = [
+            f"{self.recorded.path}: {len(self.frames)} of {counted(len(self.recorded), 'frame')} aligned, "
+            f"{len(main.points)} points, {main.reprojection_px:.2f} px",
+            f"note: camera: {self.camera}",
+            f"note: positions moved by {np.median(offset):.2f} m (median), orientations by "
+            f"{self.reference.attitude_offset_deg:.1f} degrees; sigma now {np.median(self.sigma_m):.2f} m and "
+            f"{np.median(self.sigma_deg):.2f} degrees (median), scale {100 * self.reference.scale_sigma:.2f} %",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def plan(dataset: Dataset, settings: AlignSettings, cores: int) -> tuple[list[tuple[int, int]], float]:
+    """The pairs of frames to compare, and about how many minutes all will take on so many cores."""
+    pairs = choose_pairs(dataset.T_map_cam, settings.neighbours)
+    longer = max(dataset.camera.width, dataset.camera.height)
+    pixels = (min(longer, settings.image_size) / 1024) ** 2
+    cpu_s = len(dataset) * (EXTRACT_S * pixels + MAP_S) + len(pairs) * MATCH_S * (settings.features / 4096) ** 2
+    return pairs, cpu_s / min(cores, 4) / 60
+
+
+def align(folder: Path, settings: AlignSettings, progress: bool = True) -> Alignment:
+    """Align a dataset in its place. Interrupted and called again, features and matches that are there are used.
+
+    Raises:
+        UserError: fewer than three frames, nothing could be joined, or positions that cannot place the map; the
+            dataset is as before.
+    """
+    definitions.check(settings)
+    with _locked(folder):
+        recorded = recorded_dataset(folder)
+        if len(recorded) < LEAST_MAP:
+            raise UserError(f"{folder} has {counted(len(recorded), 'frame')}; structure from motion needs three")
+        found = _align(recorded, folder, settings, progress)
+        _write(folder, recorded, found)
+        return found
+
+
+def restore(folder: Path) -> None:
+    """Give a dataset its recorded poses and camera back. UserError when it was never aligned."""
+    with _locked(folder):
+        kept = folder / RECORDED
+        if not kept.is_dir():
+            raise UserError(f"{folder} was not aligned: it has its recorded poses")
+        for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.META, layout.TRANSFORMS):
+            if (kept / name).is_file():
+                layout.atomic_write(folder / name, (kept / name).read_bytes())
+        for name in (SIGMAS, POINTS):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / REPORT, ignore_errors=True)
+        shutil.rmtree(kept)
+
+
+def recorded_dataset(folder: Path) -> Dataset:
+    """The dataset as it was recorded, whether it has been aligned since or not."""
+    return _Recorded(folder) if (folder / RECORDED / layout.META).is_file() else Dataset(folder)
+
+
+class _Recorded(Dataset):
+    """The frames and poses of `recorded/`, with the images of the dataset around it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        kept = folder / RECORDED
+        self.meta = read_meta(kept)
+        self.records = sorted(layout.read_associations(kept), key=lambda record: record.stamp_ns)
+        self.stamps_ns = np.array([record.stamp_ns for record in self.records], dtype=np.int64)
+        lines = layout.read_pose_lines(kept)
+        poses = np.array([layout.parse_pose(lines[record.stamp_ns]) for record in self.records])
+        self.T_map_cam = se3.make(poses[:, :3], poses[:, 3:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """A map in metres at its place."""
+
+    map: SparseMap
+    reference: Georeference
+    covariance: Float64 | None  # (N, 6, 6) as of `camera_covariance`
+
+
+def _align(recorded: Dataset, folder: Path, settings: AlignSettings, progress: bool) -> Alignment:
+    names = [record.rgb for record in recorded.records]
+    key = f"{settings.features}-{settings.image_size}-{settings.lens}"
+    database = FeatureDatabase(
+        folder / layout.CACHE / "sfm" / key / "database.db", folder, names, recorded.camera, settings
+    )
+    database.extract(progress)
+    database.match(choose_pairs(recorded.T_map_cam, settings.neighbours), progress)
+    placed, notes = _map(recorded, database, settings, progress)
+    there = {int(frame) for each in placed for frame in each.map.frames}
+    lost = [i for i in range(len(names)) if i not in there]
+    if lost and len(lost) >= SECOND_TRY * len(names) and len(lost) * len(names) <= MOST_SECOND_PAIRS:
+        # Their rough positions may have been wrong (GPS that froze or jumped): compare them with all others.
+        pairs = sorted({(min(a, b), max(a, b)) for a in lost for b in range(len(names)) if a != b})
+        if database.match(pairs, progress):
+            placed, notes = _map(recorded, database, settings, progress)
+    if not placed:
+        raise UserError(f"{folder} is as before: {notes[0] if notes else _why_nothing(database)}")
+    return _gather(recorded, placed, _reasons(recorded, placed, database), notes)
+
+
+def _map(
+    recorded: Dataset, database: FeatureDatabase, settings: AlignSettings, progress: bool
+) -> tuple[list[_Placed], list[str]]:
+    """The maps at their places, of the mapper whose frames agree best with the recorded positions; and remarks."""
+    mappers = ["global", "incremental"] if settings.mapper == "auto" else [settings.mapper]
+    best: tuple[int, list[_Placed], list[str]] = (-1, [], [])
+    for mapper in mappers:
+        placed, notes = [], []
+        for each in database.reconstruct(mapper, progress):
+            try:
+                placed.append(_place(each, recorded, database.names, settings))
+            except UserError as error:
+                notes.append(f"a map of {counted(len(each.frames), 'frame')} is left out: {error}")
+        agree = sum(int(np.count_nonzero(~each.reference.is_bad)) for each in placed)
+        if agree > best[0]:
+            best = (agree, placed, notes)
+        if agree >= ENOUGH * len(recorded):
+            break
+    return best[1:]
+
+
+def _place(found: SparseMap, recorded: Dataset, names: list[str], settings: AlignSettings) -> _Placed:
+    rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
+    reference = georeference(found.T_sfm_cam, rough, stamps_ns)
+    adjusted = refine(found, names, reference, reference.undrifted(rough[:, :3, 3], stamps_ns), settings)
+    return _Placed(adjusted, reference, camera_covariance(adjusted, reference.tied_sigma_m, reference.is_bad))
+
+
+def _gather(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str], notes: list[str]) -> Alignment:
+    """The frames of all maps in time order; of a frame in several, that of the largest."""
+    found: dict[int, tuple[Float64, Float64, float]] = {}
+    for each in placed:
+        position = each.map.T_sfm_cam[:, :3, 3]
+        if each.covariance is None:
+            spread_m2, spread_rad2 = each.reference.position_covariance(position), each.reference.covariance[1:4, 1:4]
+            sigma_m = np.sqrt(np.diagonal(spread_m2, axis1=1, axis2=2))
+            sigma_rad = np.full(len(position), np.sqrt(np.trace(spread_rad2)))
+        else:
+            sigma_m = np.sqrt(np.diagonal(each.covariance[:, 3:, 3:], axis1=1, axis2=2))
+            sigma_rad = np.sqrt(np.trace(each.covariance[:, :3, :3], axis1=1, axis2=2))
+        for i, frame in enumerate(each.map.frames.tolist()):
+            if (weak := _weak(each, i, sigma_m[i])) is not None:
+                left_out.setdefault(frame, weak)
+                continue
+            found.setdefault(frame, (each.map.T_sfm_cam[i], sigma_m[i], float(np.rad2deg(sigma_rad[i]))))
+    left_out = {frame: reason for frame, reason in left_out.items() if frame not in found}
+    frames = np.array(sorted(found), dtype=np.int64)
+    if len(frames) < LEAST_MAP:
+        raise UserError(f"{recorded.path} is as before: {counted(len(frames), 'frame')} could be joined for sure")
+    T_map_cam, sigma_m, sigma_deg = (np.array([found[i][k] for i in frames.tolist()]) for k in range(3))
+    main = placed[0]
+    notes = [*_notes(recorded, placed, left_out), *notes]
+    return Alignment(
+        recorded, main.map.camera, frames, T_map_cam, sigma_m, sigma_deg, main.reference,
+        [each.map for each in placed], left_out, notes,
+    )  # fmt: skip
+
+
+def _weak(placed: _Placed, i: int, sigma_m: Float64) -> str | None:
+    """Why a frame of a map is better left out; None for a good one."""
+    if np.count_nonzero(placed.map.seen_frame == placed.map.frames[i]) < FEW_POINTS:
+        return f"sees fewer than {FEW_POINTS} points of the map"
+    if (sigma_m > WEAK * placed.reference.sigma_m).any():
+        return "its aligned position is less sure than the recorded one"
+    return None
+
+
+def _notes(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str]) -> list[str]:
+    main, notes = placed[0], []
+    for reason in sorted(set(left_out.values())):
+        which = [frame for frame, other in left_out.items() if other == reason]
+        notes.append(f"warning: {counted(len(which), 'frame')} left out: {reason}")
+    if len(placed) > 1:
+        sizes = ", ".join(str(len(each.map.frames)) for each in placed)
+        notes.append(f"warning: the images make {len(placed)} maps that do not overlap ({sizes} frames), each placed "
+                     "by its own positions")  # fmt: skip
+    if main.reference.is_bad.any():
+        bad = main.map.frames[main.reference.is_bad]
+        off = np.linalg.norm(main.reference.residual_m[main.reference.is_bad], axis=1)
+        where = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in _runs(bad))
+        notes.append(
+            f"warning: recorded positions of {counted(len(bad), 'frame')} ({where}) disagree with the others by "
+            f"{off.min():.1f} to {off.max():.1f} m and are not used"
+        )
+    if main.reference.height_drift_m:
+        notes.append(f"recorded heights drift by {main.reference.height_drift_m:+.1f} m over the flight; taken out")
+    sigma = main.reference.sigma_m
+    notes.append(f"recorded positions scatter by {sigma[0]:.2f} m along the ground and {sigma[2]:.2f} m in height")
+    return notes
+
+
+def _runs(frames: Int64) -> Iterator[tuple[int, int]]:
+    """First and last of runs of frames that follow each other (gaps of one allowed)."""
+    for run in np.split(frames, np.flatnonzero(np.diff(frames) > 2) + 1):
+        if len(run):
+            yield int(run[0]), int(run[-1])
+
+
+def _reasons(recorded: Dataset, placed: list[_Placed], database: FeatureDatabase) -> dict[int, str]:
+    """Why frames have no pose, by index."""
+    there = {int(i) for each in placed for i in each.map.frames}
+    features, matches = database.features(), database.matches_of_frames()
+    reasons = {}
+    for i in range(len(recorded)):
+        if i not in there:
+            count = features.get(i, 0)
+            if count < FEW_FEATURES:
+                reasons[i] = "hardly any features (blurred, dark, sky or water)"
+            elif matches.get(i, 0) < LEAST_MATCHES:
+                reasons[i] = "no matches with other images (no overlap, or nothing that looks alike)"
+            else:
+                reasons[i] = "matches that fit no common map"
+    return reasons
+
+
+def _why_nothing(database: FeatureDatabase) -> str:
+    features = list(database.features().values())
+    if not features or np.median(features) < FEW_FEATURES:
+        return f"its images have hardly any features ({np.median(features) if features else 0:.0f} each, median)"
+    matched = sum(rows >= LEAST_MATCHES for rows in database.matched().values())
+    return f"its images could not be joined: {counted(matched, 'pair')} of them match; they must overlap by half"
+
+
+# What is written.
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    read_meta(folder)
+    lock = layout.FolderLock(folder)
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}); its recorded poses are kept") from error
+    finally:
+        lock.release()
+
+
+def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
+    """Keep what was recorded, then put the aligned poses in its place: the lists first, meta.yaml last."""
+    kept = folder / RECORDED
+    if not (kept / layout.META).is_file():
+        kept.mkdir(exist_ok=True)
+        for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.TRANSFORMS, layout.META):
+            if (folder / name).is_file():
+                layout.atomic_write(kept / name, (folder / name).read_bytes())
+    records = [recorded.records[frame] for frame in found.frames.tolist()]
+    lines = [layout.pose_line(record.stamp_ns, T) for record, T in zip(records, found.T_map_cam, strict=True)]
+    meta = copy.deepcopy(recorded.meta)
+    meta.camera, meta.software = found.camera, software()
+    meta.poses = _poses_meta(recorded.meta, found)
+    write_meta(folder, meta)
+    write_lists(folder, list(zip(records, lines, strict=True)), meta.depth is not None)
+    text = transforms_json(meta, zip(records, found.T_map_cam, strict=True))
+    if text is not None:
+        layout.atomic_write(folder / layout.TRANSFORMS, text.encode())
+    layout.atomic_write(folder / SIGMAS, _sigma_table(records, found).encode())
+    points = io.BytesIO()
+    main = found.maps[0]
+    np.savez_compressed(
+        points, points=main.points.astype(np.float32), colors=main.colors, track_length=main.track_length,
+        seen_stamp_ns=recorded.stamps_ns[main.seen_frame], seen_point=main.seen_point,
+        seen_px=main.seen_px.astype(np.float32),
+    )  # fmt: skip
+    layout.atomic_write(folder / POINTS, points.getvalue())
+
+
+def _poses_meta(meta: DatasetMeta, found: Alignment) -> PosesMeta:
+    before = meta.poses or PosesMeta()
+    accuracy: dict[str, Any] = {
+        "position_sigma_m": [round(float(value), 4) for value in np.median(found.sigma_m, axis=0)],
+        "orientation_sigma_deg": round(float(np.median(found.sigma_deg)), 4),
+        "scale_sigma": round(found.reference.scale_sigma, 6),
+        "reprojection_px": round(found.maps[0].reprojection_px, 3),
+        "recorded_position_sigma_m": [round(float(value), 3) for value in found.reference.sigma_m],
+        "height_drift_m": round(found.reference.height_drift_m, 3),
+    }
+    return replace(before, position=f"sfm, placed by {before.position}", orientation="sfm", mount="", accuracy=accuracy)
+
+
+def _sigma_table(records: list[Record], found: Alignment) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["stamp", "sigma_x_m", "sigma_y_m", "sigma_z_m", "sigma_rotation_deg"])
+    for record, sigma_m, sigma_deg in zip(records, found.sigma_m, found.sigma_deg, strict=True):
+        writer.writerow([layout.stamp_text(record.stamp_ns), *(f"{v:.4f}" for v in sigma_m), f"{sigma_deg:.4f}"])
+    return text.getvalue()

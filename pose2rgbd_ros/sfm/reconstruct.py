@@ -1,0 +1,429 @@
+"""Features, matches and the map, by pycolmap: from images with rough poses to cameras and points of one unit.
+
+Features and matches stay in a database beside the dataset: what is there is not done again, so an interrupted run goes
+on, and more photographs cost only themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.spatial import KDTree
+from tqdm import tqdm
+
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry.arrays import Float64, Int64, UInt8
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.sfm.georeference import Georeference
+
+if TYPE_CHECKING:
+    import pycolmap
+
+Mapper = Literal["auto", "global", "incremental"]
+Lens = Literal["auto", "pinhole", "radial", "opencv", "fisheye"]
+
+EXHAUSTIVE = 40  # so few images are compared all with all
+FOLLOWING = 2  # images after each one that are compared with it, wherever they were
+WIDE_DEG = 110.0  # a lens that sees more across is a fisheye
+GUESSED_FOCAL = 1.2  # of the longer side, where nobody knows the focal length
+LEAST_MATCHES = 15
+LEAST_MAP = 3  # frames
+_MODELS = {"pinhole": "SIMPLE_PINHOLE", "radial": "SIMPLE_RADIAL", "opencv": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
+_POLL_S = 0.2
+
+
+@dataclass
+class AlignSettings:
+    """Structure from motion of a dataset's images, tied to its recorded positions."""
+
+    lens: Lens = setting(
+        "auto", "model of the lens; auto: the dataset's own, radial where it has none, fisheye from 110 degrees on"
+    )
+    refine_camera: bool = setting(True, "estimate focal length and distortion too; false: they are as in meta.yaml")
+    mapper: Mapper = setting(
+        "auto", "auto: global, and incremental too where a tenth of the frames is left out or where GPS contradicts"
+    )
+    features: int = setting(4096, "most features of an image", ge=200, le=20_000)
+    image_size: int = setting(1600, "longer side in pixels that features are found at", ge=200, le=8192)
+    neighbours: int = setting(14, "images near by that each one is compared with", ge=2, le=200)
+    threads: int = setting(0, "CPU threads; 0: one per core", ge=0, le=256)
+    seed: int = setting(0, "draws the samples of the robust estimates", ge=0)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMap:
+    """What the images say of cameras and points, up to place and size.
+
+    Attributes:
+        frames: (N,) indices of the dataset's frames that have a place in it, increasing.
+        T_sfm_cam: (N, 4, 4).
+        camera: the camera of all of them.
+        points: (P, 3); `colors` (P, 3) uint8; `track_length` (P,) how many frames see each.
+        seen_frame, seen_point: (M,) index of a frame of the dataset, and of the point that it sees.
+        seen_px: (M, 2) where, pixel centres at integers.
+        reprojection_px: mean over all observations.
+        folder: COLMAP's own files of it.
+    """
+
+    frames: Int64
+    T_sfm_cam: Float64
+    camera: Camera
+    points: Float64
+    colors: UInt8
+    track_length: Int64
+    seen_frame: Int64
+    seen_point: Int64
+    seen_px: Float64
+    reprojection_px: float
+    folder: Path
+
+
+def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None] = lambda: None) -> Any:
+    """Run a long call of pycolmap in a process of its own, and call `poll` meanwhile.
+
+    A fault that ends the process (C++ aborts) is a UserError here, Ctrl-C ends it at once, and the database is read by
+    another process than the one that writes it: SQLite's locks are the process'. What was committed stays.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin_process) as pool:
+        try:
+            future = pool.submit(job, *arguments)
+            while not future.done():
+                with contextlib.suppress(TimeoutError):
+                    future.exception(_POLL_S)
+                poll()
+            return future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "structure from motion was ended from outside (out of memory?); what it had found is kept: run again, "
+                "perhaps with fewer --features or a smaller --image-size"
+            ) from error
+        except BaseException:
+            for process in list(pool._processes.values()):
+                process.kill()
+            raise
+
+
+def _begin_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+
+
+def _colmap() -> Any:
+    """pycolmap, quiet. UserError where it is not installed."""
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise UserError("structure from motion needs pycolmap; install it: pip install pycolmap") from error
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
+    return pycolmap
+
+
+class FeatureDatabase:
+    """The features of a dataset's images and their matches. One process at a time."""
+
+    def __init__(self, file: Path, images: Path, names: Sequence[str], camera: Camera, settings: AlignSettings) -> None:
+        """`names` are files below `images`, all of one camera."""
+        self.file, self.images, self.names, self.camera = file, images, list(names), camera
+        self._settings = settings
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+    def extract(self, progress: bool = True) -> None:
+        """Find the features of the images that have none yet. UserError for images that cannot be read."""
+        done = self._names_with("keypoints")
+        missing = [name for name in self.names if name not in done]
+        if not missing:
+            return
+        with _Bar("features", len(missing), progress, lambda: self._count("keypoints") - len(done)) as bar:
+            _in_child(
+                _extract, self.file, self.images, missing, self.camera, self._settings, self._camera_id(), poll=bar.poll
+            )
+        lost = set(missing) - self._names_with("keypoints")
+        if len(lost) == len(missing):
+            raise UserError(f"no features were found in {counted(len(lost), 'image')} of {self.images}")
+
+    def match(self, pairs: Sequence[tuple[int, int]], progress: bool = True) -> bool:
+        """Match the features of pairs of images, by index, that were not matched before; False: all were."""
+        done = self.matched()
+        missing = [pair for pair in pairs if pair not in done]
+        if not missing:
+            return False
+        listed = self.file.with_name("pairs.txt")
+        listed.write_text("".join(f"{self.names[a]} {self.names[b]}\n" for a, b in missing))
+        before = self._count("two_view_geometries")
+        with _Bar("matches", len(missing), progress, lambda: self._count("two_view_geometries") - before) as bar:
+            _in_child(_match, self.file, listed, self._settings, poll=bar.poll)
+        return True
+
+    def matched(self) -> dict[tuple[int, int], int]:
+        """How many verified matches each compared pair of images has; indices ascending."""
+        ids = {number: self.names.index(name) for number, name in self._ids().items() if name in set(self.names)}
+        found = {}
+        for pair_id, rows in self._query("SELECT pair_id, rows FROM two_view_geometries"):
+            second = pair_id % 2147483647
+            first = (pair_id - second) // 2147483647
+            if first in ids and second in ids:
+                a, b = sorted((ids[first], ids[second]))
+                found[a, b] = int(rows)
+        return found
+
+    def features(self) -> dict[int, int]:
+        """How many features each image has, by index."""
+        index = {name: i for i, name in enumerate(self.names)}
+        rows = self._query("SELECT name, rows FROM images JOIN keypoints USING (image_id)")
+        return {index[name]: int(count) for name, count in rows if name in index}
+
+    def matches_of_frames(self) -> dict[int, int]:
+        """The most verified matches that each image has with another one, by index."""
+        most: dict[int, int] = {}
+        for pair, rows in self.matched().items():
+            for i in pair:
+                most[i] = max(most.get(i, 0), rows)
+        return most
+
+    def reconstruct(self, mapper: str, progress: bool = True) -> list[SparseMap]:
+        """The maps of three frames or more that the matches give, largest first; most often one, or none."""
+        out = self.file.with_name(f"map_{mapper}")
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        with _Bar(f"{mapper} map", len(self.names), progress, lambda: 0) as bar:
+            found = _in_child(
+                _map, self.file, self.images, out, self.names, self._settings, self.camera.is_calibrated, mapper,
+                poll=bar.poll,
+            )  # fmt: skip
+        return sorted((each for each in found if len(each.frames) >= LEAST_MAP), key=lambda each: -len(each.frames))
+
+    # The database as SQLite sees it, while pycolmap writes: its own interface would wait for the lock.
+
+    def _query(self, text: str) -> list[Any]:
+        if not self.file.is_file():
+            return []
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.file}?mode=ro", uri=True, timeout=5)) as connection:
+                return connection.execute(text).fetchall()
+        except sqlite3.OperationalError:  # no table yet, or locked for a moment
+            return []
+
+    def _count(self, table: str) -> int:
+        rows = self._query(f"SELECT COUNT(*) FROM {table}")
+        return int(rows[0][0]) if rows else 0
+
+    def _ids(self) -> dict[int, str]:
+        return dict(self._query("SELECT image_id, name FROM images"))
+
+    def _names_with(self, table: str) -> set[str]:
+        rows = self._query(f"SELECT name FROM images JOIN {table} USING (image_id)")
+        return {name for (name,) in rows}
+
+    def _camera_id(self) -> int | None:
+        rows = self._query("SELECT camera_id FROM cameras LIMIT 1")
+        return int(rows[0][0]) if rows else None
+
+
+# What runs in the child.
+
+
+def _extract(
+    file: Path, images: Path, names: list[str], camera: Camera, settings: AlignSettings, camera_id: int | None
+) -> None:
+    colmap = _colmap()
+    reader = colmap.ImageReaderOptions()
+    reader.camera_model, parameters = colmap_camera(camera, settings.lens)
+    reader.camera_params = ",".join(f"{value:.12g}" for value in parameters)
+    if camera_id is not None:
+        reader.existing_camera_id = camera_id
+    options = colmap.FeatureExtractionOptions()
+    options.num_threads, options.use_gpu, options.max_image_size = settings.threads or -1, False, settings.image_size
+    options.sift.max_num_features = settings.features
+    colmap.extract_features(file, images, names, colmap.CameraMode.SINGLE, reader, options, device=colmap.Device.cpu)
+
+
+def _match(file: Path, pairs: Path, settings: AlignSettings) -> None:
+    colmap = _colmap()
+    matching, pairing = colmap.FeatureMatchingOptions(), colmap.ImportedPairingOptions()
+    matching.num_threads, matching.use_gpu, pairing.match_list_path = settings.threads or -1, False, pairs
+    colmap.match_image_pairs(file, matching, pairing, device=colmap.Device.cpu)
+
+
+def _map(
+    file: Path, images: Path, out: Path, names: list[str], settings: AlignSettings, focal_known: bool, mapper: str
+) -> list[SparseMap]:
+    colmap = _colmap()
+    threads = settings.threads or -1
+    if mapper == "global":
+        if not focal_known:
+            colmap.calibrate_view_graph(file)
+        options = colmap.GlobalPipelineOptions()
+        inner = options.mapper
+        inner.num_threads, inner.random_seed = threads, settings.seed
+        inner.global_positioning.use_gpu = inner.bundle_adjustment.ceres.use_gpu = False
+        inner.bundle_adjustment.refine_focal_length = settings.refine_camera
+        inner.bundle_adjustment.refine_extra_params = settings.refine_camera
+    else:
+        options = colmap.IncrementalPipelineOptions()
+        options.ba_refine_focal_length = options.ba_refine_extra_params = settings.refine_camera
+    options.image_names, options.min_num_matches = names, LEAST_MATCHES
+    options.num_threads, options.random_seed = threads, settings.seed
+    run = colmap.global_mapping if mapper == "global" else colmap.incremental_mapping
+    return [_read(native, names, out / str(number)) for number, native in run(file, images, out, options).items()]
+
+
+def _read(found: pycolmap.Reconstruction, names: Sequence[str], folder: Path) -> SparseMap:
+    index = {name: i for i, name in enumerate(names)}
+    images = sorted(
+        (image for image in found.images.values() if image.has_pose and image.name in index),
+        key=lambda image: index[image.name],
+    )
+    point_ids = {point_id: i for i, point_id in enumerate(found.points3D)}
+    points = list(found.points3D.values())
+    T_sfm_cam = np.tile(np.eye(4), (len(images), 1, 1))
+    seen: list[tuple[int, int, float, float]] = []
+    for i, image in enumerate(images):
+        cam_from_sfm = image.cam_from_world()
+        R = cam_from_sfm.rotation.matrix()
+        T_sfm_cam[i, :3, :3], T_sfm_cam[i, :3, 3] = R.T, -R.T @ cam_from_sfm.translation
+        for point in image.points2D:
+            if point.has_point3D():
+                # COLMAP's pixel (0, 0) is the corner of the first pixel, ours its centre.
+                seen.append((index[image.name], point_ids[point.point3D_id], *(point.xy - 0.5)))
+    table = np.array(seen).reshape(-1, 4)
+    return SparseMap(
+        frames=np.array([index[image.name] for image in images], dtype=np.int64),
+        T_sfm_cam=T_sfm_cam,
+        camera=our_camera(next(iter(found.cameras.values()))),
+        points=np.array([point.xyz for point in points]).reshape(-1, 3),
+        colors=np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3),
+        track_length=np.array([point.track.length() for point in points], dtype=np.int64),
+        seen_frame=table[:, 0].astype(np.int64), seen_point=table[:, 1].astype(np.int64), seen_px=table[:, 2:],
+        reprojection_px=float(found.compute_mean_reprojection_error()), folder=folder,
+    )  # fmt: skip
+
+
+def refine(
+    found: SparseMap, names: Sequence[str], reference: Georeference, position_map: Float64, settings: AlignSettings
+) -> SparseMap:
+    """The map in metres at its place, adjusted with the recorded positions (N, 3) as priors.
+
+    A similarity alone cannot undo that a map of many images bends. Each prior has the sigma measured of all, wider by
+    what residuals that resemble their neighbours are worth less; positions found wrong are none.
+    """
+    result: SparseMap = _in_child(_refine, found, list(names), reference, position_map, settings)
+    return result
+
+
+def _refine(
+    found: SparseMap, names: list[str], reference: Georeference, position_map: Float64, settings: AlignSettings
+) -> SparseMap:
+    colmap = _colmap()
+    native = colmap.Reconstruction(found.folder)
+    native.transform(colmap.Sim3d(reference.scale, colmap.Rotation3d(reference.R_map_sfm), reference.t_map_sfm))
+    by_name = {image.name: image for image in native.images.values()}
+    images = [by_name[names[frame]] for frame in found.frames]
+    config, priors = colmap.BundleAdjustmentConfig(), []
+    for image, position, is_bad in zip(images, position_map, reference.is_bad, strict=True):
+        config.add_image(image.image_id)
+        if not is_bad:
+            prior = colmap.PosePrior()
+            prior.corr_data_id, prior.position = image.data_id, position
+            prior.position_covariance = np.diag(reference.tied_sigma_m**2)
+            prior.coordinate_system = colmap.PosePriorCoordinateSystem.CARTESIAN
+            priors.append(prior)
+    options = colmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.refine_focal_length = options.refine_extra_params = settings.refine_camera
+    options.ceres.loss_function_type = colmap.LossFunctionType.HUBER
+    options.ceres.solver_options.num_threads = settings.threads or -1
+    options.ceres.solver_options.function_tolerance = 1e-6
+    robust = colmap.PosePriorBundleAdjustmentOptions()
+    robust.ceres.prior_position_loss_function_type = colmap.LossFunctionType.CAUCHY
+    adjuster = colmap.create_pose_prior_bundle_adjuster(options, robust, config, priors, native)
+    adjuster.solve()
+    return _read(native, names, found.folder)
+
+
+class _Bar:
+    """A progress bar that counts what is in the database."""
+
+    def __init__(self, name: str, total: int, shown: bool, count: Callable[[], int]) -> None:
+        self._bar = tqdm(total=total, desc=name, unit="", disable=not shown or None)
+        self._count, self._next = count, 0.0
+
+    def poll(self) -> None:
+        """Move on; at most once a second."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1.0
+            self._bar.update(max(0, min(self._count(), self._bar.total or 0) - self._bar.n))
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._next = 0.0
+        self.poll()
+        self._bar.close()
+
+
+def choose_pairs(T_map_cam: Float64, neighbours: int) -> list[tuple[int, int]]:
+    """Which frames to compare (ascending indices), of frames in time order with rough poses (N, 4, 4).
+
+    Those that follow each other, and of the nearest ones as many as `neighbours`: half of them whichever way they
+    look, half of those that look about the same way (within 60 degrees), for nadir and oblique views of one place.
+    """
+    count = len(T_map_cam)
+    if count <= EXHAUSTIVE:
+        return [(a, b) for a in range(count) for b in range(a + 1, count)]
+    pairs = {(a, a + k) for k in range(1, FOLLOWING + 1) for a in range(count - k)}
+    position, forward = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
+    _, nearest = KDTree(position).query(position, k=min(3 * neighbours, count))
+    for a, row in enumerate(np.atleast_2d(nearest)):
+        others = row[row != a]
+        alike = others[forward[others] @ forward[a] > 0.5]
+        half = neighbours // 2
+        for b in {*others[:half].tolist(), *alike[:neighbours].tolist()[: neighbours - half + half]}:
+            pairs.add((min(a, b), max(a, b)))
+    return sorted(pairs)
+
+
+def colmap_camera(camera: Camera, lens: Lens) -> tuple[str, list[float]]:
+    """Name and parameters of COLMAP's camera model for one of ours. An unknown focal length is guessed."""
+    f = camera.fx if camera.is_calibrated else GUESSED_FOCAL * max(camera.width, camera.height)
+    fy = camera.fy if camera.is_calibrated else f
+    cx, cy = (camera.cx, camera.cy) if camera.is_calibrated else ((camera.width - 1) / 2, (camera.height - 1) / 2)
+    cx, cy, k = cx + 0.5, cy + 0.5, list(camera.distortion)
+    if lens == "auto":
+        if camera.distortion_model == "rational_polynomial":
+            return "FULL_OPENCV", [f, fy, cx, cy, *k]
+        wide = np.rad2deg(2 * np.arctan(camera.width / 2 / f)) > WIDE_DEG
+        lens = "fisheye" if camera.distortion_model == "equidistant" or wide else "opencv" if any(k[1:]) else "radial"
+    if lens == "pinhole":
+        return _MODELS[lens], [f, cx, cy]
+    if lens == "radial":
+        return _MODELS[lens], [f, cx, cy, k[0] if camera.distortion_model == "plumb_bob" else 0.0]
+    if lens == "fisheye":
+        return _MODELS[lens], [f, fy, cx, cy, *(k if camera.distortion_model == "equidistant" else [0.0] * 4)]
+    return _MODELS[lens], [f, fy, cx, cy, *(k[:4] if camera.distortion_model == "plumb_bob" else [0.0] * 4)]
+
+
+def our_camera(found: pycolmap.Camera) -> Camera:
+    """COLMAP's camera as one of ours."""
+    name, p = found.model.name, [float(value) for value in found.params]
+    if name in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL"):
+        focal, centre, k = (p[0], p[0]), p[1:3], p[3:]
+    else:
+        focal, centre, k = (p[0], p[1]), p[2:4], p[4:]
+    size = int(found.width), int(found.height)
+    if name == "SIMPLE_RADIAL":
+        k = [k[0], 0.0, 0.0, 0.0]
+    model = {"SIMPLE_PINHOLE": "none", "OPENCV_FISHEYE": "equidistant", "FULL_OPENCV": "rational_polynomial"}
+    return Camera(*size, *focal, centre[0] - 0.5, centre[1] - 0.5, model.get(name, "plumb_bob"), tuple(k))

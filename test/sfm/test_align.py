@@ -1,0 +1,244 @@
+"""`pose2rgbd align` on a flight over the simulated city whose poses, lens and one image were spoilt."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from scipy.spatial.transform import Rotation
+
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.sfm.align import align, choose_pairs
+from pose2rgbd_ros.sfm.reconstruct import AlignSettings, colmap_camera, our_camera
+
+FRAMES, SIZE = 24, 320
+SIGMA_M, SIGMA_DEG = (1.5, 1.5, 1.0), 4.0
+FLIGHT = [
+    *("--frames", str(FRAMES), "--size", str(SIZE), "--supersample", "2"),
+    *(
+        "--flight.plan",
+        "lawnmower",
+        "--flight.area-m",
+        "70",
+        "--flight.line-spacing-m",
+        "18",
+        "--flight.camera-pitch-deg",
+        "80",
+    ),
+]
+LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Exact poses, lens and depth."""
+    folder = tmp_path_factory.mktemp("truth") / "flight"
+    assert main(["sim", "dataset", str(folder), *FLIGHT, "--processes", "1"]) == 0
+    return Dataset(folder)
+
+
+def write_rough(truth: Dataset, out: Path) -> Path:
+    """Colour alone, positions and orientations off, the focal length 4 % too long, and a last image of noise."""
+    rng, camera = np.random.default_rng(0), truth.camera
+    meta = DatasetMeta(camera=replace(camera, fx=1.04 * camera.fx, fy=1.04 * camera.fy))
+    with DatasetWriter(out, meta) as writer:
+        for i, stamp_ns in enumerate(truth.stamps_ns.tolist()):
+            T_map_cam = truth.T_map_cam[i].copy()
+            T_map_cam[:3, 3] += rng.normal(0, SIGMA_M)
+            T_map_cam[:3, :3] @= Rotation.from_rotvec(np.deg2rad(rng.normal(0, SIGMA_DEG, 3))).as_matrix()
+            writer.add(stamp_ns, T_map_cam, truth.rgb(i))
+        noise = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        writer.add(int(truth.stamps_ns[-1]) + 10**9, T_map_cam, noise)
+    return out
+
+
+def errors(found: Dataset, truth: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Of positions (N, 3) in metres, and of orientations (N,) in degrees."""
+    T_map_cam = truth.T_map_cam[np.searchsorted(truth.stamps_ns, found.stamps_ns)]
+    turn = Rotation.from_matrix(found.T_map_cam[:, :3, :3]).inv() * Rotation.from_matrix(T_map_cam[:, :3, :3])
+    return found.T_map_cam[:, :3, 3] - T_map_cam[:, :3, 3], np.rad2deg(turn.magnitude())
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in LISTS}
+
+
+@pytest.fixture(scope="module")
+def aligned(truth: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The dataset after `pose2rgbd align`, and what its lists held before."""
+    folder = write_rough(truth, tmp_path_factory.mktemp("aligned") / "flight")
+    before = bytes_of(folder)
+    assert main(["align", str(folder), "--image-size", str(SIZE)]) == 0
+    return folder, before
+
+
+def test_poses_and_lens_come_from_the_images(aligned: tuple[Path, dict[str, bytes]], truth: Dataset) -> None:
+    found = Dataset(aligned[0])
+    position_m, turn_deg = errors(found, truth)
+    assert len(found) == FRAMES  # all but the noise
+    assert np.median(np.linalg.norm(position_m, axis=1)) < 1.0  # 2.2 m before
+    assert np.median(turn_deg) < 1.2  # 6.2 degrees before, most of it left is common to all: GPS turns the whole map
+    relative = turn_deg.max() - turn_deg.min()
+    assert relative < 0.3
+    assert found.camera.fx == pytest.approx(truth.camera.fx, rel=0.01)
+    assert found.meta.poses is not None
+    assert found.meta.poses.position.startswith("sfm")
+
+
+def test_sigmas_are_those_of_the_errors(aligned: tuple[Path, dict[str, bytes]], truth: Dataset) -> None:
+    with (aligned[0] / "pose_sigma.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    position_m, turn_deg = errors(Dataset(aligned[0]), truth)
+    sigma_m = np.array([[float(row[f"sigma_{axis}_m"]) for axis in "xyz"] for row in rows])
+    sigma_deg = np.array([float(row["sigma_rotation_deg"]) for row in rows])
+    # The errors of all frames are nearly one: that of the whole map. So few draws of it may be two sigmas off.
+    assert 0.1 < np.sqrt(np.mean((position_m / sigma_m) ** 2)) < 2.5
+    assert 0.1 < np.sqrt(np.mean((turn_deg / sigma_deg) ** 2)) < 2.5
+    assert (sigma_m < SIGMA_M).all()
+
+
+def test_sparse_points_lie_on_the_city(aligned: tuple[Path, dict[str, bytes]], truth: Dataset) -> None:
+    """Seen from the aligned cameras they are as far as the exact depth says, to the scale's uncertainty."""
+    found, points = Dataset(aligned[0]), np.load(aligned[0] / "sparse_points.npz")
+    ratios = []
+    for i, stamp_ns in enumerate(found.stamps_ns.tolist()):
+        seen = points["seen_stamp_ns"] == stamp_ns
+        depth_m = se3.transform_points(se3.inverse(found.T_map_cam[i]), points["points"][points["seen_point"][seen]])[
+            :, 2
+        ]
+        column, row = points["seen_px"][seen].round().astype(int).T
+        exact_m = truth.depth(int(np.searchsorted(truth.stamps_ns, stamp_ns)))[row, column]
+        ratios.append(depth_m / exact_m)
+    ratio = np.concatenate(ratios)
+    assert len(ratio) > 3000
+    middle = np.nanmedian(ratio)
+    assert middle == pytest.approx(1.0, abs=0.03)
+    assert np.nanmedian(np.abs(ratio / middle - 1)) < 0.005
+
+
+def test_a_frame_without_overlap_is_left_out_with_a_reason(aligned: tuple[Path, dict[str, bytes]]) -> None:
+    page = (aligned[0] / "align" / "report.html").read_text()
+    assert "no matches with other images" in page
+    assert "1 frame left out" in page
+
+
+def test_what_was_recorded_is_kept_and_comes_back(
+    aligned: tuple[Path, dict[str, bytes]], truth: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, before = aligned
+    assert bytes_of(folder / "recorded") == before
+    once = bytes_of(folder)
+    assert main(["align", str(folder), "--image-size", str(SIZE)]) == 0  # begins from what was recorded again
+    assert bytes_of(folder / "recorded") == before
+    position_m, _ = errors(Dataset(folder), truth)
+    assert np.median(np.linalg.norm(position_m, axis=1)) < 1.0
+    assert main(["align", str(folder), "--restore"]) == 0
+    assert bytes_of(folder) == before
+    assert once != before
+    assert main(["align", str(folder), "--restore"]) == 2
+    assert "was not aligned" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_goes_on(truth: Dataset, tmp_path: Path) -> None:
+    folder = write_rough(truth, tmp_path / "flight")
+    before = bytes_of(folder)
+    command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "align", str(folder), "--image-size", str(SIZE)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ)
+    deadline = time.monotonic() + 300
+    while features(folder) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    done = features(folder)
+    assert done >= 3
+    assert bytes_of(folder) == before
+    Dataset(folder)
+    assert not (folder / "recorded").exists()
+    found = align(folder, AlignSettings(image_size=SIZE), progress=False)
+    assert len(found.frames) == FRAMES
+    assert features(folder) == FRAMES + 1
+
+
+def features(folder: Path) -> int:
+    """Images in the database that have features."""
+    files = list(folder.glob(".cache/sfm/*/database.db"))
+    if not files:
+        return 0
+    try:
+        with sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM keypoints").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+@pytest.mark.parametrize(("kind", "problem"), [("noise", "could not be joined"), ("black", "hardly any features")])
+def test_images_that_cannot_be_joined_leave_the_dataset_as_it_was(kind: str, problem: str, tmp_path: Path) -> None:
+    folder, rng = tmp_path / "flight", np.random.default_rng(1)
+    with DatasetWriter(folder, DatasetMeta(camera=Camera.from_fov(192, 192, 60))) as writer:
+        for i in range(5):
+            image = (
+                rng.integers(0, 256, (192, 192, 3), dtype=np.uint8)
+                if kind == "noise"
+                else np.zeros((192, 192, 3), np.uint8)
+            )
+            writer.add((i + 1) * 10**9, se3.make([5.0 * i, 0, 50], [1, 0, 0, 0]), image)
+    before = bytes_of(folder)
+    with pytest.raises(UserError, match=problem):
+        align(folder, AlignSettings(), progress=False)
+    assert bytes_of(folder) == before
+
+
+def test_two_frames_are_too_few(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "flight", DatasetMeta(camera=Camera.from_fov(192, 192, 60))) as writer:
+        for i in range(2):
+            writer.add((i + 1) * 10**9, se3.make([5.0 * i, 0, 50], [1, 0, 0, 0]), np.zeros((192, 192, 3), np.uint8))
+    with pytest.raises(UserError, match="needs three"):
+        align(tmp_path / "flight", AlignSettings(), progress=False)
+
+
+def test_neighbours_are_compared_and_so_are_frames_that_follow_each_other() -> None:
+    rng = np.random.default_rng(2)
+    T_map_cam = np.tile(np.eye(4), (200, 1, 1))
+    T_map_cam[:, :2, 3] = rng.uniform(0, 400, (200, 2))
+    T_map_cam[::2, :3, :3] = Rotation.from_euler("x", 180, degrees=True).as_matrix()  # every other one looks down
+    pairs = choose_pairs(T_map_cam, 12)
+    assert {(i, i + 1) for i in range(199)} <= set(pairs)
+    assert all(a < b for a, b in pairs)
+    assert len(pairs) < 200 * 20
+    compared, place = set(pairs), T_map_cam[::2, :3, 3]
+    missing = 0
+    for i, row in enumerate(np.linalg.norm(place[:, None] - place, axis=2).argsort(axis=1)[:, 1:6]):
+        missing += sum((2 * min(i, j), 2 * max(i, j)) not in compared for j in row.tolist())
+    assert missing < 0.02 * 5 * len(place)  # the nearest of those that look the same way
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [("none", ()), ("plumb_bob", (0.1, 0.0, 0.0, 0.0)), ("plumb_bob", (0.1, -0.02, 1e-3, 2e-3)),
+     ("equidistant", (0.01, 0.02, 0.0, 0.0)), ("rational_polynomial", (0.1, 0.2, 0.0, 0.0, 0.1, 0.2, 0.1, 0.0))],
+)  # fmt: skip
+def test_cameras_survive_the_way_to_colmap_and_back(model: str, distortion: tuple[float, ...]) -> None:
+
+    camera = Camera(640, 480, 500.0, 500.0, 310.0, 245.0, model, distortion)
+    name, parameters = colmap_camera(camera, "auto")
+    there = pycolmap.Camera(model=name, width=640, height=480, params=parameters)
+    point = np.array([[0.3, -0.2, 1.0], [0.0, 0.0, 2.0], [-0.4, 0.3, 1.5]])
+    np.testing.assert_allclose(there.img_from_cam(point), camera.project(point) + 0.5, atol=1e-6)
+    np.testing.assert_allclose(our_camera(there).project(point), camera.project(point), atol=1e-6)
