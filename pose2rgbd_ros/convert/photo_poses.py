@@ -181,7 +181,7 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
     if altitude == "relative":
         above = numbers("relative_altitude_m")
         if np.isnan(above).all():
-            raise UserError("no photo tells its height above take-off (RelativeAltitude); --altitude fix uses GPS")
+            raise UserError("no photo has its height above take-off (RelativeAltitude); --altitude fix uses GPS")
         position[:, 2] = above
         return position, "takeoff", "GPS; heights count from take-off"
     if altitude == "none" or np.isnan(height).all():
@@ -260,7 +260,7 @@ def source_of(photos: Sequence[Photo], wanted: str) -> str:
     if wanted == "course":
         return "course"
     if wanted == "gimbal" and not has["gimbal"] and not has["camera"]:
-        raise UserError("no photo tells the angles of its gimbal; --orientation course does without")
+        raise UserError("no photo has the angles of its gimbal; --orientation course does without")
     if wanted not in ("auto", "gimbal"):
         raise UserError(f"--orientation {wanted} is not for photographs; choose auto, {' or '.join(ORIENTATIONS)}")
     best = max(has, key=lambda name: has[name])  # ties: the first

@@ -104,7 +104,7 @@ def camera_of(
         )
     known = sorted((item for item, _ in chosen if item), key=lambda item: (item.per_width, item.source))
     if not known:
-        how = "the photos do not tell their focal length: uncalibrated; --fov-deg gives its field of view"
+        how = "the photos have no focal length: uncalibrated; --fov-deg gives its field of view"
         return PhotoCamera(Camera(width, height, 0.0, 0.0, 0.0, 0.0), how, warnings, same)
     usual = known[len(known) // 2]
     other = [item is not None and abs(item.per_width / usual.per_width - 1) > SAME_FOCAL_LENGTH for item, _ in chosen]
@@ -316,7 +316,7 @@ class _PhotoSet:
         """The photos with stamps of their own; those of one second are spread over it, in order of their numbers."""
         timed = [photo for photo in photos if photo.stamp_ns is not None]
         if not timed and photos:
-            self._report.note("no photo tells when it was taken; they are stamped a second apart, by their numbers")
+            self._report.note("no photo has a time; they are stamped a second apart, by their numbers")
             return [(photo, i * _SECOND) for i, photo in enumerate(photos)]
         for photo in photos:
             if photo.stamp_ns is None:
@@ -507,7 +507,7 @@ def _why_no_pose(photo: Photo, source: str) -> tuple[str, str]:
         return "not_in_pose_file", f"{photo.path.name} is not in the file of poses"
     if not photo.has_position:
         return "no_position", f"{photo.path.name} has no GPS position"
-    return "no_orientation", f"{photo.path.name} does not tell its angles ({source}), or its height"
+    return "no_orientation", f"{photo.path.name} has no angles ({source}), or no height"
 
 
 def _all_alike(error_deg: Float64) -> str:

@@ -41,11 +41,11 @@ class ConvertConfig(IngestSettings, PoseSettings, FilterConfig):
     sync: Sync = setting(
         "auto",
         "estimate the offset of the image stamps from the pictures' motion and apply it: auto (only where the clocks "
-        "look as if they differed), apply (where it can be observed), check (only tell), none",
+        "look as if they differed), apply (where it can be observed), check (only report), none",
     )
     trim_ground: bool = setting(False, "leave out what lies before take-off and after landing")
     jpeg_quality: int = setting(95, "quality of images that are encoded as JPEG, 1 to 100", ge=1, le=100)
-    fix_topic: str = setting("auto", "GPS (NavSatFix) that tells where the poses' origin lies on Earth; none: unknown")
+    fix_topic: str = setting("auto", "GPS (NavSatFix) that says where the poses' origin lies on Earth; none: unknown")
     datum: tuple[float, float, float] | None = setting(
         None,
         "latitude, longitude (degrees) and ellipsoid altitude (m) of the map's origin; not given: of the first "

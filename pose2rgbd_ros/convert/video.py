@@ -331,7 +331,7 @@ def _by_flow(
             doubtful=True,
         )
     raise UserError(
-        f"{video.path}: when it was taken cannot be told from its pictures "
+        f"{video.path}: when it was taken cannot be found from its pictures "
         f"({found.why}){_difference(begun, video, log)}; --video.clock creation takes the file's creation time, "
         "--video.clock log lets both begin together, and --image-time-offset-s adds to either"
     )
@@ -543,7 +543,7 @@ class _Video:
         if self._config.fov_deg:
             self._report.note(f"camera: field of view as given, {self._config.fov_deg:g} degrees")
         else:
-            self._report.note("camera: a video does not tell its focal length; --fov-deg gives its field of view")
+            self._report.note("camera: a video has no focal length; --fov-deg gives its field of view")
         return DatasetMeta(
             camera=camera,
             map_frame=self._config.map_frame or "map",

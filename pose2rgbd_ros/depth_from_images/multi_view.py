@@ -192,14 +192,14 @@ def _best_distance(views: GreyViews, shape_of: Callable[..., Float64], what: str
     position = views.T_map_cam[:, :3, 3]
     extent = float(np.linalg.norm(np.ptp(position, axis=0)))
     if not extent > 0:
-        raise UserError(f"all training frames were taken at one place, which does not tell {what}")
+        raise UserError(f"all training frames were taken at one place, which does not show {what}")
     candidates = np.geomspace(extent / 300, 3 * extent, CANDIDATES)
     scores = np.array([_score(views, shape_of, distance) for distance in candidates])
     best = int(scores.argmax())
     others = scores[np.abs(np.log(candidates / candidates[best])) > np.log(1.3)]
     if scores[best] < LEAST_AGREEMENT or scores[best] - others.max(initial=0.0) < LEAST_CONTRAST:
         raise UserError(
-            f"the frames do not tell {what}: neighbouring views agree with a correlation of {scores[best]:.2f} at best "
+            f"the frames do not show {what}: neighbouring views agree with a correlation of {scores[best]:.2f} at best "
             f"(at {candidates[best]:.3g} m) and {others.max(initial=0.0):.2f} elsewhere; poses too inexact, or views "
             "too few and too alike. Give metric depth"
         )

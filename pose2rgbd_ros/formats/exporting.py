@@ -237,7 +237,7 @@ def _tell_what_is_lost(flight: Flight, format: Format, report: ExportReport) -> 
             used = " but in points3D.txt" if report.format == "colmap" and flight.config.points else ""
             report.notes.append(f"the format has no place for depth images; depth was left out{used}")
     if flight.has_split and not format.has_split:
-        report.notes.append("the format has no place for a split; training and test frames are not told apart")
+        report.notes.append("the format has no place for a split; training and test frames are not distinguished")
 
 
 def _write_sidecar(folder: Path, flight: Flight, format: Format, unit_m: float | None, report: ExportReport) -> None:

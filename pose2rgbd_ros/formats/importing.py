@@ -155,7 +155,7 @@ def _load_all(paths: Sequence[Path], config: ImportConfig, report: ImportReport)
         part = SourceReport(str(path), name, rejects=scene.rejects, examples=scene.examples, notes=scene.notes)
         report.sources.append(part)
     if len(scenes) > 1:
-        scenes[-1].note("the sources are taken to share one world; nothing in them can tell whether they do")
+        scenes[-1].note("the sources are taken to share one world; nothing in them shows whether they do")
     return scenes
 
 
@@ -187,7 +187,7 @@ def _camera(config: ImportConfig, width: int, height: int, scene: Scene) -> Came
         return camera_of_text(config.camera, width, height)
     if config.fov_deg:
         return Camera.from_fov(width, height, config.fov_deg)
-    scene.note(f"{scene.path} tells no intrinsics; the camera is uncalibrated (--camera or --fov-deg tell them)")
+    scene.note(f"{scene.path} has no intrinsics; the camera is uncalibrated (--camera or --fov-deg gives them)")
     return Camera(width, height, 0.0, 0.0, 0.0, 0.0)
 
 

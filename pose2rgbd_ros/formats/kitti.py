@@ -117,7 +117,7 @@ def _calibration(file: Path, folder: str, image: Path, scene: Scene) -> tuple[Ca
     """The camera of an image folder, and its pose in camera 0."""
     T_cam0_cam = np.eye(4)
     if not file.is_file():
-        scene.note(f"{file} does not exist; the camera is uncalibrated unless --camera tells its intrinsics")
+        scene.note(f"{file} does not exist; the camera is uncalibrated unless --camera gives its intrinsics")
         return None, T_cam0_cam
     P = _projection(file, folder)
     K, t = P[:, :3], np.linalg.solve(P[:, :3], P[:, 3])

@@ -335,8 +335,7 @@ class _Resolver:
         evidence = self._evidence
         if not len(evidence.imu):
             raise UserError(
-                f"no Imu message tells an orientation (covariance -1: none); {evidence.option('imu_topic')} picks a "
-                "topic"
+                f"no Imu message has an orientation (covariance -1: none); {evidence.option('imu_topic')} picks a topic"
             )
         evidence.imu.trajectory()  # UserError: none of them is usable
         imu_frame, body = evidence.imu_frame, evidence.body_frame() or evidence.imu_frame

@@ -264,7 +264,7 @@ def test_positions_that_a_subtitle_repeats_are_kept_once_a_second(tmp_path: Path
     ("text", "message"),
     [
         ("hello", "holds no subtitles"),
-        ("1\n00:00:00,000 --> 00:00:01,000\nHello there.\n", "none of 1 subtitles tells a position"),
+        ("1\n00:00:00,000 --> 00:00:01,000\nHello there.\n", "none of 1 subtitles has a position"),
         ("1\n00:00:00,000 --> 00:00:01,000\n[latitude: 0.0] [longitude: 0.0]\n", "no usable position among 1 row"),
     ],
 )

@@ -496,8 +496,8 @@ def test_more_photos_join_a_dataset(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (ConvertConfig(orientation="imu"), "--orientation imu is not for photographs"),
-        (ConvertConfig(orientation="gimbal"), "no photo tells the angles of its gimbal"),
-        (ConvertConfig(altitude="relative"), "no photo tells its height above take-off"),
+        (ConvertConfig(orientation="gimbal"), "no photo has the angles of its gimbal"),
+        (ConvertConfig(altitude="relative"), "no photo has its height above take-off"),
     ],
 )
 def test_what_the_photos_lack_is_said(tmp_path: Path, config: ConvertConfig, message: str) -> None:

@@ -149,7 +149,7 @@ def test_heights_as_asked_for(gps_only: Path, tmp_path: Path, altitude: str) -> 
         ({"orientation": "gimbal"}, "no attitude of a gimbal"),
         ({"orientation": "pose"}, "no topic of poses is read"),
         ({"orientation": "tf"}, "TF gives no trajectory of 'camera_optical_frame'"),
-        ({"orientation": "imu", "imu_topic": "none"}, "no Imu message tells an orientation"),
+        ({"orientation": "imu", "imu_topic": "none"}, "no Imu message has an orientation"),
         ({"orientation": "course", "course_speed_mps": 90.0}, "never moves at 90 m/s"),
         ({"antenna_m": "0 0"}, "antenna_m is '0 0'"),
         ({"position": "fused", "fix_topic": "none", "pose_topic": "/odom"}, "needs GPS fixes"),

@@ -24,7 +24,7 @@ S, MS = 1_000_000_000, 1_000_000
 T0 = 1_700_000_000 * S
 IMAGE, ODOM = "/camera/image/compressed", "/odom"
 SPEED_MPS, TURN_RADPS = 2.0, 0.5
-# Steps below this are not told from jitter (docs/convert.md, Clocks).
+# Steps below this cannot be distinguished from jitter (docs/convert.md, Clocks).
 LEAST_STEP_S, CLEAR_STEP_S = 0.1, 0.11
 STORAGES: dict[str, dict[str, str]] = {"mcap": {}, "sqlite3": {"storage": "sqlite3"}, "ros1": {"ros": "1"}}
 CUT = {f"{name} without its end": STORAGES[name] for name in ("mcap", "ros1")}

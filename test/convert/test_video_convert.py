@@ -149,7 +149,7 @@ def test_a_steady_flight_says_nothing_about_its_time(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("timestamp,lat,lon,alt\n" + "\n".join(rows))
     with pytest.raises(
-        UserError, match=r"when it was taken cannot be told .*--video\.clock log lets both begin"
+        UserError, match=r"when it was taken cannot be found .*--video\.clock log lets both begin"
     ) as told:
         convert_videos([tmp_path / "a.mp4", log], tmp_path / "out", IN_ENU)
     assert "\n" not in str(told.value)

@@ -69,9 +69,9 @@ def test_the_distance_of_the_ground_is_found(flight):
 def test_poses_that_do_not_belong_to_the_pictures_are_refused(flight):
     T, rgb, depth = flight
     shuffled = T[np.random.default_rng(0).permutation(len(T))]
-    with pytest.raises(UserError, match="do not tell the unit of the depth"):
+    with pytest.raises(UserError, match="do not show the unit of the depth"):
         ScaledDepth(depth / 31.0).unit_m(rgb, PINHOLE, shuffled)
-    with pytest.raises(UserError, match="do not tell how far the ground is"):
+    with pytest.raises(UserError, match="do not show how far the ground is"):
         ground_distance(views_of(shuffled, rgb), UP)
 
 

@@ -417,7 +417,7 @@ def log_of_subtitles(subtitles: Sequence[tuple[int, str]], name: str) -> FlightL
         rows.add(stamp_ns, values)
     if not told:
         raise UserError(
-            f"{name}: none of {len(subtitles)} subtitles tells a position; DJI's '[latitude: ..] [longitude: ..]' and "
+            f"{name}: none of {len(subtitles)} subtitles has a position; DJI's '[latitude: ..] [longitude: ..]' and "
             "'GPS(lon,lat,alt)' are read. Turn on video captions in the drone's app"
         )
     notes = (f"{name}: its dates have no time zone; they are taken as UTC",) if clock_ns else ()

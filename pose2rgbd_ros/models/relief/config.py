@@ -175,7 +175,7 @@ def choose_scene_box(
     """
     if len(surface.points_map) < 10:
         raise UserError(
-            f"only {len(surface.points_map)} pixels of the training frames have a known depth, too few to tell where "
+            f"only {len(surface.points_map)} pixels of the training frames have a known depth, too few to know where "
             "the surface is; train with --depth pictures"
         )
     rotation = volume_rotation(T_map_cam, config.up)
@@ -317,11 +317,11 @@ class ReliefSettings:
     occupancy_weight: float = setting(0.1, "weight of the cross entropy of free and occupied samples", ge=0.0)
     depth: Literal["auto", "recorded", "pictures"] = setting(
         "auto",
-        "what tells the geometry: recorded depth (relative depth is scaled), or the pictures and poses alone; "
+        "where the geometry comes from: recorded depth (relative depth is scaled), or the pictures and poses alone; "
         "auto: recorded where there is any",
     )
     ground_m: float | None = setting(
-        None, "height of the ground, where the pictures tell the geometry (they tell it too)"
+        None, "height of the ground, where the pictures give the geometry (and the ground, too)"
     )
     exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
     refine_poses: bool = setting(False, "learn small corrections of the training poses")

@@ -51,7 +51,7 @@ def _depth_unit_m(config: Settings, data: TrainingData) -> float:
         return surface_depth(data, "recorded").unit_m
     except UserError as error:
         raise UserError(
-            f"{data.dataset.path} has relative depth, and {config.model} cannot tell its scale; use model base"
+            f"{data.dataset.path} has relative depth, and {config.model} cannot find its scale; use model base"
         ) from error
 
 

@@ -75,8 +75,8 @@ class LocalizeNode(ManagedNode[LocalizeSettings]):
         self.diagnostics.hardware_id = model_name(Path(model))
         if self._pipeline.localizer.calibration is None:
             self.get_logger().warning(
-                f"{model} is not calibrated: its poses have no covariance, and images of other places are not told "
-                "from those of its own; run pose2rgbd calibrate"
+                f"{model} is not calibrated: its poses have no covariance, and images of other places are not "
+                "rejected; run pose2rgbd calibrate"
             )
         extras = "corrected by rendering" if self._pipeline.refines else "as the network finds them"
         self.get_logger().info(

@@ -95,7 +95,7 @@ class RecordSettings(IngestSettings, PoseSettings):
             if not _CAMERA_NAME.fullmatch(name) or names.count(name) > 1:
                 raise UserError(f"cameras is {self.cameras!r}; expected different names like front, down")
         if len(names) > 1 and (self.camera_frame or self.body_to_camera != "auto"):
-            raise UserError("camera_frame and body_to_camera are of one camera; with several, TF must tell them")
+            raise UserError("camera_frame and body_to_camera are of one camera; with several, TF must hold them")
         return names or [""]
 
     def check_poses(self) -> None:

@@ -25,7 +25,7 @@ def test_cameras_by_name():
     for bad in ("front,front", "2nd", "a/b"):
         with pytest.raises(UserError, match="expected different names like front, down"):
             RecordSettings(cameras=bad).camera_names()
-    with pytest.raises(UserError, match="TF must tell"):
+    with pytest.raises(UserError, match="TF must hold"):
         RecordSettings(cameras="a,b", body_to_camera="nadir").camera_names()
 
 
