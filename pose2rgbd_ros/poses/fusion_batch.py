@@ -12,7 +12,6 @@ from pose2rgbd_ros.geometry import quaternions
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.poses import fusion_model
-from pose2rgbd_ros.poses.fusion_live import FixedLagFusion as FixedLagFusion
 from pose2rgbd_ros.poses.fusion_model import (
     OUTLIER_WEIGHT,
     POSITION,

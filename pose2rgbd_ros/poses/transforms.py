@@ -99,14 +99,6 @@ class TransformTree:
         fixed = [_walk(poses.T, up) for poses, up in steps if isinstance(poses, FixedPose)]
         return se3.compose(*fixed) if len(fixed) == len(steps) else None
 
-    def explain(self, target_frame: str, source_frame: str) -> str:
-        """Why there is no way from one frame to the other, in words; "" when there is one."""
-        try:
-            self.steps(target_frame, source_frame)
-        except UserError as error:
-            return str(error)
-        return ""
-
     def frames(self) -> list[str]:
         """All frames, sorted."""
         with self._lock:

@@ -47,6 +47,15 @@ def moving(tree: TransformTree, parent: str, child: str, stamps_ns: np.ndarray, 
 
 
 @settings(max_examples=30)
+def explained(tree: TransformTree, target: str, source: str) -> str:
+    """Why there is no way from one frame to the other; "" when there is one."""
+    try:
+        tree.steps(target, source)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 @given(st.integers(0, 1000))
 def test_a_chain_of_static_and_moving_transforms_is_their_product(seed: int) -> None:
     stamps_ns = T0 + np.arange(5) * 10_000_000
@@ -202,15 +211,15 @@ def test_frames_that_are_not_known_yet_are_named(make: Callable[[], TransformTre
     tree = make()
     source = tree.source("map", "cam")
     assert (source.pose_at(T0).reason, source.pose_at(T0).wait) == ("no_transform", make is live)
-    assert tree.explain("map", "cam") == "no transform mentions frame 'map'; known frames: none"
+    assert explained(tree, "map", "cam") == "no transform mentions frame 'map'; known frames: none"
     tree.add(at_ms(0, "map", "base", np.eye(4)))
     tree.add(at_ms(0, "mount", "cam", np.eye(4)), static=True)
     assert source.pose_at(T0).reason == "no_transform"
     why = "no transforms connect 'cam' to 'map'; frames connected to it: base, map"
-    assert why in tree.explain("map", "cam")
+    assert why in explained(tree, "map", "cam")
     tree.add(at_ms(0, "base", "mount", np.eye(4)), static=True)
     assert source.pose_at(T0).T is not None
-    assert tree.explain("map", "cam") == ""
+    assert explained(tree, "map", "cam") == ""
     assert tree.frames() == ["base", "cam", "map", "mount"]
     assert tree.moving_in_use() == {("map", "base")}
 
@@ -241,10 +250,10 @@ def test_bad_transforms_are_counted_and_named_where_they_are_missing(make: Calla
     assert tree.problems() == {"TF": {"non_finite_pose": 2, "bad_frames": 2}, "map -> base": {"non_finite_pose": 1}}
     assert tree.source("map", "cam").pose_at(T0).reason == "no_transform"
     assert tree.source("map", "base").pose_at(T0).reason == "no_pose"
-    assert "the static transform of 'cam' in 'base': " in tree.explain("map", "cam")
+    assert "the static transform of 'cam' in 'base': " in explained(tree, "map", "cam")
     tree.add(at_ms(0, "base", "cam", np.eye(4)), static=True)
-    assert tree.explain("map", "cam") == ""
-    assert "static" not in tree.explain("map", "gimbal"), "it has come"
+    assert explained(tree, "map", "cam") == ""
+    assert "static" not in explained(tree, "map", "gimbal"), "it has come"
 
 
 def test_time_that_jumps_back_leaves_static_transforms() -> None:

@@ -38,7 +38,6 @@ class LivePoses:
     def __init__(self, settings: RecordSettings) -> None:
         self.settings = settings
         self.notes: list[str] = []
-        self.unreadable = 0
         self.evidence = LiveEvidence(settings, settings.map_frame, settings.pose_frame)
         self.watch = PoseWatch()
         self.place = PlaceOnEarth(self.evidence.gap_ns)
@@ -66,7 +65,7 @@ class LivePoses:
             self.place.body = self.place.body or camera.source
 
     def add(self, arrival: RawMessage, stamp_ns: int) -> None:
-        """Take a message that is no image; one that does not fit its type is counted and left out."""
+        """Take a message that is no image; one that does not fit its type is noted and left out."""
         source = arrival.source
         if source.role == "camera_info" and self._is_calibrated(arrival):
             return
@@ -79,10 +78,8 @@ class LivePoses:
             else:
                 self._transforms(message, stamp_ns, arrival)
         except UserError as error:
-            self.unreadable += 1
             self.note(f"{source.topic}: {error}")
         except UNREADABLE:
-            self.unreadable += 1
             self.note(f"{source.topic}: some messages do not fit their type and were left out")
 
     def note(self, text: str) -> None:
