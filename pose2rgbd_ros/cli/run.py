@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -25,7 +25,7 @@ import tyro
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.errors import UserError, os_errors
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
@@ -186,8 +186,11 @@ def calibrate_served(run_step: RunStep, dataset: Path, chosen: Trained) -> None:
 def _candidates(dataset: Path) -> list[str]:
     from pose2rgbd_ros.dataset.reader import Dataset
 
-    if Dataset(dataset).has_depth:
+    found = Dataset(dataset)
+    if found.has_depth:
         return list(CANDIDATES)
+    if found.meta.poses is not None and found.meta.poses.position.startswith("sfm"):
+        return ["relief", "base"]  # with such poses the pictures tell the depth
     print(
         f"   {' and '.join(NEED_DEPTH)} are left out: this recording has no depth; "
         "--train.model relief finds the shape of the place in the pictures (slow)"
@@ -265,6 +268,10 @@ class RunConfig:
         bool, tyro.conf.arg(help="warnings about the dataset are errors: stop with exit status 1, and keep it")
     ] = False
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
+    align: Annotated[
+        Literal["auto", "always", "never"],
+        tyro.conf.arg(help="poses and lens by structure from motion; auto: of recordings without depth placed by GPS"),
+    ] = "auto"
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     photos: PhotoSettings = field(default_factory=PhotoSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
@@ -327,6 +334,7 @@ def main(argv: list[str]) -> int:
     sources = list(config.sources) or [_record(steps, out)]
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
+    align_dataset(steps.run, dataset, config.align)
     _inspect(steps, dataset)
     warnings = read_yaml(dataset / REPORT).get("warnings") or []
     if config.strict and warnings:
@@ -367,6 +375,31 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
     inputs = [[str(source.resolve()), source.stat().st_mtime_ns] for source in sources]
     options = [to_yaml_dict(group) for group in (config.convert, config.photos, config.video)]
     steps.run("convert", [inputs, *options], job)
+
+
+def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"]) -> None:
+    """Poses and lens by structure from motion; where that fails the recorded ones stay, and why is said."""
+    from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset
+    from pose2rgbd_ros.sfm.reconstruct import AlignSettings
+    from pose2rgbd_ros.sfm.report import write
+
+    recorded, settings = recorded_dataset(dataset), AlignSettings()
+    by_gps = recorded.meta.poses is not None and recorded.meta.poses.position.startswith("gps")
+    if wanted == "never" or (wanted == "auto" and (recorded.has_depth or not by_gps)):
+        return
+
+    def job(begun: bool) -> None:
+        pairs, minutes = plan(recorded, settings, os.cpu_count() or 1)
+        print(f"   aligning {counted(len(recorded), 'image')}, {counted(len(pairs), 'pair')}: about {minutes:.0f} min")
+        try:
+            found = align(dataset, settings)
+        except UserError as error:
+            print(f"   warning: not aligned: {error}; with the recorded poses the renderer will be blurred")
+            return
+        write(dataset, found, settings)
+        print(found.summary())
+
+    run_step("align", to_yaml_dict(settings), job)
 
 
 def _inspect(steps: Steps, dataset: Path) -> None:

@@ -9,8 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -18,7 +20,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.cli.main import main
-from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.cli.run import _candidates, align_dataset
+from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
@@ -51,6 +54,17 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("truth") / "flight"
     assert main(["sim", "dataset", str(folder), *FLIGHT, "--processes", "1"]) == 0
     return Dataset(folder)
+
+
+def write_joinless(folder: Path, kind: str = "noise", position: str = "gps") -> Path:
+    """Five images that have nothing in common."""
+    rng = np.random.default_rng(1)
+    meta = DatasetMeta(camera=Camera.from_fov(192, 192, 60), poses=PosesMeta(position=position))
+    with DatasetWriter(folder, meta) as writer:
+        for i in range(5):
+            image = rng.integers(0, 256 if kind == "noise" else 1, (192, 192, 3), dtype=np.uint8)
+            writer.add((i + 1) * 10**9, se3.make([5.0 * i, 0, 50], [1, 0, 0, 0]), image)
+    return folder
 
 
 def write_rough(truth: Dataset, out: Path) -> Path:
@@ -138,23 +152,6 @@ def test_a_frame_without_overlap_is_left_out_with_a_reason(aligned: tuple[Path, 
     assert "1 frame left out" in page
 
 
-def test_what_was_recorded_is_kept_and_comes_back(
-    aligned: tuple[Path, dict[str, bytes]], truth: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, before = aligned
-    assert bytes_of(folder / "recorded") == before
-    once = bytes_of(folder)
-    assert main(["align", str(folder), "--image-size", str(SIZE)]) == 0  # begins from what was recorded again
-    assert bytes_of(folder / "recorded") == before
-    position_m, _ = errors(Dataset(folder), truth)
-    assert np.median(np.linalg.norm(position_m, axis=1)) < 1.0
-    assert main(["align", str(folder), "--restore"]) == 0
-    assert bytes_of(folder) == before
-    assert once != before
-    assert main(["align", str(folder), "--restore"]) == 2
-    assert "was not aligned" in capsys.readouterr().err
-
-
 def test_an_interrupted_run_goes_on(truth: Dataset, tmp_path: Path) -> None:
     folder = write_rough(truth, tmp_path / "flight")
     before = bytes_of(folder)
@@ -190,19 +187,37 @@ def features(folder: Path) -> int:
 
 @pytest.mark.parametrize(("kind", "problem"), [("noise", "could not be joined"), ("black", "hardly any features")])
 def test_images_that_cannot_be_joined_leave_the_dataset_as_it_was(kind: str, problem: str, tmp_path: Path) -> None:
-    folder, rng = tmp_path / "flight", np.random.default_rng(1)
-    with DatasetWriter(folder, DatasetMeta(camera=Camera.from_fov(192, 192, 60))) as writer:
-        for i in range(5):
-            image = (
-                rng.integers(0, 256, (192, 192, 3), dtype=np.uint8)
-                if kind == "noise"
-                else np.zeros((192, 192, 3), np.uint8)
-            )
-            writer.add((i + 1) * 10**9, se3.make([5.0 * i, 0, 50], [1, 0, 0, 0]), image)
+    folder = write_joinless(tmp_path / "flight", kind)
     before = bytes_of(folder)
     with pytest.raises(UserError, match=problem):
         align(folder, AlignSettings(), progress=False)
     assert bytes_of(folder) == before
+
+
+def test_run_aligns_what_only_gps_placed_and_goes_on_where_that_fails(
+    aligned: tuple[Path, dict[str, bytes]], truth: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[str] = []
+
+    def run_step(name: str, inputs: Any, job: Callable[[bool], Any]) -> None:
+        steps.append(name)
+        job(False)
+
+    folder = write_joinless(tmp_path / "gps")
+    before = bytes_of(folder)
+    align_dataset(run_step, folder, "never")
+    align_dataset(run_step, truth.path, "auto")  # it has depth, and exact poses
+    align_dataset(run_step, write_joinless(tmp_path / "odometry", position="odometry"), "auto")
+    assert steps == []
+    align_dataset(run_step, folder, "auto")
+    assert steps == ["align"]
+    said = capsys.readouterr().out
+    assert "aligning 5 images, 10 pairs: about" in said
+    assert "warning: not aligned" in said
+    assert "could not be joined" in said
+    assert bytes_of(folder) == before
+    assert _candidates(folder) == ["base"]
+    assert _candidates(aligned[0]) == ["relief", "base"]
 
 
 def test_two_frames_are_too_few(tmp_path: Path) -> None:
@@ -242,3 +257,20 @@ def test_cameras_survive_the_way_to_colmap_and_back(model: str, distortion: tupl
     point = np.array([[0.3, -0.2, 1.0], [0.0, 0.0, 2.0], [-0.4, 0.3, 1.5]])
     np.testing.assert_allclose(there.img_from_cam(point), camera.project(point) + 0.5, atol=1e-6)
     np.testing.assert_allclose(our_camera(there).project(point), camera.project(point), atol=1e-6)
+
+
+def test_what_was_recorded_is_kept_and_comes_back(
+    aligned: tuple[Path, dict[str, bytes]], truth: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, before = aligned
+    assert bytes_of(folder / "recorded") == before
+    once = bytes_of(folder)
+    assert main(["align", str(folder), "--image-size", str(SIZE)]) == 0  # begins from what was recorded again
+    assert bytes_of(folder / "recorded") == before
+    position_m, _ = errors(Dataset(folder), truth)
+    assert np.median(np.linalg.norm(position_m, axis=1)) < 1.0
+    assert main(["align", str(folder), "--restore"]) == 0
+    assert bytes_of(folder) == before
+    assert once != before
+    assert main(["align", str(folder), "--restore"]) == 2
+    assert "was not aligned" in capsys.readouterr().err
