@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,9 +184,9 @@ def align_main(argv: list[str]) -> int:
         print(f"{arguments.dataset} has its recorded poses and camera again")
         return 0
     settings.check(arguments.align)
-    pairs, minutes = plan(recorded_dataset(arguments.dataset), arguments.align, os.cpu_count() or 1)
-    print(f"aligning {arguments.dataset}: {counted(len(pairs), 'pair')} of images, about {max(1, round(minutes))} min")
-    found = align(arguments.dataset, arguments.align)
+    planned = plan(recorded_dataset(arguments.dataset), arguments.align)
+    print(planned)
+    found = align(arguments.dataset, arguments.align, planned)
     page = write_align_report(arguments.dataset, found, arguments.align)
     print(found.summary())
     print(f"report    {page}")

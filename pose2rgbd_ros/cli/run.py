@@ -25,7 +25,7 @@ import tyro
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.errors import UserError, counted, os_errors
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
@@ -389,10 +389,10 @@ def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "alw
         return
 
     def job(begun: bool) -> None:
-        pairs, minutes = plan(recorded, settings, os.cpu_count() or 1)
-        print(f"   aligning {counted(len(recorded), 'image')}, {counted(len(pairs), 'pair')}: about {minutes:.0f} min")
+        planned = plan(recorded, settings)
+        print(f"   {planned}")
         try:
-            found = align(dataset, settings)
+            found = align(dataset, settings, planned)
         except UserError as error:
             print(f"   warning: not aligned: {error}; with the recorded poses the renderer will be blurred")
             return

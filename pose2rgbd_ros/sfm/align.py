@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +37,11 @@ from pose2rgbd_ros.sfm.reconstruct import (
     AlignSettings,
     FeatureDatabase,
     SparseMap,
+    camera_covariance,
     choose_pairs,
     refine,
 )
-from pose2rgbd_ros.sfm.uncertainty import camera_covariance
+from pose2rgbd_ros.sfm.video import choose_keyframes, find_between
 
 RECORDED = "recorded"  # folder in the dataset: lists and meta.yaml as they were converted
 SIGMAS = "pose_sigma.csv"
@@ -52,7 +54,7 @@ ENOUGH = 0.9  # share of frames in a map that agrees with GPS; with fewer the ot
 SECOND_TRY = 0.05  # share of frames left out that calls for comparing them with all others
 MOST_SECOND_PAIRS = 6000
 # CPU seconds, measured on one core of an AMD EPYC at 1024 px and 4096 features (docs/align.md).
-EXTRACT_S, MATCH_S, MAP_S = 0.7, 0.06, 0.8
+EXTRACT_S, MATCH_S, MAP_S, FOLLOW_S = 0.7, 0.06, 0.8, 0.1
 
 
 @dataclass(eq=False)
@@ -93,17 +95,36 @@ class Alignment:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def plan(dataset: Dataset, settings: AlignSettings, cores: int) -> tuple[list[tuple[int, int]], float]:
-    """The pairs of frames to compare, and about how many minutes all will take on so many cores."""
-    pairs = choose_pairs(dataset.T_map_cam, settings.neighbours)
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which frames make the map, which of them are compared, and about how many minutes that takes."""
+
+    keyframes: Int64
+    pairs: list[tuple[int, int]]
+    minutes: float
+
+    def __str__(self) -> str:
+        """For the terminal."""
+        images, pairs = counted(len(self.keyframes), "image"), counted(len(self.pairs), "pair")
+        return f"aligning {images}, {pairs}: about {max(1, round(self.minutes))} min"
+
+
+def plan(dataset: Dataset, settings: AlignSettings, progress: bool = True) -> Plan:
+    """What an alignment of these frames will do."""
+    keyframes = choose_keyframes(dataset, progress)
+    pairs = choose_pairs(dataset.T_map_cam[keyframes], settings.neighbours)
     longer = max(dataset.camera.width, dataset.camera.height)
     pixels = (min(longer, settings.image_size) / 1024) ** 2
-    cpu_s = len(dataset) * (EXTRACT_S * pixels + MAP_S) + len(pairs) * MATCH_S * (settings.features / 4096) ** 2
-    return pairs, cpu_s / min(cores, 4) / 60
+    match_s = len(pairs) * MATCH_S * (settings.features / 4096) ** 2
+    cpu_s = len(keyframes) * (EXTRACT_S * pixels + MAP_S) + match_s + FOLLOW_S * (len(dataset) - len(keyframes))
+    cores = min(settings.threads or os.cpu_count() or 1, 4)
+    return Plan(keyframes, [(int(keyframes[a]), int(keyframes[b])) for a, b in pairs], cpu_s / cores / 60)
 
 
-def align(folder: Path, settings: AlignSettings, progress: bool = True) -> Alignment:
-    """Align a dataset in its place. Interrupted and called again, features and matches that are there are used.
+def align(folder: Path, settings: AlignSettings, planned: Plan | None = None, progress: bool = True) -> Alignment:
+    """Align a dataset in its place, as planned of what was recorded.
+
+    Interrupted and called again, features and matches that are there are used.
 
     Raises:
         UserError: fewer than three frames, nothing could be joined, or positions that cannot place the map; the
@@ -114,7 +135,7 @@ def align(folder: Path, settings: AlignSettings, progress: bool = True) -> Align
         recorded = recorded_dataset(folder)
         if len(recorded) < LEAST_MAP:
             raise UserError(f"{folder} has {counted(len(recorded), 'frame')}; structure from motion needs three")
-        found = _align(recorded, folder, settings, progress)
+        found = _align(recorded, folder, settings, planned or plan(recorded, settings, progress), progress)
         _write(folder, recorded, found)
         return found
 
@@ -162,25 +183,30 @@ class _Placed:
     covariance: Float64 | None  # (N, 6, 6) as of `camera_covariance`
 
 
-def _align(recorded: Dataset, folder: Path, settings: AlignSettings, progress: bool) -> Alignment:
+def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Plan, progress: bool) -> Alignment:
     names = [record.rgb for record in recorded.records]
     key = f"{settings.features}-{settings.image_size}-{settings.lens}"
+    chosen = planned.keyframes
     database = FeatureDatabase(
-        folder / layout.CACHE / "sfm" / key / "database.db", folder, names, recorded.camera, settings
+        folder / layout.CACHE / "sfm" / key / "database.db", folder, names, chosen, recorded.camera, settings
     )
     database.extract(progress)
-    database.match(choose_pairs(recorded.T_map_cam, settings.neighbours), progress)
+    database.match(planned.pairs, progress)
     placed, notes = _map(recorded, database, settings, progress)
     there = {int(frame) for each in placed for frame in each.map.frames}
-    lost = [i for i in range(len(names)) if i not in there]
-    if lost and len(lost) >= SECOND_TRY * len(names) and len(lost) * len(names) <= MOST_SECOND_PAIRS:
+    lost = [i for i in chosen.tolist() if i not in there]
+    if lost and len(lost) >= SECOND_TRY * len(chosen) and len(lost) * len(chosen) <= MOST_SECOND_PAIRS:
         # Their rough positions may have been wrong (GPS that froze or jumped): compare them with all others.
-        pairs = sorted({(min(a, b), max(a, b)) for a in lost for b in range(len(names)) if a != b})
+        pairs = sorted({(min(a, b), max(a, b)) for a in lost for b in chosen.tolist() if a != b})
         if database.match(pairs, progress):
             placed, notes = _map(recorded, database, settings, progress)
     if not placed:
         raise UserError(f"{folder} is as before: {notes[0] if notes else _why_nothing(database)}")
-    return _gather(recorded, placed, _reasons(recorded, placed, database), notes)
+    left_out = _reasons(chosen.tolist(), placed, database)
+    between = np.setdiff1d(np.arange(len(names)), chosen)
+    found = dict(find_between(recorded, placed[0].map, between, progress)) if len(between) else {}
+    left_out |= dict.fromkeys(set(between.tolist()) - set(found), "cannot be followed from its neighbours")
+    return _gather(recorded, placed, found, left_out, notes)
 
 
 def _map(
@@ -199,7 +225,7 @@ def _map(
         agree = sum(int(np.count_nonzero(~each.reference.is_bad)) for each in placed)
         if agree > best[0]:
             best = (agree, placed, notes)
-        if agree >= ENOUGH * len(recorded):
+        if agree >= ENOUGH * len(database.chosen):
             break
     return best[1:]
 
@@ -208,10 +234,14 @@ def _place(found: SparseMap, recorded: Dataset, names: list[str], settings: Alig
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
     reference = georeference(found.T_sfm_cam, rough, stamps_ns)
     adjusted = refine(found, names, reference, reference.undrifted(rough[:, :3, 3], stamps_ns), settings)
-    return _Placed(adjusted, reference, camera_covariance(adjusted, reference.tied_sigma_m, reference.is_bad))
+    return _Placed(
+        adjusted, reference, camera_covariance(adjusted, reference.tied_sigma_m, reference.sigma_rad, reference.is_bad)
+    )
 
 
-def _gather(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str], notes: list[str]) -> Alignment:
+def _gather(
+    recorded: Dataset, placed: list[_Placed], between: dict[int, Float64], left_out: dict[int, str], notes: list[str]
+) -> Alignment:
     """The frames of all maps in time order; of a frame in several, that of the largest."""
     found: dict[int, tuple[Float64, Float64, float]] = {}
     for each in placed:
@@ -228,6 +258,10 @@ def _gather(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str], 
                 left_out.setdefault(frame, weak)
                 continue
             found.setdefault(frame, (each.map.T_sfm_cam[i], sigma_m[i], float(np.rad2deg(sigma_rad[i]))))
+    map_frames = np.array(sorted(found), dtype=np.int64)
+    for frame, T_map_cam in between.items():  # as sure as the key frame that they were followed from
+        nearest = int(map_frames[np.argmin(np.abs(map_frames - frame))])
+        found[frame] = (T_map_cam, *found[nearest][1:])
     left_out = {frame: reason for frame, reason in left_out.items() if frame not in found}
     frames = np.array(sorted(found), dtype=np.int64)
     if len(frames) < LEAST_MAP:
@@ -281,12 +315,12 @@ def _runs(frames: Int64) -> Iterator[tuple[int, int]]:
             yield int(run[0]), int(run[-1])
 
 
-def _reasons(recorded: Dataset, placed: list[_Placed], database: FeatureDatabase) -> dict[int, str]:
-    """Why frames have no pose, by index."""
+def _reasons(chosen: list[int], placed: list[_Placed], database: FeatureDatabase) -> dict[int, str]:
+    """Why key frames have no pose, by index."""
     there = {int(i) for each in placed for i in each.map.frames}
     features, matches = database.features(), database.matches_of_frames()
     reasons = {}
-    for i in range(len(recorded)):
+    for i in chosen:
         if i not in there:
             count = features.get(i, 0)
             if count < FEW_FEATURES:

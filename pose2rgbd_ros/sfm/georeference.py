@@ -34,7 +34,7 @@ class Georeference:
         covariance: (7, 7) of log scale, rotation vector in the map (rad), translation of the frames' centre (m).
         centre_map: (3,) the frames' centre, about which the similarity turns and scales.
         residual_m: (N, 3) recorded minus aligned positions, a drift taken out.
-        sigma_m: (3,) of the recorded positions along x, y, z of the map, robust.
+        sigma_m: (3,) of the recorded positions along x, y, z of the map, robust; sigma_rad of the orientations.
         is_bad: (N,) recorded positions that disagree with the others.
         correlation: by how much sqrt(N) such positions are worth less than independent ones; 1 at best.
         height_drift_m: by how much the recorded heights drifted from the first to the last frame; 0 where not shown.
@@ -48,6 +48,7 @@ class Georeference:
     centre_map: Float64
     residual_m: Float64
     sigma_m: Float64
+    sigma_rad: float
     is_bad: Bool
     correlation: float
     height_drift_m: float
@@ -197,8 +198,8 @@ class _Problem:
         is_bad = np.asarray((np.abs(position) > BAD * found.sigma_m).any(axis=1))
         return Georeference(
             scale, R, x[4:7] - scale * R @ self.centre, self._covariance(found), x[4:7].copy(), position,
-            found.sigma_m, is_bad, max(map(_correlation_factor, position.T)), float(x[7]) if found.with_drift else 0.0,
-            float(np.rad2deg(np.median(np.linalg.norm(turn, axis=1)))),
+            found.sigma_m, found.sigma_rad, is_bad, max(map(_correlation_factor, position.T)),
+            float(x[7]) if found.with_drift else 0.0, float(np.rad2deg(np.median(np.linalg.norm(turn, axis=1)))),
         )  # fmt: skip
 
     def _covariance(self, found: _Solution) -> Float64:

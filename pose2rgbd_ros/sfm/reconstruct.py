@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.geometry.arrays import Float64, Int64, UInt8
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sfm.georeference import Georeference
@@ -120,7 +122,7 @@ def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
-def _colmap() -> Any:
+def colmap() -> Any:
     """pycolmap, quiet. UserError where it is not installed."""
     try:
         import pycolmap
@@ -133,16 +135,19 @@ def _colmap() -> Any:
 class FeatureDatabase:
     """The features of a dataset's images and their matches. One process at a time."""
 
-    def __init__(self, file: Path, images: Path, names: Sequence[str], camera: Camera, settings: AlignSettings) -> None:
-        """`names` are files below `images`, all of one camera."""
+    def __init__(
+        self, file: Path, images: Path, names: Sequence[str], chosen: Int64, camera: Camera, settings: AlignSettings
+    ) -> None:
+        """`names` are files below `images`, all of one camera; `chosen` are the indices of those to be used."""
         self.file, self.images, self.names, self.camera = file, images, list(names), camera
+        self.chosen = [self.names[i] for i in chosen.tolist()]
         self._settings = settings
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def extract(self, progress: bool = True) -> None:
         """Find the features of the images that have none yet. UserError for images that cannot be read."""
         done = self._names_with("keypoints")
-        missing = [name for name in self.names if name not in done]
+        missing = [name for name in self.chosen if name not in done]
         if not missing:
             return
         with _Bar("features", len(missing), progress, lambda: self._count("keypoints") - len(done)) as bar:
@@ -197,9 +202,10 @@ class FeatureDatabase:
         out = self.file.with_name(f"map_{mapper}")
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        with _Bar(f"{mapper} map", len(self.names), progress, lambda: 0) as bar:
+        with _Bar(f"{mapper} map", len(self.chosen), progress, lambda: 0) as bar:
             found = _in_child(
-                _map, self.file, self.images, out, self.names, self._settings, self.camera.is_calibrated, mapper,
+                _map, self.file, self.images, out, self.names, self.chosen, self._settings, self.camera.is_calibrated,
+                mapper,
                 poll=bar.poll,
             )  # fmt: skip
         return sorted((each for each in found if len(each.frames) >= LEAST_MAP), key=lambda each: -len(each.frames))
@@ -237,45 +243,54 @@ class FeatureDatabase:
 def _extract(
     file: Path, images: Path, names: list[str], camera: Camera, settings: AlignSettings, camera_id: int | None
 ) -> None:
-    colmap = _colmap()
-    reader = colmap.ImageReaderOptions()
+    pycolmap = colmap()
+    reader = pycolmap.ImageReaderOptions()
     reader.camera_model, parameters = colmap_camera(camera, settings.lens)
     reader.camera_params = ",".join(f"{value:.12g}" for value in parameters)
     if camera_id is not None:
         reader.existing_camera_id = camera_id
-    options = colmap.FeatureExtractionOptions()
+    options = pycolmap.FeatureExtractionOptions()
     options.num_threads, options.use_gpu, options.max_image_size = settings.threads or -1, False, settings.image_size
     options.sift.max_num_features = settings.features
-    colmap.extract_features(file, images, names, colmap.CameraMode.SINGLE, reader, options, device=colmap.Device.cpu)
+    pycolmap.extract_features(
+        file, images, names, pycolmap.CameraMode.SINGLE, reader, options, device=pycolmap.Device.cpu
+    )
 
 
 def _match(file: Path, pairs: Path, settings: AlignSettings) -> None:
-    colmap = _colmap()
-    matching, pairing = colmap.FeatureMatchingOptions(), colmap.ImportedPairingOptions()
+    pycolmap = colmap()
+    matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
     matching.num_threads, matching.use_gpu, pairing.match_list_path = settings.threads or -1, False, pairs
-    colmap.match_image_pairs(file, matching, pairing, device=colmap.Device.cpu)
+    pycolmap.match_image_pairs(file, matching, pairing, device=pycolmap.Device.cpu)
 
 
 def _map(
-    file: Path, images: Path, out: Path, names: list[str], settings: AlignSettings, focal_known: bool, mapper: str
+    file: Path,
+    images: Path,
+    out: Path,
+    names: list[str],
+    chosen: list[str],
+    settings: AlignSettings,
+    focal_known: bool,
+    mapper: str,
 ) -> list[SparseMap]:
-    colmap = _colmap()
+    pycolmap = colmap()
     threads = settings.threads or -1
     if mapper == "global":
         if not focal_known:
-            colmap.calibrate_view_graph(file)
-        options = colmap.GlobalPipelineOptions()
+            pycolmap.calibrate_view_graph(file)
+        options = pycolmap.GlobalPipelineOptions()
         inner = options.mapper
         inner.num_threads, inner.random_seed = threads, settings.seed
         inner.global_positioning.use_gpu = inner.bundle_adjustment.ceres.use_gpu = False
         inner.bundle_adjustment.refine_focal_length = settings.refine_camera
         inner.bundle_adjustment.refine_extra_params = settings.refine_camera
     else:
-        options = colmap.IncrementalPipelineOptions()
+        options = pycolmap.IncrementalPipelineOptions()
         options.ba_refine_focal_length = options.ba_refine_extra_params = settings.refine_camera
-    options.image_names, options.min_num_matches = names, LEAST_MATCHES
+    options.image_names, options.min_num_matches = chosen, LEAST_MATCHES
     options.num_threads, options.random_seed = threads, settings.seed
-    run = colmap.global_mapping if mapper == "global" else colmap.incremental_mapping
+    run = pycolmap.global_mapping if mapper == "global" else pycolmap.incremental_mapping
     return [_read(native, names, out / str(number)) for number, native in run(file, images, out, options).items()]
 
 
@@ -325,31 +340,93 @@ def refine(
 def _refine(
     found: SparseMap, names: list[str], reference: Georeference, position_map: Float64, settings: AlignSettings
 ) -> SparseMap:
-    colmap = _colmap()
-    native = colmap.Reconstruction(found.folder)
-    native.transform(colmap.Sim3d(reference.scale, colmap.Rotation3d(reference.R_map_sfm), reference.t_map_sfm))
+    pycolmap = colmap()
+    native = pycolmap.Reconstruction(found.folder)
+    native.transform(pycolmap.Sim3d(reference.scale, pycolmap.Rotation3d(reference.R_map_sfm), reference.t_map_sfm))
     by_name = {image.name: image for image in native.images.values()}
     images = [by_name[names[frame]] for frame in found.frames]
-    config, priors = colmap.BundleAdjustmentConfig(), []
+    config, priors = pycolmap.BundleAdjustmentConfig(), []
     for image, position, is_bad in zip(images, position_map, reference.is_bad, strict=True):
         config.add_image(image.image_id)
         if not is_bad:
-            prior = colmap.PosePrior()
+            prior = pycolmap.PosePrior()
             prior.corr_data_id, prior.position = image.data_id, position
             prior.position_covariance = np.diag(reference.tied_sigma_m**2)
-            prior.coordinate_system = colmap.PosePriorCoordinateSystem.CARTESIAN
+            prior.coordinate_system = pycolmap.PosePriorCoordinateSystem.CARTESIAN
             priors.append(prior)
-    options = colmap.BundleAdjustmentOptions()
+    options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_focal_length = options.refine_extra_params = settings.refine_camera
-    options.ceres.loss_function_type = colmap.LossFunctionType.HUBER
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.HUBER
     options.ceres.solver_options.num_threads = settings.threads or -1
     options.ceres.solver_options.function_tolerance = 1e-6
-    robust = colmap.PosePriorBundleAdjustmentOptions()
-    robust.ceres.prior_position_loss_function_type = colmap.LossFunctionType.CAUCHY
-    adjuster = colmap.create_pose_prior_bundle_adjuster(options, robust, config, priors, native)
+    robust = pycolmap.PosePriorBundleAdjustmentOptions()
+    robust.ceres.prior_position_loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    adjuster = pycolmap.create_pose_prior_bundle_adjuster(options, robust, config, priors, native)
     adjuster.solve()
     return _read(native, names, found.folder)
+
+
+# How sure the cameras of an adjusted map are: the inverse of the normal equations, points and lens eliminated.
+
+
+MOST_FRAMES = 1500  # of more the matrix to invert is too large
+LEAST_SIGMA_PX = 0.2  # of a feature; what is left of it after the adjustment is less
+_STIFF = 1e-9
+
+
+def camera_covariance(found: SparseMap, sigma_m: Float64, sigma_rad: float, is_bad: Bool) -> Float64 | None:
+    """Covariance (N, 6, 6) of each camera of a map in metres: rotation vector in its own axes (rad), position (m).
+
+    Features have the scatter that the adjustment left; positions are tied to recorded ones of `sigma_m` (3,) but for
+    those that are bad, which is what holds the map in its place (Triggs et al. 2000, section 6), and orientations of
+    all together to recorded ones of `sigma_rad`, for their errors may be one. Focal length and the first term of
+    distortion are unknowns too. None for more than MOST_FRAMES frames.
+    """
+    count = len(found.frames)
+    if count > MOST_FRAMES or not len(found.points):
+        return None
+    cam = np.searchsorted(found.frames, found.seen_frame).astype(np.int64)
+    T_cam_map = se3.inverse(found.T_sfm_cam)[cam]
+    R = T_cam_map[:, :3, :3]
+    p = (R @ found.points[found.seen_point][:, :, None])[:, :, 0] + T_cam_map[:, :3, 3]
+    error_px = found.camera.project(p) - found.seen_px
+    near = (p[:, 2] > 1e-6) & (np.abs(error_px) < 10).all(axis=1)
+    cam, point, R, p, error_px = cam[near], found.seen_point[near], R[near], p[near], error_px[near]
+    sigma_px = max(float(np.sqrt(np.mean(error_px**2))), LEAST_SIGMA_PX)
+    x, y, z = p.T
+    zero, fx, fy = np.zeros_like(x), found.camera.fx, found.camera.fy
+    projection = np.stack([fx / z, zero, -fx * x / z**2, zero, fy / z, -fy * y / z**2], axis=-1).reshape(-1, 2, 3)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    to_camera = np.concatenate([projection @ cross, -projection @ R], axis=2) / sigma_px  # (M, 2, 6)
+    to_point = projection @ R / sigma_px  # (M, 2, 3)
+    r2 = (x**2 + y**2) / z**2
+    ray = np.stack([x / z, y / z], axis=-1)
+    to_lens = np.stack([ray * fx, ray * fx * r2[:, None]], axis=-1) / sigma_px  # (M, 2, 2): log focal length, k1
+    A = sparse.hstack([_blocks(to_camera, cam, count), sparse.csr_matrix(to_lens.reshape(-1, 2))]).tocsr()
+    B = _blocks(to_point, point, len(found.points))
+    V = np.zeros((len(found.points), 3, 3))
+    np.add.at(V, point, np.einsum("nij,nik->njk", to_point, to_point))
+    V += np.eye(3) * (_STIFF * np.trace(V, axis1=1, axis2=2)[:, None, None] + 1e-12)
+    V_inverse = sparse.block_diag(list(np.linalg.inv(V)), format="csr")
+    W = (A.T @ B).tocsr()
+    S = (A.T @ A - W @ V_inverse @ W.T).toarray()
+    tied = np.flatnonzero(~is_bad)
+    for axis in range(3):
+        S[6 * tied + 3 + axis, 6 * tied + 3 + axis] += 1 / sigma_m[axis] ** 2
+    turns = (6 * np.arange(count)[:, None] + np.arange(3)).ravel()
+    S[turns, turns] += 1 / (count * sigma_rad**2)
+    S += np.diag(np.diag(S)) * _STIFF + 1e-6 * np.eye(len(S))  # a camera without points is known to 1 km and not more
+    whole = np.linalg.inv(S)
+    return np.stack([whole[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] for i in range(count)])
+
+
+def _blocks(values: Float64, columns: Int64, count: int) -> sparse.csr_matrix:
+    """Blocks (M, 2, K), each in its own two rows and at block column `columns` (M,) of `count`."""
+    rows, width = values.shape[0], values.shape[2]
+    row = np.repeat(np.arange(2 * rows), width)
+    column = (columns[:, None, None] * width + np.arange(width) + np.zeros((1, 2, 1), int)).ravel()
+    return sparse.csr_matrix((values.ravel(), (row, column)), shape=(2 * rows, count * width))
 
 
 class _Bar:
