@@ -317,7 +317,11 @@ def finding(number: int, rows: list[tuple[Row, Measured]], groups: list[str]) ->
     pairs = [(a, b) for a in rows for b in rows if _is(a, better) and _is(b, worse) and _alike(a, b)]
     counts = [("the paper", _count(pairs, lambda row, _: list(row.paper)))]
     for group in groups:
-        counts.append((f"ours, {group}", _count(pairs, lambda _, each, g=group: _finding_figures(each, g))))  # type: ignore[misc]
+
+        def figures(_: Row, each: Measured, group: str = group) -> list[float | None]:
+            return _finding_figures(each, group)
+
+        counts.append((f"ours, {group}", _count(pairs, figures)))
     told = [f"{below} of {of} ({where})" for where, (below, of) in counts if of]
     if len(told) < 2:
         return ""

@@ -146,8 +146,10 @@ def test_airdata_csv_with_its_units_angles_and_recordings(tmp_path: Path) -> Non
         "# logger 3\ntimestamp\tlat\tlon\talt_m\n1714564800000000\t47.1\t8.5\t400\n1714564801500000\t47.2\t8.5\t401\n",
         "Date,Time,Latitude,Longitude,Altitude "
         "(m)\n2024-05-01,12:00:00,47.1,8.5,400\n2024-05-01,12:00:01.5,47.2,8.5,401\n",
-        "datetime,lat,lng,elevation\n2024-05-01T14:00:00+02:00,47.1,8.5,400\n2024-05-01T14:00:01.5+02:00,47.2,8.5,401\n",
-        "time_utc,lat,lon,alt\n1714564800000000000,471000000,85000000,400\n1714564801500000000,472000000,85000000,401\n",
+        "datetime,lat,lng,elevation\n"
+        "2024-05-01T14:00:00+02:00,47.1,8.5,400\n2024-05-01T14:00:01.5+02:00,47.2,8.5,401\n",
+        "time_utc,lat,lon,alt\n"
+        "1714564800000000000,471000000,85000000,400\n1714564801500000000,472000000,85000000,401\n",
     ],
     ids=["seconds", "semicolons", "tabs", "date and time", "zone", "integers"],
 )

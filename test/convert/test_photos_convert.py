@@ -130,7 +130,8 @@ def test_photos_stored_half_a_turn_around_are_found_and_their_poses_turned(
 @pytest.mark.parametrize(("check", "said"), [("warn", "left as recorded"), ("off", "")])
 def test_turned_photos_are_left_as_they_are_when_asked(tmp_path: Path, check: str, said: str) -> None:
     poses = survey(tmp_path / "photos", turned=(2,))
-    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, PhotoSettings(yaw_check=check))  # type: ignore[arg-type]
+    settings = PhotoSettings(yaw_check=check)  # type: ignore[arg-type]
+    report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, settings)
     np.testing.assert_allclose(Dataset(tmp_path / "out").T_map_cam, poses, atol=2e-3)
     told = [text for text in report.warnings if "yaw check" in text]
     assert len(told) == bool(said)

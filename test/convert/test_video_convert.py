@@ -164,7 +164,8 @@ def test_the_creation_time_counts_when_asked_or_when_nothing_else_is_known(tmp_p
     write_video(tmp_path / "a.mp4", pose, 3.0, metadata=BEGUN)
     log = gpx(tmp_path / "a.gpx", np.arange(-2, 6.01, 0.25))
     for clock in ("creation", "auto"):
-        convert_videos([tmp_path / "a.mp4", log], tmp_path / clock, IN_ENU, VideoSettings(clock=clock))  # type: ignore[arg-type]
+        settings = VideoSettings(clock=clock)  # type: ignore[arg-type]
+        convert_videos([tmp_path / "a.mp4", log], tmp_path / clock, IN_ENU, settings)
         dataset = Dataset(tmp_path / clock)
         assert dataset.stamps_ns[0] == BEGUN_NS
         np.testing.assert_allclose(

@@ -118,7 +118,8 @@ def test_what_enters_the_generator_s_first_batch_normalisation_is_the_pose(size:
     torch.manual_seed(0)
     generator = Generator(PoseGANConfig(size=size, generator_width=0.25, pose_frequencies=octaves))
     seen: list[torch.Tensor] = []
-    generator.blocks[0].norm1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[operator]
+    norm: torch.nn.Module = generator.blocks[0].norm1  # type: ignore[assignment]
+    norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     poses = torch.rand(16, 7)
     with torch.no_grad():
         generator(torch.cat([poses, -poses]))

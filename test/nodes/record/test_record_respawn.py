@@ -48,7 +48,10 @@ def start(bench: Any) -> Iterator[Start]:
 
 def frames_written(bench: Any, state: int = SyncStatus.RECORDING, at_least: int = 5) -> SyncStatus:
     """The first status of a recording with so many frames."""
-    found = lambda: next((m for m in bench.status if m.state == state and m.frames_written >= at_least), None)  # noqa: E731
+
+    def found():
+        return next((m for m in bench.status if m.state == state and m.frames_written >= at_least), None)
+
     return bench.wait(found, LONG_S, f"{at_least} frames")
 
 
