@@ -100,6 +100,8 @@ RULES = (
     Rule(r"pose2rgbd align", left="takes minutes; test/sfm runs it"),
     Rule(r"pose2rgbd sync"),
     Rule(r"pose2rgbd synthesize", left="needs a model of each kind"),
+    Rule(r"pose2rgbd play --clock$", left="needs a recording; the line below it has one"),
+    Rule(r"pose2rgbd sim live FLAGS", left="the flags are yours"),
     Rule(r"pose2rgbd sim gallery", makes=("{out}/sim",)),
     Rule(r"pose2rgbd sim dataset", quick="--frames 20", makes=("{out}/sim/meta.yaml",)),
     Rule(r"pose2rgbd sim bag", quick="--duration-s 5", makes=("{out}/sim.mcap",)),
@@ -207,8 +209,10 @@ def command_of(line: str, demo: Path, out: Path, with_ros2: bool) -> list[str]:
     for word, meant in stands_for(demo, out).items():
         line = re.sub(rf"(?<![\w/]){re.escape(word)}(?![\w.])", meant, line)
     if re.match(r"(ros2 launch pose2rgbd localize|pose2rgbd (localize|locate)|ros2 .*localize_model)", line):
-        line = line.replace(f"model:={demo}/run ", f"model:={out}/loc ").replace(
-            f"--model {demo}/run ", f"--model {out}/loc "
+        line = (
+            line.replace(f"model:={demo}/run ", f"model:={out}/loc ")
+            .replace(f"--model {demo}/run ", f"--model {out}/loc ")
+            .replace(f"locate {demo}/run ", f"locate {out}/loc ")
         )
     words = shlex.split(line)
     if words[0] == "ros2" and not with_ros2:
