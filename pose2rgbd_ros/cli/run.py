@@ -25,7 +25,7 @@ import tyro
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.errors import UserError, os_errors
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
@@ -38,6 +38,7 @@ from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
 BEST = "best"
 CANDIDATES = ("relief", "warp-12", "base")
 NEED_DEPTH = ("relief", "warp-12")
+ALIGNED_SHARE = 0.5  # of the frames; an alignment of fewer would throw away most of the recording
 UNTRAINED = ("warp-12",)  # take none of the time
 CHOICE = "choice.yaml"  # in a run's folder: how good the model is on the frames that choose
 
@@ -379,7 +380,7 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
 
 def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"]) -> None:
     """Poses and lens by structure from motion; where that fails the recorded ones stay, and why is said."""
-    from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset
+    from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset, restore
     from pose2rgbd_ros.sfm.reconstruct import AlignSettings
     from pose2rgbd_ros.sfm.report import write
 
@@ -395,6 +396,11 @@ def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "alw
             found = align(dataset, settings, planned)
         except UserError as error:
             print(f"   warning: not aligned: {error}; with the recorded poses the renderer will be blurred")
+            return
+        if len(found.frames) < ALIGNED_SHARE * len(recorded):
+            restore(dataset)
+            few = f"only {len(found.frames)} of {counted(len(recorded), 'frame')} could be joined"
+            print(f"   warning: not aligned: {few}; with the recorded poses the renderer will be blurred")
             return
         write(dataset, found, settings)
         print(found.summary())

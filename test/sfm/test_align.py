@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -67,18 +68,20 @@ def write_joinless(folder: Path, kind: str = "noise", position: str = "gps") -> 
     return folder
 
 
-def write_rough(truth: Dataset, out: Path) -> Path:
-    """Colour alone, positions and orientations off, the focal length 4 % too long, and a last image of noise."""
+def write_rough(truth: Dataset, out: Path, frames: int = FRAMES, noisy: int = 1) -> Path:
+    """Colour alone, positions and orientations off, the focal length 4 % too long, and at last images of noise."""
     rng, camera = np.random.default_rng(0), truth.camera
-    meta = DatasetMeta(camera=replace(camera, fx=1.04 * camera.fx, fy=1.04 * camera.fy))
+    rough = replace(camera, fx=1.04 * camera.fx, fy=1.04 * camera.fy)
+    meta = DatasetMeta(camera=rough, poses=PosesMeta(position="gps"))
     with DatasetWriter(out, meta) as writer:
-        for i, stamp_ns in enumerate(truth.stamps_ns.tolist()):
+        for i, stamp_ns in enumerate(truth.stamps_ns[:frames].tolist()):
             T_map_cam = truth.T_map_cam[i].copy()
             T_map_cam[:3, 3] += rng.normal(0, SIGMA_M)
             T_map_cam[:3, :3] @= Rotation.from_rotvec(np.deg2rad(rng.normal(0, SIGMA_DEG, 3))).as_matrix()
             writer.add(stamp_ns, T_map_cam, truth.rgb(i))
-        noise = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        writer.add(int(truth.stamps_ns[-1]) + 10**9, T_map_cam, noise)
+        for i in range(noisy):
+            noise = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+            writer.add(int(truth.stamps_ns[-1]) + (i + 1) * 10**9, T_map_cam, noise)
     return out
 
 
@@ -218,6 +221,11 @@ def test_run_aligns_what_only_gps_placed_and_goes_on_where_that_fails(
     assert bytes_of(folder) == before
     assert _candidates(folder) == ["base"]
     assert _candidates(aligned[0]) == ["relief", "base"]
+    mostly_noise = write_rough(truth, tmp_path / "noise", frames=8, noisy=10)
+    before = bytes_of(mostly_noise)
+    align_dataset(run_step, mostly_noise, "auto")
+    assert re.search(r"not aligned: only [5-8] of 18 frames could be joined", capsys.readouterr().out)
+    assert bytes_of(mostly_noise) == before
 
 
 def test_two_frames_are_too_few(tmp_path: Path) -> None:
