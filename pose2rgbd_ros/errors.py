@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Bad input, told in one line: what is wrong, where, and what to do.
+    """Bad input, reported in one line: what is wrong, where, and what to do.
 
     The command line prints it as ``error: ...`` and exits with 2; nodes log it and fail their transition.
     """

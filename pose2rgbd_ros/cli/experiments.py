@@ -105,7 +105,7 @@ def pictures(arguments: PicturesArguments) -> int:
         inner = spread(frames, arguments.frames + 2)  # not the first and last: the rims of held-out stretches
         frames = inner[1:-1] if len(inner) == arguments.frames + 2 else inner[: arguments.frames]
     models = [show(run, dataset, frames, arguments.size, arguments.device) for run in runs]
-    if len({model.title for model in models}) < len(models):  # which is which tells only the folder
+    if len({model.title for model in models}) < len(models):  # only the folder says which is which
         models = [
             replace(model, title=f"{model.title} {name}") for model, name in zip(models, _names(runs), strict=True)
         ]

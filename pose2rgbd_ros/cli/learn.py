@@ -93,7 +93,7 @@ def train_main(argv: list[str]) -> int:
     name = f"{arguments.dataset.resolve().name}-{model}"
     out = arguments.out or Path("runs") / name
     result = train(arguments.dataset, out, arguments.options, arguments.resume)
-    if not result.scores:  # process 0 of several has told it
+    if not result.scores:  # process 0 of several has reported it
         return 0
     frames = {
         "choose": "held-out frames that may choose the weights",
@@ -251,7 +251,7 @@ class ExportConfig:
     """Make CHECKPOINT/renderer.onnx of base or slice, for a CPU; of gsplat, splats.ply for other viewers.
 
     The graph is compared with the network on training poses and kept only when they agree. The renderer does the same
-    by itself when the graph is missing or stale; this command tells the figures, and prepares a read-only installation.
+    by itself when the graph is missing or stale; this command prints the figures and prepares a read-only install.
     """
 
     checkpoint: Annotated[

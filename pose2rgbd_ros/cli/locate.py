@@ -138,7 +138,7 @@ def _found(shot: Shot, arguments: Arguments, localizer: Localizer, refiner: Refi
 
 
 def _camera(width: int, height: int, arguments: Arguments, localizer: Localizer) -> Camera:
-    """Of an image file: as told, or the recording's at the image's size."""
+    """Of an image file: as given, or the recording's at the image's size."""
     from pose2rgbd_ros.formats.scene import camera_of_text
     from pose2rgbd_ros.geometry.camera import Camera
 
@@ -157,7 +157,7 @@ def _refiner(arguments: Arguments, map_frame: str) -> Refiner | None:
     from pose2rgbd_ros.localization.refine import Refiner
     from pose2rgbd_ros.rendering.renderer import Renderer
 
-    # Rough poses lie beyond those flown; whether a refined one is right the likeness tells, not the guard.
+    # Rough poses lie beyond those flown; whether a refined one is right the likeness decides, not the guard.
     renderer = Renderer(arguments.renderer, arguments.device, guard=False)
     if renderer.map_frame != map_frame:
         raise UserError(f"{arguments.renderer} lives in frame {renderer.map_frame!r}, {arguments.run} in {map_frame!r}")

@@ -1,4 +1,4 @@
-"""`pose2rgbd COMMAND ...`: finds the command, runs it, and tells bad input in one line."""
+"""`pose2rgbd COMMAND ...`: finds the command, runs it, and reports bad input in one line."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: no command '{command}'\n\n{usage()}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    # cli.nodes serves several commands, so it is told which one.
+    # cli.nodes serves several commands, so it needs the name.
     arguments = [command, *arguments] if COMMANDS[command][0].endswith(".nodes") else arguments
     try:
         module, _, function = COMMANDS[command][0].partition(":")
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     except PermissionError as error:
-        if error.filename is None:  # no path that somebody gave
+        if error.filename is None:  # no path that was given
             raise
         print(f"error: {error.filename}: permission denied; change its rights or choose another path", file=sys.stderr)
         return 2
@@ -160,7 +160,7 @@ def _end(status: int) -> NoReturn:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    gc.collect()  # a lifecycle node is a cycle; with it goes its DDS participant, which tells the others that it leaves
+    gc.collect()  # a lifecycle node is a cycle; with it goes its DDS participant, which announces that it leaves
     atexit._run_exitfuncs()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -71,7 +71,7 @@ def measure_bag(
             elif meter.wants(stamp_ns) and not clocks.doubt(topic, received_ns):
                 try:
                     grey = grey_image(decode.image_sample(message, stamp_ns), meter.config.width_px)
-                except UserError:  # a damaged image is told where frames are written
+                except UserError:  # a damaged image is reported where frames are written
                     continue
                 meter.add(stamp_ns, grey)
     motion = motion_of(track)

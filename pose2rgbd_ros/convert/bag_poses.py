@@ -34,7 +34,7 @@ class TrackOptions:
 
 
 class BagPoses:
-    """What tells where the camera of one recording is, read into `evidence`, and its calibration. `notes` tells what
+    """What says where the camera of one recording is, read into `evidence`, and its calibration. `notes` says what
     was assumed.
     """
 
@@ -138,7 +138,7 @@ class BagPoses:
             self._saw("tf", received_ns)
 
     def _read_camera(self, topic: str, message: Any, received_ns: int) -> None:
-        """Keep the first calibration; a later one that differs is told, not used."""
+        """Keep the first calibration; a later one that differs is reported, not used."""
         if message.width == 0 or message.height == 0:
             return
         try:

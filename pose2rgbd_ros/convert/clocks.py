@@ -38,7 +38,7 @@ from pose2rgbd_ros.streams.clock_steps import (
 from pose2rgbd_ros.streams.synchronizer import TIME_JUMP
 
 Stamps = Literal["auto", "header", "received"]
-# From here on two topics have different clocks; below, one of them may only be late. What is late for sure is told.
+# From here on two topics have different clocks; below, one of them may only be late. What is late for sure is reported.
 _OTHER_CLOCK_NS, _TOLD_NS = 3 * SECOND_NS, SECOND_NS
 _TIMES = {1: "once", 2: "twice"}
 
@@ -65,7 +65,7 @@ class StampCorrections:
     Corrections are by topic; of TF by topic and edge (bags.reader.edge_name). `unsure_ns` are times of reception in
     which an image and the poses may have stamps of two clocks, and why; `strays_ns`, by the same names as the
     corrections, those of single messages that are stamped unlike the ones before and after. Times of reception in
-    `twice_ns` the recorder's own clock passed twice: what was received then is left out. `warnings` tell all this in
+    `twice_ns` the recorder's own clock passed twice: what was received then is left out. `warnings` say all this in
     words. `images_ns` are the stamps of the images.
     """
 
@@ -277,7 +277,7 @@ def _steps_and_gaps(log: StampLog) -> tuple[Float64, Float64, Float64]:
 
 
 def _least_step_ns(log: StampLog) -> float:
-    """The least step that can be told from the jitter of the reception."""
+    """The least step that stands out from the jitter of the reception."""
     if len(log.header_ns) < 2:
         return SURE_STEP_NS
     noise = float(np.median(np.abs(_steps_and_gaps(log)[2]))) if len(log.header_ns) > 2 else 0.0
@@ -285,7 +285,7 @@ def _least_step_ns(log: StampLog) -> float:
 
 
 def _own_steps(name: str, log: StampLog, clocks: StampCorrections) -> list[_Step]:
-    """The steps that the messages of one topic show, without what does not last; strays are told to `clocks`."""
+    """The steps that the messages of one topic show, without what does not last; strays are handed to `clocks`."""
     if len(log.header_ns) < 2:
         return []
     begins = find_jumps(log).tolist()
@@ -410,7 +410,7 @@ def _around(setting: _Setting) -> tuple[int, int, str]:
 def _joined(
     logs: dict[str, StampLog], settings: list[_Setting], image_topic: str, clocks: StampCorrections
 ) -> dict[str, StampLog]:
-    """The stamps as the clocks would have gone on that ran in one part of the recording; what was done is told.
+    """The stamps as the clocks would have gone on that ran in one part of the recording; what was done is reported.
 
     That part is the one in which the clocks go with that of the images, of several the one with the most images.
     """

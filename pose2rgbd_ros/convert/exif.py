@@ -77,7 +77,7 @@ Angles = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Lens:
-    """Focal length as a photo tells it. `original_width` is the width in pixels that EXIF names (0: none); of a photo
+    """Focal length as a photo states it. `original_width` is the width in pixels that EXIF names (0: none); of a photo
     turned upright since, EXIF's height.
 
     Angles of view outlast resizing, pixels do not: everything here is relative to the original width.
@@ -102,7 +102,7 @@ class Photo:
     `gimbal` are those of the camera (pitch -90 looks down), `body` those of the aircraft; `camera` those of the camera
     as the tags of `camera_family` ("camera": Pix4D's, "parrot") write them, whose pitch 0 is the horizon or straight
     down. None where not recorded. `stamp_ns` is None without DateTimeOriginal;
-    `zone_known` tells whether it is UTC or the camera's clock taken as UTC. Positions are None without GPS.
+    `zone_known` says whether it is UTC or the camera's clock taken as UTC. Positions are None without GPS.
     """
 
     path: Path
@@ -135,7 +135,7 @@ class Photo:
 def read_photo(path: Path) -> Photo:
     """The facts of one photo; UserError when it is not an image. Damaged tags are as if they were not there."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow tells of each damaged tag
+        warnings.simplefilter("ignore")  # Pillow warns of each damaged tag
         width, height, top, details, gps, packet = _tags(path)
     xmp = read_xmp(packet)
     stamp_ns, zone_known = _taken(details, top)
@@ -212,7 +212,7 @@ def _angles(xmp: dict[str, str], pattern: str) -> Angles | None:
 
 
 def _camera_angles(xmp: dict[str, str]) -> tuple[Angles | None, str]:
-    """The camera's own angles and the family of the tags that tell them."""
+    """The camera's own angles and the family of the tags that hold them."""
     for family, pattern in (("camera", "camera:{}"), ("parrot", "parrot:Camera{}Degree")):
         angles = _angles(xmp, pattern)
         if angles is not None:

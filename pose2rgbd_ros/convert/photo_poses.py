@@ -152,7 +152,7 @@ class PhotoPoses:
 def datum_of(photos: Sequence[Photo], altitude: str) -> Datum | None:
     """The median of the photos' positions, so that one bad fix does not move it; None when none has a position.
 
-    With altitude "relative" it lies at the height of take-off, as far as the photos tell that.
+    With altitude "relative" it lies at the height of take-off, as far as the photos say.
     """
     placed = [photo for photo in photos if photo.has_position]
     if not placed:
@@ -175,7 +175,7 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
         values = [getattr(photo, name) for photo in photos]
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
-    altitude, told = settings.altitude, settings.altitude_reference
+    altitude, stated = settings.altitude, settings.altitude_reference
     height = numbers("altitude_m")
     position = wgs84_to_enu(numbers("latitude_deg"), numbers("longitude_deg"), height, datum)
     if altitude == "relative":
@@ -188,7 +188,7 @@ def positions(photos: Sequence[Photo], datum: Datum, settings: PoseSettings) -> 
         position[:, 2] = 0.0
         return position, "unknown", "GPS without heights: all photos at height 0"
     references = sorted({photo.altitude_reference for photo in photos if photo.altitude_m is not None})
-    reference = told if told != "auto" else references[0] if len(references) == 1 else "unknown"
+    reference = stated if stated != "auto" else references[0] if len(references) == 1 else "unknown"
     fixed = sum(photo.rtk == "50" for photo in photos)
     rtk = f"; RTK fixes in {fixed} of {counted(len(photos), 'photo')}" if fixed else ""
     return position, reference, f"GPS; heights count from {REFERENCES[reference]}{rtk}"
@@ -330,9 +330,9 @@ def _pose_of_row(row: list[str], where: str) -> Float64:
 # Do the pixels of photographs agree with their recorded yaw? Photos that look straight down, matched pair by pair.
 #
 # A drone's yaw is ambiguous when its camera looks straight down, and some firmware stores such photos turned by half a
-# turn. Two matched photos tell whether one of them is turned against the other; and the place in photo A where the
-# middle of photo B lies must be in the direction that the recorded positions and A's orientation predict, which tells
-# whether both are. The same matches tell how the heights of two photos over the ground that both show compare, so that
+# turn. Two matched photos show whether one of them is turned against the other; and the place in photo A where the
+# middle of photo B lies must be in the direction that the recorded positions and A's orientation predict, which shows
+# whether both are. The same matches show how the heights of two photos over the ground that both show compare, so that
 # recorded heights which drift are seen.
 
 
@@ -341,7 +341,7 @@ _LARGEST_TILT = np.cos(np.deg2rad(30))
 _CLEAR_VOTE = 0.3
 # A photo is stored half a turn around if its own pairs say so, to within:
 _HALF_TURN_WITHIN_DEG = 30.0
-_FEWEST_MATCHES = 4  # that tell whether photos look down:
+_FEWEST_MATCHES = 4  # that show whether photos look down:
 _AHEAD = 0.7  # one ahead of the other: that share of the way is along the image's height;
 _CLEARLY_ALONG, _LEAST_SHIFT = 0.5, 0.05  # mean cosine of twice the angle between way and shift; image widths
 _FEWEST_HEIGHTS = 5  # photos that hang together, before their heights are compared
@@ -355,7 +355,7 @@ class YawCheck:
     median over the photo's pairs, NaN where there is none. `turned` (N,): the photos stored half a turn around.
     `drift_m`: by how much recorded heights change that by the pictures do not, over `drift_s` seconds; `height_m`:
     above
-    ground, by the pictures; 0 where nothing tells."""
+    ground, by the pictures; 0 where nothing shows it."""
 
     error_deg: Float64
     turned: Bool
@@ -365,7 +365,7 @@ class YawCheck:
 
     @property
     def checked(self) -> int:
-        """Photos of which others tell something."""
+        """Photos that others say something about."""
         return int(np.isfinite(self.error_deg).sum())
 
 
@@ -374,7 +374,7 @@ def check_yaw(
 ) -> YawCheck:
     """Compare photos at poses (N, 4, 4), NaN unknown, with their neighbours. Those not looking down are left out.
 
-    Heights are compared where `stamps_ns` (N,) tells when each was taken.
+    Heights are compared where `stamps_ns` (N,) says when each was taken.
     """
     # NaN compares false: photos without a pose are left out too.
     looking_down = np.flatnonzero(-T_map_cam[:, 2, 2] > _LARGEST_TILT)
@@ -390,9 +390,9 @@ def check_yaw(
 
 
 def look_down(paths: Sequence[Path], T_map_cam: Float64) -> bool | None:
-    """Whether photos show the ground from above, as poses (N, 4, 4) that look down say; None where nothing tells.
+    """Whether photos show the ground from above, as poses (N, 4, 4) that look down say; None where nothing shows it.
 
-    Photos taken one ahead of the other tell: on those that look down the ground moves along the image's height, on
+    Photos taken one ahead of the other show it: on those that look down the ground moves along the image's height, on
         those that look ahead it grows about the middle. Half turns do not matter. Those taken beside each other look
         alike either way.
     """
@@ -456,11 +456,11 @@ def height_drift(matches: Sequence[Match], up_m: Float64, stamps_ns: Int64, heig
     differences = sparse.csr_matrix(
         (np.repeat([1.0, -1.0], len(rows)), (np.tile(rows, 2), np.concatenate([i, j]))), (len(rows), count)
     )
-    told, weight, u = -np.log([match.scale for match in matches]), np.ones(len(rows)), np.zeros(count)
+    log_ratio, weight, u = -np.log([match.scale for match in matches]), np.ones(len(rows)), np.zeros(count)
     for _ in range(_ROUNDS):
         system = sparse.vstack([sparse.diags(weight) @ differences, 1e-4 * sparse.eye(count)])
-        u = lsqr(system, np.concatenate([weight * told, np.zeros(count)]))[0]
-        residual = differences @ u - told
+        u = lsqr(system, np.concatenate([weight * log_ratio, np.zeros(count)]))[0]
+        residual = differences @ u - log_ratio
         scale = 2 * 1.4826 * float(np.median(np.abs(residual))) + 1e-6
         weight = 1.0 / (1.0 + (residual / scale) ** 2)
     _, group = connected_components(sparse.coo_matrix((np.ones(len(rows)), (i, j)), (count, count)), False)
@@ -494,7 +494,7 @@ def _middle_of(T_there: Float64, T_here: Float64, height_m: float) -> Float64:
 
 
 def _vote(seen: Float64, expected: Float64) -> complex:
-    """The turn from the expected to the seen direction, as a complex number whose size tells how much it counts."""
+    """The turn from the expected to the seen direction, as a complex number whose size says how much it counts."""
     ratio = complex(*seen) * complex(*expected).conjugate()
     weight = float(min(np.linalg.norm(seen), np.linalg.norm(expected)))
     return ratio / abs(ratio) * weight if abs(ratio) > 0 else 0j

@@ -37,7 +37,7 @@ _WIDEST_SENSOR, _COMMON_SENSOR = 1.6, 4 / 3
 SAME_FOCAL_LENGTH = 0.02
 
 
-# Two ways to tell one lens differ by less: 35 mm equivalents are rounded, and some compare widths instead of diagonals.
+# Two measures of one lens differ by less: 35 mm equivalents are rounded, and some compare widths instead of diagonals.
 _SAME_LENS = 0.2
 # Horizontal fields of view of cameras that make maps; beyond, a tag is misread or wrong.
 _NARROWEST_DEG, _WIDEST_DEG = 3.0, 150.0
@@ -86,7 +86,7 @@ def camera_of(
     """The camera of files of `width` x `height` pixels.
 
     What EXIF says holds for the original photo; a file that was made smaller since sees the same angle. Lenses are
-    taken to be free of distortion and centred, which EXIF does not tell. Without a focal length that can be believed
+    taken to be free of distortion and centred, which EXIF does not say. Without a focal length that can be believed
     the camera is uncalibrated.
     """
     same = np.zeros(len(photos), dtype=bool)
@@ -116,29 +116,29 @@ def camera_of(
 
 def _choose(lens: Lens, aspect: float, sensor_width_mm: float) -> tuple[_Told | None, str]:
     """The source that most others support, the more exact one of equals; and in words where they contradict it."""
-    told = _sources(lens, aspect, sensor_width_mm)
-    if not told:
+    stated = _sources(lens, aspect, sensor_width_mm)
+    if not stated:
         return None, ""
-    if told[0].kind == "given":
-        return told[0], "" if told[0].is_sane else f"{told[0]}"
-    sane = [item for item in told if item.is_sane]
+    if stated[0].kind == "given":
+        return stated[0], "" if stated[0].is_sane else f"{stated[0]}"
+    sane = [item for item in stated if item.is_sane]
 
     def support(item: _Told) -> int:
-        return len({other.kind for other in told if other.kind != item.kind and item.agrees(other)})
+        return len({other.kind for other in stated if other.kind != item.kind and item.agrees(other)})
 
     best = max(sane, key=support, default=None)  # ties: the first, most exact
     if best is None:
         best = _by_another_unit(lens)
     if best is None:
-        return None, f"{'; '.join(map(str, told))}; not believed, so the camera is uncalibrated; {_OPTIONS}"
-    against = [item for item in told if not item.agrees(best)]
+        return None, f"{'; '.join(map(str, stated))}; not believed, so the camera is uncalibrated; {_OPTIONS}"
+    against = [item for item in stated if not item.agrees(best)]
     if not against:
         return best, ""
     return best, f"{'; '.join(map(str, against))}; but {best}, which is used; {_OPTIONS}"
 
 
 def _sources(lens: Lens, aspect: float, sensor_width_mm: float) -> list[_Told]:
-    """What the tags tell, the most exact source first."""
+    """What the tags say, the most exact source first."""
     found = []
     focal_mm, width = lens.focal_mm or lens.calibrated_mm, lens.original_width
     if sensor_width_mm and focal_mm:
@@ -186,7 +186,7 @@ def _by_another_unit(lens: Lens) -> _Told | None:
 
 _SECOND = 1_000_000_000
 _MOST_NAMED = 40
-_MOST_FOR_PITCH = 60  # photos whose pictures tell what pitch 0 means
+_MOST_FOR_PITCH = 60  # photos whose pictures show what pitch 0 means
 _FAR_OFF_DEG = 30.0  # median of pixels against poses from which on the latter are not believed
 _ALIKE = 0.8  # length of the mean of unit vectors
 # Drift of heights, in metres and in heights above ground; the pictures' own error over a survey stays below.

@@ -53,7 +53,7 @@ class ConvertConfig(IngestSettings, PoseSettings, FilterConfig):
     )
 
     def datum_of_map(self, stored: DatasetMeta | None) -> Datum | None:
-        """Where the map's origin lies: as given, or as frames that are there have it; None where neither tells."""
+        """Where the map's origin lies: as given, or as frames that are there have it; None where neither says."""
         return Datum(*self.datum) if self.datum else (stored.datum if stored else None)
 
 

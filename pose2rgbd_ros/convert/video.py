@@ -37,7 +37,7 @@ from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
 
 _LARGEST_METADATA = 200_000_000
 # Damaged packets in a row after which the rest of a file is given up.
-_ENDS_WITHIN_S, _ENDS_WITHIN = 0.5, 0.05  # of the length that the file tells
+_ENDS_WITHIN_S, _ENDS_WITHIN = 0.5, 0.05  # of the length that the file states
 _MOST_DAMAGED = 100
 _MOST_BOXES = 1000
 _LONGEST_NS = 86_400 * SECOND
@@ -267,7 +267,7 @@ class VideoClock:
 def clock_of(
     video: VideoFile, log: FlightLog, position_m: Float64, options: VideoSettings, extra_s: float
 ) -> VideoClock:
-    """The clock of a video beside its log; UserError, naming the ways out, when it cannot be told."""
+    """The clock of a video beside its log; UserError, naming the ways out, when it cannot be known."""
     extra_ns = round(extra_s * SECOND)
     if log.on_video_time:
         return _riding(video, log, position_m, options, extra_ns)
@@ -282,9 +282,9 @@ def clock_of(
                 )
             raise UserError(_no_creation(video, log))
         return VideoClock(begun, lambda _: extra_ns, "the file's creation time, taken as UTC, and the offset as given")
-    told = _recording(video, log) if options.clock == "auto" else None
-    if told is not None:
-        return VideoClock(told, lambda _: extra_ns, "the log says when the video was begun")
+    begun = _recording(video, log) if options.clock == "auto" else None
+    if begun is not None:
+        return VideoClock(begun, lambda _: extra_ns, "the log says when the video was begun")
     return _by_flow(video, log, position_m, options, begun, extra_ns)
 
 

@@ -29,7 +29,7 @@ _SAME_ASPECT = 0.02
 
 
 def camera_of_images(width: int, height: int, calibration: Camera | None, fov_deg: float) -> tuple[Camera, str]:
-    """The camera of images of this size, and what to tell about it ("" for nothing).
+    """The camera of images of this size, and what to say about it ("" for nothing).
 
     A calibration for another resolution is scaled. Without one (None, or fx = 0) the focal length comes from the
     horizontal `fov_deg`; 0 leaves the camera uncalibrated. UserError when the calibration is for another aspect.

@@ -241,7 +241,7 @@ def _inside(name: str) -> str:
 
 # split.txt: the split a dataset brings with it, a line `stamp train|choose|test|unused` for each frame.
 #
-# A simulated flight knows which of its lines are held out; that cannot be told from the frames alone. Frames that
+# A simulated flight knows which of its lines are held out; the frames alone do not show that. Frames that
 # choose (a validation set) are held out from training, but may decide which weights are kept; most datasets name none.
 
 

@@ -86,8 +86,8 @@ class PosesMeta:
 def simulation_of(recording: Path) -> dict[str, Any] | None:
     """The settings of the simulator that made a recording, from the truth beside it; None for the real world."""
     try:
-        told = yaml.safe_load((layout.truth_folder(recording) / layout.TRUTH).read_text())
-        found = told["settings"]
+        stated = yaml.safe_load((layout.truth_folder(recording) / layout.TRUTH).read_text())
+        found = stated["settings"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
     return found if isinstance(found, dict) else None
@@ -97,7 +97,7 @@ def simulation_of(recording: Path) -> dict[str, Any] | None:
 class DatasetMeta:
     """The facts of a dataset. `depth` None: colour only. `datum` None: the map is not tied to the Earth.
 
-    `poses` None: nobody said where they came from. `simulation`: the settings of the simulator that flew the (first)
+    `poses` None: where they came from is not known. `simulation`: the settings of the simulator that flew the (first)
     recording, None for the real world.
     """
 

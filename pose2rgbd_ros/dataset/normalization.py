@@ -5,7 +5,7 @@ over its extremes"; the output depth "is also normalized to [-1 : 1] and then re
 
 Two things are added, because plain min-max breaks on real flights:
 
-* a range has a floor, so that noise in a direction nobody moved in (constant altitude) is not blown up to [-1, 1];
+* a range has a floor, so that noise in a direction without motion (constant altitude) is not blown up to [-1, 1];
 * a quaternion's sign is taken in the hemisphere of a stored reference, so that near-equal rotations stay near.
 """
 

@@ -298,7 +298,7 @@ def _allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, 
 
 
 def _is_complete(dataset: Dataset, size: int, folder: Path) -> bool:
-    """Whether it was built to the end and nobody took anything away since."""
+    """Whether it was built to the end and nothing was taken away since."""
     pixels = len(dataset) * size * size
     expected = {_RGB: 3 * pixels, **({_DEPTH: 4 * pixels} if dataset.has_depth else {})}
     files = [folder / name for name in expected]

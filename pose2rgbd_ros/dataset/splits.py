@@ -29,7 +29,7 @@ FEWEST_IN_STRETCH = 4  # short data gets fewer stretches: a test frame between t
 # Of the held-out frames, where there are at least twice as many as could choose; with fewer, all of them judge.
 CHOOSE_FRACTION = 0.5
 FEWEST_TO_CHOOSE = 8
-# A split recorded before frames that choose and frames that judge were told apart: all held-out frames did both.
+# A split recorded before frames that choose and frames that judge were kept apart: all held-out frames did both.
 ALL_CHOOSE = 1.0
 # A pause this many times the usual one between frames parts two recordings (or a recording from its continuation).
 GAP_FACTOR = 10.0
@@ -176,7 +176,7 @@ def default_split(
 
 
 def with_random_frames(held_out: Split, fraction: float = 0.2, seed: int = 0) -> Split:
-    """Hold out a random `fraction` of a split's training frames as well: one training tells memory and honesty apart.
+    """Hold out a random `fraction` of a split's training frames as well: one training shows memory and honesty apart.
 
     Its groups are "random" and "held-out lines"; neither trains, and each has frames that choose and frames that judge.
     """
@@ -203,7 +203,7 @@ def split_from_dict(
 
     Args:
         values: what `Split.to_dict` gave; without a "choose_fraction" all held-out frames chose.
-        folder: the dataset's, for a split of its own. It is read again: whether it is still the same, its sha256 tells.
+        folder: the dataset's, for a split of its own. It is read again: its sha256 says whether it is still the same.
 
     Raises:
         UserError: an unknown name or parameter; a dataset without the split of its own.
@@ -228,7 +228,7 @@ def split_from_dict(
 
 
 def recordings(stamps_ns: ArrayLike) -> NDArray[np.int64]:
-    """Number (N,) of the recording of each frame, told by pauses of 10 times the median step or more."""
+    """Number (N,) of the recording of each frame, parted by pauses of 10 times the median step or more."""
     steps = np.diff(np.asarray(stamps_ns, dtype=np.int64))
     if len(steps) == 0:
         return np.zeros(len(steps) + 1, dtype=np.int64)

@@ -251,7 +251,7 @@ class DatasetWriter:
         return EncodedFrame(colour, self._depth_file(depth))
 
     def stage(self, stamp_ns: int, frame: EncodedFrame) -> Record:
-        """Write the files of a frame that is to come; several threads may, each for stamps that nobody has.
+        """Write the files of a frame that is to come; several threads may, each for stamps of its own.
 
         They belong to no frame until `commit`. BadFrame when depth is there or missing, unlike in the dataset;
         UserError when the disk is full or failing: then nothing of it is left.
@@ -362,7 +362,7 @@ class DatasetWriter:
             return
         try:
             self.close()
-        except UserError as second:  # the first error is the one to tell
+        except UserError as second:  # the first error is the one to report
             logger.warning("the dataset was left unsorted: %s", second)
 
     def _begin(self, meta: DatasetMeta, resume: bool) -> DatasetMeta:

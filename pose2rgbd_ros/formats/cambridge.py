@@ -39,7 +39,7 @@ def detect(path: Path) -> bool:
 
 
 def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
-    """The pictures of both lists. Intrinsics are not told there (the authors' are in the .nvm model)."""
+    """The pictures of both lists. Intrinsics are not given there (the authors' are in the .nvm model)."""
     about = read_sidecar(path)
     scene = Scene(path, "cambridge", about.camera if about else None)
     entries = [

@@ -24,7 +24,7 @@ class Format:
         png_only: whether its own images are PNG.
         has_depth: whether it has a place for depth images.
         depth_unit_m: metres of one depth count as its readers expect them; None: any, as they stand.
-        has_split: whether it can tell training from test frames.
+        has_split: whether it keeps training and test frames apart.
         named_by_stamp: whether an export's images are named by their stamps in nanoseconds.
     """
 

@@ -331,7 +331,7 @@ def stamp_after(last_ns: int) -> int:
 
 
 class Track:
-    """Poses over time; `notes` tell what was wrong with some of them.
+    """Poses over time; `notes` say what was wrong with some of them.
 
     UserError, naming `file`, when none is usable.
     """

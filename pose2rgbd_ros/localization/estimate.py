@@ -124,11 +124,11 @@ class LocatedImage:
             position, quat = se3.split(answer.T_map_cam)
             pose = [*(f"{value:.6f}" for value in position), *(f"{value:.9f}" for value in quat)]
         sigma_deg = float(np.degrees(answer.rotation_sigma_rad))
-        told = [
+        figures = [
             f"{value:.6g}" if np.isfinite(value) else ""
             for value in (answer.position_sigma_m, sigma_deg, answer.score, answer.limit, answer.verification)
         ]
-        return [self.name, layout.stamp_text(self.stamp_ns), int(answer.accepted), *pose, *told, answer.reason]
+        return [self.name, layout.stamp_text(self.stamp_ns), int(answer.accepted), *pose, *figures, answer.reason]
 
 
 def summary(found: list[LocatedImage]) -> str:

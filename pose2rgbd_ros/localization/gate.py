@@ -170,7 +170,7 @@ def novelty_cues(found: PosePrediction, features: FeatureModel, memory: Keyframe
     ])  # fmt: skip
 
 
-# What image_figures tells: (what is too little, what is too much, factors by which it may lie beyond the training
+# What image_figures says: (what is too little, what is too much, factors by which it may lie beyond the training
 # frames).
 FIGURES = {
     "mean": ("too dark", "overexposed", 0.75, 1.3),
@@ -224,5 +224,5 @@ class Gate:
         return f"not like the place: {largest} (score {score:.2f}, limit {self.limit:.2f})"
 
     def _excess(self, doubts: Float64) -> Float64:
-        told = self.spread > 1e-9  # a doubt that is the same for all frames tells nothing
-        return np.where(told, np.maximum(doubts - self.usual, 0.0) / np.where(told, self.spread, 1.0), 0.0)
+        varies = self.spread > 1e-9  # a doubt that is the same for all frames says nothing
+        return np.where(varies, np.maximum(doubts - self.usual, 0.0) / np.where(varies, self.spread, 1.0), 0.0)

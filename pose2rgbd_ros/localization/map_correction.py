@@ -2,7 +2,7 @@
 
 A Kalman filter on SE(3) (error of the correction: a shift and a small rotation about the map's axes, at the camera) in
 which odometry drifts and found poses measure. A pose that contradicts is set aside; only when several in a row
-contradict and agree with one another does the correction jump to them. docs/nodes/localize.md tells how that looks on
+contradict and agree with one another does the correction jump to them. docs/nodes/localize.md shows how that looks on
 /tf.
 """
 

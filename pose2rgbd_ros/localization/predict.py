@@ -86,7 +86,7 @@ class _Lookup:
     def __init__(self, camera: Camera, wide: Camera, margin_px: int, fit: str) -> None:
         self._window = 0, 0, camera.width, camera.height
         self._map: Float32 | None = None
-        if not wide.is_calibrated:  # the same camera, as far as anybody can know
+        if not wide.is_calibrated:  # the same camera, as far as can be known
             side = min(camera.width, camera.height)
             if fit == "crop":
                 self._window = (camera.width - side) // 2, (camera.height - side) // 2, side, side

@@ -142,7 +142,7 @@ def _pinhole(camera: Camera) -> Camera:
 # How alike the camera's image and a rendering are: a robust normalised cross-correlation, for verification.
 
 
-WINDOW_SHARE = 0.12  # of the picture's side: the standard deviation of the window, where likeness is told
+WINDOW_SHARE = 0.12  # of the picture's side: the standard deviation of the window, where likeness is measured
 _NOISE = 3.0  # levels: a window with less contrast says nothing
 
 

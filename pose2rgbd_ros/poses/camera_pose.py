@@ -230,7 +230,7 @@ class _Resolver:
         return evidence.from_odometry(), evidence.pose_frame or child, map_frame, PosesMeta()
 
     def _by_tf(self) -> tuple[Body, str, str, PosesMeta]:
-        """Poses that TF tells, where no others come; where it tells none, the GPS, unless poses were asked for."""
+        """Poses that TF gives, where no others come; where it gives none, the GPS, unless poses were asked for."""
         self._wait_for("a message with a pose")
         evidence, camera, frames = self._evidence, self._camera_frame, self._tree.frames()
         body = evidence.pose_frame or next((name for name in BODY_FRAMES if name in frames), "")
@@ -299,7 +299,7 @@ class _Resolver:
         return self._from_pose() if wanted == "pose" else sources[wanted]()
 
     def _turns_of_poses(self, body: Body, frame: str) -> _Turns | None:
-        """Of poses: their own, unless others are asked for; a gimbal's where nothing else tells of the camera."""
+        """Of poses: their own, unless others are asked for; a gimbal's where nothing else shows the camera's."""
         wanted, camera = self._settings.orientation, self._camera_frame
         if wanted == "pose":
             return None
@@ -425,7 +425,7 @@ class _Resolver:
         return source, f"camera mount {frame} -> {camera} moves (a gimbal), from TF"
 
     def _completed(self, facts: PosesMeta) -> PosesMeta:
-        """The facts with what is told of every dataset."""
+        """The facts with what is said of every dataset."""
         settings, by_gps = self._settings, facts.position in ("gps", "fused")
         reference = settings.altitude_reference
         if reference == "auto":

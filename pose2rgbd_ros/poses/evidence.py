@@ -1,4 +1,4 @@
-"""All that tells where the cameras are, taken in message by message: a whole recording's, or live in bounded memory."""
+"""All that says where the cameras are, taken in message by message: a whole recording's, or live in bounded memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Sample = PoseSample | FixSample | OrientationSample | GimbalSample
 BODY_FRAMES = ("base_link", "base_footprint", "body")
 _SECOND = 1e9
 _NOWHERE = np.zeros(3)
-_STATIC_PATIENCE = 10  # fixes that come before a live fusion begins, so that static TF may tell of the antenna
+_STATIC_PATIENCE = 10  # fixes that come before a live fusion begins, so that static TF may place the antenna
 
 
 def read(role: Role, message: Any, stamp_ns: int) -> Sample | None:
@@ -66,7 +66,7 @@ class Body:
 
 
 class _Evidence:
-    """What is known so far. `topics` tells by role where it comes from, `gps_only` that there are no poses but fixes.
+    """What is known so far. `topics` says by role where it comes from, `gps_only` that there are no poses but fixes.
 
     `from_odometry`, `from_tf`, `from_gps`, `fused` and `course` raise UserError where there is nothing (yet) of it.
     """
@@ -163,7 +163,7 @@ class RecordedEvidence(_Evidence):
             raise UserError(f"{topic}: {error}; --pose-topic picks another topic") from error
 
     def from_tf(self, map_frame: str, frame: str) -> Body:
-        """The way of a frame through a map that TF tells."""
+        """The way of a frame through a map that TF gives."""
         track = self.tree.trajectory(map_frame, frame, self.gap_ns)
         problems = {f"{edge}: {why}": n for edge, reasons in self.tree.problems().items() for why, n in reasons.items()}
         return Body(self.tree.source(map_frame, frame), track, len(track), problems)
@@ -182,7 +182,7 @@ class RecordedEvidence(_Evidence):
         return Body(source, source.trajectory, len(self.fixes), problems, fixes.datum)
 
     def fused(self, odometry: Body) -> Body:
-        """GPS and odometry as one; the odometry alone, telling why, where that cannot be."""
+        """GPS and odometry as one; the odometry alone, saying why, where that cannot be."""
         if not len(self.fixes):
             raise UserError("--position fused needs GPS fixes, and there are none; --fix-topic picks another topic")
         settings = self.settings
@@ -263,8 +263,8 @@ class LiveEvidence(_Evidence):
         return Body(self.odometry)
 
     def from_tf(self, map_frame: str, frame: str) -> Body:
-        """The way of a frame through a map that TF tells."""
-        self.tree.trajectory(map_frame, frame, self.gap_ns)  # UserError: it tells none
+        """The way of a frame through a map that TF gives."""
+        self.tree.trajectory(map_frame, frame, self.gap_ns)  # UserError: it gives none
         return Body(self.tree.source(map_frame, frame))
 
     def from_gps(self) -> Body:

@@ -27,7 +27,7 @@ from pose2rgbd_ros.poses.gps import FixTrack
 from pose2rgbd_ros.poses.settings import PoseSettings
 
 _SECOND = 1e9
-# Held out to see how well the rest tells them: a block of this length out of every five.
+# Held out to see how well the rest predicts them: a block of this length out of every five.
 _BLOCK_S, _BLOCKS = 10.0, 5
 _LOOSER, _CLEARLY = (3.0, 10.0), 0.9
 
@@ -73,7 +73,7 @@ class Accuracy:
 class Fused:
     """The body in the map, at the odometry's stamps.
 
-    `node_stamps_ns` (M,), `position_sigma_m` (M, 3) and `yaw_sigma_rad` (M,) tell the accuracy over time.
+    `node_stamps_ns` (M,), `position_sigma_m` (M, 3) and `yaw_sigma_rad` (M,) give the accuracy over time.
     """
 
     trajectory: Trajectory

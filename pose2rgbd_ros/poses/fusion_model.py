@@ -287,7 +287,7 @@ def marginalize_first(x: Float64, model: FusionModel, prior: Prior, steps: Steps
     return Prior((matrix + matrix.T) / 2, x[1].copy(), normal.g[1] - gain @ normal.g[0])
 
 
-# How odometry lies in the map, roughly, from the shapes of both tracks; or why that cannot be told.
+# How odometry lies in the map, roughly, from the shapes of both tracks; or why that cannot be known.
 
 
 FEWEST_FIXES = 5

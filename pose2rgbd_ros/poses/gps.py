@@ -44,7 +44,7 @@ class BootClock:
         return self._least_ns
 
 
-# Of a receiver that tells no covariance: single frequency, open sky.
+# Of a receiver that states no covariance: single frequency, open sky.
 UNKNOWN_SIGMA_M = 1.5
 VERTICAL_FACTOR = 1.6
 _NEIGHBOURS = 3  # on each side, among whose middle a fix must lie
@@ -238,11 +238,11 @@ def heights(position_m: Float64, altitude: Altitude) -> Float64:
 
 def sigmas(variance_m2: Float64, fix_sigma_m: float) -> Float64:
     """Standard deviations (N, 3) from variances (N, 3), which are zero or not finite where unknown."""
-    told = np.isfinite(variance_m2) & (variance_m2 > 0)
+    stated = np.isfinite(variance_m2) & (variance_m2 > 0)
     axes = np.array([1.0, 1.0, VERTICAL_FACTOR])
     if fix_sigma_m > 0:
         return np.broadcast_to(fix_sigma_m * axes, variance_m2.shape).copy()
-    return np.where(told, np.sqrt(np.where(told, variance_m2, 1.0)), UNKNOWN_SIGMA_M * axes)
+    return np.where(stated, np.sqrt(np.where(stated, variance_m2, 1.0)), UNKNOWN_SIGMA_M * axes)
 
 
 def shift_m(own: Datum, common: Datum) -> Float64:
@@ -363,7 +363,7 @@ class LiveFixes:
 
 
 class PlaceOnEarth:
-    """GPS fixes, each with the pose of `body` at its time, to tell at the end where the origin of the poses is."""
+    """GPS fixes, each with the pose of `body` at its time, to find at the end where the origin of the poses is."""
 
     def __init__(self, gap_ns: int) -> None:
         self.body: PoseSource | None = None

@@ -100,11 +100,11 @@ def course(stamps_ns: Int64, position_m: Float64, slow_mps: float, smoothing_s: 
             f"the course says no heading: the body never moves at {slow_mps:g} m/s (at most {speed.max():.2f}); "
             "course_speed_mps sets the limit"
         )
-    told = np.maximum.accumulate(np.where(moves, index, -1))
-    told = np.where(told < 0, int(np.argmax(moves)), told)
-    yaw = np.arctan2(velocity[told, 1], velocity[told, 0])
+    last = np.maximum.accumulate(np.where(moves, index, -1))
+    last = np.where(last < 0, int(np.argmax(moves)), last)
+    yaw = np.arctan2(velocity[last, 1], velocity[last, 0])
     quats = quaternions.from_euler_rpy(np.stack([0 * yaw, 0 * yaw, yaw], axis=1))
-    sigma_rad = np.arctan2(sigma_mps[told], speed[told])
+    sigma_rad = np.arctan2(sigma_mps[last], speed[last])
     return Course(Trajectory(stamps_ns, np.zeros((n, 3)), quats), sigma_rad, ~moves)
 
 

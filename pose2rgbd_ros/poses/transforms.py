@@ -190,7 +190,7 @@ class _Chain:
         self._frames = target_frame, source_frame
 
     def pose_at(self, stamp_ns: int) -> PoseAnswer:
-        """The product of the transforms; the first one that has no answer tells why."""
+        """The product of the transforms; the first one that has no answer says why."""
         try:
             steps = self._tree.steps(*self._frames)
         except UserError:

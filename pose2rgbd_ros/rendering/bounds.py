@@ -1,4 +1,4 @@
-"""Bounds of a predicted depth, pixel by pixel, from a table over what tells an easy pixel from a difficult one.
+"""Bounds of a predicted depth, pixel by pixel, from a table over what sets an easy pixel apart from a difficult one.
 
 A pixel falls into a cell by four features: the model's confidence, how depth varies around it (silhouettes are where
 errors sit), depth itself, and the pose's score. A cell holds two shares of depth: how much nearer and how much farther

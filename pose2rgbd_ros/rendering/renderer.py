@@ -28,7 +28,7 @@ from pose2rgbd_ros.training.families import has_part, network_family, part_of
 
 
 MAX_PIXELS = 2**25  # 32 MPx: three images of it are 0.4 GB
-TOLD_FINER = 3.0  # pixels so many times finer than the training's are told
+WARN_FINER = 3.0  # pixels so many times finer than the training's get a warning
 TOLD_OUTSIDE = 0.005
 _LOOKED_AT = 64  # a side of the image that stands in for the camera's
 
@@ -49,16 +49,16 @@ def check_camera(camera: Camera, trained: Camera, any_camera: bool) -> str:
     for which, asked in (("the camera asked for", camera), ("the camera the model was trained with", trained)):
         if not asked.is_calibrated:
             raise UserError(f"{which} is not calibrated (K[0] = 0), so its field of view is unknown")
-    told = []
+    warnings = []
     outside = 0.0 if any_camera else 1.0 - _share_inside(camera, trained)
     if outside == 1.0:
         raise UserError("the camera asked for sees nothing of the trained field of view, all this model can show")
     if outside > TOLD_OUTSIDE:
-        told.append(f"{outside:.0%} of the image lie outside the trained field of view and stay black")
+        warnings.append(f"{outside:.0%} of the image lie outside the trained field of view and stay black")
     finer = float(np.sqrt(camera.fx * camera.fy / (trained.fx * trained.fy)))
-    if finer > TOLD_FINER:
-        told.append(f"its pixels are {finer:.1f} times finer than the training's, so pictures are blurred")
-    return "; ".join(told)
+    if finer > WARN_FINER:
+        warnings.append(f"its pixels are {finer:.1f} times finer than the training's, so pictures are blurred")
+    return "; ".join(warnings)
 
 
 def _share_inside(camera: Camera, trained: Camera) -> float:
@@ -204,7 +204,7 @@ class Renderer:
         return self.guard
 
     def guard_score(self, T_map_cam: ArrayLike) -> GuardAnswer:
-        """Whether depth at a pose (4, 4) may be trusted, and why not; with the guard off it is told all the same."""
+        """Whether depth at a pose (4, 4) may be trusted, and why not; with the guard off it is said all the same."""
         return self.guard.check(T_map_cam)
 
     def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages | None) -> RenderedImages:

@@ -35,7 +35,7 @@ class PoseDistance(NamedTuple):
 
     @property
     def score(self) -> float:
-        """Beyond, and what turned exceeds the usual by; a tenth of it counts anyhow, to tell near from very near."""
+        """Beyond, and what turned exceeds the usual by; a tenth of it counts anyhow: near or very near."""
         return self.beyond_m + max(self.turned_m - self.usual_m, SMALL_SHARE * self.turned_m)
 
 
@@ -246,7 +246,7 @@ class TrainedVolume:
         return VolumeCheck(not reason, nearest_m, heading_deg, reason)
 
     def _metres(self, length_m: float) -> str:
-        """With as many decimals as tell the length from the margin."""
+        """With as many decimals as keep the length and the margin apart."""
         return f"{length_m:.{1 if self.margin_m >= 1 else 2}f} m"
 
     def _most_alike(self, position: Float64, rotation: Float64) -> tuple[float, float]:
@@ -327,7 +327,7 @@ class Guard:
         self.score = PoseScore(T_map_cam_training, distance_m)
         self.limit = limit
         self._any_camera = any_camera
-        self._last: tuple[bytes, GuardAnswer] | None = None  # asked for once to render and once to tell
+        self._last: tuple[bytes, GuardAnswer] | None = None  # asked for once to render and once to report
 
     @property
     def example_T_map_cam(self) -> Float64:

@@ -293,7 +293,7 @@ def colour_depth(depth_m: np.ndarray) -> np.ndarray:
 
 
 def colour_slope(depth_m: np.ndarray, camera: Camera) -> np.ndarray:
-    """uint8 (H, W, 3): surface normals in the camera, told from depth alone; a plane is one colour."""
+    """uint8 (H, W, 3): surface normals in the camera, from depth alone; a plane is one colour."""
     points = camera.rays() * depth_m[..., None]
     normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
     with np.errstate(invalid="ignore"):

@@ -148,7 +148,7 @@ class GlideLeg:
         )
 
     def then(self, t_s: float) -> GlideLeg:
-        """The same motion, told from `t_s` on, without jerk."""
+        """The same motion, given from `t_s` on, without jerk."""
         return GlideLeg(t_s, *self._at(t_s), self.turn)
 
     def state(self, t_s: float) -> BodyState:
@@ -206,7 +206,7 @@ def _level(t_s: float, position_m: Float64, yaw_rad: float, yaw_rate_radps: floa
     return BodyState(t_s, T, np.zeros(3), np.zeros(3), np.array([0.0, 0.0, yaw_rate_radps]))
 
 
-SPACING_M = 0.5  # poses nearer to the one before tell only their heading
+SPACING_M = 0.5  # poses nearer to the one before give only their heading
 CORNER_RADIUS_M = 4.0
 MISS_M = 1.7  # of a corner at most: sharper ones than right angles get smaller arcs
 CHECK_STEP_S = 0.1
@@ -408,7 +408,7 @@ class VehicleConfig:
 
 
 class Vehicle:
-    """Flies `plan` from time 0 on until it is told otherwise.
+    """Flies `plan` from time 0 on until it is commanded otherwise.
 
     `surface_height_m` takes places (N, 2) in the map to the height (N,) of what stands there. `route` takes poses of
     the body (N, 4, 4), the first where it hovers, to a flight through them that begins and ends at rest; it raises
@@ -448,7 +448,7 @@ class Vehicle:
 
     @property
     def notice(self) -> str | None:
-        """What it is told and does not do, and why."""
+        """What it is commanded and does not do, and why."""
         return self._held_back or self._stranded
 
     def state(self, t_s: float) -> BodyState:

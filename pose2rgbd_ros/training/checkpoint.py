@@ -90,7 +90,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint directory; whoever reads `path` meanwhile finds the old one or the new one.
+    """Write the checkpoint directory; a reader of `path` meanwhile finds the old one or the new one.
 
     Raises:
         UserError: the disk is full or the place cannot be written; an earlier checkpoint there stays whole.
@@ -238,7 +238,7 @@ def _from_yaml(
 
 
 def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
-    """Compare names and shapes with the architecture, so that the message tells what differs."""
+    """Compare names and shapes with the architecture, so that the message says what differs."""
     expected = {key: tensor.shape for key, tensor in checkpoint.network().state_dict().items()}
     found = {key: tensor.shape for key, tensor in checkpoint.state_dict.items()}
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))

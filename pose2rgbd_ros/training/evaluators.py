@@ -276,7 +276,7 @@ class PictureEvaluator:
 class PoseEvaluator:
     """Of networks that find poses: median errors of position and orientation, beside the mean training pose.
 
-    Of one that shows pictures too, PSNR and SSIM are told; they do not count.
+    Of one that shows pictures too, PSNR and SSIM are reported; they do not count.
     """
 
     compared_with = "mean_pose"

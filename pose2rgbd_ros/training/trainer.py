@@ -156,7 +156,7 @@ logger = logging.getLogger(__name__)
 
 WATCHED_FRAMES = 96  # of the frames that choose, looked at during the run; the last validation takes all
 VALIDATION_SHARE = 0.1  # of the time, at most
-VALIDATE_EVERY_S = 5.0  # at most so often, unless told otherwise
+VALIDATE_EVERY_S = 5.0  # at most so often, unless set otherwise
 SAVE_EVERY_S = 60.0
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
@@ -310,7 +310,7 @@ class _Run:
             kept = load_checkpoint(self.out / CHECKPOINT)
             self._check_same_frames(kept)
             self.kept, self.scores = kept.state_dict, dict(kept.metrics)
-        else:  # interrupted before there was one, or somebody removed it
+        else:  # interrupted before there was one, or it was removed
             self.state.best_score = float("inf")
         self._start_clock()
 
@@ -334,7 +334,7 @@ class _Run:
         self.validated_at_s = self.saved_at_s = self.state.elapsed_s
 
     def loop(self, interrupt: Interruptible) -> None:
-        """Step until the epochs, the time or the patience is spent, or somebody interrupts."""
+        """Step until the epochs, the time or the patience is spent, or it is interrupted."""
         log = RunLog(self.out, self.config.tensorboard) if self.fabric.is_global_zero else None
         form = "{percentage:3.0f} % |{bar:20}| {elapsed}{postfix}"
         try:
@@ -360,8 +360,8 @@ class _Run:
         """All processes must take the same number of steps at the same learning rate."""
         if self.fabric.world_size == 1:
             return share, stop
-        told = torch.tensor([share, float(stop)], device=self.fabric.device)
-        mean = self.fabric.all_reduce(told, reduce_op="mean")
+        own = torch.tensor([share, float(stop)], device=self.fabric.device)
+        mean = self.fabric.all_reduce(own, reduce_op="mean")
         return float(mean[0]), bool(mean[1] > 0)
 
     def _step(self, share: float) -> None:
@@ -397,7 +397,7 @@ class _Run:
         return self._order[first : first + self.batch]
 
     def _look_after_step(self, log: RunLog, bar: Any, share: float) -> None:
-        """Validate and save when due; move the bar, which tells the best scores so far."""
+        """Validate and save when due; move the bar, which shows the best scores so far."""
         validated = self._validation_is_due()
         if validated:
             self._validate(log)
@@ -473,7 +473,7 @@ class _Run:
     def finish(self) -> TrainResult:
         """Save, and score the kept weights on all frames that choose (unless interrupted)."""
         if self.fabric.is_global_zero:
-            self._save_state()  # before the validation, which somebody may not want to wait for
+            self._save_state()  # before the validation, which users may not want to wait for
             if self.kept is None or not self.interrupted:
                 self._validate(None)
                 self._save_state()  # the best score may be a new one

@@ -42,7 +42,7 @@ class Angles:
 
 @dataclass(frozen=True, eq=False)
 class FlightLog:
-    """What a log tells. Positions stand at increasing `stamps_ns` (N,), N >= 1; altitudes and heights above take-off
+    """What a log says. Positions stand at increasing `stamps_ns` (N,), N >= 1; altitudes and heights above take-off
     are NaN where unknown. `velocity_enu_mps` (N, 3) is NaN where unknown.
 
     `body` are the angles of the aircraft, `camera` those of its camera or gimbal; `camera_how` says how they came
@@ -263,7 +263,7 @@ def datum_of(log: FlightLog, altitude: str) -> Datum:
 
 def positions(log: FlightLog, datum: Datum, settings: PoseSettings) -> tuple[Float64, str, str]:
     """Positions (N, 3) in the datum's east, north and up, all finite; what heights count from; and both in words."""
-    altitude, told = settings.altitude, settings.altitude_reference
+    altitude, stated = settings.altitude, settings.altitude_reference
     position = wgs84_to_enu(log.latitude_deg, log.longitude_deg, log.altitude_m, datum)
     absolute, relative = np.isfinite(log.altitude_m).any(), np.isfinite(log.relative_altitude_m).any()
     if altitude == "relative" and not relative:
@@ -275,7 +275,7 @@ def positions(log: FlightLog, datum: Datum, settings: PoseSettings) -> tuple[Flo
         position[:, 2] = 0.0
         return position, "unknown", f"GPS of {log.kind} without heights: all at height 0"
     position[:, 2] = _filled(log, position[:, 2])
-    reference = log.altitude_reference if told == "auto" else told
+    reference = log.altitude_reference if stated == "auto" else stated
     return position, reference, f"GPS of {log.kind}; heights count from {REFERENCES[reference]}"
 
 

@@ -174,7 +174,7 @@ def _with_unread(log: FlightLog, found: dict[str, list[tuple[Stream, Int64]]]) -
 
 
 def _karma(found: dict[str, list[tuple[Stream, Int64]]], name: str) -> FlightLog:
-    """The drone's own log, stamped by its clock; when a payload came tells how its clock and the video's differ."""
+    """The drone's own log, stamped by its clock; when a payload came shows how its clock and the video's differ."""
     key = "GLPI" if "GLPI" in found else "GPRI"
     track = _stack(found[key], 9)
     tied = _stack(found[key], 9, media=True)

@@ -187,7 +187,7 @@ def read_csv(path: Path) -> FlightLog:
     lines = read_text(path).splitlines()
     delimiter, header_at, columns = _header(lines, path)
     rows = Rows()
-    times: list[tuple[int, int | None]] = []  # by the log's own clock, and UTC where both are told
+    times: list[tuple[int, int | None]] = []  # by the log's own clock, and UTC where both are given
     recording: list[bool] = []
     for cells in _rows(lines[header_at + 1 :], delimiter, path):
         if not any(cells):
@@ -273,19 +273,19 @@ def _cell(cells: Sequence[str], column: _Column | None) -> str:
 
 
 def _times(cells: Sequence[str], columns: dict[str, _Column]) -> tuple[int, int | None] | None:
-    """The stamp by the log's finest clock, and UTC where that is told; None when the row has no time."""
+    """The stamp by the log's finest clock, and UTC where that is given; None when the row has no time."""
     time, elapsed = columns.get("time"), columns.get("elapsed")
     text = _cell(cells, time)
     if "date" in columns and time is not None:
         text = f"{_cell(cells, columns['date']).strip()} {text.strip()}"
-    told = time_of(text, time.unit) if time is not None else None
-    utc = told[0] if told is not None and told[1] else None
+    given = time_of(text, time.unit) if time is not None else None
+    utc = given[0] if given is not None and given[1] else None
     if elapsed is not None:
         value = number(_cell(cells, elapsed)) * elapsed.factor
         if not math.isfinite(value) or not 0 <= value < 9e9:
             return None
         return round(value * 1e9), utc
-    return (told[0], utc) if told is not None else None
+    return (given[0], utc) if given is not None else None
 
 
 def _values(cells: Sequence[str], columns: dict[str, _Column]) -> list[float]:
@@ -393,7 +393,7 @@ _LONGEST_BLOCK = 4000
 
 
 def read_srt(path: Path) -> FlightLog:
-    """The telemetry of a subtitle file, on the video's time line. UserError when no subtitle tells a position."""
+    """The telemetry of a subtitle file, on the video's time line. UserError when no subtitle has a position."""
     text = read_text(path)
     starts = list(_BLOCK.finditer(text))
     if not starts:
@@ -405,7 +405,7 @@ def read_srt(path: Path) -> FlightLog:
 
 def log_of_subtitles(subtitles: Sequence[tuple[int, str]], name: str) -> FlightLog:
     """The telemetry of subtitles, each the video's time in nanoseconds and a text, as `read_srt` gives it."""
-    rows, clock_ns, told = Rows(), [], False
+    rows, clock_ns, placed = Rows(), [], False
     for stamp_ns, whole in subtitles:
         block = whole[:_LONGEST_BLOCK]
         date = _DATE.search(block)
@@ -413,9 +413,9 @@ def log_of_subtitles(subtitles: Sequence[tuple[int, str]], name: str) -> FlightL
         if taken_ns is not None:
             clock_ns.append(taken_ns - stamp_ns)
         values = _values_of_block(block)
-        told |= math.isfinite(values[0])
+        placed |= math.isfinite(values[0])
         rows.add(stamp_ns, values)
-    if not told:
+    if not placed:
         raise UserError(
             f"{name}: none of {len(subtitles)} subtitles has a position; DJI's '[latitude: ..] [longitude: ..]' and "
             "'GPS(lon,lat,alt)' are read. Turn on video captions in the drone's app"

@@ -167,7 +167,7 @@ def _stored_graph(directory: Path, source: str) -> Exported | None:
 
 
 def _store(directory: Path, source: str, graph: bytes, comparison: Comparison) -> Path | None:
-    """Graph first, then its record; whoever reads between the two sees a mismatch and exports for himself."""
+    """Graph first, then its record; a reader between the two sees a mismatch and exports again."""
     path = directory / GRAPH_FILE
     temporary = directory / f".{GRAPH_FILE}.{os.getpid()}.tmp"
     record = {

@@ -146,7 +146,7 @@ def generator_loss(verdict: Tensor, kind: str) -> Tensor:
 
 
 def discriminator_loss(recorded: Tensor, predicted: Tensor, kind: str) -> Tensor:
-    """How far the discriminator is from telling them apart: its verdicts on recorded and on predicted pictures."""
+    """How well the discriminator keeps them apart: its verdicts on recorded and on predicted pictures."""
     if kind == "hinge":
         return (1 - recorded).relu().mean() + (1 + predicted).relu().mean()
     return (recorded - 1).square().mean() + predicted.square().mean()

@@ -7,7 +7,7 @@ pixel lies; they are fed back into the last layer.
 
 The paper publishes the parameter counts of four 512 x 512 depth networks with quaternion input: 2,928,673 (Base),
 2,975,633 / 2,987,601 / 3,005,009 (Slice-10 / 32 / 64). Only these layer shapes reproduce all four; what the counts
-cannot tell is an option of :class:`Pose2RGBDConfig`, with a comment saying what the paper leaves open.
+leaves open is an option of :class:`Pose2RGBDConfig`, with a comment saying what the paper leaves open.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class Publishers:
         return f"{self.frame}_below"
 
     def wanted(self, name: str) -> bool:
-        """Whether somebody listens to this output."""
+        """Whether this output has subscribers."""
         publisher = self._publishers.get(name)
         return publisher is not None and publisher.get_subscription_count() > 0
 

@@ -36,7 +36,7 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
 
     Whatever `load` or `start` raises fails the transition with one line, and what they had begun is taken back. Once a
     second, by the wall, so that a simulated clock that stands still does not silence it, the node takes over changed
-    parameters and tells its state on /diagnostics, in its log and, where it has one, in its status message. All hooks
+    parameters and reports its state on /diagnostics, in its log and, where it has one, in its status message. All hooks
     are called in the executor's thread.
     """
 
@@ -163,7 +163,7 @@ class ManagedNode(LifecycleNode, Generic[Settings]):
         return getattr(self.status_type, name, name)
 
     def time_jumped(self, message: str) -> None:
-        """The clock went back, or the stamps of what arrives: forget what came before, and tell it at once."""
+        """The clock went back, or the stamps of what arrives: forget what came before, and say so at once."""
         self._jump_message, self._jumped_at = message, time.monotonic()
         self.jumps += 1
         self.forget_time()

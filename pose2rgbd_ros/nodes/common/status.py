@@ -1,4 +1,4 @@
-"""What a node tells people: its state, /diagnostics, and a log that names each condition once, then now and then."""
+"""What a node reports: its state, /diagnostics, and a log that names each condition once, then now and then."""
 
 from __future__ import annotations
 

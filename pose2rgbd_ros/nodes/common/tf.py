@@ -127,7 +127,7 @@ class TfLookup:
 
 
 class _Listener(tf2_ros.TransformListener):
-    """A listener that tells when something moved."""
+    """A listener that says when something moved."""
 
     def __init__(
         self, buffer: tf2_ros.Buffer, node: Node, before: Callable[[TFMessage], None], after: Callable[[], None]

@@ -57,7 +57,7 @@ class Candidate:
 class TopicHealth:
     """One topic that a node listens to: whether it arrives, and if not, why. Belongs to the executor's thread.
 
-    Of several candidates the first is taken as soon as somebody publishes it, another one half a second later: the
+    Of several candidates the first is taken as soon as it has a publisher, another one half a second later: the
     topics of one node turn up one by one. `remedy` says what to do when nobody publishes it. Whoever subscribes puts
     the subscription here, so that its QoS as overridden is known, and calls `saw` for each message.
     """
@@ -89,7 +89,7 @@ class TopicHealth:
 
     @property
     def silent_for_s(self) -> float:
-        """Since the last message, or since somebody listens."""
+        """Since the last message, or since the subscription."""
         return time.monotonic() - (self.began_s if self.last_s is None else self.last_s)
 
     def listen(self, callback: Callable[[Any], None], **options: Any) -> None:

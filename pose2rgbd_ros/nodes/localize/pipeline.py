@@ -78,7 +78,7 @@ class LocalizationPipeline:
         self._refiner: Refiner | None = None
         if settings.renderer:
             path = Path(settings.renderer).expanduser()
-            # Rough poses lie beyond those flown; whether a refined one is right the likeness tells, not the guard.
+            # Rough poses lie beyond those flown; whether a refined one is right the likeness decides, not the guard.
             self.renderer = Renderer(path, settings.device, threads=threads, guard=False)
             if self.renderer.map_frame != self.localizer.map_frame:
                 raise UserError(
@@ -126,7 +126,7 @@ class LocalizationPipeline:
         started = time.perf_counter()
         (estimate,) = self.localizer.answer([image.query])
         regress_ms, refine_ms = image.took_ms + (time.perf_counter() - started) * 1e3, 0.0
-        # Refused for its looks alone, it may be right all the same: the rendering tells.
+        # Refused for its looks alone, it may be right all the same: the rendering decides.
         if self._refiner is not None and estimate.T_map_cam is not None:
             started = time.perf_counter()
             with self.rendering:

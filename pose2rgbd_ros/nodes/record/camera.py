@@ -39,7 +39,7 @@ class CameraRecording:
     """Belongs to the recorder's worker thread, but for `tally`.
 
     Images wait until it is known whether there is depth and a calibration (see `_ready`), then in the synchroniser for
-    their depth and pose. `depth_published` tells whether anybody publishes depth. UserError when the folder cannot take
+    their depth and pose. `depth_published` says whether depth has a publisher. UserError when the folder cannot take
     a recording: it holds frames and `resume` is off, or is no dataset.
     """
 

@@ -52,7 +52,7 @@ class Input:
         reliability = ReliabilityPolicy.RELIABLE if static else ReliabilityPolicy.BEST_EFFORT
         durability = DurabilityPolicy.TRANSIENT_LOCAL if static else DurabilityPolicy.VOLATILE
         self.qos = QoSProfile(depth=depth, reliability=reliability, durability=durability)
-        self.health: TopicHealth | None = None  # once somebody listens
+        self.health: TopicHealth | None = None  # once subscribed
 
     @property
     def chosen(self) -> Candidate | None:
@@ -177,7 +177,7 @@ def _transform_stamp_ns(data: bytes) -> int:
 
 
 def _stamp_ns(data: bytes, at: int) -> int:
-    """The time at a place of a serialized message, whose second byte tells the order of bytes."""
+    """The time at a place of a serialized message, whose second byte gives the order of bytes."""
     if len(data) < at + 8:
         return NO_STAMP
     sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, at)

@@ -1,4 +1,4 @@
-"""What tells where the cameras are, as it arrives: serialized messages become the evidence that poses are made of."""
+"""What says where the cameras are, as it arrives: serialized messages become the evidence that poses are made of."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ROLE: dict[str, Role] = {"odom": "pose", "fix": "fix", "imu": "imu", "gimbal": 
 
 
 class LivePoses:
-    """Belongs to the recorder's worker thread. `notes` tells what was chosen or assumed in the recording under way.
+    """Belongs to the recorder's worker thread. `notes` says what was chosen or assumed in the recording under way.
 
     `alignment` is there with sync check.
     """
@@ -171,7 +171,7 @@ def _speed_mps(message: Any) -> float:
 
 
 def place_on_earth(meta: DatasetMeta, poses: LivePoses, resumed: bool) -> str:
-    """Fill in the datum, as `pose2rgbd convert` finds it, unless frames were there before; returns what to tell.
+    """Fill in the datum, as `pose2rgbd convert` finds it, unless frames were there before; returns what to report.
 
     UserError when a dataset that is gone on with lies too far away.
     """

@@ -398,7 +398,7 @@ class Session:
                 camera.decide()
 
     def finish(self) -> None:
-        """Settle what waits and close everything; `failure` tells what could not be done."""
+        """Settle what waits and close everything; `failure` says what could not be done."""
         self._accepting = self.open = False
         if self.failure is None:
             with self._failing():

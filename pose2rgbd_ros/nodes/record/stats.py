@@ -132,7 +132,7 @@ class TopicWatch:
         self.lost = 0  # received, and dropped before they were looked at: the recorder was too slow
         self.longest_gap_s = 0.0
         self.last_s: float | None = None
-        self.published_s: float | None = None  # since when somebody publishes it, as long as nothing arrives
+        self.published_s: float | None = None  # since when it has a publisher, as long as nothing arrives
         self.last_stamp_ns = -1
         self._jumped = False
         self._recent: deque[tuple[float, float]] = deque(maxlen=KEPT)  # arrival in s, latency in s

@@ -130,7 +130,7 @@ class RecordWorker:
             self._finish()
 
     def _finish(self) -> None:
-        """Close the session, if there is one, and call whoever waits for that."""
+        """Close the session, if there is one, and call what waits for that."""
         ends, self._ends = self._ends, []
         try:
             self._use(self._gate.flush())
@@ -140,7 +140,7 @@ class RecordWorker:
         try:
             if session is not None:
                 session.finish()
-        finally:  # whoever waits must not wait for ever
+        finally:  # no one may wait for ever
             for _, done in ends:
                 done()
 

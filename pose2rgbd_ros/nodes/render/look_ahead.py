@@ -41,7 +41,7 @@ QUEUE_DEPTH = 2
 
 
 class LookAheadTopics:
-    """Publishes ~/look_ahead and ~/clearance as long as somebody listens to them.
+    """Publishes ~/look_ahead and ~/clearance while they have subscribers.
 
     Where there is nothing to say, a clearance profile without poses says why. `start` and `stop` follow the node's
     activation; all methods belong to the executor's thread.

@@ -153,7 +153,7 @@ class RenderNode(ManagedNode[RenderSettings]):
         try:
             pose = self._poses.latest(map_frame, camera_frame)
         except UserError:
-            return  # state() tells
+            return  # state() says why
         kinds = self._outputs.subscribed()
         offered_ns, served = self._offered
         is_new = pose.stamp_ns != offered_ns

@@ -75,11 +75,11 @@ class Publishers:
         self.canvas = RenderedImages(**{kind: pixels.get(kind) for kind in topics(None)})
 
     def subscribed(self) -> frozenset[str]:
-        """The kinds whose images somebody listens to."""
+        """The kinds whose images have subscribers."""
         return frozenset(kind for kind, (image, _) in self._publishers.items() if image.get_subscription_count() > 0)
 
     def publish(self, kinds: frozenset[str], stamp_ns: int, frame_id: str) -> None:
-        """Publish the images of `kinds` as they are on the canvas, and camera_info to whoever listens."""
+        """Publish the images of `kinds` as they are on the canvas, and camera_info."""
         for kind, output in self._outputs.items():
             image, info = self._publishers[kind]
             for header in (output.buffer.message.header, output.camera_info.header):
@@ -119,7 +119,7 @@ LEAST_KNOWN = 0.05  # of a view; below it the model knows nothing worth showing
 def of_pose(
     check: GuardAnswer, age_s: float, max_age_s: float, known: float | None = None, stamp_ns: int = 0
 ) -> NodeState:
-    """The state as far as the pose at hand, of `stamp_ns`, its age and its picture tell it.
+    """The state as far as the pose at hand, of `stamp_ns`, its age and its picture decide it.
 
     known: share of the picture whose depth is known; None: not such a model; NaN: not rendered yet.
     """

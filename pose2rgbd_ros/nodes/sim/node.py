@@ -73,7 +73,7 @@ class RealTimePace:
         return due - now
 
     def achieved(self) -> float | None:
-        """Simulated by wall time over the last seconds; None before there is enough to tell."""
+        """Simulated by wall time over the last seconds; None before there is enough to say."""
         with self._lock:
             if not self._samples or self._samples[-1][0] - self._samples[0][0] < WINDOW_S / 2:
                 return None
@@ -185,7 +185,7 @@ class SimLoop:
             self.step_ms += (took_ms - self.step_ms) * (RENDER_SHARE if self.step_ms else 1.0)
 
 
-SLOW = 0.95  # of the real-time factor asked for: below that it is told
+SLOW = 0.95  # of the real-time factor asked for: below that it is reported
 
 
 class SimNode(ManagedNode[SimSettings]):

@@ -179,7 +179,7 @@ class SimOutputs:
         return any(_has_listener(publisher) for publisher in (self._jpeg, *self._images.values()))
 
     def publish(self, step: Step) -> None:
-        """Poses, then what arrived, then the clock: whoever sees the time has, or is about to get, what came before."""
+        """Poses, then what arrived, then the clock: who sees the time has, or is about to get, what came before."""
         self._publish_poses(step.poses)
         for arrived in step.arrived:
             if arrived.measurement.sensor == "camera":

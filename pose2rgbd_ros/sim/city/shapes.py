@@ -456,7 +456,7 @@ class Solids:
         """Four faces between two rings (N, 4, 3), looking outwards.
 
         `uv` (N, 4, 4): for each side u at its begin and end, v at its foot and top. `layer` (N, 4) or one, `tint` (N,
-        3). `sides` (N, 4) tells which sides are wanted.
+        3). `sides` (N, 4) says which sides are wanted.
         """
         following = [1, 2, 3, 0]
         faces = np.stack([low, low[:, following], high[:, following], high], axis=2)

@@ -80,7 +80,7 @@ OWN = -1.0  # stands for the plan's own value; ROS parameters know no None
 
 
 def _own(name: str, help: str, le: float) -> Any:
-    """A setting whose value is the plan's own unless it is given; the help tells them."""
+    """A setting whose value is the plan's own unless it is given; the help names them."""
     values = ", ".join(f"{plan} {own[name]:g}" for plan, own in PLANS.items() if name in own)
     return setting(OWN, f"{help}; -1: {values}", ge=OWN, le=le)
 

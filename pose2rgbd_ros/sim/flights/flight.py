@@ -130,7 +130,7 @@ def choose_lines(groups: Sequence[range], share: float, rng: np.random.Generator
     """Lines held out: about `share` of each group, at least one where there are two lines or more.
 
     They are spread over the group, never neighbours, and never the first or last of a group of three or more: those
-    border on nothing, so their frames could not be told from their neighbours'.
+    border on nothing, so their frames could not be kept apart from their neighbours'.
     """
     chosen: list[int] = []
     for group in groups:

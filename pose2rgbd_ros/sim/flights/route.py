@@ -228,7 +228,7 @@ _MOST = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Waypoints:
-    """A file's waypoints, K of them: `position_m` (K, 3), `line` (K,) where in the file, and what all or none tell:
+    """A file's waypoints, K of them: `position_m` (K, 3), `line` (K,) where in the file, and what all or none give:
     `yaw_rad` (K,) unwrapped and `down_rad` (K,), how far the camera looks below the horizon."""
 
     path: Path

@@ -212,7 +212,7 @@ def _about_z(angle: float) -> Float64:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-# Static pressure in the international standard atmosphere, with weather that the sensor cannot tell from height.
+# Static pressure in the international standard atmosphere, with weather that looks like height to the sensor.
 
 
 # Troposphere of ISO 2533: temperature and pressure at sea level, lapse rate, g M / (R L).
