@@ -46,6 +46,8 @@ class ConvertArguments:
     ]
     strict: bool = False
     """warnings are errors: the exit status is 1; the dataset is kept"""
+    align: bool = False
+    """then replace poses and lens by structure from motion, as `pose2rgbd align` does"""
     options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ConvertConfig)
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
@@ -61,7 +63,11 @@ def convert_main(argv: list[str]) -> int:
     *sources, out = arguments.paths
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
     print(report.summary())
-    return _status(arguments.strict, len(report.warnings), out)
+    warnings = len(report.warnings)
+    if arguments.align and (problem := align_or_keep(out)):
+        print(f"warning: {problem}")
+        warnings += 1
+    return _status(arguments.strict, warnings, out)
 
 
 def _status(strict: bool, warnings: int, kept: Path | None = None) -> int:
@@ -191,6 +197,27 @@ def align_main(argv: list[str]) -> int:
     print(found.summary())
     print(f"report    {page}")
     return 0
+
+
+ALIGNED_SHARE = 0.5  # of the frames; an alignment of fewer would throw away most of the recording
+
+
+def align_or_keep(folder: Path, indent: str = "") -> str | None:
+    """Align a dataset that was just converted, saying what is done; None, or why it keeps its recorded poses."""
+    chosen = AlignSettings()
+    try:
+        recorded = recorded_dataset(folder)
+        planned = plan(recorded, chosen)
+        print(f"{indent}{planned}", flush=True)
+        found = align(folder, chosen, planned)
+    except UserError as error:
+        return f"not aligned: {error}"
+    if len(found.frames) < ALIGNED_SHARE * len(recorded):
+        restore(folder)
+        return f"not aligned: only {len(found.frames)} of {counted(len(recorded), 'frame')} could be joined"
+    write_align_report(folder, found, chosen)
+    print(found.summary())
+    return None
 
 
 # `pose2rgbd inspect DATASET`: what is in it.

@@ -25,7 +25,7 @@ import tyro
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.errors import UserError, counted, os_errors
+from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
@@ -38,7 +38,6 @@ from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
 BEST = "best"
 CANDIDATES = ("relief", "warp-12", "base")
 NEED_DEPTH = ("relief", "warp-12")
-ALIGNED_SHARE = 0.5  # of the frames; an alignment of fewer would throw away most of the recording
 UNTRAINED = ("warp-12",)  # take none of the time
 CHOICE = "choice.yaml"  # in a run's folder: how good the model is on the frames that choose
 
@@ -366,10 +365,12 @@ def _record(steps: Steps, out: Path) -> Path:
 
 def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig) -> None:
     from pose2rgbd_ros.convert.convert import convert_sources
+    from pose2rgbd_ros.sfm.align import features_kept
 
     def job(begun: bool) -> None:
         if not begun:
-            _remove(dataset)
+            with features_kept(dataset):
+                _remove(dataset)
         options = replace(config.convert, resume=begun and dataset.exists())
         print(convert_sources(sources, dataset, options, config.photos, config.video).summary())
 
@@ -380,32 +381,20 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
 
 def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"]) -> None:
     """Poses and lens by structure from motion; where that fails the recorded ones stay, and why is said."""
-    from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset, restore
+    from pose2rgbd_ros.cli.data import align_or_keep
+    from pose2rgbd_ros.sfm.align import recorded_dataset
     from pose2rgbd_ros.sfm.reconstruct import AlignSettings
-    from pose2rgbd_ros.sfm.report import write
 
-    recorded, settings = recorded_dataset(dataset), AlignSettings()
+    recorded = recorded_dataset(dataset)
     by_gps = recorded.meta.poses is not None and recorded.meta.poses.position.startswith("gps")
     if wanted == "never" or (wanted == "auto" and (recorded.has_depth or not by_gps)):
         return
 
     def job(begun: bool) -> None:
-        planned = plan(recorded, settings)
-        print(f"   {planned}")
-        try:
-            found = align(dataset, settings, planned)
-        except UserError as error:
-            print(f"   warning: not aligned: {error}; with the recorded poses the renderer will be blurred")
-            return
-        if len(found.frames) < ALIGNED_SHARE * len(recorded):
-            restore(dataset)
-            few = f"only {len(found.frames)} of {counted(len(recorded), 'frame')} could be joined"
-            print(f"   warning: not aligned: {few}; with the recorded poses the renderer will be blurred")
-            return
-        write(dataset, found, settings)
-        print(found.summary())
+        if problem := align_or_keep(dataset, "   "):
+            print(f"   warning: {problem}; with the recorded poses the renderer will be blurred")
 
-    run_step("align", to_yaml_dict(settings), job)
+    run_step("align", to_yaml_dict(AlignSettings()), job)
 
 
 def _inspect(steps: Steps, dataset: Path) -> None:

@@ -23,6 +23,7 @@ from pose2rgbd_ros.convert.video import convert_videos
 from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.dataset.layout import META
 from pose2rgbd_ros.errors import UserError, os_errors
+from pose2rgbd_ros.sfm.align import is_aligned, restore
 
 BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")
@@ -93,11 +94,18 @@ def convert_sources(
         )
     kind = kinds.pop()
     _refuse_settings(kind, config, photos, video)
+    was_aligned = config.resume and is_aligned(out)
+    if was_aligned:
+        restore(out)
     if kind == PHOTOS:
-        return convert_photos(sources, out, config, photos)
-    if kind == VIDEO:
-        return convert_videos(sources, out, config, video)
-    return convert(sources, out, config)
+        report = convert_photos(sources, out, config, photos)
+    elif kind == VIDEO:
+        report = convert_videos(sources, out, config, video)
+    else:
+        report = convert(sources, out, config)
+    if was_aligned:
+        report.bags[-1].note(f"{out} was aligned and has its recorded poses again; `pose2rgbd align` places all of it")
+    return report
 
 
 def _refuse_settings(kind: str, config: ConvertConfig, photos: PhotoSettings, video: VideoSettings) -> None:

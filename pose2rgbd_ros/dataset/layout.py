@@ -28,6 +28,7 @@ TRANSFORMS = "transforms.json"
 META = "meta.yaml"
 TRUTH = "truth.yaml"  # in the folder beside a simulated recording
 SPLIT = "split.txt"  # the split a dataset brings with it; not every one does
+RECORDED = "recorded"  # of an aligned dataset: lists and meta.yaml as they were converted
 LOCK = ".lock"
 CACHE = ".cache"
 GROUNDTRUTH_HEADER = "# T_map_cam (optical frame): timestamp tx ty tz qx qy qz qw"

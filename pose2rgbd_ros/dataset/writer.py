@@ -369,6 +369,11 @@ class DatasetWriter:
         """The facts in force, with the folder ready to append to."""
         stored = read_meta(self.path) if (self.path / layout.META).is_file() else None
         if layout.require_room(self.path, resume) and stored:
+            if (self.path / layout.RECORDED).is_dir():
+                raise UserError(
+                    f"{self.path} was aligned; frames can be added to its recorded poses only: "
+                    f"`pose2rgbd align {self.path} --restore` gives them back"
+                )
             check_same_place(stored, meta, self.path)
             self._recover(stored)
             stored.software, stored.datum = software(), stored.datum or meta.datum

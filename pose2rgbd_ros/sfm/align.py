@@ -43,10 +43,10 @@ from pose2rgbd_ros.sfm.reconstruct import (
 )
 from pose2rgbd_ros.sfm.video import choose_keyframes, find_between
 
-RECORDED = "recorded"  # folder in the dataset: lists and meta.yaml as they were converted
 SIGMAS = "pose_sigma.csv"
 POINTS = "sparse_points.npz"
 REPORT = "align"  # folder of the report
+FEATURES = f"{layout.CACHE}/sfm"
 FEW_FEATURES = 100
 FEW_POINTS = 20  # a pose from fewer is a guess
 WEAK = 3.0  # times the recorded sigma
@@ -143,7 +143,7 @@ def align(folder: Path, settings: AlignSettings, planned: Plan | None = None, pr
 def restore(folder: Path) -> None:
     """Give a dataset its recorded poses and camera back. UserError when it was never aligned."""
     with _locked(folder):
-        kept = folder / RECORDED
+        kept = folder / layout.RECORDED
         if not kept.is_dir():
             raise UserError(f"{folder} was not aligned: it has its recorded poses")
         for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.META, layout.TRANSFORMS):
@@ -155,9 +155,30 @@ def restore(folder: Path) -> None:
         shutil.rmtree(kept)
 
 
+def is_aligned(folder: Path) -> bool:
+    """Whether a dataset has poses of structure from motion, and its recorded ones beside them."""
+    return (folder / layout.RECORDED / layout.META).is_file()
+
+
+@contextmanager
+def features_kept(folder: Path) -> Iterator[None]:
+    """Context in which a dataset may be removed, to be made anew of more photographs; features and matches stay."""
+    features, aside = folder / FEATURES, folder.with_name(f".{folder.name}.features")
+    if features.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+        features.rename(aside)
+    try:
+        yield
+    finally:
+        if aside.is_dir():  # also of a call that was killed meanwhile
+            shutil.rmtree(features, ignore_errors=True)
+            features.parent.mkdir(parents=True, exist_ok=True)
+            aside.rename(features)
+
+
 def recorded_dataset(folder: Path) -> Dataset:
     """The dataset as it was recorded, whether it has been aligned since or not."""
-    return _Recorded(folder) if (folder / RECORDED / layout.META).is_file() else Dataset(folder)
+    return _Recorded(folder) if is_aligned(folder) else Dataset(folder)
 
 
 class _Recorded(Dataset):
@@ -165,7 +186,7 @@ class _Recorded(Dataset):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        kept = folder / RECORDED
+        kept = folder / layout.RECORDED
         self.meta = read_meta(kept)
         self.records = sorted(layout.read_associations(kept), key=lambda record: record.stamp_ns)
         self.stamps_ns = np.array([record.stamp_ns for record in self.records], dtype=np.int64)
@@ -188,7 +209,7 @@ def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Pl
     key = f"{settings.features}-{settings.image_size}-{settings.lens}"
     chosen = planned.keyframes
     database = FeatureDatabase(
-        folder / layout.CACHE / "sfm" / key / "database.db", folder, names, chosen, recorded.camera, settings
+        folder / FEATURES / key / "database.db", folder, names, chosen, recorded.camera, settings
     )
     database.extract(progress)
     database.match(planned.pairs, progress)
@@ -357,7 +378,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
     """Keep what was recorded, then put the aligned poses in its place: the lists first, meta.yaml last."""
-    kept = folder / RECORDED
+    kept = folder / layout.RECORDED
     if not (kept / layout.META).is_file():
         kept.mkdir(exist_ok=True)
         for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.TRANSFORMS, layout.META):

@@ -7,11 +7,14 @@ on, and more photographs cost only themselves.
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
+import os
 import shutil
 import signal
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +27,7 @@ from scipy import sparse
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8
@@ -45,6 +49,7 @@ LEAST_MATCHES = 15
 LEAST_MAP = 3  # frames
 _MODELS = {"pinhole": "SIMPLE_PINHOLE", "radial": "SIMPLE_RADIAL", "opencv": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
 _POLL_S = 0.2
+_HEAD = 65_536  # bytes of a file that, with its size, tell it from others
 
 
 @dataclass
@@ -142,7 +147,25 @@ class FeatureDatabase:
         self.file, self.images, self.names, self.camera = file, images, list(names), camera
         self.chosen = [self.names[i] for i in chosen.tolist()]
         self._settings = settings
+        self._forget_others()
         file.parent.mkdir(parents=True, exist_ok=True)
+        layout.atomic_write(self._known, json.dumps(self._facts).encode())
+
+    def _forget_others(self) -> None:
+        """Remove features of other images under these names, or for another camera."""
+        self._known = self.file.with_name("images.json")
+        self._facts: dict[str, Any] = {"camera": self.camera.to_dict(), "images": {}}
+        images = self._facts["images"]
+        for name in self.names:
+            with (self.images / name).open("rb") as stream:
+                images[name] = f"{os.fstat(stream.fileno()).st_size}-{zlib.crc32(stream.read(_HEAD)):08x}"
+        try:
+            before = json.loads(self._known.read_text())
+        except (OSError, ValueError):
+            return
+        are_others = [images.setdefault(name, digest) != digest for name, digest in before["images"].items()]
+        if any(are_others) or before["camera"] != self._facts["camera"]:
+            shutil.rmtree(self.file.parent)
 
     def extract(self, progress: bool = True) -> None:
         """Find the features of the images that have none yet. UserError for images that cannot be read."""

@@ -19,6 +19,7 @@ import numpy as np
 import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
+from support.photographs import FRAMES, SIZE
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.cli.run import _candidates, align_dataset
@@ -31,30 +32,8 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sfm.align import align, choose_pairs
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, colmap_camera, our_camera
 
-FRAMES, SIZE = 24, 320
 SIGMA_M, SIGMA_DEG = (1.5, 1.5, 1.0), 4.0
-FLIGHT = [
-    *("--frames", str(FRAMES), "--size", str(SIZE), "--supersample", "2"),
-    *(
-        "--flight.plan",
-        "lawnmower",
-        "--flight.area-m",
-        "70",
-        "--flight.line-spacing-m",
-        "18",
-        "--flight.camera-pitch-deg",
-        "80",
-    ),
-]
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
-
-
-@pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Exact poses, lens and depth."""
-    folder = tmp_path_factory.mktemp("truth") / "flight"
-    assert main(["sim", "dataset", str(folder), *FLIGHT, "--processes", "1"]) == 0
-    return Dataset(folder)
 
 
 def write_joinless(folder: Path, kind: str = "noise", position: str = "gps") -> Path:

@@ -1,0 +1,41 @@
+"""Photographs with GPS and gimbal angles, of frames of a dataset whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from support.aerial import PhotoFacts, dji_xmp, write_photo
+
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.geometry.arrays import Float64
+
+FRAMES, SIZE = 24, 320  # of the flight in test/sfm/conftest.py
+
+
+def gimbal_angles(T_map_cam: Float64) -> tuple[float, float, float]:
+    """Yaw (clockwise from north), pitch, roll in degrees of an optical frame that does not look straight down."""
+    right, forward = T_map_cam[:3, 0], T_map_cam[:3, 2]
+    yaw, pitch = np.arctan2(forward[0], forward[1]), np.arcsin(forward[2])
+    level = np.array([np.cos(yaw), -np.sin(yaw), 0.0])
+    roll = np.arctan2(np.dot(np.cross(level, right), forward), np.dot(level, right))
+    return float(np.rad2deg(yaw)), float(np.rad2deg(pitch)), float(np.rad2deg(roll))
+
+
+def write_photographs(
+    truth: Dataset, folder: Path, which: Iterable[int], sigma_m: float = 1.0, step_s: int = 3, **facts: object
+) -> None:
+    """Photographs of some frames, `step_s` apart, their positions off by `sigma_m` along each axis."""
+    folder.mkdir(exist_ok=True)
+    focal_35mm = round(truth.camera.fx / np.hypot(truth.camera.width, truth.camera.height) * np.hypot(36, 24))
+    for i in which:
+        T_map_cam, rng = truth.T_map_cam[i], np.random.default_rng(i)
+        minutes, seconds = divmod(i * step_s, 60)
+        known = {
+            "taken": f"2024:05:01 12:{minutes:02d}:{seconds:02d}",
+            "place_enu_m": T_map_cam[:3, 3] + rng.normal(0, sigma_m, 3),
+            "focal_35mm": focal_35mm,
+            "xmp": dji_xmp(*gimbal_angles(T_map_cam)),
+        }
+        write_photo(folder / f"DJI_{i:04d}.JPG", truth.rgb(i), PhotoFacts(**{**known, **facts}))  # type: ignore[arg-type]
