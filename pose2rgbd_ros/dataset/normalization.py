@@ -3,10 +3,12 @@
 The seed paper (Pose2RGBD, section 2): a pose is "restricted to a space of [-1 : 1], by applying min-max normalization
 over its extremes"; the output depth "is also normalized to [-1 : 1] and then reprojected into the original space".
 
-Two things are added, because plain min-max breaks on real flights:
+Two things are added, because plain min-max breaks on real flights, and one can be asked for:
 
 * a range has a floor, so that noise in a direction without motion (constant altitude) is not blown up to [-1, 1];
-* a quaternion's sign is taken in the hemisphere of a stored reference, so that near-equal rotations stay near.
+* a quaternion's sign is taken in the hemisphere of a stored reference, so that near-equal rotations stay near;
+* with a joint range a metre counts alike along all axes, and a turn about all: by its own extremes the jitter of an
+  attitude that is held counts as much as the length of the flight.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import quaternions, se3
 
 Rotation = Literal["quaternion", "euler"]
+PoseRange = Literal["axis", "joint"]
 
 # Floors of the ranges. Position: a share of the longest axis, and a length for a camera that never moves.
 # Rotation: 0.02 of a quaternion component, 0.04 rad of an Euler angle: both a turn of about 2.3 degrees.
@@ -61,11 +64,13 @@ class Normalization:
         depth: ArrayLike | None = None,
         rotation: Rotation = "quaternion",
         depth_frames: ArrayLike | None = None,
+        pose_range: PoseRange = "axis",
     ) -> Normalization:
         """Extremes of training poses (N, 4, 4) and, where given, depth images (M, H, W) with NaN unknown.
 
         `depth_frames`: which of the depth images count (all by default); so a memory map larger than memory need not
-        be copied to choose the training frames.
+        be copied to choose the training frames. `pose_range`: "axis", every number by its own extremes; "joint", all
+        three axes of position by the longest, and the rotation's numbers likewise, each about its own middle.
 
         Raises UserError when there is no pose, a pose is not finite, or no depth value is known.
         """
@@ -78,11 +83,12 @@ class Normalization:
         reference = reference_quaternion(quat_xyzw)
         components = _rotation_components(quat_xyzw, rotation, reference)
         lowest, highest = position_m.min(axis=0), position_m.max(axis=0)
-        position_floor = max(POSITION_FLOOR_M, POSITION_FLOOR_SHARE * float((highest - lowest).max()))
+        longest_m, joint = float((highest - lowest).max()), pose_range == "joint"
+        position_floor = max(POSITION_FLOOR_M, longest_m if joint else POSITION_FLOOR_SHARE * longest_m)
         position_min, position_max = _with_floor(lowest, highest, position_floor)
-        rotation_min, rotation_max = _with_floor(
-            components.min(axis=0), components.max(axis=0), ROTATION_FLOOR[rotation]
-        )
+        least, most = components.min(axis=0), components.max(axis=0)
+        rotation_floor = max(ROTATION_FLOOR[rotation], float((most - least).max()) if joint else 0.0)
+        rotation_min, rotation_max = _with_floor(least, most, rotation_floor)
         depth_min, depth_max = _depth_extremes(depth, depth_frames) if depth is not None else (None, None)
         return cls(
             position_min, position_max, rotation_min, rotation_max, rotation, _floats(reference), depth_min, depth_max

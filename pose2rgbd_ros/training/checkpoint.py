@@ -257,7 +257,16 @@ METRICS_FILE = "metrics.csv"
 CHECKPOINT = "checkpoint"
 LAST = "last"
 # What may differ between a run and its continuation: where and how long, not what is learnt.
-FREE_ON_RESUME = {"epochs", "max_minutes", "device", "precision", "tensorboard", "validate_every", "early_stop"}
+FREE_ON_RESUME = {
+    "epochs",
+    "steps",
+    "max_minutes",
+    "device",
+    "precision",
+    "tensorboard",
+    "validate_every",
+    "early_stop",
+}
 
 
 def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bool) -> None:

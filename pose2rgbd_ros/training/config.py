@@ -54,7 +54,14 @@ class TrainConfig:
         None, "depth beyond this, in the dataset's unit, counts as unknown (a far horizon takes all the range)", ge=0.0
     )
 
+    pose_range: Literal["axis", "joint"] = setting(
+        "axis",
+        "what the numbers of an encoded pose span; axis: each its own extremes, as in the paper; joint: one range for "
+        "the axes of position and one for the rotation, so that jitter weighs as little as it moves",
+    )
+
     epochs: int | None = setting(None, "passes over the training frames (unlimited under --max-minutes)", ge=1)
+    steps: int | None = setting(None, "steps of the optimiser, in place of epochs", ge=1)
     max_minutes: float | None = setting(None, "stop after so many minutes; the schedule is fitted to it", ge=0.0)
     clock: Literal["wall", "cpu"] = setting(
         "wall", "what --max-minutes counts: time on the wall, or processor time (fair on a shared machine)"
@@ -93,6 +100,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        if self.epochs is not None and self.steps is not None:
+            raise UserError("--epochs and --steps both say how long to train; leave one out")
         if self.keep == "last" and self.early_stop:
             raise UserError(
                 "--early-stop chooses when to stop by held-out frames, --keep last chooses nothing; leave one out"
@@ -151,10 +160,10 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
 
     Under ``max_minutes`` the default recipe's epochs do not end the run; the paper's 100 do.
     """
-    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "steps"]
+    names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: value for name in names if (value := getattr(config, name, None)) is not None}
     if config.epochs is not None:
         given["steps"] = None
-    elif config.max_minutes is not None and config.recipe_name == "default":
+    elif config.steps is None and config.max_minutes is not None and config.recipe_name == "default":
         given["epochs"] = UNLIMITED_EPOCHS
     return dataclasses.replace(config.RECIPES[config.recipe_name], **given)

@@ -112,7 +112,7 @@ def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     wants_depth = dataset.has_depth and config.output_for(dataset.has_depth) != "rgb"
     extremes = _depth_extremes(cache, split.train, config.max_depth) if wants_depth else None
     T_map_cam = dataset.T_map_cam
-    normalization = Normalization.fit(T_map_cam[split.train], extremes, config.rotation)
+    normalization = Normalization.fit(T_map_cam[split.train], extremes, config.rotation, pose_range=config.pose_range)
     poses = torch.from_numpy(normalization.encode_pose(T_map_cam))
     wide_or_none = wide if margin else None
     data = TrainingData(dataset, cache, split, normalization, T_map_cam, poses, config.max_depth, wide_or_none, margin)

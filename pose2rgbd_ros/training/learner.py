@@ -65,6 +65,10 @@ class Learner(nn.Module, ABC):
     def after_step(self) -> None:
         """Called when the optimiser has moved; most learners have nothing to do."""
 
+    def measures(self) -> dict[str, float]:
+        """What a validation writes into the log beside the scores; it leaves the training as it is."""
+        return {}
+
     def provenance(self) -> dict[str, Any]:
         """What the checkpoint should say of the training beyond settings and effort, ready for YAML."""
         return {}

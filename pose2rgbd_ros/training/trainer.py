@@ -438,7 +438,8 @@ class _Run:
         if log:
             epoch = self.state.step / self.steps_per_epoch
             rate = self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"]
-            log.add(self.state.step, {"epoch": epoch, "seconds": start_s, "learning_rate": rate, **scores})
+            facts = {"epoch": epoch, "seconds": start_s, "learning_rate": rate}
+            log.add(self.state.step, {**facts, **scores, **self.learner.measures()})
             sample = self.out / "samples" / f"epoch-{int(epoch):04d}.png"
             self.judge.draw(model, self.watched, sample)
         self.validated_at_s = self.progress.elapsed_s

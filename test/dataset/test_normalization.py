@@ -54,6 +54,25 @@ def test_the_extremes_reach_both_ends():
     np.testing.assert_allclose(encoded.max(axis=0), 1)
 
 
+@pytest.mark.parametrize("rotation", ["quaternion", "euler"])
+def test_with_a_joint_range_a_metre_is_as_long_along_each_axis(rotation):
+    """A survey at a constant altitude, its camera steady but for its yaw: what hardly moves hardly counts."""
+    T = down_looking(np.linspace(-0.8, 0.8, 60))
+    T[:, 2, 3] += np.random.default_rng(0).uniform(-6, 6, 60)
+    axis, joint = (Normalization.fit(T, rotation=rotation, pose_range=name) for name in ("axis", "joint"))
+    metres = np.subtract(joint.position_max_m, joint.position_min_m)
+    np.testing.assert_allclose(metres, 400.0)
+    np.testing.assert_allclose(np.add(joint.position_max_m, joint.position_min_m) / 2, T[:, :3, 3].mean(axis=0), atol=3)
+    turns = np.subtract(joint.rotation_max, joint.rotation_min)
+    np.testing.assert_allclose(turns, turns[0])
+    encoded = joint.encode_pose(T)
+    assert np.ptp(encoded, axis=0)[[0, 2]] == pytest.approx([2.0, 2.0 * 12 / 400], rel=0.1)
+    assert np.sort(np.ptp(encoded[:, 3:], axis=0))[[0, -1]] == pytest.approx([0.04, 2.0], abs=0.06)
+    np.testing.assert_allclose(np.ptp(axis.encode_pose(T), axis=0), 2.0, rtol=0.02)
+    decoded = joint.decode_pose(encoded)
+    assert np.abs(decoded - T).max() < 1e-3
+
+
 def test_a_pose_outside_is_not_clipped():
     T = poses(np.random.default_rng(4), 20)
     norm = Normalization.fit(T)

@@ -47,6 +47,11 @@ class PoseGANSettings:
         None, "norm of the discriminator's convolutions, where spectral (2; recipe paper: 1)", ge=0.1, le=10.0
     )
     crop: Literal["random", "centre"] = setting("random", "part of the 9/8 larger images that is trained on")
+    target_crop: Literal["same", "centre"] = setting(
+        "same",
+        "the generator's target, and x in Eqs. 5 to 7; same: the crop above; centre: the middle one, the only one that "
+        "follows from the pose",
+    )
     adversary: Literal["hinge", "kl"] = setting("hinge", "how real and generated distributions are compared")
     alpha: float | None = setting(
         None, "weight of the poses in the discriminator's loss (Eq. 8; 10; recipe paper: 0.1)", ge=0.0
@@ -65,6 +70,11 @@ class PoseGANSettings:
     pull: Literal["generated", "both"] = setting(
         "both",
         "whose poses the second term of Eq. 6 moves: of recorded images too (as written), or of generated ones alone",
+    )
+    pull_ramp: bool = setting(
+        False,
+        "a generated image counts in the second term of Eq. 6 by the share of its recorded picture that it explains "
+        "beyond the mean image",
     )
     n_critic: int = setting(1, "steps of the discriminator for one of the generator", ge=1, le=100)
     rotation_weight: float = setting(1.0, "factor on rotation in the norm of pose errors", ge=0.0)

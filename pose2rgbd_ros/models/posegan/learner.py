@@ -6,6 +6,10 @@ recipe by a Euclidean distance as well, since Eq. 9 writes one norm for both. ga
 not a way for gradients; F(x) in the second term of Eq. 6 is one, as it is written, unless told otherwise. Eq. 4 is what
 the discriminator makes large; Eq. 8 adds an error to it that has to be small, so what is minimised is -L1 + alpha L2,
 the usual hinge loss.
+
+Two options are ours. A random crop moves the view by up to half the margin, which no pose tells: the generator, and x
+in Eqs. 5 to 7, can have the middle crop. And Eq. 5 is about pictures that look like the recorded ones, which they do
+not at first: each can count by how much it explains.
 """
 
 from __future__ import annotations
@@ -30,9 +34,10 @@ from pose2rgbd_ros.models.posegan.config import (
 )
 from pose2rgbd_ros.models.posegan.network import PoseGAN, PoseNet, Verdict
 from pose2rgbd_ros.training.config import Recipe
-from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.data import TrainingData, mean_image
 from pose2rgbd_ros.training.evaluators import Evaluator, PoseEvaluator
 from pose2rgbd_ros.training.learner import Learner, require_one_process
+from pose2rgbd_ros.training.metrics import spread
 
 # Random crops of frames cached at 9/8 of the size: what networks that find poses learn from (section 5.1 of PoseGAN).
 
@@ -64,6 +69,7 @@ class Crops:
 
 
 BETAS = (0.0, 0.9)  # of Adam; the paper's, after SN-GAN
+MEASURED_FRAMES = 16  # of the training frames, whose gradients are logged
 DEPTH_HIDDEN = 0.5  # share of the frames whose depth the discriminator is not shown, as when it finds a camera's pose
 
 
@@ -79,7 +85,9 @@ class PoseGANLearner(Learner):
         self._chosen, self._kind, self._seed = config.filled, CONFIGS[config.model], config.seed
         self._data, self._device = data, device
         self._crops = Crops(data, device, config.seed, config.posegan.crop == "random")
+        self._middle = Crops(data, device, config.seed, random=False)
         self.model = PoseGAN(posegan_config(config, recipe, data))
+        self._mean = mean_target(data, self.model.config.has_depth).to(device) if config.posegan.pull_ramp else None
         self._scale = pose_scale(self._chosen, data).to(device)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -94,15 +102,22 @@ class PoseGANLearner(Learner):
         """The discriminator's, and every `n_critic` steps the generator's; both see the same generated images."""
         step = int(self.steps)
         pose = self._data.poses[indices].to(self._device)
-        target, known = joined(*self._crops.images(indices, step), self.model.config.has_depth)
+        seen, seen_known = joined(*self._crops.images(indices, step), self.model.config.has_depth)
+        target, known = seen, seen_known
+        if self._chosen.target_crop == "centre":
+            target, known = joined(*self._middle.images(indices, step), self.model.config.has_depth)
         moves = step % self._chosen.n_critic == 0
         with torch.set_grad_enabled(moves):
             made = network("generator", pose)
         shown = self._shown(known, step)
-        recorded, generated = (seen_by_discriminator(image, shown) for image in (target, made))
-        both: Verdict = network("discriminator", torch.cat([recorded, generated.detach()]))
-        real, fake = (Verdict(*(part[half] for part in both)) for half in halves(len(indices)))
-        yield self._discriminator_loss(real, fake, pose)
+        generated = seen_by_discriminator(made, shown)
+        images = [seen_by_discriminator(seen, self._shown(seen_known, step)), generated.detach()]
+        if target is not seen and self._kind != "b":
+            images.append(seen_by_discriminator(target, shown))
+        said: Verdict = network("discriminator", torch.cat(images))
+        real, fake, *rest = (Verdict(*parts) for parts in zip(*(part.chunk(len(images)) for part in said), strict=True))
+        counts = None if self._mean is None else explained(made.detach(), target, known, self._mean)
+        yield self._discriminator_loss(real, fake, pose, rest[0].pose if rest else None, counts)
         if moves:
             with frozen(self.model.discriminator):
                 verdict: Verdict = network("discriminator", generated)
@@ -115,24 +130,60 @@ class PoseGANLearner(Learner):
         """(B,) the norm of Eqs. 3 to 9 on encoded poses (B, P)."""
         return torch.linalg.vector_norm((found - pose) * self._scale, dim=1)
 
-    def _discriminator_loss(self, real: Verdict, fake: Verdict, pose: Tensor) -> Tensor:
-        """Eq. 8."""
-        error = self._distance(real.pose, pose)
-        loss = error.mean()
+    def measures(self) -> dict[str, float]:
+        """Lengths of the generator's gradients by the three terms of Eq. 9, weighed as there, on training frames."""
+        indices, was_training = spread(self._data.split.train, MEASURED_FRAMES), self.training
+        self.eval()
+        pose = self._data.poses[indices].to(self._device)
+        target, known = joined(*self._middle.images(indices, 0), self.model.config.has_depth)
+        with torch.enable_grad(), frozen(self.model.discriminator):
+            made = self.model.generator(pose)
+            verdict = self.model.discriminator(seen_by_discriminator(made, self._shown(known, 0)))
+            terms = self._generator_terms(verdict, pose, made, target, known)
+            weights = list(self.model.generator.parameters())
+            lengths = {
+                f"gradient_{name}": float(
+                    torch.cat([part.flatten() for part in torch.autograd.grad(term, weights, retain_graph=True)]).norm()
+                )
+                for name, term in terms.items()
+            }
+        self.train(was_training)
+        return lengths
+
+    def _discriminator_loss(
+        self, real: Verdict, fake: Verdict, pose: Tensor, found: Tensor | None = None, counts: Tensor | None = None
+    ) -> Tensor:
+        """Eq. 8.
+
+        Args:
+            found: (B, P) F(x) of Eqs. 5 to 7, where x is another crop than that of Eq. 6's first term.
+            counts: (B,) how much each generated image counts in Eq. 6's second term; all of them fully by default.
+        """
+        loss = self._distance(real.pose, pose).mean()
         if self._kind != "b":
-            gamma = self._chosen.gamma if self._kind == "c" else self._chosen.k * error.detach()  # Eq. 7
-            reference = real.pose.detach() if self._chosen.pull == "generated" else real.pose
-            loss = loss + (self._distance(fake.pose, reference) - gamma).clamp(min=0).mean()  # Eq. 6
+            found = real.pose if found is None else found
+            gamma = self._chosen.gamma if self._kind == "c" else self._chosen.k * self._distance(found, pose).detach()
+            reference = found.detach() if self._chosen.pull == "generated" else found
+            beyond = (self._distance(fake.pose, reference) - gamma).clamp(min=0)  # Eqs. 5 and 7
+            loss = loss + (beyond if counts is None else counts * beyond).mean()  # Eq. 6
         assert self._chosen.alpha is not None
         return adversarial_loss(real.realism, fake.realism, self._chosen.adversary) + self._chosen.alpha * loss
 
     def _generator_loss(self, verdict: Verdict, pose: Tensor, made: Tensor, target: Tensor, known: Tensor) -> Tensor:
         """Eq. 9."""
+        return torch.stack([*self._generator_terms(verdict, pose, made, target, known).values()]).sum()
+
+    def _generator_terms(
+        self, verdict: Verdict, pose: Tensor, made: Tensor, target: Tensor, known: Tensor
+    ) -> dict[str, Tensor]:
+        """The three of Eq. 9, each with its weight."""
         fooled = -verdict.realism if self._chosen.adversary == "hinge" else functional.softplus(-verdict.realism)
         assert self._chosen.beta_pixel is not None
-        pixels = pixel_difference(made, target, known, self._chosen.pixel_norm)
-        poses = self._distance(verdict.pose, pose).mean()
-        return fooled.mean() + self._chosen.beta_pose * poses + self._chosen.beta_pixel * pixels
+        return {
+            "realism": fooled.mean(),
+            "pose": self._chosen.beta_pose * self._distance(verdict.pose, pose).mean(),
+            "pixels": self._chosen.beta_pixel * pixel_difference(made, target, known, self._chosen.pixel_norm),
+        }
 
     def _shown(self, known: Tensor, step: int) -> Tensor | None:
         """(B, 1, S, S) where the discriminator is shown depth: where it is known, but not on some of the frames."""
@@ -184,6 +235,24 @@ def pixel_difference(made: Tensor, target: Tensor, known: Tensor, norm: str | No
     return difference.abs().sum() / known.sum().clamp(min=1)
 
 
+def mean_target(data: TrainingData, has_depth: bool) -> Tensor:
+    """(C, S, S) the mean training image as :func:`joined` has recorded ones; depth that no frame knows as 0."""
+    rgb, depth = mean_image(data.cache, data.split.train, data.max_depth)
+    mean = torch.from_numpy(rgb).permute(2, 0, 1).float() / 127.5 - 1
+    if not has_depth or depth is None:
+        return mean
+    return torch.cat([mean, torch.from_numpy(data.normalization.encode_depth(depth))[None].nan_to_num(0.0)])
+
+
+def explained(made: Tensor, target: Tensor, known: Tensor, mean: Tensor) -> Tensor:
+    """(B,) 1 for a generated image (C, S, S) that is the recorded one, 0 for one no nearer to it than the mean image.
+
+    Of the squared difference between the recorded and the mean image, over what is known, the share that is gone.
+    """
+    off, of = (((image - target) * known).square().flatten(1).sum(dim=1) for image in (made, mean))
+    return (1 - off / of.clamp(min=1e-9)).clamp(0, 1)
+
+
 def seen_by_discriminator(image: Tensor, shown: Tensor | None) -> Tensor:
     """The image as the discriminator takes it: with depth, that depth where it is `shown`, and where that is."""
     if shown is None:
@@ -196,11 +265,6 @@ def adversarial_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
     if kind == "hinge":
         return (1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()
     return functional.softplus(-real).mean() + functional.softplus(fake).mean()
-
-
-def halves(count: int) -> tuple[slice, slice]:
-    """The recorded and the generated part of a joint batch."""
-    return slice(0, count), slice(count, None)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.poses import kept_weights
 from pose2rgbd_ros.models.posegan.config import PoseGANSettings, blocks_of
-from pose2rgbd_ros.models.posegan.learner import PoseGANLearner, adversarial_loss
+from pose2rgbd_ros.models.posegan.learner import PoseGANLearner, adversarial_loss, explained
 from pose2rgbd_ros.models.posegan.network import Verdict
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import read_yaml, write_yaml
@@ -29,6 +29,7 @@ from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
 from pose2rgbd_ros.training.data import TrainingData, open_training_data
 from pose2rgbd_ros.training.evaluators import PoseEvaluator
 from pose2rgbd_ros.training.families import RenderModel, train_config
+from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.trainer import make_fabric, make_learner, train
 
 
@@ -137,6 +138,12 @@ def test_the_rotation_s_weight_is_on_the_rotation_alone(flight: Path, rotation: 
     assert learner._scale.tolist() == [1.0] * 3 + [3.0] * (numbers - 3)
 
 
+def test_the_range_of_the_poses_reaches_the_training(flight: Path) -> None:
+    norm = open_training_data(flight, small(pose_range="joint")).normalization
+    metres = np.subtract(norm.position_max_m, norm.position_min_m)
+    np.testing.assert_allclose(metres, metres[0])
+
+
 @pytest.mark.parametrize("model", ["posegan", "posegan-b", "posegan-c"])
 def test_a_step_s_losses_are_of_the_pictures_they_are_named_after(flight: Path, model: str) -> None:
     """Recorded ones and those generated at their poses; nothing moves, for the networks are not in training."""
@@ -155,6 +162,77 @@ def test_a_step_s_losses_are_of_the_pictures_they_are_named_after(flight: Path, 
     found = [float(loss.detach()) for loss in learner.losses(learner.model, indices, 0.0)]
     assert found == pytest.approx(expected, rel=1e-4)
     assert abs(swapped - expected[0]) > 1e-3 * abs(expected[0])
+
+
+@pytest.mark.parametrize("model", ["posegan", "posegan-b"])
+def test_the_generator_and_equation_6_can_have_the_middle_crop(flight: Path, model: str) -> None:
+    """What is learnt of recorded images stays the random crop: Eq. 4, and Eq. 6's first term."""
+    learner, data = made(flight, model=model, posegan={"target_crop": "centre", "k": 0.3, "alpha": 1.0})
+    learner.eval()
+    indices = data.split.train[:6]
+    pose, (random, _) = data.poses[indices], learner._crops.images(indices, 0)
+    middle = data.truth(indices)[0] * 2 - 1
+    assert not torch.equal(random, middle)
+    with torch.no_grad():
+        image = learner.model.generator(pose)
+        real, aimed, fake = (learner.model.discriminator(each) for each in (random, middle, image))
+
+        def apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.vector_norm(a - b, dim=1)
+
+        loss = adversarial_loss(real.realism, fake.realism, "hinge") + apart(real.pose, pose).mean()
+        if model == "posegan":
+            gamma = 0.3 * apart(aimed.pose, pose)
+            loss = loss + (apart(fake.pose, aimed.pose) - gamma).clamp(min=0).mean()
+        fooled = learner._generator_loss(fake, pose, image, middle, torch.ones_like(middle))
+    found = [float(loss.detach()) for loss in learner.losses(learner.model, indices, 0.0)]
+    assert found == pytest.approx([float(loss), float(fooled)], rel=1e-4)
+
+
+def test_a_picture_explains_what_it_is_nearer_than_the_mean_image() -> None:
+    mean, known = torch.zeros(3, 4, 4), torch.ones(5, 3, 4, 4)
+    target = torch.full((5, 3, 4, 4), 0.8)
+    image = target * torch.tensor([1.0, 0.0, 0.5, -1.0, 1.0]).reshape(5, 1, 1, 1)
+    image[4, 0, 0, 0], known[4, 0, 0, 0] = 50.0, 0.0
+    assert explained(image, target, known, mean).tolist() == pytest.approx([1.0, 0.0, 0.75, 0.0, 1.0])
+
+
+def test_pictures_of_nothing_pull_no_poses_yet(flight: Path) -> None:
+    """At the start the generator is worse than the mean image, so Eq. 6 has its first term alone."""
+    found = {}
+    for model, ramp in (("posegan", True), ("posegan", False), ("posegan-b", False)):
+        learner, data = made(flight, model=model, posegan={"pull_ramp": ramp})
+        learner.eval()
+        indices = data.split.train[:6]
+        found[model, ramp] = [float(loss.detach()) for loss in learner.losses(learner.model, indices, 0.0)]
+        if ramp:
+            target = data.truth(indices)[0] * 2 - 1
+            train_mean = data.truth(data.split.train)[0].mean(dim=0) * 2 - 1
+            assert learner._mean is not None
+            torch.testing.assert_close(learner._mean, train_mean, atol=1e-5, rtol=0)
+            assert explained(target, target, torch.ones_like(target), learner._mean).tolist() == [1.0] * 6
+    assert found["posegan", True] == pytest.approx(found["posegan-b", False])
+    assert found["posegan", True] != pytest.approx(found["posegan", False], rel=1e-3)
+
+
+def test_lengths_of_equation_9_s_gradients_are_logged_and_change_nothing(flight: Path) -> None:
+    chosen = {"beta_pose": 0.5, "beta_pixel": 3.0}
+    (learner, data), (heavier, _) = (made(flight, posegan=each) for each in (chosen, {**chosen, "beta_pixel": 6.0}))
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    found, more = learner.measures(), heavier.measures()
+    assert learner.training
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in learner.parameters())
+    assert set(found) == {"gradient_realism", "gradient_pose", "gradient_pixels"}
+    assert more["gradient_pixels"] == pytest.approx(2 * found["gradient_pixels"], rel=1e-4)
+    assert more["gradient_pose"] == pytest.approx(found["gradient_pose"], rel=1e-4)
+    learner.eval()
+    indices = spread(data.split.train, 16)
+    image = learner.model.generator(data.poses[indices])
+    (3.0 * (image - (data.truth(indices)[0] * 2 - 1)).abs().mean()).backward()
+    gradients = [parameter.grad for parameter in learner.model.generator.parameters()]
+    length = torch.cat([each.flatten() for each in gradients if each is not None]).norm()
+    assert found["gradient_pixels"] == pytest.approx(float(length), rel=1e-4)
 
 
 @pytest.mark.parametrize("weights", [{"beta_pose": 0.0}, {"beta_pose": 1e4}])
@@ -312,6 +390,7 @@ def test_a_run_finds_poses_and_leaves_everything_behind(flight: Path, tmp_path: 
     assert (out / "samples" / "best.png").stat().st_size > 1000
     shows = model == "posegan"
     assert isinstance(network, RenderModel) == shows
+    assert ("gradient_pixels" in rows[0]) == shows
     assert ("psnr_db" in result.scores) == shows
     if not shows:
         with pytest.raises(UserError, match="shows no pictures"):
@@ -468,6 +547,10 @@ def test_the_paper_s_run_is_as_long_as_its_iterations(flight: Path, tmp_path: Pa
     data = open_training_data(flight, config)
     run = trainer._Run(make_fabric(config), data, tmp_path, config)
     assert run.progress.total_steps == (100_000 if recipe == "paper" else 100 * run.steps_per_epoch)
+    asked = dataclasses.replace(config, steps=7)
+    assert trainer._Run(make_fabric(asked), data, tmp_path, asked).progress.total_steps == 7
+    with pytest.raises(UserError, match="--epochs and --steps"):
+        dataclasses.replace(asked, epochs=2)
 
 
 def test_settings_of_posegan_are_refused_for_others() -> None:
