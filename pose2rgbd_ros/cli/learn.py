@@ -108,8 +108,10 @@ def train_main(argv: list[str]) -> int:
     if result.interrupted:
         print(f"interrupted; go on with the same command and --resume --out {out}")
         return 130
-    if result.collapsed:
-        print("the network answers nearly one image, whatever the pose: train longer, or with a lower --learning-rate")
+    if result.stopped or result.collapsed:
+        print(
+            result.stopped or "collapsed: it answers nearly alike whatever its input; train longer, or change the rate"
+        )
         return 1
     return 0
 

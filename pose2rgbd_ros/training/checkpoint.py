@@ -266,6 +266,7 @@ FREE_ON_RESUME = {
     "tensorboard",
     "validate_every",
     "early_stop",
+    "stop_collapsed",
 }
 
 

@@ -88,6 +88,9 @@ class TrainConfig:
     seed: int = setting(0, "of the weights, the split and the order of the frames", ge=0)
     validate_every: int | None = setting(None, "epochs between validations (as often as 10 % of the time allows)", ge=1)
     early_stop: int = setting(0, "stop after so many validations without a new best; 0: never", ge=0)
+    stop_collapsed: bool = setting(
+        True, "stop a run that, a third of it done, has answered nearly alike whatever its input for three validations"
+    )
     keep: Literal["best", "last"] = setting(
         "best",
         "weights in checkpoint/; best: by (at most 96 of) the held-out frames that choose, never by those that judge; "
@@ -119,6 +122,10 @@ class TrainConfig:
     def leaves_unused(self) -> bool:
         """Whether there are parameters that the loss does not depend on, which DDP has to know."""
         return False
+
+    def uses(self, name: str) -> bool:
+        """Whether a setting, such as posegan.alpha, means anything to this model's training."""
+        return True
 
     def check_trainable(self, has_depth: bool) -> None:
         """UserError: impossible settings for a dataset with or without depth, before its frames are read."""
@@ -164,6 +171,6 @@ def resolve_recipe(config: TrainConfig) -> Recipe:
     given = {name: value for name in names if (value := getattr(config, name, None)) is not None}
     if config.epochs is not None:
         given["steps"] = None
-    elif config.steps is None and config.max_minutes is not None and config.recipe_name == "default":
+    elif config.max_minutes is not None and config.recipe_name == "default":
         given["epochs"] = UNLIMITED_EPOCHS
     return dataclasses.replace(config.RECIPES[config.recipe_name], **given)

@@ -158,6 +158,8 @@ WATCHED_FRAMES = 96  # of the frames that choose, looked at during the run; the 
 VALIDATION_SHARE = 0.1  # of the time, at most
 VALIDATE_EVERY_S = 5.0  # at most so often, unless set otherwise
 SAVE_EVERY_S = 60.0
+COLLAPSED_FROM = 0.33  # share of a run; before, any network may still answer nearly alike
+COLLAPSED_VALIDATIONS = 3  # in a row, so that no single one stops a run
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
 
@@ -167,6 +169,7 @@ class TrainResult:
 
     scored_on: "choose": the scores are of the frames that chose these weights, so they flatter; "train": nothing was
     held out to choose by, and the scores are of frames trained on. Frames that judge are evaluate's alone.
+    stopped: why it ended before its time, and what to change; "" for a run that came to its end.
     """
 
     checkpoint: Path
@@ -179,6 +182,7 @@ class TrainResult:
     interrupted: bool
     depth_unit: str
     description: str  # the scores in one line for people
+    stopped: str = ""
 
     @property
     def collapsed(self) -> bool:
@@ -288,6 +292,8 @@ class _Run:
         self.kept: dict[str, Tensor] | None = None
         self.validation_s = 0.0
         self.interrupted = self.stop = False
+        self.latest: dict[str, float] = {}  # scores of the latest validation
+        self.collapsed_validations, self.stopped = 0, ""
         if config.max_minutes is not None and fabric.is_global_zero:
             logger.info("set up in %.0f s, beside --max-minutes", time.monotonic() - began_s)
         self._start_clock()
@@ -401,6 +407,7 @@ class _Run:
         validated = self._validation_is_due()
         if validated:
             self._validate(log)
+            self._watch_for_collapse(share)
         bar.n = round(100 * share, 1)
         bar.set_postfix_str(
             f"epoch {self.state.step // self.steps_per_epoch}  " + self.judge.describe(self.scores, self.baseline),
@@ -418,12 +425,30 @@ class _Run:
         wait_s = max(VALIDATE_EVERY_S, self.validation_s / VALIDATION_SHARE)
         return self.progress.elapsed_s - self.validated_at_s > wait_s
 
+    def _watch_for_collapse(self, share: float) -> None:
+        """End a run that has answered nearly alike, whatever its input, for several validations: it will not recover
+        at a rate that only falls, and its time is better spent."""
+        self.collapsed_validations = self.collapsed_validations + 1 if metrics.is_collapsed(self.latest) else 0
+        if (
+            self.config.stop_collapsed
+            and share >= COLLAPSED_FROM
+            and self.collapsed_validations >= COLLAPSED_VALIDATIONS
+        ):
+            self.stop = True
+            self.stopped = (
+                "collapsed: it answers nearly alike whatever its input (variation "
+                f"{self.latest['variation']:.2f}, below {metrics.COLLAPSED_BELOW:g} in "
+                f"{self.collapsed_validations} validations), stopped at {share:.0%}; "
+                f"{_what_to_change(self.config, self.recipe)}"
+            )
+            logger.warning("%s", self.stopped)
+
     def _validate(self, log: RunLog | None) -> None:
         """Score the current weights on the watched frames; keep them if they are the best, or the latest are wanted."""
         start_s = self.progress.elapsed_s
         self._check_loss()
         model = self._current()
-        scores = self.judge.scores(model, self.watched)
+        scores = self.latest = self.judge.scores(model, self.watched)
         score = self.judge.value(scores, self.baseline)
         is_best = score < self.state.best_score
         if is_best:
@@ -497,6 +522,7 @@ class _Run:
             interrupted=self.interrupted,
             depth_unit=self.data.depth_unit,
             description=self.judge.describe(self.scores, self.baseline),
+            stopped=self.stopped,
         )
 
     def _score_kept(self) -> None:
@@ -508,6 +534,17 @@ class _Run:
         self._save_checkpoint(self.scores)
         kept = "best" if self.keeps_best else "last"
         self.judge.draw(model, self.scored, self.out / "samples" / f"{kept}.png")
+
+
+def _what_to_change(config: TrainConfig, recipe: Recipe) -> str:
+    """Of a run that collapsed: the settings its model has, with what they are."""
+    parts = [f"try a --learning-rate other than {recipe.learning_rate:g} (lower first)"]
+    if hasattr(config, "recipe"):
+        parts.append(f"another --recipe than {config.recipe_name}")
+    width = getattr(getattr(config, "posegan", config), "width", None)
+    if width is not None:
+        parts.append(f"a larger --width than {width:g}")
+    return ", ".join(parts[:-1]) + " or " + parts[-1] if len(parts) > 1 else parts[0]
 
 
 def _blending(decay: float) -> Any:

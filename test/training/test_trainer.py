@@ -221,6 +221,21 @@ def test_a_collapsed_network_is_noticed(flight: Path, tmp_path: Path) -> None:
     assert result.scores["variation"] < 0.1
 
 
+def test_a_collapsed_run_is_named_and_stopped(flight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After a third of its time, with what to change; unless told otherwise, and an honest run goes on."""
+    spoilt = {"epochs": 60, "validate_every": 1, "weight_decay": 300.0, "learning_rate": 0.003, "keep": "last"}
+    result = train(flight, tmp_path / "stopped", tiny(**spoilt))
+    assert 20 <= result.epochs <= 24
+    assert result.collapsed
+    assert not result.interrupted
+    assert "collapsed: it answers nearly alike whatever its input (variation 0.0" in result.stopped
+    assert "other than 0.003 (lower first), another --recipe than default or a larger --width than" in result.stopped
+    assert result.stopped in caplog.text
+    whole = train(flight, tmp_path / "whole", tiny(**{**spoilt, "epochs": 30}, stop_collapsed=False))
+    assert (round(whole.epochs), whole.stopped, whole.collapsed) == (30, "", True)
+    assert train(flight, tmp_path / "honest", tiny(epochs=15, validate_every=1)).stopped == ""
+
+
 def test_a_diverging_run_is_named(flight: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not finite any more at step .*; use a lower --learning-rate"):
         train(flight, tmp_path / "run", tiny(epochs=30, learning_rate=1e30, final="none"))

@@ -78,6 +78,9 @@ class Settings(TrainConfig):
         """With the first bottleneck layer under the slices the second one feeds nothing."""
         return self.slice_features == "first"
 
+    def uses(self, name: str) -> bool:
+        return bool(self.slices) or not name.startswith(("bce_", "slice_"))
+
     def output_for(self, has_depth: bool) -> Output:
         output = super().output_for(has_depth)
         if self.slices and not has_depth:

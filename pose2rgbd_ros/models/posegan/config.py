@@ -19,6 +19,8 @@ CONFIGS = {"posegan": "full", "posegan-a": "a", "posegan-b": "b", "posegan-c": "
 Trunk = Literal["posegan", "resnet18", "resnet34"]
 POSENETS: dict[str, Trunk] = {"posenet": "posegan", "posenet-resnet": "resnet34"}
 CHANNELS_OF = {"rgb": 3, "rgbd": 4}
+# Settings of PoseGAN that mean something without a generator too.
+OF_REGRESSORS = frozenset({"width", "blocks", "pool", "gain", "crop", "rotation_weight", "trunk"})
 # What a recipe fills in where the user says nothing: ours, for trainings of minutes (docs/decisions/0012-posegan.md),
 # and the paper's. It writes one norm for poses and pictures (Eq. 9): then its 10 weighs pixels as 554 (32 pixels a
 # side) to 2,217 (128) would in front of their root mean square difference.
@@ -134,6 +136,12 @@ class Settings(TrainConfig):
         """What was chosen, with the figures of the recipe where the user said nothing."""
         missing = {name: value for name, value in FIGURES[self.recipe].items() if getattr(self.posegan, name) is None}
         return replace(self.posegan, **missing)  # type: ignore[arg-type]
+
+    def uses(self, name: str) -> bool:
+        if self.shows_images:
+            return name != "posegan.trunk"
+        part, _, own = name.rpartition(".")
+        return own in OF_REGRESSORS if part else name not in ("output", "max_depth", "pose_frequencies")
 
     def resolved(self) -> dict[str, Any]:
         """With figures, whatever they came from: so a run from before a recipe said them is the same run still."""
