@@ -26,6 +26,7 @@ from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.errors import UserError, os_errors
+from pose2rgbd_ros.geometry.flight import FlightSettings, plan_flight
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
@@ -276,6 +277,7 @@ class RunConfig:
     photos: PhotoSettings = field(default_factory=PhotoSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
     train: TrainConfig = field(default_factory=demo_training)
+    flight: FlightSettings = field(default_factory=FlightSettings)
 
 
 class Steps:
@@ -343,7 +345,9 @@ def main(argv: list[str]) -> int:
     served = choose(train_models(steps.run, dataset, out / "runs", config.train))
     serve(served, run)
     calibrate_served(steps.run, dataset, served)
-    delivered = fly(dataset, run / "checkpoint", out / "live", config.live_s) if config.live_s > 0 else True
+    delivered = True
+    if config.live_s > 0:
+        delivered = fly(dataset, run / "checkpoint", out / "live", config.live_s, config.flight)
     _tell(out, dataset, run, time.monotonic() - started)
     return 0 if _is_good(run, config.min_gain) and delivered else 1
 
@@ -447,23 +451,33 @@ STOP_LIMIT_S = 10.0
 SHEET_ROWS = 6
 
 
-def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float) -> bool:
-    """Play `dataset` in real time, render its poses with `checkpoint`, and measure what arrives.
+def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float, settings: FlightSettings) -> bool:
+    """Play `dataset`, render its poses with `checkpoint`, and measure what arrives.
 
+    Of a smooth path through sparse frames only the images rendered at the very poses of frames are compared with them.
     Leaves OUT/summary.yaml (rate, latency, errors), OUT/sheet.png (recorded | rendered live | error) and a log per
     process. Returns whether images arrived. UserError when ROS 2 is not to be had in this Python.
     """
     print(f"== fly live for {seconds:.0f} s: player, render node and monitor as ROS 2 processes", flush=True)
     require_ros("the live part", " or pass --live-s 0")
+    from pose2rgbd_ros.dataset.reader import Dataset
+
     out.mkdir(parents=True, exist_ok=True)
     samples, summary = out / "samples", out / "summary.yaml"
     for old in [summary, *samples.glob("*.npz")]:
         old.unlink(missing_ok=True)
     monitor_arguments = ["--duration-s", f"{seconds}", "--timeout-s", f"{START_LIMIT_S}"]
     monitor_arguments += ["--summary", str(summary), "--samples", str(samples)]
+    recorded = Dataset(dataset)
+    flight = plan_flight(recorded.stamps_ns, recorded.T_map_cam, settings)
+    if flight.line:
+        print(f"   {flight.line}")
+        monitor_arguments += ["--tolerance-s", "0"]
+    play_arguments = ["--recording", str(dataset), "--loop", f"--flight.{'' if settings.smooth else 'no-'}smooth"]
+    play_arguments += ["--flight.rate-hz", str(settings.rate_hz), "--flight.step-s", str(settings.step_s)]
     with (
         _process("render", ["--model", str(checkpoint)], out),
-        _process("play", ["--recording", str(dataset), "--loop"], out),
+        _process("play", play_arguments, out),
         _process("monitor", monitor_arguments, out) as monitor,
     ):
         try:
@@ -474,9 +488,7 @@ def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float) -> bool:
         print(f"   no images arrived; {out}/render.log ends with:\n{_tail(out / 'render.log')}")
     if summary.exists():
         _print_summary(read_yaml(summary))
-    from pose2rgbd_ros.dataset.reader import Dataset
-
-    _draw(samples, out / "sheet.png", "m" if Dataset(dataset).depth_kind == "metric" else "relative")
+    _draw(samples, out / "sheet.png", "m" if recorded.depth_kind == "metric" else "relative")
     return delivered
 
 

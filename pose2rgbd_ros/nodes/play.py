@@ -1,11 +1,11 @@
-"""The play node: a recording's poses on /tf at a high rate, and its images, in real time."""
+"""The play node: a recording's poses on /tf at a high rate, and its images, in real time or along a smooth path."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,11 +25,10 @@ from pose2rgbd_ros.convert.bag_poses import BagPoses, TrackOptions
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
-from pose2rgbd_ros.geometry.trajectory import Trajectory
+from pose2rgbd_ros.geometry.flight import FlightSettings, plan_flight, spans
 from pose2rgbd_ros.nodes.common import conversions, parameters
 from pose2rgbd_ros.nodes.common.status import one_line
 from pose2rgbd_ros.nodes.common.topics import advertise
@@ -37,9 +36,6 @@ from pose2rgbd_ros.poses.settings import PoseSettings
 from pose2rgbd_ros.settings import setting
 
 # Recordings to play: a dataset folder or a rosbag, as the camera's poses over time and a stream of images.
-
-
-PAUSE_NS = 5_000_000_000  # longer silences between poses are not played
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,18 @@ class Event:
 
 
 class Recording(Protocol):
-    """What the player needs. `spans_ns` are the stretches (first, last) with poses, in time order."""
+    """What the player needs. `spans_ns` are the stretches (first, last) with poses, in time order.
+
+    `pose_hz`: how many poses a second a smooth path has, and `line` what to say of it; None: as many as are asked for.
+    """
 
     map_frame: str
     camera_frame: str
     camera: Camera | None
     depth_kind: DepthKind | None
     spans_ns: list[tuple[int, int]]
+    pose_hz: float | None
+    line: str
 
     def T_map_cam(self, stamp_ns: int) -> Float64 | None:
         """The pose at a time, None where there is none."""
@@ -67,36 +68,38 @@ class Recording(Protocol):
         """The images between two times, in order."""
 
 
-def open_recording(path: Path, requested: RequestedTopics, max_gap_s: float) -> Recording:
+def open_recording(
+    path: Path, requested: RequestedTopics, max_gap_s: float, flight: FlightSettings | None = None
+) -> Recording:
     """The recording at `path`. UserError when it is neither a dataset nor a rosbag, or is a bad one."""
     if (path / layout.META).exists():
-        return DatasetRecording(path, max_gap_s)
+        return DatasetRecording(path, max_gap_s, flight)
     if not path.exists():
         raise UserError(f"{path} does not exist; give a dataset folder or a rosbag")
     return BagRecording(path, requested, max_gap_s)
 
 
 class DatasetRecording:
-    """Frames of a dataset folder, poses interpolated between them."""
+    """Frames of a dataset folder at the times at which its flight passes them, and the poses between them."""
 
-    def __init__(self, path: Path, max_gap_s: float) -> None:
+    def __init__(self, path: Path, max_gap_s: float, settings: FlightSettings | None = None) -> None:
         self._dataset = dataset = Dataset(path)
-        self._trajectory = Trajectory(dataset.stamps_ns, *se3.split(dataset.T_map_cam))
-        self._gap_ns = int(max_gap_s * 1e9)
+        self._flight = flight = plan_flight(dataset.stamps_ns, dataset.T_map_cam, settings, max_gap_s)
         self.map_frame, self.camera_frame = dataset.meta.map_frame, dataset.meta.camera_frame
         self.camera: Camera | None = dataset.camera
         self.depth_kind: DepthKind | None = dataset.depth_kind
-        self.spans_ns = spans(dataset.stamps_ns)
+        self.spans_ns, self.line = flight.spans_ns, flight.line
+        self.pose_hz = None if flight.period_ns is None else 1e9 / flight.period_ns
 
     def T_map_cam(self, stamp_ns: int) -> Float64 | None:
         """The pose at a time, None in a gap."""
-        at = self._trajectory.interpolate([stamp_ns], self._gap_ns)
+        at = self._flight.poses(np.array([stamp_ns]))
         return at.T[0] if at.valid[0] else None
 
     def events(self, first_ns: int, last_ns: int) -> Iterator[Event]:
         """Colour, then depth, of each frame."""
         dataset = self._dataset
-        for index, stamp_ns in enumerate(dataset.stamps_ns.tolist()):
+        for index, stamp_ns in enumerate(self._flight.passed_ns.tolist()):
             if first_ns <= stamp_ns <= last_ns:
                 yield Event(stamp_ns, "rgb", partial(dataset.rgb, index))
                 if dataset.has_depth:
@@ -105,6 +108,9 @@ class DatasetRecording:
 
 class BagRecording:
     """Images of a rosbag as they were received, at their own stamps; the camera's poses as the converter reads them."""
+
+    pose_hz: float | None = None
+    line = ""
 
     def __init__(self, path: Path, requested: RequestedTopics, max_gap_s: float) -> None:
         self._path = path
@@ -132,13 +138,6 @@ class BagRecording:
                 stamp_ns = decode.header_stamp_ns(message.header) or received_ns
                 if first_ns <= stamp_ns <= last_ns:
                     yield Event(stamp_ns, topics[topic], _loader(message, stamp_ns, topics[topic]))
-
-
-def spans(stamps_ns: np.ndarray) -> list[tuple[int, int]]:
-    """First and last stamp of each stretch of (N,) sorted stamps without a long pause."""
-    breaks = np.flatnonzero(np.diff(stamps_ns) > PAUSE_NS)
-    first, last = np.r_[0, breaks + 1], np.r_[breaks, len(stamps_ns) - 1]
-    return [(int(stamps_ns[i]), int(stamps_ns[j])) for i, j in zip(first, last, strict=True)]
 
 
 def _loader(message: object, stamp_ns: int, kind: str) -> Callable[[], np.ndarray]:
@@ -173,6 +172,7 @@ class PlaySettings:
     depth_topic: str = setting("auto", "depth images of a rosbag; none: without", read_only=True)
     camera_info_topic: str = setting("auto", "calibration in a rosbag; none: without", read_only=True)
     pose_topic: str = setting("auto", "poses of a rosbag", read_only=True)
+    flight: FlightSettings = field(default_factory=FlightSettings)
 
 
 class Pace:
@@ -216,7 +216,7 @@ class PlayNode(Node):
             settings.image_topic, settings.depth_topic, settings.camera_info_topic, settings.pose_topic
         )
         path = Path(settings.recording).expanduser()
-        self._recording = recording = open_recording(path, requested, settings.max_pose_gap_s)
+        self._recording = recording = open_recording(path, requested, settings.max_pose_gap_s, settings.flight)
         self._map_frame = settings.map_frame or recording.map_frame
         self._camera_frame = settings.camera_frame or recording.camera_frame
         self._tf = tf2_ros.TransformBroadcaster(self)
@@ -254,6 +254,7 @@ class PlayNode(Node):
         self.get_logger().info(
             f"playing {settings.recording}: {total_s:.1f} s, {self._map_frame} -> {self._camera_frame}"
             + (", again and again" if settings.loop else "")
+            + (f"; {self._recording.line}" if self._recording.line else "")
         )
         status = 0
         try:
@@ -284,9 +285,11 @@ class PlayNode(Node):
 
     def _play_poses(self, pace: Pace, first_ns: int, last_ns: int) -> None:
         """Poses and clock at their rates, on a common grid of recorded time."""
-        rate_hz = max(self.settings.tf_rate_hz, CLOCK_HZ if self._clock_publisher else 0.0)
-        step_ns = int(1e9 * self.settings.rate / rate_hz)
-        every = max(1, round(rate_hz / self.settings.tf_rate_hz))
+        pose_hz = self._recording.pose_hz
+        tf_rate_hz = self.settings.tf_rate_hz if pose_hz is None else pose_hz * self.settings.rate
+        rate_hz = max(tf_rate_hz, CLOCK_HZ if self._clock_publisher else 0.0)
+        step_ns = round(1e9 * self.settings.rate / rate_hz)
+        every = max(1, round(rate_hz / tf_rate_hz))
         for index, recorded_ns in enumerate(range(first_ns, last_ns + 1, step_ns)):
             if not pace.wait_for(recorded_ns):
                 return

@@ -17,8 +17,10 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.flight import plan_flight, spans
 from pose2rgbd_ros.nodes.common import conversions
-from pose2rgbd_ros.nodes.play import PlayNode, spans
+from pose2rgbd_ros.nodes.monitor import MonitorNode
+from pose2rgbd_ros.nodes.play import PlayNode
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
 from pose2rgbd_ros.sim.sensors.config import CameraSensor, SensorsConfig
 
@@ -84,6 +86,39 @@ def test_dataset_with_recorded_stamps(bench, dataset):
     ticks = [conversions.stamp_ns(message.clock) for message in clock]
     assert len(ticks) > 20
     assert ticks == sorted(ticks)
+
+
+def test_photographs_seconds_apart_are_flown_smoothly_and_compared_where_they_were_taken(
+    bench, make_checkpoint, poses, tmp_path
+):
+    camera = Camera(32, 24, 30, 30, 15.5, 11.5)
+    with DatasetWriter(tmp_path / "photos", DatasetMeta(camera, "map", "camera_optical")) as writer:
+        for index in range(4):
+            writer.add(FIRST_NS + index * 5 * 10**9, poses[3 * index], np.full((24, 32, 3), 50 * index, np.uint8))
+    recorded = Dataset(tmp_path / "photos")
+    flight = plan_flight(recorded.stamps_ns, recorded.T_map_cam)
+    got, rendered = listen(bench), bench.collect(Image, "/render/rgb/image", 200)
+    status = bench.collect(RenderStatus, "/render/status", 200)
+    bench.render(make_checkpoint())
+    monitor = bench.spin(MonitorNode, duration_s=60.0, tolerance_s=0.0)
+    node = bench.spin(PlayNode, recording=str(recorded.path), start_delay_s=FOUND_S)
+    bench.wait(lambda: node.exit_status is not None)
+    bench.wait(lambda: len(got["rgb"]) == 4)
+
+    begun = stamps(got["rgb"])[0]
+    assert [stamp - begun for stamp in stamps(got["rgb"])] == (flight.passed_ns - FIRST_NS).tolist()
+    transforms = {
+        conversions.stamp_ns(t.header.stamp) - begun: conversions.matrix_of(t.transform)
+        for message in got["tf"]
+        for t in message.transforms
+    }
+    assert set(transforms) <= set(range(0, flight.spans_ns[0][1] - FIRST_NS + 1, 10**8)), "10 Hz, and no pose but those"
+    for passed_ns, T in zip((flight.passed_ns - FIRST_NS).tolist(), recorded.T_map_cam, strict=True):
+        np.testing.assert_allclose(transforms[passed_ns], T, atol=1e-9)
+    bench.wait(lambda: monitor.figures.pair_offset_s, what="photographs compared")
+    assert set(monitor.figures.pair_offset_s) == {0.0}
+    assert len(set(stamps(rendered))) > 12, "pictures of the way too; a busy machine leaves some of the thirty out"
+    assert RenderStatus.OK in {message.state for message in status}
 
 
 def test_bag_stamped_as_of_now(bench, bag):
