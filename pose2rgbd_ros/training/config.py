@@ -89,7 +89,9 @@ class TrainConfig:
     validate_every: int | None = setting(None, "epochs between validations (as often as 10 % of the time allows)", ge=1)
     early_stop: int = setting(0, "stop after so many validations without a new best; 0: never", ge=0)
     stop_collapsed: bool = setting(
-        True, "stop a run that, a third of it done, has answered nearly alike whatever its input for three validations"
+        True,
+        "stop a run that answers nearly alike whatever its input, after a third of it; where a falling rate could "
+        "still free it, after four fifths",
     )
     keep: Literal["best", "last"] = setting(
         "best",

@@ -158,8 +158,11 @@ WATCHED_FRAMES = 96  # of the frames that choose, looked at during the run; the 
 VALIDATION_SHARE = 0.1  # of the time, at most
 VALIDATE_EVERY_S = 5.0  # at most so often, unless set otherwise
 SAVE_EVERY_S = 60.0
-COLLAPSED_FROM = 0.33  # share of a run; before, any network may still answer nearly alike
-COLLAPSED_VALIDATIONS = 3  # in a row, so that no single one stops a run
+# When a run that answers nearly alike whatever its input is given up: after so many validations in a row, from a share
+# of the run on. Where the learning rate falls, networks have left the mean image as late as after two thirds of it.
+COLLAPSED_VALIDATIONS = 3
+COLLAPSED_FROM = 0.33  # of a run at a fixed rate, and of one whose answers once varied
+COLLAPSED_AT_FALLING_RATE_FROM = 0.8  # the rate is a tenth of its peak
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
 
@@ -293,7 +296,7 @@ class _Run:
         self.validation_s = 0.0
         self.interrupted = self.stop = False
         self.latest: dict[str, float] = {}  # scores of the latest validation
-        self.collapsed_validations, self.stopped = 0, ""
+        self.collapsed_validations, self.most_variation, self.stopped = 0, 0.0, ""
         if config.max_minutes is not None and fabric.is_global_zero:
             logger.info("set up in %.0f s, beside --max-minutes", time.monotonic() - began_s)
         self._start_clock()
@@ -426,14 +429,13 @@ class _Run:
         return self.progress.elapsed_s - self.validated_at_s > wait_s
 
     def _watch_for_collapse(self, share: float) -> None:
-        """End a run that has answered nearly alike, whatever its input, for several validations: it will not recover
-        at a rate that only falls, and its time is better spent."""
+        """After a validation: give up a run that will not recover."""
+        self.most_variation = max(self.most_variation, self.latest.get("variation", 0.0))
         self.collapsed_validations = self.collapsed_validations + 1 if metrics.is_collapsed(self.latest) else 0
-        if (
-            self.config.stop_collapsed
-            and share >= COLLAPSED_FROM
-            and self.collapsed_validations >= COLLAPSED_VALIDATIONS
-        ):
+        fell = self.most_variation >= 2 * metrics.COLLAPSED_BELOW
+        early = fell or self.recipe.schedule == "fixed"
+        late_enough = share >= (COLLAPSED_FROM if early else COLLAPSED_AT_FALLING_RATE_FROM)
+        if self.config.stop_collapsed and late_enough and self.collapsed_validations >= COLLAPSED_VALIDATIONS:
             self.stop = True
             self.stopped = (
                 "collapsed: it answers nearly alike whatever its input (variation "

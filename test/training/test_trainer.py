@@ -222,18 +222,42 @@ def test_a_collapsed_network_is_noticed(flight: Path, tmp_path: Path) -> None:
 
 
 def test_a_collapsed_run_is_named_and_stopped(flight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """After a third of its time, with what to change; unless told otherwise, and an honest run goes on."""
-    spoilt = {"epochs": 60, "validate_every": 1, "weight_decay": 300.0, "learning_rate": 0.003, "keep": "last"}
-    result = train(flight, tmp_path / "stopped", tiny(**spoilt))
-    assert 20 <= result.epochs <= 24
+    """With what to change; unless told otherwise."""
+    spoilt = {"weight_decay": 300.0, "learning_rate": 0.003, "schedule": "fixed", "keep": "last"}
+    result = train(flight, tmp_path / "stopped", tiny(epochs=30, validate_every=1, **spoilt))
+    assert 10 <= result.epochs <= 13
     assert result.collapsed
     assert not result.interrupted
     assert "collapsed: it answers nearly alike whatever its input (variation 0.0" in result.stopped
     assert "other than 0.003 (lower first), another --recipe than default or a larger --width than" in result.stopped
     assert result.stopped in caplog.text
-    whole = train(flight, tmp_path / "whole", tiny(**{**spoilt, "epochs": 30}, stop_collapsed=False))
-    assert (round(whole.epochs), whole.stopped, whole.collapsed) == (30, "", True)
-    assert train(flight, tmp_path / "honest", tiny(epochs=15, validate_every=1)).stopped == ""
+    whole = train(flight, tmp_path / "whole", tiny(epochs=15, validate_every=1, **spoilt, stop_collapsed=False))
+    assert (round(whole.epochs), whole.stopped, whole.collapsed) == (15, "", True)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "variations", "stopped_at"),
+    [
+        ("fixed", [0.01] * 20, 0.35),
+        ("cosine", [0.01] * 20, 0.8),  # a falling rate may free it yet ...
+        ("cosine", [0.01] * 13 + [0.2] * 7, None),  # ... as it has been seen to do
+        ("cosine", [0.1, 0.4] + [0.1] * 18, 0.35),  # it varied once
+        ("fixed", [0.6] * 12 + [0.1] * 8, 0.7),
+        ("fixed", [0.6] * 8 + [0.1, 0.1, 0.6] * 4, None),  # never three in a row
+    ],
+)
+def test_a_run_is_given_up_when_it_will_not_recover(
+    flight: Path, tmp_path: Path, schedule: str, variations: list[float], stopped_at: float | None
+) -> None:
+    config = tiny(schedule=schedule)
+    run = trainer._Run(trainer.make_fabric(config), open_training_data(flight, config), tmp_path, config)
+    shares = []
+    for index, variation in enumerate(variations):
+        run.latest = {"variation": variation}
+        run._watch_for_collapse(index / 20)
+        if run.stop:
+            shares.append(index / 20)
+    assert shares[:1] == ([] if stopped_at is None else [stopped_at])
 
 
 def test_a_diverging_run_is_named(flight: Path, tmp_path: Path) -> None:
