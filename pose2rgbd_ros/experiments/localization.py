@@ -1,5 +1,5 @@
-"""Ways of finding a camera side by side, each network trained for the same time; stopped and called again it goes
-on.
+"""Ways of finding a camera side by side, each network trained for the same time or as many steps; stopped and called
+again it goes on.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from pose2rgbd_ros.evaluation import poses
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.evaluation.poses import PoseEstimators, localize, to_grey, write_csv
 from pose2rgbd_ros.evaluation.sheets import Block, SheetColumn, draw_blocks
-from pose2rgbd_ros.experiments.run import Job, effort_of, make_folder, read_result, simulated, train_job
+from pose2rgbd_ros.experiments.run import Job, effort_of, interval, make_folder, read_result, simulated, train_job
 from pose2rgbd_ros.experiments.saliency import Focus, Saliency, focus, structure_of
-from pose2rgbd_ros.experiments.settings import LocalizationConfig
+from pose2rgbd_ros.experiments.settings import LocalizationConfig, varied
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, UInt8
 from pose2rgbd_ros.localization.estimate import PoseEstimator
 from pose2rgbd_ros.localization.localizer import Localizer
+from pose2rgbd_ros.models.posegan.config import CONFIGS
 from pose2rgbd_ros.reports import table
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
@@ -125,12 +126,19 @@ TITLES = {
 }
 
 
-def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationConfig) -> Job:
-    """One training. All are given the same time, by the same clock; the frames they are measured on choose nothing."""
+def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationConfig, variant: str = "") -> Job | None:
+    """One training; None where a variant means nothing to the model.
+
+    All are given the same time by the same clock, or as many steps; the frames they are measured on choose nothing.
+    PoseNet has no recipe of PoseGAN's paper, so it keeps ours.
+    """
+    steps, minutes = config.length
     chosen = train_config(
         model,
         size=size,
-        max_minutes=config.minutes,
+        recipe=config.recipe if model in CONFIGS else "default",
+        max_minutes=minutes,
+        steps=steps,
         epochs=config.epochs,
         clock=config.clock_on(pick_device(config.device)),
         split=config.split,
@@ -140,7 +148,9 @@ def job(model: str, size: int, seed: int, dataset: Path, config: LocalizationCon
         tensorboard=False,
         posegan=dataclasses.replace(config.posegan, width=config.width),
     )
-    return Job(f"{place_name(dataset)}-{model}-{size}-seed{seed}", dataset, chosen)
+    own = varied(chosen, variant)
+    name = f"{place_name(dataset)}-{model}-{size}-seed{seed}"
+    return None if own is None else Job(f"{name}-{variant}" if variant else name, dataset, own)
 
 
 def place_name(dataset: Path) -> str:
@@ -153,14 +163,17 @@ logger = logging.getLogger(__name__)
 RUNS, DATASETS = "runs", "datasets"
 RESULT_FILE = "localized.yaml"  # in a run's folder, once it is trained and measured
 FRAMES_FILES = {"colour": "frames.csv", "grey": "frames_grey.csv"}
+JUDGED = "frames that judge"
 
 
 @dataclass
 class Row:
     """What came of one method (and size and seed, of networks).
 
-    scores: "colour" and "grey" -> measure -> number, as :func:`evaluation.poses.scores` has them.
-    run: its folder, with a line a frame in FRAMES_FILES. error: why there are no scores.
+    scores: "colour" and "grey" -> measure -> number, as :func:`evaluation.poses.scores` has them, of the frames that
+    judge; "choose": of those that may choose among variants, in colour.
+    run: its folder, with a line a frame in FRAMES_FILES. variant: the settings it has of its own. collapsed: that it
+    answers nearly alike, and what to change. error: why there are no scores.
     """
 
     method: str
@@ -169,7 +182,14 @@ class Row:
     seed: int = 0
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     effort: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
+    collapsed: str = ""
     error: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is compared with others: measured, and not collapsed."""
+        return not self.error and not self.collapsed
 
 
 @dataclass
@@ -241,29 +261,33 @@ def _rows(folder: Path, place: Place, seed: int, config: LocalizationConfig) -> 
         if row is not None:
             yield row
     for size in config.sizes:
-        for model in config.models:
-            logger.info("%s: %s, %d px, seed %d", place_name(place.dataset), model, size, seed)
-            yield _network_row(folder, job(model, size, seed, place.dataset, config), dataset, split)
+        for model, variant in ((model, variant) for variant in ("", *config.variants) for model in config.models):
+            task = job(model, size, seed, place.dataset, config, variant)
+            if task is not None:
+                logger.info("%s", task.name)
+                yield _network_row(folder, task, dataset, split, variant)
 
 
-def _network_row(folder: Path, task: Job, dataset: Dataset, split: Split) -> Row:
+def _network_row(folder: Path, task: Job, dataset: Dataset, split: Split, variant: str) -> Row:
     run = folder / task.name
-    row = Row(task.config.model, run, task.config.size, task.config.seed)
+    row = Row(task.config.model, run, task.config.size, task.config.seed, variant=variant)
     if (run / RESULT_FILE).exists():
         return _filled(row, read_result(run / RESULT_FILE, task))
     try:
-        train_job(task, run)
+        result = train_job(task, run)
     except UserError as error:  # one row must not cost the table
         logger.warning("%s: %s", task.name, error)
         row.error = str(error)
         return row
     row.effort = effort_of(load_checkpoint(run), run)
+    row.collapsed = result.stopped or ("it answers nearly alike whatever its input" if result.collapsed else "")
     threads = torch.get_num_threads()
     try:
-        _measure(row, Localizer(run, task.config.device), dataset, split.test)
+        _measure(row, Localizer(run, task.config.device), dataset, split)
     finally:
         torch.set_num_threads(threads)  # a localizer takes one; the next training shall have as many as this one had
-    write_yaml(run / RESULT_FILE, {"job": task.to_dict(), "scores": row.scores, "effort": row.effort})
+    facts = {"scores": row.scores, "effort": row.effort, "collapsed": row.collapsed}
+    write_yaml(run / RESULT_FILE, {"job": task.to_dict(), "measured_on": JUDGED, **facts})
     return row
 
 
@@ -288,21 +312,27 @@ def _finder_row(
         row.error = str(error)
         return row
     make_folder(run)
-    _measure(row, finder, dataset, split.test)
-    write_yaml(run / RESULT_FILE, {"job": {**facts, "seed": seed}, "scores": row.scores})
+    _measure(row, finder, dataset, split)
+    write_yaml(run / RESULT_FILE, {"job": {**facts, "seed": seed}, "measured_on": JUDGED, "scores": row.scores})
     return row
 
 
-def _measure(row: Row, finder: PoseEstimator, dataset: Dataset, frames: np.ndarray) -> None:
-    """Fill in the scores, and write a line a frame."""
+def _measure(row: Row, finder: PoseEstimator, dataset: Dataset, split: Split) -> None:
+    """Fill in the scores, and write a line for each frame that judges."""
     for kind, name in FRAMES_FILES.items():
-        localized = localize(finder, dataset, frames, kind == "grey", f"{finder.name}, {kind}")
+        localized = localize(finder, dataset, split.judge, kind == "grey", f"{finder.name}, {kind}")
         row.scores[kind] = localized.scores()
         write_csv(row.run / name, localized)
+    if row.size and len(split.choose):
+        row.scores["choose"] = localize(finder, dataset, split.choose, False, f"{finder.name}, to choose").scores()
 
 
 def _filled(row: Row, values: dict[str, Any]) -> Row:
-    row.scores, row.effort = values["scores"], values.get("effort", {})
+    if values.get("measured_on") != JUDGED:
+        raise UserError(
+            f"{row.run} was measured on frames that choose as well, by an earlier version; choose another --out"
+        )
+    row.scores, row.effort, row.collapsed = values["scores"], values.get("effort", {}), values.get("collapsed", "")
     return row
 
 
@@ -313,9 +343,9 @@ def _digest(split: Split) -> str:
 def _words(dataset: Dataset, config: LocalizationConfig) -> str:
     split = split_of(dataset, config, 0)
     kind = {"dataset": "its own split", "random": "frames held out at random"}.get(split.name, "stretches held out")
-    return (
-        f"{counted(len(dataset), 'frame')}, {len(split.train)} to train on and {len(split.test)} to measure on ({kind})"
-    )
+    chosen_by = f" ({len(split.choose)} more may choose among settings)" if len(split.choose) else ""
+    frames = f"{counted(len(dataset), 'frame')}, {len(split.train)} to train on and {len(split.judge)} to measure on"
+    return f"{frames}{chosen_by}, {kind}"
 
 
 def _simulated(path: Path, config: LocalizationConfig) -> Path:
@@ -336,35 +366,71 @@ LETTERS = {"posegan": "full", "posegan-c": "C", "posegan-b": "B", "posegan-a": "
 
 
 def findings(place: Place) -> Iterator[str]:
-    """Sentences: the order of the ablation, and how much worse grey images make each network; none too early."""
+    """Sentences: the order of the ablation, what each variant changed, and how much worse grey images make each
+    network; none too early.
+    """
     for size in dict.fromkeys(row.size for row in place.rows if row.size):
-        rows = [row for row in place.rows if row.size == size and not row.error]
-        medians = {method: _by_seed(rows, method) for method in ORDER}
-        if all(medians.values()):
-            yield _order_sentence(size, medians)
+        rows = [row for row in place.rows if row.size == size and row.counts]
+        for variant in dict.fromkeys(row.variant for row in rows):
+            medians = {method: _by_seed(rows, method, variant) or _by_seed(rows, method) for method in ORDER}
+            if all(medians.values()):
+                yield _order_sentence(f"{size} px{f', {variant}' if variant else ''}", medians)
+        yield from _changes(rows, size)
+        rows = [row for row in rows if not row.variant]
         risen = {method: _risen(rows, method) for method in ("posegan", "posenet", "posenet-resnet")}
         told = [f"{method} by a factor of {factor:.2f}" for method, factor in risen.items() if factor is not None]
         if len(told) > 1:
             yield f"Grey images raise the median position error at {size} px: {', '.join(told)}."
 
 
-def _order_sentence(size: int, medians: dict[str, dict[int, float]]) -> str:
+def _order_sentence(what: str, medians: dict[str, dict[int, float]]) -> str:
     means = {method: float(np.mean(list(values.values()))) for method, values in medians.items()}
     ours = " < ".join(LETTERS[method] for method in sorted(means, key=lambda method: means[method]))
     held = total = 0
+    apart = []
     for i, better in enumerate(ORDER):
         for worse in ORDER[i + 1 :]:
             seeds = set(medians[better]) & set(medians[worse])
             held += sum(medians[better][seed] < medians[worse][seed] for seed in seeds)
             total += len(seeds)
+            apart.append(_difference(f"{LETTERS[better]} - {LETTERS[worse]}", medians[better], medians[worse]))
+    told = f" Differences, with 95 % intervals over the seeds: {'; '.join(filter(None, apart))}." if any(apart) else ""
     return (
-        f"Position error at {size} px: {ours}; the paper has full < C < B < A. Of its six comparisons, seed by seed, "
-        f"{held} of {total} hold."
+        f"Position error at {what}: {ours}; the paper has full < C < B < A. Of its six comparisons, seed by seed, "
+        f"{held} of {total} hold.{told}"
     )
 
 
-def _by_seed(rows: list[Row], method: str) -> dict[int, float]:
-    return {row.seed: float(row.scores["colour"]["median_position_m"]) for row in rows if row.method == method}
+def _difference(name: str, a: dict[int, float], b: dict[int, float]) -> str:
+    """Of two rows' errors by seed, a - b; "" below two seeds in both."""
+    found = interval([a[seed] - b[seed] for seed in sorted(set(a) & set(b))])
+    return "" if found is None else f"{name} {found[0]:+.3g} m ({found[1]:+.3g} to {found[2]:+.3g})"
+
+
+def _changes(rows: list[Row], size: int) -> Iterator[str]:
+    """What each variant changed in each network, on the frames that judge, and which those that choose prefer."""
+    for method in dict.fromkeys(row.method for row in rows if row.variant):
+        plain = _by_seed(rows, method)
+        variants = [name for name in dict.fromkeys(row.variant for row in rows if row.method == method) if name]
+        told = [_difference(name, _by_seed(rows, method, name), plain) for name in variants]
+        if any(told):
+            yield f"{TITLES[method]} at {size} px, against its own settings: {'; '.join(filter(None, told))}."
+        means = {name: _by_seed(rows, method, name, "choose") for name in ("", *variants)}
+        known = {name: float(np.mean(list(each.values()))) for name, each in means.items() if each}
+        if known:
+            best = min(known, key=lambda name: known[name])
+            yield (
+                f"The frames that choose prefer {best or 'its own settings'} ({known[best]:.3g} m"
+                + (f"; its own settings {known['']:.3g} m)." if best and "" in known else ").")
+            )
+
+
+def _by_seed(rows: list[Row], method: str, variant: str = "", kind: str = "colour") -> dict[int, float]:
+    return {
+        row.seed: float(row.scores[kind]["median_position_m"])
+        for row in rows
+        if (row.method, row.variant) == (method, variant) and kind in row.scores
+    }
 
 
 def _risen(rows: list[Row], method: str) -> float | None:
@@ -388,7 +454,7 @@ def draw_curves(path: Path, place: Place) -> None:
     """Share of the held-out frames within an error, a column a size: above of the position, below of the
     orientation.
     """
-    rows = [row for row in place.rows if not row.error]
+    rows = [row for row in place.rows if row.counts and not row.variant]
     if not rows:
         return
     sizes: list[int | None] = list(dict.fromkeys(row.size for row in rows if row.size)) or [None]
@@ -460,9 +526,9 @@ def draw_saliency(out: Path, place: Place, others: list[Place], config: Localiza
     places.
     """
     dataset = Dataset(place.dataset)
-    frames = spread(split_of(dataset, config, 0).test, config.saliency)
+    frames = spread(split_of(dataset, config, 0).judge, config.saliency)
     for size in config.sizes:
-        rows = [row for row in place.rows if row.size == size and row.seed == 0 and not row.error]
+        rows = [row for row in place.rows if (row.size, row.seed, row.variant) == (size, 0, "") and not row.error]
         shown = [_open(row) for name in SHOWN for row in rows if row.method == name]
         if shown:
             first = _images(shown[0].checkpoint, dataset, frames)
@@ -493,7 +559,7 @@ def focus_of(row: Row, place: Place, config: LocalizationConfig) -> Focus:
     if file.exists():
         return Focus(**read_yaml(file))
     dataset, shown = Dataset(place.dataset), _open(row)
-    frames = spread(split_of(dataset, config, row.seed).test, FOCUS_FRAMES)
+    frames = spread(split_of(dataset, config, row.seed).judge, FOCUS_FRAMES)
     found = []
     for rgb, T in zip(_images(shown.checkpoint, dataset, frames), dataset.T_map_cam[frames], strict=True):
         maps = [shown.saliency.of(image, T) for image in (rgb, to_grey(rgb))]
@@ -516,7 +582,8 @@ def focus_table(place: Place, config: LocalizationConfig) -> Table:
     lines = []
     for size in config.sizes:
         for name in SHOWN:
-            rows = [row for row in place.rows if (row.method, row.size) == (name, size) and not row.error]
+            key = (name, size, "")
+            rows = [row for row in place.rows if (row.method, row.size, row.variant) == key and not row.error]
             found = [dataclasses.astuple(focus_of(row, place, config)) for row in rows]
             if found:
                 structure, texture, grey = np.transpose(found)
@@ -615,14 +682,18 @@ def effort(outcome: Outcome) -> str:
     """One paragraph: cost, machine, what the figures are."""
     config = outcome.config
     clock = "the processor" if outcome.clock == "cpu" else "the wall"
-    limit = f", at most {counted(config.epochs, 'epoch')}" if config.epochs else ""
+    steps, minutes = config.length
+    parts = [f"{steps:,} steps each"] if steps else []
+    parts += [f"{minutes:g} minutes of {clock} to train each"] if minutes is not None else []
+    parts += [f"at most {counted(config.epochs, 'epoch')}"] if config.epochs else []
+    parts += ["recipe paper (PoseNet: ours)"] if config.recipe == "paper" else []
     spread = f"mean ± standard deviation over {config.seeds} seeds" if config.seeds > 1 else "one seed"
     return (
-        f"Networks: {config.minutes:g} minutes of {clock} to train each{limit}, {config.width:g} times the paper's "
-        f"width, the weights of the end; medians, {spread}; {outcome.machine}. Position in metres, orientation in "
-        "degrees. Rejected frames are in no median but in the shares of all frames within a bound. Grey: the same "
-        "frames, their images turned to grey. PoseGAN's weights count its generator, which finding a camera does not "
-        "need (config A has none)."
+        f"Networks: {', '.join(parts)}, {config.width:g} times the paper's width, the weights of the end; medians of "
+        f"frames that judge, {spread}; {outcome.machine}. Position in metres, orientation in degrees. Rejected frames "
+        "are in no median but in the shares of all frames within a bound. Grey: the same frames, their images turned "
+        "to grey. Last quarter: by what share of itself the position error, of frames that choose, still changed in "
+        "it. PoseGAN's weights count its generator, which finding a camera does not need (config A has none)."
     )
 
 
@@ -637,6 +708,7 @@ def scored(place: Place) -> Table:
     columns = [
         Column("method"),
         Column("size", "px", "d"),
+        Column("variant", "settings", missing=""),
         Column("position", "position", "s", "m"),
         Column("orientation", "orientation", mean_spread(".2f"), "°"),
         Column("paper", f"paper: {place.scene}", "s"),
@@ -649,11 +721,14 @@ def scored(place: Place) -> Table:
         Column("grey orientation", "grey: orientation", mean_spread(".2f"), "°"),
         Column("paper grey", "paper: grey", "s"),
         Column("epochs", format=mean_spread(".0f")),
+        Column("slope", "last quarter", mean_spread("+.0f", " %")),
         Column("weights", "million weights", ".2f"),
         Column("ms", "ms a frame", mean_spread(".1f")),
     ]
     if place.scene is None:
         columns = [column for column in columns if not column.key.startswith("paper")]
+    if not any(row.variant for row in place.rows):
+        columns = [column for column in columns if column.key != "variant"]
     return Table(columns, [_row(key, rows, place) for key, rows in grouped(place).items()])
 
 
@@ -663,12 +738,14 @@ def bounds(place: Place) -> tuple[tuple[float, float], ...]:
     return ROOM if max(filter(math.isfinite, medians), default=0.0) < ROOM_M else OUTDOORS
 
 
-def grouped(place: Place) -> dict[tuple[str, int | None], list[Row]]:
-    """The measured rows of each method and size, its seeds together: networks by size, then what is not trained."""
-    found: dict[tuple[str, int | None], list[Row]] = {}
+def grouped(place: Place) -> dict[tuple[str, int | None, str], list[Row]]:
+    """The rows of each method, size and variant that count, its seeds together: networks by size, then what is not
+    trained.
+    """
+    found: dict[tuple[str, int | None, str], list[Row]] = {}
     for row in place.rows:
-        if not row.error:
-            found.setdefault((row.method, row.size), []).append(row)
+        if row.counts:
+            found.setdefault((row.method, row.size, row.variant), []).append(row)
     order = list(TITLES)
     return dict(sorted(found.items(), key=lambda item: (item[0][1] or 9999, order.index(item[0][0]))))
 
@@ -686,8 +763,14 @@ def remarks(place: Place) -> list[str]:
         notes.append(
             f"The paper's column is of other methods of the same kind where it has not ours ({'; '.join(others)})."
         )
-    notes += [f"{TITLES[row.method]}, seed {row.seed}, is missing: {row.error}." for row in place.rows if row.error]
+    notes += [f"{_row_name(row)}, is missing: {row.error}." for row in place.rows if row.error]
+    notes += [f"{_row_name(row)}, is left out: {row.collapsed}." for row in place.rows if row.collapsed]
     return notes
+
+
+def _row_name(row: Row) -> str:
+    """Such as "PoseGAN, alpha=1, seed 2"."""
+    return ", ".join(filter(None, [TITLES[row.method], row.variant, f"seed {row.seed}"]))
 
 
 def _focus(outcome: Outcome, place: Place, finished: bool) -> Table | None:
@@ -698,8 +781,8 @@ def _focus(outcome: Outcome, place: Place, finished: bool) -> Table | None:
     return table if table.rows else None
 
 
-def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> dict[str, Any]:
-    (method, size), scene = key, place.scene
+def _row(key: tuple[str, int | None, str], rows: list[Row], place: Place) -> dict[str, Any]:
+    (method, size, variant), scene = key, place.scene
     metres = mean_spread(".3f" if scene is not None or max(values_of(rows, METRES)) < 1 else ".2f")
     shares = {_share(*bound): values_of(rows, _share(*bound)) for bound in bounds(place)}
     rejected = [row.scores["colour"]["rejected"] / max(1, row.scores["colour"]["frames"]) for row in rows]
@@ -707,6 +790,7 @@ def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> dict[str
     return {
         "method": TITLES[method],
         "size": size,
+        "variant": variant,
         "position": metres(values_of(rows, METRES)),
         "orientation": values_of(rows, DEGREES),
         "paper": _printed(method, scene, grey=False),
@@ -716,6 +800,7 @@ def _row(key: tuple[str, int | None], rows: list[Row], place: Place) -> dict[str
         "grey orientation": values_of(rows, DEGREES, "grey"),
         "paper grey": _printed(method, scene, grey=True),
         "epochs": [row.effort["epochs"] for row in rows] if effort else None,
+        "slope": [100 * row.effort.get("slope_position_median_m", math.nan) for row in rows] if effort else None,
         "weights": effort["parameters"] / 1e6 if effort else None,
         "ms": values_of(rows, "median_ms"),
     }
@@ -736,7 +821,8 @@ def _csv(outcome: Outcome) -> str:
     lines = [
         {
             "dataset": place_name(place.dataset), "method": row.method, "size": row.size or "", "seed": row.seed,
-            "images": kind, **scores, **{f"effort_{name}": value for name, value in row.effort.items()},
+            "variant": row.variant, "collapsed": bool(row.collapsed), "images": kind, **scores,
+            **{f"effort_{name}": value for name, value in row.effort.items()},
         }
         for place in outcome.places
         for row in place.rows
@@ -775,5 +861,6 @@ def _nearest(place: Place) -> str:
     known = {key: value for key, value in medians.items() if math.isfinite(value)}
     if not known:
         return "no method found a pose yet"
-    method, size = best = min(known, key=lambda key: known[key])
-    return f"{TITLES[method]}{f' at {size} px' if size else ''} is nearest, median position error {known[best]:.3g} m"
+    method, size, variant = best = min(known, key=lambda key: known[key])
+    name = TITLES[method] + (f" at {size} px" if size else "") + (f" with {variant}" if variant else "")
+    return f"{name} is nearest, median position error {known[best]:.3g} m"

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pose2rgbd_ros.dataset.layout import SPLIT
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.pictures import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
-from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, WEIGHTS_FILE, Checkpoint
+from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, METRICS_FILE, WEIGHTS_FILE, Checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
-from pose2rgbd_ros.training.trainer import train
+from pose2rgbd_ros.training.trainer import TrainResult, train
 
 # What rendering costs, measured in a process of its own: milliseconds a frame and the most memory it took.
 #
@@ -65,7 +70,6 @@ def render_cost(checkpoint: Path, sizes: tuple[int, ...], device: str, threads: 
 
 
 def _measure(checkpoint: Path, device: str, threads: int, sizes: list[int]) -> dict[str, Any]:
-    import numpy as np
     import torch
 
     from pose2rgbd_ros.rendering.renderer import Renderer
@@ -126,6 +130,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FEWEST_TO_FIT = 4  # validations in the last quarter of a run
 RESULT_FILE = "measured.yaml"  # in a run's folder, once it is trained and measured
 REPORT = "report"
 
@@ -203,15 +208,49 @@ def simulated(path: Path, config: SimDatasetConfig) -> Path:
     return path
 
 
+SLOPES = ("position_median_m", "depth_mae", "rgb_mae_px")  # what a run's log is asked for how far it is from converged
+
+
 def effort_of(checkpoint: Checkpoint, run: Path) -> dict[str, Any]:
-    """What a run's training took, and how large its network is."""
+    """What a run's training took, how large its network is, and how much it still learnt (see :func:`slope`)."""
     told = checkpoint.provenance
+    slopes = {f"slope_{name}": slope(run / METRICS_FILE, name) for name in SLOPES}
     return {
+        **{name: value for name, value in slopes.items() if value is not None},
         **{name: told[name] for name in ("images", "seconds", "clock", "device") if name in told},
         "epochs": round(told["images"] / max(1, told["frames"]["train"]), 2),
         "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
         "bytes": (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size,
     }
+
+
+def slope(log: Path, name: str) -> float | None:
+    """How much an error changes over the last quarter of a run, as a share of what it is at the end.
+
+    By a line fitted to the validations, on frames that choose. Near 0: converged, or at a rate that fell to nothing.
+    None: not measured, or too seldom.
+    """
+    if not log.exists():
+        return None
+    with log.open(newline="") as stream:
+        rows = [(float(row["step"]), float(row[name])) for row in csv.DictReader(stream) if row.get(name)]
+    last = [(step, value) for step, value in rows if step >= 0.75 * rows[-1][0] and math.isfinite(value)]
+    if len(last) < FEWEST_TO_FIT:
+        return None
+    steps, values = np.array(last).T
+    line = np.polyfit(steps, values, 1)
+    return float(line[0]) * rows[-1][0] / 4 / max(abs(float(np.polyval(line, rows[-1][0]))), 1e-12)
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float] | None:
+    """Mean, and its 95 % interval by Student's t, of what two rows differ by, seed by seed; None below 2 seeds."""
+    if len(differences) < 2:
+        return None
+    from scipy import stats
+
+    mean, n = float(np.mean(differences)), len(differences)
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / n**0.5)
+    return mean, mean - half, mean + half
 
 
 def make_folder(folder: Path) -> None:
@@ -220,7 +259,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def train_job(job: Job, run: Path) -> None:
+def train_job(job: Job, run: Path) -> TrainResult:
     """Train in the folder `run`, or go on there. UserError: as of `train`. KeyboardInterrupt: stopped, and saved."""
     begun = (run / CONFIG_FILE).exists()
     if begun and not (run / LAST).is_dir() and not (run / f".{LAST}.old").is_dir():
@@ -231,6 +270,7 @@ def train_job(job: Job, run: Path) -> None:
     if result.interrupted:
         raise KeyboardInterrupt
     logger.info("%s: trained in %.0f s on the wall", job.name, time.monotonic() - start_s)
+    return result
 
 
 def read_result(file: Path, job: Job) -> dict[str, Any]:

@@ -5,13 +5,67 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
+
+import yaml
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.posegan.config import CONFIGS, POSENETS, SIZES, PoseGANSettings
+from pose2rgbd_ros.models.posegan.config import Settings as PoseGANTraining
 from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import UNTRAINED, train_config
+
+# Settings tried side by side.
+
+
+SET_BY_THE_EXPERIMENT = frozenset({"model", "size", "seed", "split", "keep", "device", "clock", "output", "rotation"})
+VARIANTS_HELP = (
+    "settings to try beside the others, each a row of its own, such as alpha=0.1 or alpha=1,gain=1; the names are "
+    "those of pose2rgbd train"
+)
+
+
+def varied(config: TrainConfig, variant: str) -> TrainConfig | None:
+    """A training with a variant's settings in place of its own; None where they mean nothing to its model.
+
+    Args:
+        variant: NAME=VALUE, and more of them after commas; "" changes nothing. A name without the part in front
+            (alpha, for posegan.alpha) will do.
+
+    Raises:
+        UserError: no such setting, one that the experiment sets, a value out of its bounds.
+    """
+    fields = settings.flat_fields(type(config))
+    known = {name.rpartition(".")[2]: name for name in fields} | {name: name for name in fields}
+    values = settings.to_flat(config)
+    used = not variant
+    for part in filter(None, variant.split(",")):
+        own, equals, text = part.partition("=")
+        name = known.get(own.strip().replace("-", "_"), "")
+        if not equals or not name or name in SET_BY_THE_EXPERIMENT:
+            reason = "the experiment sets it" if name else f"no setting{settings.nearest(own, known)}"
+            raise UserError(f"--variants has {part!r} ({reason}); write NAME=VALUE with a setting of pose2rgbd train")
+        values[name] = _read(part, text, fields[name].type)
+        used = used or config.uses(name)
+    return settings.from_flat(type(config), values) if used else None
+
+
+def _read(part: str, text: str, kind: Any) -> Any:
+    """A value in the type of its setting."""
+    value, kinds = yaml.safe_load(text), set(get_args(kind)) or {kind}
+    if float in kinds and not isinstance(value, bool):
+        try:
+            return None if value is None else float(value)  # 2e-05 is text to PyYAML
+        except ValueError:
+            raise UserError(f"--variants has {part!r}; its value must be a number") from None
+    plain = kinds & {int, bool, str, NoneType}
+    if plain and type(value) not in plain:
+        raise UserError(f"--variants has {part!r}; its value must be of type {min(each.__name__ for each in plain)}")
+    return value
+
 
 # The models of a comparison, side by side.
 
@@ -88,8 +142,18 @@ class LocalizationConfig:
     finders: tuple[str, ...] = setting(UNTRAINED, "what is compared with them and not trained")
     sizes: tuple[int, ...] = setting((32, 64), "sides of the networks' images in pixels: 32, 64, 128, 256")
     seeds: int = setting(3, "runs of each model and size, with seeds 0, 1, ...", ge=1, le=100)
-    minutes: float = setting(5.0, "training time of each run, in minutes of the clock", ge=0.0)
+    recipe: Literal["default", "paper"] = setting(
+        "default",
+        "optimisation, and weights of the losses; paper: PoseGAN's own and its 100,000 steps for every network",
+    )
+    steps: int | None = setting(None, "steps of each run, so that all learn from equally many images", ge=1)
+    minutes: float | None = setting(
+        None,
+        "training time of each run, in minutes of the clock; 5 where neither --steps nor the recipe ends it",
+        ge=0.0,
+    )
     epochs: int | None = setting(None, "at most so many epochs a run", ge=1)
+    variants: tuple[str, ...] = setting((), VARIANTS_HELP)
     clock: Literal["auto", "cpu", "wall"] = setting(
         "auto", "what --minutes counts; auto: processor time on a CPU, time on the wall on a GPU"
     )
@@ -117,8 +181,23 @@ class LocalizationConfig:
                 raise UserError(f"{option}: {problem}; choose from {', '.join(map(str, known))}")
         if not self.sizes or not (self.models or self.finders):
             raise UserError("nothing to compare; give --sizes, and --models or --finders")
+        if self.steps is not None and self.epochs is not None:
+            raise UserError("--steps and --epochs both say how long to train; leave one out")
+        if len({*self.variants, ""}) <= len(self.variants):
+            raise UserError("--variants: something is there twice, or empty")
+        for variant in self.variants:
+            if not any(varied(train_config(model), variant) for model in self.models):
+                raise UserError(f"--variants: {variant} means nothing to {', '.join(self.models) or 'no network'}")
         if self.posegan.width not in (1.0, self.width):
             raise UserError(f"give the width as --width {self.posegan.width:g}, not with --posegan.width")
+
+    @property
+    def length(self) -> tuple[int | None, float | None]:
+        """Steps and minutes that end a run; None: they do not."""
+        steps = self.steps
+        if steps is None and self.minutes is None and self.epochs is None and self.recipe == "paper":
+            steps = PoseGANTraining.RECIPES["paper"].steps
+        return steps, 5.0 if steps is None and self.minutes is None else self.minutes
 
     def clock_on(self, device: str) -> Literal["cpu", "wall"]:
         """The clock of the trainings on "cpu" or "cuda"."""

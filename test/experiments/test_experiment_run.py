@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure as measure_checkpoint
@@ -84,6 +85,31 @@ def test_an_interrupted_row_goes_on_where_it_was(flight: Path, tmp_path: Path, m
     assert not (tmp_path / "row" / run.RESULT_FILE).exists()
     run.train_job(job(flight), tmp_path / "row")
     assert steps == [0, 1, 2, 3], "each step once"
+
+
+def test_the_slope_of_the_last_quarter_is_of_a_line_through_it(tmp_path: Path) -> None:
+    """From 8 m at three quarters to 6 m at the end, whatever came before and between."""
+    log = tmp_path / "metrics.csv"
+    steps = range(100, 1700, 100)
+
+    def written(values: list[float]) -> float | None:
+        lines = [f"{step},{value}" for step, value in zip(steps, values, strict=True)]
+        log.write_text("\n".join(["step,depth_mae", *lines]))
+        return run.slope(log, "depth_mae")
+
+    assert written([99.0] * 11 + [8.0, 7.5, 7.0, 6.5, 6.0]) == pytest.approx(-2 / 6)
+    assert written([5.0] * 16) == pytest.approx(0.0, abs=1e-9)
+    assert written([1.0] * 12 + [float("nan")] * 3 + [1.0]) is None, "too few to say"
+    assert run.slope(log, "position_median_m") is None
+    assert run.slope(tmp_path / "none.csv", "depth_mae") is None
+
+
+def test_the_interval_of_differences_is_student_s() -> None:
+    a, b = np.array([1.0, 3.0, 2.0]), np.array([2.0, 5.0, 2.5])
+    found = run.interval(list(a - b))
+    limits = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert found == pytest.approx(((a - b).mean(), limits.low, limits.high))
+    assert run.interval([1.0]) is None
 
 
 def test_a_run_killed_at_once_is_begun_anew(flight: Path, tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ class Settings(TrainConfig):
         if self.shows_images:
             return name != "posegan.trunk"
         part, _, own = name.rpartition(".")
-        return own in OF_REGRESSORS if part else name not in ("output", "max_depth", "pose_frequencies")
+        if part:
+            return own in OF_REGRESSORS and (own != "gain" or self.model in CONFIGS)
+        return name not in ("output", "max_depth", "pose_frequencies") and (name != "recipe" or self.model in CONFIGS)
 
     def resolved(self) -> dict[str, Any]:
         """With figures, whatever they came from: so a run from before a recipe said them is the same run still."""
