@@ -15,7 +15,9 @@ import tyro
 
 from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
 from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry.flight import FlightSettings
 from pose2rgbd_ros.reports.table import aligned
+from pose2rgbd_ros.settings import check
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import (
     FAMILIES,
@@ -149,6 +151,10 @@ class EvaluateArguments:
         tyro.conf.arg(help="what found poses are compared with; all but mean-pose look at every training frame first"),
     ] = ("mean-pose",)
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
+    video_s: Annotated[
+        float, tyro.conf.arg(help="length in the report of the video along the recorded flight; 0: none")
+    ] = 20.0
+    flight: FlightSettings = dataclasses.field(default_factory=FlightSettings)
 
 
 def evaluate_main(argv: list[str]) -> int:
@@ -162,14 +168,16 @@ def evaluate_main(argv: list[str]) -> int:
     is_run = (arguments.checkpoint / "checkpoint").is_dir()
     out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
-    size, finders = values.pop("size"), values.pop("finders")
+    finders = values.pop("finders")
+    of_pictures = {name: values.pop(name) for name in ("size", "video_s", "flight")}
+    check(arguments.flight, "flight.")
     network = load_checkpoint(arguments.checkpoint).network()
     finds, shows = isinstance(network, PoseModel), isinstance(network, RenderModel)
     if finds:
         print(evaluate_poses(**{**values, "out": out}, finders=finders).table())
     if shows or not finds:
         pictures = out / "pictures" if finds else out
-        print(("\nIts pictures:\n\n" if finds else "") + evaluate(**{**values, "out": pictures, "size": size}).table())
+        print(("\nIts pictures:\n\n" if finds else "") + evaluate(**{**values, "out": pictures}, **of_pictures).table())
     print(f"\nlook at {out / 'index.html'}")
     return 0
 

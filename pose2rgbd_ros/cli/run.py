@@ -184,6 +184,19 @@ def calibrate_served(run_step: RunStep, dataset: Path, chosen: Trained) -> None:
     run_step(f"calibrate {chosen.name}", None, job)
 
 
+def film_served(run_step: RunStep, dataset: Path, chosen: Trained, seconds: float, settings: FlightSettings) -> None:
+    """The served model's report once more, with a video of the flight whose depth has its bounds."""
+
+    def job(begun: bool) -> None:
+        from pose2rgbd_ros.evaluation.pictures import evaluate
+
+        report = chosen.folder / "report"
+        evaluation = evaluate(chosen.folder / "checkpoint", dataset, report, video_s=seconds, flight=settings)
+        print(f"   {evaluation.video or evaluation.notes[-1]}")
+
+    run_step(f"film {chosen.name}", [seconds, to_yaml_dict(settings)], job)
+
+
 def _candidates(dataset: Path) -> list[str]:
     from pose2rgbd_ros.dataset.reader import Dataset
 
@@ -261,6 +274,9 @@ class RunConfig:
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE", help="recordings of one place")
     ] = ()
     out: Annotated[Path | None, tyro.conf.arg(help="folder for everything (out/demo, or out/NAME)")] = None
+    video_s: Annotated[
+        float, tyro.conf.arg(help="length in the report of the video along the recorded flight; 0: none")
+    ] = 20.0
     live_s: Annotated[float, tyro.conf.arg(help="seconds to fly with the live node; 0: do not")] = 20.0
     min_gain: Annotated[
         float, tyro.conf.arg(help="fail unless each held-out error is this share below the mean image's (0.3: 30 %)")
@@ -345,6 +361,8 @@ def main(argv: list[str]) -> int:
     served = choose(train_models(steps.run, dataset, out / "runs", config.train))
     serve(served, run)
     calibrate_served(steps.run, dataset, served)
+    if config.video_s > 0:
+        film_served(steps.run, dataset, served, config.video_s, config.flight)
     delivered = True
     if config.live_s > 0:
         delivered = fly(dataset, run / "checkpoint", out / "live", config.live_s, config.flight)
@@ -433,6 +451,7 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
     print(f"\nall done in {seconds / 60:.1f} min; everything is in {out}/")
     for label, path in (
         ("look at", run / "report" / "index.html"),
+        ("", run / "report" / "flight.mp4"),
         ("", run / "report" / "sheet.png"),
         ("", run / "report" / "calibration.html"),
         ("", dataset / "inspect" / "contact_sheet.png"),

@@ -15,10 +15,12 @@ from torch import Tensor
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
 from pose2rgbd_ros.errors import UserError, counted, os_errors
+from pose2rgbd_ros.evaluation.film import film
 from pose2rgbd_ros.evaluation.held_out import choose_frames, training_frames
 from pose2rgbd_ros.evaluation.sheets import SheetRow, draw_sheet, new_figure, png
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.reports.page import Mood, Page, Section, listed
+from pose2rgbd_ros.geometry.flight import FlightSettings
+from pose2rgbd_ros.reports.page import Mood, Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import write_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
@@ -65,6 +67,7 @@ class Evaluation:
     worst_rows: list[SheetRow] = field(default_factory=list)
     size: int | None = None  # side of the pictures; None: as trained
     has_geometry: bool = False  # renders any camera; its confidence is a probability
+    video: str = ""  # what the video in the report shows; empty: there is none
 
     @property
     def collapsed(self) -> bool:
@@ -323,6 +326,8 @@ def evaluate(
     device: str = "auto",
     size: int | None = None,
     training_dataset: Path | None = None,
+    video_s: float = 0.0,
+    flight: FlightSettings | None = None,
 ) -> Evaluation:
     """Measure a checkpoint on a dataset and write metrics.yaml, table.md, the sheets and index.html into `out`.
 
@@ -333,12 +338,21 @@ def evaluate(
             (the report counts them). "all": every frame.
         size: side of the pictures, for a model that renders any camera; None: as trained.
         training_dataset: where the frames trained on are, for the baselines, when `dataset` is another recording.
+        video_s, flight: length of a video along the recorded flight, and how that is flown; 0: no video. One that
+            cannot be made is a note.
 
     Raises:
         UserError: a bad checkpoint or dataset, no frames to evaluate on, a size the model cannot render, CUDA asked
             for and absent.
     """
     evaluation = measure(checkpoint, dataset, split, device, size, training_dataset)
+    (out / VIDEO).unlink(missing_ok=True)
+    if video_s > 0:
+        judged_ns, path = evaluation.stamps_ns, out / VIDEO
+        try:
+            evaluation.video = film(checkpoint, Dataset(dataset), judged_ns, path, video_s, flight, device, size)
+        except UserError as error:
+            evaluation.notes.append(f"no video: {error}")
     write_report(out, evaluation)
     return evaluation
 
@@ -526,6 +540,7 @@ def _add(scores: Scores, predicted: Images, truth: Images) -> None:
 
 COLOURS = {"model": "#0b6e4f", "mean_image": "#999999", "nearest_frame": "#d1781e"}
 PAGE, SHEET, FAILURES, CURVES = "index.html", "sheet.png", "failures.png", "curves.png"
+VIDEO = "flight.mp4"
 
 
 def write_report(out: Path, evaluation: Evaluation) -> None:
@@ -596,6 +611,8 @@ def _page(evaluation: Evaluation, title: str) -> Page:
     for group, scores in evaluation.group_scores().items():
         frames = int(evaluation.groups[group].sum())
         sections.append(Section(f"{group}, {counted(frames, 'frame')}", evaluation.scored(scores)))
+    if evaluation.video:
+        sections.append(Section("The flight", videos=[Picture(VIDEO, evaluation.video)]))
     sections.append(Section.showing("Pictures", SHEET, "recorded, predicted and error"))
     if evaluation.worst_rows:
         sections.append(Section.showing("Largest errors", FAILURES, "the frames of the largest errors"))

@@ -19,7 +19,7 @@ Mood = Literal["good", "bad", "neutral"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by its file's name in the page's folder."""
+    """A picture, or a video, by its file's name in the page's folder."""
 
     file: str
     caption: str
@@ -27,12 +27,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A table, paragraphs below it, then pictures, under a heading where there is one."""
+    """A table, paragraphs below it, then pictures and videos, under a heading where there is one."""
 
     title: str = ""
     table: Table | None = None
     text: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
+    videos: Sequence[Picture] = ()
 
     @classmethod
     def showing(cls, title: str, file: str, caption: str, *text: str) -> Section:

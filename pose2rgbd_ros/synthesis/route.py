@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.film import panels, write_video
 from pose2rgbd_ros.geometry import se3, trajectory
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.reports.table import Column, Table
@@ -25,10 +26,8 @@ from pose2rgbd_ros.synthesis.common import (
     draw_strips,
     errors,
     load,
-    panels,
     trained_on,
     true_views,
-    write_video,
 )
 from pose2rgbd_ros.synthesis.settings import RouteConfig
 from pose2rgbd_ros.training.metrics import spread

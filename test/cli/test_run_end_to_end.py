@@ -41,6 +41,8 @@ def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
     assert live["model"] == best
     assert live["images"] > 20
     assert live["rgb_mae_px"] < 128
+    assert (out / "run" / "report" / "flight.mp4").stat().st_size > 10_000
+    assert 'src="./flight.mp4"' in (out / "run" / "report" / "index.html").read_text()
     for picture in ("dataset/inspect/contact_sheet.png", "run/report/sheet.png", "live/sheet.png"):
         assert (out / picture).stat().st_size > 10_000
 
@@ -49,7 +51,7 @@ def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
     again = _run(bag, out, live_s=0, min_gain=0.99)
     assert again.returncode == 1, again.stdout + again.stderr
     assert "rgb_mae_px is" in again.stdout
-    assert again.stdout.count("done before") == 9
+    assert again.stdout.count("done before") == 10
     assert weights.stat().st_mtime_ns == trained_at
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
+PLAYER = {"controls", "loop", "muted", "playsinline", "preload"}
 USED = {
     "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ul", "li", "section", "div", "table", "thead",
-    "tbody", "tr", "th", "td", "figure", "a", "img", "figcaption", "footer", "dl", "dt", "dd",
+    "tbody", "tr", "th", "td", "figure", "a", "img", "video", "figcaption", "footer", "dl", "dt", "dd",
 }  # fmt: skip
 
 
@@ -23,6 +24,7 @@ class ReadPage:
     css: str = ""
     verdict: tuple[str, str] = ("", "")  # its class and its text
     pictures: list[Path] = field(default_factory=list)
+    videos: list[Path] = field(default_factory=list)
     tables: list[list[list[str]]] = field(default_factory=list)
     styles: list[list[str]] = field(default_factory=list)
 
@@ -39,10 +41,13 @@ def read_page(path: Path) -> ReadPage:
     assert "url(" not in page.css
     assert "@import" not in page.css
     assert reader.viewport, "readable on a phone"
-    for link in reader.links:
+    for link in reader.links + reader.videos:
         scheme, host, _, query, fragment = urlsplit(link)
         assert not any((scheme, host, query, fragment)), f"not beside the page: {link}"
     page.pictures = [path.parent / unquote_to_bytes(urlsplit(link).path).decode() for link in reader.links[1::2]]
+    page.videos = [path.parent / unquote_to_bytes(urlsplit(link).path).decode() for link in reader.videos]
+    for video in page.videos:
+        assert video.read_bytes()[4:8] == b"ftyp", video
     for picture in page.pictures:
         assert picture.read_bytes().startswith(b"\x89PNG"), picture
     return page
@@ -54,15 +59,18 @@ class _Reader(HTMLParser):
         self.page = ReadPage()
         self.open: list[str] = []
         self.links: list[str] = []
+        self.videos: list[str] = []
         self.viewport = False
         self._class = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         assert tag in USED, f"<{tag}> is none of ours"
-        assert not set(values) - {"lang", "charset", "name", "content", "class", "href", "src", "alt"}, values
+        known = {"lang", "charset", "name", "content", "class", "href", "src", "alt"}
+        assert not set(values) - known - (PLAYER if tag == "video" else set()), values
         self.viewport |= values.get("name") == "viewport"
-        self.links += [values[name] for name in ("href", "src") if name in values]
+        links = self.videos if tag == "video" else self.links
+        links += [values[name] for name in ("href", "src") if name in values]
         if tag not in VOID:
             self.open.append(tag)
         self._class = values.get("class", "")
