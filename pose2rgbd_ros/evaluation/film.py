@@ -12,6 +12,7 @@ import av
 import cv2
 import matplotlib
 import numpy as np
+from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
 from pose2rgbd_ros.errors import UserError, counted
@@ -59,7 +60,8 @@ def film(
     times_ns = _stretch(flight, judged, seconds)
     is_trained = checkpoint.trained_on(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
     reel = _Reel(renderer, cache, flight, is_trained, times_ns, "m" if checkpoint.depth_kind == "metric" else "")
-    write_video(path, reel.pictures(), 1e9 / _period_ns(flight), BIT_RATE)
+    pictures = tqdm(reel.pictures(), "video", len(times_ns), unit="picture", leave=False, disable=None)
+    write_video(path, pictures, 1e9 / _period_ns(flight), BIT_RATE)
     passed = np.isin(flight.passed_ns, times_ns)
     shown_s = len(times_ns) * _period_ns(flight) / 1e9
     return (
