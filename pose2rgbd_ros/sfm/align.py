@@ -35,9 +35,10 @@ from pose2rgbd_ros.sfm.reconstruct import (
     LEAST_MAP,
     LEAST_MATCHES,
     AlignSettings,
+    Certainty,
     FeatureDatabase,
     SparseMap,
-    camera_covariance,
+    certainty,
     choose_pairs,
     refine,
 )
@@ -50,6 +51,9 @@ FEATURES = f"{layout.CACHE}/sfm"
 FEW_FEATURES = 100
 FEW_POINTS = 20  # a pose from fewer is a guess
 WEAK = 3.0  # times the recorded sigma
+ROLLS = 6.0  # sigmas from which a rolling shutter is believed
+LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
+LEAST_ROLLED_PX = 0.1
 ENOUGH = 0.9  # share of frames in a map that agrees with GPS; with fewer the other mapper is tried
 SECOND_TRY = 0.05  # share of frames left out that calls for comparing them with all others
 MOST_SECOND_PAIRS = 6000
@@ -79,15 +83,17 @@ class Alignment:
     maps: list[SparseMap]
     left_out: dict[int, str]
     notes: list[str] = field(default_factory=list)
+    focal_sigma: float | None = None  # as a share of it
+    readout_s: float = 0.0  # of a rolling shutter
 
     def summary(self) -> str:
         """A few lines for the terminal."""
-        main = self.maps[0]
+        main, sigma = self.maps[0], self.focal_sigma
         offset = np.linalg.norm(self.T_map_cam[:, :3, 3] - self.recorded.T_map_cam[self.frames, :3, 3], axis=1)
         lines = [
             f"{self.recorded.path}: {len(self.frames)} of {counted(len(self.recorded), 'frame')} aligned, "
             f"{len(main.points)} points, {main.reprojection_px:.2f} px",
-            f"note: camera: {self.camera}",
+            f"note: camera: {self.camera}" + ("" if sigma is None else f"; focal length ± {100 * sigma:.1f} %"),
             f"note: positions moved by {np.median(offset):.2f} m (median), orientations by "
             f"{self.reference.attitude_offset_deg:.1f} degrees; sigma now {np.median(self.sigma_m):.2f} m and "
             f"{np.median(self.sigma_deg):.2f} degrees (median), scale {100 * self.reference.scale_sigma:.2f} %",
@@ -201,7 +207,8 @@ class _Placed:
 
     map: SparseMap
     reference: Georeference
-    covariance: Float64 | None  # (N, 6, 6) as of `camera_covariance`
+    sure: Certainty | None
+    readout_s: float = 0.0  # of a rolling shutter, which the poses heed
 
 
 def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Plan, progress: bool) -> Alignment:
@@ -233,12 +240,27 @@ def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Pl
 def _map(
     recorded: Dataset, database: FeatureDatabase, settings: AlignSettings, progress: bool
 ) -> tuple[list[_Placed], list[str]]:
+    """The maps at their places, and remarks; with the recorded focal length where the images leave it open."""
+    placed, notes = _best_map(recorded, database, settings, progress)
+    sure = placed[0].sure if placed else None
+    if sure is None or settings.refine_camera != "auto" or sure.focal_sigma <= settings.focal_sigma:
+        return placed, notes
+    said = f"the images leave the focal length open by {100 * sure.focal_sigma:.1f} %"
+    if not recorded.camera.is_calibrated:
+        return placed, [f"warning: {said}, and depths with it; --fov-deg of the conversion gives it", *notes]
+    placed, notes = _best_map(recorded, database, replace(settings, refine_camera="distortion"), progress)
+    return placed, [f"{said}: the recorded one is kept", *notes]
+
+
+def _best_map(
+    recorded: Dataset, database: FeatureDatabase, settings: AlignSettings, progress: bool
+) -> tuple[list[_Placed], list[str]]:
     """The maps at their places, of the mapper whose frames agree best with the recorded positions; and remarks."""
     mappers = ["global", "incremental"] if settings.mapper == "auto" else [settings.mapper]
     best: tuple[int, list[_Placed], list[str]] = (-1, [], [])
     for mapper in mappers:
         placed, notes = [], []
-        for each in database.reconstruct(mapper, progress):
+        for each in database.reconstruct(mapper, settings, progress):
             try:
                 placed.append(_place(each, recorded, database.names, settings))
             except UserError as error:
@@ -254,10 +276,30 @@ def _map(
 def _place(found: SparseMap, recorded: Dataset, names: list[str], settings: AlignSettings) -> _Placed:
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
     reference = georeference(found.T_sfm_cam, rough, stamps_ns)
-    adjusted = refine(found, names, reference, reference.undrifted(rough[:, :3, 3], stamps_ns), settings)
-    return _Placed(
-        adjusted, reference, camera_covariance(adjusted, reference.tied_sigma_m, reference.sigma_rad, reference.is_bad)
-    )
+    priors = reference.undrifted(rough[:, :3, 3], stamps_ns)
+    adjusted = refine(found, names, reference, priors, settings)
+    known = None if settings.refines[0] else settings.focal_sigma
+    given_s = None if settings.readout_ms is None else settings.readout_ms / 1000
+
+    def look(adjusted: SparseMap, readout_s: float) -> Certainty | None:
+        return certainty(
+            adjusted, reference.tied_sigma_m, reference.sigma_rad, reference.is_bad, stamps_ns,
+            focal_known=known, readout_s=readout_s,
+        )  # fmt: skip
+
+    sure = look(adjusted, 0.0)
+    if sure is None or (given_s is None and not _rolls(sure)) or given_s == 0:
+        return _Placed(adjusted, reference, sure)
+    rolled_px = sure.rolled_px if given_s is None else sure.rolled_px * (given_s / sure.readout_s)
+    adjusted = refine(found, names, reference, priors, settings, rolled_px)
+    readout_s = sure.readout_s if given_s is None else given_s
+    return _Placed(adjusted, reference, look(adjusted, readout_s), readout_s)
+
+
+def _rolls(sure: Certainty) -> bool:
+    """Whether a rolling shutter is believed: more than chance, not more than there are, and worth a correction."""
+    seen = abs(sure.readout_s) > ROLLS * sure.readout_sigma_s
+    return seen and LEAST_READOUT_S < abs(sure.readout_s) < MOST_READOUT_S and sure.rolled_rms_px > LEAST_ROLLED_PX
 
 
 def _gather(
@@ -267,13 +309,13 @@ def _gather(
     found: dict[int, tuple[Float64, Float64, float]] = {}
     for each in placed:
         position = each.map.T_sfm_cam[:, :3, 3]
-        if each.covariance is None:
+        if each.sure is None:
             spread_m2, spread_rad2 = each.reference.position_covariance(position), each.reference.covariance[1:4, 1:4]
             sigma_m = np.sqrt(np.diagonal(spread_m2, axis1=1, axis2=2))
             sigma_rad = np.full(len(position), np.sqrt(np.trace(spread_rad2)))
         else:
-            sigma_m = np.sqrt(np.diagonal(each.covariance[:, 3:, 3:], axis1=1, axis2=2))
-            sigma_rad = np.sqrt(np.trace(each.covariance[:, :3, :3], axis1=1, axis2=2))
+            sigma_m = np.sqrt(np.diagonal(each.sure.covariance[:, 3:, 3:], axis1=1, axis2=2))
+            sigma_rad = np.sqrt(np.trace(each.sure.covariance[:, :3, :3], axis1=1, axis2=2))
         for i, frame in enumerate(each.map.frames.tolist()):
             if (weak := _weak(each, i, sigma_m[i])) is not None:
                 left_out.setdefault(frame, weak)
@@ -292,7 +334,7 @@ def _gather(
     notes = [*_notes(recorded, placed, left_out), *notes]
     return Alignment(
         recorded, main.map.camera, frames, T_map_cam, sigma_m, sigma_deg, main.reference,
-        [each.map for each in placed], left_out, notes,
+        [each.map for each in placed], left_out, notes, main.sure.focal_sigma if main.sure else None, main.readout_s,
     )  # fmt: skip
 
 
@@ -324,6 +366,13 @@ def _notes(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str]) -
         )
     if main.reference.height_drift_m:
         notes.append(f"recorded heights drift by {main.reference.height_drift_m:+.1f} m over the flight; taken out")
+    if main.sure and main.readout_s:
+        notes.append(
+            f"rolling shutter: {1000 * main.readout_s:+.1f} ms from the first row to the last "
+            f"(± {1000 * main.sure.readout_sigma_s:.1f}); poses are those of the middle row"
+        )
+    elif main.sure and (most_s := abs(main.sure.readout_s) + 2 * main.sure.readout_sigma_s) < MOST_READOUT_S:
+        notes.append(f"rolling shutter: less than {1000 * most_s:.1f} ms from the first row to the last")
     sigma = main.reference.sigma_m
     notes.append(f"recorded positions scatter by {sigma[0]:.2f} m along the ground and {sigma[2]:.2f} m in height")
     return notes
@@ -410,6 +459,8 @@ def _poses_meta(meta: DatasetMeta, found: Alignment) -> PosesMeta:
     accuracy: dict[str, Any] = {
         "position_sigma_m": [round(float(value), 4) for value in np.median(found.sigma_m, axis=0)],
         "orientation_sigma_deg": round(float(np.median(found.sigma_deg)), 4),
+        "focal_sigma": None if found.focal_sigma is None else round(found.focal_sigma, 5),
+        "readout_ms": round(1000 * found.readout_s, 2),
         "scale_sigma": round(found.reference.scale_sigma, 6),
         "reprojection_px": round(found.maps[0].reprojection_px, 3),
         "recorded_position_sigma_m": [round(float(value), 3) for value in found.reference.sigma_m],

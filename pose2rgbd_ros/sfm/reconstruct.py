@@ -18,13 +18,15 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import sparse
+from scipy.interpolate import CubicSpline
 from scipy.spatial import KDTree
+from scipy.spatial.transform import Rotation, RotationSpline
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 Mapper = Literal["auto", "global", "incremental"]
 Lens = Literal["auto", "pinhole", "radial", "opencv", "fisheye"]
+
+Refined = Literal["auto", "all", "distortion", "none"]
 
 EXHAUSTIVE = 40  # so few images are compared all with all
 FOLLOWING = 2  # images after each one that are compared with it, wherever they were
@@ -59,7 +63,24 @@ class AlignSettings:
     lens: Lens = setting(
         "auto", "model of the lens; auto: the dataset's own, radial where it has none, fisheye from 110 degrees on"
     )
-    refine_camera: bool = setting(True, "estimate focal length and distortion too; false: they are as in meta.yaml")
+    refine_camera: Refined = setting(
+        "auto",
+        "what of the lens is estimated, the rest is as in meta.yaml: all, distortion, none; auto: all, but distortion "
+        "where the images leave the focal length open",
+    )
+    focal_sigma: float = setting(
+        0.02,
+        "how sure the recorded focal length is, as a share; where the images are less sure it is left open",
+        ge=0.001,
+        le=1,
+    )
+    readout_ms: float | None = setting(
+        None,
+        "milliseconds from an image's first row to its last, of a rolling shutter; not given: estimated where frames "
+        "follow each other within two seconds; 0: all rows at once",
+        ge=-200,
+        le=200,
+    )
     mapper: Mapper = setting(
         "auto", "auto: global, and incremental too where a tenth of the frames is left out or where GPS contradicts"
     )
@@ -68,6 +89,11 @@ class AlignSettings:
     neighbours: int = setting(14, "images near by that each one is compared with", ge=2, le=200)
     threads: int = setting(0, "CPU threads; 0: one per core", ge=0, le=256)
     seed: int = setting(0, "draws the samples of the robust estimates", ge=0)
+
+    @property
+    def refines(self) -> tuple[bool, bool]:
+        """Whether focal length and distortion are estimated."""
+        return self.refine_camera in ("auto", "all"), self.refine_camera != "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,14 +246,14 @@ class FeatureDatabase:
                 most[i] = max(most.get(i, 0), rows)
         return most
 
-    def reconstruct(self, mapper: str, progress: bool = True) -> list[SparseMap]:
+    def reconstruct(self, mapper: str, settings: AlignSettings, progress: bool = True) -> list[SparseMap]:
         """The maps of three frames or more that the matches give, largest first; most often one, or none."""
         out = self.file.with_name(f"map_{mapper}")
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         with _Bar(f"{mapper} map", len(self.chosen), progress, lambda: 0) as bar:
             found = _in_child(
-                _map, self.file, self.images, out, self.names, self.chosen, self._settings, self.camera.is_calibrated,
+                _map, self.file, self.images, out, self.names, self.chosen, settings, self.camera.is_calibrated,
                 mapper,
                 poll=bar.poll,
             )  # fmt: skip
@@ -306,11 +332,11 @@ def _map(
         inner = options.mapper
         inner.num_threads, inner.random_seed = threads, settings.seed
         inner.global_positioning.use_gpu = inner.bundle_adjustment.ceres.use_gpu = False
-        inner.bundle_adjustment.refine_focal_length = settings.refine_camera
-        inner.bundle_adjustment.refine_extra_params = settings.refine_camera
+        adjustment = inner.bundle_adjustment
+        adjustment.refine_focal_length, adjustment.refine_extra_params = settings.refines
     else:
         options = pycolmap.IncrementalPipelineOptions()
-        options.ba_refine_focal_length = options.ba_refine_extra_params = settings.refine_camera
+        options.ba_refine_focal_length, options.ba_refine_extra_params = settings.refines
     options.image_names, options.min_num_matches = chosen, LEAST_MATCHES
     options.num_threads, options.random_seed = threads, settings.seed
     run = pycolmap.global_mapping if mapper == "global" else pycolmap.incremental_mapping
@@ -349,25 +375,40 @@ def _read(found: pycolmap.Reconstruction, names: Sequence[str], folder: Path) ->
 
 
 def refine(
-    found: SparseMap, names: Sequence[str], reference: Georeference, position_map: Float64, settings: AlignSettings
+    found: SparseMap,
+    names: Sequence[str],
+    reference: Georeference,
+    position_map: Float64,
+    settings: AlignSettings,
+    rolled_px: Float64 | None = None,
 ) -> SparseMap:
     """The map in metres at its place, adjusted with the recorded positions (N, 3) as priors.
 
     A similarity alone cannot undo that a map of many images bends. Each prior has the sigma measured of all, wider by
-    what residuals that resemble their neighbours are worth less; positions found wrong are none.
+    what residuals that resemble their neighbours are worth less; positions found wrong are none. `rolled_px` (M, 2) is
+    by how much a rolling shutter moved what is seen.
     """
-    result: SparseMap = _in_child(_refine, found, list(names), reference, position_map, settings)
+    result: SparseMap = _in_child(_refine, found, list(names), reference, position_map, settings, rolled_px)
     return result
 
 
 def _refine(
-    found: SparseMap, names: list[str], reference: Georeference, position_map: Float64, settings: AlignSettings
+    found: SparseMap,
+    names: list[str],
+    reference: Georeference,
+    position_map: Float64,
+    settings: AlignSettings,
+    rolled_px: Float64 | None,
 ) -> SparseMap:
     pycolmap = colmap()
     native = pycolmap.Reconstruction(found.folder)
     native.transform(pycolmap.Sim3d(reference.scale, pycolmap.Rotation3d(reference.R_map_sfm), reference.t_map_sfm))
     by_name = {image.name: image for image in native.images.values()}
     images = [by_name[names[frame]] for frame in found.frames]
+    if rolled_px is not None:
+        seen = (point for image in images for point in image.points2D if point.has_point3D())
+        for point, pixel in zip(seen, found.seen_px - rolled_px + 0.5, strict=True):
+            point.xy = pixel
     config, priors = pycolmap.BundleAdjustmentConfig(), []
     for image, position, is_bad in zip(images, position_map, reference.is_bad, strict=True):
         config.add_image(image.image_id)
@@ -379,7 +420,7 @@ def _refine(
             priors.append(prior)
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.refine_focal_length = options.refine_extra_params = settings.refine_camera
+    options.refine_focal_length, options.refine_extra_params = settings.refines
     options.ceres.loss_function_type = pycolmap.LossFunctionType.HUBER
     options.ceres.solver_options.num_threads = settings.threads or -1
     options.ceres.solver_options.function_tolerance = 1e-6
@@ -387,24 +428,61 @@ def _refine(
     robust.ceres.prior_position_loss_function_type = pycolmap.LossFunctionType.CAUCHY
     adjuster = pycolmap.create_pose_prior_bundle_adjuster(options, robust, config, priors, native)
     adjuster.solve()
-    return _read(native, names, found.folder)
+    return replace(_read(native, names, found.folder), seen_px=found.seen_px)
 
 
-# How sure the cameras of an adjusted map are: the inverse of the normal equations, points and lens eliminated.
+# How sure an adjusted map is: the inverse of the normal equations, points eliminated.
 
 
 MOST_FRAMES = 1500  # of more the matrix to invert is too large
 LEAST_SIGMA_PX = 0.2  # of a feature; what is left of it after the adjustment is less
-_STIFF = 1e-9
+NEIGHBOUR_S = 2.0  # from frames so near in time a camera's velocity is known,
+VELOCITY_SIGMA = 0.05  # to this share, where it turns and sways as drones do
+INDEPENDENT = 30  # features of an image, as far as the lens goes: rows and lens model err alike all over it
+_STIFF, _STEP = 1e-9, 1e-4
 
 
-def camera_covariance(found: SparseMap, sigma_m: Float64, sigma_rad: float, is_bad: Bool) -> Float64 | None:
-    """Covariance (N, 6, 6) of each camera of a map in metres: rotation vector in its own axes (rad), position (m).
+@dataclass(frozen=True, eq=False)
+class Certainty:
+    """How sure cameras and lens are, and how long the rows of an image are exposed one after the other.
+
+    Attributes:
+        covariance: (N, 6, 6) of each camera: rotation vector in its own axes (rad), position (m).
+        focal_sigma: of the focal length, as a share of it.
+        readout_s: time from the first row to the last by what is left of the features, with its sigma; inf where
+            nothing says it.
+        rolled_px: (M, 2) by how much this moved what is seen; its root mean square is `rolled_rms_px`.
+    """
+
+    covariance: Float64
+    focal_sigma: float
+    readout_s: float
+    readout_sigma_s: float
+    rolled_px: Float64
+
+    @property
+    def rolled_rms_px(self) -> float:
+        """Of all features along each axis."""
+        return float(np.sqrt(np.mean(self.rolled_px**2)))
+
+
+def certainty(
+    found: SparseMap,
+    sigma_m: Float64,
+    sigma_rad: float,
+    is_bad: Bool,
+    stamps_ns: Int64,
+    *,
+    focal_known: float | None = None,
+    readout_s: float = 0.0,
+) -> Certainty | None:
+    """How sure an adjusted map in metres is, whose frames were taken at `stamps_ns` (N,).
 
     Features have the scatter that the adjustment left; positions are tied to recorded ones of `sigma_m` (3,) but for
     those that are bad, which is what holds the map in its place (Triggs et al. 2000, section 6), and orientations of
-    all together to recorded ones of `sigma_rad`, for their errors may be one. Focal length and the first term of
-    distortion are unknowns too. None for more than MOST_FRAMES frames.
+    all together to recorded ones of `sigma_rad`, for their errors may be one. The lens is unknown too, but for a focal
+    length that is `focal_known` to this share. `readout_s` is what the map was adjusted for: the estimate is one
+    step on from there. None for more than MOST_FRAMES frames.
     """
     count = len(found.frames)
     if count > MOST_FRAMES or not len(found.points):
@@ -413,20 +491,24 @@ def camera_covariance(found: SparseMap, sigma_m: Float64, sigma_rad: float, is_b
     T_cam_map = se3.inverse(found.T_sfm_cam)[cam]
     R = T_cam_map[:, :3, :3]
     p = (R @ found.points[found.seen_point][:, :, None])[:, :, 0] + T_cam_map[:, :3, 3]
-    error_px = found.camera.project(p) - found.seen_px
-    near = (p[:, 2] > 1e-6) & (np.abs(error_px) < 10).all(axis=1)
+    projection = np.stack([_slope(found.camera.project, p, axis) for axis in range(3)], axis=-1)  # (M, 2, 3)
+    x, y, z = p.T
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    to_camera = np.concatenate([projection @ cross, -projection @ R], axis=2)  # (M, 2, 6)
+    row = ((found.seen_px[:, 1] + 0.5) / found.camera.height - 0.5)[:, None]
+    rolled = (to_camera @ _velocities(found.T_sfm_cam, stamps_ns)[cam][:, :, None])[:, :, 0] * row  # (M, 2) px/s
+    error_px = found.camera.project(p) - found.seen_px + rolled * readout_s
+    near = (p[:, 2] > 1e-6) & (np.abs(error_px) < 10).all(axis=1) & np.isfinite(rolled).all(axis=1)
+    rolled = np.nan_to_num(rolled)
     cam, point, R, p, error_px = cam[near], found.seen_point[near], R[near], p[near], error_px[near]
     sigma_px = max(float(np.sqrt(np.mean(error_px**2))), LEAST_SIGMA_PX)
-    x, y, z = p.T
-    zero, fx, fy = np.zeros_like(x), found.camera.fx, found.camera.fy
-    projection = np.stack([fx / z, zero, -fx * x / z**2, zero, fy / z, -fy * y / z**2], axis=-1).reshape(-1, 2, 3)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    to_camera = np.concatenate([projection @ cross, -projection @ R], axis=2) / sigma_px  # (M, 2, 6)
-    to_point = projection @ R / sigma_px  # (M, 2, 3)
-    r2 = (x**2 + y**2) / z**2
-    ray = np.stack([x / z, y / z], axis=-1)
-    to_lens = np.stack([ray * fx, ray * fx * r2[:, None]], axis=-1) / sigma_px  # (M, 2, 2): log focal length, k1
-    A = sparse.hstack([_blocks(to_camera, cam, count), sparse.csr_matrix(to_lens.reshape(-1, 2))]).tocsr()
+    to_point = projection[near] @ R / sigma_px  # (M, 2, 3)
+    lens = _lens_columns(found.camera, p)
+    others = np.concatenate([lens, rolled[near][:, :, None]], axis=2) / sigma_px  # (M, 2, K)
+    A = sparse.hstack(
+        [_blocks(to_camera[near] / sigma_px, cam, count), sparse.csr_matrix(others.reshape(-1, others.shape[2]))]
+    ).tocsr()
     B = _blocks(to_point, point, len(found.points))
     V = np.zeros((len(found.points), 3, 3))
     np.add.at(V, point, np.einsum("nij,nik->njk", to_point, to_point))
@@ -439,9 +521,56 @@ def camera_covariance(found: SparseMap, sigma_m: Float64, sigma_rad: float, is_b
         S[6 * tied + 3 + axis, 6 * tied + 3 + axis] += 1 / sigma_m[axis] ** 2
     turns = (6 * np.arange(count)[:, None] + np.arange(3)).ravel()
     S[turns, turns] += 1 / (count * sigma_rad**2)
+    if focal_known is not None:
+        S[6 * count, 6 * count] += 1 / focal_known**2
     S += np.diag(np.diag(S)) * _STIFF + 1e-6 * np.eye(len(S))  # a camera without points is known to 1 km and not more
     whole = np.linalg.inv(S)
-    return np.stack([whole[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] for i in range(count)])
+    # Cameras, lens and points are where nothing pulls at them any more: the readout alone is yet to be moved.
+    readout_s -= float(whole[-1, -1] * np.sum(rolled[near] * error_px) / sigma_px**2)
+    focal_sigma = float(np.sqrt(whole[6 * count, 6 * count] * max(len(cam) / (INDEPENDENT * count), 1.0)))
+    sigma_s = np.hypot(np.sqrt(whole[-1, -1]), VELOCITY_SIGMA * readout_s) if rolled[near].any() else np.inf
+    return Certainty(
+        np.stack([whole[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] for i in range(count)]),
+        min(focal_sigma, focal_known or np.inf), readout_s, float(sigma_s), rolled * readout_s,
+    )  # fmt: skip
+
+
+def _slope(project: Callable[[Float64], Float64], p: Float64, axis: int) -> Float64:
+    """(M, 2) pixels per metre that points (M, 3) move along an axis of the camera."""
+    step = np.zeros_like(p)
+    step[:, axis] = _STEP * np.linalg.norm(p, axis=1)
+    return np.asarray((project(p + step) - project(p - step)) / (2 * step[:, axis, None]))
+
+
+def _lens_columns(camera: Camera, p: Float64) -> Float64:
+    """(M, 2, K): what the unknowns of a lens do to pixels of points (M, 3): log focal length, then distortion; last,
+    where they are two, log fy.
+    """
+    uv = camera.project(p)
+    away = uv - (camera.cx, camera.cy)
+    model = camera.distortion_model if camera.distortion else "plumb_bob"
+    k = np.array(camera.distortion or [0.0] * 4)
+    radial = model == "plumb_bob" and not k[1:].any()
+    columns = [away]
+    for i in range(1 if radial else min(len(k), 8)):
+        more = replace(camera, distortion_model=model, distortion=tuple(k + _STEP * (np.arange(len(k)) == i)))
+        columns.append((more.project(p) - uv) / _STEP)
+    if not radial:
+        columns.append(away * [0.0, 1.0])
+    return np.stack(columns, axis=-1)
+
+
+def _velocities(T_map_cam: Float64, stamps_ns: Int64) -> Float64:
+    """(N, 6) of cameras (N, 4, 4) in order of time: rad/s in their own axes, m/s in the map; by splines through the
+    frames, 0 where the next one is farther than NEIGHBOUR_S.
+    """
+    seconds = (stamps_ns - stamps_ns[0]) / 1e9
+    R = Rotation.from_matrix(T_map_cam[:, :3, :3])
+    turn_rad = RotationSpline(seconds, R)(seconds, 1)
+    velocity = np.concatenate([turn_rad, CubicSpline(seconds, T_map_cam[:, :3, 3])(seconds, 1)], axis=1)
+    gap = np.diff(seconds) > NEIGHBOUR_S
+    velocity[np.append(gap, False) | np.insert(gap, 0, False)] = 0.0
+    return np.asarray(velocity)
 
 
 def _blocks(values: Float64, columns: Int64, count: int) -> sparse.csr_matrix:

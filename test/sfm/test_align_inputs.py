@@ -130,3 +130,16 @@ def test_features_of_other_images_of_these_names_are_forgotten(tmp_path: Path) -
     assert not is_kept()
     assert is_kept()
     assert not is_kept(camera=Camera.from_fov(64, 48, 50))
+
+
+@pytest.mark.slow
+def test_photographs_straight_down_keep_the_focal_length_of_their_tags(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Left free it comes out at 700 pixels (README of the data)."""
+    photos = real_data / "aerial_brighton_beach" / "images"
+    assert main(["convert", str(photos), str(tmp_path / "out"), "--align"]) == 0
+    assert "the recorded one is kept" in capsys.readouterr().out
+    found = Dataset(tmp_path / "out")
+    assert len(found) == 18
+    assert found.camera.fx == pytest.approx(591.7, abs=0.5)
