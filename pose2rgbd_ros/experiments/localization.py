@@ -721,7 +721,7 @@ def scored(place: Place) -> Table:
         Column("grey orientation", "grey: orientation", mean_spread(".2f"), "°"),
         Column("paper grey", "paper: grey", "s"),
         Column("epochs", format=mean_spread(".0f")),
-        Column("slope", "last quarter", mean_spread("+.0f", " %")),
+        Column("slope", "last quarter", mean_spread(".0f", " %")),
         Column("weights", "million weights", ".2f"),
         Column("ms", "ms a frame", mean_spread(".1f")),
     ]

@@ -157,7 +157,9 @@ class Measured:
 
     groups: scores by group of held-out frames; of datasets without groups the one group is called "held out".
     effort: images shown, epochs, seconds by the run's clock, parameters, checkpoint size in bytes, device.
-    run: the run's folder. error: why there are no scores; then the rest is empty.
+    choose: mean errors on the frames that choose, which may choose among settings and are in no table.
+    stopped: why the training ended early, with what to change. run: the run's folder. error: why there are no scores;
+    then the rest is empty.
     """
 
     run: Path
@@ -165,7 +167,14 @@ class Measured:
     depth_unit: str = "m"
     collapsed: bool = False
     effort: dict[str, Any] = field(default_factory=dict)
+    choose: dict[str, float] = field(default_factory=dict)
+    stopped: str = ""
     error: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is compared with others: measured, and not collapsed."""
+        return not self.error and not self.collapsed
 
 
 def measure(job: Job, folder: Path) -> Measured:
@@ -182,7 +191,7 @@ def measure(job: Job, folder: Path) -> Measured:
         return Measured(run, **read_result(run / RESULT_FILE, job))
     make_folder(folder)
     try:
-        train_job(job, run)
+        result = train_job(job, run)
     except UserError as error:
         logger.warning("%s: %s", job.name, error)
         return Measured(run, error=str(error))
@@ -190,7 +199,8 @@ def measure(job: Job, folder: Path) -> Measured:
     effort = effort_of(evaluation.checkpoint, run)
     values = evaluation.to_dict()
     groups = values["group_scores"] or {"held out": values["scores"]}
-    measured = Measured(run, groups, evaluation.depth_unit, evaluation.collapsed, effort)
+    choose = result.scores if result.scored_on == "choose" else {}
+    measured = Measured(run, groups, evaluation.depth_unit, evaluation.collapsed, effort, choose, result.stopped)
     kept = {key: value for key, value in dataclasses.asdict(measured).items() if key not in ("run", "error")}
     write_yaml(run / RESULT_FILE, {"job": job.to_dict(), **kept})
     return measured

@@ -220,7 +220,9 @@ class TablesConfig:
     minutes: float | None = setting(
         None, "training time of each row in minutes of the processor (on a GPU: of the wall); cpu scale: 5", ge=0.0
     )
-    epochs: int | None = setting(None, "at most so many epochs a row; paper scale: 100", ge=1)
+    epochs: int | None = setting(
+        None, "so many epochs a row, at equal epochs where --minutes is not given too; paper scale: 100", ge=1
+    )
     size: int | None = setting(None, "side of the images in pixels; cpu scale: 128, paper scale: 512", ge=32)
     width: float = setting(1.0, "factor on the networks' channels (1: the paper's)", ge=1 / 64)
     frames: int | None = setting(
@@ -229,16 +231,24 @@ class TablesConfig:
     recipe: Literal["default", "paper"] | None = setting(
         None, "optimisation; cpu scale: default, which is further after minutes; paper scale: paper"
     )
+    variants: tuple[str, ...] = setting((), VARIANTS_HELP)
     adversarial_weight: float = setting(0.003, "of the rows with the adversarial loss", ge=0.0)
     consistency_weight: float = setting(0.5, "of the rows with the consistency loss", ge=0.0)
     further: bool = setting(True, "add the rows of the paper's further work to table 2")
     seed: int = setting(0, "of the weights, the split, the order of the frames and the flights", ge=0)
+    seeds: int = setting(
+        1, "runs of each row, with seeds --seed and the following, over the same flights", ge=1, le=100
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
     precision: Literal["32", "bf16"] = setting("32", "bf16 needs a GPU")
     force: bool = setting(False, "paper scale without a GPU, which takes weeks")
 
     def __post_init__(self) -> None:
         settings.check(self)
+        if len({*self.variants, ""}) <= len(self.variants):
+            raise UserError("--variants: something is there twice, or empty")
+        for variant in self.variants:
+            varied(train_config("slice-10"), variant)
 
     def resolved(self) -> TablesConfig:
         """With the scale's own values for what was not given."""
@@ -248,4 +258,6 @@ class TablesConfig:
             else {"epochs": 100, "size": 512, "frames": 11085, "recipe": "paper"}
         )
         missing = {name: value for name, value in own.items() if getattr(self, name) is None}
+        if self.epochs is not None:
+            missing.pop("minutes", None)
         return dataclasses.replace(self, **missing)

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +20,10 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
-from pose2rgbd_ros.experiments.run import Job, Measured, measure, simulated
-from pose2rgbd_ros.experiments.settings import TablesConfig
+from pose2rgbd_ros.experiments.run import Job, Measured, interval, measure, simulated
+from pose2rgbd_ros.experiments.settings import TablesConfig, varied
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
-from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.settings import to_flat, to_yaml_dict, write_yaml
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig, Plan
@@ -74,17 +74,28 @@ INPUTS = {"6DoF": "euler", "6DoF-Quat": "quaternion"}
 
 @dataclass(frozen=True)
 class Row:
-    """One training: its cells in front, what the paper printed (RGB of 255, depth; None: not there), its settings."""
+    """One training: its cells in front, what the paper printed (RGB of 255, depth; None: not there), its settings.
+
+    variant: settings of its own, beside those of the rows it is compared with.
+    """
 
     cells: tuple[str, ...]
     paper: tuple[float | None, float | None]
     settings: dict[str, Any]
+    variant: str = ""
+    seed: int = 0  # after the experiment's own
 
     @property
     def name(self) -> str:
         """The run's folder; rows of equal settings share it, as Base does in tables 1 and 2."""
         further = [key.removesuffix("_weight") for key in self.settings if key.endswith("_weight")]
-        return "-".join([self.settings["model"], self.settings["rotation"], self.settings["output"], *further])
+        parts = [self.settings["model"], self.settings["rotation"], self.settings["output"], *further]
+        return "-".join([*parts, *filter(None, [self.variant, f"seed{self.seed}" if self.seed else ""])])
+
+    @property
+    def words(self) -> str:
+        """The cells in front, and what else sets it apart."""
+        return ", ".join(filter(None, [" ".join(self.cells), self.variant, f"seed {self.seed}" if self.seed else ""]))
 
 
 @dataclass(frozen=True)
@@ -230,20 +241,28 @@ def run_tables(out: Path, config: TablesConfig, dataset: Path | None = None, rea
     outcome = Outcome(config, machine(device), device=device)
     for table in tables(config):
         place, words = _place(out / DATASETS, table.place, given[table.place], config)
-        filled = Filled(table, place, words)
-        outcome.tables.append(filled)
-        for row in table.rows:
-            job = Job(f"{table.place}-{row.name}", place, config_of(row, config))
-            logger.info("table %d: %s", table.number, ", ".join(row.cells))
-            filled.rows.append((row, measure(job, out / RUNS)))
-            write_report(out, outcome, pictures=False)
+        outcome.tables.append(Filled(table, place, words))
+    for seed in range(config.seeds):  # all of the first before the next, so that what is stopped early has all rows
+        for filled in outcome.tables:
+            for row in (
+                replace(row, variant=name, seed=seed) for name in ("", *config.variants) for row in filled.table.rows
+            ):
+                chosen = config_of(row, config)
+                if chosen is not None:
+                    logger.info("table %d: %s", filled.table.number, row.words)
+                    job = Job(f"{filled.table.place}-{row.name}", filled.dataset, chosen)
+                    filled.rows.append((row, measure(job, out / RUNS)))
+                    write_report(out, outcome, pictures=False)
     write_report(out, outcome, pictures=True)
     return outcome
 
 
-def config_of(row: Row, config: TablesConfig) -> TrainConfig:
-    """The settings of a row's training; `config` has its scale's values."""
-    return train_config(
+def config_of(row: Row, config: TablesConfig) -> TrainConfig | None:
+    """The settings of a row's training; None where its variant means nothing to its model.
+
+    `config` has its scale's values. The weights are those of the end, so that rows are equally long.
+    """
+    chosen = train_config(
         **row.settings,
         size=config.size or 128,
         width=config.width,
@@ -252,11 +271,13 @@ def config_of(row: Row, config: TablesConfig) -> TrainConfig:
         max_minutes=config.minutes,
         clock="cpu" if pick_device(config.device) == "cpu" else "wall",
         split="lines+random",
-        seed=config.seed,
+        seed=config.seed + row.seed,
+        keep="last",
         device=config.device,
         precision=config.precision,
         tensorboard=False,
     )
+    return varied(chosen, row.variant)
 
 
 def _place(folder: Path, place: Place, given: Path | None, config: TablesConfig) -> tuple[Path, str]:
@@ -304,7 +325,8 @@ def _simulated(path: Path, plan: Plan, config: TablesConfig) -> Path:
 # Whether what the paper concludes from a table holds in ours: counted, not judged.
 
 
-MEASURES = ("rgb_mae_px", "depth_mae")
+MEASURES, ERRORS = ("rgb_mae_px", "depth_mae"), ("RGB", "depth")
+SIGNED = {"difference": "+.3g", "from": "+.3g", "to": "+.3g"}
 # table -> what the paper says is better, and which rows it is compared with: same output, other first cell
 CLAIMS = {1: ("6DoF-Quat", "6DoF"), 2: ("Slice", "Base"), 3: ("Slice", "Base")}
 
@@ -314,8 +336,9 @@ Figures = Callable[[Row, Measured], list[float | None]]
 def finding(number: int, rows: list[tuple[Row, Measured]], groups: list[str]) -> str:
     """One sentence: in how many figures the one is below the other, in the paper and in ours by group; "" too early."""
     better, worse = CLAIMS[number]
-    pairs = [(a, b) for a in rows for b in rows if _is(a, better) and _is(b, worse) and _alike(a, b)]
-    counts = [("the paper", _count(pairs, lambda row, _: list(row.paper)))]
+    pairs, once = compared(number, rows), [one for one in rows if not one[0].variant and not one[0].seed]
+    printed = [(a, b) for a in once for b in once if _is(a, better) and _is(b, worse) and _alike(a, b)]
+    counts = [("the paper", _count(printed, lambda row, _: list(row.paper)))]
     for group in groups:
 
         def figures(_: Row, each: Measured, group: str = group) -> list[float | None]:
@@ -328,13 +351,56 @@ def finding(number: int, rows: list[tuple[Row, Measured]], groups: list[str]) ->
     return f"Figures in which {better} has a smaller error than {worse}: {', '.join(told)}."
 
 
+def compared(number: int, rows: list[tuple[Row, Measured]]) -> list[tuple[tuple[Row, Measured], tuple[Row, Measured]]]:
+    """What a table compares, seed by seed: each row with the settings that the frames that choose prefer for it.
+
+    So no recipe that one row was tuned on decides, and what collapsed is compared with nothing.
+    """
+    better, worse = CLAIMS[number]
+    own = preferred(rows)
+    return [(a, b) for a in own for b in own if _is(a, better) and _is(b, worse) and _alike(a, b)]
+
+
+def preferred(rows: list[tuple[Row, Measured]]) -> list[tuple[Row, Measured]]:
+    """Of each row and seed that count, the variant of the least errors on the frames that choose."""
+    by_row: dict[tuple[Any, ...], list[tuple[Row, Measured]]] = {}
+    for row, each in rows:
+        if each.counts:
+            by_row.setdefault((row.cells, row.seed), []).append((row, each))
+    return [min(variants, key=lambda one: _choose_error(one[1], variants[0][1])) for variants in by_row.values()]
+
+
+def _choose_error(each: Measured, beside: Measured) -> float:
+    """The mean of its errors on the frames that choose, as shares of another row's."""
+    names = [name for name in MEASURES if name in each.choose and beside.choose.get(name)]
+    return float(np.mean([each.choose[name] / beside.choose[name] for name in names])) if names else np.inf
+
+
+def differences(filled: Filled) -> Table | None:
+    """By how much the rows that the paper calls better are, with 95 % intervals over the seeds; None below two."""
+    found: dict[tuple[str, str, str, str], list[float]] = {}
+    for (a, mine), (b, theirs) in compared(filled.table.number, filled.rows):
+        for group in group_names(filled):
+            figures = zip(ERRORS, _finding_figures(mine, group), _finding_figures(theirs, group), strict=True)
+            for error, x, y in figures:
+                if x is not None and y is not None:
+                    key = (f"{a.cells[0]} - {b.cells[0]}", a.cells[1], SHORT.get(group, group), error)
+                    found.setdefault(key, []).append(x - y)
+    table = Table.of({"rows": "", "output": "", "frames": "", "error": "", "seeds": "d", **SIGNED})
+    for key, values in found.items():
+        limits = interval(values)
+        if limits is not None:
+            table.add(*key, len(values), *limits)
+    return table if table.rows else None
+
+
 def _is(row: tuple[Row, Measured], name: str) -> bool:
     """Whether the first cell is the name, or the name with a number: "Slice-10" is Slice, "Base + both" is not Base."""
     return re.fullmatch(rf"{name}(-\d+)?", row[0].cells[0]) is not None
 
 
 def _alike(a: tuple[Row, Measured], b: tuple[Row, Measured]) -> bool:
-    return a[0].cells[1:] == b[0].cells[1:]
+    return (a[0].cells[1:], a[0].seed) == (b[0].cells[1:], b[0].seed)
 
 
 def _finding_figures(each: Measured, group: str) -> list[float | None]:
@@ -361,7 +427,8 @@ FRAMES_A_GROUP = 2
 
 def draw_table(path: Path, filled: Filled) -> None:
     """Write a PNG: two frames of each group, colour above, depth below; columns: recorded, then the RGBD rows."""
-    rows = [(row, each) for row, each in filled.rows if not each.error and row.settings["output"] == "rgbd"]
+    plain = [(row, each) for row, each in filled.rows if not row.variant and not row.seed]
+    rows = [(row, each) for row, each in plain if not each.error and row.settings["output"] == "rgbd"]
     if not rows:
         return
     dataset = Dataset(filled.dataset)
@@ -377,10 +444,12 @@ def draw_table(path: Path, filled: Filled) -> None:
 
 BASELINES = {"mean_image": "mean image", "nearest_frame": "nearest frame"}
 NOTHING = "n/a"  # as the paper writes it
+DIFFERENCES = "Differences over the seeds, below 0 where the paper's holds, with their 95 % intervals:"
 SHORT = {"held-out lines": "lines"}  # groups, in headings
 CSV_COLUMNS = (
-    "table", "row", "output", "group", "method", "rgb_mae_px", "psnr_db", "ssim", "depth_mae", "depth_known",
-    "paper_rgb_px", "paper_depth", "depth_unit", "images", "epochs", "seconds", "parameters", "bytes", "error",
+    "table", "row", "output", "settings", "seed", "collapsed", "group", "method", "rgb_mae_px", "psnr_db", "ssim",
+    "depth_mae", "depth_known", "paper_rgb_px", "paper_depth", "depth_unit", "images", "epochs", "seconds",
+    "parameters", "bytes", "slope_rgb_mae_px", "slope_depth_mae", "error",
 )  # fmt: skip
 
 
@@ -402,7 +471,9 @@ def markdown(outcome: Outcome) -> str:
     """All tables, with headings and what they were measured on, ready to paste."""
     parts = [effort(outcome)]
     for filled in outcome.tables:
+        apart = differences(filled)
         parts += [f"### {heading(filled)}", scored(filled).markdown(), *remarks(filled)]
+        parts += [DIFFERENCES, apart.markdown()] if apart else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -415,17 +486,19 @@ def effort(outcome: Outcome) -> str:
     """One sentence on scale, training time and machine."""
     config = outcome.config
     clock = "processor" if outcome.device == "cpu" else "wall"
-    parts = [f"{config.size} px", f"recipe {config.recipe}", f"seed {config.seed}"]
+    seeds = f"seeds {config.seed} to {config.seed + config.seeds - 1}" if config.seeds > 1 else f"seed {config.seed}"
+    parts = [f"{config.size} px", f"recipe {config.recipe}", seeds, "the weights of the end"]
     if config.width != 1:
         parts.append(f"networks of {config.width:g} times the paper's width")
     if config.minutes is not None:
         parts.append(f"{config.minutes:g} minutes of the {clock} a row")
     if config.epochs is not None:
-        parts.append(f"at most {counted(config.epochs, 'epoch')}")
+        parts.append(("at most " if config.minutes is not None else "") + counted(config.epochs, "epoch"))
     return (
         f"Scale {config.scale}: {', '.join(parts)}; {outcome.machine}. Mean absolute errors, colour in 0..255. "
         "*Random*: frames held out at random, whose neighbours were trained on (the paper's split); *lines*: whole "
-        "lines of the flight (or stretches of it) that nobody saw. One training serves both."
+        "lines of the flight (or stretches of it) that nobody saw. One training serves both. *Last quarter*: by what "
+        "share of itself the error (of depth, where it is learnt), on frames that choose, still changed in it."
     )
 
 
@@ -442,15 +515,25 @@ def scored(filled: Filled) -> Table:
             for measure, (what, unit) in zip(MEASURES, of, strict=True)
         ]
     rows: list[dict[str, Any]] = []
+    together: dict[tuple[tuple[str, ...], str], list[tuple[Row, Measured]]] = {}
     for row, each in filled.rows:
-        paper = {f"paper {what}": value for (what, _), value in zip(of, row.paper, strict=True)}
-        ours = _figures_table({group: methods.get("model", {}) for group, methods in each.groups.items()})
-        rows.append({**dict(zip(names, row.cells, strict=True)), **paper, **ours, **each.effort})
+        if not each.collapsed:
+            together.setdefault((row.cells, row.variant), []).append((row, each))
+    for (cells, variant), seeds in together.items():
+        paper = {f"paper {what}": value for (what, _), value in zip(of, seeds[0][0].paper, strict=True)}
+        seen = [_figures_table({group: all_["model"] for group, all_ in each.groups.items()}) for _, each in seeds]
+        ours = {key: [figures.get(key, np.nan) for figures in seen] for figures in seen for key in figures}
+        efforts = [each.effort for _, each in seeds if each.effort]
+        slopes = [effort.get("slope_depth_mae", effort.get("slope_rgb_mae_px", np.nan)) for effort in efforts]
+        learnt = {"epochs": efforts[0]["epochs"], "slope": [100 * slope for slope in slopes]} if efforts else {}
+        rows.append({**dict(zip(names, cells, strict=True)), "settings": variant, **paper, **ours, **learnt})
+    trained = len(rows)
     rows += [{names[0]: label, **_figures_table(baseline(filled, name))} for name, label in BASELINES.items()]
-    return Table(
-        [*columns, Column("epochs", format=".3g", missing="")], rows,
-        muted=range(len(filled.rows), len(rows)),
-    )  # fmt: skip
+    columns += [Column("epochs", format=".3g", missing="")]
+    columns += [Column("slope", "last quarter", mean_spread(".0f", " %"), missing="")]
+    if any(row.variant for row, _ in filled.rows):
+        columns.insert(len(names), Column("settings", missing=""))
+    return Table(columns, rows, muted=range(trained, len(rows)))
 
 
 def _figures_table(scores: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -458,9 +541,12 @@ def _figures_table(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     return {f"{group} {name}": value for group, values in scores.items() for name, value in values.items()}
 
 
-def _digits(value: float) -> str:
-    """Two decimals, three digits where that is more."""
-    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+def _digits(values: float | list[float]) -> str:
+    """Two decimals, three digits where that is more; of several seeds mean ± standard deviation."""
+    known = [value for value in (values if isinstance(values, list) else [values]) if np.isfinite(value)]
+    if not known:
+        return NOTHING
+    return mean_spread(".2f" if np.mean(known) >= 1 else ".3g")(known)
 
 
 def group_names(filled: Filled) -> list[str]:
@@ -482,10 +568,15 @@ def remarks(filled: Filled) -> list[str]:
     notes = [f"Measured on {filled.measured_on}."]
     found = finding(filled.table.number, filled.rows, group_names(filled))
     notes += [*([found] if found else []), *filled.table.remarks]
-    collapsed = [" ".join(row.cells) for row, each in filled.rows if each.collapsed]
+    if any(row.variant for row, _ in filled.rows):
+        own = "; ".join(f"{row.words}" for row, _ in preferred(filled.rows) if row.variant)
+        notes.append(
+            f"The frames that choose prefer, before a row's own settings: {own or 'nothing'}. So are rows compared."
+        )
+    collapsed = "; ".join(row.words for row, each in filled.rows if each.collapsed)
     if collapsed:
-        notes.append(f"Collapsed to nearly one image, whatever the pose: {', '.join(collapsed)}.")
-    notes += [f"{' '.join(row.cells)} was not trained: {each.error}" for row, each in filled.rows if each.error]
+        notes.append(f"Left out, collapsed to nearly one image, whatever the pose: {collapsed}.")
+    notes += [f"{row.words} was not trained: {each.error}" for row, each in filled.rows if each.error]
     return notes
 
 
@@ -494,7 +585,8 @@ def _csv(outcome: Outcome) -> str:
     rows = [
         {
             "table": filled.table.number, **dict(zip(("row", "output"), row.cells, strict=True)),
-            "group": group, "method": method, **scores,
+            "settings": row.variant, "seed": row.seed, "collapsed": each.collapsed, "group": group, "method": method,
+            **scores,
             **dict(zip(("paper_rgb_px", "paper_depth"), row.paper, strict=True)),
             "depth_unit": each.depth_unit, **each.effort, "error": each.error,
         }
@@ -519,6 +611,8 @@ def _values(outcome: Outcome) -> dict[str, Any]:
                 "rows": [
                     {
                         "cells": list(row.cells),
+                        "variant": row.variant,
+                        "seed": row.seed,
                         "paper": list(row.paper),
                         **{**dataclasses.asdict(each), "run": each.run.name},
                     }
@@ -536,6 +630,9 @@ def _page(out: Path, outcome: Outcome) -> Page:
         picture = f"table{filled.table.number}.png"
         pictures = [Picture(picture, "recorded and predicted")] if (out / picture).exists() else []
         sections.append(Section(heading(filled), scored(filled), remarks(filled), pictures))
+        apart = differences(filled)
+        if apart:
+            sections.append(Section(f"{heading(filled)}: differences", apart, [DIFFERENCES]))
     trained = [each for filled in outcome.tables for _, each in filled.rows if not each.error]
     verdict = f"{counted(len(trained), 'network')} trained and measured"
     if outcome.failed:

@@ -132,7 +132,8 @@ def test_frames_that_choose_are_in_no_figure_of_the_table(tmp_path: Path, flight
     assert plain.scores["choose"]["median_position_m"] == pytest.approx(asked["median_position_m"], rel=1e-6)
     text = (tmp_path / "out/tables.md").read_text()
     best = min((plain, varied_row), key=lambda row: row.scores["choose"]["median_position_m"])
-    assert f"The frames that choose prefer {best.variant or 'its own settings'} (" in text
+    metres = best.scores["choose"]["median_position_m"]
+    assert f"The frames that choose prefer {best.variant or 'its own settings'} ({metres:.3g} m" in text
     result = plain.run / "localized.yaml"
     values = read_yaml(result)
     del values["measured_on"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pose2rgbd_ros.experiments.tables import (
     Outcome,
     TablesConfig,
     config_of,
+    differences,
     finding,
     markdown,
     run_tables,
@@ -30,13 +32,14 @@ from pose2rgbd_ros.experiments.tables import (
 from pose2rgbd_ros.settings import read_yaml
 
 
-def scored(rgb: float, depth: float, tmp_path: Path) -> Measured:
+def scored(rgb: float, depth: float, tmp_path: Path, choose: float = 1.0) -> Measured:
     worse = {"model": 0.0, "mean_image": 10.0, "nearest_frame": 20.0}
     groups = {
         group: {name: {"rgb_mae_px": rgb + more, "depth_mae": depth + more} for name, more in worse.items()}
         for group in ("random", "held-out lines")
     }
-    return Measured(tmp_path, groups, effort={"epochs": 12.34})
+    effort = {"epochs": 12.34, "slope_depth_mae": -0.02}
+    return Measured(tmp_path, groups, effort=effort, choose={"depth_mae": choose})
 
 
 def test_the_plan_is_the_papers_three_tables() -> None:
@@ -62,8 +65,11 @@ def test_each_row_is_a_training_of_its_own_name() -> None:
     assert len(rows) == 6 + 8 - 2 + 3
     assert rows["base-quaternion-rgbd-adversarial-consistency"]["adversarial_weight"] == 0.003
     paper = config_of(tables(TablesConfig())[0].rows[0], TablesConfig(scale="paper").resolved())
+    assert paper is not None
     assert (paper.size, paper.epochs, paper.recipe, paper.max_minutes) == (512, 100, "paper", None)
     small = config_of(tables(TablesConfig())[0].rows[0], TablesConfig(minutes=2.0, device="cpu").resolved())
+    assert small is not None
+    assert small.keep == "last", "all rows are equally long"
     assert (small.size, small.max_minutes, small.clock, small.rotation) == (128, 2.0, "cpu", "euler")
 
 
@@ -74,11 +80,12 @@ def test_markdown_puts_the_paper_beside_ours(tmp_path: Path) -> None:
     rows[1] = (rows[1][0], Measured(tmp_path, error="the loss is not finite"))
     rows[2][1].collapsed = True
     text = markdown(Outcome(TablesConfig().resolved(), "a machine", [Filled(table, tmp_path, "a city", rows)]))
-    assert "| 6DoF | Depth | n/a | 8.2 | n/a | 5.00 | 30.00 | 5.00 | 12.3 |" in text
-    assert "| 6DoF | RGB | 20.96 | n/a | n/a | n/a | n/a | n/a |  |" in text
-    assert "| *mean image* |  | n/a | n/a | 40.00 | 15.00 | 40.00 | 15.00 |  |" in text
+    assert "| 6DoF | Depth | n/a | 8.2 | n/a | 5.00 | 30.00 | 5.00 | 12.3 | -2 % |" in text
+    assert "| 6DoF | RGB | 20.96 | n/a | n/a | n/a | n/a | n/a |  |  |" in text
+    assert "| *mean image* |  | n/a | n/a | 40.00 | 15.00 | 40.00 | 15.00 |  |  |" in text
     assert "6DoF RGB was not trained: the loss is not finite" in text
-    assert "Collapsed to nearly one image, whatever the pose: 6DoF RGBD." in text
+    assert "Left out, collapsed to nearly one image, whatever the pose: 6DoF RGBD." in text
+    assert "| 6DoF | RGBD |" not in text
     assert "Measured on a city." in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1, "every line has the header's columns"
@@ -99,6 +106,63 @@ def test_the_papers_findings_are_counted(tmp_path: Path) -> None:
     said = finding(2, rows, ["random"])
     assert "9 of 9 (the paper), 5 of 9 (ours, random)" in said
     assert finding(2, rows[:2], ["random"]) == "", "nothing to compare yet"
+
+
+def test_rows_are_compared_seed_by_seed_with_the_settings_that_choosing_frames_prefer(tmp_path: Path) -> None:
+    """Not with those that happen to be best on the frames that judge; and what collapsed with nothing."""
+    plan = [row for row in tables(TablesConfig(tables="2"))[0].rows if row.cells[1] == "Depth"]
+    base, slice_10, slice_32, _ = plan
+    rows = []
+    for seed, more in enumerate((0.0, 0.2, 0.4)):
+        for row, depth, choose in (
+            (replace(base, variant=""), 9.0, 3.0),
+            (replace(base, variant="learning_rate=0.001"), 5.0 + more, 2.0),  # the frames that choose take this ...
+            (replace(base, variant="learning_rate=0.01"), 1.0, 4.0),  # ... not what is best where nothing may look
+            (slice_10, 4.0, 1.0),
+            (slice_32, 2.0, 0.5),
+        ):
+            rows.append((replace(row, seed=seed), scored(0.0, depth, tmp_path, choose)))
+            for methods in rows[-1][1].groups.values():
+                del methods["model"]["rgb_mae_px"]
+            rows[-1][1].collapsed = row is slice_32
+    assert "2 of 2 (the paper), 3 of 3 (ours, random)" in finding(2, rows, ["random"])
+    filled = Filled(tables(TablesConfig(tables="2"))[0], tmp_path, "a city", rows)
+    apart = differences(filled)
+    assert apart is not None
+    assert [row[:5] for row in apart.body] == [
+        ["Slice-10 - Base", "Depth", "random", "depth", "3"],
+        ["Slice-10 - Base", "Depth", "lines", "depth", "3"],
+    ]
+    assert [apart.rows[0][name] for name in ("difference", "from", "to")] == pytest.approx(
+        [-1.2, -1.697, -0.703], abs=1e-3
+    )
+    text = markdown(Outcome(TablesConfig(seeds=3).resolved(), "a machine", [filled]))
+    assert (
+        "| Base | Depth | learning_rate=0.001 | n/a | 8.02 | n/a | 5.20 ± 0.20 | n/a | 5.20 ± 0.20 | 12.3 | -2 ± 0 % |"
+        in text
+    )
+    assert "prefer, before a row's own settings: Base Depth, learning_rate=0.001; Base Depth, learning" in text
+    assert "Left out, collapsed to nearly one image, whatever the pose: Slice-32 Depth; Slice-32 Depth, seed 1;" in text
+    assert "| Slice-32 |" not in text
+
+
+def test_equal_epochs_seeds_and_settings_of_each_row() -> None:
+    config = TablesConfig(epochs=30, seeds=2, variants=("bce_reduction=sum", "learning_rate=1e-3")).resolved()
+    assert (config.minutes, config.epochs) == (None, 30), "no time that ends some rows sooner"
+    assert TablesConfig(epochs=30, minutes=2.0).resolved().minutes == 2.0
+    assert TablesConfig().resolved().minutes == 5.0
+    base, slice_10 = (
+        next(row for row in tables(config)[1].rows if row.cells[0] == name) for name in ("Base", "Slice-10")
+    )
+    assert config_of(replace(base, variant="bce_reduction=sum"), config) is None
+    row = replace(slice_10, variant="bce_reduction=sum", seed=1)
+    chosen = config_of(row, config)
+    assert chosen is not None
+    assert (chosen.bce_reduction, chosen.seed, chosen.epochs) == ("sum", 1, 30)
+    assert row.name == "slice-10-quaternion-depth-bce_reduction=sum-seed1"
+    assert config_of(replace(base, variant="learning_rate=1e-3"), config).learning_rate == 1e-3
+    with pytest.raises(UserError, match="no setting"):
+        TablesConfig(variants=("bce=sum",))
 
 
 def test_files_say_the_same(tmp_path: Path) -> None:
@@ -146,7 +210,7 @@ def test_table_three_in_small_and_again(
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert printed.startswith((out / "tables.md").read_text())
-    assert "| Slice-10 | RGBD | 24.82 | 0.01449 |" in printed
+    assert "| Slice-10 | Depth | n/a | 0.0147 |" in printed or "Slice-10 Depth" in printed, "in the table or left out"
     assert {file.name for file in out.iterdir()} == {
         "index.html", "datasets", "runs", "table3.png", "tables.csv", "tables.md", "tables.yaml",
     }  # fmt: skip
