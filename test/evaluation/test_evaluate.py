@@ -358,7 +358,7 @@ def test_the_commands(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert status in (0, 1), "1: so short a training may well have collapsed"
     assert "held-out frames that may choose the weights: RGB" in told
-    assert evaluate_command.evaluate_main([str(tmp_path / "run"), str(dataset)]) == 0
+    assert evaluate_command.evaluate_main([str(tmp_path / "run"), str(dataset), "--video-s", "1"]) == 0
     told = capsys.readouterr().out
     assert "| nearest training frame |" in told
     assert (tmp_path / "run" / "report" / "index.html").exists()
