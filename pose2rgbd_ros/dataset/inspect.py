@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.dataset import layout, splits
+from pose2rgbd_ros.dataset import layout, made_depth, splits
 from pose2rgbd_ros.dataset.meta import DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
@@ -43,10 +43,14 @@ def evenly_spaced(n: int, count: int) -> list[int]:
 
 
 def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
-    """Colour over depth of evenly spaced frames, one depth scale for all. UserError for damaged images."""
+    """Colour over depth of evenly spaced frames, one depth scale for all; below, the confidence of depth that was made.
+
+    UserError for damaged images.
+    """
     indices = evenly_spaced(len(dataset), frames)
     columns = min(4 if len(indices) <= 8 else 6, len(indices))
-    blocks, per_block = -(-len(indices) // columns), 2 if dataset.has_depth else 1
+    is_made = dataset.meta.depth is not None and dataset.meta.depth.made is not None
+    blocks, per_block = -(-len(indices) // columns), 1 + dataset.has_depth + is_made
     aspect = dataset.camera.height / dataset.camera.width
     cell_in = 12.0 / columns
     legend_in = 0.75 if dataset.has_depth else 0.0
@@ -67,6 +71,9 @@ def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
         colour.set_title(f"frame {i}, {seconds:.1f} s", fontsize=8, pad=3)
         if dataset.has_depth:
             image_axes(figure, cell[1]).imshow(depths[place], cmap=depth_colours(), norm=scale)
+        sure = made_depth.confidence(dataset, i)
+        if sure is not None:
+            image_axes(figure, cell[2]).imshow(resize_nearest(sure, *depths[place].shape[::-1]), vmin=0, vmax=1)
     if dataset.has_depth:
         _depth_legend(figure, dataset, scale, height_in)
     figure.savefig(path)
@@ -454,6 +461,11 @@ def _camera(camera: Camera) -> str:
     return f"{text}; sees {across[0]:.0f} x {across[1]:.0f} degrees; no distortion"
 
 
+def describe_depth(dataset: Dataset) -> str:
+    """Kind, unit, size, range and how it was made of a dataset's depth."""
+    return _depth(dataset, sampled_depth(dataset))
+
+
 def _depth(dataset: Dataset, values: Float32) -> str:
     meta = dataset.meta.depth or DepthMeta()
     stored = f"16 bit counts of {meta.unit_m * 1000:g} mm" if meta.unit_m else "32 bit float"
@@ -466,8 +478,16 @@ def _depth(dataset: Dataset, values: Float32) -> str:
     return (
         f"{meta.kind}, {stored}, {values.shape[2]} x {values.shape[1]} pixels; {known.min():.2f} to {known.max():.2f}"
         f"{unit}, 98 % within {low:.2f} to {high:.2f}{unit}, median {median:.2f}{unit}; {unknown} "
-        f"(of {counted(len(values), 'frame')})"
+        f"(of {counted(len(values), 'frame')}){_made(meta)}"
     )
+
+
+def _made(meta: DepthMeta) -> str:
+    """How depth was made that nothing measured."""
+    if meta.made is None:
+        return ""
+    sigma = meta.made.scale_sigma
+    return f"; made by {meta.made.method}{'' if sigma is None else f', scale within {100 * sigma:.2g} % (one sigma)'}"
 
 
 def _motion(T_map_cam: Float64) -> tuple[Float64, Float64]:

@@ -22,6 +22,7 @@ from pose2rgbd_ros.geometry.arrays import Float64, Int64
 RGB = "rgb"
 # Depth without a unit gets a folder of another name, so that no tool takes its numbers for metres.
 DEPTH = {"metric": "depth", "relative": "depth_relative"}
+CONFIDENCE = "depth_confidence"  # of depth made from pictures: 8 bit PNG
 GROUNDTRUTH = "groundtruth.txt"
 ASSOCIATIONS = "associations.txt"
 TRANSFORMS = "transforms.json"

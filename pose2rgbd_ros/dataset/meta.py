@@ -24,16 +24,32 @@ Storage = Literal["undecided", "counts", "float"]
 
 
 @dataclass
+class MadeDepth:
+    """How depth was made that nothing measured, and how sure its metres are.
+
+    `scale_sigma`: relative standard deviation of its unit, None unknown. `split`: whether the dataset's split.txt,
+    which says whose pictures it may use, was its own or came with the depth; none where it holds nothing out.
+    """
+
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    scale_sigma: float | None = None
+    split: Literal["own", "written", "none"] = "none"
+
+
+@dataclass
 class DepthMeta:
     """What the depth files hold.
 
     `counts`: 16 bit PNG, 0 unknown, times `unit_m` metres. `float`: 32 bit TIFF, NaN unknown, metres when metric.
-    `undecided` until the writer has seen a known depth. Relative depth is always `float` and has no unit.
+    `undecided` until the writer has seen a known depth. Relative depth is always `float` and has no unit. `made`: how,
+    where it was not measured.
     """
 
     kind: DepthKind = "metric"
     storage: Storage = "undecided"
     unit_m: float | None = None
+    made: MadeDepth | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(DepthKind) or self.storage not in get_args(Storage):
@@ -47,6 +63,17 @@ class DepthMeta:
             raise UserError(f"the depth unit must be a positive number of metres, not {self.unit_m!r}")
         if self.kind == "relative" and self.storage == "counts":
             raise UserError("relative depth has no unit; it is stored as float")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for YAML."""
+        values = dataclasses.asdict(self)
+        return values if self.made else {name: value for name, value in values.items() if name != "made"}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DepthMeta:
+        """The inverse of `to_dict`. TypeError or UserError for damaged values."""
+        made = values.get("made")
+        return cls(**{**values, "made": MadeDepth(**made) if made else None})
 
 
 @dataclass
@@ -120,7 +147,7 @@ class DatasetMeta:
             "map_frame": self.map_frame,
             "camera_frame": self.camera_frame,
             "camera": self.camera.to_dict(),
-            "depth": dataclasses.asdict(self.depth) if self.depth else None,
+            "depth": self.depth.to_dict() if self.depth else None,
             "datum": self.datum.to_dict() if self.datum else None,
             **({"poses": dataclasses.asdict(self.poses)} if self.poses else {}),
             **({"simulation": self.simulation} if self.simulation else {}),
@@ -142,7 +169,7 @@ class DatasetMeta:
                 camera=Camera.from_dict(values["camera"]),
                 map_frame=str(values["map_frame"]),
                 camera_frame=str(values["camera_frame"]),
-                depth=DepthMeta(**depth) if depth else None,
+                depth=DepthMeta.from_dict(depth) if depth else None,
                 datum=Datum.from_dict(datum) if datum else None,
                 sources=[SourceMeta(**source) for source in values.get("sources") or []],
                 software=str(values.get("software", "")),
@@ -189,6 +216,8 @@ def check_same_place(stored: DatasetMeta, given: DatasetMeta, path: Path) -> Non
             raise UserError(
                 f"{path} has {name} {getattr(stored, name)!r}, not {getattr(given, name)!r}; choose another folder"
             )
+    if stored.depth and stored.depth.made and not given.depth:
+        raise UserError(f"{path} has depth made from its pictures; `pose2rgbd depth remove {path}` first")
     kinds = [meta.depth.kind if meta.depth else "none" for meta in (stored, given)]
     if kinds[0] != kinds[1]:
         raise UserError(f"{path} holds depth of kind {kinds[0]}, not {kinds[1]}; choose another folder")

@@ -28,6 +28,7 @@ class DepthEstimate:
         confidence: (H, W) 0..1, 0 where depth is unknown; to be compared within one method only.
         unit_m: metres in one unit of depth, 1 where the poses' metres gave the scale. None: not known, so that depth is
             relative and must not be taken for metres.
+        unit_sigma: relative standard deviation of unit_m; None: not known.
         T_map_cam: (4, 4) pose found along with depth, in depth's unit; None from a method that is given the poses.
     """
 
@@ -36,6 +37,7 @@ class DepthEstimate:
     confidence: Float32
     unit_m: float | None
     T_map_cam: Float64 | None = None
+    unit_sigma: float | None = None
 
 
 class DepthFromImages(Protocol):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pose2rgbd_ros import settings as definitions
-from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.layout import Record
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, read_meta, software, write_meta
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -152,6 +152,7 @@ def restore(folder: Path) -> None:
         kept = folder / layout.RECORDED
         if not kept.is_dir():
             raise UserError(f"{folder} was not aligned: it has its recorded poses")
+        made_depth.take_out(Dataset(folder))
         for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.META, layout.TRANSFORMS):
             if (kept / name).is_file():
                 layout.atomic_write(folder / name, (kept / name).read_bytes())
@@ -183,8 +184,8 @@ def features_kept(folder: Path) -> Iterator[None]:
 
 
 def recorded_dataset(folder: Path) -> Dataset:
-    """The dataset as it was recorded, whether it has been aligned since or not."""
-    return _Recorded(folder) if is_aligned(folder) else Dataset(folder)
+    """The dataset as it was recorded, whether it has been aligned or been given depth since or not."""
+    return made_depth.without_made_depth(_Recorded(folder) if is_aligned(folder) else Dataset(folder))
 
 
 class _Recorded(Dataset):
@@ -427,6 +428,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
     """Keep what was recorded, then put the aligned poses in its place: the lists first, meta.yaml last."""
+    made_depth.take_out(Dataset(folder))  # it belongs to the poses that are about to go
     kept = folder / layout.RECORDED
     if not (kept / layout.META).is_file():
         kept.mkdir(exist_ok=True)

@@ -1,0 +1,87 @@
+"""Dense depth of an aligned dataset, by multi-view stereo over its frames and the sparse points of the alignment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from pose2rgbd_ros import settings as definitions
+from pose2rgbd_ros.dataset import made_depth
+from pose2rgbd_ros.dataset.meta import MadeDepth
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.depth_from_images import DepthEstimate
+from pose2rgbd_ros.depth_from_images.scene import SparseScene
+from pose2rgbd_ros.depth_from_images.stereo import MultiViewStereo, StereoSettings
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
+from pose2rgbd_ros.sfm.align import POINTS
+
+FRAME_S = 1.2  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)
+
+
+def plan(dataset: Dataset, settings: StereoSettings) -> str:
+    """What will be done, for the terminal."""
+    scale = min(1.0, settings.size / max(dataset.camera.width, dataset.camera.height))
+    pixels = dataset.camera.width * dataset.camera.height * scale**2
+    threads = settings.threads or min(os.cpu_count() or 1, 4)
+    minutes = len(dataset) * settings.views * FRAME_S * pixels / 1e6 / threads / 60
+    return f"depth of {counted(len(dataset), 'image')}: about {max(1, round(minutes))} min"
+
+
+def add_depth(folder: Path, settings: StereoSettings, progress: bool = True) -> Dataset:
+    """Dense depth for every frame of a dataset. Interrupted and called again it goes on.
+
+    Raises:
+        UserError: recorded depth is there; poses, camera or pictures do not suffice; the dataset is as before.
+    """
+    definitions.check(settings)
+    scale_sigma = _scale_sigma(Dataset(folder))
+
+    def estimate(dataset: Dataset, rank: Int64, frames: Int64) -> Iterator[DepthEstimate]:
+        method = MultiViewStereo(settings, sparse_scene(dataset), rank, scale_sigma=scale_sigma)
+        return method.estimate(_Pictures(dataset), dataset.camera, dataset.T_map_cam, frames)
+
+    facts = {name: value for name, value in asdict(settings).items() if name != "threads"}
+    return made_depth.add(folder, MadeDepth(MultiViewStereo.name, facts, scale_sigma), estimate, progress)
+
+
+def sparse_scene(dataset: Dataset) -> SparseScene | None:
+    """The points of the alignment and who sees them; None of a dataset that was not aligned.
+
+    UserError: the file is damaged.
+    """
+    path = dataset.path / POINTS
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            points = stored["points"].astype(np.float64)
+            stamps_ns, seen = stored["seen_stamp_ns"], stored["seen_point"].astype(np.int64)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read ({error}); align again") from error
+    frame = np.searchsorted(dataset.stamps_ns, stamps_ns).clip(0, len(dataset) - 1)
+    there = dataset.stamps_ns[frame] == stamps_ns
+    return SparseScene(points, frame[there], seen[there])
+
+
+def _scale_sigma(dataset: Dataset) -> float | None:
+    accuracy = (dataset.meta.poses and dataset.meta.poses.accuracy) or {}
+    value = accuracy.get("scale_sigma")
+    return None if value is None else float(value)
+
+
+class _Pictures:
+    """Colour of a dataset's frames, decoded when asked."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> AnyArray:
+        return self._dataset.rgb(index)
