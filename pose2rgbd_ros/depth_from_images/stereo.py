@@ -1,10 +1,10 @@
 """Multi-view stereo: the depth at which a frame's neighbours show the same, kept where theirs agrees with it.
 
-Coarse to fine. At half the size (small images: at their own) planes about that of the scene are swept (Collins, "A space-sweep approach to true
-multi-image matching", 1996) and smoothed along eight directions (Hirschmueller, "Stereo processing by semiglobal
-matching and mutual information", 2008); at the full size every pixel is then moved along its ray. Of the neighbours the
-two that agree best count, so that what one cannot see does no harm. At last a depth must be confirmed by the depths of
-other frames, looked up there and back.
+Coarse to fine. At half the size (small images: at their own) planes about that of the scene are swept (Collins, "A
+space-sweep approach to true multi-image matching", 1996) and smoothed along eight directions (Hirschmueller, "Stereo
+processing by semiglobal matching and mutual information", 2008); at the full size every pixel is then moved along its
+ray. Of the neighbours the two that agree best count, so that what one cannot see does no harm. At last a depth must be
+confirmed by the depths of other frames, looked up there and back.
 """
 
 from __future__ import annotations
