@@ -30,15 +30,14 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.sfm.certainty import Certainty, certainty
 from pose2rgbd_ros.sfm.georeference import Georeference, georeference
 from pose2rgbd_ros.sfm.reconstruct import (
     LEAST_MAP,
     LEAST_MATCHES,
     AlignSettings,
-    Certainty,
     FeatureDatabase,
     SparseMap,
-    certainty,
     choose_pairs,
     refine,
 )
@@ -341,7 +340,8 @@ def _gather(
 
 def _weak(placed: _Placed, i: int, sigma_m: Float64) -> str | None:
     """Why a frame of a map is better left out; None for a good one."""
-    if np.count_nonzero(placed.map.seen_frame == placed.map.frames[i]) < FEW_POINTS:
+    seen = placed.map.seen_by(int(placed.map.frames[i]))
+    if seen.stop - seen.start < FEW_POINTS:
         return f"sees fewer than {FEW_POINTS} points of the map"
     if (sigma_m > WEAK * placed.reference.sigma_m).any():
         return "its aligned position is less sure than the recorded one"

@@ -23,16 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import sparse
-from scipy.interpolate import CubicSpline
 from scipy.spatial import KDTree
-from scipy.spatial.transform import Rotation, RotationSpline
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8
+from pose2rgbd_ros.geometry.arrays import Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.sfm.georeference import Georeference
@@ -50,6 +46,7 @@ FOLLOWING = 2  # images after each one that are compared with it, wherever they 
 WIDE_DEG = 110.0  # a lens that sees more across is a fisheye
 GUESSED_FOCAL = 1.2  # of the longer side, where nobody knows the focal length
 LEAST_MATCHES = 15
+PLACING_TRACKS = 200  # of an image, by which the global mapper places it
 LEAST_MAP = 3  # frames
 _MODELS = {"pinhole": "SIMPLE_PINHOLE", "radial": "SIMPLE_RADIAL", "opencv": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
 _POLL_S = 0.2
@@ -105,7 +102,7 @@ class SparseMap:
         T_sfm_cam: (N, 4, 4).
         camera: the camera of all of them.
         points: (P, 3); `colors` (P, 3) uint8; `track_length` (P,) how many frames see each.
-        seen_frame, seen_point: (M,) index of a frame of the dataset, and of the point that it sees.
+        seen_frame, seen_point: (M,) index of a frame of the dataset, increasing, and of the point that it sees.
         seen_px: (M, 2) where, pixel centres at integers.
         reprojection_px: mean over all observations.
         folder: COLMAP's own files of it.
@@ -122,6 +119,11 @@ class SparseMap:
     seen_px: Float64
     reprojection_px: float
     folder: Path
+
+    def seen_by(self, frame: int) -> slice:
+        """Which observations are of one frame."""
+        begin, end = np.searchsorted(self.seen_frame, [frame, frame + 1]).tolist()
+        return slice(begin, end)
 
 
 def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None] = lambda: None) -> Any:
@@ -222,7 +224,8 @@ class FeatureDatabase:
 
     def matched(self) -> dict[tuple[int, int], int]:
         """How many verified matches each compared pair of images has; indices ascending."""
-        ids = {number: self.names.index(name) for number, name in self._ids().items() if name in set(self.names)}
+        index = {name: i for i, name in enumerate(self.names)}
+        ids = {number: index[name] for number, name in self._ids().items() if name in index}
         found = {}
         for pair_id, rows in self._query("SELECT pair_id, rows FROM two_view_geometries"):
             second = pair_id % 2147483647
@@ -334,6 +337,8 @@ def _map(
         inner.global_positioning.use_gpu = inner.bundle_adjustment.ceres.use_gpu = False
         adjustment = inner.bundle_adjustment
         adjustment.refine_focal_length, adjustment.refine_extra_params = settings.refines
+        # Enough to place the images, which takes most of the time otherwise; all others are triangulated after that.
+        inner.track_required_tracks_per_view = PLACING_TRACKS
     else:
         options = pycolmap.IncrementalPipelineOptions()
         options.ba_refine_focal_length, options.ba_refine_extra_params = settings.refines
@@ -349,27 +354,26 @@ def _read(found: pycolmap.Reconstruction, names: Sequence[str], folder: Path) ->
         (image for image in found.images.values() if image.has_pose and image.name in index),
         key=lambda image: index[image.name],
     )
-    point_ids = {point_id: i for i, point_id in enumerate(found.points3D)}
-    points = list(found.points3D.values())
+    point_ids = np.array(sorted(found.points3D), dtype=np.uint64)
+    points = [found.points3D[point_id] for point_id in point_ids.tolist()]
     T_sfm_cam = np.tile(np.eye(4), (len(images), 1, 1))
-    seen: list[tuple[int, int, float, float]] = []
+    seen_point, seen_px = [np.zeros(0, np.int64)], [np.zeros((0, 2))]
     for i, image in enumerate(images):
         cam_from_sfm = image.cam_from_world()
         R = cam_from_sfm.rotation.matrix()
         T_sfm_cam[i, :3, :3], T_sfm_cam[i, :3, 3] = R.T, -R.T @ cam_from_sfm.translation
-        for point in image.points2D:
-            if point.has_point3D():
-                # COLMAP's pixel (0, 0) is the corner of the first pixel, ours its centre.
-                seen.append((index[image.name], point_ids[point.point3D_id], *(point.xy - 0.5)))
-    table = np.array(seen).reshape(-1, 4)
+        seen = image.get_observation_points2D()
+        seen_point.append(np.searchsorted(point_ids, np.array([each.point3D_id for each in seen], np.uint64)))
+        # COLMAP's pixel (0, 0) is the corner of the first pixel, ours its centre.
+        seen_px.append(np.array([each.xy for each in seen]).reshape(-1, 2) - 0.5)
+    frames = np.array([index[image.name] for image in images], dtype=np.int64)
     return SparseMap(
-        frames=np.array([index[image.name] for image in images], dtype=np.int64),
-        T_sfm_cam=T_sfm_cam,
-        camera=our_camera(next(iter(found.cameras.values()))),
+        frames=frames, T_sfm_cam=T_sfm_cam, camera=our_camera(next(iter(found.cameras.values()))),
         points=np.array([point.xyz for point in points]).reshape(-1, 3),
         colors=np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3),
         track_length=np.array([point.track.length() for point in points], dtype=np.int64),
-        seen_frame=table[:, 0].astype(np.int64), seen_point=table[:, 1].astype(np.int64), seen_px=table[:, 2:],
+        seen_frame=np.repeat(frames, [len(each) for each in seen_point[1:]]),
+        seen_point=np.concatenate(seen_point), seen_px=np.concatenate(seen_px),
         reprojection_px=float(found.compute_mean_reprojection_error()), folder=folder,
     )  # fmt: skip
 
@@ -429,156 +433,6 @@ def _refine(
     adjuster = pycolmap.create_pose_prior_bundle_adjuster(options, robust, config, priors, native)
     adjuster.solve()
     return replace(_read(native, names, found.folder), seen_px=found.seen_px)
-
-
-# How sure an adjusted map is: the inverse of the normal equations, points eliminated.
-
-
-MOST_FRAMES = 1500  # of more the matrix to invert is too large
-LEAST_SIGMA_PX = 0.2  # of a feature; what is left of it after the adjustment is less
-NEIGHBOUR_S = 2.0  # from frames so near in time a camera's velocity is known,
-VELOCITY_SIGMA = 0.05  # to this share, where it turns and sways as drones do
-INDEPENDENT = 30  # features of an image, as far as the lens goes: rows and lens model err alike all over it
-_STIFF, _STEP = 1e-9, 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class Certainty:
-    """How sure cameras and lens are, and how long the rows of an image are exposed one after the other.
-
-    Attributes:
-        covariance: (N, 6, 6) of each camera: rotation vector in its own axes (rad), position (m).
-        focal_sigma: of the focal length, as a share of it.
-        readout_s: time from the first row to the last by what is left of the features, with its sigma; inf where
-            nothing says it.
-        rolled_px: (M, 2) by how much this moved what is seen; its root mean square is `rolled_rms_px`.
-    """
-
-    covariance: Float64
-    focal_sigma: float
-    readout_s: float
-    readout_sigma_s: float
-    rolled_px: Float64
-
-    @property
-    def rolled_rms_px(self) -> float:
-        """Of all features along each axis."""
-        return float(np.sqrt(np.mean(self.rolled_px**2)))
-
-
-def certainty(
-    found: SparseMap,
-    sigma_m: Float64,
-    sigma_rad: float,
-    is_bad: Bool,
-    stamps_ns: Int64,
-    *,
-    focal_known: float | None = None,
-    readout_s: float = 0.0,
-) -> Certainty | None:
-    """How sure an adjusted map in metres is, whose frames were taken at `stamps_ns` (N,).
-
-    Features have the scatter that the adjustment left; positions are tied to recorded ones of `sigma_m` (3,) but for
-    those that are bad, which is what holds the map in its place (Triggs et al. 2000, section 6), and orientations of
-    all together to recorded ones of `sigma_rad`, for their errors may be one. The lens is unknown too, but for a focal
-    length that is `focal_known` to this share. `readout_s` is what the map was adjusted for: the estimate is one
-    step on from there. None for more than MOST_FRAMES frames.
-    """
-    count = len(found.frames)
-    if count > MOST_FRAMES or not len(found.points):
-        return None
-    cam = np.searchsorted(found.frames, found.seen_frame).astype(np.int64)
-    T_cam_map = se3.inverse(found.T_sfm_cam)[cam]
-    R = T_cam_map[:, :3, :3]
-    p = (R @ found.points[found.seen_point][:, :, None])[:, :, 0] + T_cam_map[:, :3, 3]
-    projection = np.stack([_slope(found.camera.project, p, axis) for axis in range(3)], axis=-1)  # (M, 2, 3)
-    x, y, z = p.T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    to_camera = np.concatenate([projection @ cross, -projection @ R], axis=2)  # (M, 2, 6)
-    row = ((found.seen_px[:, 1] + 0.5) / found.camera.height - 0.5)[:, None]
-    rolled = (to_camera @ _velocities(found.T_sfm_cam, stamps_ns)[cam][:, :, None])[:, :, 0] * row  # (M, 2) px/s
-    error_px = found.camera.project(p) - found.seen_px + rolled * readout_s
-    near = (p[:, 2] > 1e-6) & (np.abs(error_px) < 10).all(axis=1) & np.isfinite(rolled).all(axis=1)
-    rolled = np.nan_to_num(rolled)
-    cam, point, R, p, error_px = cam[near], found.seen_point[near], R[near], p[near], error_px[near]
-    sigma_px = max(float(np.sqrt(np.mean(error_px**2))), LEAST_SIGMA_PX)
-    to_point = projection[near] @ R / sigma_px  # (M, 2, 3)
-    lens = _lens_columns(found.camera, p)
-    others = np.concatenate([lens, rolled[near][:, :, None]], axis=2) / sigma_px  # (M, 2, K)
-    A = sparse.hstack(
-        [_blocks(to_camera[near] / sigma_px, cam, count), sparse.csr_matrix(others.reshape(-1, others.shape[2]))]
-    ).tocsr()
-    B = _blocks(to_point, point, len(found.points))
-    V = np.zeros((len(found.points), 3, 3))
-    np.add.at(V, point, np.einsum("nij,nik->njk", to_point, to_point))
-    V += np.eye(3) * (_STIFF * np.trace(V, axis1=1, axis2=2)[:, None, None] + 1e-12)
-    V_inverse = sparse.block_diag(list(np.linalg.inv(V)), format="csr")
-    W = (A.T @ B).tocsr()
-    S = (A.T @ A - W @ V_inverse @ W.T).toarray()
-    tied = np.flatnonzero(~is_bad)
-    for axis in range(3):
-        S[6 * tied + 3 + axis, 6 * tied + 3 + axis] += 1 / sigma_m[axis] ** 2
-    turns = (6 * np.arange(count)[:, None] + np.arange(3)).ravel()
-    S[turns, turns] += 1 / (count * sigma_rad**2)
-    if focal_known is not None:
-        S[6 * count, 6 * count] += 1 / focal_known**2
-    S += np.diag(np.diag(S)) * _STIFF + 1e-6 * np.eye(len(S))  # a camera without points is known to 1 km and not more
-    whole = np.linalg.inv(S)
-    # Cameras, lens and points are where nothing pulls at them any more: the readout alone is yet to be moved.
-    readout_s -= float(whole[-1, -1] * np.sum(rolled[near] * error_px) / sigma_px**2)
-    focal_sigma = float(np.sqrt(whole[6 * count, 6 * count] * max(len(cam) / (INDEPENDENT * count), 1.0)))
-    sigma_s = np.hypot(np.sqrt(whole[-1, -1]), VELOCITY_SIGMA * readout_s) if rolled[near].any() else np.inf
-    return Certainty(
-        np.stack([whole[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] for i in range(count)]),
-        min(focal_sigma, focal_known or np.inf), readout_s, float(sigma_s), rolled * readout_s,
-    )  # fmt: skip
-
-
-def _slope(project: Callable[[Float64], Float64], p: Float64, axis: int) -> Float64:
-    """(M, 2) pixels per metre that points (M, 3) move along an axis of the camera."""
-    step = np.zeros_like(p)
-    step[:, axis] = _STEP * np.linalg.norm(p, axis=1)
-    return np.asarray((project(p + step) - project(p - step)) / (2 * step[:, axis, None]))
-
-
-def _lens_columns(camera: Camera, p: Float64) -> Float64:
-    """(M, 2, K): what the unknowns of a lens do to pixels of points (M, 3): log focal length, then distortion; last,
-    where they are two, log fy.
-    """
-    uv = camera.project(p)
-    away = uv - (camera.cx, camera.cy)
-    model = camera.distortion_model if camera.distortion else "plumb_bob"
-    k = np.array(camera.distortion or [0.0] * 4)
-    radial = model == "plumb_bob" and not k[1:].any()
-    columns = [away]
-    for i in range(1 if radial else min(len(k), 8)):
-        more = replace(camera, distortion_model=model, distortion=tuple(k + _STEP * (np.arange(len(k)) == i)))
-        columns.append((more.project(p) - uv) / _STEP)
-    if not radial:
-        columns.append(away * [0.0, 1.0])
-    return np.stack(columns, axis=-1)
-
-
-def _velocities(T_map_cam: Float64, stamps_ns: Int64) -> Float64:
-    """(N, 6) of cameras (N, 4, 4) in order of time: rad/s in their own axes, m/s in the map; by splines through the
-    frames, 0 where the next one is farther than NEIGHBOUR_S.
-    """
-    seconds = (stamps_ns - stamps_ns[0]) / 1e9
-    R = Rotation.from_matrix(T_map_cam[:, :3, :3])
-    turn_rad = RotationSpline(seconds, R)(seconds, 1)
-    velocity = np.concatenate([turn_rad, CubicSpline(seconds, T_map_cam[:, :3, 3])(seconds, 1)], axis=1)
-    gap = np.diff(seconds) > NEIGHBOUR_S
-    velocity[np.append(gap, False) | np.insert(gap, 0, False)] = 0.0
-    return np.asarray(velocity)
-
-
-def _blocks(values: Float64, columns: Int64, count: int) -> sparse.csr_matrix:
-    """Blocks (M, 2, K), each in its own two rows and at block column `columns` (M,) of `count`."""
-    rows, width = values.shape[0], values.shape[2]
-    row = np.repeat(np.arange(2 * rows), width)
-    column = (columns[:, None, None] * width + np.arange(width) + np.zeros((1, 2, 1), int)).ravel()
-    return sparse.csr_matrix((values.ravel(), (row, column)), shape=(2 * rows, count * width))
 
 
 class _Bar:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros.dataset import layout
@@ -79,8 +80,7 @@ def _draw_map(found: Alignment, path: Path) -> None:
     axes.plot(*recorded[:, :2].T, ".", color="tab:orange", ms=4, label="recorded")
     axes.plot(*aligned[:, :2].T, ".", color="tab:blue", ms=5, label="aligned")
     lines = np.stack([recorded[found.frames, :2], aligned[:, :2]], axis=1)
-    for line in lines:
-        axes.plot(*line.T, color="tab:blue", lw=0.7)
+    axes.add_collection(LineCollection(list(lines), color="tab:blue", lw=0.7))
     if found.left_out:
         axes.plot(*recorded[sorted(found.left_out), :2].T, "x", color="tab:red", ms=6, label="left out")
     low, high = np.quantile(recorded[:, :2], [0, 1], axis=0)

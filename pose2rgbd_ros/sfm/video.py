@@ -61,7 +61,7 @@ def find_between(
     options.ransac.max_error = MOST_ERROR_PX
     for frame in tqdm(wanted.tolist(), "frames between", disable=not progress or None):
         near = int(found.frames[np.argmin(np.abs(found.frames - frame))])
-        seen = found.seen_frame == near
+        seen = found.seen_by(near)
         points, pixels = found.points[found.seen_point[seen]], found.seen_px[seen].astype(np.float32)
         step = 1 if frame > near else -1
         last = _grey(dataset, near, 1.0)
