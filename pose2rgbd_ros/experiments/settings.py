@@ -6,7 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -56,6 +56,8 @@ def varied(config: TrainConfig, variant: str) -> TrainConfig | None:
 def _read(part: str, text: str, kind: Any) -> Any:
     """A value in the type of its setting."""
     value, kinds = yaml.safe_load(text), set(get_args(kind)) or {kind}
+    if any(get_origin(each) is Literal for each in kinds):  # choices are checked with the settings
+        return value
     if float in kinds and not isinstance(value, bool):
         try:
             return None if value is None else float(value)  # 2e-05 is text to PyYAML
@@ -231,6 +233,7 @@ class TablesConfig:
     recipe: Literal["default", "paper"] | None = setting(
         None, "optimisation; cpu scale: default, which is further after minutes; paper scale: paper"
     )
+    bce_reduction: Literal["mean", "sum"] = setting("mean", "cross entropy over the slices, of the Slice rows")
     variants: tuple[str, ...] = setting((), VARIANTS_HELP)
     adversarial_weight: float = setting(0.003, "of the rows with the adversarial loss", ge=0.0)
     consistency_weight: float = setting(0.5, "of the rows with the consistency loss", ge=0.0)

@@ -267,6 +267,7 @@ def config_of(row: Row, config: TablesConfig) -> TrainConfig | None:
         size=config.size or 128,
         width=config.width,
         recipe=config.recipe or "default",
+        bce_reduction=config.bce_reduction,
         epochs=config.epochs,
         max_minutes=config.minutes,
         clock="cpu" if pick_device(config.device) == "cpu" else "wall",
@@ -488,6 +489,8 @@ def effort(outcome: Outcome) -> str:
     clock = "processor" if outcome.device == "cpu" else "wall"
     seeds = f"seeds {config.seed} to {config.seed + config.seeds - 1}" if config.seeds > 1 else f"seed {config.seed}"
     parts = [f"{config.size} px", f"recipe {config.recipe}", seeds, "the weights of the end"]
+    if config.bce_reduction == "sum":
+        parts.append("cross entropy summed over the slices")
     if config.width != 1:
         parts.append(f"networks of {config.width:g} times the paper's width")
     if config.minutes is not None:

@@ -266,18 +266,23 @@ def test_a_job_has_as_many_steps_as_were_asked_for_or_the_paper_s(tmp_path: Path
 
 
 def test_a_variant_is_a_job_of_its_own_where_it_means_something(tmp_path: Path) -> None:
-    chosen = config(models=("posegan", "posegan-a"), variants=("alpha=1e-1,pose-range=joint", "pull_ramp=true"))
+    chosen = config(
+        models=("posegan", "posegan-a"), variants=("alpha=1e-1,pose-range=joint", "pull_ramp=true,pixel_norm=euclidean")
+    )
     full, regressor = (
         [job(model, 32, 1, tmp_path / "place", chosen, variant) for variant in chosen.variants]
         for model in chosen.models
     )
     assert [each.name for each in full if each] == [
-        "place-posegan-32-seed1-alpha=1e-1,pose-range=joint", "place-posegan-32-seed1-pull_ramp=true",
+        "place-posegan-32-seed1-alpha=1e-1,pose-range=joint",
+        "place-posegan-32-seed1-pull_ramp=true,pixel_norm=euclidean",
     ]  # fmt: skip
     assert full[0] is not None
     assert (full[0].config.posegan.alpha, full[0].config.pose_range, full[0].config.posegan.width) == (
         0.1, "joint", 0.125,
     )  # fmt: skip
+    assert full[1] is not None
+    assert (full[1].config.posegan.pull_ramp, full[1].config.posegan.pixel_norm) == (True, "euclidean")
     assert regressor[0] is not None, "of the poses it learns by"
     assert regressor[1] is None
 

@@ -155,6 +155,9 @@ def test_equal_epochs_seeds_and_settings_of_each_row() -> None:
         next(row for row in tables(config)[1].rows if row.cells[0] == name) for name in ("Base", "Slice-10")
     )
     assert config_of(replace(base, variant="bce_reduction=sum"), config) is None
+    summed = config_of(slice_10, replace(config, bce_reduction="sum"))
+    assert summed is not None
+    assert summed.bce_reduction == "sum"
     row = replace(slice_10, variant="bce_reduction=sum", seed=1)
     chosen = config_of(row, config)
     assert chosen is not None
