@@ -64,10 +64,11 @@ def film(
     write_video(path, pictures, 1e9 / _period_ns(flight), BIT_RATE)
     passed = np.isin(flight.passed_ns, times_ns)
     shown_s = len(times_ns) * _period_ns(flight) / 1e9
+    fading = "; each is bright where it was taken, and fades on the way to the next" if flight.line else ""
     return (
         f"{shown_s:.0f} s along the track: {flight.line or 'as fast as it was flown'}. "
         f"{counted(int(passed.sum()), 'recorded frame')} are passed, {int((passed & judged).sum())} of them measured "
-        "above; each is bright where it was taken, and fades on the way to the next"
+        f"above{fading}"
     )
 
 
