@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 NADIR_DEG = 65.0
 # Below this length of their mean, the viewing directions have no common one: the flight looks all around.
 COMMON_VIEW = 0.6
+# Level cameras see a landscape, too, where what they see is this much thinner along the map's up than along the view.
+LANDSCAPE = 0.5
 # Sizes as multiples of a pixel's footprint, and the fewest and most layers that are chosen.
 # Finer than a pixel: many frames see a surface, each from elsewhere (docs/decisions/0011-relief-quality.md).
 CELLS_OF_PIXEL, LAYERS_OF_PIXEL, FEATURES_OF_PIXEL = 0.72, 1.05, 0.42
@@ -54,7 +56,8 @@ class SceneBoxSettings:
 
     up: Literal["auto", "map", "view"] = setting(
         "auto",
-        "z of the volume: map: up; view: against the mean viewing direction; auto: up where the flight looks down",
+        "z of the volume: map: up; view: against the mean viewing direction; auto: up where the flight looks down, or "
+        "what it sees is flat",
     )
     cell_m: float | None = setting(None, "side of an occupancy cell (0.7 of a pixel's footprint)", ge=1e-4)
     layer_m: float | None = setting(None, "height of an occupancy layer (1.5 cells, at most 64 layers)", ge=1e-4)
@@ -139,14 +142,20 @@ def surface_points(
     return Surface(map_points, depths, owners)
 
 
-def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "auto") -> Float64:
-    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else towards them."""
+def volume_rotation(
+    T_map_cam: Float64, up: Literal["auto", "map", "view"] = "auto", points_map: Float64 | None = None
+) -> Float64:
+    """R_map_vol (3, 3): z up in the map where the cameras (N, 4, 4) look down or all around, else towards them.
+
+    Also up where they look level over a landscape, which points (M, 3) of the surface show: layers across the view
+    would have to reach to the horizon.
+    """
     forward = T_map_cam[:, :3, 2]
     mean = forward.mean(axis=0)
     off_nadir_deg = np.degrees(np.arccos(np.clip(-forward[:, 2], -1, 1))).mean()
     common = float(np.linalg.norm(mean))
     looks_down = off_nadir_deg <= NADIR_DEG or common < COMMON_VIEW
-    if up == "map" or (up == "auto" and looks_down):
+    if up == "map" or (up == "auto" and (looks_down or _is_landscape(points_map, mean))):
         return np.eye(3)
     if common < 1e-3:
         raise UserError("the cameras look into all directions, so no volume faces them; use --box.up map")
@@ -157,6 +166,15 @@ def volume_rotation(T_map_cam: Float64, up: Literal["auto", "map", "view"] = "au
         right = np.cross(z, np.eye(3)[np.abs(z).argmin()])
     x = right / np.linalg.norm(right)
     return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def _is_landscape(points_map: Float64 | None, view: Float64) -> bool:
+    """Whether points (M, 3) are much thinner along the map's z than along the view (3,), nine tenths of them."""
+    if points_map is None:
+        return False
+    low, high = np.quantile(points_map @ np.stack([[0.0, 0.0, 1.0], view / np.linalg.norm(view)], 1), [0.05, 0.95], 0)
+    thickness = high - low
+    return bool(thickness[0] < LANDSCAPE * thickness[1])
 
 
 def choose_scene_box(
@@ -178,10 +196,10 @@ def choose_scene_box(
             f"only {len(surface.points_map)} pixels of the training frames have a known depth, too few to know where "
             "the surface is; train with --depth pictures"
         )
-    rotation = volume_rotation(T_map_cam, config.up)
-    points = surface.points_map @ rotation
-    kept = supported(points)
-    low, high = _bounds(points[kept], config)
+    kept = supported(surface.points_map)
+    points_map = surface.points_map[kept]
+    rotation = volume_rotation(T_map_cam, config.up, points_map)
+    low, high = _bounds(points_map @ rotation, config)
     pixel_m = float(np.median(surface.depth_m[kept]) / np.sqrt(camera.fx * camera.fy))
     box = _box(rotation, low, high, pixel_m, config, 1.0)
     if box.stored_mb(channels) > config.model_mb:
