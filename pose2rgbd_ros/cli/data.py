@@ -18,6 +18,7 @@ from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.convert.convert import convert_sources, measure
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.dataset.inspect import describe_depth, draw_slices, inspect
+from pose2rgbd_ros.dataset.inspect import warnings as warnings_of
 from pose2rgbd_ros.dataset.made_depth import remove
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
@@ -207,13 +208,17 @@ def align_main(argv: list[str]) -> int:
 ALIGNED_SHARE = 0.5  # of the frames; an alignment of fewer would throw away most of the recording
 
 
-def align_or_keep(folder: Path, indent: str = "") -> str | None:
-    """Align a dataset that was just converted, saying what is done; None, or why it keeps its recorded poses."""
+def align_or_keep(folder: Path, indent: str = "", later_min: float | None = None) -> str | None:
+    """Align a dataset that was just converted, saying what is done; None, or why it keeps its recorded poses.
+
+    later_min: what else will be done takes about so many minutes.
+    """
     chosen = AlignSettings()
     try:
         recorded = recorded_dataset(folder)
         planned = plan(recorded, chosen)
-        print(f"{indent}{planned}", flush=True)
+        whole = "" if later_min is None else f"; all to the end about {planned.minutes + later_min:.0f} min"
+        print(f"{indent}{planned}{whole}", flush=True)
         found = align(folder, chosen, planned)
     except UserError as error:
         return f"not aligned: {error}"
@@ -222,7 +227,15 @@ def align_or_keep(folder: Path, indent: str = "") -> str | None:
         return f"not aligned: only {len(found.frames)} of {counted(len(recorded), 'frame')} could be joined"
     write_align_report(folder, found, chosen)
     print(found.summary())
+    for warning in settled_warnings(folder):
+        print(f"note: no longer true: {warning}")
     return None
+
+
+def settled_warnings(folder: Path) -> list[str]:
+    """What the dataset as it was recorded is warned of and as it is now is not."""
+    now = warnings_of(Dataset(folder))
+    return [warning for warning in warnings_of(recorded_dataset(folder)) if warning not in now]
 
 
 # `pose2rgbd depth WHAT DATASET`: depth of a dataset that has none.

@@ -46,8 +46,10 @@ CHOICE = "choice.yaml"  # in a run's folder: how good the model is on the frames
 RunStep = Callable[[str, Any, Callable[[bool], Any]], None]
 
 
-# A demo's worth of training, of all models together; with half its channels base sees more than twice the images.
-DEMO_MINUTES, DEMO_WIDTH = 1.5, 0.5
+# Minutes of training, of all models together: a demo's worth, and that of pictures which must give the shape of the
+# place, too. With half its channels base sees more than twice the images.
+DEMO_MINUTES, PICTURES_MINUTES, DEMO_WIDTH = 1.5, 3.0, 0.5
+AROUND_MINUTES = 1.5  # measuring, calibrating and starting nodes take about so long beside
 
 
 def settings_of_models(config: TrainConfig, names: Sequence[str]) -> dict[str, TrainConfig]:
@@ -81,7 +83,18 @@ RunTraining: Any = make_dataclass(
                 "best: relief and base share the time, warp-12 learns nothing, and what is best on the held-out frames "
                 "that choose is served; or a model of `pose2rgbd train`, such as base, slice-10, relief or warp-12",
             ),
-        )
+        ),
+        (
+            "max_minutes",
+            float | None,
+            setting(
+                None,
+                "minutes of training, of all models together; the schedule is fitted to it "
+                f"({DEMO_MINUTES:g}; {PICTURES_MINUTES:g} where poses came from the pictures; no limit with "
+                "--train.epochs)",
+                ge=0.0,
+            ),
+        ),
     ],
     bases=tuple(part_of(family, "config").Settings for family in FAMILIES),
     namespace={"__doc__": "Settings of `pose2rgbd train`, and a choice among models.", "__post_init__": _check},
@@ -91,8 +104,15 @@ RunTraining: Any = make_dataclass(
 
 def demo_training() -> TrainConfig:
     """The defaults of `pose2rgbd run`."""
-    chosen: TrainConfig = RunTraining(max_minutes=DEMO_MINUTES, width=DEMO_WIDTH)
+    chosen: TrainConfig = RunTraining(width=DEMO_WIDTH)
     return chosen
+
+
+def training_minutes(config: TrainConfig, from_pictures: bool) -> float | None:
+    """How long all models together may train; None: until their epochs are over."""
+    if config.max_minutes is not None or config.epochs is not None:
+        return config.max_minutes
+    return PICTURES_MINUTES if from_pictures else DEMO_MINUTES
 
 
 @dataclass(frozen=True)
@@ -200,10 +220,9 @@ def film_served(run_step: RunStep, dataset: Path, chosen: Trained, seconds: floa
 def _candidates(dataset: Path) -> list[str]:
     from pose2rgbd_ros.dataset.reader import Dataset
 
-    found = Dataset(dataset)
-    if found.has_depth:
+    if Dataset(dataset).has_depth:
         return list(CANDIDATES)
-    if found.meta.poses is not None and found.meta.poses.position.startswith("sfm"):
+    if is_aligned(dataset):
         return ["relief", "base"]  # with such poses the pictures tell the depth
     print(
         f"   {' and '.join(NEED_DEPTH)} are left out: this recording has no depth; "
@@ -352,13 +371,15 @@ def main(argv: list[str]) -> int:
     sources = list(config.sources) or [_record(steps, out)]
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
-    align_dataset(steps.run, dataset, config.align)
+    later_min = (training_minutes(config.train, True) or 0.0) + AROUND_MINUTES + config.live_s / 60
+    align_dataset(steps.run, dataset, config.align, later_min)
     _inspect(steps, dataset)
-    warnings = read_yaml(dataset / REPORT).get("warnings") or []
+    warnings = _warnings(dataset)
     if config.strict and warnings:
         print(f"error: {'; '.join(warnings)} (--strict); {dataset} is kept", file=sys.stderr)
         return 1
-    served = choose(train_models(steps.run, dataset, out / "runs", config.train))
+    training = replace(config.train, max_minutes=training_minutes(config.train, is_aligned(dataset)))
+    served = choose(train_models(steps.run, dataset, out / "runs", training))
     serve(served, run)
     calibrate_served(steps.run, dataset, served)
     if config.video_s > 0:
@@ -401,8 +422,21 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
     steps.run("convert", [inputs, *options], job)
 
 
-def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"]) -> None:
-    """Poses and lens by structure from motion; where that fails the recorded ones stay, and why is said."""
+def is_aligned(dataset: Path) -> bool:
+    """Whether its poses came from the pictures."""
+    from pose2rgbd_ros.dataset.meta import read_meta
+
+    poses = read_meta(dataset).poses
+    return poses is not None and poses.position.startswith("sfm")
+
+
+def align_dataset(
+    run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"], later_min: float = 0.0
+) -> None:
+    """Poses and lens by structure from motion; where that fails the recorded ones stay, and why is said.
+
+    later_min: what follows will take about so many minutes.
+    """
     from pose2rgbd_ros.cli.data import align_or_keep
     from pose2rgbd_ros.sfm.align import recorded_dataset
     from pose2rgbd_ros.sfm.reconstruct import AlignSettings
@@ -413,10 +447,18 @@ def align_dataset(run_step: RunStep, dataset: Path, wanted: Literal["auto", "alw
         return
 
     def job(begun: bool) -> None:
-        if problem := align_or_keep(dataset, "   "):
+        if problem := align_or_keep(dataset, "   ", later_min):
             print(f"   warning: {problem}; with the recorded poses the renderer will be blurred")
 
     run_step("align", to_yaml_dict(AlignSettings()), job)
+
+
+def _warnings(dataset: Path) -> list[str]:
+    """Of the conversion, as far as an alignment did not settle them."""
+    from pose2rgbd_ros.cli.data import settled_warnings
+
+    settled = settled_warnings(dataset)
+    return [warning for warning in read_yaml(dataset / REPORT).get("warnings") or [] if warning not in settled]
 
 
 def _inspect(steps: Steps, dataset: Path) -> None:
@@ -455,6 +497,7 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
         ("", run / "report" / "sheet.png"),
         ("", run / "report" / "calibration.html"),
         ("", dataset / "inspect" / "contact_sheet.png"),
+        ("", dataset / "align" / "report.html"),
         ("", out / "live" / "sheet.png"),
         ("model", run / "checkpoint"),
     ):

@@ -295,7 +295,10 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
     """What a person should check before training; `depth` as of `sampled_depth`."""
     found = []
     if not dataset.camera.is_calibrated:
-        found.append("the camera is not calibrated: images can be learned, but not compared with another camera's")
+        found.append(
+            "the camera is not calibrated: images can be learned, but not compared with another camera's "
+            "(pose2rgbd align finds its focal length)"
+        )
     steps, turns = _motion(dataset.T_map_cam)
     joined = np.diff(splits.recordings(dataset.stamps_ns)) == 0
     found += _of_jumps(steps, turns, np.diff(dataset.stamps_ns) / 1e9, joined)
@@ -525,7 +528,11 @@ def _map(dataset: Dataset) -> str:
 
 def _poses(poses: PosesMeta) -> str:
     text = f"position {poses.position}, orientation {poses.orientation}, {poses.interpolation}"
-    if poses.accuracy:
+    if poses.accuracy and "position_sigma_m" in poses.accuracy:  # of an alignment
+        position = ", ".join(f"{value:.2f}" for value in poses.accuracy["position_sigma_m"])
+        text += f"; standard deviations (median) {position} m along x, y, z, "
+        text += f"{poses.accuracy['orientation_sigma_deg']:.2f} degrees, scale {poses.accuracy['scale_sigma']:.2%}"
+    elif poses.accuracy:
         across, up, yaw = (
             poses.accuracy.get(name) for name in ("horizontal_sigma_m", "vertical_sigma_m", "yaw_sigma_deg")
         )

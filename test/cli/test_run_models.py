@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose2rgbd_ros.cli.run import RunTraining, Trained, choose, serve, train_models
+from pose2rgbd_ros.cli.run import RunTraining, Trained, choose, demo_training, serve, train_models, training_minutes
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -114,3 +114,11 @@ def test_one_model_can_be_chosen() -> None:
         RunTraining(model="better")
     with pytest.raises(UserError, match=r"--train\.width means nothing to relief"):
         RunTraining(model="relief", width=0.3)
+
+
+def test_pictures_alone_are_trained_on_for_longer_unless_the_user_says_how_long() -> None:
+    usual = demo_training()
+    assert training_minutes(usual, False) == 1.5
+    assert training_minutes(usual, True) == 3.0
+    assert training_minutes(replace(usual, max_minutes=0.1), True) == 0.1
+    assert training_minutes(replace(usual, epochs=3), True) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,9 +22,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 from support.photographs import FRAMES, SIZE
 
+from pose2rgbd_ros.cli.data import settled_warnings
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.cli.run import _candidates, align_dataset
-from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
+from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, read_meta, write_meta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
@@ -191,10 +193,10 @@ def test_run_aligns_what_only_gps_placed_and_goes_on_where_that_fails(
     align_dataset(run_step, truth.path, "auto")  # it has depth, and exact poses
     align_dataset(run_step, write_joinless(tmp_path / "odometry", position="odometry"), "auto")
     assert steps == []
-    align_dataset(run_step, folder, "auto")
+    align_dataset(run_step, folder, "auto", later_min=5.0)
     assert steps == ["align"]
     said = capsys.readouterr().out
-    assert "aligning 5 images, 10 pairs: about" in said
+    assert "aligning 5 images, 10 pairs: about 1 min; all to the end about 5 min" in said
     assert "warning: not aligned" in said
     assert "could not be joined" in said
     assert bytes_of(folder) == before
@@ -205,6 +207,22 @@ def test_run_aligns_what_only_gps_placed_and_goes_on_where_that_fails(
     align_dataset(run_step, mostly_noise, "auto")
     assert re.search(r"not aligned: only [5-8] of 18 frames could be joined", capsys.readouterr().out)
     assert bytes_of(mostly_noise) == before
+
+
+def test_what_an_alignment_settled_is_no_warning_any_more(
+    aligned: tuple[Path, dict[str, bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "flight"
+    shutil.copytree(aligned[0], folder)
+    assert settled_warnings(folder) == []
+    recorded = read_meta(folder / "recorded")
+    write_meta(folder / "recorded", replace(recorded, camera=Camera(SIZE, SIZE, 0.0, 0.0, 0.0, 0.0)))
+    (settled,) = settled_warnings(folder)
+    assert "the camera is not calibrated" in settled
+    assert main(["inspect", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"poses .*\(median\) [\d., ]+ m along x, y, z, [\d.]+ degrees, scale [\d.]+%", said)
+    assert "not calibrated" not in said
 
 
 def test_two_frames_are_too_few(tmp_path: Path) -> None:

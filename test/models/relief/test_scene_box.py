@@ -103,7 +103,7 @@ def test_the_axis_follows_how_steeply_the_flight_looks_down(pitch_deg, upright):
 def test_level_cameras_over_a_landscape_get_an_upright_volume_and_before_a_wall_one_that_faces_it(height_m, upright):
     """Which of them it is, the surface says: 200 m deep and so high."""
     eyes = np.stack([np.zeros(20), np.linspace(0, 50, 20), np.full(20, 12.0)], axis=-1)
-    T = se3.look_at(eyes, eyes + [0.0, 1.0, 0.0])
+    T = se3.look_at(eyes, eyes + np.array([0.0, 1.0, 0.0]))
     seen = np.random.default_rng(0).uniform([-50, 60, 0], [50, 260, height_m], (50_000, 3))
     surface = Surface(seen, seen[:, 1], np.zeros(len(seen), np.int64))
     for up, expected in (("auto", upright), ("view", False)):
