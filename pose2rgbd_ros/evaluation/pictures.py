@@ -352,6 +352,7 @@ def evaluate(
         try:
             evaluation.video = film(checkpoint, Dataset(dataset), judged_ns, path, video_s, flight, device, size)
         except UserError as error:
+            path.unlink(missing_ok=True)
             evaluation.notes.append(f"no video: {error}")
     write_report(out, evaluation)
     return evaluation
