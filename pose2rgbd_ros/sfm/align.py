@@ -49,7 +49,7 @@ REPORT = "align"  # folder of the report
 FEATURES = f"{layout.CACHE}/sfm"
 FEW_FEATURES = 100
 FEW_POINTS = 20  # a pose from fewer is a guess
-WEAK = 3.0  # times the recorded sigma
+WEAK = 3.0  # times the recorded sigma, or the usual one of the map
 ROLLS = 6.0  # sigmas from which a rolling shutter is believed
 LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
 LEAST_ROLLED_PX = 0.1
@@ -210,6 +210,23 @@ class _Placed:
     sure: Certainty | None
     readout_s: float = 0.0  # of a rolling shutter, which the poses heed
 
+    def sigmas(self) -> tuple[Float64, Float64]:
+        """Of positions (N, 3) in metres and orientations (N,) in rad: what pictures and recorded positions leave open.
+
+        Of each camera they are known as if recorded positions were independent; the place of the whole is as unsure
+        as their lasting errors make it.
+        """
+        reference, position = self.reference, self.map.T_sfm_cam[:, :3, 3]
+        least_m2 = np.diagonal(reference.moved_by(reference.covariance, position), axis1=1, axis2=2)
+        least_rad2 = np.full(len(position), np.trace(reference.covariance[1:4, 1:4]))
+        if self.sure is None:
+            return np.sqrt(least_m2), np.sqrt(least_rad2)
+        more = reference.covariance - reference.tied_covariance
+        each = self.sure.covariance
+        sigma2_m2 = np.diagonal(each[:, 3:, 3:] + reference.moved_by(more, position), axis1=1, axis2=2)
+        sigma2_rad2 = np.trace(each[:, :3, :3], axis1=1, axis2=2) + np.trace(more[1:4, 1:4])
+        return np.sqrt(np.maximum(sigma2_m2, least_m2)), np.sqrt(np.maximum(sigma2_rad2, least_rad2))
+
 
 def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Plan, progress: bool) -> Alignment:
     names = [record.rgb for record in recorded.records]
@@ -262,7 +279,7 @@ def _best_map(
         placed, notes = [], []
         for each in database.reconstruct(mapper, settings, progress):
             try:
-                placed.append(_place(each, recorded, database.names, settings))
+                placed.append(place(each, recorded, database.names, settings))
             except UserError as error:
                 notes.append(f"a map of {counted(len(each.frames), 'frame')} is left out: {error}")
         agree = sum(int(np.count_nonzero(~each.reference.is_bad)) for each in placed)
@@ -273,7 +290,12 @@ def _best_map(
     return best[1:]
 
 
-def _place(found: SparseMap, recorded: Dataset, names: list[str], settings: AlignSettings) -> _Placed:
+def place(found: SparseMap, recorded: Dataset, names: list[str], settings: AlignSettings) -> _Placed:
+    """Tie a map to the recorded positions of its frames, and adjust it there.
+
+    Raises:
+        UserError: positions that cannot place it.
+    """
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
     reference = georeference(found.T_sfm_cam, rough, stamps_ns)
     priors = reference.undrifted(rough[:, :3, 3], stamps_ns)
@@ -308,16 +330,9 @@ def _gather(
     """The frames of all maps in time order; of a frame in several, that of the largest."""
     found: dict[int, tuple[Float64, Float64, float]] = {}
     for each in placed:
-        position = each.map.T_sfm_cam[:, :3, 3]
-        if each.sure is None:
-            spread_m2, spread_rad2 = each.reference.position_covariance(position), each.reference.covariance[1:4, 1:4]
-            sigma_m = np.sqrt(np.diagonal(spread_m2, axis1=1, axis2=2))
-            sigma_rad = np.full(len(position), np.sqrt(np.trace(spread_rad2)))
-        else:
-            sigma_m = np.sqrt(np.diagonal(each.sure.covariance[:, 3:, 3:], axis1=1, axis2=2))
-            sigma_rad = np.sqrt(np.trace(each.sure.covariance[:, :3, :3], axis1=1, axis2=2))
+        sigma_m, sigma_rad = each.sigmas()
         for i, frame in enumerate(each.map.frames.tolist()):
-            if (weak := _weak(each, i, sigma_m[i])) is not None:
+            if (weak := _weak(each, i, sigma_m[i], np.median(sigma_m, axis=0))) is not None:
                 left_out.setdefault(frame, weak)
                 continue
             found.setdefault(frame, (each.map.T_sfm_cam[i], sigma_m[i], float(np.rad2deg(sigma_rad[i]))))
@@ -338,13 +353,13 @@ def _gather(
     )  # fmt: skip
 
 
-def _weak(placed: _Placed, i: int, sigma_m: Float64) -> str | None:
+def _weak(placed: _Placed, i: int, sigma_m: Float64, usual_m: Float64) -> str | None:
     """Why a frame of a map is better left out; None for a good one."""
     seen = placed.map.seen_by(int(placed.map.frames[i]))
     if seen.stop - seen.start < FEW_POINTS:
         return f"sees fewer than {FEW_POINTS} points of the map"
-    if (sigma_m > WEAK * placed.reference.sigma_m).any():
-        return "its aligned position is less sure than the recorded one"
+    if (sigma_m > WEAK * np.maximum(placed.reference.sigma_m, usual_m)).any():
+        return "its aligned position is less sure than the recorded one and those of other frames"
     return None
 
 

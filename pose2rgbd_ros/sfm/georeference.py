@@ -1,12 +1,13 @@
 """The map of structure from motion, which has no place and no size, tied to rough positions and attitudes (GPS, IMU).
 
 One similarity for all frames, robust against positions that are wrong for a while; heights that drift are found and
-taken out. What the positions say of each other also says how sure the similarity is.
+taken out. How sure it is depends less on how many positions there are than on how long their errors last: what GPS is
+off by now it is still off by half a minute later. So scatter and duration are estimated together from the residuals.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -19,9 +20,77 @@ LEAST_FRAMES = 3
 LEAST_SIGMA_M = 0.02  # positions better than that are not believed: the frame's stamp alone is off by as much
 LEAST_SIGMA_RAD = np.deg2rad(2.0)  # likewise attitudes
 BAD = 4.0  # sigmas from which a position counts as wrong
+LEAST_TO_DRIFT = 10  # frames
 DRIFTS = 4.0  # sigmas of its slope from which a drift of the heights is believed
+LASTS_S = (1.0, 4.0, 15.0, 60.0, 240.0)  # time constants that errors of positions may have
+SEEN = 0.4  # share of the flight: errors that last longer do not show in it
+LASTING = (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.999)  # shares of their variance that last so long
+MOST_RESIDUALS, RUN = 240, 20  # that tell of them; of more, so many in runs of so many
 _MAD = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
 _ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class PositionNoise:
+    """Errors of recorded positions along one axis: independent ones, and those that last (Gauss-Markov processes).
+
+    `white_m2`; `lasting_m2` (T,) of each of LASTS_S.
+    """
+
+    white_m2: float
+    lasting_m2: Float64
+
+    @property
+    def variance_m2(self) -> float:
+        return float(self.white_m2 + self.lasting_m2.sum())
+
+    def covariance_m2(self, seconds: Float64, others: Float64) -> Float64:
+        """(N, M) of positions at times (N,) and at others (M,); the same time is the same position."""
+        apart = np.abs(seconds[:, None] - others)
+        found = self.white_m2 * (apart == 0)
+        for variance_m2, lasts_s in zip(self.lasting_m2, LASTS_S, strict=True):
+            if variance_m2 > 0:
+                found = found + variance_m2 * np.exp(-apart / lasts_s)
+        return np.asarray(found)
+
+    def variance_of_mean_m2(self, seconds: Float64) -> float:
+        """Of the mean of positions at times (N,)."""
+        some = seconds[np.unique(np.linspace(0, len(seconds) - 1, MOST_RESIDUALS).round().astype(int))]
+        lasting = PositionNoise(0.0, self.lasting_m2).covariance_m2(some, some).mean()
+        return float(self.white_m2 / len(seconds) + lasting)
+
+    @classmethod
+    def of(cls, residual_m: Float64, design: Float64, seconds: Float64) -> PositionNoise:
+        """What the residuals (N, A) of A like axes tell of it, whatever of the design's columns (N, K) they contain.
+
+        The likelihood of what is left of the residuals beside these columns (restricted maximum likelihood), averaged
+        over all durations and shares, each as likely as the others beforehand. What is off by the same all along shows
+        in no residual and is not in it.
+        """
+        which = _some(len(seconds))
+        residual_m, design, seconds = residual_m[which], design[which], seconds[which]
+        U, size, _ = np.linalg.svd(design)
+        beside = U[:, int(np.count_nonzero(size > 1e-9 * size[0])) :]  # (N, F): contrasts without the design
+        contrast = beside.T @ residual_m
+        freedom = max(contrast.size, 1)
+        logs, variances, kinds = [], [], []
+        longest_s = max(SEEN * float(np.ptp(seconds)), LASTS_S[0])
+        for number, lasts_s in enumerate(each for each in LASTS_S if each <= longest_s):
+            value, vector = np.linalg.eigh(beside.T @ np.exp(-np.abs(seconds[:, None] - seconds) / lasts_s) @ beside)
+            squared = (vector.T @ contrast) ** 2
+            for share in LASTING:
+                spread = 1 - share + share * np.maximum(value, 1e-9)
+                variance_m2 = max(float((squared / spread[:, None]).sum()) / freedom, LEAST_SIGMA_M**2)
+                logs.append(-0.5 * (residual_m.shape[1] * np.log(spread).sum() + freedom * np.log(variance_m2)))
+                variances.append(variance_m2)
+                kinds.append((number, share))
+        chance = np.exp(np.array(logs) - max(logs))
+        chance /= chance.sum()
+        white_m2, lasting_m2 = 0.0, np.zeros(len(LASTS_S))
+        for probability, variance_m2, (number, share) in zip(chance, variances, kinds, strict=True):
+            white_m2 += probability * (1 - share) * variance_m2
+            lasting_m2[number] += probability * share * variance_m2
+        return cls(float(white_m2), lasting_m2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +100,13 @@ class Georeference:
     Attributes:
         scale: metres in one unit of the map of structure from motion; `scale_sigma` relative to it.
         R_map_sfm, t_map_sfm: (3, 3), (3,).
-        covariance: (7, 7) of log scale, rotation vector in the map (rad), translation of the frames' centre (m).
+        covariance: (7, 7) of log scale, rotation vector in the map (rad), translation of the frames' centre (m);
+            `tied_covariance` were positions independent of each other, with `tied_sigma_m`.
         centre_map: (3,) the frames' centre, about which the similarity turns and scales.
         residual_m: (N, 3) recorded minus aligned positions, a drift taken out.
         sigma_m: (3,) of the recorded positions along x, y, z of the map, robust; sigma_rad of the orientations.
         is_bad: (N,) recorded positions that disagree with the others.
-        correlation: by how much sqrt(N) such positions are worth less than independent ones; 1 at best.
+        noise: errors of the recorded positions along the ground and in height; `seconds` (N,) since the first frame.
         height_drift_m: by how much the recorded heights drifted from the first to the last frame; 0 where not shown.
         attitude_offset_deg: median angle between recorded and aligned orientations.
     """
@@ -45,12 +115,14 @@ class Georeference:
     R_map_sfm: Float64
     t_map_sfm: Float64
     covariance: Float64
+    tied_covariance: Float64
     centre_map: Float64
     residual_m: Float64
     sigma_m: Float64
     sigma_rad: float
     is_bad: Bool
-    correlation: float
+    noise: tuple[PositionNoise, PositionNoise]
+    seconds: Float64
     height_drift_m: float
     attitude_offset_deg: float
 
@@ -60,8 +132,13 @@ class Georeference:
         return float(np.sqrt(self.covariance[0, 0]))
 
     @property
+    def correlation(self) -> Float64:
+        """(3,): by how much sqrt(N) recorded positions are worth less than independent ones, along x, y, z."""
+        return _correlation(self.noise, self.seconds)
+
+    @property
     def tied_sigma_m(self) -> Float64:
-        """(3,) sigma of a recorded position as one of many: wider, as neighbours resemble each other."""
+        """(3,) sigma of independent positions whose mean were as unsure as that of the recorded ones."""
         return self.sigma_m * self.correlation
 
     def points(self, points_sfm: Float64) -> Float64:
@@ -81,22 +158,22 @@ class Georeference:
         height = self.height_drift_m * (seconds / max(float(seconds[-1]), 1e-9) - 0.5)
         return np.asarray(position_m - height[:, None] * np.array([0.0, 0.0, 1.0]))
 
-    def position_covariance(self, position_map: Float64) -> Float64:
-        """(N, 3, 3) m2: what the similarity's own uncertainty does to positions (N, 3) in the map."""
+    def moved_by(self, covariance: Float64, position_map: Float64) -> Float64:
+        """(N, 3, 3) m2: what a covariance (7, 7) of the similarity does to positions (N, 3) in the map."""
         arm = position_map - self.centre_map
         jacobian = np.zeros((len(arm), 3, 7))
         jacobian[:, :, 0] = arm
         jacobian[:, :, 1:4] = -_cross(arm)
         jacobian[:, :, 4:] = np.eye(3)
-        return np.asarray(jacobian @ self.covariance @ jacobian.transpose(0, 2, 1))
+        return np.asarray(jacobian @ covariance @ jacobian.transpose(0, 2, 1))
 
 
 def georeference(T_sfm_cam: Float64, T_map_cam: Float64, stamps_ns: Int64) -> Georeference:
     """The similarity that carries cameras (N, 4, 4) of structure from motion to where they were recorded (N, 4, 4).
 
-    Recorded orientations count little where positions spread, and hold the map upright where they lie on a line. The
-    losses are Cauchy's, with sigmas measured from the residuals. Uncertainty heeds that GPS errors last: residuals are
-    correlated from frame to frame.
+    Recorded orientations of all frames together count as one, for their errors may be one (a mount that is only
+    assumed): little where positions spread, while they hold the map upright where these lie on a line. The losses are
+    Cauchy's, with sigmas measured from the residuals.
 
     Raises:
         UserError: fewer than three frames, or recorded positions that all lie at one place.
@@ -108,22 +185,27 @@ def georeference(T_sfm_cam: Float64, T_map_cam: Float64, stamps_ns: Int64) -> Ge
     if np.ptp(target, axis=0).max() < 10 * LEAST_SIGMA_M or np.ptp(source, axis=0).max() <= 0:
         raise UserError("the recorded positions all lie at one place: they say nothing of the map's size")
     seconds = (stamps_ns - stamps_ns[0]) / 1e9
-    time = seconds / max(float(seconds[-1]), 1e-9)  # 0..1 over the flight
-    problem = _Problem(source, target, R_sfm, R_map, time)
+    problem = _Problem(source, target, R_sfm, R_map, seconds)
     starts = [_robust_umeyama(source, target), _from_attitudes(source, target, R_sfm, R_map)]
-    best = min((problem.solve(start) for start in starts), key=lambda found: found.cost)
-    return problem.describe(best)
+    best = min((problem.solve(start) for start in starts), key=problem.cost)
+    return problem.describe(problem.weigh(best))
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Solution:
-    """Parameters: log scale, rotation vector, position of the source's centre in the map, height drift."""
+    """Parameters `x`: log scale, rotation vector, position of the source's centre in the map, height drift (or none).
+
+    `correlation` (3,): by how much sqrt(N) positions are worth less than independent ones along x, y, z.
+    """
 
     x: Float64
-    cost: float
-    sigma_m: Float64
-    sigma_rad: float
-    with_drift: bool
+    with_drift: bool = False
+    noise: tuple[PositionNoise, PositionNoise] | None = None
+    correlation: Float64 = field(default_factory=lambda: np.ones(3))
+
+    @property
+    def free(self) -> Int64:
+        return np.arange(8 if self.with_drift else 7)
 
 
 @dataclass
@@ -132,10 +214,11 @@ class _Problem:
     target: Float64
     R_sfm: Float64
     R_map: Float64
-    time: Float64
+    seconds: Float64
 
     def __post_init__(self) -> None:
         self.centre = self.source.mean(axis=0)
+        self.time = self.seconds / max(float(self.seconds[-1]), 1e-9)  # 0..1 over the flight
 
     def residuals(self, x: Float64) -> tuple[Float64, Float64]:
         """(N, 3) m, recorded minus aligned, drift taken out; (N, 3) rad recorded against aligned orientation."""
@@ -147,27 +230,48 @@ class _Problem:
         return position, turn
 
     def solve(self, start: tuple[float, Float64, Float64]) -> _Solution:
+        """The similarity next to a start, as if all positions were independent."""
         scale, R, t = start
         x = np.concatenate([[np.log(scale)], Rotation.from_matrix(R).as_rotvec(), scale * R @ self.centre + t, [0.0]])
-        with_drift = False
+        found = _Solution(x)
         for _ in range(_ROUNDS):
-            sigma_m, sigma_rad = self._sigmas(x)
-            free = np.arange(8 if with_drift else 7)
-            scales = np.array([1e-3, 1e-2, 1e-2, 1e-2, 1.0, 1.0, 1.0, 1.0])
+            found = self._fit(found)
+        return found
 
-            found = least_squares(
-                self._weighted, x[free], x_scale=scales[free], loss="cauchy", max_nfev=200,
-                args=(free, x.copy(), sigma_m, sigma_rad),
-            )  # fmt: skip
-            x[free] = found.x
-            with_drift = with_drift or self._drifts(x)
-        sigma_m, sigma_rad = self._sigmas(x)
-        position, turn = self.residuals(x)
-        # Comparable between starts, whose sigmas differ: the negative log likelihood of Cauchy's distribution.
-        cost = sum(
-            float(np.sum(np.log(s) + np.log1p((r / s) ** 2))) for r, s in ((position, sigma_m), (turn, sigma_rad))
-        )
-        return _Solution(x, cost, sigma_m, sigma_rad, with_drift)
+    def cost(self, found: _Solution) -> float:
+        """Comparable between starts, whose sigmas differ: the negative log likelihood of Cauchy's distribution."""
+        (position, turn), (sigma_m, sigma_rad) = self.residuals(found.x), self._sigmas(found.x)
+        pairs: list[tuple[Float64, Float64 | float]] = [(position, sigma_m), (turn, sigma_rad)]
+        return sum(float(np.sum(np.log(sigma) + np.log1p((each / sigma) ** 2))) for each, sigma in pairs)
+
+    def weigh(self, found: _Solution) -> _Solution:
+        """The similarity that heeds how long errors last; with a drift of the heights where that is shown beyond what
+        such errors and those of the attitudes would explain."""
+        for _ in range(2):
+            found = self._fit(self._with_noise(found))
+        if len(self.source) >= LEAST_TO_DRIFT:
+            drifting = self._fit(replace(found, with_drift=True))
+            drifting = self._fit(self._with_noise(drifting))
+            sigma = np.sqrt(self._covariances(drifting)[0][7, 7])
+            if abs(drifting.x[7]) > DRIFTS * sigma:
+                return drifting
+        return found
+
+    def _fit(self, found: _Solution) -> _Solution:
+        sigma_m, sigma_rad = self._sigmas(found.x)
+        count, free = len(self.source), found.free
+        scales = np.array([1e-3, 1e-2, 1e-2, 1e-2, 1.0, 1.0, 1.0, 1.0])
+        share = np.concatenate([np.tile(1 / found.correlation**2, count), np.full(3 * count, 1 / count)])
+
+        def cauchy(squared: Float64) -> Float64:
+            return np.stack([np.log1p(squared), 1 / (1 + squared), -1 / (1 + squared) ** 2]) * share
+
+        x = found.x.copy()
+        arguments = (free, x.copy(), sigma_m, sigma_rad)
+        x[free] = least_squares(
+            self._weighted, x[free], x_scale=scales[free], loss=cauchy, max_nfev=200, args=arguments
+        ).x
+        return replace(found, x=x)
 
     def _weighted(self, part: Float64, free: Int64, x: Float64, sigma_m: Float64, sigma_rad: float) -> Float64:
         x[free] = part
@@ -181,53 +285,85 @@ class _Problem:
         sigma_m = np.maximum([flat, flat, _MAD * np.median(np.abs(position[:, 2])) * freedom], LEAST_SIGMA_M)
         return sigma_m, max(float(_MAD * np.median(np.abs(turn))), float(LEAST_SIGMA_RAD))
 
-    def _drifts(self, x: Float64) -> bool:
-        """Whether the heights' residuals have a slope over the flight that their scatter does not explain."""
-        height = self.residuals(x)[0][:, 2]
-        if len(height) < 10:
-            return False
-        slope, offset = np.polyfit(self.time, height, 1)
-        rest = height - slope * self.time - offset
-        sigma = _MAD * np.median(np.abs(rest)) / np.sqrt(np.sum((self.time - self.time.mean()) ** 2))
-        return bool(abs(slope) > DRIFTS * sigma * _correlation_factor(rest))
-
     def describe(self, found: _Solution) -> Georeference:
         x = found.x
         scale, R = float(np.exp(x[0])), Rotation.from_rotvec(x[1:4]).as_matrix()
         position, turn = self.residuals(x)
-        is_bad = np.asarray((np.abs(position) > BAD * found.sigma_m).any(axis=1))
+        sigma_m, sigma_rad = self._sigmas(x)
+        found = self._with_noise(found)
+        assert found.noise is not None
+        covariance, tied = self._covariances(found)
         return Georeference(
-            scale, R, x[4:7] - scale * R @ self.centre, self._covariance(found), x[4:7].copy(), position,
-            found.sigma_m, found.sigma_rad, is_bad, max(map(_correlation_factor, position.T)),
+            scale, R, x[4:7] - scale * R @ self.centre, covariance[:7, :7], tied[:7, :7], x[4:7].copy(), position,
+            sigma_m, sigma_rad, self._is_bad(x), found.noise, self.seconds,
             float(x[7]) if found.with_drift else 0.0, float(np.rad2deg(np.median(np.linalg.norm(turn, axis=1)))),
         )  # fmt: skip
 
-    def _covariance(self, found: _Solution) -> Float64:
+    def _is_bad(self, x: Float64) -> Bool:
+        return np.asarray((np.abs(self.residuals(x)[0]) > BAD * self._sigmas(x)[0]).any(axis=1))
+
+    def _with_noise(self, found: _Solution) -> _Solution:
+        """Scatter and duration of the positions' errors, from what is left of them."""
+        position, _ = self.residuals(found.x)
+        good = ~self._is_bad(found.x)
+        if np.count_nonzero(good) < LEAST_FRAMES:
+            good[:] = True
+        # Residuals are what these columns cannot explain: shift, turn and scale, and the drift.
+        arm = self.source - self.centre
+        design = np.column_stack([np.ones(len(arm)), arm, *([self.time - 0.5] if found.with_drift else [])])[good]
+        seconds = self.seconds[good]
+        noise = (
+            PositionNoise.of(position[good, :2], design, seconds),
+            PositionNoise.of(position[good, 2:], design, seconds),
+        )
+        return replace(found, noise=noise, correlation=_correlation(noise, self.seconds))
+
+    def _covariances(self, found: _Solution) -> tuple[Float64, Float64]:
+        """(8, 8) of the estimates, or (7, 7) without drift: what errors of such size and duration do to them, and were
+        all good positions independent with their tied sigma."""
+        assert found.noise is not None
         x = found.x
         position, _ = self.residuals(x)
+        sigma_m, sigma_rad = self._sigmas(x)
         arm = np.exp(x[0]) * (self.source - self.centre) @ Rotation.from_rotvec(x[1:4]).as_matrix().T
-        weight = 1 / (1 + (position / found.sigma_m) ** 2)
         jacobian = np.zeros((len(arm), 3, 8))
         jacobian[:, :, 0] = arm
         jacobian[:, :, 1:4] = -_cross(arm)
         jacobian[:, :, 4:7] = np.eye(3)
         jacobian[:, 2, 7] = self.time - 0.5
-        free = np.arange(8 if found.with_drift else 7)
-        scaled = jacobian[:, :, free] * (np.sqrt(weight) / found.sigma_m)[:, :, None]
-        information = np.einsum("nij,nik->jk", scaled, scaled)
-        information /= max(map(_correlation_factor, position.T)) ** 2
-        # The attitudes' share holds what a line of positions leaves open. Their common offset (a mount that is only
-        # assumed) is one error and not N: they count as one frame.
-        information[1:4, 1:4] += np.eye(3) / found.sigma_rad**2
-        return np.asarray(np.linalg.inv(information)[:7, :7])
+        jacobian = jacobian[:, :, found.free]
+        tied_weight = np.broadcast_to(1 / (sigma_m * found.correlation) ** 2, position.shape)
+        weighted = jacobian * (tied_weight / (1 + (position / sigma_m) ** 2))[:, :, None]
+        # The attitudes' share holds what a line of positions leaves open.
+        attitude = np.zeros((len(found.free),) * 2)
+        attitude[1:4, 1:4] = np.eye(3) / sigma_rad**2
+        information = np.einsum("nij,nik->jk", weighted, jacobian) + attitude
+        spread = attitude.copy()
+        for some in np.array_split(np.arange(len(arm)), -(-len(arm) // 500)):
+            for axes, noise in zip(([0, 1], [2]), found.noise, strict=True):
+                between = noise.covariance_m2(self.seconds[some], self.seconds)
+                for axis in axes:
+                    spread += weighted[some, axis].T @ between @ weighted[:, axis]
+        gain = np.linalg.inv(information)
+        good = jacobian * (tied_weight * ~self._is_bad(x)[:, None])[:, :, None]
+        tied = np.linalg.inv(np.einsum("nij,nik->jk", good, jacobian) + attitude)
+        return np.asarray(gain @ spread @ gain), tied
 
 
-def _correlation_factor(residual: Float64) -> float:
-    """By how much sqrt(N) samples that follow each other are worth less than independent ones (AR(1))."""
-    centred = np.clip(residual - np.median(residual), *(np.array([-1, 1]) * 5 * (np.median(np.abs(residual)) + 1e-9)))
-    lag = float(np.sum(centred[1:] * centred[:-1]) / max(np.sum(centred**2), 1e-12))
-    lag = min(max(lag, 0.0), 0.98)
-    return float(np.sqrt((1 + lag) / (1 - lag)))
+def _correlation(noise: tuple[PositionNoise, PositionNoise], seconds: Float64) -> Float64:
+    """(3,): by how much sqrt(N) such positions are worth less than independent ones, along x, y, z."""
+    flat, height = (
+        max(1.0, np.sqrt(len(seconds) * each.variance_of_mean_m2(seconds) / each.variance_m2)) for each in noise
+    )
+    return np.array([flat, flat, height])
+
+
+def _some(count: int) -> Int64:
+    """Indices of at most MOST_RESIDUALS of so many, in runs: neighbours tell of short times, the runs of long ones."""
+    if count <= MOST_RESIDUALS:
+        return np.arange(count)
+    starts = np.linspace(0, count - RUN, MOST_RESIDUALS // RUN).round().astype(np.int64)
+    return np.unique(starts[:, None] + np.arange(RUN))
 
 
 def _robust_umeyama(source: Float64, target: Float64) -> tuple[float, Float64, Float64]:
