@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.sfm.align import _place
+from pose2rgbd_ros.sfm.align import place
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, SparseMap, _read, colmap_camera
 
 CAMERA = Camera(720, 480, 600.0, 600.0, 359.5, 239.5, "plumb_bob", (-0.05, 0.0, 0.0, 0.0))
@@ -80,8 +80,8 @@ def turn_error_deg(found: SparseMap, truth: np.ndarray) -> float:
 
 def test_a_rolling_shutter_is_found_and_heeded(tmp_path: Path) -> None:
     found, names, recorded = flight(tmp_path / "map", CAMERA, 0.025, 15.0)
-    rolling = _place(found, recorded, names, AlignSettings())
-    ignored = _place(found, recorded, names, AlignSettings(readout_ms=0.0))
+    rolling = place(found, recorded, names, AlignSettings())
+    ignored = place(found, recorded, names, AlignSettings(readout_ms=0.0))
     assert rolling.sure is not None
     assert rolling.readout_s == pytest.approx(0.025, rel=0.1)
     assert rolling.sure.readout_s == pytest.approx(0.025, abs=4 * rolling.sure.readout_sigma_s)
@@ -90,7 +90,7 @@ def test_a_rolling_shutter_is_found_and_heeded(tmp_path: Path) -> None:
 
 def test_a_global_shutter_is_left_alone(tmp_path: Path) -> None:
     found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, 15.0)
-    placed = _place(found, recorded, names, AlignSettings())
+    placed = place(found, recorded, names, AlignSettings())
     assert placed.sure is not None
     assert placed.readout_s == 0
     assert abs(placed.sure.readout_s) + 2 * placed.sure.readout_sigma_s < 0.003
@@ -115,7 +115,7 @@ def test_a_survey_straight_down_leaves_the_focal_length_open(
 ) -> None:
     """Level cameras at one height see the same whether lens and heights are long or short."""
     found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, relief_m, path)
-    sure = _place(found, recorded, names, AlignSettings()).sure
+    sure = place(found, recorded, names, AlignSettings()).sure
     assert sure is not None
     assert (sure.focal_sigma < 0.005) == is_known
     assert (sure.focal_sigma > 0.05) == (not is_known)

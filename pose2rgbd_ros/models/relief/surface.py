@@ -12,8 +12,10 @@ import numpy as np
 
 from pose2rgbd_ros.depth_from_images.multi_view import ScaledDepth
 from pose2rgbd_ros.depth_from_images.plane_sweep import PlaneSweep
+from pose2rgbd_ros.depth_from_images.sparse_points import SparsePoints
 from pose2rgbd_ros.geometry.arrays import Float32
 from pose2rgbd_ros.models.relief.config import volume_rotation
+from pose2rgbd_ros.sfm.dense import sparse_scene
 from pose2rgbd_ros.training.data import TrainingData
 
 logger = logging.getLogger(__name__)
@@ -52,8 +54,8 @@ def surface_depth(
     """The depth to learn from.
 
     Args:
-        source: "recorded": the dataset's own; "pictures": told by neighbouring frames; "auto": the dataset's where it
-            has any.
+        source: "recorded": the dataset's own; "pictures": told by neighbouring frames, or by the points of an
+            alignment; "auto": the dataset's where it has any.
         up: axis of the relief's volume.
         ground_m: height of the ground along that axis, where the pictures are to tell the depth; None: they tell it
             too.
@@ -69,7 +71,14 @@ def surface_depth(
         unit_m = ScaledDepth(_Depth(data)).unit_m(_Images(data), data.cache.camera, data.T_map_cam[train])
         logger.info("one unit of the relative depth was found to be %.4g m", unit_m)
         return SurfaceDepth(data, unit_m)
-    return SurfaceDepth(data, swept=_sweep(data, up, ground_m))
+    scene = sparse_scene(data.dataset) if ground_m is None else None
+    if scene is None:
+        return SurfaceDepth(data, swept=_sweep(data, up, ground_m))
+    # Of the points only what training frames see: held-out ones must not help.
+    train = data.split.train
+    found = SparsePoints(scene, train).estimate(_Images(data), data.cache.camera, data.T_map_cam, train)
+    logger.info("depth comes from the points of the alignment")
+    return SurfaceDepth(data, swept={one.frame: one.depth for one in found})
 
 
 def _sweep(data: TrainingData, up: Literal["auto", "map", "view"], ground_m: float | None) -> dict[int, Float32]:
