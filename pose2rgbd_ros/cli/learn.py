@@ -49,12 +49,16 @@ def chosen_model(argv: list[str]) -> str:
             model = model or (rest.pop(at) if at < len(rest) else "MODEL")
             raise UserError(f"the model is a word of its own now: pose2rgbd train {shlex.join([model, *rest])}")
     model = argv[0]
-    if model.startswith("-") or "/" in model or Path(model).is_dir():
-        raise UserError(f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names()}")
+    try:
+        family_of(model)  # also where a folder has the model's name
+    except UserError as error:
+        if model.startswith("-") or "/" in model or Path(model).is_dir():
+            which = f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names()}"
+            raise UserError(which) from error
+        raise
     for word, now in zip(argv, new, strict=True):
         if word != now:
             raise UserError(f"{word} is {now} now")
-    family_of(model)
     return model
 
 

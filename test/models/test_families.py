@@ -216,6 +216,19 @@ def test_a_line_without_a_model_or_in_old_words_is_refused(
     assert told.count("\n") == 1
 
 
+def test_a_folder_of_a_models_name_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("relief", "FLIGHT"):
+        (tmp_path / name).mkdir()
+    assert main(["train", "relief", "NOWHERE", "--out", "RUN"]) == 2
+    assert "NOWHERE" in (said := capsys.readouterr().err)
+    assert "which model" not in said
+    assert main(["train", "FLIGHT", "--out", "RUN"]) == 2
+    assert "which model? pose2rgbd train MODEL FLIGHT" in capsys.readouterr().err
+
+
 def test_without_a_word_the_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
     told = capsys.readouterr().err
