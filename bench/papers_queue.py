@@ -4,10 +4,11 @@
     python bench/papers_queue.py --out DIR --page bench/results/papers.md                  # what is measured so far
     python bench/papers_queue.py --out DIR --list                                          # its commands, and how far
 
-Each study is a command of `pose2rgbd experiments` in a folder of its own in DIR, which reads the rows that are finished
-and goes on with the one that is not; so each can be called by itself as well. Seed 0 of all comes before the other
-seeds, and what tells most comes first. All are for a processor of two cores without a GPU, equal steps or epochs, the
-weights of the end; figures are of frames that judge, and settings are preferred by frames that choose.
+Each study is a command of `pose2rgbd experiments` in a folder of its own in DIR, which reads the rows that are
+finished and goes on with the one that is not; so each can be called by itself as well. Seed 0 of all comes before the
+other seeds, what tells most comes first, and what takes hours a row is last. All are for a processor of two cores
+without a GPU, equal steps or epochs, the weights of the end; figures are of frames that judge, and settings are
+preferred by frames that choose.
 
 `--share 0.001` takes that share of all steps and epochs, to try the queue itself; `--only NAME` takes some studies.
 """
@@ -31,9 +32,9 @@ DONE_FILE = "queue.yaml"  # in the queue's folder: the commands that came to the
 INTERRUPTED = 130
 # Flights over the simulated city: lines 5 m apart over 60 x 60 m, and the paper's pattern over 300 x 300 m.
 FLIGHTS = {
-    "town": "--frames 500 --size 144 --fov-deg 90 --flight.plan paper --flight.area-m 60 --flight.width-m 60 "
+    "town": "--frames 700 --size 144 --fov-deg 90 --flight.plan paper --flight.area-m 60 --flight.width-m 60 "
     "--flight.altitude-m 45 --flight.line-spacing-m 5 --flight.camera-pitch-deg 50 --flight.attitude-jitter-deg 4 "
-    "--flight.wander-m 0.5 --flight.holdout 0.15",
+    "--flight.wander-m 0.5 --flight.holdout 0.25",
     "city": "--frames 500 --size 128 --flight.plan paper --flight.seed 7",
 }
 # Half of the paper's width and the last map as it is: what trains in minutes. One thread's time counts for nothing.
@@ -104,7 +105,7 @@ def studies() -> list[Study]:
         Study(
             "paper-kitchen-32", "PoseGAN's paper to the letter but for 32 px: its recipe and width, 100,000 steps.",
             "localization --dataset {kitchen} --recipe paper --width 1 --finders --saliency 0 --clock cpu "
-            f"--sizes 32 {ABLATION}", steps=100_000,
+            f"--sizes 32 {ABLATION}", steps=100_000, seeds=1,
         ),
     ]  # fmt: skip
 
@@ -119,10 +120,11 @@ class Queue:
     studies: list[Study] = field(default_factory=studies)
 
     def commands(self) -> Iterator[tuple[Study, list[str]]]:
-        """In their order, as words after `pose2rgbd`: of each study seed 0, then all seeds."""
-        for round_ in (1, None):
-            for study in self.studies:
-                yield study, self.command(study, min(round_ or study.seeds, study.seeds))
+        """In their order, as words after `pose2rgbd`: seed 0 of each study, all seeds, then what has one seed alone."""
+        several = [study for study in self.studies if study.seeds > 1]
+        alone = [study for study in self.studies if study.seeds == 1]
+        for study, seeds in (*((each, 1) for each in several), *((each, each.seeds) for each in (*several, *alone))):
+            yield study, self.command(study, seeds)
 
     def command(self, study: Study, seeds: int) -> list[str]:
         """Of a study with its first seeds."""

@@ -279,7 +279,9 @@ def _network_row(folder: Path, task: Job, dataset: Dataset, split: Split, varian
         logger.warning("%s: %s", task.name, error)
         row.error = str(error)
         return row
-    row.effort = effort_of(load_checkpoint(run), run)
+    trained = load_checkpoint(run)
+    shown = {"psnr_db": trained.metrics["psnr_db"]} if "psnr_db" in trained.metrics else {}
+    row.effort = {**effort_of(trained, run), **shown}
     row.collapsed = result.stopped or ("it answers nearly alike whatever its input" if result.collapsed else "")
     threads = torch.get_num_threads()
     try:
@@ -693,7 +695,8 @@ def effort(outcome: Outcome) -> str:
         f"frames that judge, {spread}; {outcome.machine}. Position in metres, orientation in degrees. Rejected frames "
         "are in no median but in the shares of all frames within a bound. Grey: the same frames, their images turned "
         "to grey. Last quarter: by what share of itself the position error, of frames that choose, still changed in "
-        "it. PoseGAN's weights count its generator, which finding a camera does not need (config A has none)."
+        "it. Pictures: what the generator shows at the poses of those frames. PoseGAN's weights count its generator, "
+        "which finding a camera does not need (config A has none)."
     )
 
 
@@ -722,6 +725,7 @@ def scored(place: Place) -> Table:
         Column("paper grey", "paper: grey", "s"),
         Column("epochs", format=mean_spread(".0f")),
         Column("slope", "last quarter", mean_spread(".0f", " %")),
+        Column("psnr", "pictures: PSNR", mean_spread(".1f"), "dB"),
         Column("weights", "million weights", ".2f"),
         Column("ms", "ms a frame", mean_spread(".1f")),
     ]
@@ -801,6 +805,7 @@ def _row(key: tuple[str, int | None, str], rows: list[Row], place: Place) -> dic
         "paper grey": _printed(method, scene, grey=True),
         "epochs": [row.effort["epochs"] for row in rows] if effort else None,
         "slope": [100 * row.effort.get("slope_position_median_m", math.nan) for row in rows] if effort else None,
+        "psnr": [row.effort["psnr_db"] for row in rows] if "psnr_db" in effort else None,
         "weights": effort["parameters"] / 1e6 if effort else None,
         "ms": values_of(rows, "median_ms"),
     }

@@ -37,10 +37,11 @@ def test_a_queue_goes_on_where_it_was_stopped(
     flight_dataset(tmp_path / "places/kitchen", frames=30)
     command = "localization --dataset {kitchen} --models posegan-a --sizes 32 --width 0.125 --finders --saliency 0"
     first = module.Study("first", "What is asked first.", command, ("gain=4",), steps=3, seeds=2)
-    second = module.Study("second", "What is asked then.", command, steps=4, seeds=1)
-    queue = module.Queue(tmp_path, studies=[first, second])
+    second = module.Study("second", "What is asked then.", command, steps=2, seeds=2)
+    long = module.Study("long", "What takes long.", command, steps=1, seeds=1)
+    queue = module.Queue(tmp_path, studies=[long, first, second])
     assert [(study.name, words[words.index("--seeds") + 1]) for study, words in queue.commands()] == [
-        ("first", "1"), ("second", "1"), ("first", "2"), ("second", "1"),
+        ("first", "1"), ("second", "1"), ("first", "2"), ("second", "2"), ("long", "1"),
     ]  # fmt: skip
     taken: list[tuple[str, int]] = []
     step = trainer._Run._step
@@ -56,20 +57,19 @@ def test_a_queue_goes_on_where_it_was_stopped(
     assert queue.done() == []
     assert "**under way**" not in queue.page()
     assert queue.run() == 0
-    plain = [f"first/kitchen-posegan-a-32-seed{seed}" for seed in (0, 1)]
-    expected = {
-        **{f"{name}{end}": 3 for name in plain for end in ("", "-gain=4")},
-        "second/kitchen-posegan-a-32-seed0": 4,
-    }
-    assert sorted(taken) == sorted((name, index) for name, steps in expected.items() for index in range(steps))
-    assert list(dict.fromkeys(name for name, _ in taken))[2] == "second/kitchen-posegan-a-32-seed0"
-    assert len(read_yaml(tmp_path / "queue.yaml")["done"]) == 3
+    once = {f"first/kitchen-posegan-a-32-seed{seed}{end}": 3 for seed in (0, 1) for end in ("", "-gain=4")}
+    once |= {f"second/kitchen-posegan-a-32-seed{seed}": 2 for seed in (0, 1)}
+    once["long/kitchen-posegan-a-32-seed0"] = 1
+    assert sorted(taken) == sorted((name, index) for name, steps in once.items() for index in range(steps))
+    begun = list(dict.fromkeys(name.partition("/")[0] + name[-1] for name, _ in taken))
+    assert begun == ["first0", "first4", "second0", "first1", "second1", "long0"]
+    assert len(read_yaml(tmp_path / "queue.yaml")["done"]) == 5
     page = queue.page()
-    assert page.count("**finished**") == 2
+    assert page.count("**finished**") == 3
     assert "| PoseGAN-configA | 32 | gain=4 |" in page or "gain=4, seed" in page, "in the table, or left out by name"
     assert str(tmp_path) not in page
     assert queue.run() == 0
-    assert len(taken) == 3 * 4 + 4, "nothing is left"
+    assert len(taken) == sum(once.values()), "nothing is left"
 
 
 def test_every_command_of_the_queue_is_one_that_can_be_asked(module: ModuleType, tmp_path: Path) -> None:
