@@ -122,6 +122,7 @@ class Photo:
     lens: Lens
     make: str
     model: str
+    serial: str
     orientation: int
     panorama: bool
     rtk: str
@@ -160,6 +161,7 @@ def read_photo(path: Path) -> Photo:
         lens=_lens(details, xmp, width, height),
         make=_text(top.get(Base.Make)),
         model=_text(top.get(Base.Model)),
+        serial=_text(details.get(Base.BodySerialNumber)),
         orientation=int(_number(top.get(Base.Orientation)) or 1),
         panorama=xmp.get("gpano:ProjectionType", "").lower() == "equirectangular",
         rtk=xmp.get("dji:RtkFlag", ""),

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.convert import photo_poses
 from pose2rgbd_ros.convert.exif import SUFFIXES, Lens, Photo, read_photo
+from pose2rgbd_ros.convert.lenses import PhotoLens, by_focal_length, common_view, in_words, key_of
 from pose2rgbd_ros.convert.photo_poses import PhotoPoses, YawCheck
 from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.filters import FrameFilter, ground_z_m
 from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.meta import DatasetMeta
@@ -112,6 +115,23 @@ def camera_of(
     camera = Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
     how = f"focal length {focal:.1f} px of {width}: {usual.source}"
     return PhotoCamera(camera, how, warnings, np.array(other))
+
+
+def lenses_of(photos: Sequence[Photo], fov_deg: float = 0.0, sensor_width_mm: float = 0.0) -> list[PhotoLens]:
+    """The photographs by lens: make, model, serial number, size and focal length; each with its camera."""
+    groups: dict[tuple[str, str, str, int, int], list[int]] = {}
+    for i, photo in enumerate(photos):
+        groups.setdefault(key_of(photo), []).append(i)
+    told = [_choose(photo.lens, photo.width / photo.height, sensor_width_mm)[0] for photo in photos]
+    per_width = [item.per_width if item and not fov_deg else None for item in told]
+    lenses = []
+    for (_, model, serial, width, height), members in groups.items():
+        for own in by_focal_length(members, per_width, SAME_FOCAL_LENGTH):
+            found = camera_of([photos[i] for i in own], width, height, fov_deg, sensor_width_mm)
+            focal = f" {found.camera.fx:.0f} px" if found.camera.is_calibrated else ""
+            name = f"{model or 'camera'}{f' no. {serial}' if serial else ''} {width} x {height}{focal}"
+            lenses.append(PhotoLens(name, own, found.camera, found.how, found.warnings))
+    return lenses
 
 
 def _choose(lens: Lens, aspect: float, sensor_width_mm: float) -> tuple[_Told | None, str]:
@@ -265,9 +285,10 @@ class _PhotoSet:
         photos = self._in_order_of_time(self._usable())
         if not photos:
             return
-        camera, photos = self._one_camera(photos)
+        camera, photos, lenses = self._one_camera(photos)
         datum, poses = self._poses([photo for photo, _ in photos])
-        T_map_cam = self._checked(photos, poses, camera)
+        T_map_cam = self._checked(photos, poses, camera, [lens.is_same(camera, SAME_FOCAL_LENGTH) for lens in lenses])
+        T_map_cam = np.stack([lens.pose(T) for lens, T in zip(lenses, T_map_cam, strict=True)])
         self._describe(poses, T_map_cam, [stamp_ns for _, stamp_ns in photos])
         meta = DatasetMeta(
             camera=camera,
@@ -277,8 +298,8 @@ class _PhotoSet:
             poses=poses.facts,
         )
         frame_filter, begun = self._filter(T_map_cam), False
-        for (photo, stamp_ns), T in zip(photos, T_map_cam, strict=True):
-            image = self._image(photo, stamp_ns, T, poses.source)
+        for (photo, stamp_ns), T, lens in zip(photos, T_map_cam, lenses, strict=True):
+            image = self._image(photo, stamp_ns, T, poses.source, lens, camera)
             if image is None:
                 continue
             if not begun:
@@ -287,6 +308,15 @@ class _PhotoSet:
             self._report.count(self._ingest.offer(stamp_ns, T, image))
         while outcomes := self._ingest.settled(wait=True):
             self._report.count(outcomes)
+        self._keep_lenses({stamp_ns: lens.name for (_, stamp_ns), lens in zip(photos, lenses, strict=True)})
+
+    def _keep_lenses(self, lenses: dict[int, str]) -> None:
+        """Note whose lens each frame is, where there are several."""
+        if self._ingest.writer is None:
+            return
+        known = layout.read_lenses(self._ingest.out) | lenses
+        if len(set(known.values())) > 1:
+            self._ingest.writer.write_file(layout.LENSES, layout.lens_table(known))
 
     def _usable(self) -> list[Photo]:
         """The photos that can be read."""
@@ -338,30 +368,34 @@ class _PhotoSet:
             for i, photo in enumerate(group)
         ]
 
-    def _one_camera(self, timed: list[tuple[Photo, int]]) -> tuple[Camera, list[tuple[Photo, int]]]:
-        """The camera of the commonest size, and the photos without those taken at another focal length.
-
-        Photos of another size are refused when they are stored.
-        """
-        photos = [photo for photo, _ in timed]
-        sizes = [(photo.width, photo.height) for photo in photos]
-        width, height = Counter(sizes).most_common(1)[0][0]
-        found = camera_of(photos, width, height, self._config.fov_deg, self._options.sensor_width_mm)
-        camera, how, stored = found.camera, found.how, self._ingest.meta
-        if stored is not None and math.isclose(stored.camera.fx, camera.fx, rel_tol=SAME_FOCAL_LENGTH):
+    def _one_camera(self, timed: list[tuple[Photo, int]]) -> tuple[Camera, list[tuple[Photo, int]], list[PhotoLens]]:
+        """The dataset's camera, the photos that it can show, and the lens of each."""
+        photos, stored = [photo for photo, _ in timed], self._ingest.meta
+        fov_deg, sensor_mm = self._config.fov_deg, self._options.sensor_width_mm
+        lenses, view = common_view(lenses_of(photos, fov_deg, sensor_mm), SAME_FOCAL_LENGTH)
+        camera, how = view.camera, view.how
+        if stored is not None and any(not lens.misfit(stored.camera, SAME_FOCAL_LENGTH) for lens in lenses):
             camera, how = stored.camera, "the dataset's"
-        models = sorted({photo.model for photo in photos if photo.model})
-        self._report.topics["camera"] = ", ".join(models) or "not said"
+        self._report.topics["camera"] = (
+            ", ".join(sorted({photo.model for photo in photos if photo.model})) or "not said"
+        )
         self._report.note(f"camera: {how}")
-        for text in found.warnings:
+        if len(lenses) > 1:
+            self._report.note(in_words(lenses, camera, SAME_FOCAL_LENGTH))
+        for text in view.warnings:
             self._report.warn(text)
+        lens_of = {i: lens for lens in lenses for i in lens.photos}
         kept = []
-        for (photo, stamp_ns), other in zip(timed, found.other_focal_length, strict=True):
-            if other:
-                self._refuse(stamp_ns, "focal_length", f"{photo.path.name} was taken at another focal length")
+        for i, (photo, stamp_ns) in enumerate(timed):
+            if misfit := lens_of[i].misfit(camera, SAME_FOCAL_LENGTH):
+                same_size = (photo.width, photo.height) == (view.camera.width, view.camera.height)
+                reason = "focal_length" if same_size else "image_size"
+                self._refuse(stamp_ns, reason, f"{photo.path.name} ({lens_of[i].name}) {misfit}")
             else:
-                kept.append((photo, stamp_ns))
-        return camera, kept
+                kept.append(i)
+        if not kept:  # refused by the dataset, with the reason
+            kept = list(view.photos)
+        return camera, [timed[i] for i in kept], [lens_of[i] for i in kept]
 
     def _poses(self, photos: list[Photo]) -> tuple[Datum | None, PhotoPoses]:
         config, datum = self._config, self._config.datum_of_map(self._ingest.meta)
@@ -405,14 +439,18 @@ class _PhotoSet:
         )
         return zero, "by the pictures"
 
-    def _checked(self, timed: list[tuple[Photo, int]], poses: PhotoPoses, camera: Camera) -> Float64:
-        """The poses, with those of photos stored half a turn around turned, and what was found said."""
+    def _checked(self, timed: list[tuple[Photo, int]], poses: PhotoPoses, camera: Camera, alike: list[bool]) -> Float64:
+        """The poses, with those of photos stored half a turn around turned, and what was found said.
+
+        Photos that are `alike` are compared, those of other lenses are not.
+        """
         photos = [photo for photo, _ in timed]
         self._check_barometer(photos)
         if self._options.yaw_check == "off":
             return poses.T_map_cam
         paths, stamps_ns = [photo.path for photo in photos], [stamp_ns for _, stamp_ns in timed]
-        check = photo_poses.check_yaw(paths, poses.T_map_cam, camera, stamps_ns)
+        compared = np.where(np.array(alike)[:, None, None], poses.T_map_cam, np.nan)
+        check = photo_poses.check_yaw(paths, compared, camera, stamps_ns)
         if not check.checked:
             self._report.note("yaw could not be checked: no two photos looking down show the same ground")
             return poses.T_map_cam
@@ -489,14 +527,21 @@ class _PhotoSet:
             known = np.asarray(stamps_ns)[placed]
             report.poses_stamps_ns = int(known.min()), int(known.max())
 
-    def _image(self, photo: Photo, stamp_ns: int, T_map_cam: Float64, source: str) -> ImageSample | None:
+    def _image(
+        self, photo: Photo, stamp_ns: int, T_map_cam: Float64, source: str, lens: PhotoLens, camera: Camera
+    ) -> ImageSample | None:
         """The photo as an image; None, counted, where it cannot become a frame."""
         self._report.saw_image(stamp_ns)
         if not np.isfinite(T_map_cam).all():
             self._report.reject(stamp_ns, *_why_no_pose(photo, source))
             return None
         try:
-            return ImageSample.from_compressed(stamp_ns, "", photo.path.read_bytes())
+            image = ImageSample.from_compressed(stamp_ns, "", photo.path.read_bytes())
+            if lens.is_same(camera, SAME_FOCAL_LENGTH):
+                return image
+            picture = cv2.cvtColor(lens.picture(image.rgb(), camera), cv2.COLOR_RGB2BGR)
+            jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self._config.jpeg_quality])[1]
+            return ImageSample.from_compressed(stamp_ns, "", jpeg.tobytes())
         except (OSError, UserError) as error:
             self._report.reject(stamp_ns, "image_unreadable", f"{photo.path.name}: {error}")
             return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
+import io
 import os
 import re
 from collections import Counter
@@ -30,6 +32,7 @@ META = "meta.yaml"
 TRUTH = "truth.yaml"  # in the folder beside a simulated recording
 SPLIT = "split.txt"  # the split a dataset brings with it; not every one does
 RECORDED = "recorded"  # of an aligned dataset: lists and meta.yaml as they were converted
+LENSES = "lenses.csv"  # of photographs by several lenses: which frame is of which
 LOCK = ".lock"
 CACHE = ".cache"
 GROUNDTRUTH_HEADER = "# T_map_cam (optical frame): timestamp tx ty tz qx qy qz qw"
@@ -111,6 +114,26 @@ def require_room(folder: Path, resume: bool) -> int:
     if others or (rgb.is_dir() and any(rgb.iterdir())):
         raise UserError(f"{folder} is not empty and holds no dataset of ours; choose another folder")
     return 0
+
+
+def lens_table(lenses: dict[int, str]) -> bytes:
+    """lenses.csv of the lens of each stamp (ns)."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [("stamp", "lens"), *((stamp_text(stamp_ns), name) for stamp_ns, name in sorted(lenses.items()))]
+    )
+    return text.getvalue().encode()
+
+
+def read_lenses(folder: Path) -> dict[int, str]:
+    """The lens of each stamp (ns); nothing where all frames are of one. UserError for a damaged table."""
+    if not (folder / LENSES).is_file():
+        return {}
+    with (folder / LENSES).open(newline="", encoding="utf-8") as stream:
+        try:
+            return {parse_stamp(stamp): name for stamp, name in list(csv.reader(stream))[1:]}
+        except ValueError as error:
+            raise UserError(f"{folder / LENSES} is damaged ({error}); convert the photographs again") from error
 
 
 def has_content(path: Path) -> bool:
