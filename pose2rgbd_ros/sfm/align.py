@@ -17,10 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import layout, made_depth
+from pose2rgbd_ros.dataset.encode import JPEG_QUALITY
 from pose2rgbd_ros.dataset.layout import Record
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, read_meta, software, write_meta
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -29,7 +31,7 @@ from pose2rgbd_ros.dataset.writer import write_lists
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
-from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.sfm.certainty import Certainty, certainty
 from pose2rgbd_ros.sfm.georeference import Georeference, georeference
 from pose2rgbd_ros.sfm.reconstruct import (
@@ -53,6 +55,7 @@ WEAK = 3.0  # times the recorded sigma, or the usual one of the map
 ROLLS = 6.0  # sigmas from which a rolling shutter is believed
 LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
 LEAST_ROLLED_PX = 0.1
+SAME_PX = 0.3  # between a lens and the dataset's camera; from there on its images are resampled
 ENOUGH = 0.9  # share of frames in a map that agrees with GPS; with fewer the other mapper is tried
 SECOND_TRY = 0.05  # share of frames left out that calls for comparing them with all others
 MOST_SECOND_PAIRS = 6000
@@ -84,6 +87,7 @@ class Alignment:
     notes: list[str] = field(default_factory=list)
     focal_sigma: float | None = None  # as a share of it
     readout_s: float = 0.0  # of a rolling shutter
+    lenses: dict[int, Camera] = field(default_factory=dict)  # of recorded frames whose camera is another
 
     def summary(self) -> str:
         """A few lines for the terminal."""
@@ -155,6 +159,7 @@ def restore(folder: Path) -> None:
         for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.META, layout.TRANSFORMS):
             if (kept / name).is_file():
                 layout.atomic_write(folder / name, (kept / name).read_bytes())
+        _put_back_images(folder, set())
         for name in (SIGMAS, POINTS):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / REPORT, ignore_errors=True)
@@ -194,7 +199,10 @@ class _Recorded(Dataset):
         super().__init__(folder)
         kept = folder / layout.RECORDED
         self.meta = read_meta(kept)
-        self.records = sorted(layout.read_associations(kept), key=lambda record: record.stamp_ns)
+        self.records = [
+            replace(record, rgb=f"{layout.RECORDED}/{record.rgb}") if (kept / record.rgb).is_file() else record
+            for record in sorted(layout.read_associations(kept), key=lambda record: record.stamp_ns)
+        ]
         self.stamps_ns = np.array([record.stamp_ns for record in self.records], dtype=np.int64)
         lines = layout.read_pose_lines(kept)
         poses = np.array([layout.parse_pose(lines[record.stamp_ns]) for record in self.records])
@@ -231,10 +239,11 @@ class _Placed:
 def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Plan, progress: bool) -> Alignment:
     names = [record.rgb for record in recorded.records]
     key = f"{settings.features}-{settings.image_size}-{settings.lens}"
-    chosen = planned.keyframes
+    chosen, of_lens = planned.keyframes, layout.read_lenses(folder)
     database = FeatureDatabase(
-        folder / FEATURES / key / "database.db", folder, names, chosen, recorded.camera, settings
-    )
+        folder / FEATURES / key / "database.db", folder, names, chosen, recorded.camera, settings,
+        [of_lens.get(stamp_ns, "") for stamp_ns in recorded.stamps_ns.tolist()],
+    )  # fmt: skip
     database.extract(progress)
     database.match(planned.pairs, progress)
     placed, notes = _map(recorded, database, settings, progress)
@@ -350,7 +359,22 @@ def _gather(
     return Alignment(
         recorded, main.map.camera, frames, T_map_cam, sigma_m, sigma_deg, main.reference,
         [each.map for each in placed], left_out, notes, main.sure.focal_sigma if main.sure else None, main.readout_s,
+        _other_lenses(placed),
     )  # fmt: skip
+
+
+def _other_lenses(placed: list[_Placed]) -> dict[int, Camera]:
+    """The camera of frames that another one than the dataset's took, beyond SAME_PX in a corner of the image."""
+    camera = placed[0].map.camera
+    corners = camera.unproject([[0, 0], [camera.width - 1, 0], [0, camera.height - 1]])
+    lenses: dict[int, Camera] = {}
+    for each in placed:
+        for frame, own in zip(
+            each.map.frames.tolist(), each.map.cameras or [each.map.camera] * len(each.map.frames), strict=True
+        ):
+            if not np.abs(own.project(corners) - camera.project(corners)).max() < SAME_PX:
+                lenses.setdefault(frame, own)
+    return lenses
 
 
 def _weak(placed: _Placed, i: int, sigma_m: Float64, usual_m: Float64) -> str | None:
@@ -364,7 +388,13 @@ def _weak(placed: _Placed, i: int, sigma_m: Float64, usual_m: Float64) -> str | 
 
 
 def _notes(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str]) -> list[str]:
-    main, notes = placed[0], []
+    main, notes = placed[0], list[str]()
+    if others := _other_lenses(placed):
+        focal = sorted({f"{camera.fx:.1f}" for camera in others.values()})
+        notes.append(
+            f"images of {counted(len(others), 'frame')} are of other lenses (focal lengths {', '.join(focal)} px) and "
+            "were resampled to the dataset's camera"
+        )
     for reason in sorted(set(left_out.values())):
         which = [frame for frame, other in left_out.items() if other == reason]
         notes.append(f"warning: {counted(len(which), 'frame')} left out: {reason}")
@@ -450,7 +480,9 @@ def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
         for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.TRANSFORMS, layout.META):
             if (folder / name).is_file():
                 layout.atomic_write(kept / name, (folder / name).read_bytes())
-    records = [recorded.records[frame] for frame in found.frames.tolist()]
+    _write_images(folder, recorded, found)
+    as_written = [replace(record, rgb=record.rgb.removeprefix(f"{layout.RECORDED}/")) for record in recorded.records]
+    records = [as_written[frame] for frame in found.frames.tolist()]
     lines = [layout.pose_line(record.stamp_ns, T) for record, T in zip(records, found.T_map_cam, strict=True)]
     meta = copy.deepcopy(recorded.meta)
     meta.camera, meta.software = found.camera, software()
@@ -469,6 +501,30 @@ def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
         seen_px=main.seen_px.astype(np.float32),
     )  # fmt: skip
     layout.atomic_write(folder / POINTS, points.getvalue())
+
+
+def _write_images(folder: Path, recorded: Dataset, found: Alignment) -> None:
+    """Images of other lenses as the dataset's camera sees them; as recorded they are kept in `recorded/`."""
+    for frame, own in found.lenses.items():
+        name = recorded.records[frame].rgb.removeprefix(f"{layout.RECORDED}/")
+        kept = folder / layout.RECORDED / name
+        where = resample_map(own, found.camera)
+        lost = np.isnan(where).any(axis=-1)  # beyond the edge of its image: the nearest pixel there
+        where[lost] = np.clip(own.project(found.camera.rays()[lost]), 0, [own.width - 1, own.height - 1])
+        picture = cv2.cvtColor(np.asarray(resample(recorded.rgb(frame), where, nearest=False)), cv2.COLOR_RGB2BGR)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if kept.suffix == ".jpg" else []
+        if not kept.is_file():
+            kept.parent.mkdir(exist_ok=True)
+            layout.atomic_write(kept, (folder / name).read_bytes())
+        layout.atomic_write(folder / name, cv2.imencode(kept.suffix, picture, quality)[1].tobytes())
+    _put_back_images(folder, {recorded.records[frame].rgb.rpartition("/")[2] for frame in found.lenses})
+
+
+def _put_back_images(folder: Path, but: set[str]) -> None:
+    """Give frames their recorded images again, but for these names."""
+    for kept in (folder / layout.RECORDED / layout.RGB).glob("*"):
+        if kept.name not in but:
+            layout.atomic_write(folder / layout.RGB / kept.name, kept.read_bytes())
 
 
 def _poses_meta(meta: DatasetMeta, found: Alignment) -> PosesMeta:

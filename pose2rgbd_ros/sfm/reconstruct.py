@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -100,12 +101,13 @@ class SparseMap:
     Attributes:
         frames: (N,) indices of the dataset's frames that have a place in it, increasing.
         T_sfm_cam: (N, 4, 4).
-        camera: the camera of all of them.
+        camera: the camera of all of them; of several lenses that of most.
         points: (P, 3); `colors` (P, 3) uint8; `track_length` (P,) how many frames see each.
         seen_frame, seen_point: (M,) index of a frame of the dataset, increasing, and of the point that it sees.
         seen_px: (M, 2) where, pixel centres at integers.
         reprojection_px: mean over all observations.
         folder: COLMAP's own files of it.
+        cameras: of each frame, where there are several lenses; `seen_px` is what `camera` would see all the same.
     """
 
     frames: Int64
@@ -119,6 +121,7 @@ class SparseMap:
     seen_px: Float64
     reprojection_px: float
     folder: Path
+    cameras: tuple[Camera, ...] = ()
 
     def seen_by(self, frame: int) -> slice:
         """Which observations are of one frame."""
@@ -169,12 +172,23 @@ class FeatureDatabase:
     """The features of a dataset's images and their matches. One process at a time."""
 
     def __init__(
-        self, file: Path, images: Path, names: Sequence[str], chosen: Int64, camera: Camera, settings: AlignSettings
+        self,
+        file: Path,
+        images: Path,
+        names: Sequence[str],
+        chosen: Int64,
+        camera: Camera,
+        settings: AlignSettings,
+        lenses: Sequence[str] = (),
     ) -> None:
-        """`names` are files below `images`, all of one camera; `chosen` are the indices of those to be used."""
+        """`names` are files below `images`; `chosen` are the indices of those to be used.
+
+        `camera` is where the camera of each lens begins, `lenses` are those of the images, where there are several.
+        """
         self.file, self.images, self.names, self.camera = file, images, list(names), camera
         self.chosen = [self.names[i] for i in chosen.tolist()]
         self._settings = settings
+        self._lens_of = dict(zip(self.names, lenses or [""] * len(self.names), strict=True))
         self._forget_others()
         file.parent.mkdir(parents=True, exist_ok=True)
         layout.atomic_write(self._known, json.dumps(self._facts).encode())
@@ -202,9 +216,12 @@ class FeatureDatabase:
         if not missing:
             return
         with _Bar("features", len(missing), progress, lambda: self._count("keypoints") - len(done)) as bar:
-            _in_child(
-                _extract, self.file, self.images, missing, self.camera, self._settings, self._camera_id(), poll=bar.poll
-            )
+            for lens in dict.fromkeys(self._lens_of[name] for name in missing):
+                own = [name for name in missing if self._lens_of[name] == lens]
+                _in_child(
+                    _extract, self.file, self.images, own, self.camera, self._settings, self._camera_id(lens),
+                    poll=bar.poll,
+                )  # fmt: skip
         lost = set(missing) - self._names_with("keypoints")
         if len(lost) == len(missing):
             raise UserError(f"no features were found in {counted(len(lost), 'image')} of {self.images}")
@@ -284,9 +301,9 @@ class FeatureDatabase:
         rows = self._query(f"SELECT name FROM images JOIN {table} USING (image_id)")
         return {name for (name,) in rows}
 
-    def _camera_id(self) -> int | None:
-        rows = self._query("SELECT camera_id FROM cameras LIMIT 1")
-        return int(rows[0][0]) if rows else None
+    def _camera_id(self, lens: str) -> int | None:
+        rows = self._query("SELECT name, camera_id FROM images")
+        return next((int(number) for name, number in rows if self._lens_of.get(name) == lens), None)
 
 
 # What runs in the child.
@@ -358,6 +375,9 @@ def _read(found: pycolmap.Reconstruction, names: Sequence[str], folder: Path) ->
     points = [found.points3D[point_id] for point_id in point_ids.tolist()]
     T_sfm_cam = np.tile(np.eye(4), (len(images), 1, 1))
     seen_point, seen_px = [np.zeros(0, np.int64)], [np.zeros((0, 2))]
+    of_images = Counter(image.camera_id for image in images)
+    main = of_images.most_common(1)[0][0]
+    cameras = {number: our_camera(found.cameras[number]) for number in of_images}
     for i, image in enumerate(images):
         cam_from_sfm = image.cam_from_world()
         R = cam_from_sfm.rotation.matrix()
@@ -365,16 +385,20 @@ def _read(found: pycolmap.Reconstruction, names: Sequence[str], folder: Path) ->
         seen = image.get_observation_points2D()
         seen_point.append(np.searchsorted(point_ids, np.array([each.point3D_id for each in seen], np.uint64)))
         # COLMAP's pixel (0, 0) is the corner of the first pixel, ours its centre.
-        seen_px.append(np.array([each.xy for each in seen]).reshape(-1, 2) - 0.5)
+        pixels = np.array([each.xy for each in seen]).reshape(-1, 2) - 0.5
+        if image.camera_id != main and len(pixels):
+            pixels = cameras[main].project(cameras[image.camera_id].unproject(pixels))
+        seen_px.append(pixels)
     frames = np.array([index[image.name] for image in images], dtype=np.int64)
     return SparseMap(
-        frames=frames, T_sfm_cam=T_sfm_cam, camera=our_camera(next(iter(found.cameras.values()))),
+        frames=frames, T_sfm_cam=T_sfm_cam, camera=cameras[main],
         points=np.array([point.xyz for point in points]).reshape(-1, 3),
         colors=np.array([point.color for point in points], dtype=np.uint8).reshape(-1, 3),
         track_length=np.array([point.track.length() for point in points], dtype=np.int64),
         seen_frame=np.repeat(frames, [len(each) for each in seen_point[1:]]),
         seen_point=np.concatenate(seen_point), seen_px=np.concatenate(seen_px),
         reprojection_px=float(found.compute_mean_reprojection_error()), folder=folder,
+        cameras=tuple(cameras[image.camera_id] for image in images) if len(cameras) > 1 else (),
     )  # fmt: skip
 
 
@@ -411,8 +435,8 @@ def _refine(
     images = [by_name[names[frame]] for frame in found.frames]
     if rolled_px is not None:
         seen = (point for image in images for point in image.points2D if point.has_point3D())
-        for point, pixel in zip(seen, found.seen_px - rolled_px + 0.5, strict=True):
-            point.xy = pixel
+        for point, rolled in zip(seen, rolled_px, strict=True):
+            point.xy = point.xy - rolled
     config, priors = pycolmap.BundleAdjustmentConfig(), []
     for image, position, is_bad in zip(images, position_map, reference.is_bad, strict=True):
         config.add_image(image.image_id)
@@ -432,7 +456,8 @@ def _refine(
     robust.ceres.prior_position_loss_function_type = pycolmap.LossFunctionType.CAUCHY
     adjuster = pycolmap.create_pose_prior_bundle_adjuster(options, robust, config, priors, native)
     adjuster.solve()
-    return replace(_read(native, names, found.folder), seen_px=found.seen_px)
+    adjusted = _read(native, names, found.folder)
+    return adjusted if rolled_px is None else replace(adjusted, seen_px=adjusted.seen_px + rolled_px)
 
 
 class _Bar:

@@ -7,8 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
-from PIL.ExifTags import IFD, Base
 from support.aerial import DATUM, PhotoFacts, dji_xmp, nadir_pose, view, write_photo
 
 from pose2rgbd_ros.convert.photos import convert_photos
@@ -20,13 +18,16 @@ from pose2rgbd_ros.geometry.arrays import UInt8
 IN_ENU = ConvertConfig(datum=(DATUM.latitude_deg, DATUM.longitude_deg, DATUM.altitude_m))
 
 
-def photo(folder: Path, number: int, width: int = 240, height: int = 180, focal_px: float = 160.0) -> None:
+def photo(
+    folder: Path, number: int, width: int = 240, height: int = 180, focal_px: float = 160.0, serial: str | None = None
+) -> None:
     """One of a line of photographs straight down."""
     folder.mkdir(exist_ok=True)
     place = (4.0 * number - 16.0, 3.0, 50.0)
     facts = PhotoFacts(
         taken=f"2024:05:01 12:00:{number:02d}", place_enu_m=place, focal_35mm=None, xmp=dji_xmp(30.0),
         focal_mm=focal_px, plane_px_per_unit=1.0, plane_unit=4, exif_width=width, exif_height=height,
+        serial=serial,
     )  # fmt: skip
     write_photo(folder / f"{number}.jpg", view(nadir_pose(*place, 30.0), width, height, focal_px), facts)
 
@@ -68,12 +69,7 @@ def test_photographs_of_other_lenses_are_seen_by_one_camera(tmp_path: Path) -> N
 def test_cameras_of_one_kind_are_told_from_each_other(tmp_path: Path) -> None:
     """Two of a model take the same pictures, but have lenses of their own."""
     for i in range(4):
-        photo(tmp_path / "photos", i)
-        path = tmp_path / "photos" / f"{i}.jpg"
-        with Image.open(path) as image:
-            exif = image.getexif()
-            exif.get_ifd(IFD.Exif)[Base.BodySerialNumber] = "ab"[i % 2]
-            image.save(path, exif=exif, quality="keep", xmp=image.info["xmp"])
+        photo(tmp_path / "photos", i, serial="ab"[i % 2])
     report = convert_photos([tmp_path / "photos"], tmp_path / "out", IN_ENU, PhotoSettings(yaw_check="off"))
     assert report.frames_written == 4
     assert [name.split()[2] for _, name in sorted(layout.read_lenses(tmp_path / "out").items())] == list("abab")

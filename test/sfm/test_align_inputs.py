@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from support.aerial import PhotoFacts, dji_xmp, write_photo
@@ -20,6 +21,11 @@ from pose2rgbd_ros.sfm.align import is_aligned, recorded_dataset
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, FeatureDatabase
 
 FIRST = 16
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    """RGB (H, W, 3)."""
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def matched_pairs(folder: Path) -> dict[int, bytes]:
@@ -130,6 +136,30 @@ def test_features_of_other_images_of_these_names_are_forgotten(tmp_path: Path) -
     assert not is_kept()
     assert is_kept()
     assert not is_kept(camera=Camera.from_fov(64, 48, 50))
+
+
+def test_each_lens_has_its_own_focal_length_and_its_images_are_resampled(truth: Dataset, tmp_path: Path) -> None:
+    """Two cameras of one kind, of which one sees 5 % less than its tags say."""
+    photos, folder = tmp_path / "photos", tmp_path / "dataset"
+    write_photographs(truth, photos, range(0, FIRST, 2), sigma_m=0.3, serial="a")
+    write_photographs(truth, photos, range(1, FIRST - 2, 2), sigma_m=0.3, serial="b", zoom=1.05)
+    assert main(["convert", str(photos), str(folder)]) == 0
+    before = {path.name: path.read_bytes() for path in (folder / "rgb").iterdir()}
+    assert main(["align", str(folder), "--focal-sigma", "1"]) == 0
+    found = Dataset(folder)
+    assert len(found) == FIRST - 1
+    assert found.camera.fx == pytest.approx(truth.camera.fx, rel=0.01)
+    assert sorted(path.name for path in (folder / "recorded" / "rgb").iterdir()) == sorted(before)[1::2]
+    inner = (slice(20, -20), slice(20, -20))  # at the edge there is nothing to be seen of the narrower view
+    for i, stamp_ns in enumerate(found.stamps_ns.tolist()):
+        exact = cv2.blur(truth.rgb(i), (3, 3)).astype(float)[inner]
+        off, off_before = (
+            np.abs(cv2.blur(each, (3, 3))[inner] - exact).mean()
+            for each in (found.rgb(i), decode(before[f"{stamp_ns}.jpg"]))
+        )
+        assert (off < 0.3 * off_before) if i % 2 else (off == off_before)
+    assert main(["align", str(folder), "--restore"]) == 0
+    assert {path.name: path.read_bytes() for path in (folder / "rgb").iterdir()} == before
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ class PhotoFacts:
     plane_px_per_unit: float | None = None
     plane_unit: int | None = None
     make: str = "Test"
+    serial: str | None = None
 
 
 def dji_xmp(
@@ -107,6 +108,7 @@ def write_photo(path: Path, rgb: np.ndarray, facts: PhotoFacts) -> None:
         (Base.FocalLengthIn35mmFilm, facts.focal_35mm),
         (Base.ExifImageWidth, facts.exif_width),
         (Base.ExifImageHeight, facts.exif_height),
+        (Base.BodySerialNumber, facts.serial),
         (Base.FocalPlaneXResolution, facts.plane_px_per_unit),
         (Base.FocalPlaneResolutionUnit, facts.plane_unit),
     ):
