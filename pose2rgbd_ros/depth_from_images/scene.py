@@ -18,8 +18,10 @@ from pose2rgbd_ros.geometry.camera import Camera
 MOST_POINTS = 60_000  # those of the longest tracks
 FEWEST_POINTS = 30  # that a frame sees; one of fewer (between key frames of a video) is thought to see what lies in it
 BEST_ANGLE_DEG = 10.0  # between two views at what they see: nearer ones hardly differ, farther ones look different
-ANGLE_SPREAD = 0.6  # of its logarithm
+ANGLE_SPREAD, ZOOM_SPREAD = 0.6, 0.2  # of the logarithms of angle and size
 MOST_TURN_DEG = 60.0
+LOOKED_AT = 48  # points of a frame, for angles
+LEAST_SCORE = 1e-3  # share of a frame's points: what few see, or from nearly the same place, is no help
 LEAST_SHARE = 0.15  # of a frame's points that another must see
 # Beyond what the points span, as shares of it: roofs and trees have few points.
 FARTHER, NEARER = 0.25, 0.5
@@ -62,14 +64,12 @@ class Outlook:
 
     others: frames to compare it with, best first. plane: (3,) a, b, c: the inverse depth of pixel (u, v) of the ideal
     camera is about a u + b v + c, which is a plane of the scene. farther, nearer: how much less and more it may be.
-    baseline_m: of the others, across the view, farthest first of all.
     """
 
     others: list[int]
     plane: Float64
     farther: float
     nearer: float
-    baseline_m: float
 
 
 class Outlooks:
@@ -119,38 +119,49 @@ class Outlooks:
         T_map_cam = self._T_map_cam[frame]
         points_cam = se3.transform_points(se3.inverse(T_map_cam), self._points[mine])
         points_cam = points_cam[points_cam[:, 2] > 0]
-        others, baseline_m = self._others(frame, mine, float(np.median(points_cam[:, 2])))
-        if len(others) < 2:
+        others = self._others(frame, mine)
+        if len(others) < 2 or len(points_cam) < FEWEST_POINTS:
             return None
         plane, farther, nearer = _plane(self._camera.project(points_cam), 1 / points_cam[:, 2], self._scene)
-        return Outlook(others, plane, farther, nearer, baseline_m)
+        return Outlook(others, plane, farther, nearer)
 
-    def _others(self, frame: int, mine: Int64, depth_m: float) -> tuple[list[int], float]:
-        """Frames that share many points from angles that differ enough, and not all from one side."""
-        position, forward = self._T_map_cam[:, :3, 3], self._T_map_cam[:, :3, 2]
+    def _others(self, frame: int, mine: Int64) -> list[int]:
+        """Frames that share many points, see them from angles that differ enough, and not all from one side."""
         shared = np.asarray(self._seen[:, mine].sum(axis=1), np.float64)
-        middle = position[frame] + forward[frame] * depth_m
-        towards = position - middle
-        length = np.maximum(np.linalg.norm(towards, axis=1), 1e-9)
-        towards = towards / length[:, None]
-        angle_deg = np.degrees(np.arccos(np.clip(towards @ towards[frame], -1, 1)))
-        score = shared * np.exp(-0.5 * (np.log(np.maximum(angle_deg, 1e-6) / BEST_ANGLE_DEG) / ANGLE_SPREAD) ** 2)
-        score *= np.minimum(length, length[frame]) / np.maximum(length, length[frame])  # the same resolution
-        score[(shared < LEAST_SHARE * len(mine)) | (self._rank > self._rank[frame])] = 0
-        score[forward @ forward[frame] < np.cos(np.radians(MOST_TURN_DEG))] = 0
-        score[frame] = 0
+        forward = self._T_map_cam[:, :3, 2]
+        alike = forward @ forward[frame] > np.cos(np.radians(MOST_TURN_DEG))
+        allowed = (shared >= LEAST_SHARE * len(mine)) & (self._rank <= self._rank[frame]) & alike
+        allowed[frame] = False
+        near = np.flatnonzero(allowed)
+        some = self._points[mine[np.linspace(0, len(mine) - 1, min(len(mine), LOOKED_AT)).astype(np.int64)]]
+        towards, length = _directions(self._T_map_cam[near, :3, 3], some)
+        here, here_length = _directions(self._T_map_cam[[frame], :3, 3], some)
+        angle_deg = _angle_deg(towards, here[0])
+        zoom = np.median(np.abs(np.log(length / here_length)), axis=1)  # a flight straight ahead changes the size too
+        unlike = (np.log(np.maximum(angle_deg, 1e-6) / BEST_ANGLE_DEG) / ANGLE_SPREAD) ** 2 + (zoom / ZOOM_SPREAD) ** 2
+        score = shared[near] * np.exp(-0.5 * unlike)
         chosen: list[int] = []
-        for _ in range(self._most):
+        for _ in range(min(self._most, len(near))):
             best = int(score.argmax())
-            if score[best] <= 1e-3 * len(mine):
+            if score[best] <= LEAST_SCORE * len(mine):
                 break
-            chosen.append(best)
-            apart_deg = np.degrees(np.arccos(np.clip(towards @ towards[best], -1, 1)))
-            score *= np.minimum(1.0, apart_deg / (BEST_ANGLE_DEG / 2))
+            chosen.append(int(near[best]))
+            score *= np.minimum(1.0, _angle_deg(towards, towards[best]) / (BEST_ANGLE_DEG / 2))
             score[best] = 0
-        offset = position[chosen] - position[frame]
-        across = np.linalg.norm(offset - (offset @ forward[frame])[:, None] * forward[frame], axis=1)
-        return chosen, float(across.max(initial=0.0))
+        return chosen
+
+
+def _directions(position: Float64, points: Float64) -> tuple[Float64, Float64]:
+    """Unit vectors (N, P, 3) from points (P, 3) to cameras (N, 3), and how far (N, P)."""
+    offset = position[:, None] - points
+    length = np.maximum(np.linalg.norm(offset, axis=2), 1e-9)
+    return offset / length[..., None], length
+
+
+def _angle_deg(towards: Float64, other: Float64) -> Float64:
+    """(N,) between directions (N, P, 3) and others (P, 3), median of the points."""
+    cosine = np.clip(np.einsum("npk,pk->np", towards, other), -1, 1)
+    return np.asarray(np.median(np.degrees(np.arccos(cosine)), axis=1), np.float64)
 
 
 def _plane(uv: Float64, inverse: Float64, scene: SparseScene) -> tuple[Float64, float, float]:

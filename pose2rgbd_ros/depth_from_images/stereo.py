@@ -211,7 +211,7 @@ def _sweep(
     sx, sy = fine.width / camera.width, fine.height / camera.height
     a, b, c = outlook.plane
     plane = np.array([a * sx, b * sy, c + a * (0.5 * sx - 0.5) + b * (0.5 * sy - 0.5)])
-    step = 1.0 / (camera.focal_px * outlook.baseline_m)  # a pixel in the farthest neighbour
+    step = 1 / max(_rate(T, camera, plane) for T in T_other_one)  # a pixel where it moves most
     count = int(np.clip(np.ceil((outlook.farther + outlook.nearer) / step) + 1, FEWEST_PLANES, MOST_PLANES))
     offsets = np.linspace(-outlook.farther, outlook.nearer, count)
     u, v = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -234,6 +234,18 @@ def _sweep(
         cost[..., p][base + offset <= 0] = LARGEST_COST  # beyond infinity
     spacing = float(offsets[1] - offsets[0])
     return np.asarray(base + offsets[0] + spacing * _lowest(_smoothed(cost)), np.float32), spacing
+
+
+def _rate(T_other_one: Float64, camera: Camera, plane: Float64) -> float:
+    """Pixels that the plane's points move in another view, median, for one unit of inverse depth."""
+    grid = np.stack(np.meshgrid(*(np.linspace(0, size - 1, 7) for size in (camera.width, camera.height))), axis=-1)
+    inverse = grid @ plane[:2] + plane[2]
+    rays = camera.unproject(grid)[inverse > 0]
+    inverse = inverse[inverse > 0]
+    R, t = T_other_one[:3, :3], T_other_one[:3, 3]
+    here, there = (camera.project(rays @ R.T + t * (share * inverse)[:, None]) for share in (1.0, 1.01))
+    rate = np.linalg.norm(there - here, axis=1) / (0.01 * inverse)
+    return float(np.nanmedian(rate)) if np.isfinite(rate).any() else 1e-9
 
 
 def _lowest(cost: Float32) -> Float32:
