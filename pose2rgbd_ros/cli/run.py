@@ -373,6 +373,7 @@ def main(argv: list[str]) -> int:
     _convert(steps, sources, dataset, config)
     later_min = (training_minutes(config.train, True) or 0.0) + AROUND_MINUTES + config.live_s / 60
     align_dataset(steps.run, dataset, config.align, later_min)
+    give_depth(steps.run, dataset)
     _inspect(steps, dataset)
     warnings = _warnings(dataset)
     if config.strict and warnings:
@@ -451,6 +452,31 @@ def align_dataset(
             print(f"   warning: {problem}; with the recorded poses the renderer will be blurred")
 
     run_step("align", to_yaml_dict(AlignSettings()), job)
+
+
+def give_depth(run_step: RunStep, dataset: Path, **options: int) -> None:
+    """Dense depth from the pictures, where their poses came from them; where too little shows, relief looks itself.
+
+    options: of `StereoSettings`.
+    """
+    from pose2rgbd_ros.dataset.made_depth import without_made_depth
+    from pose2rgbd_ros.dataset.reader import Dataset
+    from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
+    from pose2rgbd_ros.sfm import dense
+
+    found, settings = without_made_depth(Dataset(dataset)), StereoSettings(**options)
+    if not is_aligned(dataset) or found.has_depth:
+        return
+
+    def job(begun: bool) -> None:
+        print(f"   {dense.plan(found, settings)}", flush=True)
+        known = 1.0 if begun else dense.known_share(found, settings)
+        if known < dense.WORTH_IT:
+            print(f"   left out: the pictures show the depth of {known:.0%} of the pixels only")
+            return
+        dense.add_depth(dataset, settings)
+
+    run_step("depth", to_yaml_dict(settings), job)
 
 
 def _warnings(dataset: Path) -> list[str]:

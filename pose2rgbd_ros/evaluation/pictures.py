@@ -434,6 +434,9 @@ class _Measurement:
         if self.has_depth and self.dataset.depth_kind != self.checkpoint.depth_kind:
             self.notes.append("depth is metric in one and relative in the other: depth is not compared")
             self.has_depth = False
+        depth = self.dataset.meta.depth
+        if self.has_depth and depth is not None and depth.made is not None:
+            self.notes.append(f"the dataset's depth was not measured but made by {depth.made.method}")
         if self.checkpoint.output == "depth" and not self.has_depth:
             raise UserError(f"{self.dataset.path} has no {self.checkpoint.depth_kind} depth, all this model predicts")
         if self.dataset.meta.map_frame != self.checkpoint.map_frame:

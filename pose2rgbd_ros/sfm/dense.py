@@ -20,7 +20,8 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
 from pose2rgbd_ros.sfm.align import POINTS
 
-FRAME_S = 1.2  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)
+FRAME_S = 0.25  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)
+WORTH_IT, LOOKED_AT = 0.25, 6  # share of the pixels of so many frames: with less depth a training does better alone
 
 
 def plan(dataset: Dataset, settings: StereoSettings) -> str:
@@ -47,6 +48,17 @@ def add_depth(folder: Path, settings: StereoSettings, progress: bool = True) -> 
 
     facts = {name: value for name, value in asdict(settings).items() if name != "threads"}
     return made_depth.add(folder, MadeDepth(MultiViewStereo.name, facts, scale_sigma), estimate, progress)
+
+
+def known_share(dataset: Dataset, settings: StereoSettings, frames: int = LOOKED_AT) -> float:
+    """Share of the pixels of a few frames, evenly spaced, whose depth the pictures show."""
+    method = MultiViewStereo(settings, sparse_scene(dataset))
+    some = np.unique(np.linspace(0, len(dataset) - 1, frames).astype(np.int64))
+    try:
+        found = method.estimate(_Pictures(dataset), dataset.camera, dataset.T_map_cam, some)
+        return float(np.mean([np.isfinite(one.depth).mean() for one in found]))
+    except UserError:
+        return 0.0
 
 
 def sparse_scene(dataset: Dataset) -> SparseScene | None:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import yaml
 from support.photographs import SIZE
 
 from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.cli.run import give_depth
 from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.inspect import inspect
 from pose2rgbd_ros.dataset.meta import DatasetMeta, MadeDepth, PosesMeta, read_meta, write_meta
@@ -173,6 +175,35 @@ def test_depth_goes_with_the_poses_it_was_made_for(deep: Path, colour: Path, tmp
     assert main(["align", str(folder), "--restore"]) == 0
     shutil.rmtree(folder / "inspect", ignore_errors=True)
     assert contents(folder) == contents(colour)
+
+
+def test_run_gives_depth_where_the_pictures_show_it(
+    colour: Path, truth: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[str] = []
+
+    def run_step(name: str, inputs: object, job: Callable[[bool], object]) -> None:
+        steps.append(name)
+        job(False)
+
+    folder = copied(colour, tmp_path)
+    give_depth(run_step, truth.path)  # it has depth
+    meta = read_meta(folder)
+    write_meta(folder, replace(meta, poses=PosesMeta(position="gps")))
+    give_depth(run_step, folder)  # rough poses
+    assert steps == []
+    write_meta(folder, meta)
+    give_depth(run_step, folder, size=128, views=4, threads=2)
+    assert steps == ["depth"]
+    assert "depth of 24 images: about 1 min" in capsys.readouterr().out
+    assert Dataset(folder).has_depth
+    dark = tmp_path / "dark"
+    with DatasetWriter(dark, meta) as writer:
+        for i, stamp_ns in enumerate(truth.stamps_ns[:6].tolist()):
+            writer.add(stamp_ns, truth.T_map_cam[i], np.zeros((SIZE, SIZE, 3), np.uint8))
+    give_depth(run_step, dark, size=128)
+    assert "left out: the pictures show the depth of 0% of the pixels only" in capsys.readouterr().out
+    assert not Dataset(dark).has_depth
 
 
 @pytest.mark.slow
