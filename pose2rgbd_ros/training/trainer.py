@@ -162,6 +162,7 @@ SAVE_EVERY_S = 60.0
 # of the run on. Where the learning rate falls, networks have left the mean image as late as after two thirds of it.
 COLLAPSED_VALIDATIONS = 3
 COLLAPSED_FROM = 0.33  # of a run at a fixed rate, and of one whose answers once varied
+SETTLED_FROM = 0.1  # before, a network may answer wildly
 COLLAPSED_AT_FALLING_RATE_FROM = 0.8  # the rate is a tenth of its peak
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
 
@@ -430,7 +431,8 @@ class _Run:
 
     def _watch_for_collapse(self, share: float) -> None:
         """After a validation: give up a run that will not recover."""
-        self.most_variation = max(self.most_variation, self.latest.get("variation", 0.0))
+        if share >= SETTLED_FROM:
+            self.most_variation = max(self.most_variation, self.latest.get("variation", 0.0))
         self.collapsed_validations = self.collapsed_validations + 1 if metrics.is_collapsed(self.latest) else 0
         fell = self.most_variation >= 2 * metrics.COLLAPSED_BELOW
         early = fell or self.recipe.schedule == "fixed"

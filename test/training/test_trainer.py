@@ -241,7 +241,8 @@ def test_a_collapsed_run_is_named_and_stopped(flight: Path, tmp_path: Path, capl
         ("fixed", [0.01] * 20, 0.35),
         ("cosine", [0.01] * 20, 0.8),  # a falling rate may free it yet ...
         ("cosine", [0.01] * 13 + [0.2] * 7, None),  # ... as it has been seen to do
-        ("cosine", [0.1, 0.4] + [0.1] * 18, 0.35),  # it varied once
+        ("cosine", [0.1, 0.1, 0.4] + [0.1] * 17, 0.35),  # it varied once
+        ("cosine", [300.0] + [0.1] * 19, 0.8),  # that was no more than a wild start
         ("fixed", [0.6] * 12 + [0.1] * 8, 0.7),
         ("fixed", [0.6] * 8 + [0.1, 0.1, 0.6] * 4, None),  # never three in a row
     ],
