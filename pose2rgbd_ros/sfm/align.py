@@ -11,6 +11,7 @@ import csv
 import io
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import layout, made_depth
@@ -59,8 +61,10 @@ SAME_PX = 0.3  # between a lens and the dataset's camera; from there on its imag
 ENOUGH = 0.9  # share of frames in a map that agrees with GPS; with fewer the other mapper is tried
 SECOND_TRY = 0.05  # share of frames left out that calls for comparing them with all others
 MOST_SECOND_PAIRS = 6000
-# CPU seconds, measured on one core of an AMD EPYC at 1024 px and 4096 features (docs/align.md).
-EXTRACT_S, MATCH_S, MAP_S, FOLLOW_S = 0.7, 0.06, 0.8, 0.1
+# Seconds of one core of an AMD EPYC (bench/results/align_speed.md): an image of 1024 x 768 pixels, a pair of 4096
+# features each, an image in the map (most of which is done by one core), a frame that is followed.
+EXTRACT_S, MATCH_S, MAP_S, FOLLOW_S = 0.5, 0.04, 0.35, 0.1
+FEW_TIMED = 8  # images, whose features say how fast this machine is
 
 
 @dataclass(eq=False)
@@ -110,7 +114,20 @@ class Plan:
 
     keyframes: Int64
     pairs: list[tuple[int, int]]
-    minutes: float
+    extract_s: float
+    match_s: float
+    map_s: float
+
+    @property
+    def minutes(self) -> float:
+        """Of all steps."""
+        return (self.extract_s + self.match_s + self.map_s) / 60
+
+    def minutes_left(self, features: dict[int, int], extract_s: float | None) -> float:
+        """Of matches and map, once features are counted, by index of a frame, and `extract_s` was what they took."""
+        work = np.mean([features.get(a, 0) * features.get(b, 0) for a, b in self.pairs] or [0]) / 4096**2
+        slower = 1.0 if extract_s is None else extract_s / self.extract_s
+        return slower * (self.match_s * float(work) + self.map_s) / 60
 
     def __str__(self) -> str:
         """For the terminal."""
@@ -122,12 +139,15 @@ def plan(dataset: Dataset, settings: AlignSettings, progress: bool = True) -> Pl
     """What an alignment of these frames will do."""
     keyframes = choose_keyframes(dataset, progress)
     pairs = choose_pairs(dataset.T_map_cam[keyframes], settings.neighbours)
-    longer = max(dataset.camera.width, dataset.camera.height)
-    pixels = (min(longer, settings.image_size) / 1024) ** 2
-    match_s = len(pairs) * MATCH_S * (settings.features / 4096) ** 2
-    cpu_s = len(keyframes) * (EXTRACT_S * pixels + MAP_S) + match_s + FOLLOW_S * (len(dataset) - len(keyframes))
-    cores = min(settings.threads or os.cpu_count() or 1, 4)
-    return Plan(keyframes, [(int(keyframes[a]), int(keyframes[b])) for a, b in pairs], cpu_s / cores / 60)
+    width, height = dataset.camera.width, dataset.camera.height
+    pixels = width * height * min(1.0, settings.image_size / max(width, height)) ** 2 / (1024 * 768)
+    cores = settings.threads or os.cpu_count() or 1
+    return Plan(
+        keyframes, [(int(keyframes[a]), int(keyframes[b])) for a, b in pairs],
+        extract_s=len(keyframes) * EXTRACT_S * pixels / cores,
+        match_s=len(pairs) * MATCH_S * (settings.features / 4096) ** 2 / cores,
+        map_s=len(keyframes) * MAP_S + FOLLOW_S * (len(dataset) - len(keyframes)),
+    )  # fmt: skip
 
 
 def align(folder: Path, settings: AlignSettings, planned: Plan | None = None, progress: bool = True) -> Alignment:
@@ -244,7 +264,11 @@ def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Pl
         folder / FEATURES / key / "database.db", folder, names, chosen, recorded.camera, settings,
         [of_lens.get(stamp_ns, "") for stamp_ns in recorded.stamps_ns.tolist()],
     )  # fmt: skip
-    database.extract(progress)
+    begin, are_new = time.monotonic(), database.extract(progress)
+    if progress and are_new:
+        took_s = time.monotonic() - begin if are_new == len(chosen) >= FEW_TIMED else None
+        left_min = planned.minutes_left(database.features(), took_s)
+        tqdm.write(f"features found; about {max(1, round(left_min))} min left")
     database.match(planned.pairs, progress)
     placed, notes = _map(recorded, database, settings, progress)
     there = {int(frame) for each in placed for frame in each.map.frames}

@@ -10,6 +10,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +53,16 @@ PLACING_TRACKS = 200  # of an image, by which the global mapper places it
 LEAST_MAP = 3  # frames
 _MODELS = {"pinhole": "SIMPLE_PINHOLE", "radial": "SIMPLE_RADIAL", "opencv": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
 _POLL_S = 0.2
+# What the global mapper logs, and the share of its time that is over then.
+_GLOBAL_MARKS = (
+    ("Decomposing", 0.0),
+    ("Running rotation averaging", 0.05),
+    ("Running global positioning", 0.1),
+    ("Running iterative bundle adjustment", 0.4),
+    ("Running iterative retriangulation", 0.6),
+    ("", 1.0),
+)
+_MARKED_LINES = 60  # between two of them half of that share is over
 _HEAD = 65_536  # bytes of a file that, with its size, tell it from others
 
 
@@ -209,12 +221,12 @@ class FeatureDatabase:
         if any(are_others) or before["camera"] != self._facts["camera"]:
             shutil.rmtree(self.file.parent)
 
-    def extract(self, progress: bool = True) -> None:
-        """Find the features of the images that have none yet. UserError for images that cannot be read."""
+    def extract(self, progress: bool = True) -> int:
+        """Find the features of the images that have none yet, and say of how many. UserError where there are none."""
         done = self._names_with("keypoints")
         missing = [name for name in self.chosen if name not in done]
         if not missing:
-            return
+            return 0
         with _Bar("features", len(missing), progress, lambda: self._count("keypoints") - len(done)) as bar:
             for lens in dict.fromkeys(self._lens_of[name] for name in missing):
                 own = [name for name in missing if self._lens_of[name] == lens]
@@ -225,6 +237,7 @@ class FeatureDatabase:
         lost = set(missing) - self._names_with("keypoints")
         if len(lost) == len(missing):
             raise UserError(f"no features were found in {counted(len(lost), 'image')} of {self.images}")
+        return len(missing)
 
     def match(self, pairs: Sequence[tuple[int, int]], progress: bool = True) -> bool:
         """Match the features of pairs of images, by index, that were not matched before; False: all were."""
@@ -267,17 +280,33 @@ class FeatureDatabase:
         return most
 
     def reconstruct(self, mapper: str, settings: AlignSettings, progress: bool = True) -> list[SparseMap]:
-        """The maps of three frames or more that the matches give, largest first; most often one, or none."""
+        """The maps of three frames or more that the matches give, largest first; most often one, or none.
+
+        Maps that were made of the same matches in the same way are read again.
+        """
         out = self.file.with_name(f"map_{mapper}")
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        with _Bar(f"{mapper} map", len(self.chosen), progress, lambda: 0) as bar:
-            found = _in_child(
-                _map, self.file, self.images, out, self.names, self.chosen, settings, self.camera.is_calibrated,
-                mapper,
-                poll=bar.poll,
-            )  # fmt: skip
+        done, made_of = out / "made_of.json", self._made_of(settings)
+        if done.is_file() and done.read_text() == made_of:
+            found = _in_child(_read_maps, out, self.names)
+        else:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            log = out / "log.txt"
+            with _Bar(f"{mapper} map", 100, progress, lambda: int(100 * _mapped(log, len(self.chosen)))) as bar:
+                found = _in_child(
+                    _map, self.file, self.images, out, log, self.names, self.chosen, settings,
+                    self.camera.is_calibrated, mapper,
+                    poll=bar.poll,
+                )  # fmt: skip
+                bar.fill()
+            layout.atomic_write(done, made_of.encode())
         return sorted((each for each in found if len(each.frames) >= LEAST_MAP), key=lambda each: -len(each.frames))
+
+    def _made_of(self, settings: AlignSettings) -> str:
+        """What a map depends on."""
+        matches = self._query("SELECT COUNT(*), SUM(rows), SUM(rows * (pair_id % 9973)) FROM two_view_geometries")
+        used = {name: getattr(settings, name) for name in ("features", "image_size", "lens", "refine_camera", "seed")}
+        return json.dumps({"images": self.chosen, "matches": matches, "camera": self.camera.to_dict(), **used})
 
     # The database as SQLite sees it, while pycolmap writes: its own interface would wait for the lock.
 
@@ -337,6 +366,7 @@ def _map(
     file: Path,
     images: Path,
     out: Path,
+    log: Path,
     names: list[str],
     chosen: list[str],
     settings: AlignSettings,
@@ -344,6 +374,10 @@ def _map(
     mapper: str,
 ) -> list[SparseMap]:
     pycolmap = colmap()
+    with log.open("wb") as stream:
+        os.dup2(stream.fileno(), 2)
+    pycolmap.logging.logtostderr, pycolmap.logging.verbose_level = True, 1
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.INFO.value
     threads = settings.threads or -1
     if mapper == "global":
         if not focal_known:
@@ -363,6 +397,24 @@ def _map(
     options.num_threads, options.random_seed = threads, settings.seed
     run = pycolmap.global_mapping if mapper == "global" else pycolmap.incremental_mapping
     return [_read(native, names, out / str(number)) for number, native in run(file, images, out, options).items()]
+
+
+def _mapped(log: Path, frames: int) -> float:
+    """Which share of a mapper's work is done, by what it logs."""
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    if registered := re.findall(r"num_reg_frames=(\d+)", text):  # the incremental one
+        return min(max(map(int, registered)) / frames, 1.0)
+    done = 0.0
+    for (mark, begin), (_, end) in pairwise(_GLOBAL_MARKS):
+        if mark in text:
+            lines = text.rpartition(mark)[2].count("\n")
+            done = begin + (end - begin) * lines / (lines + _MARKED_LINES)
+    return done
+
+
+def _read_maps(out: Path, names: Sequence[str]) -> list[SparseMap]:
+    pycolmap = colmap()
+    return [_read(pycolmap.Reconstruction(folder), names, folder) for folder in sorted(out.glob("[0-9]*"))]
 
 
 def _read(found: pycolmap.Reconstruction, names: Sequence[str], folder: Path) -> SparseMap:
@@ -468,10 +520,15 @@ class _Bar:
         self._count, self._next = count, 0.0
 
     def poll(self) -> None:
-        """Move on; at most once a second."""
+        """Move on; at most once a second. Drawn anew even where nothing moved: the clock does."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
             self._bar.update(max(0, min(self._count(), self._bar.total or 0) - self._bar.n))
+            self._bar.refresh()
+
+    def fill(self) -> None:
+        """Show that all is done."""
+        self._bar.update((self._bar.total or 0) - self._bar.n)
 
     def __enter__(self) -> _Bar:
         return self

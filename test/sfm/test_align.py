@@ -31,8 +31,8 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.sfm.align import align, choose_pairs
-from pose2rgbd_ros.sfm.reconstruct import AlignSettings, colmap_camera, our_camera
+from pose2rgbd_ros.sfm.align import align, choose_pairs, plan
+from pose2rgbd_ros.sfm.reconstruct import AlignSettings, _mapped, colmap_camera, our_camera
 
 SIGMA_M, SIGMA_DEG = (1.5, 1.5, 1.0), 4.0
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
@@ -136,25 +136,55 @@ def test_a_frame_without_overlap_is_left_out_with_a_reason(aligned: tuple[Path, 
     assert "1 frame left out" in page
 
 
-def test_an_interrupted_run_goes_on(truth: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["features", "map"])
+def test_an_interrupted_run_goes_on(step: str, truth: Dataset, tmp_path: Path) -> None:
     folder = write_rough(truth, tmp_path / "flight")
     before = bytes_of(folder)
     command = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "align", str(folder), "--image-size", str(SIZE)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ)
     deadline = time.monotonic() + 300
-    while features(folder) < 3 and process.poll() is None and time.monotonic() < deadline:
+    begun = {"features": lambda: features(folder) >= 3, "map": lambda: "Running" in mapping_log(folder)}[step]
+    while not begun() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130
     done = features(folder)
     assert done >= 3
+    assert not list(folder.glob(".cache/sfm/*/map_*/made_of.json"))
     assert bytes_of(folder) == before
     Dataset(folder)
     assert not (folder / "recorded").exists()
     found = align(folder, AlignSettings(image_size=SIZE), progress=False)
     assert len(found.frames) == FRAMES
     assert features(folder) == FRAMES + 1
+
+
+def mapping_log(folder: Path) -> str:
+    """What the global mapper logged."""
+    return "".join(path.read_text() for path in folder.glob(".cache/sfm/*/map_global/log.txt"))
+
+
+def test_the_bar_of_a_mapping_moves(aligned: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
+    lines = mapping_log(aligned[0]).splitlines(keepends=True)
+    shares = []
+    for count in range(0, len(lines), 20):
+        (tmp_path / "log.txt").write_text("".join(lines[:count]))
+        shares.append(_mapped(tmp_path / "log.txt", FRAMES))
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 10
+    assert 0.6 < shares[-1] < 1
+    (tmp_path / "log.txt").write_text("Registering image #7 (num_reg_frames=6)\n")  # the incremental mapper
+    assert _mapped(tmp_path / "log.txt", FRAMES) == pytest.approx(6 / FRAMES)
+
+
+def test_the_time_left_heeds_how_long_the_features_took(truth: Dataset) -> None:
+    planned = plan(truth, AlignSettings(threads=1), progress=False)
+    few, many = dict.fromkeys(range(FRAMES), 1000), dict.fromkeys(range(FRAMES), 4096)
+    as_planned = planned.minutes_left(many, None)
+    assert as_planned == pytest.approx((planned.match_s + planned.map_s) / 60)
+    assert planned.minutes_left(few, None) < as_planned
+    assert planned.minutes_left(many, 3 * planned.extract_s) == pytest.approx(3 * as_planned)
 
 
 def features(folder: Path) -> int:
@@ -270,7 +300,9 @@ def test_what_was_recorded_is_kept_and_comes_back(
     folder, before = aligned
     assert bytes_of(folder / "recorded") == before
     once = bytes_of(folder)
+    mapped = [path.stat().st_mtime_ns for path in folder.glob(".cache/sfm/*/map_global/0/points3D.bin")]
     assert main(["align", str(folder), "--image-size", str(SIZE)]) == 0  # begins from what was recorded again
+    assert [path.stat().st_mtime_ns for path in folder.glob(".cache/sfm/*/map_global/0/points3D.bin")] == mapped
     assert bytes_of(folder / "recorded") == before
     position_m, _ = errors(Dataset(folder), truth)
     assert np.median(np.linalg.norm(position_m, axis=1)) < 1.0
