@@ -306,7 +306,8 @@ class FeatureDatabase:
         """What a map depends on."""
         matches = self._query("SELECT COUNT(*), SUM(rows), SUM(rows * (pair_id % 9973)) FROM two_view_geometries")
         used = {name: getattr(settings, name) for name in ("features", "image_size", "lens", "refine_camera", "seed")}
-        return json.dumps({"images": self.chosen, "matches": matches, "camera": self.camera.to_dict(), **used})
+        images = {name: self._lens_of[name] for name in self.chosen}
+        return json.dumps({"images": images, "matches": matches, "camera": self.camera.to_dict(), **used})
 
     # The database as SQLite sees it, while pycolmap writes: its own interface would wait for the lock.
 
