@@ -139,7 +139,7 @@ def train_models(run_step: RunStep, dataset: Path, runs: Path, config: TrainConf
         KeyboardInterrupt: the training was interrupted; it may be resumed.
     """
     names = _candidates(dataset) if config.model == BEST else [config.model]
-    chosen = settings_of_models(config, names)
+    chosen = settings_of_models(config, CANDIDATES if config.model == BEST else names)
     minutes = config.max_minutes
     trained: list[Trained] = []
     for index, name in enumerate(names):
@@ -220,8 +220,11 @@ def film_served(run_step: RunStep, dataset: Path, chosen: Trained, seconds: floa
 def _candidates(dataset: Path) -> list[str]:
     from pose2rgbd_ros.dataset.reader import Dataset
 
-    if Dataset(dataset).has_depth:
-        return list(CANDIDATES)
+    found = Dataset(dataset)
+    if found.has_depth:
+        is_made = found.meta.depth is not None and found.meta.depth.made is not None
+        # Base knows photographs by heart, of which there are few: the time is relief's.
+        return list(NEED_DEPTH if is_made else CANDIDATES)
     if is_aligned(dataset):
         return ["relief", "base"]  # with such poses the pictures tell the depth
     print(

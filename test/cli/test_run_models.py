@@ -13,6 +13,7 @@ import pytest
 from pose2rgbd_ros.cli.run import RunTraining, Trained, choose, demo_training, serve, train_models, training_minutes
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.layout import write_split
+from pose2rgbd_ros.dataset.meta import MadeDepth, read_meta, write_meta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
@@ -35,6 +36,30 @@ def test_a_recording_without_depth_gets_the_network_that_needs_none(
     assert "relief and warp-12 are left out: this recording has no depth" in told
     choose([only])
     assert "is served" not in capsys.readouterr().out, "there was no choice"
+
+
+def test_where_depth_was_made_of_the_pictures_relief_has_all_the_time(
+    tmp_path: Path, flight_dataset: Callable[..., Path]
+) -> None:
+    dataset = flight_dataset(tmp_path / "flight", frames=12)
+    asked: dict[str, float] = {}
+
+    def only_ask(name: str, inputs: Any, job: Callable[[bool], Any]) -> None:
+        if name.startswith("train"):
+            asked[name] = inputs["max_minutes"]
+            raise UserError("not now")
+
+    for expected in (
+        {"train relief": 1.0, "train warp-12": 2.0, "train base": 2.0},
+        {"train relief": 2.0, "train warp-12": 2.0},
+    ):
+        with pytest.raises(UserError, match="not now"):
+            train_models(only_ask, dataset, tmp_path / "runs", replace(TINY, max_minutes=2.0, epochs=None))
+        assert asked == expected
+        asked.clear()
+        meta = read_meta(dataset)
+        assert meta.depth is not None
+        write_meta(dataset, replace(meta, depth=replace(meta.depth, made=MadeDepth("multi-view stereo"))))
 
 
 def test_a_model_that_cannot_be_trained_is_left_out(
