@@ -458,7 +458,7 @@ def align_dataset(
 
 
 def give_depth(run_step: RunStep, dataset: Path, **options: int) -> None:
-    """Dense depth from the pictures, where their poses came from them; where too little shows, relief looks itself.
+    """Dense depth from the pictures, where their poses came from them; where too little shows, that of sparse points.
 
     options: of `StereoSettings`.
     """
@@ -473,11 +473,17 @@ def give_depth(run_step: RunStep, dataset: Path, **options: int) -> None:
 
     def job(begun: bool) -> None:
         print(f"   {dense.plan(found, settings)}", flush=True)
-        known = 1.0 if begun else dense.known_share(found, settings)
-        if known < dense.WORTH_IT:
-            print(f"   left out: the pictures show the depth of {known:.0%} of the pixels only")
+        known = dense.known_share(found, settings)
+        if known >= dense.WORTH_IT:
+            dense.add_depth(dataset, settings)
             return
-        dense.add_depth(dataset, settings)
+        print(
+            f"   neighbours show the depth of {known:.0%} of the pixels only: it is that between the alignment's points"
+        )
+        try:
+            dense.add_points_depth(dataset)
+        except UserError as error:
+            print(f"   left out: {error}")
 
     run_step("depth", to_yaml_dict(settings), job)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from pose2rgbd_ros.dataset.meta import MadeDepth
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images import DepthEstimate
 from pose2rgbd_ros.depth_from_images.scene import SparseScene
-from pose2rgbd_ros.depth_from_images.stereo import MultiViewStereo, StereoSettings
+from pose2rgbd_ros.depth_from_images.sparse_points import SparsePoints
+from pose2rgbd_ros.depth_from_images.stereo import LARGEST_SCALE_SIGMA, MultiViewStereo, StereoSettings
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
 from pose2rgbd_ros.sfm.align import POINTS
 
 FRAME_S = 0.25  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)
+POINTS_SIZE = 256  # pixels of the longer side: between points there is no more detail
 WORTH_IT, LOOKED_AT = 0.25, 6  # share of the pixels of so many frames: with less depth a training does better alone
 
 
@@ -48,6 +50,29 @@ def add_depth(folder: Path, settings: StereoSettings, progress: bool = True) -> 
 
     facts = {name: value for name, value in asdict(settings).items() if name != "threads"}
     return made_depth.add(folder, MadeDepth(MultiViewStereo.name, facts, scale_sigma), estimate, progress)
+
+
+def add_points_depth(folder: Path, progress: bool = True) -> Dataset:
+    """Depth between the points of the alignment for every frame, where stereo shows too little: of a flight ahead.
+
+    Raises:
+        UserError: no points, or too few; else as :func:`add_depth`.
+    """
+    given = Dataset(folder)
+    scene, scale_sigma = sparse_scene(given), _scale_sigma(given)
+    if scene is None:
+        raise UserError(f"{folder} has no points of an alignment (`pose2rgbd align`)")
+    unit_m = None if scale_sigma is not None and scale_sigma > LARGEST_SCALE_SIGMA else 1.0
+    scale = min(1.0, POINTS_SIZE / max(given.camera.width, given.camera.height))
+    camera = given.camera.resized(round(given.camera.width * scale), round(given.camera.height * scale))
+
+    def estimate(dataset: Dataset, rank: Int64, frames: Int64) -> Iterator[DepthEstimate]:
+        for each in np.unique(rank[frames]):
+            method = SparsePoints(scene, np.flatnonzero(rank <= each))
+            for found in method.estimate(_Pictures(dataset), camera, dataset.T_map_cam, frames[rank[frames] == each]):
+                yield replace(found, unit_m=unit_m, unit_sigma=scale_sigma)
+
+    return made_depth.add(folder, MadeDepth(SparsePoints.name, {"size": POINTS_SIZE}, scale_sigma), estimate, progress)
 
 
 def known_share(dataset: Dataset, settings: StereoSettings, frames: int = LOOKED_AT) -> float:

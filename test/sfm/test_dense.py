@@ -27,9 +27,10 @@ from pose2rgbd_ros.dataset.splits import default_split
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.depth_from_images import DepthEstimate
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import resize_nearest
-from pose2rgbd_ros.sfm.align import recorded_dataset
+from pose2rgbd_ros.sfm.align import POINTS, recorded_dataset
 
 SMALL = ("--size", "128", "--views", "4", "--threads", "2")
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
@@ -202,8 +203,39 @@ def test_run_gives_depth_where_the_pictures_show_it(
         for i, stamp_ns in enumerate(truth.stamps_ns[:6].tolist()):
             writer.add(stamp_ns, truth.T_map_cam[i], np.zeros((SIZE, SIZE, 3), np.uint8))
     give_depth(run_step, dark, size=128)
-    assert "left out: the pictures show the depth of 0% of the pixels only" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "neighbours show the depth of 0% of the pixels only" in said
+    assert f"left out: {dark} has no points of an alignment" in said
     assert not Dataset(dark).has_depth
+    write_points(dark, truth)
+    give_depth(run_step, dark, size=128)
+    made = Dataset(dark)
+    assert made.meta.depth is not None
+    assert made.meta.depth.made is not None
+    assert made.meta.depth.made.method == "sparse points"
+    off = []
+    for i in range(len(made)):
+        depth = made.depth(i)
+        exact = resize_nearest(truth.depth(i), depth.shape[1], depth.shape[0])
+        off.append(np.abs(depth - exact) / exact)
+    assert np.isfinite(off).mean() > 0.25  # points that one frame of a rank sees alone do not count
+    assert np.nanmedian(off) < 0.01
+
+
+def write_points(folder: Path, truth: Dataset) -> None:
+    """The points that an alignment would have found: some of each frame of the folder, which its neighbour sees too."""
+    frames, points = range(len(Dataset(folder))), []
+    for i in frames:
+        depth = truth.depth(i)[8::16, 8::16].astype(np.float64)
+        rays = truth.camera.rays()[8::16, 8::16]
+        known = np.isfinite(depth)
+        points.append(se3.transform_points(truth.T_map_cam[i], (rays * depth[..., None])[known]))
+    owner = np.repeat(frames, [len(each) for each in points])
+    other = np.where(owner == frames[-1], owner - 1, owner + 1)
+    np.savez_compressed(
+        folder / POINTS, points=np.concatenate(points).astype(np.float32),
+        seen_stamp_ns=truth.stamps_ns[np.concatenate([owner, other])], seen_point=np.tile(np.arange(len(owner)), 2),
+    )  # fmt: skip
 
 
 @pytest.mark.slow
