@@ -56,7 +56,8 @@ def draw_contact_sheet(dataset: Dataset, path: Path, frames: int = 12) -> None:
     legend_in = 0.75 if dataset.has_depth else 0.0
     height_in = 0.55 + blocks * (per_block * cell_in * aspect + 0.32) + legend_in
     figure = Figure(figsize=(12.4, height_in), dpi=_DPI)
-    figure.suptitle(_title(dataset), y=1 - 0.12 / height_in, va="top", fontsize=11, parse_math=False)
+    third = "; third row: confidence of the depth, dark 0, yellow 1" if is_made else ""
+    figure.suptitle(_title(dataset) + third, y=1 - 0.12 / height_in, va="top", fontsize=11, parse_math=False)
     grid = figure.add_gridspec(
         blocks, columns, left=0.012, right=0.988, top=1 - 0.62 / height_in, bottom=(legend_in + 0.04) / height_in,
         wspace=0.03, hspace=0.3 / (per_block * cell_in * aspect),

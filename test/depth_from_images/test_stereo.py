@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.depth_from_images import DepthEstimate, DepthFromImages
 from pose2rgbd_ros.depth_from_images.scene import Outlooks, SparseScene
-from pose2rgbd_ros.depth_from_images.stereo import MultiViewStereo, StereoSettings
+from pose2rgbd_ros.depth_from_images.stereo import Matched, MultiViewStereo, StereoSettings, _confirmed
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
@@ -126,6 +126,21 @@ def test_what_no_other_frame_confirms_is_unknown(flight: Flight, plain: DepthEst
     (found,) = MultiViewStereo(SETTINGS, flight.scene).estimate(rgb, PINHOLE, flight.T_map_cam, np.array([MIDDLE]))
     assert np.isfinite(found.depth[36:74, 36:74]).mean() < 0.15
     assert np.isfinite(plain.depth[36:74, 36:74]).mean() > 0.85
+
+
+def test_depth_that_others_contradict_is_unknown(flight: Flight) -> None:
+    wrong = flight.depth[12].copy()
+    wrong[40:60, 20:50] *= 1.2
+    others = [
+        (Matched(1 / flight.depth[j], np.ones_like(wrong)), se3.inverse(flight.T_map_cam[j]) @ flight.T_map_cam[12])
+        for j in (7, 11, 13)
+    ]
+    inverse, confidence = _confirmed(Matched(1 / wrong, np.ones_like(wrong)), others, PINHOLE, agree=2)
+    assert np.isnan(inverse[40:60, 20:50]).all()
+    inverse[40:60, 20:50] = 1 / flight.depth[12][40:60, 20:50]
+    assert np.isfinite(inverse).mean() > 0.8  # the rest is seen by fewer than two others
+    assert np.nanmedian(np.abs(1 / inverse - flight.depth[12])) < 0.01
+    assert not confidence[40:60, 20:50].any()
 
 
 def test_without_sparse_points_the_ground_says_where_to_look(flight: Flight) -> None:
