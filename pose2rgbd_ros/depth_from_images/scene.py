@@ -88,7 +88,7 @@ class Outlooks:
             (np.ones(len(scene.seen_frame), np.float32), (scene.seen_frame, scene.seen_point)), shape=(n, count)
         )
         if len(scene.seen_frame):
-            longest = np.argsort(-observed.sum(axis=0), kind="stable")[:MOST_POINTS]
+            longest = np.argsort(-observed.sum(axis=0), kind="stable")[: max(MOST_POINTS, 2 * FEWEST_POINTS * n)]
         else:
             longest = np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64)
         self._points, observed = scene.points[longest], csr_array(observed[:, longest])
@@ -102,6 +102,7 @@ class Outlooks:
         index = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
         columns = np.concatenate([*rows, np.zeros(0, np.int64)]).astype(np.int64)
         self._seen = csr_array((np.ones(len(columns), np.float32), columns, index), shape=(n, len(self._points)))
+        self._by_point = self._seen.tocsc()
 
     def _in_view(self, frame: int) -> Int64:
         uv = self._camera.project(se3.transform_points(se3.inverse(self._T_map_cam[frame]), self._points))
@@ -127,7 +128,7 @@ class Outlooks:
 
     def _others(self, frame: int, mine: Int64) -> list[int]:
         """Frames that share many points, see them from angles that differ enough, and not all from one side."""
-        shared = np.asarray(self._seen[:, mine].sum(axis=1), np.float64)
+        shared = np.asarray(self._by_point[:, mine].sum(axis=1), np.float64)
         forward = self._T_map_cam[:, :3, 2]
         alike = forward @ forward[frame] > np.cos(np.radians(MOST_TURN_DEG))
         allowed = (shared >= LEAST_SHARE * len(mine)) & (self._rank <= self._rank[frame]) & alike

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from pose2rgbd_ros.dataset.splits import (
     with_random_frames,
 )
 from pose2rgbd_ros.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 64  # frames looked at together where the whole set is read
 
@@ -101,11 +104,24 @@ def make_split(dataset: Dataset, name: str, test_fraction: float, seed: int) -> 
     return held_out_segments(dataset.stamps_ns, dataset.T_map_cam[:, :3, 3], fraction=test_fraction, seed=seed)
 
 
+def _warn_of_made_depth(dataset: Dataset, split: Split) -> None:
+    """Say where depth that was made from pictures knows of frames that this training holds out."""
+    depth = dataset.meta.depth
+    if depth is not None and depth.made is not None and depth.made.split != "none":
+        kept = own_split(dataset.path, dataset.stamps_ns)
+        if len(np.intersect1d(split.test, kept.train)):
+            logger.warning(
+                "depth was made from pictures that this split holds out, so figures flatter; "
+                "--split dataset is the one it was made for"
+            )
+
+
 def open_training_data(path: Path, config: TrainConfig) -> TrainingData:
     """Open a dataset for a run. UserError: no dataset, impossible network, too few frames, no known depth."""
     dataset = Dataset(path)
     config.check_trainable(dataset.has_depth)  # what cannot be trained is reported before the frames are cached
     split = make_split(dataset, config.split, config.test_fraction, config.seed)
+    _warn_of_made_depth(dataset, split)
     margin = config.size // 16 if config.finds_poses else 0  # the paper: 144 for 128 pixels
     wide = frame_cache(dataset, config.size + 2 * margin, config.fit)
     cache = centre(wide, margin) if margin else wide

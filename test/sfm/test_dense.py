@@ -31,6 +31,8 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import resize_nearest
 from pose2rgbd_ros.sfm.align import POINTS, recorded_dataset
+from pose2rgbd_ros.training.data import open_training_data
+from pose2rgbd_ros.training.families import train_config
 
 SMALL = ("--size", "128", "--views", "4", "--threads", "2")
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
@@ -102,6 +104,12 @@ def test_the_split_that_depth_was_made_for_stays_the_datasets(deep: Path, colour
     assert whose == "written"
     assert (rank[splits[0].train] == 0).all()
     assert (rank[splits[0].judge] == 2).all()
+
+
+def test_a_training_that_holds_out_other_frames_is_warned(deep: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split, warned in (("auto", False), ("random", True)):
+        open_training_data(deep, train_config("base", size=32, split=split))
+        assert ("so figures flatter" in caplog.text) == warned
 
 
 def test_removed_it_is_as_before(deep: Path, colour: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
