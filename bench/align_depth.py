@@ -6,7 +6,7 @@
 DATA holds `aerial_seneca`: photographs, and poses and sparse points of another reconstruction of them, by other
 settings. Its points are placed by the cameras' positions alone (one similarity), projected into every photograph, and
 compared where no other point hides them. `--aligned` takes a dataset that `pose2rgbd align` made of the photographs
-(a copy; it is given depth). With `--minutes` relief is trained on the depth and, as before, on pictures alone, both for
+(a copy; it is given depth). With `--minutes` relief is trained on the depth and on pictures and points alone, both for
 so many processor minutes, and the bounds of the first are calibrated. Sheets go to the output folder.
 """
 
@@ -174,7 +174,7 @@ def city(out: Path) -> tuple[Dataset, Dataset]:
 def models(dataset: Path, out: Path, minutes: float) -> list[str]:
     """Relief on the depth and on pictures alone, at equal processor time; and the bounds of the first."""
     rows = []
-    for name, source in (("dense depth", "recorded"), ("pictures alone", "pictures")):
+    for name, source in (("dense depth", "recorded"), ("pictures, by points of the alignment", "pictures")):
         run = out / "runs" / source
         config = train_config("relief", size=128, max_minutes=minutes, clock="cpu", tensorboard=False)
         train(dataset, run, replace(config, relief=replace(config.relief, depth=source)))
