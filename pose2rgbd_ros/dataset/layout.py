@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -153,6 +153,29 @@ def atomic_write(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write or replace several files, by name below `folder`, in the order given.
+
+    All are written under temporary names before the first gets its own: a full disk changes none of them. OSError
+    passes through.
+    """
+    temporary = {folder / name: (folder / name).with_name(f".{Path(name).name}.tmp") for name in files}
+    made = {path.parent for path in temporary if not path.parent.is_dir()}
+    try:
+        for (path, beside), data in zip(temporary.items(), files.values(), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(data)
+    except BaseException:
+        for beside in temporary.values():
+            beside.unlink(missing_ok=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+    for path, beside in temporary.items():
+        beside.replace(path)
 
 
 def append_line(descriptor: int, line: str) -> None:

@@ -191,8 +191,12 @@ def software() -> str:
 
 def write_meta(folder: Path, meta: DatasetMeta) -> None:
     """Write or atomically replace meta.yaml. OSError passes through."""
-    text = yaml.safe_dump(meta.to_dict(), sort_keys=False, allow_unicode=True)
-    layout.atomic_write(folder / layout.META, text.encode())
+    layout.atomic_write(folder / layout.META, meta_yaml(meta))
+
+
+def meta_yaml(meta: DatasetMeta) -> bytes:
+    """What meta.yaml holds."""
+    return yaml.safe_dump(meta.to_dict(), sort_keys=False, allow_unicode=True).encode()
 
 
 def read_meta(folder: Path | str) -> DatasetMeta:

@@ -77,12 +77,17 @@ def write_lists(folder: Path, frames: list[tuple[Record, str]], has_depth: bool)
 
     Poses go first: whichever of the two files a reader finds replaced, every frame listed has its pose.
     """
-    poses = "".join([layout.GROUNDTRUTH_HEADER, "\n", *(line for _, line in frames)])
-    records = "".join([layout.header(has_depth), "\n", *(record.line() for record, _ in frames)])
-    for name, text in ((layout.GROUNDTRUTH, poses), (layout.ASSOCIATIONS, records)):
-        path, data = folder / name, text.encode()
+    for name, data in lists_of(frames, has_depth).items():
+        path = folder / name
         if not path.is_file() or path.read_bytes() != data:
             layout.atomic_write(path, data)
+
+
+def lists_of(frames: list[tuple[Record, str]], has_depth: bool) -> dict[str, bytes]:
+    """Contents of groundtruth.txt and associations.txt that hold these frames, by name."""
+    poses = "".join([layout.GROUNDTRUTH_HEADER, "\n", *(line for _, line in frames)])
+    records = "".join([layout.header(has_depth), "\n", *(record.line() for record, _ in frames)])
+    return {layout.GROUNDTRUTH: poses.encode(), layout.ASSOCIATIONS: records.encode()}
 
 
 def unify_depth(folder: Path, meta: DatasetMeta, frames: Frames) -> Frames:

@@ -26,11 +26,11 @@ from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.encode import JPEG_QUALITY
 from pose2rgbd_ros.dataset.layout import Record
-from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, read_meta, software, write_meta
+from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, meta_yaml, read_meta, software
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.transforms_json import transforms_json
-from pose2rgbd_ros.dataset.writer import write_lists
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.dataset.writer import lists_of
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
@@ -51,6 +51,7 @@ SIGMAS = "pose_sigma.csv"
 POINTS = "sparse_points.npz"
 REPORT = "align"  # folder of the report
 FEATURES = f"{layout.CACHE}/sfm"
+_LISTS = (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.TRANSFORMS, layout.META)
 FEW_FEATURES = 100
 FEW_POINTS = 20  # a pose from fewer is a guess
 WEAK = 3.0  # times the recorded sigma, or the usual one of the map
@@ -173,12 +174,12 @@ def restore(folder: Path) -> None:
     """Give a dataset its recorded poses and camera back. UserError when it was never aligned."""
     with _locked(folder):
         kept = folder / layout.RECORDED
-        if not kept.is_dir():
+        if not is_aligned(folder):
             raise UserError(f"{folder} was not aligned: it has its recorded poses")
         made_depth.take_out(Dataset(folder))
-        for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.META, layout.TRANSFORMS):
-            if (kept / name).is_file():
-                layout.atomic_write(folder / name, (kept / name).read_bytes())
+        layout.replace_together(
+            folder, {name: (kept / name).read_bytes() for name in _LISTS if (kept / name).is_file()}
+        )
         _put_back_images(folder, set())
         for name in (SIGMAS, POINTS):
             (folder / name).unlink(missing_ok=True)
@@ -216,13 +217,13 @@ class _Recorded(Dataset):
     """The frames and poses of `recorded/`, with the images of the dataset around it."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        kept = folder / layout.RECORDED
+        self.path, kept = folder, folder / layout.RECORDED
         self.meta = read_meta(kept)
         self.records = [
             replace(record, rgb=f"{layout.RECORDED}/{record.rgb}") if (kept / record.rgb).is_file() else record
             for record in sorted(layout.read_associations(kept), key=lambda record: record.stamp_ns)
         ]
+        self._check_files()
         self.stamps_ns = np.array([record.stamp_ns for record in self.records], dtype=np.int64)
         lines = layout.read_pose_lines(kept)
         poses = np.array([layout.parse_pose(lines[record.stamp_ns]) for record in self.records])
@@ -486,45 +487,49 @@ def _why_nothing(database: FeatureDatabase) -> str:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     read_meta(folder)
-    lock = layout.FolderLock(folder)
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror}); its recorded poses are kept") from error
-    finally:
-        lock.release()
+    with os_errors(f"cannot write {folder}", "its poses are as before"):
+        lock = layout.FolderLock(folder)
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
-    """Keep what was recorded, then put the aligned poses in its place: the lists first, meta.yaml last."""
+    """Keep what was recorded, and put the aligned poses in its place."""
     made_depth.take_out(Dataset(folder))  # it belongs to the poses that are about to go
-    kept = folder / layout.RECORDED
-    if not (kept / layout.META).is_file():
-        kept.mkdir(exist_ok=True)
-        for name in (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.TRANSFORMS, layout.META):
-            if (folder / name).is_file():
-                layout.atomic_write(kept / name, (folder / name).read_bytes())
-    _write_images(folder, recorded, found)
+    kept = {f"{layout.RECORDED}/{name}": (folder / name).read_bytes() for name in _LISTS if (folder / name).is_file()}
     as_written = [replace(record, rgb=record.rgb.removeprefix(f"{layout.RECORDED}/")) for record in recorded.records]
     records = [as_written[frame] for frame in found.frames.tolist()]
     lines = [layout.pose_line(record.stamp_ns, T) for record, T in zip(records, found.T_map_cam, strict=True)]
     meta = copy.deepcopy(recorded.meta)
     meta.camera, meta.software = found.camera, software()
     meta.poses = _poses_meta(recorded.meta, found)
-    write_meta(folder, meta)
-    write_lists(folder, list(zip(records, lines, strict=True)), meta.depth is not None)
-    text = transforms_json(meta, zip(records, found.T_map_cam, strict=True))
-    if text is not None:
-        layout.atomic_write(folder / layout.TRANSFORMS, text.encode())
-    layout.atomic_write(folder / SIGMAS, _sigma_table(records, found).encode())
-    points = io.BytesIO()
-    main = found.maps[0]
+    lists = lists_of(list(zip(records, lines, strict=True)), meta.depth is not None)
+    transforms = transforms_json(meta, zip(records, found.T_map_cam, strict=True))
+    points, main = io.BytesIO(), found.maps[0]
     np.savez_compressed(
         points, points=main.points.astype(np.float32), colors=main.colors, track_length=main.track_length,
         seen_stamp_ns=recorded.stamps_ns[main.seen_frame], seen_point=main.seen_point,
         seen_px=main.seen_px.astype(np.float32),
     )  # fmt: skip
-    layout.atomic_write(folder / POINTS, points.getvalue())
+    # Frames are listed before their poses change, for they are fewer: whenever this ends, each has one.
+    files = {
+        layout.ASSOCIATIONS: lists[layout.ASSOCIATIONS], layout.GROUNDTRUTH: lists[layout.GROUNDTRUTH],
+        **({} if transforms is None else {layout.TRANSFORMS: transforms.encode()}),
+        SIGMAS: _sigma_table(records, found).encode(), POINTS: points.getvalue(), layout.META: meta_yaml(meta),
+    }  # fmt: skip
+    again = is_aligned(folder)
+    try:
+        if not again:
+            layout.replace_together(folder, kept)
+        _write_images(folder, recorded, found)
+        layout.replace_together(folder, files)
+    except OSError:
+        if not again:
+            _put_back_images(folder, set())
+            shutil.rmtree(folder / layout.RECORDED)
+        raise
 
 
 def _write_images(folder: Path, recorded: Dataset, found: Alignment) -> None:

@@ -14,6 +14,8 @@ import re
 import shutil
 import signal
 import sqlite3
+import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
@@ -147,27 +149,42 @@ def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None]
     A fault that ends the process (C++ aborts) is a UserError here, Ctrl-C ends it at once, and the database is read by
     another process than the one that writes it: SQLite's locks are the process'. What was committed stays.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin_process) as pool:
-        try:
-            future = pool.submit(job, *arguments)
-            while not future.done():
-                with contextlib.suppress(TimeoutError):
-                    future.exception(_POLL_S)
-                poll()
-            return future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "structure from motion was ended from outside (out of memory?); what it had found is kept: run again, "
-                "perhaps with fewer --features or a smaller --image-size"
-            ) from error
-        except BaseException:
-            for process in list(pool._processes.values()):
-                process.kill()
-            raise
+    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn, initializer=_begin_process, initargs=(log.name,)) as pool:
+            try:
+                future = pool.submit(job, *arguments)
+                while not future.done():
+                    with contextlib.suppress(TimeoutError):
+                        future.exception(_POLL_S)
+                    poll()
+                return future.result()
+            except BrokenProcessPool as error:
+                reasons = re.findall(r"what\(\):\s*(.*)", log.read())
+                reason = reasons[-1] if reasons else "ended from outside (out of memory?)"
+                raise UserError(
+                    f"structure from motion was stopped: {reason}; what it had found is kept: run again, perhaps with "
+                    "fewer --features or a smaller --image-size"
+                ) from error
+            except BaseException:
+                for process in list(pool._processes.values()):
+                    process.kill()
+                raise
 
 
-def _begin_process() -> None:
+def _begin_process(log: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    with Path(log).open("wb") as stream:
+        os.dup2(stream.fileno(), 2)  # what an abort in C++ says is read there
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed leaves nobody behind who writes the database beside the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def colmap() -> Any:
@@ -397,7 +414,13 @@ def _map(
     options.image_names, options.min_num_matches = chosen, LEAST_MATCHES
     options.num_threads, options.random_seed = threads, settings.seed
     run = pycolmap.global_mapping if mapper == "global" else pycolmap.incremental_mapping
-    return [_read(native, names, out / str(number)) for number, native in run(file, images, out, options).items()]
+    maps = []
+    for number, native in run(file, images, out, options).items():
+        folder = out / f"map_{number}"  # the folders that the mappers write are numbered otherwise than their answers
+        folder.mkdir()
+        native.write(folder)
+        maps.append(_read(native, names, folder))
+    return maps
 
 
 def _mapped(log: Path, frames: int) -> float:

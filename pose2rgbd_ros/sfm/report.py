@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.errors import counted
+from pose2rgbd_ros.errors import counted, os_errors
 from pose2rgbd_ros.reports.page import Page, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.sfm.align import REPORT, Alignment
@@ -20,11 +20,17 @@ _MOST_POINTS = 40_000
 
 
 def write(folder: Path, found: Alignment, settings: AlignSettings) -> Path:
-    """Write align/report.html and its pictures into the dataset. OSError passes through."""
+    """Write align/report.html and its pictures into the dataset. UserError when it cannot be written."""
     out = folder / REPORT
-    out.mkdir(exist_ok=True)
-    _draw_map(found, out / "map.png")
-    _draw_residuals(found, out / "positions.png")
+    with os_errors(f"{folder} is aligned, but its report cannot be written to {out}"):
+        out.mkdir(exist_ok=True)
+        _draw_map(found, out / "map.png")
+        _draw_residuals(found, out / "positions.png")
+        layout.atomic_write(out / "report.html", _page(folder, found, settings).html())
+    return out / "report.html"
+
+
+def _page(folder: Path, found: Alignment, settings: AlignSettings) -> Page:
     main, reference = found.maps[0], found.reference
     columns = [Column("name", ""), Column("before", "recorded"), Column("after", "aligned")]
     rows = [
@@ -56,13 +62,11 @@ def write(folder: Path, found: Alignment, settings: AlignSettings) -> Path:
     if lost:
         sections.append(Section("Frames left out", None, lost[:200]))
     verdict = f"{len(found.frames)} of {counted(len(found.recorded), 'frame')} have a pose by structure from motion."
-    page = Page(
+    return Page(
         f"Alignment of {folder.name}", verdict, sections, found.notes,
         {"dataset": str(folder), "settings": listed(dataclasses.asdict(settings))},
         "good" if len(found.frames) >= 0.9 * len(found.recorded) else "bad",
     )  # fmt: skip
-    layout.atomic_write(out / "report.html", page.html())
-    return out / "report.html"
 
 
 def _metres(values: np.ndarray) -> str:
