@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ from pose2rgbd_ros.dataset.transforms_json import transforms_json
 from pose2rgbd_ros.dataset.writer import lists_of
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.sfm.certainty import Certainty, certainty
 from pose2rgbd_ros.sfm.georeference import Georeference, georeference
@@ -54,6 +55,9 @@ FEATURES = f"{layout.CACHE}/sfm"
 _LISTS = (layout.GROUNDTRUTH, layout.ASSOCIATIONS, layout.TRANSFORMS, layout.META)
 FEW_FEATURES = 100
 FEW_POINTS = 20  # a pose from fewer is a guess
+UNSURE_SCALE = 0.25  # standard deviation of a map's size from which recorded positions say nothing of it
+USUAL = 2.0  # times the usual step, or pause, between frames: a jump, or a gap
+STILL_SEEN = 0.1  # share of its points that a frame would see from where it was recorded; with less it was elsewhere
 WEAK = 3.0  # times the recorded sigma, or the usual one of the map
 ROLLS = 6.0  # sigmas from which a rolling shutter is believed
 LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
@@ -281,11 +285,9 @@ def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Pl
             placed, notes = _map(recorded, database, settings, progress)
     if not placed:
         raise UserError(f"{folder} is as before: {notes[0] if notes else _why_nothing(database)}")
-    left_out = _reasons(chosen.tolist(), placed, database)
+    left_out = _reasons(recorded, chosen.tolist(), placed, database)
     between = np.setdiff1d(np.arange(len(names)), chosen)
-    found = dict(find_between(recorded, placed[0].map, between, progress)) if len(between) else {}
-    left_out |= dict.fromkeys(set(between.tolist()) - set(found), "cannot be followed from its neighbours")
-    return _gather(recorded, placed, found, left_out, notes)
+    return _gather(recorded, placed, between, left_out, notes, progress)
 
 
 def _map(
@@ -332,6 +334,7 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
     """
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
     reference = georeference(found.T_sfm_cam, rough, stamps_ns)
+    _require_agreement(reference)
     priors = reference.undrifted(rough[:, :3, 3], stamps_ns)
     adjusted = refine(found, names, reference, priors, settings)
     known = None if settings.refines[0] else settings.focal_sigma
@@ -352,6 +355,52 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
     return _Placed(adjusted, reference, look(adjusted, readout_s), readout_s)
 
 
+def _require_agreement(reference: Georeference) -> None:
+    """UserError for recorded positions that do not fit the map: whatever similarity came out is none."""
+    wrong, count = int(np.count_nonzero(reference.is_bad)), len(reference.is_bad)
+    if 2 * wrong > count:
+        raise UserError(
+            f"the recorded positions of {wrong} of its {counted(count, 'frame')} contradict the images: are they of "
+            "another flight, or does the place look alike everywhere?"
+        )
+    if not reference.scale_sigma < UNSURE_SCALE:
+        raise UserError(
+            f"the recorded positions scatter by {reference.sigma_m[0]:.1f} m about it and leave its size open: was "
+            "all taken from one place, or are they of another flight, or does the place look alike everywhere?"
+        )
+
+
+def _misplaced(placed: _Placed, recorded: Dataset) -> Bool:
+    """Frames (N,) of the map that match a place which only looks like theirs.
+
+    Of the aligned and the recorded track the one is wrong that jumps where such frames begin or end; where neither
+    does, frames are misplaced that would not see what they match from where they were recorded.
+    """
+    found, reference = placed.map, placed.reference
+    stamps_ns = recorded.stamps_ns[found.frames]
+    aligned = found.T_sfm_cam[:, :3, 3]
+    undrifted = reference.undrifted(recorded.T_map_cam[found.frames, :3, 3], stamps_ns)
+    away = np.zeros(len(found.frames), dtype=bool)
+    for i in np.flatnonzero(reference.is_bad).tolist():
+        points = found.points[found.seen_point[found.seen_by(int(found.frames[i]))]]
+        pixels = found.camera.project((points - undrifted[i]) @ found.T_sfm_cam[i, :3, :3])
+        inside = (pixels > -0.5) & (pixels < [found.camera.width - 0.5, found.camera.height - 0.5])
+        away[i] = not len(points) or inside.all(axis=1).mean() < STILL_SEEN
+    # Which of the two tracks jumps where a run of such frames begins or ends: steps in units of the usual one.
+    apart_s = np.diff(stamps_ns) / 1e9
+    steps_m = np.stack([np.linalg.norm(np.diff(track, axis=0), axis=1) for track in (aligned, undrifted)])
+    both_good = ~reference.is_bad[1:] & ~reference.is_bad[:-1]
+    if not both_good.any():
+        return away
+    steps = steps_m / np.maximum(apart_s * np.median(steps_m[0, both_good] / apart_s[both_good]), 1e-9)
+    jumps = (steps.max(axis=0) > USUAL) & (apart_s < USUAL * np.median(apart_s))
+    for first, last in _runs(np.flatnonzero(reference.is_bad), 1):
+        ends = [i for i in (first - 1, last) if 0 <= i < len(jumps) and jumps[i]]
+        if ends:
+            away[first : last + 1] = bool((steps[0, ends] > steps[1, ends]).all())
+    return away
+
+
 def _rolls(sure: Certainty) -> bool:
     """Whether a rolling shutter is believed: more than chance, not more than there are, and worth a correction."""
     seen = abs(sure.readout_s) > ROLLS * sure.readout_sigma_s
@@ -359,25 +408,42 @@ def _rolls(sure: Certainty) -> bool:
 
 
 def _gather(
-    recorded: Dataset, placed: list[_Placed], between: dict[int, Float64], left_out: dict[int, str], notes: list[str]
+    recorded: Dataset, placed: list[_Placed], between: Int64, left_out: dict[int, str], notes: list[str], progress: bool
 ) -> Alignment:
-    """The frames of all maps in time order; of a frame in several, that of the largest."""
+    """The frames of all maps in time order; of a frame in several, that of the largest. Those `between` key frames are
+    found by the map of the nearest one.
+    """
     found: dict[int, tuple[Float64, Float64, float]] = {}
+    of_map: list[Int64] = []
     for each in placed:
+        before, misplaced = set(found), _misplaced(each, recorded)
         sigma_m, sigma_rad = each.sigmas()
+        usual_m = np.median(sigma_m, axis=0)
         for i, frame in enumerate(each.map.frames.tolist()):
-            if (weak := _weak(each, i, sigma_m[i], np.median(sigma_m, axis=0))) is not None:
+            if (weak := _LOOKS_ALIKE if misplaced[i] else _weak(each, i, sigma_m[i], usual_m)) is not None:
                 left_out.setdefault(frame, weak)
                 continue
             found.setdefault(frame, (each.map.T_sfm_cam[i], sigma_m[i], float(np.rad2deg(sigma_rad[i]))))
-    map_frames = np.array(sorted(found), dtype=np.int64)
-    for frame, T_map_cam in between.items():  # as sure as the key frame that they were followed from
-        nearest = int(map_frames[np.argmin(np.abs(map_frames - frame))])
-        found[frame] = (T_map_cam, *found[nearest][1:])
+        of_map.append(np.array(sorted(set(found) - before), dtype=np.int64))
+    keys = np.array(sorted(found), dtype=np.int64)
+    if len(keys) and len(between):
+        after = np.searchsorted(keys, between)
+        earlier, later = keys[np.maximum(after - 1, 0)], keys[np.minimum(after, len(keys) - 1)]
+        nearest = np.where(np.abs(between - earlier) <= np.abs(later - between), earlier, later)
+        for each, mine in zip(placed, of_map, strict=True):
+            wanted = between[np.isin(nearest, mine)]
+            for frame, T_map_cam in find_between(recorded, replace(each.map, frames=mine), wanted, progress):
+                # As sure as the key frame that it was followed from.
+                found[frame] = (T_map_cam, *found[int(nearest[np.searchsorted(between, frame)])][1:])
+    left_out |= dict.fromkeys(set(between.tolist()) - set(found), "cannot be followed from its neighbours")
     left_out = {frame: reason for frame, reason in left_out.items() if frame not in found}
     frames = np.array(sorted(found), dtype=np.int64)
     if len(frames) < LEAST_MAP:
-        raise UserError(f"{recorded.path} is as before: {counted(len(frames), 'frame')} could be joined for sure")
+        reasons = Counter(left_out.values()).most_common(1)
+        raise UserError(
+            f"{recorded.path} is as before: {counted(len(frames), 'frame')} could be joined for sure"
+            + "".join(f"; {counted(number, 'frame')}: {reason}" for reason, number in reasons)
+        )
     T_map_cam, sigma_m, sigma_deg = (np.array([found[i][k] for i in frames.tolist()]) for k in range(3))
     main = placed[0]
     notes = [*_notes(recorded, placed, left_out), *notes]
@@ -400,6 +466,9 @@ def _other_lenses(placed: list[_Placed]) -> dict[int, Camera]:
             if not np.abs(own.project(corners) - camera.project(corners)).max() < SAME_PX:
                 lenses.setdefault(frame, own)
     return lenses
+
+
+_LOOKS_ALIKE = "matches another place than the one where it was recorded (one that looks alike?)"
 
 
 def _weak(placed: _Placed, i: int, sigma_m: Float64, usual_m: Float64) -> str | None:
@@ -449,14 +518,14 @@ def _notes(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str]) -
     return notes
 
 
-def _runs(frames: Int64) -> Iterator[tuple[int, int]]:
-    """First and last of runs of frames that follow each other (gaps of one allowed)."""
-    for run in np.split(frames, np.flatnonzero(np.diff(frames) > 2) + 1):
+def _runs(frames: Int64, apart: int = 2) -> Iterator[tuple[int, int]]:
+    """First and last of runs of frames that follow each other, at most so far apart."""
+    for run in np.split(frames, np.flatnonzero(np.diff(frames) > apart) + 1):
         if len(run):
             yield int(run[0]), int(run[-1])
 
 
-def _reasons(chosen: list[int], placed: list[_Placed], database: FeatureDatabase) -> dict[int, str]:
+def _reasons(recorded: Dataset, chosen: list[int], placed: list[_Placed], database: FeatureDatabase) -> dict[int, str]:
     """Why key frames have no pose, by index."""
     there = {int(i) for each in placed for i in each.map.frames}
     features, matches = database.features(), database.matches_of_frames()
@@ -464,7 +533,9 @@ def _reasons(chosen: list[int], placed: list[_Placed], database: FeatureDatabase
     for i in chosen:
         if i not in there:
             count = features.get(i, 0)
-            if count < FEW_FEATURES:
+            if count < FEW_FEATURES and not _readable(recorded, i):
+                reasons[i] = "its image is damaged"
+            elif count < FEW_FEATURES:
                 reasons[i] = "hardly any features (blurred, dark, sky or water)"
             elif matches.get(i, 0) < LEAST_MATCHES:
                 reasons[i] = "no matches with other images (no overlap, or nothing that looks alike)"
@@ -473,12 +544,23 @@ def _reasons(chosen: list[int], placed: list[_Placed], database: FeatureDatabase
     return reasons
 
 
+def _readable(recorded: Dataset, frame: int) -> bool:
+    try:
+        recorded.rgb(frame)
+    except UserError:
+        return False
+    return True
+
+
 def _why_nothing(database: FeatureDatabase) -> str:
     features = list(database.features().values())
     if not features or np.median(features) < FEW_FEATURES:
         return f"its images have hardly any features ({np.median(features) if features else 0:.0f} each, median)"
     matched = sum(rows >= LEAST_MATCHES for rows in database.matched().values())
-    return f"its images could not be joined: {counted(matched, 'pair')} of them match; they must overlap by half"
+    found = f"its images could not be joined: {counted(matched, 'pair')} of them match"
+    if matched >= len(features) and database.pairs_without_parallax() > matched / 2:
+        return f"{found}, but as pictures taken from one place do: without parallax there is no depth; fly along"
+    return f"{found}; they must overlap by half"
 
 
 # What is written.

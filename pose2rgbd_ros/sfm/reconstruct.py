@@ -153,7 +153,12 @@ def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn, initializer=_begin_process, initargs=(log.name,)) as pool:
             try:
-                future = pool.submit(job, *arguments)
+                # Ctrl-C reaches all processes of a terminal; this one decides, and the child inherits what is blocked.
+                blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    future = pool.submit(job, *arguments)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
                 while not future.done():
                     with contextlib.suppress(TimeoutError):
                         future.exception(_POLL_S)
@@ -173,7 +178,6 @@ def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None]
 
 
 def _begin_process(log: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     with Path(log).open("wb") as stream:
         os.dup2(stream.fileno(), 2)  # what an abort in C++ says is read there
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -253,7 +257,7 @@ class FeatureDatabase:
                 )  # fmt: skip
         lost = set(missing) - self._names_with("keypoints")
         if len(lost) == len(missing):
-            raise UserError(f"no features were found in {counted(len(lost), 'image')} of {self.images}")
+            raise UserError(f"{self.images} is as before: none of {counted(len(lost), 'image')} can be read")
         return len(missing)
 
     def match(self, pairs: Sequence[tuple[int, int]], progress: bool = True) -> bool:
@@ -281,6 +285,13 @@ class FeatureDatabase:
                 a, b = sorted((ids[first], ids[second]))
                 found[a, b] = int(rows)
         return found
+
+    def pairs_without_parallax(self) -> int:
+        """How many pairs of images differ by a homography alone: the camera only turned, or saw a plane."""
+        kinds = colmap().TwoViewGeometryConfiguration
+        flat = (kinds.PLANAR, kinds.PANORAMIC, kinds.PLANAR_OR_PANORAMIC)
+        listed = ", ".join(str(int(kind)) for kind in flat)
+        return int(self._query(f"SELECT COUNT(*) FROM two_view_geometries WHERE config IN ({listed})")[0][0])
 
     def features(self) -> dict[int, int]:
         """How many features each image has, by index."""

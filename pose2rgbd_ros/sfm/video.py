@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.sfm.reconstruct import SparseMap, colmap, colmap_camera
 
@@ -37,7 +38,10 @@ def choose_keyframes(dataset: Dataset, progress: bool = True) -> Int64:
     start = points = _corners(last)
     begun = len(points)
     for i in tqdm(range(1, count), "key frames", disable=not progress or None):
-        here = _grey(dataset, i, scale)
+        try:
+            here = _grey(dataset, i, scale)
+        except UserError:  # a damaged file is none
+            continue
         points, found = _follow(last, here, points)
         start, points, last = start[found], points[found], here
         moved = np.percentile(np.linalg.norm(points - start, axis=1), NEAREST) if len(points) else np.inf
@@ -66,7 +70,11 @@ def find_between(
         step = 1 if frame > near else -1
         last = _grey(dataset, near, 1.0)
         for i in range(near + step, frame + step, step):
-            here = _grey(dataset, i, 1.0)
+            try:
+                here = _grey(dataset, i, 1.0)
+            except UserError:  # a damaged file: not to be followed further
+                points = points[:0]
+                break
             pixels, ok = _follow(last, here, pixels)
             points, pixels, last = points[ok], pixels[ok], here
         if len(points) < LEAST_POINTS:

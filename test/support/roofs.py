@@ -25,7 +25,7 @@ CAMERA = Camera.from_fov(320, 240, 70)
 HALF_M, PIXEL_M = 90.0, 0.2
 HEIGHTS_M = (0.0, 4.0, 8.0, 12.0, 16.0)
 SECOND = 10**9
-QUICK = AlignSettings(features=800, image_size=320, threads=2)
+QUICK = AlignSettings(features=500, image_size=320, threads=2)
 GLOBAL = replace(QUICK, mapper="global")
 
 
