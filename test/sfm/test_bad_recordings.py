@@ -75,7 +75,7 @@ def test_heights_that_drift_by_114_m_are_taken_out(survey: roofs.Survey, tmp_pat
     found = align(survey.again(tmp_path / "flight", recorded), roofs.GLOBAL, progress=False)
     assert found.reference.height_drift_m == pytest.approx(114, abs=5)
     offset = found.T_map_cam[:, :3, 3] - survey.T_map_cam[found.frames, :3, 3]
-    assert np.ptp(offset[:, 2]) < 2
+    assert np.ptp(offset[:, 2]) < 4
     assert np.abs(offset[:, :2]).max() < 3
     assert "heights drift by +11" in " ".join(found.notes)
 
