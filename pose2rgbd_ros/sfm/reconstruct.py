@@ -425,13 +425,8 @@ def _map(
     options.image_names, options.min_num_matches = chosen, LEAST_MATCHES
     options.num_threads, options.random_seed = threads, settings.seed
     run = pycolmap.global_mapping if mapper == "global" else pycolmap.incremental_mapping
-    maps = []
-    for number, native in run(file, images, out, options).items():
-        folder = out / f"map_{number}"  # the folders that the mappers write are numbered otherwise than their answers
-        folder.mkdir()
-        native.write(folder)
-        maps.append(_read(native, names, folder))
-    return maps
+    run(file, images, out, options)
+    return _read_maps(out, names)  # as written: the numbers of several maps are others than those of its answer
 
 
 def _mapped(log: Path, frames: int) -> float:
