@@ -136,7 +136,7 @@ def main() -> None:
     head = (
         f"# PoseGAN's generator alone\n\n`python bench/posegan_generator.py {arguments.dataset.name} --size "
         f"{arguments.size} "
-        f"--width {arguments.width:g} --steps {arguments.steps} --seeds {arguments.seeds}` on {processor()}, "
+        f"--width {arguments.width:g} --steps {arguments.steps} --seeds {arguments.seeds}` on {processor()},\n"
         f"PyTorch {torch.__version__}; errors in levels of 255.\n\n"
     )
     text = head + table.markdown() + "\n"

@@ -68,10 +68,11 @@ def test_a_queue_goes_on_where_it_was_stopped(
     assert page.count("**finished**") == 3
     assert "| PoseGAN-configA | 32 | gain=4 |" in page or "gain=4, seed" in page, "in the table, or left out by name"
     assert str(tmp_path) not in page
-    measured_first, measured_then = (
-        tmp_path / study / "runs/kitchen-posegan-a-32-seed0/localized.yaml" for study in ("first", "second")
+    before, after = (
+        tmp_path / f"{name}/localized.yaml"
+        for name in ("second/runs/kitchen-posegan-a-32-seed0", "first/runs/kitchen-posegan-a-32-seed1")
     )
-    assert measured_first.stat().st_mtime_ns < measured_then.stat().st_mtime_ns, "not measured anew for the other seed"
+    assert before.stat().st_mtime_ns < after.stat().st_mtime_ns, "measured anew when its other seed was asked for"
     written = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.*") if file.is_file()}
     assert queue.run() == 0
     assert len(taken) == sum(once.values()), "nothing is left"
