@@ -418,7 +418,10 @@ def _changes(rows: list[Row], size: int) -> Iterator[str]:
         if any(told):
             yield f"{TITLES[method]} at {size} px, against its own settings: {'; '.join(filter(None, told))}."
         means = {name: _by_seed(rows, method, name, "choose") for name in ("", *variants)}
-        known = {name: float(np.mean(list(each.values()))) for name, each in means.items() if each}
+        full = set.union(*(set(each) for each in means.values()))  # a variant that collapsed with a seed is no choice
+        known = {
+            name: float(np.mean(list(each.values()))) for name, each in means.items() if each and set(each) == full
+        }
         if known:
             best = min(known, key=lambda name: known[name])
             yield (

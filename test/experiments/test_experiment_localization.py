@@ -160,6 +160,19 @@ def test_collapsed_networks_are_named_and_compared_with_nothing(tmp_path: Path) 
     assert "9.00" not in text
 
 
+def test_settings_that_collapsed_with_a_seed_are_not_preferred(tmp_path: Path) -> None:
+    """Or the seed that it fared worst with would not count."""
+    rows = []
+    for variant, metres in (("", (3.0, 3.0)), ("gain=1", (2.5, 2.5)), ("alpha=1", (1.0, 9.0))):
+        for seed, value in enumerate(metres):
+            kinds = {kind: {"median_position_m": value} for kind in ("colour", "grey", "choose")}
+            collapsed = "collapsed" if value == 9.0 else ""
+            rows.append(Row("posegan", tmp_path, 32, seed, kinds, variant=variant, collapsed=collapsed))
+    told = list(findings(Place(tmp_path, "", None, rows)))
+    assert "The frames that choose prefer gain=1 (2.5 m; its own settings 3 m)." in told
+    assert any("against its own settings: gain=1 -0.5 m (-0.5 to -0.5)." in line for line in told)
+
+
 def test_what_is_finished_is_not_done_again(
     outcome: Outcome, flight: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
