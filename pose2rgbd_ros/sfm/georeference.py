@@ -18,7 +18,8 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 
 LEAST_FRAMES = 3
 LEAST_SIGMA_M = 0.02  # positions better than that are not believed: the frame's stamp alone is off by as much
-LEAST_SIGMA_RAD = np.deg2rad(2.0)  # likewise attitudes
+# Attitudes are no better than a camera's mount is known, on a line of positions not even the pitch; nor are they worse.
+LEAST_SIGMA_RAD, MOST_SIGMA_RAD = np.deg2rad(5.0), np.deg2rad(30.0)
 BAD = 4.0  # sigmas from which a position counts as wrong
 LEAST_TO_DRIFT = 10  # frames
 DRIFTS = 4.0  # sigmas of its slope from which a drift of the heights is believed
@@ -172,8 +173,8 @@ def georeference(T_sfm_cam: Float64, T_map_cam: Float64, stamps_ns: Int64) -> Ge
     """The similarity that carries cameras (N, 4, 4) of structure from motion to where they were recorded (N, 4, 4).
 
     Recorded orientations of all frames together count as one, for their errors may be one (a mount that is only
-    assumed): little where positions spread, while they hold the map upright where these lie on a line. The losses are
-    Cauchy's, with sigmas measured from the residuals.
+    assumed): little where positions spread, while they hold the map upright where these lie on a line. Sigmas are
+    measured from the residuals; the loss of positions is Cauchy's.
 
     Raises:
         UserError: fewer than three frames, or recorded positions that all lie at one place.
@@ -230,10 +231,11 @@ class _Problem:
         return position, turn
 
     def solve(self, start: tuple[float, Float64, Float64]) -> _Solution:
-        """The similarity next to a start, as if all positions were independent."""
+        """The similarity next to a start."""
         scale, R, t = start
         x = np.concatenate([[np.log(scale)], Rotation.from_matrix(R).as_rotvec(), scale * R @ self.centre + t, [0.0]])
-        found = _Solution(x)
+        # From the first round on: positions on a line whose errors wander would else turn the map about it.
+        found = self._with_noise(_Solution(x))
         for _ in range(_ROUNDS):
             found = self._fit(found)
         return found
@@ -241,8 +243,9 @@ class _Problem:
     def cost(self, found: _Solution) -> float:
         """Comparable between starts, whose sigmas differ: the negative log likelihood of Cauchy's distribution."""
         (position, turn), (sigma_m, sigma_rad) = self.residuals(found.x), self._sigmas(found.x)
-        pairs: list[tuple[Float64, Float64 | float]] = [(position, sigma_m), (turn, sigma_rad)]
-        return sum(float(np.sum(np.log(sigma) + np.log1p((each / sigma) ** 2))) for each, sigma in pairs)
+        positions = (np.log(sigma_m) + np.log1p((position / sigma_m) ** 2)) / found.correlation**2
+        attitudes = np.log(sigma_rad) + np.log1p((turn / sigma_rad) ** 2)
+        return float(positions.sum() + attitudes.sum() / len(turn))
 
     def weigh(self, found: _Solution) -> _Solution:
         """The similarity that heeds how long errors last; with a drift of the heights where that is shown beyond what
@@ -263,13 +266,17 @@ class _Problem:
         scales = np.array([1e-3, 1e-2, 1e-2, 1e-2, 1.0, 1.0, 1.0, 1.0])
         share = np.concatenate([np.tile(1 / found.correlation**2, count), np.full(3 * count, 1 / count)])
 
-        def cauchy(squared: Float64) -> Float64:
-            return np.stack([np.log1p(squared), 1 / (1 + squared), -1 / (1 + squared) ** 2]) * share
+        def loss(squared: Float64) -> Float64:
+            """Cauchy's of positions; of attitudes the soft absolute value: however far off, they hold the map."""
+            more, root = 1 + squared, np.sqrt(1 + squared)
+            positions = np.stack([np.log(more), 1 / more, -1 / more**2])
+            attitudes = np.stack([2 * (root - 1), 1 / root, -0.5 / root**3])
+            return np.where(np.arange(6 * count) < 3 * count, positions, attitudes) * share
 
         x = found.x.copy()
         arguments = (free, x.copy(), sigma_m, sigma_rad)
         x[free] = least_squares(
-            self._weighted, x[free], x_scale=scales[free], loss=cauchy, max_nfev=200, args=arguments
+            self._weighted, x[free], x_scale=scales[free], loss=loss, max_nfev=200, args=arguments
         ).x
         return replace(found, x=x)
 
@@ -283,7 +290,7 @@ class _Problem:
         freedom = np.sqrt(3 * len(position) / max(3 * len(position) - len(x), 1))
         flat = _MAD * np.median(np.abs(position[:, :2])) * freedom  # one sigma for east and north
         sigma_m = np.maximum([flat, flat, _MAD * np.median(np.abs(position[:, 2])) * freedom], LEAST_SIGMA_M)
-        return sigma_m, max(float(_MAD * np.median(np.abs(turn))), float(LEAST_SIGMA_RAD))
+        return sigma_m, float(np.clip(_MAD * np.median(np.abs(turn)), LEAST_SIGMA_RAD, MOST_SIGMA_RAD))
 
     def describe(self, found: _Solution) -> Georeference:
         x = found.x

@@ -164,6 +164,26 @@ def test_a_mount_that_is_only_assumed_does_not_turn_a_map_whose_positions_spread
     assert np.rad2deg(turn) < 0.3
 
 
+def test_a_short_video_along_a_line_stays_upright_and_level() -> None:
+    """GPS that wanders for a few seconds neither turns it about the line, nor is the pitch that was assumed wrongly
+    taken for a drift of the heights."""
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 9])
+        T_map_cam = flight(rng, 34, line=True)
+        T_map_cam[:, :3, 3] *= [0.12, 1.0, 0.2]  # 48 m in 12 s
+        T_map_cam[:, :3, :3] = Rotation.from_euler("yz", [105, -90], degrees=True).as_matrix()
+        wander = GaussMarkov(rng, [0.8, 0.8, 1.3], 60.0)
+        rough = recorded(rng, T_map_cam, 0.1, 0.5)
+        rough[:, :3, 3] += [wander.at(0.35 * i) for i in range(34)]
+        rough[:, :3, :3] = Rotation.from_euler("y", -15, degrees=True).as_matrix() @ rough[:, :3, :3]
+        R = Rotation.random(random_state=3).as_matrix()
+        T_sfm_cam = elsewhere(T_map_cam, 37.0, R, np.array([3.0, -2.0, 5.0]))
+        found = georeference(T_sfm_cam, rough, np.arange(34) * 35 * SECOND // 100)
+        turn = Rotation.from_matrix(found.poses(T_sfm_cam)[0, :3, :3] @ T_map_cam[0, :3, :3].T).magnitude()
+        assert np.rad2deg(turn) < 8
+        assert found.height_drift_m == 0
+
+
 def test_weights_count_in_the_closed_form() -> None:
     rng = np.random.default_rng(5)
     points = rng.normal(size=(20, 3))
