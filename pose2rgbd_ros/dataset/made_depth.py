@@ -73,17 +73,17 @@ def add(folder: Path, made: MadeDepth, estimate: Estimate, progress: bool = True
         rank, whose = pictures_allowed(dataset)
         made = replace(made, split=whose)
         meta = _make(dataset, made, estimate, rank, progress)
-        if whose == "written":
-            words = np.array(["train", "unused", "test"])[rank]
-            split = splits.default_split(folder, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
-            words[split.choose] = "choose"
-            layout.write_split(folder / layout.SPLIT, dataset.stamps_ns, words)
         poses = layout.read_pose_lines(folder)
         frames = {r.stamp_ns: (_with_depth(folder, meta, r), poses[r.stamp_ns]) for r in dataset.records}
         write_lists(folder, list(frames.values()), has_depth=True)
         write_meta(folder, meta)
         frames = unify_depth(folder, meta, frames)
         _write_transforms(dataset, meta, [record for record, _ in frames.values()])
+        if whose == "written":
+            words = np.array(["train", "unused", "test"])[rank]
+            split = splits.default_split(folder, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
+            words[split.choose] = "choose"
+            layout.write_split(folder / layout.SPLIT, dataset.stamps_ns, words)
         return Dataset(folder)
 
 

@@ -108,7 +108,7 @@ def _warn_of_made_depth(dataset: Dataset, split: Split) -> None:
     """Say where depth that was made from pictures knows of frames that this training holds out."""
     depth = dataset.meta.depth
     if depth is not None and depth.made is not None and depth.made.split != "none":
-        kept = own_split(dataset.path, dataset.stamps_ns)
+        kept = default_split(dataset.path, dataset.stamps_ns, dataset.T_map_cam[:, :3, 3])
         if len(np.intersect1d(split.test, kept.train)):
             logger.warning(
                 "depth was made from pictures that this split holds out, so figures flatter; "
