@@ -46,6 +46,7 @@ from pose2rgbd_ros.sfm.reconstruct import (
     choose_pairs,
     refine,
 )
+from pose2rgbd_ros.sfm.recorded import depth_ratio, errors_px, is_whole, sized
 from pose2rgbd_ros.sfm.video import choose_keyframes, find_between
 
 SIGMAS = "pose_sigma.csv"
@@ -62,6 +63,8 @@ WEAK = 3.0  # times the recorded sigma, or the usual one of the map
 ROLLS = 6.0  # sigmas from which a rolling shutter is believed
 LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
 LEAST_ROLLED_PX = 0.1
+LENGTH_SIGMA = 0.02  # by which the way of odometry is too long or short, all along
+WORTH = 1.2  # times the error of aligned poses: with less those of odometry or TF stay
 SAME_PX = 0.3  # between a lens and the dataset's camera; from there on its images are resampled
 ENOUGH = 0.9  # share of frames in a map that agrees with GPS; with fewer the other mapper is tried
 SECOND_TRY = 0.05  # share of frames left out that calls for comparing them with all others
@@ -242,6 +245,7 @@ class _Placed:
     reference: Georeference
     sure: Certainty | None
     readout_s: float = 0.0  # of a rolling shutter, which the poses heed
+    by_depth: float | None = None  # by how much measured depth made it larger
 
     def sigmas(self) -> tuple[Float64, Float64]:
         """Of positions (N, 3) in metres and orientations (N,) in rad: what pictures and recorded positions leave open.
@@ -285,6 +289,14 @@ def _align(recorded: Dataset, folder: Path, settings: AlignSettings, planned: Pl
             placed, notes = _map(recorded, database, settings, progress)
     if not placed:
         raise UserError(f"{folder} is as before: {notes[0] if notes else _why_nothing(database)}")
+    if is_whole(recorded.meta.poses):
+        recorded_px, aligned_px = errors_px(recorded, placed[0].map)
+        explained = (
+            f"features are {recorded_px:.2f} px off with the recorded poses, {aligned_px:.2f} px with aligned ones"
+        )
+        if recorded_px < WORTH * aligned_px:
+            raise UserError(f"{folder} is as before, its recorded poses are as good: {explained}")
+        notes.append(explained)
     left_out = _reasons(recorded, chosen.tolist(), placed, database)
     between = np.setdiff1d(np.arange(len(names)), chosen)
     return _gather(recorded, placed, between, left_out, notes, progress)
@@ -333,7 +345,7 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
         UserError: positions that cannot place it.
     """
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
-    reference = georeference(found.T_sfm_cam, rough, stamps_ns)
+    reference = georeference(found.T_sfm_cam, rough, stamps_ns, is_whole(recorded.meta.poses))
     _require_agreement(reference)
     priors = reference.undrifted(rough[:, :3, 3], stamps_ns)
     adjusted = refine(found, names, reference, priors, settings)
@@ -348,11 +360,28 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
 
     sure = look(adjusted, 0.0)
     if sure is None or (given_s is None and not _rolls(sure)) or given_s == 0:
-        return _Placed(adjusted, reference, sure)
+        return _sized(_Placed(adjusted, reference, sure), recorded)
     rolled_px = sure.rolled_px if given_s is None else sure.rolled_px * (given_s / sure.readout_s)
     adjusted = refine(found, names, reference, priors, settings, rolled_px)
     readout_s = sure.readout_s if given_s is None else given_s
-    return _Placed(adjusted, reference, look(adjusted, readout_s), readout_s)
+    return _sized(_Placed(adjusted, reference, look(adjusted, readout_s), readout_s), recorded)
+
+
+def _sized(placed: _Placed, recorded: Dataset) -> _Placed:
+    """A map with the size that measured depth and recorded positions give it together."""
+    measured = depth_ratio(recorded, placed.map)
+    if measured is None:
+        return placed
+    (ratio, sigma), before = measured, placed.reference.scale_sigma
+    if is_whole(recorded.meta.poses):
+        before = max(before, LENGTH_SIGMA)
+    share, narrower = before**2 / (before**2 + sigma**2), np.eye(7)
+    factor = float(np.exp(share * np.log(ratio)))
+    narrower[0, 0] = sigma * np.sqrt(share) / placed.reference.scale_sigma
+    reference = placed.reference
+    covariances = [narrower @ each @ narrower for each in (reference.covariance, reference.tied_covariance)]
+    reference = replace(reference, covariance=covariances[0], tied_covariance=covariances[1])
+    return replace(placed, map=sized(placed.map, factor), reference=reference, by_depth=factor)
 
 
 def _require_agreement(reference: Georeference) -> None:
@@ -506,6 +535,8 @@ def _notes(recorded: Dataset, placed: list[_Placed], left_out: dict[int, str]) -
         )
     if main.reference.height_drift_m:
         notes.append(f"recorded heights drift by {main.reference.height_drift_m:+.1f} m over the flight; taken out")
+    if main.by_depth is not None:
+        notes.append(f"size by measured depth: {100 * (main.by_depth - 1):+.1f} % against the recorded positions")
     if main.sure and main.readout_s:
         notes.append(
             f"rolling shutter: {1000 * main.readout_s:+.1f} ms from the first row to the last "

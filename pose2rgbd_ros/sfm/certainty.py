@@ -124,7 +124,7 @@ class _Equations:
         T_cam_map = se3.inverse(found.T_sfm_cam[cam])
         R = T_cam_map[:, :3, :3]
         p = (R @ found.points[number][point][:, :, None])[:, :, 0] + T_cam_map[:, :3, 3]
-        projection = np.stack([_slope(found.camera.project, p, axis) for axis in range(3)], axis=-1)  # (M, 2, 3)
+        projection = np.stack([slope(found.camera.project, p, axis) for axis in range(3)], axis=-1)  # (M, 2, 3)
         x, y, z = p.T
         zero = np.zeros_like(x)
         cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
@@ -153,7 +153,7 @@ class _Equations:
         self.error2_px, self.used = self.error2_px + float(np.sum(error_px**2)), self.used + len(cam)
 
 
-def _slope(project: Callable[[Float64], Float64], p: Float64, axis: int) -> Float64:
+def slope(project: Callable[[Float64], Float64], p: Float64, axis: int) -> Float64:
     """(M, 2) pixels per metre that points (M, 3) move along an axis of the camera."""
     step = np.zeros_like(p)
     step[:, axis] = _STEP * np.linalg.norm(p, axis=1)

@@ -20,6 +20,7 @@ LEAST_FRAMES = 3
 LEAST_SIGMA_M = 0.02  # positions better than that are not believed: the frame's stamp alone is off by as much
 # Attitudes are no better than a camera's mount is known, on a line of positions not even the pitch; nor are they worse.
 LEAST_SIGMA_RAD, MOST_SIGMA_RAD = np.deg2rad(5.0), np.deg2rad(30.0)
+LEAST_WHOLE_SIGMA_M, LEAST_WHOLE_SIGMA_RAD = 0.005, np.deg2rad(0.1)  # of poses that come whole, as of odometry
 BAD = 4.0  # sigmas from which a position counts as wrong
 LEAST_TO_DRIFT = 10  # frames
 DRIFTS = 4.0  # sigmas of its slope from which a drift of the heights is believed
@@ -105,7 +106,8 @@ class Georeference:
             `tied_covariance` were positions independent of each other, with `tied_sigma_m`.
         centre_map: (3,) the frames' centre, about which the similarity turns and scales.
         residual_m: (N, 3) recorded minus aligned positions, a drift taken out.
-        sigma_m: (3,) of the recorded positions along x, y, z of the map, robust; sigma_rad of the orientations.
+        sigma_m: (3,) of the recorded positions along x, y, z of the map, robust; sigma_rad of all
+            orientations together.
         is_bad: (N,) recorded positions that disagree with the others.
         noise: errors of the recorded positions along the ground and in height; `seconds` (N,) since the first frame.
         height_drift_m: by how much the recorded heights drifted from the first to the last frame; 0 where not shown.
@@ -169,12 +171,13 @@ class Georeference:
         return np.asarray(jacobian @ covariance @ jacobian.transpose(0, 2, 1))
 
 
-def georeference(T_sfm_cam: Float64, T_map_cam: Float64, stamps_ns: Int64) -> Georeference:
+def georeference(T_sfm_cam: Float64, T_map_cam: Float64, stamps_ns: Int64, whole: bool = False) -> Georeference:
     """The similarity that carries cameras (N, 4, 4) of structure from motion to where they were recorded (N, 4, 4).
 
     Recorded orientations of all frames together count as one, for their errors may be one (a mount that is only
-    assumed): little where positions spread, while they hold the map upright where these lie on a line. Sigmas are
-    measured from the residuals; the loss of positions is Cauchy's.
+    assumed): little where positions spread, while they hold the map upright where these lie on a line. Of poses that
+    come `whole` (odometry, TF) each counts, and their errors last as those of the positions do. Sigmas are measured
+    from the residuals; the loss of positions is Cauchy's.
 
     Raises:
         UserError: fewer than three frames, or recorded positions that all lie at one place.
@@ -183,10 +186,11 @@ def georeference(T_sfm_cam: Float64, T_map_cam: Float64, stamps_ns: Int64) -> Ge
         raise UserError(f"{len(T_sfm_cam)} frames with a position; {LEAST_FRAMES} are needed to place and size the map")
     source, target = T_sfm_cam[:, :3, 3], T_map_cam[:, :3, 3]
     R_sfm, R_map = T_sfm_cam[:, :3, :3], T_map_cam[:, :3, :3]
-    if np.ptp(target, axis=0).max() < 10 * LEAST_SIGMA_M or np.ptp(source, axis=0).max() <= 0:
+    least_m = LEAST_WHOLE_SIGMA_M if whole else LEAST_SIGMA_M
+    if np.ptp(target, axis=0).max() < 10 * least_m or np.ptp(source, axis=0).max() <= 0:
         raise UserError("the recorded positions all lie at one place: they say nothing of the map's size")
     seconds = (stamps_ns - stamps_ns[0]) / 1e9
-    problem = _Problem(source, target, R_sfm, R_map, seconds)
+    problem = _Problem(source, target, R_sfm, R_map, seconds, whole)
     starts = [_robust_umeyama(source, target), _from_attitudes(source, target, R_sfm, R_map)]
     best = min((problem.solve(start) for start in starts), key=problem.cost)
     return problem.describe(problem.weigh(best))
@@ -216,6 +220,7 @@ class _Problem:
     R_sfm: Float64
     R_map: Float64
     seconds: Float64
+    whole: bool
 
     def __post_init__(self) -> None:
         self.centre = self.source.mean(axis=0)
@@ -264,7 +269,8 @@ class _Problem:
         sigma_m, sigma_rad = self._sigmas(found.x)
         count, free = len(self.source), found.free
         scales = np.array([1e-3, 1e-2, 1e-2, 1e-2, 1.0, 1.0, 1.0, 1.0])
-        share = np.concatenate([np.tile(1 / found.correlation**2, count), np.full(3 * count, 1 / count)])
+        turns = np.full(3 * count, self._attitudes(found) / count)
+        share = np.concatenate([np.tile(1 / found.correlation**2, count), turns])
 
         def loss(squared: Float64) -> Float64:
             """Cauchy's of positions; of attitudes the soft absolute value: however far off, they hold the map."""
@@ -280,6 +286,10 @@ class _Problem:
         ).x
         return replace(found, x=x)
 
+    def _attitudes(self, found: _Solution) -> float:
+        """As how many independent ones all attitudes count."""
+        return len(self.source) / float(found.correlation[0]) ** 2 if self.whole else 1.0
+
     def _weighted(self, part: Float64, free: Int64, x: Float64, sigma_m: Float64, sigma_rad: float) -> Float64:
         x[free] = part
         position, turn = self.residuals(x)
@@ -289,8 +299,9 @@ class _Problem:
         position, turn = self.residuals(x)
         freedom = np.sqrt(3 * len(position) / max(3 * len(position) - len(x), 1))
         flat = _MAD * np.median(np.abs(position[:, :2])) * freedom  # one sigma for east and north
-        sigma_m = np.maximum([flat, flat, _MAD * np.median(np.abs(position[:, 2])) * freedom], LEAST_SIGMA_M)
-        return sigma_m, float(np.clip(_MAD * np.median(np.abs(turn)), LEAST_SIGMA_RAD, MOST_SIGMA_RAD))
+        least = (LEAST_WHOLE_SIGMA_M, LEAST_WHOLE_SIGMA_RAD) if self.whole else (LEAST_SIGMA_M, LEAST_SIGMA_RAD)
+        sigma_m = np.maximum([flat, flat, _MAD * np.median(np.abs(position[:, 2])) * freedom], least[0])
+        return sigma_m, float(np.clip(_MAD * np.median(np.abs(turn)), least[1], MOST_SIGMA_RAD))
 
     def describe(self, found: _Solution) -> Georeference:
         x = found.x
@@ -302,7 +313,7 @@ class _Problem:
         covariance, tied = self._covariances(found)
         return Georeference(
             scale, R, x[4:7] - scale * R @ self.centre, covariance[:7, :7], tied[:7, :7], x[4:7].copy(), position,
-            sigma_m, sigma_rad, self._is_bad(x), found.noise, self.seconds,
+            sigma_m, sigma_rad / np.sqrt(self._attitudes(found)), self._is_bad(x), found.noise, self.seconds,
             float(x[7]) if found.with_drift else 0.0, float(np.rad2deg(np.median(np.linalg.norm(turn, axis=1)))),
         )  # fmt: skip
 
@@ -343,7 +354,7 @@ class _Problem:
         weighted = jacobian * (tied_weight / (1 + (position / sigma_m) ** 2))[:, :, None]
         # The attitudes' share holds what a line of positions leaves open.
         attitude = np.zeros((len(found.free),) * 2)
-        attitude[1:4, 1:4] = np.eye(3) / sigma_rad**2
+        attitude[1:4, 1:4] = np.eye(3) * self._attitudes(found) / sigma_rad**2
         information = np.einsum("nij,nik->jk", weighted, jacobian) + attitude
         spread = attitude.copy()
         for some in np.array_split(np.arange(len(arm)), -(-len(arm) // 500)):

@@ -69,7 +69,13 @@ def flight(folder: Path, camera: Camera, readout_s: float, relief_m: float, path
     rough = truth.copy()
     rough[:, :3, 3] += rng.normal(0, 0.5, (count, 3))
     stamps_ns = (t_s * 1e9).astype(np.int64)
-    return _read(native, names, folder), names, SimpleNamespace(T_map_cam=rough, stamps_ns=stamps_ns, truth=truth)
+    return (
+        _read(native, names, folder),
+        names,
+        SimpleNamespace(
+            T_map_cam=rough, stamps_ns=stamps_ns, truth=truth, meta=SimpleNamespace(poses=None), depth_kind=None
+        ),
+    )
 
 
 def turn_error_deg(found: SparseMap, truth: np.ndarray) -> float:
