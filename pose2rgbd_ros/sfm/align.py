@@ -345,10 +345,20 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
         UserError: positions that cannot place it.
     """
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
-    reference = georeference(found.T_sfm_cam, rough, stamps_ns, is_whole(recorded.meta.poses))
+    whole = is_whole(recorded.meta.poses)
+    reference = georeference(found.T_sfm_cam, rough, stamps_ns, whole)
     _require_agreement(reference)
     priors = reference.undrifted(rough[:, :3, 3], stamps_ns)
-    adjusted = refine(found, names, reference, priors, settings)
+
+    def adjust(rolled_px: Float64 | None = None) -> SparseMap:
+        adjusted = refine(found, names, reference, priors, settings, rolled_px)
+        if not whole:
+            return adjusted
+        # Its priors are positions alone; attitudes of odometry are better than what these say of the map's turn.
+        again = georeference(adjusted.T_sfm_cam, rough, stamps_ns, whole)
+        return replace(adjusted, T_sfm_cam=again.poses(adjusted.T_sfm_cam), points=again.points(adjusted.points))
+
+    adjusted = adjust()
     known = None if settings.refines[0] else settings.focal_sigma
     given_s = None if settings.readout_ms is None else settings.readout_ms / 1000
 
@@ -362,7 +372,7 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
     if sure is None or (given_s is None and not _rolls(sure)) or given_s == 0:
         return _sized(_Placed(adjusted, reference, sure), recorded)
     rolled_px = sure.rolled_px if given_s is None else sure.rolled_px * (given_s / sure.readout_s)
-    adjusted = refine(found, names, reference, priors, settings, rolled_px)
+    adjusted = adjust(rolled_px)
     readout_s = sure.readout_s if given_s is None else given_s
     return _sized(_Placed(adjusted, reference, look(adjusted, readout_s), readout_s), recorded)
 

@@ -11,6 +11,7 @@ import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pose2rgbd_ros.dataset.meta import PosesMeta
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sfm.align import place
@@ -125,3 +126,11 @@ def test_a_survey_straight_down_leaves_the_focal_length_open(
     assert sure is not None
     assert (sure.focal_sigma < 0.005) == is_known
     assert (sure.focal_sigma > 0.05) == (not is_known)
+
+
+def test_attitudes_of_odometry_hold_what_positions_along_a_line_leave_open(tmp_path: Path) -> None:
+    found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, 15.0)
+    recorded.meta.poses = PosesMeta(position="pose")
+    adjusted = place(found, recorded, names, AlignSettings()).map
+    turn = Rotation.from_matrix(adjusted.T_sfm_cam[:, :3, :3] @ recorded.truth[:, :3, :3].transpose(0, 2, 1))
+    assert np.rad2deg(np.median(turn.magnitude())) < 0.3
