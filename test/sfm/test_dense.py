@@ -34,7 +34,7 @@ from pose2rgbd_ros.sfm.align import POINTS, recorded_dataset
 from pose2rgbd_ros.training.data import open_training_data
 from pose2rgbd_ros.training.families import train_config
 
-SMALL = ("--size", "128", "--views", "4", "--threads", "2")
+SMALL = ("--size", "96", "--views", "3", "--threads", "2")
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
 
 
@@ -202,7 +202,7 @@ def test_run_gives_depth_where_the_pictures_show_it(
     give_depth(run_step, folder)  # rough poses
     assert steps == []
     write_meta(folder, meta)
-    give_depth(run_step, folder, size=128, views=4, threads=2)
+    give_depth(run_step, folder, size=96, views=3, threads=2)
     assert steps == ["depth"]
     assert "depth of 24 images: about 1 min" in capsys.readouterr().out
     assert Dataset(folder).has_depth
@@ -210,13 +210,13 @@ def test_run_gives_depth_where_the_pictures_show_it(
     with DatasetWriter(dark, meta) as writer:
         for i, stamp_ns in enumerate(truth.stamps_ns[:6].tolist()):
             writer.add(stamp_ns, truth.T_map_cam[i], np.zeros((SIZE, SIZE, 3), np.uint8))
-    give_depth(run_step, dark, size=128)
+    give_depth(run_step, dark, size=96)
     said = capsys.readouterr().out
     assert "neighbours show the depth of 0% of the pixels only" in said
     assert f"left out: {dark} has no points of an alignment" in said
     assert not Dataset(dark).has_depth
     write_points(dark, truth)
-    give_depth(run_step, dark, size=128)
+    give_depth(run_step, dark, size=96)
     made = Dataset(dark)
     assert made.meta.depth is not None
     assert made.meta.depth.made is not None
