@@ -374,8 +374,7 @@ def main(argv: list[str]) -> int:
     sources = list(config.sources) or [_record(steps, out)]
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
-    later_min = (training_minutes(config.train, True) or 0.0) + AROUND_MINUTES + config.live_s / 60
-    align_dataset(steps.run, dataset, config.align, later_min)
+    align_dataset(steps.run, dataset, config.align, _minutes_after(dataset, config))
     give_depth(steps.run, dataset)
     _inspect(steps, dataset)
     warnings = _warnings(dataset)
@@ -424,6 +423,16 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
     inputs = [[str(source.resolve()), source.stat().st_mtime_ns] for source in sources]
     options = [to_yaml_dict(group) for group in (config.convert, config.photos, config.video)]
     steps.run("convert", [inputs, *options], job)
+
+
+def _minutes_after(dataset: Path, config: RunConfig) -> float:
+    """How long all that follows an alignment will take, about."""
+    from pose2rgbd_ros.dataset.reader import Dataset
+    from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
+    from pose2rgbd_ros.sfm import dense
+
+    depth_min = dense.minutes(Dataset(dataset), StereoSettings())
+    return depth_min + (training_minutes(config.train, True) or 0.0) + AROUND_MINUTES + config.live_s / 60
 
 
 def is_aligned(dataset: Path) -> bool:

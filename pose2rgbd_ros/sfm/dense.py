@@ -28,11 +28,15 @@ WORTH_IT, LOOKED_AT = 0.25, 6  # share of the pixels of so many frames: with les
 
 def plan(dataset: Dataset, settings: StereoSettings) -> str:
     """What will be done, for the terminal."""
+    return f"depth of {counted(len(dataset), 'image')}: about {max(1, round(minutes(dataset, settings)))} min"
+
+
+def minutes(dataset: Dataset, settings: StereoSettings) -> float:
+    """How long that takes, about."""
     scale = min(1.0, settings.size / max(dataset.camera.width, dataset.camera.height))
     pixels = dataset.camera.width * dataset.camera.height * scale**2
     threads = settings.threads or min(os.cpu_count() or 1, 4)
-    minutes = len(dataset) * settings.views * FRAME_S * pixels / 1e6 / threads / 60
-    return f"depth of {counted(len(dataset), 'image')}: about {max(1, round(minutes))} min"
+    return len(dataset) * settings.views * FRAME_S * pixels / 1e6 / threads / 60
 
 
 def add_depth(folder: Path, settings: StereoSettings, progress: bool = True) -> Dataset:

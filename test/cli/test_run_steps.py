@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from support.aerial import PhotoFacts, dji_xmp, write_photo
 
 from pose2rgbd_ros.cli.main import main
-from pose2rgbd_ros.cli.run import RunConfig, Steps, _convert
+from pose2rgbd_ros.cli.run import RunConfig, Steps, _convert, _minutes_after
 from pose2rgbd_ros.convert.settings import PhotoSettings
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -89,3 +90,5 @@ def test_photographs_are_recordings_too(tmp_path: Path, capsys: pytest.CaptureFi
         _convert(Steps(tmp_path / "out", False), [tmp_path / "survey"], tmp_path / "out" / "dataset", config)
     assert len(Dataset(tmp_path / "out" / "dataset")) == 2
     assert "convert: done before" in capsys.readouterr().out
+    minutes = _minutes_after(tmp_path / "out" / "dataset", replace(config, live_s=60.0))
+    assert minutes == pytest.approx(3.0 + 1.5 + 1.0, abs=0.01)  # training, measuring and live; depth of so little: none
