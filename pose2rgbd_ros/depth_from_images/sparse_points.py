@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import Delaunay, QhullError
+from scipy.spatial import Delaunay, KDTree, QhullError
 
 from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
 from pose2rgbd_ros.depth_from_images.scene import SparseScene
@@ -23,6 +23,9 @@ from pose2rgbd_ros.geometry.camera import Camera
 LARGEST = 0.25  # of the picture's longer side: what lies between points farther apart is unknown
 NEIGHBOURS = 3  # frames that see points, nearest in the sequence (itself among them), whose points count
 FEWEST = 10  # points of a frame
+# A point so many times nearer or farther than the middle one of those around it in the picture is a false match.
+AROUND, FALSE = 8, 2.0
+BESIDE = 0.1  # of the longer side: so far from the outermost points the surface is thought to go on level with them
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +72,31 @@ class SparsePoints:
             triangles = None
         if triangles is not None:
             at = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
-            depth = (1 / LinearNDInterpolator(triangles, 1 / depth_m)(at)).astype(np.float32)
+            inverse = LinearNDInterpolator(triangles, 1 / depth_m)(at)
             corners = pixels[triangles.simplices]
             longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-            share = longest / (LARGEST * max(camera.width, camera.height))
-            confidence = np.maximum(1 - share, 0)[triangles.find_simplex(at)].astype(np.float32)
-            confidence[np.isnan(depth)] = 0
-            depth[confidence == 0] = np.nan
+            size = max(camera.width, camera.height)
+            confidence = np.maximum(1 - longest / (LARGEST * size), 0)[triangles.find_simplex(at)].astype(np.float32)
+            confidence[np.isnan(inverse)] = 0
+            open_ = confidence == 0
+            apart, nearest = KDTree(pixels).query(at[open_])
+            inverse[open_] = 1 / depth_m[nearest]
+            confidence[open_] = np.maximum(0.5 * (1 - apart / (BESIDE * size)), 0)
+            depth = np.where(confidence > 0, 1 / inverse, np.nan).astype(np.float32)
         return DepthEstimate(frame, depth, confidence, unit_m=1.0)
 
     def _in_view(self, camera: Camera, T_map_cam: Float64, which: Int64) -> tuple[Float64, Float64]:
-        """Pixels (K, 2) and depth (K,) of points that are in the picture or beside it."""
+        """Pixels (K, 2) and depth (K,) of points that are in the picture or beside it, but for false ones."""
         points_cam = se3.transform_points(se3.inverse(T_map_cam), self.scene.points[which])
         points_cam = points_cam[points_cam[:, 2] > 0]
         pixels = camera.project(points_cam)
         around = LARGEST * max(camera.width, camera.height)
         with np.errstate(invalid="ignore"):
-            kept = ((pixels > -around) & (pixels < [camera.width + around, camera.height + around])).all(axis=1)
-        return pixels[kept], points_cam[kept, 2]
+            near = ((pixels > -around) & (pixels < [camera.width + around, camera.height + around])).all(axis=1)
+        pixels, depth_m = pixels[near], points_cam[near, 2]
+        if len(pixels) <= AROUND:
+            return pixels, depth_m
+        _, around_it = KDTree(pixels).query(pixels, k=AROUND + 1)
+        ratio = depth_m / np.median(depth_m[around_it[:, 1:]], axis=1)
+        kept = (ratio < FALSE) & (ratio > 1 / FALSE)
+        return pixels[kept], depth_m[kept]

@@ -52,7 +52,23 @@ def test_between_points_the_surface_is_flat_and_far_from_them_unknown() -> None:
     assert known.mean() > 0.7
     rays = CAMERA.rays() @ T[1, :3, :3].T
     true_m = (HEIGHT_M - 0.1 * T[1, 0, 3]) / (0.1 * rays[..., 0] - rays[..., 2])
-    np.testing.assert_allclose(middle.depth[known], true_m[known], rtol=1e-3)
+    between = middle.confidence > 0.5
+    np.testing.assert_allclose(middle.depth[between], true_m[between], rtol=1e-3)
+    np.testing.assert_allclose(middle.depth[known], true_m[known], rtol=0.05)  # on the shore
+
+
+def test_false_points_do_not_count_and_beside_the_outermost_ones_the_surface_goes_on() -> None:
+    T, points = track(3), ground(2000)
+    points = points[points[:, 0] < 10]  # the right edge of the middle picture has none
+    false = T[1, :3, 3] + 0.2 * (points[::50] - T[1, :3, 3])  # the same pixels, five times nearer
+    points = np.concatenate([points, false])
+    seen = np.tile(np.arange(len(points)), 3)
+    method = SparsePoints(SparseScene(points, np.repeat(np.arange(3), len(points)), seen))
+    (found,) = method.estimate([], CAMERA, T, np.array([1]))
+    assert np.nanmin(found.depth) > 40
+    edge = round(float(CAMERA.project(np.array([[10 - T[1, 0, 3], 0.0, HEIGHT_M]]))[0, 0]))
+    assert np.isfinite(found.depth[20:44, edge : edge + 3]).all()
+    assert np.isnan(found.depth[:, edge + 8 :]).all()
 
 
 @pytest.mark.parametrize("points", [ground(12), np.stack([np.linspace(-9, 9, 40), *np.zeros((2, 40))], axis=1)])
