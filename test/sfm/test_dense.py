@@ -175,6 +175,22 @@ def test_pictures_that_show_no_depth_leave_the_dataset_as_it_was(tmp_path: Path)
     assert not (folder / layout.CONFIDENCE).exists()
 
 
+def test_depth_without_a_unit_is_kept_apart_from_metres(colour: Path, tmp_path: Path) -> None:
+    folder = copied(colour, tmp_path)
+
+    def relative(dataset: Dataset, rank: np.ndarray, frames: np.ndarray) -> Iterator[DepthEstimate]:
+        return (DepthEstimate(int(i), np.full((32, 32), 0.5, np.float32), np.ones((32, 32), np.float32), None)
+                for i in frames)  # fmt: skip
+
+    found = made_depth.add(folder, MadeDepth("relative"), relative)
+    assert found.depth_kind == "relative"
+    assert not (folder / "depth").exists()
+    assert (found.depth(3) == 0.5).all()
+    assert "depth_file_path" not in (folder / layout.TRANSFORMS).read_text()
+    made_depth.remove(folder)
+    assert contents(folder) == contents(colour)
+
+
 def test_depth_goes_with_the_poses_it_was_made_for(deep: Path, colour: Path, tmp_path: Path) -> None:
     folder = copied(deep, tmp_path)
     assert not recorded_dataset(folder).has_depth
