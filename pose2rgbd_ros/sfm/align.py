@@ -34,7 +34,7 @@ from pose2rgbd_ros.dataset.writer import lists_of
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
-from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.camera import Camera, pixel_grid, resample, resample_map
 from pose2rgbd_ros.sfm.certainty import Certainty, certainty
 from pose2rgbd_ros.sfm.georeference import Georeference, georeference
 from pose2rgbd_ros.sfm.reconstruct import (
@@ -494,15 +494,16 @@ def _gather(
 
 
 def _other_lenses(placed: list[_Placed]) -> dict[int, Camera]:
-    """The camera of frames that another one than the dataset's took, beyond SAME_PX in a corner of the image."""
+    """The camera of frames that another one than the dataset's took, beyond SAME_PX anywhere in the image."""
     camera = placed[0].map.camera
-    corners = camera.unproject([[0, 0], [camera.width - 1, 0], [0, camera.height - 1]])
+    rays = camera.unproject(pixel_grid(9, 9) * [(camera.width - 1) / 8, (camera.height - 1) / 8])
+    rays = rays[np.isfinite(rays).all(axis=-1)]  # a fisheye's corners may see nothing
     lenses: dict[int, Camera] = {}
     for each in placed:
         for frame, own in zip(
             each.map.frames.tolist(), each.map.cameras or [each.map.camera] * len(each.map.frames), strict=True
         ):
-            if not np.abs(own.project(corners) - camera.project(corners)).max() < SAME_PX:
+            if own != camera and np.abs(own.project(rays) - camera.project(rays)).max() > SAME_PX:
                 lenses.setdefault(frame, own)
     return lenses
 

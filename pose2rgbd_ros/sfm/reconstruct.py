@@ -605,8 +605,11 @@ def colmap_camera(camera: Camera, lens: Lens) -> tuple[str, list[float]]:
         return _MODELS[lens], [f, cx, cy]
     if lens == "radial":
         return _MODELS[lens], [f, cx, cy, k[0] if camera.distortion_model == "plumb_bob" else 0.0]
+    if lens == "fisheye" and camera.distortion_model != "equidistant":
+        wide = camera.width / 2 / f  # a pinhole's; the fisheye that sees as much
+        return _MODELS[lens], [f * wide / np.arctan(wide), fy * wide / np.arctan(wide), cx, cy, *[0.0] * 4]
     if lens == "fisheye":
-        return _MODELS[lens], [f, fy, cx, cy, *(k if camera.distortion_model == "equidistant" else [0.0] * 4)]
+        return _MODELS[lens], [f, fy, cx, cy, *k]
     return _MODELS[lens], [f, fy, cx, cy, *(k[:4] if camera.distortion_model == "plumb_bob" else [0.0] * 4)]
 
 
