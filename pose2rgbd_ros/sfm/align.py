@@ -352,9 +352,8 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
 
     def adjust(rolled_px: Float64 | None = None) -> SparseMap:
         adjusted = refine(found, names, reference, priors, settings, rolled_px)
-        if not whole:
-            return adjusted
-        # Its priors are positions alone; attitudes of odometry are better than what these say of the map's turn.
+        # Its priors are positions alone, as if their errors were independent: they unbend the map, but do not place it.
+        # A video along a line was turned about it, by what GPS wandered.
         again = georeference(adjusted.T_sfm_cam, rough, stamps_ns, whole)
         return replace(adjusted, T_sfm_cam=again.poses(adjusted.T_sfm_cam), points=again.points(adjusted.points))
 

@@ -16,6 +16,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.sfm.align import place
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, SparseMap, _read, colmap_camera
+from pose2rgbd_ros.sim.sensors.noise import GaussMarkov
 
 CAMERA = Camera(720, 480, 600.0, 600.0, 359.5, 239.5, "plumb_bob", (-0.05, 0.0, 0.0, 0.0))
 STEP_S = 0.2
@@ -134,3 +135,12 @@ def test_attitudes_of_odometry_hold_what_positions_along_a_line_leave_open(tmp_p
     adjusted = place(found, recorded, names, AlignSettings()).map
     turn = Rotation.from_matrix(adjusted.T_sfm_cam[:, :3, :3] @ recorded.truth[:, :3, :3].transpose(0, 2, 1))
     assert np.rad2deg(np.median(turn.magnitude())) < 0.3
+
+
+def test_gps_that_wanders_along_a_line_does_not_turn_the_map_in_the_adjustment(tmp_path: Path) -> None:
+    found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, 15.0)
+    wander = GaussMarkov(np.random.default_rng(3), 4.0, 60.0)
+    recorded.T_map_cam[:, :3, 3] += [wander.at(STEP_S * i) for i in range(len(names))]
+    adjusted = place(found, recorded, names, AlignSettings()).map
+    turn = Rotation.from_matrix(adjusted.T_sfm_cam[:, :3, :3] @ recorded.truth[:, :3, :3].transpose(0, 2, 1))
+    assert np.rad2deg(np.median(turn.magnitude())) < 5
