@@ -60,7 +60,7 @@ UNSURE_SCALE = 0.25  # standard deviation of a map's size from which recorded po
 USUAL = 2.0  # times the usual step, or pause, between frames: a jump, or a gap
 STILL_SEEN = 0.1  # share of its points that a frame would see from where it was recorded; with less it was elsewhere
 WEAK = 3.0  # times the recorded sigma, or the usual one of the map
-ROLLS = 6.0  # sigmas from which a rolling shutter is believed
+ROLLS = 3.0  # sigmas from which a rolling shutter is believed
 LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
 LEAST_ROLLED_PX = 0.1
 LENGTH_SIGMA = 0.02  # by which the way of odometry is too long or short, all along
@@ -371,9 +371,12 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
     if sure is None or (given_s is None and not _rolls(sure)) or given_s == 0:
         return _sized(_Placed(adjusted, reference, sure), recorded)
     rolled_px = sure.rolled_px if given_s is None else sure.rolled_px * (given_s / sure.readout_s)
-    adjusted = adjust(rolled_px)
     readout_s = sure.readout_s if given_s is None else given_s
-    return _sized(_Placed(adjusted, reference, look(adjusted, readout_s), readout_s), recorded)
+    rolling = adjust(rolled_px)
+    again = look(rolling, readout_s)
+    if given_s is None and (again is None or not _rolls(again)):  # not confirmed by the map that heeds it
+        return _sized(_Placed(adjusted, reference, sure), recorded)
+    return _sized(_Placed(rolling, reference, again, readout_s), recorded)
 
 
 def _sized(placed: _Placed, recorded: Dataset) -> _Placed:

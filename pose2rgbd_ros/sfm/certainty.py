@@ -19,7 +19,7 @@ from pose2rgbd_ros.sfm.reconstruct import SparseMap
 LEAST_SIGMA_PX = 0.2  # of a feature; what is left of it after the adjustment is less
 NEIGHBOUR_S = 2.0  # from frames so near in time a camera's velocity is known,
 VELOCITY_SIGMA = 0.05  # to this share, where it turns and sways as drones do
-INDEPENDENT = 30  # features of an image, as far as the lens goes: rows and lens model err alike all over it
+INDEPENDENT = 30  # features of an image, as far as lens and shutter go: rows and lens model err alike all over it
 _STIFF, _STEP = 1e-9, 1e-4
 _CHUNK = 100_000  # observations at once
 
@@ -88,8 +88,9 @@ def certainty(
     variance = np.diagonal(blocks[count:], axis1=1, axis2=2).ravel()[: equations.others]
     # Cameras, lens and points are where nothing pulls at them any more: the readout alone is yet to be moved.
     readout_s -= float(variance[-1] * equations.pull / sigma_px**2)
-    focal_sigma = float(np.sqrt(variance[0] * max(equations.used / (INDEPENDENT * count), 1.0)))
-    sigma_s = np.hypot(np.sqrt(variance[-1]), VELOCITY_SIGMA * readout_s) if equations.rolled.any() else np.inf
+    alike = np.sqrt(max(equations.used / (INDEPENDENT * count), 1.0))
+    focal_sigma = float(alike * np.sqrt(variance[0]))
+    sigma_s = np.hypot(alike * np.sqrt(variance[-1]), VELOCITY_SIGMA * readout_s) if equations.rolled.any() else np.inf
     return Certainty(
         blocks[:count], min(focal_sigma, focal_known or np.inf), readout_s, float(sigma_s),
         equations.rolled * readout_s,

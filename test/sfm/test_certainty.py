@@ -96,6 +96,21 @@ def test_a_rolling_shutter_is_found_and_heeded(tmp_path: Path) -> None:
     assert turn_error_deg(rolling.map, recorded.truth) < 0.03 < 0.1 < turn_error_deg(ignored.map, recorded.truth)
 
 
+def creeping(t_s: np.ndarray) -> np.ndarray:
+    """Poses (N, 4, 4) of 1 m/s along a line, looking level at the same angle: parallax of 6 m, and little else."""
+    T_map_cam = fast(0 * np.atleast_1d(t_s))
+    T_map_cam[:, 0, 3] += t_s
+    return T_map_cam
+
+
+def test_a_shutter_that_nothing_shows_is_not_made_up(tmp_path: Path) -> None:
+    found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, 5.0, creeping)
+    placed = place(found, recorded, names, AlignSettings())
+    assert placed.sure is not None
+    assert placed.readout_s == 0
+    assert placed.sure.readout_sigma_s > 0.01
+
+
 def test_a_global_shutter_is_left_alone(tmp_path: Path) -> None:
     found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, 15.0)
     placed = place(found, recorded, names, AlignSettings())
