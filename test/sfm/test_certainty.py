@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,11 +105,12 @@ def creeping(t_s: np.ndarray) -> np.ndarray:
 
 
 def test_a_shutter_that_nothing_shows_is_not_made_up(tmp_path: Path) -> None:
-    found, names, recorded = flight(tmp_path / "map", CAMERA, 0.0, 5.0, creeping)
+    lens = replace(CAMERA, distortion=(-0.05, 0.02, 0.001, 0.0))
+    found, names, recorded = flight(tmp_path / "map", lens, 0.0, 5.0, creeping)
     placed = place(found, recorded, names, AlignSettings())
     assert placed.sure is not None
     assert placed.readout_s == 0
-    assert placed.sure.readout_sigma_s > 0.01
+    assert abs(placed.sure.readout_s) < placed.sure.readout_sigma_s  # features err alike, and so it is wider
 
 
 def test_a_global_shutter_is_left_alone(tmp_path: Path) -> None:
