@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,6 +72,7 @@ MOST_SECOND_PAIRS = 6000
 # Seconds of one core of an AMD EPYC (bench/results/align_speed.md): an image of 1024 x 768 pixels, a pair of 4096
 # features each, an image in the map (most of which is done by one core), a frame that is followed.
 EXTRACT_S, MATCH_S, MAP_S, FOLLOW_S = 0.5, 0.04, 0.35, 0.1
+MORE_FEATURES = 1.4  # than asked for: SIFT stops at the end of an octave's level
 FEW_TIMED = 8  # images, whose features say how fast this machine is
 
 
@@ -125,15 +126,16 @@ class Plan:
     extract_s: float
     match_s: float
     map_s: float
+    features: float  # of an image
 
     @property
     def minutes(self) -> float:
         """Of all steps."""
         return (self.extract_s + self.match_s + self.map_s) / 60
 
-    def minutes_left(self, features: dict[int, int], extract_s: float | None) -> float:
+    def minutes_left(self, features: Mapping[int, float], extract_s: float | None) -> float:
         """Of matches and map, once features are counted, by index of a frame, and `extract_s` was what they took."""
-        work = np.mean([features.get(a, 0) * features.get(b, 0) for a, b in self.pairs] or [0]) / 4096**2
+        work = np.mean([features.get(a, 0) * features.get(b, 0) for a, b in self.pairs] or [0]) / self.features**2
         slower = 1.0 if extract_s is None else extract_s / self.extract_s
         return slower * (self.match_s * float(work) + self.map_s) / 60
 
@@ -153,8 +155,9 @@ def plan(dataset: Dataset, settings: AlignSettings, progress: bool = True) -> Pl
     return Plan(
         keyframes, [(int(keyframes[a]), int(keyframes[b])) for a, b in pairs],
         extract_s=len(keyframes) * EXTRACT_S * pixels / cores,
-        match_s=len(pairs) * MATCH_S * (settings.features / 4096) ** 2 / cores,
+        match_s=len(pairs) * MATCH_S * (MORE_FEATURES * settings.features / 4096) ** 2 / cores,
         map_s=len(keyframes) * MAP_S + FOLLOW_S * (len(dataset) - len(keyframes)),
+        features=MORE_FEATURES * settings.features,
     )  # fmt: skip
 
 

@@ -180,7 +180,7 @@ def test_the_bar_of_a_mapping_moves(aligned: tuple[Path, dict[str, bytes]], tmp_
 
 def test_the_time_left_heeds_how_long_the_features_took(truth: Dataset) -> None:
     planned = plan(truth, AlignSettings(threads=1), progress=False)
-    few, many = dict.fromkeys(range(FRAMES), 1000), dict.fromkeys(range(FRAMES), 4096)
+    few, many = dict.fromkeys(range(FRAMES), 1000.0), dict.fromkeys(range(FRAMES), planned.features)
     as_planned = planned.minutes_left(many, None)
     assert as_planned == pytest.approx((planned.match_s + planned.map_s) / 60)
     assert planned.minutes_left(few, None) < as_planned
