@@ -357,7 +357,9 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
         adjusted = refine(found, names, reference, priors, settings, rolled_px)
         # Its priors are positions alone, as if their errors were independent: they unbend the map, but do not place it.
         # A video along a line was turned about it, by what GPS wandered.
-        again = georeference(adjusted.T_sfm_cam, rough, stamps_ns, whole)
+        # Frames of bad positions had no prior, and may be anywhere by now.
+        good = ~reference.is_bad
+        again = georeference(adjusted.T_sfm_cam[good], rough[good], stamps_ns[good], whole)
         return replace(adjusted, T_sfm_cam=again.poses(adjusted.T_sfm_cam), points=again.points(adjusted.points))
 
     adjusted = adjust()
