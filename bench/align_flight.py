@@ -27,6 +27,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
+from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.evaluation.pictures import measure
@@ -34,6 +35,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sfm.align import FEATURES, Alignment, align, place, recorded_dataset
+from pose2rgbd_ros.sfm.dense import add_depth
 from pose2rgbd_ros.sfm.georeference import georeference, umeyama
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, FeatureDatabase
 from pose2rgbd_ros.sim.city.city import City
@@ -420,9 +422,15 @@ def main() -> None:
         truth, rough, _ = fly("survey", survey, args.out)
         table = Table.of({"relief": "", "judged frames": "", "RGB of 255": ".2f", "PSNR dB": ".2f"})
         print(table.markdown(), flush=True)
-        for name, dataset in (("true poses, lens and depth", truth.path), ("aligned, no depth", rough)):
-            values = relief_row(name, dataset, args.out / "runs" / dataset.name, args.minutes, args.size)
-            print(table.add(*values), flush=True)
+        for name, dataset in (
+            ("true poses, lens and depth", truth.path),
+            ("aligned, no depth", rough),
+            ("aligned, dense depth of its own pictures", rough),
+        ):
+            if "dense" in name:
+                add_depth(rough, StereoSettings())
+            run = args.out / "runs" / f"{dataset.name}-{name.rsplit(' ', 1)[-1]}"
+            print(table.add(*relief_row(name, dataset, run, args.minutes, args.size)), flush=True)
         pages.append(table.markdown())
     if args.only is None and len(parts) == 3:
         RESULT.write_text("\n\n".join(pages) + "\n")
