@@ -23,6 +23,8 @@ PARALLAX, NEAREST = 0.03, 80  # share of the width that this percentile of the p
 KEPT = 0.5  # share of the points that are still followed; with fewer the next key frame comes, too
 WIDTH = 480  # pixels, for choosing
 LEAST_POINTS = 12  # to find a frame by
+AGREE = 0.3  # share of the points followed to a frame that must fit its pose
+LEAST_FOLLOWED = 0.2  # share of the key frame's points that must: of another place a few do by chance
 MOST_ERROR_PX = 4.0
 _WINDOW, _LEVELS = (15, 15), 4
 
@@ -67,7 +69,7 @@ def find_between(
         near = int(found.frames[np.argmin(np.abs(found.frames - frame))])
         seen = found.seen_by(near)
         points, pixels = found.points[found.seen_point[seen]], found.seen_px[seen].astype(np.float32)
-        step = 1 if frame > near else -1
+        begun, step = len(points), 1 if frame > near else -1
         last = _grey(dataset, near, 1.0)
         for i in range(near + step, frame + step, step):
             try:
@@ -80,7 +82,8 @@ def find_between(
         if len(points) < LEAST_POINTS:
             continue
         answer = pycolmap.estimate_and_refine_absolute_pose(pixels.astype(np.float64) + 0.5, points, camera, options)
-        if answer is not None and answer["num_inliers"] >= max(LEAST_POINTS, 0.3 * len(points)):
+        enough = max(LEAST_POINTS, AGREE * len(points), LEAST_FOLLOWED * begun)
+        if answer is not None and answer["num_inliers"] >= enough:
             yield frame, _pose(answer["cam_from_world"])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from support import roofs
+from support.aerial import nadir_pose
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -110,6 +111,16 @@ def test_positions_that_do_not_fit_the_map_place_nothing(
     with pytest.raises(UserError, match=f"is as before.*{problem}"):
         align(folder, roofs.GLOBAL, progress=False)
     np.testing.assert_allclose(Dataset(folder).T_map_cam, recorded, atol=1e-6)
+
+
+def test_along_a_line_attitudes_hold_the_map_upright(tmp_path: Path) -> None:
+    """GPS alone would let it turn about the line, and stand on its head."""
+    T_map_cam = np.stack([nadir_pose(9.0 * (k - 4), 0, 60, 90) for k in range(9)])
+    recorded = roofs.rough(T_map_cam)
+    folder = roofs.write(tmp_path / "flight", recorded, [roofs.Roofs().view(T) for T in T_map_cam])
+    position_m, turn_deg = errors(align(folder, roofs.GLOBAL, progress=False), T_map_cam)
+    assert position_m.max() < 3
+    assert turn_deg.max() < 5
 
 
 # The positions are good, the pictures mislead.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from support.aerial import nadir_pose
+from support.roofs import Roofs
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.meta import DatasetMeta
@@ -98,13 +101,59 @@ def test_frames_between_are_found_by_the_points_of_the_map(video: Dataset) -> No
     assert np.quantile(error_m, 0.95) < 1.0
 
 
-def test_a_frame_of_another_place_is_not_found(video: Dataset) -> None:
-    class Spoilt(Dataset):
-        def rgb(self, index: int) -> np.ndarray:
-            noise = np.random.default_rng(index).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-            return noise if index == 2 else super().rgb(index)
+class Spoilt(Dataset):
+    """A video of which one frame shows something else where `mask` (H, W) is set."""
 
-    spoilt = Spoilt(video.path)
+    def __init__(self, path: Path, frame: int, shows: np.ndarray, mask: np.ndarray) -> None:
+        super().__init__(path)
+        self._frame, self._shows, self._mask = frame, shows, mask
+
+    def rgb(self, index: int) -> np.ndarray:
+        image = super().rgb(index)
+        return np.where(self._mask[:, :, None], self._shows, image) if index == self._frame else image
+
+
+def columns(begin: float, end: float) -> np.ndarray:
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[:, int(begin * SIZE) : int(end * SIZE)] = True
+    return mask
+
+
+def elsewhere(video: Dataset) -> np.ndarray:
+    """Another city, as textured as this one."""
+    return Roofs(4).view(nadir_pose(0, 0, 60, 0), video.camera)
+
+
+@pytest.mark.parametrize("kind", ["noise", "city"])
+def test_a_frame_of_another_place_is_not_found(video: Dataset, kind: str) -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    spoilt = Spoilt(video.path, 2, noise if kind == "noise" else elsewhere(video), columns(0, 1))
     found = dict(find_between(spoilt, exact_map(video, np.array([0, 5])), np.array([1, 2, 4]), progress=False))
     assert 2 not in found
     assert {1, 4} <= set(found)
+
+
+def test_what_passes_before_the_camera_does_not_count(video: Dataset) -> None:
+    """Three quarters of a frame are covered: what is left says where it was, and the points that were lost do not."""
+    covered = Spoilt(video.path, 1, elsewhere(video), columns(0.32, 1))
+    found = dict(find_between(covered, exact_map(video, np.array([0])), np.array([1]), progress=False))
+    assert np.linalg.norm(found[1][:3, 3] - video.T_map_cam[1, :3, 3]) < 1.0
+
+
+def test_a_sliver_of_this_place_is_not_enough(video: Dataset) -> None:
+    """Points that survive by chance, or stand on the image, are as many."""
+    covered = Spoilt(video.path, 1, elsewhere(video), columns(0.22, 1))
+    assert not list(find_between(covered, exact_map(video, np.array([0])), np.array([1]), progress=False))
+
+
+def test_a_damaged_frame_costs_itself_and_those_behind_it(video: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(video.path, folder)
+    for frame in (2, 12):
+        (folder / video.records[frame].rgb).write_bytes(b"")
+    damaged = Dataset(folder)
+    found = dict(find_between(damaged, exact_map(video, np.array([0, 5])), np.arange(1, 5), progress=False))
+    assert sorted(found) == [1, 3, 4]
+    keyframes = choose_keyframes(damaged, progress=False)
+    assert not {2, 12} & set(keyframes.tolist())
+    assert keyframes[-1] == len(video) - 1
