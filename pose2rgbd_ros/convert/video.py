@@ -282,9 +282,9 @@ def clock_of(
                 )
             raise UserError(_no_creation(video, log))
         return VideoClock(begun, lambda _: extra_ns, "the file's creation time, taken as UTC, and the offset as given")
-    begun = _recording(video, log) if options.clock == "auto" else None
-    if begun is not None:
-        return VideoClock(begun, lambda _: extra_ns, "the log says when the video was begun")
+    logged = _recording(video, log) if options.clock == "auto" else None
+    if logged is not None:
+        return VideoClock(logged, lambda _: extra_ns, "the log says when the video was begun")
     return _by_flow(video, log, position_m, options, begun, extra_ns)
 
 
