@@ -350,7 +350,7 @@ def place(found: SparseMap, recorded: Dataset, names: list[str], settings: Align
     rough, stamps_ns = recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames]
     whole = is_whole(recorded.meta.poses)
     reference = georeference(found.T_sfm_cam, rough, stamps_ns, whole)
-    _require_agreement(reference)
+    _require_agreement(reference, found, rough)
     priors = reference.undrifted(rough[:, :3, 3], stamps_ns)
 
     def adjust(rolled_px: Float64 | None = None) -> SparseMap:
@@ -401,19 +401,37 @@ def _sized(placed: _Placed, recorded: Dataset) -> _Placed:
     return replace(placed, map=sized(placed.map, factor), reference=reference, by_depth=factor)
 
 
-def _require_agreement(reference: Georeference) -> None:
-    """UserError for recorded positions that do not fit the map: whatever similarity came out is none."""
+def _require_agreement(reference: Georeference, found: SparseMap, rough: Float64) -> None:
+    """UserError for recorded poses (N, 4, 4) that do not fit the map: whatever similarity came out is none."""
     wrong, count = int(np.count_nonzero(reference.is_bad)), len(reference.is_bad)
     if 2 * wrong > count:
         raise UserError(
             f"the recorded positions of {wrong} of its {counted(count, 'frame')} contradict the images: are they of "
             "another flight, or does the place look alike everywhere?"
         )
+    if _stands_on_its_head(reference, found, rough):
+        raise UserError(
+            "the recorded positions fit the images with the map upside down alone, against the recorded attitudes: are "
+            "positions mirrored (east and north, or a sign), or of another flight?"
+        )
     if not reference.scale_sigma < UNSURE_SCALE:
         raise UserError(
             f"the recorded positions scatter by {reference.sigma_m[0]:.1f} m about it and leave its size open: was "
             "all taken from one place, or are they of another flight, or does the place look alike everywhere?"
         )
+
+
+def _stands_on_its_head(reference: Georeference, found: SparseMap, rough: Float64) -> bool:
+    """Whether cameras look up at what the attitudes say is below them: a mirror image of flat positions is the same as
+    the positions seen from below. A camera mounted upside down is turned over as well, but sees points below it.
+    """
+    at = np.searchsorted(found.frames, found.seen_frame)
+    aligned = reference.poses(found.T_sfm_cam)
+    ray_map = reference.points(found.points)[found.seen_point] - aligned[at, :3, 3]
+    ray_cam = np.einsum("nji,nj->ni", aligned[at, :3, :3], ray_map)
+    recorded_map = np.einsum("nij,nj->ni", rough[at, :3, :3], ray_cam)
+    turn = aligned[:, :3, :3] @ rough[:, :3, :3].transpose(0, 2, 1)
+    return bool(np.median(turn[:, 2, 2]) < -0.5 and np.median(ray_map[:, 2]) > 0 > np.median(recorded_map[:, 2]))
 
 
 def _misplaced(placed: _Placed, recorded: Dataset) -> Bool:
@@ -609,7 +627,7 @@ def _why_nothing(database: FeatureDatabase) -> str:
     found = f"its images could not be joined: {counted(matched, 'pair')} of them match"
     if matched >= len(features) and database.pairs_without_parallax() > matched / 2:
         return f"{found}, but as pictures taken from one place do: without parallax there is no depth; fly along"
-    return f"{found}; they must overlap by half"
+    return f"{found}; they must overlap by half, of a place that does not look alike everywhere"
 
 
 # What is written.
