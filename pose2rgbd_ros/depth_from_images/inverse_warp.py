@@ -16,6 +16,21 @@ from torch.nn import functional
 NEAR = 1e-6  # of the source's camera: nothing nearer its plane is looked up
 
 
+def look_up(image: Tensor, pixels: Tensor) -> Tensor:
+    """Values (B, C, H, W) of images (B, C, h, w) at pixels (B, H, W, 2), u and v, bilinear between pixel centres, which
+    lie at integers; beyond the edge the edge goes on. Differentiable in both.
+    """
+    height, width = image.shape[-2:]
+    # From pixel centres at integers to edges at -1 and 1.
+    place = (pixels + 0.5) * pixels.new_tensor([2 / width, 2 / height]) - 1
+    return functional.grid_sample(image, place.clamp(-2, 2), padding_mode="border", align_corners=False)
+
+
+def is_inside(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Whether pixels (..., 2) lie in an image, which ends half a pixel beyond the outermost centres; bool (...)."""
+    return ((pixels >= -0.5) & (pixels <= pixels.new_tensor([width - 0.5, height - 0.5]))).all(dim=-1)
+
+
 class Warped(NamedTuple):
     """Of B targets of H x W pixels.
 
@@ -62,8 +77,4 @@ def inverse_warp(source: Tensor, depth: Tensor, T_src_tgt: Tensor, K: Tensor, K_
     in_front = known & (z > NEAR)
     safe = torch.where(in_front, z, 1.0)
     pixels = torch.stack([x / safe, y / safe], dim=-1)
-    # From pixel centres at integers to edges at -1 and 1.
-    place = (pixels + 0.5) * pixels.new_tensor([2 / width, 2 / height]) - 1
-    valid = in_front & (place.abs() <= 1).all(dim=-1)
-    image = functional.grid_sample(source, place.clamp(-2, 2), padding_mode="border", align_corners=False)
-    return Warped(image, valid, z, pixels)
+    return Warped(look_up(source, pixels), in_front & is_inside(pixels, height, width), z, pixels)
