@@ -20,7 +20,7 @@ from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.settings import check
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import (
-    FAMILIES,
+    families,
     family_of,
     has_part,
     model_names,
@@ -32,7 +32,7 @@ from pose2rgbd_ros.training.families import (
 
 def train_usage() -> str:
     """The models there are."""
-    rows = aligned((", ".join(family.models), family.text) for family in FAMILIES.values())
+    rows = aligned((", ".join(family.models), family.text) for family in families("place").values())
     return (
         "usage: pose2rgbd train MODEL DATASET [options]   (pose2rgbd train MODEL --help: its settings)\n\n"
         f"{rows}\n\nN is a number: slice-10, warp-12."
@@ -53,7 +53,7 @@ def chosen_model(argv: list[str]) -> str:
         family_of(model)  # also where a folder has the model's name
     except UserError as error:
         if model.startswith("-") or "/" in model or Path(model).is_dir():
-            which = f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names()}"
+            which = f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names('place')}"
             raise UserError(which) from error
         raise
     for word, now in zip(argv, new, strict=True):

@@ -29,7 +29,7 @@ from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.flight import FlightSettings, plan_flight
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
-from pose2rgbd_ros.training.families import FAMILIES, part_of, settings_of
+from pose2rgbd_ros.training.families import families, part_of, settings_of
 
 # The models of `pose2rgbd run`: each is trained and measured; the best on the frames that choose is served.
 #
@@ -96,7 +96,7 @@ RunTraining: Any = make_dataclass(
             ),
         ),
     ],
-    bases=tuple(part_of(family, "config").Settings for family in FAMILIES),
+    bases=tuple(part_of(family, "config").Settings for family in families("place")),
     namespace={"__doc__": "Settings of `pose2rgbd train`, and a choice among models.", "__post_init__": _check},
     frozen=True,
 )

@@ -3,7 +3,9 @@
     model.yaml                    what a person wants to know, and everything but the tensors
     weights.safetensors           the network's state
     training_poses.safetensors    stamps_ns (N,) int64 and T_map_cam (N, 4, 4) float64 of the training frames;
-                                  choosing_stamps_ns (M,) int64 of the held-out frames that may have chosen the weights
+                                  choosing_stamps_ns (M,) int64 of the held-out frames that may have chosen the weights.
+                                  Of a model of video, which knows no poses: instead of these sequence (N,) int64 and
+                                  choosing_sequence (M,), numbers of the sequences that frames belong to
 
 Nothing in here can execute: a pickle, whatever its name, is refused without being opened.
 """
@@ -29,7 +31,7 @@ from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.settings import read_yaml, write_yaml
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import RunConfig
 from pose2rgbd_ros.training.families import build_model
 
 FORMAT_VERSION = 1
@@ -42,25 +44,51 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x80\x8a")
 
 
-@dataclass
-class Checkpoint:
-    """A trained network and everything needed to use it rightly."""
+@dataclass(kw_only=True)
+class StoredModel:
+    """A trained network and what is needed to use it rightly, of whatever kind."""
 
     architecture: dict[str, Any]
-    normalization: Normalization
-    camera: Camera
-    map_frame: str
-    camera_frame: str
+    camera: Camera  # of the images it was trained with
     depth_kind: str | None  # "metric" | "relative" | None without depth
     state_dict: dict[str, Tensor]
     training_stamps_ns: np.ndarray  # (N,) int64
-    training_T_map_cam: np.ndarray  # (N, 4, 4) float64
     # (M,) int64; None in a checkpoint made before these frames were kept apart from those that judge
     choosing_stamps_ns: np.ndarray | None = None
-    datum: Datum | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     weights_sha256: str = ""  # of weights.safetensors; filled in by save and load
+
+    def network(self) -> Any:
+        """The network without memory or weights: enough to ask what it can do (see training/families.py)."""
+        with torch.device("meta"):
+            return build_model(self.architecture)
+
+    def build_model(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, on the CPU."""
+        model = build_model(self.architecture)
+        model.load_state_dict(self.state_dict)
+        return model.eval()
+
+    def facts(self) -> dict[str, Any]:
+        """What model.yaml says of it."""
+        return {"architecture": self.architecture, "camera": self.camera.to_dict(), "depth_kind": self.depth_kind}
+
+    def frames(self) -> dict[str, np.ndarray]:
+        """What training_poses.safetensors holds."""
+        choosing = {} if self.choosing_stamps_ns is None else {"choosing_stamps_ns": self.choosing_stamps_ns}
+        return {"stamps_ns": self.training_stamps_ns, **choosing}
+
+
+@dataclass(kw_only=True)
+class Checkpoint(StoredModel):
+    """Of a place: its network is a training.families.RenderModel or a PoseModel."""
+
+    normalization: Normalization
+    map_frame: str
+    camera_frame: str
+    training_T_map_cam: np.ndarray  # (N, 4, 4) float64
+    datum: Datum | None = None
 
     @property
     def output(self) -> str:
@@ -77,19 +105,54 @@ class Checkpoint:
         found[mine[apart_m <= SAME_FRAME_M]] = True
         return found
 
-    def network(self) -> Any:
-        """The network without memory or weights: enough to ask what it can do (see training.families.RenderModel)."""
-        with torch.device("meta"):
-            return build_model(self.architecture)
+    def facts(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture,
+            "normalization": self.normalization.to_dict(),
+            "camera": self.camera.to_dict(),
+            "frames": {"map": self.map_frame, "camera": self.camera_frame},
+            "datum": None if self.datum is None else self.datum.to_dict(),
+            "depth_kind": self.depth_kind,
+            "output": self.output,
+        }
 
-    def build_model(self) -> nn.Module:
-        """The network with its weights, in evaluation mode, on the CPU. It is a training.families.RenderModel."""
-        model = build_model(self.architecture)
-        model.load_state_dict(self.state_dict)
-        return model.eval()
+    def frames(self) -> dict[str, np.ndarray]:
+        return {**super().frames(), "T_map_cam": np.asarray(self.training_T_map_cam, np.float64)}
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+@dataclass(kw_only=True)
+class VideoCheckpoint(StoredModel):
+    """Of depth and motion from video: its network is a training.families.VideoModel, and knows of no map.
+
+    sequences: names of the sequences that it was trained on. training_sequence (N,) and choosing_sequence (M,): which
+        of them each frame of the stamps belongs to, for clocks of two recordings may agree.
+    """
+
+    sequences: list[str]
+    training_sequence: np.ndarray  # (N,) int64
+    choosing_sequence: np.ndarray  # (M,) int64
+
+    def looked_at(self, sequence: str, stamps_ns: np.ndarray) -> np.ndarray:
+        """Which frames (N,) of a sequence trained the network or may have chosen its weights, by their stamps (N,)."""
+        found = np.zeros(len(stamps_ns), bool)
+        if sequence in self.sequences and self.choosing_stamps_ns is not None:
+            number = self.sequences.index(sequence)
+            for used, of in (
+                (self.training_stamps_ns, self.training_sequence),
+                (self.choosing_stamps_ns, self.choosing_sequence),
+            ):
+                found |= np.isin(stamps_ns, used[of == number])
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "sequences": self.sequences}
+
+    def frames(self) -> dict[str, np.ndarray]:
+        numbers = {"sequence": self.training_sequence, "choosing_sequence": self.choosing_sequence}
+        return {**super().frames(), **numbers}
+
+
+def save_checkpoint(path: Path, checkpoint: StoredModel) -> None:
     """Write the checkpoint directory; a reader of `path` meanwhile finds the old one or the new one.
 
     Raises:
@@ -97,19 +160,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     weights = save({key: value.detach().cpu().contiguous() for key, value in checkpoint.state_dict.items()})
     checkpoint.weights_sha256 = hashlib.sha256(weights).hexdigest()
-    poses = {
-        "stamps_ns": torch.from_numpy(np.ascontiguousarray(checkpoint.training_stamps_ns, np.int64)),
-        "T_map_cam": torch.from_numpy(np.ascontiguousarray(checkpoint.training_T_map_cam, np.float64)),
-    }
-    if checkpoint.choosing_stamps_ns is not None:
-        choosing = np.ascontiguousarray(checkpoint.choosing_stamps_ns, np.int64)
-        poses["choosing_stamps_ns"] = torch.from_numpy(choosing)
+    frames = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in checkpoint.frames().items()}
     new = path.with_name(f".{path.name}.new")
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         (new / WEIGHTS_FILE).write_bytes(weights)
-        (new / POSES_FILE).write_bytes(save(poses))
+        (new / POSES_FILE).write_bytes(save(frames))
         write_yaml(new / MODEL_FILE, _to_yaml(checkpoint))
         replace_directory(new, path)
     except OSError as error:
@@ -136,20 +193,39 @@ def old_directory(path: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint directory.
+    """Read and check the checkpoint directory of a model of a place.
 
     Raises:
-        UserError: missing, foreign, corrupt, of a newer format, with missing or surplus weights, or a pickle.
+        UserError: missing, foreign, corrupt, of a newer format, with missing or surplus weights, or a pickle; or of
+            video.
     """
+    loaded = load_stored(path)
+    if not isinstance(loaded, Checkpoint):
+        raise UserError(f"{path} knows depth from video, and no place: `pose2rgbd depth infer {path} SOURCE` uses it")
+    return loaded
+
+
+def load_video_checkpoint(path: Path) -> VideoCheckpoint:
+    """The same of a model of video."""
+    loaded = load_stored(path)
+    if not isinstance(loaded, VideoCheckpoint):
+        raise UserError(
+            f"{path} is a model of a place, which knows no depth from video; train one: pose2rgbd depth train"
+        )
+    return loaded
+
+
+def load_stored(path: Path) -> StoredModel:
+    """The same of either kind."""
     path = checkpoint_directory(Path(path))
     values = read_yaml(path / MODEL_FILE)
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise UserError(f"{path / MODEL_FILE}: format_version is {version!r}, this program reads {FORMAT_VERSION}")
     tensors, weights_sha256 = read_safetensors(path / WEIGHTS_FILE)
-    poses, _ = read_safetensors(path / POSES_FILE)
+    frames, _ = read_safetensors(path / POSES_FILE)
     try:
-        checkpoint = _from_yaml(values, tensors, poses, weights_sha256)
+        checkpoint = _from_yaml(values, tensors, {name: value.numpy() for name, value in frames.items()})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path / MODEL_FILE} is incomplete or damaged ({type(error).__name__}: {error}); train again"
@@ -158,6 +234,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     recorded = values.get("weights_sha256")
     if recorded != weights_sha256:
         raise UserError(f"{path / WEIGHTS_FILE} is not the file {MODEL_FILE} describes (its SHA-256 differs)")
+    checkpoint.weights_sha256 = weights_sha256
     return checkpoint
 
 
@@ -195,49 +272,52 @@ def checkpoint_directory(path: Path) -> Path:
     raise UserError(f"{path} is no pose2rgbd checkpoint: it has no {MODEL_FILE}{found}")
 
 
-def _to_yaml(checkpoint: Checkpoint) -> dict[str, Any]:
+def _to_yaml(checkpoint: StoredModel) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
-        "architecture": checkpoint.architecture,
-        "normalization": checkpoint.normalization.to_dict(),
-        "camera": checkpoint.camera.to_dict(),
-        "frames": {"map": checkpoint.map_frame, "camera": checkpoint.camera_frame},
-        "datum": None if checkpoint.datum is None else checkpoint.datum.to_dict(),
-        "depth_kind": checkpoint.depth_kind,
-        "output": checkpoint.output,
+        **checkpoint.facts(),
         "metrics": {key: round(float(value), 6) for key, value in checkpoint.metrics.items()},
         "provenance": checkpoint.provenance,
         "weights_sha256": checkpoint.weights_sha256,
     }
 
 
-def _from_yaml(
-    values: dict[str, Any], tensors: dict[str, Tensor], poses: dict[str, Tensor], weights_sha256: str
-) -> Checkpoint:
-    stamps_ns, T_map_cam = poses["stamps_ns"].numpy(), poses["T_map_cam"].numpy()
-    if stamps_ns.ndim != 1 or T_map_cam.shape != (*stamps_ns.shape, 4, 4):
-        raise ValueError(f"training poses of shape {T_map_cam.shape} for stamps of shape {stamps_ns.shape}")
+def _from_yaml(values: dict[str, Any], tensors: dict[str, Tensor], frames: dict[str, np.ndarray]) -> StoredModel:
     if values["depth_kind"] not in (None, "metric", "relative"):
         raise ValueError(f"depth_kind is {values['depth_kind']!r}")
+    common: dict[str, Any] = {
+        "architecture": values["architecture"],
+        "camera": Camera.from_dict(values["camera"]),
+        "depth_kind": values["depth_kind"],
+        "state_dict": tensors,
+        "training_stamps_ns": frames["stamps_ns"],
+        "choosing_stamps_ns": frames.get("choosing_stamps_ns"),
+        "provenance": values["provenance"],
+        "metrics": values["metrics"],
+    }
+    of_each = "sequence" if "sequences" in values else "T_map_cam"
+    if frames["stamps_ns"].ndim != 1 or frames[of_each].shape[:1] != frames["stamps_ns"].shape:
+        raise ValueError(f"{of_each} of shape {frames[of_each].shape} for stamps of shape {frames['stamps_ns'].shape}")
+    if of_each == "sequence":
+        return VideoCheckpoint(
+            **common,
+            sequences=[str(name) for name in values["sequences"]],
+            training_sequence=frames["sequence"],
+            choosing_sequence=frames["choosing_sequence"],
+        )
+    if frames["T_map_cam"].shape[1:] != (4, 4):
+        raise ValueError(f"training poses of shape {frames['T_map_cam'].shape}")
     return Checkpoint(
-        architecture=values["architecture"],
+        **common,
         normalization=Normalization.from_dict(values["normalization"]),
-        camera=Camera.from_dict(values["camera"]),
         map_frame=values["frames"]["map"],
         camera_frame=values["frames"]["camera"],
         datum=None if values["datum"] is None else Datum.from_dict(values["datum"]),
-        depth_kind=values["depth_kind"],
-        state_dict=tensors,
-        training_stamps_ns=stamps_ns,
-        training_T_map_cam=T_map_cam,
-        choosing_stamps_ns=poses["choosing_stamps_ns"].numpy() if "choosing_stamps_ns" in poses else None,
-        provenance=values["provenance"],
-        metrics=values["metrics"],
-        weights_sha256=weights_sha256,
+        training_T_map_cam=frames["T_map_cam"],
     )
 
 
-def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
+def _check_weights(path: Path, checkpoint: StoredModel) -> None:
     """Compare names and shapes with the architecture, so that the message says what differs."""
     expected = {key: tensor.shape for key, tensor in checkpoint.network().state_dict().items()}
     found = {key: tensor.shape for key, tensor in checkpoint.state_dict.items()}
@@ -270,14 +350,16 @@ FREE_ON_RESUME = {
 }
 
 
-def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bool) -> None:
+def prepare_run_folder(out: Path, source: dict[str, Any], config: RunConfig, resume: bool) -> None:
     """Make the folder and write config.yaml, or check that a resumed run is the same run.
+
+    `source`: what is learnt from and where it lies, which may have been moved before the run is resumed.
 
     Raises:
         UserError: the folder holds a run and `resume` is not set, or holds another run than the resumed one.
     """
     file = out / CONFIG_FILE
-    values = {"dataset": str(dataset), **config.resolved()}
+    values = {**source, **config.resolved()}
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} exists and is not empty; continue that run with --resume, or choose another --out")
@@ -286,7 +368,7 @@ def prepare_run_folder(out: Path, dataset: Path, config: TrainConfig, resume: bo
         return
     before = config.with_defaults(read_yaml(file))
     for name, value in values.items():
-        if name not in FREE_ON_RESUME | {"dataset"} and before.get(name, value) != value:
+        if name not in FREE_ON_RESUME | set(source) and before.get(name, value) != value:
             raise UserError(
                 f"{out} was started with {name}={before.get(name)}, now it is {value}; resume with the same settings"
             )

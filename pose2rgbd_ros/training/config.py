@@ -33,33 +33,12 @@ UNLIMITED_EPOCHS = 10**6  # the time ends the run
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a training, whatever the model; a run keeps them in its config.yaml.
-
-    A family's `Settings` (models/FAMILY/config.py) is this class with the family's own settings and recipes; one with
-    a choice among its recipes has a setting `recipe`.
-    """
+class RunConfig:
+    """Settings of every training, whatever it learns from."""
 
     RECIPES: ClassVar[dict[str, Recipe]]  # by the choices of `recipe`; "default" is there
-    finds_poses: ClassVar[bool] = False  # then it learns from crops of larger frames, and of colour alone by default
 
     model: str  # as `pose2rgbd train MODEL` has it
-    output: Literal["auto", "depth", "rgb", "rgbd"] = setting(
-        "auto", "what to learn; auto: rgbd, or rgb without depth and for models that find poses"
-    )
-    size: int = setting(128, "side of the images in pixels, a power of two (the paper: 512)", ge=32)
-    fit: Literal["square", "crop"] = setting("square", "how frames become square: squeezed as in the paper, or cropped")
-    rotation: Literal["quaternion", "euler"] = setting("quaternion", "rotation of encoded poses (6DoF-Quat or 6DoF)")
-    max_depth: float | None = setting(
-        None, "depth beyond this, in the dataset's unit, counts as unknown (a far horizon takes all the range)", ge=0.0
-    )
-
-    pose_range: Literal["axis", "joint"] = setting(
-        "axis",
-        "what the numbers of an encoded pose span; axis: each its own extremes, as in the paper; joint: one range for "
-        "the axes of position and one for the rotation, so that jitter weighs as little as it moves",
-    )
-
     epochs: int | None = setting(None, "passes over the training frames (unlimited under --max-minutes)", ge=1)
     steps: int | None = setting(None, "steps of the optimiser, in place of epochs", ge=1)
     max_minutes: float | None = setting(None, "stop after so many minutes; the schedule is fitted to it", ge=0.0)
@@ -73,12 +52,6 @@ class TrainConfig:
     weight_decay: float | None = setting(None, "AdamW's weight decay", ge=0.0)
     ema_decay: float | None = setting(None, "average of the weights over steps; 0: none", ge=0.0, le=0.99999)
 
-    split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
-        "auto",
-        "dataset: its own (split.txt); segments: held-out stretches of track; random: the paper's 80/20; "
-        "lines+random: the first two's frames and a random share of the others, scored apart; "
-        "auto: the dataset's own, or else segments",
-    )
     test_fraction: float = setting(
         0.2,
         "share of the frames held out, where the dataset does not say; of these, half choose and half judge",
@@ -117,16 +90,62 @@ class TrainConfig:
         return str(getattr(self, "recipe", "default"))
 
     @property
-    def shows_images(self) -> bool:
-        return True
-
-    @property
     def leaves_unused(self) -> bool:
         """Whether there are parameters that the loss does not depend on, which DDP has to know."""
         return False
 
     def uses(self, name: str) -> bool:
         """Whether a setting, such as posegan.alpha, means anything to this model's training."""
+        return True
+
+    def resolved(self) -> dict[str, Any]:
+        """A run's settings as it keeps them, ready for YAML."""
+        return settings.to_yaml_dict(self)
+
+    def with_defaults(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The settings of an earlier run of this model, those that came later than it at their defaults.
+
+        So it was trained. Runs from before the families had settings of their own keep those of all families, whose
+        names and places are the same; what this model does not have is left as it is, and never looked at.
+        """
+        return _filled(values, type(self)(model=self.model).resolved())
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Settings of a training that learns a place; a run keeps them in its config.yaml.
+
+    A family's `Settings` (models/FAMILY/config.py) is this class with the family's own settings and recipes; one with
+    a choice among its recipes has a setting `recipe`.
+    """
+
+    finds_poses: ClassVar[bool] = False  # then it learns from crops of larger frames, and of colour alone by default
+
+    output: Literal["auto", "depth", "rgb", "rgbd"] = setting(
+        "auto", "what to learn; auto: rgbd, or rgb without depth and for models that find poses"
+    )
+    size: int = setting(128, "side of the images in pixels, a power of two (the paper: 512)", ge=32)
+    fit: Literal["square", "crop"] = setting("square", "how frames become square: squeezed as in the paper, or cropped")
+    rotation: Literal["quaternion", "euler"] = setting("quaternion", "rotation of encoded poses (6DoF-Quat or 6DoF)")
+    max_depth: float | None = setting(
+        None, "depth beyond this, in the dataset's unit, counts as unknown (a far horizon takes all the range)", ge=0.0
+    )
+
+    pose_range: Literal["axis", "joint"] = setting(
+        "axis",
+        "what the numbers of an encoded pose span; axis: each its own extremes, as in the paper; joint: one range for "
+        "the axes of position and one for the rotation, so that jitter weighs as little as it moves",
+    )
+
+    split: Literal["auto", "dataset", "segments", "random", "lines+random"] = setting(
+        "auto",
+        "dataset: its own (split.txt); segments: held-out stretches of track; random: the paper's 80/20; "
+        "lines+random: the first two's frames and a random share of the others, scored apart; "
+        "auto: the dataset's own, or else segments",
+    )
+
+    @property
+    def shows_images(self) -> bool:
         return True
 
     def check_trainable(self, has_depth: bool) -> None:
@@ -142,17 +161,31 @@ class TrainConfig:
             raise UserError(f"the dataset has no depth, so output {output!r} cannot be learnt; use output rgb")
         return output
 
-    def resolved(self) -> dict[str, Any]:
-        """A run's settings as it keeps them, ready for YAML."""
-        return settings.to_yaml_dict(self)
 
-    def with_defaults(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The settings of an earlier run of this model, those that came later than it at their defaults.
+@dataclass(frozen=True)
+class VideoConfig(RunConfig):
+    """Settings of a training that learns depth and motion from video, without poses; families add their own."""
 
-        So it was trained. Runs from before the families had settings of their own keep those of all families, whose
-        names and places are the same; what this model does not have is left as it is, and never looked at.
-        """
-        return _filled(values, type(self)(model=self.model).resolved())
+    image_width: int = setting(128, "width of the images in pixels", ge=16)
+    image_height: int | None = setting(
+        None, "their height in pixels (default: in the shape of the first source's images, a multiple of 32)", ge=16
+    )
+    frames: int = setting(3, "images of a snippet; the middle one's depth is learnt, of 2 the first's", ge=2)
+    stride: int = setting(1, "a snippet takes every so many frames", ge=1)
+    augment: bool = setting(True, "train on images enlarged and cropped at random, as the paper")
+    hfov_deg: float | None = setting(
+        None, "horizontal field of view in degrees, of sources that do not know their lens", ge=1.0, le=179.0
+    )
+    max_depth: float | None = setting(None, "true depth beyond this does not count where a run is judged by it", ge=0.0)
+    split: Literal["auto", "dataset", "segments"] = setting(
+        "auto",
+        "dataset: its own (split.txt); segments: held-out stretches of track; auto: the source's own, or else segments",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames != 2 and self.frames % 2 == 0:
+            raise UserError(f"frames is {self.frames}; a snippet has 2 images or an odd number, whose middle counts")
 
 
 def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +197,7 @@ def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **values, **parts}
 
 
-def resolve_recipe(config: TrainConfig) -> Recipe:
+def resolve_recipe(config: RunConfig) -> Recipe:
     """The recipe with the user's own settings on top.
 
     Under ``max_minutes`` the default recipe's epochs do not end the run; the paper's 100 do.

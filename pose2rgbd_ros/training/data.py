@@ -1,10 +1,12 @@
-"""A dataset as the trainer sees it: frames at training resolution, encoded poses, the split, the normalisation."""
+"""What the trainer asks of its data; and a dataset as it sees it: frames at training resolution, encoded poses, the
+split, the normalisation."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +22,51 @@ from pose2rgbd_ros.dataset.splits import (
     random_split,
     with_random_frames,
 )
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.training.checkpoint import Checkpoint, StoredModel
 from pose2rgbd_ros.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 64  # frames looked at together where the whole set is read
+
+
+class RunData(Protocol):
+    """What a run learns from and is judged on: frames of a place with their poses, or snippets of video."""
+
+    @property
+    def split(self) -> Split:
+        """Which frames train, choose and judge."""
+        ...
+
+    @property
+    def depth_unit(self) -> str:
+        """Unit of depth in messages."""
+        ...
+
+    def source(self) -> dict[str, Any]:
+        """Where it lies, for config.yaml."""
+        ...
+
+    def for_training(self) -> Any:
+        """What a learner is given: the frames that train, and no others."""
+        ...
+
+    def check_continues(self, before: StoredModel, out: Path) -> None:
+        """UserError: the run in `out`, which kept this model, was started with other frames."""
+        ...
+
+    def provenance(self, config: Any) -> dict[str, Any]:
+        """What a checkpoint says of it, ready for YAML."""
+        ...
+
+    def checkpoint(self, **common: Any) -> StoredModel:
+        """A checkpoint of its kind: architecture, state_dict, provenance and metrics are given."""
+        ...
+
+    def named_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """All that a batch holds, by name."""
+        ...
 
 
 @dataclass
@@ -46,12 +88,57 @@ class TrainingData:
 
     @property
     def depth_unit(self) -> str:
-        """Unit in messages: metres, or no unit for relative depth."""
         return "m" if self.dataset.depth_kind == "metric" else "(relative)"
 
+    def source(self) -> dict[str, Any]:
+        return {"dataset": str(self.dataset.path)}
+
     def for_training(self) -> TrainingData:
-        """The frames that train, and no others."""
         return self._sealed(self.split.train)
+
+    def check_continues(self, before: StoredModel, out: Path) -> None:
+        """The weights know poses and depth by the normalisation of the frames the run began with."""
+        same = np.array_equal(self.dataset.stamps_ns[self.split.train], before.training_stamps_ns)
+        if not same or not isinstance(before, Checkpoint) or before.normalization != self.normalization:
+            raise UserError(
+                f"the frames of {self.dataset.path} are not those {out} was started with; train anew with another --out"
+            )
+
+    def provenance(self, config: TrainConfig) -> dict[str, Any]:
+        split, meta = self.split, self.dataset.meta
+        return {
+            "dataset": self.dataset.path.resolve().name,
+            "sources": [source.name for source in meta.sources],
+            "simulation": meta.simulation,
+            "frames": {
+                "all": len(self.dataset),
+                "train": len(split.train),
+                "choose": len(split.choose),
+                "judge": len(split.judge),
+            },
+            "fit": config.fit,
+            "margin": self.margin,
+        }
+
+    def checkpoint(self, **common: Any) -> Checkpoint:
+        meta, train = self.dataset.meta, self.split.train
+        return Checkpoint(
+            **common,
+            normalization=self.normalization,
+            camera=self.cache.camera,
+            map_frame=meta.map_frame,
+            camera_frame=meta.camera_frame,
+            depth_kind=self.dataset.depth_kind if self.normalization.depth_min is not None else None,
+            training_stamps_ns=self.dataset.stamps_ns[train],
+            training_T_map_cam=self.dataset.T_map_cam[train],
+            choosing_stamps_ns=self.dataset.stamps_ns[self.split.choose],
+            datum=meta.datum,
+        )
+
+    def named_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        poses, rgb, depth = self.batch(indices)
+        stamps_ns = torch.from_numpy(self.dataset.stamps_ns[indices])
+        return {"stamps_ns": stamps_ns, "poses": poses, "rgb": rgb, **({} if depth is None else {"depth": depth})}
 
     def _sealed(self, frames: np.ndarray) -> TrainingData:
         readable = np.zeros(len(self.dataset), bool)

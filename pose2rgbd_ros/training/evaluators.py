@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from pose2rgbd_ros.dataset.meta import software
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.training import metrics
-from pose2rgbd_ros.training.checkpoint import Checkpoint
-from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe
-from pose2rgbd_ros.training.data import TrainingData
+from pose2rgbd_ros.training.checkpoint import StoredModel
+from pose2rgbd_ros.training.config import RunConfig, resolve_recipe
+from pose2rgbd_ros.training.data import RunData, TrainingData
 from pose2rgbd_ros.training.families import RenderModel, architecture_of
 from pose2rgbd_ros.training.metrics import pictures_of, poses_of, spread, validate, validate_mean_image
 
@@ -75,49 +75,25 @@ SAMPLE_FRAMES = 6
 def make_checkpoint(
     model: nn.Module,
     state_dict: dict[str, Tensor],
-    data: TrainingData,
-    config: TrainConfig,
+    data: RunData,
+    config: RunConfig,
     metrics: dict[str, float],
     effort: dict[str, Any],
-) -> Checkpoint:
+) -> StoredModel:
     """A checkpoint of `state_dict`, made by :func:`to_store`.
 
     `effort` (steps, images, seconds, device) goes into the provenance.
     """
-    dataset, meta = data.dataset, data.dataset.meta
-    train = data.split.train
-    learns_depth = data.normalization.depth_min is not None
-    return Checkpoint(
-        architecture=architecture_of(model),
-        normalization=data.normalization,
-        camera=data.cache.camera,
-        map_frame=meta.map_frame,
-        camera_frame=meta.camera_frame,
-        depth_kind=dataset.depth_kind if learns_depth else None,
-        state_dict=state_dict,
-        training_stamps_ns=dataset.stamps_ns[train],
-        training_T_map_cam=dataset.T_map_cam[train],
-        choosing_stamps_ns=dataset.stamps_ns[data.split.choose],
-        datum=meta.datum,
-        provenance={
-            "dataset": dataset.path.resolve().name,
-            "sources": [source.name for source in meta.sources],
-            "simulation": meta.simulation,
-            "frames": {
-                "all": len(dataset),
-                "train": len(train),
-                "choose": len(data.split.choose),
-                "judge": len(data.split.judge),
-            },
-            "fit": config.fit,
-            "margin": data.margin,
-            "split": data.split.to_dict(),
-            "config": config.resolved(),
-            "recipe": dataclasses.asdict(resolve_recipe(config)),
-            **effort,
-            "software": {"pose2rgbd": software(), "torch": str(torch.__version__), "python": platform.python_version()},
-        },
-        metrics=metrics,
+    provenance = {
+        **data.provenance(config),
+        "split": data.split.to_dict(),
+        "config": config.resolved(),
+        "recipe": dataclasses.asdict(resolve_recipe(config)),
+        **effort,
+        "software": {"pose2rgbd": software(), "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+    return data.checkpoint(
+        architecture=architecture_of(model), state_dict=state_dict, provenance=provenance, metrics=metrics
     )
 
 

@@ -1,8 +1,11 @@
 """The families of models, a folder of models/ each; and what a model of any of them can do.
 
+Families of places learn what is seen from where, those of video how deep a picture is and how the camera moved.
+
 A family's folder holds these modules, imported when they are needed (docs/architecture.md, "Add a model family"):
 
-    config.py    Settings: a TrainConfig with the family's own settings and its recipes; loads no torch
+    config.py    Settings: a TrainConfig (of places) or VideoConfig (of video) with the family's own settings and its
+                 recipes; loads no torch
     network.py   NETWORKS: {name: (configuration, network)}, by the names of the family's line below
     learner.py   make(config, recipe, data, device): the Learner of a run
     backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend
@@ -15,24 +18,28 @@ import dataclasses
 import importlib.util
 import re
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import RunConfig, TrainConfig, VideoConfig
 
 if TYPE_CHECKING:  # the command line lists the families before it needs torch
     from torch import Tensor, nn
 
 
+Kind = Literal["place", "video"]
+
+
 class Family(NamedTuple):
-    """The names of a family's models (N: a number) and of its networks in checkpoints, and what they are."""
+    """The names of a family's models (N: a number) and of its networks in checkpoints, what they are and learn from."""
 
     models: tuple[str, ...]
     networks: tuple[str, ...]
     text: str
+    kind: Kind = "place"
 
 
 MODELS = "pose2rgbd_ros.models"
@@ -49,10 +56,15 @@ FAMILIES = {
 UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")
 
 
+def families(kind: Kind) -> dict[str, Family]:
+    """Those that learn from places or from video."""
+    return {name: family for name, family in FAMILIES.items() if family.kind == kind}
+
+
 def family_of(model: str) -> str:
     """The family of a model's name; UserError for an unknown one."""
-    for family, (models, _, _) in FAMILIES.items():
-        if any(re.fullmatch(re.escape(name).replace("N", r"[1-9]\d{0,3}"), model) for name in models):
+    for family, line in FAMILIES.items():
+        if any(re.fullmatch(re.escape(name).replace("N", r"[1-9]\d{0,3}"), model) for name in line.models):
             return family
     if model in UNTRAINED:
         raise UserError(
@@ -62,10 +74,11 @@ def family_of(model: str) -> str:
     raise UserError(f"unknown model {model!r}; choose {model_names()}")
 
 
-def model_names() -> str:
-    """All models in words."""
-    names = ", ".join(name for family in FAMILIES.values() for name in family.models)
-    return f"{names} (N: a number, such as slice-10 or warp-12)"
+def model_names(kind: Kind | None = None) -> str:
+    """All models, or those of a kind, in words."""
+    names = [name for family in (FAMILIES if kind is None else families(kind)).values() for name in family.models]
+    numbered = " (N: a number, such as slice-10 or warp-12)" if any("N" in name for name in names) else ""
+    return ", ".join(names) + numbered
 
 
 def has_part(family: str, part: str) -> bool:
@@ -79,14 +92,40 @@ def part_of(family: str, part: str) -> ModuleType:
 
 
 def settings_of(model: str) -> type[TrainConfig]:
-    """The class of the settings of a model's training."""
-    found: type[TrainConfig] = part_of(family_of(model), "config").Settings
+    """The class of the settings of a place's model. UserError: an unknown model, or one that learns from video."""
+    found: type[TrainConfig] = _settings_of(model, "place")
     return found
+
+
+def video_settings_of(model: str) -> type[VideoConfig]:
+    """The class of the settings of a model of video. UserError: an unknown model, or one that learns a place."""
+    found: type[VideoConfig] = _settings_of(model, "video")
+    return found
+
+
+def _settings_of(model: str, kind: Kind) -> Any:
+    family = family_of(model)
+    if FAMILIES[family].kind != kind:
+        command = {"place": "pose2rgbd train", "video": "pose2rgbd depth train"}
+        wrong = {"place": "a place, from poses", "video": "depth, from video"}[FAMILIES[family].kind]
+        raise UserError(f"{model} learns {wrong}: {command[FAMILIES[family].kind]} {model}; here: {model_names(kind)}")
+    return part_of(family, "config").Settings
 
 
 def train_config(model: str, **values: Any) -> TrainConfig:
     """The settings of a model's training. UserError: an unknown model, a setting that it does not have, a bad value."""
-    cls = settings_of(model)
+    return _with_values(settings_of(model), model, values)
+
+
+def video_config(model: str, **values: Any) -> VideoConfig:
+    """The same of a model of video."""
+    return _with_values(video_settings_of(model), model, values)
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def _with_values(cls: type[C], model: str, values: dict[str, Any]) -> C:
     unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
     if unknown:
         raise UserError(f"{model} has no setting {', '.join(unknown)}")
@@ -98,8 +137,8 @@ def train_config(model: str, **values: Any) -> TrainConfig:
 
 def network_family(network: str) -> str:
     """The family of a network's name in a checkpoint; UserError for an unknown one."""
-    for family, (_, networks, _) in FAMILIES.items():
-        if network in networks:
+    for family, line in FAMILIES.items():
+        if network in line.networks:
             return family
     known = ", ".join(name for family in FAMILIES.values() for name in family.networks)
     raise UserError(f"unknown network {network!r}; known: {known} (a newer pose2rgbd may know it)")
@@ -187,5 +226,29 @@ class PoseModel(Protocol):
     def poses(self, rgb: Tensor, normalization: Normalization) -> PoseEstimates:
         """Poses of images (B, 3, S, S) in [0, 1], S = image_size, as the checkpoint's camera sees; call ``eval()``
         first.
+        """
+        ...
+
+
+# What every network can do that knows depth and motion from images alone, whatever is inside.
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """A network that knows depth and motion from video: an ``nn.Module`` with these."""
+
+    image_size: tuple[int, int]  # (height, width) in pixels of the images it was trained with
+
+    def depth(self, images: Tensor) -> Tensor:
+        """Depth (B, H, W) along the optical axis, positive and in no unit, of images (B, 3, H, W) in [0, 1]; call
+        ``eval()`` first."""
+        ...
+
+    def motions(self, images: Tensor, K: Tensor) -> Tensor:
+        """T_tgt_i (B, N, 4, 4) of snippets (B, N, 3, H, W) in time order: the pose of each image's camera in the
+        camera of the target, which is the middle one (of two the first) and has the identity.
+
+        K (B, 3, 3): intrinsics of these images, pixel centres at integers, no distortion. Translations are in the unit
+        of :meth:`depth`.
         """
         ...

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.training.config import Recipe
-from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.evaluators import Evaluator, PictureEvaluator
 
 
@@ -21,8 +20,9 @@ class Learner(nn.Module, ABC):
     """A network and whatever is learnt beside it.
 
     Attributes:
-        model: the network (a RenderModel or a PoseModel) whose state becomes the checkpoint's. Anything else in this
-            module (exposures, corrections of poses) is trained and resumed with it, and left behind at the end.
+        model: the network (a RenderModel, a PoseModel or a VideoModel) whose state becomes the checkpoint's. Anything
+            else in this module (exposures, corrections of poses) is trained and resumed with it, and left behind at
+            the end.
         trains: False when there is nothing to optimise; the run then ends at once.
     """
 
@@ -51,8 +51,8 @@ class Learner(nn.Module, ABC):
         """
         raise NotImplementedError
 
-    def judge(self, data: TrainingData, device: torch.device) -> Evaluator:
-        """What the run is judged by on held-out frames."""
+    def judge(self, data: Any, device: torch.device) -> Evaluator:
+        """What the run is judged by on held-out frames of its data, a TrainingData or VideoData."""
         return PictureEvaluator(data, device)
 
     def schedule_share(self, share: float) -> float:

@@ -1,4 +1,4 @@
-"""The training loop: poses in, pictures out, on one device or several, interruptible and resumable to the bit."""
+"""The training loop of all families, on one device or several, interruptible and resumable to the bit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,26 +18,26 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.training import evaluators, metrics
 from pose2rgbd_ros.training.checkpoint import (
     CHECKPOINT,
     LAST,
-    Checkpoint,
     RunLog,
     RunState,
-    load_checkpoint,
     load_state,
+    load_stored,
     prepare_run_folder,
     save_checkpoint,
     save_state,
 )
-from pose2rgbd_ros.training.config import Recipe, TrainConfig, resolve_recipe
-from pose2rgbd_ros.training.data import TrainingData, open_training_data
+from pose2rgbd_ros.training.config import Recipe, RunConfig, TrainConfig, VideoConfig, resolve_recipe
+from pose2rgbd_ros.training.data import RunData, open_training_data
 from pose2rgbd_ros.training.families import family_of, part_of
 from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import spread
@@ -53,7 +55,7 @@ def pick_device(name: str) -> str:
     return "cuda"
 
 
-def make_fabric(config: TrainConfig) -> Fabric:
+def make_fabric(config: RunConfig) -> Fabric:
     """A launched Fabric: one process, or under torchrun as many as it started (DDP).
 
     Raises:
@@ -75,7 +77,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
     return fabric
 
 
-def _strategy(config: TrainConfig) -> str:
+def _strategy(config: RunConfig) -> str:
     return "ddp_find_unused_parameters_true" if config.leaves_unused else "ddp"
 
 
@@ -165,6 +167,8 @@ COLLAPSED_FROM = 0.33  # of a run at a fixed rate, and of one whose answers once
 SETTLED_FROM = 0.1  # before, a network may answer wildly
 COLLAPSED_AT_FALLING_RATE_FROM = 0.8  # the rate is a tenth of its peak
 CHECK_LOSS_EVERY = 25  # steps; reading the loss makes a GPU wait
+BAD_BATCH = "bad_batch.safetensors"
+NO_MEMORY = "can't allocate memory"  # in what PyTorch raises for a CPU
 
 
 @dataclass
@@ -194,27 +198,53 @@ class TrainResult:
         return metrics.is_collapsed(self.scores)
 
 
-def train(dataset: Path, out: Path, config: TrainConfig, resume: bool = False) -> TrainResult:
-    """Train a network on a dataset into the run folder `out`.
+def train(source: Path | Sequence[Path], out: Path, config: RunConfig, resume: bool = False) -> TrainResult:
+    """Train a network on a dataset, or one of video on one or several sources, into the run folder `out`.
 
     `out` holds config.yaml, checkpoint/ (the weights `config.keep` asks for), last/ (to resume from), metrics.csv,
     samples/ and tb/. The first Ctrl-C saves and returns with ``interrupted``; `resume` goes on from last/.
 
     Raises:
-        UserError: impossible settings, a bad dataset, a run folder in use, a full disk, a loss that is not finite.
+        UserError: impossible settings, bad data, a run folder in use, a full disk, a loss that is not finite, too
+            little memory.
     """
     try:
-        return _train(make_fabric(config), dataset, out, config, resume)
+        with _enough_memory(config):
+            return _train(make_fabric(config), source, out, config, resume)
     finally:
         _leave_process_group()
 
 
-def _train(fabric: Fabric, dataset: Path, out: Path, config: TrainConfig, resume: bool) -> TrainResult:
+def open_data(source: Path | Sequence[Path], config: RunConfig) -> RunData:
+    """What a run learns from. UserError: no such source, or one that cannot be learnt from."""
+    sources = [source] if isinstance(source, Path) else list(source)
+    if isinstance(config, VideoConfig):
+        from pose2rgbd_ros.training.video import open_video_data
+
+        return open_video_data(sources, config)
+    assert isinstance(config, TrainConfig)
+    return open_training_data(sources[0], config)
+
+
+@contextmanager
+def _enough_memory(config: RunConfig) -> Iterator[None]:
+    """Context in which running out of memory is a UserError that says what takes less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or NO_MEMORY in str(error)):
+            raise
+        batch = resolve_recipe(config).batch_size
+        smaller = f"--batch-size {batch // 2} in place of {batch}" if batch > 1 else "smaller images"
+        raise UserError(f"out of memory; try {smaller}, and --resume goes on with what was saved") from error
+
+
+def _train(fabric: Fabric, source: Path | Sequence[Path], out: Path, config: RunConfig, resume: bool) -> TrainResult:
     """See :func:`train`. What it returns holds nothing of the process group, whose threads end with its last user."""
-    data = open_training_data(dataset, config)
+    data = open_data(source, config)
     _check_can_choose(data, config)
     if fabric.is_global_zero:
-        prepare_run_folder(out, dataset, config, resume)
+        prepare_run_folder(out, data.source(), config, resume)
     fabric.barrier()
     run = _Run(fabric, data, out, config)
     if resume:
@@ -235,7 +265,7 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _check_can_choose(data: TrainingData, config: TrainConfig) -> None:
+def _check_can_choose(data: RunData, config: RunConfig) -> None:
     """Say what is kept where nothing can choose. UserError: an early stop, which needs frames to choose by."""
     if len(data.split.choose) > 0:
         return
@@ -246,12 +276,11 @@ def _check_can_choose(data: TrainingData, config: TrainConfig) -> None:
         logger.warning("%s, and the latest weights are kept", held_out)
 
 
-def make_learner(
-    config: TrainConfig, recipe: Recipe, data: TrainingData, device: torch.device | None = None
-) -> Learner:
+def make_learner(config: RunConfig, recipe: Recipe, data: Any, device: torch.device | None = None) -> Learner:
     """The learner of a run, its weights drawn from PyTorch's generator as it stands.
 
     Args:
+        data: what the family learns from: a TrainingData, or a SnippetData.
         device: where it will train; what a learner computes in advance from the data is computed there.
 
     Raises:
@@ -265,7 +294,7 @@ def make_learner(
 class _Run:
     """One run on one process; under DDP process 0 alone validates and writes."""
 
-    def __init__(self, fabric: Fabric, data: TrainingData, out: Path, config: TrainConfig) -> None:
+    def __init__(self, fabric: Fabric, data: RunData, out: Path, config: RunConfig) -> None:
         began_s = time.monotonic()
         self.fabric, self.data, self.out, self.config = fabric, data, out, config
         self.recipe = recipe = resolve_recipe(config)
@@ -291,7 +320,8 @@ class _Run:
         self.watched = spread(self.scored, WATCHED_FRAMES)
         self.baseline = self.judge.baseline(self.watched) if fabric.is_global_zero else {}
         self.state = RunState()
-        self.loss = torch.zeros(())  # of the latest step
+        self.first_bad = torch.tensor(-1, device=fabric.device)  # step whose loss was no number
+        self._epoch, self._order = -1, np.empty(0, np.int64)
         self.scores: dict[str, float] = {}
         self.kept: dict[str, Tensor] | None = None
         self.validation_s = 0.0
@@ -317,8 +347,8 @@ class _Run:
         """Go on from last/ and with the weights kept so far."""
         self.state = load_state(self.out / LAST, self.learner, self._plain_optimizer(), self.average)
         if (self.out / CHECKPOINT).exists():
-            kept = load_checkpoint(self.out / CHECKPOINT)
-            self._check_same_frames(kept)
+            kept = load_stored(self.out / CHECKPOINT)
+            self.data.check_continues(kept, self.out)
             self.kept, self.scores = kept.state_dict, dict(kept.metrics)
         else:  # interrupted before there was one, or it was removed
             self.state.best_score = float("inf")
@@ -326,16 +356,6 @@ class _Run:
 
     def _plain_optimizer(self) -> torch.optim.Optimizer | None:
         return None if self.optimizer is None else self.optimizer.optimizer
-
-    def _check_same_frames(self, before: Checkpoint) -> None:
-        """The weights know poses and depth by the normalisation of the frames the run began with."""
-        stamps = self.data.dataset.stamps_ns[self.data.split.train]
-        same = np.array_equal(stamps, before.training_stamps_ns)
-        if not same or before.normalization != self.data.normalization:
-            raise UserError(
-                f"the frames of {self.data.dataset.path} are not those {self.out} was started with; "
-                "train anew with another --out"
-            )
 
     def _start_clock(self) -> None:
         budget_s = None if self.config.max_minutes is None else self.config.max_minutes * 60
@@ -380,30 +400,42 @@ class _Run:
         rate = learning_rate(recipe.learning_rate, recipe.schedule, recipe.warmup, done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        for loss in self.learner.losses(self.wrapped, self._batch_indices(), share):
+        for loss in self.learner.losses(self.wrapped, self._batch_indices(self.state.step), share):
             self.fabric.backward(loss)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            bad = (self.first_bad < 0) & ~torch.isfinite(loss.detach())
+            self.first_bad = torch.where(bad, self.state.step, self.first_bad)
         self.learner.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.state.step += 1
-        self.loss = loss.detach()
-        if self.state.step % CHECK_LOSS_EVERY == 0:
+        if self.fabric.device.type == "cpu" or self.state.step % CHECK_LOSS_EVERY == 0:
             self._check_loss()
 
     def _check_loss(self) -> None:
-        """UserError when the latest loss is no number any more."""
-        if not math.isfinite(self.loss.item()):
-            raise UserError(f"the loss is not finite any more at step {self.state.step}; use a lower --learning-rate")
+        """UserError when a loss was no number; the batch that had it is written into the run's folder."""
+        step = int(self.first_bad)
+        if step < 0:
+            return
+        indices = self._batch_indices(step)
+        facts = {"step": step, "learning_rate": self.optimizer.param_groups[0]["lr"], "seed": self.config.seed}
+        batch = {"indices": torch.from_numpy(indices), **self.data.named_batch(indices)}
+        with os_errors(f"{self.out / BAD_BATCH} cannot be written"):
+            contiguous = {name: value.cpu().contiguous() for name, value in batch.items()}
+            save_file(contiguous, self.out / BAD_BATCH, {name: str(value) for name, value in facts.items()})
+        raise UserError(
+            f"the loss is not finite any more at step {step + 1}; use a lower --learning-rate, and see whether the "
+            f"images of its batch are sound: {self.out / BAD_BATCH}"
+        )
 
-    def _batch_indices(self) -> np.ndarray:
-        """Frames of this process's share of the next batch; the order depends on (seed, epoch) alone."""
-        epoch, step = divmod(self.state.step, self.steps_per_epoch)
-        if step == 0 or not hasattr(self, "_order"):
+    def _batch_indices(self, step: int) -> np.ndarray:
+        """Frames of this process's share of the batch of a step; the order depends on (seed, epoch) alone."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
             generator = np.random.default_rng([self.config.seed, epoch])
-            self._order = generator.permutation(self.data.split.train)
-        first = (step * self.fabric.world_size + self.fabric.global_rank) * self.batch
+            self._epoch, self._order = epoch, generator.permutation(self.data.split.train)
+        first = (step_in_epoch * self.fabric.world_size + self.fabric.global_rank) * self.batch
         return self._order[first : first + self.batch]
 
     def _look_after_step(self, log: RunLog, bar: Any, share: float) -> None:
@@ -496,6 +528,7 @@ class _Run:
         save_checkpoint(self.out / CHECKPOINT, checkpoint)
 
     def _save_state(self) -> None:
+        self._check_loss()  # what was saved before stays good
         self.state.elapsed_s = self.progress.elapsed_s
         save_state(self.out / LAST, self.state, self.learner, self._plain_optimizer(), self.average)
         self.saved_at_s = self.progress.elapsed_s
@@ -540,7 +573,7 @@ class _Run:
         self.judge.draw(model, self.scored, self.out / "samples" / f"{kept}.png")
 
 
-def _what_to_change(config: TrainConfig, recipe: Recipe) -> str:
+def _what_to_change(config: RunConfig, recipe: Recipe) -> str:
     """Of a run that collapsed: the settings its model has, with what they are."""
     parts = [f"try a --learning-rate other than {recipe.learning_rate:g} (lower first)"]
     if hasattr(config, "recipe"):

@@ -21,13 +21,15 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import TrainConfig, VideoConfig
 from pose2rgbd_ros.training.families import (
     FAMILIES,
     Family,
     PoseModel,
     RenderModel,
+    VideoModel,
     build_model,
+    families,
     family_of,
     has_part,
     part_of,
@@ -44,12 +46,13 @@ def lacks(family: str) -> list[str]:
     missing = [f"{part}.py" for part in ("config", "network", "learner") if not has_part(family, part)]
     if missing:
         return missing
-    models, networks, text = FAMILIES[family]
+    models, networks, text, kind = FAMILIES[family]
+    base, can = (TrainConfig, (RenderModel, PoseModel)) if kind == "place" else (VideoConfig, (VideoModel,))
     config, network, learner = (part_of(family, part) for part in ("config", "network", "learner"))
     found = [] if text else ["a text in the registry"]
     settings = getattr(config, "Settings", None)
-    if not (inspect.isclass(settings) and issubclass(settings, TrainConfig) and dataclasses.is_dataclass(settings)):
-        return [*found, "config.Settings, a dataclass that is a TrainConfig"]
+    if not (inspect.isclass(settings) and issubclass(settings, base) and dataclasses.is_dataclass(settings)):
+        return [*found, f"config.Settings, a dataclass that is a {base.__name__}"]
     if "default" not in getattr(settings, "RECIPES", {}):
         found.append("the recipe 'default' in config.Settings.RECIPES")
     for model in models:
@@ -62,8 +65,9 @@ def lacks(family: str) -> list[str]:
     for name in set(made) & set(networks):
         with torch.device("meta"):
             built = build_model({"network": name})
-        if not (isinstance(built, nn.Module) and isinstance(built, (RenderModel, PoseModel))):
-            found.append(f"pictures() or poses() of the network {name}, see training/families.py")
+        if not (isinstance(built, nn.Module) and isinstance(built, can)):
+            what = "pictures() or poses()" if kind == "place" else "image_size, depth() and motions()"
+            found.append(f"{what} of the network {name}, see training/families.py")
     if not takes(learner, "make", 4):
         found.append("learner.make(config, recipe, data, device)")
     for part, (function, arguments) in OPTIONAL.items():
@@ -233,7 +237,7 @@ def test_without_a_word_the_models_are_listed(capsys: pytest.CaptureFixture[str]
     assert main(["train"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: which model?\n")
-    assert all(name in told for family in FAMILIES.values() for name in family.models)
+    assert all(name in told for family in families("place").values() for name in family.models)
 
 
 def test_a_family_shows_its_own_settings_only(capsys: pytest.CaptureFixture[str]) -> None:
