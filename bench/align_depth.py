@@ -35,10 +35,10 @@ from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.depth import resize_nearest
+from pose2rgbd_ros.geometry.se3 import umeyama
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sfm.dense import add_depth
-from pose2rgbd_ros.sfm.georeference import umeyama
 from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train
 

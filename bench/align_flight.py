@@ -33,10 +33,11 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.se3 import umeyama
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sfm.align import FEATURES, Alignment, align, place, recorded_dataset
 from pose2rgbd_ros.sfm.dense import add_depth
-from pose2rgbd_ros.sfm.georeference import georeference, umeyama
+from pose2rgbd_ros.sfm.georeference import georeference
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, FeatureDatabase
 from pose2rgbd_ros.sim.city.city import City
 from pose2rgbd_ros.sim.city.config import CityConfig

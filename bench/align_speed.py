@@ -34,10 +34,11 @@ from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.se3 import umeyama
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sfm import align, report
 from pose2rgbd_ros.sfm.certainty import certainty
-from pose2rgbd_ros.sfm.georeference import georeference, umeyama
+from pose2rgbd_ros.sfm.georeference import georeference
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings, FeatureDatabase, colmap_camera, refine
 
 RESULTS = Path(__file__).parent / "results" / "align_speed.md"

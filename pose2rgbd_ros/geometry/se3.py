@@ -81,6 +81,27 @@ def mean(T: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Float64:
     return make(w @ position_m, np.linalg.eigh((quat.T * w) @ quat)[1][:, -1])
 
 
+def umeyama(
+    source: Float64, target: Float64, weights: Float64 | None = None, with_scale: bool = True
+) -> tuple[float, Float64, Float64]:
+    """Scale, R (3, 3) and t (3,) that carry points (N, 3) onto others with the least squared error (Umeyama 1991).
+
+    Of motions that keep lengths (not `with_scale`) the scale is 1.
+    """
+    weights = np.ones(len(source)) if weights is None else weights
+    weights = weights / weights.sum()
+    mean_source, mean_target = weights @ source, weights @ target
+    from_mean = source - mean_source
+    U, spread, Vt = np.linalg.svd((target - mean_target).T @ (from_mean * weights[:, None]))
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
+    R = U * sign @ Vt
+    scale = 1.0
+    if with_scale:
+        scale = float((spread * sign).sum() / max(float(weights @ (from_mean**2).sum(axis=1)), 1e-18))
+        scale = max(scale, 1e-9)
+    return scale, R, mean_target - scale * R @ mean_source
+
+
 def exponential(twist: npt.ArrayLike) -> Float64:
     """Motions (..., 4, 4) of constant twists (..., 6) over a unit of time: velocity (m), then turning (rad).
 

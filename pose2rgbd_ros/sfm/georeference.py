@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
+from pose2rgbd_ros.geometry.se3 import umeyama
 
 LEAST_FRAMES = 3
 LEAST_SIGMA_M = 0.02  # positions better than that are not believed: the frame's stamp alone is off by as much
@@ -404,20 +405,6 @@ def _robust_umeyama(source: Float64, target: Float64) -> tuple[float, Float64, F
 def _errors(found: tuple[float, Float64, Float64], source: Float64, target: Float64) -> Float64:
     scale, R, t = found
     return np.asarray(np.linalg.norm(scale * source @ R.T + t - target, axis=1))
-
-
-def umeyama(source: Float64, target: Float64, weights: Float64 | None = None) -> tuple[float, Float64, Float64]:
-    """Scale, R (3, 3) and t (3,) that carry points (N, 3) onto others with the least squared error (Umeyama 1991)."""
-    weights = np.ones(len(source)) if weights is None else weights
-    weights = weights / weights.sum()
-    mean_source, mean_target = weights @ source, weights @ target
-    from_mean = source - mean_source
-    U, spread, Vt = np.linalg.svd((target - mean_target).T @ (from_mean * weights[:, None]))
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
-    R = U * sign @ Vt
-    scale = float((spread * sign).sum() / max(float(weights @ (from_mean**2).sum(axis=1)), 1e-18))
-    scale = max(scale, 1e-9)
-    return scale, R, mean_target - scale * R @ mean_source
 
 
 def _from_attitudes(source: Float64, target: Float64, R_sfm: Float64, R_map: Float64) -> tuple[float, Float64, Float64]:

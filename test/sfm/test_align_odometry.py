@@ -13,7 +13,7 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.geometry.arrays import Float64
-from pose2rgbd_ros.sfm.georeference import umeyama
+from pose2rgbd_ros.geometry.se3 import umeyama
 
 FRAMES = 16
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.sfm.georeference import Georeference, georeference, umeyama
+from pose2rgbd_ros.geometry.se3 import umeyama
+from pose2rgbd_ros.sfm.georeference import Georeference, georeference
 from pose2rgbd_ros.sim.sensors.noise import GaussMarkov
 
 SECOND = 10**9
