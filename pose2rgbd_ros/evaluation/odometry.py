@@ -164,7 +164,7 @@ def segment_errors(aligned: Aligned, lengths_m: tuple[float, ...], start_every: 
     """
     distance = _distances(aligned.T_ref)
     starts = np.arange(0, len(distance), start_every)
-    first, length = (grid.ravel() for grid in np.meshgrid(starts, np.asarray(lengths_m, np.float64), indexing="ij"))
+    first, length = np.repeat(starts, len(lengths_m)), np.tile(np.asarray(lengths_m, np.float64), len(starts))
     last = np.searchsorted(distance, distance[first] + length, side="right")
     number = np.full(len(distance) + 1, -1)  # of the estimate's pose; the last entry: beyond the end
     number[aligned.paired.partner] = np.arange(len(aligned.paired))
