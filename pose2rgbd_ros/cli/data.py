@@ -14,21 +14,16 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.alignment.align import AlignOptions, estimate_offset
 from pose2rgbd_ros.alignment.flow import FlowConfig
 from pose2rgbd_ros.alignment.plot import draw
-from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.convert.convert import convert_sources, measure
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.dataset.inspect import describe_depth, draw_slices, inspect
+from pose2rgbd_ros.dataset.inspect import draw_slices, inspect
 from pose2rgbd_ros.dataset.inspect import warnings as warnings_of
-from pose2rgbd_ros.dataset.made_depth import remove
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.exporting import export_dataset
 from pose2rgbd_ros.formats.importing import import_datasets
 from pose2rgbd_ros.formats.settings import ExportConfig, ImportConfig
 from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset, restore
-from pose2rgbd_ros.sfm.dense import add_depth
-from pose2rgbd_ros.sfm.dense import plan as plan_depth
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings
 from pose2rgbd_ros.sfm.report import write as write_align_report
 
@@ -236,55 +231,6 @@ def settled_warnings(folder: Path) -> list[str]:
     """What the dataset as it was recorded is warned of and as it is now is not."""
     now = warnings_of(Dataset(folder))
     return [warning for warning in warnings_of(recorded_dataset(folder)) if warning not in now]
-
-
-# `pose2rgbd depth WHAT DATASET`: depth of a dataset that has none.
-
-
-@dataclass
-class DepthAddArguments:
-    """Give a dataset depth made from its own pictures, by multi-view stereo; best after `pose2rgbd align`.
-
-    Frames that train get it from frames that train alone. Interrupted and called again it goes on.
-    """
-
-    dataset: Annotated[Path, tyro.conf.Positional]
-    """the dataset's folder"""
-    stereo: Annotated[StereoSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=StereoSettings)
-
-
-@dataclass
-class DepthRemoveArguments:
-    """Take depth that was made out of a dataset again."""
-
-    dataset: Annotated[Path, tyro.conf.Positional]
-    """the dataset's folder"""
-
-
-def _add_depth(arguments: DepthAddArguments) -> int:
-    settings.check(arguments.stereo)
-    print(plan_depth(Dataset(arguments.dataset), arguments.stereo))
-    made = add_depth(arguments.dataset, arguments.stereo)
-    print(f"{made.path}: {describe_depth(made)}")
-    print(f"look at   pose2rgbd inspect {made.path}")
-    return 0
-
-
-def _remove_depth(arguments: DepthRemoveArguments) -> int:
-    remove(arguments.dataset)
-    print(f"{arguments.dataset} is a dataset of colour only again")
-    return 0
-
-
-DEPTH_JOBS: dict[str, Job] = {
-    "add": (DepthAddArguments, _add_depth, "depth from the pictures, by multi-view stereo"),
-    "remove": (DepthRemoveArguments, _remove_depth, "take it out again"),
-}
-
-
-def depth_main(argv: list[str]) -> int:
-    """One of them. UserError where the dataset's pictures and poses do not suffice; it is then as before."""
-    return one_of(DEPTH_JOBS, "depth", argv)
 
 
 # `pose2rgbd inspect DATASET`: what is in it.

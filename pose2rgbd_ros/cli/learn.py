@@ -9,7 +9,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -18,8 +18,9 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.flight import FlightSettings
 from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.settings import check
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import RunConfig, TrainConfig
 from pose2rgbd_ros.training.families import (
+    Kind,
     families,
     family_of,
     has_part,
@@ -28,6 +29,9 @@ from pose2rgbd_ros.training.families import (
     part_of,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from pose2rgbd_ros.training.trainer import TrainResult
 
 
 def train_usage() -> str:
@@ -39,21 +43,22 @@ def train_usage() -> str:
     )
 
 
-def chosen_model(argv: list[str]) -> str:
+def chosen_model(argv: list[str], kind: Kind = "place") -> str:
     """The model that a command line begins with. UserError: it begins otherwise, maybe in the words of an old one."""
+    train = {"place": "pose2rgbd train", "video": "pose2rgbd depth train"}[kind]
     new = [re.sub(r"^--(relief|posegan)\.", "--", word) for word in argv]
     for at, word in enumerate(new):
         option, _, model = word.partition("=")
         if option == "--model":
             rest = new[:at] + new[at + 1 :]
             model = model or (rest.pop(at) if at < len(rest) else "MODEL")
-            raise UserError(f"the model is a word of its own now: pose2rgbd train {shlex.join([model, *rest])}")
+            raise UserError(f"the model is a word of its own now: {train} {shlex.join([model, *rest])}")
     model = argv[0]
     try:
         family_of(model)  # also where a folder has the model's name
     except UserError as error:
         if model.startswith("-") or "/" in model or Path(model).is_dir():
-            which = f"which model? pose2rgbd train MODEL {shlex.join(argv)}; MODEL is {model_names('place')}"
+            which = f"which model? {train} MODEL {shlex.join(argv)}; MODEL is {model_names(kind)}"
             raise UserError(which) from error
         raise
     for word, now in zip(argv, new, strict=True):
@@ -62,9 +67,11 @@ def chosen_model(argv: list[str]) -> str:
     return model
 
 
-def settings_shown(model: str) -> TrainConfig:
+C = TypeVar("C", bound=RunConfig)
+
+
+def settings_shown(model: str, cls: type[C]) -> C:
     """The settings of a model's training for the command line: the model is chosen, its own group has no prefix."""
-    cls = settings_of(model)
     hints = get_type_hints(cls)
     fields: list[Any] = [("model", tyro.conf.Suppress[str], dataclasses.field(default=model))]
     for field in dataclasses.fields(cls):
@@ -72,7 +79,7 @@ def settings_shown(model: str) -> TrainConfig:
             default = dataclasses.field(default_factory=hints[field.name])
             fields.append((field.name, Annotated[hints[field.name], tyro.conf.arg(name="")], default))
     shown: Any = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=True)
-    made: TrainConfig = shown()
+    made: C = shown()
     return made
 
 
@@ -92,13 +99,18 @@ def train_main(argv: list[str]) -> int:
         print(train_usage() if argv else f"error: which model?\n\n{train_usage()}", file=None if argv else sys.stderr)
         return 0 if argv else 2
     model = chosen_model(argv)
-    shown = TrainArguments(dataset=tyro.MISSING, options=settings_shown(model))
+    shown = TrainArguments(dataset=tyro.MISSING, options=settings_shown(model, settings_of(model)))
     arguments = tyro.cli(TrainArguments, args=argv[1:], default=shown, prog=f"pose2rgbd train {model}")
     from pose2rgbd_ros.training.trainer import train  # torch only once it is needed
 
     name = f"{arguments.dataset.resolve().name}-{model}"
     out = arguments.out or Path("runs") / name
     result = train(arguments.dataset, out, arguments.options, arguments.resume)
+    return report_training(result, out, f"pose2rgbd evaluate {out} {arguments.dataset}")
+
+
+def report_training(result: TrainResult, out: Path, evaluate: str) -> int:
+    """Print what a training achieved and the command that measures it; the exit status of :func:`train_main`."""
     if not result.scores:  # process 0 of several has reported it
         return 0
     frames = {
@@ -106,7 +118,7 @@ def train_main(argv: list[str]) -> int:
         "train": "frames trained on, since too few are held out to choose by",
     }[result.scored_on]
     print(f"{frames}: {result.description}")
-    print(f"pose2rgbd evaluate {out} {arguments.dataset} measures on the frames that nothing has looked at")
+    print(f"{evaluate} measures on the frames that nothing has looked at")
     print(
         f"{counted(result.images, 'image')} ({result.epochs:.1f} epochs) in {result.seconds:.0f} s; model "
         f"{result.checkpoint}"

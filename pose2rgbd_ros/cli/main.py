@@ -24,7 +24,7 @@ COMMANDS = {
     "import": ("pose2rgbd_ros.cli.data:import_main", "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset"),
     "sync": ("pose2rgbd_ros.cli.data:sync_main", "how far the clock of the images is from that of the poses"),
     "align": ("pose2rgbd_ros.cli.data:align_main", "poses, lens and points of a dataset by structure from motion"),
-    "depth": ("pose2rgbd_ros.cli.data:depth_main", "depth of a dataset from its pictures: add, remove"),
+    "depth": ("pose2rgbd_ros.cli.depth:depth_main", "depth from pictures: of a dataset; learnt from video"),
     "inspect": ("pose2rgbd_ros.cli.data:inspect_main", "summary, contact sheet and track of a dataset"),
     "train": ("pose2rgbd_ros.cli.learn:train_main", "dataset -> model"),
     "evaluate": ("pose2rgbd_ros.cli.learn:evaluate_main", "model against two baselines: table and contact sheet"),

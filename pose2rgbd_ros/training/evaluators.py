@@ -50,8 +50,10 @@ def write_samples(path: Path, rows: list[list[np.ndarray]]) -> None:
 
 def sheet(rows: list[list[np.ndarray]]) -> np.ndarray:
     """The rows as one picture (H, W, 3) uint8."""
-    side = max(128, max(tile.shape[0] for row in rows for tile in row))
-    tiles = [[_fitted(tile, side) for tile in row] for row in rows]
+    height, width = (max(tile.shape[axis] for row in rows for tile in row) for axis in (0, 1))
+    larger = max(1.0, 128 / height)
+    size = round(width * larger), round(height * larger)
+    tiles = [[_fitted(tile, size) for tile in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in tiles], axis=0)
 
 
@@ -61,8 +63,8 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
     cv2.imwrite(str(path), rgb[..., ::-1])
 
 
-def _fitted(tile: np.ndarray, side: int) -> np.ndarray:
-    fitted = cv2.resize(tile, (side, side), interpolation=cv2.INTER_NEAREST)
+def _fitted(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    fitted = cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST)
     return cv2.copyMakeBorder(fitted, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 

@@ -1,0 +1,116 @@
+"""`pose2rgbd depth WHAT ...`: depth from pictures: put into a dataset, learnt from video, measured."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pose2rgbd_ros import settings
+from pose2rgbd_ros.cli.learn import chosen_model, report_training, settings_shown
+from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.dataset.inspect import describe_depth
+from pose2rgbd_ros.dataset.made_depth import remove
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.reports.table import aligned
+from pose2rgbd_ros.sfm.dense import add_depth
+from pose2rgbd_ros.sfm.dense import plan as plan_depth
+from pose2rgbd_ros.training.config import VideoConfig
+from pose2rgbd_ros.training.families import families, video_settings_of
+
+# `add`, `remove`: depth of a dataset that has none.
+
+
+@dataclass
+class AddArguments:
+    """Give a dataset depth made from its own pictures; best after `pose2rgbd align`.
+
+    By multi-view stereo. Frames that train get it from frames that train alone. Interrupted and called again it goes
+    on.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """the dataset's folder"""
+    stereo: Annotated[StereoSettings, tyro.conf.arg(name="")] = field(default_factory=StereoSettings)
+
+
+@dataclass
+class RemoveArguments:
+    """Take depth that was made out of a dataset again."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """the dataset's folder"""
+
+
+def _add(arguments: AddArguments) -> int:
+    settings.check(arguments.stereo)
+    print(plan_depth(Dataset(arguments.dataset), arguments.stereo))
+    made = add_depth(arguments.dataset, arguments.stereo)
+    print(f"{made.path}: {describe_depth(made)}")
+    print(f"look at   pose2rgbd inspect {made.path}")
+    return 0
+
+
+def _remove(arguments: RemoveArguments) -> int:
+    remove(arguments.dataset)
+    print(f"{arguments.dataset} is a dataset of colour only again")
+    return 0
+
+
+# `train MODEL SOURCE [SOURCE ...]`: video becomes a model of depth and motion.
+
+
+def train_usage() -> str:
+    """The models there are."""
+    rows = aligned((", ".join(family.models), family.text) for family in families("video").values())
+    return (
+        "usage: pose2rgbd depth train MODEL SOURCE [SOURCE ...] [options]   "
+        f"(pose2rgbd depth train MODEL --help: its settings)\n\n{rows}"
+    )
+
+
+@dataclass
+class TrainArguments:
+    """Learn depth and motion from video, without poses. Ctrl-C saves; --resume goes on."""
+
+    sources: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="SOURCE [SOURCE ...]", help="datasets, videos, folders of KITTI or TUM RGB-D"),
+    ]
+    options: Annotated[VideoConfig, tyro.conf.arg(name="")]
+    out: Annotated[Path | None, tyro.conf.arg(help="folder of the run (default: runs/SOURCE-MODEL)")] = None
+    resume: Annotated[bool, tyro.conf.arg(help="go on with the run in this folder")] = False
+
+
+def _train(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(train_usage() if argv else f"error: which model?\n\n{train_usage()}", file=None if argv else sys.stderr)
+        return 0 if argv else 2
+    model = chosen_model(argv, "video")
+    shown = TrainArguments(sources=tyro.MISSING, options=settings_shown(model, video_settings_of(model)))
+    arguments = tyro.cli(TrainArguments, args=argv[1:], default=shown, prog=f"pose2rgbd depth train {model}")
+    if not arguments.sources:
+        raise UserError(f"which video? pose2rgbd depth train {model} SOURCE")
+    from pose2rgbd_ros.training.trainer import train  # torch only once it is needed
+
+    out = arguments.out or Path("runs") / f"{arguments.sources[0].resolve().stem}-{model}"
+    result = train(arguments.sources, out, arguments.options, arguments.resume)
+    return report_training(result, out, f"pose2rgbd depth evaluate {out} {arguments.sources[0]}")
+
+
+DEPTH_JOBS: dict[str, Job] = {
+    "add": (AddArguments, _add, "depth of a dataset from its pictures, by multi-view stereo"),
+    "remove": (RemoveArguments, _remove, "take it out again"),
+    "train": (None, _train, "learn depth and motion from video"),
+}
+
+
+def depth_main(argv: list[str]) -> int:
+    """One of them. UserError where what is given does not suffice; a dataset is then as before."""
+    return one_of(DEPTH_JOBS, "depth", argv)
