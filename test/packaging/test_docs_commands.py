@@ -76,7 +76,8 @@ def test_commands_and_flags_exist(line):
     assert own[0] in COMMANDS
     flags = [word for word in own if word.startswith("--") and word not in ("--help", "--photos.…", "--video.…")]
     if flags:
-        command = own[:2] if own[0] in ("sim", "experiments", "synthesize", "train") else own[:1]
+        command = own[:2] if own[0] in ("sim", "experiments", "synthesize", "train", "depth") else own[:1]
+        command = own[:3] if command == ["depth", "train"] else command
         shown = re.sub(r"[\s│]+", " ", help_of(*command))
         for flag in flags:
             assert re.search(rf"{re.escape(flag)}(?![\w.-])", shown), f"{' '.join(command)} has no {flag}"
