@@ -63,6 +63,7 @@ WEAK = 3.0  # times the recorded sigma, or the usual one of the map
 ROLLS = 3.0  # sigmas from which a rolling shutter is believed
 LEAST_READOUT_S, MOST_READOUT_S = 0.002, 0.1
 LEAST_ROLLED_PX = 0.1
+OTHER_LENS = 1.15  # ratio of focal lengths, found and recorded, that no calibration explains
 LENGTH_SIGMA = 0.02  # by which the way of odometry is too long or short, all along
 WORTH = 1.2  # times the error of aligned poses: with less those of odometry or TF stay
 SAME_PX = 0.3  # between a lens and the dataset's camera; from there on its images are resampled
@@ -310,6 +311,13 @@ def _map(
 ) -> tuple[list[_Placed], list[str]]:
     """The maps at their places, and remarks; with the recorded focal length where the images leave it open."""
     placed, notes = _best_map(recorded, database, settings, progress)
+    if placed and recorded.camera.is_calibrated:
+        before_px, after_px = recorded.camera.fx, placed[0].map.camera.fx
+        if max(before_px, after_px) > OTHER_LENS * min(before_px, after_px):
+            notes.insert(0, (
+                f"warning: the images fit a focal length of {after_px:.0f} px, the recording says {before_px:.0f}: a lens "
+                "that zooms is not modelled (cut the recording there), else the calibration is another camera's"
+            ))  # fmt: skip
     sure = placed[0].sure if placed else None
     if sure is None or settings.refine_camera != "auto" or sure.focal_sigma <= settings.focal_sigma:
         return placed, notes

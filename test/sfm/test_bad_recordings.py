@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -214,6 +215,19 @@ def test_pictures_that_make_no_map_leave_the_dataset_with_a_reason(
     with pytest.raises(UserError, match=f"is as before.*({problem})"):
         align(folder, roofs.GLOBAL, progress=False)
     np.testing.assert_allclose(Dataset(folder).T_map_cam, survey.recorded[:6], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_lens_that_zooms_is_said(tmp_path: Path) -> None:
+    T_map_cam, place = roofs.survey(3, 4), roofs.Roofs()
+    zooms = np.linspace(1.0, 1.6, COUNT)
+    pictures = [
+        place.view(T, replace(roofs.CAMERA, fx=zoom * roofs.CAMERA.fx, fy=zoom * roofs.CAMERA.fy))
+        for T, zoom in zip(T_map_cam, zooms, strict=True)
+    ]
+    folder = roofs.write(tmp_path / "flight", roofs.rough(T_map_cam), pictures)
+    notes = " ".join(align(folder, replace(roofs.GLOBAL, refine_camera="all"), progress=False).notes)
+    assert "a lens that zooms is not modelled" in notes
 
 
 def test_odd_pictures_among_good_ones(survey: roofs.Survey, tmp_path: Path) -> None:
