@@ -314,10 +314,11 @@ def _map(
     if placed and recorded.camera.is_calibrated:
         before_px, after_px = recorded.camera.fx, placed[0].map.camera.fx
         if max(before_px, after_px) > OTHER_LENS * min(before_px, after_px):
-            notes.insert(0, (
-                f"warning: the images fit a focal length of {after_px:.0f} px, the recording says {before_px:.0f}: a lens "
-                "that zooms is not modelled (cut the recording there), else the calibration is another camera's"
-            ))  # fmt: skip
+            notes.insert(
+                0,
+                f"warning: the images fit a focal length of {after_px:.0f} px, the recording says {before_px:.0f}: a "
+                "lens that zooms is not modelled (cut the recording there), else the calibration is another camera's",
+            )
     sure = placed[0].sure if placed else None
     if sure is None or settings.refine_camera != "auto" or sure.focal_sigma <= settings.focal_sigma:
         return placed, notes
