@@ -27,9 +27,9 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, MadeDepth, read_m
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.transforms_json import transforms_json
 from pose2rgbd_ros.dataset.writer import unify_depth, write_lists
-from pose2rgbd_ros.depth_from_images import DepthEstimate
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32, Int64
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 
 STATE = "made_depth.yaml"  # in the cache: what the files without frames were made for

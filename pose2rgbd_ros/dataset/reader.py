@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +16,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout, splits
 from pose2rgbd_ros.dataset.encode import read_depth, read_image
+from pose2rgbd_ros.dataset.frame_maps import SealedFrames, Shapes, frame_maps, users_cache
 from pose2rgbd_ros.dataset.layout import Record, read_associations, read_pose_lines
 from pose2rgbd_ros.dataset.meta import DatasetMeta, read_meta
 from pose2rgbd_ros.errors import UserError, counted
@@ -128,7 +124,7 @@ Fit = Literal["square", "crop"]
 FORMAT_VERSION = 1
 _QUIET_FRAMES = 200  # fewer are done before a progress bar could be read
 _THREADS = 8
-_RGB, _DEPTH, _DONE = "rgb.u8", "depth.f32", "done.json"
+_RGB, _DEPTH = "rgb.u8", "depth.f32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,35 +151,6 @@ class FrameCache:
         return replace(self, rgb=rgb, depth=depth)
 
 
-class SealedFrames:
-    """An array of frames of which some cannot be read: what a training must not see, it cannot.
-
-    It is indexed as the array is, the first axis being the frames; what is read is an array.
-    """
-
-    def __init__(self, frames: AnyArray, readable: Bool) -> None:
-        self._frames, self._readable = frames, np.asarray(readable, dtype=bool)
-        self.shape, self.dtype, self.ndim = frames.shape, frames.dtype, frames.ndim
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, key: Any) -> AnyArray:
-        wanted = np.arange(len(self))[key[0] if isinstance(key, tuple) else key]
-        if not self._readable[wanted].all():
-            first = int(np.atleast_1d(wanted)[~np.atleast_1d(self._readable[wanted])][0])
-            raise SealedFrameError(f"frame {first} is held out and must not be read here")
-        frames: AnyArray = self._frames[key]
-        return frames
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
-        return np.array(self[:], dtype=dtype)
-
-
-class SealedFrameError(RuntimeError):
-    """A fault of the program: it asked for the picture of a frame that is held out."""
-
-
 def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 0) -> FrameCache:
     """The cache of a dataset, built when missing, unfinished or of another state of the dataset.
 
@@ -203,13 +170,16 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 
         return centre(frame_cache(dataset, size + 2 * margin, fit), margin)
     window = _window(dataset.camera, fit)
     camera = dataset.camera.cropped(*window).resized(size, size)
-    folder = _root(dataset.path) / f"{fit}-{size}-{_state(dataset)}"
-    with _disk(folder), _one_at_a_time(folder.with_name(f"{fit}-{size}.lock")):
-        if not _is_complete(dataset, size, folder):
-            for old in folder.parent.glob(f"{fit}-{size}-*"):
-                shutil.rmtree(old, ignore_errors=True)
-            _build(dataset, size, window, folder)
-        return _open(dataset, size, folder, camera)
+    n = len(dataset)
+    shapes: Shapes = {_RGB: (np.uint8, (n, size, size, 3))}
+    if dataset.has_depth:
+        shapes[_DEPTH] = (np.float32, (n, size, size))
+
+    def fill(arrays: dict[str, Any]) -> None:
+        _fill(dataset, size, window, arrays)
+
+    maps = frame_maps(cache_root(dataset), f"{fit}-{size}", state(dataset), shapes, fill)
+    return FrameCache(maps[_RGB], maps.get(_DEPTH), camera)
 
 
 def centre(cache: FrameCache, margin: int) -> FrameCache:
@@ -230,7 +200,7 @@ def _window(camera: Camera, fit: str) -> tuple[int, int, int, int]:
     raise UserError(f"fit is {fit!r}; choose square (whole image) or crop (centre)")
 
 
-def _state(dataset: Dataset) -> str:
+def state(dataset: Dataset) -> str:
     """A short hash that changes when the frames, the camera or the meaning of the depth files change."""
     facts = {
         "format": FORMAT_VERSION,
@@ -244,23 +214,16 @@ def _state(dataset: Dataset) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _root(dataset: Path) -> Path:
-    if os.access(dataset, os.W_OK):
-        return dataset / layout.CACHE
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "pose2rgbd" / hashlib.sha256(str(dataset.resolve()).encode()).hexdigest()[:16]
+def cache_root(dataset: Dataset) -> Path:
+    """The folder for what is made from a dataset: its own, or the user's where that cannot be written."""
+    return dataset.path / layout.CACHE if os.access(dataset.path, os.W_OK) else users_cache(dataset.path)
 
 
-def _build(dataset: Dataset, size: int, window: tuple[int, int, int, int], folder: Path) -> None:
-    """Fill the maps, then say that they are complete."""
-    folder.mkdir(parents=True)
-    rgb = _allocate(folder / _RGB, np.uint8, (len(dataset), size, size, 3))
-    depth = _allocate(folder / _DEPTH, np.float32, (len(dataset), size, size)) if dataset.has_depth else None
-
+def _fill(dataset: Dataset, size: int, window: tuple[int, int, int, int], arrays: dict[str, Any]) -> None:
     def fill(i: int) -> None:
-        rgb[i] = _resized_rgb(dataset.rgb(i), window, size)
-        if depth is not None:
-            depth[i] = _resized_depth(dataset.depth(i), window, dataset.camera, size)
+        arrays[_RGB][i] = _resized_rgb(dataset.rgb(i), window, size)
+        if _DEPTH in arrays:
+            arrays[_DEPTH][i] = _resized_depth(dataset.depth(i), window, dataset.camera, size)
 
     n = len(dataset)
     pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))  # decoding and resizing run outside the GIL
@@ -270,10 +233,6 @@ def _build(dataset: Dataset, size: int, window: tuple[int, int, int, int], folde
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    rgb.flush()
-    if depth is not None:
-        depth.flush()
-    layout.atomic_write(folder / _DONE, json.dumps({"frames": len(dataset), "size": size}).encode())
 
 
 def _resized_rgb(image: UInt8, window: tuple[int, int, int, int], size: int) -> AnyArray:
@@ -288,49 +247,3 @@ def _resized_depth(image: Float32, window: tuple[int, int, int, int], camera: Ca
         image = resize_nearest(image, camera.width, camera.height)
     x0, y0, width, height = window
     return resize_nearest(image[y0 : y0 + height, x0 : x0 + width], size, size)
-
-
-def _allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A writable map whose disk space is really there: a full disk is an error now, not a bus error later."""
-    with path.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
-
-
-def _is_complete(dataset: Dataset, size: int, folder: Path) -> bool:
-    """Whether it was built to the end and nothing was taken away since."""
-    pixels = len(dataset) * size * size
-    expected = {_RGB: 3 * pixels, **({_DEPTH: 4 * pixels} if dataset.has_depth else {})}
-    files = [folder / name for name in expected]
-    return (folder / _DONE).is_file() and all(
-        path.is_file() and path.stat().st_size == expected[path.name] for path in files
-    )
-
-
-def _open(dataset: Dataset, size: int, folder: Path, camera: Camera) -> FrameCache:
-    n = len(dataset)
-    rgb = np.memmap(folder / _RGB, dtype=np.uint8, mode="r", shape=(n, size, size, 3))
-    depth = None
-    if dataset.has_depth:
-        depth = np.memmap(folder / _DEPTH, dtype=np.float32, mode="r", shape=(n, size, size))
-    return FrameCache(rgb, depth, camera)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if not (folder / _DONE).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left for the frame cache {folder}; free some or train smaller") from error
-        raise UserError(f"the frame cache {folder} cannot be used ({error.strerror or error})") from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 
 
 class ImageSequence(Protocol):
@@ -16,28 +16,6 @@ class ImageSequence(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> AnyArray: ...
-
-
-@dataclass(frozen=True, eq=False)
-class DepthEstimate:
-    """Of one frame.
-
-    Attributes:
-        frame: its number in the sequence.
-        depth: (H, W) along the optical axis, NaN unknown.
-        confidence: (H, W) 0..1, 0 where depth is unknown; to be compared within one method only.
-        unit_m: metres in one unit of depth, 1 where the poses' metres gave the scale. None: not known, so that depth is
-            relative and must not be taken for metres.
-        unit_sigma: relative standard deviation of unit_m; None: not known.
-        T_map_cam: (4, 4) pose found along with depth, in depth's unit; None from a method that is given the poses.
-    """
-
-    frame: int
-    depth: Float32
-    confidence: Float32
-    unit_m: float | None
-    T_map_cam: Float64 | None = None
-    unit_sigma: float | None = None
 
 
 class DepthFromImages(Protocol):

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
+from pose2rgbd_ros.depth_from_images import ImageSequence
 from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Frames, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.geometry.depth import resize_nearest
+from pose2rgbd_ros.geometry.depth import DepthEstimate, resize_nearest
 
 # Of the distance, least, best and most: nearer views hardly move against each other, farther ones share nothing.
 BASELINES = (0.12, 0.3, 0.6)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
+from pose2rgbd_ros.depth_from_images import ImageSequence
 from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ground_distance, neighbours
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 
 logger = logging.getLogger(__name__)
 

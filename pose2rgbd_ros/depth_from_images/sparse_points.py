@@ -13,12 +13,13 @@ import numpy as np
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay, KDTree, QhullError
 
-from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
+from pose2rgbd_ros.depth_from_images import ImageSequence
 from pose2rgbd_ros.depth_from_images.scene import SparseScene
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 
 LARGEST = 0.25  # of the picture's longer side: what lies between points farther apart is unknown
 NEIGHBOURS = 3  # frames that see points, nearest in the sequence (itself among them), whose points count

@@ -21,13 +21,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.depth_from_images import DepthEstimate, ImageSequence
+from pose2rgbd_ros.depth_from_images import ImageSequence
 from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ground_distance
 from pose2rgbd_ros.depth_from_images.scene import Outlook, Outlooks, SparseScene
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, pixel_grid, resample, resample_map
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 from pose2rgbd_ros.settings import setting
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ no unit, and its topic is named so that it is not taken for metres.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Int64, UInt16
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64, UInt16
 
 # Image bytes to arrays: raw buffers as ROS lays them out, and image files in memory.
 
@@ -316,3 +317,28 @@ def _decode_image(payload: bytes, format: str) -> AnyArray:
             "expected one channel of 16 bits"
         )
     return image
+
+
+# Depth that was made, not measured.
+
+
+@dataclass(frozen=True, eq=False)
+class DepthEstimate:
+    """Of one frame.
+
+    Attributes:
+        frame: its number in the sequence.
+        depth: (H, W) along the optical axis, NaN unknown.
+        confidence: (H, W) 0..1, 0 where depth is unknown; to be compared within one method only.
+        unit_m: metres in one unit of depth, 1 where the poses' metres gave the scale. None: not known, so that depth is
+            relative and must not be taken for metres.
+        unit_sigma: relative standard deviation of unit_m; None: not known.
+        T_map_cam: (4, 4) pose found along with depth, in depth's unit; None from a method that is given the poses.
+    """
+
+    frame: int
+    depth: Float32
+    confidence: Float32
+    unit_m: float | None
+    T_map_cam: Float64 | None = None
+    unit_sigma: float | None = None

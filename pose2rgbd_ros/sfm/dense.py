@@ -13,12 +13,12 @@ from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import made_depth
 from pose2rgbd_ros.dataset.meta import MadeDepth
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.depth_from_images import DepthEstimate
 from pose2rgbd_ros.depth_from_images.scene import SparseScene
 from pose2rgbd_ros.depth_from_images.sparse_points import SparsePoints
 from pose2rgbd_ros.depth_from_images.stereo import LARGEST_SCALE_SIGMA, MultiViewStereo, StereoSettings
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 from pose2rgbd_ros.sfm.align import POINTS
 
 FRAME_S = 0.25  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pose2rgbd_ros.depth_from_images import DepthEstimate, DepthFromImages
+from pose2rgbd_ros.depth_from_images import DepthFromImages
 from pose2rgbd_ros.depth_from_images.scene import Outlooks, SparseScene
 from pose2rgbd_ros.depth_from_images.stereo import Matched, MultiViewStereo, StereoSettings, _confirmed
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.depth import DepthEstimate
 
 PINHOLE = Camera.from_fov(128, 128, 70.0)
 BENT = Camera(128, 128, 101.0, 101.0, 63.5, 63.5, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))

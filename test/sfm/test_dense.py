@@ -25,11 +25,10 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, MadeDepth, PosesMeta, read_m
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.dataset.splits import default_split
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.depth_from_images import DepthEstimate
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.geometry.depth import resize_nearest
+from pose2rgbd_ros.geometry.depth import DepthEstimate, resize_nearest
 from pose2rgbd_ros.sfm.align import POINTS, recorded_dataset
 from pose2rgbd_ros.training.data import open_training_data
 from pose2rgbd_ros.training.families import train_config

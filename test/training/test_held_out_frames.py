@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from pose2rgbd_ros.dataset import layout
+from pose2rgbd_ros.dataset.frame_maps import SealedFrameError
 from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.dataset.reader import Dataset, SealedFrameError
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.pictures import Evaluation, measure
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
