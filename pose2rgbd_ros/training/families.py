@@ -51,6 +51,9 @@ FAMILIES = {
     "warp": Family(("warp-N",), ("warp",), "the N nearest frames, warped; nothing is learnt"),
     "gsplat": Family(("gsplat",), ("gsplat",), "Gaussian splats; needs a GPU"),
     "posegan": Family(POSEGAN, ("posegan", "posenet"), "finds the poses of images; posegan, -b and -c show images too"),
+    "sfmlearner": Family(
+        ("sfmlearner",), ("sfmlearner",), "depth and motion by view synthesis, a pose network beside it", "video"
+    ),
 }
 # What finds poses without a training (evaluation/poses.py).
 UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")

@@ -1,0 +1,1 @@
+"""SfMLearner: depth and ego-motion from plain video, learnt together by view synthesis."""
