@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pose2rgbd_ros.dataset.frame_maps import Shapes, frame_maps, require_readable
 from pose2rgbd_ros.dataset.splits import FEWEST_FRAMES, Split, held_out_segments
+from pose2rgbd_ros.depth_from_images.photometric import area_shares, intrinsics_resized
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
@@ -295,24 +296,16 @@ def augmented(batch: SnippetBatch, how: Augmentation) -> SnippetBatch:
     large_w, large_h = (max(side, int(side * s)) for side, s in zip((width, height), scale.tolist(), strict=True))
     x0, y0 = (int(torch.randint(large - side + 1, ())) for large, side in ((large_w, width), (large_h, height)))
     if (large_w, large_h) != (width, height):
-        rows, columns = _area_weights(height, large_h), _area_weights(width, large_w)
+        rows, columns = area_shares(height, large_h).to(images), area_shares(width, large_w).to(images)
         images = rows[y0 : y0 + height] @ images @ columns[x0 : x0 + width].T
-        sx, sy = large_w / width, large_h / height
-        change = K.new_tensor([[sx, 0, (sx - 1) / 2 - x0], [0, sy, (sy - 1) / 2 - y0], [0, 0, 1]])
-        K = change @ K
+        K = intrinsics_resized(K, (height, width), (large_h, large_w))
+        K[:, 0, 2] -= x0
+        K[:, 1, 2] -= y0
     if how.flip:
         mirrored = torch.rand(len(images)) < 0.5
         images = torch.where(mirrored[:, None, None, None, None], images.flip(-1), images)
         K[:, 0, 2] = torch.where(mirrored, width - 1 - K[:, 0, 2], K[:, 0, 2])
     return batch._replace(images=images, K=K)
-
-
-def _area_weights(before: int, after: int) -> Tensor:
-    """(after, before): the share that each of `before` pixels has in the area of each of `after` pixels."""
-    edges = torch.arange(after + 1, dtype=torch.float64) * before / after
-    pixels = torch.arange(before, dtype=torch.float64)
-    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
-    return (overlap.clamp(min=0) * after / before).float()
 
 
 # Which frames make snippets.

@@ -13,9 +13,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.formats.trajectories import PoseList
 from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
 from pose2rgbd_ros.geometry.se3 import umeyama
+from pose2rgbd_ros.geometry.trajectory import mutual_nearest
 from pose2rgbd_ros.settings import setting
 
 Alignment = Literal["none", "scale", "scale_7dof", "6dof", "7dof"]
@@ -82,6 +84,63 @@ class Paired:
     def length_m(self) -> float:
         """Of the whole reference."""
         return float(_distances(self.T_ref)[-1])
+
+
+BREAK = 2.5  # times the usual interval of the estimate: then frames are missing
+
+
+def pair(
+    reference: PoseList, estimate: PoseList, max_difference_s: float = 0.01, offset_s: float = 0.0
+) -> tuple[Paired, list[str]]:
+    """The poses that belong together, by frame number or by the nearest time, and in words what is missing.
+
+    Of stamped trajectories those that are each other's nearest within `max_difference_s`, after `offset_s` is added to
+    the estimate's stamps; the reference is then its poses that have a partner.
+
+    Raises:
+        UserError: one is stamped and the other numbered, or fewer than three belong together.
+    """
+    ref, est = reference.key, estimate.key
+    if reference.is_timed != estimate.is_timed:
+        numbered = estimate if reference.is_timed else reference
+        raise UserError(f"{numbered.path} has no stamps, and the other has; give its times (--times FILE, one a frame)")
+    if not reference.is_timed:
+        _, theirs, ours = np.intersect1d(ref, est, return_indices=True)
+    else:
+        est = est + round(offset_s * 1e9)
+        theirs, ours = mutual_nearest(ref, est, round(max_difference_s * 1e9))
+    if len(ours) < LEAST_POSES:
+        raise UserError(
+            f"{estimate.path} and {reference.path} have {counted(len(ours), 'pose')} in common: "
+            + (
+                f"{_span(est)} against {_span(ref)}, {max_difference_s:g} s apart at most; --time-offset-s, "
+                "--max-difference-s"
+                if reference.is_timed
+                else f"frames {est[0]} to {est[-1]} against {ref[0]} to {ref[-1]}"
+            )
+        )
+    notes = [
+        f"{counted(len(poses) - len(ours), 'pose')} of {len(poses)} of the {what} have no partner"
+        for what, poses in (("estimate", estimate), ("reference", reference))
+        if len(ours) < len(poses) and (what == "estimate" or not reference.is_timed)
+    ]
+    if not reference.is_timed:
+        return Paired(reference.T_world_cam, estimate.T_world_cam[ours], theirs, np.diff(theirs) == 1), notes
+    seconds = (ref[theirs] - ref[theirs[0]]) / 1e9
+    intervals = np.diff(seconds)
+    follows = intervals <= BREAK * np.median(intervals)
+    if not follows.all():
+        at = int(intervals.argmax())
+        notes.append(
+            f"{counted(int((~follows).sum()), 'gap')}, the longest of {intervals[at]:.3g} s after {seconds[at]:.6g} s; "
+            "steps and snippets across one are left out"
+        )
+    T_ref, T_est = reference.T_world_cam[theirs], estimate.T_world_cam[ours]
+    return Paired(T_ref, T_est, np.arange(len(ours)), follows, seconds), notes
+
+
+def _span(stamps_ns: Int64) -> str:
+    return f"{stamps_ns[0] / 1e9:.3f} to {stamps_ns[-1] / 1e9:.3f} s"
 
 
 @dataclass(frozen=True, eq=False)

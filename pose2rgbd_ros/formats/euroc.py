@@ -55,7 +55,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     values = settings.read_yaml(sensor)
     scene.camera, T_body_cam = _camera(values, sensor), _mount(values, sensor)
     truth = root / _TRUTH
-    track = Track(*_poses(truth / "data.csv"), round(config.max_pose_gap_s * 1e9), truth / "data.csv")
+    track = Track(*read_poses(truth / "data.csv"), round(config.max_pose_gap_s * 1e9), truth / "data.csv")
     scene.notes += track.notes
     if (truth / "sensor.yaml").is_file():  # the truth may be of a sensor that is not the body itself
         T_body_cam = se3.inverse(_mount(settings.read_yaml(truth / "sensor.yaml"), truth)) @ T_body_cam
@@ -83,7 +83,8 @@ def _stamp(file: Path, number: int, field: str) -> int:
     return int(field)
 
 
-def _poses(file: Path) -> tuple[list[int], list[list[float]], list[list[float]]]:
+def read_poses(file: Path) -> tuple[list[int], list[list[float]], list[list[float]]]:
+    """Stamps in nanoseconds, positions and quaternions (x, y, z, w) of a trajectory file. UserError, with the line."""
     stamps, positions, quats = list[int](), list[list[float]](), list[list[float]]()
     for number, line in reading.lines(file):
         fields = [field.strip() for field in line.split(",")]

@@ -55,7 +55,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
         raise UserError(f"{folder} holds no images")
     scene = Scene(path, "kitti", world="y-down")
     scene.camera, T_cam0_cam = _calibration(path / "calib.txt", folder.name, next(iter(files.values())), scene)
-    times = _times(path / "times.txt")
+    times = read_times(path / "times.txt")
     rate_hz = config.rate_hz or _RATE_HZ
     if not times:
         scene.note(f"{path} has no times.txt; stamps count frames at {rate_hz:g} a second (--rate-hz)")
@@ -149,7 +149,7 @@ def _projection(file: Path, folder: str) -> Float64:
     raise UserError(f"{file} has no matrix P{wanted}, which {folder} needs")
 
 
-def _times(file: Path) -> list[int]:
+def read_times(file: Path) -> list[int]:
     """Nanoseconds since the first frame; empty without the file. UserError when they do not increase."""
     if not file.is_file():
         return []

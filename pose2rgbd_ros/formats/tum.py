@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.formats import reading
 from pose2rgbd_ros.formats.scene import MAX_STAMP_NS, Flight, Layout, Scene, Track, View, read_sidecar
 from pose2rgbd_ros.formats.settings import ImportConfig
+from pose2rgbd_ros.geometry.trajectory import mutual_nearest
 
 DEPTH_UNIT_M = 1 / 5000
 _LISTS = ("associations.txt", "associate.txt", "associated.txt")
@@ -28,7 +30,7 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     scene = Scene(path, "tum", about.camera if about else None)
     scene.depth_unit_m = (about and about.depth_unit_m) or DEPTH_UNIT_M
     images, pairs = _images_and_depths(path, config)
-    track = Track(*_poses(path / _TRACK), round(config.max_pose_gap_s * 1e9), path / _TRACK)
+    track = Track(*read_poses(path / _TRACK), round(config.max_pose_gap_s * 1e9), path / _TRACK)
     scene.notes += track.notes
     for (stamp, name, where), depth in zip(images, pairs, strict=True):
         T, reason = track.pose_at(stamp)
@@ -75,38 +77,27 @@ def _stamp(file: Path, number: int, field: str) -> int:
     try:
         stamp = layout.parse_stamp(field)
     except ValueError as error:
-        raise reading.wrong(file, number, str(error)) from None
-    if stamp > MAX_STAMP_NS:
-        raise reading.wrong(file, number, f"the stamp {field} s is too large")
+        try:
+            stamp = round(Decimal(field) * 1_000_000_000)  # evo writes 1.305031102e+09
+        except (ArithmeticError, ValueError):
+            raise reading.wrong(file, number, str(error)) from None
+    if not 0 <= stamp <= MAX_STAMP_NS:
+        raise reading.wrong(file, number, f"the stamp {field} s is {'negative' if stamp < 0 else 'too large'}")
     return stamp
 
 
 def _paired(images: _Stamped, depths: _Stamped, tolerance_ns: int) -> list[tuple[int, str, str] | None]:
     """The depth nearest to each image that is no nearer to another image; None where none is within the tolerance."""
-    if not depths or not images:
-        return [None] * len(images)
-    a, b = (np.array([stamp for stamp, *_ in found]) for found in (images, depths))
-    to_depth, to_image = _nearest(a, b), _nearest(b, a)
-    pairs: list[tuple[int, str, str] | None] = []
-    for i, j in enumerate(to_depth):
-        mutual = a[to_image[j]] == a[i] and abs(int(a[i]) - int(b[j])) <= tolerance_ns
-        pairs.append(depths[j] if mutual else None)
+    image_ns, depth_ns = (np.array([stamp for stamp, *_ in found], np.int64) for found in (images, depths))
+    chosen, theirs = mutual_nearest(image_ns, depth_ns, tolerance_ns)
+    pairs: list[tuple[int, str, str] | None] = [None] * len(images)
+    for i, j in zip(chosen, theirs, strict=True):
+        pairs[i] = depths[j]
     return pairs
 
 
-def _nearest(asked: np.ndarray, stamps: np.ndarray) -> np.ndarray:
-    """The index of the nearest of `stamps` for each of `asked`."""
-    order = np.argsort(stamps, kind="stable")
-    ordered = stamps[order]
-    after = np.clip(np.searchsorted(ordered, asked), 1, max(len(ordered) - 1, 1))
-    after = np.minimum(after, len(ordered) - 1)
-    before = np.maximum(after - 1, 0)
-    nearer = np.where(asked - ordered[before] <= ordered[after] - asked, before, after)
-    found: np.ndarray = order[nearer]
-    return found
-
-
-def _poses(file: Path) -> tuple[list[int], list[list[float]], list[list[float]]]:
+def read_poses(file: Path) -> tuple[list[int], list[list[float]], list[list[float]]]:
+    """Stamps in nanoseconds, positions and quaternions (x, y, z, w) of a trajectory file. UserError, with the line."""
     stamps, positions, quats = list[int](), list[list[float]](), list[list[float]]()
     for number, line in reading.lines(file):
         fields = line.split()

@@ -349,6 +349,28 @@ class Trajectory:
         return np.concatenate([self.position_m[i], self.quat_xyzw[i]], axis=1).T
 
 
+def mutual_nearest(first_ns: Int64, second_ns: Int64, tolerance_ns: int) -> tuple[Int64, Int64]:
+    """The numbers (P,) of stamps (N,) and (M,), in any order, that are each other's nearest within the tolerance.
+
+    In the order of the first; of equal stamps any one may be taken.
+    """
+    if len(first_ns) == 0 or len(second_ns) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    to_second, to_first = _nearest(first_ns, second_ns), _nearest(second_ns, first_ns)
+    close = np.abs(first_ns - second_ns[to_second]) <= tolerance_ns
+    chosen = np.flatnonzero(close & (first_ns[to_first[to_second]] == first_ns))
+    return chosen, to_second[chosen]
+
+
+def _nearest(asked_ns: Int64, stamps_ns: Int64) -> Int64:
+    """(N,) the number of the nearest of `stamps_ns` for each of `asked_ns`."""
+    order = np.argsort(stamps_ns, kind="stable")
+    ordered = stamps_ns[order]
+    after = np.minimum(np.searchsorted(ordered, asked_ns), len(ordered) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.asarray(order[np.where(asked_ns - ordered[before] <= ordered[after] - asked_ns, before, after)])
+
+
 @dataclass(frozen=True, eq=False)
 class Looked:
     """A pose looked up: `T` (4, 4), or the `reason` why there is none. `open`: a later pose may change the answer."""
