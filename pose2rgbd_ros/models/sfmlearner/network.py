@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pose2rgbd_ros.depth_from_images import rigid
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.sfmlearner.config import SfMLearnerConfig
 
@@ -100,7 +101,7 @@ class DispNet(nn.Module):
 class Motion(NamedTuple):
     """What a snippet's images say.
 
-    vectors: (B, S, 6) tx ty tz rx ry rz of each source, which :func:`transforms` makes matrices T_src_tgt of.
+    vectors: (B, S, 6) tx ty tz rx ry rz of each source, of which :func:`rigid.from_euler` makes T_src_tgt.
     logits: by scale (B, S, 2, H / 2^s, W / 2^s), sizes rounded up; the second channel is "explainable". Empty without
         the explainability mask.
     """
@@ -161,22 +162,6 @@ def initialize(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def transforms(vectors: Tensor) -> Tensor:
-    """(..., 6) tx ty tz rx ry rz -> (..., 4, 4) with R = Rx Ry Rz, angles in radians."""
-    shift, angles = vectors[..., :3], vectors[..., 3:]
-    sine, cosine = torch.sin(angles).unbind(-1), torch.cos(angles).unbind(-1)
-    (sx, sy, sz), (cx, cy, cz) = sine, cosine
-    rows = [
-        [cy * cz, -cy * sz, sy],
-        [sx * sy * cz + cx * sz, cx * cz - sx * sy * sz, -sx * cy],
-        [sx * sz - cx * sy * cz, cx * sy * sz + sx * cz, cx * cy],
-    ]
-    R = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-    top = torch.cat([R, shift[..., None]], dim=-1)
-    last = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
-    return torch.cat([top, last], dim=-2)
-
-
 class SfMLearner(nn.Module):
     """Both networks: a VideoModel."""
 
@@ -220,7 +205,7 @@ class SfMLearner(nn.Module):
             )
         scaled = 2 * images - 1
         stack = torch.cat([scaled[:, self.target], *self.sources(scaled).unbind(1)], dim=1)
-        T_tgt_src = torch.linalg.inv(transforms(self.motion(stack).vectors))
+        T_tgt_src = rigid.inverse(rigid.from_euler(self.motion(stack).vectors))
         itself = torch.eye(4, dtype=T_tgt_src.dtype, device=T_tgt_src.device).expand(len(images), 1, 4, 4)
         return torch.cat([T_tgt_src[:, : self.target], itself, T_tgt_src[:, self.target :]], dim=1)
 

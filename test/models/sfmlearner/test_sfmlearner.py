@@ -10,22 +10,16 @@ import torch
 from support.blockworld import BlockWorld
 from torch import Tensor
 
+from pose2rgbd_ros.depth_from_images import rigid
 from pose2rgbd_ros.depth_from_images.inverse_warp import Warped
+from pose2rgbd_ros.depth_from_images.photometric import area_resized, second_order_smoothness
 from pose2rgbd_ros.depth_from_images.snippets import SnippetBatch
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.sfmlearner.config import FIGURES, Settings, SfMLearnerConfig
-from pose2rgbd_ros.models.sfmlearner.learner import (
-    Objective,
-    dissimilarity,
-    edge_aware_smoothness,
-    explainability_loss,
-    intrinsics_of,
-    resized,
-    smoothness_loss,
-)
-from pose2rgbd_ros.models.sfmlearner.network import DispNet, Motion, PoseExplainNet, SfMLearner, transforms
+from pose2rgbd_ros.models.sfmlearner.learner import Objective, explainability_loss
+from pose2rgbd_ros.models.sfmlearner.network import DispNet, Motion, PoseExplainNet, SfMLearner
 from pose2rgbd_ros.training.config import resolve_recipe
 
 
@@ -90,7 +84,7 @@ def turn(axis: int, angle: float) -> np.ndarray:
 
 def test_motion_is_translation_then_rx_ry_rz() -> None:
     vector = np.array([0.3, -0.2, 0.7, 0.11, -0.23, 0.31])
-    T = transforms(torch.from_numpy(vector)[None, None])[0, 0].numpy()
+    T = rigid.from_euler(torch.from_numpy(vector)[None, None])[0, 0].numpy()
     assert np.allclose(T[:3, :3], turn(0, 0.11) @ turn(1, -0.23) @ turn(2, 0.31))
     assert np.allclose(T[:3, 3], vector[:3])
     assert np.allclose(T[3], (0, 0, 0, 1))
@@ -106,7 +100,9 @@ def test_poses_of_a_snippet_are_in_the_targets_camera(frames: int, target: int) 
     T_tgt_i = network.motions(images, torch.eye(3).expand(2, 3, 3))
     assert torch.equal(T_tgt_i[:, target], torch.eye(4).expand(2, 4, 4))
     sources = [i for i in range(frames) if i != target]
-    assert torch.allclose(T_tgt_i[:, sources] @ transforms(motion.vectors), torch.eye(4).expand(2, 1, 4, 4), atol=1e-5)
+    assert torch.allclose(
+        T_tgt_i[:, sources] @ rigid.from_euler(motion.vectors), torch.eye(4).expand(2, 1, 4, 4), atol=1e-5
+    )
     with pytest.raises(UserError, match=f"snippets of {frames} images, not {frames + 2}"):
         network.motions(torch.rand(1, frames + 2, 3, 32, 32), torch.eye(3)[None])
 
@@ -124,17 +120,7 @@ def test_the_target_is_shown_to_the_motion_network_first() -> None:
 # Losses against plain ones.
 
 
-def test_smoothness_is_the_mean_of_all_second_differences() -> None:
-    values = np.random.default_rng(0).uniform(0, 5, (2, 6, 7))
-    dy, dx = np.diff(values, axis=1), np.diff(values, axis=2)
-    expected = sum(np.abs(np.diff(first, axis=axis)).mean() for first in (dx, dy) for axis in (1, 2))
-    assert np.isclose(float(smoothness_loss(torch.from_numpy(values))), expected)
-    slope = torch.arange(5.0)[:, None] + 2 * torch.arange(6.0)
-    assert float(smoothness_loss(slope[None])) == pytest.approx(0.0, abs=1e-6)
-    assert float(smoothness_loss(torch.ones(1, 1, 1))) == 0.0
-
-
-def test_smoothness_heeds_edges_and_no_scale() -> None:
+def test_smoothness_of_ours_heeds_edges_and_no_scale() -> None:
     values, images = np.random.default_rng(0).uniform(1, 5, (2, 4, 5)), np.random.default_rng(1).random((2, 3, 4, 5))
     relative = values / values.mean(axis=(1, 2), keepdims=True)
     expected = sum(
@@ -142,27 +128,10 @@ def test_smoothness_heeds_edges_and_no_scale() -> None:
         for axis in (1, 2)
     )
     for factor in (1.0, 7.0):
-        found = edge_aware_smoothness(torch.from_numpy(factor * values), torch.from_numpy(images))
+        found = Objective(smooth="relative-disparity").roughness(
+            torch.from_numpy(factor * values), torch.from_numpy(images)
+        )
         assert np.isclose(float(found), expected)
-
-
-def test_dissimilarity_is_that_of_windows_of_three_pixels() -> None:
-    a, b = np.random.default_rng(0).random((2, 1, 1, 5, 6))
-    found = dissimilarity(torch.from_numpy(a), torch.from_numpy(b))[0, 0].numpy()
-    for v in range(1, 4):
-        for u in range(1, 5):
-            x, y = (each[0, 0, v - 1 : v + 2, u - 1 : u + 2].ravel() for each in (a, b))
-            covariance = ((x - x.mean()) * (y - y.mean())).mean()
-            similarity = (2 * x.mean() * y.mean() + 1e-4) / (x.mean() ** 2 + y.mean() ** 2 + 1e-4)
-            similarity *= (2 * covariance + 9e-4) / (x.var() + y.var() + 9e-4)
-            assert np.isclose(found[v, u], np.clip((1 - similarity) / 2, 0, 1))
-    assert float(dissimilarity(torch.from_numpy(a), torch.from_numpy(a)).abs().max()) < 1e-9
-    alike = Objective(ssim=0.85, outside="left-out")
-    everywhere = torch.ones(1, 5, 6, dtype=torch.bool)
-    x, y = torch.from_numpy(a), torch.from_numpy(b)
-    warped = Warped(x, everywhere, everywhere.double(), torch.zeros(1, 5, 6, 2))
-    expected = 0.15 * (x - y).abs().mean() + 0.85 * dissimilarity(x, y).mean()
-    assert torch.isclose(alike.photometric(y, warped, None), expected)
 
 
 def test_the_mask_pays_for_what_it_does_not_explain() -> None:
@@ -203,7 +172,7 @@ def test_the_whole_loss_is_the_sum_over_scales_and_sources() -> None:
     for smooth, falloff in (("disparity", 2.0), ("depth", 2.3)):
         objective = Objective(smoothness=0.7, smooth=smooth, smoothness_falloff=falloff, outside="left-out")  # type: ignore[arg-type]
         values = disparities if smooth == "disparity" else [1 / each for each in disparities]
-        expected = sum(0.7 / falloff**s * smoothness_loss(each) for s, each in enumerate(values))
+        expected = sum(0.7 / falloff**s * second_order_smoothness(each) for s, each in enumerate(values))
         assert torch.isclose(objective.loss(disparities, still, batch), expected)
     # Half a unit to the right and down before a wall in two units: a quarter of a pixel, an eighth at half size, ...
     wall = [torch.full_like(each, 0.5) for each in disparities]
@@ -219,12 +188,6 @@ def test_the_whole_loss_is_the_sum_over_scales_and_sources() -> None:
     explained = Objective(explainability=0.2, smoothness=0.0, outside="left-out")
     expected = sum(0.2 * explainability_loss(each[:, i]) for each in logits for i in (0, 1))
     assert torch.isclose(explained.loss(disparities, still._replace(logits=logits), batch), expected)
-
-
-def test_intrinsics_follow_the_images() -> None:
-    camera = Camera(21, 13, 30.0, 28.0, 9.0, 6.5)
-    K = intrinsics_of(torch.from_numpy(camera.K)[None], torch.Size((13, 21)), torch.Size((7, 11)))
-    assert np.allclose(K[0].numpy(), camera.resized(11, 7).K)
 
 
 # A scene that is known.
@@ -243,7 +206,7 @@ def scene() -> tuple[SnippetBatch, list[Tensor], Tensor]:
     views = [world.render(T, camera, supersample=2) for T in T_map_cam]
     images = np.stack([rgb for rgb, _ in views]).transpose(0, 3, 1, 2)[None] / 255
     disparity = torch.from_numpy(1 / np.nan_to_num(views[1][1], nan=1e3)).double()[None]
-    disparities = [resized(disparity[:, None], torch.Size((64 >> s, 96 >> s)))[:, 0] for s in range(4)]
+    disparities = [area_resized(disparity[:, None], (64 >> s, 96 >> s))[:, 0] for s in range(4)]
     vectors = [vector_of(se3.inverse(T_map_cam[i]) @ T_map_cam[1]) for i in (0, 2)]
     batch = SnippetBatch(torch.from_numpy(images), torch.from_numpy(camera.K)[None], 1)
     return batch, disparities, torch.tensor([vectors], dtype=torch.float64)
@@ -258,7 +221,7 @@ def vector_of(T: np.ndarray) -> list[float]:
 def test_true_depth_and_motion_explain_the_images_best(scene: tuple[SnippetBatch, list[Tensor], Tensor]) -> None:
     batch, disparities, vectors = scene
     objective = Objective(smoothness=0.0, outside="left-out")
-    inverse = torch.tensor([[vector_of(se3.inverse(T)) for T in transforms(vectors)[0].numpy()]])
+    inverse = torch.tensor([[vector_of(se3.inverse(T)) for T in rigid.from_euler(vectors)[0].numpy()]])
     rotated = torch.cat([vectors[..., :3], vectors[..., [5, 4, 3]]], dim=-1)
     shifted = torch.cat([vectors[..., [1, 0, 2]], vectors[..., 3:]], dim=-1)
     flat = [each.mean().expand_as(each) for each in disparities]
