@@ -103,33 +103,6 @@ class Scores:
         return float(predicted / true) if true > 0 else float("nan")
 
 
-class RelativeDepthScores:
-    """AbsRel and a1 of depth without a unit, each image scaled by the ratio of medians (Zhou et al. 2017, section 4.1).
-
-    `variation` compares, from frame to frame, how much predicted and true depth vary, each over its image's median.
-    """
-
-    def __init__(self) -> None:
-        self._each: dict[str, list[Tensor]] = {"abs_rel": [], "a1": []}
-        self._shapes = Scores()
-
-    def add(self, depth: Tensor, truth: Tensor) -> None:
-        """One batch, both (B, H, W); NaN is unknown."""
-        known = torch.isfinite(truth) & torch.isfinite(depth) & (truth > 0)
-        depth, truth = (torch.where(known, values, torch.nan).flatten(1).double() for values in (depth, truth))
-        depth, truth = (values / values.nanmedian(dim=1, keepdim=True).values for values in (depth, truth))
-        ratio = depth / truth
-        self._each["abs_rel"].append((ratio - 1).abs().nanmean(dim=1))
-        near = torch.where(ratio.isnan(), torch.nan, (torch.maximum(ratio, 1 / ratio) < 1.25).double())
-        self._each["a1"].append(near.nanmean(dim=1))
-        self._shapes._vary("depth", depth, truth)
-
-    def result(self) -> dict[str, float]:
-        """Means over the frames of which anything is known."""
-        means = {name: float(torch.cat(values).nanmean()) for name, values in self._each.items()}
-        return {**means, "variation": self._shapes._variation("depth")}
-
-
 COLLAPSED_BELOW = 0.15  # variation; honest networks stay above a half, a collapsed one below a tenth
 
 
