@@ -172,9 +172,7 @@ class VideoConfig(RunConfig):
     )
     frames: int = setting(3, "images of a snippet; the middle one's depth is learnt, of 2 the first's", ge=2)
     stride: int = setting(1, "a snippet takes every so many frames", ge=1)
-    augment: bool = setting(True, "change training images at random: --zoom, --flip")
-    zoom: float = setting(1.15, "enlarged by up to this, in x and y independently, and cropped at random", ge=1.0)
-    flip: bool = setting(False, "mirrored, every other one")
+    augment: bool = setting(True, "change training images at random, as the recipe says: enlarged, cropped, mirrored")
     hfov_deg: float | None = setting(
         None, "horizontal field of view in degrees, of sources that do not know their lens", ge=1.0, le=179.0
     )

@@ -115,22 +115,24 @@ class VideoLearner(Learner):
     anew: a resumed run draws alike.
     """
 
-    def __init__(self, config: VideoConfig, data: SnippetData, device: torch.device) -> None:
+    def __init__(
+        self, config: VideoConfig, data: SnippetData, device: torch.device, augmentation: Augmentation | None = None
+    ) -> None:
+        """`augmentation`: SfMLearner's where none is given; `config.augment` says whether there is any."""
         super().__init__()
-        self.data, self.device, self._config = data, device, config
+        self._data, self._device, self._seed = data, device, config.seed
+        self._augmentation = (augmentation or Augmentation()) if config.augment else False
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
 
     def losses(self, network: nn.Module, indices: np.ndarray, share: float) -> Iterator[Tensor]:
-        torch.manual_seed(int(np.random.SeedSequence([self._config.seed, int(self.steps)]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([self._seed, int(self.steps)]).generate_state(1)[0]))
         self.steps += 1
         yield self.loss(network, indices, share)
 
     def batch(self, indices: np.ndarray) -> SnippetBatch:
-        """Snippets to learn from, augmented as the settings say, on the learner's device."""
-        config = self._config
-        how = Augmentation(config.zoom if config.augment else 1.0, config.augment and config.flip)
-        return on_device(self.data.batch(indices, how), self.device)
+        """Snippets to learn from, changed at random where the settings want it, on the learner's device."""
+        return on_device(self._data.batch(indices, self._augmentation), self._device)
 
     def judge(self, data: VideoData, device: torch.device) -> Evaluator:
         return VideoEvaluator(data, device)

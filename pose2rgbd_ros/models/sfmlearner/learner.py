@@ -26,7 +26,7 @@ from pose2rgbd_ros.depth_from_images.snippets import Augmentation, SnippetBatch,
 from pose2rgbd_ros.models.sfmlearner.config import Settings, SfMLearnerConfig
 from pose2rgbd_ros.models.sfmlearner.network import Motion, SfMLearner
 from pose2rgbd_ros.training.config import Recipe
-from pose2rgbd_ros.training.learner import Learner
+from pose2rgbd_ros.training.video import VideoLearner
 
 EXPLAINABLE = 1  # channel of a mask's logits
 
@@ -99,16 +99,14 @@ def explainability_loss(logits: Tensor) -> Tensor:
     return -logits.log_softmax(dim=1)[:, EXPLAINABLE].mean()
 
 
-class SfMLearnerLearner(Learner):
+class SfMLearnerLearner(VideoLearner):
     """Depth and motion of snippets, trained together."""
 
     model: SfMLearner
 
     def __init__(self, config: Settings, data: SnippetData, device: torch.device) -> None:
-        super().__init__()
         filled = config.filled
-        self._data, self._device = data, device
-        self._augment = Augmentation(flip=filled["flip"]) if config.augment else False
+        super().__init__(config, data, device, Augmentation(flip=filled["flip"]))
         self._objective = Objective(**{name: filled[name] for name in vars(Objective())})
         self.model = SfMLearner(
             SfMLearnerConfig(
@@ -121,10 +119,9 @@ class SfMLearnerLearner(Learner):
         )
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
-        batch = self._data.batch(indices, augment=self._augment)
-        images, K = batch.images.to(self._device), batch.K.to(self._device)
-        disparities, motion = network(images)
-        return self._objective.loss(disparities, motion, SnippetBatch(images, K, batch.target))
+        batch = self.batch(indices)
+        disparities, motion = network(batch.images)
+        return self._objective.loss(disparities, motion, batch)
 
 
 def make(config: Settings, recipe: Recipe, data: Any, device: torch.device) -> SfMLearnerLearner:
