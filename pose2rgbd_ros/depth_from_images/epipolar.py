@@ -7,6 +7,7 @@ has no match. Matrices and poses carry no gradient, distances do, to the matches
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,11 +18,10 @@ from torch import Tensor
 
 from pose2rgbd_ros.depth_from_images.inverse_warp import is_inside, look_up
 from pose2rgbd_ros.depth_from_images.triangulation import masked_mean, pixel_grid, triangulate
-from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float64
 from pose2rgbd_ros.settings import setting
 
 Estimator = Literal["ransac", "lmeds", "magsac"]
-_METHODS = {"ransac": cv2.FM_RANSAC, "lmeds": cv2.FM_LMEDS, "magsac": cv2.USAC_MAGSAC}
 # Where no matrix was found: it has no epipolar lines, and all distances are beyond any threshold.
 NO_MATRIX = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 _NO_LINE = 1e-24  # its normal, squared: those of unit matrices are far longer
@@ -118,15 +118,36 @@ def fundamental_matrix(matches: Matches, settings: EpipolarSettings) -> tuple[Te
 
 
 def _fundamental(first: Float64, second: Float64, settings: EpipolarSettings) -> Float64 | None:
-    """Of matches (M, 2); scaled to an epipole-independent unit norm."""
+    """Of matches (M, 2); of norm 1. None where no matrix fits."""
     if len(np.unique(first, axis=0)) < FEWEST_MATCHES:
         return None
-    F, _ = cv2.findFundamentalMat(
-        first, second, _METHODS[settings.estimator], settings.threshold_px, settings.confidence, settings.iterations
-    )
+    F: AnyArray | None
+    if settings.estimator == "magsac":
+        F = _magsac(first, second, settings)
+    else:
+        method = {"ransac": cv2.FM_RANSAC, "lmeds": cv2.FM_LMEDS}[settings.estimator]
+        limits = (settings.threshold_px, settings.confidence, settings.iterations)
+        F, _ = cv2.findFundamentalMat(first, second, method, *limits)
     if F is None or F.shape[0] < 3 or not np.isfinite(F[:3]).all():
         return None
     return np.asarray(F[:3] / np.linalg.norm(F[:3]), np.float64)
+
+
+_SEEDS = 5
+
+
+def _magsac(first: Float64, second: Float64, settings: EpipolarSettings) -> Float64 | None:
+    """Barath et al., "MAGSAC++", 2020. OpenCV's raises where its first sample gives no matrix: another seed helps."""
+    params = cv2.UsacParams()
+    params.threshold, params.confidence = settings.threshold_px, settings.confidence
+    params.maxIterations, params.score = settings.iterations, cv2.SCORE_METHOD_MAGSAC
+    params.loMethod, params.loIterations = cv2.LOCAL_OPTIM_SIGMA, 10
+    for seed in range(_SEEDS):
+        params.randomGeneratorState = seed
+        with contextlib.suppress(cv2.error):
+            F, _ = cv2.findFundamentalMat(first, second, params)
+            return np.asarray(F, np.float64) if F is not None else None
+    return None
 
 
 def epipolar_distance(F: Tensor, first: Tensor, second: Tensor) -> Tensor:
