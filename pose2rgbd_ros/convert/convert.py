@@ -18,12 +18,12 @@ from pose2rgbd_ros.convert.logs.text import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.convert.photos import convert_photos, is_photo
 from pose2rgbd_ros.convert.report import ConvertReport
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.convert.video import SUFFIXES as VIDEO_SUFFIXES
 from pose2rgbd_ros.convert.video import convert_videos
 from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.dataset.layout import META
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.sfm.align import is_aligned, restore
+from pose2rgbd_ros.streams.video_file import SUFFIXES as VIDEO_SUFFIXES
 
 BAG, PHOTOS, VIDEO, LOG = "bag", "photographs", "video", "flight log"
 _BAG_FILE = re.compile(r"\.(mcap|db3|bag)(\.active)?(\.zstd)?$")

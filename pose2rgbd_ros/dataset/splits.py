@@ -154,12 +154,20 @@ def own_split(folder: Path, stamps_ns: ArrayLike, choose_fraction: float = CHOOS
     for word in ("train", "test"):
         if word not in words:
             raise UserError(f"{path}: no frame is {word!r}; choose split 'segments'")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return split_of_words(words, {"sha256": digest}, choose_fraction)
+
+
+def split_of_words(
+    words: ArrayLike, parameters: dict[str, Any] | None = None, choose_fraction: float = CHOOSE_FRACTION
+) -> Split:
+    """The split of frames (N,) that each have a word of split.txt, as of :func:`own_split`."""
+    words = np.asarray(words)
     train, test = (np.flatnonzero(words == word).astype(np.int64) for word in ("train", "test"))
     choose, judge = np.flatnonzero(words == "choose").astype(np.int64), test
     if len(choose) == 0:
         choose, judge = _by_stretches(test, choose_fraction)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Split(train, choose, judge, "dataset", {"sha256": digest, "choose_fraction": choose_fraction})
+    return Split(train, choose, judge, "dataset", {**(parameters or {}), "choose_fraction": choose_fraction})
 
 
 def default_split(

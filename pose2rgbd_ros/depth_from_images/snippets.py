@@ -421,13 +421,8 @@ def _fill(sequence: Sequence, size: tuple[int, int], ideal: Camera, arrays: dict
             return
         arrays[_RGB][i] = prepared(image, size, look_up)
         arrays[_READABLE][i] = True
-        depth = sequence.depth(i)
-        if depth is not None:
-            if depth.shape != (camera.height, camera.width):
-                depth = resize_nearest(depth, camera.width, camera.height)
-            if look_up is not None:
-                depth = resample(depth, look_up, nearest=True, fill=np.nan)
-            arrays[_DEPTH][i] = resize_nearest(depth, size[1], size[0])
+        if _DEPTH in arrays:
+            arrays[_DEPTH][i] = _prepared_depth(sequence, i, size, look_up)
 
     n = len(sequence)
     pool = ThreadPoolExecutor(1 if sequence.in_order else min(_THREADS, os.cpu_count() or 1))
@@ -438,6 +433,22 @@ def _fill(sequence: Sequence, size: tuple[int, int], ideal: Camera, arrays: dict
             pass
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _prepared_depth(sequence: Sequence, index: int, size: tuple[int, int], look_up: Float32 | None) -> AnyArray:
+    """Depth (H, W), undistorted and at a size, the nearest pixel's; NaN throughout where it cannot be read."""
+    try:
+        depth = sequence.depth(index)
+    except UserError:  # the image is good all the same
+        depth = None
+    if depth is None:
+        return np.full(size, np.nan, np.float32)
+    camera = sequence.camera
+    if depth.shape != (camera.height, camera.width):
+        depth = resize_nearest(depth, camera.width, camera.height)
+    if look_up is not None:
+        depth = resample(depth, look_up, nearest=True, fill=np.nan)
+    return resize_nearest(depth, size[1], size[0])
 
 
 def prepared(image: UInt8, size: tuple[int, int], look_up: Float32 | None) -> UInt8:

@@ -7,6 +7,7 @@ pixels, so camera N stands at -t.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,50 @@ def detect(path: Path) -> bool:
 def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     """The images of one sequence, left colour before grey, with their poses by number."""
     path = _sequence(path)
-    folder, poses_file = _image_folder(path), _pose_file(path)
-    if folder is None or poses_file is None:
-        raise UserError(f"{path} needs a folder image_0 or image_2, and poses.txt or ../../poses/{path.name}.txt")
+    poses_file = _pose_file(path)
+    if poses_file is None:
+        raise UserError(f"{path} needs poses.txt or ../../poses/{path.name}.txt")
+    scene, T_cam0_cam, files, stamps = _opened(path, config, start_ns)
+    count = 0
+    for i, (number, line) in enumerate(reading.lines(poses_file)):
+        fields, where = line.split(), f"{poses_file}, line {number}"
+        reading.expect(poses_file, number, fields, 12, "a 3 x 4 matrix, row by row")
+        count = i + 1
+        image = files.get(i)
+        if image is None:
+            scene.reject("image_missing", f"{where}: no image {i}")
+            continue
+        try:
+            T = pose_of_matrix(np.array(reading.numbers(poses_file, number, fields[:12])).reshape(3, 4))
+        except BadFrame as error:
+            scene.reject(error.reason, f"{where}: {error}")
+            continue
+        scene.views.append(View(stamps(i), T @ T_cam0_cam, image))
+    for i, image in files.items():
+        if i >= count:
+            scene.reject("no_pose", str(image))
+    return scene
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether a folder is one sequence, with poses or, as those that KITTI judges by, without."""
+    return _image_folder(path) is not None and (path / "calib.txt").is_file()
+
+
+def load_images(path: Path, config: ImportConfig) -> Scene:
+    """The images of one sequence whose poses nobody published; they are NaN."""
+    scene, _, files, stamps = _opened(path, config, 0)
+    scene.views = [View(stamps(i), np.full((4, 4), np.nan), files[i]) for i in sorted(files)]
+    return scene
+
+
+def _opened(
+    path: Path, config: ImportConfig, start_ns: int
+) -> tuple[Scene, Float64, dict[int, Path], Callable[[int], int]]:
+    """A sequence without views yet; where its camera stands in camera 0; its images and their stamps by number."""
+    folder = _image_folder(path)
+    if folder is None:
+        raise UserError(f"{path} needs a folder image_0 or image_2")
     files = {_index(file): file for file in image_files(folder)}
     if not files:
         raise UserError(f"{folder} holds no images")
@@ -59,30 +101,13 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     rate_hz = config.rate_hz or _RATE_HZ
     if not times:
         scene.note(f"{path} has no times.txt; stamps count frames at {rate_hz:g} a second (--rate-hz)")
-    count = 0
-    for i, (number, line) in enumerate(reading.lines(poses_file)):
-        fields, where = line.split(), f"{poses_file}, line {number}"
-        reading.expect(poses_file, number, fields, 12, "a 3 x 4 matrix, row by row")
-        count = i + 1
-        image = files.get(i)
-        if image is None:
-            scene.reject("image_missing", f"{where}: no image {i} in {folder}")
-            continue
+
+    def stamp(i: int) -> int:
         if times and i >= len(times):
-            raise UserError(
-                f"{path / 'times.txt'} has {counted(len(times), 'line')}, but there is a pose for frame {i}"
-            )
-        try:
-            T = pose_of_matrix(np.array(reading.numbers(poses_file, number, fields[:12])).reshape(3, 4))
-        except BadFrame as error:
-            scene.reject(error.reason, f"{where}: {error}")
-            continue
-        stamp = start_ns + (times[i] if times else round(i * 1e9 / rate_hz))
-        scene.views.append(View(stamp, T @ T_cam0_cam, image))
-    for i, image in files.items():
-        if i >= count:
-            scene.reject("no_pose", str(image))
-    return scene
+            raise UserError(f"{path / 'times.txt'} has {counted(len(times), 'line')}, but there is a frame {i}")
+        return start_ns + (times[i] if times else round(i * 1e9 / rate_hz))
+
+    return scene, T_cam0_cam, files, stamp
 
 
 def _sequence(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,13 +10,21 @@ import numpy as np
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.formats import reading
-from pose2rgbd_ros.formats.scene import MAX_STAMP_NS, Flight, Layout, Scene, Track, View, read_sidecar
+from pose2rgbd_ros.formats.scene import MAX_STAMP_NS, Flight, Layout, Scene, Track, View, camera_of_text, read_sidecar
 from pose2rgbd_ros.formats.settings import ImportConfig
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.trajectory import mutual_nearest
 
 DEPTH_UNIT_M = 1 / 5000
 _LISTS = ("associations.txt", "associate.txt", "associated.txt")
 _TRACK = "groundtruth.txt"
+# fx fy cx cy, k1 k2 p1 p2 k3, as the benchmark's page on intrinsics has them (Sturm et al. 2012).
+_LENSES = {
+    "1": "517.3 516.5 318.6 255.3 0.2624 -0.9531 -0.0054 0.0026 1.1633",
+    "2": "520.9 521.0 325.1 249.7 0.2312 -0.7849 -0.0033 -0.0001 0.9172",
+    "3": "535.4 539.2 320.1 247.6",
+}
+_FREIBURG = re.compile(r"freiburg([123])")
 _Stamped = list[tuple[int, str, str]]  # stamp, file, where it is said
 
 
@@ -29,6 +38,8 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
     about = read_sidecar(path)
     scene = Scene(path, "tum", about.camera if about else None)
     scene.depth_unit_m = (about and about.depth_unit_m) or DEPTH_UNIT_M
+    if scene.camera is None:
+        scene.camera = _published_camera(path, scene)
     images, pairs = _images_and_depths(path, config)
     track = Track(*read_poses(path / _TRACK), round(config.max_pose_gap_s * 1e9), path / _TRACK)
     scene.notes += track.notes
@@ -41,6 +52,15 @@ def load(path: Path, config: ImportConfig, start_ns: int) -> Scene:
         depth_path = reading.inside(path, depth[1], depth[2], config.outside) if depth else None
         scene.views.append(View(stamp, T, image, depth_path))
     return scene
+
+
+def _published_camera(path: Path, scene: Scene) -> Camera | None:
+    """The colour camera of one of TUM's own recordings, which name it; None: another one's, or of an unknown lens."""
+    found = _FREIBURG.search(path.resolve().name)
+    if found is None:
+        return None
+    scene.note(f"{path.name}: the lens is the one that TUM publishes for freiburg{found[1]}")
+    return camera_of_text(_LENSES[found[1]], 640, 480)
 
 
 def _images_and_depths(path: Path, config: ImportConfig) -> tuple[_Stamped, list[tuple[int, str, str] | None]]:

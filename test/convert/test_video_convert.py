@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from support.aerial import DATUM, nadir_pose, write_video
 
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
-from pose2rgbd_ros.convert.video import VideoFile, convert_videos, pair_with_logs
+from pose2rgbd_ros.convert.video import convert_videos, pair_with_logs
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.geodesy import enu_to_wgs84
+from pose2rgbd_ros.streams.video_file import VideoFile
 
 SECOND = 10**9
 BEGUN_NS = 1_714_564_800 * SECOND  # 2024-05-01 12:00:00 UTC

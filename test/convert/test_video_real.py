@@ -10,8 +10,9 @@ import pytest
 from pose2rgbd_ros.convert.logs import gpmf
 from pose2rgbd_ros.convert.logs.gpmf import read_gpmf
 from pose2rgbd_ros.convert.settings import VideoSettings
-from pose2rgbd_ros.convert.video import VideoFile, convert_videos
+from pose2rgbd_ros.convert.video import convert_videos
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.streams.video_file import VideoFile
 
 # Fields of each stream, in the order of the columns of its table, after the times.
 TABLES = {

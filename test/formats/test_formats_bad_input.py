@@ -72,7 +72,7 @@ TRUTH = "mav0/state_groundtruth_estimate0/data.csv"
         ("kitti", edit("poses/04.txt", "1.0", "x"), r"04\.txt, line 1: could not convert .*'x"),
         ("kitti", edit("sequences/04/times.txt", "1.0", "-1.0"), r"times\.txt, line 2: the time -1"),
         ("kitti", edit("sequences/04/times.txt", "e-01", "e+305"), r"times\.txt, line 2: the time 1\.037359e\+305"),
-        ("kitti", cut("sequences/04/times.txt", 26), r"times\.txt has 2 lines, but there is a pose for frame 2"),
+        ("kitti", cut("sequences/04/times.txt", 26), r"times\.txt has 2 lines, but there is a frame 2"),
         ("kitti", cut("sequences/04/calib.txt", 200), r"calib\.txt, line 3: \d+ fields; expected 12"),
         ("kitti", edit("sequences/04/calib.txt", "P2:", "Q2:"), r"calib\.txt has no matrix P2"),
         ("euroc", cut(TRUTH, 60), r"data\.csv, line 42: \d fields; expected 8"),
