@@ -17,6 +17,7 @@ from pose2rgbd_ros.dataset.made_depth import remove
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.odometry import OdometrySettings, PairingSettings
 from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.sfm.dense import add_depth
 from pose2rgbd_ros.sfm.dense import plan as plan_depth
@@ -104,10 +105,71 @@ def _train(argv: list[str]) -> int:
     return report_training(result, out, f"pose2rgbd depth evaluate {out} {arguments.sources[0]}")
 
 
+# `evaluate PREDICTED REFERENCE`: depth and trajectories against the truth.
+
+
+@dataclass
+class EvaluateArguments:
+    """Measure predicted depth or a trajectory against the truth, as the papers and the public tools do.
+
+    Depth: of a dataset, a folder of images, or a .npy. A trajectory of any tool: TUM, KITTI or EuRoC, or a folder of
+    them by name; a dataset's is its groundtruth.txt. Writes a page, table.md and metrics.json.
+    """
+
+    predicted: Annotated[Path, tyro.conf.Positional]
+    """depth (dataset, folder of images, .npy), or a trajectory file or a folder of them"""
+    reference: Annotated[Path, tyro.conf.Positional]
+    """the truth, of the same kind"""
+    out: Path | None = None
+    """folder of the report (default: PREDICTED-evaluation, beside it)"""
+    protocol: str = "plain"
+    """depth: plain, metric, kitti-sfmlearner, kitti-sfmlearner-50, kitti-monodepth2, kitti-deepv2d, nyu-trianflow,
+    nyu-deepv2d or make3d-c1"""
+    change: tuple[str, ...] = ()
+    """depth: what else of the protocol, such as scaling=none max_depth=50 filter=nearest"""
+    unit_m: float = 0.001
+    """depth: metres of one count of predicted 16 bit PNG; KITTI's has 0.00390625"""
+    true_unit_m: float = 0.001
+    """depth: the same of the true ones; a dataset knows its own"""
+    disparity: bool = False
+    """depth: the predicted images hold 1 / depth"""
+    times: Path | None = None
+    """trajectories: KITTI's times.txt for the one without stamps, when the other has some"""
+    pairing: Annotated[PairingSettings, tyro.conf.arg(name="")] = field(default_factory=PairingSettings)
+    odometry: Annotated[OdometrySettings, tyro.conf.arg(name="")] = field(default_factory=OdometrySettings)
+
+
+def _evaluate(arguments: EvaluateArguments) -> int:
+    from pose2rgbd_ros.evaluation.depth_images import holds_depth, open_depth  # with matplotlib only once it is needed
+    from pose2rgbd_ros.evaluation.depth_metrics import changed_protocol
+    from pose2rgbd_ros.evaluation.depth_report import evaluate_depth
+    from pose2rgbd_ros.evaluation.odometry_report import evaluate_trajectories
+
+    predicted, reference = arguments.predicted, arguments.reference
+    for path in (predicted, reference):
+        if not path.exists():
+            raise UserError(f"{path} does not exist")
+    out = arguments.out or predicted.resolve().with_name(f"{predicted.resolve().name}-evaluation")
+    if holds_depth(predicted):
+        protocol = changed_protocol(arguments.protocol, arguments.change)
+        depth = open_depth(predicted, arguments.unit_m, arguments.disparity)
+        truth = open_depth(reference, arguments.true_unit_m)
+        text = evaluate_depth(depth, truth, out, arguments.protocol, protocol).markdown()
+    else:
+        settings.check(arguments.odometry)
+        settings.check(arguments.pairing)
+        text = evaluate_trajectories(
+            predicted, reference, out, arguments.odometry, arguments.pairing, arguments.times
+        ).markdown()
+    print(f"{text}\n\nlook at {out / 'index.html'}")
+    return 0
+
+
 DEPTH_JOBS: dict[str, Job] = {
     "add": (AddArguments, _add, "depth of a dataset from its pictures, by multi-view stereo"),
     "remove": (RemoveArguments, _remove, "take it out again"),
     "train": (None, _train, "learn depth and motion from video"),
+    "evaluate": (EvaluateArguments, _evaluate, "depth, or a trajectory, against the truth: figures of the papers"),
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pose2rgbd_ros.depth_from_images.depth_errors import ErrorSums
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64
-from pose2rgbd_ros.settings import setting
+from pose2rgbd_ros.settings import from_yaml_dict, setting, to_yaml_dict
 
 Crop = Literal["none", "garg", "nyu", "nyu_eigen", "make3d"]
 Scaling = Literal["medians", "median_of_ratios", "none"]
@@ -111,6 +111,26 @@ def named_protocol(name: str) -> DepthProtocol:
     if name not in PROTOCOLS:
         raise UserError(f"there is no depth protocol {name!r}; choose from {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name].protocol
+
+
+def changed_protocol(name: str, changes: Sequence[str]) -> DepthProtocol:
+    """A named one with some of its choices made otherwise: "scaling=none", "max_depth=50". UserError for bad ones."""
+    values = to_yaml_dict(named_protocol(name))
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise UserError(f"{change!r} changes no protocol; write NAME=VALUE, such as scaling=none")
+        key = key.replace("-", "_")
+        default = values.get(key)
+        values[key] = text if default is None or isinstance(default, str) else _number(change, text)
+    return from_yaml_dict(DepthProtocol, values, "--change")
+
+
+def _number(change: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{change!r}: {text!r} is no number") from None
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,14 @@ class OdometrySettings:
             raise UserError(f"lengths_m is {self.lengths_m}; give one length or several, all above 0")
 
 
+@dataclass(frozen=True)
+class PairingSettings:
+    """How poses find their partners."""
+
+    max_difference_s: float = setting(0.01, "largest time between two poses that belong together", ge=0)
+    time_offset_s: float = setting(0.0, "added to the estimate's stamps")
+
+
 @dataclass(frozen=True, eq=False)
 class Paired:
     """An estimate beside its reference.
@@ -90,12 +98,12 @@ BREAK = 2.5  # times the usual interval of the estimate: then frames are missing
 
 
 def pair(
-    reference: PoseList, estimate: PoseList, max_difference_s: float = 0.01, offset_s: float = 0.0
+    reference: PoseList, estimate: PoseList, settings: PairingSettings = PairingSettings()
 ) -> tuple[Paired, list[str]]:
     """The poses that belong together, by frame number or by the nearest time, and in words what is missing.
 
-    Of stamped trajectories those that are each other's nearest within `max_difference_s`, after `offset_s` is added to
-    the estimate's stamps; the reference is then its poses that have a partner.
+    Of stamped trajectories those that are each other's nearest by the settings; the reference is then its poses that
+    have a partner.
 
     Raises:
         UserError: one is stamped and the other numbered, or fewer than three belong together.
@@ -107,13 +115,13 @@ def pair(
     if not reference.is_timed:
         _, theirs, ours = np.intersect1d(ref, est, return_indices=True)
     else:
-        est = est + round(offset_s * 1e9)
-        theirs, ours = mutual_nearest(ref, est, round(max_difference_s * 1e9))
+        est = est + round(settings.time_offset_s * 1e9)
+        theirs, ours = mutual_nearest(ref, est, round(settings.max_difference_s * 1e9))
     if len(ours) < LEAST_POSES:
         raise UserError(
             f"{estimate.path} and {reference.path} have {counted(len(ours), 'pose')} in common: "
             + (
-                f"{_span(est)} against {_span(ref)}, {max_difference_s:g} s apart at most; --time-offset-s, "
+                f"{_span(est)} against {_span(ref)}, {settings.max_difference_s:g} s apart at most; --time-offset-s, "
                 "--max-difference-s"
                 if reference.is_timed
                 else f"frames {est[0]} to {est[-1]} against {ref[0]} to {ref[-1]}"

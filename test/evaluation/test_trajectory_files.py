@@ -10,7 +10,7 @@ from evo.core import metrics, sync
 from evo.tools import file_interface
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, odometry_metrics, pair
+from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, PairingSettings, odometry_metrics, pair
 from pose2rgbd_ros.formats.trajectories import read_pose_list
 from pose2rgbd_ros.geometry import se3
 
@@ -127,7 +127,7 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     assert notes == [
         "3 poses of 200 of the estimate have no partner", "3 poses of 200 of the reference have no partner",
     ]  # fmt: skip
-    late, _ = pair(files["tum"], files["timed"], offset_s=START_S)
+    late, _ = pair(files["tum"], files["timed"], PairingSettings(time_offset_s=START_S))
     assert len(late) == FRAMES - 3
 
 
