@@ -30,7 +30,7 @@ class OrbitPlace:
         self._folder = folder
         times_s = np.linspace(0.0, 90.0, 120)
         self.dataset = Dataset(self._fly("flight", times_s, CAMERA))
-        config = train_config(model="posenet", size=32, epochs=60, posegan=PoseGANSettings(width=0.25))
+        config = train_config(model="posenet", size=32, epochs=60, keep="last", posegan=PoseGANSettings(width=0.25))
         train(folder / "flight", folder / "run", config)
         self.model = folder / "run"
         self.T = FLIGHT.T_map_cam(times_s[8:-8:4] + 0.38)
