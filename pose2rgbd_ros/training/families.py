@@ -54,6 +54,12 @@ FAMILIES = {
     "sfmlearner": Family(
         ("sfmlearner",), ("sfmlearner",), "depth and motion by view synthesis, a pose network beside it", "video"
     ),
+    "trianflow": Family(
+        ("trianflow", "posenet-video", "posenet-flow"),
+        ("trianflow", "posenet-video"),
+        "depth and motion from video by optical flow and triangulation; baselines with a PoseNet",
+        "video",
+    ),
 }
 # What finds poses without a training (evaluation/poses.py).
 UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")

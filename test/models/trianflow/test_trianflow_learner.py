@@ -1,0 +1,169 @@
+"""How TrianFlow and its baselines learn: stages, what each of them moves, and short trainings."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.trianflow.config import DepthWeights, Losses, Settings
+from pose2rgbd_ros.models.trianflow.learner import PairLearner, make
+from pose2rgbd_ros.settings import read_yaml
+from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
+from pose2rgbd_ros.training.config import resolve_recipe
+from pose2rgbd_ros.training.families import VideoModel, video_config
+from pose2rgbd_ros.training.video import VideoData, open_video_data
+
+SMALL = {"image_width": 64, "image_height": 48, "width": 0.1, "device": "cpu", "tensorboard": False, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
+    return flight_dataset(tmp_path_factory.mktemp("data") / "flight", frames=100)
+
+
+@pytest.fixture(scope="module")
+def video(flight: Path) -> VideoData:
+    return open_video_data([flight], video_config("trianflow", **SMALL))
+
+
+def learner_of(video: VideoData, model: str, **settings: object) -> PairLearner:
+    config = video_config(model, **{**SMALL, **settings})
+    assert isinstance(config, Settings)
+    torch.manual_seed(0)
+    return make(config, resolve_recipe(config), video.for_training(), torch.device("cpu"))
+
+
+def moved(learner: PairLearner, video: VideoData, stage: str) -> set[str]:
+    """The parts of the network that a step of a stage gives gradients."""
+    shares, start = learner._chosen.shares, 0.0
+    for name, part in shares.items():
+        if name == stage:
+            break
+        start += part
+    for loss in learner.losses(learner.model, video.split.train[:4], start + 0.5 * part):
+        loss.backward()
+    assert learner.stage == stage
+    return {
+        name
+        for name, child in learner.model.named_children()
+        if any(parameter.grad is not None and parameter.grad.any() for parameter in child.parameters())
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "settings", "parts"),
+    [
+        ("trianflow", "flow", {}, {"flow"}),
+        ("trianflow", "depth", {}, {"depth_network"}),
+        ("trianflow", "joint", {}, {"flow", "depth_network"}),
+        ("trianflow", "joint", {"recipe": "kitti-raw"}, {"flow"}),
+        ("trianflow", "depth", {"stage": "depth"}, {"depth_network"}),
+        ("posenet-video", "depth", {}, {"depth_network", "pose_network"}),
+        ("posenet-flow", "flow", {}, {"flow"}),
+        ("posenet-flow", "depth", {}, {"depth_network", "pose_network"}),
+    ],
+)
+def test_a_stage_moves_its_networks_and_no_others(
+    video: VideoData, model: str, stage: str, settings: dict[str, object], parts: set[str]
+) -> None:
+    """The authors' weights of the joint stage on KITTI are zero wherever depth would learn."""
+    learner = learner_of(video, model, **settings)
+    assert moved(learner, video, stage) == parts
+
+
+def test_the_stages_share_a_run() -> None:
+    config = video_config("trianflow")
+    assert isinstance(config, Settings)
+    assert list(config.shares) == ["flow", "depth", "joint"]
+    assert sum(config.shares.values()) == pytest.approx(1)
+    paper = video_config("trianflow", recipe="kitti-raw")
+    assert list(paper.shares.values()) == pytest.approx([1 / 3] * 3)  # type: ignore[attr-defined]
+    given = video_config("trianflow", flow_share=0.5, joint_share=0.1)
+    assert given.shares == pytest.approx({"flow": 0.5, "depth": 0.4, "joint": 0.1})  # type: ignore[attr-defined]
+    assert video_config("trianflow", stage="depth").shares == {"depth": 1.0}  # type: ignore[attr-defined]
+    assert list(video_config("posenet-flow").shares) == ["flow", "depth"]  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="leave nothing of the run for depth"):
+        video_config("trianflow", flow_share=0.7, joint_share=0.5)
+    with pytest.raises(UserError, match="posenet-video has no stage flow; its stages: depth"):
+        video_config("posenet-video", stage="flow")
+
+
+def test_each_stage_has_the_schedule_to_itself(video: VideoData) -> None:
+    learner = learner_of(video, "trianflow", flow_share=0.5, joint_share=0.25)
+    found = [(learner.stage_at(share)[0], round(learner.schedule_share(share), 3)) for share in (0, 0.25, 0.5, 0.7, 1)]
+    assert found == [("flow", 0), ("flow", 0.5), ("depth", 0), ("depth", 0.8), ("joint", 1)]
+
+
+def test_recipes_are_the_authors() -> None:
+    raw, nyu = (video_config("trianflow", recipe=name) for name in ("kitti-raw", "nyu"))
+    assert isinstance(raw, Settings)
+    assert isinstance(nyu, Settings)
+    assert vars(raw.filled.depth) == {
+        "geometric": 1.0, "triangulation": 1.0, "reprojection": 0.1, "rigid_flow": 0.0, "smoothness": 0.001,
+    }  # fmt: skip
+    assert vars(nyu.filled.joint) == {
+        "geometric": 0.1, "triangulation": 0.1, "reprojection": 0.01, "rigid_flow": 0.01, "smoothness": 0.0001,
+    }  # fmt: skip
+    assert (nyu.filled.two_views.estimator, nyu.filled.two_views.rigid_px) == ("lmeds", 1.0)
+    assert (raw.filled.two_views.estimator, raw.filled.two_views.matches) == ("ransac", 6000)
+    assert not raw.is_centred
+    assert resolve_recipe(raw).learning_rate == 1e-4
+    assert resolve_recipe(raw).steps == 600_000, "200,000 a stage"
+    given = video_config("trianflow", recipe="nyu", trianflow=Losses(joint=DepthWeights(smoothness=0.5)))
+    written = given.resolved()["trianflow"]
+    assert (written["joint"]["smoothness"], written["joint"]["triangulation"]) == (0.5, 0.1), "what was used"
+    assert written["flow"]["ssim"] == 0.85
+
+
+@pytest.fixture(scope="module")
+def run(flight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all stages, four epochs of them each."""
+    out = tmp_path_factory.mktemp("runs") / "trianflow"
+    options = "--image-width 64 --image-height 48 --width 0.1 --device cpu --no-tensorboard --validate-every 1".split()
+    shares = "--no-stop-collapsed --flow-share 0.5 --joint-share 0.25 --epochs 8 --batch-size 24 --matches 200".split()
+    shares[-2] = "--two-views.matches"
+    assert main(["depth", "train", "trianflow", str(flight), "--out", str(out), *options, *shares]) in (0, 1)
+    return out
+
+
+def test_one_command_goes_through_all_stages(run: Path) -> None:
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    known = {name: [row[name] != "nan" for row in rows] for name in rows[0]}
+    assert known["flow_photometric"] == [True] * 8
+    assert known["abs_rel"] == known["loss_triangulation"] == [False] * 4 + [True] * 4
+    assert known["loss_flow"] == [True] * 4 + [False] * 2 + [True] * 2
+    kept = read_yaml(run / "checkpoint" / "model.yaml")
+    assert "abs_rel" in kept["metrics"], "what is kept knows depth"
+    assert kept["architecture"]["network"] == "trianflow"
+    assert kept["provenance"]["config"]["trianflow"]["depth"]["triangulation"] == 1.0
+
+
+def test_masks_are_drawn_beside_depth(run: Path) -> None:
+    depth, masks = (cv2.imread(str(run / "samples" / f"best{end}.png")) for end in ("", "-masks"))
+    assert depth.shape[0] == 3 * 130
+    assert masks.shape == (4 * 130, depth.shape[1], 3), "images, occlusion, inliers, angles"
+    assert np.ptp(masks[135:255]) > 20, "not all of it is alike"
+
+
+def test_a_checkpoint_knows_depth_and_motion(run: Path, video: VideoData) -> None:
+    model = load_video_checkpoint(run).build_model()
+    assert isinstance(model, VideoModel)
+    images, K, _ = video.snippets.batch(video.split.choose[:2])
+    three = torch.cat([images, images[:, :1]], dim=1)
+    with torch.inference_mode():
+        assert (model.depth(images[:, 0]) > 0).all()
+        for frames, target in ((images, 0), (three, 1)):
+            T_tgt_i = model.motions(frames, K)
+            assert T_tgt_i.shape == (2, frames.shape[1], 4, 4)
+            assert torch.equal(T_tgt_i[:, target], torch.eye(4).expand(2, 4, 4))
+            turns = T_tgt_i[..., :3, :3]
+            assert torch.allclose(turns @ turns.mT, torch.eye(3).expand_as(turns), atol=1e-5)
