@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,21 +22,25 @@ from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.sfm.dense import add_depth
 from pose2rgbd_ros.sfm.dense import plan as plan_depth
 from pose2rgbd_ros.training.config import VideoConfig
-from pose2rgbd_ros.training.families import families, video_settings_of
+from pose2rgbd_ros.training.families import families, model_names, video_settings_of
 
 # `add`, `remove`: depth of a dataset that has none.
+
+STEREO = "stereo"
 
 
 @dataclass
 class AddArguments:
     """Give a dataset depth made from its own pictures; best after `pose2rgbd align`.
 
-    By multi-view stereo. Frames that train get it from frames that train alone. Interrupted and called again it goes
-    on.
+    By multi-view stereo, or by a model that `pose2rgbd depth train` made. Frames that train get it from frames that
+    train alone. Interrupted and called again it goes on.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """the dataset's folder"""
+    method: str = STEREO
+    """stereo, or the run of a model of video; its depth gets metres from the poses where they show them"""
     stereo: Annotated[StereoSettings, tyro.conf.arg(name="")] = field(default_factory=StereoSettings)
 
 
@@ -49,9 +53,14 @@ class RemoveArguments:
 
 
 def _add(arguments: AddArguments) -> int:
-    settings.check(arguments.stereo)
-    print(plan_depth(Dataset(arguments.dataset), arguments.stereo))
-    made = add_depth(arguments.dataset, arguments.stereo)
+    if arguments.method == STEREO:
+        settings.check(arguments.stereo)
+        print(plan_depth(Dataset(arguments.dataset), arguments.stereo))
+        made = add_depth(arguments.dataset, arguments.stereo)
+    else:
+        from pose2rgbd_ros.models.video_depth import add_trained_depth  # torch only once it is needed
+
+        made = add_trained_depth(arguments.dataset, Path(arguments.method))
     print(f"{made.path}: {describe_depth(made)}")
     print(f"look at   pose2rgbd inspect {made.path}")
     return 0
@@ -103,6 +112,57 @@ def _train(argv: list[str]) -> int:
     out = arguments.out or Path("runs") / f"{arguments.sources[0].resolve().stem}-{model}"
     result = train(arguments.sources, out, arguments.options, arguments.resume)
     return report_training(result, out, f"pose2rgbd depth evaluate {out} {arguments.sources[0]}")
+
+
+# `infer RUN SOURCE`: depth of every frame, and the track.
+
+
+@dataclass
+class InferArguments:
+    """Depth of every frame of a video or dataset, and the camera's track, by a trained model; both in no unit.
+
+    Interrupted and called again it goes on.
+    """
+
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN SOURCE", help="run folder or checkpoint, and what to look at; see --weights"),
+    ]
+    out: Path
+    """folder for depth_relative/, colour/, contact_sheet.png and trajectory.txt (TUM format)"""
+    weights: tuple[Path, ...] = ()
+    """published weights (safetensors or PyTorch state dicts) in place of RUN; needs --model"""
+    model: str | None = None
+    """model that --weights are of"""
+    width: float = 1.0
+    """factor on the channels of --weights"""
+    stride: int | None = None
+    """the track takes every so many frames (default: as trained)"""
+    hfov_deg: float | None = None
+    """horizontal field of view in degrees of a source that does not know its lens"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to run the network"""
+
+
+def _infer(arguments: InferArguments) -> int:
+    from pose2rgbd_ros.models.video_depth import TrainedDepth, infer  # torch only once it is needed
+
+    if len(arguments.paths) != (2 if not arguments.weights else 1):
+        raise UserError(
+            "depth infer needs RUN and SOURCE, or --weights FILE --model MODEL and SOURCE: "
+            f"{len(arguments.paths)} were given"
+        )
+    if not arguments.weights:
+        method = TrainedDepth.of_run(arguments.paths[0], arguments.device)
+    else:
+        if arguments.model is None:
+            raise UserError(f"--weights {arguments.weights[0]}: of which --model? {model_names('video')}")
+        method = TrainedDepth.of_weights(arguments.weights, arguments.model, arguments.width, arguments.device)
+        print(method.mapped)
+    for found in infer(method, arguments.paths[-1], arguments.out, arguments.stride, arguments.hfov_deg):
+        print(found.summary())
+    return 0
 
 
 # `evaluate PREDICTED REFERENCE`: depth and trajectories against the truth.
@@ -166,9 +226,10 @@ def _evaluate(arguments: EvaluateArguments) -> int:
 
 
 DEPTH_JOBS: dict[str, Job] = {
-    "add": (AddArguments, _add, "depth of a dataset from its pictures, by multi-view stereo"),
+    "add": (AddArguments, _add, "depth of a dataset from its pictures, by multi-view stereo or a trained model"),
     "remove": (RemoveArguments, _remove, "take it out again"),
     "train": (None, _train, "learn depth and motion from video"),
+    "infer": (InferArguments, _infer, "depth and track of a video by a trained model"),
     "evaluate": (EvaluateArguments, _evaluate, "depth, or a trajectory, against the truth: figures of the papers"),
 }
 

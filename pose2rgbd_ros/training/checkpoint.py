@@ -132,17 +132,20 @@ class VideoCheckpoint(StoredModel):
     training_sequence: np.ndarray  # (N,) int64
     choosing_sequence: np.ndarray  # (M,) int64
 
+    def trained_on(self, sequence: str, stamps_ns: np.ndarray) -> np.ndarray:
+        """Which frames (N,) of a sequence the network learnt from, by their stamps (N,)."""
+        return self._of(sequence, stamps_ns, self.training_stamps_ns, self.training_sequence)
+
     def looked_at(self, sequence: str, stamps_ns: np.ndarray) -> np.ndarray:
-        """Which frames (N,) of a sequence trained the network or may have chosen its weights, by their stamps (N,)."""
-        found = np.zeros(len(stamps_ns), bool)
-        if sequence in self.sequences and self.choosing_stamps_ns is not None:
-            number = self.sequences.index(sequence)
-            for used, of in (
-                (self.training_stamps_ns, self.training_sequence),
-                (self.choosing_stamps_ns, self.choosing_sequence),
-            ):
-                found |= np.isin(stamps_ns, used[of == number])
-        return found
+        """Which frames (N,) of a sequence the network learnt from, or may have chosen its weights."""
+        assert self.choosing_stamps_ns is not None
+        chose = self._of(sequence, stamps_ns, self.choosing_stamps_ns, self.choosing_sequence)
+        return self.trained_on(sequence, stamps_ns) | chose
+
+    def _of(self, sequence: str, stamps_ns: np.ndarray, used: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        if sequence not in self.sequences:
+            return np.zeros(len(stamps_ns), bool)
+        return np.isin(stamps_ns, used[numbers == self.sequences.index(sequence)])
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "sequences": self.sequences}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pose2rgbd_ros import settings
@@ -173,6 +174,9 @@ class VideoConfig(RunConfig):
     frames: int = setting(3, "images of a snippet; the middle one's depth is learnt, of 2 the first's", ge=2)
     stride: int = setting(1, "a snippet takes every so many frames", ge=1)
     augment: bool = setting(True, "change training images at random, as the recipe says: enlarged, cropped, mirrored")
+    weights: tuple[Path, ...] = setting(
+        (), "files of weights to begin with: safetensors, or state dicts that others published"
+    )
     hfov_deg: float | None = setting(
         None, "horizontal field of view in degrees, of sources that do not know their lens", ge=1.0, le=179.0
     )

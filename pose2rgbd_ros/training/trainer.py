@@ -41,6 +41,7 @@ from pose2rgbd_ros.training.data import RunData, open_training_data
 from pose2rgbd_ros.training.families import family_of, part_of
 from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import spread
+from pose2rgbd_ros.training.pretrained import load_weights
 
 # Where to train: Lightning Fabric set up from the settings, or from torchrun's environment.
 
@@ -246,7 +247,7 @@ def _train(fabric: Fabric, source: Path | Sequence[Path], out: Path, config: Run
     if fabric.is_global_zero:
         prepare_run_folder(out, data.source(), config, resume)
     fabric.barrier()
-    run = _Run(fabric, data, out, config)
+    run = _Run(fabric, data, out, config, () if resume else getattr(config, "weights", ()))
     if resume:
         run.restore()
     with Interruptible() as interrupt:
@@ -294,12 +295,17 @@ def make_learner(config: RunConfig, recipe: Recipe, data: Any, device: torch.dev
 class _Run:
     """One run on one process; under DDP process 0 alone validates and writes."""
 
-    def __init__(self, fabric: Fabric, data: RunData, out: Path, config: RunConfig) -> None:
+    def __init__(
+        self, fabric: Fabric, data: RunData, out: Path, config: RunConfig, weights: Sequence[Path] = ()
+    ) -> None:
+        """`weights`: files that the network begins with."""
         began_s = time.monotonic()
         self.fabric, self.data, self.out, self.config = fabric, data, out, config
         self.recipe = recipe = resolve_recipe(config)
         torch.manual_seed(config.seed)
         self.learner = make_learner(config, recipe, data.for_training(), fabric.device)
+        if weights:
+            print(load_weights(self.learner.model, weights).table(), flush=True)
         self.judge = self.learner.judge(data, fabric.device)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             self.learner.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner.model)

@@ -38,7 +38,7 @@ from pose2rgbd_ros.training.families import (
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 # Optional modules and what they must have: a function and how many arguments it takes.
-OPTIONAL = {"backend": ("make", 3), "export": ("export", 2)}
+OPTIONAL = {"backend": ("make", 3), "export": ("export", 2), "pretrained": ("ours", 1)}
 
 
 def lacks(family: str) -> list[str]:

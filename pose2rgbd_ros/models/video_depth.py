@@ -1,0 +1,417 @@
+"""What a trained model of video says: depth of every frame and the camera's track; and depth for a dataset.
+
+A model knows no unit. Where a dataset's poses show how large one is, its depth becomes metres
+(:class:`~pose2rgbd_ros.depth_from_images.multi_view.ScaledDepth`), and stays relative where they do not.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pose2rgbd_ros.dataset import layout, made_depth
+from pose2rgbd_ros.dataset.encode import encode_png, read_image
+from pose2rgbd_ros.dataset.meta import MadeDepth
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.depth_from_images import ImageSequence
+from pose2rgbd_ros.depth_from_images.multi_view import ScaledDepth
+from pose2rgbd_ros.depth_from_images.snippets import Sequence, prepared, rectified, target_of
+from pose2rgbd_ros.errors import UserError, counted, os_errors
+from pose2rgbd_ros.formats.sequences import open_sequences
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.depth import DepthEstimate
+from pose2rgbd_ros.settings import read_yaml, write_yaml
+from pose2rgbd_ros.training.checkpoint import VideoCheckpoint, load_video_checkpoint
+from pose2rgbd_ros.training.evaluators import write_samples
+from pose2rgbd_ros.training.families import FAMILIES, VideoModel, build_model, family_of, video_settings_of
+from pose2rgbd_ros.training.metrics import spread
+from pose2rgbd_ros.training.pretrained import load_weights
+from pose2rgbd_ros.training.trainer import pick_device
+from pose2rgbd_ros.training.video import depth_picture
+
+logger = logging.getLogger(__name__)
+
+DEPTH, COLOUR = layout.DEPTH["relative"], "colour"
+FACTS, TRACK, SHEET = "infer.yaml", "trajectory.txt", "contact_sheet.png"
+SHEET_FRAMES = 12
+KEPT_DEPTHS = 512  # frames whose depth is kept while the unit is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedDepth:
+    """A model of video at work: a method of :class:`~pose2rgbd_ros.depth_from_images.DepthFromImages`.
+
+    name: of the network. identity: of its weights. frames, stride: of the snippets whose motion it knows. mapped: what
+    became of published weights, a table; "" of a run of our own.
+    """
+
+    model: VideoModel
+    name: str
+    identity: str
+    frames: int
+    stride: int
+    device: str
+    checkpoint: VideoCheckpoint | None = None
+    mapped: str = ""
+
+    @classmethod
+    def of_run(cls, run: Path, device: str = "auto") -> TrainedDepth:
+        """The model of a run or checkpoint. UserError: there is none, or it is one of a place."""
+        checkpoint = load_video_checkpoint(run)
+        snippet = checkpoint.provenance["snippet"]
+        model: Any = checkpoint.build_model().to(device := pick_device(device))
+        name = checkpoint.architecture["network"]
+        return cls(model, name, checkpoint.weights_sha256, snippet["frames"], snippet["stride"], device, checkpoint)
+
+    @classmethod
+    def of_weights(cls, files: tuple[Path, ...], model: str, width: float = 1.0, device: str = "auto") -> TrainedDepth:
+        """A network with published weights, at the size of its paper; what was taken of them is `mapped`.
+
+        UserError: no such model, or files that are not weights of it.
+        """
+        video_settings_of(model)
+        network = FAMILIES[family_of(model)].networks[0]
+        built: Any = build_model({"network": network, "width": width})
+        mapped = load_weights(built, files)
+        identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        frames = getattr(built.config, "frames", 2)
+        device = pick_device(device)
+        return cls(built.to(device).eval(), network, identity, frames, 1, device, None, mapped.table())
+
+    @torch.inference_mode()
+    def depth_of(self, image: AnyArray, look_up: Float32 | None) -> Float32:
+        """Depth (h, w) at the model's size of an image (H, W, 3) uint8; `look_up` undistorts it."""
+        tensor = self._tensor(self.small(image, look_up))[None]
+        return np.asarray(self.model.depth(tensor)[0].float().cpu().numpy(), np.float32)
+
+    @torch.inference_mode()
+    def step(self, images: list[AnyArray], K: Float64, at: int) -> Float64:
+        """Pose (4, 4) of the camera of image `at` + 1 in that of image `at`, of a snippet of small images."""
+        snippet = torch.stack([self._tensor(image) for image in images])[None]
+        T_tgt_i = self.model.motions(snippet, torch.from_numpy(K).float()[None].to(self.device))
+        T = T_tgt_i[0].double().cpu().numpy()
+        return np.asarray(se3.inverse(T[at]) @ T[at + 1], np.float64)
+
+    def small(self, image: AnyArray, look_up: Float32 | None) -> AnyArray:
+        """The image undistorted, at the model's size."""
+        return prepared(image, self.model.image_size, look_up)
+
+    def camera(self, camera: Camera) -> Camera:
+        """The ideal camera of the model's images where those of `camera` are given."""
+        height, width = self.model.image_size
+        return rectified(camera).resized(width, height)
+
+    def estimate(
+        self, rgb: ImageSequence, camera: Camera, T_map_cam: Float64 | None, frames: Int64
+    ) -> Iterator[DepthEstimate]:
+        """See :class:`~pose2rgbd_ros.depth_from_images.DepthFromImages`: relative depth at the model's size, as the
+        lens sees. Confidence is 1 wherever depth is."""
+        depth = _OfImages(self, rgb, camera)
+        for frame in map(int, frames):
+            found = depth[frame]
+            yield DepthEstimate(frame, found, np.isfinite(found).astype(np.float32), unit_m=None)
+
+    def _tensor(self, image: AnyArray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float() / 255
+
+
+class _OfImages:
+    """Depth (h, w) of images of a camera by number, as its lens sees; that of the latest is kept."""
+
+    def __init__(self, method: TrainedDepth, rgb: ImageSequence, camera: Camera) -> None:
+        self._method, self._rgb = method, rgb
+        height, width = method.model.image_size
+        ideal, taken = rectified(camera), camera.resized(width, height)
+        self._undistort = resample_map(camera, ideal) if camera.is_distorted else None
+        self._distort = resample_map(ideal.resized(width, height), taken) if camera.is_distorted else None
+        self._of = functools.lru_cache(KEPT_DEPTHS)(self._make)
+
+    def __len__(self) -> int:
+        return len(self._rgb)
+
+    def __getitem__(self, index: int) -> Float32:
+        return self._of(int(index))
+
+    def _make(self, index: int) -> Float32:
+        depth = self._method.depth_of(np.asarray(self._rgb[index]), self._undistort)
+        return depth if self._distort is None else resample(depth, self._distort, nearest=True, fill=np.nan)
+
+
+# Depth of a dataset that has none.
+
+
+def add_trained_depth(folder: Path, run: Path, device: str = "auto", progress: bool = True) -> Dataset:
+    """A model's depth for every frame of a dataset. Interrupted and called again it goes on.
+
+    It is in metres where the poses of the frames that train show the unit, else relative.
+
+    Raises:
+        UserError: no such run or dataset; depth was recorded; the model learnt from frames that the dataset holds out.
+    """
+    method = TrainedDepth.of_run(run, device)
+    assert method.checkpoint is not None
+    dataset = Dataset(folder)
+    _check_held_out(method.checkpoint, dataset, run)
+    unit_m = _unit_m(method, dataset)
+
+    def estimate(dataset: Dataset, rank: Int64, frames: Int64) -> Iterator[DepthEstimate]:
+        for found in method.estimate(_Pictures(dataset), dataset.camera, dataset.T_map_cam, frames):
+            yield replace(found, unit_m=unit_m)
+
+    facts = {"weights": method.identity[:16], "unit_m": unit_m}
+    return made_depth.add(folder, MadeDepth(method.name, facts), estimate, progress)
+
+
+def _check_held_out(checkpoint: VideoCheckpoint, dataset: Dataset, run: Path) -> None:
+    rank, _ = made_depth.pictures_allowed(dataset)
+    name = dataset.path.resolve().name
+    held_out = int((checkpoint.trained_on(name, dataset.stamps_ns) & (rank > 0)).sum())
+    if held_out:
+        raise UserError(
+            f"{run} learnt from {counted(held_out, 'frame')} that {dataset.path} holds out: figures of what learns from "
+            "its depth would flatter. Train it with the dataset's split (--split dataset), or on segments with --seed 0"
+        )
+
+
+def _unit_m(method: TrainedDepth, dataset: Dataset) -> float | None:
+    """Metres in one unit of the model's depth; None where the frames that train do not show it."""
+    rank, _ = made_depth.pictures_allowed(dataset)
+    train = np.flatnonzero(rank == 0)
+    rgb = _Pictures(dataset, train)
+    try:
+        depth: Any = _OfImages(method, rgb, dataset.camera)
+        return ScaledDepth(depth).unit_m(rgb, dataset.camera, dataset.T_map_cam[train])
+    except UserError as error:
+        logger.warning("depth stays without a unit: %s", error)
+        return None
+
+
+class _Pictures:
+    """Colour of some of a dataset's frames, or of all, decoded when asked."""
+
+    def __init__(self, dataset: Dataset, frames: Int64 | None = None) -> None:
+        self._dataset = dataset
+        self._frames = np.arange(len(dataset)) if frames is None else frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> AnyArray:
+        return self._dataset.rgb(int(self._frames[index]))
+
+
+# Depth and track of a video, as files.
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What was written of a sequence: depth of `frames` images, and a track of `poses`; `notes` in words."""
+
+    out: Path
+    frames: int
+    poses: int
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """For the terminal."""
+        lines = [
+            f"{self.out}: depth of {counted(self.frames, 'frame')} in {DEPTH}/ (float32, no unit) and {COLOUR}/, a "
+            f"track of {counted(self.poses, 'pose')} in {TRACK} (TUM, in depth's unit)",
+            *(f"note: {note}" for note in self.notes),
+            f"look at   {self.out / SHEET}",
+        ]
+        return "\n".join(lines)
+
+
+def infer(
+    method: TrainedDepth,
+    source: Path,
+    out: Path,
+    stride: int | None = None,
+    hfov_deg: float | None = None,
+    progress: bool = True,
+) -> Iterator[Inferred]:
+    """Depth of every frame of a source and the camera's track, a folder for each of its sequences where there are more.
+
+    One image after the other is read and forgotten. Interrupted and called again it goes on.
+
+    Raises:
+        UserError: no such source, fewer frames than a snippet, a folder that holds something else, a full disk.
+    """
+    sequences = open_sequences(source, hfov_deg)
+    for sequence in sequences:
+        folder = out if len(sequences) == 1 else out / sequence.name
+        with os_errors(f"{folder} cannot be written", "is the disk full?"):
+            yield _infer(method, sequence, folder, stride or method.stride, progress)
+
+
+def _infer(method: TrainedDepth, sequence: Sequence, out: Path, stride: int, progress: bool) -> Inferred:
+    n = len(sequence)
+    if n < (method.frames - 1) * stride + 1:
+        raise UserError(
+            f"{sequence.name} has {counted(n, 'frame')}; a snippet of {method.frames} images, {stride} apart, needs "
+            f"{(method.frames - 1) * stride + 1}; take a smaller --stride"
+        )
+    _begin(method, sequence, out, stride)
+    camera = sequence.camera
+    look_up = resample_map(camera, rectified(camera)) if camera.is_distorted else None
+    track = _Track(out / TRACK, sequence.stamps_ns[::stride])
+    window = _Window(method, sequence, stride, track)
+    damaged: list[str] = []
+    for index in tqdm(range(n), "depth", unit="frame", disable=None if progress else True):
+        depth_file, colour_file = (
+            out / folder / f"{sequence.stamps_ns[index]}{suffix}"
+            for folder, suffix in ((DEPTH, ".npy"), (COLOUR, ".png"))
+        )
+        wanted = not layout.has_content(colour_file)
+        if not wanted and not window.needs(index):
+            continue
+        try:
+            small = method.small(sequence.rgb(index), look_up)
+        except UserError as error:
+            damaged.append(str(error))
+            small = None
+        window.add(index, small)
+        if small is None or not wanted:
+            continue
+        depth = method.depth_of(small, None)
+        data = io.BytesIO()
+        np.save(data, depth)
+        layout.atomic_write(depth_file, data.getvalue())
+        layout.atomic_write(colour_file, encode_png(depth_picture(depth)))
+    track.close()
+    _draw_sheet(method, sequence, out, look_up)
+    notes = list(sequence.notes)
+    if damaged:
+        notes.append(
+            f"{counted(len(damaged), 'frame')} could not be read (the first: {damaged[0]}); the track goes on across "
+            "them as it was before"
+        )
+    return Inferred(out, n - len(damaged), len(track), tuple(notes))
+
+
+def _begin(method: TrainedDepth, sequence: Sequence, out: Path, stride: int) -> None:
+    """Make the folder, or see that it holds the same job. UserError: it holds something else."""
+    facts = {
+        "network": method.name,
+        "weights": method.identity,
+        "sequence": sequence.name,
+        "state": sequence.state,
+        "camera": sequence.camera.to_dict(),
+        "camera_from": sequence.camera_from,
+        "stride": stride,
+        "depth": "relative",
+    }
+    if (out / FACTS).is_file():
+        before = read_yaml(out / FACTS)
+        changed = [name for name, value in facts.items() if before.get(name) != value]
+        if changed:
+            raise UserError(f"{out} holds depth of another {', '.join(changed)}; remove it, or choose another --out")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty; choose another --out")
+    for folder in (DEPTH, COLOUR):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    write_yaml(out / FACTS, facts)
+
+
+class _Track:
+    """The poses of a camera in that of the first frame, appended to a file of lines as TUM has them.
+
+    A line that was cut short is written again.
+    """
+
+    def __init__(self, path: Path, stamps_ns: Int64) -> None:
+        self._stamps_ns = stamps_ns
+        whole = path.read_bytes().rpartition(b"\n")[0].decode().splitlines() if path.is_file() else []
+        lines = [line for line in whole if not line.startswith("#")]
+        layout.atomic_write(path, "".join(f"{line}\n" for line in whole).encode())
+        self._count = len(lines)
+        pose = layout.parse_pose(lines[-1]) if lines else None
+        self._T = np.eye(4) if pose is None else se3.make(pose[:3], pose[3:])
+        self._last = np.eye(4)
+        self._stream = path.open("a")
+        if not whole:
+            self._stream.write("# stamp tx ty tz qx qy qz qw: T_first_cam, in no unit\n")
+            self._put()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def step(self, T_here_next: Float64 | None) -> None:
+        """Go on by a step; None: unknown, as the one before."""
+        self._last = self._last if T_here_next is None else T_here_next
+        self._T = self._T @ self._last
+        self._put()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _put(self) -> None:
+        self._stream.write(layout.pose_line(int(self._stamps_ns[self._count]), self._T))
+        self._stream.flush()
+        self._count += 1
+
+
+class _Window:
+    """The latest small images, of which steps of the track are made as soon as a snippet is whole."""
+
+    def __init__(self, method: TrainedDepth, sequence: Sequence, stride: int, track: _Track) -> None:
+        self._method, self._stride, self._track = method, stride, track
+        self._K = method.camera(sequence.camera).K
+        self._count = -(-len(sequence) // stride)  # poses of the track
+        self._images: dict[int, AnyArray | None] = {}
+
+    def needs(self, index: int) -> bool:
+        """Whether a frame is part of a step that is still to be made."""
+        place, off = divmod(index, self._stride)
+        return off == 0 and len(self._track) < self._count and place >= self._first(len(self._track) - 1)
+
+    def add(self, index: int, image: AnyArray | None) -> None:
+        """Frames come in order; None: it could not be read."""
+        if not self.needs(index):
+            return
+        self._images[index // self._stride] = image
+        while len(self._track) < self._count:
+            here = len(self._track) - 1
+            first = self._first(here)
+            places = range(first, first + self._method.frames)
+            if places[-1] not in self._images:
+                return
+            images = [self._images[place] for place in places]
+            readable = [each for each in images if each is not None]
+            whole = len(readable) == len(images)
+            self._track.step(self._method.step(readable, self._K, here - first) if whole else None)
+            for place in [place for place in self._images if place < first]:
+                del self._images[place]
+
+    def _first(self, here: int) -> int:
+        """First place of the snippet that shows the step from `here`, in whose middle it lies wherever that can be."""
+        return int(np.clip(here - target_of(self._method.frames), 0, self._count - self._method.frames))
+
+
+def _draw_sheet(method: TrainedDepth, sequence: Sequence, out: Path, look_up: Float32 | None) -> None:
+    """Images above their depth."""
+    images, depths = [], []
+    for index in spread(np.arange(len(sequence)), SHEET_FRAMES):
+        file = out / COLOUR / f"{sequence.stamps_ns[index]}.png"
+        if file.is_file():
+            images.append(method.small(sequence.rgb(int(index)), look_up))
+            depths.append(cv2.cvtColor(read_image(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    half = -(-len(images) // 2)
+    rows = [images[:half], depths[:half], images[half:], depths[half:]]
+    blank = np.full_like(images[0], 255) if images else None
+    rows = [row + [blank] * (half - len(row)) for row in rows]
+    write_samples(out / SHEET, rows)
