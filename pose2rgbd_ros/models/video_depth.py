@@ -181,8 +181,8 @@ def _check_held_out(checkpoint: VideoCheckpoint, dataset: Dataset, run: Path) ->
     held_out = int((checkpoint.trained_on(name, dataset.stamps_ns) & (rank > 0)).sum())
     if held_out:
         raise UserError(
-            f"{run} learnt from {counted(held_out, 'frame')} that {dataset.path} holds out: figures of what learns from "
-            "its depth would flatter. Train it with the dataset's split (--split dataset), or on segments with --seed 0"
+            f"{run} learnt from {counted(held_out, 'frame')} that {dataset.path} holds out: figures of what learns "
+            "from its depth would flatter. Train it with the dataset's split (--split dataset; on segments: --seed 0)"
         )
 
 
@@ -272,10 +272,8 @@ def _infer(method: TrainedDepth, sequence: Sequence, out: Path, stride: int, pro
     window = _Window(method, sequence, stride, track)
     damaged: list[str] = []
     for index in tqdm(range(n), "depth", unit="frame", disable=None if progress else True):
-        depth_file, colour_file = (
-            out / folder / f"{sequence.stamps_ns[index]}{suffix}"
-            for folder, suffix in ((DEPTH, ".npy"), (COLOUR, ".png"))
-        )
+        name = str(sequence.stamps_ns[index])
+        depth_file, colour_file = out / DEPTH / f"{name}.npy", out / COLOUR / f"{name}.png"
         wanted = not layout.has_content(colour_file)
         if not wanted and not window.needs(index):
             continue
@@ -404,14 +402,18 @@ class _Window:
 
 def _draw_sheet(method: TrainedDepth, sequence: Sequence, out: Path, look_up: Float32 | None) -> None:
     """Images above their depth."""
-    images, depths = [], []
-    for index in spread(np.arange(len(sequence)), SHEET_FRAMES):
-        file = out / COLOUR / f"{sequence.stamps_ns[index]}.png"
+    rows: list[list[AnyArray]] = [[], [], [], []]
+    chosen = spread(np.arange(len(sequence)), SHEET_FRAMES)
+    for place, index in enumerate(chosen):
+        image: AnyArray = np.full((*method.model.image_size, 3), 255, np.uint8)
+        depth, file = image, out / COLOUR / f"{sequence.stamps_ns[index]}.png"
         if file.is_file():
-            images.append(method.small(sequence.rgb(int(index)), look_up))
-            depths.append(cv2.cvtColor(read_image(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
-    half = -(-len(images) // 2)
-    rows = [images[:half], depths[:half], images[half:], depths[half:]]
-    blank = np.full_like(images[0], 255) if images else None
-    rows = [row + [blank] * (half - len(row)) for row in rows]
-    write_samples(out / SHEET, rows)
+            image = method.small(sequence.rgb(int(index)), look_up)
+            depth = cv2.cvtColor(read_image(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        lower = 2 * (place >= len(chosen) // 2)
+        rows[lower].append(image)
+        rows[lower + 1].append(depth)
+    if len(chosen) % 2:  # both halves are equally long
+        for row in rows[:2]:
+            row.append(np.full((*method.model.image_size, 3), 255, np.uint8))
+    write_samples(out / SHEET, [row for row in rows if row])

@@ -102,7 +102,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise UserError(
                 f"{file} holds more than weights, which could run code, and was not opened; its author can save the "
                 "state dict alone, or as safetensors"
