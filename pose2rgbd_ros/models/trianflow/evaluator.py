@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,11 @@ from torch import nn
 from pose2rgbd_ros.depth_from_images.epipolar import EpipolarSettings
 from pose2rgbd_ros.depth_from_images.optical_flow import seen_in_both, warp_by_flow
 from pose2rgbd_ros.depth_from_images.triangulation import LEAST_COSINE, pixel_grid, ray_cosine
+from pose2rgbd_ros.models.trianflow.config import Stage
 from pose2rgbd_ros.models.trianflow.losses import pair_geometry
 from pose2rgbd_ros.training.evaluators import SAMPLE_FRAMES, write_samples
 from pose2rgbd_ros.training.metrics import batches, spread
 from pose2rgbd_ros.training.video import BATCH, VideoData, VideoEvaluator
-
-if TYPE_CHECKING:
-    from pose2rgbd_ros.models.trianflow.learner import PairLearner
 
 FLOW_ONLY = 1e3  # added to what flow is worth: any depth that was learnt is better
 FLOW = "flow_photometric"  # mean absolute difference in 0..1 of images and the other of the pair looked up by flow
@@ -28,14 +27,15 @@ class StagedEvaluator(VideoEvaluator):
     """As of all models of video, but for the stage in which flow is learnt: how well it explains one image of a pair by
     the other, beside images as they are."""
 
-    def __init__(self, data: VideoData, device: torch.device, learner: PairLearner) -> None:
+    def __init__(self, data: VideoData, device: torch.device, stage: Callable[[], Stage]) -> None:
+        """stage: what the run has come to."""
         super().__init__(data, device)
-        self._learner = learner
+        self._stage = stage
 
     @torch.inference_mode()
     def scores(self, model: nn.Module, indices: np.ndarray) -> dict[str, float]:
         """Those of depth, which are NaN in the stage of flow, and where there is flow `flow_photometric`."""
-        only_flow = self._learner.stage == "flow"
+        only_flow = self._stage() == "flow"
         names = (*(("abs_rel", "a1") if self.has_truth else ("photometric",)), "variation")
         scores = dict.fromkeys(names, float("nan")) if only_flow else super().scores(model, indices)
         network: Any = model
