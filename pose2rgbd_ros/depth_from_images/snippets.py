@@ -161,6 +161,7 @@ class SnippetData:
         check_snippet(frames, stride)
         if not sequences:
             raise UserError("there are no sequences to take snippets from")
+        sequences = _told_apart(sequences)
         maps = [_maps(each, size) for each in sequences]
         lengths = [len(each) for each in sequences]
         first = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
@@ -309,6 +310,15 @@ def augmented(batch: SnippetBatch, how: Augmentation) -> SnippetBatch:
 
 
 # Which frames make snippets.
+
+
+def _told_apart(sequences: list[Sequence]) -> list[Sequence]:
+    """The sequences, those of a name that was there before numbered."""
+    found: list[Sequence] = []
+    for each in sequences:
+        same = sum(other.name == each.name for other in sequences[: len(found)])
+        found.append(replace(each, name=f"{each.name} {same + 1}") if same else each)
+    return found
 
 
 def _split_of(sequence: Sequence, name: str, test_fraction: float, seed: int) -> Split:
