@@ -185,6 +185,12 @@ def _rotation(pairs: _Pairs, K: Float64, noise_px: float) -> tuple[Float64, Floa
     return R, left
 
 
+def fit_rotation(first: Float64, second: Float64, K: Float64, noise_px: float = 0.2) -> tuple[Float64, Float64]:
+    """The rotation (3, 3) that explains most of where pixels `first` (M, 2) are `second` (M, 2), and the squared
+    distances (M,) that it leaves."""
+    return _rotation(_Pairs(first, second), np.ascontiguousarray(K, np.float64), noise_px)
+
+
 def _essential(pairs: _Pairs, K: Float64, settings: OdometrySettings, rng: np.random.Generator) -> Float64 | None:
     """The matrix (3, 3) of most inliers, of several runs on the matches in another order each."""
     method = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC}[settings.estimator]

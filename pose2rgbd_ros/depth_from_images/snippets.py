@@ -122,6 +122,7 @@ class SnippetData:
         sequence: (N,) number of each frame's sequence; `stamps_ns`: (N,).
         split: targets of whole snippets that train, choose and judge.
         sets: (N,) of each frame: TRAIN, CHOOSE, JUDGE or 0.
+        runs: (N,) number of the stretch without a gap that each frame lies in; -1 of one that cannot be read.
         notes: what is worth knowing about the sources, in words.
     """
 
@@ -133,6 +134,7 @@ class SnippetData:
     stamps_ns: Int64
     split: Split
     sets: AnyArray
+    runs: Int64
     notes: list[str]
     _maps: list[_Maps] = field(repr=False)
     _first: Int64 = field(repr=False)  # number of the first frame of each sequence
@@ -187,6 +189,7 @@ class SnippetData:
                 {each.name: part.to_dict() for each, part in zip(sequences, parts, strict=True)},
             ),
             sets,
+            runs,
             [note for each, made in zip(sequences, maps, strict=True) for note in (*each.notes, *_notes(each, made))],
             maps,
             first,
@@ -201,7 +204,11 @@ class SnippetData:
     @property
     def camera(self) -> Camera:
         """Of the images as they are given, of the first sequence; others may differ, see the K of a batch."""
-        return self._maps[0].camera
+        return self.camera_of(0)
+
+    def camera_of(self, sequence: int) -> Camera:
+        """Of the images of one of the sequences, by its number."""
+        return self._maps[sequence].camera
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pose2rgbd_ros.dataset.splits import Split
 from pose2rgbd_ros.depth_from_images.depth_errors import depth_errors
 from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
+from pose2rgbd_ros.depth_from_images.parallax import check_parallax
 from pose2rgbd_ros.depth_from_images.snippets import Augmentation, SnippetBatch, SnippetData
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
@@ -302,7 +303,7 @@ def open_video_data(sources: Sequence[Path], config: VideoConfig) -> VideoData:
     snippets = SnippetData.of(
         sequences, size, config.frames, config.stride, config.split, config.test_fraction, config.seed
     )
-    for note in snippets.notes:
+    for note in [*snippets.notes, *check_parallax(snippets)]:
         logger.warning("%s", note)
     return VideoData(snippets.without_judges(), list(sources), config.max_depth)
 
