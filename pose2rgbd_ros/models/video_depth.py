@@ -36,9 +36,9 @@ from pose2rgbd_ros.geometry.depth import DepthEstimate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import VideoCheckpoint, load_video_checkpoint
 from pose2rgbd_ros.training.evaluators import write_samples
-from pose2rgbd_ros.training.families import FAMILIES, VideoModel, build_model, family_of, video_settings_of
+from pose2rgbd_ros.training.families import VideoModel, build_model, family_of, has_part, part_of, video_settings_of
 from pose2rgbd_ros.training.metrics import spread
-from pose2rgbd_ros.training.pretrained import load_weights
+from pose2rgbd_ros.training.pretrained import load_weights, read_weights
 from pose2rgbd_ros.training.trainer import pick_device
 from pose2rgbd_ros.training.video import depth_picture
 
@@ -83,13 +83,16 @@ class TrainedDepth:
         UserError: no such model, or files that are not weights of it.
         """
         video_settings_of(model)
-        network = FAMILIES[family_of(model)].networks[0]
-        built: Any = build_model({"network": network, "width": width})
+        if not has_part(family_of(model), "pretrained"):
+            raise UserError(f"{model} has no published weights that are known here")
+        tensors = {name: tensor for file in files for name, tensor in read_weights(file).items()}
+        architecture = part_of(family_of(model), "pretrained").architecture(model, width, tensors)
+        built: Any = build_model(architecture)
         mapped = load_weights(built, files)
         identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         frames = getattr(built.config, "frames", 2)
         device = pick_device(device)
-        return cls(built.to(device).eval(), network, identity, frames, 1, device, None, mapped.table())
+        return cls(built.to(device).eval(), model, identity, frames, 1, device, None, mapped.table())
 
     @torch.inference_mode()
     def depth_of(self, image: AnyArray, look_up: Float32 | None) -> Float32:

@@ -10,7 +10,7 @@ A family's folder holds these modules, imported when they are needed (docs/archi
     learner.py   make(config, recipe, data, device): the Learner of a run
     backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend
     export.py    where there is something to export: export(checkpoint, force), the lines to print
-    pretrained.py  where others publish weights: ours(tensors), see training/pretrained.py
+    pretrained.py  where others publish weights: ours(tensors) and architecture(...), see training/pretrained.py
 """
 
 from __future__ import annotations

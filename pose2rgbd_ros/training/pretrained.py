@@ -1,6 +1,7 @@
 """Weights from a file into our layers: safetensors, or a state dict that others published, and what became of each.
 
-A family's pretrained.py says which of our tensors theirs are: ours(tensors), {their name: (our name, tensor)}.
+A family's pretrained.py says which of our tensors theirs are: ours(tensors), {their name: (our name, tensor)}; and
+of which network: architecture(model, width, tensors).
 """
 
 from __future__ import annotations

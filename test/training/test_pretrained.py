@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.sfmlearner.config import SfMLearnerConfig
 from pose2rgbd_ros.models.sfmlearner.network import SfMLearner
+from pose2rgbd_ros.models.trianflow.config import PoseNetVideoConfig, TrianFlowConfig
+from pose2rgbd_ros.models.trianflow.network import PoseNetVideo, TrianFlow
 from pose2rgbd_ros.training.pretrained import load_weights, read_weights
 
 WIDTH = 0.1
@@ -183,3 +186,93 @@ def test_commands_begin_with_them(
     np.testing.assert_allclose(trained["disparity.show.3.bias"], dispnet()["predict_disp1.0.bias"], atol=1e-5)
     Path(files[0]).unlink()
     assert main([*train, "--weights", *files, "--resume"]) in (0, 1), "a resumed run has its weights"
+
+
+def norm(name: str, channels: int) -> dict[str, Tensor]:
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {
+        **{f"{name}.{each}": torch.rand(channels) for each in names},
+        f"{name}.num_batches_tracked": torch.tensor(3),
+    }
+
+
+def trianflow() -> dict[str, Tensor]:
+    """Names and shapes of what TrianFlow's stages 2 and 3 save, narrower."""
+    torch.manual_seed(3)
+    flow, tensors, into = "model_pose.model_flow.", dict[str, Tensor](), 3
+    pyramid = [count(channels) for channels in (16, 32, 64, 96, 128, 196)]
+    for level, channels in enumerate(pyramid):
+        tensors |= layer(f"{flow}fpyramid.conv{2 * level + 1}.0", channels, into, 3)
+        tensors |= layer(f"{flow}fpyramid.conv{2 * level + 2}.0", channels, channels, 3)
+        into = channels
+    dd = [count(channels) for channels in (128, 128, 96, 64, 32)]
+    for level in range(6, 1, -1):
+        seen = 81 if level == 6 else 81 + pyramid[level - 1] + 2
+        for i, (out, before) in enumerate(
+            zip(dd, (seen, dd[0], dd[0] + dd[1], dd[1] + dd[2], dd[2] + dd[3]), strict=True)
+        ):
+            tensors |= layer(f"{flow}pwc_model.conv{level}_{i}.0", out, before, 3)
+        tensors |= layer(f"{flow}pwc_model.predict_flow{level}", 2, dd[3] + dd[4], 3)
+    context = [dd[4] + 2, *(count(channels) for channels in (128, 128, 128, 96, 64, 32)), 2]
+    for i, (before, out) in enumerate(itertools.pairwise(context), 1):
+        tensors |= layer(f"{flow}pwc_model.dc_conv{i}{'.0' if i < 7 else ''}", out, before, 3)
+    encoder = [count(channels) for channels in (64, 64, 128, 256, 512)]
+    inside = "depth_net.encoder.encoder"
+    tensors[f"{inside}.conv1.weight"] = torch.rand(encoder[0], 3, 7, 7)
+    tensors |= norm(f"{inside}.bn1", encoder[0])
+    for stage, (before, out) in enumerate(itertools.pairwise(encoder), 1):
+        for block in range(2):
+            name = f"{inside}.layer{stage}.{block}"
+            tensors[f"{name}.conv1.weight"] = torch.rand(out, out if block else before, 3, 3)
+            tensors[f"{name}.conv2.weight"] = torch.rand(out, out, 3, 3)
+            tensors |= norm(f"{name}.bn1", out) | norm(f"{name}.bn2", out)
+        if stage > 1:
+            tensors[f"{inside}.layer{stage}.0.downsample.0.weight"] = torch.rand(out, before, 1, 1)
+            tensors |= norm(f"{inside}.layer{stage}.0.downsample.1", out)
+    tensors |= {f"{inside}.fc.weight": torch.rand(10, encoder[-1]), f"{inside}.fc.bias": torch.rand(10)}
+    into = encoder[-1]
+    for i, channels in enumerate((256, 128, 64, 32, 16)):
+        skip = encoder[3 - i] if i < 4 else 0
+        tensors |= layer(f"depth_net.decoder.upconvs.{i}.0.conv.conv", count(channels), into, 3)
+        tensors |= layer(f"depth_net.decoder.upconvs.{i}.1.conv.conv", count(channels), count(channels) + skip, 3)
+        into = count(channels)
+    return tensors | layer("depth_net.decoder.dispconvs.0.conv", 1, into, 3)
+
+
+def test_trianflows_weights_find_all_their_layers(tmp_path: Path) -> None:
+    model, theirs = TrianFlow(TrianFlowConfig(WIDTH, (64, 96))), trianflow()
+    torch.save({"iteration": 5, "model_state_dict": theirs, "optimizer_state_dict": {}}, tmp_path / "last.pth")
+    done = load_weights(model, [tmp_path / "last.pth"])
+    assert (done.missing, done.misshapen) == ([], [])
+    assert done.left == ["depth_net.encoder.encoder.fc.weight", "depth_net.encoder.encoder.fc.bias"]
+    own = model.state_dict()
+    assert {ours for _, ours in done.taken} == set(own)
+    # Blue, green, red there is red, green, blue here; flow comes before features there.
+    first = theirs["depth_net.encoder.encoder.conv1.weight"]
+    assert torch.equal(own["depth_network.encoder.start.0.weight"], first[:, [2, 1, 0]])
+    context = theirs["model_pose.model_flow.pwc_model.dc_conv1.0.weight"]
+    assert torch.equal(own["flow.context.0.0.weight"][:, -2:], context[:, :2])
+    level = theirs["model_pose.model_flow.pwc_model.conv3_4.0.bias"]
+    assert torch.equal(own["flow.decoder.estimators.3.convs.4.0.bias"], level)
+
+
+def test_of_stage_one_there_is_flow_alone_and_posenet_flow_has_its_motion(tmp_path: Path) -> None:
+    flow = {
+        name.removeprefix("model_pose.model_flow."): tensor
+        for name, tensor in trianflow().items()
+        if name.startswith("model_pose.")
+    }
+    torch.save({"model_state_dict": flow}, tmp_path / "flow.pth")
+    done = load_weights(TrianFlow(TrianFlowConfig(WIDTH, (64, 96))), [tmp_path / "flow.pth"])
+    assert len(done.taken) == len(flow)
+    assert done.missing
+    assert all(name.startswith("depth_network.") for name in done.missing)
+    pose = {f"pose_net.{name}": tensor for name, tensor in exp_pose(masks=False).items()}
+    pose["pose_net.conv1.0.weight"] = torch.rand(count(16), 2, 7, 7)
+    pose |= {
+        f"pose_net.pose_pred.{name}": torch.rand(6, *shape) for name, shape in (("weight", (26, 1, 1)), ("bias", ()))
+    }
+    save_file(pose, tmp_path / "pose.safetensors")
+    model = PoseNetVideo(PoseNetVideoConfig(WIDTH, (64, 96), sees="flow"))
+    done = load_weights(model, [tmp_path / "pose.safetensors"])
+    assert len(done.taken) == len(pose) == 16

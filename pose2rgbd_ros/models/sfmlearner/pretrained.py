@@ -7,11 +7,18 @@ place in the paper's network. Depth and motion are the same to the last paramete
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from torch import Tensor
 
 MOTION = "pose_pred.weight"  # tells PoseExpNet from DispNetS, whose layers have the same names
 LEVELS, SCALES, SHARED = 7, 4, 5
+
+
+def architecture(model: str, width: float, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Of the network whose weights these are: how many sources it has is seen from its motions."""
+    known = {"frames": 1 + len(tensors[MOTION]) // 6} if MOTION in tensors else {}
+    return {"network": "sfmlearner", "width": width, **known}
 
 
 def ours(tensors: dict[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
