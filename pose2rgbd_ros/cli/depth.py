@@ -165,23 +165,25 @@ def _infer(arguments: InferArguments) -> int:
     return 0
 
 
-# `evaluate PREDICTED REFERENCE`: depth and trajectories against the truth.
+# `evaluate PREDICTED REFERENCE`: runs, depth and trajectories against the truth.
 
 
 @dataclass
 class EvaluateArguments:
-    """Measure predicted depth or a trajectory against the truth, as the papers and the public tools do.
+    """Measure a run, predicted depth or a trajectory against the truth, as the papers and the public tools do.
 
-    Depth: of a dataset, a folder of images, or a .npy. A trajectory of any tool: TUM, KITTI or EuRoC, or a folder of
-    them by name; a dataset's is its groundtruth.txt. Writes a page, table.md and metrics.json.
+    A run: on the frames of a source with true depth or poses that it has not seen. Depth: of a dataset, a folder of
+    images, or a .npy. A trajectory of any tool: TUM, KITTI or EuRoC, or a folder of them by name; a dataset's is its
+    groundtruth.txt. Writes a page, table.md and metrics.json.
     """
 
     predicted: Annotated[Path, tyro.conf.Positional]
-    """depth (dataset, folder of images, .npy), or a trajectory file or a folder of them"""
+    """a run, depth (dataset, folder of images, .npy), what `depth infer` wrote, or a trajectory file or a folder of
+    them"""
     reference: Annotated[Path, tyro.conf.Positional]
-    """the truth, of the same kind"""
+    """the truth: of a run a source of video, else of the same kind"""
     out: Path | None = None
-    """folder of the report (default: PREDICTED-evaluation, beside it)"""
+    """folder of the report (default: PREDICTED-evaluation, beside it; of a run RUN/report)"""
     protocol: str = "plain"
     """depth: plain, metric, kitti-sfmlearner, kitti-sfmlearner-50, kitti-monodepth2, kitti-deepv2d, nyu-trianflow,
     nyu-deepv2d or make3d-c1"""
@@ -195,6 +197,8 @@ class EvaluateArguments:
     """depth: the predicted images hold 1 / depth"""
     times: Path | None = None
     """trajectories: KITTI's times.txt for the one without stamps, when the other has some"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """of a run: where its network runs"""
     pairing: Annotated[PairingSettings, tyro.conf.arg(name="")] = field(default_factory=PairingSettings)
     odometry: Annotated[OdometrySettings, tyro.conf.arg(name="")] = field(default_factory=OdometrySettings)
 
@@ -205,23 +209,36 @@ def _evaluate(arguments: EvaluateArguments) -> int:
     from pose2rgbd_ros.evaluation.depth_report import evaluate_depth
     from pose2rgbd_ros.evaluation.odometry_report import evaluate_trajectories
 
-    predicted, reference = arguments.predicted, arguments.reference
+    predicted, reference, odometry = arguments.predicted, arguments.reference, arguments.odometry
     for path in (predicted, reference):
         if not path.exists():
             raise UserError(f"{path} does not exist")
+    settings.check(odometry)
+    settings.check(arguments.pairing)
+    protocol = changed_protocol(arguments.protocol, arguments.change)
+    is_run = (predicted / "checkpoint").is_dir()
+    if is_run or (predicted / "weights.safetensors").is_file():
+        from pose2rgbd_ros.evaluation.video_run import evaluate_video  # torch only once it is needed
+
+        out = arguments.out or (predicted if is_run else predicted.resolve().parent) / "report"
+        found = evaluate_video(predicted, [reference], out, arguments.protocol, protocol, odometry, arguments.device)
+        print(found.markdown())
+        for report in (found.depth, found.track):
+            if report is not None:
+                print(f"\nlook at {(out if report is found.depth else out / 'track') / 'index.html'}")
+        return 0
     out = arguments.out or predicted.resolve().with_name(f"{predicted.resolve().name}-evaluation")
     if holds_depth(predicted):
-        protocol = changed_protocol(arguments.protocol, arguments.change)
         depth = open_depth(predicted, arguments.unit_m, arguments.disparity)
         truth = open_depth(reference, arguments.true_unit_m)
-        text = evaluate_depth(depth, truth, out, arguments.protocol, protocol).markdown()
-    else:
-        settings.check(arguments.odometry)
-        settings.check(arguments.pairing)
-        text = evaluate_trajectories(
-            predicted, reference, out, arguments.odometry, arguments.pairing, arguments.times
-        ).markdown()
-    print(f"{text}\n\nlook at {out / 'index.html'}")
+        print(evaluate_depth(depth, truth, out, arguments.protocol, protocol).markdown())
+        print(f"\nlook at {out / 'index.html'}")
+        if not (predicted / "trajectory.txt").is_file() or not (reference / "groundtruth.txt").is_file():
+            return 0
+        out = out / "track"
+        print()
+    print(evaluate_trajectories(predicted, reference, out, odometry, arguments.pairing, arguments.times).markdown())
+    print(f"\nlook at {out / 'index.html'}")
     return 0
 
 
@@ -230,7 +247,7 @@ DEPTH_JOBS: dict[str, Job] = {
     "remove": (RemoveArguments, _remove, "take it out again"),
     "train": (None, _train, "learn depth and motion from video"),
     "infer": (InferArguments, _infer, "depth and track of a video by a trained model"),
-    "evaluate": (EvaluateArguments, _evaluate, "depth, or a trajectory, against the truth: figures of the papers"),
+    "evaluate": (EvaluateArguments, _evaluate, "a run, depth or a trajectory against the truth: figures of the papers"),
 }
 
 

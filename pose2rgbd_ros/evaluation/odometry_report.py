@@ -25,7 +25,7 @@ from pose2rgbd_ros.evaluation.odometry import (
     segment_errors,
 )
 from pose2rgbd_ros.evaluation.sheets import new_figure, png
-from pose2rgbd_ros.formats.trajectories import read_pose_list
+from pose2rgbd_ros.formats.trajectories import IN_FOLDERS, read_pose_list
 from pose2rgbd_ros.reports.page import Page, Section
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import to_yaml_dict
@@ -195,7 +195,7 @@ def _files(estimate: Path, reference: Path) -> list[tuple[str, Path, Path]]:
 
 def _by_name(folder: Path) -> dict[str, Path]:
     """The trajectory files of a folder; empty for a file, or a folder that holds a single known one."""
-    if not folder.is_dir() or (folder / layout.GROUNDTRUTH).is_file() or (folder / "mav0").is_dir():
+    if not folder.is_dir() or any((folder / name).is_file() for name in IN_FOLDERS):
         return {}
     return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.is_file()}
 

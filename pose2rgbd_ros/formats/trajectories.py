@@ -18,6 +18,13 @@ KNOWN = (
     "TUM (timestamp tx ty tz qx qy qz qw), KITTI (3 x 4 matrix, a frame number before it or not), EuRoC (csv: "
     "nanoseconds, position, quaternion w x y z)"
 )
+IN_FOLDERS = (
+    layout.GROUNDTRUTH,
+    "trajectory.txt",
+    "mav0/state_groundtruth_estimate0/data.csv",
+    "data.csv",
+    "poses.txt",
+)
 NOT_ORTHONORMAL = 0.02  # of a rotation's R R^T: more is no rounding
 
 
@@ -43,7 +50,7 @@ class PoseList:
 
 
 def read_pose_list(path: Path, times: Path | None = None) -> PoseList:
-    """The poses of a file; of a folder, those of a dataset's groundtruth.txt or of EuRoC's ground truth.
+    """The poses of a file; of a folder, a dataset's groundtruth.txt, a trajectory.txt, or EuRoC's ground truth.
 
     Args:
         times: KITTI's times.txt, whose line i is the time of frame i in seconds; then frames are timed.
@@ -78,7 +85,13 @@ def read_pose_list(path: Path, times: Path | None = None) -> PoseList:
 
 
 def _file(path: Path) -> Path:
-    for name in (layout.GROUNDTRUTH, "mav0/state_groundtruth_estimate0/data.csv", "data.csv", "poses.txt"):
+    for name in (
+        layout.GROUNDTRUTH,
+        "trajectory.txt",
+        "mav0/state_groundtruth_estimate0/data.csv",
+        "data.csv",
+        "poses.txt",
+    ):
         if (path / name).is_file():
             return path / name
     if path.is_dir():
