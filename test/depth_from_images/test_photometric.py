@@ -64,6 +64,11 @@ def test_planes_are_smooth_to_the_second_order_and_steps_at_edges_are_free() -> 
     blank, edge = torch.zeros(1, 3, 8, 9), step.expand(1, 3, -1, -1)
     assert edge_aware_smoothness(step, blank) == pytest.approx(1 / 8)
     assert edge_aware_smoothness(step, edge, edge=10.0) == pytest.approx(float(np.exp(-10)) / 8)
+    # Of the two second differences at the step, the former one's latter half is the image's edge.
+    bend = edge_aware_smoothness(step, edge, order=2, edge=10.0)
+    assert bend == pytest.approx((1 + float(np.exp(-10))) / 7)
+    kink = torch.relu(u - 4)[None, None]
+    assert edge_aware_smoothness(kink, edge, order=2, edge=10.0) == pytest.approx(float(np.exp(-10)) / 7)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (3, 8)])
