@@ -1,0 +1,250 @@
+"""Depth learnt from video against the exact depth of simulated flights, on stretches that nothing has looked at.
+
+    python bench/depth_video.py --out FOLDER                         # three seeds of every method and flight
+    python bench/depth_video.py --out FOLDER --methods sfmlearner --flights street --seeds 0
+
+Each training has so many processor minutes of one thread; a seed draws the weights and the stretches held out. Depth of
+an image is scaled by medians, as the papers do, and compared pixel by pixel (protocol "plain"). What is done is kept in
+FOLDER/scores.jsonl and is not done again. Pictures go to FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pose2rgbd_ros.cli.main import main as pose2rgbd
+from pose2rgbd_ros.depth_from_images.snippets import SnippetData
+from pose2rgbd_ros.evaluation.depth_metrics import depth_metrics, named_protocol
+from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.formats.sequences import open_sequences
+from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
+from pose2rgbd_ros.training.evaluators import write_samples
+from pose2rgbd_ros.training.families import video_config
+from pose2rgbd_ros.training.trainer import make_learner, train
+from pose2rgbd_ros.training.video import depth_picture
+
+RESULT = Path(__file__).parent / "results" / "depth_video.md"
+SIZE, DRAWN, SHOWN = 64, 128, 8  # pixels learnt from, pixels drawn, images in a picture
+GOAL = 0.8  # of the error of the mean depth
+
+
+class Flight(NamedTuple):
+    """What is flown, and how far apart the frames of a snippet are."""
+
+    text: str
+    options: tuple[str, ...]
+    stride: int
+
+
+FLIGHTS = {
+    "street": Flight(
+        "600 frames, 0.84 m apart, along streets 12 m above the ground, looking ahead",
+        ("--frames", "600", "--flight.plan", "street", "--flight.distance-m", "500"),
+        2,
+    ),
+    "walk": Flight(
+        "600 frames, 1.5 m apart, over roofs, 50 to 65 m high, looking 50 degrees down",
+        ("--frames", "600", "--flight.plan", "walk", "--flight.distance-m", "900"),
+        3,
+    ),
+}
+
+
+class Task(NamedTuple):
+    """A flight, its snippets of a seed, and what may be spent."""
+
+    flight: str
+    source: Path
+    data: SnippetData
+    seed: int
+    minutes: float
+    out: Path
+
+
+Method = Callable[[Task], Callable[[np.ndarray], np.ndarray]]  # -> depth (B, H, W) of frames, in any unit
+
+
+def mean_depth(task: Task) -> Callable[[np.ndarray], np.ndarray]:
+    """Of every pixel over the frames that train; where none is known the farthest of these means."""
+    depth = true_depth(task.data, task.data.split.train)
+    known = np.isfinite(depth)
+    mean = np.where(known, depth, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    mean[~known.any(axis=0)] = mean.max()
+    return lambda indices: np.repeat(mean[None], len(indices), axis=0)
+
+
+def settings_of(model: str, task: Task, **own: Any) -> Any:
+    flight = FLIGHTS[task.flight]
+    return video_config(
+        model,
+        **{
+            **{"image_width": SIZE, "image_height": SIZE, "stride": flight.stride, "split": "segments"},
+            **{"seed": task.seed, "max_minutes": task.minutes, "clock": "cpu", "device": "cpu", "tensorboard": False},
+            **own,
+        },
+    )
+
+
+def untrained(model: str) -> Method:
+    """A model's weights as they are drawn."""
+
+    def method(task: Task) -> Callable[[np.ndarray], np.ndarray]:
+        from pose2rgbd_ros.training.config import resolve_recipe
+
+        config = settings_of(model, task)
+        torch.manual_seed(task.seed)
+        return depth_of(make_learner(config, resolve_recipe(config), task.data.for_training()).model, task.data)
+
+    return method
+
+
+def trained(model: str, **own: Any) -> Method:
+    """A model with settings of its own."""
+
+    def method(task: Task) -> Callable[[np.ndarray], np.ndarray]:
+        run = task.out / f"{model}-{task.flight}-{task.seed}"
+        train([task.source], run, settings_of(model, task, **own), resume=(run / "last").exists())
+        return depth_of(load_video_checkpoint(run).build_model(), task.data)
+
+    return method
+
+
+def depth_of(model: Any, data: SnippetData) -> Callable[[np.ndarray], np.ndarray]:
+    """Depth of frames by a VideoModel."""
+    model.eval()
+
+    def predict(indices: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            images = torch.from_numpy(data.rgb(indices)).permute(0, 3, 1, 2).float() / 255
+            return model.depth(images).double().numpy()
+
+    return predict
+
+
+METHODS: dict[str, Method] = {
+    "mean depth": mean_depth,
+    "sfmlearner, untrained": untrained("sfmlearner"),
+    "sfmlearner": trained("sfmlearner"),
+}
+
+
+def true_depth(data: SnippetData, indices: np.ndarray) -> np.ndarray:
+    depth = data.depth(indices)
+    assert depth is not None
+    return depth
+
+
+def measured(name: str, task: Task) -> dict[str, Any]:
+    """One row: a method on the frames of a task that judge, with a picture of it."""
+    began_s = time.process_time()
+    predict = METHODS[name](task)
+    spent_s = time.process_time() - began_s
+    judge = task.data.split.judge
+    truth = true_depth(task.data, judge)
+    found = predict(judge)
+    scores = depth_metrics(found, truth, named_protocol("plain"))
+    shown = np.linspace(0, len(judge) - 1, SHOWN).round().astype(int)
+    rows = [list(task.data.rgb(judge[shown]))]
+    rows += [[depth_picture(np.where(np.isfinite(truth[i]), of[i], np.nan)) for i in shown] for of in (found, truth)]
+    write_samples(task.out / f"{name.replace(', ', '-').replace(' ', '-')}-{task.flight}-{task.seed}.png", rows)
+    kept = {key: scores[key] for key in ("abs_rel", "rmse_log", "a1", "scale_spread", "frames")}
+    return {
+        "method": name,
+        "flight": task.flight,
+        "seed": task.seed,
+        "minutes": task.minutes,
+        "spent_s": spent_s,
+        **kept,
+    }
+
+
+def summary(rows: list[dict[str, Any]]) -> Table:
+    """Means over seeds, and the range of AbsRel; its ratio is to the mean depth of the same seed and stretches."""
+    table = Table(
+        [
+            *(Column("flight", "flight"), Column("method", ""), Column("seeds", "seeds", ".0f")),
+            *(
+                Column("abs_rel", "AbsRel", ".3f"),
+                Column("range", "of seeds"),
+                Column("ratio", "of mean depth's", ".2f"),
+            ),
+            *(Column("a1", "a1", ".0%"), Column("spread", "size drifts by", ".0%")),
+            Column("minutes", "processor minutes", ".1f"),
+        ]
+    )
+    of_mean = {(row["flight"], row["seed"]): row["abs_rel"] for row in rows if row["method"] == "mean depth"}
+    for flight in FLIGHTS:
+        for method in METHODS:
+            mine = [row for row in rows if (row["flight"], row["method"]) == (flight, method)]
+            if mine:
+                errors = [row["abs_rel"] for row in mine]
+                ratios = [row["abs_rel"] / of_mean[flight, row["seed"]] for row in mine]
+                table.rows.append(
+                    {
+                        **{"flight": flight, "method": method, "seeds": len(mine), "abs_rel": np.mean(errors)},
+                        **{"range": f"{min(errors):.3f} to {max(errors):.3f}", "ratio": np.mean(ratios)},
+                        **{"a1": np.mean([row["a1"] for row in mine])},
+                        **{"spread": np.mean([row["scale_spread"] for row in mine])},
+                        **{"minutes": np.mean([row["spent_s"] for row in mine]) / 60},
+                    }
+                )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/depth_video"))
+    parser.add_argument("--flights", nargs="+", choices=FLIGHTS, default=list(FLIGHTS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=10.0, help="processor minutes of a training")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    scores, machine = arguments.out / "scores.jsonl", described()
+    rows = [json.loads(line) for line in scores.read_text().splitlines()] if scores.exists() else []
+    for flight in arguments.flights:
+        source = arguments.out / flight
+        if not (source / "meta.yaml").exists():
+            fly = ["sim", "dataset", str(source), "--size", str(DRAWN), *FLIGHTS[flight].options, "--processes", "1"]
+            assert pose2rgbd(fly) == 0
+        for seed in arguments.seeds:
+            stride = FLIGHTS[flight].stride
+            data = SnippetData.of(open_sequences(source), (SIZE, SIZE), 3, stride, "segments", seed=seed)
+            for name in arguments.methods:
+                done = [(row["method"], row["flight"], row["seed"]) for row in rows]
+                if (name, flight, seed) not in done:
+                    row = measured(name, Task(flight, source, data, seed, arguments.minutes, arguments.out))
+                    rows.append(row)
+                    with scores.open("a") as stream:
+                        stream.write(json.dumps(row) + "\n")
+                    print(json.dumps(row), flush=True)
+    minutes = sorted({row["minutes"] for row in rows if row["spent_s"] > 30})
+    text = [
+        "# Depth from video on simulated flights\n",
+        f"`python bench/depth_video.py --minutes {' / '.join(f'{each:g}' for each in minutes)}`: {SIZE} x {SIZE} "
+        f"pixels, snippets of 3, one thread; {machine}. Stretches of each flight are held out, others for every "
+        "seed; half of them choose the weights, the figures are of the other half. Depth of an image is scaled by "
+        f"medians. The goal is {GOAL} of the error of the mean depth of every pixel.\n",
+        summary(rows).markdown(),
+        "\n"
+        + "\n".join(
+            f"- {name}: {flight.text}; frames of a snippet are {flight.stride} apart"
+            for name, flight in FLIGHTS.items()
+        ),
+    ]
+    RESULT.write_text("\n".join(text) + "\n")
+    print(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()
