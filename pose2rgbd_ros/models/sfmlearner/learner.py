@@ -6,7 +6,7 @@ The images of a scale are means over its pixels, the intrinsics those of `geomet
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,9 +120,10 @@ class SfMLearnerLearner(VideoLearner):
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         batch = self.batch(indices)
-        return self._objective.loss(*network(batch.images), batch)
+        disparities, motion = network(batch.images)
+        return self._objective.loss(disparities, motion, batch)
 
 
-def make(config: Settings, recipe: Recipe, data: SnippetData, device: torch.device) -> SfMLearnerLearner:
+def make(config: Settings, recipe: Recipe, data: Any, device: torch.device) -> SfMLearnerLearner:
     """The learner of a run."""
     return SfMLearnerLearner(config, data, device)
