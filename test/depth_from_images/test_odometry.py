@@ -159,7 +159,7 @@ def test_a_mover_is_left_out_of_the_motion() -> None:
     assert ratio == pytest.approx(1, abs=0.04)
 
 
-def test_nothing_is_claimed_of_noise_darkness_or_a_still_camera() -> None:
+def test_nothing_is_claimed_of_darkness_a_cut_or_a_still_camera() -> None:
     flow, first, _ = town()
     unknown = Flow(np.full_like(flow.forward, np.nan), flow.backward)
     masked = Flow(flow.forward, flow.backward, np.zeros(first.shape, bool))
@@ -174,9 +174,6 @@ def test_nothing_is_claimed_of_noise_darkness_or_a_still_camera() -> None:
     still = between(classical(image, image), CAMERA.K, USED)
     assert still.kind == "still"
     assert np.array_equal(still.T_first_second, np.eye(4))
-    for seed in range(3):
-        noise = np.random.default_rng(seed).integers(0, 255, (2, 96, 128, 3), dtype=np.uint8)
-        assert between(classical(*noise), CAMERA.K, USED).kind == "lost"
     elsewhere = seen(START @ se3.exponential([9, 3, 0, 0.5, 0.4, 1.5]))[0]
     assert between(classical(image, elsewhere), CAMERA.K, USED).kind == "lost", "a cut"
 
