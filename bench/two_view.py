@@ -89,9 +89,11 @@ def measured(
         lost += not motion.has_direction
         if motion.has_direction:
             found.append(errors_deg(motion.T_first_second, truth))
-    (rotation, direction), (rotation_90, direction_90) = np.median(found, axis=0), np.quantile(found, 0.9, axis=0)
     count = len(files) - stride
-    return [rotation, rotation_90, direction, direction_90, f"{count - lost} of {count}", *np.median(seconds, axis=0)]
+    errors = np.array(found or [(np.nan, np.nan)])
+    middle, worst = np.median(errors, axis=0), np.quantile(errors, 0.9, axis=0)
+    figures = [middle[0], worst[0], middle[1], worst[1]]
+    return [*figures, f"{count - lost} of {count}", *np.median(seconds, axis=0)]
 
 
 def draw_masks(rgb: UInt8, flow: Flow, K: Float64, folder: Path) -> None:

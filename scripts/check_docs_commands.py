@@ -99,7 +99,7 @@ RULES = (
     Rule(r"pose2rgbd locate", makes=()),
     Rule(r"pose2rgbd export"),
     Rule(r"pose2rgbd align", left="takes minutes; test/sfm runs it"),
-    Rule(r"pose2rgbd depth (train|infer|evaluate)", left="needs a video; test/models and test/evaluation run it"),
+    Rule(r"pose2rgbd depth (train|infer|evaluate|odometry)", left="needs a video; the tests run it"),
     Rule(r"pose2rgbd depth", left="for a dataset of colour alone; test/sfm runs it"),
     Rule(r"pose2rgbd sync"),
     Rule(r"pose2rgbd synthesize", left="needs a model of each kind"),

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from tqdm import tqdm
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.learn import chosen_model, report_training, settings_shown
 from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import describe_depth
 from pose2rgbd_ros.dataset.made_depth import remove
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
-from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.odometry import OdometrySettings, PairingSettings
+from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.sfm.dense import add_depth
 from pose2rgbd_ros.sfm.dense import plan as plan_depth
 from pose2rgbd_ros.training.config import VideoConfig
 from pose2rgbd_ros.training.families import families, model_names, video_settings_of
+
+if TYPE_CHECKING:
+    from pose2rgbd_ros.depth_from_images.snippets import Sequence
 
 # `add`, `remove`: depth of a dataset that has none.
 
@@ -165,6 +172,64 @@ def _infer(arguments: InferArguments) -> int:
     return 0
 
 
+# `odometry SOURCE`: the way of the camera without a network.
+
+
+@dataclass
+class OdometryArguments:
+    """Follow the camera of a video by optical flow and geometry; nothing is learnt, and the way has no unit.
+
+    Says what the pictures leave unknown: the way of a camera that only turns, which of two motions it was over a plane.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """a video, dataset, folder of images, or another layout that `depth train` takes"""
+    out: Path
+    """the trajectory to write (TUM format); of several sequences a folder of them"""
+    flow: Literal["dis", "farneback"] = "dis"
+    """how flow is found"""
+    stride: int = 1
+    """take every so many frames"""
+    hfov_deg: float | None = None
+    """horizontal field of view in degrees of a source that does not know its lens"""
+
+
+def _odometry(arguments: OdometryArguments) -> int:
+    from pose2rgbd_ros.depth_from_images.odometry import ClassicalFlow, odometry  # torch only once it is needed
+    from pose2rgbd_ros.formats.sequences import open_sequences
+
+    if arguments.stride < 1:
+        raise UserError(f"--stride is {arguments.stride}; it must be 1 or more")
+    sequences = open_sequences(arguments.source, arguments.hfov_deg)
+    for sequence in sequences:
+        stamps_ns, damaged = list[int](), list[str]()
+        images = _readable(sequence, arguments.stride, stamps_ns, damaged)
+        track = odometry(images, sequence.camera, ClassicalFlow(arguments.flow))
+        out = arguments.out if len(sequences) == 1 else arguments.out / f"{sequence.name}.txt"
+        lines = [layout.pose_line(*pose) for pose in zip(stamps_ns, track.T_start_cam, strict=True)]
+        with os_errors(f"{out} cannot be written"):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            layout.atomic_write(out, "".join(lines).encode())
+        print(f"{out}: {counted(len(lines), 'pose')} in the first camera, in no unit\n{track.summary()}")
+        for note in sequence.notes:
+            print(f"note: {note}")
+        if damaged:
+            print(f"warning: {counted(len(damaged), 'frame')} could not be read (the first: {damaged[0]})")
+    return 0
+
+
+def _readable(sequence: Sequence, stride: int, stamps_ns: list[int], damaged: list[str]) -> Iterator[UInt8]:
+    """Images whose stamps are appended to a list, or why they cannot be read to another."""
+    for index in tqdm(range(0, len(sequence), stride), sequence.name, unit="frame", disable=None):
+        try:
+            image = sequence.rgb(index)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        stamps_ns.append(int(sequence.stamps_ns[index]))
+        yield image
+
+
 # `evaluate PREDICTED REFERENCE`: runs, depth and trajectories against the truth.
 
 
@@ -247,6 +312,7 @@ DEPTH_JOBS: dict[str, Job] = {
     "remove": (RemoveArguments, _remove, "take it out again"),
     "train": (None, _train, "learn depth and motion from video"),
     "infer": (InferArguments, _infer, "depth and track of a video by a trained model"),
+    "odometry": (OdometryArguments, _odometry, "the camera's track by optical flow alone, without a network"),
     "evaluate": (EvaluateArguments, _evaluate, "a run, depth or a trajectory against the truth: figures of the papers"),
 }
 

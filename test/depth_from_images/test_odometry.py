@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 
 import cv2
@@ -13,11 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.blockworld import BlockWorld
 
+from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.dataset.meta import DatasetMeta
+from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.depth_from_images import odometry as module
 from pose2rgbd_ros.depth_from_images.odometry import ClassicalFlow, Flow, Motion, OdometrySettings, odometry
 from pose2rgbd_ros.depth_from_images.odometry import relative_motion as between
 from pose2rgbd_ros.depth_from_images.triangulation import rigid_flow
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.formats.trajectories import read_pose_list
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 
@@ -263,6 +268,29 @@ def test_distortion_is_undone_first() -> None:
     for image, raw, T in zip(shown, images, (START, START @ STEP), strict=True):
         pinhole = world().render(T, ideal, supersample=2)[0].astype(np.float64)
         assert np.abs(image - pinhole).mean() < 0.6 * np.abs(raw - pinhole).mean()
+
+
+def test_the_command_writes_a_track_that_is_measured_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    T_map_cam, images, _ = flight()
+    with DatasetWriter(tmp_path / "flight", DatasetMeta(camera=CAMERA)) as writer:
+        for i, (T, image) in enumerate(zip(T_map_cam, images, strict=True)):
+            writer.add((i + 1) * 100_000_000, T, image, None)
+    damaged = sorted((tmp_path / "flight" / "rgb").iterdir())[8]
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    track, source = tmp_path / "found" / "track.txt", tmp_path / "flight"
+    assert main(["depth", "odometry", str(source), "--out", str(track)]) == 0
+    said = capsys.readouterr().out
+    assert "9 poses in the first camera, in no unit" in said
+    assert "steps: moved, by essential" in said
+    assert "1 frame could not be read" in said
+    assert len(read_pose_list(track)) == 9
+    assert main(["depth", "evaluate", str(track), str(source), "--out", str(tmp_path / "report")]) == 0
+    figures = json.loads((tmp_path / "report" / "metrics.json").read_text())["sequences"]["track"]["figures"]
+    assert 0 < figures["7dof"]["ate_m"] < 1.0
+    with pytest.raises(UserError, match="--stride is 0"):
+        main(["depth", "odometry", str(source), "--out", str(track), "--stride", "0"])
 
 
 def test_what_cannot_be_followed_is_refused_in_a_line() -> None:
