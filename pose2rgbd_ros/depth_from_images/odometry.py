@@ -57,7 +57,7 @@ class OdometrySettings:
     repeats: int = setting(3, "times that it is asked, for the matrix of most inliers; the authors' code: 10", ge=1)
     least_in_front: int = setting(50, "matches that lie in front of both cameras, with fewer there is no pose", ge=5)
     least_share: float = setting(
-        0.05,
+        0.08,
         "share of textured pixels whose flow returns, times that of matches that agree; below, all is lost",
         ge=0,
         le=1,
