@@ -116,7 +116,7 @@ def _of_dataset(path: Path) -> DepthImages:
 
 
 def _folders(path: Path) -> list[Path]:
-    return [path, *(path / name for name in layout.DEPTH.values())]
+    return [*(path / name for name in layout.DEPTH.values()), path]  # beside such a folder lie pictures of other things
 
 
 def _files(folder: Path) -> list[Path]:

@@ -124,3 +124,15 @@ def test_frames_trained_on_never_judge(run: Path, flight_dataset: Callable[..., 
     judged = np.array(found.depth.names, np.int64)
     assert len(judged)
     assert not np.isin(judged, np.concatenate([checkpoint.training_stamps_ns, checkpoint.choosing_stamps_ns])).any()
+
+
+def test_what_infer_wrote_is_measured(run: Path, flight: Path, tmp_path: Path) -> None:
+    """Depth by the stamps of the frames, and the track beside it; of all frames, whoever has seen them."""
+    found = tmp_path / "found"
+    assert main(["depth", "infer", str(run), str(flight), "--out", str(found)]) == 0
+    assert main(["depth", "evaluate", str(found), str(flight), "--start-every", "1", "--lengths-m", "5"]) == 0
+    report = tmp_path / "found-evaluation"
+    assert json.loads((report / "metrics.json").read_text())["figures"]["predicted"]["frames"] == 120
+    track = json.loads((report / "track/metrics.json").read_text())["sequences"]["found"]["figures"]["7dof"]
+    assert track["poses"] == 120
+    assert track["segments"] > 50
