@@ -44,6 +44,7 @@ class Sequence:
         camera: of the images as they come, lens and all; `camera_from` says in words where its intrinsics come from.
         read_rgb: number of a frame -> (H, W, 3) uint8. UserError: it cannot be read.
         read_depth: the same for true depth (h, w) along the optical axis, NaN unknown; None: there is none.
+        read_published_depth: the same as public evaluations of the source count it, where that is something else.
         depth_kind: "metric" (m) or "relative".
         T_map_cam: (N, 4, 4) poses, NaN where unknown; None: all unknown. Nothing learns from them.
         split: which frames train, choose and judge, where the source says so.
@@ -66,6 +67,7 @@ class Sequence:
     camera_from: str = "as recorded"
     in_order: bool = False
     notes: tuple[str, ...] = ()
+    read_published_depth: Callable[[int], Float32] | None = None
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
@@ -80,9 +82,13 @@ class Sequence:
             )
         return image
 
-    def depth(self, index: int) -> Float32 | None:
-        """True depth (h, w) of a frame, NaN unknown; None where the sequence has none."""
-        return None if self.read_depth is None else self.read_depth(index)
+    def depth(self, index: int, published: bool = False) -> Float32 | None:
+        """True depth (h, w) of a frame, NaN unknown; None where the sequence has none.
+
+        published: as public evaluations count it, for figures to compare with theirs.
+        """
+        read = self.read_published_depth if published and self.read_published_depth is not None else self.read_depth
+        return None if read is None else read(index)
 
 
 class SnippetBatch(NamedTuple):

@@ -121,7 +121,8 @@ def evaluate_video(
             f"{run} was trained on, or chosen by, all frames of {', '.join(each.name for each in sequences)}; give "
             "another recording, or train with more held out (--test-fraction)"
         )
-    model_on = _Model(model, data, torch.device(device))
+    # The rules of KITTI's papers hold for its laser as they count it.
+    model_on = _Model(model, data, torch.device(device), protocol_name.startswith("kitti"))
     mean = _mean_depth(data) if was_trained_on else None
     depth = _depth(model_on, judge, run, sources[0], out, (protocol_name, protocol), mean)
     motion, track = None, None
@@ -152,8 +153,8 @@ def _whole(frames: int) -> Split:
 class _Model:
     """A network at work on the frames of snippets."""
 
-    def __init__(self, network: Any, data: SnippetData, device: torch.device) -> None:
-        self.data, self._network, self._device = data, network, device
+    def __init__(self, network: Any, data: SnippetData, device: torch.device, published: bool = False) -> None:
+        self.data, self._network, self._device, self._published = data, network, device, published
 
     @torch.inference_mode()
     def depth(self, index: int) -> Float32:
@@ -182,7 +183,7 @@ class _Model:
         sequence = self.data.sequences[number]
         depth = None
         if not sequence.camera.is_distorted:
-            depth = sequence.depth(index - int(np.searchsorted(self.data.sequence, number)))
+            depth = sequence.depth(index - int(np.searchsorted(self.data.sequence, number)), self._published)
         else:
             small = self.data.depth(np.array([index]))
             depth = None if small is None else small[0]

@@ -117,6 +117,7 @@ def _of_drive(drive: Path, name: str) -> Sequence:
         found.depth if scans else None,
         T_map_cam=found.poses(),
         camera_from="KITTI's calibration",
+        read_published_depth=found.eigen_depth if scans else None,
     )
 
 

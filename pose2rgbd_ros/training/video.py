@@ -79,6 +79,7 @@ class VideoData:
                 "judge": len(split.judge),
             },
             "snippet": {"frames": self.snippets.frames, "stride": self.snippets.stride},
+            "intrinsics": {each.name: each.camera_from for each in self.snippets.sequences},
         }
 
     def checkpoint(self, **common: Any) -> VideoCheckpoint:

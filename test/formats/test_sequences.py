@@ -14,7 +14,6 @@ from support.foreign_datasets import FRAMES, HEIGHT, WIDTH, kitti, rgb, tum, wri
 
 from pose2rgbd_ros.depth_from_images.snippets import SnippetData
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.formats import kitti_raw
 from pose2rgbd_ros.formats.sequences import GUESSED_HFOV_DEG, open_sequences
 from pose2rgbd_ros.geometry.camera import Camera
 
@@ -78,7 +77,8 @@ def test_kitti_raw_is_read_with_its_times_scans_and_poses(tmp_path: Path) -> Non
     u, v = round(7.5 + 20 * 1.66 / 7.73), round(5.5 - 20 * 0.48 / 7.73)
     assert depth[v, u] == pytest.approx(7.73)
     assert np.isfinite(depth).sum() == 2, "not what is behind or beside the image"
-    eigen = kitti_raw.Drive(drive).eigen_depth(1)
+    eigen = left.depth(1, published=True)
+    assert eigen is not None
     assert eigen[v - 1, u - 1] == pytest.approx(8.0), "forward of the scanner, pixels from one"
     T = left.T_map_cam
     assert T is not None

@@ -57,6 +57,7 @@ def test_a_run_learns_and_its_checkpoint_knows_no_place(flight: Path, tmp_path: 
     assert result.depth_unit == "(relative)"
     assert re.match(r"AbsRel 0\.\d+ \(mean depth 0\.\d+\)  a1 0\.\d+", result.description)
     checkpoint = load_video_checkpoint(tmp_path / "run")
+    assert checkpoint.provenance["intrinsics"] == {"flight": "the source's calibration"}
     stored = read_yaml(tmp_path / "run" / "checkpoint" / "model.yaml")
     assert not {"normalization", "frames", "datum", "output"} & set(stored), "absent, not made up"
     assert set(load_file(tmp_path / "run" / "checkpoint" / "training_poses.safetensors")) == {
