@@ -62,3 +62,22 @@ def test_depth_is_learnt_from_colour_alone(flight: Path, tmp_path: Path) -> None
     mean = judge.baseline(data.split.choose)["abs_rel"]
     assert before > 1.2 * mean
     assert after < 0.7 * before
+
+
+@pytest.mark.slow
+def test_the_papers_networks_take_a_step_at_full_size(flight: Path) -> None:
+    config = video_config(
+        "sfmlearner", **{"recipe": "paper", "image_width": 416, "image_height": 128, "batch_size": 2, "device": "cpu"}
+    )
+    recipe, data = resolve_recipe(config), open_data([flight], config)
+    torch.manual_seed(0)
+    learner = make_learner(config, recipe, data.for_training())
+    assert sum(each.numel() for each in learner.model.parameters() if each.dim() > 1) > 33_000_000
+    optimizer = torch.optim.AdamW(learner.parameter_groups(recipe), lr=recipe.learning_rate, weight_decay=0.0)
+    before = {name: each.detach().clone() for name, each in learner.model.named_parameters()}
+    for loss in learner.losses(learner.model, data.split.train[:2], 0.0):
+        assert torch.isfinite(loss)
+        loss.backward()
+        optimizer.step()
+    moved = {name: float((each.detach() - before[name]).abs().max()) for name, each in learner.model.named_parameters()}
+    assert all(0 < most < 1.01 * recipe.learning_rate for most in moved.values())
