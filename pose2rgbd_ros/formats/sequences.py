@@ -229,7 +229,7 @@ class _VideoFrames:
             self._asked_ns = stamp_ns
             while self._latest is not None and self._latest.media_ns < stamp_ns:
                 self._latest = next(self._frames, None)
-            if self._latest is None or self._latest.media_ns != stamp_ns:
+            if self._latest is None or self._latest.media_ns != stamp_ns or not self._latest.whole:
                 raise UserError(
                     f"{self._video.path}: the frame at {stamp_ns / SECOND:.3f} s cannot be decoded; the file is "
                     "damaged or cut off there"

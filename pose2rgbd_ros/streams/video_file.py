@@ -21,6 +21,7 @@ _LARGEST_METADATA = 200_000_000
 # Damaged packets in a row after which the rest of a file is given up.
 _ENDS_WITHIN_S, _ENDS_WITHIN = 0.5, 0.05  # of the length that the file states
 _MOST_DAMAGED = 100
+_HEALED_NS = 5 * SECOND  # after damage; streams that refresh their pictures bit by bit have no key frames
 _MOST_BOXES = 1000
 _LONGEST_NS = 86_400 * SECOND
 Payload = tuple[int, int, bytes]
@@ -29,11 +30,12 @@ Payload = tuple[int, int, bytes]
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
     """A decoded frame: `media_ns` since the first one of the video; `picture` is PyAV's, upright after `turns` quarter
-    turns counter-clockwise."""
+    turns counter-clockwise. `whole`: False after damage up to the next key frame, for decoders then guess."""
 
     media_ns: int
     picture: Any
     turns: int
+    whole: bool = True
 
     def grey(self, width: int) -> UInt8:
         """Grey pixels, reduced to `width`."""
@@ -72,7 +74,7 @@ class VideoFile:
 
     def frames(self, start_s: float = 0.0, end_s: float = 0.0, keyframes: bool = False) -> Iterator[VideoFrame]:
         """The frames in order, between `start_s` and `end_s` (0: the end). A damaged file gives what can be decoded."""
-        last_ns = -1
+        last_ns, key_ns, damaged_ns = -1, -1, [-1 - _HEALED_NS]
         with self._open() as container:
             stream = self._pictures(container)
             stream.thread_type = "AUTO"
@@ -81,7 +83,7 @@ class VideoFile:
             if start_s > 0:
                 with contextlib.suppress(av.error.FFmpegError):
                     container.seek(round((start_s + self._zero_s) / stream.time_base), stream=stream)
-            for picture in self._decoded(container, stream):
+            for picture in self._decoded(container, stream, damaged_ns):
                 if picture.pts is None or picture.time_base is None:
                     self.frames_without_time += 1
                     continue
@@ -89,13 +91,19 @@ class VideoFile:
                 if media_ns > _LONGEST_NS:  # of a damaged packet
                     self.frames_without_time += 1
                     continue
+                if picture.is_corrupt:
+                    damaged_ns.append(media_ns)
+                elif picture.key_frame:
+                    key_ns = media_ns
                 if media_ns <= last_ns or media_ns < start_s * SECOND:
                     continue
                 if end_s and media_ns > end_s * SECOND:
                     return
                 last_ns = media_ns
                 self.reached_s = media_ns / SECOND
-                yield VideoFrame(media_ns, picture, _quarter_turns(picture))
+                latest_ns = max((at for at in damaged_ns if at <= media_ns), default=-1)
+                whole = key_ns > latest_ns or media_ns > latest_ns + _HEALED_NS
+                yield VideoFrame(media_ns, picture, _quarter_turns(picture), whole)
 
     @property
     def missing_s(self) -> float:
@@ -186,10 +194,11 @@ class VideoFile:
             raise UserError(f"{self.path} holds no pictures")
         return container.streams.video[0]
 
-    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _decoded(self, container: Any, stream: Any, damaged_ns: list[int]) -> Iterator[Any]:
         in_a_row = 0
         packets = container.demux(stream)
         while in_a_row < _MOST_DAMAGED:
+            packet = None
             try:
                 packet = next(packets)
                 pictures = packet.decode()
@@ -198,6 +207,8 @@ class VideoFile:
             except (av.error.FFmpegError, ValueError, MemoryError):
                 self.damaged += 1
                 in_a_row += 1
+                if packet is not None and packet.pts is not None and packet.time_base is not None:
+                    damaged_ns.append(self._media_ns(packet))
                 continue
             in_a_row = 0
             yield from pictures
