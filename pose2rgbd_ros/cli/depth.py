@@ -238,8 +238,8 @@ class EvaluateArguments:
     """Measure a run, predicted depth or a trajectory against the truth, as the papers and the public tools do.
 
     A run: on the frames of a source with true depth or poses that it has not seen. Depth: of a dataset, a folder of
-    images, or a .npy. A trajectory of any tool: TUM, KITTI or EuRoC, or a folder of them by name; a dataset's is its
-    groundtruth.txt. Writes a page, table.md and metrics.json.
+    images, or a .npy. A trajectory of any tool: TUM, KITTI or EuRoC, or a folder of them by name (also of SfMLearner's
+    snippets); a dataset's is its groundtruth.txt. Writes a page, table.md and metrics.json.
     """
 
     predicted: Annotated[Path, tyro.conf.Positional]

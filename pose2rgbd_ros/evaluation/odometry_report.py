@@ -18,11 +18,13 @@ from pose2rgbd_ros.evaluation.odometry import (
     OdometrySettings,
     Paired,
     PairingSettings,
+    Snippets,
     absolute_errors,
     align,
     odometry_metrics,
     pair,
     segment_errors,
+    snippet_errors,
 )
 from pose2rgbd_ros.evaluation.sheets import new_figure, png
 from pose2rgbd_ros.formats.trajectories import IN_FOLDERS, read_pose_list
@@ -41,7 +43,15 @@ COLUMNS = (
     Column("snippet_ate_m", "snippets", ".4f", "m"),
     Column("scale", "scale", ".4g"),
 )
+SNIPPET_COLUMNS = (
+    Column("what"),
+    Column("ate_m", "ATE", ".4f", "m"),
+    Column("ate_std_m", "±", ".4f", "m"),
+    Column("rotation_rad", "rotation", ".4f", "rad"),
+    Column("rotation_std_rad", "±", ".4f", "rad"),
+)
 SUFFIXES = (".txt", ".csv", ".tum", ".kitti")
+MOST_OF_A_SNIPPET, LEAST_SNIPPETS = 10, 3  # poses in a file, and files: then a folder holds snippets
 OFF_SCALE = 0.1  # a scale further than that from 1 deserves a word
 ESTIMATE_COLOUR, REFERENCE_COLOUR = "#c0392b", "#1f4e9c"
 
@@ -132,10 +142,11 @@ def evaluate_trajectories(
     settings: OdometrySettings,
     pairing: PairingSettings,
     times: Path | None = None,
-) -> OdometryReport:
+) -> OdometryReport | SnippetReport:
     """Measure a trajectory file, or all of a folder whose names the reference's folder has too; write a report.
 
-    Into `out`: table.md, metrics.json, index.html, a picture and a CSV of errors for each trajectory.
+    Into `out`: table.md, metrics.json, index.html, a picture and a CSV of errors for each trajectory. Folders of many
+    files of a few poses are snippets, as of SfMLearner, and measured as such.
 
     Args:
         times: KITTI's times.txt for whichever of the two has no stamps.
@@ -143,8 +154,10 @@ def evaluate_trajectories(
     Raises:
         UserError: a file that is no trajectory, trajectories that do not meet, a folder that cannot be written.
     """
-    sequences = []
-    for name, estimated, true in _files(estimate, reference):
+    files, sequences = _files(estimate, reference), []
+    if _are_snippets(files):
+        return _evaluate_snippets(files, estimate, reference, out, pairing)
+    for name, estimated, true in files:
         ref, est = read_pose_list(true, times), read_pose_list(estimated, times)
         paired, notes = pair(ref, est, pairing)
         sequences.append(measure(name, paired, settings, notes))
@@ -177,6 +190,104 @@ def measure(name: str, paired: Paired, settings: OdometrySettings, notes: Sequen
             "that claims metres is judged by 6dof"
         )
     return Measured(name, paired, figures, said)
+
+
+# Snippets, a file each: what SfMLearner's code writes and reads.
+
+
+@dataclass(frozen=True, eq=False)
+class SnippetReport:
+    """Snippets of a folder, all of so many `frames`; those that had no partner are `left_out`."""
+
+    snippets: Snippets
+    frames: int
+    left_out: int
+    of: dict[str, str]
+
+    def table(self) -> Table:
+        return snippet_table({"estimate": self.snippets})
+
+    def verdict(self) -> str:
+        """One sentence."""
+        errors = self.snippets.ate_m
+        return f"ATE {errors.mean():.4f} ± {errors.std():.4f} m of {counted(len(errors), 'snippet')} of {self.frames}"
+
+    @property
+    def notes(self) -> list[str]:
+        said = "SfMLearner's error: sqrt of the sum of squares over the frames, a scale for each; no root mean square"
+        lost = f"{counted(self.left_out, 'snippet')} of the reference left out: the estimate has not all its frames"
+        return [said, lost] if self.left_out else [said]
+
+    def markdown(self) -> str:
+        """Everything in words and numbers."""
+        return "\n\n".join([self.table().markdown(), f"{self.verdict()}.", *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        (row,) = self.table().rows
+        facts = {"kind": "snippets", "of": self.of, "snippets": len(self.snippets.ate_m), "frames": self.frames}
+        return {**facts, "left_out": self.left_out, "figures": {k: v for k, v in row.items() if k != "what"}}
+
+
+def snippet_table(snippets: dict[str, Snippets]) -> Table:
+    """Means and standard deviations over the snippets of each; the first stands out."""
+    rows = [
+        {
+            "what": what,
+            "ate_m": float(each.ate_m.mean()),
+            "ate_std_m": float(each.ate_m.std()),
+            "rotation_rad": float(each.rotation_rad.mean()),
+            "rotation_std_rad": float(each.rotation_rad.std()),
+        }
+        for what, each in snippets.items()
+    ]
+    return Table(SNIPPET_COLUMNS, rows, strong=[0], muted=range(1, len(rows)))
+
+
+def _are_snippets(files: Sequence[tuple[str, Path, Path]]) -> bool:
+    """Whether there are many files and the first holds few poses."""
+    if len(files) < LEAST_SNIPPETS:
+        return False
+    return len(read_pose_list(files[0][2])) <= MOST_OF_A_SNIPPET
+
+
+def _evaluate_snippets(
+    files: Sequence[tuple[str, Path, Path]], estimate: Path, reference: Path, out: Path, pairing: PairingSettings
+) -> SnippetReport:
+    """Measure snippets that have a file each. UserError: none, or of different lengths."""
+    pairs, left_out = [], 0
+    for _, estimated, true in files:
+        ref, est = read_pose_list(true), read_pose_list(estimated)
+        try:
+            paired, _ = pair(ref, est, pairing)
+        except UserError:
+            if ref.is_timed != est.is_timed:
+                raise
+            left_out += 1
+            continue
+        if len(paired) < len(ref):
+            left_out += 1
+            continue
+        pairs.append((paired.T_ref[paired.partner], paired.T_est))
+    lengths = {len(T_ref) for T_ref, _ in pairs}
+    if len(lengths) != 1:
+        what = (
+            f"snippets of {', '.join(map(str, sorted(lengths)))} frames; measure them apart"
+            if lengths
+            else (f"no snippet whose frames {estimate} all has; --max-difference-s, --time-offset-s")
+        )
+        raise UserError(f"{reference} holds {what}")
+    T_ref, T_est = (np.stack(each) for each in zip(*pairs, strict=True))
+    of = {"estimate": str(estimate), "reference": str(reference)}
+    report = SnippetReport(snippet_errors(T_ref, T_est), lengths.pop(), left_out, of)
+    with os_errors(f"cannot write the report into {out}"):
+        out.mkdir(parents=True, exist_ok=True)
+        layout.atomic_write(out / "metrics.json", (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+        layout.atomic_write(out / "table.md", (report.markdown() + "\n").encode())
+        title = f"{estimate.name} against {reference.name}"
+        page = Page(title, f"{report.verdict()}.", [Section(table=report.table())], report.notes, of)
+        layout.atomic_write(out / "index.html", page.html())
+    return report
 
 
 def _files(estimate: Path, reference: Path) -> list[tuple[str, Path, Path]]:

@@ -19,25 +19,17 @@ from pose2rgbd_ros.evaluation.depth_images import DepthImages
 from pose2rgbd_ros.evaluation.depth_metrics import DepthProtocol
 from pose2rgbd_ros.evaluation.depth_report import DepthReport, evaluate_depth
 from pose2rgbd_ros.evaluation.odometry import LEAST_POSES, OdometrySettings, Paired, Snippets, snippet_errors
-from pose2rgbd_ros.evaluation.odometry_report import OdometryReport, measure
+from pose2rgbd_ros.evaluation.odometry_report import OdometryReport, measure, snippet_table
 from pose2rgbd_ros.evaluation.odometry_report import write as write_odometry
 from pose2rgbd_ros.formats.sequences import open_sequences
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
-from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
 from pose2rgbd_ros.training.metrics import batches
 from pose2rgbd_ros.training.trainer import pick_device
 
 BATCH = 8
 TRACK, MOTION = "track", "motion.json"
-COLUMNS = (
-    Column("what"),
-    Column("ate_m", "ATE", ".4f", "m"),
-    Column("ate_std_m", "±", ".4f", "m"),
-    Column("rotation_rad", "rotation", ".4f", "rad"),
-    Column("rotation_std_rad", "±", ".4f", "rad"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,26 +53,11 @@ class VideoEvaluation:
         if self.motion is not None:
             parts.append(
                 f"Motion of snippets of {self.frames} frames (SfMLearner's error: sqrt of the sum of squares over "
-                f"{self.frames}, a scale for each)\n\n{motion_table(self.motion).markdown()}"
+                f"{self.frames}, a scale for each)\n\n{snippet_table(self.motion).markdown()}"
             )
         if self.track is not None:
             parts.append(f"Track\n\n{self.track.markdown()}")
         return "\n\n".join(parts)
-
-
-def motion_table(motion: dict[str, Snippets]) -> Table:
-    """Means and standard deviations over the snippets."""
-    rows = [
-        {
-            "what": what,
-            "ate_m": float(each.ate_m.mean()),
-            "ate_std_m": float(each.ate_m.std()),
-            "rotation_rad": float(each.rotation_rad.mean()),
-            "rotation_std_rad": float(each.rotation_rad.std()),
-        }
-        for what, each in motion.items()
-    ]
-    return Table(COLUMNS, rows, strong=[0], muted=range(1, len(rows)))
 
 
 def evaluate_video(
@@ -136,7 +113,7 @@ def evaluate_video(
     with os_errors(f"cannot write the report into {out}"):
         out.mkdir(parents=True, exist_ok=True)
         if motion is not None:
-            rows = {str(row.pop("what")): row for row in motion_table(motion).rows}
+            rows = {str(row.pop("what")): row for row in snippet_table(motion).rows}
             facts = {"snippets": len(known), "frames": data.frames, "stride": data.stride, "figures": rows}
             layout.atomic_write(out / MOTION, (json.dumps(facts, indent=2) + "\n").encode())
     if track is not None:

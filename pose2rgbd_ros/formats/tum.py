@@ -102,7 +102,9 @@ def _stamp(file: Path, number: int, field: str) -> int:
         except (ArithmeticError, ValueError):
             raise reading.wrong(file, number, str(error)) from None
     if not 0 <= stamp <= MAX_STAMP_NS:
-        raise reading.wrong(file, number, f"the stamp {field} s is {'negative' if stamp < 0 else 'too large'}")
+        raise reading.wrong(
+            file, number, f"the stamp {field} s is {'negative' if stamp < 0 else 'too large for seconds'}"
+        )
     return stamp
 
 

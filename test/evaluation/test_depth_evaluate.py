@@ -14,6 +14,7 @@ from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.depth_images import matched, open_depth
+from pose2rgbd_ros.evaluation.odometry import Paired, odometry_metrics
 from pose2rgbd_ros.geometry import se3
 
 FRAMES = 12
@@ -234,3 +235,29 @@ def test_bad_trajectories_are_refused_in_one_line(tmp_path: Path, capsys: pytest
         said = capsys.readouterr().err
         assert what in said
         assert said.count("\n") == 1
+
+
+def test_folders_of_snippets_are_measured_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As SfMLearner's code writes them: a file of five stamped poses each, in the first one's frame, of any scale."""
+
+    def write(folder: str, T: np.ndarray, scale: float, missing: int) -> None:
+        (tmp_path / folder).mkdir()
+        for first in range(20):
+            run = np.linalg.inv(T[first]) @ T[first : first + 5]
+            run[:, :3, 3] *= scale
+            position, quat = se3.split(run)
+            rows = np.column_stack([first / 10 + np.arange(5) / 10, position, quat])
+            np.savetxt(tmp_path / folder / f"{first:06d}.txt", rows[: 4 if first == missing else 5], fmt="%.6f")
+
+    write("true", _drive(24, 0.0), 1.0, -1)
+    write("found", _drive(24, 0.1), 0.03, 7)
+    assert _run(tmp_path / "found", tmp_path / "true", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "1 snippet of the reference left out" in said
+    found = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (found["snippets"], found["frames"]) == (19, 5)
+    whole = odometry_metrics(Paired.of(_drive(24, 0.0), _drive(24, 0.1)))
+    assert whole["snippets"] == 20
+    assert found["figures"]["ate_m"] == pytest.approx(whole["snippet_ate_m"], rel=0.1)
+    assert found["figures"]["rotation_rad"] == pytest.approx(whole["snippet_rotation_rad"], rel=0.1)
+    assert f"ATE {found['figures']['ate_m']:.4f} ±" in (tmp_path / "out/index.html").read_text()

@@ -159,7 +159,7 @@ MATRIX = "1 0 0 0 0 1 0 0 0 0 1 0\n"
         (GOOD + "1.2 2 0 0 0 0 0 0.5\n", "pose 3 has length 0.5, not 1; are the columns in another order"),
         (GOOD + "1.1 2 0 0 0 0 0 1\n", "the stamp of pose 3 does not come after the one before; sort the file"),
         (GOOD + "-1 2 0 0 0 0 0 1\n", "line 3: the stamp -1 s is negative"),
-        ("1403636579763555584 0 0 0 0 0 0 1\n", "line 1: the stamp 1403636579763555584 s is too large"),
+        ("1403636579763555584 0 0 0 0 0 0 1\n", "line 1: the stamp 1403636579763555584 s is too large for seconds"),
         (GOOD + "later 2 0 0 0 0 0 1\n", "line 3: 'later' is no timestamp"),
         (GOOD + "nan 2 0 0 0 0 0 1\n", "line 3: 'nan' is no timestamp"),
         (MATRIX * 2 + "1 0 0 0 0 1 0 0 0 0 1\n", "line 3: 11 values, where the lines before have 12"),
