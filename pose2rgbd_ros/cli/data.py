@@ -16,7 +16,7 @@ from pose2rgbd_ros.alignment.flow import FlowConfig
 from pose2rgbd_ros.alignment.plot import draw
 from pose2rgbd_ros.convert.convert import convert_sources, measure
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.dataset.inspect import draw_slices, inspect
+from pose2rgbd_ros.dataset.inspect import describe_depth, draw_slices, inspect
 from pose2rgbd_ros.dataset.inspect import warnings as warnings_of
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
@@ -49,6 +49,8 @@ class ConvertArguments:
     """warnings are errors: the exit status is 1; the dataset is kept"""
     align: bool = False
     """then replace poses and lens by structure from motion, as `pose2rgbd align` does"""
+    depth: Path | None = None
+    """then give frames without depth that of the model of this run, as `pose2rgbd depth add --method RUN` does"""
     options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ConvertConfig)
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
@@ -62,12 +64,20 @@ def convert_main(argv: list[str]) -> int:
             "convert needs a source (bag, folder of photographs, video) and, last, the folder of the dataset to make"
         )
     *sources, out = arguments.paths
+    if arguments.depth is not None:
+        from pose2rgbd_ros.training.checkpoint import load_video_checkpoint  # torch only once it is needed
+
+        load_video_checkpoint(arguments.depth)  # a wrong one is refused before the work
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
     print(report.summary())
     warnings = len(report.warnings)
     if arguments.align and (problem := align_or_keep(out)):
         print(f"warning: {problem}")
         warnings += 1
+    if arguments.depth is not None:
+        from pose2rgbd_ros.models.video_depth import add_trained_depth
+
+        print(f"{out}: {describe_depth(add_trained_depth(out, arguments.depth))}")
     return _status(arguments.strict, warnings, out)
 
 

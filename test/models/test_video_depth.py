@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from support import toy_video
+from support.photographs import write_photographs
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset import layout
@@ -241,3 +242,15 @@ def test_a_place_is_learnt_from_such_depth(flight: Path, run: Path, tmp_path: Pa
     add_trained_depth(deep, run, "cpu", progress=False)
     config = train_config("base", size=32, width=0.125, device="cpu", epochs=2, tensorboard=False)
     assert "depth_mae" in train(deep, tmp_path / "place", config).scores
+
+
+def test_photographs_get_depth_as_they_are_converted(flight: Path, run: Path, tmp_path: Path) -> None:
+    write_photographs(Dataset(flight), tmp_path / "photos", range(8))
+    convert = ["convert", str(tmp_path / "photos"), str(tmp_path / "dataset"), "--depth"]
+    assert main([*convert, str(tmp_path / "nowhere")]) == 2
+    assert not (tmp_path / "dataset").exists(), "refused before the work"
+    assert main([*convert, str(run)]) == 0
+    depth = Dataset(tmp_path / "dataset").meta.depth
+    assert depth is not None
+    assert depth.made is not None
+    assert depth.made.method == "toyvideo"
