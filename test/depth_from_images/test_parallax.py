@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support.blockworld import BlockWorld
@@ -16,6 +17,8 @@ from pose2rgbd_ros.depth_from_images.snippets import Sequence, SnippetData
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.training.families import video_config
+from pose2rgbd_ros.training.video import open_video_data
 
 CAMERA = Camera.from_fov(96, 72, 70.0)
 FRAMES = 14
@@ -68,6 +71,22 @@ def test_a_video_that_cannot_show_depth_is_refused_in_a_line(
         check_parallax(opened(kind))
     (note,) = check_parallax(opened("flight", kind))
     assert note.startswith(f"{kind}: depth is not observable, {why}")
+
+
+def test_no_training_begins_on_a_video_of_a_turning_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for kind in ("flight", "turn"):
+        with av.open(str(tmp_path / f"{kind}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 96, 72, "yuv420p", 4_000_000
+            for image in pictures(kind):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+    given = {"image_width": 96, "image_height": 72, "hfov_deg": 70.0}
+    config = video_config("sfmlearner", **given)  # type: ignore[arg-type]
+    assert len(open_video_data([tmp_path / "flight.mp4"], config).snippets) == FRAMES
+    with pytest.raises(UserError, match=r"turn\.mp4: neither depth nor scale is observable: the camera only turns"):
+        open_video_data([tmp_path / "turn.mp4"], config)
 
 
 def test_where_little_moves_within_a_snippet_a_larger_stride_is_named(opened: Callable[..., SnippetData]) -> None:
