@@ -419,7 +419,8 @@ def _maps(sequence: Sequence, size: tuple[int, int]) -> _Maps:
     if sequence.read_depth is not None:
         shapes[_DEPTH] = (np.float32, (n, height, width))
     ideal = rectified(sequence.camera)
-    facts = [FORMAT_VERSION, sequence.state, sequence.camera.to_dict()]
+    lens = sequence.camera.to_dict() if sequence.camera.is_distorted else None  # another pinhole sees the same images
+    facts = [FORMAT_VERSION, sequence.state, lens]
     state = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def fill(arrays: dict[str, Any]) -> None:

@@ -162,7 +162,11 @@ def test_images_are_prepared_once_until_the_source_changes(make: Callable[..., S
         SnippetData.of([replace(sequence, read_rgb=rgb)], (6, 8))
     assert sorted(read) == list(range(8))
     SnippetData.of([replace(sequence, read_rgb=rgb, state="new")], (6, 8))
-    SnippetData.of([replace(sequence, read_rgb=rgb, state="new", camera=replace(CAMERA, fx=33.0))], (6, 8))
+    wide = SnippetData.of([replace(sequence, read_rgb=rgb, state="new", camera=replace(CAMERA, fx=33.0))], (6, 8))
+    assert len(read) == 16, "another focal length is another focal length of the same images"
+    assert wide.camera.fx == pytest.approx(33 * 8 / 40)
+    bent = replace(CAMERA, distortion_model="plumb_bob", distortion=(-0.1, 0.0, 0.0, 0.0))
+    SnippetData.of([replace(sequence, read_rgb=rgb, state="new", camera=bent)], (6, 8))
     assert len(read) == 24
 
 
