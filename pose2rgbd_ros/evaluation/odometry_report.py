@@ -52,6 +52,7 @@ SNIPPET_COLUMNS = (
 )
 SUFFIXES = (".txt", ".csv", ".tum", ".kitti")
 MOST_OF_A_SNIPPET, LEAST_SNIPPETS = 10, 3  # poses in a file, and files: then a folder holds snippets
+TINY_M = 1e-6
 OFF_SCALE = 0.1  # a scale further than that from 1 deserves a word
 ESTIMATE_COLOUR, REFERENCE_COLOUR = "#c0392b", "#1f4e9c"
 
@@ -174,17 +175,19 @@ def measure(name: str, paired: Paired, settings: OdometrySettings, notes: Sequen
         for alignment in ALIGNMENTS
     }
     said = [f"{name}: {note}" for note in notes]
-    shortest, length = min(settings.lengths_m), paired.length_m
-    if not figures["none"]["segments"]:
-        proposed = " ".join(f"{length * share:.2g}" for share in (0.1, 0.2, 0.4))
+    shortest, length_m = min(settings.lengths_m), paired.length_m
+    if length_m < TINY_M:
+        said.append(f"{name}: the reference stands still: no scale can be found, and there are no segments")
+    elif not figures["none"]["segments"]:
+        proposed = " ".join(f"{length_m * share:.2g}" for share in (0.1, 0.2, 0.4))
         said.append(
-            f"{name}: the reference's path is {length:.3g} m long, and no segment of {shortest:g} m has both its ends "
-            f"in the estimate: no t_err and r_err; --lengths-m {proposed}"
+            f"{name}: the reference's path is {length_m:.3g} m long, and no segment of {shortest:g} m has both its "
+            f"ends in the estimate: no t_err and r_err; --lengths-m {proposed}"
         )
     scale = figures["7dof"]["scale"]
     if math.isnan(scale):
         said.append(f"{name}: the estimate stands still, so that no scale can be found")
-    elif abs(scale - 1) > OFF_SCALE:
+    elif abs(scale - 1) > OFF_SCALE and length_m >= TINY_M:
         said.append(
             f"{name}: one unit of the estimate is {scale:.3g} m. Alignments with a scale forgive that; a trajectory "
             "that claims metres is judged by 6dof"

@@ -216,6 +216,17 @@ def test_a_short_flight_proposes_shorter_segments(
     assert "t_err" not in json.loads((tmp_path / "found.txt-evaluation/metrics.json").read_text())["sequences"]["found"]
 
 
+def test_what_stands_still_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    still = _kitti(tmp_path / "still.txt", np.tile(np.eye(4), (30, 1, 1)))
+    moving = _kitti(tmp_path / "moving.txt", _drive(30, 0.0))
+    assert _run(still, moving, "--out", tmp_path / "a") == 0
+    assert "still: the estimate stands still, so that no scale can be found" in capsys.readouterr().out
+    assert _run(moving, still, "--out", tmp_path / "b") == 0
+    said = capsys.readouterr().out
+    assert "moving: the reference stands still" in said
+    assert "--lengths-m" not in said
+
+
 def test_bad_trajectories_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     true = _kitti(tmp_path / "true.txt", _drive(30, 0.0))
     (tmp_path / "empty").mkdir()
