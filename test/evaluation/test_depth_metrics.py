@@ -165,3 +165,35 @@ def test_the_factors_by_hand() -> None:
     assert depth_metrics(predicted, truth, near)["scale"] == 2.0
     two = depth_metrics([predicted[0], predicted[0] / 3], [truth[0]] * 2, near)
     assert (two["scale"], two["scale_spread"]) == (4.0, pytest.approx(0.5))
+
+
+# What the papers' own code said of two images, sparse in truth and a fifth of their size in prediction: TrianFlow's
+# eval_depth after resizing depth (as SfMLearner, to 80 and 50 m) or disparity, DeepV2D's evaluate of KITTI and of NYU.
+PUBLISHED = {
+    "kitti-sfmlearner": "abs_rel 0.105024 sq_rel 0.571915 rmse 4.90296 rmse_log 0.132834 a1 0.908216",
+    "kitti-sfmlearner-50": "abs_rel 0.102879 sq_rel 0.395613 rmse 3.28988 rmse_log 0.131016 a1 0.91133",
+    "kitti-monodepth2": "abs_rel 0.105136 sq_rel 0.571079 rmse 4.90277 rmse_log 0.13323 a1 0.907181",
+    "kitti-deepv2d": "abs_rel 0.106195 sq_rel 0.608433 rmse 5.14516 rmse_log 0.134177 log10 0.0457913 a1 0.904122",
+    "nyu-trianflow": "abs_rel 0.109028 sq_rel 0.107718 rmse 0.936272 log10 0.0466877 a1 0.898499",
+    "nyu-deepv2d": "abs_rel 0.109066 sq_rel 0.0842445 rmse 0.705223 rmse_log 0.1378 log10 0.0469341 a1 0.897726",
+}
+
+
+def _street(height: int, width: int, known: float, size: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    v, u = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None]
+    street = 200 * np.exp(-2.5 * v) - 10.5 + 8 * abs(np.sin(9 * u)) * (v < 0.6) + 4 * (u > 0.6)
+    truth, predicted, rng = [], [], np.random.default_rng(1)
+    for i in range(2):
+        depth = street * (1 + 0.1 * i) * size
+        truth.append(np.where(rng.random(depth.shape) < known, depth, 0).astype(np.float32))
+        blocks = depth[: height // 5 * 5, : width // 5 * 5].reshape(height // 5, 5, width // 5, 5).mean(axis=(1, 3))
+        predicted.append((blocks * np.exp(rng.normal(0, 0.2, blocks.shape)) / 7).astype(np.float32))
+    return truth, predicted
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_own_code_agrees(name: str) -> None:
+    truth, predicted = _street(375, 1242, 0.4, 1.0) if name.startswith("kitti") else _street(480, 640, 0.8, 0.09)
+    found = depth_metrics(predicted, truth, named_protocol(name))
+    for measure, value in zip(*[iter(PUBLISHED[name].split())] * 2, strict=True):
+        assert found[measure] == pytest.approx(float(value), rel=6e-6), measure
