@@ -134,7 +134,7 @@ def _of_scene(scene: Scene, hfov_deg: float | None) -> Sequence:
     )
     camera, camera_from = lens(scene.camera, width, height, hfov_deg)
     name = scene.path.resolve().name
-    notes = [*scene.notes, *_notes(name, scene.camera, camera_from)]
+    notes = [*map(_without_options, scene.notes), *_notes(name, scene.camera, camera_from)]
     notes += [f"{name}: {counted(n, 'frame')} left out: {reason}" for reason, n in scene.rejects.items()]
     T = turned_up(scene.world) @ np.stack([view.T_map_cam for view in views])
     words = np.array([view.label or "train" for view in views])
@@ -159,7 +159,7 @@ def _of_images(path: Path, files: list[Path], hfov_deg: float | None) -> Sequenc
     stamps, how = stamps_from_names([file.name for file in files], _RATE_HZ, 0)
     scene = Scene(path, "images")
     scene.views = [View(at, np.full((4, 4), np.nan), file) for at, file in zip(stamps, files, strict=True)]
-    scene.note(f"{path.resolve().name}: the time of a frame is that of {how.removesuffix(' (--rate-hz)')}")
+    scene.note(f"{path.resolve().name}: the time of a frame is that of {how}")
     return _of_scene(scene, hfov_deg)
 
 
@@ -256,6 +256,11 @@ def _depth(view: View, scene: Scene) -> Float32:
 
 def _later(before: View | None, view: View) -> bool:
     return before is None or view.stamp_ns > before.stamp_ns
+
+
+def _without_options(note: str) -> str:
+    """A note without the options of `pose2rgbd import`, which mean nothing here."""
+    return note.replace(" (--rate-hz)", "").replace(" unless --camera gives its intrinsics", "")
 
 
 def _notes(name: str, known: Camera | None, camera_from: str) -> list[str]:

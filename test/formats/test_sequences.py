@@ -172,6 +172,8 @@ def test_a_folder_of_images_whose_sizes_differ(tmp_path: Path) -> None:
     data = SnippetData.of([found], (6, 8), frames=2)
     assert np.flatnonzero(data.runs < 0).tolist() == [3, 6]
     assert any("its lens is a guess" in note for note in data.notes)
+    assert any("at 30 frames a second" in note for note in data.notes)
+    assert not any("--rate-hz" in note for note in data.notes), "an option of import"
     (left_out,) = [note for note in data.notes if "left out" in note]
     assert "2 frames of 8 left out" in left_out
     assert "frame 3 of " in left_out
