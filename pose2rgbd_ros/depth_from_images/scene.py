@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.spatial import KDTree
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
@@ -23,6 +24,10 @@ MOST_TURN_DEG = 60.0
 LOOKED_AT = 48  # points of a frame, for angles
 LEAST_SCORE = 1e-3  # share of a frame's points: what few see, or from nearly the same place, is no help
 LEAST_SHARE = 0.15  # of a frame's points that another must see
+SURE_VIEWS = 3  # two views alone agree on false points as well, where a pattern repeats
+# A point so many times nearer or farther than the middle one of those around it in the picture is a false match.
+AROUND, FALSE = 8, 2.0
+FALSE_FAR = 0.03  # share of the points that may lie behind the surface, as a repeating facade makes them
 # Beyond what the points span, as shares of it: roofs and trees have few points.
 FARTHER, NEARER = 0.25, 0.5
 OF_PLANE = (0.13, 3.0)  # about a plane, as shares of its inverse depth: a quarter of its distance is the nearest
@@ -39,7 +44,7 @@ class SparseScene:
     seen_frame: Int64
     seen_point: Int64
     farther: float = 0.04
-    nearer: float = 0.12
+    nearer: float = 0.3
 
     @classmethod
     def of_plane(cls, T_map_cam: Float64, camera: Camera, normal: Float64, distance_m: float) -> SparseScene:
@@ -93,8 +98,8 @@ class Outlooks:
             longest = np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64)
         self._points, observed = scene.points[longest], csr_array(observed[:, longest])
         # By rank: which points two frames of this rank or below see.
-        self._known = {
-            int(r): np.asarray(observed[rank <= r].sum(axis=0)) >= 2 if len(scene.seen_frame) else None
+        self._views = {
+            int(r): np.asarray(observed[rank <= r].sum(axis=0)) if len(scene.seen_frame) else None
             for r in np.unique(rank)
         }
         few = np.diff(observed.indptr) < FEWEST_POINTS
@@ -113,8 +118,10 @@ class Outlooks:
     def of(self, frame: int) -> Outlook | None:
         """None where nothing can be said: too few points, or fewer than two others that see them."""
         mine = self._seen.indices[slice(*self._seen.indptr[frame : frame + 2])]
-        known = self._known[int(self._rank[frame])]
-        mine = mine if known is None else mine[known[mine]]
+        views = self._views[int(self._rank[frame])]
+        if views is not None:
+            sure, mine = mine[views[mine] >= SURE_VIEWS], mine[views[mine] >= 2]
+            mine = sure if len(sure) >= FEWEST_POINTS else mine
         if len(mine) < FEWEST_POINTS:
             return None
         T_map_cam = self._T_map_cam[frame]
@@ -123,7 +130,8 @@ class Outlooks:
         others = self._others(frame, mine)
         if len(others) < 2 or len(points_cam) < FEWEST_POINTS:
             return None
-        plane, farther, nearer = _plane(self._camera.project(points_cam), 1 / points_cam[:, 2], self._scene)
+        pixels, depth = without_false(self._camera.project(points_cam), points_cam[:, 2])
+        plane, farther, nearer = _plane(pixels, 1 / depth, self._scene)
         return Outlook(others, plane, farther, nearer)
 
     def _others(self, frame: int, mine: Int64) -> list[int]:
@@ -152,6 +160,16 @@ class Outlooks:
         return chosen
 
 
+def without_false(pixels: Float64, depth: Float64) -> tuple[Float64, Float64]:
+    """Pixels (K, 2) and depth (K,) of the points that are about as far as those around them in the picture."""
+    if len(pixels) <= AROUND:
+        return pixels, depth
+    _, around = KDTree(pixels).query(pixels, k=AROUND + 1)
+    ratio = depth / np.median(depth[around[:, 1:]], axis=1)
+    kept = (ratio < FALSE) & (ratio > 1 / FALSE)
+    return pixels[kept], depth[kept]
+
+
 def _directions(position: Float64, points: Float64) -> tuple[Float64, Float64]:
     """Unit vectors (N, P, 3) from points (P, 3) to cameras (N, 3), and how far (N, P)."""
     offset = position[:, None] - points
@@ -174,7 +192,7 @@ def _plane(uv: Float64, inverse: Float64, scene: SparseScene) -> tuple[Float64, 
         residual = inverse - A @ plane
         spread = 1.4826 * float(np.median(np.abs(residual[kept]))) + 1e-12
         kept = np.abs(residual) < 2.5 * spread
-    low, high = np.quantile(residual, [0.01, 0.99])
+    low, high = np.quantile(residual, [FALSE_FAR, 0.99])
     middle, span = float(np.median(inverse)), float(high - low)
     farther = -float(low) + max(FARTHER * span, scene.farther * middle)
     return plane, farther, float(high) + max(NEARER * span, scene.nearer * middle)

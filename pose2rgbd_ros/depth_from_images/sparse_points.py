@@ -14,7 +14,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay, KDTree, QhullError
 
 from pose2rgbd_ros.depth_from_images import ImageSequence
-from pose2rgbd_ros.depth_from_images.scene import SparseScene
+from pose2rgbd_ros.depth_from_images.scene import SparseScene, without_false
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
@@ -24,8 +24,6 @@ from pose2rgbd_ros.geometry.depth import DepthEstimate
 LARGEST = 0.25  # of the picture's longer side: what lies between points farther apart is unknown
 NEIGHBOURS = 3  # frames that see points, nearest in the sequence (itself among them), whose points count
 FEWEST = 10  # points of a frame
-# A point so many times nearer or farther than the middle one of those around it in the picture is a false match.
-AROUND, FALSE = 8, 2.0
 BESIDE = 0.1  # of the longer side: so far from the outermost points the surface is thought to go on level with them
 
 
@@ -94,10 +92,4 @@ class SparsePoints:
         around = LARGEST * max(camera.width, camera.height)
         with np.errstate(invalid="ignore"):
             near = ((pixels > -around) & (pixels < [camera.width + around, camera.height + around])).all(axis=1)
-        pixels, depth_m = pixels[near], points_cam[near, 2]
-        if len(pixels) <= AROUND:
-            return pixels, depth_m
-        _, around_it = KDTree(pixels).query(pixels, k=AROUND + 1)
-        ratio = depth_m / np.median(depth_m[around_it[:, 1:]], axis=1)
-        kept = (ratio < FALSE) & (ratio > 1 / FALSE)
-        return pixels[kept], depth_m[kept]
+        return without_false(pixels[near], points_cam[near, 2])

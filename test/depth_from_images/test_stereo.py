@@ -181,6 +181,28 @@ def test_views_stand_apart_and_look_alike(flight: Flight) -> None:
     assert np.linalg.norm(offset.mean(axis=0)) < 3.0  # from different sides
 
 
+@pytest.mark.parametrize(("views", "share"), [(2, 0.3), (5, 0.02)], ids=["two views", "few"])
+def test_false_points_behind_the_surface_do_not_widen_the_search(flight: Flight, views: int, share: float) -> None:
+    """A facade's windows, all alike: matched to the next one they lie four times as far, for two views or some more."""
+    plain = Outlooks(flight.scene, flight.T_map_cam, PINHOLE, np.zeros(25, int), 4).of(MIDDLE)
+    mine = np.unique(flight.scene.seen_point[flight.scene.seen_frame == MIDDLE])
+    rng = np.random.default_rng(0)
+    rays = PINHOLE.rays()[::3, :20].reshape(-1, 3)
+    rays = rays[rng.choice(len(rays), round(share * len(mine)), replace=False)]
+    false = se3.transform_points(flight.T_map_cam[MIDDLE], 88.0 * rays)
+    seeing = np.repeat(np.arange(MIDDLE, MIDDLE + views), len(false))
+    number = np.tile(len(flight.scene.points) + np.arange(len(false)), views)
+    scene = SparseScene(
+        np.concatenate([flight.scene.points, false]), np.concatenate([flight.scene.seen_frame, seeing]),
+        np.concatenate([flight.scene.seen_point, number]),
+    )  # fmt: skip
+    spoilt = Outlooks(scene, flight.T_map_cam, PINHOLE, np.zeros(25, int), 4).of(MIDDLE)
+    assert plain is not None
+    assert spoilt is not None
+    assert spoilt.farther < 1.3 * plain.farther
+    assert spoilt.nearer == pytest.approx(plain.nearer, rel=0.2)
+
+
 def test_depth_is_metric_where_the_scale_is_known_and_relative_where_it_is_not(
     flight: Flight, plain: DepthEstimate
 ) -> None:
