@@ -104,6 +104,22 @@ def test_evo_agrees(tmp_path: Path, estimate: str, alignment: str, evo_scale: bo
         assert ours[name.replace("_{}", "")] == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.parametrize("sequence", ["09", "10"])
+def test_evo_agrees_on_a_published_result(real_data: Path, sequence: str) -> None:
+    """Also the public tool's ATE, which is the same figure."""
+    files = [real_data / "kitti_odometry" / f"{name}_{sequence}.txt" for name in ("gt", "example_1")]
+    paired, _ = pair(*map(read_pose_list, files))
+    ours = odometry_metrics(paired)
+    truth, found = map(file_interface.read_kitti_poses_file, map(str, files))
+    found.align(truth, correct_scale=True)
+    ape = metrics.APE(metrics.PoseRelation.translation_part)
+    ape.process_data((truth, found))
+    assert ours["ate_m"] == pytest.approx(ape.get_statistic(metrics.StatisticsType.rmse), rel=1e-5)
+    rpe = metrics.RPE(metrics.PoseRelation.translation_part, delta=1, delta_unit=metrics.Unit.frames, all_pairs=True)
+    rpe.process_data((truth, found))
+    assert ours["rpe_rmse_m"] == pytest.approx(rpe.get_statistic(metrics.StatisticsType.rmse), rel=1e-5)
+
+
 def test_every_format_says_the_same(tmp_path: Path) -> None:
     stamps_ns = np.round(_stamps() * 1e9).astype(np.int64)
     times = tmp_path / "times.txt"
