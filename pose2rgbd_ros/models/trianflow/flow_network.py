@@ -96,8 +96,11 @@ class Estimator(nn.Module):
 class FlowDecoder(nn.Module):
     """An estimator for each level from 6 to 2; the flow found above is upsampled, and what is left is looked for."""
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: float, activated: bool) -> None:
+        """activated: the cost volume passes a LeakyReLU, as in PWC-Net; in the code of TrianFlow's authors it does
+        not."""
         super().__init__()
+        self._slope = SLOPE if activated else 1.0
         cost = (2 * RADIUS + 1) ** 2
         counts = [0, *(channels(count, width) + 2 for count in PYRAMID[-2 : FINEST - 2 : -1])]
         self.estimators = nn.ModuleList(Estimator(cost + count, width) for count in counts)
@@ -108,10 +111,10 @@ class FlowDecoder(nn.Module):
         features = pyramid_1[-1]
         for estimator, one, two in zip(self.estimators, pyramid_1[:0:-1], pyramid_2[:0:-1], strict=True):
             if not flows:
-                features, flow = estimator(functional.leaky_relu(cost_volume(one, two), SLOPE))
+                features, flow = estimator(functional.leaky_relu(cost_volume(one, two), self._slope))
             else:
                 before = resized_flow(flows[0], *one.shape[-2:])
-                cost = functional.leaky_relu(cost_volume(one, warp_by_flow(two, before)), SLOPE)
+                cost = functional.leaky_relu(cost_volume(one, warp_by_flow(two, before)), self._slope)
                 features, flow = estimator(torch.cat([cost, one, before], dim=1))
                 flow = flow + before
             flows.insert(0, flow)
@@ -122,11 +125,12 @@ class FlowNetwork(nn.Module):
     """Flow between the images of a pair."""
 
     def __init__(self, width: float = 1.0, centred: bool = False) -> None:
-        """centred: colours are taken to about zero mean and unit spread, so that dark does not match dark (ours)."""
+        """centred: colours are taken to about zero mean and unit spread, so that dark does not match dark, and the cost
+        volume is activated (ours); without it the network is that of the published weights."""
         super().__init__()
         self._centred = centred
         self.pyramid = Pyramid(width)
-        self.decoder = FlowDecoder(width)
+        self.decoder = FlowDecoder(width, activated=centred)
         counts = [(channels(ESTIMATOR[-1], width) + 2, 1), *((channels(c, width), dilation) for c, dilation in CONTEXT)]
         self.context = nn.Sequential(
             *(Conv(a, b, dilation=dilation) for (a, _), (b, dilation) in itertools.pairwise(counts)),
