@@ -66,6 +66,11 @@ class Measured:
     figures: dict[str, dict[str, float]]
     notes: list[str]
 
+    @property
+    def file(self) -> str:
+        """How its files are called; a drive of KITTI raw has a slash in its name."""
+        return self.name.replace("/", "-")
+
 
 @dataclass(frozen=True, eq=False)
 class OdometryReport:
@@ -106,10 +111,11 @@ class OdometryReport:
         """What the columns mean, in words."""
         lengths = ", ".join(f"{length:g}" for length in self.settings.lengths_m)
         over = f"over {self.settings.delta_s:g} s" if self.settings.delta_s else "from frame to frame"
+        start = counted(self.settings.start_every, "frame")
         return [
-            f"t_err, r_err: KITTI, segments of {lengths} m from every {self.settings.start_every}th frame. ATE: root "
-            f"mean square of positions. RPE: mean {over}. snippets: SfMLearner's ATE of {self.settings.snippet} "
-            "frames, each with a scale of its own; no root mean square.",
+            f"t_err, r_err: KITTI, segments of {lengths} m, begun every {start}. ATE: root mean square of positions. "
+            f"RPE: mean {over}. snippets: SfMLearner's ATE of {self.settings.snippet} frames, each with a scale of its "
+            "own; no root mean square.",
             *(f"{name}: {text}." for name, text in ALIGNMENTS.items()),
         ]
 
@@ -325,10 +331,10 @@ def write(out: Path, report: OdometryReport) -> None:
         layout.atomic_write(out / "table.md", (report.markdown() + "\n").encode())
         pictures = []
         for sequence in report.sequences:
-            layout.atomic_write(out / f"{sequence.name}.png", _picture(sequence, report.settings))
-            layout.atomic_write(out / f"{sequence.name}_errors.csv", _errors(sequence, report.settings).encode())
+            layout.atomic_write(out / f"{sequence.file}.png", _picture(sequence, report.settings))
+            layout.atomic_write(out / f"{sequence.file}_errors.csv", _errors(sequence, report.settings).encode())
             caption = f"{sequence.name}, aligned by {report.settings.alignment}"
-            pictures.append(Section.showing(sequence.name, f"{sequence.name}.png", caption))
+            pictures.append(Section.showing(sequence.name, f"{sequence.file}.png", caption))
         sections = [Section(table=report.table(), text=report.legend()), *pictures]
         page = Page(report.title, f"{report.verdict()}.", sections, report.notes, report.of)
         layout.atomic_write(out / "index.html", page.html())

@@ -14,7 +14,8 @@ from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.depth_images import matched, open_depth
-from pose2rgbd_ros.evaluation.odometry import Paired, odometry_metrics
+from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, odometry_metrics
+from pose2rgbd_ros.evaluation.odometry_report import OdometryReport, measure, write
 from pose2rgbd_ros.geometry import se3
 
 FRAMES = 12
@@ -214,6 +215,14 @@ def test_a_short_flight_proposes_shorter_segments(
     assert found["segments"] > 0
     assert found["t_err_percent"] == pytest.approx(0, abs=1e-3)
     assert "t_err" not in json.loads((tmp_path / "found.txt-evaluation/metrics.json").read_text())["sequences"]["found"]
+
+
+def test_a_drive_with_a_slash_in_its_name(tmp_path: Path) -> None:
+    settings = OdometrySettings(lengths_m=(5.0,), delta_s=0.0)
+    sequence = measure("2011_09_26/image_02", Paired.of(_drive(30, 0.0), _drive(30, 0.1)), settings)
+    write(tmp_path, OdometryReport([sequence], settings, "a drive"))
+    assert (tmp_path / "2011_09_26-image_02.png").is_file()
+    assert "2011_09_26-image_02.png" in (tmp_path / "index.html").read_text()
 
 
 def test_what_stands_still_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
