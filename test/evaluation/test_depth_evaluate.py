@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from pose2rgbd_ros.cli.depth import EvaluateArguments
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.depth_images import matched, open_depth
+from pose2rgbd_ros.evaluation.depth_metrics import PROTOCOLS
 from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, odometry_metrics
 from pose2rgbd_ros.evaluation.odometry_report import OdometryReport, measure, write
 from pose2rgbd_ros.geometry import se3
@@ -70,6 +74,13 @@ def test_a_folder_of_depth_against_a_dataset(
     for name in ("frames.png", "errors.png"):
         assert name in page
         assert cv2.imread(str(report / name)).std() > 10
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_is_named_where_it_is_chosen(repository: Path, name: str) -> None:
+    help_text = " ".join(inspect.getsource(EvaluateArguments).split())
+    assert re.search(rf"[ ,]{name}[ ,\"]", help_text)
+    assert f"`{name}`" in (repository / "docs/depth.md").read_text()
 
 
 def test_arrays_disparities_and_counts_say_the_same(flight: Dataset, tmp_path: Path) -> None:
