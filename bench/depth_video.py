@@ -187,7 +187,7 @@ def summary(rows: list[dict[str, Any]]) -> Table:
             mine = [row for row in rows if (row["flight"], row["method"]) == (flight, method)]
             if mine:
                 errors = [row["abs_rel"] for row in mine]
-                ratios = [row["abs_rel"] / of_mean[flight, row["seed"]] for row in mine]
+                ratios = [row["abs_rel"] / of_mean.get((flight, row["seed"]), np.nan) for row in mine]
                 table.rows.append(
                     {
                         **{"flight": flight, "method": method, "seeds": len(mine), "abs_rel": np.mean(errors)},
