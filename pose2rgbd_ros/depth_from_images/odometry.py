@@ -262,6 +262,9 @@ def _scale(triangulated: Float64, depth: Float64, settings: OdometrySettings, rn
     return float(1 / np.mean(1 / ratio[inliers]))
 
 
+_LEAST_OF_PNP = 0.5  # share of matches with depth: some pose fits a quarter of whatever there is
+
+
 def _pnp(pairs: _Pairs, depth: Float64, K: Float64, settings: OdometrySettings) -> tuple[Float64, float] | None:
     """T_second_first (4, 4) from the depth of the first pixels (M,), and the share of matches that agree; or None."""
     known = np.isfinite(depth) & (depth > 0)
@@ -277,7 +280,8 @@ def _pnp(pairs: _Pairs, depth: Float64, K: Float64, settings: OdometrySettings) 
     except cv2.error:  # no three points that give a pose
         return None
     is_found, _, rotation, translation, inliers = answer
-    if not is_found or inliers is None or len(inliers) < settings.least_in_front:
+    least = max(settings.least_in_front, _LEAST_OF_PNP * known.sum())
+    if not is_found or inliers is None or len(inliers) < least:
         return None
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
