@@ -65,7 +65,7 @@ def triangulate(first: Tensor, second: Tensor, K: Tensor, T_second_first: Tensor
     n1, n2, place = _two_rays(first, second, K, T_second_first)
     across = _cross(n1, n2)
     square = across.square().sum(dim=-1)
-    meet = square > torch.finfo(square.dtype).tiny
+    meet = square > torch.finfo(square.dtype).eps ** 2  # a product of a ray with itself rounds to less, not to 0
     square = torch.where(meet, square, 1.0)
     along_1 = torch.where(meet, (_cross(place, n2) * across).sum(dim=-1) / square, 0.0)
     along_2 = torch.where(meet, (_cross(place, n1) * across).sum(dim=-1) / square, 0.0)

@@ -126,7 +126,7 @@ def test_parallel_rays_points_behind_and_beyond_the_image_are_not_valid() -> Non
     assert cosine[0] > 0 > cosine[2]
     found.points.sum().backward()
     assert torch.isfinite(first.grad).all(), "parallel rays spoil no gradient"
-    assert torch.isfinite(found.points).all()
+    assert found.depth_first[1] == 0, "at the camera, not anywhere"
     assert not triangulation.is_valid(found, cosine, 240, 150).any(), "columns from 150 on are beyond a smaller image"
 
 
@@ -165,7 +165,7 @@ def test_depth_of_a_plane_reprojects_without_an_error_and_its_flow_is_that_of_th
     turned = R @ normal
     depth_second = (8.0 + turned @ t) / (rays @ turned)
     arguments = depth_second[None], K, torch.from_numpy(T)[None], torch.ones(1, 240, 320, dtype=torch.bool)
-    assert triangulation.reprojection_loss(depth[None], *arguments) < 1e-4
+    assert triangulation.reprojection_loss(depth[None], *arguments) < 2e-6
     far = torch.isclose(
         triangulation.reprojection_loss(1.1 * depth[None], *arguments),
         torch.tensor(0.1, dtype=torch.float64),
