@@ -51,7 +51,7 @@ def tiny(**settings: object) -> VideoConfig:
 
 
 def test_a_run_learns_and_its_checkpoint_knows_no_place(flight: Path, tmp_path: Path) -> None:
-    result = train([flight], tmp_path / "run", tiny(epochs=8, validate_every=4))
+    result = train([flight], tmp_path / "run", tiny(epochs=4))
     assert 0 < result.scores["abs_rel"] < 1
     assert 0.1 < result.baseline["abs_rel"] < 1
     assert result.depth_unit == "(relative)"
@@ -126,7 +126,7 @@ def test_a_run_resumes_on_its_own_frames_only(flight: Path, colour: Path, tmp_pa
 
 
 def test_without_depth_the_photometric_error_judges(colour: Path, tmp_path: Path) -> None:
-    result = train([colour], tmp_path / "run", tiny(epochs=4))
+    result = train([colour], tmp_path / "run", tiny(epochs=2))
     assert result.scores["photometric"] > 0
     assert "photometric" in result.description
     assert "without motion" in result.description
