@@ -10,11 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support.seen_twice import pairs
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.trianflow.config import DepthWeights, Losses, Settings
+from pose2rgbd_ros.models.trianflow.config import DepthWeights, FlowLoss, Losses, Settings
+from pose2rgbd_ros.models.trianflow.flow_network import FlowNetwork
 from pose2rgbd_ros.models.trianflow.learner import PairLearner, make
+from pose2rgbd_ros.models.trianflow.losses import flow_loss
+from pose2rgbd_ros.models.trianflow.network import PairOutputs
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
 from pose2rgbd_ros.training.config import resolve_recipe
@@ -167,3 +171,23 @@ def test_a_checkpoint_knows_depth_and_motion(run: Path, video: VideoData) -> Non
             assert torch.equal(T_tgt_i[:, target], torch.eye(4).expand(2, 4, 4))
             turns = T_tgt_i[..., :3, :3]
             assert torch.allclose(turns @ turns.mT, torch.eye(3).expand_as(turns), atol=1e-5)
+
+
+def test_flow_learns_to_be_the_true_one() -> None:
+    """From images alone: nothing has taught it the truth."""
+    known = pairs(3)
+    torch.manual_seed(0)
+    network = FlowNetwork(0.15, centred=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    seen = known.flow_1_2.any(dim=1)
+
+    def off(flow: torch.Tensor) -> float:
+        return float((flow - known.flow_1_2).norm(dim=1)[seen].mean().detach())
+
+    for _ in range(45):
+        flows = network.both_ways(known.images_1, known.images_2)
+        optimizer.zero_grad()
+        flow_loss(known.images_1, known.images_2, PairOutputs(*flows), FlowLoss(smoothness=0.05)).backward()
+        optimizer.step()
+    assert off(torch.zeros_like(known.flow_1_2)) > 4, "pixels"
+    assert off(flows[0][0]) < 1.2
