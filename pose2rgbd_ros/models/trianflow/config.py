@@ -60,11 +60,19 @@ class FlowLoss:
     order: Literal["first", "second"] = setting(
         "first", "derivatives of flow that smoothness makes small; first: the supplement's; second: the code's"
     )
+    masks_from: float | None = setting(
+        None,
+        "share of the stage of flow from which on only what is seen in both images and returns counts; before, flow "
+        "that does not fit yet would mask itself (0.4; the paper's recipes: 0)",
+        ge=0.0,
+        le=1.0,
+    )
     consistency_px: float = setting(3.0, "there and back may end so far from where it began", ge=0.0)
     consistency_share: float = setting(0.05, "or as far as this share of the flow's length", ge=0.0, le=1.0)
 
     @property
     def weight(self) -> float:
+        """Of the smoothness."""
         if self.smoothness is not None:
             return self.smoothness
         return 0.1 if self.order == "first" else 10.0
@@ -123,7 +131,7 @@ POSENET_WEIGHTS = {
 
 
 # The authors': a fixed rate, as many steps for each stage; those of all stages together. Ours is for minutes on a CPU.
-_OURS = Recipe(learning_rate=2e-3, schedule="cosine", warmup=0.02, batch_size=4, epochs=60, weight_decay=0.0)
+_OURS = Recipe(learning_rate=1e-3, schedule="cosine", warmup=0.02, batch_size=4, epochs=60, weight_decay=0.0)
 _KITTI = Recipe(1e-4, "fixed", warmup=0.0, batch_size=8, epochs=1, weight_decay=0.0, steps=600_000)
 
 
@@ -158,7 +166,9 @@ class Settings(VideoConfig):
     )
     joint_share: float | None = setting(None, "share of a run that all together take at its end", ge=0.0, le=0.9)
     centred: bool | None = setting(
-        None, "flow is looked for in colours of zero mean, in which it learns several times faster (the paper's: no)"
+        None,
+        "flow is looked for in colours and features of zero mean and unit spread; it learns several times faster "
+        "(the paper's recipes: no)",
     )
     trianflow: Losses = field(default_factory=Losses)
 
@@ -197,6 +207,7 @@ class Settings(VideoConfig):
         chosen, recipe = self.trianflow, self.recipe
         return replace(
             chosen,
+            flow=_filled(chosen.flow, FlowLoss(masks_from=0.4 if recipe == "default" else 0.0)),
             depth=_filled(chosen.depth, WEIGHTS[recipe]["depth"]),
             joint=_filled(chosen.joint, WEIGHTS[recipe]["joint"]),
             posenet=_filled(chosen.posenet, POSENET_WEIGHTS[recipe]),
@@ -226,7 +237,9 @@ class TrianFlowConfig:
 
     width: float = setting(1.0, "factor on the number of channels", ge=1 / 32, le=4.0)
     image_size: tuple[int, int] = setting((256, 832), "height and width of the images in pixels")
-    centred: bool = setting(False, "the flow network takes colours of about zero mean and unit spread (ours)")
+    centred: bool = setting(
+        False, "the flow network takes colours, and compares features, of zero mean and unit spread (ours)"
+    )
     nearest: float = setting(0.1, "least depth that can be said", ge=1e-6)
     farthest: float = setting(100.0, "greatest depth that can be said", ge=1e-6)
 

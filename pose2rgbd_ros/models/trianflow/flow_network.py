@@ -20,6 +20,7 @@ FINEST = 2  # level at which the decoder ends
 RADIUS = 4  # pixels of a level that are compared to each side
 SLOPE = 0.1
 MEAN, SPREAD = 0.45, 0.225  # of colours 0..1, about ImageNet's
+LEAST_SPREAD = 1e-3  # of a channel's features, below which they are as good as constant
 FIRST_FLOW = 0.02  # share of the usual weights that a head begins with, so that flow begins near zero (ours)
 
 
@@ -42,6 +43,13 @@ def cost_volume(features_1: Tensor, features_2: Tensor, radius: int = RADIUS) ->
         for du in range(side)
     ]
     return torch.stack(rows, dim=1)
+
+
+def standardized(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (B, C, H, W) of two images at zero mean and unit spread of both together, channel by channel."""
+    both = torch.cat([one, two], dim=-1)
+    spread, mean = torch.std_mean(both, dim=(2, 3), keepdim=True)
+    return (one - mean) / (spread + LEAST_SPREAD), (two - mean) / (spread + LEAST_SPREAD)
 
 
 def resized_flow(flow: Tensor, height: int, width: int) -> Tensor:
@@ -101,6 +109,9 @@ class FlowDecoder(nn.Module):
         not."""
         super().__init__()
         self._slope = SLOPE if activated else 1.0
+    def __init__(self, width: float, centred: bool) -> None:
+        super().__init__()
+        self._centred = centred
         cost = (2 * RADIUS + 1) ** 2
         counts = [0, *(channels(count, width) + 2 for count in PYRAMID[-2 : FINEST - 2 : -1])]
         self.estimators = nn.ModuleList(Estimator(cost + count, width) for count in counts)
@@ -110,11 +121,17 @@ class FlowDecoder(nn.Module):
         flows: list[Tensor] = []
         features = pyramid_1[-1]
         for estimator, one, two in zip(self.estimators, pyramid_1[:0:-1], pyramid_2[:0:-1], strict=True):
+            compared = standardized(one, two) if self._centred else (one, two)
             if not flows:
                 features, flow = estimator(functional.leaky_relu(cost_volume(one, two), self._slope))
             else:
                 before = resized_flow(flows[0], *one.shape[-2:])
                 cost = functional.leaky_relu(cost_volume(one, warp_by_flow(two, before)), self._slope)
+                features, flow = estimator(functional.leaky_relu(cost_volume(*compared), SLOPE))
+            else:
+                before = resized_flow(flows[0], *one.shape[-2:])
+                warped = warp_by_flow(compared[1], before)
+                cost = functional.leaky_relu(cost_volume(compared[0], warped), SLOPE)
                 features, flow = estimator(torch.cat([cost, one, before], dim=1))
                 flow = flow + before
             flows.insert(0, flow)
@@ -131,6 +148,11 @@ class FlowNetwork(nn.Module):
         self._centred = centred
         self.pyramid = Pyramid(width)
         self.decoder = FlowDecoder(width, activated=centred)
+        """centred: colours, and features where they are compared, are taken to zero mean and unit spread (ours)."""
+        super().__init__()
+        self._centred = centred
+        self.pyramid = Pyramid(width)
+        self.decoder = FlowDecoder(width, centred)
         counts = [(channels(ESTIMATOR[-1], width) + 2, 1), *((channels(c, width), dilation) for c, dilation in CONTEXT)]
         self.context = nn.Sequential(
             *(Conv(a, b, dilation=dilation) for (a, _), (b, dilation) in itertools.pairwise(counts)),

@@ -71,14 +71,16 @@ class PairLearner(VideoLearner):
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         """See :class:`Learner`."""
-        self.stage_number.fill_(list(self._chosen.shares).index(self.stage_at(share)[0]))
-        stage = self.stage
+        stage, done = self.stage_at(share)
+        self.stage_number.fill_(list(self._chosen.shares).index(stage))
         images, K, _ = self.batch(indices)
         one, two = images.unbind(1)
         outputs = network(one, two, stage)
         loss, self._latest = one.new_zeros(()), {}
         if outputs.flows_1_2 is not None and stage != "depth":
-            loss = flow_loss(one, two, outputs, self._losses.flow)
+            masks_from = self._losses.flow.masks_from
+            assert masks_from is not None
+            loss = flow_loss(one, two, outputs, self._losses.flow, stage != "flow" or done >= masks_from)
             self._latest["flow"] = loss.detach()
         if stage == "flow":
             return loss

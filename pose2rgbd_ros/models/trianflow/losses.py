@@ -20,22 +20,30 @@ EDGE = 10.0  # of the same: how fast its weight falls with the image's slope
 LEAST_VALID = 0.1  # share of a pair's matches that must give a point
 
 
-def flow_loss(images_1: Tensor, images_2: Tensor, outputs: PairOutputs, chosen: FlowLoss) -> Tensor:
-    """L_f of images (B, 3, H, W) in 0..1 at three scales, both ways."""
+def flow_loss(
+    images_1: Tensor, images_2: Tensor, outputs: PairOutputs, chosen: FlowLoss, masked: bool = True
+) -> Tensor:
+    """L_f of images (B, 3, H, W) in 0..1 at three scales, both ways.
+
+    masked: only what is seen in both images, and comes back where it began, counts.
+    """
     assert outputs.flows_1_2 is not None
     assert outputs.flows_2_1 is not None
     loss = images_1.new_zeros(())
     for there, back in list(zip(outputs.flows_1_2, outputs.flows_2_1, strict=True))[:FLOW_SCALES]:
         height, width = there.shape[-2:]
         one, two = (photometric.area_resized(each, (height, width)) for each in (images_1, images_2))
-        loss = loss + _flow_loss(one, two, there, back, chosen) + _flow_loss(two, one, back, there, chosen)
+        for way in ((one, two, there, back), (two, one, back, there)):
+            loss = loss + _flow_loss(*way, chosen, masked)
     return loss / 2
 
 
-def _flow_loss(one: Tensor, two: Tensor, there: Tensor, back: Tensor, chosen: FlowLoss) -> Tensor:
+def _flow_loss(one: Tensor, two: Tensor, there: Tensor, back: Tensor, chosen: FlowLoss, masked: bool) -> Tensor:
     """One scale, one way."""
-    seen = seen_in_both(back.detach())
-    seen = seen * consistent(there.detach(), back.detach(), chosen.consistency_px, chosen.consistency_share)
+    seen = torch.ones_like(there[:, 0])
+    if masked:
+        returns = consistent(there.detach(), back.detach(), chosen.consistency_px, chosen.consistency_share)
+        seen = seen_in_both(back.detach()) * returns
     off = photometric.photometric_difference(one, warp_by_flow(two, there), chosen.ssim)
     return photometric.masked_mean(off, seen) + chosen.weight * flow_smoothness(there, one, chosen.order)
 

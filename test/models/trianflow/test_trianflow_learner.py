@@ -125,6 +125,7 @@ def test_recipes_are_the_authors() -> None:
     written = given.resolved()["trianflow"]
     assert (written["joint"]["smoothness"], written["joint"]["triangulation"]) == (0.5, 0.1), "what was used"
     assert written["flow"]["ssim"] == 0.85
+    assert [config.filled.flow.masks_from for config in (raw, video_config("trianflow"))] == [0.0, 0.4]  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

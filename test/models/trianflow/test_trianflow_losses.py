@@ -153,6 +153,20 @@ def test_flow_without_a_motion_teaches_depth_nothing(known: Pairs) -> None:
     assert weighted(losses, DepthWeights(0.0, 0.0, 0.0, 0.0, 0.0)).requires_grad
 
 
+def test_a_pair_with_few_points_gives_none(known: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = 3 * torch.randn(known.flow_1_2.shape, generator=torch.Generator().manual_seed(0))
+
+    def shares() -> list[float]:
+        flows = known.flow_1_2 + noise, known.flow_2_1 - noise
+        found = pair_geometry(*flows, known.K, GEOMETRY, torch.Generator().manual_seed(0))
+        return [float(share) for share in found.valid.double().mean(dim=1)]
+
+    few, more = sorted(shares())
+    assert 0.1 <= few < more
+    monkeypatch.setattr("pose2rgbd_ros.models.trianflow.losses.LEAST_VALID", (few + more) / 2)
+    assert sorted(shares()) == [0.0, more]
+
+
 def test_a_posenets_depth_and_motion_have_to_fit_the_images(known: Pairs) -> None:
     def cost(**others: Tensor) -> tuple[float, float]:
         losses = posenet_losses(known.outputs(**others), known.images_1, known.images_2, known.K)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pose2rgbd_ros.models.trianflow.depth_network import DepthNetwork
-from pose2rgbd_ros.models.trianflow.flow_network import FlowNetwork, cost_volume, resized_flow
+from pose2rgbd_ros.models.trianflow.flow_network import FlowNetwork, cost_volume, resized_flow, standardized
 from pose2rgbd_ros.training.families import VideoModel, build_model
 
 
@@ -101,6 +101,17 @@ def test_the_cost_volume_is_that_of_a_loop() -> None:
         seen = 0 <= j < 4 and 0 <= i < 6
         expected = np.mean(one[b, :, v, u] * two[b, :, j, i]) if seen else 0.0
         assert found[b, (dv + 2) * 5 + du + 2, v, u] == pytest.approx(expected, abs=1e-6)
+
+
+def test_features_are_compared_whatever_their_size_and_offset() -> None:
+    one, two = torch.randn(2, 2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    size, offset = torch.tensor([1.0, 30.0, 0.1])[:, None, None], torch.tensor([0.0, 5.0, -2.0])[:, None, None]
+    plain, other = standardized(one, two), standardized(one * size + offset, two * size + offset)
+    assert all(torch.allclose(a, b, atol=0.05) for a, b in zip(plain, other, strict=True))
+    both = torch.cat(plain, dim=-1)
+    assert torch.allclose(both.mean(dim=(2, 3)), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(both.std(dim=(2, 3)), torch.ones(2, 3), atol=0.01)
+    assert all(torch.isfinite(each).all() for each in standardized(0 * one, 0 * two))
 
 
 def test_a_resized_flow_is_in_the_pixels_of_its_size() -> None:
