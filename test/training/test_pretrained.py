@@ -18,7 +18,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.sfmlearner.config import SfMLearnerConfig
 from pose2rgbd_ros.models.sfmlearner.network import SfMLearner
 from pose2rgbd_ros.models.trianflow.config import PoseNetVideoConfig, TrianFlowConfig
-from pose2rgbd_ros.models.trianflow.flow_network import FlowDecoder
+from pose2rgbd_ros.models.trianflow.flow_network import FlowDecoder, cost_volume
 from pose2rgbd_ros.models.trianflow.network import PoseNetVideo, TrianFlow
 from pose2rgbd_ros.training.pretrained import load_weights, read_weights
 
@@ -280,14 +280,14 @@ def test_of_stage_one_there_is_flow_alone_and_posenet_flow_has_its_motion(tmp_pa
 
 
 def test_published_flow_is_of_costs_as_they_are() -> None:
-    """Ours pass a LeakyReLU, which changes costs below zero only."""
+    """Ours are of standardized features, and pass a LeakyReLU."""
     torch.manual_seed(4)
-    published, own = (FlowDecoder(WIDTH, activated) for activated in (False, True))
+    published, own = (FlowDecoder(WIDTH, centred) for centred in (False, True))
     own.load_state_dict(published.state_dict())
     sides, channels = (32, 16, 8, 4, 2, 1), [count(each) for each in (16, 32, 64, 96, 128, 196)]
     features = [torch.rand(1, each, side, side) for each, side in zip(channels, sides, strict=True)]
-    against = [-each for each in features]
     with torch.no_grad():
-        coarsest = [[net(features, other)[1][-1] for net in (published, own)] for other in (features, against)]
-    assert torch.equal(*coarsest[0])
-    assert not torch.allclose(*coarsest[1])
+        for other in (features, [-each for each in features]):
+            plain = published.estimators[0](cost_volume(features[-1], other[-1]))[1]
+            assert torch.equal(published(features, other)[1][-1], plain)
+            assert not torch.allclose(own(features, other)[1][-1], plain)

@@ -104,14 +104,11 @@ class Estimator(nn.Module):
 class FlowDecoder(nn.Module):
     """An estimator for each level from 6 to 2; the flow found above is upsampled, and what is left is looked for."""
 
-    def __init__(self, width: float, activated: bool) -> None:
-        """activated: the cost volume passes a LeakyReLU, as in PWC-Net; in the code of TrianFlow's authors it does
-        not."""
-        super().__init__()
-        self._slope = SLOPE if activated else 1.0
     def __init__(self, width: float, centred: bool) -> None:
+        """centred: features are compared at zero mean and unit spread (ours), and the cost volume passes a LeakyReLU,
+        as in PWC-Net; in the code of TrianFlow's authors it does not."""
         super().__init__()
-        self._centred = centred
+        self._centred, self._slope = centred, SLOPE if centred else 1.0
         cost = (2 * RADIUS + 1) ** 2
         counts = [0, *(channels(count, width) + 2 for count in PYRAMID[-2 : FINEST - 2 : -1])]
         self.estimators = nn.ModuleList(Estimator(cost + count, width) for count in counts)
@@ -123,15 +120,11 @@ class FlowDecoder(nn.Module):
         for estimator, one, two in zip(self.estimators, pyramid_1[:0:-1], pyramid_2[:0:-1], strict=True):
             compared = standardized(one, two) if self._centred else (one, two)
             if not flows:
-                features, flow = estimator(functional.leaky_relu(cost_volume(one, two), self._slope))
-            else:
-                before = resized_flow(flows[0], *one.shape[-2:])
-                cost = functional.leaky_relu(cost_volume(one, warp_by_flow(two, before)), self._slope)
-                features, flow = estimator(functional.leaky_relu(cost_volume(*compared), SLOPE))
+                features, flow = estimator(functional.leaky_relu(cost_volume(*compared), self._slope))
             else:
                 before = resized_flow(flows[0], *one.shape[-2:])
                 warped = warp_by_flow(compared[1], before)
-                cost = functional.leaky_relu(cost_volume(compared[0], warped), SLOPE)
+                cost = functional.leaky_relu(cost_volume(compared[0], warped), self._slope)
                 features, flow = estimator(torch.cat([cost, one, before], dim=1))
                 flow = flow + before
             flows.insert(0, flow)
@@ -142,13 +135,8 @@ class FlowNetwork(nn.Module):
     """Flow between the images of a pair."""
 
     def __init__(self, width: float = 1.0, centred: bool = False) -> None:
-        """centred: colours are taken to about zero mean and unit spread, so that dark does not match dark, and the cost
+        """centred: colours, and features where they are compared, are taken to zero mean and unit spread, and the cost
         volume is activated (ours); without it the network is that of the published weights."""
-        super().__init__()
-        self._centred = centred
-        self.pyramid = Pyramid(width)
-        self.decoder = FlowDecoder(width, activated=centred)
-        """centred: colours, and features where they are compared, are taken to zero mean and unit spread (ours)."""
         super().__init__()
         self._centred = centred
         self.pyramid = Pyramid(width)
