@@ -21,10 +21,12 @@ import numpy as np
 import torch
 
 from pose2rgbd_ros.cli.main import main as pose2rgbd
+from pose2rgbd_ros.depth_from_images.photometric import area_resized
 from pose2rgbd_ros.depth_from_images.snippets import SnippetData
 from pose2rgbd_ros.evaluation.depth_metrics import depth_metrics, named_protocol
 from pose2rgbd_ros.evaluation.machine import described
 from pose2rgbd_ros.formats.sequences import open_sequences
+from pose2rgbd_ros.models.trianflow.config import FlowLoss, Losses
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
 from pose2rgbd_ros.training.evaluators import write_samples
@@ -119,21 +121,26 @@ def trained(model: str, **own: Any) -> Method:
 
 
 def depth_of(model: Any, data: SnippetData) -> Callable[[np.ndarray], np.ndarray]:
-    """Depth of frames by a VideoModel."""
+    """Depth of frames by a VideoModel, averaged where it sees larger images."""
     model.eval()
+    size, data = data.size, SnippetData.of(data.sequences, model.image_size, data.frames, data.stride, "segments")
 
     def predict(indices: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             images = torch.from_numpy(data.rgb(indices)).permute(0, 3, 1, 2).float() / 255
-            return model.depth(images).double().numpy()
+            return area_resized(model.depth(images).double()[:, None], size)[:, 0].numpy()
 
     return predict
 
 
+FLAT = Losses(flow=FlowLoss(smoothness=0.05))
 METHODS: dict[str, Method] = {
     "mean depth": mean_depth,
     "sfmlearner, untrained": untrained("sfmlearner"),
     "sfmlearner": trained("sfmlearner"),
+    # Flow is found at a quarter of the resolution: of 64 pixels that leaves too little.
+    "trianflow, untrained": untrained("trianflow"),
+    "trianflow": trained("trianflow", image_width=96, image_height=96, width=0.25, trianflow=FLAT),
 }
 
 

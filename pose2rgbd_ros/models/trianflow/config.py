@@ -170,6 +170,9 @@ class Settings(VideoConfig):
         "flow is looked for in colours and features of zero mean and unit spread; it learns several times faster "
         "(the paper's recipes: no)",
     )
+    depth_rate: float | None = setting(
+        None, "factor on the learning rate of the depth network (0.2; the paper's recipes: 1)", ge=1e-3, le=10.0
+    )
     trianflow: Losses = field(default_factory=Losses)
 
     def __post_init__(self) -> None:
@@ -202,6 +205,13 @@ class Settings(VideoConfig):
         return True
 
     @property
+    def depth_factor(self) -> float:
+        """On the learning rate of the depth network."""
+        if self.depth_rate is not None:
+            return self.depth_rate
+        return 0.2 if self.recipe == "default" else 1.0
+
+    @property
     def filled(self) -> Losses:
         """What was chosen, with the figures of the recipe where the user said nothing."""
         chosen, recipe = self.trianflow, self.recipe
@@ -222,7 +232,8 @@ class Settings(VideoConfig):
 
     def resolved(self) -> dict[str, Any]:
         """With figures, whatever they came from."""
-        return {**super().resolved(), "trianflow": settings.to_yaml_dict(self.filled)}
+        own = {"centred": self.is_centred, "depth_rate": self.depth_factor}
+        return {**super().resolved(), **own, "trianflow": settings.to_yaml_dict(self.filled)}
 
 
 def _filled(chosen: Any, defaults: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -68,6 +70,15 @@ class PairLearner(VideoLearner):
     def schedule_share(self, share: float) -> float:
         """Each stage has the learning rate's schedule to itself."""
         return self.stage_at(share)[1]
+
+    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """Depth has a rate of its own: a loss that knows no scale lets it run into the ends of its range."""
+        depth = {id(parameter) for parameter in self.model.depth_network.parameters()}
+        factors = (1.0, self._chosen.depth_factor)
+        groups: list[dict[str, Any]] = [{"params": [], "factor": factor} for factor in factors]
+        for parameter in self.parameters():
+            groups[id(parameter) in depth]["params"].append(parameter)
+        return [group for group in groups if group["params"]]
 
     def loss(self, network: nn.Module, indices: np.ndarray, share: float) -> Tensor:
         """See :class:`Learner`."""

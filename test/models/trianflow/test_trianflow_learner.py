@@ -106,6 +106,19 @@ def test_each_stage_has_the_schedule_to_itself(video: VideoData) -> None:
     assert found == [("flow", 0), ("flow", 0.5), ("depth", 0), ("depth", 0.8), ("joint", 1)]
 
 
+def test_depth_has_a_rate_of_its_own(video: VideoData) -> None:
+    for model, settings, factors in (
+        ("trianflow", {}, {1.0, 0.2}), ("posenet-video", {"depth_rate": 0.5}, {1.0, 0.5}),
+        ("trianflow", {"recipe": "nyu"}, {1.0}),
+    ):  # fmt: skip
+        learner = learner_of(video, model, **settings)
+        groups = learner.parameter_groups(resolve_recipe(learner._chosen))
+        assert {group["factor"] for group in groups} == factors
+        assert sum(len(group["params"]) for group in groups) == len(list(learner.parameters()))
+        depth = set(learner.model.depth_network.parameters())
+        assert set(groups[1]["params"]) == depth
+
+
 def test_recipes_are_the_authors() -> None:
     raw, nyu = (video_config("trianflow", recipe=name) for name in ("kitti-raw", "nyu"))
     assert isinstance(raw, Settings)
