@@ -27,10 +27,12 @@ class StagedEvaluator(VideoEvaluator):
     """As of all models of video, but for the stage in which flow is learnt: how well it explains one image of a pair by
     the other, beside images as they are."""
 
-    def __init__(self, data: VideoData, device: torch.device, stage: Callable[[], Stage]) -> None:
-        """stage: what the run has come to."""
+    def __init__(
+        self, data: VideoData, device: torch.device, stage: Callable[[], Stage], two_views: EpipolarSettings
+    ) -> None:
+        """stage: what the run has come to. two_views: how it finds motions, whose masks are drawn."""
         super().__init__(data, device)
-        self._stage = stage
+        self._stage, self._two_views = stage, two_views
 
     @torch.inference_mode()
     def scores(self, model: nn.Module, indices: np.ndarray) -> dict[str, float]:
@@ -82,13 +84,13 @@ class StagedEvaluator(VideoEvaluator):
         images, K, _ = self._batch(indices)
         one, two = images.unbind(1)
         (there, *_), (back, *_) = network.flows(one, two)
-        geometry = pair_geometry(there, back, K, EpipolarSettings(), torch.Generator().manual_seed(0))
+        geometry = pair_geometry(there, back, K, self._two_views, torch.Generator().manual_seed(0))
         first = pixel_grid(there).flatten(0, 1).expand(len(there), -1, 2)
         second = first + there.flatten(2).mT
         T_2_1 = geometry.pose.T_second_first
         cosine = ray_cosine(first, second, K, T_2_1).unflatten(1, there.shape[-2:])
         small = (cosine < LEAST_COSINE) & geometry.pose.found[:, None, None]
-        rigid = (geometry.distance < EpipolarSettings().rigid_px) / (1 + geometry.distance)
+        rigid = (geometry.distance < self._two_views.rigid_px) / (1 + geometry.distance)
         shown = [(255 * one).movedim(1, -1), *(255 * each[..., None].expand(*each.shape, 3)
                  for each in (seen_in_both(back), rigid, small.float()))]  # fmt: skip
         return [list(row.round().to(torch.uint8).cpu().numpy()) for row in shown]

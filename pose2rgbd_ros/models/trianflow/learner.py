@@ -111,7 +111,7 @@ class PairLearner(VideoLearner):
         return {f"loss_{name}": float(self._latest.get(name, float("nan"))) for name in names}
 
     def judge(self, data: VideoData, device: torch.device) -> Evaluator:
-        return StagedEvaluator(data, device, lambda: self.stage)
+        return StagedEvaluator(data, device, lambda: self.stage, self._two_views)
 
 
 def make(config: Settings, recipe: Recipe, data: SnippetData, device: torch.device) -> PairLearner:
