@@ -22,7 +22,7 @@ from pose2rgbd_ros.depth_from_images.odometry import ClassicalFlow, odometry
 from pose2rgbd_ros.depth_from_images.snippets import Sequence, rectified, target_of
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.machine import described
-from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, align, odometry_metrics
+from pose2rgbd_ros.evaluation.odometry import OdometryProtocol, Paired, align, odometry_metrics
 from pose2rgbd_ros.formats.sequences import open_sequences
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import resample_map
@@ -30,7 +30,7 @@ from pose2rgbd_ros.models.video_depth import TrainedDepth
 from pose2rgbd_ros.reports.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "odometry_strides.md"
-MEASURED = OdometrySettings(lengths_m=(50.0, 100.0, 150.0, 200.0), start_every=4)
+MEASURED = OdometryProtocol(lengths_m=(50.0, 100.0, 150.0, 200.0), start_every=4)
 CLASSICAL = "classical flow, no depth"
 COLUMNS = {
     "method": "",

@@ -20,7 +20,7 @@ from pose2rgbd_ros.dataset.made_depth import remove
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
 from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.odometry import OdometrySettings, PairingSettings
+from pose2rgbd_ros.evaluation.odometry import OdometryProtocol, PairingSettings
 from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.reports.table import aligned
 from pose2rgbd_ros.sfm.dense import add_depth
@@ -265,7 +265,7 @@ class EvaluateArguments:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """of a run: where its network runs"""
     pairing: Annotated[PairingSettings, tyro.conf.arg(name="")] = field(default_factory=PairingSettings)
-    odometry: Annotated[OdometrySettings, tyro.conf.arg(name="")] = field(default_factory=OdometrySettings)
+    odometry: Annotated[OdometryProtocol, tyro.conf.arg(name="")] = field(default_factory=OdometryProtocol)
 
 
 def _evaluate(arguments: EvaluateArguments) -> int:

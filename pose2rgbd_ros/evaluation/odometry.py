@@ -33,7 +33,7 @@ TINY_M2 = 1e-18  # squares of all positions of an estimate that stands still
 
 
 @dataclass(frozen=True)
-class OdometrySettings:
+class OdometryProtocol:
     """How odometry is measured; the defaults are KITTI's, TUM's and SfMLearner's."""
 
     alignment: Alignment = setting("7dof", "how the estimate is laid on the reference in the plots and the verdict")
@@ -323,7 +323,7 @@ def snippets_of(paired: Paired, frames: int) -> tuple[Float64, Float64]:
     return paired.T_ref[paired.partner][runs], paired.T_est[runs]
 
 
-def odometry_metrics(paired: Paired, settings: OdometrySettings = OdometrySettings()) -> dict[str, float]:
+def odometry_metrics(paired: Paired, settings: OdometryProtocol = OdometryProtocol()) -> dict[str, float]:
     """All figures of an estimate under one alignment; NaN where nothing can be said.
 
     t_err_percent, r_err_deg_100m and their number of segments, ate_m, rpe_m, rpe_deg: kitti-odom-eval (RPE: means).

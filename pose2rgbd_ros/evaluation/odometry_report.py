@@ -15,7 +15,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.odometry import (
     ALIGNMENTS,
-    OdometrySettings,
+    OdometryProtocol,
     Paired,
     PairingSettings,
     Snippets,
@@ -77,7 +77,7 @@ class OdometryReport:
     """Trajectories measured alike."""
 
     sequences: list[Measured]
-    settings: OdometrySettings
+    settings: OdometryProtocol
     title: str
     of: dict[str, str] = field(default_factory=dict)
 
@@ -146,7 +146,7 @@ def evaluate_trajectories(
     estimate: Path,
     reference: Path,
     out: Path,
-    settings: OdometrySettings,
+    settings: OdometryProtocol,
     pairing: PairingSettings,
     times: Path | None = None,
 ) -> OdometryReport | SnippetReport:
@@ -174,7 +174,7 @@ def evaluate_trajectories(
     return report
 
 
-def measure(name: str, paired: Paired, settings: OdometrySettings, notes: Sequence[str] = ()) -> Measured:
+def measure(name: str, paired: Paired, settings: OdometryProtocol, notes: Sequence[str] = ()) -> Measured:
     """The figures of one trajectory under every alignment, and what a reader must know of them."""
     figures = {
         alignment: odometry_metrics(paired, replace(settings, alignment=alignment))  # type: ignore[arg-type]
@@ -340,7 +340,7 @@ def write(out: Path, report: OdometryReport) -> None:
         layout.atomic_write(out / "index.html", page.html())
 
 
-def _errors(sequence: Measured, settings: OdometrySettings) -> str:
+def _errors(sequence: Measured, settings: OdometryProtocol) -> str:
     """A line for each pose: its number, its time, and how far it is off."""
     paired = sequence.paired
     columns = [Column("pose"), Column("seconds"), Column("error_m")]
@@ -353,7 +353,7 @@ def _errors(sequence: Measured, settings: OdometrySettings) -> str:
     return Table(columns, rows).csv()
 
 
-def _picture(sequence: Measured, settings: OdometrySettings) -> bytes:
+def _picture(sequence: Measured, settings: OdometryProtocol) -> bytes:
     """The paths seen along the axis of least extent; errors by length of segment; errors along the way."""
     aligned = align(sequence.paired, settings.alignment)
     ours, theirs = aligned.T_est[:, :3, 3], aligned.T_ref[:, :3, 3]

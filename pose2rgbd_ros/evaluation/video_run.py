@@ -18,7 +18,7 @@ from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.depth_images import DepthImages
 from pose2rgbd_ros.evaluation.depth_metrics import DepthProtocol
 from pose2rgbd_ros.evaluation.depth_report import DepthReport, evaluate_depth
-from pose2rgbd_ros.evaluation.odometry import LEAST_POSES, OdometrySettings, Paired, Snippets, snippet_errors
+from pose2rgbd_ros.evaluation.odometry import LEAST_POSES, OdometryProtocol, Paired, Snippets, snippet_errors
 from pose2rgbd_ros.evaluation.odometry_report import OdometryReport, measure, snippet_table
 from pose2rgbd_ros.evaluation.odometry_report import write as write_odometry
 from pose2rgbd_ros.formats.sequences import open_sequences
@@ -66,7 +66,7 @@ def evaluate_video(
     out: Path,
     protocol_name: str,
     protocol: DepthProtocol,
-    odometry: OdometrySettings,
+    odometry: OdometryProtocol,
     device: str = "auto",
 ) -> VideoEvaluation:
     """Measure a run on the frames of its sources that judge, or on all of another recording, and write reports.
@@ -222,7 +222,7 @@ def _motion(model: _Model, targets: Int64, was_trained_on: bool) -> dict[str, Sn
     return {**found, "a camera that stands still": snippet_errors(true, still)}
 
 
-def _track(model: _Model, targets: Int64, settings: OdometrySettings, run: Path) -> OdometryReport | None:
+def _track(model: _Model, targets: Int64, settings: OdometryProtocol, run: Path) -> OdometryReport | None:
     """Of each stretch of consecutive targets, a stride apart; None where all are too short."""
     data, stride = model.data, model.data.stride
     joined = (np.diff(targets) == 1) & (np.diff(data.sequence[targets]) == 0)

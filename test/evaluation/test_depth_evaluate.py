@@ -18,7 +18,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.depth_images import matched, open_depth
 from pose2rgbd_ros.evaluation.depth_metrics import PROTOCOLS
-from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, odometry_metrics
+from pose2rgbd_ros.evaluation.odometry import OdometryProtocol, Paired, odometry_metrics
 from pose2rgbd_ros.evaluation.odometry_report import OdometryReport, measure, write
 from pose2rgbd_ros.geometry import se3
 
@@ -229,7 +229,7 @@ def test_a_short_flight_proposes_shorter_segments(
 
 
 def test_a_drive_with_a_slash_in_its_name(tmp_path: Path) -> None:
-    settings = OdometrySettings(lengths_m=(5.0,), delta_s=0.0)
+    settings = OdometryProtocol(lengths_m=(5.0,), delta_s=0.0)
     sequence = measure("2011_09_26/image_02", Paired.of(_drive(30, 0.0), _drive(30, 0.1)), settings)
     write(tmp_path, OdometryReport([sequence], settings, "a drive"))
     assert (tmp_path / "2011_09_26-image_02.png").is_file()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.odometry import (
     ALIGNMENTS,
-    OdometrySettings,
+    OdometryProtocol,
     Paired,
     absolute_errors,
     align,
@@ -63,7 +63,7 @@ ESTIMATE = _noisy(REFERENCE)
 
 
 def _metrics(T_ref: np.ndarray, T_est: np.ndarray, alignment: str) -> dict[str, float]:
-    return odometry_metrics(Paired.of(T_ref, T_est), OdometrySettings(alignment=alignment, lengths_m=LENGTHS))
+    return odometry_metrics(Paired.of(T_ref, T_est), OdometryProtocol(alignment=alignment, lengths_m=LENGTHS))
 
 
 # What kitti-odom-eval writes of the same files (README.txt beside them), all its digits.
@@ -87,7 +87,7 @@ def test_a_published_result_scores_as_at_the_public_tool(real_data: Path, alignm
         rows = np.loadtxt(real_data / "kitti_odometry" / f"{name}_{sequence}.txt").reshape(-1, 3, 4)
         return np.concatenate([rows, np.tile([[[0.0, 0, 0, 1]]], (len(rows), 1, 1))], axis=1)
 
-    found = odometry_metrics(Paired.of(read("gt"), read("example_1")), OdometrySettings(alignment=alignment))
+    found = odometry_metrics(Paired.of(read("gt"), read("example_1")), OdometryProtocol(alignment=alignment))
     assert " ".join(f"{found[name]:.3f}" for name in PRINTED) == PUBLISHED[alignment, sequence]
     names = ("snippet_ate_m", "snippet_ate_std_m", "snippet_rotation_rad", "snippet_rotation_std_rad")
     snippets = " ".join(f"{found[name]:.5f}" for name in names)
@@ -236,7 +236,7 @@ def test_what_cannot_be_compared_is_refused_or_nan() -> None:
     with pytest.raises(UserError, match="choose from none, scale"):
         align(Paired.of(REFERENCE, ESTIMATE), "sim3")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="all above 0"):
-        OdometrySettings(lengths_m=(0.0, 100.0))
+        OdometryProtocol(lengths_m=(0.0, 100.0))
     short = odometry_metrics(Paired.of(REFERENCE, ESTIMATE))  # 120 m: of 100 m there are two starts
     assert short["segments"] == 2
     short = odometry_metrics(Paired.of(REFERENCE[:90], ESTIMATE[:90]))

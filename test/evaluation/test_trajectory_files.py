@@ -10,7 +10,7 @@ from evo.core import metrics, sync
 from evo.tools import file_interface
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.odometry import OdometrySettings, Paired, PairingSettings, odometry_metrics, pair
+from pose2rgbd_ros.evaluation.odometry import OdometryProtocol, Paired, PairingSettings, odometry_metrics, pair
 from pose2rgbd_ros.formats.trajectories import read_pose_list
 from pose2rgbd_ros.geometry import se3
 
@@ -77,7 +77,7 @@ def test_evo_agrees(tmp_path: Path, estimate: str, alignment: str, evo_scale: bo
         files = _kitti(tmp_path / "true.txt", TRUE), _kitti(tmp_path / "found.txt", FOUND)
         theirs = tuple(map(file_interface.read_kitti_poses_file, files))
     paired, notes = pair(*map(read_pose_list, files))
-    ours = odometry_metrics(paired, OdometrySettings(alignment=alignment, lengths_m=(2.0, 4.0)))
+    ours = odometry_metrics(paired, OdometryProtocol(alignment=alignment, lengths_m=(2.0, 4.0)))
     truth, found = theirs
     for trajectory in theirs:  # evo's way of laying first frames on each other
         trajectory.transform(np.linalg.inv(trajectory.poses_se3[0]))

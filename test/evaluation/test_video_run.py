@@ -14,7 +14,7 @@ from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation import video_run
 from pose2rgbd_ros.evaluation.depth_metrics import named_protocol
-from pose2rgbd_ros.evaluation.odometry import OdometrySettings
+from pose2rgbd_ros.evaluation.odometry import OdometryProtocol
 from pose2rgbd_ros.evaluation.video_run import evaluate_video
 from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
 from pose2rgbd_ros.training.families import video_config
@@ -78,7 +78,7 @@ def test_the_truth_as_a_model_has_no_error(
 
     monkeypatch.setattr(video_run._Model, "depth", depth)
     monkeypatch.setattr(video_run._Model, "motions", motions)
-    settings = OdometrySettings(lengths_m=(1.0, 2.0), start_every=1)
+    settings = OdometryProtocol(lengths_m=(1.0, 2.0), start_every=1)
     found = evaluate_video(run, [flight], tmp_path / "out", "plain", named_protocol("plain"), settings, "cpu")
     assert found.depth is not None
     assert found.depth.found["abs_rel"] == pytest.approx(0, abs=1e-6)
@@ -117,7 +117,7 @@ def test_another_recording_and_none_that_knows(
 def test_frames_trained_on_never_judge(run: Path, flight_dataset: Callable[..., Path], tmp_path: Path) -> None:
     """Also where the recording became another one since, and its split with it."""
     shorter = flight_dataset(tmp_path / "flight", frames=104)
-    settings = OdometrySettings()
+    settings = OdometryProtocol()
     found = evaluate_video(run, [shorter], tmp_path / "out", "plain", named_protocol("plain"), settings, "cpu")
     checkpoint = load_video_checkpoint(run)
     assert found.depth is not None
