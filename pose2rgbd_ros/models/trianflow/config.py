@@ -22,6 +22,9 @@ FLOW_SETTINGS = ("flow", "stage", "flow_share", "centred")  # mean nothing to po
 GEOMETRY_SETTINGS = ("align", "two_views", "depth", "joint", "joint_share")  # mean nothing to both baselines
 # Of a run through several stages, how they share it: ours; the paper gives each as many steps.
 SHARES: dict[Stage, float] = {"flow": 0.55, "depth": 0.35, "joint": 0.1}
+# Where the falling rate of our recipe stands when all begin to learn together: at a tenth, for a new peak would undo
+# the flow that depth was learnt by.
+JOINT_FROM = 0.8
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,9 @@ class Settings(VideoConfig):
         ge=0.01,
         le=0.9,
     )
-    joint_share: float | None = setting(None, "share of a run that all together take at its end", ge=0.0, le=0.9)
+    joint_share: float | None = setting(
+        None, "share of a run that all together take at its end; 0: none", ge=0.0, le=0.9
+    )
     centred: bool | None = setting(
         None,
         "flow is looked for in colours and features of zero mean and unit spread; it learns several times faster "
@@ -187,6 +192,8 @@ class Settings(VideoConfig):
     def shares(self) -> dict[Stage, float]:
         """The stages of this run in their order, and the share of it that each takes; together 1."""
         stages = STAGES[self.model] if self.stage == "all" else (self.stage,)
+        if self.joint_share == 0 and len(stages) > 1:
+            stages = tuple(stage for stage in stages if stage != "joint")
         parts = {stage: SHARES[stage] if self.recipe == "default" else 1.0 for stage in stages}
         whole = sum(parts.values())
         parts = {stage: part / whole for stage, part in parts.items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pose2rgbd_ros.depth_from_images.epipolar import EpipolarSettings
 from pose2rgbd_ros.depth_from_images.snippets import SnippetData
 from pose2rgbd_ros.models.trianflow.config import (
+    JOINT_FROM,
     DepthWeights,
     PoseNetVideoConfig,
     PoseNetWeights,
@@ -68,8 +69,11 @@ class PairLearner(VideoLearner):
         return stage, 1.0
 
     def schedule_share(self, share: float) -> float:
-        """Each stage has the learning rate's schedule to itself."""
-        return self.stage_at(share)[1]
+        """Each stage has the learning rate's schedule to itself; of ours the last one only its end."""
+        stage, done = self.stage_at(share)
+        if stage == "joint" and self._chosen.recipe == "default" and self._chosen.stage == "all":
+            return JOINT_FROM + (1 - JOINT_FROM) * done
+        return done
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """Depth has a rate of its own: a loss that knows no scale lets it run into the ends of its range."""

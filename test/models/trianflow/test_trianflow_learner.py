@@ -90,6 +90,7 @@ def test_the_stages_share_a_run() -> None:
     assert sum(config.shares.values()) == pytest.approx(1)
     paper = video_config("trianflow", recipe="kitti-raw")
     assert list(paper.shares.values()) == pytest.approx([1 / 3] * 3)  # type: ignore[attr-defined]
+    assert list(video_config("trianflow", joint_share=0.0).shares) == ["flow", "depth"]  # type: ignore[attr-defined]
     given = video_config("trianflow", flow_share=0.5, joint_share=0.1)
     assert given.shares == pytest.approx({"flow": 0.5, "depth": 0.4, "joint": 0.1})  # type: ignore[attr-defined]
     assert video_config("trianflow", stage="depth").shares == {"depth": 1.0}  # type: ignore[attr-defined]
@@ -102,8 +103,11 @@ def test_the_stages_share_a_run() -> None:
 
 def test_each_stage_has_the_schedule_to_itself(video: VideoData) -> None:
     learner = learner_of(video, "trianflow", flow_share=0.5, joint_share=0.25)
-    found = [(learner.stage_at(share)[0], round(learner.schedule_share(share), 3)) for share in (0, 0.25, 0.5, 0.7, 1)]
-    assert found == [("flow", 0), ("flow", 0.5), ("depth", 0), ("depth", 0.8), ("joint", 1)]
+    found = [
+        (learner.stage_at(share)[0], round(learner.schedule_share(share), 3)) for share in (0, 0.25, 0.5, 0.7, 0.75, 1)
+    ]
+    assert found == [("flow", 0), ("flow", 0.5), ("depth", 0), ("depth", 0.8), ("joint", 0.8), ("joint", 1)]
+    assert learner_of(video, "trianflow", recipe="nyu", joint_share=0.25).schedule_share(0.75) == pytest.approx(0)
 
 
 def test_depth_has_a_rate_of_its_own(video: VideoData) -> None:
