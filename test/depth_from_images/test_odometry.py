@@ -149,6 +149,38 @@ def test_over_a_plane_two_motions_fit_and_depth_or_the_motion_before_says_which(
     assert "two motions fit" in str(found)
 
 
+@functools.cache
+def two_planes() -> tuple[Flow, list[tuple[np.ndarray, np.ndarray]]]:
+    """Flow over a plane, and both motions (4, 4) that explain it with the depth (H, W) of their planes, in front of all
+    pixels."""
+    normal, T = np.array([0.4, 0.2, 0.9]), se3.exponential([-0.3, 0.2, 1.2, 0.02, -0.03, 0.02])
+    depth = 10 / (CAMERA.rays() @ normal)
+    T_second_first = se3.inverse(T)
+    H = CAMERA.K @ (T_second_first[:3, :3] + np.outer(T_second_first[:3, 3], normal) / 10) @ np.linalg.inv(CAMERA.K)
+    found = []
+    for R, t, n in zip(*cv2.decomposeHomographyMat(H, CAMERA.K)[1:], strict=True):
+        along = CAMERA.rays() @ n[:, 0]
+        if (along > 0).all():
+            moved = np.eye(4)
+            moved[:3, :3], moved[:3, 3] = R, 10 * t[:, 0]
+            found.append((se3.inverse(moved), (10 / along).astype(np.float32)))
+    second = (10 - normal @ T[:3, 3]) / (CAMERA.rays() @ (T[:3, :3].T @ normal))
+    return flow_of((depth, second), T), found
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_of_both_motions_over_a_plane_each_is_found_by_its_depth_or_the_motion_before(which: int) -> None:
+    flow, both = two_planes()
+    assert len(both) == 2
+    assert errors(both[0][0], both[1][0])[1] > 15, "they differ"
+    T, depth = both[which]
+    for guess in ({"depth_first": depth}, {"before": T}, {"depth_first": depth, "before": both[1 - which][0]}):
+        found = between(flow, CAMERA.K, USED, **guess)  # type: ignore[arg-type]
+        rotation_deg, direction_deg, _ = errors(found.T_first_second, T)
+        assert found.by == "plane"
+        assert (rotation_deg < 0.5, direction_deg < 5) == (True, True)
+
+
 def test_a_mover_is_left_out_of_the_motion() -> None:
     flow, first, second = town()
     forward, backward = flow.forward.copy(), flow.backward.copy()
@@ -157,6 +189,10 @@ def test_a_mover_is_left_out_of_the_motion() -> None:
     there = np.rint(np.stack([u, v], axis=-1) + forward[30:60, 40:80]).astype(int).reshape(-1, 2)
     inside = ((there >= 0) & (there < (128, 96))).all(axis=1)
     backward[there[inside][:, 1], there[inside][:, 0]] = -forward[30:60, 40:80].reshape(-1, 2)[inside]
+    drawn = module._matches(Flow(forward, backward), USED)
+    assert drawn is not None
+    moves = ((drawn[0].first >= (40, 30)) & (drawn[0].first < (80, 60))).all(axis=1)
+    assert moves.mean() < 0.02, "of 10 % of the pixels"
     found = between(Flow(forward, backward), CAMERA.K, USED, first, second)
     rotation_deg, direction_deg, ratio = errors(found.T_first_second, STEP)
     assert rotation_deg < 0.2
@@ -227,6 +263,26 @@ def test_the_shape_of_a_flight_is_followed_without_a_network() -> None:
     assert off.max() < 0.12 * length, "lengths are carried from step to step"
     assert np.degrees(se3.apart(track.T_start_cam, truth)[1]).max() < 2.5
     assert "step" in track.summary()
+
+
+def test_steps_keep_their_lengths_and_after_a_lost_one_the_last_that_was_known() -> None:
+    """Steps of 1, 1.8 and 0.7 times the first one, a frame of darkness, and a step whose length shows in nothing."""
+    turn = (0.01, -0.03, 0.015)
+    poses = [START]
+    for length in (1.0, 1.8, 0.7, 1.0, 1.0, 1.0):
+        poses.append(poses[-1] @ se3.exponential([0.9 * length, 0.2 * length, 0.35 * length, *turn]))
+    views = [seen(T) for T in poses]
+    number = {id(view[0]): i for i, view in enumerate(views)}
+
+    def exact(first: np.ndarray, second: np.ndarray) -> Flow:
+        i, j = number[id(first)], number[id(second)]
+        flow = flow_of((views[i][1], views[j][1]), se3.inverse(poses[i]) @ poses[j])
+        return flow if 4 not in (i, j) else Flow(np.full_like(flow.forward, np.nan), flow.backward)
+
+    track = odometry([view[0] for view in views], CAMERA, exact, settings=USED)
+    assert [motion.kind == "lost" for motion in track.motions] == [False] * 3 + [True] * 2 + [False]
+    lengths = np.linalg.norm(np.diff(track.T_start_cam[:, :3, 3], axis=0), axis=1)
+    np.testing.assert_allclose(lengths, [1.0, 1.8, 0.7, 0.7, 0.7, 0.7], rtol=0.06)
 
 
 def test_with_depth_the_way_is_in_its_unit() -> None:
