@@ -136,7 +136,7 @@ def test_a_frame_without_overlap_is_left_out_with_a_reason(aligned: tuple[Path, 
     assert "1 frame left out" in page
 
 
-@pytest.mark.parametrize("step", ["features", "map"])
+@pytest.mark.parametrize("step", [pytest.param("features", marks=pytest.mark.slow), "map"])
 def test_an_interrupted_run_goes_on(step: str, truth: Dataset, tmp_path: Path) -> None:
     folder = write_rough(truth, tmp_path / "flight")
     before = bytes_of(folder)

@@ -63,7 +63,7 @@ def write(folder: Path, flight: tuple[Float64, list[UInt8]], camera: Camera) -> 
     return folder
 
 
-@pytest.mark.parametrize("given", ["off by 4 %", "field of view"])
+@pytest.mark.parametrize("given", [pytest.param("off by 4 %", marks=pytest.mark.slow), "field of view"])
 def test_a_lens_of_170_degrees_is_found(given: str, flight: tuple[Float64, list[UInt8]], tmp_path: Path) -> None:
     rough = replace(LENS, fx=1.04 * LENS.fx, fy=1.04 * LENS.fy)
     camera = rough if given == "off by 4 %" else Camera.from_fov(LENS.width, LENS.height, 168.0)

@@ -25,6 +25,7 @@ def bench(repository: Path) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_a_dark_flight_whose_altitude_drifts_is_aligned(bench: ModuleType, tmp_path: Path) -> None:
     """A third of the light, noise, heights that drift by 60 m in half a minute, no attitudes, a wrong focal length."""
     legs = ({"plan": "lawnmower", "area_m": 45.0, "line_spacing_m": 18.0, "speed_mps": 4.0, "camera_pitch_deg": 85.0},)

@@ -138,6 +138,7 @@ def test_features_of_other_images_of_these_names_are_forgotten(tmp_path: Path) -
     assert not is_kept(camera=Camera.from_fov(64, 48, 50))
 
 
+@pytest.mark.slow
 def test_each_lens_has_its_own_focal_length_and_its_images_are_resampled(truth: Dataset, tmp_path: Path) -> None:
     """Two cameras of one kind, of which one sees 5 % less than its tags say."""
     photos, folder = tmp_path / "photos", tmp_path / "dataset"

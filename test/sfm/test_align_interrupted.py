@@ -171,6 +171,7 @@ def write_in_child(stop: StopAt, folder: Path, recorded: Dataset, found: Alignme
         os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_poses_are_written_leaves_a_dataset_that_can_be_aligned_and_restored(
     found: Alignment, survey: roofs.Survey, tmp_path: Path
 ) -> None:

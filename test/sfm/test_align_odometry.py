@@ -65,6 +65,7 @@ def test_drift_goes_and_measured_depth_gives_the_size(
     assert found.has_depth
 
 
+@pytest.mark.slow
 def test_poses_that_are_as_good_stay(truth: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(truth, tmp_path / "flight", truth.T_map_cam[:FRAMES])
     assert main(["align", str(folder)]) == 2

@@ -114,6 +114,7 @@ def test_positions_that_do_not_fit_the_map_place_nothing(
     np.testing.assert_allclose(Dataset(folder).T_map_cam, recorded, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_along_a_line_attitudes_hold_the_map_upright(tmp_path: Path) -> None:
     """GPS alone would let it turn about the line, and stand on its head."""
     T_map_cam = np.stack([nadir_pose(9.0 * (k - 4), 0, 60, 90) for k in range(9)])
@@ -127,6 +128,7 @@ def test_along_a_line_attitudes_hold_the_map_upright(tmp_path: Path) -> None:
 # The positions are good, the pictures mislead.
 
 
+@pytest.mark.slow
 def test_two_places_make_two_maps_each_at_its_place(tmp_path: Path) -> None:
     T_map_cam = np.concatenate([roofs.survey(2, 3), roofs.survey(1, 4)])
     pictures = [roofs.Roofs(i >= 6).view(T) for i, T in enumerate(T_map_cam)]

@@ -21,7 +21,7 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 FLOW_SETTINGS = ("flow", "stage", "flow_share", "centred")  # mean nothing to posenet-video
 GEOMETRY_SETTINGS = ("align", "two_views", "depth", "joint", "joint_share")  # mean nothing to both baselines
 # Of a run through several stages, how they share it: ours; the paper gives each as many steps.
-SHARES: dict[Stage, float] = {"flow": 0.55, "depth": 0.35, "joint": 0.1}
+SHARES: dict[Stage, float] = {"flow": 0.6, "depth": 0.4, "joint": 0.0}
 # Where the falling rate of our recipe stands when all begin to learn together: at a tenth, for a new peak would undo
 # the flow that depth was learnt by.
 JOINT_FROM = 0.8
@@ -163,12 +163,15 @@ class Settings(VideoConfig):
     align: bool = setting(True, "take depth to the scale of the triangulated points (off: the ablation of section A)")
     flow_share: float | None = setting(
         None,
-        "share of a run that flow takes, where depth follows (0.55; the paper's recipes: all alike)",
+        "share of a run that flow takes, where depth follows (0.6; the paper's recipes: all alike)",
         ge=0.01,
         le=0.9,
     )
     joint_share: float | None = setting(
-        None, "share of a run that all together take at its end; 0: none", ge=0.0, le=0.9
+        None,
+        "share of a run that all together take at its end (0: none; the paper's recipes: all alike)",
+        ge=0.0,
+        le=0.9,
     )
     centred: bool | None = setting(
         None,
@@ -192,9 +195,14 @@ class Settings(VideoConfig):
     def shares(self) -> dict[Stage, float]:
         """The stages of this run in their order, and the share of it that each takes; together 1."""
         stages = STAGES[self.model] if self.stage == "all" else (self.stage,)
-        if self.joint_share == 0 and len(stages) > 1:
-            stages = tuple(stage for stage in stages if stage != "joint")
-        parts = {stage: SHARES[stage] if self.recipe == "default" else 1.0 for stage in stages}
+        ours = self.recipe == "default" and len(stages) > 1
+        parts = {stage: SHARES[stage] if ours else 1.0 for stage in stages}
+        if (
+            len(parts) > 1
+            and "joint" in parts
+            and (parts["joint"] if self.joint_share is None else self.joint_share) == 0
+        ):
+            del parts["joint"]
         whole = sum(parts.values())
         parts = {stage: part / whole for stage, part in parts.items()}
         given = {"flow": self.flow_share, "joint": self.joint_share}
