@@ -11,10 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.nn import functional
+
+from pose2rgbd_ros.depth_from_images import rigid
 
 Variant = Literal["preprint", "code"]
-LEAST = 1e-9  # on the diagonal of every system, in which a depth is about 1: what nothing is seen of stays as it is
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ VARIANTS: dict[Variant, GaussNewton] = {
 class Reprojection(NamedTuple):
     """Of the pixels of B targets.
 
-    pixels: (B, H, W, 2), u and v in the source; zero where not valid. points: (B, H, W, 3) in the source's camera.
+    pixels: (B, H, W, 2), u and v in the source; zero where not valid. points: (B, H, W, 3) in the source's camera,
+        (0, 0, 1) where not valid.
     valid: (B, H, W) bool, where depth is known and the point lies before the source's camera.
     """
 
@@ -60,16 +64,28 @@ class Reprojection(NamedTuple):
     valid: Tensor
 
 
-def reprojected(depth: Tensor, K: Tensor, T_src_tgt: Tensor, least_depth: float = 1e-6) -> Reprojection:
+def reprojected(depth: Tensor, K: Tensor, T_src_tgt: Tensor, least_depth: float | Tensor = 1e-6) -> Reprojection:
     """Where the target's pixels lie in the source (Eq. 4), inside its image or not.
 
     Args:
         depth: (B, H, W) of the target; unknown where it is not finite or not positive.
         K: (B, 3, 3) of both cameras at that size, pixel centres at integers.
         T_src_tgt: (B, 4, 4) takes points of the target's camera to the source's.
-        least_depth: nearer either camera, a point is not valid; a number or (B,).
+        least_depth: nearer either camera, a point is not valid; a number or (B, 1, 1).
     """
-    raise NotImplementedError
+    known = torch.isfinite(depth) & (depth > 0)
+    v, u = torch.meshgrid(
+        torch.arange(depth.shape[-2], dtype=depth.dtype, device=depth.device),
+        torch.arange(depth.shape[-1], dtype=depth.dtype, device=depth.device),
+        indexing="ij",
+    )
+    rays = torch.stack([u, v, torch.ones_like(u)], dim=-1) @ torch.linalg.inv(K).mT[:, None]
+    seen = (torch.where(known, depth, 1.0)[..., None] * rays) @ T_src_tgt[:, None, :3, :3].mT
+    points = seen + T_src_tgt[:, None, None, :3, 3]
+    valid = known & (depth > least_depth) & (points[..., 2] > least_depth)
+    points = torch.where(valid[..., None], points, points.new_tensor([0.0, 0.0, 1.0]))
+    pixels = (points @ K[:, None].mT)[..., :2] / points[..., 2:]
+    return Reprojection(torch.where(valid[..., None], pixels, 0.0), points, valid)
 
 
 def refined_motion(
@@ -91,4 +107,57 @@ def refined_motion(
         weights: (B, H, W, 2) of u and v, not negative.
         depth, K: see :func:`reprojected`.
     """
-    raise NotImplementedError
+    T, wanted, weights, depth, K_wide = (each.double() for each in (T_src_tgt, wanted, weights, depth, K))
+    finite = (torch.isfinite(wanted) & torch.isfinite(weights)).all(dim=-1)
+    wanted = _limited(torch.where(finite[..., None], wanted, 0.0), how.largest_gradient)
+    weights = _limited(torch.where(finite[..., None], weights, 0.0), how.largest_gradient)
+    unit = _mean_depth(depth.detach()) if how.scale_free else depth.new_ones(len(depth))
+    T, depth = _scaled(T, 1 / unit), depth / unit[:, None, None]
+    for _ in range(how.steps):
+        seen = reprojected(depth, K_wide, T, how.least_depth)
+        W = torch.where((seen.valid & finite)[..., None], weights, 0.0).flatten(1)
+        J = _jacobian(seen, K_wide).flatten(1, 3)
+        e = (seen.pixels - wanted).flatten(1)
+        JW = J.mT * W[:, None]
+        xi = _solved(JW @ J, -(JW @ e[..., None])[..., 0], how)
+        T = rigid.exponential(xi.clamp(-how.largest_update, how.largest_update)) @ T
+    return _scaled(T, unit).to(T_src_tgt)
+
+
+def _jacobian(seen: Reprojection, K: Tensor) -> Tensor:
+    """(B, H, W, 2, 6) derivatives of pixels by an update's velocity and turning, at none."""
+    z = seen.points[..., 2, None, None]
+    # Of u = (K X)_u / z by X: the row of K less u in the column of z, over z.
+    by_point = (K[:, None, None, :2] - functional.pad(seen.pixels[..., None], (2, 0))) / z
+    # j . (w x X) = w . (X x j)
+    return torch.cat([by_point, torch.linalg.cross(seen.points[..., None, :].expand_as(by_point), by_point)], dim=-1)
+
+
+def _solved(H: Tensor, g: Tensor, how: GaussNewton) -> Tensor:
+    """xi (B, 6) of the damped systems H xi = g; zero where there is none."""
+    diagonal = how.relative_damping * H.diagonal(dim1=-2, dim2=-1) + how.damping
+    H = H + torch.diag_embed(diagonal)
+    _, failed = torch.linalg.cholesky_ex(H.detach())
+    able = (failed == 0) & torch.isfinite(H).flatten(1).all(dim=1) & torch.isfinite(g).all(dim=1)
+    H = torch.where(able[:, None, None], H, torch.eye(6, dtype=H.dtype, device=H.device))
+    g = torch.where(able[:, None], g, 0.0)
+    return torch.cholesky_solve(g[..., None], torch.linalg.cholesky_ex(H)[0])[..., 0]
+
+
+def _mean_depth(depth: Tensor) -> Tensor:
+    """(B,) of what is known; 1 where nothing is."""
+    known = torch.isfinite(depth) & (depth > 0)
+    mean = torch.where(known, depth, 0.0).sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1)
+    return torch.where(mean > 0, mean, 1.0)
+
+
+def _scaled(T: Tensor, factor: Tensor) -> Tensor:
+    """Motions whose translation is multiplied by factors (B,)."""
+    return rigid.assembled(T[:, :3, :3], factor[:, None] * T[:, :3, 3])
+
+
+def _limited(x: Tensor, largest: float | None) -> Tensor:
+    """The same, back through which no number of a gradient passes that is larger."""
+    if largest is not None and x.requires_grad:
+        x.register_hook(lambda gradient: torch.where(gradient.abs() > largest, 0.0, gradient))
+    return x
