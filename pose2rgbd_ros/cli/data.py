@@ -23,6 +23,8 @@ from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.exporting import export_dataset
 from pose2rgbd_ros.formats.importing import import_datasets
 from pose2rgbd_ros.formats.settings import ExportConfig, ImportConfig
+from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by, check_depth_source
+from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset, restore
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings
 from pose2rgbd_ros.sfm.report import write as write_align_report
@@ -49,8 +51,11 @@ class ConvertArguments:
     """warnings are errors: the exit status is 1; the dataset is kept"""
     align: bool = False
     """then replace poses and lens by structure from motion, as `pose2rgbd align` does"""
-    depth: Path | None = None
-    """then give frames without depth that of the model of this run, as `pose2rgbd depth add --method RUN` does"""
+    depth: Annotated[str | None, tyro.conf.arg(metavar="HOW")] = None
+    """then make depth from the pictures, as `pose2rgbd depth add --method HOW` does: plane-sweep, the run of a model of
+    video, sfmlearner, trianflow ... (learnt from this dataset first), or the ONNX file of any depth network"""
+    learning: Annotated[LearningSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LearningSettings)
+    teacher: TeacherSettings = dataclasses.field(default_factory=TeacherSettings)
     options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ConvertConfig)
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
@@ -64,10 +69,9 @@ def convert_main(argv: list[str]) -> int:
             "convert needs a source (bag, folder of photographs, video) and, last, the folder of the dataset to make"
         )
     *sources, out = arguments.paths
+    how = DepthSettings(arguments.learning, arguments.teacher)
     if arguments.depth is not None:
-        from pose2rgbd_ros.training.checkpoint import load_video_checkpoint  # torch only once it is needed
-
-        load_video_checkpoint(arguments.depth)  # a wrong one is refused before the work
+        check_depth_source(arguments.depth, how)  # a wrong one is refused before the work
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
     print(report.summary())
     warnings = len(report.warnings)
@@ -75,9 +79,7 @@ def convert_main(argv: list[str]) -> int:
         print(f"warning: {problem}")
         warnings += 1
     if arguments.depth is not None:
-        from pose2rgbd_ros.models.video_depth import add_trained_depth
-
-        print(f"{out}: {describe_depth(add_trained_depth(out, arguments.depth))}")
+        print(f"{out}: {describe_depth(add_depth_by(out, arguments.depth, how))}")
     return _status(arguments.strict, warnings, out)
 
 

@@ -17,14 +17,13 @@ from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import describe_depth
 from pose2rgbd_ros.dataset.made_depth import remove
-from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.odometry import OdometryProtocol, PairingSettings
 from pose2rgbd_ros.geometry.arrays import UInt8
+from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by
+from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.reports.table import aligned
-from pose2rgbd_ros.sfm.dense import add_depth
-from pose2rgbd_ros.sfm.dense import plan as plan_depth
 from pose2rgbd_ros.training.config import VideoConfig
 from pose2rgbd_ros.training.families import families, model_names, video_settings_of
 
@@ -33,22 +32,23 @@ if TYPE_CHECKING:
 
 # `add`, `remove`: depth of a dataset that has none.
 
-STEREO = "stereo"
-
 
 @dataclass
 class AddArguments:
     """Give a dataset depth made from its own pictures; best after `pose2rgbd align`.
 
-    By multi-view stereo, or by a model that `pose2rgbd depth train` made. Frames that train get it from frames that
-    train alone. Interrupted and called again it goes on.
+    By multi-view stereo, by a model of video, or by any depth network in an ONNX file. Frames that train get it from
+    frames that train alone. Interrupted and called again it goes on.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """the dataset's folder"""
-    method: str = STEREO
-    """stereo, or the run of a model of video; its depth gets metres from the poses where they show them"""
+    method: str = "stereo"
+    """stereo (or plane-sweep); the run of a model of video; sfmlearner, trianflow ..., which learn from the dataset
+    first; or an ONNX file. Depth gets metres from the poses where they show them"""
     stereo: Annotated[StereoSettings, tyro.conf.arg(name="")] = field(default_factory=StereoSettings)
+    learning: Annotated[LearningSettings, tyro.conf.arg(name="")] = field(default_factory=LearningSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
 
 @dataclass
@@ -60,14 +60,9 @@ class RemoveArguments:
 
 
 def _add(arguments: AddArguments) -> int:
-    if arguments.method == STEREO:
-        settings.check(arguments.stereo)
-        print(plan_depth(Dataset(arguments.dataset), arguments.stereo))
-        made = add_depth(arguments.dataset, arguments.stereo)
-    else:
-        from pose2rgbd_ros.models.video_depth import add_trained_depth  # torch only once it is needed
-
-        made = add_trained_depth(arguments.dataset, Path(arguments.method))
+    made = add_depth_by(
+        arguments.dataset, arguments.method, DepthSettings(arguments.learning, arguments.teacher), arguments.stereo
+    )
     print(f"{made.path}: {describe_depth(made)}")
     print(f"look at   pose2rgbd inspect {made.path}")
     return 0
@@ -308,7 +303,7 @@ def _evaluate(arguments: EvaluateArguments) -> int:
 
 
 DEPTH_JOBS: dict[str, Job] = {
-    "add": (AddArguments, _add, "depth of a dataset from its pictures, by multi-view stereo or a trained model"),
+    "add": (AddArguments, _add, "depth of a dataset: by stereo of its pictures, a model of video, an ONNX network"),
     "remove": (RemoveArguments, _remove, "take it out again"),
     "train": (None, _train, "learn depth and motion from video"),
     "infer": (InferArguments, _infer, "depth and track of a video by a trained model"),

@@ -89,7 +89,10 @@ class SourceMeta:
 
 @dataclass
 class PosesMeta:
-    """Where the poses came from. `accuracy` is what fusion says of itself; times are of images against poses."""
+    """Where the poses came from. `accuracy` is what fusion says of itself; times are of images against poses.
+
+    `unit` none: the poses are of pictures alone, so that lengths have no unit and nothing becomes metres by them.
+    """
 
     position: str = "pose"
     orientation: str = "pose"
@@ -100,6 +103,7 @@ class PosesMeta:
     accuracy: dict[str, Any] | None = None
     image_time_offset_s: float = 0.0
     image_time_confidence: float | None = None
+    unit: Literal["m", "none"] = "m"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PosesMeta:
@@ -138,6 +142,11 @@ class DatasetMeta:
     format_version: int = FORMAT_VERSION
     poses: PosesMeta | None = None
     simulation: dict[str, Any] | None = None
+
+    @property
+    def has_metres(self) -> bool:
+        """Whether lengths of the map are metres."""
+        return self.poses is None or self.poses.unit == "m"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML."""

@@ -21,7 +21,8 @@ class ImageSequence(Protocol):
 class DepthFromImages(Protocol):
     """A method: plane sweep, the scaled depth of another source, a network. A network's training goes its own way."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def estimate(
         self, rgb: ImageSequence, camera: Camera, T_map_cam: Float64 | None, frames: Int64

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.encode import encode_png, read_image
 from pose2rgbd_ros.dataset.meta import MadeDepth
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.depth_from_images import ImageSequence
+from pose2rgbd_ros.depth_from_images import DepthFromImages, ImageSequence
 from pose2rgbd_ros.depth_from_images.multi_view import ScaledDepth
 from pose2rgbd_ros.depth_from_images.snippets import Sequence, prepared, rectified, target_of
 from pose2rgbd_ros.errors import UserError, counted, os_errors
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 DEPTH, COLOUR = layout.DEPTH["relative"], "colour"
 FACTS, TRACK, SHEET = "infer.yaml", "trajectory.txt", "contact_sheet.png"
 SHEET_FRAMES = 12
-KEPT_DEPTHS = 512  # frames whose depth is kept while the unit is looked for
+KEPT_DEPTHS = 128  # frames whose depth is kept while the unit is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,35 +122,17 @@ class TrainedDepth:
     ) -> Iterator[DepthEstimate]:
         """See :class:`~pose2rgbd_ros.depth_from_images.DepthFromImages`: relative depth at the model's size, as the
         lens sees. Confidence is 1 wherever depth is."""
-        depth = _OfImages(self, rgb, camera)
+        ideal, taken = rectified(camera), camera.resized(*self.model.image_size[::-1])
+        undistort = resample_map(camera, ideal) if camera.is_distorted else None
+        distort = resample_map(self.camera(camera), taken) if camera.is_distorted else None
         for frame in map(int, frames):
-            found = depth[frame]
+            found = self.depth_of(np.asarray(rgb[frame]), undistort)
+            if distort is not None:
+                found = resample(found, distort, nearest=True, fill=np.nan)
             yield DepthEstimate(frame, found, np.isfinite(found).astype(np.float32), unit_m=None)
 
     def _tensor(self, image: AnyArray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float() / 255
-
-
-class _OfImages:
-    """Depth (h, w) of images of a camera by number, as its lens sees; that of the latest is kept."""
-
-    def __init__(self, method: TrainedDepth, rgb: ImageSequence, camera: Camera) -> None:
-        self._method, self._rgb = method, rgb
-        height, width = method.model.image_size
-        ideal, taken = rectified(camera), camera.resized(width, height)
-        self._undistort = resample_map(camera, ideal) if camera.is_distorted else None
-        self._distort = resample_map(ideal.resized(width, height), taken) if camera.is_distorted else None
-        self._of = functools.lru_cache(KEPT_DEPTHS)(self._make)
-
-    def __len__(self) -> int:
-        return len(self._rgb)
-
-    def __getitem__(self, index: int) -> Float32:
-        return self._of(int(index))
-
-    def _make(self, index: int) -> Float32:
-        depth = self._method.depth_of(np.asarray(self._rgb[index]), self._undistort)
-        return depth if self._distort is None else resample(depth, self._distort, nearest=True, fill=np.nan)
 
 
 # Depth of a dataset that has none.
@@ -166,16 +148,28 @@ def add_trained_depth(folder: Path, run: Path, device: str = "auto", progress: b
     """
     method = TrainedDepth.of_run(run, device)
     assert method.checkpoint is not None
+    _check_held_out(method.checkpoint, Dataset(folder), run)
+    return add_relative_depth(folder, method, {"weights": method.identity[:16]}, progress)
+
+
+def add_relative_depth(folder: Path, method: DepthFromImages, facts: dict[str, Any], progress: bool = True) -> Dataset:
+    """Depth of a method that knows no unit for every frame of a dataset, in metres where its poses show the unit.
+
+    Of poses that have no unit themselves it gets theirs, and stays relative. `facts` tell two such methods apart.
+
+    Raises:
+        UserError: no such dataset, or its depth was recorded.
+    """
     dataset = Dataset(folder)
-    _check_held_out(method.checkpoint, dataset, run)
-    unit_m = _unit_m(method, dataset)
+    unit = _unit(method, dataset)
+    unit_m = unit if dataset.meta.has_metres else None
+    factor = 1.0 if unit is None or unit_m is not None else unit
 
     def estimate(dataset: Dataset, rank: Int64, frames: Int64) -> Iterator[DepthEstimate]:
         for found in method.estimate(_Pictures(dataset), dataset.camera, dataset.T_map_cam, frames):
-            yield replace(found, unit_m=unit_m)
+            yield replace(found, depth=found.depth * np.float32(factor), unit_m=unit_m)
 
-    facts = {"weights": method.identity[:16], "unit_m": unit_m}
-    return made_depth.add(folder, MadeDepth(method.name, facts), estimate, progress)
+    return made_depth.add(folder, MadeDepth(method.name, {**facts, "unit_m": unit_m}), estimate, progress)
 
 
 def _check_held_out(checkpoint: VideoCheckpoint, dataset: Dataset, run: Path) -> None:
@@ -189,17 +183,37 @@ def _check_held_out(checkpoint: VideoCheckpoint, dataset: Dataset, run: Path) ->
         )
 
 
-def _unit_m(method: TrainedDepth, dataset: Dataset) -> float | None:
-    """Metres in one unit of the model's depth; None where the frames that train do not show it."""
+def _unit(method: DepthFromImages, dataset: Dataset) -> float | None:
+    """Units of the poses in one unit of the method's depth; None where the frames that train do not show it."""
     rank, _ = made_depth.pictures_allowed(dataset)
     train = np.flatnonzero(rank == 0)
-    rgb = _Pictures(dataset, train)
+    rgb, T_map_cam = _Pictures(dataset, train), dataset.T_map_cam[train]
+
+    @functools.lru_cache(KEPT_DEPTHS)
+    def depth_of(index: int) -> Float32:
+        (found,) = method.estimate(rgb, dataset.camera, T_map_cam, np.array([index]))
+        return found.depth
+
     try:
-        depth: Any = _OfImages(method, rgb, dataset.camera)
-        return ScaledDepth(depth).unit_m(rgb, dataset.camera, dataset.T_map_cam[train])
+        depth: Any = _Numbered(depth_of, len(train))
+        return ScaledDepth(depth).unit_m(rgb, dataset.camera, T_map_cam)
     except UserError as error:
         logger.warning("depth stays without a unit: %s", error)
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered:
+    """Maps (h, w) by number, made when asked."""
+
+    make: Callable[[int], Float32]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Float32:
+        return self.make(int(index))
 
 
 class _Pictures:

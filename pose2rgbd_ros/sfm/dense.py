@@ -53,7 +53,7 @@ def add_depth(folder: Path, settings: StereoSettings, progress: bool = True) -> 
         return method.estimate(_Pictures(dataset), dataset.camera, dataset.T_map_cam, frames)
 
     facts = {name: value for name, value in asdict(settings).items() if name != "threads"}
-    return made_depth.add(folder, MadeDepth(MultiViewStereo.name, facts, scale_sigma), estimate, progress)
+    return made_depth.add(folder, MadeDepth(MultiViewStereo.name, facts, _stated(scale_sigma)), estimate, progress)
 
 
 def add_points_depth(folder: Path, progress: bool = True) -> Dataset:
@@ -76,7 +76,9 @@ def add_points_depth(folder: Path, progress: bool = True) -> Dataset:
             for found in method.estimate(_Pictures(dataset), camera, dataset.T_map_cam, frames[rank[frames] == each]):
                 yield replace(found, unit_m=unit_m, unit_sigma=scale_sigma)
 
-    return made_depth.add(folder, MadeDepth(SparsePoints.name, {"size": POINTS_SIZE}, scale_sigma), estimate, progress)
+    return made_depth.add(
+        folder, MadeDepth(SparsePoints.name, {"size": POINTS_SIZE}, _stated(scale_sigma)), estimate, progress
+    )
 
 
 def known_share(dataset: Dataset, settings: StereoSettings, frames: int = LOOKED_AT) -> float:
@@ -110,9 +112,16 @@ def sparse_scene(dataset: Dataset) -> SparseScene | None:
 
 
 def _scale_sigma(dataset: Dataset) -> float | None:
+    """Of the poses, relative; infinite where they have no unit, None where it is not known."""
+    if not dataset.meta.has_metres:
+        return float("inf")
     accuracy = (dataset.meta.poses and dataset.meta.poses.accuracy) or {}
     value = accuracy.get("scale_sigma")
     return None if value is None else float(value)
+
+
+def _stated(scale_sigma: float | None) -> float | None:
+    return scale_sigma if scale_sigma is not None and np.isfinite(scale_sigma) else None
 
 
 class _Pictures:

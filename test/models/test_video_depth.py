@@ -201,7 +201,7 @@ def test_poses_give_depth_its_metres(
     )
     method = TrainedDepth.of_run(run, "cpu")
     knows = TrainedDepth(Knows(truth, bare, 31.0), "knows", "x", 3, 1, "cpu", method.checkpoint)  # type: ignore[arg-type]
-    assert video_depth._unit_m(knows, bare) == pytest.approx(31.0, rel=0.03)
+    assert video_depth._unit(knows, bare) == pytest.approx(31.0, rel=0.03)
 
 
 def test_depth_of_a_model_that_saw_held_out_frames_is_refused(flight: Path, run: Path, tmp_path: Path) -> None:
