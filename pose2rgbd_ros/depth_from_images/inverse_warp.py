@@ -61,20 +61,39 @@ def inverse_warp(source: Tensor, depth: Tensor, T_src_tgt: Tensor, K: Tensor, K_
     """
     height, width = source.shape[-2:]
     known = torch.isfinite(depth) & (depth > 0)
-    K_source = K if K_source is None else K_source
+    pixels, z = _seen(torch.where(known, depth, 1.0)[:, None], T_src_tgt, K, K if K_source is None else K_source)
+    pixels, z = pixels[:, 0], z[:, 0]
+    in_front = known & (z > NEAR)
+    return Warped(look_up(source, pixels), in_front & is_inside(pixels, height, width), z, pixels)
+
+
+def swept(source: Tensor, depths: Tensor, T_src_tgt: Tensor, K: Tensor) -> Tensor:
+    """The source as the target's camera would see it, were all at one of P depths (P,): (B, C, P, H, W).
+
+    Zero where the source does not see that far. Its size is the target's, its intrinsics too; for the rest see
+    :func:`inverse_warp`. All planes are looked up at once.
+    """
+    height, width = source.shape[-2:]
+    planes = depths[None, :, None, None].expand(len(source), -1, height, width)
+    pixels, z = _seen(planes, T_src_tgt, K, K)
+    seen = (z > NEAR) & is_inside(pixels, height, width)
+    volume = look_up(source, pixels.flatten(1, 2)).unflatten(2, (len(depths), height))
+    return volume * seen[:, None]
+
+
+def _seen(depth: Tensor, T_src_tgt: Tensor, K: Tensor, K_source: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels (B, P, H, W, 2) in the source, and depth there, of the target's pixels at depths (B, P, H, W)."""
+    height, width = depth.shape[-2:]
     v, u = torch.meshgrid(
-        torch.arange(depth.shape[-2], dtype=depth.dtype, device=depth.device),
-        torch.arange(depth.shape[-1], dtype=depth.dtype, device=depth.device),
+        torch.arange(height, dtype=depth.dtype, device=depth.device),
+        torch.arange(width, dtype=depth.dtype, device=depth.device),
         indexing="ij",
     )
     grid = torch.stack([u, v, torch.ones_like(u)]).flatten(1)
     # A pixel's ray in the source's homogeneous pixels grows with depth from where the target's camera stands there.
     with torch.autocast(depth.device.type, enabled=False):  # 8 bits do not hold the number of a pixel
         rays = (K_source @ T_src_tgt[:, :3, :3] @ torch.linalg.inv(K)) @ grid
-        start = (K_source @ T_src_tgt[:, :3, 3:])[..., None]
-    rays = rays.reshape(-1, 3, *depth.shape[-2:])
-    x, y, z = (rays * torch.where(known, depth, 1.0)[:, None] + start).unbind(1)
-    in_front = known & (z > NEAR)
-    safe = torch.where(in_front, z, 1.0)
-    pixels = torch.stack([x / safe, y / safe], dim=-1)
-    return Warped(look_up(source, pixels), in_front & is_inside(pixels, height, width), z, pixels)
+        start = (K_source @ T_src_tgt[:, :3, 3:])[..., None, None]
+    x, y, z = (rays.reshape(-1, 3, 1, height, width) * depth[:, None] + start).unbind(1)
+    safe = torch.where(z > NEAR, z, 1.0)
+    return torch.stack([x / safe, y / safe], dim=-1), z

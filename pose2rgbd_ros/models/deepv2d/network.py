@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from pose2rgbd_ros.depth_from_images import rigid
+from pose2rgbd_ros.depth_from_images.snippets import target_of
+from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.deepv2d.config import DeepV2DConfig
+from pose2rgbd_ros.models.deepv2d.layers import STRIDE, sources_of, with_target
+from pose2rgbd_ros.models.deepv2d.motion import MotionModule, PoseRegressor, Steps
+from pose2rgbd_ros.models.deepv2d.stereo import Stereo
 
 
 class MotionSteps(NamedTuple):
@@ -44,6 +51,10 @@ class DeepV2D(nn.Module):
         super().__init__()
         self.config = config
         self.image_size = config.image_size
+        self.stereo_module = Stereo(config)
+        self.motion_module = MotionModule(config)
+        together = config.regressor == "all"
+        self.regressor = PoseRegressor(*((config.views, config.views - 1) if together else (2, 1)), config)
 
     def stereo(self, images: Tensor, K: Tensor, T_tgt_i: Tensor) -> list[Tensor]:
         """Depth (B, H, W) of the target by each hourglass, the last one the best.
@@ -53,15 +64,60 @@ class DeepV2D(nn.Module):
         Raises:
             UserError: sides that are no multiples of 4 px; another number of views than all are read at once of.
         """
-        raise NotImplementedError
+        self._check(images)
+        views, target = images.shape[1], target_of(images.shape[1])
+        fixed = self.config.pooling == "concatenate"
+        if fixed and self.config.stereo and views > 1:
+            self._need_all(views)
+        others = sources_of(views, target)
+        if not others or not self.config.stereo:
+            others = [target] * (self.config.views - 1 if fixed else 1)
+        T_src_tgt = rigid.inverse(T_tgt_i[:, others])
+        if not self.config.stereo:  # whatever the poses are
+            T_src_tgt = torch.eye(4, dtype=T_tgt_i.dtype, device=T_tgt_i.device).expand_as(T_src_tgt)
+        depths: list[Tensor] = self.stereo_module(images[:, [target, *others]], K, T_src_tgt)
+        return depths
 
     def motion(self, images: Tensor, K: Tensor, depth: Tensor, T_tgt_i: Tensor, steps: int = 3) -> MotionSteps:
         """Motions refined in steps from T_tgt_i (B, N, 4, 4) by the target's depth (B, H, W), which may have holes."""
-        raise NotImplementedError
+        self._check(images)
+        views, target = images.shape[1], target_of(images.shape[1])
+        others = sources_of(views, target)
+        if not others:
+            return MotionSteps([T_tgt_i] * steps, [], [], [])
+        start = rigid.inverse(T_tgt_i[:, others]).flatten(0, 1)
+        found: Steps = self.motion_module(images[:, [target, *others]], K, depth, start, steps)
+        shape = (len(images), len(others))
+        flows, weights, residuals = ([each.unflatten(0, shape) for each in of] for of in found[1:])
+        motions = [with_target(rigid.inverse(T).unflatten(0, shape), target) for T in found.T_src_tgt]
+        return MotionSteps(motions, flows, weights, residuals)
 
     def initial_motions(self, images: Tensor, K: Tensor) -> Tensor:
-        """T_tgt_i (B, N, 4, 4) at first sight; K is not looked at."""
-        raise NotImplementedError
+        """T_tgt_i (B, N, 4, 4) at first sight; K is not looked at.
+
+        UserError: another number of views than all are read at once of.
+        """
+        views, target = images.shape[1], target_of(images.shape[1])
+        others = sources_of(views, target)
+        scaled = 2 * images - 1
+        if not others:
+            T_src_tgt = scaled.new_zeros(len(images), 0, 4, 4)
+        elif self.config.regressor == "all":
+            self._need_all(views)
+            T_src_tgt = self.regressor(scaled[:, [target, *others]].flatten(1, 2))
+        else:
+            pairs = torch.stack([scaled[:, [target, other]] for other in others], dim=1)
+            T_src_tgt = self.regressor(pairs.flatten(0, 1).flatten(1, 2))[:, 0].unflatten(0, pairs.shape[:2])
+        return with_target(rigid.inverse(T_src_tgt), target)
+
+    def _need_all(self, views: int) -> None:
+        if views != self.config.views:
+            raise UserError(f"this network reads {self.config.views} views at once, not {views}")
+
+    def _check(self, images: Tensor) -> None:
+        height, width = images.shape[-2:]
+        if height % STRIDE or width % STRIDE:
+            raise UserError(f"images are {width} x {height} px; both sides must be multiples of {STRIDE} px")
 
 
 NETWORKS = {"deepv2d": (DeepV2DConfig, DeepV2D)}

@@ -1,0 +1,165 @@
+"""DeepV2D's motion module: motions refined by the flow that they leave; and the first motions (section 3.3)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pose2rgbd_ros.depth_from_images import rigid
+from pose2rgbd_ros.depth_from_images.gauss_newton import VARIANTS, refined_motion, reprojected
+from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
+from pose2rgbd_ros.models.deepv2d.config import DeepV2DConfig
+from pose2rgbd_ros.models.deepv2d.layers import STRIDE, Encoder, channels, initialize, per_view, quarter_intrinsics
+from pose2rgbd_ros.models.sfmlearner.network import Conv, UpConv
+
+FEATURES = 64  # of a view
+FLOW_DOWN = ((32, 7), (64, 5), (128, 3), (256, 3), (512, 3))  # channels and kernels; each has half the size
+FLOW_UP = (256, 128, 64, 32, 32)
+FIRST_FLOW = 0.02  # share of the usual weights that flow begins with, so that first steps are small (ours)
+# Channels, kernel (height, width) and stride of the pose regressor.
+REGRESSOR = (
+    (32, (7, 7), 2),
+    (32, (1, 7), 1),
+    (32, (7, 1), 1),
+    (64, (3, 3), 2),
+    (64, (1, 5), 1),
+    (64, (5, 1), 1),
+    (128, (3, 3), 2),
+    (128, (3, 3), 1),
+    (256, (3, 3), 2),
+    (256, (3, 3), 1),
+    (256, (3, 3), 2),
+    (256, (3, 3), 1),
+    (256, (3, 3), 2),
+)
+WHOLE = 512  # channels of its last layer, which sees the whole image
+MOTION_SCALE = 0.01
+# Translations that are read without geometry are in this share of the greatest depth, the published 8 of which gives 1.
+UNIT = 1 / 8
+
+
+class FlowNet(nn.Module):
+    """Features of the target and of a warped view (B, 128, h, w) -> residual flow and logits of its confidence, each
+    (B, 2, h, w); 8,205,380 parameters at width 1. Without `shows_flow`: the update of a motion (B, 6) instead.
+    """
+
+    def __init__(self, inputs: int, width: float, shows_flow: bool) -> None:
+        super().__init__()
+        down = [inputs, *(channels(count, width) for count, _ in FLOW_DOWN)]
+        self.down = nn.ModuleList(
+            nn.Sequential(Conv(a, b, kernel, 2, norm=False), Conv(b, b, kernel, 1, norm=False))
+            for (a, b), (_, kernel) in zip(itertools.pairwise(down), FLOW_DOWN, strict=True)
+        )
+        self.up, self.join = nn.ModuleList(), nn.ModuleList()
+        if shows_flow:
+            up = [down[-1], *(channels(count, width) for count in FLOW_UP)]
+            self.up.extend(UpConv(a, b, 3, norm=False) for a, b in itertools.pairwise(up))
+            skips = [*down[-2:0:-1], 0]
+            self.join.extend(Conv(a + b, a, 3, 1, norm=False) for a, b in zip(up[1:], skips, strict=True))
+        count = 2 if shows_flow else 6
+        last = up[-1] if shows_flow else down[-1]
+        self.heads = nn.ModuleList(
+            nn.Conv2d(last, count, 3 if shows_flow else 1, padding="same") for _ in range(2 if shows_flow else 1)
+        )
+        initialize(self)
+        for head in self.heads:
+            with torch.no_grad():
+                head.weight.mul_(FIRST_FLOW)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [x]
+        for layer in self.down:
+            features.append(layer(features[-1]))
+        y = features[-1]
+        for level, (up, join) in enumerate(zip(self.up, self.join, strict=True), start=2):
+            size = features[-level].shape[-2:]
+            y = up(y, size)
+            y = join(torch.cat([y, features[-level]], dim=1) if level <= len(FLOW_DOWN) else y)
+        return [head(y) for head in self.heads]
+
+
+class Steps(NamedTuple):
+    """By step, of B pairs: T_src_tgt (B, 4, 4), and (B, h, w, 2) flow, weights and residuals, see `MotionSteps`."""
+
+    T_src_tgt: list[Tensor]
+    flows: list[Tensor]
+    weights: list[Tensor]
+    residuals: list[Tensor]
+
+
+class MotionModule(nn.Module):
+    """Encoder (344,160 parameters at width 1), and a flow network whose weights all steps share."""
+
+    def __init__(self, config: DeepV2DConfig) -> None:
+        super().__init__()
+        self._se3, self._how = config.se3, VARIANTS[config.gauss_newton]
+        self._unit = UNIT * config.max_depth
+        self.encoder = Encoder(FEATURES, config, scales=False)
+        initialize(self.encoder)
+        self.flow = FlowNet(2 * channels(FEATURES, config.width), config.width, shows_flow=config.se3)
+
+    def forward(self, images: Tensor, K: Tensor, depth: Tensor, T_src_tgt: Tensor, steps: int) -> Steps:
+        """Of images (B, 1 + S, 3, H, W) in 0..1, the target first; its depth (B, H, W); T_src_tgt (B S, 4, 4)."""
+        features, sources = per_view(self.encoder, images), images.shape[1] - 1
+        source = features[:, 1:].flatten(0, 1)
+        key = features[:, 0].repeat_interleave(sources, dim=0)
+        depth = depth[:, ::STRIDE, ::STRIDE].repeat_interleave(sources, dim=0)
+        K, T = quarter_intrinsics(K).repeat_interleave(sources, dim=0), T_src_tgt
+        found = Steps([], [], [], [])
+        for _ in range(steps):
+            T = T.detach()
+            warped = inverse_warp(source, depth, T, K)
+            seen = warped.valid[:, None]
+            said = self.flow(torch.cat([key, warped.image * seen], dim=1))
+            if not self._se3:
+                T = rigid.exponential(_motion(said[0], self._unit)) @ T
+            else:
+                flow, weights = said[0].movedim(1, -1), torch.sigmoid(said[1]).movedim(1, -1) * seen.movedim(1, -1)
+                wanted = torch.where(warped.valid[..., None], warped.pixels, 0.0) + flow
+                T = refined_motion(T, wanted, weights, depth, K, self._how)
+                there = reprojected(depth, K, T)
+                known = (there.valid & warped.valid)[..., None]
+                found.flows.append(flow)
+                found.weights.append(weights)
+                found.residuals.append(torch.where(known, wanted - there.pixels, 0.0))
+            found.T_src_tgt.append(T)
+        return found
+
+
+class PoseRegressor(nn.Module):
+    """Stacked images (B, 3 n, H, W) in -1..1, the target first -> motions T_src_tgt (B, sources, 4, 4), coarse."""
+
+    def __init__(self, images: int, sources: int, config: DeepV2DConfig) -> None:
+        super().__init__()
+        self._size = tuple(side // 2 for side in config.image_size)
+        self._unit = UNIT * config.max_depth
+        layers: list[nn.Module] = []
+        count, left = 3 * images, self._size
+        for outputs, kernel, stride in REGRESSOR:
+            wide = channels(outputs, config.width)
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            layers += [nn.Conv2d(count, wide, kernel, stride, padding), nn.ReLU(inplace=True)]
+            count, left = wide, tuple(-(-side // stride) for side in left)
+        whole = channels(WHOLE, config.width)
+        last = [nn.Conv2d(count, whole, (left[0], left[1])), nn.ReLU(inplace=True), nn.Conv2d(whole, 6 * sources, 1)]
+        self.layers = nn.Sequential(*layers, *last)
+        initialize(self)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        small = functional.interpolate(stack, self._size, mode="area")
+        said = self.layers(small)[..., 0, 0].unflatten(1, (-1, 6))
+        return rigid.from_euler(MOTION_SCALE * said * _units(said, self._unit))
+
+
+def _motion(said: Tensor, unit: float) -> Tensor:
+    """Twists (B, 6) of maps (B, 6, h, w)."""
+    mean = MOTION_SCALE * said.mean(dim=(2, 3))
+    return mean * _units(mean, unit)
+
+
+def _units(like: Tensor, unit: float) -> Tensor:
+    return like.new_tensor([unit] * 3 + [1.0] * 3)
