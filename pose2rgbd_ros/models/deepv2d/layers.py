@@ -41,7 +41,8 @@ def norm(dims: int, count: int, config: DeepV2DConfig, scales: bool) -> nn.Modul
     else:
         made = (nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d)(count, momentum=config.momentum)
     if not scales:
-        made.register_parameter("weight", None)
+        del made.weight
+        made.register_buffer("weight", torch.ones(count), persistent=False)
     return made
 
 
