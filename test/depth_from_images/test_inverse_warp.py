@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.blockworld import BlockWorld
 
-from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
+from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp, swept
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 
@@ -121,3 +121,17 @@ def test_gradients_are_those_of_finite_differences(argument: int) -> None:
 
     # The bends of bilinear interpolation, at pixel centres and the image's edge, lie farther off than eps.
     assert torch.autograd.gradcheck(warped, values[argument].clone().requires_grad_(), eps=1e-7, atol=1e-5)
+
+
+def test_planes_are_swept_as_they_are_warped_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source = torch.rand(2, 3, 48, 64, generator=generator, dtype=torch.float64) + 1
+    # The second camera has half of the planes behind it.
+    T = tensor(se3.make([[0.5, -0.3, 0.2], [0.1, 0.0, -10.0]], [[0.02, -0.03, 0.05, 1.0], [0.0, 0.0, 0.0, 1.0]]))
+    K, planes = tensor(TARGET.K), torch.tensor([4.0, 7.0, 9.0, 14.0, 30.0], dtype=torch.float64)
+    volume = swept(source, planes, T, K)
+    assert volume.shape == (2, 3, 5, 48, 64)
+    for index, depth in enumerate(planes):
+        warped = inverse_warp(source, depth.expand(2, 48, 64), T, K)
+        assert torch.allclose(volume[:, :, index], warped.image * warped.valid[:, None])
+    assert not volume[1, :, :3].any()

@@ -72,10 +72,7 @@ class DeepV2D(nn.Module):
         others = sources_of(views, target)
         if not others or not self.config.stereo:
             others = [target] * (self.config.views - 1 if fixed else 1)
-        T_src_tgt = rigid.inverse(T_tgt_i[:, others])
-        if not self.config.stereo:  # whatever the poses are
-            T_src_tgt = torch.eye(4, dtype=T_tgt_i.dtype, device=T_tgt_i.device).expand_as(T_src_tgt)
-        depths: list[Tensor] = self.stereo_module(images[:, [target, *others]], K, T_src_tgt)
+        depths: list[Tensor] = self.stereo_module(images[:, [target, *others]], K, rigid.inverse(T_tgt_i[:, others]))
         return depths
 
     def motion(self, images: Tensor, K: Tensor, depth: Tensor, T_tgt_i: Tensor, steps: int = 3) -> MotionSteps:

@@ -156,6 +156,8 @@ def test_views_may_be_any_and_in_any_order() -> None:
         assert torch.allclose(made.stereo(images[:, order], K, T[:, order])[-1], depth, atol=1e-5)
         assert not torch.allclose(made.stereo(images[:, :3], K, T[:, :3])[-1], depth, atol=1e-5)
         alone = made.stereo(images[:, 1:2], K, T[:, 1:2])[-1]
+        pair, twice = (made.stereo(images[:, order], K, T[:, order])[-1] for order in ([1, 0], [0, 1, 0]))
+        assert torch.allclose(twice, pair, atol=1e-5)
     assert depth.shape == alone.shape == (2, SIDE, SIDE)
     assert 2 <= float(depth.min()) <= float(depth.max()) <= 10
 
@@ -216,6 +218,17 @@ def test_residuals_are_what_the_motion_leaves_of_the_flow() -> None:
         assert not torch.allclose(T[:, 0], start[:, 0], atol=1e-6)
 
 
+def test_motions_of_views_are_found_one_by_one() -> None:
+    made = network(norm="group")
+    images, K, start = snippet()
+    depth = torch.full((2, SIDE, SIDE), 5.0)
+    other = images.clone()
+    other[:, 2] = 0.5
+    both, changed = (made.motion(each, K, depth, start).T_tgt_i[-1] for each in (images, other))
+    assert torch.allclose(both[:, 0], changed[:, 0], atol=1e-6)
+    assert not torch.allclose(both[:, 2], changed[:, 2], atol=1e-6)
+
+
 def test_no_gradient_passes_from_a_step_to_the_one_before() -> None:
     made = network()
     images, K, start = snippet()
@@ -254,7 +267,7 @@ def test_motions_without_the_se3_layer_are_read_from_features() -> None:
 
 
 def test_first_motions_are_of_any_image_size() -> None:
-    made = network(image_size=(48, 80))
+    made = network(image_size=(160, 192))
     images, K, _ = snippet(side=32)
     T = made.initial_motions(images, K)
     assert T.shape == (2, 3, 4, 4)
