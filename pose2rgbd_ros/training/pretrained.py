@@ -7,6 +7,7 @@ of which network: architecture(model, width, tensors).
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from pose2rgbd_ros.training.checkpoint import read_safetensors
 from pose2rgbd_ros.training.families import architecture_of, has_part, network_family, part_of
 
 WRAPPED_IN = ("state_dict", "model_state_dict", "model", "net", "network")  # what published files keep weights under
+TENSORFLOW = re.compile(r"\.(data-\d{5}-of-\d{5}|index|meta)$")  # a checkpoint is three files, named without these
 PREFIX = "module."  # of a network that was trained on several GPUs
 
 
@@ -94,8 +96,14 @@ def _translated(family: str, tensors: dict[str, Tensor], own: dict[str, Tensor])
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or a PyTorch state dict, which is read without running anything in it.
 
-    UserError: it is neither, or holds more than tensors and plain values.
+    UserError: it is neither, or holds more than tensors and plain values; it is a checkpoint of TensorFlow, as the
+        authors of SfMLearner and DeepV2D published theirs.
     """
+    if TENSORFLOW.search(file.name) or file.with_name(f"{file.name}.index").exists():
+        raise UserError(
+            f"{file} is a checkpoint of TensorFlow, which nothing else reads; write its variables to a safetensors "
+            "file there, by the names of our layers (the table printed with any other weights shows them)"
+        )
     with os_errors(f"{file} cannot be read"), file.open("rb") as stream:
         start = stream.read(9)
     if start[8:9] == b"{":

@@ -159,6 +159,11 @@ def test_what_is_not_weights_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=says) as found:
             read_weights(tmp_path / f"{name}.pth")
         assert "\n" not in str(found.value)
+    for name in ("kitti.ckpt.index", "kitti.ckpt.meta", "kitti.ckpt.data-00000-of-00001"):
+        (tmp_path / name).write_bytes(b"\0" * 64)
+    for name in ("kitti.ckpt", "kitti.ckpt.index", "kitti.ckpt.data-00000-of-00001"):
+        with pytest.raises(UserError, match=r"kitti.ckpt\S* is a checkpoint of TensorFlow, which nothing else reads"):
+            read_weights(tmp_path / name)
     assert not Code.ran
     with pytest.raises(UserError, match=r"none of its 1 tensors \(other.weight, ...\) is known of sfmlearner"):
         load_weights(small(), [tmp_path / "other.pth"])

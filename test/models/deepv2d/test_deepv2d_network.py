@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from pose2rgbd_ros.models.deepv2d.config import PUBLISHED, DeepV2DConfig
 from pose2rgbd_ros.models.deepv2d.layers import enlarged, quarter_intrinsics
 from pose2rgbd_ros.models.deepv2d.network import DeepV2D
 from pose2rgbd_ros.models.deepv2d.stereo import FirstConv
+from pose2rgbd_ros.models.deepv2d.weight_maps import weight_maps
 
 SIDE, FOCAL = 64, 60.0
 K = torch.tensor([[[FOCAL, 0.0, 31.5], [0.0, FOCAL, 31.5], [0.0, 0.0, 1.0]]])
@@ -311,3 +313,17 @@ def test_planes_are_evenly_spaced_in_depth_or_in_its_inverse() -> None:
 def test_bad_settings_are_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         network(**given)
+
+
+def test_weights_are_shown_over_the_image() -> None:
+    image = torch.full((3, 16, 24), 0.5)
+    weights = torch.zeros(4, 6, 2)
+    weights[1, 2, 0], weights[3, 5, 1] = 0.1, 0.05
+    picture = weight_maps(image, weights)
+    assert picture.shape == (16, 72, 3)
+    assert (picture[:, :24] == 128).all()
+    horizontal, vertical = picture[:, 24:48].astype(int), picture[:, 48:].astype(int)
+    light = horizontal.sum(axis=-1)
+    assert np.unravel_index(light.argmax(), light.shape) == (4, 8)  # the greatest of both maps, at four times its place
+    assert np.ptp(vertical[:8, :16], axis=(0, 1)).max() == 0
+    assert not (vertical[13, 21] == vertical[0, 0]).all()
