@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from pose2rgbd_ros.cli.run import fly
+from pose2rgbd_ros.cli.live import fly
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.film import film
 from pose2rgbd_ros.evaluation.machine import described

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
-from pose2rgbd_ros.cli.nodes import require_ros
+from pose2rgbd_ros.cli.live import fly
+from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, PAGE, WORDS, write_trust
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.errors import UserError, os_errors
-from pose2rgbd_ros.geometry.flight import FlightSettings, plan_flight
+from pose2rgbd_ros.geometry.flight import FlightSettings
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import families, part_of, settings_of
+
+if TYPE_CHECKING:
+    from pose2rgbd_ros.convert.video import LoggedTrack
 
 # The models of `pose2rgbd run`: each is trained and measured; the best on the frames that choose is served.
 #
@@ -196,10 +194,13 @@ def calibrate_served(run_step: RunStep, dataset: Path, chosen: Trained) -> None:
     def job(begun: bool) -> None:
         from pose2rgbd_ros.evaluation.calibrate_depth import calibrate
 
+        refused = False
         try:
-            print(f"   {calibrate(chosen.folder / 'checkpoint', dataset, page=chosen.folder / 'report').line()}")
+            said = calibrate(chosen.folder / "checkpoint", dataset, page=chosen.folder / "report").line()
         except UserError as error:
-            print(f"   not calibrated: {error}")
+            said, refused = str(error), True
+        write_yaml(chosen.folder / CALIBRATED, {"said": said, "refused": refused})
+        print(f"   {'not calibrated: ' if refused else ''}{said}")
 
     run_step(f"calibrate {chosen.name}", None, job)
 
@@ -281,6 +282,8 @@ def _read(name: str, run: Path) -> Trained:
     return Trained(name, run, float(choice["error_share"]), bool(choice["collapsed"]), str(choice["figures"]))
 
 
+# The clock of a conversion is off where the track says so by so many sigmas, and by so much that it matters.
+OFF_SIGMAS, LEAST_OFF_S = 3.0, 0.05
 MADE = ("dataset", "runs", "run")  # in the folder of a run, and deleted to be made anew
 
 
@@ -375,6 +378,9 @@ def main(argv: list[str]) -> int:
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
     align_dataset(steps.run, dataset, config.align, _minutes_after(dataset, config))
+    if (by_track := _by_track(steps, sources, dataset, out, config)) is not None:
+        _convert(steps, sources, dataset, by_track, "convert by the clock of the track")
+        align_dataset(steps.run, dataset, config.align, _minutes_after(dataset, config), "align once more")
     give_depth(steps.run, dataset)
     _inspect(steps, dataset)
     warnings = _warnings(dataset)
@@ -409,7 +415,7 @@ def _record(steps: Steps, out: Path) -> Path:
     return bag
 
 
-def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig) -> None:
+def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig, name: str = "convert") -> None:
     from pose2rgbd_ros.convert.convert import convert_sources
     from pose2rgbd_ros.sfm.align import features_kept
 
@@ -422,7 +428,50 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
 
     inputs = [[str(source.resolve()), source.stat().st_mtime_ns] for source in sources]
     options = [to_yaml_dict(group) for group in (config.convert, config.photos, config.video)]
-    steps.run("convert", [inputs, *options], job)
+    steps.run(name, [inputs, *options], job)
+
+
+def _by_track(steps: Steps, sources: list[Path], dataset: Path, out: Path, config: RunConfig) -> RunConfig | None:
+    """Compare the aligned track with the video's log: the settings of another conversion where their clocks were off.
+
+    Leaves OUT/clock.yaml. An offset that was given stays, and only what the track says of it is kept.
+    """
+    if not is_aligned(dataset) or not (track := _logged(sources, dataset, config)):
+        return None
+    from pose2rgbd_ros.alignment.tracks import offset_of_tracks
+    from pose2rgbd_ros.dataset.meta import read_meta
+    from pose2rgbd_ros.dataset.reader import Dataset
+
+    given = config.convert.image_time_offset_s != 0 or config.video.clock not in ("auto", "flow")
+
+    def job(begun: bool) -> None:
+        aligned, poses = Dataset(dataset), read_meta(dataset).poses
+        found = offset_of_tracks(aligned.stamps_ns, aligned.T_map_cam[:, :3, 3], track.stamps_ns, track.position_m)
+        before_s = poses.image_time_offset_s if poses else 0.0
+        is_off = found.observable and abs(found.offset_s - before_s) > max(OFF_SIGMAS * found.sigma_s, LEAST_OFF_S)
+        values = {"before_s": before_s, "offset_s": found.offset_s, "sigma_s": found.sigma_s, "why": found.why,
+                  "residual_m": found.residual_m, "applied": is_off and not given}  # fmt: skip
+        write_yaml(out / CLOCK, values)
+        said = found.why or f"{found.offset_s:+.3f} s (sigma {found.sigma_s:.3f} s)"
+        print(f"   the pictures' track against the log: {said}; the conversion had {before_s:+.3f} s")
+        if is_off and given:
+            print("   warning: that was given, and stays")
+
+    steps.run("clock", None, job)
+    clock = read_yaml(out / CLOCK)
+    if not clock["applied"]:
+        return None
+    offset_s = round(float(clock["offset_s"]) + track.again_s, 4)
+    return replace(
+        config, convert=replace(config.convert, image_time_offset_s=offset_s), video=replace(config.video, clock="auto")
+    )
+
+
+def _logged(sources: list[Path], dataset: Path, config: RunConfig) -> LoggedTrack | None:
+    from pose2rgbd_ros.convert.video import logged_track
+    from pose2rgbd_ros.dataset.meta import read_meta
+
+    return logged_track(sources, config.convert, read_meta(dataset))
 
 
 def _minutes_after(dataset: Path, config: RunConfig) -> float:
@@ -444,8 +493,9 @@ def is_aligned(dataset: Path) -> bool:
 
 
 def align_dataset(
-    run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"], later_min: float = 0.0
-) -> None:
+    run_step: RunStep, dataset: Path, wanted: Literal["auto", "always", "never"], later_min: float = 0.0,
+    name: str = "align",
+) -> None:  # fmt: skip
     """Poses and lens by structure from motion; where that fails the recorded ones stay, and why is said.
 
     later_min: what follows will take about so many minutes.
@@ -463,7 +513,7 @@ def align_dataset(
         if problem := align_or_keep(dataset, "   ", later_min):
             print(f"   warning: {problem}; with the recorded poses the renderer will be blurred")
 
-    run_step("align", to_yaml_dict(AlignSettings()), job)
+    run_step(name, to_yaml_dict(AlignSettings()), job)
 
 
 def give_depth(run_step: RunStep, dataset: Path, **options: int) -> None:
@@ -534,9 +584,15 @@ def _is_good(run: Path, min_gain: float) -> bool:
 
 def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
     """What there is to look at, and how to start the node again."""
+    print("\n== how sure each step is")
+    for each in write_trust(out):
+        print(f"   {each.step:<12} {WORDS[each.mood]:<9} {each.decided}: {each.sure}")
+        if each.mood != "good":
+            print(f"   {'':<22} helps: {each.remedy}")
     print(f"\nall done in {seconds / 60:.1f} min; everything is in {out}/")
     for label, path in (
-        ("look at", run / "report" / "index.html"),
+        ("look at", out / PAGE),
+        ("", run / "report" / "index.html"),
         ("", run / "report" / "flight.mp4"),
         ("", run / "report" / "sheet.png"),
         ("", run / "report" / "calibration.html"),
@@ -548,107 +604,3 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
         if path.exists():
             print(f"  {label:<8} {path}")
     print(f"  {'node':<8} pose2rgbd render --ros-args -p model:={run / 'checkpoint'}")
-
-
-# Flies a dataset past a live render node: player, node and monitor as real ROS 2 processes.
-
-START_LIMIT_S = 120.0  # the first start compiles, on whatever machine
-STOP_LIMIT_S = 10.0
-SHEET_ROWS = 6
-
-
-def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float, settings: FlightSettings) -> bool:
-    """Play `dataset`, render its poses with `checkpoint`, and measure what arrives.
-
-    Of a smooth path through sparse frames only the images rendered at the very poses of frames are compared with them.
-    Leaves OUT/summary.yaml (rate, latency, errors), OUT/sheet.png (recorded | rendered live | error) and a log per
-    process. Returns whether images arrived. UserError when ROS 2 is not to be had in this Python.
-    """
-    print(f"== fly live for {seconds:.0f} s: player, render node and monitor as ROS 2 processes", flush=True)
-    require_ros("the live part", " or pass --live-s 0")
-    from pose2rgbd_ros.dataset.reader import Dataset
-
-    out.mkdir(parents=True, exist_ok=True)
-    samples, summary = out / "samples", out / "summary.yaml"
-    for old in [summary, *samples.glob("*.npz")]:
-        old.unlink(missing_ok=True)
-    monitor_arguments = ["--duration-s", f"{seconds}", "--timeout-s", f"{START_LIMIT_S}"]
-    monitor_arguments += ["--summary", str(summary), "--samples", str(samples)]
-    recorded = Dataset(dataset)
-    flight = plan_flight(recorded.stamps_ns, recorded.T_map_cam, settings)
-    if flight.line:
-        print(f"   {flight.line}")
-        monitor_arguments += ["--tolerance-s", "0"]
-    play_arguments = ["--recording", str(dataset), "--loop", f"--flight.{'' if settings.smooth else 'no-'}smooth"]
-    play_arguments += ["--flight.rate-hz", str(settings.rate_hz), "--flight.step-s", str(settings.step_s)]
-    with (
-        _process("render", ["--model", str(checkpoint)], out),
-        _process("play", play_arguments, out),
-        _process("monitor", monitor_arguments, out) as monitor,
-    ):
-        try:
-            delivered = monitor.wait(START_LIMIT_S + seconds + 30.0) == 0
-        except subprocess.TimeoutExpired:
-            delivered = False
-    if not delivered:
-        print(f"   no images arrived; {out}/render.log ends with:\n{_tail(out / 'render.log')}")
-    if summary.exists():
-        _print_summary(read_yaml(summary))
-    _draw(samples, out / "sheet.png", "m" if recorded.depth_kind == "metric" else "relative")
-    return delivered
-
-
-@contextlib.contextmanager
-def _process(command: str, arguments: list[str], out: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A node as a process of its own, ended like Ctrl-C would and, if that does not help, killed."""
-    environment = os.environ.copy()
-    # Unless the user chose a domain, take one where other robots' nodes are not likely to be heard.
-    environment.setdefault("ROS_DOMAIN_ID", str(_DOMAIN))
-    call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", command, *arguments]
-    with (out / f"{command}.log").open("wb") as log:
-        process = subprocess.Popen(call, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-_DOMAIN = random.Random().randrange(1, 100)
-
-
-def _tail(log: Path, lines: int = 5) -> str:
-    return "\n".join("     " + line for line in log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _print_summary(summary: dict[str, object]) -> None:
-    for key, value in summary.items():
-        print(f"   {key:<24} {value:.4g}" if isinstance(value, float) else f"   {key:<24} {value}")
-    print("   (these errors include frames trained on; the table above is the honest measure)")
-
-
-def _draw(samples: Path, path: Path, depth_unit: str) -> None:
-    """The pairs the monitor kept, as a sheet; none are no sheet."""
-    from pose2rgbd_ros.evaluation.sheets import SheetRow, draw_sheet
-
-    rows = []
-    files = sorted(samples.glob("*.npz"), key=lambda file: int(file.stem))
-    for file in files[:: -(-len(files) // SHEET_ROWS) or 1]:
-        with np.load(file, allow_pickle=False) as pair:
-            images = {name: pair[name] for name in pair.files}
-        rows.append(
-            SheetRow(
-                label=f"t = {(int(file.stem) - int(files[0].stem)) / 1e9:.1f} s",
-                rgb=images.get("recorded_rgb"),
-                rgb_predicted=images.get("rendered_rgb"),
-                depth=images.get("recorded_depth"),
-                depth_predicted=images.get("rendered_depth"),
-            )
-        )
-    if rows:
-        draw_sheet(path, rows, "what the live node published (most of these frames were trained on)", depth_unit)

@@ -26,7 +26,7 @@ from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
-from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.streams.samples import ImageSample
 from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
@@ -61,6 +61,7 @@ class VideoClock:
     how: str
     confidence: float | None = None
     doubtful: bool = False
+    sigma_s: float | None = None
 
 
 def clock_of(
@@ -121,7 +122,7 @@ def _by_flow(
         def offset(stamp_ns: int) -> int:
             return int(found.offsets_ns(np.array([stamp_ns]))[0]) + extra_ns
 
-        return VideoClock(zero_ns, offset, how, found.confidence)
+        return VideoClock(zero_ns, offset, how, found.confidence, sigma_s=found.sigma_s)
     if inside and options.clock == "auto":
         return VideoClock(
             zero_ns,
@@ -231,6 +232,50 @@ def pair_with_logs(sources: Sequence[Path]) -> list[tuple[Path, Path | None]]:
     return pairs
 
 
+def _log_of(video: VideoFile, path: Path | None) -> FlightLog:
+    if path is not None:
+        return read_log(path)
+    if payloads := video.metadata_payloads():
+        return read_gpmf(payloads, video.path.name)
+    if subtitles := video.subtitles():
+        return log_of_subtitles(subtitles, video.path.name)
+    raise UserError(
+        f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, "
+        "and it has neither GoPro metadata nor subtitles inside"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedTrack:
+    """Positions (M, 3) of a video's log in the map, at stamps (M,) of the clock that the dataset's images have.
+
+    again_s: what to add to an offset to give it as `image_time_offset_s` of another conversion, which may count from
+        elsewhere.
+    """
+
+    stamps_ns: Int64
+    position_m: Float64
+    again_s: float
+
+
+def logged_track(sources: Sequence[Path], config: ConvertConfig, meta: DatasetMeta) -> LoggedTrack | None:
+    """Of the one video that a dataset was made of; None of several, or of other recordings. UserError as converting."""
+    if not any(path.suffix.lower() in SUFFIXES for path in sources):
+        return None
+    pairs = pair_with_logs(sources)
+    zero_ns = meta.sources[0].recorded_from_ns if len(meta.sources) == 1 else None
+    if len(pairs) != 1 or meta.datum is None or zero_ns is None:
+        return None
+    video = VideoFile(pairs[0][0])
+    log = _log_of(video, pairs[0][1])
+    position_m, *_ = flight_log.positions(log, meta.datum, config)
+    if log.on_video_time:
+        return LoggedTrack(log.stamps_ns + zero_ns, position_m, 0.0)
+    begun = video.creation_ns if log.clock == "utc" else None
+    again_ns = int(log.stamps_ns[0]) if begun is None else begun
+    return LoggedTrack(log.stamps_ns, position_m, (zero_ns - again_ns) / SECOND)
+
+
 class _Video:
     """One video on its way into the dataset."""
 
@@ -249,7 +294,7 @@ class _Video:
             raise UserError(
                 f"{path} is {self._video.duration_s:.1f} s long; --video.start-s {options.start_s:g} is after its end"
             )
-        self._log = self._read_log(log_path)
+        self._log = _log_of(self._video, log_path)
         self._datum = config.datum_of_map(ingest.meta) or flight_log.datum_of(self._log, config.altitude)
         position_m, *_ = flight_log.positions(self._log, self._datum, self._config)
         gps.require_near(position_m, self._video.path, self._datum)
@@ -258,19 +303,6 @@ class _Video:
         )
         shift_ns = self._clock.zero_ns if self._log.on_video_time else 0
         self._poses: LogPoses = poses_of(self._log, self._datum, self._config, shift_ns)
-
-    def _read_log(self, path: Path | None) -> FlightLog:
-        if path is not None:
-            return read_log(path)
-        video = self._video
-        if payloads := video.metadata_payloads():
-            return read_gpmf(payloads, video.path.name)
-        if subtitles := video.subtitles():
-            return log_of_subtitles(subtitles, video.path.name)
-        raise UserError(
-            f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, "
-            "and it has neither GoPro metadata nor subtitles inside"
-        )
 
     def run(self) -> None:
         """Frames stream by, get their poses, and are stored."""
@@ -332,6 +364,7 @@ class _Video:
             self._poses.facts,
             image_time_offset_s=self._clock.offset_ns(middle_ns) / SECOND,
             image_time_confidence=self._clock.confidence,
+            image_time_sigma_s=self._clock.sigma_s,
         )
 
     def _meta(self, image: ImageSample) -> DatasetMeta:

@@ -104,6 +104,7 @@ class PosesMeta:
     image_time_offset_s: float = 0.0
     image_time_confidence: float | None = None
     unit: Literal["m", "none"] = "m"
+    image_time_sigma_s: float | None = None  # of the offset; None unknown, or as given
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PosesMeta:
