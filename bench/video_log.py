@@ -172,7 +172,7 @@ def relief_errors(run: Path, dataset: Dataset, truth: Dataset, judge: np.ndarray
     """Of a relief shown at the poses of its own dataset: depth against exact depth, and RGB of 255."""
     renderer = Renderer(run / "checkpoint", device="cpu")
     shown = [renderer.render(dataset.T_map_cam[i]).depth[0] for i in judge]
-    rgb = measure(run, dataset.path, split="judge", device="cpu").scores["model"]["rgb_mae_px"]
+    rgb = measure(run, dataset.path, device="cpu").scores["model"]["rgb_mae_px"]
     return depth_error(shown, [truth.depth(i) for i in judge]), float(rgb)
 
 
@@ -239,7 +239,10 @@ def main() -> None:
         if args.only is None or name.startswith(tuple(args.only.split(","))):
             print(table.add(*fly(name, kind, args.out, args.run, args.size, args.minutes)), flush=True)
     if args.only is None:
-        RESULT.write_text(f"{processor()}\n\n{table.markdown()}\n")
+        RESULT.write_text(
+            "# A video and its GPS log through `pose2rgbd run`\n\n"
+            f"`python bench/video_log.py --minutes {args.minutes:g}`: {args.size} px, processor minutes of one thread of {processor()}.\n\n{table.markdown()}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ APART_SIGMAS = 6.0  # another offset may be as good as the best only so near to 
 SURE_DELTA = 9.0  # of chi square, by which all others must be worse
 ROBUST = 1.5  # sigmas from which a fix counts less
 ROUNDS = 4
+IN_90 = 1.645  # standard deviations
 
 
 @dataclass(frozen=True)

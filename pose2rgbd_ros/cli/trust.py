@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pose2rgbd_ros.alignment.tracks import IN_90
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -23,7 +24,6 @@ from pose2rgbd_ros.sfm.align import is_aligned, recorded_dataset
 CLOCK = "clock.yaml"  # what the aligned track says of the clocks
 CALIBRATED = "calibrated.yaml"  # in a run's folder: what the calibration said, or why there is none
 PAGE, TRUST = "index.html", "trust.yaml"
-IN_90 = 1.645  # standard deviations
 # From here on, or up to here, a step is good, and beyond the second it is bad.
 TIME_S, ALIGNED, KNOWN, SCALE, FOCAL = (0.1, 0.5), (0.9, 0.5), (0.7, 0.25), (0.03, 0.1), (0.02, 0.1)
 LOOKED_AT = 12  # frames, for the share of depth that is known
