@@ -241,7 +241,8 @@ def main() -> None:
     if args.only is None:
         RESULT.write_text(
             "# A video and its GPS log through `pose2rgbd run`\n\n"
-            f"`python bench/video_log.py --minutes {args.minutes:g}`: {args.size} px, processor minutes of one thread of {processor()}.\n\n{table.markdown()}\n"
+            f"`python bench/video_log.py --minutes {args.minutes:g}`: {args.size} px, processor minutes on one thread "
+            f"of {processor()}.\n\n{table.markdown()}\n"
         )
 
 
