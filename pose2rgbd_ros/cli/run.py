@@ -22,6 +22,8 @@ from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.flight import FlightSettings
+from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by, check_depth_source
+from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import families, part_of, settings_of
@@ -284,6 +286,12 @@ def _read(name: str, run: Path) -> Trained:
 
 # The clock of a conversion is off where the track says so by so many sigmas, and by so much that it matters.
 OFF_SIGMAS, LEAST_OFF_S = 3.0, 0.05
+AUTO = "auto"
+DEPTH_HELP = (
+    "depth where none was recorded; auto: by stereo, or between the alignment's points, once poses came from the "
+    "pictures; else as `pose2rgbd depth add --method` takes it: sfmlearner, trianflow ... (learnt from the dataset "
+    "first), the run of a model of video, an ONNX file"
+)
 MADE = ("dataset", "runs", "run")  # in the folder of a run, and deleted to be made anew
 
 
@@ -314,6 +322,9 @@ class RunConfig:
         Literal["auto", "always", "never"],
         tyro.conf.arg(help="poses and lens by structure from motion; auto: of recordings without depth placed by GPS"),
     ] = "auto"
+    depth: Annotated[str, tyro.conf.arg(metavar="HOW", help=DEPTH_HELP)] = AUTO
+    learning: Annotated[LearningSettings, tyro.conf.arg(name="")] = field(default_factory=LearningSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     photos: PhotoSettings = field(default_factory=PhotoSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
@@ -369,6 +380,9 @@ def main(argv: list[str]) -> int:
     missing = [str(source) for source in config.sources if not source.exists()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such recording")
+    sources_of_depth = DepthSettings(config.learning, config.teacher)
+    if config.depth != AUTO:
+        check_depth_source(config.depth, sources_of_depth)
     # a library that is missing is told before the first step, not hours later
     importlib.import_module("pose2rgbd_ros.training.trainer")
     out = config.out or Path("out") / (config.sources[0].resolve().stem if config.sources else "demo")
@@ -381,7 +395,7 @@ def main(argv: list[str]) -> int:
     if (by_track := _by_track(steps, sources, dataset, out, config)) is not None:
         _convert(steps, sources, dataset, by_track, "convert by the clock of the track")
         align_dataset(steps.run, dataset, config.align, _minutes_after(dataset, config), "align once more")
-    give_depth(steps.run, dataset)
+    give_depth(steps.run, dataset, config.depth, sources_of_depth)
     _inspect(steps, dataset)
     warnings = _warnings(dataset)
     if config.strict and warnings:
@@ -516,10 +530,12 @@ def align_dataset(
     run_step(name, to_yaml_dict(AlignSettings()), job)
 
 
-def give_depth(run_step: RunStep, dataset: Path, **options: int) -> None:
+def give_depth(
+    run_step: RunStep, dataset: Path, how: str = AUTO, sources: DepthSettings | None = None, **options: int
+) -> None:
     """Dense depth from the pictures, where their poses came from them; where too little shows, that of sparse points.
 
-    options: of `StereoSettings`.
+    how: another source of depth than these, by name; `sources` are its settings. options: of `StereoSettings`.
     """
     from pose2rgbd_ros.dataset.made_depth import without_made_depth
     from pose2rgbd_ros.dataset.reader import Dataset
@@ -527,7 +543,12 @@ def give_depth(run_step: RunStep, dataset: Path, **options: int) -> None:
     from pose2rgbd_ros.sfm import dense
 
     found, settings = without_made_depth(Dataset(dataset)), StereoSettings(**options)
-    if not is_aligned(dataset) or found.has_depth:
+    if found.has_depth or (how == AUTO and not is_aligned(dataset)):
+        return
+    if how != AUTO:
+        sources = sources or DepthSettings()
+        inputs = [how, to_yaml_dict(sources.learning), to_yaml_dict(sources.teacher), to_yaml_dict(settings)]
+        run_step("depth", inputs, lambda begun: add_depth_by(dataset, how, sources, settings))
         return
 
     def job(begun: bool) -> None:

@@ -110,7 +110,7 @@ def _clock(out: Path, dataset: Dataset) -> Iterator[Trust]:
         half_s = IN_90 * found["sigma_s"]
         if found["applied"]:
             decided = f"{found['offset_s']:+.3f} s, by the aligned track against the log"
-            sure = f"± {half_s:.3f} s (90 %); the pictures' motion alone had said {found['before_s']:+.3f} s"
+            sure = f"± {half_s:.3f} s (90 %); the conversion had {found['before_s']:+.3f} s"
             yield Trust("clock", decided, sure, _graded(half_s, TIME_S), remedy)
             return
         apart_s = abs(found["offset_s"] - found["before_s"])

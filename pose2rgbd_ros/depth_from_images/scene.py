@@ -44,7 +44,7 @@ class SparseScene:
     seen_frame: Int64
     seen_point: Int64
     farther: float = 0.04
-    nearer: float = 0.3
+    nearer: float = 0.8
 
     @classmethod
     def of_plane(cls, T_map_cam: Float64, camera: Camera, normal: Float64, distance_m: float) -> SparseScene:
