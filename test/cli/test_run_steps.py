@@ -80,6 +80,15 @@ def test_warnings_end_a_strict_run_before_the_training(tmp_path: Path, capsys: p
         assert len(Dataset(tmp_path / "out" / "dataset")) == 8
 
 
+def test_a_source_of_depth_that_is_none_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    assert main(["run", str(tmp_path / "a.mp4"), "--out", str(tmp_path / "out"), "--depth", "guessing"]) == 2
+    assert "there is no source of depth 'guessing': stereo, plane-sweep" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_photographs_are_recordings_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "survey").mkdir()
     for i in range(2):

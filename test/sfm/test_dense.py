@@ -201,6 +201,14 @@ def test_depth_goes_with_the_poses_it_was_made_for(deep: Path, colour: Path, tmp
     assert contents(folder) == contents(colour)
 
 
+def test_run_takes_depth_of_a_source_by_name(colour: Path, tmp_path: Path) -> None:
+    """Also of poses that did not come from the pictures."""
+    folder = copied(colour, tmp_path)
+    write_meta(folder, replace(read_meta(folder), poses=PosesMeta(position="gps")))
+    give_depth(lambda name, inputs, job: job(False), folder, "plane-sweep", size=96, views=3, threads=2)
+    assert Dataset(folder).has_depth
+
+
 def test_run_gives_depth_where_the_pictures_show_it(
     colour: Path, truth: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
