@@ -52,12 +52,10 @@ class DeepV2DConfig:
     )
     stereo: bool = setting(True, "off: depth of the target's image alone (the paper's ablation, Table 3)")
     se3: bool = setting(True, "off: updates of the motion are read from features directly (w/o SE3, Figure 5)")
-    flow_sees: Literal["features", "correlation"] = setting(
-        "features",
-        "what residual flow is read from: both features (the paper), or how alike they are nearby, too (ours)",
-    )
     gauss_newton: Literal["preprint", "code"] = setting("preprint", "steps and damping of the SE(3) layer")
-    norm: Literal["batch", "group"] = setting("batch", "normalisation; group: the same for a batch of one (ours)")
+    norm: Literal["batch", "group"] = setting(
+        "batch", "normalisation; group (ours) learns in minutes, and from a batch of one, what batch does not"
+    )
     momentum: float = setting(0.005, "share of a batch in the running mean of batch normalisation", ge=1e-4, le=1.0)
 
     def __post_init__(self) -> None:

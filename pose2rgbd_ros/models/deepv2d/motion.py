@@ -15,13 +15,11 @@ from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.models.deepv2d.config import DeepV2DConfig
 from pose2rgbd_ros.models.deepv2d.layers import STRIDE, Encoder, channels, initialize, per_view, quarter_intrinsics
 from pose2rgbd_ros.models.sfmlearner.network import Conv, UpConv
-from pose2rgbd_ros.models.trianflow.flow_network import cost_volume, standardized
 
 FEATURES = 64  # of a view
-RADIUS = 4  # pixels of a quarter of the size that features are compared with to each side, where they are
 FLOW_DOWN = ((32, 7), (64, 5), (128, 3), (256, 3), (512, 3))  # channels and kernels; each has half the size
 FLOW_UP = (256, 128, 64, 32, 32)
-FIRST_FLOW = 0.2  # share of the usual weights that flow begins with, so that first steps are small (ours)
+FIRST_FLOW = 0.02  # share of the usual weights that flow begins with, so that first steps are small (ours)
 # Channels, kernel (height, width) and stride of the pose regressor.
 REGRESSOR = (
     (32, (7, 7), 2),
@@ -102,9 +100,7 @@ class MotionModule(nn.Module):
         self._unit = UNIT * config.max_depth
         self.encoder = Encoder(FEATURES, config, scales=False)
         initialize(self.encoder)
-        self._compares = config.flow_sees == "correlation"
-        inputs = 2 * channels(FEATURES, config.width) + ((2 * RADIUS + 1) ** 2 if self._compares else 0)
-        self.flow = FlowNet(inputs, config.width, shows_flow=config.se3)
+        self.flow = FlowNet(2 * channels(FEATURES, config.width), config.width, shows_flow=config.se3)
 
     def forward(self, images: Tensor, K: Tensor, depth: Tensor, T_src_tgt: Tensor, steps: int) -> Steps:
         """Of images (B, 1 + S, 3, H, W) in 0..1, the target first; its depth (B, H, W); T_src_tgt (B S, 4, 4)."""
@@ -118,10 +114,7 @@ class MotionModule(nn.Module):
             T = T.detach()
             warped = inverse_warp(source, depth, T, K)
             seen = warped.valid[:, None]
-            both = [key, warped.image * seen]
-            if self._compares:
-                both.append(cost_volume(*standardized(*both), RADIUS))
-            said = self.flow(torch.cat(both, dim=1))
+            said = self.flow(torch.cat([key, warped.image * seen], dim=1))
             if not self._se3:
                 T = rigid.exponential(_motion(said[0], self._unit)) @ T
             else:

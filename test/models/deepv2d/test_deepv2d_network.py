@@ -278,9 +278,7 @@ def test_first_motions_are_of_any_image_size() -> None:
     assert torch.equal(made.initial_motions(images[:, :1], K), torch.eye(4).expand(2, 1, 4, 4))
 
 
-@pytest.mark.parametrize(
-    "given", [{}, PUBLISHED["nyu"], {"norm": "group", "spacing": "inverse", "flow_sees": "correlation"}]
-)
+@pytest.mark.parametrize("given", [{}, PUBLISHED["nyu"], {"norm": "group", "spacing": "inverse"}])
 def test_sizes_are_any_multiples_of_4(given: dict[str, Any]) -> None:
     made = network(**given)
     images, K, T = snippet()
