@@ -21,6 +21,7 @@ LEAST_OVERLAP = 0.7  # share of the images that must meet the log
 MOST_SIGMA_S = 0.5  # from which the answer is no better than a clock set by hand
 APART_SIGMAS = 6.0  # another offset may be as good as the best only so near to it
 SURE_DELTA = 9.0  # of chi square, by which all others must be worse
+LEAST_BREADTH = 0.05  # of a way flown: along a line a scale that drifts passes for an offset
 ROBUST = 1.5  # sigmas from which a fix counts less
 ROUNDS = 4
 IN_90 = 1.645  # standard deviations
@@ -68,6 +69,8 @@ def offset_of_tracks(
     found = TrackOffset(offset_s, sigma_s, float(np.sqrt(np.mean(fit.residual**2))))
     if not 0 < best < len(tried) - 1:
         return _but(found, f"the best of the offsets looked at is the last of them, {tried[best]:+.1f} s")
+    if _breadth(position) < LEAST_BREADTH:
+        return _but(found, "the way flown is nearly one line, along which a map that grows looks like other times")
     if not sigma_s < MOST_SIGMA_S:
         return _but(found, f"the way flown leaves it open by {sigma_s:.1f} s: it must change its speed or direction")
     # How much worse than the best the others are, in independent errors of the best one's size.
@@ -106,6 +109,12 @@ def _fit(seconds: Float64, position: Float64, log_s: Float64, log_m: Float64, of
         weight = np.minimum(1.0, limit / np.maximum(length, 1e-9))
     cost = np.where(length < limit, length**2, limit * (2 * length - limit))  # Huber's
     return _Fit(inside, residual, placed, weight, float(cost.mean()))
+
+
+def _breadth(position: Float64) -> float:
+    """How broad a way (N, 3) is beside its length: the ratio of its second and its first standard deviation."""
+    spread = np.linalg.svd(position - position.mean(axis=0), compute_uv=False)
+    return float(spread[1] / max(spread[0], 1e-12))
 
 
 def _between(tried: Float64, cost: Float64, best: int) -> float:

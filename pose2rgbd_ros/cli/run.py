@@ -457,6 +457,7 @@ def _by_track(steps: Steps, sources: list[Path], dataset: Path, out: Path, confi
     from pose2rgbd_ros.dataset.reader import Dataset
 
     given = config.convert.image_time_offset_s != 0 or config.video.clock not in ("auto", "flow")
+    stays = given or not track.has_own_clock
 
     def job(begun: bool) -> None:
         aligned, poses = Dataset(dataset), read_meta(dataset).poses
@@ -464,12 +465,12 @@ def _by_track(steps: Steps, sources: list[Path], dataset: Path, out: Path, confi
         before_s = poses.image_time_offset_s if poses else 0.0
         is_off = found.observable and abs(found.offset_s - before_s) > max(OFF_SIGMAS * found.sigma_s, LEAST_OFF_S)
         values = {"before_s": before_s, "offset_s": found.offset_s, "sigma_s": found.sigma_s, "why": found.why,
-                  "residual_m": found.residual_m, "applied": is_off and not given}  # fmt: skip
+                  "residual_m": found.residual_m, "applied": is_off and not stays}  # fmt: skip
         write_yaml(out / CLOCK, values)
         said = found.why or f"{found.offset_s:+.3f} s (sigma {found.sigma_s:.3f} s)"
         print(f"   the pictures' track against the log: {said}; the conversion had {before_s:+.3f} s")
-        if is_off and given:
-            print("   warning: that was given, and stays")
+        if is_off and stays:
+            print(f"   warning: that {'was given' if given else 'is by the time of the video itself'}, and stays")
 
     steps.run("clock", None, job)
     clock = read_yaml(out / CLOCK)

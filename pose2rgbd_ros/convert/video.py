@@ -250,12 +250,13 @@ class LoggedTrack:
     """Positions (M, 3) of a video's log in the map, at stamps (M,) of the clock that the dataset's images have.
 
     again_s: what to add to an offset to give it as `image_time_offset_s` of another conversion, which may count from
-        elsewhere.
+        elsewhere. has_own_clock: not so of a log on the video's own time, which is late by tenths of a second at most.
     """
 
     stamps_ns: Int64
     position_m: Float64
     again_s: float
+    has_own_clock: bool = True
 
 
 def logged_track(sources: Sequence[Path], config: ConvertConfig, meta: DatasetMeta) -> LoggedTrack | None:
@@ -270,7 +271,7 @@ def logged_track(sources: Sequence[Path], config: ConvertConfig, meta: DatasetMe
     log = _log_of(video, pairs[0][1])
     position_m, *_ = flight_log.positions(log, meta.datum, config)
     if log.on_video_time:
-        return LoggedTrack(log.stamps_ns + zero_ns, position_m, 0.0)
+        return LoggedTrack(log.stamps_ns + zero_ns, position_m, 0.0, has_own_clock=False)
     begun = video.creation_ns if log.clock == "utc" else None
     again_ns = int(log.stamps_ns[0]) if begun is None else begun
     return LoggedTrack(log.stamps_ns, position_m, (zero_ns - again_ns) / SECOND)

@@ -86,6 +86,28 @@ def test_the_aligned_track_corrects_the_clock_once(tmp_path: Path) -> None:
         assert _by_track(again, sources, dataset, tmp_path / "run", config) == better  # known from before
 
 
+def test_a_log_on_the_time_of_the_video_stays_and_the_difference_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, dataset = record(tmp_path)[0], tmp_path / "run" / "dataset"
+    seconds = np.arange(0.0, 40.5, 0.5)
+    places = enu_to_wgs84(np.array([pose(float(t) - 0.5)[:3, 3] for t in seconds]), DATUM)  # half a second late
+    rows = [
+        f"{i}\n00:00:{t:06.3f} --> 00:00:59,000\n[latitude: {latitude:.9f}] [longitude: {longitude:.9f}] "
+        f"[rel_alt: 30.0 abs_alt: {altitude:.3f}]\n"
+        for i, (t, latitude, longitude, altitude) in enumerate(zip(seconds, *places, strict=True))
+    ]
+    (tmp_path / "a.srt").write_text("\n".join(rows))
+    sources, steps = [video, tmp_path / "a.srt"], Steps(tmp_path / "run", True)
+    _convert(steps, sources, dataset, CONFIG)
+    as_if_aligned(dataset)
+    assert _by_track(steps, sources, dataset, tmp_path / "run", CONFIG) is None
+    assert "is by the time of the video itself, and stays" in capsys.readouterr().out
+    clock = read_yaml(tmp_path / "run" / CLOCK)
+    assert (clock["applied"], round(clock["offset_s"], 1)) == (False, 0.5)
+    assert "+0.5" in steps_of(tmp_path / "run")["clock"].sure
+
+
 def steps_of(out: Path) -> dict[str, Trust]:
     return {each.step: each for each in write_trust(out)}
 
