@@ -392,9 +392,7 @@ def main(argv: list[str]) -> int:
     dataset, run = out / "dataset", out / "run"
     _convert(steps, sources, dataset, config)
     align_dataset(steps.run, dataset, config.align, _minutes_after(dataset, config))
-    if (by_track := _by_track(steps, sources, dataset, out, config)) is not None:
-        _convert(steps, sources, dataset, by_track, "convert by the clock of the track")
-        align_dataset(steps.run, dataset, config.align, _minutes_after(dataset, config), "align once more")
+    _correct_clock(steps, sources, dataset, out, config)
     give_depth(steps.run, dataset, config.depth, sources_of_depth)
     _inspect(steps, dataset)
     warnings = _warnings(dataset)
@@ -443,6 +441,21 @@ def _convert(steps: Steps, sources: list[Path], dataset: Path, config: RunConfig
     inputs = [[str(source.resolve()), source.stat().st_mtime_ns] for source in sources]
     options = [to_yaml_dict(group) for group in (config.convert, config.photos, config.video)]
     steps.run(name, [inputs, *options], job)
+
+
+def _correct_clock(steps: Steps, sources: list[Path], dataset: Path, out: Path, config: RunConfig) -> None:
+    """Convert and align once more where the aligned track shows other clocks; as at first where that does not align."""
+    if (by_track := _by_track(steps, sources, dataset, out, config)) is None:
+        return
+    later_min = _minutes_after(dataset, config)
+    _convert(steps, sources, dataset, by_track, "convert by the clock of the track")
+    align_dataset(steps.run, dataset, config.align, later_min, "align once more")
+    if is_aligned(dataset):
+        return
+    print("   warning: at that offset nothing aligns: all is as the first conversion had it")
+    _convert(steps, sources, dataset, config, "convert as at first")
+    align_dataset(steps.run, dataset, config.align, later_min, "align as at first")
+    write_yaml(out / CLOCK, {**read_yaml(out / CLOCK), "failed": True})
 
 
 def _by_track(steps: Steps, sources: list[Path], dataset: Path, out: Path, config: RunConfig) -> RunConfig | None:

@@ -108,6 +108,10 @@ def _clock(out: Path, dataset: Dataset) -> Iterator[Trust]:
             yield Trust("clock", said, f"the aligned track does not tell: {found['why']}", "neutral", remedy)
             return
         half_s = IN_90 * found["sigma_s"]
+        if found.get("failed"):
+            sure = f"the aligned track says {found['offset_s']:+.3f} ± {half_s:.3f} s (90 %), but so nothing aligns"
+            yield Trust("clock", f"the conversion's, {found['before_s']:+.3f} s", sure, "bad", remedy)
+            return
         if found["applied"]:
             decided = f"{found['offset_s']:+.3f} s, by the aligned track against the log"
             sure = f"± {half_s:.3f} s (90 %); the conversion had {found['before_s']:+.3f} s"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.aerial import DATUM, nadir_pose, write_video
 
+from pose2rgbd_ros.cli import run
 from pose2rgbd_ros.cli.run import RunConfig, Steps, _by_track, _convert
 from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, PAGE, TRUST, Trust, write_trust
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
@@ -86,6 +87,29 @@ def test_the_aligned_track_corrects_the_clock_once(tmp_path: Path) -> None:
         assert _by_track(again, sources, dataset, tmp_path / "run", config) == better  # known from before
 
 
+def test_where_the_corrected_clock_does_not_align_the_first_one_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, dataset = record(tmp_path), tmp_path / "run" / "dataset"
+    wrong = replace(CONFIG, video=replace(CONFIG.video, clock="creation"))
+    steps, aligned = Steps(tmp_path / "run", True), list[str]()
+
+    def align(run_step: object, folder: Path, wanted: str, later_min: float, name: str) -> None:
+        aligned.append(name)
+        if name == "align as at first":
+            as_if_aligned(folder)
+
+    monkeypatch.setattr(run, "align_dataset", align)
+    _convert(steps, sources, dataset, wrong)
+    as_if_aligned(dataset)
+    run._correct_clock(steps, sources, dataset, tmp_path / "run", CONFIG)
+    assert aligned == ["align once more", "align as at first"]
+    assert run.is_aligned(dataset)
+    clock = steps_of(tmp_path / "run")["clock"]
+    assert clock.mood == "bad"
+    assert "but so nothing aligns" in clock.sure
+
+
 def test_a_log_on_the_time_of_the_video_stays_and_the_difference_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,12 +159,12 @@ def test_each_step_says_how_sure_it_is_and_what_helps(tmp_path: Path) -> None:
     made_dataset(tmp_path / "dataset")
     write_yaml(tmp_path / CLOCK, {"before_s": 0.0, "offset_s": 3.73, "sigma_s": 0.03, "why": "", "residual_m": 0.9,
                                   "applied": True})  # fmt: skip
-    run = tmp_path / "run"
-    (run / "report").mkdir(parents=True)
-    write_yaml(run / "report" / "metrics.yaml",
+    served = tmp_path / "run"
+    (served / "report").mkdir(parents=True)
+    write_yaml(served / "report" / "metrics.yaml",
                {"scores": {"model": {"rgb_mae_px": 7.5, "depth_mae": 0.4}}, "depth_unit": "m", "frames": 9,
                 "collapsed": False, "better_than_mean_image": {"rgb_mae_px": 0.7}})  # fmt: skip
-    write_yaml(run / CALIBRATED, {"said": "90 % bounds hold 91 %", "refused": False})
+    write_yaml(served / CALIBRATED, {"said": "90 % bounds hold 91 %", "refused": False})
     steps = steps_of(tmp_path)
     assert list(steps) == ["clock", "poses", "lens", "depth", "metric scale", "model", "calibration"]
     assert "+3.730 s" in steps["clock"].decided
