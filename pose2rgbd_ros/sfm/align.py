@@ -102,6 +102,7 @@ class Alignment:
     focal_sigma: float | None = None  # as a share of it
     readout_s: float = 0.0  # of a rolling shutter
     lenses: dict[int, Camera] = field(default_factory=dict)  # of recorded frames whose camera is another
+    poses: PosesMeta | None = None  # what is to be said of the poses; None: what follows from the rest
 
     def summary(self) -> str:
         """A few lines for the terminal."""
@@ -172,18 +173,18 @@ def align(folder: Path, settings: AlignSettings, planned: Plan | None = None, pr
             dataset is as before.
     """
     definitions.check(settings)
-    with _locked(folder):
+    with locked(folder):
         recorded = recorded_dataset(folder)
         if len(recorded) < LEAST_MAP:
             raise UserError(f"{folder} has {counted(len(recorded), 'frame')}; structure from motion needs three")
         found = _align(recorded, folder, settings, planned or plan(recorded, settings, progress), progress)
-        _write(folder, recorded, found)
+        write_aligned(folder, recorded, found)
         return found
 
 
 def restore(folder: Path) -> None:
     """Give a dataset its recorded poses and camera back. UserError when it was never aligned."""
-    with _locked(folder):
+    with locked(folder):
         kept = folder / layout.RECORDED
         if not is_aligned(folder):
             raise UserError(f"{folder} was not aligned: it has its recorded poses")
@@ -643,7 +644,8 @@ def _why_nothing(database: FeatureDatabase) -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Context in which nobody else writes a dataset. UserError: it is none, or cannot be written."""
     read_meta(folder)
     with os_errors(f"cannot write {folder}", "its poses are as before"):
         lock = layout.FolderLock(folder)
@@ -653,7 +655,7 @@ def _locked(folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
+def write_aligned(folder: Path, recorded: Dataset, found: Alignment) -> None:
     """Keep what was recorded, and put the aligned poses in its place."""
     made_depth.take_out(Dataset(folder))  # it belongs to the poses that are about to go
     kept = {f"{layout.RECORDED}/{name}": (folder / name).read_bytes() for name in _LISTS if (folder / name).is_file()}
@@ -662,7 +664,7 @@ def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
     lines = [layout.pose_line(record.stamp_ns, T) for record, T in zip(records, found.T_map_cam, strict=True)]
     meta = copy.deepcopy(recorded.meta)
     meta.camera, meta.software = found.camera, software()
-    meta.poses = _poses_meta(recorded.meta, found)
+    meta.poses = found.poses or _poses_meta(recorded.meta, found)
     lists = lists_of(list(zip(records, lines, strict=True)), meta.depth is not None)
     transforms = transforms_json(meta, zip(records, found.T_map_cam, strict=True))
     points, main = io.BytesIO(), found.maps[0]
@@ -675,7 +677,8 @@ def _write(folder: Path, recorded: Dataset, found: Alignment) -> None:
     files = {
         layout.ASSOCIATIONS: lists[layout.ASSOCIATIONS], layout.GROUNDTRUTH: lists[layout.GROUNDTRUTH],
         **({} if transforms is None else {layout.TRANSFORMS: transforms.encode()}),
-        SIGMAS: _sigma_table(records, found).encode(), POINTS: points.getvalue(), layout.META: meta_yaml(meta),
+        **({SIGMAS: _sigma_table(records, found).encode()} if np.isfinite(found.sigma_m).all() else {}),
+        POINTS: points.getvalue(), layout.META: meta_yaml(meta),
     }  # fmt: skip
     again = is_aligned(folder)
     try:

@@ -331,6 +331,22 @@ class FeatureDatabase:
             layout.atomic_write(done, made_of.encode())
         return sorted((each for each in found if len(each.frames) >= LEAST_MAP), key=lambda each: -len(each.frames))
 
+    def adjusted(self, T_map_cam: Float64, settings: AlignSettings, progress: bool = True) -> SparseMap:
+        """The map of the chosen images that the matches give, begun with their rough poses (N, 4, 4).
+
+        UserError: not one point is seen by two of them.
+        """
+        out = self.file.with_name("map_posed")
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        with _Bar("adjusted map", 1, progress, lambda: 0) as bar:
+            found: SparseMap = _in_child(
+                _map_posed, self.file, out, self.names, dict(zip(self.chosen, T_map_cam, strict=True)), settings,
+                poll=bar.poll,
+            )  # fmt: skip
+            bar.fill()
+        return found
+
     def _made_of(self, settings: AlignSettings) -> str:
         """What a map depends on."""
         matches = self._query("SELECT COUNT(*), SUM(rows), SUM(rows * (pair_id % 9973)) FROM two_view_geometries")
@@ -428,6 +444,51 @@ def _map(
     run = pycolmap.global_mapping if mapper == "global" else pycolmap.incremental_mapping
     run(file, images, out, options)
     return _read_maps(out, names)  # as written: the numbers of several maps are others than those of its answer
+
+
+# How far rays of rough poses may miss each other (degrees) and points their features (px), round by round.
+_POSED_ROUNDS = ((8.0, 30.0), (4.0, 8.0), (2.0, 4.0))
+
+
+def _map_posed(
+    file: Path, out: Path, names: list[str], T_map_cam: dict[str, Float64], settings: AlignSettings
+) -> SparseMap:
+    pycolmap = colmap()
+    chosen = pycolmap.DatabaseCacheOptions()
+    chosen.min_num_matches, chosen.image_names, chosen.load_all_images = LEAST_MATCHES, set(T_map_cam), True
+    with pycolmap.Database.open(file) as database:
+        cache = pycolmap.DatabaseCache.create(database, chosen)
+    native = pycolmap.Reconstruction()
+    native.load(cache)
+    for image in list(native.images.values()):
+        T = np.linalg.inv(T_map_cam[image.name])
+        frame = native.frame(image.frame_id)
+        frame.set_cam_from_world(image.camera_id, pycolmap.Rigid3d(pycolmap.Rotation3d(T[:3, :3]), T[:3, 3]))
+        native.register_frame(image.frame_id)
+    mapper = pycolmap.IncrementalMapper(cache)
+    mapper.begin_reconstruction(native)
+    limits, rays = pycolmap.IncrementalMapperOptions(), pycolmap.IncrementalTriangulatorOptions()
+    adjustment = pycolmap.BundleAdjustmentOptions()
+    adjustment.print_summary = False
+    adjustment.refine_focal_length, adjustment.refine_extra_params = settings.refines
+    adjustment.ceres.solver_options.num_threads = limits.num_threads = settings.threads or -1
+    adjustment.ceres.loss_function_type = pycolmap.LossFunctionType.HUBER
+    limits.random_seed = rays.random_seed = settings.seed
+    rays.ignore_two_view_tracks = False
+    for angle_deg, error_px in _POSED_ROUNDS:
+        rays.create_max_angle_error = rays.continue_max_angle_error = rays.re_max_angle_error = angle_deg
+        rays.merge_max_reproj_error = rays.complete_max_reproj_error = error_px
+        limits.filter_max_reproj_error = error_px
+        for image_id in native.reg_image_ids():
+            mapper.triangulate_image(rays, image_id)
+        mapper.iterative_global_refinement(3, 0.001, limits, adjustment, rays, False)
+    if not native.num_points3D():
+        raise UserError("the pictures have no point in common")
+    mapper.end_reconstruction(False)
+    folder = out / "0"
+    folder.mkdir()
+    native.write(folder)
+    return _read(native, names, folder)
 
 
 def _mapped(log: Path, frames: int) -> float:

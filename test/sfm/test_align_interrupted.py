@@ -23,7 +23,7 @@ from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.sfm.align import Alignment, _write, align, is_aligned, recorded_dataset, restore
+from pose2rgbd_ros.sfm.align import Alignment, align, is_aligned, recorded_dataset, restore, write_aligned
 
 OPTIONS = ["--features", "500", "--image-size", "320", "--threads", "1"]
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
@@ -164,7 +164,7 @@ def found(survey: roofs.Survey, tmp_path_factory: pytest.TempPathFactory) -> Ali
 def write_in_child(stop: StopAt, folder: Path, recorded: Dataset, found: Alignment) -> None:
     try:
         stop.install()
-        _write(folder, recorded, found)
+        write_aligned(folder, recorded, found)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -191,7 +191,7 @@ def test_a_kill_while_the_poses_are_written_leaves_a_dataset_that_can_be_aligned
         assert len(Dataset(folder)) in (len(survey.pictures), len(found.frames))
         again = recorded_dataset(folder)
         np.testing.assert_array_equal(again.T_map_cam, recorded.T_map_cam)
-        _write(folder, again, found)
+        write_aligned(folder, again, found)
         assert len(Dataset(folder)) == len(found.frames)
         restore(folder)
         assert {name: data for name, data in contents(folder).items() if name in before} == before
@@ -207,7 +207,7 @@ def test_a_disk_that_fills_up_while_the_poses_are_written_leaves_the_dataset_as_
         with pytest.MonkeyPatch.context() as patch:
             FullDisk(operations).install(patch)
             try:
-                _write(folder, recorded, found)
+                write_aligned(folder, recorded, found)
             except OSError:
                 assert contents(folder) == before
                 assert not (folder / layout.RECORDED).exists()
