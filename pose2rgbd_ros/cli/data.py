@@ -14,10 +14,12 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.alignment.align import AlignOptions, estimate_offset
 from pose2rgbd_ros.alignment.flow import FlowConfig
 from pose2rgbd_ros.alignment.plot import draw
-from pose2rgbd_ros.convert.convert import convert_sources, measure
+from pose2rgbd_ros.convert.convert import LOG, VIDEO, convert_sources, kind_of, measure
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
+from pose2rgbd_ros.convert.video import PictureTrack, has_log, pair_with_logs
 from pose2rgbd_ros.dataset.inspect import describe_depth, draw_slices, inspect
 from pose2rgbd_ros.dataset.inspect import warnings as warnings_of
+from pose2rgbd_ros.dataset.layout import require_room
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.exporting import export_dataset
@@ -26,6 +28,7 @@ from pose2rgbd_ros.formats.settings import ExportConfig, ImportConfig
 from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by, check_depth_source
 from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.sfm.align import align, plan, recorded_dataset, restore
+from pose2rgbd_ros.sfm.picture_poses import refine_poses
 from pose2rgbd_ros.sfm.reconstruct import AlignSettings
 from pose2rgbd_ros.sfm.report import write as write_align_report
 
@@ -72,15 +75,53 @@ def convert_main(argv: list[str]) -> int:
     how = DepthSettings(arguments.learning, arguments.teacher)
     if arguments.depth is not None:
         check_depth_source(arguments.depth, how)  # a wrong one is refused before the work
-    report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video)
+    tracks = _tracks(sources, out, arguments)
+    report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video, tracks)
     print(report.summary())
     warnings = len(report.warnings)
-    if arguments.align and (problem := align_or_keep(out)):
+    if tracks and (problem := _refined_or_kept(out, bool(arguments.options.fov_deg))):
+        print(f"warning: {problem}")
+        warnings += 1
+    needs_lens = arguments.depth is not None and not Dataset(out).camera.is_calibrated
+    if needs_lens and not arguments.align:
+        print("note: depth needs the focal length, which the source does not say: the pictures are aligned")
+    if (arguments.align or needs_lens) and (problem := align_or_keep(out)):
         print(f"warning: {problem}")
         warnings += 1
     if arguments.depth is not None:
         print(f"{out}: {describe_depth(add_depth_by(out, arguments.depth, how))}")
     return _status(arguments.strict, warnings, out)
+
+
+def _tracks(sources: list[Path], out: Path, arguments: ConvertArguments) -> dict[Path, PictureTrack]:
+    """The ways of videos whose poses are to come from their pictures, as none of them has a log."""
+    chosen = arguments.video.poses
+    if {kind_of(source) for source in sources} - {VIDEO, LOG} or chosen == "log":
+        return {}
+    pairs = pair_with_logs(sources)
+    alone = [video for video, log in pairs if chosen == "pictures" or not has_log(video, log)]
+    if not alone or (chosen == "auto" and arguments.depth is None):
+        return {}
+    if len(pairs) > 1:
+        raise UserError(
+            f"{alone[0]} has no log, and poses of its pictures alone have an origin and a unit of their own: convert "
+            "it alone"
+        )
+    require_room(out, resume=False)  # before the work
+    from pose2rgbd_ros.models.picture_track import follow_pictures  # torch only once it is needed
+
+    return {video: follow_pictures(video, arguments.video, arguments.options.fov_deg or None) for video in alone}
+
+
+def _refined_or_kept(folder: Path, lens_is_known: bool) -> str | None:
+    """Refine poses of pictures alone, saying what came out; None, or why they stay as they were chained."""
+    try:
+        found = refine_poses(folder, lens_is_known=lens_is_known)
+    except UserError as error:
+        return f"not refined, poses drift: {error}"
+    for note in found.notes:
+        print(f"note: {note}")
+    return None
 
 
 def _status(strict: bool, warnings: int, kept: Path | None = None) -> int:

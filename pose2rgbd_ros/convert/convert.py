@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pose2rgbd_ros.convert.logs.text import SUFFIXES as LOG_SUFFIXES
 from pose2rgbd_ros.convert.photos import convert_photos, is_photo
 from pose2rgbd_ros.convert.report import ConvertReport
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
-from pose2rgbd_ros.convert.video import convert_videos
+from pose2rgbd_ros.convert.video import PictureTrack, convert_videos
 from pose2rgbd_ros.dataset.filters import FilterConfig
 from pose2rgbd_ros.dataset.layout import META
 from pose2rgbd_ros.errors import UserError, os_errors
@@ -81,9 +81,17 @@ def _kind_of_folder(folder: Path) -> str:
 
 
 def convert_sources(
-    sources: Sequence[Path], out: Path, config: ConvertConfig, photos: PhotoSettings, video: VideoSettings
+    sources: Sequence[Path],
+    out: Path,
+    config: ConvertConfig,
+    photos: PhotoSettings,
+    video: VideoSettings,
+    tracks: Mapping[Path, PictureTrack] | None = None,
 ) -> ConvertReport:
-    """Convert sources of one kind into the dataset `out`. UserError as the converter of that kind raises it."""
+    """Convert sources of one kind into the dataset `out`; `tracks` are of videos that have no log.
+
+    UserError as the converter of that kind raises it.
+    """
     kinds = {kind_of(source) for source in sources}
     if kinds <= {VIDEO, LOG}:
         kinds = {VIDEO}
@@ -100,7 +108,7 @@ def convert_sources(
     if kind == PHOTOS:
         report = convert_photos(sources, out, config, photos)
     elif kind == VIDEO:
-        report = convert_videos(sources, out, config, video)
+        report = convert_videos(sources, out, config, video, tracks)
     else:
         report = convert(sources, out, config)
     if was_aligned:

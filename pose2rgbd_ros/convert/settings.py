@@ -98,6 +98,11 @@ class VideoSettings:
         "says when it was begun), log (both begin together), or auto: what the log says of recordings, else flow, else "
         "creation; image_time_offset_s adds to it",
     )
+    poses: Literal["auto", "log", "pictures"] = setting(
+        "auto",
+        "where poses come from: log; pictures (the camera is followed by its pictures alone and refined; in no unit); "
+        "auto: the log where there is one, else with --depth the pictures",
+    )
     start_s: float = setting(0.0, "seconds into the video at which to begin", ge=0, le=86_400)
     end_s: float = setting(0.0, "seconds into the video at which to end; 0: its end", ge=0, le=86_400)
     max_rate_hz: float = setting(0.0, "most frames per second; 0: all", ge=0)

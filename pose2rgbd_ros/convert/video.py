@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,10 +26,14 @@ from pose2rgbd_ros.dataset.ingest import FrameIngest
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.geodesy import Datum
+from pose2rgbd_ros.geometry.trajectory import Trajectory
 from pose2rgbd_ros.poses import gps
 from pose2rgbd_ros.streams.samples import ImageSample
-from pose2rgbd_ros.streams.synchronizer import Frame, SyncConfig, Synchronizer
+from pose2rgbd_ros.streams.synchronizer import Frame, RecordedPoses, SyncConfig, Synchronizer
 from pose2rgbd_ros.streams.video_file import SUFFIXES, VideoFile, VideoFrame
 
 # Videos with a flight log, beside them or inside, to a dataset.
@@ -62,6 +66,32 @@ class VideoClock:
     confidence: float | None = None
     doubtful: bool = False
     sigma_s: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PictureTrack:
+    """The way of a video's camera by its pictures alone, where no log says it.
+
+    Attributes:
+        stamps_ns: (N,) on the video's own time.
+        T_map_cam: (N, 4, 4), in no unit; frames between them lie between.
+        how: by what, in words; `notes` on it.
+        camera: of the frames; `camera_from` says in words where its intrinsics come from.
+    """
+
+    stamps_ns: Int64
+    T_map_cam: Float64
+    how: str
+    camera: Camera
+    camera_from: str
+    notes: tuple[str, ...] = ()
+
+    def poses(self, shift_ns: int) -> LogPoses:
+        """The poses of the camera, by a clock that is ahead of the video's time."""
+        track = Trajectory(self.stamps_ns + shift_ns, *se3.split(self.T_map_cam))
+        far_ns = int(np.ptp(self.stamps_ns)) + 1
+        facts = PosesMeta(position="pictures", orientation="pictures", topics={"pose": self.how}, unit="none")
+        return LogPoses(RecordedPoses(track, far_ns), track, facts, self.how, self.how)
 
 
 def clock_of(
@@ -184,11 +214,12 @@ def convert_videos(
     out: Path | str,
     config: ConvertConfig | None = None,
     options: VideoSettings | None = None,
+    tracks: Mapping[Path, PictureTrack] | None = None,
 ) -> ConvertReport:
     """Convert videos of one place, given with their logs, into the dataset `out`.
 
     A video without a log among the sources takes the one beside it of its own name, or what is inside
-    it: GoPro metadata, or a drone's subtitles.
+    it: GoPro metadata, or a drone's subtitles. `tracks` are of those that have none (:func:`has_log`).
 
     Raises:
         UserError: a file cannot be read, a video has no log or no frame a pose, or the disk is full.
@@ -203,9 +234,21 @@ def convert_videos(
     with conversion(out, replace(config, raw_images=options.images), values) as (ingest, report):
         for video, log in pairs:
             part = report.begin(video)
-            _Video(ingest, config, options, video, log, part).run()
+            track = (tracks or {}).get(video)
+            if track is None:
+                _Video(ingest, config, options, video, log, part).run()
+            else:
+                _VideoAlone(ingest, config, options, video, track, part).run()
         report.require_frames("frame", _ways_out(report))
     return report
+
+
+def has_log(video: Path, given: Path | None) -> bool:
+    """Whether something says where a video was taken: a log, given or beside it, or what is inside."""
+    if given is not None:
+        return True
+    file = VideoFile(video)
+    return bool(file.metadata_payloads() or file.subtitles())
 
 
 def pair_with_logs(sources: Sequence[Path]) -> list[tuple[Path, Path | None]]:
@@ -241,7 +284,8 @@ def _log_of(video: VideoFile, path: Path | None) -> FlightLog:
         return log_of_subtitles(subtitles, video.path.name)
     raise UserError(
         f"{video.path} has no log: none was given ({', '.join(LOG_SUFFIXES)}), none of its name lies beside it, "
-        "and it has neither GoPro metadata nor subtitles inside"
+        "and it has neither GoPro metadata nor subtitles inside; --video.poses pictures follows the camera by its "
+        "pictures alone, in no unit"
     )
 
 
@@ -289,21 +333,27 @@ class _Video:
         log_path: Path | None,
         report: BagReport,
     ) -> None:
+        self._begin(ingest, config, options, path, report)
+        self._log = _log_of(self._video, log_path)
+        datum = config.datum_of_map(ingest.meta) or flight_log.datum_of(self._log, config.altitude)
+        self._datum: Datum | None = datum
+        position_m, *_ = flight_log.positions(self._log, datum, self._config)
+        gps.require_near(position_m, self._video.path, datum)
+        self._clock: VideoClock = clock_of(
+            self._video, self._log, position_m, options, self._config.image_time_offset_s
+        )
+        shift_ns = self._clock.zero_ns if self._log.on_video_time else 0
+        self._poses: LogPoses = poses_of(self._log, datum, self._config, shift_ns)
+
+    def _begin(
+        self, ingest: FrameIngest, config: ConvertConfig, options: VideoSettings, path: Path, report: BagReport
+    ) -> None:
         self._ingest, self._config, self._options, self._report = ingest, config, options, report
         self._video = VideoFile(path)
         if 0 < self._video.duration_s <= options.start_s:
             raise UserError(
                 f"{path} is {self._video.duration_s:.1f} s long; --video.start-s {options.start_s:g} is after its end"
             )
-        self._log = _log_of(self._video, log_path)
-        self._datum = config.datum_of_map(ingest.meta) or flight_log.datum_of(self._log, config.altitude)
-        position_m, *_ = flight_log.positions(self._log, self._datum, self._config)
-        gps.require_near(position_m, self._video.path, self._datum)
-        self._clock: VideoClock = clock_of(
-            self._video, self._log, position_m, options, self._config.image_time_offset_s
-        )
-        shift_ns = self._clock.zero_ns if self._log.on_video_time else 0
-        self._poses: LogPoses = poses_of(self._log, self._datum, self._config, shift_ns)
 
     def run(self) -> None:
         """Frames stream by, get their poses, and are stored."""
@@ -396,6 +446,46 @@ class _Video:
             f"positions: {self._poses.position_how}",
             f"orientations: {self._poses.orientation_how}",
         ):
+            report.note(note)
+
+
+class _VideoAlone(_Video):
+    """One without a log: where its camera was is known from the pictures alone."""
+
+    def __init__(
+        self,
+        ingest: FrameIngest,
+        config: ConvertConfig,
+        options: VideoSettings,
+        path: Path,
+        track: PictureTrack,
+        report: BagReport,
+    ) -> None:
+        self._begin(ingest, config, options, path, report)
+        if config.trim_ground:
+            raise UserError(f"{path} has no log, so that --trim-ground finds no ground; leave it out")
+        self._track, self._datum = track, None
+        zero_ns = self._video.creation_ns or 0
+        self._clock = VideoClock(zero_ns, lambda _: 0, "the poses have the video's own time")
+        self._poses = track.poses(zero_ns)
+
+    def _meta(self, image: ImageSample) -> DatasetMeta:
+        camera = self._track.camera.resized(image.width, image.height)
+        self._report.note(f"camera: {self._track.camera_from}")
+        return DatasetMeta(
+            camera=camera,
+            map_frame=self._config.map_frame or "map",
+            camera_frame=self._config.camera_frame or "camera_optical_frame",
+            poses=self._facts(),
+            camera_from=self._track.camera_from,
+        )
+
+    def _describe(self) -> None:
+        report, stamps = self._report, self._poses.track.stamps_ns
+        report.topics = {"image": self._video.path.name, "pose": self._track.how}
+        report.poses, report.poses_stamps_ns = len(stamps), (int(stamps[0]), int(stamps[-1]))
+        report.note(f"poses: {self._track.how}; they have no unit, and drift")
+        for note in self._track.notes:
             report.note(note)
 
 

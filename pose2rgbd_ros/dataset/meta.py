@@ -130,7 +130,8 @@ class DatasetMeta:
     """The facts of a dataset. `depth` None: colour only. `datum` None: the map is not tied to the Earth.
 
     `poses` None: where they came from is not known. `simulation`: the settings of the simulator that flew the (first)
-    recording, None for the real world.
+    recording, None for the real world. `camera_from`: where the camera's intrinsics come from, in words, where that is
+    no calibration.
     """
 
     camera: Camera
@@ -143,6 +144,7 @@ class DatasetMeta:
     format_version: int = FORMAT_VERSION
     poses: PosesMeta | None = None
     simulation: dict[str, Any] | None = None
+    camera_from: str = ""
 
     @property
     def has_metres(self) -> bool:
@@ -161,6 +163,7 @@ class DatasetMeta:
             "datum": self.datum.to_dict() if self.datum else None,
             **({"poses": dataclasses.asdict(self.poses)} if self.poses else {}),
             **({"simulation": self.simulation} if self.simulation else {}),
+            **({"camera_from": self.camera_from} if self.camera_from else {}),
             "sources": [dataclasses.asdict(source) for source in self.sources],
         }
 
@@ -185,6 +188,7 @@ class DatasetMeta:
                 software=str(values.get("software", "")),
                 poses=PosesMeta.from_dict(poses) if poses else None,
                 simulation=values.get("simulation"),
+                camera_from=str(values.get("camera_from", "")),
             )
         except (KeyError, TypeError, UserError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -103,6 +103,7 @@ class Alignment:
     readout_s: float = 0.0  # of a rolling shutter
     lenses: dict[int, Camera] = field(default_factory=dict)  # of recorded frames whose camera is another
     poses: PosesMeta | None = None  # what is to be said of the poses; None: what follows from the rest
+    camera_from: str = ""  # where the lens comes from, where that is to be said
 
     def summary(self) -> str:
         """A few lines for the terminal."""
@@ -664,6 +665,7 @@ def write_aligned(folder: Path, recorded: Dataset, found: Alignment) -> None:
     lines = [layout.pose_line(record.stamp_ns, T) for record, T in zip(records, found.T_map_cam, strict=True)]
     meta = copy.deepcopy(recorded.meta)
     meta.camera, meta.software = found.camera, software()
+    meta.camera_from = found.camera_from
     meta.poses = found.poses or _poses_meta(recorded.meta, found)
     lists = lists_of(list(zip(records, lines, strict=True)), meta.depth is not None)
     transforms = transforms_json(meta, zip(records, found.T_map_cam, strict=True))

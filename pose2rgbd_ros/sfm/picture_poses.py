@@ -20,6 +20,7 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64, Int64
 from pose2rgbd_ros.sfm.align import FEATURES, FEW_POINTS, Alignment, locked, recorded_dataset, write_aligned
+from pose2rgbd_ros.sfm.certainty import certainty
 from pose2rgbd_ros.sfm.georeference import georeference
 from pose2rgbd_ros.sfm.reconstruct import LEAST_MAP, AlignSettings, FeatureDatabase, SparseMap, choose_pairs
 from pose2rgbd_ros.sfm.video import choose_keyframes, find_between
@@ -114,6 +115,19 @@ def _refined(recorded: Dataset, folder: Path, settings: AlignSettings, progress:
     if len(joined) < len(keys):
         notes.append(f"{counted(len(keys) - len(joined), 'key frame')} see too little and go with their neighbours")
     reference = georeference(found.T_sfm_cam, recorded.T_map_cam[found.frames], recorded.stamps_ns[found.frames], True)
+    sure = None
+    if settings.refines[0]:
+        stamps_ns = recorded.stamps_ns[found.frames]
+        sure = certainty(found, reference.tied_sigma_m, reference.sigma_rad, reference.is_bad, stamps_ns)
+    camera_from = recorded.meta.camera_from
+    if sure is not None:
+        hfov_deg = np.degrees(2 * np.arctan(found.camera.width / 2 / found.camera.fx))
+        before_deg = np.degrees(2 * np.arctan(recorded.camera.width / 2 / recorded.camera.fx))
+        camera_from = (
+            f"found by bundle adjustment of {counted(len(joined), 'key frame')}: {hfov_deg:.1f} degrees across, focal "
+            f"length ± {100 * sure.focal_sigma:.1f} % (begun at {before_deg:.1f})"
+        )
+        notes.append(f"camera: {camera_from}")
     facts = {
         "drift_before": {
             "length": round(before.length, 4),
@@ -124,11 +138,17 @@ def _refined(recorded: Dataset, folder: Path, settings: AlignSettings, progress:
         "key_frames": len(joined),
         "compared_pairs": len(database.matched()),
     }
-    poses = replace(recorded.meta.poses or PosesMeta(), accuracy=facts, position="pictures, refined", orientation="pictures, refined")
+    poses = replace(
+        recorded.meta.poses or PosesMeta(),
+        accuracy=facts,
+        position="pictures, refined",
+        orientation="pictures, refined",
+    )
     unknown = np.full((len(frames), 3), np.nan)
     return Alignment(
-        recorded, found.camera, frames, T_map_cam, unknown, unknown[:, 0], reference, [found], {}, notes, poses=poses
-    )
+        recorded, found.camera, frames, T_map_cam, unknown, unknown[:, 0], reference, [found], {}, notes,
+        focal_sigma=None if sure is None else sure.focal_sigma, poses=poses, camera_from=camera_from,
+    )  # fmt: skip
 
 
 def pairs(T_map_cam: Float64, neighbours: int) -> list[tuple[int, int]]:
