@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pose2rgbd_ros.dataset.frame_maps import Shapes, frame_maps, require_readable
+from pose2rgbd_ros.dataset.frame_maps import SealedFrameError, Shapes, frame_maps, require_readable
 from pose2rgbd_ros.dataset.splits import FEWEST_FRAMES, Split, held_out_segments
 from pose2rgbd_ros.depth_from_images.photometric import area_shares, intrinsics_resized
 from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.geometry.depth import resize_nearest
@@ -96,12 +97,15 @@ class SnippetBatch(NamedTuple):
 
     images: (B, N, 3, H, W) float32 0..1, in time order. K: (B, 3, 3) float32 intrinsics of these images, pixel centres
         at integers, no distortion. target: index in N of the frame whose depth is wanted, the middle one; of two the
-        first.
+        first. depth: (B, H, W) float32 true depth of the target, NaN unknown, and T_tgt_i: (B, N, 4, 4) float32 true
+        poses of the cameras in the target's, in depth's unit; None for whoever learns from images alone.
     """
 
     images: Tensor
     K: Tensor
     target: int
+    depth: Tensor | None = None
+    T_tgt_i: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class SnippetData:
         sets: (N,) of each frame: TRAIN, CHOOSE, JUDGE or 0.
         runs: (N,) number of the stretch without a gap that each frame lies in; -1 of one that cannot be read.
         notes: what is worth knowing about the sources, in words.
+        truth: whether true depth and poses may only judge, are part of the batches, or cannot be had at all.
     """
 
     sequences: list[Sequence]
@@ -145,6 +150,7 @@ class SnippetData:
     _maps: list[_Maps] = field(repr=False)
     _first: Int64 = field(repr=False)  # number of the first frame of each sequence
     _readable: Bool = field(repr=False)
+    truth: Literal["judges", "teaches", "hidden"] = "judges"
 
     @classmethod
     def of(
@@ -219,9 +225,52 @@ class SnippetData:
     def __len__(self) -> int:
         return len(self.stamps_ns)
 
-    def for_training(self) -> SnippetData:
-        """The frames that train, and no others: to read another is a fault of the program."""
-        return replace(self, _readable=self._readable & (self.sets == TRAIN))
+    def for_training(self, supervised: bool = False) -> SnippetData:
+        """The frames that train, and no others: to read another is a fault of the program, and so it is to ask for
+        true depth or poses unless `supervised`."""
+        return replace(
+            self, _readable=self._readable & (self.sets == TRAIN), truth="teaches" if supervised else "hidden"
+        )
+
+    def with_truth(self) -> SnippetData:
+        """Those snippets that train, choose and judge whose target has true depth and whose frames have true poses.
+
+        UserError: none that trains; or depth and poses are not in one unit.
+        """
+        relative = [each.name for each in self.sequences if each.read_depth and each.depth_kind != "metric"]
+        if relative:
+            raise UserError(
+                f"{', '.join(relative)}: depth is relative, so that it does not fit the poses; this model learns from "
+                "depth in metres"
+            )
+        known = {name: self._known(getattr(self.split, name)) for name in ("train", "choose", "judge")}
+        if not len(known["train"]):
+            where = ", ".join(each.name for each in self.sequences)
+            lacks = [
+                what
+                for what, has in (
+                    ("true depth", any(each.depth is not None for each in self._maps)),
+                    ("poses", any(each.T_map_cam is not None for each in self.sequences)),
+                )
+                if not has
+            ]
+            raise UserError(
+                f"{where}: {' and '.join(lacks) or 'true depth beside the poses of all images of a snippet'} to learn "
+                "from is missing; this model is trained on RGB-D recordings with poses (a dataset with depth, KITTI, "
+                "TUM, pose2rgbd sim dataset) and then used on any video"
+            )
+        return replace(self, split=replace(self.split, **known))
+
+    def _known(self, targets: Int64) -> Int64:
+        """Those targets (M,) whose truth is known."""
+        if not len(targets):
+            return targets
+        posed = np.isfinite(self.poses(np.arange(len(self)))).all(axis=(1, 2))[self.members(targets)].all(axis=1)
+        deep = [
+            (depth := self._of(int(i)).depth) is not None and bool(np.isfinite(depth[self._local(int(i))]).any())
+            for i in targets
+        ]
+        return targets[posed & np.array(deep)]
 
     def without_judges(self) -> SnippetData:
         """The frames that train or choose; those that judge cannot be read."""
@@ -248,10 +297,18 @@ class SnippetData:
             images.permute(0, 1, 4, 2, 3).float() / 255,
             cameras[torch.from_numpy(self.sequence[np.asarray(indices, np.int64)])],
             self.target,
+            *(self._truth_of(members) if self.truth == "teaches" else (None, None)),
         )
         if not augment:
             return batch
         return augmented(batch, augment if isinstance(augment, Augmentation) else Augmentation())
+
+    def _truth_of(self, members: Int64) -> tuple[Tensor | None, Tensor]:
+        """See SnippetBatch: depth and T_tgt_i of snippets by their frames (B, N)."""
+        depth = self.depth(members[:, self.target])
+        T_map_cam = self.poses(members.ravel()).reshape(*members.shape, 4, 4)
+        T_tgt_i = se3.inverse(T_map_cam[:, self.target])[:, None] @ T_map_cam
+        return None if depth is None else torch.from_numpy(depth), torch.from_numpy(T_tgt_i).float()
 
     def rgb(self, indices: AnyArray) -> UInt8:
         """Images (B, H, W, 3) of frames (B,)."""
@@ -263,6 +320,7 @@ class SnippetData:
 
     def depth(self, indices: AnyArray) -> Float32 | None:
         """True depth (B, H, W) of frames (B,), NaN unknown; None where no sequence knows any."""
+        self._require_truth()
         if all(each.depth is None for each in self._maps):
             return None
         require_readable(self._readable, indices)
@@ -275,12 +333,17 @@ class SnippetData:
 
     def poses(self, indices: AnyArray) -> Float64:
         """T_map_cam (B, 4, 4) of frames (B,), NaN unknown."""
+        self._require_truth()
         found = np.full((len(indices), 4, 4), np.nan)
         for place, index in enumerate(indices):
             poses = self.sequences[int(self.sequence[index])].T_map_cam
             if poses is not None:
                 found[place] = poses[self._local(int(index))]
         return found
+
+    def _require_truth(self) -> None:
+        if self.truth == "hidden":
+            raise SealedFrameError("true depth and poses are not for a learner of images alone")
 
     def _of(self, index: int) -> _Maps:
         return self._maps[int(self.sequence[index])]
@@ -304,7 +367,7 @@ def target_of(frames: int) -> int:
 
 def augmented(batch: SnippetBatch, how: Augmentation) -> SnippetBatch:
     """The batch enlarged, cropped and mirrored at random; all images of a snippet alike."""
-    images, K = batch.images, batch.K.clone()
+    images, K, depth, T_tgt_i = batch.images, batch.K.clone(), batch.depth, batch.T_tgt_i
     height, width = images.shape[-2:]
     scale = 1 + torch.rand(2) * (how.zoom - 1)
     large_w, large_h = (max(side, int(side * s)) for side, s in zip((width, height), scale.tolist(), strict=True))
@@ -315,11 +378,22 @@ def augmented(batch: SnippetBatch, how: Augmentation) -> SnippetBatch:
         K = intrinsics_resized(K, (height, width), (large_h, large_w))
         K[:, 0, 2] -= x0
         K[:, 1, 2] -= y0
+        if depth is not None:  # the nearest pixel's: a mean across an edge is the depth of nothing
+            row, column = (
+                ((torch.arange(side) + first + 0.5) * side / large).long()
+                for side, first, large in ((height, y0, large_h), (width, x0, large_w))
+            )
+            depth = depth[:, row][:, :, column]
     if how.flip:
         mirrored = torch.rand(len(images)) < 0.5
         images = torch.where(mirrored[:, None, None, None, None], images.flip(-1), images)
         K[:, 0, 2] = torch.where(mirrored, width - 1 - K[:, 0, 2], K[:, 0, 2])
-    return batch._replace(images=images, K=K)
+        if depth is not None:
+            depth = torch.where(mirrored[:, None, None], depth.flip(-1), depth)
+        if T_tgt_i is not None:
+            mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+            T_tgt_i = torch.where(mirrored[:, None, None, None], mirror @ T_tgt_i @ mirror, T_tgt_i)
+    return batch._replace(images=images, K=K, depth=depth, T_tgt_i=T_tgt_i)
 
 
 # Which frames make snippets.

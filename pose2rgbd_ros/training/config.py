@@ -165,7 +165,9 @@ class TrainConfig(RunConfig):
 
 @dataclass(frozen=True)
 class VideoConfig(RunConfig):
-    """Settings of a training that learns depth and motion from video, without poses; families add their own."""
+    """Settings of a training that learns depth and motion from video; families add their own."""
+
+    supervised: ClassVar[bool] = False  # whether it learns from true depth and poses; most see images alone
 
     image_width: int = setting(128, "width of the images in pixels", ge=16)
     image_height: int | None = setting(

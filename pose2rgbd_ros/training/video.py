@@ -35,12 +35,13 @@ BATCH = 8  # snippets judged together
 class VideoData:
     """What a run learns from video: a :class:`RunData`.
 
-    Where true depth is known it judges; nothing learns from it.
+    Where true depth is known it judges; only families that are supervised learn from it.
     """
 
     snippets: SnippetData
     sources: list[Path]
     max_depth: float | None = None  # farther does not count
+    supervised: bool = False
 
     @property
     def split(self) -> Split:
@@ -54,7 +55,7 @@ class VideoData:
         return {"sources": [str(path) for path in self.sources]}
 
     def for_training(self) -> SnippetData:
-        return self.snippets.for_training()
+        return self.snippets.for_training(self.supervised)
 
     def check_continues(self, before: StoredModel, out: Path) -> None:
         train = self.split.train
@@ -142,7 +143,7 @@ class VideoLearner(Learner):
 
 def on_device(batch: SnippetBatch, device: torch.device) -> SnippetBatch:
     """The same snippets where they are computed with."""
-    return batch._replace(images=batch.images.to(device), K=batch.K.to(device))
+    return SnippetBatch(*(each.to(device) if isinstance(each, Tensor) else each for each in batch))
 
 
 class DepthScores:
@@ -304,9 +305,11 @@ def open_video_data(sources: Sequence[Path], config: VideoConfig) -> VideoData:
     snippets = SnippetData.of(
         sequences, size, config.frames, config.stride, config.split, config.test_fraction, config.seed
     )
+    if config.supervised:
+        snippets = snippets.with_truth()
     for note in [*snippets.notes, *check_parallax(snippets)]:
         logger.warning("%s", note)
-    return VideoData(snippets.without_judges(), list(sources), config.max_depth)
+    return VideoData(snippets.without_judges(), list(sources), config.max_depth, config.supervised)
 
 
 def image_size(camera: Camera, config: VideoConfig) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from pose2rgbd_ros.depth_from_images.snippets import (
     rectified,
 )
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 
 CAMERA = Camera(40, 30, 30.0, 31.0, 18.5, 15.0)
@@ -237,3 +238,94 @@ def test_augmented_points_are_where_the_intrinsics_say(how: Augmentation) -> Non
     first = augmented(batch, how)
     torch.manual_seed(5)
     assert torch.equal(augmented(batch, how).images, first.images)
+
+
+# True depth and poses: for those that are taught by them, and for nobody else.
+
+
+def moving(n: int) -> np.ndarray:
+    """Poses (n, 4, 4) of a camera that looks along its way, 0.5 m a frame, and turns a little."""
+    steps = np.broadcast_to(se3.exponential([0.1, 0.0, 0.5, 0.0, 0.02, 0.0]), (n - 1, 4, 4))
+    T = [np.eye(4)]
+    for step in steps:
+        T.append(T[-1] @ step)
+    return np.stack(T)
+
+
+def test_truth_is_for_those_it_teaches_alone(make: Callable[..., Sequence]) -> None:
+    def depth(i: int) -> np.ndarray:
+        return np.full((30, 40), np.nan if i == 12 else i + 1.0, np.float32)
+
+    T_map_cam = moving(40)
+    T_map_cam[25] = np.nan
+    data = SnippetData.of([make(read_depth=depth, T_map_cam=T_map_cam)], (6, 8), frames=3, stride=2)
+    plain = data.for_training()
+    batch = plain.batch(np.array([10]))
+    assert batch.depth is None
+    assert batch.T_tgt_i is None
+    for ask in (plain.depth, plain.poses):
+        with pytest.raises(SealedFrameError, match="not for a learner of images alone"):
+            ask(np.array([10]))
+    taught = data.with_truth().for_training(supervised=True)
+    assert set(data.split.train) - set(taught.split.train) == {12, 23, 25, 27}, "no depth; no pose of a frame"
+    batch = taught.batch(np.array([10, 20]))
+    assert batch.depth is not None
+    assert batch.T_tgt_i is not None
+    assert (batch.depth == torch.tensor([11.0, 21.0])[:, None, None]).all()
+    expected = np.linalg.inv(T_map_cam[20]) @ T_map_cam[[18, 20, 22]]
+    np.testing.assert_allclose(batch.T_tgt_i[1].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "a: true depth and poses to learn from is missing; this model is trained on RGB-D"),
+        ({"T_map_cam": moving(40)}, "a: true depth to learn from is missing"),
+        ({"read_depth": lambda i: np.ones((30, 40), np.float32)}, "a: poses to learn from is missing"),
+        (
+            {"read_depth": lambda i: np.ones((30, 40), np.float32), "T_map_cam": moving(40), "depth_kind": "relative"},
+            "a: depth is relative, so that it does not fit the poses",
+        ),
+    ],
+)
+def test_a_source_without_truth_teaches_nothing(
+    make: Callable[..., Sequence], given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        SnippetData.of([make(**given)], (6, 8)).with_truth()
+
+
+@pytest.mark.parametrize("how", [Augmentation(), Augmentation(zoom=1.0, flip=True), Augmentation(zoom=1.4, flip=True)])
+def test_truth_is_augmented_with_the_images(how: Augmentation) -> None:
+    """A picture of its own depth stays one; and what a view sees stays where depth and motion say."""
+    camera, points = (
+        Camera(96, 60, 75.0, 78.0, 50.0, 27.0),
+        torch.tensor([[0.3, -0.2, 4.0, 1.0], [-0.5, 0.1, 6.0, 1.0]]),
+    )
+    levels = torch.linspace(0.2, 1.0, 96).expand(60, 96) * torch.linspace(0.5, 1.0, 60)[:, None]
+    T = torch.from_numpy(se3.exponential([0.3, 0.1, -0.4, 0.02, 0.05, 0.1])).float()
+    batch = SnippetBatch(
+        levels.expand(8, 2, 3, 60, 96).clone(),
+        torch.from_numpy(camera.K).float().expand(8, 3, 3),
+        0,
+        levels.expand(8, 60, 96).clone(),
+        torch.stack([torch.eye(4), T]).expand(8, 2, 4, 4).clone(),
+    )
+    torch.manual_seed(4)
+    changed = augmented(batch, how)
+    assert changed.depth is not None
+    assert changed.T_tgt_i is not None
+    assert (changed.depth - changed.images[:, 0, 0]).abs().max() < 0.02
+    mirrored = (changed.images[:, 0, 0, :, 0] > changed.images[:, 0, 0, :, -1]).all(dim=-1)
+    assert (0 < int(mirrored.sum()) < 8) == how.flip
+    for K, T_tgt_i, is_mirrored in zip(changed.K, changed.T_tgt_i, mirrored, strict=True):
+        scale = K.diagonal()[:2] / batch.K[0].diagonal()[:2]
+        seen = []
+        for k, pose, at in (
+            (batch.K[0], T, points),
+            (K, T_tgt_i[1], points * torch.tensor([1 - 2.0 * is_mirrored, 1, 1, 1])),
+        ):
+            pixel = at @ torch.linalg.inv(pose).T[:, :3] @ k.T
+            seen.append(pixel[:, :2] / pixel[:, 2:] - k[:2, 2])
+        expected = seen[0] * scale * torch.tensor([1 - 2.0 * is_mirrored, 1.0])
+        assert torch.allclose(seen[1], expected, atol=1e-3)
