@@ -251,7 +251,7 @@ class VideoModel(Protocol):
 
     def depth(self, images: Tensor) -> Tensor:
         """Depth (B, H, W) along the optical axis, positive and in no unit, of images (B, 3, H, W) in [0, 1]; call
-        ``eval()`` first."""
+        ``eval()`` first. One that needs several views says what it can."""
         ...
 
     def motions(self, images: Tensor, K: Tensor) -> Tensor:
@@ -262,3 +262,49 @@ class VideoModel(Protocol):
         of :meth:`depth`.
         """
         ...
+
+
+class ViewsDepth(NamedTuple):
+    """What B snippets of N images show.
+
+    depth: (B, H, W) of the target along the optical axis, NaN unknown. confidence: (B, H, W) 0..1, 1 throughout from a
+        network that does not say where it guesses. T_tgt_i: (B, N, 4, 4) the motions it rests on, as found or as given;
+        None from a network that looks at the target alone.
+    """
+
+    depth: Tensor
+    confidence: Tensor
+    T_tgt_i: Tensor | None
+
+
+@runtime_checkable
+class MultiViewModel(Protocol):
+    """A VideoModel whose depth is that of several views, with these beside."""
+
+    def from_views(
+        self,
+        images: Tensor,
+        K: Tensor,
+        T_tgt_i: Tensor | None = None,
+        iterations: int | None = None,
+        start: Tensor | Literal["motion", "flat"] = "motion",
+    ) -> ViewsDepth:
+        """Depth of the targets of snippets, which are as :meth:`VideoModel.motions` has them; call ``eval()`` first.
+
+        Args:
+            T_tgt_i: (B, N, 4, 4) motions where they are known: depth is then in their unit, metres. None: found along
+                with depth, in the unit that was learnt, which is not to be trusted as metres.
+            iterations: times that motions and depth are found from each other; None: as many as it was trained for.
+            start: what comes first: motions at sight, the same depth everywhere, or depth (B, H, W) of another model,
+                in any unit.
+        """
+        ...
+
+
+def depth_of_snippets(model: Any, images: Tensor, K: Tensor, **how: Any) -> ViewsDepth:
+    """Depth of the targets of snippets (B, N, 3, H, W) by any VideoModel; `how`: see :meth:`MultiViewModel.from_views`,
+    of which one that looks at the target alone needs nothing."""
+    if isinstance(model, MultiViewModel):
+        return model.from_views(images, K, **how)
+    depth = model.depth(images[:, (images.shape[1] - 1) // 2])
+    return ViewsDepth(depth, depth.new_ones(depth.shape), None)

@@ -23,6 +23,7 @@ from pose2rgbd_ros.training import metrics
 from pose2rgbd_ros.training.checkpoint import StoredModel, VideoCheckpoint
 from pose2rgbd_ros.training.config import VideoConfig
 from pose2rgbd_ros.training.evaluators import SAMPLE_FRAMES, Evaluator, depth_to_rgb, write_samples
+from pose2rgbd_ros.training.families import ViewsDepth, depth_of_snippets
 from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import batches, spread
 
@@ -200,7 +201,7 @@ class VideoEvaluator:
             scores = DepthScores()
             for chunk in batches(indices, BATCH):
                 batch = self._batch(chunk)
-                self._add(scores, network.depth(batch.images[:, batch.target]).cpu().numpy(), chunk)
+                self._add(scores, self.depth_of(network, batch).depth.cpu().numpy(), chunk)
             return scores.result()
         finally:
             model.train(was_training)
@@ -238,7 +239,7 @@ class VideoEvaluator:
         chosen = spread(indices, SAMPLE_FRAMES)
         batch = self._batch(chosen)
         images = batch.images[:, batch.target]
-        depth = network.depth(images).cpu().numpy()
+        depth = self.depth_of(network, batch).depth.cpu().numpy()
         model.train(was_training)
         truth = self._data.depth(chosen)
         rows = [[np.rint(255 * image.permute(1, 2, 0).cpu().numpy()).astype(np.uint8) for image in images]]
@@ -246,6 +247,10 @@ class VideoEvaluator:
         if truth is not None:
             rows.append([depth_picture(each) for each in truth])
         write_samples(path, rows)
+
+    def depth_of(self, network: Any, batch: SnippetBatch) -> ViewsDepth:
+        """What the model says of snippets, from images alone."""
+        return depth_of_snippets(network, batch.images, batch.K)
 
     def _batch(self, indices: np.ndarray) -> SnippetBatch:
         return on_device(self._data.snippets.batch(indices), self._device)
@@ -270,12 +275,14 @@ class VideoEvaluator:
         network as they are. What leaves the neighbour's image counts as if nothing had moved."""
         errors = []
         for chunk in batches(indices, BATCH):
-            images, K, target = self._batch(chunk)
+            batch = self._batch(chunk)
+            images, K, target = batch.images, batch.K, batch.target
             wanted = images[:, target]
             others = [i for i in range(images.shape[1]) if i != target]
             still = torch.stack([(images[:, i] - wanted).abs().mean(dim=1) for i in others])
             if network is not None:
-                depth, T_tgt_i = network.depth(wanted), network.motions(images, K)
+                depth, _, T_tgt_i = self.depth_of(network, batch)
+                T_tgt_i = network.motions(images, K) if T_tgt_i is None else T_tgt_i
                 for at, i in enumerate(others):
                     warped = inverse_warp(images[:, i], depth, torch.linalg.inv(T_tgt_i[:, i]), K)
                     moved = (warped.image - wanted).abs().mean(dim=1)

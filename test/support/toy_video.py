@@ -85,7 +85,7 @@ class ToyVideoLearner(VideoLearner):
         self.config = config
 
     def loss(self, network, indices, share):
-        images, K, target = self.batch(indices)
+        images, K, target, *_ = self.batch(indices)
         if self.config.gigabytes:
             torch.empty(self.config.gigabytes * 10**9, dtype=torch.uint8)
         depth, T = network(images, K)

@@ -81,7 +81,7 @@ class StagedEvaluator(VideoEvaluator):
     def _masks(self, network: Any, indices: np.ndarray) -> list[list[np.ndarray]]:
         """Rows of pictures after the supplement's Figures 3 and 4: images, occlusion mask, inlier map (all that is
         rigid, brighter on its epipolar line), angle mask (white: small angles between rays, or behind a camera)."""
-        images, K, _ = self._batch(indices)
+        images, K, *_ = self._batch(indices)
         one, two = images.unbind(1)
         (there, *_), (back, *_) = network.flows(one, two)
         geometry = pair_geometry(there, back, K, self._two_views, torch.Generator().manual_seed(0))

@@ -88,7 +88,7 @@ class PairLearner(VideoLearner):
         """See :class:`Learner`."""
         stage, done = self.stage_at(share)
         self.stage_number.fill_(list(self._chosen.shares).index(stage))
-        images, K, _ = self.batch(indices)
+        images, K, *_ = self.batch(indices)
         one, two = images.unbind(1)
         outputs = network(one, two, stage)
         loss, self._latest = one.new_zeros(()), {}

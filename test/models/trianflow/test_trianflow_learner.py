@@ -178,7 +178,7 @@ def test_masks_are_drawn_beside_depth(run: Path) -> None:
 def test_a_checkpoint_knows_depth_and_motion(run: Path, video: VideoData) -> None:
     model = load_video_checkpoint(run).build_model()
     assert isinstance(model, VideoModel)
-    images, K, _ = video.snippets.batch(video.split.choose[:2])
+    images, K, *_ = video.snippets.batch(video.split.choose[:2])
     three = torch.cat([images, images[:, :1]], dim=1)
     with torch.inference_mode():
         assert (model.depth(images[:, 0]) > 0).all()
