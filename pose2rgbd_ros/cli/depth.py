@@ -24,7 +24,7 @@ from pose2rgbd_ros.geometry.arrays import UInt8
 from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by
 from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.reports.table import aligned
-from pose2rgbd_ros.training.config import VideoConfig
+from pose2rgbd_ros.training.config import VideoConfig, ViewSettings
 from pose2rgbd_ros.training.families import families, model_names, video_settings_of
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class InferArguments:
     """horizontal field of view in degrees of a source that does not know its lens"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run the network"""
+    several: Annotated[ViewSettings, tyro.conf.arg(name="")] = field(default_factory=ViewSettings)
 
 
 def _infer(arguments: InferArguments) -> int:
@@ -156,7 +157,7 @@ def _infer(arguments: InferArguments) -> int:
             f"{len(arguments.paths)} were given"
         )
     if not arguments.weights:
-        method = TrainedDepth.of_run(arguments.paths[0], arguments.device)
+        method = TrainedDepth.of_run(arguments.paths[0], arguments.device, arguments.several)
     else:
         if arguments.model is None:
             raise UserError(f"--weights {arguments.weights[0]}: of which --model? {model_names('video')}")
@@ -259,6 +260,9 @@ class EvaluateArguments:
     """trajectories: KITTI's times.txt for the one without stamps, when the other has some"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """of a run: where its network runs"""
+    known_poses: bool = False
+    """of a run of several views: its depth is found with the source's poses"""
+    several: Annotated[ViewSettings, tyro.conf.arg(name="")] = field(default_factory=ViewSettings)
     pairing: Annotated[PairingSettings, tyro.conf.arg(name="")] = field(default_factory=PairingSettings)
     odometry: Annotated[OdometryProtocol, tyro.conf.arg(name="")] = field(default_factory=OdometryProtocol)
 
@@ -281,7 +285,8 @@ def _evaluate(arguments: EvaluateArguments) -> int:
         from pose2rgbd_ros.evaluation.video_run import evaluate_video  # torch only once it is needed
 
         out = arguments.out or (predicted if is_run else predicted.resolve().parent) / "report"
-        found = evaluate_video(predicted, [reference], out, arguments.protocol, protocol, odometry, arguments.device)
+        how = (arguments.device, arguments.several, arguments.known_poses)
+        found = evaluate_video(predicted, [reference], out, arguments.protocol, protocol, odometry, *how)
         print(found.markdown())
         for report in (found.depth, found.track):
             if report is not None:

@@ -232,6 +232,10 @@ class SnippetData:
             self, _readable=self._readable & (self.sets == TRAIN), truth="teaches" if supervised else "hidden"
         )
 
+    def for_judging(self) -> SnippetData:
+        """The same snippets whose batches bring the truth that is known."""
+        return replace(self, truth="teaches")
+
     def with_truth(self) -> SnippetData:
         """Those snippets that train, choose and judge whose target has true depth and whose frames have true poses.
 
@@ -243,8 +247,8 @@ class SnippetData:
                 f"{', '.join(relative)}: depth is relative, so that it does not fit the poses; this model learns from "
                 "depth in metres"
             )
-        known = {name: self._known(getattr(self.split, name)) for name in ("train", "choose", "judge")}
-        if not len(known["train"]):
+        train, choose, judge = map(self._known, (self.split.train, self.split.choose, self.split.judge))
+        if not len(train):
             where = ", ".join(each.name for each in self.sequences)
             lacks = [
                 what
@@ -259,13 +263,13 @@ class SnippetData:
                 "from is missing; this model is trained on RGB-D recordings with poses (a dataset with depth, KITTI, "
                 "TUM, pose2rgbd sim dataset) and then used on any video"
             )
-        return replace(self, split=replace(self.split, **known))
+        return replace(self, split=replace(self.split, train=train, choose=choose, judge=judge))
 
     def _known(self, targets: Int64) -> Int64:
         """Those targets (M,) whose truth is known."""
         if not len(targets):
             return targets
-        posed = np.isfinite(self.poses(np.arange(len(self)))).all(axis=(1, 2))[self.members(targets)].all(axis=1)
+        posed = np.asarray(np.isfinite(self.poses(self.members(targets).ravel())).reshape(len(targets), -1).all(axis=1))
         deep = [
             (depth := self._of(int(i)).depth) is not None and bool(np.isfinite(depth[self._local(int(i))]).any())
             for i in targets
@@ -365,6 +369,31 @@ def target_of(frames: int) -> int:
     return (frames - 1) // 2
 
 
+def views_around(frame: int, allowed: Bool, runs: Int64, count: int, stride: int) -> list[int]:
+    """The frames of a snippet of at most `count` views of `frame`, which stands where snippets have it.
+
+    The others are nearest to it in time, some before it and some after it where there are such.
+
+    Args:
+        allowed: (N,) which frames may be looked at.
+        runs: (N,) number of the stretch of each, beyond which nothing is looked at (see :func:`runs_without_gaps`).
+        stride: they are multiples of so many frames away.
+    """
+    others: list[int] = []
+    for step in range(1, count):
+        for other in (frame + step * stride, frame - step * stride):
+            usable = 0 <= other < len(runs) and runs[other] == runs[frame] and allowed[other]
+            if usable and len(others) < count - 1:
+                others.append(other)
+    return around(frame, sorted(others))
+
+
+def around(target: int, others: list[int]) -> list[int]:
+    """The frames of a snippet of `others`, in time order, and the target, which stands where snippets have it."""
+    place = target_of(len(others) + 1)
+    return [*others[:place], target, *others[place:]]
+
+
 def augmented(batch: SnippetBatch, how: Augmentation) -> SnippetBatch:
     """The batch enlarged, cropped and mirrored at random; all images of a snippet alike."""
     images, K, depth, T_tgt_i = batch.images, batch.K.clone(), batch.depth, batch.T_tgt_i
@@ -431,14 +460,18 @@ def _sets(split: Split, length: int) -> AnyArray:
     return sets
 
 
+def runs_without_gaps(stamps_ns: Int64) -> Int64:
+    """Number (N,) from 1 on of the stretch without a gap of time that each frame of a sequence lies in."""
+    steps = np.diff(stamps_ns)
+    gaps = steps > LONGEST_STEP * np.median(steps) if len(steps) else np.zeros(0, bool)
+    return np.cumsum(np.concatenate([[True], gaps]))
+
+
 def _runs(stamps_ns: list[Int64], readable: Bool) -> Int64:
     """Number (N,) of the run of each frame, without gaps of time; -1 for one that cannot be read."""
-    parted = []
-    for stamps in stamps_ns:
-        steps = np.diff(stamps)
-        gaps = steps > LONGEST_STEP * np.median(steps) if len(steps) else np.zeros(0, bool)
-        parted.append(np.concatenate([[True], gaps]))
-    runs = np.cumsum(np.concatenate(parted))
+    each = [runs_without_gaps(stamps) for stamps in stamps_ns]
+    before = np.cumsum([0, *(int(runs[-1]) for runs in each[:-1])])
+    runs = np.concatenate([runs + first for runs, first in zip(each, before, strict=True)])
     return np.where(readable, runs, -1)
 
 

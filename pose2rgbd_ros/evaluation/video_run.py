@@ -24,9 +24,9 @@ from pose2rgbd_ros.evaluation.odometry_report import write as write_odometry
 from pose2rgbd_ros.formats.sequences import open_sequences
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
-from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
+from pose2rgbd_ros.models.video_depth import TrainedDepth
+from pose2rgbd_ros.training.config import ViewSettings
 from pose2rgbd_ros.training.metrics import batches
-from pose2rgbd_ros.training.trainer import pick_device
 
 BATCH = 8
 TRACK, MOTION = "track", "motion.json"
@@ -68,6 +68,8 @@ def evaluate_video(
     protocol: DepthProtocol,
     odometry: OdometryProtocol,
     device: str = "auto",
+    how: ViewSettings | None = None,
+    known_poses: bool = False,
 ) -> VideoEvaluation:
     """Measure a run on the frames of its sources that judge, or on all of another recording, and write reports.
 
@@ -75,12 +77,18 @@ def evaluate_video(
     undistorted, at the model's size). The motion of snippets into motion.json; the track that their steps make, a
     report of its own, into `out`/track.
 
+    Args:
+        how: a model of several views is asked. known_poses: its depth is found with the true poses (mapping).
+
     Raises:
         UserError: no run of video, a source that is none, no frame to judge by, or one that knows neither true depth
-            nor poses.
+            nor poses; views asked of a model of one image.
     """
-    checkpoint = load_video_checkpoint(run)
-    model: Any = checkpoint.build_model().to(device := pick_device(device))
+    method = TrainedDepth.of_run(run, device, how)
+    checkpoint, model = method.checkpoint, method.model
+    assert checkpoint is not None
+    if known_poses and method.views == 1:
+        raise UserError(f"{run} is {method.name}, which sees depth in one image: leave out --known-poses")
     config = checkpoint.provenance["config"]
     sequences = [each for path in sources for each in open_sequences(path, config.get("hfov_deg"))]
     seen = np.concatenate([checkpoint.looked_at(each.name, each.stamps_ns) for each in sequences])
@@ -89,17 +97,25 @@ def evaluate_video(
         sequences = [replace(each, split=_whole(len(each))) for each in sequences]
     split: Any = config["split"] if was_trained_on else "dataset"
     data = SnippetData.of(
-        sequences, model.image_size, config["frames"], config["stride"], split, config["test_fraction"], config["seed"]
+        sequences,
+        model.image_size,
+        method.views if method.views > 1 else config["frames"],
+        config["stride"],
+        split,
+        config["test_fraction"],
+        config["seed"],
     )
     judge = data.split.judge if was_trained_on else data.split.train
     judge = judge[~seen[data.members(judge)].any(axis=1)]
+    if known_poses:
+        judge = judge[np.isfinite(data.poses(data.members(judge).ravel())).reshape(len(judge), -1).all(axis=1)]
     if not len(judge):
         raise UserError(
             f"{run} was trained on, or chosen by, all frames of {', '.join(each.name for each in sequences)}; give "
             "another recording, or train with more held out (--test-fraction)"
         )
     # The rules of KITTI's papers hold for its laser as they count it.
-    model_on = _Model(model, data, torch.device(device), protocol_name.startswith("kitti"))
+    model_on = _Model(method, data, protocol_name.startswith("kitti"), known_poses)
     mean = _mean_depth(data) if was_trained_on else None
     depth = _depth(model_on, judge, run, sources[0], out, (protocol_name, protocol), mean)
     motion, track = None, None
@@ -130,14 +146,21 @@ def _whole(frames: int) -> Split:
 class _Model:
     """A network at work on the frames of snippets."""
 
-    def __init__(self, network: Any, data: SnippetData, device: torch.device, published: bool = False) -> None:
-        self.data, self._network, self._device, self._published = data, network, device, published
+    def __init__(
+        self, method: TrainedDepth, data: SnippetData, published: bool = False, known_poses: bool = False
+    ) -> None:
+        self.data, self._method, self._published, self._known_poses = data, method, published, known_poses
 
-    @torch.inference_mode()
     def depth(self, index: int) -> Float32:
         """(h, w) of a frame."""
-        image = torch.from_numpy(self.data.rgb(np.array([index]))).to(self._device).permute(0, 3, 1, 2).float() / 255
-        return np.asarray(self._network.depth(image)[0].float().cpu().numpy(), np.float32)
+        target = np.array([index])
+        members = self.data.members(target)[0] if self._method.views > 1 else target
+        T_tgt_i = None
+        if self._known_poses:
+            T_map_cam = self.data.poses(members)
+            T_tgt_i = se3.inverse(T_map_cam[self.data.target]) @ T_map_cam
+        K = self.data.camera_of(int(self.data.sequence[index])).K
+        return self._method.depth_of_views(list(self.data.rgb(members)), K, T_tgt_i)[0]
 
     @torch.inference_mode()
     def motions(self, targets: Int64) -> Float64:
@@ -145,7 +168,8 @@ class _Model:
         found = []
         for chunk in batches(targets, BATCH):
             batch = self.data.batch(chunk)
-            motions = self._network.motions(batch.images.to(self._device), batch.K.to(self._device))
+            device = self._method.device
+            motions = self._method.model.motions(batch.images.to(device), batch.K.to(device))
             found.append(motions.double().cpu().numpy())
         return np.concatenate(found)
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.encode import encode_png, read_image
 from pose2rgbd_ros.dataset.meta import MadeDepth
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images import DepthFromImages, ImageSequence
 from pose2rgbd_ros.depth_from_images.multi_view import ScaledDepth
-from pose2rgbd_ros.depth_from_images.snippets import Sequence, prepared, rectified, target_of
+from pose2rgbd_ros.depth_from_images.snippets import (
+    Sequence,
+    prepared,
+    rectified,
+    runs_without_gaps,
+    target_of,
+    views_around,
+)
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.sequences import open_sequences
 from pose2rgbd_ros.geometry import se3
@@ -35,8 +43,18 @@ from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.geometry.depth import DepthEstimate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import VideoCheckpoint, load_video_checkpoint
+from pose2rgbd_ros.training.config import ViewSettings
 from pose2rgbd_ros.training.evaluators import write_samples
-from pose2rgbd_ros.training.families import VideoModel, build_model, family_of, has_part, part_of, video_settings_of
+from pose2rgbd_ros.training.families import (
+    MultiViewModel,
+    VideoModel,
+    build_model,
+    depth_of_snippets,
+    family_of,
+    has_part,
+    part_of,
+    video_settings_of,
+)
 from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.pretrained import load_weights, read_weights
 from pose2rgbd_ros.training.trainer import pick_device
@@ -47,6 +65,7 @@ logger = logging.getLogger(__name__)
 DEPTH, COLOUR = layout.DEPTH["relative"], "colour"
 FACTS, TRACK, SHEET = "infer.yaml", "trajectory.txt", "contact_sheet.png"
 SHEET_FRAMES = 12
+STARTS = ("motion", "flat")
 KEPT_DEPTHS = 128  # frames whose depth is kept while the unit is looked for
 
 
@@ -55,7 +74,8 @@ class TrainedDepth:
     """A model of video at work: a method of :class:`~pose2rgbd_ros.depth_from_images.DepthFromImages`.
 
     name: of the network. identity: of its weights. frames, stride: of the snippets whose motion it knows. mapped: what
-    became of published weights, a table; "" of a run of our own.
+    became of published weights, a table; "" of a run of our own. how: a model of several views is asked; start: whose
+    depth it begins with, if `how` names a run.
     """
 
     model: VideoModel
@@ -66,15 +86,28 @@ class TrainedDepth:
     device: str
     checkpoint: VideoCheckpoint | None = None
     mapped: str = ""
+    how: ViewSettings = field(default_factory=ViewSettings)
+    start: TrainedDepth | None = None
 
     @classmethod
-    def of_run(cls, run: Path, device: str = "auto") -> TrainedDepth:
-        """The model of a run or checkpoint. UserError: there is none, or it is one of a place."""
+    def of_run(cls, run: Path, device: str = "auto", how: ViewSettings | None = None) -> TrainedDepth:
+        """The model of a run or checkpoint; `how` one of several views is asked.
+
+        UserError: there is none, or it is one of a place, or of one image and asked for views.
+        """
+        how = how or ViewSettings()
+        settings.check(how)
         checkpoint = load_video_checkpoint(run)
         snippet = checkpoint.provenance["snippet"]
         model: Any = checkpoint.build_model().to(device := pick_device(device))
         name = checkpoint.architecture["network"]
-        return cls(model, name, checkpoint.weights_sha256, snippet["frames"], snippet["stride"], device, checkpoint)
+        if not how.is_default and not isinstance(model, MultiViewModel):
+            raise UserError(f"{run} is {name}, which sees depth in one image: leave out --views, --iterations, --start")
+        start = None if how.start in STARTS else cls.of_run(Path(how.start), device)
+        if start is not None and start.views > 1:
+            raise UserError(f"--start {how.start} needs several views itself; give the run of a model of one image")
+        frames, stride = snippet["frames"], snippet["stride"]
+        return cls(model, name, checkpoint.weights_sha256, frames, stride, device, checkpoint, "", how, start)
 
     @classmethod
     def of_weights(cls, files: tuple[Path, ...], model: str, width: float = 1.0, device: str = "auto") -> TrainedDepth:
@@ -99,6 +132,37 @@ class TrainedDepth:
         """Depth (h, w) at the model's size of an image (H, W, 3) uint8; `look_up` undistorts it."""
         tensor = self._tensor(self.small(image, look_up))[None]
         return np.asarray(self.model.depth(tensor)[0].float().cpu().numpy(), np.float32)
+
+    @property
+    def views(self) -> int:
+        """Images that one depth is made from."""
+        return self.how.views or self.frames if isinstance(self.model, MultiViewModel) else 1
+
+    @torch.inference_mode()
+    def depth_of_views(
+        self, images: list[AnyArray], K: Float64, T_tgt_i: Float64 | None = None
+    ) -> tuple[Float32, Float32]:
+        """Depth and confidence (h, w) of the target among small images (h, w, 3), which stands as in a snippet.
+
+        T_tgt_i: (N, 4, 4) their poses in its camera, in metres, where they are known; depth is then, too.
+        """
+        snippet = torch.stack([self._tensor(image) for image in images])[None]
+        start: Any = self.how.start
+        if self.start is not None:
+            target = images[target_of(len(images))]
+            start = torch.from_numpy(self.start.depth_of(prepared(target, self.start.model.image_size, None), None))
+            start = start[None].to(self.device)
+        known = None if T_tgt_i is None else torch.from_numpy(T_tgt_i).float()[None].to(self.device)
+        found = depth_of_snippets(
+            self.model,
+            snippet,
+            torch.from_numpy(K).float()[None].to(self.device),
+            T_tgt_i=known,
+            iterations=self.how.iterations,
+            start=start,
+        )
+        depth, confidence = (each[0].float().cpu().numpy() for each in (found.depth, found.confidence))
+        return np.asarray(depth, np.float32), np.asarray(confidence, np.float32)
 
     @torch.inference_mode()
     def step(self, images: list[AnyArray], K: Float64, at: int) -> Float64:
@@ -287,26 +351,20 @@ def _infer(method: TrainedDepth, sequence: Sequence, out: Path, stride: int, pro
     look_up = resample_map(camera, rectified(camera)) if camera.is_distorted else None
     track = _Track(out / TRACK, sequence.stamps_ns[::stride])
     window = _Window(method, sequence, stride, track)
+    frames = _Frames(method, sequence, stride, out)
     damaged: list[str] = []
     for index in tqdm(range(n), "depth", unit="frame", disable=None if progress else True):
-        name = str(sequence.stamps_ns[index])
-        depth_file, colour_file = out / DEPTH / f"{name}.npy", out / COLOUR / f"{name}.png"
-        wanted = not layout.has_content(colour_file)
-        if not wanted and not window.needs(index):
-            continue
-        try:
-            small = method.small(sequence.rgb(index), look_up)
-        except UserError as error:
-            damaged.append(str(error))
-            small = None
-        window.add(index, small)
-        if small is None or not wanted:
-            continue
-        depth = method.depth_of(small, None)
-        data = io.BytesIO()
-        np.save(data, depth)
-        layout.atomic_write(depth_file, data.getvalue())
-        layout.atomic_write(colour_file, encode_png(depth_picture(depth)))
+        if frames.needs(index) or window.needs(index):
+            try:
+                small = method.small(sequence.rgb(index), look_up)
+            except UserError as error:
+                damaged.append(str(error))
+                small = None
+            window.add(index, small)
+            frames.add(index, small)
+        frames.write(index - frames.reach)
+    for index in range(max(0, n - frames.reach), n):
+        frames.write(index)
     track.close()
     _draw_sheet(method, sequence, out, look_up)
     notes = list(sequence.notes)
@@ -330,6 +388,8 @@ def _begin(method: TrainedDepth, sequence: Sequence, out: Path, stride: int) -> 
         "stride": stride,
         "depth": "relative",
     }
+    if method.views > 1:
+        facts["how"] = {**settings.to_yaml_dict(method.how), "views": method.views}
     if (out / FACTS).is_file():
         before = read_yaml(out / FACTS)
         changed = [name for name, value in facts.items() if before.get(name) != value]
@@ -337,7 +397,7 @@ def _begin(method: TrainedDepth, sequence: Sequence, out: Path, stride: int) -> 
             raise UserError(f"{out} holds depth of another {', '.join(changed)}; remove it, or choose another --out")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; choose another --out")
-    for folder in (DEPTH, COLOUR):
+    for folder in (DEPTH, COLOUR, *([layout.CONFIDENCE] if method.views > 1 else [])):
         (out / folder).mkdir(parents=True, exist_ok=True)
     write_yaml(out / FACTS, facts)
 
@@ -378,6 +438,49 @@ class _Track:
         self._stream.write(layout.pose_line(int(self._stamps_ns[self._count]), self._T))
         self._stream.flush()
         self._count += 1
+
+
+class _Frames:
+    """The latest small images, of which depth of a frame is made as soon as the views around it are there."""
+
+    def __init__(self, method: TrainedDepth, sequence: Sequence, stride: int, out: Path) -> None:
+        self._method, self._stride, self._out = method, stride, out
+        self._stamps_ns, self._K = sequence.stamps_ns, method.camera(sequence.camera).K
+        self._runs = runs_without_gaps(sequence.stamps_ns)
+        self.reach = (method.views - 1) * stride  # frames ahead that may be looked at
+        self._images: dict[int, AnyArray] = {}
+
+    def needs(self, index: int) -> bool:
+        """Whether depth that is still to be made may look at a frame."""
+        around = range(max(0, index - self.reach), min(len(self._stamps_ns), index + self.reach + 1))
+        return any(not layout.has_content(self._colour(each)) for each in around)
+
+    def add(self, index: int, image: AnyArray | None) -> None:
+        """Frames come in order; None: it could not be read."""
+        if image is not None:
+            self._images[index] = image
+        for old in [old for old in self._images if old < index - 2 * self.reach]:
+            del self._images[old]
+
+    def write(self, index: int) -> None:
+        """Depth of a frame, unless it is there or the frame could not be read."""
+        if index not in self._images or layout.has_content(self._colour(index)):
+            return
+        there = np.zeros(len(self._runs), bool)
+        there[list(self._images)] = True
+        places = views_around(index, there, self._runs, self._method.views, self._stride)
+        depth, confidence = self._method.depth_of_views([self._images[each] for each in places], self._K)
+        data = io.BytesIO()
+        np.save(data, depth)
+        name = str(self._stamps_ns[index])
+        layout.atomic_write(self._out / DEPTH / f"{name}.npy", data.getvalue())
+        if self._method.views > 1:
+            sure = encode_png(np.rint(255 * confidence).astype(np.uint8))
+            layout.atomic_write(self._out / layout.CONFIDENCE / f"{name}.png", sure)
+        layout.atomic_write(self._colour(index), encode_png(depth_picture(depth)))
+
+    def _colour(self, index: int) -> Path:
+        return self._out / COLOUR / f"{self._stamps_ns[index]}.png"
 
 
 class _Window:

@@ -194,6 +194,25 @@ class VideoConfig(RunConfig):
             raise UserError(f"frames is {self.frames}; a snippet has 2 images or an odd number, whose middle counts")
 
 
+@dataclass(frozen=True)
+class ViewSettings:
+    """How a model of several views finds depth; models of one image know none of it."""
+
+    views: int | None = setting(None, "images that one depth is made from, as trained or otherwise", ge=2)
+    iterations: int | None = setting(
+        None, "times that depth and motions are found from each other (as trained)", ge=0, le=100
+    )
+    start: str = setting(
+        "motion",
+        "what comes first: motion, found at sight; flat: the same depth everywhere; or the run of another model of "
+        "video, whose depth it is",
+    )
+
+    @property
+    def is_default(self) -> bool:
+        return self == ViewSettings()
+
+
 def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     parts = {
         name: _filled(value, defaults[name])

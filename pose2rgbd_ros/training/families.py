@@ -302,8 +302,10 @@ class MultiViewModel(Protocol):
 
 
 def depth_of_snippets(model: Any, images: Tensor, K: Tensor, **how: Any) -> ViewsDepth:
-    """Depth of the targets of snippets (B, N, 3, H, W) by any VideoModel; `how`: see :meth:`MultiViewModel.from_views`,
-    of which one that looks at the target alone needs nothing."""
+    """Depth of the targets of snippets (B, N, 3, H, W) by any VideoModel.
+
+    `how`: see :meth:`MultiViewModel.from_views`; one that looks at the target alone heeds none of it.
+    """
     if isinstance(model, MultiViewModel):
         return model.from_views(images, K, **how)
     depth = model.depth(images[:, (images.shape[1] - 1) // 2])

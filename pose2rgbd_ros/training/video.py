@@ -144,7 +144,8 @@ class VideoLearner(Learner):
 
 def on_device(batch: SnippetBatch, device: torch.device) -> SnippetBatch:
     """The same snippets where they are computed with."""
-    return SnippetBatch(*(each.to(device) if isinstance(each, Tensor) else each for each in batch))
+    depth, T_tgt_i = (None if each is None else each.to(device) for each in (batch.depth, batch.T_tgt_i))
+    return SnippetBatch(batch.images.to(device), batch.K.to(device), batch.target, depth, T_tgt_i)
 
 
 class DepthScores:
