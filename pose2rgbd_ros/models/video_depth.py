@@ -186,13 +186,9 @@ class TrainedDepth:
     ) -> Iterator[DepthEstimate]:
         """See :class:`~pose2rgbd_ros.depth_from_images.DepthFromImages`: relative depth at the model's size, as the
         lens sees. Confidence is 1 wherever depth is."""
-        ideal, taken = rectified(camera), camera.resized(*self.model.image_size[::-1])
-        undistort = resample_map(camera, ideal) if camera.is_distorted else None
-        distort = resample_map(self.camera(camera), taken) if camera.is_distorted else None
+        lens = Lens.of(camera, self)
         for frame in map(int, frames):
-            found = self.depth_of(np.asarray(rgb[frame]), undistort)
-            if distort is not None:
-                found = resample(found, distort, nearest=True, fill=np.nan)
+            found = lens.as_taken(self.depth_of(np.asarray(rgb[frame]), lens.undistort))
             yield DepthEstimate(frame, found, np.isfinite(found).astype(np.float32), unit_m=None)
 
     def _tensor(self, image: AnyArray) -> torch.Tensor:
@@ -205,7 +201,8 @@ class TrainedDepth:
 def add_trained_depth(folder: Path, run: Path, device: str = "auto", progress: bool = True) -> Dataset:
     """A model's depth for every frame of a dataset. Interrupted and called again it goes on.
 
-    It is in metres where the poses of the frames that train show the unit, else relative.
+    It is in metres where the poses of the frames that train show the unit, else relative. A model of several views is
+    given the poses, and its depth is in their unit.
 
     Raises:
         UserError: no such run or dataset; depth was recorded; the model learnt from frames that the dataset holds out.
@@ -213,6 +210,8 @@ def add_trained_depth(folder: Path, run: Path, device: str = "auto", progress: b
     method = TrainedDepth.of_run(run, device)
     assert method.checkpoint is not None
     _check_held_out(method.checkpoint, Dataset(folder), run)
+    if method.views > 1:
+        return _add_mapped_depth(folder, method, progress)
     return add_relative_depth(folder, method, {"weights": method.identity[:16]}, progress)
 
 
@@ -234,6 +233,60 @@ def add_relative_depth(folder: Path, method: DepthFromImages, facts: dict[str, A
             yield replace(found, depth=found.depth * np.float32(factor), unit_m=unit_m)
 
     return made_depth.add(folder, MadeDepth(method.name, {**facts, "unit_m": unit_m}), estimate, progress)
+
+
+def _add_mapped_depth(folder: Path, method: TrainedDepth, progress: bool) -> Dataset:
+    """Depth of every frame from views at the dataset's poses, which it has its unit from."""
+    dataset = Dataset(folder)
+    if len(dataset) < method.views:
+        raise UserError(
+            f"{folder} has {counted(len(dataset), 'frame')}, fewer than the {method.views} views of a depth"
+        )
+    unit_m = 1.0 if dataset.meta.has_metres else None
+    K, runs = method.camera(dataset.camera).K, runs_without_gaps(dataset.stamps_ns)
+    lens = Lens.of(dataset.camera, method)
+
+    def estimate(dataset: Dataset, rank: Int64, frames: Int64) -> Iterator[DepthEstimate]:
+        @functools.lru_cache(2 * method.views * method.stride)
+        def small(index: int) -> AnyArray:
+            return method.small(dataset.rgb(index), lens.undistort)
+
+        for frame in map(int, frames):
+            places = views_around(frame, rank <= rank[frame], runs, method.views, method.stride)
+            T_tgt_i = se3.inverse(dataset.T_map_cam[frame]) @ dataset.T_map_cam[places]
+            if len(places) > 1:
+                found = method.depth_of_views([small(each) for each in places], K, T_tgt_i)
+            else:  # alone it shows nothing
+                found = (
+                    np.full(method.model.image_size, np.nan, np.float32),
+                    np.zeros(method.model.image_size, np.float32),
+                )
+            depth, confidence = (lens.as_taken(each) for each in found)
+            yield DepthEstimate(frame, depth, np.where(np.isfinite(depth), confidence, 0.0).astype(np.float32), unit_m)
+
+    facts = {"weights": method.identity[:16], "views": method.views, "poses": "the dataset's", "unit_m": unit_m}
+    return made_depth.add(folder, MadeDepth(method.name, facts), estimate, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """How images of a lens become those that a model sees, and depth what the lens would have; None: as they are."""
+
+    undistort: Float32 | None
+    distort: Float32 | None
+
+    @classmethod
+    def of(cls, camera: Camera, method: TrainedDepth) -> Lens:
+        """Of a camera and the images of a model."""
+        if not camera.is_distorted:
+            return cls(None, None)
+        height, width = method.model.image_size
+        undistort = resample_map(camera, rectified(camera))
+        return cls(undistort, resample_map(method.camera(camera), camera.resized(width, height)))
+
+    def as_taken(self, values: Float32) -> Float32:
+        """A map (h, w) of the undistorted image as the lens would have it, NaN where the image does not reach."""
+        return values if self.distort is None else resample(values, self.distort, nearest=True, fill=np.nan)
 
 
 def _check_held_out(checkpoint: VideoCheckpoint, dataset: Dataset, run: Path) -> None:

@@ -61,6 +61,12 @@ FAMILIES = {
         "depth and motion from video by optical flow and triangulation; baselines with a PoseNet",
         "video",
     ),
+    "deepv2d": Family(
+        ("deepv2d",),
+        ("deepv2d",),
+        "depth of several views, taught by true depth and poses; with known poses in metres",
+        "video",
+    ),
 }
 # What finds poses without a training (evaluation/poses.py).
 UNTRAINED = ("retrieval", "retrieval-inter", "structure", "mean-pose")

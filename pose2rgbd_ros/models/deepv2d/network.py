@@ -5,7 +5,7 @@ Teed and Deng, "DeepV2D: Video to Depth with Differentiable Structure from Motio
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from pose2rgbd_ros.depth_from_images import rigid
 from pose2rgbd_ros.depth_from_images.snippets import target_of
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.deepv2d.alternation import alternate
 from pose2rgbd_ros.models.deepv2d.config import DeepV2DConfig
 from pose2rgbd_ros.models.deepv2d.layers import STRIDE, sources_of, with_target
 from pose2rgbd_ros.models.deepv2d.motion import MotionModule, PoseRegressor, Steps
 from pose2rgbd_ros.models.deepv2d.stereo import Stereo
+from pose2rgbd_ros.training.families import ViewsDepth
 
 
 class MotionSteps(NamedTuple):
@@ -38,6 +40,14 @@ class MotionSteps(NamedTuple):
     flows: list[Tensor]
     weights: list[Tensor]
     residuals: list[Tensor]
+
+
+class TrainingPass(NamedTuple):
+    """Motions at sight (B, N, 4, 4), motions in steps, and depth (B, H, W) by each hourglass."""
+
+    T_first: Tensor
+    steps: MotionSteps
+    depths: list[Tensor]
 
 
 class DeepV2D(nn.Module):
@@ -64,6 +74,15 @@ class DeepV2D(nn.Module):
         Raises:
             UserError: sides that are no multiples of 4 px; another number of views than all are read at once of.
         """
+        depths: list[Tensor] = self.stereo_module(*self._sources(images, K, T_tgt_i))
+        return depths
+
+    def stereo_with_spread(self, images: Tensor, K: Tensor, T_tgt_i: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth (B, H, W) as :meth:`stereo` finds it, and its standard deviation over the planes."""
+        return self.stereo_module.with_spread(*self._sources(images, K, T_tgt_i))
+
+    def _sources(self, images: Tensor, K: Tensor, T_tgt_i: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the stereo module takes: the target's image first, and motions from it to the sources."""
         self._check(images)
         views, target = images.shape[1], target_of(images.shape[1])
         fixed = self.config.pooling == "concatenate"
@@ -72,8 +91,7 @@ class DeepV2D(nn.Module):
         others = sources_of(views, target)
         if not others or not self.config.stereo:
             others = [target] * (self.config.views - 1 if fixed else 1)
-        depths: list[Tensor] = self.stereo_module(images[:, [target, *others]], K, rigid.inverse(T_tgt_i[:, others]))
-        return depths
+        return images[:, [target, *others]], K, rigid.inverse(T_tgt_i[:, others])
 
     def motion(self, images: Tensor, K: Tensor, depth: Tensor, T_tgt_i: Tensor, steps: int = 3) -> MotionSteps:
         """Motions refined in steps from T_tgt_i (B, N, 4, 4) by the target's depth (B, H, W), which may have holes."""
@@ -106,6 +124,57 @@ class DeepV2D(nn.Module):
             pairs = torch.stack([scaled[:, [target, other]] for other in others], dim=1)
             T_src_tgt = self.regressor(pairs.flatten(0, 1).flatten(1, 2))[:, 0].unflatten(0, pairs.shape[:2])
         return with_target(rigid.inverse(T_src_tgt), target)
+
+    # As training/families.py asks of all models of video.
+
+    def depth(self, images: Tensor) -> Tensor:
+        """Depth (B, H, W) of images (B, 3, H, W) alone, each beside itself: a guess, see :meth:`from_views`."""
+        still = torch.eye(4, device=images.device).expand(len(images), 1, 4, 4)
+        K = torch.eye(3, device=images.device).expand(len(images), 3, 3)  # of no matter where nothing moves
+        return self.stereo(images[:, None], K, still)[-1] * self.config.unit_m
+
+    def motions(self, images: Tensor, K: Tensor) -> Tensor:
+        """See :class:`~pose2rgbd_ros.training.families.VideoModel`."""
+        found = alternate(self, images, K).T_tgt_i
+        assert found is not None
+        return found
+
+    def from_views(
+        self,
+        images: Tensor,
+        K: Tensor,
+        T_tgt_i: Tensor | None = None,
+        iterations: int | None = None,
+        start: Tensor | Literal["motion", "flat"] = "motion",
+    ) -> ViewsDepth:
+        """See :class:`~pose2rgbd_ros.training.families.MultiViewModel`."""
+        return alternate(self, images, K, T_tgt_i, iterations, start)
+
+    def forward(
+        self,
+        images: Tensor,
+        K: Tensor,
+        T_start: Tensor | None,
+        depth: Tensor | None,
+        T_tgt_i: Tensor | None,
+        with_depth: bool,
+    ) -> TrainingPass:
+        """A step of training.
+
+        Args:
+            T_start: motions to begin with; None: those found at sight.
+            depth: what motions are found by; None: what the stereo module finds with T_start.
+            T_tgt_i: motions that depth is found with; None: those found here.
+            with_depth: whether depth is learnt.
+        """
+        first = self.initial_motions(images, K)
+        start = first.detach() if T_start is None else T_start
+        if depth is None:
+            with torch.no_grad():
+                depth = self.stereo(images, K, start)[-1]
+        steps = self.motion(images, K, depth, start, self.config.residual_steps)
+        known = steps.T_tgt_i[-1] if T_tgt_i is None else T_tgt_i
+        return TrainingPass(first, steps, self.stereo(images, K, known) if with_depth else [])
 
     def _need_all(self, views: int) -> None:
         if views != self.config.views:

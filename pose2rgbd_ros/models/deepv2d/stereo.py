@@ -141,11 +141,24 @@ class Stereo(nn.Module):
 
         T_src_tgt: (B, S, 4, 4) takes points of the target's camera to each source's.
         """
+        return [self._expected(likely) for likely in self._likelihoods(images, K, T_src_tgt)]
+
+    def with_spread(self, images: Tensor, K: Tensor, T_src_tgt: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth (B, H, W) by the last hourglass, and its standard deviation over the planes."""
+        likely = self._likelihoods(images, K, T_src_tgt)[-1]
+        depth = self._expected(likely)
+        off = self.planes[:, None, None] - depth[:, None]
+        return depth, (likely * off.square()).sum(dim=1).sqrt()
+
+    def _expected(self, likely: Tensor) -> Tensor:
+        return (likely * self.planes[:, None, None]).sum(dim=1)
+
+    def _likelihoods(self, images: Tensor, K: Tensor, T_src_tgt: Tensor) -> list[Tensor]:
+        """(B, P, H, W) by each hourglass."""
         features = per_view(self.encoder, images)
         x = self.matcher(features[:, 0], features[:, 1:], self.planes, T_src_tgt, quarter_intrinsics(K))
-        depths = []
+        found = []
         for hourglass, head in zip(self.hourglasses, self.heads, strict=True):
             x = hourglass(x)
-            likely = enlarged(head(x)[:, 0]).softmax(dim=1)
-            depths.append((likely * self.planes[:, None, None]).sum(dim=1))
-        return depths
+            found.append(enlarged(head(x)[:, 0]).softmax(dim=1))
+        return found

@@ -1,0 +1,1 @@
+"""DeepV2D: depth and motion of several views from each other."""
