@@ -79,16 +79,18 @@ RecipeName = Literal["default", "paper-kitti", "paper-nyu", "released-kitti", "r
 class Losses:
     """What is made small (Eqs. 11-15); None: as the recipe says."""
 
-    depth: Literal["absolute", "relative"] | None = setting(
+    depth_error: Literal["absolute", "relative"] | None = setting(
         None, "error of depth: absolute, in units of depth (Eq. 11), or as a share of the true depth (default)"
     )
     smoothness: float = setting(0.02, "slopes of depth where the truth is unknown (lambda_s of Eq. 12)", ge=0.0)
-    reprojection: Literal["huber", "l1"] | None = setting(
+    reprojection_error: Literal["huber", "l1"] | None = setting(
         None, "distance of reprojected points in pixels: huber (Eq. 13), or l1 up to 100 (released code)"
     )
-    residual: float = setting(0.01, "what motions leave of the residual flow (lambda_E of Eq. 15)", ge=0.0)
-    weights: float = setting(0.01, "log loss of the largest weights, which keeps some at 1 (lambda_w)", ge=0.0)
-    weights_share: float = setting(
+    residual_weight: float = setting(0.01, "what motions leave of the residual flow (lambda_E of Eq. 15)", ge=0.0)
+    confidence_weight: float = setting(
+        0.01, "log loss of the largest weights, which keeps some at 1 (lambda_w)", ge=0.0
+    )
+    confident_share: float = setting(
         0.16, "share of the pixels whose weights are these (the code: 2,048, 16 % on KITTI)", ge=1e-3, le=1.0
     )
 
@@ -116,8 +118,8 @@ FIGURES: dict[str, dict[str, Any]] = {
         "most_views": None,
         "zoom": 1.15,
         "flip": True,
-        "depth": "relative",
-        "reprojection": "huber",
+        "depth_error": "relative",
+        "reprojection_error": "huber",
     },
     "paper-kitti": {
         "layers": PUBLISHED["preprint"],
@@ -135,8 +137,8 @@ FIGURES: dict[str, dict[str, Any]] = {
         "most_views": None,
         "zoom": 1.0,
         "flip": False,
-        "depth": "absolute",
-        "reprojection": "huber",
+        "depth_error": "absolute",
+        "reprojection_error": "huber",
     },
 }
 FIGURES["paper-nyu"] = {
@@ -146,11 +148,17 @@ FIGURES["paper-nyu"] = {
 }
 FIGURES["released-kitti"] = {
     **FIGURES["paper-kitti"],
-    **{"layers": PUBLISHED["kitti"], "motion_share": 16 / 136, "batches": (6, 3), "reprojection": "l1"},
+    **{"layers": PUBLISHED["kitti"], "motion_share": 16 / 136, "batches": (6, 3), "reprojection_error": "l1"},
 }
 FIGURES["released-nyu"] = {
     **FIGURES["paper-nyu"],
-    **{"layers": PUBLISHED["nyu"], "motion_share": 20 / 140, "batches": (4, 2), "reprojection": "l1", "zoom": 1.2},
+    **{
+        "layers": PUBLISHED["nyu"],
+        "motion_share": 20 / 140,
+        "batches": (4, 2),
+        "reprojection_error": "l1",
+        "zoom": 1.2,
+    },
 }
 _CHOICES = (
     *("width", "unit_m", "near_m", "far_m", "motion_share", "motion_rate", "own_start", "true_motions"),

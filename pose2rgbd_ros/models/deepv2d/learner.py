@@ -184,9 +184,9 @@ def motion_loss(
     for residual, weights in zip(steps.residuals, steps.weights, strict=True):
         squared = (weights * residual.square()).clamp(max=MOST_PX).sum(dim=-1)
         parts["residual"] = parts["residual"] + squared.mean()
-        largest = weights.flatten(2, 3).topk(max(1, round(how.weights_share * weights[0, 0, ..., 0].numel())), dim=2)
+        largest = weights.flatten(2, 3).topk(max(1, round(how.confident_share * weights[0, 0, ..., 0].numel())), dim=2)
         parts["weights"] = parts["weights"] - largest.values.clamp(min=1e-6).log().mean()
-    total = parts["reprojection"] + how.residual * parts["residual"] + how.weights * parts["weights"]
+    total = parts["reprojection"] + how.residual_weight * parts["residual"] + how.confidence_weight * parts["weights"]
     return total, parts
 
 
@@ -198,7 +198,7 @@ def reprojection(T: Tensor, depth: Tensor, K: Tensor, T_tgt_i: Tensor, target: i
     found, true = (reprojected(depth, K, rigid.inverse(each[:, others].flatten(0, 1))) for each in (T, T_tgt_i))
     both = (found.valid & true.valid)[..., None]
     apart = torch.where(both, found.pixels - true.pixels, 0.0)
-    if how.reprojection == "huber":
+    if how.reprojection_error == "huber":
         distance = functional.huber_loss(apart, torch.zeros_like(apart), reduction="none")
     else:
         distance = apart.abs().clamp(max=MOST_PX)
@@ -211,7 +211,7 @@ def depth_loss(depths: list[Tensor], truth: Tensor, how: Losses) -> Tensor:
     true = torch.where(known, truth, 1.0)
     total = truth.new_zeros(())
     for place, depth in enumerate(depths):
-        off = (depth - true).abs() / (true if how.depth == "relative" else 1.0)
+        off = (depth - true).abs() / (true if how.depth_error == "relative" else 1.0)
         error = (off * known).sum() / known.sum().clamp(min=1)
         slopes = truth.new_zeros(())
         for axis in (-1, -2):
