@@ -108,7 +108,8 @@ def evaluate_video(
     judge = data.split.judge if was_trained_on else data.split.train
     judge = judge[~seen[data.members(judge)].any(axis=1)]
     if known_poses:
-        judge = judge[np.isfinite(data.poses(data.members(judge).ravel())).reshape(len(judge), -1).all(axis=1)]
+        members = data.members(judge)
+        judge = judge[np.isfinite(data.poses(members.ravel())).reshape(*members.shape, 16).all(axis=(1, 2))]
     if not len(judge):
         raise UserError(
             f"{run} was trained on, or chosen by, all frames of {', '.join(each.name for each in sequences)}; give "
