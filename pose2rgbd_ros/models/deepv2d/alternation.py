@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pose2rgbd_ros.training.families import ViewsDepth
-
-if TYPE_CHECKING:
-    from pose2rgbd_ros.models.deepv2d.network import DeepV2D
 
 # Known motions that move the nearest plane by less than this many pixels show no depth.
 LEAST_PARALLAX_PX = 0.1
@@ -20,14 +17,14 @@ HALF_SURE = 0.1
 
 
 def alternate(
-    network: DeepV2D,
+    network: Any,
     images: Tensor,
     K: Tensor,
     T_tgt_i: Tensor | None = None,
     iterations: int | None = None,
     start: Tensor | Literal["motion", "flat"] = "motion",
 ) -> ViewsDepth:
-    """See :meth:`~pose2rgbd_ros.training.families.MultiViewModel.from_views`.
+    """See :meth:`~pose2rgbd_ros.training.families.MultiViewModel.from_views`; the network is a DeepV2D.
 
     With motions found at sight depth follows from them before the first iteration; otherwise the depth to begin with is
     what no iteration leaves. What begins flat begins with a camera that stands still.
