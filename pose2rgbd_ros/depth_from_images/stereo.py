@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from pose2rgbd_ros.depth_from_images import ImageSequence
+from pose2rgbd_ros.depth_from_images.metric_scale import LARGEST_SCALE_SIGMA
 from pose2rgbd_ros.depth_from_images.multi_view import GreyViews, ground_distance
 from pose2rgbd_ros.depth_from_images.scene import Outlook, Outlooks, SparseScene
 from pose2rgbd_ros.errors import UserError
@@ -42,7 +43,6 @@ STEP_COST, JUMP_COST = 0.04, 0.4
 MOST_PLANES, FEWEST_PLANES = 160, 16
 FINE_STEPS, FINE_PX = 4, 0.5  # to each side, and how far apart
 LEAST_CORRELATION = 0.2
-LARGEST_SCALE_SIGMA = 0.1  # of poses whose scale is less sure depth has no metres
 AGREE_PX = 1.0  # there and back
 KEPT_FRAMES = 192  # ready to be looked at; others are read, or matched, again
 SPECKLE_PX, SPECKLE_STEP = 60, 0.01  # regions of fewer pixels whose inverse depth steps by more at their edge are noise

@@ -13,9 +13,10 @@ from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import made_depth
 from pose2rgbd_ros.dataset.meta import MadeDepth
 from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.depth_from_images.metric_scale import LARGEST_SCALE_SIGMA
 from pose2rgbd_ros.depth_from_images.scene import SparseScene
 from pose2rgbd_ros.depth_from_images.sparse_points import SparsePoints
-from pose2rgbd_ros.depth_from_images.stereo import LARGEST_SCALE_SIGMA, MultiViewStereo, StereoSettings
+from pose2rgbd_ros.depth_from_images.stereo import MultiViewStereo, StereoSettings
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
 from pose2rgbd_ros.geometry.depth import DepthEstimate
