@@ -161,8 +161,8 @@ class _Stretches:
         there = np.isfinite(T_map_cam).all(axis=(1, 2)) & np.isfinite(T_start_cam).all(axis=(1, 2))
         if np.count_nonzero(there) < LEAST_FRAMES:
             raise ScaleUnknown(
-                f"{counted(int(np.count_nonzero(there)), 'frame')} of {count} with a recorded position; {LEAST_FRAMES} are "
-                "needed to compare the track with"
+                f"{counted(int(np.count_nonzero(there)), 'frame')} of {count} with a recorded position; "
+                f"{LEAST_FRAMES} are needed to compare the track with"
             )
         frames = np.flatnonzero(there)
         position, scatter_m = T_map_cam[frames, :3, 3], 0.0

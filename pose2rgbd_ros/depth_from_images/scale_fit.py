@@ -20,8 +20,8 @@ from pose2rgbd_ros.geometry.se3 import umeyama
 # Logarithms of the errors' sizes, and how far beforehand they may be from that (standard deviations of a normal).
 # Of positions, in their scatter about a smooth path: independent ones, those that last, how long (s), heights' factor.
 # Of the track: its scale and heading wander, as random walks (over 10 s) and from second to second.
-_MEAN = np.log([0.7, 0.5, 10.0, 1.3, 0.015, 0.02, np.deg2rad(2.0), np.deg2rad(2.0)])
-_SPREAD = np.array([1.5, 1.2, 1.2, 0.4, 1.3, 1.3, 1.3, 1.3])
+_MEAN = np.log([0.7, 1.5, 20.0, 1.3, 0.015, 0.02, np.deg2rad(2.0), np.deg2rad(2.0)])
+_SPREAD = np.array([1.5, 1.0, 1.0, 0.4, 1.3, 1.3, 1.3, 1.3])
 _WALK_S = 10.0
 _ALIGNED_RAD = 1.0  # of the heading as a whole, beforehand
 _AFTER_BREAK_S = 30.0  # of random walk, where the track begins anew
