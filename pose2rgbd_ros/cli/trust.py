@@ -202,9 +202,11 @@ def _scale(dataset: Dataset) -> Trust:
         return Trust("metric scale", "metres", "as recorded", "good", remedy)
     if half is None:
         return Trust("metric scale", "metres, of the poses", "their scale is not said", "neutral", remedy)
-    return Trust(
-        "metric scale", "metres, of the positions", f"± {half:.1f} % (90 %)", _graded(half / 100, SCALE), remedy
-    )
+    focal = 100 * IN_90 * (((dataset.meta.poses and dataset.meta.poses.accuracy) or {}).get("focal_sigma") or 0.0)
+    both = float(np.hypot(half, focal))  # depth across the way flown is as long as the focal length
+    most = f", {focal:.1f} % by the focal length" if focal > half else ""
+    sure = f"± {both:.1f} % (90 %){most}"
+    return Trust("metric scale", "metres, of the positions", sure, _graded(both / 100, SCALE), remedy)
 
 
 def _model(metrics: dict[str, Any], name: str) -> Trust:

@@ -136,11 +136,17 @@ def steps_of(out: Path) -> dict[str, Trust]:
     return {each.step: each for each in write_trust(out)}
 
 
-def made_dataset(folder: Path, kind: str = "metric", sigma: float | None = 0.004, known: float = 1.0) -> None:
+def made_dataset(
+    folder: Path,
+    kind: str = "metric",
+    sigma: float | None = 0.004,
+    known: float = 1.0,
+    focal_sigma: float | None = None,
+) -> None:
     meta = DatasetMeta(
         camera=Camera.from_fov(32, 24, 60.0),
         depth=DepthMeta(kind, made=MadeDepth("multi-view stereo", {}, sigma)),  # type: ignore[arg-type]
-        poses=PosesMeta(position="gps", orientation="course"),
+        poses=PosesMeta(position="gps", orientation="course", accuracy={"focal_sigma": focal_sigma}),
     )
     depth = np.full((24, 32), 20.0, np.float32)
     depth.ravel()[round(known * depth.size) :] = np.nan
@@ -199,3 +205,10 @@ def test_metres_are_called_so_only_where_they_are_earned(
     assert scale.mood == mood
     assert steps["depth"].mood == "neutral"
     assert "40% of the pixels" in steps["depth"].sure
+
+
+def test_a_lens_that_the_pictures_leave_open_leaves_metres_open(tmp_path: Path) -> None:
+    made_dataset(tmp_path / "dataset", focal_sigma=0.031)
+    scale = steps_of(tmp_path)["metric scale"]
+    assert scale.sure == "± 5.1 % (90 %), 5.1 % by the focal length"
+    assert scale.mood == "neutral"
