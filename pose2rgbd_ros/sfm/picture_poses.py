@@ -46,13 +46,13 @@ class Drift:
         )
 
 
-def drift(T_found: Float64, T_true: Float64) -> Drift:
-    """Of poses (N, 4, 4) against better ones, over a part of the way, sizes of both wholes alike."""
+def drift(T_found: Float64, T_true: Float64, length: float | None = None) -> Drift:
+    """Of poses (N, 4, 4) against better ones over so much of the way (a quarter), sizes of both wholes alike."""
     scale = se3.umeyama(T_found[:, :3, 3], T_true[:, :3, 3], with_scale=True)[0]
     found = T_found.copy()
     found[:, :3, 3] *= scale
     way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(T_true[:, :3, 3], axis=0), axis=1))])
-    length = way[-1] / WAY_PARTS
+    length = way[-1] / WAY_PARTS if length is None else length
     ends = np.searchsorted(way, way + length)
     begins = np.flatnonzero(ends < len(way))
     if not len(begins) or length <= 0:
