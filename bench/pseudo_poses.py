@@ -61,7 +61,10 @@ def add(table: Table, flight: str, name: str, off: Drift, frames: int, begun: fl
     values = [flight, name, 100 * off.translation, off.rotation_deg, frames, (time.monotonic() - begun) / 60]
     table.rows.append(dict(zip(COLUMNS, values, strict=True)))
     print(table.rows[-1], flush=True)
-    RESULTS.write_text(f"# Poses of pictures alone\n\n{described()}\n\n{__doc__}\n{table.markdown()}\n")
+    head = f"# Poses of pictures alone\n\n{described()}; `python bench/pseudo_poses.py FLIGHT ...`"
+    RESULTS.write_text(f"{head}\n\n{table.markdown()}\n")
+        f"# Poses of pictures alone\n\n{described()}; `python bench/pseudo_poses.py FLIGHT ...`\n\n{table.markdown()}\n"
+    )
 
 
 def main() -> None:

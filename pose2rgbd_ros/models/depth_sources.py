@@ -28,7 +28,6 @@ STEREO = ("stereo", "plane-sweep")
 TEACHER_SUFFIX = ".onnx"
 MOVED_PX, MOST_STRIDE, LOOKED_AT = 2.0, 10, 8
 NARROW = 0.25  # of the networks' channels: minutes on a CPU teach no more
-NEEDS_TRUTH = ("deepv2d",)  # families that nothing but true depth teaches
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def check_depth_source(how: str, settings: DepthSettings) -> None:
     if how.endswith(TEACHER_SUFFIX):
         OnnxDepth.of_file(Path(how), settings.teacher)
         return
-    if how in NEEDS_TRUTH:
+    if how in _models(supervised=True):
         raise UserError(
             f"{how} learns from true depth, which a video has not: train it on simulated flights (`pose2rgbd sim "
             f"dataset`, `pose2rgbd depth train {how}`) and give that run"
@@ -107,9 +106,10 @@ def add_depth_by(
     return add_trained_depth(folder, run, progress=progress)
 
 
-def _models() -> list[str]:
-    """Models that learn from video alone."""
-    return [model for family in families("video").values() for model in family.models if model not in NEEDS_TRUTH]
+def _models(supervised: bool = False) -> list[str]:
+    """Models that learn from video alone, or those that need true depth."""
+    every = [model for family in families("video").values() for model in family.models]
+    return [model for model in every if video_settings_of(model).supervised == supervised]
 
 
 def _trained(folder: Path, model: str, settings: DepthSettings) -> Path:
