@@ -63,8 +63,6 @@ def add(table: Table, flight: str, name: str, off: Drift, frames: int, begun: fl
     print(table.rows[-1], flush=True)
     head = f"# Poses of pictures alone\n\n{described()}; `python bench/pseudo_poses.py FLIGHT ...`"
     RESULTS.write_text(f"{head}\n\n{table.markdown()}\n")
-        f"# Poses of pictures alone\n\n{described()}; `python bench/pseudo_poses.py FLIGHT ...`\n\n{table.markdown()}\n"
-    )
 
 
 def main() -> None:
