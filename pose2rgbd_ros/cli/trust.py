@@ -26,6 +26,7 @@ CALIBRATED = "calibrated.yaml"  # in a run's folder: what the calibration said, 
 PAGE, TRUST = "index.html", "trust.yaml"
 # From here on, or up to here, a step is good, and beyond the second it is bad.
 TIME_S, ALIGNED, KNOWN, SCALE, FOCAL = (0.1, 0.5), (0.9, 0.5), (0.7, 0.25), (0.03, 0.1), (0.02, 0.1)
+TURNED_DEG = (3.0, 10.0)
 LOOKED_AT = 12  # frames, for the share of depth that is known
 PICTURES = {
     "dataset/inspect/contact_sheet.png": "frames of the dataset, their depth, and how sure it is",
@@ -92,7 +93,9 @@ def trust_of(out: Path) -> Iterator[Trust]:
 
 
 def _graded(value: float, limits: tuple[float, float]) -> Mood:
-    """Small is good where the first limit is the smaller one, else large is."""
+    """Small is good where the first limit is the smaller one, else large is; what is not known is doubtful."""
+    if np.isnan(value):
+        return "neutral"
     good, bad = limits
     if good > bad:
         value, good, bad = -value, -good, -bad
@@ -154,7 +157,9 @@ def _poses(dataset: Dataset) -> Trust:
         f"{len(dataset)} of {total} frames; in the map ± {IN_90 * sigma_m:.2f} m and "
         f"± {IN_90 * accuracy.get('orientation_sigma_deg', np.nan):.2f} degrees (90 %), most of it common to all"
     )
-    return Trust("poses", decided, sure, _graded(share, ALIGNED), remedy)
+    turned = _graded(IN_90 * accuracy.get("orientation_sigma_deg", np.nan), TURNED_DEG)
+    mood = max(_graded(share, ALIGNED), turned, key=["good", "neutral", "bad"].index)
+    return Trust("poses", decided, sure, mood, remedy)
 
 
 def _lens(dataset: Dataset) -> Trust:

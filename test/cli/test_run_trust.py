@@ -11,7 +11,7 @@ from support.aerial import DATUM, nadir_pose, write_video
 
 from pose2rgbd_ros.cli import run
 from pose2rgbd_ros.cli.run import RunConfig, Steps, _by_track, _convert
-from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, PAGE, TRUST, Trust, write_trust
+from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, PAGE, TRUST, Trust, _graded, write_trust
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, MadeDepth, PosesMeta, read_meta, write_meta
@@ -212,3 +212,8 @@ def test_a_lens_that_the_pictures_leave_open_leaves_metres_open(tmp_path: Path) 
     scale = steps_of(tmp_path)["metric scale"]
     assert scale.sure == "± 5.1 % (90 %), 5.1 % by the focal length"
     assert scale.mood == "neutral"
+
+
+def test_limits_are_of_what_is_good_and_what_is_bad() -> None:
+    assert [_graded(value, (3.0, 10.0)) for value in (2.0, 5.0, 11.0, np.nan)] == ["good", "neutral", "bad", "neutral"]
+    assert [_graded(value, (0.9, 0.5)) for value in (0.95, 0.7, 0.3)] == ["good", "neutral", "bad"]
