@@ -529,7 +529,9 @@ def _map(dataset: Dataset) -> str:
 
 def _poses(poses: PosesMeta) -> str:
     text = f"position {poses.position}, orientation {poses.orientation}, {poses.interpolation}"
-    if poses.accuracy and "position_sigma_m" in poses.accuracy:  # of an alignment
+    if poses.unit == "none":
+        text += "; in no unit, whatever metres are said of them"
+    elif poses.accuracy and "position_sigma_m" in poses.accuracy:  # of an alignment
         position = ", ".join(f"{value:.2f}" for value in poses.accuracy["position_sigma_m"])
         text += f"; standard deviations (median) {position} m along x, y, z, "
         text += f"{poses.accuracy['orientation_sigma_deg']:.2f} degrees, scale {poses.accuracy['scale_sigma']:.2%}"

@@ -12,6 +12,7 @@ from support.aerial import nadir_pose, write_video
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.convert.settings import VideoSettings
 from pose2rgbd_ros.convert.video import PictureTrack, convert_videos
+from pose2rgbd_ros.dataset.inspect import inspect
 from pose2rgbd_ros.dataset.meta import read_meta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
@@ -55,6 +56,7 @@ def test_frames_get_the_poses_of_a_track_and_its_labels(video: Path, tmp_path: P
     assert (found.meta.has_metres, found.meta.camera_from, found.camera.width) == (False, "a guess", 192)
     at = int(np.argmin(np.abs(found.stamps_ns - 10**9)))
     np.testing.assert_allclose(found.T_map_cam[at], pose(1.0), atol=0.02)
+    assert "in no unit, whatever metres" in inspect(found, tmp_path / "look", 2).text
     assert len(found) == 24, "also far from the poses that are there"
 
 
