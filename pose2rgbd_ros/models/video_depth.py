@@ -26,7 +26,9 @@ from pose2rgbd_ros.dataset.encode import encode_png, read_image
 from pose2rgbd_ros.dataset.meta import MadeDepth
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images import DepthFromImages, ImageSequence
+from pose2rgbd_ros.depth_from_images.metric_scale import MetricScale, metric_scale
 from pose2rgbd_ros.depth_from_images.multi_view import ScaledDepth
+from pose2rgbd_ros.depth_from_images.odometry import ClassicalFlow, odometry
 from pose2rgbd_ros.depth_from_images.snippets import (
     Sequence,
     prepared,
@@ -38,9 +40,9 @@ from pose2rgbd_ros.depth_from_images.snippets import (
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.formats.sequences import open_sequences
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.geometry.depth import DepthEstimate
+from pose2rgbd_ros.geometry.depth import DepthEstimate, resize_nearest
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import VideoCheckpoint, load_video_checkpoint
 from pose2rgbd_ros.training.config import ViewSettings
@@ -65,6 +67,7 @@ logger = logging.getLogger(__name__)
 DEPTH, COLOUR = layout.DEPTH["relative"], "colour"
 FACTS, TRACK, SHEET = "infer.yaml", "trajectory.txt", "contact_sheet.png"
 SHEET_FRAMES = 12
+FOLLOWED_PX = 320  # of the images by which the camera is followed, for the unit of depth
 STARTS = ("motion", "flat")
 KEPT_DEPTHS = 128  # frames whose depth is kept while the unit is looked for
 
@@ -224,15 +227,17 @@ def add_relative_depth(folder: Path, method: DepthFromImages, facts: dict[str, A
         UserError: no such dataset, or its depth was recorded.
     """
     dataset = Dataset(folder)
-    unit = _unit(method, dataset)
+    unit, found = _unit(method, dataset)
     unit_m = unit if dataset.meta.has_metres else None
     factor = 1.0 if unit is None or unit_m is not None else unit
+    facts = {**facts, "unit_m": unit_m, **found}
+    sigma = found.get("sigma") if unit_m is not None else None
 
     def estimate(dataset: Dataset, rank: Int64, frames: Int64) -> Iterator[DepthEstimate]:
         for found in method.estimate(_Pictures(dataset), dataset.camera, dataset.T_map_cam, frames):
-            yield replace(found, depth=found.depth * np.float32(factor), unit_m=unit_m)
+            yield replace(found, depth=found.depth * np.float32(factor), unit_m=unit_m, unit_sigma=sigma)
 
-    return made_depth.add(folder, MadeDepth(method.name, {**facts, "unit_m": unit_m}), estimate, progress)
+    return made_depth.add(folder, MadeDepth(method.name, facts, sigma), estimate, progress)
 
 
 def _add_mapped_depth(folder: Path, method: TrainedDepth, progress: bool) -> Dataset:
@@ -300,8 +305,12 @@ def _check_held_out(checkpoint: VideoCheckpoint, dataset: Dataset, run: Path) ->
         )
 
 
-def _unit(method: DepthFromImages, dataset: Dataset) -> float | None:
-    """Units of the poses in one unit of the method's depth; None where the frames that train do not show it."""
+def _unit(method: DepthFromImages, dataset: Dataset) -> tuple[float | None, dict[str, Any]]:
+    """Units of the poses in one unit of the method's depth, by the frames that train, and what is known of it.
+
+    By the agreement of neighbouring views where poses are exact enough for that, else by baselines over the flight.
+    None where neither shows it, with the reasons.
+    """
     rank, _ = made_depth.pictures_allowed(dataset)
     train = np.flatnonzero(rank == 0)
     rgb, T_map_cam = _Pictures(dataset, train), dataset.T_map_cam[train]
@@ -313,10 +322,50 @@ def _unit(method: DepthFromImages, dataset: Dataset) -> float | None:
 
     try:
         depth: Any = _Numbered(depth_of, len(train))
-        return ScaledDepth(depth).unit_m(rgb, dataset.camera, T_map_cam)
+        return ScaledDepth(depth).unit_m(rgb, dataset.camera, T_map_cam), {}
     except UserError as error:
-        logger.warning("depth stays without a unit: %s", error)
-        return None
+        by_views = str(error)
+    try:
+        found = depth_scale(depth_of, rgb, dataset.camera, T_map_cam, dataset.stamps_ns[train])
+    except UserError as error:
+        logger.warning("depth stays without a unit: %s; by baselines: %s", by_views, error)
+        return None, {"relative_because": str(error)}
+    logger.info("%s", found.summary())
+    return found.metres_per_unit, {**found.facts(), "sigma": round(found.sigma, 5)}
+
+
+def depth_scale(
+    depth_of: Callable[[int], Float32], rgb: ImageSequence, camera: Camera, T_map_cam: Float64, stamps_ns: Int64
+) -> MetricScale:
+    """Metres in one unit of relative depth: optical flow follows the camera in depth's own unit, recorded poses say how
+    far that was.
+
+    Args:
+        depth_of: (h, w) of image `index`, as the lens sees, NaN unknown.
+        rgb: N images of `camera` in time order; T_map_cam: (N, 4, 4) recorded; stamps_ns: (N,).
+
+    UserError: neither shows it, with the reason.
+    """
+    scale = min(1.0, FOLLOWED_PX / camera.width)
+    small = camera.resized(round(camera.width * scale), round(camera.height * scale))
+    undistort = resample_map(small, replace(small, distortion_model="none", distortion=()))
+    latest = -1
+
+    def images() -> Iterator[UInt8]:
+        nonlocal latest
+        for index in range(len(rgb)):
+            latest = index
+            yield np.asarray(
+                cv2.resize(np.asarray(rgb[index]), (small.width, small.height), interpolation=cv2.INTER_AREA)
+            )
+
+    def depth(_: UInt8) -> Float32:
+        found = resize_nearest(depth_of(latest), small.width, small.height)
+        return resample(found, undistort, nearest=True, fill=np.nan) if small.is_distorted else found
+
+    track = odometry(images(), small, ClassicalFlow(), depth)
+    known = np.array([motion.kind != "lost" and motion.has_scale for motion in track.motions])
+    return metric_scale(track.T_start_cam, T_map_cam, stamps_ns, known)
 
 
 @dataclass(frozen=True, eq=False)
