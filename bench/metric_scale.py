@@ -60,11 +60,11 @@ def main() -> None:
         rng = np.random.default_rng(options.seed + number)
         if kind in STILL:
             T = np.tile(np.eye(4), (len(t), 1, 1))
-            T[:, :3, :3] = Rotation.from_euler("y", t / 20).as_matrix()
+            T[:, :3, :3] = Rotation.from_euler("y", (t / 20)[:, None]).as_matrix()
             T[:, :3, 3] = (0.3 if kind == "hovering" else 0.0) * wandering(rng, len(t), 10.0)
         else:
             flight = make_flight(FlightConfig(plan=kind, seed=options.seed + number), city)
-            T = flight.T_map_cam(rng.uniform(0, max(0.0, flight.motion.duration_s - SECONDS - 1)) + t)
+            T = flight.T_map_cam(rng.uniform(0, max(0.0, flight.duration_s - SECONDS - 1)) + t)
         wander = 0.7 * (number % 2) * wandering(rng, len(t), 30.0)
         recorded = T.copy()
         recorded[:, :3, 3] += (rng.standard_normal((len(t), 3)) + wander) * (1, 1, 1.5)

@@ -174,6 +174,9 @@ def test_depth_stays_relative_where_poses_do_not_show_the_unit(
         made = add_trained_depth(shuffled, run, "cpu", progress=False)
     assert "depth stays without a unit" in caplog.text
     assert made.depth_kind == "relative"
+    assert made.meta.depth is not None
+    assert made.meta.depth.made is not None
+    assert made.meta.depth.made.settings["relative_because"]
 
 
 class Knows(torch.nn.Module):
@@ -201,7 +204,7 @@ def test_poses_give_depth_its_metres(
     )
     method = TrainedDepth.of_run(run, "cpu")
     knows = TrainedDepth(Knows(truth, bare, 31.0), "knows", "x", 3, 1, "cpu", method.checkpoint)  # type: ignore[arg-type]
-    assert video_depth._unit(knows, bare) == pytest.approx(31.0, rel=0.03)
+    assert video_depth._unit(knows, bare)[0] == pytest.approx(31.0, rel=0.03)
 
 
 def test_depth_of_a_model_that_saw_held_out_frames_is_refused(flight: Path, run: Path, tmp_path: Path) -> None:
