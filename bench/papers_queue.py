@@ -4,6 +4,9 @@
     python bench/papers_queue.py --out DIR --page bench/results/papers.md                  # what is measured so far
     python bench/papers_queue.py --out DIR --list                                          # its commands, and how far
 
+Rows that are measured are kept by --page in bench/results/papers/, a file for each study, and a queue in another folder
+or on another machine begins with them, so that hours of trainings need not be in one place.
+
 Each study is a command of `pose2rgbd experiments` in a folder of its own in DIR, which reads the rows that are
 finished and goes on with the one that is not; so each can be called by itself as well. Seed 0 of all comes before the
 other seeds, what tells most comes first, and what takes hours a row is last. All are for a processor of two cores
@@ -25,11 +28,14 @@ from pathlib import Path
 from pose2rgbd_ros.cli.main import main as pose2rgbd
 from pose2rgbd_ros.dataset.layout import META, SPLIT
 from pose2rgbd_ros.evaluation.machine import processor
+from pose2rgbd_ros.experiments import localization, run
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 
 RESULT = Path(__file__).parent / "results" / "papers.md"
+ROWS = RESULT.with_suffix("")  # a folder: the rows of each study, as they were measured
 DONE_FILE = "queue.yaml"  # in the queue's folder: the commands that came to their end
 INTERRUPTED = 130
+RUNS, RESULT_FILES = localization.RUNS, (localization.RESULT_FILE, run.RESULT_FILE)
 # Flights over the simulated city: lines 5 m apart over 60 x 60 m, and the paper's pattern over 300 x 300 m.
 FLIGHTS = {
     "town": "--frames 700 --size 144 --fov-deg 90 --flight.plan paper --flight.area-m 60 --flight.width-m 60 "
@@ -71,36 +77,36 @@ def studies() -> list[Study]:
     slices = "tables --dataset {city} --tables 2 --no-further --size 64 --width 1 --bce-reduction sum"
     return [
         Study(
-            "suspects-kitchen-32", "What each suspect changes in full PoseGAN: red kitchen, 32 px, 5,000 steps.",
-            f"{kitchen} --sizes 32 --models posegan", SUSPECTS, steps=5_000,
+            "suspects-kitchen-32", "What each suspect changes in full PoseGAN: red kitchen, 32 px, 3,000 steps.",
+            f"{kitchen} --sizes 32 --models posegan", SUSPECTS, steps=3_000,
         ),
         Study(
             "slices-100", "Slice against Base at equal epochs: 64 px, the paper's width, 500 frames, 100 epochs.",
             slices, ("bce_reduction=mean", *RATES), epochs=100,
         ),
         Study(
-            "order-kitchen-32", "The ablation at equal steps: red kitchen, 32 px, 20,000 steps.",
-            f"{kitchen} --sizes 32 {ABLATION} posenet", steps=20_000,
+            "order-kitchen-32", "The ablation at equal steps: red kitchen, 32 px, 8,000 steps.",
+            f"{kitchen} --sizes 32 {ABLATION} posenet", steps=8_000,
         ),
         Study(
-            "suspects-town-32", "What each suspect changes in full PoseGAN: a town of 60 x 60 m, 32 px, 5,000 steps.",
-            f"{town} --sizes 32 --models posegan", SUSPECTS, steps=5_000,
+            "suspects-town-32", "What each suspect changes in full PoseGAN: a town of 60 x 60 m, 32 px, 3,000 steps.",
+            f"{town} --sizes 32 --models posegan", SUSPECTS, steps=3_000,
         ),
         Study(
-            "order-town-32", "The ablation at equal steps: the town, 32 px, 20,000 steps.",
-            f"{town} --sizes 32 {ABLATION} posenet", steps=20_000,
+            "order-town-32", "The ablation at equal steps: the town, 32 px, 8,000 steps.",
+            f"{town} --sizes 32 {ABLATION} posenet", steps=8_000,
         ),
         Study(
             "slices-300", "Slice against Base three times as long: 300 epochs.",
             slices, RATES[:1], epochs=300,
         ),
         Study(
-            "order-kitchen-64", "The ablation at equal steps: red kitchen, 64 px, 10,000 steps.",
-            f"{kitchen} --sizes 64 {ABLATION} posenet", steps=10_000,
+            "order-kitchen-64", "The ablation at equal steps: red kitchen, 64 px, 6,000 steps.",
+            f"{kitchen} --sizes 64 {ABLATION} posenet", steps=6_000,
         ),
         Study(
-            "order-town-64", "The ablation at equal steps: the town, 64 px, 10,000 steps.",
-            f"{town} --sizes 64 {ABLATION} posenet", steps=10_000,
+            "order-town-64", "The ablation at equal steps: the town, 64 px, 6,000 steps.",
+            f"{town} --sizes 64 {ABLATION} posenet", steps=6_000,
         ),
         Study(
             "paper-kitchen-32", "PoseGAN's paper to the letter but for 32 px: its recipe and width, 100,000 steps.",
@@ -141,6 +147,8 @@ class Queue:
     def run(self) -> int:
         """Exit status: 0, all is trained and measured; 1, some rows could not be; 130, interrupted: start it again."""
         status = self._make_places()
+        if self.share == 1.0:
+            self.bring(ROWS)
         for _, words in self.commands() if status == 0 else ():
             if shlex.join(words) in self.done():
                 continue
@@ -152,6 +160,30 @@ class Queue:
                 write_yaml(self.out / DONE_FILE, {"done": [*self.done(), shlex.join(words)]})
             status = status or ended
         return status
+
+    def keep(self, rows: Path) -> None:
+        """Write the rows measured so far, their datasets by name, so that `bring` finds them anywhere."""
+        for study in self.studies:
+            found = {}
+            for file in sorted((self.out / study.name / RUNS).glob("*/*.yaml")):
+                if file.name in RESULT_FILES:
+                    values = read_yaml(file)
+                    values["job"]["dataset"] = Path(values["job"]["dataset"]).name
+                    found[f"{file.parent.name}/{file.name}"] = values
+            if found:
+                rows.mkdir(parents=True, exist_ok=True)
+                write_yaml(rows / f"{study.name}.yaml", found)
+
+    def bring(self, rows: Path) -> None:
+        """Lay down rows that were kept and are not here; the experiments read them as theirs."""
+        for study in self.studies:
+            kept = rows / f"{study.name}.yaml"
+            for name, values in (read_yaml(kept) if kept.exists() else {}).items():
+                file = self.out / study.name / RUNS / name
+                if not file.exists():
+                    values["job"]["dataset"] = str(self._places[values["job"]["dataset"]])
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    write_yaml(file, values)
 
     @property
     def _places(self) -> dict[str, Path]:
@@ -220,6 +252,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{'done ' if shlex.join(words) in done else '     '} pose2rgbd {shlex.join(words)}")
         return 0
     if arguments.page:
+        if arguments.share == 1.0:
+            queue.keep(ROWS)
         arguments.page.write_text(queue.page())
         return 0
     return queue.run()

@@ -459,7 +459,7 @@ def draw_curves(path: Path, place: Place) -> None:
     """Share of the held-out frames within an error, a column a size: above of the position, below of the
     orientation.
     """
-    rows = [row for row in place.rows if row.counts and not row.variant]
+    rows = [row for row in place.rows if row.counts and not row.variant and (row.run / FRAMES_FILES["colour"]).exists()]
     if not rows:
         return
     sizes: list[int | None] = list(dict.fromkeys(row.size for row in rows if row.size)) or [None]
