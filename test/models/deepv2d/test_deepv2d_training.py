@@ -26,7 +26,7 @@ from pose2rgbd_ros.training.trainer import train
 from pose2rgbd_ros.training.video import VideoData, open_video_data
 
 SMALL = {"image_width": 32, "image_height": 32, "width": 1 / 16, "depths": 32, "device": "cpu", "tensorboard": False}
-HOW = Losses(depth_error="absolute", reprojection_error="huber")
+HOW = Losses(depth_error="absolute", reprojection_error="huber", flow_weight=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_depth_counts_where_the_truth_is_known_and_is_smooth_elsewhere() -> None
     depth = torch.tensor([[[3.0, 1.0, 5.0], [4.0, 1.0, 2.0]]])
     smooth = 0.02 * ((4 + 1) / 4 + (0 + 3) / 3)  # means over all pixels that have a neighbour
     assert float(depth_loss([depth], truth, HOW)) == pytest.approx(0.5 + smooth)
-    relative = Losses(depth_error="relative", reprojection_error="huber", smoothness=0.0)
+    relative = Losses(depth_error="relative", reprojection_error="huber", flow_weight=0.0, smoothness=0.0)
     assert float(depth_loss([depth], truth, relative)) == pytest.approx(0.25)
     twice = depth_loss([depth, truth.nan_to_num(7.0)], truth, HOW)
     assert float(twice) == pytest.approx(0.5 * (0.5 + smooth)), "an earlier hourglass counts half"
@@ -123,7 +123,7 @@ def test_points_that_are_put_aside_cost_their_distance() -> None:
     true = torch.eye(4).repeat(1, 2, 1, 1)
     moved = true.clone()
     moved[0, 1, 0, 3] = -0.75  # the points lie 3 px to the right
-    huber, l1 = HOW, Losses(depth_error="absolute", reprojection_error="l1")
+    huber, l1 = HOW, Losses(depth_error="absolute", reprojection_error="l1", flow_weight=0.0)
     assert float(reprojection(moved, depth, K, true, target, huber)) == pytest.approx(2.5)
     assert float(reprojection(moved, depth, K, true, target, l1)) == pytest.approx(3.0)
     assert float(reprojection(true, depth, K, true, target, huber)) == 0
