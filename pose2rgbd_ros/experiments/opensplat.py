@@ -226,9 +226,10 @@ def _run(job: OpenSplatJob, run: Path, steps: int, until_s: float | None = None)
     spent, ended = Spent(), False
     before = _children_s()
     with (run / OUTPUT).open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=run, env={**os.environ, **one_thread}, stdout=output, stderr=subprocess.STDOUT
-        )
+        with os_errors(f"cannot run {job.program.path}"):
+            process = subprocess.Popen(
+                command, cwd=run, env={**os.environ, **one_thread}, stdout=output, stderr=subprocess.STDOUT
+            )
         try:
             while process.poll() is None:
                 _look(process.pid, run / OUTPUT, spent)
