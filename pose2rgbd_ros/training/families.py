@@ -50,7 +50,7 @@ FAMILIES = {
     "pose2rgbd": Family(("base", "slice-N"), ("pose2rgbd",), "the paper's: pose -> whole image; N slices of depth"),
     "relief": Family(("relief",), ("relief", "relief-tiles"), "the geometry of the place inside; renders any camera"),
     "warp": Family(("warp-N",), ("warp",), "the N nearest frames, warped; nothing is learnt"),
-    "gsplat": Family(("gsplat",), ("gsplat",), "Gaussian splats; needs a GPU"),
+    "gsplat": Family(("gsplat",), ("gsplat",), "Gaussian splats; trained on a GPU"),
     "posegan": Family(POSEGAN, ("posegan", "posenet"), "finds the poses of images; posegan, -b and -c show images too"),
     "sfmlearner": Family(
         ("sfmlearner",), ("sfmlearner",), "depth and motion by view synthesis, a pose network beside it", "video"
