@@ -8,8 +8,11 @@ A family's folder holds these modules, imported when they are needed (docs/archi
                  recipes; loads no torch
     network.py   NETWORKS: {name: (configuration, network)}, by the names of the family's line below
     learner.py   make(config, recipe, data, device): the Learner of a run
-    backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend
-    export.py    where there is something to export: export(checkpoint, force), the lines to print
+    backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend. It
+                 loads no torch, which an aircraft may not have; config.py then has CONFIGS, {name: configuration}, and
+                 a configuration says what its network can do (any_camera, has_confidence) and weight_shapes()
+    export.py    where there is something to export: export(checkpoint, force), the lines to print; with a backend it is
+                 what that needs where there is no torch, and the trainer calls it at the end of a run
     pretrained.py  where others publish weights: ours(tensors) and architecture(...), see training/pretrained.py
 """
 
@@ -170,9 +173,28 @@ def build_model(architecture: dict[str, Any]) -> nn.Module:
         raise UserError("the architecture names no network; is this a pose2rgbd model?")
     values = dict(architecture)
     name = values.pop("network")
-    config_class, network = part_of(network_family(name), "network").NETWORKS[name]
+    try:
+        config_class, network = part_of(network_family(name), "network").NETWORKS[name]
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        without = [family.models[0] for folder, family in FAMILIES.items() if has_part(folder, "backend")]
+        raise UserError(
+            f"{name} runs on PyTorch, which is not installed here: install torch, or use one of "
+            f"{', '.join(without)} (N: a number)"
+        ) from error
     model: nn.Module = network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
     return model
+
+
+def config_without_torch(architecture: dict[str, Any]) -> Any | None:
+    """The configuration of a network whose family renders without PyTorch, else None. UserError: as `build_model`."""
+    values = dict(architecture)
+    name = values.pop("network")
+    family = network_family(name)
+    if not has_part(family, "backend"):
+        return None
+    return settings.from_yaml_dict(part_of(family, "config").CONFIGS[name], values, where=f"architecture of {name}")
 
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:
