@@ -35,7 +35,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from relief_city import relief_city, write_relief
+from relief_city import write_relief
 from render_node import flight, write_dataset, write_model
 
 from pose2rgbd_ros.cli.main import main as pose2rgbd
@@ -45,7 +45,7 @@ from pose2rgbd_ros.models.warp.config import WarpConfig
 from pose2rgbd_ros.models.warp.network import WarpModel
 from pose2rgbd_ros.rendering.bounds import Calibration, IntervalTable, save_calibration
 from pose2rgbd_ros.rendering.renderer import Renderer
-from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pose2rgbd_ros.training.families import architecture_of
 
@@ -54,7 +54,7 @@ RESULTS = REPOSITORY / "bench" / "results" / "runtime.md"
 ROSDEP = {"scipy", "opencv-python-headless", "pyyaml", "tqdm", "transforms3d"}  # of package.xml
 OURS = {"numpy", "pip", "setuptools", "pose2rgbd-ros"}  # of this environment, and not ROS'
 MEASURED_BUT_NOT_COUNTED = {"numpy": "ROS' own", "pip": "not needed to run", "setuptools": "not needed to run"}
-RUNS, SECONDS, SIDE_M = 7, 10.0, 380
+RUNS, SECONDS = 7, 10.0
 MB = 1e6
 HEADER = """# A runtime without PyTorch
 
@@ -208,7 +208,7 @@ def write_models(folder: Path) -> dict[str, Path]:
     found = {name: folder / name for name in ("relief", "base", "slice-10", "warp-12")}
     if all(path.exists() for path in found.values()):
         return found
-    write_relief(found["relief"], 256, flight(), relief_city(SIDE_M))
+    write_relief(found["relief"], 256, flight())
     write_model(found["base"], {"variant": "base", "output": "rgbd", "size": 512}, flight())
     write_model(found["slice-10"], {"variant": "slice", "slices": 10, "output": "rgbd", "size": 256}, flight())
     for name in ("relief", "base", "slice-10"):

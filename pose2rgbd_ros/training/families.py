@@ -18,6 +18,7 @@ A family's folder holds these modules, imported when they are needed (docs/archi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import re
@@ -163,17 +164,21 @@ def network_family(network: str) -> str:
     raise UserError(f"unknown network {network!r}; known: {known} (a newer pose2rgbd may know it)")
 
 
-def build_model(architecture: dict[str, Any]) -> nn.Module:
+def build_model(architecture: dict[str, Any], device: str | None = None) -> nn.Module:
     """Network of an architecture mapping ``{"network": name, **configuration}``.
 
+    `device`: where; None: PyTorch's current one.
+
     Raises:
-        UserError: unknown network, unknown or out-of-bounds settings.
+        UserError: unknown network, unknown or out-of-bounds settings; there is no PyTorch.
     """
     if not isinstance(architecture, dict) or "network" not in architecture:
         raise UserError("the architecture names no network; is this a pose2rgbd model?")
     values = dict(architecture)
     name = values.pop("network")
     try:
+        import torch
+
         config_class, network = part_of(network_family(name), "network").NETWORKS[name]
     except ModuleNotFoundError as error:
         if error.name != "torch":
@@ -183,7 +188,9 @@ def build_model(architecture: dict[str, Any]) -> nn.Module:
             f"{name} runs on PyTorch, which is not installed here: install torch, or use one of "
             f"{', '.join(without)} (N: a number)"
         ) from error
-    model: nn.Module = network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
+    config = settings.from_yaml_dict(config_class, values, where=f"architecture of {name}")
+    with torch.device(device) if device else contextlib.nullcontext():
+        model: nn.Module = network(config)
     return model
 
 
