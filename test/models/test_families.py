@@ -128,9 +128,9 @@ def test_a_configuration_knows_its_network(architecture: dict[str, object]) -> N
 
 def test_families_with_a_backend_have_their_configurations() -> None:
     for family, line in FAMILIES.items():
-        assert has_part(family, "backend") == hasattr(part_of(family, "config"), "CONFIGS")
+        assert has_part(family, "backend") == hasattr(part_of(family, "config"), "NETWORK_CONFIGS")
         if has_part(family, "backend"):
-            assert part_of(family, "config").CONFIGS.keys() == set(line.networks)
+            assert part_of(family, "config").NETWORK_CONFIGS.keys() == set(line.networks)
 
 
 # A family of its own: what docs/architecture.md shows, word for word.

@@ -26,7 +26,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import (
-    CONFIGS,
+    NETWORK_CONFIGS,
     DIRECT_CHANNELS,
     EXTRA_CHANNELS,
     FULL_TEXELS,
@@ -395,4 +395,4 @@ class TiledRelief(nn.Module):
         return rgb, depth, sure
 
 
-NETWORKS = {name: (CONFIGS[name], network) for name, network in (("relief", Relief), ("relief-tiles", TiledRelief))}
+NETWORKS = {name: (NETWORK_CONFIGS[name], network) for name, network in (("relief", Relief), ("relief-tiles", TiledRelief))}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.warp.config import CONFIGS, WarpConfig
+from pose2rgbd_ros.models.warp.config import NETWORK_CONFIGS, WarpConfig
 from pose2rgbd_ros.models.warp.views import StoredFrames
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -66,4 +66,4 @@ class WarpModel(nn.Module):
         return RenderTensors(colour.to(T_map_cam.device), depth.to(T_map_cam.device), None)
 
 
-NETWORKS = {"warp": (CONFIGS["warp"], WarpModel)}
+NETWORKS = {"warp": (NETWORK_CONFIGS["warp"], WarpModel)}
