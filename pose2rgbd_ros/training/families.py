@@ -9,8 +9,8 @@ A family's folder holds these modules, imported when they are needed (docs/archi
     network.py   NETWORKS: {name: (configuration, network)}, by the names of the family's line below
     learner.py   make(config, recipe, data, device): the Learner of a run
     backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend. It
-                 loads no torch, which an aircraft may not have; config.py then has NETWORK_CONFIGS, {name: configuration}, and
-                 a configuration says what its network can do (any_camera, has_confidence) and weight_shapes()
+                 loads no torch, which an aircraft may lack; config.py then has NETWORK_CONFIGS, {name: configuration},
+                 and a configuration says what its network can do (any_camera, has_confidence) and weight_shapes()
     export.py    where there is something to export: export(checkpoint, force), the lines to print; with a backend it is
                  what that needs where there is no torch, and the trainer calls it at the end of a run
     pretrained.py  where others publish weights: ours(tensors) and architecture(...), see training/pretrained.py
@@ -201,7 +201,9 @@ def config_without_torch(architecture: dict[str, Any]) -> Any | None:
     family = network_family(name)
     if not has_part(family, "backend"):
         return None
-    return settings.from_yaml_dict(part_of(family, "config").NETWORK_CONFIGS[name], values, where=f"architecture of {name}")
+    return settings.from_yaml_dict(
+        part_of(family, "config").NETWORK_CONFIGS[name], values, where=f"architecture of {name}"
+    )
 
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:
