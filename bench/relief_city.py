@@ -16,6 +16,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
+from pose2rgbd_ros.training.evaluators import to_store
 from pose2rgbd_ros.training.families import architecture_of
 
 SIDE_M, TOWER_M, TOP_M = 300, 15, 36.0
@@ -66,7 +67,7 @@ def write_relief(path: Path, size: int, T_map_cam: np.ndarray | None = None) -> 
             map_frame="map",
             camera_frame="camera_optical_frame",
             depth_kind="metric",
-            state_dict=model.state_dict(),
+            state_dict=to_store(model),
             training_stamps_ns=np.arange(len(T_map_cam)) * 10**8,
             training_T_map_cam=T_map_cam,
         ),

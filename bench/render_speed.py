@@ -42,8 +42,8 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import OnnxBackend
+from pose2rgbd_ros.models.graphs import GRAPH_FILE
 from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
-from pose2rgbd_ros.models.pose2rgbd.export import GRAPH_FILE
 from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 from pose2rgbd_ros.models.relief import kernels
 from pose2rgbd_ros.rendering.renderer import Renderer

@@ -274,10 +274,10 @@ def _poses(arguments: CalibrateArguments, device: str, out: Path) -> str:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Make CHECKPOINT/renderer.onnx of base or slice, for a CPU; of gsplat, splats.ply for other viewers.
+    """Make what CHECKPOINT needs where there is no PyTorch: renderer.onnx; of gsplat, splats.ply for other viewers.
 
-    The graph is compared with the network on training poses and kept only when they agree. The renderer does the same
-    by itself when the graph is missing or stale; this command prints the figures and prepares a read-only install.
+    Training leaves it in the checkpoint; this command is for one made before, and prints the figures. The graph, of
+    base and slice the network, of relief its shader, is compared with the network and kept only when they agree.
     """
 
     checkpoint: Annotated[
@@ -296,15 +296,19 @@ def export_main(argv: list[str]) -> int:
 
         return data.export_dataset_main(argv)
     config = tyro.cli(ExportConfig, args=argv, prog="pose2rgbd export")
-    from pose2rgbd_ros.models.backends import check_renderable  # torch only once it is needed
+    from pose2rgbd_ros.models.backends import check_renderable
     from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(config.checkpoint)
     check_renderable(checkpoint)
     network = checkpoint.architecture["network"]
-    if not has_part(network_family(network), "export"):
+    family = network_family(network)
+    if has_part(family, "export"):
+        print("\n".join(part_of(family, "export").export(config.checkpoint, config.force)))
+    elif has_part(family, "backend"):
+        print(f"{network} needs nothing more: the checkpoint runs without PyTorch as it is")
+    else:
         raise UserError(f"{network} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
-    print("\n".join(part_of(network_family(network), "export").export(config.checkpoint, config.force)))
     return 0
 
 

@@ -230,7 +230,7 @@ def effort_of(checkpoint: Checkpoint, run: Path) -> dict[str, Any]:
         **{name: value for name, value in slopes.items() if value is not None},
         **{name: told[name] for name in ("images", "seconds", "clock", "device") if name in told},
         "epochs": round(told["images"] / max(1, told["frames"]["train"]), 2),
-        "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
+        "parameters": sum(value.size for value in checkpoint.state_dict.values()),
         "bytes": (run / CHECKPOINT / WEIGHTS_FILE).stat().st_size,
     }
 

@@ -1,21 +1,19 @@
-"""Ways to run a model: PyTorch (the reference, any model, and the GPU), ONNX Runtime and Numba (on a CPU)."""
+"""Ways to run a model on a CPU: ONNX Runtime and Numba. PyTorch is in torch_backend.py: not every computer has it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.training.checkpoint import Checkpoint
-from pose2rgbd_ros.training.families import RenderTensors
 
 WHY_NO_NUMBA = ""
 try:
@@ -26,8 +24,7 @@ except (ImportError, OSError, SystemError) as error:  # missing, or built for an
 
 HAS_NUMBA = numba is not None
 
-PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
-GPU_BATCH = 16  # frames at once; bounds the memory of a large request
+PRECISIONS = ("float32", "float16", "bfloat16")
 MOST_DEFAULT_THREADS = 4  # the layers are small: more threads only wait for each other
 
 
@@ -63,7 +60,7 @@ def check_renderable(checkpoint: Checkpoint) -> None:
     if checkpoint.output == "pose":
         raise UserError("this model finds poses and shows no pictures; render with posegan, base or relief")
     camera, size = checkpoint.camera, checkpoint.architecture.get("size")
-    fixed = not checkpoint.network().any_camera
+    fixed = not checkpoint.any_camera
     if fixed and (camera.width, camera.height) != (size, size):
         problem = f"its camera is {camera.width} x {camera.height}, but its network makes {size} x {size} images"
     elif fixed and checkpoint.normalization.pose_dim != checkpoint.architecture.get("pose_dim"):
@@ -85,7 +82,7 @@ def empty_images(checkpoint: Checkpoint, camera: Camera, count: int) -> Rendered
     return RenderedImages(
         np.empty((*shape, 3), np.uint8) if output != "depth" else None,
         np.empty(shape, np.float32) if output != "rgb" else None,
-        np.empty(shape, np.float32) if checkpoint.network().has_confidence else None,
+        np.empty(shape, np.float32) if checkpoint.has_confidence else None,
     )
 
 
@@ -123,73 +120,12 @@ class OnnxBackend:
             self._session.run_with_iobinding(binding)
 
 
-class TorchBackend:
-    """The network itself. On the CPU frame by frame in float32; on CUDA in batches, in half precision if asked."""
-
-    name = "torch"
-
-    def __init__(
-        self,
-        model: nn.Module,
-        normalization: Normalization,
-        device: str = "cpu",
-        precision: str = "float32",
-        threads: int | None = None,
-    ) -> None:
-        """`threads` sets PyTorch's thread count for the whole process; None leaves it as it is."""
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self._device = torch.device(device)
-        self._half = PRECISIONS[precision]
-        network: Any = model.eval().to(self._device)
-        if self._device.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)
-        self._model = network
-        self._normalization = normalization
-        self._pinned: dict[str, Tensor] = {}
-
-    def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
-        images = out.present()
-        step = GPU_BATCH if self._device.type == "cuda" else 1
-        for start in range(0, len(T_map_cam), step):
-            T = torch.from_numpy(T_map_cam[start : start + step]).to(self._device)
-            finished = self._infer(T, camera)
-            for name, batch in self._to_host(finished).items():
-                images[name][start : start + step] = batch
-
-    @torch.inference_mode()
-    def _infer(self, T_map_cam: Tensor, camera: Camera) -> dict[str, Tensor]:
-        """Finished images on the device."""
-        with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
-            shown: RenderTensors = self._model.pictures(T_map_cam, camera, self._normalization)
-        finished = {}
-        if shown.rgb is not None:
-            levels = (shown.rgb.float() * 255).round_().to(torch.uint8)
-            finished["rgb"] = levels.permute(0, 2, 3, 1).contiguous()
-        if shown.depth is not None:
-            finished["depth"] = shown.depth.float()
-        if shown.confidence is not None:
-            factor = camera.width // shown.confidence.shape[-1]
-            total = shown.confidence.float()
-            finished["confidence"] = total.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-        return finished
-
-    def _to_host(self, finished: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
-        if self._device.type != "cuda":
-            return {name: tensor.numpy() for name, tensor in finished.items()}
-        # Page-locked memory is copied to at full speed and all copies run together; one wait at the end.
-        host = {name: self._pinned_like(name, tensor) for name, tensor in finished.items()}
-        for name, tensor in finished.items():
-            host[name].copy_(tensor, non_blocking=True)
-        torch.cuda.current_stream(self._device).synchronize()
-        return {name: tensor.numpy() for name, tensor in host.items()}
-
-    def _pinned_like(self, name: str, tensor: Tensor) -> Tensor:
-        """A page-locked buffer of the tensor's shape, kept for the next call."""
-        known = self._pinned.get(name)
-        if known is None or len(known) < len(tensor):
-            known = self._pinned[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        return known[: len(tensor)]
+def is_installed(library: str) -> bool:
+    """Whether a library such as torch is there; it is not loaded for that."""
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ImportError:
+        return False
 
 
 def compiled(function: Any) -> Any:

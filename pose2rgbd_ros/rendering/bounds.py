@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-import torch
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from pose2rgbd_ros.dataset.layout import atomic_write
 from pose2rgbd_ros.errors import UserError, os_errors
@@ -160,7 +159,7 @@ class CalibrationFiles:
         self, directory: Path, weights_sha256: str, values: dict[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> None:
         """Write both; UserError when that fails. The arrays come first, so that halves of two calibrations show."""
-        data = save({name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()})
+        data = save({name: np.array(array, order="C") for name, array in arrays.items()})
         head = {"format_version": FORMAT_VERSION, "weights_sha256": weights_sha256}
         with os_errors(f"cannot write the calibration into {directory}"):
             atomic_write(directory / self.arrays, data)
@@ -184,11 +183,11 @@ class CalibrationFiles:
             raise UserError(f"{path}: format_version is {version!r}, this program reads {FORMAT_VERSION}; {again}")
         if values.get("weights_sha256") != weights_sha256:
             raise UserError(f"{path} is of other weights than the checkpoint's; {again}")
-        tensors, arrays_sha256 = read_safetensors(directory / self.arrays)
+        arrays, arrays_sha256 = read_safetensors(directory / self.arrays)
         if values.get(self.arrays_key) != arrays_sha256:
             raise UserError(f"{path} and {self.arrays} are not of one calibration; {again}")
         try:
-            return build(values, {name: tensor.numpy() for name, tensor in tensors.items()})
+            return build(values, arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {again}") from error
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from pose2rgbd_ros.errors import UserError
@@ -15,9 +16,9 @@ from pose2rgbd_ros.models.backends import (
     PRECISIONS,
     Backend,
     RenderedImages,
-    TorchBackend,
     check_renderable,
     empty_images,
+    is_installed,
 )
 from pose2rgbd_ros.rendering.bounds import load_calibration
 from pose2rgbd_ros.rendering.trust import Guard, GuardAnswer
@@ -89,6 +90,9 @@ class Renderer:
     Base and Slice: depth is a bounded output scaled to the training set's extremes, so it cannot leave `depth_range`
     but for the rounding of a float32; a scene nearer or farther than that is shown at the bound. Models with geometry
     inside say NaN where they do not know.
+
+    Base, Slice, relief and warp need no PyTorch on a CPU, and do not load it there; Base and Slice then need the graph
+    that a training leaves, or `pose2rgbd export`.
     """
 
     def __init__(
@@ -131,7 +135,7 @@ class Renderer:
         self.output = loaded.output
         self.depth_kind = loaded.depth_kind
         self.normalization = loaded.normalization
-        self.any_camera = bool(loaded.network().any_camera)
+        self.any_camera = loaded.any_camera
         self.calibration = load_calibration(directory, loaded.weights_sha256) if calibrated else None
         self.guard = self._make_guard(loaded)
         self._guarded = guard
@@ -143,6 +147,8 @@ class Renderer:
             self._formats.update(dict.fromkeys(BOUNDS, self._formats["depth"]))
         self.backend_note = ""
         self._backend = self._make_backend(directory, loaded, backend, threads, precision)
+        del loaded
+        _give_memory_back()
         self._lookup: tuple[Camera, NDArray[np.float32]] | None = None
 
     @property
@@ -265,11 +271,14 @@ class Renderer:
                 made: Backend = fast.make(directory, loaded, threads)
                 return made
             except UserError as error:
-                if backend == "onnx":
+                if backend == "onnx" or not is_installed("torch"):
                     raise
                 self.backend_note = f"{error}; rendering with torch, which is slower"
                 _log.warning(self.backend_note)
-        return TorchBackend(loaded.build_model(), loaded.normalization, self.device, precision, threads)
+        model = loaded.build_model()
+        from pose2rgbd_ros.models.torch_backend import TorchBackend  # there is torch
+
+        return TorchBackend(model, loaded.normalization, self.device, precision, threads)
 
     def _allocate(self, count: int, camera: Camera) -> RenderedImages:
         size = (count, camera.height, camera.width)
@@ -301,12 +310,20 @@ def typical_depth(loaded: Checkpoint) -> float:
 
 def choose_device(device: str) -> str:
     """ "cpu", "cuda" or "cuda:N" for what was asked; UserError when it is absent or unknown."""
+    if device == "auto" and not (_has_gpu_driver() and is_installed("torch")):
+        return "cpu"
     if device == "auto":
+        import torch
+
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
     if device != "cpu" and (kind != "cuda" or (":" in device and not index.isdecimal())):
         raise UserError(f"device is {device!r}; choose auto, cpu, cuda or cuda:N")
     if kind == "cuda":
+        if not is_installed("torch"):
+            raise UserError(f"device {device} needs PyTorch, which is not installed here; use device cpu")
+        import torch
+
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
             raise UserError(
@@ -314,6 +331,21 @@ def choose_device(device: str) -> str:
                 "use device auto or cpu"
             )
     return device
+
+
+def _has_gpu_driver() -> bool:
+    """Whether there is a driver that PyTorch's CUDA could use (NVIDIA's, or AMD's), asked without loading PyTorch."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
+
+
+def _give_memory_back() -> None:
+    """glibc keeps what loading a model has freed, of a relief as much as it has on disk; other libraries do not."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _check_calibrated(which: str, camera: Camera) -> None:

@@ -16,15 +16,14 @@ import csv
 import hashlib
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
+import safetensors.numpy
 from safetensors import SafetensorError
-from safetensors.torch import load, save, save_file
-from torch import Tensor, nn, optim
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError, os_errors
@@ -32,7 +31,12 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.geodesy import Datum
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.config import RunConfig
-from pose2rgbd_ros.training.families import build_model
+from pose2rgbd_ros.training.families import build_model, config_without_torch
+
+if TYPE_CHECKING:  # the runtime reads checkpoints without torch
+    from torch import Tensor, nn, optim
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.yaml"
@@ -51,7 +55,8 @@ class StoredModel:
     architecture: dict[str, Any]
     camera: Camera  # of the images it was trained with
     depth_kind: str | None  # "metric" | "relative" | None without depth
-    state_dict: dict[str, Tensor]
+    # What weights.safetensors holds: tensors of a network just trained, arrays (np.ndarray) of one that was read.
+    state_dict: dict[str, Any]
     training_stamps_ns: np.ndarray  # (N,) int64
     # (M,) int64; None in a checkpoint made before these frames were kept apart from those that judge
     choosing_stamps_ns: np.ndarray | None = None
@@ -61,14 +66,24 @@ class StoredModel:
 
     def network(self) -> Any:
         """The network without memory or weights: enough to ask what it can do (see training/families.py)."""
-        with torch.device("meta"):
-            return build_model(self.architecture)
+        return build_model(self.architecture, "meta")
 
     def build_model(self) -> nn.Module:
         """The network with its weights, in evaluation mode, on the CPU."""
         model = build_model(self.architecture)
-        model.load_state_dict(self.state_dict)
+        model.load_state_dict(as_tensors(self.state_dict))
         return model.eval()
+
+    def config(self) -> Any:
+        """The configuration of the network."""
+        return config_without_torch(self.architecture) or self.network().config
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors that its architecture has, by name."""
+        if (config := config_without_torch(self.architecture)) is not None:
+            shapes: dict[str, tuple[int, ...]] = config.weight_shapes()
+            return shapes
+        return {key: tuple(tensor.shape) for key, tensor in self.network().state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
         """What model.yaml says of it."""
@@ -94,6 +109,16 @@ class Checkpoint(StoredModel):
     def output(self) -> str:
         """What the network shows: "depth", "rgb" or "rgbd"; "pose" for one that only finds poses."""
         return str(self.architecture.get("output", "pose"))
+
+    @property
+    def any_camera(self) -> bool:
+        """Whether its network, one that shows pictures, renders any intrinsics."""
+        return bool((config_without_torch(self.architecture) or self.network()).any_camera)
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether its network, one that shows pictures, says how sure it is."""
+        return bool((config_without_torch(self.architecture) or self.network()).has_confidence)
 
     def trained_on(self, stamps_ns: np.ndarray, position_m: np.ndarray) -> np.ndarray:
         """Which frames (N,) it was trained on, by their stamps (N,) and positions (N, 3): clocks of two recordings
@@ -161,15 +186,15 @@ def save_checkpoint(path: Path, checkpoint: StoredModel) -> None:
     Raises:
         UserError: the disk is full or the place cannot be written; an earlier checkpoint there stays whole.
     """
-    weights = save({key: value.detach().cpu().contiguous() for key, value in checkpoint.state_dict.items()})
+    weights = safetensors.numpy.save({key: as_array(value) for key, value in checkpoint.state_dict.items()})
     checkpoint.weights_sha256 = hashlib.sha256(weights).hexdigest()
-    frames = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in checkpoint.frames().items()}
+    frames = {name: np.ascontiguousarray(value) for name, value in checkpoint.frames().items()}
     new = path.with_name(f".{path.name}.new")
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         (new / WEIGHTS_FILE).write_bytes(weights)
-        (new / POSES_FILE).write_bytes(save(frames))
+        (new / POSES_FILE).write_bytes(safetensors.numpy.save(frames))
         write_yaml(new / MODEL_FILE, _to_yaml(checkpoint))
         replace_directory(new, path)
     except OSError as error:
@@ -225,10 +250,10 @@ def load_stored(path: Path) -> StoredModel:
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise UserError(f"{path / MODEL_FILE}: format_version is {version!r}, this program reads {FORMAT_VERSION}")
-    tensors, weights_sha256 = read_safetensors(path / WEIGHTS_FILE)
+    weights, weights_sha256 = read_safetensors(path / WEIGHTS_FILE)
     frames, _ = read_safetensors(path / POSES_FILE)
     try:
-        checkpoint = _from_yaml(values, tensors, {name: value.numpy() for name, value in frames.items()})
+        checkpoint = _from_yaml(values, weights, frames)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path / MODEL_FILE} is incomplete or damaged ({type(error).__name__}: {error}); train again"
@@ -241,8 +266,31 @@ def load_stored(path: Path) -> StoredModel:
     return checkpoint
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors and SHA-256 of a safetensors file; UserError when missing, damaged or a pickle in disguise."""
+def as_array(value: Any) -> np.ndarray:
+    """An array of a tensor, wherever that is, or of an array; in C order, which safetensors takes for granted."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value, order="C")
+
+
+def as_tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors of arrays, whose memory they share, or of tensors."""
+    import torch
+
+    return {key: torch.as_tensor(value) for key, value in values.items()}
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Arrays and SHA-256 of a safetensors file; UserError when missing, damaged or a pickle in disguise."""
+    return _read(path, safetensors.numpy.load)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The same as tensors, of types that NumPy lacks too."""
+    from safetensors.torch import load
+
+    return _read(path, load)
+
+
+def _read(path: Path, load: Callable[[bytes], T]) -> tuple[T, str]:
     with os_errors(f"{path} cannot be read"):
         data = path.read_bytes()
     # A safetensors file begins with the length of its header, eight bytes that may look like a pickle's, and a "{".
@@ -285,14 +333,14 @@ def _to_yaml(checkpoint: StoredModel) -> dict[str, Any]:
     }
 
 
-def _from_yaml(values: dict[str, Any], tensors: dict[str, Tensor], frames: dict[str, np.ndarray]) -> StoredModel:
+def _from_yaml(values: dict[str, Any], weights: dict[str, Any], frames: dict[str, np.ndarray]) -> StoredModel:
     if values["depth_kind"] not in (None, "metric", "relative"):
         raise ValueError(f"depth_kind is {values['depth_kind']!r}")
     common: dict[str, Any] = {
         "architecture": values["architecture"],
         "camera": Camera.from_dict(values["camera"]),
         "depth_kind": values["depth_kind"],
-        "state_dict": tensors,
+        "state_dict": weights,
         "training_stamps_ns": frames["stamps_ns"],
         "choosing_stamps_ns": frames.get("choosing_stamps_ns"),
         "provenance": values["provenance"],
@@ -322,8 +370,8 @@ def _from_yaml(values: dict[str, Any], tensors: dict[str, Tensor], frames: dict[
 
 def _check_weights(path: Path, checkpoint: StoredModel) -> None:
     """Compare names and shapes with the architecture, so that the message says what differs."""
-    expected = {key: tensor.shape for key, tensor in checkpoint.network().state_dict().items()}
-    found = {key: tensor.shape for key, tensor in checkpoint.state_dict.items()}
+    expected = checkpoint.weight_shapes()
+    found = {key: tuple(values.shape) for key, values in checkpoint.state_dict.items()}
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     misshapen = sorted(key for key in set(expected) & set(found) if expected[key] != found[key])
     for what, keys in (("lacks", missing), ("has unknown", surplus), ("has misshapen", misshapen)):
@@ -431,6 +479,8 @@ def save_state(
 
     `model` is the learner: the network with all that is learnt beside it.
     """
+    from safetensors.torch import save_file
+
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
@@ -462,7 +512,7 @@ def load_state(path: Path, model: nn.Module, optimizer: optim.Optimizer | None, 
     if not path.is_dir():
         raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
     facts = read_yaml(path / FACTS_FILE)
-    tensors, _ = read_safetensors(path / TENSORS_FILE)
+    tensors, _ = read_tensors(path / TENSORS_FILE)
     try:
         model.load_state_dict(_under("model.", tensors))
         if average is not None:
@@ -495,4 +545,6 @@ def _load_optimizer(optimizer: optim.Optimizer, model: nn.Module, tensors: dict[
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
     """A moment in its parameter's memory format: the fused optimiser goes over both as they lie in memory."""
+    import torch
+
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

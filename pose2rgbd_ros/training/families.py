@@ -8,13 +8,17 @@ A family's folder holds these modules, imported when they are needed (docs/archi
                  recipes; loads no torch
     network.py   NETWORKS: {name: (configuration, network)}, by the names of the family's line below
     learner.py   make(config, recipe, data, device): the Learner of a run
-    backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend
-    export.py    where there is something to export: export(checkpoint, force), the lines to print
+    backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend. It
+                 loads no torch, which an aircraft may lack; config.py then has NETWORK_CONFIGS, {name: configuration},
+                 and a configuration says what its network can do (any_camera, has_confidence) and weight_shapes()
+    export.py    where there is something to export: export(checkpoint, force), the lines to print; with a backend it is
+                 what that needs where there is no torch, and the trainer calls it at the end of a run
     pretrained.py  where others publish weights: ours(tensors) and architecture(...), see training/pretrained.py
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import re
@@ -160,19 +164,46 @@ def network_family(network: str) -> str:
     raise UserError(f"unknown network {network!r}; known: {known} (a newer pose2rgbd may know it)")
 
 
-def build_model(architecture: dict[str, Any]) -> nn.Module:
+def build_model(architecture: dict[str, Any], device: str | None = None) -> nn.Module:
     """Network of an architecture mapping ``{"network": name, **configuration}``.
 
+    `device`: where; None: PyTorch's current one.
+
     Raises:
-        UserError: unknown network, unknown or out-of-bounds settings.
+        UserError: unknown network, unknown or out-of-bounds settings; there is no PyTorch.
     """
     if not isinstance(architecture, dict) or "network" not in architecture:
         raise UserError("the architecture names no network; is this a pose2rgbd model?")
     values = dict(architecture)
     name = values.pop("network")
-    config_class, network = part_of(network_family(name), "network").NETWORKS[name]
-    model: nn.Module = network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
+    try:
+        import torch
+
+        config_class, network = part_of(network_family(name), "network").NETWORKS[name]
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        without = [family.models[0] for folder, family in FAMILIES.items() if has_part(folder, "backend")]
+        raise UserError(
+            f"{name} runs on PyTorch, which is not installed here: install torch, or use one of "
+            f"{', '.join(without)} (N: a number)"
+        ) from error
+    config = settings.from_yaml_dict(config_class, values, where=f"architecture of {name}")
+    with torch.device(device) if device else contextlib.nullcontext():
+        model: nn.Module = network(config)
     return model
+
+
+def config_without_torch(architecture: dict[str, Any]) -> Any | None:
+    """The configuration of a network whose family renders without PyTorch, else None. UserError: as `build_model`."""
+    values = dict(architecture)
+    name = values.pop("network")
+    family = network_family(name)
+    if not has_part(family, "backend"):
+        return None
+    return settings.from_yaml_dict(
+        part_of(family, "config").NETWORK_CONFIGS[name], values, where=f"architecture of {name}"
+    )
 
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.reports.table import aligned
-from pose2rgbd_ros.training.checkpoint import read_safetensors
+from pose2rgbd_ros.training.checkpoint import read_tensors
 from pose2rgbd_ros.training.families import architecture_of, has_part, network_family, part_of
 
 WRAPPED_IN = ("state_dict", "model_state_dict", "model", "net", "network")  # what published files keep weights under
@@ -107,7 +107,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     with os_errors(f"{file} cannot be read"), file.open("rb") as stream:
         start = stream.read(9)
     if start[8:9] == b"{":
-        return read_safetensors(file)[0]
+        return read_tensors(file)[0]
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -30,6 +30,7 @@ from pose2rgbd_ros.training.checkpoint import (
     LAST,
     RunLog,
     RunState,
+    as_tensors,
     load_state,
     load_stored,
     prepare_run_folder,
@@ -38,7 +39,7 @@ from pose2rgbd_ros.training.checkpoint import (
 )
 from pose2rgbd_ros.training.config import Recipe, RunConfig, TrainConfig, VideoConfig, resolve_recipe
 from pose2rgbd_ros.training.data import RunData, open_training_data
-from pose2rgbd_ros.training.families import family_of, part_of
+from pose2rgbd_ros.training.families import family_of, has_part, part_of
 from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.pretrained import load_weights
@@ -355,7 +356,7 @@ class _Run:
         if (self.out / CHECKPOINT).exists():
             kept = load_stored(self.out / CHECKPOINT)
             self.data.check_continues(kept, self.out)
-            self.kept, self.scores = kept.state_dict, dict(kept.metrics)
+            self.kept, self.scores = as_tensors(kept.state_dict), dict(kept.metrics)
         else:  # interrupted before there was one, or it was removed
             self.state.best_score = float("inf")
         self._start_clock()
@@ -553,6 +554,7 @@ class _Run:
                 )
             if not self.interrupted:
                 self._score_kept()
+            self._export()
         self.fabric.barrier()
         return TrainResult(
             checkpoint=self.out / CHECKPOINT,
@@ -567,6 +569,16 @@ class _Run:
             description=self.judge.describe(self.scores, self.baseline),
             stopped=self.stopped,
         )
+
+    def _export(self) -> None:
+        """Put into the checkpoint what it needs where there is no PyTorch. No training fails by that."""
+        family = family_of(self.config.model)
+        if not (has_part(family, "backend") and has_part(family, "export")):
+            return
+        try:
+            part_of(family, "export").export(self.out / CHECKPOINT)
+        except UserError as error:
+            logger.warning("the checkpoint does not run without PyTorch: %s", error)
 
     def _score_kept(self) -> None:
         assert self.kept is not None

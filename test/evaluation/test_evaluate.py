@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from support.pages import read_page
@@ -330,7 +329,7 @@ def test_labels_of_neighbouring_colour_bars_do_not_touch(tmp_path: Path) -> None
 
 def test_a_collapsed_model_is_shouted_about(trained: Trained, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained.run)
-    checkpoint.state_dict["dense.weight"] = torch.zeros_like(checkpoint.state_dict["dense.weight"])
+    checkpoint.state_dict["dense.weight"] = np.zeros_like(checkpoint.state_dict["dense.weight"])
     save_checkpoint(tmp_path / "collapsed", checkpoint)
     result = evaluate(tmp_path / "collapsed", trained.dataset, tmp_path / "report", device="cpu")
     assert result.collapsed

@@ -111,8 +111,8 @@ def test_it_learns_a_small_place(on_cpu: None, flight_dataset: Callable[..., Pat
     names = [line.split()[-1].decode() for line in header.splitlines() if line.startswith(b"property")]
     table = np.frombuffer(body, [(name, "<f4") for name in names])
     state = load_checkpoint(tmp_path / "run").state_dict
-    np.testing.assert_array_equal(np.stack([table[axis] for axis in "xyz"], axis=1), state["means"].numpy())
-    np.testing.assert_array_equal(table["f_rest_4"], state["sh_rest"][:, 1, 1].numpy())
+    np.testing.assert_array_equal(np.stack([table[axis] for axis in "xyz"], axis=1), state["means"])
+    np.testing.assert_array_equal(table["f_rest_4"], state["sh_rest"][:, 1, 1])
     assert len(table) == 150
 
 
@@ -209,5 +209,5 @@ def test_the_package_itself_trains_on_a_gpu(flight_dataset: Callable[..., Path],
     result = train(flight, tmp_path / "run", config)
     assert result.scores["rgb_mae_px"] < 0.8 * result.baseline["rgb_mae_px"]
     state = load_checkpoint(result.checkpoint).state_dict
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
+    assert all(bool(np.isfinite(tensor).all()) for tensor in state.values())
     assert len(state["means"]) == 2000

@@ -11,8 +11,9 @@ import yaml
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.models.graphs import GRAPH_FILE, RECORD_FILE
 from pose2rgbd_ros.models.pose2rgbd import onnx
-from pose2rgbd_ros.models.pose2rgbd.export import GRAPH_FILE, RECORD_FILE, export_checkpoint
+from pose2rgbd_ros.models.pose2rgbd.export import export_checkpoint
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 

@@ -17,7 +17,7 @@ from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.pictures import Evaluation, measure
-from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.checkpoint import as_tensors, load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import TrainingData, mean_image, open_training_data
 from pose2rgbd_ros.training.evaluators import PictureEvaluator, PoseEvaluator
@@ -73,7 +73,7 @@ def poisoned(flight: Path) -> Callable[[str], Path]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(run).state_dict
+    return as_tensors(load_checkpoint(run).state_dict)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -21,9 +21,11 @@ from support.two_processes import run_on_two_processes
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.models.graphs import StoredGraphs
+from pose2rgbd_ros.models.pose2rgbd import export
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training import trainer
-from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.checkpoint import as_tensors, load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.data import open_training_data
 from pose2rgbd_ros.training.evaluators import PictureEvaluator
@@ -177,7 +179,9 @@ def test_with_few_held_out_frames_nothing_chooses(
     checkpoint = load_checkpoint(tmp_path / "run")
     assert (checkpoint.provenance["kept"], checkpoint.provenance["scored_on"]) == ("last", "train")
     last = load_file(tmp_path / "run" / "last" / "state.safetensors")
-    assert all(torch.equal(kept, last[f"model.model.{name}"]) for name, kept in checkpoint.state_dict.items())
+    assert all(
+        torch.equal(kept, last[f"model.model.{name}"]) for name, kept in as_tensors(checkpoint.state_dict).items()
+    )
     report = evaluate(tmp_path / "run", flight, tmp_path / "report", device="cpu")
     assert len(report.stamps_ns) == 2
     assert "too few frames were held out to choose by" in report.table()
@@ -197,7 +201,7 @@ def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frame
     for keep in ("best", "last"):
         out = tmp_path / keep
         train(flight, out, tiny(epochs=4, validate_every=1, keep=keep))
-        kept = load_checkpoint(out).state_dict
+        kept = as_tensors(load_checkpoint(out).state_dict)
         last = load_file(out / "last" / "state.safetensors")
         steps[keep] = all(torch.equal(kept[name], last[f"model.model.{name}"]) for name in kept)
         assert (out / "samples" / f"{keep}.png").exists()
@@ -206,9 +210,24 @@ def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frame
         tiny(keep="last", early_stop=3)
 
 
+def test_a_run_leaves_what_its_checkpoint_needs_without_pytorch(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = train(flight, tmp_path / "run", tiny(epochs=1)).checkpoint
+    assert StoredGraphs(path, load_checkpoint(path), export.EXPORTER).why_not == ""
+
+    def fails(*_: object) -> None:
+        raise UserError("install onnx")
+
+    monkeypatch.setattr(export, "export_checkpoint", fails)
+    path = train(flight, tmp_path / "other", tiny(epochs=1)).checkpoint
+    assert "the checkpoint does not run without PyTorch: install onnx" in caplog.text
+    assert StoredGraphs(path, load_checkpoint(path), export.EXPORTER).why_not == f"{path}/renderer.onnx is not there"
+
+
 def test_the_running_average_is_what_is_kept(flight: Path, tmp_path: Path) -> None:
     train(flight, tmp_path / "run", tiny(epochs=1, ema_decay=0.9, keep="last"))
-    kept = load_checkpoint(tmp_path / "run").state_dict
+    kept = as_tensors(load_checkpoint(tmp_path / "run").state_dict)
     last = load_file(tmp_path / "run" / "last" / "state.safetensors")
     assert all(torch.equal(kept[name], last[f"average.module.{name}"]) for name in kept)
     assert not all(torch.equal(kept[name], last[f"model.model.{name}"]) for name in kept)

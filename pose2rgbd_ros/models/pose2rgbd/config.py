@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -94,11 +95,15 @@ class Settings(TrainConfig):
 START_SIZE = 4
 START_CHANNELS = 1024
 SMALLEST_CHANNELS = 16
+BOTTLENECK_CHANNELS = 60
+OUTPUT_CHANNELS = {"depth": 1, "rgb": 3, "rgbd": 4}
 
 
 @dataclass(frozen=True)
 class Pose2RGBDConfig:
     """Everything that determines the network's layers."""
+
+    any_camera: ClassVar[bool] = False
 
     variant: Literal["base", "slice"] = setting("base", "network of the paper")
     slices: int = setting(10, "number of depth slices (slice only; the paper uses 10, 32, 64)", ge=2)
@@ -130,6 +135,10 @@ class Pose2RGBDConfig:
             raise UserError("the slice network needs depth: use output depth or rgbd, or the base network")
 
     @property
+    def has_confidence(self) -> bool:
+        return self.variant == "slice"
+
+    @property
     def has_rgb(self) -> bool:
         return self.output != "depth"
 
@@ -152,6 +161,37 @@ class Pose2RGBDConfig:
         stages = int(math.log2(self.size // START_SIZE)) - 1
         full = [max(START_CHANNELS >> stage, SMALLEST_CHANNELS) for stage in range(stages + 1)]
         return [max(1, round(count * self.width)) for count in full]
+
+    @property
+    def bottleneck_channels(self) -> int:
+        """Channels under the slices."""
+        return max(1, round(BOTTLENECK_CHANNELS * self.width))
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the network's tensors, by their names in a checkpoint."""
+        channels, inputs = self.channels(), self.pose_dim * (1 + 2 * self.pose_frequencies)
+        dense, features, outputs = channels[0] * START_SIZE**2, channels[-1], OUTPUT_CHANNELS[self.output]
+        shapes: dict[str, tuple[int, ...]] = {"dense.weight": (dense, inputs), "dense.bias": (dense,)}
+        for stage, (before, after) in enumerate(itertools.pairwise(channels)):
+            shapes |= _normalized(f"trunk.{stage}", (before, after, 2, 2), after)
+        if self.variant == "slice":
+            under = self.bottleneck_channels
+            shapes |= _normalized("bottleneck1", (under, features, 3, 3), under)
+            shapes |= _normalized("bottleneck2", (under, under, 3, 3), under)
+            shapes["slice_head.weight"] = (self.slices, under, 3, 3)
+            features += under + self.slices
+        return {**shapes, "image_head.weight": (features, outputs, 2, 2), "image_head.bias": (outputs,)}
+
+
+def _normalized(name: str, kernel: tuple[int, ...], channels: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a convolution without bias, and of the batch normalisation behind it."""
+    norm = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (channels,))
+    after = {f"{name}.1.{key}": shape for key, shape in norm.items()}
+    return {f"{name}.0.weight": kernel, **after, f"{name}.1.num_batches_tracked": ()}
+
+
+# The network by its name in checkpoints.
+NETWORK_CONFIGS = {"pose2rgbd": Pose2RGBDConfig}
 
 
 def network_config(config: Settings, has_depth: bool) -> Pose2RGBDConfig:

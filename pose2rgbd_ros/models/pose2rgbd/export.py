@@ -1,18 +1,8 @@
-"""A checkpoint's ONNX graph, of Base and Slice: made once, compared with the network, kept beside the weights.
-
-    renderer.onnx        the graph
-    renderer.onnx.yaml   what it was made from, its SHA-256, and how closely it follows the network
-
-A graph is used only when both files fit each other and the checkpoint; anything else (other weights, an edited
-model.yaml, an older exporter, a damaged file) leads to a new export.
-"""
+"""A checkpoint's ONNX graph, of Base and Slice: made once, compared with the network, kept beside the weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +11,16 @@ from typing import Any
 import numpy as np
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.backends import OnnxBackend, TorchBackend, check_renderable, empty_images
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
-from pose2rgbd_ros.settings import read_yaml, write_yaml
-from pose2rgbd_ros.training.checkpoint import MODEL_FILE, Checkpoint, checkpoint_directory, load_checkpoint
+from pose2rgbd_ros.models.backends import OnnxBackend, check_renderable, empty_images
+from pose2rgbd_ros.models.graphs import GRAPH_FILE, StoredGraphs
+from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
-GRAPH_FILE = "renderer.onnx"
-RECORD_FILE = "renderer.onnx.yaml"
-EXPORTER_VERSION = 2  # raise it when the graph of the same checkpoint changes
+EXPORTER = "exporter 2"  # raise the number when the graph of the same checkpoint changes
 
 COMPARED_POSES = 8
 RGB_TOLERANCE_LEVELS = 1
 DEPTH_TOLERANCE_SHARE = 1e-3  # of depth_max - depth_min
 CONFIDENCE_TOLERANCE = 1e-3
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ def export_checkpoint(path: Path, force: bool = False) -> Exported:
     """Make sure the checkpoint has a current graph; `force` makes a new one even then.
 
     Raises:
-        UserError: bad checkpoint, the graph differs from the network, onnx or onnxruntime missing, disk full.
+        UserError: bad checkpoint, the graph differs from the network, torch, onnx or onnxruntime missing, disk full.
     """
     checkpoint = load_checkpoint(path)
     check_renderable(checkpoint)
@@ -102,28 +87,22 @@ def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = 
 
     UserError as :func:`export_checkpoint`.
     """
-    source = source_fingerprint(directory, checkpoint)
-    if not force:
-        stored = _stored_graph(directory, source)
-        if stored is not None:
-            return stored
+    stored = StoredGraphs(directory, checkpoint, EXPORTER)
+    if not force and (current := _current(stored)) is not None:
+        return current
+    stored.require()
     graph = _make_graph(checkpoint)
     comparison = compare(graph, checkpoint)
     if not comparison.within_tolerance():
         raise UserError(f"the exported graph is not the network: {comparison}; it was not kept, use backend torch")
-    path = _store(directory, source, graph, comparison)
-    return Exported(graph, comparison, path, reused=False)
-
-
-def source_fingerprint(directory: Path, checkpoint: Checkpoint) -> str:
-    """SHA-256 of what the graph is made from: weights, model.yaml and this exporter."""
-    digest = hashlib.sha256(f"pose2rgbd exporter {EXPORTER_VERSION}\n{checkpoint.weights_sha256}\n".encode())
-    digest.update((directory / MODEL_FILE).read_bytes())
-    return digest.hexdigest()
+    kept = stored.store({GRAPH_FILE: graph}, {"comparison": dataclasses.asdict(comparison)})
+    return Exported(graph, comparison, directory / GRAPH_FILE if kept else None, reused=False)
 
 
 def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
     """Run graph and network on training poses, evenly spread over the recording."""
+    from pose2rgbd_ros.models.torch_backend import TorchBackend
+
     T_map_cam = checkpoint.training_T_map_cam
     count = min(len(T_map_cam), COMPARED_POSES)
     T = T_map_cam[np.linspace(0, len(T_map_cam) - 1, count).astype(int)]
@@ -142,45 +121,22 @@ def compare(graph: bytes, checkpoint: Checkpoint) -> Comparison:
 
 
 def _make_graph(checkpoint: Checkpoint) -> bytes:
+    model: Any = checkpoint.build_model()
     try:
         from pose2rgbd_ros.models.pose2rgbd.onnx import build_graph
     except ImportError as error:
         raise UserError(f"a graph cannot be exported here ({error}); install onnx") from error
-    model = checkpoint.build_model()
-    assert isinstance(model, Pose2RGBD)
     return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
 
 
-def _stored_graph(directory: Path, source: str) -> Exported | None:
-    """The graph on disk if it belongs to `source` and is undamaged."""
-    try:
-        record = read_yaml(directory / RECORD_FILE)
-        graph = (directory / GRAPH_FILE).read_bytes()
-        if record["source"] != source or record["sha256"] != hashlib.sha256(graph).hexdigest():
-            _log.info("%s is stale or damaged and is made anew", directory / GRAPH_FILE)
-            return None
-        comparison = dict(record["comparison"])
-        comparison.pop("grazing_share", None)  # of records written when relief was exported too
-        return Exported(graph, Comparison(**comparison), directory / GRAPH_FILE, reused=True)
-    except (OSError, UserError, KeyError, TypeError):
-        return None  # none there yet, or not ours: it is made anew
-
-
-def _store(directory: Path, source: str, graph: bytes, comparison: Comparison) -> Path | None:
-    """Graph first, then its record; a reader between the two sees a mismatch and exports again."""
-    path = directory / GRAPH_FILE
-    temporary = directory / f".{GRAPH_FILE}.{os.getpid()}.tmp"
-    record = {
-        "source": source,
-        "sha256": hashlib.sha256(graph).hexdigest(),
-        "comparison": dataclasses.asdict(comparison),
-    }
-    try:
-        temporary.write_bytes(graph)
-        temporary.replace(path)
-        write_yaml(directory / RECORD_FILE, record)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        _log.warning("%s could not be kept (%s); it is made anew at every start", path, error.strerror)
+def _current(stored: StoredGraphs) -> Exported | None:
+    """The stored graph, if it can be used and its record says how close it is."""
+    if stored.why_not:
         return None
-    return path
+    try:
+        comparison = dict(stored.record["comparison"])
+        comparison.pop("grazing_share", None)  # of records written when relief was exported too
+        path = stored.directory / GRAPH_FILE
+        return Exported(stored.graphs[GRAPH_FILE], Comparison(**comparison), path, reused=True)
+    except (KeyError, TypeError):
+        return None  # not ours: it is made anew

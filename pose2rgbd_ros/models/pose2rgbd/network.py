@@ -21,11 +21,8 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.pose2rgbd.config import START_SIZE, Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.config import NETWORK_CONFIGS, OUTPUT_CHANNELS, START_SIZE, Pose2RGBDConfig
 from pose2rgbd_ros.training.families import RenderTensors
-
-BOTTLENECK_CHANNELS = 60
-OUTPUT_CHANNELS = {"depth": 1, "rgb": 3, "rgbd": 4}
 
 
 class Prediction(NamedTuple):
@@ -44,7 +41,7 @@ class Prediction(NamedTuple):
 class Pose2RGBD(nn.Module):
     """Base or Slice network; input (B, pose_dim) encoded to [-1, 1] by ``Normalization.encode_pose``."""
 
-    any_camera = False
+    any_camera = Pose2RGBDConfig.any_camera
 
     def __init__(self, config: Pose2RGBDConfig) -> None:
         super().__init__()
@@ -58,7 +55,7 @@ class Pose2RGBD(nn.Module):
         )
         features = channels[-1]
         if config.variant == "slice":
-            bottleneck = max(1, round(BOTTLENECK_CHANNELS * config.width))
+            bottleneck = config.bottleneck_channels
             self.bottleneck1 = _conv_block(features, bottleneck, config)
             self.bottleneck2 = _conv_block(bottleneck, bottleneck, config)
             self.slice_head = nn.Conv2d(bottleneck, config.slices, 3, padding=1, bias=False)
@@ -77,7 +74,7 @@ class Pose2RGBD(nn.Module):
 
     @property
     def has_confidence(self) -> bool:
-        return self.config.variant == "slice"
+        return self.config.has_confidence
 
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
         """See :class:`RenderModel`. The camera is not looked at: this network knows the trained one only."""
@@ -144,4 +141,4 @@ def _conv_block(inputs: int, outputs: int, config: Pose2RGBDConfig) -> nn.Sequen
     )
 
 
-NETWORKS = {"pose2rgbd": (Pose2RGBDConfig, Pose2RGBD)}
+NETWORKS = {"pose2rgbd": (NETWORK_CONFIGS["pose2rgbd"], Pose2RGBD)}

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models import backends
-from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads, onnx_session
+from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads, is_installed, onnx_session
+from pose2rgbd_ros.models.graphs import AGAIN, StoredGraphs, graph_file
 from pose2rgbd_ros.models.relief import kernels as march_numba
-from pose2rgbd_ros.models.relief.config import TiledReliefConfig
+from pose2rgbd_ros.models.relief.config import INSIDE, SKY_COLUMNS, SKY_ROWS, ReliefConfig, TiledReliefConfig
 from pose2rgbd_ros.models.relief.kernels import highest_layers
-from pose2rgbd_ros.models.relief.march import INSIDE
-from pose2rgbd_ros.models.relief.network import (
-    SKY_COLUMNS,
-    SKY_ROWS,
-    Features,
-    Owners,
-    Relief,
-    Shader,
-    Window,
-    off_core,
-    windows,
-)
+from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 # A relief network's tables as the compiled kernels read them: the same functions, fewer lookups.
@@ -68,40 +56,39 @@ class ReliefTables(NamedTuple):
     sky: Float32
 
 
-def relief_tables(model: Relief) -> ReliefTables:
-    """The tables of a network, on the CPU."""
-    config = model.config
-    logits = _numpy(model.volume.logits)
-    levels = level_sums(model.features)
+def relief_tables(config: ReliefConfig, state: Mapping[str, Any]) -> ReliefTables:
+    """The tables of a network's state, arrays or tensors on the CPU by their names in a checkpoint."""
+    logits = _float32(state["volume.logits"])
+    levels = level_sums(config, _float32(state["features.maps"]))
     sizes = [rows * columns for rows, columns, _ in (level.shape for level in levels)]
     return ReliefTables(
         logits,
         *highest_layers(logits),
-        np.ascontiguousarray(model.volume.seen.cpu().numpy()),
+        np.ascontiguousarray(state["volume.seen"], np.uint8),
         np.array(config.step_m, np.float32),
         np.concatenate([level.reshape(-1, config.channels) for level in levels]),
         np.cumsum([0, *sizes[:-1]]),
         np.array([level.shape[:2] for level in levels], np.int64),
         np.array([config.texel_m(level) for level in range(config.levels)], np.float32),
-        _numpy(model.features.coarse).reshape(*config.coarse_shape, config.coarse_channels),
+        _float32(state["features.coarse"]).reshape(*config.coarse_shape, config.coarse_channels),
         np.array([config.coarse_cell_m, config.coarse_layer_m], np.float32),
-        _numpy(model.features.sky).reshape(SKY_ROWS, SKY_COLUMNS, config.channels),
+        _float32(state["features.sky"]).reshape(SKY_ROWS, SKY_COLUMNS, config.channels),
     )
 
 
-def level_sums(features: Features) -> list[Float32]:
-    """Per level l the sum of levels l, l + 1, ... at the vertices of level l, (rows, columns, C).
+def level_sums(config: ReliefConfig, maps: Float32) -> list[Float32]:
+    """Per level l the sum of levels l, l + 1, ... of the map at the vertices of level l, (rows, columns, C).
 
     Each reaches as far as the coarsest level: outside its own extent a level is clamped, which a table of its own
         extent could not say of a sum.
     """
-    config = features.config
-    maps, sums = _numpy(features.maps), [np.zeros((0, 0, config.channels), np.float32)] * config.levels
+    sums = [np.zeros((0, 0, config.channels), np.float32)] * config.levels
     total: Float32 | None = None
+    end = len(maps)
     for level in reversed(range(config.levels)):
         shape = config.map_shape(level)
-        start = features.starts[level]
-        table = maps[start : start + shape[0] * shape[1]].reshape(*shape, -1)
+        start = end - shape[0] * shape[1]
+        table, end = maps[start:end].reshape(*shape, -1), start
         if total is not None:
             finer = _twice(total)
             beyond = [(0, finer.shape[axis] - table.shape[axis]) for axis in (0, 1)]
@@ -121,8 +108,8 @@ def _twice(table: Float32) -> Float32:
     return table
 
 
-def _numpy(tensor: Tensor) -> Float32:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.float32)
+def _float32(values: Any) -> Float32:
+    return np.ascontiguousarray(values, np.float32)
 
 
 _ROWS_A_TASK = 8  # rows of the shader's input
@@ -130,12 +117,13 @@ _ROWS_A_TASK = 8  # rows of the shader's input
 Float32 = NDArray[np.float32]
 
 
-def shader_graph(shader: Shader) -> bytes:
-    """The shader as an ONNX graph, the part that ONNX Runtime does.
+EXPORTER = "relief exporter 1"  # raise the number when the graph of the same checkpoint changes
 
-    Its layers: `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled.
 
-    UserError: onnx is missing, or a layer is neither a convolution nor a ReLU.
+def shader_graph(state: Mapping[str, Any]) -> bytes:
+    """The shader of a network's state as an ONNX graph, the part that ONNX Runtime does: convolutions, ReLU between.
+
+    `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled. UserError: onnx is missing.
     """
     try:
         from onnx import TensorProto, helper
@@ -143,23 +131,28 @@ def shader_graph(shader: Shader) -> bytes:
         from pose2rgbd_ros.models.pose2rgbd.onnx import Graph
     except ImportError as error:
         raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
+    prefix, end = "shader.layers.", ".weight"
+    numbers = sorted(int(key[len(prefix) : -len(end)]) for key in state if key.startswith(prefix) and key.endswith(end))
+    weights = [_float32(state[f"{prefix}{number}{end}"]) for number in numbers]
     graph, value = Graph(), "input"
-    for number, layer in enumerate(shader.layers):
-        output = "residual" if number == len(shader.layers) - 1 else ""
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            weight, bias = (part.detach().cpu().numpy() for part in (layer.weight, layer.bias))
-            value = graph.conv(value, weight, bias, layer.groups, output=output)
-        elif isinstance(layer, nn.ReLU):
-            value = graph.add("Relu", value, output=output)
-        else:
-            raise UserError(f"there is no ONNX form of {type(layer).__name__}; use backend torch")
-    channels = [layer for layer in shader.layers if isinstance(layer, nn.Conv2d)]
+    for number, weight in zip(numbers, weights, strict=True):
+        last = number == numbers[-1]
+        bias = _float32(state[f"{prefix}{number}.bias"])
+        value = graph.conv(value, weight, bias, output="residual" if last else "")
+        if not last:
+            value = graph.add("Relu", value)
     made = graph.finished(
         "shader",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, channels[0].in_channels, "h", "w"])],
-        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, channels[-1].out_channels, "h", "w"])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, weights[0].shape[1], "h", "w"])],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, len(weights[-1]), "h", "w"])],
     )
     return bytes(made.SerializeToString())
+
+
+def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
+    """What a state holds of one tile, by the names of a relief alone; None: it is one."""
+    prefix = "" if tile is None else f"tiles.{tile}."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 class ReliefBackend:
@@ -172,8 +165,13 @@ class ReliefBackend:
 
     name = NAME
 
-    def __init__(self, model: Relief, threads: int | None = None) -> None:
-        """UserError when numba, onnx or ONNX Runtime is missing, or there is no ONNX form of the shader."""
+    def __init__(
+        self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None, graph: bytes | None = None
+    ) -> None:
+        """`state`: as :func:`relief_tables` takes it. `graph`: of its shader; None: it is made.
+
+        UserError when numba or ONNX Runtime is missing, or onnx where there is no graph.
+        """
         if not backends.HAS_NUMBA:
             raise UserError(f"{backends.WHY_NO_NUMBA}; install numba")
         from pose2rgbd_ros.models.relief import render_kernels
@@ -181,10 +179,10 @@ class ReliefBackend:
         self._kernels = render_kernels
         self._threads = threads or all_threads()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._session = onnx_session(shader_graph(model.shader), self._threads)
-        self._config = model.config
-        self._T_vol_map = se3.inverse(model.config.T_map_vol)
-        self._tables = relief_tables(model)
+        self._session = onnx_session(graph or shader_graph(state), self._threads)
+        self._config = config
+        self._T_vol_map = se3.inverse(config.T_map_vol)
+        self._tables = relief_tables(config, state)
         self._frame: tuple[Camera, Frame] | None = None
         self._lock = threading.Lock()  # one set of buffers
         self._compile()
@@ -295,9 +293,16 @@ class TiledReliefBackend:
 
     name = NAME
 
-    def __init__(self, config: TiledReliefConfig, state_dict: dict[str, Tensor], threads: int | None = None) -> None:
-        """UserError when a compiled relief cannot be had here (see :class:`ReliefBackend`)."""
-        self._config, self._state, self._threads = config, state_dict, threads
+    def __init__(
+        self,
+        config: TiledReliefConfig,
+        state: Mapping[str, Any],
+        threads: int | None = None,
+        graphs: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """`graphs`: of the tiles' shaders. UserError when a compiled relief cannot be had here (see
+        :class:`ReliefBackend`)."""
+        self._config, self._state, self._threads, self._graphs = config, state, threads, graphs or {}
         self._ready: dict[int, ReliefBackend] = {}
         self._camera: tuple[Camera, NDArray[np.float64]] | None = None
         self._lock = threading.Lock()
@@ -322,30 +327,26 @@ class TiledReliefBackend:
             part = _like(out, *frame.direction.shape[:2])
             backend.render_frame(T_map_cam, frame, part, 0)
             t, off = self._ends(T_map_cam, window, frame)
-            mine = owners.take(window.rows, window.columns, t, off).numpy()
+            mine = owners.take(window.rows, window.columns, t, off)
             for name, made in part.present().items():
                 image = images[name][window.rows, window.columns]
                 image[mine] = made[0][mine]
             if frame.state[0] == INSIDE:
                 break  # the tile the camera is in comes first, and has the whole picture
 
-    def _ends(self, T_map_cam: NDArray[np.float64], window: Window, frame: Frame) -> tuple[Tensor, Tensor]:
+    def _ends(self, T_map_cam: NDArray[np.float64], window: Window, frame: Frame) -> tuple[Float32, Float32]:
         """Of the rays of a frame the t (h, w) at which they end, and how far that is beside the tile's core."""
         config, shape = self._config.tile(window.tile), frame.direction.shape[:2]
         step = np.array(config.step_m[:2], np.float32)
         origin = (se3.inverse(config.T_map_vol) @ T_map_cam)[:2, 3].astype(np.float32)
         t = frame.found[0].reshape(shape)
-        where = torch.from_numpy(origin + t[..., None] * (frame.direction[..., :2] * step))
-        low, high = (where.new_tensor(bound) for bound in self._config.core_m(window.tile))
-        return torch.from_numpy(t), off_core(where, low, high)
+        where = origin + t[..., None] * (frame.direction[..., :2] * step)
+        return t, off_core(where, *self._config.core_m(window.tile))
 
     def _backend(self, number: int) -> ReliefBackend:
         if number not in self._ready:
-            prefix = f"tiles.{number}."
-            relief = Relief(self._config.tile(number))
-            own = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
-            relief.load_state_dict(own)
-            self._ready[number] = ReliefBackend(relief.eval(), self._threads)
+            own = tile_state(self._state, number)
+            self._ready[number] = ReliefBackend(self._config.tile(number), own, self._threads, self._graphs.get(number))
         return self._ready[number]
 
 
@@ -364,8 +365,16 @@ def _like(out: RenderedImages, height: int, width: int) -> RenderedImages:
 
 def make(directory: Path, checkpoint: Checkpoint, threads: int | None) -> Backend:
     """See training/families.py. UserError when a compiled relief cannot be had here."""
-    if checkpoint.architecture["network"] == "relief-tiles":
-        return TiledReliefBackend(checkpoint.network().config, checkpoint.state_dict, threads)
-    model = checkpoint.build_model()
-    assert isinstance(model, Relief)
-    return ReliefBackend(model, threads)
+    config, state = checkpoint.config(), checkpoint.state_dict
+    if isinstance(config, TiledReliefConfig):
+        graphs = _stored_graphs(directory, checkpoint, range(config.count))
+        return TiledReliefBackend(config, state, threads, dict(enumerate(graphs)))
+    return ReliefBackend(config, state, threads, *_stored_graphs(directory, checkpoint, [None]))
+
+
+def _stored_graphs(directory: Path, checkpoint: Checkpoint, tiles: Iterable[int | None]) -> list[bytes]:
+    """The shaders' graphs beside the checkpoint; none where they must be made. UserError: that cannot be done here."""
+    stored = StoredGraphs(directory, checkpoint, EXPORTER, map(graph_file, tiles))
+    if stored.why_not and not is_installed("onnx"):
+        raise UserError(f"{stored.why_not}; {AGAIN}")
+    return list(stored.graphs.values())

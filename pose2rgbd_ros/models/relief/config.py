@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import re
 from dataclasses import dataclass, field
@@ -307,6 +308,14 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     )
 
 
+HIT, FLOOR, SKY, INSIDE = range(4)
+"""State of a ray: meets a surface of the block; meets the floor; meets nothing; starts in something solid."""
+TOLERANCE = 1e-3  # grid units by which a plane may lie outside the block: entry points are rounded
+
+SKY_ROWS, SKY_COLUMNS = 16, 64
+# A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
+FULL_TEXELS, NONE_TEXELS = 2.0, 4.0
+EXTRA_CHANNELS = 5  # of the shader's input: direction (3), logarithm of the depth, whether there is a surface
 DIRECT_CHANNELS = 3  # the first channels of the features are colour already
 LARGE_IMAGE_PX = 256  # from here on the shader takes 4 x 4 pixels together
 # The coarse feature volume, which alone tells the storeys of a wall apart, holds this share of the values of the finest
@@ -367,6 +376,9 @@ class Settings(TrainConfig):
 @dataclass(frozen=True)
 class ReliefConfig:
     """The tensors of a relief, and where its volume lies."""
+
+    any_camera: ClassVar[bool] = True
+    has_confidence: ClassVar[bool] = True
 
     output: Literal["rgb", "rgbd"] = setting("rgbd", "what the network predicts")
     origin_m: tuple[float, ...] = setting((0.0, 0.0, 0.0), "corner of the volume in the map")
@@ -431,6 +443,23 @@ class ReliefConfig:
             int(-(-y // self.coarse_cell_m)) + 2,
             int(-(-x // self.coarse_cell_m)) + 2,
         )
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the network's tensors, by their names in a checkpoint."""
+        texels = sum(rows * columns for rows, columns in map(self.map_shape, range(self.levels)))
+        blocks = self.unshuffle**2
+        inputs = (self.channels + self.coarse_channels + EXTRA_CHANNELS) * blocks
+        shapes: dict[str, tuple[int, ...]] = {
+            "volume.logits": self.shape,
+            "volume.seen": self.shape,
+            "features.maps": (texels, self.channels),
+            "features.coarse": (int(np.prod(self.coarse_shape)), self.coarse_channels),
+            "features.sky": (SKY_ROWS * SKY_COLUMNS, self.channels),
+        }
+        for layer, (before, after) in enumerate(itertools.pairwise((inputs, self.width, self.width, 4 * blocks))):
+            name = f"shader.layers.{2 * layer}"  # activations between
+            shapes |= {f"{name}.weight": (after, before, 3, 3), f"{name}.bias": (after,)}
+        return shapes
 
 
 def relief_config(
@@ -526,6 +555,10 @@ class TiledReliefConfig(ReliefConfig):
         high = [np.inf if at == end else size - half for at, end, size in zip(grid, last, self.size_m[:2], strict=True)]
         return np.array(low), np.array(high)
 
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        one = super().weight_shapes()  # tiles are alike
+        return {f"tiles.{number}.{name}": shape for number in range(self.count) for name, shape in one.items()}
+
     def home(self, point_vol: AnyArray) -> int:
         """The tile in whose core a point (3,) of the first one's volume lies."""
         half = self.overlap * self.cell_m / 2
@@ -604,3 +637,7 @@ def tiled(network: ReliefConfig, grid: tuple[int, int]) -> TiledReliefConfig:
     )
     values = {**vars(network), "rows": rows, "columns": columns}
     return TiledReliefConfig(**values, tile_rows=grid[0], tile_columns=grid[1], overlap=overlap)
+
+
+# The networks by their names in checkpoints.
+NETWORK_CONFIGS = {"relief": ReliefConfig, "relief-tiles": TiledReliefConfig}

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
-from pose2rgbd_ros.models.relief.march import FLOOR, HIT, INSIDE, SKY, TOLERANCE, Hits, march
+from pose2rgbd_ros.models.relief.config import FLOOR, HIT, INSIDE, SKY, TOLERANCE
+
+if TYPE_CHECKING:  # the runtime has no torch
+    from torch import Tensor
+
+    from pose2rgbd_ros.models.relief.march import Hits
 
 _RAYS_A_TASK = 8192
 _ZERO, _ONE, _TOLERANCE = np.float32(0), np.float32(1), np.float32(TOLERANCE)
@@ -215,6 +219,10 @@ def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int =
 
     The first call of a process loads the compiled code (0.1 s), the first on a machine compiles it (some seconds).
     """
+    import torch
+
+    from pose2rgbd_ros.models.relief.march import Hits, march
+
     if not HAS_NUMBA or logits.device.type != "cpu":
         return march(logits, origin, direction)
     block = np.ascontiguousarray(logits.detach().numpy())

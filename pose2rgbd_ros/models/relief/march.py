@@ -18,11 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-HIT, FLOOR, SKY, INSIDE = range(4)
-"""State of a ray: meets a surface of the block; meets the floor; meets nothing; starts in something solid."""
+from pose2rgbd_ros.models.relief.config import FLOOR, HIT, INSIDE, SKY, TOLERANCE
 
 _BLOCK = 4  # planes between two looks at which rays go on: on a GPU each look makes the host wait
-TOLERANCE = 1e-3  # grid units by which a plane may lie outside the block: entry points are rounded
 
 
 class Hits(NamedTuple):

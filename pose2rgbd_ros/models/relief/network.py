@@ -14,7 +14,6 @@ marked as seen, and unknown elsewhere; tables that move only where they were loo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -24,20 +23,25 @@ from torch.nn import functional
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief import march
-from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, ReliefConfig, TiledReliefConfig
+from pose2rgbd_ros.models.relief.config import (
+    DIRECT_CHANNELS,
+    EXTRA_CHANNELS,
+    FULL_TEXELS,
+    NETWORK_CONFIGS,
+    NONE_TEXELS,
+    SKY_COLUMNS,
+    SKY_ROWS,
+    ReliefConfig,
+    TiledReliefConfig,
+)
 from pose2rgbd_ros.models.relief.kernels import march_fast
 from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
+from pose2rgbd_ros.models.relief.tiles import Owners, off_core, windows
 from pose2rgbd_ros.training.families import RenderTensors
 
 # What surfaces look like: feature maps on the ground plane, mip levels and all, a coarse volume, and the sky.
-
-
-SKY_ROWS, SKY_COLUMNS = 16, 64
-# A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
-FULL_TEXELS, NONE_TEXELS = 2.0, 4.0
 
 
 class Features(nn.Module):
@@ -89,9 +93,6 @@ class Features(nn.Module):
 
 
 # A small convolutional network that turns what rays found into an image.
-
-
-EXTRA_CHANNELS = 5  # direction (3), logarithm of the depth, whether there is a surface
 
 
 class Shader(nn.Module):
@@ -241,8 +242,7 @@ class ReliefOutput(NamedTuple):
 class Relief(nn.Module):
     """The network; see the module's docstring."""
 
-    any_camera = True
-    has_confidence = True
+    any_camera, has_confidence = ReliefConfig.any_camera, ReliefConfig.has_confidence
     # Half precision is plenty for what is stored; computation is in float32.
     stored_as_half = frozenset({"volume.logits", "features.maps", "features.coarse"})
 
@@ -326,142 +326,13 @@ def confidence(hits: march.Hits) -> Tensor:
     return torch.sigmoid((hits.logit_after - hits.logit_before) / 2)
 
 
-# Which tiles of a place a view needs, and in which part of its picture.
-
-
-CELL_PX = 16  # pictures are looked at in cells, and windows begin at one: the shader takes pixels together
-
-
-class Window(NamedTuple):
-    """The part of a picture that a tile may show."""
-
-    tile: int
-    rows: slice
-    columns: slice
-
-
-def windows(config: TiledReliefConfig, T_map_cam: Float64, rays_cam: AnyArray) -> list[Window]:
-    """What a view at T_map_cam (4, 4) with rays (H, W, 3) needs: each pixel is in a window of every tile in whose core,
-    between floor and top, its ray is somewhere.
-
-    The tile the camera is over comes first. It also shows what looks up or meets no tile, and where the camera is
-    within the height of the volume it has all of the picture: it says whether the camera is inside something.
-    """
-    y, x = (np.append(np.arange(0, size - 1, CELL_PX), size - 1) for size in rays_cam.shape[:2])
-    T_vol_cam = se3.inverse(config.T_map_vol) @ T_map_cam
-    ray = np.asarray(rays_cam[np.ix_(y, x)], np.float64) @ T_vol_cam[:3, :3].T
-    eye = T_vol_cam[:3, 3]
-    home = config.home(eye)
-    corner_ray = np.stack([ray[:-1, :-1], ray[:-1, 1:], ray[1:, 1:], ray[1:, :-1]], axis=2)
-    open_cell = np.asarray(np.isnan(corner_ray).any((-2, -1)))
-    corner_ray = np.nan_to_num(corner_ray)
-    view = _seen_between(config, eye, corner_ray)
-    row, column, alone = _pixels_of(open_cell, y, x, rays_cam)
-    lone_view = _seen_between(config, eye, (alone @ T_vol_cam[:3, :3].T)[:, None, None].repeat(4, axis=2))
-
-    def met(number: int) -> Bool:
-        mask = view.meets(config, number)
-        np.logical_or.at(mask, (row, column), lone_view.meets(config, number)[:, 0])
-        return mask
-
-    meets = {number: mask for number in range(config.count) if (mask := met(number)).any()}
-    none = ~np.any([*meets.values()], axis=0) if meets else np.ones(corner_ray.shape[:2], bool)
-    meets[home] = meets.get(home, False) | none | (corner_ray[..., 2] >= 0).any(-1)
-    if eye[2] <= config.size_m[2]:
-        meets[home][:] = True
-    found = [
-        Window(number, _pixels(mask.max(1), y), _pixels(mask.max(0), x)) for number, mask in meets.items() if mask.any()
-    ]
-    return sorted(found, key=lambda window: window.tile != home)
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """What the rays of each cell of a picture meet between floor and top, seen from above with the eye at the origin.
-
-    eye_m: (2,) in the first tile's volume. toward: (h, w, 4, 2) horizontal directions of the corners' rays. low_m,
-        high_m: (h, w, 2) rectangle that the rays are in, infinite for none. reach_m: nothing ends beyond.
-    """
-
-    eye_m: Float64
-    toward: Float64
-    low_m: Float64
-    high_m: Float64
-    reach_m: float
-
-    def meets(self, config: TiledReliefConfig, number: int) -> Bool:
-        """Which cells (h, w) a tile's core may be seen in: all in which it is, and few more."""
-        # Rays of lenses are not quite between those of the corners.
-        low, high = (
-            np.clip(bound + config.corner_m(number)[:2] - self.eye_m + margin, -self.reach_m, self.reach_m)
-            for bound, margin in zip(config.core_m(number), (-config.cell_m, config.cell_m), strict=True)
-        )
-        met = np.asarray(((self.low_m <= high) & (self.high_m >= low)).all(-1))
-        if met.any():
-            rectangle = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
-            met[met] = ~_parted(self.toward[met], rectangle)
-        return np.asarray(met)
-
-
-def _pixels_of(open_cell: Bool, y: AnyArray, x: AnyArray, rays: AnyArray) -> tuple[AnyArray, AnyArray, Float64]:
-    """Row and column (n,) of the cell, and ray (n, 3), of every pixel of cells to one of whose corners the lens has
-    no ray.
-    """
-    rows = np.minimum(np.arange(rays.shape[0]) // CELL_PX, len(y) - 2)
-    columns = np.minimum(np.arange(rays.shape[1]) // CELL_PX, len(x) - 2)
-    v, u = np.nonzero(open_cell[np.ix_(rows, columns)] & np.isfinite(rays[..., 0]))
-    return rows[v], columns[u], np.asarray(rays[v, u], np.float64)
-
-
-def _seen_between(config: TiledReliefConfig, eye: Float64, corner_ray: Float64) -> _Cells:
-    """Of cells with rays (h, w, 4, 3) at their corners. The rays within are sums of those at the corners, so what they
-    meet at a height is between what those meet there; where some never meet it, what lies between goes on for ever."""
-    reach_m = 4 * float(np.abs(eye[:2]).max() + np.abs(config.corner_m(config.count - 1)).max() + sum(config.size_m))
-    up = corner_ray[..., 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first, second = -eye[2] / up, (config.size_m[2] - eye[2]) / up
-    within = 0 <= eye[2] <= config.size_m[2]
-    near, far = np.fmin(first, second) * (not within), np.fmax(first, second)
-    misses = ((up == 0) & (not within)) | (far < 0)
-    endless = misses.any(-1) | (np.sign(up) != np.sign(up[..., :1])).any(-1) | (up == 0).any(-1)
-    length = np.linalg.norm(corner_ray[..., :2], axis=-1)
-    most = reach_m / np.maximum(length, 1e-9)
-    far = np.where(endless[..., None], most, np.minimum(far, most))
-    near = np.where(misses, far, np.minimum(near, far))
-    ends = np.concatenate([corner_ray[..., :2] * t[..., None] for t in (near, far)], axis=2)
-    nothing = misses.all(-1)[..., None]
-    low, high = np.where(nothing, np.inf, ends.min(2)), np.where(nothing, -np.inf, ends.max(2))
-    return _Cells(eye[:2], corner_ray[..., :2], low, high, reach_m)
-
-
-def _parted(toward: Float64, rectangle: Float64) -> Bool:
-    """Whether a line from the origin along one of the directions (n, 4, 2) has the others on one side and the
-    rectangle's corners (4, 2) on the other."""
-
-    def side(of: Float64) -> Float64:
-        """(n, direction, corner): above 0 for what lies to the left of a direction."""
-        return np.asarray(toward[:, :, None, 0] * of[..., None, :, 1] - toward[:, :, None, 1] * of[..., None, :, 0])
-
-    cone, box = side(toward), side(rectangle)
-    left, right = (cone >= 0).all(-1) & (box < 0).all(-1), (cone <= 0).all(-1) & (box > 0).all(-1)
-    return np.asarray((left | right).any(-1))
-
-
-def _pixels(mask: Bool, at: AnyArray) -> slice:
-    """From the first cell told to the last; the last of all has the last pixel as well."""
-    told = np.flatnonzero(mask)
-    end = int(at[told[-1] + 1])
-    return slice(int(at[told[0]]), end + 1 if told[-1] + 2 == len(at) else end)
-
-
 # A place too large for one volume: reliefs side by side in one model, of which a view renders those it meets.
 
 
 class TiledRelief(nn.Module):
     """Tiles of :class:`Relief`; each is whole in itself, with its own tables and shader (`TiledReliefConfig`)."""
 
-    any_camera = True
-    has_confidence = True
+    any_camera, has_confidence = ReliefConfig.any_camera, ReliefConfig.has_confidence
 
     def __init__(self, config: TiledReliefConfig) -> None:
         super().__init__()
@@ -486,7 +357,8 @@ class TiledRelief(nn.Module):
         t = made.hits.t
         size = made.origin.new_tensor(self.config.size_m[:2])
         where = (made.origin + t[:, None] * made.direction)[:, :2]
-        home = torch.isnan(t) & (self._off_core(tile, made.origin[:, :2]) == 0)  # its sky
+        low, high = (where.new_tensor(bound) for bound in self.config.core_m(tile))
+        home = torch.isnan(t) & ((made.origin[:, :2] >= low) & (made.origin[:, :2] <= high)).all(1)  # its sky
         own = (home | ((where >= 0) & (where <= size)).all(1)).reshape(made.depth.shape)
         rgb = torch.where(own[:, None], made.rgb, made.rgb.detach())
         return made._replace(rgb=rgb, depth=torch.where(own, made.depth, torch.nan))
@@ -503,7 +375,7 @@ class TiledRelief(nn.Module):
         device, shape = T_map_cam.device, rays.shape[:2]
         rgb, depth = (torch.zeros((1, 3, *shape), device=device), torch.full((1, *shape), torch.nan, device=device))
         sure = torch.zeros((1, *shape), device=device)
-        owners = Owners(shape, device)
+        owners = Owners(shape)
         for tile, rows, columns in windows(self.config, T_map_cam[0].cpu().numpy(), rays):
             relief = self.tile(tile)
             cut = torch.from_numpy(np.ascontiguousarray(rays[rows, columns])).to(device)
@@ -511,7 +383,8 @@ class TiledRelief(nn.Module):
             shown = relief.shown(made)
             t = made.hits.t.reshape(cut.shape[:2])
             where = (made.origin + made.hits.t[:, None] * made.direction)[:, :2].reshape(*cut.shape[:2], 2)
-            mine = owners.take(rows, columns, t, self._off_core(tile, where))
+            off = off_core(where.cpu().numpy(), *self.config.core_m(tile))
+            mine = torch.from_numpy(owners.take(rows, columns, t.cpu().numpy(), off)).to(device)
             assert shown.rgb is not None
             rgb[0, :, rows, columns] = torch.where(mine, shown.rgb[0], rgb[0, :, rows, columns])
             for image, part in ((depth, shown.depth), (sure, shown.confidence)):
@@ -521,36 +394,7 @@ class TiledRelief(nn.Module):
                 break  # the tile the camera is in comes first, and has the whole picture
         return rgb, depth, sure
 
-    def _off_core(self, tile: int, where: Tensor) -> Tensor:
-        low, high = (where.new_tensor(bound) for bound in self.config.core_m(tile))
-        return off_core(where, low, high)
 
-
-def off_core(where: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How far (...) points (..., 2) lie beside the rectangle from low to high, along the worse axis; 0 within."""
-    return torch.maximum(low - where, where - high).amax(-1).clamp(min=0.0)
-
-
-class Owners:
-    """Which tile shows a pixel: of those whose ray ends in their core the nearest, else the one whose end is least
-    beside.
-
-    So a surface at the border of two cores, which each of them may take for the other's, is shown by one. What meets
-    nothing stays with the first tile that had it.
-    """
-
-    def __init__(self, shape: tuple[int, int], device: torch.device | None = None) -> None:
-        self._off = torch.full(shape, torch.inf, device=device)
-        self._t = torch.full(shape, torch.inf, device=device)
-        self._free = torch.ones(shape, dtype=torch.bool, device=device)
-
-    def take(self, rows: slice, columns: slice, t: Tensor, off: Tensor) -> Tensor:
-        """Which pixels (h, w) of a window a tile shows, by where its rays end: t, NaN for none, and `off` its core."""
-        best_off, best_t, free = (each[rows, columns] for each in (self._off, self._t, self._free))
-        off, t = torch.where(torch.isnan(t), torch.inf, off), t.nan_to_num(torch.inf)
-        mine = free | (off < best_off) | ((off == best_off) & (t < best_t))
-        best_off[mine], best_t[mine], free[mine] = off[mine], t[mine], False
-        return mine
-
-
-NETWORKS = {"relief": (ReliefConfig, Relief), "relief-tiles": (TiledReliefConfig, TiledRelief)}
+NETWORKS = {
+    name: (NETWORK_CONFIGS[name], network) for name, network in (("relief", Relief), ("relief-tiles", TiledRelief))
+}

@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from pose2rgbd_ros.models.backends import compiled
-from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
+from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell
-from pose2rgbd_ros.models.relief.network import EXTRA_CHANNELS, FULL_TEXELS, NONE_TEXELS
 
 _ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
 _NONE, _FADE = np.float32(NONE_TEXELS), np.float32(NONE_TEXELS - FULL_TEXELS)

@@ -45,6 +45,9 @@ class Settings(TrainConfig):
 class WarpConfig:
     """How many frames are kept, of what size, and how many make one view."""
 
+    any_camera: ClassVar[bool] = True
+    has_confidence: ClassVar[bool] = False
+
     frames: int = setting(12, "recorded frames warped into one view", ge=1, le=MOST_FRAMES)
     stored: int = setting(1, "recorded frames kept", ge=1)
     width: int = setting(128, "width of the kept frames in pixels", ge=2)
@@ -55,3 +58,12 @@ class WarpConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of what is kept, by its names in a checkpoint."""
+        images = (self.stored, self.height, self.width)
+        return {"rgb": (*images, 3), "depth": images, "T_map_cam": (self.stored, 4, 4), "intrinsics": (4,)}
+
+
+# The network by its name in checkpoints.
+NETWORK_CONFIGS = {"warp": WarpConfig}

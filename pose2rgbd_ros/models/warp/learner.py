@@ -10,7 +10,8 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.relief.surface import surface_depth
 from pose2rgbd_ros.models.warp.config import Settings, WarpConfig
-from pose2rgbd_ros.models.warp.network import WarpModel, compiled_kernels, pinhole_around
+from pose2rgbd_ros.models.warp.network import WarpModel
+from pose2rgbd_ros.models.warp.views import compiled_kernels, pinhole_around
 from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner

@@ -14,10 +14,11 @@ from support.random_relief import random_relief, relief_checkpoint, views
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models import backends
-from pose2rgbd_ros.models.backends import RenderedImages, TorchBackend
+from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.models.relief import kernels
 from pose2rgbd_ros.models.relief.backend import level_sums
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.models.torch_backend import TorchBackend
 from pose2rgbd_ros.rendering.renderer import Renderer
 
 needs_numba = pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
@@ -68,7 +69,7 @@ def test_shows_what_the_network_shows(config: dict[str, Any], camera: Camera, th
 
     model = random_relief(**config)
     found, expected = blank(model, camera, len(views())), reference(model, camera)
-    ReliefBackend(model, threads).render(views(), camera, found)
+    ReliefBackend(model.config, model.state_dict(), threads).render(views(), camera, found)
     assert_same(found, expected)
     assert expected.rgb is not None
     assert expected.confidence is not None
@@ -81,7 +82,7 @@ def test_a_frame_does_not_depend_on_the_one_before() -> None:
     from pose2rgbd_ros.models.relief.backend import ReliefBackend
 
     model = random_relief()
-    backend, other = ReliefBackend(model, 1), Camera.from_fov(20, 30, 50.0)
+    backend, other = ReliefBackend(model.config, model.state_dict(), 1), Camera.from_fov(20, 30, 50.0)
     first, between, again = (blank(model, camera, 5) for camera in (CAMERA, other, CAMERA))
     for camera, out in ((CAMERA, first), (other, between), (CAMERA, again)):
         backend.render(views(), camera, out)
@@ -96,7 +97,7 @@ def test_summed_levels_are_the_sum_of_levels() -> None:
     features, config = model.features, model.config
     points = (torch.rand(400, 3) * 2 - 0.5) * torch.tensor(config.size_m)
     pixel_m = torch.zeros(len(points))
-    for level, table in enumerate(level_sums(features)):
+    for level, table in enumerate(level_sums(config, features.maps.detach().numpy())):
         rows, columns, _ = table.shape
         x = (points[:, 0] / config.texel_m(level)).clamp(0, columns - 1).double().numpy()
         y = (points[:, 1] / config.texel_m(level)).clamp(0, rows - 1).double().numpy()

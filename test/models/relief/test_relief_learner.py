@@ -44,7 +44,7 @@ def test_a_run_learns_and_its_checkpoint_renders(flight: Path, tmp_path: Path) -
     checkpoint = load_checkpoint(result.checkpoint)
     model = checkpoint.build_model()
     assert isinstance(model, Relief)
-    assert checkpoint.state_dict["features.maps"].dtype == torch.float16
+    assert checkpoint.state_dict["features.maps"].dtype == np.float16
     data = unsealed(open_training_data(flight, tiny()))
     poses = torch.from_numpy(data.dataset.T_map_cam[data.split.test])
     shown = model.pictures(poses, checkpoint.camera, checkpoint.normalization)

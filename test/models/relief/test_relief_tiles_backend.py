@@ -14,9 +14,10 @@ from support.relief_tiles import cut
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.backends import TorchBackend, empty_images
+from pose2rgbd_ros.models.backends import empty_images
 from pose2rgbd_ros.models.relief import kernels
 from pose2rgbd_ros.models.relief.backend import TiledReliefBackend
+from pose2rgbd_ros.models.torch_backend import TorchBackend
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
@@ -40,7 +41,7 @@ def test_compiled_and_plain_show_the_same(folder: Path, camera: Camera) -> None:
     checkpoint, T = load_checkpoint(folder), views()
     expected, found = (empty_images(checkpoint, camera, len(T)) for _ in range(2))
     TorchBackend(checkpoint.build_model(), checkpoint.normalization).render(T, camera, expected)
-    TiledReliefBackend(checkpoint.network().config, checkpoint.state_dict, threads=1).render(T, camera, found)
+    TiledReliefBackend(checkpoint.config(), checkpoint.state_dict, threads=1).render(T, camera, found)
     assert found.rgb is not None
     assert expected.rgb is not None
     off = (np.abs(found.rgb.astype(int) - expected.rgb) > 1).any(-1)
@@ -54,7 +55,7 @@ def test_compiled_and_plain_show_the_same(folder: Path, camera: Camera) -> None:
 @pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
 def test_a_view_of_one_tile_makes_no_other_ready(folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
-    config = checkpoint.network().config
+    config = checkpoint.config()
     backend = TiledReliefBackend(config, checkpoint.state_dict, threads=1)
     middle = config.corner_m(3) + np.array(config.size_m) / 2
     eye = (config.T_map_vol @ [*middle[:2], 30.0, 1.0])[:3]

@@ -44,7 +44,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_and_the_place_is_learnt(
     assert scores["model"]["depth_mae"] < 0.5 * scores["mean_image"]["depth_mae"]
     checkpoint = load_checkpoint(whole.checkpoint)
     assert isinstance(checkpoint.build_model(), TiledRelief)
-    assert checkpoint.state_dict["tiles.1.volume.logits"].dtype == torch.float16
+    assert checkpoint.state_dict["tiles.1.volume.logits"].dtype == np.float16
     assert checkpoint.provenance["relief"]["tiles"] == {"rows": 1, "columns": 2}
 
     steps, step_once = 0, trainer._Run._step

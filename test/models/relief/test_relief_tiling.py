@@ -24,7 +24,8 @@ from pose2rgbd_ros.models.relief.config import (
     share_out,
     tiled,
 )
-from pose2rgbd_ros.models.relief.network import Owners, TiledRelief
+from pose2rgbd_ros.models.relief.network import TiledRelief
+from pose2rgbd_ros.models.relief.tiles import Owners
 from pose2rgbd_ros.training.families import architecture_of, build_model
 
 CAMERA = Camera.from_fov(48, 40, 80.0)
@@ -86,8 +87,8 @@ def test_from_inside_something_nothing_is_known() -> None:
 def test_the_nearest_end_in_its_own_core_is_shown() -> None:
     owners, everything = Owners((1, 4)), (slice(0, 1), slice(0, 4))
     nothing = float("nan")
-    first = owners.take(*everything, torch.tensor([[9.0, 5.0, nothing, nothing]]), torch.tensor([[0.0, 0.0, 0.0, 0.0]]))
-    second = owners.take(*everything, torch.tensor([[4.0, 4.0, 7.0, nothing]]), torch.tensor([[0.0, 2.0, 3.0, 0.0]]))
+    first = owners.take(*everything, np.float32([[9.0, 5.0, nothing, nothing]]), np.float32([[0.0, 0.0, 0.0, 0.0]]))
+    second = owners.take(*everything, np.float32([[4.0, 4.0, 7.0, nothing]]), np.float32([[0.0, 2.0, 3.0, 0.0]]))
     assert first.all()
     assert second.tolist() == [[True, False, True, False]]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import TiledReliefConfig
-from pose2rgbd_ros.models.relief.network import Window, windows
+from pose2rgbd_ros.models.relief.tiles import Window, windows
 
 TURNED = (0.0, 0.0, float(np.sin(0.3)), float(np.cos(0.3)))
 CAMERA = Camera.from_fov(48, 40, 80.0)

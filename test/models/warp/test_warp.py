@@ -16,7 +16,8 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.warp.config import WarpConfig
 from pose2rgbd_ros.models.warp.kernels import fill_holes
-from pose2rgbd_ros.models.warp.network import FrameChoice, WarpModel, pinhole_around, warp
+from pose2rgbd_ros.models.warp.network import WarpModel
+from pose2rgbd_ros.models.warp.views import FrameChoice, pinhole_around, warp
 from pose2rgbd_ros.training.families import architecture_of, build_model
 
 CAMERA = Camera.from_fov(64, 64, 70.0)
