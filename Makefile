@@ -32,7 +32,7 @@ lint: setup         ## ruff, mypy, import contracts; figures that are older than
 
 BENCH ?= quick
 
-bench: setup        ## speeds anew, a quarter of an hour (BENCH=full: an hour and a half) -> bench/results/; ARGS='--only growth'
+bench: setup        ## speeds anew into bench/results/ (BENCH=full: recorders, simulator and others too; ARGS='--list')
 	@$(ACTIVATE) && pose2rgbd bench $(BENCH) $(ARGS)
 
 lock: setup         ## pin what is installed now into requirements/python.lock
