@@ -5,7 +5,7 @@
 
 The flight, the stretches held out and the protocol are those of bench/depth_video.py, whose SfMLearner and TrianFlow
 learn from images alone; DeepV2D learns from the true depth and poses of the frames that train. Its images are twice as
-wide and its frames twice as far apart: at a quarter of 64 pixels, where it compares views, the scene would move by less
+wide and its frames half as far apart again: at a quarter of 64 pixels, where it compares views, the scene would move by less
 than one pixel.
 All rows are of the same frames: those that judge, with room for the most views within their stretch. What is trained is
 kept in FOLDER and goes on where it was interrupted.
@@ -35,7 +35,7 @@ from pose2rgbd_ros.training.families import video_config
 from pose2rgbd_ros.training.trainer import train
 
 RESULT = Path(__file__).parent / "results" / "deepv2d.md"
-FLIGHT, SIZE, STRIDE = "street", DRAWN, 2 * FLIGHTS["street"].stride
+FLIGHT, SIZE, STRIDE = "street", DRAWN, 3
 MOST_VIEWS, CHUNK, SHOWN, ITERATIONS = 7, 8, 6, (0, 1, 2, 4, 8)
 VARIANTS: dict[str, dict[str, Any]] = {"deepv2d": {}, "no-stereo": {"stereo": False}, "no-se3": {"se3": False}}
 

@@ -247,7 +247,11 @@ class Settings(VideoConfig):
         le=1,
     )
     true_motions: float | None = setting(
-        None, "share of the joint steps whose depth is found with the true motions (0.6; the others: 0)", ge=0, le=1
+        None,
+        "share of the joint steps whose depth is found with the true motions, and all while those found are no better "
+        "than standing still (0.6; the others: 0)",
+        ge=0,
+        le=1,
     )
     zoom: float | None = setting(None, "enlarged by up to this and cropped at random (1.15; paper: 1)", ge=1.0)
     flip: bool | None = setting(None, "mirror every other snippet (default: yes; the others: no)")
