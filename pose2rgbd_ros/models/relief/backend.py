@@ -164,9 +164,51 @@ def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
+SHORT, TINY = 32767.0, 1e-12
+
+
 def in_registers(table: Float32) -> Float32:
     """A table with channels, its last axis, in whole registers; the added ones are 0."""
     return np.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, -table.shape[-1] % LANES)])
+
+
+class PatchTables(NamedTuple):
+    """Arrays for patch_kernels.py: those of :class:`ReliefTables` in less memory, which is what a lookup waits for.
+
+    shape: of the logits. seen: (Y, X, L / 8), a bit for each vertex, the lowest first. maps, coarse: int16, in units:
+    (2,). Channels in whole registers. All else as there.
+    """
+
+    shape: tuple[int, int, int]
+    seen: NDArray[np.uint8]
+    step_m: Float32
+    maps: NDArray[np.int16]
+    starts: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    texel_m: Float32
+    coarse: NDArray[np.int16]
+    coarse_step_m: Float32
+    units: Float32
+    sky: Float32
+
+
+def patch_tables(tables: ReliefTables) -> PatchTables:
+    """The tables as patch_kernels.py reads them."""
+    maps, coarse = in_registers(tables.maps), in_registers(tables.coarse)
+    units = np.array([max(float(np.abs(table).max()), TINY) / SHORT for table in (maps, coarse)], np.float32)
+    return PatchTables(
+        tables.logits.shape,
+        np.ascontiguousarray(np.packbits(np.moveaxis(tables.seen > 0, 0, 2), axis=2, bitorder="little")),
+        tables.step_m,
+        np.rint(maps / units[0]).astype(np.int16),
+        tables.starts,
+        tables.shapes,
+        tables.texel_m,
+        np.rint(coarse / units[1]).astype(np.int16),
+        tables.coarse_step_m,
+        units,
+        in_registers(tables.sky),
+    )
 
 
 def shader_layers(config: ReliefConfig, state: Mapping[str, Any]) -> list[Convolution]:
@@ -214,8 +256,8 @@ class ReliefBackend:
         self._config = config
         self._T_vol_map = se3.inverse(config.T_map_vol)
         tables = relief_tables(config, state)
-        wide = {name: in_registers(getattr(tables, name)) for name in ("maps", "coarse", "sky")}
-        self._tables = tables._replace(**wide)
+        self._volume = tables.logits, tables.top, tables.around
+        self._tables = patch_tables(tables)
         self._beams = pyramid(tables.top)
         self._layers = shader_layers(config, state)
         self._scratch = [scratch(self._layers) for _ in range(self._threads)]
@@ -245,14 +287,14 @@ class ReliefBackend:
         config, tables, s = self._config, self._tables, self._config.unshuffle
         ground, features = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + EXTRA_CHANNELS
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
-        volume, met = (tables.logits, tables.top, tables.around), (frame.direction, frame.state, frame.t)
+        met = frame.direction, frame.state, frame.t
         view = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
         units = np.float32(config.layer_m), np.float32(config.unit_m)
         rays, images, shape = (T_grid_cam, frame.rays, frame.bounds), frame.images, frame.patches
 
         def see(start: int, stop: int, _: int) -> None:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
-            see_band(volume, self._beams, tables, *rays, view, s, features, *rows, met, images[0], known)
+            see_band(self._volume, self._beams, tables, *rays, view, s, features, *rows, met, images[0], known)
 
         def shade(layer: int, start: int, stop: int, thread: int) -> None:
             margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]

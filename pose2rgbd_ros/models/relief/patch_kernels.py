@@ -19,7 +19,7 @@ from pose2rgbd_ros.models.relief.kernels import cell, march_ray
 from pose2rgbd_ros.models.relief.render_kernels import nearest
 
 if HAS_NUMBA:
-    from pose2rgbd_ros.models.relief.simd import fma, load8, pointer, splat8, store
+    from pose2rgbd_ros.models.relief.simd import fma, load8, load8_short, pointer, splat8, store
 
 _ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
 _NONE, _PER_FADE = np.float32(NONE_TEXELS), np.float32(1 / (NONE_TEXELS - FULL_TEXELS))
@@ -133,9 +133,11 @@ def look_up_band(
     t, rise: as :func:`meet_band` left them. Fills depth_m (H, W), NaN where nothing is met or the place was never seen,
     and sure (H, W), the confidence, where they have the pixel.
     """
-    shape, seen, sky_shape, coarse_shape = tables.logits.shape, tables.seen, tables.sky.shape, tables.coarse.shape
+    shape, sky_shape, coarse_shape = tables.shape, tables.sky.shape, tables.coarse.shape
+    seen, seen_bytes = pointer(tables.seen), tables.seen.shape[2]
     maps, coarse, sky, texel_m = pointer(tables.maps), pointer(tables.coarse), pointer(tables.sky), tables.texel_m
     starts, shapes = pointer(tables.starts), pointer(tables.shapes)
+    maps_unit, coarse_unit = tables.units
     texels_a_m = _ONE / texel_m
     per_m = pointer(texels_a_m)
     step_x, step_y, step_z = tables.step_m
@@ -196,11 +198,12 @@ def look_up_band(
                         break
                 if level == coarsest or share > _ONE:
                     share = _ONE
+                whole, share = share == _ONE, share * maps_unit
                 first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
                 below = shapes[2 * level + 1] * ground
                 first *= ground
-                if share < _ONE:
-                    second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, _ONE - share)
+                if not whole:
+                    second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, maps_unit - share)
                     beyond = shapes[2 * level + 3] * ground
                     second *= ground
                     for channel in range(0, ground, LANES):
@@ -217,13 +220,13 @@ def look_up_band(
                 first = (k * coarse_shape[1] + j) * below + i * across
                 second = first + coarse_shape[1] * below
                 c0, c1, c2, c3 = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
-                up, down = splat8(w), splat8(_ONE - w)
+                up, down = splat8(w * coarse_unit), splat8((_ONE - w) * coarse_unit)
                 for channel in range(0, across, LANES):
                     lower = four(coarse, first + channel, across, below, c0, c1, c2, c3)
                     upper = four(coarse, second + channel, across, below, c0, c1, c2, c3)
                     store(flat, at + ground + channel, fma(down, lower, up * upper))
-                i, j = nearest(px * per_x, shape[2]), nearest(py * per_y, shape[1])
-                if seen[nearest(pz * per_z, shape[0]), j, i]:
+                i, j, k = nearest(px * per_x, shape[2]), nearest(py * per_y, shape[1]), nearest(pz * per_z, shape[0])
+                if seen[(j * shape[2] + i) * seen_bytes + (k >> 3)] >> (k & 7) & 1:
                     depth, certain = met, trust[row, x]
             if x < width and y < height:
                 depth_m[y, x], sure[y, x] = depth, certain
@@ -241,10 +244,10 @@ def map_cell(starts, shapes, per_m, level, x, y, share):
 
 @compiled
 def four(table, first, right, below, a, b, c, d):
-    """Eight channels of four neighbours, weighted."""
-    upper = fma(splat8(b), load8(table, first + right), splat8(a) * load8(table, first))
+    """Eight channels of four neighbours in a table of int16, weighted."""
+    upper = fma(splat8(b), load8_short(table, first + right), splat8(a) * load8_short(table, first))
     first += below
-    return fma(splat8(d), load8(table, first + right), fma(splat8(c), load8(table, first), upper))
+    return fma(splat8(d), load8_short(table, first + right), fma(splat8(c), load8_short(table, first), upper))
 
 
 @compiled
@@ -258,7 +261,10 @@ def sky_features(sky, shape, dx, dy, dz, flat, at):
     first, below = (j * columns + i) * channels, columns * channels
     a, b, c, d = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
     for channel in range(0, channels, LANES):
-        store(flat, at + channel, four(sky, first + channel, channels, below, a, b, c, d))
+        upper = fma(splat8(b), load8(sky, first + channels + channel), splat8(a) * load8(sky, first + channel))
+        lower = splat8(c) * load8(sky, first + below + channel)
+        last = load8(sky, first + below + channels + channel)
+        store(flat, at + channel, upper + fma(splat8(d), last, lower))
 
 
 @compiled

@@ -66,6 +66,18 @@ def _splat(register: Register) -> Any:
     return splat
 
 
+@intrinsic
+def load8_short(typing: Any, values: Any, index: Any) -> Any:
+    """Eight int16 as a register of float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = [ir.VectorType(ir.IntType(bits), LANES) for bits in (16, 32)]
+        short = builder.load(_address(context, builder, signature, arguments, kinds[0]), align=2)
+        return builder.sitofp(builder.sext(short, kinds[1]), ir.VectorType(ir.FloatType(), LANES))
+
+    return Register(LANES)(values, index), generate
+
+
 load8, load16 = _load(Register(LANES)), _load(Register(WIDE_LANES))
 splat8, splat16 = _splat(Register(LANES)), _splat(Register(WIDE_LANES))
 
