@@ -135,13 +135,15 @@ def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz, clear):
         u_first, v_first = ou + t_first * du, ov + t_first * dv
         du, dv = du * dt, dv * dt
         # So many planes on, a ray has not left the blocks around its own; so much it falls from plane to plane.
-        reach = int(_REACH / max(max(abs(du), abs(dv)), _LEAST)) if axis == 2 else int(_REACH)
-        fall = max(-dz * dt, _LEAST)
+        reach, fall = 0, _ONE
         empty = _NO_PLANE  # the last plane passed over without a look
         j = 0
         if clear > t_first + dt:
-            j = int(min((clear - t_first) / dt, np.float32(count)))
-            empty = j - 1
+            j = int(min((clear - t_first) * abs(d), np.float32(count)))
+            empty = j - 1  # and blocks are not asked again for the few planes that remain
+        else:
+            reach = int(_REACH / max(max(abs(du), abs(dv)), _LEAST)) if axis == 2 else int(_REACH)
+            fall = max(-dz * dt, _LEAST)
         while j < count:
             plane = start + j * step
             pv = v_first + np.float32(j) * dv
@@ -154,9 +156,10 @@ def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz, clear):
             else:
                 row, column, lower, z = m, min(plane, columns - 2), n, pv
             if lower > top[row * (columns - 1) + column]:
-                gap = z - np.float32(around[(row >> _SHIFT) * blocks + (column >> _SHIFT)]) - _ABOVE
-                if gap > _ZERO:
-                    j += min(reach, int(gap / fall))
+                if reach > 0:
+                    gap = z - np.float32(around[(row >> _SHIFT) * blocks + (column >> _SHIFT)]) - _ABOVE
+                    if gap > _ZERO:
+                        j += min(reach, int(gap / fall))
                 empty = j
             else:
                 logit = bilinear(flat, plane * to_k + m * to_u + n * to_v, to_u, to_v, u, v)

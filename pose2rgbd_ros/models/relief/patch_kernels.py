@@ -24,7 +24,7 @@ if HAS_NUMBA:
 _ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
 _NONE, _PER_FADE = np.float32(NONE_TEXELS), np.float32(1 / (NONE_TEXELS - FULL_TEXELS))
 _PI, _LEAST, _MOST = np.float32(np.pi), np.float32(1e-3), np.float32(1e3)
-_TINY, _WHITE = np.float32(1e-24), np.float32(255)
+_TINY, _WHITE, _LOWEST, _INF = np.float32(1e-24), np.float32(255), np.float32(-80), np.float32(np.inf)
 _EXTRA, _DIRECT = EXTRA_CHANNELS, DIRECT_CHANNELS
 
 BEAM_PX = 8
@@ -97,8 +97,8 @@ def see_band(volume, beams, tables, T_grid_cam, rays, bounds, view, s, features,
 def logarithm(x):
     """Of a positive normal float32, to 1e-7 (the polynomial is that of the Cephes library)."""
     bits = np.float32(x).view(np.int32)
-    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
-    f = np.int32(bits - (exponent << np.int32(23))).view(np.float32) - _ONE
+    exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
+    f = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32) - _ONE
     e, z = np.float32(exponent), f * f
     y = np.float32(7.0376836292e-2) * f - np.float32(1.1514610310e-1)
     y = y * f + np.float32(1.1676998740e-1)
@@ -122,6 +122,29 @@ def exponential(x):
     y = y * r + np.float32(1.6666665459e-1)
     y = y * r + np.float32(5.0000001201e-1)
     return (y * r * r + r + _ONE) * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@compiled
+def lengths(x, y, z, step_x, step_y, step_z, per_length):
+    """One over the length in metres of a row of directions in grid units, 0 where they are not finite."""
+    for n in range(len(x)):
+        dx, dy, dz = x[n] * step_x, y[n] * step_y, z[n] * step_z
+        square = dx * dx + dy * dy + dz * dz
+        per_length[n] = _ONE / np.sqrt(max(square, _TINY)) if square < _INF else _ZERO
+
+
+@compiled
+def distances(t, depth_scale_m, far):
+    """The shader's logarithm of a row of depths."""
+    for n in range(len(t)):
+        far[n] = logarithm(min(max(t[n] / depth_scale_m, _LEAST), _MOST))
+
+
+@compiled
+def confidences(rise, trust):
+    """See network.confidence; of a row."""
+    for n in range(len(rise)):
+        trust[n] = _ONE / (_ONE + exponential(min(max(-_HALF * rise[n], _LOWEST), _ZERO)))
 
 
 @compiled
@@ -155,14 +178,9 @@ def look_up_band(
     )
     for row in range(rows):
         y = start + row
-        for x in range(columns):
-            dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
-            square = dx * dx + dy * dy + dz * dz
-            per_length[row, x] = _ONE / np.sqrt(max(square, _TINY)) if square < np.inf else _ZERO
-        for x in range(columns):
-            far[row, x] = logarithm(min(max(t[y, x] / depth_scale_m, _LEAST), _MOST))
-        for x in range(columns):
-            trust[row, x] = _ONE / (_ONE + exponential(min(max(-_HALF * rise[row, x], np.float32(-80)), _ZERO)))
+        lengths(direction[0, y], direction[1, y], direction[2, y], step_x, step_y, step_z, per_length[row])
+        distances(t[y], depth_scale_m, far[row])
+        confidences(rise[row], trust[row])
     place = np.empty(columns, np.int64)
     for x in range(columns):
         place[x] = (x // s) * patch_size + (x % s) * features
@@ -283,7 +301,8 @@ def compose_band(image, residual, ground, metres, unit_m, s, features, start, st
                 if len(rgb):
                     for channel in range(_DIRECT):
                         value = _HALF + flat[at + channel] + flat[at + ground + channel] + answer[add + channel]
-                        rgb[y, x, channel] = np.uint8(np.rint(min(max(value, _ZERO), _ONE) * _WHITE))
+                        level = np.rint(min(max(value * _WHITE, _ZERO), _WHITE))
+                        rgb[y, x, channel] = np.uint8(np.int32(level))
                 if len(depth):
                     value = depth_m[y, x] + metres * answer[add + _DIRECT]
                     depth[y, x] = _ZERO if value < _ZERO else value / unit_m
