@@ -1,7 +1,7 @@
 """What an aircraft's computer needs to render without PyTorch: disk, start, memory; and are the pixels the same?
 
     python bench/runtime.py            # about five minutes; pip fetches what the extra [runtime] names
-    python bench/runtime.py --keep DIR # the environment is left there, and taken from there the next time
+    python bench/runtime.py --keep DIR # the environment is left there; the next time only our package is installed anew
 
 The environment is a new venv with `pip install .[runtime]` and nothing else of Python; beside it lie ROS and what
 rosdep installs for package.xml (SciPy, OpenCV, PyYAML, tqdm), as links into the environment that runs this bench.
@@ -10,7 +10,8 @@ before.
 
 * Import: `import` of the render node, median of seven processes that take turns; CPU is user and system time.
 * Memory: a render node at 30 Hz with a relief of 44 MB at 256 x 256 pixels, bounds and guard on, TF from a player;
-  resident after ten seconds, and the most there was. The first start compiles the kernels, later ones load them.
+  resident after ten seconds (its own, mapped from libraries' files, shared by DDS), and the most there was. The first
+  start compiles the kernels, later ones load them.
 * Pixels: the same poses by backend torch here, and by the environment there.
 
 Writes bench/results/runtime.md.
@@ -35,7 +36,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from relief_city import relief_city, write_relief
+from relief_city import write_relief
 from render_node import flight, write_dataset, write_model
 
 from pose2rgbd_ros.cli.main import main as pose2rgbd
@@ -45,7 +46,7 @@ from pose2rgbd_ros.models.warp.config import WarpConfig
 from pose2rgbd_ros.models.warp.network import WarpModel
 from pose2rgbd_ros.rendering.bounds import Calibration, IntervalTable, save_calibration
 from pose2rgbd_ros.rendering.renderer import Renderer
-from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pose2rgbd_ros.training.families import architecture_of
 
@@ -54,7 +55,7 @@ RESULTS = REPOSITORY / "bench" / "results" / "runtime.md"
 ROSDEP = {"scipy", "opencv-python-headless", "pyyaml", "tqdm", "transforms3d"}  # of package.xml
 OURS = {"numpy", "pip", "setuptools", "pose2rgbd-ros"}  # of this environment, and not ROS'
 MEASURED_BUT_NOT_COUNTED = {"numpy": "ROS' own", "pip": "not needed to run", "setuptools": "not needed to run"}
-RUNS, SECONDS, SIDE_M = 7, 10.0, 380
+RUNS, SECONDS = 7, 10.0
 MB = 1e6
 HEADER = """# A runtime without PyTorch
 
@@ -68,16 +69,17 @@ HEADER = """# A runtime without PyTorch
 
 def make_environment(folder: Path) -> Path:
     """Its interpreter; made where there is none."""
-    python = folder / "venv" / "bin" / "python"
-    if python.exists():
-        return python
-    copy = folder / "source"  # pip leaves a build folder where it installs from
+    python, copy = folder / "venv" / "bin" / "python", folder / "source"  # pip leaves a build folder in the source
+    is_new = not python.exists()
+    shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md"):
         shutil.copy(REPOSITORY / name, copy)
     shutil.copytree(REPOSITORY / "pose2rgbd_ros", copy / "pose2rgbd_ros", ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run([sys._base_executable, "-m", "venv", folder / "venv"], check=True)  # type: ignore[attr-defined]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{copy}[runtime]"], check=True)
+    if is_new:
+        subprocess.run([sys._base_executable, "-m", "venv", folder / "venv"], check=True)  # type: ignore[attr-defined]
+    again = [] if is_new else ["--force-reinstall", "--no-deps"]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *again, f"{copy}[runtime]"], check=True)
     return python
 
 
@@ -156,10 +158,8 @@ def node(command: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[b
         process.wait(60)
 
 
-def memory_mb(
-    command: list[str], env: dict[str, str], here: dict[str, str], folder: Path
-) -> tuple[float, float, float]:
-    """Resident and most resident MB of a render node that has published for SECONDS, and the Hz it published at."""
+def memory_mb(command: list[str], env: dict[str, str], here: dict[str, str], folder: Path) -> list[float]:
+    """MB of a render node that has published for SECONDS, as MEMORY names them, and the Hz it published at."""
     summary = folder / "summary.yaml"
     summary.unlink(missing_ok=True)
     main = [sys.executable, "-m", "pose2rgbd_ros.cli.main"]
@@ -175,10 +175,12 @@ def memory_mb(
         maps = Path(f"/proc/{render.pid}/maps").read_text()
     assert "libtorch" not in maps or "torch" in " ".join(command)
     rate_hz = float(re.findall(r"^rate_hz: (\S+)", summary.read_text(), re.M)[0])
-    resident, most = (float(re.findall(rf"{key}:\s+(\d+) kB", status)[0]) * 1024 / MB for key in ("VmRSS", "VmHWM"))
-    return resident, most, rate_hz
+    return [*(float(re.findall(rf"{key}:\s+(\d+) kB", status)[0]) * 1024 / MB for key in MEMORY), rate_hz]
 
 
+MEMORY = {
+    "VmRSS": "resident MB", "RssAnon": "own", "RssFile": "of files", "RssShmem": "of DDS", "VmHWM": "most MB",
+}  # fmt: skip
 WAIT = """
 import sys
 import rclpy
@@ -208,7 +210,7 @@ def write_models(folder: Path) -> dict[str, Path]:
     found = {name: folder / name for name in ("relief", "base", "slice-10", "warp-12")}
     if all(path.exists() for path in found.values()):
         return found
-    write_relief(found["relief"], 256, flight(), relief_city(SIDE_M))
+    write_relief(found["relief"], 256, flight())
     write_model(found["base"], {"variant": "base", "output": "rgbd", "size": 512}, flight())
     write_model(found["slice-10"], {"variant": "slice", "slices": 10, "output": "rgbd", "size": 256}, flight())
     for name in ("relief", "base", "slice-10"):
@@ -315,7 +317,7 @@ def main() -> int:
         render = ["render", "--model", relief, "--rate-hz", "30", "--device", "cpu"]
         plain = [str(python), "-m", "pose2rgbd_ros.cli.main", *render]
         before = f"import sys, torch; from pose2rgbd_ros.cli.main import main; sys.exit(main({render!r}))"
-        memory = Table.of({"render node, relief": "", "resident MB": ".0f", "most MB": ".0f", "Hz": ".1f"})
+        memory = Table.of({"render node, relief": "", **dict.fromkeys(MEMORY.values(), ".0f"), "Hz": ".1f"})
         rows = {
             "first start, compiles": (plain, env),
             "later start": (plain, env),

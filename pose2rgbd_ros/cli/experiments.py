@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pose2rgbd_ros.cli.main import Job, one_of
-from pose2rgbd_ros.experiments.settings import CompareConfig, LocalizationConfig, TablesConfig
+from pose2rgbd_ros.experiments.settings import CompareConfig, LeagueConfig, LocalizationConfig, TablesConfig
 
 # `pose2rgbd experiments compare DATASET`: models side by side, at equal training time.
 
@@ -33,6 +33,33 @@ def compare(arguments: CompareArguments) -> int:
     print(made.markdown(comparison))
     print(f"look at {arguments.out / 'compare.png'}; {arguments.out / 'compare.md'} is the text above")
     return 1 if any(each.error for each in comparison.models) else 0
+
+
+# `pose2rgbd experiments league`: renderers for a CPU at growing budgets, OpenSplat among them where it is installed.
+
+
+@dataclasses.dataclass
+class LeagueArguments:
+    """Train each model for each budget of processor time, measure all on the same held-out frames. Ctrl-C saves; the
+    same command goes on."""
+
+    out: Annotated[Path, tyro.conf.arg(help="folder of the tables, the runs and the datasets that are made")] = Path(
+        "runs/league"
+    )
+    dataset: Annotated[
+        tuple[Path, ...], tyro.conf.arg(help="folders of datasets (default: flights over two cities are simulated)")
+    ] = ()
+    options: Annotated[LeagueConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LeagueConfig)
+
+
+def league(arguments: LeagueArguments) -> int:
+    """Print the tables and where they are. Exit status 1 when a row could not be trained."""
+    from pose2rgbd_ros.experiments.league import markdown, run_league  # torch only once it is needed
+
+    outcome = run_league(arguments.out, arguments.options, arguments.dataset)
+    print(markdown(outcome))
+    print(f"look at {arguments.out / 'index.html'}; {arguments.out / 'tables.md'} is the text above")
+    return 1 if outcome.failed else 0
 
 
 # `pose2rgbd experiments localization`: ways of finding a camera side by side, as in the PoseGAN paper's tables 1 and 2.
@@ -159,6 +186,7 @@ def tables(arguments: TablesArguments) -> int:
 JOBS: dict[str, Job] = {
     "tables": (TablesArguments, tables, "the paper's tables 1, 2 and 3 on our data"),
     "compare": (CompareArguments, compare, "models side by side at equal training time"),
+    "league": (LeagueArguments, league, "renderers for a CPU at growing budgets"),
     "localization": (LocalizationArguments, localization, "ways of finding a camera side by side"),
     "pictures": (PicturesArguments, pictures, "held-out frames as trained models show them"),
 }

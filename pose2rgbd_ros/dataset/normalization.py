@@ -34,6 +34,8 @@ ROTATION_FLOOR: dict[str, float] = {"quaternion": 0.02, "euler": 0.04}
 DEPTH_FLOOR_SHARE = 0.01
 DEPTH_FLOOR = 1e-3
 
+SAME = 1e-6  # of a number, or a share of it: as alike as two processors work it out
+
 _DEPTH_CHUNK = 64  # images looked at together; the depth stack may be a memmap larger than memory
 
 
@@ -56,6 +58,17 @@ class Normalization:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def agrees(self, other: Normalization) -> bool:
+        """Whether both are of the same frames: other processors round means of rotations and depths otherwise."""
+        kind = (self.rotation, self.depth_min is None)
+        if kind != (other.rotation, other.depth_min is None):
+            return False
+        return bool(np.allclose(self._numbers(), other._numbers(), rtol=SAME, atol=SAME))
+
+    def _numbers(self) -> list[float]:
+        extremes = (*self.position_min_m, *self.position_max_m, *self.rotation_min, *self.rotation_max)
+        return [*extremes, *self.reference_quat_xyzw, self.depth_min or 0.0, self.depth_max or 0.0]
 
     @classmethod
     def fit(

@@ -36,13 +36,14 @@ def transforms_json(
     frames: Iterable[tuple[Record, Float64]],
     camera: Camera | None = None,
     labels: Sequence[str] = (),
+    ply_file: str | None = None,
 ) -> str | None:
     """The text of transforms.json for frames with their T_map_cam (4, 4).
 
     `camera` is that of the images where they are not the dataset's own; `labels` ("train", "test", "unused") become
-    nerfstudio's lists of file names. None where nerfstudio has no words for the camera: uncalibrated, or rational
-    distortion (undistort first). Relative depth is left out: nerfstudio takes depth for lengths in the unit of the
-    poses.
+    nerfstudio's lists of file names; `ply_file` names points in the map that a training may begin from. None where
+    nerfstudio has no words for the camera: uncalibrated, or rational distortion (undistort first). Relative depth is
+    left out: nerfstudio takes depth for lengths in the unit of the poses.
     """
     camera = camera or meta.camera
     if not camera.is_calibrated or camera.distortion_model not in _COEFFICIENT_NAMES:
@@ -56,6 +57,8 @@ def transforms_json(
             f"start nerfstudio's parser with --depth-unit-scale-factor {_scale(meta.depth):g}: it does not read "
             "the value above; metres = pixel * factor, along the optical axis, 0 or NaN unknown"
         )
+    if ply_file is not None:
+        content["ply_file_path"] = ply_file
     content.update(_split([record for record, _ in frames], labels))
     content["frames"] = [_frame(record, T_map_cam, with_depth) for record, T_map_cam in frames]
     return json.dumps(content, indent=1) + "\n"

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,10 +177,11 @@ class Measured:
         return not self.error and not self.collapsed
 
 
-def measure(job: Job, folder: Path) -> Measured:
+def measure(job: Job, folder: Path, train: Callable[[Job, Path], TrainResult] | None = None) -> Measured:
     """Train and evaluate a job in `folder`/name; what is finished is read, what was interrupted goes on.
 
-    A job that cannot be trained (UserError) gives a `Measured` with its `error`: one row must not cost a table.
+    `train` makes a run's checkpoint in the place of :func:`train_job`. A job that cannot be trained (UserError) gives
+    a `Measured` with its `error`: one row must not cost a table.
 
     Raises:
         KeyboardInterrupt: somebody stopped the training; its state is saved.
@@ -191,7 +192,7 @@ def measure(job: Job, folder: Path) -> Measured:
         return Measured(run, **read_result(run / RESULT_FILE, job))
     make_folder(folder)
     try:
-        result = train_job(job, run)
+        result = (train or train_job)(job, run)
     except UserError as error:
         logger.warning("%s: %s", job.name, error)
         return Measured(run, error=str(error))

@@ -130,6 +130,60 @@ def _entry(name: str, size: int) -> Entry:
     return Entry(name, match[1], int(match[2] or size))
 
 
+# The league: renderers for a CPU at growing budgets.
+
+
+OPENSPLAT = "opensplat"
+
+
+@dataclass(frozen=True)
+class LeagueConfig:
+    """Settings of `pose2rgbd experiments league`."""
+
+    models: tuple[str, ...] = setting(
+        ("relief", "warp-12", "base", "slice-10", OPENSPLAT),
+        "who takes part beside the nearest frame; opensplat is a program of others, and left out where there is none",
+    )
+    minutes: tuple[float, ...] = setting(
+        (1.5, 5.0, 15.0), "budgets of a training, in minutes of one thread of the processor"
+    )
+    steps: int | None = setting(None, "steps of each training, in place of --minutes", ge=1)
+    sizes: tuple[int, ...] = setting((128, 256, 512), "sides of the images in pixels")
+    seeds: int = setting(3, "runs of each row, with seeds 0, 1, ...", ge=1, le=100)
+    frames: int = setting(600, "frames of each flight that is simulated where no dataset is given", ge=20)
+    opensplat: str = setting(OPENSPLAT, "the program: its name on PATH, or its path")
+    opensplat_points: int = setting(20_000, "points it begins from, of recorded depth", ge=100, le=10_000_000)
+    opensplat_arguments: str = setting(
+        "--num-downscales 0",
+        "its further arguments; by default it trains at full size at once, for budgets end before its schedule does",
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        for option, given in (("--models", self.models), ("--minutes", self.minutes), ("--sizes", self.sizes)):
+            if not given or len(set(given)) < len(given):
+                raise UserError(f"{option}: {'something is there twice' if given else 'nothing is there'}")
+        if not all(minutes > 0 for minutes in self.minutes):
+            raise UserError(f"--minutes must be above 0: {' '.join(f'{each:g}' for each in self.minutes)}")
+        if not all(LEAST_SIZE <= size <= MOST_SIZE for size in self.sizes):
+            raise UserError(f"--sizes must lie in {LEAST_SIZE}..{MOST_SIZE}: {' '.join(map(str, self.sizes))}")
+        if not self.ours:
+            raise UserError(f"--models has {OPENSPLAT} alone; name one of ours beside it, such as relief")
+        for model in self.ours:
+            if not train_config(model).shows_images:
+                raise UserError(f"{model} shows no pictures; compare poses with experiments localization")
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The models that we train."""
+        return tuple(model for model in self.models if model != OPENSPLAT)
+
+    @property
+    def budgets(self) -> tuple[float | None, ...]:
+        """Minutes of each training, growing; one None where steps end it."""
+        return (None,) if self.steps is not None else tuple(sorted(self.minutes))
+
+
 # Ways of finding a camera, side by side.
 
 

@@ -199,10 +199,10 @@ def _labels(dataset: Dataset, config: ExportConfig) -> list[str]:
 
 
 def _write(folder: Path, flight: Flight, planned: Layout, format: Format, report: ExportReport) -> None:
-    for name, text in planned.texts.items():
+    for name, data in planned.files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        file.write_bytes(data if isinstance(data, bytes) else data.encode())
     depth = flight.dataset.meta.depth
     depths = planned.depths if flight.with_depth else None
     _tell_what_is_lost(flight, format, report)
@@ -234,7 +234,7 @@ def _tell_what_is_lost(flight: Flight, format: Format, report: ExportReport) -> 
         if depth.kind == "relative":
             report.notes.append("depth is relative, and other tools take it for metres; it was left out")
         elif not format.has_depth:
-            used = " but in points3D.txt" if report.format == "colmap" and flight.config.points else ""
+            used = " but in points3D" if report.format == "colmap" and flight.config.points else ""
             report.notes.append(f"the format has no place for depth images; depth was left out{used}")
     if flight.has_split and not format.has_split:
         report.notes.append("the format has no place for a split; training and test frames are not distinguished")

@@ -20,6 +20,7 @@ from pose2rgbd_ros.dataset.transforms_json import (
 )
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.formats import reading
+from pose2rgbd_ros.formats.points import surface_points
 from pose2rgbd_ros.formats.reading import first_size
 from pose2rgbd_ros.formats.scene import (
     Flight,
@@ -37,6 +38,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 
 _SPLIT_FILES = {"transforms_train.json": "train", "transforms_val.json": "test", "transforms_test.json": "test"}
 _SPLIT_KEYS = {"train_filenames": "train", "val_filenames": "test", "test_filenames": "test"}
+_POINTS = "sparse_pc.ply"
 _RATE_HZ = 30.0
 _Entry = tuple[dict[str, Any], str, str]  # a frame with the file's common values, its label, where it is said
 
@@ -138,7 +140,9 @@ def _camera(values: dict[str, Any], where: str, images: list[Path]) -> Camera:
 
 
 def lay_out(flight: Flight) -> Layout:
-    """images/ and depth/ under their stamps, as the dataset has them, and transforms.json with the split's lists."""
+    """images/ and depth/ under their stamps, as the dataset has them, transforms.json with the split's lists, and
+    sparse_pc.ply with points to begin from, which OpenSplat cannot do without.
+    """
     require_calibration(flight.camera, "nerfstudio")
     meta, unit_m = flight.dataset.meta, flight.config.depth_unit_m
     if unit_m and flight.with_depth:
@@ -149,7 +153,10 @@ def lay_out(flight: Flight) -> Layout:
         (Record(frame.stamp_ns, image, depth if flight.with_depth else None), frame.T_map_cam)
         for frame, image, depth in zip(flight.frames, images, depths, strict=True)
     ]
-    content = transforms_json(meta, records, flight.camera, [frame.label for frame in flight.frames])
+    points = surface_points(flight)
+    ply = {_POINTS: points.ply()} if len(points) else {}
+    labels = [frame.label for frame in flight.frames]
+    content = transforms_json(meta, records, flight.camera, labels, next(iter(ply), None))
     if content is None:
         require_pinhole(flight.camera, "nerfstudio")
-    return Layout(list(images), list(depths), {TRANSFORMS: content or ""})
+    return Layout(list(images), list(depths), {TRANSFORMS: content or "", **ply})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +24,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.trajectory import Trajectory
 
-# What exporters are given, and what they answer: the names of files and the text of lists. Images are not their job.
+# What exporters are given, and what they answer: the names of files and the lists. Images are not their job.
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,11 @@ class Flight:
 
 @dataclass
 class Layout:
-    """Where each frame's colour and depth go (None: left out, and why in `left_out`), and the other files' text."""
+    """Where each frame's colour and depth go (None: left out, and why in `left_out`), and what other files hold."""
 
     images: list[str | None]
     depths: list[str | None] | None = None
-    texts: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     left_out: str = ""
     notes: list[str] = field(default_factory=list)
 

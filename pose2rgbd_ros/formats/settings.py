@@ -63,6 +63,9 @@ class ExportConfig:
     keep_jpeg: bool = setting(False, "leave JPEG images as they are where the format's own are PNG")
     link: bool = setting(False, "hard links in place of copies: no space, but a change of one is one of both")
     points: int = setting(
-        50_000, "colmap: sparse points to make from depth; 0: an empty points3D.txt", ge=0, le=10_000_000
+        50_000,
+        "colmap, nerfstudio: points for splats to begin from, of an alignment or else of depth; 0: none",
+        ge=0,
+        le=10_000_000,
     )
     force: bool = setting(False, "replace an earlier export")

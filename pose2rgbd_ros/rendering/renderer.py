@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 from pathlib import Path
@@ -146,6 +147,8 @@ class Renderer:
             self._formats.update(dict.fromkeys(BOUNDS, self._formats["depth"]))
         self.backend_note = ""
         self._backend = self._make_backend(directory, loaded, backend, threads, precision)
+        del loaded
+        _give_memory_back()
         self._lookup: tuple[Camera, NDArray[np.float32]] | None = None
 
     @property
@@ -337,6 +340,12 @@ def _has_gpu_driver() -> bool:
     except OSError:
         return Path("/dev/kfd").exists()
     return True
+
+
+def _give_memory_back() -> None:
+    """glibc keeps what loading a model has freed, of a relief as much as it has on disk; other libraries do not."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _check_calibrated(which: str, camera: Camera) -> None:

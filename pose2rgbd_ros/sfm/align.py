@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from pose2rgbd_ros.dataset.transforms_json import transforms_json
 from pose2rgbd_ros.dataset.writer import lists_of
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, pixel_grid, resample, resample_map
 from pose2rgbd_ros.sfm.certainty import Certainty, certainty
 from pose2rgbd_ros.sfm.georeference import Georeference, georeference
@@ -741,3 +742,33 @@ def _sigma_table(records: list[Record], found: Alignment) -> str:
     for record, sigma_m, sigma_deg in zip(records, found.sigma_m, found.sigma_deg, strict=True):
         writer.writerow([layout.stamp_text(record.stamp_ns), *(f"{v:.4f}" for v in sigma_m), f"{sigma_deg:.4f}"])
     return text.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedPoints:
+    """What sparse_points.npz holds: points (P, 3) in the map, colors (P, 3), and of each time one is seen (M,) the
+    frame's stamp, the point's index, and the pixel (M, 2)."""
+
+    points: Float64
+    colors: UInt8
+    seen_stamp_ns: Int64
+    seen_point: Int64
+    seen_px: Float64
+
+
+def read_points(folder: Path) -> AlignedPoints | None:
+    """The points of an alignment; None of a dataset that was not aligned. UserError: the file is damaged."""
+    path = folder / POINTS
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return AlignedPoints(
+                stored["points"].astype(np.float64),
+                stored["colors"].astype(np.uint8),
+                stored["seen_stamp_ns"].astype(np.int64),
+                stored["seen_point"].astype(np.int64),
+                stored["seen_px"].astype(np.float64),
+            )
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}); align again") from error

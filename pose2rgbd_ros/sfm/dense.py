@@ -20,7 +20,7 @@ from pose2rgbd_ros.depth_from_images.stereo import MultiViewStereo, StereoSettin
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
 from pose2rgbd_ros.geometry.depth import DepthEstimate
-from pose2rgbd_ros.sfm.align import POINTS
+from pose2rgbd_ros.sfm.align import read_points
 
 FRAME_S = 0.25  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)
 POINTS_SIZE = 256  # pixels of the longer side: between points there is no more detail
@@ -98,18 +98,12 @@ def sparse_scene(dataset: Dataset) -> SparseScene | None:
 
     UserError: the file is damaged.
     """
-    path = dataset.path / POINTS
-    if not path.is_file():
+    stored = read_points(dataset.path)
+    if stored is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            points = stored["points"].astype(np.float64)
-            stamps_ns, seen = stored["seen_stamp_ns"], stored["seen_point"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); align again") from error
-    frame = np.searchsorted(dataset.stamps_ns, stamps_ns).clip(0, len(dataset) - 1)
-    there = dataset.stamps_ns[frame] == stamps_ns
-    return SparseScene(points, frame[there], seen[there])
+    frame = np.searchsorted(dataset.stamps_ns, stored.seen_stamp_ns).clip(0, len(dataset) - 1)
+    there = dataset.stamps_ns[frame] == stored.seen_stamp_ns
+    return SparseScene(stored.points, frame[there], stored.seen_point[there])
 
 
 def _scale_sigma(dataset: Dataset) -> float | None:

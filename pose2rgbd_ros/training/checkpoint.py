@@ -66,10 +66,7 @@ class StoredModel:
 
     def network(self) -> Any:
         """The network without memory or weights: enough to ask what it can do (see training/families.py)."""
-        import torch
-
-        with torch.device("meta"):
-            return build_model(self.architecture)
+        return build_model(self.architecture, "meta")
 
     def build_model(self) -> nn.Module:
         """The network with its weights, in evaluation mode, on the CPU."""

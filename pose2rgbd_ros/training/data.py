@@ -99,7 +99,7 @@ class TrainingData:
     def check_continues(self, before: StoredModel, out: Path) -> None:
         """The weights know poses and depth by the normalisation of the frames the run began with."""
         same = np.array_equal(self.dataset.stamps_ns[self.split.train], before.training_stamps_ns)
-        if not same or not isinstance(before, Checkpoint) or before.normalization != self.normalization:
+        if not same or not isinstance(before, Checkpoint) or not before.normalization.agrees(self.normalization):
             raise UserError(
                 f"the frames of {self.dataset.path} are not those {out} was started with; train anew with another --out"
             )

@@ -9,8 +9,8 @@ A family's folder holds these modules, imported when they are needed (docs/archi
     network.py   NETWORKS: {name: (configuration, network)}, by the names of the family's line below
     learner.py   make(config, recipe, data, device): the Learner of a run
     backend.py   where there is a quicker way than PyTorch on a CPU: make(directory, checkpoint, threads), a Backend. It
-                 loads no torch, which an aircraft may not have; config.py then has CONFIGS, {name: configuration}, and
-                 a configuration says what its network can do (any_camera, has_confidence) and weight_shapes()
+                 loads no torch, which an aircraft may lack; config.py then has NETWORK_CONFIGS, {name: configuration},
+                 and a configuration says what its network can do (any_camera, has_confidence) and weight_shapes()
     export.py    where there is something to export: export(checkpoint, force), the lines to print; with a backend it is
                  what that needs where there is no torch, and the trainer calls it at the end of a run
     pretrained.py  where others publish weights: ours(tensors) and architecture(...), see training/pretrained.py
@@ -18,6 +18,7 @@ A family's folder holds these modules, imported when they are needed (docs/archi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import re
@@ -53,7 +54,7 @@ FAMILIES = {
     "pose2rgbd": Family(("base", "slice-N"), ("pose2rgbd",), "the paper's: pose -> whole image; N slices of depth"),
     "relief": Family(("relief",), ("relief", "relief-tiles"), "the geometry of the place inside; renders any camera"),
     "warp": Family(("warp-N",), ("warp",), "the N nearest frames, warped; nothing is learnt"),
-    "gsplat": Family(("gsplat",), ("gsplat",), "Gaussian splats; needs a GPU"),
+    "gsplat": Family(("gsplat",), ("gsplat",), "Gaussian splats; trained on a GPU"),
     "posegan": Family(POSEGAN, ("posegan", "posenet"), "finds the poses of images; posegan, -b and -c show images too"),
     "sfmlearner": Family(
         ("sfmlearner",), ("sfmlearner",), "depth and motion by view synthesis, a pose network beside it", "video"
@@ -163,17 +164,21 @@ def network_family(network: str) -> str:
     raise UserError(f"unknown network {network!r}; known: {known} (a newer pose2rgbd may know it)")
 
 
-def build_model(architecture: dict[str, Any]) -> nn.Module:
+def build_model(architecture: dict[str, Any], device: str | None = None) -> nn.Module:
     """Network of an architecture mapping ``{"network": name, **configuration}``.
 
+    `device`: where; None: PyTorch's current one.
+
     Raises:
-        UserError: unknown network, unknown or out-of-bounds settings.
+        UserError: unknown network, unknown or out-of-bounds settings; there is no PyTorch.
     """
     if not isinstance(architecture, dict) or "network" not in architecture:
         raise UserError("the architecture names no network; is this a pose2rgbd model?")
     values = dict(architecture)
     name = values.pop("network")
     try:
+        import torch
+
         config_class, network = part_of(network_family(name), "network").NETWORKS[name]
     except ModuleNotFoundError as error:
         if error.name != "torch":
@@ -183,7 +188,9 @@ def build_model(architecture: dict[str, Any]) -> nn.Module:
             f"{name} runs on PyTorch, which is not installed here: install torch, or use one of "
             f"{', '.join(without)} (N: a number)"
         ) from error
-    model: nn.Module = network(settings.from_yaml_dict(config_class, values, where=f"architecture of {name}"))
+    config = settings.from_yaml_dict(config_class, values, where=f"architecture of {name}")
+    with torch.device(device) if device else contextlib.nullcontext():
+        model: nn.Module = network(config)
     return model
 
 
@@ -194,7 +201,9 @@ def config_without_torch(architecture: dict[str, Any]) -> Any | None:
     family = network_family(name)
     if not has_part(family, "backend"):
         return None
-    return settings.from_yaml_dict(part_of(family, "config").CONFIGS[name], values, where=f"architecture of {name}")
+    return settings.from_yaml_dict(
+        part_of(family, "config").NETWORK_CONFIGS[name], values, where=f"architecture of {name}"
+    )
 
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:

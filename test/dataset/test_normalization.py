@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -203,3 +205,17 @@ def test_bad_training_data_is_named():
         Normalization.fit(T).encode_depth(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="pose"):
         Normalization.fit(T).decode_pose(np.zeros((2, 6)))
+
+
+def test_what_other_processors_round_otherwise_agrees_and_other_frames_do_not():
+    T_map_cam, depth = poses(np.random.default_rng(0), 12), np.linspace(2, 9, 12 * 4).reshape(12, 2, 2)
+    mine = Normalization.fit(T_map_cam, depth)
+    rounded = dataclasses.replace(
+        mine, reference_quat_xyzw=tuple(x + 1e-16 for x in mine.reference_quat_xyzw), depth_max=mine.depth_max + 1e-7
+    )
+    assert mine.agrees(rounded)
+    assert rounded.agrees(mine)
+    assert not mine.agrees(Normalization.fit(T_map_cam))
+    assert not mine.agrees(Normalization.fit(T_map_cam[:11], depth[:11]))
+    assert not mine.agrees(Normalization.fit(T_map_cam, depth, rotation="euler"))
+    assert not mine.agrees(dataclasses.replace(mine, depth_max=mine.depth_max + 0.01))

@@ -102,6 +102,8 @@ def test_a_relief_learns_from_points_that_training_frames_saw_and_from_no_others
         points=np.concatenate([points, false]).astype(np.float32),
         seen_stamp_ns=np.repeat([stamps_ns[i] for i, _ in frames], 3000),
         seen_point=np.concatenate([of[kind] for _, kind in frames]),
+        colors=np.zeros((6000, 3), np.uint8),
+        seen_px=np.zeros((3000 * len(frames), 2)),
     )
     depth = surface_depth(data, "auto")
     assert depth.source == "pictures"

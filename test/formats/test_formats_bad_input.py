@@ -246,12 +246,6 @@ def test_depth_files_that_claim_absurd_sizes_are_refused(tmp_path: Path, name: s
     assert refused.value.reason == "depth_unreadable"
 
 
-def test_a_binary_colmap_model_is_explained(tmp_path: Path) -> None:
-    foreign.write(tmp_path / "source/sparse/0/images.bin", "")
-    with pytest.raises(UserError, match="colmap model_converter"):
-        import_datasets([tmp_path / "source"], tmp_path / "out")
-
-
 def test_what_is_no_known_format_is_told_from_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="of no known format"):

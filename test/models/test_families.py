@@ -29,6 +29,7 @@ from pose2rgbd_ros.training.families import (
     RenderModel,
     VideoModel,
     build_model,
+    config_without_torch,
     families,
     family_of,
     has_part,
@@ -100,6 +101,36 @@ def test_settings_load_without_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# What a network's configuration says of it, for computers without PyTorch, is what PyTorch says.
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"network": "pose2rgbd"},
+        {"network": "pose2rgbd", "pose_dim": 6, "size": 64, "width": 0.3, "output": "rgb", "pose_frequencies": 2},
+        {"network": "pose2rgbd", "variant": "slice", "slices": 7, "size": 32, "width": 0.1, "output": "depth"},
+        {"network": "pose2rgbd", "variant": "slice", "slice_features": "first", "slice_resolution": "full"},
+        {"network": "relief"},
+        {"network": "relief", "layers": 5, "rows": 9, "columns": 12, "levels": 3, "unshuffle": 4, "channels": 5},
+        {"network": "relief-tiles", "tile_rows": 2, "tile_columns": 3, "coarse_channels": 3, "width": 5},
+        {"network": "warp", "stored": 3, "width": 20, "height": 10},
+    ],
+)
+def test_a_configuration_knows_its_network(architecture: dict[str, object]) -> None:
+    config, network = config_without_torch(architecture), build_model(architecture, "meta")
+    assert config == network.config
+    assert config.weight_shapes() == {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert (config.any_camera, config.has_confidence) == (network.any_camera, network.has_confidence)
+
+
+def test_families_with_a_backend_have_their_configurations() -> None:
+    for family, line in FAMILIES.items():
+        assert has_part(family, "backend") == hasattr(part_of(family, "config"), "NETWORK_CONFIGS")
+        if has_part(family, "backend"):
+            assert part_of(family, "config").NETWORK_CONFIGS.keys() == set(line.networks)
 
 
 # A family of its own: what docs/architecture.md shows, word for word.

@@ -21,8 +21,9 @@ from pose2rgbd_ros.experiments.run import Job, measure
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.gsplat import learner, network
 from pose2rgbd_ros.models.gsplat.config import GsplatConfig
-from pose2rgbd_ros.models.gsplat.export import export, write_ply
+from pose2rgbd_ros.models.gsplat.export import export
 from pose2rgbd_ros.models.gsplat.network import GsplatModel
+from pose2rgbd_ros.models.gsplat.ply import write_ply
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig, resolve_recipe

@@ -266,6 +266,7 @@ def write_points(folder: Path, truth: Dataset) -> None:
     np.savez_compressed(
         folder / POINTS, points=np.concatenate(points).astype(np.float32),
         seen_stamp_ns=truth.stamps_ns[np.concatenate([owner, other])], seen_point=np.tile(np.arange(len(owner)), 2),
+        colors=np.zeros((len(owner), 3), np.uint8), seen_px=np.zeros((2 * len(owner), 2)),
     )  # fmt: skip
 
 

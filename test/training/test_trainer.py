@@ -21,6 +21,8 @@ from support.two_processes import run_on_two_processes
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.models.graphs import StoredGraphs
+from pose2rgbd_ros.models.pose2rgbd import export
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import as_tensors, load_checkpoint
@@ -206,6 +208,21 @@ def test_the_last_weights_are_kept_where_nothing_may_be_chosen_on_held_out_frame
     assert steps == {"best": False, "last": True}
     with pytest.raises(UserError, match="leave one out"):
         tiny(keep="last", early_stop=3)
+
+
+def test_a_run_leaves_what_its_checkpoint_needs_without_pytorch(
+    flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = train(flight, tmp_path / "run", tiny(epochs=1)).checkpoint
+    assert StoredGraphs(path, load_checkpoint(path), export.EXPORTER).why_not == ""
+
+    def fails(*_: object) -> None:
+        raise UserError("install onnx")
+
+    monkeypatch.setattr(export, "export_checkpoint", fails)
+    path = train(flight, tmp_path / "other", tiny(epochs=1)).checkpoint
+    assert "the checkpoint does not run without PyTorch: install onnx" in caplog.text
+    assert StoredGraphs(path, load_checkpoint(path), export.EXPORTER).why_not == f"{path}/renderer.onnx is not there"
 
 
 def test_the_running_average_is_what_is_kept(flight: Path, tmp_path: Path) -> None:

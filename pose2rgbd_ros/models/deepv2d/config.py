@@ -40,6 +40,11 @@ class DeepV2DConfig:
     spacing: Literal["linear", "inverse"] = setting(
         "linear", "equal steps of depth (the paper), or of its inverse (ours)"
     )
+    volume: Literal["features", "difference"] = setting(
+        "features",
+        "what a view adds to the cost volume: its features (the paper), or their squared difference from the target's "
+        "(ours; with pooling average)",
+    )
     matching: Literal["convolutions", "residual"] = setting(
         "convolutions",
         "what a view's volume passes before pooling: four 3 x 3 x 3 convolutions (preprint), or the code's",
@@ -58,8 +63,15 @@ class DeepV2DConfig:
     typical_depth: float = setting(1.0, "median depth of what it was taught with", ge=1e-6)
     residual_steps: int = setting(3, "steps of the motion module each time it is asked", ge=1)
     iterations: int = setting(2, "times that motions and depth are found from each other, unless asked otherwise", ge=0)
+    gain: float = setting(
+        1.0,
+        "factor on residual flow and motions at sight as they leave their networks; ours: 10, learns sooner",
+        ge=1e-3,
+    )
     norm: Literal["batch", "group"] = setting(
-        "batch", "normalisation; group (ours) learns in minutes, and from a batch of one, what batch does not"
+        "batch",
+        "normalisation; group (ours) learns in minutes, and from a batch of one, what batch does not, and the "
+        "flow network has it too",
     )
     momentum: float = setting(0.005, "share of a batch in the running mean of batch normalisation", ge=1e-4, le=1.0)
 
@@ -67,6 +79,8 @@ class DeepV2DConfig:
         settings.check(self)
         if len(self.image_size) != 2 or min(self.image_size) < 16 or any(side % 4 for side in self.image_size):
             raise UserError(f"image_size is {self.image_size}; height and width are multiples of 4 px, 16 px or more")
+        if self.volume == "difference" and self.pooling == "concatenate":
+            raise UserError("volume difference compares one view at a time; use pooling average")
         if self.min_depth >= self.max_depth:
             raise UserError(f"min_depth is {self.min_depth:g}; it must be below max_depth, which is {self.max_depth:g}")
 
@@ -87,6 +101,11 @@ class Losses:
         None, "distance of reprojected points in pixels: huber (Eq. 13), or l1 up to 100 (released code)"
     )
     residual_weight: float = setting(0.01, "what motions leave of the residual flow (lambda_E of Eq. 15)", ge=0.0)
+    flow_weight: float | None = setting(
+        None,
+        "error of the residual flow itself, in pixels, by the true depth and motion (ours: 1; the papers: 0)",
+        ge=0.0,
+    )
     confidence_weight: float = setting(
         0.01, "log loss of the largest weights, which keeps some at 1 (lambda_w)", ge=0.0
     )
@@ -103,23 +122,24 @@ class Losses:
 _KITTI_NOISE, _NYU_NOISE = (0.01, 0.01, 0.05, 0.005, 0.02, 0.005), (0.02,) * 6
 FIGURES: dict[str, dict[str, Any]] = {
     "default": {
-        "layers": {"norm": "group", "spacing": "inverse"},
+        "layers": {"norm": "group", "spacing": "inverse", "volume": "difference", "gain": 10.0},
         "width": 0.25,
         "unit_m": None,
         "near_m": None,
         "far_m": None,
-        "motion_share": 0.2,
+        "motion_share": 0.3,
         "batches": (4, 4),
         "motion_rate": 1.0,
         "start_noise": (0.02, 0.02, 0.04, 0.01, 0.01, 0.01),
         "own_start": 0.5,
-        "true_motions": 0.3,
+        "true_motions": 0.6,
         "fewest_views": 2,
         "most_views": None,
         "zoom": 1.15,
         "flip": True,
         "depth_error": "relative",
         "reprojection_error": "huber",
+        "flow_weight": 1.0,
     },
     "paper-kitti": {
         "layers": PUBLISHED["preprint"],
@@ -139,6 +159,7 @@ FIGURES: dict[str, dict[str, Any]] = {
         "flip": False,
         "depth_error": "absolute",
         "reprojection_error": "huber",
+        "flow_weight": 0.0,
     },
 }
 FIGURES["paper-nyu"] = {
@@ -214,7 +235,7 @@ class Settings(VideoConfig):
         "all", "what is learnt: motion by true depth, motion and depth by each other; all: one after the other"
     )
     motion_share: float | None = setting(
-        None, "share of a run that motion alone takes (0.2; paper: 0.09)", ge=0, le=0.9
+        None, "share of a run that motion alone takes (0.3; paper: 0.09)", ge=0, le=0.9
     )
     motion_rate: float | None = setting(
         None, "factor on the learning rate of whatever finds motions (1; the others: 0.1)", ge=1e-3, le=10.0
@@ -226,7 +247,7 @@ class Settings(VideoConfig):
         le=1,
     )
     true_motions: float | None = setting(
-        None, "share of the joint steps whose depth is found with the true motions (0.3; the others: 0)", ge=0, le=1
+        None, "share of the joint steps whose depth is found with the true motions (0.6; the others: 0)", ge=0, le=1
     )
     zoom: float | None = setting(None, "enlarged by up to this and cropped at random (1.15; paper: 1)", ge=1.0)
     flip: bool | None = setting(None, "mirror every other snippet (default: yes; the others: no)")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pose2rgbd_ros.depth_from_images import rigid
-from pose2rgbd_ros.depth_from_images.gauss_newton import reprojected
+from pose2rgbd_ros.depth_from_images.gauss_newton import Reprojection, reprojected
 from pose2rgbd_ros.depth_from_images.snippets import Augmentation, SnippetBatch, SnippetData, around, target_of
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.deepv2d.alternation import resized
@@ -131,7 +131,7 @@ class DeepV2DLearner(VideoLearner):
 
     def measures(self) -> dict[str, float]:
         """The parts of the latest batch's loss; NaN where the stage has none."""
-        names = ("reprojection", "residual", "weights", "sight", "depth")
+        names = ("reprojection", "residual", "weights", "flow", "sight", "depth")
         return {f"loss_{name}": float(self._latest.get(name, float("nan"))) for name in names}
 
     def judge(self, data: VideoData, device: torch.device) -> Evaluator:
@@ -178,24 +178,37 @@ def motion_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 15 and its parts, of motions in steps and the truth: depth (B, h, w) and T_tgt_i (B, N, 4, 4)."""
     zero = depth.new_zeros(())
-    parts = {"reprojection": zero, "residual": zero, "weights": zero}
+    parts = {"reprojection": zero, "residual": zero, "weights": zero, "flow": zero}
     for T in steps.T_tgt_i:
         parts["reprojection"] = parts["reprojection"] + reprojection(T, depth, K, T_tgt_i, target, how)
-    for residual, weights in zip(steps.residuals, steps.weights, strict=True):
+    for T, residual, weights in zip(steps.T_tgt_i[: len(steps.weights)], steps.residuals, steps.weights, strict=True):
+        if how.flow_weight:
+            parts["flow"] = parts["flow"] + flow_error(T, residual, weights, depth, K, T_tgt_i, target)
         squared = (weights * residual.square()).clamp(max=MOST_PX).sum(dim=-1)
         parts["residual"] = parts["residual"] + squared.mean()
         largest = weights.flatten(2, 3).topk(max(1, round(how.confident_share * weights[0, 0, ..., 0].numel())), dim=2)
         parts["weights"] = parts["weights"] - largest.values.clamp(min=1e-6).log().mean()
+    assert how.flow_weight is not None
     total = parts["reprojection"] + how.residual_weight * parts["residual"] + how.confidence_weight * parts["weights"]
-    return total, parts
+    return total + how.flow_weight * parts["flow"], parts
+
+
+def flow_error(
+    T: Tensor, residual: Tensor, weights: Tensor, depth: Tensor, K: Tensor, T_tgt_i: Tensor, target: int
+) -> Tensor:
+    """How far the residual flow of a step, which left `residual` and its motion T, puts pixels from where they lie.
+
+    Not in the papers, whose flow is taught through the motion alone: a mean over what both cameras see, in pixels.
+    """
+    found, true = _reprojected_by(T, depth, K, T_tgt_i, target)
+    both = found.valid & true.valid & (weights.flatten(0, 1)[..., 0] > 0)
+    off = (residual.flatten(0, 1) + found.pixels - true.pixels).abs().sum(dim=-1)
+    return torch.where(both, off, 0.0).sum() / both.sum().clamp(min=1)
 
 
 def reprojection(T: Tensor, depth: Tensor, K: Tensor, T_tgt_i: Tensor, target: int, how: Losses) -> Tensor:
     """Eq. 13, a mean over sources: how far the target's points are put from where they lie there, in pixels."""
-    others = [i for i in range(T.shape[1]) if i != target]
-    depth = depth.repeat_interleave(len(others), dim=0)
-    K = K.repeat_interleave(len(others), dim=0)
-    found, true = (reprojected(depth, K, rigid.inverse(each[:, others].flatten(0, 1))) for each in (T, T_tgt_i))
+    found, true = _reprojected_by(T, depth, K, T_tgt_i, target)
     both = (found.valid & true.valid)[..., None]
     apart = torch.where(both, found.pixels - true.pixels, 0.0)
     if how.reprojection_error == "huber":
@@ -203,6 +216,17 @@ def reprojection(T: Tensor, depth: Tensor, K: Tensor, T_tgt_i: Tensor, target: i
     else:
         distance = apart.abs().clamp(max=MOST_PX)
     return (distance.sum(dim=-1) * both[..., 0]).sum() / both.sum().clamp(min=1)
+
+
+def _reprojected_by(
+    T: Tensor, depth: Tensor, K: Tensor, T_tgt_i: Tensor, target: int
+) -> tuple[Reprojection, Reprojection]:
+    """The target's points in all S sources, of B snippets (B S, h, w), by the motions found and by the true ones."""
+    others = [i for i in range(T.shape[1]) if i != target]
+    depth = depth.repeat_interleave(len(others), dim=0)
+    K = K.repeat_interleave(len(others), dim=0)
+    found, true = (reprojected(depth, K, rigid.inverse(each[:, others].flatten(0, 1))) for each in (T, T_tgt_i))
+    return found, true
 
 
 def depth_loss(depths: list[Tensor], truth: Tensor, how: Losses) -> Tensor:

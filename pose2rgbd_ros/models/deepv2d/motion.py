@@ -13,7 +13,15 @@ from pose2rgbd_ros.depth_from_images import rigid
 from pose2rgbd_ros.depth_from_images.gauss_newton import VARIANTS, refined_motion, reprojected
 from pose2rgbd_ros.depth_from_images.inverse_warp import inverse_warp
 from pose2rgbd_ros.models.deepv2d.config import DeepV2DConfig
-from pose2rgbd_ros.models.deepv2d.layers import STRIDE, Encoder, channels, initialize, per_view, quarter_intrinsics
+from pose2rgbd_ros.models.deepv2d.layers import (
+    STRIDE,
+    Encoder,
+    channels,
+    initialize,
+    norm,
+    per_view,
+    quarter_intrinsics,
+)
 from pose2rgbd_ros.models.sfmlearner.network import Conv, UpConv
 
 FEATURES = 64  # of a view
@@ -47,19 +55,33 @@ class FlowNet(nn.Module):
     (B, 2, h, w); 8,205,380 parameters at width 1. Without `shows_flow`: the update of a motion (B, 6) instead.
     """
 
-    def __init__(self, inputs: int, width: float, shows_flow: bool) -> None:
+    def __init__(self, inputs: int, config: DeepV2DConfig) -> None:
         super().__init__()
+        width, shows_flow = config.width, config.se3
+
+        def conv(a: int, b: int, kernel: int, stride: int) -> Conv:
+            made = Conv(a, b, kernel, stride, norm=False)
+            if config.norm == "group":
+                made.insert(1, norm(2, b, config, scales=True))
+            return made
+
+        def up_conv(a: int, b: int) -> UpConv:
+            made = UpConv(a, b, 3, norm=False)
+            if config.norm == "group":
+                made.norm = norm(2, b, config, scales=True)
+            return made
+
         down = [inputs, *(channels(count, width) for count, _ in FLOW_DOWN)]
         self.down = nn.ModuleList(
-            nn.Sequential(Conv(a, b, kernel, 2, norm=False), Conv(b, b, kernel, 1, norm=False))
+            nn.Sequential(conv(a, b, kernel, 2), conv(b, b, kernel, 1))
             for (a, b), (_, kernel) in zip(itertools.pairwise(down), FLOW_DOWN, strict=True)
         )
         self.up, self.join = nn.ModuleList(), nn.ModuleList()
         if shows_flow:
             up = [down[-1], *(channels(count, width) for count in FLOW_UP)]
-            self.up.extend(UpConv(a, b, 3, norm=False) for a, b in itertools.pairwise(up))
+            self.up.extend(up_conv(a, b) for a, b in itertools.pairwise(up))
             skips = [*down[-2:0:-1], 0]
-            self.join.extend(Conv(a + b, a, 3, 1, norm=False) for a, b in zip(up[1:], skips, strict=True))
+            self.join.extend(conv(a + b, a, 3, 1) for a, b in zip(up[1:], skips, strict=True))
         count = 2 if shows_flow else 6
         last = up[-1] if shows_flow else down[-1]
         self.heads = nn.ModuleList(
@@ -97,10 +119,10 @@ class MotionModule(nn.Module):
     def __init__(self, config: DeepV2DConfig) -> None:
         super().__init__()
         self._se3, self._how = config.se3, VARIANTS[config.gauss_newton]
-        self._unit = UNIT * config.max_depth
+        self._unit, self._gain = UNIT * config.max_depth, config.gain
         self.encoder = Encoder(FEATURES, config, scales=False)
         initialize(self.encoder)
-        self.flow = FlowNet(2 * channels(FEATURES, config.width), config.width, shows_flow=config.se3)
+        self.flow = FlowNet(2 * channels(FEATURES, config.width), config)
 
     def forward(self, images: Tensor, K: Tensor, depth: Tensor, T_src_tgt: Tensor, steps: int) -> Steps:
         """Of images (B, 1 + S, 3, H, W) in 0..1, the target first; its depth (B, H, W); T_src_tgt (B S, 4, 4)."""
@@ -116,9 +138,10 @@ class MotionModule(nn.Module):
             seen = warped.valid[:, None]
             said = self.flow(torch.cat([key, warped.image * seen], dim=1))
             if not self._se3:
-                T = rigid.exponential(_motion(said[0], self._unit)) @ T
+                T = rigid.exponential(self._gain * _motion(said[0], self._unit)) @ T
             else:
-                flow, weights = said[0].movedim(1, -1), torch.sigmoid(said[1]).movedim(1, -1) * seen.movedim(1, -1)
+                flow = self._gain * said[0].movedim(1, -1)
+                weights = torch.sigmoid(said[1]).movedim(1, -1) * seen.movedim(1, -1)
                 wanted = torch.where(warped.valid[..., None], warped.pixels, 0.0) + flow
                 T = refined_motion(T, wanted, weights, depth, K, self._how)
                 there = reprojected(depth, K, T)
@@ -136,7 +159,7 @@ class PoseRegressor(nn.Module):
     def __init__(self, images: int, sources: int, config: DeepV2DConfig) -> None:
         super().__init__()
         self._size = tuple(side // 2 for side in config.image_size)
-        self._unit = UNIT * config.max_depth
+        self._unit, self._scale = UNIT * config.max_depth, MOTION_SCALE * config.gain
         layers: list[nn.Module] = []
         count, left = 3 * images, self._size
         for outputs, kernel, stride in REGRESSOR:
@@ -152,7 +175,7 @@ class PoseRegressor(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         small = functional.interpolate(stack, self._size, mode="area")
         said = self.layers(small)[..., 0, 0].unflatten(1, (-1, 6))
-        return rigid.from_euler(MOTION_SCALE * said * _units(said, self._unit))
+        return rigid.from_euler(self._scale * said * _units(said, self._unit))
 
 
 def _motion(said: Tensor, unit: float) -> Tensor:

@@ -35,11 +35,13 @@ class FirstConv(nn.Module):
     """The first convolution of a cost volume [F*, F warped to each depth], which is never put together.
 
     F* is the same at all depths: what it adds is worked out in 2-D, for the first, the last and all other depths. A
-    convolution of one pixel goes before warping, which it commutes with.
+    convolution of one pixel goes before warping, which it commutes with. With `difference` the volume is
+    [F*, (F warped - F*) ** 2], of which two features agree where it is 0, whatever they are.
     """
 
-    def __init__(self, features: int, outputs: int, kernel: int) -> None:
+    def __init__(self, features: int, outputs: int, kernel: int, difference: bool) -> None:
         super().__init__()
+        self._difference = difference
         self.conv = conv(3, 2 * features, outputs, kernel)
 
     def forward(self, key: Tensor, feature: Tensor, planes: Tensor, T_src_tgt: Tensor, K: Tensor) -> Tensor:
@@ -47,10 +49,15 @@ class FirstConv(nn.Module):
         weight, bias = self.conv.weight, self.conv.bias
         count, kernel = key.shape[1], weight.shape[-1]
         of_key, of_source = weight[:, :count], weight[:, count:]
-        if kernel == 1:
+        if kernel == 1 and not self._difference:
             constant = functional.conv2d(key, of_key[:, :, 0], bias)
             return constant[:, :, None] + swept(functional.conv2d(feature, of_source[:, :, 0]), planes, T_src_tgt, K)
-        volume = functional.conv3d(swept(feature, planes, T_src_tgt, K), of_source, bias, padding=1)
+        warped = swept(feature, planes, T_src_tgt, K)
+        if self._difference:
+            warped = (warped - key[:, :, None]).square()
+        volume = functional.conv3d(warped, of_source, bias, padding=kernel // 2)
+        if kernel == 1:
+            return volume + functional.conv2d(key, of_key[:, :, 0])[:, :, None]
         # Beyond the first and the last depth there is nothing.
         kernels = torch.cat([of_key[:, :, 1:].sum(2), of_key.sum(2), of_key[:, :, :2].sum(2)])
         first, inner, last = functional.conv2d(key, kernels, padding=1)[:, :, None].chunk(3, dim=1)
@@ -64,7 +71,7 @@ class ViewMatcher(nn.Module):
         super().__init__()
         features, count = channels(FEATURES, config.width), channels(MATCHED["average"], config.width)
         four = config.matching == "convolutions"
-        self.first = FirstConv(features, count, 3 if four else 1)
+        self.first = FirstConv(features, count, 3 if four else 1, config.volume == "difference")
         rest = (PreConv(3, count, count, config) for _ in range(CONVOLUTIONS - 1))
         self.rest = nn.Sequential(*rest) if four else Residual(3, count, count, config)
 

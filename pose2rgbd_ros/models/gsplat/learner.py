@@ -131,10 +131,18 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     return GsplatLearner(config, data, device)
 
 
-def start_from_depth(model: GsplatModel, data: TrainingData, random: np.random.Generator) -> float:
-    """Put the splats on recorded surface points drawn at random from all training frames; the scene's distance."""
-    count, train = model.config.splats, data.split.train
-    rays = data.cache.camera.rays()
+def surface_samples(
+    data: TrainingData, count: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recorded surface points drawn at random from all training frames, equally many of each with known depth.
+
+    Returns:
+        Positions in the map (P, 3), colours (P, 3) in 0..1, of P <= count, and the median depth of each frame (F,).
+
+    Raises:
+        UserError: no training frame has known depth.
+    """
+    train, rays = data.split.train, data.cache.camera.rays()
     points, colours, distances = [], [], []
     for position, index in enumerate(train):
         share = (position + 1) * count // len(train) - position * count // len(train)
@@ -148,8 +156,14 @@ def start_from_depth(model: GsplatModel, data: TrainingData, random: np.random.G
         points.append(se3.transform_points(data.T_map_cam[index], at))
         colours.append(np.asarray(data.cache.rgb[index]).reshape(-1, 3)[chosen] / 255.0)
     if not points:
-        raise UserError(f"{data.dataset.path}: no training frame has known depth, where gsplat starts")
-    place, colour = np.concatenate(points), np.concatenate(colours)
+        raise UserError(f"{data.dataset.path}: no training frame has known depth, where splats start")
+    return np.concatenate(points), np.concatenate(colours), np.array(distances)
+
+
+def start_from_depth(model: GsplatModel, data: TrainingData, random: np.random.Generator) -> float:
+    """Put the splats on recorded surface points; the scene's distance."""
+    count = model.config.splats
+    place, colour, distances = surface_samples(data, count, random)
     again = np.resize(np.arange(len(place)), count)  # frames without depth gave none
     place, colour = place[again], colour[again]
     origin = place.mean(axis=0)

@@ -1,6 +1,6 @@
-"""3D Gaussian splatting (Kerbl et al. 2023): a rival to compare with, on a CUDA GPU, by the package gsplat.
+"""3D Gaussian splatting (Kerbl et al. 2023): a rival to compare with, trained on a CUDA GPU by the package gsplat.
 
-Not a dependency: `pip install gsplat` where there is a GPU. Everything here but that package runs anywhere.
+Not a dependency: `pip install gsplat` where there is a GPU. Looking at splats needs neither (rasterizer.py).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -73,10 +74,30 @@ class GsplatModel(nn.Module):
         return images[..., :3], images[..., 3], alpha[..., 0]
 
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
-        """See RenderModel; depth is unknown where less than half of a ray is stopped."""
-        rgb, depth, alpha = self(T_map_cam, camera)
+        """See RenderModel; depth is unknown where less than half of a ray is stopped. A CPU has its own rasteriser."""
+        on_cpu = T_map_cam.device.type == "cpu"
+        rgb, depth, alpha = self._on_cpu(T_map_cam, camera) if on_cpu else self(T_map_cam, camera)
         depth = torch.where(alpha >= SURFACE_ALPHA, depth, torch.nan)
         return RenderTensors(rgb.clamp(0, 1).permute(0, 3, 1, 2), depth, alpha.clamp(0, 1))
+
+    @torch.no_grad()
+    def _on_cpu(self, T_map_cam: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as `forward`, without derivatives."""
+        from pose2rgbd_ros.models.gsplat.rasterizer import Splats, rasterize  # compiled; a training has no need of it
+
+        require_pinhole(camera)
+        sh = torch.cat([self.sh_0, self.sh_rest], dim=1)
+        of = (self.means, self.quats, self.log_scales.exp(), self.opacity_logits.sigmoid(), sh)
+        splats = Splats(*(each.detach().contiguous().numpy() for each in of))
+        T = T_map_cam.double().clone()
+        T[:, :3, 3] -= self.origin_m
+        intrinsics = camera.fx, camera.fy, camera.cx, camera.cy
+        views = [
+            rasterize(splats, T_cam_map, intrinsics, (camera.width, camera.height))
+            for T_cam_map in torch.linalg.inv(T).numpy()
+        ]
+        rgb, depth, alpha = (torch.from_numpy(np.stack(each)) for each in zip(*views, strict=True))
+        return rgb + (1 - alpha)[..., None] * self.background, depth, alpha
 
 
 def load_gsplat(device: torch.device) -> Any:

@@ -191,7 +191,7 @@ def _normalized(name: str, kernel: tuple[int, ...], channels: int) -> dict[str, 
 
 
 # The network by its name in checkpoints.
-CONFIGS = {"pose2rgbd": Pose2RGBDConfig}
+NETWORK_CONFIGS = {"pose2rgbd": Pose2RGBDConfig}
 
 
 def network_config(config: Settings, has_depth: bool) -> Pose2RGBDConfig:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.pose2rgbd.config import CONFIGS, OUTPUT_CHANNELS, START_SIZE, Pose2RGBDConfig
+from pose2rgbd_ros.models.pose2rgbd.config import NETWORK_CONFIGS, OUTPUT_CHANNELS, START_SIZE, Pose2RGBDConfig
 from pose2rgbd_ros.training.families import RenderTensors
 
 
@@ -141,4 +141,4 @@ def _conv_block(inputs: int, outputs: int, config: Pose2RGBDConfig) -> nn.Sequen
     )
 
 
-NETWORKS = {"pose2rgbd": (CONFIGS["pose2rgbd"], Pose2RGBD)}
+NETWORKS = {"pose2rgbd": (NETWORK_CONFIGS["pose2rgbd"], Pose2RGBD)}

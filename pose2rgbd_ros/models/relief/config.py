@@ -641,4 +641,4 @@ def tiled(network: ReliefConfig, grid: tuple[int, int]) -> TiledReliefConfig:
 
 
 # The networks by their names in checkpoints.
-CONFIGS = {"relief": ReliefConfig, "relief-tiles": TiledReliefConfig}
+NETWORK_CONFIGS = {"relief": ReliefConfig, "relief-tiles": TiledReliefConfig}

@@ -26,10 +26,10 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import (
-    CONFIGS,
     DIRECT_CHANNELS,
     EXTRA_CHANNELS,
     FULL_TEXELS,
+    NETWORK_CONFIGS,
     NONE_TEXELS,
     SKY_COLUMNS,
     SKY_ROWS,
@@ -395,4 +395,6 @@ class TiledRelief(nn.Module):
         return rgb, depth, sure
 
 
-NETWORKS = {name: (CONFIGS[name], network) for name, network in (("relief", Relief), ("relief-tiles", TiledRelief))}
+NETWORKS = {
+    name: (NETWORK_CONFIGS[name], network) for name, network in (("relief", Relief), ("relief-tiles", TiledRelief))
+}

@@ -151,12 +151,13 @@ class Owners:
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self._off, self._t = (np.full(shape, np.inf, np.float32) for _ in range(2))
-        self._free = np.ones(shape, bool)
+        self._off: Float32 = np.full(shape, np.inf, np.float32)
+        self._t, self._free = self._off.copy(), np.ones(shape, bool)
 
     def take(self, rows: slice, columns: slice, t: Float32, off: Float32) -> Bool:
         """Which pixels (h, w) of a window a tile shows, by where its rays end: t, NaN for none, and `off` its core."""
-        best_off, best_t, free = (each[rows, columns] for each in (self._off, self._t, self._free))
+        window = rows, columns
+        best_off, best_t, free = self._off[window], self._t[window], self._free[window]
         nothing = np.isnan(t)
         off, t = np.where(nothing, np.float32(np.inf), off), np.where(nothing, np.float32(np.inf), t)
         mine = np.asarray(free | (off < best_off) | ((off == best_off) & (t < best_t)))

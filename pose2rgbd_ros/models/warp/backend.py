@@ -39,5 +39,6 @@ class WarpBackend:
 def make(directory: Path, checkpoint: Checkpoint, threads: int | None) -> Backend:
     """See training/families.py. UserError: Numba is missing or broken here."""
     config, state = checkpoint.config(), checkpoint.state_dict
-    camera = Camera(config.width, config.height, *(float(value) for value in state["intrinsics"]))
+    fx, fy, cx, cy = state["intrinsics"].tolist()
+    camera = Camera(config.width, config.height, fx, fy, cx, cy)
     return WarpBackend(config, StoredFrames(state["rgb"], state["depth"], state["T_map_cam"], camera))

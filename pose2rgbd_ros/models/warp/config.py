@@ -66,4 +66,4 @@ class WarpConfig:
 
 
 # The network by its name in checkpoints.
-CONFIGS = {"warp": WarpConfig}
+NETWORK_CONFIGS = {"warp": WarpConfig}

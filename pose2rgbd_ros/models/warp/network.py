@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.warp.config import CONFIGS, WarpConfig
+from pose2rgbd_ros.models.warp.config import NETWORK_CONFIGS, WarpConfig
 from pose2rgbd_ros.models.warp.views import StoredFrames
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -58,13 +58,12 @@ class WarpModel(nn.Module):
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
         """Warp poses (B, 4, 4), one after the other. UserError: the camera is not calibrated."""
         if self._frames is None:
-            kept = (values.cpu().numpy() for values in (self.rgb, self.depth, self.T_map_cam))
-            self._frames = StoredFrames(*kept, self.camera)
-        poses = T_map_cam.double().cpu().numpy()
-        views = [self._frames.view(T, camera, self.config.frames) for T in poses]
+            rgb, depth_m, poses = (values.cpu().numpy() for values in (self.rgb, self.depth, self.T_map_cam))
+            self._frames = StoredFrames(rgb, depth_m, poses, self.camera)
+        views = [self._frames.view(T, camera, self.config.frames) for T in T_map_cam.double().cpu().numpy()]
         colour = torch.stack([torch.from_numpy(rgb) for rgb, _ in views]).permute(0, 3, 1, 2) / 255
         depth = torch.stack([torch.from_numpy(depth) for _, depth in views]) / self.config.unit_m
         return RenderTensors(colour.to(T_map_cam.device), depth.to(T_map_cam.device), None)
 
 
-NETWORKS = {"warp": (CONFIGS["warp"], WarpModel)}
+NETWORKS = {"warp": (NETWORK_CONFIGS["warp"], WarpModel)}

@@ -86,16 +86,18 @@ def test_at_width_1_layers_have_the_published_shapes() -> None:
         assert made.initial_motions(images, torch.empty(1, 3, 3)).shape == (1, 5, 4, 4)
 
 
+@pytest.mark.parametrize("difference", [False, True])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_the_cost_volume_is_that_of_both_features_side_by_side(kernel: int) -> None:
+def test_the_cost_volume_is_that_of_both_features_side_by_side(kernel: int, difference: bool) -> None:
     torch.manual_seed(0)
     key, feature = torch.randn(2, 2, 5, 6, 7)
     planes, T = torch.linspace(2, 9, 6), rigid.exponential(0.3 * torch.randn(2, 6))
     small = torch.tensor([[6.0, 0.0, 3.0], [0.0, 6.0, 2.5], [0.0, 0.0, 1.0]]).expand(2, 3, 3)
-    first = FirstConv(5, 4, kernel)
+    first = FirstConv(5, 4, kernel, difference)
     warped = swept(feature, planes, T, small)
-    both = torch.cat([key[:, :, None].expand_as(warped), warped], dim=1)
     assert 0.1 < (warped == 0).float().mean() < 0.9  # some of it out of sight
+    beside = (warped - key[:, :, None]) ** 2 if difference else warped
+    both = torch.cat([key[:, :, None].expand_as(warped), beside], dim=1)
     assert torch.allclose(first(key, feature, planes, T, small), first.conv(both), atol=1e-5)
 
 
