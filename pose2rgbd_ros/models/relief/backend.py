@@ -1,4 +1,4 @@
-"""Relief on a CPU: march, lookups and shader compiled, strip by strip of a picture, no autograd and no copies between."""
+"""Relief on a CPU: march, lookups and shader compiled, strip by strip of a picture, without autograd."""
 
 from __future__ import annotations
 
@@ -126,38 +126,6 @@ def _float32(values: Any) -> Float32:
     return np.ascontiguousarray(values, np.float32)
 
 
-EXPORTER = "relief exporter 1"  # raise the number when the graph of the same checkpoint changes
-
-
-def shader_graph(state: Mapping[str, Any]) -> bytes:
-    """The shader of a network's state as an ONNX graph, the part that ONNX Runtime does: convolutions, ReLU between.
-
-    `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled. UserError: onnx is missing.
-    """
-    try:
-        from onnx import TensorProto, helper
-
-        from pose2rgbd_ros.models.pose2rgbd.onnx import Graph
-    except ImportError as error:
-        raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
-    prefix, end = "shader.layers.", ".weight"
-    numbers = sorted(int(key[len(prefix) : -len(end)]) for key in state if key.startswith(prefix) and key.endswith(end))
-    weights = [_float32(state[f"{prefix}{number}{end}"]) for number in numbers]
-    graph, value = Graph(), "input"
-    for number, weight in zip(numbers, weights, strict=True):
-        last = number == numbers[-1]
-        bias = _float32(state[f"{prefix}{number}.bias"])
-        value = graph.conv(value, weight, bias, output="residual" if last else "")
-        if not last:
-            value = graph.add("Relu", value)
-    made = graph.finished(
-        "shader",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, weights[0].shape[1], "h", "w"])],
-        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, len(weights[-1]), "h", "w"])],
-    )
-    return bytes(made.SerializeToString())
-
-
 def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
     """What a state holds of one tile, by the names of a relief alone; None: it is one."""
     prefix = "" if tile is None else f"tiles.{tile}."
@@ -165,6 +133,7 @@ def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
 
 
 SHORT, TINY = 32767.0, 1e-12
+KEPT_FRAMES = 2  # a camera and its small picture (Renderer.progressive)
 
 
 def in_registers(table: Float32) -> Float32:
@@ -261,17 +230,21 @@ class ReliefBackend:
         self._beams = pyramid(tables.top)
         self._layers = shader_layers(config, state)
         self._scratch = [scratch(self._layers) for _ in range(self._threads)]
-        self._frame: tuple[Camera, Frame] | None = None
+        self._frames: dict[Camera, Frame] = {}
         self._lock = threading.Lock()  # one set of buffers
         self._compile()
 
     def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
         """Poses (B, 4, 4) float64 seen by any calibrated camera, straight into `out`."""
         with self._lock:
-            if self._frame is None or self._frame[0] != camera:
-                self._frame = camera, self.frame(camera.rays(), camera.focal_px)
+            frame = self._frames.pop(camera, None)
+            if frame is None:
+                frame = self.frame(camera.rays(), camera.focal_px)
+            self._frames[camera] = frame  # the last one asked for comes last, and few are kept
+            for other in list(self._frames)[:-KEPT_FRAMES]:
+                del self._frames[other]
             for index, T in enumerate(T_map_cam):
-                self.render_frame(T, self._frame[1], out, index)
+                self.render_frame(T, frame, out, index)
 
     def frame(self, rays_cam: NDArray[np.float64], focal_px: float) -> Frame:
         """Buffers for views through rays (H, W, 3), z = 1."""
@@ -325,9 +298,10 @@ class ReliefBackend:
             try:
                 while (number := next(turn)) < len(tasks) and not failed.is_set():
                     stage, strip = tasks[number]
-                    needed = {(stage - 1, at) for at in range(max(strip - 1, 0), min(strip + 2, count)) if stage > 0}
+                    before = range(max(strip - 1, 0), min(strip + 2, count)) if stage > 0 else ()
                     with changed:
-                        changed.wait_for(lambda: needed <= done or failed.is_set())
+                        while not (failed.is_set() or done.issuperset((stage - 1, at) for at in before)):
+                            changed.wait()
                     if not failed.is_set():
                         stages[stage](*strips[strip], thread)
                     with changed:

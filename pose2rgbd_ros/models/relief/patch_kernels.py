@@ -1,4 +1,4 @@
-"""Relief without autograd, quickly: what rays meet and the features there, written as the shader's convolutions read it.
+"""Relief without autograd, quickly: what rays meet and the features there, as the shader's convolutions read it.
 
 The arithmetic is that of render_kernels.py in another order: neighbouring rays march their common way together
 (beams.py), eight channels are one register (simd.py), and logarithms and exponentials are polynomials of a row.
@@ -62,7 +62,9 @@ def meet_band(volume, beams, T_grid_cam, bounds, origin, direction, start, stop,
         for y in range(start, stop):
             for x in range(number * BEAM_PX, min((number + 1) * BEAM_PX, width)):
                 dx, dy, dz = direction[0, y, x], direction[1, y, x], direction[2, y, x]
-                met, which, _, _, before, after = march_ray(flat, shape, top_at, around_at, ox, oy, oz, dx, dy, dz, clear)
+                met, which, _, _, before, after = march_ray(
+                    flat, shape, top_at, around_at, ox, oy, oz, dx, dy, dz, clear
+                )
                 t[y, x], state[y, x], rise[y - start, x] = met, which, after - before
 
 
@@ -186,68 +188,72 @@ def look_up_band(
         place[x] = (x // s) * patch_size + (x % s) * features
     # Square by square, as rays were marched: what neighbours read lies close together.
     for left in range(0, columns, BEAM_PX):
-      for y in range(start, stop):
-        row = y - start
-        line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
-        for x in range(left, min(left + BEAM_PX, columns)):
-            at = line + place[x]
-            extra = at + ground + across
-            met = t[y, x]
-            dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
-            if per_length[row, x] == _ZERO:
-                dx = dy = dz = _ZERO
-            length = per_length[row, x]
-            flat[extra], flat[extra + 1], flat[extra + 2] = dx * length, dy * length, dz * length
-            depth, certain = _NAN, _ZERO
-            if np.isnan(met):
-                sky_features(sky, sky_shape, dx, dy, dz, flat, at)
-                for channel in range(0, across, LANES):
-                    store(flat, at + ground + channel, splat8(_ZERO))
-                flat[extra + 3] = flat[extra + 4] = _ZERO
-            else:
-                flat[extra + 3], flat[extra + 4] = far[row, x], _ONE
-                px, py, pz = ox + met * dx, oy + met * dy, oz + met * dz
-                # The finest level that a pixel does not cover too many texels of, and its share (network.py).
-                pixel_m, level, share = met * per_focal, coarsest, _ONE
-                for candidate in range(coarsest):
-                    share = (_NONE - pixel_m * per_m[candidate]) * _PER_FADE
-                    if share > _ZERO:
-                        level = candidate
-                        break
-                if level == coarsest or share > _ONE:
-                    share = _ONE
-                whole, share = share == _ONE, share * maps_unit
-                first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
-                below = shapes[2 * level + 1] * ground
-                first *= ground
-                if not whole:
-                    second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, maps_unit - share)
-                    beyond = shapes[2 * level + 3] * ground
-                    second *= ground
-                    for channel in range(0, ground, LANES):
-                        fine = four(maps, first + channel, ground, below, c0, c1, c2, c3)
-                        rough = four(maps, second + channel, ground, beyond, e0, e1, e2, e3)
-                        store(flat, at + channel, fine + rough)
+        for y in range(start, stop):
+            row = y - start
+            line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
+            for x in range(left, min(left + BEAM_PX, columns)):
+                at = line + place[x]
+                extra = at + ground + across
+                met = t[y, x]
+                dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
+                if per_length[row, x] == _ZERO:
+                    dx = dy = dz = _ZERO
+                length = per_length[row, x]
+                flat[extra], flat[extra + 1], flat[extra + 2] = dx * length, dy * length, dz * length
+                depth, certain = _NAN, _ZERO
+                if np.isnan(met):
+                    sky_features(sky, sky_shape, dx, dy, dz, flat, at)
+                    for channel in range(0, across, LANES):
+                        store(flat, at + ground + channel, splat8(_ZERO))
+                    flat[extra + 3] = flat[extra + 4] = _ZERO
                 else:
-                    for channel in range(0, ground, LANES):
-                        store(flat, at + channel, four(maps, first + channel, ground, below, c0, c1, c2, c3))
-                i, u = cell(px * coarse_x, coarse_shape[2])
-                j, v = cell(py * coarse_x, coarse_shape[1])
-                k, w = cell(pz * coarse_z, coarse_shape[0])
-                below = coarse_shape[2] * across
-                first = (k * coarse_shape[1] + j) * below + i * across
-                second = first + coarse_shape[1] * below
-                c0, c1, c2, c3 = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
-                up, down = splat8(w * coarse_unit), splat8((_ONE - w) * coarse_unit)
-                for channel in range(0, across, LANES):
-                    lower = four(coarse, first + channel, across, below, c0, c1, c2, c3)
-                    upper = four(coarse, second + channel, across, below, c0, c1, c2, c3)
-                    store(flat, at + ground + channel, fma(down, lower, up * upper))
-                i, j, k = nearest(px * per_x, shape[2]), nearest(py * per_y, shape[1]), nearest(pz * per_z, shape[0])
-                if seen[(j * shape[2] + i) * seen_bytes + (k >> 3)] >> (k & 7) & 1:
-                    depth, certain = met, trust[row, x]
-            if x < width and y < height:
-                depth_m[y, x], sure[y, x] = depth, certain
+                    flat[extra + 3], flat[extra + 4] = far[row, x], _ONE
+                    px, py, pz = ox + met * dx, oy + met * dy, oz + met * dz
+                    # The finest level that a pixel does not cover too many texels of, and its share (network.py).
+                    pixel_m, level, share = met * per_focal, coarsest, _ONE
+                    for candidate in range(coarsest):
+                        share = (_NONE - pixel_m * per_m[candidate]) * _PER_FADE
+                        if share > _ZERO:
+                            level = candidate
+                            break
+                    if level == coarsest or share > _ONE:
+                        share = _ONE
+                    whole, share = share == _ONE, share * maps_unit
+                    first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
+                    below = shapes[2 * level + 1] * ground
+                    first *= ground
+                    if not whole:
+                        second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, maps_unit - share)
+                        beyond = shapes[2 * level + 3] * ground
+                        second *= ground
+                        for channel in range(0, ground, LANES):
+                            fine = four(maps, first + channel, ground, below, c0, c1, c2, c3)
+                            rough = four(maps, second + channel, ground, beyond, e0, e1, e2, e3)
+                            store(flat, at + channel, fine + rough)
+                    else:
+                        for channel in range(0, ground, LANES):
+                            store(flat, at + channel, four(maps, first + channel, ground, below, c0, c1, c2, c3))
+                    i, u = cell(px * coarse_x, coarse_shape[2])
+                    j, v = cell(py * coarse_x, coarse_shape[1])
+                    k, w = cell(pz * coarse_z, coarse_shape[0])
+                    below = coarse_shape[2] * across
+                    first = (k * coarse_shape[1] + j) * below + i * across
+                    second = first + coarse_shape[1] * below
+                    c0, c1, c2, c3 = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
+                    up, down = splat8(w * coarse_unit), splat8((_ONE - w) * coarse_unit)
+                    for channel in range(0, across, LANES):
+                        lower = four(coarse, first + channel, across, below, c0, c1, c2, c3)
+                        upper = four(coarse, second + channel, across, below, c0, c1, c2, c3)
+                        store(flat, at + ground + channel, fma(down, lower, up * upper))
+                    i, j, k = (
+                        nearest(px * per_x, shape[2]),
+                        nearest(py * per_y, shape[1]),
+                        nearest(pz * per_z, shape[0]),
+                    )
+                    if seen[(j * shape[2] + i) * seen_bytes + (k >> 3)] >> (k & 7) & 1:
+                        depth, certain = met, trust[row, x]
+                if x < width and y < height:
+                    depth_m[y, x], sure[y, x] = depth, certain
 
 
 @compiled

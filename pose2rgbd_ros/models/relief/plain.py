@@ -20,30 +20,53 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models import backends
 from pose2rgbd_ros.models.backends import RenderedImages, all_threads, onnx_session
 from pose2rgbd_ros.models.relief import kernels as march_numba
-from pose2rgbd_ros.models.relief.backend import relief_tables, shader_graph
+from pose2rgbd_ros.models.relief.backend import relief_tables
 from pose2rgbd_ros.models.relief.config import ReliefConfig
 
 Float32 = NDArray[np.float32]
 _ROWS_A_TASK = 8  # rows of the shader's input
 
 
-class PlainReliefBackend:
-    """A relief network on a CPU, frame by frame.
+def _array(values: Any) -> Float32:
+    return np.ascontiguousarray(values, np.float32)
 
-    The first one on a machine compiles the kernels, which takes about ten seconds; the code is kept (see
-    :func:`backends.compiled`), and loading it takes part of a second. Unless `threads` says otherwise it takes all
-    cores, at most 4: a frame takes long enough to be worth them.
+
+def shader_graph(state: Mapping[str, Any]) -> bytes:
+    """The shader of a network's state as an ONNX graph, the part that ONNX Runtime does: convolutions, ReLU between.
+
+    `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled. UserError: onnx is missing.
     """
+    try:
+        from onnx import TensorProto, helper
+
+        from pose2rgbd_ros.models.pose2rgbd.onnx import Graph
+    except ImportError as error:
+        raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
+    prefix, end = "shader.layers.", ".weight"
+    numbers = sorted(int(key[len(prefix) : -len(end)]) for key in state if key.startswith(prefix) and key.endswith(end))
+    weights = [_array(state[f"{prefix}{number}{end}"]) for number in numbers]
+    graph, value = Graph(), "input"
+    for number, weight in zip(numbers, weights, strict=True):
+        last = number == numbers[-1]
+        bias = _array(state[f"{prefix}{number}.bias"])
+        value = graph.conv(value, weight, bias, output="residual" if last else "")
+        if not last:
+            value = graph.add("Relu", value)
+    made = graph.finished(
+        "shader",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, weights[0].shape[1], "h", "w"])],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, len(weights[-1]), "h", "w"])],
+    )
+    return bytes(made.SerializeToString())
+
+
+class PlainReliefBackend:
+    """As :class:`backend.ReliefBackend`; no part of the program renders with it."""
 
     name = "plain"
 
-    def __init__(
-        self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None, graph: bytes | None = None
-    ) -> None:
-        """`state`: as :func:`relief_tables` takes it. `graph`: of its shader; None: it is made.
-
-        UserError when numba or ONNX Runtime is missing, or onnx where there is no graph.
-        """
+    def __init__(self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None) -> None:
+        """`state`: as :func:`relief_tables` takes it. UserError when numba, onnx or ONNX Runtime is missing."""
         if not backends.HAS_NUMBA:
             raise UserError(f"{backends.WHY_NO_NUMBA}; install numba")
         from pose2rgbd_ros.models.relief import render_kernels
@@ -51,7 +74,7 @@ class PlainReliefBackend:
         self._kernels = render_kernels
         self._threads = threads or all_threads()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._session = onnx_session(graph or shader_graph(state), self._threads)
+        self._session = onnx_session(shader_graph(state), self._threads)
         self._config = config
         self._T_vol_map = se3.inverse(config.T_map_vol)
         self._tables = relief_tables(config, state)

@@ -3,8 +3,8 @@
 LLVM turns loops over a few channels into vector code only where it can prove that arrays do not overlap, which numba's
 arrays do not say, and a function called for a pixel pays for every array it is given, which is counted. So here are
 pointers, which are not: ``pointer(array)`` of a contiguous array, which must outlive it. ``load8(p, i)`` reads eight
-values from the i-th on, ``store(p, i, v)`` writes a register, ``splat8(x)`` fills one with a number, ``fma(a, b, c)`` is
-a * b + c, fused where the processor can, and ``+``, ``-`` and ``*`` work between registers. Processors with narrower
+values from the i-th on, ``store(p, i, v)`` writes a register, ``splat8(x)`` fills one with a number, ``fma(a, b, c)``
+is a * b + c, fused where the processor can, and ``+``, ``-`` and ``*`` work between registers. Processors with narrower
 registers do the same in two or four steps. Nothing is checked.
 """
 
@@ -127,13 +127,13 @@ def positive(typing: Any, a: Any) -> Any:
 
 
 def _between_registers(operation: Any, instruction: str) -> None:
-    @intrinsic
-    def both(typing: Any, a: Any, b: Any) -> Any:
+    def typed(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return getattr(builder, instruction)(*arguments)
 
         return a(a, b), generate
 
+    both: Any = intrinsic(typed)
     # Lambdas: numba compares annotations with those of the implementation.
     overload(operation)(lambda a, b: (lambda a, b: both(a, b)) if isinstance(a, Register) and a == b else None)
 

@@ -1,4 +1,4 @@
-"""3 x 3 convolutions in few multiplications: tiles of 4 x 4 outputs by Winograd's F(4 x 4, 3 x 3) (Lavin and Gray 2016).
+"""3 x 3 convolutions in few multiplications: 4 x 4 outputs at a time, Winograd's F(4 x 4, 3 x 3) (Lavin, Gray 2016).
 
 A tile's 6 x 6 inputs are mixed into 36 numbers, each of which meets its own channel matrix, and 36 products are mixed
 into 4 x 4 outputs: 36 multiplications instead of 144, and the rounding of float32 (some 1e-6 of the largest term). The
@@ -29,9 +29,7 @@ TILE, SPAN = 4, 6
 ROWS_AT_ONCE = 6
 TILES_AT_ONCE = 30
 """So many that their mixed inputs stay in the cache; not a power of two, or the 36 matrices fall on the same lines."""
-_WEIGHTS = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
-)  # fmt: skip
+_WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _TWO, _FOUR, _FIVE, _EIGHT = np.float32(2), np.float32(4), np.float32(5), np.float32(8)
 
 
