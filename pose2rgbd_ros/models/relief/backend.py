@@ -31,7 +31,7 @@ from pose2rgbd_ros.models.relief.config import (
 from pose2rgbd_ros.models.relief.kernels import highest_layers
 from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, see_band
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
-from pose2rgbd_ros.models.relief.winograd import TILE, TILES_AT_ONCE, Convolution, convolution, convolve, scratch
+from pose2rgbd_ros.models.relief.winograd import TILE, Convolution, convolution, convolve, scratch
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 # A relief network's tables as the compiled kernels read them: the same functions, fewer lookups.
@@ -133,6 +133,7 @@ def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
 
 
 SHORT, TINY = 32767.0, 1e-12
+STRIPS_A_THREAD, HIGHEST_STRIP = 4, 8
 KEPT_FRAMES = 2  # a camera and its small picture (Renderer.progressive)
 
 
@@ -248,8 +249,8 @@ class ReliefBackend:
 
     def frame(self, rays_cam: NDArray[np.float64], focal_px: float) -> Frame:
         """Buffers for views through rays (H, W, 3), z = 1."""
-        channels = [layer.weights.shape[1] for layer in self._layers]
-        return Frame(rays_cam, focal_px, self._config.unshuffle, channels, self._layers[-1].bias.size)
+        channels = [*(layer.weights.shape[1] for layer in self._layers), self._layers[-1].bias.size]
+        return Frame(rays_cam, focal_px, self._config.unshuffle, channels, self._threads)
 
     def render_frame(self, T_map_cam: NDArray[np.float64], frame: Frame, out: RenderedImages, index: int) -> None:
         """One pose (4, 4) into images `index` of `out`, and what its rays met into `frame`; one at a time."""
@@ -330,8 +331,10 @@ class Frame:
     After a frame: direction (3, h s, w s) of the rays in grid units, and state and t (h s, w s) of what they met.
     """
 
-    def __init__(self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: list[int], last: int) -> None:
-        """`channels` that the shader's layers take, and how many the last one gives."""
+    def __init__(
+        self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: list[int], threads: int
+    ) -> None:
+        """`channels` that the shader's layers take, and then how many the last one gives."""
         self.shape = height, width = rays_cam.shape[:2]
         self.patches = h, w = -(-height // s), -(-width // s)
         self.focal_px = focal_px
@@ -342,11 +345,12 @@ class Frame:
         self.state, self.t = np.empty((h * s, w * s), np.uint8), np.empty((h * s, w * s), np.float32)
         down, across = -(-h // TILE), -(-w // TILE)
         padded = down * TILE + 2, across * TILE + 2
-        self.images: list[Float32] = [np.zeros((*padded, count), np.float32) for count in channels]
-        self.images.append(np.zeros((h, w, last), np.float32))
-        # Strips of tiles, about as many as one multiplication takes, and whole squares of rays.
+        self.images: list[Float32] = [np.zeros((*padded, count), np.float32) for count in channels[:-1]]
+        self.images.append(np.zeros((h, w, channels[-1]), np.float32))
+        # Few enough strips that calls cost little, enough of them for all threads, none too high for the cache; each of
+        # whole squares of rays.
         squares = -(-BEAM_PX // (TILE * s))
-        rows = -(-max(TILES_AT_ONCE // across, 1) // squares) * squares
+        rows = -(-min(max(down // (STRIPS_A_THREAD * threads), 1), HIGHEST_STRIP) // squares) * squares
         self.strips = [(start, min(start + rows, down)) for start in range(0, down, rows)]
         self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))
         self.no_rgb, self.no_depth = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.float32)
