@@ -277,7 +277,7 @@ class ExportConfig:
     """Make what CHECKPOINT needs where there is no PyTorch: renderer.onnx; of gsplat, splats.ply for other viewers.
 
     Training leaves it in the checkpoint; this command is for one made before, and prints the figures. The graph, of
-    base and slice the network, of relief its shader, is compared with the network and kept only when they agree.
+    base and slice, is compared with the network and kept only when they agree.
     """
 
     checkpoint: Annotated[

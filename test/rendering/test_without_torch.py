@@ -182,15 +182,12 @@ def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
 AGAIN = "run `pose2rgbd export` on the checkpoint where PyTorch is installed"
 REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no graph": ("base", lambda path: (path / GRAPH_FILE).unlink(), f"renderer.onnx is not there; {AGAIN}"),
-    "no shader": ("relief", lambda path: (path / GRAPH_FILE).unlink(), f"renderer.onnx is not there; {AGAIN}"),
-    "no shader of a tile": ("tiles", lambda path: (path / "renderer.3.onnx").unlink(), f"; {AGAIN}"),
     "no record": ("slice", lambda path: (path / RECORD_FILE).unlink(), f"renderer.onnx is not there; {AGAIN}"),
     "damaged graph": ("base", lambda path: flip_a_byte(path / GRAPH_FILE), "renderer.onnx is damaged"),
-    "damaged shader": ("relief", lambda path: flip_a_byte(path / GRAPH_FILE), "renderer.onnx is damaged"),
     "another version": (
-        "relief",
-        lambda path: edit(path / RECORD_FILE, lambda record: record.update(exporter="relief exporter 99")),
-        "renderer.onnx is of relief exporter 99, this program reads relief exporter 1",
+        "slice",
+        lambda path: edit(path / RECORD_FILE, lambda record: record.update(exporter="exporter 99")),
+        "renderer.onnx is of exporter 99, this program reads exporter 2",
     ),
     "edited model.yaml": (
         "base",

@@ -1,10 +1,12 @@
-"""Relief on a CPU: compiled march and lookups, the shader in ONNX Runtime, no autograd and no copies between."""
+"""Relief on a CPU: march, lookups and shader compiled, strip by strip of a picture, without autograd."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +17,21 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models import backends
-from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads, is_installed, onnx_session
-from pose2rgbd_ros.models.graphs import AGAIN, StoredGraphs, graph_file
-from pose2rgbd_ros.models.relief import kernels as march_numba
-from pose2rgbd_ros.models.relief.config import INSIDE, SKY_COLUMNS, SKY_ROWS, ReliefConfig, TiledReliefConfig
+from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads
+from pose2rgbd_ros.models.relief.beams import pyramid
+from pose2rgbd_ros.models.relief.config import (
+    EXTRA_CHANNELS,
+    INSIDE,
+    LANES,
+    SKY_COLUMNS,
+    SKY_ROWS,
+    ReliefConfig,
+    TiledReliefConfig,
+)
 from pose2rgbd_ros.models.relief.kernels import highest_layers
+from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, see_band
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
+from pose2rgbd_ros.models.relief.winograd import TILE, Convolution, convolution, convolve, scratch
 from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 # A relief network's tables as the compiled kernels read them: the same functions, fewer lookups.
@@ -32,6 +43,9 @@ from pose2rgbd_ros.training.checkpoint import Checkpoint
 
 
 NAME = "numba"
+
+
+Float32 = NDArray[np.float32]
 
 
 class ReliefTables(NamedTuple):
@@ -112,47 +126,85 @@ def _float32(values: Any) -> Float32:
     return np.ascontiguousarray(values, np.float32)
 
 
-_ROWS_A_TASK = 8  # rows of the shader's input
-
-Float32 = NDArray[np.float32]
-
-
-EXPORTER = "relief exporter 1"  # raise the number when the graph of the same checkpoint changes
-
-
-def shader_graph(state: Mapping[str, Any]) -> bytes:
-    """The shader of a network's state as an ONNX graph, the part that ONNX Runtime does: convolutions, ReLU between.
-
-    `input` float32 (1, C, h, w) to `residual` (1, 4 s s, h, w), both unshuffled. UserError: onnx is missing.
-    """
-    try:
-        from onnx import TensorProto, helper
-
-        from pose2rgbd_ros.models.pose2rgbd.onnx import Graph
-    except ImportError as error:
-        raise UserError(f"a graph cannot be made here ({error}); install onnx") from error
-    prefix, end = "shader.layers.", ".weight"
-    numbers = sorted(int(key[len(prefix) : -len(end)]) for key in state if key.startswith(prefix) and key.endswith(end))
-    weights = [_float32(state[f"{prefix}{number}{end}"]) for number in numbers]
-    graph, value = Graph(), "input"
-    for number, weight in zip(numbers, weights, strict=True):
-        last = number == numbers[-1]
-        bias = _float32(state[f"{prefix}{number}.bias"])
-        value = graph.conv(value, weight, bias, output="residual" if last else "")
-        if not last:
-            value = graph.add("Relu", value)
-    made = graph.finished(
-        "shader",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, weights[0].shape[1], "h", "w"])],
-        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, len(weights[-1]), "h", "w"])],
-    )
-    return bytes(made.SerializeToString())
-
-
 def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
     """What a state holds of one tile, by the names of a relief alone; None: it is one."""
     prefix = "" if tile is None else f"tiles.{tile}."
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+SHORT, TINY = 32767.0, 1e-12
+STRIPS_A_THREAD, HIGHEST_STRIP = 4, 8
+KEPT_FRAMES = 2  # a camera and its small picture (Renderer.progressive)
+
+
+def in_registers(table: Float32) -> Float32:
+    """A table with channels, its last axis, in whole registers; the added ones are 0."""
+    return np.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, -table.shape[-1] % LANES)])
+
+
+class PatchTables(NamedTuple):
+    """Arrays for patch_kernels.py: those of :class:`ReliefTables` in less memory, which is what a lookup waits for.
+
+    shape: of the logits. seen: (Y, X, L / 8), a bit for each vertex, the lowest first. maps, coarse: int16, in units:
+    (2,). Channels in whole registers. All else as there.
+    """
+
+    shape: tuple[int, int, int]
+    seen: NDArray[np.uint8]
+    step_m: Float32
+    maps: NDArray[np.int16]
+    starts: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    texel_m: Float32
+    coarse: NDArray[np.int16]
+    coarse_step_m: Float32
+    units: Float32
+    sky: Float32
+
+
+def patch_tables(tables: ReliefTables) -> PatchTables:
+    """The tables as patch_kernels.py reads them."""
+    maps, coarse = in_registers(tables.maps), in_registers(tables.coarse)
+    units = np.array([max(float(np.abs(table).max()), TINY) / SHORT for table in (maps, coarse)], np.float32)
+    return PatchTables(
+        tables.logits.shape,
+        np.ascontiguousarray(np.packbits(np.moveaxis(tables.seen > 0, 0, 2), axis=2, bitorder="little")),
+        tables.step_m,
+        np.rint(maps / units[0]).astype(np.int16),
+        tables.starts,
+        tables.shapes,
+        tables.texel_m,
+        np.rint(coarse / units[1]).astype(np.int16),
+        tables.coarse_step_m,
+        units,
+        in_registers(tables.sky),
+    )
+
+
+def shader_layers(config: ReliefConfig, state: Mapping[str, Any]) -> list[Convolution]:
+    """The shader of a network's state, its input and its answer a patch's pixels one after another.
+
+    A pixel of the input is the ground's features, the coarse volume's, both in whole registers, and the extra ones; a
+    pixel of the answer is its colour and depth.
+    """
+    s, ground, across = config.unshuffle, config.channels, config.coarse_channels
+    weights, biases = (
+        [_float32(state[f"shader.layers.{layer}.{kind}"]) for layer in (0, 2, 4)] for kind in ("weight", "bias")
+    )
+    first = weights[0].reshape(-1, ground + across + EXTRA_CHANNELS, s, s, 3, 3)
+    parts = np.split(first, [ground, ground + across], axis=1)
+    parts[:2] = (np.moveaxis(in_registers(np.moveaxis(part, 1, -1)), -1, 1) for part in parts[:2])
+    weights[0] = np.moveaxis(np.concatenate(parts, 1), 1, 3).reshape(len(first), -1, 3, 3)
+    last = weights[2].reshape(4, s, s, -1, 3, 3)
+    weights[2] = np.moveaxis(last, 0, 2).reshape(-1, *last.shape[3:])
+    biases[2] = np.moveaxis(biases[2].reshape(4, s, s), 0, 2).ravel()
+    # A layer gives as many outputs, in whole registers, as the next one takes.
+    layers: list[Convolution] = []
+    for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if layers:
+            weight = np.pad(weight, [(0, 0), (0, layers[-1].bias.size - weight.shape[1]), (0, 0), (0, 0)])
+        layers.append(convolution(weight, bias, relu=number < len(weights) - 1))
+    return layers
 
 
 class ReliefBackend:
@@ -165,89 +217,105 @@ class ReliefBackend:
 
     name = NAME
 
-    def __init__(
-        self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None, graph: bytes | None = None
-    ) -> None:
-        """`state`: as :func:`relief_tables` takes it. `graph`: of its shader; None: it is made.
-
-        UserError when numba or ONNX Runtime is missing, or onnx where there is no graph.
-        """
+    def __init__(self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None) -> None:
+        """`state`: as :func:`relief_tables` takes it. UserError when numba is missing."""
         if not backends.HAS_NUMBA:
             raise UserError(f"{backends.WHY_NO_NUMBA}; install numba")
-        from pose2rgbd_ros.models.relief import render_kernels
-
-        self._kernels = render_kernels
         self._threads = threads or all_threads()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._session = onnx_session(graph or shader_graph(state), self._threads)
         self._config = config
         self._T_vol_map = se3.inverse(config.T_map_vol)
-        self._tables = relief_tables(config, state)
-        self._frame: tuple[Camera, Frame] | None = None
+        tables = relief_tables(config, state)
+        self._volume = tables.logits, tables.top, tables.around
+        self._tables = patch_tables(tables)
+        self._beams = pyramid(tables.top)
+        self._layers = shader_layers(config, state)
+        self._scratch = [scratch(self._layers) for _ in range(self._threads)]
+        self._frames: dict[Camera, Frame] = {}
         self._lock = threading.Lock()  # one set of buffers
         self._compile()
 
     def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
         """Poses (B, 4, 4) float64 seen by any calibrated camera, straight into `out`."""
         with self._lock:
-            if self._frame is None or self._frame[0] != camera:
-                self._frame = camera, self.frame(camera.rays(), camera.focal_px)
+            frame = self._frames.pop(camera, None)
+            if frame is None:
+                frame = self.frame(camera.rays(), camera.focal_px)
+            self._frames[camera] = frame  # the last one asked for comes last, and few are kept
+            for other in list(self._frames)[:-KEPT_FRAMES]:
+                del self._frames[other]
             for index, T in enumerate(T_map_cam):
-                self.render_frame(T, self._frame[1], out, index)
+                self.render_frame(T, frame, out, index)
 
     def frame(self, rays_cam: NDArray[np.float64], focal_px: float) -> Frame:
         """Buffers for views through rays (H, W, 3), z = 1."""
-        return Frame(rays_cam, focal_px, self._config.unshuffle, self._shader_channels)
+        channels = [*(layer.weights.shape[1] for layer in self._layers), self._layers[-1].bias.size]
+        return Frame(rays_cam, focal_px, self._config.unshuffle, channels, self._threads)
 
     def render_frame(self, T_map_cam: NDArray[np.float64], frame: Frame, out: RenderedImages, index: int) -> None:
         """One pose (4, 4) into images `index` of `out`, and what its rays met into `frame`; one at a time."""
         T_vol_cam = self._T_vol_map @ T_map_cam
-        sure = frame.sure if out.confidence is None else out.confidence[index]
+        known = frame.depth_m, frame.sure if out.confidence is None else out.confidence[index]
         rgb = frame.no_rgb if out.rgb is None else out.rgb[index]
         depth = frame.no_depth if out.depth is None else out.depth[index]
-        config, tables, kernels = self._config, self._tables, self._kernels
-        s, (height, width, _) = config.unshuffle, frame.direction.shape
+        config, tables, s = self._config, self._tables, self._config.unshuffle
+        ground, features = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + EXTRA_CHANNELS
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
-        origin = T_grid_cam[None, :, 3].astype(np.float32)
-        direction = frame.direction.reshape(-1, 3)
-        focal, scale = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
-        metres, unit_m = np.float32(config.layer_m), np.float32(config.unit_m)
+        met = frame.direction, frame.state, frame.t
+        view = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
+        units = np.float32(config.layer_m), np.float32(config.unit_m)
+        rays, images, shape = (T_grid_cam, frame.rays, frame.bounds), frame.images, frame.patches
 
-        def look_up(start: int, stop: int) -> None:
-            first, last = start * s, min(stop * s, height)
-            kernels.direct_rows(T_grid_cam, frame.rays, first, last, frame.direction)
-            block = (tables.logits, tables.top, tables.around)
-            march_numba.march_rays(*block, origin, direction, first * width, last * width, frame.state, frame.found)
-            seen = (origin, frame.direction, frame.found, focal, scale)
-            kernels.look_up_rows(tables, *seen, s, start, stop, frame.shader_input, frame.depth_m, sure)
+        def see(start: int, stop: int, _: int) -> None:
+            rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
+            see_band(self._volume, self._beams, tables, *rays, view, s, features, *rows, met, images[0], known)
 
-        def compose(start: int, stop: int) -> None:
-            answer = (frame.shader_input, frame.residual, config.channels, metres, unit_m)
-            kernels.compose_rows(*answer, s, start, stop, frame.depth_m, rgb, depth)
+        def shade(layer: int, start: int, stop: int, thread: int) -> None:
+            margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]
+            convolve(images[layer], self._layers[layer], *shape, start, stop, margin, images[layer + 1], *buffers)
 
-        self._share(look_up, frame.shader_input.shape[1], _ROWS_A_TASK)
-        self._shade(frame)
-        self._share(compose, height, _ROWS_A_TASK * s)
+        def finish(start: int, stop: int, thread: int) -> None:
+            shade(2, start, stop, thread)
+            rows = start * TILE * s, stop * TILE * s
+            compose_band(images[0], images[3], ground, *units, s, features, *rows, frame.depth_m, rgb, depth)
 
-    def _shade(self, frame: Frame) -> None:
-        """The shader, from buffer to buffer."""
-        binding = self._session.io_binding()
-        for bind, name, values in (
-            (binding.bind_input, "input", frame.shader_input),
-            (binding.bind_output, "residual", frame.residual),
-        ):
-            bind(name, "cpu", 0, np.float32, (1, *values.shape), values.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        self._run([see, partial(shade, 0), partial(shade, 1), finish], frame.strips)
 
-    def _share(self, run: Callable[[int, int], None], rows: int, rows_a_task: int) -> None:
-        """Call `run` for all rows, some at a time, in all threads."""
-        tasks = [(start, min(start + rows_a_task, rows)) for start in range(0, rows, rows_a_task)]
+    def _run(self, stages: list[Callable[[int, int, int], None]], strips: list[tuple[int, int]]) -> None:
+        """Call every stage for every strip of rows in all threads, one of a strip when the stage before has done it and
+        its neighbours: no thread waits for the end of a stage, and what a stage leaves is still in the cache for the
+        next.
+        """
+        count = len(strips)
+        tasks = [(k, n - k) for n in range(count + len(stages) - 1) for k in range(len(stages)) if 0 <= n - k < count]
         if self._pool is None:
-            for start, stop in tasks:  # in few rows at a time, which stay in the cache from pass to pass
-                run(start, stop)
+            for stage, strip in tasks:
+                stages[stage](*strips[strip], 0)
             return
-        for done in [self._pool.submit(run, *task) for task in tasks]:
-            done.result()
+        done: set[tuple[int, int]] = set()
+        changed, turn, failed = threading.Condition(), itertools.count(), threading.Event()
+
+        def work(thread: int) -> None:
+            try:
+                while (number := next(turn)) < len(tasks) and not failed.is_set():
+                    stage, strip = tasks[number]
+                    before = range(max(strip - 1, 0), min(strip + 2, count)) if stage > 0 else ()
+                    with changed:
+                        while not (failed.is_set() or done.issuperset((stage - 1, at) for at in before)):
+                            changed.wait()
+                    if not failed.is_set():
+                        stages[stage](*strips[strip], thread)
+                    with changed:
+                        done.add((stage, strip))
+                        changed.notify_all()
+            except BaseException:
+                failed.set()
+                with changed:
+                    changed.notify_all()
+                raise
+
+        for ended in [self._pool.submit(work, thread) for thread in range(self._threads)]:
+            ended.result()
 
     def _compile(self) -> None:
         """Render a few pixels, so that the first frame takes no longer than the others."""
@@ -255,30 +323,46 @@ class ReliefBackend:
         images = RenderedImages(np.empty((1, 4, 4, 3), np.uint8), np.empty((1, 4, 4), np.float32), None)
         self.render(np.eye(4)[None], camera, images)
 
-    @property
-    def _shader_channels(self) -> int:
-        return int(self._session.get_inputs()[0].shape[1])
-
 
 class Frame:
     """Rays of a camera and the buffers of a frame, kept from one to the next.
 
-    After a frame: direction (H, W, 3) of the rays in grid units, state (H W,) and found (5, H W) as the march tells
-        them.
+    The picture is H x W pixels, and h x w patches of s x s, in whose pixels beyond the picture its edge is repeated.
+    After a frame: direction (3, h s, w s) of the rays in grid units, and state and t (h s, w s) of what they met.
     """
 
-    def __init__(self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: int) -> None:
-        height, width = rays_cam.shape[:2]
-        h, w = -(-height // s), -(-width // s)
+    def __init__(
+        self, rays_cam: NDArray[np.float64], focal_px: float, s: int, channels: list[int], threads: int
+    ) -> None:
+        """`channels` that the shader's layers take, and then how many the last one gives."""
+        self.shape = height, width = rays_cam.shape[:2]
+        self.patches = h, w = -(-height // s), -(-width // s)
         self.focal_px = focal_px
-        self.rays = np.ascontiguousarray(rays_cam[..., :2])
-        self.direction: Float32 = np.empty((height, width, 3), np.float32)
-        self.state = np.empty(height * width, np.uint8)
-        self.found: Float32 = np.empty((5, height * width), np.float32)
-        self.shader_input: Float32 = np.empty((channels, h, w), np.float32)
-        self.residual: Float32 = np.empty((4 * s * s, h, w), np.float32)
+        rays = np.pad(rays_cam[..., :2], ((0, h * s - height), (0, w * s - width), (0, 0)), mode="edge")
+        self.rays = np.ascontiguousarray(np.moveaxis(rays, 2, 0))
+        self.bounds = square_bounds(self.rays)
+        self.direction: Float32 = np.empty((3, h * s, w * s), np.float32)
+        self.state, self.t = np.empty((h * s, w * s), np.uint8), np.empty((h * s, w * s), np.float32)
+        down, across = -(-h // TILE), -(-w // TILE)
+        padded = down * TILE + 2, across * TILE + 2
+        self.images: list[Float32] = [np.zeros((*padded, count), np.float32) for count in channels[:-1]]
+        self.images.append(np.zeros((h, w, channels[-1]), np.float32))
+        # Few enough strips that calls cost little, enough of them for all threads, none too high for the cache; each of
+        # whole squares of rays.
+        squares = -(-BEAM_PX // (TILE * s))
+        rows = -(-min(max(down // (STRIPS_A_THREAD * threads), 1), HIGHEST_STRIP) // squares) * squares
+        self.strips = [(start, min(start + rows, down)) for start in range(0, down, rows)]
         self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))
         self.no_rgb, self.no_depth = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.float32)
+
+
+def square_bounds(rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lowest and highest x, then y, (4, rows, columns) of rays (2, H, W) in squares of BEAM_PX; NaN where a ray is."""
+    _, height, width = rays.shape
+    side = BEAM_PX
+    whole = np.pad(rays, ((0, 0), (0, -height % side), (0, -width % side)), mode="edge")
+    squares = whole.reshape(2, whole.shape[1] // side, side, whole.shape[2] // side, side)
+    return np.stack([bound(axis, axis=(1, 3)) for axis in squares for bound in (np.min, np.max)])
 
 
 # A relief in tiles on a CPU: per view the tiles it meets, each rendering its part of the picture, compiled.
@@ -293,16 +377,9 @@ class TiledReliefBackend:
 
     name = NAME
 
-    def __init__(
-        self,
-        config: TiledReliefConfig,
-        state: Mapping[str, Any],
-        threads: int | None = None,
-        graphs: Mapping[int, bytes] | None = None,
-    ) -> None:
-        """`graphs`: of the tiles' shaders. UserError when a compiled relief cannot be had here (see
-        :class:`ReliefBackend`)."""
-        self._config, self._state, self._threads, self._graphs = config, state, threads, graphs or {}
+    def __init__(self, config: TiledReliefConfig, state: Mapping[str, Any], threads: int | None = None) -> None:
+        """UserError when a compiled relief cannot be had here (see :class:`ReliefBackend`)."""
+        self._config, self._state, self._threads = config, state, threads
         self._ready: dict[int, ReliefBackend] = {}
         self._camera: tuple[Camera, NDArray[np.float64]] | None = None
         self._lock = threading.Lock()
@@ -324,29 +401,29 @@ class TiledReliefBackend:
         for window in windows(self._config, T_map_cam, rays):
             backend = self._backend(window.tile)
             frame = backend.frame(rays[window.rows, window.columns], focal)
-            part = _like(out, *frame.direction.shape[:2])
+            part = _like(out, *frame.shape)
             backend.render_frame(T_map_cam, frame, part, 0)
             t, off = self._ends(T_map_cam, window, frame)
             mine = owners.take(window.rows, window.columns, t, off)
             for name, made in part.present().items():
                 image = images[name][window.rows, window.columns]
                 image[mine] = made[0][mine]
-            if frame.state[0] == INSIDE:
+            if frame.state[0, 0] == INSIDE:
                 break  # the tile the camera is in comes first, and has the whole picture
 
     def _ends(self, T_map_cam: NDArray[np.float64], window: Window, frame: Frame) -> tuple[Float32, Float32]:
         """Of the rays of a frame the t (h, w) at which they end, and how far that is beside the tile's core."""
-        config, shape = self._config.tile(window.tile), frame.direction.shape[:2]
+        config, (height, width) = self._config.tile(window.tile), frame.shape
         step = np.array(config.step_m[:2], np.float32)
         origin = (se3.inverse(config.T_map_vol) @ T_map_cam)[:2, 3].astype(np.float32)
-        t = frame.found[0].reshape(shape)
-        where = origin + t[..., None] * (frame.direction[..., :2] * step)
+        t = frame.t[:height, :width]
+        where = origin + t[..., None] * (np.moveaxis(frame.direction[:2, :height, :width], 0, 2) * step)
         return t, off_core(where, *self._config.core_m(window.tile))
 
     def _backend(self, number: int) -> ReliefBackend:
         if number not in self._ready:
             own = tile_state(self._state, number)
-            self._ready[number] = ReliefBackend(self._config.tile(number), own, self._threads, self._graphs.get(number))
+            self._ready[number] = ReliefBackend(self._config.tile(number), own, self._threads)
         return self._ready[number]
 
 
@@ -367,14 +444,5 @@ def make(directory: Path, checkpoint: Checkpoint, threads: int | None) -> Backen
     """See training/families.py. UserError when a compiled relief cannot be had here."""
     config, state = checkpoint.config(), checkpoint.state_dict
     if isinstance(config, TiledReliefConfig):
-        graphs = _stored_graphs(directory, checkpoint, range(config.count))
-        return TiledReliefBackend(config, state, threads, dict(enumerate(graphs)))
-    return ReliefBackend(config, state, threads, *_stored_graphs(directory, checkpoint, [None]))
-
-
-def _stored_graphs(directory: Path, checkpoint: Checkpoint, tiles: Iterable[int | None]) -> list[bytes]:
-    """The shaders' graphs beside the checkpoint; none where they must be made. UserError: that cannot be done here."""
-    stored = StoredGraphs(directory, checkpoint, EXPORTER, map(graph_file, tiles))
-    if stored.why_not and not is_installed("onnx"):
-        raise UserError(f"{stored.why_not}; {AGAIN}")
-    return list(stored.graphs.values())
+        return TiledReliefBackend(config, state, threads)
+    return ReliefBackend(config, state, threads)

@@ -308,6 +308,7 @@ def _too_large(box: SceneBox, what: str, config: SceneBoxSettings, factor: float
     )
 
 
+LANES, WIDE_LANES = 8, 16  # float32 in a register of compiled code (simd.py)
 HIT, FLOOR, SKY, INSIDE = range(4)
 """State of a ray: meets a surface of the block; meets the floor; meets nothing; starts in something solid."""
 TOLERANCE = 1e-3  # grid units by which a plane may lie outside the block: entry points are rounded

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # the runtime has no torch
 
     from pose2rgbd_ros.models.relief.march import Hits
 
+if HAS_NUMBA:
+    from pose2rgbd_ros.models.relief.simd import pointer
+
 _RAYS_A_TASK = 8192
 _ZERO, _ONE, _TOLERANCE = np.float32(0), np.float32(1), np.float32(TOLERANCE)
 _NO_PLANE = -9
@@ -64,16 +67,18 @@ def cell(position, size):
 
 
 @compiled
-def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz):
+def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz, clear):
     """One ray: (t, state, t_before, t_after, logit_before, logit_after) as :class:`march.Hits`.
 
-    flat: the logits of `shape` (L, Y, X) in a row. top, around: of :func:`highest_layers`. All else float32.
+    flat: the logits of `shape` (L, Y, X) in a row. top, around: of :func:`highest_layers`, in a row each. All three are
+    pointers (:func:`simd.pointer`): arrays would be counted at each call. All else float32.
+    clear: up to this t all samples are known to be above what is solid around them, so they are not looked at.
     """
     none = (_NAN, SKY, _NAN, _NAN, _ZERO, _ZERO)
     if not (np.isfinite(dx) and np.isfinite(dy) and np.isfinite(dz)):
         return none
     layers, rows, columns = shape
-    to_y, to_z = columns, rows * columns
+    to_y, to_z, blocks = columns, rows * columns, (columns - 2 >> _SHIFT) + 1
     if oz <= _ZERO:
         return (_NAN, INSIDE, _NAN, _NAN, _ZERO, _ZERO)
     x_last, y_last, z_last = np.float32(columns - 1), np.float32(rows - 1), np.float32(layers - 1)
@@ -130,10 +135,15 @@ def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz):
         u_first, v_first = ou + t_first * du, ov + t_first * dv
         du, dv = du * dt, dv * dt
         # So many planes on, a ray has not left the blocks around its own; so much it falls from plane to plane.
-        reach = int(_REACH / max(max(abs(du), abs(dv)), _LEAST)) if axis == 2 else int(_REACH)
-        fall = max(-dz * dt, _LEAST)
+        reach, fall = 0, _ONE
         empty = _NO_PLANE  # the last plane passed over without a look
         j = 0
+        if clear > t_first + dt:
+            j = int(min((clear - t_first) * abs(d), np.float32(count)))
+            empty = j - 1  # and blocks are not asked again for the few planes that remain
+        else:
+            reach = int(_REACH / max(max(abs(du), abs(dv)), _LEAST)) if axis == 2 else int(_REACH)
+            fall = max(-dz * dt, _LEAST)
         while j < count:
             plane = start + j * step
             pv = v_first + np.float32(j) * dv
@@ -145,10 +155,11 @@ def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz):
                 row, column, lower, z = min(plane, rows - 2), m, n, pv
             else:
                 row, column, lower, z = m, min(plane, columns - 2), n, pv
-            if lower > top[row, column]:
-                gap = z - np.float32(around[row >> _SHIFT, column >> _SHIFT]) - _ABOVE
-                if gap > _ZERO:
-                    j += min(reach, int(gap / fall))
+            if lower > top[row * (columns - 1) + column]:
+                if reach > 0:
+                    gap = z - np.float32(around[(row >> _SHIFT) * blocks + (column >> _SHIFT)]) - _ABOVE
+                    if gap > _ZERO:
+                        j += min(reach, int(gap / fall))
                 empty = j
             else:
                 logit = bilinear(flat, plane * to_k + m * to_u + n * to_v, to_u, to_v, u, v)
@@ -194,7 +205,8 @@ def march_rays(logits, top, around, origin, direction, start, stop, state, found
 
     `found` takes the other fields of :class:`march.Hits` in their order.
     """
-    flat, shape, last = logits.ravel(), logits.shape, len(origin) - 1
+    flat, shape, last = pointer(logits), logits.shape, len(origin) - 1
+    top, around = pointer(top), pointer(around)
     for index in range(start, stop):
         at = min(index, last)
         t, which, t_before, t_after, logit_before, logit_after = march_ray(
@@ -208,6 +220,7 @@ def march_rays(logits, top, around, origin, direction, start, stop, state, found
             direction[index, 0],
             direction[index, 1],
             direction[index, 2],
+            _ZERO,
         )
         state[index] = which
         found[0, index], found[1, index], found[2, index] = t, t_before, t_after

@@ -1,0 +1,314 @@
+"""Relief without autograd, quickly: what rays meet and the features there, as the shader's convolutions read it.
+
+The arithmetic is that of render_kernels.py in another order: neighbouring rays march their common way together
+(beams.py), eight channels are one register (simd.py), and logarithms and exponentials are polynomials of a row.
+
+An image of patches is (rows + margins, columns + margins, channels) as in winograd.py; a patch's channels are those of
+its s x s pixels one after another, each `features` long: the ground's in whole registers, the coarse volume's likewise,
+then the extra ones. Pixels of patches beyond the image repeat its edge: rays, t and state have whole patches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
+from pose2rgbd_ros.models.relief.beams import clear_until
+from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
+from pose2rgbd_ros.models.relief.kernels import cell, march_ray
+from pose2rgbd_ros.models.relief.render_kernels import nearest
+
+if HAS_NUMBA:
+    from pose2rgbd_ros.models.relief.simd import fma, load8, load8_short, pointer, splat8, store
+
+_ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
+_NONE, _PER_FADE = np.float32(NONE_TEXELS), np.float32(1 / (NONE_TEXELS - FULL_TEXELS))
+_PI, _LEAST, _MOST = np.float32(np.pi), np.float32(1e-3), np.float32(1e3)
+_TINY, _WHITE, _LOWEST, _INF = np.float32(1e-24), np.float32(255), np.float32(-80), np.float32(np.inf)
+_EXTRA, _DIRECT = EXTRA_CHANNELS, DIRECT_CHANNELS
+
+BEAM_PX = 8
+"""Side of the squares of pixels whose rays go together."""
+
+
+@compiled
+def direct_band(T_grid_cam, rays, start, stop, direction):
+    """Rows start..stop of rays (2, H, W), x and y at z = 1, in grid units: direction (3, H, W) float32."""
+    for axis in range(3):
+        a, b, c = T_grid_cam[axis, 0], T_grid_cam[axis, 1], T_grid_cam[axis, 2]
+        for y in range(start, stop):
+            for x in range(rays.shape[2]):
+                direction[axis, y, x] = np.float32(a * rays[0, y, x] + b * rays[1, y, x] + c)
+
+
+@compiled
+def meet_band(volume, beams, T_grid_cam, bounds, origin, direction, start, stop, state, t, rise):
+    """What the rays of rows start..stop meet: state, t (H, W), NaN for nothing, and the logit's rise (rows, W).
+
+    bounds (4, H / BEAM_PX, W / BEAM_PX): lowest and highest x, then y, of the rays of each square; start begins one.
+    """
+    logits, top, around = volume
+    flat, top_at, around_at, shape = pointer(logits), pointer(top), pointer(around), logits.shape
+    highest, starts, shapes = beams
+    ox, oy, oz = origin
+    width, square = direction.shape[2], start // BEAM_PX
+    for number in range(bounds.shape[2]):
+        x_low, x_high = bounds[0, square, number], bounds[1, square, number]
+        y_low, y_high = bounds[2, square, number], bounds[3, square, number]
+        east, west = between(T_grid_cam, 0, x_low, x_high, y_low, y_high)
+        south, north = between(T_grid_cam, 1, x_low, x_high, y_low, y_high)
+        down, up = between(T_grid_cam, 2, x_low, x_high, y_low, y_high)
+        clear = clear_until(highest, starts, shapes, ox, oy, oz, east, west, south, north, down, up)
+        for y in range(start, stop):
+            for x in range(number * BEAM_PX, min((number + 1) * BEAM_PX, width)):
+                dx, dy, dz = direction[0, y, x], direction[1, y, x], direction[2, y, x]
+                met, which, _, _, before, after = march_ray(
+                    flat, shape, top_at, around_at, ox, oy, oz, dx, dy, dz, clear
+                )
+                t[y, x], state[y, x], rise[y - start, x] = met, which, after - before
+
+
+@compiled
+def between(T_grid_cam, axis, x_low, x_high, y_low, y_high):
+    """Lowest and highest component of directions whose rays are within a rectangle at z = 1; NaN if that is."""
+    a, b, c = T_grid_cam[axis, 0], T_grid_cam[axis, 1], T_grid_cam[axis, 2]
+    least = min(a * x_low, a * x_high) + min(b * y_low, b * y_high) + c
+    most = max(a * x_low, a * x_high) + max(b * y_low, b * y_high) + c
+    return np.float32(least), np.float32(most)
+
+
+@compiled
+def see_band(volume, beams, tables, T_grid_cam, rays, bounds, view, s, features, start, stop, met, image, known):
+    """Rows start..stop of a picture, start a multiple of BEAM_PX, from rays to the shader's input.
+
+    view: the focal length in pixels and the scale of depth. met: direction, state and t as below. known: depth_m, sure.
+    """
+    direction, state, t = met
+    origin = T_grid_cam[:, 3].astype(np.float32)
+    rise = np.empty((BEAM_PX, direction.shape[2]), np.float32)
+    for first in range(start, stop, BEAM_PX):
+        last = min(first + BEAM_PX, stop)
+        direct_band(T_grid_cam, rays, first, last, direction)
+        meet_band(volume, beams, T_grid_cam, bounds, origin, direction, first, last, state, t, rise)
+        look_up_band(
+            tables, origin, direction, t, rise, view[0], view[1], s, features, first, last, image, known[0], known[1]
+        )
+
+
+@compiled
+def logarithm(x):
+    """Of a positive normal float32, to 1e-7 (the polynomial is that of the Cephes library)."""
+    bits = np.float32(x).view(np.int32)
+    exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
+    f = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32) - _ONE
+    e, z = np.float32(exponent), f * f
+    y = np.float32(7.0376836292e-2) * f - np.float32(1.1514610310e-1)
+    y = y * f + np.float32(1.1676998740e-1)
+    y = y * f - np.float32(1.2420140846e-1)
+    y = y * f + np.float32(1.4249322787e-1)
+    y = y * f - np.float32(1.6668057665e-1)
+    y = y * f + np.float32(2.0000714765e-1)
+    y = y * f - np.float32(2.4999993993e-1)
+    y = y * f + np.float32(3.3333331174e-1)
+    return f + (y * f * z - e * np.float32(2.12194440e-4) - _HALF * z) + e * np.float32(0.693359375)
+
+
+@compiled
+def exponential(x):
+    """Of a float32 between -80 and 80, to 1e-7 (the polynomial is that of the Cephes library)."""
+    n = np.floor(x * np.float32(1.44269504) + _HALF)
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    y = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+    y = y * r + np.float32(8.3334519073e-3)
+    y = y * r + np.float32(4.1665795894e-2)
+    y = y * r + np.float32(1.6666665459e-1)
+    y = y * r + np.float32(5.0000001201e-1)
+    return (y * r * r + r + _ONE) * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@compiled
+def lengths(x, y, z, step_x, step_y, step_z, per_length):
+    """One over the length in metres of a row of directions in grid units, 0 where they are not finite."""
+    for n in range(len(x)):
+        dx, dy, dz = x[n] * step_x, y[n] * step_y, z[n] * step_z
+        square = dx * dx + dy * dy + dz * dz
+        per_length[n] = _ONE / np.sqrt(max(square, _TINY)) if square < _INF else _ZERO
+
+
+@compiled
+def distances(t, depth_scale_m, far):
+    """The shader's logarithm of a row of depths."""
+    for n in range(len(t)):
+        far[n] = logarithm(min(max(t[n] / depth_scale_m, _LEAST), _MOST))
+
+
+@compiled
+def confidences(rise, trust):
+    """See network.confidence; of a row."""
+    for n in range(len(rise)):
+        trust[n] = _ONE / (_ONE + exponential(min(max(-_HALF * rise[n], _LOWEST), _ZERO)))
+
+
+@compiled
+def look_up_band(
+    tables, origin, direction, t, rise, focal_px, depth_scale_m, s, features, start, stop, image, depth_m, sure
+):
+    """Rows start..stop: features into the image of patches, and what is known of pixels before the shader.
+
+    t, rise: as :func:`meet_band` left them. Fills depth_m (H, W), NaN where nothing is met or the place was never seen,
+    and sure (H, W), the confidence, where they have the pixel.
+    """
+    shape, sky_shape, coarse_shape = tables.shape, tables.sky.shape, tables.coarse.shape
+    seen, seen_bytes = pointer(tables.seen), tables.seen.shape[2]
+    maps, coarse, sky, texel_m = pointer(tables.maps), pointer(tables.coarse), pointer(tables.sky), tables.texel_m
+    starts, shapes = pointer(tables.starts), pointer(tables.shapes)
+    maps_unit, coarse_unit = tables.units
+    texels_a_m = _ONE / texel_m
+    per_m = pointer(texels_a_m)
+    step_x, step_y, step_z = tables.step_m
+    per_x, per_y, per_z, per_focal = _ONE / step_x, _ONE / step_y, _ONE / step_z, _ONE / focal_px
+    coarse_x, coarse_z = _ONE / tables.coarse_step_m[0], _ONE / tables.coarse_step_m[1]
+    ox, oy, oz = origin[0] * step_x, origin[1] * step_y, origin[2] * step_z
+    ground, across = tables.maps.shape[1], coarse_shape[3]
+    height, width = depth_m.shape
+    flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
+    columns, coarsest, rows = direction.shape[2], len(texel_m) - 1, stop - start
+    per_length, far, trust = (
+        np.empty((rows, columns), np.float32),
+        np.empty((rows, columns), np.float32),
+        np.empty((rows, columns), np.float32),
+    )
+    for row in range(rows):
+        y = start + row
+        lengths(direction[0, y], direction[1, y], direction[2, y], step_x, step_y, step_z, per_length[row])
+        distances(t[y], depth_scale_m, far[row])
+        confidences(rise[row], trust[row])
+    place = np.empty(columns, np.int64)
+    for x in range(columns):
+        place[x] = (x // s) * patch_size + (x % s) * features
+    # Square by square, as rays were marched: what neighbours read lies close together.
+    for left in range(0, columns, BEAM_PX):
+        for y in range(start, stop):
+            row = y - start
+            line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
+            for x in range(left, min(left + BEAM_PX, columns)):
+                at = line + place[x]
+                extra = at + ground + across
+                met = t[y, x]
+                dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
+                if per_length[row, x] == _ZERO:
+                    dx = dy = dz = _ZERO
+                length = per_length[row, x]
+                flat[extra], flat[extra + 1], flat[extra + 2] = dx * length, dy * length, dz * length
+                depth, certain = _NAN, _ZERO
+                if np.isnan(met):
+                    sky_features(sky, sky_shape, dx, dy, dz, flat, at)
+                    for channel in range(0, across, LANES):
+                        store(flat, at + ground + channel, splat8(_ZERO))
+                    flat[extra + 3] = flat[extra + 4] = _ZERO
+                else:
+                    flat[extra + 3], flat[extra + 4] = far[row, x], _ONE
+                    px, py, pz = ox + met * dx, oy + met * dy, oz + met * dz
+                    # The finest level that a pixel does not cover too many texels of, and its share (network.py).
+                    pixel_m, level, share = met * per_focal, coarsest, _ONE
+                    for candidate in range(coarsest):
+                        share = (_NONE - pixel_m * per_m[candidate]) * _PER_FADE
+                        if share > _ZERO:
+                            level = candidate
+                            break
+                    if level == coarsest or share > _ONE:
+                        share = _ONE
+                    whole, share = share == _ONE, share * maps_unit
+                    first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
+                    below = shapes[2 * level + 1] * ground
+                    first *= ground
+                    if not whole:
+                        second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, maps_unit - share)
+                        beyond = shapes[2 * level + 3] * ground
+                        second *= ground
+                        for channel in range(0, ground, LANES):
+                            fine = four(maps, first + channel, ground, below, c0, c1, c2, c3)
+                            rough = four(maps, second + channel, ground, beyond, e0, e1, e2, e3)
+                            store(flat, at + channel, fine + rough)
+                    else:
+                        for channel in range(0, ground, LANES):
+                            store(flat, at + channel, four(maps, first + channel, ground, below, c0, c1, c2, c3))
+                    i, u = cell(px * coarse_x, coarse_shape[2])
+                    j, v = cell(py * coarse_x, coarse_shape[1])
+                    k, w = cell(pz * coarse_z, coarse_shape[0])
+                    below = coarse_shape[2] * across
+                    first = (k * coarse_shape[1] + j) * below + i * across
+                    second = first + coarse_shape[1] * below
+                    c0, c1, c2, c3 = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
+                    up, down = splat8(w * coarse_unit), splat8((_ONE - w) * coarse_unit)
+                    for channel in range(0, across, LANES):
+                        lower = four(coarse, first + channel, across, below, c0, c1, c2, c3)
+                        upper = four(coarse, second + channel, across, below, c0, c1, c2, c3)
+                        store(flat, at + ground + channel, fma(down, lower, up * upper))
+                    i, j, k = (
+                        nearest(px * per_x, shape[2]),
+                        nearest(py * per_y, shape[1]),
+                        nearest(pz * per_z, shape[0]),
+                    )
+                    if seen[(j * shape[2] + i) * seen_bytes + (k >> 3)] >> (k & 7) & 1:
+                        depth, certain = met, trust[row, x]
+                if x < width and y < height:
+                    depth_m[y, x], sure[y, x] = depth, certain
+
+
+@compiled
+def map_cell(starts, shapes, per_m, level, x, y, share):
+    """The texel before a point, counted from the first of all, and the weights of it and its three neighbours."""
+    rows, columns = shapes[2 * level], shapes[2 * level + 1]
+    i, u = cell(x * per_m[level], columns)
+    j, v = cell(y * per_m[level], rows)
+    first = starts[level] + j * columns + i
+    return first, share * (_ONE - u) * (_ONE - v), share * u * (_ONE - v), share * (_ONE - u) * v, share * u * v
+
+
+@compiled
+def four(table, first, right, below, a, b, c, d):
+    """Eight channels of four neighbours in a table of int16, weighted."""
+    upper = fma(splat8(b), load8_short(table, first + right), splat8(a) * load8_short(table, first))
+    first += below
+    return fma(splat8(d), load8_short(table, first + right), fma(splat8(c), load8_short(table, first), upper))
+
+
+@compiled
+def sky_features(sky, shape, dx, dy, dz, flat, at):
+    """Features of a direction in which nothing is met."""
+    rows, columns, channels = shape
+    elevation = np.arctan2(dz, np.sqrt(dx * dx + dy * dy)) / _PI + _HALF
+    azimuth = np.arctan2(dy, dx) / (_PI + _PI) + _HALF
+    i, u = cell(azimuth * np.float32(columns - 1), columns)
+    j, v = cell(elevation * np.float32(rows - 1), rows)
+    first, below = (j * columns + i) * channels, columns * channels
+    a, b, c, d = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
+    for channel in range(0, channels, LANES):
+        upper = fma(splat8(b), load8(sky, first + channels + channel), splat8(a) * load8(sky, first + channel))
+        lower = splat8(c) * load8(sky, first + below + channel)
+        last = load8(sky, first + below + channels + channel)
+        store(flat, at + channel, upper + fma(splat8(d), last, lower))
+
+
+@compiled
+def compose_band(image, residual, ground, metres, unit_m, s, features, start, stop, depth_m, rgb, depth):
+    """Rows start..stop of the finished images from the shader's answer (h, w, 4 s s or more): as `compose_rows`."""
+    height, width = depth_m.shape
+    patches, answers = residual.shape[1], residual.shape[2]
+    flat, answer, row_of_patches = pointer(image), pointer(residual), image.shape[1] * image.shape[2]
+    for y in range(start, min(stop, height)):
+        line = (y // s + 1) * row_of_patches + image.shape[2] + (y % s) * s * features
+        more = (y // s) * patches * answers + (y % s) * s * 4
+        for column in range(patches):
+            for x in range(column * s, min(column * s + s, width)):
+                at = line + column * image.shape[2] + (x - column * s) * features
+                add = more + column * answers + (x - column * s) * 4
+                if len(rgb):
+                    for channel in range(_DIRECT):
+                        value = _HALF + flat[at + channel] + flat[at + ground + channel] + answer[add + channel]
+                        level = np.rint(min(max(value * _WHITE, _ZERO), _WHITE))
+                        rgb[y, x, channel] = np.uint8(np.int32(level))
+                if len(depth):
+                    value = depth_m[y, x] + metres * answer[add + _DIRECT]
+                    depth[y, x] = _ZERO if value < _ZERO else value / unit_m
