@@ -5,8 +5,8 @@
 
 The flight, the stretches held out and the protocol are those of bench/depth_video.py, whose SfMLearner and TrianFlow
 learn from images alone; DeepV2D learns from the true depth and poses of the frames that train. Its images are twice as
-wide and its frames half as far apart again: at a quarter of 64 pixels, where it compares views, the scene would move by less
-than one pixel.
+wide and its frames half as far apart again: at a quarter of 64 pixels, where it compares views, the scene would move by
+less than one pixel.
 All rows are of the same frames: those that judge, with room for the most views within their stretch. What is trained is
 kept in FOLDER and goes on where it was interrupted.
 """
