@@ -27,15 +27,13 @@ search: setup       ## property tests with examples that were never tried; ROUND
 	@$(ACTIVATE) && for round in $$(seq $(ROUNDS)); do python -m pytest -q -n $(JOBS) \
 		-m "hypothesis and not slow and not gpu" --hypothesis-profile=search $(ARGS) || exit 1; done
 
-lint: setup         ## ruff, mypy, import contracts
-	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports
+lint: setup         ## ruff, mypy, import contracts; figures that are older than their code
+	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports && python scripts/check_figures.py
 
-# What is measured, quick ones first; an hour in all.
-BENCHES := render_speed render_node sim_speed sim_dataset sim_node synchronizer convert_speed \
-	fusion sync_accuracy fuzz_bags record_kill record_load
+BENCH ?= quick
 
-bench: setup        ## speed, accuracy and endurance, about an hour (BENCHES=name for one); writes bench/results/
-	@$(ACTIVATE) && for bench in $(BENCHES); do python bench/$$bench.py || exit 1; done
+bench: setup        ## speeds anew into bench/results/ (BENCH=full: recorders, simulator and others too; ARGS='--list')
+	@$(ACTIVATE) && pose2rgbd bench $(BENCH) $(ARGS)
 
 lock: setup         ## pin what is installed now into requirements/python.lock
 	@$(ACTIVATE) && python scripts/lock.py > requirements/python.lock.new \

@@ -3,8 +3,10 @@
     python bench/deepv2d.py --out FOLDER --minutes 3                         # seed 0 of all variants
     python bench/deepv2d.py --out FOLDER --variants deepv2d --seeds 0 1 2
 
-The flight, the images of 64 pixels, the stretches held out and the protocol are those of bench/depth_video.py, whose
-SfMLearner and TrianFlow learn from images alone; DeepV2D learns from the true depth and poses of the frames that train.
+The flight, the stretches held out and the protocol are those of bench/depth_video.py, whose SfMLearner and TrianFlow
+learn from images alone; DeepV2D learns from the true depth and poses of the frames that train. Its images are twice as
+wide and its frames half as far apart again: at a quarter of 64 pixels, where it compares views, the scene would move by
+less than one pixel.
 All rows are of the same frames: those that judge, with room for the most views within their stretch. What is trained is
 kept in FOLDER and goes on where it was interrupted.
 """
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from depth_video import DRAWN, FLIGHTS, SIZE
+from depth_video import DRAWN, FLIGHTS
 
 from pose2rgbd_ros.cli.main import main as pose2rgbd
 from pose2rgbd_ros.depth_from_images.photometric import area_resized
@@ -33,7 +35,7 @@ from pose2rgbd_ros.training.families import video_config
 from pose2rgbd_ros.training.trainer import train
 
 RESULT = Path(__file__).parent / "results" / "deepv2d.md"
-FLIGHT = "street"
+FLIGHT, SIZE, STRIDE = "street", DRAWN, 3
 MOST_VIEWS, CHUNK, SHOWN, ITERATIONS = 7, 8, 6, (0, 1, 2, 4, 8)
 VARIANTS: dict[str, dict[str, Any]] = {"deepv2d": {}, "no-stereo": {"stereo": False}, "no-se3": {"se3": False}}
 
@@ -43,7 +45,7 @@ def trained(variant: str, source: Path, seed: int, minutes: float, out: Path) ->
     run = out / f"{variant}-{FLIGHT}-{seed}"
     config = video_config(
         "deepv2d",
-        **{"image_width": SIZE, "image_height": SIZE, "stride": FLIGHTS[FLIGHT].stride, "split": "segments"},
+        **{"image_width": SIZE, "image_height": SIZE, "stride": STRIDE, "split": "segments"},
         **{"seed": seed, "max_minutes": minutes, "clock": "cpu", "device": "cpu", "tensorboard": False},
         **VARIANTS[variant],
     )
@@ -56,7 +58,7 @@ class Judged:
     """The frames that judge with the most views, and what is made of fewer of them."""
 
     def __init__(self, source: Path, seed: int) -> None:
-        stride = FLIGHTS[FLIGHT].stride
+        stride = STRIDE
         sequences, facts = open_sequences(source), ("segments", 0.2, seed)
         self.data = {
             views: SnippetData.of(sequences, (SIZE, SIZE), views, stride, *facts).for_judging()
@@ -160,7 +162,8 @@ def main() -> None:
                 )
     text = (
         f"# DeepV2D on a simulated flight\n\n`python bench/deepv2d.py --minutes {arguments.minutes:g}` (processor "
-        f"minutes of one thread): flight {FLIGHT} of [depth_video.md](depth_video.md), {SIZE} px; {machine}. "
+        f"minutes of one thread): flight {FLIGHT} of [depth_video.md](depth_video.md), {SIZE} x {SIZE} pixels, "
+        f"frames {STRIDE} apart; {machine}. "
         "Taught by the true depth and poses of the frames that train; the figures are of frames that judge and have "
         f"{MOST_VIEWS} views within their stretch, scaled by medians.\n\n{table.markdown()}\n"
     )

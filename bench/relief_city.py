@@ -24,13 +24,13 @@ CELL_M, LAYER_M, FEATURE_M = 0.65, 0.95, 0.38  # as trained at 128 pixels from H
 HEIGHT_M, FOV_DEG = 55.0, 90.0
 
 
-def relief_city() -> Relief:
+def relief_city(side_m: int = SIDE_M) -> Relief:
     """Towers 15 m wide, low ones more often than high ones, in cells that training at 128 pixels chooses."""
     torch.manual_seed(0)
-    side, layers = round(SIDE_M / CELL_M) + 1, round(TOP_M / LAYER_M) + 1
+    side, layers = round(side_m / CELL_M) + 1, round(TOP_M / LAYER_M) + 1
     model = Relief(
         ReliefConfig(
-            origin_m=(-SIDE_M / 2, -SIDE_M / 2, 0.0),
+            origin_m=(-side_m / 2, -side_m / 2, 0.0),
             layers=layers,
             rows=side,
             columns=side,
@@ -39,7 +39,7 @@ def relief_city() -> Relief:
             feature_m=FEATURE_M,
         )
     )
-    towers = torch.rand(1, 1, SIDE_M // TOWER_M, SIDE_M // TOWER_M) ** 3 * (layers - 3)
+    towers = torch.rand(1, 1, side_m // TOWER_M, side_m // TOWER_M) ** 3 * (layers - 3)
     height = functional.interpolate(towers, size=(side, side))[0, 0]
     with torch.no_grad():
         noise = 0.3 * torch.randn(layers, side, side)
@@ -52,12 +52,12 @@ def relief_city() -> Relief:
     return model.eval()
 
 
-def write_relief(path: Path, size: int, T_map_cam: np.ndarray | None = None) -> np.ndarray:
+def write_relief(path: Path, size: int, T_map_cam: np.ndarray | None = None, side_m: int = SIDE_M) -> np.ndarray:
     """A checkpoint of the city for cameras of `size` pixels a side; its poses (N, 4, 4), looking down if not given."""
     if T_map_cam is None:
         eye = np.random.default_rng(0).uniform((-60, -60, HEIGHT_M), (60, 60, HEIGHT_M + 5), (16, 3))
         T_map_cam = se3.look_at(eye, eye * (1.0, 1.0, 0.0) + (3.0, 2.0, 0.0))
-    model = relief_city()
+    model = relief_city(side_m)
     save_checkpoint(
         path,
         Checkpoint(

@@ -21,21 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from relief_city import write_relief
 
+from pose2rgbd_ros.bench.measure import Page, Row, random_checkpoint
 from pose2rgbd_ros.dataset.meta import DatasetMeta
-from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.dataset.writer import DatasetWriter
-from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
-from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
-from pose2rgbd_ros.training.families import architecture_of, build_model
 
-RESULTS = Path(__file__).resolve().parent / "results" / "render_node.md"
+RESULTS = Path(__file__).resolve().parent / "results"
 RATE_HZ, LATENCY_MS = 30.0, 100.0
 CORES = 2
 MODELS: dict[str, dict[str, Any]] = {
@@ -76,23 +73,7 @@ def write_model(path: Path, architecture: dict[str, Any], T: np.ndarray | None =
     if architecture.get("network") == "relief":
         write_relief(path, architecture["size"], T)
         return
-    torch.manual_seed(0)
-    model, size = build_model({"network": "pose2rgbd", **architecture}), architecture["size"]
-    has_depth = architecture["output"] != "rgb"
-    save_checkpoint(
-        path,
-        Checkpoint(
-            architecture=architecture_of(model),
-            normalization=Normalization.fit(T, np.array([[[5.0, 60.0]]], np.float32) if has_depth else None),
-            camera=Camera(size, size, size, size, (size - 1) / 2, (size - 1) / 2),
-            map_frame="map",
-            camera_frame="camera_optical_frame",
-            depth_kind="metric" if has_depth else None,
-            state_dict=model.state_dict(),
-            training_stamps_ns=np.arange(len(T)) * 10**8,
-            training_T_map_cam=T,
-        ),
-    )
+    random_checkpoint(path, Pose2RGBDConfig(**architecture), T)
 
 
 def start(*arguments: object, quiet: bool = True) -> subprocess.Popen[bytes]:
@@ -134,9 +115,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of render_node.md and .json")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
+    about = (
+        f"{CORES} cores, {RATE_HZ:g} Hz asked for, TF at 50 Hz; player, node and subscriber are processes of their own."
+    )
+    page = Page("render_node", "Render node", "python bench/render_node.py", about)
     table = Table([Column("model"), *(Column(key, title, ".1f") for key, title in COLUMNS.items())])
     print(table.markdown())
     names = [next(iter(MODELS))] if options.quick else options.models
@@ -147,13 +133,14 @@ def main() -> int:
             figures = measure(Path(folder), name, 30.0 if index == 0 and not options.quick else 10.0)
             first = first or figures
             print(table.add(name, *map(figures.get, COLUMNS)), flush=True)
+            page.rows += [
+                Row.of(f"{name} rate", figures.get("rate_hz"), "Hz", limit=RATE_HZ),
+                Row.of(f"{name} delivered", figures.get("delivered_percent"), "%", limit=100.0),
+                Row.of(f"{name} latency p95", figures.get("latency_p95_ms"), "ms"),
+            ]
     if not options.quick and names == list(MODELS):
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(
-            f"# Render node\n\n`python bench/render_node.py`: {CORES} cores of {processor()}, "
-            f"load before {os.getloadavg()[0]:.1f}, {RATE_HZ:g} Hz asked for, TF at 50 Hz; "
-            "player, node and subscriber are processes of their own.\n\n" + table.markdown() + "\n"
-        )
+        page.sections.append(table.markdown())
+        page.write(options.out)
     good = first.get("rate_hz", 0) > 0.98 * RATE_HZ and first.get("delivered_percent") == 100.0
     return 0 if good and first["latency_p95_ms"] < LATENCY_MS else 1
 

@@ -8,6 +8,7 @@ calls.
 
 network: the eager network under inference_mode, from an encoded pose to its raw output.
 graph: the ONNX graph, from the same pose to finished uint8 colour, metres and confidence: it does more.
+of the limit: how much of what the processor (sgemm) or its memory (copy) could do, measured in the same turns.
 torch, onnx: `Renderer.render` with either backend, from a 4x4 pose to finished images.
 
 relief (a city of 300 x 300 m, see relief_city.py; RGBD; the camera looks down):
@@ -33,38 +34,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from relief_city import write_relief
-from torch import nn
 
-from pose2rgbd_ros.dataset.normalization import Normalization
-from pose2rgbd_ros.evaluation.machine import processor
-from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.bench.measure import (
+    Cost,
+    Limits,
+    Page,
+    Row,
+    cost_of,
+    eager,
+    interleaved,
+    random_checkpoint,
+    with_limits,
+)
 from pose2rgbd_ros.models.backends import OnnxBackend
 from pose2rgbd_ros.models.graphs import GRAPH_FILE
 from pose2rgbd_ros.models.pose2rgbd.config import Pose2RGBDConfig
-from pose2rgbd_ros.models.pose2rgbd.network import Pose2RGBD
 from pose2rgbd_ros.models.relief import kernels
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table
-from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
-from pose2rgbd_ros.training.families import architecture_of
 
-RESULT = Path(__file__).parent / "results" / "render_speed.md"
+RESULTS = Path(__file__).parent / "results"
 TARGET = 2.5
-FRAMES_PER_TURN = 4
-HEADER = """# Speed of rendering
-
-`python bench/render_speed.py`, one CPU thread, batch 1, median CPU time of interleaved runs
-(columns: see its docstring).
-
-{machine}
-
-"""
+ABOUT = "one CPU thread, batch 1, median CPU time of interleaved runs (columns: see its docstring)."
 COLUMNS = {
     "model": "", "output": "", "size": "d", "network ms": ".1f", "graph ms": ".1f", "network / graph": ".2f",
-    "torch ms": ".1f", "onnx ms": ".1f", "torch / onnx": ".2f",
+    "of the limit": ".0%", "torch ms": ".1f", "onnx ms": ".1f", "torch / onnx": ".2f",
 }  # fmt: skip
 
 RELIEF_HEADER = """
@@ -80,71 +76,24 @@ RELIEF_COLUMNS = {
 RELIEF_FPS = {512: 8.0, 256: 25.0}
 
 
-def random_checkpoint(folder: Path, config: Pose2RGBDConfig) -> tuple[Path, Pose2RGBD, np.ndarray]:
-    """A checkpoint of random weights, its network and its training poses."""
-    torch.manual_seed(0)
-    model = Pose2RGBD(config).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.1, 0.5)
-    T_map_cam = np.tile(np.eye(4), (16, 1, 1))
-    T_map_cam[:, :3, 3] = np.random.default_rng(0).uniform(-5, 5, (16, 3))
-    side = config.size
-    save_checkpoint(
-        folder,
-        Checkpoint(
-            architecture=architecture_of(model),
-            normalization=Normalization.fit(T_map_cam, np.array([[[1.0, 60.0]]])),
-            camera=Camera(side, side, side, side, (side - 1) / 2, (side - 1) / 2),
-            map_frame="map",
-            camera_frame="camera",
-            depth_kind="metric" if config.has_depth else None,
-            state_dict=model.state_dict(),
-            training_stamps_ns=np.arange(16),
-            training_T_map_cam=T_map_cam,
-        ),
-    )
-    return folder, model, T_map_cam
-
-
-def medians_ms(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, taking turns of some frames, the first of which finds the others' data in the
-    cache.
+def measure(config: Pose2RGBDConfig, rounds: int) -> tuple[dict[str, float], Cost, Limits]:
+    """Median milliseconds of "network", "graph", "torch" and "onnx"; what the network has to do, and what the machine
+    gave.
     """
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            run()
-            for _ in range(FRAMES_PER_TURN):
-                started = time.process_time()
-                run()
-                times[name].append(time.process_time() - started)
-    return {name: 1e3 * float(np.median(values)) for name, values in times.items()}
-
-
-def measure(config: Pose2RGBDConfig, rounds: int) -> dict[str, float]:
-    """Median milliseconds of "network", "graph", "torch" and "onnx"."""
     with tempfile.TemporaryDirectory() as folder:
         path, model, T_map_cam = random_checkpoint(Path(folder) / "checkpoint", config)
-        eager, fast = (Renderer(path, "cpu", backend, threads=1) for backend in ("torch", "onnx"))
-        graph = OnnxBackend((path / GRAPH_FILE).read_bytes(), eager.normalization, threads=1)
-        pose = eager.normalization.encode_pose(T_map_cam[:1])
-        tensor, images = torch.from_numpy(pose), fast.render(T_map_cam[:1])
-
-        def network() -> None:
-            with torch.inference_mode():
-                model(tensor)
-
-        return medians_ms(
-            {
-                "network": network,
-                "graph": lambda: graph.render(T_map_cam[:1], eager.camera, images),
-                "torch": lambda: eager.render(T_map_cam[:1], images),
-                "onnx": lambda: fast.render(T_map_cam[:1], images),
-            },
-            rounds,
-        )
+        whole, fast = (Renderer(path, "cpu", backend, threads=1) for backend in ("torch", "onnx"))
+        graph = OnnxBackend((path / GRAPH_FILE).read_bytes(), whole.normalization, threads=1)
+        pose = torch.from_numpy(whole.normalization.encode_pose(T_map_cam[:1]))
+        images = fast.render(T_map_cam[:1])
+        contestants: dict[str, Callable[[], object]] = {
+            "network": eager(model, pose),
+            "graph": lambda: graph.render(T_map_cam[:1], whole.camera, images),
+            "torch": lambda: whole.render(T_map_cam[:1], images),
+            "onnx": lambda: fast.render(T_map_cam[:1], images),
+        }
+        times, limits = with_limits(contestants, rounds)
+        return {name: 1e3 * seconds for name, seconds in times.items()}, cost_of(model, pose), limits
 
 
 def measure_relief(size: int, rounds: int) -> dict[str, float]:
@@ -170,7 +119,7 @@ def measure_relief(size: int, rounds: int) -> dict[str, float]:
             "numba": lambda: one.render(T_map_cam, images),
             "two": lambda: two.render(T_map_cam, images),
         }
-        ms = medians_ms(contestants, rounds)
+        ms = {name: 1e3 * seconds for name, seconds in interleaved(contestants, rounds).items()}
         ms["fps"] = 1 / float(np.median([timed_s(contestants["two"]) for _ in range(4 * rounds)]))
         return ms
 
@@ -182,8 +131,9 @@ def timed_s(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def relief_table(rounds: int) -> tuple[str, bool]:
-    """The section of relief, printed too, and whether its rows reach what was asked for."""
+def relief_table(rounds: int) -> tuple[str, list[Row], bool]:
+    """The section of relief, printed too, its figures, and whether they reach what was asked for."""
+    rows: list[Row] = []
     head, good = RELIEF_HEADER.format(load=os.getloadavg()[0], cores=os.cpu_count()), True
     table = Table.of(RELIEF_COLUMNS)
     print(head + table.markdown())
@@ -191,16 +141,12 @@ def relief_table(rounds: int) -> tuple[str, bool]:
         ms = measure_relief(size, rounds)
         row = size, ms["torch"], ms["march"], ms["numba"], ms["torch"] / ms["numba"], ms["two"], ms["fps"]
         print(table.add(*row), flush=True)
+        rows += [
+            Row.of(f"relief rgbd {size}", ms["numba"], "ms", ms["march"]),
+            Row.of(f"relief rgbd {size} two threads", ms["fps"], "FPS"),
+        ]
         good = good and ms["fps"] >= least
-    return f"{head}{table.markdown()}\n", good
-
-
-def machine() -> str:
-    """The processor and the versions that made the figures."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    vectors = "AVX-512" if any("avx512f" in line for line in lines) else "no AVX-512"
-    versions = f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
-    return f"Machine: {processor()} ({vectors}), {os.cpu_count()} cores, {versions}."
+    return f"{head}{table.markdown()}", rows, good
 
 
 def cases(quick: bool) -> list[tuple[Pose2RGBDConfig, int]]:
@@ -220,25 +166,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only Base at 512x512 depth, nothing written")
     parser.add_argument("--relief", action="store_true", help="only relief, nothing written")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of render_speed.md and .json")
     options = parser.parse_args()
-    quick = options.quick
     torch.set_num_threads(1)
     if options.relief:
-        return 0 if relief_table(rounds=3)[1] else 1
-    head, table, ratios = HEADER.format(machine=machine()), Table.of(COLUMNS), []
-    print(head + table.markdown())
-    for config, rounds in cases(quick):
-        ms = measure(config, rounds)
+        return 0 if relief_table(rounds=3)[2] else 1
+    page = Page("render_speed", "Speed of rendering", "python bench/render_speed.py", ABOUT)
+    table, ratios = Table.of(COLUMNS), []
+    print(page.markdown() + "\n" + table.markdown())
+    for config, rounds in cases(options.quick):
+        ms, cost, limits = measure(config, rounds)
+        least_ms = 1e3 * limits.least_s(cost)
         ratios.append(ms["network"] / ms["graph"])
         name = f"slice-{config.slices}" if config.variant == "slice" else "base"
         row = (
-            name, config.output, config.size, ms["network"], ms["graph"], ratios[-1], ms["torch"], ms["onnx"],
-            ms["torch"] / ms["onnx"],
+            name, config.output, config.size, ms["network"], ms["graph"], ratios[-1], least_ms / ms["graph"],
+            ms["torch"], ms["onnx"], ms["torch"] / ms["onnx"],
         )  # fmt: skip
         print(table.add(*row), flush=True)
-    if not quick:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(f"{head}{table.markdown()}\n{relief_table(rounds=3)[0]}")
+        name = f"{name} {config.output} {config.size}"
+        page.rows += [
+            Row.of(f"{name} graph", ms["graph"], "ms", ms["network"], least_ms),
+            Row.of(f"{name} renderer", ms["onnx"], "ms", ms["torch"], least_ms),
+        ]
+    if not options.quick:
+        relief, relief_rows, _ = relief_table(rounds=3)
+        page.rows += relief_rows
+        page.sections += [table.markdown(), relief.strip()]
+        page.write(options.out)
     return 0 if ratios[0] >= TARGET else 1
 
 

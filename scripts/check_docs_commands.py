@@ -78,7 +78,7 @@ RULES = (
     Rule(r"ros2 run (?!pose2rgbd)", left="a consumer's own node"),
     Rule(r"ros2 (action|topic|service|bag)\b", left="needs the ros2 command"),
     Rule(r"ros2 launch .*--show-args", left="needs the ros2 command"),
-    Rule(r"python bench/", left="a measurement; its page says how long"),
+    Rule(r"(python bench/|pose2rgbd bench )", left="a measurement; its page says how long"),
     Rule(r"python3? scripts/check_opengl"),
     Rule(r".*namespace:=", left="topics in a namespace; the launch tests have them"),
     Rule(r"pose2rgbd convert .*gimbal", left="needs a recording with a gimbal"),

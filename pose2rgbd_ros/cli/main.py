@@ -38,6 +38,7 @@ COMMANDS = {
         "virtual routes, more frames, views without traffic: sheets, videos, scores",
     ),
     "experiments": ("pose2rgbd_ros.cli.experiments", "the paper's tables; models side by side at equal time"),
+    "bench": ("pose2rgbd_ros.cli.bench", "speeds on this machine: the paper's Table 4; pages of bench/results"),
     "export": ("pose2rgbd_ros.cli.learn:export_main", "model -> ONNX graph; dataset -> another tool's format"),
     "run": ("pose2rgbd_ros.cli.run", "rosbag -> dataset -> model -> live node -> report, in one command"),
     "render": ("pose2rgbd_ros.cli.nodes", "ROS node: images at the current TF pose"),

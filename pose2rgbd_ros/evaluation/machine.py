@@ -9,11 +9,7 @@ from pathlib import Path
 
 def processor() -> str:
     """The processor's name, or its maker, family and vector units, or its architecture where no more is named."""
-    info = Path("/proc/cpuinfo")
-    fields: dict[str, str] = {}
-    for line in info.read_text().splitlines() if info.exists() else []:
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
+    fields = _cpuinfo()
     name = fields.get("model name", "")
     if name and name != "unknown":
         return name
@@ -21,6 +17,24 @@ def processor() -> str:
         wide = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in fields.get("flags", "").split()]
         return f"{fields['vendor_id']} family {fields.get('cpu family')} model {fields.get('model')} ({' '.join(wide)})"
     return platform.processor() or platform.machine()
+
+
+def vector_units() -> str:
+    """What a processor adds and multiplies with, "AVX-512, AMX": it decides a network's speed, and names hide it."""
+    flags = _cpuinfo().get("flags", "").split()
+    units = {"avx512f": "AVX-512", "amx_tile": "AMX"}
+    found = [name for flag, name in units.items() if flag in flags]
+    return ", ".join(found or ["AVX2" if "avx2" in flags else platform.machine()])
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Linux's own words about the first core; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    fields: dict[str, str] = {}
+    for line in info.read_text().splitlines() if info.exists() else []:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    return fields
 
 
 def described() -> str:

@@ -65,7 +65,7 @@ class DeepV2DConfig:
     iterations: int = setting(2, "times that motions and depth are found from each other, unless asked otherwise", ge=0)
     gain: float = setting(
         1.0,
-        "factor on residual flow and motions at sight as they leave their networks; ours: 10, learns sooner",
+        "factor on residual flow and motions at sight as they leave their networks; ours: 3, learns sooner",
         ge=1e-3,
     )
     norm: Literal["batch", "group"] = setting(
@@ -122,7 +122,7 @@ class Losses:
 _KITTI_NOISE, _NYU_NOISE = (0.01, 0.01, 0.05, 0.005, 0.02, 0.005), (0.02,) * 6
 FIGURES: dict[str, dict[str, Any]] = {
     "default": {
-        "layers": {"norm": "group", "spacing": "inverse", "volume": "difference", "gain": 10.0},
+        "layers": {"norm": "group", "spacing": "inverse", "volume": "difference", "gain": 3.0},
         "width": 0.25,
         "unit_m": None,
         "near_m": None,
@@ -247,7 +247,11 @@ class Settings(VideoConfig):
         le=1,
     )
     true_motions: float | None = setting(
-        None, "share of the joint steps whose depth is found with the true motions (0.6; the others: 0)", ge=0, le=1
+        None,
+        "share of the joint steps whose depth is found with the true motions, and all while those found are no better "
+        "than standing still (0.6; the others: 0)",
+        ge=0,
+        le=1,
     )
     zoom: float | None = setting(None, "enlarged by up to this and cropped at random (1.15; paper: 1)", ge=1.0)
     flip: bool | None = setting(None, "mirror every other snippet (default: yes; the others: no)")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pose2rgbd_ros.models.deepv2d.config import DeepV2DConfig
+from pose2rgbd_ros.models.strided import StridedPointwise
 
 STRIDE = 4  # of the encoder
 ENCODER = (32, 64)  # channels at a half and a quarter of the size
@@ -67,8 +68,11 @@ class Residual(nn.Module):
         self.convs = nn.Sequential(
             PreConv(dims, inputs, outputs, config, scales, stride), PreConv(dims, outputs, outputs, config, scales)
         )
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else conv(dims, inputs, outputs, 1, stride)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1:
+            self.shortcut = StridedPointwise(inputs, outputs, stride)
+        elif inputs != outputs:
+            self.shortcut = conv(dims, inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut: Tensor = self.shortcut(x)

@@ -29,6 +29,7 @@ from pose2rgbd_ros.training.video import VideoData, VideoLearner
 
 MOST_PX = 100.0  # more than this counts as much
 FALL, FALL_UNTIL = 0.02, 0.8  # true depth is given with the probability 2 * FALL^(share / FALL_UNTIL) of a stage
+REMEMBERED = 0.95  # share of the past in how good motions are
 LOOKED_AT = 64  # frames whose true depth says how far the planes reach
 NEAREST, FARTHEST = 0.5, 99.5  # percentiles of it
 FAR = 8.0  # units to the farthest plane, as on KITTI
@@ -39,6 +40,7 @@ class DeepV2DLearner(VideoLearner):
 
     model: DeepV2D
     stage_number: Tensor
+    motion_error: Tensor
 
     def __init__(self, config: Settings, data: SnippetData, device: torch.device) -> None:
         filled = config.filled
@@ -68,6 +70,8 @@ class DeepV2DLearner(VideoLearner):
             )
         )
         self.register_buffer("stage_number", torch.zeros((), dtype=torch.int64))
+        # Of motions found lately, as a share of that of cameras that stand still: above 1 they are worth nothing.
+        self.register_buffer("motion_error", torch.ones(()))
         self._latest: dict[str, Tensor] = {}
 
     @property
@@ -111,6 +115,8 @@ class DeepV2DLearner(VideoLearner):
         given = stage == "motion" or float(torch.rand(())) < 2 * FALL ** (done / FALL_UNTIL)
         own = float(torch.rand(())) < self._filled["own_start"]
         true_motions = float(torch.rand(())) < self._filled["true_motions"]
+        if self._filled["true_motions"] > 0 and self.motion_error >= 1:
+            true_motions = True  # views put wrong would teach depth to look at none
         out = network(
             images,
             batch.K,
@@ -123,6 +129,10 @@ class DeepV2DLearner(VideoLearner):
         loss, parts = motion_loss(out.steps, *geometry, self._losses)
         sight = reprojection(out.T_first, *geometry, self._losses)
         loss, parts = loss + sight, {**parts, "sight": sight}
+        with torch.no_grad():
+            still = torch.eye(4, device=truth.device).expand_as(T_tgt_i)
+            off, usual = (reprojection(T, *geometry, self._losses) for T in (out.steps.T_tgt_i[-1], still))
+            self.motion_error.lerp_((off / usual.clamp(min=1e-6)).clamp(max=MOST_PX), 1 - REMEMBERED)
         if stage == "joint":
             depth = depth_loss(out.depths, truth, self._losses)
             loss, parts = loss + depth, {**parts, "depth": depth}

@@ -14,6 +14,7 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.pose2rgbd.network import fourier_features
 from pose2rgbd_ros.models.posegan.config import CHANNELS_OF, PoseGANConfig, PoseNetConfig, channels_of
+from pose2rgbd_ros.models.strided import StridedPointwise
 from pose2rgbd_ros.training.families import PoseEstimates, RenderTensors
 
 # Residual blocks of generator and discriminator, and the convolutions that change the resolution within them.
@@ -239,7 +240,8 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            pointwise = StridedPointwise(inputs, outputs, stride, bias=False)
+            self.shortcut = nn.Sequential(pointwise, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         h = functional.relu(self.norm1(self.conv1(x)))

@@ -47,7 +47,7 @@ class UpConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, norm: bool) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(inputs, outputs, kernel, 2, kernel // 2, output_padding=1, bias=not norm)
-        self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.norm: nn.Module = nn.BatchNorm2d(outputs) if norm else nn.Identity()
 
     def forward(self, x: Tensor, size: torch.Size) -> Tensor:
         up: Tensor = functional.relu(self.norm(self.conv(x)))
