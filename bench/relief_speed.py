@@ -48,8 +48,8 @@ SIZES, POSES, ROUNDS = (512, 256), 12, 5
 LEAST_RATIO, MOST_DB, MOST_DEPTH = 2.0, 0.1, 0.01
 HEADER = """# Speed of relief
 
-`python bench/relief_speed.py {arguments}`: {machine}. One thread, {poses} poses, {rounds} rounds by turns, median CPU
-time. What is measured how: its docstring.
+`python bench/relief_speed.py{arguments}`: {machine}.
+One thread, {poses} poses, {rounds} rounds by turns, median CPU time. What is measured how: its docstring.
 
 Model: {model}.
 
@@ -281,7 +281,7 @@ def main() -> int:
         if options.run is None:
             write_relief(Path(folder) / "checkpoint", SIZES[0])
         place = Place(options.run or Path(folder) / "checkpoint")
-    arguments = "--run RUN --dataset DATASET" if options.dataset else "--run RUN" if options.run else ""
+    arguments = " --run RUN --dataset DATASET" if options.dataset else " --run RUN" if options.run else ""
     what = "a city of random towers" if options.run is None else "a trained relief"
     head = HEADER.format(
         arguments=arguments, machine=machine, poses=POSES, rounds=ROUNDS, model=f"{what}, {place.words}"

@@ -13,7 +13,7 @@ torch, onnx: `Renderer.render` with either backend, from a 4x4 pose to finished 
 
 relief (a city of 300 x 300 m, see relief_city.py; RGBD; the camera looks down):
 torch: the network, its march in PyTorch too, as where numba is missing. torch, march compiled: as `--backend torch`.
-numba: the compiled renderer. 2 threads: CPU time of both together.
+numba: the compiled renderer (by part: relief_speed.py). 2 threads: CPU time of both together.
 FPS: frames over time on the clock with two threads, which other programs on the machine do slow.
 
 The weights are random (with spread batch-norm statistics): values do not change the time. The contestants take turns
