@@ -1,11 +1,10 @@
-"""ONNX graphs beside a checkpoint's weights: what it needs to be rendered where there is no PyTorch.
+"""The ONNX graph beside a checkpoint's weights: what a network needs to be rendered where there is no PyTorch.
 
-    renderer.onnx        the graph; of a relief in tiles renderer.0.onnx, renderer.1.onnx, ...: one of each tile
-    renderer.onnx.yaml   what they were made from, by which exporter, their SHA-256, and how closely they follow the
-                         network
+    renderer.onnx        the graph
+    renderer.onnx.yaml   what it was made from, by which exporter, its SHA-256, and how closely it follows the network
 
-Graphs are used only when all files fit each other and the checkpoint; anything else (other weights, an edited
-model.yaml, an older exporter, a damaged file) leads to a new export where PyTorch is, and to a refusal where it is not.
+It is used only when both files fit each other and the checkpoint; anything else (other weights, an edited model.yaml,
+an older exporter, a damaged file) leads to a new export where PyTorch is, and to a refusal where it is not.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,6 @@ AGAIN = "run `pose2rgbd export` on the checkpoint where PyTorch is installed, an
 _log = logging.getLogger(__name__)
 
 
-def graph_file(tile: int | None = None) -> str:
-    """Name of a graph's file."""
-    return GRAPH_FILE if tile is None else f"renderer.{tile}.onnx"
-
-
 def source_fingerprint(directory: Path, checkpoint: Checkpoint, exporter: str) -> str:
     """SHA-256 of what a graph is made from: weights, model.yaml and the exporter, a name and a version."""
     digest = hashlib.sha256(f"pose2rgbd {exporter}\n{checkpoint.weights_sha256}\n".encode())
@@ -41,71 +34,56 @@ def source_fingerprint(directory: Path, checkpoint: Checkpoint, exporter: str) -
     return digest.hexdigest()
 
 
-class StoredGraphs:
-    """The graphs beside a checkpoint, by one exporter: `graphs` by file name and their `record` where `why_not` is
-    empty, else the reason why they cannot be used, in words that begin with the file's name.
+class StoredGraph:
+    """The graph beside a checkpoint, by one exporter: `graph` and its `record` where `why_not` is empty, else the reason
+    why it cannot be used, in words that begin with the file's name.
     """
 
-    def __init__(
-        self, directory: Path, checkpoint: Checkpoint, exporter: str, files: Iterable[str] = (GRAPH_FILE,)
-    ) -> None:
-        self.directory, self.exporter = directory, exporter
+    def __init__(self, directory: Path, checkpoint: Checkpoint, exporter: str) -> None:
+        self.path, self._record_path, self.exporter = directory / GRAPH_FILE, directory / RECORD_FILE, exporter
         self.source = source_fingerprint(directory, checkpoint, exporter)
-        self.graphs: dict[str, bytes] = {}
-        self.record: dict[str, Any] = {}
-        self.why_not = self._read(tuple(files))
-        if self.why_not and (directory / RECORD_FILE).exists():
+        self.graph, self.record = b"", dict[str, Any]()
+        self.why_not = self._read()
+        if self.why_not and self._record_path.exists():
             _log.info("%s", self.why_not)
 
     def require(self) -> None:
-        """UserError, where they cannot be used and there is no PyTorch to make them anew."""
+        """UserError, where it cannot be used and there is no PyTorch to make it anew."""
         if self.why_not and not is_installed("torch"):
             raise UserError(f"{self.why_not}; {AGAIN}")
 
-    def store(self, graphs: Mapping[str, bytes], facts: dict[str, Any]) -> bool:
-        """Graphs first, then their record; a reader between the two sees a mismatch. False: it cannot be written."""
-        record = {"source": self.source, "exporter": self.exporter, "sha256": _sha256(graphs.values()), **facts}
-        for name, graph in graphs.items():
-            path, temporary = self.directory / name, self.directory / f".{name}.{os.getpid()}.tmp"
-            try:
-                temporary.write_bytes(graph)
-                temporary.replace(path)
-            except OSError as error:
-                temporary.unlink(missing_ok=True)
-                return self._not_kept(path, error)
+    def store(self, graph: bytes, facts: dict[str, Any]) -> bool:
+        """The graph first, then its record; a reader between the two sees a mismatch. False: it cannot be written."""
+        temporary = self.path.with_name(f".{GRAPH_FILE}.{os.getpid()}.tmp")
         try:
-            write_yaml(self.directory / RECORD_FILE, record)
+            temporary.write_bytes(graph)
+            temporary.replace(self.path)
+            record = {"source": self.source, "exporter": self.exporter, "sha256": _sha256(graph), **facts}
+            write_yaml(self._record_path, record)
         except OSError as error:
-            return self._not_kept(self.directory / RECORD_FILE, error)
+            temporary.unlink(missing_ok=True)
+            _log.warning("%s could not be kept (%s); it is made anew at every start", self.path, error.strerror)
+            return False
         return True
 
-    def _not_kept(self, path: Path, error: OSError) -> bool:
-        _log.warning("%s could not be kept (%s); it is made anew at every start", path, error.strerror)
-        return False
-
-    def _read(self, files: tuple[str, ...]) -> str:
+    def _read(self) -> str:
         """Read what there is; why it cannot be used."""
-        first = self.directory / files[0]
         try:
-            self.record = read_yaml(self.directory / RECORD_FILE)
-            graphs = {name: (self.directory / name).read_bytes() for name in files}
+            self.record = read_yaml(self._record_path)
+            graph = self.path.read_bytes()
         except (OSError, UserError) as error:
-            missing = not first.exists() or not (self.directory / RECORD_FILE).exists()
-            return f"{first} {'is not there' if missing else f'or {RECORD_FILE} cannot be read ({error})'}"
+            missing = not self.path.exists() or not self._record_path.exists()
+            return f"{self.path} {'is not there' if missing else f'or {RECORD_FILE} cannot be read ({error})'}"
         made_by = self.record.get("exporter", self.exporter)  # older records do not say
         if made_by != self.exporter:
-            return f"{first} is of {made_by}, this program reads {self.exporter}"
+            return f"{self.path} is of {made_by}, this program reads {self.exporter}"
         if self.record.get("source") != self.source:
-            return f"{first} is of other weights, of another {MODEL_FILE} or another version"
-        if self.record.get("sha256") != _sha256(graphs.values()):
-            return f"{first} is damaged: it is not what {RECORD_FILE} describes (its SHA-256 differs)"
-        self.graphs = graphs
+            return f"{self.path} is of other weights, of another {MODEL_FILE} or another version"
+        if self.record.get("sha256") != _sha256(graph):
+            return f"{self.path} is damaged: it is not what {RECORD_FILE} describes (its SHA-256 differs)"
+        self.graph = graph
         return ""
 
 
-def _sha256(graphs: Iterable[bytes]) -> str:
-    """Of all, one after another."""
-    digest = hashlib.sha256()
-    for graph in graphs:
-        digest.update(graph)
-    return digest.hexdigest()
+def _sha256(graph: bytes) -> str:
+    return hashlib.sha256(graph).hexdigest()

@@ -21,7 +21,7 @@ from support.two_processes import run_on_two_processes
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import evaluate
-from pose2rgbd_ros.models.graphs import StoredGraphs
+from pose2rgbd_ros.models.graphs import StoredGraph
 from pose2rgbd_ros.models.pose2rgbd import export
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training import trainer
@@ -214,7 +214,7 @@ def test_a_run_leaves_what_its_checkpoint_needs_without_pytorch(
     flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = train(flight, tmp_path / "run", tiny(epochs=1)).checkpoint
-    assert StoredGraphs(path, load_checkpoint(path), export.EXPORTER).why_not == ""
+    assert StoredGraph(path, load_checkpoint(path), export.EXPORTER).why_not == ""
 
     def fails(*_: object) -> None:
         raise UserError("install onnx")
@@ -222,7 +222,7 @@ def test_a_run_leaves_what_its_checkpoint_needs_without_pytorch(
     monkeypatch.setattr(export, "export_checkpoint", fails)
     path = train(flight, tmp_path / "other", tiny(epochs=1)).checkpoint
     assert "the checkpoint does not run without PyTorch: install onnx" in caplog.text
-    assert StoredGraphs(path, load_checkpoint(path), export.EXPORTER).why_not == f"{path}/renderer.onnx is not there"
+    assert StoredGraph(path, load_checkpoint(path), export.EXPORTER).why_not == f"{path}/renderer.onnx is not there"
 
 
 def test_the_running_average_is_what_is_kept(flight: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.backends import OnnxBackend, check_renderable, empty_images
-from pose2rgbd_ros.models.graphs import GRAPH_FILE, StoredGraphs
+from pose2rgbd_ros.models.graphs import GRAPH_FILE, StoredGraph
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 
 EXPORTER = "exporter 2"  # raise the number when the graph of the same checkpoint changes
@@ -87,7 +87,7 @@ def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = 
 
     UserError as :func:`export_checkpoint`.
     """
-    stored = StoredGraphs(directory, checkpoint, EXPORTER)
+    stored = StoredGraph(directory, checkpoint, EXPORTER)
     if not force and (current := _current(stored)) is not None:
         return current
     stored.require()
@@ -95,7 +95,7 @@ def current_or_new_graph(directory: Path, checkpoint: Checkpoint, force: bool = 
     comparison = compare(graph, checkpoint)
     if not comparison.within_tolerance():
         raise UserError(f"the exported graph is not the network: {comparison}; it was not kept, use backend torch")
-    kept = stored.store({GRAPH_FILE: graph}, {"comparison": dataclasses.asdict(comparison)})
+    kept = stored.store(graph, {"comparison": dataclasses.asdict(comparison)})
     return Exported(graph, comparison, directory / GRAPH_FILE if kept else None, reused=False)
 
 
@@ -129,14 +129,13 @@ def _make_graph(checkpoint: Checkpoint) -> bytes:
     return bytes(build_graph(model, checkpoint.normalization).SerializeToString())
 
 
-def _current(stored: StoredGraphs) -> Exported | None:
+def _current(stored: StoredGraph) -> Exported | None:
     """The stored graph, if it can be used and its record says how close it is."""
     if stored.why_not:
         return None
     try:
         comparison = dict(stored.record["comparison"])
         comparison.pop("grazing_share", None)  # of records written when relief was exported too
-        path = stored.directory / GRAPH_FILE
-        return Exported(stored.graphs[GRAPH_FILE], Comparison(**comparison), path, reused=True)
+        return Exported(stored.graph, Comparison(**comparison), stored.path, reused=True)
     except (KeyError, TypeError):
         return None  # not ours: it is made anew
