@@ -35,7 +35,7 @@ def source_fingerprint(directory: Path, checkpoint: Checkpoint, exporter: str) -
 
 
 class StoredGraph:
-    """The graph beside a checkpoint, by one exporter: `graph` and its `record` where `why_not` is empty, else the reason
+    """The graph beside a checkpoint, by one exporter: `graph` and its `record` where `why_not` is empty; else that says
     why it cannot be used, in words that begin with the file's name.
     """
 
