@@ -150,9 +150,10 @@ def aligned(task: Task) -> Callable[[np.ndarray], np.ndarray]:
                 T_map_cam = exact.T_map_cam[i].copy()
                 T_map_cam[:3, 3] += off_m[i]
                 writer.add(stamp_ns, T_map_cam, exact.rgb(i))
-    if Dataset(folder).meta.depth is None:
-        for job in (["align", str(folder)], ["depth", "add", str(folder)]):
-            assert pose2rgbd(job) == 0
+    if Dataset(folder).meta.depth is None and any(
+        pose2rgbd(job) for job in (["align", str(folder)], ["depth", "add", str(folder)])
+    ):
+        return lambda indices: np.full((len(indices), *task.data.size), np.nan)  # it said why
     made = Dataset(folder)
     frames = {stamp_ns: i for i, stamp_ns in enumerate(made.stamps_ns.tolist())}
 
