@@ -13,7 +13,7 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
-from pose2rgbd_ros.experiments.run import Job, Measured, measure, render_cost
+from pose2rgbd_ros.experiments.run import Job, OfSeeds, measure, render_cost
 from pose2rgbd_ros.experiments.settings import CompareConfig, Entry
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
@@ -50,20 +50,11 @@ COST_FILE = "render_cost.yaml"  # in a run's folder, once its rendering was time
 
 
 @dataclass
-class Compared:
+class Compared(OfSeeds):
     """A model of the comparison: what came of each seed, and what rendering costs (empty where nothing was trained)."""
 
     entry: Entry
-    seeds: list[Measured] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def measured(self) -> list[Measured]:
-        return [each for each in self.seeds if not each.error]
-
-    @property
-    def error(self) -> str:
-        return next((each.error for each in self.seeds if each.error), "")
 
 
 @dataclass

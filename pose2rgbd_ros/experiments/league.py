@@ -26,7 +26,7 @@ from pose2rgbd_ros.evaluation.pictures import NearestFrame, scene_distance_m
 from pose2rgbd_ros.experiments import opensplat
 from pose2rgbd_ros.experiments.opensplat import OpenSplatJob, Program, train_opensplat
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
-from pose2rgbd_ros.experiments.run import Job, Measured, measure, render_cost, simulated, train_job
+from pose2rgbd_ros.experiments.run import Job, OfSeeds, measure, render_cost, simulated, train_job
 from pose2rgbd_ros.experiments.settings import OPENSPLAT, LeagueConfig
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
@@ -59,7 +59,7 @@ class Place:
 
 
 @dataclass
-class Row:
+class Row(OfSeeds):
     """A model with one budget at a place: what came of each seed, and what a picture costs.
 
     minutes: None where nothing is learnt, or steps end it. cpu_s: of each seed's training as a whole, set up included.
@@ -68,17 +68,8 @@ class Row:
     place: Place
     model: str
     minutes: float | None
-    seeds: list[Measured] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def measured(self) -> list[Measured]:
-        return [each for each in self.seeds if not each.error]
-
-    @property
-    def error(self) -> str:
-        return next((each.error for each in self.seeds if each.error), "")
 
     def means(self, group: str, measure: str, method: str = "model") -> list[float]:
         """Of a group of held-out frames, a value a seed; NaN where there is none."""

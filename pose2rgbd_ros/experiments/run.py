@@ -177,6 +177,21 @@ class Measured:
         return not self.error and not self.collapsed
 
 
+@dataclass
+class OfSeeds:
+    """What came of one thing, seed by seed; empty where nothing was trained."""
+
+    seeds: list[Measured] = field(default_factory=list, kw_only=True)
+
+    @property
+    def measured(self) -> list[Measured]:
+        return [each for each in self.seeds if not each.error]
+
+    @property
+    def error(self) -> str:
+        return next((each.error for each in self.seeds if each.error), "")
+
+
 def measure(job: Job, folder: Path, train: Callable[[Job, Path], TrainResult] | None = None) -> Measured:
     """Train and evaluate a job in `folder`/name; what is finished is read, what was interrupted goes on.
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("check_figures", ROOT / "scripts" / "check_figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = script()
+SCRIPT = load_script("check_figures")
 CODE = '"""What it does."""\n\n\ndef fast():\n    """Quickly."""\n    return 1\n'
 
 

@@ -6,14 +6,11 @@ The script itself runs them, which takes hours.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import re
 import shlex
-import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -22,20 +19,12 @@ from support import launch_standin
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.main import COMMANDS, main
 from pose2rgbd_ros.cli.nodes import NODES, _node
+from support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("check_docs_commands", ROOT / "scripts" / "check_docs_commands.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = script()
+SCRIPT = load_script("check_docs_commands")
 LINES = SCRIPT.lines(ROOT)
 
 

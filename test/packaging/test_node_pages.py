@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from support import launch_standin
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.nodes import NODES, _node
+from support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "nodes"
@@ -24,16 +23,7 @@ NO_STATES = {"PREDICTED", "LIVE"}  # sources, in ObstacleStatus
 COMMON = set("namespace use_sim_time params_file autostart log_level use_respawn fastdds_profile".split())
 
 
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("node_tables", ROOT / "scripts" / "node_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = script()
+SCRIPT = load_script("node_tables")
 
 
 def test_tables_and_parameter_files_are_those_of_the_settings():
