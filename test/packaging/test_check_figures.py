@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 from support import launch_standin
+from support.scripts import load_script
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.main import COMMANDS, main
 from pose2rgbd_ros.cli.nodes import NODES, _node
-from support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 

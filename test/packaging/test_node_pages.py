@@ -11,10 +11,10 @@ import pytest
 import yaml
 from pose2rgbd.msg import LocalizationStatus, ObstacleStatus, RenderStatus, SyncStatus
 from support import launch_standin
+from support.scripts import load_script
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.cli.nodes import NODES, _node
-from support.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "nodes"
