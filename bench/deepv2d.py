@@ -8,7 +8,7 @@ learn from images alone; DeepV2D learns from the true depth and poses of the fra
 wide and its frames half as far apart again: at a quarter of 64 pixels, where it compares views, the scene would move by
 less than one pixel.
 All rows are of the same frames: those that judge, with room for the most views within their stretch. What is trained is
-kept in FOLDER and goes on where it was interrupted.
+kept in FOLDER and goes on where it was interrupted; rows of other seeds and variants stay on the page.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from depth_video import DRAWN, FLIGHTS
+from depth_video import DRAWN, FLIGHTS, KeptRows
 
 from pose2rgbd_ros.cli.main import main as pose2rgbd
 from pose2rgbd_ros.depth_from_images.photometric import area_resized
 from pose2rgbd_ros.depth_from_images.snippets import SnippetData
 from pose2rgbd_ros.evaluation.depth_metrics import depth_metrics, named_protocol
-from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.formats.sequences import open_sequences
-from pose2rgbd_ros.models.deepv2d.evaluator import rows_of
+from pose2rgbd_ros.models.deepv2d.evaluator import motion_px, rows_of
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.training.checkpoint import load_video_checkpoint
 from pose2rgbd_ros.training.evaluators import sheet, write_picture
@@ -35,8 +35,10 @@ from pose2rgbd_ros.training.families import video_config
 from pose2rgbd_ros.training.trainer import train
 
 RESULT = Path(__file__).parent / "results" / "deepv2d.md"
+ROWS = RESULT.with_suffix(".jsonl")
 FLIGHT, SIZE, STRIDE = "street", DRAWN, 3
 MOST_VIEWS, CHUNK, SHOWN, ITERATIONS = 7, 8, 6, (0, 1, 2, 4, 8)
+MOTION = "motion of 5 views, by true depth, puts points off by (px, median; mean depth: standing still)"
 VARIANTS: dict[str, dict[str, Any]] = {"deepv2d": {}, "no-stereo": {"stereo": False}, "no-se3": {"se3": False}}
 
 
@@ -86,6 +88,11 @@ class Judged:
                 found.append(network.from_views(batch.images, batch.K, T_tgt_i, iterations, begin).depth)
         return self.abs_rel(torch.cat(found).numpy())
 
+    def motion_px(self, network: Any, views: int = 5) -> float:
+        """How far its motions put points from where they lie, in the median; without a network: standing still."""
+        batches = [self.frames[first : first + CHUNK] for first in range(0, len(self.frames), CHUNK)]
+        return float(np.median(np.concatenate([motion_px(network, self.data[views].batch(each)) for each in batches])))
+
     def mean_depth(self) -> float:
         """Of the mean depth of every pixel of the frames that train."""
         depth = self.data[3].depth(self.data[3].split.train)
@@ -131,44 +138,61 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    machine, source = described(), arguments.out / FLIGHT
+    rows, source = KeptRows(ROWS, ("seed", "variant", "what")), arguments.out / FLIGHT
     if not (source / "meta.yaml").exists():
         fly = ["sim", "dataset", str(source), "--size", str(DRAWN), *FLIGHTS[FLIGHT].options, "--processes", "1"]
         assert pose2rgbd(fly) == 0
-    table = Table(
-        [Column("seed", "seed", ".0f"), Column("variant", ""), Column("what", ""), Column("abs_rel", "AbsRel", ".3f")]
-    )
     for seed in arguments.seeds:
         judged = Judged(source, seed)
-        mean = {
-            "seed": seed,
-            "variant": "mean depth",
-            "what": f"{len(judged.frames)} frames",
-            "abs_rel": judged.mean_depth(),
-        }
-        table.rows.append(mean)
+
+        def keep(variant: str, what: str, error: float, seed: int = seed, judged: Judged = judged) -> None:
+            facts = {"minutes": arguments.minutes, "frames": len(judged.frames), "machine": processor()}
+            rows.keep({"seed": seed, "variant": variant, "what": what, "abs_rel": error, **facts})
+
+        keep("mean depth", "", judged.mean_depth())
+        keep("mean depth", MOTION, judged.motion_px(None))
         warm = None
         if arguments.start is not None:
             error, warm = judged.of_run(arguments.start)
-            table.rows.append({"seed": seed, "variant": arguments.start.name, "what": "one image", "abs_rel": error})
+            keep(arguments.start.name, "one image", error)
         for variant in arguments.variants:
             network = trained(variant, source, seed, arguments.minutes, arguments.out)
             for what, error in measured(network, judged, warm).items():
-                table.rows.append({"seed": seed, "variant": variant, "what": what, "abs_rel": error})
+                keep(variant, what, error)
+            keep(variant, MOTION, judged.motion_px(network))
             some = judged.frames[np.linspace(0, len(judged.frames) - 1, SHOWN).round().astype(int)]
             with torch.inference_mode():
                 write_picture(
                     arguments.out / f"{variant}-{seed}.jpg", sheet(rows_of(network, judged.data[5].batch(some)))
                 )
-    text = (
-        f"# DeepV2D on a simulated flight\n\n`python bench/deepv2d.py --minutes {arguments.minutes:g}` (processor "
-        f"minutes of one thread): flight {FLIGHT} of [depth_video.md](depth_video.md), {SIZE} x {SIZE} pixels, "
-        f"frames {STRIDE} apart; {machine}. "
-        "Taught by the true depth and poses of the frames that train; the figures are of frames that judge and have "
-        f"{MOST_VIEWS} views within their stretch, scaled by medians.\n\n{table.markdown()}\n"
+    RESULT.write_text(page(list(rows)))
+    print(RESULT.read_text())
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """A column for each variant: means over its seeds, with their range."""
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    seeds = {name: sorted({row["seed"] for row in rows if row["variant"] == name}) for name in variants}
+    table = Table([Column("what", ""), *(Column(name, f"{name} ({len(seeds[name])})") for name in variants)])
+    for what in dict.fromkeys(row["what"] for row in rows):
+        line = {"what": what or "whatever is shown"}
+        for name in variants:
+            errors = [row["abs_rel"] for row in rows if (row["variant"], row["what"]) == (name, what)]
+            if errors:
+                line[name] = f"{np.mean(errors):.3f}" + (
+                    f" ({min(errors):.3f} to {max(errors):.3f})" if len(errors) > 1 else ""
+                )
+        table.rows.append(line)
+    minutes = " / ".join(f"{each:g}" for each in sorted({row["minutes"] for row in rows}))
+    frames = ", ".join(f"{row['frames']} of seed {row['seed']}" for row in rows if not row["what"])
+    return (
+        f"# DeepV2D on a simulated flight\n\n`python bench/deepv2d.py --minutes {minutes}` (processor minutes of one\n"
+        f"thread of {' or '.join(sorted({row['machine'] for row in rows}))}): flight {FLIGHT} of\n"
+        f"[depth_video.md](depth_video.md), {SIZE} x {SIZE} pixels, frames {STRIDE} apart. Taught by the true depth\n"
+        "and poses of the frames that train; AbsRel, scaled by medians, of the frames that judge and have "
+        f"{MOST_VIEWS} views\nwithin their stretch ({frames}); in brackets the number of seeds, and their range.\n\n"
+        f"{table.markdown()}\n"
     )
-    RESULT.write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     python bench/depth_video.py --out FOLDER --methods sfmlearner --flights street --seeds 0
 
 Each training has so many processor minutes of one thread; a seed draws the weights and the stretches held out. Depth of
-an image is scaled by medians, as the papers do, and compared pixel by pixel (protocol "plain"). What is done is kept in
-FOLDER/scores.jsonl and is not done again. Pictures go to FOLDER.
+an image is scaled by medians, as the papers do, and compared pixel by pixel (protocol "plain"). Rows are kept beside
+the page, which is of all that were ever measured, and are not measured again unless --minutes is another or --again is
+given; flights, runs and pictures go to FOLDER.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.depth_from_images.photometric import area_resized
 from pose2rgbd_ros.depth_from_images.snippets import SnippetData
 from pose2rgbd_ros.evaluation.depth_metrics import depth_metrics, named_protocol
-from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.formats.sequences import open_sequences
 from pose2rgbd_ros.geometry.depth import resize_nearest
 from pose2rgbd_ros.models.trianflow.config import FlowLoss, Losses
@@ -39,6 +40,7 @@ from pose2rgbd_ros.training.trainer import make_learner, train
 from pose2rgbd_ros.training.video import depth_picture
 
 RESULT = Path(__file__).parent / "results" / "depth_video.md"
+ROWS = RESULT.with_suffix(".jsonl")
 SIZE, DRAWN, SHOWN = 64, 128, 8  # pixels learnt from, pixels drawn, images in a picture
 GOAL = 0.8  # of the error of the mean depth
 
@@ -179,6 +181,7 @@ METHODS: dict[str, Method] = {
     "trianflow, untrained": untrained("trianflow"),
     "trianflow": trained("trianflow", image_width=96, image_height=96, width=0.25, trianflow=FLAT),
 }
+LEARNING = frozenset({"sfmlearner", "trianflow"})
 
 
 def true_depth(data: SnippetData, indices: np.ndarray) -> np.ndarray:
@@ -201,14 +204,31 @@ def measured(name: str, task: Task) -> dict[str, Any]:
     rows += [[depth_picture(np.where(np.isfinite(truth[i]), of[i], np.nan)) for i in shown] for of in (found, truth)]
     write_samples(task.out / f"{name.replace(', ', '-').replace(' ', '-')}-{task.flight}-{task.seed}.png", rows)
     kept = {key: scores[key] for key in ("abs_rel", "rmse_log", "a1", "scale_spread", "frames", "known")}
-    return {
-        "method": name,
-        "flight": task.flight,
-        "seed": task.seed,
-        "minutes": task.minutes,
-        "spent_s": spent_s,
-        **kept,
-    }
+    return {"method": name, "flight": task.flight, "seed": task.seed, "spent_s": spent_s, **kept}
+
+
+class KeptRows:
+    """Rows of a page, a line of JSON each: those of this run and of earlier ones, on whatever machine."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        """names: what tells rows apart; a new row takes the place of the one it repeats."""
+        self._path, self._names = path, names
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._rows = {self._key(row): row for row in map(json.loads, lines)}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows.values())
+
+    def find(self, **key: Any) -> dict[str, Any] | None:
+        return self._rows.get(self._key(key))
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """Written at once."""
+        self._rows[self._key(row)] = row
+        self._path.write_text("".join(json.dumps(self._rows[key]) + "\n" for key in sorted(self._rows)))
+
+    def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self._names)
 
 
 def summary(rows: list[dict[str, Any]]) -> Table:
@@ -252,11 +272,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=10.0, help="processor minutes of a training")
+    parser.add_argument("--again", action="store_true", help="measure rows that are kept, too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    scores, machine = arguments.out / "scores.jsonl", described()
-    rows = [json.loads(line) for line in scores.read_text().splitlines()] if scores.exists() else []
+    rows, machine = KeptRows(ROWS, ("flight", "method", "seed")), processor()
     for flight in arguments.flights:
         source = arguments.out / flight
         if not (source / "meta.yaml").exists():
@@ -266,24 +286,22 @@ def main() -> None:
             stride = FLIGHTS[flight].stride
             data = SnippetData.of(open_sequences(source), (SIZE, SIZE), 3, stride, "segments", seed=seed)
             for name in arguments.methods:
-                done = [(row["method"], row["flight"], row["seed"]) for row in rows]
-                if (name, flight, seed) not in done:
+                kept = rows.find(flight=flight, method=name, seed=seed)
+                learns = name in LEARNING
+                if arguments.again or kept is None or (learns and kept["minutes"] != arguments.minutes):
                     row = measured(name, Task(flight, source, data, seed, arguments.minutes, arguments.out))
-                    rows.append(row)
-                    with scores.open("a") as stream:
-                        stream.write(json.dumps(row) + "\n")
+                    rows.keep({**row, "minutes": arguments.minutes if learns else None, "machine": machine})
                     print(json.dumps(row), flush=True)
-    minutes = sorted({row["minutes"] for row in rows if row["spent_s"] > 30})
     text = [
         "# Depth from video on simulated flights\n",
-        f"`python bench/depth_video.py --minutes {' / '.join(f'{each:g}' for each in minutes)}`: {SIZE} x {SIZE} "
-        f"pixels, snippets of 3, one thread; {machine}. Stretches of each flight are held out, others for every "
-        "seed; half of them choose the weights, the figures are of the other half. Depth of an image is scaled by "
-        f"medians. The goal is {GOAL} of the error of the mean depth of every pixel.\n",
-        summary(rows).markdown(),
+        f"`python bench/depth_video.py --minutes M`: {SIZE} x {SIZE} pixels (TrianFlow: 96 x 96), snippets of 3, one\n"
+        f"thread of {' or '.join(sorted({row['machine'] for row in rows}))}. Stretches of each flight are\n"
+        "held out, others for every seed; half of them choose the weights, the figures are of the other half. Depth\n"
+        f"of an image is scaled by medians. The goal is {GOAL} of the error of the mean depth of every pixel.\n",
+        summary(list(rows)).markdown(),
         "\n"
         + "\n".join(
-            f"- {name}: {flight.text}; frames of a snippet are {flight.stride} apart"
+            f"- {name}: {flight.text};\n  frames of a snippet are {flight.stride} apart"
             for name, flight in FLIGHTS.items()
         ),
     ]

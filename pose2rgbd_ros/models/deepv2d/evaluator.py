@@ -47,7 +47,7 @@ class DeepV2DEvaluator(VideoEvaluator):
         try:
             for chunk in batches(indices, BATCH):
                 batch = self._batch(chunk)
-                px.append(self._motion_px(network, batch))
+                px.append(motion_px(network, batch))
                 if not only_motion:
                     self._add(found, self.depth_of(network, batch).depth.cpu().numpy(), chunk)
                     by_truth = network.from_views(batch.images, batch.K, batch.T_tgt_i)
@@ -63,7 +63,7 @@ class DeepV2DEvaluator(VideoEvaluator):
     @torch.inference_mode()
     def baseline(self, indices: np.ndarray) -> dict[str, float]:
         """Of the mean depth of every pixel, and of a camera that stands still."""
-        px = [self._motion_px(None, self._batch(chunk)) for chunk in batches(indices, BATCH)]
+        px = [motion_px(None, self._batch(chunk)) for chunk in batches(indices, BATCH)]
         return {**super().baseline(indices), MOTION: float(np.median(np.concatenate(px)))}
 
     def value(self, scores: dict[str, float], baseline: dict[str, float]) -> float:
@@ -93,23 +93,23 @@ class DeepV2DEvaluator(VideoEvaluator):
         model.train(was_training)
         write_samples(path, rows)
 
-    def _motion_px(self, network: Any, batch: SnippetBatch) -> np.ndarray:
-        """Distances (M,) by motions from true depth, begun with what is seen at sight; without a network of none."""
-        assert batch.depth is not None
-        assert batch.T_tgt_i is not None
-        T = torch.eye(4, device=batch.K.device).expand_as(batch.T_tgt_i)
-        if network is not None:
-            unit_m = network.config.unit_m
-            first = network.initial_motions(batch.images, batch.K)
-            steps = network.motion(batch.images, batch.K, batch.depth / unit_m, first, network.config.residual_steps)
-            T = resized(steps.T_tgt_i[-1], unit_m)
-        others = [i for i in range(T.shape[1]) if i != batch.target]
-        depth, K = (each.repeat_interleave(len(others), dim=0) for each in (batch.depth, batch.K))
-        found, true = (
-            reprojected(depth, K, rigid.inverse(each[:, others].flatten(0, 1))) for each in (T, batch.T_tgt_i)
-        )
-        apart = (found.pixels - true.pixels).norm(dim=-1)
-        return np.asarray(apart[found.valid & true.valid].cpu().numpy())
+
+@torch.inference_mode()
+def motion_px(network: Any, batch: SnippetBatch) -> np.ndarray:
+    """Distances (M,) in pixels by motions from true depth, begun with those at sight; without a network, of none."""
+    assert batch.depth is not None
+    assert batch.T_tgt_i is not None
+    T = torch.eye(4, device=batch.K.device).expand_as(batch.T_tgt_i)
+    if network is not None:
+        unit_m = network.config.unit_m
+        first = network.initial_motions(batch.images, batch.K)
+        steps = network.motion(batch.images, batch.K, batch.depth / unit_m, first, network.config.residual_steps)
+        T = resized(steps.T_tgt_i[-1], unit_m)
+    others = [i for i in range(T.shape[1]) if i != batch.target]
+    depth, K = (each.repeat_interleave(len(others), dim=0) for each in (batch.depth, batch.K))
+    found, true = (reprojected(depth, K, rigid.inverse(each[:, others].flatten(0, 1))) for each in (T, batch.T_tgt_i))
+    apart = (found.pixels - true.pixels).norm(dim=-1)
+    return np.asarray(apart[found.valid & true.valid].cpu().numpy())
 
 
 def rows_of(network: Any, batch: SnippetBatch) -> list[list[np.ndarray]]:
