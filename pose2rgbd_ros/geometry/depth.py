@@ -7,6 +7,7 @@ no unit, and its topic is named so that it is not taken for metres.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -263,6 +264,21 @@ def encode_compressed_depth(
     if not done:
         raise UserError(f"a depth image of shape {image.shape} cannot be written as PNG")
     return _HEADER.pack(_INVERSE_DEPTH, a, b) + png.tobytes(), f"{encoding}; compressedDepth png"
+
+
+def finest_quantization(depth_m: AnyArray) -> tuple[float, float]:
+    """`depth_max_m` and `depth_quantization` with which 32FC1 uses all 16 bits for what this picture holds.
+
+    A step at depth z is then z^2 (1 / nearest - 1 / farthest) / 65533. Readers find both in the data. What is nearer
+    than 1 / 65535 of the farthest is unknown.
+    """
+    known_m = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
+    if known_m.size == 0:
+        return 10.0, 100.0
+    farthest = float(known_m.max()) * (1 + 1e-6)
+    nearest = min(max(float(known_m.min()), farthest / MAX_COUNT), farthest * (1 - 1e-3))
+    a = (MAX_COUNT - 2) / (1 / nearest - 1 / farthest)
+    return farthest, (math.sqrt(1 + 4 * a) - 1) / 2
 
 
 def resize_nearest(depth: AnyArray, width: int, height: int) -> AnyArray:

@@ -183,3 +183,15 @@ def test_damaged_bytes_give_depth_or_one_line(method: str, where: int, value: in
         decoded = depth.decode_compressed_depth(damaged, f"16UC1; compressedDepth {method}")
         assert decoded.dtype == np.float32
         assert decoded.ndim == 2
+
+
+@given(hnp.arrays(np.float32, (3, 4), elements=st.just(np.float32(np.nan)) | st.floats(2**-2, 2**13, width=32)))
+def test_the_finest_quantization_uses_all_bits_for_a_picture(depth_m):
+    data, form = depth.encode_compressed_depth(depth_m, "32FC1", *depth.finest_quantization(depth_m))
+    found_m = depth.decode_compressed_depth(data, form)
+    np.testing.assert_array_equal(np.isfinite(found_m), np.isfinite(depth_m))
+    known = np.isfinite(depth_m)
+    if known.any():
+        nearest = max(depth_m[known].min(), depth_m[known].max() / 65535)
+        step_m = depth_m[known] ** 2 / nearest / 65534  # the most that a step may be
+        assert (np.abs(found_m - depth_m)[known] <= step_m + 1e-3 * depth_m[known]).all()

@@ -107,7 +107,8 @@ class RenderNode(ManagedNode[RenderSettings]):
         self._drawn, self._offered = None, NOTHING_OFFERED
         self._choose_camera()
         camera = self._choice.camera or self._renderer.camera
-        self._outputs = Publishers(self, camera, self._kinds, self._renderer.depth_kind)
+        quality = self.settings.jpeg_quality
+        self._outputs = Publishers(self, camera, self._kinds, self._renderer.depth_kind, quality)
         self._worker = LatestWorker(self._render, lambda error: self.fail(error, "rendering failed"))
         self._poses.start()
         self._restart_timer()
@@ -251,6 +252,8 @@ class RenderNode(ManagedNode[RenderSettings]):
             self._restart_timer()
         if (before.camera, before.camera_info_topic) != (settings.camera, settings.camera_info_topic):
             self._choose_camera()
+        if self._outputs is not None:
+            self._outputs.jpeg_quality = settings.jpeg_quality
         if self._worker is not None:
             self._look_ahead.change(settings.look_ahead)
 

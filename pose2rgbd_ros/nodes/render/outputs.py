@@ -13,17 +13,26 @@ import numpy as np
 from pose2rgbd.msg import RenderStatus
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import DepthKind, depth_topic
 from pose2rgbd_ros.models.backends import RenderedImages
-from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES, ImageBuffer, camera_to_info, depth_message, to_stamp
+from pose2rgbd_ros.nodes.common.conversions import (
+    DEPTH_MESSAGES,
+    ImageBuffer,
+    camera_to_info,
+    compressed_depth,
+    compressed_rgb,
+    depth_message,
+    to_stamp,
+)
 from pose2rgbd_ros.nodes.common.status import NodeState, Rate, stale
 from pose2rgbd_ros.nodes.common.topics import advertise
 from pose2rgbd_ros.rendering.trust import GuardAnswer
 
 BOUNDS = ("depth_lower", "depth_upper")
+COMPRESSED = "/compressed"  # after a kind: its image of the transport that compresses
 
 
 @dataclass
@@ -49,18 +58,26 @@ def topics(depth_kind: str | None) -> dict[str, str]:
 class Publishers:
     """Publishers and preallocated messages for the kinds of image the model gives.
 
-    `canvas` holds the pixels of the messages themselves: what is rendered into it is published without a copy.
+    `canvas` holds the pixels of the messages themselves: what is rendered into it is published without a copy. Colour
+    and metric depth have the topics of image_transport beside them, and are compressed if those have subscribers.
     `subscribed` may be called from any thread; the rest belongs to the thread that renders.
     """
 
-    def __init__(self, node: Node, camera: Camera, kinds: list[str], depth_kind: str | None) -> None:
+    def __init__(
+        self, node: Node, camera: Camera, kinds: list[str], depth_kind: str | None, jpeg_quality: int = 80
+    ) -> None:
         self._node = node
         self._depth: DepthKind = cast(DepthKind, depth_kind or "metric")
+        self.jpeg_quality = jpeg_quality
+        self._compressed: dict[str, Publisher] = {}
         self._publishers: dict[str, tuple[Publisher, Publisher]] = {}
         for kind in kinds:
             topic, message = topics(depth_kind)[kind], DEPTH_MESSAGES[self._unit(kind)]
             info = topic.replace("/image", "/camera_info")
             self._publishers[kind] = (advertise(node, message, f"~/{topic}"), advertise(node, CameraInfo, f"~/{info}"))
+            if kind != "confidence" and self._unit(kind) == "metric":
+                transport = "compressed" if kind == "rgb" else "compressedDepth"
+                self._compressed[kind + COMPRESSED] = advertise(node, CompressedImage, f"~/{topic}/{transport}")
         self.use(camera)
 
     def use(self, camera: Camera) -> None:
@@ -75,11 +92,12 @@ class Publishers:
         self.canvas = RenderedImages(**{kind: pixels.get(kind) for kind in topics(None)})
 
     def subscribed(self) -> frozenset[str]:
-        """The kinds whose images have subscribers."""
-        return frozenset(kind for kind, (image, _) in self._publishers.items() if image.get_subscription_count() > 0)
+        """The kinds whose images have subscribers, and with COMPRESSED those whose compressed ones have."""
+        images = {**{kind: image for kind, (image, _) in self._publishers.items()}, **self._compressed}
+        return frozenset(kind for kind, image in images.items() if image.get_subscription_count() > 0)
 
     def publish(self, kinds: frozenset[str], stamp_ns: int, frame_id: str) -> None:
-        """Publish the images of `kinds` as they are on the canvas, and camera_info."""
+        """Publish the images of `kinds`, as `subscribed` has them, as they are on the canvas, and camera_info."""
         for kind, output in self._outputs.items():
             image, info = self._publishers[kind]
             for header in (output.buffer.message.header, output.camera_info.header):
@@ -88,13 +106,19 @@ class Publishers:
                 image.publish(output.message)
             if info.get_subscription_count() > 0:
                 info.publish(output.camera_info)
+        for kind in kinds & self._compressed.keys():  # after all raw ones, which do not wait for an encoder
+            drawn = self._outputs[kind.removesuffix(COMPRESSED)].buffer.message
+            small = compressed_rgb(drawn, self.jpeg_quality) if kind == "rgb" + COMPRESSED else compressed_depth(drawn)
+            self._compressed[kind].publish(small)
 
     def destroy(self) -> None:
         """Remove the topics."""
         for publishers in self._publishers.values():
             for publisher in publishers:
                 self._node.destroy_publisher(publisher)
-        self._publishers = {}
+        for publisher in self._compressed.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers, self._compressed = {}, {}
 
     def _unit(self, kind: str) -> DepthKind:
         return self._depth if kind == "depth" else "metric"

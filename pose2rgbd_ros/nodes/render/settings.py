@@ -105,6 +105,7 @@ class RenderSettings:
     trigger: Literal["rate", "tf"] = setting("rate", "render at a fixed rate, or on every new transform")
     rate_hz: float = setting(30.0, "how often to look for a new pose (trigger: rate)", ge=0.1, le=1000.0)
     republish: bool = setting(False, "publish the last images again when there is no newer pose (trigger: rate)")
+    jpeg_quality: int = setting(80, "of ~/rgb/image/compressed", ge=1, le=100)
     max_tf_age_s: float = setting(1.0, "older transforms are reported as stale", ge=0.001, le=3600.0)
     device: str = setting("auto", "where the network runs: auto, cpu, cuda or cuda:N")
     backend: Literal["auto", "torch", "onnx"] = setting("auto", "what runs the network")
