@@ -17,7 +17,10 @@ from torch.nn import functional
 
 from pose2rgbd_ros.depth_from_images import rigid
 
-Variant = Literal["preprint", "code"]
+Variant = Literal["preprint", "code", "robust"]
+
+
+LEAST_MEDIAN = 1e-6  # pixels
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class GaussNewton:
         target, so that the unit of depth does not matter; otherwise in that unit.
     least_depth: a point nearer either camera says nothing; of the mean depth where scale_free.
     largest_gradient: gradients to correspondences and weights beyond it are dropped; None: none is.
+    reweighted: further steps, in which a correspondence counts the less the farther it lies from where the motion so
+        far takes it (Cauchy's weights, at the median distance). Gradients see these weights as constants.
     """
 
     steps: int = 1
@@ -39,6 +44,7 @@ class GaussNewton:
     scale_free: bool = True
     least_depth: float = 1e-3
     largest_gradient: float | None = None
+    reweighted: int = 0
 
 
 # The preprint names no damping. Without any, what cannot be told apart (over a plane: a move to the side and a turn)
@@ -47,6 +53,7 @@ class GaussNewton:
 VARIANTS: dict[Variant, GaussNewton] = {
     "preprint": GaussNewton(),
     "code": GaussNewton(steps=2, scale_free=False, least_depth=0.1, largest_gradient=1e-3),
+    "robust": GaussNewton(reweighted=2),
 }
 
 
@@ -113,9 +120,12 @@ def refined_motion(
     depth = torch.where(torch.isfinite(depth) & (depth > 0), depth, 0.0)
     unit = _mean_depth(depth) if how.scale_free else depth.new_ones(len(depth))
     T, depth = _scaled(T, 1 / unit), depth / unit[:, None, None]
-    for _ in range(how.steps):
+    for step in range(how.steps + how.reweighted):
         seen = reprojected(depth, K_wide, T, how.least_depth)
-        W = torch.where((seen.valid & finite)[..., None], weights, 0.0).flatten(1)
+        counts = torch.where((seen.valid & finite)[..., None], weights, 0.0)
+        if step >= how.steps:
+            counts = counts * _agreement((seen.pixels - wanted).detach(), seen.valid & finite)
+        W = counts.flatten(1)
         J = _jacobian(seen, K_wide).flatten(1, 3)
         e = (seen.pixels - wanted).flatten(1)
         JW = J.mT * W[:, None]
@@ -131,6 +141,14 @@ def _jacobian(seen: Reprojection, K: Tensor) -> Tensor:
     by_point = (K[:, None, None, :2] - functional.pad(seen.pixels[..., None], (2, 0))) / z
     # j . (w x X) = w . (X x j)
     return torch.cat([by_point, torch.linalg.cross(seen.points[..., None, :].expand_as(by_point), by_point)], dim=-1)
+
+
+def _agreement(off: Tensor, known: Tensor) -> Tensor:
+    """Cauchy's weights (B, H, W, 1) of distances off (B, H, W, 2): one half at the median of those that are known."""
+    distance = off.norm(dim=-1)
+    median = torch.where(known, distance, torch.nan).flatten(1).nanmedian(dim=1).values
+    relative = distance / median.nan_to_num(1.0).clamp(min=LEAST_MEDIAN)[:, None, None]
+    return (1 / (1 + relative.square()))[..., None]
 
 
 def _solved(H: Tensor, g: Tensor, how: GaussNewton) -> Tensor:

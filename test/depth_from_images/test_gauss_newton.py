@@ -65,9 +65,29 @@ def test_gradients_agree_with_differences(variant) -> None:
     generator = torch.Generator().manual_seed(1)
     wanted = wanted + 0.3 * torch.randn(wanted.shape, dtype=torch.float64, generator=generator)
     weights = 0.2 + torch.rand(wanted.shape, dtype=torch.float64, generator=generator)
-    how = replace(VARIANTS[variant], largest_gradient=None, steps=2)
+    how = replace(VARIANTS[variant], largest_gradient=None, steps=2, reweighted=0)  # those weights are constants
     inputs = tuple(each.clone().requires_grad_() for each in (MOTION, wanted, weights, depth))
     assert gradcheck(lambda T, wanted, weights, depth: refined_motion(T, wanted, weights, depth, K, how), inputs)
+
+
+def test_what_contradicts_the_others_counts_less() -> None:
+    given = scene()
+    wanted = given.wanted.clone()
+    wanted[:, :, :12] += torch.tensor([6.0, -4.0], dtype=torch.float64)  # three tenths went elsewhere
+    off = [
+        (refined_motion(given.T, wanted, *given[2:], how) - MOTION).abs().max()
+        for how in (replace(VARIANTS["preprint"], steps=8), GaussNewton(reweighted=16))
+    ]
+    assert off[1] < 0.05 * off[0]
+
+
+def test_reweighted_steps_pass_gradients_to_the_flow() -> None:
+    given = scene(size=(6, 8))
+    wanted = (given.wanted + 0.1).requires_grad_()
+    refined_motion(given.T, wanted, *given[2:], VARIANTS["robust"]).square().sum().backward()
+    assert wanted.grad is not None
+    assert torch.isfinite(wanted.grad).all()
+    assert wanted.grad.abs().max() > 0
 
 
 def test_weights_leave_out_what_moves_by_itself() -> None:

@@ -58,7 +58,9 @@ class DeepV2DConfig:
     )
     stereo: bool = setting(True, "off: depth of the target's image alone (the paper's ablation, Table 3)")
     se3: bool = setting(True, "off: updates of the motion are read from features directly (w/o SE3, Figure 5)")
-    gauss_newton: Literal["preprint", "code"] = setting("preprint", "steps and damping of the SE(3) layer")
+    gauss_newton: Literal["preprint", "code", "robust"] = setting(
+        "preprint", "steps and damping of the SE(3) layer; robust (ours): what contradicts most others counts less"
+    )
     unit_m: float = setting(1.0, "metres in one unit of depth, as it was taught", ge=1e-6)
     typical_depth: float = setting(1.0, "median depth of what it was taught with", ge=1e-6)
     residual_steps: int = setting(3, "steps of the motion module each time it is asked", ge=1)
@@ -67,6 +69,10 @@ class DeepV2DConfig:
         1.0,
         "factor on residual flow and motions at sight as they leave their networks; ours: 3, learns sooner",
         ge=1e-3,
+    )
+    flow: Literal["read", "matched"] = setting(
+        "read",
+        "residual flow: read from both views' features (the paper), or their best match nearby, corrected so (ours)",
     )
     norm: Literal["batch", "group"] = setting(
         "batch",
@@ -122,7 +128,10 @@ class Losses:
 _KITTI_NOISE, _NYU_NOISE = (0.01, 0.01, 0.05, 0.005, 0.02, 0.005), (0.02,) * 6
 FIGURES: dict[str, dict[str, Any]] = {
     "default": {
-        "layers": {"norm": "group", "spacing": "inverse", "volume": "difference", "gain": 3.0},
+        "layers": {
+            **{"norm": "group", "spacing": "inverse", "volume": "difference", "gain": 3.0},
+            **{"flow": "matched", "gauss_newton": "robust"},
+        },
         "width": 0.25,
         "unit_m": None,
         "near_m": None,

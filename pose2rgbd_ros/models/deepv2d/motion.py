@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,8 @@ from pose2rgbd_ros.models.sfmlearner.network import Conv, UpConv
 FEATURES = 64  # of a view
 FLOW_DOWN = ((32, 7), (64, 5), (128, 3), (256, 3), (512, 3))  # channels and kernels; each has half the size
 FLOW_UP = (256, 128, 64, 32, 32)
+MATCH_RADIUS, FIRST_SHARPNESS = 4, 100.0  # pixels of features to each side; factor on cosines
+LEAST_SPREAD = 1e-3  # of a channel's features, below which they are as good as constant
 FIRST_FLOW = 0.02  # share of the usual weights that flow begins with, so that first steps are small (ours)
 # Channels, kernel (height, width) and stride of the pose regressor.
 REGRESSOR = (
@@ -104,6 +107,42 @@ class FlowNet(nn.Module):
         return [head(y) for head in self.heads]
 
 
+class Matcher(nn.Module):
+    """Where the target's features are found again within MATCH_RADIUS pixels of the warped view: ours.
+
+    Likely displacements follow from how alike features are, as the stereo module's depths do, so that features learn
+    from the first step on, and what is wrong is where flow is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(FIRST_SHARPNESS)))
+
+    def forward(self, key: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow (B, 2, h, w) in pixels, and how sharp the match is (B, 1, h, w), of features (B, C, h, w)."""
+        width, reach = key.shape[-1], MATCH_RADIUS
+        side, padded = 2 * reach + 1, width + 2 * reach
+        # Of a row all pixels of the rows nearby are looked at together, and those that are too far away ruled out:
+        # several times the products that are needed, as one multiplication of matrices.
+        rows = functional.pad(_normalized(warped), [reach] * 4).unfold(2, side, 1)
+        nearby = rows.permute(0, 2, 1, 4, 3).flatten(3)  # (B, h, C, side padded)
+        alike = (self.log_sharpness.exp() * _normalized(key)).permute(0, 2, 3, 1) @ nearby
+        u = torch.arange(width, dtype=key.dtype, device=key.device)
+        u_there = torch.arange(-reach, width + reach, dtype=key.dtype, device=key.device).repeat(side)
+        dv = torch.arange(-reach, reach + 1, dtype=key.dtype, device=key.device).repeat_interleave(padded)
+        too_far = torch.where((u_there - u[:, None]).abs() > reach, -torch.inf, 0.0)
+        likely = (alike + too_far).softmax(dim=-1)
+        found = likely @ torch.stack([u_there, dv], dim=1)  # (B, h, w, 2)
+        flow = torch.stack([found[..., 0] - u, found[..., 1]], dim=1)
+        return flow, likely.detach().amax(dim=-1)[:, None]
+
+
+def _normalized(features: Tensor) -> Tensor:
+    """Of length one at each pixel, after what a channel has everywhere was taken off."""
+    spread, mean = torch.std_mean(features, dim=(2, 3), keepdim=True)
+    return functional.normalize((features - mean) / (spread + LEAST_SPREAD), dim=1)
+
+
 class Steps(NamedTuple):
     """By step, of B pairs: T_src_tgt (B, 4, 4), and (B, h, w, 2) flow, weights and residuals, see `MotionSteps`."""
 
@@ -122,7 +161,8 @@ class MotionModule(nn.Module):
         self._unit, self._gain = UNIT * config.max_depth, config.gain
         self.encoder = Encoder(FEATURES, config, scales=False)
         initialize(self.encoder)
-        self.flow = FlowNet(2 * channels(FEATURES, config.width), config)
+        self.matcher = Matcher() if config.flow == "matched" and config.se3 else None
+        self.flow = FlowNet(2 * channels(FEATURES, config.width) + (0 if self.matcher is None else 3), config)
 
     def forward(self, images: Tensor, K: Tensor, depth: Tensor, T_src_tgt: Tensor, steps: int) -> Steps:
         """Of images (B, 1 + S, 3, H, W) in 0..1, the target first; its depth (B, H, W); T_src_tgt (B S, 4, 4)."""
@@ -136,12 +176,16 @@ class MotionModule(nn.Module):
             T = T.detach()
             warped = inverse_warp(source, depth, T, K)
             seen = warped.valid[:, None]
-            said = self.flow(torch.cat([key, warped.image * seen], dim=1))
+            views, matched, sharp = [key, warped.image * seen], torch.zeros(()), torch.ones(())
+            if self.matcher is not None:
+                matched, sharp = self.matcher(*views)
+                views += [matched, sharp]
+            said = self.flow(torch.cat(views, dim=1))
             if not self._se3:
                 T = rigid.exponential(self._gain * _motion(said[0], self._unit)) @ T
             else:
-                flow = self._gain * said[0].movedim(1, -1)
-                weights = torch.sigmoid(said[1]).movedim(1, -1) * seen.movedim(1, -1)
+                flow = (matched + self._gain * said[0]).movedim(1, -1)
+                weights = (torch.sigmoid(said[1]) * sharp * seen).movedim(1, -1)
                 wanted = torch.where(warped.valid[..., None], warped.pixels, 0.0) + flow
                 T = refined_motion(T, wanted, weights, depth, K, self._how)
                 there = reprojected(depth, K, T)

@@ -16,9 +16,11 @@ from pose2rgbd_ros.depth_from_images.inverse_warp import swept
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.deepv2d.config import PUBLISHED, DeepV2DConfig
 from pose2rgbd_ros.models.deepv2d.layers import enlarged, quarter_intrinsics
+from pose2rgbd_ros.models.deepv2d.motion import MATCH_RADIUS, Matcher
 from pose2rgbd_ros.models.deepv2d.network import DeepV2D
 from pose2rgbd_ros.models.deepv2d.stereo import FirstConv
 from pose2rgbd_ros.models.deepv2d.weight_maps import weight_maps
+from pose2rgbd_ros.models.trianflow.flow_network import cost_volume
 
 SIDE, FOCAL = 64, 60.0
 K = torch.tensor([[[FOCAL, 0.0, 31.5], [0.0, FOCAL, 31.5], [0.0, 0.0, 1.0]]])
@@ -199,6 +201,44 @@ def test_depth_has_a_gradient_to_images_and_poses() -> None:
     made.stereo(images, K, T)[-1].square().mean().backward()
     assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in (images, T))
     assert T.grad[:, [0, 2], :3].abs().sum() > 0
+
+
+def test_matches_are_likely_displacements_nearby() -> None:
+    """As from a volume of all displacements within the radius, and where features were moved to."""
+    torch.manual_seed(0)
+    key, moved = torch.randn(2, 6, 11, 14), torch.zeros(2, 6, 11, 14)
+    moved[:, :, 2:, :-3] = key[:, :, :-2, 3:]  # 3 to the left, 2 down
+    matcher = Matcher()
+    matcher.log_sharpness.data.fill_(4.0)
+    flow, sharp = matcher(key, moved)
+    ours = []
+    for each in (key, moved):
+        spread, mean = torch.std_mean(each, dim=(2, 3), keepdim=True)
+        ours.append(functional.normalize((each - mean) / (spread + 1e-3), dim=1))
+    side = torch.arange(-MATCH_RADIUS, MATCH_RADIUS + 1.0)
+    dv, du = torch.meshgrid(side, side, indexing="ij")
+    likely = (6 * matcher.log_sharpness.exp() * cost_volume(*ours, MATCH_RADIUS)).softmax(dim=1)
+    expected = torch.einsum("bphw,cp->bchw", likely, torch.stack([du, dv]).flatten(1))
+    torch.testing.assert_close(flow, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(sharp, likely.amax(dim=1, keepdim=True), atol=1e-5, rtol=1e-4)
+    inner = flow[:, :, :-2, 3:].flatten(2).median(dim=2).values
+    torch.testing.assert_close(inner, torch.tensor([-3.0, 2.0]).expand(2, 2), atol=0.1, rtol=0)
+
+
+def test_matched_flow_moves_the_motion_before_anything_is_learnt() -> None:
+    """Features of the first weights tell places apart: a step brings a camera nearer to where it is."""
+    matched = network(flow="matched", norm="group")
+    assert parameters(matched) > parameters(network(norm="group"))
+    images = textured(1, SIDE, SIDE + 8, seed=3)
+    pair = torch.stack([images[..., :SIDE], images[..., 8:]], dim=1)  # everything is 8 px, 2 features, to the left
+    depth, still = torch.full((1, SIDE, SIDE), 4.0), torch.eye(4).expand(1, 2, 4, 4)
+    with torch.no_grad():
+        found = matched.motion(pair, K, depth, still, 1)
+    flow = found.flows[0][0, 0].flatten(0, 1).median(dim=0).values
+    assert flow[0] < -0.2
+    assert abs(flow[1]) < 0.1
+    T_src_tgt = rigid.inverse(found.T_tgt_i[0])[0, 1]
+    assert (T_src_tgt @ torch.tensor([0.0, 0.0, 4.0, 1.0]))[0] < -0.02  # what is ahead lies to the left there
 
 
 def test_residuals_are_what_the_motion_leaves_of_the_flow() -> None:

@@ -210,7 +210,7 @@ def test_only_our_recipe_departs_from_the_papers_networks_and_losses() -> None:
         config = video_config("deepv2d", recipe=recipe)
         assert isinstance(config, Settings)
         assert config.filled_losses.flow_weight == 0.0
-        assert not {"volume", "gain", "norm"} & set(config.filled["layers"])
+        assert not {"volume", "flow", "gain", "norm"} & set(config.filled["layers"])
 
 
 def test_confidence_is_the_spread_of_depth() -> None:
