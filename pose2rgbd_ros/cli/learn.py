@@ -176,7 +176,7 @@ class EvaluateArguments:
 def evaluate_main(argv: list[str]) -> int:
     """Print the table and where the report is. UserError for a bad checkpoint or dataset."""
     arguments = tyro.cli(EvaluateArguments, args=argv, prog="pose2rgbd evaluate")
-    from pose2rgbd_ros.evaluation.pictures import evaluate  # torch only once it is needed
+    from pose2rgbd_ros.evaluation.picture_report import evaluate  # torch only once it is needed
     from pose2rgbd_ros.evaluation.poses import evaluate_poses
     from pose2rgbd_ros.training.checkpoint import load_checkpoint
     from pose2rgbd_ros.training.families import PoseModel, RenderModel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from pose2rgbd_ros.cli.live import fly
-from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, PAGE, WORDS, write_trust
+from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, WORDS
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.errors import UserError, os_errors
@@ -211,7 +212,7 @@ def film_served(run_step: RunStep, dataset: Path, chosen: Trained, seconds: floa
     """The served model's report once more, with a video of the flight whose depth has its bounds."""
 
     def job(begun: bool) -> None:
-        from pose2rgbd_ros.evaluation.pictures import evaluate
+        from pose2rgbd_ros.evaluation.picture_report import evaluate
 
         report = chosen.folder / "report"
         evaluation = evaluate(chosen.folder / "checkpoint", dataset, report, video_s=seconds, flight=settings)
@@ -252,7 +253,7 @@ def _training(dataset: Path, run: Path, config: TrainConfig) -> Callable[[bool],
 
 def _evaluation(dataset: Path, run: Path) -> Callable[[bool], None]:
     def job(begun: bool) -> None:
-        from pose2rgbd_ros.evaluation.pictures import evaluate
+        from pose2rgbd_ros.evaluation.picture_report import evaluate
 
         print(evaluate(run / "checkpoint", dataset, run / "report").table())
         write_yaml(run / CHOICE, _choice(dataset, run))
@@ -359,18 +360,21 @@ class Steps:
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._chain = key
         state = self._done.get(name) or {}
-        if state == {"key": key, "finished": True}:
+        if state.get("key") == key and state.get("finished"):
             print(f"== {name}: done before")
             return
         print(f"== {name}", flush=True)
         self._write(name, key, False)
         started = time.monotonic()
         job(state.get("key") == key)
-        self._write(name, key, True)
-        print(f"   {name} took {time.monotonic() - started:.0f} s", flush=True)
+        seconds = time.monotonic() - started
+        self._write(name, key, True, round(seconds, 1))
+        print(f"   {name} took {seconds:.0f} s", flush=True)
 
-    def _write(self, name: str, key: str, finished: bool) -> None:
-        self._done[name] = {"key": key, "finished": finished}
+    def _write(self, name: str, key: str, finished: bool, seconds: float | None = None) -> None:
+        """seconds: of the call that finished it; an interrupted one before is not counted."""
+        self._done.pop(name, None)  # so that the file is in the order of the steps
+        self._done[name] = {"key": key, "finished": finished, "seconds": seconds}
         write_yaml(self._path, self._done)
 
 
@@ -408,7 +412,7 @@ def main(argv: list[str]) -> int:
     delivered = True
     if config.live_s > 0:
         delivered = fly(dataset, run / "checkpoint", out / "live", config.live_s, config.flight)
-    _tell(out, dataset, run, time.monotonic() - started)
+    _tell(out, dataset, run, time.monotonic() - started, shlex.join(["pose2rgbd", "run", *argv]))
     return 0 if _is_good(run, config.min_gain) and delivered else 1
 
 
@@ -617,25 +621,17 @@ def _is_good(run: Path, min_gain: float) -> bool:
     return not poor
 
 
-def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
+def _tell(out: Path, dataset: Path, run: Path, seconds: float, command: str) -> None:
     """What there is to look at, and how to start the node again."""
+    from pose2rgbd_ros.cli.run_page import PAGE, write_run_page
+
     print("\n== how sure each step is")
-    for each in write_trust(out):
+    for each in write_run_page(out, command):
         print(f"   {each.step:<12} {WORDS[each.mood]:<9} {each.decided}: {each.sure}")
         if each.mood != "good":
             print(f"   {'':<22} helps: {each.remedy}")
     print(f"\nall done in {seconds / 60:.1f} min; everything is in {out}/")
-    for label, path in (
-        ("look at", out / PAGE),
-        ("", run / "report" / "index.html"),
-        ("", run / "report" / "flight.mp4"),
-        ("", run / "report" / "sheet.png"),
-        ("", run / "report" / "calibration.html"),
-        ("", dataset / "inspect" / "contact_sheet.png"),
-        ("", dataset / "align" / "report.html"),
-        ("", out / "live" / "sheet.png"),
-        ("model", run / "checkpoint"),
-    ):
-        if path.exists():
-            print(f"  {label:<8} {path}")
-    print(f"  {'node':<8} pose2rgbd render --ros-args -p model:={run / 'checkpoint'}")
+    print(f"  look at  {out / PAGE}")
+    print(f"  fly      pose2rgbd view {run} {dataset}")
+    print(f"  model    {run / 'checkpoint'}")
+    print(f"  node     pose2rgbd render --model {run / 'checkpoint'}")

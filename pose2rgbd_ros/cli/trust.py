@@ -1,4 +1,4 @@
-"""What each step of `pose2rgbd run` decided, how sure that is, and what to do where it is bad: OUT/index.html.
+"""What each step of `pose2rgbd run` decided, how sure that is, and what to do where it is bad.
 
 All of it is read from what the steps left in their files, so a run that was interrupted and called again says the same.
 """
@@ -14,27 +14,19 @@ import numpy as np
 
 from pose2rgbd_ros.alignment.tracks import IN_90
 from pose2rgbd_ros.convert.report import REPORT
-from pose2rgbd_ros.dataset import layout, made_depth
+from pose2rgbd_ros.dataset import made_depth
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.reports.page import Mood, Page, Picture, Section
-from pose2rgbd_ros.reports.table import Column, Table
-from pose2rgbd_ros.settings import read_yaml, write_yaml
+from pose2rgbd_ros.reports.page import Mood
+from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.sfm.align import is_aligned, recorded_dataset
 
 CLOCK = "clock.yaml"  # what the aligned track says of the clocks
 CALIBRATED = "calibrated.yaml"  # in a run's folder: what the calibration said, or why there is none
-PAGE, TRUST = "index.html", "trust.yaml"
+TRUST = "trust.yaml"
 # From here on, or up to here, a step is good, and beyond the second it is bad.
 TIME_S, ALIGNED, KNOWN, SCALE, FOCAL = (0.1, 0.5), (0.9, 0.5), (0.7, 0.25), (0.03, 0.1), (0.02, 0.1)
 TURNED_DEG = (3.0, 10.0)
 LOOKED_AT = 12  # frames, for the share of depth that is known
-PICTURES = {
-    "dataset/inspect/contact_sheet.png": "frames of the dataset, their depth, and how sure it is",
-    "dataset/inspect/track.png": "the camera's way",
-    "run/report/sheet.png": "frames that judge: recorded, rendered, error",
-    "run/report/calibration.png": "held-out frames with their bounds",
-    "live/sheet.png": "what the live node published",
-}
 
 
 @dataclass(frozen=True)
@@ -46,31 +38,6 @@ class Trust:
     sure: str
     mood: Mood
     remedy: str = ""
-
-
-def write_trust(out: Path) -> list[Trust]:
-    """Of a run's folder: trust.yaml, and the page with its pictures."""
-    steps = list(trust_of(out))
-    write_yaml(out / TRUST, {each.step: {"decided": each.decided, "sure": each.sure, "mood": each.mood,
-                                         "remedy": each.remedy} for each in steps})  # fmt: skip
-    table = Table(
-        [Column(name, title, "") for name, title in
-         (("step", "step"), ("decided", "what was decided"), ("sure", "how sure"), ("is", "that is"),
-          ("remedy", "what helps"))],
-        [{"step": each.step, "decided": each.decided, "sure": each.sure, "is": WORDS[each.mood],
-          "remedy": "" if each.mood == "good" else each.remedy} for each in steps],
-    )  # fmt: skip
-    bad = [each.step for each in steps if each.mood == "bad"]
-    doubtful = [each.step for each in steps if each.mood == "neutral"]
-    verdict = "; ".join(
-        [f"{word}: {', '.join(names)}" for word, names in (("not good", bad), ("with doubts", doubtful)) if names]
-    )
-    mood: Mood = "bad" if bad else "neutral" if doubtful else "good"
-    pictures = [Picture(file, caption) for file, caption in PICTURES.items() if (out / file).is_file()]
-    page = Page(f"pose2rgbd run: {out.name}", verdict or "Every step is sure of its answer",
-                [Section("Steps", table), Section("Pictures", None, (), pictures)], mood=mood)  # fmt: skip
-    layout.atomic_write(out / PAGE, page.html())
-    return steps
 
 
 WORDS: dict[Mood, str] = {"good": "good", "neutral": "doubtful", "bad": "bad"}

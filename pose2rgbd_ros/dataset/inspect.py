@@ -85,7 +85,7 @@ def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None
     figure = Figure(figsize=(12.4, 6.2), dpi=_DPI, layout="constrained")
     figure.suptitle(_title(dataset), fontsize=11, parse_math=False)
     above, height = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
-    role = _roles(len(dataset), split)
+    role = roles(len(dataset), split)
     position = dataset.T_map_cam[:, :3, 3]
     runs = splits.recordings(dataset.stamps_ns)
     _draw_from_above(above, dataset, position, role, runs)
@@ -101,7 +101,7 @@ def draw_track(dataset: Dataset, split: splits.Split | None, path: Path) -> None
 def _draw_from_above(axes: Axes, dataset: Dataset, position: Float64, role: AnyArray, runs: Int64) -> None:
     _draw_parts(axes, position[:, 0], position[:, 1], role, runs)
     some = along(position, _ARROWS)
-    arrows, meaning = _directions(dataset.T_map_cam[some])
+    arrows, meaning = directions(dataset.T_map_cam[some])
     drawn = axes.quiver(
         position[some, 0], position[some, 1], arrows[:, 0], arrows[:, 1],
         color="0.25", width=0.0022, headwidth=7, headlength=8, scale=22, pivot="tail", zorder=1.5,
@@ -146,7 +146,7 @@ def along(position: Float64, count: int) -> list[int]:
     return sorted({int(i) for i in np.searchsorted(way, np.linspace(0, way[-1], count)).clip(0, len(way) - 1)})
 
 
-def _directions(T_map_cam: Float64) -> tuple[Float64, str]:
+def directions(T_map_cam: Float64) -> tuple[Float64, str]:
     """Unit vectors (n, 2) from above: where the cameras look; of ones looking along z, where the image's top is."""
     view, top = T_map_cam[:, :2, 2], -T_map_cam[:, :2, 1]
     along_z = np.median(np.linalg.norm(view, axis=1)) < 0.3
@@ -156,7 +156,8 @@ def _directions(T_map_cam: Float64) -> tuple[Float64, str]:
     )
 
 
-def _roles(n: int, split: splits.Split | None) -> AnyArray:
+def roles(n: int, split: splits.Split | None) -> AnyArray:
+    """What each of n frames is for (n,): "train", "choose", "judge", or "guard", in no set."""
     if split is None:
         return np.full(n, "train")
     role = np.full(n, "guard", dtype="U6")
@@ -273,8 +274,13 @@ def held_out(dataset: Dataset) -> splits.Split | None:
 
 def summary(dataset: Dataset, split: splits.Split | None) -> str:
     """The facts of a dataset, one per line, every number with its unit."""
+    return "\n".join(f"{name:<9} {text}" for name, text in facts(dataset, split))
+
+
+def facts(dataset: Dataset, split: splits.Split | None) -> list[tuple[str, str]]:
+    """What a fact is of, and the fact in words; a name may come twice."""
     depth = sampled_depth(dataset) if dataset.has_depth else None
-    rows = [
+    return [
         ("dataset", str(dataset.path)),
         ("frames", f"{len(dataset)}, colour{f' and {dataset.depth_kind} depth' if dataset.has_depth else ' only'}"),
         ("time", _time(dataset.stamps_ns)),
@@ -289,7 +295,6 @@ def summary(dataset: Dataset, split: splits.Split | None) -> str:
         ("held out", _split(split)),
         *(("warning:", warning) for warning in warnings(dataset, depth)),
     ]
-    return "\n".join(f"{name:<9} {text}" for name, text in rows)
 
 
 def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:

@@ -20,6 +20,7 @@ from pose2rgbd_ros.evaluation.sheets import (
     ERROR_COLOURS,
     Block,
     SheetColumn,
+    block_tiles,
     draw_blocks,
     new_figure,
     png,
@@ -30,7 +31,8 @@ from pose2rgbd_ros.rendering.bounds import FEATURES, SPREAD_RADIUS_PX, Calibrati
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.rendering.trust import NOWHERE, PoseScore
 from pose2rgbd_ros.reports import table
-from pose2rgbd_ros.reports.page import Mood, Page, Section
+from pose2rgbd_ros.reports.charts import COLOURS, chart, styled, svg
+from pose2rgbd_ros.reports.page import Chart, Mood, Page, Section
 from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, load_checkpoint
 from pose2rgbd_ros.training.metrics import spread
 
@@ -72,20 +74,20 @@ def write_page(
     frames: list[ShownFrame],
 ) -> None:
     """Write calibration.html and its two pictures into `out`; UserError when it cannot be written."""
+    block = _block(frames, calibration.margin_m)
     calibrated, judged_line = f"{measured.line(calibration, kind)}.", f"{judged.line(calibration.level)}."
     sections = [
         Section("Judged, on frames that nothing was chosen on", _judged(judged, calibration.level), [judged_line]),
-        Section.showing(
-            "Promise and risk, on lines dealt anew among those that calibrate", CURVES_FILE, "reliability and risk",
-            calibrated,
-            "Left: the share of pixels within the interval against the share it promises. Right: errors of "
-            "depth among the pixels of the narrowest intervals.",
+        Section(
+            "Promise and risk, on lines dealt anew among those that calibrate", text=[calibrated],
+            charts=_charts(measured),
         ),
-        Section.showing(
-            "Frames", SHEET_FILE, "truth, depth, error and bounds",
-            "Held-out frames (those that judge, where there are any), with the final table. Grey is unknown. "
-            "The last column shows where the truth lies nearer than the lower bound (red: by more than the "
-            "margin) or farther than the upper one (blue).",
+        Section(
+            "Frames with their bounds", tiles=block_tiles(block), text=[
+                "Held-out frames (those that judge, where there are any), with the final table. Grey is unknown. "
+                "The last column shows where the truth lies nearer than the lower bound (red: by more than the "
+                "margin) or farther than the upper one (blue)."
+            ],
         ),
     ]  # fmt: skip
     verdict = judged_line if judged.frames and calibration.guard_limit >= 0 else calibrated
@@ -93,9 +95,9 @@ def write_page(
     page = Page(title, verdict, sections, notes, provenance(checkpoint), mood)
     with os_errors(f"cannot write the page into {out}"):
         out.mkdir(parents=True, exist_ok=True)
-        draw_blocks(out / SHEET_FILE, [_block(frames, calibration.margin_m)], title)
+        draw_blocks(out / SHEET_FILE, [block], title)
         layout.atomic_write(out / CURVES_FILE, _curves(measured))
-        layout.atomic_write(out / PAGE_FILE, page.html())
+        page.write(out / PAGE_FILE)
 
 
 def _mood(calibration: Calibration, judged: Judged) -> Mood:
@@ -149,7 +151,30 @@ def _block(frames: list[ShownFrame], margin_m: float) -> Block:
     return Block(columns, [frame.label for frame in frames])
 
 
+@styled()
+def _charts(measured: MeasuredDepth) -> list[Chart]:
+    """Whether intervals hold what they promise, and whether narrow ones err less."""
+    promise, axes = chart(2.9)
+    promised, held = np.array(measured.reliability).reshape(-1, 2).T
+    axes.plot([0.45, 1], [0.45, 1], color=COLOURS["mean"], lw=1, label="as promised")
+    axes.plot(promised, held, marker="o", ms=4, color=COLOURS["model"], label="found")
+    axes.set(xlabel="share promised", ylabel="share held", xlim=(0.45, 1), ylim=(0.45, 1))
+    axes.legend()
+    risk, rows = chart(2.9, rows=2)
+    kept, error_m, over = np.array(measured.risk_coverage).reshape(-1, 3).T
+    rows[0].plot(kept, error_m, marker="o", ms=4, color=COLOURS["model"])
+    rows[0].set(ylabel="error (m)", ylim=(0, None))
+    rows[1].plot(kept, 100 * over, marker="o", ms=4, color=COLOURS["bad"])
+    rows[1].set(ylabel="too far (%)", ylim=(0, None), xlabel="share of pixels kept, narrowest interval first")
+    return [
+        Chart(svg(promise), "The share of pixels within the interval, against the share that it promises."),
+        Chart(svg(risk), "Mean error of depth, and share of pixels farther than the truth by more than the margin, "
+                         "among the pixels of the narrowest intervals."),
+    ]  # fmt: skip
+
+
 def _curves(measured: MeasuredDepth) -> bytes:
+    """PNG for notes."""
     figure = new_figure(10, 3.6)
     left, right = figure.subplots(1, 2)
     promised, held = np.array(measured.reliability).reshape(-1, 2).T

@@ -439,7 +439,7 @@ def write_page(
         out.mkdir(parents=True, exist_ok=True)
         layout.atomic_write(out / CURVES_FILE, curves_picture(found.measured))
         layout.atomic_write(out / EXAMPLES_FILE, examples_picture(examples))
-        layout.atomic_write(out / PAGE_FILE, page.html())
+        page.write(out / PAGE_FILE)
 
 
 def _mood(judged: JudgedPoses) -> Mood:

@@ -222,7 +222,7 @@ def _write(out: Path, report: DepthReport, images: Images) -> None:
         ]
         mood = "good" if report.share() < 1 else "bad"
         page = Page(report.title, f"{report.verdict()}.", sections, report.notes, report.of, mood)  # type: ignore[arg-type]
-        layout.atomic_write(out / "index.html", page.html())
+        page.write(out / "index.html")
 
 
 def _frames(report: DepthReport) -> Table:

@@ -213,7 +213,7 @@ class EvalSplit:
 
 
 def choose_frames(checkpoint: Checkpoint, dataset: Dataset, split: str) -> EvalSplit:
-    """The frames by the name of a split, one of SPLITS (see :func:`pictures.evaluate`).
+    """The frames by the name of a split, one of SPLITS (see :func:`pictures.measure`).
 
     Raises:
         UserError: an unknown split, one that the dataset has not; every frame was trained on; none chose.

@@ -295,7 +295,7 @@ def _evaluate_snippets(
         layout.atomic_write(out / "table.md", (report.markdown() + "\n").encode())
         title = f"{estimate.name} against {reference.name}"
         page = Page(title, f"{report.verdict()}.", [Section(table=report.table())], report.notes, of)
-        layout.atomic_write(out / "index.html", page.html())
+        page.write(out / "index.html")
     return report
 
 
@@ -337,7 +337,7 @@ def write(out: Path, report: OdometryReport) -> None:
             pictures.append(Section.showing(sequence.name, f"{sequence.file}.png", caption))
         sections = [Section(table=report.table(), text=report.legend()), *pictures]
         page = Page(report.title, f"{report.verdict()}.", sections, report.notes, report.of)
-        layout.atomic_write(out / "index.html", page.html())
+        page.write(out / "index.html")
 
 
 def _errors(sequence: Measured, settings: OdometryProtocol) -> str:

@@ -1,8 +1,9 @@
-"""A model against the mean image and the nearest training frame, on frames it has not seen: figures and report."""
+"""A model against the mean image and the nearest training frame, on frames it has not seen: the figures."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,16 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 from torch import Tensor
+from tqdm import tqdm
 
-from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
-from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.film import film
+from pose2rgbd_ros.errors import UserError, counted
+from pose2rgbd_ros.evaluation.error_map import ErrorMap, ErrorPoints
 from pose2rgbd_ros.evaluation.held_out import choose_frames, training_frames
-from pose2rgbd_ros.evaluation.sheets import SheetRow, draw_sheet, new_figure, png
+from pose2rgbd_ros.evaluation.sheets import SheetRow
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.flight import FlightSettings
-from pose2rgbd_ros.reports.page import Mood, Page, Picture, Section, listed
+from pose2rgbd_ros.reports.page import listed
 from pose2rgbd_ros.reports.table import Column, Table
-from pose2rgbd_ros.settings import write_yaml
 from pose2rgbd_ros.training.checkpoint import Checkpoint, load_checkpoint
 from pose2rgbd_ros.training.config import UNLIMITED_EPOCHS
 from pose2rgbd_ros.training.data import mean_image
@@ -68,6 +67,12 @@ class Evaluation:
     size: int | None = None  # side of the pictures; None: as trained
     has_geometry: bool = False  # renders any camera; its confidence is a probability
     video: str = ""  # what the video in the report shows; empty: there is none
+    position_m: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # of the frames measured on
+    moved_m: np.ndarray | None = None  # (frames,) how far each is from the training frame nearest in view
+    error_map: ErrorMap | None = None
+    render_s: float = float("nan")  # for all pictures, a batch at a time
+    threads: int = 1
+    paths: tuple[Path, Path] = (Path("RUN"), Path("DATASET"))  # as they were given
 
     @property
     def collapsed(self) -> bool:
@@ -318,46 +323,6 @@ LEAST_SIZE, MOST_SIZE = 16, 4096  # SSIM looks through a window of 11
 WORST_FRAMES = 4
 
 
-def evaluate(
-    checkpoint: Path,
-    dataset: Path,
-    out: Path,
-    split: str = "checkpoint",
-    device: str = "auto",
-    size: int | None = None,
-    training_dataset: Path | None = None,
-    video_s: float = 0.0,
-    flight: FlightSettings | None = None,
-) -> Evaluation:
-    """Measure a checkpoint on a dataset and write metrics.yaml, table.md, the sheets and index.html into `out`.
-
-    Args:
-        split: "checkpoint": the frames its training held out to judge by; on another recording, all frames. "choose":
-            those held out that may have chosen its weights. "dataset": those the dataset holds out itself; "segments",
-            "random", "lines+random": a split drawn anew, without the frames that chose; all may hold frames trained on
-            (the report counts them). "all": every frame.
-        size: side of the pictures, for a model that renders any camera; None: as trained.
-        training_dataset: where the frames trained on are, for the baselines, when `dataset` is another recording.
-        video_s, flight: length of a video along the recorded flight, and how that is flown; 0: no video. One that
-            cannot be made is a note.
-
-    Raises:
-        UserError: a bad checkpoint or dataset, no frames to evaluate on, a size the model cannot render, CUDA asked
-            for and absent.
-    """
-    evaluation = measure(checkpoint, dataset, split, device, size, training_dataset)
-    (out / VIDEO).unlink(missing_ok=True)
-    if video_s > 0:
-        judged_ns, path = evaluation.stamps_ns, out / VIDEO
-        try:
-            evaluation.video = film(checkpoint, Dataset(dataset), judged_ns, path, video_s, flight, device, size)
-        except UserError as error:
-            path.unlink(missing_ok=True)
-            evaluation.notes.append(f"no video: {error}")
-    write_report(out, evaluation)
-    return evaluation
-
-
 def measure(
     checkpoint: Path,
     dataset: Path,
@@ -366,10 +331,25 @@ def measure(
     size: int | None = None,
     training_dataset: Path | None = None,
 ) -> Evaluation:
-    """What :func:`evaluate` measures, without a report."""
+    """Measure a checkpoint on frames of a dataset.
+
+    Args:
+        split: "checkpoint": the frames its training held out to judge by; on another recording, all frames. "choose":
+            those held out that may have chosen its weights. "dataset": those the dataset holds out itself; "segments",
+            "random", "lines+random": a split drawn anew, without the frames that chose; all may hold frames trained on
+            (the report counts them). "all": every frame.
+        size: side of the pictures, for a model that renders any camera; None: as trained.
+        training_dataset: where the frames trained on are, for the baselines, when `dataset` is another recording.
+
+    Raises:
+        UserError: a bad checkpoint or dataset, no frames to evaluate on, a size the model cannot render, CUDA asked
+            for and absent.
+    """
     target = torch.device(pick_device(device))
     loaded = load_checkpoint(checkpoint)
-    return _Measurement(loaded, Dataset(dataset), split, target, size, training_dataset).run()
+    measured = _Measurement(loaded, Dataset(dataset), split, target, size, training_dataset).run()
+    measured.paths = (checkpoint.parent if checkpoint.name == "checkpoint" else checkpoint, dataset)
+    return measured
 
 
 class _Measurement:
@@ -447,13 +427,22 @@ class _Measurement:
     @torch.inference_mode()
     def run(self) -> Evaluation:
         scores = {name: Scores() for name in METHODS if name == "model" or self.baselines}
+        points, render_s = self._error_points(), 0.0
+        shown_bar = tqdm(total=len(self.test), desc="measuring", unit="frame", disable=None, delay=2.0)
         for chunk in batches(self.test):
-            truth, shown = self.recorded.images(chunk), self._predict(chunk)
+            truth, begun = self.recorded.images(chunk), time.perf_counter()
+            shown = self._predict(chunk)
+            render_s += time.perf_counter() - begun
             _add(scores["model"], (shown.rgb, shown.depth), truth)
+            if points is not None:
+                self._place_errors(points, chunk, truth, shown)
+            shown_bar.update(len(chunk))
             if self.baselines is not None:
                 for name, images in self.baselines.images(self.dataset.T_map_cam[chunk]).items():
                     _add(scores[name], images, truth)
+        shown_bar.close()
         per_frame = {name: each.per_frame() for name, each in scores.items()}
+        moved = self._from_training()
         worst = worst_frames(per_frame["model"], WORST_FRAMES)
         return Evaluation(
             scores={name: each.result() for name, each in scores.items()},
@@ -464,7 +453,7 @@ class _Measurement:
             seen=self.chosen.seen,
             trained_on=len(np.intersect1d(self.test, self.train)),
             chosen_by=len(np.intersect1d(self.test, self.chosen.choose)),
-            from_training=self._from_training(),
+            from_training=None if moved is None else (float(np.median(moved[0])), float(np.median(moved[1]))),
             depth_unit="(relative)" if self.checkpoint.depth_kind == "relative" else "m",
             checkpoint=self.checkpoint,
             dataset=self.dataset.path.resolve().name,
@@ -474,6 +463,11 @@ class _Measurement:
             worst_rows=self._sheet_rows(self.test[worst]),
             size=self.size,
             has_geometry=self.model.any_camera,
+            position_m=self.dataset.T_map_cam[self.test, :3, 3],
+            moved_m=None if moved is None else moved[0],
+            error_map=None if points is None else points.map(),
+            render_s=render_s,
+            threads=torch.get_num_threads(),
             groups={
                 name: np.isin(self.test, frames)
                 for name, frames in self.groups.items()
@@ -481,13 +475,31 @@ class _Measurement:
             },
         )
 
-    def _from_training(self) -> tuple[float, float] | None:
-        """How far the frames lie from the nearest training frame: medians in metres and degrees."""
+    def _from_training(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """How far each frame lies from the nearest training frame: metres and degrees."""
         if self.baselines is None:
             return None
         T_map_cam = self.dataset.T_map_cam[self.test]
         moved_m, turned_rad = se3.apart(T_map_cam, self.baselines.nearest_pose(T_map_cam))
-        return float(np.median(moved_m)), float(np.degrees(np.median(turned_rad)))
+        return moved_m, np.degrees(turned_rad)
+
+    def _error_points(self) -> ErrorPoints | None:
+        """None where no metric depth says where a pixel's surface stands."""
+        camera, is_metric = self.recorded.cache.camera, self.dataset.depth_kind == "metric"
+        if not (self.dataset.has_depth and is_metric and camera.is_calibrated):
+            return None
+        return ErrorPoints(camera, len(self.test))
+
+    def _place_errors(self, points: ErrorPoints, chunk: np.ndarray, truth: Images, shown: RenderTensors) -> None:
+        cached = self.recorded.cache.depth
+        assert cached is not None
+        for i, index in enumerate(chunk):
+            rgb_px = depth_m = None
+            if truth[0] is not None and shown.rgb is not None:
+                rgb_px = 255 * (truth[0][i] - shown.rgb[i]).abs().mean(dim=0).numpy()
+            if truth[1] is not None and shown.depth is not None:
+                depth_m = (truth[1][i] - shown.depth[i]).abs().numpy()
+            points.add(self.dataset.T_map_cam[index], np.asarray(cached[index], np.float64), rgb_px, depth_m)
 
     def _predict(self, chunk: np.ndarray) -> RenderTensors:
         """Pictures on the CPU; a model that renders any camera looks through this dataset's."""
@@ -539,32 +551,6 @@ def _add(scores: Scores, predicted: Images, truth: Images) -> None:
     scores.add(predicted[0], truth[0], predicted[1], truth[1])
 
 
-# An evaluation as files: metrics.yaml for programs, table.md and sheets for notes, index.html to look at first.
-
-
-COLOURS = {"model": "#0b6e4f", "mean_image": "#999999", "nearest_frame": "#d1781e"}
-PAGE, SHEET, FAILURES, CURVES = "index.html", "sheet.png", "failures.png", "curves.png"
-VIDEO = "flight.mp4"
-
-
-def write_report(out: Path, evaluation: Evaluation) -> None:
-    """Write the files. UserError when the folder cannot be written."""
-    title = _title(evaluation)
-    with os_errors(f"cannot write the report into {out}"):
-        out.mkdir(parents=True, exist_ok=True)
-        write_yaml(out / "metrics.yaml", evaluation.to_dict())
-        (out / "table.md").write_text(evaluation.table() + "\n")
-        draw_sheet(out / SHEET, evaluation.rows, title, evaluation.depth_unit, is_share=evaluation.has_geometry)
-        (out / FAILURES).unlink(missing_ok=True)
-        if evaluation.worst_rows:
-            draw_sheet(
-                out / FAILURES, evaluation.worst_rows, f"largest errors: {title}", evaluation.depth_unit,
-                is_share=evaluation.has_geometry,
-            )  # fmt: skip
-        layout.atomic_write(out / CURVES, _curves(evaluation))
-        layout.atomic_write(out / PAGE, _page(evaluation, title).html())
-
-
 def model_name(checkpoint: Checkpoint) -> str:
     """Such as "slice-10", "relief" or "warp-12"."""
     model = checkpoint.provenance.get("config", {}).get("model")
@@ -573,13 +559,6 @@ def model_name(checkpoint: Checkpoint) -> str:
     architecture = checkpoint.architecture
     name = architecture.get("variant", architecture["network"])
     return f"slice-{architecture['slices']}" if name == "slice" else str(name)
-
-
-def _title(evaluation: Evaluation) -> str:
-    """Such as "slice-10 rgbd 128 px on flight"."""
-    checkpoint = evaluation.checkpoint
-    size = evaluation.size or checkpoint.camera.width
-    return f"{model_name(checkpoint)} {checkpoint.output} {size} px on {evaluation.dataset}"
 
 
 def provenance(checkpoint: Checkpoint) -> dict[str, str]:
@@ -599,49 +578,3 @@ def provenance(checkpoint: Checkpoint) -> dict[str, str]:
         "frames": f"{checkpoint.map_frame} / {checkpoint.camera_frame}",
         "weights": f"SHA-256 {checkpoint.weights_sha256[:16]}...",
     }
-
-
-def _page(evaluation: Evaluation, title: str) -> Page:
-    better = evaluation.better_than_mean_image().values()
-    mood: Mood = "good" if better else "neutral"  # nothing to compare with
-    if evaluation.collapsed or any(share <= 0 for share in better):
-        mood = "bad"
-    measured_on = (
-        f"Measured on {evaluation.measured_on()}. Smaller errors are better, larger PSNR and SSIM are. "
-        "Variation is how much the pictures change from frame to frame, as a share of how much the recording does; "
-        "near 0 the network has collapsed."
-    )
-    sections = [Section(table=evaluation.scored(), text=[measured_on])]
-    for group, scores in evaluation.group_scores().items():
-        frames = int(evaluation.groups[group].sum())
-        sections.append(Section(f"{group}, {counted(frames, 'frame')}", evaluation.scored(scores)))
-    if evaluation.video:
-        sections.append(Section("The flight", videos=[Picture(VIDEO, evaluation.video)]))
-    sections.append(Section.showing("Pictures", SHEET, "recorded, predicted and error"))
-    if evaluation.worst_rows:
-        sections.append(Section.showing("Largest errors", FAILURES, "the frames of the largest errors"))
-    sections.append(Section.showing("Error over time", CURVES, "error of each frame"))
-    facts = provenance(evaluation.checkpoint)
-    return Page(title, f"{evaluation.verdict()}.", sections, evaluation.notes, facts, mood)
-
-
-def _curves(evaluation: Evaluation) -> bytes:
-    """PNG: the error of each frame over time, one line a method; held-out stretches are parted where time jumps."""
-    unit = "(m)" if evaluation.depth_unit == "m" else evaluation.depth_unit
-    labels = {"rgb_mae_px": "RGB MAE (of 255)", "depth_mae": f"depth MAE {unit}"}
-    names = [name for name in labels if name in evaluation.scores["model"]]
-    figure = new_figure(10, 2.3 * len(names))
-    seconds = (evaluation.stamps_ns - evaluation.start_ns) / 1e9
-    steps = np.diff(seconds)
-    gaps = np.flatnonzero(steps > 4 * np.median(steps)) + 1 if len(steps) else np.array([], int)
-    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1, sharex=True)), names, strict=True):
-        for method, measures in evaluation.per_frame.items():
-            # NaN between stretches keeps the line from crossing what was not measured.
-            x, y = (np.insert(values.astype(float), gaps, np.nan) for values in (seconds, measures[name]))
-            axes.plot(x, y, color=COLOURS[method], label=METHODS[method], lw=1.3, marker=".", ms=2)
-        axes.set_ylabel(labels[name])
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    axes.set_xlabel("time (s)")
-    figure.axes[0].legend(fontsize=8, ncols=3)
-    return png(figure)

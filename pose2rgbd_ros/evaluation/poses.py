@@ -439,7 +439,7 @@ def write_report(out: Path, evaluation: PoseEvaluation) -> None:
         layout.atomic_write(out / CURVES, _curves(evaluation))
         layout.atomic_write(out / MAP, _map(evaluation))
         _draw_frames(out / SHEET, evaluation, title)
-        layout.atomic_write(out / "index.html", _page(evaluation, title).html())
+        _page(evaluation, title).write(out / "index.html")
 
 
 def _page(evaluation: PoseEvaluation, title: str) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from pose2rgbd_ros.reports.charts import gradient, tile_url
+from pose2rgbd_ros.reports.page import Scale, Tiles
 
 DEPTH_COLOURS = "turbo_r"  # near is red, far is blue
 ERROR_COLOURS = "magma"
@@ -156,6 +160,31 @@ def depth_limits(depths: list[np.ndarray | None]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = np.percentile(known, [0.5, 99.5])
     return float(low), float(max(high, low + 1e-6))
+
+
+def tiles_of(rows: Sequence[tuple[str, SheetRow]], depth_unit: str = "m", is_share: bool = False) -> Tiles:
+    """The rows of a sheet, under their labels, as tiles of a page."""
+    columns = _columns([row for _, row in rows], depth_unit, is_share)
+    return block_tiles(Block(columns, [label for label, _ in rows]))
+
+
+def block_tiles(block: Block) -> Tiles:
+    """A block as tiles of a page."""
+    scales, images = [], []
+    for column in block.columns:
+        if column.colours is None:
+            scales.append(None)
+            low, high = 0.0, 1.0
+        else:
+            there = [image for image in column.images if image is not None]
+            known = np.concatenate([image[np.isfinite(image)] for image in there]) if there else np.zeros(1)
+            ends = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+            low = ends[0] if column.low is None else column.low
+            high = ends[1] if column.high is None else column.high
+            scales.append(Scale(f"{low:.3g}", f"{high:.3g}", gradient(column.colours)))
+        images.append(["" if image is None else tile_url(image, column.colours, low, high) for image in column.images])
+    rows = [(label, list(cells)) for label, *cells in zip(block.labels, *images, strict=True)]
+    return Tiles([column.title for column in block.columns], scales, rows)
 
 
 def _columns(rows: list[SheetRow], depth_unit: str, is_share: bool) -> list[SheetColumn]:

@@ -316,7 +316,7 @@ def write_report(out: Path, league: League, pictures: bool) -> None:
         layout.atomic_write(out / "tables.md", markdown(league).encode())
         layout.atomic_write(out / "tables.csv", _csv(league).encode())
         write_yaml(out / "league.yaml", _values(league))
-        layout.atomic_write(out / "index.html", _page(out, league).html())
+        _page(out, league).write(out / "index.html")
 
 
 def markdown(league: League) -> str:

@@ -669,7 +669,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         layout.atomic_write(out / "tables.md", markdown(outcome, pictures).encode())
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", to_yaml_dict(outcome))
-        layout.atomic_write(out / "index.html", _page(out, outcome, pictures).html())
+        _page(out, outcome, pictures).write(out / "index.html")
 
 
 def markdown(outcome: Outcome, finished: bool = True) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from pose2rgbd_ros.dataset.layout import SPLIT
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.evaluation.picture_report import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import CHECKPOINT, CONFIG_FILE, LAST, METRICS_FILE, WEIGHTS_FILE, Checkpoint
 from pose2rgbd_ros.training.config import TrainConfig

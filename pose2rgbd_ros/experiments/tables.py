@@ -465,7 +465,7 @@ def write_report(out: Path, outcome: Outcome, pictures: bool) -> None:
         layout.atomic_write(out / "tables.md", markdown(outcome).encode())
         layout.atomic_write(out / "tables.csv", _csv(outcome).encode())
         write_yaml(out / "tables.yaml", _values(outcome))
-        layout.atomic_write(out / "index.html", _page(out, outcome).html())
+        _page(out, outcome).write(out / "index.html")
 
 
 def markdown(outcome: Outcome) -> str:

@@ -26,7 +26,7 @@ def write(folder: Path, found: Alignment, settings: AlignSettings) -> Path:
         out.mkdir(exist_ok=True)
         _draw_map(found, out / "map.png")
         _draw_residuals(found, out / "positions.png")
-        layout.atomic_write(out / "report.html", _page(folder, found, settings).html())
+        _page(folder, found, settings).write(out / "report.html")
     return out / "report.html"
 
 

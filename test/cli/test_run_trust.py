@@ -11,7 +11,8 @@ from support.aerial import DATUM, nadir_pose, write_video
 
 from pose2rgbd_ros.cli import run
 from pose2rgbd_ros.cli.run import RunConfig, Steps, _by_track, _convert
-from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, PAGE, TRUST, Trust, _graded, write_trust
+from pose2rgbd_ros.cli.run_page import PAGE, write_run_page
+from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, TRUST, Trust, _graded
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, MadeDepth, PosesMeta, read_meta, write_meta
@@ -133,7 +134,7 @@ def test_a_log_on_the_time_of_the_video_stays_and_the_difference_is_said(
 
 
 def steps_of(out: Path) -> dict[str, Trust]:
-    return {each.step: each for each in write_trust(out)}
+    return {each.step: each for each in write_run_page(out)}
 
 
 def made_dataset(

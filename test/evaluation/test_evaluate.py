@@ -20,14 +20,8 @@ from pose2rgbd_ros.cli import learn as train_command
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.held_out import choose_frames
-from pose2rgbd_ros.evaluation.pictures import (
-    Baselines,
-    NearestFrame,
-    Recorded,
-    evaluate,
-    scene_distance_m,
-    worst_frames,
-)
+from pose2rgbd_ros.evaluation.picture_report import evaluate
+from pose2rgbd_ros.evaluation.pictures import Baselines, NearestFrame, Recorded, scene_distance_m, worst_frames
 from pose2rgbd_ros.evaluation.sheets import turn_labels_inward
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.settings import read_yaml

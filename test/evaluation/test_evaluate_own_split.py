@@ -13,7 +13,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.layout import write_split
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.evaluation.picture_report import evaluate
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import TrainConfig

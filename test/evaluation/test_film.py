@@ -15,7 +15,7 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.film import _stretch
-from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.evaluation.picture_report import evaluate
 from pose2rgbd_ros.geometry.flight import FlightSettings, plan_flight
 from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import train

@@ -14,7 +14,7 @@ from support.small_relief import small_relief, write_small_relief
 from pose2rgbd_ros.cli import experiments
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.evaluation.picture_report import evaluate
 from pose2rgbd_ros.experiments.pictures import held_out_by_all, show, worst_of
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 

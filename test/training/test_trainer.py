@@ -20,7 +20,7 @@ from support.two_processes import run_on_two_processes
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.pictures import evaluate
+from pose2rgbd_ros.evaluation.picture_report import evaluate
 from pose2rgbd_ros.models.graphs import StoredGraph
 from pose2rgbd_ros.models.pose2rgbd import export
 from pose2rgbd_ros.settings import read_yaml
