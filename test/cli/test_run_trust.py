@@ -181,7 +181,7 @@ def test_each_step_says_how_sure_it_is_and_what_helps(tmp_path: Path) -> None:
     assert (steps["metric scale"].mood, steps["metric scale"].sure) == ("good", "± 0.7 % (90 %)")
     assert steps["model"].mood == "good"
     page = (tmp_path / PAGE).read_text()
-    assert "not good: poses" in page
+    assert "Not good: poses" in page
     assert "pose2rgbd align DATASET" in page
     assert read_yaml(tmp_path / TRUST)["metric scale"]["sure"] == "± 0.7 % (90 %)"
 

@@ -102,7 +102,11 @@ def test_what_judges_changes_no_bound_and_is_told_apart(
     page = read_page(run / "report" / "calibration.html")
     assert "Judged, on frames that nothing was chosen on" in page.text
     assert f"judged on {len(split.judge)} other held-out frames" in page.text
-    assert [picture.name for picture in page.pictures] == ["calibration_curves.png", "calibration.png"]
+    assert [text for chart in page.charts for text in ("share promised", "error (m)") if text in chart] == [
+        "share promised",
+        "error (m)",
+    ]
+    assert len(page.tiles) >= 7, "a frame, seven columns"
     assert page.verdict == ("bad", f"{judged}."), "4 m off"
     assert calibrated in page.text
     false_safe = next(row for row in page.tables[0] if row[0] == "false-safe")

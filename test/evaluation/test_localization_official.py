@@ -83,7 +83,7 @@ def test_a_network_of_both_kinds_is_reported_with_poses_and_pictures(
     ours, mean = (scores[name]["median_position_m"] for name in ("model", "mean-pose"))
     assert page.verdict[0] == ("good" if ours < mean else "bad")
     assert f": {ours / mean:.0%} of the mean training pose's" in page.verdict[1]
-    assert [picture.name for picture in page.pictures] == ["curves.png", "map.png", "frames.png"]
+    assert page.files == ["curves.png", "map.png", "frames.png"]
     assert f"SHA-256 {load_checkpoint(tmp_path / 'run').weights_sha256[:16]}" in page.text
     for picture in ("curves.png", "map.png", "frames.png", "pictures/sheet.png"):
         assert (report / picture).read_bytes().startswith(b"\x89PNG")

@@ -92,7 +92,7 @@ def test_the_tables_tell_every_method_with_its_spread_and_the_papers_figures(out
     for picture in ("redkitchen-curves.png", "redkitchen-saliency-32.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     page = read_page(out / "index.html")
-    assert [picture.name for picture in page.pictures] == ["redkitchen-curves.png", "redkitchen-saliency-32.png"]
+    assert page.files == ["redkitchen-curves.png", "redkitchen-saliency-32.png"]
     assert page.tables[0][0][:4] == ["method", "px", "settings", "position (m)"]
     assert page.tables[0][0][4:6] == ["orientation (°)", "paper: redkitchen"]
     assert not any("choose prefer" in line for line in text.splitlines()), "no frames choose in so short a flight"

@@ -69,7 +69,7 @@ def test_it_writes_figures_arrays_and_a_page(place: tuple[Path, Path]):
     assert set(judged["coverage"]) == {"0.5", "0.9", "0.95"}
     page = read_page(run / "report" / "calibration.html")
     assert f"judged on {len(split.judge)} other held-out frames" in page.text
-    assert [picture.name for picture in page.pictures] == ["coverage.png", "examples.png"]
+    assert page.files == ["coverage.png", "examples.png"]
     kept = all(
         judged["coverage"][level][part][2] >= float(level)
         for level in judged["coverage"]

@@ -32,6 +32,7 @@ class ReadPage:
     text: str = ""
     css: str = ""
     verdict: tuple[str, str] = ("", "")  # its class and its text
+    files: list[str] = field(default_factory=list)  # names of the pictures' files
     pictures: list[bytes] = field(default_factory=list)
     tiles: list[bytes] = field(default_factory=list)
     charts: list[str] = field(default_factory=list)
@@ -65,6 +66,8 @@ def read_page(path: Path) -> ReadPage:
         assert all(content[:4] in (b"\x89PNG", b"RIFF") or content[:2] == b"\xff\xd8" for content in kept)
     assert set(reader.jumps) <= set(reader.anchors), "a link leads to a section of the page"
     data = json.loads(path.with_suffix(".json").read_text())
+    page.files = [picture["file"] for section in data["sections"] for picture in section.get("pictures", [])]
+    assert len(page.files) == len(page.pictures)
     assert (data["title"], data["verdict"]) == (page.title, page.verdict[1])
     assert Page.read(path.with_suffix(".json")).html(path.parent) == path.read_bytes(), "it is the page as data"
     return page
