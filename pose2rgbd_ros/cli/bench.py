@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.settings import read_yaml
 
@@ -38,6 +40,7 @@ class Table4Arguments:
         "slice-64",
     )
     size: Annotated[int, tyro.conf.arg(help="side of the images; 512: the paper's, others have other networks")] = 512
+    json: Json = False
 
 
 def table4(arguments: Table4Arguments) -> int:
@@ -48,14 +51,17 @@ def table4(arguments: Table4Arguments) -> int:
     given = [
         f"--{field.name} {_words(getattr(arguments, field.name))}"
         for field in dataclasses.fields(arguments)
-        if field.name != "out" and getattr(arguments, field.name) != getattr(defaults, field.name)
+        if field.name not in ("out", "json") and getattr(arguments, field.name) != getattr(defaults, field.name)
     ]
     command = " ".join(["pose2rgbd bench table4", *given])
     page = made(
         command, arguments.threads, arguments.rounds, arguments.size, arguments.batches, arguments.networks
     )  # fmt: skip
     print(page.markdown())
-    print(f"look at {page.write(arguments.out)}")
+    written = page.write(arguments.out)
+    print(f"look at {written}")
+    rows = [dataclasses.asdict(row) for row in page.rows]
+    results.add(machine=page.machine, rows=rows, files=results.files(page=written))
     return 0
 
 
@@ -72,6 +78,7 @@ class SetArguments:
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the pages, those of the quick set only")] = None
     only: Annotated[tuple[str, ...], tyro.conf.arg(help="these pages, of whatever set")] = ()
     list: Annotated[bool, tyro.conf.arg(help="print which commands would run, and run none")] = False
+    json: Json = False
 
 
 def make_set(name: str, arguments: SetArguments) -> int:
@@ -95,9 +102,12 @@ def make_set(name: str, arguments: SetArguments) -> int:
             continue
         out = [] if arguments.out is None else ["--out", str(arguments.out.resolve())]
         started = time.monotonic()
-        if subprocess.run([*_as_run_here(command), *out], cwd=CHECKOUT).returncode:
+        said = sys.stderr.fileno() if arguments.json else None  # standard output is the document's
+        if subprocess.run([*_as_run_here(command), *out], cwd=CHECKOUT, stdout=said).returncode:
             missed.append(page)
         print(f"{page}: {(time.monotonic() - started) / 60:.1f} minutes\n", flush=True)
+    commands = {page: pages[page]["command"] for page in chosen}
+    results.add(commands=commands, missed=missed, out=CHECKOUT / RESULTS if arguments.out is None else arguments.out)
     if missed:
         print(f"failed, or missed what it asks for: {', '.join(missed)}", file=sys.stderr)
     print(f"{counted(len(chosen) - len(missed), 'page')} of {len(chosen)} done")

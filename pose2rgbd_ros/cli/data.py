@@ -14,10 +14,13 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.alignment.align import AlignOptions, estimate_offset
 from pose2rgbd_ros.alignment.flow import FlowConfig
 from pose2rgbd_ros.alignment.plot import draw
+from pose2rgbd_ros.cli import results
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.convert.convert import LOG, VIDEO, convert_sources, kind_of, measure
+from pose2rgbd_ros.convert.recording_page import read_rejects, write_inspection
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
 from pose2rgbd_ros.convert.video import PictureTrack, has_log, pair_with_logs
-from pose2rgbd_ros.dataset.inspect import describe_depth, draw_slices, inspect
+from pose2rgbd_ros.dataset.inspect import describe_depth, draw_slices, figures_of, inspect
 from pose2rgbd_ros.dataset.inspect import warnings as warnings_of
 from pose2rgbd_ros.dataset.layout import require_room
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -59,6 +62,7 @@ class ConvertArguments:
     video, sfmlearner, trianflow ... (learnt from this dataset first), or the ONNX file of any depth network"""
     learning: Annotated[LearningSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LearningSettings)
     teacher: TeacherSettings = dataclasses.field(default_factory=TeacherSettings)
+    json: Json = False
     options: Annotated[ConvertConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ConvertConfig)
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     video: VideoSettings = dataclasses.field(default_factory=VideoSettings)
@@ -78,6 +82,7 @@ def convert_main(argv: list[str]) -> int:
     tracks = _tracks(sources, out, arguments)
     report = convert_sources(sources, out, arguments.options, arguments.photos, arguments.video, tracks)
     print(report.summary())
+    results.add(dataset=out, **report.to_dict())
     warnings = len(report.warnings)
     if tracks and (problem := _refined_or_kept(out, bool(arguments.options.fov_deg))):
         print(f"warning: {problem}")
@@ -90,6 +95,7 @@ def convert_main(argv: list[str]) -> int:
         warnings += 1
     if arguments.depth is not None:
         print(f"{out}: {describe_depth(add_depth_by(out, arguments.depth, how))}")
+    print(f"next      pose2rgbd inspect {out}")
     return _status(arguments.strict, warnings, out)
 
 
@@ -150,6 +156,7 @@ class ImportArguments:
     ]
     strict: bool = False
     """warnings are errors: the exit status is 1; the dataset is kept"""
+    json: Json = False
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ImportConfig)
 
 
@@ -161,6 +168,8 @@ def import_main(argv: list[str]) -> int:
     *sources, out = arguments.paths
     report = import_datasets(sources, out, arguments.options)
     print(report.summary())
+    results.add(dataset=out, **report.to_dict())
+    print(f"next      pose2rgbd inspect {out}")
     return _status(arguments.strict, len(report.warnings), out)
 
 
@@ -182,6 +191,7 @@ class SyncArguments:
     align: Annotated[AlignOptions, tyro.conf.arg(name="")] = dataclasses.field(default_factory=AlignOptions)
     strict: bool = False
     """warnings are errors: the exit status is 1"""
+    json: Json = False
     flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
     reading: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
 
@@ -201,7 +211,9 @@ def sync_main(argv: list[str]) -> int:
     flow, motion = signals.flow, signals.motion
     found = estimate_offset(flow, motion, arguments.align)
     told = {"notes": signals.notes, "warnings": signals.warnings}
-    settings.write_yaml(out / "sync.yaml", {"recording": str(arguments.recording), **told, **found.to_dict()})
+    values = {"recording": str(arguments.recording), **told, **found.to_dict()}
+    settings.write_yaml(out / "sync.yaml", values)
+    results.add(**values, files=results.files(numbers=out / "sync.yaml"))
     print(found.summary())
     looked = found.looked(arguments.align)
     if looked:
@@ -233,6 +245,7 @@ class AlignArguments:
     """the dataset's folder"""
     restore: bool = False
     """give the dataset its recorded poses and camera back"""
+    json: Json = False
     align: Annotated[AlignSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=AlignSettings)
 
 
@@ -250,6 +263,8 @@ def align_main(argv: list[str]) -> int:
     page = write_align_report(arguments.dataset, found, arguments.align)
     print(found.summary())
     print(f"report    {page}")
+    print(f"next      pose2rgbd depth add {arguments.dataset}, or pose2rgbd train relief {arguments.dataset}")
+    results.add(dataset=arguments.dataset, **found.to_dict(), files=results.files(page=page))
     return 0
 
 
@@ -299,13 +314,14 @@ class InspectArguments:
     dataset: Annotated[Path, tyro.conf.Positional]
     """the dataset's folder"""
     out: Path | None = None
-    """folder for summary.txt, contact_sheet.png and track.png (default: DATASET/inspect)"""
+    """folder for index.html, summary.txt, contact_sheet.png and track.png (default: DATASET/inspect)"""
     frames: int = 12
     """frames on the contact sheet"""
     strict: bool = False
     """warnings are errors: the exit status is 1"""
     slices: int = 0
     """draw frames cut into so many depth slices as well, as slices.png; 0: do not"""
+    json: Json = False
 
 
 def inspect_main(argv: list[str]) -> int:
@@ -316,11 +332,16 @@ def inspect_main(argv: list[str]) -> int:
     dataset = Dataset(arguments.dataset)
     result = inspect(dataset, arguments.out, arguments.frames)
     print(result.text)
-    print(f"{'pictures':<9} {result.contact_sheet}\n{'':<9} {result.track}")
+    page = write_inspection(dataset, result.track.parent)
+    print(f"{'look at':<9} {page}\n{'pictures':<9} {result.contact_sheet}\n{'':<9} {result.track}")
+    written = results.files(page=page, contact_sheet=result.contact_sheet, track=result.track)
+    rejects = read_rejects(dataset.path)
+    results.add(**figures_of(dataset), rejects=None if rejects is None else rejects.counts, files=written)
     if arguments.slices:
         path = result.track.with_name("slices.png")
         draw_slices(dataset, path, arguments.slices)
         print(f"{'':<9} {path}")
+    print(f"{'next':<9} pose2rgbd train relief {arguments.dataset} --max-minutes 10")
     return _status(arguments.strict, result.warnings)
 
 
@@ -333,11 +354,14 @@ class ExportDatasetArguments:
 
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET", help="the dataset's folder")]
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help="the folder to make")]
+    json: Json = False
     options: Annotated[ExportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ExportConfig)
 
 
 def export_dataset_main(argv: list[str]) -> int:
     """Export, and print what was done. UserError when the input is wrong."""
     arguments = tyro.cli(ExportDatasetArguments, args=argv, prog="pose2rgbd export")
-    print(export_dataset(arguments.dataset, arguments.out, arguments.options).summary())
+    report = export_dataset(arguments.dataset, arguments.out, arguments.options)
+    print(report.summary())
+    results.add(**results.of_fields(report, "out", "format", "frames", "notes"))
     return 0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.learn import chosen_model, report_training, settings_shown
 from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import describe_depth
 from pose2rgbd_ros.dataset.made_depth import remove
@@ -49,6 +51,7 @@ class AddArguments:
     stereo: Annotated[StereoSettings, tyro.conf.arg(name="")] = field(default_factory=StereoSettings)
     learning: Annotated[LearningSettings, tyro.conf.arg(name="")] = field(default_factory=LearningSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    json: Json = False
 
 
 @dataclass
@@ -65,6 +68,8 @@ def _add(arguments: AddArguments) -> int:
     )
     print(f"{made.path}: {describe_depth(made)}")
     print(f"look at   pose2rgbd inspect {made.path}")
+    print(f"next      pose2rgbd train relief {made.path} --max-minutes 10")
+    results.add(dataset=made.path, depth=describe_depth(made))
     return 0
 
 
@@ -98,6 +103,7 @@ class TrainArguments:
     options: Annotated[VideoConfig, tyro.conf.arg(name="")]
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the run (default: runs/SOURCE-MODEL)")] = None
     resume: Annotated[bool, tyro.conf.arg(help="go on with the run in this folder")] = False
+    json: Json = False
 
 
 def _train(argv: list[str]) -> int:
@@ -146,6 +152,7 @@ class InferArguments:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run the network"""
     several: Annotated[ViewSettings, tyro.conf.arg(name="")] = field(default_factory=ViewSettings)
+    json: Json = False
 
 
 def _infer(arguments: InferArguments) -> int:
@@ -163,8 +170,11 @@ def _infer(arguments: InferArguments) -> int:
             raise UserError(f"--weights {arguments.weights[0]}: of which --model? {model_names('video')}")
         method = TrainedDepth.of_weights(arguments.weights, arguments.model, arguments.width, arguments.device)
         print(method.mapped)
+    sequences = list[Mapping[str, Any]]()
     for found in infer(method, arguments.paths[-1], arguments.out, arguments.stride, arguments.hfov_deg):
         print(found.summary())
+        sequences.append(results.of_fields(found, "out", "frames", "poses", "notes"))
+    results.add(sequences=sequences)
     return 0
 
 
@@ -188,6 +198,7 @@ class OdometryArguments:
     """take every so many frames"""
     hfov_deg: float | None = None
     """horizontal field of view in degrees of a source that does not know its lens"""
+    json: Json = False
 
 
 def _odometry(arguments: OdometryArguments) -> int:
@@ -196,7 +207,7 @@ def _odometry(arguments: OdometryArguments) -> int:
 
     if arguments.stride < 1:
         raise UserError(f"--stride is {arguments.stride}; it must be 1 or more")
-    sequences = open_sequences(arguments.source, arguments.hfov_deg)
+    sequences, tracks = open_sequences(arguments.source, arguments.hfov_deg), list[dict[str, Any]]()
     for sequence in sequences:
         stamps_ns, damaged = list[int](), list[str]()
         images = _readable(sequence, arguments.stride, stamps_ns, damaged)
@@ -207,10 +218,12 @@ def _odometry(arguments: OdometryArguments) -> int:
             out.parent.mkdir(parents=True, exist_ok=True)
             layout.atomic_write(out, "".join(lines).encode())
         print(f"{out}: {counted(len(lines), 'pose')} in the first camera, in no unit\n{track.summary()}")
+        tracks.append({"trajectory": out, "poses": len(lines), "damaged_frames": len(damaged), "notes": sequence.notes})
         for note in sequence.notes:
             print(f"note: {note}")
         if damaged:
             print(f"warning: {counted(len(damaged), 'frame')} could not be read (the first: {damaged[0]})")
+    results.add(sequences=tracks)
     return 0
 
 
@@ -265,6 +278,7 @@ class EvaluateArguments:
     several: Annotated[ViewSettings, tyro.conf.arg(name="")] = field(default_factory=ViewSettings)
     pairing: Annotated[PairingSettings, tyro.conf.arg(name="")] = field(default_factory=PairingSettings)
     odometry: Annotated[OdometryProtocol, tyro.conf.arg(name="")] = field(default_factory=OdometryProtocol)
+    json: Json = False
 
 
 def _evaluate(arguments: EvaluateArguments) -> int:
@@ -288,21 +302,28 @@ def _evaluate(arguments: EvaluateArguments) -> int:
         how = (arguments.device, arguments.several, arguments.known_poses)
         found = evaluate_video(predicted, [reference], out, arguments.protocol, protocol, odometry, *how)
         print(found.markdown())
-        for report in (found.depth, found.track):
+        motion = {name: asdict(each) for name, each in (found.motion or {}).items()} or None
+        results.add(motion=motion)
+        for name, report in (("depth", found.depth), ("track", found.track)):
             if report is not None:
+                results.add(**{name: report.to_dict()})
                 print(f"\nlook at {(out if report is found.depth else out / 'track') / 'index.html'}")
         return 0
     out = arguments.out or predicted.resolve().with_name(f"{predicted.resolve().name}-evaluation")
     if holds_depth(predicted):
         depth = open_depth(predicted, arguments.unit_m, arguments.disparity)
         truth = open_depth(reference, arguments.true_unit_m)
-        print(evaluate_depth(depth, truth, out, arguments.protocol, protocol).markdown())
+        of_depth = evaluate_depth(depth, truth, out, arguments.protocol, protocol)
+        print(of_depth.markdown())
+        results.add(depth=of_depth.to_dict(), files=results.files(page=out / "index.html"))
         print(f"\nlook at {out / 'index.html'}")
         if not (predicted / "trajectory.txt").is_file() or not (reference / "groundtruth.txt").is_file():
             return 0
         out = out / "track"
         print()
-    print(evaluate_trajectories(predicted, reference, out, odometry, arguments.pairing, arguments.times).markdown())
+    of_track = evaluate_trajectories(predicted, reference, out, odometry, arguments.pairing, arguments.times)
+    print(of_track.markdown())
+    results.add(track=of_track.to_dict(), track_files=results.files(page=out / "index.html"))
     print(f"\nlook at {out / 'index.html'}")
     return 0
 

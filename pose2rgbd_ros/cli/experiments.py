@@ -9,8 +9,18 @@ from typing import Annotated, Literal
 
 import tyro
 
+from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.experiments.settings import CompareConfig, LeagueConfig, LocalizationConfig, TablesConfig
+from pose2rgbd_ros.settings import read_yaml
+
+
+def _add(out: Path, file: str) -> None:
+    """What was left in a file as the result of --json."""
+    written = results.files(page=out / "index.html", values=out / file)
+    results.add(out=out, values=read_yaml(out / file), files=written)
+
 
 # `pose2rgbd experiments compare DATASET`: models side by side, at equal training time.
 
@@ -23,6 +33,7 @@ class CompareArguments:
     dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the dataset's folder")]
     out: Annotated[Path, tyro.conf.arg(help="folder of the comparison and its runs")] = Path("runs/compare")
     options: Annotated[CompareConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=CompareConfig)
+    json: Json = False
 
 
 def compare(arguments: CompareArguments) -> int:
@@ -32,6 +43,7 @@ def compare(arguments: CompareArguments) -> int:
     comparison = made.compare(arguments.dataset, arguments.out, arguments.options)
     print(made.markdown(comparison))
     print(f"look at {arguments.out / 'compare.png'}; {arguments.out / 'compare.md'} is the text above")
+    _add(arguments.out, "compare.yaml")
     return 1 if any(each.error for each in comparison.models) else 0
 
 
@@ -50,6 +62,7 @@ class LeagueArguments:
         tuple[Path, ...], tyro.conf.arg(help="folders of datasets (default: flights over two cities are simulated)")
     ] = ()
     options: Annotated[LeagueConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LeagueConfig)
+    json: Json = False
 
 
 def league(arguments: LeagueArguments) -> int:
@@ -59,6 +72,7 @@ def league(arguments: LeagueArguments) -> int:
     outcome = run_league(arguments.out, arguments.options, arguments.dataset)
     print(markdown(outcome))
     print(f"look at {arguments.out / 'index.html'}; {arguments.out / 'tables.md'} is the text above")
+    _add(arguments.out, "league.yaml")
     return 1 if outcome.failed else 0
 
 
@@ -79,6 +93,7 @@ class LocalizationArguments:
     options: Annotated[LocalizationConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=LocalizationConfig
     )
+    json: Json = False
 
 
 def localization(arguments: LocalizationArguments) -> int:
@@ -88,6 +103,7 @@ def localization(arguments: LocalizationArguments) -> int:
     outcome = run_localization(arguments.out, arguments.options, list(arguments.dataset))
     print(markdown(outcome))
     print(f"look at {arguments.out / 'index.html'}; {arguments.out / 'tables.md'} is the text above")
+    _add(arguments.out, "tables.yaml")
     return 1 if outcome.failed else 0
 
 
@@ -111,6 +127,7 @@ class PicturesArguments:
         int | None, tyro.conf.arg(help="side of the pictures of models that render any camera (default: as trained)")
     ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = "auto"
+    json: Json = False
 
 
 def pictures(arguments: PicturesArguments) -> int:
@@ -142,6 +159,7 @@ def pictures(arguments: PicturesArguments) -> int:
     title = f"{dataset.path.resolve().name}, {kind}, none of them trained on"
     draw_side_by_side(arguments.out, models, [f"t = {each:.1f} s" for each in seconds], title, unit)
     print(f"look at {arguments.out}")
+    results.add(frames=[int(frame) for frame in frames], files=results.files(picture=arguments.out))
     return 0
 
 
@@ -171,6 +189,7 @@ class TablesArguments:
         ),
     ] = None
     options: Annotated[TablesConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TablesConfig)
+    json: Json = False
 
 
 def tables(arguments: TablesArguments) -> int:
@@ -180,6 +199,7 @@ def tables(arguments: TablesArguments) -> int:
     outcome = run_tables(arguments.out, arguments.options, arguments.dataset, arguments.real)
     print(markdown(outcome))
     print(f"look at {arguments.out / 'index.html'}; {arguments.out / 'tables.md'} is the text above")
+    _add(arguments.out, "tables.yaml")
     return 1 if outcome.failed else 0
 
 

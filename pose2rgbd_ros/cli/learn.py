@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import tyro
 
+from pose2rgbd_ros.cli import results
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.dataset.layout import ASSOCIATIONS
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.flight import FlightSettings
@@ -91,6 +93,7 @@ class TrainArguments:
     options: Annotated[TrainConfig, tyro.conf.arg(name="")]  # of the model's family
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the run (default: runs/DATASET-MODEL)")] = None
     resume: Annotated[bool, tyro.conf.arg(help="go on with the run in this folder")] = False
+    json: Json = False
 
 
 def train_main(argv: list[str]) -> int:
@@ -113,6 +116,12 @@ def report_training(result: TrainResult, out: Path, evaluate: str) -> int:
     """Print what a training achieved and the command that measures it; the exit status of :func:`train_main`."""
     if not result.scores:  # process 0 of several has reported it
         return 0
+    unit = "_m" if result.depth_unit == "m" else "_relative"
+    results.add(
+        run=out, **results.of_fields(result, "checkpoint", "scored_on", "images", "epochs", "interrupted", "collapsed"),
+        training_s=result.seconds, stopped=result.stopped or None,
+        scores={f"{name}{unit}" if name == "depth_mae" else name: value for name, value in result.scores.items()},
+    )  # fmt: skip
     frames = {
         "choose": "held-out frames that may choose the weights",
         "train": "frames trained on, since too few are held out to choose by",
@@ -171,12 +180,13 @@ class EvaluateArguments:
         float, tyro.conf.arg(help="length in the report of the video along the recorded flight; 0: none")
     ] = 20.0
     flight: FlightSettings = dataclasses.field(default_factory=FlightSettings)
+    json: Json = False
 
 
 def evaluate_main(argv: list[str]) -> int:
     """Print the table and where the report is. UserError for a bad checkpoint or dataset."""
     arguments = tyro.cli(EvaluateArguments, args=argv, prog="pose2rgbd evaluate")
-    from pose2rgbd_ros.evaluation.picture_report import evaluate  # torch only once it is needed
+    from pose2rgbd_ros.evaluation.picture_report import evaluate, with_units  # torch only once it is needed
     from pose2rgbd_ros.evaluation.poses import evaluate_poses
     from pose2rgbd_ros.training.checkpoint import load_checkpoint
     from pose2rgbd_ros.training.families import PoseModel, RenderModel
@@ -185,16 +195,24 @@ def evaluate_main(argv: list[str]) -> int:
     out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
     finders = values.pop("finders")
+    del values["json"]
     of_pictures = {name: values.pop(name) for name in ("size", "video_s", "flight")}
     check(arguments.flight, "flight.")
     network = load_checkpoint(arguments.checkpoint).network()
     finds, shows = isinstance(network, PoseModel), isinstance(network, RenderModel)
     if finds:
-        print(evaluate_poses(**{**values, "out": out}, finders=finders).table())
+        located = evaluate_poses(**{**values, "out": out}, finders=finders)
+        print(located.table())
+        results.add(poses=located.to_dict())
     if shows or not finds:
         pictures = out / "pictures" if finds else out
-        print(("\nIts pictures:\n\n" if finds else "") + evaluate(**{**values, "out": pictures}, **of_pictures).table())
+        measured = evaluate(**{**values, "out": pictures}, **of_pictures)
+        print(("\nIts pictures:\n\n" if finds else "") + measured.table())
+        results.add(pictures=with_units(measured))
+    run = arguments.checkpoint
+    results.add(run=run, files=results.files(page=out / "index.html", frames=out / "frames.csv"))
     print(f"\nlook at {out / 'index.html'}")
+    print(f"next    pose2rgbd calibrate {run} {arguments.dataset}, or pose2rgbd view {run} {arguments.dataset}")
     return 0
 
 
@@ -235,6 +253,7 @@ class CalibrateArguments:
         Path | None, tyro.conf.arg(help="poses: the dataset trained on, when DATASET is another recording of the place")
     ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the network")] = "auto"
+    json: Json = False
 
 
 def calibrate_main(argv: list[str]) -> int:
@@ -248,7 +267,11 @@ def calibrate_main(argv: list[str]) -> int:
     out = arguments.out or (arguments.checkpoint if is_run else arguments.checkpoint.parent) / "report"
     calibrate = _poses if isinstance(load_checkpoint(arguments.checkpoint).network(), PoseModel) else _depth
     print(calibrate(arguments, pick_device(arguments.device), out))
+    results.add(run=arguments.checkpoint, files=results.files(page=out / "calibration.html"))
     print(f"look at {out / 'calibration.html'}")
+    is_renderer = calibrate is _depth
+    model = arguments.checkpoint / "checkpoint" if is_run else arguments.checkpoint
+    print(f"next    pose2rgbd {'render' if is_renderer else 'localize'} --model {model}")
     return 0
 
 
@@ -257,16 +280,24 @@ def _depth(arguments: CalibrateArguments, device: str, out: Path) -> str:
     from pose2rgbd_ros.evaluation.depth_bounds import Goal
 
     goal = Goal(arguments.level, arguments.false_safe, arguments.margin_m)
-    return calibrate(arguments.checkpoint, arguments.dataset, goal, device, out).line()
+    found = calibrate(arguments.checkpoint, arguments.dataset, goal, device, out)
+    calibration = found.calibration
+    results.add(
+        guard_limit_m=calibration.guard_limit, level_share=calibration.level, margin_m=calibration.margin_m,
+        false_safe_share=calibration.false_safe, figures=calibration.figures,
+    )  # fmt: skip
+    return found.line()
 
 
 def _poses(arguments: CalibrateArguments, device: str, out: Path) -> str:
     from pose2rgbd_ros.evaluation.calibrate_poses import LocalizerGoal, calibrate_localizer
 
     goal = LocalizerGoal(arguments.true_accept, arguments.crops)
-    return calibrate_localizer(
+    found = calibrate_localizer(
         arguments.checkpoint, arguments.dataset, goal, device, out, arguments.training_dataset
-    ).line()
+    )  # fmt: skip
+    results.add(score_limit=found.calibration.gate.limit, figures=found.calibration.figures)
+    return found.line()
 
 
 # `pose2rgbd export`: of a checkpoint, its fast ONNX graph; of a dataset, another tool's dataset (`export_dataset`).
@@ -285,6 +316,7 @@ class ExportConfig:
         tyro.conf.arg(metavar="CHECKPOINT", help="checkpoint directory, or the run folder around it"),
     ]
     force: Annotated[bool, tyro.conf.arg(help="make the graph anew even if it is current")] = False
+    json: Json = False
 
 
 def export_main(argv: list[str]) -> int:
@@ -304,9 +336,12 @@ def export_main(argv: list[str]) -> int:
     network = checkpoint.architecture["network"]
     family = network_family(network)
     if has_part(family, "export"):
-        print("\n".join(part_of(family, "export").export(config.checkpoint, config.force)))
+        said = part_of(family, "export").export(config.checkpoint, config.force)
+        print("\n".join(said))
+        results.add(checkpoint=config.checkpoint, network=network, messages=said)
     elif has_part(family, "backend"):
         print(f"{network} needs nothing more: the checkpoint runs without PyTorch as it is")
+        results.add(checkpoint=config.checkpoint, network=network, messages=[])
     else:
         raise UserError(f"{network} has no ONNX graph: use the checkpoint as it is, with backend auto or torch")
     return 0

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from pose2rgbd_ros.cli import results
+from pose2rgbd_ros.cli.results import Json
 
 if TYPE_CHECKING:
     from pose2rgbd_ros.geometry.arrays import Float64, UInt8
@@ -54,6 +57,7 @@ class Arguments:
     ] = None
     gate: Annotated[bool, tyro.conf.arg(help="reject images that are unlike the training frames")] = True
     device: Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="where to run the networks")] = "auto"
+    json: Json = False
 
 
 def main(argv: list[str]) -> int:
@@ -82,7 +86,28 @@ def main(argv: list[str]) -> int:
             print(summary(found))
         if found and arguments.out is not None:
             print(f"{counted(write_poses(arguments.out, found), 'pose')} written to {arguments.out}")
+        results.add(run=arguments.run, images=[_values(one) for one in found])
     return 0 if any(one.estimate.accepted for one in found) else 1
+
+
+def _values(found: LocatedImage) -> dict[str, Any]:
+    """The answer to an image as plain values."""
+    import numpy as np
+
+    from pose2rgbd_ros.geometry import se3
+
+    answer = found.estimate
+    position = quat = sigma_m = sigma_deg = None
+    if answer.T_map_cam is not None:
+        position, quat = se3.split(answer.T_map_cam)
+    if answer.covariance is not None:
+        sigma_m, sigma_deg = answer.position_sigma_m, np.degrees(answer.rotation_sigma_rad)
+    error_m, error_deg = found.error or (None, None)
+    return {
+        "name": found.name, "stamp_ns": found.stamp_ns, "accepted": answer.accepted, "reason": answer.reason or None,
+        "position_m": position, "quat_xyzw": quat, "position_sigma_m": sigma_m, "rotation_sigma_deg": sigma_deg,
+        "error_m": error_m, "error_deg": error_deg,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

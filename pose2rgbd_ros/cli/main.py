@@ -51,6 +51,13 @@ COMMANDS = {
     "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
 }
 
+# Commands that print a result with --json, and whether a word after them says which of several jobs it is.
+REPORTING = {
+    "convert": False, "import": False, "sync": False, "align": False, "depth": True, "inspect": False, "train": False,
+    "evaluate": False, "calibrate": False, "locate": False, "synthesize": True, "experiments": True, "bench": True,
+    "export": False, "run": False, "sim": True,
+}  # fmt: skip
+
 
 def usage() -> str:
     """The list of commands."""
@@ -75,6 +82,18 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     # cli.nodes serves several commands, so it needs the name.
     arguments = [command, *arguments] if COMMANDS[command][0].endswith(".nodes") else arguments
+    if "--json" in arguments and command in REPORTING:
+        from pose2rgbd_ros.cli.results import as_document
+
+        what = (
+            f"{command} {argv[1]}" if len(argv) > 1 and not argv[1].startswith("-") and REPORTING[command] else command
+        )
+        return as_document(what, argv[1:], lambda: _run(command, arguments))
+    return _run(command, arguments)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    """The exit status of a command, faults of the input said in one line."""
     try:
         module, _, function = COMMANDS[command][0].partition(":")
         status = int(getattr(importlib.import_module(module), function or "main")(arguments) or 0)

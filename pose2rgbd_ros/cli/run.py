@@ -10,14 +10,16 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.live import fly
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.cli.trust import CALIBRATED, CLOCK, WORDS
 from pose2rgbd_ros.convert.report import REPORT
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
@@ -331,6 +333,7 @@ class RunConfig:
     video: VideoSettings = field(default_factory=VideoSettings)
     train: TrainConfig = field(default_factory=demo_training)
     flight: FlightSettings = field(default_factory=FlightSettings)
+    json: Json = False
 
 
 class Steps:
@@ -626,7 +629,12 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float, command: str) -> 
     from pose2rgbd_ros.cli.run_page import PAGE, write_run_page
 
     print("\n== how sure each step is")
-    for each in write_run_page(out, command):
+    steps = write_run_page(out, command)
+    results.add(
+        out=out, dataset=dataset, run=run, model=run.resolve().name, took_s=round(seconds, 1),
+        trust=[asdict(each) for each in steps], files=results.files(page=out / PAGE, video=run / "report/flight.mp4"),
+    )  # fmt: skip
+    for each in steps:
         print(f"   {each.step:<12} {WORDS[each.mood]:<9} {each.decided}: {each.sure}")
         if each.mood != "good":
             print(f"   {'':<22} helps: {each.remedy}")

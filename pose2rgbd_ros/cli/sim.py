@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
 from pose2rgbd_ros.sim.gallery import GalleryConfig, draw_gallery
@@ -28,11 +30,15 @@ class BagArguments:
         tyro.conf.arg(metavar="OUT", help="an .mcap or .db3 file, or a folder; the truth goes to OUT.truth/"),
     ]
     options: Annotated[SimBagConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=SimBagConfig)
+    json: Json = False
 
 
 def bag(arguments: BagArguments) -> int:
     """Record, and say what was written. UserError when the input is wrong."""
-    print(write_sim_bag(arguments.out, arguments.options).summary())
+    made = write_sim_bag(arguments.out, arguments.options)
+    print(made.summary())
+    print(f"next: pose2rgbd convert {made.path} DATASET, or pose2rgbd run {made.path}")
+    results.add(**dataclasses.asdict(made))
     return 0
 
 
@@ -45,11 +51,15 @@ class DatasetArguments:
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="folder of the dataset")]
     options: Annotated[SimDatasetConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=SimDatasetConfig)
+    json: Json = False
 
 
 def dataset(arguments: DatasetArguments) -> int:
     """Make the dataset, and say what was done. UserError when the input is wrong."""
-    print(write_sim_dataset(arguments.out, arguments.options).summary())
+    made = write_sim_dataset(arguments.out, arguments.options)
+    print(made.summary())
+    print(f"next: pose2rgbd train relief {made.path} --max-minutes 10")
+    results.add(**dataclasses.asdict(made))
     return 0
 
 
@@ -62,12 +72,16 @@ class GalleryArguments:
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="folder for the pictures")]
     options: Annotated[GalleryConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=GalleryConfig)
+    json: Json = False
 
 
 def gallery(arguments: GalleryArguments) -> int:
     """Draw them and print where they are. UserError when the input is wrong."""
+    drawn = list[Path]()
     for path in draw_gallery(arguments.out, arguments.options):
         print(path)
+        drawn.append(path)
+    results.add(pictures=drawn)
     return 0
 
 

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import tyro
 
+from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.main import Job, one_of
+from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.synthesis.settings import InterpolateConfig, MoversConfig, RouteConfig
 
 Runs = Annotated[
@@ -29,6 +31,7 @@ class Route:
     dataset: Folder
     out: Out
     options: Annotated[RouteConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RouteConfig)
+    json: Json = False
 
 
 @dataclasses.dataclass
@@ -39,6 +42,7 @@ class Interpolate:
     dataset: Folder
     out: Out
     options: Annotated[InterpolateConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=InterpolateConfig)
+    json: Json = False
 
 
 @dataclasses.dataclass
@@ -49,6 +53,7 @@ class Movers:
     dataset: Folder
     out: Out
     options: Annotated[MoversConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=MoversConfig)
+    json: Json = False
 
 
 def _make(module: str, function: str, arguments: Route | Interpolate | Movers) -> int:
@@ -58,6 +63,8 @@ def _make(module: str, function: str, arguments: Route | Interpolate | Movers) -
     text = made.table(scores)
     (arguments.out / "table.md").write_text(text + "\n")
     print(f"{text}\n\nlook at {arguments.out / 'sheet.png'}")
+    written = results.files(sheet=arguments.out / "sheet.png", table=arguments.out / "table.md")
+    results.add(scores=[dataclasses.asdict(score) for score in scores], files=written)
     return 0
 
 

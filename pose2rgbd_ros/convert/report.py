@@ -247,9 +247,9 @@ class ConvertReport:
         """What was chosen and assumed, in words; each once."""
         return list(dict.fromkeys(note for bag in self.bags for note in bag.notes))
 
-    def write(self, folder: Path) -> None:
-        """Write convert_report.yaml and rejects.csv atomically. OSError passes through."""
-        values = {
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
             "frames_written": self.frames_written,
             "frames_already_there": self.frames_already_there,
             "rejects": self.rejects,
@@ -257,7 +257,10 @@ class ConvertReport:
             "settings": self.settings,
             "bags": [_plain(asdict(bag)) for bag in self.bags],
         }
-        write_yaml(folder / REPORT, values)
+
+    def write(self, folder: Path) -> None:
+        """Write convert_report.yaml and rejects.csv atomically. OSError passes through."""
+        write_yaml(folder / REPORT, self.to_dict())
         self.table.write(folder)
 
     def summary(self) -> str:

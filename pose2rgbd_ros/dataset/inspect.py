@@ -297,6 +297,54 @@ def facts(dataset: Dataset, split: splits.Split | None) -> list[tuple[str, str]]
     ]
 
 
+def figures_of(dataset: Dataset) -> dict[str, Any]:
+    """The same facts as numbers, under keys that hold their units; what is not known is None."""
+    stamps, position = dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]
+    steps_s, joined = np.diff(stamps) / 1e9, np.diff(splits.recordings(stamps)) == 0
+    steps_m, turns_rad = _motion(dataset.T_map_cam)
+    depth = sampled_depth(dataset) if dataset.has_depth else None
+    known = np.zeros(0) if depth is None else depth[np.isfinite(depth)]
+    split, camera, datum = held_out(dataset), dataset.camera, dataset.meta.datum
+
+    def median(values: AnyArray) -> float | None:
+        return float(np.median(values)) if len(values) else None
+
+    speed_mps = np.linalg.norm(steps_m, axis=1)[joined] / steps_s[joined]
+    turning_degps = np.degrees(np.linalg.norm(turns_rad, axis=1))[joined] / steps_s[joined]
+    unit = "m" if dataset.depth_kind == "metric" else "relative"
+    return {
+        "dataset": str(dataset.path),
+        "frames": len(dataset),
+        "first_stamp_ns": int(stamps[0]),
+        "duration_s": float(stamps[-1] - stamps[0]) / 1e9,
+        "step_median_s": median(steps_s[joined]),
+        "step_max_s": float(steps_s.max()) if len(steps_s) else None,
+        "pauses": int((~joined).sum()),
+        "camera": camera.to_dict() if camera.is_calibrated else None,
+        "image_width_px": camera.width,
+        "image_height_px": camera.height,
+        "depth": None if depth is None else {
+            "kind": dataset.depth_kind,
+            f"median_{unit}": median(known),
+            f"min_{unit}": float(known.min()) if known.size else None,
+            f"max_{unit}": float(known.max()) if known.size else None,
+            "unknown_share": 1 - known.size / depth.size,
+            "sampled_frames": len(depth),
+        },
+        "track_length_m": float(np.linalg.norm(steps_m, axis=1)[joined].sum()),
+        "track_extent_m": np.ptp(position, axis=0).tolist(),
+        "speed_median_mps": median(speed_mps),
+        "turning_median_degps": median(turning_degps),
+        "map_frame": dataset.meta.map_frame,
+        "camera_frame": dataset.meta.camera_frame,
+        "datum": datum.to_dict() if datum else None,
+        "held_out": None if split is None else {
+            "train": len(split.train), "choose": len(split.choose), "judge": len(split.judge)
+        },
+        "warnings": warnings(dataset, depth),
+    }  # fmt: skip
+
+
 def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
     """What a person should check before training; `depth` as of `sampled_depth`."""
     found = []

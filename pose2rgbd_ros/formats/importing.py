@@ -77,13 +77,15 @@ class ImportReport:
         """Frames that could not be used, by reason."""
         return sum((source.rejects for source in self.sources), Counter())
 
-    def write(self, folder: Path) -> None:
-        """Write import_report.yaml atomically. OSError passes through."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
         sources = [{**asdict(source), "rejects": dict(source.rejects)} for source in self.sources]
         counts = {"frames_written": self.frames_written, "frames_already_there": self.frames_already_there}
-        write_yaml(
-            folder / REPORT, {**counts, "warnings": self.warnings, "settings": self.settings, "sources": sources}
-        )
+        return {**counts, "warnings": self.warnings, "settings": self.settings, "sources": sources}
+
+    def write(self, folder: Path) -> None:
+        """Write import_report.yaml atomically. OSError passes through."""
+        write_yaml(folder / REPORT, self.to_dict())
 
     def summary(self) -> str:
         """A few lines for the terminal."""

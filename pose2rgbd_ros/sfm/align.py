@@ -120,6 +120,26 @@ class Alignment:
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        main = self.maps[0]
+        return {
+            "frames_recorded": len(self.recorded),
+            "frames_aligned": len(self.frames),
+            "left_out": [
+                {"stamp_ns": int(self.recorded.stamps_ns[frame]), "reason": reason}
+                for frame, reason in sorted(self.left_out.items())
+            ],
+            "points": len(main.points),
+            "reprojection_px": main.reprojection_px,
+            "position_sigma_m": np.median(self.sigma_m, axis=0).tolist(),
+            "orientation_sigma_deg": float(np.median(self.sigma_deg)),
+            "scale_sigma_share": self.reference.scale_sigma,
+            "focal_sigma_share": self.focal_sigma,
+            "camera": self.camera.to_dict(),
+            "notes": self.notes,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
