@@ -85,9 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     if "--json" in arguments and command in REPORTING:
         from pose2rgbd_ros.cli.results import as_document
 
-        what = (
-            f"{command} {argv[1]}" if len(argv) > 1 and not argv[1].startswith("-") and REPORTING[command] else command
-        )
+        job = argv[1] if REPORTING[command] and not argv[1].startswith("-") else ""
+        what = f"{command} {job}".rstrip()
         return as_document(what, argv[1:], lambda: _run(command, arguments))
     return _run(command, arguments)
 

@@ -87,7 +87,7 @@ def _trust(steps: list[Trust], command: str) -> Section:
 
 def _models(out: Path, command: str) -> list[Section]:
     """The models that were trained, and which is served."""
-    rows, served = [], None
+    rows, served = list[dict[str, Any]](), None
     for folder in sorted((out / "runs").glob("*/choice.yaml")):
         choice = read_yaml(folder)
         if (out / "run").resolve() == folder.parent.resolve():

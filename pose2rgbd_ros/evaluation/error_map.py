@@ -10,8 +10,9 @@ from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 
 MOST_POINTS = 2_000_000  # of all frames; of more, every n-th pixel of a row and a column is taken
-CELLS = 110  # along the longer side
-FEWEST_POINTS = 8  # in a cell; of fewer the mean says little
+CELLS = (24, 110)  # along the longer side, at least and at most
+POINTS_A_CELL = 30  # about; of fewer the mean says little
+FEWEST_POINTS = 4  # in a cell that is shown
 INSIDE = (0.01, 0.99)  # quantiles of the points' places: a horizon would leave nothing of the place to see
 
 
@@ -62,7 +63,8 @@ class ErrorPoints:
             return None
         low, high = np.quantile(points[points_known], INSIDE, axis=0)
         across, up = sorted(np.argsort(high - low, kind="stable")[1:].tolist())
-        cell_m = max(float(high[across] - low[across]), float(high[up] - low[up]), 1e-3) / CELLS
+        cell_m = max(float(high[across] - low[across]), float(high[up] - low[up]), 1e-3)
+        cell_m /= float(np.clip(np.sqrt(points_known.sum() / POINTS_A_CELL), *CELLS))
         columns, rows = (max(1, int(np.ceil((high[axis] - low[axis]) / cell_m))) for axis in (across, up))
         at = np.floor((points[:, [up, across]] - low[[up, across]]) / cell_m)
         inside = points_known & (at >= 0).all(axis=1) & (at < (rows, columns)).all(axis=1)

@@ -159,22 +159,25 @@ def _made_by(evaluation: Evaluation) -> str:
 def _figures(evaluation: Evaluation) -> list[Figure]:
     """Error of colour and of depth, and how much is answered, beside the baselines."""
     found = []
-    unit = " m" if evaluation.depth_unit == "m" else " (relative)"
-    for name, words, style, after in (
-        ("rgb_mae_px", "colour error", ".1f", " of 255"), ("depth_mae", "depth error", ".2f", unit),
-    ):  # fmt: skip
+    unit = "m" if evaluation.depth_unit == "m" else "(relative)"
+    for name, words, after in (("rgb_mae_px", "colour error", "of 255"), ("depth_mae", "depth error", unit)):
         if name in evaluation.scores["model"]:
             others = [
-                f"{short} {evaluation.scores[method][name]:{style}}"
+                f"{short} {_short(evaluation.scores[method][name])}"
                 for method, short in (("nearest_frame", "nearest frame"), ("mean_image", "mean image"))
                 if method in evaluation.scores
             ]
-            text = f"{evaluation.scores['model'][name]:{style}}{after}"
+            text = f"{_short(evaluation.scores['model'][name])} {after}"
             found.append(Figure(words, text, ", ".join(others) or "no baseline at hand"))
     if "depth_known" in evaluation.scores["model"]:
         share = evaluation.scores["model"]["depth_known"]
         found.append(Figure("depth answered", f"{share:.1%}", "of the pixels of known depth"))
     return found
+
+
+def _short(value: float) -> str:
+    """Two digits that count, and not more than two behind the point from a tenth on."""
+    return f"{value:.1f}" if value >= 2 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _quality(evaluation: Evaluation) -> list[Section]:

@@ -170,7 +170,7 @@ def tiles_of(rows: Sequence[tuple[str, SheetRow]], depth_unit: str = "m", is_sha
 
 def block_tiles(block: Block) -> Tiles:
     """A block as tiles of a page."""
-    scales, images = [], []
+    scales, images = list[Scale | None](), list[list[str]]()
     for column in block.columns:
         if column.colours is None:
             scales.append(None)

@@ -100,7 +100,7 @@ def tile_url(image: np.ndarray, colours: str | None = None, low: float = 0.0, hi
 def colour_bar(figure: Figure, drawn: Any, axes: Any, label: str) -> None:
     """A thin bar beside the axes, which says what the colours of `drawn` are, with the unit in its label."""
     bar = figure.colorbar(drawn, ax=axes, shrink=0.85, aspect=28, pad=0.02, extend="max")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.grid(False)
     bar.set_label(label)
 

@@ -136,7 +136,7 @@ class Alignment:
             "orientation_sigma_deg": float(np.median(self.sigma_deg)),
             "scale_sigma_share": self.reference.scale_sigma,
             "focal_sigma_share": self.focal_sigma,
-            "camera": self.camera.to_dict(),
+            "camera": camera_figures(self.camera),
             "notes": self.notes,
         }
 
