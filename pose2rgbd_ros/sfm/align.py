@@ -27,6 +27,7 @@ from tqdm import tqdm
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.encode import JPEG_QUALITY
+from pose2rgbd_ros.dataset.inspect import camera_figures
 from pose2rgbd_ros.dataset.layout import Record
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, meta_yaml, read_meta, software
 from pose2rgbd_ros.dataset.reader import Dataset
