@@ -49,13 +49,15 @@ COMMANDS = {
     "monitor": ("pose2rgbd_ros.cli.nodes", "ROS node: rate, latency and errors of the rendered images"),
     "sim": ("pose2rgbd_ros.cli.sim", "a simulated city: dataset, recording, or live world (sim live: ROS node)"),
     "up": ("pose2rgbd_ros.cli.nodes", "several nodes in one process"),
+    "status": ("pose2rgbd_ros.cli.road", "what of the road is done in a folder, and the next command"),
+    "completion": ("pose2rgbd_ros.cli.completion", "completion of all this in bash, zsh or fish"),
 }
 
 # Commands that print a result with --json, and whether a word after them says which of several jobs it is.
 REPORTING = {
     "convert": False, "import": False, "sync": False, "align": False, "depth": True, "inspect": False, "train": False,
     "evaluate": False, "calibrate": False, "locate": False, "synthesize": True, "experiments": True, "bench": True,
-    "export": False, "run": False, "sim": True,
+    "export": False, "run": False, "sim": True, "status": False,
 }  # fmt: skip
 
 
@@ -72,9 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is None:
         return _as_process(sys.argv[1:])
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if argv and argv[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if argv else 2
+        return 0
+    if not argv:
+        return _run("status", [])
     command, arguments = argv[0], argv[1:]
     if command not in COMMANDS:
         print(f"error: no command '{command}'\n\n{usage()}", file=sys.stderr)
