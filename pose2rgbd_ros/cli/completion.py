@@ -89,6 +89,10 @@ _CHANGES = {
 
 def _or_files(shell: str, text: str) -> str:
     """tyro's script, which then completes paths too. RuntimeError: that tyro writes another one."""
+    # Help of several lines would be taken for as many completions.
+    head, begins, rest = text.partition("COMPLETION_SPEC = ")
+    spec, end, rest = rest.partition("\n")
+    text = head + begins + spec.replace(r"\\n", " ").replace(r"\n", " ") + end + rest
     for old, new in _CHANGES[shell]:
         if text.count(old) != 1:
             raise RuntimeError(f"this tyro writes another script for {shell}: {old.strip()!r} is not in it")

@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from pose2rgbd_ros.cli.nodes import require_ros
 from pose2rgbd_ros.geometry.flight import FlightSettings, plan_flight
@@ -52,7 +54,7 @@ def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float, settings: Fl
         _process("monitor", monitor_arguments, out) as monitor,
     ):
         try:
-            delivered = monitor.wait(START_LIMIT_S + seconds + 30.0) == 0
+            delivered = _wait(monitor, seconds, START_LIMIT_S + seconds + 30.0) == 0
         except subprocess.TimeoutExpired:
             delivered = False
     if not delivered:
@@ -61,6 +63,21 @@ def fly(dataset: Path, checkpoint: Path, out: Path, seconds: float, settings: Fl
         _print_summary(read_yaml(summary))
     _draw(samples, out / "sheet.png", "m" if recorded.depth_kind == "metric" else "relative")
     return delivered
+
+
+def _wait(monitor: subprocess.Popen[bytes], seconds: float, limit_s: float) -> int:
+    """The monitor's exit status, with a bar of the `seconds` that it measures. TimeoutExpired after the limit.
+
+    It begins to count with the first image, some seconds after the start, so the bar stands at its end for as long.
+    """
+    form = "   flying {percentage:3.0f}%|{bar:30}| {n:.0f} of {total:.0f} s, {remaining} left"
+    begun, step_s = time.monotonic(), 0.5
+    with tqdm(total=seconds, bar_format=form, disable=None, leave=False) as bar:
+        while (passed_s := time.monotonic() - begun) < limit_s:
+            bar.update(min(passed_s, seconds) - bar.n)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return monitor.wait(step_s)
+    raise subprocess.TimeoutExpired(monitor.args, limit_s)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.convert import photo_poses
@@ -298,7 +299,9 @@ class _PhotoSet:
             poses=poses.facts,
         )
         frame_filter, begun = self._filter(T_map_cam), False
-        for (photo, stamp_ns), T, lens in zip(photos, T_map_cam, lenses, strict=True):
+        frames = zip(photos, T_map_cam, lenses, strict=True)
+        bar = tqdm(frames, self._source.name, len(photos), unit="photo", disable=None, delay=2.0, leave=False)
+        for (photo, stamp_ns), T, lens in bar:
             image = self._image(photo, stamp_ns, T, poses.source, lens, camera)
             if image is None:
                 continue
@@ -321,7 +324,7 @@ class _PhotoSet:
     def _usable(self) -> list[Photo]:
         """The photos that can be read."""
         photos = []
-        for path in self._paths:
+        for path in tqdm(self._paths, "reading tags", unit="photo", disable=None, delay=2.0, leave=False):
             try:
                 photo = read_photo(path)
             except UserError as error:

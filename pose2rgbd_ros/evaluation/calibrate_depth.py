@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, FrameCache, frame_cache
@@ -330,7 +331,10 @@ class _Source:
         share = min(1.0, MOST_PIXELS / (size * len(chosen.frames)))
         parts: list[tuple[Any, ...]] = []
         asked: dict[int, int] = {}
-        for frame, unit in zip(chosen.frames, chosen.unit, strict=True):
+        pairs = zip(chosen.frames, chosen.unit, strict=True)
+        for frame, unit in tqdm(
+            pairs, "calibrating", len(chosen.frames), unit="frame", disable=None, delay=2.0, leave=False
+        ):
             T, truth = self._data.T_map_cam[frame], truths[int(frame)].reshape(-1)
             score = self.score(T).score
             self.frame_scores[int(frame)] = score
@@ -356,7 +360,10 @@ class _Source:
         """Frames as the calibrated renderer shows them, counted."""
 
         def looks() -> Iterator[Look]:
-            for frame, unit in zip(frames.frames, frames.unit, strict=True):
+            pairs = zip(frames.frames, frames.unit, strict=True)
+            for frame, unit in tqdm(
+                pairs, "judging", len(frames.frames), unit="frame", disable=None, delay=2.0, leave=False
+            ):
                 T = self._data.T_map_cam[frame]
                 images = renderer.render_for_camera(T, self.camera)
                 assert images.depth is not None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
+from tqdm import tqdm
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
@@ -226,7 +227,8 @@ def calibrate_localizer(
 
 def judge(localizer: Localizer, data: Dataset, units: Units) -> JudgedPoses:
     """What a calibrated localizer answers to frames, which should be such as chose nothing of it."""
-    answers = localizer.find_all((data.rgb(int(frame)) for frame in units.frames), data.camera)
+    frames = tqdm(units.frames, "judging", unit="frame", disable=None, delay=2.0, leave=False)
+    answers = localizer.find_all((data.rgb(int(frame)) for frame in frames), data.camera)
     return JudgedPoses.of(answers, data.T_map_cam[units.frames], units)
 
 
@@ -299,7 +301,8 @@ def _look(encoder: ImageEncoder, data: Dataset, frames: np.ndarray) -> list[Pose
     """Frames as read; UserError for one that shows nothing or another view."""
     found: list[PosePrediction] = []
     bad: list[str] = []
-    for start in range(0, len(frames), _CHUNK):
+    chunks = range(0, len(frames), _CHUNK)
+    for start in tqdm(chunks, "reading frames", unit="batch", disable=None, delay=2.0, leave=False):
         queries = {int(frame): encoder.prepare(data.rgb(int(frame)), data.camera) for frame in frames[start:][:_CHUNK]}
         bad += [f"frame {frame}: {query.reason}" for frame, query in queries.items() if query.reason]
         found += encoder.read([query for query in queries.values() if not query.reason])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64
@@ -404,7 +405,7 @@ def measure(
     counts = _Counts(*(np.zeros(len(units)) for _ in range(5)))
     of_frame: dict[int, tuple[int, int]] = {}
     shown: list[Float32] = []
-    for chosen in deals(units):
+    for chosen in tqdm(deals(units), "trying on other lines", unit="deal", disable=None, delay=2.0, leave=False):
         mine = np.isin(pixels.unit, chosen) | (pixels.unit < 0)
         table = fit(pixels.at(mine), edges, goal, focal_px)
         other = pixels.at(~mine)

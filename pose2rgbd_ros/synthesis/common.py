@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from tqdm import tqdm
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -59,7 +60,9 @@ class Shower:
         """Colour (B, H, W, 3) at poses (B, 4, 4), as `camera` sees it; black beyond the trained field of view."""
         shown = [
             self.renderer.render_for_camera(T_map_cam[start : start + _BATCH], camera).rgb
-            for start in range(0, len(T_map_cam), _BATCH)
+            for start in tqdm(
+                range(0, len(T_map_cam), _BATCH), self.title, unit="batch", disable=None, delay=2.0, leave=False
+            )
         ]
         return np.concatenate([rgb for rgb in shown if rgb is not None])
 
