@@ -107,7 +107,8 @@ class _Nothing:
 
 def _whole() -> Any:
     """A command line of all commands, for tyro: a subcommand each, with those of its own below."""
-    return tyro.conf.OmitSubcommandPrefixes[_one_of({name: _arguments(name) for name in COMMANDS}, "command")]
+    whole = _one_of({name: _arguments(name) for name in COMMANDS}, "command")
+    return tyro.conf.OmitSubcommandPrefixes[whole]  # type: ignore[misc]
 
 
 def _one_of(kinds: dict[str, Any], field: str) -> Any:

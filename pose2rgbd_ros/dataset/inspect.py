@@ -297,15 +297,6 @@ def facts(dataset: Dataset, split: splits.Split | None) -> list[tuple[str, str]]
     ]
 
 
-def camera_figures(camera: Camera) -> dict[str, Any]:
-    """A camera as numbers, under keys that hold their units; the focal length of an uncalibrated one is None."""
-    values = camera.to_dict()
-    named = {f"{name}_px": values.pop(name) for name in ("width", "height", "fx", "fy", "cx", "cy")}
-    if not camera.is_calibrated:
-        named |= dict.fromkeys(("fx_px", "fy_px", "cx_px", "cy_px"))
-    return {**named, **values}
-
-
 def figures_of(dataset: Dataset) -> dict[str, Any]:
     """The same facts as numbers, under keys that hold their units; what is not known is None."""
     stamps, position = dataset.stamps_ns, dataset.T_map_cam[:, :3, 3]
@@ -329,7 +320,7 @@ def figures_of(dataset: Dataset) -> dict[str, Any]:
         "step_median_s": median(steps_s[joined]),
         "step_max_s": float(steps_s.max()) if len(steps_s) else None,
         "pauses": int((~joined).sum()),
-        "camera": camera_figures(camera),
+        "camera": camera.figures(),
         "depth": None if depth is None else {
             "kind": dataset.depth_kind,
             f"median_{unit}": median(known),

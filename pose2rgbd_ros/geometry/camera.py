@@ -134,6 +134,15 @@ class Camera:
         """Plain values for YAML."""
         return {**asdict(self), "distortion": [float(value) for value in self.distortion]}
 
+    def figures(self) -> dict[str, Any]:
+        """The same as numbers under keys that hold their units; the focal length of an uncalibrated one is None."""
+        values = self.to_dict()
+        pixels = ("width", "height", "fx", "fy", "cx", "cy")
+        known = pixels if self.is_calibrated else pixels[:2]
+        return {**{f"{name}_px": values.pop(name) if name in known else None for name in pixels}, **{
+            name: values[name] for name in ("distortion_model", "distortion")
+        }}  # fmt: skip
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Camera:
         """The inverse of `to_dict`. UserError when something is missing or unreadable."""

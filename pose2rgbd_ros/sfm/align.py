@@ -27,7 +27,6 @@ from tqdm import tqdm
 from pose2rgbd_ros import settings as definitions
 from pose2rgbd_ros.dataset import layout, made_depth
 from pose2rgbd_ros.dataset.encode import JPEG_QUALITY
-from pose2rgbd_ros.dataset.inspect import camera_figures
 from pose2rgbd_ros.dataset.layout import Record
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta, meta_yaml, read_meta, software
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -137,7 +136,7 @@ class Alignment:
             "orientation_sigma_deg": float(np.median(self.sigma_deg)),
             "scale_sigma_share": self.reference.scale_sigma,
             "focal_sigma_share": self.focal_sigma,
-            "camera": camera_figures(self.camera),
+            "camera": self.camera.figures(),
             "notes": self.notes,
         }
 
