@@ -108,7 +108,7 @@ class _Nothing:
 def _whole() -> Any:
     """A command line of all commands, for tyro: a subcommand each, with those of its own below."""
     whole = _one_of({name: _arguments(name) for name in COMMANDS}, "command")
-    return tyro.conf.OmitSubcommandPrefixes[whole]  # type: ignore[misc]
+    return tyro.conf.OmitSubcommandPrefixes[whole]  # type: ignore[misc, valid-type]
 
 
 def _one_of(kinds: dict[str, Any], field: str) -> Any:
