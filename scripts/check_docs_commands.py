@@ -84,7 +84,6 @@ RULES = (
     Rule(r"pose2rgbd convert .*gimbal", left="needs a recording with a gimbal"),
     Rule(r"pose2rgbd (convert (?!BAG)|import ).*(PHOTOS|VIDEO|FLIGHT\.mp4|SOURCE)", left="needs a recording of yours"),
     Rule(r"pose2rgbd completion (bash|zsh|fish)$"),
-    Rule(r"pose2rgbd$"),
     Rule(r"pose2rgbd status FOLDER$", left="the folder is yours"),
     Rule(r"pose2rgbd \w+$|pose2rgbd [\w ]+--help$", left="only a name"),
     Rule(r"pose2rgbd run PHOTOS", left="needs a recording of yours"),
