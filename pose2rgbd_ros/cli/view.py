@@ -1,0 +1,76 @@
+"""`pose2rgbd view RUN ... [DATASET]`: the learned place in a browser."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.viewer.settings import ViewSettings
+
+
+@dataclass(frozen=True)
+class ViewArguments:
+    """Fly through what models learnt, beside what was recorded, in a browser. Nothing leaves this computer."""
+
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN ... [DATASET]", help="runs, side by side, and the dataset they were trained on"),
+    ] = ()
+    dataset: Annotated[Path | None, tyro.conf.arg(help="the dataset, for the recorded frames")] = None
+    ros: Annotated[
+        bool, tyro.conf.arg(help="follow the live camera by TF, image and scan; ROS' own after --ros-args")
+    ] = False
+    settings: Annotated[ViewSettings, tyro.conf.arg(name="")] = field(default_factory=ViewSettings)
+
+
+def main(argv: list[str]) -> int:
+    """Serve until interrupted, or write the page of --export. UserError for bad runs, datasets, addresses."""
+    at = argv.index("--ros-args") if "--ros-args" in argv else len(argv)
+    arguments = tyro.cli(ViewArguments, args=argv[:at], prog="pose2rgbd view")
+    if at < len(argv) and not arguments.ros:
+        raise UserError("--ros-args is for --ros; add it, or leave both out")
+    if arguments.ros:
+        from pose2rgbd_ros.cli.nodes import require_ros
+
+        require_ros("pose2rgbd view --ros", " or leave --ros out")
+    require_viser()
+    from pose2rgbd_ros.viewer.place import Place, split_paths
+    from pose2rgbd_ros.viewer.server import export, serve
+
+    settings = arguments.settings
+    place = Place(*split_paths(arguments.paths, arguments.dataset), settings)
+    if settings.export is not None:
+        print(export(place, settings, settings.export))
+        return 0
+    if arguments.ros:
+        from pose2rgbd_ros.nodes.view import serve_live
+
+        return serve_live(place, settings, argv[at:])
+    serve(place, settings, None, wait_for_end)
+    return 0
+
+
+def require_viser() -> None:
+    """UserError where viser is not installed: an aircraft needs no page."""
+    try:
+        import viser  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"the page needs viser, which is not installed here ({error}); run `make setup`, or pip install '.[view]'"
+        ) from error
+
+
+def wait_for_end() -> None:
+    """Until Ctrl-C or a request to end."""
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    while not over.wait(0.5):
+        pass

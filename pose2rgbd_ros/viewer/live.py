@@ -1,0 +1,115 @@
+"""What a live aircraft tells the page: where its camera is, what it sees and what is around. Fed by nodes/view.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from pose2rgbd_ros.geometry.arrays import Float64, UInt8
+
+if TYPE_CHECKING:
+    from pose2rgbd_ros.viewer.page import Page
+
+IMAGE_SIDE, QUALITY = 320, 80
+LEAST_PERIOD_S = 0.05  # pages follow so often
+OLD_S = 1.0
+SCAN_COLOUR, POSE_COLOUR = (255, 60, 60), (255, 255, 255)
+
+
+class Live:
+    """The newest of each; pages are told when it changes. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._panels: list[LivePanel] = []
+        self.T_map_cam: Float64 | None = None
+        self.posed_s = self.imaged_s = 0.0  # by time.monotonic
+        self.rgb: UInt8 | None = None
+        self.scan_m: Float64 | None = None  # (N, 3) in the map
+
+    def set_pose(self, T_map_cam: Float64) -> None:
+        """Where the camera is."""
+        self.T_map_cam, self.posed_s = T_map_cam, time.monotonic()
+        self._tell()
+
+    def set_image(self, rgb: UInt8) -> None:
+        """What it sees, uint8 (H, W, 3)."""
+        scale = min(1.0, IMAGE_SIDE / max(rgb.shape[:2]))
+        self.rgb = np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+        self.imaged_s = time.monotonic()
+
+    def set_scan(self, points_m: Float64) -> None:
+        """What stands around, (N, 3) in the map."""
+        self.scan_m = points_m
+
+    def panel(self, page: Page) -> LivePanel:
+        """A page's part of the panel."""
+        made = LivePanel(self, page)
+        with self._lock:
+            self._panels.append(made)
+        return made
+
+    def leave(self, panel: LivePanel) -> None:
+        """A page has gone."""
+        with self._lock:
+            self._panels = [other for other in self._panels if other is not panel]
+
+    def _tell(self) -> None:
+        with self._lock:
+            panels = list(self._panels)
+        for panel in panels:
+            panel.update()
+
+
+class LivePanel:
+    """Following, and the live image beside the prediction."""
+
+    def __init__(self, live: Live, page: Page) -> None:
+        self.live, self.page = live, page
+        gui = page.client.gui
+        with gui.add_folder("Live"):
+            self._follow = gui.add_checkbox("Follow the camera", True)
+            self._note = gui.add_markdown("waiting for a pose")
+            self._image = gui.add_image(np.full((9, 16, 3), 40, np.uint8), label="live image", jpeg_quality=QUALITY)
+            self._predicted = gui.add_image(
+                np.full((9, 16, 3), 40, np.uint8), label="predicted for the same pose", jpeg_quality=QUALITY
+            )
+        self._told_s = 0.0
+        self._nodes: dict[str, Any] = {}
+        self._imaged_s = 0.0
+
+    def update(self) -> None:
+        """Show the newest, but not more often than pages need."""
+        now_s = time.monotonic()
+        T = self.live.T_map_cam
+        if T is None or now_s - self._told_s < LEAST_PERIOD_S:
+            return
+        self._told_s = now_s
+        if self._follow.value:
+            self.page.go_to(T)
+        self._draw_scene(T)
+        if self.live.rgb is not None and self.live.imaged_s != self._imaged_s:
+            self._imaged_s = self.live.imaged_s
+            self._image.image = self.live.rgb
+            shown = self.page.shown
+            if self._follow.value and shown is not None:
+                self._predicted.image = shown.rgb
+        old_s = now_s - self.live.imaged_s
+        self._note.content = "following TF" + ("; no image arrives" if old_s > OLD_S else "")
+
+    def _draw_scene(self, T_map_cam: Float64) -> None:
+        page, client = self.page, self.page.client
+        if not self._follow.value:
+            position, quat_wxyz = page.place.scene_pose(T_map_cam)
+            client.scene.add_camera_frustum(
+                "/live/camera", 0.9, 1.33, scale=0.3, color=POSE_COLOUR, wxyz=quat_wxyz, position=position
+            )
+        if self.live.scan_m is not None and len(self.live.scan_m):
+            points = page.place.to_scene(self.live.scan_m).astype(np.float32)
+            client.scene.add_point_cloud(
+                "/live/scan", points, SCAN_COLOUR, point_size=0.05, point_shape="circle", precision="float32"
+            )
