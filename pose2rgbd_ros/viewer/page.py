@@ -69,8 +69,7 @@ class Page:
         self._is_open = True
         self._cloud: Any = None
         self._track = scene.add_track(client.scene, self.place)
-        for _, handle, mine in self._track:
-            self._on_click(handle, mine)
+        client.scene.on_click()(self._clicked)
         self._build()
         client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, client.camera.aspect)
         client.camera.on_update(self._moved)
@@ -272,18 +271,15 @@ class Page:
         if event.client is not None:  # moved by hand, not by go_to_frame
             self.go_to_frame(int(self._frame.value))
 
-    def _on_click(self, handle: Any, mine: Any) -> None:
-        @handle.on_click
-        def _(event: Any) -> None:
-            if event.instance_index is not None:
-                self.go_to_frame(int(mine[event.instance_index]))
+    def _clicked(self, event: Any) -> None:
+        if self._track_shown.value:
+            picked = scene.picked_frame(self.place, event.ray_origin, event.ray_direction)
+            if picked is not None:
+                self.go_to_frame(picked)
 
     def _show_track(self) -> None:
-        for _, handle, _ in self._track:
+        for handle in self._track:
             handle.visible = self._track_shown.value
-        way = self.client.scene.get_handle_by_name("/track/way")
-        if way is not None:
-            way.visible = self._track_shown.value
         self._choose()
 
     def _show_cloud(self) -> None:

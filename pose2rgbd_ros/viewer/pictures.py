@@ -261,6 +261,8 @@ class Studio:
             recorded = self.recorded(choice.frame, camera)
             tiles.insert(0, (RECORDED, self.coloured(choice.model, choice.layer, recorded)))
             tiles.append(("error", self._error(choice, images, recorded)[0]))
+            if "depth" in images and choice.layer not in METRES:
+                tiles.append((DEPTH, self.coloured(choice.model, DEPTH, images)))
         elif len(tiles) > 1:
             compared = replace(view, choice=replace(choice, other=tiles[1][0]))
             found = self._second(compared, camera)

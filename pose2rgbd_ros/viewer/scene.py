@@ -14,44 +14,56 @@ import numpy as np
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64, Int64, UInt8
+from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.viewer.pictures import DEPTH, LAYERS, LOWER, Studio
 from pose2rgbd_ros.viewer.place import COLOURS, Place
 
 TRACK_COLOUR = (210, 210, 210)
-_MOST_LINES = 20_000
+_PAUSE = 8.0  # usual steps: a longer one is no way that was flown, but a pause of the recording
+_CLICK_RAD, _TOO_NEAR = 0.01, 0.05  # how exactly a camera is to be clicked at; nearer ones, in units, are not meant
 # A camera's pyramid: its size is a share of the usual way between drawn frames, within these bounds in units.
-_SIZE_SHARE, _SMALLEST, _LARGEST = 0.8, 0.03, 0.22
+_SIZE_SHARE, _SMALLEST, _LARGEST = 0.6, 0.03, 0.12
 CLOUD_VIEWS, CLOUD_SIDE, CLOUD_POINTS = 48, 96, 120_000
 _CLOUD_CELL = 0.02  # units: one point in each cell
 
 
-def add_track(scene: Any, place: Place) -> list[tuple[str, Any, Int64]]:
-    """The way, and a pyramid for each frame. Returns, by kind, the handle of the pyramids and which of the track's
-    frames they are, in their order.
+def add_track(scene: Any, place: Place) -> list[Any]:
+    """The way, and a pyramid of lines for each frame, in the colour of its kind. Returns their handles.
+
+    Lines are what a browser without a graphics card draws at no cost, other than meshes.
     """
     T = place.track.T_map_cam
-    position, quat_wxyz = place.scene_pose(T)
-    size = _pyramid_size(position)
+    position, _ = place.scene_pose(T)
+    handles = []
     if len(position) > 1:
         steps = np.linalg.norm(np.diff(position, axis=0), axis=1)
-        lines = np.stack([position[:-1], position[1:]], axis=1)[steps < 8 * np.median(steps) + 1e-9][:_MOST_LINES]
-        if len(lines):
-            colours = np.full((len(lines), 2, 3), TRACK_COLOUR, np.uint8)
-            scene.add_line_segments("/track/way", lines.astype(np.float32), colours, thickness=1.5,
-                                    thickness_units="screen")  # fmt: skip
+        way = np.stack([position[:-1], position[1:]], axis=1)[steps < _PAUSE * np.median(steps) + 1e-9]
+        handles.append(_add_lines(scene, "/track/way", way, TRACK_COLOUR))
     camera = place.dataset.camera if place.dataset is not None else place.models[0].renderer.camera
-    wide, tall = (camera.width / camera.fx, camera.height / camera.fy) if camera.is_calibrated else (1.0, 1.0)
-    vertices, faces = _pyramid(wide / 2, tall / 2)
-    added = []
+    edges = _pyramid(camera) * _pyramid_size(position)
     for kind, colour in COLOURS.items():
         mine = np.flatnonzero(place.track.kind == kind)
-        if len(mine):
-            handle = scene.add_batched_meshes_simple(
-                f"/track/{kind}", vertices * size, faces, quat_wxyz[mine], position[mine], batched_colors=colour,
-                lod="off", flat_shading=True, side="double", opacity=0.55, cast_shadow=False, receive_shadow=False,
-            )  # fmt: skip
-            added.append((kind, handle, mine))
-    return added
+        lines = edges.reshape(-1, 3) @ T[mine, :3, :3].swapaxes(1, 2) + position[mine, None]
+        handles.append(_add_lines(scene, f"/track/{kind}", lines.reshape(-1, 2, 3), colour))
+    return [handle for handle in handles if handle is not None]
+
+
+def _add_lines(scene: Any, name: str, lines: Float64, colour: tuple[int, int, int]) -> Any:
+    if not len(lines):
+        return None
+    return scene.add_line_segments(name, lines.astype(np.float32), colour, thickness=1.5, thickness_units="screen")
+
+
+def picked_frame(place: Place, origin: AnyArray, direction: AnyArray) -> int | None:
+    """Which frame of the track a click means: the nearest whose camera the ray (in the scene) all but meets."""
+    position, _ = place.scene_pose(place.track.T_map_cam)
+    ahead = place.track.T_map_cam[:, :3, 2]
+    to_middle = position + 0.6 * _pyramid_size(position) * ahead - np.asarray(origin, np.float64)
+    distance = np.linalg.norm(to_middle, axis=1)
+    cosine = to_middle @ np.asarray(direction, np.float64) / np.maximum(distance, 1e-9)
+    radius = np.arctan2(0.7 * _pyramid_size(position), distance) + _CLICK_RAD
+    hit = np.flatnonzero((np.arccos(np.clip(cosine, -1, 1)) < radius) & (distance > _TOO_NEAR))
+    return int(hit[distance[hit].argmin()]) if len(hit) else None
 
 
 def _pyramid_size(position: Float64) -> float:
@@ -60,11 +72,12 @@ def _pyramid_size(position: Float64) -> float:
     return float(np.clip(_SIZE_SHARE * usual, _SMALLEST, _LARGEST))
 
 
-def _pyramid(half_width: float, half_height: float) -> tuple[Float32, AnyArray]:
-    """Vertices (5, 3) and faces of a camera (x right, y down, z ahead) of depth 1, its apex at the optical centre."""
-    corners = [[x * half_width, y * half_height, 1.0] for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-    faces = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1], [1, 3, 2], [1, 4, 3]]
-    return np.array([[0.0, 0.0, 0.0], *corners], np.float32), np.array(faces, np.uint32)
+def _pyramid(camera: Camera) -> Float64:
+    """The eight edges (8, 2, 3) of what a camera (x right, y down, z ahead) sees, to depth 1."""
+    wide, tall = (camera.width / camera.fx, camera.height / camera.fy) if camera.is_calibrated else (1.0, 1.0)
+    corners = np.array([[x * wide / 2, y * tall / 2, 1.0] for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+    sides = np.stack([np.zeros_like(corners), corners], axis=1)
+    return np.concatenate([sides, np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,6 +84,9 @@ class Viewer:
         server = self.server
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
         server.gui.set_panel_label("pose2rgbd " + ", ".join(model.name for model in self.place.models))
+        server.gui.main_panel.dock_right()
+        server.scene.configure_default_lights(False)  # nothing in the scene needs them, nor surroundings to mirror
+        server.scene.configure_environment_map(None)
         _start_camera(server, self.place)
 
     def _connected(self, client: Any) -> None:
