@@ -71,7 +71,7 @@ class Page:
         self._track = scene.add_track(client.scene, self.place)
         client.scene.on_click()(self._clicked)
         self._build()
-        client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, client.camera.aspect)
+        client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, self.aspect)
         client.camera.on_update(self._moved)
         self.look(moving=False)
 
@@ -81,7 +81,7 @@ class Page:
         """Where the browser's camera is; None for nonsense."""
         camera = self.client.camera
         T = self.place.map_pose(camera.position, camera.wxyz)
-        fov_rad, aspect = float(camera.fov), float(camera.aspect)
+        fov_rad, aspect = float(camera.fov), self.aspect
         if T is None or view_camera(64, aspect, fov_rad) is None:
             self.viewer.nonsense += 1
             return None
@@ -90,6 +90,13 @@ class Page:
         if frame >= 0 and self.place.dataset is not None:  # exactly, so that the pictures lie on each other
             T = np.asarray(self.place.dataset.T_map_cam[frame])
         return View(T, fov_rad, aspect, replace(choice, frame=frame))
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of the browser's window; 1 where it says nonsense."""
+        camera = self.client.camera
+        width, height = float(camera.image_width), float(camera.image_height)
+        return width / height if width > 0 and height > 0 and np.isfinite(width / height) else 1.0
 
     def look(self, moving: bool = True) -> None:
         """Have what the browser looks at drawn."""
@@ -132,11 +139,13 @@ class Page:
             self.choice = replace(self.choice, frame=int(track.frame[number]))
         self._frame.value = number
         camera = self.place.dataset.camera if self.place.dataset else self.place.models[0].renderer.camera
-        self.go_to(track.T_map_cam[number], fitting_fov_rad(camera, float(self.client.camera.aspect)))
+        self.go_to(track.T_map_cam[number], fitting_fov_rad(camera, self.aspect))
 
     def close(self) -> None:
         """The browser has gone."""
         self._is_open = False
+        if self._live is not None:
+            self._live.live.leave(self._live)
         self.viewer.turns.forget(self)
 
     def _frame_here(self, T_map_cam: Float64) -> int:

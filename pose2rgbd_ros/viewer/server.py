@@ -76,6 +76,8 @@ class Viewer:
         """End the server and the drawing."""
         for page in list(self.pages.values()):
             page.close()
+        if self.live is not None:
+            self.live.close()
         self.turns.close()
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()

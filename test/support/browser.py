@@ -104,6 +104,16 @@ class Browser:
         actions.pointer_action.pointer_up()
         actions.perform()
 
+    def swipe(self, x: int, y: int, to_x: int, to_y: int) -> None:
+        """A thumb drawn over the scene."""
+        for kind, at in (
+            ("touchStart", (x, y)),
+            *(("touchMove", (x + (to_x - x) * k // 8, y + (to_y - y) * k // 8)) for k in range(1, 9)),
+        ):
+            points = [{"x": at[0], "y": at[1]}]
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
     def click(self, x: int, y: int) -> None:
         """A click on the scene."""
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
