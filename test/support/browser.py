@@ -106,12 +106,10 @@ class Browser:
 
     def swipe(self, x: int, y: int, to_x: int, to_y: int) -> None:
         """A thumb drawn over the scene."""
-        for kind, at in (
-            ("touchStart", (x, y)),
-            *(("touchMove", (x + (to_x - x) * k // 8, y + (to_y - y) * k // 8)) for k in range(1, 9)),
-        ):
-            points = [{"x": at[0], "y": at[1]}]
-            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        for step in range(9):
+            at = {"x": x + (to_x - x) * step // 8, "y": y + (to_y - y) * step // 8}
+            event = {"type": "touchMove" if step else "touchStart", "touchPoints": [at]}
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
         self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def click(self, x: int, y: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from support import browser as browsers
 from support.browser import LOCAL, Browser
 from viewer.conftest import SMALL
 
-from pose2rgbd_ros.viewer.pictures import BLINK, DEPTH, OFF
+from pose2rgbd_ros.viewer.page import Page
+from pose2rgbd_ros.viewer.pictures import BLINK, DEPTH, OFF, View
 from pose2rgbd_ros.viewer.server import Viewer, export
 
 pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
@@ -35,7 +38,17 @@ def opened(chromium: Browser, viewer: Viewer) -> Browser:
     return chromium
 
 
-def changes(page: Browser, viewer: Viewer, act: Callable[[], object], holds: Callable[[], object], what: str) -> None:
+def view_of(page: Page) -> View:
+    view = page.view()
+    assert view is not None
+    return view
+
+
+def turned(page: Page, before: np.ndarray) -> float:
+    return float(np.abs((view_of(page).T_map_cam - before)[:3, :3]).max())
+
+
+def changes(page: Browser, act: Callable[[], object], holds: Callable[[], object], what: str) -> None:
     """Do something and wait until it has shown in the server's page and in the browser."""
     shown = len(page.pictures)
     act()
@@ -47,25 +60,18 @@ def test_it_flies_switches_layers_and_blinks_a_frame(opened: Browser, viewer: Vi
     (mine,) = viewer.pages.values()
     start = viewer.place.start_T_map_cam
 
-    def at() -> np.ndarray:
-        view = mine.view()
-        assert view is not None
-        return view.T_map_cam
+    def moved_m() -> float:
+        return float(np.linalg.norm((view_of(mine).T_map_cam - start)[:3, 3]))
 
-    changes(
-        opened, viewer, lambda: opened.hold("w", 0.5), lambda: np.linalg.norm((at() - start)[:3, 3]) > 0.05, "flight"
-    )
-    before = at()
-    changes(opened, viewer, lambda: opened.drag(120, 20), lambda: np.abs((at() - before)[:3, :3]).max() > 0.05, "orbit")
+    changes(opened, lambda: opened.hold("w", 0.5), lambda: moved_m() > 0.05, "flight")
+    before = view_of(mine).T_map_cam
+    changes(opened, lambda: opened.drag(120, 20), lambda: turned(mine, before) > 0.05, "orbit")
+    changes(opened, lambda: opened.press("2"), lambda: mine.choice.layer == DEPTH, "depth")
 
-    changes(opened, viewer, lambda: opened.press("2"), lambda: mine.choice.layer == DEPTH, "depth")
-    assert "depth" in opened.text or mine.shown is not None
-
-    changes(
-        opened, viewer, lambda: opened.press("n"), lambda: mine.choice.frame == viewer.place.track.frame[1], "frame"
-    )
-    opened.until(lambda: mine.view() is not None and mine.view().choice.frame >= 0, "the frame's own pose")  # type: ignore[union-attr]
-    assert np.linalg.norm(at()[:3, 3] - viewer.place.track.T_map_cam[1][:3, 3]) < 1e-6
+    track = viewer.place.track
+    changes(opened, lambda: opened.press("n"), lambda: mine.choice.frame == track.frame[1], "frame")
+    opened.until(lambda: view_of(mine).choice.frame == track.frame[1], "the frame's own pose")
+    np.testing.assert_array_equal(view_of(mine).T_map_cam, track.T_map_cam[1])
 
     opened.press("b")
     opened.until(lambda: mine.choice.comparison == BLINK, "blinking")
@@ -80,7 +86,7 @@ def test_it_flies_switches_layers_and_blinks_a_frame(opened: Browser, viewer: Vi
 
 def test_a_frame_is_clicked_at(opened: Browser, viewer: Viewer) -> None:
     (mine,) = viewer.pages.values()
-    place, number = viewer.place, 0
+    place = viewer.place
     target = place.track.T_map_cam[len(place.track.frame) // 2]
     mine.go_to(target @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -6.0], [0, 0, 0, 1]]))
     box = opened.driver.execute_script(
@@ -89,7 +95,7 @@ def test_a_frame_is_clicked_at(opened: Browser, viewer: Viewer) -> None:
     before = mine.shown_count
     opened.until(lambda: mine.shown_count > before, "picture")
     opened.click(round(box[0] + box[2] / 2), round(box[1] + box[3] / 2))
-    opened.until(lambda: mine.choice.frame >= number, "a frame that was clicked at")
+    opened.until(lambda: mine.choice.frame >= 0, "a frame that was clicked at")
     assert opened.errors() == []
 
 
@@ -97,13 +103,10 @@ def test_it_works_with_a_thumb(viewer: Viewer) -> None:
     with browsers.browser(phone=True) as phone:
         phone.open(viewer.address)
         phone.until(lambda: len(phone.pictures) >= 2, "picture")
-        (mine,) = viewer.pages.values()
-        assert mine.aspect < 1, "upright"
-        view = mine.view()
-        assert view is not None
-        before = view.T_map_cam
+        mine = phone.until(lambda: next((page for page in viewer.pages.values() if page.aspect < 1), None), "phone")
+        before = view_of(mine).T_map_cam
         phone.swipe(60, 300, 160, 320)
-        phone.until(lambda: np.abs(mine.view().T_map_cam - before).max() > 0.02, "turn")  # type: ignore[union-attr]
+        phone.until(lambda: turned(mine, before) > 0.02, "turn")
         assert phone.errors() == []
 
 
@@ -113,7 +116,8 @@ def test_an_exported_scene_opens_without_a_server(chromium: Browser, viewer: Vie
     chromium.errors()
     chromium.hosts()
     chromium.open(page.as_uri(), counting=False)
-    chromium.until(lambda: chromium.driver.execute_script("return document.querySelector('canvas').width > 0"), "scene")
+    drawn = "return [...document.querySelectorAll('canvas')].some(one => one.width > 100)"
+    chromium.until(lambda: chromium.driver.execute_script(drawn), "scene")
     assert chromium.errors() == []
     assert chromium.hosts() == set()
 
@@ -125,8 +129,8 @@ def test_nothing_leaves_a_network_that_leads_nowhere(relief: Path, repository: P
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("no network namespace can be made here (unshare --net)")
     program = repository / "test" / "support" / "offline_page.py"
-    done = subprocess.run(
-        [*namespace, "python", str(program), str(relief)], capture_output=True, text=True, timeout=300
-    )
+    environment = {**os.environ, "PYTHONPATH": f"{repository}:{repository / 'test'}"}
+    words = [*namespace, sys.executable, str(program), str(relief)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "shown; hosts: localhost; errors: none; packets beyond loopback: 0" in done.stdout
+    assert "shown; hosts: 127.0.0.1; errors: none; packets beyond loopback: 0" in done.stdout
