@@ -38,10 +38,10 @@ class LiveSettings:
 class ViewNode(Node):
     """Listens to TF, `camera/image` and `avoid/scan`, and tells a page."""
 
-    def __init__(self, live: Live, place: Place, defaults: LiveSettings | None = None) -> None:
-        super().__init__("view")
+    def __init__(self, live: Live, place: Place, **options: Any) -> None:
+        super().__init__("view", **options)
         renderer = place.models[0].renderer
-        settings = parameters.declare(self, defaults or LiveSettings())
+        settings = parameters.declare(self, LiveSettings())
         self._map_frame = settings.map_frame or renderer.map_frame
         self._camera_frame = settings.camera_frame or renderer.camera_frame
         self._live, self._seen_ns = live, -1
@@ -87,17 +87,17 @@ class ViewNode(Node):
         """Say why what is shown of the live aircraft stands still; the log once for each reason."""
         silent = [health for health in (self._image, self._scan) if health.silent_for_s > SILENT_S]
         self._live.silent = [health.problem() for health in silent]
-        for reason in filter(None, [self._live.problem]):
-            self.get_logger().warning(reason, throttle_duration_sec=10.0)
+        if self._live.problem:
+            self.get_logger().warning(self._live.problem, throttle_duration_sec=10.0)
 
 
 def scan_points(message: LaserScan) -> Float64:
     """Points (N, 3) in the scan's frame; what is unknown or beyond its range is left out."""
-    ranges = np.asarray(message.ranges, np.float64)
-    angles = message.angle_min + message.angle_increment * np.arange(len(ranges))
-    hit = np.isfinite(ranges) & (ranges >= message.range_min) & (ranges <= message.range_max)
-    flat = np.stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges)], axis=-1)
-    return flat[hit]
+    every = np.asarray(message.ranges, np.float64)
+    hit = np.isfinite(every) & (every >= message.range_min) & (every <= message.range_max)
+    angles = message.angle_min + message.angle_increment * np.flatnonzero(hit)
+    ranges = every[hit]
+    return np.stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges)], axis=-1)
 
 
 def serve_live(place: Place, settings: ViewSettings, argv: Sequence[str]) -> int:
@@ -105,8 +105,7 @@ def serve_live(place: Place, settings: ViewSettings, argv: Sequence[str]) -> int
     live, status = Live(), [0]
 
     def spin() -> None:
-        factory: Any = lambda: ViewNode(live, place)  # noqa: E731
-        status[0] = run_nodes([factory], list(argv))
+        status[0] = run_nodes([lambda: ViewNode(live, place)], list(argv))
 
     serve(place, settings, live, spin)
     return status[0]

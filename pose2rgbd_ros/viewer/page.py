@@ -63,7 +63,7 @@ class Page:
         self.shown: Shown | None = None
         self.shown_count = 0
         self.recorder: paths.Recorder | None = None
-        self.recorded: list[Float64] = []
+        self.recorded: paths.Timed = []
         self._changed = threading.RLock()
         self._read_at = 0.0
         self._is_open = True

@@ -120,7 +120,7 @@ class Studio:
                 camera = camera.resized(_SAMPLE_SIDE, _SAMPLE_SIDE)
             some = T[np.linspace(0, len(T) - 1, min(_SAMPLES, len(T))).astype(int)]
             depths = [self.render(model, one, camera).get("depth") for one in some]
-            known = np.concatenate([depth[np.isfinite(depth)] for depth in depths if depth is not None] or [[]])
+            known = np.concatenate([np.zeros(0), *(depth[np.isfinite(depth)] for depth in depths if depth is not None)])
             low, high = np.percentile(known, [1, 98]) if len(known) else (0.0, 1.0)
             self._limits[model] = float(low), float(max(high, low + 1e-6))
         return self._limits[model]

@@ -23,7 +23,8 @@ _PAUSE = 8.0  # usual steps: a longer one is no way that was flown, but a pause 
 _CLICK_RAD, _TOO_NEAR = 0.01, 0.05  # how exactly a camera is to be clicked at; nearer ones, in units, are not meant
 # A camera's pyramid: its size is a share of the usual way between drawn frames, within these bounds in units.
 _SIZE_SHARE, _SMALLEST, _LARGEST = 0.6, 0.03, 0.12
-CLOUD_VIEWS, CLOUD_SIDE, CLOUD_POINTS = 48, 96, 120_000
+CLOUD_VIEWS, CLOUD_SIDE, CLOUD_POINTS = 48, 128, 150_000
+CLOUD_LOOSEST, _CLOUD_DEPTHS = 0.1, 2.5  # share of the depth that a bound may be less; times the typical depth
 _CLOUD_CELL = 0.02  # units: one point in each cell
 
 
@@ -110,14 +111,17 @@ def make_cloud(studio: Studio, model: int, progress: Callable[[float], None] = l
     for number, index in enumerate(some, 1):
         images = studio.render(model, T[index], camera)
         depth = images[LAYERS[layer]].reshape(-1).astype(np.float64)
-        known = np.isfinite(depth)
+        known = np.isfinite(depth) & (depth < _CLOUD_DEPTHS * renderer.guard.score.distance_m)
+        if layer == LOWER:  # a loose bound warns of a surface, but shows none
+            known &= depth > (1 - CLOUD_LOOSEST) * images["depth"].reshape(-1)
         points.append(place.to_scene(se3.transform_points(T[index], rays[known] * depth[known, None])))
         rgb = images["rgb"] if "rgb" in images else studio.coloured(model, DEPTH, images)
         colours.append(rgb.reshape(-1, 3)[known])
         progress(number / len(some))
     every, colour = np.concatenate(points), np.concatenate(colours)
     kept = _one_a_cell(every)
-    what = "lower bound of depth" if layer == LOWER else "depth, without bounds: the model is not calibrated"
+    bound = f"the lower bound of depth, where it is at most {CLOUD_LOOSEST:.0%} less"
+    what = bound if layer == LOWER else "depth, without bounds: the model is not calibrated"
     return Cloud(every[kept].astype(np.float32), colour[kept].astype(np.uint8), what)
 
 

@@ -23,12 +23,13 @@ from pose2rgbd_ros.viewer import scene
 from pose2rgbd_ros.viewer.live import Live
 from pose2rgbd_ros.viewer.page import QUALITY_AT_REST, Page
 from pose2rgbd_ros.viewer.pictures import Studio, View
-from pose2rgbd_ros.viewer.place import Place, fitting_fov_rad
+from pose2rgbd_ros.viewer.place import UNITS_TYPICAL, Place, fitting_fov_rad
 from pose2rgbd_ros.viewer.settings import ViewSettings
 from pose2rgbd_ros.viewer.worker import TurnTaker
 
 FIRST_PORT, PORTS = 8080, 100
 LOOK_AHEAD_UNITS = 4.0  # what the browser's mouse orbits around: so far ahead of the camera
+OVERVIEW = np.array([-0.25, -0.42, 0.36])  # times the extent: from where an exported scene is looked at first
 EXPORT_PICTURES, EXPORT_SIDE = 16, 160  # recorded frames whose pictures stand in an exported scene
 _log = logging.getLogger(__name__)
 logging.getLogger("websockets").setLevel(logging.WARNING)
@@ -143,7 +144,7 @@ def export(place: Place, settings: ViewSettings, file: Path) -> str:
     studio = Studio(place, settings.size, settings.moving_size)
     server = _serve("127.0.0.1", free_port("127.0.0.1", None))
     try:
-        _start_camera(server, place)
+        _overview_camera(server, place)
         scene.add_track(server.scene, place)
         note = "track"
         try:
@@ -194,6 +195,16 @@ def _start_camera(server: Any, place: Place) -> None:
     camera.look_at = position + LOOK_AHEAD_UNITS * T[:3, 2]
     if abs(T[2, 2]) > 0.99:  # straight down: the top of the picture is up on the screen
         camera.up = -T[:3, 1]
+
+
+def _overview_camera(server: Any, place: Place) -> None:
+    """All of the track from outside and above, with what it looked at."""
+    position, _ = place.scene_pose(place.track.T_map_cam)
+    seen = position + UNITS_TYPICAL * place.track.T_map_cam[:, :3, 2]
+    every = np.concatenate([position, seen])
+    middle, extent = every.mean(axis=0), float(np.linalg.norm(np.ptp(every, axis=0)))
+    server.initial_camera.position = middle + extent * OVERVIEW
+    server.initial_camera.look_at = middle
 
 
 def _serve(host: str, port: int) -> viser.ViserServer:

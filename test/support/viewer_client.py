@@ -22,6 +22,7 @@ class ViewerClient:
         self._socket: ClientConnection = connect(
             f"ws://127.0.0.1:{port}", subprotocols=[protocol], max_size=None, compression=None
         )
+        self._waiting: list[dict[str, Any]] = []  # of the last window
         self.texts: list[str] = []  # of the panel, in the order in which they came
 
     def __enter__(self) -> ViewerClient:
@@ -58,14 +59,21 @@ class ViewerClient:
         """The first message that is wanted."""
         end_s = time.monotonic() + limit_s
         while time.monotonic() < end_s:
-            for message in self.messages(max(end_s - time.monotonic(), 0.1)):
-                self._take_down(message)
-                if wanted(message):
-                    return message
+            if not self._waiting:
+                self._waiting = self.messages(max(end_s - time.monotonic(), 0.1))
+            message = self._waiting.pop(0)
+            self.texts += [value for value in (message.get("updates") or {}).values() if isinstance(value, str)]
+            if wanted(message):
+                return message
         raise AssertionError(f"no {what}")
 
-    def picture(self, larger_than: int = 0) -> np.ndarray:
-        """The next picture, RGB; of so many pixels at least."""
+    def hear(self, text: str, limit_s: float = 30.0) -> None:
+        """Wait until the panel has said something."""
+        if not any(text in said for said in self.texts):
+            self.wait(lambda _: text in "".join(self.texts[-1:]), repr(text), limit_s)
+
+    def picture(self, larger_than: int = 0, smaller_than: int = 10**9) -> np.ndarray:
+        """The next picture, RGB, of more than so many pixels, and less."""
         found: list[np.ndarray] = []
 
         def wanted(message: dict[str, Any]) -> bool:
@@ -73,12 +81,7 @@ class ViewerClient:
                 return False
             image = cv2.imdecode(np.frombuffer(message["rgb_data"], np.uint8), cv2.IMREAD_COLOR)
             found[:] = [image[..., ::-1]]
-            return image.shape[0] * image.shape[1] > larger_than
+            return larger_than < image.shape[0] * image.shape[1] < smaller_than
 
         self.wait(wanted, "picture")
         return found[0]
-
-    def _take_down(self, message: dict[str, Any]) -> None:
-        content = (message.get("updates") or {}).get("content") or message.get("body")
-        if isinstance(content, str):
-            self.texts.append(content)
