@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
+from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -639,3 +640,4 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float) -> None:
         if path.exists():
             print(f"  {label:<8} {path}")
     print(f"  {'node':<8} pose2rgbd render --ros-args -p model:={run / 'checkpoint'}")
+    print(f"  {'fly':<8} pose2rgbd view {run} {dataset}{'' if find_spec('viser') else '   (needs viser)'}")

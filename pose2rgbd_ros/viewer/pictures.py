@@ -37,7 +37,8 @@ OFF, SPLIT, BLINK, ERROR, TILES = "off", "split", "blink", "error", "side by sid
 COMPARISONS = (OFF, SPLIT, BLINK, ERROR, TILES)
 RECORDED = "recorded frame"
 
-UNKNOWN_GREY, TINT = 64, np.array([170, 51, 119], np.float32)
+# What is unknown is dark grey, with a ghost of what the model shows all the same; in colours it can be tinted.
+UNKNOWN_GREY, GHOST, TINT = 64, 0.3, np.array([170, 51, 119], np.float32)
 RGB_ERROR_TOP = 64.0  # of 255: the brightest colour of an error
 DEPTH_ERROR_SHARE = 0.1  # of the range of depth, likewise
 TILE_SHARE = 0.6  # of the side of a picture, where several stand side by side
@@ -85,7 +86,7 @@ class Shown:
     took_s: float
 
 
-Images = dict[str, AnyArray]  # by the names of RenderedImages: (H, W[, 3])
+Images = dict[str, AnyArray]  # by the names of RenderedImages: (H, W[, 3]); and "unknown": bool (H, W)
 
 
 class Studio:
@@ -144,9 +145,12 @@ class Studio:
         """What a model shows, from memory where it was just asked the same."""
 
         def make() -> Images:
-            rendered = self.place.models[model].renderer.render_for_camera(T_map_cam, camera)
+            renderer = self.place.models[model].renderer
+            rendered = renderer.render_for_camera(T_map_cam, camera)
             self.rendered += 1
-            return {name: batch[0] for name, batch in rendered.present().items()}
+            images = {name: batch[0] for name, batch in rendered.present().items()}
+            images["unknown"] = _unknown(images, renderer.guard_score(T_map_cam).inside)
+            return images
 
         return self._once((model, T_map_cam.tobytes(), camera), make)
 
@@ -163,6 +167,7 @@ class Studio:
                 if depth.shape != (dataset.camera.height, dataset.camera.width):
                     depth = resize_nearest(depth, dataset.camera.width, dataset.camera.height)
                 images["depth"] = resample(depth, lookup, nearest=True, fill=np.nan)
+            images["unknown"] = ~np.isfinite(images["depth"]) if "depth" in images else np.zeros(lookup.shape[:2], bool)
             return images
 
         return self._once((RECORDED, frame, camera), make)
@@ -178,7 +183,7 @@ class Studio:
             return kept
 
     def coloured(self, model: int, layer: str, images: Images, tint: bool = False) -> UInt8:
-        """A layer as a picture uint8 (H, W, 3); dark grey where it is unknown, or not there."""
+        """A layer as a picture uint8 (H, W, 3); dark grey where it is not there, nearly so where it is unknown."""
         image = images.get(LAYERS[layer])
         if layer in METRES or layer == CONFIDENCE:
             if image is None:
@@ -186,12 +191,12 @@ class Studio:
                 return np.full((*some.shape[:2], 3), UNKNOWN_GREY, np.uint8)
             low, high = self.depth_limits(model) if layer in METRES else (0.0, 1.0)
             # Near is red and far is blue, as on the sheets; of confidence, dark is none.
-            return _mapped(image, low, high, cv2.COLORMAP_TURBO if layer in METRES else cv2.COLORMAP_VIRIDIS,
-                           backwards=layer in METRES)  # fmt: skip
+            colours = cv2.COLORMAP_TURBO if layer in METRES else cv2.COLORMAP_VIRIDIS
+            return _greyed(_mapped(image, low, high, colours, backwards=layer in METRES), images["unknown"])
         if image is None:  # a model of depth alone has no colour
             return self.coloured(model, DEPTH, images)
         if tint or layer == UNKNOWN:
-            return _tinted(image, self._unknown(images), dim=layer == UNKNOWN)
+            return _tinted(image, images["unknown"], dim=layer == UNKNOWN)
         return np.asarray(image, np.uint8)
 
     # One picture, or two ----------------------------------------------------------------------------------------
@@ -245,6 +250,8 @@ class Studio:
             difference = difference.mean(axis=2)
             seen = (a > 0).any(axis=2) & (b > 0).any(axis=2)  # black: outside one of the two fields of view
             difference[~seen] = np.nan
+        else:
+            difference[images["unknown"]] = np.nan
         mean = float(np.nanmean(difference)) if np.isfinite(difference).any() else float("nan")
         text = f"error of {name}: mean {mean:.2f} {unit}, white from {top:.3g} {unit}"
         return _mapped(difference, 0.0, top, cv2.COLORMAP_MAGMA), text
@@ -277,12 +284,6 @@ class Studio:
         units = depth * np.float32(self.place.units_per_m)
         return np.where(np.isfinite(units), np.minimum(units, SCENE_FAR), SCENE_FAR).astype(np.float32)
 
-    def _unknown(self, images: Images) -> Bool:
-        depth = images.get("depth")
-        if depth is not None:
-            return np.asarray(~np.isfinite(depth))
-        return np.zeros(next(iter(images.values())).shape[:2], bool)
-
     def _camera(self, view: View, size: int) -> Camera:
         camera = view_camera(size, view.aspect, view.fov_rad)
         if camera is None:
@@ -302,6 +303,19 @@ def _mapped(image: AnyArray, low: float, high: float, colours: int, backwards: b
     mapped = cv2.applyColorMap(255 - share if backwards else share, colours)[..., ::-1].copy()
     mapped[~known] = UNKNOWN_GREY
     return np.asarray(mapped, np.uint8)
+
+
+def _unknown(images: Images, is_known_pose: bool) -> Bool:
+    """(H, W) where a model vouches for nothing: at this pose, or of pixels whose bounds are the widest there are."""
+    depth, upper = images.get("depth"), images.get("depth_upper")
+    if depth is None or not is_known_pose:
+        return np.full(next(iter(images.values())).shape[:2], not is_known_pose)
+    return np.asarray(~np.isfinite(depth) | (False if upper is None else ~np.isfinite(upper)))
+
+
+def _greyed(picture: UInt8, unknown: Bool) -> UInt8:
+    picture[unknown] = (GHOST * picture[unknown] + (1 - GHOST) * UNKNOWN_GREY).astype(np.uint8)
+    return picture
 
 
 def _tinted(rgb: AnyArray, unknown: Bool, dim: bool) -> UInt8:

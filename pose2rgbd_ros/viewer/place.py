@@ -21,7 +21,7 @@ from pose2rgbd_ros.training.checkpoint import Checkpoint, checkpoint_directory, 
 from pose2rgbd_ros.viewer.settings import ViewSettings
 
 # What became of a frame in the training of the first model, and its colour in the scene (Tol's bright scheme).
-TRAINING, CHOOSING, JUDGING, OTHER = "training", "choosing", "judging", "other"
+TRAINING, CHOOSING, JUDGING, OTHER = "training", "choosing", "judging", "unused"
 COLOURS = {TRAINING: (68, 119, 170), CHOOSING: (204, 187, 68), JUDGING: (238, 102, 119), OTHER: (136, 136, 136)}
 # The typical depth of a place is so many units of the scene: the browser's keys move by 2 units a second, and its
 # depth buffer ends at 167 units.
@@ -52,7 +52,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model under the name it has in the page."""
+    """A model under the name it has in the page. Its guard takes nothing away: the page shows what it would."""
 
     name: str
     renderer: Renderer
@@ -69,11 +69,9 @@ class Place:
         if not runs:
             raise UserError("which model? give the folder of a run: pose2rgbd view RUN [DATASET]")
         checkpoints = [load_checkpoint(run) for run in runs]
-        names = _names(runs)
         threads = settings.threads or None
-        self.models = [
-            Model(name, Renderer(run, settings.device, threads=threads)) for name, run in zip(names, runs, strict=True)
-        ]
+        renderers = [Renderer(run, settings.device, threads=threads, guard=False) for run in runs]
+        self.models = [Model(name, one) for name, one in zip(_names(runs), renderers, strict=True)]
         first, renderer = checkpoints[0], self.models[0].renderer
         for run, other in zip(runs[1:], checkpoints[1:], strict=True):
             _require_same_place(str(run), other.training_T_map_cam, first, renderer.guard.score.distance_m)

@@ -111,7 +111,7 @@ def make_cloud(studio: Studio, model: int, progress: Callable[[float], None] = l
     for number, index in enumerate(some, 1):
         images = studio.render(model, T[index], camera)
         depth = images[LAYERS[layer]].reshape(-1).astype(np.float64)
-        known = np.isfinite(depth) & (depth < _CLOUD_DEPTHS * renderer.guard.score.distance_m)
+        known = ~images["unknown"].reshape(-1) & (depth < _CLOUD_DEPTHS * renderer.guard.score.distance_m)
         if layer == LOWER:  # a loose bound warns of a surface, but shows none
             known &= depth > (1 - CLOUD_LOOSEST) * images["depth"].reshape(-1)
         points.append(place.to_scene(se3.transform_points(T[index], rays[known] * depth[known, None])))

@@ -126,7 +126,8 @@ class Browser:
         import numpy as np
 
         data = np.frombuffer(self.driver.get_screenshot_as_png(), np.uint8)
-        cv2.imwrite(str(path), cv2.imdecode(data, cv2.IMREAD_COLOR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        how = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else []
+        cv2.imwrite(str(path), cv2.imdecode(data, cv2.IMREAD_COLOR), how)
 
     def errors(self) -> list[str]:
         """What the page has complained of since it was last asked."""

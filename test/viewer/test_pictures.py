@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from viewer.conftest import SMALL
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.rendering.bounds import Calibration, IntervalTable, save_calibration
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.viewer import pictures
 from pose2rgbd_ros.viewer.pictures import (
     BLINK,
@@ -136,7 +140,8 @@ def test_what_is_unknown_is_tinted(relief: Path) -> None:
     camera = view_camera(96, 1.0, 1.0)
     assert camera is not None
     images = studio.render(0, T, camera)
-    unknown = ~np.isfinite(images["depth"])
+    unknown = images["unknown"]
+    np.testing.assert_array_equal(unknown, ~np.isfinite(images["depth"]))
     assert 0.05 < unknown.mean() < 0.95
     tinted = studio.draw(view, True).rgb
     np.testing.assert_array_equal(tinted[~unknown], images["rgb"][~unknown])
@@ -192,3 +197,31 @@ def test_slow_models_get_smaller_pictures_on_the_move(studio: Studio) -> None:
     for _ in range(60):
         large._adapt(0.001)
     assert large.moving_size == 256
+
+
+def test_where_the_guard_vouches_for_nothing_there_is_a_ghost_and_no_error(
+    warp: Path, flight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "warp"
+    shutil.copytree(warp, run)
+    share = np.full((2, 2, 2, 2), 0.2, np.float32)
+    share[0, 1] = np.nan  # not sure, and varied: unknown
+    edges = tuple(np.array([edge], np.float32) for edge in (0.5, 0.05, 5.0, 5.0))
+    table = IntervalTable(edges, share, share / 2, 50.0, 0.0)
+    weights = load_checkpoint(run).weights_sha256
+    save_calibration(run / "checkpoint", Calibration(weights, 0.9, 0.005, 2.0, 60.0, 12.0, table, {}))
+    place = Place([run], flight, SMALL)
+    studio, camera = Studio(place, 96, 48), view_camera(96, 1.2, 1.0)
+    assert camera is not None
+    T = place.start_T_map_cam.copy()
+    T[2, 3] += 500.0
+    assert not place.models[0].renderer.guard_score(T).inside
+    guarded = Renderer(run)
+    for pose, known in ((place.start_T_map_cam, True), (T, False)):
+        images, published = studio.render(0, pose, camera), guarded.render_for_camera(pose, camera)
+        assert published.depth is not None
+        np.testing.assert_array_equal(images["unknown"], ~np.isfinite(published.depth[0]))
+        assert images["unknown"].all() != known
+    shown = studio.draw(View(T, 1.0, 1.2, Choice(layer=UNKNOWN)), True)
+    assert not shown.guard.inside
+    assert "beyond the poses flown" in shown.guard.reason
