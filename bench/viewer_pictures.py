@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
+
+from support.browser import Browser, browser
+
+from pose2rgbd_ros.viewer.page import Page
+from pose2rgbd_ros.viewer.place import Place
+from pose2rgbd_ros.viewer.server import Viewer, export
+from pose2rgbd_ros.viewer.settings import ViewSettings
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "test"))
-
-from support.browser import Browser, browser  # noqa: E402
-
-from pose2rgbd_ros.viewer.page import Page  # noqa: E402
-from pose2rgbd_ros.viewer.place import Place  # noqa: E402
-from pose2rgbd_ros.viewer.server import Viewer, export  # noqa: E402
-from pose2rgbd_ros.viewer.settings import ViewSettings  # noqa: E402
-
 SIZE, QUALITY = (1200, 780), 82
 SETTLED_S = 2.5
 

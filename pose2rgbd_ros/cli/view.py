@@ -45,15 +45,19 @@ def main(argv: list[str]) -> int:
     from pose2rgbd_ros.viewer.server import export, serve
 
     settings = arguments.settings
-    place = Place(*split_paths(arguments.paths, arguments.dataset), settings)
+    runs, dataset = split_paths(arguments.paths, arguments.dataset)
+
+    def open_place() -> Place:
+        return Place(runs, dataset, settings)
+
     if settings.export is not None:
-        print(export(place, settings, settings.export))
+        print(export(open_place(), settings, settings.export))
         return 0
     if arguments.ros:
         from pose2rgbd_ros.nodes.view import serve_live
 
-        return serve_live(place, settings, argv[at:])
-    serve(place, settings, None, wait_for_end)
+        return serve_live(open_place, settings, argv[at:])
+    serve(open_place, settings, None, lambda _: wait_for_end())
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +100,12 @@ def scan_points(message: LaserScan) -> Float64:
     return np.stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges)], axis=-1)
 
 
-def serve_live(place: Place, settings: ViewSettings, argv: Sequence[str]) -> int:
+def serve_live(open_place: Callable[[], Place], settings: ViewSettings, argv: Sequence[str]) -> int:
     """Serve the page beside a node until a signal; the exit status."""
     live, status = Live(), [0]
 
-    def spin() -> None:
+    def spin(place: Place) -> None:
         status[0] = run_nodes([lambda: ViewNode(live, place)], list(argv))
 
-    serve(place, settings, live, spin)
+    serve(open_place, settings, live, spin)
     return status[0]

@@ -32,7 +32,7 @@ LOOK_AHEAD_UNITS = 4.0  # what the browser's mouse orbits around: so far ahead o
 OVERVIEW = np.array([-0.25, -0.42, 0.36])  # times the extent: from where an exported scene is looked at first
 EXPORT_PICTURES, EXPORT_SIDE = 16, 160  # recorded frames whose pictures stand in an exported scene
 _log = logging.getLogger(__name__)
-logging.getLogger("websockets").setLevel(logging.WARNING)
+logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it has a traceback for whoever only tries the port
 
 
 class _Server(viser.ViserServer):
@@ -46,8 +46,13 @@ class _Server(viser.ViserServer):
 class Viewer:
     """A running page. Close it."""
 
-    def __init__(self, place: Place, settings: ViewSettings, live: Live | None = None) -> None:
-        """UserError: the address or the port cannot be listened on."""
+    def __init__(
+        self, place: Place, settings: ViewSettings, live: Live | None = None, server: viser.ViserServer | None = None
+    ) -> None:
+        """server: one of `open_server`, where browsers may wait already.
+
+        UserError: the address or the port cannot be listened on.
+        """
         self.place, self.settings, self.live = place, settings, live
         self.studio = Studio(place, settings.size, settings.moving_size)
         self.nonsense = 0  # poses from browsers that are none
@@ -55,8 +60,10 @@ class Viewer:
         self._cloud_lock = threading.Lock()
         self.pages: dict[int, Page] = {}
         self.turns: TurnTaker[View] = TurnTaker(self._draw, settings.rest_ms / 1e3)
-        self.server = _serve(settings.host, free_port(settings.host, settings.port))
-        self._set_up()
+        self.server = server or open_server(settings)
+        self._early = set(self.server.get_clients())  # they came before there was anything to see
+        _start_camera(self.server, place)
+        self.server.gui.set_panel_label("pose2rgbd " + ", ".join(model.name for model in place.models))
         self.server.on_client_connect(self._connected)
         self.server.on_client_disconnect(self._gone)
 
@@ -80,21 +87,13 @@ class Viewer:
         if self.live is not None:
             self.live.close()
         self.turns.close()
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.server.stop()
-
-    def _set_up(self) -> None:
-        server = self.server
-        server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
-        server.gui.set_panel_label("pose2rgbd " + ", ".join(model.name for model in self.place.models))
-        server.gui.main_panel.dock_right()
-        server.scene.configure_default_lights(False)  # nothing in the scene needs them, nor surroundings to mirror
-        server.scene.configure_environment_map(None)
-        _start_camera(server, self.place)
+        _stop(self.server)
 
     def _connected(self, client: Any) -> None:
         try:
-            self.pages[client.client_id] = Page(self, client)
+            page = self.pages[client.client_id] = Page(self, client)
+            if client.client_id in self._early:
+                page.go_to(self.place.start_T_map_cam)
         except Exception:
             if client.client_id in self.server.get_clients():
                 raise
@@ -114,14 +113,36 @@ class Viewer:
         viewer.show(shown, view, at_rest)
 
 
-def serve(place: Place, settings: ViewSettings, live: Live | None, wait: Callable[[], None]) -> None:
-    """Serve until `wait` returns, and say where."""
-    viewer = Viewer(place, settings, live)
+def open_server(settings: ViewSettings) -> viser.ViserServer:
+    """A server whose pages are empty yet: a browser can load them while a model is loaded.
+
+    UserError: the address or the port cannot be listened on.
+    """
+    server = _serve(settings.host, free_port(settings.host, settings.port))
+    server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
+    server.gui.set_panel_label("pose2rgbd: loading")
+    server.gui.main_panel.dock_right()
+    server.scene.configure_default_lights(False)  # nothing in the scene needs them, nor surroundings to mirror
+    server.scene.configure_environment_map(None)
+    return server
+
+
+def serve(
+    open_place: Callable[[], Place], settings: ViewSettings, live: Live | None, wait: Callable[[Place], None]
+) -> None:
+    """Serve until `wait` returns, and say where. UserError: as of `Viewer`, and of `open_place`."""
+    server = open_server(settings)
+    try:
+        place = open_place()
+    except BaseException:
+        _stop(server)
+        raise
+    viewer = Viewer(place, settings, live, server)
     try:
         print(f"look at {viewer.address}   (Ctrl-C ends)", flush=True)
         if not settings.is_local:
             print(
-                f"open to every computer that reaches {settings.host}, port {viewer.server.get_port()}: there is no "
+                f"open to every computer that reaches {settings.host}, port {server.get_port()}: there is no "
                 "password, and whoever looks sees the models, and the recorded frames",
                 flush=True,
             )
@@ -131,9 +152,14 @@ def serve(place: Place, settings: ViewSettings, live: Live | None, wait: Callabl
             threading.Thread(target=webbrowser.open, args=(viewer.address,), daemon=True).start()
         with contextlib.suppress(OSError, AttributeError):
             os.nice(settings.niceness)
-        wait()
+        wait(place)
     finally:
         viewer.close()
+
+
+def _stop(server: viser.ViserServer) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):  # it says so in its own way
+        server.stop()
 
 
 def export(place: Place, settings: ViewSettings, file: Path) -> str:
@@ -157,8 +183,7 @@ def export(place: Place, settings: ViewSettings, file: Path) -> str:
         server.flush()
         page = server.scene.as_html(dark_mode=True)
     finally:
-        with contextlib.redirect_stdout(io.StringIO()):
-            server.stop()
+        _stop(server)
     with os_errors(f"cannot write {file}"):
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, page.encode())

@@ -93,6 +93,11 @@ class Browser:
 
         ActionChains(self.driver).key_down(key).pause(seconds).key_up(key).perform()
 
+    def key(self, event: str, code: str, letter: str) -> None:
+        """`keydown` or `keyup` by itself: between the two, the page can be asked for other things."""
+        script = "document.dispatchEvent(new KeyboardEvent(arguments[0], {...arguments[1], bubbles: true}))"
+        self.driver.execute_script(script, event, {"code": code, "key": letter})
+
     def drag(self, dx: int, dy: int, x: int = 300, y: int = 300) -> None:
         """The mouse dragged over the scene."""
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
