@@ -6,12 +6,15 @@ import signal
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.viewer.settings import ViewSettings
+
+if TYPE_CHECKING:  # it loads what renders
+    from pose2rgbd_ros.viewer.place import Place
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,34 @@ def main(argv: list[str]) -> int:
 
         require_ros("pose2rgbd view --ros", " or leave --ros out")
     require_viser()
-    from pose2rgbd_ros.viewer.place import Place, split_paths
-    from pose2rgbd_ros.viewer.server import export, serve
-
     settings = arguments.settings
-    runs, dataset = split_paths(arguments.paths, arguments.dataset)
-
-    def open_place() -> Place:
-        return Place(runs, dataset, settings)
-
     if settings.export is not None:
-        print(export(open_place(), settings, settings.export))
+        from pose2rgbd_ros.viewer.server import export
+
+        print(export(_place(arguments), settings, settings.export))
         return 0
+    from pose2rgbd_ros.viewer.listen import open_server, stop
+
+    server = open_server(settings)  # first: a browser takes as long to load the page as we to load the models
+    try:
+        place = _place(arguments)
+    except BaseException:
+        stop(server)
+        raise
     if arguments.ros:
         from pose2rgbd_ros.nodes.view import serve_live
 
-        return serve_live(open_place, settings, argv[at:])
-    serve(open_place, settings, None, lambda _: wait_for_end())
+        return serve_live(server, place, settings, argv[at:])
+    from pose2rgbd_ros.viewer.server import serve
+
+    serve(server, place, settings, None, wait_for_end)
     return 0
+
+
+def _place(arguments: ViewArguments) -> Place:
+    from pose2rgbd_ros.viewer.place import Place, split_paths
+
+    return Place(*split_paths(arguments.paths, arguments.dataset), arguments.settings)
 
 
 def require_viser() -> None:

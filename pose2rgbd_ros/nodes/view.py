@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import viser
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Image, LaserScan
@@ -100,12 +101,12 @@ def scan_points(message: LaserScan) -> Float64:
     return np.stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges)], axis=-1)
 
 
-def serve_live(open_place: Callable[[], Place], settings: ViewSettings, argv: Sequence[str]) -> int:
+def serve_live(server: viser.ViserServer, place: Place, settings: ViewSettings, argv: Sequence[str]) -> int:
     """Serve the page beside a node until a signal; the exit status."""
     live, status = Live(), [0]
 
-    def spin(place: Place) -> None:
+    def spin() -> None:
         status[0] = run_nodes([lambda: ViewNode(live, place)], list(argv))
 
-    serve(open_place, settings, live, spin)
+    serve(server, place, settings, live, spin)
     return status[0]

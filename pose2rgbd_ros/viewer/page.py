@@ -66,14 +66,15 @@ class Page:
         self.recorded: paths.Timed = []
         self._changed = threading.RLock()
         self._read_at = 0.0
-        self._is_open = True
+        self._is_open, self._is_built = True, False
         self._cloud: Any = None
+        client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, self.aspect)
+        client.camera.on_update(self._moved)
+        self.look()  # the panel can wait
         self._track = scene.add_track(client.scene, self.place)
         client.scene.on_click()(self._clicked)
         self._build()
-        client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, self.aspect)
-        client.camera.on_update(self._moved)
-        self.look(moving=False)
+        self._is_built = True
 
     # What is looked at ------------------------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class Page:
         )
         self.client.flush()
         now_s = time.monotonic()
-        if at_rest or now_s - self._read_at > READOUT_S:
+        if self._is_built and (at_rest or now_s - self._read_at > READOUT_S):
             self._read_at = now_s
             self._readout(shown, view)
 
@@ -144,7 +145,7 @@ class Page:
     def close(self) -> None:
         """The browser has gone."""
         self._is_open = False
-        if self._live is not None:
+        if self._is_built and self._live is not None:
             self._live.live.leave(self._live)
         self.viewer.turns.forget(self)
 
@@ -220,7 +221,8 @@ class Page:
         self._record.on_click(lambda _: self.record())
         send.on_click(lambda _: self.save_path())
         self._add_keys()
-        self._choose(other=self._other.value)
+        with self._changed:
+            self.choice = replace(self.choice, other=self._other.value)
         self._draw_legend()
 
     def _add_keys(self) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
-import socket
 import sys
 import threading
 import webbrowser
@@ -20,6 +18,7 @@ import viser
 from pose2rgbd_ros.dataset.layout import atomic_write
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.viewer import scene
+from pose2rgbd_ros.viewer.listen import listen, open_server, stop
 from pose2rgbd_ros.viewer.live import Live
 from pose2rgbd_ros.viewer.page import QUALITY_AT_REST, Page
 from pose2rgbd_ros.viewer.pictures import Studio, View
@@ -27,20 +26,10 @@ from pose2rgbd_ros.viewer.place import UNITS_TYPICAL, Place, fitting_fov_rad
 from pose2rgbd_ros.viewer.settings import ViewSettings
 from pose2rgbd_ros.viewer.worker import TurnTaker
 
-FIRST_PORT, PORTS = 8080, 100
 LOOK_AHEAD_UNITS = 4.0  # what the browser's mouse orbits around: so far ahead of the camera
 OVERVIEW = np.array([-0.25, -0.42, 0.36])  # times the extent: from where an exported scene is looked at first
 EXPORT_PICTURES, EXPORT_SIDE = 16, 160  # recorded frames whose pictures stand in an exported scene
 _log = logging.getLogger(__name__)
-logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it has a traceback for whoever only tries the port
-
-
-class _Server(viser.ViserServer):
-    """viser's server, which can be asked by any browser to open a tunnel through a server of its authors."""
-
-    def request_share_url(self, verbose: bool = True) -> str | None:
-        """Nothing leaves the host."""
-        return None
 
 
 class Viewer:
@@ -87,7 +76,7 @@ class Viewer:
         if self.live is not None:
             self.live.close()
         self.turns.close()
-        _stop(self.server)
+        stop(self.server)
 
     def _connected(self, client: Any) -> None:
         try:
@@ -113,30 +102,10 @@ class Viewer:
         viewer.show(shown, view, at_rest)
 
 
-def open_server(settings: ViewSettings) -> viser.ViserServer:
-    """A server whose pages are empty yet: a browser can load them while a model is loaded.
-
-    UserError: the address or the port cannot be listened on.
-    """
-    server = _serve(settings.host, free_port(settings.host, settings.port))
-    server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
-    server.gui.set_panel_label("pose2rgbd: loading")
-    server.gui.main_panel.dock_right()
-    server.scene.configure_default_lights(False)  # nothing in the scene needs them, nor surroundings to mirror
-    server.scene.configure_environment_map(None)
-    return server
-
-
 def serve(
-    open_place: Callable[[], Place], settings: ViewSettings, live: Live | None, wait: Callable[[Place], None]
+    server: viser.ViserServer, place: Place, settings: ViewSettings, live: Live | None, wait: Callable[[], None]
 ) -> None:
-    """Serve until `wait` returns, and say where. UserError: as of `Viewer`, and of `open_place`."""
-    server = open_server(settings)
-    try:
-        place = open_place()
-    except BaseException:
-        _stop(server)
-        raise
+    """Serve by a server of `open_server` until `wait` returns, and say where."""
     viewer = Viewer(place, settings, live, server)
     try:
         print(f"look at {viewer.address}   (Ctrl-C ends)", flush=True)
@@ -152,14 +121,9 @@ def serve(
             threading.Thread(target=webbrowser.open, args=(viewer.address,), daemon=True).start()
         with contextlib.suppress(OSError, AttributeError):
             os.nice(settings.niceness)
-        wait(place)
+        wait()
     finally:
         viewer.close()
-
-
-def _stop(server: viser.ViserServer) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):  # it says so in its own way
-        server.stop()
 
 
 def export(place: Place, settings: ViewSettings, file: Path) -> str:
@@ -168,7 +132,7 @@ def export(place: Place, settings: ViewSettings, file: Path) -> str:
     UserError: it cannot be written.
     """
     studio = Studio(place, settings.size, settings.moving_size)
-    server = _serve("127.0.0.1", free_port("127.0.0.1", None))
+    server = listen("127.0.0.1", None)
     try:
         _overview_camera(server, place)
         scene.add_track(server.scene, place)
@@ -183,7 +147,7 @@ def export(place: Place, settings: ViewSettings, file: Path) -> str:
         server.flush()
         page = server.scene.as_html(dark_mode=True)
     finally:
-        _stop(server)
+        stop(server)
     with os_errors(f"cannot write {file}"):
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, page.encode())
@@ -230,31 +194,6 @@ def _overview_camera(server: Any, place: Place) -> None:
     middle, extent = every.mean(axis=0), float(np.linalg.norm(np.ptp(every, axis=0)))
     server.initial_camera.position = middle + extent * OVERVIEW
     server.initial_camera.look_at = middle
-
-
-def _serve(host: str, port: int) -> viser.ViserServer:
-    with contextlib.redirect_stdout(io.StringIO()):  # its banner names addresses in its own way
-        return _Server(host=host, port=port, verbose=False)
-
-
-def free_port(host: str, port: int | None) -> int:
-    """`port` if it can be listened on; None: the first free one from FIRST_PORT. UserError: it cannot."""
-    for candidate in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-            return candidate
-        except socket.gaierror as error:
-            raise UserError(f"host {host!r} is no address of this computer ({error.strerror})") from error
-        except OSError as error:
-            problem = error
-            if error.errno not in (13, 98):  # not permitted, in use
-                raise UserError(
-                    f"cannot listen on {host}: {error.strerror}; give an address of this computer"
-                ) from error
-    raise UserError(f"port {candidate} of {host} cannot be listened on: {problem.strerror}; choose another with --port")
 
 
 def _has_screen() -> bool:

@@ -18,9 +18,10 @@ from viewer.conftest import SMALL
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.viewer import server as servers
+from pose2rgbd_ros.viewer import listen
+from pose2rgbd_ros.viewer.listen import free_port
 from pose2rgbd_ros.viewer.place import Place
-from pose2rgbd_ros.viewer.server import Viewer, free_port
+from pose2rgbd_ros.viewer.server import Viewer
 
 Captured = pytest.CaptureFixture[str]
 
@@ -137,7 +138,7 @@ def taken() -> Iterator[int]:
 def test_a_port_in_use(taken: int, monkeypatch: pytest.MonkeyPatch, capsys: Captured, relief: Path) -> None:
     with pytest.raises(UserError, match=f"port {taken} of 127.0.0.1 cannot be listened on: Address already in use"):
         free_port("127.0.0.1", taken)
-    monkeypatch.setattr(servers, "FIRST_PORT", taken)
+    monkeypatch.setattr(listen, "FIRST_PORT", taken)
     assert free_port("127.0.0.1", None) > taken, "nobody asked for that one"
     assert main(["view", str(relief), "--port", str(taken)]) == 2
     assert "choose another with --port" in capsys.readouterr().err
