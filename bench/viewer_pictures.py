@@ -78,10 +78,6 @@ def main() -> None:
             window.press("g")
             settle(page)
             window.screenshot(arguments.out / "viewer_frame.jpg", QUALITY)
-            window.press("g")
-            window.press("2")
-            settle(page)
-            window.screenshot(arguments.out / "viewer_depth.jpg", QUALITY)
             print("errors of the page:", window.errors() or "none")
         with browser(phone=True) as phone:
             phone.open(viewer.address)

@@ -125,11 +125,14 @@ class Page:
     def go_to(self, T_map_cam: Float64, fov_rad: float | None = None) -> None:
         """Move the browser's camera."""
         position, quat_wxyz = self.place.scene_pose(T_map_cam)
+        camera = self.client.camera
         with self.client.atomic():
             if fov_rad is not None:
-                self.client.camera.fov = fov_rad
-            self.client.camera.position = position
-            self.client.camera.wxyz = quat_wxyz
+                camera.fov = fov_rad
+            if not np.linalg.norm(camera.look_at - camera.position) > 1e-6:  # viser could not turn such a camera
+                camera.look_at = camera.position + camera.up_direction + np.array([1.0, 0.0, 0.0])
+            camera.position = position
+            camera.wxyz = quat_wxyz
         self.look()
 
     def go_to_frame(self, number: int) -> None:

@@ -63,6 +63,10 @@ def test_nonsense_is_counted_and_the_next_pose_is_drawn(viewer: Viewer) -> None:
         client.look(position, quat, fov=np.nan)
         client.look(position, quat, fov=-1.0)
         client.look(position, quat, size=(0, 0))
+        client.look(np.zeros(3), quat)  # at the very point that this client looks at
+        until(lambda: len(viewer.pages) == 1, "a page")
+        (page,) = viewer.pages.values()
+        page.go_to_frame(1)
         client.look(position + 0.2, quat)
         client.picture()
         assert viewer.nonsense >= 5
