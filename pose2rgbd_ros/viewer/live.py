@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
-
-if TYPE_CHECKING:
-    from pose2rgbd_ros.viewer.page import Page
+from pose2rgbd_ros.viewer.pictures import Shown
+from pose2rgbd_ros.viewer.place import Place
 
 IMAGE_SIDE, QUALITY = 320, 80
 PERIOD_S = 0.05  # pages follow so often
 OLD_S = 1.0
 SCAN_COLOUR, POSE_COLOUR = (255, 60, 60), (255, 255, 255)
+
+
+class Follower(Protocol):
+    """What follows the camera: a `Page`."""
+
+    client: Any
+    place: Place
+    shown: Shown | None
+
+    def go_to(self, T_map_cam: Float64, fov_rad: float | None = None) -> None: ...
 
 
 class Live:
@@ -53,7 +62,7 @@ class Live:
         """What stands around, (N, 3) in the map."""
         self.scan_m = points_m
 
-    def panel(self, page: Page) -> LivePanel:
+    def panel(self, page: Follower) -> LivePanel:
         """A page's part of the panel."""
         made = LivePanel(self, page)
         with self._lock:
@@ -77,7 +86,7 @@ class Live:
 class LivePanel:
     """Following, and the live image beside the prediction."""
 
-    def __init__(self, live: Live, page: Page) -> None:
+    def __init__(self, live: Live, page: Follower) -> None:
         self.live, self.page = live, page
         gui = page.client.gui
         with gui.add_folder("Live"):

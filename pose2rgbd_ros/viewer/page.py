@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.viewer import path as paths
 from pose2rgbd_ros.viewer import scene
+from pose2rgbd_ros.viewer.live import Live
 from pose2rgbd_ros.viewer.pictures import (
     BLINK,
     COMPARISONS,
@@ -28,12 +29,11 @@ from pose2rgbd_ros.viewer.pictures import (
     TILES,
     Choice,
     Shown,
+    Studio,
     View,
 )  # fmt: skip
-from pose2rgbd_ros.viewer.place import COLOURS, fitting_fov_rad, view_camera
-
-if TYPE_CHECKING:
-    from pose2rgbd_ros.viewer.server import Viewer
+from pose2rgbd_ros.viewer.place import COLOURS, Place, fitting_fov_rad, view_camera
+from pose2rgbd_ros.viewer.worker import TurnTaker
 
 QUALITY_MOVING, QUALITY_AT_REST = 80, 92  # of JPEG
 BLINK_S = 0.6
@@ -54,10 +54,22 @@ KEYS = """
 """
 
 
+class Host(Protocol):
+    """What all pages have in common: `Viewer` of server.py."""
+
+    place: Place
+    studio: Studio
+    turns: TurnTaker[View]
+    live: Live | None
+    nonsense: int  # poses from browsers that are none
+
+    def cloud(self, model: int, progress: Callable[[float], None]) -> scene.Cloud: ...
+
+
 class Page:
     """One browser. Callbacks come from several threads; `_changed` guards what they share."""
 
-    def __init__(self, viewer: Viewer, client: Any) -> None:
+    def __init__(self, viewer: Host, client: Any) -> None:
         self.viewer, self.client, self.place, self.studio = viewer, client, viewer.place, viewer.studio
         self.choice = Choice(layer=viewer.studio.layers(0)[0])
         self.shown: Shown | None = None
