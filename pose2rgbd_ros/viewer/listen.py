@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import socket
+import warnings
 
 import viser
 
@@ -16,6 +17,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.viewer.settings import ViewSettings
 
 FIRST_PORT, PORTS = 8080, 100
+warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection")  # browsers may leave at any time
 logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it has a traceback for whoever only tries the port
 
 

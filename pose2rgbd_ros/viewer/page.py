@@ -80,6 +80,7 @@ class Page:
         self._read_at = 0.0
         self._is_open, self._is_built = True, False
         self._cloud: Any = None
+        self._stop_blinking = threading.Event()
         client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, self.aspect)
         client.camera.on_update(self._moved)
         self.look()  # the panel can wait
@@ -285,13 +286,15 @@ class Page:
         self._split.visible = how == SPLIT
         self.client.scene.set_global_visibility(how != TILES)
         self._choose(comparison=how)
+        self._stop_blinking.set()
         if how == BLINK:
-            threading.Thread(target=self._blink, name="viewer blinking", daemon=True).start()
+            self._stop_blinking = threading.Event()
+            words = (self._stop_blinking,)
+            threading.Thread(target=self._blink, args=words, name="viewer blinking", daemon=True).start()
 
-    def _blink(self) -> None:
-        while self._is_open and self.choice.comparison == BLINK:
+    def _blink(self, over: threading.Event) -> None:
+        while self._is_open and not over.wait(BLINK_S):
             self._choose(blink_on=not self.choice.blink_on)
-            time.sleep(BLINK_S)
 
     def _slid(self, event: Any) -> None:
         if event.client is not None:  # moved by hand, not by go_to_frame
