@@ -16,6 +16,7 @@ from support.browser import LOCAL, Browser
 from viewer.conftest import SMALL
 
 from pose2rgbd_ros.viewer.page import Page
+from pose2rgbd_ros.viewer.path import parse_pose
 from pose2rgbd_ros.viewer.pictures import BLINK, DEPTH, OFF, View
 from pose2rgbd_ros.viewer.server import Viewer, export
 
@@ -79,6 +80,11 @@ def test_it_flies_switches_layers_and_blinks_a_frame(opened: Browser, viewer: Vi
     opened.until(lambda: notes.add(mine.shown.note if mine.shown else "") or len(notes - {""}) == 2, "both pictures")
     opened.press("b")
     opened.until(lambda: mine.choice.comparison == OFF, "no blinking")
+
+    copied = "const b = document.querySelector('button[data-pose]'); b.click(); return [b.textContent, b.dataset.pose]"
+    said, pose = opened.driver.execute_script(copied)
+    assert said == "copied"
+    np.testing.assert_allclose(parse_pose(pose, None), view_of(mine).T_map_cam, atol=1e-3)
 
     assert opened.errors() == []
     assert opened.hosts() <= set(LOCAL), "nobody else is asked for anything"
