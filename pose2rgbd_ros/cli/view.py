@@ -43,7 +43,6 @@ def main(argv: list[str]) -> int:
         from pose2rgbd_ros.cli.nodes import require_ros
 
         require_ros("pose2rgbd view --ros", " or leave --ros out")
-    require_viser()
     settings = arguments.settings
     if settings.export is not None:
         from pose2rgbd_ros.viewer.server import export
@@ -72,16 +71,6 @@ def _place(arguments: ViewArguments) -> Place:
     from pose2rgbd_ros.viewer.place import Place, split_paths
 
     return Place(*split_paths(arguments.paths, arguments.dataset), arguments.settings)
-
-
-def require_viser() -> None:
-    """UserError where viser is not installed: an aircraft needs no page."""
-    try:
-        import viser  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"the page needs viser, which is not installed here ({error}); run `make setup`, or pip install '.[view]'"
-        ) from error
 
 
 def wait_for_end() -> None:
