@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import socket
+import threading
 import warnings
 
 import viser
@@ -17,6 +18,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.viewer.settings import ViewSettings
 
 FIRST_PORT, PORTS = 8080, 100
+GOODBYE_S = 1.0
 warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection")  # browsers may leave at any time
 logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it has a traceback for whoever only tries the port
 
@@ -51,9 +53,11 @@ def listen(host: str, port: int | None) -> viser.ViserServer:
 
 
 def stop(server: viser.ViserServer) -> None:
-    """End a server."""
+    """End a server; browsers that do not say goodbye are not waited for."""
     with contextlib.redirect_stdout(io.StringIO()):  # it says so in its own way
-        server.stop()
+        ending = threading.Thread(target=server.stop, daemon=True)
+        ending.start()
+        ending.join(timeout=GOODBYE_S)
 
 
 def free_port(host: str, port: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from pose2rgbd_ros.viewer.place import Place
 IMAGE_SIDE, QUALITY = 320, 80
 PERIOD_S = 0.05  # pages follow so often
 OLD_S = 1.0
+_log = logging.getLogger(__name__)
 SCAN_COLOUR, POSE_COLOUR = (255, 60, 60), (255, 255, 255)
 
 
@@ -80,7 +82,10 @@ class Live:
             with self._lock:
                 panels = list(self._panels)
             for panel in panels:
-                panel.update()
+                try:
+                    panel.update()
+                except Exception:  # a browser that leaves in between; the others go on
+                    _log.debug("a page could not be told", exc_info=True)
 
 
 class LivePanel:
@@ -93,10 +98,7 @@ class LivePanel:
             self._follow = gui.add_checkbox("Follow the camera", True)
             self._note = gui.add_markdown("waiting for a pose")
             self._image = gui.add_image(np.full((9, 16, 3), 40, np.uint8), label="live image", jpeg_quality=QUALITY)
-            self._predicted = gui.add_image(
-                np.full((9, 16, 3), 40, np.uint8), label="predicted for the same pose", jpeg_quality=QUALITY
-            )
-        self._nodes: dict[str, Any] = {}
+            self._predicted = gui.add_image(np.full((9, 16, 3), 40, np.uint8), label="predicted", jpeg_quality=QUALITY)
         self._posed_s = self._imaged_s = 0.0
         self._scan_m: Float64 | None = None
 

@@ -88,6 +88,7 @@ class Page:
         client.scene.on_click()(self._clicked)
         self._build()
         self._is_built = True
+        self.look(moving=False)  # now with what is said beside the picture
 
     # What is looked at ------------------------------------------------------------------------------------------
 

@@ -87,6 +87,8 @@ class Viewer:
             if client.client_id in self.server.get_clients():
                 raise
             _log.debug("a browser left before its page was built", exc_info=True)
+        if client.client_id not in self.server.get_clients():  # it left while its page was built
+            self._gone(client)
 
     def _gone(self, client: Any) -> None:
         if (page := self.pages.pop(client.client_id, None)) is not None:
