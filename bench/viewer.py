@@ -223,11 +223,18 @@ def undisturbed() -> Iterator[None]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+def priority() -> str:
+    """Of this session before others of the machine (Linux' autogroups), where it is not the usual one."""
+    file = Path("/proc/self/autogroup")
+    nice = file.read_text().split()[-1] if file.exists() else "0"
+    return "" if nice == "0" else f", of which this session goes before the others (autogroup nice {nice})"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    machine = described()
+    machine = described() + priority()
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "relief"
         write_relief(run, MOVING)
