@@ -327,14 +327,16 @@ def _tinted(rgb: AnyArray, unknown: Bool, dim: bool) -> UInt8:
 def _grid(tiles: list[tuple[str, UInt8]]) -> UInt8:
     """Pictures of one size in a grid of their own aspect, each with its name."""
     columns = int(np.ceil(np.sqrt(len(tiles))))
+    rows = -(-len(tiles) // columns)
     height, width = tiles[0][1].shape[:2]
     grid = np.full((columns * height, columns * width, 3), 24, np.uint8)
     size = max(height / 400, 0.35)
     for number, (name, tile) in enumerate(tiles):
         row, column = divmod(number, columns)
+        top = row * height + (columns - rows) * height // 2
         framed = tile.copy()
         framed[[0, -1]] = framed[:, [0, -1]] = 24
         for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(framed, name, (8, int(28 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, colour, thick, cv2.LINE_AA)
-        grid[row * height : (row + 1) * height, column * width : (column + 1) * width] = framed
+        grid[top : top + height, column * width : (column + 1) * width] = framed
     return grid

@@ -138,6 +138,6 @@ def _one_a_cell(points: Float64) -> Int64:
 def add_cloud(scene: Any, cloud: Cloud) -> Any:
     """The handle of the points."""
     return scene.add_point_cloud(
-        "/cloud", cloud.points, cloud.colours, point_size=0.03, point_shape="square", precision="float32",
+        "/cloud", cloud.points, cloud.colours, point_size=0.02, point_shape="square", precision="float32",
         point_shading="flat",
     )  # fmt: skip
