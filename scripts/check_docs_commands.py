@@ -100,6 +100,8 @@ RULES = (
     Rule(r"pose2rgbd calibrate"),
     Rule(r"pose2rgbd locate", makes=()),
     Rule(r"pose2rgbd export"),
+    Rule(r"pose2rgbd view .*--export", makes=("{out}/scene.html",)),
+    Rule(r"pose2rgbd view", left="serves until it is ended; test/viewer runs it in a browser"),
     Rule(r"pose2rgbd align", left="takes minutes; test/sfm runs it"),
     Rule(r"pose2rgbd depth (train|infer|evaluate|odometry)", left="needs a video; the tests run it"),
     Rule(r"pose2rgbd depth", left="for a dataset of colour alone; test/sfm runs it"),
@@ -199,6 +201,7 @@ def stands_for(demo: Path, out: Path) -> dict[str, str]:
         "--out flight": f"--out {out}/recorded",
         "out:=flight": f"out:={out}/recorded",
         "IMAGE": f"{demo}/dataset",
+        "SCENE.html": f"{out}/scene.html",
         "--format NAME": "--format tum", "/path/to/checkpoint": f"{demo}/run/checkpoint", "out/demo": str(demo),
     }  # fmt: skip
 

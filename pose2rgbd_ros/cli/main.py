@@ -32,6 +32,7 @@ COMMANDS = {
         "pose2rgbd_ros.cli.learn:calibrate_main",
         "bounds of a model's depth, and a guard, from held-out frames",
     ),
+    "view": ("pose2rgbd_ros.cli.view", "fly through models in a browser, beside the recorded frames"),
     "locate": ("pose2rgbd_ros.cli.locate", "images -> poses, by a model that finds them"),
     "synthesize": (
         "pose2rgbd_ros.cli.synthesize",

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
+from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -639,7 +640,8 @@ def _tell(out: Path, dataset: Path, run: Path, seconds: float, command: str) -> 
         if each.mood != "good":
             print(f"   {'':<22} helps: {each.remedy}")
     print(f"\nall done in {seconds / 60:.1f} min; everything is in {out}/")
+    needs = "" if find_spec("viser") else "   (needs viser)"
     print(f"  look at  {out / PAGE}")
-    print(f"  fly      pose2rgbd view {run} {dataset}")
+    print(f"  fly      pose2rgbd view {run} {dataset}{needs}")
     print(f"  model    {run / 'checkpoint'}")
     print(f"  node     pose2rgbd render --model {run / 'checkpoint'}")

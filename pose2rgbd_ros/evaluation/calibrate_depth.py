@@ -228,7 +228,7 @@ def calibrate(
     loaded = load_checkpoint(directory)
     data = Dataset(dataset)
     _check_depth(loaded, data)
-    check_place(loaded, data)
+    loaded.check_map(data.path, data.meta)
     chosen = held_out(loaded, data).at_most(MOST_FRAMES, widened=True)
     source = _Source(directory, loaded, data, device)
     pixels, asked = source.pixels(chosen)
@@ -267,7 +267,7 @@ def judge(checkpoint: Path, data: Dataset, frames: Units, device: str = "cpu") -
     if renderer.calibration is None:
         raise UserError(f"{directory} is not calibrated; run pose2rgbd calibrate first")
     _check_depth(loaded, data)
-    check_place(loaded, data)
+    loaded.check_map(data.path, data.meta)
     return _Source(directory, loaded, data, device).judge(renderer, frames, renderer.calibration.margin_m)
 
 
@@ -411,14 +411,3 @@ def _check_depth(loaded: Checkpoint, data: Dataset) -> None:
         )
     if not data.has_depth or data.depth_kind != "metric":
         raise UserError(f"{data.path} has no metric depth to calibrate against")
-
-
-def check_place(loaded: Checkpoint, data: Dataset) -> None:
-    """Poses of another map would calibrate on another place."""
-    ours, theirs = (loaded.map_frame, loaded.datum), (data.meta.map_frame, data.meta.datum)
-    if ours[0] != theirs[0]:
-        raise UserError(
-            f"{data.path} has poses in {theirs[0]!r}, the model's are in {ours[0]!r}; give poses of its map"
-        )
-    if ours[1] is not None and theirs[1] is not None and ours[1] != theirs[1]:
-        raise UserError(f"the datum of {data.path} is {theirs[1]}, the model's is {ours[1]}; give poses of its map")

@@ -18,7 +18,6 @@ from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.calibrate_depth import check_place
 from pose2rgbd_ros.evaluation.depth_bounds import ShareInterval, deals, estimate
 from pose2rgbd_ros.evaluation.held_out import HeldOut, Units, held_out
 from pose2rgbd_ros.evaluation.pictures import provenance
@@ -195,7 +194,7 @@ def calibrate_localizer(
     loaded = load_checkpoint(directory)
     data, training = Dataset(dataset), Dataset(training_dataset or dataset)
     for one in (data, training):
-        check_place(loaded, one)
+        loaded.check_map(one.path, one.meta)
     encoder = ImageEncoder(loaded, pose_network(loaded), choose_device(device), goal.crops)
     known = _training_frames(loaded, training)
     chosen = held_out(loaded, data).at_most(MOST_HELD_OUT, widened=False)

@@ -13,11 +13,11 @@ import torch
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.film import panels, write_video
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Float64, UInt8
 from pose2rgbd_ros.geometry.camera import pixel_grid
 from pose2rgbd_ros.reports.table import Column, Table
+from pose2rgbd_ros.streams.video_write import panels, write_video
 from pose2rgbd_ros.synthesis import route
 from pose2rgbd_ros.synthesis.common import Recording, Shower, Strip, common_camera, draw_strips, judging, load
 from pose2rgbd_ros.synthesis.settings import InterpolateConfig

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.film import panels, write_video
 from pose2rgbd_ros.geometry import se3, trajectory
 from pose2rgbd_ros.geometry.arrays import Float64, UInt8
 from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.sim.flights.route import read_waypoints
+from pose2rgbd_ros.streams.video_write import panels, write_video
 from pose2rgbd_ros.synthesis.common import (
     NearestOther,
     Recording,

@@ -25,6 +25,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.camera import Camera
@@ -129,6 +130,15 @@ class Checkpoint(StoredModel):
         found = np.zeros(len(stamps_ns), bool)
         found[mine[apart_m <= SAME_FRAME_M]] = True
         return found
+
+    def check_map(self, path: Path, meta: DatasetMeta) -> None:
+        """UserError where the poses of the dataset at `path` are of another map than the model's."""
+        if self.map_frame != meta.map_frame:
+            raise UserError(
+                f"{path} has poses in {meta.map_frame!r}, the model's are in {self.map_frame!r}; give poses of its map"
+            )
+        if self.datum is not None and meta.datum is not None and self.datum != meta.datum:
+            raise UserError(f"the datum of {path} is {meta.datum}, the model's is {self.datum}; give poses of its map")
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -103,6 +103,7 @@ LIBRARIES = {
     "moderngl": "moderngl", "numba": "numba", "onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript",
     "Pillow": "PIL", "pycolmap": "pycolmap", "pymap3d": "pymap3d", "rosbags": "rosbags", "safetensors": "safetensors",
     "tensorboard": "tensorboard", "torchmetrics": "torchmetrics", "transforms3d": "transforms3d", "tyro": "tyro",
+    "viser": "viser",
 }  # fmt: skip
 OF_ROSDEP = {  # key of package.xml: distribution
     "python3-jinja2": "jinja2", "python3-matplotlib": "matplotlib", "python3-numpy": "numpy",

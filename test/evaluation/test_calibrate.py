@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import support.small_relief as small_relief
 
+from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.dataset.splits import Split, held_out_segments, random_split, with_random_frames
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.evaluation.calibrate_depth import _check_depth, check_place, guard_limit
+from pose2rgbd_ros.evaluation.calibrate_depth import _check_depth, guard_limit
 from pose2rgbd_ros.evaluation.depth_bounds import (
     Goal,
     Judged,
@@ -389,16 +390,12 @@ def test_frames_of_a_random_split_are_units_by_time(tmp_path: Path):
 
 def test_poses_of_another_map_are_refused(tmp_path: Path):
     loaded = load_checkpoint(small_relief.write_small_relief(tmp_path / "model"))
-    meta = SimpleNamespace(map_frame="map", datum=None)
-    check_place(loaded, SimpleNamespace(path=tmp_path, meta=meta))
+    loaded.check_map(tmp_path, DatasetMeta(loaded.camera))
     with pytest.raises(UserError, match="has poses in 'odom', the model's are in 'map'"):
-        check_place(loaded, SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="odom", datum=None)))
+        loaded.check_map(tmp_path, DatasetMeta(loaded.camera, map_frame="odom"))
     here, there = Datum(47.0, 8.0, 400.0), Datum(47.1, 8.0, 400.0)
     with pytest.raises(UserError, match=r"the datum of .* is latitude 47\.1"):
-        check_place(
-            dataclasses.replace(loaded, datum=here),
-            SimpleNamespace(path=tmp_path, meta=SimpleNamespace(map_frame="map", datum=there)),
-        )
+        dataclasses.replace(loaded, datum=here).check_map(tmp_path, DatasetMeta(loaded.camera, datum=there))
 
 
 def test_lines_are_cut_where_the_way_turns():
