@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 SCRIPT = load_script("check_docs_commands")
-LINES = SCRIPT.lines(ROOT)
+LINES = SCRIPT.lines(ROOT) + SCRIPT.lines(ROOT, SCRIPT.TUTORIALS)
 
 
 def test_there_are_lines_of_every_kind():
