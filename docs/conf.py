@@ -23,6 +23,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sp
 templates_path = ["_templates"]
 exclude_patterns = ["_templates", "files"]
 
+smartquotes = False  # flags begin with two hyphens
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 suppress_warnings = [
@@ -33,7 +34,8 @@ suppress_warnings = [
 nitpicky = True
 # Types of other libraries have no pages here, nor have ours that are only named in a signature.
 nitpick_ignore_regex = [(r"py:(class|data|obj|exc)", r".*")]
-autodoc_default_options = {"members": True, "show-inheritance": True}
+add_module_names = False
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "separated"
@@ -72,7 +74,9 @@ def turn_links(app, docname, source):
     page = f"docs/{docname}.md"
     if docname == "index":  # the README is the front page
         readme, files = docs_pages.site_links((ROOT / "README.md").read_text(), "README.md", ROOT, "index.md")
-        source[0] = source[0].replace("<!-- README -->", readme)
+        named = source[0].split()
+        others = sorted(page.stem for page in Path(app.srcdir).glob("*.md") if page.stem not in ("index", *named))
+        source[0] = source[0].replace("<!-- README -->", readme).replace("<!-- others -->", "\n".join(others))
     elif (ROOT / page).is_file() and path.suffix == ".md":
         source[0], files = docs_pages.site_links(source[0], page, ROOT)
     else:

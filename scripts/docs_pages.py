@@ -128,7 +128,7 @@ def _markdown(command: tuple[str, ...], said: str) -> str:
     blocks = [title, f"```text\n{shown.usage}\n```", _plain(shown.about)]
     for group in shown.groups:
         if group.rows:
-            rows = [f"| `{written}` | {_plain(does)} |" for written, does in group.rows]
+            rows = [f"| `{written.replace('{None}|', '')}` | {_plain(does)} |" for written, does in group.rows]
             rows = [re.sub(r"(?<!\\)\|(?=[^ ])", r"\\|", row) for row in rows]
             heading = f"**{group.title.capitalize()}**" + (f": {_plain(group.about)}" if group.about else "")
             blocks += [heading, "\n".join(["| | |", "|---|---|", *rows])]
@@ -137,7 +137,7 @@ def _markdown(command: tuple[str, ...], said: str) -> str:
 
 def _plain(text: str) -> str:
     """Text that is no Markdown, as Markdown."""
-    return re.sub(r"([*_<>\[\]`|])", r"\\\1", html.unescape(text))
+    return re.sub(r"([*_<>\[\]`|])", r"\\\1", html.unescape(text.replace(" (default: None)", "")))
 
 
 def command_pages() -> dict[str, str]:

@@ -32,7 +32,7 @@ SHORT = (
     (r"pose2rgbd sim photos", "--photos 10 --width 320 --height 240 --flight.area-m 50 --flight.width-m 30"),
     (r"pose2rgbd sim video", "--duration-s 16 --rate-hz 4 --width 320 --height 240"),
     (r"pose2rgbd sim bag", "--duration-s 8 --width 160 --height 120"),
-    (r"pose2rgbd sim dataset", "--frames 60 --size 64 --processes 1"),
+    (r"pose2rgbd sim dataset", "--frames 500 --size 48 --processes 1"),
     (r"pose2rgbd run", "--train.max-minutes 0.1 --train.size 64 --train.model relief --live-s 0 --video-s 0"),
     (r"pose2rgbd train relief", "--max-minutes 0.1 --size 48"),
     (r"pose2rgbd train posegan", "--max-minutes 0.15 --size 32"),
