@@ -112,7 +112,9 @@ class Builder:
     def _copy(self, stage: Stage, words: list[str]) -> None:
         origin = next((word.removeprefix("--from=") for word in words if word.startswith("--from=")), "")
         *sources, target = [word for word in words if not word.startswith("--")]
-        place = Path(f"{stage.folder}/{target}" if target.startswith("/") else f"{stage.folder}{stage.workdir}/{target}")
+        place = Path(
+            f"{stage.folder}/{target}" if target.startswith("/") else f"{stage.folder}{stage.workdir}/{target}"
+        )
         for source in sources:
             if origin:
                 subprocess.run(["cp", "-aT", f"{self.stages[origin].folder}{source}", str(place)], check=True)
@@ -133,7 +135,10 @@ class Builder:
 
     def run(self, stage: Stage, words: list[str], user: str = "") -> None:
         """A command in the folder of a stage; SystemExit where it fails."""
-        own = ["/etc/resolv.conf", *self.binds]  # of this machine: packages that are installed inside must not write to them
+        own = [
+            "/etc/resolv.conf",
+            *self.binds,
+        ]  # of this machine: packages that are installed inside must not write to them
         mounts = ["/proc", "/dev", "/sys", *own]
         for path in mounts:
             inside = Path(f"{stage.folder}{path}")
@@ -149,7 +154,9 @@ class Builder:
         environment = {"PATH": PATH, "HOME": f"/home/{user}" if user else "/root", "LANG": "C.UTF-8"}
         environment |= self.arguments | stage.environment | self.extra
         # A mount namespace of its own: what is mounted in it is gone when it ends.
-        done = subprocess.run(["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", line], env=environment)
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", line], env=environment
+        )
         if done.returncode:
             raise SystemExit(f"exit status {done.returncode}: {shlex.join(words)}")
 

@@ -29,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/*.md", "docs/nodes/*.md", "docs/consumers/*.md")
 TUTORIALS = ("docs/tutorials/*.md",)  # scripts/run_tutorials.py runs these, each page from its first line to its last
-STARTS = re.compile(r"(pose2rgbd|ros2|make|python3?|source|cd|colcon|rosdep|sudo|pip|TORCH_PIP_ARGS=\S+) ")
+STARTS = re.compile(r"(docker|pose2rgbd|ros2|make|python3?|source|cd|colcon|rosdep|sudo|pip|TORCH_PIP_ARGS=\S+) ")
 BESIDE = re.compile(r"(?:without ros2|on a full ROS 2|also|or): ((?:pose2rgbd|ros2) [^;]+)")
 INLINE = re.compile(
     r"`((?:pose2rgbd (?:up|sim live) [^`]*|ros2 (?:launch|run) pose2rgbd [^`]* [^`]*|"
@@ -73,7 +73,7 @@ RECORD, LOCALIZE = {"record/status": 3}, {"localize/status": 3}
 LAUNCH = r"(ros2 launch pose2rgbd |ros2 run pose2rgbd |pose2rgbd )"
 # The first rule that fits a line counts.
 RULES = (
-    Rule(r"(source|cd|colcon|rosdep|sudo|pip|python3 -m venv|TORCH_PIP_ARGS)\b", left="prepares a shell or a machine"),
+    Rule(r"(docker|source|cd|colcon|rosdep|sudo|pip|python3 -m venv|TORCH_PIP_ARGS)\b", left="prepares a shell or a machine"),
     Rule(r"make demo$", left="made what all the others run on"),
     Rule(r"make ", left="sets up or tests; CI runs it"),
     Rule(r"ros2 run (?!pose2rgbd)", left="a consumer's own node"),

@@ -45,7 +45,9 @@ class PhotosConfig:
     width: int = setting(1024, "width of the pictures in pixels", ge=64, le=8192)
     height: int = setting(768, "height of the pictures in pixels", ge=64, le=8192)
     fov_deg: float = setting(65.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
-    gps_m: float = setting(1.5, "sigma of their positions, east and north, in metres; heights have 1.6 times as much", ge=0)
+    gps_m: float = setting(
+        1.5, "sigma of their positions, east and north, in metres; heights have 1.6 times as much", ge=0
+    )
     attitude_deg: float = setting(1.0, "sigma of each angle of the gimbal in degrees", ge=0, le=45.0)
     seed: int = setting(0, "draws these errors")
     city: CityConfig = field(default_factory=CityConfig)
@@ -62,7 +64,9 @@ class VideoConfig:
     height: int = setting(480, "height of the pictures in pixels", ge=64, le=8192)
     fov_deg: float = setting(65.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
     gps_hz: float = setting(1.0, "track points a second", ge=0.1, le=100.0)
-    gps_m: float = setting(1.0, "sigma of their positions, east and north, in metres; heights have 1.6 times as much", ge=0)
+    gps_m: float = setting(
+        1.0, "sigma of their positions, east and north, in metres; heights have 1.6 times as much", ge=0
+    )
     clock_s: float = setting(2.4, "seconds by which the log's clock is ahead of the video's", ge=-600.0, le=600.0)
     seed: int = setting(0, "draws the errors of the positions")
     city: CityConfig = field(default_factory=CityConfig)

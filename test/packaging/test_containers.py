@@ -89,7 +89,9 @@ def test_a_recipe_is_carried_out_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     """Stages, arguments with defaults and given ones, files of another stage; RUN is only noted here."""
     base, ran = tmp_path / "base", []
     (base / "etc").mkdir(parents=True)
-    monkeypatch.setattr(CHECK.Builder, "run", lambda self, stage, words, user="": ran.append((words[-1], stage.workdir)))
+    monkeypatch.setattr(
+        CHECK.Builder, "run", lambda self, stage, words, user="": ran.append((words[-1], stage.workdir))
+    )
     builder = CHECK.Builder(base, tmp_path / "out", {"B": "given"}, [], {})
     image = builder.build(
         "ARG BASE=x\nFROM ${BASE} AS build\nARG A=default\nARG B=y\nWORKDIR /work\nRUN echo 1 \\\n  2\n"

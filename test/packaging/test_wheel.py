@@ -22,7 +22,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     copy = ["cp", "-r", *(str(ROOT / name) for name in ("pose2rgbd_ros", "setup.py", "setup.cfg", "README.md"))]
     subprocess.run([*copy, str(ROOT / "pyproject.toml"), str(source)], check=True)
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(out),
+        str(source),
+    ]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (made,) = out.glob("*.whl")
@@ -71,7 +82,9 @@ def test_it_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """Without ROS, without torch: a recording is made, converted and looked at; what needs torch says what to install."""
     venv.create(tmp_path / "venv", with_pip=True)
     program, lock = tmp_path / "venv" / "bin" / "pose2rgbd", ROOT / "requirements" / "python.lock"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AMENT", "LD_", "ROS"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AMENT", "LD_", "ROS"))
+    }
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run([str(word) for word in words], env=clean, cwd=tmp_path, capture_output=True, text=True)
