@@ -3,7 +3,7 @@
     python scripts/check_container.py --base DEBIAN_FOLDER --out FOLDER -- pose2rgbd sim dataset /data/d --frames 4
 
 DEBIAN_FOLDER stands for the image that FROM names, as `debootstrap --variant=minbase bookworm DEBIAN_FOLDER` makes it
-(`DEBIAN_FOLDER` is copied, not changed). Each stage becomes a folder of FOLDER, each RUN a chroot into it, COPY a copy by
+(it is copied, not changed). Each stage becomes a folder of FOLDER, each RUN a chroot into it, COPY a copy that heeds
 .dockerignore. The size of the last stage is printed, then the command behind `--` runs in it by the image's entrypoint
 and user. Needs root. What a machine needs beside, such as its own registry, goes in by --bind, --env and --build-arg.
 """
@@ -135,10 +135,8 @@ class Builder:
 
     def run(self, stage: Stage, words: list[str], user: str = "") -> None:
         """A command in the folder of a stage; SystemExit where it fails."""
-        own = [
-            "/etc/resolv.conf",
-            *self.binds,
-        ]  # of this machine: packages that are installed inside must not write to them
+        # Of this machine, so read-only: packages that are installed inside would write to it.
+        own = ["/etc/resolv.conf", *self.binds]
         mounts = ["/proc", "/dev", "/sys", *own]
         for path in mounts:
             inside = Path(f"{stage.folder}{path}")

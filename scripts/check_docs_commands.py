@@ -73,7 +73,8 @@ RECORD, LOCALIZE = {"record/status": 3}, {"localize/status": 3}
 LAUNCH = r"(ros2 launch pose2rgbd |ros2 run pose2rgbd |pose2rgbd )"
 # The first rule that fits a line counts.
 RULES = (
-    Rule(r"(docker|source|cd|colcon|rosdep|sudo|pip|python3 -m venv|TORCH_PIP_ARGS)\b", left="prepares a shell or a machine"),
+    Rule(r"docker\b", left="needs Docker; scripts/check_container.py runs the recipe without"),
+    Rule(r"(source|cd|colcon|rosdep|sudo|pip|python3 -m venv|TORCH_PIP_ARGS)\b", left="prepares a shell or a machine"),
     Rule(r"make demo$", left="made what all the others run on"),
     Rule(r"make ", left="sets up or tests; CI runs it"),
     Rule(r"ros2 run (?!pose2rgbd)", left="a consumer's own node"),

@@ -1,5 +1,5 @@
-"""Whether a built site stands alone: nothing in its pages is fetched from elsewhere, and every link inside leads to a page
-and a place in it.
+"""Whether a built site stands alone: nothing in its pages is fetched from elsewhere, and every link inside leads to a
+page and a place in it.
 
     python scripts/check_site.py build/docs/html
 """

@@ -45,9 +45,7 @@ class PhotosConfig:
     width: int = setting(1024, "width of the pictures in pixels", ge=64, le=8192)
     height: int = setting(768, "height of the pictures in pixels", ge=64, le=8192)
     fov_deg: float = setting(65.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
-    gps_m: float = setting(
-        1.5, "sigma of their positions, east and north, in metres; heights have 1.6 times as much", ge=0
-    )
+    gps_m: float = setting(1.5, "sigma of positions, east and north, in metres; of heights 1.6 times as much", ge=0)
     attitude_deg: float = setting(1.0, "sigma of each angle of the gimbal in degrees", ge=0, le=45.0)
     seed: int = setting(0, "draws these errors")
     city: CityConfig = field(default_factory=CityConfig)
@@ -64,9 +62,7 @@ class VideoConfig:
     height: int = setting(480, "height of the pictures in pixels", ge=64, le=8192)
     fov_deg: float = setting(65.0, "horizontal field of view in degrees", ge=10.0, le=150.0)
     gps_hz: float = setting(1.0, "track points a second", ge=0.1, le=100.0)
-    gps_m: float = setting(
-        1.0, "sigma of their positions, east and north, in metres; heights have 1.6 times as much", ge=0
-    )
+    gps_m: float = setting(1.0, "sigma of positions, east and north, in metres; of heights 1.6 times as much", ge=0)
     clock_s: float = setting(2.4, "seconds by which the log's clock is ahead of the video's", ge=-600.0, le=600.0)
     seed: int = setting(0, "draws the errors of the positions")
     city: CityConfig = field(default_factory=CityConfig)
@@ -157,7 +153,7 @@ def _gpx(flight: Flight, begin_s: float, config: VideoConfig) -> str:
 
 
 def gimbal_angles(T_map_cam: Float64) -> tuple[float, float, float]:
-    """Yaw (clockwise from north), pitch, roll in degrees of an optical frame (4, 4) that does not look straight down."""
+    """Yaw (clockwise from north), pitch, roll in degrees of an optical frame (4, 4) not looking straight down."""
     right, forward = T_map_cam[:3, 0], T_map_cam[:3, 2]
     yaw, pitch = np.arctan2(forward[0], forward[1]), np.arcsin(forward[2])
     level = np.array([np.cos(yaw), -np.sin(yaw), 0.0])

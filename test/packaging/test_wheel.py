@@ -79,7 +79,7 @@ def test_extras_ask_for_what_make_setup_installs() -> None:
 
 @pytest.mark.slow
 def test_it_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    """Without ROS, without torch: a recording is made, converted and looked at; what needs torch says what to install."""
+    """Without ROS, without torch: a recording is made, converted, looked at; training says what to install."""
     venv.create(tmp_path / "venv", with_pip=True)
     program, lock = tmp_path / "venv" / "bin" / "pose2rgbd", ROOT / "requirements" / "python.lock"
     clean = {
