@@ -24,7 +24,7 @@ from check_docs_commands import ROOT, last_line, listen, of_page, process, rule_
 FOLDER = ROOT / "docs" / "tutorials"
 # Lines that are not run in a tutorial.
 LEFT = re.compile(
-    r"(source|pytest|ros2)\b|pose2rgbd record --out flight --bag"  # the last: a drone of yours
+    r"(source|ros2|python -m pytest)\b|pose2rgbd record --out flight --bag"  # the last: a drone of yours
 )
 # What --short appends to a line; the last value of a flag counts. Of several that fit the first is taken.
 SHORT = (
