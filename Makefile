@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up what they need by themselves; docs/install.md says how.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test search lint bench lock clean
+.PHONY: help setup demo test search lint docs bench lock clean
 
 ACTIVATE := source .venv/bin/activate
 
@@ -29,6 +29,9 @@ search: setup       ## property tests with examples that were never tried; ROUND
 
 lint: setup         ## ruff, mypy, import contracts; figures that are older than their code
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy && lint-imports && python scripts/check_figures.py
+
+docs: setup         ## the documentation site into build/docs/html; ARGS=--external also asks other sites
+	@$(ACTIVATE) && scripts/build_docs.sh $(ARGS)
 
 BENCH ?= quick
 

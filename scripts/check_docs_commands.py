@@ -28,7 +28,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/*.md", "docs/nodes/*.md", "docs/consumers/*.md")
-STARTS = re.compile(r"(pose2rgbd|ros2|make|python3?|source|cd|colcon|rosdep|sudo|pip|TORCH_PIP_ARGS=\S+) ")
+TUTORIALS = ("docs/tutorials/*.md",)  # scripts/run_tutorials.py runs these, each page from its first line to its last
+STARTS = re.compile(r"(docker|pose2rgbd|ros2|make|python3?|source|cd|colcon|rosdep|sudo|pip|TORCH_PIP_ARGS=\S+) ")
 BESIDE = re.compile(r"(?:without ros2|on a full ROS 2|also|or): ((?:pose2rgbd|ros2) [^;]+)")
 INLINE = re.compile(
     r"`((?:pose2rgbd (?:up|sim live) [^`]*|ros2 (?:launch|run) pose2rgbd [^`]* [^`]*|"
@@ -72,6 +73,7 @@ RECORD, LOCALIZE = {"record/status": 3}, {"localize/status": 3}
 LAUNCH = r"(ros2 launch pose2rgbd |ros2 run pose2rgbd |pose2rgbd )"
 # The first rule that fits a line counts.
 RULES = (
+    Rule(r"docker\b", left="needs Docker; scripts/check_container.py runs the recipe without"),
     Rule(r"(source|cd|colcon|rosdep|sudo|pip|python3 -m venv|TORCH_PIP_ARGS)\b", left="prepares a shell or a machine"),
     Rule(r"make demo$", left="made what all the others run on"),
     Rule(r"make ", left="sets up or tests; CI runs it"),
@@ -109,6 +111,7 @@ RULES = (
     Rule(r"pose2rgbd synthesize", left="needs a model of each kind"),
     Rule(r"pose2rgbd play --clock$", left="needs a recording; the line below it has one"),
     Rule(r"pose2rgbd sim live FLAGS", left="the flags are yours"),
+    Rule(r"pose2rgbd sim (photos|video)"),
     Rule(r"pose2rgbd sim gallery", makes=("{out}/sim",)),
     Rule(r"pose2rgbd sim dataset", quick="--frames 20", makes=("{out}/sim/meta.yaml",)),
     Rule(r"pose2rgbd sim bag", quick="--duration-s 5", makes=("{out}/sim.mcap",)),
@@ -122,6 +125,8 @@ RULES = (
     Rule(LAUNCH + r"bringup", shows=SIM | RENDER),
     Rule(r"pose2rgbd up sim render avoid", shows=SIM | RENDER | AVOID),
     Rule(r"pose2rgbd up sim render", shows=SIM | RENDER),
+    Rule(r"pose2rgbd up sim record", shows=SIM | RECORD),
+    Rule(r"pose2rgbd up sim localize", shows=SIM | LOCALIZE),
     Rule(r"pose2rgbd up render avoid", shows=RENDER | TOLD, beside=True),
     Rule(r"pose2rgbd up render play", shows=RENDER),
     Rule(LAUNCH + r"(sim\.launch\.py|sim live|sim)\b", shows=SIM),
@@ -148,19 +153,20 @@ WELL = {"render/status": 0, "avoid/status": 0, "record/status": 1}
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def lines(root: Path = ROOT) -> list[Line]:
+def lines(root: Path = ROOT, pages: tuple[str, ...] = PAGES) -> list[Line]:
     """The command lines of all pages, each once: those of code blocks, what their comments offer instead, and those
     in text.
     """
     found: dict[str, Line] = {}
-    for pattern in PAGES:
+    for pattern in pages:
         for page in sorted(root.glob(pattern)):
-            for text, number in _of_page(page.read_text()):
+            for text, number in of_page(page.read_text()):
                 found.setdefault(text, Line(text, f"{page.relative_to(root)}:{number}"))
     return list(found.values())
 
 
-def _of_page(page: str) -> Iterator[tuple[str, int]]:
+def of_page(page: str) -> Iterator[tuple[str, int]]:
+    """The command lines of a page's text, in order, and where each begins."""
     fenced, begun, number_begun = False, "", 0
     for number, raw in enumerate(page.splitlines(), 1):
         if raw.lstrip().startswith("```"):
@@ -269,40 +275,40 @@ def run(line: Line, rule: Rule, demo: Path, out: Path, quick: bool) -> str:
         if not rule.shows:
             status = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT).returncode
             missing = [name for name in rule.makes if not Path(name.format(out=out, demo=demo)).exists()]
-            return _said(log) if status else f"{missing[0]} was not made" if missing else ""
+            return last_line(log) if status else f"{missing[0]} was not made" if missing else ""
         with contextlib.ExitStack() as running:
             if rule.beside:
                 player = ["play", "--recording", str(demo / "dataset"), "--loop"]
                 running.enter_context(
-                    _process([sys.executable, "-m", "pose2rgbd_ros.cli.main", *player], subprocess.DEVNULL)
+                    process([sys.executable, "-m", "pose2rgbd_ros.cli.main", *player], subprocess.DEVNULL)
                 )
-            node = running.enter_context(_process(words, stream))
-            short = _listen(rule.shows, lambda: node.poll() is not None)
+            node = running.enter_context(process(words, stream))
+            short = listen(rule.shows, lambda: node.poll() is not None)
         return (
-            f"{short}; {_said(log)}"
+            f"{short}; {last_line(log)}"
             if short
             else ""
             if node.returncode in (0, -2)
-            else f"ended with {node.returncode}; {_said(log)}"
+            else f"ended with {node.returncode}; {last_line(log)}"
         )
 
 
 @contextlib.contextmanager
-def _process(words: list[str], stream: object) -> Iterator[subprocess.Popen[bytes]]:
+def process(words: list[str], stream: object, cwd: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
     """A process until the block ends, then interrupted, as with ctrl-C."""
-    process = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)  # type: ignore[call-overload]
+    started = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, cwd=cwd)  # type: ignore[call-overload]
     try:
-        yield process
+        yield started
     finally:
-        process.send_signal(signal.SIGINT)
+        started.send_signal(signal.SIGINT)
         try:
-            process.wait(LONG_S)
+            started.wait(LONG_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            started.kill()
+            started.wait()
 
 
-def _listen(shows: dict[str, int], ended: Callable[[], bool]) -> str:
+def listen(shows: dict[str, int], ended: Callable[[], bool]) -> str:
     """What did not come within LONG_S, or before the node ended; empty: everything came."""
     import importlib
 
@@ -335,7 +341,7 @@ def _listen(shows: dict[str, int], ended: Callable[[], bool]) -> str:
     return ", ".join(short)
 
 
-def _said(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
     said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return said[-1] if said else "it said nothing"

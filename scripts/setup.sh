@@ -2,7 +2,8 @@
 # Builds .venv with everything `make` needs; quick when nothing changed. See docs/install.md for the two homes.
 #   ROS 2 sourced:  a venv with system site packages, only what rosdep cannot give.
 #   no ROS:         a venv with the real rclpy, Fast DDS and rosidl from pinned wheels, plus underlay/.
-# PYTHON chooses the interpreter, TORCH_PIP_ARGS reaches the pip call that installs torch.
+# PYTHON chooses the interpreter, TORCH_PIP_ARGS reaches the pip call that installs torch. EXTRAS=sim,view installs what
+# these extras of setup.cfg need and no more, for an image that only runs (docker/); torch is there with `train` or `all`.
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
@@ -109,7 +110,9 @@ install_ros_wheels() {
 }
 
 install_torch() {
-  if "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+  if [[ -n "${EXTRAS:-}" && ",$EXTRAS," != *,train,* && ",$EXTRAS," != *,all,* ]]; then
+    say "without torch, which is not among $EXTRAS"
+  elif "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     say "keeping the torch that is already there"
   elif [ $home = ros ]; then
     # shellcheck disable=SC2086
@@ -128,7 +131,8 @@ system_constraints() {
 }
 
 install_python_libraries() {
-  if [ $home = ros ]; then pip_install -r requirements/python.in -c "$(system_constraints)"
+  if [ -n "${EXTRAS:-}" ]; then pip_install -c requirements/python.lock -e ".[$EXTRAS]"
+  elif [ $home = ros ]; then pip_install -r requirements/python.in -c "$(system_constraints)"
   else pip_install -r requirements/python.lock; fi
 }
 
@@ -178,7 +182,7 @@ check_opengl
 [ -x "$venv/bin/python" ] && [ -d "$stamps" ] || { mkdir -p "$stamps" && rm -f "$stamps/venv"; }
 stage venv "$("$python" -V)" "at $PWD" -- make_venv
 if [ $home = wheels ]; then stage ros-wheels requirements/ros-jazzy.lock -- install_ros_wheels; fi
-stage torch requirements/torch.txt -- install_torch
-stage python-libraries requirements/python.in requirements/python.lock -- install_python_libraries
+stage torch requirements/torch.txt "${EXTRAS:-}" -- install_torch
+stage python-libraries requirements/python.in requirements/python.lock "${EXTRAS:-}" -- install_python_libraries
 stage underlay underlay/setup.cfg underlay/tf2_msgs -- install_underlay
 stage pose2rgbd package.xml CMakeLists.txt setup.cfg msg srv launch config -- install_pose2rgbd

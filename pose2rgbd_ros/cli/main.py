@@ -112,8 +112,8 @@ def _run(command: str, arguments: list[str]) -> int:
             raise
         print(
             f"error: pose2rgbd {command} needs the Python library {library}, which {sys.executable} does not have; "
-            "run `make setup` in the checkout, then start it from its .venv or build the workspace again "
-            "(docs/install.md)",
+            "run `make setup` in the checkout, then start it from its .venv or build the workspace again; without ROS "
+            "pip install 'pose2rgbd-ros[all]' (docs/install.md)",
             file=sys.stderr,
         )
         return 2

@@ -13,6 +13,7 @@ from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.sim.bag import SimBagConfig, write_sim_bag
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig, write_sim_dataset
+from pose2rgbd_ros.sim.footage import PhotosConfig, VideoConfig, write_sim_photos, write_sim_video
 from pose2rgbd_ros.sim.gallery import GalleryConfig, draw_gallery
 
 # `pose2rgbd sim bag OUT.mcap`: a flight over the simulated city as a ROS 2 recording.
@@ -63,6 +64,37 @@ def dataset(arguments: DatasetArguments) -> int:
     return 0
 
 
+# `pose2rgbd sim photos OUT`, `pose2rgbd sim video OUT.mp4`: what a drone without ROS brings home.
+
+
+@dataclasses.dataclass
+class PhotosArguments:
+    """Fly over the simulated city and take geotagged photographs, with the errors of plain GPS."""
+
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help="folder for the photographs")]
+    options: Annotated[PhotosConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=PhotosConfig)
+
+
+def photos(arguments: PhotosArguments) -> int:
+    """Take them, and say where they are. UserError when the input is wrong."""
+    print(write_sim_photos(arguments.out, arguments.options))
+    return 0
+
+
+@dataclasses.dataclass
+class VideoArguments:
+    """Fly over the simulated city, film it, and log the track of a plain GPS whose clock is another."""
+
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.mp4", help="the video; the log is OUT.gpx")]
+    options: Annotated[VideoConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=VideoConfig)
+
+
+def video(arguments: VideoArguments) -> int:
+    """Film, and say what was written. UserError when the input is wrong."""
+    print(write_sim_video(arguments.out, arguments.options))
+    return 0
+
+
 # `pose2rgbd sim gallery OUT`: pictures of the city and of the flight.
 
 
@@ -95,6 +127,8 @@ def live(argv: list[str]) -> int:
 JOBS: dict[str, Job] = {
     "dataset": (DatasetArguments, dataset, "a flight as a dataset: frames with exact poses and depth"),
     "bag": (BagArguments, bag, "a flight as a ROS 2 recording, with the faults of real sensors"),
+    "photos": (PhotosArguments, photos, "a flight as geotagged photographs"),
+    "video": (VideoArguments, video, "a flight as a video and a GPX track"),
     "gallery": (GalleryArguments, gallery, "pictures of the city and of the flight"),
     "live": (None, live, "the world as a ROS node: images, sensors and TF; takes commands to fly"),
 }

@@ -176,7 +176,7 @@ def save_localizer_calibration(directory: Path, calibration: LocalizerCalibratio
 
 
 def load_localizer_calibration(directory: Path, weights_sha256: str) -> LocalizerCalibration | None:
-    """The calibration of a checkpoint's folder; None without one. UserError as of :meth:`CalibrationFiles.load`."""
+    """The calibration of a checkpoint's folder; None without one. UserError as of `CalibrationFiles.load`."""
     return FILES.load(directory, weights_sha256, _from)
 
 

@@ -233,7 +233,7 @@ def save_calibration(directory: Path, calibration: Calibration) -> None:
 
 
 def load_calibration(directory: Path, weights_sha256: str) -> Calibration | None:
-    """The calibration of a checkpoint's folder; None without one. UserError as of :meth:`CalibrationFiles.load`."""
+    """The calibration of a checkpoint's folder; None without one. UserError as of `CalibrationFiles.load`."""
     return FILES.load(directory, weights_sha256, _from)
 
 

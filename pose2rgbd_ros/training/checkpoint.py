@@ -1,5 +1,7 @@
 """Checkpoints are data, never code: YAML and safetensors in one directory.
 
+::
+
     model.yaml                    what a person wants to know, and everything but the tensors
     weights.safetensors           the network's state
     training_poses.safetensors    stamps_ns (N,) int64 and T_map_cam (N, 4, 4) float64 of the training frames;

@@ -2,7 +2,7 @@
 
 Families of places learn what is seen from where, those of video how deep a picture is and how the camera moved.
 
-A family's folder holds these modules, imported when they are needed (docs/architecture.md, "Add a model family"):
+A family's folder holds these modules, imported when they are needed (docs/tutorials/model_family.md)::
 
     config.py    Settings: a TrainConfig (of places) or VideoConfig (of video) with the family's own settings and its
                  recipes; loads no torch
@@ -222,10 +222,11 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 class RenderTensors(NamedTuple):
     """What a model shows of B views; None for what it does not predict.
 
-    rgb: (B, 3, H, W) in [0, 1].
-    depth: (B, H, W) along the optical axis in the dataset's unit, NaN where the model does not know.
-    confidence: (B, h, w). Slice networks: the sum of the slices, 1 ideal, 0 no slice claims the pixel, above 1
-        ambiguous. Renderers with geometry: 0..1, how sure the surface is.
+    Attributes:
+        rgb: (B, 3, H, W) in [0, 1].
+        depth: (B, H, W) along the optical axis in the dataset's unit, NaN where the model does not know.
+        confidence: (B, h, w). Slice networks: the sum of the slices, 1 ideal, 0 no slice claims the pixel, above 1
+            ambiguous. Renderers with geometry: 0..1, how sure the surface is.
     """
 
     rgb: Tensor | None

@@ -37,7 +37,7 @@ from pose2rgbd_ros.training.families import (
     train_config,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "model_family.md"
 # Optional modules and what they must have: a function and how many arguments it takes.
 OPTIONAL = {"backend": ("make", 3), "export": ("export", 2), "pretrained": ("ours", 1)}
 
@@ -133,7 +133,7 @@ def test_families_with_a_backend_have_their_configurations() -> None:
             assert part_of(family, "config").NETWORK_CONFIGS.keys() == set(line.networks)
 
 
-# A family of its own: what docs/architecture.md shows, word for word.
+# A family of its own: what docs/tutorials/model_family.md shows, word for word.
 
 
 @pytest.fixture
@@ -157,9 +157,9 @@ def add_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
 def shown_on_the_page() -> tuple[dict[str, str], Family]:
     """The files of the family and its line in the registry, as the page has them."""
-    section = PAGE.read_text().partition("## Add a model family")[2].partition("\n## ")[0]
-    blocks = re.findall(r"`models/toy/(\w+\.py)`(?:(?!```).)*```python\n(.*?)```", section, re.S)
-    (line,) = re.findall(r'"toy": (Family\(.*\)),', section)
+    text = PAGE.read_text()
+    blocks = re.findall(r"`models/toy/(\w+\.py)`(?:(?!```).)*```python\n(.*?)```", text, re.S)
+    (line,) = re.findall(r'"toy": (Family\(.*\)),', text)
     return dict(blocks), eval(line)
 
 

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = load_script("check_docs_commands")
 LINES = SCRIPT.lines(ROOT)
+TUTORIALS = SCRIPT.lines(ROOT, SCRIPT.TUTORIALS)  # run by scripts/run_tutorials.py
 
 
 def test_there_are_lines_of_every_kind():
@@ -53,7 +54,7 @@ def help_of(*command: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in LINES if line.text.startswith("pose2rgbd")], ids=lambda line: line.where
+    "line", [line for line in LINES + TUTORIALS if line.text.startswith("pose2rgbd")], ids=lambda line: line.where
 )
 def test_commands_and_flags_exist(line):
     words = shlex.split(re.sub(r"\[[^]]*\]", "", line.text))[1:]
@@ -92,7 +93,9 @@ def assert_parameter(node: str | None, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in LINES if re.match(r"ros2 (launch|run) pose2rgbd", line.text)], ids=lambda line: line.where
+    "line",
+    [line for line in LINES + TUTORIALS if re.match(r"ros2 (launch|run) pose2rgbd", line.text)],
+    ids=lambda line: line.where,
 )
 def test_launch_files_and_their_arguments_exist(line):
     words = shlex.split(line.text)

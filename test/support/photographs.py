@@ -10,19 +10,10 @@ import numpy as np
 from support.aerial import PhotoFacts, dji_xmp, write_photo
 
 from pose2rgbd_ros.dataset.reader import Dataset
-from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.geometry.camera import resample, resample_map
+from pose2rgbd_ros.sim.footage import gimbal_angles
 
 FRAMES, SIZE = 24, 320  # of the flight in test/sfm/conftest.py
-
-
-def gimbal_angles(T_map_cam: Float64) -> tuple[float, float, float]:
-    """Yaw (clockwise from north), pitch, roll in degrees of an optical frame that does not look straight down."""
-    right, forward = T_map_cam[:3, 0], T_map_cam[:3, 2]
-    yaw, pitch = np.arctan2(forward[0], forward[1]), np.arcsin(forward[2])
-    level = np.array([np.cos(yaw), -np.sin(yaw), 0.0])
-    roll = np.arctan2(np.dot(np.cross(level, right), forward), np.dot(level, right))
-    return float(np.rad2deg(yaw)), float(np.rad2deg(pitch)), float(np.rad2deg(roll))
 
 
 def write_photographs(

@@ -1,0 +1,4 @@
+#!/bin/bash
+# The environment of .venv, then the command.
+. /opt/pose2rgbd/.venv/bin/activate
+exec "$@"
