@@ -1,0 +1,150 @@
+"""How good the pictures are: sharpness, exposure, sizes, what repeats; and the depth. A bounded number is decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pose2rgbd_ros.bags import decode
+from pose2rgbd_ros.dataset.filters import grey
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, UInt8
+from pose2rgbd_ros.streams.samples import DepthSample, ImageSample
+
+SAMPLES, DEPTH_SAMPLES = 60, 12
+_THUMBNAIL_PX, _THUMBNAILS = 240, 8
+_DEPTH_VALUES = 20_000  # kept of each depth image
+# Grey levels of 255: from here on a pixel is clipped; a picture below shows nothing.
+CLIPPED, NOTHING = 250, 12
+_FLAT = 4.0  # standard deviation below which there is nothing to see either
+
+
+@dataclass(frozen=True)
+class PictureLook:
+    """One picture that was decoded.
+
+    Attributes:
+        detail: variance of the Laplacian at full size as a part of that at half: small where the finest structure is
+            missing, whatever the scene, so of blur. NaN where there is no structure.
+        brightness: mean grey level.
+        clipped: the share of pixels that are white.
+        blank: nothing can be seen.
+    """
+
+    index: int
+    detail: float
+    brightness: float
+    clipped: float
+    blank: bool
+
+
+def look_at(index: int, picture: UInt8) -> PictureLook:
+    """At a grey picture (H, W)."""
+    mean, deviation = cv2.meanStdDev(picture)
+    brightness, contrast = float(mean[0, 0]), float(deviation[0, 0])
+    blank = contrast < _FLAT or int(picture.max()) <= NOTHING
+    clipped = float(np.mean(picture >= CLIPPED))
+    return PictureLook(index, float("nan") if blank else detail_of(picture), brightness, clipped, blank)
+
+
+def detail_of(picture: UInt8) -> float:
+    """How much of the structure at half the size is there at full size as well (see `PictureLook`)."""
+    smooth = cv2.GaussianBlur(picture, (3, 3), 0)  # noise is no detail
+    half = cv2.resize(smooth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    full, coarse = (float(cv2.Laplacian(it, cv2.CV_32F).var()) for it in (smooth, half))
+    return full / coarse if coarse > 0 else float("nan")
+
+
+@dataclass
+class PictureLog:
+    """Takes all pictures of a stream, decodes `samples` of `expected`, evenly, and counts what shows without decoding.
+
+    Attributes:
+        sizes: pictures by (width, height); encodings: by encoding.
+        repeated_ns: stamps of pictures and of the one before that they repeat; longest_repeat: most in a row.
+        unreadable: of those decoded, by what is wrong with them.
+    """
+
+    expected: int
+    samples: int = SAMPLES
+    looks: list[PictureLook] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    encodings: Counter[str] = field(default_factory=Counter)
+    thumbnails: list[UInt8] = field(default_factory=list)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    count: int = 0
+    repeated_ns: list[tuple[int, int]] = field(default_factory=list)
+    longest_repeat: int = 0
+    _repeat: int = 0
+    _last: AnyArray | None = None
+    _last_ns: int = 0
+
+    def take(self, message: Any, stamp_ns: int) -> None:
+        """The next message."""
+        index, self.count = self.count, self.count + 1
+        data = np.asarray(message.data)
+        same = self._last is not None and len(data) > 0 and np.array_equal(self._last, data)
+        self._repeat = self._repeat + 1 if same else 0
+        if same:
+            self.repeated_ns.append((self._last_ns, stamp_ns))
+        self.longest_repeat = max(self.longest_repeat, self._repeat)
+        self._last, self._last_ns = data, stamp_ns
+        try:
+            self.take_image(decode.image_sample(message, 0), index)
+        except UserError as error:
+            self.unreadable[str(error)] += 1
+
+    def take_image(self, image: ImageSample, index: int) -> None:
+        """The image of a message, a photo or a video, number `index`. UserError when it cannot be read."""
+        self.sizes[image.width, image.height] += 1
+        self.encodings[image.encoding] += 1
+        if is_sampled(index, self.expected, self.samples):
+            self.look(index, grey(image))
+
+    def look(self, index: int, picture: UInt8) -> None:
+        """At a decoded picture (H, W), grey."""
+        self.looks.append(look_at(index, picture))
+        if is_sampled(len(self.looks) - 1, min(self.expected, self.samples), _THUMBNAILS):
+            scale = _THUMBNAIL_PX / max(picture.shape)
+            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            self.thumbnails.append(np.asarray(small, np.uint8))
+
+
+@dataclass
+class DepthLog:
+    """Takes all depth images of a stream and decodes `DEPTH_SAMPLES` of `expected`.
+
+    `known` are the shares of their pixels that are known, `values` (n, M) some of their pixels in metres.
+    """
+
+    expected: int
+    known: list[float] = field(default_factory=list)
+    values: list[Float32] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    count: int = 0
+
+    def take(self, message: Any) -> None:
+        """The next message."""
+        index, self.count = self.count, self.count + 1
+        if not is_sampled(index, self.expected, DEPTH_SAMPLES):
+            return
+        try:
+            depth: DepthSample = decode.depth_sample(message, 0)
+        except UserError as error:
+            self.unreadable[str(error)] += 1
+            return
+        self.sizes[depth.width, depth.height] += 1
+        is_known = np.isfinite(depth.depth_m) & (depth.depth_m > 0)
+        self.known.append(float(is_known.mean()))
+        every = max(1, depth.depth_m.size // _DEPTH_VALUES)
+        self.values.append(np.where(is_known, depth.depth_m, np.nan).ravel()[::every].astype(np.float32))
+
+
+def is_sampled(index: int, of: int, samples: int) -> bool:
+    """Whether number `index` is one of so many that lie evenly among `of`."""
+    return of <= samples or (index * samples) // of != ((index - 1) * samples) // of
