@@ -188,11 +188,12 @@ def _tell_unusable(diagnosis: Diagnosis, look: BagLook, error: UserError) -> Non
         return
     has_images, has_poses = "images" in kinds, bool(kinds & {"poses", "TF", "GPS"})
     code = "no_images" if not has_images else "no_poses" if not has_poses else "not_convertible"
+    short = {"no_images": "there are no images", "no_poses": "there are no poses: no odometry, TF or GPS"}
     next = {
         "no_images": "record the camera's topic as well: `pose2rgbd record` or `ros2 bag record`",
         "no_poses": "record odometry, TF or GPS as well; a video alone: `pose2rgbd convert VIDEO OUT --depth HOW`",
     }.get(code, "")
-    diagnosis.add(code, "unusable", "", text, next)
+    diagnosis.add(code, "unusable", "", short.get(code, text), next)
 
 
 # Findings.
@@ -212,7 +213,7 @@ def _describe(diagnosis: Diagnosis, look: BagLook) -> None:
                 topic,
                 info.type,
                 info.count,
-                roles.get(topic, ""),
+                roles.get(topic) or (f"(could be {could})" if could else ""),
                 None if found is None or not found.rate_hz > 0 else found.rate_hz,
                 None if found is None or not np.isfinite(found.longest_gap_s) else found.longest_gap_s,
                 None if found is None or not reader.has_stamps(topic) else 1000 * found.late_s,
@@ -317,8 +318,8 @@ def _judge_streams(diagnosis: Diagnosis, look: BagLook) -> None:
     by_gps = bool(look.topics and look.topics.fix and roles.get(look.topics.fix) == "poses")
     for topic, found in look.streams.items():
         role = roles.get(topic, "")
-        if topic in (look.topics.camera_info if look.topics else None, *(look.topics.tf_static if look.topics else ())):
-            continue  # its first message counts
+        if could_serve_as(look.reader.topics[topic].type) in ("", "calibration") or topic.endswith("tf_static"):
+            continue  # nothing to us, or its first message counts
         if look.reader.topics[topic].type == decode.TF:
             if role == "poses":
                 _judge_edges(diagnosis, look, topic)

@@ -185,13 +185,17 @@ class Diagnosis:
             Column("count", "messages", "d"),
             Column("rate_hz", "rate", ".1f", "Hz"),
             Column("longest_gap_s", "longest gap", ".2f", "s"),
-            Column("late_ms", "received after stamp", ".0f", "ms"),
+            Column("late_ms", "received after stamp", _milliseconds),
             Column("qos", "QoS"),
         ]
         if not any(it.qos for it in self.streams):
             columns.pop()
         rows = [{**asdict(it), "type": it.type.replace("/msg/", "/")} for it in self.streams]
-        return Table(columns, rows, muted=[i for i, it in enumerate(self.streams) if not it.serves_as])
+        return Table(
+            columns,
+            rows,
+            muted=[i for i, it in enumerate(self.streams) if not it.serves_as or it.serves_as.startswith("(")],
+        )
 
     def text(self) -> str:
         """For the terminal."""
@@ -217,6 +221,10 @@ class Diagnosis:
         if self.next_command:
             lines.append(f"next: {self.next_command}")
         return "\n".join(lines).rstrip()
+
+
+def _milliseconds(value: float) -> str:
+    return f"{round(value):d} ms" if abs(value) < 1e4 else f"{value / 1000:,.0f} s"
 
 
 def size_of(count: float) -> str:

@@ -19,14 +19,14 @@ def add_jobs(diagnosis: Diagnosis, has_depth: bool, is_calibrated: bool, live_to
     to_depth = "pose2rgbd train relief DATASET --out RUN"
     if not has_depth:
         to_depth = f"pose2rgbd align DATASET && pose2rgbd depth add DATASET && {to_depth}"
+    lens = "" if is_calibrated else "the camera is not calibrated: align finds its lens"
     jobs = [
         Job("convert", "" if frames else none, diagnosis.convert_command()),
         Job("train", trains, "pose2rgbd train base DATASET --out RUN"),
         Job("relief, with depth", trains if has_depth else aligns, to_depth),
         Job("align", aligns, "pose2rgbd align DATASET"),
         Job("localize", trains, "pose2rgbd train posegan DATASET --size 128 --out FINDER"),
-        Job("localize, refined", trains or ("" if is_calibrated else "the camera is not calibrated: align finds its lens"),
-            "pose2rgbd locate FINDER IMAGE --renderer RUN"),
+        Job("localize, refined", trains or lens, "pose2rgbd locate FINDER IMAGE --renderer RUN"),
     ]  # fmt: skip
     if live_topics is not None:
         remaps = " ".join(f"-r {name}:={topic}" for name, topic in live_topics.items())

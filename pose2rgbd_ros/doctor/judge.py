@@ -17,8 +17,8 @@ from pose2rgbd_ros.geometry.arrays import Float64, Int64
 LOST, REPEATED, REJECTED, AT_ENDS, BACKWARDS = 0.02, 0.005, 0.02, 0.1, 0.02
 LATE_GROWTH_S, LATE_SPREAD_S = 0.3, 0.5
 JITTERY = 0.02  # of stamps that a camera makes intervals scatter by less
-# Pictures: shares of those looked at, and what one is by its figures (see PictureLook; chosen by bench/doctor.py --tune).
-BLURRED_DETAIL, BLURRED, DARK, DARK_SHARE, WHITE, WHITE_SHARE = 0.16, 0.1, 32.0, 0.2, 0.2, 0.2
+# Pictures: shares of those looked at, and what one is by its figures (PictureLook).
+BLUR, BLURRED, DARK, DARK_SHARE, WHITE, WHITE_SHARE = 0.5, 0.1, 32.0, 0.2, 0.2, 0.2
 FROZEN, FROZEN_RUN = 0.01, 2
 # Depth: the share of pixels that are known, below which it is hardly any; metres taken for millimetres lie below this.
 HOLES, EMPTY, TOO_NEAR_M = 0.3, 0.01, 0.2
@@ -136,7 +136,7 @@ def judge_pictures(diagnosis: Diagnosis, name: str, log: PictureLog, moving_repe
             "look at the lens cap, the exposure and the driver", images=blank, looked=looked,
         )  # fmt: skip
     seen = [look for look in log.looks if not look.blank]
-    blurred = sum(look.detail < BLURRED_DETAIL for look in seen)
+    blurred = sum(look.blur > BLUR for look in seen)
     if seen and blurred > BLURRED * len(seen):
         whole = blurred > 0.9 * len(seen)
         diagnosis.add(
@@ -145,7 +145,7 @@ def judge_pictures(diagnosis: Diagnosis, name: str, log: PictureLog, moving_repe
             + (": the lens is out of focus, or dirty" if whole else ": exposure times are long for the motion"),
             "focus the lens and record anew" if whole else "shorter exposure; --min-sharpness 0.5 leaves the worst out",
             () if whole else ("--min-sharpness 0.5",), images=blurred, looked=len(seen),
-            detail=float(np.median([look.detail for look in seen])),
+            blur=float(np.median([look.blur for look in seen])),
         )  # fmt: skip
     dark = sum(look.brightness < DARK for look in seen)
     if seen and dark > DARK_SHARE * len(seen):

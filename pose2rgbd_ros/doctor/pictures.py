@@ -20,6 +20,7 @@ _THUMBNAIL_PX, _THUMBNAILS = 240, 8
 _DEPTH_VALUES = 20_000  # kept of each depth image
 # Grey levels of 255: from here on a pixel is clipped; a picture below shows nothing.
 CLIPPED, NOTHING = 250, 12
+_BLUR_PX = 9
 _FLAT = 4.0  # standard deviation below which there is nothing to see either
 
 
@@ -28,15 +29,14 @@ class PictureLook:
     """One picture that was decoded.
 
     Attributes:
-        detail: variance of the Laplacian at full size as a part of that at half: small where the finest structure is
-            missing, whatever the scene, so of blur. NaN where there is no structure.
+        blur: 0 sharp to 1, whatever the scene (see `blur_of`); NaN where there is no structure.
         brightness: mean grey level.
         clipped: the share of pixels that are white.
         blank: nothing can be seen.
     """
 
     index: int
-    detail: float
+    blur: float
     brightness: float
     clipped: float
     blank: bool
@@ -48,15 +48,22 @@ def look_at(index: int, picture: UInt8) -> PictureLook:
     brightness, contrast = float(mean[0, 0]), float(deviation[0, 0])
     blank = contrast < _FLAT or int(picture.max()) <= NOTHING
     clipped = float(np.mean(picture >= CLIPPED))
-    return PictureLook(index, float("nan") if blank else detail_of(picture), brightness, clipped, blank)
+    return PictureLook(index, float("nan") if blank else blur_of(picture), brightness, clipped, blank)
 
 
-def detail_of(picture: UInt8) -> float:
-    """How much of the structure at half the size is there at full size as well (see `PictureLook`)."""
-    smooth = cv2.GaussianBlur(picture, (3, 3), 0)  # noise is no detail
-    half = cv2.resize(smooth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    full, coarse = (float(cv2.Laplacian(it, cv2.CV_32F).var()) for it in (smooth, half))
-    return full / coarse if coarse > 0 else float("nan")
+def blur_of(picture: UInt8) -> float:
+    """How little a picture changes by being blurred once more, along its rows or its columns, whichever is more.
+
+    The measure of Crete et al., "The blur effect: perception and estimation with a new no-reference perceptual blur
+    metric", 2007: differences between neighbours that a filter of 9 pixels takes away were sharp.
+    """
+    sharp = picture.astype(np.float32)
+    worst = 0.0
+    for axis, size in ((0, (1, _BLUR_PX)), (1, (_BLUR_PX, 1))):
+        before, after = (np.abs(np.diff(it, axis=axis)) for it in (sharp, cv2.blur(sharp, size)))
+        total = float(before.sum())
+        worst = max(worst, 1.0 - float(np.maximum(before - after, 0).sum()) / total if total else 1.0)
+    return worst
 
 
 @dataclass

@@ -60,7 +60,8 @@ class Rehearsal:
         assert self.meta is not None
         assert self._filter is not None
         index, self._offered = self._offered, self._offered + 1
-        self._watch(index, image)
+        if self._watch is not None:
+            self._watch(index, image)
         try:
             T, stamp = checked_pose(T_map_cam), checked_stamp(stamp_ns)
             if refused := self._filter.reason(stamp, T, image):
