@@ -592,7 +592,8 @@ def _pass_on(diagnosis: Diagnosis, recording: Recording, warnings: list[str]) ->
     known = ("non_finite_pose", "cannot be read and left out", "is damaged")
     for text in warnings:
         if text not in told and not any(word in text for word in known):
-            diagnosis.add("convert", "problem", "", text)
+            passed_over = "was passed over" in text
+            diagnosis.add("poses_passed_over" if passed_over else "convert", "problem", "", text)
 
 
 def _judge_fixes(diagnosis: Diagnosis, look: BagLook) -> None:
@@ -618,7 +619,9 @@ def _expect(diagnosis: Diagnosis, rehearsal: Rehearsal, images: int, rejects: di
     seconds = look.rehearsed_s + rehearsal.encode_s
     diagnosis.expected = Expected.of(images, frames, rehearsal.frame_bytes, seconds, rejects)
     if not frames and diagnosis.status < 2:
-        diagnosis.add("no_frames", "unusable", "", f"none of {counted(images, 'image')} becomes a frame")
+        reason = max(rejects, key=lambda name: rejects[name], default="")
+        text = f"as it is none of {counted(images, 'image')} becomes a frame ({rejects.get(reason, 0)} {reason})"
+        diagnosis.add("no_frames", "unusable", "", text, WAYS_OUT.get(reason, ""))
 
 
 def _live_topics(look: BagLook) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pose2rgbd_ros.dataset.filters import NOT_WANTED
@@ -29,7 +31,7 @@ NO_FIX, NO_FIX_MATTERS, JUMPS, UNSURE_M = 0.02, 0.2, 0.02, 5.0
 def judge_stream(diagnosis: Diagnosis, name: str, found: Regularity, used: bool, most_gap_s: float) -> None:
     """Of one topic; of one that is not `used` all is only noted. Longer silences than `most_gap_s` lose frames."""
 
-    def add(code: str, bad: bool, text: str, next: str = "", **figures: float) -> None:
+    def add(code: str, bad: bool, text: str, next: str = "", **figures: Any) -> None:
         diagnosis.add(code, "problem" if bad and used else "note", name, text, next, **figures)
 
     if found.unstamped:
@@ -192,7 +194,7 @@ def judge_depth(diagnosis: Diagnosis, name: str, log: DepthLog, is_metric: bool)
     seen = values[np.isfinite(values)]
     low, median, high = (float(it) for it in np.percentile(seen, [1, 50, 99]))
     warnings = depth_warnings(values, is_metric)
-    figures = {"median_m": median, "from_m": low, "to_m": high}
+    figures: dict[str, Any] = {"median_m": median, "from_m": low, "to_m": high}
     for text in warnings:
         diagnosis.add("depth_unit" if "millimetres" in text else "depth_marks", "problem", name, text, **figures)
     if is_metric and not warnings and median < TOO_NEAR_M:
