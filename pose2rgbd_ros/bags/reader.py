@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import struct
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -408,6 +409,28 @@ class TopicInfo:
     count: int
 
 
+class _StampTable:
+    """The stamps of some topics in compact arrays, 20 bytes a message, in the order of reception."""
+
+    def __init__(self, topics: frozenset[str] = frozenset()) -> None:
+        self.topics = topics
+        self._numbers: dict[tuple[str, str], int] = {}  # topic, and its name by edge
+        self._of, self._received_ns, self._header_ns = array("I"), array("q"), array("q")
+
+    def add(self, topic: str, name: str, received_ns: int, header_ns: int) -> None:
+        """Append a message."""
+        self._of.append(self._numbers.setdefault((topic, name), len(self._numbers)))
+        self._received_ns.append(received_ns)
+        self._header_ns.append(header_ns)
+
+    def rows(self, topics: frozenset[str], by_edge: bool) -> Iterator[tuple[str, int, int]]:
+        """(topic or its name by edge, reception, header) of some of the topics."""
+        names = [(name if by_edge else topic) if topic in topics else "" for topic, name in self._numbers]
+        for number, received_ns, header_ns in zip(self._of, self._received_ns, self._header_ns, strict=True):
+            if name := names[number]:
+                yield name, received_ns, header_ns
+
+
 class BagReader:
     """An open recording. `problems` says what is wrong with its files; `unreadable` counts broken messages by topic."""
 
@@ -418,6 +441,7 @@ class BagReader:
         self.problems = [problem for _, _, problem in files if problem]
         self.unreadable: Counter[str] = Counter()
         self.topics = self._topics()
+        self._stamps = _StampTable()
 
     def _topics(self) -> dict[str, TopicInfo]:
         counts: Counter[str] = Counter()
@@ -480,16 +504,26 @@ class BagReader:
 
         The messages themselves are not read; ones that are too short are left out. With `by_edge` messages of TF, whose
         publishers may stamp by different clocks, are kept apart: their topic is followed by the edge (`edge_name`).
+        They are kept, so that asking again for some of the topics reads nothing.
         """
-        parts = [self._part_stamps(index, frozenset(topics), by_edge) for index in range(len(self._files))]
-        return heapq.merge(*parts, key=lambda item: item[1])
+        asked = frozenset(topics)
+        if not asked <= self._stamps.topics:
+            self._stamps = self._read_stamps(asked)
+        return self._stamps.rows(asked, by_edge)
+
+    def _read_stamps(self, topics: frozenset[str]) -> _StampTable:
+        parts = [self._part_stamps(index, topics) for index in range(len(self._files))]
+        found = _StampTable(topics)
+        for topic, name, received_ns, header_ns in heapq.merge(*parts, key=lambda item: item[2]):
+            found.add(topic, name, received_ns, header_ns)
+        return found
 
     def in_storage_order(self, topics: Collection[str]) -> list[tuple[str, int]]:
         """(topic, receive stamp in ns) as the messages were written."""
         found = [item for reader, _ in self._files for item in _written(reader, topics)]
         return [item for item in found if 0 <= item[1] <= _LATEST_NS]
 
-    def _part_stamps(self, index: int, topics: frozenset[str], by_edge: bool) -> Iterator[tuple[str, int, int]]:
+    def _part_stamps(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, str, int, int]]:
         ros = self._files[index][1]
         for connection, received_ns, data in self._heads(index, topics):
             if not 0 <= received_ns <= _LATEST_NS:  # a damaged record
@@ -497,9 +531,9 @@ class BagReader:
             kind, name = self.topics[connection.topic].type, connection.topic
             with suppress(struct.error):
                 header_ns = header_stamp_ns(data, kind, ros)
-                if by_edge and kind == TF:
+                if kind == TF:
                     name = edge_name(name, transform_edge(data, ros))
-                yield name, received_ns, header_ns
+                yield connection.topic, name, received_ns, header_ns
 
     def _heads(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
         """At least the first bytes of the messages of one file, past what is damaged."""

@@ -198,7 +198,8 @@ _GOOD = 0.5
 class Recording:
     """One recording on its way into a dataset. UserError when it lacks what is needed.
 
-    `watch` is called with topic, time of reception and message of every image and depth image that goes by.
+    `watch` is called with topic, time of reception and message of every image and depth image that goes by, and of the
+    messages of `also`, which are read for that alone.
     """
 
     def __init__(
@@ -208,8 +209,9 @@ class Recording:
         config: ConvertConfig,
         report: BagReport,
         watch: Callable[[str, int, Any], None] = lambda topic, received_ns, message: None,
+        also: Sequence[str] = (),
     ) -> None:
-        self._ingest, self._watch = ingest, watch
+        self._ingest, self._watch, self._also = ingest, watch, also
         self._config = config
         self._reader = reader
         self._report = report
@@ -332,8 +334,10 @@ class Recording:
         wanted = [topic for topic in (image_topic, depth_topic) if topic]
         total = self._reader.topics[image_topic].count
         with tqdm(total=total, desc=self._reader.path.name, unit="image", disable=None) as progress:
-            for topic, received_ns, message in self._reader.messages(wanted):
+            for topic, received_ns, message in self._reader.messages([*wanted, *self._also]):
                 self._watch(topic, received_ns, message)
+                if topic not in wanted:
+                    continue
                 stamp_ns = self.clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
                 if topic == depth_topic:
                     if not self.clocks.is_stray(topic, received_ns):

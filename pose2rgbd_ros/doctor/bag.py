@@ -16,7 +16,7 @@ from pose2rgbd_ros.bags import decode
 from pose2rgbd_ros.bags.reader import BagReader, open_bag
 from pose2rgbd_ros.bags.topics import TopicChoice, base_of, could_serve_as
 from pose2rgbd_ros.convert.bag import WAYS_OUT, ImageTimeOffset, Recording, choose, measure_bag
-from pose2rgbd_ros.convert.clocks import StampLog
+from pose2rgbd_ros.convert.clocks import StampCorrections, StampLog
 from pose2rgbd_ros.convert.report import ConvertReport
 from pose2rgbd_ros.convert.settings import ConvertConfig
 from pose2rgbd_ros.dataset.encode import camera_of_images
@@ -34,7 +34,7 @@ from pose2rgbd_ros.geometry.arrays import Int64
 from pose2rgbd_ros.poses.camera_pose import CameraPoses
 
 _SECOND = 1e9
-FLOW_S = 40.0  # of the recording, where it moves most, in which the offset of the clocks is looked for
+FLOW_S = 30.0  # of the recording, where it moves most, in which the offset of the clocks is looked for
 SURE_SIGMAS, LEAST_OFF_S = 3.0, 0.05  # of an offset that matters
 LATE_APART_S = 0.3  # between topics, from which on one of them is late or by another clock
 SLOW_POSES_S, NEAR_A_POSE_S = 0.15, 0.01
@@ -57,6 +57,8 @@ class BagLook:
     pictures: PictureLog | None = None
     depth: DepthLog | None = None
     rehearsed_s: float = 0.0
+    misfit: str = ""
+    fixes: list[tuple[int, int, Any]] = field(default_factory=list)  # stamp, reception, message
 
 
 def examine_bag(path: Path, config: ConvertConfig) -> tuple[Diagnosis, BagLook | None]:
@@ -100,6 +102,7 @@ def _examine(diagnosis: Diagnosis, look: BagLook) -> None:
         _judge_camera(diagnosis, look, recording, rehearsal)
         _judge_poses(diagnosis, recording, rehearsal)
         judge.judge_rejects(diagnosis, part.rejects, part.images, WAYS_OUT)
+        _judge_depth_stamps(diagnosis, look, part.rejects.get("no_depth", 0), part.images)
         _pass_on(diagnosis, recording, part.warnings)
         diagnosis.notes = part.notes
         _expect(diagnosis, rehearsal, part.images, part.rejects, look)
@@ -141,12 +144,30 @@ def _rehearse(look: BagLook, part: Any) -> None:
     reader, topics = look.reader, look.topics
     assert topics is not None
     look.rehearsal = Rehearsal(look.config, reader.topics[topics.image].count)
-    recording = Recording(look.rehearsal, reader, look.config, part, _watcher(look))
-    look.topics = recording.topics
-    look.recording = recording
+    also = [topics.fix] if topics.fix else []
+    recording = Recording(look.rehearsal, reader, look.config, part, _watcher(look), also)
+    look.topics, look.recording = recording.topics, recording
+    look.misfit = _misfit(look, recording)
+    if look.misfit:  # as with --camera-info-topic none
+        recording.first_pass.camera = None
     begun = time.perf_counter()
     recording.run()
     look.rehearsed_s = time.perf_counter() - begun
+
+
+def _misfit(look: BagLook, recording: Recording) -> str:
+    """Why the calibration is none of these images, "" where it is."""
+    message = look.reader.first(recording.topics.image)
+    try:
+        image = decode.image_sample(message, 0) if message is not None else None
+    except UserError:  # told with the pictures
+        return ""
+    try:
+        if image is not None:
+            camera_of_images(image.width, image.height, recording.first_pass.camera, look.config.fov_deg)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _watcher(look: BagLook) -> Any:
@@ -158,7 +179,9 @@ def _watcher(look: BagLook) -> Any:
 
     def watch(topic: str, received_ns: int, message: Any) -> None:
         assert look.pictures is not None
-        if topic == topics.image:
+        if topic == topics.fix:
+            look.fixes.append((_stamp_of(message, received_ns), received_ns, message))
+        elif topic == topics.image:
             look.pictures.take(message, decode.header_stamp_ns(message.header) or received_ns)
         elif look.depth is not None:
             look.depth.take(message)
@@ -171,21 +194,14 @@ def _watch_alone(look: BagLook) -> None:
     if look.topics is None or (look.pictures is not None and look.pictures.count):
         return
     watch = _watcher(look)
-    for topic, received_ns, message in look.reader.messages(
-        [it for it in (look.topics.image, look.topics.depth) if it]
-    ):
+    topics = [topic for topic in (look.topics.image, look.topics.depth, look.topics.fix) if topic]
+    for topic, received_ns, message in look.reader.messages(topics):
         watch(topic, received_ns, message)
 
 
 def _tell_unusable(diagnosis: Diagnosis, look: BagLook, error: UserError) -> None:
     """Why it cannot be converted as it is."""
     text, kinds = str(error), {could_serve_as(info.type) for info in look.reader.topics.values() if info.count}
-    if look.recording is not None and "calibrates" in text:  # run() got as far as the first frame
-        diagnosis.add(
-            "camera_info_size", "unusable", look.recording.topics.camera_info or "", text,
-            "--camera-info-topic none does without", ("--camera-info-topic none",),
-        )  # fmt: skip
-        return
     has_images, has_poses = "images" in kinds, bool(kinds & {"poses", "TF", "GPS"})
     code = "no_images" if not has_images else "no_poses" if not has_poses else "not_convertible"
     short = {"no_images": "there are no images", "no_poses": "there are no poses: no odometry, TF or GPS"}
@@ -377,35 +393,38 @@ def _judge_rates(diagnosis: Diagnosis, look: BagLook, roles: dict[str, str], by_
             )  # fmt: skip
 
 
-def _apart_s(look: BagLook, topic: str) -> float:
-    """How far (median) an image is from the next pose in time."""
+def _apart_s(look: BagLook, topic: str, percentile: float = 50.0) -> float:
+    """How far an image is from the nearest message of a topic, by their stamps."""
     assert look.topics is not None
     if look.topics.image not in look.logs:
         return 0.0
-    images, poses = look.logs[look.topics.image].header_ns, np.sort(look.logs[topic].header_ns)
-    after = np.searchsorted(poses, images).clip(1, max(1, len(poses) - 1))
-    near = np.minimum(np.abs(images - poses[after - 1]), np.abs(poses[np.minimum(after, len(poses) - 1)] - images))
-    return float(np.median(near)) / _SECOND
+    images, others = (
+        np.sort(np.where(log.header_ns == 0, log.received_ns, log.header_ns))
+        for log in (look.logs[look.topics.image], look.logs[topic])
+    )
+    after = np.searchsorted(others, images).clip(1, max(1, len(others) - 1))
+    near = np.minimum(np.abs(images - others[after - 1]), np.abs(others[np.minimum(after, len(others) - 1)] - images))
+    return float(np.percentile(near, percentile)) / _SECOND
 
 
 def _judge_delays(diagnosis: Diagnosis, look: BagLook, roles: dict[str, str]) -> None:
-    """Topics that are received later after their stamps than others are."""
+    """Topics that are received later after their stamps than most others are, or earlier."""
     late = {
         topic: look.streams[topic].late_s
         for topic, role in roles.items()
-        if role in ("images", "depth", "poses", "GPS: place on Earth") and topic in look.streams
-        if look.reader.has_stamps(topic)
+        if role in ("images", "poses", "GPS: place on Earth", "mounts") and topic in look.streams
+        if look.reader.has_stamps(topic) and not topic.endswith("tf_static") and not look.streams[topic].jumps_s
     }
     if len(late) < 2:
         return
     for topic, late_s in late.items():
-        least_s = min(it for name, it in late.items() if name != topic)
-        if late_s - least_s > LATE_APART_S:
+        others_s = float(np.median([it for name, it in late.items() if name != topic]))
+        if abs(late_s - others_s) > LATE_APART_S and roles[topic] != "mounts":
             diagnosis.add(
                 "receive_lag", "problem", topic,
-                f"is received {late_s:.3f} s after its stamp, another topic {least_s:.3f} s: late messages, or another "
-                "clock",
-                "pose2rgbd sync shows which it is", late_s=late_s, others_s=least_s,
+                f"is received {late_s:+.3f} s after its stamp, the other topics {others_s:+.3f} s: late messages, or "
+                "another clock",
+                f"pose2rgbd sync {diagnosis.source[0]}", late_s=late_s, others_s=others_s,
             )  # fmt: skip
 
 
@@ -508,12 +527,15 @@ def _judge_camera(diagnosis: Diagnosis, look: BagLook, recording: Recording, reh
     """The calibration, and where the camera sits."""
     topics, given = recording.topics, recording.first_pass.camera
     info = topics.camera_info or ""
-    if look.pictures is not None and look.pictures.sizes:
+    if look.misfit:
+        diagnosis.add(
+            "camera_info_size", "problem", info, f"{look.misfit}: converting stops there",
+            "--camera-info-topic none does without; --fov-deg gives the field of view",
+            ("--camera-info-topic none",),
+        )  # fmt: skip
+    elif look.pictures is not None and look.pictures.sizes:
         (width, height), _ = look.pictures.sizes.most_common(1)[0]
-        try:
-            camera, note = camera_of_images(width, height, given, look.config.fov_deg)
-        except UserError:  # told as what stops the conversion
-            return
+        camera, note = camera_of_images(width, height, given, look.config.fov_deg)
         if not camera.is_calibrated:
             code = "no_camera_info" if given is None else "uncalibrated"
             diagnosis.add(
@@ -580,6 +602,23 @@ def _judge_poses(diagnosis: Diagnosis, recording: Recording, rehearsal: Rehearsa
     diagnosis.facts["poses"] = f"positions: {facts.position}, orientations: {facts.orientation}; {facts.mount}"
 
 
+def _judge_depth_stamps(diagnosis: Diagnosis, look: BagLook, lost: int, images: int) -> None:
+    """Depth whose stamps are beside those of the images, regularly, so that a tolerance brings them together."""
+    topics = look.topics
+    if topics is None or topics.depth is None or lost <= judge.REJECTED * images or topics.depth not in look.logs:
+        return
+    apart_s, interval_s = _apart_s(look, topics.depth, 95), look.streams[topics.image].interval_s
+    if not look.config.depth_tolerance_s < apart_s < interval_s / 2:
+        return
+    tolerance_s = min(1.2 * apart_s, interval_s / 2)
+    diagnosis.add(
+        "depth_apart", "problem", topics.depth,
+        f"is stamped up to {apart_s:.3f} s beside the images; {look.config.depth_tolerance_s:g} s are allowed",
+        "let one trigger take both; a tolerance brings them together, as wrong as the camera moves in that time",
+        (f"--depth-tolerance-s {tolerance_s:.3f}",), apart_s=apart_s,
+    )  # fmt: skip
+
+
 def _pass_on(diagnosis: Diagnosis, recording: Recording, warnings: list[str]) -> None:
     """What the conversion itself warns of, unless a finding says it already."""
     told = {*recording.clocks.warnings}
@@ -600,8 +639,15 @@ def _judge_fixes(diagnosis: Diagnosis, look: BagLook) -> None:
     fix = look.topics.fix if look.topics else None
     if fix is None:
         return
-    messages = ((_stamp_of(message, received_ns), message) for _, received_ns, message in look.reader.messages([fix]))
-    found = read_fixes(fix, messages)
+    clocks = look.recording.clocks if look.recording is not None else StampCorrections()
+    found = read_fixes(
+        fix,
+        (
+            (clocks.stamp_ns(fix, stamp_ns, received_ns), message)
+            for stamp_ns, received_ns, message in look.fixes
+            if not clocks.is_stray(fix, received_ns)
+        ),
+    )
     track = look.recording.track if look.recording is not None else None
     by_gps = look.topics is not None and roles_of(look).get(fix) == "poses"
     judge_motion(found, track.body if track is not None and not by_gps else None)
@@ -621,7 +667,8 @@ def _expect(diagnosis: Diagnosis, rehearsal: Rehearsal, images: int, rejects: di
     if not frames and diagnosis.status < 2:
         reason = max(rejects, key=lambda name: rejects[name], default="")
         text = f"as it is none of {counted(images, 'image')} becomes a frame ({rejects.get(reason, 0)} {reason})"
-        diagnosis.add("no_frames", "unusable", "", text, WAYS_OUT.get(reason, ""))
+        remedy = any(it.flags for it in diagnosis.findings)
+        diagnosis.add("no_frames", "problem" if remedy else "unusable", "", text, WAYS_OUT.get(reason, ""))
 
 
 def _live_topics(look: BagLook) -> dict[str, str]:

@@ -85,7 +85,8 @@ def judge_motion(found: FixQuality, body: Trajectory | None) -> None:
         seconds = np.diff(track.stamps_ns) / _SECOND
         far = np.linalg.norm(step_m, axis=1) > np.maximum(limit_m, _FASTEST_MPS * seconds)
     else:
-        far = np.linalg.norm(step_m - moved_m, axis=1) > limit_m
+        # A step that the odometry takes and the fixes do not is the odometry's.
+        far = np.minimum(np.linalg.norm(step_m - moved_m, axis=1), np.linalg.norm(step_m, axis=1)) > limit_m
     lasting = [int(i) for i in np.flatnonzero(far) if _lasts(track, moved_m, int(i), limit_m)]
     found.steps_m = tuple(float(np.linalg.norm(step_m[i])) for i in lasting)
     # An outlier is a step there and a step back.

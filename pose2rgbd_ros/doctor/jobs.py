@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pose2rgbd_ros.dataset.splits import FEWEST_FRAMES
 from pose2rgbd_ros.doctor.diagnosis import Diagnosis, Job
+from pose2rgbd_ros.errors import counted
 
 FEW_FRAMES = 50  # with fewer a model has little to learn from
 
@@ -20,8 +21,9 @@ def add_jobs(diagnosis: Diagnosis, has_depth: bool, is_calibrated: bool, live_to
     if not has_depth:
         to_depth = f"pose2rgbd align DATASET && pose2rgbd depth add DATASET && {to_depth}"
     lens = "" if is_calibrated else "the camera is not calibrated: align finds its lens"
+    converts = "" if frames or any(it.flags for it in diagnosis.findings) else none
     jobs = [
-        Job("convert", "" if frames else none, diagnosis.convert_command()),
+        Job("convert", converts, diagnosis.convert_command()),
         Job("train", trains, "pose2rgbd train base DATASET --out RUN"),
         Job("relief, with depth", trains if has_depth else aligns, to_depth),
         Job("align", aligns, "pose2rgbd align DATASET"),
@@ -36,12 +38,12 @@ def add_jobs(diagnosis: Diagnosis, has_depth: bool, is_calibrated: bool, live_to
     if 0 < frames < FEW_FRAMES:
         diagnosis.add(
             "few_frames", "note" if frames >= FEWEST_FRAMES else "problem", "",
-            f"{frames} frames are few to learn a place from", "fly longer, or over less",
+            f"{counted(frames, 'frame')}: few to learn a place from", "fly longer, or over less",
         )  # fmt: skip
 
 
 def _too_few(frames: int) -> str:
-    return f"{frames} frames are too few" if frames < FEWEST_FRAMES else ""
+    return f"too few frames ({frames})" if frames < FEWEST_FRAMES else ""
 
 
 def _is_partial(diagnosis: Diagnosis) -> bool:

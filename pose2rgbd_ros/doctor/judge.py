@@ -18,6 +18,7 @@ from pose2rgbd_ros.geometry.arrays import Float64, Int64
 # Shares of messages from which on a loss is a problem; below, a recording has such and is good.
 LOST, REPEATED, REJECTED, AT_ENDS, BACKWARDS = 0.02, 0.005, 0.02, 0.1, 0.02
 LATE_GROWTH_S, LATE_SPREAD_S = 0.3, 0.5
+CODES = ("image_size", "image_unreadable", "depth_unreadable")  # reasons of rejects that are findings of their own
 JITTERY = 0.02  # of stamps that a camera makes intervals scatter by less
 # Pictures: shares of those looked at, and what one is by its figures (PictureLook).
 BLUR, BLURRED, DARK, DARK_SHARE, WHITE, WHITE_SHARE = 0.5, 0.1, 32.0, 0.2, 0.2, 0.2
@@ -112,7 +113,7 @@ def judge_pictures(diagnosis: Diagnosis, name: str, log: PictureLog, moving_repe
             "frozen", "problem", name,
             f"{repeats} of {counted(log.count, 'image')} repeat the one before, up to {log.longest_repeat} in a row, "
             "while time goes on: the camera or its driver stood still",
-            "restart the driver and record anew; --min-move-m 0.01 does not help, for the poses move",
+            "restart the driver and record anew: poses move on, so no option leaves those images out",
             images=repeats, longest=log.longest_repeat,
         )  # fmt: skip
     if len(log.sizes) > 1:
@@ -261,7 +262,7 @@ def judge_rejects(diagnosis: Diagnosis, rejects: dict[str, int], images: int, wa
         limit = AT_ENDS if reason in ("before_first_pose", "after_last_pose") else REJECTED
         lost = count > limit * images and reason not in NOT_WANTED
         diagnosis.add(
-            "rejected", "problem" if lost else "note", reason,
+            reason if reason in CODES else "rejected", "problem" if lost else "note", reason,
             f"{count} of {counted(images, 'image')} become no frame ({count / max(1, images):.1%})",
             ways_out.get(reason, ""), images=count,
         )  # fmt: skip

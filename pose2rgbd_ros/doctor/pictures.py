@@ -71,7 +71,7 @@ class PictureLog:
     """Takes all pictures of a stream, decodes `samples` of `expected`, evenly, and counts what shows without decoding.
 
     Attributes:
-        sizes: pictures by (width, height); encodings: by encoding.
+        sizes: pictures that were decoded by (width, height); encodings: by encoding.
         repeated_ns: stamps of pictures and of the one before that they repeat; longest_repeat: most in a row.
         unreadable: of those decoded, by what is wrong with them.
     """
@@ -100,10 +100,11 @@ class PictureLog:
             self.repeated_ns.append((self._last_ns, stamp_ns))
         self.longest_repeat = max(self.longest_repeat, self._repeat)
         self._last, self._last_ns = data, stamp_ns
-        try:
-            self.take_image(decode.image_sample(message, 0), index)
-        except UserError as error:
-            self.unreadable[str(error)] += 1
+        if is_sampled(index, self.expected, self.samples):
+            try:
+                self.take_image(decode.image_sample(message, 0), index)
+            except UserError as error:
+                self.unreadable[str(error)] += 1
 
     def take_image(self, image: ImageSample, index: int) -> None:
         """The image of a message, a photo or a video, number `index`. UserError when it cannot be read."""

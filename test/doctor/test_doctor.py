@@ -57,7 +57,7 @@ def test_faults_are_named(name: str, entries: list[Entry], tmp_path: Path) -> No
     assert all(figure == figure for it in found.findings for figure in it.figures.values())
 
 
-@pytest.mark.parametrize("name", ["", "images repeat stamps", "odometry begins late", "depth 60 ms beside the images"])
+@pytest.mark.parametrize("name", ["", "images lost", "odometry begins late", "depth lost"])
 def test_frames_are_those_that_converting_writes(name: str, entries: list[Entry], tmp_path: Path) -> None:
     spoil = next((it.entries for it in FAULTS if it.name == name), lambda entries, rng: entries)
     path = bag_faults.write(tmp_path / "bag.mcap", spoil(entries, bag_faults.np.random.default_rng(0)))

@@ -566,7 +566,7 @@ FAULTS = (
         lambda entries, rng: depth_as(entries, lambda m: np.ascontiguousarray(m[: m.shape[0] // 2]), "32FC1"),
         needs=(DEPTH,),
     ),
-    Fault("depth 60 ms beside the images", ("rejected",), _stamps(DEPTH, lambda t, r: 0.05), needs=(DEPTH,)),
+    Fault("depth 40 ms beside the images", ("rejected",), _stamps(DEPTH, lambda t, r: 0.04), needs=(DEPTH,)),
     Fault("two cameras", ("several_cameras",), _twice, notes=True),
     Fault("no images", ("no_images",), lambda entries, rng: without(entries, IMAGE, DEPTH)),
     Fault("no poses", ("no_poses",), lambda entries, rng: without(entries, ODOM, TF, TF_STATIC, FIX)),
