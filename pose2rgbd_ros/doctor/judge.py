@@ -146,8 +146,9 @@ def judge_pictures(diagnosis: Diagnosis, name: str, log: PictureLog, moving_repe
             "blur", "problem", name,
             f"{blurred} of {counted(len(seen), 'image')} looked at are blurred"
             + (": the lens is out of focus, or dirty" if whole else ": exposure times are long for the motion"),
-            "focus the lens and record anew" if whole else "shorter exposure; --min-sharpness 0.5 leaves the worst out",
-            () if whole else ("--min-sharpness 0.5",), images=blurred, looked=len(seen),
+            "focus the lens and record anew" if whole else "shorter exposure; --min-sharpness 0.5 leaves out what is "
+            "blurred beside its neighbours",
+            ("--min-sharpness 0.5",) if blurred < 0.5 * len(seen) else (), images=blurred, looked=len(seen),
             blur=float(np.median([look.blur for look in seen])),
         )  # fmt: skip
     dark = sum(look.brightness < DARK for look in seen)

@@ -90,14 +90,15 @@ def _findings(diagnosis: Diagnosis) -> Section:
         {"severity": it.severity, "what": f"{it.subject}: {it.text}" if it.subject else it.text, "next": it.next}
         for it in diagnosis.ranked
     ]
-    strong = [i for i, it in enumerate(diagnosis.ranked) if it.severity != "note"]
+    notes = [i for i, it in enumerate(diagnosis.ranked) if it.severity == "note"]
     if not rows:
         return Section("Findings", None, ["Nothing: all that was looked at is as it should be."])
-    return Section("Findings", Table(columns, rows, strong=strong), [f"Next: {diagnosis.next_command}"])
+    next_step = [f"Next: `{diagnosis.next_command}`"] if diagnosis.next_command else []
+    return Section("Findings", Table(columns, rows, muted=notes), next_step)
 
 
 def _prospects(diagnosis: Diagnosis) -> Section:
-    rows = [{"job": it.name, "how": f"no: {it.missing}" if it.missing else it.command} for it in diagnosis.jobs]
+    rows = [{"job": it.name, "how": f"no: {it.missing}" if it.missing else f"`{it.command}`"} for it in diagnosis.jobs]
     table = Table(
         [Column("job", "job"), Column("how", "command, or what is missing")],
         rows,
@@ -150,17 +151,17 @@ def _is_static(name: str) -> bool:
 
 
 def _share(seconds: Float64, edges: Float64, interval_s: float) -> Float64:
-    """The share of each slice (N,) in which a message is no older than the usual interval allows."""
+    """The share of each slice (N,) in which the last message is no older than half as much again as is usual."""
     if not interval_s > 0:
         return np.asarray(np.histogram(seconds, edges)[0] > 0, dtype=np.float64)
-    middle = (edges[1:] + edges[:-1]) / 2
-    width = edges[1] - edges[0]
-    if interval_s >= width:  # slices between two messages of a slow topic are filled
-        after = np.searchsorted(seconds, middle)
-        before = seconds[np.clip(after - 1, 0, None)]
-        inside = (after > 0) & (after <= len(seconds))
-        return np.asarray(inside & (middle - before <= 1.5 * interval_s), dtype=np.float64)
-    return np.minimum(np.histogram(seconds, edges)[0] * interval_s / width, 1.0)
+    covers = 1.5 * interval_s
+    # How long it was silent up to each time: that grows from the end of what a message covers to the next one.
+    silent_s = np.concatenate([[0.0], np.cumsum(np.maximum(np.diff(seconds) - covers, 0.0))])
+    begins = np.minimum(seconds[:-1] + covers, seconds[1:])
+    at = np.concatenate([[seconds[0]], np.column_stack([begins, seconds[1:]]).ravel(), [seconds[-1] + covers]])
+    until = np.concatenate([[0.0], np.column_stack([silent_s[:-1], silent_s[1:]]).ravel(), [silent_s[-1]]])
+    before, after = np.minimum(edges - at[0], 0.0), np.maximum(edges - at[-1], 0.0)
+    return 1.0 - np.diff(np.interp(edges, at, until) + before + after) / (edges[1] - edges[0])
 
 
 def _draw_pictures(log: PictureLog, path: Path) -> None:

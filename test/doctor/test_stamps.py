@@ -72,3 +72,15 @@ def test_what_is_late_grows_and_what_has_no_stamp_counts_as_received() -> None:
 def test_hardly_any_messages_are_no_error(count: int) -> None:
     header, received = stream(count)
     assert regularity(header, received).count == count
+
+
+@given(st.lists(st.floats(0.5, 3.0), min_size=2, max_size=80))
+def test_a_picture_of_the_time_shows_silence_and_nothing_else(steps: list[float]) -> None:
+    from pose2rgbd_ros.doctor.page import _share
+
+    seconds = np.cumsum(steps)
+    edges = np.linspace(0.0, seconds[-1] + 2.0, 41)
+    share = _share(seconds, edges, 1.0)
+    assert ((share >= -1e-9) & (share <= 1 + 1e-9)).all()
+    silent = seconds[0] + np.maximum(np.diff(seconds) - 1.5, 0).sum() + 0.5  # before, between, and after the last
+    assert np.sum(1 - share) * (edges[1] - edges[0]) == pytest.approx(silent, abs=1e-6)
