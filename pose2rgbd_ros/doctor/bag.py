@@ -61,10 +61,10 @@ class BagLook:
     fixes: list[tuple[int, int, Any]] = field(default_factory=list)  # stamp, reception, message
 
 
-def examine_bag(path: Path, config: ConvertConfig) -> tuple[Diagnosis, BagLook | None]:
-    """The diagnosis, and what it was made of; None where the file cannot be opened."""
+def examine_bag(path: Path, config: ConvertConfig, given: tuple[str, ...] = ()) -> tuple[Diagnosis, BagLook | None]:
+    """The diagnosis, and what it was made of; None where the file cannot be opened. `given`: the config's options."""
     begun = time.perf_counter()
-    diagnosis = Diagnosis((str(path),), "bag")
+    diagnosis = Diagnosis((str(path),), "bag", given)
     try:
         with open_bag(path) as reader:
             look = BagLook(reader, config)
@@ -274,7 +274,7 @@ def roles_of(look: BagLook) -> dict[str, str]:
         used = facts is not None and topics.imu in facts.topics.values()
         roles[topics.imu] = "orientation" if used else "orientation, if wished"
     roles |= {topics.attitude: "orientation", topics.gimbal: "orientation"}
-    roles |= {topics.fix: "poses" if by_gps else "GPS: place on Earth", topics.pose: "poses"}
+    roles |= {topics.fix: "poses" if by_gps else "GPS", topics.pose: "poses"}
     roles |= {topics.camera_info: "calibration", topics.depth: "depth", topics.image: "images"}
     return {topic: role for topic, role in roles.items() if topic}
 
@@ -349,7 +349,6 @@ def _judge_streams(diagnosis: Diagnosis, look: BagLook) -> None:
 
 def _judge_edges(diagnosis: Diagnosis, look: BagLook, topic: str) -> None:
     """Of TF that gives the poses: each pair of frames by itself."""
-    assert look.recording is not None or look.topics is not None
     in_use = {
         f"{topic} ({parent} -> {child})"
         for parent, child in (look.recording.first_pass.evidence.tree.moving_in_use() if look.recording else ())
@@ -412,7 +411,7 @@ def _judge_delays(diagnosis: Diagnosis, look: BagLook, roles: dict[str, str]) ->
     late = {
         topic: look.streams[topic].late_s
         for topic, role in roles.items()
-        if role in ("images", "poses", "GPS: place on Earth", "mounts") and topic in look.streams
+        if role in ("images", "poses", "GPS", "mounts") and topic in look.streams
         if look.reader.has_stamps(topic) and not topic.endswith("tf_static") and not look.streams[topic].jumps_s
     }
     if len(late) < 2:

@@ -100,10 +100,13 @@ class Expected:
 
 @dataclass
 class Diagnosis:
-    """All of one recording. `facts` are what is to be known of it, by name; `notes` what a conversion would assume."""
+    """All of one recording. `given` are the options it was read with, `facts` what is to be known of it, by name,
+    `notes` what a conversion would assume.
+    """
 
     source: tuple[str, ...]
     kind: str
+    given: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     streams: list[Stream] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -151,7 +154,7 @@ class Diagnosis:
 
     def convert_command(self, out: str = "DATASET") -> str:
         """The command that converts it, with the options that the findings ask for."""
-        flags = dict.fromkeys(flag for it in self.findings for flag in it.flags)
+        flags = dict.fromkeys([*self.given, *(flag for it in self.findings for flag in it.flags)])
         return " ".join(["pose2rgbd convert", *map(shlex.quote, self.source), out, *flags])
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,7 +188,7 @@ class Diagnosis:
             Column("count", "messages", "d"),
             Column("rate_hz", "rate", ".1f", "Hz"),
             Column("longest_gap_s", "longest gap", ".2f", "s"),
-            Column("late_ms", "received after stamp", _milliseconds),
+            Column("late_ms", "delay", _milliseconds),
             Column("qos", "QoS"),
         ]
         if not any(it.qos for it in self.streams):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pose2rgbd_ros.convert.convert import BAG, LOG, PHOTOS, VIDEO, kind_of
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSettings
@@ -29,6 +32,7 @@ def examine(
     for what is no recording at all; a damaged or empty one is a diagnosis.
     """
     config, photos, video = config or ConvertConfig(), photos or PhotoSettings(), video or VideoSettings()
+    given = (*_given(config), *_given(photos, "photos."), *_given(video, "video."))
     found: list[Examined] = []
     files: list[Path] = []
     for source in sources:
@@ -36,10 +40,23 @@ def examine(
             raise UserError(f"{source} is a dataset already; `pose2rgbd inspect {source}` shows what is in it")
         kind = kind_of(source)
         if kind == BAG:
-            found.append(examine_bag(source, config))
+            found.append(examine_bag(source, config, given))
         elif kind == PHOTOS:
-            found.append(examine_photos(source, config, photos))
+            found.append(examine_photos(source, config, photos, given))
         elif kind in (VIDEO, LOG):
             files.append(source)
-    found += [examine_video(path, log, config, video) for path, log in (pair_with_logs(files) if files else ())]
-    return found
+    pairs = pair_with_logs(files) if files else []
+    return [*found, *(examine_video(path, log, config, video, given) for path, log in pairs)]
+
+
+def _given(settings: Any, inside: str = "") -> Iterator[str]:
+    """The options that are not at their defaults, as `pose2rgbd convert` takes them."""
+    for each in dataclasses.fields(settings):
+        value, option = getattr(settings, each.name), f"--{inside}{each.name}".replace("_", "-")
+        if value == each.default:
+            continue
+        if isinstance(value, bool):
+            yield option if value else f"--{inside}no-{each.name}".replace("_", "-")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            yield " ".join([option, *(shlex.quote(str(it)) for it in values)])

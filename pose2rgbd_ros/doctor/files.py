@@ -39,11 +39,13 @@ class FileLook:
     rehearsal: Rehearsal
 
 
-def examine_photos(source: Path, config: ConvertConfig, options: PhotoSettings) -> tuple[Diagnosis, FileLook | None]:
+def examine_photos(
+    source: Path, config: ConvertConfig, options: PhotoSettings, given: tuple[str, ...] = ()
+) -> tuple[Diagnosis, FileLook | None]:
     """A folder of photographs, or one. UserError when it holds none."""
     begun = time.perf_counter()
     ((folder, paths),) = photo_sets([source]).items()
-    diagnosis = Diagnosis((str(source),), "photographs")
+    diagnosis = Diagnosis((str(source),), "photographs", given)
     total = sum(path.stat().st_size for path in paths)
     diagnosis.facts["photos"] = f"{counted(len(paths), 'photo')}, {size_of(total)}"
     log = PictureLog(len(paths), LOOKED_AT)
@@ -67,11 +69,11 @@ def examine_photos(source: Path, config: ConvertConfig, options: PhotoSettings) 
 
 
 def examine_video(
-    video: Path, log_path: Path | None, config: ConvertConfig, options: VideoSettings
+    video: Path, log_path: Path | None, config: ConvertConfig, options: VideoSettings, given: tuple[str, ...] = ()
 ) -> tuple[Diagnosis, FileLook | None]:
     """A video, beside its log where there is one."""
     begun = time.perf_counter()
-    diagnosis = Diagnosis((str(video), *([str(log_path)] if log_path else [])), "video")
+    diagnosis = Diagnosis((str(video), *([str(log_path)] if log_path else [])), "video", given)
     file = VideoFile(video)
     diagnosis.facts["video"] = f"{file.duration_s:.1f} s, {size_of(video.stat().st_size)}"
     frames = len(file.stamps_ns())

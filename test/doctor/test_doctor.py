@@ -98,8 +98,13 @@ def test_a_failed_conversion_names_the_doctor(
     assert f"pose2rgbd doctor {path}" in capsys.readouterr().err
 
 
-def test_a_dataset_is_no_recording(flight: Path, tmp_path: Path) -> None:
-    convert([flight], tmp_path / "dataset", ConvertConfig(every=20))
+def test_options_hold_and_a_dataset_is_no_recording(flight: Path, tmp_path: Path) -> None:
+    config = ConvertConfig(every=20, fix_topic="none")
+    convert([flight], tmp_path / "dataset", config)
+    ((found, _),) = examine([flight], config)
+    assert found.expected is not None
+    assert found.expected.frames == len(Dataset(tmp_path / "dataset"))
+    assert found.next_command.endswith("DATASET --every 20 --fix-topic none")
     with pytest.raises(UserError, match="pose2rgbd inspect"):
         examine([tmp_path / "dataset"])
 
