@@ -84,3 +84,11 @@ def test_a_picture_of_the_time_shows_silence_and_nothing_else(steps: list[float]
     assert ((share >= -1e-9) & (share <= 1 + 1e-9)).all()
     silent = seconds[0] + np.maximum(np.diff(seconds) - 1.5, 0).sum() + 0.5  # before, between, and after the last
     assert np.sum(1 - share) * (edges[1] - edges[0]) == pytest.approx(silent, abs=1e-6)
+
+
+def test_repeats_and_disorder_are_counted() -> None:
+    header, received = stream()
+    header[100] = header[99]
+    header[[200, 201]] = header[[201, 200]]
+    found = regularity(header, received)
+    assert (found.repeated, found.backwards, found.jumps_s) == (1, 1, ())

@@ -172,9 +172,14 @@ def inject(fault: Fault, entries: list[Entry], path: Path, seed: int) -> Path:
     return path
 
 
-def can_hold(fault: Fault, entries: list[Entry], suffix: str) -> bool:
-    """Whether a recording has what the fault spoils."""
-    topics = {topic for _, topic, _ in entries}
+def topics_of(path: Path) -> set[str]:
+    """Of a recording."""
+    with open_bag(path) as bag:
+        return set(bag.topics)
+
+
+def can_hold(fault: Fault, topics: set[str], suffix: str) -> bool:
+    """Whether a recording of these topics has what the fault spoils."""
     return set(fault.needs) <= topics and fault.suffix in ("", suffix) and (not fault.gps_only or ODOM not in topics)
 
 
@@ -581,11 +586,11 @@ def kinds(seed: int) -> str:
     return ".db3" if seed % 3 == 2 else ".mcap"
 
 
-def chosen(recordings: dict[int, list[Entry]]) -> Iterator[tuple[Fault, int]]:
-    """Each fault with the seed of a recording that can hold it, in turn."""
-    seeds = list(recordings)
-    for i, fault in enumerate(FAULTS):
-        turn = [seeds[(i + k) % len(seeds)] for k in range(len(seeds))]
-        seed = next((it for it in turn if can_hold(fault, recordings[it], kinds(it))), None)
+def chosen(topics: dict[int, set[str]]) -> Iterator[tuple[int, int]]:
+    """The number of each fault with the seed of a recording that can hold it, in turn; `topics` of them by seed."""
+    seeds = list(topics)
+    for number, fault in enumerate(FAULTS):
+        turn = [seeds[(number + k) % len(seeds)] for k in range(len(seeds))]
+        seed = next((it for it in turn if can_hold(fault, topics[it], kinds(it))), None)
         if seed is not None:
-            yield fault, seed
+            yield number, seed
