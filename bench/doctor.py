@@ -12,11 +12,13 @@ among the problems found and not among those of its flight before it was put in.
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -41,24 +43,35 @@ def codes(path: Path, notes: bool = False) -> dict[str, str]:
     return {it.code: f"{it.subject}: {it.text}" for it in diagnosis.findings if notes or it.severity != "note"}
 
 
+def kept(path: Path, look: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What was found by a run that was interrupted, or is now."""
+    if not path.exists():
+        path.write_text(json.dumps(look()))
+    return dict(json.loads(path.read_text()))
+
+
 def clean(folder: Path, seed: int) -> dict[str, str]:
     """What is found in the recording of a seed, which is made where it is not there."""
     path = folder / f"clean_{seed}{bag_faults.kinds(seed)}"
     if not path.exists():
         bag_faults.write_clean(path, seed)
-    return codes(path)
+    return kept(folder / f"clean_{seed}.json", lambda: codes(path))
 
 
 def spoiled(folder: Path, number: int, seed: int) -> dict[str, str]:
     """What is found with that fault in the recording of a seed."""
     fault, suffix = bag_faults.FAULTS[number], bag_faults.kinds(seed)
     path = folder / f"fault_{number}{suffix}"
-    path.unlink(missing_ok=True)
-    entries = bag_faults.read(folder / f"clean_{seed}{suffix}")
-    try:
-        return codes(bag_faults.inject(fault, entries, path, 1000 * seed + number), fault.notes)
-    finally:
+
+    def look() -> dict[str, str]:
         path.unlink(missing_ok=True)
+        entries = bag_faults.read(folder / f"clean_{seed}{suffix}")
+        try:
+            return codes(bag_faults.inject(fault, entries, path, 1000 * seed + number), fault.notes)
+        finally:
+            path.unlink(missing_ok=True)
+
+    return kept(folder / f"fault_{number}_{seed}.json", look)
 
 
 def faults(folder: Path, seeds: range, only: str, jobs: int) -> tuple[str, bool]:
@@ -190,7 +203,7 @@ def main() -> int:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--only", default="", help="faults whose name has this in it")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of the first part")
-    parser.add_argument("--keep", type=Path, help="folder for the recordings, used again when they are there")
+    parser.add_argument("--keep", type=Path, help="folder of the recordings and of what was found, to go on")
     asked = parser.parse_args()
     machine, whole = described(), not (asked.faults or asked.speed)
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="doctor-"))
